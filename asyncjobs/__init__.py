@@ -1,0 +1,108 @@
+"""asyncjobs: run async functions as jobs, at least once, in worker processes.
+
+The public names. Everything else may change between releases.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata as _metadata
+from typing import TYPE_CHECKING, Any
+
+from asyncjobs.app import AsyncJobs
+from asyncjobs.context import INJECTED, JobContext, current_job
+from asyncjobs.errors import (
+    ArgumentsError,
+    AsyncJobsError,
+    ConfigError,
+    Discard,
+    EncodeError,
+    JobCancelled,
+    JobDiscarded,
+    JobFailed,
+    JobNotFound,
+    JobSignal,
+    NotBound,
+    NotOpen,
+    PayloadTooLarge,
+    RegistrationError,
+    ResultError,
+    ResultsDisabled,
+    ResultTimeout,
+    ResultUnavailable,
+    Retry,
+    Snooze,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    UnsupportedLayout,
+    UsageError,
+)
+from asyncjobs.function import JobCall, JobFunction
+from asyncjobs.handle import JobError, JobHandle, JobInfo, Progress
+from asyncjobs.job import JobRef, Priority, State
+from asyncjobs.policy.retry import RetryPolicy, constant, exponential
+from asyncjobs.registry import JobRegistry
+
+if TYPE_CHECKING:
+    from asyncjobs.worker.worker import Worker
+
+__all__ = [
+    "INJECTED",
+    "ArgumentsError",
+    "AsyncJobs",
+    "AsyncJobsError",
+    "ConfigError",
+    "Discard",
+    "EncodeError",
+    "JobCall",
+    "JobCancelled",
+    "JobContext",
+    "JobDiscarded",
+    "JobError",
+    "JobFailed",
+    "JobFunction",
+    "JobHandle",
+    "JobInfo",
+    "JobNotFound",
+    "JobRef",
+    "JobRegistry",
+    "JobSignal",
+    "NotBound",
+    "NotOpen",
+    "PayloadTooLarge",
+    "Priority",
+    "Progress",
+    "RegistrationError",
+    "ResultError",
+    "ResultTimeout",
+    "ResultUnavailable",
+    "ResultsDisabled",
+    "Retry",
+    "RetryPolicy",
+    "Snooze",
+    "State",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "UnsupportedLayout",
+    "UsageError",
+    "Worker",
+    "__version__",
+    "constant",
+    "current_job",
+    "exponential",
+]
+
+try:
+    __version__: str = _metadata.version("asyncjobs-framework")
+except _metadata.PackageNotFoundError:
+    __version__ = "0.0.0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    # The worker loads when it is asked for: a web process that enqueues never runs it.
+    if name == "Worker":
+        from asyncjobs.worker.worker import Worker
+
+        return Worker
+    raise AttributeError(f"module 'asyncjobs' has no attribute {name!r}")

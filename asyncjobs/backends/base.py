@@ -1,0 +1,323 @@
+"""The seam: what a store has to do for asyncjobs, and nothing of how.
+
+Plain values in and out, batches everywhere. A backend never decides: what to take, how
+to settle and when to retry is said by the floors above. Its clock rules; tests pin it
+with the `now_ms` that every backend's constructor takes.
+
+The promises that each method keeps are written once, as cases, in `tests/conformance/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from asyncjobs.job import Demand, JobRecord, JobRef, NewJob, Settlement, TakenJob
+
+__all__ = [
+    "LAYOUT",
+    "Backend",
+    "CancelVerdict",
+    "Capabilities",
+    "Clock",
+    "Demand",
+    "EnqueueBatch",
+    "Exchange",
+    "Heartbeat",
+    "Inspector",
+    "Lease",
+    "QueueCounts",
+    "Reclaimed",
+    "Resync",
+    "StaleSequence",
+    "StoreInfo",
+    "StoreSettings",
+]
+
+LAYOUT = 1
+"""Version of the key layout; a store written with another one is refused at open."""
+
+Clock = Callable[[], int]
+"""Milliseconds since the epoch; given to a backend it takes the place of the store's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do. Tests skip by capability, never by backend name."""
+
+    durable: bool
+    """Jobs survive the process that enqueued them."""
+    shared: bool
+    """Processes on several machines can use one store."""
+    threaded_heartbeat: bool
+    """`for_thread()` gives a twin for another event loop, so that a blocked loop keeps
+    its lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """The settings of an app that its backend needs. Times in milliseconds."""
+
+    prefix: str = "asyncjobs"
+    connect_timeout_s: float = 5.0
+    command_timeout_s: float = 10.0
+    """How long one exchange with the store may take before its connection is given up."""
+    id_ttl_ms: int = 600_000
+    token_ttl_ms: int = 60_000
+    dead_max_age_ms: int = 30 * 86_400_000
+    dead_max_count: int = 100_000
+
+
+class StoreInfo(NamedTuple):
+    """The server behind the backend, for banners and error texts; holds no secret."""
+
+    name: str
+    version: str
+    address: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueBatch:
+    """Jobs to store in one go.
+
+    The answer to a `token` is kept for `token_ttl_ms` and repeated, so sending a batch
+    again after a lost reply never stores a job twice.
+    """
+
+    token: str
+    jobs: Sequence[NewJob]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's timed right to the jobs it holds, one entry in each of its queues.
+
+    `id` is new for each worker run; `worker` is a label. A queue in which the lease was
+    lost is entered again under a name of its own (`renewed`), for an entry's name is
+    never reused: the jobs of the lost one may still be on their way back. `info` is
+    what inspection shows of the worker, as JSON.
+    """
+
+    id: str
+    worker: str
+    queues: tuple[str, ...]
+    duration_ms: int
+    info: bytes = b"{}"
+    renewed: Mapping[str, str] = field(default_factory=dict)
+
+    def entry(self, queue: str) -> str:
+        """The name under which the lease stands in this queue."""
+        return self.renewed.get(queue, self.id)
+
+    def renew(self, queues: Collection[str], name: str) -> Lease:
+        """This lease with a new entry in `queues`, to be registered there."""
+        return replace(self, renewed={**self.renewed, **dict.fromkeys(queues, name)})
+
+
+class Exchange(NamedTuple):
+    """The answer to an exchange. Times are the store's, in milliseconds."""
+
+    jobs: list[TakenJob]
+    not_yours: list[Settlement]
+    """Settlements that had no effect: another worker owns these jobs, or nobody."""
+    lost: tuple[str, ...]
+    """Queues in which the lease is gone: nothing was settled or taken there."""
+    cancels: list[JobRef]
+    """Jobs of this lease that somebody wants to stop."""
+    left_ready: frozenset[str]
+    """Queues that still hold ready jobs."""
+    next_due_ms: dict[str, int | None]
+    """For each queue asked: when its earliest scheduled job is due."""
+    next_lease_end_ms: int | None
+    """The earliest end of another worker's lease in the queues asked."""
+    now_ms: int
+
+
+class Heartbeat(NamedTuple):
+    """The answer to a heartbeat."""
+
+    lost: tuple[str, ...]
+    cancels: list[JobRef]
+    next_lease_end_ms: int | None
+    now_ms: int
+
+
+class Resync(NamedTuple):
+    """What the store says after a lost reply.
+
+    `applied`: for each queue the last exchange that took effect; `missing`: jobs that
+    this lease holds in the store and the caller did not name.
+    """
+
+    applied: dict[str, int]
+    missing: list[TakenJob]
+    lost: tuple[str, ...]
+
+
+class Reclaimed(NamedTuple):
+    """The answer to a reclaim.
+
+    `returned` jobs are ready again; `leases` that ended; `again_ms`: when to come back
+    (0 = at once, None = nobody else holds a lease).
+    """
+
+    returned: int
+    leases: int
+    again_ms: int | None
+    now_ms: int
+
+
+class CancelVerdict(StrEnum):
+    """What a cancel came to."""
+
+    CANCELLED = "cancelled"
+    REQUESTED = "requested"
+    """The job is running: its worker has been asked to stop it."""
+    FINISHED = "finished"
+    UNKNOWN = "unknown"
+
+
+class StaleSequence(Exception):
+    """An exchange at or below the last one applied: it had no effect. Resync."""
+
+
+class QueueCounts(NamedTuple):
+    """One queue at one moment."""
+
+    queue: str
+    ready: tuple[int, int, int, int]
+    """By priority, most urgent first."""
+    running: int
+    scheduled: int
+    dead: int
+    workers: int
+    """Leases that have not ended."""
+
+
+class Backend(Protocol):
+    """A store. Every method may raise StoreUnavailable; then nothing is known."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def address(self) -> str:
+        """Where the store is, without credentials."""
+        ...
+
+    async def open(self) -> StoreInfo:
+        """Connect and check the store. Raises ConfigError for one that loses jobs,
+        UnsupportedLayout for one of another release."""
+        ...
+
+    async def close(self) -> None: ...
+
+    def for_thread(self) -> Backend:
+        """A twin for another event loop, to be opened and closed there.
+
+        Only with `capabilities.threaded_heartbeat`.
+        """
+        ...
+
+    async def enqueue(self, batch: EnqueueBatch) -> list[bool]:
+        """Store the jobs; for each: True when new, False when its id was there.
+
+        An id is taken while its job lives and for `id_ttl_ms` after it has finished.
+        Raises StoreFull when the store has no memory left.
+        """
+        ...
+
+    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
+        """Enter the lease into `queues` (None: all of its own); returns the store's
+        time in ms."""
+        ...
+
+    async def deregister(self, lease: Lease) -> None:
+        """Leave: jobs still held are released, no crash is counted, the entry goes."""
+        ...
+
+    async def heartbeat(self, lease: Lease) -> Heartbeat:
+        """Renew the entries that still exist, also ones that are over."""
+        ...
+
+    async def exchange(
+        self,
+        lease: Lease,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> Exchange:
+        """Settle finished jobs and take new ones, in one round trip.
+
+        Covers the queues of `demand` and of `settlements`. For each: check the lease
+        and that `sequence` is above the last applied, settle what this lease still
+        owns, promote due jobs, take. Raises StaleSequence without any effect.
+        """
+        ...
+
+    async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
+        """After an exchange whose reply was lost; no exchange may be in flight.
+
+        `sequence` must be above every one used before; exchanges at or below it that
+        arrive late have no effect any more. `holding`: the jobs the caller knows of,
+        running or with a settlement not yet confirmed.
+        """
+        ...
+
+    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+        """Park until there may be work, at most `timeout_s`; takes nothing.
+
+        Returns the queues that called, if it was a call. A caller that was called must
+        exchange on these queues, with demand or without: that passes the call on.
+        """
+        ...
+
+    async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
+        """Make the jobs of ended leases ready again, at most `limit` a queue.
+
+        `grace_ms`: when no worker was heard of for longer than that, the store was
+        down; then live workers get that long to renew before anything is taken.
+        """
+        ...
+
+    async def prune(self, queues: Sequence[str], limit: int) -> int:
+        """Drop what is over its age or count; returns how many dead letters went."""
+        ...
+
+    async def get(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
+        """What is known of these jobs; None for an unknown id."""
+        ...
+
+    async def cancel(
+        self, refs: Sequence[JobRef], outcome: bytes | None, result_ttl_ms: int
+    ) -> list[CancelVerdict]:
+        """Remove queued and scheduled jobs, ask for the end of running ones."""
+        ...
+
+    async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
+        """Store progress notes of the jobs that this lease still holds."""
+        ...
+
+    async def wait_results(
+        self, refs: Sequence[JobRef], timeout_s: float | None
+    ) -> list[JobRecord | None]:
+        """Return once at least one of these jobs is final, or after `timeout_s`.
+
+        Answers like `get`; a final or unknown job among them is not waited for. Any
+        number of callers at a time share one connection.
+        """
+        ...
+
+
+@runtime_checkable
+class Inspector(Protocol):
+    """What command line, dashboard and warnings ask of a store. Optional."""
+
+    async def queues(self) -> list[str]:
+        """Every queue that has ever had a job or a worker, sorted."""
+        ...
+
+    async def counts(self, queues: Sequence[str]) -> list[QueueCounts]: ...

@@ -1,0 +1,280 @@
+"""The memory store: every queue of one app, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+from asyncjobs.backends.base import (
+    LAYOUT,
+    Backend,
+    CancelVerdict,
+    Capabilities,
+    Clock,
+    Demand,
+    EnqueueBatch,
+    Exchange,
+    Heartbeat,
+    Lease,
+    QueueCounts,
+    Reclaimed,
+    Resync,
+    StoreInfo,
+    StoreSettings,
+)
+from asyncjobs.backends.memory.queue import Queue
+from asyncjobs.clock import now_ms as system_now_ms
+from asyncjobs.errors import UsageError
+from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, TakenJob
+
+__all__ = ["MemoryBackend"]
+
+PROMOTED_AT_LEAST = 100
+NO_DEMAND = Demand(0)
+
+
+class MemoryBackend:
+    """Backend and Inspector in this process's memory, private to this instance.
+
+    Owns the queues and everybody who is parked on them. Jobs outlive `close()` but not
+    the process. Not for threads: all calls come from one event loop.
+    """
+
+    capabilities = Capabilities(durable=False, shared=False, threaded_heartbeat=False)
+    address = "memory:"
+
+    def __init__(self, settings: StoreSettings, *, now_ms: Clock | None = None) -> None:
+        self._settings = settings
+        self._now_ms = now_ms or system_now_ms
+        self._queues: dict[str, Queue] = {}
+        self._called: set[str] = set()
+        self._waiters: defaultdict[str, OrderedDict[asyncio.Future[str], None]]
+        self._waiters = defaultdict(OrderedDict)
+        self._result_waiters: dict[JobRef, set[asyncio.Future[None]]] = {}
+
+    async def open(self) -> StoreInfo:
+        """Nothing to connect to; never fails."""
+        return StoreInfo("memory", str(LAYOUT), self.address)
+
+    async def close(self) -> None:
+        """Send everybody home who is parked; the jobs stay."""
+        for waiters in self._waiters.values():
+            for future in waiters:
+                future.cancel()
+        for futures in self._result_waiters.values():
+            for result_future in futures:
+                _resolve(result_future)
+
+    def for_thread(self) -> Backend:
+        """Raises UsageError: this store lives on one event loop."""
+        raise UsageError(
+            "the memory: store has no twin for another event loop; "
+            "check capabilities.threaded_heartbeat before you ask"
+        )
+
+    def _queue(self, name: str) -> Queue:
+        queue = self._queues.get(name)
+        if queue is None:
+            queue = Queue(name, self._settings, self._call, self._tell_finished)
+            self._queues[name] = queue
+        return queue
+
+    async def enqueue(self, batch: EnqueueBatch) -> list[bool]:
+        """See `Backend.enqueue`. Raises ValueError for an unknown priority."""
+        places: dict[str, list[int]] = {}
+        for place, job in enumerate(batch.jobs):
+            _check_priority(job)
+            places.setdefault(job.queue, []).append(place)
+        now = self._now_ms()
+        answer = [False] * len(batch.jobs)
+        for name, own in places.items():
+            given = self._queue(name).enqueue(batch.token, [batch.jobs[i] for i in own], now)
+            for place, is_new in zip(own, given, strict=True):
+                answer[place] = is_new
+        return answer
+
+    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
+        now = self._now_ms()
+        for name in lease.queues if queues is None else queues:
+            self._queue(name).register(lease, now)
+        return now
+
+    async def deregister(self, lease: Lease) -> None:
+        for name in lease.queues:
+            self._queue(name).deregister(lease)
+
+    async def heartbeat(self, lease: Lease) -> Heartbeat:
+        now = self._now_ms()
+        queues = [self._queue(name) for name in lease.queues]
+        lost = tuple(queue.name for queue in queues if not queue.renew(lease, now))
+        cancels = [ref for queue in queues for ref in queue.cancels(lease)]
+        return Heartbeat(lost, cancels, _next_lease_end(queues, lease), now)
+
+    async def exchange(
+        self,
+        lease: Lease,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> Exchange:
+        now = self._now_ms()
+        names = dict.fromkeys([*demand, *(settlement.job.queue for settlement in settlements)])
+        queues = [self._queue(name) for name in names]
+        # Every queue is asked before the first is touched: a stale exchange has no effect.
+        present = {q.name: q for q in queues if q.check_sequence(lease, sequence)}
+        for queue in present.values():
+            queue.begin(lease, sequence)
+        not_yours = []
+        for settlement in settlements:
+            owner = present.get(settlement.job.queue)
+            if owner is not None and not owner.settle(lease, settlement, now):
+                not_yours.append(settlement)
+        jobs: list[TakenJob] = []
+        for queue in present.values():
+            wanted = demand.get(queue.name, NO_DEMAND)
+            queue.promote(max(PROMOTED_AT_LEAST, wanted.slots), now)
+            jobs += queue.take(lease, wanted)
+        return Exchange(
+            jobs,
+            not_yours,
+            lost=tuple(name for name in names if name not in present),
+            cancels=[ref for queue in present.values() for ref in queue.cancels(lease)],
+            left_ready=frozenset(name for name, queue in present.items() if queue.left_ready),
+            next_due_ms={name: queue.next_due_ms for name, queue in present.items()},
+            next_lease_end_ms=_next_lease_end(present.values(), lease),
+            now_ms=now,
+        )
+
+    async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
+        """See `Backend.resync`. Raises StaleSequence for a sequence that was used."""
+        queues = [self._queue(name) for name in lease.queues]
+        present = [q for q in queues if q.check_sequence(lease, sequence)]
+        named = {(job.queue, job.receipt) for job in holding}
+        applied: dict[str, int] = {}
+        missing: list[TakenJob] = []
+        for queue in present:
+            applied[queue.name], held = queue.resync(lease, sequence)
+            missing += [job for job in held if (job.queue, job.receipt) not in named]
+        lost = tuple(queue.name for queue in queues if queue not in present)
+        return Resync(applied, missing, lost)
+
+    def _call(self, name: str) -> None:
+        """Wake the one who has waited longest, or leave the call for the next to come."""
+        for future in self._waiters.get(name, ()):
+            if not future.done():
+                future.set_result(name)
+                return
+        self._called.add(name)
+
+    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+        for name in lease.queues:
+            if name in self._called:
+                self._called.discard(name)
+                return (name,)
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        for name in lease.queues:
+            self._waiters[name][future] = None
+        try:
+            await asyncio.wait((future,), timeout=timeout_s)
+        except asyncio.CancelledError:
+            # Called and cancelled in one turn of the loop: the call is somebody else's.
+            if future.done() and not future.cancelled():
+                self._call(future.result())
+            raise
+        finally:
+            for name in lease.queues:
+                self._waiters[name].pop(future, None)
+        return (future.result(),) if future.done() and not future.cancelled() else ()
+
+    async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
+        now = self._now_ms()
+        answers = [self._queue(name).reclaim(grace_ms, limit, now) for name in queues]
+        return Reclaimed(
+            returned=sum(answer[0] for answer in answers),
+            leases=sum(answer[1] for answer in answers),
+            again_ms=min((again for _, _, again in answers if again is not None), default=None),
+            now_ms=now,
+        )
+
+    async def prune(self, queues: Sequence[str], limit: int) -> int:
+        now = self._now_ms()
+        return sum(self._queues[name].prune(limit, now) for name in queues if name in self._queues)
+
+    def _records(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
+        now = self._now_ms()
+        return [
+            self._queues[ref.queue].record(ref.id, now) if ref.queue in self._queues else None
+            for ref in refs
+        ]
+
+    async def get(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
+        return self._records(refs)
+
+    async def cancel(
+        self, refs: Sequence[JobRef], outcome: bytes | None, result_ttl_ms: int
+    ) -> list[CancelVerdict]:
+        now = self._now_ms()
+        return [
+            self._queues[ref.queue].cancel(ref.id, outcome, result_ttl_ms, now)
+            if ref.queue in self._queues
+            else CancelVerdict.UNKNOWN
+            for ref in refs
+        ]
+
+    async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
+        for job, note in updates:
+            if job.queue in self._queues:
+                self._queues[job.queue].progress(lease, [(job, note)])
+
+    def _tell_finished(self, ref: JobRef) -> None:
+        for future in self._result_waiters.get(ref, ()):
+            _resolve(future)
+
+    async def wait_results(
+        self, refs: Sequence[JobRef], timeout_s: float | None
+    ) -> list[JobRecord | None]:
+        """See `Backend.wait_results`; returns at once when one of the ids is unknown."""
+        records = self._records(refs)
+        if not refs or any(record is None or record.state.is_final for record in records):
+            return records
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for ref in refs:
+            self._result_waiters.setdefault(ref, set()).add(future)
+        try:
+            await asyncio.wait((future,), timeout=timeout_s)
+        finally:
+            for ref in set(refs):
+                self._result_waiters[ref].discard(future)
+                if not self._result_waiters[ref]:
+                    del self._result_waiters[ref]
+        return self._records(refs)
+
+    async def queues(self) -> list[str]:
+        """Every queue that has ever had a job or a worker, sorted."""
+        return sorted(self._queues)
+
+    async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
+        """One queue at one moment, each; all zero for a queue that was never used."""
+        now = self._now_ms()
+        return [
+            self._queues[name].counts(now)
+            if name in self._queues
+            else QueueCounts(name, (0, 0, 0, 0), 0, 0, 0, 0)
+            for name in queues
+        ]
+
+
+def _check_priority(job: NewJob) -> None:
+    if not 0 <= job.priority <= 3:
+        raise ValueError(f"job {job.ref} has the priority {job.priority!r}; use 0 to 3")
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _next_lease_end(queues: Collection[Queue], lease: Lease) -> int | None:
+    ends = [queue.next_lease_end(lease) for queue in queues]
+    return min((end for end in ends if end is not None), default=None)

@@ -1,0 +1,374 @@
+"""One queue in memory: its jobs, its leases and the rules by which jobs move.
+
+Every method is synchronous, so it is atomic on the event loop as a script is in a
+server. Nothing here awaits, parks or knows another queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import count
+
+from asyncjobs.backends.base import (
+    CancelVerdict,
+    Demand,
+    Lease,
+    QueueCounts,
+    StaleSequence,
+    StoreSettings,
+)
+from asyncjobs.backends.memory.stored import Held, Kept, Letter, StoredJob
+from asyncjobs.backends.memory.structures import ReadyList, Timed
+from asyncjobs.job import (
+    JobRecord,
+    JobRef,
+    NewJob,
+    Priority,
+    Settlement,
+    SettlementKind,
+    State,
+    TakenJob,
+)
+
+__all__ = ["Queue"]
+
+MAX_BYTES = 4 * 1024 * 1024
+"""Envelope bytes after which an exchange hands out no more, so that one trip stays short."""
+
+
+class Queue:
+    """Owns one queue's jobs, leases, dead letters and memory of finished ids.
+
+    `wake` is called when there may be work, at most once a call; `finished` with each
+    id that becomes final.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: StoreSettings,
+        wake: Callable[[str], None],
+        finished: Callable[[JobRef], None],
+    ) -> None:
+        self.name = name
+        self._settings = settings
+        self._wake = wake
+        self._tell_finished = finished
+        self._serials = count(1)
+        self._jobs: dict[str, StoredJob] = {}
+        self._ready: tuple[ReadyList[StoredJob], ...] = tuple(ReadyList() for _ in Priority)
+        self._scheduled: Timed[StoredJob] = Timed()
+        self._leases: dict[str, Held] = {}
+        self._leaving: list[Held] = []
+        self._marked: dict[str, StoredJob] = {}
+        self._known: Timed[State] = Timed()
+        self._results: Timed[Kept] = Timed()
+        self._answers: Timed[list[bool]] = Timed()
+        self._dead: Timed[Letter] = Timed()
+        self._seen_ms = 0
+        self._hold_until_ms = 0
+
+    # Coming in
+
+    def enqueue(self, token: str, jobs: Sequence[NewJob], now: int) -> list[bool]:
+        """Store the jobs, or repeat the answer that `token` was given."""
+        given = self._answers.after(token, now)
+        if given is not None:
+            return given
+        self._forget(now)
+        earliest = self._scheduled.first_ms()
+        call, answer = False, []
+        for new in jobs:
+            is_new = new.id not in self._jobs and self._known.after(new.id, now) is None
+            answer.append(is_new)
+            if not is_new:
+                continue
+            job = self._jobs[new.id] = StoredJob(new.id, new.priority, new.envelope)
+            due = now + new.delay_ms if new.at_ms is None else new.at_ms
+            if due <= now:
+                self._append(job, now)
+                call = True
+            else:
+                self._schedule(job, due)
+                # A sleeping worker must learn of a new earliest time, or it sleeps past it.
+                call = call or earliest is None or due < earliest
+        self._answers.put(token, now + self._settings.token_ttl_ms, answer)
+        if call:
+            self._wake(self.name)
+        return answer
+
+    def _append(self, job: StoredJob, now: int) -> None:
+        job.serial, job.ready_ms, job.due_ms, job.crashes = next(self._serials), now, None, 0
+        self._ready[job.priority].append(job)
+
+    def _schedule(self, job: StoredJob, due_ms: int) -> None:
+        job.due_ms = due_ms
+        self._scheduled.put(job.id, due_ms, job)
+
+    # Leases
+
+    def register(self, lease: Lease, now: int) -> None:
+        self._touch_upkeep(now, lease.duration_ms // 3)
+        held = self._leases.setdefault(lease.entry(self.name), Held(0))
+        held.end_ms = now + lease.duration_ms
+
+    def deregister(self, lease: Lease) -> None:
+        """Give back what the lease holds, without a crash, and end it."""
+        held = self._leases.pop(lease.entry(self.name), None)
+        if held is not None and held.jobs:
+            self._give_back(held, list(held.jobs.values()))
+            self._wake(self.name)
+
+    def renew(self, lease: Lease, now: int) -> bool:
+        """True when the lease was there, over or not; only reclaim removes it."""
+        self._touch_upkeep(now, lease.duration_ms // 3)
+        held = self._leases.get(lease.entry(self.name))
+        if held is None:
+            return False
+        held.end_ms = now + lease.duration_ms
+        return True
+
+    def check_sequence(self, lease: Lease, sequence: int) -> bool:
+        """True when the lease is there. Raises StaleSequence; has no effect."""
+        held = self._leases.get(lease.entry(self.name))
+        if held is not None and sequence <= held.fence:
+            raise StaleSequence(
+                f"sequence {sequence} in queue {self.name!r} is not above {held.fence}, "
+                "the last one seen; resync"
+            )
+        return held is not None
+
+    def begin(self, lease: Lease, sequence: int) -> None:
+        """Note that an exchange takes effect."""
+        held = self._leases[lease.entry(self.name)]
+        held.fence = held.applied = sequence
+
+    def resync(self, lease: Lease, sequence: int) -> tuple[int, list[TakenJob]]:
+        """Refuse exchanges up to `sequence`; the last one applied, and the jobs held."""
+        held = self._leases[lease.entry(self.name)]
+        held.fence = sequence
+        return held.applied, [self._taken(job) for job in held.jobs.values()]
+
+    def next_lease_end(self, except_for: Lease | None) -> int | None:
+        """The earliest end of a lease other than `except_for`, in ms."""
+        own = None if except_for is None else except_for.entry(self.name)
+        ends = (held.end_ms for name, held in self._leases.items() if name != own)
+        return min(ends, default=None)
+
+    def cancels(self, lease: Lease) -> list[JobRef]:
+        """Jobs of this lease that somebody wants to stop."""
+        own = lease.entry(self.name)
+        return [JobRef(self.name, id) for id, job in self._marked.items() if job.holder == own]
+
+    # Settling
+
+    def settle(self, lease: Lease, settlement: Settlement, now: int) -> bool:
+        """False, and no effect, when the lease does not hold the job any more."""
+        held = self._leases[lease.entry(self.name)]
+        job = self._jobs.get(settlement.job.id)
+        if job is None or job.serial not in held.jobs or job.receipt != settlement.job.receipt:
+            return False
+        if settlement.kind is SettlementKind.RELEASE:
+            self._give_back(held, [job])
+            return True
+        del held.jobs[job.serial]
+        job.holder = None
+        if settlement.kind is SettlementKind.FINISH:
+            self._finish(job, settlement.state, settlement.outcome, settlement.result_ttl_ms, now)
+            if settlement.dead_letter is not None:
+                self._dead.put(job.id, now, Letter(job.priority, settlement.dead_letter))
+        elif job.id in self._marked:
+            self._finish(job, State.CANCELLED, None, 0, now)
+        else:
+            job.envelope = settlement.envelope
+            self._schedule(job, now + settlement.delay_ms)
+        return True
+
+    def _finish(
+        self, job: StoredJob, state: State, outcome: bytes | None, ttl_ms: int, now: int
+    ) -> None:
+        del self._jobs[job.id]
+        self._marked.pop(job.id, None)
+        self._forget(now)
+        self._known.put(job.id, now + self._settings.id_ttl_ms, state)
+        # Also without a new outcome: that of an earlier job with this id is not its own.
+        self._results.pop(job.id)
+        if outcome is not None and ttl_ms > 0:
+            self._results.put(job.id, now + ttl_ms, Kept(state, outcome))
+        self._tell_finished(JobRef(self.name, job.id))
+
+    def _give_back(self, held: Held, jobs: Iterable[StoredJob]) -> None:
+        for job in jobs:
+            del held.jobs[job.serial]
+            job.holder = None
+            self._ready[job.priority].give_back(job)
+
+    # Taking
+
+    def promote(self, limit: int, now: int) -> None:
+        """Make up to `limit` due jobs ready."""
+        for _ in range(limit):
+            due = self._scheduled.first_ms()
+            if due is None or due > now:
+                return
+            self._append(self._scheduled.pop_first(), now)
+
+    def take(self, lease: Lease, demand: Demand) -> list[TakenJob]:
+        """Hand out up to `demand.slots` jobs; calls again for what is left."""
+        own = lease.entry(self.name)
+        held, jobs = self._leases[own], []
+        for job in self._choose(demand):
+            job.holder = own
+            held.jobs[job.serial] = job
+            jobs.append(self._taken(job))
+        if self.left_ready:
+            self._wake(self.name)
+        return jobs
+
+    def _choose(self, demand: Demand) -> Iterator[StoredJob]:
+        taken = size = 0
+        guard = min(demand.guard, demand.slots)
+        for limit, lists in ((guard, self._ready[::-1]), (demand.slots, self._ready)):
+            for ready in lists:
+                while taken < limit and size < MAX_BYTES and (job := ready.take()) is not None:
+                    taken += 1
+                    size += len(job.envelope)
+                    yield job
+
+    def _taken(self, job: StoredJob) -> TakenJob:
+        return TakenJob(
+            self.name,
+            job.id,
+            job.priority,
+            job.receipt,
+            job.envelope,
+            job.crashes,
+            job.ready_ms,
+            job.holder or "",
+        )
+
+    @property
+    def left_ready(self) -> bool:
+        return any(self._ready)
+
+    @property
+    def next_due_ms(self) -> int | None:
+        return self._scheduled.first_ms()
+
+    # Upkeep
+
+    def _touch_upkeep(self, now: int, grace_ms: int) -> None:
+        """After a silence, hold reclaims back so that live workers can renew first."""
+        if now - self._seen_ms > grace_ms:
+            self._hold_until_ms = now + grace_ms
+        self._seen_ms = now
+
+    def reclaim(self, grace_ms: int, limit: int, now: int) -> tuple[int, int, int | None]:
+        """Jobs returned, leases ended, and in how many ms to come back (None: no lease)."""
+        self._touch_upkeep(now, grace_ms)
+        over = [id for id, held in self._leases.items() if held.end_ms < now]
+        if over and now < self._hold_until_ms:
+            return 0, 0, self._hold_until_ms - now
+        self._leaving.extend(self._leases.pop(id) for id in over)
+        returned = 0
+        while self._leaving and returned < limit:
+            held = self._leaving[0]
+            jobs = sorted(held.jobs.values(), key=lambda job: (job.priority, job.serial))
+            jobs = jobs[: limit - returned]
+            for job in jobs:
+                job.crashes += 1
+            self._give_back(held, jobs)
+            returned += len(jobs)
+            if not held.jobs:
+                self._leaving.pop(0)
+        if returned:
+            self._wake(self.name)
+        if self._leaving:
+            return returned, len(over), 0
+        end = self.next_lease_end(None)
+        return returned, len(over), None if end is None else max(end - now + 1, 1)
+
+    def prune(self, limit: int, now: int) -> int:
+        """Drop dead letters over their age or number, and what nobody can ask for."""
+        self._forget(now)
+        oldest = now - self._settings.dead_max_age_ms
+        dropped = 0
+        while dropped < limit and (died := self._dead.first_ms()) is not None:
+            if died >= oldest and len(self._dead) <= self._settings.dead_max_count:
+                break
+            self._dead.pop_first()
+            dropped += 1
+        return dropped
+
+    def _forget(self, now: int) -> None:
+        self._known.drop_until(now)
+        self._results.drop_until(now)
+        self._answers.drop_until(now)
+
+    # Asking
+
+    def record(self, id: str, now: int) -> JobRecord | None:
+        """What is known of a job, None when nothing is."""
+        ref, job = JobRef(self.name, id), self._jobs.get(id)
+        if job is not None:
+            state = self._live_state(job)
+            return JobRecord(
+                ref,
+                state,
+                job.priority,
+                due_ms=job.due_ms,
+                envelope=job.envelope,
+                progress=job.progress,
+                holder=job.holder,
+            )
+        kept, letter = self._results.after(id, now), self._dead.get(id)
+        known = self._known.after(id, now)
+        if known is None and kept is None and letter is None:
+            return None
+        state = known or (kept.state if kept is not None else State.DEAD)
+        outcome = None if kept is None else kept.outcome
+        if letter is None:
+            return JobRecord(ref, state, outcome=outcome)
+        return JobRecord(
+            ref, state, letter.priority, outcome=outcome, dead_letter=letter.dead_letter
+        )
+
+    def _live_state(self, job: StoredJob) -> State:
+        if job.due_ms is not None:
+            return State.SCHEDULED
+        return State.READY if job.holder is None else State.RUNNING
+
+    def cancel(self, id: str, outcome: bytes | None, result_ttl_ms: int, now: int) -> CancelVerdict:
+        """Remove a job that waits, mark one that runs."""
+        job = self._jobs.get(id)
+        if job is None:
+            record = self.record(id, now)
+            return CancelVerdict.UNKNOWN if record is None else CancelVerdict.FINISHED
+        if job.holder is not None:
+            self._marked[id] = job
+            return CancelVerdict.REQUESTED
+        if self._scheduled.pop(id) is None:
+            self._ready[job.priority].remove(job)
+        self._finish(job, State.CANCELLED, outcome, result_ttl_ms, now)
+        return CancelVerdict.CANCELLED
+
+    def progress(self, lease: Lease, updates: Collection[tuple[TakenJob, bytes]]) -> None:
+        """Keep the notes of jobs that the lease still holds."""
+        held = self._leases.get(lease.entry(self.name))
+        if held is None:
+            return
+        for taken, note in updates:
+            job = self._jobs.get(taken.id)
+            if job is not None and job.serial in held.jobs and job.receipt == taken.receipt:
+                job.progress = note
+
+    def counts(self, now: int) -> QueueCounts:
+        critical, high, normal, low = (len(ready) for ready in self._ready)
+        return QueueCounts(
+            self.name,
+            (critical, high, normal, low),
+            running=len(self._jobs) - critical - high - normal - low - len(self._scheduled),
+            scheduled=len(self._scheduled),
+            dead=len(self._dead),
+            workers=sum(held.end_ms > now for held in self._leases.values()),
+        )

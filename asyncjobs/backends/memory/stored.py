@@ -1,0 +1,62 @@
+"""What a queue in memory keeps of leases, jobs and results."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from asyncjobs.job import State
+
+__all__ = ["Held", "Kept", "Letter", "StoredJob"]
+
+
+class Held:
+    """A lease in one queue and the jobs it holds, by serial. Its presence is the fence.
+
+    Exchanges up to `fence` are refused; `applied` is the last one that took effect.
+    """
+
+    __slots__ = ("applied", "end_ms", "fence", "jobs")
+
+    def __init__(self, end_ms: int) -> None:
+        self.end_ms = end_ms
+        self.fence = 0
+        self.applied = 0
+        self.jobs: dict[int, StoredJob] = {}
+
+
+class StoredJob:
+    """A job that has not finished. `serial` is its place; a new one at each promotion."""
+
+    __slots__ = (
+        "crashes", "due_ms", "envelope", "holder", "id", "priority", "progress", "ready_ms",
+        "serial",
+    )  # fmt: skip
+
+    def __init__(self, id: str, priority: int, envelope: bytes) -> None:
+        self.id = id
+        self.priority = priority
+        self.envelope = envelope
+        self.serial = 0
+        self.crashes = 0
+        self.ready_ms = 0
+        self.due_ms: int | None = None
+        self.holder: str | None = None
+        self.progress: bytes | None = None
+
+    @property
+    def receipt(self) -> bytes:
+        return b"%d" % self.serial
+
+
+class Kept(NamedTuple):
+    """An outcome that waiters can still read."""
+
+    state: State
+    outcome: bytes
+
+
+class Letter(NamedTuple):
+    """A dead letter, kept for inspection."""
+
+    priority: int
+    dead_letter: bytes

@@ -1,0 +1,120 @@
+"""The two shapes of data that a queue in memory is made of. They know no job states."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Generic, Protocol, TypeVar
+
+__all__ = ["ReadyList", "Timed"]
+
+V = TypeVar("V")
+
+
+class Timed(Generic[V]):
+    """Values by key, each with a time in ms; the earliest is found at once.
+
+    Entries of one time come out in the order in which they were put.
+    """
+
+    __slots__ = ("_heap", "_items", "_serials")
+
+    def __init__(self) -> None:
+        self._items: dict[str, tuple[int, int, V]] = {}
+        self._heap: list[tuple[int, int, str]] = []
+        self._serials = count()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, key: str, ms: int, value: V) -> None:
+        """Store `value`, in the place of what was there."""
+        serial = next(self._serials)
+        self._items[key] = (ms, serial, value)
+        heappush(self._heap, (ms, serial, key))
+        # Removed entries stay in the heap until their time, which may be years away:
+        # without this, scheduling and cancelling over and over would fill the memory.
+        if len(self._heap) > 2 * len(self._items) + 64:
+            self._heap = [(ms, serial, key) for key, (ms, serial, _) in self._items.items()]
+            heapify(self._heap)
+
+    def get(self, key: str) -> V | None:
+        """The value, whatever its time."""
+        item = self._items.get(key)
+        return None if item is None else item[2]
+
+    def after(self, key: str, now_ms: int) -> V | None:
+        """The value, unless its time has come."""
+        item = self._items.get(key)
+        return None if item is None or item[0] <= now_ms else item[2]
+
+    def pop(self, key: str) -> V | None:
+        """Remove and return the value."""
+        item = self._items.pop(key, None)
+        return None if item is None else item[2]
+
+    def first_ms(self) -> int | None:
+        """The earliest time, None when empty."""
+        heap = self._heap
+        while heap:
+            ms, serial, key = heap[0]
+            item = self._items.get(key)
+            if item is not None and item[1] == serial:
+                return ms
+            heappop(heap)
+        return None
+
+    def pop_first(self) -> V:
+        """Remove and return the value of the earliest time. Raises KeyError when empty."""
+        if self.first_ms() is None:
+            raise KeyError("nothing is stored")
+        return self._items.pop(heappop(self._heap)[2])[2]
+
+    def drop_until(self, now_ms: int) -> None:
+        """Remove everything whose time has come."""
+        while (first := self.first_ms()) is not None and first <= now_ms:
+            self.pop_first()
+
+
+class HasSerial(Protocol):
+    serial: int
+
+
+J = TypeVar("J", bound=HasSerial)
+
+
+class ReadyList(Generic[J]):
+    """The ready jobs of one priority, by serial: returned ones first, in their old order."""
+
+    __slots__ = ("_fresh", "_order", "_returned")
+
+    def __init__(self) -> None:
+        self._fresh: OrderedDict[int, J] = OrderedDict()
+        self._returned: dict[int, J] = {}
+        self._order: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._returned)
+
+    def append(self, job: J) -> None:
+        """Add a job at the end."""
+        self._fresh[job.serial] = job
+
+    def give_back(self, job: J) -> None:
+        """Put a job that was taken into its old place."""
+        self._returned[job.serial] = job
+        heappush(self._order, job.serial)
+
+    def remove(self, job: J) -> None:
+        """Take out a job that is not at its turn."""
+        if self._returned.pop(job.serial, None) is None:
+            del self._fresh[job.serial]
+
+    def take(self) -> J | None:
+        """The next job, None when there is none."""
+        while self._order:
+            job = self._returned.pop(heappop(self._order), None)
+            if job is not None:
+                return job
+        return self._fresh.popitem(last=False)[1] if self._fresh else None

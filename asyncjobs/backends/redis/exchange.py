@@ -1,0 +1,188 @@
+"""One exchange as a plan: from settlements and demand to commands, from replies to values.
+
+Pure and synchronous, so that cancelling the trip in between can leave nothing half done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from asyncjobs.backends.base import Demand, Exchange, Lease, StaleSequence
+from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
+from asyncjobs.backends.redis.scripts import Script
+from asyncjobs.job import JobRef, Settlement, SettlementKind, State, TakenJob
+
+__all__ = ["STATE_OF_LETTER", "ExchangePlan", "taken_job"]
+
+_LETTER: Final = {
+    State.SUCCEEDED: "s",
+    State.DEAD: "d",
+    State.DISCARDED: "x",
+    State.CANCELLED: "c",
+}
+STATE_OF_LETTER: Final = {letter.encode(): state for state, letter in _LETTER.items()}
+
+# The first argument of each settlement, made once: see lua/exchange.lua.
+_FINISH: Final = {
+    (state, p): f"f{p}{letter}".encode() for state, letter in _LETTER.items() for p in range(4)
+}
+_WITH_OUTCOME: Final = {
+    (state, p): f"o{p}{letter}".encode() for state, letter in _LETTER.items() for p in range(4)
+}
+_DEAD: Final = tuple(f"d{p}".encode() for p in range(4))
+_RESCHEDULE: Final = tuple(f"r{p}".encode() for p in range(4))
+_RELEASE: Final = tuple(f"b{p}".encode() for p in range(4))
+
+_NO_DEMAND: Final = Demand(0)
+
+
+class ExchangePlan:
+    """The calls of one exchange, one for each queue that it covers."""
+
+    __slots__ = ("_foreign", "_holders", "_settled", "commands", "queues")
+
+    def __init__(
+        self,
+        script: Script,
+        keys: StoreKeys,
+        lease: Lease,
+        pinned: bytes,
+        id_ttl_ms: int,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> None:
+        self._foreign: list[Settlement] = []
+        self._settled = self._by_queue(lease, settlements, demand)
+        self._holders = {queue: lease.entry(queue) for queue in self._settled}
+        self.queues = tuple(self._settled)
+        self.commands = tuple(
+            self._command(
+                script,
+                keys.queue(queue),
+                [pinned, self._holders[queue], sequence, *demand.get(queue, _NO_DEMAND), id_ttl_ms],
+                settled,
+            )
+            for queue, settled in self._settled.items()
+        )
+
+    def _by_queue(
+        self, lease: Lease, settlements: Sequence[Settlement], demand: Mapping[str, Demand]
+    ) -> dict[str, list[Settlement]]:
+        settled: dict[str, list[Settlement]] = {queue: [] for queue in demand}
+        for settlement in settlements:
+            job = settlement.job
+            if job.queue not in settled:
+                settled[job.queue] = []
+            if job.holder == lease.entry(job.queue):
+                settled[job.queue].append(settlement)
+            else:
+                # Taken under an entry that was lost: XACK alone would not notice, it
+                # accepts an entry whoever it is pending for.
+                self._foreign.append(settlement)
+        return settled
+
+    @staticmethod
+    def _command(
+        script: Script, keys: QueueKeys, head: list[bytes | str | int], settled: list[Settlement]
+    ) -> tuple[bytes | str | int, ...]:
+        results: list[bytes] = []
+        args = [*head, len(settled)]
+        for settlement in settled:
+            _add(settlement, args, results, keys)
+        return script.command(keys, *args, more_keys=tuple(results))
+
+    def read(self, replies: Iterable[list[Any]]) -> Exchange:
+        """Raises StaleSequence when any queue refused the sequence."""
+        jobs: list[TakenJob] = []
+        not_yours = list(self._foreign)
+        lost: list[str] = []
+        cancels: list[JobRef] = []
+        left: list[str] = []
+        next_due: dict[str, int | None] = {}
+        lease_ends: list[int] = []
+        now_ms = 0
+        for queue, reply in zip(self.queues, replies, strict=True):
+            if reply[0] == b"lost":
+                lost.append(queue)
+                continue
+            if reply[0] == b"stale":
+                raise StaleSequence(f"{queue}: last applied was {reply[1]}")
+            _, now_ms, due, lease_end, ready, foreign, marked, taken = reply
+            next_due[queue] = due if due >= 0 else None
+            if lease_end >= 0:
+                lease_ends.append(lease_end)
+            if ready:
+                left.append(queue)
+            if foreign:
+                settled = self._settled[queue]
+                not_yours += [settled[place - 1] for place in foreign]
+            if marked:
+                cancels += [JobRef(queue, id_.decode()) for id_ in marked]
+            for part in taken:
+                _read_taken(queue, self._holders[queue], part, jobs)
+        return Exchange(
+            jobs,
+            not_yours,
+            tuple(lost),
+            cancels,
+            frozenset(left),
+            next_due,
+            min(lease_ends, default=None),
+            now_ms,
+        )
+
+
+def _add(
+    settlement: Settlement, args: list[bytes | str | int], results: list[bytes], keys: QueueKeys
+) -> None:
+    job = settlement.job
+    priority = job.priority
+    if settlement.kind is SettlementKind.RESCHEDULE:
+        args += (_RESCHEDULE[priority], job.receipt, job.id, settlement.delay_ms)
+        args.append(settlement.envelope)
+        return
+    if settlement.kind is SettlementKind.RELEASE:
+        args += (_RELEASE[priority], job.receipt, job.id)
+        return
+    outcome = settlement.outcome if settlement.result_ttl_ms > 0 else None
+    if outcome is not None:
+        results.append(keys.result(job.id))
+    if settlement.dead_letter is not None:
+        ttl_ms = settlement.result_ttl_ms if outcome is not None else 0
+        args += (_DEAD[priority], job.receipt, job.id, ttl_ms, outcome or b"")
+        args.append(settlement.dead_letter)
+    elif outcome is not None:
+        word = _WITH_OUTCOME[settlement.state, priority]
+        args += (word, job.receipt, job.id, settlement.result_ttl_ms, outcome)
+    else:
+        args += (_FINISH[settlement.state, priority], job.receipt, job.id)
+
+
+def _read_taken(queue: str, holder: str, part: list[Any], jobs: list[TakenJob]) -> None:
+    priority, entries = part[0], part[1]
+    if len(part) == 2:
+        jobs += [taken_job(queue, holder, priority, entry, 0) for entry in entries]
+        return
+    jobs += [
+        taken_job(queue, holder, priority, entry, int(crashes or 0))
+        for entry, crashes in zip(entries, part[2], strict=True)
+    ]
+
+
+def taken_job(queue: str, holder: str, priority: int, entry: list[Any], crashes: int) -> TakenJob:
+    """A stream entry `[entry id, [job id, envelope]]` as the worker sees it."""
+    receipt, fields = entry
+    return TakenJob(
+        queue,
+        # An id that is no text can only come from a foreign writer; it is settled like
+        # any unreadable job, so it must survive the way there and back.
+        fields[0].decode("utf-8", "surrogateescape"),
+        priority,
+        receipt,
+        fields[1],
+        crashes,
+        int(receipt.partition(b"-")[0]),
+        holder,
+    )

@@ -1,0 +1,66 @@
+"""The server's errors in asyncjobs' words. Each has a defined answer.
+
+| the server says | what it becomes | what callers do |
+|---|---|---|
+| NOSCRIPT | NoScript | load the script, send again: nothing was executed |
+| NOGROUP | answered inside the scripts | the group is made anew, from the start |
+| OOM | StoreFull | only an enqueue can meet it |
+| LOADING, READONLY, MASTERDOWN, MISCONF, NOREPLICAS, BUSY | StoreUnavailable | they back off |
+| anything else | StoreError | a fault of ours or of the server's set-up: reported |
+"""
+
+from __future__ import annotations
+
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
+
+from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, StoreFull, StoreUnavailable
+
+__all__ = ["NoScript", "translate"]
+
+_FOR_NOW = (
+    "LOADING", "READONLY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED",
+    "TRYAGAIN", "CLUSTERDOWN", "max number of clients",
+)  # fmt: skip
+_PASSING = frozenset({
+    "BusyLoadingError", "ReadOnlyError", "MasterDownError", "BusyError", "TryAgainError",
+    "ClusterDownError", "MaxConnectionsError",
+})  # fmt: skip
+
+
+class NoScript(StoreError):
+    """The server has forgotten a script (restart, SCRIPT FLUSH): load it again."""
+
+
+def translate(error: BaseException, address: str) -> AsyncJobsError:
+    """Our error for the driver's; the text names the address and the next step."""
+    text = str(error)
+    if isinstance(error, OutOfMemoryError) or text.startswith(("OOM", "command not allowed when")):
+        return StoreFull(
+            f"the store at {address} has reached maxmemory and refuses new jobs; "
+            "raise maxmemory or drain the queues"
+        )
+    if text.startswith(("NOSCRIPT", "No matching script")):
+        return NoScript(text)
+    if isinstance(error, AuthenticationError | NoPermissionError) or text.startswith(
+        ("WRONGPASS", "NOAUTH", "NOPERM")
+    ):
+        return ConfigError(f"the store at {address} refused the credentials: {text}")
+    if isinstance(error, ResponseError) and not _is_passing(error, text):
+        return StoreError(f"the store at {address} answered: {text}")
+    if isinstance(error, TimeoutError) and not text:
+        text = "no answer in time"
+    return StoreUnavailable(
+        f"the store at {address} is not available: {text or type(error).__name__}; "
+        "check that the server runs and that the URL is right"
+    )
+
+
+def _is_passing(error: RedisError, text: str) -> bool:
+    # The driver turns some first words into classes and drops them from the text.
+    return type(error).__name__ in _PASSING or any(word in text for word in _FOR_NOW)

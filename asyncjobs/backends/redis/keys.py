@@ -1,0 +1,53 @@
+"""The names of all keys. All of a queue's keys share one hash tag, so one cluster slot."""
+
+from __future__ import annotations
+
+from asyncjobs.job import JobRef
+
+__all__ = ["QueueKeys", "StoreKeys"]
+
+_OF_A_QUEUE = (
+    "ready:0", "ready:1", "ready:2", "ready:3", "index", "scheduled", "scheduled:data",
+    "workers", "workers:info", "sequence", "leaving", "wake", "cancel", "returned", "crashes",
+    "dead", "dead:data", "progress", "upkeep", "known:0", "known:1", "known:2",
+)  # fmt: skip
+"""In the order in which lua/shared.lua names them."""
+
+
+class QueueKeys:
+    """The keys of one queue, as bytes ready to be sent."""
+
+    __slots__ = ("all", "base", "queue", "wake")
+
+    def __init__(self, prefix: str, queue: str) -> None:
+        self.queue = queue
+        self.base = f"{{{prefix}:{queue}}}:".encode()
+        self.all = tuple(self.base + name.encode() for name in _OF_A_QUEUE)
+        self.wake = self.base + b"wake"
+
+    def result(self, job_id: str) -> bytes:
+        """Where the outcome is kept; also the channel on which it is announced."""
+        return self.base + b"result:" + job_id.encode()
+
+    def batch(self, token: str) -> bytes:
+        """Where the answer to an enqueue batch is kept."""
+        return self.base + b"batch:" + token.encode()
+
+
+class StoreKeys:
+    """The keys of the whole store, and those of its queues, made once each."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.layout = f"{prefix}:layout".encode()
+        self.queues = f"{prefix}:queues".encode()
+        self._of_queue: dict[str, QueueKeys] = {}
+
+    def queue(self, name: str) -> QueueKeys:
+        keys = self._of_queue.get(name)
+        if keys is None:
+            keys = self._of_queue[name] = QueueKeys(self.prefix, name)
+        return keys
+
+    def result(self, ref: JobRef) -> bytes:
+        return self.queue(ref.queue).result(ref.id)

@@ -1,0 +1,142 @@
+"""One connection to the server, used by one caller at a time, without any retry.
+
+The driver's pool would retry a command whose reply was lost; for commands that take or
+settle jobs that takes them twice. Here a failure closes the connection and is reported,
+and the next call connects anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+from redis.asyncio import Connection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from asyncjobs.backends.redis.address import Address
+from asyncjobs.backends.redis.faults import translate
+from asyncjobs.errors import StoreUnavailable
+
+__all__ = ["Command", "Link"]
+
+Command = Sequence[bytes | str | int]
+
+
+class Link:
+    """Owns one connection; opens it when first needed, in the process that needs it."""
+
+    def __init__(
+        self, address: Address, *, label: str, connect_timeout_s: float, timeout_s: float
+    ) -> None:
+        self._address = address
+        self._label = label
+        self._connect_timeout_s = connect_timeout_s
+        self.timeout_s = timeout_s
+        self._connection: Connection | UnixDomainSocketConnection | None = None
+        self._lock = asyncio.Lock()
+
+    async def connect(self) -> None:
+        """Raises StoreUnavailable with the address, within the connect timeout."""
+        if self._connection is not None:
+            return
+        connection = self._address.kind(
+            **self._address.arguments,
+            client_name=f"asyncjobs:{self._label}",
+            # The limit around each call below covers reading; the driver's own timer
+            # for each read and write costs more than the call's Python part.
+            socket_timeout=None,
+            socket_connect_timeout=self._connect_timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            # The driver would read its version from disk at each connection.
+            driver_info=None,
+        )
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await connection.connect()  # type: ignore[no-untyped-call]
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._discard(connection)
+            raise translate(error, self._address.text) from error
+        except BaseException:
+            await self._discard(connection)
+            raise
+        self._connection = connection
+
+    async def call(self, *command: bytes | str | int) -> Any:
+        """Send one command and return its reply; server errors are translated."""
+        (reply,) = await self.calls((command,))
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def calls(self, commands: Sequence[Command], timeout_s: float | None = None) -> list[Any]:
+        """Send commands in one go; replies in order, translated errors among them."""
+        async with self._lock:
+            await self.connect()
+            connection = self._connection
+            assert connection is not None
+            try:
+                async with asyncio.timeout(timeout_s or self.timeout_s):
+                    await connection.send_packed_command(
+                        [_pack(command) for command in commands], check_health=False
+                    )
+                    return [await self._read(connection) for _ in commands]
+            except (RedisError, OSError, TimeoutError) as error:
+                await self.close()
+                raise translate(error, self._address.text) from error
+            except BaseException:
+                # A reply may still be on its way: this connection cannot be used again.
+                await self.close()
+                raise
+
+    async def _read(self, connection: Connection | UnixDomainSocketConnection) -> Any:
+        try:
+            return await connection.read_response(disconnect_on_error=False)
+        except ResponseError as error:
+            return translate(error, self._address.text)
+
+    async def push(self, command: Command) -> None:
+        """Send a command whose replies arrive through `next_message`."""
+        await self.connect()
+        connection = self._connection
+        assert connection is not None
+        try:
+            await connection.send_packed_command([_pack(command)], check_health=False)
+        except (RedisError, OSError) as error:
+            await self.close()
+            raise translate(error, self._address.text) from error
+
+    async def next_message(self) -> Any:
+        """The next thing the server sends, however long that takes."""
+        connection = self._connection
+        if connection is None:
+            raise StoreUnavailable(f"not connected to {self._address.text}")
+        try:
+            return await connection.read_response(disconnect_on_error=False)
+        except (RedisError, OSError) as error:
+            await self.close()
+            raise translate(error, self._address.text) from error
+
+    async def close(self) -> None:
+        """Close at once; safe to call twice."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._discard(connection)
+
+    async def _discard(self, connection: Connection | UnixDomainSocketConnection) -> None:
+        # Shielded by its own limit: closing must neither hang nor hide the first error.
+        try:
+            await connection.disconnect(nowait=True)
+        except (RedisError, OSError, TimeoutError):
+            return
+
+
+def _pack(command: Command) -> bytes:
+    # The driver packs in Python; for the hundreds of arguments of an exchange that costs
+    # more than everything else here. The stub of pack_command describes a 1-tuple.
+    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
+    return packed

@@ -1,0 +1,67 @@
+"""Questions about jobs by their refs, as plans: commands in steps, and answers as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from asyncjobs.backends.redis.exchange import STATE_OF_LETTER
+from asyncjobs.backends.redis.link import Command
+from asyncjobs.codec import BadEnvelope, Outcome
+from asyncjobs.job import JobRecord, JobRef, State
+
+__all__ = ["STEP", "in_steps", "read_record"]
+
+STEP: Final = 500
+"""Jobs named in one call of a script, where a caller may name any number."""
+
+
+def in_steps(
+    refs: Sequence[JobRef], command: Callable[[str, list[str]], Command]
+) -> tuple[list[list[int]], tuple[Command, ...]]:
+    """The places of `refs` by queue, at most STEP together, and the command for each."""
+    by_queue: dict[str, list[int]] = {}
+    for place, ref in enumerate(refs):
+        by_queue.setdefault(ref.queue, []).append(place)
+    steps: list[list[int]] = []
+    commands: list[Command] = []
+    for queue, places in by_queue.items():
+        for first in range(0, len(places), STEP):
+            step = places[first : first + STEP]
+            steps.append(step)
+            commands.append(command(queue, [refs[place].id for place in step]))
+    return steps, tuple(commands)
+
+
+def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
+    """One job's part of the answer of lua/get.lua."""
+    letter, priority, due, envelope, outcome, progress, holder, dead_letter = answer
+    if letter == b"":
+        return None
+    state = STATE_OF_LETTER.get(letter)
+    if outcome:
+        told = _state_of(outcome)
+        if letter == b"?":
+            state = told
+            if state is None:
+                return None
+        elif told is not state:
+            outcome = b""  # of an earlier job with this id, kept longer than its id
+    return JobRecord(
+        ref,
+        state or State(letter.decode()),
+        priority=priority if priority != b"" else None,
+        due_ms=int(float(due)) if due else None,
+        envelope=envelope or None,
+        outcome=outcome or None,
+        progress=progress or None,
+        holder=holder.decode() or None,
+        dead_letter=dead_letter or None,
+    )
+
+
+def _state_of(outcome: bytes) -> State | None:
+    try:
+        return Outcome.decode(outcome).state
+    except BadEnvelope:
+        return None

@@ -1,0 +1,54 @@
+#!lua flags=allow-oom
+-- Cancels jobs: queued and scheduled ones are removed, running ones are marked for their
+-- worker. A running entry is never deleted here: it would stay pending as a ghost.
+-- KEYS: 1-22 the queue; then the result key of each job.
+-- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; then job ids.
+-- Result: for each job 'cancelled', 'requested', 'finished' or 'unknown'.
+local id_ttl, result_ttl, outcome, now = tonumber(ARGV[2]), ARGV[3], ARGV[4], store_now()
+local ids = {}
+for position = 5, #ARGV do ids[position - 4] = ARGV[position] end
+local states = recall(now, ids)
+
+local function remove_queued(id, place)
+  local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
+  local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
+  if not pending.err and pending[1] and pending[1][2] ~= RETURNED_CONSUMER then
+    redis.call('HSET', CANCEL, id, pending[1][2])
+    return false
+  end
+  if not pending.err and pending[1] then redis.call('XACK', READY[slot], GROUP, entry) end
+  redis.call('XDEL', READY[slot], entry)
+  redis.call('HDEL', CRASHES, (slot - 1) .. ':' .. entry)
+  return true
+end
+
+local answer, finished = {}, {}
+for position = 1, #ids do
+  local id = ids[position]
+  local place, removed = redis.call('HGET', INDEX, id), false
+  if place == 's' then
+    redis.call('ZREM', SCHEDULED, id)
+    redis.call('HDEL', SCHEDULED_DATA, id)
+    removed = true
+  elseif place then
+    removed = remove_queued(id, place)
+    answer[position] = 'requested'
+  else
+    local known = states[id] or redis.call('HEXISTS', DEAD_DATA, id) == 1
+    answer[position] = known and 'finished' or 'unknown'
+  end
+  if removed then
+    answer[position] = 'cancelled'
+    redis.call('HDEL', INDEX, id)
+    redis.call('HDEL', CANCEL, id)
+    redis.call('HDEL', PROGRESS, id)
+    finished[#finished + 1] = id
+    finished[#finished + 1] = 'c'
+    if result_ttl ~= '0' then
+      redis.call('SET', KEYS[OWN_KEYS + position], outcome, 'PX', result_ttl)
+      redis.call('PUBLISH', KEYS[OWN_KEYS + position], outcome)
+    end
+  end
+end
+remember(now, id_ttl, finished)
+return answer

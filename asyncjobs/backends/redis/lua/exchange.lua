@@ -1,0 +1,232 @@
+#!lua flags=allow-oom
+-- Settles finished jobs, promotes due ones and takes new ones for one lease.
+-- KEYS: 1-22 the queue; then the result key of each settlement that carries an outcome,
+--   in the order of the settlements.
+-- ARGV: 2 lease id; 3 sequence; 4 slots; 5 guard; 6 id_ttl_ms; 7 number of settlements;
+--   then the settlements, each led by an operation and a priority in one word:
+--     f<p><state>  entry id                        finished
+--     o<p><state>  entry id ttl_ms outcome         finished, outcome kept
+--     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
+--     r<p>         entry id delay_ms envelope      again later
+--     b<p>         entry id                        given back
+-- Result: {'lost'} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
+--   end or -1, 1 when ready jobs are left, places of settlements without effect,
+--   ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}}.
+local lease, sequence = ARGV[2], tonumber(ARGV[3])
+local slots, guard, id_ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local WIDTH = {f = 3, o = 5, d = 6, r = 5, b = 3}
+local FIRST, STEP, MAX_BYTES = 8, 32, 4194304
+
+if not redis.call('ZSCORE', WORKERS, lease) then return {'lost'} end
+local last = read_sequence(lease)
+if sequence <= last then return {'stale', last} end
+
+-- Everything is checked before the first write: an error later would not roll back.
+local at = FIRST
+for _ = 1, tonumber(ARGV[7]) do
+  local word = ARGV[at] or ''
+  local width = WIDTH[string.sub(word, 1, 1)]
+  if not width or not READY[(tonumber(string.sub(word, 2, 2)) or -1) + 1] then
+    return redis.error_reply('ERR bad settlement')
+  end
+  if width > 3 and not tonumber(ARGV[at + 3]) then return redis.error_reply('ERR bad number') end
+  at = at + width
+end
+if at ~= #ARGV + 1 then return redis.error_reply('ERR bad length') end
+
+local now = store_now()
+redis.call('HSET', SEQUENCE, lease, sequence)
+local marked = redis.call('HLEN', CANCEL) > 0
+local crashed = redis.call('EXISTS', CRASHES) == 1
+
+local not_yours, finished, gone = {}, {}, {}
+local deleted, uncrashed, index = {{}, {}, {}, {}}, {}, {}
+local result_key = OWN_KEYS
+
+local function finish(id, state)
+  gone[#gone + 1] = id
+  finished[#finished + 1] = id
+  finished[#finished + 1] = state
+end
+
+local function keep_outcome(key, ttl, outcome)
+  redis.call('SET', key, outcome, 'PX', ttl)
+  redis.call('PUBLISH', key, outcome)
+end
+
+local function release(slot, entry, id)
+  local mine = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1, lease)
+  if mine.err or #mine == 0 then return false end
+  redis.call('XCLAIM', READY[slot], GROUP, RETURNED_CONSUMER, 0, entry, 'JUSTID')
+  redis.call('SADD', RETURNED, slot)
+  -- The next taker is told to cancel it; this lease must not be any more.
+  if marked and redis.call('HEXISTS', CANCEL, id) == 1 then redis.call('HSET', CANCEL, id, '') end
+  return true
+end
+
+at = FIRST
+for position = 1, tonumber(ARGV[7]) do
+  local word, entry, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local operation, slot = string.sub(word, 1, 1), tonumber(string.sub(word, 2, 2)) + 1
+  local key
+  if operation == 'o' or (operation == 'd' and ARGV[at + 3] ~= '0') then
+    result_key = result_key + 1
+    key = KEYS[result_key]
+  end
+  if operation == 'b' then
+    if not release(slot, entry, id) then not_yours[#not_yours + 1] = position end
+  elseif redis.call('XACK', READY[slot], GROUP, entry) == 0 then
+    -- Reclaimed meanwhile: whoever owns the job now says how it ended.
+    not_yours[#not_yours + 1] = position
+  else
+    deleted[slot][#deleted[slot] + 1] = entry
+    if crashed then uncrashed[#uncrashed + 1] = (slot - 1) .. ':' .. entry end
+    if operation == 'f' then
+      finish(id, string.sub(word, 3, 3))
+    elseif operation == 'o' then
+      finish(id, string.sub(word, 3, 3))
+      keep_outcome(key, ARGV[at + 3], ARGV[at + 4])
+    elseif operation == 'd' then
+      finish(id, 'd')
+      redis.call('ZADD', DEAD, string.format('%.0f', now), id)
+      redis.call('HSET', DEAD_DATA, id, (slot - 1) .. ARGV[at + 5])
+      if key then keep_outcome(key, ARGV[at + 3], ARGV[at + 4]) end
+    elseif marked and redis.call('HEXISTS', CANCEL, id) == 1 then
+      finish(id, 'c')
+    else
+      redis.call('ZADD', SCHEDULED, string.format('%.0f', now + tonumber(ARGV[at + 3])), id)
+      redis.call('HSET', SCHEDULED_DATA, id, (slot - 1) .. ARGV[at + 4])
+      index[#index + 1] = id
+      index[#index + 1] = 's'
+    end
+  end
+  at = at + WIDTH[operation]
+end
+for slot = 1, 4 do in_chunks('XDEL', READY[slot], deleted[slot]) end
+if #gone > 0 then
+  in_chunks('HDEL', INDEX, gone)
+  if marked then in_chunks('HDEL', CANCEL, gone) end
+  if redis.call('EXISTS', PROGRESS) == 1 then in_chunks('HDEL', PROGRESS, gone) end
+  remember(now, id_ttl, finished)
+end
+if #uncrashed > 0 then in_chunks('HDEL', CRASHES, uncrashed) end
+
+local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
+  'LIMIT', 0, math.max(100, slots))
+if #due > 0 then
+  for position = 1, #due do
+    local stored = redis.call('HGET', SCHEDULED_DATA, due[position])
+    if stored then
+      index[#index + 1] = due[position]
+      index[#index + 1] = append_ready(tonumber(string.sub(stored, 1, 1)), due[position],
+        string.sub(stored, 2))
+    end
+  end
+  in_chunks('ZREM', SCHEDULED, due)
+  in_chunks('HDEL', SCHEDULED_DATA, due)
+end
+in_chunks('HSET', INDEX, index)
+
+local taken, bytes = {}, 0
+local returned = {}
+for _, slot in ipairs(redis.call('SMEMBERS', RETURNED)) do returned[tonumber(slot)] = true end
+
+local function add(slot, entries, crashes)
+  taken[#taken + 1] = {slot - 1, entries, crashes}
+  for position = 1, #entries do bytes = bytes + #entries[position][2][2] end
+  return #entries
+end
+
+local function take_returned(slot, want)
+  local pending = redis.call('XPENDING', READY[slot], GROUP, '-', '+', want, RETURNED_CONSUMER)
+  if #pending < want then
+    returned[slot] = nil
+    redis.call('SREM', RETURNED, slot)
+  end
+  if #pending == 0 then return 0 end
+  local order, fields = {READY[slot], GROUP, lease, 0}, {}
+  for position = 1, #pending do order[position + 4] = pending[position][1] end
+  local entries = redis.call('XCLAIM', unpack(order))
+  if #entries == 0 then return 0 end
+  for position = 1, #entries do
+    fields[position] = (slot - 1) .. ':' .. entries[position][1]
+    local id = entries[position][2][1]
+    if marked and redis.call('HEXISTS', CANCEL, id) == 1 then
+      redis.call('HSET', CANCEL, id, lease)
+    end
+  end
+  return add(slot, entries, redis.call('HMGET', CRASHES, unpack(fields)))
+end
+
+local function take_new(slot, want)
+  local order = {'XREADGROUP', 'GROUP', GROUP, lease, 'COUNT', want, 'STREAMS', READY[slot], '>'}
+  local read = redis.pcall(unpack(order))
+  if type(read) == 'table' and read.err then
+    if not string.find(read.err, 'NOGROUP', 1, true) then error(read.err) end
+    create_group(READY[slot])
+    read = redis.call(unpack(order))
+  end
+  if not read then return 0 end
+  return add(slot, read[1][2])
+end
+
+-- Takes up to `want` from one priority in steps, so that one oversized batch cannot
+-- keep the server from everybody else. Returns how many are still wanted.
+local function take(slot, want)
+  if want <= 0 or bytes >= MAX_BYTES or redis.call('XLEN', READY[slot]) == 0 then return want end
+  while want > 0 and bytes < MAX_BYTES and returned[slot] do
+    want = want - take_returned(slot, math.min(STEP, want))
+  end
+  while want > 0 and bytes < MAX_BYTES do
+    local step = math.min(STEP, want)
+    local got = take_new(slot, step)
+    want = want - got
+    if got < step then break end
+  end
+  return want
+end
+
+local wanted = slots
+if guard > 0 then
+  guard = math.min(guard, slots)
+  local left = guard
+  for slot = 4, 1, -1 do left = take(slot, left) end
+  wanted = wanted - (guard - left)
+end
+for slot = 1, 4 do wanted = take(slot, wanted) end
+
+local function has_ready(slot)
+  if returned[slot] then
+    if #redis.call('XPENDING', READY[slot], GROUP, '-', '+', 1, RETURNED_CONSUMER) > 0 then
+      return true
+    end
+    redis.call('SREM', RETURNED, slot)
+  end
+  local length = redis.call('XLEN', READY[slot])
+  if length == 0 then return false end
+  local groups = redis.pcall('XINFO', 'GROUPS', READY[slot])
+  if groups.err or #groups == 0 then return true end
+  for field = 1, #groups[1], 2 do
+    if groups[1][field] == 'pending' then return length > groups[1][field + 1] end
+  end
+  return true
+end
+
+local left_ready = 0
+if wanted == 0 or bytes >= MAX_BYTES then
+  for slot = 1, 4 do
+    if left_ready == 0 and has_ready(slot) then left_ready = 1 end
+  end
+  if left_ready == 1 then wake() end
+end
+
+local cancels = {}
+if marked then
+  local marks = redis.call('HGETALL', CANCEL)
+  for position = 1, #marks, 2 do
+    if marks[position + 1] == lease then cancels[#cancels + 1] = marks[position] end
+  end
+end
+local next_due = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
+return {'ok', now, next_due and tonumber(next_due) or -1, next_lease_end(lease), left_ready,
+  not_yours, cancels, taken}

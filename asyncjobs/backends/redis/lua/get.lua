@@ -1,0 +1,48 @@
+#!lua flags=allow-oom
+-- What is known of some jobs.
+-- KEYS: 1-22 the queue; then the result key of each job.
+-- ARGV: 2 1 when envelopes are wanted, else 0; then job ids.
+-- Result: for each job {state, priority, due ms, envelope, outcome, progress, lease id,
+--   dead letter} with '' for what does not apply; state '' when the job is unknown, '?'
+--   when only its outcome is left, which tells the state.
+local now, ids = store_now(), {}
+for position = 3, #ARGV do ids[position - 2] = ARGV[position] end
+local states, full = recall(now, ids), ARGV[2] == '1'
+
+local function queued(id, place)
+  local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
+  local state, holder, envelope = 'ready', '', ''
+  local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
+  if not pending.err and pending[1] and pending[1][2] ~= RETURNED_CONSUMER then
+    state, holder = 'running', pending[1][2]
+  end
+  if full then
+    local stored = redis.call('XRANGE', READY[slot], entry, entry)[1]
+    if stored then envelope = stored[2][2] end
+  end
+  local progress = redis.call('HGET', PROGRESS, id) or ''
+  return {state, slot - 1, '', envelope, '', progress, holder, ''}
+end
+
+local answer = {}
+for position = 1, #ids do
+  local id = ids[position]
+  local place = redis.call('HGET', INDEX, id)
+  if place == 's' then
+    local stored = redis.call('HGET', SCHEDULED_DATA, id)
+    answer[position] = {'scheduled', tonumber(string.sub(stored, 1, 1)),
+      redis.call('ZSCORE', SCHEDULED, id), full and string.sub(stored, 2) or '', '',
+      redis.call('HGET', PROGRESS, id) or '', '', ''}
+  elseif place then
+    answer[position] = queued(id, place)
+  else
+    local outcome = redis.call('GET', KEYS[OWN_KEYS + position]) or ''
+    local state, letter = states[id] or '', ''
+    if full or state == '' then letter = redis.call('HGET', DEAD_DATA, id) or '' end
+    if state == '' and letter ~= '' then state = 'd' end
+    if state == '' and outcome ~= '' then state = '?' end
+    local priority = tonumber(string.sub(letter, 1, 1)) or ''
+    answer[position] = {state, priority, '', '', outcome, '', '', string.sub(letter, 2)}
+  end
+end
+return answer

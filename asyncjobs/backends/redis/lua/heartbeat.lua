@@ -1,0 +1,16 @@
+#!lua flags=allow-oom
+-- Renews a lease that still exists, also one that is over: only reclaim removes it.
+-- KEYS: 1-22 the queue.
+-- ARGV: 2 lease id; 3 duration_ms.
+-- Result: {1 or 0 when lost, now, next lease end of others or -1, ids of held jobs to
+--   cancel}.
+local lease, now = ARGV[2], store_now()
+touch_upkeep(now, math.floor(tonumber(ARGV[3]) / 3))
+if not redis.call('ZSCORE', WORKERS, lease) then return {0, now, next_lease_end(lease), {}} end
+redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), lease)
+local cancels = {}
+local marks = redis.call('HGETALL', CANCEL)
+for position = 1, #marks, 2 do
+  if marks[position + 1] == lease then cancels[#cancels + 1] = marks[position] end
+end
+return {1, now, next_lease_end(lease), cancels}

@@ -1,0 +1,33 @@
+#!lua flags=allow-oom
+-- Ends the leases that are over and gives their jobs back to the queue, in their place.
+-- Nothing else removes a lease, and nothing else counts a crash.
+-- KEYS: 1-22 the queue.
+-- ARGV: 2 grace_ms; 3 how many jobs at the most.
+-- Result: {jobs returned, leases ended, ms until the next call is due or -1, now}.
+local grace, limit, now = tonumber(ARGV[2]), tonumber(ARGV[3]), store_now()
+touch_upkeep(now, grace)
+local hold = tonumber(redis.call('HGET', UPKEEP, 'hold') or '0')
+local over = redis.call('ZRANGE', WORKERS, '-inf', '(' .. string.format('%.0f', now), 'BYSCORE',
+  'LIMIT', 0, 100)
+local ended = 0
+if #over > 0 then
+  if now < hold then return {0, 0, hold - now, now} end
+  for position = 1, #over do
+    redis.call('SADD', LEAVING, over[position])
+    redis.call('ZREM', WORKERS, over[position])
+    redis.call('HDEL', WORKERS_INFO, over[position])
+    redis.call('HDEL', SEQUENCE, over[position])
+    ended = ended + 1
+  end
+end
+local returned = 0
+for _, consumer in ipairs(redis.call('SMEMBERS', LEAVING)) do
+  if returned >= limit then return {returned, ended, 0, now} end
+  local moved, all = return_pending(consumer, limit - returned, true)
+  returned = returned + moved
+  if all then redis.call('SREM', LEAVING, consumer) end
+end
+if redis.call('EXISTS', LEAVING) == 1 or #over == 100 then return {returned, ended, 0, now} end
+local next_end = next_lease_end('')
+if next_end < 0 then return {returned, ended, -1, now} end
+return {returned, ended, math.max(next_end - now + 1, 1), now}

@@ -1,0 +1,12 @@
+#!lua flags=allow-oom
+-- Enters a new lease into the queue and makes sure that the consumer groups exist.
+-- KEYS: 1-22 the queue.
+-- ARGV: 2 lease id; 3 duration_ms; 4 what inspection shows of the worker.
+-- Result: the store's time in ms.
+local now = store_now()
+for slot = 1, 4 do create_group(READY[slot]) end
+touch_upkeep(now, math.floor(tonumber(ARGV[3]) / 3))
+redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), ARGV[2])
+redis.call('HSET', WORKERS_INFO, ARGV[2], ARGV[4])
+redis.call('HSET', SEQUENCE, ARGV[2], 0)
+return now

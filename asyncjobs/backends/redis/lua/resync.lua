@@ -1,0 +1,23 @@
+#!lua flags=allow-oom
+-- After a lost reply: what was applied last, and which entries the lease holds. Later
+-- arrivals of exchanges up to this sequence are refused from now on.
+-- KEYS: 1-22 the queue.
+-- ARGV: 2 lease id; 3 sequence; 4 how many entries of one priority at the most.
+-- Result: {'lost'} | {'stale', last} | {'ok', last applied, {entry ids of each priority}}.
+local lease, sequence, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+if not redis.call('ZSCORE', WORKERS, lease) then return {'lost'} end
+local seen, applied = read_sequence(lease)
+if sequence <= seen then return {'stale', seen} end
+redis.call('HSET', SEQUENCE, lease, sequence .. ' ' .. applied)
+local held = {{}, {}, {}, {}}
+for slot = 1, 4 do
+  local from = '-'
+  while #held[slot] < limit do
+    local pending = redis.pcall('XPENDING', READY[slot], GROUP, from, '+', CHUNK, lease)
+    if pending.err or #pending == 0 then break end
+    for position = 1, #pending do held[slot][#held[slot] + 1] = pending[position][1] end
+    if #pending < CHUNK then break end
+    from = '(' .. pending[#pending][1]
+  end
+end
+return {'ok', applied, held}

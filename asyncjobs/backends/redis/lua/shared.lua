@@ -1,0 +1,144 @@
+-- Put in front of every script: the names of a queue's keys and what several scripts do.
+-- KEYS: 1-22 as listed here, in this order, for one queue; scripts add theirs behind.
+-- ARGV: 1 = the time in ms when a test pins the clock, else ''.
+-- Result: none of its own.
+local READY = {KEYS[1], KEYS[2], KEYS[3], KEYS[4]}
+local INDEX, SCHEDULED, SCHEDULED_DATA = KEYS[5], KEYS[6], KEYS[7]
+local WORKERS, WORKERS_INFO, SEQUENCE, LEAVING = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local WAKE, CANCEL, RETURNED, CRASHES = KEYS[12], KEYS[13], KEYS[14], KEYS[15]
+local DEAD, DEAD_DATA, PROGRESS, UPKEEP = KEYS[16], KEYS[17], KEYS[18], KEYS[19]
+local KNOWN = {KEYS[20], KEYS[21], KEYS[22]}
+local OWN_KEYS = 22
+local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
+-- unpack() fails near 8,000 values; every variadic call stays far below.
+local CHUNK = 500
+
+local function store_now()
+  if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- One token at the most: a second one would wake a worker for nothing.
+local function wake()
+  if redis.call('LLEN', WAKE) == 0 then redis.call('RPUSH', WAKE, '1') end
+end
+
+local function create_group(stream)
+  local made = redis.pcall('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
+  if type(made) == 'table' and made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
+    error(made.err)
+  end
+end
+
+-- Calls `command key ...` with `values` in chunks.
+local function in_chunks(command, key, values)
+  for first = 1, #values, CHUNK do
+    redis.call(command, key, unpack(values, first, math.min(first + CHUNK - 1, #values)))
+  end
+end
+
+-- Finished ids are remembered in three hashes used in turn, each dropped whole. A field
+-- '' says until when a hash counts, so processes with different id_ttl can share it.
+local function remember(now, width, ids_and_states)
+  if #ids_and_states == 0 or width <= 0 then return end
+  local bucket = math.floor(now / width)
+  local key, until_ms = KNOWN[bucket % 3 + 1], (bucket + 2) * width
+  local stored = tonumber(redis.call('HGET', key, '') or '0')
+  if stored <= now then redis.call('UNLINK', key) end
+  if stored < until_ms then
+    redis.call('HSET', key, '', string.format('%.0f', until_ms))
+    -- Later than needed: prune unlinks it in the background, a plain expiry of a large
+    -- hash would stop the server.
+    redis.call('PEXPIRE', key, string.format('%.0f', until_ms - now + 60000))
+  end
+  in_chunks('HSET', key, ids_and_states)
+end
+
+-- The states ('s', 'd', 'x', 'c') under which `ids` are remembered; id -> state.
+local function recall(now, ids)
+  local states = {}
+  for slot = 1, 3 do
+    local until_ms = redis.call('HGET', KNOWN[slot], '')
+    if until_ms and tonumber(until_ms) > now then
+      for first = 1, #ids, CHUNK do
+        local last = math.min(first + CHUNK - 1, #ids)
+        local found = redis.call('HMGET', KNOWN[slot], unpack(ids, first, last))
+        for offset = 1, #found do
+          if found[offset] then states[ids[first + offset - 1]] = found[offset] end
+        end
+      end
+    end
+  end
+  return states
+end
+
+local function append_ready(priority, id, envelope)
+  local entry = redis.call('XADD', READY[priority + 1], '*', id, envelope)
+  return priority .. ':' .. entry
+end
+
+-- The earliest end of a lease other than `own`, or -1.
+local function next_lease_end(own)
+  local first = redis.call('ZRANGE', WORKERS, 0, 1, 'WITHSCORES')
+  if first[1] and first[1] ~= own then return tonumber(first[2]) end
+  if first[3] then return tonumber(first[4]) end
+  return -1
+end
+
+-- If nobody was heard of for longer than `grace`, the store itself was away: hold back
+-- reclaims for one `grace`, so that live workers can renew first.
+local function touch_upkeep(now, grace)
+  local seen = tonumber(redis.call('HGET', UPKEEP, 'seen') or '0')
+  if now - seen > grace then
+    redis.call('HSET', UPKEEP, 'hold', string.format('%.0f', now + grace))
+  end
+  redis.call('HSET', UPKEEP, 'seen', string.format('%.0f', now))
+end
+
+-- Moves up to `limit` pending entries of `consumer` to the reserved consumer, which
+-- keeps their ids and order. Returns how many were moved, and whether that was all.
+local function return_pending(consumer, limit, count_crash)
+  local moved = 0
+  for slot = 1, 4 do
+    if redis.call('EXISTS', READY[slot]) == 1 then
+      while moved < limit do
+        local step = math.min(100, limit - moved)
+        local pending = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', step, consumer)
+        if pending.err or #pending == 0 then break end
+        local entries = {}
+        for position = 1, #pending do entries[position] = pending[position][1] end
+        local order = {READY[slot], GROUP, RETURNED_CONSUMER, 0, unpack(entries)}
+        order[#order + 1] = 'JUSTID'
+        redis.call('XCLAIM', unpack(order))
+        if count_crash then
+          for position = 1, #entries do
+            redis.call('HINCRBY', CRASHES, (slot - 1) .. ':' .. entries[position], 1)
+          end
+        end
+        redis.call('SADD', RETURNED, slot)
+        moved = moved + #entries
+        if #pending < step then break end
+      end
+    end
+  end
+  if moved > 0 then wake() end
+  if moved >= limit then return moved, false end
+  -- Nothing is pending any more: only now may the consumer go, or its entries would be
+  -- unreadable for ever.
+  for slot = 1, 4 do
+    if redis.call('EXISTS', READY[slot]) == 1 then
+      redis.pcall('XGROUP', 'DELCONSUMER', READY[slot], GROUP, consumer)
+    end
+  end
+  return moved, true
+end
+
+-- A lease's numbers: the highest sequence seen, and that of the last exchange applied.
+-- A resync raises only the first: asked twice, it must answer the same.
+local function read_sequence(lease)
+  local stored = redis.call('HGET', SEQUENCE, lease) or '0'
+  local seen, applied = string.match(stored, '^(%d+) (%d+)$')
+  if seen then return tonumber(seen), tonumber(applied) end
+  return tonumber(stored), tonumber(stored)
+end

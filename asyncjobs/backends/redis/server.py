@@ -1,0 +1,73 @@
+"""What is checked of a server before jobs are trusted to it."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from asyncjobs.backends.base import LAYOUT, StoreInfo
+from asyncjobs.backends.redis.keys import StoreKeys
+from asyncjobs.backends.redis.link import Link
+from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
+
+__all__ = ["check_server"]
+
+OLDEST = (7, 0)
+
+try:
+    RELEASE = version("asyncjobs-framework")
+except PackageNotFoundError:
+    RELEASE = "unknown"
+
+
+async def check_server(link: Link, keys: StoreKeys, address: str) -> StoreInfo:
+    """Name and version of the server. Raises ConfigError when it would lose jobs,
+    UnsupportedLayout when another release has written to it."""
+    info = _fields(await link.call(b"INFO", b"server"))
+    name = info.get("server_name", "redis")
+    release = info.get(f"{name}_version") or info.get("redis_version", "0")
+    speaks = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
+    if speaks < OLDEST:
+        raise ConfigError(
+            f"the store at {address} is {name} {release}; asyncjobs needs Redis 7.0 or "
+            "Valkey 7.2 and newer"
+        )
+    warnings = await _check_eviction(link, address)
+    await _check_layout(link, keys, address)
+    return StoreInfo(name, release, address, warnings)
+
+
+def _fields(reply: bytes) -> dict[str, str]:
+    pairs = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+    return {key: value.strip() for key, _, value in pairs}
+
+
+async def _check_eviction(link: Link, address: str) -> tuple[str, ...]:
+    try:
+        reply = await link.call(b"CONFIG", b"GET", b"maxmemory-policy")
+    except (StoreError, ConfigError):
+        # Managed servers and small ACLs deny CONFIG; jobs still work there.
+        return (f"the eviction policy of {address} could not be read; it must be noeviction",)
+    policy = reply[1].decode() if len(reply) == 2 else "noeviction"
+    if policy.startswith("allkeys"):
+        raise ConfigError(
+            f"the store at {address} has maxmemory-policy {policy}, which throws away queued "
+            "jobs when memory runs out; set it to noeviction"
+        )
+    if policy.startswith("volatile"):
+        return (
+            f"the store at {address} has maxmemory-policy {policy}: results and remembered "
+            "ids may go early; noeviction is better",
+        )
+    return ()
+
+
+async def _check_layout(link: Link, keys: StoreKeys, address: str) -> None:
+    await link.call(b"SET", keys.layout, f"{LAYOUT} {RELEASE}", b"NX")
+    stored = (await link.call(b"GET", keys.layout) or b"").decode("utf-8", "replace")
+    layout, _, writer = stored.partition(" ")
+    if layout != str(LAYOUT):
+        raise UnsupportedLayout(
+            f"the store at {address} holds key layout {layout!r}, written by "
+            f"asyncjobs-framework {writer or 'unknown'}; this is {RELEASE} with layout "
+            f"{LAYOUT}: install release {writer or 'of the writer'} here, or use another prefix"
+        )

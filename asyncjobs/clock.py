@@ -1,0 +1,62 @@
+"""Clocks and durations. A name says which clock and unit: `now_ms`, `mono_s`.
+
+Job times are the store's wall clock in milliseconds since the epoch; what a process
+measures for itself (time-outs, grace) is its monotonic clock in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from asyncjobs.errors import ConfigError
+
+__all__ = ["Seconds", "at_ms", "new_id", "now_ms", "seconds"]
+
+Seconds: TypeAlias = float | timedelta
+"""A duration in Python code: seconds as int or float, or a timedelta."""
+
+
+def now_ms() -> int:
+    """This process's wall clock, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def seconds(value: Seconds, *, field: str, minimum: float = 0.0) -> float:
+    """`value` in seconds, checked; `field` names the setting in the error."""
+    if isinstance(value, timedelta):
+        number = value.total_seconds()
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
+    else:
+        raise ConfigError(f"{field} must be seconds (a number) or a timedelta, not {value!r}")
+    if math.isnan(number) or math.isinf(number) or number < minimum:
+        raise ConfigError(f"{field} must be a finite time of at least {minimum:g} s, not {value!r}")
+    return number
+
+
+def at_ms(value: datetime, *, field: str = "at") -> int:
+    """An aware datetime as milliseconds since the epoch; naive ones are refused.
+
+    A naive time means a different instant on each machine, so there is no safe guess.
+    """
+    if not isinstance(value, datetime):
+        raise ConfigError(f"{field} must be a datetime, not {value!r}")
+    if value.utcoffset() is None:
+        raise ConfigError(
+            f"{field}={value!r} has no time zone; write datetime(..., tzinfo=UTC) "
+            "or a zoneinfo.ZoneInfo"
+        )
+    return round(value.timestamp() * 1000)
+
+
+def new_id() -> str:
+    """A new job or worker id: 28 hex digits that sort by creation time.
+
+    48 bits of milliseconds and 64 bits from the kernel at each call, so that no state
+    survives a fork and two processes never share a sequence.
+    """
+    return (now_ms().to_bytes(6, "big") + os.urandom(8)).hex()

@@ -1,0 +1,302 @@
+"""What is stored of a job, as JSON: the envelope, the outcome, the dead letter.
+
+Everything read back from a store is untrusted input: it is parsed with limits, checked
+field by field, and never names anything that would be imported.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import Any, Final
+
+import orjson
+
+from asyncjobs.errors import EncodeError
+from asyncjobs.job import State
+
+__all__ = [
+    "ENVELOPE_VERSION",
+    "BadEnvelope",
+    "Envelope",
+    "NewerEnvelope",
+    "Outcome",
+    "check_json",
+    "dead_letter",
+    "read_dead_letter",
+]
+
+ENVELOPE_VERSION: Final = 1
+MAX_DEPTH: Final = 100
+"""Nesting that arguments and results may have; orjson itself stops at 254."""
+MAX_TEXT: Final = 16_384
+"""Characters kept of a message or a traceback: from its end, where the cause stands."""
+
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+
+
+class BadEnvelope(Exception):
+    """Stored bytes that are no envelope of ours."""
+
+
+class NewerEnvelope(Exception):
+    """An envelope written by a release that this one does not know."""
+
+
+class Envelope:
+    """A call and its history, as it travels through the store.
+
+    `attempt` is the number of the execution it is taken for. `headers` has room for
+    what listeners carry along (trace context, errors, crash count); `options` for what
+    one enqueue overrides of its job function (`timeout`, `result_ttl`, ...).
+    """
+
+    __slots__ = (
+        "args", "attempt", "enqueued_ms", "headers", "kwargs", "name", "options", "scheduled_ms",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        *,
+        enqueued_ms: int,
+        scheduled_ms: int | None = None,
+        attempt: int = 1,
+        options: dict[str, Any] | None = None,
+        headers: dict[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.args = args
+        self.kwargs = kwargs
+        self.enqueued_ms = enqueued_ms
+        self.scheduled_ms = scheduled_ms
+        self.attempt = attempt
+        self.options = options
+        self.headers = headers
+
+    def encode(self) -> bytes:
+        """As stored. Raises EncodeError for text that is no Unicode (lone surrogates)."""
+        fields: dict[str, Any] = {
+            "v": ENVELOPE_VERSION,
+            "f": self.name,
+            "n": self.attempt,
+            "e": self.enqueued_ms,
+        }
+        if self.args:
+            fields["a"] = self.args
+        if self.kwargs:
+            fields["k"] = self.kwargs
+        if self.scheduled_ms is not None:
+            fields["s"] = self.scheduled_ms
+        if self.options:
+            fields["o"] = self.options
+        if self.headers:
+            fields["h"] = self.headers
+        try:
+            return orjson.dumps(fields)
+        except (TypeError, ValueError) as error:
+            raise EncodeError(
+                f"{self.name}: the arguments cannot be written as JSON: {error}"
+            ) from error
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Envelope:
+        """Raises BadEnvelope or NewerEnvelope."""
+        try:
+            fields = orjson.loads(raw)
+            version = fields["v"]
+            if version != ENVELOPE_VERSION:
+                if isinstance(version, int) and version > ENVELOPE_VERSION:
+                    raise NewerEnvelope(f"envelope version {version}")
+                raise BadEnvelope(f"envelope version {version!r}")
+            get = fields.get
+            envelope = cls(
+                fields["f"],
+                get("a", []),
+                get("k", {}),
+                enqueued_ms=fields["e"],
+                scheduled_ms=get("s"),
+                attempt=fields["n"],
+                options=get("o"),
+                headers=get("h"),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise BadEnvelope(f"{type(error).__name__}: {error}") from error
+        envelope._check()
+        return envelope
+
+    def _check(self) -> None:
+        if not (
+            type(self.name) is str
+            and type(self.args) is list
+            and type(self.kwargs) is dict
+            and type(self.attempt) is int
+            and self.attempt >= 1
+            and type(self.enqueued_ms) is int
+            and (self.scheduled_ms is None or type(self.scheduled_ms) is int)
+            and (self.options is None or type(self.options) is dict)
+            and (self.headers is None or type(self.headers) is dict)
+        ):
+            raise BadEnvelope("a field has the wrong type")
+
+
+class Outcome:
+    """How a job ended, as waiters read it.
+
+    `value` only when succeeded; `unavailable` says why a value could not be kept;
+    `reason`, `error_type`, `message`, `traceback` describe the other ends.
+    """
+
+    __slots__ = ("error_type", "message", "reason", "state", "traceback", "unavailable", "value")
+
+    def __init__(
+        self,
+        state: State,
+        value: Any = None,
+        *,
+        unavailable: str = "",
+        reason: str = "",
+        error_type: str = "",
+        message: str = "",
+        traceback: str = "",
+    ) -> None:
+        self.state = state
+        self.value = value
+        self.unavailable = unavailable
+        self.reason = reason
+        self.error_type = error_type
+        self.message = message
+        self.traceback = traceback
+
+    def encode(self) -> bytes:
+        """As stored. Raises EncodeError when the value is no JSON."""
+        fields: dict[str, Any] = {"s": self.state.value}
+        if self.state is State.SUCCEEDED and not self.unavailable:
+            fields["r"] = self.value
+        for key, text in (
+            ("u", self.unavailable),
+            ("d", self.reason),
+            ("t", self.error_type),
+            ("m", self.message),
+            ("b", self.traceback),
+        ):
+            if text:
+                fields[key] = clean_text(text)
+        try:
+            return orjson.dumps(fields)
+        except (TypeError, ValueError) as error:
+            raise EncodeError(f"the result cannot be written as JSON: {error}") from error
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Outcome:
+        """Raises BadEnvelope."""
+        try:
+            fields = orjson.loads(raw)
+            get = fields.get
+            return cls(
+                State(fields["s"]),
+                get("r"),
+                unavailable=str(get("u", "")),
+                reason=str(get("d", "")),
+                error_type=str(get("t", "")),
+                message=str(get("m", "")),
+                traceback=str(get("b", "")),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BadEnvelope(f"{type(error).__name__}: {error}") from error
+
+
+def dead_letter(outcome: Outcome, raw_envelope: bytes) -> bytes:
+    """The record of a dead job: its outcome as one line of JSON, then the raw envelope.
+
+    The envelope is kept byte by byte, since it may be the very thing that is broken.
+    """
+    return outcome.encode() + b"\n" + raw_envelope
+
+
+def read_dead_letter(raw: bytes) -> tuple[Outcome, bytes]:
+    """Outcome and raw envelope of a dead letter. Raises BadEnvelope."""
+    head, _, envelope = raw.partition(b"\n")
+    return Outcome.decode(head), envelope
+
+
+def clean_text(text: str) -> str:
+    """`text` cut to MAX_TEXT from its end, with lone surrogates made visible."""
+    cut = text[-MAX_TEXT:]
+    return cut.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def check_json(value: Any, path: str) -> None:
+    """Refuse what JSON would lose or change. Raises EncodeError naming `path`.
+
+    orjson alone would quietly turn NaN into null, a tuple into a list, a UUID or a
+    date into text: the job would get something else than was enqueued.
+    """
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return
+    _check_deep(value, path, 0)
+
+
+def _check_deep(value: Any, path: str, depth: int) -> None:
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return
+    if kind is int:
+        if not _INT_MIN <= value <= _INT_MAX:
+            raise EncodeError(f"{path} is an integer of over 64 bits; write str(value)")
+    elif kind is float:
+        if not math.isfinite(value):
+            raise EncodeError(
+                f"{path} is {value}, which JSON does not have; write None or str(value)"
+            )
+    elif depth >= MAX_DEPTH:
+        raise EncodeError(f"{path[:120]}… is nested deeper than {MAX_DEPTH} levels; flatten it")
+    elif kind is list:
+        for index, item in enumerate(value):
+            if type(item) is not str:
+                _check_deep(item, f"{path}[{index}]", depth + 1)
+    elif kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise EncodeError(f"{path} has the key {key!r}; JSON keys are text: write str(key)")
+            if type(item) is not str:
+                _check_deep(item, f"{path}[{key!r}]", depth + 1)
+    else:
+        raise EncodeError(f"{path} is a {kind.__name__}, which JSON would {_advice(value)}")
+
+
+_ADVICE: Final[dict[str, str]] = {
+    "tuple": "turn into a list; write list(value)",
+    "set": "lose; write sorted(value) or list(value)",
+    "frozenset": "lose; write sorted(value) or list(value)",
+    "bytes": "lose; write base64.b64encode(value).decode()",
+    "bytearray": "lose; write base64.b64encode(value).decode()",
+    "datetime": "turn into text; write value.isoformat()",
+    "date": "turn into text; write value.isoformat()",
+    "time": "turn into text; write value.isoformat()",
+    "timedelta": "lose; write value.total_seconds()",
+    "UUID": "turn into text; write str(value)",
+    "Decimal": "lose; write str(value)",
+    "function": "lose; pass data, and name the function in the job",
+    "complex": "lose; write [value.real, value.imag]",
+    "PosixPath": "lose; write str(value)",
+    "WindowsPath": "lose; write str(value)",
+}
+
+
+def _advice(value: Any) -> str:
+    if isinstance(value, Enum):
+        return "turn into its value; write value.value"
+    if hasattr(value, "__dataclass_fields__"):
+        return "turn into a dict; write dataclasses.asdict(value)"
+    for base in type(value).__mro__:
+        if base.__name__ in _ADVICE:
+            return _ADVICE[base.__name__]
+        if base in (str, int, float, list, dict):
+            return f"turn into a plain {base.__name__}; write {base.__name__}(value)"
+    if hasattr(value, "model_dump"):
+        return 'lose; write value.model_dump(mode="json")'
+    return "lose; pass its id or its plain data instead"

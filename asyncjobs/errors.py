@@ -1,0 +1,192 @@
+"""Every error that asyncjobs raises, in one tree.
+
+AsyncJobsError
+├── ConfigError              a setting, URL or registration that cannot work
+│   ├── RegistrationError    a function that cannot be a job, or a name taken twice
+│   └── UnsupportedLayout    the store was written by a release this one does not know
+├── UsageError               the call is wrong in this place
+│   ├── NotOpen              the app has not been opened (or on another loop)
+│   ├── NotBound             the job function's registry belongs to no app
+│   └── ArgumentsError       arguments that do not fit the job function
+├── EncodeError              a value that JSON would lose or change
+├── PayloadTooLarge          an encoded job over `max_payload`
+├── StoreError               the store did not do what it was asked
+│   ├── StoreUnavailable     not reachable, or it refuses for now
+│   └── StoreFull            out of memory: it refuses new jobs
+└── ResultError              `JobHandle.result()` has no value to give
+    ├── JobFailed            ended dead; carries the remote traceback text
+    ├── JobDiscarded         ended by `Discard` or `discard_on`
+    ├── JobCancelled         cancelled before it could succeed
+    ├── JobNotFound          id unknown, or the result has expired
+    ├── ResultsDisabled      results are off for this job function
+    ├── ResultTimeout        not finished within `timeout`
+    └── ResultUnavailable    succeeded, but the value could not be kept
+
+`JobSignal` stands outside the tree: `Retry`, `Snooze` and `Discard` are raised by
+users inside a job to say what should happen next, and `except AsyncJobsError` in a
+job must not catch them.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+__all__ = [
+    "ArgumentsError",
+    "AsyncJobsError",
+    "ConfigError",
+    "Discard",
+    "EncodeError",
+    "JobCancelled",
+    "JobDiscarded",
+    "JobFailed",
+    "JobNotFound",
+    "JobSignal",
+    "NotBound",
+    "NotOpen",
+    "PayloadTooLarge",
+    "RegistrationError",
+    "ResultError",
+    "ResultTimeout",
+    "ResultUnavailable",
+    "ResultsDisabled",
+    "Retry",
+    "Snooze",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "UnsupportedLayout",
+    "UsageError",
+]
+
+
+class AsyncJobsError(Exception):
+    """Base of every error that asyncjobs raises."""
+
+
+class ConfigError(AsyncJobsError):
+    """A setting, URL or registration that cannot work; nothing was started."""
+
+
+class RegistrationError(ConfigError):
+    """A function that cannot be a job function, or a name that is taken."""
+
+
+class UnsupportedLayout(ConfigError):
+    """The store's key layout or a stored envelope comes from another release."""
+
+
+class UsageError(AsyncJobsError):
+    """The call is wrong at this place in the program."""
+
+
+class NotOpen(UsageError):
+    """The app is not open here; the text shows the lifespan lines to write."""
+
+
+class NotBound(UsageError):
+    """The job function's registry is not included in any app."""
+
+
+class ArgumentsError(UsageError):
+    """The arguments do not fit the job function; nothing was stored."""
+
+
+class EncodeError(AsyncJobsError):
+    """A value that JSON would lose or change; names it and the conversion to write."""
+
+
+class PayloadTooLarge(AsyncJobsError):
+    """The encoded job is over `max_payload`; the text names both sizes in bytes."""
+
+
+class StoreError(AsyncJobsError):
+    """The store did not do what it was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached or refuses for now.
+
+    When raised by an enqueue, the jobs may or may not be stored: repeat the call
+    with the same job ids to be sure.
+    """
+
+
+class StoreFull(StoreError):
+    """The store is out of memory and refuses new jobs; running ones go on."""
+
+
+class ResultError(AsyncJobsError):
+    """`JobHandle.result()` has no value to return."""
+
+
+class JobFailed(ResultError):
+    """The job ended dead.
+
+    `error_type` is the remote exception's qualified name, `remote_traceback` its
+    traceback as text, both empty when there was no exception.
+    """
+
+    def __init__(self, message: str, *, error_type: str = "", remote_traceback: str = "") -> None:
+        super().__init__(message)
+        self.error_type = error_type
+        self.remote_traceback = remote_traceback
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text}\n\n{self.remote_traceback}" if self.remote_traceback else text
+
+
+class JobDiscarded(ResultError):
+    """The job ended by `Discard` or by an exception named in `discard_on`."""
+
+
+class JobCancelled(ResultError):
+    """The job was cancelled."""
+
+
+class JobNotFound(ResultError):
+    """No job with this id is known: never enqueued here, or its result has expired."""
+
+
+class ResultsDisabled(ResultError):
+    """Results are off (`result_ttl=0`) for this job."""
+
+
+class ResultTimeout(ResultError, TimeoutError):
+    """The job has not finished within the time-out; it goes on."""
+
+
+class ResultUnavailable(ResultError):
+    """The job succeeded, but its value could not be encoded or was over `max_result`."""
+
+
+class JobSignal(Exception):
+    """Base of what a job may raise to say what happens next. Not an error."""
+
+
+class Retry(JobSignal):
+    """Run this job again: spends an attempt and obeys the attempt budget.
+
+    `delay` in seconds or as timedelta; None takes the retry policy's backoff.
+    """
+
+    def __init__(self, message: str = "", *, delay: float | timedelta | None = None) -> None:
+        super().__init__(message or "the job asked to be retried")
+        self.delay = delay
+
+
+class Snooze(JobSignal):
+    """Run this job again after `delay` (seconds or timedelta); spends no attempt."""
+
+    def __init__(self, delay: float | timedelta) -> None:
+        super().__init__(f"snoozed for {delay}")
+        self.delay = delay
+
+
+class Discard(JobSignal):
+    """End this job for good, without retries and without a dead letter."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason or "discarded by the job")
+        self.reason = reason or "discarded by the job"

@@ -1,0 +1,204 @@
+"""What happens to jobs and workers, as typed frozen values, emitted at one seam.
+
+Telemetry and users listen; nothing below the listeners knows them. With no listener a
+job pays one check: `if events.active`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from asyncjobs.job import JobRef
+
+__all__ = [
+    "Event",
+    "Events",
+    "JobCancelled",
+    "JobDead",
+    "JobDiscarded",
+    "JobEnqueued",
+    "JobEvent",
+    "JobPutBack",
+    "JobReleased",
+    "JobRetryScheduled",
+    "JobSnoozed",
+    "JobStarted",
+    "JobSucceeded",
+    "JobsReclaimed",
+    "LeaseLost",
+    "WorkerQuiet",
+    "WorkerStarted",
+    "WorkerStopped",
+]
+
+logger = logging.getLogger("asyncjobs.events")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent(Event):
+    """Something that happened to one job; `name` is its job function."""
+
+    ref: JobRef
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnqueued(JobEvent):
+    """`is_new` is False when a job with this id was already there."""
+
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted(JobEvent):
+    """`queue_time_ms`: from being ready to the start, by the store's clock."""
+
+    attempt: int
+    queue_time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobSucceeded(JobEvent):
+    attempt: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobRetryScheduled(JobEvent):
+    """A failed attempt with another one to come."""
+
+    attempt: int
+    duration_s: float
+    delay_s: float
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSnoozed(JobEvent):
+    attempt: int
+    duration_s: float
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobDiscarded(JobEvent):
+    attempt: int
+    duration_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobDead(JobEvent):
+    """`reason`: exhausted, crashed, unknown or unreadable."""
+
+    attempt: int
+    duration_s: float
+    reason: str
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelled(JobEvent):
+    attempt: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobReleased(JobEvent):
+    """Given back unharmed at shutdown."""
+
+    attempt: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobPutBack(JobEvent):
+    """This worker does not have the function or the envelope version; tried later."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobsReclaimed(Event):
+    """Jobs of workers whose lease ended are ready again."""
+
+    jobs: int
+    leases: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost(Event):
+    """This worker's lease is gone in these queues; its running jobs there are stopped."""
+
+    worker: str
+    queues: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted(Event):
+    worker: str
+    queues: tuple[str, ...]
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerQuiet(Event):
+    """The worker takes no more jobs."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopped(Event):
+    worker: str
+    released: int
+
+
+E = TypeVar("E", bound=Event)
+
+
+class Events:
+    """Holds the listeners and calls them, in the order in which they were added.
+
+    Listeners are plain functions, run where the event happens: keep them short. One
+    that raises is logged and does not disturb the job.
+    """
+
+    __slots__ = ("_listeners", "active")
+
+    def __init__(self) -> None:
+        self._listeners: list[tuple[type[Event], Callable[[Any], object]]] = []
+        self.active = False
+
+    def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]:
+        """Call `listener` for each event of `kind`, subclasses included.
+
+        Returns a function that removes it again.
+        """
+        entry = (kind, listener)
+        self._listeners.append(entry)
+        self.active = True
+
+        def remove() -> None:
+            if entry in self._listeners:
+                self._listeners.remove(entry)
+            self.active = bool(self._listeners)
+
+        return remove
+
+    def emit(self, event: Event) -> None:
+        """Tell the listeners."""
+        for kind, listener in tuple(self._listeners):
+            if isinstance(event, kind):
+                try:
+                    listener(event)
+                except Exception:
+                    logger.exception("listener %r failed on %s", listener, type(event).__name__)

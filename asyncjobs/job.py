@@ -1,0 +1,199 @@
+"""The values that pass between the floors: plain, immutable, no behaviour of a store."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+__all__ = [
+    "Demand",
+    "JobRecord",
+    "JobRef",
+    "NewJob",
+    "Priority",
+    "Settlement",
+    "SettlementKind",
+    "State",
+    "TakenJob",
+]
+
+
+class State(StrEnum):
+    """Where a job is.
+
+    scheduled → ready → running → succeeded | scheduled (retry) | dead | discarded |
+    cancelled.
+    """
+
+    SCHEDULED = "scheduled"
+    READY = "ready"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    DISCARDED = "discarded"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """True when the job will not run again."""
+        return self not in _LIVE
+
+
+_LIVE = frozenset({State.SCHEDULED, State.READY, State.RUNNING})
+
+
+class Priority(IntEnum):
+    """The order in which ready jobs of one queue are taken; 0 is the most urgent."""
+
+    CRITICAL = 0
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+
+
+class JobRef(NamedTuple):
+    """A job's public identity; written `queue/id`."""
+
+    queue: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.queue}/{self.id}"
+
+
+class NewJob(NamedTuple):
+    """A job to be stored: ready at once, after `delay_ms`, or at `at_ms` (epoch)."""
+
+    queue: str
+    id: str
+    priority: int
+    envelope: bytes
+    delay_ms: int = 0
+    at_ms: int | None = None
+
+    @property
+    def ref(self) -> JobRef:
+        return JobRef(self.queue, self.id)
+
+
+class TakenJob(NamedTuple):
+    """A job that an exchange has handed to a lease.
+
+    `receipt` names this taking to the backend and is opaque to everybody else.
+    `crashes` counts the workers that died while they ran it since it became ready;
+    `ready_ms` is when it became ready, by the store's clock; `holder` is the lease's
+    entry under which it was taken.
+    """
+
+    queue: str
+    id: str
+    priority: int
+    receipt: bytes
+    envelope: bytes
+    crashes: int
+    ready_ms: int
+    holder: str = ""
+
+    @property
+    def ref(self) -> JobRef:
+        return JobRef(self.queue, self.id)
+
+
+class Demand(NamedTuple):
+    """How much one queue may hand out in an exchange.
+
+    Up to `slots` jobs, most urgent priority first, except that the first `guard` of
+    them are taken from the least urgent priority upwards: that keeps low priorities
+    moving under load.
+    """
+
+    slots: int
+    guard: int = 0
+
+
+class SettlementKind(StrEnum):
+    """What a settlement does to the stored job."""
+
+    FINISH = "finish"
+    RESCHEDULE = "reschedule"
+    RELEASE = "release"
+
+
+class Settlement(NamedTuple):
+    """How an attempt ended; made by the named constructors only.
+
+    `outcome` is the encoded record that waiters read, kept for `result_ttl_ms`
+    (0 keeps none); `dead_letter` is what inspection shows of a dead job.
+    """
+
+    job: TakenJob
+    kind: SettlementKind
+    state: State
+    outcome: bytes | None = None
+    result_ttl_ms: int = 0
+    dead_letter: bytes | None = None
+    envelope: bytes = b""
+    delay_ms: int = 0
+
+    @classmethod
+    def succeeded(
+        cls, job: TakenJob, outcome: bytes | None = None, result_ttl_ms: int = 0
+    ) -> Settlement:
+        """The attempt returned a value."""
+        return cls(job, SettlementKind.FINISH, State.SUCCEEDED, outcome, result_ttl_ms)
+
+    @classmethod
+    def discarded(
+        cls, job: TakenJob, outcome: bytes | None = None, result_ttl_ms: int = 0
+    ) -> Settlement:
+        """The job asked for its end, or raised what its `discard_on` names."""
+        return cls(job, SettlementKind.FINISH, State.DISCARDED, outcome, result_ttl_ms)
+
+    @classmethod
+    def cancelled(
+        cls, job: TakenJob, outcome: bytes | None = None, result_ttl_ms: int = 0
+    ) -> Settlement:
+        """A user cancelled the job."""
+        return cls(job, SettlementKind.FINISH, State.CANCELLED, outcome, result_ttl_ms)
+
+    @classmethod
+    def dead(
+        cls,
+        job: TakenJob,
+        dead_letter: bytes,
+        outcome: bytes | None = None,
+        result_ttl_ms: int = 0,
+    ) -> Settlement:
+        """No attempt is left, or the job cannot be run at all."""
+        return cls(job, SettlementKind.FINISH, State.DEAD, outcome, result_ttl_ms, dead_letter)
+
+    @classmethod
+    def reschedule(cls, job: TakenJob, envelope: bytes, delay_ms: int) -> Settlement:
+        """Run again `delay_ms` from now with this envelope: a retry or a snooze."""
+        return cls(
+            job, SettlementKind.RESCHEDULE, State.SCHEDULED, envelope=envelope, delay_ms=delay_ms
+        )
+
+    @classmethod
+    def release(cls, job: TakenJob) -> Settlement:
+        """Give the job back unharmed: it keeps its place and spends no attempt."""
+        return cls(job, SettlementKind.RELEASE, State.READY)
+
+
+class JobRecord(NamedTuple):
+    """What the store knows of a job.
+
+    `envelope` while it is queued or running; `outcome` once it has finished and while
+    its result is kept; `dead_letter` while that is kept; `due_ms` while scheduled;
+    `holder` is the lease id of the worker that runs it.
+    """
+
+    ref: JobRef
+    state: State
+    priority: int | None = None
+    due_ms: int | None = None
+    envelope: bytes | None = None
+    outcome: bytes | None = None
+    progress: bytes | None = None
+    holder: str | None = None
+    dead_letter: bytes | None = None
