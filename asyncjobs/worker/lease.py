@@ -1,0 +1,129 @@
+"""Renewing the lease, from a thread where the store allows it.
+
+A coroutine that blocks the event loop must not cost the lease: another worker would run
+the same jobs again. So the heartbeat is a coroutine on a small loop of its own, with a
+connection of its own. It stops by itself when the processor has shown no sign of life
+for longer than the hard limit, or a live thread over a dead processor would hold jobs
+for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from asyncjobs.backends.base import Backend, Heartbeat, Lease
+from asyncjobs.errors import AsyncJobsError, StoreError
+from asyncjobs.worker.session import Session
+
+__all__ = ["Heartbeats"]
+
+logger = logging.getLogger("asyncjobs.worker")
+
+BEATS_A_LEASE: Final = 5
+HARD_LIMIT_S: Final = 300.0
+
+
+class Heartbeats:
+    """Owns the thread or task that renews the lease of one session."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        session: Session,
+        listener: Callable[[Lease, Heartbeat], None],
+        *,
+        hard_limit_s: float = HARD_LIMIT_S,
+    ) -> None:
+        self._backend = backend
+        self._session = session
+        self._listener = listener
+        self._hard_limit_s = hard_limit_s
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._thread: threading.Thread | None = None
+        self._thread_loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.alive_s = time.monotonic()
+
+    def mark(self) -> float:
+        """A sign of life of the processor; returns the monotonic time in seconds."""
+        self.alive_s = time.monotonic()
+        return self.alive_s
+
+    def start(self) -> None:
+        if self._backend.capabilities.threaded_heartbeat:
+            self._thread = threading.Thread(
+                target=self._run_thread, name="asyncjobs-lease", daemon=True
+            )
+            self._thread.start()
+        else:
+            self._task = asyncio.create_task(
+                self._beat(self._backend, self._stop), name="asyncjobs-lease"
+            )
+
+    async def stop(self) -> None:
+        """Returns when nothing beats any more."""
+        self._stop.set()
+        if self._thread is not None:
+            loop = self._thread_loop
+            if loop is not None and not loop.is_closed():
+                loop.call_soon_threadsafe(self._thread_stop.set)
+            await asyncio.to_thread(self._thread.join, 10)
+        if self._task is not None:
+            await self._task
+
+    def _run_thread(self) -> None:
+        try:
+            asyncio.run(self._run_on_own_loop())
+        except Exception:
+            logger.exception("the lease thread failed; the lease will end")
+
+    async def _run_on_own_loop(self) -> None:
+        self._thread_stop = asyncio.Event()
+        self._thread_loop = asyncio.get_running_loop()
+        if self._stop.is_set():
+            return
+        twin = self._backend.for_thread()
+        try:
+            await self._beat(twin, self._thread_stop)
+        finally:
+            self._thread_loop = None
+            await twin.close()
+
+    async def _beat(self, backend: Backend, stop: asyncio.Event) -> None:
+        interval_s = self._session.lease.duration_ms / 1000 / BEATS_A_LEASE
+        next_s = interval_s
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(next_s):
+                    await stop.wait()
+                return
+            except TimeoutError:
+                pass
+            next_s = interval_s if await self._renew(backend) else interval_s / 4
+
+    async def _renew(self, backend: Backend) -> bool:
+        silent_s = time.monotonic() - self.alive_s
+        if silent_s > self._hard_limit_s:
+            logger.error("no sign of life from the processor for %.0f s: not renewing", silent_s)
+            return True
+        sent_s = time.monotonic()
+        lease = self._session.lease
+        try:
+            beat = await backend.heartbeat(lease)
+        except StoreError as error:
+            logger.debug("heartbeat failed: %s", error)
+            return False
+        except AsyncJobsError as error:
+            logger.error("heartbeat failed: %s", error)
+            return False
+        if not beat.lost:
+            # Counted from when it was sent: the store cannot have renewed it earlier.
+            self._session.confirmed_s = sent_s
+        self._loop.call_soon_threadsafe(self._listener, lease, beat)
+        return True

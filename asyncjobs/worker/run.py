@@ -1,0 +1,94 @@
+"""One attempt on its way through the processor, and why it may be told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from enum import Enum
+from typing import Any
+
+from asyncjobs.codec import Envelope
+from asyncjobs.context import JobContext
+from asyncjobs.function import JobFunction
+from asyncjobs.job import TakenJob
+
+__all__ = ["Reason", "Run", "start_task"]
+
+
+class Reason(Enum):
+    """Why an attempt was told to stop. All arrive in the job as CancelledError."""
+
+    TIMEOUT = "timeout"
+    CANCEL = "cancel"
+    SHUTDOWN = "shutdown"
+    LEASE_LOST = "lease lost"
+
+
+class Run:
+    """A taken job, its decoded call, and the task that runs it."""
+
+    __slots__ = (
+        "context", "entered", "envelope", "function", "job", "reason", "result_ttl_ms",
+        "started_s", "task", "timeout_s", "timer",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        job: TakenJob,
+        envelope: Envelope,
+        function: JobFunction[..., Any],
+        context: JobContext,
+        *,
+        started_s: float,
+        timeout_s: float | None,
+        result_ttl_ms: int,
+    ) -> None:
+        self.job = job
+        self.envelope = envelope
+        self.function = function
+        self.context = context
+        self.started_s = started_s
+        self.timeout_s = timeout_s
+        self.result_ttl_ms = result_ttl_ms
+        self.reason: Reason | None = None
+        self.entered = False
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def stop(self, reason: Reason) -> None:
+        """Ask the attempt to end; the first reason given is the one that counts.
+
+        A task that is cancelled before its first step never runs at all, and nobody
+        would settle the job; so one that has not entered yet finds the reason there.
+        """
+        if self.reason is None:
+            self.reason = reason
+            if self.entered and self.task is not None:
+                self.task.cancel()
+
+    def stop_again(self, reason: Reason) -> None:
+        """A more urgent reason for an attempt that may have been told to stop already."""
+        self.reason = reason
+        if self.entered and self.task is not None:
+            self.task.cancel()
+
+    @property
+    def label(self) -> dict[str, Any]:
+        """The fields that every log line about this attempt carries."""
+        return {
+            "job_id": self.job.id,
+            "job": self.function.name,
+            "queue": self.job.queue,
+            "attempt": self.envelope.attempt,
+        }
+
+
+def start_task(
+    loop: asyncio.AbstractEventLoop, body: Coroutine[Any, Any, None]
+) -> asyncio.Task[None]:
+    """A task of its own with a copy of this context."""
+    if sys.version_info >= (3, 12):
+        # Eager: a job that never waits is finished without a turn of the loop.
+        return asyncio.Task(body, loop=loop, eager_start=True)
+    return loop.create_task(body)

@@ -1,0 +1,271 @@
+"""From the end of an attempt to its settlement. Synchronous: no store is asked here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import traceback
+from typing import Any, Final
+
+import orjson
+
+from asyncjobs import events
+from asyncjobs.codec import Envelope, Outcome, check_json, clean_text, dead_letter
+from asyncjobs.config import AppSettings
+from asyncjobs.errors import EncodeError
+from asyncjobs.events import Events
+from asyncjobs.job import Settlement, State, TakenJob
+from asyncjobs.policy.outcome import Ending, Verdict, judge
+from asyncjobs.policy.retry import RetryPolicy
+from asyncjobs.worker.run import Reason, Run
+
+__all__ = ["Settler"]
+
+logger = logging.getLogger("asyncjobs.worker")
+
+_NOTHING: Final = Outcome(State.SUCCEEDED, None).encode()
+UNKNOWN_FIRST_S: Final = 1.0
+UNKNOWN_MOST_S: Final = 60.0
+
+
+class Settler:
+    """Turns values and errors into settlements, and tells listeners and the log."""
+
+    def __init__(self, settings: AppSettings, hub: Events, clock_s: Any) -> None:
+        self._settings = settings
+        self._events = hub
+        self._clock_s = clock_s
+        self._unknown_told: dict[str, float] = {}
+        self.released = 0
+        self.put_back = 0
+
+    def value(self, run: Run, value: Any) -> Settlement | None:
+        """The attempt returned."""
+        if run.reason is not None and run.reason is not Reason.SHUTDOWN:
+            # Told to stop, it returned all the same: what was asked for stands.
+            return self.error(run, asyncio.CancelledError())
+        if self._events.active:
+            self._events.emit(
+                events.JobSucceeded(run.job.ref, run.function.name, *self._attempt(run))
+            )
+        if run.result_ttl_ms <= 0:
+            return Settlement.succeeded(run.job)
+        outcome = _NOTHING if value is None else self._encode(run, value)
+        return Settlement.succeeded(run.job, outcome, run.result_ttl_ms)
+
+    def _encode(self, run: Run, value: Any) -> bytes:
+        # The job has succeeded and must not run again because of what it returned.
+        try:
+            check_json(value, f"the result of {run.function.name}")
+            outcome = Outcome(State.SUCCEEDED, value).encode()
+            limit = self._settings.max_result
+            if len(outcome) <= limit:
+                return outcome
+            problem = (
+                f"the result of {run.function.name} takes {len(outcome)} B, "
+                f"more than max_result={limit} B"
+            )
+        except EncodeError as error:
+            problem = str(error)
+        logger.warning("%s: the result is not kept: %s", run.job.ref, problem, extra=run.label)
+        return Outcome(State.SUCCEEDED, unavailable=problem).encode()
+
+    def error(self, run: Run, error: BaseException) -> Settlement | None:
+        """The attempt raised, or was stopped; None when its end is not ours to say."""
+        if run.reason is Reason.LEASE_LOST:
+            return None
+        if run.reason is Reason.CANCEL:
+            return self._cancelled(run)
+        if run.reason is Reason.SHUTDOWN and isinstance(error, asyncio.CancelledError):
+            return self._released(run)
+        if run.reason is Reason.TIMEOUT:
+            late = TimeoutError(f"the attempt took longer than its {run.timeout_s:g} s")
+            late.__cause__ = error
+            error = late
+        verdict = self._judge(run, error)
+        if verdict.ending is Ending.RETRY:
+            return self._retry(run, error, verdict.delay_s)
+        if verdict.ending is Ending.SNOOZE:
+            return self._snooze(run, verdict.delay_s)
+        if verdict.ending is Ending.DISCARD:
+            return self._discarded(run, verdict.reason)
+        return self._dead(run, error, verdict.reason)
+
+    def _judge(self, run: Run, error: BaseException) -> Verdict:
+        settings = run.function.settings
+        try:
+            return judge(
+                error,
+                attempt=run.envelope.attempt,
+                retry=settings.retry,
+                discard_on=settings.discard_on,
+            )
+        except Exception:
+            # A backoff of the user's own that raises must cost neither job nor slot.
+            logger.exception("%s: its retry policy failed", run.job.ref, extra=run.label)
+            policy = RetryPolicy(max_attempts=settings.retry.max_attempts)
+            return judge(error, attempt=run.envelope.attempt, retry=policy, discard_on=())
+
+    def _attempt(self, run: Run) -> tuple[int, float]:
+        return run.envelope.attempt, self._clock_s() - run.started_s
+
+    def _cancelled(self, run: Run) -> Settlement:
+        if self._events.active:
+            self._events.emit(
+                events.JobCancelled(run.job.ref, run.function.name, *self._attempt(run))
+            )
+        logger.info("%s: cancelled while running", run.job.ref, extra=run.label)
+        return Settlement.cancelled(run.job, Outcome(State.CANCELLED).encode(), run.result_ttl_ms)
+
+    def _released(self, run: Run) -> Settlement:
+        self.released += 1
+        if self._events.active:
+            self._events.emit(
+                events.JobReleased(run.job.ref, run.function.name, *self._attempt(run))
+            )
+        return Settlement.release(run.job)
+
+    def _retry(self, run: Run, error: BaseException, delay_s: float) -> Settlement:
+        if self._events.active:
+            attempt = self._attempt(run)
+            self._events.emit(
+                events.JobRetryScheduled(run.job.ref, run.function.name, *attempt, delay_s, error)
+            )
+        kind, message, _ = _describe(error)
+        logger.warning(
+            "%s: attempt %d of %d failed, again in %.1f s: %s: %s",
+            run.job.ref,
+            run.envelope.attempt,
+            run.function.settings.retry.max_attempts,
+            delay_s,
+            kind,
+            message,
+            extra=run.label,
+        )
+        return self._later(run, delay_s, run.envelope.attempt + 1)
+
+    def _snooze(self, run: Run, delay_s: float) -> Settlement:
+        if self._events.active:
+            self._events.emit(
+                events.JobSnoozed(run.job.ref, run.function.name, *self._attempt(run), delay_s)
+            )
+        return self._later(run, delay_s, run.envelope.attempt)
+
+    def _later(self, run: Run, delay_s: float, attempt: int) -> Settlement:
+        # Decoded anew: the job may have changed the arguments it was given.
+        envelope = Envelope.decode(run.job.envelope)
+        envelope.attempt = attempt
+        if run.context.crashes:
+            # The store counts crashes for one place in the queue; a new place starts at none.
+            envelope.headers = {**(envelope.headers or {}), "crashes": run.context.crashes}
+        return Settlement.reschedule(run.job, envelope.encode(), round(delay_s * 1000))
+
+    def _discarded(self, run: Run, reason: str) -> Settlement:
+        if self._events.active:
+            attempt = self._attempt(run)
+            self._events.emit(events.JobDiscarded(run.job.ref, run.function.name, *attempt, reason))
+        logger.info("%s: discarded: %s", run.job.ref, reason, extra=run.label)
+        outcome = Outcome(State.DISCARDED, reason=reason).encode()
+        return Settlement.discarded(run.job, outcome, run.result_ttl_ms)
+
+    def _dead(self, run: Run, error: BaseException, reason: str) -> Settlement:
+        attempt = self._attempt(run)
+        if self._events.active:
+            self._events.emit(
+                events.JobDead(run.job.ref, run.function.name, *attempt, reason, error)
+            )
+        logger.error(
+            "%s: dead after %d attempts (%s)",
+            run.job.ref, attempt[0], reason, exc_info=error, extra=run.label,
+        )  # fmt: skip
+        kind, message, text = _describe(error)
+        outcome = Outcome(
+            State.DEAD, reason=reason, error_type=kind, message=message, traceback=text
+        )
+        return _bury(run.job, outcome, run.result_ttl_ms)
+
+    # -- jobs that never came to an attempt ---------------------------------------------
+
+    def crashed(self, job: TakenJob, name: str, attempt: int, result_ttl_ms: int) -> Settlement:
+        """Its workers died too often while they ran it."""
+        message = f"{job.crashes} workers died while they ran this job"
+        logger.error("%s: dead: %s", job.ref, message, extra={"job_id": job.id, "job": name})
+        if self._events.active:
+            self._events.emit(events.JobDead(job.ref, name, attempt, 0.0, "crashed", None))
+        outcome = Outcome(State.DEAD, reason="crashed", message=message)
+        return _bury(job, outcome, result_ttl_ms)
+
+    def unreadable(self, job: TakenJob, error: Exception) -> Settlement:
+        """Stored bytes that are no envelope: kept as they are, never run."""
+        logger.error("%s: dead: no valid envelope: %s", job.ref, error)
+        if self._events.active:
+            self._events.emit(events.JobDead(job.ref, "", 1, 0.0, "unreadable", error))
+        message = f"the stored bytes are no valid envelope: {error}"
+        outcome = Outcome(State.DEAD, reason="unreadable", message=message)
+        return _bury(job, outcome, self._settings.result_ttl_ms)
+
+    def unknown(self, job: TakenJob, name: str, problem: str, now_ms: int) -> Settlement:
+        """A function or envelope that this worker does not have: later, perhaps elsewhere.
+
+        During a rolling deploy another worker may know it. The delay grows, no attempt
+        is spent; after `unknown_ttl` the job is dead.
+        """
+        fields = orjson.loads(job.envelope)
+        headers = fields.get("h") or {}
+        since_ms, times = _unknown_so_far(headers, now_ms)
+        if now_ms - since_ms > self._settings.unknown_ttl_ms:
+            logger.error("%s: dead: %s", job.ref, problem)
+            if self._events.active:
+                self._events.emit(events.JobDead(job.ref, name, 1, 0.0, "unknown", None))
+            outcome = Outcome(State.DEAD, reason="unknown", message=problem)
+            return _bury(job, outcome, self._settings.result_ttl_ms)
+        most_s = min(UNKNOWN_FIRST_S * 2 ** min(times, 10), UNKNOWN_MOST_S)
+        delay_s = random.uniform(most_s / 2, most_s)
+        headers["first_unknown_at"] = since_ms
+        headers["unknown_times"] = times + 1
+        fields["h"] = headers
+        self.put_back += 1
+        self._tell_unknown(job, problem)
+        if self._events.active:
+            self._events.emit(events.JobPutBack(job.ref, name, delay_s))
+        return Settlement.reschedule(job, orjson.dumps(fields), round(delay_s * 1000))
+
+    def _tell_unknown(self, job: TakenJob, problem: str) -> None:
+        """Once a minute for each problem: a deploy may put back thousands of jobs."""
+        now_s = self._clock_s()
+        if now_s - self._unknown_told.get(problem, float("-inf")) >= 60:
+            if len(self._unknown_told) > 1000:
+                self._unknown_told.clear()
+            self._unknown_told[problem] = now_s
+            logger.warning(
+                "%s: put back: %s; deploy a worker that has it, or give new code a queue "
+                "of its own",
+                job.ref,
+                problem,
+            )
+
+
+def _unknown_so_far(headers: dict[str, Any], now_ms: int) -> tuple[int, int]:
+    since_ms, times = headers.get("first_unknown_at"), headers.get("unknown_times")
+    return (
+        since_ms if isinstance(since_ms, int) else now_ms,
+        times if isinstance(times, int) and times >= 0 else 0,
+    )
+
+
+def _bury(job: TakenJob, outcome: Outcome, result_ttl_ms: int) -> Settlement:
+    return Settlement.dead(job, dead_letter(outcome, job.envelope), outcome.encode(), result_ttl_ms)
+
+
+def _describe(error: BaseException) -> tuple[str, str, str]:
+    """Qualified type, message and traceback of an error, as text of bounded size."""
+    kind = type(error)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    try:
+        message = str(error)
+        text = "".join(traceback.format_exception(error))
+    except Exception as broken:  # a __str__ of the user's own may raise
+        message = f"(its text could not be made: {type(broken).__name__})"
+        text = ""
+    return f"{module}{kind.__qualname__}", clean_text(message), clean_text(text)

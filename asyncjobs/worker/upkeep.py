@@ -1,0 +1,137 @@
+"""The periodic duties of a worker: one short class each, on one shared loop.
+
+Every worker does them; each is safe to be done by many at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from asyncjobs import events
+from asyncjobs.backends.base import Backend, Inspector
+from asyncjobs.errors import StoreError
+from asyncjobs.events import Events
+from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.session import Session
+
+__all__ = ["Duty", "ProgressNotes", "Prune", "Reclaim", "Unattended", "Upkeep"]
+
+logger = logging.getLogger("asyncjobs.worker")
+
+STEP: Final = 1000
+"""Jobs or dead letters that one call may move or drop, so that the store stays free."""
+
+
+class Duty(Protocol):
+    """Something to be done from time to time."""
+
+    async def run(self) -> float:
+        """Do it once; returns the seconds until the next time."""
+        ...
+
+
+class Upkeep:
+    """Runs the duties one after the other, each when it said it wants to."""
+
+    def __init__(self, duties: Sequence[Duty]) -> None:
+        self._duties = duties
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        next_s = [0.0] * len(self._duties)
+        while True:
+            for place, duty in enumerate(self._duties):
+                if next_s[place] <= loop.time():
+                    next_s[place] = loop.time() + await self._once(duty)
+            await asyncio.sleep(max(min(next_s) - loop.time(), 0.02))
+
+    async def _once(self, duty: Duty) -> float:
+        try:
+            return await duty.run()
+        except StoreError as error:
+            # The processor meets the same fault and reports it once.
+            logger.debug("%s put off: %s", type(duty).__name__, error)
+        except Exception:
+            logger.exception("%s failed", type(duty).__name__)
+        return random.uniform(1.0, 3.0)
+
+
+class Reclaim:
+    """Gives back the jobs of workers whose lease has ended, when the first one ends."""
+
+    def __init__(self, backend: Backend, session: Session, hub: Events) -> None:
+        self._backend = backend
+        self._session = session
+        self._events = hub
+
+    async def run(self) -> float:
+        lease = self._session.lease
+        answer = await self._backend.reclaim(lease.queues, lease.duration_ms // 3, STEP)
+        if answer.returned or answer.leases:
+            logger.warning(
+                "%d workers are gone; %d of their jobs are ready again",
+                answer.leases,
+                answer.returned,
+            )
+            if self._events.active:
+                self._events.emit(events.JobsReclaimed(answer.returned, answer.leases))
+        most_s = lease.duration_ms / 1000
+        return most_s if answer.again_ms is None else min(answer.again_ms / 1000, most_s)
+
+
+class Prune:
+    """Keeps dead letters and remembered ids within their age and number."""
+
+    def __init__(self, backend: Backend, session: Session) -> None:
+        self._backend = backend
+        self._session = session
+
+    async def run(self) -> float:
+        dropped = await self._backend.prune(self._session.lease.queues, STEP)
+        # A full step hints at more; with many workers a minute's jitter spreads the calls.
+        return 0.1 if dropped >= STEP else random.uniform(45, 75)
+
+
+class ProgressNotes:
+    """Sends the newest progress of running jobs."""
+
+    def __init__(self, backend: Backend, session: Session, processor: Processor) -> None:
+        self._backend = backend
+        self._session = session
+        self._processor = processor
+
+    async def run(self) -> float:
+        notes = self._processor.take_notes()
+        if notes:
+            await self._backend.progress(self._session.lease, notes)
+        return 0.5
+
+
+class Unattended:
+    """Warns of queues that hold jobs and have no live worker: a typo, or a dead fleet."""
+
+    def __init__(self, inspector: Inspector) -> None:
+        self._inspector = inspector
+        self._told: set[str] = set()
+
+    async def run(self) -> float:
+        counts = await self._inspector.counts(await self._inspector.queues())
+        found = {
+            count.queue: sum(count.ready) + count.scheduled
+            for count in counts
+            if count.workers == 0 and sum(count.ready) + count.scheduled > 0
+        }
+        for queue in sorted(set(found) - self._told):
+            logger.warning(
+                "queue %r holds %d jobs and no live worker takes them; start one with --queues %s",
+                queue,
+                found[queue],
+                queue,
+            )
+        self._told = set(found)
+        return random.uniform(20, 40)

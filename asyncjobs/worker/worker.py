@@ -1,0 +1,297 @@
+"""A worker from its start to its end: enter the queues, work, quiet down, leave."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+import anyio
+import orjson
+
+from asyncjobs import events
+from asyncjobs.backends.base import Backend, Heartbeat, Inspector, Lease
+from asyncjobs.clock import Seconds, new_id, seconds
+from asyncjobs.config import DEFAULT_QUEUE, AppSettings, check_queue_name
+from asyncjobs.errors import ConfigError, StoreError, UsageError
+from asyncjobs.policy.limits import QueueShares
+from asyncjobs.registry import JobRegistry
+from asyncjobs.worker.lease import Heartbeats
+from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.session import Session
+from asyncjobs.worker.upkeep import Duty, ProgressNotes, Prune, Reclaim, Unattended, Upkeep
+
+__all__ = ["Worker", "WorkerReport"]
+
+logger = logging.getLogger("asyncjobs.worker")
+
+LEAVE_S: Final = 5.0
+"""How long stopped jobs may take for their `finally` blocks, and then the store for the
+farewell."""
+THREADS: Final = 40
+
+Queues = str | Iterable[str] | Mapping[str, int]
+
+
+class Host(Protocol):
+    """What a worker needs of an app: AsyncJobs is one. The floor above is not known here."""
+
+    settings: AppSettings
+    registry: JobRegistry
+    events: events.Events
+
+    @property
+    def backend(self) -> Backend: ...
+
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a worker did: jobs taken, jobs given back at its end, threads left behind."""
+
+    taken: int
+    released: int
+    threads_left: int
+
+
+class Worker:
+    """Runs the jobs of an app. One `run` (or `async with`) at a time.
+
+    queues: names, or names with weights as in {"mail": 3, "default": 1}; None takes
+    every queue that the app's job functions name, plus `default`.
+    concurrency: jobs running at a time, at the most.
+    grace: how long a stop waits for running jobs (seconds or timedelta).
+    lease: how long a worker that died keeps its jobs; at least 1 s.
+    threads: how many sync job functions run at a time.
+    Raises ConfigError naming the setting.
+    """
+
+    def __init__(
+        self,
+        app: Host,
+        *,
+        queues: Queues | None = None,
+        concurrency: int = 1000,
+        grace: Seconds = 30,
+        lease: Seconds = 15,
+        threads: int = THREADS,
+        name: str | None = None,
+    ) -> None:
+        self.app = app
+        self.queues = _weights(app, queues)
+        self.concurrency = _count(concurrency, "concurrency")
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._grace_s = seconds(grace, field="grace")
+        self._lease_ms = round(seconds(lease, field="lease", minimum=1) * 1000)
+        self._threads = _count(threads, "threads")
+        self._processor: Processor | None = None
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._background: asyncio.Task[WorkerReport] | None = None
+
+    # -- from outside -------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Take no more jobs; finish what runs within the grace, release the rest.
+
+        A second call releases at once. Returns immediately: `run` returns at the end.
+        """
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    async def __aenter__(self) -> Self:
+        """Start in the background. Raises what `run` would raise before it takes jobs."""
+        if self._background is not None:
+            raise UsageError("this worker runs already")
+        started = asyncio.Event()
+        self._background = asyncio.create_task(self._run(started), name="asyncjobs-worker")
+        waiting = asyncio.create_task(started.wait())
+        try:
+            await asyncio.wait({self._background, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if not started.is_set():
+            task, self._background = self._background, None
+            await task
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        task, self._background = self._background, None
+        self.stop()
+        if task is not None:
+            await task
+
+    async def run(
+        self,
+        *,
+        burst: bool = False,
+        burst_wait: Seconds = 5,
+        max_jobs: int | None = None,
+    ) -> WorkerReport:
+        """Work until stopped.
+
+        burst: end when nothing is ready, running, or due within `burst_wait`.
+        max_jobs: end after so many jobs. Cancelling `run` releases what is running.
+        """
+        wait_s = seconds(burst_wait, field="burst_wait") if burst else None
+        if max_jobs is not None:
+            _count(max_jobs, "max_jobs")
+        return await self._run(asyncio.Event(), wait_s, max_jobs)
+
+    # -- inside --------------------------------------------------------------------------
+
+    async def _run(
+        self,
+        started: asyncio.Event,
+        burst_wait_s: float | None = None,
+        max_jobs: int | None = None,
+    ) -> WorkerReport:
+        if self._processor is not None:
+            raise UsageError("this worker runs already")
+        async with self.app:
+            session = Session(self.app.backend, self._new_lease())
+            processor = self._processor = Processor(
+                session,
+                QueueShares(self.queues),
+                self.app.registry.find,
+                self.app.settings,
+                self.app.events,
+                concurrency=self.concurrency,
+                threads=self._threads,
+            )
+            processor.burst_wait_s, processor.max_jobs = burst_wait_s, max_jobs
+            beats = Heartbeats(self.app.backend, session, self._on_heartbeat)
+            processor.alive = beats.mark
+            try:
+                sent_s = beats.mark()
+                await self.app.backend.register(session.lease)
+                session.confirmed_s = sent_s
+                beats.start()
+                self._emit(events.WorkerStarted(self.name, tuple(self.queues), self.concurrency))
+                started.set()
+                await self._work(session, processor)
+            finally:
+                await self._leave(session, processor, beats)
+                self._processor = None
+                self._stopping.clear()
+                self._hurry.clear()
+            report = WorkerReport(
+                processor.taken, processor.settler.released, processor.threads.abandoned
+            )
+            self._emit(events.WorkerStopped(self.name, report.released))
+            return report
+
+    def _new_lease(self) -> Lease:
+        info = {
+            "worker": self.name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "queues": self.queues,
+            "concurrency": self.concurrency,
+        }
+        return Lease(new_id(), self.name, tuple(self.queues), self._lease_ms, orjson.dumps(info))
+
+    async def _work(self, session: Session, processor: Processor) -> None:
+        backend = self.app.backend
+        duties: list[Duty] = [
+            Reclaim(backend, session, self.app.events),
+            ProgressNotes(backend, session, processor),
+            Prune(backend, session),
+        ]
+        if isinstance(backend, Inspector):
+            duties.append(Unattended(backend))
+        upkeep = Upkeep(duties)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(upkeep.run)
+            with anyio.CancelScope() as work:
+                tasks.start_soon(self._watch, processor, work)
+                await processor.run()
+            tasks.cancel_scope.cancel()
+
+    async def _watch(self, processor: Processor, work: anyio.CancelScope) -> None:
+        """From the first request to stop on: quiet, then the grace, then release."""
+        await self._stopping.wait()
+        processor.quiet()
+        self._emit(events.WorkerQuiet(self.name))
+        if processor.running:
+            logger.info("stopping: %d jobs may finish", processor.running)
+        with anyio.move_on_after(self._grace_s):
+            await self._hurry.wait()
+        if processor.running:
+            logger.warning("releasing %d running jobs", processor.running)
+        processor.release()
+        await anyio.sleep(LEAVE_S)
+        processor.abandon()
+        await anyio.sleep(LEAVE_S)
+        # The store is away: what cannot be told now is found out when the lease ends.
+        work.cancel()
+
+    async def _leave(self, session: Session, processor: Processor, beats: Heartbeats) -> None:
+        """Release, tell the store, stop the heartbeat; also when cancelled or failing."""
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(LEAVE_S):
+                processor.release()
+                await processor.run()
+            processor.abandon()
+            await beats.stop()
+            with anyio.move_on_after(LEAVE_S):
+                try:
+                    await self.app.backend.deregister(session.lease)
+                except StoreError as error:
+                    logger.warning("the lease could not be given back, it will end: %s", error)
+            await processor.close()
+
+    def _on_heartbeat(self, lease: Lease, beat: Heartbeat) -> None:
+        processor = self._processor
+        if processor is not None:
+            if beat.lost:
+                processor.note_lost(lease, beat.lost)
+            if beat.cancels:
+                processor.cancel(beat.cancels)
+            processor.parking.nudge()
+
+    def _emit(self, event: events.Event) -> None:
+        if self.app.events.active:
+            self.app.events.emit(event)
+
+
+def _weights(app: Host, queues: Queues | None) -> dict[str, int]:
+    if queues is None:
+        names = {*app.registry.queues(), DEFAULT_QUEUE}
+        weights: dict[str, int] = dict.fromkeys(sorted(names), 1)
+    elif isinstance(queues, Mapping):
+        weights = dict(queues)
+    else:
+        weights = dict.fromkeys([queues] if isinstance(queues, str) else queues, 1)
+    if not weights:
+        raise ConfigError("queues is empty; name at least one, or leave it out")
+    for queue, weight in weights.items():
+        check_queue_name(queue, field="queues")
+        _count(weight, f"the weight of queue {queue!r}")
+    return weights
+
+
+def _count(value: int, field: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{field} must be a whole number of at least 1, not {value!r}")
+    return value
