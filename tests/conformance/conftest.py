@@ -1,0 +1,41 @@
+"""The backends that the suite runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from asyncjobs.backends.base import Clock, StoreSettings
+from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.redis.backend import RedisBackend
+from tests.conformance.store import MakeBackend, StoreUnderTest, clock, new_settings, store
+
+__all__ = ["clock", "new_settings", "store"]
+
+
+@pytest.fixture(params=["memory", "valkey", "redis"])
+def make_backend(request: pytest.FixtureRequest, servers: Any) -> Iterator[MakeBackend]:
+    if request.param == "memory":
+        yield lambda settings, now_ms: MemoryBackend(settings, now_ms=now_ms)
+        return
+    server = servers.get(request.param)
+    prefixes: set[str] = set()
+
+    def make(settings: StoreSettings, now_ms: Clock | None) -> StoreUnderTest:
+        prefixes.add(settings.prefix)
+        return RedisBackend(server.url, settings, now_ms=now_ms)
+
+    yield make
+    ours = {key for key in server.command("KEYS", "*") if _belongs(key, prefixes)}
+    if ours:
+        server.command("DEL", *ours)
+    # A key outside the prefix would be shared by all apps on the server.
+    assert server.command("KEYS", "*") == []
+
+
+def _belongs(key: bytes, prefixes: set[str]) -> bool:
+    return any(
+        key.startswith((f"{prefix}:".encode(), f"{{{prefix}:".encode())) for prefix in prefixes
+    )

@@ -1,0 +1,198 @@
+"""What the cases are written with: a pinned clock, a store, workers on it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import anyio
+import pytest
+
+from asyncjobs.backends.base import (
+    Backend,
+    Clock,
+    Demand,
+    EnqueueBatch,
+    Exchange,
+    Inspector,
+    Lease,
+    QueueCounts,
+    Reclaimed,
+    StoreSettings,
+)
+from asyncjobs.clock import new_id
+from asyncjobs.codec import Outcome
+from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, State, TakenJob
+
+LIMIT_S = 20.0
+"""How long a case waits for what must happen; reached only when it fails."""
+SHORT_S = 0.05
+"""How long a case parks to see that nothing calls."""
+LEASE_MS = 30_000
+GRACE_MS = 10_000
+QUEUE = "work"
+
+
+class StoreUnderTest(Backend, Inspector, Protocol):
+    """Both protocols of the seam in one object."""
+
+
+MakeBackend: TypeAlias = Callable[[StoreSettings, Clock | None], StoreUnderTest]
+
+
+class PinnedClock:
+    """Milliseconds since the epoch that move only when a case says so."""
+
+    def __init__(self) -> None:
+        self.ms = 1_800_000_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+def outcome(state: State = State.SUCCEEDED, value: object = None) -> bytes:
+    """An encoded outcome."""
+    return Outcome(state, value).encode()
+
+
+def ref(id: str, queue: str = QUEUE) -> JobRef:
+    return JobRef(queue, id)
+
+
+def ids(jobs: Sequence[TakenJob]) -> list[str]:
+    return [job.id for job in jobs]
+
+
+async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a fact holds in the store, which may need its real time."""
+    with anyio.fail_after(LIMIT_S):
+        while not await check():
+            await anyio.sleep(0.01)
+
+
+@dataclass
+class Worker:
+    """A registered lease with its rising sequence."""
+
+    store: StoreUnderTest
+    lease: Lease
+    sequence: int = 0
+
+    async def exchange(
+        self, *settlements: Settlement, demand: Mapping[str, Demand] | int = 0
+    ) -> Exchange:
+        """The next exchange; an int is the demand for each queue of the lease."""
+        self.sequence += 1
+        if isinstance(demand, int):
+            demand = {queue: Demand(demand) for queue in self.lease.queues}
+        return await self.store.exchange(self.lease, self.sequence, settlements, demand)
+
+    async def take(self, slots: int = 100, guard: int = 0) -> list[TakenJob]:
+        """Take from every queue of the lease."""
+        demand = {queue: Demand(slots, guard) for queue in self.lease.queues}
+        return (await self.exchange(demand=demand)).jobs
+
+    async def take_one(self) -> TakenJob:
+        """Take the next job; there must be one."""
+        (job,) = await self.take(1)
+        return job
+
+    async def called(self, timeout_s: float = LIMIT_S) -> list[str]:
+        """The queues that called within the time."""
+        return list(await self.store.wait(self.lease, timeout_s))
+
+    async def settle_calls(self) -> None:
+        """Use up calls that were made before."""
+        while await self.called(SHORT_S):
+            continue
+
+
+@dataclass
+class Store:
+    """A backend, its clock, and short ways to fill it and look at it."""
+
+    backend: StoreUnderTest
+    clock: PinnedClock
+    settings: StoreSettings
+    make: MakeBackend
+    tokens: itertools.count[int] = field(default_factory=itertools.count)
+
+    async def enqueue(
+        self,
+        *names: str,
+        queue: str = QUEUE,
+        priority: int = 2,
+        delay_ms: int = 0,
+        at_ms: int | None = None,
+        token: str | None = None,
+    ) -> list[bool]:
+        """Store one job for each name; its envelope is its name."""
+        jobs = [NewJob(queue, n, priority, n.encode(), delay_ms, at_ms) for n in names]
+        return await self.backend.enqueue(EnqueueBatch(token or self.token(), jobs))
+
+    def token(self) -> str:
+        return f"token-{next(self.tokens)}"
+
+    async def worker(self, *queues: str, duration_ms: int = LEASE_MS) -> Worker:
+        lease = Lease(new_id(), "worker", queues or (QUEUE,), duration_ms)
+        await self.backend.register(lease)
+        return Worker(self.backend, lease)
+
+    async def pass_time(self, ms: int, *alive: Worker) -> None:
+        """Let time pass in steps, with heartbeats of those who are alive."""
+        end = self.clock.ms + ms
+        while self.clock.ms < end:
+            self.clock.ms = min(end, self.clock.ms + GRACE_MS)
+            for worker in alive:
+                await self.backend.heartbeat(worker.lease)
+
+    async def end_leases(self, *alive: Worker, limit: int = 1000) -> Reclaimed:
+        """Let all leases but those of `alive` end, and reclaim once."""
+        await self.pass_time(LEASE_MS + 1, *alive)
+        return await self.reclaim(limit=limit)
+
+    async def reclaim(self, *queues: str, limit: int = 1000) -> Reclaimed:
+        return await self.backend.reclaim(queues or (QUEUE,), GRACE_MS, limit)
+
+    async def look(self, id: str, queue: str = QUEUE) -> JobRecord:
+        """The job's record; it must be known."""
+        record = await self.find(id, queue)
+        assert record is not None
+        return record
+
+    async def find(self, id: str, queue: str = QUEUE) -> JobRecord | None:
+        (record,) = await self.backend.get([JobRef(queue, id)])
+        return record
+
+    async def state(self, id: str, queue: str = QUEUE) -> State:
+        return (await self.look(id, queue)).state
+
+    async def counts(self, queue: str = QUEUE) -> QueueCounts:
+        (counts,) = await self.backend.counts([queue])
+        return counts
+
+
+@pytest.fixture
+def clock() -> PinnedClock:
+    return PinnedClock()
+
+
+@pytest.fixture
+def new_settings() -> StoreSettings:
+    """Settings with a prefix that no other test has."""
+    return StoreSettings(prefix=f"test-{new_id()}")
+
+
+@pytest.fixture
+async def store(
+    anyio_backend: str, make_backend: MakeBackend, new_settings: StoreSettings, clock: PinnedClock
+) -> AsyncIterator[Store]:
+    """An open, empty store."""
+    backend = make_backend(new_settings, clock)
+    try:
+        await backend.open()
+        yield Store(backend, clock, new_settings, make_backend)
+    finally:
+        await backend.close()

@@ -1,0 +1,65 @@
+"""What all tests share: one event loop, real servers, no blocking call on the loop."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from blockbuster import blockbuster_ctx
+from hypothesis import core, settings
+
+from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
+
+settings.register_profile("asyncjobs", print_blob=True, deadline=None)
+settings.load_profile("asyncjobs")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # A seed that is printed makes any failure of a random test repeatable.
+    if core.global_force_seed is None:
+        core.global_force_seed = random.getrandbits(32)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    servers = ", ".join(available_servers()) or "none"
+    return [f"servers: {servers}", f"--hypothesis-seed={core.global_force_seed}"]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Tests run on asyncio; Trio is not supported."""
+    return "asyncio"
+
+
+class Servers:
+    """The servers of this run, each started when it is first asked for."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._running: dict[ServerKind, Server] = {}
+
+    def get(self, kind: ServerKind) -> Server:
+        """The running server; skips the test where there is none of this kind."""
+        if kind not in self._running:
+            if kind not in available_servers():
+                pytest.skip(f"no {kind} server on this machine")
+            self._running[kind] = self._stack.enter_context(start_server(kind))
+        return self._running[kind]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Real servers on loopback, shared by all tests: use a key prefix of your own."""
+    with ExitStack() as stack:
+        yield Servers(stack)
+
+
+@pytest.fixture(autouse=True)
+def _no_blocking_on_the_loop() -> Iterator[None]:
+    """A call in the package that blocks the event loop fails the test."""
+    # Starting a server blocks on purpose and says so.
+    with blockbuster_ctx("asyncjobs", excluded_modules=["asyncjobs.testing.servers"]):
+        yield
