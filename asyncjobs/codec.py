@@ -32,6 +32,9 @@ MAX_DEPTH: Final = 100
 MAX_TEXT: Final = 16_384
 """Characters kept of a message or a traceback: from its end, where the cause stands."""
 
+MAX_ENVELOPE: Final = 64 * 1024 * 1024
+"""Bytes that are parsed at all; far above any sensible `max_payload`."""
+
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 
 
@@ -104,6 +107,8 @@ class Envelope:
     @classmethod
     def decode(cls, raw: bytes) -> Envelope:
         """Raises BadEnvelope or NewerEnvelope."""
+        if len(raw) > MAX_ENVELOPE:
+            raise BadEnvelope(f"{len(raw)} B are more than any envelope may have")
         try:
             fields = orjson.loads(raw)
             version = fields["v"]

@@ -19,7 +19,7 @@ from asyncjobs.clock import now_ms as wall_ms
 from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
 from asyncjobs.config import AppSettings
 from asyncjobs.context import JobContext, _current
-from asyncjobs.errors import StoreError
+from asyncjobs.errors import ConfigError, StoreError
 from asyncjobs.events import Events
 from asyncjobs.function import JobFunction
 from asyncjobs.job import JobRef, Settlement, TakenJob
@@ -29,6 +29,7 @@ from asyncjobs.worker.run import Reason, Run, start_task
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settling import Settler
 from asyncjobs.worker.threads import Threads
+from asyncjobs.worker.unsettled import Unsettled
 
 __all__ = ["Processor"]
 
@@ -37,8 +38,6 @@ logger = logging.getLogger("asyncjobs.worker")
 TAKE_LIMIT: Final = 256
 """Jobs taken in one exchange at the most: enough to make the trip cheap for each, few
 enough that the server answers others in between."""
-SETTLE_LIMIT: Final = 512
-SETTLE_BYTES: Final = 4 * 1024 * 1024
 ASK_ALL_EVERY: Final = 16
 """While some queue is hot, every so many exchanges the others are asked too."""
 
@@ -68,7 +67,7 @@ class Processor:
         self._concurrency = concurrency
         self.threads = Threads(threads)
         self._running: set[Run] = set()
-        self._unsettled: list[Settlement] = []
+        self._unsettled = Unsettled()
         self._unsure: tuple[BaseException, int, list[Settlement]] | None = None
         self._notes: dict[JobContext, bytes] = {}
         self._note = self._notes.__setitem__
@@ -117,7 +116,7 @@ class Processor:
         return max(free, 0)
 
     async def _trade(self) -> None:
-        settlements = self._next_settlements()
+        settlements = self._unsettled.take()
         parking, free = self.parking, self._free()
         self._trips += 1
         ask_all = self._ask_all or parking.look or self._trips % ASK_ALL_EVERY == 0
@@ -146,18 +145,6 @@ class Processor:
         if exchange.lost or exchange.not_yours or exchange.cancels:
             self._note_verdicts(exchange)
 
-    def _next_settlements(self) -> list[Settlement]:
-        waiting = self._unsettled
-        count = size = 0
-        for settlement in waiting[:SETTLE_LIMIT]:
-            size += len(settlement.outcome or b"") + len(settlement.envelope)
-            size += len(settlement.dead_letter or b"")
-            if size > SETTLE_BYTES and count:
-                break
-            count += 1
-        self._unsettled = waiting[count:]
-        return waiting[:count]
-
     # -- an attempt ----------------------------------------------------------------------
 
     def _start(self, job: TakenJob, now_ms: int) -> None:
@@ -169,8 +156,8 @@ class Processor:
         if self._events.active:
             started = (run.function.name, run.envelope.attempt, max(now_ms - job.ready_ms, 0))
             self._events.emit(events.JobStarted(job.ref, *started))
-        if run.timeout_s is not None:
-            run.timer = self._loop.call_later(run.timeout_s, self._time_out, run)
+        if run.settings.timeout_s is not None:
+            run.timer = self._loop.call_later(run.settings.timeout_s, run.stop, Reason.TIMEOUT)
         run.task = start_task(self._loop, self._attempt(run))
 
     def _decode(self, job: TakenJob, now_ms: int) -> Run | None:
@@ -189,7 +176,12 @@ class Processor:
             problem = f"no job function {name!r} here"
             self._unsettled.append(settler.unknown(job, name, problem, now_ms))
             return None
-        run = self._prepare(job, envelope, function, now_ms)
+        try:
+            run = self._prepare(job, envelope, function, now_ms)
+        except (TypeError, ValueError, OverflowError, ConfigError) as error:
+            # An option or header of a kind that no client of ours writes.
+            self._unsettled.append(settler.unreadable(job, error))
+            return None
         if job.crashes >= self._settings.max_crashes:
             attempt, ttl_ms = envelope.attempt, run.result_ttl_ms
             self._unsettled.append(settler.crashed(job, name, attempt, ttl_ms))
@@ -200,16 +192,15 @@ class Processor:
         self, job: TakenJob, envelope: Envelope, function: JobFunction[..., Any], now_ms: int
     ) -> Run:
         settings = function.settings
+        if envelope.options:
+            settings = function.settings_for(envelope.options)
         timeout_s = settings.timeout_s
         result_ttl_ms = settings.result_ttl_ms
         if result_ttl_ms is None:
             result_ttl_ms = self._settings.result_ttl_ms
-        if envelope.options:
-            timeout_s = envelope.options.get("timeout", timeout_s)
-            result_ttl_ms = envelope.options.get("result_ttl", result_ttl_ms)
         crashes = job.crashes
         if envelope.headers:
-            crashes += envelope.headers.get("crashes", 0)
+            crashes += int(envelope.headers.get("crashes", 0))
         context = JobContext(
             job.ref,
             function.name,
@@ -226,8 +217,8 @@ class Processor:
             envelope,
             function,
             context,
+            settings,
             started_s=self._loop.time(),
-            timeout_s=timeout_s,
             result_ttl_ms=result_ttl_ms,
         )
 
@@ -265,9 +256,6 @@ class Processor:
         self._drained = False
         self.parking.nudge()
 
-    def _time_out(self, run: Run) -> None:
-        run.stop(Reason.TIMEOUT)
-
     # -- beside the way: verdicts, faults, the end ----------------------------------------
 
     def _note_verdicts(self, exchange: Exchange) -> None:
@@ -301,7 +289,7 @@ class Processor:
         stopped = [run for run in self._running if run.job.queue in self._lost]
         for run in stopped:
             run.stop_again(Reason.LEASE_LOST)
-        self._unsettled = [s for s in self._unsettled if s.job.queue not in self._lost]
+        self._unsettled.drop(self._lost)
         logger.error(
             "the lease ended in %s; %d running jobs are stopped here and run elsewhere",
             ", ".join(sorted(queues)),
@@ -330,17 +318,19 @@ class Processor:
         def holding() -> list[TakenJob]:
             held = [run.job for run in self._running]
             held += [settlement.job for settlement in settlements]
-            held += [settlement.job for settlement in self._unsettled]
-            return held
+            return held + self._unsettled.jobs()
 
         answer = await self._session.resync(cause, holding)
         self._unsure = None
         self._lose([queue for queue in answer.lost if queue not in self._lost])
         again = [s for s in settlements if answer.applied.get(s.job.queue, sequence) < sequence]
-        self._unsettled = again + self._unsettled
+        self._unsettled.put_back(again)
         self.taken += len(answer.missing)
         for job in answer.missing:
-            self._start(job, wall_ms())
+            if self._quiet:
+                self._unsettled.append(Settlement.release(job))
+            else:
+                self._start(job, wall_ms())
         self._ask_all = True
 
     def take_notes(self) -> list[tuple[TakenJob, bytes]]:
@@ -366,6 +356,7 @@ class Processor:
         for run in list(self._running):
             logger.error("%s: stuck, it ignores its cancellation", run.job.ref, extra=run.label)
             self._running.discard(run)
+            self.settler.released += 1
             if run.reason is not Reason.LEASE_LOST:
                 self._unsettled.append(Settlement.release(run.job))
         self.parking.nudge()

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from asyncjobs.codec import Envelope
+from asyncjobs.config import JobOptions
 from asyncjobs.context import JobContext
 from asyncjobs.function import JobFunction
 from asyncjobs.job import TakenJob
@@ -26,11 +27,14 @@ class Reason(Enum):
 
 
 class Run:
-    """A taken job, its decoded call, and the task that runs it."""
+    """A taken job, its decoded call, and the task that runs it.
+
+    `settings` are the job function's with what this enqueue asked for.
+    """
 
     __slots__ = (
         "context", "entered", "envelope", "function", "job", "reason", "result_ttl_ms",
-        "started_s", "task", "timeout_s", "timer",
+        "settings", "started_s", "task", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -39,17 +43,17 @@ class Run:
         envelope: Envelope,
         function: JobFunction[..., Any],
         context: JobContext,
+        settings: JobOptions,
         *,
         started_s: float,
-        timeout_s: float | None,
         result_ttl_ms: int,
     ) -> None:
         self.job = job
         self.envelope = envelope
         self.function = function
         self.context = context
+        self.settings = settings
         self.started_s = started_s
-        self.timeout_s = timeout_s
         self.result_ttl_ms = result_ttl_ms
         self.reason: Reason | None = None
         self.entered = False

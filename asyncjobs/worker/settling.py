@@ -80,7 +80,7 @@ class Settler:
         if run.reason is Reason.SHUTDOWN and isinstance(error, asyncio.CancelledError):
             return self._released(run)
         if run.reason is Reason.TIMEOUT:
-            late = TimeoutError(f"the attempt took longer than its {run.timeout_s:g} s")
+            late = TimeoutError(f"the attempt took longer than its {run.settings.timeout_s:g} s")
             late.__cause__ = error
             error = late
         verdict = self._judge(run, error)
@@ -93,7 +93,7 @@ class Settler:
         return self._dead(run, error, verdict.reason)
 
     def _judge(self, run: Run, error: BaseException) -> Verdict:
-        settings = run.function.settings
+        settings = run.settings
         try:
             return judge(
                 error,
@@ -137,7 +137,7 @@ class Settler:
             "%s: attempt %d of %d failed, again in %.1f s: %s: %s",
             run.job.ref,
             run.envelope.attempt,
-            run.function.settings.retry.max_attempts,
+            run.settings.retry.max_attempts,
             delay_s,
             kind,
             message,
@@ -176,7 +176,7 @@ class Settler:
                 events.JobDead(run.job.ref, run.function.name, *attempt, reason, error)
             )
         logger.error(
-            "%s: dead after %d attempts (%s)",
+            "%s: dead at attempt %d (%s)",
             run.job.ref, attempt[0], reason, exc_info=error, extra=run.label,
         )  # fmt: skip
         kind, message, text = _describe(error)
@@ -189,7 +189,7 @@ class Settler:
 
     def crashed(self, job: TakenJob, name: str, attempt: int, result_ttl_ms: int) -> Settlement:
         """Its workers died too often while they ran it."""
-        message = f"{job.crashes} workers died while they ran this job"
+        message = f"its worker died while it ran, {job.crashes} times"
         logger.error("%s: dead: %s", job.ref, message, extra={"job_id": job.id, "job": name})
         if self._events.active:
             self._events.emit(events.JobDead(job.ref, name, attempt, 0.0, "crashed", None))
@@ -212,7 +212,9 @@ class Settler:
         is spent; after `unknown_ttl` the job is dead.
         """
         fields = orjson.loads(job.envelope)
-        headers = fields.get("h") or {}
+        headers = fields.get("h")
+        if not isinstance(headers, dict):
+            headers = {}
         since_ms, times = _unknown_so_far(headers, now_ms)
         if now_ms - since_ms > self._settings.unknown_ttl_ms:
             logger.error("%s: dead: %s", job.ref, problem)

@@ -74,7 +74,7 @@ class Reclaim:
         answer = await self._backend.reclaim(lease.queues, lease.duration_ms // 3, STEP)
         if answer.returned or answer.leases:
             logger.warning(
-                "%d workers are gone; %d of their jobs are ready again",
+                "leases ended without a farewell: %d; jobs that are ready again: %d",
                 answer.leases,
                 answer.returned,
             )

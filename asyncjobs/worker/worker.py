@@ -105,6 +105,11 @@ class Worker:
 
     # -- from outside -------------------------------------------------------------------
 
+    @property
+    def running(self) -> int:
+        """How many attempts are under way; 0 when the worker does not run."""
+        return 0 if self._processor is None else self._processor.running
+
     def stop(self) -> None:
         """Take no more jobs; finish what runs within the grace, release the rest.
 
@@ -234,11 +239,11 @@ class Worker:
         processor.quiet()
         self._emit(events.WorkerQuiet(self.name))
         if processor.running:
-            logger.info("stopping: %d jobs may finish", processor.running)
+            logger.debug("stopping; jobs that may finish: %d", processor.running)
         with anyio.move_on_after(self._grace_s):
             await self._hurry.wait()
         if processor.running:
-            logger.warning("releasing %d running jobs", processor.running)
+            logger.warning("the grace is over; jobs given back: %d", processor.running)
         processor.release()
         await anyio.sleep(LEAVE_S)
         processor.abandon()

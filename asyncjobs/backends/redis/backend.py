@@ -22,7 +22,7 @@ from asyncjobs.backends.base import (
     StoreSettings,
 )
 from asyncjobs.backends.redis.address import Address
-from asyncjobs.backends.redis.exchange import ExchangePlan, taken_job
+from asyncjobs.backends.redis.exchange import ExchangePlan, id_of, taken_job
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.backends.redis.lookups import STEP, in_steps, read_record
@@ -88,7 +88,8 @@ class RedisBackend:
         by_queue: dict[str, list[int]] = {}
         for place, job in enumerate(batch.jobs):
             by_queue.setdefault(job.queue, []).append(place)
-        await self._announce(by_queue)
+        if not self._announced.issuperset(by_queue):
+            await self._announce(by_queue)
         store = script("enqueue")
         commands = []
         for queue, places in by_queue.items():
@@ -147,7 +148,7 @@ class RedisBackend:
                 lost.append(queue)
             if end >= 0:
                 ends.append(end)
-            cancels += [JobRef(queue, id_.decode()) for id_ in marked]
+            cancels += [JobRef(queue, id_of(name)) for name in marked]
         return Heartbeat(tuple(lost), cancels, min(ends, default=None), now_ms)
 
     async def exchange(
@@ -335,11 +336,11 @@ class RedisBackend:
         ]
 
     async def _announce(self, queues: Collection[str]) -> None:
-        """Enter queues into the list of all queues, once for each process."""
-        new = [queue for queue in queues if queue not in self._announced]
-        if new:
-            await self._link.call(b"SADD", self._keys.queues, *new)
-            self._announced.update(new)
+        """Enter queues into the list of all queues; an enqueue does so once a process."""
+        note = script("announce")
+        command = (b"EVALSHA", note.digest, 1, self._keys.queues, b"", *queues)
+        await run(self._link, note, command)
+        self._announced.update(queues)
 
     def _lease_links(self, lease: Lease) -> _LeaseLinks:
         links = self._leases.get(lease.id)

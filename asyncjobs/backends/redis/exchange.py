@@ -13,7 +13,7 @@ from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.backends.redis.scripts import Script
 from asyncjobs.job import JobRef, Settlement, SettlementKind, State, TakenJob
 
-__all__ = ["STATE_OF_LETTER", "ExchangePlan", "taken_job"]
+__all__ = ["STATE_OF_LETTER", "ExchangePlan", "id_of", "taken_job"]
 
 _LETTER: Final = {
     State.SUCCEEDED: "s",
@@ -119,7 +119,7 @@ class ExchangePlan:
                 settled = self._settled[queue]
                 not_yours += [settled[place - 1] for place in foreign]
             if marked:
-                cancels += [JobRef(queue, id_.decode()) for id_ in marked]
+                cancels += [JobRef(queue, id_of(name)) for name in marked]
             for part in taken:
                 _read_taken(queue, self._holders[queue], part, jobs)
         return Exchange(
@@ -138,26 +138,26 @@ def _add(
     settlement: Settlement, args: list[bytes | str | int], results: list[bytes], keys: QueueKeys
 ) -> None:
     job = settlement.job
-    priority = job.priority
+    priority, name = job.priority, job.id.encode("utf-8", "surrogateescape")
     if settlement.kind is SettlementKind.RESCHEDULE:
-        args += (_RESCHEDULE[priority], job.receipt, job.id, settlement.delay_ms)
+        args += (_RESCHEDULE[priority], job.receipt, name, settlement.delay_ms)
         args.append(settlement.envelope)
         return
     if settlement.kind is SettlementKind.RELEASE:
-        args += (_RELEASE[priority], job.receipt, job.id)
+        args += (_RELEASE[priority], job.receipt, name)
         return
     outcome = settlement.outcome if settlement.result_ttl_ms > 0 else None
     if outcome is not None:
         results.append(keys.result(job.id))
     if settlement.dead_letter is not None:
         ttl_ms = settlement.result_ttl_ms if outcome is not None else 0
-        args += (_DEAD[priority], job.receipt, job.id, ttl_ms, outcome or b"")
+        args += (_DEAD[priority], job.receipt, name, ttl_ms, outcome or b"")
         args.append(settlement.dead_letter)
     elif outcome is not None:
         word = _WITH_OUTCOME[settlement.state, priority]
-        args += (word, job.receipt, job.id, settlement.result_ttl_ms, outcome)
+        args += (word, job.receipt, name, settlement.result_ttl_ms, outcome)
     else:
-        args += (_FINISH[settlement.state, priority], job.receipt, job.id)
+        args += (_FINISH[settlement.state, priority], job.receipt, name)
 
 
 def _read_taken(queue: str, holder: str, part: list[Any], jobs: list[TakenJob]) -> None:
@@ -171,14 +171,18 @@ def _read_taken(queue: str, holder: str, part: list[Any], jobs: list[TakenJob]) 
     ]
 
 
+def id_of(raw: bytes) -> str:
+    """A job id from the store. One that is no text can only come from a foreign writer;
+    its job is settled like any unreadable one, so it must survive the way and back."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
 def taken_job(queue: str, holder: str, priority: int, entry: list[Any], crashes: int) -> TakenJob:
     """A stream entry `[entry id, [job id, envelope]]` as the worker sees it."""
     receipt, fields = entry
     return TakenJob(
         queue,
-        # An id that is no text can only come from a foreign writer; it is settled like
-        # any unreadable job, so it must survive the way there and back.
-        fields[0].decode("utf-8", "surrogateescape"),
+        id_of(fields[0]),
         priority,
         receipt,
         fields[1],

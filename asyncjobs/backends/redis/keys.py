@@ -27,7 +27,7 @@ class QueueKeys:
 
     def result(self, job_id: str) -> bytes:
         """Where the outcome is kept; also the channel on which it is announced."""
-        return self.base + b"result:" + job_id.encode()
+        return self.base + b"result:" + job_id.encode("utf-8", "surrogateescape")
 
     def batch(self, token: str) -> bytes:
         """Where the answer to an enqueue batch is kept."""

@@ -89,7 +89,8 @@ class ResultBoard:
         self._waiting.clear()
 
     async def _run(self) -> None:
-        """Reconnect until nobody waits; a failure is told to nobody, since it passes."""
+        """Serve until nobody waits, reconnecting: a store that is away passes, and the
+        waiters have time-outs of their own."""
         delay_s = 0.05
         while self._waiting:
             try:
@@ -98,13 +99,23 @@ class ResultBoard:
                     reader = tasks.create_task(self._read())
                     await self._serve()
                     reader.cancel()
-            except* StoreError:
+            except* (StoreError, TimeoutError):
                 await asyncio.sleep(random.uniform(delay_s / 2, delay_s))
                 delay_s = min(delay_s * 2, 2.0)
+            except* Exception as fault:
+                # Nothing that waiting would mend: those who wait must hear of it.
+                self._fail(fault.exceptions[0])
             finally:
                 self._subscribed.clear()
                 await self._link.close()
             self._new = [waiter for waiters in self._waiting.values() for waiter in waiters]
+
+    def _fail(self, error: Exception) -> None:
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                if not waiter.future.done():
+                    waiter.future.set_exception(error)
+        self._waiting.clear()
 
     async def _serve(self) -> None:
         while self._waiting:

@@ -46,8 +46,8 @@ class Script:
 _SCRIPTS: Final = {
     name: Script(name)
     for name in (
-        "cancel", "counts", "deregister", "enqueue", "exchange", "get", "heartbeat", "held",
-        "progress", "prune", "reclaim", "register", "resync",
+        "announce", "cancel", "counts", "deregister", "enqueue", "exchange", "get",
+        "heartbeat", "held", "progress", "prune", "reclaim", "register", "resync",
     )
 }  # fmt: skip
 

@@ -62,8 +62,12 @@ async def _check_eviction(link: Link, address: str) -> tuple[str, ...]:
 
 
 async def _check_layout(link: Link, keys: StoreKeys, address: str) -> None:
-    await link.call(b"SET", keys.layout, f"{LAYOUT} {RELEASE}", b"NX")
-    stored = (await link.call(b"GET", keys.layout) or b"").decode("utf-8", "replace")
+    # Read first: at maxmemory a SET would be refused, and a worker must start even then.
+    stored = await link.call(b"GET", keys.layout)
+    if stored is None:
+        await link.call(b"SET", keys.layout, f"{LAYOUT} {RELEASE}", b"NX")
+        stored = await link.call(b"GET", keys.layout) or b""
+    stored = stored.decode("utf-8", "replace")
     layout, _, writer = stored.partition(" ")
     if layout != str(LAYOUT):
         raise UnsupportedLayout(

@@ -28,12 +28,12 @@ local answer = {}
 for position = 1, #ids do
   local id = ids[position]
   local place = redis.call('HGET', INDEX, id)
-  if place == 's' then
-    local stored = redis.call('HGET', SCHEDULED_DATA, id)
+  local stored = place == 's' and redis.call('HGET', SCHEDULED_DATA, id)
+  if stored then
     answer[position] = {'scheduled', tonumber(string.sub(stored, 1, 1)),
       redis.call('ZSCORE', SCHEDULED, id), full and string.sub(stored, 2) or '', '',
       redis.call('HGET', PROGRESS, id) or '', '', ''}
-  elseif place then
+  elseif place and place ~= 's' then
     answer[position] = queued(id, place)
   else
     local outcome = redis.call('GET', KEYS[OWN_KEYS + position]) or ''

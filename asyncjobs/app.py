@@ -1,0 +1,374 @@
+"""AsyncJobs: the registry, the store and the client of one application."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
+
+from asyncjobs.backends import make_backend
+from asyncjobs.backends.base import Backend, StoreInfo
+from asyncjobs.client import Client
+from asyncjobs.clock import Seconds
+from asyncjobs.config import (
+    DEFAULT_QUEUE,
+    AppSettings,
+    PriorityValue,
+    Unset,
+    check_job_id,
+    check_queue_name,
+    is_queue_name,
+)
+from asyncjobs.errors import ConfigError, NotOpen, UsageError
+from asyncjobs.events import Event, Events
+from asyncjobs.function import JobCall, JobFunction
+from asyncjobs.handle import JobHandle
+from asyncjobs.job import JobRef, NewJob
+from asyncjobs.opening import BackgroundOpening, Opening
+from asyncjobs.policy.retry import RetryValue
+from asyncjobs.registry import JobRegistry, Register
+
+__all__ = ["AsyncJobs"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+E = TypeVar("E", bound=Event)
+
+URL_VARIABLE = "ASYNCJOBS_URL"
+ENCODE_STEP = 1_000
+"""Jobs encoded in one go; then the loop has its turn."""
+
+_LIFESPAN = """open it around the code that enqueues:
+
+    async with app:
+        ...
+
+or, in a web application, in its lifespan:
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with jobs:          # your AsyncJobs
+            yield
+
+    web = FastAPI(lifespan=lifespan)"""
+
+
+class AsyncJobs:
+    """An application's jobs: what may run, and where jobs are stored.
+
+    `async with app` opens the store; it may be entered any number of times on one event
+    loop and closes with the last exit. Owns the connections while it is open; owns no
+    worker.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        backend: Backend | None = None,
+        prefix: str = "asyncjobs",
+        result_ttl: Seconds = 300,
+        max_payload: int = 1 << 20,
+        max_result: int = 1 << 20,
+        id_ttl: Seconds = 600,
+        connect_timeout: Seconds = 5,
+        unknown_ttl: Seconds = 86_400,
+        max_crashes: int = 3,
+        timeout: Seconds | None = 300,
+        retry: RetryValue = None,
+        dead_max_age: Seconds = 30 * 86_400,
+        dead_max_count: int = 100_000,
+    ) -> None:
+        """Connects to nothing yet. Raises ConfigError naming the setting.
+
+        `url` is the store's, by default $ASYNCJOBS_URL at the time of opening. Times in
+        seconds or as timedelta, sizes in bytes. `prefix` starts all keys in the store.
+        `result_ttl`: how long results are kept, 0 = not at all. `id_ttl`: how long a
+        finished id stays known. `connect_timeout`: how long an enqueue tries.
+        `unknown_ttl`: how long jobs wait for a worker that knows their function.
+        `max_crashes`: how many workers a job may take down. `timeout` and `retry` hold
+        for job functions that do not say. `dead_max_age`, `dead_max_count` bound what
+        is kept of dead jobs.
+        """
+        if url is not None and backend is not None:
+            raise ConfigError("give AsyncJobs a url or a backend, not both")
+        self.settings = AppSettings.of(
+            prefix=prefix,
+            result_ttl=result_ttl,
+            max_payload=max_payload,
+            max_result=max_result,
+            id_ttl=id_ttl,
+            connect_timeout=connect_timeout,
+            unknown_ttl=unknown_ttl,
+            max_crashes=max_crashes,
+            timeout=timeout,
+            retry=retry,
+            dead_max_age=dead_max_age,
+            dead_max_count=dead_max_count,
+        )
+        self.registry = JobRegistry()
+        self.registry.bind(self, self.settings)
+        self.events = Events()
+        self._url = url
+        self._backend = backend
+        self._opening: Opening | None = None
+        self._background: BackgroundOpening | None = None
+        self._locks: dict[int, threading.Lock] = {}
+
+    # ── job functions ────────────────────────────────────────────────────────────────
+
+    @overload
+    def job(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> JobFunction[P, R]: ...
+    @overload
+    def job(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
+    @overload
+    def job(
+        self,
+        function: None = None,
+        /,
+        *,
+        queue: str = ...,
+        priority: PriorityValue = ...,
+        timeout: Seconds | Unset | None = ...,
+        retry: RetryValue = ...,
+        discard_on: type[BaseException] | Iterable[type[BaseException]] = ...,
+        result_ttl: Seconds | None = ...,
+        name: str | None = ...,
+        aliases: Iterable[str] = ...,
+    ) -> Register: ...
+    def job(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Register a function: `@app.job` or `@app.job(queue="mail", timeout=30)`.
+
+        Options and errors are those of `JobRegistry.job`.
+        """
+        if function is None:
+            return self.registry.job(**options)
+        return self.registry.job(function)
+
+    def include(self, registry: JobRegistry) -> None:
+        """Take over the job functions of `registry`. Raises RegistrationError."""
+        self.registry.include(registry)
+
+    @property
+    def local_queues(self) -> tuple[str, ...]:
+        """The queues that the job functions name, and `default`; sorted."""
+        return tuple(sorted(self.registry.queues() | {DEFAULT_QUEUE}))
+
+    # ── jobs ─────────────────────────────────────────────────────────────────────────
+
+    async def enqueue_many(self, calls: Iterable[JobCall[R]]) -> list[JobHandle[R]]:
+        """Store many jobs, a batch a trip; handles in the order of the calls.
+
+        Everything is checked and encoded before anything is stored. Raises like
+        `JobFunction.enqueue`; when the store fails, earlier batches are stored.
+        """
+        client = self.client
+        made: list[tuple[JobFunction[..., R], NewJob]] = []
+        for call in calls:
+            made.append((call.function, call.function.new_job(call.args, call.kwargs)))
+            if len(made) % ENCODE_STEP == 0:
+                await asyncio.sleep(0)
+        answers = await client.enqueue_many(
+            [job for _, job in made], [function.name for function, _ in made]
+        )
+        return [
+            function.handle_of(self, job.id, is_new=is_new)
+            for (function, job), is_new in zip(made, answers, strict=True)
+        ]
+
+    def handle(self, id: str, queue: str | None = None) -> JobHandle[Any]:
+        """The handle of any job; `id` may be written `queue/id`.
+
+        Without a queue, the first question looks for the job in all queues that this
+        app knows, in one trip. Raises ConfigError for what is no job id or queue.
+        """
+        check_job_id(id)
+        if queue is not None:
+            return JobHandle(self, (JobRef(check_queue_name(queue), id),))
+        opening = self._opening
+        used = opening.client.queues if opening and opening.client else ()
+        known = sorted({*self.local_queues, *used})
+        head, _, tail = id.partition("/")
+        if tail and head in known:
+            return JobHandle(self, (JobRef(head, tail),))
+        candidates = [JobRef(name, id) for name in known]
+        if tail and is_queue_name(head):
+            # An id may hold a slash itself: ask for both readings.
+            candidates.insert(0, JobRef(head, tail))
+        return JobHandle(self, tuple(candidates))
+
+    def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]:
+        """Call `listener` for each event of this kind; returns what removes it again."""
+        return self.events.on(kind, listener)
+
+    # ── opening and closing ──────────────────────────────────────────────────────────
+
+    async def __aenter__(self) -> Self:
+        """Open the store, or join those who have it open on this loop.
+
+        Raises ConfigError for a URL or a store that cannot work, StoreUnavailable,
+        UnsupportedLayout, and UsageError on another loop than the open one, in a forked
+        child of the process that opened it, and under another library than asyncio.
+        """
+        opening = self._opening_here()
+        while not await opening.enter():
+            opening = self._opening_here()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._opening is not None:
+            await self._opening.leave()
+
+    @property
+    def client(self) -> Client:
+        """The open client of the running loop. Raises NotOpen."""
+        opening = self._opening
+        if opening is not None and opening.client is not None and opening.loop is _running_loop():
+            return opening.client
+        raise self._not_open()
+
+    @property
+    def backend(self) -> Backend:
+        """The open store. Raises NotOpen."""
+        opening = self._opening
+        if opening is None or opening.client is None:
+            raise self._not_open()
+        return opening.backend
+
+    @property
+    def store_info(self) -> StoreInfo:
+        """The server behind the open store. Raises NotOpen."""
+        opening = self._opening
+        if opening is None or opening.info is None:
+            raise self._not_open()
+        return opening.info
+
+    def _opening_here(self) -> Opening:
+        """The opening to enter: the one that is there, or a new one."""
+        loop = _running_loop()
+        if loop is None:
+            raise UsageError(
+                "asyncjobs runs on asyncio, and no asyncio event loop runs here (is this Trio?); "
+                "use asyncio.run() or anyio.run(..., backend='asyncio')"
+            )
+        opening = self._opening
+        # A loop that ended without leaving has taken its connections with it.
+        if opening is None or opening.is_over or opening.loop.is_closed():
+            opening = self._opening = Opening(loop, self._new_backend, self.settings, self.events)
+        elif opening.pid != os.getpid() or opening.loop is not loop:
+            raise self._not_open()
+        return opening
+
+    def _new_backend(self) -> Backend:
+        if self._backend is not None:
+            return self._backend
+        url = self._url or os.environ.get(URL_VARIABLE)
+        if not url:
+            raise ConfigError(
+                "no store: write AsyncJobs('redis://localhost:6379') or set "
+                f"{URL_VARIABLE}=redis://localhost:6379"
+            )
+        backend = make_backend(url, self.settings.store())
+        if not backend.capabilities.shared:
+            # The jobs live in this very object: opened again, they are still there.
+            self._backend = backend
+        return backend
+
+    def _not_open(self) -> NotOpen:
+        opening = self._opening
+        if opening is None or opening.is_over or opening.loop.is_closed():
+            return NotOpen(f"the app is not open; {_LIFESPAN}")
+        if opening.pid != os.getpid():
+            return NotOpen(
+                f"the app was opened in process {opening.pid} and this is its forked child "
+                f"{os.getpid()}; connections cannot be shared: open the app after the fork, in "
+                "each process, or start processes with the 'spawn' method"
+            )
+        if opening.loop is not _running_loop():
+            return NotOpen(
+                "the app is open on another event loop; await it there, call enqueue_sync() "
+                "from a thread, or use one AsyncJobs for each loop"
+            )
+        return NotOpen(f"the app is just being opened or closed; {_LIFESPAN}")
+
+    # ── what job functions and handles ask (Sender, Reader) ──────────────────────────
+
+    async def send(
+        self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> JobHandle[Any]:
+        """Store one job; behind `JobFunction.enqueue`."""
+        client = self.client
+        job = function.new_job(args, kwargs)
+        is_new = await client.enqueue(job, function.name)
+        return function.handle_of(self, job.id, is_new=is_new)
+
+    def send_sync(
+        self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> JobHandle[Any]:
+        """Store one job from a thread; behind `JobFunction.enqueue_sync`."""
+        if _running_loop() is not None:
+            raise UsageError(
+                f"{function.name}: enqueue_sync() would block the event loop that runs here; "
+                "write await f.enqueue(...)"
+            )
+        job = function.new_job(args, kwargs)
+        opening = self._opening
+        if opening is not None and opening.serves_threads():
+            is_new = opening.enqueue_from_thread(job, function.name)
+        else:
+            is_new = self._background_opening().enqueue(job, function.name)
+        return function.handle_of(self, job.id, is_new=is_new)
+
+    def _background_opening(self) -> BackgroundOpening:
+        # One lock a process: one that is held while another thread forks stays shut.
+        with self._locks.setdefault(os.getpid(), threading.Lock()):
+            background = self._background
+            if background is None or not background.is_usable():
+                backend = self._new_backend()
+                if not backend.capabilities.shared:
+                    raise self._not_open()
+                if backend is self._backend:
+                    backend = backend.for_thread()
+                background = BackgroundOpening(backend, self.settings, self.events)
+                self._background = background
+            return background
+
+    def opened(self) -> Backend:
+        """The open store, for the running loop only. Raises NotOpen."""
+        return self.client.backend
+
+    def result_ttl_ms(self, name: str | None, options: dict[str, Any] | None) -> int:
+        """How long such a job's outcome is kept; 0 = not at all."""
+        ttl_ms = (options or {}).get("result_ttl")
+        if ttl_ms is None and name is not None:
+            function = self.registry.find(name)
+            ttl_ms = None if function is None else function.settings.result_ttl_ms
+        return self.settings.result_ttl_ms if ttl_ms is None else int(ttl_ms)
+
+    def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
+        """The attempts that such a job has; None when its function is not known here."""
+        attempts = (options or {}).get("max_attempts")
+        function = self.registry.find(name)
+        if attempts is None and function is not None:
+            attempts = function.settings.retry.max_attempts
+        return attempts
+
+    def __repr__(self) -> str:
+        is_open = self._opening is not None and self._opening.client is not None
+        state = "open" if is_open else "closed"
+        return f"<AsyncJobs {state}, {len(self.registry.functions())} job functions>"
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

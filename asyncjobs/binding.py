@@ -1,0 +1,136 @@
+"""Whether arguments fit a job function: decided at enqueue, and again in the worker."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter
+from typing import Any
+
+from asyncjobs.context import INJECTED, JobContext
+from asyncjobs.errors import ArgumentsError, RegistrationError
+
+__all__ = ["Binding"]
+
+
+class Binding:
+    """A job function's parameters, read once at registration.
+
+    Checks arguments without calling anything: `inspect.Signature.bind` costs ten times
+    as much, for each job. `injected` is the name of the JobContext parameter.
+    """
+
+    __slots__ = (
+        "_injected", "_keywords", "_most", "_name", "_positional", "_required", "_simple_from",
+        "_spread_keywords", "_text", "_unkeyed",
+    )  # fmt: skip
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        """Raises RegistrationError for injected parameters that could not be filled."""
+        parameters = list(inspect.signature(function).parameters.values())
+        self._name = name
+        self._injected = _find_injected(name, parameters)
+        shown = [p for p in parameters if p.name != self._injected]
+        self._text = f"{name}{inspect.Signature(shown)}"
+        positional = [p for p in shown if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        keyword_only = [p for p in shown if p.kind is p.KEYWORD_ONLY]
+        required = [p for p in positional if p.default is p.empty]
+        keywords_needed = frozenset(p.name for p in keyword_only if p.default is p.empty)
+        spread = any(p.kind is p.VAR_POSITIONAL for p in shown)
+        self._positional = tuple(p.name for p in positional)
+        self._unkeyed = frozenset(p.name for p in positional if p.kind is p.POSITIONAL_ONLY)
+        self._keywords = frozenset(
+            p.name for p in [*positional, *keyword_only] if p.kind is not p.POSITIONAL_ONLY
+        )
+        self._required = (*(p.name for p in required), *sorted(keywords_needed))
+        self._spread_keywords = any(p.kind is p.VAR_KEYWORD for p in shown)
+        self._most = 2**31 if spread else len(positional)
+        # From this many positional arguments on, and without keywords, all is well.
+        self._simple_from = 2**31 if keywords_needed else len(required)
+
+    @property
+    def injected(self) -> str | None:
+        """The parameter that the worker fills in, if there is one."""
+        return self._injected
+
+    @property
+    def text(self) -> str:
+        """The signature as callers of `enqueue` see it, with the name."""
+        return self._text
+
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raises ArgumentsError naming the function, its signature and what is wrong."""
+        if not kwargs and self._simple_from <= len(args) <= self._most:
+            return
+        wrong = self._wrong(args, kwargs)
+        if wrong:
+            raise ArgumentsError(f"{self._text}: {wrong}")
+
+    def path(self, place: int | str) -> str:
+        """How errors name one argument, given its position or its keyword."""
+        if isinstance(place, int):
+            name = self._positional[place] if place < len(self._positional) else f"*{place}"
+        else:
+            name = place
+        return f"{self._name}: argument {name!r}"
+
+    def _wrong(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        count = len(args)
+        if self._injected in kwargs:
+            return f"{self._injected!r} is filled in by the worker; leave it out"
+        if count > self._most:
+            return f"takes at most {self._most} positional arguments, {count} were given"
+        given = self._positional[:count]
+        for name in given:
+            if name in kwargs and name not in self._unkeyed:
+                return f"{name!r} was given twice, by position and by keyword"
+        for name in kwargs:
+            if name not in self._keywords and not self._spread_keywords:
+                if name in self._unkeyed:
+                    return f"{name!r} can only be given by position"
+                return f"unexpected keyword argument {name!r}"
+        for name in self._required:
+            if name not in given and (name not in kwargs or name in self._unkeyed):
+                return f"missing argument {name!r}"
+        return ""
+
+
+def _find_injected(name: str, parameters: list[Parameter]) -> str | None:
+    found: str | None = None
+    for parameter in parameters:
+        is_marked = parameter.default is INJECTED
+        if not is_marked and _names_context(parameter.annotation):
+            raise RegistrationError(
+                f"{name}: parameter {parameter.name!r} is a JobContext that nobody would fill "
+                f"in; write '*, {parameter.name}: JobContext = INJECTED'"
+            )
+        if not is_marked:
+            continue
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            raise RegistrationError(
+                f"{name}: the injected parameter {parameter.name!r} must be keyword-only; "
+                f"write '*, {parameter.name}: JobContext = INJECTED' at the end"
+            )
+        if not _may_be_context(parameter.annotation):
+            raise RegistrationError(
+                f"{name}: the injected parameter {parameter.name!r} is annotated "
+                f"{parameter.annotation!r}; only a JobContext can be injected"
+            )
+        if found is not None:
+            raise RegistrationError(
+                f"{name}: {found!r} and {parameter.name!r} are both INJECTED; one JobContext "
+                "is enough"
+            )
+        found = parameter.name
+    return found
+
+
+def _names_context(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        return annotation.strip("'\"") in ("JobContext", "asyncjobs.JobContext")
+    return annotation is JobContext
+
+
+def _may_be_context(annotation: Any) -> bool:
+    """False only when it is certain: a text may be an alias known to type checkers."""
+    return annotation in (Parameter.empty, Any, JobContext) or isinstance(annotation, str)

@@ -1,0 +1,92 @@
+"""What a worker says of itself when it has started."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from asyncjobs.backends.base import StoreInfo
+from asyncjobs.cli.logs import wants_colors
+from asyncjobs.cli.values import count, show_duration
+
+__all__ = ["Banner", "loop_name"]
+
+logger = logging.getLogger("asyncjobs.cli")
+
+SHOWN_NAMES = 8
+"""Job functions listed one by one; an app may have hundreds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """Holds no secret: a store's address is given without credentials."""
+
+    version: str
+    worker: str
+    store: StoreInfo
+    queues: dict[str, int]
+    functions: Sequence[str]
+    concurrency: int
+    grace_s: float
+    loop: str
+
+    def show(self, *, json: bool) -> None:
+        """To stderr, as text or as one JSON log line; then the store's warnings."""
+        if json:
+            logger.info("worker started", extra=self.fields())
+        else:
+            click.echo(self.text(), err=True, color=wants_colors())
+        for warning in self.store.warnings:
+            logger.warning("%s", warning)
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "worker": self.worker,
+            "store": self.store.name,
+            "store_version": self.store.version,
+            "store_address": self.store.address,
+            "queues": self.queues,
+            "functions": list(self.functions),
+            "concurrency": self.concurrency,
+            "grace_s": self.grace_s,
+            "pid": os.getpid(),
+            "python": platform.python_version(),
+            "loop": self.loop,
+        }
+
+    def text(self) -> str:
+        store = self.store
+        rows = {
+            "store": f"{store.name} {store.version} at {store.address}",
+            "queues": ", ".join(
+                name if weight == 1 else f"{name} (weight {weight})"
+                for name, weight in self.queues.items()
+            ),
+            "functions": _cut(self.functions),
+            "concurrency": f"{count(self.concurrency, 'job')} at a time",
+            "grace": show_duration(self.grace_s),
+            "process": f"pid {os.getpid()}, Python {platform.python_version()}, {self.loop}",
+        }
+        head = click.style(f"asyncjobs {self.version}", bold=True) + f", worker {self.worker}"
+        return "\n".join([head, *(f"  {name:<12} {value}" for name, value in rows.items())])
+
+
+def _cut(names: Sequence[str]) -> str:
+    if not names:
+        return "none"
+    # One name more costs no more room than "and 1 more".
+    if len(names) <= SHOWN_NAMES + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:SHOWN_NAMES])} and {len(names) - SHOWN_NAMES} more"
+
+
+def loop_name(loop: object) -> str:
+    """`uvloop` or `asyncio`."""
+    return "uvloop" if type(loop).__module__.partition(".")[0] == "uvloop" else "asyncio"

@@ -1,0 +1,92 @@
+"""Where a worker's log goes: stderr, for people or as JSON lines.
+
+Only the worker command calls this. The library itself logs through `logging` and leaves
+its configuration to the program that uses it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Literal, TypeAlias
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+__all__ = ["LogFormat", "configure_logging", "is_json", "wants_colors"]
+
+LogFormat: TypeAlias = Literal["auto", "console", "json"]
+
+
+def is_json(log_format: LogFormat) -> bool:
+    """True when lines are JSON: asked for, or `auto` and nobody watches."""
+    return log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+
+
+def wants_colors() -> bool:
+    """Colors on a terminal only, and not when $NO_COLOR is set (no-color.org)."""
+    return (
+        sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )
+
+
+def configure_logging(level: str, *, json: bool) -> None:
+    """Send all records of `level` and above to stderr, those of the user's code too.
+
+    Before the user's module is imported: what that configures itself stays.
+    """
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True)
+        if json
+        else structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            # The extras first: one that is called `level` must not take the level's place.
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_rendering(json=json),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+def _rendering(*, json: bool) -> list[Processor]:
+    if json:
+        # The standard encoder with repr as its way out: a line that cannot be written
+        # would be lost, whatever somebody put into it.
+        return [
+            structlog.processors.format_exc_info,
+            _in_order,
+            structlog.processors.JSONRenderer(default=repr),
+        ]
+    # Its own choice, rich, is used where that happens to be installed.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=wants_colors(), exception_formatter=plain)]
+
+
+def _in_order(logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
+    """What every line has comes first, so that lines can be read one below the other."""
+    first = ("timestamp", "level", "logger", "event")
+    return {name: fields.pop(name) for name in first if name in fields} | dict(fields)

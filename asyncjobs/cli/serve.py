@@ -1,0 +1,239 @@
+"""One worker in one process: start it, hand it the signals, end with the right code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from asyncjobs import __version__
+from asyncjobs.app import AsyncJobs
+from asyncjobs.cli.banner import Banner, loop_name
+from asyncjobs.cli.loading import nearest
+from asyncjobs.cli.signals import Signals
+from asyncjobs.cli.values import count, show_duration
+from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, UnsupportedLayout
+from asyncjobs.events import WorkerStarted
+from asyncjobs.worker.worker import Worker, WorkerReport
+
+__all__ = ["ExitCode", "WorkerOptions", "serve"]
+
+logger = logging.getLogger("asyncjobs.cli")
+
+END_LIMIT_S: Final = 5.0
+"""How long what jobs leave behind may hold up the end of the process."""
+_LAST_WORDS: Final = "third signal: exit now; running jobs are run again when the lease ends"
+
+
+class ExitCode(IntEnum):
+    """How `asyncjobs worker` ends; a third signal ends it with 128 + its number."""
+
+    CLEAN = 0
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    RELEASED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """The flags of `asyncjobs worker`, converted; times in seconds."""
+
+    queues: dict[str, int] | None
+    concurrency: int
+    burst: bool
+    burst_wait_s: float
+    grace_s: float
+    lease_s: float
+    max_jobs: int | None
+    threads: int
+    name: str | None
+    json: bool
+
+
+def serve(app: AsyncJobs, options: WorkerOptions) -> int:
+    """Run a worker until it ends; returns the exit code of the process.
+
+    From then on the process has a few seconds to end: see `_end_soon`.
+    """
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    serving = _Serving(app, options)
+    words = f'{{"event": "{_LAST_WORDS}"}}' if options.json else _LAST_WORDS
+    with Signals(runner.get_loop(), serving.on_signal, last_words=f"{words}\n".encode()):
+        code = runner.run(serving.run())
+        if serving.report is not None and serving.report.threads_left:
+            logger.warning(
+                "%s of jobs cannot be stopped and end with the process",
+                count(serving.report.threads_left, "thread"),
+            )
+            _exit_now(code)
+        _end_soon(code)
+        runner.close()
+    return code
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+class _Serving:
+    """Owns the worker of this process and knows whether it has started."""
+
+    def __init__(self, app: AsyncJobs, options: WorkerOptions) -> None:
+        self._app = app
+        self._options = options
+        self._worker: Worker | None = None
+        self._task: asyncio.Task[int] | None = None
+        self._has_started = False
+        self._signals = 0
+        self.report: WorkerReport | None = None
+
+    async def run(self) -> int:
+        self._task = asyncio.current_task()
+        try:
+            return await self._work()
+        except asyncio.CancelledError:
+            if not self._signals:
+                raise
+            return ExitCode.CLEAN
+        except UnsupportedLayout as error:
+            return _fail(ExitCode.UNREACHABLE, error)
+        except ConfigError as error:
+            return _fail(ExitCode.USAGE, error)
+        except StoreError as error:
+            return _fail(ExitCode.FAILED if self._has_started else ExitCode.UNREACHABLE, error)
+        except AsyncJobsError as error:
+            return _fail(ExitCode.FAILED, error)
+        except Exception:
+            logger.critical("the worker failed", exc_info=True)
+            return ExitCode.FAILED
+
+    async def _work(self) -> int:
+        options = self._options
+        worker = self._worker = Worker(
+            self._app,
+            queues=options.queues,
+            concurrency=options.concurrency,
+            grace=options.grace_s,
+            lease=options.lease_s,
+            threads=options.threads,
+            name=options.name,
+        )
+
+        def greet(_: WorkerStarted) -> None:
+            # A listener that stays would make every job pay for its events.
+            forget()
+            self._has_started = True
+            self._greet(worker)
+
+        forget = self._app.on(WorkerStarted, greet)
+        try:
+            self.report = await worker.run(
+                burst=options.burst, burst_wait=options.burst_wait_s, max_jobs=options.max_jobs
+            )
+        finally:
+            forget()
+        return self._conclude(self.report)
+
+    def _greet(self, worker: Worker) -> None:
+        app, options = self._app, self._options
+        names = [function.name for function in app.registry.functions()]
+        Banner(
+            version=__version__,
+            worker=worker.name,
+            store=app.store_info,
+            queues=worker.queues,
+            functions=names,
+            concurrency=worker.concurrency,
+            grace_s=options.grace_s,
+            loop=loop_name(asyncio.get_running_loop()),
+        ).show(json=options.json)
+        if not names:
+            logger.warning(
+                "the app has no job functions; import the modules that define them where the "
+                "app is made"
+            )
+        known = app.local_queues
+        for queue in worker.queues:
+            if queue not in known and (near := nearest(queue, known)):
+                logger.warning("no job function here names queue %r; did you mean %r?", queue, near)
+
+    def on_signal(self, name: str, number: int) -> None:
+        """The first lets running jobs finish, the second releases them."""
+        self._signals = number
+        worker = self._worker
+        if worker is None or not self._has_started:
+            # Nothing runs yet, and the store may take its time to be unreachable.
+            logger.info("%s: stopped before the start was over", name)
+            if self._task is not None:
+                self._task.cancel()
+            return
+        worker.stop()
+        jobs = count(worker.running, "job")
+        if number == 1:
+            logger.info(
+                "%s: finishing, %s, for at most %s; again to release at once",
+                name,
+                jobs,
+                show_duration(self._options.grace_s),
+            )
+        else:
+            logger.info("%s: releasing %s; again to exit at once", name, jobs)
+
+    def _conclude(self, report: WorkerReport) -> int:
+        if report.released:
+            logger.warning(
+                "worker ended: %s of the %s taken did not finish and was released; an attempt "
+                "that is released is not counted"
+                if report.released == 1
+                else "worker ended: %s of the %s taken did not finish and were released; an "
+                "attempt that is released is not counted",
+                f"{report.released:,}",
+                count(report.taken, "job"),
+            )
+            return ExitCode.RELEASED
+        logger.info("worker ended: %s taken, none released", count(report.taken, "job"))
+        return ExitCode.CLEAN
+
+
+def _fail(code: ExitCode, error: AsyncJobsError) -> ExitCode:
+    # Critical, so that no --log-level hides why the process is gone.
+    logger.critical("%s", error)
+    return code
+
+
+def _end_soon(code: int) -> None:
+    """End the process although something in it does not.
+
+    The loop waits for tasks that swallow their cancellation and the interpreter for
+    threads that a job has started; neither may hold up a deploy for ever.
+    """
+
+    def end() -> None:
+        time.sleep(END_LIMIT_S)
+        os.write(2, b"asyncjobs: tasks or threads of jobs do not end; exit now\n")
+        _exit_now(code)
+
+    threading.Thread(target=end, name="asyncjobs-end", daemon=True).start()
+
+
+def _exit_now(code: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            # A reader that is gone, or a stream that the user's code has closed.
+            continue
+    logging.shutdown()
+    os._exit(code)

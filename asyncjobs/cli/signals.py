@@ -1,0 +1,62 @@
+"""The three signals of a worker's end: finish, release, exit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
+
+__all__ = ["Signals"]
+
+_HANDLED: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)
+)
+
+
+class Signals:
+    """Owns the handlers of SIGTERM and SIGINT while it is entered, on the main thread.
+
+    The first two signals are handed to `on_signal` on the loop, with their name and
+    count. The third ends the process at once. Handlers of the interpreter and not of the
+    loop: when a job blocks the loop, the third signal must work all the same.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_signal: Callable[[str, int], None],
+        *,
+        last_words: bytes,
+    ) -> None:
+        self._loop = loop
+        self._on_signal = on_signal
+        self._last_words = last_words
+        self._before: dict[int, Any] = {}
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        for number in _HANDLED:
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count >= 3:
+            # Not through the log: the thread that is interrupted may be writing to it.
+            os.write(2, self._last_words)
+            os._exit(128 + number)
+        if not self._loop.is_closed():
+            name = signal.Signals(number).name
+            self._loop.call_soon_threadsafe(self._on_signal, name, self._count)

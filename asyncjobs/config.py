@@ -1,0 +1,228 @@
+"""The settings of an app and of its job functions: small, frozen, checked once.
+
+Every refusal is a ConfigError that names the field, the value and what would do.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from asyncjobs.backends.base import StoreSettings
+from asyncjobs.clock import Seconds, seconds
+from asyncjobs.errors import ConfigError
+from asyncjobs.job import Priority
+from asyncjobs.policy.retry import RetryPolicy, RetryValue
+
+__all__ = [
+    "DEFAULT_QUEUE",
+    "UNSET",
+    "AppSettings",
+    "JobOptions",
+    "PriorityName",
+    "PriorityValue",
+    "Unset",
+    "check_job_id",
+    "check_queue_name",
+    "check_timeout",
+    "is_queue_name",
+    "parse_duration",
+    "parse_priority",
+    "ttl_ms",
+]
+
+DEFAULT_QUEUE: Final = "default"
+
+PriorityName: TypeAlias = Literal["critical", "high", "normal", "low"]
+PriorityValue: TypeAlias = PriorityName | Priority
+
+_QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
+_UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, None: 1.0}
+_MAX_ID: Final = 256
+
+
+class Unset:
+    """The type of `UNSET`: an option that was not given, where None has a meaning."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset()
+
+
+def parse_duration(text: str, *, field: str) -> float:
+    """Seconds from a text such as `250ms`, `30s`, `5m`, `2h`, `1d` or `30` (seconds).
+
+    Only for the command line, the environment and URLs: Python code gives numbers and
+    timedeltas. Raises ConfigError naming `field`.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(
+            f"{field}={text!r} is no duration; write a number and ms, s, m, h or d: 30s, 250ms"
+        )
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def parse_priority(value: PriorityValue, *, field: str = "priority") -> Priority:
+    """A priority from its name. Raises ConfigError naming `field`."""
+    if isinstance(value, Priority):
+        return value
+    if isinstance(value, str) and value in _PRIORITIES:
+        return _PRIORITIES[value]
+    raise ConfigError(f"{field} must be one of {', '.join(_PRIORITIES)}, not {value!r}")
+
+
+_PRIORITIES: Final = {priority.name.lower(): priority for priority in Priority}
+
+
+def check_queue_name(name: str, *, field: str = "queue") -> str:
+    """`name`, if it can be a queue. Raises ConfigError naming `field`.
+
+    The characters are limited because the name becomes part of the store's keys.
+    """
+    if not is_queue_name(name):
+        raise ConfigError(
+            f"{field}={name!r:.300} is no queue name; use 1 to 64 letters, digits, '_', '-' or '.'"
+        )
+    return name
+
+
+def is_queue_name(name: Any) -> bool:
+    """True for a text that can be a queue."""
+    return isinstance(name, str) and _QUEUE.fullmatch(name) is not None
+
+
+def check_job_id(value: str, *, field: str = "id") -> str:
+    """`value`, if it can be a job id. Raises ConfigError naming `field`.
+
+    White space and control characters are refused because ids stand in log lines, keys
+    and on command lines.
+    """
+    if (
+        not isinstance(value, str)
+        or not 1 <= len(value) <= _MAX_ID
+        or not value.isprintable()
+        or " " in value
+    ):
+        raise ConfigError(
+            f"{field}={value!r:.300} is no job id; use 1 to {_MAX_ID} printable characters "
+            "without white space"
+        )
+    return value
+
+
+def ttl_ms(value: Seconds, *, field: str) -> int:
+    """A time to keep something, in milliseconds; 0 keeps nothing. Raises ConfigError."""
+    return round(seconds(value, field=field) * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How the jobs of one job function run, and what one enqueue asked for.
+
+    `result_ttl_ms` None takes the app's. `delay_ms`, `at_ms` (epoch) and `id` belong to
+    a single enqueue and are never set on the job function itself.
+    """
+
+    queue: str
+    priority: Priority
+    timeout_s: float | None
+    retry: RetryPolicy
+    discard_on: tuple[type[BaseException], ...] = ()
+    result_ttl_ms: int | None = None
+    delay_ms: int = 0
+    at_ms: int | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppSettings:
+    """The settings of an app, checked; made by `AppSettings.of`.
+
+    `timeout_s` and `retry` hold for job functions that do not say. Sizes in bytes.
+    """
+
+    prefix: str = "asyncjobs"
+    result_ttl_ms: int = 300_000
+    max_payload: int = 1 << 20
+    max_result: int = 1 << 20
+    id_ttl_ms: int = 600_000
+    connect_timeout_s: float = 5.0
+    unknown_ttl_ms: int = 86_400_000
+    max_crashes: int = 3
+    timeout_s: float | None = 300.0
+    retry: RetryPolicy = RetryPolicy()
+    dead_max_age_ms: int = 30 * 86_400_000
+    dead_max_count: int = 100_000
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        prefix: str = "asyncjobs",
+        result_ttl: Seconds = 300,
+        max_payload: int = 1 << 20,
+        max_result: int = 1 << 20,
+        id_ttl: Seconds = 600,
+        connect_timeout: Seconds = 5,
+        unknown_ttl: Seconds = 86_400,
+        max_crashes: int = 3,
+        timeout: Seconds | None = 300,
+        retry: RetryValue = None,
+        dead_max_age: Seconds = 30 * 86_400,
+        dead_max_count: int = 100_000,
+    ) -> AppSettings:
+        """From what a user writes. Raises ConfigError naming the field."""
+        if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:
+            raise ConfigError(
+                f"prefix={prefix!r} cannot start the store's keys; use 1 to 64 letters, "
+                "digits, '_', '-' or '.'"
+            )
+        connect_timeout_s = seconds(connect_timeout, field="connect_timeout", minimum=0.001)
+        # An enqueue repeated after a lost reply must still find the finished id.
+        id_ttl_s = seconds(id_ttl, field="id_ttl", minimum=connect_timeout_s)
+        return cls(
+            prefix=prefix,
+            result_ttl_ms=ttl_ms(result_ttl, field="result_ttl"),
+            max_payload=_whole(max_payload, field="max_payload", minimum=1),
+            max_result=_whole(max_result, field="max_result", minimum=1),
+            id_ttl_ms=round(id_ttl_s * 1000),
+            connect_timeout_s=connect_timeout_s,
+            unknown_ttl_ms=ttl_ms(unknown_ttl, field="unknown_ttl"),
+            max_crashes=_whole(max_crashes, field="max_crashes", minimum=1),
+            timeout_s=check_timeout(timeout),
+            retry=RetryPolicy.of(retry),
+            dead_max_age_ms=ttl_ms(dead_max_age, field="dead_max_age"),
+            dead_max_count=_whole(dead_max_count, field="dead_max_count", minimum=0),
+        )
+
+    def store(self) -> StoreSettings:
+        """What of this the backend needs."""
+        return StoreSettings(
+            prefix=self.prefix,
+            connect_timeout_s=self.connect_timeout_s,
+            id_ttl_ms=self.id_ttl_ms,
+            # Above the time for which a batch may be sent again, or a late repeat of it
+            # would store its jobs a second time.
+            token_ttl_ms=max(60_000, round(self.connect_timeout_s * 3000)),
+            dead_max_age_ms=self.dead_max_age_ms,
+            dead_max_count=self.dead_max_count,
+        )
+
+
+def check_timeout(value: Seconds | None, *, field: str = "timeout") -> float | None:
+    """The time-out of an attempt in seconds, None for none. Raises ConfigError."""
+    return None if value is None else seconds(value, field=field, minimum=0.001)
+
+
+def _whole(value: Any, *, field: str, minimum: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ConfigError(f"{field} must be a whole number of at least {minimum}, not {value!r}")
+    return value

@@ -1,0 +1,157 @@
+"""What a running job knows of itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from asyncjobs.clock import now_ms
+from asyncjobs.codec import clean_text
+from asyncjobs.errors import UsageError
+from asyncjobs.job import JobRef
+
+__all__ = ["INJECTED", "JobContext", "current_job", "from_ms"]
+
+MAX_NOTE: Final = 1_000
+"""Characters kept of a progress note."""
+
+
+class _Injected:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "INJECTED"
+
+
+INJECTED: Final[Any] = _Injected()
+"""Default of a job function's keyword-only parameter that the worker fills in:
+`ctx: JobContext = INJECTED`."""
+
+
+def from_ms(value: int) -> datetime:
+    """Milliseconds since the epoch as an aware datetime in UTC."""
+    return datetime.fromtimestamp(value / 1000, UTC)
+
+
+class JobContext:
+    """One attempt of a job, as seen from inside it.
+
+    Holds what was stored with the job and nothing of the worker; every read is local.
+    `attempt` counts from 1, `max_attempts` is the retry policy's, `crashes` counts the
+    workers that died while they ran this job.
+    """
+
+    __slots__ = (
+        "_deadline_ms", "_enqueued_ms", "_on_progress", "_scheduled_ms", "attempt", "crashes",
+        "max_attempts", "name", "ref",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        ref: JobRef,
+        name: str,
+        *,
+        attempt: int,
+        max_attempts: int,
+        enqueued_ms: int,
+        scheduled_ms: int | None,
+        deadline_ms: int | None,
+        crashes: int,
+        on_progress: Callable[[JobContext, bytes], None] | None,
+    ) -> None:
+        self.ref = ref
+        self.name = name
+        self.attempt = attempt
+        self.max_attempts = max_attempts
+        self.crashes = crashes
+        self._enqueued_ms = enqueued_ms
+        self._scheduled_ms = scheduled_ms
+        self._deadline_ms = deadline_ms
+        self._on_progress = on_progress
+
+    @classmethod
+    def local(cls, name: str, *, queue: str = "default") -> JobContext:
+        """The context of a plain call, outside any worker: id `local`, attempt 1 of 1."""
+        return cls(
+            JobRef(queue, "local"),
+            name,
+            attempt=1,
+            max_attempts=1,
+            enqueued_ms=now_ms(),
+            scheduled_ms=None,
+            deadline_ms=None,
+            crashes=0,
+            on_progress=None,
+        )
+
+    @property
+    def id(self) -> str:
+        """The job's id, unique in its queue."""
+        return self.ref.id
+
+    @property
+    def queue(self) -> str:
+        """The queue that the job is in."""
+        return self.ref.queue
+
+    @property
+    def enqueued_at(self) -> datetime:
+        """When the job was enqueued, in UTC, by the clock of the one who did."""
+        return from_ms(self._enqueued_ms)
+
+    @property
+    def scheduled_at(self) -> datetime | None:
+        """The time in UTC that `delay=` or `at=` asked for; None without."""
+        return None if self._scheduled_ms is None else from_ms(self._scheduled_ms)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When this attempt's time-out strikes, in UTC; None without a time-out."""
+        return None if self._deadline_ms is None else from_ms(self._deadline_ms)
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Say how far the job is; shown by `handle.info()`.
+
+        A plain call, from the job or from its threads. It never waits: the worker sends
+        the newest report of each job from time to time and drops older ones. `note` is
+        cut to 1,000 characters. Raises UsageError for what is no finite number.
+        """
+        if not _is_number(done) or not (total is None or _is_number(total)):
+            raise UsageError(
+                f"progress(done={done!r}, total={total!r}) of {self.ref}: both must be finite "
+                "numbers, or total None"
+            )
+        if self._on_progress is not None:
+            report = {"done": done, "total": total, "note": clean_text(str(note)[:MAX_NOTE])}
+            self._on_progress(self, orjson.dumps(report))
+
+    def __repr__(self) -> str:
+        return f"<JobContext {self.ref} {self.name} attempt {self.attempt}/{self.max_attempts}>"
+
+
+def _is_number(value: Any) -> bool:
+    kind = type(value)
+    return (kind is int and -(2**63) <= value < 2**64) or (kind is float and math.isfinite(value))
+
+
+_current: ContextVar[JobContext] = ContextVar("asyncjobs_current_job")
+
+
+def current_job() -> JobContext:
+    """The context of the job that this code runs in.
+
+    Also in tasks and threads that the job started with its context. Raises UsageError
+    outside of a job.
+    """
+    context = _current.get(None)
+    if context is None:
+        raise UsageError(
+            "current_job() was called outside of a job; it works in a job function and in "
+            "the tasks and threads that it starts"
+        )
+    return context

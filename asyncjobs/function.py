@@ -1,0 +1,331 @@
+"""The job function: a registered function, and the ways to make jobs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
+
+import anyio.to_thread
+
+from asyncjobs.binding import Binding
+from asyncjobs.clock import Seconds, at_ms, new_id, now_ms, seconds
+from asyncjobs.codec import Envelope, check_json
+from asyncjobs.config import (
+    UNSET,
+    AppSettings,
+    JobOptions,
+    PriorityValue,
+    Unset,
+    check_job_id,
+    check_queue_name,
+    check_timeout,
+    parse_priority,
+    ttl_ms,
+)
+from asyncjobs.context import JobContext, _current
+from asyncjobs.errors import ConfigError, NotBound
+from asyncjobs.handle import JobHandle, Reader
+from asyncjobs.job import JobRef, NewJob
+from asyncjobs.policy.retry import RetryPolicy
+
+__all__ = ["Home", "JobCall", "JobFunction", "JobOptions", "Sender"]
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+
+_PLAIN: Final = frozenset({str, bool, type(None)})
+"""Types of arguments that JSON keeps as they are, whatever the value."""
+
+
+class Sender(Reader, Protocol):
+    """What job functions need of the app that includes their registry."""
+
+    async def send(
+        self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> JobHandle[Any]:
+        """Store one job."""
+        ...
+
+    def send_sync(
+        self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> JobHandle[Any]:
+        """Store one job, from code that runs on no event loop."""
+        ...
+
+
+class Home:
+    """What the job functions of one registry share: where their jobs go.
+
+    `sender` is None until an app includes the registry; from then on `settings` are the
+    app's, which fill in what a job function does not say.
+    """
+
+    __slots__ = ("sender", "settings")
+
+    def __init__(self) -> None:
+        self.sender: Sender | None = None
+        self.settings = AppSettings()
+
+
+class JobCall(Generic[R_co]):
+    """A job function with checked arguments, not yet enqueued: for `app.enqueue_many`."""
+
+    __slots__ = ("args", "function", "kwargs")
+
+    def __init__(
+        self,
+        function: JobFunction[..., R_co],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+
+    def __repr__(self) -> str:
+        return f"<JobCall {self.function.name}>"
+
+
+class JobFunction(Generic[P, R_co]):
+    """A function registered with `@app.job` or `@registry.job`.
+
+    Knows its name, its options and its parameters, and where its jobs go. Awaiting a
+    plain call of it runs the function here and makes no job.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        aliases: tuple[str, ...],
+        is_async: bool,
+        home: Home,
+        declared: dict[str, Any],
+    ) -> None:
+        """`declared`: the JobOptions fields that were given; the rest is the app's."""
+        self.function = function
+        self.name = name
+        self.aliases = aliases
+        self.is_async = is_async
+        self.binding = Binding(name, function)
+        self.injected = self.binding.injected
+        self._home = home
+        self._declared = declared
+        self._stored: dict[str, Any] | None = None
+        self._filled_from: AppSettings | None = None
+        self._settings: JobOptions
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
+        self.__module__ = function.__module__
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+
+    @property
+    def settings(self) -> JobOptions:
+        """The options of this job function, with the app's where it does not say."""
+        app = self._home.settings
+        if app is not self._filled_from:
+            defaults = {"timeout_s": app.timeout_s, "retry": app.retry}
+            self._settings = JobOptions(**{**defaults, **self._declared})
+            self._filled_from = app
+        return self._settings
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Run the function here and now: no job, no retries, no time-out.
+
+        An injected context is a local one, unless it is given. A sync function runs in
+        a thread. Raises ArgumentsError, and whatever the function raises.
+        """
+        given: dict[str, Any] = dict(kwargs)
+        context = given.pop(self.injected, None) if self.injected else None
+        self.binding.check(args, given)
+        if context is None:
+            context = JobContext.local(self.name, queue=self.settings.queue)
+        if self.injected:
+            given[self.injected] = context
+        token = _current.set(context)
+        try:
+            result: R_co
+            if self.is_async:
+                result = await self.function(*args, **given)
+            else:
+                result = await anyio.to_thread.run_sync(partial(self.function, *args, **given))
+            return result
+        finally:
+            _current.reset(token)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R_co]:
+        """Store a job that calls this function with these arguments.
+
+        When it returns, the job is stored. Raises NotBound, NotOpen, ArgumentsError,
+        EncodeError and PayloadTooLarge before anything is stored; StoreFull;
+        StoreUnavailable when the store does not answer within `connect_timeout`.
+        """
+        sender = self._home.sender
+        if sender is None:
+            raise self._not_bound()
+        return await sender.send(self, args, kwargs)
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R_co]:
+        """`enqueue` for threads and sync views; blocks until the job is stored.
+
+        Uses the app where it is open in this process, else a background connection of
+        its own. Raises like `enqueue`, and UsageError on a running event loop.
+        """
+        sender = self._home.sender
+        if sender is None:
+            raise self._not_bound()
+        return sender.send_sync(self, args, kwargs)
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> JobCall[R_co]:
+        """A call for `app.enqueue_many`. Raises ArgumentsError."""
+        self.binding.check(args, kwargs)
+        return JobCall(self, args, kwargs)
+
+    def handle(self, id: str) -> JobHandle[R_co]:
+        """The handle of a job of this function in its queue; asks nobody.
+
+        Raises ConfigError for what is no job id, NotBound.
+        """
+        sender = self._home.sender
+        if sender is None:
+            raise self._not_bound()
+        return self.handle_of(sender, check_job_id(id), is_new=None)
+
+    def handle_of(self, reader: Reader, id: str, *, is_new: bool | None) -> JobHandle[R_co]:
+        """A handle on the job with this id in this function's queue."""
+        ttl_ms = self.settings.result_ttl_ms
+        if ttl_ms is None:
+            ttl_ms = self._home.settings.result_ttl_ms
+        ref = JobRef(self.settings.queue, id)
+        return JobHandle(reader, (ref,), is_new=is_new, ttl_ms=ttl_ms)
+
+    def options(
+        self,
+        *,
+        delay: Seconds | None = None,
+        at: datetime | None = None,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: PriorityValue | None = None,
+        timeout: Seconds | Unset | None = UNSET,
+        retry: int | bool | None = None,
+        result_ttl: Seconds | None = None,
+    ) -> JobFunction[P, R_co]:
+        """This job function with other options for the jobs that are made through it.
+
+        `delay` (seconds or timedelta) and `at` (aware datetime) schedule; `id` makes
+        the enqueue idempotent; `retry` takes a number of attempts or False.
+        `timeout=None` takes the time-out away. Raises ConfigError naming the option.
+        """
+        if delay is not None and at is not None:
+            raise ConfigError(f"{self.name}: give delay or at, not both")
+        declared = self._declared.copy()
+        stored = dict(self._stored or ())
+        if delay is not None:
+            declared["delay_ms"] = round(seconds(delay, field="delay") * 1000)
+            declared["at_ms"] = None
+        if at is not None:
+            declared["at_ms"], declared["delay_ms"] = at_ms(at), 0
+        if id is not None:
+            declared["id"] = check_job_id(id)
+        if queue is not None:
+            declared["queue"] = check_queue_name(queue)
+        if priority is not None:
+            declared["priority"] = parse_priority(priority)
+        if not isinstance(timeout, Unset):
+            declared["timeout_s"] = stored["timeout"] = check_timeout(timeout)
+        if retry is not None:
+            policy = self._with_attempts(retry)
+            declared["retry"], stored["max_attempts"] = policy, policy.max_attempts
+        if result_ttl is not None:
+            declared["result_ttl_ms"] = stored["result_ttl"] = ttl_ms(
+                result_ttl, field="result_ttl"
+            )
+        return self._variant(declared, stored)
+
+    def _variant(self, declared: dict[str, Any], stored: dict[str, Any]) -> JobFunction[P, R_co]:
+        variant: JobFunction[P, R_co] = object.__new__(type(self))
+        variant.__dict__.update(self.__dict__)
+        variant._declared = declared
+        variant._stored = stored or None
+        variant._filled_from = None
+        return variant
+
+    def _with_attempts(self, retry: int | bool) -> RetryPolicy:
+        if not isinstance(retry, int):
+            raise ConfigError(
+                f"{self.name}: options(retry={retry!r}) must be a number of attempts or False; "
+                "a whole RetryPolicy belongs on the job function"
+            )
+        attempts = RetryPolicy.of(retry).max_attempts
+        return RetryPolicy(attempts, self.settings.retry.backoff)
+
+    def settings_for(self, stored: dict[str, Any] | None) -> JobOptions:
+        """The options that hold for a stored job, given its envelope's `options`.
+
+        What `options(timeout=, retry=, result_ttl=)` set travels with the job as
+        `timeout` (seconds or null), `max_attempts` and `result_ttl` (milliseconds).
+        Raises ConfigError for values that no `options()` has written.
+        """
+        if not stored:
+            return self.settings
+        variant = self._variant(self._declared.copy(), stored)
+        declared = variant._declared
+        if "timeout" in stored:
+            declared["timeout_s"] = check_timeout(stored["timeout"], field="stored timeout")
+        if "max_attempts" in stored:
+            declared["retry"] = self._with_attempts(stored["max_attempts"])
+        if "result_ttl" in stored:
+            declared["result_ttl_ms"] = round(
+                seconds(stored["result_ttl"], field="stored result_ttl")
+            )
+        return variant.settings
+
+    def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
+        """The job to store. Raises ArgumentsError and EncodeError; does no I/O."""
+        self.binding.check(args, kwargs)
+        for place, value in enumerate(args):
+            if type(value) not in _PLAIN:
+                self._check_value(value, place)
+        for key, value in kwargs.items():
+            if type(value) not in _PLAIN:
+                self._check_value(value, key)
+        settings = self.settings
+        now = now_ms()
+        scheduled_ms = settings.at_ms
+        if settings.delay_ms:
+            scheduled_ms = now + settings.delay_ms
+        envelope = Envelope(
+            self.name,
+            list(args),
+            kwargs,
+            enqueued_ms=now,
+            scheduled_ms=scheduled_ms,
+            options=self._stored,
+        )
+        return NewJob(
+            settings.queue,
+            settings.id or new_id(),
+            settings.priority,
+            envelope.encode(),
+            settings.delay_ms,
+            settings.at_ms,
+        )
+
+    def _check_value(self, value: Any, place: int | str) -> None:
+        if type(value) is int and -(2**63) <= value < 2**64:
+            return
+        check_json(value, self.binding.path(place))
+
+    def _not_bound(self) -> NotBound:
+        return NotBound(
+            f"{self.name} belongs to a JobRegistry that no app includes; write "
+            "app.include(registry) in the module that makes the app, and import that module"
+        )
+
+    def __repr__(self) -> str:
+        return f"<JobFunction {self.name}>"

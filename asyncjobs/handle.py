@@ -1,0 +1,320 @@
+"""What an enqueue returns: a job's identity, and the questions one may ask about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+import orjson
+
+from asyncjobs.backends.base import Backend, CancelVerdict
+from asyncjobs.clock import Seconds, seconds
+from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope, Outcome
+from asyncjobs.context import from_ms
+from asyncjobs.errors import (
+    JobCancelled,
+    JobDiscarded,
+    JobFailed,
+    JobNotFound,
+    ResultsDisabled,
+    ResultTimeout,
+    ResultUnavailable,
+    UsageError,
+)
+from asyncjobs.job import JobRecord, JobRef, Priority, State
+
+__all__ = ["JobError", "JobHandle", "JobInfo", "Progress", "Reader"]
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Reader(Protocol):
+    """What a handle needs of the app that made it."""
+
+    def opened(self) -> Backend:
+        """The open store. Raises NotOpen."""
+        ...
+
+    def result_ttl_ms(self, name: str | None, options: dict[str, Any] | None) -> int:
+        """How long the outcome of this function's jobs is kept; 0 = not at all."""
+        ...
+
+    def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
+        """The attempts that such a job has; None when the function is not known here."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The newest report of a running job."""
+
+    done: float
+    total: float | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """A failure in the worker, as text: `type` is the exception's qualified name."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """What the store knows of a job at one moment.
+
+    Of a finished job the call itself is gone: `name`, `attempt`, `args`, `kwargs` and
+    the times are then None, also where the stored bytes cannot be read. `worker` is the
+    lease of the worker that runs it. Times are aware, in UTC.
+    """
+
+    ref: JobRef
+    state: State
+    name: str | None = None
+    attempt: int | None = None
+    max_attempts: int | None = None
+    priority: Priority | None = None
+    enqueued_at: datetime | None = None
+    scheduled_at: datetime | None = None
+    due_at: datetime | None = None
+    args: Sequence[Any] | None = None
+    kwargs: dict[str, Any] | None = None
+    progress: Progress | None = None
+    error: JobError | None = None
+    worker: str | None = None
+
+
+class JobHandle(Generic[R_co]):
+    """One job, by queue and id. Made by `enqueue`, `f.handle(id)` and `app.handle(id)`.
+
+    Holds no connection and no state of the job: each method asks the store. All methods
+    raise NotOpen outside of `async with app` and StoreUnavailable.
+    """
+
+    __slots__ = ("_candidates", "_is_new", "_reader", "_ttl_ms")
+
+    def __init__(
+        self,
+        reader: Reader,
+        candidates: Sequence[JobRef],
+        *,
+        is_new: bool | None = None,
+        ttl_ms: int | None = None,
+    ) -> None:
+        """`candidates`: where the job may be, until the store has been asked.
+
+        `ttl_ms`: how long its outcome is kept; None when that is not known here.
+        """
+        self._reader = reader
+        self._candidates = candidates
+        self._is_new = is_new
+        self._ttl_ms = ttl_ms
+
+    @property
+    def ref(self) -> JobRef:
+        """The job's identity; `str(handle.ref)` is `queue/id`.
+
+        Raises UsageError for an `app.handle(id)` whose queue has not been found yet.
+        """
+        if len(self._candidates) > 1:
+            raise UsageError(
+                f"the queue of job {self.id!r} is not known yet; await handle.status() first, "
+                "or give app.handle(id, queue=...)"
+            )
+        return self._candidates[0]
+
+    @property
+    def id(self) -> str:
+        """The job's id, unique in its queue."""
+        return self._candidates[-1].id
+
+    @property
+    def queue(self) -> str:
+        """The job's queue; raises like `ref`."""
+        return self.ref.queue
+
+    @property
+    def is_new(self) -> bool | None:
+        """False when the enqueue met a job with this id; None when nothing was enqueued."""
+        return self._is_new
+
+    async def status(self) -> State:
+        """Where the job is now. Raises JobNotFound."""
+        return (await self._record()).state
+
+    async def info(self) -> JobInfo:
+        """What the store knows of the job now. Raises JobNotFound."""
+        record = await self._record()
+        return _describe(record, self._reader)
+
+    async def cancel(self) -> bool:
+        """Take the job back.
+
+        True: it was queued or scheduled and will not run, or it is running and its
+        worker has been asked to stop it (it may still finish first). False: it has
+        finished already, or is not known.
+        """
+        backend = self._reader.opened()
+        if len(self._candidates) > 1:
+            try:
+                await self._record()
+            except JobNotFound:
+                return False
+        outcome = Outcome(State.CANCELLED).encode()
+        ttl_ms = self._reader.result_ttl_ms(None, None) if self._ttl_ms is None else self._ttl_ms
+        verdicts = await backend.cancel([self.ref], outcome if ttl_ms else None, ttl_ms)
+        return verdicts[0] in (CancelVerdict.CANCELLED, CancelVerdict.REQUESTED)
+
+    async def result(self, timeout: Seconds | None = None) -> R_co:
+        """The job's return value, awaited for at most `timeout` (seconds or timedelta).
+
+        Raises at once JobNotFound (also when the result has expired) and
+        ResultsDisabled; ResultTimeout after the time-out; and by how the job ended
+        JobFailed, JobDiscarded, JobCancelled or ResultUnavailable.
+        """
+        timeout_s = None if timeout is None else seconds(timeout, field="timeout")
+        backend = self._reader.opened()
+        if self._ttl_ms is None:
+            self._ttl_ms = _known_ttl_ms(await self._record(), self._reader)
+        if self._ttl_ms == 0:
+            raise ResultsDisabled(
+                f"job {self.id!r}: results are off (result_ttl=0); set result_ttl= on the job "
+                "function or the app to keep them"
+            )
+        ref = self.ref
+        record = (await backend.wait_results([ref], timeout_s))[0]
+        if record is None:
+            raise self._not_found()
+        if not record.state.is_final:
+            raise ResultTimeout(
+                f"job {ref} has not finished within {timeout_s:g} s: it is {record.state}; "
+                "ask again, or cancel() it"
+            )
+        value: R_co = _value(record)
+        return value
+
+    async def _record(self) -> JobRecord:
+        """Ask the store, and remember the queue in which the job was found."""
+        records = await self._reader.opened().get(self._candidates)
+        found = [record for record in records if record is not None]
+        if not found:
+            raise self._not_found()
+        if len(found) > 1:
+            places = ", ".join(str(record.ref) for record in found)
+            raise UsageError(
+                f"job id {self.id!r} stands for several jobs: {places}; "
+                "give app.handle(id, queue=...)"
+            )
+        self._candidates = (found[0].ref,)
+        return found[0]
+
+    def _not_found(self) -> JobNotFound:
+        queues = ", ".join(dict.fromkeys(ref.queue for ref in self._candidates))
+        return JobNotFound(
+            f"job {self.id!r} in queue {queues}: expired or unknown; finished jobs are known "
+            "for id_ttl and their results for result_ttl"
+        )
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {' or '.join(str(ref) for ref in self._candidates)}>"
+
+
+def _envelope(record: JobRecord) -> Envelope | None:
+    if record.envelope is None:
+        return None
+    try:
+        return Envelope.decode(record.envelope)
+    except (BadEnvelope, NewerEnvelope):
+        return None
+
+
+def _known_ttl_ms(record: JobRecord, reader: Reader) -> int | None:
+    """How long the outcome of a job is kept that somebody else may have enqueued."""
+    envelope = _envelope(record)
+    if envelope is None:
+        return None
+    return reader.result_ttl_ms(envelope.name, envelope.options)
+
+
+def _outcome(record: JobRecord) -> Outcome | None:
+    if record.outcome is None:
+        return None
+    try:
+        return Outcome.decode(record.outcome)
+    except BadEnvelope:
+        return None
+
+
+def _value(record: JobRecord) -> Any:
+    """The value of a final job, or the error that says why there is none."""
+    ref = record.ref
+    outcome = _outcome(record)
+    if outcome is None:
+        raise JobNotFound(
+            f"job {ref} ended {record.state}, and its result has expired or is unknown; "
+            "results are kept for result_ttl"
+        )
+    if outcome.unavailable:
+        raise ResultUnavailable(f"job {ref} succeeded, but has no result: {outcome.unavailable}")
+    if outcome.state is State.SUCCEEDED:
+        return outcome.value
+    if outcome.state is State.DISCARDED:
+        raise JobDiscarded(f"job {ref} was discarded: {outcome.reason or _summary(outcome)}")
+    if outcome.state is State.CANCELLED:
+        raise JobCancelled(f"job {ref} was cancelled")
+    why = outcome.reason or "it failed"
+    error = f": {_summary(outcome)}" if outcome.error_type else ""
+    raise JobFailed(
+        f"job {ref} is dead: {why}{error}",
+        error_type=outcome.error_type,
+        remote_traceback=outcome.traceback,
+    )
+
+
+def _summary(outcome: Outcome) -> str:
+    return f"{outcome.error_type}: {outcome.message}" if outcome.message else outcome.error_type
+
+
+def _progress(raw: bytes | None) -> Progress | None:
+    if raw is None:
+        return None
+    try:
+        fields = orjson.loads(raw)
+        return Progress(fields["done"], fields.get("total"), str(fields.get("note", "")))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _describe(record: JobRecord, reader: Reader) -> JobInfo:
+    envelope = _envelope(record)
+    outcome = _outcome(record)
+    error: JobError | None = None
+    if outcome is not None and outcome.error_type:
+        error = JobError(outcome.error_type, outcome.message, outcome.traceback)
+    call: dict[str, Any] = {}
+    if envelope is not None:
+        scheduled_ms = envelope.scheduled_ms
+        call = {
+            "name": envelope.name,
+            "attempt": envelope.attempt,
+            "max_attempts": reader.max_attempts(envelope.name, envelope.options),
+            "enqueued_at": from_ms(envelope.enqueued_ms),
+            "scheduled_at": None if scheduled_ms is None else from_ms(scheduled_ms),
+            "args": envelope.args,
+            "kwargs": envelope.kwargs,
+        }
+    return JobInfo(
+        record.ref,
+        record.state,
+        priority=None if record.priority is None else Priority(record.priority),
+        due_at=None if record.due_ms is None else from_ms(record.due_ms),
+        progress=_progress(record.progress),
+        error=error,
+        worker=record.holder,
+        **call,
+    )

@@ -1,0 +1,200 @@
+"""One opening of the store: on the app's loop, or on a loop in a background thread."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import wait
+from importlib import metadata
+
+import anyio.to_thread
+from anyio import CancelScope
+from anyio.from_thread import start_blocking_portal
+
+from asyncjobs.backends.base import Backend, StoreInfo
+from asyncjobs.client import Client
+from asyncjobs.config import AppSettings
+from asyncjobs.errors import NotOpen
+from asyncjobs.events import Events
+from asyncjobs.job import NewJob
+
+__all__ = ["BackgroundOpening", "Opening"]
+
+logger = logging.getLogger("asyncjobs")
+
+
+class Opening:
+    """The store, open on one event loop of one process, for any number of users.
+
+    Owns the backend and the client from the first `enter` to the last `leave`; is never
+    opened again.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        new_backend: Callable[[], Backend],
+        settings: AppSettings,
+        events: Events,
+    ) -> None:
+        self.loop = loop
+        self.pid = os.getpid()
+        self.backend: Backend
+        self.client: Client | None = None
+        self.info: StoreInfo | None = None
+        self.is_over = False
+        self._new_backend = new_backend
+        self._settings = settings
+        self._events = events
+        self._users = 0
+        # Opening and closing take time: whoever comes meanwhile waits for the end of it.
+        self._lock = asyncio.Lock()
+
+    async def enter(self) -> bool:
+        """Join, and open the store as the first; False when this opening is over."""
+        async with self._lock:
+            if self.is_over:
+                return False
+            if self._users == 0:
+                await self._open()
+            self._users += 1
+            return True
+
+    async def leave(self) -> None:
+        """Part, and close the store as the last, also when the caller is cancelled."""
+        with CancelScope(shield=True):
+            async with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    await self._close()
+
+    async def _open(self) -> None:
+        try:
+            self.backend = self._new_backend()
+            try:
+                self.info = await self.backend.open()
+            except BaseException:
+                with CancelScope(shield=True):
+                    await self.backend.close()
+                raise
+        except BaseException:
+            self.is_over = True
+            raise
+        for warning in self.info.warnings:
+            logger.warning("store %s: %s", self.info.address, warning)
+        await _warn_of_namesake()
+        self.client = Client(self.backend, self._settings, self._events)
+
+    async def _close(self) -> None:
+        # From here on nobody finds the client; who entered meanwhile gets a new opening.
+        client, self.client, self.info = self.client, None, None
+        try:
+            if client is not None:
+                await client.close()
+        finally:
+            try:
+                await self.backend.close()
+            finally:
+                self.is_over = True
+
+    def serves_threads(self) -> bool:
+        """True when threads of this process can enqueue through this opening."""
+        return self.client is not None and self.pid == os.getpid() and self.loop.is_running()
+
+    def enqueue_from_thread(self, job: NewJob, name: str) -> bool:
+        """`Client.enqueue` on the opening's loop, from a thread that has none.
+
+        Raises what the client raises, and NotOpen when the loop stops meanwhile.
+        """
+        client = self.client
+        if client is None:
+            raise NotOpen(f"{name}: the app was closed while a thread enqueued")
+        call = client.enqueue(job, name)
+        try:
+            future = asyncio.run_coroutine_threadsafe(call, self.loop)
+        except RuntimeError as error:
+            call.close()
+            raise NotOpen(f"{name}: the app's event loop has ended: {error}") from error
+        # A loop that stops runs no callbacks: without this look the thread waits for ever.
+        while not wait([future], timeout=1.0).done:
+            if not self.loop.is_running():
+                future.cancel()
+                raise NotOpen(f"{name}: the app's event loop stopped; the job may be stored")
+        return future.result()
+
+
+class BackgroundOpening:
+    """An opening on an event loop in a thread of its own, for sync code without a loop.
+
+    Owns the thread until the interpreter ends. Belongs to one process: a forked child
+    has no such thread and makes its own.
+    """
+
+    def __init__(self, backend: Backend, settings: AppSettings, events: Events) -> None:
+        """Opens the store and blocks meanwhile; raises what `Backend.open` raises."""
+        self._pid = os.getpid()
+        self._is_closed = False
+        self._starting = start_blocking_portal(backend="asyncio", name="asyncjobs enqueue_sync")
+        self._portal = self._starting.__enter__()
+        try:
+            self._opening = self._portal.call(_new_opening, backend, settings, events)
+            self._portal.call(self._opening.enter)
+        except BaseException:
+            self._stop()
+            raise
+        atexit.register(self.close)
+
+    def is_usable(self) -> bool:
+        """False in a forked child, and after close()."""
+        return not self._is_closed and self._pid == os.getpid()
+
+    def enqueue(self, job: NewJob, name: str) -> bool:
+        """`Client.enqueue`, from any thread. Raises what the client raises."""
+        client = self._opening.client
+        if client is None:
+            raise NotOpen(f"{name}: the interpreter is ending; the job is not stored")
+        return self._portal.call(client.enqueue, job, name)
+
+    def close(self) -> None:
+        """Send what waits and end the thread; does nothing in a forked child."""
+        if self.is_usable():
+            atexit.unregister(self.close)
+            try:
+                self._portal.call(self._opening.leave)
+            finally:
+                self._stop()
+
+    def _stop(self) -> None:
+        self._is_closed = True
+        self._starting.__exit__(None, None, None)
+
+
+async def _new_opening(backend: Backend, settings: AppSettings, events: Events) -> Opening:
+    return Opening(asyncio.get_running_loop(), lambda: backend, settings, events)
+
+
+_namesake_checked = threading.Event()
+
+
+async def _warn_of_namesake() -> None:
+    """Once a process: a look at the installed distributions reads folders."""
+    if not _namesake_checked.is_set():
+        _namesake_checked.set()
+        if await anyio.to_thread.run_sync(_has_namesake):
+            logger.warning(
+                "the distribution 'asyncjobs' is installed next to 'asyncjobs-framework'; both "
+                "install the import package 'asyncjobs' and overwrite each other: run "
+                "'pip uninstall asyncjobs', then reinstall 'asyncjobs-framework'"
+            )
+
+
+def _has_namesake() -> bool:
+    try:
+        metadata.distribution("asyncjobs")
+    except metadata.PackageNotFoundError:
+        return False
+    return True

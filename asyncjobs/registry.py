@@ -1,0 +1,327 @@
+"""Job functions by name. Names are looked up here and never imported from stored data."""
+
+from __future__ import annotations
+
+import inspect
+import os.path
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from types import FunctionType
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from asyncjobs.clock import Seconds
+from asyncjobs.config import (
+    DEFAULT_QUEUE,
+    UNSET,
+    AppSettings,
+    PriorityValue,
+    Unset,
+    check_queue_name,
+    check_timeout,
+    parse_priority,
+    ttl_ms,
+)
+from asyncjobs.errors import ConfigError, RegistrationError
+from asyncjobs.function import Home, JobFunction, Sender
+from asyncjobs.policy.retry import RetryPolicy, RetryValue
+
+__all__ = ["JobRegistry", "Register"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MAX_NAME = 256
+
+
+class Register(Protocol):
+    """What `job(queue=...)` returns: a decorator for async and for sync functions."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> JobFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
+
+
+class JobRegistry:
+    """A set of job functions, to be included in an app or in another registry.
+
+    Lets modules define jobs without importing the app. Owns the names: a registry holds
+    its own job functions and those of all registries that it includes.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, JobFunction[..., Any]] = {}
+        self._parent: JobRegistry | None = None
+        self._children: list[JobRegistry] = []
+        self._home = Home()
+
+    @overload
+    def job(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> JobFunction[P, R]: ...
+    @overload
+    def job(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
+    @overload
+    def job(
+        self,
+        function: None = None,
+        /,
+        *,
+        queue: str = ...,
+        priority: PriorityValue = ...,
+        timeout: Seconds | Unset | None = ...,
+        retry: RetryValue = ...,
+        discard_on: type[BaseException] | Iterable[type[BaseException]] = ...,
+        result_ttl: Seconds | None = ...,
+        name: str | None = ...,
+        aliases: Iterable[str] = ...,
+    ) -> Register: ...
+    def job(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        priority: PriorityValue = "normal",
+        timeout: Seconds | Unset | None = UNSET,
+        retry: RetryValue = None,
+        discard_on: type[BaseException] | Iterable[type[BaseException]] = (),
+        result_ttl: Seconds | None = None,
+        name: str | None = None,
+        aliases: Iterable[str] = (),
+    ) -> Any:
+        """Register a function: `@registry.job` or `@registry.job(queue="mail")`.
+
+        `timeout` of each attempt and `result_ttl` in seconds or as timedelta (timeout
+        None: none at all); `retry` a RetryPolicy, a number of attempts or False;
+        `discard_on` exceptions that end the job without a retry; `name` instead of
+        `module.function`; `aliases` names under which older jobs are stored. Raises
+        RegistrationError for what cannot be a job function and for names that are
+        taken, ConfigError for an option that cannot work.
+        """
+        declared: dict[str, Any] = {
+            "queue": check_queue_name(queue),
+            "priority": parse_priority(priority),
+            "discard_on": _exceptions(discard_on),
+        }
+        if not isinstance(timeout, Unset):
+            declared["timeout_s"] = check_timeout(timeout)
+        if retry is not None:
+            declared["retry"] = RetryPolicy.of(retry)
+        if result_ttl is not None:
+            declared["result_ttl_ms"] = ttl_ms(result_ttl, field="result_ttl")
+        other_names = _texts(aliases)
+
+        def register(function: Callable[..., Any], /) -> JobFunction[..., Any]:
+            return self._add(function, name, other_names, declared)
+
+        return register if function is None else register(function)
+
+    def include(self, registry: JobRegistry) -> None:
+        """Take over all job functions of `registry`, also ones that it gets later.
+
+        Raises RegistrationError when a name is taken, or when another app or registry
+        includes it already: its jobs would not know where to go.
+        """
+        if not isinstance(registry, JobRegistry):
+            raise RegistrationError(f"include() takes a JobRegistry, not {registry!r}")
+        if registry._parent is self:
+            return
+        if registry._parent is not None or registry._home.sender is not None:
+            raise RegistrationError(
+                "this JobRegistry is included in another app or registry; make one registry "
+                "for each, its jobs can go to one app only"
+            )
+        if registry in self._ancestry():
+            raise RegistrationError("a JobRegistry cannot include itself")
+        for name, function in registry._names.items():
+            self._check_free(name, function)
+        for ancestor in self._ancestry():
+            ancestor._names.update(registry._names)
+        registry._parent = self
+        self._children.append(registry)
+        if self._home.sender is not None:
+            registry.bind(self._home.sender, self._home.settings)
+
+    def find(self, name: str) -> JobFunction[..., Any] | None:
+        """The job function with this name or alias; None when there is none."""
+        return self._names.get(name)
+
+    def functions(self) -> list[JobFunction[..., Any]]:
+        """Every job function once, included ones too, in order of their registration."""
+        return list(dict.fromkeys(self._names.values()))
+
+    def queues(self) -> set[str]:
+        """The queues that the job functions name."""
+        return {function.settings.queue for function in self._names.values()}
+
+    def bind(self, sender: Sender, settings: AppSettings) -> None:
+        """Send the jobs of this registry and of all it includes to this app."""
+        self._home.sender = sender
+        self._home.settings = settings
+        for child in self._children:
+            child.bind(sender, settings)
+
+    def _ancestry(self) -> list[JobRegistry]:
+        """This registry, the one that includes it, and so on up."""
+        found: list[JobRegistry] = [self]
+        while found[-1]._parent is not None:
+            found.append(found[-1]._parent)
+        return found
+
+    def _add(
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        aliases: tuple[str, ...],
+        declared: dict[str, Any],
+    ) -> JobFunction[..., Any]:
+        checked = _check_function(function)
+        full_name = _check_name(name) if name is not None else _default_name(checked)
+        job_function: JobFunction[..., Any] = JobFunction(
+            checked,
+            name=full_name,
+            aliases=aliases,
+            is_async=inspect.iscoroutinefunction(checked),
+            home=self._home,
+            declared=declared,
+        )
+        names = (full_name, *aliases)
+        for each in names:
+            self._check_free(each, job_function)
+        for registry in self._ancestry():
+            for stale in _older_definitions(registry._names, job_function):
+                del registry._names[stale]
+            registry._names.update(dict.fromkeys(names, job_function))
+        return job_function
+
+    def _check_free(self, name: str, function: JobFunction[..., Any]) -> None:
+        for registry in self._ancestry():
+            taken = registry._names.get(name)
+            if taken is not None and not _same_definition(taken, function):
+                raise RegistrationError(
+                    f"two job functions are called {name!r}: {_place(taken)} and "
+                    f"{_place(function)}; give one of them name=..."
+                )
+
+
+def _same_definition(one: JobFunction[..., Any], other: JobFunction[..., Any]) -> bool:
+    """True for one `def` that was executed twice: a reload, or a module that is both
+    run as __main__ and imported. The newer one takes its place."""
+    return _place(one) == _place(other) and one.__qualname__ == other.__qualname__
+
+
+def _older_definitions(
+    names: dict[str, JobFunction[..., Any]], function: JobFunction[..., Any]
+) -> list[str]:
+    return [
+        name
+        for name, known in names.items()
+        if known.name == function.name and _same_definition(known, function)
+    ]
+
+
+def _place(function: JobFunction[..., Any]) -> str:
+    inner = inspect.unwrap(function.function)
+    code = getattr(inner, "__code__", function.function.__code__)
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _check_function(function: Any) -> FunctionType:
+    """`function`, if it can be found again by its name in another process."""
+    if isinstance(function, JobFunction):
+        raise RegistrationError(
+            f"{function.name} is a job function already; use aliases= for a second name"
+        )
+    if inspect.ismethod(function):
+        raise _refused(function, "is a method; its object would not travel with the job")
+    if not isinstance(function, FunctionType):
+        raise _refused(function, "is no plain function; wrap it in a def at module level")
+    if function.__name__ == "<lambda>":
+        raise _refused(function, "is a lambda; it has no name to be found by, use def")
+    if "<locals>" in function.__qualname__:
+        raise _refused(
+            function,
+            "is nested in another function; move it to module level, where a worker finds it "
+            "(a decorator of it needs functools.wraps)",
+        )
+    if "." in function.__qualname__:
+        raise _refused(
+            function, "is a method; its object would not travel with the job, use a module function"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise _refused(function, "is a generator; a job returns one value, collect them in a list")
+    inner = inspect.unwrap(function)
+    if inspect.iscoroutinefunction(inner) and not inspect.iscoroutinefunction(function):
+        raise _refused(
+            function, "is a plain function around an async one; make the wrapper async def"
+        )
+    return function
+
+
+def _refused(function: Any, why: str) -> RegistrationError:
+    name = getattr(function, "__qualname__", None) or repr(function)
+    module = getattr(function, "__module__", None)
+    return RegistrationError(f"{module}.{name} {why}" if module else f"{name} {why}")
+
+
+def _default_name(function: FunctionType) -> str:
+    module = function.__module__
+    return f"{_main_module() if module == '__main__' else module}.{function.__qualname__}"
+
+
+def _main_module() -> str:
+    """The name under which a worker imports the module that runs as `__main__`.
+
+    From `python -m`, or from the file: as a member of its package, or relative to the
+    working directory, which workers have on their path. Jobs named `__main__.f` would
+    be unknown to every worker.
+    """
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name)
+    path = getattr(main, "__file__", None)
+    if not path:
+        return "__main__"
+    folder, file = os.path.split(os.path.abspath(path))
+    stem = os.path.splitext(file)[0]
+    parts = [stem]
+    if os.path.exists(os.path.join(folder, "__init__.py")):
+        while os.path.exists(os.path.join(folder, "__init__.py")):
+            folder, package = os.path.split(folder)
+            parts.insert(0, package)
+        return ".".join(parts)
+    below = os.path.relpath(folder, os.getcwd()).split(os.sep)
+    if below != ["."] and all(part.isidentifier() for part in below):
+        parts = [*below, stem]
+    return ".".join(parts)
+
+
+def _check_name(name: str) -> str:
+    if (
+        not isinstance(name, str)
+        or not 1 <= len(name) <= MAX_NAME
+        or not name.isprintable()
+        or " " in name
+    ):
+        raise RegistrationError(
+            f"name={name!r:.300} is no name for a job function; use 1 to {MAX_NAME} printable "
+            "characters without white space"
+        )
+    return name
+
+
+def _texts(aliases: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(aliases, str) or not isinstance(aliases, Iterable):
+        raise RegistrationError(f"aliases={aliases!r} must be a list of names: [{aliases!r}]")
+    return tuple(_check_name(alias) for alias in aliases)
+
+
+def _exceptions(
+    value: type[BaseException] | Iterable[type[BaseException]],
+) -> tuple[type[BaseException], ...]:
+    several = isinstance(value, Iterable) and not isinstance(value, type)
+    kinds: tuple[Any, ...] = tuple(value) if several else (value,)  # type: ignore[arg-type]
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise ConfigError(f"discard_on must hold exception classes, not {kind!r}")
+    return kinds

@@ -1,0 +1,1 @@
+"""What asyncjobs costs, measured on this machine: run with `python -m benchmarks.<name>`."""
