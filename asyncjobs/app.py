@@ -64,6 +64,9 @@ class AsyncJobs:
     worker.
     """
 
+    _opening: Opening | None = None
+    _background: BackgroundOpening | None = None
+
     def __init__(
         self,
         url: str | None = None,
@@ -114,8 +117,6 @@ class AsyncJobs:
         self.events = Events()
         self._url = url
         self._backend = backend
-        self._opening: Opening | None = None
-        self._background: BackgroundOpening | None = None
         self._locks: dict[int, threading.Lock] = {}
 
     # ── job functions ────────────────────────────────────────────────────────────────

@@ -211,6 +211,8 @@ class Client:
         # answered again and not stored again.
         batch = EnqueueBatch(new_id(), jobs)
         pause_s = FIRST_PAUSE_S
+        # Much shorter than a caller's whole time: those who wait behind want a try, too.
+        longest_s = min(LONGEST_PAUSE_S, self._settings.connect_timeout_s / 8)
         while True:
             try:
                 answers = await self.backend.enqueue(batch)
@@ -220,8 +222,8 @@ class Client:
             except Exception as error:
                 _fail(calls, error)
                 return
-            await asyncio.sleep(random.uniform(0, pause_s))
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            await asyncio.sleep(random.uniform(0, min(pause_s, longest_s)))
+            pause_s *= 2
             if all(call.answer.done() for call in calls):
                 return
         self._failure = None

@@ -112,39 +112,49 @@ class Envelope:
         try:
             fields = orjson.loads(raw)
             version = fields["v"]
-            if version != ENVELOPE_VERSION:
-                if isinstance(version, int) and version > ENVELOPE_VERSION:
-                    raise NewerEnvelope(f"envelope version {version}")
-                raise BadEnvelope(f"envelope version {version!r}")
             get = fields.get
             envelope = cls(
                 fields["f"],
-                get("a", []),
-                get("k", {}),
+                get("a") or [],
+                get("k") or {},
                 enqueued_ms=fields["e"],
                 scheduled_ms=get("s"),
                 attempt=fields["n"],
                 options=get("o"),
                 headers=get("h"),
             )
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise BadEnvelope(f"{type(error).__name__}: {error}") from error
-        envelope._check()
-        return envelope
-
-    def _check(self) -> None:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise _not_ours(raw, error) from error
+        if version != ENVELOPE_VERSION:
+            raise _not_ours(raw, ValueError(f"version {version!r}"))
         if not (
-            type(self.name) is str
-            and type(self.args) is list
-            and type(self.kwargs) is dict
-            and type(self.attempt) is int
-            and self.attempt >= 1
-            and type(self.enqueued_ms) is int
-            and (self.scheduled_ms is None or type(self.scheduled_ms) is int)
-            and (self.options is None or type(self.options) is dict)
-            and (self.headers is None or type(self.headers) is dict)
+            type(envelope.name) is str
+            and type(envelope.args) is list
+            and type(envelope.kwargs) is dict
+            and type(envelope.attempt) is int
+            and envelope.attempt >= 1
+            and type(envelope.enqueued_ms) is int
+            and type(envelope.scheduled_ms) in _INT_OR_NONE
+            and type(envelope.options) in _DICT_OR_NONE
+            and type(envelope.headers) in _DICT_OR_NONE
         ):
             raise BadEnvelope("a field has the wrong type")
+        return envelope
+
+
+_INT_OR_NONE: Final = (type(None), int)
+_DICT_OR_NONE: Final = (type(None), dict)
+
+
+def _not_ours(raw: bytes, error: Exception) -> BadEnvelope | NewerEnvelope:
+    """A later release may have renamed every field but the version."""
+    try:
+        version = orjson.loads(raw)["v"]
+    except (ValueError, TypeError, KeyError):
+        version = None
+    if type(version) is int and version > ENVELOPE_VERSION:
+        return NewerEnvelope(f"envelope version {version} is newer than {ENVELOPE_VERSION}")
+    return BadEnvelope(f"{type(error).__name__}: {error}")
 
 
 class Outcome:

@@ -13,7 +13,7 @@ import orjson
 from asyncjobs.clock import now_ms
 from asyncjobs.codec import clean_text
 from asyncjobs.errors import UsageError
-from asyncjobs.job import JobRef
+from asyncjobs.job import JobRef, TakenJob
 
 __all__ = ["INJECTED", "JobContext", "current_job", "from_ms"]
 
@@ -47,13 +47,13 @@ class JobContext:
     """
 
     __slots__ = (
-        "_deadline_ms", "_enqueued_ms", "_on_progress", "_scheduled_ms", "attempt", "crashes",
-        "max_attempts", "name", "ref",
+        "_deadline_ms", "_enqueued_ms", "_job", "_on_progress", "_scheduled_ms", "attempt",
+        "crashes", "max_attempts", "name",
     )  # fmt: skip
 
     def __init__(
         self,
-        ref: JobRef,
+        job: JobRef | TakenJob,
         name: str,
         *,
         attempt: int,
@@ -64,7 +64,7 @@ class JobContext:
         crashes: int,
         on_progress: Callable[[JobContext, bytes], None] | None,
     ) -> None:
-        self.ref = ref
+        self._job = job
         self.name = name
         self.attempt = attempt
         self.max_attempts = max_attempts
@@ -90,14 +90,19 @@ class JobContext:
         )
 
     @property
+    def ref(self) -> JobRef:
+        """The job's identity; written `queue/id`."""
+        return JobRef(self._job.queue, self._job.id)
+
+    @property
     def id(self) -> str:
         """The job's id, unique in its queue."""
-        return self.ref.id
+        return self._job.id
 
     @property
     def queue(self) -> str:
         """The queue that the job is in."""
-        return self.ref.queue
+        return self._job.queue
 
     @property
     def enqueued_at(self) -> datetime:

@@ -70,7 +70,7 @@ def serve(app: AsyncJobs, options: WorkerOptions) -> int:
         code = runner.run(serving.run())
         if serving.report is not None and serving.report.threads_left:
             logger.warning(
-                "%s of jobs cannot be stopped and end with the process",
+                "%s left behind by sync jobs; the process ends all the same",
                 count(serving.report.threads_left, "thread"),
             )
             _exit_now(code)
@@ -181,29 +181,24 @@ class _Serving:
             return
         worker.stop()
         jobs = count(worker.running, "job")
-        if number == 1:
-            logger.info(
-                "%s: finishing, %s, for at most %s; again to release at once",
-                name,
-                jobs,
-                show_duration(self._options.grace_s),
-            )
+        if number > 1:
+            logger.info("%s: releasing %s now; again to exit at once", name, jobs)
+        elif worker.running:
+            grace = show_duration(self._options.grace_s)
+            logger.info("%s: finishing %s within %s; again to release at once", name, jobs, grace)
         else:
-            logger.info("%s: releasing %s; again to exit at once", name, jobs)
+            logger.info("%s: stopping, no job is running", name)
 
     def _conclude(self, report: WorkerReport) -> int:
+        taken = count(report.taken, "job")
         if report.released:
             logger.warning(
-                "worker ended: %s of the %s taken did not finish and was released; an attempt "
-                "that is released is not counted"
-                if report.released == 1
-                else "worker ended: %s of the %s taken did not finish and were released; an "
-                "attempt that is released is not counted",
+                "worker ended: %s taken, %s released; a release spends no attempt",
+                taken,
                 f"{report.released:,}",
-                count(report.taken, "job"),
             )
             return ExitCode.RELEASED
-        logger.info("worker ended: %s taken, none released", count(report.taken, "job"))
+        logger.info("worker ended: %s taken, none released", taken)
         return ExitCode.CLEAN
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from functools import partial
 from typing import Any, Final
 
@@ -67,6 +67,8 @@ class Processor:
         self._concurrency = concurrency
         self.threads = Threads(threads)
         self._running: set[Run] = set()
+        self._taken: list[TakenJob] = []
+        self._now_ms = 0
         self._unsettled = Unsettled()
         self._unsure: tuple[BaseException, int, list[Settlement]] | None = None
         self._notes: dict[JobContext, bytes] = {}
@@ -74,7 +76,7 @@ class Processor:
         self._lost: set[str] = set()
         self._ask_all = True
         self._trips = 0
-        self._quiet = False
+        self._quiet = self._releasing = False
         self._drained = False
         self.parking = Parking(session.backend)
         self.settler = Settler(settings, hub, self._loop.time)
@@ -95,6 +97,8 @@ class Processor:
                 await self._rejoin()
             elif self._unsettled or self.parking.called or self._wants_jobs():
                 await self._trade()
+            elif self._taken:
+                self._start_taken()
             elif self._is_done():
                 self._quiet = True
             else:
@@ -110,7 +114,7 @@ class Processor:
         may be running elsewhere already."""
         if self._quiet or not self._session.is_confirmed(time.monotonic()):
             return 0
-        free = min(self._concurrency - len(self._running), TAKE_LIMIT)
+        free = min(self._concurrency - len(self._running) - len(self._taken), TAKE_LIMIT)
         if self.max_jobs is not None:
             free = min(free, self.max_jobs - self.taken)
         return max(free, 0)
@@ -131,7 +135,7 @@ class Processor:
         # Until the reply is here nothing is known of these settlements.
         self._unsure = (asyncio.CancelledError(), sequence, settlements)
         try:
-            exchange = await self._session.exchange(sequence, settlements, demand)
+            exchange = await self._overlap(self._session.exchange(sequence, settlements, demand))
         except (StoreError, StaleSequence) as error:
             self._unsure = (error, sequence, settlements)
             return
@@ -139,13 +143,34 @@ class Processor:
         self._shares.learn(demand, exchange.left_ready)
         parking.note_due(exchange)
         self.taken += len(exchange.jobs)
-        for job in exchange.jobs:
-            self._start(job, exchange.now_ms)
+        self._taken = exchange.jobs
+        self._now_ms = exchange.now_ms
+        if exchange.lost or exchange.not_yours or exchange.cancels:
+            self._start_taken()
+            self._note_verdicts(exchange)
         self._drained = ask_all and free > 0 and not exchange.jobs and not self._shares.hot
         if exchange.lost or exchange.not_yours or exchange.cancels:
             self._note_verdicts(exchange)
 
+    async def _overlap(self, trip: Coroutine[Any, Any, Exchange]) -> Exchange:
+        """Start what the last exchange has brought while the store works on this one."""
+        if not self._taken:
+            return await trip
+        reply = self._loop.create_task(trip)
+        try:
+            await asyncio.sleep(0)  # one turn of the loop, in which the request leaves
+            self._start_taken()
+            return await reply
+        except BaseException:
+            reply.cancel()
+            raise
+
     # -- an attempt ----------------------------------------------------------------------
+
+    def _start_taken(self) -> None:
+        taken, self._taken = self._taken, []
+        for job in taken:
+            self._start(job, self._now_ms)
 
     def _start(self, job: TakenJob, now_ms: int) -> None:
         """Decode a job and start its attempt; what cannot run is settled at once."""
@@ -177,7 +202,8 @@ class Processor:
             self._unsettled.append(settler.unknown(job, name, problem, now_ms))
             return None
         try:
-            run = self._prepare(job, envelope, function, now_ms)
+            run = Run(job, envelope, function, self._settings, now_ms, self._note)
+            run.started_s = self._loop.time()
         except (TypeError, ValueError, OverflowError, ConfigError) as error:
             # An option or header of a kind that no client of ours writes.
             self._unsettled.append(settler.unreadable(job, error))
@@ -187,40 +213,6 @@ class Processor:
             self._unsettled.append(settler.crashed(job, name, attempt, ttl_ms))
             return None
         return run
-
-    def _prepare(
-        self, job: TakenJob, envelope: Envelope, function: JobFunction[..., Any], now_ms: int
-    ) -> Run:
-        settings = function.settings
-        if envelope.options:
-            settings = function.settings_for(envelope.options)
-        timeout_s = settings.timeout_s
-        result_ttl_ms = settings.result_ttl_ms
-        if result_ttl_ms is None:
-            result_ttl_ms = self._settings.result_ttl_ms
-        crashes = job.crashes
-        if envelope.headers:
-            crashes += int(envelope.headers.get("crashes", 0))
-        context = JobContext(
-            job.ref,
-            function.name,
-            attempt=envelope.attempt,
-            max_attempts=settings.retry.max_attempts,
-            enqueued_ms=envelope.enqueued_ms,
-            scheduled_ms=envelope.scheduled_ms,
-            deadline_ms=None if timeout_s is None else now_ms + round(timeout_s * 1000),
-            crashes=crashes,
-            on_progress=self._note,
-        )
-        return Run(
-            job,
-            envelope,
-            function,
-            context,
-            settings,
-            started_s=self._loop.time(),
-            result_ttl_ms=result_ttl_ms,
-        )
 
     async def _attempt(self, run: Run) -> None:
         """One attempt, from the call of the job function to the settlement.
@@ -290,6 +282,7 @@ class Processor:
         for run in stopped:
             run.stop_again(Reason.LEASE_LOST)
         self._unsettled.drop(self._lost)
+        self._taken = [job for job in self._taken if job.queue not in self._lost]
         logger.error(
             "the lease ended in %s; %d running jobs are stopped here and run elsewhere",
             ", ".join(sorted(queues)),
@@ -318,7 +311,7 @@ class Processor:
         def holding() -> list[TakenJob]:
             held = [run.job for run in self._running]
             held += [settlement.job for settlement in settlements]
-            return held + self._unsettled.jobs()
+            return held + self._unsettled.jobs() + self._taken
 
         answer = await self._session.resync(cause, holding)
         self._unsure = None
@@ -326,11 +319,10 @@ class Processor:
         again = [s for s in settlements if answer.applied.get(s.job.queue, sequence) < sequence]
         self._unsettled.put_back(again)
         self.taken += len(answer.missing)
-        for job in answer.missing:
-            if self._quiet:
-                self._unsettled.append(Settlement.release(job))
-            else:
-                self._start(job, wall_ms())
+        self._taken += answer.missing
+        self._now_ms = wall_ms()
+        if self._releasing:
+            self._release_taken()
         self._ask_all = True
 
     def take_notes(self) -> list[tuple[TakenJob, bytes]]:
@@ -346,10 +338,16 @@ class Processor:
 
     def release(self) -> None:
         """Stop everything that runs; it is given back and spends no attempt."""
-        self._quiet = True
+        self._quiet = self._releasing = True
+        self._release_taken()
         for run in list(self._running):
             run.stop_again(Reason.SHUTDOWN)
         self.parking.nudge()
+
+    def _release_taken(self) -> None:
+        for job in self._taken:
+            self._unsettled.append(Settlement.release(job))
+        self._taken = []
 
     def abandon(self) -> None:
         """Let go of attempts that swallow their cancellation: their jobs are given back."""
@@ -367,7 +365,7 @@ class Processor:
         return len(self._running)
 
     def _is_empty(self) -> bool:
-        return not self._running and not self._unsettled and self._unsure is None
+        return not (self._running or self._taken or self._unsettled or self._unsure)
 
     def _is_done(self) -> bool:
         """Whether a limited worker has reached its end. Called with nothing to trade."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any
 
 from asyncjobs.codec import Envelope
-from asyncjobs.config import JobOptions
+from asyncjobs.config import AppSettings
 from asyncjobs.context import JobContext
 from asyncjobs.function import JobFunction
 from asyncjobs.job import TakenJob
 
 __all__ = ["Reason", "Run", "start_task"]
+
+
+Body = Coroutine[Any, Any, None]
 
 
 class Reason(Enum):
@@ -42,19 +45,36 @@ class Run:
         job: TakenJob,
         envelope: Envelope,
         function: JobFunction[..., Any],
-        context: JobContext,
-        settings: JobOptions,
-        *,
-        started_s: float,
-        result_ttl_ms: int,
+        app: AppSettings,
+        now_ms: int,
+        on_progress: Callable[[JobContext, bytes], None],
     ) -> None:
+        """Raises ConfigError, TypeError or ValueError for stored options or headers of a
+        kind that no client of ours writes."""
+        settings = function.settings
+        if envelope.options:
+            settings = function.settings_for(envelope.options)
+        crashes = job.crashes
+        if envelope.headers:
+            crashes += int(envelope.headers.get("crashes", 0))
+        timeout_s, ttl_ms = settings.timeout_s, settings.result_ttl_ms
         self.job = job
         self.envelope = envelope
         self.function = function
-        self.context = context
         self.settings = settings
-        self.started_s = started_s
-        self.result_ttl_ms = result_ttl_ms
+        self.result_ttl_ms = app.result_ttl_ms if ttl_ms is None else ttl_ms
+        self.context = JobContext(
+            job,
+            function.name,
+            attempt=envelope.attempt,
+            max_attempts=settings.retry.max_attempts,
+            enqueued_ms=envelope.enqueued_ms,
+            scheduled_ms=envelope.scheduled_ms,
+            deadline_ms=None if timeout_s is None else now_ms + round(timeout_s * 1000),
+            crashes=crashes,
+            on_progress=on_progress,
+        )
+        self.started_s = 0.0
         self.reason: Reason | None = None
         self.entered = False
         self.task: asyncio.Task[None] | None = None
@@ -88,11 +108,17 @@ class Run:
         }
 
 
-def start_task(
-    loop: asyncio.AbstractEventLoop, body: Coroutine[Any, Any, None]
-) -> asyncio.Task[None]:
-    """A task of its own with a copy of this context."""
-    if sys.version_info >= (3, 12):
-        # Eager: a job that never waits is finished without a turn of the loop.
+if sys.version_info >= (3, 12):
+
+    def start_task(loop: asyncio.AbstractEventLoop, body: Body) -> asyncio.Task[None]:
+        """A task of its own with a copy of this context.
+
+        Eager: a job that never waits is finished without a turn of the loop.
+        """
         return asyncio.Task(body, loop=loop, eager_start=True)
-    return loop.create_task(body)
+
+else:
+
+    def start_task(loop: asyncio.AbstractEventLoop, body: Body) -> asyncio.Task[None]:
+        """A task of its own with a copy of this context."""
+        return loop.create_task(body)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from asyncjobs.backends.base import CancelVerdict, QueueCounts, StoreSettings
@@ -218,14 +216,10 @@ async def bury(store: Store, *names: str) -> None:
     await store.backend.deregister(worker.lease)
 
 
-def limited(**limits: int) -> StoreSettings:
-    return replace(StoreSettings(prefix=f"test-{new_id()}"), **limits)
-
-
 class TestPruneByAge:
     @pytest.fixture
     def new_settings(self) -> StoreSettings:
-        return limited(dead_max_age_ms=3_600_000)
+        return StoreSettings(prefix=f"test-{new_id()}", dead_max_age_ms=3_600_000)
 
     async def test_old_dead_letters_go(self, store: Store) -> None:
         await bury(store, "old-1", "old-2")
@@ -249,7 +243,7 @@ class TestPruneByAge:
 class TestPruneByCount:
     @pytest.fixture
     def new_settings(self) -> StoreSettings:
-        return limited(dead_max_count=2)
+        return StoreSettings(prefix=f"test-{new_id()}", dead_max_count=2)
 
     async def test_the_oldest_dead_letters_go(self, store: Store) -> None:
         for name in ("a", "b", "c", "d"):

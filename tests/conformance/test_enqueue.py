@@ -116,7 +116,10 @@ async def test_a_batch_over_several_queues(store: Store) -> None:
 @pytest.mark.parametrize("by", ["delay", "at"])
 async def test_a_scheduled_job_is_taken_when_it_is_due(store: Store, by: str) -> None:
     due = store.clock.ms + 1000
-    await store.enqueue("a", **({"delay_ms": 1000} if by == "delay" else {"at_ms": due}))
+    if by == "delay":
+        await store.enqueue("a", delay_ms=1000)
+    else:
+        await store.enqueue("a", at_ms=due)
     record = await store.look("a")
     assert (record.state, record.due_ms, record.envelope) == (State.SCHEDULED, due, b"a")
     worker = await store.worker()

@@ -86,7 +86,9 @@ async def test_nothing_is_left_of_finished_jobs_after_their_time(
     worker = await own.worker()
     for number in range(100):
         await own.enqueue(f"job-{number}")
-        await worker.exchange(Settlement.succeeded(await worker.take_one(), outcome(), 1000))
+        taken = await worker.take_one()
+        await backend.cancel([taken.ref], None, 0)
+        await worker.exchange(Settlement.succeeded(taken, outcome(), 1000))
     await own.pass_time(own.settings.id_ttl_ms, worker)
     await backend.prune(["work"], 10)
     queue = backend._queues["work"]

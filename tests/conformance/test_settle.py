@@ -213,7 +213,7 @@ async def test_a_job_released_and_taken_in_one_exchange(store: Store) -> None:
     worker = await store.worker()
     taken = await worker.take_one()
     answer = await worker.exchange(Settlement.release(taken), demand=1)
-    assert (ids(answer.jobs), answer.left_ready) == (["a"], {"work"})
+    assert (ids(answer.jobs), answer.left_ready) == (["a"], frozenset({"work"}))
 
 
 async def test_the_time_of_being_ready_survives_a_release(store: Store) -> None:

@@ -15,7 +15,9 @@ def test_seconds_from_numbers_and_timedeltas() -> None:
     assert seconds(timedelta(minutes=1, milliseconds=5), field="x") == 60.005
 
 
-@pytest.mark.parametrize("value", ["30s", None, True, float("nan"), float("inf"), -1, timedelta(-1)])
+@pytest.mark.parametrize(
+    "value", ["30s", None, True, float("nan"), float("inf"), -1, timedelta(-1)]
+)
 def test_what_is_no_duration_is_named(value: Any) -> None:
     with pytest.raises(ConfigError, match="delay must be"):
         seconds(value, field="delay")

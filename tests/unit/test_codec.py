@@ -46,8 +46,18 @@ def test_what_the_check_lets_pass_arrives_unchanged(
         check_json(value, "x")
     envelope = Envelope("tasks.send", args, kwargs, enqueued_ms=5, attempt=attempt)
     back = Envelope.decode(envelope.encode())
-    assert (back.name, back.args, back.kwargs, back.attempt) == ("tasks.send", args, kwargs, attempt)
-    assert (back.enqueued_ms, back.scheduled_ms, back.options, back.headers) == (5, None, None, None)
+    assert (back.name, back.args, back.kwargs, back.attempt) == (
+        "tasks.send",
+        args,
+        kwargs,
+        attempt,
+    )
+    assert (back.enqueued_ms, back.scheduled_ms, back.options, back.headers) == (
+        5,
+        None,
+        None,
+        None,
+    )
 
 
 def test_an_envelope_carries_options_headers_and_its_time() -> None:

@@ -70,7 +70,15 @@ def test_a_refusal_names_the_field(field: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("250ms", 0.25), ("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86_400), ("1.5 s", 1.5), ("3", 3)],
+    [
+        ("250ms", 0.25),
+        ("30s", 30),
+        ("5m", 300),
+        ("2h", 7200),
+        ("1d", 86_400),
+        ("1.5 s", 1.5),
+        ("3", 3),
+    ],
 )
 def test_text_durations(text: str, seconds: float) -> None:
     assert parse_duration(text, field="--grace") == seconds

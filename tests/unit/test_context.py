@@ -52,7 +52,8 @@ def test_progress_is_handed_on_as_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("done", "total"), [("1", 2), (1, "2"), (float("nan"), 2), (1, float("inf")), (True, 2), (2**64, 1)]
+    ("done", "total"),
+    [("1", 2), (1, "2"), (float("nan"), 2), (1, float("inf")), (True, 2), (2**64, 1)],
 )
 def test_progress_is_told_in_finite_numbers(done: Any, total: Any) -> None:
     with pytest.raises(UsageError, match="finite"):
@@ -80,7 +81,12 @@ async def _current_in_task() -> JobContext:
 
 def test_a_local_context() -> None:
     context = JobContext.local("tasks.send", queue="mail")
-    assert (context.id, context.queue, context.attempt, context.max_attempts) == ("local", "mail", 1, 1)
+    assert (context.id, context.queue, context.attempt, context.max_attempts) == (
+        "local",
+        "mail",
+        1,
+        1,
+    )
     context.progress(1, 2)
 
 

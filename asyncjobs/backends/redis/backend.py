@@ -245,15 +245,15 @@ class RedisBackend:
         return sum(await run_all(self._link, drop, commands))
 
     async def get(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
-        return await self._records(refs, full=True)
+        return await self._records(refs, b"full")
 
-    async def _records(self, refs: Sequence[JobRef], *, full: bool) -> list[JobRecord | None]:
+    async def _records(self, refs: Sequence[JobRef], mode: bytes) -> list[JobRecord | None]:
         look = script("get")
 
         def command(queue: str, ids: list[str]) -> Command:
             keys = self._keys.queue(queue)
             results = tuple(keys.result(job_id) for job_id in ids)
-            return look.command(keys, self._pinned(), int(full), *ids, more_keys=results)
+            return look.command(keys, self._pinned(), mode, *ids, more_keys=results)
 
         steps, commands = in_steps(refs, command)
         records: list[JobRecord | None] = [None] * len(refs)
@@ -320,7 +320,7 @@ class RedisBackend:
         return await self.get(refs)
 
     async def _look(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
-        return await self._records(refs, full=False)
+        return await self._records(refs, b"await")
 
     async def queues(self) -> list[str]:
         names = await self._link.call(b"SMEMBERS", self._keys.queues)
@@ -338,7 +338,8 @@ class RedisBackend:
     async def _announce(self, queues: Collection[str]) -> None:
         """Enter queues into the list of all queues; an enqueue does so once a process."""
         note = script("announce")
-        command = (b"EVALSHA", note.digest, 1, self._keys.queues, b"", *queues)
+        head: tuple[bytes | int, ...] = (b"EVALSHA", note.digest, 1, self._keys.queues, b"")
+        command = (*head, *queues)
         await run(self._link, note, command)
         self._announced.update(queues)
 

@@ -1,8 +1,9 @@
 """Waiting for outcomes: any number of waiters on one subscribed connection.
 
-A settlement announces its outcome on a channel named like the result key. Subscribing
-comes first, then one look at the store, so an outcome in between is not missed; a lost
-connection is followed by subscribing and looking again.
+A settlement announces its outcome on a channel named like the result key, in queues that
+are marked as awaited. Subscribing comes first, then one look at the store that sets the
+mark in the same step, so an outcome in between is not missed; a lost connection is
+followed by subscribing and looking again.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ __all__ = ["ResultBoard"]
 
 Look = Callable[[Sequence[JobRef]], Awaitable[list[JobRecord | None]]]
 
-LOOK_AGAIN_S = 2.0
-"""An end without an outcome is not announced, and an announcement can be lost with its
-server: then this bounds the delay."""
+LOOK_AGAIN_S = 3.0
+"""Keeps the mark of awaited queues (10 s) alive, and bounds the delay when an announcement
+is lost with its server."""
 SUBSCRIBE_STEP = 1000
 
 
@@ -165,7 +166,10 @@ class ResultBoard:
                 try:
                     state = Outcome.decode(data).state
                 except BadEnvelope:
-                    continue  # no outcome of ours: the next look at the store decides
+                    # An end without an outcome: the store tells more.
+                    self._new += self._waiting[channel]
+                    self._arrived.set()
+                    continue
                 ref = self._waiting[channel][0].ref
                 self._resolve(channel, JobRecord(ref, state, outcome=data))
 

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Cancels jobs: queued and scheduled ones are removed, running ones are marked for their
 -- worker. A running entry is never deleted here: it would stay pending as a ghost.
--- KEYS: 1-22 the queue; then the result key of each job.
+-- KEYS: 1-23 the queue; then the result key of each job.
 -- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; then job ids.
 -- Result: for each job 'cancelled', 'requested', 'finished' or 'unknown'.
 local id_ttl, result_ttl, outcome, now = tonumber(ARGV[2]), ARGV[3], ARGV[4], store_now()
@@ -44,10 +44,9 @@ for position = 1, #ids do
     redis.call('HDEL', PROGRESS, id)
     finished[#finished + 1] = id
     finished[#finished + 1] = 'c'
-    if result_ttl ~= '0' then
-      redis.call('SET', KEYS[OWN_KEYS + position], outcome, 'PX', result_ttl)
-      redis.call('PUBLISH', KEYS[OWN_KEYS + position], outcome)
-    end
+    local kept = result_ttl ~= '0'
+    if kept then redis.call('SET', KEYS[OWN_KEYS + position], outcome, 'PX', result_ttl) end
+    announce(id, kept and outcome or '')
   end
 end
 remember(now, id_ttl, finished)

@@ -1,6 +1,6 @@
 #!lua
 -- Stores a batch of jobs, or repeats the answer that the batch's token was given.
--- KEYS: 1-22 the queue; 23 the token's answer.
+-- KEYS: 1-23 the queue; 24 the token's answer.
 -- ARGV: 2 token_ttl_ms; then for each job: id, priority, due, envelope. `due` is '' for
 --   ready at once, '+<ms>' for a delay, '<ms>' for a time since the epoch.
 -- Result: one character a job: '1' new, '0' an id that was there.

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Settles finished jobs, promotes due ones and takes new ones for one lease.
--- KEYS: 1-22 the queue; then the result key of each settlement that carries an outcome,
+-- KEYS: 1-23 the queue; then the result key of each settlement that carries an outcome,
 --   in the order of the settlements.
 -- ARGV: 2 lease id; 3 sequence; 4 slots; 5 guard; 6 id_ttl_ms; 7 number of settlements;
 --   then the settlements, each led by an operation and a priority in one word:
@@ -43,15 +43,14 @@ local not_yours, finished, gone = {}, {}, {}
 local deleted, uncrashed, index = {{}, {}, {}, {}}, {}, {}
 local result_key = OWN_KEYS
 
-local function finish(id, state)
+local awaited = redis.call('EXISTS', AWAITED) == 1
+
+local function finish(id, state, key, ttl, outcome)
   gone[#gone + 1] = id
   finished[#finished + 1] = id
   finished[#finished + 1] = state
-end
-
-local function keep_outcome(key, ttl, outcome)
-  redis.call('SET', key, outcome, 'PX', ttl)
-  redis.call('PUBLISH', key, outcome)
+  if key then redis.call('SET', key, outcome, 'PX', ttl) end
+  if awaited then announce(id, key and outcome or '') end
 end
 
 local function release(slot, entry, id)
@@ -84,13 +83,11 @@ for position = 1, tonumber(ARGV[7]) do
     if operation == 'f' then
       finish(id, string.sub(word, 3, 3))
     elseif operation == 'o' then
-      finish(id, string.sub(word, 3, 3))
-      keep_outcome(key, ARGV[at + 3], ARGV[at + 4])
+      finish(id, string.sub(word, 3, 3), key, ARGV[at + 3], ARGV[at + 4])
     elseif operation == 'd' then
-      finish(id, 'd')
       redis.call('ZADD', DEAD, string.format('%.0f', now), id)
       redis.call('HSET', DEAD_DATA, id, (slot - 1) .. ARGV[at + 5])
-      if key then keep_outcome(key, ARGV[at + 3], ARGV[at + 4]) end
+      finish(id, 'd', key, ARGV[at + 3], ARGV[at + 4])
     elseif marked and redis.call('HEXISTS', CANCEL, id) == 1 then
       finish(id, 'c')
     else

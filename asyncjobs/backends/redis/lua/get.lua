@@ -1,13 +1,15 @@
 #!lua flags=allow-oom
 -- What is known of some jobs.
--- KEYS: 1-22 the queue; then the result key of each job.
--- ARGV: 2 1 when envelopes are wanted, else 0; then job ids.
+-- KEYS: 1-23 the queue; then the result key of each job.
+-- ARGV: 2 'full' with envelopes, or 'await' without, when the caller has subscribed to the
+--   ends of these jobs: from now on, and for 10 s, they are announced; then job ids.
 -- Result: for each job {state, priority, due ms, envelope, outcome, progress, lease id,
 --   dead letter} with '' for what does not apply; state '' when the job is unknown, '?'
 --   when only its outcome is left, which tells the state.
 local now, ids = store_now(), {}
 for position = 3, #ARGV do ids[position - 2] = ARGV[position] end
-local states, full = recall(now, ids), ARGV[2] == '1'
+local states, full = recall(now, ids), ARGV[2] == 'full'
+if ARGV[2] == 'await' then redis.call('SET', AWAITED, '1', 'PX', 10000) end
 
 local function queued(id, place)
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)

@@ -1,5 +1,5 @@
 -- Put in front of every script: the names of a queue's keys and what several scripts do.
--- KEYS: 1-22 as listed here, in this order, for one queue; scripts add theirs behind.
+-- KEYS: 1-23 as listed here, in this order, for one queue; scripts add theirs behind.
 -- ARGV: 1 = the time in ms when a test pins the clock, else ''.
 -- Result: none of its own.
 local READY = {KEYS[1], KEYS[2], KEYS[3], KEYS[4]}
@@ -8,7 +8,8 @@ local WORKERS, WORKERS_INFO, SEQUENCE, LEAVING = KEYS[8], KEYS[9], KEYS[10], KEY
 local WAKE, CANCEL, RETURNED, CRASHES = KEYS[12], KEYS[13], KEYS[14], KEYS[15]
 local DEAD, DEAD_DATA, PROGRESS, UPKEEP = KEYS[16], KEYS[17], KEYS[18], KEYS[19]
 local KNOWN = {KEYS[20], KEYS[21], KEYS[22]}
-local OWN_KEYS = 22
+local AWAITED = KEYS[23]
+local OWN_KEYS = 23
 local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
 -- unpack() fails near 8,000 values; every variadic call stays far below.
 local CHUNK = 500
@@ -22,6 +23,11 @@ end
 -- One token at the most: a second one would wake a worker for nothing.
 local function wake()
   if redis.call('LLEN', WAKE) == 0 then redis.call('RPUSH', WAKE, '1') end
+end
+
+-- Tells waiters how a job ended; '' sends them to look. Only called in an awaited queue.
+local function announce(id, outcome)
+  redis.call('PUBLISH', string.sub(WAKE, 1, -5) .. 'result:' .. id, outcome)
 end
 
 local function create_group(stream)

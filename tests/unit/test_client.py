@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from asyncjobs import client as client_module
+from asyncjobs.backends.base import Backend, EnqueueBatch
+from asyncjobs.client import Client
+from asyncjobs.config import AppSettings
+from asyncjobs.errors import NotOpen, PayloadTooLarge, StoreFull, StoreUnavailable
+from asyncjobs.events import Event, Events, JobEnqueued
+from asyncjobs.job import JobRef, NewJob
+
+pytestmark = pytest.mark.anyio
+
+LIMIT_S = 20
+
+
+def job(id: str, queue: str = "default", size: int = 1) -> NewJob:
+    return NewJob(queue, id, 2, b"x" * size)
+
+
+class FakeStore:
+    """Keeps the batches it is sent. `gate` holds them up, `answers` replaces the next
+    answers: an exception to raise, or None for a normal answer."""
+
+    address = "fake:"
+
+    def __init__(self) -> None:
+        self.batches: list[EnqueueBatch] = []
+        self.ids: set[str] = set()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.sent = asyncio.Event()
+        self.answers: list[Exception | None] = []
+
+    async def enqueue(self, batch: EnqueueBatch) -> list[bool]:
+        self.batches.append(batch)
+        self.sent.set()
+        await self.gate.wait()
+        error = self.answers.pop(0) if self.answers else None
+        if error is not None:
+            raise error
+        answer = []
+        for one in batch.jobs:
+            answer.append(one.id not in self.ids)
+            self.ids.add(one.id)
+        return answer
+
+    def sizes(self) -> list[int]:
+        return [len(batch.jobs) for batch in self.batches]
+
+
+@asynccontextmanager
+async def opened(**settings: Any) -> AsyncIterator[tuple[Client, FakeStore]]:
+    store = FakeStore()
+    client = Client(cast(Backend, store), AppSettings.of(**settings), Events())
+    async with asyncio.timeout(LIMIT_S):
+        try:
+            yield client, store
+        finally:
+            store.gate.set()
+            await client.close()
+
+
+def start(*calls: Awaitable[Any]) -> list[asyncio.Future[Any]]:
+    return [asyncio.ensure_future(call) for call in calls]
+
+
+async def settled(check: Callable[[], bool]) -> None:
+    """Let the loop turn until a fact holds."""
+    async with asyncio.timeout(LIMIT_S):
+        while not check():
+            await asyncio.sleep(0)
+
+
+def senders() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "asyncjobs enqueue"]
+
+
+async def test_concurrent_enqueues_of_one_turn_are_one_batch_of_all_queues() -> None:
+    async with opened() as (client, store):
+        answers = await asyncio.gather(
+            *(client.enqueue(job(str(n), f"q{n % 3}"), "f") for n in range(100)),
+            client.enqueue(job("0", "q0"), "f"),
+        )
+        assert answers == [*[True] * 100, False]
+        assert store.sizes() == [101]
+        assert client.queues == {"q0", "q1", "q2"}
+
+
+async def test_a_lone_caller_is_sent_in_the_next_turn_of_the_loop() -> None:
+    async with opened() as (client, store):
+        task = asyncio.create_task(client.enqueue(job("1"), "f"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert store.sizes() == [1]
+        assert await task
+
+
+async def test_what_comes_while_a_batch_is_in_flight_becomes_the_next_batch() -> None:
+    async with opened() as (client, store):
+        store.gate.clear()
+        tasks = start(client.enqueue(job("1"), "f"))
+        await store.sent.wait()
+        for n in range(2, 30):
+            tasks += start(client.enqueue(job(str(n)), "f"))
+            await asyncio.sleep(0)
+        assert store.sizes() == [1]
+        store.gate.set()
+        assert await asyncio.gather(*tasks) == [True] * 29
+        assert store.sizes() == [1, 28]
+
+
+async def test_nothing_is_left_running_when_idle() -> None:
+    async with opened() as (client, _):
+        await client.enqueue(job("1"), "f")
+        await settled(lambda: not senders())
+        assert client._alarm is None
+
+
+async def test_batches_are_bounded_in_jobs_and_bytes() -> None:
+    async with opened() as (client, store):
+        await asyncio.gather(*(client.enqueue(job(str(n)), "f") for n in range(2_500)))
+        assert store.sizes() == [1_000, 1_000, 500]
+        store.batches.clear()
+        big = [job(f"b{n}", size=1 << 20) for n in range(9)]
+        await asyncio.gather(*(client.enqueue(one, "f") for one in big))
+        assert store.sizes() == [4, 4, 1]
+
+
+async def test_many_go_in_chunks_in_their_order() -> None:
+    async with opened() as (client, store):
+        jobs = [job(str(n)) for n in range(2_500)] + [job("7"), job("new")]
+        answers = await client.enqueue_many(jobs, ["f"] * len(jobs))
+        assert store.sizes() == [1_000, 1_000, 502]
+        assert answers == [True] * 2_500 + [False, True]
+        assert await client.enqueue_many([], []) == []
+
+
+async def test_enqueue_waits_for_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "MAX_WAITING_JOBS", 10)
+    monkeypatch.setattr(client_module, "MAX_BATCH_JOBS", 5)
+    async with opened() as (client, store):
+        store.gate.clear()
+        tasks = start(client.enqueue(job("first"), "f"))
+        await store.sent.wait()
+        tasks += start(*(client.enqueue(job(str(n)), "f") for n in range(40)))
+        await settled(lambda: len(client._space) == 30)
+        assert client._waiting_jobs == 10
+        for task in tasks[20:25]:
+            task.cancel()
+        store.gate.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert answers.count(True) == 36
+        assert len(store.ids) == 36
+        assert max(store.sizes()) == 5
+
+
+async def test_space_is_counted_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "MAX_WAITING_BYTES", 1_000)
+    async with opened() as (client, store):
+        store.gate.clear()
+        tasks = start(client.enqueue(job("first"), "f"))
+        await store.sent.wait()
+        tasks += start(*(client.enqueue(job(str(n), size=600), "f") for n in range(4)))
+        await settled(lambda: len(client._space) == 2)
+        store.gate.set()
+        assert await asyncio.gather(*tasks) == [True] * 5
+
+
+async def test_a_caller_who_leaves_takes_nobody_with_him() -> None:
+    async with opened() as (client, store):
+        store.gate.clear()
+        in_flight = start(*(client.enqueue(job(f"a{n}"), "f") for n in range(3)))
+        await store.sent.wait()
+        waiting = start(*(client.enqueue(job(f"b{n}"), "f") for n in range(3)))
+        await settled(lambda: client._waiting_jobs == 3)
+        in_flight[1].cancel()
+        waiting[1].cancel()
+        store.gate.set()
+        answers = await asyncio.gather(*in_flight, *waiting, return_exceptions=True)
+        assert answers.count(True) == 4
+        # In flight it may be stored; what was not sent yet is not sent any more.
+        assert store.ids == {"a0", "a1", "a2", "b0", "b2"}
+
+
+async def test_a_failed_batch_fails_its_own_callers_each_with_an_error_of_its_own() -> None:
+    async with opened() as (client, store):
+        store.gate.clear()
+        store.answers = [StoreFull("no memory"), None]
+        first = start(*(client.enqueue(job(f"a{n}"), "f") for n in range(3)))
+        await store.sent.wait()
+        second = start(*(client.enqueue(job(f"b{n}"), "f") for n in range(3)))
+        await settled(lambda: client._waiting_jobs == 3)
+        store.gate.set()
+        errors = await asyncio.gather(*first, return_exceptions=True)
+        assert [str(error) for error in errors] == ["no memory"] * 3
+        assert len({id(error) for error in errors}) == 3
+        assert all(isinstance(error, StoreFull) for error in errors)
+        assert await asyncio.gather(*second) == [True] * 3
+        assert store.sizes() == [3, 3]
+
+
+async def test_an_error_of_the_backend_itself_reaches_the_callers() -> None:
+    async with opened() as (client, store):
+        store.answers = [ZeroDivisionError("a bug")]
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            await client.enqueue(job("1"), "f")
+        assert await client.enqueue(job("1"), "f")
+
+
+async def test_an_unavailable_store_is_sent_the_same_batch_again() -> None:
+    async with opened() as (client, store):
+        store.answers = [StoreUnavailable("down")] * 3
+        assert await client.enqueue(job("1"), "f")
+        assert store.sizes() == [1] * 4
+        assert len({batch.token for batch in store.batches}) == 1
+        assert await client.enqueue(job("2"), "f")
+        assert store.batches[-1].token != store.batches[0].token
+
+
+async def test_after_connect_timeout_the_caller_learns_that_it_may_be_stored() -> None:
+    async with opened(connect_timeout=0.05) as (client, store):
+        store.answers = [StoreUnavailable("connection refused")] * 1_000
+        with pytest.raises(StoreUnavailable) as caught:
+            await client.enqueue(job("1"), "f")
+        text = str(caught.value)
+        for part in ("fake:", "0.05 s", "connection refused", "may be stored", "job ids"):
+            assert part in text
+        assert isinstance(caught.value.__cause__, StoreUnavailable)
+
+
+async def test_a_store_that_says_nothing_is_given_up_too_also_by_those_who_wait() -> None:
+    async with opened(connect_timeout=0.05) as (client, store):
+        store.gate.clear()
+        tasks = start(client.enqueue(job("1"), "f"))
+        await store.sent.wait()
+        tasks += start(*(client.enqueue(job(str(n)), "f") for n in range(3)))
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(error, StoreUnavailable) for error in errors)
+        assert len({id(error) for error in errors}) == 4
+        assert store.sizes() == [1]
+        # The store comes back: nobody waits for the given-up jobs, new ones go.
+        late = start(client.enqueue(job("late"), "f"))
+        await settled(lambda: client._waiting_jobs > 0)
+        store.gate.set()
+        assert await asyncio.gather(*late) == [True]
+
+
+async def test_each_caller_has_a_time_of_its_own() -> None:
+    async with opened() as (client, store):
+        store.answers = [StoreUnavailable("down")] * 1_000
+        early = start(client.enqueue(job("early"), "f"))
+        await store.sent.wait()
+        late = start(client.enqueue(job("late"), "f"))
+        await settled(lambda: client._waiting_jobs == 1)
+        client._in_flight[0].deadline_s = client.loop.time()
+        client._expire()
+        with pytest.raises(StoreUnavailable, match="did not confirm"):
+            await early[0]
+        assert not late[0].done()
+        store.answers.clear()
+        assert await late[0]
+        assert "early" not in store.ids
+
+
+async def test_a_payload_that_is_too_large_is_refused_before_anything_is_stored() -> None:
+    async with opened(max_payload=1_000) as (client, store):
+        large = job("2", size=1_001)
+        with pytest.raises(PayloadTooLarge) as caught:
+            await client.enqueue(large, "mail.send")
+        for part in ("mail.send", "1,001", "1,000", "max_payload"):
+            assert part in str(caught.value)
+        with pytest.raises(PayloadTooLarge):
+            await client.enqueue_many([job("1"), large], ["f", "f"])
+        assert store.batches == []
+        assert await client.enqueue(job("3", size=1_000), "f")
+
+
+async def test_close_sends_what_waits_and_refuses_what_comes() -> None:
+    async with opened() as (client, store):
+        store.gate.clear()
+        tasks = start(*(client.enqueue(job(str(n)), "f") for n in range(1_500)))
+        await store.sent.wait()
+        closing = asyncio.create_task(client.close())
+        await asyncio.sleep(0)
+        store.gate.set()
+        await closing
+        assert await asyncio.gather(*tasks) == [True] * 1_500
+        with pytest.raises(NotOpen):
+            await client.enqueue(job("late"), "f")
+
+
+async def test_close_ends_also_when_the_store_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "MAX_WAITING_JOBS", 2)
+    async with opened(connect_timeout=0.05) as (client, store):
+        store.gate.clear()
+        tasks = start(*(client.enqueue(job(str(n)), "f") for n in range(10)))
+        await store.sent.wait()
+        await client.close()
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(error) for error in errors} <= {NotOpen, StoreUnavailable}
+        assert not senders()
+
+
+async def test_a_cancelled_sender_leaves_nobody_waiting() -> None:
+    async with opened() as (client, store):
+        store.gate.clear()
+        tasks = start(*(client.enqueue(job(str(n)), "f") for n in range(3)))
+        await store.sent.wait()
+        assert client._flusher is not None
+        client._flusher.cancel()
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(error) for error in errors} == {NotOpen}
+        store.gate.set()
+        assert await client.enqueue(job("next"), "f")
+
+
+async def test_enqueued_is_told_to_listeners() -> None:
+    async with opened() as (client, _):
+        heard: list[Event] = []
+        client._events.on(JobEnqueued, heard.append)
+        await client.enqueue(job("1"), "f")
+        await client.enqueue_many([job("1"), job("2")], ["f", "g"])
+        assert heard == [
+            JobEnqueued(JobRef("default", "1"), "f", True),
+            JobEnqueued(JobRef("default", "1"), "f", False),
+            JobEnqueued(JobRef("default", "2"), "g", True),
+        ]
+
+
+async def test_errors_of_many_callers_do_not_share_tracebacks() -> None:
+    async with opened() as (client, store):
+        store.answers = [StoreFull("no memory")]
+        errors = await asyncio.gather(
+            *(client.enqueue(job(str(n)), "f") for n in range(50)), return_exceptions=True
+        )
+        for error in errors:
+            assert isinstance(error, StoreFull)
+            assert len(traceback.extract_tb(error.__traceback__)) < 6

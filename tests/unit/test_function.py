@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import inspect
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from asyncjobs import AsyncJobs, JobRegistry, RetryPolicy, constant
+from asyncjobs.codec import Envelope
+from asyncjobs.config import JobOptions
+from asyncjobs.context import INJECTED, JobContext, current_job
+from asyncjobs.errors import ArgumentsError, ConfigError, EncodeError, NotBound
+from asyncjobs.function import JobFunction
+from asyncjobs.job import Priority
+
+pytestmark = pytest.mark.anyio
+
+registry = JobRegistry()
+
+
+@registry.job(
+    queue="mail",
+    priority="high",
+    timeout=30,
+    retry=RetryPolicy(5, constant(3)),
+    discard_on=[ValueError],
+    result_ttl=timedelta(minutes=1),
+)
+async def send(user_id: int, text: Any = "", *, ctx: JobContext = INJECTED) -> str:
+    """Sends."""
+    assert current_job() is ctx
+    return f"{user_id} in {ctx.queue} as {ctx.id}, attempt {ctx.attempt}"
+
+
+@registry.job
+def double(number: int) -> tuple[int, int, str]:
+    return number * 2, threading.get_ident(), current_job().name
+
+
+@registry.job
+async def broken() -> None:
+    raise KeyError("x")
+
+
+def test_it_keeps_the_functions_name_and_signature() -> None:
+    assert (send.name, send.__name__, send.__doc__) == (f"{__name__}.send", "send", "Sends.")
+    assert list(inspect.signature(send).parameters) == ["user_id", "text", "ctx"]
+    assert (send.injected, send.is_async, double.is_async) == ("ctx", True, False)
+    assert "send" in repr(send)
+    assert "send" in repr(send.bind(1))
+
+
+def test_settings_are_what_was_declared() -> None:
+    assert send.settings == JobOptions(
+        "mail", Priority.HIGH, 30.0, RetryPolicy(5, constant(3)), (ValueError,), 60_000
+    )
+    assert double.settings == JobOptions("default", Priority.NORMAL, 300.0, RetryPolicy())
+
+
+def test_the_app_fills_in_what_a_job_function_does_not_say() -> None:
+    inner = JobRegistry()
+    says = inner.job(timeout=None, retry=2)(double.function)
+    silent = inner.job(name="silent")(double.function)
+    early = silent.options(priority="low")
+    AsyncJobs("memory:", timeout=7, retry=4).include(inner)
+    assert (says.settings.timeout_s, says.settings.retry.max_attempts) == (None, 2)
+    assert (silent.settings.timeout_s, silent.settings.retry.max_attempts) == (7, 4)
+    assert (early.settings.timeout_s, early.settings.priority) == (7, Priority.LOW)
+
+
+async def test_a_plain_call_runs_here_with_a_local_context() -> None:
+    assert await send(42) == "42 in mail as local, attempt 1"
+    with pytest.raises(KeyError):
+        await broken()
+    with pytest.raises(ArgumentsError, match="missing argument"):
+        await send()  # type: ignore[call-arg]
+
+
+async def test_a_plain_call_may_bring_its_own_context() -> None:
+    context = JobContext.local("mine", queue="other")
+    assert "in other" in await send(42, ctx=context)
+
+
+async def test_a_plain_call_of_a_sync_function_runs_in_a_thread() -> None:
+    number, thread, name = await double(21)
+    assert number == 42
+    assert thread != threading.get_ident()
+    assert name == double.name
+
+
+def test_options_belong_to_the_copy() -> None:
+    when = datetime(2027, 1, 1, 9, tzinfo=UTC)
+    later = send.options(delay=60, priority="low", id="welcome:42", queue="slow")
+    assert later.settings.delay_ms == 60_000
+    assert (later.settings.priority, later.settings.id) == (Priority.LOW, "welcome:42")
+    assert later.settings.queue == "slow"
+    assert later.settings.discard_on == (ValueError,)
+    fixed = later.options(at=when)
+    assert (fixed.settings.at_ms, fixed.settings.delay_ms) == (1_798_794_000_000, 0)
+    assert fixed.options(delay=1).settings.at_ms is None
+    assert send.settings.delay_ms == 0
+    assert send.settings.id is None
+
+
+def test_what_one_enqueue_overrides_travels_with_the_job() -> None:
+    job = send.options(timeout=None, retry=2, result_ttl=0.5).new_job((1,), {})
+    stored = Envelope.decode(job.envelope).options
+    assert stored == {"timeout": None, "max_attempts": 2, "result_ttl": 500}
+    settings = send.settings_for(stored)
+    assert (settings.timeout_s, settings.result_ttl_ms) == (None, 500)
+    assert settings.retry == RetryPolicy(2, constant(3))
+    assert send.settings_for(None) is send.settings
+    assert Envelope.decode(send.new_job((1,), {}).envelope).options is None
+    assert send.options(retry=False).settings.retry.max_attempts == 1
+
+
+@pytest.mark.parametrize(
+    "stored", [{"timeout": "x"}, {"timeout": -1}, {"max_attempts": "9"}, {"result_ttl": []}]
+)
+def test_stored_options_are_not_trusted(stored: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        send.settings_for(stored)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"delay": -1}, "delay"),
+        ({"delay": "60s"}, "delay"),
+        ({"at": datetime(2027, 1, 1)}, "no time zone"),  # noqa: DTZ001
+        ({"delay": 1, "at": datetime(2027, 1, 1, tzinfo=UTC)}, "not both"),
+        ({"id": "a b"}, "id="),
+        ({"queue": "a/b"}, "queue="),
+        ({"priority": "urgent"}, "priority"),
+        ({"timeout": 0}, "timeout"),
+        ({"retry": RetryPolicy()}, "belongs on the job function"),
+        ({"retry": 0}, "max_attempts"),
+        ({"result_ttl": -1}, "result_ttl"),
+    ],
+)
+def test_options_that_cannot_work_are_named(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        send.options(**options)
+
+
+def test_a_job_is_made_without_any_store() -> None:
+    job = send.options(priority="critical").new_job((42,), {"text": "hi"})
+    assert (job.queue, job.priority, job.delay_ms, job.at_ms) == ("mail", 0, 0, None)
+    assert len(job.id) == 28
+    envelope = Envelope.decode(job.envelope)
+    assert (envelope.name, envelope.args, envelope.kwargs) == (send.name, [42], {"text": "hi"})
+    assert envelope.scheduled_ms is None
+    later = send.options(delay=5, id="x").new_job((42,), {})
+    assert (later.id, later.delay_ms) == ("x", 5_000)
+    moved = Envelope.decode(later.envelope)
+    assert moved.scheduled_ms == moved.enqueued_ms + 5_000
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "said"),
+    [
+        (({1},), {}, "send: argument 'user_id' is a set"),
+        ((1, [(2,)]), {}, "send: argument 'text'[0] is a tuple"),
+        ((1,), {"text": {"a": float("nan")}}, "send: argument 'text'['a'] is nan"),
+        ((2**70,), {}, "send: argument 'user_id' is an integer of over 64 bits"),
+        ((1,), {"text": "\ud800"}, "cannot be written as JSON"),
+    ],
+)
+def test_an_argument_that_json_would_change_is_named(
+    args: tuple[Any, ...], kwargs: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(EncodeError) as caught:
+        send.new_job(args, kwargs)
+    assert said in str(caught.value)
+    assert send.name in str(caught.value)
+
+
+def test_edges_of_integers_pass() -> None:
+    raw = send.new_job((-(2**63), [2**64 - 1]), {}).envelope
+    assert orjson.loads(raw)["a"] == [-(2**63), [2**64 - 1]]
+
+
+async def test_without_an_app_it_says_what_to_write() -> None:
+    lonely: JobFunction[[int], Any] = JobRegistry().job(double.function)
+    for call in (lambda: lonely.enqueue_sync(1), lambda: lonely.handle("1")):
+        with pytest.raises(NotBound, match=r"app\.include\(registry\)"):
+            call()
+    with pytest.raises(NotBound, match=r"app\.include\(registry\)"):
+        await lonely.enqueue(1)
+
+
+def test_bind_checks_the_arguments() -> None:
+    with pytest.raises(ArgumentsError):
+        send.bind()  # type: ignore[call-arg]
+    call = send.bind(1, text="x")
+    assert (call.function, call.args, call.kwargs) == (send, (1,), {"text": "x"})
