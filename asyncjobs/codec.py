@@ -115,8 +115,8 @@ class Envelope:
             get = fields.get
             envelope = cls(
                 fields["f"],
-                get("a") or [],
-                get("k") or {},
+                get("a", []),
+                get("k", {}),
                 enqueued_ms=fields["e"],
                 scheduled_ms=get("s"),
                 attempt=fields["n"],

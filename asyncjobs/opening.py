@@ -74,7 +74,8 @@ class Opening:
 
     async def _open(self) -> None:
         try:
-            self.backend = self._new_backend()
+            # The first backend imports its driver and reads its scripts: not on the loop.
+            self.backend = await asyncio.to_thread(self._new_backend)
             try:
                 self.info = await self.backend.open()
             except BaseException:

@@ -20,7 +20,7 @@ settings.load_profile("asyncjobs")
 def pytest_configure(config: pytest.Config) -> None:
     # A seed that is printed makes any failure of a random test repeatable.
     if core.global_force_seed is None:
-        core.global_force_seed = random.getrandbits(32)
+        core.global_force_seed = random.getrandbits(32)  # type: ignore[assignment]
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -34,6 +34,7 @@ class Parking:
         self._wait: asyncio.Task[Collection[str]] | None = None
         self._due: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s: float | None = None
         self.called: set[str] = set()
         self.due: set[str] = set()
         self.look = False
@@ -81,17 +82,19 @@ class Parking:
         self._set_timer()
 
     def _set_timer(self) -> None:
+        # The time is kept here: uvloop's handle of a time that is past does not tell it.
         earliest_s = min(self._due.values(), default=None)
+        if earliest_s == self._timer_s:
+            return
         if self._timer is not None:
-            if self._timer.when() == earliest_s:
-                return
             self._timer.cancel()
             self._timer = None
+        self._timer_s = earliest_s
         if earliest_s is not None:
             self._timer = self._loop.call_at(earliest_s, self._is_due)
 
     def _is_due(self) -> None:
-        self._timer = None
+        self._timer = self._timer_s = None
         now_s = self._loop.time()
         self.due.update(queue for queue, due_s in self._due.items() if due_s <= now_s)
         for queue in self.due:

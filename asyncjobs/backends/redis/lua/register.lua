@@ -8,5 +8,5 @@ for slot = 1, 4 do create_group(READY[slot]) end
 touch_upkeep(now, math.floor(tonumber(ARGV[3]) / 3))
 redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), ARGV[2])
 redis.call('HSET', WORKERS_INFO, ARGV[2], ARGV[4])
-redis.call('HSET', SEQUENCE, ARGV[2], 0)
+redis.call('HSETNX', SEQUENCE, ARGV[2], 0)
 return now

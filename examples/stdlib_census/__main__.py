@@ -1,0 +1,279 @@
+"""Counts what the standard library is made of, one job for each file.
+
+    python examples/stdlib_census --help
+
+This process starts a store, enqueues the jobs and awaits their results; a worker in a
+process of its own runs them. Exit code 0: every job is accounted for. 1: some are not, or
+the worker or the store failed. 2: a wrong option. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from files import job_id, python_files
+from summary import Ending, Run, report
+from tasks import Census, app, census_file
+
+from asyncjobs import (
+    AsyncJobsError,
+    JobCancelled,
+    JobDiscarded,
+    JobFailed,
+    JobHandle,
+    ResultError,
+    ResultTimeout,
+    ResultUnavailable,
+    StoreError,
+)
+from asyncjobs.testing.servers import available_servers, start_server
+
+HERE: Final = Path(__file__).resolve().parent
+READERS: Final = 100
+"""Results awaited at a time; they share one connection."""
+THREADS: Final = 2
+"""Parsing holds the interpreter's lock: more threads make the worker slower, not faster."""
+STOP_LIMIT_S: Final = 15.0
+LOG_LINES: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asked for."""
+
+    folder: Path
+    server: str
+    limit: int | None
+    concurrency: int
+    timeout_s: float
+    log: Path | None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the census; returns the exit code."""
+    options = _parse(argv)
+    files = python_files(options.folder)[: options.limit]
+    if not files:
+        print(f"no .py file in {options.folder}; choose another --folder", file=sys.stderr)
+        return 2
+    # A polite end from outside stops worker and store the same way as Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="census-") as scratch,
+            start_server("redis" if options.server == "redis" else "valkey") as server,
+        ):
+            log = options.log or Path(scratch, "worker.log")
+            _say(f"server    {server.kind} {server.version}, on port {server.port}")
+            os.environ["ASYNCJOBS_URL"] = server.url
+            run, code = asyncio.run(_drive(options, files, log))
+            return _conclude(run, code, log)
+    except AsyncJobsError as error:
+        print(f"the census failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; worker and server are stopped", file=sys.stderr)
+        return 130
+
+
+def _parse(argv: Sequence[str] | None) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="stdlib_census", description="One job for each Python file of a folder."
+    )
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    add = parser.add_argument
+    add("--folder", type=Path, default=stdlib, help="source tree (default: the stdlib)")
+    add("--server", choices=("valkey", "redis"), default="valkey", help="store to start")
+    add("--limit", type=_positive, metavar="N", help="only the first N files")
+    add("--concurrency", type=_positive, default=64, metavar="N", help="of the worker")
+    add("--timeout", type=_positive, default=120, metavar="S", help="seconds for the worker")
+    add("--log", type=Path, metavar="FILE", help="keep the worker's log lines there")
+    given = parser.parse_args(argv)
+    if not given.folder.is_dir():
+        parser.error(f"--folder: {given.folder} is no folder")
+    if given.server not in available_servers():
+        parser.error(f"--server: there is no {given.server} server on this machine")
+    return Options(
+        folder=given.folder.resolve(),
+        server=given.server,
+        limit=given.limit,
+        concurrency=given.concurrency,
+        timeout_s=given.timeout,
+        log=given.log,
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
+
+
+async def _drive(options: Options, files: list[Path], log: Path) -> tuple[Run, int | None]:
+    """Enqueue the jobs and have them run; returns what came of it and the worker's exit code."""
+    async with app:
+        started_s = time.perf_counter()
+        handles = await app.enqueue_many(
+            census_file.options(id=job_id(path, options.folder)).bind(str(path)) for path in files
+        )
+        enqueue_s = time.perf_counter() - started_s
+        _say(f"enqueued  {len(handles):,} files of {options.folder}")
+        run = Run([handle.id for handle in handles], enqueue_s=enqueue_s)
+        return run, await _work(options, handles, run, log)
+
+
+def _conclude(run: Run, code: int | None, log: Path) -> int:
+    """Print the summary, and the worker's last words if it failed; returns the exit code."""
+    _say("")
+    _say(report(run))
+    if code != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        print(f"\nthe worker {_ending(code)}; its last lines:", *lines, sep="\n", file=sys.stderr)
+    return 0 if code == 0 and not run.unaccounted() else 1
+
+
+async def _work(
+    options: Options, handles: list[JobHandle[Census]], run: Run, log: Path
+) -> int | None:
+    """Run a worker to its end and collect the results; returns its exit code.
+
+    None when it took too long and was stopped.
+    """
+    started_s = time.perf_counter()
+    worker = await _start_worker(options, log)
+    _say(f"worker    pid {worker.pid}, concurrency {options.concurrency}")
+    reading = asyncio.create_task(_collect(handles, run, started_s, options.timeout_s))
+    code: int | None = None
+    try:
+        async with asyncio.timeout(options.timeout_s):
+            code = await worker.wait()
+    except TimeoutError:
+        print(f"no end of the worker within {options.timeout_s:g} s", file=sys.stderr)
+    finally:
+        reading.cancel()
+        await asyncio.wait([reading])
+        await _stop(worker)
+    if not reading.cancelled():
+        reading.result()
+    # With the worker gone nothing more will end: what is left is asked once, not awaited.
+    lost = run.unaccounted()
+    missing = [handle for handle in handles if handle.id in lost]
+    await _collect(missing, run, started_s, 0)
+    return code
+
+
+async def _start_worker(options: Options, log: Path) -> asyncio.subprocess.Process:
+    # Settings of the user's own workers must not reach this one.
+    kept = {name: value for name, value in os.environ.items() if "ASYNCJOBS_" not in name}
+    command = [
+        *(sys.executable, "-m", "asyncjobs", "worker", "tasks:app", "--burst"),
+        *("--concurrency", str(options.concurrency), "--threads", str(THREADS)),
+        *("--grace", "5s", "--log-format", "console"),
+    ]
+    with log.open("wb") as file:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            cwd=HERE,
+            env={
+                **kept,
+                "ASYNCJOBS_URL": os.environ["ASYNCJOBS_URL"],
+                "NO_COLOR": "1",
+                # Parsing somebody's file warns of somebody's mistakes.
+                "PYTHONWARNINGS": "ignore::SyntaxWarning,ignore::DeprecationWarning",
+            },
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            # Ctrl-C is for this process, which stops the worker before the store.
+            start_new_session=True,
+        )
+
+
+async def _stop(worker: asyncio.subprocess.Process) -> None:
+    """End the worker: it gives its jobs back, or is killed when it does not."""
+    if worker.returncode is not None:
+        return
+    worker.terminate()
+    try:
+        async with asyncio.timeout(STOP_LIMIT_S):
+            await worker.wait()
+    except TimeoutError:
+        print(f"the worker does not stop within {STOP_LIMIT_S:g} s; killed", file=sys.stderr)
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
+
+
+async def _collect(
+    handles: Iterable[JobHandle[Census]], run: Run, started_s: float, timeout_s: float
+) -> None:
+    """Await the results, READERS of them at a time, each for at most `timeout_s`."""
+    step = max(len(run.jobs) // 4, 1)
+    queue = iter(handles)
+
+    async def read() -> None:
+        for handle in queue:
+            ending = await _ending_of(handle, timeout_s)
+            run.endings[handle.id] = ending
+            if ending.is_accounted_for:
+                run.work_s = time.perf_counter() - started_s
+            if len(run.endings) % step == 0:
+                _say(f"          {len(run.endings):,} of {len(run.jobs):,}")
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(READERS):
+            group.create_task(read())
+
+
+async def _ending_of(handle: JobHandle[Census], timeout_s: float) -> Ending:
+    try:
+        return Ending("succeeded", await handle.result(timeout=timeout_s))
+    except JobDiscarded as error:
+        return Ending("discarded", reason=str(error).partition(" was discarded: ")[2])
+    except JobFailed as error:
+        return Ending("dead", reason=str(error.args[0]))
+    except JobCancelled:
+        return Ending("cancelled")
+    except ResultUnavailable as error:
+        return Ending("succeeded", reason=str(error))
+    except ResultTimeout:
+        return await _state_of(handle)
+    except (ResultError, StoreError) as error:
+        return Ending("unknown", reason=str(error))
+
+
+async def _state_of(handle: JobHandle[Census]) -> Ending:
+    """Where a job is that has not ended; its end may come in between, and is asked again."""
+    try:
+        state = await handle.status()
+    except (ResultError, StoreError) as error:
+        return Ending("unknown", reason=str(error))
+    return Ending("unknown" if state.is_final else str(state))
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "was stopped"
+    return f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
+
+
+def _say(line: str) -> None:
+    # Flushed, so that the lines keep their order when the output is a file or a pipe.
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

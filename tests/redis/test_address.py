@@ -1,0 +1,60 @@
+"""From a URL to a connection, and what an error may show of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncjobs.backends.redis.address import Address
+from asyncjobs.errors import ConfigError
+from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+
+
+@pytest.mark.parametrize(
+    ("url", "text", "kind"),
+    [
+        ("redis://", "redis://localhost:6379/0", Connection),
+        ("redis://db.example:7000/3", "redis://db.example:7000/3", Connection),
+        ("redis://db.example?db=4", "redis://db.example:6379/4", Connection),
+        ("redis://:s%40cret@[::1]:6380", "redis://::1:6380/0", Connection),
+        ("rediss://ada:secret@db.example/1", "rediss://db.example:6379/1", SSLConnection),
+        ("unix:///run/v.sock", "unix:///run/v.sock?db=0", UnixDomainSocketConnection),
+        ("unix://u:secret@/run/v.sock?db=2", "unix:///run/v.sock?db=2", UnixDomainSocketConnection),
+    ],
+)
+def test_a_url_becomes_an_address_without_secrets(url: str, text: str, kind: type) -> None:
+    address = Address.parse(url)
+    assert (address.text, address.kind) == (text, kind)
+    assert "secret" not in repr(address)
+    assert "s@cret" not in repr(address)
+
+
+def test_credentials_are_unquoted_for_the_connection() -> None:
+    arguments = Address.parse("redis://a%20da:s%40cret@db").arguments
+    assert (arguments["username"], arguments["password"]) == ("a da", "s@cret")
+
+
+def test_tls_is_checked_unless_the_url_says_otherwise() -> None:
+    strict = Address.parse("rediss://db?ssl_ca_certs=/ca.pem").arguments
+    assert strict["ssl_cert_reqs"] == "required"
+    assert strict["ssl_check_hostname"] is True
+    assert strict["ssl_ca_certs"] == "/ca.pem"
+    loose = Address.parse("rediss://db?ssl_check_hostname=false").arguments
+    assert loose["ssl_check_hostname"] is False
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://db/x", "'x'"),
+        ("redis://db:port", "cannot be read"),
+        ("redis://db:99999", "cannot be read"),
+        ("redis://:secret@db?timeout=3", "'timeout'"),
+        ("rediss://db?ssl_ca=x", "ssl_ca_certs"),
+        ("unix://", "needs a path"),
+    ],
+)
+def test_a_wrong_url_is_refused_by_name(url: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Address.parse(url)
+    assert says in str(caught.value)
+    assert "secret" not in str(caught.value)
