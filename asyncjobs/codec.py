@@ -161,16 +161,24 @@ class Outcome:
     """How a job ended, as waiters read it.
 
     `value` only when succeeded; `unavailable` says why a value could not be kept;
-    `reason`, `error_type`, `message`, `traceback` describe the other ends.
+    `reason`, `error_type`, `message`, `traceback` describe the other ends. `name`,
+    `attempt` and `finished_ms` (the worker's clock) outlive the envelope here; they are
+    empty for a job that was cancelled before it ran.
     """
 
-    __slots__ = ("error_type", "message", "reason", "state", "traceback", "unavailable", "value")
+    __slots__ = (
+        "attempt", "error_type", "finished_ms", "message", "name", "reason", "state",
+        "traceback", "unavailable", "value",
+    )  # fmt: skip
 
     def __init__(
         self,
         state: State,
         value: Any = None,
         *,
+        name: str = "",
+        attempt: int = 0,
+        finished_ms: int = 0,
         unavailable: str = "",
         reason: str = "",
         error_type: str = "",
@@ -179,6 +187,9 @@ class Outcome:
     ) -> None:
         self.state = state
         self.value = value
+        self.name = name
+        self.attempt = attempt
+        self.finished_ms = finished_ms
         self.unavailable = unavailable
         self.reason = reason
         self.error_type = error_type
@@ -188,17 +199,24 @@ class Outcome:
     def encode(self) -> bytes:
         """As stored. Raises EncodeError when the value is no JSON."""
         fields: dict[str, Any] = {"s": self.state.value}
-        if self.state is State.SUCCEEDED and not self.unavailable:
-            fields["r"] = self.value
-        for key, text in (
-            ("u", self.unavailable),
-            ("d", self.reason),
-            ("t", self.error_type),
-            ("m", self.message),
-            ("b", self.traceback),
-        ):
-            if text:
-                fields[key] = clean_text(text)
+        if self.attempt:
+            fields["n"] = self.attempt
+            fields["f"] = self.name
+            fields["e"] = self.finished_ms
+        if self.state is State.SUCCEEDED:
+            if self.unavailable:
+                fields["u"] = clean_text(self.unavailable)
+            else:
+                fields["r"] = self.value
+        else:
+            for key, text in (
+                ("d", self.reason),
+                ("t", self.error_type),
+                ("m", self.message),
+                ("b", self.traceback),
+            ):
+                if text:
+                    fields[key] = clean_text(text)
         try:
             return orjson.dumps(fields)
         except (TypeError, ValueError) as error:
@@ -213,6 +231,9 @@ class Outcome:
             return cls(
                 State(fields["s"]),
                 get("r"),
+                name=str(get("f", "")),
+                attempt=int(get("n", 0)),
+                finished_ms=int(get("e", 0)),
                 unavailable=str(get("u", "")),
                 reason=str(get("d", "")),
                 error_type=str(get("t", "")),

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from asyncjobs.backends.base import StoreSettings
 from asyncjobs.clock import Seconds, seconds
+from asyncjobs.codec import MAX_ENVELOPE
 from asyncjobs.errors import ConfigError
 from asyncjobs.job import Priority
 from asyncjobs.policy.retry import RetryPolicy, RetryValue
@@ -42,6 +43,8 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, None: 1.0}
 _MAX_ID: Final = 256
+_MAX_SIZE: Final = MAX_ENVELOPE // 2
+"""Half of what can be read back: each retry may add to the envelope's headers."""
 
 
 class Unset:
@@ -191,7 +194,7 @@ class AppSettings:
         return cls(
             prefix=prefix,
             result_ttl_ms=ttl_ms(result_ttl, field="result_ttl"),
-            max_payload=_whole(max_payload, field="max_payload", minimum=1),
+            max_payload=_whole(max_payload, field="max_payload", minimum=1, maximum=_MAX_SIZE),
             max_result=_whole(max_result, field="max_result", minimum=1),
             id_ttl_ms=round(id_ttl_s * 1000),
             connect_timeout_s=connect_timeout_s,
@@ -222,7 +225,9 @@ def check_timeout(value: Seconds | None, *, field: str = "timeout") -> float | N
     return None if value is None else seconds(value, field=field, minimum=0.001)
 
 
-def _whole(value: Any, *, field: str, minimum: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ConfigError(f"{field} must be a whole number of at least {minimum}, not {value!r}")
+def _whole(value: Any, *, field: str, minimum: int, maximum: int = 2**53) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        raise ConfigError(
+            f"{field} must be a whole number from {minimum} to {maximum}, not {value!r}"
+        )
     return value

@@ -11,7 +11,7 @@ import orjson
 
 from asyncjobs.backends.base import Backend, CancelVerdict
 from asyncjobs.clock import Seconds, seconds
-from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope, Outcome
+from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope, Outcome, read_dead_letter
 from asyncjobs.context import from_ms
 from asyncjobs.errors import (
     JobCancelled,
@@ -68,9 +68,10 @@ class JobError:
 class JobInfo:
     """What the store knows of a job at one moment.
 
-    Of a finished job the call itself is gone: `name`, `attempt`, `args`, `kwargs` and
-    the times are then None, also where the stored bytes cannot be read. `worker` is the
-    lease of the worker that runs it. Times are aware, in UTC.
+    Of a finished job the call itself is gone, except in a dead letter: `args`, `kwargs`
+    and the times before its end are then None. While its result is kept, `name`,
+    `attempt` and `finished_at` (the worker's clock) are known. `worker` is the lease of
+    the worker that runs it. Times are aware, in UTC.
     """
 
     ref: JobRef
@@ -82,6 +83,7 @@ class JobInfo:
     enqueued_at: datetime | None = None
     scheduled_at: datetime | None = None
     due_at: datetime | None = None
+    finished_at: datetime | None = None
     args: Sequence[Any] | None = None
     kwargs: dict[str, Any] | None = None
     progress: Progress | None = None
@@ -225,10 +227,13 @@ class JobHandle(Generic[R_co]):
 
 
 def _envelope(record: JobRecord) -> Envelope | None:
-    if record.envelope is None:
+    raw = record.envelope
+    if raw is None and record.dead_letter is not None:
+        raw = record.dead_letter.partition(b"\n")[2]
+    if raw is None:
         return None
     try:
-        return Envelope.decode(record.envelope)
+        return Envelope.decode(raw)
     except (BadEnvelope, NewerEnvelope):
         return None
 
@@ -242,12 +247,15 @@ def _known_ttl_ms(record: JobRecord, reader: Reader) -> int | None:
 
 
 def _outcome(record: JobRecord) -> Outcome | None:
-    if record.outcome is None:
-        return None
+    """How it ended; a dead letter still tells when the result has expired."""
     try:
-        return Outcome.decode(record.outcome)
+        if record.outcome is not None:
+            return Outcome.decode(record.outcome)
+        if record.dead_letter is not None:
+            return read_dead_letter(record.dead_letter)[0]
     except BadEnvelope:
         return None
+    return None
 
 
 def _value(record: JobRecord) -> Any:
@@ -291,15 +299,11 @@ def _progress(raw: bytes | None) -> Progress | None:
 
 
 def _describe(record: JobRecord, reader: Reader) -> JobInfo:
-    envelope = _envelope(record)
-    outcome = _outcome(record)
-    error: JobError | None = None
-    if outcome is not None and outcome.error_type:
-        error = JobError(outcome.error_type, outcome.message, outcome.traceback)
-    call: dict[str, Any] = {}
+    envelope, outcome = _envelope(record), _outcome(record)
+    known: dict[str, Any] = {}
     if envelope is not None:
         scheduled_ms = envelope.scheduled_ms
-        call = {
+        known = {
             "name": envelope.name,
             "attempt": envelope.attempt,
             "max_attempts": reader.max_attempts(envelope.name, envelope.options),
@@ -308,13 +312,18 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
             "args": envelope.args,
             "kwargs": envelope.kwargs,
         }
+    if outcome is not None and outcome.attempt:
+        known["name"] = outcome.name
+        known["attempt"] = outcome.attempt
+        known["finished_at"] = from_ms(outcome.finished_ms)
+    if outcome is not None and outcome.error_type:
+        known["error"] = JobError(outcome.error_type, outcome.message, outcome.traceback)
     return JobInfo(
         record.ref,
         record.state,
         priority=None if record.priority is None else Priority(record.priority),
         due_at=None if record.due_ms is None else from_ms(record.due_ms),
         progress=_progress(record.progress),
-        error=error,
         worker=record.holder,
-        **call,
+        **known,
     )

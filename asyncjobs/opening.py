@@ -148,6 +148,7 @@ class BackgroundOpening:
             self._stop()
             raise
         atexit.register(self.close)
+        _not_closed.add(self)
 
     def is_usable(self) -> bool:
         """False in a forked child, and after close()."""
@@ -171,7 +172,13 @@ class BackgroundOpening:
 
     def _stop(self) -> None:
         self._is_closed = True
+        _not_closed.discard(self)
         self._starting.__exit__(None, None, None)
+
+
+_not_closed: set[BackgroundOpening] = set()
+"""Keeps them from being collected: in a forked child that would wait for ever for the
+thread of the parent, which is not there."""
 
 
 async def _new_opening(backend: Backend, settings: AppSettings, events: Events) -> Opening:

@@ -37,13 +37,11 @@ class Banner:
     loop: str
 
     def show(self, *, json: bool) -> None:
-        """To stderr, as text or as one JSON log line; then the store's warnings."""
+        """To stderr, as text or as one JSON log line."""
         if json:
             logger.info("worker started", extra=self.fields())
         else:
             click.echo(self.text(), err=True, color=wants_colors())
-        for warning in self.store.warnings:
-            logger.warning("%s", warning)
 
     def fields(self) -> dict[str, Any]:
         return {

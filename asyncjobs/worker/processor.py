@@ -149,8 +149,6 @@ class Processor:
             self._start_taken()
             self._note_verdicts(exchange)
         self._drained = ask_all and free > 0 and not exchange.jobs and not self._shares.hot
-        if exchange.lost or exchange.not_yours or exchange.cancels:
-            self._note_verdicts(exchange)
 
     async def _overlap(self, trip: Coroutine[Any, Any, Exchange]) -> Exchange:
         """Start what the last exchange has brought while the store works on this one."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from asyncjobs import events
+from asyncjobs.clock import now_ms as wall_ms
 from asyncjobs.codec import Envelope, Outcome, check_json, clean_text, dead_letter
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import EncodeError
@@ -24,7 +25,6 @@ __all__ = ["Settler"]
 
 logger = logging.getLogger("asyncjobs.worker")
 
-_NOTHING: Final = Outcome(State.SUCCEEDED, None).encode()
 UNKNOWN_FIRST_S: Final = 1.0
 UNKNOWN_MOST_S: Final = 60.0
 
@@ -51,14 +51,19 @@ class Settler:
             )
         if run.result_ttl_ms <= 0:
             return Settlement.succeeded(run.job)
-        outcome = _NOTHING if value is None else self._encode(run, value)
-        return Settlement.succeeded(run.job, outcome, run.result_ttl_ms)
+        return Settlement.succeeded(run.job, self._encode(run, value), run.result_ttl_ms)
 
     def _encode(self, run: Run, value: Any) -> bytes:
         # The job has succeeded and must not run again because of what it returned.
+        about: dict[str, Any] = {
+            "name": run.function.name,
+            "attempt": run.envelope.attempt,
+            "finished_ms": wall_ms(),
+        }
         try:
-            check_json(value, f"the result of {run.function.name}")
-            outcome = Outcome(State.SUCCEEDED, value).encode()
+            if value is not None:
+                check_json(value, f"the result of {run.function.name}")
+            outcome = Outcome(State.SUCCEEDED, value, **about).encode()
             limit = self._settings.max_result
             if len(outcome) <= limit:
                 return outcome
@@ -69,7 +74,7 @@ class Settler:
         except EncodeError as error:
             problem = str(error)
         logger.warning("%s: the result is not kept: %s", run.job.ref, problem, extra=run.label)
-        return Outcome(State.SUCCEEDED, unavailable=problem).encode()
+        return Outcome(State.SUCCEEDED, unavailable=problem, **about).encode()
 
     def error(self, run: Run, error: BaseException) -> Settlement | None:
         """The attempt raised, or was stopped; None when its end is not ours to say."""
@@ -107,6 +112,16 @@ class Settler:
             policy = RetryPolicy(max_attempts=settings.retry.max_attempts)
             return judge(error, attempt=run.envelope.attempt, retry=policy, discard_on=())
 
+    @staticmethod
+    def _outcome(run: Run, state: State, **texts: str) -> Outcome:
+        return Outcome(
+            state,
+            name=run.function.name,
+            attempt=run.envelope.attempt,
+            finished_ms=wall_ms(),
+            **texts,
+        )
+
     def _attempt(self, run: Run) -> tuple[int, float]:
         return run.envelope.attempt, self._clock_s() - run.started_s
 
@@ -116,7 +131,8 @@ class Settler:
                 events.JobCancelled(run.job.ref, run.function.name, *self._attempt(run))
             )
         logger.info("%s: cancelled while running", run.job.ref, extra=run.label)
-        return Settlement.cancelled(run.job, Outcome(State.CANCELLED).encode(), run.result_ttl_ms)
+        outcome = self._outcome(run, State.CANCELLED).encode()
+        return Settlement.cancelled(run.job, outcome, run.result_ttl_ms)
 
     def _released(self, run: Run) -> Settlement:
         self.released += 1
@@ -166,7 +182,7 @@ class Settler:
             attempt = self._attempt(run)
             self._events.emit(events.JobDiscarded(run.job.ref, run.function.name, *attempt, reason))
         logger.info("%s: discarded: %s", run.job.ref, reason, extra=run.label)
-        outcome = Outcome(State.DISCARDED, reason=reason).encode()
+        outcome = self._outcome(run, State.DISCARDED, reason=reason).encode()
         return Settlement.discarded(run.job, outcome, run.result_ttl_ms)
 
     def _dead(self, run: Run, error: BaseException, reason: str) -> Settlement:
@@ -180,8 +196,8 @@ class Settler:
             run.job.ref, attempt[0], reason, exc_info=error, extra=run.label,
         )  # fmt: skip
         kind, message, text = _describe(error)
-        outcome = Outcome(
-            State.DEAD, reason=reason, error_type=kind, message=message, traceback=text
+        outcome = self._outcome(
+            run, State.DEAD, reason=reason, error_type=kind, message=message, traceback=text
         )
         return _bury(run.job, outcome, run.result_ttl_ms)
 

@@ -243,7 +243,7 @@ class Worker:
         with anyio.move_on_after(self._grace_s):
             await self._hurry.wait()
         if processor.running:
-            logger.warning("the grace is over; jobs given back: %d", processor.running)
+            logger.warning("running jobs are stopped and given back: %d", processor.running)
         processor.release()
         await anyio.sleep(LEAVE_S)
         processor.abandon()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +33,7 @@ def test_it_decides_as_python_does(
     function: Callable[..., None], args: list[int], kwargs: dict[str, int]
 ) -> None:
     try:
-        inspect.signature(function).bind(*args, **kwargs)
+        function(*args, **kwargs)
     except TypeError:
         with pytest.raises(ArgumentsError, match=function.__name__):
             Binding(function.__name__, function).check(args, kwargs)

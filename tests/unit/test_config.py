@@ -51,6 +51,7 @@ def test_a_batch_token_outlives_the_time_of_trying_again() -> None:
         ("result_ttl", "5m"),
         ("max_payload", 0),
         ("max_payload", 1.5),
+        ("max_payload", 65 << 20),
         ("max_result", True),
         ("id_ttl", 1),
         ("connect_timeout", 0),

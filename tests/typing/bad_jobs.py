@@ -1,0 +1,76 @@
+"""Calls that both type checkers refuse, on exactly the marked lines."""
+
+from __future__ import annotations
+
+from asyncjobs import INJECTED, AsyncJobs, JobCall, JobContext, JobHandle, RetryPolicy
+
+app = AsyncJobs()
+
+
+class Animal: ...
+
+
+class Dog(Animal): ...
+
+
+@app.job
+async def bare(user_id: int) -> str:
+    return str(user_id)
+
+
+@app.job(queue="mail", priority="high")
+async def with_context(user_id: int, *, ctx: JobContext = INJECTED) -> str:
+    return ctx.id
+
+
+@app.job(timeout=30)
+def sync_job(number: int) -> float:
+    return number / 2
+
+
+@app.job
+async def get_animal() -> Animal:
+    return Animal()
+
+
+async def wrong_arguments() -> None:
+    await bare.enqueue()  # error
+    await bare.enqueue("1")  # error
+    await bare.enqueue(1, 2)  # error
+    await bare.enqueue(user=1)  # error
+    await with_context.enqueue(1, context=None)  # error
+    await sync_job.enqueue("x")  # error
+    await bare("1")  # error
+    sync_job.enqueue_sync()  # error
+    bare.bind("1")  # error
+    await bare.options(delay=1).enqueue("1")  # error
+
+
+async def wrong_options() -> None:
+    bare.options(delay="60s")  # error
+    bare.options(priority="urgent")  # error
+    bare.options(at="tomorrow")  # error
+    bare.options(retry=RetryPolicy())  # error
+    bare.options(unknown=1)  # error
+    app.job(priority="urgent")  # error
+    app.job(que="mail")  # error
+    app.job(timeout="30s")  # error
+    app.job(discard_on=ValueError("x"))  # error
+    AsyncJobs(result_ttl="5m")  # error
+    RetryPolicy(backoff=3)  # error
+
+
+async def wrong_results() -> None:
+    number: int = await (await bare.enqueue(1)).result()  # error
+    text: str = await sync_job(1)  # error
+    handle: JobHandle[Dog] = await get_animal.enqueue()  # error
+    call: JobCall[Dog] = get_animal.bind()  # error
+    await app.enqueue_many([1, 2])  # error
+    await bare.handle("id").result(timeout="10s")  # error
+    bare.handle(42)  # error
+    print(number, text, handle, call)
+
+
+async def wrong_signals(context: JobContext) -> None:
+    context.progress("half")  # error
+    app.include(app)  # error

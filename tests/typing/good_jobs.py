@@ -1,0 +1,139 @@
+"""Calls that both type checkers accept, and the types they see."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_type
+
+from asyncjobs import (
+    INJECTED,
+    AsyncJobs,
+    JobCall,
+    JobContext,
+    JobFunction,
+    JobHandle,
+    JobInfo,
+    JobRegistry,
+    Priority,
+    RetryPolicy,
+    State,
+    Worker,
+    constant,
+    current_job,
+    exponential,
+)
+
+app = AsyncJobs("redis://localhost:6379", result_ttl=timedelta(minutes=5), retry=5)
+registry = JobRegistry()
+app.include(registry)
+
+
+class Animal: ...
+
+
+class Dog(Animal): ...
+
+
+@app.job
+async def bare(user_id: int) -> str:
+    return str(user_id)
+
+
+@app.job()
+async def called(user_id: int, name: str = "x") -> str:
+    return name * user_id
+
+
+@app.job(
+    queue="mail",
+    priority="high",
+    timeout=30,
+    retry=RetryPolicy(max_attempts=5, backoff=exponential(base=1, cap=300)),
+    discard_on=(ValueError, KeyError),
+    result_ttl=timedelta(hours=1),
+    name="mail.welcome",
+    aliases=["mail.old"],
+)
+async def send_welcome(user_id: int, *, ctx: JobContext = INJECTED) -> str:
+    assert_type(ctx, JobContext)
+    assert_type(ctx.deadline, datetime | None)
+    ctx.progress(1, 2, "half")
+    return ctx.id
+
+
+@registry.job(priority=Priority.LOW, timeout=None, retry=False, discard_on=ValueError)
+def sync_job(*parts: str, sep: str = "") -> list[str]:
+    return sep.join(parts).split()
+
+
+@registry.job
+def bare_sync(number: int) -> float:
+    return number / 2
+
+
+@app.job(retry=RetryPolicy(backoff=constant(3)))
+async def get_dog() -> Dog:
+    return Dog()
+
+
+@app.job(retry=RetryPolicy(backoff=lambda attempt: attempt * 2.0))
+async def nothing() -> None: ...
+
+
+async def enqueues() -> None:
+    async with app as entered:
+        assert_type(entered, AsyncJobs)
+    assert_type(await bare.enqueue(1), JobHandle[str])
+    assert_type(await called.enqueue(1, name="n"), JobHandle[str])
+    assert_type(await send_welcome.enqueue(user_id=1), JobHandle[str])
+    assert_type(await sync_job.enqueue("a", "b", sep=" "), JobHandle[list[str]])
+    assert_type(await bare_sync.enqueue(1), JobHandle[float])
+    assert_type(await nothing.enqueue(), JobHandle[None])
+    assert_type(bare.enqueue_sync(1), JobHandle[str])
+
+
+async def plain_calls() -> None:
+    assert_type(await bare(1), str)
+    assert_type(await bare_sync(1), float)
+    assert_type(await send_welcome(1), str)
+    assert_type(current_job(), JobContext)
+
+
+async def options() -> None:
+    later = send_welcome.options(delay=60, priority="low", id="welcome:42")
+    await later.enqueue(42)
+    await bare.options(at=datetime(2027, 1, 1, 9, tzinfo=UTC), queue="q").enqueue(42)
+    await bare.options(delay=timedelta(hours=1), timeout=None, retry=3, result_ttl=0).enqueue(1)
+
+
+async def handles() -> None:
+    handle = bare.handle("id")
+    assert_type(handle, JobHandle[str])
+    assert_type(await handle.result(timeout=10), str)
+    assert_type(await handle.result(timedelta(seconds=1)), str)
+    assert_type(await handle.status(), State)
+    assert_type(await handle.cancel(), bool)
+    assert_type(await handle.info(), JobInfo)
+    assert_type(handle.is_new, bool | None)
+    assert_type(app.handle("id"), JobHandle[Any])
+    app.handle("id", queue="mail")
+
+
+async def many(ids: list[int]) -> None:
+    assert_type(bare.bind(1), JobCall[str])
+    assert_type(await app.enqueue_many([bare.bind(i) for i in ids]), list[JobHandle[str]])
+    assert_type(await app.enqueue_many(bare_sync.bind(i) for i in ids), list[JobHandle[float]])
+
+
+async def covariance() -> None:
+    animal: JobHandle[Animal] = await get_dog.enqueue()
+    call: JobCall[Animal] = get_dog.bind()
+    function: JobFunction[[], Animal] = get_dog
+    await app.enqueue_many([call, get_dog.bind()])
+    await animal.result()
+    await function.enqueue()
+
+
+async def worker() -> None:
+    runner = Worker(app, queues={"mail": 3, "default": 1}, concurrency=10)
+    await runner.run(burst=True)
