@@ -164,6 +164,11 @@ class _Serving:
                 "the app has no job functions; import the modules that define them where the "
                 "app is made"
             )
+        if not app.backend.capabilities.shared:
+            logger.warning(
+                "the store is this process's own memory: jobs that other processes enqueue never "
+                "arrive here; set ASYNCJOBS_URL=redis://localhost:6379"
+            )
         known = app.local_queues
         for queue in worker.queues:
             if queue not in known and (near := nearest(queue, known)):

@@ -99,7 +99,7 @@ class Processor:
                 await self._trade()
             elif self._taken:
                 self._start_taken()
-            elif self._is_done():
+            elif not self._quiet and self._is_done():
                 self._quiet = True
             else:
                 await self.parking.sleep(self._session.lease, listen=self._free() > 0)
