@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -102,6 +103,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._background: asyncio.Task[WorkerReport] | None = None
+        self._busy = False
 
     # -- from outside -------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         """Start in the background. Raises what `run` would raise before it takes jobs."""
-        if self._background is not None:
+        if self._busy:
             raise UsageError("this worker runs already")
         started = asyncio.Event()
         self._background = asyncio.create_task(self._run(started), name="asyncjobs-worker")
@@ -171,10 +173,24 @@ class Worker:
         burst_wait_s: float | None = None,
         max_jobs: int | None = None,
     ) -> WorkerReport:
-        if self._processor is not None:
+        if self._busy:
             raise UsageError("this worker runs already")
+        self._busy = True
+        try:
+            return await self._session(started, burst_wait_s, max_jobs)
+        finally:
+            self._busy = False
+            self._stopping.clear()
+            self._hurry.clear()
+
+    async def _session(
+        self, started: asyncio.Event, burst_wait_s: float | None, max_jobs: int | None
+    ) -> WorkerReport:
         async with self.app:
             session = Session(self.app.backend, self._new_lease())
+            sent_s = time.monotonic()
+            await self.app.backend.register(session.lease)
+            session.confirmed_s = sent_s
             processor = self._processor = Processor(
                 session,
                 QueueShares(self.queues),
@@ -188,9 +204,6 @@ class Worker:
             beats = Heartbeats(self.app.backend, session, self._on_heartbeat)
             processor.alive = beats.mark
             try:
-                sent_s = beats.mark()
-                await self.app.backend.register(session.lease)
-                session.confirmed_s = sent_s
                 beats.start()
                 self._emit(events.WorkerStarted(self.name, tuple(self.queues), self.concurrency))
                 started.set()
@@ -198,8 +211,6 @@ class Worker:
             finally:
                 await self._leave(session, processor, beats)
                 self._processor = None
-                self._stopping.clear()
-                self._hurry.clear()
             report = WorkerReport(
                 processor.taken, processor.settler.released, processor.threads.abandoned
             )
@@ -226,12 +237,17 @@ class Worker:
         if isinstance(backend, Inspector):
             duties.append(Unattended(backend))
         upkeep = Upkeep(duties)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(upkeep.run)
-            with anyio.CancelScope() as work:
-                tasks.start_soon(self._watch, processor, work)
-                await processor.run()
-            tasks.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(upkeep.run)
+                with anyio.CancelScope() as work:
+                    tasks.start_soon(self._watch, processor, work)
+                    await processor.run()
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
 
     async def _watch(self, processor: Processor, work: anyio.CancelScope) -> None:
         """From the first request to stop on: quiet, then the grace, then release."""
