@@ -124,12 +124,12 @@ class Client:
     # ── a caller's side ──────────────────────────────────────────────────────────────
 
     async def _submit(self, jobs: Sequence[NewJob], size: int) -> list[bool]:
+        deadline_s = self.loop.time() + self._settings.connect_timeout_s
         if self._space or self._is_full():
-            await self._wait_for_space()
+            await self._wait_for_space(deadline_s)
         if self._closed:
             raise _closed()
         answer: asyncio.Future[list[bool]] = self.loop.create_future()
-        deadline_s = self.loop.time() + self._settings.connect_timeout_s
         self._waiting.append(_Call(jobs, size, answer, deadline_s))
         self._waiting_jobs += len(jobs)
         self._waiting_bytes += size
@@ -140,11 +140,14 @@ class Client:
     def _is_full(self) -> bool:
         return self._waiting_jobs >= MAX_WAITING_JOBS or self._waiting_bytes >= MAX_WAITING_BYTES
 
-    async def _wait_for_space(self) -> None:
+    async def _wait_for_space(self, deadline_s: float) -> None:
         turn: asyncio.Future[None] = self.loop.create_future()
         self._space.append(turn)
         try:
-            await turn
+            async with asyncio.timeout_at(deadline_s):
+                await turn
+        except TimeoutError:
+            raise self._unavailable() from None
         except asyncio.CancelledError:
             # Called and cancelled in one turn of the loop: the place is the next one's.
             if turn.done() and not turn.cancelled():
@@ -302,9 +305,16 @@ def _chunks(jobs: Sequence[NewJob]) -> list[tuple[Sequence[NewJob], int]]:
 def _fail(calls: list[_Call], error: Exception) -> None:
     """Give each caller an error of its own: one instance would collect all tracebacks."""
     for call in calls:
+        call.fail(_copy(error))
+
+
+def _copy(error: Exception) -> Exception:
+    try:
         own = copy.copy(error)
-        own.__cause__ = error
-        call.fail(own)
+    except Exception:  # a foreign class may not be made again from its arguments
+        return error
+    own.__cause__ = error
+    return own
 
 
 def _closed() -> NotOpen:

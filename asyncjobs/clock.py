@@ -10,11 +10,14 @@ import math
 import os
 import time
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from asyncjobs.errors import ConfigError
 
 __all__ = ["Seconds", "at_ms", "new_id", "now_ms", "seconds"]
+
+LONGEST_S: Final = 100 * 366 * 86_400.0
+"""Longer times overflow dates and the store's own clocks."""
 
 Seconds: TypeAlias = float | timedelta
 """A duration in Python code: seconds as int or float, or a timedelta."""
@@ -33,8 +36,8 @@ def seconds(value: Seconds, *, field: str, minimum: float = 0.0) -> float:
         number = float(value)
     else:
         raise ConfigError(f"{field} must be seconds (a number) or a timedelta, not {value!r}")
-    if math.isnan(number) or math.isinf(number) or number < minimum:
-        raise ConfigError(f"{field} must be a finite time of at least {minimum:g} s, not {value!r}")
+    if math.isnan(number) or not minimum <= number <= LONGEST_S:
+        raise ConfigError(f"{field} must be a time from {minimum:g} s to 100 years, not {value!r}")
     return number
 
 

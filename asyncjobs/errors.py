@@ -187,6 +187,7 @@ class Snooze(JobSignal):
 class Discard(JobSignal):
     """End this job for good, without retries and without a dead letter."""
 
-    def __init__(self, reason: str = "") -> None:
-        super().__init__(reason or "discarded by the job")
-        self.reason = reason or "discarded by the job"
+    def __init__(self, reason: object = "") -> None:
+        # Often an exception is given; only its text can be stored.
+        self.reason = str(reason) or "discarded by the job"
+        super().__init__(self.reason)

@@ -275,17 +275,16 @@ def _value(record: JobRecord) -> Any:
         raise JobDiscarded(f"job {ref} was discarded: {outcome.reason or _summary(outcome)}")
     if outcome.state is State.CANCELLED:
         raise JobCancelled(f"job {ref} was cancelled")
-    why = outcome.reason or "it failed"
-    error = f": {_summary(outcome)}" if outcome.error_type else ""
+    why = ": ".join(part for part in (outcome.reason or "it failed", _summary(outcome)) if part)
     raise JobFailed(
-        f"job {ref} is dead: {why}{error}",
+        f"job {ref} is dead: {why}",
         error_type=outcome.error_type,
         remote_traceback=outcome.traceback,
     )
 
 
 def _summary(outcome: Outcome) -> str:
-    return f"{outcome.error_type}: {outcome.message}" if outcome.message else outcome.error_type
+    return ": ".join(part for part in (outcome.error_type, outcome.message) if part)
 
 
 def _progress(raw: bytes | None) -> Progress | None:

@@ -102,13 +102,21 @@ class TakenJob(NamedTuple):
 class Demand(NamedTuple):
     """How much one queue may hand out in an exchange.
 
-    Up to `slots` jobs, most urgent priority first, except that the first `guard` of
-    them are taken from the least urgent priority upwards: that keeps low priorities
-    moving under load.
+    Up to `slots` jobs, most urgent priority first, except that the first `guard` of them
+    come from priority `guard_from`, then from the least urgent upwards: that keeps the
+    others moving under load.
+
+    A job that was running when a worker died is a suspect. At most `suspects` of them
+    are handed out; one with `lone_crashes` or more only alone: when `alone` says that no
+    suspect is running here, and with no other one in this exchange.
     """
 
     slots: int
     guard: int = 0
+    guard_from: int = 3
+    suspects: int = 32
+    alone: bool = True
+    lone_crashes: int = 2
 
 
 class SettlementKind(StrEnum):

@@ -3,27 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from asyncjobs.job import Demand
 
-__all__ = ["GUARD_ONE_IN", "QueueShares"]
+__all__ = ["GUARD_ONE_IN", "MOST_SUSPECTS", "QueueShares", "Suspects"]
 
 GUARD_ONE_IN: Final = 20
-"""One slot in so many is offered from the least urgent priority upwards, so that low
-priorities keep moving while higher ones never run dry."""
+"""One slot in so many is offered to a less urgent priority first, so that all of them
+keep moving while higher ones never run dry."""
+
+GUARD_LEVELS: Final = (3, 2, 1)
+"""Where guarded slots start in turn: from the least urgent alone, those in between would
+never run."""
+
+MOST_SUSPECTS: Final = 32
+"""Suspects that one worker runs at a time: a death then blames that many at the most."""
+
+ASK_ALL_EVERY: Final = 16
+ASK_ALL_S: Final = 1.0
+"""While some queue is hot, the others are asked too: every so many exchanges, and in the
+first one after so long."""
 
 HOT_FACTOR: Final = 8
 """How much more often a queue that is known to hold ready jobs is asked than one that
 was empty, when there are fewer slots than queues."""
 
 
+class Suspects(NamedTuple):
+    """How many suspects may still be taken, and whether none is running."""
+
+    left: int = MOST_SUSPECTS
+    none_running: bool = True
+    lone_crashes: int = 2
+
+    @classmethod
+    def of(cls, crashes: Collection[int], max_crashes: int) -> Suspects:
+        """From the crashes of the suspects that run, and what makes a job dead.
+
+        The last crash before death is risked alone, so that a death condemns nobody else.
+        """
+        lone_crashes = max(max_crashes - 1, 1)
+        is_lone = any(count >= lone_crashes for count in crashes)
+        left = 0 if is_lone else max(MOST_SUSPECTS - len(crashes), 0)
+        return cls(left, not crashes, lone_crashes)
+
+
 class QueueShares:
     """Splits free slots over queues by weight, never handing out more than there are.
 
     Owns what is remembered between exchanges: which queues are hot (had more than was
-    taken), whose turn it is when slots are scarce, and how many slots each queue was
-    offered, for the guard.
+    taken), when all were asked, whose turn it is when slots are scarce, and how many
+    slots each queue was offered, for the guard. `now_s` is any monotonic clock.
     """
 
     def __init__(self, weights: Mapping[str, int]) -> None:
@@ -31,24 +62,66 @@ class QueueShares:
         self.hot: set[str] = set()
         self._turn = dict.fromkeys(self.weights, 0)
         self._offered = dict.fromkeys(self.weights, 0)
+        self._trips = 0
+        self._asked_all_s = float("-inf")
+        self.look = True
+        """True when every queue has to be asked next time."""
+        self.asked_all = False
+        """Whether the last demand was on every queue."""
 
     def demand(
-        self, free: int, *, ask_all: bool, called: Collection[str] = ()
+        self,
+        free: int,
+        now_s: float,
+        *,
+        called: Collection[str] = (),
+        most: Mapping[str, int] | None = None,
+        suspects: Suspects | None = None,
     ) -> dict[str, Demand]:
         """The demand on each queue that shall be asked; together at most `free` slots.
 
         `called` queues are asked in any case, with no slots if there are none: that
-        passes their call on to another worker.
+        passes their call on to another worker. `most` bounds what single queues may
+        hand out; what they leave is not given to others, for it is soon free again.
         """
         hot = [queue for queue in self.weights if queue in self.hot]
-        asked = list(self.weights) if ask_all or not hot else hot
+        self._trips += 1
+        self.asked_all = free > 0 and (
+            self.look
+            or not hot
+            or self._trips % ASK_ALL_EVERY == 0
+            or now_s - self._asked_all_s >= ASK_ALL_S
+        )
         if free <= 0:
             return {queue: Demand(0) for queue in called}
+        if self.asked_all:
+            self.look, self._asked_all_s = False, now_s
+        asked = list(self.weights) if self.asked_all else hot
         slots = self._split(free, asked, hot)
         for queue in (*called, *asked):
             # Asked without a slot, a queue still says whether it holds ready jobs.
             slots.setdefault(queue, 0)
-        return {queue: Demand(count, self._guard(queue, count)) for queue, count in slots.items()}
+        for queue, bound in (most or {}).items():
+            if queue in slots:
+                slots[queue] = min(slots[queue], bound)
+        return self._demands(slots, suspects or Suspects())
+
+    def _demands(self, slots: dict[str, int], suspects: Suspects) -> dict[str, Demand]:
+        """Guard and suspects are shared out as well: only one queue may hand out a job
+        that has to be the only suspect."""
+        lone = self._trips % len(slots)
+        each = max(suspects.left // len(slots), min(suspects.left, 1))
+        return {
+            queue: Demand(
+                count,
+                self._guard(queue, count),
+                GUARD_LEVELS[self._trips % len(GUARD_LEVELS)],
+                each,
+                suspects.none_running and place == lone,
+                suspects.lone_crashes,
+            )
+            for place, (queue, count) in enumerate(slots.items())
+        }
 
     def _split(self, free: int, asked: list[str], hot: list[str]) -> dict[str, int]:
         if len(asked) == 1:

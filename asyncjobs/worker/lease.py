@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from asyncjobs.backends.base import Backend, Heartbeat, Lease
-from asyncjobs.errors import AsyncJobsError, StoreError
+from asyncjobs.errors import StoreError
 from asyncjobs.worker.session import Session
 
 __all__ = ["Heartbeats"]
@@ -115,12 +115,15 @@ class Heartbeats:
         sent_s = time.monotonic()
         lease = self._session.lease
         try:
-            beat = await backend.heartbeat(lease)
-        except StoreError as error:
-            logger.debug("heartbeat failed: %s", error)
+            # A connection that never answers must not cost the lease: try another in time.
+            async with asyncio.timeout(lease.duration_ms / 1000 / BEATS_A_LEASE):
+                beat = await backend.heartbeat(lease)
+        except (StoreError, TimeoutError) as error:
+            logger.debug("heartbeat failed: %r", error)
             return False
-        except AsyncJobsError as error:
-            logger.error("heartbeat failed: %s", error)
+        except Exception:
+            # Whatever it was: without a next beat the worker would be a zombie.
+            logger.exception("heartbeat failed")
             return False
         if not beat.lost:
             # Counted from when it was sent: the store cannot have renewed it earlier.

@@ -44,12 +44,19 @@ class Parking:
         """Something has changed: whoever sleeps here wakes and looks."""
         self._changed.set()
 
-    async def sleep(self, lease: Lease, *, listen: bool) -> None:
-        """Until a nudge; with `listen` also until a queue calls or a job is due."""
+    async def sleep(self, lease: Lease, *, listen: bool, limit_s: float | None = None) -> None:
+        """Until a nudge or `limit_s`; with `listen` also until a queue calls or a job is due.
+
+        After `limit_s` it is time to look into all queues.
+        """
         if listen and self._wait is None:
             self._wait = asyncio.create_task(self._listen(lease), name="asyncjobs-wait")
             self._wait.add_done_callback(self._heard)
-        await self._changed.wait()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._changed.wait()
+        except TimeoutError:
+            self.look = True
         self._changed.clear()
 
     async def _listen(self, lease: Lease) -> Collection[str]:

@@ -18,14 +18,15 @@ from asyncjobs.backends.base import Exchange, Lease, StaleSequence
 from asyncjobs.clock import now_ms as wall_ms
 from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
 from asyncjobs.config import AppSettings
-from asyncjobs.context import JobContext, _current
+from asyncjobs.context import _current
 from asyncjobs.errors import ConfigError, StoreError
 from asyncjobs.events import Events
 from asyncjobs.function import JobFunction
-from asyncjobs.job import JobRef, Settlement, TakenJob
+from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.parking import Parking
 from asyncjobs.worker.run import Reason, Run, start_task
+from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settling import Settler
 from asyncjobs.worker.threads import Threads
@@ -38,8 +39,9 @@ logger = logging.getLogger("asyncjobs.worker")
 TAKE_LIMIT: Final = 256
 """Jobs taken in one exchange at the most: enough to make the trip cheap for each, few
 enough that the server answers others in between."""
-ASK_ALL_EVERY: Final = 16
-"""While some queue is hot, every so many exchanges the others are asked too."""
+
+LOOK_S: Final = 1.0
+"""How long a worker sleeps at the most while jobs of its queues wait for a thread."""
 
 Find = Callable[[str], JobFunction[..., Any] | None]
 
@@ -56,7 +58,7 @@ class Processor:
         hub: Events,
         *,
         concurrency: int,
-        threads: int,
+        threads: Threads,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._session = session
@@ -65,19 +67,15 @@ class Processor:
         self._settings = settings
         self._events = hub
         self._concurrency = concurrency
-        self.threads = Threads(threads)
-        self._running: set[Run] = set()
         self._taken: list[TakenJob] = []
-        self._now_ms = 0
         self._unsettled = Unsettled()
         self._unsure: tuple[BaseException, int, list[Settlement]] | None = None
-        self._notes: dict[JobContext, bytes] = {}
-        self._note = self._notes.__setitem__
         self._lost: set[str] = set()
-        self._ask_all = True
-        self._trips = 0
+        self._clock_ahead_ms = 0
         self._quiet = self._releasing = False
         self._drained = False
+        self.running = Running(settings.max_crashes)
+        self.threads = threads
         self.parking = Parking(session.backend)
         self.settler = Settler(settings, hub, self._loop.time)
         self.alive: Callable[[], object] = time.monotonic
@@ -97,24 +95,34 @@ class Processor:
                 await self._rejoin()
             elif self._unsettled or self.parking.called or self._wants_jobs():
                 await self._trade()
-            elif self._taken:
+            elif self._taken and self._is_sure():
                 self._start_taken()
             elif not self._quiet and self._is_done():
                 self._quiet = True
             else:
-                await self.parking.sleep(self._session.lease, listen=self._free() > 0)
+                # Jobs that wait for a thread keep calling: no call is asked for meanwhile.
+                blocked = bool(self._shares.hot & self._full())
+                listen = self._free() > 0 and not blocked
+                limit_s = LOOK_S if blocked else None
+                await self.parking.sleep(self._session.lease, listen=listen, limit_s=limit_s)
 
     def _wants_jobs(self) -> bool:
-        return self._free() > 0 and bool(
-            self._ask_all or self.parking.look or self.parking.due or self._shares.hot
-        )
+        shares, parking = self._shares, self.parking
+        wants = shares.look or parking.look or parking.due or shares.hot - self._full()
+        return bool(wants) and self._free() > 0
+
+    def _full(self) -> set[str]:
+        return {queue for queue, most in self.threads.most(len(self._taken)).items() if not most}
+
+    def _is_sure(self) -> bool:
+        """False while the lease may be over for all we know: what would be started then
+        may be running elsewhere already."""
+        return self._session.is_confirmed(time.monotonic())
 
     def _free(self) -> int:
-        """Slots to fill. None while the lease is unconfirmed: what would be started then
-        may be running elsewhere already."""
-        if self._quiet or not self._session.is_confirmed(time.monotonic()):
+        if self._quiet or not self._is_sure():
             return 0
-        free = min(self._concurrency - len(self._running) - len(self._taken), TAKE_LIMIT)
+        free = min(self._concurrency - len(self.running) - len(self._taken), TAKE_LIMIT)
         if self.max_jobs is not None:
             free = min(free, self.max_jobs - self.taken)
         return max(free, 0)
@@ -122,15 +130,20 @@ class Processor:
     async def _trade(self) -> None:
         settlements = self._unsettled.take()
         parking, free = self.parking, self._free()
-        self._trips += 1
-        ask_all = self._ask_all or parking.look or self._trips % ASK_ALL_EVERY == 0
+        self._shares.look |= parking.look
         self._shares.hot |= parking.called | parking.due
-        demand = self._shares.demand(free, ask_all=ask_all, called=parking.called)
+        demand = self._shares.demand(
+            free,
+            self._loop.time(),
+            called=parking.called,
+            most=self.threads.most(len(self._taken)),
+            suspects=self.running.suspects(),
+        )
         if not demand and not settlements:
             return
         parking.called = set()
         if free:
-            parking.due, parking.look, self._ask_all = set(), False, False
+            parking.due, parking.look = set(), False
         sequence = self._session.next_sequence()
         # Until the reply is here nothing is known of these settlements.
         self._unsure = (asyncio.CancelledError(), sequence, settlements)
@@ -142,17 +155,12 @@ class Processor:
         self._unsure = None
         self._shares.learn(demand, exchange.left_ready)
         parking.note_due(exchange)
-        self.taken += len(exchange.jobs)
-        self._taken = exchange.jobs
-        self._now_ms = exchange.now_ms
-        if exchange.lost or exchange.not_yours or exchange.cancels:
-            self._start_taken()
-            self._note_verdicts(exchange)
-        self._drained = ask_all and free > 0 and not exchange.jobs and not self._shares.hot
+        self._accept(exchange)
+        self._drained = self._shares.asked_all and not exchange.jobs and not self._shares.hot
 
     async def _overlap(self, trip: Coroutine[Any, Any, Exchange]) -> Exchange:
         """Start what the last exchange has brought while the store works on this one."""
-        if not self._taken:
+        if not self._taken or not self._is_sure():
             return await trip
         reply = self._loop.create_task(trip)
         try:
@@ -163,24 +171,35 @@ class Processor:
             reply.cancel()
             raise
 
+    def _accept(self, exchange: Exchange) -> None:
+        self.taken += len(exchange.jobs)
+        self._taken += exchange.jobs
+        if exchange.now_ms:
+            self._clock_ahead_ms = exchange.now_ms - wall_ms()
+        if exchange.not_yours or exchange.cancels or exchange.lost:
+            self._note_verdicts(exchange)
+        if self._releasing:
+            self._release_taken()
+
     # -- an attempt ----------------------------------------------------------------------
 
     def _start_taken(self) -> None:
         taken, self._taken = self._taken, []
+        now_ms = wall_ms() + self._clock_ahead_ms
         for job in taken:
-            self._start(job, self._now_ms)
+            self._start(job, now_ms)
 
     def _start(self, job: TakenJob, now_ms: int) -> None:
         """Decode a job and start its attempt; what cannot run is settled at once."""
         run = self._decode(job, now_ms)
         if run is None:
             return
-        self._running.add(run)
+        self.running.add(run)
         if self._events.active:
             started = (run.function.name, run.envelope.attempt, max(now_ms - job.ready_ms, 0))
             self._events.emit(events.JobStarted(job.ref, *started))
-        if run.settings.timeout_s is not None:
-            run.timer = self._loop.call_later(run.settings.timeout_s, run.stop, Reason.TIMEOUT)
+        if run.function.is_async:
+            self._arm(run)
         run.task = start_task(self._loop, self._attempt(run))
 
     def _decode(self, job: TakenJob, now_ms: int) -> Run | None:
@@ -200,17 +219,20 @@ class Processor:
             self._unsettled.append(settler.unknown(job, name, problem, now_ms))
             return None
         try:
-            run = Run(job, envelope, function, self._settings, now_ms, self._note)
-            run.started_s = self._loop.time()
+            run = Run(job, envelope, function, self._settings, now_ms, self.running.note)
         except (TypeError, ValueError, OverflowError, ConfigError) as error:
             # An option or header of a kind that no client of ours writes.
             self._unsettled.append(settler.unreadable(job, error))
             return None
         if job.crashes >= self._settings.max_crashes:
-            attempt, ttl_ms = envelope.attempt, run.result_ttl_ms
-            self._unsettled.append(settler.crashed(job, name, attempt, ttl_ms))
+            self._unsettled.append(settler.crashed(run))
             return None
+        run.started_s = self._loop.time()
         return run
+
+    def _arm(self, run: Run) -> None:
+        if run.settings.timeout_s is not None:
+            run.timer = self._loop.call_later(run.settings.timeout_s, run.stop, Reason.TIMEOUT)
 
     async def _attempt(self, run: Run) -> None:
         """One attempt, from the call of the job function to the settlement.
@@ -231,16 +253,15 @@ class Processor:
                 value = await function.function(*envelope.args, **kwargs)
             else:
                 call = partial(function.function, *envelope.args, **kwargs)
-                value = await self.threads.call(run, call)
+                value = await self.threads.call(run, call, partial(self._arm, run))
         except BaseException as error:
             settlement = self.settler.error(run, error)
         else:
             settlement = self.settler.value(run, value)
         if run.timer is not None:
             run.timer.cancel()
-        if run not in self._running:
+        if not self.running.remove(run):
             return  # abandoned: its job has been given back
-        self._running.remove(run)
         if settlement is not None:
             self._unsettled.append(settlement)
         self._drained = False
@@ -256,14 +277,13 @@ class Processor:
                 settlement.state.value,
             )
         if exchange.cancels:
-            self.cancel(exchange.cancels)
+            # Cancelled while it was given back: it must not even start.
+            wanted = set(exchange.cancels)
+            for job in [job for job in self._taken if job.ref in wanted]:
+                self._taken.remove(job)
+                self._unsettled.append(self.settler.cancelled_unstarted(job))
+            self.running.cancel(wanted)
         self._lose(exchange.lost)
-
-    def cancel(self, refs: Collection[JobRef]) -> None:
-        """Stop the running attempts of these jobs; ones that are not here are ignored."""
-        wanted = set(refs)
-        for run in [run for run in self._running if run.job.ref in wanted]:
-            run.stop(Reason.CANCEL)
 
     def note_lost(self, lease: Lease, queues: Collection[str]) -> None:
         """A heartbeat of `lease` found its entry gone in these queues."""
@@ -273,18 +293,17 @@ class Processor:
 
     def _lose(self, queues: Collection[str]) -> None:
         """Their jobs belong to other workers now: stop them here, settle nothing."""
+        queues = set(queues) - self._lost
         if not queues:
             return
-        self._lost.update(queues)
-        stopped = [run for run in self._running if run.job.queue in self._lost]
-        for run in stopped:
-            run.stop_again(Reason.LEASE_LOST)
+        self._lost |= queues
+        stopped = self.running.lose(self._lost)
         self._unsettled.drop(self._lost)
         self._taken = [job for job in self._taken if job.queue not in self._lost]
         logger.error(
-            "the lease ended in %s; %d running jobs are stopped here and run elsewhere",
+            "the lease ended in %s; running jobs stopped here because they run elsewhere: %d",
             ", ".join(sorted(queues)),
-            len(stopped),
+            stopped,
         )
         if self._events.active:
             worker = self._session.lease.worker
@@ -298,7 +317,7 @@ class Processor:
             self._unsure = (error, self._session.next_sequence(), [])
             return
         self._lost.difference_update(queues)
-        self._ask_all = True
+        self._shares.look = True
 
     async def _recover(
         self, cause: BaseException, sequence: int, settlements: list[Settlement]
@@ -307,27 +326,20 @@ class Processor:
         what did not, and start what the store says is ours."""
 
         def holding() -> list[TakenJob]:
-            held = [run.job for run in self._running]
+            held = [*self.running.jobs(), *self._unsettled.jobs(), *self._taken]
             held += [settlement.job for settlement in settlements]
-            return held + self._unsettled.jobs() + self._taken
+            return held
 
         answer = await self._session.resync(cause, holding)
         self._unsure = None
-        self._lose([queue for queue in answer.lost if queue not in self._lost])
+        self._lose(answer.lost)
         again = [s for s in settlements if answer.applied.get(s.job.queue, sequence) < sequence]
         self._unsettled.put_back(again)
         self.taken += len(answer.missing)
         self._taken += answer.missing
-        self._now_ms = wall_ms()
         if self._releasing:
             self._release_taken()
-        self._ask_all = True
-
-    def take_notes(self) -> list[tuple[TakenJob, bytes]]:
-        """The newest progress of each running job, since the last call."""
-        jobs = {run.context: run.job for run in self._running}
-        notes = [self._notes.popitem() for _ in range(len(self._notes))]
-        return [(jobs[context], note) for context, note in notes if context in jobs]
+        self._shares.look = True
 
     def quiet(self) -> None:
         """Take no more jobs; `run` returns when what is running has been settled."""
@@ -338,8 +350,7 @@ class Processor:
         """Stop everything that runs; it is given back and spends no attempt."""
         self._quiet = self._releasing = True
         self._release_taken()
-        for run in list(self._running):
-            run.stop_again(Reason.SHUTDOWN)
+        self.running.release()
         self.parking.nudge()
 
     def _release_taken(self) -> None:
@@ -348,32 +359,30 @@ class Processor:
         self._taken = []
 
     def abandon(self) -> None:
-        """Let go of attempts that swallow their cancellation: their jobs are given back."""
-        for run in list(self._running):
-            logger.error("%s: stuck, it ignores its cancellation", run.job.ref, extra=run.label)
-            self._running.discard(run)
+        """Give back the jobs of attempts that swallow their cancellation."""
+        for run in self.running.abandon():
             self.settler.released += 1
             if run.reason is not Reason.LEASE_LOST:
                 self._unsettled.append(Settlement.release(run.job))
         self.parking.nudge()
 
-    @property
-    def running(self) -> int:
-        """How many attempts are under way."""
-        return len(self._running)
+    def holds_nothing(self) -> bool:
+        """True when no job would be missed if this worker ended now."""
+        return not (self.running or self._taken or self._unsettled)
 
     def _is_empty(self) -> bool:
-        return not (self._running or self._taken or self._unsettled or self._unsure)
+        # A call that was heard has to be passed on before the end.
+        return self.holds_nothing() and self._unsure is None and not self.parking.called
 
     def _is_done(self) -> bool:
         """Whether a limited worker has reached its end. Called with nothing to trade."""
         if self.max_jobs is not None and self.taken >= self.max_jobs:
             return True
-        if self.burst_wait_s is None or self._running or self._free() == 0:
+        if self.burst_wait_s is None or self.running or self._free() == 0:
             return False
         if not self._drained:
             # A job may have enqueued others since all queues were last looked into.
-            self._ask_all = True
+            self._shares.look = True
             self.parking.nudge()
             return False
         due_s = self.parking.next_due_in_s()

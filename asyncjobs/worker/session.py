@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
@@ -93,5 +94,8 @@ class Session:
     async def rejoin(self, queues: Collection[str]) -> None:
         """Enter the queues in which the lease was lost, under a new name."""
         lease = self.lease.renew(queues, new_id())
+        sent_s = time.monotonic()
         await self.backend.register(lease, tuple(queues))
         self.lease = lease
+        if set(queues) == set(lease.queues):
+            self.confirmed_s = sent_s

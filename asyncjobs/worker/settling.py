@@ -25,6 +25,7 @@ __all__ = ["Settler"]
 
 logger = logging.getLogger("asyncjobs.worker")
 
+LAST_RESORT_S: Final = 10.0
 UNKNOWN_FIRST_S: Final = 1.0
 UNKNOWN_MOST_S: Final = 60.0
 
@@ -42,9 +43,34 @@ class Settler:
 
     def value(self, run: Run, value: Any) -> Settlement | None:
         """The attempt returned."""
+        try:
+            return self._value(run, value)
+        except Exception as fault:
+            return self._last_resort(run, fault)
+
+    def error(self, run: Run, error: BaseException) -> Settlement | None:
+        """The attempt raised, or was stopped; None when its end is not ours to say."""
+        try:
+            return self._error(run, error)
+        except Exception as fault:
+            return self._last_resort(run, fault)
+
+    def _last_resort(self, run: Run, fault: Exception) -> Settlement:
+        """An end that cannot be put into words must still free the slot and the job."""
+        logger.error(
+            "%s: its end could not be recorded", run.job.ref, exc_info=fault, extra=run.label
+        )
+        if run.envelope.attempt < run.settings.retry.max_attempts:
+            return self._later(run, LAST_RESORT_S, run.envelope.attempt + 1)
+        message = "its end could not be recorded; the worker's log tells why"
+        return _bury(
+            run.job, Outcome(State.DEAD, reason="exhausted", message=message), run.result_ttl_ms
+        )
+
+    def _value(self, run: Run, value: Any) -> Settlement | None:
         if run.reason is not None and run.reason is not Reason.SHUTDOWN:
             # Told to stop, it returned all the same: what was asked for stands.
-            return self.error(run, asyncio.CancelledError())
+            return self._error(run, asyncio.CancelledError())
         if self._events.active:
             self._events.emit(
                 events.JobSucceeded(run.job.ref, run.function.name, *self._attempt(run))
@@ -76,8 +102,7 @@ class Settler:
         logger.warning("%s: the result is not kept: %s", run.job.ref, problem, extra=run.label)
         return Outcome(State.SUCCEEDED, unavailable=problem, **about).encode()
 
-    def error(self, run: Run, error: BaseException) -> Settlement | None:
-        """The attempt raised, or was stopped; None when its end is not ours to say."""
+    def _error(self, run: Run, error: BaseException) -> Settlement | None:
         if run.reason is Reason.LEASE_LOST:
             return None
         if run.reason is Reason.CANCEL:
@@ -203,14 +228,22 @@ class Settler:
 
     # -- jobs that never came to an attempt ---------------------------------------------
 
-    def crashed(self, job: TakenJob, name: str, attempt: int, result_ttl_ms: int) -> Settlement:
+    def crashed(self, run: Run) -> Settlement:
         """Its workers died too often while they ran it."""
+        job, name = run.job, run.function.name
         message = f"its worker died while it ran, {job.crashes} times"
-        logger.error("%s: dead: %s", job.ref, message, extra={"job_id": job.id, "job": name})
+        logger.error("%s: dead: %s", job.ref, message, extra=run.label)
         if self._events.active:
+            attempt = run.envelope.attempt
             self._events.emit(events.JobDead(job.ref, name, attempt, 0.0, "crashed", None))
-        outcome = Outcome(State.DEAD, reason="crashed", message=message)
-        return _bury(job, outcome, result_ttl_ms)
+        outcome = self._outcome(run, State.DEAD, reason="crashed", message=message)
+        return _bury(job, outcome, run.result_ttl_ms)
+
+    def cancelled_unstarted(self, job: TakenJob) -> Settlement:
+        """Cancelled while it ran on a worker that then gave it up."""
+        logger.info("%s: cancelled", job.ref)
+        outcome = Outcome(State.CANCELLED).encode()
+        return Settlement.cancelled(job, outcome, self._settings.result_ttl_ms)
 
     def unreadable(self, job: TakenJob, error: Exception) -> Settlement:
         """Stored bytes that are no envelope: kept as they are, never run."""

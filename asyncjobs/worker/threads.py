@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 from asyncjobs.worker.run import Reason, Run
@@ -20,27 +19,54 @@ logger = logging.getLogger("asyncjobs.worker")
 class Threads:
     """Owns the worker's threads: a bound of its own, apart from the concurrency."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, sync_queues: Mapping[str, bool]) -> None:
+        """`sync_queues` says of queues with sync job functions whether they have no others."""
+        self._sync_queues = sync_queues
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="asyncjobs-job")
+        self._most = most
+        self._places = asyncio.Semaphore(most)
+        self._users = 0
         self.abandoned = 0
         """Threads still running although their job has been given back."""
 
-    async def call(self, run: Run, function: Callable[[], Any]) -> Any:
-        """Run `function` in a thread with this task's context.
+    def most(self, unstarted: int) -> dict[str, int]:
+        """What queues with sync functions may hand out, with so many jobs not started.
+
+        A job that would wait here for a thread is better left to a worker that has one.
+        """
+        if not self._sync_queues:
+            return {}
+        free = self._most - self._users - unstarted
+        return {
+            queue: max(free, 0) if only_sync else 0
+            for queue, only_sync in self._sync_queues.items()
+            if only_sync or free < 0
+        }
+
+    async def call(self, run: Run, function: Callable[[], Any], begin: Callable[[], None]) -> Any:
+        """Run `function` in a thread with this task's context, after calling `begin`.
 
         Told to stop, an attempt whose thread has begun keeps its slot until the thread
         ends. Only when the worker must let go (shutdown, lost lease) is it left behind;
         then it may overlap with the job's next run.
         """
+        self._users += 1
+        try:
+            # The time-out must not count the wait for a thread, or jobs die unstarted.
+            await self._places.acquire()
+        except BaseException:
+            self._users -= 1
+            raise
         context = contextvars.copy_context()
-        begun = self._pool.submit(partial(context.run, function))
-        future = asyncio.wrap_future(begun)
+        future = asyncio.wrap_future(self._pool.submit(context.run, _call, function))
+        future.add_done_callback(self._ended)
+        begin()
         while True:
             try:
                 return await asyncio.shield(future)
             except asyncio.CancelledError:
-                if future.done() or begun.cancel():
-                    raise
+                if future.done() and not future.cancelled():
+                    return future.result()
                 if run.reason in (None, Reason.SHUTDOWN, Reason.LEASE_LOST):
                     self._abandon(future)
                     raise
@@ -50,6 +76,10 @@ class Threads:
                     run.reason.value,
                     extra=run.label,
                 )
+
+    def _ended(self, future: asyncio.Future[Any]) -> None:
+        self._users -= 1
+        self._places.release()
 
     def _abandon(self, future: asyncio.Future[Any]) -> None:
         self.abandoned += 1
@@ -64,3 +94,11 @@ class Threads:
     def close(self) -> None:
         """Let the threads end by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _call(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except StopIteration as error:
+        # A future cannot hold one: its waiter, and so the slot, would never hear of it.
+        raise RuntimeError("the job function raised StopIteration") from error

@@ -106,7 +106,7 @@ class ProgressNotes:
         self._processor = processor
 
     async def run(self) -> float:
-        notes = self._processor.take_notes()
+        notes = self._processor.running.take_notes()
         if notes:
             await self._backend.progress(self._session.lease, notes)
         return 0.5

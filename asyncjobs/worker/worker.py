@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -19,12 +19,13 @@ from asyncjobs import events
 from asyncjobs.backends.base import Backend, Heartbeat, Inspector, Lease
 from asyncjobs.clock import Seconds, new_id, seconds
 from asyncjobs.config import DEFAULT_QUEUE, AppSettings, check_queue_name
-from asyncjobs.errors import ConfigError, StoreError, UsageError
+from asyncjobs.errors import AsyncJobsError, ConfigError, UsageError
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.registry import JobRegistry
 from asyncjobs.worker.lease import Heartbeats
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.session import Session
+from asyncjobs.worker.threads import Threads
 from asyncjobs.worker.upkeep import Duty, ProgressNotes, Prune, Reclaim, Unattended, Upkeep
 
 __all__ = ["Worker", "WorkerReport"]
@@ -110,30 +111,36 @@ class Worker:
     @property
     def running(self) -> int:
         """How many attempts are under way; 0 when the worker does not run."""
-        return 0 if self._processor is None else self._processor.running
+        return 0 if self._processor is None else len(self._processor.running)
 
     def stop(self) -> None:
         """Take no more jobs; finish what runs within the grace, release the rest.
 
         A second call releases at once. Returns immediately: `run` returns at the end.
+        Nothing happens when the worker does not run.
         """
-        if self._stopping.is_set():
-            self._hurry.set()
-        self._stopping.set()
+        if self._busy:
+            if self._stopping.is_set():
+                self._hurry.set()
+            self._stopping.set()
 
     async def __aenter__(self) -> Self:
         """Start in the background. Raises what `run` would raise before it takes jobs."""
         if self._busy:
             raise UsageError("this worker runs already")
         started = asyncio.Event()
-        self._background = asyncio.create_task(self._run(started), name="asyncjobs-worker")
+        task = self._background = asyncio.create_task(self._run(started), name="asyncjobs-worker")
         waiting = asyncio.create_task(started.wait())
         try:
-            await asyncio.wait({self._background, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            task.cancel()
+            await asyncio.wait({task})
+            raise
         finally:
             waiting.cancel()
         if not started.is_set():
-            task, self._background = self._background, None
+            self._background = None
             await task
         return self
 
@@ -143,9 +150,11 @@ class Worker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Stop within the grace. Raises what has ended the worker meanwhile."""
         task, self._background = self._background, None
-        self.stop()
         if task is not None:
+            if self._busy:
+                self._stopping.set()
             await task
 
     async def run(
@@ -198,7 +207,7 @@ class Worker:
                 self.app.settings,
                 self.app.events,
                 concurrency=self.concurrency,
-                threads=self._threads,
+                threads=Threads(self._threads, _sync_queues(self.app.registry, self.queues)),
             )
             processor.burst_wait_s, processor.max_jobs = burst_wait_s, max_jobs
             beats = Heartbeats(self.app.backend, session, self._on_heartbeat)
@@ -255,11 +264,16 @@ class Worker:
         processor.quiet()
         self._emit(events.WorkerQuiet(self.name))
         if processor.running:
-            logger.debug("stopping; jobs that may finish: %d", processor.running)
+            logger.debug("stopping; jobs that may finish: %d", len(processor.running))
         with anyio.move_on_after(self._grace_s):
-            await self._hurry.wait()
+            while not self._hurry.is_set():
+                with anyio.move_on_after(LEAVE_S):
+                    await self._hurry.wait()
+                if processor.holds_nothing():
+                    # It only waits for a store that is away, to learn of nothing.
+                    work.cancel()
         if processor.running:
-            logger.warning("running jobs are stopped and given back: %d", processor.running)
+            logger.warning("running jobs are stopped and given back: %d", len(processor.running))
         processor.release()
         await anyio.sleep(LEAVE_S)
         processor.abandon()
@@ -268,19 +282,31 @@ class Worker:
         work.cancel()
 
     async def _leave(self, session: Session, processor: Processor, beats: Heartbeats) -> None:
-        """Release, tell the store, stop the heartbeat; also when cancelled or failing."""
+        """Release, stop the heartbeat, tell the store; also when cancelled or failing.
+
+        Each step is done whatever became of the one before: a heartbeat left behind
+        would hold the jobs of a dead worker.
+        """
         with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(LEAVE_S):
+            try:
                 processor.release()
-                await processor.run()
-            processor.abandon()
-            await beats.stop()
-            with anyio.move_on_after(LEAVE_S):
+                if not (session.away and processor.holds_nothing()):
+                    with anyio.move_on_after(LEAVE_S):
+                        await processor.run()
+            finally:
+                processor.abandon()
                 try:
-                    await self.app.backend.deregister(session.lease)
-                except StoreError as error:
-                    logger.warning("the lease could not be given back, it will end: %s", error)
-            await processor.close()
+                    await beats.stop()
+                finally:
+                    await self._say_farewell(session)
+                    await processor.close()
+
+    async def _say_farewell(self, session: Session) -> None:
+        try:
+            with anyio.move_on_after(LEAVE_S):
+                await self.app.backend.deregister(session.lease)
+        except AsyncJobsError as error:
+            logger.warning("the lease could not be given back, it will end: %s", error)
 
     def _on_heartbeat(self, lease: Lease, beat: Heartbeat) -> None:
         processor = self._processor
@@ -288,12 +314,20 @@ class Worker:
             if beat.lost:
                 processor.note_lost(lease, beat.lost)
             if beat.cancels:
-                processor.cancel(beat.cancels)
+                processor.running.cancel(beat.cancels)
             processor.parking.nudge()
 
     def _emit(self, event: events.Event) -> None:
         if self.app.events.active:
             self.app.events.emit(event)
+
+
+def _sync_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, bool]:
+    """Queues with sync job functions, and whether they have no others."""
+    kinds: dict[str, set[bool]] = {}
+    for function in registry.functions():
+        kinds.setdefault(function.settings.queue, set()).add(function.is_async)
+    return {q: True not in kinds[q] for q in queues if False in kinds.get(q, ())}
 
 
 def _weights(app: Host, queues: Queues | None) -> dict[str, int]:

@@ -91,7 +91,7 @@ class Worker:
 
     async def take(self, slots: int = 100, guard: int = 0) -> list[TakenJob]:
         """Take from every queue of the lease."""
-        demand = {queue: Demand(slots, guard) for queue in self.lease.queues}
+        demand = {queue: Demand(slots, guard, suspects=slots) for queue in self.lease.queues}
         return (await self.exchange(demand=demand)).jobs
 
     async def take_one(self) -> TakenJob:

@@ -150,7 +150,9 @@ class MemoryBackend:
         """See `Backend.resync`. Raises StaleSequence for a sequence that was used."""
         queues = [self._queue(name) for name in lease.queues]
         present = [q for q in queues if q.check_sequence(lease, sequence)]
-        named = {(job.queue, job.receipt) for job in holding}
+        named = {
+            (job.queue, job.receipt) for job in holding if job.holder == lease.entry(job.queue)
+        }
         applied: dict[str, int] = {}
         missing: list[TakenJob] = []
         for queue in present:

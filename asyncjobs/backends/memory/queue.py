@@ -17,7 +17,7 @@ from asyncjobs.backends.base import (
     StaleSequence,
     StoreSettings,
 )
-from asyncjobs.backends.memory.stored import Held, Kept, Letter, StoredJob
+from asyncjobs.backends.memory.stored import Held, Kept, Letter, StoredJob, Suspects
 from asyncjobs.backends.memory.structures import ReadyList, Timed
 from asyncjobs.job import (
     JobRecord,
@@ -57,6 +57,7 @@ class Queue:
         self._serials = count(1)
         self._jobs: dict[str, StoredJob] = {}
         self._ready: tuple[ReadyList[StoredJob], ...] = tuple(ReadyList() for _ in Priority)
+        self.left_ready = False
         self._scheduled: Timed[StoredJob] = Timed()
         self._leases: dict[str, Held] = {}
         self._leaving: list[Held] = []
@@ -217,7 +218,7 @@ class Queue:
         """Hand out up to `demand.slots` jobs; calls again for what is left."""
         own = lease.entry(self.name)
         held, jobs = self._leases[own], []
-        for job in self._choose(demand):
+        for job in tuple(self._choose(demand)):
             job.holder = own
             held.jobs[job.serial] = job
             jobs.append(self._taken(job))
@@ -226,14 +227,23 @@ class Queue:
         return jobs
 
     def _choose(self, demand: Demand) -> Iterator[StoredJob]:
+        """The jobs to hand out; suspects that are not admitted keep their place."""
         taken = size = 0
-        guard = min(demand.guard, demand.slots)
-        for limit, lists in ((guard, self._ready[::-1]), (demand.slots, self._ready)):
+        guard, suspects = min(demand.guard, demand.slots), Suspects(demand)
+        guarded = (self._ready[demand.guard_from], *self._ready[::-1])
+        passed: list[StoredJob] = []
+        for limit, lists in ((guard, guarded), (demand.slots, self._ready)):
             for ready in lists:
                 while taken < limit and size < MAX_BYTES and (job := ready.take()) is not None:
+                    if not suspects.admit(job.crashes):
+                        passed.append(job)
+                        continue
                     taken += 1
                     size += len(job.envelope)
                     yield job
+        for job in passed:
+            self._ready[job.priority].give_back(job)
+        self.left_ready = (taken == demand.slots or size >= MAX_BYTES) and any(self._ready)
 
     def _taken(self, job: StoredJob) -> TakenJob:
         return TakenJob(
@@ -246,10 +256,6 @@ class Queue:
             job.ready_ms,
             job.holder or "",
         )
-
-    @property
-    def left_ready(self) -> bool:
-        return any(self._ready)
 
     @property
     def next_due_ms(self) -> int | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from asyncjobs.job import State
+from asyncjobs.job import Demand, State
 
-__all__ = ["Held", "Kept", "Letter", "StoredJob"]
+__all__ = ["Held", "Kept", "Letter", "StoredJob", "Suspects"]
 
 
 class Held:
@@ -46,6 +46,28 @@ class StoredJob:
     @property
     def receipt(self) -> bytes:
         return b"%d" % self.serial
+
+
+class Suspects:
+    """Which jobs that were running when a worker died an exchange may hand out."""
+
+    __slots__ = ("_alone", "_left", "_lone_crashes")
+
+    def __init__(self, demand: Demand) -> None:
+        self._left = demand.suspects
+        self._alone = demand.alone
+        self._lone_crashes = demand.lone_crashes
+
+    def admit(self, crashes: int) -> bool:
+        """Whether a job with so many crashes may go; remembers that it does."""
+        if crashes == 0:
+            return True
+        is_lone = crashes >= self._lone_crashes
+        if self._left <= 0 or (is_lone and not self._alone):
+            return False
+        self._left = 0 if is_lone else self._left - 1
+        self._alone = False
+        return True
 
 
 class Kept(NamedTuple):

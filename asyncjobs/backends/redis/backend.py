@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping, Sequence
 
 from asyncjobs.backends.base import (
@@ -34,6 +35,7 @@ from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, TakenJob
 __all__ = ["RedisBackend"]
 
 RESYNC_LIMIT = 100_000
+ANNOUNCE_S = 60.0
 
 
 class _LeaseLinks:
@@ -52,24 +54,27 @@ class RedisBackend:
     capabilities = Capabilities(durable=True, shared=True, threaded_heartbeat=True)
 
     def __init__(
-        self, url: str, settings: StoreSettings | None = None, *, now_ms: Clock | None = None
+        self,
+        url: str | Address,
+        settings: StoreSettings | None = None,
+        *,
+        now_ms: Clock | None = None,
     ) -> None:
-        self._url = url
-        self._address = Address.parse(url)
+        self._address = url if isinstance(url, Address) else Address.parse(url)
         self._settings = settings or StoreSettings()
         self._now_ms = now_ms
         self._keys = StoreKeys(self._settings.prefix)
         self._link = self._new_link("client")
         self._leases: dict[str, _LeaseLinks] = {}
         self._board: ResultBoard | None = None
-        self._announced: set[str] = set()
+        self._announced: dict[str, float] = {}
 
     @property
     def address(self) -> str:
         return self._address.text
 
     def for_thread(self) -> RedisBackend:
-        return RedisBackend(self._url, self._settings, now_ms=self._now_ms)
+        return RedisBackend(self._address, self._settings, now_ms=self._now_ms)
 
     async def open(self) -> StoreInfo:
         return await check_server(self._link, self._keys, self.address)
@@ -88,7 +93,8 @@ class RedisBackend:
         by_queue: dict[str, list[int]] = {}
         for place, job in enumerate(batch.jobs):
             by_queue.setdefault(job.queue, []).append(place)
-        if not self._announced.issuperset(by_queue):
+        now_s = time.monotonic()
+        if any(now_s - self._announced.get(queue, -ANNOUNCE_S) >= ANNOUNCE_S for queue in by_queue):
             await self._announce(by_queue)
         store = script("enqueue")
         commands = []
@@ -180,7 +186,12 @@ class RedisBackend:
             ask.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), *numbers)
             for queue in lease.queues
         )
-        known = {(job.queue, job.priority, job.receipt) for job in holding}
+        # A run left over from a lost entry is not the job that was taken again since.
+        known = {
+            (job.queue, job.priority, job.receipt)
+            for job in holding
+            if job.holder == lease.entry(job.queue)
+        }
         applied: dict[str, int] = {}
         missing: list[TakenJob] = []
         lost: list[str] = []
@@ -303,16 +314,18 @@ class RedisBackend:
     ) -> list[JobRecord | None]:
         if not refs:
             return []
+        records = await self.get(refs)
+        if any(record is None or record.state.is_final for record in records):
+            return records
         board = self._board
         if board is None:
             link = self._new_link("results")
             board = self._board = ResultBoard(link, self._keys, self._look)
-        if len(refs) == 1:
-            record = await board.wait(refs[0], timeout_s)
-            return [record] if record is not None else await self.get(refs)
         waits = [asyncio.create_task(board.wait(ref, timeout_s)) for ref in refs]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if len(refs) == 1 and (record := await waits[0]) is not None:
+                return [record]
         finally:
             for task in waits:
                 task.cancel()
@@ -336,12 +349,13 @@ class RedisBackend:
         ]
 
     async def _announce(self, queues: Collection[str]) -> None:
-        """Enter queues into the list of all queues; an enqueue does so once a process."""
+        """Enter queues into the list of all queues; again now and then, for a store may
+        have lost its data."""
         note = script("announce")
         head: tuple[bytes | int, ...] = (b"EVALSHA", note.digest, 1, self._keys.queues, b"")
         command = (*head, *queues)
         await run(self._link, note, command)
-        self._announced.update(queues)
+        self._announced.update(dict.fromkeys(queues, time.monotonic()))
 
     def _lease_links(self, lease: Lease) -> _LeaseLinks:
         links = self._leases.get(lease.id)

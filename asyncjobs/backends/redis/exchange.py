@@ -61,7 +61,13 @@ class ExchangePlan:
             self._command(
                 script,
                 keys.queue(queue),
-                [pinned, self._holders[queue], sequence, *demand.get(queue, _NO_DEMAND), id_ttl_ms],
+                [
+                    pinned,
+                    self._holders[queue],
+                    sequence,
+                    id_ttl_ms,
+                    *map(int, demand.get(queue, _NO_DEMAND)),
+                ],
                 settled,
             )
             for queue, settled in self._settled.items()

@@ -4,6 +4,7 @@
 |---|---|---|
 | NOSCRIPT | NoScript | load the script, send again: nothing was executed |
 | NOGROUP | answered inside the scripts | the group is made anew, from the start |
+| NOAUTH, WRONGPASS, NOPERM | AccessDenied | open raises ConfigError, a worker backs off |
 | OOM | StoreFull | only an enqueue can meet it |
 | LOADING, READONLY, MASTERDOWN, MISCONF, NOREPLICAS, BUSY | StoreUnavailable | they back off |
 | anything else | StoreError | a fault of ours or of the server's set-up: reported |
@@ -19,9 +20,9 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, StoreFull, StoreUnavailable
+from asyncjobs.errors import StoreError, StoreFull, StoreUnavailable
 
-__all__ = ["NoScript", "translate"]
+__all__ = ["AccessDenied", "NoScript", "translate"]
 
 _FOR_NOW = (
     "LOADING", "READONLY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED",
@@ -37,8 +38,16 @@ class NoScript(StoreError):
     """The server has forgotten a script (restart, SCRIPT FLUSH): load it again."""
 
 
-def translate(error: BaseException, address: str) -> AsyncJobsError:
+class AccessDenied(StoreUnavailable):
+    """Credentials or rights are missing. Final at open; while a worker runs, somebody
+    is changing them, and it has to outlast that."""
+
+
+def translate(error: BaseException, address: str) -> StoreError:
     """Our error for the driver's; the text names the address and the next step."""
+    if isinstance(error.__cause__, AuthenticationError):
+        # Over a socket the driver wraps what the server said in one of its own.
+        error = error.__cause__
     text = str(error)
     if isinstance(error, OutOfMemoryError) or text.startswith(("OOM", "command not allowed when")):
         return StoreFull(
@@ -50,7 +59,9 @@ def translate(error: BaseException, address: str) -> AsyncJobsError:
     if isinstance(error, AuthenticationError | NoPermissionError) or text.startswith(
         ("WRONGPASS", "NOAUTH", "NOPERM")
     ):
-        return ConfigError(f"the store at {address} refused the credentials: {text}")
+        return AccessDenied(
+            f"the store at {address} refused access: {text}; check user, password and ACL"
+        )
     if isinstance(error, ResponseError) and not _is_passing(error, text):
         return StoreError(f"the store at {address} answered: {text}")
     if isinstance(error, TimeoutError) and not text:

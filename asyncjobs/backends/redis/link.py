@@ -105,8 +105,9 @@ class Link:
         connection = self._connection
         assert connection is not None
         try:
-            await connection.send_packed_command([_pack(command)], check_health=False)
-        except (RedisError, OSError) as error:
+            async with asyncio.timeout(self.timeout_s):
+                await connection.send_packed_command([_pack(command)], check_health=False)
+        except (RedisError, OSError, TimeoutError) as error:
             await self.close()
             raise translate(error, self._address.text) from error
 

@@ -25,6 +25,9 @@ Look = Callable[[Sequence[JobRef]], Awaitable[list[JobRecord | None]]]
 LOOK_AGAIN_S = 3.0
 """Keeps the mark of awaited queues (10 s) alive, and bounds the delay when an announcement
 is lost with its server."""
+IDLE_S = 10.0
+"""How long the connection stays open without a waiter: single waits often follow each
+other."""
 SUBSCRIBE_STEP = 1000
 
 
@@ -119,17 +122,25 @@ class ResultBoard:
         self._waiting.clear()
 
     async def _serve(self) -> None:
-        while self._waiting:
+        """Until nobody has waited for IDLE_S: the next waiter finds the connection open."""
+        loop = asyncio.get_running_loop()
+        next_look_s = loop.time() + LOOK_AGAIN_S
+        while True:
             self._arrived.clear()
             new, self._new = [w for w in self._new if not w.future.done()], []
             await self._subscribe(new)
             await self._look_at(new)
             await self._drop_stale()
+            if self._waiting and loop.time() >= next_look_s:
+                await self._look_at([w for waiters in self._waiting.values() for w in waiters])
+                next_look_s = loop.time() + LOOK_AGAIN_S
+            limit_s = max(next_look_s - loop.time(), 0.0) if self._waiting else IDLE_S
             try:
-                async with asyncio.timeout(LOOK_AGAIN_S):
+                async with asyncio.timeout(limit_s):
                     await self._arrived.wait()
             except TimeoutError:
-                await self._look_at([w for waiters in self._waiting.values() for w in waiters])
+                if not self._waiting:
+                    return
 
     async def _subscribe(self, new: Sequence[_Waiter]) -> None:
         channels = {self._keys.result(waiter.ref) for waiter in new} - self._subscribed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from asyncjobs.backends.base import LAYOUT, StoreInfo
+from asyncjobs.backends.redis.faults import AccessDenied
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Link
 from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
@@ -22,7 +23,10 @@ except PackageNotFoundError:
 async def check_server(link: Link, keys: StoreKeys, address: str) -> StoreInfo:
     """Name and version of the server. Raises ConfigError when it would lose jobs,
     UnsupportedLayout when another release has written to it."""
-    info = _fields(await link.call(b"INFO", b"server"))
+    try:
+        info = _fields(await link.call(b"INFO", b"server"))
+    except AccessDenied as error:
+        raise ConfigError(str(error)) from error
     name = info.get("server_name", "redis")
     release = info.get(f"{name}_version") or info.get("redis_version", "0")
     speaks = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
@@ -44,7 +48,7 @@ def _fields(reply: bytes) -> dict[str, str]:
 async def _check_eviction(link: Link, address: str) -> tuple[str, ...]:
     try:
         reply = await link.call(b"CONFIG", b"GET", b"maxmemory-policy")
-    except (StoreError, ConfigError):
+    except StoreError:
         # Managed servers and small ACLs deny CONFIG; jobs still work there.
         return (f"the eviction policy of {address} could not be read; it must be noeviction",)
     policy = reply[1].decode() if len(reply) == 2 else "noeviction"

@@ -2,8 +2,8 @@
 -- Settles finished jobs, promotes due ones and takes new ones for one lease.
 -- KEYS: 1-23 the queue; then the result key of each settlement that carries an outcome,
 --   in the order of the settlements.
--- ARGV: 2 lease id; 3 sequence; 4 slots; 5 guard; 6 id_ttl_ms; 7 number of settlements;
---   then the settlements, each led by an operation and a priority in one word:
+-- ARGV: 2 lease id; 3 sequence; 4 id_ttl_ms; the demand: 5 slots, 6 guard, 7 guard from,
+--   8 suspects, 9 alone (1 or 0), 10 lone crashes; 11 number of settlements; then these, each led by an operation and a priority in one word:
 --     f<p><state>  entry id                        finished
 --     o<p><state>  entry id ttl_ms outcome         finished, outcome kept
 --     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
@@ -13,9 +13,12 @@
 --   end or -1, 1 when ready jobs are left, places of settlements without effect,
 --   ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}}.
 local lease, sequence = ARGV[2], tonumber(ARGV[3])
-local slots, guard, id_ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local id_ttl, slots, guard = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local guard_from, suspects = tonumber(ARGV[7]), tonumber(ARGV[8])
+local alone, lone_crashes = ARGV[9] == '1', tonumber(ARGV[10])
+local settlements = tonumber(ARGV[11])
 local WIDTH = {f = 3, o = 5, d = 6, r = 5, b = 3}
-local FIRST, STEP, MAX_BYTES = 8, 32, 4194304
+local FIRST, STEP, MAX_BYTES = 12, 32, 4194304
 
 if not redis.call('ZSCORE', WORKERS, lease) then return {'lost'} end
 local last = read_sequence(lease)
@@ -23,7 +26,7 @@ if sequence <= last then return {'stale', last} end
 
 -- Everything is checked before the first write: an error later would not roll back.
 local at = FIRST
-for _ = 1, tonumber(ARGV[7]) do
+for _ = 1, settlements do
   local word = ARGV[at] or ''
   local width = WIDTH[string.sub(word, 1, 1)]
   if not width or not READY[(tonumber(string.sub(word, 2, 2)) or -1) + 1] then
@@ -47,8 +50,12 @@ local awaited = redis.call('EXISTS', AWAITED) == 1
 
 local function finish(id, state, key, ttl, outcome)
   gone[#gone + 1] = id
-  finished[#finished + 1] = id
-  finished[#finished + 1] = state
+  -- Only a foreign writer can make an empty id; remembered, it would overwrite the field
+  -- that says until when the hash counts.
+  if id ~= '' then
+    finished[#finished + 1] = id
+    finished[#finished + 1] = state
+  end
   if key then redis.call('SET', key, outcome, 'PX', ttl) end
   if awaited then announce(id, key and outcome or '') end
 end
@@ -64,7 +71,7 @@ local function release(slot, entry, id)
 end
 
 at = FIRST
-for position = 1, tonumber(ARGV[7]) do
+for position = 1, settlements do
   local word, entry, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local operation, slot = string.sub(word, 1, 1), tonumber(string.sub(word, 2, 2)) + 1
   local key
@@ -134,25 +141,61 @@ local function add(slot, entries, crashes)
   return #entries
 end
 
-local function take_returned(slot, want)
-  local pending = redis.call('XPENDING', READY[slot], GROUP, '-', '+', want, RETURNED_CONSUMER)
-  if #pending < want then
-    returned[slot] = nil
-    redis.call('SREM', RETURNED, slot)
-  end
-  if #pending == 0 then return 0 end
-  local order, fields = {READY[slot], GROUP, lease, 0}, {}
-  for position = 1, #pending do order[position + 4] = pending[position][1] end
-  local entries = redis.call('XCLAIM', unpack(order))
-  if #entries == 0 then return 0 end
-  for position = 1, #entries do
-    fields[position] = (slot - 1) .. ':' .. entries[position][1]
-    local id = entries[position][2][1]
+-- Whether a job with so many crashes may be handed out now; remembers that it is.
+local function admit(crashes)
+  if crashes == 0 then return true end
+  if suspects <= 0 or (crashes >= lone_crashes and not alone) then return false end
+  suspects, alone = suspects - 1, false
+  if crashes >= lone_crashes then suspects = 0 end
+  return true
+end
+
+local function claim(slot, entries)
+  local order = {READY[slot], GROUP, lease, 0, unpack(entries)}
+  local claimed, fields = redis.call('XCLAIM', unpack(order)), {}
+  if #claimed == 0 then return 0 end
+  for position = 1, #claimed do
+    fields[position] = (slot - 1) .. ':' .. claimed[position][1]
+    local id = claimed[position][2][1]
     if marked and redis.call('HEXISTS', CANCEL, id) == 1 then
       redis.call('HSET', CANCEL, id, lease)
     end
   end
-  return add(slot, entries, redis.call('HMGET', CRASHES, unpack(fields)))
+  return add(slot, claimed, redis.call('HMGET', CRASHES, unpack(fields)))
+end
+
+-- Looks through the jobs given back, a step at a time and at most 2,000, past suspects
+-- that are not admitted. Returns how many were taken; nothing is looked through again
+-- once the end was reached.
+local function take_returned(slot, want)
+  local from, got, passed = '-', 0, false
+  for _ = 1, 64 do
+    local pending = redis.pcall('XPENDING', READY[slot], GROUP, from, '+', STEP, RETURNED_CONSUMER)
+    if pending.err then
+      create_group(READY[slot])
+      pending = {}
+    end
+    local chosen = {}
+    for position = 1, #pending do
+      local entry = pending[position][1]
+      local crashes = redis.call('HGET', CRASHES, (slot - 1) .. ':' .. entry)
+      if #chosen + got < want and admit(tonumber(crashes or '0')) then
+        chosen[#chosen + 1] = entry
+      else
+        passed = true
+      end
+    end
+    if #chosen > 0 then got = got + claim(slot, chosen) end
+    if #pending < STEP then
+      if not passed then redis.call('SREM', RETURNED, slot) end
+      if got < want then returned[slot] = nil end
+      return got
+    end
+    if got >= want or bytes >= MAX_BYTES then return got end
+    from = '(' .. pending[#pending][1]
+  end
+  returned[slot] = nil
+  return got
 end
 
 local function take_new(slot, want)
@@ -171,9 +214,7 @@ end
 -- keep the server from everybody else. Returns how many are still wanted.
 local function take(slot, want)
   if want <= 0 or bytes >= MAX_BYTES or redis.call('XLEN', READY[slot]) == 0 then return want end
-  while want > 0 and bytes < MAX_BYTES and returned[slot] do
-    want = want - take_returned(slot, math.min(STEP, want))
-  end
+  if returned[slot] then want = want - take_returned(slot, want) end
   while want > 0 and bytes < MAX_BYTES do
     local step = math.min(STEP, want)
     local got = take_new(slot, step)
@@ -186,17 +227,16 @@ end
 local wanted = slots
 if guard > 0 then
   guard = math.min(guard, slots)
-  local left = guard
+  local left = take(guard_from + 1, guard)
   for slot = 4, 1, -1 do left = take(slot, left) end
   wanted = wanted - (guard - left)
 end
 for slot = 1, 4 do wanted = take(slot, wanted) end
 
 local function has_ready(slot)
-  if returned[slot] then
-    if #redis.call('XPENDING', READY[slot], GROUP, '-', '+', 1, RETURNED_CONSUMER) > 0 then
-      return true
-    end
+  if redis.call('SISMEMBER', RETURNED, slot) == 1 then
+    local pending = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', 1, RETURNED_CONSUMER)
+    if not pending.err and #pending > 0 then return true end
     redis.call('SREM', RETURNED, slot)
   end
   local length = redis.call('XLEN', READY[slot])

@@ -1,0 +1,97 @@
+"""The attempts that are under way, and what can be done to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from typing import Final
+
+from asyncjobs.context import JobContext
+from asyncjobs.job import JobRef, TakenJob
+from asyncjobs.policy.limits import Suspects
+from asyncjobs.worker.run import Reason, Run
+
+__all__ = ["Running"]
+
+logger = logging.getLogger("asyncjobs.worker")
+
+
+class Running:
+    """Owns the runs and, through them, their tasks; settles nothing."""
+
+    def __init__(self, max_crashes: int) -> None:
+        self._runs: set[Run] = set()
+        self._suspects: set[Run] = set()
+        self._stuck: set[Run] = set()
+        self._max_crashes = max_crashes
+        self._nobody: Final = Suspects.of((), max_crashes)
+        self._notes: dict[JobContext, bytes] = {}
+        # Called from any thread; storing into a dict is one step.
+        self.note = self._notes.__setitem__
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __contains__(self, run: Run) -> bool:
+        return run in self._runs
+
+    def add(self, run: Run) -> None:
+        self._runs.add(run)
+        if run.job.crashes:
+            self._suspects.add(run)
+
+    def remove(self, run: Run) -> bool:
+        """False when it was abandoned before: then its end is nobody's business."""
+        if run not in self._runs:
+            self._stuck.discard(run)
+            return False
+        self._runs.remove(run)
+        if run.job.crashes:
+            self._suspects.discard(run)
+        return True
+
+    def jobs(self) -> Iterator[TakenJob]:
+        return (run.job for run in self._runs)
+
+    def suspects(self) -> Suspects:
+        """How many jobs that were running when a worker died may be taken now."""
+        if not self._suspects:
+            return self._nobody
+        return Suspects.of([run.job.crashes for run in self._suspects], self._max_crashes)
+
+    def cancel(self, refs: Collection[JobRef]) -> None:
+        """A user wants these jobs to stop; ones that are not here are ignored."""
+        wanted = set(refs)
+        for run in [run for run in self._runs if run.job.ref in wanted]:
+            run.stop(Reason.CANCEL)
+
+    def lose(self, queues: Collection[str]) -> int:
+        """Stop what belongs to other workers now; returns how many."""
+        lost = [run for run in self._runs if run.job.queue in queues]
+        for run in lost:
+            run.stop_again(Reason.LEASE_LOST)
+        return len(lost)
+
+    def release(self) -> None:
+        """Stop everything; the jobs are given back."""
+        for run in list(self._runs):
+            run.stop_again(Reason.SHUTDOWN)
+
+    def abandon(self) -> list[Run]:
+        """Let go of attempts that swallow their cancellation, and return them.
+
+        Their tasks are kept until they end: nobody else holds them.
+        """
+        stuck = list(self._runs)
+        for run in stuck:
+            logger.error("%s: stuck, it ignores its cancellation", run.job.ref, extra=run.label)
+        self._stuck.update(stuck)
+        self._runs.clear()
+        self._suspects.clear()
+        return stuck
+
+    def take_notes(self) -> list[tuple[TakenJob, bytes]]:
+        """The newest progress of each attempt, since the last call."""
+        jobs = {run.context: run.job for run in self._runs}
+        notes = [self._notes.popitem() for _ in range(len(self._notes))]
+        return [(jobs[context], note) for context, note in notes if context in jobs]
