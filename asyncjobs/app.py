@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
-from asyncjobs.backends import make_backend
+from asyncjobs.backends import make_backend, store_url
 from asyncjobs.backends.base import Backend, StoreInfo
 from asyncjobs.client import Client
 from asyncjobs.clock import Seconds
@@ -37,7 +37,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
 
-URL_VARIABLE = "ASYNCJOBS_URL"
 ENCODE_STEP = 1_000
 """Jobs encoded in one go; then the loop has its turn."""
 
@@ -87,8 +86,9 @@ class AsyncJobs:
     ) -> None:
         """Connects to nothing yet. Raises ConfigError naming the setting.
 
-        `url` is the store's, by default $ASYNCJOBS_URL at the time of opening. Times in
-        seconds or as timedelta, sizes in bytes. `prefix` starts all keys in the store.
+        `url` is the store's, by default $ASYNCJOBS_URL at the time of opening, else the
+        embedded store when that extra is installed. Times in seconds or as timedelta,
+        sizes in bytes. `prefix` starts all keys in the store.
         `result_ttl`: how long results are kept, 0 = not at all. `id_ttl`: how long a
         finished id stays known. `connect_timeout`: how long an enqueue tries.
         `unknown_ttl`: how long jobs wait for a worker that knows their function.
@@ -271,13 +271,7 @@ class AsyncJobs:
     def _new_backend(self) -> Backend:
         if self._backend is not None:
             return self._backend
-        url = self._url or os.environ.get(URL_VARIABLE)
-        if not url:
-            raise ConfigError(
-                "no store: write AsyncJobs('redis://localhost:6379') or set "
-                f"{URL_VARIABLE}=redis://localhost:6379"
-            )
-        backend = make_backend(url, self.settings.store())
+        backend = make_backend(store_url(self._url), self.settings.store())
         if not backend.capabilities.shared:
             # The jobs live in this very object: opened again, they are still there.
             self._backend = backend

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import os
+
+from asyncjobs.backends import embedded
 from asyncjobs.backends.base import Backend, StoreSettings
 from asyncjobs.errors import ConfigError
 
-__all__ = ["SCHEMES", "make_backend"]
+__all__ = ["SCHEMES", "URL_VARIABLE", "make_backend", "store_url"]
 
-SCHEMES = ("redis://", "rediss://", "unix://", "memory:")
+SCHEMES = ("redis://", "rediss://", "unix://", "embedded:", "memory:")
+URL_VARIABLE = "ASYNCJOBS_URL"
+
+
+def store_url(url: str | None = None) -> str:
+    """The URL of the store to use: `url`, else $ASYNCJOBS_URL, else `embedded:`.
+
+    Raises ConfigError when none is given and the extra `embedded` is not installed.
+    """
+    found = url or os.environ.get(URL_VARIABLE)
+    if found:
+        return found
+    if embedded.is_installed():
+        return embedded.SCHEME
+    raise ConfigError(
+        f"no store: set {URL_VARIABLE}=redis://localhost:6379 or write "
+        "AsyncJobs('redis://localhost:6379'); on Linux and macOS, "
+        "pip install 'asyncjobs-framework[embedded]' brings a store for one machine"
+    )
 
 
 def make_backend(url: str, settings: StoreSettings) -> Backend:
@@ -20,6 +41,8 @@ def make_backend(url: str, settings: StoreSettings) -> Backend:
         from asyncjobs.backends.redis.backend import RedisBackend
 
         return RedisBackend(url, settings)
+    if scheme == "embedded":
+        return embedded.new_backend(url, settings)
     if scheme == "memory":
         from asyncjobs.backends.memory import MemoryBackend
 

@@ -60,9 +60,8 @@ class Banner:
         }
 
     def text(self) -> str:
-        store = self.store
         rows = {
-            "store": f"{store.name} {store.version} at {store.address}",
+            "store": _store(self.store),
             "queues": ", ".join(
                 name if weight == 1 else f"{name} (weight {weight})"
                 for name, weight in self.queues.items()
@@ -74,6 +73,14 @@ class Banner:
         }
         head = click.style(f"asyncjobs {self.version}", bold=True) + f", worker {self.worker}"
         return "\n".join([head, *(f"  {name:<12} {value}" for name, value in rows.items())])
+
+
+def _store(store: StoreInfo) -> str:
+    server = f"{store.name} {store.version}"
+    scheme, _, folder = store.address.partition(":")
+    if scheme == "embedded":
+        return f"{server}, embedded in {folder}; it stops with its last user"
+    return f"{server} at {store.address}"
 
 
 def _cut(names: Sequence[str]) -> str:

@@ -45,7 +45,7 @@ def test_json_lines_carry_the_fields_of_the_job(work: Start, put: Put) -> None:
 
 def test_the_users_own_lines_are_formatted_too(work: Start, run: Start, folder: Path) -> None:
     (folder / "loud.py").write_text(LOUD)
-    process = run("worker", "loud:app", env={"ASYNCJOBS_URL": "", "PYTHONWARNINGS": ""})
+    process = run("worker", "loud:app", env={"ASYNCJOBS_URL": "none:", "PYTHONWARNINGS": ""})
     assert process.end() == 2
     stock, low, old, _ = process.records()
     assert (stock["logger"], stock["event"], stock["level"]) == ("shop", "stock 3", "info")

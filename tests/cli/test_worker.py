@@ -207,7 +207,7 @@ def test_1_when_the_worker_fails(run: Start, server: Server, folder: Path) -> No
 
 def test_2_for_a_store_url_that_cannot_work(run: Start) -> None:
     unknown = run("worker", "tasks:app", env={"ASYNCJOBS_URL": "reddis://localhost"})
-    missing = run("worker", "tasks:app", env={"ASYNCJOBS_URL": ""})
+    missing = run("worker", "tasks:app", env={"ASYNCJOBS_URL": "", "ASYNCJOBS_ENV": "production"})
     assert (unknown.end(), missing.end()) == (2, 2)
     (told,) = unknown.records()
     assert "unknown scheme 'reddis'; use one of redis://" in told["event"]

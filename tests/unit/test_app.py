@@ -15,7 +15,7 @@ import pytest
 
 import asyncjobs
 from asyncjobs import AsyncJobs, JobRegistry, errors, opening
-from asyncjobs.app import URL_VARIABLE
+from asyncjobs.backends import URL_VARIABLE, embedded
 from asyncjobs.backends.base import StoreInfo
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.config import AppSettings
@@ -123,8 +123,9 @@ async def test_warnings_of_the_store_are_logged(caplog: pytest.LogCaptureFixture
 
 async def test_a_url_is_needed_at_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(URL_VARIABLE, raising=False)
+    monkeypatch.setattr(embedded, "is_installed", lambda: False)
     app = AsyncJobs()
-    with pytest.raises(ConfigError, match=URL_VARIABLE):
+    with pytest.raises(ConfigError, match=rf"{URL_VARIABLE}=redis:.*framework\[embedded\]"):
         await app.__aenter__()
     monkeypatch.setenv(URL_VARIABLE, "memory:")
     async with app:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 
@@ -30,9 +31,12 @@ from asyncjobs.backends.redis.lookups import STEP, in_steps, read_record
 from asyncjobs.backends.redis.results import ResultBoard
 from asyncjobs.backends.redis.scripts import run, run_all, script
 from asyncjobs.backends.redis.server import check_server
+from asyncjobs.errors import StoreUnavailable
 from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, TakenJob
 
 __all__ = ["RedisBackend"]
+
+logger = logging.getLogger("asyncjobs.redis")
 
 RESYNC_LIMIT = 100_000
 ANNOUNCE_S = 60.0
@@ -267,8 +271,13 @@ class RedisBackend:
             return look.command(keys, self._pinned(), mode, *ids, more_keys=results)
 
         steps, commands = in_steps(refs, command)
+        try:
+            replies = await run_all(self._link, look, commands)
+        except StoreUnavailable:
+            # Looking has no effect, and after a restart each connection fails once.
+            replies = await run_all(self._link, look, commands)
         records: list[JobRecord | None] = [None] * len(refs)
-        for places, answers in zip(steps, await run_all(self._link, look, commands), strict=True):
+        for places, answers in zip(steps, replies, strict=True):
             for place, answer in zip(places, answers, strict=True):
                 records[place] = read_record(refs[place], answer)
         return records
@@ -314,9 +323,12 @@ class RedisBackend:
     ) -> list[JobRecord | None]:
         if not refs:
             return []
-        records = await self.get(refs)
-        if any(record is None or record.state.is_final for record in records):
-            return records
+        try:
+            records = await self.get(refs)
+            if any(record is None or record.state.is_final for record in records):
+                return records
+        except StoreUnavailable as error:
+            logger.debug("waiting for results through an outage: %s", error)
         board = self._board
         if board is None:
             link = self._new_link("results")

@@ -66,6 +66,21 @@ class Link:
             raise
         self._connection = connection
 
+    async def _drop_if_closed(self) -> None:
+        """A server or firewall that closes idle connections is no outage: start anew.
+
+        Only before anything is sent, so nothing can be executed twice.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            is_stale = await connection.can_read()
+        except (RedisError, OSError):
+            is_stale = True
+        if is_stale:
+            await self.close()
+
     async def call(self, *command: bytes | str | int) -> Any:
         """Send one command and return its reply; server errors are translated."""
         (reply,) = await self.calls((command,))
@@ -76,6 +91,7 @@ class Link:
     async def calls(self, commands: Sequence[Command], timeout_s: float | None = None) -> list[Any]:
         """Send commands in one go; replies in order, translated errors among them."""
         async with self._lock:
+            await self._drop_if_closed()
             await self.connect()
             connection = self._connection
             assert connection is not None

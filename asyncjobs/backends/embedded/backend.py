@@ -1,0 +1,110 @@
+"""The seam over the embedded server: the Redis backend, and a hold on the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from dataclasses import replace
+
+from asyncjobs.backends.base import Clock, StoreInfo, StoreSettings
+from asyncjobs.backends.embedded.folder import StoreFolder
+from asyncjobs.backends.embedded.joining import Hold, join
+from asyncjobs.backends.redis.address import Address
+from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.errors import AsyncJobsError
+
+__all__ = ["EmbeddedBackend"]
+
+logger = logging.getLogger("asyncjobs")
+
+WATCH_S = 1.0
+"""How often a user looks whether the guardian lives."""
+
+
+class EmbeddedBackend(RedisBackend):
+    """Owns its hold on the store from open to close.
+
+    While it is open, a guardian that was killed is replaced; the guardian itself starts
+    a server again that has died.
+    """
+
+    def __init__(
+        self,
+        folder: StoreFolder,
+        settings: StoreSettings | None = None,
+        *,
+        now_ms: Clock | None = None,
+        address: Address | None = None,
+    ) -> None:
+        # Where the socket lies is known once the store is joined; every connection made
+        # later reads it from here.
+        address = address or replace(Address.parse("unix:///"), text=folder.address)
+        super().__init__(address, settings, now_ms=now_ms)
+        self._folder = folder
+        self._hold: Hold | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    def for_thread(self) -> EmbeddedBackend:
+        """A twin that holds the store only when it is opened itself."""
+        return EmbeddedBackend(
+            self._folder, self._settings, now_ms=self._now_ms, address=self._address
+        )
+
+    async def open(self) -> StoreInfo:
+        """Join the store, starting it as the first user; then as any other store.
+
+        Raises also ConfigError for a folder that cannot be used, and StoreUnavailable
+        with the server's last lines when it does not start.
+        """
+        await self._join()
+        try:
+            info = await super().open()
+        except BaseException:
+            await self.close()
+            raise
+        self._watcher = asyncio.create_task(self._watch(), name="asyncjobs-embedded")
+        return info
+
+    async def close(self) -> None:
+        watcher, self._watcher = self._watcher, None
+        try:
+            if watcher is not None:
+                watcher.cancel()
+                await asyncio.wait([watcher])
+            await super().close()
+        finally:
+            hold, self._hold = self._hold, None
+            if hold is not None:
+                hold.release()
+
+    async def _join(self) -> None:
+        stop = threading.Event()
+        joining = asyncio.ensure_future(asyncio.to_thread(join, self._folder, stop))
+        try:
+            hold = await asyncio.shield(joining)
+        except asyncio.CancelledError:
+            # The thread goes on for a moment; what it may still get is given back.
+            stop.set()
+            joining.add_done_callback(_release)
+            raise
+        before, self._hold = self._hold, hold
+        self._address.arguments["path"] = hold.socket_path
+        if before is not None:
+            before.release()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if self._hold is None or self._hold.is_guarded():
+                continue
+            logger.warning("store %s: its guardian is gone; starting another", self.address)
+            try:
+                await self._join()
+            except AsyncJobsError as error:
+                logger.warning("%s", error)
+
+
+def _release(joining: asyncio.Future[Hold]) -> None:
+    if not joining.cancelled() and joining.exception() is None:
+        joining.result().release()

@@ -1,0 +1,73 @@
+"""Locks on files that the kernel frees when their process dies, however it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import weakref
+from pathlib import Path
+
+__all__ = ["FileLock"]
+
+_open_fds: set[int] = set()
+_changing = threading.Lock()
+
+
+class FileLock:
+    """One lock on a file; made anew in each process that wants it.
+
+    Owns a descriptor, which a forked child loses: with a copy of it the child would hold
+    the lock for as long as it lives. Never blocks.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError when the file cannot be made."""
+        with _changing:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            _open_fds.add(self._fd)
+        # Also for a holder whose event loop ended before it could leave.
+        self._finalizer = weakref.finalize(self, _close, self._fd, os.getpid())
+
+    def take(self, *, shared: bool = False) -> bool:
+        """True when the lock is ours now; False when somebody else has it."""
+        try:
+            fcntl.flock(self._fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def free(self) -> None:
+        """Give the lock back; it can be taken again."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Free the lock for good; safe to call twice."""
+        self._finalizer()
+
+
+def _close(fd: int, pid: int) -> None:
+    if pid != os.getpid():
+        return  # closed at the fork; the number may be another file's by now
+    with _changing:
+        _open_fds.discard(fd)
+        # Closing alone is not enough when a child that C code has forked has a copy.
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+
+def _after_fork_in_child() -> None:
+    for fd in _open_fds:
+        # Not LOCK_UN: that would take the lock from the parent.
+        os.close(fd)
+    _open_fds.clear()
+    _changing.release()
+
+
+os.register_at_fork(
+    before=_changing.acquire,
+    after_in_parent=_changing.release,
+    after_in_child=_after_fork_in_child,
+)

@@ -1,0 +1,99 @@
+"""What the end of an attempt means for its job."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from asyncjobs import Discard, JobSignal, Retry, RetryPolicy, Snooze, constant
+from asyncjobs.policy.outcome import Ending, Verdict, judge
+
+POLICY = RetryPolicy(max_attempts=3, backoff=constant(7))
+
+
+class OwnSignal(JobSignal):
+    """A signal that asyncjobs does not know."""
+
+
+def verdict(
+    error: BaseException, attempt: int = 1, discard_on: tuple[type[BaseException], ...] = ()
+) -> Verdict:
+    return judge(error, attempt=attempt, retry=POLICY, discard_on=discard_on)
+
+
+def group(*errors: BaseException) -> BaseExceptionGroup[BaseException]:
+    return BaseExceptionGroup("several", list(errors))
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), KeyboardInterrupt(), SystemExit(1), GeneratorExit(), OwnSignal()]
+)
+def test_an_error_is_a_failed_attempt(error: BaseException) -> None:
+    assert verdict(error) == Verdict(Ending.RETRY, 7.0)
+    assert verdict(error, 2) == Verdict(Ending.RETRY, 7.0)
+    assert verdict(error, 3) == Verdict(Ending.DEAD, reason="exhausted")
+    assert verdict(error, 99).ending is Ending.DEAD
+
+
+@pytest.mark.parametrize(
+    ("delay", "seconds"), [(None, 7.0), (0, 0.0), (2.5, 2.5), (timedelta(minutes=1), 60.0)]
+)
+def test_an_asked_retry(delay: Any, seconds: float) -> None:
+    assert verdict(Retry(delay=delay)) == Verdict(Ending.RETRY, seconds)
+    assert verdict(Retry(delay=delay), 3).ending is Ending.DEAD
+
+
+@pytest.mark.parametrize("attempt", [1, 3, 99])
+def test_a_snooze_spends_no_attempt(attempt: int) -> None:
+    assert verdict(Snooze(5), attempt) == Verdict(Ending.SNOOZE, 5.0)
+    assert verdict(Snooze(timedelta(hours=1)), attempt) == Verdict(Ending.SNOOZE, 3600.0)
+
+
+def test_a_discard_says_why() -> None:
+    assert verdict(Discard("gone")) == Verdict(Ending.DISCARD, reason="gone")
+    assert verdict(Discard()).reason == "discarded by the job"
+
+
+def test_discard_on() -> None:
+    assert verdict(KeyError("k"), discard_on=(LookupError,)) == Verdict(
+        Ending.DISCARD, reason="KeyError: 'k'"
+    )
+    assert verdict(ValueError(), discard_on=(LookupError,)).ending is Ending.RETRY
+
+
+@pytest.mark.parametrize("bad", [-1, float("nan"), float("inf"), "soon", True])
+@pytest.mark.parametrize("signal", [Snooze, lambda delay: Retry(delay=delay)])
+def test_a_delay_that_is_none_is_a_failed_attempt(signal: Any, bad: Any) -> None:
+    assert verdict(signal(bad)) == Verdict(Ending.RETRY, 7.0)
+    assert verdict(signal(bad), 3).ending is Ending.DEAD
+
+
+@pytest.mark.parametrize(
+    ("errors", "ending"),
+    [
+        ((Discard("a"), Discard("b")), Ending.DISCARD),
+        ((Discard("a"), KeyError("k")), Ending.DISCARD),
+        ((Discard("a"), ValueError()), Ending.RETRY),
+        ((KeyError("k"), ValueError()), Ending.RETRY),
+        ((Snooze(1), Snooze(2)), Ending.SNOOZE),
+        ((Snooze(1), Retry(delay=3)), Ending.RETRY),
+        ((Snooze(1), ValueError()), Ending.RETRY),
+        ((group(Discard("deep")),), Ending.DISCARD),
+        ((group(group(ValueError())), Discard("a")), Ending.RETRY),
+    ],
+)
+def test_a_group_is_its_leaves(errors: tuple[BaseException, ...], ending: Ending) -> None:
+    assert verdict(group(*errors), discard_on=(LookupError,)).ending is ending
+
+
+def test_the_longest_snooze_and_the_asked_delay_win() -> None:
+    assert verdict(group(Snooze(1), Snooze(9), Snooze(2))).delay_s == 9
+    assert verdict(group(Snooze(1), Retry(delay=3))).delay_s == 3
+    assert verdict(group(Snooze(1), Retry(delay=3)), 3).ending is Ending.DEAD
+
+
+def test_discard_on_a_whole_group() -> None:
+    one = group(ValueError("v"))
+    assert verdict(one, discard_on=(ValueError,)) == Verdict(Ending.DISCARD, reason="ValueError: v")

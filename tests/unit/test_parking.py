@@ -1,0 +1,168 @@
+"""How an idle worker sleeps, with a store that a test plays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from asyncjobs.backends.base import Backend, Exchange, Lease
+from asyncjobs.errors import StoreUnavailable
+from asyncjobs.worker.parking import Parking
+
+pytestmark = pytest.mark.anyio
+LEASE = Lease("lease", "worker", ("a", "b"), 15_000)
+NOW_MS = 1_800_000_000_000
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Both loops: uvloop's handle of a time that is over has no `when()`."""
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
+
+class CallingStore:
+    """Calls when a test says so. Counts the waits."""
+
+    def __init__(self) -> None:
+        self.waits = 0
+        self.calls: asyncio.Queue[Collection[str] | Exception] = asyncio.Queue()
+
+    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+        self.waits += 1
+        answer = await self.calls.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+async def store(anyio_backend: object) -> CallingStore:
+    return CallingStore()
+
+
+def parking_on(store: CallingStore) -> Parking:
+    return Parking(cast(Backend, store))
+
+
+def exchange(**next_due_ms: int | None) -> Exchange:
+    return Exchange([], [], (), [], frozenset(), next_due_ms, None, NOW_MS)
+
+
+async def sleep(parking: Parking, *, listen: bool = True) -> None:
+    with anyio.fail_after(10):
+        await parking.sleep(LEASE, listen=listen)
+
+
+async def sleep_until_due(parking: Parking) -> None:
+    """A timer may fire early by its clock's resolution: then one sleeps again."""
+    while not parking.due:
+        await sleep(parking)
+
+
+async def test_a_nudge_wakes_and_the_wait_goes_on(store: CallingStore) -> None:
+    parking = parking_on(store)
+    for _ in range(3):
+        parking.nudge()
+        await sleep(parking)
+    await asyncio.sleep(0)
+    assert store.waits == 1
+    assert parking.called == set()
+    await parking.close()
+
+
+async def test_a_call_wakes(store: CallingStore) -> None:
+    parking = parking_on(store)
+    store.calls.put_nowait(("b",))
+    await sleep(parking)
+    assert parking.called == {"b"}
+    await parking.close()
+
+
+async def test_a_call_that_comes_while_busy_is_kept(store: CallingStore) -> None:
+    parking = parking_on(store)
+    parking.nudge()
+    await sleep(parking)
+    store.calls.put_nowait(("a",))
+    while not parking.called:
+        await asyncio.sleep(0)
+    assert parking.called == {"a"}
+    # It has already been heard: the next sleep must not sleep it away.
+    await sleep(parking, listen=False)
+    await parking.close()
+
+
+async def test_without_listening_nobody_waits(store: CallingStore) -> None:
+    parking = parking_on(store)
+    parking.nudge()
+    await sleep(parking, listen=False)
+    assert store.waits == 0
+    await parking.close()
+
+
+async def test_the_earliest_due_time_wakes(store: CallingStore) -> None:
+    parking = parking_on(store)
+    parking.note_due(exchange(a=NOW_MS + 600_000, b=NOW_MS + 20))
+    await sleep_until_due(parking)
+    assert parking.due == {"b"}
+    left_s = parking.next_due_in_s()
+    assert left_s is not None
+    assert 500 < left_s < 600
+    await parking.close()
+
+
+async def test_a_time_that_is_over_wakes_at_once(store: CallingStore) -> None:
+    parking = parking_on(store)
+    for due_ms in (NOW_MS, NOW_MS - 5000, NOW_MS):
+        parking.note_due(exchange(a=due_ms))
+    await sleep_until_due(parking)
+    assert parking.due == {"a"}
+    await parking.close()
+
+
+async def test_a_due_time_that_is_gone_does_not_wake(store: CallingStore) -> None:
+    parking = parking_on(store)
+    parking.note_due(exchange(a=NOW_MS + 1, b=NOW_MS + 30))
+    parking.note_due(exchange(a=None))
+    await sleep_until_due(parking)
+    assert parking.due == {"b"}
+    assert parking.next_due_in_s() is None
+    await parking.close()
+
+
+async def test_an_earlier_time_moves_the_timer(store: CallingStore) -> None:
+    parking = parking_on(store)
+    parking.note_due(exchange(a=NOW_MS + 600_000))
+    parking.note_due(exchange(a=NOW_MS + 20))
+    await sleep_until_due(parking)
+    assert parking.due == {"a"}
+    await parking.close()
+
+
+async def test_a_store_that_is_away_makes_nobody_spin(
+    store: CallingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncjobs.worker.parking.FALLBACK_S", 0.1)
+    parking = parking_on(store)
+    store.calls.put_nowait(StoreUnavailable("away"))
+    loop = asyncio.get_running_loop()
+    before_s = loop.time()
+    await sleep(parking)
+    assert loop.time() - before_s >= 0.09
+    assert parking.called == set()
+    await parking.close()
+
+
+async def test_closing_ends_the_wait(store: CallingStore) -> None:
+    parking = parking_on(store)
+    parking.nudge()
+    await sleep(parking)
+    await asyncio.sleep(0)
+    assert store.waits == 1
+    await parking.close()
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "asyncjobs-wait"] == []

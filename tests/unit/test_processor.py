@@ -1,0 +1,164 @@
+"""The processor on a store in memory that loses what a test tells it to lose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from asyncjobs import AsyncJobs, ConfigError, RetryPolicy, StoreUnavailable, Worker, constant
+from asyncjobs.backends.base import Demand, Exchange, Lease, Resync, StoreSettings
+from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.errors import StoreError
+from asyncjobs.events import JobStarted
+from asyncjobs.job import Settlement, TakenJob
+from tests.worker import jobs
+from tests.worker.kit import LIMIT_S, Stage, counts, events_of, is_settled, register, until
+
+pytestmark = pytest.mark.anyio
+AWAY = StoreUnavailable("the wire broke")
+
+
+@pytest.fixture(autouse=True)
+def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncjobs.worker.session.BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr("asyncjobs.worker.session.BACKOFF_MOST_S", 0.002)
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    jobs.stage = Stage()
+    yield jobs.stage
+    jobs.stage.open_all()
+
+
+class LossyStore(MemoryBackend):
+    """Loses requests or replies of exchanges and resyncs, by their number from 0."""
+
+    def __init__(self) -> None:
+        super().__init__(StoreSettings())
+        self.lost_requests: dict[int, Exception] = {}
+        self.lost_replies: dict[int, Exception] = {}
+        self.lost_resyncs: set[int] = set()
+        self.exchanges = self.resyncs = self.losses = 0
+        self.deregistered: list[str] = []
+
+    async def exchange(
+        self,
+        lease: Lease,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> Exchange:
+        number, self.exchanges = self.exchanges, self.exchanges + 1
+        await asyncio.sleep(0)
+        if error := self.lost_requests.get(number):
+            self.losses += 1
+            raise error
+        answer = await super().exchange(lease, sequence, settlements, demand)
+        if error := self.lost_replies.get(number):
+            self.losses += 1
+            raise error
+        return answer
+
+    async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
+        number, self.resyncs = self.resyncs, self.resyncs + 1
+        answer = await super().resync(lease, sequence, holding)
+        if number in self.lost_resyncs:
+            raise AWAY
+        return answer
+
+    async def deregister(self, lease: Lease) -> None:
+        self.deregistered.append(lease.id)
+        await super().deregister(lease)
+
+
+async def _run_all(store: LossyStore, stage: Stage, **options: Any) -> None:
+    app = AsyncJobs(backend=store)
+    started = events_of(app, JobStarted)
+    note = register(app, jobs.note)
+    flaky = register(app, jobs.flaky, retry=RetryPolicy(3, constant(0)))
+    async with app:
+        await app.enqueue_many([note.bind(f"n{number}") for number in range(30)])
+        handles = await app.enqueue_many([flaky.bind(2) for _ in range(5)])
+        report = await Worker(app, concurrency=4, **options).run(burst=True, burst_wait=1)
+        assert [await handle.result(0) for handle in handles] == [3] * 5
+        assert await is_settled(app)
+        assert (await counts(app)).dead == 0
+    assert Counter(stage.notes) == Counter([*(f"n{n}" for n in range(30)), *([1, 2, 3] * 5)])
+    assert len(started) == report.taken == 45
+
+
+@pytest.mark.parametrize("resync_too", [False, True])
+@pytest.mark.parametrize("number", range(12))
+async def test_a_lost_reply_runs_nothing_twice(stage: Stage, number: int, resync_too: bool) -> None:
+    store = LossyStore()
+    store.lost_replies[number] = AWAY
+    store.lost_resyncs = {0, 1} if resync_too else set()
+    await _run_all(store, stage)
+    assert store.losses == 1
+
+
+@pytest.mark.parametrize("number", range(12))
+async def test_a_lost_request_loses_nothing(stage: Stage, number: int) -> None:
+    store = LossyStore()
+    store.lost_requests[number] = AWAY
+    await _run_all(store, stage)
+    assert store.losses == 1
+
+
+async def test_every_other_reply_lost(stage: Stage) -> None:
+    store = LossyStore()
+    store.lost_replies = dict.fromkeys(range(0, 1000, 2), AWAY)
+    await _run_all(store, stage)
+    assert store.losses > 5
+
+
+async def test_an_exchange_that_is_refused_is_tried_again(stage: Stage) -> None:
+    store = LossyStore()
+    store.lost_requests = dict.fromkeys((3, 4, 5), StoreError("a script failed"))
+    await _run_all(store, stage)
+
+
+@pytest.mark.parametrize("error", [ConfigError("NOPERM"), RuntimeError("a bug of ours")])
+async def test_a_worker_that_fails_gives_its_jobs_back(stage: Stage, error: Exception) -> None:
+    store = LossyStore()
+    app = AsyncJobs(backend=store)
+    job = register(app, jobs.gated)
+    async with app:
+        run = asyncio.create_task(Worker(app, lease=1, concurrency=2).run())
+        await job.enqueue("g")
+        await stage.noted(("started", "g"))
+        store.lost_requests = dict.fromkeys(range(store.exchanges, 10_000), error)
+        await job.enqueue("h")
+        with pytest.raises((type(error), BaseExceptionGroup)):
+            async with asyncio.timeout(LIMIT_S):
+                await run
+        assert len(store.deregistered) == 1
+        found = await counts(app)
+        assert (found.running, found.workers, found.ready[2]) == (0, 0, 2)
+    assert [t for t in asyncio.all_tasks() if t.get_name().startswith("asyncjobs-")] == []
+
+
+async def test_a_job_taken_anew_is_not_taken_for_its_zombie(stage: Stage) -> None:
+    """The attempt under the lost entry goes on; the reply that hands its job out again,
+    under the new entry, is lost."""
+    store = LossyStore()
+    app = AsyncJobs(backend=store)
+    job = register(app, jobs.stubborn)
+    async with app, Worker(app, lease=60, grace=1) as worker:
+        handle = await job.enqueue("s")
+        await stage.noted(("started", "s"))
+        processor = worker._processor
+        assert processor is not None
+        lease = processor._session.lease
+        await MemoryBackend.deregister(store, lease)
+        store.lost_replies[store.exchanges] = AWAY
+        processor.note_lost(lease, ["default"])
+        await until(lambda: store.losses == 1)
+        await stage.noted(("started", "s"), 2)
+        stage.open("s")
+        assert await handle.result(LIMIT_S) == "s"

@@ -1,0 +1,279 @@
+"""From the end of an attempt to its settlement, without a store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import orjson
+import pytest
+
+from asyncjobs import AsyncJobs, RetryPolicy, Snooze, State, constant, events
+from asyncjobs.codec import Envelope, Outcome, read_dead_letter
+from asyncjobs.config import AppSettings
+from asyncjobs.events import Events
+from asyncjobs.job import Settlement, SettlementKind, TakenJob
+from asyncjobs.worker.run import Reason, Run
+from asyncjobs.worker.settling import Settler
+
+SETTINGS = AppSettings(max_result=200, unknown_ttl_ms=60_000)
+NOW_MS = 1_800_000_000_000
+
+
+async def subject(values: list[int]) -> None:
+    """The job function of these tests."""
+
+
+class Case:
+    """A settler, its log of events, and attempts to settle."""
+
+    def __init__(self) -> None:
+        self.hub = Events()
+        self.heard: list[events.Event] = []
+        self.hub.on(events.Event, self.heard.append)
+        self.now_s = 1000.0
+        self.settler = Settler(SETTINGS, self.hub, lambda: self.now_s)
+        app = AsyncJobs("memory:")
+        self.function: Any = app.job(name="subject", retry=RetryPolicy(3, constant(2)))(subject)
+
+    def job(self, raw: bytes, crashes: int = 0) -> TakenJob:
+        return TakenJob("default", "id-1", 2, b"1-1", raw, crashes, NOW_MS)
+
+    def run(self, *, attempt: int = 1, crashes: int = 0, **fields: Any) -> Run:
+        envelope = Envelope("subject", [[1, 2]], {}, enqueued_ms=1, attempt=attempt, **fields)
+        raw = envelope.encode()
+        made = Run(
+            self.job(raw, crashes), Envelope.decode(raw), self.function, SETTINGS, NOW_MS,
+            lambda context, note: None,
+        )  # fmt: skip
+        made.started_s = 999.0
+        return made
+
+
+@pytest.fixture
+def case() -> Case:
+    return Case()
+
+
+def outcome(settlement: Settlement | None) -> Outcome:
+    assert settlement is not None
+    assert settlement.outcome is not None
+    return Outcome.decode(settlement.outcome)
+
+
+def later(settlement: Settlement | None) -> Envelope:
+    assert settlement is not None
+    assert settlement.kind is SettlementKind.RESCHEDULE
+    return Envelope.decode(settlement.envelope)
+
+
+@pytest.mark.parametrize("value", [None, 0, "", [1, {"a": 2.5}], "ü☃"])
+def test_a_value_is_kept(case: Case, value: Any) -> None:
+    settlement = case.settler.value(case.run(), value)
+    told = outcome(settlement)
+    assert (told.state, told.value, told.unavailable) == (State.SUCCEEDED, value, "")
+    assert settlement is not None
+    assert settlement.result_ttl_ms == 300_000
+    assert isinstance(case.heard[0], events.JobSucceeded)
+    assert case.heard[0].duration_s == 1.0
+
+
+def test_results_that_are_off_keep_nothing(case: Case) -> None:
+    settlement = case.settler.value(case.run(options={"result_ttl": 0}), "value")
+    assert settlement is not None
+    assert (settlement.state, settlement.outcome) == (State.SUCCEEDED, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ({1}, "set"), ((1,), "tuple"), (float("nan"), "nan"), (object(), "object"),
+        ("x" * 300, "max_result=200"), ("\ud800", "subject"), ({1: 2}, "key 1"), (b"raw", "bytes"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_kept_is_told_once(
+    case: Case, caplog: pytest.LogCaptureFixture, value: Any, named: str
+) -> None:
+    told = outcome(case.settler.value(case.run(), value))
+    assert told.state is State.SUCCEEDED
+    assert named in told.unavailable or named == "subject"
+    assert told.unavailable
+    (record,) = caplog.records
+    assert "result is not kept" in record.getMessage()
+    assert isinstance(case.heard[0], events.JobSucceeded)
+
+
+def test_a_value_nested_without_end_is_not_kept(case: Case) -> None:
+    value: list[Any] = []
+    value.append(value)
+    assert "nested" in outcome(case.settler.value(case.run(), value)).unavailable
+
+
+def test_a_retry_takes_the_arguments_as_they_were(case: Case) -> None:
+    run = case.run()
+    run.envelope.args[0].append(99)
+    run.envelope.kwargs["ctx"] = object()
+    settlement = case.settler.error(run, ValueError("no"))
+    again = later(settlement)
+    assert (again.args, again.kwargs, again.attempt) == ([[1, 2]], {}, 2)
+    assert settlement is not None
+    assert settlement.delay_ms == 2000
+
+
+def test_a_snooze_keeps_the_attempt(case: Case) -> None:
+    assert later(case.settler.error(case.run(attempt=3), Snooze(5))).attempt == 3
+    assert isinstance(case.heard[0], events.JobSnoozed)
+
+
+def test_crashes_are_remembered_over_a_retry(case: Case) -> None:
+    run = case.run(crashes=1, headers={"crashes": 1, "trace": "x"})
+    assert run.context.crashes == 2
+    assert later(case.settler.error(run, ValueError())).headers == {"crashes": 2, "trace": "x"}
+
+
+def test_the_last_attempt_is_a_dead_letter(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    run = case.run(attempt=3)
+    settlement = case.settler.error(run, ValueError("final"))
+    assert settlement is not None
+    assert settlement.state is State.DEAD
+    assert settlement.dead_letter is not None
+    told, raw = read_dead_letter(settlement.dead_letter)
+    assert raw == run.job.envelope
+    assert (told.reason, told.error_type, told.message) == ("exhausted", "ValueError", "final")
+    assert outcome(settlement).message == "final"
+    assert isinstance(case.heard[0], events.JobDead)
+    (record,) = caplog.records
+    assert (record.levelno, record.__dict__["job_id"]) == (logging.ERROR, "id-1")
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    "error", [Unspeakable(), ValueError("\ud800"), ValueError("x" * 10**6), RecursionError()]
+)
+def test_errors_that_are_hard_to_write_down(case: Case, error: Exception) -> None:
+    settlement = case.settler.error(case.run(attempt=3), error)
+    assert settlement is not None
+    assert settlement.state is State.DEAD
+    assert len(settlement.dead_letter or b"") < 100_000
+    assert settlement.dead_letter is not None
+    read_dead_letter(settlement.dead_letter)
+
+
+@pytest.mark.parametrize("error", [None, ValueError(), asyncio.CancelledError()])
+@pytest.mark.parametrize(
+    ("reason", "kind", "state"),
+    [
+        (Reason.CANCEL, SettlementKind.FINISH, State.CANCELLED),
+        (Reason.TIMEOUT, SettlementKind.RESCHEDULE, State.SCHEDULED),
+    ],
+)
+def test_what_was_asked_for_stands(
+    case: Case, error: BaseException | None, reason: Reason, kind: SettlementKind, state: State
+) -> None:
+    run = case.run()
+    run.reason = reason
+    end = case.settler.value(run, 1) if error is None else case.settler.error(run, error)
+    assert end is not None
+    assert (end.kind, end.state) == (kind, state)
+
+
+def test_a_time_out_is_named(case: Case) -> None:
+    run = case.run(attempt=3, options={"timeout": 1.5})
+    run.reason = Reason.TIMEOUT
+    told = outcome(case.settler.error(run, asyncio.CancelledError()))
+    assert (told.error_type, told.message) == (
+        "TimeoutError",
+        "the attempt took longer than its 1.5 s",
+    )
+
+
+@pytest.mark.parametrize("error", [None, ValueError(), asyncio.CancelledError()])
+def test_a_lost_lease_settles_nothing(case: Case, error: BaseException | None) -> None:
+    run = case.run()
+    run.reason = Reason.LEASE_LOST
+    end = case.settler.value(run, 1) if error is None else case.settler.error(run, error)
+    assert end is None
+    assert case.heard == []
+
+
+def test_at_shutdown_only_what_was_stopped_is_given_back(case: Case) -> None:
+    run = case.run()
+    run.reason = Reason.SHUTDOWN
+    stopped = case.settler.error(run, asyncio.CancelledError())
+    assert stopped is not None
+    assert stopped.kind is SettlementKind.RELEASE
+    assert case.settler.released == 1
+    assert outcome(case.settler.value(run, "made it")).value == "made it"
+    assert later(case.settler.error(run, ValueError())).attempt == 2
+    assert case.settler.released == 1
+
+
+def unknown(case: Case, raw: bytes, now_ms: int = NOW_MS) -> Settlement:
+    return case.settler.unknown(case.job(raw), "not.here", "no job function 'not.here'", now_ms)
+
+
+def test_an_unknown_job_is_put_back_with_a_growing_delay(
+    case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = Envelope("not.here", [1], {"k": 2}, enqueued_ms=1, attempt=2).encode()
+    longest = 0
+    for times in range(10):
+        settlement = unknown(case, raw, NOW_MS + times)
+        raw = settlement.envelope
+        again = later(settlement)
+        assert (again.args, again.kwargs, again.attempt) == ([1], {"k": 2}, 2)
+        assert again.headers == {"first_unknown_at": NOW_MS, "unknown_times": times + 1}
+        most_ms = min(1000 * 2**times, 60_000)
+        assert most_ms / 2 <= settlement.delay_ms <= most_ms
+        longest = max(longest, settlement.delay_ms)
+    assert longest >= 30_000
+    assert case.settler.put_back == 10
+    assert len(caplog.records) == 1
+    case.now_s += 61
+    unknown(case, raw)
+    assert len(caplog.records) == 2
+    assert {type(event) for event in case.heard} == {events.JobPutBack}
+
+
+def test_an_unknown_job_is_dead_in_the_end(case: Case) -> None:
+    raw = unknown(case, Envelope("not.here", [], {}, enqueued_ms=1).encode()).envelope
+    assert unknown(case, raw, NOW_MS + 60_000).kind is SettlementKind.RESCHEDULE
+    settlement = unknown(case, raw, NOW_MS + 60_001)
+    assert settlement.state is State.DEAD
+    assert outcome(settlement).reason == "unknown"
+    assert settlement.dead_letter is not None
+    assert read_dead_letter(settlement.dead_letter)[1] == raw
+
+
+@pytest.mark.parametrize(
+    "headers", [None, [], "text", {"first_unknown_at": "x"}, {"unknown_times": -5}]
+)
+def test_a_newer_envelope_is_put_back_whatever_it_holds(case: Case, headers: Any) -> None:
+    raw = {"v": 99, "f": {"new": "form"}, "h": headers, "more": [1]}
+    kept = orjson.loads(unknown(case, orjson.dumps(raw)).envelope)
+    assert (kept["v"], kept["f"], kept["more"]) == (99, {"new": "form"}, [1])
+    assert kept["h"]["first_unknown_at"] == NOW_MS
+
+
+def test_unreadable_bytes_are_kept(case: Case) -> None:
+    raw = b"\x00\n\xff not ours"
+    settlement = case.settler.unreadable(case.job(raw), ValueError("bad start"))
+    assert settlement.dead_letter is not None
+    told, kept = read_dead_letter(settlement.dead_letter)
+    assert (kept, told.reason) == (raw, "unreadable")
+    assert "bad start" in told.message
+
+
+def test_a_job_that_took_its_workers_down_is_dead(case: Case) -> None:
+    settlement = case.settler.crashed(case.run(crashes=3))
+    assert settlement.state is State.DEAD
+    told = outcome(settlement)
+    assert told.reason == "crashed"
+    assert "3" in told.message
+    assert isinstance(case.heard[0], events.JobDead)
+    assert case.heard[0].reason == "crashed"
