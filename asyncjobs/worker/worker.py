@@ -63,11 +63,13 @@ class Host(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """What a worker did: jobs taken, jobs given back at its end, threads left behind."""
+    """What a worker did: jobs taken, jobs given back at its end, threads left behind,
+    and how often it put back a job whose function it does not have."""
 
     taken: int
     released: int
     threads_left: int
+    put_back: int = 0
 
 
 class Worker:
@@ -220,8 +222,9 @@ class Worker:
             finally:
                 await self._leave(session, processor, beats)
                 self._processor = None
+            settler = processor.settler
             report = WorkerReport(
-                processor.taken, processor.settler.released, processor.threads.abandoned
+                processor.taken, settler.released, processor.threads.abandoned, settler.put_back
             )
             self._emit(events.WorkerStopped(self.name, report.released))
             return report

@@ -60,7 +60,7 @@ def translate(error: BaseException, address: str) -> StoreError:
         ("WRONGPASS", "NOAUTH", "NOPERM")
     ):
         return AccessDenied(
-            f"the store at {address} refused access: {text}; check user, password and ACL"
+            f"the store at {address} refused the credentials: {text}; check user, password, ACL"
         )
     if isinstance(error, ResponseError) and not _is_passing(error, text):
         return StoreError(f"the store at {address} answered: {text}")

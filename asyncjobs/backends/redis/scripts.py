@@ -12,7 +12,7 @@ from asyncjobs.backends.redis.link import Command, Link
 
 __all__ = ["Script", "run", "run_all", "script"]
 
-_FOLDER: Final = "lua"
+_FOLDER: Final = files("asyncjobs.backends.redis") / "lua"
 
 
 class Script:
@@ -21,9 +21,8 @@ class Script:
     __slots__ = ("digest", "name", "text")
 
     def __init__(self, name: str) -> None:
-        folder = files(__package__) / _FOLDER
-        flags, _, body = (folder / f"{name}.lua").read_text().partition("\n")
-        shared = (folder / "shared.lua").read_text()
+        flags, _, body = (_FOLDER / f"{name}.lua").read_text().partition("\n")
+        shared = (_FOLDER / "shared.lua").read_text()
         self.name = name
         self.text = f"{flags}\n{shared}\n{body}".encode()
         self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
