@@ -1,0 +1,1 @@
+"""Faults of store, network and stored bytes, on real servers."""

@@ -1,0 +1,202 @@
+"""Leases: kept while a job blocks the loop, lost when nobody renews them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from asyncjobs import AsyncJobs, JobCancelled, State, Worker
+from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
+from asyncjobs.worker.lease import Heartbeats
+from asyncjobs.worker.upkeep import Reclaim
+from tests.worker import jobs
+from tests.worker.kit import LIMIT_S, Stage, counts, events_of, eventually, register, until
+
+pytestmark = pytest.mark.anyio
+
+
+class Mute:
+    """Keeps the workers of the test from renewing, until told otherwise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.on = False
+        renew = Heartbeats._renew
+
+        async def renew_unless_mute(beats: Heartbeats, backend: object) -> bool:
+            return False if self.on else await renew(beats, backend)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Heartbeats, "_renew", renew_unless_mute)
+
+
+@pytest.fixture
+def mute(monkeypatch: pytest.MonkeyPatch) -> Mute:
+    return Mute(monkeypatch)
+
+
+async def test_a_lost_lease_stops_its_jobs_and_is_entered_anew(
+    app: AsyncJobs, stage: Stage, mute: Mute, caplog: pytest.LogCaptureFixture
+) -> None:
+    reclaimed, lost = events_of(app, JobsReclaimed), events_of(app, LeaseLost)
+    succeeded = events_of(app, JobSucceeded)
+    job, echo = register(app, jobs.gated), register(app, jobs.echo)
+    async with app, Worker(app, lease=1, grace=2, name="w1"):
+        handle = await job.enqueue("g")
+        await stage.noted(("started", "g"))
+        mute.on = True
+        await until(lambda: bool(reclaimed))
+        mute.on = False
+        await stage.noted(("started", "g"), 2)
+        assert ("stopped", "g") in stage.notes
+        assert lost[0] == LeaseLost("w1", ("default",))
+        stage.open("g")
+        assert await handle.result(LIMIT_S) == "g"
+        assert await (await echo.enqueue(1)).result(LIMIT_S) == 1
+        assert [event.ref for event in succeeded].count(handle.ref) == 1
+        found = await counts(app)
+        assert (found.running, sum(found.ready), found.workers) == (0, 0, 1)
+    # A reclaim spends no attempt.
+    assert stage.count(("attempt", "g", 1)) == 2
+
+
+async def test_without_confirmation_nothing_new_is_started(
+    app: AsyncJobs, mute: Mute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def put_off(duty: Reclaim) -> float:
+        return 600.0
+
+    # Nobody takes the lease away: it is over, and the worker does not know whether.
+    monkeypatch.setattr(Reclaim, "run", put_off)
+    started = events_of(app, JobStarted)
+    job = register(app, jobs.echo)
+    async with app, Worker(app, lease=1) as worker:
+        await (await job.enqueue(1)).result(LIMIT_S)
+        mute.on = True
+        processor = worker._processor
+        assert processor is not None
+        session = processor._session
+        await until(lambda: not session.is_confirmed(time.monotonic()))
+        handle = await job.enqueue(2)
+        await asyncio.sleep(0.1)  # long enough for the call of the new job to arrive
+        assert len(started) == 1
+        mute.on = False
+        assert await handle.result(LIMIT_S) == 2
+
+
+async def test_what_ended_under_a_lost_lease_is_not_settled(
+    app: AsyncJobs, stage: Stage, mute: Mute
+) -> None:
+    reclaimed = events_of(app, JobsReclaimed)
+    job = register(app, jobs.stubborn)
+    async with app, Worker(app, lease=1, grace=2):
+        handle = await job.enqueue("s")
+        await stage.noted(("started", "s"))
+        mute.on = True
+        await until(lambda: bool(reclaimed))
+        mute.on = False
+        # The job is taken anew while its first attempt, told to stop, goes on.
+        await stage.noted(("started", "s"), 2)
+        await stage.noted(("swallowed", "s"))
+        assert await handle.status() is State.RUNNING
+        stage.open("s")
+        assert await handle.result(LIMIT_S) == "s"
+        assert (await counts(app)).running == 0
+
+
+async def test_another_worker_takes_over(app: AsyncJobs, stage: Stage, mute: Mute) -> None:
+    lost = events_of(app, LeaseLost)
+    job = register(app, jobs.gated)
+    async with app, Worker(app, lease=1, concurrency=5, grace=2, name="w1"):
+        handles = [await job.enqueue("g") for _ in range(5)]
+        await stage.noted(("started", "g"), 5)
+        mute.on = True
+        # Its lease outlives the test's mute time.
+        async with Worker(app, lease=60, concurrency=5, name="w2"):
+            await stage.noted(("started", "g"), 10)
+            mute.on = False
+            await until(lambda: bool(lost))
+            await stage.noted(("stopped", "g"), 5)
+            stage.open("g")
+            for handle in handles:
+                assert await handle.result(LIMIT_S) == "g"
+    assert lost == [LeaseLost("w1", ("default",))]
+    assert stage.count(("started", "g")) == 10
+
+
+async def test_a_lease_lost_in_one_queue_only(app: AsyncJobs, stage: Stage) -> None:
+    job = register(app, jobs.gated)
+    async with app, Worker(app, queues=["one", "two"], lease=60, grace=2) as worker:
+        first = await job.options(queue="one").enqueue("one")
+        second = await job.options(queue="two").enqueue("two")
+        await stage.noted(("started", "one"))
+        await stage.noted(("started", "two"))
+        processor = worker._processor
+        assert processor is not None
+        lease = processor._session.lease
+        # Leaving behind the worker's back is what a reclaim in one queue looks like.
+        await _leave_one_queue(app, lease, "one")
+        processor.note_lost(lease, ["one"])
+        await stage.noted(("started", "one"), 2)
+        assert ("stopped", "two") not in stage.notes
+        stage.open("one", "two")
+        assert await first.result(LIMIT_S) == "one"
+        assert await second.result(LIMIT_S) == "two"
+    assert stage.count(("started", "two")) == 1
+
+
+async def _leave_one_queue(app: AsyncJobs, lease: object, queue: str) -> None:
+    from dataclasses import replace
+
+    from asyncjobs.backends.base import Lease
+
+    assert isinstance(lease, Lease)
+    entry = Lease(lease.entry(queue), lease.worker, (queue,), lease.duration_ms)
+    await app.backend.deregister(replace(entry, id=lease.id, renewed=lease.renewed))
+
+
+async def test_a_blocked_loop_keeps_its_lease(app: AsyncJobs, stage: Stage) -> None:
+    if not app_is_threaded(app):
+        pytest.skip("this store has no heartbeat in a thread")
+    lost, reclaimed = events_of(app, LeaseLost), events_of(app, JobsReclaimed)
+    job, echo = register(app, jobs.gated), register(app, jobs.echo)
+    async with app, Worker(app, lease=1, grace=2):
+        handle = await job.enqueue("g")
+        await stage.noted(("started", "g"))
+        time.sleep(2.5)
+        stage.open("g")
+        assert await handle.result(LIMIT_S) == "g"
+        assert await (await echo.enqueue(1)).result(LIMIT_S) == 1
+    assert lost == []
+    assert reclaimed == []
+
+
+def app_is_threaded(app: AsyncJobs) -> bool:
+    return app._new_backend().capabilities.threaded_heartbeat
+
+
+async def test_a_cancel_reaches_who_took_the_job_over(
+    app: AsyncJobs, stage: Stage, mute: Mute
+) -> None:
+    job = register(app, jobs.gated)
+    async with app:
+        async with Worker(app, lease=60, grace=0):
+            handle = await job.enqueue("g")
+            await stage.noted(("started", "g"))
+        async with Worker(app, lease=1):
+            await stage.noted(("started", "g"), 2)
+            assert await handle.cancel()
+            with pytest.raises(JobCancelled):
+                await handle.result(LIMIT_S)
+
+
+async def test_leaving_leaves_nothing_behind(app: AsyncJobs) -> None:
+    job = register(app, jobs.echo)
+    async with app:
+        async with Worker(app, queues=["default", "mail"]):
+            await (await job.enqueue(1)).result(LIMIT_S)
+
+        async def nobody() -> bool:
+            return all([(await counts(app, name)).workers == 0 for name in ("default", "mail")])
+
+        await eventually(nobody)
