@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from asyncjobs.job import JobRef
 
 __all__ = [
+    "AttemptEnded",
     "Event",
     "Events",
     "JobCancelled",
@@ -66,57 +67,56 @@ class JobStarted(JobEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class JobSucceeded(JobEvent):
+class AttemptEnded(JobEvent):
+    """Base of all ends of an attempt. `duration_s` is 0 for a job that did not start."""
+
     attempt: int
     duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class JobRetryScheduled(JobEvent):
+class JobSucceeded(AttemptEnded):
+    """The job function returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRetryScheduled(AttemptEnded):
     """A failed attempt with another one to come."""
 
-    attempt: int
-    duration_s: float
     delay_s: float
     error: BaseException | None
 
 
 @dataclass(frozen=True, slots=True)
-class JobSnoozed(JobEvent):
-    attempt: int
-    duration_s: float
+class JobSnoozed(AttemptEnded):
+    """The job asked to run later; no attempt is spent."""
+
     delay_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class JobDiscarded(JobEvent):
-    attempt: int
-    duration_s: float
+class JobDiscarded(AttemptEnded):
+    """Ended for good by `Discard` or `discard_on`."""
+
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class JobDead(JobEvent):
-    """`reason`: exhausted, crashed, unknown or unreadable."""
+class JobDead(AttemptEnded):
+    """Ended as a dead letter. `reason`: exhausted, crashed, unknown or unreadable."""
 
-    attempt: int
-    duration_s: float
     reason: str
     error: BaseException | None
 
 
 @dataclass(frozen=True, slots=True)
-class JobCancelled(JobEvent):
-    attempt: int
-    duration_s: float
+class JobCancelled(AttemptEnded):
+    """Stopped because a user cancelled it."""
 
 
 @dataclass(frozen=True, slots=True)
-class JobReleased(JobEvent):
+class JobReleased(AttemptEnded):
     """Given back unharmed at shutdown."""
-
-    attempt: int
-    duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
