@@ -1,6 +1,7 @@
 """asyncjobs: run async functions as jobs, at least once, in worker processes.
 
-The public names. Everything else may change between releases.
+The public names, beside those of `asyncjobs.events` (for `app.on`) and
+`asyncjobs.testing`. Everything else may change between releases.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from importlib import metadata as _metadata
 from typing import TYPE_CHECKING, Any
 
 from asyncjobs.app import AsyncJobs
+from asyncjobs.clock import Seconds
 from asyncjobs.context import INJECTED, JobContext, current_job
 from asyncjobs.errors import (
     ArgumentsError,
@@ -44,7 +46,7 @@ from asyncjobs.policy.retry import RetryPolicy, constant, exponential
 from asyncjobs.registry import JobRegistry
 
 if TYPE_CHECKING:
-    from asyncjobs.worker.worker import Worker
+    from asyncjobs.worker.worker import Worker, WorkerReport
 
 __all__ = [
     "INJECTED",
@@ -79,6 +81,7 @@ __all__ = [
     "ResultsDisabled",
     "Retry",
     "RetryPolicy",
+    "Seconds",
     "Snooze",
     "State",
     "StoreError",
@@ -87,6 +90,7 @@ __all__ = [
     "UnsupportedLayout",
     "UsageError",
     "Worker",
+    "WorkerReport",
     "__version__",
     "constant",
     "current_job",
@@ -101,8 +105,8 @@ except _metadata.PackageNotFoundError:
 
 def __getattr__(name: str) -> Any:
     # The worker loads when it is asked for: a web process that enqueues never runs it.
-    if name == "Worker":
-        from asyncjobs.worker.worker import Worker
+    if name in ("Worker", "WorkerReport"):
+        from asyncjobs.worker import worker
 
-        return Worker
+        return getattr(worker, name)
     raise AttributeError(f"module 'asyncjobs' has no attribute {name!r}")

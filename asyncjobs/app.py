@@ -147,7 +147,7 @@ class AsyncJobs:
         """
         if function is None:
             return self.registry.job(**options)
-        return self.registry.job(function)
+        return self.registry.job(function, **options)
 
     def include(self, registry: JobRegistry) -> None:
         """Take over the job functions of `registry`. Raises RegistrationError."""
@@ -169,6 +169,7 @@ class AsyncJobs:
         client = self.client
         made: list[tuple[JobFunction[..., R], NewJob]] = []
         for call in calls:
+            self._check_call(call)
             made.append((call.function, call.function.new_job(call.args, call.kwargs)))
             if len(made) % ENCODE_STEP == 0:
                 await asyncio.sleep(0)
@@ -179,6 +180,15 @@ class AsyncJobs:
             function.handle_of(self, job.id, is_new=is_new)
             for (function, job), is_new in zip(made, answers, strict=True)
         ]
+
+    def _check_call(self, call: Any) -> None:
+        if not isinstance(call, JobCall):
+            raise UsageError(f"enqueue_many() takes calls, not {call!r:.100}; write f.bind(...)")
+        owner = call.function.sender
+        if owner is not self:
+            raise UsageError(
+                f"{call.function.name} belongs to another AsyncJobs; enqueue it through that one"
+            )
 
     def handle(self, id: str, queue: str | None = None) -> JobHandle[Any]:
         """The handle of any job; `id` may be written `queue/id`.

@@ -1,11 +1,12 @@
-"""Whether arguments fit a job function: decided at enqueue, and again in the worker."""
+"""Whether arguments fit a job function: decided at enqueue, before anything is stored."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
-from typing import Any
+from typing import Any, get_args
 
 from asyncjobs.context import INJECTED, JobContext
 from asyncjobs.errors import ArgumentsError, RegistrationError
@@ -52,11 +53,6 @@ class Binding:
     def injected(self) -> str | None:
         """The parameter that the worker fills in, if there is one."""
         return self._injected
-
-    @property
-    def text(self) -> str:
-        """The signature as callers of `enqueue` see it, with the name."""
-        return self._text
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raises ArgumentsError naming the function, its signature and what is wrong."""
@@ -126,9 +122,10 @@ def _find_injected(name: str, parameters: list[Parameter]) -> str | None:
 
 
 def _names_context(annotation: Any) -> bool:
+    """Also as a part of a union: nobody would fill that in either."""
     if isinstance(annotation, str):
-        return annotation.strip("'\"") in ("JobContext", "asyncjobs.JobContext")
-    return annotation is JobContext
+        return re.search(r"\bJobContext\b", annotation) is not None
+    return annotation is JobContext or JobContext in get_args(annotation)
 
 
 def _may_be_context(annotation: Any) -> bool:

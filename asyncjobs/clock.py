@@ -53,7 +53,10 @@ def at_ms(value: datetime, *, field: str = "at") -> int:
             f"{field}={value!r} has no time zone; write datetime(..., tzinfo=UTC) "
             "or a zoneinfo.ZoneInfo"
         )
-    return round(value.timestamp() * 1000)
+    ms = round(value.timestamp() * 1000)
+    if ms > now_ms() + LONGEST_S * 1000:
+        raise ConfigError(f"{field}={value!r} is more than 100 years ahead")
+    return ms
 
 
 def new_id() -> str:

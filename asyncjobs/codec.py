@@ -22,7 +22,9 @@ __all__ = [
     "NewerEnvelope",
     "Outcome",
     "check_json",
+    "clean_text",
     "dead_letter",
+    "is_unicode",
     "read_dead_letter",
 ]
 
@@ -259,9 +261,22 @@ def read_dead_letter(raw: bytes) -> tuple[Outcome, bytes]:
 
 
 def clean_text(text: str) -> str:
-    """`text` cut to MAX_TEXT from its end, with lone surrogates made visible."""
-    cut = text[-MAX_TEXT:]
+    """`text` cut to MAX_TEXT from its end, with lone surrogates made visible, and control
+    characters too: a terminal that shows it later must not obey it."""
+    cut = text[-MAX_TEXT:].translate(_CONTROLS)
     return cut.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) not in "\n\t"}
+
+
+def is_unicode(value: Any) -> bool:
+    """Whether a value that is JSON otherwise can be written: no lone surrogates in it."""
+    try:
+        orjson.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def check_json(value: Any, path: str) -> None:

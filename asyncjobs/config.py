@@ -190,7 +190,7 @@ class AppSettings:
             )
         connect_timeout_s = seconds(connect_timeout, field="connect_timeout", minimum=0.001)
         # An enqueue repeated after a lost reply must still find the finished id.
-        id_ttl_s = seconds(id_ttl, field="id_ttl", minimum=connect_timeout_s)
+        id_ttl_s = seconds(id_ttl, field="id_ttl", minimum=3 * connect_timeout_s)
         return cls(
             prefix=prefix,
             result_ttl_ms=ttl_ms(result_ttl, field="result_ttl"),

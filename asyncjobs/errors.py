@@ -165,6 +165,19 @@ class JobSignal(Exception):
     """Base of what a job may raise to say what happens next. Not an error."""
 
 
+def _checked(name: str, delay: object) -> float | timedelta:
+    """Refuse at the user's own line what the worker could only shrug at."""
+    number = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if (
+        isinstance(delay, float | int | timedelta)
+        and not isinstance(delay, bool)
+        and isinstance(number, float | int)
+        and 0 <= number < 3e9
+    ):
+        return delay
+    raise ConfigError(f"{name}(delay={delay!r}) must be seconds (a number) or a timedelta")
+
+
 class Retry(JobSignal):
     """Run this job again: spends an attempt and obeys the attempt budget.
 
@@ -173,7 +186,7 @@ class Retry(JobSignal):
 
     def __init__(self, message: str = "", *, delay: float | timedelta | None = None) -> None:
         super().__init__(message or "the job asked to be retried")
-        self.delay = delay
+        self.delay = None if delay is None else _checked("Retry", delay)
 
 
 class Snooze(JobSignal):
@@ -181,7 +194,7 @@ class Snooze(JobSignal):
 
     def __init__(self, delay: float | timedelta) -> None:
         super().__init__(f"snoozed for {delay}")
-        self.delay = delay
+        self.delay = _checked("Snooze", delay)
 
 
 class Discard(JobSignal):

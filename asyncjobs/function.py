@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from asyncjobs.binding import Binding
 from asyncjobs.clock import Seconds, at_ms, new_id, now_ms, seconds
-from asyncjobs.codec import Envelope, check_json
+from asyncjobs.codec import Envelope, check_json, is_unicode
 from asyncjobs.config import (
     UNSET,
     AppSettings,
@@ -25,7 +25,7 @@ from asyncjobs.config import (
     ttl_ms,
 )
 from asyncjobs.context import JobContext, _current
-from asyncjobs.errors import ConfigError, NotBound
+from asyncjobs.errors import ConfigError, EncodeError, NotBound
 from asyncjobs.handle import JobHandle, Reader
 from asyncjobs.job import JobRef, NewJob
 from asyncjobs.policy.retry import RetryPolicy
@@ -133,6 +133,14 @@ class JobFunction(Generic[P, R_co]):
             self._filled_from = app
         return self._settings
 
+    @property
+    def sender(self) -> Sender:
+        """The app that this function belongs to. Raises NotBound."""
+        sender = self._home.sender
+        if sender is None:
+            raise self._not_bound()
+        return sender
+
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the function here and now: no job, no retries, no time-out.
 
@@ -164,10 +172,7 @@ class JobFunction(Generic[P, R_co]):
         EncodeError and PayloadTooLarge before anything is stored; StoreFull;
         StoreUnavailable when the store does not answer within `connect_timeout`.
         """
-        sender = self._home.sender
-        if sender is None:
-            raise self._not_bound()
-        return await sender.send(self, args, kwargs)
+        return await self.sender.send(self, args, kwargs)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R_co]:
         """`enqueue` for threads and sync views; blocks until the job is stored.
@@ -175,10 +180,7 @@ class JobFunction(Generic[P, R_co]):
         Uses the app where it is open in this process, else a background connection of
         its own. Raises like `enqueue`, and UsageError on a running event loop.
         """
-        sender = self._home.sender
-        if sender is None:
-            raise self._not_bound()
-        return sender.send_sync(self, args, kwargs)
+        return self.sender.send_sync(self, args, kwargs)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> JobCall[R_co]:
         """A call for `app.enqueue_many`. Raises ArgumentsError."""
@@ -190,10 +192,7 @@ class JobFunction(Generic[P, R_co]):
 
         Raises ConfigError for what is no job id, NotBound.
         """
-        sender = self._home.sender
-        if sender is None:
-            raise self._not_bound()
-        return self.handle_of(sender, check_job_id(id), is_new=None)
+        return self.handle_of(self.sender, check_job_id(id), is_new=None)
 
     def handle_of(self, reader: Reader, id: str, *, is_new: bool | None) -> JobHandle[R_co]:
         """A handle on the job with this id in this function's queue."""
@@ -256,7 +255,7 @@ class JobFunction(Generic[P, R_co]):
         return variant
 
     def _with_attempts(self, retry: int | bool) -> RetryPolicy:
-        if not isinstance(retry, int):
+        if not isinstance(retry, int) or retry is True:
             raise ConfigError(
                 f"{self.name}: options(retry={retry!r}) must be a number of attempts or False; "
                 "a whole RetryPolicy belongs on the job function"
@@ -311,10 +310,24 @@ class JobFunction(Generic[P, R_co]):
             settings.queue,
             settings.id or new_id(),
             settings.priority,
-            envelope.encode(),
+            self._encode(envelope),
             settings.delay_ms,
             settings.at_ms,
         )
+
+    def _encode(self, envelope: Envelope) -> bytes:
+        try:
+            return envelope.encode()
+        except EncodeError:
+            # Only now is it worth to look for the argument whose text is no Unicode.
+            places: list[tuple[int | str, Any]] = [*enumerate(envelope.args)]
+            for place, value in [*places, *envelope.kwargs.items()]:
+                if not is_unicode(value):
+                    raise EncodeError(
+                        f"{self.binding.path(place)} has text that is no Unicode (a lone "
+                        "surrogate); write text.encode('utf-8', 'replace').decode()"
+                    ) from None
+            raise
 
     def _check_value(self, value: Any, place: int | str) -> None:
         if type(value) is int and -(2**63) <= value < 2**64:

@@ -183,7 +183,7 @@ class JobHandle(Generic[R_co]):
         backend = self._reader.opened()
         if self._ttl_ms is None:
             self._ttl_ms = _known_ttl_ms(await self._record(), self._reader)
-        if self._ttl_ms == 0:
+        if self._ttl_ms == 0 and not await self._has_outcome():
             raise ResultsDisabled(
                 f"job {self.id!r}: results are off (result_ttl=0); set result_ttl= on the job "
                 "function or the app to keep them"
@@ -199,6 +199,13 @@ class JobHandle(Generic[R_co]):
             )
         value: R_co = _value(record)
         return value
+
+    async def _has_outcome(self) -> bool:
+        """Another enqueue of this id may have asked for a result where ours did not."""
+        if self._is_new is True:
+            return False
+        records = await self._reader.opened().get(self._candidates)
+        return any(record is not None and record.outcome is not None for record in records)
 
     async def _record(self) -> JobRecord:
         """Ask the store, and remember the queue in which the job was found."""
@@ -264,8 +271,8 @@ def _value(record: JobRecord) -> Any:
     outcome = _outcome(record)
     if outcome is None:
         raise JobNotFound(
-            f"job {ref} ended {record.state}, and its result has expired or is unknown; "
-            "results are kept for result_ttl"
+            f"job {ref} ended {record.state}, and its result is not there: it has expired, or "
+            "results are off; they are kept for result_ttl"
         )
     if outcome.unavailable:
         raise ResultUnavailable(f"job {ref} succeeded, but has no result: {outcome.unavailable}")
@@ -275,9 +282,8 @@ def _value(record: JobRecord) -> Any:
         raise JobDiscarded(f"job {ref} was discarded: {outcome.reason or _summary(outcome)}")
     if outcome.state is State.CANCELLED:
         raise JobCancelled(f"job {ref} was cancelled")
-    why = ": ".join(part for part in (outcome.reason or "it failed", _summary(outcome)) if part)
     raise JobFailed(
-        f"job {ref} is dead: {why}",
+        f"job {ref} is dead ({outcome.reason or 'it failed'}): {_summary(outcome)}",
         error_type=outcome.error_type,
         remote_traceback=outcome.traceback,
     )

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from asyncjobs.clock import seconds
-from asyncjobs.errors import ConfigError, Discard, JobSignal, Retry, Snooze
+from asyncjobs.errors import Discard, JobSignal, Retry, Snooze
 from asyncjobs.policy.retry import RetryPolicy
 
 __all__ = ["Ending", "Verdict", "judge"]
@@ -46,10 +46,7 @@ def judge(
     if all(isinstance(leaf, (Discard, *discard_on)) for leaf in leaves):
         return Verdict(Ending.DISCARD, reason=_discard_reason(leaves[0]))
     if all(isinstance(leaf, JobSignal) for leaf in leaves):
-        try:
-            return _by_signal(leaves, attempt, retry)
-        except ConfigError:
-            pass  # a delay that is no time: the request cannot be met, the attempt failed
+        return _by_signal(leaves, attempt, retry)
     return _again(None, attempt, retry)
 
 

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import random
 import traceback
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Final
 
 import orjson
@@ -33,7 +35,7 @@ UNKNOWN_MOST_S: Final = 60.0
 class Settler:
     """Turns values and errors into settlements, and tells listeners and the log."""
 
-    def __init__(self, settings: AppSettings, hub: Events, clock_s: Any) -> None:
+    def __init__(self, settings: AppSettings, hub: Events, clock_s: Callable[[], float]) -> None:
         self._settings = settings
         self._events = hub
         self._clock_s = clock_s
@@ -315,8 +317,18 @@ def _describe(error: BaseException) -> tuple[str, str, str]:
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     try:
         message = str(error)
-        text = "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(kind, error, _of_the_job(error)))
     except Exception as broken:  # a __str__ of the user's own may raise
         message = f"(its text could not be made: {type(broken).__name__})"
         text = ""
     return f"{module}{kind.__qualname__}", clean_text(message), clean_text(text)
+
+
+def _of_the_job(error: BaseException) -> TracebackType | None:
+    """The traceback without our own frames at its top: they tell the user nothing."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
+        ("asyncjobs.worker.", "concurrent.futures.")
+    ):
+        trace = trace.tb_next
+    return trace

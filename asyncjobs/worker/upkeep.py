@@ -128,7 +128,7 @@ class Unattended:
         }
         for queue in sorted(set(found) - self._told):
             logger.warning(
-                "queue %r holds %d jobs and no live worker takes them; start one with --queues %s",
+                "queue %r has no live worker; jobs waiting there: %d; start one with --queues %s",
                 queue,
                 found[queue],
                 queue,

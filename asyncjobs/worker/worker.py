@@ -339,8 +339,10 @@ def _weights(app: Host, queues: Queues | None) -> dict[str, int]:
         weights: dict[str, int] = dict.fromkeys(sorted(names), 1)
     elif isinstance(queues, Mapping):
         weights = dict(queues)
-    else:
+    elif isinstance(queues, Iterable):
         weights = dict.fromkeys([queues] if isinstance(queues, str) else queues, 1)
+    else:
+        raise ConfigError(f"queues must be names or a mapping to weights, not {queues!r}")
     if not weights:
         raise ConfigError("queues is empty; name at least one, or leave it out")
     for queue, weight in weights.items():

@@ -98,7 +98,7 @@ async def test_random_losses_on_every_connection(server: Server, stage: Stage) -
     chance = random.Random(seed)
 
     def decide(wire: Wire, data: bytes) -> bytes | None:
-        return None if wire.asked > 2 and chance.random() < 0.05 else data
+        return None if wire.asked > 2 and chance.random() < 0.15 else data
 
     async with proxy_to(server.port) as proxy:
         await _run_all(proxy, server, stage, 1000, decide)

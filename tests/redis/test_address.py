@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from asyncjobs.backends.redis.address import Address
@@ -33,11 +35,13 @@ def test_credentials_are_unquoted_for_the_connection() -> None:
     assert (arguments["username"], arguments["password"]) == ("a da", "s@cret")
 
 
-def test_tls_is_checked_unless_the_url_says_otherwise() -> None:
-    strict = Address.parse("rediss://db?ssl_ca_certs=/ca.pem").arguments
+def test_tls_is_checked_unless_the_url_says_otherwise(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    strict = Address.parse(f"rediss://db?ssl_ca_certs={ca}").arguments
     assert strict["ssl_cert_reqs"] == "required"
     assert strict["ssl_check_hostname"] is True
-    assert strict["ssl_ca_certs"] == "/ca.pem"
+    assert strict["ssl_ca_certs"] == str(ca)
     loose = Address.parse("rediss://db?ssl_check_hostname=false").arguments
     assert loose["ssl_check_hostname"] is False
 
@@ -45,12 +49,18 @@ def test_tls_is_checked_unless_the_url_says_otherwise() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("redis://db/x", "'x'"),
+        ("redis://db/x", "no number"),
+        ("redis://:12/kretsecret@localhost:7911/0", "%2F for /"),
+        ("redis://:se/kretsecret@localhost", "%2F for /"),
+        ("redis://:se#kretsecret@localhost", "%23 for #"),
+        ("redis://:se?kretsecret@localhost", "%3F for ?"),
+        ("redis:/:kretsecret@host:1", "no number"),
         ("redis://db:port", "cannot be read"),
         ("redis://db:99999", "cannot be read"),
-        ("redis://:secret@db?timeout=3", "'timeout'"),
+        ("redis://:secret@db?timeout=3", "unknown field"),
         ("rediss://db?ssl_ca=x", "ssl_ca_certs"),
         ("unix://", "needs a path"),
+        ("rediss://db?ssl_ca_certs=/nowhere/ca.pem", "ssl_ca_certs=/nowhere/ca.pem"),
     ],
 )
 def test_a_wrong_url_is_refused_by_name(url: str, says: str) -> None:

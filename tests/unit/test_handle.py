@@ -171,7 +171,7 @@ async def test_an_expired_result_is_not_found_at_once(bench: Bench) -> None:
     await bench.finish(Outcome(State.SUCCEEDED, "1"), ttl_ms=1_000)
     bench.now_ms += 1_001
     assert await handle.status() is State.SUCCEEDED
-    with pytest.raises(JobNotFound, match="expired or is unknown"):
+    with pytest.raises(JobNotFound, match="its result is not there"):
         await handle.result()
 
 

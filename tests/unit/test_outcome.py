@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncjobs import Discard, JobSignal, Retry, RetryPolicy, Snooze, constant
+from asyncjobs import ConfigError, Discard, JobSignal, Retry, RetryPolicy, Snooze, constant
 from asyncjobs.policy.outcome import Ending, Verdict, judge
 
 POLICY = RetryPolicy(max_attempts=3, backoff=constant(7))
@@ -65,9 +65,9 @@ def test_discard_on() -> None:
 
 @pytest.mark.parametrize("bad", [-1, float("nan"), float("inf"), "soon", True])
 @pytest.mark.parametrize("signal", [Snooze, lambda delay: Retry(delay=delay)])
-def test_a_delay_that_is_none_is_a_failed_attempt(signal: Any, bad: Any) -> None:
-    assert verdict(signal(bad)) == Verdict(Ending.RETRY, 7.0)
-    assert verdict(signal(bad), 3).ending is Ending.DEAD
+def test_a_delay_that_is_none_is_refused_where_it_is_written(signal: Any, bad: Any) -> None:
+    with pytest.raises(ConfigError, match=r"must be seconds \(a number\) or a timedelta"):
+        signal(bad)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ _TLS = {
     "ssl_keyfile": "ssl_keyfile",
     "ssl_keyfile_password": "ssl_password",
 }
+
+_ESCAPE = "in a password write %2F for /, %3F for ?, %23 for #, %40 for @"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,11 @@ class Address:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError as error:
-            raise ConfigError(f"the store URL cannot be read: {error}") from None
+        except ValueError:
+            # What could not be read may be a piece of the password: it is not repeated.
+            raise ConfigError(
+                f"the store URL cannot be read: its port is no port; {_ESCAPE}"
+            ) from None
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         arguments: dict[str, Any] = {}
         if parts.username:
@@ -77,7 +83,7 @@ class Address:
 
 def _db(text: str) -> int:
     if not text.isdecimal():
-        raise ConfigError(f"the store URL's database must be a number, not {text!r}")
+        raise ConfigError(f"the store URL's database, behind the last '/', is no number; {_ESCAPE}")
     return int(text)
 
 
@@ -90,6 +96,11 @@ def _tls(query: dict[str, str]) -> dict[str, Any]:
     for name, argument in _TLS.items():
         if name in query:
             arguments[argument] = query.pop(name)
+            if name != "ssl_keyfile_password" and not os.access(arguments[argument], os.R_OK):
+                raise ConfigError(
+                    f"the store URL's {name}={arguments[argument]} cannot be read; "
+                    "check the path and its rights"
+                )
     return arguments
 
 
@@ -97,5 +108,5 @@ def _refuse_rest(query: dict[str, str], scheme: str) -> None:
     if query:
         known = "db" if scheme != "rediss" else ", ".join((*_TLS, "ssl_check_hostname", "db"))
         raise ConfigError(
-            f"the store URL has the unknown field {min(query)!r}; {scheme}:// knows {known}"
+            f"the store URL has an unknown field behind '?'; {scheme}:// knows {known}; {_ESCAPE}"
         )

@@ -1,0 +1,172 @@
+"""The smallest user that asyncjobs can live with, as docs/security.md shows it.
+
+The rule is read from that page. The whole conformance suite runs as that user; its
+commands are those that the code sends, and no others.
+"""
+
+# ruff: noqa: F403  the cases of the suite, as tests/conformance/__init__.py says
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+import asyncjobs.backends.redis
+from asyncjobs import AsyncJobs, ConfigError
+from asyncjobs import Worker as JobWorker
+from asyncjobs.backends.base import Clock, StoreSettings
+from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.clock import new_id
+from asyncjobs.testing.servers import Server
+from tests.conformance.store import *
+from tests.conformance.test_ask import *
+from tests.conformance.test_enqueue import *
+from tests.conformance.test_exchange import *
+from tests.conformance.test_lease import *
+from tests.conformance.test_settle import *
+from tests.conformance.test_suspects import *
+from tests.conformance.test_wait import *
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(asyncjobs.backends.redis.__file__).parent
+# These two build their stores themselves and ask for no backend.
+NOT_FOR_ALL = {"test_memory_only", "test_same_answers"}
+
+
+def rule() -> list[str]:
+    """The words of the page's rule after `ACL SETUSER <name>`."""
+    page = (ROOT / "docs" / "security.md").read_text()
+    (block,) = re.findall(r"^```acl\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    words = block.replace("\\\n", " ").split()
+    assert words[:3] == ["ACL", "SETUSER", "jobs"]
+    return words[3:]
+
+
+def allowed() -> set[str]:
+    return {word.removeprefix("+") for word in rule() if word.startswith("+")}
+
+
+class Users:
+    """Users of one server that are made by the page's rule, each for one key prefix."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.names: set[str] = set()
+
+    def url(self, prefix: str) -> str:
+        name = f"jobs-{prefix}"
+        if name not in self.names:
+            words = [word.replace("asyncjobs:", f"{prefix}:") for word in rule()]
+            self.server.command("ACL", "SETUSER", name, *words)
+            self.names.add(name)
+        return f"redis://{name}:<password>@127.0.0.1:{self.server.port}"
+
+    def remove(self) -> None:
+        if self.names:
+            self.server.command("ACL", "DELUSER", *self.names)
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def users(request: pytest.FixtureRequest, servers: Any) -> Iterator[Users]:
+    made = Users(servers.get(request.param))
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def make_backend(users: Users) -> Iterator[MakeBackend]:  # noqa: F405
+    def make(settings: StoreSettings, now_ms: Clock | None) -> RedisBackend:
+        return RedisBackend(users.url(settings.prefix), settings, now_ms=now_ms)
+
+    yield make
+    keys = users.server.command("KEYS", "*test-*")
+    if keys:
+        users.server.command("DEL", *keys)
+
+
+def test_the_whole_suite_is_here() -> None:
+    folder = ROOT / "tests" / "conformance"
+    for path in sorted(folder.glob("test_*.py")):
+        if path.stem in NOT_FOR_ALL:
+            continue
+        module = importlib.import_module(f"tests.conformance.{path.stem}")
+        cases = {n: v for n, v in vars(module).items() if n.lower().startswith("test")}
+        own = {n: v for n, v in cases.items() if v.__module__ == module.__name__}
+        assert own, path.stem
+        # Two cases with one name would leave one of them out.
+        assert {n for n, v in own.items() if globals().get(n) is not v} == set(), path.stem
+
+
+def test_the_rule_allows_what_the_code_sends_and_no_more(users: Users) -> None:
+    known = {name.decode() for name in users.server.command("COMMAND", "LIST")}
+    scripts = "\n".join(path.read_text() for path in PACKAGE.rglob("*.lua"))
+    code = "\n".join(path.read_text() for path in PACKAGE.glob("*.py"))
+    words = {*re.findall(r"'([A-Z]+)'", scripts), *re.findall(r"b\"([A-Z]+)\"", code)}
+    sent = known & {word.lower() for word in words}
+    # The driver's own: it names each connection, and goes to the database of the URL.
+    sent |= {"client", "select"}
+    # Denied on purpose: without it the page's warning is given, and all else works.
+    sent.remove("config")
+    assert {name.partition("|")[0] for name in allowed()} == sent
+
+
+async def double(n: int) -> int:
+    return 2 * n
+
+
+async def test_a_worker_runs_as_that_user(users: Users) -> None:
+    prefix = f"test-{new_id()}"
+    app = AsyncJobs(users.url(prefix) + "/1", prefix=prefix)
+    job = app.job(double)
+    async with app, JobWorker(app):
+        handle = await job.enqueue(21)
+        assert await handle.result(timeout=20) == 42
+        await job.options(delay=3600, id="later").enqueue(1)
+        assert await job.handle("later").cancel()
+
+
+async def test_config_denied_is_a_warning(users: Users) -> None:
+    prefix = f"test-{new_id()}"
+    backend = RedisBackend(users.url(prefix), StoreSettings(prefix=prefix))
+    try:
+        info = await backend.open()
+    finally:
+        await backend.close()
+    (warning,) = info.warnings
+    assert "eviction policy" in warning
+    assert "noeviction" in warning
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["GET", "other:key"],
+        ["SET", "other:key", "1"],
+        ["CONFIG", "GET", "*"],
+        ["KEYS", "*"],
+        ["FLUSHALL"],
+        ["ACL", "LIST"],
+    ],
+    ids=" ".join,
+)
+def test_that_user_may_do_nothing_else(users: Users, command: list[str]) -> None:
+    name = urlsplit(users.url(f"test-{new_id()}")).username or ""
+    reply = users.server.command("ACL", "DRYRUN", name, *command)
+    assert reply != b"OK"
+    assert b"no permissions" in reply or b"can't" in reply
+
+
+async def test_a_user_without_rights_is_told_so(users: Users) -> None:
+    prefix = f"test-{new_id()}"
+    url = users.url(prefix)
+    users.server.command("ACL", "SETUSER", f"jobs-{prefix}", "-@all")
+    with pytest.raises(ConfigError, match="ACL"):
+        await RedisBackend(url, StoreSettings(prefix=prefix)).open()
