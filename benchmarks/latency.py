@@ -48,16 +48,16 @@ async def _collected(count: int) -> list[float]:
         return sorted([await _late_ms.get() for _ in range(count)])
 
 
-def main() -> None:
+async def main() -> None:
     """Print one table row for each server and kind of job."""
     print("| server | jobs | p50, ms | p99, ms | max, ms |\n|---|---|---:|---:|---:|")
     for kind in available_servers():
         with start_server(kind) as server:
-            for jobs, ms in asyncio.run(measure(server.url)).items():
+            for jobs, ms in (await measure(server.url)).items():
                 p50, p99 = ms[len(ms) // 2], ms[int(len(ms) * 0.99) - 1]
                 name = f"{server.kind} {server.version}"
                 print(f"| {name} | {jobs} | {p50:.2f} | {p99:.2f} | {ms[-1]:.2f} |")
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())
