@@ -2,9 +2,10 @@
 
     python examples/stdlib_census --help
 
-This process starts a store, enqueues the jobs and awaits their results; a worker in a
-process of its own runs them. Exit code 0: every job is accounted for. 1: some are not, or
-the worker or the store failed. 2: a wrong option. 130: interrupted.
+This process opens the embedded store (or starts the server that --server names), enqueues
+the jobs and awaits their results; a worker in a process of its own runs them. Exit code 0:
+every job is accounted for. 1: some are not, or the worker or the store failed. 2: a wrong
+option. 130: interrupted.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from files import job_id, python_files
+from files import job_id, priority, python_files
+from progress import progress_of
 from summary import Ending, Run, report
 from tasks import Census, app, census_file
 
@@ -44,6 +47,12 @@ READERS: Final = 100
 """Results awaited at a time; they share one connection."""
 THREADS: Final = 2
 """Parsing holds the interpreter's lock: more threads make the worker slower, not faster."""
+NEXT: Final = """
+What to try next
+  make demo ARGS="--limit 300 --concurrency 4"     fewer files, fewer at a time
+  make demo ARGS="--folder . --log worker.log"     another source tree; keep the worker's log
+  .venv/bin/asyncjobs worker --help                the worker's flags, signals and exit codes
+  examples/stdlib_census/tasks.py                  the job function you have just run"""
 STOP_LIMIT_S: Final = 15.0
 LOG_LINES: Final = 30
 
@@ -70,13 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A polite end from outside stops worker and store the same way as Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="census-") as scratch,
-            start_server("redis" if options.server == "redis" else "valkey") as server,
-        ):
+        with tempfile.TemporaryDirectory(prefix="census-") as scratch, ExitStack() as stack:
             log = options.log or Path(scratch, "worker.log")
-            _say(f"server    {server.kind} {server.version}, on port {server.port}")
-            os.environ["ASYNCJOBS_URL"] = server.url
+            _choose_store(options.server, Path(scratch, "store"), stack)
             run, code = asyncio.run(_drive(options, files, log))
             return _conclude(run, code, log)
     except AsyncJobsError as error:
@@ -87,6 +92,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _choose_store(kind: str, home: Path, stack: ExitStack) -> None:
+    """Set the environment from which this process and the worker know their store."""
+    os.environ.pop("ASYNCJOBS_URL", None)
+    if kind == "embedded":
+        os.environ["ASYNCJOBS_HOME"] = str(home)
+    else:
+        server = stack.enter_context(start_server("redis" if kind == "redis" else "valkey"))
+        os.environ["ASYNCJOBS_URL"] = server.url
+
+
 def _parse(argv: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(
         prog="stdlib_census", description="One job for each Python file of a folder."
@@ -94,7 +109,8 @@ def _parse(argv: Sequence[str] | None) -> Options:
     stdlib = Path(sysconfig.get_path("stdlib"))
     add = parser.add_argument
     add("--folder", type=Path, default=stdlib, help="source tree (default: the stdlib)")
-    add("--server", choices=("valkey", "redis"), default="valkey", help="store to start")
+    stores = ("embedded", "valkey", "redis")
+    add("--server", choices=stores, default="embedded", help="store to start (default: embedded)")
     add("--limit", type=_positive, metavar="N", help="only the first N files")
     add("--concurrency", type=_positive, default=64, metavar="N", help="of the worker")
     add("--timeout", type=_positive, default=120, metavar="S", help="seconds for the worker")
@@ -102,7 +118,8 @@ def _parse(argv: Sequence[str] | None) -> Options:
     given = parser.parse_args(argv)
     if not given.folder.is_dir():
         parser.error(f"--folder: {given.folder} is no folder")
-    if given.server not in available_servers():
+    needed = "valkey" if given.server == "embedded" else given.server
+    if needed not in available_servers():
         parser.error(f"--server: there is no {given.server} server on this machine")
     return Options(
         folder=given.folder.resolve(),
@@ -124,13 +141,17 @@ def _positive(text: str) -> int:
 async def _drive(options: Options, files: list[Path], log: Path) -> tuple[Run, int | None]:
     """Enqueue the jobs and have them run; returns what came of it and the worker's exit code."""
     async with app:
+        store = app.store_info
+        _say(f"store     {store.name} {store.version}, {store.address.partition(':')[0]}")
+        jobs = {job_id(path, options.folder): priority(path, options.folder) for path in files}
         started_s = time.perf_counter()
         handles = await app.enqueue_many(
-            census_file.options(id=job_id(path, options.folder)).bind(str(path)) for path in files
+            census_file.options(id=name, priority=urgency).bind(str(path))
+            for path, (name, urgency) in zip(files, jobs.items(), strict=True)
         )
         enqueue_s = time.perf_counter() - started_s
-        _say(f"enqueued  {len(handles):,} files of {options.folder}")
-        run = Run([handle.id for handle in handles], enqueue_s=enqueue_s)
+        _say(f"enqueued  {len(handles):,} files of {options.folder}, at three priorities")
+        run = Run(dict(jobs), enqueue_s=enqueue_s)
         return run, await _work(options, handles, run, log)
 
 
@@ -141,7 +162,10 @@ def _conclude(run: Run, code: int | None, log: Path) -> int:
     if code != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
         print(f"\nthe worker {_ending(code)}; its last lines:", *lines, sep="\n", file=sys.stderr)
-    return 0 if code == 0 and not run.unaccounted() else 1
+    if code == 0 and not run.unaccounted():
+        _say(NEXT)
+        return 0
+    return 1
 
 
 async def _work(
@@ -176,7 +200,8 @@ async def _work(
 
 async def _start_worker(options: Options, log: Path) -> asyncio.subprocess.Process:
     # Settings of the user's own workers must not reach this one.
-    kept = {name: value for name, value in os.environ.items() if "ASYNCJOBS_" not in name}
+    store = ("ASYNCJOBS_URL", "ASYNCJOBS_HOME")
+    kept = {n: value for n, value in os.environ.items() if n in store or "ASYNCJOBS_" not in n}
     command = [
         *(sys.executable, "-m", "asyncjobs", "worker", "tasks:app", "--burst"),
         *("--concurrency", str(options.concurrency), "--threads", str(THREADS)),
@@ -188,7 +213,6 @@ async def _start_worker(options: Options, log: Path) -> asyncio.subprocess.Proce
             cwd=HERE,
             env={
                 **kept,
-                "ASYNCJOBS_URL": os.environ["ASYNCJOBS_URL"],
                 "NO_COLOR": "1",
                 # Parsing somebody's file warns of somebody's mistakes.
                 "PYTHONWARNINGS": "ignore::SyntaxWarning,ignore::DeprecationWarning",
@@ -221,7 +245,6 @@ async def _collect(
     handles: Iterable[JobHandle[Census]], run: Run, started_s: float, timeout_s: float
 ) -> None:
     """Await the results, READERS of them at a time, each for at most `timeout_s`."""
-    step = max(len(run.jobs) // 4, 1)
     queue = iter(handles)
 
     async def read() -> None:
@@ -230,10 +253,13 @@ async def _collect(
             run.endings[handle.id] = ending
             if ending.is_accounted_for:
                 run.work_s = time.perf_counter() - started_s
-            if len(run.endings) % step == 0:
-                _say(f"          {len(run.endings):,} of {len(run.jobs):,}")
+            progress.show(len(run.endings))
 
-    async with asyncio.TaskGroup() as group:
+    # What is asked once more, after the worker's end, needs no bar.
+    async with (
+        progress_of(len(run.jobs), quiet=timeout_s == 0) as progress,
+        asyncio.TaskGroup() as group,
+    ):
         for _ in range(READERS):
             group.create_task(read())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
 _OTHERS: Final = {"site-packages", "dist-packages", "__pycache__"}
@@ -31,3 +31,11 @@ def job_id(path: Path, folder: Path) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()
     return f"{digest}{name[len(digest) - _LONGEST_ID :]}"
+
+
+def priority(path: Path, folder: Path) -> Literal["high", "normal", "low"]:
+    """Modules of the top folder first, packages next, their tests when there is time."""
+    parts = path.relative_to(folder).parts
+    if any(part in ("test", "tests", "idle_test") for part in parts[:-1]):
+        return "low"
+    return "high" if len(parts) == 1 else "normal"

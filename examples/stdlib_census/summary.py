@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,9 +33,10 @@ class Ending:
 
 @dataclass(slots=True)
 class Run:
-    """A run's jobs by id, what the store said of each, and what was measured, in seconds."""
+    """A run's jobs by id with their priorities, what the store said of each, and what was
+    measured, in seconds."""
 
-    jobs: list[str]
+    jobs: dict[str, str]
     endings: dict[str, Ending] = field(default_factory=dict)
     enqueue_s: float = 0.0
     work_s: float = 0.0
@@ -54,7 +55,7 @@ class Run:
 
 def report(run: Run) -> str:
     """The summary, ready to print."""
-    return "\n".join([*_numbers(run), *_longest(run), *_lists(run)])
+    return "\n".join([*_numbers(run), *_times(run), *_longest(run), *_lists(run)])
 
 
 def _numbers(run: Run) -> Iterator[str]:
@@ -87,6 +88,30 @@ def _numbers(run: Run) -> Iterator[str]:
     yield "Found"
     for name in ("lines", "functions", "coroutines", "classes", "imports"):
         yield _row(name, f"{sum(census[name] for census in found):,}")
+
+
+def _times(run: Run) -> Iterator[str]:
+    """Queue time and run time of each priority, in milliseconds."""
+    rows: dict[str, list[Census]] = {}
+    for job, ending in run.endings.items():
+        if ending.census:
+            rows.setdefault(run.jobs[job], []).append(ending.census)
+    if not rows:
+        return
+    yield ""
+    yield "Times, ms            jobs   queue p50   queue p99     run p50     run p99"
+    for name in ("high", "normal", "low"):
+        found = rows.get(name, [])
+        queued = sorted(c["queued_ms"] for c in found if c["queued_ms"] is not None)
+        ran = sorted(census["ran_ms"] for census in found)
+        if ran:
+            cells = [quantile(times, q) for times in (queued, ran) for q in (0.5, 0.99)]
+            yield f"  {name:<15}{len(found):>8,}" + "".join(f"{ms:>12,.1f}" for ms in cells)
+
+
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """The value below which a share of `q` lies; 0 when there are none."""
+    return ordered[min(int(len(ordered) * q), len(ordered) - 1)] if ordered else 0.0
 
 
 def _row(name: str, value: str, note: str = "") -> str:

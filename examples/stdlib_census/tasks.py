@@ -8,8 +8,10 @@ from __future__ import annotations
 import ast
 import gc
 import threading
+import time
 import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypedDict
 
@@ -20,7 +22,8 @@ LONGEST: Final = 10
 FAULT_EVERY: Final = 40
 
 _parsing = threading.Lock()
-app = AsyncJobs()  # the store's address comes from $ASYNCJOBS_URL
+# The store's address comes from $ASYNCJOBS_URL; without one it is the embedded store.
+app = AsyncJobs()
 
 
 class Function(TypedDict):
@@ -32,7 +35,11 @@ class Function(TypedDict):
 
 
 class Census(TypedDict):
-    """What a file holds; `longest` has its longest functions first."""
+    """What a file holds; `longest` has its longest functions first.
+
+    `queued_ms` is how long the job waited for its first attempt (None in later ones),
+    `ran_ms` how long this attempt ran.
+    """
 
     lines: int
     functions: int
@@ -41,6 +48,8 @@ class Census(TypedDict):
     imports: int
     longest: list[Function]
     attempt: int
+    queued_ms: float | None
+    ran_ms: float
 
 
 class PlantedFault(OSError):
@@ -56,7 +65,12 @@ class PlantedFault(OSError):
 )
 def census_file(path: str, *, ctx: JobContext = INJECTED) -> Census:
     """Read the file at `path` and count what is in it."""
+    queued = datetime.now(UTC) - ctx.enqueued_at
+    began_s = time.perf_counter()
     census = count(Path(path).read_bytes(), path, attempt=ctx.attempt)
+    census["ran_ms"] = (time.perf_counter() - began_s) * 1000
+    if ctx.attempt == 1:
+        census["queued_ms"] = max(queued.total_seconds(), 0.0) * 1000
     # After the work, as a write that fails would: all of it is done again.
     if ctx.attempt == 1 and has_planted_fault(ctx.id):
         raise PlantedFault(f"planted in the first attempt of {ctx.id}")
@@ -82,6 +96,8 @@ def count(source: bytes, path: str, *, attempt: int = 1) -> Census:
         imports=0,
         longest=[],
         attempt=attempt,
+        queued_ms=None,
+        ran_ms=0.0,
     )
     for name, node in _definitions(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):

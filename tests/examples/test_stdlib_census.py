@@ -58,6 +58,8 @@ def test_counts_definitions_and_imports() -> None:
         "classes": 2,
         "imports": 3,
         "attempt": 3,
+        "queued_ms": None,
+        "ran_ms": 0.0,
     }
     assert [(item["name"], item["line"], item["lines"]) for item in longest] == [
         ("long", 15, 6),
@@ -128,6 +130,24 @@ def test_a_job_id_is_the_path_made_printable() -> None:
     assert len(set(long)) == 2
     for name in long:
         tasks.census_file.options(id=name)
+
+
+def test_urgent_is_what_others_import() -> None:
+    root = Path("root")
+    places = ("ast.py", "email/header.py", "test/test_ast.py", "idlelib/idle_test/x.py")
+    assert [files.priority(root / place, root) for place in places] == [
+        "high", "normal", "low", "low",
+    ]  # fmt: skip
+
+
+def test_quantiles() -> None:
+    sys.path.insert(0, str(EXAMPLE))  # summary imports its neighbours by their plain names
+    try:
+        from examples.stdlib_census.summary import quantile
+    finally:
+        sys.path.remove(str(EXAMPLE))
+    assert [quantile(range(1, 101), q) for q in (0.5, 0.99)] == [51, 100]
+    assert quantile([], 0.5) == 0.0
 
 
 # Whole runs
@@ -225,6 +245,11 @@ def test_a_run_accounts_for_every_file(folder: Path, tmp_path: Path) -> None:
     assert "failed attempts 1, planted faults 1" in done.stdout
     assert re.search(r"^Discarded \(2\)\n  below/bad\.py  SyntaxError: ", done.stdout, re.MULTILINE)
     assert re.search(r"^  below/null\.py  (SyntaxError|ValueError): ", done.stdout, re.MULTILINE)
+    times = done.stdout.partition("Times, ms")[2].splitlines()[1:3]
+    assert [row.split()[:2] for row in times] == [["high", "2"], ["normal", "1"]]
+    assert all(float(cell.replace(",", "")) >= 0 for row in times for cell in row.split()[2:])
+    assert done.stdout.startswith("store     valkey ")
+    assert "What to try next\n" in done.stdout
     table = done.stdout.partition("The longest functions\n")[2].splitlines()
     assert table[1].split()[:2] == ["6", "long"]
     assert "PlantedFault" in log.read_text()
