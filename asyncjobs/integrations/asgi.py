@@ -1,0 +1,73 @@
+"""The lifespan of a web application, as FastAPI, Starlette and Litestar take it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, TypeAlias, TypeVar, overload
+
+from asyncjobs.app import AsyncJobs
+from asyncjobs.errors import UsageError
+
+__all__ = ["Lifespan", "lifespan"]
+
+W = TypeVar("W")
+
+State: TypeAlias = Mapping[str, Any] | None
+Lifespan: TypeAlias = Callable[[W], AbstractAsyncContextManager[State]]
+"""What a user writes: from the web application to a context manager around its life."""
+
+# Frameworks type a lifespan with state and one without as two kinds; Any is both.
+_Joined: TypeAlias = Callable[[W], AbstractAsyncContextManager[Any]]
+
+
+@overload
+def lifespan(app: AsyncJobs, /) -> _Joined[Any]: ...
+@overload
+def lifespan(app: AsyncJobs, first: Lifespan[W], /, *others: Lifespan[W]) -> _Joined[W]: ...
+def lifespan(app: AsyncJobs, /, *others: Lifespan[Any]) -> _Joined[Any]:
+    """The lifespan that has `app` open while the web application runs.
+
+        web = FastAPI(lifespan=lifespan(jobs))
+        web = Starlette(lifespan=lifespan(jobs, mine))
+        web = Litestar(lifespan=[lifespan(jobs)])
+
+    `others` are entered after the app is open, in their order, and left in reverse
+    before it closes, so they may enqueue at both ends. The state that they yield is
+    merged; of a name that two of them give, the later one stays. What any of them
+    raises ends the start or the stop, after those entered before it are left.
+
+    Raises UsageError for an `app` that is no AsyncJobs and for an undecorated async
+    generator among `others`; the result raises like `async with app`.
+    """
+    if not isinstance(app, AsyncJobs):
+        raise UsageError(
+            f"lifespan() takes the AsyncJobs first, not {_kind(app)}; write "
+            "FastAPI(lifespan=lifespan(jobs)), where jobs is your AsyncJobs"
+        )
+    for other in others:
+        if not callable(other) or inspect.isasyncgenfunction(other):
+            raise UsageError(
+                f"lifespan() cannot enter {getattr(other, '__qualname__', _kind(other))}; give "
+                "a function of the web application with @asynccontextmanager above it"
+            )
+
+    @asynccontextmanager
+    async def joined(web: Any) -> AsyncIterator[dict[str, Any] | None]:
+        state: dict[str, Any] = {}
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(app)
+            for other in others:
+                given: State = await stack.enter_async_context(other(web))
+                if given is not None:
+                    state.update(given)
+            # Servers without the state extension of ASGI refuse any mapping.
+            yield state or None
+
+    return joined
+
+
+def _kind(value: object) -> str:
+    name = type(value).__qualname__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

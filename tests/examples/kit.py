@@ -1,0 +1,183 @@
+"""What the tests of the web examples share: loading one, and running it as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 30.0
+
+
+@contextmanager
+def loaded(folder: Path, *names: str) -> Iterator[list[ModuleType]]:
+    """The modules of an example, imported anew and by the names that it uses itself.
+
+    Each example has modules called `tasks` and `web`: none is left behind.
+    """
+    own = {path.stem for path in folder.glob("*.py")} - {"__main__"}
+    sys.path.insert(0, str(folder))
+    try:
+        yield [importlib.import_module(name) for name in names]
+    finally:
+        sys.path.remove(str(folder))
+        for name in own:
+            sys.modules.pop(name, None)
+
+
+@asynccontextmanager
+async def asgi_client(web: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a web application in this process, with its lifespan around."""
+    transport = httpx.ASGITransport(web)
+    async with (
+        web.router.lifespan_context(web) as state,
+        httpx.AsyncClient(transport=_WithState(transport, state), base_url="http://test") as client,
+    ):
+        yield client
+
+
+class _WithState(httpx.AsyncBaseTransport):
+    """Requests find the lifespan's state, as under a server."""
+
+    def __init__(self, transport: httpx.ASGITransport, state: dict[str, Any] | None) -> None:
+        app = transport.app
+
+        async def with_state(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "state": dict(state or {})}, receive, send)
+
+        transport.app = with_state
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._transport.handle_async_request(request)
+
+
+class Command:
+    """A running `python -m ...`, and what it has written; ended by its pid."""
+
+    def __init__(self, folder: Path, *args: str, env: Mapping[str, str]) -> None:
+        kept = {name: value for name, value in os.environ.items() if "ASYNCJOBS_" not in name}
+        self._text = ""
+        self._grown = threading.Condition()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *args],
+            cwd=folder,
+            env={**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._grown:
+                self._text += line
+                self._grown.notify_all()
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first match in the output."""
+        with self._grown:
+            self._grown.wait_for(lambda: re.search(pattern, self._text), LIMIT_S)
+            found = re.search(pattern, self._text)
+            assert found is not None, self._text
+            return found
+
+    @property
+    def text(self) -> str:
+        return self._text
+
+    def end(self) -> int:
+        """Ask it to stop; the exit code."""
+        self.process.terminate()
+        code = self.process.wait(LIMIT_S)
+        self._reader.join(LIMIT_S)
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join(LIMIT_S)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@contextmanager
+def running(folder: Path, **env: str) -> Iterator[str]:
+    """The example's worker and web server as its README starts them; the address.
+
+    `env` says where the store is.
+    """
+    with ExitStack() as stack:
+        worker = stack.enter_context(Command(folder, "asyncjobs", "worker", "tasks:app", env=env))
+        web = stack.enter_context(Command(folder, "uvicorn", "web:web", "--port", "0", env=env))
+        worker.wait_for("worker started")
+        address = web.wait_for(r"running on (http://127\.0\.0\.1:\d+)")[1]
+        yield address
+        assert web.end() in (0, -15), web.text
+        assert worker.end() == 0, worker.text
+        assert "Traceback" not in web.text, web.text
+
+
+async def events_of(response: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
+    """(name, data) of each server-sent event."""
+    name = ""
+    async for line in response.aiter_lines():
+        field, _, value = line.partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            yield name, json.loads(value)
+
+
+async def state_of(client: httpx.AsyncClient, path: str, *expected: str) -> dict[str, Any]:
+    """What the API says of the job once it is in one of these states."""
+    body: dict[str, Any] = {}
+    async with asyncio.timeout(LIMIT_S):
+        while body.get("state") not in expected:
+            body = (await client.get(path)).raise_for_status().json()
+            await asyncio.sleep(0.01)
+    return body
+
+
+def curl_lines(readme: Path) -> list[str]:
+    """The requests that a README shows, a line each."""
+    text = readme.read_text().replace("\\\n", " ")
+    return re.findall(r"^curl .*$", text, re.MULTILINE)
+
+
+def curl(line: str) -> str:
+    """What such a request answers; the test is skipped where there is no curl."""
+    if shutil.which("curl") is None:
+        pytest.skip("no curl on this machine")
+    command = line.replace("curl ", "curl -sS ", 1)
+    return subprocess.run(
+        command, shell=True, capture_output=True, text=True, timeout=LIMIT_S, check=True
+    ).stdout
