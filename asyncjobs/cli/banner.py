@@ -35,6 +35,8 @@ class Banner:
     concurrency: int
     grace_s: float
     loop: str
+    processes: int | None = None
+    """Worker processes of a parent; None when this process works itself."""
 
     def show(self, *, json: bool) -> None:
         """To stderr, as text or as one JSON log line."""
@@ -57,9 +59,18 @@ class Banner:
             "pid": os.getpid(),
             "python": platform.python_version(),
             "loop": self.loop,
+            **({} if self.processes is None else {"processes": self.processes}),
         }
 
     def text(self) -> str:
+        process, each = f"pid {os.getpid()}", ""
+        if self.processes is not None:
+            workers = (
+                "1 worker process"
+                if self.processes == 1
+                else (f"{self.processes:,} worker processes")
+            )
+            process, each = f"{process} with {workers}", " in each process"
         rows = {
             "store": _store(self.store),
             "queues": ", ".join(
@@ -67,9 +78,9 @@ class Banner:
                 for name, weight in self.queues.items()
             ),
             "functions": _cut(self.functions),
-            "concurrency": f"{count(self.concurrency, 'job')} at a time",
+            "concurrency": f"{count(self.concurrency, 'job')} at a time{each}",
             "grace": show_duration(self.grace_s),
-            "process": f"pid {os.getpid()}, Python {platform.python_version()}, {self.loop}",
+            "process": f"{process}, Python {platform.python_version()}, {self.loop}",
         }
         head = click.style(f"asyncjobs {self.version}", bold=True) + f", worker {self.worker}"
         return "\n".join([head, *(f"  {name:<12} {value}" for name, value in rows.items())])

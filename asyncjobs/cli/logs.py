@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -31,19 +32,13 @@ def wants_colors() -> bool:
     )
 
 
-def configure_logging(level: str, *, json: bool) -> None:
+def configure_logging(level: str, *, json: bool, stamp: Mapping[str, Any] | None = None) -> None:
     """Send all records of `level` and above to stderr, those of the user's code too.
 
-    Before the user's module is imported: what that configures itself stays.
+    Before the user's module is imported: what that configures itself stays. `stamp`:
+    fields that every line gets, such as the number of the process.
     """
-    shared: list[Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True)
-        if json
-        else structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
-        structlog.processors.StackInfoRenderer(),
-    ]
+    shared = _shared(stamp or {}, json=json)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -70,6 +65,24 @@ def configure_logging(level: str, *, json: bool) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+def _shared(stamp: Mapping[str, Any], *, json: bool) -> list[Processor]:
+    """What every line goes through, from whichever logging library it comes."""
+
+    def put_stamp(logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
+        fields.update(stamp)
+        return fields
+
+    return [
+        put_stamp,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True)
+        if json
+        else structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+        structlog.processors.StackInfoRenderer(),
+    ]
 
 
 def _rendering(*, json: bool) -> list[Processor]:

@@ -8,9 +8,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from asyncjobs import __version__
@@ -21,25 +20,19 @@ from asyncjobs.cli.signals import Signals
 from asyncjobs.cli.values import count, show_duration
 from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, UnsupportedLayout
 from asyncjobs.events import WorkerStarted
+from asyncjobs.worker.exits import ExitCode
+from asyncjobs.worker.supervisor.link import ParentLink
 from asyncjobs.worker.worker import Worker, WorkerReport
 
-__all__ = ["ExitCode", "WorkerOptions", "serve"]
+__all__ = ["ExitCode", "WorkerOptions", "last_words", "serve"]
 
 logger = logging.getLogger("asyncjobs.cli")
 
 END_LIMIT_S: Final = 5.0
 """How long what jobs leave behind may hold up the end of the process."""
+ORPHAN_S: Final = 20.0
+"""What a process whose parent died may take beyond its grace."""
 _LAST_WORDS: Final = "third signal: exit now; running jobs are run again when the lease ends"
-
-
-class ExitCode(IntEnum):
-    """How `asyncjobs worker` ends; a third signal ends it with 128 + its number."""
-
-    CLEAN = 0
-    FAILED = 1
-    USAGE = 2
-    UNREACHABLE = 3
-    RELEASED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +51,19 @@ class WorkerOptions:
     json: bool
 
 
-def serve(app: AsyncJobs, options: WorkerOptions) -> int:
+def serve(app: AsyncJobs, options: WorkerOptions, parent: ParentLink | None = None) -> int:
     """Run a worker until it ends; returns the exit code of the process.
 
-    From then on the process has a few seconds to end: see `_end_soon`.
+    `parent`: it says what there is to say at the start, and this worker ends with it.
+    From the end on the process has a few seconds to be gone: see `_end_soon`.
     """
     runner = asyncio.Runner(loop_factory=_loop_factory())
-    serving = _Serving(app, options)
-    words = f'{{"event": "{_LAST_WORDS}"}}' if options.json else _LAST_WORDS
-    with Signals(runner.get_loop(), serving.on_signal, last_words=f"{words}\n".encode()):
+    serving = _Serving(app, options, parent)
+    # The parent, which has had the signal too, says it once for all.
+    words = b"" if parent else last_words(json=options.json)
+    with Signals(runner.get_loop(), serving.on_signal, last_words=words):
+        if parent is not None:
+            parent.watch(lambda: _end_as_orphan(runner.get_loop(), serving, options.grace_s))
         code = runner.run(serving.run())
         if serving.report is not None and serving.report.threads_left:
             logger.warning(
@@ -77,6 +74,12 @@ def serve(app: AsyncJobs, options: WorkerOptions) -> int:
         _end_soon(code)
         runner.close()
     return code
+
+
+def last_words(*, json: bool) -> bytes:
+    """What is written when a third signal ends the process, as a line of the log."""
+    words = f'{{"event": "{_LAST_WORDS}"}}' if json else _LAST_WORDS
+    return f"{words}\n".encode()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -90,9 +93,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 class _Serving:
     """Owns the worker of this process and knows whether it has started."""
 
-    def __init__(self, app: AsyncJobs, options: WorkerOptions) -> None:
+    def __init__(
+        self, app: AsyncJobs, options: WorkerOptions, parent: ParentLink | None = None
+    ) -> None:
         self._app = app
         self._options = options
+        self._parent = parent
         self._worker: Worker | None = None
         self._task: asyncio.Task[int] | None = None
         self._has_started = False
@@ -148,31 +154,46 @@ class _Serving:
 
     def _greet(self, worker: Worker) -> None:
         app, options = self._app, self._options
-        names = [function.name for function in app.registry.functions()]
-        Banner(
+        banner = Banner(
             version=__version__,
             worker=worker.name,
             store=app.store_info,
             queues=worker.queues,
-            functions=names,
+            functions=[function.name for function in app.registry.functions()],
             concurrency=worker.concurrency,
             grace_s=options.grace_s,
             loop=loop_name(asyncio.get_running_loop()),
-        ).show(json=options.json)
-        if not names:
-            logger.warning(
+        )
+        hints = list(self._hints(worker.queues))
+        if self._parent is not None:
+            fields = asdict(banner) | {"store": tuple(banner.store)}
+            self._parent.say_ready({"banner": fields, "hints": hints})
+            return
+        banner.show(json=options.json)
+        for hint in hints:
+            logger.warning("%s", hint)
+
+    def _hints(self, queues: Iterable[str]) -> Iterator[str]:
+        app = self._app
+        if not app.registry.functions():
+            yield (
                 "the app has no job functions; import the modules that define them where the "
                 "app is made"
             )
         if not app.backend.capabilities.shared:
-            logger.warning(
+            yield (
                 "the store is this process's own memory: jobs that other processes enqueue never "
                 "arrive here; set ASYNCJOBS_URL=redis://localhost:6379"
             )
         known = app.local_queues
-        for queue in worker.queues:
+        for queue in queues:
             if queue not in known and (near := nearest(queue, known)):
-                logger.warning("no job function here names queue %r; did you mean %r?", queue, near)
+                yield f"no job function here names queue {queue!r}; did you mean {near!r}?"
+
+    def on_parent_gone(self) -> None:
+        """Finish as at a first signal, unless one has come already."""
+        if not self._signals:
+            self.on_signal("the parent process is gone", 1)
 
     def on_signal(self, name: str, number: int) -> None:
         """The first lets running jobs finish, the second releases them."""
@@ -205,6 +226,18 @@ class _Serving:
             return ExitCode.RELEASED
         logger.info("worker ended: %s taken, none released", taken)
         return ExitCode.CLEAN
+
+
+def _end_as_orphan(loop: asyncio.AbstractEventLoop, serving: _Serving, grace_s: float) -> None:
+    """In a thread: stop gracefully, and be gone even if a job blocks the loop for ever."""
+    try:
+        loop.call_soon_threadsafe(serving.on_parent_gone)
+    except RuntimeError:
+        # The loop is closed: this process is at its end anyway.
+        return
+    time.sleep(grace_s + ORPHAN_S)
+    os.write(2, b"asyncjobs: the parent is gone, and a job blocks the end; exit now\n")
+    _exit_now(ExitCode.FAILED)
 
 
 def _fail(code: ExitCode, error: AsyncJobsError) -> ExitCode:

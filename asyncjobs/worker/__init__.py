@@ -2,5 +2,6 @@
 
 worker.py starts and stops · session.py holds the lease and numbers the exchanges ·
 lease.py renews it · parking.py sleeps until there may be work · settling.py says how an
-attempt ended · upkeep.py has the periodic duties.
+attempt ended · upkeep.py has the periodic duties ·
+supervisor/ keeps several worker processes alive.
 """

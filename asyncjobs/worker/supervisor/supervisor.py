@@ -1,0 +1,302 @@
+"""Keeps worker processes alive: starts, replaces, renews and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from asyncjobs.worker.exits import ExitCode
+from asyncjobs.worker.supervisor.child import Child
+from asyncjobs.worker.supervisor.patience import Patience
+
+__all__ = ["Supervisor"]
+
+logger = logging.getLogger("asyncjobs.worker")
+
+PATIENCE: Final = Patience()
+STUCK_S: Final = 20.0
+"""What a process that is renewed may take beyond its grace; then it is killed."""
+_BADNESS: Final = (ExitCode.CLEAN, ExitCode.RELEASED, ExitCode.FAILED)
+
+
+class Supervisor:
+    """Owns `processes` worker processes, numbered from 1. Runs no jobs. One `run`.
+
+    The first one starts alone: what is wrong with the app or the store is told once.
+    Processes that end are replaced, each under its number, with a backoff when they fail.
+
+    command: starts one process; it finds its ParentLink in the environment.
+    grace_s: what one may take to stop when it is renewed.
+    burst: a process that ends well has done its work, and is not replaced.
+    waits_for_change: one that cannot start waits for `renew` instead of ending the whole.
+    on_begun: called with what the first process says when it is ready.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        processes: int,
+        *,
+        grace_s: float,
+        burst: bool = False,
+        waits_for_change: bool = False,
+        patience: Patience | None = None,
+        on_begun: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._command = command
+        self._processes = processes
+        self._grace_s = grace_s
+        self._burst = burst
+        self._waits_for_change = waits_for_change
+        self._patience = patience or PATIENCE
+        self._on_begun = on_begun
+        self._life: tuple[int, int] = (-1, -1)
+        self._alive: set[Child] = set()
+        self._current: dict[int, Child] = {}
+        self._failures: dict[int, int] = {}
+        self._starting: dict[int, asyncio.TimerHandle] = {}
+        """Replacements that wait for their time."""
+        self._renewing: int | None = None
+        """The number that a renewal is at; nobody else starts a process for it."""
+        self._renewal_asked = False
+        self._renewal: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._begun = False
+        self._stops = 0
+        self._worst = ExitCode.CLEAN
+        self._over: asyncio.Future[int] | None = None
+
+    async def run(self) -> int:
+        """Until all have ended; returns the exit code for the whole.
+
+        2 or 3 as the first process when it could not start, else the worst of 0, 4 (jobs
+        were released) and 1 (a process failed at the end, or one again and again).
+        """
+        self._over = asyncio.get_running_loop().create_future()
+        # The end for reading goes to the children. The other is held here alone: when this
+        # process is gone, however it died, they read that it is.
+        self._life = os.pipe()
+        try:
+            self._start(1)
+            return await self._over
+        finally:
+            self._forget_plans()
+            for task in self._tasks:
+                task.cancel()
+            for end in self._life:
+                os.close(end)
+
+    def stop(self, number: int) -> None:
+        """Pass the signal on to all; nothing is started any more."""
+        self._stops += 1
+        self._forget_plans()
+        for child in self._alive:
+            child.stop(number, self._stops)
+        self._end_if_all_have()
+
+    async def kill(self, after_s: float) -> None:
+        """Returns when all are gone; kills what is still there after that time."""
+        if self._alive:
+            await asyncio.wait([child.ended for child in self._alive], timeout=after_s)
+        for child in self._alive:
+            child.kill()
+
+    def renew(self) -> None:
+        """Replace one process after the other: the old one ends when the new one is ready.
+
+        Asked again meanwhile, all are renewed once more.
+        """
+        if self._stops:
+            return
+        if not (self._begun or self._waits_for_change):
+            logger.warning("no restart now: the first process is still starting")
+            return
+        self._renewal_asked = True
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew_all())
+            self._keep(self._renewal)
+
+    # -- starting ------------------------------------------------------------------------
+
+    def _start(self, number: int) -> Child:
+        child = Child(self._command, number, self._life[0])
+        self._alive.add(child)
+        self._keep(asyncio.create_task(self._greet(child)))
+        self._keep(asyncio.create_task(self._attend(child)))
+        if self._renewing != number:
+            self._current[number] = child
+        return child
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._over is not None and not self._over.done():
+            # Nobody awaits the task; without this the parent would go on half blind.
+            self._over.set_exception(error)
+
+    async def _greet(self, child: Child) -> None:
+        message = await child.ready
+        if message is None:
+            return
+        if not self._begun:
+            self._begun = True
+            self._on_begun(message)
+            if not self._stops:
+                for number in range(2, self._processes + 1):
+                    self._start(number)
+        logger.info("process %d is ready: pid %d", child.number, child.pid)
+
+    # -- ends ----------------------------------------------------------------------------
+
+    async def _attend(self, child: Child) -> None:
+        await child.ended
+        self._alive.discard(child)
+        if self._stops:
+            self._note(child)
+        elif child.was_told_to_stop:
+            logger.info("process %d: the old one (pid %d) has ended", child.number, child.pid)
+        elif child.number == self._renewing or self._current.get(child.number) is not child:
+            # The renewal looks after this number.
+            return
+        elif self._burst and child.was_ready and child.verdict() is not ExitCode.FAILED:
+            self._note(child)
+        elif not (self._begun or self._waits_for_change):
+            self._cannot_start(child)
+        else:
+            self._replace(child)
+        self._end_if_all_have()
+
+    def _note(self, child: Child) -> None:
+        verdict = child.verdict()
+        if verdict is ExitCode.FAILED:
+            logger.error("process %d (pid %d) %s", child.number, child.pid, child.epitaph())
+        self._blame(verdict)
+
+    def _blame(self, verdict: ExitCode) -> None:
+        self._worst = max(self._worst, verdict, key=_BADNESS.index)
+
+    def _cannot_start(self, child: Child) -> None:
+        """The one that starts alone: a second one would fail in the same way."""
+        code = child.ended.result()
+        if code in (ExitCode.USAGE, ExitCode.UNREACHABLE):
+            # The process itself has told the reason.
+            self._conclude(code)
+            return
+        logger.critical("the first process %s before it was ready", child.epitaph())
+        self._conclude(ExitCode.FAILED)
+
+    def _replace(self, child: Child) -> None:
+        number, name = child.number, f"process {child.number} (pid {child.pid})"
+        if child.verdict() is not ExitCode.FAILED:
+            self._failures[number] = 0
+            logger.info("%s %s; a new one starts", name, child.epitaph())
+            self._start(number)
+            return
+        if self._waits_for_change and not child.was_ready:
+            logger.error("%s %s before it was ready; waiting for a change", name, child.epitaph())
+            return
+        failures = self._patience.failures(self._failures.get(number, 0), child.ready_s())
+        self._failures[number] = failures
+        if failures >= self._patience.limit:
+            logger.critical(
+                "%s %s, failure %d in a row: giving up; see its log lines for the reason",
+                name,
+                child.epitaph(),
+                failures,
+            )
+            self._blame(ExitCode.FAILED)
+            self.stop(signal.SIGTERM)
+            return
+        delay_s = self._patience.delay_s(failures, random.uniform)
+        logger.warning("%s %s; a new one starts in %.1f s", name, child.epitaph(), delay_s)
+        loop = asyncio.get_running_loop()
+        self._starting[number] = loop.call_later(delay_s, self._start_planned, number)
+
+    def _start_planned(self, number: int) -> None:
+        del self._starting[number]
+        self._start(number)
+
+    def _forget_plans(self) -> None:
+        for handle in self._starting.values():
+            handle.cancel()
+        self._starting.clear()
+
+    def _end_if_all_have(self) -> None:
+        waiting = self._waits_for_change and not self._stops
+        if not (self._alive or self._starting or self._renewing or waiting):
+            self._conclude(self._worst)
+
+    def _conclude(self, code: int) -> None:
+        if self._over is not None and not self._over.done():
+            self._over.set_result(code)
+
+    # -- renewal -------------------------------------------------------------------------
+
+    async def _renew_all(self) -> None:
+        while self._renewal_asked and not self._stops:
+            self._renewal_asked = False
+            # Before the first one is ready the others have not been started.
+            for number in range(1, self._processes + 1 if self._begun else 2):
+                if not await self._renew(number):
+                    break
+            else:
+                logger.info("restart: all processes are new")
+
+    async def _renew(self, number: int) -> bool:
+        old = self._current.get(number)
+        if planned := self._starting.pop(number, None):
+            planned.cancel()
+        self._renewing = number
+        try:
+            new = self._start(number)
+            ready = await new.ready is not None
+            if ready:
+                self._current[number] = new
+            else:
+                await new.ended
+        finally:
+            self._renewing = None
+        if self._stops:
+            self._end_if_all_have()
+            return False
+        if not ready:
+            self._keep_old(old, new)
+            return False
+        self._failures[number] = 0
+        if old is not None:
+            await self._retire(old)
+        return not self._stops
+
+    def _keep_old(self, old: Child | None, new: Child) -> None:
+        if old is not None and old.is_alive:
+            logger.error(
+                "restart: process %d: the new one (pid %d) %s before it was ready; the old ones "
+                "work on",
+                new.number,
+                new.pid,
+                new.epitaph(),
+            )
+        else:
+            self._replace(new)
+
+    async def _retire(self, old: Child) -> None:
+        old.stop(signal.SIGTERM)
+        await asyncio.wait({old.ended}, timeout=self._grace_s + STUCK_S)
+        if old.is_alive:
+            logger.warning(
+                "restart: process %d (pid %d) does not end; it is killed, and its jobs run again "
+                "when the lease ends",
+                old.number,
+                old.pid,
+            )
+            old.kill()
+            await asyncio.wait({old.ended})
