@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from asyncjobs.job import Demand, JobRecord, JobRef, NewJob, Settlement, TakenJob
+from asyncjobs.job import Demand, JobRecord, JobRef, NewJob, Settlement, State, TakenJob
 
 __all__ = [
     "LAYOUT",
@@ -25,15 +25,19 @@ __all__ = [
     "Demand",
     "EnqueueBatch",
     "Exchange",
+    "Finding",
     "Heartbeat",
     "Inspector",
     "Lease",
     "QueueCounts",
+    "QueueFlow",
     "Reclaimed",
     "Resync",
     "StaleSequence",
     "StoreInfo",
     "StoreSettings",
+    "Verdict",
+    "WorkerEntry",
 ]
 
 LAYOUT = 1
@@ -197,6 +201,55 @@ class QueueCounts(NamedTuple):
     """Leases that have not ended."""
 
 
+class QueueFlow(NamedTuple):
+    """What happened in one queue in the last minute, to within a few seconds' worth.
+
+    Numbers of jobs, as floats: part of an older minute is counted in.
+    """
+
+    queue: str
+    now_ms: int
+    oldest_ready_ms: int | None
+    """Since when the job is ready that is ready for longest; None without ready jobs."""
+    enqueued: float
+    rescheduled: float
+    """Attempts that were followed by a retry or a snooze."""
+    ended: dict[State, float]
+
+
+class WorkerEntry(NamedTuple):
+    """A lease as it stands in one queue; over when `end_ms` is not after `now_ms`."""
+
+    queue: str
+    lease: str
+    end_ms: int
+    now_ms: int
+    info: bytes
+    """What the worker said of itself, as JSON; see `Lease`."""
+
+
+class Verdict(StrEnum):
+    """What a setting of a store means for its jobs."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Worth knowing, or it could not be read."""
+    WARNING = "warning"
+    """Something suffers, but no job is lost."""
+    PROBLEM = "problem"
+    """Jobs are or will be lost."""
+
+
+class Finding(NamedTuple):
+    """One setting of a store: what it is, and what to change."""
+
+    setting: str
+    verdict: Verdict
+    found: str
+    change: tuple[str, ...] = ()
+    """Lines to give the store, or to follow; empty when nothing is to be done."""
+
+
 class Backend(Protocol):
     """A store. Every method may raise StoreUnavailable; then nothing is known."""
 
@@ -321,3 +374,16 @@ class Inspector(Protocol):
         ...
 
     async def counts(self, queues: Sequence[str]) -> list[QueueCounts]: ...
+
+    async def flow(self, queues: Sequence[str]) -> list[QueueFlow]: ...
+
+    async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
+        """The leases in these queues, also ones that are over; at most 1,000 a queue."""
+        ...
+
+    async def diagnose(self) -> list[Finding]:
+        """The store's settings that decide whether jobs are lost.
+
+        Also for a store that `open` refuses.
+        """
+        ...

@@ -5,19 +5,31 @@ Imports little: what a command needs is imported when it runs.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from asyncjobs import __version__
+from asyncjobs.cli.check import check
+from asyncjobs.cli.completion import completion
+from asyncjobs.cli.doctor import doctor
+from asyncjobs.cli.enqueue import enqueue
+from asyncjobs.cli.jobs import jobs
+from asyncjobs.cli.stats import stats
 from asyncjobs.cli.values import Duration, Queues, merge_queues
+
+if TYPE_CHECKING:
+    from asyncjobs.worker.supervisor.link import ParentLink
 
 __all__ = ["cli", "main"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 APP_VARIABLE = "ASYNCJOBS_APP"
+ON_WINDOWS = os.name == "nt"
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _EPILOG = """\b
@@ -26,6 +38,7 @@ Signals (SIGTERM, SIGINT):
           what remains is released and spends no attempt
   second  release the running jobs now
   third   exit now, with 128 + the signal's number
+SIGHUP with --processes: replace the processes one by one
 
 \b
 Exit codes:
@@ -56,6 +69,10 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
+for _command in (check, completion, doctor, enqueue, jobs, stats):
+    cli.add_command(_command)
+
+
 @cli.command(epilog=_EPILOG)
 @click.argument("app", required=False, envvar=APP_VARIABLE)
 @_flag("--factory", is_flag=True, help="APP is a function that returns the app.")
@@ -74,7 +91,15 @@ def cli(ctx: click.Context) -> None:
     default=1000,
     show_default=True,
     metavar="N",
-    help="Jobs running at a time, at the most.",
+    help="Jobs running at a time, at the most; in each process.",
+)
+@_flag(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Worker processes under a parent that replaces those that die. Not on Windows.",
 )
 @_flag("--burst", is_flag=True, help="End when nothing is ready, running, or due soon.")
 @_flag(
@@ -91,7 +116,12 @@ def cli(ctx: click.Context) -> None:
     show_default=True,
     help="How long running jobs may take to finish at a stop.",
 )
-@_flag("--max-jobs", type=click.IntRange(min=1), metavar="N", help="End after N jobs.")
+@_flag(
+    "--max-jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="End after N jobs. With --processes, each process; a new one takes its place.",
+)
 @_flag(
     "--threads",
     type=click.IntRange(min=1),
@@ -108,6 +138,12 @@ def cli(ctx: click.Context) -> None:
     help="How long a worker that died keeps its jobs; at least 1s.",
 )
 @_flag("--name", show_default="host:pid", help="Name of the worker in logs and lists.")
+@_flag(
+    "--reload",
+    is_flag=True,
+    help="Restart when a Python file of the working directory changes; for development. Needs "
+    "the extra reload.",
+)
 @_flag(
     "--log-level",
     type=click.Choice(LEVELS, case_sensitive=False),
@@ -137,16 +173,70 @@ def worker(ctx: click.Context, /, app: str | None, **flags: Any) -> None:
         raise click.UsageError(
             f"no APP; write asyncjobs worker module:attribute, or set {APP_VARIABLE}", ctx
         )
-    ctx.exit(_run_worker(app, flags))
+    from asyncjobs.errors import UsageError
+    from asyncjobs.worker.supervisor.link import ParentLink
+
+    try:
+        parent = ParentLink.take()
+    except UsageError as error:
+        raise click.UsageError(str(error), ctx) from None
+    if parent is None and (flags["processes"] > 1 or flags["reload"]):
+        _check_supervised(ctx, flags)
+        ctx.exit(_run_parent(flags))
+    ctx.exit(_run_worker(app, flags, parent))
 
 
-def _run_worker(app: str, flags: dict[str, Any]) -> int:
+def _check_supervised(ctx: click.Context, flags: dict[str, Any]) -> None:
+    from asyncjobs.cli.reload import can_watch
+
+    flag = "--reload" if flags["reload"] else f"--processes {flags['processes']}"
+    if ON_WINDOWS:
+        raise click.UsageError(
+            f"{flag} needs signals that Windows does not have; start one worker for each process "
+            "there, without the flag",
+            ctx,
+        )
+    if not flags["reload"]:
+        return
+    if flags["burst"]:
+        raise click.UsageError(
+            "--reload waits for changes and --burst ends; leave one of them out", ctx
+        )
+    if not can_watch():
+        raise click.UsageError(
+            "--reload needs watchfiles; pip install 'asyncjobs-framework[reload]'", ctx
+        )
+
+
+def _run_parent(flags: dict[str, Any]) -> int:
+    from asyncjobs.cli.logs import configure_logging, is_json
+    from asyncjobs.cli.supervise import SuperviseOptions, supervise
+
+    json = is_json(flags["log_format"])
+    configure_logging(flags["log_level"], json=json)
+    return supervise(
+        SuperviseOptions(
+            processes=flags["processes"],
+            reload=flags["reload"],
+            burst=flags["burst"],
+            grace_s=flags["grace"],
+            name=flags["name"] or f"{socket.gethostname()}:{os.getpid()}",
+            json=json,
+        )
+    )
+
+
+def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> int:
     from asyncjobs.cli.loading import LoadError, load_app, put_working_directory_on_path
     from asyncjobs.cli.logs import configure_logging, is_json
     from asyncjobs.cli.serve import ExitCode, WorkerOptions, serve
 
     json = is_json(flags["log_format"])
-    configure_logging(flags["log_level"], json=json)
+    stamp = {"process": parent.number, "pid": os.getpid()} if parent else None
+    configure_logging(flags["log_level"], json=json, stamp=stamp)
+    name = flags["name"]
+    if name and parent:
+        name = f"{name}-{parent.number}"
     put_working_directory_on_path()
     try:
         loaded = load_app(app, factory=flags["factory"])
@@ -166,7 +256,8 @@ def _run_worker(app: str, flags: dict[str, Any]) -> int:
             lease_s=flags["lease"],
             max_jobs=flags["max_jobs"],
             threads=flags["threads"],
-            name=flags["name"],
+            name=name,
             json=json,
         ),
+        parent,
     )

@@ -68,7 +68,9 @@ class Player:
         records = await self._store.backend.get([ref(f"job-{number}") for number in range(5)])
         labels = {worker.lease.entry(QUEUE): n for n, worker in enumerate(self._workers)}
         seen = [r and r._replace(holder=r.holder and str(labels.get(r.holder))) for r in records]
-        return seen, await self._store.counts()
+        (flow,) = await self._store.backend.flow([QUEUE])
+        # Ready times are those of the server's own clock.
+        return seen, await self._store.counts(), flow._replace(oldest_ready_ms=None)
 
     async def _enqueue(self, name: str, priority: int, delay_ms: int) -> Any:
         # No two jobs are due at one time: which of them comes first is left open.

@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
+from asyncjobs.backends.activity import flow_of
 from asyncjobs.backends.base import (
     LAYOUT,
     Backend,
@@ -15,13 +16,17 @@ from asyncjobs.backends.base import (
     Demand,
     EnqueueBatch,
     Exchange,
+    Finding,
     Heartbeat,
     Lease,
     QueueCounts,
+    QueueFlow,
     Reclaimed,
     Resync,
     StoreInfo,
     StoreSettings,
+    Verdict,
+    WorkerEntry,
 )
 from asyncjobs.backends.memory.queue import Queue
 from asyncjobs.clock import now_ms as system_now_ms
@@ -265,6 +270,24 @@ class MemoryBackend:
             else QueueCounts(name, (0, 0, 0, 0), 0, 0, 0, 0)
             for name in queues
         ]
+
+    async def flow(self, queues: Sequence[str]) -> list[QueueFlow]:
+        now = self._now_ms()
+        return [
+            self._queues[name].flow(now) if name in self._queues else flow_of(name, now, None, {})
+            for name in queues
+        ]
+
+    async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
+        now = self._now_ms()
+        known = [self._queues[name] for name in queues if name in self._queues]
+        return [entry for queue in known for entry in queue.workers(now)]
+
+    async def diagnose(self) -> list[Finding]:
+        """One problem: this store ends with its process."""
+        found = "this process's own memory: jobs end with it, and no other process sees them"
+        change = ("set ASYNCJOBS_URL=redis://localhost:6379",)
+        return [Finding("store", Verdict.PROBLEM, found, change)]
 
 
 def _check_priority(job: NewJob) -> None:

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import count
 
+from asyncjobs.backends.activity import ENQUEUED, RESCHEDULED, flow_of
 from asyncjobs.backends.base import (
     CancelVerdict,
     Demand,
     Lease,
     QueueCounts,
+    QueueFlow,
     StaleSequence,
     StoreSettings,
+    WorkerEntry,
 )
-from asyncjobs.backends.memory.stored import Held, Kept, Letter, StoredJob, Suspects
+from asyncjobs.backends.memory.stored import Held, Kept, Letter, StoredJob, Suspects, Tally
 from asyncjobs.backends.memory.structures import ReadyList, Timed
 from asyncjobs.job import (
     JobRecord,
@@ -66,6 +69,7 @@ class Queue:
         self._results: Timed[Kept] = Timed()
         self._answers: Timed[list[bool]] = Timed()
         self._dead: Timed[Letter] = Timed()
+        self._tally = Tally()
         self._seen_ms = 0
         self._hold_until_ms = 0
 
@@ -94,6 +98,7 @@ class Queue:
                 # A sleeping worker must learn of a new earliest time, or it sleeps past it.
                 call = call or earliest is None or due < earliest
         self._answers.put(token, now + self._settings.token_ttl_ms, answer)
+        self._tally.add(now, ENQUEUED, sum(answer))
         if call:
             self._wake(self.name)
         return answer
@@ -111,7 +116,7 @@ class Queue:
     def register(self, lease: Lease, now: int) -> None:
         self._touch_upkeep(now, lease.duration_ms // 3)
         held = self._leases.setdefault(lease.entry(self.name), Held(0))
-        held.end_ms = now + lease.duration_ms
+        held.end_ms, held.info = now + lease.duration_ms, lease.info
 
     def deregister(self, lease: Lease) -> None:
         """Give back what the lease holds, without a crash, and end it."""
@@ -181,6 +186,7 @@ class Queue:
         elif job.id in self._marked:
             self._finish(job, State.CANCELLED, None, 0, now)
         else:
+            self._tally.add(now, RESCHEDULED)
             job.envelope = settlement.envelope
             self._schedule(job, now + settlement.delay_ms)
         return True
@@ -191,6 +197,7 @@ class Queue:
         del self._jobs[job.id]
         self._marked.pop(job.id, None)
         self._forget(now)
+        self._tally.add(now, state)
         self._known.put(job.id, now + self._settings.id_ttl_ms, state)
         # Also without a new outcome: that of an earlier job with this id is not its own.
         self._results.pop(job.id)
@@ -378,3 +385,15 @@ class Queue:
             dead=len(self._dead),
             workers=sum(held.end_ms > now for held in self._leases.values()),
         )
+
+    def flow(self, now: int) -> QueueFlow:
+        firsts = [job.ready_ms for ready in self._ready if (job := ready.first()) is not None]
+        return flow_of(self.name, now, min(firsts, default=None), self._tally.counters)
+
+    def workers(self, now: int) -> list[WorkerEntry]:
+        """The leases, over or not, the earliest end first."""
+        entries = [
+            WorkerEntry(self.name, name, held.end_ms, now, held.info)
+            for name, held in self._leases.items()
+        ]
+        return sorted(entries, key=lambda entry: (entry.end_ms, entry.lease))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from asyncjobs.backends.activity import KEPT_MINUTES, MINUTE_MS
 from asyncjobs.job import Demand, State
 
-__all__ = ["Held", "Kept", "Letter", "StoredJob", "Suspects"]
+__all__ = ["Held", "Kept", "Letter", "StoredJob", "Suspects", "Tally"]
 
 
 class Held:
@@ -15,12 +16,13 @@ class Held:
     Exchanges up to `fence` are refused; `applied` is the last one that took effect.
     """
 
-    __slots__ = ("applied", "end_ms", "fence", "jobs")
+    __slots__ = ("applied", "end_ms", "fence", "info", "jobs")
 
     def __init__(self, end_ms: int) -> None:
         self.end_ms = end_ms
         self.fence = 0
         self.applied = 0
+        self.info = b"{}"
         self.jobs: dict[int, StoredJob] = {}
 
 
@@ -68,6 +70,26 @@ class Suspects:
         self._left = 0 if is_lone else self._left - 1
         self._alone = False
         return True
+
+
+class Tally:
+    """What happened in the last few minutes, in numbers by minute and word."""
+
+    __slots__ = ("counters",)
+
+    def __init__(self) -> None:
+        self.counters: dict[tuple[int, str], int] = {}
+
+    def add(self, now: int, word: str, number: int = 1) -> None:
+        """Count; the first of a minute drops what is old."""
+        minute = now // MINUTE_MS
+        if (minute, word) not in self.counters:
+            self.counters = {
+                key: value
+                for key, value in self.counters.items()
+                if 0 <= minute - key[0] < KEPT_MINUTES
+            }
+        self.counters[minute, word] = self.counters.get((minute, word), 0) + number
 
 
 class Kept(NamedTuple):

@@ -111,6 +111,12 @@ class ReadyList(Generic[J]):
         if self._returned.pop(job.serial, None) is None:
             del self._fresh[job.serial]
 
+    def first(self) -> J | None:
+        """The job at its turn, which stays; None when there is none."""
+        serials = (min(part) for part in (self._returned, self._fresh) if part)
+        first = min(serials, default=None)
+        return None if first is None else self._returned.get(first) or self._fresh[first]
+
     def take(self) -> J | None:
         """The next job, None when there is none."""
         while self._order:

@@ -16,7 +16,6 @@ from asyncjobs.backends.base import (
     Exchange,
     Heartbeat,
     Lease,
-    QueueCounts,
     Reclaimed,
     Resync,
     StaleSequence,
@@ -25,6 +24,7 @@ from asyncjobs.backends.base import (
 )
 from asyncjobs.backends.redis.address import Address
 from asyncjobs.backends.redis.exchange import ExchangePlan, id_of, taken_job
+from asyncjobs.backends.redis.inspection import Inspection
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.backends.redis.lookups import STEP, in_steps, read_record
@@ -52,7 +52,7 @@ class _LeaseLinks:
         self.wait = wait
 
 
-class RedisBackend:
+class RedisBackend(Inspection):
     """Owns the connections: one for calls, one for results, two for each lease."""
 
     capabilities = Capabilities(durable=True, shared=True, threaded_heartbeat=True)
@@ -346,19 +346,6 @@ class RedisBackend:
 
     async def _look(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
         return await self._records(refs, b"await")
-
-    async def queues(self) -> list[str]:
-        names = await self._link.call(b"SMEMBERS", self._keys.queues)
-        return sorted(name.decode() for name in names)
-
-    async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
-        count = script("counts")
-        commands = tuple(count.command(self._keys.queue(q), self._pinned()) for q in queues)
-        replies = await run_all(self._link, count, commands) if commands else []
-        return [
-            QueueCounts(queue, (r[0], r[1], r[2], r[3]), *r[4:])
-            for queue, r in zip(queues, replies, strict=True)
-        ]
 
     async def _announce(self, queues: Collection[str]) -> None:
         """Enter queues into the list of all queues; again now and then, for a store may

@@ -10,7 +10,7 @@ _OF_A_QUEUE = (
     "ready:0", "ready:1", "ready:2", "ready:3", "index", "scheduled", "scheduled:data",
     "workers", "workers:info", "sequence", "leaving", "wake", "cancel", "returned", "crashes",
     "dead", "dead:data", "progress", "upkeep", "known:0", "known:1", "known:2",
-    "awaited",
+    "awaited", "stats",
 )  # fmt: skip
 """In the order in which lua/shared.lua names them."""
 

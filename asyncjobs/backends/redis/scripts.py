@@ -45,8 +45,8 @@ class Script:
 _SCRIPTS: Final = {
     name: Script(name)
     for name in (
-        "announce", "cancel", "counts", "deregister", "enqueue", "exchange", "get",
-        "heartbeat", "held", "progress", "prune", "reclaim", "register", "resync",
+        "announce", "cancel", "counts", "deregister", "enqueue", "exchange", "flow", "get",
+        "heartbeat", "held", "progress", "prune", "reclaim", "register", "resync", "workers",
     )
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from asyncjobs.backends.base import LAYOUT, StoreInfo
@@ -10,7 +11,7 @@ from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Link
 from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
 
-__all__ = ["check_server"]
+__all__ = ["OLDEST", "check_server", "fields_of", "releases"]
 
 OLDEST = (7, 0)
 
@@ -24,12 +25,10 @@ async def check_server(link: Link, keys: StoreKeys, address: str) -> StoreInfo:
     """Name and version of the server. Raises ConfigError when it would lose jobs,
     UnsupportedLayout when another release has written to it."""
     try:
-        info = _fields(await link.call(b"INFO", b"server"))
+        info = fields_of(await link.call(b"INFO", b"server"))
     except AccessDenied as error:
         raise ConfigError(str(error)) from error
-    name = info.get("server_name", "redis")
-    release = info.get(f"{name}_version") or info.get("redis_version", "0")
-    speaks = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
+    name, release, speaks = releases(info)
     if speaks < OLDEST:
         raise ConfigError(
             f"the store at {address} is {name} {release}; asyncjobs needs Redis 7.0 or "
@@ -40,7 +39,16 @@ async def check_server(link: Link, keys: StoreKeys, address: str) -> StoreInfo:
     return StoreInfo(name, release, address, warnings)
 
 
-def _fields(reply: bytes) -> dict[str, str]:
+def releases(info: Mapping[str, str]) -> tuple[str, str, tuple[int, ...]]:
+    """The server's name and release, and the release of Redis that it is equal to."""
+    name = info.get("server_name", "redis")
+    release = info.get(f"{name}_version") or info.get("redis_version", "0")
+    speaks = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
+    return name, release, speaks
+
+
+def fields_of(reply: bytes) -> dict[str, str]:
+    """The fields of an INFO reply."""
     pairs = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
     return {key: value.strip() for key, _, value in pairs}
 

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Cancels jobs: queued and scheduled ones are removed, running ones are marked for their
 -- worker. A running entry is never deleted here: it would stay pending as a ghost.
--- KEYS: 1-23 the queue; then the result key of each job.
+-- KEYS: 1-24 the queue; then the result key of each job.
 -- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; then job ids.
 -- Result: for each job 'cancelled', 'requested', 'finished' or 'unknown'.
 local id_ttl, result_ttl, outcome, now = tonumber(ARGV[2]), ARGV[3], ARGV[4], store_now()
@@ -50,4 +50,5 @@ for position = 1, #ids do
   end
 end
 remember(now, id_ttl, finished)
+tally(now, 'c', #finished / 2)
 return answer

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- A lease leaves of its own will: what it still holds is given back, no crash counted.
--- KEYS: 1-23 the queue.
+-- KEYS: 1-24 the queue.
 -- ARGV: 2 lease id; 3 how many jobs to give back at the most in this call.
 -- Result: 1 when the lease is gone, 0 when the call must be repeated.
 local lease = ARGV[2]

@@ -1,6 +1,6 @@
 #!lua
 -- Stores a batch of jobs, or repeats the answer that the batch's token was given.
--- KEYS: 1-23 the queue; 24 the token's answer.
+-- KEYS: 1-24 the queue; 25 the token's answer.
 -- ARGV: 2 token_ttl_ms; then for each job: id, priority, due, envelope. `due` is '' for
 --   ready at once, '+<ms>' for a delay, '<ms>' for a time since the epoch.
 -- Result: one character a job: '1' new, '0' an id that was there.
@@ -55,6 +55,7 @@ for job = 1, count do
   end
 end
 in_chunks('HSET', INDEX, index)
+tally(now, 'e', #index / 2)
 if call then wake() end
 answer = table.concat(answer)
 redis.call('SET', ANSWER, answer, 'PX', token_ttl)

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Settles finished jobs, promotes due ones and takes new ones for one lease.
--- KEYS: 1-23 the queue; then the result key of each settlement that carries an outcome,
+-- KEYS: 1-24 the queue; then the result key of each settlement that carries an outcome,
 --   in the order of the settlements.
 -- ARGV: 2 lease id; 3 sequence; 4 id_ttl_ms; the demand: 5 slots, 6 guard, 7 guard from,
---   8 suspects, 9 alone (1 or 0), 10 lone crashes; 11 number of settlements; then these, each led by an operation and a priority in one word:
+--   8 suspects, 9 alone (1 or 0), 10 lone crashes; 11 number of settlements; then these,
+--   each led by an operation and a priority in one word:
 --     f<p><state>  entry id                        finished
 --     o<p><state>  entry id ttl_ms outcome         finished, outcome kept
 --     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
@@ -45,11 +46,13 @@ local crashed = redis.call('EXISTS', CRASHES) == 1
 local not_yours, finished, gone = {}, {}, {}
 local deleted, uncrashed, index = {{}, {}, {}, {}}, {}, {}
 local result_key = OWN_KEYS
+local ended, rescheduled = {}, 0
 
 local awaited = redis.call('EXISTS', AWAITED) == 1
 
 local function finish(id, state, key, ttl, outcome)
   gone[#gone + 1] = id
+  ended[state] = (ended[state] or 0) + 1
   -- Only a foreign writer can make an empty id; remembered, it would overwrite the field
   -- that says until when the hash counts.
   if id ~= '' then
@@ -102,6 +105,7 @@ for position = 1, settlements do
       redis.call('HSET', SCHEDULED_DATA, id, (slot - 1) .. ARGV[at + 4])
       index[#index + 1] = id
       index[#index + 1] = 's'
+      rescheduled = rescheduled + 1
     end
   end
   at = at + WIDTH[operation]
@@ -113,6 +117,8 @@ if #gone > 0 then
   if redis.call('EXISTS', PROGRESS) == 1 then in_chunks('HDEL', PROGRESS, gone) end
   remember(now, id_ttl, finished)
 end
+for state, number in pairs(ended) do tally(now, state, number) end
+tally(now, 'r', rescheduled)
 if #uncrashed > 0 then in_chunks('HDEL', CRASHES, uncrashed) end
 
 local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',

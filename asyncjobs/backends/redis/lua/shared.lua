@@ -1,5 +1,5 @@
 -- Put in front of every script: the names of a queue's keys and what several scripts do.
--- KEYS: 1-23 as listed here, in this order, for one queue; scripts add theirs behind.
+-- KEYS: 1-24 as listed here, in this order, for one queue; scripts add theirs behind.
 -- ARGV: 1 = the time in ms when a test pins the clock, else ''.
 -- Result: none of its own.
 local READY = {KEYS[1], KEYS[2], KEYS[3], KEYS[4]}
@@ -8,8 +8,8 @@ local WORKERS, WORKERS_INFO, SEQUENCE, LEAVING = KEYS[8], KEYS[9], KEYS[10], KEY
 local WAKE, CANCEL, RETURNED, CRASHES = KEYS[12], KEYS[13], KEYS[14], KEYS[15]
 local DEAD, DEAD_DATA, PROGRESS, UPKEEP = KEYS[16], KEYS[17], KEYS[18], KEYS[19]
 local KNOWN = {KEYS[20], KEYS[21], KEYS[22]}
-local AWAITED = KEYS[23]
-local OWN_KEYS = 23
+local AWAITED, STATS = KEYS[23], KEYS[24]
+local OWN_KEYS = 24
 local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
 -- unpack() fails near 8,000 values; every variadic call stays far below.
 local CHUNK = 500
@@ -77,6 +77,21 @@ local function recall(now, ids)
     end
   end
   return states
+end
+
+-- Adds to a counter of the present minute: 'e' enqueued, 'r' rescheduled, or the letter of
+-- a final state. One hash holds the last few minutes, in fields '<minute>:<letter>'.
+local function tally(now, letter, number)
+  if number == 0 then return end
+  local minute = math.floor(now / 60000)
+  if redis.call('HINCRBY', STATS, minute .. ':' .. letter, number) > number then return end
+  -- The first of its minute: what is old goes, so that the hash stays small and fast.
+  local stored = redis.call('HGETALL', STATS)
+  for position = 1, #stored, 2 do
+    local age = minute - tonumber(string.match(stored[position], '^%d+') or '-1')
+    if age < 0 or age > 4 then redis.call('HDEL', STATS, stored[position]) end
+  end
+  redis.call('PEXPIRE', STATS, 600000)
 end
 
 local function append_ready(priority, id, envelope)

@@ -1,0 +1,81 @@
+"""The Inspector of a server: what command line, dashboard and warnings ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from asyncjobs.backends.activity import ENQUEUED, RESCHEDULED, flow_of
+from asyncjobs.backends.base import Finding, QueueCounts, QueueFlow, WorkerEntry
+from asyncjobs.backends.redis.diagnosis import diagnose
+from asyncjobs.backends.redis.exchange import STATE_OF_LETTER, id_of
+from asyncjobs.backends.redis.keys import StoreKeys
+from asyncjobs.backends.redis.link import Link
+from asyncjobs.backends.redis.scripts import run_all, script
+
+__all__ = ["Inspection"]
+
+MOST_WORKERS: Final = 1000
+_WORDS: Final[dict[bytes, str]] = {b"e": ENQUEUED, b"r": RESCHEDULED, **STATE_OF_LETTER}
+
+
+class Inspection:
+    """The questions of `Inspector`, for a class that has link and keys."""
+
+    _link: Link
+    _keys: StoreKeys
+
+    def _pinned(self) -> bytes:
+        """The time in ms when a test pins the clock, else nothing."""
+        raise NotImplementedError
+
+    async def queues(self) -> list[str]:
+        names = await self._link.call(b"SMEMBERS", self._keys.queues)
+        # A foreign writer's bytes are no reason to show nothing at all.
+        return sorted(name.decode("utf-8", "backslashreplace") for name in names)
+
+    async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
+        return [
+            QueueCounts(queue, (r[0], r[1], r[2], r[3]), *r[4:])
+            for queue, r in zip(queues, await self._ask("counts", queues), strict=True)
+        ]
+
+    async def flow(self, queues: Sequence[str]) -> list[QueueFlow]:
+        return [
+            flow_of(queue, now_ms, None if oldest < 0 else oldest, _counters(stored))
+            for queue, (now_ms, oldest, stored) in zip(
+                queues, await self._ask("flow", queues), strict=True
+            )
+        ]
+
+    async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
+        replies = await self._ask("workers", queues, MOST_WORKERS)
+        return [
+            WorkerEntry(queue, id_of(found[at]), found[at + 1], now_ms, found[at + 2])
+            for queue, (now_ms, found) in zip(queues, replies, strict=True)
+            for at in range(0, len(found), 3)
+        ]
+
+    async def diagnose(self) -> list[Finding]:
+        return await diagnose(self._link)
+
+    async def _ask(self, name: str, queues: Sequence[str], *args: int) -> list[Any]:
+        """The answers of a script that looks at one queue, in the order of the queues."""
+        if not queues:
+            return []
+        which = script(name)
+        return await run_all(
+            self._link,
+            which,
+            tuple(which.command(self._keys.queue(q), self._pinned(), *args) for q in queues),
+        )
+
+
+def _counters(stored: list[bytes]) -> dict[tuple[int, str], int]:
+    found: dict[tuple[int, str], int] = {}
+    for field, number in zip(stored[::2], stored[1::2], strict=True):
+        minute, _, letter = field.partition(b":")
+        # What somebody else may have put there is not ours to count.
+        if minute.isdigit() and letter in _WORDS and number.isdigit():
+            found[int(minute), _WORDS[letter]] = int(number)
+    return found

@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- Since when the oldest ready job is ready, and the counters of the last few minutes.
+-- KEYS: 1-24 the queue.
+-- ARGV: none of its own.
+-- Result: {now, ready since in ms or -1, {'<minute>:<letter>', number, ...}}.
+local oldest = -1
+
+local function see(entry)
+  local ms = entry and tonumber(string.match(entry, '^%d+'))
+  if ms and (oldest < 0 or ms < oldest) then oldest = ms end
+end
+
+for slot = 1, 4 do
+  if redis.call('XLEN', READY[slot]) > 0 then
+    local returned = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', 1, RETURNED_CONSUMER)
+    if not returned.err and returned[1] then see(returned[1][1]) end
+    -- Behind the last one that was handed out; from the start where nothing ever was.
+    local from, groups = '-', redis.pcall('XINFO', 'GROUPS', READY[slot])
+    if not groups.err and groups[1] then
+      for field = 1, #groups[1], 2 do
+        if groups[1][field] == 'last-delivered-id' then from = '(' .. groups[1][field + 1] end
+      end
+    end
+    local fresh = redis.call('XRANGE', READY[slot], from, '+', 'COUNT', 1)[1]
+    see(fresh and fresh[1])
+  end
+end
+return {store_now(), oldest, redis.call('HGETALL', STATS)}

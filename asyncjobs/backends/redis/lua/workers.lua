@@ -1,0 +1,12 @@
+#!lua flags=allow-oom
+-- The leases of the queue, over or not, and what they say of their workers.
+-- KEYS: 1-24 the queue.
+-- ARGV: 2 how many at the most.
+-- Result: {now, {lease, end in ms, info, ...}}.
+local found, answer = redis.call('ZRANGE', WORKERS, 0, tonumber(ARGV[2]) - 1, 'WITHSCORES'), {}
+for position = 1, #found, 2 do
+  answer[#answer + 1] = found[position]
+  answer[#answer + 1] = tonumber(found[position + 1])
+  answer[#answer + 1] = redis.call('HGET', WORKERS_INFO, found[position]) or ''
+end
+return {store_now(), answer}

@@ -1,0 +1,118 @@
+"""How commands look at a store without an app: flags, opening it, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar, cast
+
+import click
+
+from asyncjobs.backends import make_backend, store_url
+from asyncjobs.backends.base import Backend, Inspector, StoreInfo
+from asyncjobs.cli.render import clean, show_json
+from asyncjobs.config import AppSettings
+from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
+from asyncjobs.worker.exits import ExitCode
+
+__all__ = ["InspectedStore", "ask", "describe_store", "fail", "new_store", "store_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class InspectedStore(Backend, Inspector, Protocol):
+    """A backend that also tells what operators ask."""
+
+
+Question = Callable[[InspectedStore, StoreInfo], Awaitable[int]]
+
+
+def store_options(command: F) -> F:
+    """--url, --prefix and --json, as each of these commands has them."""
+    flags = (
+        click.option(
+            "--url",
+            metavar="URL",
+            help="The store. By default $ASYNCJOBS_URL, else the embedded store of this folder.",
+        ),
+        click.option(
+            "--prefix",
+            default="asyncjobs",
+            show_default=True,
+            metavar="TEXT",
+            help="What starts the keys in the store: as in AsyncJobs(prefix=...).",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON, on one line."),
+    )
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
+
+
+def fail(code: ExitCode, error: object, *, as_json: bool = False, **fields: Any) -> ExitCode:
+    """Say why, to stderr; `as_json` also to stdout, with `fields`. Returns `code`."""
+    click.echo(f"Error: {clean(str(error))}", err=True)
+    if as_json:
+        show_json({**fields, "error": str(error)})
+    return code
+
+
+def new_store(url: str | None, prefix: str) -> InspectedStore:
+    """The store, not yet open. Raises ConfigError."""
+    settings = AppSettings.of(prefix=prefix).store()
+    backend = make_backend(store_url(url), settings)
+    if not isinstance(backend, Inspector):
+        raise ConfigError(f"the store at {backend.address} cannot be looked at")
+    return cast(InspectedStore, backend)
+
+
+def ask(
+    url: str | None,
+    prefix: str,
+    question: Question,
+    *,
+    as_json: bool,
+    refused: ExitCode = ExitCode.USAGE,
+    **fields: Any,
+) -> int:
+    """Open the store, put the question, close it; returns the exit code.
+
+    `refused`: the code when the store is there but cannot be used; `fields` stand in the
+    JSON that tells an error.
+    """
+    fields["as_json"] = as_json
+    try:
+        store = new_store(url, prefix)
+    except ConfigError as error:
+        return fail(ExitCode.USAGE, error, **fields)
+    return asyncio.run(_ask(store, question, refused, fields))
+
+
+async def _ask(
+    store: InspectedStore, question: Question, refused: ExitCode, fields: Mapping[str, Any]
+) -> int:
+    try:
+        info = await store.open()
+    except UnsupportedLayout as error:
+        await store.close()
+        return fail(ExitCode.UNREACHABLE, error, **fields)
+    except ConfigError as error:
+        await store.close()
+        return fail(refused, error, **fields)
+    except StoreError as error:
+        await store.close()
+        return fail(ExitCode.UNREACHABLE, error, **fields)
+    try:
+        return await question(store, info)
+    except StoreError as error:
+        return fail(ExitCode.FAILED, error, **fields)
+    finally:
+        await store.close()
+
+
+def describe_store(info: StoreInfo) -> str:
+    """Name, version and place of a store, for people."""
+    scheme, _, folder = info.address.partition(":")
+    if scheme == "embedded":
+        return f"{info.name} {info.version}, embedded in {folder}"
+    return f"{info.name} {info.version} at {info.address}"

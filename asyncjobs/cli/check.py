@@ -1,0 +1,111 @@
+"""`asyncjobs check`: is the store there, and does somebody run its jobs?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from asyncjobs.backends.base import QueueCounts, StoreInfo
+from asyncjobs.cli.asking import InspectedStore, ask, describe_store, store_options
+from asyncjobs.cli.render import Part, Table, clean, paint, show, show_json
+from asyncjobs.cli.values import count
+from asyncjobs.worker.exits import ExitCode
+
+__all__ = ["check"]
+
+_EPILOG = """\b
+Exit codes:
+  0  healthy: the store answers, and each queue that holds jobs has a live worker
+  1  unhealthy
+  2  usage or configuration
+  3  the store is unreachable, or of another layout
+"""
+
+
+@click.command(epilog=_EPILOG)
+@store_options
+@click.pass_context
+def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool) -> None:
+    """Tell whether the store is there and workers run its jobs.
+
+    Imports no app: fit for health probes.
+    """
+
+    async def question(store: InspectedStore, info: StoreInfo) -> int:
+        queues = await store.counts(await store.queues())
+        alone = [queue for queue in queues if _is_left_alone(queue)]
+        problems = [_problem(queue) for queue in alone]
+        if as_json:
+            show_json(_fields(info, queues, problems))
+        else:
+            show(*_parts(info, queues, problems))
+        return ExitCode.FAILED if problems else ExitCode.CLEAN
+
+    ctx.exit(ask(url, prefix, question, as_json=as_json, refused=ExitCode.FAILED, healthy=False))
+
+
+def _held(queue: QueueCounts) -> int:
+    """Jobs that still have to run or to end."""
+    return sum(queue.ready) + queue.running + queue.scheduled
+
+
+def _is_left_alone(queue: QueueCounts) -> bool:
+    return _held(queue) > 0 and queue.workers == 0
+
+
+def _problem(queue: QueueCounts) -> str:
+    return (
+        f"queue {queue.queue!r} holds {count(_held(queue), 'job')} and has no live worker; start "
+        f"one: asyncjobs worker APP --queues {clean(queue.queue)}"
+    )
+
+
+def _fields(
+    info: StoreInfo, queues: Sequence[QueueCounts], problems: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "healthy": not problems,
+        "store": {
+            "name": info.name,
+            "version": info.version,
+            "address": info.address,
+            "embedded": info.address.startswith("embedded:"),
+        },
+        "queues": [
+            {
+                "queue": queue.queue,
+                "ready": sum(queue.ready),
+                "running": queue.running,
+                "scheduled": queue.scheduled,
+                "dead": queue.dead,
+                "workers": queue.workers,
+                "healthy": not _is_left_alone(queue),
+            }
+            for queue in queues
+        ],
+        "warnings": list(info.warnings),
+        "problems": list(problems),
+    }
+
+
+def _parts(info: StoreInfo, queues: Sequence[QueueCounts], problems: Sequence[str]) -> list[Part]:
+    parts: list[Part] = [f"store: {describe_store(info)}"]
+    parts += [f"{paint('warning', 'yellow')}: {warning}" for warning in info.warnings]
+    if queues:
+        columns = ("queue", "ready", "running", "scheduled", "dead", "workers", "state")
+        parts.append(
+            Table(columns, [_row(queue) for queue in queues], numbers=frozenset(columns[1:6]))
+        )
+    else:
+        parts.append("no queue yet: nothing was enqueued, and no worker has started")
+    parts += [f"{paint('problem', 'red')}: {problem}" for problem in problems]
+    parts.append(paint("unhealthy", "red") if problems else paint("healthy", "green"))
+    return parts
+
+
+def _row(queue: QueueCounts) -> tuple[str, ...]:
+    numbers = (sum(queue.ready), queue.running, queue.scheduled, queue.dead, queue.workers)
+    state = paint("no worker", "red") if _is_left_alone(queue) else paint("ok", "green")
+    return (clean(queue.queue), *map(str, numbers), state)

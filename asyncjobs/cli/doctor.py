@@ -1,0 +1,87 @@
+"""`asyncjobs doctor`: the store's settings that lose jobs, and what to change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import click
+
+from asyncjobs.backends.base import Finding, Verdict
+from asyncjobs.cli.asking import InspectedStore, fail, new_store, store_options
+from asyncjobs.cli.render import Part, Table, paint, show, show_json
+from asyncjobs.errors import ConfigError, StoreError
+from asyncjobs.worker.exits import ExitCode
+
+__all__ = ["doctor"]
+
+_COLORS = {
+    Verdict.OK: "green",
+    Verdict.NOTE: "cyan",
+    Verdict.WARNING: "yellow",
+    Verdict.PROBLEM: "red",
+}
+_EPILOG = """\b
+Exit codes:
+  0  nothing loses jobs; there may be warnings
+  1  a problem: jobs are or will be lost
+  2  usage or configuration
+  3  the store is unreachable
+"""
+
+
+@click.command(epilog=_EPILOG)
+@store_options
+@click.pass_context
+def doctor(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool) -> None:
+    """Look for settings of the store that lose jobs.
+
+    Changes nothing: the lines to give the store are printed, for redis-cli or
+    valkey-cli. Imports no app.
+    """
+    try:
+        store = new_store(url, prefix)
+        address, findings = asyncio.run(_examine(store))
+    except ConfigError as error:
+        ctx.exit(fail(ExitCode.USAGE, error, as_json=as_json, healthy=False))
+    except StoreError as error:
+        ctx.exit(fail(ExitCode.UNREACHABLE, error, as_json=as_json, healthy=False))
+    is_ill = any(finding.verdict is Verdict.PROBLEM for finding in findings)
+    if as_json:
+        show_json({
+            "healthy": not is_ill,
+            "store": address,
+            "findings": [finding._asdict() for finding in findings],
+        })  # fmt: skip
+    else:
+        show(*_parts(address, findings))
+    ctx.exit(ExitCode.FAILED if is_ill else ExitCode.CLEAN)
+
+
+async def _examine(store: InspectedStore) -> tuple[str, list[Finding]]:
+    try:
+        refusal: ConfigError | StoreError | None = None
+        try:
+            await store.open()
+        except (ConfigError, StoreError) as error:
+            # Perhaps for what is to be told of here: eviction, a replica, an old release.
+            refusal = error
+        try:
+            return store.address, await store.diagnose()
+        except StoreError as error:
+            raise refusal or error from None
+    finally:
+        await store.close()
+
+
+def _parts(address: str, findings: Sequence[Finding]) -> list[Part]:
+    rows = [
+        (paint(finding.verdict, _COLORS[finding.verdict]), finding.setting, finding.found)
+        for finding in findings
+    ]
+    parts: list[Part] = [f"store: {address}", Table(("verdict", "setting", "found"), rows)]
+    for finding in findings:
+        if finding.change:
+            parts.append(f"{finding.setting}:")
+            parts += [f"    {line}" for line in finding.change]
+    return parts

@@ -1,0 +1,184 @@
+"""`asyncjobs enqueue APP NAME`: one job from the shell."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import click
+import orjson
+
+from asyncjobs.app import AsyncJobs
+from asyncjobs.cli.asking import fail
+from asyncjobs.cli.loading import LoadError, load_app, nearest, put_working_directory_on_path
+from asyncjobs.cli.render import clean
+from asyncjobs.cli.values import Duration
+from asyncjobs.errors import (
+    AsyncJobsError,
+    ConfigError,
+    EncodeError,
+    JobFailed,
+    PayloadTooLarge,
+    ResultError,
+    StoreError,
+    UnsupportedLayout,
+    UsageError,
+)
+from asyncjobs.function import JobFunction
+from asyncjobs.handle import JobHandle
+from asyncjobs.worker.exits import ExitCode
+
+__all__ = ["enqueue"]
+
+_EPILOG = """\b
+Exit codes:
+  0  stored; with --wait: succeeded
+  1  the store refused the job; with --wait: it did not succeed in time
+  2  usage, configuration, arguments that do not fit, or APP cannot be imported
+  3  the store is unreachable, or of another layout
+"""
+
+
+class Json(click.ParamType[Any]):
+    """A list or an object, as JSON."""
+
+    name = "json"
+
+    def __init__(self, kind: type[list[Any] | dict[str, Any]], example: str) -> None:
+        self._kind = kind
+        self._example = example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            found = orjson.loads(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is no JSON ({error}); write {self._example}", param, ctx)
+        if not isinstance(found, self._kind):
+            what = "a list" if self._kind is list else "an object"
+            self.fail(f"{value!r} is not {what}; write {self._example}", param, ctx)
+        return found
+
+
+class Instant(click.ParamType[datetime]):
+    """A time with its zone, in ISO 8601."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time; write 2031-05-01T12:00:00+02:00", param, ctx)
+        if found.utcoffset() is None:
+            self.fail(f"{value!r} has no zone; write {value}Z for UTC, or +02:00", param, ctx)
+        return found
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("app")
+@click.argument("name")
+@click.option("--args", type=Json(list, "'[1, \"two\"]'"), metavar="JSON", help="A list.")
+@click.option("--kwargs", type=Json(dict, "'{\"to\": 1}'"), metavar="JSON", help="An object.")
+@click.option("--delay", type=Duration(), help="Run it that much later: 30s, 5m, 2h.")
+@click.option("--at", type=Instant(), metavar="TIME", help="Run it at that time, in ISO 8601.")
+@click.option("--id", "job_id", metavar="ID", help="The job's id: a second one is not stored.")
+@click.option(
+    "--priority",
+    type=click.Choice(["critical", "high", "normal", "low"]),
+    help="By default that of the job function.",
+)
+@click.option("--wait", is_flag=True, help="Wait for the result and print it as JSON.")
+@click.option("--timeout", type=Duration(), help="How long to --wait at the most.")
+@click.option("--factory", is_flag=True, help="APP is a function that returns the app.")
+@click.pass_context
+def enqueue(ctx: click.Context, /, app: str, name: str, *, factory: bool, **flags: Any) -> None:
+    """Enqueue a job of APP's job function NAME; prints queue/id.
+
+    APP is module:attribute; the working directory is on the path. The store is the app's.
+
+    \b
+    Example: asyncjobs enqueue tasks:app tasks.send --args '["Ada"]' --delay 30s
+    """
+    if flags["delay"] is not None and flags["at"] is not None:
+        raise click.UsageError("give --delay or --at, not both", ctx)
+    if flags["timeout"] is not None and not flags["wait"]:
+        raise click.UsageError("--timeout says how long to wait; add --wait", ctx)
+    put_working_directory_on_path()
+    try:
+        loaded = load_app(app, factory=factory)
+    except LoadError as error:
+        if error.traceback:
+            click.echo(error.traceback, err=True)
+        ctx.exit(fail(ExitCode.USAGE, f"APP {app!r}: {error}"))
+    function = loaded.registry.find(name)
+    if function is None:
+        ctx.exit(fail(ExitCode.USAGE, _unknown(loaded, name)))
+    try:
+        variant = function.options(
+            delay=flags["delay"], at=flags["at"], id=flags["job_id"], priority=flags["priority"]
+        )
+        function.binding.check(flags["args"] or [], flags["kwargs"] or {})
+    except AsyncJobsError as error:
+        ctx.exit(fail(ExitCode.USAGE, error))
+    ctx.exit(asyncio.run(_enqueue(loaded, variant, flags)))
+
+
+def _unknown(app: AsyncJobs, name: str) -> str:
+    names = [function.name for function in app.registry.functions()]
+    if not names:
+        return (
+            f"the app has no job function {name!r}, and no other one; import the modules that "
+            "define them where the app is made"
+        )
+    # Often only the function's own name is given, without that of its module.
+    same_ends = [known for known in names if known.rpartition(".")[2] == name]
+    near = same_ends[0] if len(same_ends) == 1 else nearest(name, names)
+    if near is not None:
+        return f"the app has no job function {name!r}; did you mean {near!r}?"
+    return f"the app has no job function {name!r}; it has {', '.join(sorted(names))}"
+
+
+async def _enqueue(
+    app: AsyncJobs, function: JobFunction[..., Any], flags: dict[str, Any]
+) -> ExitCode:
+    is_open = False
+    try:
+        async with app:
+            is_open = True
+            if not app.backend.capabilities.shared:
+                return fail(
+                    ExitCode.USAGE,
+                    "the app's store is the memory of this process: the job would be gone with "
+                    "it; set ASYNCJOBS_URL=redis://localhost:6379",
+                )
+            handle = await function.enqueue(*(flags["args"] or ()), **(flags["kwargs"] or {}))
+            click.echo(str(handle.ref))
+            if handle.is_new is False:
+                click.echo(f"a job {handle.ref} was there: nothing was stored", err=True)
+            return await _wait(handle, flags["timeout"]) if flags["wait"] else ExitCode.CLEAN
+    except UnsupportedLayout as error:
+        return fail(ExitCode.UNREACHABLE, error)
+    except (ConfigError, UsageError, EncodeError, PayloadTooLarge) as error:
+        return fail(ExitCode.USAGE, error)
+    except StoreError as error:
+        return fail(ExitCode.FAILED if is_open else ExitCode.UNREACHABLE, error)
+
+
+async def _wait(handle: JobHandle[Any], timeout_s: float | None) -> ExitCode:
+    try:
+        value = await handle.result(timeout_s)
+    except JobFailed as error:
+        if error.remote_traceback:
+            click.echo(clean(error.remote_traceback.rstrip()), err=True)
+        return fail(ExitCode.FAILED, error)
+    except ResultError as error:
+        return fail(ExitCode.FAILED, error)
+    click.echo(orjson.dumps(value).decode())
+    return ExitCode.CLEAN

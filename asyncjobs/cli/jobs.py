@@ -1,0 +1,182 @@
+"""`asyncjobs jobs show ID`: what the store knows of one job."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+import orjson
+
+from asyncjobs.backends.base import StoreInfo
+from asyncjobs.cli.asking import InspectedStore, ask, fail, store_options
+from asyncjobs.cli.render import Part, Table, clean, show, show_json
+from asyncjobs.config import check_job_id, check_queue_name, is_queue_name
+from asyncjobs.errors import ConfigError, JobNotFound
+from asyncjobs.handle import JobHandle, JobInfo
+from asyncjobs.job import JobRef
+from asyncjobs.worker.exits import ExitCode
+
+__all__ = ["jobs"]
+
+_EPILOG = """\b
+Exit codes:
+  0  the job is known
+  1  no such job, or several
+  2  usage or configuration
+  3  the store is unreachable, or of another layout
+"""
+
+
+@click.group()
+def jobs() -> None:
+    """Look at single jobs."""
+
+
+@jobs.command("show", epilog=_EPILOG)
+@click.argument("job_id", metavar="ID")
+@click.option("--queue", metavar="NAME", help="Look in this queue only.")
+@store_options
+@click.pass_context
+def show_job(
+    ctx: click.Context,
+    /,
+    job_id: str,
+    queue: str | None,
+    url: str | None,
+    prefix: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Show what the store knows of a job: state, times, arguments, error, progress.
+
+    ID is queue/id, or the id alone: then all queues are searched. Arguments are shown as
+    they are stored. Imports no app.
+    """
+    try:
+        check_job_id(job_id, field="ID")
+        if queue is not None:
+            check_queue_name(queue, field="--queue")
+    except ConfigError as error:
+        raise click.UsageError(str(error), ctx) from None
+
+    async def question(store: InspectedStore, info: StoreInfo) -> int:
+        refs = _candidates(job_id, queue, await store.queues())
+        found = [record.ref for record in await store.get(refs) if record is not None]
+        if not found:
+            return fail(ExitCode.FAILED, _not_found(job_id, refs), as_json=as_json)
+        if len(found) > 1:
+            places = ", ".join(map(str, found))
+            message = f"job id {job_id!r} stands for several jobs: {places}; name one with --queue"
+            return fail(ExitCode.FAILED, message, as_json=as_json)
+        try:
+            job = await JobHandle[Any](_StoreReader(store), found).info()
+        except JobNotFound:
+            return fail(ExitCode.FAILED, _not_found(job_id, refs), as_json=as_json)
+        if as_json:
+            show_json(_fields(job))
+        else:
+            show(*_parts(job))
+        return ExitCode.CLEAN
+
+    ctx.exit(ask(url, prefix, question, as_json=as_json))
+
+
+class _StoreReader:
+    """Stands for the app that a handle asks: there is none here, so none of its settings."""
+
+    def __init__(self, store: InspectedStore) -> None:
+        self._store = store
+
+    def opened(self) -> InspectedStore:
+        return self._store
+
+    def result_ttl_ms(self, name: str | None, options: dict[str, Any] | None) -> int:
+        return 0
+
+    def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
+        return (options or {}).get("max_attempts")
+
+
+def _candidates(job_id: str, queue: str | None, queues: list[str]) -> list[JobRef]:
+    if queue is not None:
+        return [JobRef(queue, job_id.removeprefix(f"{queue}/"))]
+    head, _, tail = job_id.partition("/")
+    if tail and head in queues:
+        return [JobRef(head, tail)]
+    # An id may hold a slash itself: then both readings are asked for.
+    refs = [JobRef(name, job_id) for name in queues]
+    return [JobRef(head, tail), *refs] if tail and is_queue_name(head) else refs
+
+
+def _not_found(job_id: str, refs: list[JobRef]) -> str:
+    queues = ", ".join(dict.fromkeys(ref.queue for ref in refs))
+    where = f"in queue {queues}" if queues else "and no queue either"
+    return (
+        f"no job {job_id!r} {where}; finished jobs are known for id_ttl and their results for "
+        "result_ttl. Is it the right store? asyncjobs check says which one this is"
+    )
+
+
+def _fields(job: JobInfo) -> dict[str, Any]:
+    progress, error = job.progress, job.error
+    return {
+        "job": str(job.ref),
+        "queue": job.ref.queue,
+        "id": job.ref.id,
+        "state": job.state,
+        "function": job.name,
+        "attempt": job.attempt,
+        "priority": None if job.priority is None else job.priority.name.lower(),
+        "worker": job.worker,
+        "enqueued_at": job.enqueued_at,
+        "scheduled_at": job.scheduled_at,
+        "due_at": job.due_at,
+        "finished_at": job.finished_at,
+        "args": job.args,
+        "kwargs": job.kwargs,
+        "progress": progress
+        and {"done": progress.done, "total": progress.total, "note": progress.note},
+        "error": error
+        and {"type": error.type, "message": error.message, "traceback": error.traceback},
+    }
+
+
+def _parts(job: JobInfo) -> list[Part]:
+    rows = {
+        "job": str(job.ref),
+        "state": str(job.state),
+        "function": job.name,
+        "attempt": None if job.attempt is None else str(job.attempt),
+        "priority": None if job.priority is None else job.priority.name.lower(),
+        "worker": job.worker,
+        "enqueued": _when(job.enqueued_at),
+        "scheduled": _when(job.scheduled_at),
+        "due": _when(job.due_at),
+        "finished": _when(job.finished_at),
+        "args": None if job.args is None else orjson.dumps(job.args).decode(),
+        "kwargs": None if job.kwargs is None else orjson.dumps(job.kwargs).decode(),
+        "progress": _progress(job),
+        "error": None if job.error is None else f"{job.error.type}: {job.error.message}",
+    }
+    table = Table(
+        ("field", "value"),
+        [(name, clean(value)) for name, value in rows.items() if value is not None],
+    )
+    if job.error is None or not job.error.traceback:
+        return [table]
+    return [table, clean(job.error.traceback.rstrip())]
+
+
+def _when(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat(sep=" ", timespec="milliseconds")
+
+
+def _progress(job: JobInfo) -> str | None:
+    progress = job.progress
+    if progress is None:
+        return None
+    done = f"{progress.done:g}" if progress.total is None else (
+        f"{progress.done:g} of {progress.total:g}"
+    )  # fmt: skip
+    return f"{done} {progress.note}".rstrip()
