@@ -53,8 +53,13 @@ layers: $(STAMP) ## Imports go down only, by import-linter
 	@$(BIN)/lint-imports --no-cache --no-logo
 
 .PHONY: docs
-docs: $(STAMP) ## Links, code blocks and make targets in the documents; sizes and exports
+docs: $(STAMP) ## Links, code blocks and settings in the documents; sizes and exports
 	@$(BIN)/python -m pytest -q tests/unit/test_repository.py
+	@$(BIN)/python tools/settings_page.py --check
+
+.PHONY: settings
+settings: $(STAMP) ## Write docs/settings.md anew from the code
+	@$(BIN)/python tools/settings_page.py
 
 .PHONY: clean
 clean: ## Remove the environments and what the tools leave behind

@@ -4,12 +4,12 @@ The rule is read from that page. The whole conformance suite runs as that user; 
 commands are those that the code sends, and no others.
 """
 
-# ruff: noqa: F403  the cases of the suite, as tests/conformance/__init__.py says
-
 from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,15 @@ from urllib.parse import urlsplit
 import pytest
 
 import asyncjobs.backends.redis
-from asyncjobs import AsyncJobs, ConfigError
-from asyncjobs import Worker as JobWorker
+from asyncjobs import AsyncJobs, ConfigError, Worker
 from asyncjobs.backends.base import Clock, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.testing.servers import Server
-from tests.conformance.store import *
-from tests.conformance.test_ask import *
-from tests.conformance.test_enqueue import *
-from tests.conformance.test_exchange import *
-from tests.conformance.test_lease import *
-from tests.conformance.test_settle import *
-from tests.conformance.test_suspects import *
-from tests.conformance.test_wait import *
+from tests.cli.process import environment
+from tests.conformance.store import MakeBackend, clock, new_settings, store
+
+__all__ = ["clock", "new_settings", "store"]
 
 pytestmark = pytest.mark.anyio
 
@@ -82,7 +77,7 @@ def users(request: pytest.FixtureRequest, servers: Any) -> Iterator[Users]:
 
 
 @pytest.fixture
-def make_backend(users: Users) -> Iterator[MakeBackend]:  # noqa: F405
+def make_backend(users: Users) -> Iterator[MakeBackend]:
     def make(settings: StoreSettings, now_ms: Clock | None) -> RedisBackend:
         return RedisBackend(users.url(settings.prefix), settings, now_ms=now_ms)
 
@@ -92,17 +87,25 @@ def make_backend(users: Users) -> Iterator[MakeBackend]:  # noqa: F405
         users.server.command("DEL", *keys)
 
 
-def test_the_whole_suite_is_here() -> None:
-    folder = ROOT / "tests" / "conformance"
-    for path in sorted(folder.glob("test_*.py")):
+def suite() -> dict[str, Any]:
+    """Every case of the conformance suite, by name."""
+    cases: dict[str, Any] = {}
+    for path in sorted((ROOT / "tests" / "conformance").glob("test_*.py")):
         if path.stem in NOT_FOR_ALL:
             continue
         module = importlib.import_module(f"tests.conformance.{path.stem}")
-        cases = {n: v for n, v in vars(module).items() if n.lower().startswith("test")}
-        own = {n: v for n, v in cases.items() if v.__module__ == module.__name__}
-        assert own, path.stem
-        # Two cases with one name would leave one of them out.
-        assert {n for n, v in own.items() if globals().get(n) is not v} == set(), path.stem
+        own = {
+            name: value
+            for name, value in vars(module).items()
+            if name.lower().startswith("test") and value.__module__ == module.__name__
+        }
+        assert own, f"{path.stem} has no cases"
+        assert not own.keys() & cases.keys(), f"{path.stem} has a name that another module has"
+        cases |= own
+    return cases
+
+
+globals().update(suite())
 
 
 def test_the_rule_allows_what_the_code_sends_and_no_more(users: Users) -> None:
@@ -126,11 +129,37 @@ async def test_a_worker_runs_as_that_user(users: Users) -> None:
     prefix = f"test-{new_id()}"
     app = AsyncJobs(users.url(prefix) + "/1", prefix=prefix)
     job = app.job(double)
-    async with app, JobWorker(app):
+    async with app, Worker(app):
         handle = await job.enqueue(21)
         assert await handle.result(timeout=20) == 42
         await job.options(delay=3600, id="later").enqueue(1)
         assert await job.handle("later").cancel()
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "shown"),
+    [
+        ("check", 0, "healthy"),
+        ("stats", 0, "store: "),
+        ("jobs show nothing", 1, "nothing"),
+        # This server keeps nothing on disk, and INFO tells that too.
+        ("doctor", 1, "appendonly"),
+    ],
+)
+def test_the_commands_work_as_that_user(users: Users, command: str, code: int, shown: str) -> None:
+    prefix = f"test-{new_id()}"
+    where = ["--url", users.url(prefix), "--prefix", prefix]
+    done = subprocess.run(
+        [sys.executable, "-m", "asyncjobs", *command.split(), *where],
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    assert shown in output
+    assert "<password>" not in output
 
 
 async def test_config_denied_is_a_warning(users: Users) -> None:

@@ -1,0 +1,63 @@
+"""Facts that the pages state in words, held against the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from asyncjobs.backends import SCHEMES
+from asyncjobs.backends.base import LAYOUT
+from asyncjobs.cli.serve import ExitCode
+from asyncjobs.codec import ENVELOPE_VERSION
+from asyncjobs.config import AppSettings
+from asyncjobs.job import Priority, State
+
+ROOT = Path(__file__).resolve().parents[2]
+MINUTE_MS, DAY_MS = 60_000, 86_400_000
+
+
+def text(page: str) -> str:
+    """A page with its lines joined."""
+    return " ".join((ROOT / page).read_text().split())
+
+
+def test_the_diagram_names_every_state() -> None:
+    (diagram,) = re.findall(r"```mermaid(.*?)```", text("docs/concepts.md"))
+    names = {*re.findall(r"(\w+) -->", diagram), *re.findall(r"--> (\w+):", diagram)}
+    assert names == {str(state) for state in State}
+
+
+def test_the_priorities() -> None:
+    names = ", ".join(priority.name.lower() for priority in sorted(Priority))
+    for page in ("README.md", "docs/concepts.md"):
+        assert names.replace(", low", " and low") in text(page) or names in text(page)
+
+
+def test_the_versions_of_what_is_stored() -> None:
+    assert LAYOUT == ENVELOPE_VERSION
+    assert f"Both are at version {LAYOUT}." in text("docs/upgrading.md")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/deploying.md"])
+def test_the_exit_codes(page: str) -> None:
+    (table,) = re.findall(r"\| exit code \|.*?(?=\n\n)", (ROOT / page).read_text(), re.DOTALL)
+    codes = [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
+    assert codes == sorted(ExitCode)
+
+
+def test_the_times_of_what_is_kept() -> None:
+    settings, page = AppSettings(), text("docs/security.md")
+    assert f"`result_ttl` ({settings.result_ttl_ms // MINUTE_MS} minutes)" in page
+    assert f"`id_ttl` ({settings.id_ttl_ms // MINUTE_MS} minutes)" in page
+    assert f"`dead_max_age` ({settings.dead_max_age_ms // DAY_MS} days)" in page
+    assert f"dead jobs keep them for {settings.dead_max_age_ms // DAY_MS} days" in text(
+        "docs/best-practices.md"
+    )
+
+
+def test_the_readme_has_every_kind_of_store() -> None:
+    page = (ROOT / "README.md").read_text()
+    for scheme in SCHEMES:
+        assert f"`{scheme}" in page, scheme
