@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import quantiles
 from typing import Final
 
 from tasks import LONGEST, Census, has_planted_fault
@@ -102,16 +103,18 @@ def _times(run: Run) -> Iterator[str]:
     yield "Times, ms            jobs   queue p50   queue p99     run p50     run p99"
     for name in ("high", "normal", "low"):
         found = rows.get(name, [])
-        queued = sorted(c["queued_ms"] for c in found if c["queued_ms"] is not None)
-        ran = sorted(census["ran_ms"] for census in found)
+        queued = [census["queued_ms"] for census in found if census["queued_ms"] is not None]
+        ran = [census["ran_ms"] for census in found]
         if ran:
-            cells = [quantile(times, q) for times in (queued, ran) for q in (0.5, 0.99)]
+            cells = (*_p50_p99(queued), *_p50_p99(ran))
             yield f"  {name:<15}{len(found):>8,}" + "".join(f"{ms:>12,.1f}" for ms in cells)
 
 
-def quantile(ordered: Sequence[float], q: float) -> float:
-    """The value below which a share of `q` lies; 0 when there are none."""
-    return ordered[min(int(len(ordered) * q), len(ordered) - 1)] if ordered else 0.0
+def _p50_p99(values: Sequence[float]) -> tuple[float, float]:
+    if len(values) < 2:
+        return (values[0], values[0]) if values else (0.0, 0.0)
+    cuts = quantiles(values, n=100, method="inclusive")
+    return cuts[49], cuts[98]
 
 
 def _row(name: str, value: str, note: str = "") -> str:

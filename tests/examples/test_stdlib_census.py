@@ -140,16 +140,6 @@ def test_urgent_is_what_others_import() -> None:
     ]  # fmt: skip
 
 
-def test_quantiles() -> None:
-    sys.path.insert(0, str(EXAMPLE))  # summary imports its neighbours by their plain names
-    try:
-        from examples.stdlib_census.summary import quantile
-    finally:
-        sys.path.remove(str(EXAMPLE))
-    assert [quantile(range(1, 101), q) for q in (0.5, 0.99)] == [51, 100]
-    assert quantile([], 0.5) == 0.0
-
-
 # Whole runs
 
 
