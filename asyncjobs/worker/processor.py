@@ -74,6 +74,7 @@ class Processor:
         self._clock_ahead_ms = 0
         self._quiet = self._releasing = False
         self._drained = False
+        self._over_s = float("inf")
         self.running = Running(settings.max_crashes)
         self.threads = threads
         self.parking = Parking(session.backend)
@@ -157,6 +158,9 @@ class Processor:
         parking.note_due(exchange)
         self._accept(exchange)
         self._drained = self._shares.asked_all and not exchange.jobs and not self._shares.hot
+        end_ms = exchange.next_lease_end_ms
+        left_s = float("inf") if end_ms is None else (end_ms - exchange.now_ms) / 1000
+        self._over_s = self._loop.time() + left_s
 
     async def _overlap(self, trip: Coroutine[Any, Any, Exchange]) -> Exchange:
         """Start what the last exchange has brought while the store works on this one."""
@@ -385,6 +389,8 @@ class Processor:
             self._shares.look = True
             self.parking.nudge()
             return False
+        if self._over_s <= self._loop.time():
+            return False  # the lease of a worker that died: its jobs are about to come back
         due_s = self.parking.next_due_in_s()
         return due_s is None or due_s > self.burst_wait_s
 
