@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -244,6 +245,29 @@ def test_a_run_accounts_for_every_file(folder: Path, tmp_path: Path) -> None:
     assert table[1].split()[:2] == ["6", "long"]
     assert "PlantedFault" in log.read_text()
     assert "\x1b" not in done.stdout + log.read_text()
+
+
+def test_a_terminal_sees_a_live_bar(folder: Path) -> None:
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLE), "--folder", str(folder)],
+        env={**environment(), "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while part := os.read(master, 65536):
+            shown += part
+    except OSError:  # on Linux the end of a terminal is an error
+        pass
+    finally:
+        os.close(master)
+        assert process.wait(timeout=LIMIT_S) == 0
+    assert b"100%" in shown
+    assert b"What to try next" in shown
 
 
 def test_a_limit_takes_the_first_files(folder: Path) -> None:
