@@ -103,14 +103,14 @@ def _missing_module(name: str, missing: str) -> str:
     if parent is not None and name == missing and hasattr(parent, last):
         return f"there is no module {name!r}; did you mean {parent_name}:{last}?"
     if parent is None:
-        paths, place = [os.getcwd()], f"the working directory {os.getcwd()} and on the Python path"
+        paths, place = [os.getcwd()], f"the working directory {os.getcwd()} or on the Python path"
     elif hasattr(parent, "__path__"):
         paths, place = list(parent.__path__), f"package {parent_name!r}"
     else:
         return f"there is no module {missing!r}: {parent_name!r} is a module, not a package"
     found = nearest(last, (module.name for module in pkgutil.iter_modules(paths)))
     if found is None:
-        return f"there is no module {missing!r} in {place}; start the worker where it is"
+        return f"there is no module {missing!r} in {place}; run this where it is"
     full = f"{parent_name}.{found}" if parent_name else found
     return f"there is no module {missing!r} in {place}; did you mean {full!r}?"
 

@@ -15,6 +15,7 @@ from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.testing.servers import Server
 from tests.conformance.store import LEASE_MS, QUEUE, PinnedClock, Store, Worker, ref
 
 pytestmark = pytest.mark.anyio
@@ -143,17 +144,12 @@ class Player:
         await self._store.backend.progress(self._workers[number].lease, notes)
 
 
-@pytest.mark.parametrize("kind", ["valkey", "redis"])
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
-@given(steps=st.lists(STEPS, min_size=20, max_size=80))
-async def test_any_calls_have_the_same_answers(
-    servers: Any, kind: str, steps: list[tuple[Any, ...]]
+async def have_the_same_answers(
+    server: Server, url: str, config: StoreSettings, steps: list[tuple[Any, ...]]
 ) -> None:
-    server = servers.get(kind)
-    # Ids stay known for the whole case: when exactly they are forgotten is left open.
-    config = StoreSettings(prefix=f"test-{new_id()}", id_ttl_ms=86_400_000)
+    """Play the steps on memory and on the server, and compare all that can be seen."""
     clock = PinnedClock()
-    real = RedisBackend(server.url, config, now_ms=clock)
+    real = RedisBackend(url, config, now_ms=clock)
     memory_clock = PinnedClock()
     memory = MemoryBackend(config, now_ms=memory_clock)
     players = [
@@ -170,3 +166,18 @@ async def test_any_calls_have_the_same_answers(
     finally:
         await real.close()
         server.command("FLUSHALL")
+
+
+def new_config() -> StoreSettings:
+    """Ids stay known for the whole case: when exactly they are forgotten is left open."""
+    return StoreSettings(prefix=f"test-{new_id()}", id_ttl_ms=86_400_000)
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@given(steps=st.lists(STEPS, min_size=20, max_size=80))
+async def test_any_calls_have_the_same_answers(
+    servers: Any, kind: str, steps: list[tuple[Any, ...]]
+) -> None:
+    server = servers.get(kind)
+    await have_the_same_answers(server, server.url, new_config(), steps)

@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import asyncjobs.backends.redis
 from asyncjobs import AsyncJobs, ConfigError, Worker
@@ -25,6 +27,7 @@ from asyncjobs.clock import new_id
 from asyncjobs.testing.servers import Server
 from tests.cli.process import environment
 from tests.conformance.store import MakeBackend, clock, new_settings, store
+from tests.conformance.test_same_answers import STEPS, have_the_same_answers, new_config
 
 __all__ = ["clock", "new_settings", "store"]
 
@@ -32,7 +35,7 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(asyncjobs.backends.redis.__file__).parent
-# These two build their stores themselves and ask for no backend.
+# The first knows no server; the second builds its stores itself and is called below.
 NOT_FOR_ALL = {"test_memory_only", "test_same_answers"}
 
 
@@ -106,6 +109,13 @@ def suite() -> dict[str, Any]:
 
 
 globals().update(suite())
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEPS, max_size=25))
+async def test_any_calls_have_the_same_answers(users: Users, steps: list[tuple[Any, ...]]) -> None:
+    config = new_config()
+    await have_the_same_answers(users.server, users.url(config.prefix), config, steps)
 
 
 def test_the_rule_allows_what_the_code_sends_and_no_more(users: Users) -> None:

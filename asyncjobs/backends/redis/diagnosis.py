@@ -20,6 +20,7 @@ FULL = 0.8
 """Part of maxmemory in use from which it is told of."""
 _KEEP = "CONFIG REWRITE"
 """Without it the setting is gone after a restart."""
+_START = "and the same among the options with which the server is started"
 _READ = (b"appendfsync", b"save", b"timeout", b"min-replicas-to-write", b"maxmemory-policy")
 
 
@@ -45,7 +46,7 @@ async def diagnose(link: Link) -> list[Finding]:
 
 def findings(info: Mapping[str, str], config: Mapping[str, str], skew_ms: int) -> list[Finding]:
     """From what INFO and CONFIG GET say; `skew_ms`: the server's clock before ours."""
-    return [
+    found = [
         _version(info),
         _eviction(info, config),
         *_persistence(info, config),
@@ -54,12 +55,19 @@ def findings(info: Mapping[str, str], config: Mapping[str, str], skew_ms: int) -
         _idle(config),
         _clock(skew_ms),
     ]
+    if info.get("config_file", "unknown"):
+        return found
+    # Started by options alone, the server has no file that it could rewrite.
+    return [
+        finding._replace(change=tuple(_START if c == _KEEP else c for c in finding.change))
+        for finding in found
+    ]
 
 
 def _version(info: Mapping[str, str]) -> Finding:
     name, release, speaks = releases(info)
     if speaks < OLDEST:
-        change = "install Redis 7.0 or Valkey 7.2, or a newer one"
+        change = "install Redis 7.0 or Valkey 8, or a newer one"
         return Finding("version", PROBLEM, f"{name} {release} is too old", (change,))
     return Finding("version", OK, f"{name} {release}")
 
