@@ -7,7 +7,7 @@ import os.path
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from types import FunctionType
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from asyncjobs.clock import Seconds
 from asyncjobs.config import (
@@ -319,8 +319,9 @@ def _texts(aliases: Iterable[str]) -> tuple[str, ...]:
 def _exceptions(
     value: type[BaseException] | Iterable[type[BaseException]],
 ) -> tuple[type[BaseException], ...]:
-    several = isinstance(value, Iterable) and not isinstance(value, type)
-    kinds: tuple[Any, ...] = tuple(value) if several else (value,)  # type: ignore[arg-type]
+    # A metaclass may make a class iterable (an Enum): a class is one exception, not several.
+    one = isinstance(value, type) or not isinstance(value, Iterable)
+    kinds: tuple[Any, ...] = (value,) if one else tuple(cast(Iterable[Any], value))
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise ConfigError(f"discard_on must hold exception classes, not {kind!r}")

@@ -51,10 +51,8 @@ Clock = Callable[[], int]
 class Capabilities:
     """What a backend can do. Tests skip by capability, never by backend name."""
 
-    durable: bool
-    """Jobs survive the process that enqueued them."""
     shared: bool
-    """Processes on several machines can use one store."""
+    """Several processes can use one store; jobs survive the one that enqueued them."""
     threaded_heartbeat: bool
     """`for_thread()` gives a twin for another event loop, so that a blocked loop keeps
     its lease."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,7 @@ logger = logging.getLogger("asyncjobs.cli")
 
 def can_watch() -> bool:
     """True when the extra `reload` is installed."""
-    try:
-        import watchfiles  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return find_spec("watchfiles") is not None
 
 
 async def watch(folder: Path, on_change: Callable[[], None]) -> None:

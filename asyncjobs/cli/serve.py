@@ -235,6 +235,8 @@ def _end_as_orphan(loop: asyncio.AbstractEventLoop, serving: _Serving, grace_s: 
     except RuntimeError:
         # The loop is closed: this process is at its end anyway.
         return
+    # A plain sleep: this daemon thread exists only to outlast a loop that may be blocked,
+    # and ends with the process when the loop gets there first.
     time.sleep(grace_s + ORPHAN_S)
     os.write(2, b"asyncjobs: the parent is gone, and a job blocks the end; exit now\n")
     _exit_now(ExitCode.FAILED)
@@ -254,6 +256,7 @@ def _end_soon(code: int) -> None:
     """
 
     def end() -> None:
+        # A daemon thread: when the process ends in time it is not waited for.
         time.sleep(END_LIMIT_S)
         os.write(2, b"asyncjobs: tasks or threads of jobs do not end; exit now\n")
         _exit_now(code)

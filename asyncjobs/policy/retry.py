@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 from asyncjobs.clock import Seconds, seconds
 from asyncjobs.errors import ConfigError
@@ -114,7 +114,9 @@ class RetryPolicy:
 
         Raises ConfigError when a user's own backoff returns no usable time.
         """
-        delay_s: float = self.backoff.delay_s(attempt, uniform)  # type: ignore[union-attr]
+        # A plain function was wrapped by __post_init__; the field keeps both types, since
+        # it is also what users pass in.
+        delay_s = cast(Backoff, self.backoff).delay_s(attempt, uniform)
         if not math.isfinite(delay_s) or delay_s < 0:
             raise ConfigError(f"the backoff {self.backoff!r} returned {delay_s!r} seconds")
         return delay_s

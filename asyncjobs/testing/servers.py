@@ -185,6 +185,7 @@ class Server:
 
         Raises the redis client's own errors: ResponseError, ConnectionError.
         """
+        # The driver ships types, but left this method without.
         return self._client.execute_command(*args)  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
@@ -278,6 +279,7 @@ class Server:
             with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
                 self.command("PING")
                 return
+            # Nothing tells when a server begins to listen; callers block here on purpose.
             time.sleep(0.005)
         ended = process.poll() is not None
         what = f"ended with {process.returncode}" if ended else "does not answer"

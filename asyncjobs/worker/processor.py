@@ -178,8 +178,7 @@ class Processor:
     def _accept(self, exchange: Exchange) -> None:
         self.taken += len(exchange.jobs)
         self._taken += exchange.jobs
-        if exchange.now_ms:
-            self._clock_ahead_ms = exchange.now_ms - wall_ms()
+        self._clock_ahead_ms = exchange.now_ms - wall_ms()
         if exchange.not_yours or exchange.cancels or exchange.lost:
             self._note_verdicts(exchange)
         if self._releasing:

@@ -11,8 +11,6 @@ from typing import Any, Protocol
 
 import pytest
 
-# Imported before the loop runs: the package's files are read from disk meanwhile.
-import asyncjobs.backends.redis.backend  # noqa: F401
 from asyncjobs import AsyncJobs
 from asyncjobs.testing.servers import Server
 from tests.cli.process import TASKS, Ledger, Process

@@ -54,13 +54,13 @@ async def fail(*, ctx: JobContext = INJECTED) -> None:
 @app.job
 def nap_in_thread(seconds: float, *, ctx: JobContext = INJECTED) -> None:
     write("began", ctx)
-    time.sleep(seconds)
+    time.sleep(seconds)  # the point of this job: a thread that nobody can stop
 
 
 @app.job
 async def block_loop(seconds: float, *, ctx: JobContext = INJECTED) -> None:
     write("began", ctx)
-    time.sleep(seconds)
+    time.sleep(seconds)  # the point of this job: a mistake of the user's that blocks the loop
 
 
 @app.job

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncjobs.testing.servers import Server, available_servers, start_server
+from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
 from tests.cli.conftest import Put, Start
 from tests.cli.operator import operate
 from tests.cli.test_worker import closed_port, stop
@@ -64,10 +64,11 @@ def test_dead_letters_need_no_worker(folder: Path, server: Server, put: Put, wor
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
-def test_a_store_that_throws_jobs_away_is_unhealthy(folder: Path, kind: str) -> None:
+def test_a_store_that_throws_jobs_away_is_unhealthy(folder: Path, kind: ServerKind) -> None:
     if kind not in available_servers():
+        # Debian's server is no requirement; the wheel's has no build for Alpine and Windows.
         pytest.skip(f"no {kind} server on this machine")
-    with start_server(kind, config={"maxmemory-policy": "allkeys-lru"}) as server:  # type: ignore[arg-type]
+    with start_server(kind, config={"maxmemory-policy": "allkeys-lru"}) as server:
         done = operate(folder, "check", "--json", "--url", server.url)
         assert done.code == 1
         assert done.json()["healthy"] is False
@@ -128,6 +129,7 @@ def test_the_app_is_never_imported(folder: Path, server: Server) -> None:
 
 def test_without_a_url_it_is_the_embedded_store(folder: Path) -> None:
     if "valkey" not in available_servers():
+        # It is the server from the wheel, which has no build for Alpine and Windows.
         pytest.skip("no embedded store on this machine")
     (folder / "pyproject.toml").touch()
     done = operate(folder, "check")

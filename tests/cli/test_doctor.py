@@ -33,6 +33,7 @@ def begin(request: pytest.FixtureRequest) -> Iterator[Begin]:
     """Start a server with these lines of configuration (`_` stands for `-`)."""
     kind: ServerKind = request.param
     if kind not in available_servers():
+        # Debian's server is no requirement; the wheel's has no build for Alpine and Windows.
         pytest.skip(f"no {kind} server on this machine")
     with ExitStack() as stack:
 
@@ -130,6 +131,7 @@ def test_a_nearly_full_store(folder: Path, begin: Begin) -> None:
 
 def test_the_embedded_store_is_safe(folder: Path) -> None:
     if "valkey" not in available_servers():
+        # It is the server from the wheel, which has no build for Alpine and Windows.
         pytest.skip("no embedded store on this machine")
     (folder / "pyproject.toml").touch()
     done = operate(folder, "doctor", "--json")

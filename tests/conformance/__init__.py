@@ -3,8 +3,8 @@
 To prove a backend of your own, copy nothing: import the case modules and override one
 fixture.
 
-    from tests.conformance.store import *              # noqa: F403 - the fixtures
-    from tests.conformance.test_enqueue import *       # noqa: F403 - the cases, and so on
+    from tests.conformance.store import clock, new_settings, store    # the fixtures
+    from tests.conformance.test_enqueue import *                      # the cases, and so on
 
     @pytest.fixture
     def make_backend():

@@ -14,7 +14,7 @@ import pytest
 from asyncjobs.backends.base import StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.cli.command import cli
-from asyncjobs.testing.servers import available_servers, start_server
+from asyncjobs.testing.servers import ServerKind, available_servers, start_server
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "deploying.md").read_text()
@@ -60,11 +60,11 @@ def test_the_container() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
-async def test_the_lines_for_the_server(kind: str) -> None:
+async def test_the_lines_for_the_server(kind: ServerKind) -> None:
     if kind not in available_servers():
         pytest.skip(f"no {kind} server on this machine")
     lines = dict(line.split(maxsplit=1) for line in block("conf").splitlines())
-    with start_server(kind, config=lines) as server:  # type: ignore[arg-type]
+    with start_server(kind, config=lines) as server:
         backend = RedisBackend(server.url, StoreSettings())
         try:
             info = await backend.open()

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import asyncjobs.backends.embedded.backend  # noqa: F401  its files are read before any loop runs
+# Unused by name, imported for its effect: some tests make the backend on the event loop, and
+# its first import reads files, which would count as a blocking call there.
+import asyncjobs.backends.embedded.backend  # noqa: F401
 from tests.embedded.kit import Store, new_store
 
 

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -181,3 +181,37 @@ def curl(line: str) -> str:
     return subprocess.run(
         command, shell=True, capture_output=True, text=True, timeout=LIMIT_S, check=True
     ).stdout
+
+
+@contextmanager
+def at_work(
+    command: Sequence[str], env: Mapping[str, str]
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A run of an example that has started its worker, and the worker's pid."""
+    process = subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if match := re.search(r"^worker +pid (\d+)", line):
+                    yield process, int(match[1])
+                    break
+        finally:
+            # Told to end and not killed: it has a worker to stop.
+            process.terminate()
+            process.communicate(timeout=2 * LIMIT_S)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from types import ModuleType
 from typing import Any
 
@@ -18,9 +18,8 @@ import anyio
 import pytest
 
 from asyncjobs import JobDiscarded, Worker
-from asyncjobs.backends.redis import backend as _loaded_before_any_loop_runs  # noqa: F401
 from asyncjobs.testing.servers import start_server
-from tests.examples.kit import LIMIT_S, ROOT, loaded
+from tests.examples.kit import LIMIT_S, ROOT, at_work, loaded
 
 EXAMPLE = ROOT / "examples" / "crawler"
 RUN_LIMIT_S = 60
@@ -259,28 +258,10 @@ def crawl(*args: str, before: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-@contextmanager
-def crawl_at_work() -> Iterator[tuple[subprocess.Popen[str], int]]:
+def crawl_at_work() -> AbstractContextManager[tuple[subprocess.Popen[str], int]]:
     """A run that waits for its index, and the pid of its worker."""
-    process = subprocess.Popen(
-        [sys.executable, str(EXAMPLE), "--pages", "20", "--wait", "30"],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if match := re.search(r"^worker +pid (\d+)", line):
-                    yield process, int(match[1])
-                    break
-        finally:
-            # Told to end and not killed: it has a worker to stop.
-            process.terminate()
-            process.communicate(timeout=RUN_LIMIT_S)
+    command = [sys.executable, str(EXAMPLE), "--pages", "20", "--wait", "30"]
+    return at_work(command, environment())
 
 
 def rows(output: str) -> dict[str, str]:

@@ -13,12 +13,10 @@ import httpx
 import pytest
 
 from asyncjobs import Worker
-from asyncjobs.backends.redis import backend as _loaded_before_any_loop_runs  # noqa: F401
 from asyncjobs.testing.servers import Server, start_server
 from tests.examples.kit import (
     LIMIT_S,
     ROOT,
-    asgi_client,
     curl,
     curl_lines,
     events_of,
@@ -31,34 +29,6 @@ pytestmark = pytest.mark.anyio
 
 FOLDER = ROOT / "examples" / "fastapi_app"
 README = FOLDER / "README.md"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A store of this test's own."""
-    with start_server("valkey") as server:
-        yield server
-
-
-@pytest.fixture
-def tasks(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.setenv("ASYNCJOBS_URL", server.url)
-    with loaded(FOLDER, "tasks") as (tasks,):
-        yield tasks
-
-
-@pytest.fixture
-async def client(tasks: ModuleType) -> AsyncIterator[httpx.AsyncClient]:
-    with loaded(FOLDER, "web") as (web,):
-        async with asgi_client(web.web) as client:
-            yield client
-
-
-@pytest.fixture
-async def worker(client: httpx.AsyncClient, tasks: ModuleType) -> AsyncIterator[Worker]:
-    """Runs the jobs, in this process."""
-    async with Worker(tasks.app, grace=1) as worker:
-        yield worker
 
 
 async def order(client: httpx.AsyncClient, customer: str = "acme", **fields: Any) -> str:

@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from examples.stdlib_census import files, tasks
+from tests.examples.kit import at_work, is_gone
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "stdlib_census"
@@ -162,41 +162,14 @@ def census(*args: str | Path, env: dict[str, str]) -> subprocess.CompletedProces
     )
 
 
-@contextmanager
-def census_at_work() -> Iterator[tuple[subprocess.Popen[str], int]]:
+def census_at_work() -> AbstractContextManager[tuple[subprocess.Popen[str], int]]:
     """A run over the whole standard library, and the pid of its worker."""
-    process = subprocess.Popen(
-        [sys.executable, str(EXAMPLE)],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if match := re.search(r"^worker +pid (\d+)", line):
-                    yield process, int(match[1])
-                    break
-        finally:
-            # Told to end and not killed: it has a worker to stop.
-            process.terminate()
-            process.communicate(timeout=LIMIT_S)
+    return at_work([sys.executable, str(EXAMPLE)], environment())
 
 
 def numbers(output: str) -> dict[str, str]:
     """The rows of the summary: name and value."""
     return dict(re.findall(r"^  +(\w[\w/ ]*?) {2,}([\d,]+)(?: |$)", output, re.MULTILINE))
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs
-from asyncjobs.backends.redis import backend as _loaded_before_any_loop_runs  # noqa: F401
 from asyncjobs.clock import new_id
 from tests.worker import jobs
 from tests.worker.kit import NewApp, Stage

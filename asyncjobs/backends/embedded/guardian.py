@@ -121,7 +121,10 @@ class Guardian:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     pass_fds=(lock,),
-                    preexec_fn=_ending_with_this_process(),  # noqa: PLW1509  takes no lock
+                    # Runs between fork and exec, where another thread may hold any lock
+                    # for ever: it calls prctl and getppid and takes none. Only the child
+                    # itself can ask for this signal, so there is no other place for it.
+                    preexec_fn=_ending_with_this_process(),  # noqa: PLW1509
                 )
                 self._server = server
         finally:
@@ -147,6 +150,7 @@ class Guardian:
         while server is not None and server.poll() is None and time.monotonic() < end:
             if _answers(self._socket):
                 return
+            # Nothing tells when a server begins to listen; this process has no loop to hold up.
             time.sleep(0.005)
         code = None if server is None else server.poll()
         raise _NotStarted("does not answer" if code is None else f"ended with {code}")
@@ -201,6 +205,7 @@ def _take_data(fd: int, past: Path | None) -> None:
         if past is not None:
             _ask(past, b"SHUTDOWN\r\n")
             past = None
+        # A blocking flock has no time limit, and this wait must have one.
         time.sleep(0.01)
 
 
@@ -285,7 +290,8 @@ def main(folder: Path, binary: str) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            # A user that looks whether there is a guardian holds it for a moment.
+            # A user that looks whether there is a guardian holds it for a moment. Another
+            # guardian holds it for good: a blocking flock would never find that out.
             time.sleep(0.025)
     else:
         _say("taken")

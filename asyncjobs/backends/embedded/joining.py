@@ -118,6 +118,8 @@ class _Arrival:
     def _pause(self, why: str) -> None:
         if self._stop.is_set() or time.monotonic() > self._end_s:
             raise StoreUnavailable(f"the store at {self._folder.address} is not available: {why}")
+        # Joining runs in a thread of its own (backend.py), never on the event loop, and
+        # neither a file lock nor a starting server can be waited for with a limit.
         time.sleep(_LOOK_AGAIN_S)
 
 

@@ -14,16 +14,20 @@ from asyncjobs.backends.base import (
     Demand,
     EnqueueBatch,
     Exchange,
+    Finding,
     Heartbeat,
     Lease,
+    QueueCounts,
+    QueueFlow,
     Reclaimed,
     Resync,
     StaleSequence,
     StoreInfo,
     StoreSettings,
+    WorkerEntry,
 )
 from asyncjobs.backends.redis.address import Address
-from asyncjobs.backends.redis.exchange import ExchangePlan, id_of, taken_job
+from asyncjobs.backends.redis.exchange import ExchangePlan, due_of, id_of, taken_job
 from asyncjobs.backends.redis.inspection import Inspection
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Command, Link
@@ -32,7 +36,7 @@ from asyncjobs.backends.redis.results import ResultBoard
 from asyncjobs.backends.redis.scripts import run, run_all, script
 from asyncjobs.backends.redis.server import check_server
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, TakenJob
+from asyncjobs.job import JobRecord, JobRef, Settlement, TakenJob
 
 __all__ = ["RedisBackend"]
 
@@ -52,10 +56,10 @@ class _LeaseLinks:
         self.wait = wait
 
 
-class RedisBackend(Inspection):
+class RedisBackend:
     """Owns the connections: one for calls, one for results, two for each lease."""
 
-    capabilities = Capabilities(durable=True, shared=True, threaded_heartbeat=True)
+    capabilities = Capabilities(shared=True, threaded_heartbeat=True)
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class RedisBackend(Inspection):
         self._now_ms = now_ms
         self._keys = StoreKeys(self._settings.prefix)
         self._link = self._new_link("client")
+        self._inspection = Inspection(self._link, self._keys, self._pinned)
         self._leases: dict[str, _LeaseLinks] = {}
         self._board: ResultBoard | None = None
         self._announced: dict[str, float] = {}
@@ -107,7 +112,7 @@ class RedisBackend(Inspection):
             args: list[bytes | str | int] = [self._pinned(), self._settings.token_ttl_ms]
             for place in places:
                 job = batch.jobs[place]
-                args += (job.id, b"%d" % job.priority, _due(job), job.envelope)
+                args += (job.id, b"%d" % job.priority, due_of(job), job.envelope)
             commands.append(store.command(keys, *args, more_keys=(keys.batch(batch.token),)))
         answers = await run_all(self._link, store, tuple(commands))
         is_new = [False] * len(batch.jobs)
@@ -151,14 +156,14 @@ class RedisBackend(Inspection):
         lost: list[str] = []
         cancels: list[JobRef] = []
         ends: list[int] = []
-        now_ms = 0
         replies = await run_all(self._link, beat, commands)
-        for queue, (held, now_ms, end, marked) in zip(lease.queues, replies, strict=True):  # noqa: B007
+        for queue, (held, _, end, marked) in zip(lease.queues, replies, strict=True):
             if not held:
                 lost.append(queue)
             if end >= 0:
                 ends.append(end)
             cancels += [JobRef(queue, id_of(name)) for name in marked]
+        now_ms = max(now for _, now, _, _ in replies)
         return Heartbeat(tuple(lost), cancels, min(ends, default=None), now_ms)
 
     async def exchange(
@@ -347,6 +352,21 @@ class RedisBackend(Inspection):
     async def _look(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
         return await self._records(refs, b"await")
 
+    async def queues(self) -> list[str]:
+        return await self._inspection.queues()
+
+    async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
+        return await self._inspection.counts(queues)
+
+    async def flow(self, queues: Sequence[str]) -> list[QueueFlow]:
+        return await self._inspection.flow(queues)
+
+    async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
+        return await self._inspection.workers(queues)
+
+    async def diagnose(self) -> list[Finding]:
+        return await self._inspection.diagnose()
+
     async def _announce(self, queues: Collection[str]) -> None:
         """Enter queues into the list of all queues; again now and then, for a store may
         have lost its data."""
@@ -373,9 +393,3 @@ class RedisBackend(Inspection):
             connect_timeout_s=self._settings.connect_timeout_s,
             timeout_s=self._settings.command_timeout_s,
         )
-
-
-def _due(job: NewJob) -> bytes:
-    if job.at_ms is not None:
-        return b"%d" % job.at_ms
-    return b"+%d" % job.delay_ms if job.delay_ms > 0 else b""

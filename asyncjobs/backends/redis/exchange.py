@@ -11,9 +11,9 @@ from typing import Any, Final
 from asyncjobs.backends.base import Demand, Exchange, Lease, StaleSequence
 from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.backends.redis.scripts import Script
-from asyncjobs.job import JobRef, Settlement, SettlementKind, State, TakenJob
+from asyncjobs.job import JobRef, NewJob, Settlement, SettlementKind, State, TakenJob
 
-__all__ = ["STATE_OF_LETTER", "ExchangePlan", "id_of", "taken_job"]
+__all__ = ["STATE_OF_LETTER", "ExchangePlan", "due_of", "id_of", "taken_job"]
 
 _LETTER: Final = {
     State.SUCCEEDED: "s",
@@ -112,6 +112,7 @@ class ExchangePlan:
         for queue, reply in zip(self.queues, replies, strict=True):
             if reply[0] == b"lost":
                 lost.append(queue)
+                now_ms = reply[1]
                 continue
             if reply[0] == b"stale":
                 raise StaleSequence(f"{queue}: last applied was {reply[1]}")
@@ -196,3 +197,10 @@ def taken_job(queue: str, holder: str, priority: int, entry: list[Any], crashes:
         int(receipt.partition(b"-")[0]),
         holder,
     )
+
+
+def due_of(job: NewJob) -> bytes:
+    """When a new job is due, as lua/enqueue.lua reads it."""
+    if job.at_ms is not None:
+        return b"%d" % job.at_ms
+    return b"+%d" % job.delay_ms if job.delay_ms > 0 else b""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from asyncjobs.backends.activity import ENQUEUED, RESCHEDULED, flow_of
@@ -20,14 +20,15 @@ _WORDS: Final[dict[bytes, str]] = {b"e": ENQUEUED, b"r": RESCHEDULED, **STATE_OF
 
 
 class Inspection:
-    """The questions of `Inspector`, for a class that has link and keys."""
+    """Answers the questions of `Inspector` on a connection that it does not own.
 
-    _link: Link
-    _keys: StoreKeys
+    `pinned`: the time in ms when a test pins the clock, else nothing.
+    """
 
-    def _pinned(self) -> bytes:
-        """The time in ms when a test pins the clock, else nothing."""
-        raise NotImplementedError
+    def __init__(self, link: Link, keys: StoreKeys, pinned: Callable[[], bytes]) -> None:
+        self._link = link
+        self._keys = keys
+        self._pinned = pinned
 
     async def queues(self) -> list[str]:
         names = await self._link.call(b"SMEMBERS", self._keys.queues)

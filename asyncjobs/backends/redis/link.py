@@ -57,6 +57,7 @@ class Link:
         )
         try:
             async with asyncio.timeout(self._connect_timeout_s):
+                # The driver ships types, but left this method without.
                 await connection.connect()  # type: ignore[no-untyped-call]
         except (RedisError, OSError, TimeoutError) as error:
             await self._discard(connection)

@@ -10,7 +10,7 @@
 --     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
 --     r<p>         entry id delay_ms envelope      again later
 --     b<p>         entry id                        given back
--- Result: {'lost'} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
+-- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
 --   end or -1, 1 when ready jobs are left, places of settlements without effect,
 --   ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}}.
 local lease, sequence = ARGV[2], tonumber(ARGV[3])
@@ -21,7 +21,7 @@ local settlements = tonumber(ARGV[11])
 local WIDTH = {f = 3, o = 5, d = 6, r = 5, b = 3}
 local FIRST, STEP, MAX_BYTES = 12, 32, 4194304
 
-if not redis.call('ZSCORE', WORKERS, lease) then return {'lost'} end
+if not redis.call('ZSCORE', WORKERS, lease) then return {'lost', store_now()} end
 local last = read_sequence(lease)
 if sequence <= last then return {'stale', last} end
 
