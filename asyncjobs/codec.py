@@ -263,11 +263,13 @@ def read_dead_letter(raw: bytes) -> tuple[Outcome, bytes]:
 def clean_text(text: str) -> str:
     """`text` cut to MAX_TEXT from its end, with lone surrogates made visible, and control
     characters too: a terminal that shows it later must not obey it."""
-    cut = text[-MAX_TEXT:].translate(_CONTROLS)
+    cut = text[-MAX_TEXT:].translate(_CONTROLS)[-MAX_TEXT:]
     return cut.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) not in "\n\t"}
+_CONTROLS: Final = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
 
 
 def is_unicode(value: Any) -> bool:

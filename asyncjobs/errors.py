@@ -175,7 +175,9 @@ def _checked(name: str, delay: object) -> float | timedelta:
         and 0 <= number < 3e9
     ):
         return delay
-    raise ConfigError(f"{name}(delay={delay!r}) must be seconds (a number) or a timedelta")
+    raise ConfigError(
+        f"{name}(delay={delay!r}) must be a number of seconds or a timedelta, 0 or more"
+    )
 
 
 class Retry(JobSignal):
@@ -195,6 +197,11 @@ class Snooze(JobSignal):
     def __init__(self, delay: float | timedelta) -> None:
         super().__init__(f"snoozed for {delay}")
         self.delay = _checked("Snooze", delay)
+
+    def __reduce__(self) -> tuple[type[Snooze], tuple[float | timedelta]]:
+        # Made again from its delay and not from its text: on the way back from a process
+        # pool a failure here would break the pool.
+        return type(self), (self.delay,)
 
 
 class Discard(JobSignal):

@@ -181,9 +181,10 @@ class JobHandle(Generic[R_co]):
         """
         timeout_s = None if timeout is None else seconds(timeout, field="timeout")
         backend = self._reader.opened()
-        if self._ttl_ms is None:
-            self._ttl_ms = _known_ttl_ms(await self._record(), self._reader)
-        if self._ttl_ms == 0 and not await self._has_outcome():
+        if self._ttl_ms is None or (self._ttl_ms == 0 and self._is_new is not True):
+            # The job may have been enqueued by somebody else, with another result_ttl.
+            self._ttl_ms = await self._stored_ttl_ms()
+        if self._ttl_ms == 0:
             raise ResultsDisabled(
                 f"job {self.id!r}: results are off (result_ttl=0); set result_ttl= on the job "
                 "function or the app to keep them"
@@ -200,12 +201,18 @@ class JobHandle(Generic[R_co]):
         value: R_co = _value(record)
         return value
 
-    async def _has_outcome(self) -> bool:
-        """Another enqueue of this id may have asked for a result where ours did not."""
-        if self._is_new is True:
-            return False
-        records = await self._reader.opened().get(self._candidates)
-        return any(record is not None and record.outcome is not None for record in records)
+    async def _stored_ttl_ms(self) -> int | None:
+        """How long the stored job's outcome is kept; None when only waiting can tell."""
+        try:
+            record = await self._record()
+        except JobNotFound:
+            if self._ttl_ms == 0:
+                return 0
+            raise
+        if record.outcome is not None:
+            return None
+        known = _known_ttl_ms(record, self._reader)
+        return self._ttl_ms if known is None else known
 
     async def _record(self) -> JobRecord:
         """Ask the store, and remember the queue in which the job was found."""

@@ -51,8 +51,10 @@ Clock = Callable[[], int]
 class Capabilities:
     """What a backend can do. Tests skip by capability, never by backend name."""
 
+    durable: bool
+    """Jobs survive the process that enqueued them."""
     shared: bool
-    """Several processes can use one store; jobs survive the one that enqueued them."""
+    """Several processes can use one store."""
     threaded_heartbeat: bool
     """`for_thread()` gives a twin for another event loop, so that a blocked loop keeps
     its lease."""

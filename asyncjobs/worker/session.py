@@ -37,7 +37,7 @@ class Session:
         self.lease = lease
         self._sequence = 0
         self.confirmed_s = float("-inf")
-        """Loop time at which the last confirmed renewal was sent."""
+        """Monotonic time at which the last confirmed renewal was sent."""
         self.away = False
         """True while the store cannot be reached."""
         self._failures = 0

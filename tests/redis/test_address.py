@@ -55,6 +55,8 @@ def test_tls_is_checked_unless_the_url_says_otherwise(tmp_path: Path) -> None:
         ("redis://:se#kretsecret@localhost", "%23 for #"),
         ("redis://:se?kretsecret@localhost", "%3F for ?"),
         ("redis:/:kretsecret@host:1", "no number"),
+        ("redis://user:12#34secret@host/0", "%23 for #"),
+        ("redis://:1?xsecret@host/0", "unknown field"),
         ("redis://db:port", "cannot be read"),
         ("redis://db:99999", "cannot be read"),
         ("redis://:secret@db?timeout=3", "unknown field"),

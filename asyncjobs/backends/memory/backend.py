@@ -46,7 +46,7 @@ class MemoryBackend:
     the process. Not for threads: all calls come from one event loop.
     """
 
-    capabilities = Capabilities(shared=False, threaded_heartbeat=False)
+    capabilities = Capabilities(durable=False, shared=False, threaded_heartbeat=False)
     address = "memory:"
 
     def __init__(self, settings: StoreSettings, *, now_ms: Clock | None = None) -> None:

@@ -47,9 +47,14 @@ class Address:
         except ValueError:
             # What could not be read may be a piece of the password: it is not repeated.
             raise ConfigError(
-                f"the store URL cannot be read: its port is no port; {_ESCAPE}"
+                f"the store URL cannot be read: look at host and port; {_ESCAPE}"
             ) from None
-        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        query = {
+            key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()
+        }
+        if parts.fragment or "#" in url:
+            # Most likely of a password, whose first part would then stand for host and port.
+            raise ConfigError(f"the store URL has a '#'; {_ESCAPE}")
         arguments: dict[str, Any] = {}
         if parts.username:
             arguments["username"] = unquote(parts.username)

@@ -59,7 +59,7 @@ class _LeaseLinks:
 class RedisBackend:
     """Owns the connections: one for calls, one for results, two for each lease."""
 
-    capabilities = Capabilities(shared=True, threaded_heartbeat=True)
+    capabilities = Capabilities(durable=True, shared=True, threaded_heartbeat=True)
 
     def __init__(
         self,
