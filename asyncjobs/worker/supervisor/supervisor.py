@@ -152,7 +152,7 @@ class Supervisor:
             self._on_begun(message)
             if not self._stops:
                 for number in range(2, self._processes + 1):
-                    self._start(number)
+                    self._start_or_plan(number)
         logger.info("process %d is ready: pid %d", child.number, child.pid)
 
     # -- ends ----------------------------------------------------------------------------
@@ -199,31 +199,42 @@ class Supervisor:
         if child.verdict() is not ExitCode.FAILED:
             self._failures[number] = 0
             logger.info("%s %s; a new one starts", name, child.epitaph())
-            self._start(number)
+            self._start_or_plan(number)
             return
         if self._waits_for_change and not child.was_ready:
             logger.error("%s %s before it was ready; waiting for a change", name, child.epitaph())
             return
-        failures = self._patience.failures(self._failures.get(number, 0), child.ready_s())
+        self._plan(number, f"{name} {child.epitaph()}", child.ready_s())
+
+    def _start_or_plan(self, number: int) -> None:
+        try:
+            self._start(number)
+        except OSError as error:
+            # Out of processes, memory or files: that passes, and counts like any failure.
+            self._plan(number, f"process {number} cannot be started ({error})", 0.0)
+
+    def _plan(self, number: int, failed: str, ready_s: float) -> None:
+        """Start it again after a while; too many failures in a row end the whole."""
+        failures = self._patience.failures(self._failures.get(number, 0), ready_s)
         self._failures[number] = failures
         if failures >= self._patience.limit:
             logger.critical(
-                "%s %s, failure %d in a row: giving up; see its log lines for the reason",
-                name,
-                child.epitaph(),
+                "%s, failure %d in a row: giving up; see its log lines for the reason",
+                failed,
                 failures,
             )
             self._blame(ExitCode.FAILED)
             self.stop(signal.SIGTERM)
             return
         delay_s = self._patience.delay_s(failures, random.uniform)
-        logger.warning("%s %s; a new one starts in %.1f s", name, child.epitaph(), delay_s)
+        logger.warning("%s; a new one starts in %.1f s", failed, delay_s)
         loop = asyncio.get_running_loop()
         self._starting[number] = loop.call_later(delay_s, self._start_planned, number)
 
     def _start_planned(self, number: int) -> None:
         del self._starting[number]
-        self._start(number)
+        self._start_or_plan(number)
+        self._end_if_all_have()
 
     def _forget_plans(self) -> None:
         for handle in self._starting.values():
@@ -263,6 +274,11 @@ class Supervisor:
                 self._current[number] = new
             else:
                 await new.ended
+        except OSError as error:
+            logger.error("restart: process %d cannot be started: %s", number, error)
+            if old is None or not old.is_alive:
+                self._plan(number, f"process {number} cannot be started ({error})", 0.0)
+            return False
         finally:
             self._renewing = None
         if self._stops:
