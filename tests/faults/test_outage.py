@@ -248,3 +248,21 @@ async def test_a_full_store_refuses_new_jobs_only(server: Server, stage: Stage) 
         assert await queued.result(LIMIT_S) == "was there"
         await asyncio.to_thread(server.command, "CONFIG", "SET", "maxmemory", "0")
         assert await (await job.enqueue("g")).result(LIMIT_S) == "g"
+
+
+async def test_a_stop_that_has_nothing_to_wait_for_does_not_wait_out_the_grace(
+    durable: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "asyncjobs.worker")
+    app = AsyncJobs(durable.url, connect_timeout=2)
+    worker = Worker(app, grace=300)
+    async with app:
+        run = asyncio.create_task(worker.run())
+        await until(lambda: worker._processor is not None)
+        await asyncio.to_thread(durable.kill)
+        async with asyncio.timeout(30):
+            while "store is away" not in caplog.text:
+                await asyncio.sleep(0.01)
+        worker.stop()
+        async with asyncio.timeout(60):
+            assert (await run).released == 0

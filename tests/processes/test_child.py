@@ -128,3 +128,14 @@ def test_the_delay_doubles_to_its_cap_and_is_never_nothing() -> None:
 def test_a_long_life_ends_the_row() -> None:
     patience = Patience(steady_s=30)
     assert [patience.failures(7, ready_s) for ready_s in (0, 29.9, 30)] == [8, 8, 1]
+
+
+@pytest.mark.anyio
+async def test_a_terminal_reaches_a_child_by_its_parent_alone(start: Start) -> None:
+    # In the parent's group Ctrl-C would come twice, and the second time releases jobs.
+    child = start("os.write(ready, b'{}' + bytes([10]))\nos.read(life, 1)\n")
+    with anyio.fail_after(20):
+        assert await child.ready == {}
+        assert os.getpgid(child.pid) != os.getpgid(0)
+        child.kill()
+        await child.ended

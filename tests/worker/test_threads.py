@@ -159,3 +159,18 @@ async def test_progress_from_a_thread(
         await eventually(is_reported)
         thread_gate.set()
         await handle.result(LIMIT_S)
+
+
+async def test_a_thread_left_behind_is_counted(
+    app: AsyncJobs, stage: Stage, thread_gate: threading.Event
+) -> None:
+    job = register(app, jobs.thread_gated)
+    async with app:
+        await job.enqueue("t")
+        worker = Worker(app, grace=0)
+        run = asyncio.create_task(worker.run())
+        await stage.noted(("started", "t"))
+        worker.stop()
+        report = await run
+        assert (report.released, report.threads_left) == (1, 1)
+        thread_gate.set()
