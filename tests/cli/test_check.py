@@ -103,7 +103,7 @@ def test_a_store_of_another_layout(folder: Path, server: Server) -> None:
     ("args", "expected"),
     [
         (["--url", "ftp://somewhere"], "unknown scheme 'ftp'"),
-        (["--url", "redis://localhost:port"], "its port is no port"),
+        (["--url", "redis://localhost:port"], "look at host and port"),
         (["--url", "memory:", "--prefix", "{x}"], "prefix='{x}' cannot start the store's keys"),
     ],
 )
