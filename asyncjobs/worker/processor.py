@@ -24,6 +24,7 @@ from asyncjobs.events import Events
 from asyncjobs.function import JobFunction
 from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.policy.limits import QueueShares
+from asyncjobs.worker.limit import Limit
 from asyncjobs.worker.parking import Parking
 from asyncjobs.worker.run import Reason, Run, start_task
 from asyncjobs.worker.running import Running
@@ -73,15 +74,12 @@ class Processor:
         self._lost: set[str] = set()
         self._clock_ahead_ms = 0
         self._quiet = self._releasing = False
-        self._drained = False
-        self._over_s = float("inf")
         self.running = Running(settings.max_crashes)
         self.threads = threads
         self.parking = Parking(session.backend)
         self.settler = Settler(settings, hub, self._loop.time)
         self.alive: Callable[[], object] = time.monotonic
-        self.max_jobs: int | None = None
-        self.burst_wait_s: float | None = None
+        self.limit = Limit()
         self.taken = 0
 
     # -- the loop ---------------------------------------------------------------------
@@ -124,9 +122,7 @@ class Processor:
         if self._quiet or not self._is_sure():
             return 0
         free = min(self._concurrency - len(self.running) - len(self._taken), TAKE_LIMIT)
-        if self.max_jobs is not None:
-            free = min(free, self.max_jobs - self.taken)
-        return max(free, 0)
+        return self.limit.cap(max(free, 0), self.taken)
 
     async def _trade(self) -> None:
         settlements = self._unsettled.take()
@@ -157,10 +153,8 @@ class Processor:
         self._shares.learn(demand, exchange.left_ready)
         parking.note_due(exchange)
         self._accept(exchange)
-        self._drained = self._shares.asked_all and not exchange.jobs and not self._shares.hot
-        end_ms = exchange.next_lease_end_ms
-        left_s = float("inf") if end_ms is None else (end_ms - exchange.now_ms) / 1000
-        self._over_s = self._loop.time() + left_s
+        drained = self._shares.asked_all and not exchange.jobs and not self._shares.hot
+        self.limit.learn(exchange, self._loop.time(), drained=drained)
 
     async def _overlap(self, trip: Coroutine[Any, Any, Exchange]) -> Exchange:
         """Start what the last exchange has brought while the store works on this one."""
@@ -267,7 +261,7 @@ class Processor:
             return  # abandoned: its job has been given back
         if settlement is not None:
             self._unsettled.append(settlement)
-        self._drained = False
+        self.limit.drained = False
         self.parking.nudge()
 
     # -- beside the way: verdicts, faults, the end ----------------------------------------
@@ -379,19 +373,17 @@ class Processor:
 
     def _is_done(self) -> bool:
         """Whether a limited worker has reached its end. Called with nothing to trade."""
-        if self.max_jobs is not None and self.taken >= self.max_jobs:
+        limit = self.limit
+        if limit.is_reached(self.taken):
             return True
-        if self.burst_wait_s is None or self.running or self._free() == 0:
+        if not limit.is_burst or self.running or self._free() == 0:
             return False
-        if not self._drained:
+        if not limit.drained:
             # A job may have enqueued others since all queues were last looked into.
             self._shares.look = True
             self.parking.nudge()
             return False
-        if self._over_s <= self._loop.time():
-            return False  # the lease of a worker that died: its jobs are about to come back
-        due_s = self.parking.next_due_in_s()
-        return due_s is None or due_s > self.burst_wait_s
+        return limit.is_drained(self._loop.time(), self.parking.next_due_in_s())
 
     async def close(self) -> None:
         """Let go of the threads and of the pending wait."""

@@ -20,8 +20,9 @@ class Running:
     """Owns the runs and, through them, their tasks; settles nothing."""
 
     def __init__(self, max_crashes: int) -> None:
-        self._runs: set[Run] = set()
-        self._suspects: set[Run] = set()
+        # Dicts for their order: what is stopped or given back goes by age.
+        self._runs: dict[Run, None] = {}
+        self._suspects: dict[Run, None] = {}
         self._stuck: set[Run] = set()
         self._max_crashes = max_crashes
         self._nobody: Final = Suspects.of((), max_crashes)
@@ -36,18 +37,18 @@ class Running:
         return run in self._runs
 
     def add(self, run: Run) -> None:
-        self._runs.add(run)
+        self._runs[run] = None
         if run.job.crashes:
-            self._suspects.add(run)
+            self._suspects[run] = None
 
     def remove(self, run: Run) -> bool:
         """False when it was abandoned before: then its end is nobody's business."""
         if run not in self._runs:
             self._stuck.discard(run)
             return False
-        self._runs.remove(run)
+        del self._runs[run]
         if run.job.crashes:
-            self._suspects.discard(run)
+            self._suspects.pop(run, None)
         return True
 
     def jobs(self) -> Iterator[TakenJob]:

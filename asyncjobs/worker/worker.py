@@ -23,6 +23,7 @@ from asyncjobs.errors import AsyncJobsError, ConfigError, UsageError
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.registry import JobRegistry
 from asyncjobs.worker.lease import Heartbeats
+from asyncjobs.worker.limit import Limit
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.threads import Threads
@@ -211,7 +212,7 @@ class Worker:
                 concurrency=self.concurrency,
                 threads=Threads(self._threads, _sync_queues(self.app.registry, self.queues)),
             )
-            processor.burst_wait_s, processor.max_jobs = burst_wait_s, max_jobs
+            processor.limit = Limit(max_jobs, burst_wait_s)
             beats = Heartbeats(self.app.backend, session, self._on_heartbeat)
             processor.alive = beats.mark
             try:

@@ -20,7 +20,8 @@ from asyncjobs.backends.base import (
     StoreSettings,
     WorkerEntry,
 )
-from asyncjobs.backends.memory.stored import Held, Kept, Letter, StoredJob, Suspects, Tally
+from asyncjobs.backends.memory.ended import Ended
+from asyncjobs.backends.memory.stored import Held, StoredJob, Suspects, Tally
 from asyncjobs.backends.memory.structures import ReadyList, Timed
 from asyncjobs.job import (
     JobRecord,
@@ -65,10 +66,8 @@ class Queue:
         self._leases: dict[str, Held] = {}
         self._leaving: list[Held] = []
         self._marked: dict[str, StoredJob] = {}
-        self._known: Timed[State] = Timed()
-        self._results: Timed[Kept] = Timed()
+        self._ended = Ended(settings)
         self._answers: Timed[list[bool]] = Timed()
-        self._dead: Timed[Letter] = Timed()
         self._tally = Tally()
         self._seen_ms = 0
         self._hold_until_ms = 0
@@ -84,7 +83,7 @@ class Queue:
         earliest = self._scheduled.first_ms()
         call, answer = False, []
         for new in jobs:
-            is_new = new.id not in self._jobs and self._known.after(new.id, now) is None
+            is_new = new.id not in self._jobs and not self._ended.knows(new.id, now)
             answer.append(is_new)
             if not is_new:
                 continue
@@ -182,7 +181,7 @@ class Queue:
         if settlement.kind is SettlementKind.FINISH:
             self._finish(job, settlement.state, settlement.outcome, settlement.result_ttl_ms, now)
             if settlement.dead_letter is not None:
-                self._dead.put(job.id, now, Letter(job.priority, settlement.dead_letter))
+                self._ended.bury(job.id, job.priority, settlement.dead_letter, now)
         elif job.id in self._marked:
             self._finish(job, State.CANCELLED, None, 0, now)
         else:
@@ -196,13 +195,9 @@ class Queue:
     ) -> None:
         del self._jobs[job.id]
         self._marked.pop(job.id, None)
-        self._forget(now)
+        self._answers.drop_until(now)
         self._tally.add(now, state)
-        self._known.put(job.id, now + self._settings.id_ttl_ms, state)
-        # Also without a new outcome: that of an earlier job with this id is not its own.
-        self._results.pop(job.id)
-        if outcome is not None and ttl_ms > 0:
-            self._results.put(job.id, now + ttl_ms, Kept(state, outcome))
+        self._ended.put(job.id, state, outcome, ttl_ms, now)
         self._tell_finished(JobRef(self.name, job.id))
 
     def _give_back(self, held: Held, jobs: Iterable[StoredJob]) -> None:
@@ -304,18 +299,10 @@ class Queue:
     def prune(self, limit: int, now: int) -> int:
         """Drop dead letters over their age or number, and what nobody can ask for."""
         self._forget(now)
-        oldest = now - self._settings.dead_max_age_ms
-        dropped = 0
-        while dropped < limit and (died := self._dead.first_ms()) is not None:
-            if died >= oldest and len(self._dead) <= self._settings.dead_max_count:
-                break
-            self._dead.pop_first()
-            dropped += 1
-        return dropped
+        return self._ended.prune(limit, now)
 
     def _forget(self, now: int) -> None:
-        self._known.drop_until(now)
-        self._results.drop_until(now)
+        self._ended.forget(now)
         self._answers.drop_until(now)
 
     # Asking
@@ -334,17 +321,7 @@ class Queue:
                 progress=job.progress,
                 holder=job.holder,
             )
-        kept, letter = self._results.after(id, now), self._dead.get(id)
-        known = self._known.after(id, now)
-        if known is None and kept is None and letter is None:
-            return None
-        state = known or (kept.state if kept is not None else State.DEAD)
-        outcome = None if kept is None else kept.outcome
-        if letter is None:
-            return JobRecord(ref, state, outcome=outcome)
-        return JobRecord(
-            ref, state, letter.priority, outcome=outcome, dead_letter=letter.dead_letter
-        )
+        return self._ended.record(ref, now)
 
     def _live_state(self, job: StoredJob) -> State:
         if job.due_ms is not None:
@@ -382,7 +359,7 @@ class Queue:
             (critical, high, normal, low),
             running=len(self._jobs) - critical - high - normal - low - len(self._scheduled),
             scheduled=len(self._scheduled),
-            dead=len(self._dead),
+            dead=self._ended.dead,
             workers=sum(held.end_ms > now for held in self._leases.values()),
         )
 

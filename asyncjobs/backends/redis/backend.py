@@ -21,17 +21,17 @@ from asyncjobs.backends.base import (
     QueueFlow,
     Reclaimed,
     Resync,
-    StaleSequence,
     StoreInfo,
     StoreSettings,
     WorkerEntry,
 )
 from asyncjobs.backends.redis.address import Address
-from asyncjobs.backends.redis.exchange import ExchangePlan, due_of, id_of, taken_job
+from asyncjobs.backends.redis.exchange import due_of
 from asyncjobs.backends.redis.inspection import Inspection
 from asyncjobs.backends.redis.keys import StoreKeys
+from asyncjobs.backends.redis.leases import LeaseCalls
 from asyncjobs.backends.redis.link import Command, Link
-from asyncjobs.backends.redis.lookups import STEP, in_steps, read_record
+from asyncjobs.backends.redis.lookups import in_steps, read_record
 from asyncjobs.backends.redis.results import ResultBoard
 from asyncjobs.backends.redis.scripts import run, run_all, script
 from asyncjobs.backends.redis.server import check_server
@@ -42,22 +42,11 @@ __all__ = ["RedisBackend"]
 
 logger = logging.getLogger("asyncjobs.redis")
 
-RESYNC_LIMIT = 100_000
 ANNOUNCE_S = 60.0
 
 
-class _LeaseLinks:
-    """The two connections of one registration: one exchanges, one waits."""
-
-    __slots__ = ("exchange", "wait")
-
-    def __init__(self, exchange: Link, wait: Link) -> None:
-        self.exchange = exchange
-        self.wait = wait
-
-
 class RedisBackend:
-    """Owns the connections: one for calls, one for results, two for each lease."""
+    """Owns the connections: one for calls, one for results; see LeaseCalls for a worker's."""
 
     capabilities = Capabilities(durable=True, shared=True, threaded_heartbeat=True)
 
@@ -74,7 +63,9 @@ class RedisBackend:
         self._keys = StoreKeys(self._settings.prefix)
         self._link = self._new_link("client")
         self._inspection = Inspection(self._link, self._keys, self._pinned)
-        self._leases: dict[str, _LeaseLinks] = {}
+        self._lease_calls = LeaseCalls(
+            self._link, self._new_link, self._keys, self._pinned, self._settings.id_ttl_ms
+        )
         self._board: ResultBoard | None = None
         self._announced: dict[str, float] = {}
 
@@ -92,10 +83,7 @@ class RedisBackend:
         board, self._board = self._board, None
         if board is not None:
             await board.close()
-        for links in self._leases.values():
-            await links.exchange.close()
-            await links.wait.close()
-        self._leases.clear()
+        await self._lease_calls.close()
         await self._link.close()
 
     async def enqueue(self, batch: EnqueueBatch) -> list[bool]:
@@ -123,48 +111,13 @@ class RedisBackend:
 
     async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
         await self._announce(lease.queues)
-        links = self._lease_links(lease)
-        enter = script("register")
-        about = (lease.duration_ms, lease.info)
-        commands = tuple(
-            enter.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), *about)
-            for queue in (lease.queues if queues is None else queues)
-        )
-        times: list[int] = await run_all(links.exchange, enter, commands)
-        return max(times)
+        return await self._lease_calls.register(lease, queues)
 
     async def deregister(self, lease: Lease) -> None:
-        leave = script("deregister")
-        try:
-            for queue in lease.queues:
-                name = lease.entry(queue)
-                command = leave.command(self._keys.queue(queue), self._pinned(), name, 1000)
-                while not await run(self._link, leave, command):
-                    pass  # 1,000 jobs a call, so that the server stays free in between
-        finally:
-            links = self._leases.pop(lease.id, None)
-            if links is not None:
-                await links.exchange.close()
-                await links.wait.close()
+        await self._lease_calls.deregister(lease)
 
     async def heartbeat(self, lease: Lease) -> Heartbeat:
-        beat, duration_ms = script("heartbeat"), lease.duration_ms
-        commands = tuple(
-            beat.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), duration_ms)
-            for queue in lease.queues
-        )
-        lost: list[str] = []
-        cancels: list[JobRef] = []
-        ends: list[int] = []
-        replies = await run_all(self._link, beat, commands)
-        for queue, (held, _, end, marked) in zip(lease.queues, replies, strict=True):
-            if not held:
-                lost.append(queue)
-            if end >= 0:
-                ends.append(end)
-            cancels += [JobRef(queue, id_of(name)) for name in marked]
-        now_ms = max(now for _, now, _, _ in replies)
-        return Heartbeat(tuple(lost), cancels, min(ends, default=None), now_ms)
+        return await self._lease_calls.heartbeat(lease)
 
     async def exchange(
         self,
@@ -173,72 +126,16 @@ class RedisBackend:
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
     ) -> Exchange:
-        trade = script("exchange")
-        plan = ExchangePlan(
-            trade,
-            self._keys,
-            lease,
-            self._pinned(),
-            self._settings.id_ttl_ms,
-            sequence,
-            settlements,
-            demand,
-        )
-        replies = await run_all(self._lease_links(lease).exchange, trade, plan.commands)
-        return plan.read(replies)
+        return await self._lease_calls.exchange(lease, sequence, settlements, demand)
 
     async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
-        ask = script("resync")
-        link = self._lease_links(lease).exchange
-        numbers = (sequence, RESYNC_LIMIT)
-        commands = tuple(
-            ask.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), *numbers)
-            for queue in lease.queues
-        )
-        # A run left over from a lost entry is not the job that was taken again since.
-        known = {
-            (job.queue, job.priority, job.receipt)
-            for job in holding
-            if job.holder == lease.entry(job.queue)
-        }
-        applied: dict[str, int] = {}
-        missing: list[TakenJob] = []
-        lost: list[str] = []
-        for queue, reply in zip(lease.queues, await run_all(link, ask, commands), strict=True):
-            if reply[0] == b"lost":
-                lost.append(queue)
-                continue
-            if reply[0] == b"stale":
-                raise StaleSequence(f"{queue}: last applied was {reply[1]}")
-            applied[queue] = reply[1]
-            for priority, entries in enumerate(reply[2]):
-                unknown = [entry for entry in entries if (queue, priority, entry) not in known]
-                missing += await self._held(link, lease, queue, priority, unknown)
-        return Resync(applied, missing, tuple(lost))
-
-    async def _held(
-        self, link: Link, lease: Lease, queue: str, priority: int, entries: list[bytes]
-    ) -> list[TakenJob]:
-        fetch, holder = script("held"), lease.entry(queue)
-        jobs: list[TakenJob] = []
-        # Few at a time: an envelope may be as large as max_payload allows.
-        for first in range(0, len(entries), 32):
-            step = entries[first : first + 32]
-            command = fetch.command(self._keys.queue(queue), self._pinned(), priority, *step)
-            for entry, crashes in await run(link, fetch, command):
-                jobs.append(taken_job(queue, holder, priority, entry, int(crashes or 0)))
-        return jobs
+        return await self._lease_calls.resync(lease, sequence, holding)
 
     async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
-        wakes = {self._keys.queue(queue).wake: queue for queue in lease.queues}
-        (reply,) = await self._lease_links(lease).wait.calls(
-            ((b"BLPOP", *wakes, f"{max(timeout_s, 0.001):.3f}"),),  # 0 would be for ever
-            # A half-open connection never answers: give the server a margin, no more.
-            timeout_s=timeout_s + 5,
-        )
-        if isinstance(reply, Exception):
-            raise reply
-        return () if reply is None else (wakes[reply[0]],)
+        return await self._lease_calls.wait(lease, timeout_s)
+
+    async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
+        await self._lease_calls.progress(lease, updates)
 
     async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
         end = script("reclaim")
@@ -306,23 +203,6 @@ class RedisBackend:
                 verdicts[place] = CancelVerdict(answer.decode())
         return verdicts
 
-    async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
-        note = script("progress")
-        by_queue: dict[str, list[tuple[TakenJob, bytes]]] = {}
-        for job, text in updates:
-            if job.holder != lease.entry(job.queue):
-                continue
-            by_queue.setdefault(job.queue, []).append((job, text))
-        commands = []
-        for queue, notes in by_queue.items():
-            for first in range(0, len(notes), STEP):
-                args: list[bytes | str | int] = [self._pinned(), lease.entry(queue)]
-                for job, text in notes[first : first + STEP]:
-                    args += (job.id, b"%d:%s" % (job.priority, job.receipt), text)
-                commands.append(note.command(self._keys.queue(queue), *args))
-        if commands:
-            await run_all(self._link, note, tuple(commands))
-
     async def wait_results(
         self, refs: Sequence[JobRef], timeout_s: float | None
     ) -> list[JobRecord | None]:
@@ -375,13 +255,6 @@ class RedisBackend:
         command = (*head, *queues)
         await run(self._link, note, command)
         self._announced.update(dict.fromkeys(queues, time.monotonic()))
-
-    def _lease_links(self, lease: Lease) -> _LeaseLinks:
-        links = self._leases.get(lease.id)
-        if links is None:
-            links = _LeaseLinks(self._new_link("exchange"), self._new_link("wait"))
-            self._leases[lease.id] = links
-        return links
 
     def _pinned(self) -> bytes:
         return b"" if self._now_ms is None else str(self._now_ms()).encode()

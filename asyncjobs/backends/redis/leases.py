@@ -1,0 +1,207 @@
+"""What a worker asks of the store for its lease: its entry, its jobs, its calls.
+
+One connection of a registration exchanges, another one waits; neither is shared and
+neither repeats anything by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
+
+from asyncjobs.backends.base import (
+    Demand,
+    Exchange,
+    Heartbeat,
+    Lease,
+    Resync,
+    StaleSequence,
+)
+from asyncjobs.backends.redis.exchange import ExchangePlan, id_of, taken_job
+from asyncjobs.backends.redis.keys import StoreKeys
+from asyncjobs.backends.redis.link import Link
+from asyncjobs.backends.redis.lookups import STEP
+from asyncjobs.backends.redis.scripts import run, run_all, script
+from asyncjobs.job import JobRef, Settlement, TakenJob
+
+__all__ = ["LeaseCalls"]
+
+RESYNC_LIMIT: Final = 100_000
+
+
+class _LeaseLinks:
+    """The two connections of one registration: one exchanges, one waits."""
+
+    __slots__ = ("exchange", "wait")
+
+    def __init__(self, exchange: Link, wait: Link) -> None:
+        self.exchange = exchange
+        self.wait = wait
+
+
+class LeaseCalls:
+    """The part of `Backend` that takes a lease; owns two connections for each."""
+
+    def __init__(
+        self,
+        link: Link,
+        new_link: Callable[[str], Link],
+        keys: StoreKeys,
+        pinned: Callable[[], bytes],
+        id_ttl_ms: int,
+    ) -> None:
+        self._link = link
+        self._new_link = new_link
+        self._keys = keys
+        self._pinned = pinned
+        self._id_ttl_ms = id_ttl_ms
+        self._leases: dict[str, _LeaseLinks] = {}
+
+    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
+        links = self._links(lease)
+        enter = script("register")
+        about = (lease.duration_ms, lease.info)
+        commands = tuple(
+            enter.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), *about)
+            for queue in (lease.queues if queues is None else queues)
+        )
+        times: list[int] = await run_all(links.exchange, enter, commands)
+        return max(times)
+
+    async def deregister(self, lease: Lease) -> None:
+        leave = script("deregister")
+        try:
+            for queue in lease.queues:
+                name = lease.entry(queue)
+                command = leave.command(self._keys.queue(queue), self._pinned(), name, 1000)
+                while not await run(self._link, leave, command):
+                    pass  # 1,000 jobs a call, so that the server stays free in between
+        finally:
+            links = self._leases.pop(lease.id, None)
+            if links is not None:
+                await links.exchange.close()
+                await links.wait.close()
+
+    async def heartbeat(self, lease: Lease) -> Heartbeat:
+        beat, duration_ms = script("heartbeat"), lease.duration_ms
+        commands = tuple(
+            beat.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), duration_ms)
+            for queue in lease.queues
+        )
+        lost: list[str] = []
+        cancels: list[JobRef] = []
+        ends: list[int] = []
+        replies = await run_all(self._link, beat, commands)
+        for queue, (held, _, end, marked) in zip(lease.queues, replies, strict=True):
+            if not held:
+                lost.append(queue)
+            if end >= 0:
+                ends.append(end)
+            cancels += [JobRef(queue, id_of(name)) for name in marked]
+        now_ms = max(now for _, now, _, _ in replies)
+        return Heartbeat(tuple(lost), cancels, min(ends, default=None), now_ms)
+
+    async def exchange(
+        self,
+        lease: Lease,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> Exchange:
+        trade = script("exchange")
+        plan = ExchangePlan(
+            trade,
+            self._keys,
+            lease,
+            self._pinned(),
+            self._id_ttl_ms,
+            sequence,
+            settlements,
+            demand,
+        )
+        replies = await run_all(self._links(lease).exchange, trade, plan.commands)
+        return plan.read(replies)
+
+    async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
+        ask = script("resync")
+        link = self._links(lease).exchange
+        numbers = (sequence, RESYNC_LIMIT)
+        commands = tuple(
+            ask.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), *numbers)
+            for queue in lease.queues
+        )
+        # A run left over from a lost entry is not the job that was taken again since.
+        known = {
+            (job.queue, job.priority, job.receipt)
+            for job in holding
+            if job.holder == lease.entry(job.queue)
+        }
+        applied: dict[str, int] = {}
+        missing: list[TakenJob] = []
+        lost: list[str] = []
+        for queue, reply in zip(lease.queues, await run_all(link, ask, commands), strict=True):
+            if reply[0] == b"lost":
+                lost.append(queue)
+                continue
+            if reply[0] == b"stale":
+                raise StaleSequence(f"{queue}: last applied was {reply[1]}")
+            applied[queue] = reply[1]
+            for priority, entries in enumerate(reply[2]):
+                unknown = [entry for entry in entries if (queue, priority, entry) not in known]
+                missing += await self._held(link, lease, queue, priority, unknown)
+        return Resync(applied, missing, tuple(lost))
+
+    async def _held(
+        self, link: Link, lease: Lease, queue: str, priority: int, entries: list[bytes]
+    ) -> list[TakenJob]:
+        fetch, holder = script("held"), lease.entry(queue)
+        jobs: list[TakenJob] = []
+        # Few at a time: an envelope may be as large as max_payload allows.
+        for first in range(0, len(entries), 32):
+            step = entries[first : first + 32]
+            command = fetch.command(self._keys.queue(queue), self._pinned(), priority, *step)
+            for entry, crashes in await run(link, fetch, command):
+                jobs.append(taken_job(queue, holder, priority, entry, int(crashes or 0)))
+        return jobs
+
+    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+        wakes = {self._keys.queue(queue).wake: queue for queue in lease.queues}
+        (reply,) = await self._links(lease).wait.calls(
+            ((b"BLPOP", *wakes, f"{max(timeout_s, 0.001):.3f}"),),  # 0 would be for ever
+            # A half-open connection never answers: give the server a margin, no more.
+            timeout_s=timeout_s + 5,
+        )
+        if isinstance(reply, Exception):
+            raise reply
+        return () if reply is None else (wakes[reply[0]],)
+
+    async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
+        note = script("progress")
+        by_queue: dict[str, list[tuple[TakenJob, bytes]]] = {}
+        for job, text in updates:
+            if job.holder != lease.entry(job.queue):
+                continue
+            by_queue.setdefault(job.queue, []).append((job, text))
+        commands = []
+        for queue, notes in by_queue.items():
+            for first in range(0, len(notes), STEP):
+                args: list[bytes | str | int] = [self._pinned(), lease.entry(queue)]
+                for job, text in notes[first : first + STEP]:
+                    args += (job.id, b"%d:%s" % (job.priority, job.receipt), text)
+                commands.append(note.command(self._keys.queue(queue), *args))
+        if commands:
+            await run_all(self._link, note, tuple(commands))
+
+    def _links(self, lease: Lease) -> _LeaseLinks:
+        links = self._leases.get(lease.id)
+        if links is None:
+            links = _LeaseLinks(self._new_link("exchange"), self._new_link("wait"))
+            self._leases[lease.id] = links
+        return links
+
+    async def close(self) -> None:
+        """Close the connections of all leases."""
+        for links in self._leases.values():
+            await links.exchange.close()
+            await links.wait.close()
+        self._leases.clear()

@@ -1,0 +1,102 @@
+"""What a job carries of its failed attempts, in the headers of its envelope.
+
+Bounded: the last few errors, each cut to a few thousand characters, so that a job that
+fails for days does not grow.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from asyncjobs.codec import Outcome, clean_text, read_dead_letter
+
+__all__ = ["PastError", "past_errors", "remember", "revived"]
+
+KEPT: Final = 5
+"""Errors that stay with a job: the newest ones."""
+MAX_MESSAGE: Final = 1_000
+MAX_TRACEBACK: Final = 4_000
+"""Characters; of a traceback from its end, where the cause stands."""
+
+_SPENT: Final = ("spent", "crashes", "first_unknown_at", "unknown_times")
+"""Headers that count towards the end of a job: a fresh start is made without them."""
+
+
+class PastError(NamedTuple):
+    """How one attempt failed. `at_ms` by the worker's clock; `worker` is its name."""
+
+    attempt: int
+    type: str
+    message: str
+    traceback: str
+    at_ms: int
+    worker: str
+
+
+def remember(headers: dict[str, Any] | None, error: PastError) -> dict[str, Any]:
+    """`headers` with one more error, in a new dict; the oldest ones give way."""
+    entry = {
+        "n": error.attempt,
+        "t": clean_text(error.type[:MAX_MESSAGE]),
+        "m": clean_text(error.message[:MAX_MESSAGE]),
+        "b": clean_text(error.traceback[-MAX_TRACEBACK:]),
+        "e": error.at_ms,
+        "w": clean_text(error.worker[:MAX_MESSAGE]),
+    }
+    headers = dict(headers or ())
+    known = headers.get("errors")
+    headers["errors"] = [*(known if isinstance(known, list) else ()), entry][-KEPT:]
+    return headers
+
+
+def past_errors(headers: dict[str, Any] | None) -> list[PastError]:
+    """The errors in these headers, oldest first; what is none is passed over."""
+    known = (headers or {}).get("errors")
+    errors: list[PastError] = []
+    for entry in known if isinstance(known, list) else ():
+        if isinstance(entry, dict):
+            number, at_ms = entry.get("n"), entry.get("e")
+            kind, message, trace = (str(entry.get(key, "")) for key in ("t", "m", "b"))
+            errors.append(
+                PastError(
+                    number if isinstance(number, int) else 0,
+                    kind,
+                    message,
+                    trace,
+                    at_ms if isinstance(at_ms, int) else 0,
+                    str(entry.get("w", "")),
+                )
+            )
+    return errors
+
+
+def revived(letter: bytes) -> bytes:
+    """The envelope with which a dead job starts anew: attempt 1, its errors kept.
+
+    An envelope that cannot be read comes back byte by byte. Raises BadEnvelope when
+    `letter` is no dead letter at all.
+    """
+    outcome, raw = read_dead_letter(letter)
+    try:
+        fields = orjson.loads(raw)
+        headers = fields.get("h")
+        attempt = fields["n"]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return raw
+    headers = dict(headers) if isinstance(headers, dict) else {}
+    for name in _SPENT:
+        headers.pop(name, None)
+    headers = remember(headers, _end_of(outcome, attempt))
+    times = headers.get("revived")
+    headers["revived"] = times + 1 if isinstance(times, int) else 1
+    fields |= {"n": 1, "h": headers}
+    return orjson.dumps(fields)
+
+
+def _end_of(outcome: Outcome, attempt: Any) -> PastError:
+    """The error that a dead letter ends with; its reason where there was no exception."""
+    number = outcome.attempt or (attempt if isinstance(attempt, int) else 0)
+    kind = outcome.error_type or outcome.reason
+    return PastError(number, kind, outcome.message, outcome.traceback, outcome.finished_ms, "")

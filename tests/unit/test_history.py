@@ -1,0 +1,65 @@
+"""The errors that stay with a job, and its fresh start from a dead letter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from asyncjobs.codec import Envelope, Outcome, dead_letter
+from asyncjobs.history import PastError, past_errors, remember, revived
+from asyncjobs.job import State
+
+
+def failure(number: int, message: str = "no") -> PastError:
+    return PastError(number, "ValueError", message, "Traceback: x", 1000 + number, "worker-1")
+
+
+def test_the_newest_errors_are_kept_in_order() -> None:
+    headers: dict[str, Any] | None = {"trace": "t"}
+    for number in range(1, 9):
+        headers = remember(headers, failure(number))
+    assert headers is not None
+    assert headers["trace"] == "t"
+    assert past_errors(headers) == [failure(number) for number in range(4, 9)]
+
+
+def test_what_is_kept_is_bounded() -> None:
+    headers: dict[str, Any] | None = None
+    for number in range(20):
+        error = PastError(number, "E" * 10_000, "m" * 100_000, "b" * 99_999 + "end", 1, "w" * 10**5)
+        headers = remember(headers, error)
+    assert len(orjson.dumps(headers)) < 40_000
+    assert past_errors(headers)[0].traceback.endswith("end")
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"errors": 3}, {"errors": [1, "x", None]}])
+def test_what_is_no_error_is_passed_over(headers: dict[str, Any] | None) -> None:
+    assert past_errors(headers) == []
+
+
+def test_a_dead_job_starts_anew_with_its_history() -> None:
+    headers = remember({"spent": {"": 2}, "crashes": 2, "unknown_times": 3, "keep": 1}, failure(1))
+    envelope = Envelope("mail", [1], {}, enqueued_ms=5, attempt=3, headers=headers)
+    about = {"attempt": 3, "error_type": "KeyError", "message": "gone", "finished_ms": 9}
+    letter = dead_letter(Outcome(State.DEAD, reason="exhausted", **about), envelope.encode())
+    again = Envelope.decode(revived(letter))
+    assert (again.name, again.args, again.attempt, again.enqueued_ms) == ("mail", [1], 1, 5)
+    assert again.headers is not None
+    assert set(again.headers) == {"keep", "errors", "revived"}
+    assert past_errors(again.headers) == [failure(1), PastError(3, "KeyError", "gone", "", 9, "")]
+    twice = Envelope.decode(revived(dead_letter(Outcome(State.DEAD), again.encode())))
+    assert twice.headers is not None
+    assert twice.headers["revived"] == 2
+
+
+def test_an_end_without_an_exception_is_told_by_its_reason() -> None:
+    envelope = Envelope("mail", [], {}, enqueued_ms=5, attempt=2)
+    letter = dead_letter(Outcome(State.DEAD, reason="crashed"), envelope.encode())
+    (error,) = past_errors(Envelope.decode(revived(letter)).headers)
+    assert (error.attempt, error.type) == (2, "crashed")
+
+
+def test_an_unreadable_envelope_comes_back_as_it_was() -> None:
+    assert revived(dead_letter(Outcome(State.DEAD, reason="unreadable"), b"\xff{")) == b"\xff{"
