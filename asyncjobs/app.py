@@ -60,7 +60,16 @@ class AsyncJobs:
 
     `async with app` opens the store; it may be entered any number of times on one event
     loop and closes with the last exit. Owns the connections while it is open; owns no
-    worker.
+    worker. Its settings, times in seconds or as timedelta and sizes in bytes:
+
+    `url` is the store's, by default $ASYNCJOBS_URL at the time of opening, else the
+    embedded store when that extra is installed. `prefix` starts all keys in the store.
+    `result_ttl`: how long results are kept, 0 = not at all. `id_ttl`: how long a finished
+    id stays known. `connect_timeout`: how long an enqueue tries. `unknown_ttl`: how long
+    jobs wait for a worker that knows their function. `max_crashes`: how many workers a job
+    may take down. `timeout` and `retry` hold for job functions that do not say.
+    `dead_max_age`, `dead_max_count` bound what is kept of dead jobs. `wait_replicas`: how
+    many replicas of the store have to hold a job before its enqueue returns.
     """
 
     _opening: Opening | None = None
@@ -83,19 +92,9 @@ class AsyncJobs:
         retry: RetryValue = None,
         dead_max_age: Seconds = 30 * 86_400,
         dead_max_count: int = 100_000,
+        wait_replicas: int = 0,
     ) -> None:
-        """Connects to nothing yet. Raises ConfigError naming the setting.
-
-        `url` is the store's, by default $ASYNCJOBS_URL at the time of opening, else the
-        embedded store when that extra is installed. Times in seconds or as timedelta,
-        sizes in bytes. `prefix` starts all keys in the store.
-        `result_ttl`: how long results are kept, 0 = not at all. `id_ttl`: how long a
-        finished id stays known. `connect_timeout`: how long an enqueue tries.
-        `unknown_ttl`: how long jobs wait for a worker that knows their function.
-        `max_crashes`: how many workers a job may take down. `timeout` and `retry` hold
-        for job functions that do not say. `dead_max_age`, `dead_max_count` bound what
-        is kept of dead jobs.
-        """
+        """Connects to nothing yet. Raises ConfigError naming the setting."""
         if url is not None and backend is not None:
             raise ConfigError("give AsyncJobs a url or a backend, not both")
         self.settings = AppSettings.of(
@@ -111,6 +110,7 @@ class AsyncJobs:
             retry=retry,
             dead_max_age=dead_max_age,
             dead_max_count=dead_max_count,
+            wait_replicas=wait_replicas,
         )
         self.registry = JobRegistry()
         self.registry.bind(self, self.settings)

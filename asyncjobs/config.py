@@ -164,6 +164,7 @@ class AppSettings:
     retry: RetryPolicy = RetryPolicy()
     dead_max_age_ms: int = 30 * 86_400_000
     dead_max_count: int = 100_000
+    wait_replicas: int = 0
 
     @classmethod
     def of(
@@ -181,6 +182,7 @@ class AppSettings:
         retry: RetryValue = None,
         dead_max_age: Seconds = 30 * 86_400,
         dead_max_count: int = 100_000,
+        wait_replicas: int = 0,
     ) -> AppSettings:
         """From what a user writes. Raises ConfigError naming the field."""
         if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:
@@ -204,6 +206,7 @@ class AppSettings:
             retry=RetryPolicy.of(retry),
             dead_max_age_ms=ttl_ms(dead_max_age, field="dead_max_age"),
             dead_max_count=_whole(dead_max_count, field="dead_max_count", minimum=0),
+            wait_replicas=_whole(wait_replicas, field="wait_replicas", minimum=0, maximum=100),
         )
 
     def store(self) -> StoreSettings:
@@ -217,6 +220,7 @@ class AppSettings:
             token_ttl_ms=max(60_000, round(self.connect_timeout_s * 3000)),
             dead_max_age_ms=self.dead_max_age_ms,
             dead_max_count=self.dead_max_count,
+            wait_replicas=self.wait_replicas,
         )
 
 

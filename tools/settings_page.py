@@ -53,6 +53,7 @@ APP = {
     "retry": "retries, for job functions that do not say; None is `RetryPolicy()`",
     "dead_max_age": "how long a dead job is kept for inspection",
     "dead_max_count": "how many dead jobs of a queue are kept for inspection",
+    "wait_replicas": "how many replicas have to hold a job before its enqueue returns",
 }
 FUNCTION = {
     "queue": "the queue its jobs go to",

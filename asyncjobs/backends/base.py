@@ -72,6 +72,8 @@ class StoreSettings:
     token_ttl_ms: int = 60_000
     dead_max_age_ms: int = 30 * 86_400_000
     dead_max_count: int = 100_000
+    wait_replicas: int = 0
+    """Copies that have to confirm an enqueue before it returns."""
 
 
 class StoreInfo(NamedTuple):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from asyncjobs.backends.base import (
     CancelVerdict,
@@ -33,7 +34,7 @@ from asyncjobs.backends.redis.leases import LeaseCalls
 from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.backends.redis.lookups import in_steps, read_record
 from asyncjobs.backends.redis.results import ResultBoard
-from asyncjobs.backends.redis.scripts import run, run_all, script
+from asyncjobs.backends.redis.scripts import Script, run, run_all, script
 from asyncjobs.backends.redis.server import check_server
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.job import JobRecord, JobRef, Settlement, TakenJob
@@ -43,6 +44,8 @@ __all__ = ["RedisBackend"]
 logger = logging.getLogger("asyncjobs.redis")
 
 ANNOUNCE_S = 60.0
+REPLICA_WAIT_MS = 1_000
+"""How long one try of an enqueue waits for replicas; the client tries again."""
 
 
 class RedisBackend:
@@ -102,12 +105,28 @@ class RedisBackend:
                 job = batch.jobs[place]
                 args += (job.id, b"%d" % job.priority, due_of(job), job.envelope)
             commands.append(store.command(keys, *args, more_keys=(keys.batch(batch.token),)))
-        answers = await run_all(self._link, store, tuple(commands))
+        answers = await self._confirmed(store, tuple(commands))
         is_new = [False] * len(batch.jobs)
         for places, answer in zip(by_queue.values(), answers, strict=True):
             for place, letter in zip(places, answer, strict=True):
                 is_new[place] = letter == ord("1")
         return is_new
+
+    async def _confirmed(self, store: Script, commands: tuple[Command, ...]) -> list[Any]:
+        """The answers of `store`, once as many replicas have them as the settings say."""
+        wanted = self._settings.wait_replicas
+        if not wanted:
+            return await run_all(self._link, store, commands)
+        # In one go: on a connection made anew, WAIT would not know of these writes.
+        wait = (b"WAIT", wanted, REPLICA_WAIT_MS)
+        *answers, copies = await run_all(self._link, store, commands, last=(wait,))
+        if copies < wanted:
+            raise StoreUnavailable(
+                f"the store at {self.address} has the jobs, but {copies} of wait_replicas="
+                f"{wanted} replicas confirmed them within {REPLICA_WAIT_MS} ms; check its "
+                "replication, or lower wait_replicas"
+            )
+        return answers
 
     async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
         await self._announce(lease.queues)

@@ -150,8 +150,8 @@ def _replication(info: Mapping[str, str], config: Mapping[str, str]) -> Iterator
     told = f"{replicas} connected"
     if needed in (None, "0"):
         found = (
-            f"{told}, none has to be there: a failover loses what was not copied yet, and "
-            "asyncjobs does not WAIT for copies"
+            f"{told}, none has to be there: a failover loses what was not copied yet, unless "
+            "the app waits for copies (wait_replicas)"
         )
         change = ("CONFIG SET min-replicas-to-write 1", _KEEP)
         yield Finding("replication", WARNING, found, change)

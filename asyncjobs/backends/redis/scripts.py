@@ -62,18 +62,22 @@ async def run(link: Link, which: Script, command: Command) -> Any:
     return reply
 
 
-async def run_all(link: Link, which: Script, commands: tuple[Command, ...]) -> list[Any]:
-    """Call one script for several queues in one trip.
+async def run_all(
+    link: Link, which: Script, commands: tuple[Command, ...], *, last: tuple[Command, ...] = ()
+) -> list[Any]:
+    """Call one script for several queues in one trip; replies in order.
 
     A script that the server forgot was not executed, so exactly those calls are sent
-    again. The first other error is raised after all replies have been read.
+    again. `last` is sent behind the calls, on the same connection, each time. The first
+    other error is raised after all replies have been read.
     """
-    replies = await link.calls(commands)
+    replies = await link.calls((*commands, *last))
     forgotten = [place for place, reply in enumerate(replies) if isinstance(reply, NoScript)]
     if forgotten:
         await link.call(b"SCRIPT", b"LOAD", which.text)
-        again = await link.calls([commands[place] for place in forgotten])
-        for place, reply in zip(forgotten, again, strict=True):
+        again = await link.calls([*(commands[place] for place in forgotten), *last])
+        places = [*forgotten, *range(len(commands), len(replies))]
+        for place, reply in zip(places, again, strict=True):
             replies[place] = reply
     for reply in replies:
         if isinstance(reply, Exception):

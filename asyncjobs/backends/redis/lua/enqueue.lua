@@ -7,7 +7,11 @@
 local ANSWER, token_ttl = KEYS[OWN_KEYS + 1], tonumber(ARGV[2])
 local FIELDS, FIRST = 4, 3
 local given = redis.call('GET', ANSWER)
-if given then return given end
+if given then
+  -- Written again, so that a WAIT behind this call has something to wait for.
+  redis.call('PEXPIRE', ANSWER, token_ttl)
+  return given
+end
 
 local now, count = store_now(), (#ARGV - FIRST + 1) / FIELDS
 local ids, due_ms = {}, {}
