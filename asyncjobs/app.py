@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from asyncjobs.backends import make_backend, store_url
 from asyncjobs.backends.base import Backend, StoreInfo
@@ -15,6 +15,7 @@ from asyncjobs.client import Client
 from asyncjobs.clock import Seconds
 from asyncjobs.config import (
     DEFAULT_QUEUE,
+    AppOptions,
     AppSettings,
     PriorityValue,
     Unset,
@@ -80,38 +81,12 @@ class AsyncJobs:
         url: str | None = None,
         *,
         backend: Backend | None = None,
-        prefix: str = "asyncjobs",
-        result_ttl: Seconds = 300,
-        max_payload: int = 1 << 20,
-        max_result: int = 1 << 20,
-        id_ttl: Seconds = 600,
-        connect_timeout: Seconds = 5,
-        unknown_ttl: Seconds = 86_400,
-        max_crashes: int = 3,
-        timeout: Seconds | None = 300,
-        retry: RetryValue = None,
-        dead_max_age: Seconds = 30 * 86_400,
-        dead_max_count: int = 100_000,
-        wait_replicas: int = 0,
+        **settings: Unpack[AppOptions],
     ) -> None:
         """Connects to nothing yet. Raises ConfigError naming the setting."""
         if url is not None and backend is not None:
             raise ConfigError("give AsyncJobs a url or a backend, not both")
-        self.settings = AppSettings.of(
-            prefix=prefix,
-            result_ttl=result_ttl,
-            max_payload=max_payload,
-            max_result=max_result,
-            id_ttl=id_ttl,
-            connect_timeout=connect_timeout,
-            unknown_ttl=unknown_ttl,
-            max_crashes=max_crashes,
-            timeout=timeout,
-            retry=retry,
-            dead_max_age=dead_max_age,
-            dead_max_count=dead_max_count,
-            wait_replicas=wait_replicas,
-        )
+        self.settings = AppSettings.of(**settings)
         self.registry = JobRegistry()
         self.registry.bind(self, self.settings)
         self.events = Events()

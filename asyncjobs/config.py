@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from asyncjobs.backends.base import StoreSettings
 from asyncjobs.clock import Seconds, seconds
@@ -19,6 +19,7 @@ from asyncjobs.policy.retry import RetryPolicy, RetryValue
 __all__ = [
     "DEFAULT_QUEUE",
     "UNSET",
+    "AppOptions",
     "AppSettings",
     "JobOptions",
     "PriorityName",
@@ -143,6 +144,24 @@ class JobOptions:
     delay_ms: int = 0
     at_ms: int | None = None
     id: str | None = None
+
+
+class AppOptions(TypedDict, total=False):
+    """The settings of an app as users write them; `AppSettings.of` has the defaults."""
+
+    prefix: str
+    result_ttl: Seconds
+    max_payload: int
+    max_result: int
+    id_ttl: Seconds
+    connect_timeout: Seconds
+    unknown_ttl: Seconds
+    max_crashes: int
+    timeout: Seconds | None
+    retry: RetryValue
+    dead_max_age: Seconds
+    dead_max_count: int
+    wait_replicas: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ import asyncjobs
 from asyncjobs.cli.command import cli
 from asyncjobs.cli.values import show_duration
 from asyncjobs.clock import Seconds
+from asyncjobs.config import AppSettings
 from asyncjobs.policy.retry import Constant, Exponential
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,8 +116,8 @@ def page() -> str:
 
 
 def _python() -> Iterator[str]:
-    app = asyncjobs.AsyncJobs
-    yield from _section("`AsyncJobs(...)`", "", app.__init__, APP)
+    app = asyncjobs.AsyncJobs.__init__
+    yield from _section("`AsyncJobs(...)`", "", app, APP, more=AppSettings.of)
     yield from _section(
         "`@app.job(...)`",
         "The same for `@registry.job(...)`.",
@@ -138,11 +139,15 @@ def _python() -> Iterator[str]:
     )
 
 
-def _section(title: str, intro: str, call: Any, texts: dict[str, str]) -> Iterator[str]:
+def _section(
+    title: str, intro: str, call: Any, texts: dict[str, str], more: Any = None
+) -> Iterator[str]:
+    """`more` has the settings that `call` takes as `**settings`."""
     found = {
         name: setting
-        for name, setting in inspect.signature(call).parameters.items()
-        if name not in ("self", "app", "function")
+        for each in filter(None, (call, more))
+        for name, setting in inspect.signature(each).parameters.items()
+        if name not in ("self", "app", "function") and setting.kind is not setting.VAR_KEYWORD
     }
     if found.keys() != texts.keys():
         names = sorted(found.keys() ^ texts.keys())
