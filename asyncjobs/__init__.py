@@ -42,7 +42,8 @@ from asyncjobs.errors import (
 from asyncjobs.function import JobCall, JobFunction
 from asyncjobs.handle import JobError, JobHandle, JobInfo, Progress
 from asyncjobs.job import JobRef, Priority, State
-from asyncjobs.policy.retry import RetryPolicy, constant, exponential
+from asyncjobs.policy.backoff import constant, exponential, polynomial
+from asyncjobs.policy.retry import RetryPolicy
 from asyncjobs.registry import JobRegistry
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ __all__ = [
     "constant",
     "current_job",
     "exponential",
+    "polynomial",
 ]
 
 try:

@@ -29,7 +29,7 @@ from asyncjobs.function import JobCall, JobFunction
 from asyncjobs.handle import JobHandle
 from asyncjobs.job import JobRef, NewJob
 from asyncjobs.opening import BackgroundOpening, Opening
-from asyncjobs.policy.retry import RetryValue
+from asyncjobs.policy.retry import ExceptionClasses, RetryValue
 from asyncjobs.registry import JobRegistry, Register
 
 __all__ = ["AsyncJobs"]
@@ -110,8 +110,9 @@ class AsyncJobs:
         priority: PriorityValue = ...,
         timeout: Seconds | Unset | None = ...,
         retry: RetryValue = ...,
-        discard_on: type[BaseException] | Iterable[type[BaseException]] = ...,
+        discard_on: ExceptionClasses = ...,
         result_ttl: Seconds | None = ...,
+        expires: Seconds | None = ...,
         name: str | None = ...,
         aliases: Iterable[str] = ...,
     ) -> Register: ...
@@ -334,7 +335,7 @@ class AsyncJobs:
         return self.settings.result_ttl_ms if ttl_ms is None else int(ttl_ms)
 
     def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
-        """The attempts that such a job has; None when its function is not known here."""
+        """The most attempts that such a job has; None when its function is not known here."""
         attempts = (options or {}).get("max_attempts")
         function = self.registry.find(name)
         if attempts is None and function is not None:

@@ -51,13 +51,15 @@ class NewerEnvelope(Exception):
 class Envelope:
     """A call and its history, as it travels through the store.
 
-    `attempt` is the number of the execution it is taken for. `headers` has room for
-    what listeners carry along (trace context, errors, crash count); `options` for what
-    one enqueue overrides of its job function (`timeout`, `result_ttl`, ...).
+    `attempt` is the number of the execution it is taken for; none starts at `expires_ms`
+    (epoch) or later. `headers` has room for what listeners carry along (trace context,
+    errors, crash count); `options` for what one enqueue overrides of its job function
+    (`timeout`, `result_ttl`, ...).
     """
 
     __slots__ = (
-        "args", "attempt", "enqueued_ms", "headers", "kwargs", "name", "options", "scheduled_ms",
+        "args", "attempt", "enqueued_ms", "expires_ms", "headers", "kwargs", "name", "options",
+        "scheduled_ms",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +70,7 @@ class Envelope:
         *,
         enqueued_ms: int,
         scheduled_ms: int | None = None,
+        expires_ms: int | None = None,
         attempt: int = 1,
         options: dict[str, Any] | None = None,
         headers: dict[str, Any] | None = None,
@@ -77,6 +80,7 @@ class Envelope:
         self.kwargs = kwargs
         self.enqueued_ms = enqueued_ms
         self.scheduled_ms = scheduled_ms
+        self.expires_ms = expires_ms
         self.attempt = attempt
         self.options = options
         self.headers = headers
@@ -95,6 +99,8 @@ class Envelope:
             fields["k"] = self.kwargs
         if self.scheduled_ms is not None:
             fields["s"] = self.scheduled_ms
+        if self.expires_ms is not None:
+            fields["x"] = self.expires_ms
         if self.options:
             fields["o"] = self.options
         if self.headers:
@@ -121,6 +127,7 @@ class Envelope:
                 get("k", {}),
                 enqueued_ms=fields["e"],
                 scheduled_ms=get("s"),
+                expires_ms=get("x"),
                 attempt=fields["n"],
                 options=get("o"),
                 headers=get("h"),
@@ -137,6 +144,7 @@ class Envelope:
             and envelope.attempt >= 1
             and type(envelope.enqueued_ms) is int
             and type(envelope.scheduled_ms) in _INT_OR_NONE
+            and type(envelope.expires_ms) in _INT_OR_NONE
             and type(envelope.options) in _DICT_OR_NONE
             and type(envelope.headers) in _DICT_OR_NONE
         ):
@@ -163,14 +171,14 @@ class Outcome:
     """How a job ended, as waiters read it.
 
     `value` only when succeeded; `unavailable` says why a value could not be kept;
-    `reason`, `error_type`, `message`, `traceback` describe the other ends. `name`,
-    `attempt` and `finished_ms` (the worker's clock) outlive the envelope here; they are
-    empty for a job that was cancelled before it ran.
+    `reason`, `error_type`, `message`, `traceback` describe the other ends, `worker` names
+    the one that saw the error. `name`, `attempt` and `finished_ms` (the worker's clock)
+    outlive the envelope here; they are empty for a job that was cancelled before it ran.
     """
 
     __slots__ = (
         "attempt", "error_type", "finished_ms", "message", "name", "reason", "state",
-        "traceback", "unavailable", "value",
+        "traceback", "unavailable", "value", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -186,6 +194,7 @@ class Outcome:
         error_type: str = "",
         message: str = "",
         traceback: str = "",
+        worker: str = "",
     ) -> None:
         self.state = state
         self.value = value
@@ -197,6 +206,7 @@ class Outcome:
         self.error_type = error_type
         self.message = message
         self.traceback = traceback
+        self.worker = worker
 
     def encode(self) -> bytes:
         """As stored. Raises EncodeError when the value is no JSON."""
@@ -216,6 +226,7 @@ class Outcome:
                 ("t", self.error_type),
                 ("m", self.message),
                 ("b", self.traceback),
+                ("w", self.worker),
             ):
                 if text:
                     fields[key] = clean_text(text)
@@ -241,6 +252,7 @@ class Outcome:
                 error_type=str(get("t", "")),
                 message=str(get("m", "")),
                 traceback=str(get("b", "")),
+                worker=str(get("w", "")),
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BadEnvelope(f"{type(error).__name__}: {error}") from error

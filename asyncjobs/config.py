@@ -14,7 +14,7 @@ from asyncjobs.clock import Seconds, seconds
 from asyncjobs.codec import MAX_ENVELOPE
 from asyncjobs.errors import ConfigError
 from asyncjobs.job import Priority
-from asyncjobs.policy.retry import RetryPolicy, RetryValue
+from asyncjobs.policy.retry import Retries, RetryPolicy, RetryValue
 
 __all__ = [
     "DEFAULT_QUEUE",
@@ -28,6 +28,7 @@ __all__ = [
     "check_job_id",
     "check_queue_name",
     "check_timeout",
+    "expiry_ms",
     "is_queue_name",
     "parse_duration",
     "parse_priority",
@@ -131,19 +132,26 @@ def ttl_ms(value: Seconds, *, field: str) -> int:
 class JobOptions:
     """How the jobs of one job function run, and what one enqueue asked for.
 
-    `result_ttl_ms` None takes the app's. `delay_ms`, `at_ms` (epoch) and `id` belong to
-    a single enqueue and are never set on the job function itself.
+    `result_ttl_ms` None takes the app's. No attempt starts later than `expires_ms` after
+    the enqueue, or at `expires_at_ms` (epoch) and later; at most one of them is set.
+    `delay_ms`, `at_ms` (epoch) and `id` belong to a single enqueue and are never set on
+    the job function itself.
     """
 
     queue: str
     priority: Priority
     timeout_s: float | None
-    retry: RetryPolicy
+    retry: Retries
     discard_on: tuple[type[BaseException], ...] = ()
     result_ttl_ms: int | None = None
+    expires_ms: int | None = None
+    expires_at_ms: int | None = None
     delay_ms: int = 0
     at_ms: int | None = None
     id: str | None = None
+
+
+_RETRIES: Final = Retries(default=RetryPolicy())
 
 
 class AppOptions(TypedDict, total=False):
@@ -180,7 +188,7 @@ class AppSettings:
     unknown_ttl_ms: int = 86_400_000
     max_crashes: int = 3
     timeout_s: float | None = 300.0
-    retry: RetryPolicy = RetryPolicy()
+    retry: Retries = _RETRIES
     dead_max_age_ms: int = 30 * 86_400_000
     dead_max_count: int = 100_000
     wait_replicas: int = 0
@@ -222,7 +230,7 @@ class AppSettings:
             unknown_ttl_ms=ttl_ms(unknown_ttl, field="unknown_ttl"),
             max_crashes=_whole(max_crashes, field="max_crashes", minimum=1),
             timeout_s=check_timeout(timeout),
-            retry=RetryPolicy.of(retry),
+            retry=Retries.of(retry).within(Retries()),
             dead_max_age_ms=ttl_ms(dead_max_age, field="dead_max_age"),
             dead_max_count=_whole(dead_max_count, field="dead_max_count", minimum=0),
             wait_replicas=_whole(wait_replicas, field="wait_replicas", minimum=0, maximum=100),
@@ -246,6 +254,11 @@ class AppSettings:
 def check_timeout(value: Seconds | None, *, field: str = "timeout") -> float | None:
     """The time-out of an attempt in seconds, None for none. Raises ConfigError."""
     return None if value is None else seconds(value, field=field, minimum=0.001)
+
+
+def expiry_ms(value: Seconds) -> int:
+    """How long after the enqueue a job may still start, in ms. Raises ConfigError."""
+    return round(seconds(value, field="expires", minimum=0.001) * 1000)
 
 
 def _whole(value: Any, *, field: str, minimum: int, maximum: int = 2**53) -> int:

@@ -42,13 +42,13 @@ class JobContext:
     """One attempt of a job, as seen from inside it.
 
     Holds what was stored with the job and nothing of the worker; every read is local.
-    `attempt` counts from 1, `max_attempts` is the retry policy's, `crashes` counts the
-    workers that died while they ran this job.
+    `attempt` counts from 1, `max_attempts` is the most that the retry policies allow,
+    `crashes` counts the workers that died while they ran this job.
     """
 
     __slots__ = (
-        "_deadline_ms", "_enqueued_ms", "_job", "_on_progress", "_scheduled_ms", "attempt",
-        "crashes", "max_attempts", "name",
+        "_deadline_ms", "_enqueued_ms", "_expires_ms", "_job", "_on_progress", "_scheduled_ms",
+        "attempt", "crashes", "max_attempts", "name",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +63,7 @@ class JobContext:
         deadline_ms: int | None,
         crashes: int,
         on_progress: Callable[[JobContext, bytes], None] | None,
+        expires_ms: int | None = None,
     ) -> None:
         self._job = job
         self.name = name
@@ -72,6 +73,7 @@ class JobContext:
         self._enqueued_ms = enqueued_ms
         self._scheduled_ms = scheduled_ms
         self._deadline_ms = deadline_ms
+        self._expires_ms = expires_ms
         self._on_progress = on_progress
 
     @classmethod
@@ -113,6 +115,11 @@ class JobContext:
     def scheduled_at(self) -> datetime | None:
         """The time in UTC that `delay=` or `at=` asked for; None without."""
         return None if self._scheduled_ms is None else from_ms(self._scheduled_ms)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """From when on no attempt starts, in UTC, by `expires=`; None without."""
+        return None if self._expires_ms is None else from_ms(self._expires_ms)
 
     @property
     def deadline(self) -> datetime | None:

@@ -96,7 +96,7 @@ class JobSnoozed(AttemptEnded):
 
 @dataclass(frozen=True, slots=True)
 class JobDiscarded(AttemptEnded):
-    """Ended for good by `Discard` or `discard_on`."""
+    """Ended for good by `Discard` or `discard_on`, or `expired` before an attempt."""
 
     reason: str
 

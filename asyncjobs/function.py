@@ -21,6 +21,7 @@ from asyncjobs.config import (
     check_job_id,
     check_queue_name,
     check_timeout,
+    expiry_ms,
     parse_priority,
     ttl_ms,
 )
@@ -28,7 +29,7 @@ from asyncjobs.context import JobContext, _current
 from asyncjobs.errors import ConfigError, EncodeError, NotBound
 from asyncjobs.handle import JobHandle, Reader
 from asyncjobs.job import JobRef, NewJob
-from asyncjobs.policy.retry import RetryPolicy
+from asyncjobs.policy.retry import Retries
 
 __all__ = ["Home", "JobCall", "JobFunction", "JobOptions", "Sender"]
 
@@ -128,8 +129,9 @@ class JobFunction(Generic[P, R_co]):
         """The options of this job function, with the app's where it does not say."""
         app = self._home.settings
         if app is not self._filled_from:
-            defaults = {"timeout_s": app.timeout_s, "retry": app.retry}
-            self._settings = JobOptions(**{**defaults, **self._declared})
+            retry: Retries = self._declared.get("retry", Retries()).within(app.retry)
+            options = {"timeout_s": app.timeout_s, **self._declared, "retry": retry}
+            self._settings = JobOptions(**options)
             self._filled_from = app
         return self._settings
 
@@ -213,12 +215,15 @@ class JobFunction(Generic[P, R_co]):
         timeout: Seconds | Unset | None = UNSET,
         retry: int | bool | None = None,
         result_ttl: Seconds | None = None,
+        expires: Seconds | datetime | Unset | None = UNSET,
     ) -> JobFunction[P, R_co]:
         """This job function with other options for the jobs that are made through it.
 
         `delay` (seconds or timedelta) and `at` (aware datetime) schedule; `id` makes
-        the enqueue idempotent; `retry` takes a number of attempts or False.
-        `timeout=None` takes the time-out away. Raises ConfigError naming the option.
+        the enqueue idempotent; `retry` takes a number of attempts, for whatever errors,
+        or False; `expires` (seconds or timedelta after the enqueue, or an aware datetime)
+        ends a job that has not started by then. `timeout=None` and `expires=None` take
+        these away. Raises ConfigError naming the option.
         """
         if delay is not None and at is not None:
             raise ConfigError(f"{self.name}: give delay or at, not both")
@@ -238,12 +243,19 @@ class JobFunction(Generic[P, R_co]):
         if not isinstance(timeout, Unset):
             declared["timeout_s"] = stored["timeout"] = check_timeout(timeout)
         if retry is not None:
-            policy = self._with_attempts(retry)
-            declared["retry"], stored["max_attempts"] = policy, policy.max_attempts
+            declared["retry"] = self._with_attempts(retry)
+            stored["max_attempts"] = declared["retry"].max_attempts
         if result_ttl is not None:
             declared["result_ttl_ms"] = stored["result_ttl"] = ttl_ms(
                 result_ttl, field="result_ttl"
             )
+        if not isinstance(expires, Unset):
+            declared["expires_ms"] = declared["expires_at_ms"] = None
+            if isinstance(expires, datetime):
+                declared["expires_at_ms"] = at_ms(expires, field="expires")
+            elif expires is not None:
+                declared["expires_ms"] = expiry_ms(expires)
+        self._check_expiry(declared)
         return self._variant(declared, stored)
 
     def _variant(self, declared: dict[str, Any], stored: dict[str, Any]) -> JobFunction[P, R_co]:
@@ -254,14 +266,27 @@ class JobFunction(Generic[P, R_co]):
         variant._filled_from = None
         return variant
 
-    def _with_attempts(self, retry: int | bool) -> RetryPolicy:
+    def _check_expiry(self, declared: dict[str, Any]) -> None:
+        """Refuse jobs that would have expired before they are due."""
+        now = now_ms()
+        due_ms = declared.get("at_ms") or now + declared.get("delay_ms", 0)
+        ends_ms = declared.get("expires_at_ms")
+        if declared.get("expires_ms") is not None:
+            ends_ms = now + declared["expires_ms"]
+        if ends_ms is not None and ends_ms <= due_ms and due_ms > now:
+            raise ConfigError(
+                f"{self.name}: expires is not after the time that delay or at asks for, so the "
+                "job would never run; give a later expires in the same options(), or expires=None"
+            )
+
+    def _with_attempts(self, retry: int | bool) -> Retries:
         if not isinstance(retry, int) or retry is True:
             raise ConfigError(
                 f"{self.name}: options(retry={retry!r}) must be a number of attempts or False; "
                 "a whole RetryPolicy belongs on the job function"
             )
-        attempts = RetryPolicy.of(retry).max_attempts
-        return RetryPolicy(attempts, self.settings.retry.backoff)
+        declared: Retries = self._declared.get("retry", Retries())
+        return declared.limited(1 if retry is False else retry)
 
     def settings_for(self, stored: dict[str, Any] | None) -> JobOptions:
         """The options that hold for a stored job, given its envelope's `options`.
@@ -298,12 +323,16 @@ class JobFunction(Generic[P, R_co]):
         scheduled_ms = settings.at_ms
         if settings.delay_ms:
             scheduled_ms = now + settings.delay_ms
+        expires_ms = settings.expires_at_ms
+        if settings.expires_ms is not None:
+            expires_ms = now + settings.expires_ms
         envelope = Envelope(
             self.name,
             list(args),
             kwargs,
             enqueued_ms=now,
             scheduled_ms=scheduled_ms,
+            expires_ms=expires_ms,
             options=self._stored,
         )
         return NewJob(

@@ -23,6 +23,7 @@ from asyncjobs.errors import (
     ResultUnavailable,
     UsageError,
 )
+from asyncjobs.history import PastError, end_of, past_errors
 from asyncjobs.job import JobRecord, JobRef, Priority, State
 
 __all__ = ["JobError", "JobHandle", "JobInfo", "Progress", "Reader"]
@@ -42,7 +43,7 @@ class Reader(Protocol):
         ...
 
     def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
-        """The attempts that such a job has; None when the function is not known here."""
+        """The most attempts that such a job has; None when the function is not known here."""
         ...
 
 
@@ -57,11 +58,18 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """A failure in the worker, as text: `type` is the exception's qualified name."""
+    """A failure in the worker, as text: `type` is the exception's qualified name.
+
+    `attempt` failed `at` that time (the worker's clock, in UTC) on `worker`, by its name;
+    None where that is not known.
+    """
 
     type: str
     message: str
     traceback: str
+    attempt: int | None = None
+    at: datetime | None = None
+    worker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +78,10 @@ class JobInfo:
 
     Of a finished job the call itself is gone, except in a dead letter: `args`, `kwargs`
     and the times before its end are then None. While its result is kept, `name`,
-    `attempt` and `finished_at` (the worker's clock) are known. `worker` is the lease of
-    the worker that runs it. Times are aware, in UTC.
+    `attempt` and `finished_at` (the worker's clock) are known. `max_attempts` is the most
+    that its retry policies allow. `errors` are the last ones of its failed attempts, oldest
+    first; `error` and `reason` say how it ended. `worker` is the lease of the worker that
+    runs it. Times are aware, in UTC.
     """
 
     ref: JobRef
@@ -82,6 +92,7 @@ class JobInfo:
     priority: Priority | None = None
     enqueued_at: datetime | None = None
     scheduled_at: datetime | None = None
+    expires_at: datetime | None = None
     due_at: datetime | None = None
     finished_at: datetime | None = None
     args: Sequence[Any] | None = None
@@ -89,6 +100,8 @@ class JobInfo:
     progress: Progress | None = None
     error: JobError | None = None
     worker: str | None = None
+    reason: str | None = None
+    errors: tuple[JobError, ...] = ()
 
 
 class JobHandle(Generic[R_co]):
@@ -314,13 +327,14 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
     envelope, outcome = _envelope(record), _outcome(record)
     known: dict[str, Any] = {}
     if envelope is not None:
-        scheduled_ms = envelope.scheduled_ms
+        scheduled_ms, expires_ms = envelope.scheduled_ms, envelope.expires_ms
         known = {
             "name": envelope.name,
             "attempt": envelope.attempt,
             "max_attempts": reader.max_attempts(envelope.name, envelope.options),
             "enqueued_at": from_ms(envelope.enqueued_ms),
             "scheduled_at": None if scheduled_ms is None else from_ms(scheduled_ms),
+            "expires_at": None if expires_ms is None else from_ms(expires_ms),
             "args": envelope.args,
             "kwargs": envelope.kwargs,
         }
@@ -328,8 +342,12 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
         known["name"] = outcome.name
         known["attempt"] = outcome.attempt
         known["finished_at"] = from_ms(outcome.finished_ms)
+    errors = [] if envelope is None else [_error(e) for e in past_errors(envelope.headers)]
+    if outcome is not None and outcome.reason:
+        known["reason"] = outcome.reason
     if outcome is not None and outcome.error_type:
-        known["error"] = JobError(outcome.error_type, outcome.message, outcome.traceback)
+        known["error"] = _error(end_of(outcome))
+        errors.append(known["error"])
     return JobInfo(
         record.ref,
         record.state,
@@ -337,5 +355,12 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
         due_at=None if record.due_ms is None else from_ms(record.due_ms),
         progress=_progress(record.progress),
         worker=record.holder,
+        errors=tuple(errors),
         **known,
     )
+
+
+def _error(past: PastError) -> JobError:
+    at = from_ms(past.at_ms) if past.at_ms else None
+    about = past.attempt or None, at, past.worker or None
+    return JobError(past.type, past.message, past.traceback, *about)

@@ -12,7 +12,7 @@ import orjson
 
 from asyncjobs.codec import Outcome, clean_text, read_dead_letter
 
-__all__ = ["PastError", "past_errors", "remember", "revived"]
+__all__ = ["PastError", "end_of", "past_errors", "remember", "revived", "spent_by_policy"]
 
 KEPT: Final = 5
 """Errors that stay with a job: the newest ones."""
@@ -72,6 +72,14 @@ def past_errors(headers: dict[str, Any] | None) -> list[PastError]:
     return errors
 
 
+def spent_by_policy(headers: dict[str, Any] | None) -> dict[str, int]:
+    """How many failures each retry policy has counted, by its key; what is none is left out."""
+    known = (headers or {}).get("spent")
+    if not isinstance(known, dict):
+        return {}
+    return {key: count for key, count in known.items() if type(count) is int and count > 0}
+
+
 def revived(letter: bytes) -> bytes:
     """The envelope with which a dead job starts anew: attempt 1, its errors kept.
 
@@ -88,15 +96,17 @@ def revived(letter: bytes) -> bytes:
     headers = dict(headers) if isinstance(headers, dict) else {}
     for name in _SPENT:
         headers.pop(name, None)
-    headers = remember(headers, _end_of(outcome, attempt))
+    headers = remember(headers, end_of(outcome, attempt))
     times = headers.get("revived")
     headers["revived"] = times + 1 if isinstance(times, int) else 1
     fields |= {"n": 1, "h": headers}
     return orjson.dumps(fields)
 
 
-def _end_of(outcome: Outcome, attempt: Any) -> PastError:
-    """The error that a dead letter ends with; its reason where there was no exception."""
+def end_of(outcome: Outcome, attempt: Any = 0) -> PastError:
+    """The error that a job ended with; its reason where there was no exception."""
     number = outcome.attempt or (attempt if isinstance(attempt, int) else 0)
     kind = outcome.error_type or outcome.reason
-    return PastError(number, kind, outcome.message, outcome.traceback, outcome.finished_ms, "")
+    return PastError(
+        number, kind, outcome.message, outcome.traceback, outcome.finished_ms, outcome.worker
+    )

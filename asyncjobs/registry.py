@@ -7,7 +7,7 @@ import os.path
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from types import FunctionType
-from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from asyncjobs.clock import Seconds
 from asyncjobs.config import (
@@ -18,12 +18,13 @@ from asyncjobs.config import (
     Unset,
     check_queue_name,
     check_timeout,
+    expiry_ms,
     parse_priority,
     ttl_ms,
 )
-from asyncjobs.errors import ConfigError, RegistrationError
+from asyncjobs.errors import RegistrationError
 from asyncjobs.function import Home, JobFunction, Sender
-from asyncjobs.policy.retry import RetryPolicy, RetryValue
+from asyncjobs.policy.retry import ExceptionClasses, Retries, RetryValue, exception_classes
 
 __all__ = ["JobRegistry", "Register"]
 
@@ -69,8 +70,9 @@ class JobRegistry:
         priority: PriorityValue = ...,
         timeout: Seconds | Unset | None = ...,
         retry: RetryValue = ...,
-        discard_on: type[BaseException] | Iterable[type[BaseException]] = ...,
+        discard_on: ExceptionClasses = ...,
         result_ttl: Seconds | None = ...,
+        expires: Seconds | None = ...,
         name: str | None = ...,
         aliases: Iterable[str] = ...,
     ) -> Register: ...
@@ -83,31 +85,35 @@ class JobRegistry:
         priority: PriorityValue = "normal",
         timeout: Seconds | Unset | None = UNSET,
         retry: RetryValue = None,
-        discard_on: type[BaseException] | Iterable[type[BaseException]] = (),
+        discard_on: ExceptionClasses = (),
         result_ttl: Seconds | None = None,
+        expires: Seconds | None = None,
         name: str | None = None,
         aliases: Iterable[str] = (),
     ) -> Any:
         """Register a function: `@registry.job` or `@registry.job(queue="mail")`.
 
         `timeout` of each attempt and `result_ttl` in seconds or as timedelta (timeout
-        None: none at all); `retry` a RetryPolicy, a number of attempts or False;
-        `discard_on` exceptions that end the job without a retry; `name` instead of
-        `module.function`; `aliases` names under which older jobs are stored. Raises
-        RegistrationError for what cannot be a job function and for names that are
-        taken, ConfigError for an option that cannot work.
+        None: none at all); `retry` a RetryPolicy or a list of them, a number of attempts
+        or False; `discard_on` exceptions that end the job without a retry; `expires`
+        (seconds or timedelta after the enqueue) ends a job that has not started by then;
+        `name` instead of `module.function`; `aliases` names under which older jobs are
+        stored. Raises RegistrationError for what cannot be a job function and for names
+        that are taken, ConfigError for an option that cannot work.
         """
         declared: dict[str, Any] = {
             "queue": check_queue_name(queue),
             "priority": parse_priority(priority),
-            "discard_on": _exceptions(discard_on),
+            "discard_on": exception_classes(discard_on, name="discard_on"),
         }
         if not isinstance(timeout, Unset):
             declared["timeout_s"] = check_timeout(timeout)
         if retry is not None:
-            declared["retry"] = RetryPolicy.of(retry)
+            declared["retry"] = Retries.of(retry)
         if result_ttl is not None:
             declared["result_ttl_ms"] = ttl_ms(result_ttl, field="result_ttl")
+        if expires is not None:
+            declared["expires_ms"] = expiry_ms(expires)
         other_names = _texts(aliases)
 
         def register(function: Callable[..., Any], /) -> JobFunction[..., Any]:
@@ -314,15 +320,3 @@ def _texts(aliases: Iterable[str]) -> tuple[str, ...]:
     if isinstance(aliases, str) or not isinstance(aliases, Iterable):
         raise RegistrationError(f"aliases={aliases!r} must be a list of names: [{aliases!r}]")
     return tuple(_check_name(alias) for alias in aliases)
-
-
-def _exceptions(
-    value: type[BaseException] | Iterable[type[BaseException]],
-) -> tuple[type[BaseException], ...]:
-    # A metaclass may make a class iterable (an Enum): a class is one exception, not several.
-    one = isinstance(value, type) or not isinstance(value, Iterable)
-    kinds: tuple[Any, ...] = (value,) if one else tuple(cast(Iterable[Any], value))
-    for kind in kinds:
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise ConfigError(f"discard_on must hold exception classes, not {kind!r}")
-    return kinds

@@ -25,7 +25,7 @@ from asyncjobs.cli.command import cli
 from asyncjobs.cli.values import show_duration
 from asyncjobs.clock import Seconds
 from asyncjobs.config import AppSettings
-from asyncjobs.policy.retry import Constant, Exponential
+from asyncjobs.policy.backoff import Constant, Exponential
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "settings.md"

@@ -14,6 +14,7 @@ from asyncjobs.cli.asking import fail
 from asyncjobs.cli.loading import LoadError, load_app, nearest, put_working_directory_on_path
 from asyncjobs.cli.render import clean
 from asyncjobs.cli.values import Duration
+from asyncjobs.config import UNSET
 from asyncjobs.errors import (
     AsyncJobsError,
     ConfigError,
@@ -88,6 +89,9 @@ class Instant(click.ParamType[datetime]):
 @click.option("--kwargs", type=Json(dict, "'{\"to\": 1}'"), metavar="JSON", help="An object.")
 @click.option("--delay", type=Duration(), help="Run it that much later: 30s, 5m, 2h.")
 @click.option("--at", type=Instant(), metavar="TIME", help="Run it at that time, in ISO 8601.")
+@click.option(
+    "--expires", type=Duration(), help="Discard it when it has not started by then: 30s, 5m."
+)
 @click.option("--id", "job_id", metavar="ID", help="The job's id: a second one is not stored.")
 @click.option(
     "--priority",
@@ -122,7 +126,11 @@ def enqueue(ctx: click.Context, /, app: str, name: str, *, factory: bool, **flag
         ctx.exit(fail(ExitCode.USAGE, _unknown(loaded, name)))
     try:
         variant = function.options(
-            delay=flags["delay"], at=flags["at"], id=flags["job_id"], priority=flags["priority"]
+            delay=flags["delay"],
+            at=flags["at"],
+            id=flags["job_id"],
+            priority=flags["priority"],
+            expires=UNSET if flags["expires"] is None else flags["expires"],
         )
         function.binding.check(flags["args"] or [], flags["kwargs"] or {})
     except AsyncJobsError as error:

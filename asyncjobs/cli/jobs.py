@@ -13,7 +13,7 @@ from asyncjobs.cli.asking import InspectedStore, ask, fail, store_options
 from asyncjobs.cli.render import Part, Table, clean, show, show_json
 from asyncjobs.config import check_job_id, check_queue_name, is_queue_name
 from asyncjobs.errors import ConfigError, JobNotFound
-from asyncjobs.handle import JobHandle, JobInfo
+from asyncjobs.handle import JobError, JobHandle, JobInfo
 from asyncjobs.job import JobRef
 from asyncjobs.worker.exits import ExitCode
 
@@ -48,7 +48,7 @@ def show_job(
     *,
     as_json: bool,
 ) -> None:
-    """Show what the store knows of a job: state, times, arguments, error, progress.
+    """Show what the store knows of a job: state, times, arguments, errors, progress.
 
     ID is queue/id, or the id alone: then all queues are searched. Arguments are shown as
     they are stored. Imports no app.
@@ -119,7 +119,7 @@ def _not_found(job_id: str, refs: list[JobRef]) -> str:
 
 
 def _fields(job: JobInfo) -> dict[str, Any]:
-    progress, error = job.progress, job.error
+    progress = job.progress
     return {
         "job": str(job.ref),
         "queue": job.ref.queue,
@@ -131,14 +131,27 @@ def _fields(job: JobInfo) -> dict[str, Any]:
         "worker": job.worker,
         "enqueued_at": job.enqueued_at,
         "scheduled_at": job.scheduled_at,
+        "expires_at": job.expires_at,
         "due_at": job.due_at,
         "finished_at": job.finished_at,
         "args": job.args,
         "kwargs": job.kwargs,
         "progress": progress
         and {"done": progress.done, "total": progress.total, "note": progress.note},
-        "error": error
-        and {"type": error.type, "message": error.message, "traceback": error.traceback},
+        "reason": job.reason,
+        "error": job.error and _error_fields(job.error),
+        "errors": [_error_fields(error) for error in job.errors],
+    }
+
+
+def _error_fields(error: JobError) -> dict[str, Any]:
+    return {
+        "type": error.type,
+        "message": error.message,
+        "traceback": error.traceback,
+        "attempt": error.attempt,
+        "at": error.at,
+        "worker": error.worker,
     }
 
 
@@ -152,20 +165,32 @@ def _parts(job: JobInfo) -> list[Part]:
         "worker": job.worker,
         "enqueued": _when(job.enqueued_at),
         "scheduled": _when(job.scheduled_at),
+        "expires": _when(job.expires_at),
         "due": _when(job.due_at),
         "finished": _when(job.finished_at),
         "args": None if job.args is None else orjson.dumps(job.args).decode(),
         "kwargs": None if job.kwargs is None else orjson.dumps(job.kwargs).decode(),
         "progress": _progress(job),
+        "reason": job.reason,
         "error": None if job.error is None else f"{job.error.type}: {job.error.message}",
     }
     table = Table(
         ("field", "value"),
         [(name, clean(value)) for name, value in rows.items() if value is not None],
     )
-    if job.error is None or not job.error.traceback:
-        return [table]
-    return [table, clean(job.error.traceback.rstrip())]
+    parts: list[Part] = [table]
+    if job.errors:
+        parts.append(Table(("failed", "at", "on", "error"), [_error_row(e) for e in job.errors]))
+        if trace := job.errors[-1].traceback.rstrip():
+            parts.append(clean(trace))
+    return parts
+
+
+def _error_row(error: JobError) -> tuple[str, ...]:
+    first_line = error.message.partition("\n")[0]
+    number = "" if error.attempt is None else f"attempt {error.attempt}"
+    row = (number, _when(error.at) or "", error.worker or "", f"{error.type}: {first_line}")
+    return tuple(clean(text) for text in row)
 
 
 def _when(time: datetime | None) -> str | None:

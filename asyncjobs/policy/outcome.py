@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
 from asyncjobs.clock import seconds
 from asyncjobs.errors import Discard, JobSignal, Retry, Snooze
-from asyncjobs.policy.retry import RetryPolicy
+from asyncjobs.policy.retry import Charge, Retries
 
 __all__ = ["Ending", "Verdict", "judge"]
 
@@ -23,53 +23,57 @@ class Ending(StrEnum):
 
 
 class Verdict(NamedTuple):
-    """`delay_s` for retry and snooze; `reason` for discard and dead."""
+    """`delay_s` for retry and snooze; `reason` for discard and dead; `charge` of a failed
+    attempt: which policy counts it."""
 
     ending: Ending
     delay_s: float = 0.0
     reason: str = ""
+    charge: Charge | None = None
 
 
 def judge(
     error: BaseException,
     *,
     attempt: int,
-    retry: RetryPolicy,
+    retry: Retries,
     discard_on: tuple[type[BaseException], ...],
+    spent: Mapping[str, int],
 ) -> Verdict:
     """How to go on after `attempt` raised `error`.
 
+    `spent` are the failures before this one, by the key of the policy that counts them.
     An exception group counts as its leaves: it discards only when every leaf does, and
-    a leaf that is an ordinary error makes the attempt a failed one.
+    a leaf that is an ordinary error makes the attempt a failed one. It is charged to the
+    policy with the least left, of those that rule leaves which are failures.
     """
     leaves = tuple(_leaves(error))
     if all(isinstance(leaf, (Discard, *discard_on)) for leaf in leaves):
         return Verdict(Ending.DISCARD, reason=_discard_reason(leaves[0]))
+    harmless = (Discard, Snooze, *discard_on)
+    charged = tuple(leaf for leaf in leaves if not isinstance(leaf, harmless)) or leaves
+    delay_s = None
     if all(isinstance(leaf, JobSignal) for leaf in leaves):
-        return _by_signal(leaves, attempt, retry)
-    return _again(None, attempt, retry)
+        asked = [leaf for leaf in leaves if isinstance(leaf, Retry)]
+        if asked:
+            delay_s = _asked_s(asked[0])
+        elif snoozes := [leaf for leaf in leaves if isinstance(leaf, Snooze)]:
+            longest_s = max(seconds(leaf.delay, field="Snooze.delay") for leaf in snoozes)
+            return Verdict(Ending.SNOOZE, longest_s)
+        # Else a signal of the user's own: it says nothing we know, so it is a failed attempt.
+    return _again(delay_s, retry.charge(charged, attempt, spent))
 
 
-def _by_signal(leaves: tuple[BaseException, ...], attempt: int, retry: RetryPolicy) -> Verdict:
-    for leaf in leaves:
-        if isinstance(leaf, Retry):
-            delay = leaf.delay
-            return _again(
-                None if delay is None else seconds(delay, field="Retry.delay"), attempt, retry
-            )
-    delays = [
-        seconds(leaf.delay, field="Snooze.delay") for leaf in leaves if isinstance(leaf, Snooze)
-    ]
-    if delays:
-        return Verdict(Ending.SNOOZE, max(delays))
-    # A signal of the user's own: it says nothing we know, so it is a failed attempt.
-    return _again(None, attempt, retry)
+def _again(delay_s: float | None, charge: Charge) -> Verdict:
+    if charge.used >= charge.budget:
+        return Verdict(Ending.DEAD, reason="exhausted", charge=charge)
+    if delay_s is None:
+        delay_s = charge.policy.delay_s(charge.failures)
+    return Verdict(Ending.RETRY, delay_s, charge=charge)
 
 
-def _again(delay_s: float | None, attempt: int, retry: RetryPolicy) -> Verdict:
-    if attempt >= retry.max_attempts:
-        return Verdict(Ending.DEAD, reason="exhausted")
-    return Verdict(Ending.RETRY, retry.delay_s(attempt) if delay_s is None else delay_s)
+def _asked_s(signal: Retry) -> float | None:
+    return None if signal.delay is None else seconds(signal.delay, field="Retry.delay")
 
 
 def _discard_reason(leaf: BaseException) -> str:

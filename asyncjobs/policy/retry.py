@@ -4,95 +4,42 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-from asyncjobs.clock import Seconds, seconds
+from asyncjobs.clock import Seconds
 from asyncjobs.errors import ConfigError
+from asyncjobs.policy.backoff import Backoff, OwnBackoff, Uniform, exponential
 
 __all__ = [
-    "Backoff",
-    "Constant",
-    "Exponential",
+    "Charge",
+    "ExceptionClasses",
+    "Retries",
     "RetryPolicy",
     "RetryValue",
-    "Uniform",
-    "constant",
-    "exponential",
+    "class_name",
+    "exception_classes",
 ]
 
-Uniform = Callable[[float, float], float]
-"""A random number between two bounds; given in, so that a test can pin it."""
+_USUAL: Final = exponential()
 
-
-class Backoff(Protocol):
-    """How long to wait after the attempt with this number (from 1) has failed."""
-
-    def delay_s(self, attempt: int, uniform: Uniform) -> float: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Exponential:
-    """uniform(0, min(cap, base * 2 ** (attempt - 1))) seconds.
-
-    All of the range is random: jobs that failed together do not come back together.
-    """
-
-    base: float
-    cap: float
-
-    def delay_s(self, attempt: int, uniform: Uniform) -> float:
-        # A float holds 2 ** 1023 and no more; long before that the cap rules.
-        doublings = min(max(attempt - 1, 0), 512)
-        return uniform(0.0, min(self.cap, self.base * 2.0**doublings))
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """The same delay after each attempt."""
-
-    delay: float
-
-    def delay_s(self, attempt: int, uniform: Uniform) -> float:
-        return self.delay
-
-
-@dataclass(frozen=True, slots=True)
-class _Custom:
-    """A user's function from the attempt's number to seconds or a timedelta."""
-
-    function: Callable[[int], Seconds]
-
-    def delay_s(self, attempt: int, uniform: Uniform) -> float:
-        return seconds(self.function(attempt), field=f"the delay that {self.function!r} returned")
-
-
-def exponential(*, base: Seconds = 2, cap: Seconds = 600) -> Exponential:
-    """A backoff that doubles from `base` up to `cap` (seconds or timedelta), with jitter.
-
-    Raises ConfigError for a negative time or a cap below the base.
-    """
-    base_s = seconds(base, field="exponential(base)")
-    return Exponential(base_s, seconds(cap, field="exponential(cap)", minimum=base_s))
-
-
-def constant(delay: Seconds) -> Constant:
-    """A backoff that is always `delay` (seconds or timedelta). Raises ConfigError."""
-    return Constant(seconds(delay, field="constant(delay)"))
+ExceptionClasses: TypeAlias = type[BaseException] | Iterable[type[BaseException]]
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How many attempts a job has, and the pause between them.
 
-    `max_attempts` counts the first one. `backoff` is made by `exponential` or
-    `constant`, or is a function from the number of the failed attempt to seconds.
+    `max_attempts` counts the first one. `backoff` is made by `exponential`, `polynomial`
+    or `constant`, or is a function from the number of the failure to seconds. `on` is an
+    exception class, or several, that this policy is for; without it, it is for all.
     Raises ConfigError naming the field.
     """
 
     max_attempts: int = 10
-    backoff: Backoff | Callable[[int], Seconds] = Exponential(2.0, 600.0)
+    backoff: Backoff | Callable[[int], Seconds] = _USUAL
+    on: ExceptionClasses | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         count = self.max_attempts
@@ -104,13 +51,30 @@ class RetryPolicy:
         if not callable(getattr(self.backoff, "delay_s", None)):
             if not callable(self.backoff):
                 raise ConfigError(
-                    f"backoff must be exponential(...), constant(...) or a function from the "
-                    f"attempt to seconds, not {self.backoff!r}"
+                    "backoff must be exponential(...), polynomial(...), constant(...) or a "
+                    f"function from the attempt to seconds, not {self.backoff!r}"
                 )
-            object.__setattr__(self, "backoff", _Custom(self.backoff))
+            object.__setattr__(self, "backoff", OwnBackoff(self.backoff))
+        if self.on is not None:
+            object.__setattr__(self, "on", _policy_classes(self.on))
+
+    @property
+    def classes(self) -> tuple[type[BaseException], ...]:
+        """The exception classes that `on` names; none for a policy that is for all."""
+        # __post_init__ made it a tuple; the field keeps what users may pass in.
+        return cast("tuple[type[BaseException], ...]", self.on or ())
+
+    @property
+    def key(self) -> str:
+        """What its failures are counted under in a stored job; empty without `on`.
+
+        Made of the classes' names and not of its place in a list: a deploy may put the
+        policies into another order while jobs wait for their retry.
+        """
+        return "|".join(sorted({class_name(kind) for kind in self.classes}))
 
     def delay_s(self, attempt: int, uniform: Uniform = random.uniform) -> float:
-        """Seconds to wait after attempt `attempt` has failed.
+        """Seconds to wait after failure `attempt` (from 1) of those it counts.
 
         Raises ConfigError when a user's own backoff returns no usable time.
         """
@@ -121,21 +85,167 @@ class RetryPolicy:
             raise ConfigError(f"the backoff {self.backoff!r} returned {delay_s!r} seconds")
         return delay_s
 
+
+RetryValue: TypeAlias = RetryPolicy | Sequence[RetryPolicy] | int | bool | None
+
+
+class Charge(NamedTuple):
+    """The policy that an attempt's failure is counted by.
+
+    `failures` are those of this policy, this one included; `used` of `budget` are gone:
+    that of the policy, or that of the job when one enqueue has its own.
+    """
+
+    policy: RetryPolicy
+    failures: int
+    used: int
+    budget: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """The retry policies of one job function: who rules an error, and what is left.
+
+    The first of `named` whose classes have the error rules it, else `default`; without
+    a default (None) the app's do. `total` attempts are what one enqueue asked for: then
+    no policy's own budget counts, only its backoff.
+    """
+
+    named: tuple[RetryPolicy, ...] = ()
+    default: RetryPolicy | None = None
+    total: int | None = None
+
     @classmethod
-    def of(cls, value: RetryValue) -> RetryPolicy:
-        """A policy from its short forms: 5 (attempts), False (one attempt), True or None
-        (the default). Raises ConfigError for anything else."""
-        if isinstance(value, RetryPolicy):
-            return value
-        if value is None or value is True:
+    def of(cls, value: RetryValue) -> Retries:
+        """From what users write: policies or one, 5 (attempts), False (one attempt), True
+        (`RetryPolicy()`), None (the app's). Raises ConfigError for anything else."""
+        if value is None:
             return cls()
-        if value is False:
-            return cls(max_attempts=1)
+        if value is True:
+            return cls(default=RetryPolicy())
         if isinstance(value, int):
-            return cls(max_attempts=value)
-        raise ConfigError(
-            f"retry must be a RetryPolicy, a number of attempts, True or False, not {value!r}"
+            return cls(default=RetryPolicy(max_attempts=1 if value is False else value))
+        policies = (value,) if isinstance(value, RetryPolicy) else _policies(value)
+        named: list[RetryPolicy] = []
+        default: RetryPolicy | None = None
+        for policy in policies:
+            if policy.on is not None:
+                if _is_covered(policy, named):
+                    raise ConfigError(
+                        f"retry: the policy on {_spoken(policy)} is never asked, since one before "
+                        "it has all of its errors; put the narrower classes first"
+                    )
+                named.append(policy)
+            elif default is not None:
+                raise ConfigError("retry has two policies without on=; one of them must name on=")
+            else:
+                default = policy
+        return cls(tuple(named), default)
+
+    def within(self, app: Retries) -> Retries:
+        """These with the app's for what they do not say; always with a default."""
+        if self.default is not None:
+            return self
+        named = list(self.named)
+        for policy in app.named:
+            if not _is_covered(policy, named):
+                named.append(policy)
+        return Retries(tuple(named), app.default or RetryPolicy(), self.total)
+
+    def limited(self, total: int) -> Retries:
+        """The same backoffs with `total` attempts, whatever fails. Raises ConfigError."""
+        return replace(self, total=RetryPolicy(max_attempts=total).max_attempts)
+
+    def plain(self) -> Retries:
+        """The same budgets with none of the user's own backoffs."""
+        named = tuple(replace(policy, backoff=_USUAL) for policy in self.named)
+        return Retries(named, replace(self._last(), backoff=_USUAL), self.total)
+
+    @property
+    def max_attempts(self) -> int:
+        """The most attempts that a job can have: each policy spares one failure less than
+        it allows, and after all of these one more attempt is the last."""
+        if self.total is not None:
+            return self.total
+        return 1 + sum(policy.max_attempts - 1 for policy in (*self.named, self._last()))
+
+    def policy_for(self, error: BaseException) -> RetryPolicy:
+        """The policy that rules this error."""
+        for policy in self.named:
+            if isinstance(error, policy.classes):
+                return policy
+        return self._last()
+
+    def charge(
+        self, errors: Iterable[BaseException], attempt: int, spent: Mapping[str, int]
+    ) -> Charge:
+        """Who pays for the failure of `attempt` with these errors, at least one.
+
+        `spent` are earlier failures by policy key; those that are in nobody's name are
+        the default's. Of several errors the one whose policy has the least left pays,
+        the first of them when that is equal.
+        """
+        charges = [self._charge(self.policy_for(error), attempt, spent) for error in errors]
+        return min(charges, key=lambda charge: charge.budget - charge.used)
+
+    def _charge(self, policy: RetryPolicy, attempt: int, spent: Mapping[str, int]) -> Charge:
+        failures = (
+            max(attempt - sum(spent.values()), 1)
+            if policy.on is None
+            else spent.get(policy.key, 0) + 1
         )
+        if self.total is not None:
+            return Charge(policy, failures, attempt, self.total)
+        return Charge(policy, failures, failures, policy.max_attempts)
+
+    def _last(self) -> RetryPolicy:
+        return self.default or RetryPolicy()
 
 
-RetryValue: TypeAlias = RetryPolicy | int | bool | None
+def class_name(kind: type[BaseException]) -> str:
+    """The class with its module, as it is written down; built-in ones without."""
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"{module}{kind.__qualname__}"
+
+
+def exception_classes(value: ExceptionClasses, *, name: str) -> tuple[type[BaseException], ...]:
+    """One class or several as a tuple. Raises ConfigError naming the option `name`."""
+    # A metaclass may make a class iterable (an Enum): a class is one exception, not several.
+    one = isinstance(value, type) or not isinstance(value, Iterable)
+    kinds: tuple[Any, ...] = (value,) if one else tuple(cast(Iterable[Any], value))
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise ConfigError(f"{name} must hold exception classes, not {kind!r}")
+    return kinds
+
+
+def _policy_classes(value: ExceptionClasses) -> tuple[type[BaseException], ...]:
+    kinds = exception_classes(value, name="on")
+    if not kinds:
+        raise ConfigError("on names no exception class; leave it out for a policy for all errors")
+    for kind in kinds:
+        if issubclass(kind, BaseExceptionGroup):
+            raise ConfigError(
+                f"on={class_name(kind)} would never match: a group counts as the errors in it; "
+                "name their classes"
+            )
+    return kinds
+
+
+def _policies(value: Any) -> tuple[RetryPolicy, ...]:
+    policies = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    if not policies or not all(isinstance(policy, RetryPolicy) for policy in policies):
+        raise ConfigError(
+            "retry must be a RetryPolicy or a list of them, a number of attempts, True or False, "
+            f"not {value!r:.200}"
+        )
+    return policies
+
+
+def _is_covered(policy: RetryPolicy, before: Sequence[RetryPolicy]) -> bool:
+    earlier = tuple(kind for each in before for kind in each.classes)
+    return all(issubclass(kind, earlier) for kind in policy.classes)
+
+
+def _spoken(policy: RetryPolicy) -> str:
+    return ", ".join(class_name(kind) for kind in policy.classes)

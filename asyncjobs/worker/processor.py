@@ -77,7 +77,7 @@ class Processor:
         self.running = Running(settings.max_crashes)
         self.threads = threads
         self.parking = Parking(session.backend)
-        self.settler = Settler(settings, hub, self._loop.time)
+        self.settler = Settler(settings, hub, self._loop.time, session.lease.worker)
         self.alive: Callable[[], object] = time.monotonic
         self.limit = Limit()
         self.taken = 0
@@ -223,6 +223,9 @@ class Processor:
             return None
         if job.crashes >= self._settings.max_crashes:
             self._unsettled.append(settler.crashed(run))
+            return None
+        if envelope.expires_ms is not None and envelope.expires_ms <= now_ms:
+            self._unsettled.append(settler.expired(run))
             return None
         run.started_s = self._loop.time()
         return run

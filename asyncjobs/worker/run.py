@@ -73,6 +73,7 @@ class Run:
             deadline_ms=None if timeout_s is None else now_ms + round(timeout_s * 1000),
             crashes=crashes,
             on_progress=on_progress,
+            expires_ms=envelope.expires_ms,
         )
         self.started_s = 0.0
         self.reason: Reason | None = None

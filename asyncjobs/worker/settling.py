@@ -18,9 +18,10 @@ from asyncjobs.codec import Envelope, Outcome, check_json, clean_text, dead_lett
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import EncodeError
 from asyncjobs.events import Events
+from asyncjobs.history import PastError, past_errors, remember, spent_by_policy
 from asyncjobs.job import Settlement, State, TakenJob
 from asyncjobs.policy.outcome import Ending, Verdict, judge
-from asyncjobs.policy.retry import RetryPolicy
+from asyncjobs.policy.retry import Charge, Retries, RetryPolicy, class_name
 from asyncjobs.worker.run import Reason, Run
 
 __all__ = ["Settler"]
@@ -28,6 +29,8 @@ __all__ = ["Settler"]
 logger = logging.getLogger("asyncjobs.worker")
 
 LAST_RESORT_S: Final = 10.0
+EXPIRED: Final = "expired"
+"""The reason of a job that had not started by its `expires`."""
 UNKNOWN_FIRST_S: Final = 1.0
 UNKNOWN_MOST_S: Final = 60.0
 
@@ -35,10 +38,14 @@ UNKNOWN_MOST_S: Final = 60.0
 class Settler:
     """Turns values and errors into settlements, and tells listeners and the log."""
 
-    def __init__(self, settings: AppSettings, hub: Events, clock_s: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: AppSettings, hub: Events, clock_s: Callable[[], float], worker: str
+    ) -> None:
+        """`worker` is the name that stays with the errors of jobs."""
         self._settings = settings
         self._events = hub
         self._clock_s = clock_s
+        self._worker = worker
         self._unknown_told: dict[str, float] = {}
         self.released = 0
         self.put_back = 0
@@ -117,7 +124,7 @@ class Settler:
             error = late
         verdict = self._judge(run, error)
         if verdict.ending is Ending.RETRY:
-            return self._retry(run, error, verdict.delay_s)
+            return self._retry(run, error, verdict)
         if verdict.ending is Ending.SNOOZE:
             return self._snooze(run, verdict.delay_s)
         if verdict.ending is Ending.DISCARD:
@@ -125,19 +132,20 @@ class Settler:
         return self._dead(run, error, verdict.reason)
 
     def _judge(self, run: Run, error: BaseException) -> Verdict:
-        settings = run.settings
-        try:
-            return judge(
-                error,
-                attempt=run.envelope.attempt,
-                retry=settings.retry,
-                discard_on=settings.discard_on,
-            )
-        except Exception:
-            # A backoff of the user's own that raises must cost neither job nor slot.
-            logger.exception("%s: its retry policy failed", run.job.ref, extra=run.label)
-            policy = RetryPolicy(max_attempts=settings.retry.max_attempts)
-            return judge(error, attempt=run.envelope.attempt, retry=policy, discard_on=())
+        settings, attempt = run.settings, run.envelope.attempt
+        spent = spent_by_policy(run.envelope.headers)
+        discard_on = settings.discard_on
+        # A backoff of the user's own that raises must cost neither job nor slot; nor must
+        # an exception class that raises when it is asked whether an error is its own.
+        for retry in (settings.retry, settings.retry.plain()):
+            try:
+                return judge(
+                    error, attempt=attempt, retry=retry, discard_on=discard_on, spent=spent
+                )
+            except Exception:
+                logger.exception("%s: its retry policy failed", run.job.ref, extra=run.label)
+        last = Retries(default=RetryPolicy(max_attempts=settings.retry.max_attempts))
+        return judge(error, attempt=attempt, retry=last, discard_on=(), spent={})
 
     @staticmethod
     def _outcome(run: Run, state: State, **texts: str) -> Outcome:
@@ -169,24 +177,21 @@ class Settler:
             )
         return Settlement.release(run.job)
 
-    def _retry(self, run: Run, error: BaseException, delay_s: float) -> Settlement:
+    def _retry(self, run: Run, error: BaseException, verdict: Verdict) -> Settlement:
+        delay_s, charge = verdict.delay_s, verdict.charge
         if self._events.active:
             attempt = self._attempt(run)
             self._events.emit(
                 events.JobRetryScheduled(run.job.ref, run.function.name, *attempt, delay_s, error)
             )
-        kind, message, _ = _describe(error)
+        kind, message, trace = _describe(error)
         logger.warning(
-            "%s: attempt %d of %d failed, again in %.1f s: %s: %s",
-            run.job.ref,
-            run.envelope.attempt,
-            run.settings.retry.max_attempts,
-            delay_s,
-            kind,
-            message,
-            extra=run.label,
-        )
-        return self._later(run, delay_s, run.envelope.attempt + 1)
+            "%s: %s, again in %.1f s: %s: %s",
+            run.job.ref, _counted(run, charge), delay_s, kind, message, extra=run.label,
+        )  # fmt: skip
+        number = run.envelope.attempt
+        past = PastError(number, kind, message, trace, wall_ms(), self._worker)
+        return self._later(run, delay_s, number + 1, past, charge)
 
     def _snooze(self, run: Run, delay_s: float) -> Settlement:
         if self._events.active:
@@ -195,10 +200,22 @@ class Settler:
             )
         return self._later(run, delay_s, run.envelope.attempt)
 
-    def _later(self, run: Run, delay_s: float, attempt: int) -> Settlement:
+    def _later(
+        self,
+        run: Run,
+        delay_s: float,
+        attempt: int,
+        error: PastError | None = None,
+        charge: Charge | None = None,
+    ) -> Settlement:
         # Decoded anew: the job may have changed the arguments it was given.
         envelope = Envelope.decode(run.job.envelope)
         envelope.attempt = attempt
+        if error is not None:
+            envelope.headers = remember(envelope.headers, error)
+        if charge is not None and charge.policy.on is not None:
+            spent = {**spent_by_policy(envelope.headers), charge.policy.key: charge.failures}
+            envelope.headers = {**(envelope.headers or {}), "spent": spent}
         if run.context.crashes:
             # The store counts crashes for one place in the queue; a new place starts at none.
             envelope.headers = {**(envelope.headers or {}), "crashes": run.context.crashes}
@@ -224,8 +241,9 @@ class Settler:
         )  # fmt: skip
         kind, message, text = _describe(error)
         outcome = self._outcome(
-            run, State.DEAD, reason=reason, error_type=kind, message=message, traceback=text
-        )
+            run, State.DEAD, reason=reason, error_type=kind, message=message, traceback=text,
+            worker=self._worker,
+        )  # fmt: skip
         return _bury(run.job, outcome, run.result_ttl_ms)
 
     # -- jobs that never came to an attempt ---------------------------------------------
@@ -240,6 +258,18 @@ class Settler:
             self._events.emit(events.JobDead(job.ref, name, attempt, 0.0, "crashed", None))
         outcome = self._outcome(run, State.DEAD, reason="crashed", message=message)
         return _bury(job, outcome, run.result_ttl_ms)
+
+    def expired(self, run: Run) -> Settlement:
+        """It has not started in time. The error of its last attempt, if any, is kept."""
+        job, name, attempt = run.job, run.function.name, run.envelope.attempt
+        logger.info("%s: discarded: expired before attempt %d", job.ref, attempt, extra=run.label)
+        if self._events.active:
+            self._events.emit(events.JobDiscarded(job.ref, name, attempt, 0.0, EXPIRED))
+        about: dict[str, str] = {}
+        for last in past_errors(run.envelope.headers)[-1:]:
+            about = {"error_type": last.type, "message": last.message, "traceback": last.traceback}
+        outcome = self._outcome(run, State.DISCARDED, reason=EXPIRED, **about).encode()
+        return Settlement.discarded(job, outcome, run.result_ttl_ms)
 
     def cancelled_unstarted(self, job: TakenJob) -> Settlement:
         """Cancelled while it ran on a worker that then gave it up."""
@@ -299,6 +329,17 @@ class Settler:
             )
 
 
+def _counted(run: Run, charge: Charge | None) -> str:
+    """Which attempt has failed, and how much of what budget that makes."""
+    attempt = run.envelope.attempt
+    if charge is None:
+        return f"attempt {attempt} failed"
+    if charge.used == attempt:
+        return f"attempt {attempt} of {charge.budget} failed"
+    policy = f"the policy on {charge.policy.key}" if charge.policy.key else "the default policy"
+    return f"attempt {attempt} failed, failure {charge.used} of {charge.budget} of {policy}"
+
+
 def _unknown_so_far(headers: dict[str, Any], now_ms: int) -> tuple[int, int]:
     since_ms, times = headers.get("first_unknown_at"), headers.get("unknown_times")
     return (
@@ -314,14 +355,13 @@ def _bury(job: TakenJob, outcome: Outcome, result_ttl_ms: int) -> Settlement:
 def _describe(error: BaseException) -> tuple[str, str, str]:
     """Qualified type, message and traceback of an error, as text of bounded size."""
     kind = type(error)
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     try:
         message = str(error)
         text = "".join(traceback.format_exception(kind, error, _of_the_job(error)))
     except Exception as broken:  # a __str__ of the user's own may raise
         message = f"(its text could not be made: {type(broken).__name__})"
         text = ""
-    return f"{module}{kind.__qualname__}", clean_text(message), clean_text(text)
+    return class_name(kind), clean_text(message), clean_text(text)
 
 
 def _of_the_job(error: BaseException) -> TracebackType | None:

@@ -16,7 +16,7 @@ from asyncjobs.config import (
 )
 from asyncjobs.errors import ConfigError
 from asyncjobs.job import Priority
-from asyncjobs.policy.retry import RetryPolicy
+from asyncjobs.policy.retry import Retries
 
 
 def test_defaults() -> None:
@@ -33,7 +33,7 @@ def test_times_are_seconds_or_timedelta() -> None:
     assert settings.result_ttl_ms == 60_000
     assert settings.id_ttl_ms == 90_000
     assert settings.timeout_s is None
-    assert settings.retry == RetryPolicy(3)
+    assert settings.retry == Retries.of(3)
     assert settings.store().dead_max_age_ms == 1_000
 
 

@@ -15,6 +15,7 @@ from asyncjobs.context import INJECTED, JobContext, current_job
 from asyncjobs.errors import ArgumentsError, ConfigError, EncodeError, NotBound
 from asyncjobs.function import JobFunction
 from asyncjobs.job import Priority
+from asyncjobs.policy.retry import Retries
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +56,7 @@ def test_it_keeps_the_functions_name_and_signature() -> None:
 
 def test_settings_are_what_was_declared() -> None:
     assert send.settings == JobOptions(
-        "mail", Priority.HIGH, 30.0, RetryPolicy(5, constant(3)), (ValueError,), 60_000
+        "mail", Priority.HIGH, 30.0, Retries.of(RetryPolicy(5, constant(3))), (ValueError,), 60_000
     )
     assert double.settings == JobOptions("default", Priority.NORMAL, 300.0, RetryPolicy())
 
@@ -111,10 +112,76 @@ def test_what_one_enqueue_overrides_travels_with_the_job() -> None:
     assert stored == {"timeout": None, "max_attempts": 2, "result_ttl": 500}
     settings = send.settings_for(stored)
     assert (settings.timeout_s, settings.result_ttl_ms) == (None, 500)
-    assert settings.retry == RetryPolicy(2, constant(3))
+    assert settings.retry == Retries(default=RetryPolicy(5, constant(3)), total=2)
     assert send.settings_for(None) is send.settings
     assert Envelope.decode(send.new_job((1,), {}).envelope).options is None
     assert send.options(retry=False).settings.retry.max_attempts == 1
+
+
+def test_one_enqueue_limits_all_policies_of_the_app_too() -> None:
+    inner = JobRegistry()
+    job = inner.job(retry=[RetryPolicy(9, constant(1), on=KeyError)])(double.function)
+    app = AsyncJobs("memory:", retry=[RetryPolicy(3, on=OSError), RetryPolicy(4, constant(2))])
+    variant = job.options(retry=6)
+    app.include(inner)
+    assert job.settings.retry.max_attempts == 1 + 8 + 2 + 3
+    for retry in (variant.settings.retry, job.settings_for({"max_attempts": 6}).retry):
+        assert [retry.max_attempts, len(retry.named)] == [6, 2]
+        assert retry.policy_for(ValueError()).delay_s(1) == 2
+    assert app.max_attempts(job.name, None) == 14
+    assert app.max_attempts(job.name, {"max_attempts": 6}) == 6
+
+
+def expires_ms(job: JobFunction[..., Any]) -> tuple[int | None, int]:
+    """When a new job expires, and when it was enqueued, in ms since the epoch."""
+    envelope = Envelope.decode(job.new_job((1,), {}).envelope)
+    return envelope.expires_ms, envelope.enqueued_ms
+
+
+def test_a_job_may_expire() -> None:
+    assert expires_ms(send)[0] is None
+    ends, enqueued = expires_ms(send.options(expires=timedelta(seconds=30)))
+    assert ends == enqueued + 30_000
+    when = datetime(2060, 1, 1, tzinfo=UTC)
+    assert expires_ms(send.options(expires=when))[0] == round(when.timestamp() * 1000)
+    inner = JobRegistry()
+    job = inner.job(expires=1.5)(double.function)
+    AsyncJobs("memory:").include(inner)
+    ends, enqueued = expires_ms(job)
+    assert ends == enqueued + 1_500
+    assert expires_ms(job.options(expires=None))[0] is None
+    ends, enqueued = expires_ms(job.options(expires=when).options(expires=9))
+    assert ends == enqueued + 9_000
+    assert expires_ms(job.options(id="same").options(priority="low"))[0] is not None
+
+
+SOON = datetime(2060, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"delay": 60, "expires": 60},
+        {"delay": 60, "expires": timedelta(seconds=59)},
+        {"delay": timedelta(days=40 * 366), "expires": SOON},
+        {"at": SOON, "expires": SOON},
+        {"at": SOON, "expires": 3600},
+    ],
+)
+def test_a_job_that_expires_before_it_is_due_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"send: expires is not after .* delay or at"):
+        send.options(**options)
+    with pytest.raises(ConfigError, match="expires=None"):
+        send.options(expires=options.pop("expires")).options(**options)
+
+
+def test_a_job_that_expires_after_it_is_due_is_taken() -> None:
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    send.options(delay=60, expires=61)
+    send.options(at=SOON, expires=SOON + timedelta(seconds=1))
+    send.options(at=past, expires=1)
+    # Late from the start, without a delay: stored, and discarded by who takes it.
+    assert expires_ms(send.options(expires=past))[0] == round(past.timestamp() * 1000)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +206,9 @@ def test_stored_options_are_not_trusted(stored: dict[str, Any]) -> None:
         ({"retry": RetryPolicy()}, "belongs on the job function"),
         ({"retry": 0}, "max_attempts"),
         ({"result_ttl": -1}, "result_ttl"),
+        ({"expires": 0}, "expires must be a time from"),
+        ({"expires": "30s"}, "expires must be"),
+        ({"expires": datetime(2027, 1, 1)}, "expires=.*no time zone"),  # noqa: DTZ001
     ],
 )
 def test_options_that_cannot_work_are_named(options: dict[str, Any], said: str) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from asyncjobs import ConfigError, Discard, JobSignal, Retry, RetryPolicy, Snooze, constant
 from asyncjobs.policy.outcome import Ending, Verdict, judge
+from asyncjobs.policy.retry import Retries
 
-POLICY = RetryPolicy(max_attempts=3, backoff=constant(7))
+POLICY = Retries.of(RetryPolicy(max_attempts=3, backoff=constant(7)))
 
 
 class OwnSignal(JobSignal):
@@ -20,7 +21,9 @@ class OwnSignal(JobSignal):
 def verdict(
     error: BaseException, attempt: int = 1, discard_on: tuple[type[BaseException], ...] = ()
 ) -> Verdict:
-    return judge(error, attempt=attempt, retry=POLICY, discard_on=discard_on)
+    """What becomes of the job, without who pays for it."""
+    made = judge(error, attempt=attempt, retry=POLICY, discard_on=discard_on, spent={})
+    return made._replace(charge=None)
 
 
 def group(*errors: BaseException) -> BaseExceptionGroup[BaseException]:
@@ -97,3 +100,66 @@ def test_the_longest_snooze_and_the_asked_delay_win() -> None:
 def test_discard_on_a_whole_group() -> None:
     one = group(ValueError("v"))
     assert verdict(one, discard_on=(ValueError,)) == Verdict(Ending.DISCARD, reason="ValueError: v")
+
+
+BY_ERROR = Retries.of(
+    [
+        RetryPolicy(3, lambda failure: failure * 10, on=KeyError),
+        RetryPolicy(2, constant(5), on=OSError),
+        RetryPolicy(4, constant(1)),
+    ]
+)
+
+
+def charged(
+    error: BaseException,
+    attempt: int = 1,
+    spent: dict[str, int] | None = None,
+    discard_on: tuple[type[BaseException], ...] = (),
+) -> tuple[str | None, Ending, float]:
+    """The key of the policy that pays, and what becomes of the job."""
+    made = judge(error, attempt=attempt, retry=BY_ERROR, discard_on=discard_on, spent=spent or {})
+    return made.charge and made.charge.policy.key, made.ending, made.delay_s
+
+
+def test_each_policy_has_a_budget_and_a_backoff_of_its_own() -> None:
+    assert charged(KeyError()) == ("KeyError", Ending.RETRY, 10)
+    assert charged(KeyError(), 9, {"KeyError": 1}) == ("KeyError", Ending.RETRY, 20)
+    assert charged(KeyError(), 9, {"KeyError": 2}) == ("KeyError", Ending.DEAD, 0)
+    assert charged(OSError(), 3, {"KeyError": 2}) == ("OSError", Ending.RETRY, 5)
+    assert charged(OSError(), 4, {"OSError": 1}) == ("OSError", Ending.DEAD, 0)
+    assert charged(ValueError(), 4, {"KeyError": 2}) == ("", Ending.RETRY, 1)
+    assert charged(ValueError(), 4) == ("", Ending.DEAD, 0)
+
+
+def test_an_asked_retry_obeys_the_policy_that_rules_it() -> None:
+    assert charged(Retry(delay=3)) == ("", Ending.RETRY, 3)
+    assert charged(Retry(delay=3), 4) == ("", Ending.DEAD, 0)
+    assert charged(Retry()) == ("", Ending.RETRY, 1)
+    own = Retries.of([RetryPolicy(2, constant(9), on=Retry)])
+    made = judge(Retry(), attempt=1, retry=own, discard_on=(), spent={})
+    assert (made.ending, made.delay_s) == (Ending.RETRY, 9)
+
+
+def test_what_spends_no_attempt_is_charged_to_nobody() -> None:
+    assert charged(Snooze(3)) == (None, Ending.SNOOZE, 3)
+    assert charged(Discard())[:2] == (None, Ending.DISCARD)
+
+
+@pytest.mark.parametrize(
+    ("errors", "spent", "policy"),
+    [
+        ((KeyError(), OSError()), {}, "OSError"),
+        ((KeyError(), OSError()), {"KeyError": 2}, "KeyError"),
+        ((KeyError(), group(group(ValueError()))), {}, "KeyError"),
+        ((OSError(), Discard()), {}, "OSError"),
+        ((OSError(), Snooze(1)), {}, "OSError"),
+        ((ValueError(), OSError()), {}, "OSError"),
+        ((ValueError(), ConnectionError()), {}, ""),
+    ],
+)
+def test_a_group_is_charged_to_the_policy_with_the_least_left(
+    errors: tuple[BaseException, ...], spent: dict[str, int], policy: str
+) -> None:
+    attempt = 1 + sum(spent.values())
+    assert charged(group(*errors), attempt, spent, (ConnectionError,))[0] == policy

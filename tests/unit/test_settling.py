@@ -13,6 +13,7 @@ from asyncjobs import AsyncJobs, RetryPolicy, Snooze, State, constant, events
 from asyncjobs.codec import Envelope, Outcome, read_dead_letter
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
+from asyncjobs.history import past_errors
 from asyncjobs.job import Settlement, SettlementKind, TakenJob
 from asyncjobs.worker.run import Reason, Run
 from asyncjobs.worker.settling import Settler
@@ -33,7 +34,7 @@ class Case:
         self.heard: list[events.Event] = []
         self.hub.on(events.Event, self.heard.append)
         self.now_s = 1000.0
-        self.settler = Settler(SETTINGS, self.hub, lambda: self.now_s)
+        self.settler = Settler(SETTINGS, self.hub, lambda: self.now_s, "worker-1")
         app = AsyncJobs("memory:")
         self.function: Any = app.job(name="subject", retry=RetryPolicy(3, constant(2)))(subject)
 
@@ -129,7 +130,9 @@ def test_a_snooze_keeps_the_attempt(case: Case) -> None:
 def test_crashes_are_remembered_over_a_retry(case: Case) -> None:
     run = case.run(crashes=1, headers={"crashes": 1, "trace": "x"})
     assert run.context.crashes == 2
-    assert later(case.settler.error(run, ValueError())).headers == {"crashes": 2, "trace": "x"}
+    headers = later(case.settler.error(run, ValueError())).headers
+    assert headers is not None
+    assert (headers["crashes"], headers["trace"]) == (2, "x")
 
 
 def test_the_last_attempt_is_a_dead_letter(case: Case, caplog: pytest.LogCaptureFixture) -> None:
@@ -277,3 +280,163 @@ def test_a_job_that_took_its_workers_down_is_dead(case: Case) -> None:
     assert "3" in told.message
     assert isinstance(case.heard[0], events.JobDead)
     assert case.heard[0].reason == "crashed"
+
+
+def test_a_failed_attempt_leaves_its_error(case: Case) -> None:
+    raw = case.run()
+    again = later(case.settler.error(raw, ValueError("first")))
+    run = case.run(attempt=again.attempt, headers=again.headers)
+    run.reason = Reason.TIMEOUT
+    first, second = past_errors(later(case.settler.error(run, asyncio.CancelledError())).headers)
+    assert (first.attempt, first.type, first.message) == (1, "ValueError", "first")
+    assert (first.worker, first.traceback) == ("worker-1", "ValueError: first\n")
+    assert first.at_ms > 1_700_000_000_000
+    assert (second.attempt, second.type) == (2, "TimeoutError")
+
+
+def test_a_snooze_and_a_release_leave_no_error(case: Case) -> None:
+    assert later(case.settler.error(case.run(), Snooze(5))).headers is None
+    run = case.run()
+    run.reason = Reason.SHUTDOWN
+    released = case.settler.error(run, asyncio.CancelledError())
+    assert released is not None
+    assert released.envelope == b""
+
+
+def test_a_dead_letter_names_the_worker(case: Case) -> None:
+    assert outcome(case.settler.error(case.run(attempt=3), ValueError())).worker == "worker-1"
+
+
+class ByError(Case):
+    """A job function whose policies go by the error."""
+
+    def __init__(self, *, turned: bool = False) -> None:
+        super().__init__()
+        policies = [
+            RetryPolicy(3, constant(1), on=(OSError, LookupError)),
+            RetryPolicy(2, constant(2), on=RuntimeError),
+        ]
+        if turned:
+            policies.reverse()
+        app = AsyncJobs("memory:", retry=RetryPolicy(4, constant(3)))
+        self.function = app.job(name="subject", retry=policies)(subject)
+
+
+def test_policies_count_their_own_failures(caplog: pytest.LogCaptureFixture) -> None:
+    """Also when the next deploy has the list the other way round."""
+    errors = [
+        KeyError("k"), RuntimeError("r"), ValueError("v"), OSError("o"), ValueError("v"),
+        ValueError("v"),
+    ]  # fmt: skip
+    delays, envelope = [], Envelope("subject", [], {}, enqueued_ms=1)
+    for number, error in enumerate(errors):
+        case = ByError(turned=bool(number % 2))
+        run = case.run(attempt=envelope.attempt, headers=envelope.headers)
+        assert run.context.max_attempts == 1 + 2 + 1 + 3
+        settlement = case.settler.error(run, error)
+        envelope = later(settlement)
+        assert settlement is not None
+        delays.append(settlement.delay_ms)
+    assert delays == [1000, 2000, 3000, 1000, 3000, 3000]
+    assert envelope.attempt == 7
+    assert envelope.headers is not None
+    assert envelope.headers["spent"] == {"LookupError|OSError": 2, "RuntimeError": 1}
+    said = [record.getMessage().split(": ")[1] for record in caplog.records]
+    assert said == [
+        "attempt 1 of 3 failed, again in 1.0 s",
+        "attempt 2 failed, failure 1 of 2 of the policy on RuntimeError, again in 2.0 s",
+        "attempt 3 failed, failure 1 of 4 of the default policy, again in 3.0 s",
+        "attempt 4 failed, failure 2 of 3 of the policy on LookupError|OSError, again in 1.0 s",
+        "attempt 5 failed, failure 2 of 4 of the default policy, again in 3.0 s",
+        "attempt 6 failed, failure 3 of 4 of the default policy, again in 3.0 s",
+    ]
+    for last in (KeyError(), RuntimeError(), ValueError()):
+        run = ByError().run(attempt=7, headers=envelope.headers)
+        assert outcome(ByError().settler.error(run, last)).reason == "exhausted"
+
+
+def test_a_time_out_is_charged_to_the_policy_on_time_outs() -> None:
+    case = ByError()
+    run = case.run()
+    run.reason = Reason.TIMEOUT
+    envelope = later(case.settler.error(run, asyncio.CancelledError()))
+    assert envelope.headers is not None
+    # A TimeoutError is an OSError.
+    assert envelope.headers["spent"] == {"LookupError|OSError": 1}
+
+
+@pytest.mark.parametrize("spent", [7, ["x"], {"RuntimeError": "1"}, {"RuntimeError": -1}])
+def test_stored_counts_that_make_no_sense_are_none(spent: Any) -> None:
+    case = ByError()
+    run = case.run(attempt=2, headers={"spent": spent})
+    envelope = later(case.settler.error(run, RuntimeError()))
+    assert envelope.headers is not None
+    assert envelope.headers["spent"] == {"RuntimeError": 1}
+
+
+class Odd(type):
+    """A class that raises when it is asked whether an error is its own."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        raise ZeroDivisionError("in the class")
+
+
+class OddError(Exception, metaclass=Odd):
+    """An error class of that kind."""
+
+
+@pytest.mark.parametrize("discard_on", [(), (OddError,)])
+def test_an_exception_class_that_raises_costs_neither_job_nor_slot(
+    case: Case, discard_on: Any
+) -> None:
+    app = AsyncJobs("memory:")
+    policy = RetryPolicy(3, constant(1), on=OddError)
+    case.function = app.job(name="subject", retry=[policy, RetryPolicy(2)], discard_on=discard_on)(
+        subject
+    )
+    assert later(case.settler.error(case.run(), ValueError())).attempt == 2
+    assert outcome(case.settler.error(case.run(attempt=4), ValueError())).reason == "exhausted"
+
+
+def test_a_backoff_that_raises_is_charged_all_the_same(case: Case) -> None:
+    app = AsyncJobs("memory:")
+    policy = RetryPolicy(2, lambda _: 1 / 0, on=KeyError)
+    case.function = app.job(name="subject", retry=[policy, RetryPolicy(9)])(subject)
+    envelope = later(case.settler.error(case.run(), KeyError()))
+    assert envelope.headers is not None
+    assert envelope.headers["spent"] == {"KeyError": 1}
+    run = case.run(attempt=2, headers=envelope.headers)
+    assert outcome(case.settler.error(run, KeyError())).reason == "exhausted"
+
+
+def test_an_expired_job_is_discarded_with_its_last_error(
+    case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "asyncjobs.worker")
+    envelope = later(case.settler.error(case.run(expires_ms=NOW_MS), ValueError("late")))
+    assert envelope.expires_ms == NOW_MS
+    caplog.clear()
+    run = case.run(attempt=2, expires_ms=NOW_MS, headers=envelope.headers)
+    settlement = case.settler.expired(run)
+    told = outcome(settlement)
+    assert (settlement.state, told.reason, told.attempt) == (State.DISCARDED, "expired", 2)
+    assert (told.error_type, told.message) == ("ValueError", "late")
+    assert isinstance(case.heard[-1], events.JobDiscarded)
+    assert case.heard[-1].reason == "expired"
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert outcome(case.settler.expired(case.run())).error_type == ""
+
+
+def test_a_large_job_with_errors_can_be_read_again(case: Case) -> None:
+    run = case.run(headers=None)
+    large = Envelope("subject", ["x" * (1 << 20)], {}, enqueued_ms=1)
+    for _ in range(7):
+        made = Run(
+            case.job(large.encode()), large, case.function, SETTINGS, NOW_MS, lambda *_: None
+        )
+        large.attempt = 1
+        large = later(case.settler.error(made, ValueError("\x00" * 100_000)))
+    assert len(past_errors(large.headers)) == 5
+    assert len(large.encode()) < (1 << 20) + 200_000
+    assert run.envelope.headers is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asyncjobs.policy.retry import Uniform
+from asyncjobs.policy.backoff import Uniform
 
 __all__ = ["Patience"]
 
