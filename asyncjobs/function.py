@@ -249,12 +249,7 @@ class JobFunction(Generic[P, R_co]):
             declared["result_ttl_ms"] = stored["result_ttl"] = ttl_ms(
                 result_ttl, field="result_ttl"
             )
-        if not isinstance(expires, Unset):
-            declared["expires_ms"] = declared["expires_at_ms"] = None
-            if isinstance(expires, datetime):
-                declared["expires_at_ms"] = at_ms(expires, field="expires")
-            elif expires is not None:
-                declared["expires_ms"] = expiry_ms(expires)
+        declared |= _expiry(expires)
         self._check_expiry(declared)
         return self._variant(declared, stored)
 
@@ -371,3 +366,12 @@ class JobFunction(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<JobFunction {self.name}>"
+
+
+def _expiry(expires: Seconds | datetime | Unset | None) -> dict[str, int | None]:
+    """The fields of JobOptions for this option. Raises ConfigError."""
+    if isinstance(expires, Unset):
+        return {}
+    if isinstance(expires, datetime):
+        return {"expires_ms": None, "expires_at_ms": at_ms(expires, field="expires")}
+    return {"expires_ms": None if expires is None else expiry_ms(expires), "expires_at_ms": None}

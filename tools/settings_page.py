@@ -51,7 +51,8 @@ APP = {
     "unknown_ttl": "how long a job waits for a worker that knows its function; then it is dead",
     "max_crashes": "how many workers may die while they run a job; then it is dead",
     "timeout": "time-out of an attempt, for job functions that do not say; None is none",
-    "retry": "retries, for job functions that do not say; None is `RetryPolicy()`",
+    "retry": "a `RetryPolicy` or a list of them, for job functions and errors that have none; "
+    "None is `RetryPolicy()`",
     "dead_max_age": "how long a dead job is kept for inspection",
     "dead_max_count": "how many dead jobs of a queue are kept for inspection",
     "wait_replicas": "how many replicas have to hold a job before its enqueue returns",
@@ -60,9 +61,11 @@ FUNCTION = {
     "queue": "the queue its jobs go to",
     "priority": "`critical`, `high`, `normal` or `low`",
     "timeout": "time-out of an attempt; None is none; not given, the app's",
-    "retry": "a `RetryPolicy`, a number of attempts, or False for one; None takes the app's",
+    "retry": "a `RetryPolicy` or a list of them, a number of attempts, or False for one; None "
+    "takes the app's, which also rule the errors that a list does not name",
     "discard_on": "exceptions that end the job as discarded, without a retry",
     "result_ttl": "how long its results are kept, 0 keeps none; None takes the app's",
+    "expires": "how long after the enqueue an attempt may start; later the job is discarded",
     "name": "instead of `module.function`, which is what is stored with the job",
     "aliases": "older names, under which jobs may still be stored",
 }
@@ -73,20 +76,34 @@ OPTIONS = {
     "queue": "another queue",
     "priority": "another priority",
     "timeout": "another time-out; None takes it away",
-    "retry": "a number of attempts, or False for one",
+    "retry": "a number of attempts for whatever errors, or False for one; backoffs stay",
     "result_ttl": "another time to keep the result",
+    "expires": "how long after the enqueue, or until which aware `datetime`, an attempt may "
+    "start; None takes it away",
 }
 POLICY = {
     "max_attempts": "how many attempts, the first one counted",
-    "backoff": "pause after a failed attempt: `exponential()`, `constant()`, or a function from "
-    "the attempt's number to seconds",
+    "backoff": "pause after a failed attempt: `exponential()`, `polynomial()`, `constant()`, or "
+    "a function to seconds from the number of the failure, of those that this policy counts",
+    "on": "exception class or classes that it is for; None is all that no other policy names",
 }
 BACKOFFS = {
     asyncjobs.exponential: {
         "base": "the longest pause after the first failure; it doubles from there",
         "cap": "the longest pause of all; each one is drawn at random from 0 up to its longest",
+        "jitter": "False: always the longest pause, without chance",
     },
-    asyncjobs.constant: {"delay": "the pause after each failure"},
+    asyncjobs.polynomial: {
+        "base": "the longest pause after the first failure; after failure n it is "
+        "`base * n ** exponent`",
+        "exponent": "how fast it grows; 1 is evenly",
+        "cap": "the longest pause of all; each one is drawn at random from 0 up to its longest",
+        "jitter": "False: always the longest pause, without chance",
+    },
+    asyncjobs.constant: {
+        "delay": "the pause after each failure",
+        "jitter": "True: drawn at random from 0 up to it",
+    },
 }
 WORKER = {
     "queues": "names, or names with weights as in `{'mail': 3, 'default': 1}`; None takes all "

@@ -117,6 +117,18 @@ def test_at_a_time(folder: Path, env: dict[str, str]) -> None:
     assert shown["due_at"] == "2099-05-01T10:00:00+00:00"
 
 
+def test_a_job_that_nobody_starts_in_time(
+    folder: Path, env: dict[str, str], run: Start, ledger: Ledger
+) -> None:
+    job = enqueue(folder, env, "tasks:app", "tasks.send", "--expires", "1ms").out.strip()
+    shown = operate(folder, "jobs", "show", job, "--json", env=env).json()
+    assert shown["expires_at"] > shown["enqueued_at"]
+    assert run("worker", "tasks:app", "--burst", "--burst-wait", "0s", env=env).end() == 0
+    assert ledger.lines("sent") == []
+    shown = operate(folder, "jobs", "show", job, "--json", env=env).json()
+    assert (shown["state"], shown["reason"]) == ("discarded", "expired")
+
+
 def test_an_app_from_a_factory(folder: Path, env: dict[str, str]) -> None:
     args = ("sums:make", "sums.add", "--args", "[1]", "--factory")
     assert enqueue(folder, env, *args).code == 0
@@ -137,6 +149,10 @@ def test_an_app_from_a_factory(folder: Path, env: dict[str, str]) -> None:
         (["sums:app", "sums.add", "--args", "[1]", "--kwargs", '{"c": 1}'], "argument 'c'"),
         (["sums:app", "sums.add", "--args", "[1]", "--id", "a b"], "id='a b' is no job id"),
         (["sums:app", "sums.add", "--args", "[1]", "--delay", "90000d"], "delay must be a time"),
+        (
+            ["sums:app", "sums.add", "--args", "[1]", "--delay", "2m", "--expires", "2m"],
+            "sums.add: expires is not after the time that delay or at asks for",
+        ),
         (["sums:broken", "sums.add"], "APP 'sums:broken': sums:broken is no AsyncJobs but None"),
         (["smus:app", "sums.add"], "did you mean 'sums'?"),
     ],
@@ -193,6 +209,7 @@ def test_a_job_that_is_too_large(folder: Path, env: dict[str, str]) -> None:
         (["a:b", "c", "--kwargs", "[1]"], "'[1]' is not an object"),
         (["a:b", "c", "--delay", "soon"], "'soon' is no duration"),
         (["a:b", "c", "--at", "soon"], "'soon' is no time"),
+        (["a:b", "c", "--expires", "soon"], "'soon' is no duration"),
         (["a:b", "c", "--at", "2031-05-01T12:00"], "has no zone; write 2031-05-01T12:00Z"),
         (["a:b", "c", "--delay", "1s", "--at", "2031-05-01T12:00Z"], "--delay or --at, not both"),
         (["a:b", "c", "--priority", "urgent"], "'critical', 'high', 'normal', 'low'"),

@@ -15,9 +15,14 @@ from tests.cli.test_worker import closed_port
 
 MORE = """
 import asyncio
-from asyncjobs import INJECTED, AsyncJobs, JobContext
+from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, constant
 
 app = AsyncJobs()
+
+
+@app.job(retry=RetryPolicy(3, constant(0)))
+async def trip(*, ctx: JobContext = INJECTED) -> None:
+    raise ValueError(f"over stone {ctx.attempt}\\nand down")
 
 
 @app.job
@@ -98,6 +103,33 @@ def test_a_job_that_is_done(
     fields = show(folder, env, f"mail/{job_id}", "--json").json()
     assert (fields["state"], fields["function"]) == ("succeeded", "tasks.send")
     assert fields["finished_at"]
+
+
+def test_a_job_that_failed_tells_of_each_attempt(
+    folder: Path, env: dict[str, str], run: Start
+) -> None:
+    (folder / "more.py").write_text(MORE)
+    job = add(folder, env, "more:app", "more.trip")
+    worker = run("worker", "more:app", "--burst", "--burst-wait", "1s", env=env)
+    assert worker.end() == 0
+    done = show(folder, env, job)
+    assert done.row("reason") == ["reason", "exhausted"]
+    rows = done.rows()
+    start = rows.index(["failed", "at", "on", "error"])
+    assert [(row[0], row[3]) for row in rows[start + 1 : start + 4]] == [
+        (f"attempt {number}", f"ValueError: over stone {number}") for number in (1, 2, 3)
+    ]
+    assert done.out.count("Traceback (most recent call last)") == 1
+    fields = show(folder, env, job, "--json").json()
+    assert [error["message"] for error in fields["errors"]] == [
+        f"over stone {number}\nand down" for number in (1, 2, 3)
+    ]
+    assert fields["error"] == fields["errors"][-1]
+    for error in fields["errors"]:
+        assert "Traceback (most recent call last)" in error["traceback"]
+        assert error["at"] > fields["enqueued_at"]
+    assert len({error["worker"] for error in fields["errors"]}) == 1
+    assert ":" in fields["errors"][0]["worker"]
 
 
 def test_an_id_in_two_queues_needs_one_named(folder: Path, env: dict[str, str]) -> None:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from asyncjobs import INJECTED, AsyncJobs, JobCall, JobContext, JobHandle, RetryPolicy
+from datetime import UTC, datetime
+
+from asyncjobs import (
+    INJECTED,
+    AsyncJobs,
+    JobCall,
+    JobContext,
+    JobHandle,
+    RetryPolicy,
+    constant,
+    polynomial,
+)
 
 app = AsyncJobs()
 
@@ -58,6 +69,15 @@ async def wrong_options() -> None:
     app.job(discard_on=ValueError("x"))  # error
     AsyncJobs(result_ttl="5m")  # error
     RetryPolicy(backoff=3)  # error
+    RetryPolicy(on="KeyError")  # error
+    RetryPolicy(on=[KeyError()])  # error
+    RetryPolicy(3, constant(1), KeyError)  # error
+    app.job(retry=[3])  # error
+    app.job(expires=datetime(2027, 1, 1, tzinfo=UTC))  # error
+    bare.options(expires="30s")  # error
+    bare.options(retry=[RetryPolicy()])  # error
+    constant(1, True)  # error
+    polynomial(exponent="2")  # error
 
 
 async def wrong_results() -> None:

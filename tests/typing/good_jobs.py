@@ -10,6 +10,7 @@ from asyncjobs import (
     AsyncJobs,
     JobCall,
     JobContext,
+    JobError,
     JobFunction,
     JobHandle,
     JobInfo,
@@ -21,9 +22,11 @@ from asyncjobs import (
     constant,
     current_job,
     exponential,
+    polynomial,
 )
 
 app = AsyncJobs("redis://localhost:6379", result_ttl=timedelta(minutes=5), retry=5)
+picky = AsyncJobs(retry=(RetryPolicy(3, on=OSError), RetryPolicy(4)))
 registry = JobRegistry()
 app.include(registry)
 
@@ -57,6 +60,7 @@ async def called(user_id: int, name: str = "x") -> str:
 async def send_welcome(user_id: int, *, ctx: JobContext = INJECTED) -> str:
     assert_type(ctx, JobContext)
     assert_type(ctx.deadline, datetime | None)
+    assert_type(ctx.expires_at, datetime | None)
     ctx.progress(1, 2, "half")
     return ctx.id
 
@@ -74,6 +78,17 @@ def bare_sync(number: int) -> float:
 @app.job(retry=RetryPolicy(backoff=constant(3)))
 async def get_dog() -> Dog:
     return Dog()
+
+
+@app.job(
+    expires=timedelta(minutes=5),
+    retry=[
+        RetryPolicy(on=ConnectionError, max_attempts=10, backoff=polynomial(base=1, exponent=3)),
+        RetryPolicy(3, constant(2, jitter=True), on=(TimeoutError, OSError)),
+        RetryPolicy(5, exponential(jitter=False), on=[ValueError]),
+    ],
+)
+async def by_error() -> None: ...
 
 
 @app.job(retry=RetryPolicy(backoff=lambda attempt: attempt * 2.0))
@@ -103,6 +118,8 @@ async def options() -> None:
     later = send_welcome.options(delay=60, priority="low", id="welcome:42")
     await later.enqueue(42)
     await bare.options(at=datetime(2027, 1, 1, 9, tzinfo=UTC), queue="q").enqueue(42)
+    await bare.options(expires=datetime(2027, 1, 1, 9, tzinfo=UTC)).enqueue(42)
+    await bare.options(expires=timedelta(minutes=1)).options(expires=None).enqueue(42)
     await bare.options(delay=timedelta(hours=1), timeout=None, retry=3, result_ttl=0).enqueue(1)
 
 
@@ -114,6 +131,7 @@ async def handles() -> None:
     assert_type(await handle.status(), State)
     assert_type(await handle.cancel(), bool)
     assert_type(await handle.info(), JobInfo)
+    assert_type((await handle.info()).errors, tuple[JobError, ...])
     assert_type(handle.is_new, bool | None)
     assert_type(app.handle("id"), JobHandle[Any])
     app.handle("id", queue="mail")

@@ -58,7 +58,7 @@ def test_settings_are_what_was_declared() -> None:
     assert send.settings == JobOptions(
         "mail", Priority.HIGH, 30.0, Retries.of(RetryPolicy(5, constant(3))), (ValueError,), 60_000
     )
-    assert double.settings == JobOptions("default", Priority.NORMAL, 300.0, RetryPolicy())
+    assert double.settings == JobOptions("default", Priority.NORMAL, 300.0, Retries.of(True))
 
 
 def test_the_app_fills_in_what_a_job_function_does_not_say() -> None:

@@ -10,8 +10,9 @@ import pytest
 from asyncjobs import AsyncJobs, JobError, JobRef, Priority, Progress, State
 from asyncjobs.backends.base import Demand, Lease
 from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.codec import Outcome, dead_letter
+from asyncjobs.codec import Envelope, Outcome, dead_letter
 from asyncjobs.config import AppSettings
+from asyncjobs.context import from_ms
 from asyncjobs.errors import (
     ConfigError,
     JobCancelled,
@@ -24,6 +25,7 @@ from asyncjobs.errors import (
     ResultUnavailable,
     UsageError,
 )
+from asyncjobs.history import PastError, remember
 from asyncjobs.job import Settlement, TakenJob
 
 pytestmark = pytest.mark.anyio
@@ -235,6 +237,36 @@ async def test_info(bench: Bench) -> None:
     await bench.exchange(settlement)
     info = await handle.info()
     assert (info.state, info.error) == (State.DEAD, JobError("ValueError", "no", "tb"))
+    assert (info.reason, info.errors) == (None, (info.error,))
+
+
+def past(attempt: int, at_ms: int) -> PastError:
+    return PastError(attempt, "KeyError", f"number {attempt}", "tb", at_ms, "worker-1")
+
+
+async def test_the_last_errors_stay_with_the_job(bench: Bench) -> None:
+    handle = await bench.send.enqueue(7)
+    (job,) = await bench.exchange()
+    envelope = Envelope.decode(job.envelope)
+    envelope.attempt, envelope.headers = 2, remember(None, past(1, START_MS))
+    await bench.exchange(Settlement.reschedule(job, envelope.encode(), 500))
+    first = JobError("KeyError", "number 1", "tb", 1, from_ms(START_MS), "worker-1")
+    info = await handle.info()
+    assert (info.attempt, info.error, info.errors) == (2, None, (first,))
+    bench.now_ms += 500
+    about: dict[str, Any] = {"attempt": 2, "finished_ms": START_MS + 5, "worker": "worker-2"}
+    await bench.finish(
+        Outcome(State.DEAD, reason="exhausted", error_type="OSError", message="last", **about)
+    )
+    info = await handle.info()
+    last = JobError("OSError", "last", "", 2, from_ms(START_MS + 5), "worker-2")
+    assert (info.reason, info.error, info.errors) == ("exhausted", last, (first, last))
+
+
+async def test_a_job_that_expires_says_when(bench: Bench) -> None:
+    handle = await bench.send.options(expires=from_ms(START_MS + 9_000)).enqueue(7)
+    assert (await handle.info()).expires_at == from_ms(START_MS + 9_000)
+    assert (await (await bench.send.enqueue(7)).info()).expires_at is None
 
 
 async def test_one_enqueue_may_have_attempts_of_its_own(bench: Bench) -> None:

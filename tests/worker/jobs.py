@@ -147,6 +147,10 @@ async def describes(*, ctx: JobContext = INJECTED) -> dict[str, Any]:
     }
 
 
+async def expiry(*, ctx: JobContext = INJECTED) -> str | None:
+    return ctx.expires_at and ctx.expires_at.isoformat()
+
+
 async def reports(name: str, *, ctx: JobContext = INJECTED) -> None:
     ctx.progress(1, 4, "begun")
     ctx.progress(2, 4, "half")
