@@ -12,6 +12,7 @@ from asyncjobs.backends.base import LAYOUT
 from asyncjobs.cli.serve import ExitCode
 from asyncjobs.codec import ENVELOPE_VERSION
 from asyncjobs.config import AppSettings
+from asyncjobs.history import KEPT
 from asyncjobs.job import Priority, State
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +56,12 @@ def test_the_times_of_what_is_kept() -> None:
     assert f"dead jobs keep them for {settings.dead_max_age_ms // DAY_MS} days" in text(
         "docs/best-practices.md"
     )
+
+
+def test_the_errors_that_stay_with_a_job() -> None:
+    number = {5: "five"}[KEPT]
+    assert f"The last {number} errors of a job stay with it" in text("docs/concepts.md")
+    assert f"the last {number} errors of a job" in text("docs/security.md")
 
 
 def test_the_readme_has_every_kind_of_store() -> None:

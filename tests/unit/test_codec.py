@@ -66,6 +66,22 @@ def test_an_envelope_carries_options_headers_and_its_time() -> None:
     )
     back = Envelope.decode(envelope.encode())
     assert (back.scheduled_ms, back.options, back.headers) == (9, {"timeout": 3}, {"t": "x"})
+    assert back.expires_ms is None
+
+
+def test_an_envelope_carries_its_expiry_only_when_it_has_one() -> None:
+    raw = Envelope("f", [], {}, enqueued_ms=1, expires_ms=7).encode()
+    assert Envelope.decode(raw).expires_ms == 7
+    assert orjson.loads(raw)["x"] == 7
+    assert orjson.loads(Envelope("f", [], {}, enqueued_ms=1).encode()).keys() == set("vfne")
+    with pytest.raises(BadEnvelope, match="wrong type"):
+        Envelope.decode(raw.replace(b'"x":7', b'"x":"7"'))
+
+
+def test_an_outcome_names_the_worker_that_saw_the_error() -> None:
+    raw = Outcome(State.DEAD, error_type="KeyError", worker="w\x1b1").encode()
+    assert Outcome.decode(raw).worker == "w\\x1b1"
+    assert b'"w"' not in Outcome(State.DEAD).encode()
 
 
 class Colour(Enum):

@@ -36,6 +36,8 @@ def test_what_it_knows() -> None:
     assert context.deadline == datetime(1970, 1, 1, 0, 0, 3, 500_000, tzinfo=UTC)
     assert make().scheduled_at is None
     assert make().deadline is None
+    assert make(expires_ms=2_000).expires_at == datetime(1970, 1, 1, 0, 0, 2, tzinfo=UTC)
+    assert make().expires_at is None
     assert "mail/1" in repr(context)
 
 

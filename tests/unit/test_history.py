@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from asyncjobs.codec import Envelope, Outcome, dead_letter
-from asyncjobs.history import PastError, past_errors, remember, revived
+from asyncjobs.history import PastError, past_errors, remember, revived, spent_by_policy
 from asyncjobs.job import State
 
 
@@ -39,16 +39,26 @@ def test_what_is_no_error_is_passed_over(headers: dict[str, Any] | None) -> None
     assert past_errors(headers) == []
 
 
+def test_what_policies_have_counted() -> None:
+    assert spent_by_policy(None) == spent_by_policy({"spent": [1]}) == {}
+    odd: dict[str, Any] = {"KeyError": 2, "a": 0, "b": -1, "c": "3", "d": True, "e": 1.5}
+    assert spent_by_policy({"spent": odd}) == {"KeyError": 2}
+
+
 def test_a_dead_job_starts_anew_with_its_history() -> None:
-    headers = remember({"spent": {"": 2}, "crashes": 2, "unknown_times": 3, "keep": 1}, failure(1))
+    headers = remember(
+        {"spent": {"KeyError": 2}, "crashes": 2, "unknown_times": 3, "keep": 1}, failure(1)
+    )
     envelope = Envelope("mail", [1], {}, enqueued_ms=5, attempt=3, headers=headers)
     about = {"attempt": 3, "error_type": "KeyError", "message": "gone", "finished_ms": 9}
-    letter = dead_letter(Outcome(State.DEAD, reason="exhausted", **about), envelope.encode())
+    ended = Outcome(State.DEAD, reason="exhausted", worker="worker-2", **about)
+    letter = dead_letter(ended, envelope.encode())
     again = Envelope.decode(revived(letter))
     assert (again.name, again.args, again.attempt, again.enqueued_ms) == ("mail", [1], 1, 5)
     assert again.headers is not None
     assert set(again.headers) == {"keep", "errors", "revived"}
-    assert past_errors(again.headers) == [failure(1), PastError(3, "KeyError", "gone", "", 9, "")]
+    last = PastError(3, "KeyError", "gone", "", 9, "worker-2")
+    assert past_errors(again.headers) == [failure(1), last]
     twice = Envelope.decode(revived(dead_letter(Outcome(State.DEAD), again.encode())))
     assert twice.headers is not None
     assert twice.headers["revived"] == 2

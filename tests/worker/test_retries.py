@@ -130,7 +130,7 @@ async def test_a_crash_spends_nothing(app: AsyncJobs, stage: Stage) -> None:
     job = register(app, follows, retry=[RetryPolicy(2, AT_ONCE, on=KeyError), RetryPolicy(1)])
     async with app:
         handle = await job.enqueue(["key", "key", "key"])
-        await Worker(app).run(max_jobs=1)
+        await Worker(app, lease=1).run(max_jobs=1)
         dead = Lease(new_id(), "dead", ("default",), 300)
         await app.backend.register(dead)
         taken = await app.backend.exchange(dead, 1, [], {"default": Demand(1)})
