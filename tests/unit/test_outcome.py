@@ -163,3 +163,13 @@ def test_a_group_is_charged_to_the_policy_with_the_least_left(
 ) -> None:
     attempt = 1 + sum(spent.values())
     assert charged(group(*errors), attempt, spent, (ConnectionError,))[0] == policy
+
+
+def test_attempts_of_one_enqueue_keep_the_pace_of_each_policy() -> None:
+    spent = {"KeyError": 1}
+    limited = BY_ERROR.limited(9)
+    made = judge(KeyError(), attempt=7, retry=limited, discard_on=(), spent=spent)
+    # The second KeyError, though six attempts have failed before.
+    assert (made.ending, made.delay_s) == (Ending.RETRY, 20)
+    made = judge(KeyError(), attempt=9, retry=limited, discard_on=(), spent=spent)
+    assert made.ending is Ending.DEAD
