@@ -30,6 +30,18 @@ test: $(STAMP) ## Run the tests on real servers from wheels, and on redis-server
 demo: $(STAMP) ## One job for each file of the standard library, on a real server and worker
 	@$(BIN)/python examples/stdlib_census $(ARGS)
 
+.PHONY: chaos
+chaos: $(STAMP) ## Kill and stop real workers, restart the store, cut lines: SECONDS=60 SEED=...
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+.PHONY: simulation
+simulation: $(STAMP) ## Client, workers and store on a virtual clock: SEEDS=10000
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) $(ARGS)
+
+.PHONY: mutants
+mutants: $(STAMP) ## Remove each rule that keeps the promise; a test must fail for each
+	@$(BIN)/python tools/mutants.py $(ARGS)
+
 .PHONY: check
 check: lint types layers docs ## Everything that needs no server: lint, types, layers, docs
 
