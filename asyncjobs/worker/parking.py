@@ -44,6 +44,11 @@ class Parking:
         """Something has changed: whoever sleeps here wakes and looks."""
         self._changed.set()
 
+    def look_again(self) -> None:
+        """There may be work in any queue, whoever was called for it."""
+        self.look = True
+        self._changed.set()
+
     async def sleep(self, lease: Lease, *, listen: bool, limit_s: float | None = None) -> None:
         """Until a nudge or `limit_s`; with `listen` also until a queue calls or a job is due.
 

@@ -1,0 +1,42 @@
+"""Who gives back the jobs of a dead worker looks for them, whoever else was called."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from asyncjobs import Worker
+from asyncjobs.backends.base import Lease
+from asyncjobs.clock import new_id
+from asyncjobs.job import Demand
+from tests.worker import jobs
+from tests.worker.kit import LIMIT_S, NewApp, register
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_call_that_a_worker_standing_still_has_got(
+    new_app: NewApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncjobs.worker.parking.CALL_TIMEOUT_S", 60)
+    app, other = new_app(), new_app()
+    job = register(app, jobs.echo)
+    async with app, other:
+        if not app.backend.capabilities.shared:
+            pytest.skip("no other process can wait at this store")
+        handle = await job.enqueue(7)
+        dead = Lease(new_id(), "dead", ("default",), 300)
+        await app.backend.register(dead)
+        taken = await app.backend.exchange(dead, 1, [], {"default": Demand(1)})
+        assert [held.id for held in taken.jobs] == [handle.id]
+
+        # Parked for longer than anybody else, it gets each call, and does nothing.
+        still = Lease(new_id(), "still", ("default",), 60_000)
+        await other.backend.register(still)
+        assert await other.backend.wait(still, 10) == ("default",)
+        waiting = asyncio.create_task(other.backend.wait(still, 60))
+        async with Worker(app, lease=1, grace=2):
+            assert await handle.result(LIMIT_S) == 7
+        assert list(await waiting) == ["default"]
+        await other.backend.deregister(still)
