@@ -1,0 +1,130 @@
+"""The program that the workers of these tests run: jobs that are held, fail, kill and tell.
+
+    asyncjobs worker --factory tests.guarantees.program:both
+
+Each execution is written down in a ledger outside of the store. Everything that a test
+decides meanwhile it says through files, which a worker that was stopped finds as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import orjson
+
+from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, constant
+
+POLL_S = 0.01
+"""How often a worker looks for gates that have opened."""
+
+
+class PlantedError(Exception):
+    """What jobs of these tests fail with."""
+
+
+def note(word: str, ctx: JobContext) -> None:
+    """One line in the ledger; written by one call, so that none is torn."""
+    line = {
+        "word": word,
+        "id": ctx.id,
+        "name": ctx.name,
+        "attempt": ctx.attempt,
+        "crashes": ctx.crashes,
+        "worker": worker_name(),
+        "pid": os.getpid(),
+        "at_s": time.monotonic(),
+    }
+    ledger = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(ledger, orjson.dumps(line) + b"\n")
+    finally:
+        os.close(ledger)
+
+
+def worker_name() -> str:
+    return os.environ.get("WORKER", "")
+
+
+class Gates:
+    """Events that are set when a file of their name is there, or one for this worker alone.
+
+    One poller for all that wait: a thousand of them would keep the machine busy.
+    """
+
+    def __init__(self) -> None:
+        self._events: dict[str, asyncio.Event] = {}
+        self._poller: asyncio.Task[None] | None = None
+
+    async def wait(self, name: str) -> None:
+        event = self._events.setdefault(name, asyncio.Event())
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._poll())
+        await event.wait()
+
+    async def _poll(self) -> None:
+        folder = Path(os.environ["GATES"])
+        while shut := [name for name, event in self._events.items() if not event.is_set()]:
+            there = set(os.listdir(folder))
+            for name in shut:
+                if {name, f"{name}@{worker_name()}"} & there:
+                    self._events[name].set()
+            await asyncio.sleep(POLL_S)
+
+
+gates = Gates()
+
+
+async def held(
+    gate: str, seconds: float = 0, fails_on: str = "", *, ctx: JobContext = INJECTED
+) -> str:
+    """Waits at its gate, then returns its worker's name, or fails on this one worker."""
+    note("began", ctx)
+    try:
+        await gates.wait(gate)
+        await asyncio.sleep(seconds)
+        ctx.progress(1, 1, worker_name())
+    except asyncio.CancelledError:
+        note("stopped", ctx)
+        raise
+    note("ended", ctx)
+    if fails_on == worker_name():
+        raise PlantedError(f"on {fails_on}")
+    return worker_name()
+
+
+async def poison(gate: str, *, ctx: JobContext = INJECTED) -> None:
+    """Kills its worker: the first time at its gate, after that at once."""
+    note("began", ctx)
+    if not ctx.crashes:
+        await gates.wait(gate)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def fresh(*, ctx: JobContext = INJECTED) -> str:
+    """A job function that only the newer version of the program has."""
+    note("began", ctx)
+    return worker_name()
+
+
+def make(*, knows_fresh: bool, url: str | None = None, prefix: str | None = None) -> AsyncJobs:
+    """The app, by default on the store that the environment names."""
+    app = AsyncJobs(url, prefix=prefix or os.environ["PREFIX"], connect_timeout=10)
+    app.job(retry=RetryPolicy(max_attempts=3, backoff=constant(0)))(held)
+    app.job(retry=False)(poison)
+    if knows_fresh:
+        app.job(fresh)
+    return app
+
+
+def older() -> AsyncJobs:
+    """The program before `fresh` was written."""
+    return make(knows_fresh=False)
+
+
+def both() -> AsyncJobs:
+    """The program of today."""
+    return make(knows_fresh=True)
