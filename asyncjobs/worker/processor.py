@@ -134,7 +134,7 @@ class Processor:
             self._loop.time(),
             called=parking.called,
             most=self.threads.most(len(self._taken)),
-            suspects=self.running.suspects(),
+            suspects=self.running.suspects(self._taken),
         )
         if not demand and not settlements:
             return

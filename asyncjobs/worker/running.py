@@ -54,11 +54,12 @@ class Running:
     def jobs(self) -> Iterator[TakenJob]:
         return (run.job for run in self._runs)
 
-    def suspects(self) -> Suspects:
-        """How many jobs that were running when a worker died may be taken now."""
-        if not self._suspects:
-            return self._nobody
-        return Suspects.of([run.job.crashes for run in self._suspects], self._max_crashes)
+    def suspects(self, taken: Collection[TakenJob]) -> Suspects:
+        """How many jobs that were running when a worker died may be taken now, beside those
+        that run and those that are `taken` and have not started."""
+        crashes = [run.job.crashes for run in self._suspects]
+        crashes += [job.crashes for job in taken if job.crashes]
+        return Suspects.of(crashes, self._max_crashes) if crashes else self._nobody
 
     def cancel(self, refs: Collection[JobRef]) -> None:
         """A user wants these jobs to stop; ones that are not here are ignored."""

@@ -12,6 +12,7 @@ import pytest
 from asyncjobs import AsyncJobs, ConfigError, RetryPolicy, StoreUnavailable, Worker, constant
 from asyncjobs.backends.base import Demand, Exchange, Lease, Resync, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted
 from asyncjobs.job import Settlement, TakenJob
@@ -162,3 +163,54 @@ async def test_a_job_taken_anew_is_not_taken_for_its_zombie(stage: Stage) -> Non
         await stage.noted(("started", "s"), 2)
         stage.open("s")
         assert await handle.result(LIMIT_S) == "s"
+
+
+class CountingStore(MemoryBackend):
+    """Knows the suspects that the worker holds, and calls it again with each reply."""
+
+    def __init__(self) -> None:
+        super().__init__(StoreSettings())
+        self.worker: Worker | None = None
+        self.held: dict[str, int] = {}
+        self.most: list[list[int]] = []
+
+    async def exchange(
+        self,
+        lease: Lease,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> Exchange:
+        answer = await super().exchange(lease, sequence, settlements, demand)
+        if self.worker is not None and self.worker._processor is not None:
+            for settlement in settlements:
+                self.held.pop(settlement.job.id, None)
+            self.held |= {job.id: job.crashes for job in answer.jobs if job.crashes}
+            self.most.append(sorted(self.held.values()))
+            if answer.jobs:
+                self.worker._processor.parking.called.add("default")
+        return answer
+
+
+@pytest.mark.parametrize(("crashes", "most"), [(1, 32), (2, 1)])
+async def test_suspects_that_have_not_started_yet_count(
+    stage: Stage, crashes: int, most: int
+) -> None:
+    store = CountingStore()
+    app = AsyncJobs(backend=store)
+    job = register(app, jobs.gated)
+    async with app:
+        handles = await app.enqueue_many([job.bind("g") for _ in range(80)])
+        for _ in range(crashes):
+            dead = Lease(new_id(), "dead", ("default",), 1)
+            await store.register(dead)
+            await store.exchange(dead, 1, [], {"default": Demand(80, suspects=80, lone_crashes=9)})
+            while not (await store.reclaim(("default",), 0, 80)).returned:
+                await asyncio.sleep(0.001)
+        async with Worker(app, grace=2) as store.worker:
+            await stage.noted(("started", "g"), most)
+            stage.open("g")
+            for handle in handles:
+                await handle.result(LIMIT_S)
+    assert max(len(held) for held in store.most) == most
+    assert {held[-1] for held in store.most if held} == {crashes}
