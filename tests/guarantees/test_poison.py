@@ -1,0 +1,65 @@
+"""A job that kills its worker, among 999 that do no harm: it dies alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from asyncjobs import JobFailed
+from tests.guarantees import program
+from tests.guarantees.kit import LIMIT_S, Line, Scene, most_at_once
+from tests.processes.kit import wait_ready
+from tests.worker.kit import counts
+
+pytestmark = pytest.mark.anyio
+
+INNOCENTS = 999
+
+
+async def test_one_poison_job_among_999_innocents(scene: Scene) -> None:
+    async with scene.app:
+        parent = await scene.start("p", "--processes", "3")
+        await asyncio.to_thread(wait_ready, parent, 3)
+        job = scene.job(program.held)
+        calls = [job.bind("boom", 0.05) for _ in range(INNOCENTS)]
+        innocents = [*await scene.app.enqueue_many(calls[:500])]
+        poison = await scene.job(program.poison).enqueue("boom")
+        innocents += await scene.app.enqueue_many(calls[500:])
+        await scene.noted("began", INNOCENTS + 1)
+        scene.open("boom")
+        assert await scene.results(innocents) == ["p"] * INNOCENTS
+        with pytest.raises(JobFailed, match="crashed"):
+            await poison.result(LIMIT_S)
+
+        found = await counts(scene.app)
+        assert (sum(found.ready), found.running, found.scheduled, found.dead) == (0, 0, 0, 1)
+        assert await scene.stop(parent) == 0
+    runs = scene.lines("began", id=poison.id)
+    assert [(line.attempt, line.crashes) for line in runs] == [(1, 0), (1, 1), (1, 2)]
+    _check_innocents(scene, poison.id, runs)
+
+
+def _check_innocents(scene: Scene, poison: str, runs: list[Line]) -> None:
+    began = [line for line in scene.lines("began") if line.id != poison]
+    ended = scene.lines("ended")
+    assert {line.attempt for line in began} == {1}
+    # Each death blames fewer: all of one worker, then those that ran with it, then it alone.
+    crashes = Counter({line.id: line.crashes for line in began})
+    blamed = Counter(crashes.values())
+    assert 0 < blamed[2] <= 31
+    assert blamed[1] > blamed[2]
+    assert max(blamed) == 2
+    # And they do not wait in single file: suspects run beside each other on each worker.
+    again = {line.id: line.at_s for line in began if line.at_s > runs[0].at_s and line.crashes}
+    spans = [(again[line.id], line.at_s) for line in ended if line.id in again]
+    assert len(spans) >= blamed[1]
+    assert most_at_once(spans) >= 20
+    # Whoever ran as the only suspect did so: no other suspect beside it on its worker.
+    last = runs[2]
+    beside = [
+        line for line in scene.lines("ended", pid=last.pid)
+        if line.crashes and line.at_s > last.at_s
+    ]  # fmt: skip
+    assert beside == []
