@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from asyncjobs.testing.servers import Server
 
-__all__ = ["Figure", "Shape", "add_arguments", "measure", "print_environment", "save"]
+__all__ = ["Figure", "Shape", "add_arguments", "machine", "measure", "print_environment", "save"]
 
 _LIMIT_S = 300.0
 _LIBRARIES = ("redis", "hiredis", "orjson", "uvloop", "asyncjobs-framework")
@@ -94,14 +94,28 @@ def measure(
 def _environment(server: Server, options: argparse.Namespace) -> dict[str, Any]:
     """What the figures depend on: machine, Python, libraries, server."""
     return {
-        "machine": f"{_processor()}, {_processors()} cores, {platform.system()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "machine": _machine(),
+        "python": _python(),
         "libraries": {name: version for name in _LIBRARIES if (version := _version(name))},
         "server": f"{server.kind} {server.version}, TCP on loopback",
         "appendonly": bool(options.appendonly),
         "jobs": options.jobs,
         "rounds": options.rounds,
     }
+
+
+def _machine() -> str:
+    return f"{_processor()}, {_processors()} cores, {platform.system()}"
+
+
+def _python() -> str:
+    return f"{platform.python_implementation()} {platform.python_version()}"
+
+
+def machine() -> str:
+    """Machine, Python and libraries as one line, for benchmarks without rounds."""
+    libraries = [f"{name} {version}" for name in _LIBRARIES if (version := _version(name))]
+    return f"{_machine()}; {_python()}; {', '.join(libraries)}"
 
 
 def print_environment(facts: Mapping[str, Any]) -> None:
