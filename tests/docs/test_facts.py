@@ -14,6 +14,7 @@ from asyncjobs.codec import ENVELOPE_VERSION
 from asyncjobs.config import AppSettings
 from asyncjobs.history import KEPT
 from asyncjobs.job import Priority, State
+from asyncjobs.policy.limits import GUARD_ONE_IN, MOST_SUSPECTS
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
@@ -24,10 +25,34 @@ def text(page: str) -> str:
     return " ".join((ROOT / page).read_text().split())
 
 
+def diagram_of(page: str) -> str:
+    (diagram,) = re.findall(r"```mermaid(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    return str(diagram)
+
+
 def test_the_diagram_names_every_state() -> None:
-    (diagram,) = re.findall(r"```mermaid(.*?)```", text("docs/concepts.md"))
+    diagram = diagram_of("docs/concepts.md")
     names = {*re.findall(r"(\w+) -->", diagram), *re.findall(r"--> (\w+):", diagram)}
     assert names == {str(state) for state in State}
+
+
+def test_both_diagrams_have_the_same_arrows() -> None:
+    arrows = [
+        re.findall(r"(\S+) --> (\w+):", diagram_of(page))
+        for page in ("docs/concepts.md", "docs/guarantees.md")
+    ]
+    assert arrows[0] == arrows[1]
+
+
+def test_the_numbers_in_the_guarantees() -> None:
+    settings, page = AppSettings(), text("docs/guarantees.md")
+    assert f"`dead_max_age` ({settings.dead_max_age_ms // DAY_MS} days)" in page
+    assert f"`dead_max_count` ({settings.dead_max_count:,})" in page
+    assert f"| {settings.max_crashes} (`max_crashes`) |" in page
+    assert f"at most {MOST_SUSPECTS - 1} other suspects" in page
+    assert "one slot in twenty" in page
+    assert GUARD_ONE_IN == 20
+    assert settings.unknown_ttl_ms == DAY_MS
 
 
 def test_the_priorities() -> None:
