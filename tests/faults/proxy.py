@@ -24,6 +24,9 @@ class Wire:
 Decide = Callable[[Wire, bytes], bytes | None]
 """What passes of a piece of a reply: bytes, or None to cut the connection."""
 
+Hear = Callable[[Wire, bytes], bool]
+"""Whether a piece of a request passes; False cuts the connection in its place."""
+
 
 class Proxy:
     """Passes bytes both ways. Owns its connections; `lose` decides about replies.
@@ -37,6 +40,7 @@ class Proxy:
         self.port = 0
         self.wires: set[Wire] = set()
         self.lose: Decide | None = None
+        self.hear: Hear | None = None
         self.frozen: set[str] = set()
         self.losses = 0
         self._thaw = asyncio.Event()
@@ -98,6 +102,8 @@ class Proxy:
             if not wire.label and (found := _NAME.search(data)):
                 wire.label = found[1].decode()
             wire.asked += 1
+            if self.hear is not None and not self.hear(wire, data):
+                return
             await self._hold(wire)
             writer.write(data)
             await writer.drain()
