@@ -137,11 +137,15 @@ class Scene:
         flat = self.command("ZRANGE", self.key("workers"), 0, -1, "WITHSCORES")
         return {flat[at].decode(): float(flat[at + 1]) for at in range(0, len(flat), 2)}
 
-    def entry_of(self, worker: str) -> str:
-        """The entry under which a worker holds its lease; the newest."""
+    def entries_of(self, worker: str) -> list[str]:
+        """The entries under which a worker holds leases; none between two of them."""
         flat = self.command("HGETALL", self.key("workers:info"))
         found = {flat[at].decode(): orjson.loads(flat[at + 1]) for at in range(0, len(flat), 2)}
-        (entry,) = [entry for entry, info in found.items() if info["worker"] == worker]
+        return [entry for entry, info in found.items() if info["worker"] == worker]
+
+    def entry_of(self, worker: str) -> str:
+        """The entry of a worker that has one."""
+        (entry,) = self.entries_of(worker)
         return entry
 
     def store_ms(self) -> int:

@@ -55,7 +55,7 @@ async def test_a_worker_that_wakes_after_its_lease_changes_nothing(scene: Scene)
         )
         hanging = sorted(handle.id for handle in jobs["hangs"] + jobs["other queue"])
         assert set(hanging) <= set(scene.ids("stopped", worker="a"))
-        await until(lambda: scene.entry_of("a") != old_entry)
+        await until(lambda: scene.entries_of("a") not in ([], [old_entry]))
 
         infos = await asyncio.gather(*(handle.info() for handle in handles))
         entry_b = scene.entry_of("b")

@@ -38,9 +38,9 @@ async def test_an_outage_costs_no_running_job_its_place(
 ) -> None:
     scene = durable
     async with scene.app:
-        workers = [
-            await scene.start(name, "--concurrency", "10", lease=lease) for name in ("a", "b")
-        ]
+        workers = await asyncio.gather(
+            *(scene.start(name, "--concurrency", "10", lease=lease) for name in ("a", "b"))
+        )
         handles = [*await scene.hold(6, "during"), *await scene.hold(14, "after")]
         ids = sorted(handle.id for handle in handles)
         await scene.noted("began", 20)
@@ -49,7 +49,7 @@ async def test_an_outage_costs_no_running_job_its_place(
         await scene.noted("ended", 6)
         if lease == "1s":
             # The fault itself: both leases are over, and nobody could renew them.
-            await asyncio.sleep(2)
+            await asyncio.sleep(1.5)
         await _give_back(scene, how)
 
         # An outcome of the time without a store is recorded when it is back.

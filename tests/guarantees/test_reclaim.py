@@ -142,7 +142,7 @@ async def test_an_idle_worker_asks_for_dead_ones_when_a_lease_can_end_and_not_mo
             def calls(name: str) -> int:
                 return monitor.count(script(name).digest.decode())
 
-            await until(lambda: calls("heartbeat") >= 30)
+            await until(lambda: calls("heartbeat") >= 20)
             # Five heartbeats a lease; a lease that is renewed all the time is looked at once.
             assert 0 < calls("reclaim") <= calls("heartbeat") / 3
             # And it takes nothing meanwhile: it is called when there is work.
