@@ -53,8 +53,9 @@ class QueueShares:
     """Splits free slots over queues by weight, never handing out more than there are.
 
     Owns what is remembered between exchanges: which queues are hot (had more than was
-    taken), when all were asked, whose turn it is when slots are scarce, and how many
-    slots each queue was offered, for the guard. `now_s` is any monotonic clock.
+    taken), when all were asked, whose turn it is when slots are scarce, how many slots each
+    queue was offered, for the guard, and which may hold
+    suspects that have not had their turn. `now_s` is any monotonic clock.
     """
 
     def __init__(self, weights: Mapping[str, int]) -> None:
@@ -62,6 +63,7 @@ class QueueShares:
         self.hot: set[str] = set()
         self._turn = dict.fromkeys(self.weights, 0)
         self._offered = dict.fromkeys(self.weights, 0)
+        self._waiting: dict[str, None] = {}
         self._trips = 0
         self._asked_all_s = float("-inf")
         self.look = True
@@ -104,24 +106,53 @@ class QueueShares:
         for queue, bound in (most or {}).items():
             if queue in slots:
                 slots[queue] = min(slots[queue], bound)
-        return self._demands(slots, suspects or Suspects())
+        return self._demands(slots, suspects or Suspects(), called)
 
-    def _demands(self, slots: dict[str, int], suspects: Suspects) -> dict[str, Demand]:
-        """Guard and suspects are shared out as well: only one queue may hand out a job
-        that has to be the only suspect."""
-        lone = self._trips % len(slots)
-        each = max(suspects.left // len(slots), min(suspects.left, 1))
+    def look_closely(self) -> None:
+        """Ask every queue next time, and go on until each has had its turn for suspects."""
+        self.look = True
+        self._waiting.update(dict.fromkeys(self.weights))
+
+    def _demands(
+        self, slots: dict[str, int], suspects: Suspects, called: Collection[str]
+    ) -> dict[str, Demand]:
+        """Guard and suspects are shared out as well."""
+        shares, lone = self._share_suspects(slots, suspects, called)
         return {
             queue: Demand(
                 count,
                 self._guard(queue, count),
                 GUARD_LEVELS[self._trips % len(GUARD_LEVELS)],
-                each,
-                suspects.none_running and place == lone,
+                shares.get(queue, 0),
+                queue == lone,
                 suspects.lone_crashes,
             )
-            for place, (queue, count) in enumerate(slots.items())
+            for queue, count in slots.items()
         }
+
+    def _share_suspects(
+        self, slots: dict[str, int], suspects: Suspects, called: Collection[str]
+    ) -> tuple[dict[str, int], str | None]:
+        """Suspects for each queue, and the one that may hand out a job that has to be alone.
+
+        While none is running, one queue has its turn and the others give out none: nobody
+        knows yet whether it holds such a job, and nothing may be blamed together with it.
+        """
+        self._waiting.update(dict.fromkeys(called))
+        if not suspects.none_running:
+            each, rest = divmod(suspects.left, len(slots))
+            turn = self._trips % len(slots)
+            order = [*slots][turn:] + [*slots][:turn]
+            return {queue: each + (place < rest) for place, queue in enumerate(order)}, None
+        open_to = [queue for queue, count in slots.items() if count] or [*slots]
+        waiting = [queue for queue in self._waiting if queue in open_to]
+        lone = waiting[0] if waiting else open_to[self._trips % len(open_to)]
+        # A queue asked without a slot says that it still holds ready jobs, and becomes hot.
+        self._waiting = {
+            queue: None for queue in self._waiting if queue != lone and slots.get(queue) != 0
+        }
+        self.look = self.look or bool(self._waiting)
+        return {lone: suspects.left}, lone
 
     def _split(self, free: int, asked: list[str], hot: list[str]) -> dict[str, int]:
         if len(asked) == 1:
@@ -159,7 +190,14 @@ class QueueShares:
         self._offered[queue] = before + slots
         return (before + slots) // GUARD_ONE_IN - before // GUARD_ONE_IN
 
-    def learn(self, asked: Collection[str], left_ready: Collection[str]) -> None:
-        """After an exchange: which of the queues asked still hold ready jobs."""
+    def learn(
+        self,
+        asked: Collection[str],
+        left_ready: Collection[str],
+        gave_suspects: Collection[str] = (),
+    ) -> None:
+        """After an exchange: which of the queues asked still hold ready jobs, and which have
+        given out suspects: there may be more of them, which would not count as ready."""
         self.hot.difference_update(asked)
         self.hot.update(queue for queue in left_ready if queue in self.weights)
+        self._waiting.update(dict.fromkeys(gave_suspects))

@@ -44,9 +44,9 @@ class Parking:
         """Something has changed: whoever sleeps here wakes and looks."""
         self._changed.set()
 
-    def look_again(self) -> None:
-        """There may be work in any queue, whoever was called for it."""
-        self.look = True
+    def call(self, queues: Collection[str]) -> None:
+        """There may be work in these queues, whoever else was called for it."""
+        self.called.update(queues)
         self._changed.set()
 
     async def sleep(self, lease: Lease, *, listen: bool, limit_s: float | None = None) -> None:

@@ -64,6 +64,7 @@ class Processor:
         self._loop = asyncio.get_running_loop()
         self._session = session
         self._shares = shares
+        shares.look_closely()
         self._find = find
         self._settings = settings
         self._events = hub
@@ -150,7 +151,8 @@ class Processor:
             self._unsure = (error, sequence, settlements)
             return
         self._unsure = None
-        self._shares.learn(demand, exchange.left_ready)
+        suspects = [job.queue for job in exchange.jobs if job.crashes]
+        self._shares.learn(demand, exchange.left_ready, suspects)
         parking.note_due(exchange)
         self._accept(exchange)
         drained = self._shares.asked_all and not exchange.jobs and not self._shares.hot
@@ -383,7 +385,7 @@ class Processor:
             return False
         if not limit.drained:
             # A job may have enqueued others since all queues were last looked into.
-            self._shares.look = True
+            self._shares.look_closely()
             self.parking.nudge()
             return False
         return limit.is_drained(self._loop.time(), self.parking.next_due_in_s())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from asyncjobs import events
@@ -65,20 +65,25 @@ class Reclaim:
     """Gives back the jobs of workers whose lease has ended, when the first one ends."""
 
     def __init__(
-        self, backend: Backend, session: Session, hub: Events, look: Callable[[], None]
+        self,
+        backend: Backend,
+        session: Session,
+        hub: Events,
+        call: Callable[[Collection[str]], None],
     ) -> None:
-        """`look`: called when jobs were given back. A worker that died or stands still may
-        have been waiting, and gets the call for them; nobody else would hear of it."""
+        """`call` is given the queues when jobs were given back. A worker that died or stands
+        still may have been waiting, and gets the store's call for them; nobody else would
+        hear of it."""
         self._backend = backend
         self._session = session
         self._events = hub
-        self._look = look
+        self._call = call
 
     async def run(self) -> float:
         lease = self._session.lease
         answer = await self._backend.reclaim(lease.queues, lease.duration_ms // 3, STEP)
         if answer.returned:
-            self._look()
+            self._call(lease.queues)
         if answer.returned or answer.leases:
             logger.warning(
                 "leases ended without a farewell: %d; jobs that are ready again: %d",

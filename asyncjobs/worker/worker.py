@@ -243,7 +243,7 @@ class Worker:
     async def _work(self, session: Session, processor: Processor) -> None:
         backend = self.app.backend
         duties: list[Duty] = [
-            Reclaim(backend, session, self.app.events, processor.parking.look_again),
+            Reclaim(backend, session, self.app.events, processor.parking.call),
             ProgressNotes(backend, session, processor),
             Prune(backend, session),
         ]

@@ -150,7 +150,37 @@ def test_suspects(crashes: tuple[int, ...], left: int, none_running: bool) -> No
 @given(weights, st.lists(st.integers(1, 2), max_size=40), st.integers(1, 300))
 def test_suspects_are_shared_out(weights: dict[str, int], crashes: list[int], free: int) -> None:
     suspects = Suspects.of(crashes, 3)
-    demand = QueueShares(weights).demand(free, 0.0, suspects=suspects)
-    # Each queue may need one place, or a suspect in it would wait for ever.
-    assert sum(part.suspects for part in demand.values()) <= max(suspects.left, len(demand))
-    assert sum(part.alone for part in demand.values()) == (not crashes)
+    shares = QueueShares(weights)
+    demand = shares.demand(free, 0.0, suspects=suspects)
+    assert sum(part.suspects for part in demand.values()) == suspects.left
+    alone = [queue for queue, part in demand.items() if part.alone]
+    assert len(alone) == (not crashes)
+    # Beside a job that has to be the only suspect no other queue hands one out.
+    if alone:
+        assert [queue for queue, part in demand.items() if part.suspects] == alone
+        assert demand[alone[0]].slots > 0
+
+
+@given(weights, st.sets(names), st.integers(6, 300))
+def test_suspects_of_all_called_queues_have_their_turn(
+    weights: dict[str, int], called: set[str], free: int
+) -> None:
+    called &= set(weights)
+    shares = QueueShares(weights)
+    first = shares.demand(free, 0.0, called=called)
+    turns = [queue for queue, part in first.items() if part.suspects]
+    while shares.look:
+        turns += [queue for queue, part in shares.demand(free, 0.0).items() if part.suspects]
+    assert called <= set(turns)
+    assert len(turns) == max(len(called), 1)
+
+
+def test_suspects_that_run_leave_each_queue_its_turn() -> None:
+    shares = QueueShares({"a": 1, "b": 1, "c": 1})
+    one_place = Suspects.of([1] * (MOST_SUSPECTS - 1), 3)
+    turns: Counter[str] = Counter()
+    for _ in range(9):
+        shares.look = True
+        demand = shares.demand(10, 0.0, suspects=one_place)
+        turns.update({queue: part.suspects for queue, part in demand.items()})
+    assert turns == {"a": 3, "b": 3, "c": 3}

@@ -188,8 +188,18 @@ class CountingStore(MemoryBackend):
             self.held |= {job.id: job.crashes for job in answer.jobs if job.crashes}
             self.most.append(sorted(self.held.values()))
             if answer.jobs:
-                self.worker._processor.parking.called.add("default")
+                self.worker._processor.parking.called.update(lease.queues)
         return answer
+
+
+async def _crash(store: MemoryBackend, queue: str, times: int) -> None:
+    """Workers die so many times while they run all jobs of a queue."""
+    for _ in range(times):
+        dead = Lease(new_id(), "dead", (queue,), 1)
+        await store.register(dead)
+        await store.exchange(dead, 1, [], {queue: Demand(80, suspects=80, lone_crashes=9)})
+        while not (await store.reclaim((queue,), 0, 80)).returned:
+            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize(("crashes", "most"), [(1, 32), (2, 1)])
@@ -201,16 +211,47 @@ async def test_suspects_that_have_not_started_yet_count(
     job = register(app, jobs.gated)
     async with app:
         handles = await app.enqueue_many([job.bind("g") for _ in range(80)])
-        for _ in range(crashes):
-            dead = Lease(new_id(), "dead", ("default",), 1)
-            await store.register(dead)
-            await store.exchange(dead, 1, [], {"default": Demand(80, suspects=80, lone_crashes=9)})
-            while not (await store.reclaim(("default",), 0, 80)).returned:
-                await asyncio.sleep(0.001)
-        async with Worker(app, grace=2) as store.worker:
+        await _crash(store, "default", crashes)
+        store.worker = Worker(app, grace=2)
+        async with store.worker:
             await stage.noted(("started", "g"), most)
             stage.open("g")
             for handle in handles:
                 await handle.result(LIMIT_S)
     assert max(len(held) for held in store.most) == most
     assert {held[-1] for held in store.most if held} == {crashes}
+
+
+async def test_nothing_is_blamed_together_with_a_job_of_another_queue(stage: Stage) -> None:
+    stage.open("g")
+    store = CountingStore()
+    app = AsyncJobs(backend=store)
+    job = register(app, jobs.gated)
+    async with app:
+        handles = []
+        for queue, crashes in (("a", 2), ("b", 1), ("c", 2)):
+            calls = [job.options(queue=queue).bind("g") for _ in range(5)]
+            handles += await app.enqueue_many(calls)
+            await _crash(store, queue, crashes)
+        store.worker = Worker(app, queues=["a", "b", "c"], grace=2)
+        async with store.worker:
+            for handle in handles:
+                await handle.result(LIMIT_S)
+    # A job that has to be the only suspect was one, and the others still ran side by side.
+    assert [held for held in store.most if 2 in held and len(held) > 1] == []
+    assert [1, 1, 1, 1, 1] in store.most
+
+
+async def test_a_burst_does_not_end_before_the_suspects_of_every_queue(stage: Stage) -> None:
+    stage.open("g")
+    store = MemoryBackend(StoreSettings())
+    app = AsyncJobs(backend=store)
+    job = register(app, jobs.gated)
+    async with app:
+        for queue, crashes in (("a", 1), ("b", 2), ("c", 2), ("d", 1)):
+            calls = [job.options(queue=queue).bind("g") for _ in range(3)]
+            await app.enqueue_many(calls)
+            await _crash(store, queue, crashes)
+        worker = Worker(app, queues=["a", "b", "c", "d"], grace=2)
+        async with asyncio.timeout(LIMIT_S):
+            assert (await worker.run(burst=True, burst_wait=0)).taken == 12
