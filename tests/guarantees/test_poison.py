@@ -20,21 +20,21 @@ INNOCENTS = 999
 
 async def test_one_poison_job_among_999_innocents(scene: Scene) -> None:
     async with scene.app:
-        parent = await scene.start("p", "--processes", "3")
+        parent = await scene.start("p", "--processes", "3", "--queues", "default,other")
         await asyncio.to_thread(wait_ready, parent, 3)
-        job = scene.job(program.held)
-        calls = [job.bind("boom", 0.05) for _ in range(INNOCENTS)]
-        innocents = [*await scene.app.enqueue_many(calls[:500])]
+        innocents = await scene.hold(500, "boom", 0.05)
         poison = await scene.job(program.poison).enqueue("boom")
-        innocents += await scene.app.enqueue_many(calls[500:])
+        innocents += await scene.hold(INNOCENTS - 500, "boom", 0.05, queue="other")
         await scene.noted("began", INNOCENTS + 1)
         scene.open("boom")
         assert await scene.results(innocents) == ["p"] * INNOCENTS
         with pytest.raises(JobFailed, match="crashed"):
             await poison.result(LIMIT_S)
 
-        found = await counts(scene.app)
-        assert (sum(found.ready), found.running, found.scheduled, found.dead) == (0, 0, 0, 1)
+        for queue, dead in (("default", 1), ("other", 0)):
+            found = await counts(scene.app, queue)
+            assert (sum(found.ready), found.running, found.scheduled) == (0, 0, 0)
+            assert found.dead == dead
         assert await scene.stop(parent) == 0
     runs = scene.lines("began", id=poison.id)
     assert [(line.attempt, line.crashes) for line in runs] == [(1, 0), (1, 1), (1, 2)]
