@@ -20,11 +20,15 @@ INNOCENTS = 999
 
 async def test_one_poison_job_among_999_innocents(scene: Scene) -> None:
     async with scene.app:
-        parent = await scene.start("p", "--processes", "3", "--queues", "default,other")
-        await asyncio.to_thread(wait_ready, parent, 3)
-        innocents = await scene.hold(500, "boom", 0.05)
+        # There before the workers, which so take their shares in large pieces: the poison job
+        # has others of its queue with it.
+        innocents = await scene.hold(50, "boom", 0.05)
         poison = await scene.job(program.poison).enqueue("boom")
+        innocents += await scene.hold(450, "boom", 0.05)
         innocents += await scene.hold(INNOCENTS - 500, "boom", 0.05, queue="other")
+        flags = ("--processes", "3", "--concurrency", "334", "--queues", "default,other")
+        parent = await scene.start("p", *flags)
+        await asyncio.to_thread(wait_ready, parent, 3)
         await scene.noted("began", INNOCENTS + 1)
         scene.open("boom")
         assert await scene.results(innocents) == ["p"] * INNOCENTS
