@@ -13,11 +13,10 @@ from typing import cast
 
 import pytest
 
-from asyncjobs import AsyncJobs, ConfigError, StoreUnavailable, Worker
+from asyncjobs import AsyncJobs, Worker
 from asyncjobs.events import JobStarted, JobSucceeded, LeaseLost
 from asyncjobs.testing.servers import ServerKind, available_servers
-from tests.faults.conftest import secrets_in
-from tests.faults.sentinels import PATIENCE_S, SERVICE, Watched, ask, patiently
+from tests.faults.sentinels import PATIENCE_S, Watched, ask, patiently
 from tests.worker import jobs
 from tests.worker.kit import Stage, events_of, register
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ _FIELDS = {
     "redis+sentinel": (*_SENTINEL_FIELDS, "db"),
     "rediss+sentinel": (*_SENTINEL_FIELDS, *_TLS_FIELDS, "db"),
 }
+_SERVICE = re.compile(r"[A-Za-z0-9._-]+")
 
 _ESCAPE = "in a password write %2F for /, %3F for ?, %23 for #, %40 for @"
 
@@ -108,10 +110,12 @@ class Address:
         tls: dict[str, Any],
     ) -> Address:
         service, _, db = parts.path.strip("/").partition("/")
-        if not service:
+        if _SERVICE.fullmatch(service) is None:
+            # What stands there may be a piece of the password: it is not repeated.
             raise ConfigError(
-                f"a {parts.scheme}:// store URL names the service behind the sentinels, as in "
-                f"{parts.scheme}://host1:26379,host2:26379/service"
+                f"a {parts.scheme}:// store URL names the service behind the sentinels, in "
+                f"letters, digits, '.', '-' and '_': {parts.scheme}://host1:26379,host2:26379/"
+                f"service; {_ESCAPE}"
             )
         arguments["db"] = _db(db or query.pop("db", "0"))
         access = {
@@ -123,7 +127,7 @@ class Address:
         # One at a time, so that a bracketed address keeps its colons.
         hosts = parts.netloc.rpartition("@")[2].split(",")
         places = tuple(_place(host) for host in hosts if host)
-        sentinels = Sentinels(unquote(service), places or (("localhost", 26379),), access | tls)
+        sentinels = Sentinels(service, places or (("localhost", 26379),), access | tls)
         named = ",".join(f"{host}:{port}" for host, port in sentinels.places)
         text = f"{parts.scheme}://{named}/{sentinels.service}/{arguments['db']}"
         return cls(text, kind, arguments, sentinels)
