@@ -19,7 +19,7 @@ import asyncio
 import re
 import socket
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -71,6 +71,8 @@ class Proxy:
         """Close new connections at once."""
         self.losses = 0
         """Connections that `lose` and `cut_after` have cut."""
+        self.passed: Counter[tuple[str, Way]] = Counter()
+        """Bytes that have gone each way, by label."""
         self._frozen: dict[str, frozenset[Way]] = {}
         self._cuts: deque[_Cut] = deque()
         self._thaw = asyncio.Event()
@@ -192,6 +194,7 @@ class Proxy:
 
     def _cut_off(self, wire: Wire, way: Way, data: bytes, writer: asyncio.StreamWriter) -> bytes:
         """What of it still passes; raises when the cut is here."""
+        self.passed[wire.label, way] += len(data)
         if not self._cuts:
             return data
         cut = self._cuts[0]
