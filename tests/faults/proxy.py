@@ -5,6 +5,7 @@
         proxy.latency_s = 0.1                        # each way
         proxy.freeze("exchange")                     # half-open: nobody is told
         proxy.thaw()
+        proxy.strand("lease")                        # the same, but new ones work
         proxy.cut("wait", "client")                  # close these now
         proxy.cut_after("exchange", "replies", 17)   # close one at its next 18th byte
         proxy.refuse = True                          # as if nobody listened
@@ -37,6 +38,8 @@ class Wire:
         self.label = ""
         self.asked = 0
         """Pieces of requests that were seen since the connection was named."""
+        self.stranded = False
+        """Half-open for good."""
         self.closing: Callable[[], object] = lambda: None
 
 
@@ -91,6 +94,14 @@ class Proxy:
         """Let everything pass again, also what has been held."""
         self._frozen.clear()
         self._thaw.set()
+
+    def strand(self, *labels: str) -> int:
+        """Make the present connections with these names half-open for good, as when a
+        firewall forgets them: new ones work. Returns how many."""
+        found = [wire for wire in self.wires if wire.label in labels]
+        for wire in found:
+            wire.stranded = True
+        return len(found)
 
     def cut(self, *labels: str) -> None:
         """Close the connections with these names; all when none is given."""
@@ -173,6 +184,8 @@ class Proxy:
                     await asyncio.sleep(left_s)
                 while way in self._frozen.get(wire.label, ()):
                     await self._thaw.wait()
+                if wire.stranded:
+                    continue
                 if not data:
                     return
                 writer.write(self._cut_off(wire, way, self._lost(wire, way, data), writer))
