@@ -12,6 +12,7 @@ from asyncjobs.backends.base import Demand, Lease
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.events import JobsReclaimed, LeaseLost
+from asyncjobs.job import Settlement
 from asyncjobs.testing.servers import Server
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, ended, events_of, eventually, is_settled, register
@@ -73,6 +74,46 @@ async def test_a_full_store_is_drained_by_everything_but_enqueue(
     assert sum(event.jobs for event in reclaimed) == 1
     assert lost == []
     assert len([note for note in stage.notes if str(note).startswith("xxx")]) == filled
+
+
+async def test_each_call_but_enqueue_is_answered(server: Server) -> None:
+    """Also by a server that has forgotten the scripts."""
+    app = AsyncJobs(server.url, prefix="full")
+    fill = register(app, jobs.note)
+    async with app:
+        used = int((await info(server))["used_memory"])
+        await asyncio.to_thread(server.command, "CONFIG", "SET", "maxmemory", used + 4_000_000)
+        await fill_up(fill)
+        await asyncio.to_thread(server.command, "CONFIG", "SET", "maxmemory", used)
+        store = RedisBackend(server.url, app.settings.store())
+        other = Lease(new_id(), "other", ("default", "mail"), 1)
+        mine = Lease(new_id(), "mine", ("default",), 60_000)
+        await asyncio.to_thread(server.command, "SCRIPT", "FLUSH")
+        try:
+            await store.open()
+            await store.register(other)
+            await store.register(mine)
+            taken = (await store.exchange(mine, 1, [], {"default": Demand(4)})).jobs
+            await store.progress(mine, [(taken[0], b"half")])
+            await store.heartbeat(mine)
+            assert len((await store.resync(mine, 2, taken[:2])).missing) == 2
+            await store.cancel([job.ref for job in taken[:2]], None, 0)
+            done = [Settlement.succeeded(job) for job in taken[:2]]
+            again = [Settlement.release(taken[2]), Settlement.reschedule(taken[3], b"again", 0)]
+            assert not (await store.exchange(mine, 3, [*done, *again], {})).not_yours
+            await eventually(lambda: ended_leases(store))
+            await store.prune(["default"], 10)
+            await store.counts(["default"])
+            await store.get([job.ref for job in taken])
+            await store.deregister(mine)
+        finally:
+            await store.close()
+        with pytest.raises(StoreFull):
+            await fill.enqueue("refused")
+
+
+async def ended_leases(store: RedisBackend) -> bool:
+    return (await store.reclaim(["default", "mail"], 10_000, 100)).leases > 0
 
 
 async def fill_up(fill: JobFunction[..., Any]) -> int:
