@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import hiredis
@@ -16,7 +16,7 @@ from asyncjobs import AsyncJobs, ConfigError, StoreUnavailable, Worker
 from asyncjobs.testing.servers import Server, available_servers, start_server
 from tests.faults.conftest import StartServer, secrets_in
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, register
+from tests.worker.kit import LIMIT_S, register, until
 
 pytestmark = pytest.mark.anyio
 
@@ -47,22 +47,29 @@ async def sentinel(names: int | None, after: asyncio.Event | None = None) -> Asy
     if names is not None:
         place = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%d\r\n" % (len(str(names)), names)
 
+    serving: set[asyncio.StreamWriter] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(writer)
         requests = hiredis.Reader()
-        while data := await reader.read(4096):
-            requests.feed(data)
-            while request := requests.gets():
-                is_question = request[0] == b"SENTINEL"
-                if is_question and after is not None:
-                    await after.wait()
-                writer.write(place if is_question else b"+OK\r\n")
-        writer.close()
+        with suppress(ConnectionError):
+            while data := await reader.read(4096):
+                requests.feed(data)
+                while request := requests.gets():
+                    is_question = request[0] == b"SENTINEL"
+                    if is_question and after is not None:
+                        await after.wait()
+                    writer.write(place if is_question else b"+OK\r\n")
+            writer.close()
+            await writer.wait_closed()
+        serving.discard(writer)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await until(lambda: not serving)
 
 
 def url(*ports: int, service: str = "shop") -> str:

@@ -22,10 +22,9 @@ __all__ = ["connect_master"]
 Place: TypeAlias = tuple[str, int]
 Answer: TypeAlias = Place | StoreError | None
 
-MAJORITY_PART: Final = 0.25
-"""Part of the connect timeout after which the answers that are there must do."""
 TRY_PART: Final = 0.5
-"""Part of the connect timeout for one question: what hangs leaves time for the rest."""
+"""Part of the connect timeout for all sentinels, and for each server that they name: what
+hangs leaves time for the rest."""
 
 
 async def connect_master(
@@ -53,8 +52,8 @@ async def connect_master(
 async def _ask_all(
     address: Address, sentinels: Sentinels, options: dict[str, Any], timeout_s: float
 ) -> dict[Place, Answer]:
-    """What each sentinel says, asked all at once: until most agree, or all have spoken,
-    or it takes too long to wait for the others."""
+    """What each sentinel says, asked all at once: until most agree, or all have spoken
+    or had their time."""
     answers: dict[Place, Answer] = {}
 
     async def hear(sentinel: Place) -> None:
@@ -65,16 +64,10 @@ async def _ask_all(
             answers[sentinel] = _told(error, sentinel)
 
     asks = {asyncio.create_task(hear(sentinel)) for sentinel in sentinels.places}
-    pending, loop = asks, asyncio.get_running_loop()
-    end_s = loop.time() + timeout_s * MAJORITY_PART
+    pending = asks
     try:
-        while pending and not _is_enough(answers, len(asks), is_late=loop.time() >= end_s):
-            left_s = end_s - loop.time()
-            _, pending = await asyncio.wait(
-                pending,
-                timeout=left_s if left_s > 0 else None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+        while pending and not _agree(answers, len(asks)):
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for ask in asks:
             ask.cancel()
@@ -82,10 +75,9 @@ async def _ask_all(
     return answers
 
 
-def _is_enough(answers: dict[Place, Answer], asked: int, *, is_late: bool) -> bool:
+def _agree(answers: dict[Place, Answer], asked: int) -> bool:
     votes = Counter(answer for answer in answers.values() if isinstance(answer, tuple))
-    most = max(votes.values(), default=0)
-    return most * 2 > asked or (is_late and most > 0)
+    return max(votes.values(), default=0) * 2 > asked
 
 
 async def _master_by(
