@@ -63,6 +63,9 @@ async def test_a_killed_master_costs_no_job(
     assert caplog.text.count("store is back") == caplog.text.count("store is away") >= 1
 
 
+# Sentinels wait ten seconds before they make a returned master a replica: on one kind only.
+@pytest.mark.parametrize("watched", available_servers()[:1], indirect=True)
+@pytest.mark.usefixtures("impatient")
 async def test_a_stopped_master_that_returns_as_a_replica(watched: Watched, stage: Stage) -> None:
     await watched.ready()
     app = AsyncJobs(watched.url, connect_timeout=PATIENCE_S)

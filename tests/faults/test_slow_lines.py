@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.redis.link import Link
 from asyncjobs.events import JobsReclaimed, LeaseLost
 from asyncjobs.testing.servers import Server
 from tests.faults.proxy import proxy_to
@@ -16,14 +15,6 @@ from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, events_of, eventually, is_settled, register, until
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls are given up after half a second and not after ten."""
-    limit = property(lambda self: 0.5, lambda self, value: None)
-    monkeypatch.setattr(Link, "timeout_s", limit, raising=False)
-    monkeypatch.setattr("asyncjobs.worker.parking.CALL_TIMEOUT_S", 0.5)
 
 
 @pytest.mark.parametrize("label", ["client", "lease", "exchange", "wait", "results"])
