@@ -10,7 +10,10 @@ from asyncjobs.errors import ConfigError
 
 __all__ = ["SCHEMES", "URL_VARIABLE", "make_backend", "store_url"]
 
-SCHEMES = ("redis://", "rediss://", "unix://", "embedded:", "memory:")
+SCHEMES = (
+    "redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://", "embedded:",
+    "memory:",
+)  # fmt: skip
 URL_VARIABLE = "ASYNCJOBS_URL"
 
 
@@ -37,7 +40,7 @@ def make_backend(url: str, settings: StoreSettings) -> Backend:
     Raises ConfigError naming the schemes for one that is not known.
     """
     scheme = url.partition(":")[0].lower()
-    if scheme in ("redis", "rediss", "unix"):
+    if scheme in ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"):
         from asyncjobs.backends.redis.backend import RedisBackend
 
         return RedisBackend(url, settings)

@@ -59,20 +59,22 @@ def start_server(
     *,
     directory: Path | None = None,
     config: Mapping[str, str] | None = None,
+    sentinel: bool = False,
 ) -> Server:
     """Start a server and return when it answers.
 
     `directory` is where it keeps its data; None takes a private folder that is removed
     at `stop`. `config` holds lines of its configuration file (`{"appendonly": "yes"}`);
-    without them nothing is persisted. Raises ConfigError when there is no such server
-    on this machine, StoreUnavailable when it does not come up.
+    without them nothing is persisted. `sentinel` starts one that watches others, as `config`
+    says: `{"sentinel monitor shop": "127.0.0.1 6379 2"}`. Raises ConfigError when there is
+    no such server on this machine, StoreUnavailable when it does not come up.
     """
     if kind not in _KINDS:
         raise ConfigError(f"no server of kind {kind!r}; choose one of {', '.join(_KINDS)}")
     binary = _find_binary(kind)
     if binary is None:
         raise ConfigError(_MISSING[kind])
-    return Server(kind, binary, directory=directory, config=config or {})
+    return Server(kind, binary, directory=directory, config=config or {}, sentinel=sentinel)
 
 
 _MISSING: dict[ServerKind, str] = {
@@ -100,8 +102,10 @@ class Server:
         *,
         directory: Path | None,
         config: Mapping[str, str],
+        sentinel: bool = False,
     ) -> None:
         self.kind = kind
+        self._options = ["--sentinel"] if sentinel else []
         self._binary = binary
         self._config = dict(config)
         self._owner = os.getpid()
@@ -235,7 +239,7 @@ class Server:
             # A session of its own: Ctrl-C in the terminal must end the program, which
             # then still needs its store to give jobs back.
             self._process = subprocess.Popen(
-                [str(self._binary), str(settings)],
+                [str(self._binary), str(settings), *self._options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from asyncjobs import AsyncJobs
+from asyncjobs.backends.redis.link import Link
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
 from tests.worker.conftest import stage, thread_gate
 
@@ -21,6 +22,14 @@ StartServer = Callable[..., Server]
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """An idle worker whose wait has failed pauses for up to 5 s before it waits again."""
     monkeypatch.setattr("asyncjobs.worker.parking.FALLBACK_S", 0.2)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls are given up after half a second and not after ten."""
+    limit = property(lambda self: 0.5, lambda self, value: None)
+    monkeypatch.setattr(Link, "timeout_s", limit, raising=False)
+    monkeypatch.setattr("asyncjobs.worker.parking.CALL_TIMEOUT_S", 0.5)
 
 
 @pytest.fixture(params=["valkey", "redis"])

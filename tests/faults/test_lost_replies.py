@@ -170,7 +170,7 @@ async def test_a_frozen_worker_loses_its_jobs_and_settles_nothing_twice(
         async with frozen, healthy, Worker(frozen, lease=1, grace=2, name="frozen"):
             handles = [await job.enqueue("g") for _ in range(10)]
             await stage.noted(("started", "g"), 10)
-            proxy.freeze("exchange", "client", "wait")
+            proxy.freeze("exchange", "client", "lease", "wait")
             async with Worker(healthy, lease=1, grace=2, name="healthy"):
                 await until(lambda: bool(reclaimed))
                 await stage.noted(("started", "g"), 20)

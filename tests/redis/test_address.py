@@ -19,6 +19,14 @@ from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
         ("redis://db.example?db=4", "redis://db.example:6379/4", Connection),
         ("redis://:s%40cret@[::1]:6380", "redis://::1:6380/0", Connection),
         ("rediss://ada:secret@db.example/1", "rediss://db.example:6379/1", SSLConnection),
+        ("redis+sentinel://a/shop", "redis+sentinel://a:26379/shop/0", Connection),
+        ("redis+sentinel:///shop?db=2", "redis+sentinel://localhost:26379/shop/2", Connection),
+        (
+            "redis+sentinel://u:secret@a:1,[::1],c:3/shop/4?sentinel_password=secret",
+            "redis+sentinel://a:1,::1:26379,c:3/shop/4",
+            Connection,
+        ),
+        ("rediss+sentinel://a/shop", "rediss+sentinel://a:26379/shop/0", SSLConnection),
         ("unix:///run/v.sock", "unix:///run/v.sock?db=0", UnixDomainSocketConnection),
         ("unix://u:secret@/run/v.sock?db=2", "unix:///run/v.sock?db=2", UnixDomainSocketConnection),
     ],
@@ -33,6 +41,27 @@ def test_a_url_becomes_an_address_without_secrets(url: str, text: str, kind: typ
 def test_credentials_are_unquoted_for_the_connection() -> None:
     arguments = Address.parse("redis://a%20da:s%40cret@db").arguments
     assert (arguments["username"], arguments["password"]) == ("a da", "s@cret")
+
+
+def test_sentinels_and_store_have_credentials_of_their_own() -> None:
+    url = "redis+sentinel://ada:s%40cret@a:1/shop?sentinel_username=eve&sentinel_password=a+b%2Fc"
+    address = Address.parse(url)
+    assert address.arguments == {"username": "ada", "password": "s@cret", "db": 0}
+    assert address.sentinels is not None
+    assert (address.sentinels.service, address.sentinels.places) == ("shop", (("a", 1),))
+    assert address.sentinels.arguments == {"username": "eve", "password": "a+b/c"}
+    assert "a+b/c" not in repr(address)
+    plain = Address.parse("redis+sentinel://:pass@a:1/shop").sentinels
+    assert plain is not None
+    assert plain.arguments == {}
+
+
+def test_tls_holds_for_sentinels_and_store() -> None:
+    address = Address.parse("rediss+sentinel://a:1/shop?ssl_check_hostname=false")
+    assert address.sentinels is not None
+    for arguments in (address.arguments, address.sentinels.arguments):
+        assert arguments["ssl_check_hostname"] is False
+        assert arguments["ssl_cert_reqs"] == "required"
 
 
 def test_tls_is_checked_unless_the_url_says_otherwise(tmp_path: Path) -> None:
@@ -62,6 +91,15 @@ def test_tls_is_checked_unless_the_url_says_otherwise(tmp_path: Path) -> None:
         ("redis://:secret@db?timeout=3", "unknown field"),
         ("rediss://db?ssl_ca=x", "ssl_ca_certs"),
         ("unix://", "needs a path"),
+        ("redis+sentinel://a:1,b:2", "names the service"),
+        ("redis+sentinel://a:1/shop/x", "no number"),
+        ("redis+sentinel://a:x,b:2/shop", "cannot be read"),
+        ("redis+sentinel://:se/kretsecret@a:1,b:2/shop", "%2F for /"),
+        ("redis+sentinel://ada:12/kretsecret@a/0", "%2F for /"),
+        ("redis+sentinel://:12/secret", "cannot be read"),
+        ("redis+sentinel://a:1,:2/shop", "cannot be read"),
+        ("redis+sentinel://a/shop?password=secret", "sentinel_username, sentinel_password"),
+        ("redis://a?sentinel_password=secret", "unknown field"),
         ("rediss://db?ssl_ca_certs=/nowhere/ca.pem", "ssl_ca_certs=/nowhere/ca.pem"),
     ],
 )

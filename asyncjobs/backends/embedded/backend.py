@@ -36,11 +36,12 @@ class EmbeddedBackend(RedisBackend):
         *,
         now_ms: Clock | None = None,
         address: Address | None = None,
+        label: str = "client",
     ) -> None:
         # Where the socket lies is known once the store is joined; every connection made
         # later reads it from here.
         address = address or replace(Address.parse("unix:///"), text=folder.address)
-        super().__init__(address, settings, now_ms=now_ms)
+        super().__init__(address, settings, now_ms=now_ms, label=label)
         self._folder = folder
         self._hold: Hold | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -48,7 +49,11 @@ class EmbeddedBackend(RedisBackend):
     def for_thread(self) -> EmbeddedBackend:
         """A twin that holds the store only when it is opened itself."""
         return EmbeddedBackend(
-            self._folder, self._settings, now_ms=self._now_ms, address=self._address
+            self._folder,
+            self._settings,
+            now_ms=self._now_ms,
+            address=self._address,
+            label="lease",
         )
 
     async def open(self) -> StoreInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 
 from asyncjobs.errors import ConfigError
 
-__all__ = ["Address"]
+__all__ = ["Address", "Sentinels"]
 
 _TLS = {
     "ssl_ca_certs": "ssl_ca_certs",
@@ -20,8 +21,27 @@ _TLS = {
     "ssl_keyfile": "ssl_keyfile",
     "ssl_keyfile_password": "ssl_password",
 }
+_TLS_FIELDS = (*_TLS, "ssl_check_hostname")
+_SENTINEL_FIELDS = ("sentinel_username", "sentinel_password")
+_FIELDS = {
+    "redis": ("db",),
+    "unix": ("db",),
+    "rediss": (*_TLS_FIELDS, "db"),
+    "redis+sentinel": (*_SENTINEL_FIELDS, "db"),
+    "rediss+sentinel": (*_SENTINEL_FIELDS, *_TLS_FIELDS, "db"),
+}
+_SERVICE = re.compile(r"[A-Za-z0-9._-]+")
 
 _ESCAPE = "in a password write %2F for /, %3F for ?, %23 for #, %40 for @"
+
+
+@dataclass(frozen=True, slots=True)
+class Sentinels:
+    """Who tells where the master of `service` is, and how to get in there."""
+
+    service: str
+    places: tuple[tuple[str, int], ...]
+    arguments: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,31 +50,26 @@ class Address:
 
     redis://[user:password@]host[:port][/db], rediss:// the same with TLS and the query
     fields ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_keyfile_password and
-    ssl_check_hostname; unix://[user:password@]/path/to.sock[?db=0].
+    ssl_check_hostname; unix://[user:password@]/path/to.sock[?db=0];
+    redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/db] with the
+    query fields sentinel_username and sentinel_password; rediss+sentinel:// the same with
+    TLS to the sentinels and to the store. User and password are the store's.
     """
 
     text: str
     """For people: never holds credentials."""
     kind: type[Connection | UnixDomainSocketConnection]
     arguments: dict[str, Any] = field(repr=False)
+    sentinels: Sentinels | None = None
+    """With them, `arguments` lack host and port: the sentinels tell those."""
 
     @classmethod
     def parse(cls, url: str) -> Address:
         """Raises ConfigError naming the part that is wrong, never a password."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            # What could not be read may be a piece of the password: it is not repeated.
-            raise ConfigError(
-                f"the store URL cannot be read: look at host and port; {_ESCAPE}"
-            ) from None
-        query = {
-            key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()
-        }
-        if parts.fragment or "#" in url:
-            # Most likely of a password, whose first part would then stand for host and port.
-            raise ConfigError(f"the store URL has a '#'; {_ESCAPE}")
+        parts = _split(url)
+        # A plus stands for itself, as it does in front of the question mark.
+        fields = parse_qs(parts.query.replace("+", "%2B"), keep_blank_values=True)
+        query = {key: values[-1] for key, values in fields.items()}
         arguments: dict[str, Any] = {}
         if parts.username:
             arguments["username"] = unquote(parts.username)
@@ -62,16 +77,16 @@ class Address:
             arguments["password"] = unquote(parts.password)
         if parts.scheme == "unix":
             return cls._socket(parts, query, arguments)
+        tls = _tls(query) if parts.scheme.startswith("rediss") else {}
+        kind = SSLConnection if tls else Connection
+        if parts.scheme.endswith("+sentinel"):
+            return cls._service(parts, query, kind, arguments | tls, tls)
         arguments["host"] = parts.hostname or "localhost"
-        arguments["port"] = port or 6379
+        arguments["port"] = parts.port or 6379
         arguments["db"] = _db(parts.path.strip("/") or query.pop("db", "0"))
-        kind: type[Connection] = Connection
-        if parts.scheme == "rediss":
-            kind = SSLConnection
-            arguments |= _tls(query)
         _refuse_rest(query, parts.scheme)
         text = f"{parts.scheme}://{arguments['host']}:{arguments['port']}/{arguments['db']}"
-        return cls(text, kind, arguments)
+        return cls(text, kind, arguments | tls)
 
     @classmethod
     def _socket(
@@ -84,6 +99,66 @@ class Address:
         arguments["db"] = _db(query.pop("db", "0"))
         _refuse_rest(query, "unix")
         return cls(f"unix://{path}?db={arguments['db']}", UnixDomainSocketConnection, arguments)
+
+    @classmethod
+    def _service(
+        cls,
+        parts: SplitResult,
+        query: dict[str, str],
+        kind: type[Connection],
+        arguments: dict[str, Any],
+        tls: dict[str, Any],
+    ) -> Address:
+        service, _, db = parts.path.strip("/").partition("/")
+        if _SERVICE.fullmatch(service) is None:
+            # What stands there may be a piece of the password: it is not repeated.
+            raise ConfigError(
+                f"a {parts.scheme}:// store URL names the service behind the sentinels, in "
+                f"letters, digits, '.', '-' and '_': {parts.scheme}://host1:26379,host2:26379/"
+                f"service; {_ESCAPE}"
+            )
+        arguments["db"] = _db(db or query.pop("db", "0"))
+        access = {
+            name.removeprefix("sentinel_"): query.pop(name)
+            for name in _SENTINEL_FIELDS
+            if name in query
+        }
+        _refuse_rest(query, parts.scheme)
+        # One at a time, so that a bracketed address keeps its colons.
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        places = tuple(_place(host) for host in hosts if host)
+        sentinels = Sentinels(service, places or (("localhost", 26379),), access | tls)
+        named = ",".join(f"{host}:{port}" for host, port in sentinels.places)
+        text = f"{parts.scheme}://{named}/{sentinels.service}/{arguments['db']}"
+        return cls(text, kind, arguments, sentinels)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        if not parts.scheme.endswith("+sentinel"):
+            _ = parts.port  # read now: it is checked only when it is asked for
+    except ValueError:
+        raise _unreadable() from None
+    if parts.fragment or "#" in url:
+        # Most likely of a password, whose first part would then stand for host and port.
+        raise ConfigError(f"the store URL has a '#'; {_ESCAPE}")
+    return parts
+
+
+def _place(text: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text}")
+        if not parts.hostname or parts.path:
+            raise _unreadable()
+        return parts.hostname, parts.port or 26379
+    except ValueError:
+        raise _unreadable() from None
+
+
+def _unreadable() -> ConfigError:
+    # What could not be read may be a piece of the password: it is not repeated.
+    return ConfigError(f"the store URL cannot be read: look at host and port; {_ESCAPE}")
 
 
 def _db(text: str) -> int:
@@ -111,7 +186,7 @@ def _tls(query: dict[str, str]) -> dict[str, Any]:
 
 def _refuse_rest(query: dict[str, str], scheme: str) -> None:
     if query:
-        known = "db" if scheme != "rediss" else ", ".join((*_TLS, "ssl_check_hostname", "db"))
+        known = ", ".join(_FIELDS[scheme])
         raise ConfigError(
             f"the store URL has an unknown field behind '?'; {scheme}:// knows {known}; {_ESCAPE}"
         )

@@ -59,12 +59,13 @@ class RedisBackend:
         settings: StoreSettings | None = None,
         *,
         now_ms: Clock | None = None,
+        label: str = "client",
     ) -> None:
         self._address = url if isinstance(url, Address) else Address.parse(url)
         self._settings = settings or StoreSettings()
         self._now_ms = now_ms
         self._keys = StoreKeys(self._settings.prefix)
-        self._link = self._new_link("client")
+        self._link = self._new_link(label)
         self._inspection = Inspection(self._link, self._keys, self._pinned)
         self._lease_calls = LeaseCalls(
             self._link, self._new_link, self._keys, self._pinned, self._settings.id_ttl_ms
@@ -77,7 +78,7 @@ class RedisBackend:
         return self._address.text
 
     def for_thread(self) -> RedisBackend:
-        return RedisBackend(self._address, self._settings, now_ms=self._now_ms)
+        return RedisBackend(self._address, self._settings, now_ms=self._now_ms, label="lease")
 
     async def open(self) -> StoreInfo:
         return await check_server(self._link, self._keys, self.address)

@@ -6,7 +6,8 @@
 | NOGROUP | answered inside the scripts | the group is made anew, from the start |
 | NOAUTH, WRONGPASS, NOPERM | AccessDenied | open raises ConfigError, a worker backs off |
 | OOM | StoreFull | only an enqueue can meet it |
-| LOADING, READONLY, MASTERDOWN, MISCONF, NOREPLICAS, BUSY | StoreUnavailable | they back off |
+| READONLY, MASTERDOWN, UNBLOCKED | Demoted | connect anew: the master is elsewhere; back off |
+| LOADING, MISCONF, NOREPLICAS, BUSY | StoreUnavailable | they back off |
 | anything else | StoreError | a fault of ours or of the server's set-up: reported |
 """
 
@@ -22,14 +23,15 @@ from redis.exceptions import (
 
 from asyncjobs.errors import StoreError, StoreFull, StoreUnavailable
 
-__all__ = ["AccessDenied", "NoScript", "translate"]
+__all__ = ["AccessDenied", "Demoted", "NoScript", "translate"]
 
+# The driver turns some first words into classes and drops them from the text.
+_DEMOTED = frozenset({"ReadOnlyError", "MasterDownError"})
 _FOR_NOW = (
-    "LOADING", "READONLY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED",
-    "TRYAGAIN", "CLUSTERDOWN", "max number of clients",
+    "LOADING", "MISCONF", "NOREPLICAS", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "max number of clients",
 )  # fmt: skip
 _PASSING = frozenset({
-    "BusyLoadingError", "ReadOnlyError", "MasterDownError", "BusyError", "TryAgainError",
+    "BusyLoadingError", "BusyError", "TryAgainError",
     "ClusterDownError", "MaxConnectionsError",
 })  # fmt: skip
 
@@ -41,6 +43,10 @@ class NoScript(StoreError):
 class AccessDenied(StoreUnavailable):
     """Credentials or rights are missing. Final at open; while a worker runs, somebody
     is changing them, and it has to outlast that."""
+
+
+class Demoted(StoreUnavailable):
+    """The server is a replica: this connection will never work again."""
 
 
 def translate(error: BaseException, address: str) -> StoreError:
@@ -62,6 +68,11 @@ def translate(error: BaseException, address: str) -> StoreError:
         return AccessDenied(
             f"the store at {address} refused the credentials: {text}; check user, password, ACL"
         )
+    if type(error).__name__ in _DEMOTED or text.startswith("UNBLOCKED"):
+        return Demoted(
+            f"the store at {address} is not available: it is a replica: {text}; a failover may "
+            "be under way, else use the primary in the store URL"
+        )
     if isinstance(error, ResponseError) and not _is_passing(error, text):
         return StoreError(f"the store at {address} answered: {text}")
     if isinstance(error, TimeoutError) and not text:
@@ -73,5 +84,4 @@ def translate(error: BaseException, address: str) -> StoreError:
 
 
 def _is_passing(error: RedisError, text: str) -> bool:
-    # The driver turns some first words into classes and drops them from the text.
     return type(error).__name__ in _PASSING or any(word in text for word in _FOR_NOW)

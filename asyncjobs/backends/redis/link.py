@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import hiredis
 from redis.asyncio import Connection, UnixDomainSocketConnection
@@ -18,12 +18,14 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from asyncjobs.backends.redis.address import Address
-from asyncjobs.backends.redis.faults import translate
+from asyncjobs.backends.redis.faults import Demoted, translate
+from asyncjobs.backends.redis.sentinel import connect_master
 from asyncjobs.errors import StoreUnavailable
 
 __all__ = ["Command", "Link"]
 
-Command = Sequence[bytes | str | int]
+Command: TypeAlias = Sequence[bytes | str | int]
+AnyConnection: TypeAlias = Connection | UnixDomainSocketConnection
 
 
 class Link:
@@ -36,36 +38,44 @@ class Link:
         self._label = label
         self._connect_timeout_s = connect_timeout_s
         self.timeout_s = timeout_s
-        self._connection: Connection | UnixDomainSocketConnection | None = None
+        self._connection: AnyConnection | None = None
         self._lock = asyncio.Lock()
 
     async def connect(self) -> None:
         """Raises StoreUnavailable with the address, within the connect timeout."""
         if self._connection is not None:
             return
-        connection = self._address.kind(
-            **self._address.arguments,
-            client_name=f"asyncjobs:{self._label}",
-            # The limit around each call below covers reading; the driver's own timer
-            # for each read and write costs more than the call's Python part.
-            socket_timeout=None,
-            socket_connect_timeout=self._connect_timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            # The driver would read its version from disk at each connection.
-            driver_info=None,
-        )
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                # The driver ships types, but left this method without.
-                await connection.connect()  # type: ignore[no-untyped-call]
+                self._connection = await self._open()
         except (RedisError, OSError, TimeoutError) as error:
-            await self._discard(connection)
             raise translate(error, self._address.text) from error
+
+    async def _open(self) -> AnyConnection:
+        options: dict[str, Any] = {
+            "client_name": f"asyncjobs:{self._label}",
+            # The limit around each call below covers reading; the driver's own timer
+            # for each read and write costs more than the call's Python part.
+            "socket_timeout": None,
+            "socket_connect_timeout": self._connect_timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            # The driver would read its version from disk at each connection.
+            "driver_info": None,
+        }
+        address = self._address
+        if address.sentinels is not None:
+            return await connect_master(
+                address, address.sentinels, options, self._connect_timeout_s
+            )
+        connection = address.kind(**address.arguments, **options)
+        try:
+            # The driver ships types, but left this method without.
+            await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException:
             await self._discard(connection)
             raise
-        self._connection = connection
+        return connection
 
     async def _drop_if_closed(self) -> None:
         """A server or firewall that closes idle connections is no outage: start anew.
@@ -101,7 +111,7 @@ class Link:
                     await connection.send_packed_command(
                         [_pack(command) for command in commands], check_health=False
                     )
-                    return [await self._read(connection) for _ in commands]
+                    replies = [await self._read(connection) for _ in commands]
             except (RedisError, OSError, TimeoutError) as error:
                 await self.close()
                 raise translate(error, self._address.text) from error
@@ -109,8 +119,12 @@ class Link:
                 # A reply may still be on its way: this connection cannot be used again.
                 await self.close()
                 raise
+            if any(isinstance(reply, Demoted) for reply in replies):
+                # It leads to a replica for good; a new one may lead to the new master.
+                await self.close()
+            return replies
 
-    async def _read(self, connection: Connection | UnixDomainSocketConnection) -> Any:
+    async def _read(self, connection: AnyConnection) -> Any:
         try:
             return await connection.read_response(disconnect_on_error=False)
         except ResponseError as error:
@@ -145,7 +159,7 @@ class Link:
         if connection is not None:
             await self._discard(connection)
 
-    async def _discard(self, connection: Connection | UnixDomainSocketConnection) -> None:
+    async def _discard(self, connection: AnyConnection) -> None:
         # Shielded by its own limit: closing must neither hang nor hide the first error.
         try:
             await connection.disconnect(nowait=True)

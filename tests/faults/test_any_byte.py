@@ -1,0 +1,146 @@
+"""The connection breaks at any byte: nothing is lost, runs twice, or waits for a lease.
+
+Steps are a few bytes wide and start anywhere, so that all bytes are covered over time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from asyncjobs import AsyncJobs, JobFunction, Worker
+from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
+from asyncjobs.testing.servers import Server
+from tests.faults.proxy import Proxy, Way, proxy_to
+from tests.worker import jobs
+from tests.worker.kit import LIMIT_S, Stage, events_of, eventually, is_settled, register
+
+pytestmark = pytest.mark.anyio
+
+WAYS = pytest.mark.parametrize(("way", "step"), [("requests", 41), ("replies", 5)])
+MARGIN = 20
+"""Bytes past the measured length, for numbers that grow by a digit."""
+
+
+def offsets(length: int, step: int) -> Iterator[int]:
+    """From a random first one to the end of what is cut; tells the seed."""
+    seed = random.getrandbits(32)
+    print(f"seed: {seed}")
+    return iter(range(random.Random(seed).randrange(step), length + MARGIN, step))
+
+
+class Site:
+    """A worker behind a proxy, and an app beside it that enqueues directly."""
+
+    def __init__(self, proxy: Proxy, direct: AsyncJobs, job: JobFunction[..., Any]) -> None:
+        self.proxy = proxy
+        self.direct = direct
+        self.job = job
+        self.sent: list[int] = []
+
+    async def run_one(self) -> None:
+        """One job from its enqueue to its result."""
+        number = len(self.sent)
+        self.sent.append(number)
+        handle = await self.job.enqueue(number)
+        await handle.result(LIMIT_S)
+
+    async def settled(self) -> bool:
+        return await is_settled(self.direct)
+
+    async def measure(self, label: str, way: Way, do: Callable[[], Awaitable[None]]) -> int:
+        """How many bytes this takes."""
+        before = self.proxy.passed[label, way]
+        await do()
+        await eventually(self.settled)
+        return self.proxy.passed[label, way] - before
+
+
+@asynccontextmanager
+async def site(server: Server, stage: Stage) -> AsyncIterator[Site]:
+    """Checks at its end that each job ran once, ended once, and waited for no lease."""
+    async with proxy_to(server.port) as proxy:
+        direct, app = AsyncJobs(server.url), AsyncJobs(proxy.url)
+        started, succeeded = events_of(app, JobStarted), events_of(app, JobSucceeded)
+        late = [events_of(app, kind) for kind in (LeaseLost, JobsReclaimed)]
+        register(app, jobs.note)
+        async with direct, app, Worker(app, concurrency=2, grace=2):
+            here = Site(proxy, direct, register(direct, jobs.note))
+            await here.run_one()
+            yield here
+            proxy.forget_cuts()
+            await here.run_one()
+            await eventually(here.settled)
+        assert Counter(stage.notes) == Counter(here.sent)
+        assert (len(started), len(succeeded)) == (len(here.sent), len(here.sent))
+        assert late == [[], []]
+
+
+@WAYS
+async def test_an_exchange(server: Server, stage: Stage, way: Way, step: int) -> None:
+    async with site(server, stage) as here:
+        # Two of them: one takes the job, one settles it.
+        length = await here.measure("exchange", way, here.run_one)
+        assert length > 100
+        rounds = 0
+        for passed in offsets(length, step):
+            here.proxy.forget_cuts()
+            here.proxy.cut_after("exchange", way, passed, reset=passed % 2 == 0)
+            await here.run_one()
+            rounds += 1
+        assert here.proxy.losses > 0.7 * rounds
+
+
+@WAYS
+async def test_a_resync(server: Server, stage: Stage, way: Way, step: int) -> None:
+    async with site(server, stage) as here:
+
+        async def run_with_a_loss() -> None:
+            # The job was taken, and only the store knows it.
+            here.proxy.cut_after("exchange", "replies", 0)
+            await here.run_one()
+
+        await run_with_a_loss()  # the scripts for it are sent only once
+        length = await here.measure("exchange", way, run_with_a_loss)
+        before, rounds = here.proxy.losses, 0
+        for passed in offsets(length, step * 2):
+            here.proxy.forget_cuts()
+            here.proxy.cut_after("exchange", "replies", 0)
+            here.proxy.cut_after("exchange", way, passed, reset=passed % 2 == 0)
+            await here.run_one()
+            rounds += 1
+        # The last ones lie behind the resync, and the job has ended before they happen.
+        assert here.proxy.losses - before > 1.2 * rounds
+
+
+@pytest.mark.parametrize(("way", "step"), [("requests", 41), ("replies", 1)])
+async def test_an_enqueue(server: Server, stage: Stage, way: Way, step: int) -> None:
+    async with proxy_to(server.port) as proxy:
+        app, direct = AsyncJobs(proxy.url), AsyncJobs(server.url)
+        job = register(app, jobs.note)
+        register(direct, jobs.note)
+        sent = 2
+        async with app, direct, Worker(direct, grace=2):
+            await job.enqueue(0)
+            before = proxy.passed["client", way]
+            handle = await job.enqueue(1)
+            length = proxy.passed["client", way] - before
+            for passed in offsets(length, step):
+                proxy.forget_cuts()
+                proxy.cut_after("client", way, passed, reset=passed % 2 == 0)
+                handle = await job.enqueue(sent)
+                assert handle.is_new
+                sent += 1
+            await handle.result(LIMIT_S)
+
+            async def settled() -> bool:
+                return await is_settled(direct)
+
+            await eventually(settled)
+        assert proxy.losses >= length // step
+    assert Counter(stage.notes) == Counter(range(sent))
