@@ -280,7 +280,9 @@ class Queue:
         self._touch_upkeep(now, grace_ms)
         over = [id for id, held in self._leases.items() if held.end_ms < now]
         if over and now < self._hold_until_ms:
-            return 0, 0, self._hold_until_ms - now
+            # Asked again only after a whole grace, this very call would look like a
+            # silence, and a lone worker would be held back for ever.
+            return 0, 0, max(min(self._hold_until_ms - now, grace_ms // 2), 1)
         self._leaving.extend(self._leases.pop(id) for id in over)
         returned = 0
         while self._leaving and returned < limit:
