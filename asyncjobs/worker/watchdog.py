@@ -21,7 +21,7 @@ from asyncjobs.errors import AsyncJobsError
 from asyncjobs.events import Events
 from asyncjobs.worker.blame import Blocker, find_blocker
 from asyncjobs.worker.exits import ExitCode, exit_now
-from asyncjobs.worker.pulse import Pulse
+from asyncjobs.worker.pulse import Pulse, Standstill
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
 
@@ -38,17 +38,6 @@ FAREWELL_S: Final = 4.0
 def pulse_interval_s(*limits_s: float | None) -> float:
     """How often the loop has to show that it turns, for limits that are watched."""
     return min([1.0, *(limit_s / 5 for limit_s in limits_s if limit_s is not None)])
-
-
-class _Block:
-    """A time in which the mark stayed what it was."""
-
-    __slots__ = ("excused_s", "is_spared", "is_told", "mark_s")
-
-    def __init__(self, mark_s: float) -> None:
-        self.mark_s = mark_s
-        self.excused_s = 0.0
-        self.is_told = self.is_spared = False
 
 
 class Watchdog:
@@ -82,6 +71,8 @@ class Watchdog:
         self._loop_thread = threading.get_ident()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._is_told = self._is_spared = False
+        """Of the present block: its warning was given; a debugger has saved the process."""
 
     def start(self) -> None:
         """Nothing is started when there is nothing to watch for."""
@@ -96,42 +87,38 @@ class Watchdog:
         self._stop.set()
 
     def _watch(self) -> None:
-        nap_s = self._pulse.interval_s
-        block = _Block(self._pulse.mark_s)
-        last_s = time.monotonic()
+        nap_s, pulse = self._pulse.interval_s, self._pulse
+        still = Standstill(nap_s, time.monotonic(), pulse.mark_s)
         while not self._stop.wait(nap_s):
-            now_s = time.monotonic()
-            if block.mark_s != self._pulse.mark_s:
-                block = _Block(self._pulse.mark_s)
-            # While this thread slept too long the whole process stood still, or nearly: it
-            # was stopped, or the machine was. Nobody is to blame for that.
-            block.excused_s += max(now_s - last_s - 2 * nap_s, 0.0)
-            last_s = now_s
+            before_s = still.mark_s
+            still_s = still.look(time.monotonic(), pulse.mark_s)
+            if still.mark_s != before_s:
+                self._is_told = self._is_spared = False
             try:
-                self._judge(block, now_s - block.mark_s - block.excused_s)
+                self._judge(still.mark_s, still_s)
             except Exception:
                 logger.exception("the watchdog failed to look at the event loop")
 
-    def _judge(self, block: _Block, blocked_s: float) -> None:
-        if self._limit_s is not None and blocked_s >= self._limit_s and not block.is_spared:
-            self._strike(block, blocked_s)
-        elif self._warn_s is not None and blocked_s >= self._warn_s and not block.is_told:
-            block.is_told = True
-            self._warn(block, blocked_s)
+    def _judge(self, since_s: float, still_s: float) -> None:
+        if self._limit_s is not None and still_s >= self._limit_s and not self._is_spared:
+            self._strike(since_s, still_s)
+        elif self._warn_s is not None and still_s >= self._warn_s and not self._is_told:
+            self._is_told = True
+            self._warn(since_s, still_s)
 
     def _look(self) -> Blocker:
         return find_blocker(self._loop_thread, self._loop, self._running)
 
-    def _warn(self, block: _Block, blocked_s: float) -> None:
+    def _warn(self, since_s: float, still_s: float) -> None:
         blocker = self._look()
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._on_free, blocker, block.mark_s)
+            self._loop.call_soon_threadsafe(self._on_free, blocker, since_s)
         _within(
             LOG_S,
             lambda: logger.warning(
                 "the event loop is blocked, for %.1f s so far, by %s: every other job waits; "
                 "use asyncio's calls, or a def function, which runs in a thread; it is at:\n%s",
-                blocked_s,
+                still_s,
                 blocker,
                 blocker.stack,
                 extra=blocker.label,
@@ -161,15 +148,15 @@ class Watchdog:
 
     # -- the hard limit ------------------------------------------------------------------
 
-    def _strike(self, block: _Block, blocked_s: float) -> None:
+    def _strike(self, since_s: float, still_s: float) -> None:
         blocker = self._look()
         if blocker.is_debugged:
-            block.is_spared = True
+            self._is_spared = True
             text = "the event loop is blocked for longer than hard_limit=%g s by %s, but a "
             text += "debugger is at work: the process goes on"
             _within(LOG_S, lambda: logger.warning(text, self._limit_s, blocker))
             return
-        if block.mark_s != self._pulse.mark_s or self._stop.is_set():
+        if since_s != self._pulse.mark_s or self._stop.is_set():
             return
         _within(
             LOG_S,
@@ -177,7 +164,7 @@ class Watchdog:
                 "the event loop is blocked, for %.1f s, longer than hard_limit=%g s, by %s: the "
                 "process ends with code %d, and what blocks it is charged with a crash; it is "
                 "at:\n%s",
-                blocked_s,
+                still_s,
                 self._limit_s,
                 blocker,
                 ExitCode.BLOCKED,
