@@ -75,8 +75,9 @@ class Watchdog:
         """Of the present block: its warning was given; a debugger has saved the process."""
 
     def start(self) -> None:
-        """Nothing is started when there is nothing to watch for."""
+        """Start the pulse too; nothing at all when there is nothing to watch for."""
         if self._warn_s is not None or self._limit_s is not None:
+            self._pulse.start()
             self._thread = threading.Thread(
                 target=self._watch, name="asyncjobs-watchdog", daemon=True
             )
@@ -85,6 +86,7 @@ class Watchdog:
     def stop(self) -> None:
         """It does nothing any more, and ends within a moment."""
         self._stop.set()
+        self._pulse.stop()
 
     def _watch(self) -> None:
         nap_s, pulse = self._pulse.interval_s, self._pulse

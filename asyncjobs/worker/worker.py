@@ -61,22 +61,19 @@ class WorkerReport:
 class _Life:
     """What keeps a worker's lease and watches its loop: started and stopped together."""
 
-    pulse: Pulse
     beats: Heartbeats
     watchdog: Watchdog
 
     def start(self) -> None:
-        self.pulse.start()
-        self.beats.start()
         self.watchdog.start()
+        self.beats.start()
 
     async def stop(self) -> None:
         """Returns when nothing beats any more."""
-        self.watchdog.stop()
         try:
             await self.beats.stop()
         finally:
-            self.pulse.stop()
+            self.watchdog.stop()
 
 
 class Worker:
@@ -260,7 +257,6 @@ class Worker:
         pulse = Pulse(pulse_interval_s(warn_s, limit_s))
         silence_s = None if limit_s is None else limit_s + SILENCE_S
         return _Life(
-            pulse,
             Heartbeats(self.app.backend, session, self._on_heartbeat, pulse, silence_s=silence_s),
             Watchdog(
                 session,
