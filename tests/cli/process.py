@@ -64,6 +64,12 @@ async def block_loop(seconds: float, *, ctx: JobContext = INJECTED) -> None:
 
 
 @app.job
+async def leave_thread(seconds: float, *, ctx: JobContext = INJECTED) -> None:
+    threading.Thread(target=time.sleep, args=(seconds,)).start()
+    write("began", ctx)
+
+
+@app.job
 async def tell_crashes(seconds: float, *, ctx: JobContext = INJECTED) -> None:
     write(f"crashes:{ctx.crashes}", ctx)
     await asyncio.sleep(seconds)
@@ -106,12 +112,6 @@ async def flood_log(*, ctx: JobContext = INJECTED) -> None:
     write("began", ctx)
     while True:
         logging.getLogger("flood").warning("x" * 1000)
-
-
-@app.job
-async def leave_thread(seconds: float, *, ctx: JobContext = INJECTED) -> None:
-    threading.Thread(target=time.sleep, args=(seconds,)).start()
-    write("began", ctx)
 """
 
 
