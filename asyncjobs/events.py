@@ -27,9 +27,11 @@ __all__ = [
     "JobRetryScheduled",
     "JobSnoozed",
     "JobStarted",
+    "JobStuck",
     "JobSucceeded",
     "JobsReclaimed",
     "LeaseLost",
+    "LoopBlocked",
     "WorkerQuiet",
     "WorkerStarted",
     "WorkerStopped",
@@ -120,6 +122,20 @@ class JobReleased(AttemptEnded):
 
 
 @dataclass(frozen=True, slots=True)
+class JobStuck(JobEvent):
+    """The attempt swallows its cancellation, and its slot is freed.
+
+    `reason`: what it was told to stop for, `seconds` ago; `stack`: where it hangs. The
+    event of the attempt's end follows, as the reason demands.
+    """
+
+    attempt: int
+    reason: str
+    seconds: float
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobPutBack(JobEvent):
     """This worker does not have the function or the envelope version; tried later."""
 
@@ -140,6 +156,21 @@ class LeaseLost(Event):
 
     worker: str
     queues: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopBlocked(Event):
+    """A worker's event loop stood still for `seconds`; told when it turns again.
+
+    `ref` and `name` are of the job that blocked it, None and '' when it was no job;
+    `stack`: where it was. The log says the same while the loop is still blocked.
+    """
+
+    worker: str
+    ref: JobRef | None
+    name: str
+    seconds: float
+    stack: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,11 @@ WORKER = {
     "grace": "how long a stop waits for running jobs",
     "lease": "how long a worker that died keeps its jobs; at least 1 s",
     "threads": "sync job functions running at a time, at the most",
+    "block_warning": "the log names a job that blocks the event loop for that long; None never",
+    "hard_limit": "the process ends, with exit code 5, when a job blocks its event loop for that "
+    "long; None never",
+    "stuck_after": "how long a job may swallow its cancellation; then its slot is freed; None: "
+    "it keeps it",
     "name": "its name in logs and lists; None is `host:pid`",
 }
 VARIABLES = {

@@ -14,11 +14,21 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from asyncjobs.backends.answers import (
+    CancelCall,
+    CancelVerdict,
+    Exchange,
+    Heartbeat,
+    Reclaimed,
+    Resync,
+    StaleSequence,
+)
 from asyncjobs.job import Demand, JobRecord, JobRef, NewJob, Settlement, State, TakenJob
 
 __all__ = [
     "LAYOUT",
     "Backend",
+    "CancelCall",
     "CancelVerdict",
     "Capabilities",
     "Clock",
@@ -123,73 +133,6 @@ class Lease:
         return replace(self, renewed={**self.renewed, **dict.fromkeys(queues, name)})
 
 
-class Exchange(NamedTuple):
-    """The answer to an exchange. Times are the store's, in milliseconds."""
-
-    jobs: list[TakenJob]
-    not_yours: list[Settlement]
-    """Settlements that had no effect: another worker owns these jobs, or nobody."""
-    lost: tuple[str, ...]
-    """Queues in which the lease is gone: nothing was settled or taken there."""
-    cancels: list[JobRef]
-    """Jobs of this lease that somebody wants to stop."""
-    left_ready: frozenset[str]
-    """Queues that still hold ready jobs."""
-    next_due_ms: dict[str, int | None]
-    """For each queue asked: when its earliest scheduled job is due."""
-    next_lease_end_ms: int | None
-    """The earliest end of another worker's lease in the queues asked."""
-    now_ms: int
-
-
-class Heartbeat(NamedTuple):
-    """The answer to a heartbeat."""
-
-    lost: tuple[str, ...]
-    cancels: list[JobRef]
-    next_lease_end_ms: int | None
-    now_ms: int
-
-
-class Resync(NamedTuple):
-    """What the store says after a lost reply.
-
-    `applied`: for each queue the last exchange that took effect; `missing`: jobs that
-    this lease holds in the store and the caller did not name.
-    """
-
-    applied: dict[str, int]
-    missing: list[TakenJob]
-    lost: tuple[str, ...]
-
-
-class Reclaimed(NamedTuple):
-    """The answer to a reclaim.
-
-    `returned` jobs are ready again; `leases` that ended; `again_ms`: when to come back
-    (0 = at once, None = nobody else holds a lease).
-    """
-
-    returned: int
-    leases: int
-    again_ms: int | None
-    now_ms: int
-
-
-class CancelVerdict(StrEnum):
-    """What a cancel came to."""
-
-    CANCELLED = "cancelled"
-    REQUESTED = "requested"
-    """The job is running: its worker has been asked to stop it."""
-    FINISHED = "finished"
-    UNKNOWN = "unknown"
-
-
-class StaleSequence(Exception):
-    """An exchange at or below the last one applied: it had no effect. Resync."""
-
-
 class QueueCounts(NamedTuple):
     """One queue at one moment."""
 
@@ -290,8 +233,11 @@ class Backend(Protocol):
         time in ms."""
         ...
 
-    async def deregister(self, lease: Lease) -> None:
-        """Leave: jobs still held are released, no crash is counted, the entry goes."""
+    async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
+        """Leave: jobs still held are released and the entry goes.
+
+        No crash is counted, but one for each of `crashed` that the lease still holds.
+        """
         ...
 
     async def heartbeat(self, lease: Lease) -> Heartbeat:
@@ -327,6 +273,16 @@ class Backend(Protocol):
 
         Returns the queues that called, if it was a call. A caller that was called must
         exchange on these queues, with demand or without: that passes the call on.
+        """
+        ...
+
+    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+        """Park until somebody cancels a running job of these queues, at most `timeout_s`.
+
+        What is cancelled between two calls is heard by the next one; before the first
+        call has returned, and while the store cannot be reached, it may be missed: the
+        marks that heartbeats and exchanges bring are what counts. Jobs of other workers
+        may be among them.
         """
         ...
 

@@ -19,7 +19,7 @@ from asyncjobs.cli.doctor import doctor
 from asyncjobs.cli.enqueue import enqueue
 from asyncjobs.cli.jobs import jobs
 from asyncjobs.cli.stats import stats
-from asyncjobs.cli.values import Duration, Queues, merge_queues
+from asyncjobs.cli.values import Duration, DurationOrOff, Queues, merge_queues
 
 if TYPE_CHECKING:
     from asyncjobs.worker.supervisor.link import ParentLink
@@ -47,6 +47,7 @@ Exit codes:
   2  usage, configuration, or APP cannot be imported
   3  the store is unreachable at the start, or of another layout
   4  the grace was over, or a second signal came: jobs were released
+  5  a job blocked the event loop for longer than --hard-limit
 """
 
 
@@ -136,6 +137,27 @@ for _command in (check, completion, doctor, enqueue, jobs, stats):
     default="15s",
     show_default=True,
     help="How long a worker that died keeps its jobs; at least 1s.",
+)
+@_flag(
+    "--block-warning",
+    type=DurationOrOff(),
+    default="1s",
+    show_default=True,
+    help="Name the job in the log that blocks the event loop for that long.",
+)
+@_flag(
+    "--hard-limit",
+    type=DurationOrOff(),
+    default="5m",
+    show_default=True,
+    help="End the process, with code 5, when a job blocks its event loop for that long.",
+)
+@_flag(
+    "--stuck-after",
+    type=DurationOrOff(),
+    default="30s",
+    show_default=True,
+    help="How long a job may swallow its cancellation; then its slot is freed.",
 )
 @_flag("--name", show_default="host:pid", help="Name of the worker in logs and lists.")
 @_flag(
@@ -256,6 +278,9 @@ def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> i
             lease_s=flags["lease"],
             max_jobs=flags["max_jobs"],
             threads=flags["threads"],
+            block_warning_s=flags["block_warning"],
+            hard_limit_s=flags["hard_limit"],
+            stuck_after_s=flags["stuck_after"],
             name=name,
             json=json,
         ),

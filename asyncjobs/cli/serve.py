@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +19,7 @@ from asyncjobs.cli.signals import Signals
 from asyncjobs.cli.values import count, show_duration
 from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, UnsupportedLayout
 from asyncjobs.events import WorkerStarted
-from asyncjobs.worker.exits import ExitCode
+from asyncjobs.worker.exits import ExitCode, exit_now
 from asyncjobs.worker.supervisor.link import ParentLink
 from asyncjobs.worker.worker import Worker, WorkerReport
 
@@ -47,6 +46,9 @@ class WorkerOptions:
     lease_s: float
     max_jobs: int | None
     threads: int
+    block_warning_s: float | None
+    hard_limit_s: float | None
+    stuck_after_s: float | None
     name: str | None
     json: bool
 
@@ -70,7 +72,7 @@ def serve(app: AsyncJobs, options: WorkerOptions, parent: ParentLink | None = No
                 "%s left behind by sync jobs; the process ends all the same",
                 count(serving.report.threads_left, "thread"),
             )
-            _exit_now(code)
+            exit_now(code)
         _end_soon(code)
         runner.close()
     return code
@@ -134,6 +136,9 @@ class _Serving:
             grace=options.grace_s,
             lease=options.lease_s,
             threads=options.threads,
+            block_warning=options.block_warning_s,
+            hard_limit=options.hard_limit_s,
+            stuck_after=options.stuck_after_s,
             name=options.name,
         )
 
@@ -239,7 +244,7 @@ def _end_as_orphan(loop: asyncio.AbstractEventLoop, serving: _Serving, grace_s: 
     # and ends with the process when the loop gets there first.
     time.sleep(grace_s + ORPHAN_S)
     os.write(2, b"asyncjobs: the parent is gone, and a job blocks the end; exit now\n")
-    _exit_now(ExitCode.FAILED)
+    exit_now(ExitCode.FAILED)
 
 
 def _fail(code: ExitCode, error: AsyncJobsError) -> ExitCode:
@@ -259,17 +264,6 @@ def _end_soon(code: int) -> None:
         # A daemon thread: when the process ends in time it is not waited for.
         time.sleep(END_LIMIT_S)
         os.write(2, b"asyncjobs: tasks or threads of jobs do not end; exit now\n")
-        _exit_now(code)
+        exit_now(code)
 
     threading.Thread(target=end, name="asyncjobs-end", daemon=True).start()
-
-
-def _exit_now(code: int) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            # A reader that is gone, or a stream that the user's code has closed.
-            continue
-    logging.shutdown()
-    os._exit(code)

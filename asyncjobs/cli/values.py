@@ -10,7 +10,7 @@ import click
 from asyncjobs.config import check_queue_name, parse_duration
 from asyncjobs.errors import ConfigError
 
-__all__ = ["Duration", "Queues", "count", "merge_queues", "show_duration"]
+__all__ = ["Duration", "DurationOrOff", "Queues", "count", "merge_queues", "show_duration"]
 
 
 class Duration(click.ParamType[float]):
@@ -28,6 +28,19 @@ class Duration(click.ParamType[float]):
         except ConfigError as error:
             # click names the flag itself, and its environment variable.
             self.fail(str(error).removeprefix("="), param, ctx)
+
+
+class DurationOrOff(click.ParamType[float | None]):
+    """A duration, or `off` (or 0): None."""
+
+    name = "duration|off"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        if value is None or (isinstance(value, str) and value.strip().lower() == "off"):
+            return None
+        return Duration().convert(value, param, ctx) or None
 
 
 class Queues(click.ParamType[dict[str, int]]):

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import threading
 from enum import IntEnum
+from typing import Final, NoReturn
 
-__all__ = ["ExitCode"]
+__all__ = ["ExitCode", "exit_now"]
+
+FLUSH_S: Final = 2.0
+"""How long the log may take to be written: nobody may be reading it any more."""
 
 
 class ExitCode(IntEnum):
@@ -15,3 +23,27 @@ class ExitCode(IntEnum):
     USAGE = 2
     UNREACHABLE = 3
     RELEASED = 4
+    BLOCKED = 5
+
+
+def exit_now(code: int) -> NoReturn:
+    """End the process at once, whatever runs in it; what is logged already is written."""
+    flush = threading.Thread(target=_flush, daemon=True)
+    try:
+        flush.start()
+    except RuntimeError:
+        # The interpreter is at its end, or out of threads.
+        _flush()
+    else:
+        flush.join(FLUSH_S)
+    os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            # A reader that is gone, or a stream that the user's code has closed.
+            continue
+    logging.shutdown()

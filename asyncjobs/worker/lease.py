@@ -2,9 +2,8 @@
 
 A coroutine that blocks the event loop must not cost the lease: another worker would run
 the same jobs again. So the heartbeat is a coroutine on a small loop of its own, with a
-connection of its own. It stops by itself when the processor has shown no sign of life
-for longer than the hard limit, or a live thread over a dead processor would hold jobs
-for ever.
+connection of its own. It stops by itself when the event loop has shown no sign of life
+for longer than a limit, or a live thread beside a dead loop would hold jobs for ever.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Final
 
 from asyncjobs.backends.base import Backend, Heartbeat, Lease
 from asyncjobs.errors import StoreError
+from asyncjobs.worker.pulse import Pulse
 from asyncjobs.worker.session import Session
 
 __all__ = ["Heartbeats"]
@@ -25,35 +25,33 @@ __all__ = ["Heartbeats"]
 logger = logging.getLogger("asyncjobs.worker")
 
 BEATS_A_LEASE: Final = 5
-HARD_LIMIT_S: Final = 300.0
 
 
 class Heartbeats:
-    """Owns the thread or task that renews the lease of one session."""
+    """Owns the thread or task that renews the lease of one session.
+
+    silence_s: renew no more when the pulse is older; None renews for ever.
+    """
 
     def __init__(
         self,
         backend: Backend,
         session: Session,
         listener: Callable[[Lease, Heartbeat], None],
+        pulse: Pulse,
         *,
-        hard_limit_s: float = HARD_LIMIT_S,
+        silence_s: float | None,
     ) -> None:
         self._backend = backend
         self._session = session
         self._listener = listener
-        self._hard_limit_s = hard_limit_s
+        self._pulse = pulse
+        self._silence_s = silence_s
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._thread: threading.Thread | None = None
         self._thread_loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self.alive_s = time.monotonic()
-
-    def mark(self) -> float:
-        """A sign of life of the processor; returns the monotonic time in seconds."""
-        self.alive_s = time.monotonic()
-        return self.alive_s
 
     def start(self) -> None:
         if self._backend.capabilities.threaded_heartbeat:
@@ -108,9 +106,9 @@ class Heartbeats:
             next_s = interval_s if await self._renew(backend) else interval_s / 4
 
     async def _renew(self, backend: Backend) -> bool:
-        silent_s = time.monotonic() - self.alive_s
-        if silent_s > self._hard_limit_s:
-            logger.error("no sign of life from the processor for %.0f s: not renewing", silent_s)
+        silent_s = time.monotonic() - self._pulse.mark_s
+        if self._silence_s is not None and silent_s > self._silence_s:
+            logger.error("the event loop is blocked for %.0f s: not renewing", silent_s)
             return True
         sent_s = time.monotonic()
         lease = self._session.lease

@@ -7,7 +7,6 @@ microseconds of one job: no lock, no scope, no log line and no event object unle
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Collection, Coroutine
 from functools import partial
@@ -22,7 +21,7 @@ from asyncjobs.context import _current
 from asyncjobs.errors import ConfigError, StoreError
 from asyncjobs.events import Events
 from asyncjobs.function import JobFunction
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.job import JobRef, Settlement, TakenJob
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.limit import Limit
 from asyncjobs.worker.parking import Parking
@@ -30,12 +29,11 @@ from asyncjobs.worker.run import Reason, Run, start_task
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settling import Settler
+from asyncjobs.worker.telling import tell_lease_lost, tell_not_yours
 from asyncjobs.worker.threads import Threads
 from asyncjobs.worker.unsettled import Unsettled
 
 __all__ = ["Processor"]
-
-logger = logging.getLogger("asyncjobs.worker")
 
 TAKE_LIMIT: Final = 256
 """Jobs taken in one exchange at the most: enough to make the trip cheap for each, few
@@ -79,7 +77,7 @@ class Processor:
         self.threads = threads
         self.parking = Parking(session.backend)
         self.settler = Settler(settings, hub, self._loop.time, session.lease.worker)
-        self.alive: Callable[[], object] = time.monotonic
+        self._cancelled_early: set[JobRef] = set()
         self.limit = Limit()
         self.taken = 0
 
@@ -88,7 +86,6 @@ class Processor:
     async def run(self) -> None:
         """Take, run and settle until quiet and empty."""
         while not (self._quiet and self._is_empty()):
-            self.alive()
             if self._unsure is not None:
                 await self._recover(*self._unsure)
             elif self._lost:
@@ -179,6 +176,8 @@ class Processor:
             self._note_verdicts(exchange)
         if self._releasing:
             self._release_taken()
+        if self._cancelled_early:
+            self.cancel()
 
     # -- an attempt ----------------------------------------------------------------------
 
@@ -257,13 +256,16 @@ class Processor:
                 call = partial(function.function, *envelope.args, **kwargs)
                 value = await self.threads.call(run, call, partial(self._arm, run))
         except BaseException as error:
-            settlement = self.settler.error(run, error)
+            settlement = None if run.is_abandoned else self.settler.error(run, error)
         else:
-            settlement = self.settler.value(run, value)
+            settlement = None if run.is_abandoned else self.settler.value(run, value)
         if run.timer is not None:
             run.timer.cancel()
-        if not self.running.remove(run):
-            return  # abandoned: its job has been given back
+        if self.running.remove(run):  # else abandoned: its job has been settled already
+            self.settle(settlement)
+
+    def settle(self, settlement: Settlement | None) -> None:
+        """An attempt has given up its slot; None when its end is not ours to say."""
         if settlement is not None:
             self._unsettled.append(settlement)
         self.limit.drained = False
@@ -272,20 +274,21 @@ class Processor:
     # -- beside the way: verdicts, faults, the end ----------------------------------------
 
     def _note_verdicts(self, exchange: Exchange) -> None:
-        for settlement in exchange.not_yours:
-            logger.warning(
-                "%s: ended as %s here, but it belongs to another worker now; its word counts",
-                settlement.job.ref,
-                settlement.state.value,
-            )
+        tell_not_yours(exchange.not_yours)
         if exchange.cancels:
-            # Cancelled while it was given back: it must not even start.
-            wanted = set(exchange.cancels)
-            for job in [job for job in self._taken if job.ref in wanted]:
-                self._taken.remove(job)
-                self._unsettled.append(self.settler.cancelled_unstarted(job))
-            self.running.cancel(wanted)
+            self.cancel(exchange.cancels)
         self._lose(exchange.lost)
+
+    def cancel(self, refs: Collection[JobRef] = ()) -> None:
+        """A user wants these jobs to stop; ones that have not started must not."""
+        wanted = self._cancelled_early | set(refs)
+        # Perhaps a reply brings them that is on its way.
+        self._cancelled_early = set() if self._unsure is None else wanted
+        for job in [job for job in self._taken if job.ref in wanted]:
+            self._taken.remove(job)
+            self._unsettled.append(self.settler.cancelled_unstarted(job))
+        self.running.cancel(wanted)
+        self.parking.nudge()
 
     def note_lost(self, lease: Lease, queues: Collection[str]) -> None:
         """A heartbeat of `lease` found its entry gone in these queues."""
@@ -302,14 +305,7 @@ class Processor:
         stopped = self.running.lose(self._lost)
         self._unsettled.drop(self._lost)
         self._taken = [job for job in self._taken if job.queue not in self._lost]
-        logger.error(
-            "the lease ended in %s; running jobs stopped here because they run elsewhere: %d",
-            ", ".join(sorted(queues)),
-            stopped,
-        )
-        if self._events.active:
-            worker = self._session.lease.worker
-            self._events.emit(events.LeaseLost(worker, tuple(sorted(queues))))
+        tell_lease_lost(self._events, self._session.lease.worker, queues, stopped)
 
     async def _rejoin(self) -> None:
         queues = sorted(self._lost)
@@ -341,6 +337,7 @@ class Processor:
         self._taken += answer.missing
         if self._releasing:
             self._release_taken()
+        self.cancel()
         self._shares.look = True
 
     def quiet(self) -> None:
@@ -364,9 +361,7 @@ class Processor:
         """Give back the jobs of attempts that swallow their cancellation."""
         for run in self.running.abandon():
             self.settler.released += 1
-            if run.reason is not Reason.LEASE_LOST:
-                self._unsettled.append(Settlement.release(run.job))
-        self.parking.nudge()
+            self.settle(None if run.reason is Reason.LEASE_LOST else Settlement.release(run.job))
 
     def holds_nothing(self) -> bool:
         """True when no job would be missed if this worker ended now."""

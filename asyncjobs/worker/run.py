@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any
@@ -32,12 +33,13 @@ class Reason(Enum):
 class Run:
     """A taken job, its decoded call, and the task that runs it.
 
-    `settings` are the job function's with what this enqueue asked for.
+    `settings` are the job function's with what this enqueue asked for. `is_abandoned`: its
+    slot and its job were given away while it goes on.
     """
 
     __slots__ = (
-        "context", "entered", "envelope", "function", "job", "reason", "result_ttl_ms",
-        "settings", "started_s", "task", "timer",
+        "context", "entered", "envelope", "function", "is_abandoned", "job", "reason",
+        "result_ttl_ms", "settings", "started_s", "stopped_s", "task", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -76,8 +78,10 @@ class Run:
             expires_ms=envelope.expires_ms,
         )
         self.started_s = 0.0
+        self.stopped_s = float("inf")
+        """When it was told to stop, in monotonic seconds."""
         self.reason: Reason | None = None
-        self.entered = False
+        self.entered = self.is_abandoned = False
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
@@ -88,13 +92,13 @@ class Run:
         would settle the job; so one that has not entered yet finds the reason there.
         """
         if self.reason is None:
-            self.reason = reason
+            self.reason, self.stopped_s = reason, time.monotonic()
             if self.entered and self.task is not None:
                 self.task.cancel()
 
     def stop_again(self, reason: Reason) -> None:
         """A more urgent reason for an attempt that may have been told to stop already."""
-        self.reason = reason
+        self.reason, self.stopped_s = reason, time.monotonic()
         if self.entered and self.task is not None:
             self.task.cancel()
 

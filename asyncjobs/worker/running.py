@@ -80,17 +80,36 @@ class Running:
             run.stop_again(Reason.SHUTDOWN)
 
     def abandon(self) -> list[Run]:
-        """Let go of attempts that swallow their cancellation, and return them.
-
-        Their tasks are kept until they end: nobody else holds them.
-        """
+        """Let go of all attempts, which swallow their cancellation, and return them."""
         stuck = list(self._runs)
         for run in stuck:
             logger.error("%s: stuck, it ignores its cancellation", run.job.ref, extra=run.label)
-        self._stuck.update(stuck)
-        self._runs.clear()
-        self._suspects.clear()
+            self.let_go(run)
         return stuck
+
+    def stubborn(self, since_s: float) -> list[Run]:
+        """Those told to stop at `since_s` or before that go on all the same.
+
+        A thread cannot be stopped at all and keeps its slot; what is left at a shutdown
+        is abandoned there.
+        """
+        return [
+            run
+            for run in self._runs
+            if run.stopped_s <= since_s
+            and run.function.is_async
+            and run.reason is not Reason.SHUTDOWN
+        ]
+
+    def let_go(self, run: Run) -> None:
+        """Its slot is free; the task is kept until it ends, for nobody else holds it."""
+        run.is_abandoned = True
+        if self.remove(run):
+            self._stuck.add(run)
+
+    def find(self, context: JobContext) -> Run | None:
+        """The attempt with this context, while it holds its slot. From any thread."""
+        return next((run for run in list(self._runs) if run.context is context), None)
 
     def take_notes(self) -> list[tuple[TakenJob, bytes]]:
         """The newest progress of each attempt, since the last call."""

@@ -7,27 +7,31 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Final, Self
 
 import anyio
 import orjson
 
 from asyncjobs import events
-from asyncjobs.backends.base import Backend, Heartbeat, Inspector, Lease
+from asyncjobs.backends.base import Heartbeat, Inspector, Lease
 from asyncjobs.clock import Seconds, new_id, seconds
-from asyncjobs.config import DEFAULT_QUEUE, AppSettings, check_queue_name
-from asyncjobs.errors import AsyncJobsError, ConfigError, UsageError
+from asyncjobs.errors import AsyncJobsError, UsageError
+from asyncjobs.job import JobRef
 from asyncjobs.policy.limits import QueueShares
-from asyncjobs.registry import JobRegistry
+from asyncjobs.worker.control import Control
 from asyncjobs.worker.lease import Heartbeats
 from asyncjobs.worker.limit import Limit
 from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.pulse import Pulse
 from asyncjobs.worker.session import Session
+from asyncjobs.worker.settings import Host, Queues, WorkerSettings, checked_count, sync_queues
+from asyncjobs.worker.stuck import Stuck
 from asyncjobs.worker.threads import Threads
 from asyncjobs.worker.upkeep import Duty, ProgressNotes, Prune, Reclaim, Unattended, Upkeep
+from asyncjobs.worker.watchdog import Watchdog, pulse_interval_s
 
 __all__ = ["Worker", "WorkerReport"]
 
@@ -37,29 +41,9 @@ LEAVE_S: Final = 5.0
 """How long stopped jobs may take for their `finally` blocks, and then the store for the
 farewell."""
 THREADS: Final = 40
-
-Queues = str | Iterable[str] | Mapping[str, int]
-
-
-class Host(Protocol):
-    """What a worker needs of an app: AsyncJobs is one. The floor above is not known here."""
-
-    settings: AppSettings
-    registry: JobRegistry
-    events: events.Events
-
-    @property
-    def backend(self) -> Backend: ...
-
-    async def __aenter__(self) -> Any: ...
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None: ...
+SILENCE_S: Final = 15.0
+"""A lease ends by itself when the loop is blocked for so much longer than the hard limit:
+then the watchdog, which ends the process, has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +57,25 @@ class WorkerReport:
     put_back: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """What keeps a worker's lease and watches its loop: started and stopped together."""
+
+    beats: Heartbeats
+    watchdog: Watchdog
+
+    def start(self) -> None:
+        self.watchdog.start()
+        self.beats.start()
+
+    async def stop(self) -> None:
+        """Returns when nothing beats any more."""
+        try:
+            await self.beats.stop()
+        finally:
+            self.watchdog.stop()
+
+
 class Worker:
     """Runs the jobs of an app. One `run` (or `async with`) at a time.
 
@@ -82,6 +85,10 @@ class Worker:
     grace: how long a stop waits for running jobs (seconds or timedelta).
     lease: how long a worker that died keeps its jobs; at least 1 s.
     threads: how many sync job functions run at a time.
+    block_warning: the log names a job that blocks the event loop for that long.
+    hard_limit: the process ends when a job blocks its event loop for that long.
+    stuck_after: how long a job may swallow its cancellation until its slot is freed.
+    None turns any of these three off.
     Raises ConfigError naming the setting.
     """
 
@@ -95,14 +102,26 @@ class Worker:
         lease: Seconds = 15,
         threads: int = THREADS,
         name: str | None = None,
+        block_warning: Seconds | None = 1,
+        hard_limit: Seconds | None = 300,
+        stuck_after: Seconds | None = 30,
     ) -> None:
         self.app = app
-        self.queues = _weights(app, queues)
-        self.concurrency = _count(concurrency, "concurrency")
-        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
-        self._grace_s = seconds(grace, field="grace")
-        self._lease_ms = round(seconds(lease, field="lease", minimum=1) * 1000)
-        self._threads = _count(threads, "threads")
+        settings = self._settings = WorkerSettings.of(
+            app,
+            queues,
+            name,
+            concurrency=concurrency,
+            threads=threads,
+            grace=grace,
+            lease=lease,
+            block_warning=block_warning,
+            hard_limit=hard_limit,
+            stuck_after=stuck_after,
+        )
+        self.queues = settings.queues
+        self.concurrency = settings.concurrency
+        self.name = settings.name
         self._processor: Processor | None = None
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -174,7 +193,7 @@ class Worker:
         """
         wait_s = seconds(burst_wait, field="burst_wait") if burst else None
         if max_jobs is not None:
-            _count(max_jobs, "max_jobs")
+            checked_count(max_jobs, "max_jobs")
         return await self._run(asyncio.Event(), wait_s, max_jobs)
 
     # -- inside --------------------------------------------------------------------------
@@ -203,25 +222,16 @@ class Worker:
             sent_s = time.monotonic()
             await self.app.backend.register(session.lease)
             session.confirmed_s = sent_s
-            processor = self._processor = Processor(
-                session,
-                QueueShares(self.queues),
-                self.app.registry.find,
-                self.app.settings,
-                self.app.events,
-                concurrency=self.concurrency,
-                threads=Threads(self._threads, _sync_queues(self.app.registry, self.queues)),
-            )
+            processor = self._processor = self._new_processor(session)
             processor.limit = Limit(max_jobs, burst_wait_s)
-            beats = Heartbeats(self.app.backend, session, self._on_heartbeat)
-            processor.alive = beats.mark
+            life = self._watch_over(session, processor)
             try:
-                beats.start()
+                life.start()
                 self._emit(events.WorkerStarted(self.name, tuple(self.queues), self.concurrency))
                 started.set()
                 await self._work(session, processor)
             finally:
-                await self._leave(session, processor, beats)
+                await self._leave(session, processor, life)
                 self._processor = None
             settler = processor.settler
             report = WorkerReport(
@@ -229,6 +239,34 @@ class Worker:
             )
             self._emit(events.WorkerStopped(self.name, report.released))
             return report
+
+    def _new_processor(self, session: Session) -> Processor:
+        app, queues = self.app, self.queues
+        return Processor(
+            session,
+            QueueShares(queues),
+            app.registry.find,
+            app.settings,
+            app.events,
+            concurrency=self.concurrency,
+            threads=Threads(self._settings.threads, sync_queues(app.registry, queues)),
+        )
+
+    def _watch_over(self, session: Session, processor: Processor) -> _Life:
+        warn_s, limit_s = self._settings.block_warning_s, self._settings.hard_limit_s
+        pulse = Pulse(pulse_interval_s(warn_s, limit_s))
+        silence_s = None if limit_s is None else limit_s + SILENCE_S
+        return _Life(
+            Heartbeats(self.app.backend, session, self._on_heartbeat, pulse, silence_s=silence_s),
+            Watchdog(
+                session,
+                processor.running,
+                self.app.events,
+                pulse,
+                warn_s=warn_s,
+                limit_s=limit_s,
+            ),
+        )
 
     def _new_lease(self) -> Lease:
         info = {
@@ -238,7 +276,9 @@ class Worker:
             "queues": self.queues,
             "concurrency": self.concurrency,
         }
-        return Lease(new_id(), self.name, tuple(self.queues), self._lease_ms, orjson.dumps(info))
+        return Lease(
+            new_id(), self.name, tuple(self.queues), self._settings.lease_ms, orjson.dumps(info)
+        )
 
     async def _work(self, session: Session, processor: Processor) -> None:
         backend = self.app.backend
@@ -247,12 +287,15 @@ class Worker:
             ProgressNotes(backend, session, processor),
             Prune(backend, session),
         ]
+        if (after_s := self._settings.stuck_after_s) is not None:
+            duties.append(Stuck(processor, self.app.events, after_s))
         if isinstance(backend, Inspector):
             duties.append(Unattended(backend))
-        upkeep = Upkeep(duties)
+        upkeep, control = Upkeep(duties), Control(backend, session, self._on_cancel)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(upkeep.run)
+                tasks.start_soon(control.run)
                 with anyio.CancelScope() as work:
                     tasks.start_soon(self._watch, processor, work)
                     await processor.run()
@@ -269,7 +312,7 @@ class Worker:
         self._emit(events.WorkerQuiet(self.name))
         if processor.running:
             logger.debug("stopping; jobs that may finish: %d", len(processor.running))
-        with anyio.move_on_after(self._grace_s):
+        with anyio.move_on_after(self._settings.grace_s):
             while not self._hurry.is_set():
                 with anyio.move_on_after(LEAVE_S):
                     await self._hurry.wait()
@@ -285,7 +328,7 @@ class Worker:
         # The store is away: what cannot be told now is found out when the lease ends.
         work.cancel()
 
-    async def _leave(self, session: Session, processor: Processor, beats: Heartbeats) -> None:
+    async def _leave(self, session: Session, processor: Processor, life: _Life) -> None:
         """Release, stop the heartbeat, tell the store; also when cancelled or failing.
 
         Each step is done whatever became of the one before: a heartbeat left behind
@@ -300,7 +343,7 @@ class Worker:
             finally:
                 processor.abandon()
                 try:
-                    await beats.stop()
+                    await life.stop()
                 finally:
                     await self._say_farewell(session)
                     await processor.close()
@@ -318,41 +361,13 @@ class Worker:
             if beat.lost:
                 processor.note_lost(lease, beat.lost)
             if beat.cancels:
-                processor.running.cancel(beat.cancels)
+                processor.cancel(beat.cancels)
             processor.parking.nudge()
+
+    def _on_cancel(self, refs: Collection[JobRef]) -> None:
+        if self._processor is not None:
+            self._processor.cancel(refs)
 
     def _emit(self, event: events.Event) -> None:
         if self.app.events.active:
             self.app.events.emit(event)
-
-
-def _sync_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, bool]:
-    """Queues with sync job functions, and whether they have no others."""
-    kinds: dict[str, set[bool]] = {}
-    for function in registry.functions():
-        kinds.setdefault(function.settings.queue, set()).add(function.is_async)
-    return {q: True not in kinds[q] for q in queues if False in kinds.get(q, ())}
-
-
-def _weights(app: Host, queues: Queues | None) -> dict[str, int]:
-    if queues is None:
-        names = {*app.registry.queues(), DEFAULT_QUEUE}
-        weights: dict[str, int] = dict.fromkeys(sorted(names), 1)
-    elif isinstance(queues, Mapping):
-        weights = dict(queues)
-    elif isinstance(queues, Iterable):
-        weights = dict.fromkeys([queues] if isinstance(queues, str) else queues, 1)
-    else:
-        raise ConfigError(f"queues must be names or a mapping to weights, not {queues!r}")
-    if not weights:
-        raise ConfigError("queues is empty; name at least one, or leave it out")
-    for queue, weight in weights.items():
-        check_queue_name(queue, field="queues")
-        _count(weight, f"the weight of queue {queue!r}")
-    return weights
-
-
-def _count(value: int, field: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{field} must be a whole number of at least 1, not {value!r}")
-    return value

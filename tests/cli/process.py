@@ -21,7 +21,7 @@ ROOT = Path(asyncjobs.__file__).resolve().parent.parent
 LIMIT_S = 30.0
 
 TASKS = """
-import asyncio, os, threading, time
+import asyncio, logging, os, sys, threading, time
 from asyncjobs import INJECTED, AsyncJobs, JobContext
 
 app = AsyncJobs(connect_timeout=2)
@@ -67,6 +67,51 @@ async def block_loop(seconds: float, *, ctx: JobContext = INJECTED) -> None:
 async def leave_thread(seconds: float, *, ctx: JobContext = INJECTED) -> None:
     threading.Thread(target=time.sleep, args=(seconds,)).start()
     write("began", ctx)
+
+
+@app.job
+async def tell_crashes(seconds: float, *, ctx: JobContext = INJECTED) -> None:
+    write(f"crashes:{ctx.crashes}", ctx)
+    await asyncio.sleep(seconds)
+    write("ended", ctx)
+
+
+@app.job
+async def block_at_first(seconds: float, *, ctx: JobContext = INJECTED) -> None:
+    write(f"crashes:{ctx.crashes}", ctx)
+    if not ctx.crashes:
+        time.sleep(seconds)  # the point of this job, as above
+    write("ended", ctx)
+
+
+@app.job
+async def block_in_child(seconds: float, *, ctx: JobContext = INJECTED) -> None:
+    async def child() -> None:
+        write("began", ctx)
+        time.sleep(seconds)  # the point of this job, as above
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(child())
+
+
+@app.job
+async def block_traced(seconds: float, *, ctx: JobContext = INJECTED) -> None:
+    def step() -> None:
+        write("began", ctx)
+        time.sleep(seconds)  # as if somebody looked at it in a debugger
+
+    sys.settrace(lambda *about: None if about[1] != "call" else sys.gettrace())
+    try:
+        step()
+    finally:
+        sys.settrace(None)
+
+
+@app.job
+async def flood_log(*, ctx: JobContext = INJECTED) -> None:
+    write("began", ctx)
+    while True:
+        logging.getLogger("flood").warning("x" * 1000)
 """
 
 

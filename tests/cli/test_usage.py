@@ -41,7 +41,8 @@ def test_help_names_each_flag_with_its_variable() -> None:
     text = " ".join(result.output.split())
     flags = (
         "factory", "queues", "concurrency", "processes", "burst", "burst-wait", "grace",
-        "max-jobs", "threads", "lease", "name", "reload", "log-level", "log-format",
+        "max-jobs", "threads", "lease", "block-warning", "hard-limit", "stuck-after", "name",
+        "reload", "log-level", "log-format",
     )  # fmt: skip
     options = [param for param in cli.commands["worker"].params if isinstance(param, click.Option)]
     assert [option.opts[0] for option in options] == [f"--{flag}" for flag in flags]
@@ -51,7 +52,7 @@ def test_help_names_each_flag_with_its_variable() -> None:
     assert "$ASYNCJOBS_APP" in text
     for default in ("default: 1000", "default: 30s", "default: 5s", "default: 15s"):
         assert default in text
-    for code in range(5):
+    for code in range(6):
         assert f" {code} " in text
 
 

@@ -97,3 +97,36 @@ async def test_the_guard_keeps_the_old_order_of_returned_jobs(store: Store) -> N
     await store.enqueue("younger")
     taken = await take(worker, Demand(4, guard=1, guard_from=2))
     assert ids(taken) == ["a", "b", "c", "younger"]
+
+
+async def test_a_farewell_charges_only_whom_it_names(store: Store) -> None:
+    await store.enqueue("a", "b", queue="one")
+    await store.enqueue("c", queue="two")
+    worker, other = await store.worker("one", "two"), await store.worker("one", "two")
+    taken = {job.id: job for job in await worker.take()}
+    await store.backend.deregister(worker.lease, [taken["b"]])
+    found = await other.take()
+    assert sorted((job.id, job.crashes) for job in found) == [("a", 0), ("b", 1), ("c", 0)]
+
+
+async def test_a_farewell_charges_once_however_many_jobs_are_held(store: Store) -> None:
+    await store.enqueue(*(f"job-{number:04}" for number in range(1200)))
+    worker, other = await store.worker(), await store.worker()
+    taken = [job for _ in range(6) for job in await worker.take(200)]
+    assert len(taken) == 1200
+    await store.backend.deregister(worker.lease, [taken[1100]])
+    found = [job for _ in range(6) for job in await other.take(200)]
+    assert {job.id: job.crashes for job in found if job.crashes} == {"job-1100": 1}
+    assert len(found) == 1200
+
+
+async def test_a_farewell_charges_nobody_for_what_the_lease_does_not_hold(store: Store) -> None:
+    await store.enqueue("a", "b")
+    worker, other = await store.worker(), await store.worker()
+    a = await worker.take_one()
+    await worker.exchange(Settlement.release(a))
+    assert (await other.take_one()).id == "a"
+    await store.backend.deregister(worker.lease, [a])
+    await store.backend.deregister(other.lease)
+    keeper = await store.worker()
+    assert [(job.id, job.crashes) for job in await keeper.take()] == [("a", 0), ("b", 0)]

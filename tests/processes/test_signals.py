@@ -88,7 +88,8 @@ def test_a_process_killed_during_the_stop_is_a_failure(
     work: Start, put: Put, ledger: Ledger
 ) -> None:
     put("block_loop", 60)
-    process = work(*TWO)
+    # Or the one that is blocked would have something to say, too.
+    process = work(*TWO, "--block-warning", "off")
     ledger.wait_for("began", 1)
     pids = newest(wait_ready(process, 2))
     process.send(signal.SIGTERM)

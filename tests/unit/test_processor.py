@@ -72,9 +72,9 @@ class LossyStore(MemoryBackend):
             raise AWAY
         return answer
 
-    async def deregister(self, lease: Lease) -> None:
+    async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
         self.deregistered.append(lease.id)
-        await super().deregister(lease)
+        await super().deregister(lease, crashed)
 
 
 async def _run_all(store: LossyStore, stage: Stage, **options: Any) -> None:

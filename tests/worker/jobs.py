@@ -45,6 +45,16 @@ async def gated(name: str, *, ctx: JobContext = INJECTED) -> str:
     return name
 
 
+async def tidies(name: str) -> None:
+    """Told to stop, it still waits for something in its `finally` block."""
+    stage.note(("started", name))
+    try:
+        await stage.gate(name).wait()
+    finally:
+        await asyncio.sleep(0.01)
+        stage.note(("tidied", name))
+
+
 async def stubborn(name: str) -> str:
     """Swallows every cancellation until its gate opens."""
     stage.note(("started", name))

@@ -11,6 +11,8 @@ import anyio
 
 from asyncjobs import AsyncJobs, JobFunction, State, Worker
 from asyncjobs.backends.base import EnqueueBatch, Inspector, QueueCounts
+from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.events import Event
 from asyncjobs.job import NewJob
@@ -104,6 +106,21 @@ def register(app: AsyncJobs, function: Callable[..., Any], **options: Any) -> Jo
     options.setdefault("name", function.__name__)
     job: JobFunction[..., Any] = app.job(**options)(function)
     return job
+
+
+async def listens(app: AsyncJobs, queue: str = "default", number: int = 1) -> None:
+    """Wait until so many workers hear at once of cancels in this queue."""
+
+    async def check() -> bool:
+        backend = app.backend
+        if isinstance(backend, MemoryBackend):
+            return len(backend._control._inboxes) >= number
+        assert isinstance(backend, RedisBackend)
+        channel = backend._keys.queue(queue).control
+        _, listeners = await backend._link.call(b"PUBSUB", b"NUMSUB", channel)
+        return int(listeners) >= number
+
+    await eventually(check)
 
 
 @asynccontextmanager

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
+
 import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, RetryPolicy, State, Worker, constant
+from asyncjobs.backends.base import Demand, Exchange, Lease, StoreSettings
+from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.clock import new_id
+from asyncjobs.job import Settlement
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, Stage, counts, ended, register, working
+from tests.worker.kit import LIMIT_S, Stage, counts, ended, listens, register, until, working
 
 pytestmark = pytest.mark.anyio
 
@@ -83,3 +90,108 @@ async def test_a_cancelled_job_without_results_ends_too(app: AsyncJobs, stage: S
         await stage.noted(("started", "g"))
         assert await handle.cancel()
         await ended(app, handle.id, State.CANCELLED)
+
+
+async def test_a_full_worker_hears_at_once(app: AsyncJobs, stage: Stage) -> None:
+    """No heartbeat within the test, no slot for an exchange: only the call can be it."""
+    job = register(app, jobs.tidies)
+    async with working(app, lease=600, concurrency=3):
+        handles = [await job.enqueue(name) for name in "abc"]
+        for name in "abc":
+            await stage.noted(("started", name))
+        await listens(app)
+        assert await handles[1].cancel()
+        with pytest.raises(JobCancelled):
+            await handles[1].result(LIMIT_S)
+        assert [note for note in stage.notes if note[0] == "tidied"] == [("tidied", "b")]
+        stage.open("a", "c")
+        for handle in (handles[0], handles[2]):
+            assert await handle.result(LIMIT_S) is None
+
+
+async def test_who_entered_anew_hears_at_once(app: AsyncJobs, stage: Stage) -> None:
+    job = register(app, jobs.gated)
+    async with working(app, lease=600, concurrency=1) as worker:
+        handle = await job.enqueue("g")
+        await stage.noted(("started", "g"))
+        await listens(app)
+        processor = worker._processor
+        assert processor is not None
+        lease = processor._session.lease
+        # As a reclaim would: its entry is gone, and it takes the job again under another.
+        await app.backend.deregister(Lease(new_id(), "w", ("default",), 1000, b"{}", {
+            "default": lease.entry("default"),
+        }))  # fmt: skip
+        processor.note_lost(lease, ["default"])
+        await stage.noted(("started", "g"), 2)
+        assert await handle.cancel()
+        await stage.noted(("stopped", "g"), 2)
+        await ended(app, handle.id, State.CANCELLED)
+
+
+async def test_one_of_two_workers_stops_the_job(app: AsyncJobs, stage: Stage) -> None:
+    job = register(app, jobs.gated)
+    async with app, Worker(app, lease=600, concurrency=1), Worker(app, lease=600, concurrency=1):
+        handles = [await job.enqueue("g") for _ in range(2)]
+        await stage.noted(("started", "g"), 2)
+        await listens(app, number=2)
+        assert await handles[0].cancel()
+        await ended(app, handles[0].id, State.CANCELLED)
+        stage.open("g")
+        assert await handles[1].result(LIMIT_S) == "g"
+
+
+async def test_a_job_whose_worker_died_is_cancelled_without_a_run(
+    app: AsyncJobs, stage: Stage
+) -> None:
+    job = register(app, jobs.note)
+    async with app:
+        handle = await job.enqueue("never")
+        dead = Lease(new_id(), "dead", ("default",), 1000)
+        await app.backend.register(dead)
+        taken = await app.backend.exchange(dead, 1, [], {"default": Demand(1)})
+        assert len(taken.jobs) == 1
+        assert await handle.cancel()
+        async with Worker(app, lease=1):
+            await ended(app, handle.id, State.CANCELLED)
+    assert stage.notes == []
+
+
+class SlowReplies(MemoryBackend):
+    """Holds back the reply of an exchange that has taken a job."""
+
+    def __init__(self) -> None:
+        super().__init__(StoreSettings())
+        self.has_taken = asyncio.Event()
+        self.reply = asyncio.Event()
+
+    async def exchange(
+        self,
+        lease: Lease,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> Exchange:
+        answer = await super().exchange(lease, sequence, settlements, demand)
+        if answer.jobs:
+            self.has_taken.set()
+            await self.reply.wait()
+        return answer
+
+
+async def test_a_cancel_may_overtake_the_job_on_its_way(stage: Stage) -> None:
+    store = SlowReplies()
+    app = AsyncJobs(backend=store)
+    job = register(app, jobs.note)
+    async with app, Worker(app, lease=600) as worker:
+        await listens(app)
+        handle = await job.enqueue("never")
+        await store.has_taken.wait()
+        assert await handle.cancel()
+        processor = worker._processor
+        assert processor is not None
+        await until(lambda: bool(processor._cancelled_early))
+        store.reply.set()
+        await ended(app, handle.id, State.CANCELLED)
+        assert processor._cancelled_early == set()
+    assert stage.notes == []

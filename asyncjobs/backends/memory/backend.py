@@ -10,6 +10,7 @@ from asyncjobs.backends.activity import flow_of
 from asyncjobs.backends.base import (
     LAYOUT,
     Backend,
+    CancelCall,
     CancelVerdict,
     Capabilities,
     Clock,
@@ -28,6 +29,7 @@ from asyncjobs.backends.base import (
     Verdict,
     WorkerEntry,
 )
+from asyncjobs.backends.memory.control import ControlBoard
 from asyncjobs.backends.memory.queue import Queue
 from asyncjobs.clock import now_ms as system_now_ms
 from asyncjobs.errors import UsageError
@@ -56,6 +58,7 @@ class MemoryBackend:
         self._called: set[str] = set()
         self._waiters: defaultdict[str, OrderedDict[asyncio.Future[str], None]]
         self._waiters = defaultdict(OrderedDict)
+        self._control = ControlBoard()
         self._result_waiters: dict[JobRef, set[asyncio.Future[None]]] = {}
 
     async def open(self) -> StoreInfo:
@@ -67,6 +70,7 @@ class MemoryBackend:
         for waiters in self._waiters.values():
             for future in waiters:
                 future.cancel()
+        self._control.close()
         for futures in self._result_waiters.values():
             for result_future in futures:
                 _resolve(result_future)
@@ -105,9 +109,10 @@ class MemoryBackend:
             self._queue(name).register(lease, now)
         return now
 
-    async def deregister(self, lease: Lease) -> None:
+    async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
+        self._control.drop(lease)
         for name in lease.queues:
-            self._queue(name).deregister(lease)
+            self._queue(name).deregister(lease, [job for job in crashed if job.queue == name])
 
     async def heartbeat(self, lease: Lease) -> Heartbeat:
         now = self._now_ms()
@@ -194,6 +199,9 @@ class MemoryBackend:
                 self._waiters[name].pop(future, None)
         return (future.result(),) if future.done() and not future.cancelled() else ()
 
+    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+        return await self._control.listen(lease, timeout_s)
+
     async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
         now = self._now_ms()
         answers = [self._queue(name).reclaim(grace_ms, limit, now) for name in queues]
@@ -222,12 +230,15 @@ class MemoryBackend:
         self, refs: Sequence[JobRef], outcome: bytes | None, result_ttl_ms: int
     ) -> list[CancelVerdict]:
         now = self._now_ms()
-        return [
-            self._queues[ref.queue].cancel(ref.id, outcome, result_ttl_ms, now)
-            if ref.queue in self._queues
-            else CancelVerdict.UNKNOWN
-            for ref in refs
-        ]
+        verdicts = []
+        for ref in refs:
+            queue, verdict = self._queues.get(ref.queue), CancelVerdict.UNKNOWN
+            if queue is not None:
+                verdict = queue.cancel(ref.id, outcome, result_ttl_ms, now)
+                if (holder := queue.holder(ref.id)) is not None:
+                    self._control.tell(CancelCall(holder, ref))
+            verdicts.append(verdict)
+        return verdicts
 
     async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
         for job, note in updates:

@@ -117,10 +117,14 @@ class Queue:
         held = self._leases.setdefault(lease.entry(self.name), Held(0))
         held.end_ms, held.info = now + lease.duration_ms, lease.info
 
-    def deregister(self, lease: Lease) -> None:
-        """Give back what the lease holds, without a crash, and end it."""
+    def deregister(self, lease: Lease, crashed: Iterable[TakenJob]) -> None:
+        """Give back what the lease holds and end it; a crash only for those named."""
         held = self._leases.pop(lease.entry(self.name), None)
         if held is not None and held.jobs:
+            for taken in crashed:
+                job = self._jobs.get(taken.id)
+                if job is not None and job.serial in held.jobs and job.receipt == taken.receipt:
+                    job.crashes += 1
             self._give_back(held, list(held.jobs.values()))
             self._wake(self.name)
 
@@ -276,7 +280,9 @@ class Queue:
         self._touch_upkeep(now, grace_ms)
         over = [id for id, held in self._leases.items() if held.end_ms < now]
         if over and now < self._hold_until_ms:
-            return 0, 0, self._hold_until_ms - now
+            # Asked again only after a whole grace, this very call would look like a
+            # silence, and a lone worker would be held back for ever.
+            return 0, 0, max(min(self._hold_until_ms - now, grace_ms // 2), 1)
         self._leaving.extend(self._leases.pop(id) for id in over)
         returned = 0
         while self._leaving and returned < limit:
@@ -327,6 +333,11 @@ class Queue:
         if job.due_ms is not None:
             return State.SCHEDULED
         return State.READY if job.holder is None else State.RUNNING
+
+    def holder(self, id: str) -> str | None:
+        """The entry of the lease that the job runs under, None when it does not run."""
+        job = self._jobs.get(id)
+        return None if job is None else job.holder
 
     def cancel(self, id: str, outcome: bytes | None, result_ttl_ms: int, now: int) -> CancelVerdict:
         """Remove a job that waits, mark one that runs."""

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from asyncjobs.backends.base import (
+    CancelCall,
     CancelVerdict,
     Capabilities,
     Clock,
@@ -133,8 +134,8 @@ class RedisBackend:
         await self._announce(lease.queues)
         return await self._lease_calls.register(lease, queues)
 
-    async def deregister(self, lease: Lease) -> None:
-        await self._lease_calls.deregister(lease)
+    async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
+        await self._lease_calls.deregister(lease, crashed)
 
     async def heartbeat(self, lease: Lease) -> Heartbeat:
         return await self._lease_calls.heartbeat(lease)
@@ -153,6 +154,9 @@ class RedisBackend:
 
     async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
         return await self._lease_calls.wait(lease, timeout_s)
+
+    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+        return await self._lease_calls.listen(lease, timeout_s)
 
     async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
         await self._lease_calls.progress(lease, updates)

@@ -18,13 +18,15 @@ _OF_A_QUEUE = (
 class QueueKeys:
     """The keys of one queue, as bytes ready to be sent."""
 
-    __slots__ = ("all", "base", "queue", "wake")
+    __slots__ = ("all", "base", "control", "queue", "wake")
 
     def __init__(self, prefix: str, queue: str) -> None:
         self.queue = queue
         self.base = f"{{{prefix}:{queue}}}:".encode()
         self.all = tuple(self.base + name.encode() for name in _OF_A_QUEUE)
         self.wake = self.base + b"wake"
+        self.control = self.base + b"control"
+        """A channel, no key."""
 
     def result(self, job_id: str) -> bytes:
         """Where the outcome is kept; also the channel on which it is announced."""

@@ -1,7 +1,7 @@
 """What a worker asks of the store for its lease: its entry, its jobs, its calls.
 
-One connection of a registration exchanges, another one waits; neither is shared and
-neither repeats anything by itself.
+One connection of a registration exchanges, one waits and one listens; none is shared
+and none repeats anything by itself.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from asyncjobs.backends.base import (
+    CancelCall,
     Demand,
     Exchange,
     Heartbeat,
@@ -17,6 +18,7 @@ from asyncjobs.backends.base import (
     Resync,
     StaleSequence,
 )
+from asyncjobs.backends.redis.control import ControlChannel
 from asyncjobs.backends.redis.exchange import ExchangePlan, id_of, taken_job
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Link
@@ -30,17 +32,23 @@ RESYNC_LIMIT: Final = 100_000
 
 
 class _LeaseLinks:
-    """The two connections of one registration: one exchanges, one waits."""
+    """The connections of one registration: one exchanges, one waits, one listens."""
 
-    __slots__ = ("exchange", "wait")
+    __slots__ = ("control", "exchange", "wait")
 
-    def __init__(self, exchange: Link, wait: Link) -> None:
+    def __init__(self, exchange: Link, wait: Link, control: ControlChannel) -> None:
         self.exchange = exchange
         self.wait = wait
+        self.control = control
+
+    async def close(self) -> None:
+        await self.exchange.close()
+        await self.wait.close()
+        await self.control.close()
 
 
 class LeaseCalls:
-    """The part of `Backend` that takes a lease; owns two connections for each."""
+    """The part of `Backend` that takes a lease; owns three connections for each."""
 
     def __init__(
         self,
@@ -68,19 +76,23 @@ class LeaseCalls:
         times: list[int] = await run_all(links.exchange, enter, commands)
         return max(times)
 
-    async def deregister(self, lease: Lease) -> None:
+    async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
         leave = script("deregister")
         try:
             for queue in lease.queues:
-                name = lease.entry(queue)
-                command = leave.command(self._keys.queue(queue), self._pinned(), name, 1000)
-                while not await run(self._link, leave, command):
-                    pass  # 1,000 jobs a call, so that the server stays free in between
+                head = (self._keys.queue(queue), self._pinned(), lease.entry(queue), 1000)
+                charged: list[bytes | str | int] = []
+                for job in crashed:
+                    if job.queue == queue and job.holder == lease.entry(queue):
+                        charged += (job.priority, job.receipt)
+                # 1,000 jobs a call, so that the server stays free in between; charged once.
+                is_gone = await run(self._link, leave, leave.command(*head, *charged))
+                while not is_gone:
+                    is_gone = await run(self._link, leave, leave.command(*head))
         finally:
             links = self._leases.pop(lease.id, None)
             if links is not None:
-                await links.exchange.close()
-                await links.wait.close()
+                await links.close()
 
     async def heartbeat(self, lease: Lease) -> Heartbeat:
         beat, duration_ms = script("heartbeat"), lease.duration_ms
@@ -175,6 +187,9 @@ class LeaseCalls:
             raise reply
         return () if reply is None else (wakes[reply[0]],)
 
+    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+        return await self._links(lease).control.listen(timeout_s)
+
     async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
         note = script("progress")
         by_queue: dict[str, list[tuple[TakenJob, bytes]]] = {}
@@ -195,13 +210,13 @@ class LeaseCalls:
     def _links(self, lease: Lease) -> _LeaseLinks:
         links = self._leases.get(lease.id)
         if links is None:
-            links = _LeaseLinks(self._new_link("exchange"), self._new_link("wait"))
+            control = ControlChannel(self._new_link("control"), self._keys, lease.queues)
+            links = _LeaseLinks(self._new_link("exchange"), self._new_link("wait"), control)
             self._leases[lease.id] = links
         return links
 
     async def close(self) -> None:
         """Close the connections of all leases."""
         for links in self._leases.values():
-            await links.exchange.close()
-            await links.wait.close()
+            await links.close()
         self._leases.clear()

@@ -142,6 +142,13 @@ class Link:
             await self.close()
             raise translate(error, self._address.text) from error
 
+    def silent(self) -> StoreUnavailable:
+        """The error for a server that has not said in time what it was asked for."""
+        return StoreUnavailable(
+            f"the store at {self._address.text} has not answered in {self.timeout_s:g} s; "
+            "check the network in between"
+        )
+
     async def next_message(self) -> Any:
         """The next thing the server sends, however long that takes."""
         connection = self._connection

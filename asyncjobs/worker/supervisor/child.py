@@ -101,6 +101,8 @@ class Child:
     def epitaph(self) -> str:
         """How it ended, for people: `was killed by SIGKILL`."""
         code = self.ended.result()
+        if code == ExitCode.BLOCKED:
+            return f"ended with exit code {code}: a job blocked it for longer than --hard-limit"
         if code >= 0:
             return f"ended with exit code {code}"
         with contextlib.suppress(ValueError):

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Cancels jobs: queued and scheduled ones are removed, running ones are marked for their
--- worker. A running entry is never deleted here: it would stay pending as a ghost.
+-- worker, and told on the control channel: a full worker asks for nothing by itself. A running entry is never deleted here: it would stay pending as a ghost.
 -- KEYS: 1-24 the queue; then the result key of each job.
 -- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; then job ids.
 -- Result: for each job 'cancelled', 'requested', 'finished' or 'unknown'.
@@ -14,6 +14,7 @@ local function remove_queued(id, place)
   local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
   if not pending.err and pending[1] and pending[1][2] ~= RETURNED_CONSUMER then
     redis.call('HSET', CANCEL, id, pending[1][2])
+    redis.call('PUBLISH', string.sub(WAKE, 1, -5) .. 'control', pending[1][2] .. ' ' .. id)
     return false
   end
   if not pending.err and pending[1] then redis.call('XACK', READY[slot], GROUP, entry) end

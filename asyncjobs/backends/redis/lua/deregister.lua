@@ -1,10 +1,19 @@
 #!lua flags=allow-oom
--- A lease leaves of its own will: what it still holds is given back, no crash counted.
+-- A lease leaves of its own will: what it still holds is given back, no crash counted
+-- but for the jobs named.
 -- KEYS: 1-24 the queue.
--- ARGV: 2 lease id; 3 how many jobs to give back at the most in this call.
+-- ARGV: 2 lease id; 3 how many jobs to give back at the most in this call; then for each
+--   job that is charged with a crash its priority and its entry.
 -- Result: 1 when the lease is gone, 0 when the call must be repeated.
 local lease = ARGV[2]
 if not redis.call('ZSCORE', WORKERS, lease) then return 1 end
+for position = 4, #ARGV, 2 do
+  local slot, entry = tonumber(ARGV[position]) + 1, ARGV[position + 1]
+  local mine = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1, lease)
+  if not mine.err and #mine > 0 then
+    redis.call('HINCRBY', CRASHES, (slot - 1) .. ':' .. entry, 1)
+  end
+end
 local _, all = return_pending(lease, tonumber(ARGV[3]), false)
 if not all then return 0 end
 redis.call('ZREM', WORKERS, lease)

@@ -11,7 +11,11 @@ local over = redis.call('ZRANGE', WORKERS, '-inf', '(' .. string.format('%.0f', 
   'LIMIT', 0, 100)
 local ended = 0
 if #over > 0 then
-  if now < hold then return {0, 0, hold - now, now} end
+  if now < hold then
+    -- Asked again only after a whole grace, this very call would look like a silence, and
+    -- a lone worker would be held back for ever.
+    return {0, 0, math.max(math.min(hold - now, math.floor(grace / 2)), 1), now}
+  end
   for position = 1, #over do
     redis.call('SADD', LEAVING, over[position])
     redis.call('ZREM', WORKERS, over[position])

@@ -1,0 +1,93 @@
+"""What a store answers a worker, and what a cancel comes to: plain values."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from asyncjobs.job import JobRef, Settlement, TakenJob
+
+__all__ = [
+    "CancelCall",
+    "CancelVerdict",
+    "Exchange",
+    "Heartbeat",
+    "Reclaimed",
+    "Resync",
+    "StaleSequence",
+]
+
+
+class Exchange(NamedTuple):
+    """The answer to an exchange. Times are the store's, in milliseconds."""
+
+    jobs: list[TakenJob]
+    not_yours: list[Settlement]
+    """Settlements that had no effect: another worker owns these jobs, or nobody."""
+    lost: tuple[str, ...]
+    """Queues in which the lease is gone: nothing was settled or taken there."""
+    cancels: list[JobRef]
+    """Jobs of this lease that somebody wants to stop."""
+    left_ready: frozenset[str]
+    """Queues that still hold ready jobs."""
+    next_due_ms: dict[str, int | None]
+    """For each queue asked: when its earliest scheduled job is due."""
+    next_lease_end_ms: int | None
+    """The earliest end of another worker's lease in the queues asked."""
+    now_ms: int
+
+
+class Heartbeat(NamedTuple):
+    """The answer to a heartbeat."""
+
+    lost: tuple[str, ...]
+    cancels: list[JobRef]
+    next_lease_end_ms: int | None
+    now_ms: int
+
+
+class Resync(NamedTuple):
+    """What the store says after a lost reply.
+
+    `applied`: for each queue the last exchange that took effect; `missing`: jobs that
+    this lease holds in the store and the caller did not name.
+    """
+
+    applied: dict[str, int]
+    missing: list[TakenJob]
+    lost: tuple[str, ...]
+
+
+class Reclaimed(NamedTuple):
+    """The answer to a reclaim.
+
+    `returned` jobs are ready again; `leases` that ended; `again_ms`: when to come back
+    (0 = at once, None = nobody else holds a lease).
+    """
+
+    returned: int
+    leases: int
+    again_ms: int | None
+    now_ms: int
+
+
+class CancelVerdict(StrEnum):
+    """What a cancel came to."""
+
+    CANCELLED = "cancelled"
+    REQUESTED = "requested"
+    """The job is running: its worker has been asked to stop it."""
+    FINISHED = "finished"
+    UNKNOWN = "unknown"
+
+
+class CancelCall(NamedTuple):
+    """Somebody wants this running job to stop; `holder` is the entry of the lease it runs
+    under."""
+
+    holder: str
+    ref: JobRef
+
+
+class StaleSequence(Exception):
+    """An exchange at or below the last one applied: it had no effect. Resync."""

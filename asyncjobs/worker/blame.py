@@ -1,0 +1,100 @@
+"""Who blocks the event loop: the job, as far as it can be told from another thread."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from contextvars import Context
+from types import FrameType
+from typing import Any, Final, NamedTuple
+
+from asyncjobs.context import JobContext, _current
+from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.run import Run
+from asyncjobs.worker.running import Running
+from asyncjobs.worker.stacks import frames_above, stack_text
+
+__all__ = ["Blocker", "find_blocker"]
+
+_ATTEMPT: Final = Processor._attempt.__code__
+_HANDLE: Final = asyncio.Handle._run.__code__
+_DEBUGGERS: Final = frozenset({"bdb", "pdb", "ipdb", "pudb", "pydevd", "debugpy", "_pydevd_bundle"})
+
+
+class Blocker(NamedTuple):
+    """What the loop's thread is busy with. `run`: the attempt, while it holds its slot."""
+
+    context: JobContext | None
+    run: Run | None
+    stack: str
+    is_debugged: bool
+
+    def __str__(self) -> str:
+        if self.context is None:
+            return "no job, the loop itself"
+        return f"{self.context.ref} ({self.context.name})"
+
+    @property
+    def label(self) -> dict[str, Any]:
+        """The fields that a log line about it carries."""
+        context = self.context
+        if context is None:
+            return {}
+        return {
+            "job_id": context.id,
+            "job": context.name,
+            "queue": context.queue,
+            "attempt": context.attempt,
+        }
+
+
+def find_blocker(thread: int, loop: asyncio.AbstractEventLoop, running: Running) -> Blocker:
+    """What runs in the loop's thread at this moment."""
+    frames = list(frames_above(sys._current_frames().get(thread)))
+    place = next((n for n, frame in enumerate(frames) if frame.f_code is _ATTEMPT), None)
+    context: JobContext | None
+    if place is not None:
+        context = frames[place].f_locals["run"].context
+    else:
+        # Not in the job's own task: one that it has started works with its context.
+        place = next((n for n, frame in enumerate(frames) if frame.f_code is _HANDLE), None)
+        context = _of_task(loop) or _of_handle(frames, place)
+    text = stack_text(reversed(frames[:place]))
+    run = None if context is None else running.find(context)
+    return Blocker(context, run, text, _is_debugged(frames))
+
+
+def _of_task(loop: asyncio.AbstractEventLoop) -> JobContext | None:
+    task = asyncio.current_task(loop)
+    if task is None:
+        return None
+    if sys.version_info >= (3, 12):
+        return task.get_context().get(_current)
+    # Older tasks do not tell their context: only the garbage collector knows it.
+    found = next((held for held in gc.get_referents(task) if isinstance(held, Context)), None)
+    return None if found is None else found.get(_current)
+
+
+def _of_handle(frames: list[FrameType], place: int | None) -> JobContext | None:
+    # A callback of asyncio's own loop; another loop's handles are no Python code.
+    if place is None:
+        return None
+    context = getattr(frames[place].f_locals["self"], "_context", None)
+    return context.get(_current) if isinstance(context, Context) else None
+
+
+def _is_debugged(frames: list[FrameType]) -> bool:
+    """True while somebody may be looking at it step by step."""
+    if sys.gettrace() is not None:
+        return True
+    if sys.version_info >= (3, 12):
+        monitoring = sys.monitoring
+        if monitoring.get_tool(monitoring.DEBUGGER_ID) is not None:
+            return True
+    # Tracing is a matter of each thread: that of the loop's shows in its frames.
+    return any(
+        frame.f_trace is not None
+        or str(frame.f_globals.get("__name__", "")).partition(".")[0] in _DEBUGGERS
+        for frame in frames
+    )

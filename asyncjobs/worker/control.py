@@ -1,0 +1,63 @@
+"""Hearing at once that running jobs were cancelled, however busy the worker is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Collection
+from typing import Final
+
+from asyncjobs.backends.base import Backend
+from asyncjobs.errors import StoreError
+from asyncjobs.job import JobRef
+from asyncjobs.worker.session import Session
+
+__all__ = ["Control"]
+
+logger = logging.getLogger("asyncjobs.worker")
+
+LISTEN_S: Final = 30.0
+"""How long one call listens; at its end a connection that nobody answers on is found out."""
+BACKOFF_FIRST_S: Final = 0.1
+BACKOFF_MOST_S: Final = 5.0
+
+
+class Control:
+    """Listens on the queues of one session, whatever its entries there are called.
+
+    What is missed while the store is away comes with the next heartbeat or exchange.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        session: Session,
+        on_cancel: Callable[[Collection[JobRef]], None],
+    ) -> None:
+        self._backend = backend
+        self._session = session
+        self._on_cancel = on_cancel
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        delay_s = BACKOFF_FIRST_S
+        while True:
+            try:
+                await self._listen()
+            except StoreError as error:
+                # The exchange meets the same fault and reports it once.
+                logger.debug("no cancels are heard at present: %s", error)
+            except Exception:
+                logger.exception("listening for cancels failed")
+            else:
+                delay_s = BACKOFF_FIRST_S
+                continue
+            await asyncio.sleep(random.uniform(delay_s / 2, delay_s))
+            delay_s = min(delay_s * 2, BACKOFF_MOST_S)
+
+    async def _listen(self) -> None:
+        calls = await self._backend.listen(self._session.lease, LISTEN_S)
+        lease = self._session.lease
+        if refs := [call.ref for call in calls if call.holder == lease.entry(call.ref.queue)]:
+            self._on_cancel(refs)

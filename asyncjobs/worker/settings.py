@@ -1,0 +1,132 @@
+"""What a worker needs of its app, and its own settings, checked once."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+from asyncjobs import events
+from asyncjobs.backends.base import Backend
+from asyncjobs.clock import Seconds, seconds
+from asyncjobs.config import DEFAULT_QUEUE, AppSettings, check_queue_name
+from asyncjobs.errors import ConfigError
+from asyncjobs.registry import JobRegistry
+
+__all__ = ["Host", "Queues", "WorkerSettings", "checked_count", "sync_queues"]
+
+SHORTEST_S: Final = 0.05
+"""Shorter limits would find the loop blocked by its own turns."""
+
+Queues = str | Iterable[str] | Mapping[str, int]
+
+
+class Host(Protocol):
+    """What a worker needs of an app: AsyncJobs is one. The floor above is not known here."""
+
+    settings: AppSettings
+    registry: JobRegistry
+    events: events.Events
+
+    @property
+    def backend(self) -> Backend: ...
+
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """See `Worker`; times in seconds, None for what is off."""
+
+    queues: dict[str, int]
+    concurrency: int
+    threads: int
+    name: str
+    grace_s: float
+    lease_ms: int
+    block_warning_s: float | None
+    hard_limit_s: float | None
+    stuck_after_s: float | None
+
+    @classmethod
+    def of(
+        cls,
+        app: Host,
+        queues: Queues | None,
+        name: str | None,
+        *,
+        concurrency: int,
+        threads: int,
+        grace: Seconds,
+        lease: Seconds,
+        block_warning: Seconds | None,
+        hard_limit: Seconds | None,
+        stuck_after: Seconds | None,
+    ) -> WorkerSettings:
+        """Raises ConfigError naming the setting."""
+        settings = cls(
+            queues=_weights(app, queues),
+            concurrency=checked_count(concurrency, "concurrency"),
+            threads=checked_count(threads, "threads"),
+            name=name or f"{socket.gethostname()}:{os.getpid()}",
+            grace_s=seconds(grace, field="grace"),
+            lease_ms=round(seconds(lease, field="lease", minimum=1) * 1000),
+            block_warning_s=_limit(block_warning, "block_warning"),
+            hard_limit_s=_limit(hard_limit, "hard_limit"),
+            stuck_after_s=_limit(stuck_after, "stuck_after"),
+        )
+        warning_s, limit_s = settings.block_warning_s, settings.hard_limit_s
+        if warning_s is not None and limit_s is not None and limit_s <= warning_s:
+            raise ConfigError(
+                f"hard_limit={limit_s:g} s must be longer than block_warning={warning_s:g} s; "
+                "give a longer one, or None for none"
+            )
+        return settings
+
+
+def sync_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, bool]:
+    """Queues with sync job functions, and whether they have no others."""
+    kinds: dict[str, set[bool]] = {}
+    for function in registry.functions():
+        kinds.setdefault(function.settings.queue, set()).add(function.is_async)
+    return {q: True not in kinds[q] for q in queues if False in kinds.get(q, ())}
+
+
+def checked_count(value: int, field: str) -> int:
+    """`value`, if it is a whole number of at least 1. Raises ConfigError naming `field`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{field} must be a whole number of at least 1, not {value!r}")
+    return value
+
+
+def _limit(value: Seconds | None, field: str) -> float | None:
+    return None if value is None else seconds(value, field=field, minimum=SHORTEST_S)
+
+
+def _weights(app: Host, queues: Queues | None) -> dict[str, int]:
+    if queues is None:
+        names = {*app.registry.queues(), DEFAULT_QUEUE}
+        weights: dict[str, int] = dict.fromkeys(sorted(names), 1)
+    elif isinstance(queues, Mapping):
+        weights = dict(queues)
+    elif isinstance(queues, Iterable):
+        weights = dict.fromkeys([queues] if isinstance(queues, str) else queues, 1)
+    else:
+        raise ConfigError(f"queues must be names or a mapping to weights, not {queues!r}")
+    if not weights:
+        raise ConfigError("queues is empty; name at least one, or leave it out")
+    for queue, weight in weights.items():
+        check_queue_name(queue, field="queues")
+        checked_count(weight, f"the weight of queue {queue!r}")
+    return weights

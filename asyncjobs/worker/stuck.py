@@ -1,0 +1,68 @@
+"""Attempts that swallow their cancellation: reported, and their slots freed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from asyncjobs import events
+from asyncjobs.events import Events
+from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.run import Reason, Run
+from asyncjobs.worker.stacks import stack_text, task_frames
+
+__all__ = ["Stuck"]
+
+logger = logging.getLogger("asyncjobs.worker")
+
+_WHY: Final = {
+    Reason.TIMEOUT: "its time-out was over",
+    Reason.CANCEL: "it was cancelled",
+    Reason.LEASE_LOST: "its lease was lost",
+}
+
+
+class Stuck:
+    """The duty that looks for them. `after_s`: what an attempt may take to end."""
+
+    def __init__(self, processor: Processor, hub: Events, after_s: float) -> None:
+        self._processor = processor
+        self._events = hub
+        self._after_s = after_s
+
+    async def run(self) -> float:
+        now_s = time.monotonic()
+        for run in self._processor.running.stubborn(now_s - self._after_s):
+            self._let_go(run, now_s - run.stopped_s)
+        return min(self._after_s / 4, 5.0)
+
+    def _let_go(self, run: Run, ignored_s: float) -> None:
+        """Settle the job as the reason demands; what its task still does is ignored."""
+        reason = run.reason
+        assert reason is not None
+        stack = "" if run.task is None else stack_text(task_frames(run.task.get_coro()))
+        logger.error(
+            "%s: stuck: %s %.1f s ago, and it goes on all the same; its slot is free now, and "
+            "how it ends will not count; it hangs at:\n%s",
+            run.job.ref,
+            _WHY[reason],
+            ignored_s,
+            stack,
+            extra=run.label,
+        )
+        if self._events.active:
+            attempt = run.envelope.attempt
+            self._events.emit(
+                events.JobStuck(
+                    run.job.ref, run.function.name, attempt, reason.value, ignored_s, stack
+                )
+            )
+        hung = asyncio.CancelledError()
+        hung.add_note(f"It was ignored for {ignored_s:.1f} s. The attempt hung at:\n{stack}")
+        settlement = self._processor.settler.error(run, hung)
+        if run.timer is not None:
+            run.timer.cancel()
+        self._processor.running.let_go(run)
+        self._processor.settle(settlement)

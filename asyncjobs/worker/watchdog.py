@@ -1,0 +1,204 @@
+"""Watches the event loop from a thread: names the job that blocks it, and ends a process
+that it blocks for too long.
+
+A blocked loop keeps its lease, which is renewed from another thread, so nobody else
+would ever notice. What the thread cannot see is a C call that holds the interpreter's
+lock: it stops all threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from asyncjobs import events
+from asyncjobs.errors import AsyncJobsError
+from asyncjobs.events import Events
+from asyncjobs.worker.blame import Blocker, find_blocker
+from asyncjobs.worker.exits import ExitCode, exit_now
+from asyncjobs.worker.pulse import Pulse, Standstill
+from asyncjobs.worker.running import Running
+from asyncjobs.worker.session import Session
+
+__all__ = ["Watchdog", "pulse_interval_s"]
+
+logger = logging.getLogger("asyncjobs.worker")
+
+LOG_S: Final = 1.0
+"""How long a line of the log may take: the loop may be blocked by the log itself."""
+FAREWELL_S: Final = 4.0
+"""How long the store may take to hear of the end."""
+
+
+def pulse_interval_s(*limits_s: float | None) -> float:
+    """How often the loop has to show that it turns, for limits that are watched."""
+    return min([1.0, *(limit_s / 5 for limit_s in limits_s if limit_s is not None)])
+
+
+class Watchdog:
+    """Owns the thread that watches one worker's loop. Touches nothing on the loop but by
+    `call_soon_threadsafe`.
+
+    warn_s: a block of this length is told once, with job and stack; None never.
+    limit_s: after this length the process ends, and the job that blocks it is charged
+    with a crash, no other; None never.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        running: Running,
+        hub: Events,
+        pulse: Pulse,
+        *,
+        warn_s: float | None,
+        limit_s: float | None,
+        end: Callable[[int], object] = exit_now,
+    ) -> None:
+        self._session = session
+        self._running = running
+        self._events = hub
+        self._pulse = pulse
+        self._warn_s = warn_s
+        self._limit_s = limit_s
+        self._end_process = end
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._is_told = self._is_spared = False
+        """Of the present block: its warning was given; a debugger has saved the process."""
+
+    def start(self) -> None:
+        """Start the pulse too; nothing at all when there is nothing to watch for."""
+        if self._warn_s is not None or self._limit_s is not None:
+            self._pulse.start()
+            self._thread = threading.Thread(
+                target=self._watch, name="asyncjobs-watchdog", daemon=True
+            )
+            self._thread.start()
+
+    def stop(self) -> None:
+        """It does nothing any more, and ends within a moment."""
+        self._stop.set()
+        self._pulse.stop()
+
+    def _watch(self) -> None:
+        nap_s, pulse = self._pulse.interval_s, self._pulse
+        still = Standstill(nap_s, time.monotonic(), pulse.mark_s)
+        while not self._stop.wait(nap_s):
+            before_s = still.mark_s
+            still_s = still.look(time.monotonic(), pulse.mark_s)
+            if still.mark_s != before_s:
+                self._is_told = self._is_spared = False
+            try:
+                self._judge(still.mark_s, still_s)
+            except Exception:
+                logger.exception("the watchdog failed to look at the event loop")
+
+    def _judge(self, since_s: float, still_s: float) -> None:
+        if self._limit_s is not None and still_s >= self._limit_s and not self._is_spared:
+            self._strike(since_s, still_s)
+        elif self._warn_s is not None and still_s >= self._warn_s and not self._is_told:
+            self._is_told = True
+            self._warn(since_s, still_s)
+
+    def _look(self) -> Blocker:
+        return find_blocker(self._loop_thread, self._loop, self._running)
+
+    def _warn(self, since_s: float, still_s: float) -> None:
+        blocker = self._look()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._on_free, blocker, since_s)
+        _within(
+            LOG_S,
+            lambda: logger.warning(
+                "the event loop is blocked, for %.1f s so far, by %s: every other job waits; "
+                "use asyncio's calls, or a def function, which runs in a thread; it is at:\n%s",
+                still_s,
+                blocker,
+                blocker.stack,
+                extra=blocker.label,
+            ),
+        )
+
+    def _on_free(self, blocker: Blocker, since_s: float) -> None:
+        """On the loop, as soon as it turns again."""
+        if self._stop.is_set():
+            return
+        blocked_s = time.monotonic() - since_s
+        logger.info(
+            "the event loop is free again after %.1f s; it was blocked by %s",
+            blocked_s, blocker, extra=blocker.label,
+        )  # fmt: skip
+        if self._events.active:
+            context = blocker.context
+            self._events.emit(
+                events.LoopBlocked(
+                    self._session.lease.worker,
+                    None if context is None else context.ref,
+                    "" if context is None else context.name,
+                    blocked_s,
+                    blocker.stack,
+                )
+            )
+
+    # -- the hard limit ------------------------------------------------------------------
+
+    def _strike(self, since_s: float, still_s: float) -> None:
+        blocker = self._look()
+        if blocker.is_debugged:
+            self._is_spared = True
+            text = "the event loop is blocked for longer than hard_limit=%g s by %s, but a "
+            text += "debugger is at work: the process goes on"
+            _within(LOG_S, lambda: logger.warning(text, self._limit_s, blocker))
+            return
+        if since_s != self._pulse.mark_s or self._stop.is_set():
+            return
+        _within(
+            LOG_S,
+            lambda: logger.critical(
+                "the event loop is blocked, for %.1f s, longer than hard_limit=%g s, by %s: the "
+                "process ends with code %d, and what blocks it is charged with a crash; it is "
+                "at:\n%s",
+                still_s,
+                self._limit_s,
+                blocker,
+                ExitCode.BLOCKED,
+                blocker.stack,
+                extra=blocker.label,
+            ),
+        )
+        _within(FAREWELL_S + LOG_S, lambda: asyncio.run(self._say_farewell(blocker)))
+        self._end_process(ExitCode.BLOCKED)
+
+    async def _say_farewell(self, blocker: Blocker) -> None:
+        """On a loop and connection of its own, for those of the worker are blocked."""
+        backend = self._session.backend
+        if not backend.capabilities.threaded_heartbeat:
+            return
+        crashed = () if blocker.run is None else (blocker.run.job,)
+        twin = backend.for_thread()
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                await twin.deregister(self._session.lease, crashed)
+        except (AsyncJobsError, TimeoutError) as error:
+            logger.error(
+                "the store could not be told; when the lease ends, all jobs of this worker are "
+                "charged: %s",
+                str(error) or "no answer in time",
+            )
+        finally:
+            await twin.close()
+
+
+def _within(limit_s: float, do: Callable[[], object]) -> None:
+    """Do it in a thread of its own, and wait for it no longer than that."""
+    thread = threading.Thread(target=do, name="asyncjobs-watchdog-step", daemon=True)
+    thread.start()
+    thread.join(limit_s)

@@ -1,0 +1,69 @@
+"""Who of several workers is meant, and what happens while nobody can be heard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+import pytest
+
+from asyncjobs.backends.base import CancelCall, Lease, StoreSettings
+from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.errors import StoreUnavailable
+from asyncjobs.job import JobRef
+from asyncjobs.worker.control import Control
+from asyncjobs.worker.session import Session
+
+pytestmark = pytest.mark.anyio
+
+LIMIT_S = 10.0
+
+
+class Calls(MemoryBackend):
+    """Says what the test wants to be said, and then nothing."""
+
+    def __init__(self, *answers: Collection[CancelCall] | Exception) -> None:
+        super().__init__(StoreSettings())
+        self.answers = list(answers)
+        self.silent = asyncio.Event()
+
+    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+        if not self.answers:
+            self.silent.set()
+            await asyncio.Event().wait()
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def heard(lease: Lease, *answers: Collection[CancelCall] | Exception) -> list[JobRef]:
+    store, found = Calls(*answers), list[JobRef]()
+    task = asyncio.create_task(Control(store, Session(store, lease), found.extend).run())
+    async with asyncio.timeout(LIMIT_S):
+        await store.silent.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return found
+
+
+def call(holder: str, id: str, queue: str = "one") -> CancelCall:
+    return CancelCall(holder, JobRef(queue, id))
+
+
+async def test_only_calls_for_this_lease_are_passed_on() -> None:
+    lease = Lease("mine", "w", ("one", "two"), 1000).renew(["two"], "again")
+    found = await heard(
+        lease,
+        [call("mine", "a"), call("theirs", "b"), call("again", "c")],
+        [call("mine", "d", "two"), call("again", "e", "two")],
+    )
+    assert found == [JobRef("one", "a"), JobRef("two", "e")]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a fault of ours")])
+async def test_it_listens_again_after_an_error(error: Exception) -> None:
+    lease = Lease("mine", "w", ("one",), 1000)
+    assert await heard(lease, error, [call("mine", "a")], error, [call("mine", "b")]) == [
+        JobRef("one", "a"), JobRef("one", "b"),
+    ]  # fmt: skip
