@@ -1,0 +1,332 @@
+"""What happened, written down outside of the store, and what must hold of it.
+
+The store is believed in one thing only: which calls it has carried out and what it has
+answered. Who may hold a job follows from that: whoever was handed it last, until its
+settlement, its farewell, or the end of its lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from asyncjobs.backends.base import CancelVerdict, Exchange, Lease
+from asyncjobs.codec import Envelope
+from asyncjobs.job import JobRef, Settlement, SettlementKind, State, TakenJob
+from tests.simulation.loop import Process, SimLoop
+
+__all__ = ["JobStory", "Ledger", "Taking"]
+
+PROMPT_S: Final = 5.0
+"""A job that was handed out starts within this time, and one whose lease is gone stops,
+counted from the last trouble that its worker had."""
+
+
+class Taking:
+    """A job in the hands of one worker, once: from the exchange to the settlement."""
+
+    __slots__ = (
+        "attempt", "crashes", "ended_s", "entry", "how", "lapsed", "process", "receipt",
+        "settled", "started_s", "taken_ms", "taken_s",
+    )  # fmt: skip
+
+    def __init__(
+        self, process: Process, entry: tuple[str, str], job: TakenJob, now_s: float, now_ms: int
+    ) -> None:
+        self.process = process
+        self.entry = entry
+        self.receipt = job.receipt
+        self.attempt = Envelope.decode(job.envelope).attempt
+        self.crashes = job.crashes
+        self.taken_s = now_s
+        self.taken_ms = now_ms
+        self.started_s: float | None = None
+        self.ended_s: float | None = None
+        self.how = ""
+        self.settled: str | None = None
+        self.lapsed = False
+        """True when the lease ended before the job was settled."""
+
+
+class JobStory:
+    """One job: what is expected of it, and its takings in their order."""
+
+    __slots__ = (
+        "asked_s", "attempts", "budget", "expected", "finals", "holder", "is_accepted",
+        "is_cancelled", "ref",
+        "takings",
+    )  # fmt: skip
+
+    def __init__(self, ref: JobRef, expected: State, budget: int) -> None:
+        self.ref = ref
+        self.expected = expected
+        self.budget = budget
+        self.takings: list[Taking] = []
+        self.holder: Taking | None = None
+        self.attempts = 1
+        self.finals = 0
+        self.is_accepted = False
+        """True once an enqueue of it has returned."""
+        self.is_cancelled = False
+        """True once somebody wants to cancel it: it may end so, or as expected."""
+        self.asked_s: float | None = None
+        """When the store took note that this job, which was running, shall stop."""
+
+
+class Ledger:
+    """Owns the stories of all jobs, the trace, and what was found to be wrong."""
+
+    def __init__(self, loop: SimLoop) -> None:
+        self._loop = loop
+        self.trace: list[tuple[Any, ...]] = []
+        self.wrong: list[str] = []
+        self.stories: dict[JobRef, JobStory] = {}
+        self.unfinished = 0
+        self._renewed: dict[tuple[str, str], tuple[int, int]] = {}
+        self._troubles: dict[Process, list[float]] = {}
+
+    def note(self, process: Process, *what: Any) -> None:
+        """Add to the trace."""
+        self.trace.append((round(self._loop.now_s, 6), process.name, *what))
+
+    def violated(self, ref: JobRef | None, text: str) -> None:
+        """Something that must never be."""
+        self.trace.append((round(self._loop.now_s, 6), "WRONG", str(ref), text))
+        self.wrong.append(f"{ref}: {text}" if ref is not None else text)
+
+    def trouble(self, process: Process, what: str) -> None:
+        """The world has done something to this process."""
+        self._troubles.setdefault(process, []).append(self._loop.now_s)
+        self.note(process, what)
+
+    def expect(self, ref: JobRef, expected: State, budget: int) -> JobStory:
+        """A job is about to be enqueued."""
+        story = self.stories[ref] = JobStory(ref, expected, budget)
+        self.unfinished += 1
+        return story
+
+    # ── what the jobs say ──────────────────────────────────────────────────────────────
+
+    def started(self, ref: JobRef, attempt: int) -> Taking:
+        """The body of a job has begun in the present process."""
+        process, story, now_s = self._loop.current, self.stories[ref], self._loop.now_s
+        self.note(process, "starts", ref.id, attempt)
+        for taking in reversed(story.takings):
+            if taking.process is process:
+                break
+        else:
+            self.violated(ref, f"runs on {process.name}, which never took it")
+            raise AssertionError("a job without a taking")
+        if taking.started_s is not None:
+            self.violated(ref, f"runs twice on {process.name} although it was taken once")
+        if attempt != taking.attempt:
+            self.violated(ref, f"runs as attempt {attempt}, taken as {taking.attempt}")
+        taking.started_s = now_s
+        self._check_prompt(ref, taking, now_s)
+        return taking
+
+    def ended(self, ref: JobRef, taking: Taking, how: str) -> None:
+        """The body of a job has ended, in whatever way."""
+        self.note(self._loop.current, "ends", ref.id, how)
+        taking.ended_s, taking.how = self._loop.now_s, how
+
+    # ── what the store has done ────────────────────────────────────────────────────────
+
+    def applied(self, process: Process, name: str, args: tuple[Any, ...], answer: Any) -> None:
+        """The store has carried out a call of `process`."""
+        if name == "exchange":
+            self._exchanged(process, args[0], args[2], answer)
+        elif name == "heartbeat":
+            for queue in args[0].queues:
+                if queue not in answer.lost:
+                    self._renew(args[0], queue)
+            if answer.lost or answer.cancels:
+                self.note(process, "beats", answer.lost, [ref.id for ref in answer.cancels])
+        elif name == "register":
+            for queue in args[0].queues if args[1] is None else args[1]:
+                self._renew(args[0], queue)
+            self.note(process, "registers", args[1])
+        elif name == "deregister":
+            self.note(process, "deregisters")
+            for story in self.stories.values():
+                taking = story.holder
+                if taking is not None and taking.entry[1] == args[0].entry(taking.entry[0]):
+                    # Over, it may have been reclaimed before, and nobody has said so.
+                    is_sure = self._lives(taking.entry)
+                    self._settle(story, taking, "release" if is_sure else "release or lapse")
+            for queue in args[0].queues:
+                self._renewed.pop((queue, args[0].entry(queue)), None)
+        elif name == "resync":
+            self.note(process, "resyncs", args[1], [job.id for job in answer.missing], answer.lost)
+        elif name == "reclaim":
+            if answer.leases or answer.returned:
+                self.note(process, "reclaims", answer.leases, answer.returned)
+        elif name == "cancel":
+            self._cancelled(process, args[0], answer)
+        elif name == "enqueue":
+            self.note(process, "enqueues", [job.id for job in args[0].jobs], answer)
+
+    def refused(self, process: Process, name: str, args: tuple[Any, ...], error: Exception) -> None:
+        """The store has answered a call with an error."""
+        self.note(process, name, type(error).__name__)
+
+    def _renew(self, lease: Lease, queue: str) -> None:
+        self._renewed[queue, lease.entry(queue)] = (self._loop.store_ms(), lease.duration_ms)
+
+    def _lives(self, entry: tuple[str, str]) -> bool:
+        """Whether a lease was renewed so lately that nobody may take anything from it."""
+        renewed = self._renewed.get(entry)
+        return renewed is not None and self._loop.store_ms() <= sum(renewed)
+
+    def _exchanged(
+        self, process: Process, lease: Lease, settlements: Sequence[Settlement], answer: Exchange
+    ) -> None:
+        for settlement in settlements:
+            if settlement.job.queue in answer.lost:
+                continue
+            story = self.stories[settlement.job.ref]
+            taking = story.holder
+            entry = (settlement.job.queue, settlement.job.holder)
+            holds = (
+                taking is not None
+                and taking.entry == entry
+                and taking.receipt == settlement.job.receipt
+            )
+            if any(settlement is other for other in answer.not_yours):
+                self.note(process, "is refused", settlement.job.id, settlement.state.value)
+                if holds and self._lives(entry):
+                    self.violated(story.ref, f"{process.name} holds it, but its word was refused")
+            elif not holds or taking is None:
+                self.violated(story.ref, f"settled by {process.name}, which does not hold it")
+            else:
+                self._settled(process, story, taking, settlement)
+        if answer.jobs:
+            self.note(process, "takes", [job.id for job in answer.jobs])
+        for job in answer.jobs:
+            self._taken(process, lease, job)
+
+    def _settled(
+        self, process: Process, story: JobStory, taking: Taking, settlement: Settlement
+    ) -> None:
+        self.note(process, "settles", story.ref.id, settlement.state.value)
+        if settlement.kind is SettlementKind.RESCHEDULE:
+            is_snooze = taking.how == "snoozed"
+            self._settle(story, taking, "snooze" if is_snooze else "retry")
+            # Also one that was stopped: only its time-out can be followed by a retry.
+            story.attempts += not is_snooze
+        else:
+            self._settle(story, taking, settlement.kind.value)
+
+    def _settle(self, story: JobStory, taking: Taking, kind: str) -> None:
+        taking.settled = kind
+        story.holder = None
+
+    def finished(self, ref: JobRef) -> None:
+        """The store has recorded an outcome."""
+        story = self.stories[ref]
+        story.finals += 1
+        self.unfinished -= 1
+        if story.finals > 1:
+            self.violated(ref, "has more than one recorded outcome")
+
+    def _taken(self, process: Process, lease: Lease, job: TakenJob) -> None:
+        story, now_s = self.stories[job.ref], self._loop.now_s
+        taking = Taking(
+            process, (job.queue, lease.entry(job.queue)), job, now_s, self._loop.store_ms()
+        )
+        before = story.takings[-1] if story.takings else None
+        if story.finals:
+            self.violated(job.ref, "was handed out after its outcome had been recorded")
+        if story.holder is not None:
+            if self._lives(story.holder.entry):
+                self.violated(job.ref, f"was taken from {story.holder.process.name}, which lives")
+            story.holder.lapsed = True
+            self._check_prompt(job.ref, story.holder, now_s)
+        if taking.attempt != story.attempts:
+            self.violated(job.ref, f"taken as attempt {taking.attempt}, due is {story.attempts}")
+        if taking.attempt > story.budget:
+            self.violated(job.ref, f"taken as attempt {taking.attempt} of {story.budget}")
+        if job.crashes not in _crashes_after(before):
+            seen = _crashes_after(before)
+            self.violated(job.ref, f"has {job.crashes} crashes, seen were {seen}")
+        story.takings.append(taking)
+        story.holder = taking
+
+    def _cancelled(
+        self, process: Process, refs: Sequence[JobRef], verdicts: Sequence[CancelVerdict]
+    ) -> None:
+        for ref, verdict in zip(refs, verdicts, strict=True):
+            self.note(process, "cancels", ref.id, verdict.value)
+            story = self.stories[ref]
+            if verdict is CancelVerdict.REQUESTED and story.asked_s is None:
+                story.asked_s = self._loop.now_s
+            if verdict is CancelVerdict.CANCELLED and story.holder is not None:
+                if self._lives(story.holder.entry):
+                    self.violated(ref, f"was removed while {story.holder.process.name} held it")
+
+    # ── what must hold in the end ──────────────────────────────────────────────────────
+
+    def _last_trouble_s(self, process: Process, until_s: float) -> float:
+        return max((s for s in self._troubles.get(process, ()) if s <= until_s), default=0.0)
+
+    def _check_prompt(self, ref: JobRef, taking: Taking, now_s: float) -> None:
+        """A worker that nothing happens to starts what it was handed."""
+        if taking.started_s is None and (taking.settled or taking.process.is_dead):
+            return
+        started_s = taking.started_s or now_s
+        since_s = max(taking.taken_s, self._last_trouble_s(taking.process, started_s))
+        if started_s - since_s > PROMPT_S:
+            self.violated(ref, f"waited {started_s - since_s:.1f} s in {taking.process.name}")
+
+    def judge(self, states: dict[JobRef, State | None]) -> None:
+        """All is over: what became of each job, by the store's own word in `states`?"""
+        for ref, story in self.stories.items():
+            state = states[ref]
+            if story.finals == 0:
+                self.violated(ref, f"is lost: it has no outcome, the store says {state}")
+                continue
+            self._judge_end(story, state)
+            for place, taking in enumerate(story.takings):
+                follower = story.takings[place + 1] if place + 1 < len(story.takings) else None
+                self._judge_taking(story, taking, follower)
+
+    def _judge_end(self, story: JobStory, state: State | None) -> None:
+        if state is story.expected:
+            if story.asked_s is not None:
+                self._judge_unstopped(story)
+        elif state is not State.CANCELLED or not story.is_cancelled:
+            self.violated(story.ref, f"ended {state}, expected was {story.expected}")
+
+    def _judge_unstopped(self, story: JobStory) -> None:
+        """Asked to stop it ran to its end: so it must have been about to end by itself."""
+        asked_s, last = story.asked_s or 0.0, story.takings[-1]
+        ended_s = last.ended_s or self._loop.now_s
+        trouble_s = self._last_trouble_s(last.process, ended_s)
+        since_s = max(asked_s, last.taken_s, trouble_s)
+        if ended_s - since_s > 2.0:
+            self.violated(story.ref, f"ran on for {ended_s - since_s:.1f} s after a cancel")
+
+    def _judge_taking(self, story: JobStory, taking: Taking, follower: Taking | None) -> None:
+        if follower is None or taking.started_s is None or not taking.lapsed:
+            return
+        # Its lease was lost: it has to stop when its worker learns of it.
+        if taking.process.is_dead and taking.ended_s is None:
+            return
+        ended_s = taking.ended_s or self._loop.now_s
+        since_s = max(follower.taken_s, self._last_trouble_s(taking.process, ended_s))
+        if ended_s - since_s > PROMPT_S:
+            self.violated(
+                story.ref, f"ran on {taking.process.name} for {ended_s - since_s:.1f} s after "
+                "its lease had gone to another worker"
+            )  # fmt: skip
+
+
+def _crashes_after(before: Taking | None) -> tuple[int, ...]:
+    """How many workers can have died with a job since it became ready."""
+    if before is None or before.settled in ("retry", "snooze"):
+        return (0,)
+    if before.settled == "release":
+        return (before.crashes,)
+    if before.settled == "release or lapse":
+        return before.crashes, before.crashes + 1
+    return (before.crashes + 1,)
