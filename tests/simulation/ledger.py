@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from asyncjobs.backends.base import CancelVerdict, Exchange, Lease
 from asyncjobs.codec import Envelope
+from asyncjobs.events import JobStarted
 from asyncjobs.job import JobRef, Settlement, SettlementKind, State, TakenJob
 from tests.simulation.loop import Process, SimLoop
 
@@ -20,6 +21,15 @@ __all__ = ["JobStory", "Ledger", "Taking"]
 PROMPT_S: Final = 5.0
 """A job that was handed out starts within this time, and one whose lease is gone stops,
 counted from the last trouble that its worker had."""
+STOP_S: Final = 1.0
+"""A running job that was cancelled stops within this time, counted likewise."""
+IDLE_S: Final = 0.5
+"""A ready job does not wait longer than this beside a worker with a free slot."""
+CALM_S: Final = 6.0
+"""After this time without any trouble nobody has lost a call that woke him."""
+
+ASLEEP: Final = frozenset({"enqueue", "cancel", "heartbeat", "reclaim", "prune", "register"})
+"""Calls that wake nobody: whatever befalls them, workers with free slots wake up."""
 
 
 class Taking:
@@ -84,6 +94,10 @@ class Ledger:
         self.unfinished = 0
         self._renewed: dict[tuple[str, str], tuple[int, int]] = {}
         self._troubles: dict[Process, list[float]] = {}
+        self._trouble_s = 0.0
+        self.concurrency = 1
+        self._held: dict[Process, int] = {}
+        self._free_s: dict[Process, float] = {}
 
     def note(self, process: Process, *what: Any) -> None:
         """Add to the trace."""
@@ -94,10 +108,26 @@ class Ledger:
         self.trace.append((round(self._loop.now_s, 6), "WRONG", str(ref), text))
         self.wrong.append(f"{ref}: {text}" if ref is not None else text)
 
-    def trouble(self, process: Process, what: str) -> None:
-        """The world has done something to this process."""
-        self._troubles.setdefault(process, []).append(self._loop.now_s)
-        self.note(process, what)
+    def trouble(self, process: Process, call: str, what: str) -> None:
+        """The world has done something to this process: to this call, if it is one."""
+        now_s = self._loop.now_s
+        if call not in ASLEEP:
+            self._trouble_s = now_s
+        self._troubles.setdefault(process, []).append(now_s)
+        self.note(process, what, call)
+
+    def leaves(self, process: Process) -> None:
+        """This worker takes no more jobs: it has died, or was told to stop."""
+        self._held.pop(process, None)
+        self._free_s.pop(process, None)
+
+    def _hold(self, process: Process, change: int) -> None:
+        if process in self._held:
+            held = self._held[process] = self._held[process] + change
+            if held >= self.concurrency:
+                self._free_s.pop(process, None)
+            else:
+                self._free_s.setdefault(process, self._loop.now_s)
 
     def expect(self, ref: JobRef, expected: State, budget: int) -> JobStory:
         """A job is about to be enqueued."""
@@ -107,16 +137,29 @@ class Ledger:
 
     # ── what the jobs say ──────────────────────────────────────────────────────────────
 
+    def decided(self, event: JobStarted) -> None:
+        """A worker has made up its mind to start a job: it has to be sure of its lease.
+
+        Later, in the body, it would be too late to ask: it may have been paused before.
+        """
+        process = self._loop.current
+        taking = self._taking(event.ref, process)
+        if not self._lives(taking.entry):
+            self.violated(event.ref, f"is started by {process.name}, whose lease is over")
+
+    def _taking(self, ref: JobRef, process: Process) -> Taking:
+        """The last one by this process."""
+        for taking in reversed(self.stories[ref].takings):
+            if taking.process is process:
+                return taking
+        self.violated(ref, f"runs on {process.name}, which never took it")
+        raise AssertionError("a job without a taking")
+
     def started(self, ref: JobRef, attempt: int) -> Taking:
         """The body of a job has begun in the present process."""
-        process, story, now_s = self._loop.current, self.stories[ref], self._loop.now_s
+        process, now_s = self._loop.current, self._loop.now_s
         self.note(process, "starts", ref.id, attempt)
-        for taking in reversed(story.takings):
-            if taking.process is process:
-                break
-        else:
-            self.violated(ref, f"runs on {process.name}, which never took it")
-            raise AssertionError("a job without a taking")
+        taking = self._taking(ref, process)
         if taking.started_s is not None:
             self.violated(ref, f"runs twice on {process.name} although it was taken once")
         if attempt != taking.attempt:
@@ -146,6 +189,8 @@ class Ledger:
             for queue in args[0].queues if args[1] is None else args[1]:
                 self._renew(args[0], queue)
             self.note(process, "registers", args[1])
+            self._held.setdefault(process, 0)
+            self._hold(process, 0)
         elif name == "deregister":
             self.note(process, "deregisters")
             for story in self.stories.values():
@@ -220,6 +265,7 @@ class Ledger:
     def _settle(self, story: JobStory, taking: Taking, kind: str) -> None:
         taking.settled = kind
         story.holder = None
+        self._hold(taking.process, -1)
 
     def finished(self, ref: JobRef) -> None:
         """The store has recorded an outcome."""
@@ -241,6 +287,7 @@ class Ledger:
             if self._lives(story.holder.entry):
                 self.violated(job.ref, f"was taken from {story.holder.process.name}, which lives")
             story.holder.lapsed = True
+            self._hold(story.holder.process, -1)
             self._check_prompt(job.ref, story.holder, now_s)
         if taking.attempt != story.attempts:
             self.violated(job.ref, f"taken as attempt {taking.attempt}, due is {story.attempts}")
@@ -249,8 +296,21 @@ class Ledger:
         if job.crashes not in _crashes_after(before):
             seen = _crashes_after(before)
             self.violated(job.ref, f"has {job.crashes} crashes, seen were {seen}")
+        self._check_awake(job, now_s)
         story.takings.append(taking)
         story.holder = taking
+        self._hold(process, 1)
+
+    def _check_awake(self, job: TakenJob, now_s: float) -> None:
+        """While the world is calm, nobody sleeps beside a ready job."""
+        ready_s = now_s - (self._loop.store_ms() - job.ready_ms) / 1000
+        if now_s - ready_s > IDLE_S and self._trouble_s < ready_s - CALM_S:
+            for process, free_s in self._free_s.items():
+                if now_s - max(free_s, ready_s) > IDLE_S:
+                    self.violated(
+                        job.ref, f"was ready for {now_s - ready_s:.1f} s beside {process.name}, "
+                        "which had a free slot"
+                    )  # fmt: skip
 
     def _cancelled(
         self, process: Process, refs: Sequence[JobRef], verdicts: Sequence[CancelVerdict]
@@ -303,7 +363,7 @@ class Ledger:
         ended_s = last.ended_s or self._loop.now_s
         trouble_s = self._last_trouble_s(last.process, ended_s)
         since_s = max(asked_s, last.taken_s, trouble_s)
-        if ended_s - since_s > 2.0:
+        if ended_s - since_s > STOP_S:
             self.violated(story.ref, f"ran on for {ended_s - since_s:.1f} s after a cancel")
 
     def _judge_taking(self, story: JobStory, taking: Taking, follower: Taking | None) -> None:

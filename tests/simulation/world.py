@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -11,7 +12,7 @@ from typing import Any, Final
 from asyncjobs.backends.base import LAYOUT, Backend
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreError
-from asyncjobs.events import Events
+from asyncjobs.events import Events, JobStarted
 from asyncjobs.job import JobRef, State
 from asyncjobs.worker.worker import Worker
 from tests.simulation.ledger import Ledger
@@ -61,10 +62,11 @@ class Store(MemoryBackend):
 class Host:
     """What a worker needs of an app, on the wire of one process."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, ledger: Ledger) -> None:
         self.settings = APP.settings
         self.registry = APP.registry
         self.events = Events()
+        self.events.on(JobStarted, ledger.decided)
         self.backend: Backend = wire
 
     async def __aenter__(self) -> Host:
@@ -91,7 +93,9 @@ class World:
         self.queues = ("default",) if chance() < 0.5 else ("default", "mail")
         self.lease_s = (1.0, 1.5, 2.0)[int(chance() * 3)]
         self.concurrency = 1 + int(chance() * 4)
+        self.ledger.concurrency = self.concurrency
         self.workers: dict[Process, Worker] = {}
+        self._armed: dict[Process, Callable[[Process], None]] = {}
         self.crashes = self.pauses = self.started = 0
         self.ending = False
 
@@ -114,7 +118,7 @@ class World:
         wire = Wire(self.loop, self.network, process)
         while not self.ending:
             worker = Worker(
-                Host(wire),
+                Host(wire, self.ledger),
                 queues=self.queues,
                 concurrency=self.concurrency,
                 lease=self.lease_s,
@@ -133,12 +137,11 @@ class World:
 
     def crash(self, process: Process) -> None:
         """From here on nothing of this process happens any more."""
-        if process.is_dead:
-            return
         self.crashes += 1
         self.loop.kill(process)
         self.workers.pop(process, None)
-        self.ledger.trouble(process, "crashes")
+        self.ledger.trouble(process, "", "crashes")
+        self.ledger.leaves(process)
         if self.chance.random() < 0.7:
             self.network.hang_up_all(process)
         self.loop.after(1.5 * self.chance.random(), self.start_worker)
@@ -149,28 +152,33 @@ class World:
 
     # ── misfortunes ────────────────────────────────────────────────────────────────────
 
-    def arm_crash(self) -> None:
-        """One worker will crash between two of its next steps."""
+    def arm(self, misfortune: Callable[[Process], None]) -> None:
+        """It befalls some worker between two of its next steps."""
         process = self._some_worker()
-        if process is None:
-            self.loop.after(0.1, self.arm_crash)
-        else:
-            process.fuse = process.steps + 1 + int(self.chance.random() * FEW_STEPS)
-            # An idle worker makes few steps, and would live for long.
-            self.loop.after(self.chance.random(), self.crash, process)
+        if process is None or process in self._armed:
+            self.loop.after(0.1, self.arm, misfortune)
+            return
+        self._armed[process] = misfortune
+        process.fuse = process.steps + 1 + int(self.chance.random() * FEW_STEPS)
+        # An idle worker makes few steps, and would wait for it for long.
+        self.loop.after(self.chance.random(), self._strike, process)
 
-    def pause(self) -> None:
-        """One worker stops (SIGSTOP), for up to several leases."""
-        process = self._some_worker()
-        if process is not None and not self.ending:
-            self.pauses += 1
-            self.loop.pause(process)
-            self.ledger.trouble(process, "pauses")
-            self.loop.after(3 * self.lease_s * self.chance.random(), self._go_on, process)
+    def _strike(self, process: Process) -> None:
+        misfortune = self._armed.pop(process, None)
+        process.fuse = -1
+        if misfortune is not None and not process.is_dead and not self.ending:
+            misfortune(process)
+
+    def pause(self, process: Process) -> None:
+        """Stop it (SIGSTOP), for up to several leases."""
+        self.pauses += 1
+        self.loop.pause(process)
+        self.ledger.trouble(process, "", "pauses")
+        self.loop.after(3 * self.lease_s * self.chance.random(), self._go_on, process)
 
     def _go_on(self, process: Process) -> None:
         if not process.is_dead:
-            self.ledger.trouble(process, "goes on")
+            self.ledger.trouble(process, "", "goes on")
             self.loop.go_on(process)
 
     def go_away(self) -> None:
@@ -190,6 +198,7 @@ class World:
         process = self._some_worker()
         if process is not None and not self.ending:
             self.ledger.note(process, "is told to stop")
+            self.ledger.leaves(process)
             self.workers[process].stop()
 
     # ── the run ────────────────────────────────────────────────────────────────────────
@@ -199,14 +208,14 @@ class World:
         for _ in range(3):
             loop.after(0.2 * chance(), self.start_worker)
         for _ in range(1 + int(2 * chance())):
-            loop.after(0.2 + 2 * chance(), self.arm_crash)
+            loop.after(0.2 + 2 * chance(), self.arm, self.crash)
         for _ in range(int(2.5 * chance())):
-            loop.after(0.3 + 3 * chance(), self.pause)
+            loop.after(0.2 + 3 * chance(), self.arm, self.pause)
         if chance() < 0.3:
             loop.after(0.3 + 3 * chance(), self.go_away)
         if chance() < 0.5:
             loop.after(0.5 + 3 * chance(), self.roll)
-        self.loop.on_fuse = self.crash
+        self.loop.on_fuse = self._strike
 
     async def _main(self) -> None:
         client = self._new_process("client")
