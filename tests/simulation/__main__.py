@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import multiprocessing
 import os
 import random
@@ -14,13 +13,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 
+from tests.simulation.many import STEP, run_some
 from tests.simulation.planted import PLANTED, planted
 from tests.simulation.world import Report, run_seed
 
-STEP = 50
-"""Seeds that a process runs in one go."""
 MOST_SHOWN = 5
 
 
@@ -33,23 +32,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happened")
     parser.add_argument("--bug", choices=list(PLANTED), help="plant this bug before")
     return parser.parse_args()
-
-
-def run_some(task: tuple[int, int, str | None]) -> tuple[list[int], Counter[str]]:
-    """The seeds that fail, of `count` from `first`, and what was in all of them."""
-    first, count, bug = task
-    failed, total = [], Counter[str]()
-    with ExitStack() as stack:
-        if bug is not None:
-            stack.enter_context(planted(bug))
-        for seed in range(first, first + count):
-            report = run_seed(seed)
-            total.update(report.numbers)
-            total["seeds"] += 1
-            if report.wrong:
-                failed.append(seed)
-    gc.collect()
-    return failed, total
 
 
 def _show(report: Report, *, trace: bool) -> None:
@@ -76,10 +58,9 @@ def _run_many(arguments: argparse.Namespace) -> int:
         results: Iterable[tuple[list[int], Counter[str]]] = map(run_some, tasks)
         if arguments.jobs > 1:
             # Spawned, not forked: a child starts as clean as the one that replays.
-            pool = multiprocessing.get_context("spawn").Pool(arguments.jobs)
-            stack.callback(pool.join)
-            stack.callback(pool.close)
-            results = pool.imap(run_some, tasks)
+            spawn = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(arguments.jobs, spawn))
+            results = pool.map(run_some, tasks)
         for some, numbers in results:
             failed += some
             total.update(numbers)

@@ -320,9 +320,9 @@ class Ledger:
             story = self.stories[ref]
             if verdict is CancelVerdict.REQUESTED and story.asked_s is None:
                 story.asked_s = self._loop.now_s
-            if verdict is CancelVerdict.CANCELLED and story.holder is not None:
-                if self._lives(story.holder.entry):
-                    self.violated(ref, f"was removed while {story.holder.process.name} held it")
+            holder = story.holder
+            if verdict is CancelVerdict.CANCELLED and holder and self._lives(holder.entry):
+                self.violated(ref, f"was removed while {holder.process.name} held it")
 
     # ── what must hold in the end ──────────────────────────────────────────────────────
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from asyncjobs import INJECTED, AsyncJobs, Discard, JobContext, RetryPolicy, Snooze
-from asyncjobs import Retry as JobRetry
-from asyncjobs import constant
+from asyncjobs import INJECTED, AsyncJobs, Discard, JobContext, Retry, RetryPolicy, Snooze, constant
 from asyncjobs.backends.base import Backend, CancelVerdict
 from asyncjobs.client import Client
 from asyncjobs.errors import StoreUnavailable
@@ -56,7 +54,7 @@ async def work(takes_s: float, fails: int, how: str, *, ctx: JobContext = INJECT
             raise Snooze(0.3)
         if ctx.attempt <= fails:
             ended = "failed"
-            raise JobRetry(delay=0.1) if how == "retry" else Failed(ref.id)
+            raise Retry(delay=0.1) if how == "retry" else Failed(ref.id)
         if how == "discard":
             ended = "discarded"
             raise Discard("as asked")
@@ -185,5 +183,3 @@ async def _cancel(backend: Backend, ledger: Ledger, ref: JobRef) -> None:
             break
     if verdict is CancelVerdict.UNKNOWN:
         ledger.violated(ref, "was enqueued and is not known")
-
-

@@ -282,7 +282,8 @@ class SimLoop(asyncio.BaseEventLoop):
         if process.steps == process.fuse:
             self.on_fuse(process)
             if process.state:
-                return self._run(handle)
+                self._run(handle)
+                return
         self.steps += 1
         self.now_s += STEP_S
         self.checksum = (self.checksum * 31 + process.number) & 0xFFFFFFFFFFFF
@@ -292,7 +293,6 @@ class SimLoop(asyncio.BaseEventLoop):
         except Exception as error:
             self.call_exception_handler({"message": "a callback raised", "exception": error})
         self.current = self.outside
-        return None
 
     # ── the end ────────────────────────────────────────────────────────────────────────
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from anyio._backends import _asyncio as anyio_asyncio
 
-from asyncjobs.worker import parking, processor
+from asyncjobs.worker import processor
 from tests.simulation.loop import SimLoop
 
 __all__ = ["in_simulation"]
@@ -65,6 +65,3 @@ def in_simulation(loop: SimLoop) -> Iterator[None]:
         random.setstate(state)
         if collects:
             gc.enable()
-
-
-assert parking  # its constants are read at each call

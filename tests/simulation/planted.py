@@ -70,9 +70,7 @@ def anybody_settles(queue: Queue, lease: Lease, settlement: Settlement, now: int
 
 
 @_plant(Queue, "settle")
-def releases_count_as_crashes(
-    queue: Queue, lease: Lease, settlement: Settlement, now: int
-) -> bool:
+def releases_count_as_crashes(queue: Queue, lease: Lease, settlement: Settlement, now: int) -> bool:
     """A job that is given back at each deploy ends dead, as if it killed its workers."""
     is_right = _settle(queue, lease, settlement, now)
     if is_right and settlement.kind is SettlementKind.RELEASE:
@@ -81,9 +79,7 @@ def releases_count_as_crashes(
 
 
 @_plant(Queue, "resync")
-def nothing_is_missing(
-    queue: Queue, lease: Lease, sequence: int
-) -> tuple[int, list[TakenJob]]:
+def nothing_is_missing(queue: Queue, lease: Lease, sequence: int) -> tuple[int, list[TakenJob]]:
     """Jobs whose reply was lost are held, and never started."""
     held = queue._leases[lease.entry(queue.name)]
     held.fence = sequence
@@ -116,9 +112,7 @@ def reclaim_forgets_cancels(
 
 
 @_plant(Queue, "enqueue")
-def answers_are_not_kept(
-    queue: Queue, token: str, jobs: Sequence[NewJob], now: int
-) -> list[bool]:
+def answers_are_not_kept(queue: Queue, token: str, jobs: Sequence[NewJob], now: int) -> list[bool]:
     """A batch that is sent again is told that its own jobs were there before."""
     queue._answers.pop(token)
     return _enqueue(queue, token, jobs, now)

@@ -51,9 +51,7 @@ TROUBLES = (Fate.SLOW, Fate.NO_REQUEST, Fate.NO_REPLY, Fate.NO_REPLY, Fate.LATE,
 class Network:
     """Owns the calls under way and what the seed does to them."""
 
-    def __init__(
-        self, loop: SimLoop, store: MemoryBackend, ledger: Ledger, trouble: float
-    ) -> None:
+    def __init__(self, loop: SimLoop, store: MemoryBackend, ledger: Ledger, trouble: float) -> None:
         self._loop = loop
         self._store = store
         self._ledger = ledger
@@ -274,4 +272,3 @@ def _set_result(reply: Reply, value: Any) -> None:
 def _set_exception(reply: Reply, error: Exception) -> None:
     if not reply.done():
         reply.set_exception(error)
-

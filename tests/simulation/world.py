@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from asyncjobs.backends.base import LAYOUT, Backend
+from asyncjobs.backends.base import Backend
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events, JobStarted
@@ -26,8 +26,6 @@ __all__ = ["Report", "run_seed"]
 LIMIT_S: Final = 120.0
 """Virtual seconds after which a job that has not ended counts as lost."""
 FEW_STEPS: Final = 300
-
-assert LAYOUT
 
 
 @dataclass(slots=True)
@@ -69,7 +67,7 @@ class Host:
         self.events.on(JobStarted, ledger.decided)
         self.backend: Backend = wire
 
-    async def __aenter__(self) -> Host:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
