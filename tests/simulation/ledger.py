@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from asyncjobs.backends.base import CancelVerdict, Exchange, Lease
-from asyncjobs.codec import Envelope
+from asyncjobs.codec import Envelope, Outcome
 from asyncjobs.events import JobStarted
-from asyncjobs.job import JobRef, Settlement, SettlementKind, State, TakenJob
+from asyncjobs.job import JobRecord, JobRef, Settlement, SettlementKind, State, TakenJob
 from tests.simulation.loop import Process, SimLoop
 
 __all__ = ["JobStory", "Ledger", "Taking"]
@@ -118,6 +118,9 @@ class Ledger:
 
     def leaves(self, process: Process) -> None:
         """This worker takes no more jobs: it has died, or was told to stop."""
+        for ref, story in self.stories.items():
+            if story.holder is not None and story.holder.process is process:
+                self._check_prompt(ref, story.holder)
         self._held.pop(process, None)
         self._free_s.pop(process, None)
 
@@ -165,7 +168,7 @@ class Ledger:
         if attempt != taking.attempt:
             self.violated(ref, f"runs as attempt {attempt}, taken as {taking.attempt}")
         taking.started_s = now_s
-        self._check_prompt(ref, taking, now_s)
+        self._check_prompt(ref, taking)
         return taking
 
     def ended(self, ref: JobRef, taking: Taking, how: str) -> None:
@@ -261,6 +264,8 @@ class Ledger:
             story.attempts += not is_snooze
         else:
             self._settle(story, taking, settlement.kind.value)
+            if settlement.state is State.SUCCEEDED and taking.how != "returned":
+                self.violated(story.ref, f"succeeded, but its body {taking.how or 'never ran'}")
 
     def _settle(self, story: JobStory, taking: Taking, kind: str) -> None:
         taking.settled = kind
@@ -288,7 +293,8 @@ class Ledger:
                 self.violated(job.ref, f"was taken from {story.holder.process.name}, which lives")
             story.holder.lapsed = True
             self._hold(story.holder.process, -1)
-            self._check_prompt(job.ref, story.holder, now_s)
+            if not story.holder.process.is_dead:
+                self._check_prompt(job.ref, story.holder)
         if taking.attempt != story.attempts:
             self.violated(job.ref, f"taken as attempt {taking.attempt}, due is {story.attempts}")
         if taking.attempt > story.budget:
@@ -296,7 +302,8 @@ class Ledger:
         if job.crashes not in _crashes_after(before):
             seen = _crashes_after(before)
             self.violated(job.ref, f"has {job.crashes} crashes, seen were {seen}")
-        self._check_awake(job, now_s)
+        if before is None or before.settled in ("retry", "snooze"):
+            self._check_awake(job, now_s)
         story.takings.append(taking)
         story.holder = taking
         self._hold(process, 1)
@@ -329,23 +336,23 @@ class Ledger:
     def _last_trouble_s(self, process: Process, until_s: float) -> float:
         return max((s for s in self._troubles.get(process, ()) if s <= until_s), default=0.0)
 
-    def _check_prompt(self, ref: JobRef, taking: Taking, now_s: float) -> None:
+    def _check_prompt(self, ref: JobRef, taking: Taking) -> None:
         """A worker that nothing happens to starts what it was handed."""
-        if taking.started_s is None and (taking.settled or taking.process.is_dead):
-            return
-        started_s = taking.started_s or now_s
+        started_s = taking.started_s or self._loop.now_s
         since_s = max(taking.taken_s, self._last_trouble_s(taking.process, started_s))
         if started_s - since_s > PROMPT_S:
             self.violated(ref, f"waited {started_s - since_s:.1f} s in {taking.process.name}")
 
-    def judge(self, states: dict[JobRef, State | None]) -> None:
-        """All is over: what became of each job, by the store's own word in `states`?"""
-        for ref, story in self.stories.items():
-            state = states[ref]
+    def judge(self, records: Sequence[JobRecord | None]) -> None:
+        """All is over: what became of each job, by the store's own word?"""
+        for (ref, story), record in zip(self.stories.items(), records, strict=True):
+            state = None if record is None else record.state
             if story.finals == 0:
                 self.violated(ref, f"is lost: it has no outcome, the store says {state}")
                 continue
             self._judge_end(story, state)
+            if record is not None and record.outcome is not None:
+                self._judge_outcome(story, record.state, Outcome.decode(record.outcome))
             for place, taking in enumerate(story.takings):
                 follower = story.takings[place + 1] if place + 1 < len(story.takings) else None
                 self._judge_taking(story, taking, follower)
@@ -356,6 +363,16 @@ class Ledger:
                 self._judge_unstopped(story)
         elif state is not State.CANCELLED or not story.is_cancelled:
             self.violated(story.ref, f"ended {state}, expected was {story.expected}")
+
+    def _judge_outcome(self, story: JobStory, state: State, outcome: Outcome) -> None:
+        """What waiters read is the end of the last taking."""
+        if outcome.state is not state:
+            self.violated(story.ref, f"ended {state}, waiters are told {outcome.state}")
+        if outcome.attempt not in (0, story.takings[-1].attempt):
+            last = story.takings[-1].attempt
+            self.violated(story.ref, f"waiters are told of attempt {outcome.attempt}, not {last}")
+        if state is State.SUCCEEDED and outcome.value != story.ref.id:
+            self.violated(story.ref, f"waiters are told of the value {outcome.value!r}")
 
     def _judge_unstopped(self, story: JobStory) -> None:
         """Asked to stop it ran to its end: so it must have been about to end by itself."""

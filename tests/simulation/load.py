@@ -21,7 +21,7 @@ BUDGET = 3
 RETRIES = RetryPolicy(BUDGET, constant(0.2))
 
 APP = AsyncJobs(
-    "memory:", connect_timeout=1, retry=RETRIES, max_crashes=1000, timeout=60, result_ttl=5
+    "memory:", connect_timeout=1, retry=RETRIES, max_crashes=1000, timeout=60, result_ttl=600
 )
 """Settings and job functions of all runs; never opened."""
 

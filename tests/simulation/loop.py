@@ -83,7 +83,6 @@ class SimHandle(asyncio.TimerHandle):
 
     def cancel(self) -> None:
         self._cancelled = True
-        self._callback = None
         self._args = ()
 
     def cancelled(self) -> bool:
@@ -289,7 +288,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.checksum = (self.checksum * 31 + process.number) & 0xFFFFFFFFFFFF
         self.current = process
         try:
-            handle._context.run(handle._callback, *handle._args)  # type: ignore[arg-type]
+            handle._context.run(handle._callback, *handle._args)
         except Exception as error:
             self.call_exception_handler({"message": "a callback raised", "exception": error})
         self.current = self.outside

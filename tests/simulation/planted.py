@@ -10,6 +10,7 @@ from asyncjobs.backends.base import Lease
 from asyncjobs.backends.memory.backend import MemoryBackend
 from asyncjobs.backends.memory.queue import Queue
 from asyncjobs.backends.memory.stored import Held
+from asyncjobs.codec import Envelope
 from asyncjobs.job import NewJob, Settlement, SettlementKind, TakenJob
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.run import Run
@@ -22,6 +23,7 @@ PLANTED: dict[str, list[tuple[type[Any], str, Callable[..., Any]]]] = {}
 """By name: each class, its method, and what stands in its place."""
 
 _settle, _enqueue, _reclaim, _renew = Queue.settle, Queue.enqueue, Queue.reclaim, Queue.renew
+_retry = Settler._retry
 
 
 def _plant(
@@ -124,11 +126,12 @@ def calls_are_swallowed(store: MemoryBackend, name: str) -> None:
 
 
 @_plant(Settler, "_retry")
-def retries_are_free(
-    settler: Settler, run: Run, error: BaseException, delay_s: float
-) -> Settlement:
+def retries_are_free(settler: Settler, run: Run, *details: Any) -> Settlement:
     """A failing job runs for ever."""
-    return settler._later(run, delay_s, run.envelope.attempt)
+    settlement = _retry(settler, run, *details)
+    envelope = Envelope.decode(settlement.envelope)
+    envelope.attempt -= 1
+    return settlement._replace(envelope=envelope.encode())
 
 
 @_plant(Processor, "_recover")

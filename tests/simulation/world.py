@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -13,7 +14,7 @@ from asyncjobs.backends.base import Backend
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events, JobStarted
-from asyncjobs.job import JobRef, State
+from asyncjobs.job import JobRecord, JobRef, State
 from asyncjobs.worker.worker import Worker
 from tests.simulation.ledger import Ledger
 from tests.simulation.load import APP, enqueue_and_cancel, set_ledger, stock_up
@@ -136,10 +137,10 @@ class World:
     def crash(self, process: Process) -> None:
         """From here on nothing of this process happens any more."""
         self.crashes += 1
-        self.loop.kill(process)
         self.workers.pop(process, None)
-        self.ledger.trouble(process, "", "crashes")
         self.ledger.leaves(process)
+        self.ledger.trouble(process, "", "crashes")
+        self.loop.kill(process)
         if self.chance.random() < 0.7:
             self.network.hang_up_all(process)
         self.loop.after(1.5 * self.chance.random(), self.start_worker)
@@ -183,7 +184,7 @@ class World:
         """The store cannot be reached for a while; it keeps what it has."""
         if not self.ending:
             self.network.away = True
-            self.ledger.note(self.loop.outside, "store away")
+            self.ledger.trouble(self.loop.outside, "", "store away")
             self.network.disconnect()
             self.loop.after(2 * self.lease_s * self.chance.random(), self._come_back)
 
@@ -240,13 +241,8 @@ class World:
         # What came late arrives, and leases of the dead end.
         await asyncio.sleep(5 + self.lease_s)
 
-    async def _look(self) -> dict[JobRef, State | None]:
-        refs = list(self.ledger.stories)
-        records = await self.store.get(refs)
-        return {
-            ref: None if record is None else record.state
-            for ref, record in zip(refs, records, strict=True)
-        }
+    async def _look(self) -> list[JobRecord | None]:
+        return await self.store.get(list(self.ledger.stories))
 
     async def _clean_up(self) -> None:
         """What any worker that came now would do: reclaim, then prune."""
@@ -270,10 +266,11 @@ class World:
         self.loop.run_until(looking, LIMIT_S)
         self.ledger.judge(looking.result())
         if not self.ledger.wrong:
-            self._look_around()
+            self._look_around(looking.result())
 
-    def _look_around(self) -> None:
+    def _look_around(self, records: list[JobRecord | None]) -> None:
         """What is left in the store and on the loop."""
+        dead = Counter(r.ref.queue for r in records if r is not None and r.state is State.DEAD)
         for text in self.loop.leftovers():
             self.ledger.violated(None, text)
         for name, queue in self.store._queues.items():
@@ -284,6 +281,7 @@ class World:
                 "leases": len(queue._leases),
                 "leaving": len(queue._leaving),
                 "cancel marks": len(queue._marked),
+                "dead letters too many": queue._ended.dead - dead[name],
             }
             for what, count in left.items():
                 if count:
