@@ -12,7 +12,7 @@ from asyncjobs.backends.base import Backend, CancelVerdict
 from asyncjobs.client import Client
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.events import Events
-from asyncjobs.job import JobRef, NewJob, State
+from asyncjobs.job import JobRef, NewJob, Priority, State
 from tests.simulation.ledger import Ledger
 
 __all__ = ["APP", "Order", "enqueue_and_cancel", "set_ledger", "stock_up"]
@@ -115,7 +115,7 @@ def _order(chance: Random, id: str, at_s: float, queues: tuple[str, ...]) -> Ord
     elif kind == "times out":
         takes_s, expected = 30.0, State.DEAD
         options["timeout"] = 0.2
-    priority = ("critical", "high", "normal", "low")[int(chance.random() * 4)]
+    priority = Priority(int(chance.random() * 4))
     queue = queues[int(chance.random() * len(queues))]
     function = work.options(id=id, queue=queue, priority=priority, **options)
     return Order(function.new_job((takes_s, fails, how), {}), at_s, expected, cancel_s, again_s)

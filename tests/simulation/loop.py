@@ -303,7 +303,7 @@ class SimLoop(asyncio.BaseEventLoop):
             if not task.done():
                 if not task.process.is_dead:
                     found.append(f"left behind: {task.get_name()}")
-            elif not task.cancelled() and task._log_traceback:  # type: ignore[attr-defined]
+            elif not task.cancelled() and task._log_traceback:
                 found.append(f"nobody asked how {task.get_name()} ended: {task.exception()!r}")
         return found
 
@@ -315,7 +315,7 @@ class SimLoop(asyncio.BaseEventLoop):
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     _unwind(task.get_coro())  # type: ignore[arg-type]
-                task._log_traceback = False  # type: ignore[attr-defined]
+                task._log_traceback = False
         finally:
             asyncio._set_running_loop(None)
         self.tasks.clear()

@@ -47,7 +47,7 @@ def test_a_crashed_process_runs_no_finally_block(loop: SimLoop) -> None:
             ends.append("finally")
 
     async def body() -> None:
-        loop.spawn(process, doomed())
+        _ = loop.spawn(process, doomed())
         await asyncio.sleep(1)
         loop.kill(process)
         await asyncio.sleep(10)
@@ -86,7 +86,7 @@ def test_children_belong_to_the_process_of_their_parent(loop: SimLoop) -> None:
         ends.append("child")
 
     async def parent() -> None:
-        loop.create_task(child())
+        _ = loop.create_task(child())
         loop.call_later(2, ends.append, "timer")
 
     async def body() -> None:
@@ -126,7 +126,7 @@ def test_a_fuse_strikes_before_a_step(loop: SimLoop) -> None:
             await asyncio.sleep(0)
 
     async def body() -> None:
-        loop.spawn(process, stepper())
+        _ = loop.spawn(process, stepper())
         await asyncio.sleep(1)
 
     live(loop, body)
@@ -141,8 +141,8 @@ def test_what_nobody_waits_for_is_told(loop: SimLoop) -> None:
         await asyncio.sleep(1000)
 
     async def body() -> None:
-        loop.create_task(failing(), name="failing")
-        loop.create_task(lasting(), name="lasting")
+        _ = loop.create_task(failing(), name="failing")
+        _ = loop.create_task(lasting(), name="lasting")
         await asyncio.sleep(1)
 
     live(loop, body)

@@ -111,7 +111,7 @@ class World:
         """A new worker process."""
         if not self.ending:
             process = self._new_process("worker")
-            self.loop.spawn(process, self._work(process))
+            _ = self.loop.spawn(process, self._work(process))
 
     async def _work(self, process: Process) -> None:
         wire = Wire(self.loop, self.network, process)
