@@ -13,6 +13,7 @@ runs again, so no `finally` block does.
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
@@ -311,16 +312,19 @@ class SimLoop(asyncio.BaseEventLoop):
         """Take apart what crashed processes have left, quietly, after the run."""
         asyncio._set_running_loop(self)
         try:
-            for task in self.tasks:
-                if not task.done():
-                    task._log_destroy_pending = False  # type: ignore[attr-defined]
-                    _unwind(task.get_coro())  # type: ignore[arg-type]
-                task._log_traceback = False
+            with warnings.catch_warnings():
+                # Coroutines whose process has died before their first step.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                for task in self.tasks:
+                    if not task.done():
+                        task._log_destroy_pending = False  # type: ignore[attr-defined]
+                        _unwind(task.get_coro())  # type: ignore[arg-type]
+                    task._log_traceback = False
+                self.tasks.clear()
+                self._ready_handles.clear()
+                self._timers.clear()
         finally:
             asyncio._set_running_loop(None)
-        self.tasks.clear()
-        self._ready_handles.clear()
-        self._timers.clear()
         self.close()
 
 

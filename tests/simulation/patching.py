@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from anyio._backends import _asyncio as anyio_asyncio
 
@@ -44,6 +45,8 @@ def in_simulation(loop: SimLoop) -> Iterator[None]:
         (time, "time", lambda: loop.wall_ns() / 1e9),
         (os, "urandom", loop.random.randbytes),
         (anyio_asyncio.CancelScope, "__hash__", _scope_hash),
+        # A scope that is never left, because its process has crashed, would stay for ever.
+        (anyio_asyncio, "_task_states", WeakKeyDictionary()),
         (settling, "traceback", SimpleNamespace(format_exception=_plain)),
     ]
     if sys.version_info >= (3, 12):
