@@ -18,7 +18,7 @@ from tests.simulation.loop import Process, SimLoop
 
 __all__ = ["JobStory", "Ledger", "Taking"]
 
-PROMPT_S: Final = 5.0
+PROMPT_S: Final = 4.0
 """A job that was handed out starts within this time, and one whose lease is gone stops,
 counted from the last trouble that its worker had."""
 STOP_S: Final = 1.0
@@ -121,7 +121,7 @@ class Ledger:
         for ref, story in self.stories.items():
             if story.holder is not None and story.holder.process is process:
                 self._check_prompt(ref, story.holder)
-        self._held.pop(process, None)
+        self._held[process] = 1_000_000  # no slot is free, whatever ends
         self._free_s.pop(process, None)
 
     def _hold(self, process: Process, change: int) -> None:
@@ -192,8 +192,6 @@ class Ledger:
             for queue in args[0].queues if args[1] is None else args[1]:
                 self._renew(args[0], queue)
             self.note(process, "registers", args[1])
-            self._held.setdefault(process, 0)
-            self._hold(process, 0)
         elif name == "deregister":
             self.note(process, "deregisters")
             for story in self.stories.values():
@@ -229,6 +227,9 @@ class Ledger:
     def _exchanged(
         self, process: Process, lease: Lease, settlements: Sequence[Settlement], answer: Exchange
     ) -> None:
+        if process not in self._held:
+            self._held[process] = 0
+            self._hold(process, 0)
         for settlement in settlements:
             if settlement.job.queue in answer.lost:
                 continue

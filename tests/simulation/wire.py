@@ -59,8 +59,8 @@ class Network:
         self._calls = 0
         self.trouble = trouble
         """How many of the calls have a fate other than a fine one."""
-        self.forced: dict[int, Fate] = {}
-        """The fate of calls by their number."""
+        self.forced: list[tuple[int, Fate]] = []
+        """The fate of the first exchange from this call on, in the order of the numbers."""
         self.away = False
         """True while the store cannot be reached by anybody."""
         self.counts: dict[Fate, int] = dict.fromkeys(Fate, 0)
@@ -95,8 +95,8 @@ class Network:
     def _fate(self, name: str) -> Fate:
         self._calls += 1
         chance = self._loop.random.random()
-        if self._calls in self.forced and name not in ("register", "wait"):
-            return self.forced[self._calls]
+        if self.forced and name == "exchange" and self._calls >= self.forced[0][0]:
+            return self.forced.pop(0)[1]
         if chance >= self.trouble:
             return Fate.FINE
         fate = TROUBLES[int(chance / self.trouble * len(TROUBLES))]

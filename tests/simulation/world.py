@@ -87,8 +87,10 @@ class World:
         chance = self.chance.random
         trouble = (0.01, 0.03, 0.08, 0.15)[int(chance() * 4)]
         self.network = Network(self.loop, self.store, self.ledger, trouble)
-        for fate in (Fate.NO_REPLY, Fate.DOUBLE):
-            self.network.forced[5 + int(chance() * 60)] = fate
+        self.network.forced = [
+            (45 + int(chance() * 40), Fate.NO_REPLY),
+            (50 + int(chance() * 50), Fate.DOUBLE),
+        ]
         self.queues = ("default",) if chance() < 0.5 else ("default", "mail")
         self.lease_s = (1.0, 1.5, 2.0)[int(chance() * 3)]
         self.concurrency = 1 + int(chance() * 4)
@@ -229,7 +231,7 @@ class World:
     async def _end(self) -> None:
         """Nothing befalls anybody any more; the workers go home."""
         self.ending = True
-        self.network.trouble, self.network.forced = 0.0, {}
+        self.network.trouble, self.network.forced = 0.0, []
         if self.network.away:
             self._come_back()
         for process, worker in list(self.workers.items()):
