@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from asyncjobs.backends.base import CancelVerdict, Exchange, Lease
-from asyncjobs.codec import Envelope, Outcome
+from asyncjobs.codec import Outcome
 from asyncjobs.events import JobStarted
 from asyncjobs.job import JobRecord, JobRef, Settlement, SettlementKind, State, TakenJob
 from tests.simulation.loop import Process, SimLoop
+from tests.simulation.stories import JobStory, Taking, crashes_after
 
-__all__ = ["JobStory", "Ledger", "Taking"]
+__all__ = ["Ledger"]
 
 PROMPT_S: Final = 4.0
 """A job that was handed out starts within this time, and one whose lease is gone stops,
@@ -30,57 +31,6 @@ CALM_S: Final = 6.0
 
 ASLEEP: Final = frozenset({"enqueue", "cancel", "heartbeat", "reclaim", "prune", "register"})
 """Calls that wake nobody: whatever befalls them, workers with free slots wake up."""
-
-
-class Taking:
-    """A job in the hands of one worker, once: from the exchange to the settlement."""
-
-    __slots__ = (
-        "attempt", "crashes", "ended_s", "entry", "how", "lapsed", "process", "receipt",
-        "settled", "started_s", "taken_ms", "taken_s",
-    )  # fmt: skip
-
-    def __init__(
-        self, process: Process, entry: tuple[str, str], job: TakenJob, now_s: float, now_ms: int
-    ) -> None:
-        self.process = process
-        self.entry = entry
-        self.receipt = job.receipt
-        self.attempt = Envelope.decode(job.envelope).attempt
-        self.crashes = job.crashes
-        self.taken_s = now_s
-        self.taken_ms = now_ms
-        self.started_s: float | None = None
-        self.ended_s: float | None = None
-        self.how = ""
-        self.settled: str | None = None
-        self.lapsed = False
-        """True when the lease ended before the job was settled."""
-
-
-class JobStory:
-    """One job: what is expected of it, and its takings in their order."""
-
-    __slots__ = (
-        "asked_s", "attempts", "budget", "expected", "finals", "holder", "is_accepted",
-        "is_cancelled", "ref",
-        "takings",
-    )  # fmt: skip
-
-    def __init__(self, ref: JobRef, expected: State, budget: int) -> None:
-        self.ref = ref
-        self.expected = expected
-        self.budget = budget
-        self.takings: list[Taking] = []
-        self.holder: Taking | None = None
-        self.attempts = 1
-        self.finals = 0
-        self.is_accepted = False
-        """True once an enqueue of it has returned."""
-        self.is_cancelled = False
-        """True once somebody wants to cancel it: it may end so, or as expected."""
-        self.asked_s: float | None = None
-        """When the store took note that this job, which was running, shall stop."""
 
 
 class Ledger:
@@ -283,9 +233,7 @@ class Ledger:
 
     def _taken(self, process: Process, lease: Lease, job: TakenJob) -> None:
         story, now_s = self.stories[job.ref], self._loop.now_s
-        taking = Taking(
-            process, (job.queue, lease.entry(job.queue)), job, now_s, self._loop.store_ms()
-        )
+        taking = Taking(process, (job.queue, lease.entry(job.queue)), job, now_s)
         before = story.takings[-1] if story.takings else None
         if story.finals:
             self.violated(job.ref, "was handed out after its outcome had been recorded")
@@ -300,8 +248,8 @@ class Ledger:
             self.violated(job.ref, f"taken as attempt {taking.attempt}, due is {story.attempts}")
         if taking.attempt > story.budget:
             self.violated(job.ref, f"taken as attempt {taking.attempt} of {story.budget}")
-        if job.crashes not in _crashes_after(before):
-            seen = _crashes_after(before)
+        if job.crashes not in crashes_after(before):
+            seen = crashes_after(before)
             self.violated(job.ref, f"has {job.crashes} crashes, seen were {seen}")
         if before is None or before.settled in ("retry", "snooze"):
             self._check_awake(job, now_s)
@@ -397,14 +345,3 @@ class Ledger:
                 story.ref, f"ran on {taking.process.name} for {ended_s - since_s:.1f} s after "
                 "its lease had gone to another worker"
             )  # fmt: skip
-
-
-def _crashes_after(before: Taking | None) -> tuple[int, ...]:
-    """How many workers can have died with a job since it became ready."""
-    if before is None or before.settled in ("retry", "snooze"):
-        return (0,)
-    if before.settled == "release":
-        return (before.crashes,)
-    if before.settled == "release or lapse":
-        return before.crashes, before.crashes + 1
-    return (before.crashes + 1,)
