@@ -64,6 +64,8 @@ def _run_many(arguments: argparse.Namespace) -> int:
         for some, numbers in results:
             failed += some
             total.update(numbers)
+            for seed in some[:MOST_SHOWN]:
+                print(f"FAILED: python -m tests.simulation --seed {seed} --trace", flush=True)
     took_s, cpu = time.monotonic() - started_s, os.times()
     spent_s = sum(cpu[:4]) - sum(cpu_s[:4])
     seeds = total.pop("seeds")
@@ -72,8 +74,6 @@ def _run_many(arguments: argparse.Namespace) -> int:
         f"{seeds} seeds in {took_s:.1f} s, {1000 * spent_s / seeds:.1f} ms of CPU a seed; "
         f"failed: {len(failed)}"
     )
-    for seed in failed[:MOST_SHOWN]:
-        print(f"replay: python -m tests.simulation --seed {seed} --trace")
     if failed and arguments.bug is None:
         _show(run_seed(failed[0]), trace=True)
     return 1 if failed else 0
