@@ -87,6 +87,8 @@ class QueueShares:
         hand out; what they leave is not given to others, for it is soon free again.
         """
         hot = [queue for queue in self.weights if queue in self.hot]
+        # Given as a set: unsorted, the hash seed of a process would decide whose turn it is.
+        called = sorted(called)
         self._trips += 1
         self.asked_all = free > 0 and (
             self.look

@@ -162,7 +162,10 @@ class Processor:
         reply = self._loop.create_task(trip)
         try:
             await asyncio.sleep(0)  # one turn of the loop, in which the request leaves
-            self._start_taken()
+            # Asked again: in that turn the process may have been stopped for longer than
+            # the lease, and what it took runs elsewhere.
+            if self._is_sure():
+                self._start_taken()
             return await reply
         except BaseException:
             reply.cancel()

@@ -61,6 +61,11 @@ def test_what_is_left_goes_to_hot_queues() -> None:
     assert slots(shares, 30) == {"a": 1, "b": 28, "c": 1}
 
 
+def test_called_queues_are_asked_in_the_same_order_in_every_process() -> None:
+    shares = QueueShares({"a": 1, "b": 1, "c": 1})
+    assert list(shares.demand(0, 0.0, called=["c", "a", "b"])) == ["a", "b", "c"]
+
+
 def test_a_called_queue_is_asked_even_without_a_slot() -> None:
     shares = QueueShares({"a": 1, "b": 1})
     demand = shares.demand(0, 0.0, called=["b"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,12 +11,23 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, ConfigError, RetryPolicy, StoreUnavailable, Worker, constant
-from asyncjobs.backends.base import Demand, Exchange, Lease, Resync, StoreSettings
+from asyncjobs.backends.base import (
+    Demand,
+    EnqueueBatch,
+    Exchange,
+    Lease,
+    Resync,
+    StoreSettings,
+)
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted
 from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.policy.limits import QueueShares
+from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.session import Session
+from asyncjobs.worker.threads import Threads
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, counts, events_of, is_settled, register, until
 
@@ -142,6 +154,35 @@ async def test_a_worker_that_fails_gives_its_jobs_back(stage: Stage, error: Exce
         found = await counts(app)
         assert (found.running, found.workers, found.ready[2]) == (0, 0, 2)
     assert [t for t in asyncio.all_tasks() if t.get_name().startswith("asyncjobs-")] == []
+
+
+async def test_nothing_is_started_after_a_stop_that_may_have_cost_the_lease() -> None:
+    """The process is stopped (SIGSTOP) in the turn in which a request leaves."""
+    store, app = LossyStore(), AsyncJobs(backend=LossyStore())
+    job = register(app, jobs.note)
+    session = Session(store, Lease("lease", "worker", ("default",), 1_000))
+    await store.register(session.lease)
+    await store.enqueue(EnqueueBatch("token", [job.new_job(("n",), {})]))
+    processor = Processor(
+        session,
+        QueueShares({"default": 1}),
+        app.registry.find,
+        app.settings,
+        app.events,
+        concurrency=2,
+        threads=Threads(1, {}),
+    )
+    session.confirmed_s = time.monotonic()
+    await processor._trade()
+    assert [taken.queue for taken in processor._taken] == ["default"]
+
+    async def trip() -> Exchange:
+        session.confirmed_s = float("-inf")
+        return await store.exchange(session.lease, session.next_sequence(), [], {})
+
+    await processor._overlap(trip())
+    assert (len(processor.running), len(processor._taken)) == (0, 1)
+    await processor.close()
 
 
 async def test_a_job_taken_anew_is_not_taken_for_its_zombie(stage: Stage) -> None:

@@ -1,0 +1,185 @@
+"""The jobs of a run, and the client that enqueues, repeats and cancels them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from asyncjobs import INJECTED, AsyncJobs, Discard, JobContext, Retry, RetryPolicy, Snooze, constant
+from asyncjobs.backends.base import Backend, CancelVerdict
+from asyncjobs.client import Client
+from asyncjobs.errors import StoreUnavailable
+from asyncjobs.events import Events
+from asyncjobs.job import JobRef, NewJob, Priority, State
+from tests.simulation.ledger import Ledger
+
+__all__ = ["APP", "Order", "enqueue_and_cancel", "set_ledger", "stock_up"]
+
+BUDGET = 3
+RETRIES = RetryPolicy(BUDGET, constant(0.2))
+
+APP = AsyncJobs(
+    "memory:", connect_timeout=1, retry=RETRIES, max_crashes=1000, timeout=60, result_ttl=600
+)
+"""Settings and job functions of all runs; never opened."""
+
+_ledger: Ledger
+_snoozed: set[str]
+
+
+def set_ledger(ledger: Ledger) -> None:
+    """The jobs write into this one from now on."""
+    global _ledger, _snoozed
+    _ledger, _snoozed = ledger, set()
+
+
+class Failed(Exception):
+    """What a job that fails raises."""
+
+
+@APP.job
+async def work(takes_s: float, fails: int, how: str, *, ctx: JobContext = INJECTED) -> str:
+    """Take some time, fail the first `fails` attempts, then end as `how` says."""
+    ref = ctx.ref
+    ledger, taking = _ledger, _ledger.started(ref, ctx.attempt)
+    ended = "stopped"
+    try:
+        if takes_s:
+            await asyncio.sleep(takes_s)
+        if how == "snooze" and ref.id not in _snoozed:
+            _snoozed.add(ref.id)
+            ended = "snoozed"
+            raise Snooze(0.3)
+        if ctx.attempt <= fails:
+            ended = "failed"
+            raise Retry(delay=0.1) if how == "retry" else Failed(ref.id)
+        if how == "discard":
+            ended = "discarded"
+            raise Discard("as asked")
+        ended = "returned"
+        return ref.id
+    finally:
+        try:
+            if how == "slow end" and ended == "stopped":
+                await asyncio.sleep(0.2)
+        finally:
+            ledger.ended(ref, taking, ended)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A job to enqueue `at_s` after the start, and what shall become of it."""
+
+    job: NewJob
+    at_s: float
+    expected: State
+    cancel_s: float | None
+    again_s: float | None
+
+
+def stock_up(chance: Random, queues: tuple[str, ...]) -> list[Order]:
+    """Between 20 and 26 jobs of all kinds, in the order in which they are enqueued."""
+    count = 20 + int(chance.random() * 7)
+    times = sorted(2.5 * chance.random() for _ in range(count))
+    return [_order(chance, f"j{number}", at_s, queues) for number, at_s in enumerate(times)]
+
+
+def _order(chance: Random, id: str, at_s: float, queues: tuple[str, ...]) -> Order:
+    kind = KINDS[int(chance.random() * len(KINDS))]
+    takes_s, fails, how, expected = 0.0, 0, "", State.SUCCEEDED
+    options: dict[str, Any] = {}
+    cancel_s = again_s = None
+    if chance.random() < 0.6:
+        takes_s = 0.3 * chance.random()
+    if kind == "long":
+        takes_s = 1 + 2 * chance.random()
+    elif kind == "fails":
+        fails = 1 + int(chance.random() * (BUDGET - 1))
+        how = "retry" if chance.random() < 0.3 else ""
+    elif kind == "dies":
+        fails, expected = BUDGET, State.DEAD
+    elif kind == "late":
+        options["delay"] = 2 * chance.random()
+    elif kind == "snoozes":
+        how = "snooze"
+    elif kind == "discards":
+        how, expected = "discard", State.DISCARDED
+    elif kind == "cancelled":
+        takes_s = 3 * chance.random()
+        how = "slow end" if chance.random() < 0.4 else ""
+        cancel_s = 2.5 * chance.random() ** 2
+    elif kind == "again":
+        again_s = 4 * chance.random() ** 2
+    elif kind == "times out":
+        takes_s, expected = 30.0, State.DEAD
+        options["timeout"] = 0.2
+    priority = Priority(int(chance.random() * 4))
+    queue = queues[int(chance.random() * len(queues))]
+    function = work.options(id=id, queue=queue, priority=priority, **options)
+    return Order(function.new_job((takes_s, fails, how), {}), at_s, expected, cancel_s, again_s)
+
+
+KINDS = (
+    "plain", "plain", "plain", "long", "long", "fails", "fails", "dies", "late", "snoozes",
+    "discards", "cancelled", "cancelled", "cancelled", "again", "times out",
+)  # fmt: skip
+
+
+async def enqueue_and_cancel(backend: Backend, ledger: Ledger, orders: list[Order]) -> None:
+    """What the client process does: each order in its time, until all are accepted."""
+    client = Client(backend, APP.settings, Events())
+    loop = asyncio.get_running_loop()
+    start_s = loop.time()
+    tasks = []
+    for order in orders:
+        ledger.expect(order.job.ref, order.expected, BUDGET)
+        if (wait_s := start_s + order.at_s - loop.time()) > 0:
+            await asyncio.sleep(wait_s)
+        tasks.append(loop.create_task(_place(client, ledger, order), name=order.job.id))
+    for task in tasks:
+        await task
+    await client.close()
+
+
+async def _place(client: Client, ledger: Ledger, order: Order) -> None:
+    await _enqueue(client, ledger, order.job)
+    if order.again_s is not None:
+        await asyncio.sleep(order.again_s)
+        if await _enqueue(client, ledger, order.job):
+            ledger.violated(order.job.ref, "was stored a second time under its id")
+    if order.cancel_s is not None:
+        await asyncio.sleep(order.cancel_s)
+        await _cancel(client.backend, ledger, order.job.ref)
+
+
+async def _enqueue(client: Client, ledger: Ledger, job: NewJob) -> bool:
+    """Until the store has it; True when it said, without any doubt, that it is new."""
+    story, is_first, doubts = ledger.stories[job.ref], True, 0
+    is_first = not story.is_accepted
+    while True:
+        try:
+            is_new = await client.enqueue(job, work.name)
+        except StoreUnavailable:
+            doubts += 1
+            await asyncio.sleep(0.1)
+        else:
+            break
+    story.is_accepted = True
+    if is_first and not doubts and not is_new:
+        ledger.violated(job.ref, "was enqueued for the first time and is said to be old")
+    return is_new
+
+
+async def _cancel(backend: Backend, ledger: Ledger, ref: JobRef) -> None:
+    ledger.stories[ref].is_cancelled = True
+    while True:
+        try:
+            verdict = (await backend.cancel([ref], None, 0))[0]
+        except StoreUnavailable:
+            await asyncio.sleep(0.1)
+        else:
+            break
+    if verdict is CancelVerdict.UNKNOWN:
+        ledger.violated(ref, "was enqueued and is not known")

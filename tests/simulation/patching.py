@@ -1,0 +1,83 @@
+"""For one run: time, chance and the log belong to the simulation; afterwards all is back."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from anyio._backends import _asyncio as anyio_asyncio
+
+from asyncjobs.worker import processor, settling
+from tests.simulation.loop import SimLoop
+
+__all__ = ["in_simulation"]
+
+LOGGERS = [logging.getLogger(name) for name in ("asyncjobs.worker", "asyncjobs.events")]
+
+
+def _scope_hash(scope: Any) -> int:
+    # By its task, for which the loop counts: scopes stand in sets, and by their address
+    # the order in which they are cancelled would be another one in each replay.
+    return hash(scope._host_task)
+
+
+def _plain(kind: type[BaseException], error: BaseException, _: object) -> list[str]:
+    # The text of a traceback is a seventh of the cost of a run, and nobody reads it here.
+    return [f"{kind.__name__}: {error}"]
+
+
+@contextmanager
+def in_simulation(loop: SimLoop) -> Iterator[None]:
+    """Everything in the block lives by the loop's clocks and by its chance."""
+    state, disabled, collects = random.getstate(), logging.root.manager.disable, gc.isenabled()
+    changes: list[tuple[Any, str, Any]] = [
+        (time, "monotonic", loop.time),
+        (time, "time_ns", loop.wall_ns),
+        (time, "time", lambda: loop.wall_ns() / 1e9),
+        (os, "urandom", loop.random.randbytes),
+        (anyio_asyncio.CancelScope, "__hash__", _scope_hash),
+        # A scope that is never left, because its process has crashed, would stay for ever.
+        (anyio_asyncio, "_task_states", WeakKeyDictionary()),
+        (settling, "traceback", SimpleNamespace(format_exception=_plain)),
+    ]
+    if sys.version_info >= (3, 12):
+        changes.append((processor, "start_task", lambda loop, body: loop.start_eagerly(body)))
+
+    def complain(text: str, *args: object, **_: Any) -> None:
+        loop.complaints.append(f"logged: {text % args}: {sys.exc_info()[1]!r}")
+
+    def weigh(text: str, *args: object, **_: Any) -> None:
+        # Errors of jobs, lost leases and the like are part of each run; these are not.
+        if "could not be recorded" in text or "refused" in text or "stuck" in text:
+            complain(text, *args)
+
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+    random.seed(loop.random.random())
+    logging.disable()
+    # What a collector run finalizes, and when, depends on what this process did before.
+    gc.disable()
+    try:
+        for logger in LOGGERS:
+            logger.exception = complain  # type: ignore[assignment]  # for this run
+            logger.error = weigh  # type: ignore[assignment]  # likewise
+        for owner, name, new in changes:
+            setattr(owner, name, new)
+        yield
+    finally:
+        for owner, name, old in before:
+            setattr(owner, name, old)
+        for logger in LOGGERS:
+            del logger.exception, logger.error
+        logging.disable(disabled)
+        random.setstate(state)
+        if collects:
+            gc.enable()

@@ -1,0 +1,156 @@
+"""Bugs to be found: each takes one rule out of the product, for the length of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from asyncjobs.backends.base import Lease
+from asyncjobs.backends.memory.backend import MemoryBackend
+from asyncjobs.backends.memory.queue import Queue
+from asyncjobs.backends.memory.stored import Held
+from asyncjobs.codec import Envelope
+from asyncjobs.job import NewJob, Settlement, SettlementKind, TakenJob
+from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.run import Run
+from asyncjobs.worker.session import Session
+from asyncjobs.worker.settling import Settler
+
+__all__ = ["PLANTED", "planted"]
+
+PLANTED: dict[str, list[tuple[type[Any], str, Callable[..., Any]]]] = {}
+"""By name: each class, its method, and what stands in its place."""
+
+_settle, _enqueue, _reclaim, _renew = Queue.settle, Queue.enqueue, Queue.reclaim, Queue.renew
+_retry = Settler._retry
+
+
+def _plant(
+    owner: type[Any], method: str, *others: tuple[type[Any], str, Callable[..., Any]]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def plant(bug: Callable[..., Any]) -> Callable[..., Any]:
+        PLANTED[bug.__name__] = [(owner, method, bug), *others]
+        return bug
+
+    return plant
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """The product with this bug."""
+    right = [(owner, method, getattr(owner, method)) for owner, method, _ in PLANTED[name]]
+    for owner, method, bug in PLANTED[name]:
+        setattr(owner, method, bug)
+    try:
+        yield
+    finally:
+        for owner, method, before in right:
+            setattr(owner, method, before)
+
+
+@_plant(Queue, "check_sequence")
+def late_exchange_takes_effect(queue: Queue, lease: Lease, sequence: int) -> bool:
+    """A request that arrives after the resync takes jobs that nobody will hear of."""
+    return lease.entry(queue.name) in queue._leases
+
+
+def _let_in(queue: Queue, lease: Lease, sequence: int) -> bool:
+    queue._leases.setdefault(lease.entry(queue.name), Held(0))
+    return True
+
+
+@_plant(Queue, "settle", (Queue, "check_sequence", _let_in))
+def anybody_settles(queue: Queue, lease: Lease, settlement: Settlement, now: int) -> bool:
+    """A worker that has lost its lease records the outcome of a job that another one runs."""
+    job = queue._jobs.get(settlement.job.id)
+    if job is None or job.holder not in queue._leases:
+        return False
+    holder = Lease(job.holder or "", "", (), 0)
+    taken = settlement.job._replace(receipt=job.receipt)
+    return _settle(queue, holder, settlement._replace(job=taken), now)
+
+
+@_plant(Queue, "settle")
+def releases_count_as_crashes(queue: Queue, lease: Lease, settlement: Settlement, now: int) -> bool:
+    """A job that is given back at each deploy ends dead, as if it killed its workers."""
+    is_right = _settle(queue, lease, settlement, now)
+    if is_right and settlement.kind is SettlementKind.RELEASE:
+        queue._jobs[settlement.job.id].crashes += 1
+    return is_right
+
+
+@_plant(Queue, "resync")
+def nothing_is_missing(queue: Queue, lease: Lease, sequence: int) -> tuple[int, list[TakenJob]]:
+    """Jobs whose reply was lost are held, and never started."""
+    held = queue._leases[lease.entry(queue.name)]
+    held.fence = sequence
+    return held.applied, []
+
+
+@_plant(Queue, "renew")
+def renewals_do_not_count(queue: Queue, lease: Lease, now: int) -> bool:
+    """Every lease ends; what its worker still runs is given to others."""
+    return lease.entry(queue.name) in queue._leases
+
+
+@_plant(Queue, "renew")
+def lost_leases_come_back(queue: Queue, lease: Lease, now: int) -> bool:
+    """A worker never learns that its jobs were given to others."""
+    if not _renew(queue, lease, now):
+        queue.register(lease, now)
+    return True
+
+
+@_plant(Queue, "reclaim")
+def reclaim_forgets_cancels(
+    queue: Queue, grace_ms: int, limit: int, now: int
+) -> tuple[int, int, int | None]:
+    """A job that was cancelled while it ran on a worker that died runs again."""
+    answer = _reclaim(queue, grace_ms, limit, now)
+    for id in [id for id, job in queue._marked.items() if job.holder is None]:
+        del queue._marked[id]
+    return answer
+
+
+@_plant(Queue, "enqueue")
+def answers_are_not_kept(queue: Queue, token: str, jobs: Sequence[NewJob], now: int) -> list[bool]:
+    """A batch that is sent again is told that its own jobs were there before."""
+    queue._answers.pop(token)
+    return _enqueue(queue, token, jobs, now)
+
+
+@_plant(MemoryBackend, "_call")
+def calls_are_swallowed(store: MemoryBackend, name: str) -> None:
+    """Idle workers sleep on while jobs are ready."""
+
+
+@_plant(Settler, "_retry")
+def retries_are_free(settler: Settler, run: Run, *details: Any) -> Settlement:
+    """A failing job runs for ever."""
+    settlement = _retry(settler, run, *details)
+    envelope = Envelope.decode(settlement.envelope)
+    envelope.attempt -= 1
+    return settlement._replace(envelope=envelope.encode())
+
+
+@_plant(Processor, "_recover")
+async def settlements_are_not_sent_again(
+    processor: Processor, cause: BaseException, sequence: int, settlements: list[Settlement]
+) -> None:
+    """A settlement whose request was lost is forgotten; the store gives the job back."""
+
+    def holding() -> list[TakenJob]:
+        return [*processor.running.jobs(), *processor._unsettled.jobs(), *processor._taken]
+
+    answer = await processor._session.resync(cause, holding)
+    processor._unsure = None
+    processor._lose(answer.lost)
+    processor._taken += answer.missing
+    processor._shares.look = True
+
+
+@_plant(Session, "is_confirmed")
+def a_lease_is_believed_in(session: Session, now_s: float) -> bool:
+    """A worker that was stopped for long starts what others have been given meanwhile."""
+    return True

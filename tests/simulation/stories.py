@@ -1,0 +1,70 @@
+"""What a simulated job has gone through: each time that it was in a worker's hands."""
+
+from __future__ import annotations
+
+from asyncjobs.codec import Envelope
+from asyncjobs.job import JobRef, State, TakenJob
+from tests.simulation.loop import Process
+
+__all__ = ["JobStory", "Taking", "crashes_after"]
+
+
+class Taking:
+    """A job in the hands of one worker, once: from the exchange to the settlement."""
+
+    __slots__ = (
+        "attempt", "crashes", "ended_s", "entry", "how", "lapsed", "process", "receipt",
+        "settled", "started_s", "taken_s",
+    )  # fmt: skip
+
+    def __init__(
+        self, process: Process, entry: tuple[str, str], job: TakenJob, now_s: float
+    ) -> None:
+        self.process = process
+        self.entry = entry
+        self.receipt = job.receipt
+        self.attempt = Envelope.decode(job.envelope).attempt
+        self.crashes = job.crashes
+        self.taken_s = now_s
+        self.started_s: float | None = None
+        self.ended_s: float | None = None
+        self.how = ""
+        self.settled: str | None = None
+        self.lapsed = False
+        """True when the lease ended before the job was settled."""
+
+
+class JobStory:
+    """One job: what is expected of it, and its takings in their order."""
+
+    __slots__ = (
+        "asked_s", "attempts", "budget", "expected", "finals", "holder", "is_accepted",
+        "is_cancelled", "ref",
+        "takings",
+    )  # fmt: skip
+
+    def __init__(self, ref: JobRef, expected: State, budget: int) -> None:
+        self.ref = ref
+        self.expected = expected
+        self.budget = budget
+        self.takings: list[Taking] = []
+        self.holder: Taking | None = None
+        self.attempts = 1
+        self.finals = 0
+        self.is_accepted = False
+        """True once an enqueue of it has returned."""
+        self.is_cancelled = False
+        """True once somebody wants to cancel it: it may end so, or as expected."""
+        self.asked_s: float | None = None
+        """When the store took note that this job, which was running, shall stop."""
+
+
+def crashes_after(before: Taking | None) -> tuple[int, ...]:
+    """How many workers can have died with a job since it became ready."""
+    if before is None or before.settled in ("retry", "snooze"):
+        return (0,)
+    if before.settled == "release":
+        return (before.crashes,)
+    if before.settled == "release or lapse":
+        return before.crashes, before.crashes + 1
+    return (before.crashes + 1,)

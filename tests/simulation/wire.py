@@ -1,0 +1,274 @@
+"""The way of calls between simulated processes and the one store, and what befalls them.
+
+A request arrives at the store whatever becomes of its sender: it is carried by the
+world, not by the process that waits for the reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Coroutine, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from asyncjobs.backends.base import (
+    Backend,
+    CancelVerdict,
+    Demand,
+    EnqueueBatch,
+    Exchange,
+    Heartbeat,
+    Lease,
+    Reclaimed,
+    Resync,
+    StoreInfo,
+)
+from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.errors import StoreUnavailable
+from asyncjobs.job import JobRecord, JobRef, Settlement, TakenJob
+from tests.simulation.ledger import Ledger
+from tests.simulation.loop import Process, SimLoop, SimTask
+
+__all__ = ["Fate", "Network", "Wire"]
+
+Reply = asyncio.Future[Any]
+
+
+class Fate(Enum):
+    """What becomes of one call."""
+
+    FINE = "fine"
+    SLOW = "slow"
+    NO_REQUEST = "request lost"
+    NO_REPLY = "reply lost"
+    LATE = "request late"
+    DOUBLE = "done twice"
+
+
+TROUBLES = (Fate.SLOW, Fate.NO_REQUEST, Fate.NO_REPLY, Fate.NO_REPLY, Fate.LATE, Fate.DOUBLE)
+
+
+class Network:
+    """Owns the calls under way and what the seed does to them."""
+
+    def __init__(self, loop: SimLoop, store: MemoryBackend, ledger: Ledger, trouble: float) -> None:
+        self._loop = loop
+        self._store = store
+        self._ledger = ledger
+        self._parked: dict[Reply, tuple[Process, SimTask]] = {}
+        self._calls = 0
+        self.trouble = trouble
+        """How many of the calls have a fate other than a fine one."""
+        self.forced: list[tuple[int, Fate]] = []
+        """The fate of the first exchange from this call on, in the order of the numbers."""
+        self.away = False
+        """True while the store cannot be reached by anybody."""
+        self.counts: dict[Fate, int] = dict.fromkeys(Fate, 0)
+
+    def send(self, process: Process, name: str, args: tuple[Any, ...], reply: Reply) -> None:
+        """Carry a call to the store; its answer, or a StoreUnavailable, comes by `reply`."""
+        loop, chance = self._loop, self._loop.random.random
+        fate = self._fate(name)
+        if fate is Fate.FINE:
+            loop.after(0.0002 + 0.003 * chance(), self._arrive, process, name, args, reply, fate)
+            return
+        self.counts[fate] += 1
+        self._ledger.trouble(process, name, fate.value)
+        if fate is Fate.SLOW:
+            loop.after(0.6 * chance(), self._arrive, process, name, args, reply, fate)
+            return
+        gives_up_s = 0.001 + (0.05 if chance() < 0.5 else 0.8) * chance()
+        if fate is Fate.NO_REQUEST:
+            loop.after(gives_up_s, self._fail, reply)
+        elif fate is Fate.LATE:
+            loop.after(gives_up_s, self._fail, reply)
+            later_s = gives_up_s + (0.3 if chance() < 0.5 else 4.0) * chance()
+            loop.after(later_s, self._arrive, process, name, args, None, fate)
+        elif fate is Fate.NO_REPLY:
+            loop.after(gives_up_s * chance(), self._arrive, process, name, args, None, fate)
+            loop.after(gives_up_s, self._fail, reply)
+        else:
+            loop.after(0.003 * chance(), self._arrive, process, name, args, reply, fate)
+            later_s = (0.01 if chance() < 0.5 else 2.0) * chance()
+            loop.after(later_s, self._arrive, process, name, args, None, fate)
+
+    def _fate(self, name: str) -> Fate:
+        self._calls += 1
+        chance = self._loop.random.random()
+        if self.forced and name == "exchange" and self._calls >= self.forced[0][0]:
+            return self.forced.pop(0)[1]
+        if chance >= self.trouble:
+            return Fate.FINE
+        fate = TROUBLES[int(chance / self.trouble * len(TROUBLES))]
+        if fate is Fate.DOUBLE and name == "register":
+            # Nobody sends it again: each try has a name of its own. Done twice, it would
+            # bring back a lease that has ended in between.
+            return Fate.FINE
+        return fate
+
+    def _arrive(
+        self,
+        process: Process,
+        name: str,
+        args: tuple[Any, ...],
+        reply: Reply | None,
+        fate: Fate,
+    ) -> None:
+        if self.away:
+            self._ledger.trouble(process, name, "store away")
+            if reply is not None:
+                self._loop.after(0.01, self._fail, reply)
+            return
+        if name == "wait":
+            self._park(process, args, reply)
+            return
+        call: Coroutine[Any, Any, Any] = getattr(self._store, name)(*args)
+        try:
+            call.send(None)
+        except StopIteration as end:
+            self._ledger.applied(process, name, args, end.value)
+            if reply is not None:
+                self._loop.after(self._way_back_s(), _set_result, reply, end.value)
+        except Exception as error:
+            self._ledger.refused(process, name, args, error)
+            if reply is not None:
+                self._loop.after(self._way_back_s(), _set_exception, reply, error)
+        else:
+            raise AssertionError(f"{name} must not wait in a store that is one step a call")
+
+    def _way_back_s(self) -> float:
+        return 0.0002 + 0.003 * self._loop.random.random()
+
+    def _fail(self, reply: Reply) -> None:
+        _set_exception(reply, StoreUnavailable("the wire broke"))
+
+    # ── callers that park ──────────────────────────────────────────────────────────────
+
+    def _park(self, process: Process, args: tuple[Any, ...], reply: Reply | None) -> None:
+        if reply is None or reply.done() or process.is_dead:
+            return
+        parked = self._loop.create_task(self._store.wait(*args), name="parked")
+        self._parked[reply] = process, parked
+        parked.add_done_callback(lambda task: self._unpark(reply, task))
+
+    def _unpark(self, reply: Reply, task: SimTask) -> None:
+        self._parked.pop(reply, None)
+        if not task.cancelled():
+            self._loop.after(self._way_back_s(), _set_result, reply, task.result())
+
+    def hang_up(self, reply: Reply) -> None:
+        """The caller has closed its connection; the store notices at once."""
+        if reply in self._parked:
+            self._parked.pop(reply)[1].cancel()
+
+    def hang_up_all(self, process: Process) -> None:
+        """The caller has died, and its machine says so."""
+        for reply, (owner, _) in list(self._parked.items()):
+            if owner is process:
+                self.hang_up(reply)
+
+    def disconnect(self) -> None:
+        """The store goes away: nobody is parked any more."""
+        for reply in list(self._parked):
+            self.hang_up(reply)
+            self._fail(reply)
+
+
+class Wire:
+    """A Backend for one process: everything goes through the network."""
+
+    address = "simulated:"
+
+    def __init__(self, loop: SimLoop, network: Network, process: Process) -> None:
+        self._loop = loop
+        self._network = network
+        self._process = process
+        self.capabilities = MemoryBackend.capabilities
+
+    def _call(self, name: str, *args: Any) -> Reply:
+        reply: Reply = self._loop.create_future()
+        self._network.send(self._process, name, args, reply)
+        return reply
+
+    async def open(self) -> StoreInfo:
+        return StoreInfo("simulated", "1", self.address)
+
+    async def close(self) -> None:
+        pass
+
+    def for_thread(self) -> Backend:
+        raise AssertionError("nothing here runs in threads")
+
+    async def enqueue(self, batch: EnqueueBatch) -> list[bool]:
+        answer: list[bool] = await self._call("enqueue", batch)
+        return answer
+
+    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
+        now: int = await self._call("register", lease, queues)
+        return now
+
+    async def deregister(self, lease: Lease) -> None:
+        await self._call("deregister", lease)
+
+    async def heartbeat(self, lease: Lease) -> Heartbeat:
+        answer: Heartbeat = await self._call("heartbeat", lease)
+        return answer
+
+    async def exchange(
+        self,
+        lease: Lease,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> Exchange:
+        answer: Exchange = await self._call("exchange", lease, sequence, (*settlements,), demand)
+        return answer
+
+    async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
+        answer: Resync = await self._call("resync", lease, sequence, holding)
+        return answer
+
+    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+        reply = self._call("wait", lease, timeout_s)
+        try:
+            called: Collection[str] = await reply
+        except asyncio.CancelledError:
+            self._network.hang_up(reply)
+            raise
+        return called
+
+    async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
+        answer: Reclaimed = await self._call("reclaim", queues, grace_ms, limit)
+        return answer
+
+    async def prune(self, queues: Sequence[str], limit: int) -> int:
+        dropped: int = await self._call("prune", queues, limit)
+        return dropped
+
+    async def get(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
+        records: list[JobRecord | None] = await self._call("get", refs)
+        return records
+
+    async def cancel(
+        self, refs: Sequence[JobRef], outcome: bytes | None, result_ttl_ms: int
+    ) -> list[CancelVerdict]:
+        verdicts: list[CancelVerdict] = await self._call("cancel", refs, outcome, result_ttl_ms)
+        return verdicts
+
+    async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
+        await self._call("progress", lease, updates)
+
+    async def wait_results(
+        self, refs: Sequence[JobRef], timeout_s: float | None
+    ) -> list[JobRecord | None]:
+        raise AssertionError("no simulated client waits for results")
+
+
+def _set_result(reply: Reply, value: Any) -> None:
+    if not reply.done():
+        reply.set_result(value)
+
+
+def _set_exception(reply: Reply, error: Exception) -> None:
+    if not reply.done():
+        reply.set_exception(error)

@@ -1,0 +1,317 @@
+"""One seed from its start to its end: what it is made of, what happens, the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final, Self
+
+from asyncjobs.backends.base import Backend
+from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.errors import StoreError
+from asyncjobs.events import Events, JobStarted
+from asyncjobs.job import JobRecord, JobRef, State
+from asyncjobs.worker.worker import Worker
+from tests.simulation.ledger import Ledger
+from tests.simulation.load import APP, enqueue_and_cancel, set_ledger, stock_up
+from tests.simulation.loop import Process, SimLoop, Stuck
+from tests.simulation.patching import in_simulation
+from tests.simulation.wire import Fate, Network, Wire
+
+__all__ = ["Report", "run_seed"]
+
+LIMIT_S: Final = 120.0
+"""Virtual seconds after which a job that has not ended counts as lost."""
+FEW_STEPS: Final = 300
+
+
+@dataclass(slots=True)
+class Report:
+    """What one seed came to."""
+
+    seed: int
+    wrong: list[str]
+    trace: list[tuple[Any, ...]]
+    steps: int
+    checksum: int
+    life_s: float
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """Equal for two runs in which the same things happened in the same order."""
+        text = repr((self.seed, self.wrong, self.trace, self.steps, self.checksum))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Store(MemoryBackend):
+    """The store in memory, which tells the ledger when it records an outcome."""
+
+    ledger: Ledger
+
+    def _tell_finished(self, ref: JobRef) -> None:
+        self.ledger.finished(ref)
+        super()._tell_finished(ref)
+
+
+class Host:
+    """What a worker needs of an app, on the wire of one process."""
+
+    def __init__(self, wire: Wire, ledger: Ledger) -> None:
+        self.settings = APP.settings
+        self.registry = APP.registry
+        self.events = Events()
+        self.events.on(JobStarted, ledger.decided)
+        self.backend: Backend = wire
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+class World:
+    """Owns the processes of one run, and their misfortunes."""
+
+    def __init__(self, seed: int, store_kind: type[Store] = Store) -> None:
+        self.chance = Random(seed)
+        self.loop = SimLoop(self.chance)
+        self.ledger = Ledger(self.loop)
+        self.store = store_kind(APP.settings.store(), now_ms=self.loop.store_ms)
+        self.store.ledger = self.ledger
+        chance = self.chance.random
+        trouble = (0.01, 0.03, 0.08, 0.15)[int(chance() * 4)]
+        self.network = Network(self.loop, self.store, self.ledger, trouble)
+        self.network.forced = [
+            (45 + int(chance() * 40), Fate.NO_REPLY),
+            (50 + int(chance() * 50), Fate.DOUBLE),
+        ]
+        self.queues = ("default",) if chance() < 0.5 else ("default", "mail")
+        self.lease_s = (1.0, 1.5, 2.0)[int(chance() * 3)]
+        self.concurrency = 1 + int(chance() * 4)
+        self.ledger.concurrency = self.concurrency
+        self.workers: dict[Process, Worker] = {}
+        self._armed: dict[Process, Callable[[Process], None]] = {}
+        self.crashes = self.pauses = self.started = 0
+        self.ending = False
+
+    # ── processes ──────────────────────────────────────────────────────────────────────
+
+    def _new_process(self, name: str) -> Process:
+        self.started += 1
+        process = Process(f"{name}{self.started}", self.started)
+        process.offset_ns = int((self.chance.random() - 0.5) * 120e9)
+        process.drift = 1 + (self.chance.random() - 0.5) * 0.1
+        return process
+
+    def start_worker(self) -> None:
+        """A new worker process."""
+        if not self.ending:
+            process = self._new_process("worker")
+            _ = self.loop.spawn(process, self._work(process))
+
+    async def _work(self, process: Process) -> None:
+        wire = Wire(self.loop, self.network, process)
+        while not self.ending:
+            worker = Worker(
+                Host(wire, self.ledger),
+                queues=self.queues,
+                concurrency=self.concurrency,
+                lease=self.lease_s,
+                grace=1.5 * self.chance.random(),
+                name=process.name,
+            )
+            self.workers[process] = worker
+            try:
+                await worker.run()
+                break
+            except StoreError:
+                await asyncio.sleep(0.2)
+        self.workers.pop(process, None)
+        if not self.ending:
+            self.loop.after(0.1, self.start_worker)
+
+    def crash(self, process: Process) -> None:
+        """From here on nothing of this process happens any more."""
+        self.crashes += 1
+        self.workers.pop(process, None)
+        self.ledger.leaves(process)
+        self.ledger.trouble(process, "", "crashes")
+        self.loop.kill(process)
+        if self.chance.random() < 0.7:
+            self.network.hang_up_all(process)
+        self.loop.after(1.5 * self.chance.random(), self.start_worker)
+
+    def _some_worker(self) -> Process | None:
+        alive = [process for process in self.workers if process.is_running]
+        return alive[int(self.chance.random() * len(alive))] if alive else None
+
+    # ── misfortunes ────────────────────────────────────────────────────────────────────
+
+    def arm(self, misfortune: Callable[[Process], None]) -> None:
+        """It befalls some worker between two of its next steps."""
+        process = self._some_worker()
+        if process is None or process in self._armed:
+            self.loop.after(0.1, self.arm, misfortune)
+            return
+        self._armed[process] = misfortune
+        process.fuse = process.steps + 1 + int(self.chance.random() * FEW_STEPS)
+        # An idle worker makes few steps, and would wait for it for long.
+        self.loop.after(self.chance.random(), self._strike, process)
+
+    def _strike(self, process: Process) -> None:
+        misfortune = self._armed.pop(process, None)
+        process.fuse = -1
+        if misfortune is not None and not process.is_dead and not self.ending:
+            misfortune(process)
+
+    def pause(self, process: Process) -> None:
+        """Stop it (SIGSTOP), for up to several leases."""
+        self.pauses += 1
+        self.loop.pause(process)
+        self.ledger.trouble(process, "", "pauses")
+        self.loop.after(3 * self.lease_s * self.chance.random(), self._go_on, process)
+
+    def _go_on(self, process: Process) -> None:
+        if not process.is_dead:
+            self.ledger.trouble(process, "", "goes on")
+            self.loop.go_on(process)
+
+    def go_away(self) -> None:
+        """The store cannot be reached for a while; it keeps what it has."""
+        if not self.ending:
+            self.network.away = True
+            self.ledger.trouble(self.loop.outside, "", "store away")
+            self.network.disconnect()
+            self.loop.after(2 * self.lease_s * self.chance.random(), self._come_back)
+
+    def _come_back(self) -> None:
+        self.network.away = False
+        self.ledger.note(self.loop.outside, "store back")
+
+    def roll(self) -> None:
+        """One worker is told to stop, and replaced when it has ended."""
+        process = self._some_worker()
+        if process is not None and not self.ending:
+            self.ledger.note(process, "is told to stop")
+            self.ledger.leaves(process)
+            self.workers[process].stop()
+
+    # ── the run ────────────────────────────────────────────────────────────────────────
+
+    def _plan(self) -> None:
+        loop, chance = self.loop, self.chance.random
+        for _ in range(3):
+            loop.after(0.2 * chance(), self.start_worker)
+        for _ in range(1 + int(2 * chance())):
+            loop.after(0.2 + 2 * chance(), self.arm, self.crash)
+        for _ in range(int(2.5 * chance())):
+            loop.after(0.2 + 3 * chance(), self.arm, self.pause)
+        if chance() < 0.3:
+            loop.after(0.3 + 3 * chance(), self.go_away)
+        if chance() < 0.5:
+            loop.after(0.5 + 3 * chance(), self.roll)
+        self.loop.on_fuse = self._strike
+
+    async def _main(self) -> None:
+        client = self._new_process("client")
+        orders = stock_up(self.chance, self.queues)
+        wire = Wire(self.loop, self.network, client)
+        enqueuing = self.loop.spawn(client, enqueue_and_cancel(wire, self.ledger, orders))
+        await enqueuing
+        while self.ledger.unfinished or not self.crashes:
+            await asyncio.sleep(0.1)
+        await self._end()
+
+    async def _end(self) -> None:
+        """Nothing befalls anybody any more; the workers go home."""
+        self.ending = True
+        self.network.trouble, self.network.forced = 0.0, []
+        if self.network.away:
+            self._come_back()
+        for process, worker in list(self.workers.items()):
+            self.loop.go_on(process)
+            process.fuse = -1
+            worker.stop()
+        while self.workers:
+            await asyncio.sleep(0.2)
+        # What came late arrives, and leases of the dead end.
+        await asyncio.sleep(5 + self.lease_s)
+
+    async def _look(self) -> list[JobRecord | None]:
+        return await self.store.get(list(self.ledger.stories))
+
+    async def _clean_up(self) -> None:
+        """What any worker that came now would do: reclaim, then prune."""
+        grace_ms = round(self.lease_s * 1000) // 3
+        for _ in range(4):
+            # After the silence the first ones wait for workers that might renew.
+            await self.store.reclaim(self.queues, grace_ms, 1000)
+            await asyncio.sleep(grace_ms / 2000)
+        await self.store.prune(self.queues, 1000)
+
+    def run(self) -> None:
+        """Live it through; what is wrong stands in the ledger."""
+        set_ledger(self.ledger)
+        self._plan()
+        try:
+            self.loop.run_until(self.loop.spawn(self.loop.outside, self._main()), LIMIT_S)
+            self.loop.run_until(self.loop.spawn(self.loop.outside, self._clean_up()), LIMIT_S)
+        except Stuck as stuck:
+            self.ledger.violated(None, f"it does not come to an end: {stuck}")
+        looking = self.loop.spawn(self.loop.outside, self._look())
+        self.loop.run_until(looking, LIMIT_S)
+        self.ledger.judge(looking.result())
+        if not self.ledger.wrong:
+            self._look_around(looking.result())
+
+    def _look_around(self, records: list[JobRecord | None]) -> None:
+        """What is left in the store and on the loop."""
+        dead = Counter(r.ref.queue for r in records if r is not None and r.state is State.DEAD)
+        for text in self.loop.leftovers():
+            self.ledger.violated(None, text)
+        for name, queue in self.store._queues.items():
+            left = {
+                "jobs": len(queue._jobs),
+                "ready": sum(len(ready) for ready in queue._ready),
+                "scheduled": len(queue._scheduled),
+                "leases": len(queue._leases),
+                "leaving": len(queue._leaving),
+                "cancel marks": len(queue._marked),
+                "dead letters too many": queue._ended.dead - dead[name],
+            }
+            for what, count in left.items():
+                if count:
+                    self.ledger.violated(None, f"left in queue {name}: {count} {what}")
+        parked = sum(len(waiters) for waiters in self.store._waiters.values())
+        if parked or self.store._result_waiters:
+            self.ledger.violated(None, f"somebody still waits in the store: {parked}")
+
+
+def run_seed(seed: int, store_kind: type[Store] = Store) -> Report:
+    """Run one seed; what is wrong stands in the report, empty when all is well."""
+    world = World(seed, store_kind)
+    with in_simulation(world.loop):
+        try:
+            world.run()
+        finally:
+            world.loop.bury()
+    ledger, network = world.ledger, world.network
+    takings = sum(len(story.takings) for story in ledger.stories.values())
+    numbers = {
+        "jobs": len(ledger.stories),
+        "workers": world.started - 1,
+        "takings": takings,
+        "crashes": world.crashes,
+        "pauses": world.pauses,
+        **{fate.value: count for fate, count in network.counts.items() if count},
+    }
+    loop = world.loop
+    return Report(
+        seed, ledger.wrong, ledger.trace, loop.steps, loop.checksum, loop.now_s - 1000, numbers
+    )
