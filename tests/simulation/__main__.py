@@ -38,7 +38,7 @@ def _show(report: Report, *, trace: bool) -> None:
     print(f"seed {report.seed}: {'FAILED' if report.wrong else 'passed'}, hash {report.hash}")
     if trace:
         for at_s, who, *what in report.trace:
-            print(f"  {at_s - 1000:10.6f}  {who:10}  {' '.join(map(str, what))}")
+            print(f"  {at_s:10.6f}  {who:10}  {' '.join(map(str, what))}")
     for text in report.wrong:
         print(f"  {text}")
     print("  " + ", ".join(f"{name}: {count}" for name, count in report.numbers.items()))

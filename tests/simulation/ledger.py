@@ -14,7 +14,7 @@ from asyncjobs.backends.base import CancelVerdict, Exchange, Lease
 from asyncjobs.codec import Outcome
 from asyncjobs.events import JobStarted
 from asyncjobs.job import JobRecord, JobRef, Settlement, SettlementKind, State, TakenJob
-from tests.simulation.loop import Process, SimLoop
+from tests.simulation.loop import START_S, Process, SimLoop
 from tests.simulation.stories import JobStory, Taking, crashes_after
 
 __all__ = ["Ledger"]
@@ -51,11 +51,11 @@ class Ledger:
 
     def note(self, process: Process, *what: Any) -> None:
         """Add to the trace."""
-        self.trace.append((round(self._loop.now_s, 6), process.name, *what))
+        self.trace.append((round(self._loop.now_s - START_S, 6), process.name, *what))
 
     def violated(self, ref: JobRef | None, text: str) -> None:
         """Something that must never be."""
-        self.trace.append((round(self._loop.now_s, 6), "WRONG", str(ref), text))
+        self.trace.append((round(self._loop.now_s - START_S, 6), "WRONG", str(ref), text))
         self.wrong.append(f"{ref}: {text}" if ref is not None else text)
 
     def trouble(self, process: Process, call: str, what: str) -> None:
@@ -242,7 +242,7 @@ class Ledger:
                 self.violated(job.ref, f"was taken from {story.holder.process.name}, which lives")
             story.holder.lapsed = True
             self._hold(story.holder.process, -1)
-            if not story.holder.process.is_dead:
+            if story.holder.process.is_running:
                 self._check_prompt(job.ref, story.holder)
         if taking.attempt != story.attempts:
             self.violated(job.ref, f"taken as attempt {taking.attempt}, due is {story.attempts}")

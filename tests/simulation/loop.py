@@ -20,9 +20,10 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any, Final
 
-__all__ = ["Process", "SimLoop", "Stuck"]
+__all__ = ["START_S", "Process", "SimLoop", "Stuck"]
 
 START_S: Final = 1_000.0
+"""The loop's time when a run begins."""
 STEP_S: Final = 0.000_01
 """What one callback costs: so time passes, too, while somebody spins."""
 EPOCH_NS: Final = 1_700_000_000_000_000_000

@@ -18,7 +18,7 @@ from asyncjobs.job import JobRecord, JobRef, State
 from asyncjobs.worker.worker import Worker
 from tests.simulation.ledger import Ledger
 from tests.simulation.load import APP, enqueue_and_cancel, set_ledger, stock_up
-from tests.simulation.loop import Process, SimLoop, Stuck
+from tests.simulation.loop import START_S, Process, SimLoop, Stuck
 from tests.simulation.patching import in_simulation
 from tests.simulation.wire import Fate, Network, Wire
 
@@ -178,7 +178,7 @@ class World:
         self.loop.after(3 * self.lease_s * self.chance.random(), self._go_on, process)
 
     def _go_on(self, process: Process) -> None:
-        if not process.is_dead:
+        if not process.is_dead and not process.is_running:
             self.ledger.trouble(process, "", "goes on")
             self.loop.go_on(process)
 
@@ -235,7 +235,7 @@ class World:
         if self.network.away:
             self._come_back()
         for process, worker in list(self.workers.items()):
-            self.loop.go_on(process)
+            self._go_on(process)
             process.fuse = -1
             worker.stop()
         while self.workers:
@@ -299,8 +299,13 @@ def run_seed(seed: int, store_kind: type[Store] = Store) -> Report:
     with in_simulation(world.loop):
         try:
             world.run()
+            return _report(seed, world)
         finally:
             world.loop.bury()
+
+
+def _report(seed: int, world: World) -> Report:
+    """Before the burial: jobs of crashed workers write into the ledger while they go."""
     ledger, network = world.ledger, world.network
     takings = sum(len(story.takings) for story in ledger.stories.values())
     numbers = {
@@ -312,6 +317,7 @@ def run_seed(seed: int, store_kind: type[Store] = Store) -> Report:
         **{fate.value: count for fate, count in network.counts.items() if count},
     }
     loop = world.loop
+    trace = list(ledger.trace)
     return Report(
-        seed, ledger.wrong, ledger.trace, loop.steps, loop.checksum, loop.now_s - 1000, numbers
+        seed, ledger.wrong, trace, loop.steps, loop.checksum, loop.now_s - START_S, numbers
     )
