@@ -78,6 +78,9 @@ def _outcome(
     if record is None or not record.state.is_final:
         verdict.lost += 1
         return [f"lost: {'unknown' if record is None else record.state.value}"]
+    may_be_cancelled = State.CANCELLED in planned.ends
+    if record.outcome is None and record.state is State.CANCELLED and may_be_cancelled:
+        return []  # marked while it ran, and found so when it was to be retried
     if record.outcome is None:
         return [f"{record.state.value} without an outcome"]
     outcome = Outcome.decode(record.outcome)
