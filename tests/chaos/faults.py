@@ -26,6 +26,9 @@ A_MINUTE: Final = {
 each of them a few seconds between two."""
 
 
+UP_LIMIT_S: Final = 60.0
+
+
 @dataclass(frozen=True)
 class Step:
     """A fault to come: when (seconds from the start), which, for how long, a random number."""
@@ -107,8 +110,9 @@ class Faults:
 
     async def _slot(self, step: Step) -> Slot:
         """One whose worker is up; there is none for a moment when all were just killed."""
-        while not (free := [slot for slot in self._slots if slot.is_up]):
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(UP_LIMIT_S):
+            while not (free := [slot for slot in self._slots if slot.is_up]):
+                await asyncio.sleep(0.05)
         return free[int(step.dice * len(free))]
 
     def _begin(self, kind: str, pid: int | None) -> Fault:

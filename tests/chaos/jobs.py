@@ -8,9 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, State
+from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, State, exponential
 from asyncjobs.function import JobCall
-from asyncjobs.policy.retry import exponential
 from tests.chaos.ledger import recorded
 
 __all__ = ["PREFIX", "QUEUES", "Planned", "app", "plan"]

@@ -7,12 +7,12 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from asyncjobs import AsyncJobsError
+from asyncjobs import AsyncJobsError, JobCancelled, JobDiscarded, JobFailed, State
 from asyncjobs.backends.base import StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.errors import ResultError, StoreError
@@ -31,6 +31,10 @@ __all__ = ["Run"]
 
 TICK_S: Final = 0.05
 DRAIN_LIMIT_S: Final = 120.0
+ENDS: Final = {
+    JobFailed: State.DEAD, JobDiscarded: State.DISCARDED, JobCancelled: State.CANCELLED,
+}  # fmt: skip
+"""What a waiter is told, and the state that it stands for."""
 UNCONFIRMED_MOST: Final = 100
 """Batches on their way at the most; while the store is away, the enqueuing rests."""
 
@@ -56,6 +60,7 @@ class Run:
         self.confirmed: list[str] = []
         self.failed_enqueues = 0
         self.seen: dict[str, bytes | None] = {}
+        self.heard: dict[str, tuple[State | None, Any]] = {}
         self.violations: list[str] = []
         self.drain_s = 0.0
         self.faults: Faults
@@ -114,7 +119,17 @@ class Run:
             batch = [plan(chance, len(self.planned) + place) for place in range(max(due, 0))]
             if batch:
                 self.planned.update((job.id, job) for job in batch)
-                _keep(self._putting, self._put(batch))
+                self._keep(self._putting, self._put(batch))
+
+    def _keep(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        def done(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.violations.append(f"the client raised {error!r}")
+
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(done)
 
     async def _put(self, batch: Sequence[Planned]) -> None:
         """Repeat until it is confirmed: a failed call may have stored its jobs, or not."""
@@ -128,9 +143,9 @@ class Run:
         self.confirmed += [job.id for job in batch]
         for job, handle in zip(batch, handles, strict=True):
             if job.cancel_after_s is not None:
-                _keep(self._beside, self._cancel(handle, job.cancel_after_s))
+                self._keep(self._beside, self._cancel(handle, job.cancel_after_s))
             elif handle.id.endswith("7"):
-                _keep(self._beside, self._await(handle))
+                self._keep(self._beside, self._await(handle))
 
     async def _cancel(self, handle: Any, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -145,9 +160,10 @@ class Run:
         """A waiter must hear of the end, and through any fault."""
         while True:
             try:
-                await handle.result()
+                self.heard[handle.id] = (State.SUCCEEDED, await handle.result())
                 return
-            except ResultError:
+            except ResultError as error:
+                self.heard[handle.id] = (ENDS.get(type(error)), error)
                 return
             except StoreError:
                 await asyncio.sleep(0.2)
@@ -227,7 +243,15 @@ class Run:
             counted[field.partition(":")[2]] += number
         self.executions = ledger.executions(self._folder / "ledger")
         verdict = judge(
-            Evidence(self.planned, self.executions, self.faults.done, records, self.seen, counted)
+            Evidence(
+                self.planned,
+                self.executions,
+                self.faults.done,
+                records,
+                self.seen,
+                self.heard,
+                counted,
+            )  # fmt: skip
         )
         verdict.violations = self.violations + verdict.violations
         return verdict
@@ -236,12 +260,6 @@ class Run:
 def _holds(counts: Any) -> int:
     held: int = sum(counts.ready) + counts.running + counts.scheduled
     return held
-
-
-def _keep(tasks: set[asyncio.Task[None]], work: Any) -> None:
-    task = asyncio.create_task(work)
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
 
 
 async def _cancelled(*some: Any) -> None:

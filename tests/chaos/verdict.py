@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from asyncjobs.codec import Outcome
 from asyncjobs.job import JobRecord, State
@@ -32,6 +33,8 @@ class Evidence:
     records: Mapping[str, JobRecord | None]
     seen: Mapping[str, bytes | None] = field(default_factory=dict)
     """Outcomes that were read while the run went on."""
+    heard: Mapping[str, tuple[State | None, Any]] = field(default_factory=dict)
+    """What waiters were told: a state with its result or error."""
     counted: Mapping[str, int] = field(default_factory=dict)
     """What the store's own counters say: 'e' enqueued, or the letter of a final state."""
 
@@ -63,6 +66,7 @@ def judge(evidence: Evidence) -> Verdict:
         if id in evidence.seen and (record is None or record.outcome != evidence.seen[id]):
             verdict.recorded_twice += 1
             problems.append(f"its outcome was {evidence.seen[id]!r} before")
+        problems += _told(evidence.heard.get(id), record)
         if problems:
             verdict.violations.append(_report(id, problems, by_job[id], evidence))
     for id in by_job.keys() - evidence.planned.keys():
@@ -99,6 +103,17 @@ def _outcome(
     return problems
 
 
+def _told(heard: tuple[State | None, Any] | None, record: JobRecord | None) -> list[str]:
+    """A waiter was told what is stored."""
+    if heard is None or record is None or not record.state.is_final:
+        return []
+    state, value = heard
+    stored = Outcome.decode(record.outcome).value if record.outcome else None
+    if state is not record.state or (state is State.SUCCEEDED and value != stored):
+        return [f"a waiter was told {value!r}"]
+    return []
+
+
 def _attempts(planned: Planned, runs: list[Execution]) -> list[str]:
     attempts = {run.attempt for run in runs}
     if attempts and max(attempts) > planned.budget:
@@ -117,10 +132,9 @@ def _repeats(verdict: Verdict, runs: list[Execution], faults: Sequence[Fault]) -
         if len(same) == 1:
             continue
         excuses = []
-        for run, after in zip(same, [*same[1:], None], strict=True):
-            end_s = max(run.end_s, after.start_s) if after is not None else run.end_s
-            excuse = _excuse(run, end_s, faults)
-            excuses.append(excuse)
+        for run, after in zip(same, [*same[1:], same[-1]], strict=True):
+            # What happened when it had begun elsewhere again was not the cause.
+            excuses.append(_excuse(run, after.start_s, faults))
         missing = sum(excuse is None for excuse in excuses) - 1
         if missing > 0:
             verdict.unexcused += missing
