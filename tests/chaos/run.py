@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from redis.exceptions import RedisError
+
 from asyncjobs import AsyncJobsError, JobCancelled, JobDiscarded, JobFailed, State
 from asyncjobs.backends.base import StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
@@ -177,13 +179,18 @@ class Run:
             refs = [self._ref(id) for id in chance.sample(known, min(len(known), 200))]
             try:
                 records = await app.backend.get(refs)
-                await asyncio.to_thread(self._read_counters)
-            except AsyncJobsError:
+                await asyncio.to_thread(self._look)
+            except (AsyncJobsError, RedisError):
                 continue
             self.seen |= {r.ref.id: r.outcome for r in records if r and r.state.is_final}
 
     def _ref(self, id: str) -> JobRef:
         return JobRef(self.planned[id].queue, id)
+
+    def _look(self) -> None:
+        """The keys must agree at any moment, not only at the end."""
+        self._read_counters()
+        self.violations += audit(self._server, PREFIX)
 
     def _read_counters(self) -> None:
         """The store keeps them for some minutes only."""
@@ -242,17 +249,9 @@ class Run:
         for (_, field), number in self._counters.items():
             counted[field.partition(":")[2]] += number
         self.executions = ledger.executions(self._folder / "ledger")
-        verdict = judge(
-            Evidence(
-                self.planned,
-                self.executions,
-                self.faults.done,
-                records,
-                self.seen,
-                self.heard,
-                counted,
-            )  # fmt: skip
-        )
+        evidence = Evidence(self.planned, self.executions, self.faults.done, records)
+        evidence.seen, evidence.heard, evidence.counted = self.seen, self.heard, counted
+        verdict = judge(evidence)
         verdict.violations = self.violations + verdict.violations
         return verdict
 
