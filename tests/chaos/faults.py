@@ -14,15 +14,16 @@ from typing import Final
 
 from asyncjobs.testing.servers import Server
 from tests.chaos.fleet import LEASE_S, Slot
+from tests.chaos.jobs import ENQUEUE_TRIES_S
 from tests.chaos.proxy import Proxy
 
 __all__ = ["Fault", "Faults", "Step", "schedule"]
 
 A_MINUTE: Final = {
-    "kill": 24, "stop": 8, "long stop": 6, "leave": 6, "store": 4, "cut": 12,
-    "cut in a reply": 8, "delay": 6, "half-open": 6, "client": 6,
+    "kill": 24, "stop": 8, "long stop": 6, "leave": 6, "store": 4, "cut": 10,
+    "cut in a request": 8, "cut in a reply": 16, "delay": 6, "half-open": 6, "client": 8,
 }  # fmt: skip
-"""How many of each there are in 60 s. 24 kills and 26 cuts a minute on four workers leave
+"""How many of each there are in 60 s. 24 kills and 34 cuts a minute on four workers leave
 each of them a few seconds between two."""
 
 
@@ -148,9 +149,11 @@ class Faults:
         self._end_of(fault, f"worker {slot.number}")
 
     async def _break_client(self, step: Step) -> None:
-        kinds = ("cut", "cut in a reply", "delay", "half-open")
+        kinds = ("cut", "cut in a request", "cut in a reply", "delay", "half-open", "half-open")
         kind = kinds[int(step.dice * len(kinds))]
-        await _break(self._client, Step(step.at_s, kind, step.for_s, step.dice * 7 % 1))
+        # Longer than an enqueue tries: it fails, and its jobs may be stored all the same.
+        for_s = 1.5 * ENQUEUE_TRIES_S if kind == "half-open" else step.for_s
+        await _break(self._client, Step(step.at_s, kind, for_s, step.dice * 7 % 1))
         self.client_cuts += 1
         self._tell(f"client: {kind}")
 
@@ -169,18 +172,23 @@ async def _break(proxy: Proxy, step: Step) -> None:
     """One fault of a connection, and the time until it has passed."""
     if step.kind == "cut":
         proxy.cut()
-    elif step.kind == "cut in a reply":
-        # Small numbers fall into a request or reply of this very moment.
-        proxy.bytes_left = int(step.dice**3 * 20_000)
+    elif step.kind.startswith("cut in"):
+        way = proxy.replies if step.kind == "cut in a reply" else proxy.requests
+        # Few bytes fall into what is on its way at this very moment.
+        way.bytes_left = int(step.dice**3 * 10_000)
         await asyncio.sleep(step.for_s)
-        proxy.bytes_left = None
+        way.bytes_left = None
     elif step.kind == "delay":
-        proxy.delay_s = 0.02 + step.dice * 0.5
+        proxy.requests.delay_s = proxy.replies.delay_s = 0.02 + step.dice * 0.25
         await asyncio.sleep(step.for_s)
-        proxy.delay_s = 0.0
+        proxy.requests.delay_s = proxy.replies.delay_s = 0.0
     else:
-        proxy.hold()
+        # Of half of them only the replies are missing: what was asked for has happened.
+        proxy.replies.hold()
+        if step.dice < 0.5:
+            proxy.requests.hold()
         await asyncio.sleep(step.for_s)
         if step.dice * 10 % 1 < 0.5:
             proxy.cut()
-        proxy.release()
+        proxy.requests.release()
+        proxy.replies.release()

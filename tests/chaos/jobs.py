@@ -12,13 +12,20 @@ from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, State, expon
 from asyncjobs.function import JobCall
 from tests.chaos.ledger import recorded
 
-__all__ = ["PREFIX", "QUEUES", "Planned", "app", "plan"]
+__all__ = ["ENQUEUE_TRIES_S", "PREFIX", "QUEUES", "Planned", "app", "plan"]
 
 PREFIX: Final = "chaos"
 QUEUES: Final = ("default", "other")
+ENQUEUE_TRIES_S: Final = 2.0
 
 # A kill condemns nobody here: that has tests of its own.
-app = AsyncJobs(prefix=PREFIX, max_crashes=10_000, result_ttl=3600, id_ttl=3600, connect_timeout=2)
+app = AsyncJobs(
+    prefix=PREFIX,
+    max_crashes=10_000,
+    result_ttl=3600,
+    id_ttl=3600,
+    connect_timeout=ENQUEUE_TRIES_S,
+)
 
 BACKOFF: Final = exponential(base=0.05, cap=0.5)
 

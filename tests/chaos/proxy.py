@@ -10,25 +10,18 @@ from contextlib import asynccontextmanager
 __all__ = ["Proxy", "proxy_to"]
 
 
-class Proxy:
-    """Passes bytes both ways. Owns its connections.
+class Way:
+    """One direction, requests or replies, of all connections.
 
     `delay_s` holds each piece back for so long. `bytes_left` are what may still pass,
     then the connection that needs more is cut in the middle of a piece; None: no limit.
     """
 
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self.port = 0
+    def __init__(self) -> None:
         self.delay_s = 0.0
         self.bytes_left: int | None = None
         self._flows = asyncio.Event()
         self._flows.set()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
 
     def hold(self) -> None:
         """Half-open: nothing passes, nobody is told; new connections are accepted."""
@@ -38,16 +31,46 @@ class Proxy:
         """Let everything pass again, also what has been held."""
         self._flows.set()
 
-    def cut(self) -> int:
-        """Close all connections; how many there were."""
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Until one side has gone. Raises EOFError then, and to cut the connection."""
+        while piece := await reader.read(65536):
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)
+            await self._flows.wait()
+            passing = piece if self.bytes_left is None else piece[: self.bytes_left]
+            writer.write(passing)
+            await writer.drain()
+            if self.bytes_left is not None:
+                self.bytes_left -= len(passing)
+                if len(passing) < len(piece):
+                    self.bytes_left = None
+                    break
+        raise EOFError
+
+
+class Proxy:
+    """Passes bytes both ways. Owns its connections."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self.port = 0
+        self.requests, self.replies = Way(), Way()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Close all connections."""
         for task in tuple(self._tasks):
             task.cancel()
-        return len(self._tasks)
 
     def heal(self) -> None:
         """Break nothing any more."""
-        self.delay_s, self.bytes_left = 0.0, None
-        self.release()
+        for way in (self.requests, self.replies):
+            way.delay_s, way.bytes_left = 0.0, None
+            way.release()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -58,8 +81,8 @@ class Proxy:
             inner, outer = await asyncio.open_connection("127.0.0.1", self._to)
             writers.append(outer)
             async with asyncio.TaskGroup() as ways:
-                ways.create_task(self._pass(reader, outer))
-                ways.create_task(self._pass(inner, writer))
+                ways.create_task(self.requests.carry(reader, outer))
+                ways.create_task(self.replies.carry(inner, writer))
         except* (OSError, EOFError):
             pass  # either side has gone, or the store is away: so is the connection
         finally:
@@ -67,23 +90,6 @@ class Proxy:
             for each in writers:
                 # Abort, not close: what is buffered must not reach the other side.
                 each.transport.abort()
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while piece := await reader.read(65536):
-            if self.delay_s:
-                await asyncio.sleep(self.delay_s)
-            await self._flows.wait()
-            if self.bytes_left is not None:
-                passing = piece[: self.bytes_left]
-                self.bytes_left -= len(passing)
-                if len(passing) < len(piece):
-                    self.bytes_left = None
-                    writer.write(passing)
-                    await writer.drain()
-                    raise EOFError
-            writer.write(piece)
-            await writer.drain()
-        raise EOFError
 
 
 @asynccontextmanager

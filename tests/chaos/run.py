@@ -252,7 +252,8 @@ class Run:
         evidence = Evidence(self.planned, self.executions, self.faults.done, records)
         evidence.seen, evidence.heard, evidence.counted = self.seen, self.heard, counted
         verdict = judge(evidence)
-        verdict.violations = self.violations + verdict.violations
+        # What the keys say wrong is found again at each look.
+        verdict.violations = [*dict.fromkeys(self.violations), *verdict.violations]
         return verdict
 
 

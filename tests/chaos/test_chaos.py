@@ -132,7 +132,9 @@ def test_attempts_over_the_budget_or_left_out() -> None:
     ("fault", "is_excuse"),
     [
         (Fault("kill", 1.5, 1, 1.5), True),
-        (Fault("store", 4, None, 5), True),
+        (Fault("half-open", 0.8, 1, 7), True),
+        (Fault("store", 4, None, 5), False),
+        (Fault("cut", 4, 1, 4), False),
         (Fault("stop", 0.2, 1, 0.7), True),  # taken before, started after
         (Fault("kill", 0.2, 1, 0.3), False),
         (Fault("kill", 9.5, 1, 9.5), False),

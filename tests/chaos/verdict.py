@@ -18,6 +18,10 @@ __all__ = ["Evidence", "Verdict", "judge"]
 TAKEN_S = 0.5
 """How long before its start a job may have been taken: a fault in between counts, too."""
 
+EXCUSES = ("kill", "leave", "long stop", "stop", "half-open", "delay")
+"""What may cost a worker its lease or its time. A connection that is cut costs no job its
+place, and neither does a restart of the store, however long that takes."""
+
 _STATES = {
     "s": State.SUCCEEDED, "d": State.DEAD, "x": State.DISCARDED, "c": State.CANCELLED,
 }  # fmt: skip
@@ -145,18 +149,16 @@ def _repeats(verdict: Verdict, runs: list[Execution], faults: Sequence[Fault]) -
 
 
 def _excuse(run: Execution, end_s: float, faults: Sequence[Fault]) -> Fault | None:
+    """The plainest cause among the faults that the worker has met."""
     met = [
         fault
         for fault in faults
-        if fault.pid in (None, run.pid)
+        if fault.kind in EXCUSES
+        and fault.pid == run.pid
         and fault.begin_s <= end_s
         and fault.end_s >= run.start_s - TAKEN_S
     ]
-    # What ends or stops a worker is the plainest cause.
-    plain = ("kill", "leave", "long stop", "stop", "half-open", "delay")
-    return min(
-        met, key=lambda f: plain.index(f.kind) if f.kind in plain else len(plain), default=None
-    )
+    return min(met, key=lambda fault: EXCUSES.index(fault.kind), default=None)
 
 
 def _totals(verdict: Verdict, evidence: Evidence) -> None:
