@@ -289,6 +289,9 @@ def _value(record: JobRecord) -> Any:
     """The value of a final job, or the error that says why there is none."""
     ref = record.ref
     outcome = _outcome(record)
+    if record.state is State.CANCELLED:
+        # One that was to be retried when its mark was found has no outcome of its own.
+        raise JobCancelled(f"job {ref} was cancelled")
     if outcome is None:
         raise JobNotFound(
             f"job {ref} ended {record.state}, and its result is not there: it has expired, or "
@@ -300,8 +303,6 @@ def _value(record: JobRecord) -> Any:
         return outcome.value
     if outcome.state is State.DISCARDED:
         raise JobDiscarded(f"job {ref} was discarded: {outcome.reason or _summary(outcome)}")
-    if outcome.state is State.CANCELLED:
-        raise JobCancelled(f"job {ref} was cancelled")
     raise JobFailed(
         f"job {ref} is dead ({outcome.reason or 'it failed'}): {_summary(outcome)}",
         error_type=outcome.error_type,

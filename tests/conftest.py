@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -11,13 +11,20 @@ from blockbuster import blockbuster_ctx
 from hypothesis import core, settings
 
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
+from tests.audit.after import Auditor
 
 settings.register_profile("asyncjobs", print_blob=True, deadline=None)
 settings.load_profile("asyncjobs")
 
 
+_auditor = Auditor()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "unaudited(reason): what the test leaves is wrong on purpose"
+    )
     # A seed that is printed makes any failure of a random test repeatable.
     if core.global_force_seed is None:
         core.global_force_seed = random.getrandbits(32)  # type: ignore[assignment]
@@ -26,6 +33,28 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     servers = ", ".join(available_servers()) or "none"
     return [f"servers: {servers}", f"--hypothesis-seed={core.global_force_seed}"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    _auditor.begin()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Fails a test that leaves a store in a state that no store may be in.
+
+    A hook, not a fixture: it looks before the first fixture cleans up.
+    """
+    try:
+        found = _auditor.end(item)
+    except Exception as error:
+        found = [f"the audit failed: {error!r}"]  # the fixtures have to be torn down all the same
+    result = yield
+    if found:
+        pytest.fail("\n".join(["keys that may not be there:", *found]), pytrace=False)
+    return result
 
 
 @pytest.fixture(scope="session")

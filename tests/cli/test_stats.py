@@ -111,6 +111,7 @@ def test_an_empty_store(folder: Path, server: Server) -> None:
     assert operate(folder, "stats", "--json", "--url", server.url).json()["queues"] == []
 
 
+@pytest.mark.unaudited("its workers are planted, without exchanges")
 def test_stored_text_cannot_steer_the_terminal(folder: Path, server: Server, put: Put) -> None:
     put("send")
     key = "{asyncjobs:mail}:workers"

@@ -15,9 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from redis.exceptions import ConnectionError as NotConnected
+
 import asyncjobs
 from asyncjobs.backends.embedded import guardian
 from asyncjobs.backends.embedded.locks import FileLock
+from tests.audit import audit
 
 ROOT = Path(asyncjobs.__file__).resolve().parent.parent
 LIMIT_S = 30.0
@@ -216,6 +219,17 @@ class Store:
     def record(self) -> Record:
         return record(self.folder)
 
+    @property
+    def socket_url(self) -> str:
+        return f"unix://{self.record.socket}"
+
+    def audit(self) -> list[str]:
+        """What is wrong with its keys; nothing when nobody has it open."""
+        try:
+            return audit(self, "asyncjobs")
+        except (FileNotFoundError, NotConnected):
+            return []
+
     def start_user(self, *, url: str | None = None, cwd: Path | None = None) -> User:
         """A user that is on its way in."""
         urls = [self.url if url is None else url]
@@ -238,6 +252,7 @@ def new_store(folder: Path, temporary: Path) -> Iterator[Store]:
     with ExitStack() as stack:
         store = Store(folder, temporary, stack)
         yield store
+        assert store.audit() == []
     if folder.exists():
         store.until_stopped()
     until(lambda: list(temporary.iterdir()) == [])

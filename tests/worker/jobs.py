@@ -75,6 +75,13 @@ async def flaky(fails: int, *, ctx: JobContext = INJECTED) -> int:
     return ctx.attempt
 
 
+async def flaky_and_unwanted(*, ctx: JobContext = INJECTED) -> None:
+    """Fails at once after somebody has asked for its end."""
+    assert stage.again is not None
+    await stage.again.handle(ctx.id).cancel()
+    raise Broken
+
+
 async def slow_flaky(seconds: float, *, ctx: JobContext = INJECTED) -> int:
     """Runs into its time-out on the first attempt."""
     stage.note(("attempt", ctx.attempt))

@@ -69,6 +69,18 @@ async def test_a_job_between_two_attempts_is_taken_back(app: AsyncJobs, stage: S
     assert stage.notes == [1]
 
 
+async def test_a_job_that_fails_while_it_is_cancelled_is_not_retried(
+    app: AsyncJobs, stage: Stage
+) -> None:
+    job = register(app, jobs.flaky_and_unwanted, retry=RetryPolicy(5, constant(0)))
+    stage.again = job
+    async with working(app, lease=600):
+        handle = await job.enqueue()
+        with pytest.raises(JobCancelled):
+            await handle.result(LIMIT_S)
+        assert await handle.status() is State.CANCELLED
+
+
 async def test_a_job_that_swallows_its_cancellation_is_cancelled_all_the_same(
     app: AsyncJobs, stage: Stage
 ) -> None:

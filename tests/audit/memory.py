@@ -1,0 +1,47 @@
+"""The same for the store in this process's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.memory.queue import Queue
+from asyncjobs.backends.memory.stored import StoredJob
+
+__all__ = ["audit_memory"]
+
+
+def audit_memory(backend: MemoryBackend) -> list[str]:
+    """What is wrong with the queues of this store, whatever its jobs are doing."""
+    found = [f"{ref}: nobody waits any more" for ref, w in backend._result_waiters.items() if not w]
+    for queue in backend._queues.values():
+        found += [f"{queue.name}: {what}" for what in _audit_queue(queue)]
+    return found
+
+
+def _audit_queue(queue: Queue) -> Iterator[str]:
+    places: dict[str, str] = {}
+    for job, place in _stored(queue):
+        if job.id in places:
+            yield f"job {job.id}: stored twice, {places[job.id]} and {place}"
+        places[job.id] = place
+        if queue._jobs.get(job.id) is not job:
+            yield f"job {job.id}: {place}, and not among the jobs"
+        if (job.due_ms is not None) != (place == "scheduled"):
+            yield f"job {job.id}: {place}, and due at {job.due_ms}"
+        if job.holder is not None and place != f"held by {job.holder}":
+            yield f"job {job.id}: {place}, and its holder is {job.holder}"
+    for id in sorted(queue._jobs.keys() - places.keys()):
+        yield f"job {id}: nowhere to be found"
+    for id in sorted(queue._marked.keys() - queue._jobs.keys()):
+        yield f"job {id}: marked to be cancelled, and gone"
+
+
+def _stored(queue: Queue) -> Iterator[tuple[StoredJob, str]]:
+    for ready in queue._ready:
+        yield from ((job, "ready") for job in (*ready._fresh.values(), *ready._returned.values()))
+    yield from ((job, "scheduled") for _, _, job in queue._scheduled._items.values())
+    for name, held in queue._leases.items():
+        yield from ((job, f"held by {name}") for job in held.jobs.values())
+    for held in queue._leaving:
+        yield from ((job, f"held by {job.holder}") for job in held.jobs.values())

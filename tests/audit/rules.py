@@ -1,0 +1,186 @@
+"""The rules of the data model in docs/internals.md, each a function that yields findings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from asyncjobs.backends.redis.keys import QueueKeys
+from tests.audit.snapshot import GROUP, RETURNED, QueueSnapshot, Reachable, connected, read
+
+__all__ = ["DOCUMENTED", "EXPIRING", "audit", "leftovers"]
+
+_BASE: Final = QueueKeys("p", "q").base.decode()
+DOCUMENTED: Final = frozenset(
+    key.decode().removeprefix(_BASE) for key in QueueKeys("p", "q").all
+) | {"result:", "batch:"}
+"""The parts of a queue's key names; the last two have an id behind them."""
+
+EXPIRING: Final = frozenset(
+    {"known:0", "known:1", "known:2", "awaited", "stats", "result:", "batch:"}
+)
+"""What goes by itself. Everything else must never expire: it would take jobs with it."""
+
+STAYING: Final = frozenset(
+    {"ready:0", "ready:1", "ready:2", "ready:3", "upkeep", "wake", "returned"}
+)
+"""What a queue keeps for ever, however many jobs it has seen: empty streams with their
+group and the consumer `returned`, when a worker was last heard of, a token that calls for
+nothing, and at most four priorities in which to look for jobs given back."""
+
+_PLACE: Final = re.compile(r"([0-3]):(\d+)-(\d+)")
+_COUNTER: Final = re.compile(r"\d+:[ersdxc]")
+
+
+def audit(server: Reachable, prefix: str) -> list[str]:
+    """What is wrong with the keys of a store, whatever its jobs are doing."""
+    with connected(server) as client:
+        queues, listed, beside = read(client, prefix)
+    found = [f"{key}: no documented key" for key in beside if key not in ("layout", "queues")]
+    for queue in queues:
+        # A call about a queue that nobody uses leaves no more than when it was made.
+        if queue.name not in listed and queue.ttl_ms.keys() != {"upkeep"}:
+            found.append(f"{queue.name}: not in the list of queues")
+        found += [f"{queue.name}: {what}" for rule in _RULES for what in rule(queue)]
+    return found
+
+
+def leftovers(server: Reachable, prefix: str) -> list[str]:
+    """What a store holds beyond what stays when every job has ended and workers are gone.
+
+    Keys that expire count as gone.
+    """
+    with connected(server) as client:
+        queues, _, _ = read(client, prefix)
+    found = []
+    for queue in queues:
+        for key, ttl_ms in queue.ttl_ms.items():
+            if ttl_ms < 0 and key not in STAYING:
+                found.append(f"{queue.name}: {key} is left")
+        for p, stream in enumerate(queue.streams):
+            if stream.jobs:
+                found.append(f"{queue.name}: ready:{p} holds {len(stream.jobs)} entries")
+            if left := stream.consumers - {RETURNED}:
+                found.append(f"{queue.name}: ready:{p} has the consumers {sorted(left)}")
+    return found
+
+
+def _kind(key: str) -> str:
+    return next((part for part in ("result:", "batch:") if key.startswith(part)), key)
+
+
+def _names_and_expiry(queue: QueueSnapshot) -> Iterator[str]:
+    yield from queue.refused
+    for key, ttl_ms in queue.ttl_ms.items():
+        kind = _kind(key)
+        if kind not in DOCUMENTED:
+            yield f"{key}: no documented key"
+        elif kind in EXPIRING and ttl_ms < 0:
+            yield f"{key}: never expires"
+        elif kind not in EXPIRING and ttl_ms >= 0:
+            yield f"{key}: expires in {ttl_ms} ms, and must not"
+
+
+def _place(p: int, entry: tuple[int, int]) -> str:
+    return f"{p}:{entry[0]}-{entry[1]}"
+
+
+def _index_agrees(queue: QueueSnapshot) -> Iterator[str]:
+    """Each job is in one place, and the index says which."""
+    index, scheduled = queue.hashes["index"], queue.zsets["scheduled"]
+    places = dict.fromkeys(scheduled, "s")
+    for p, stream in enumerate(queue.streams):
+        for entry, id in stream.jobs.items():
+            if id in places:
+                yield f"job {id}: stored twice, in {places[id]} and {_place(p, entry)}"
+            places[id] = _place(p, entry)
+    for id in sorted(index.keys() | places.keys()):
+        if index.get(id) != places.get(id):
+            yield f"job {id}: the index says {index.get(id)}, it is in {places.get(id)}"
+
+
+def _data_agrees(queue: QueueSnapshot) -> Iterator[str]:
+    """Times and envelopes of scheduled and dead jobs come in pairs."""
+    for part in ("scheduled", "dead"):
+        times, data = queue.zsets[part], queue.hashes[f"{part}:data"]
+        for id in sorted(times.keys() ^ data.keys()):
+            where = part if id in times else f"{part}:data"
+            yield f"job {id}: only in {where}"
+        for id, stored in data.items():
+            if stored[:1] not in ("0", "1", "2", "3"):
+                yield f"job {id}: {part}:data starts with no priority: {stored!r:.40}"
+
+
+def _entries_are_held_or_ready(queue: QueueSnapshot) -> Iterator[str]:
+    leases = queue.zsets["workers"].keys() | queue.sets["leaving"]
+    for p, stream in enumerate(queue.streams):
+        for name in stream.groups.keys() - {GROUP}:
+            yield f"ready:{p}: a foreign group {name}"
+        for entry, holder in stream.pending.items():
+            if entry not in stream.jobs:
+                yield f"ready:{p}: {holder} holds {_place(p, entry)}, which is deleted"
+        for name in sorted(stream.consumers - leases - {RETURNED}):
+            yield f"ready:{p}: the consumer {name} has no lease"
+        delivered = stream.groups.get(GROUP, (0, 0))
+        for entry, id in stream.jobs.items():
+            if entry <= delivered and entry not in stream.pending:
+                yield f"job {id}: {_place(p, entry)} is acknowledged and not deleted"
+
+
+def _leases_agree(queue: QueueSnapshot) -> Iterator[str]:
+    workers = queue.zsets["workers"].keys()
+    for part in ("workers:info", "sequence"):
+        for lease in sorted(workers ^ queue.hashes[part].keys()):
+            yield f"lease {lease}: in only one of workers and {part}"
+    for lease in sorted(workers & queue.sets["leaving"]):
+        yield f"lease {lease}: in workers and leaving"
+
+
+def _returned_are_found(queue: QueueSnapshot) -> Iterator[str]:
+    """Jobs given back are looked for only in the priorities that `returned` names."""
+    marked = queue.sets["returned"]
+    for p, stream in enumerate(queue.streams):
+        if RETURNED in stream.pending.values() and str(p + 1) not in marked:
+            yield f"ready:{p}: holds jobs given back, and nobody will look for them"
+    for slot in sorted(marked - {"1", "2", "3", "4"}):
+        yield f"returned: {slot!r} is no priority"
+
+
+def _marks_are_of_living_jobs(queue: QueueSnapshot) -> Iterator[str]:
+    index = queue.hashes["index"]
+    pending = {_place(p, e) for p, stream in enumerate(queue.streams) for e in stream.pending}
+    for id in queue.hashes["cancel"]:
+        if index.get(id) not in pending:
+            yield f"job {id}: marked to be cancelled, and does not run"
+    for id in queue.hashes["progress"].keys() - index.keys():
+        yield f"job {id}: progress is kept, and the job is gone"
+    for place in queue.hashes["crashes"].keys() - pending:
+        yield f"entry {place}: crashes are kept, and nobody holds it"
+
+
+def _memories_are_bounded(queue: QueueSnapshot) -> Iterator[str]:
+    for part in ("known:0", "known:1", "known:2"):
+        fields = queue.hashes[part]
+        if fields and not fields.get("", "").isdecimal():
+            yield f"{part}: does not say until when it counts"
+        for id, state in fields.items():
+            if id and state not in ("s", "d", "x", "c"):
+                yield f"{part}: job {id} ended as {state!r}"
+    for field in queue.hashes["stats"]:
+        if _COUNTER.fullmatch(field) is None:
+            yield f"stats: {field!r} is no counter"
+    if queue.wakes > 1:
+        yield f"wake: holds {queue.wakes} tokens"
+
+
+_RULES: Final = (
+    _names_and_expiry,
+    _index_agrees,
+    _data_agrees,
+    _entries_are_held_or_ready,
+    _leases_agree,
+    _returned_are_found,
+    _marks_are_of_living_jobs,
+    _memories_are_bounded,
+)
