@@ -9,7 +9,7 @@ from asyncjobs.backends.base import Demand, Lease
 from asyncjobs.clock import new_id
 from asyncjobs.events import JobStarted
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, Stage, eventually, events_of, register
+from tests.worker.kit import LIMIT_S, Stage, events_of, eventually, register
 
 pytestmark = pytest.mark.anyio
 
