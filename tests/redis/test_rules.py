@@ -80,6 +80,21 @@ async def test_empty_streams_are_skipped(own: Store, server: Server) -> None:
     assert b"cmdstat_xreadgroup" not in told
 
 
+@pytest.mark.parametrize("how", ["retry", "cancel"])
+async def test_nothing_is_left_of_crashes(own: Store, server: Server, how: str) -> None:
+    await own.enqueue("a")
+    worker, keeper = await own.worker(), await own.worker()
+    await worker.take_one()
+    await own.end_leases(keeper)
+    crashes = f"{{asyncjobs:{QUEUE}}}:crashes"
+    assert list(server.command("HGETALL", crashes)[1::2]) == [b"1"]
+    if how == "retry":
+        await keeper.exchange(Settlement.reschedule(await keeper.take_one(), b"again", 1000))
+    else:
+        await own.backend.cancel([ref("a")], None, 0)
+    assert server.command("EXISTS", crashes) == 0
+
+
 BAD_SETTLEMENTS = {
     "an operation that is none": [b"z2", b"1-1", b"b"],
     "a priority that is none": [b"f7s", b"1-1", b"b"],
