@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ LIMIT_S = 300.0
 """How long one run of tests may take; a mutant that makes them hang is not found by them."""
 FAILED, PASSED = 1, 0
 """What pytest ends with; every other code means that the tests did not run."""
+SOME_FAILED = re.compile(r"^(?:\d+ \w+, )*\d+ failed\b", re.MULTILINE)
+"""In pytest's last line; what is left at the end of the process is told behind it."""
 
 
 @dataclass(frozen=True)
@@ -134,16 +137,11 @@ def try_mutant(tree: Path, mutant: Mutant) -> Verdict:
     finally:
         (tree / mutant.file).write_text(before)
     seconds = time.monotonic() - began
-    last = told.strip().splitlines()[-1] if told.strip() else ""
     # An error while tests are collected or set up is no failure of what they assert.
-    if code == FAILED and " failed" in f" {last}":
+    if code == FAILED and SOME_FAILED.search(told):
         return Verdict(True, seconds)
+    last = told.strip().splitlines()[-1] if told.strip() else "nothing was told"
     return Verdict(False, seconds, f"exit code {code}: {last}")
-
-
-def rows(found: Sequence[Mutant], tree: Path) -> Iterator[tuple[Mutant, Verdict]]:
-    for mutant in found:
-        yield mutant, try_mutant(tree, mutant)
 
 
 def show_list(found: Sequence[Mutant]) -> None:
@@ -181,7 +179,8 @@ def try_all(found: Sequence[Mutant], tree: Path) -> int:
     print(f"{len(tests)} tests pass without a mutant; mutants: {len(found)}")
     print("rule  found in  without  (test)")
     survivors = 0
-    for mutant, verdict in rows(found, tree):
+    for mutant in found:
+        verdict = try_mutant(tree, mutant)
         took = f"{verdict.seconds:6.1f} s" if verdict.is_found else "SURVIVES"
         survivors += not verdict.is_found
         print(f"{mutant.rule:>4}  {took}  {mutant.removes}  ({mutant.tests[0]})", flush=True)
