@@ -37,8 +37,8 @@ from tests.model.steps import (
     DEMANDS,
     ENDS,
     ID_TTL_MS,
-    KINDS,
     NAMES,
+    OWN_ENDS,
     PICK,
     WORKERS,
     Call,
@@ -216,8 +216,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.exchange(number, [], Demand(slots), 0)
 
     @while_running
-    @rule(number=WORKERS, ends=st.lists(st.tuples(KINDS, PICK, st.just(True)), min_size=1))
-    def settle(self, number: int, ends: list[tuple[str, int, bool]]) -> None:
+    @rule(number=WORKERS, ends=OWN_ENDS, is_marked=st.booleans())
+    def settle(self, number: int, ends: list[tuple[str, int, bool]], is_marked: bool) -> None:
+        """`is_marked`: just before, somebody cancels one that runs."""
+        if is_marked:
+            self.cancel(0, True)
         self.exchange(number, ends, Demand(0), 0)
 
     @with_jobs

@@ -15,7 +15,7 @@ from tests.conformance.store import QUEUE
 from tests.model.parts import Answer
 
 __all__ = [
-    "DEMANDS", "ENDS", "ID_TTL_MS", "KINDS", "NAMES", "PICK", "WORKERS", "Call", "Party",
+    "DEMANDS", "ENDS", "ID_TTL_MS", "NAMES", "OWN_ENDS", "PICK", "WORKERS", "Call", "Party",
     "in_order", "told", "while_running", "with_jobs",
 ]  # fmt: skip
 
@@ -37,6 +37,7 @@ ENDS = st.lists(
     ),
     max_size=3,
 )
+OWN_ENDS = st.lists(st.tuples(KINDS, PICK, st.just(True)), min_size=1, max_size=3)
 ANY_DEMAND = st.builds(
     Demand,
     slots=st.integers(0, 4),
