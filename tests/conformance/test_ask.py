@@ -43,6 +43,8 @@ async def test_a_waiting_job_is_cancelled_at_once(store: Store) -> None:
     refs = [ref("ready"), ref("scheduled")]
     verdicts = await store.backend.cancel(refs, CANCELLED, 60_000)
     assert verdicts == [CancelVerdict.CANCELLED] * 2
+    counts = await store.counts()
+    assert (sum(counts.ready), counts.scheduled) == (1, 0)
     for one in refs:
         record = await store.look(one.id)
         assert (record.state, record.outcome) == (State.CANCELLED, CANCELLED)

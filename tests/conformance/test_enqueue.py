@@ -176,6 +176,18 @@ async def test_more_jobs_become_due_than_one_exchange_promotes(store: Store) -> 
     assert sorted(seen) == sorted(names)
 
 
+async def test_one_exchange_promotes_a_bounded_number(store: Store) -> None:
+    # All at once, a day's worth of jobs would keep a server from everybody else.
+    names = [f"job-{number}" for number in range(250)]
+    await store.enqueue(*names, delay_ms=10)
+    worker = await store.worker()
+    store.clock.ms += 10
+    for slots, promoted in ((1, 100), (120, 220), (1, 250)):
+        assert len(await worker.take(slots)) == slots
+        counts = await store.counts()
+        assert counts.scheduled == 250 - promoted
+
+
 async def test_the_clock_of_the_store_rules_when_none_is_given(store: Store) -> None:
     backend = store.make(store.settings, None)
     await backend.open()

@@ -211,6 +211,20 @@ async def test_a_job_that_another_runs_cannot_be_settled_or_released(store: Stor
     assert await store.state("a") is State.DISCARDED
 
 
+async def test_what_one_lease_took_another_cannot_settle(store: Store) -> None:
+    # Given back and taken again, a job is the same entry: only the holder tells them apart.
+    await store.enqueue("a")
+    first, second = await store.worker(), await store.worker()
+    taken = await first.take_one()
+    await first.exchange(Settlement.release(taken))
+    again = await second.take_one()
+    assert (await second.exchange(old := Settlement.succeeded(taken))).not_yours == [old]
+    await store.backend.progress(second.lease, [(taken, b"not yours")])
+    record = await store.look("a")
+    assert (record.state, record.holder, record.progress) == (State.RUNNING, again.holder, None)
+    assert (await second.exchange(Settlement.succeeded(again))).not_yours == []
+
+
 async def test_a_lost_queue_is_entered_again_under_a_new_name(store: Store) -> None:
     await store.enqueue("a", "b", "c", queue="one")
     await store.enqueue("d", queue="two")

@@ -9,7 +9,9 @@ from collections import Counter
 
 import pytest
 
-from asyncjobs import AsyncJobs, Worker
+from asyncjobs import AsyncJobs, StoreUnavailable, Worker
+from asyncjobs.backends.redis.address import Address
+from asyncjobs.backends.redis.link import Link
 from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
 from asyncjobs.testing.servers import Server
 from tests.faults.proxy import Decide, Proxy, Wire, proxy_to
@@ -90,6 +92,23 @@ async def test_a_lost_reply_of_an_exchange(server: Server, stage: Stage, first: 
 async def test_half_a_reply_of_an_exchange(server: Server, stage: Stage, length: int) -> None:
     async with proxy_to(server.port) as proxy:
         await _run_all(proxy, server, stage, 200, cut_after("exchange", 5, length))
+
+
+async def test_a_command_whose_reply_was_lost_is_not_sent_again(server: Server) -> None:
+    """Sent again by the connection itself, an exchange would take and settle twice."""
+    async with proxy_to(server.port) as proxy:
+        link = Link(
+            Address.parse(proxy.url), label="exchange", connect_timeout_s=LIMIT_S, timeout_s=LIMIT_S
+        )
+        try:
+            await link.call(b"INCR", b"number")
+            replies = iter([None])
+            proxy.lose = lambda wire, data: next(replies, data)
+            with pytest.raises(StoreUnavailable):
+                await link.call(b"INCR", b"number")
+            assert await link.call(b"GET", b"number") == b"2"
+        finally:
+            await link.close()
 
 
 async def test_random_losses_on_every_connection(server: Server, stage: Stage) -> None:

@@ -16,8 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import settings
 
 import asyncjobs.backends.redis
 from asyncjobs import AsyncJobs, ConfigError, Worker
@@ -27,7 +26,7 @@ from asyncjobs.clock import new_id
 from asyncjobs.testing.servers import Server
 from tests.cli.process import environment
 from tests.conformance.store import MakeBackend, clock, new_settings, store
-from tests.conformance.test_same_answers import STEPS, have_the_same_answers, new_config
+from tests.model.test_store_machine import PACE, hold_to_the_model
 
 __all__ = ["clock", "new_settings", "store"]
 
@@ -35,8 +34,8 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(asyncjobs.backends.redis.__file__).parent
-# The first knows no server; the second builds its stores itself and is called below.
-NOT_FOR_ALL = {"test_memory_only", "test_same_answers"}
+# It knows no server.
+NOT_FOR_ALL = {"test_memory_only"}
 
 
 def rule() -> list[str]:
@@ -111,11 +110,12 @@ def suite() -> dict[str, Any]:
 globals().update(suite())
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(STEPS, max_size=25))
-async def test_any_calls_have_the_same_answers(users: Users, steps: list[tuple[Any, ...]]) -> None:
-    config = new_config()
-    await have_the_same_answers(users.server, users.url(config.prefix), config, steps)
+def test_any_calls_have_the_answers_of_the_model(users: Users) -> None:
+    hold_to_the_model(
+        lambda config, clock: RedisBackend(users.url(config.prefix), config, now_ms=clock),
+        settings(PACE, max_examples=15),
+    )
+    users.server.command("FLUSHALL")
 
 
 def test_the_rule_allows_what_the_code_sends_and_no_more(users: Users) -> None:

@@ -115,6 +115,22 @@ async def test_a_lost_reply_runs_nothing_twice(stage: Stage, number: int, resync
     assert store.losses == 1
 
 
+async def test_what_runs_while_a_reply_is_lost_is_not_started_again(stage: Stage) -> None:
+    store = LossyStore()
+    app = AsyncJobs(backend=store)
+    gated, note = register(app, jobs.gated), register(app, jobs.note)
+    async with app, Worker(app, concurrency=4, grace=1):
+        runs = await gated.enqueue("g")
+        await stage.noted(("started", "g"))
+        store.lost_replies[store.exchanges] = AWAY
+        assert await (await note.enqueue("n")).result(LIMIT_S) is None
+        assert store.losses == 1
+        assert stage.count(("started", "g")) == 1
+        stage.open("g")
+        assert await runs.result(LIMIT_S) == "g"
+    assert stage.count(("started", "g")) == 1
+
+
 @pytest.mark.parametrize("number", range(12))
 async def test_a_lost_request_loses_nothing(stage: Stage, number: int) -> None:
     store = LossyStore()

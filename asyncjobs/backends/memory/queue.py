@@ -174,8 +174,7 @@ class Queue:
     def settle(self, lease: Lease, settlement: Settlement, now: int) -> bool:
         """False, and no effect, when the lease does not hold the job any more."""
         held = self._leases[lease.entry(self.name)]
-        job = self._jobs.get(settlement.job.id)
-        if job is None or job.serial not in held.jobs or job.receipt != settlement.job.receipt:
+        if (job := self._held(lease, settlement.job)) is None:
             return False
         if settlement.kind is SettlementKind.RELEASE:
             self._give_back(held, [job])
@@ -193,6 +192,17 @@ class Queue:
             job.envelope = settlement.envelope
             self._schedule(job, now + settlement.delay_ms)
         return True
+
+    def _held(self, lease: Lease, taken: TakenJob) -> StoredJob | None:
+        """The job, when the lease holds it by this very taking.
+
+        A job given back keeps its receipt, so what an earlier holder remembers of it
+        names the present taking too, but for the holder.
+        """
+        job, own = self._jobs.get(taken.id), lease.entry(self.name)
+        if job is None or own not in self._leases or job.receipt != taken.receipt:
+            return None
+        return job if job.holder == own == taken.holder else None
 
     def _finish(
         self, job: StoredJob, state: State, outcome: bytes | None, ttl_ms: int, now: int
@@ -355,12 +365,8 @@ class Queue:
 
     def progress(self, lease: Lease, updates: Collection[tuple[TakenJob, bytes]]) -> None:
         """Keep the notes of jobs that the lease still holds."""
-        held = self._leases.get(lease.entry(self.name))
-        if held is None:
-            return
         for taken, note in updates:
-            job = self._jobs.get(taken.id)
-            if job is not None and job.serial in held.jobs and job.receipt == taken.receipt:
+            if (job := self._held(lease, taken)) is not None:
                 job.progress = note
 
     def counts(self, now: int) -> QueueCounts:

@@ -1,0 +1,357 @@
+"""What one queue of a store is, in the plainest Python: lists, searched from end to end.
+
+The model says what each call has to answer. Where the seam leaves something open (when
+exactly a finished id is forgotten, which jobs a bounded reclaim returns first) it checks
+that the store's choice is among the allowed ones, and follows it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from asyncjobs.backends.activity import ENQUEUED, MINUTE_MS, RESCHEDULED, flow_of
+from asyncjobs.backends.base import (
+    CancelVerdict,
+    Demand,
+    QueueCounts,
+    QueueFlow,
+    Reclaimed,
+    StoreSettings,
+)
+from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, SettlementKind, State, TakenJob
+from tests.model.parts import Answer, End, Job, LeaseEntry, Letter
+
+__all__ = ["QueueModel"]
+
+
+@dataclass
+class QueueModel:
+    """One queue: its jobs, leases, ends and dead letters."""
+
+    name: str
+    settings: StoreSettings
+    jobs: dict[str, Job] = field(default_factory=dict)
+    ends: dict[str, End] = field(default_factory=dict)
+    letters: dict[str, Letter] = field(default_factory=dict)
+    leases: dict[str, LeaseEntry] = field(default_factory=dict)
+    answers: dict[str, list[bool]] = field(default_factory=dict)
+    tally: Counter[tuple[int, str]] = field(default_factory=Counter)
+    is_called: bool = False
+    """Whether a token waits for whoever parks next."""
+    heard_ms: int = 0
+    hold_until_ms: int = 0
+    places: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    # What is asked of the model
+
+    def ready(self, priority: int) -> list[Job]:
+        """In the order of taking: a returned job is older than any that was never taken."""
+        found = (
+            job
+            for job in self.jobs.values()
+            if job.state is State.READY and job.priority == priority
+        )
+        return sorted(found, key=lambda job: job.place)
+
+    def scheduled(self) -> list[Job]:
+        found = (job for job in self.jobs.values() if job.due_ms is not None)
+        return sorted(found, key=lambda job: job.due_ms or 0)
+
+    def held_by(self, entry: str) -> list[Job]:
+        return [job for job in self.jobs.values() if job.holder == entry]
+
+    def leaving(self) -> list[Job]:
+        """Jobs of leases that have ended and that were not given back yet."""
+        return [job for job in self.jobs.values() if job.holder and job.holder not in self.leases]
+
+    def next_lease_end(self, own: str | None) -> int | None:
+        return min((e.end_ms for name, e in self.leases.items() if name != own), default=None)
+
+    def next_due(self) -> int | None:
+        return min((job.due_ms for job in self.scheduled() if job.due_ms), default=None)
+
+    def marks_of(self, entry: str) -> list[str]:
+        return sorted(job.id for job in self.held_by(entry) if job.marked)
+
+    def knows(self, id: str, now_ms: int) -> bool | None:
+        """Whether a finished id is known; None where a store may answer either way."""
+        end = self.ends.get(id)
+        if end is None or now_ms >= end.at_ms + 2 * self.settings.id_ttl_ms:
+            return False
+        return True if now_ms < end.at_ms + self.settings.id_ttl_ms else None
+
+    def counts(self, now_ms: int) -> QueueCounts:
+        states = Counter(job.state for job in self.jobs.values())
+        first, second, third, fourth = (len(self.ready(priority)) for priority in range(4))
+        return QueueCounts(
+            self.name,
+            (first, second, third, fourth),
+            states[State.RUNNING],
+            states[State.SCHEDULED],
+            len(self.letters),
+            sum(entry.end_ms > now_ms for entry in self.leases.values()),
+        )
+
+    def flow(self, now_ms: int) -> QueueFlow:
+        """All but since when the oldest job is ready, which is of the store's own clock."""
+        return flow_of(self.name, now_ms, None, self.tally)
+
+    def check_record(self, id: str, record: JobRecord | None, now_ms: int) -> None:
+        """Whether this is what has to be known of a job."""
+        job, letter = self.jobs.get(id), self.letters.get(id)
+        if job is not None:
+            assert record == JobRecord(
+                JobRef(self.name, id),
+                job.state,
+                job.priority,
+                job.due_ms,
+                job.envelope,
+                progress=job.note,
+                holder=job.holder,
+            )
+            return
+        end, is_known = self.ends.get(id), self.knows(id, now_ms)
+        if end is None:
+            assert record is None, f"{id} never was"
+            return
+        is_kept = end.outcome is not None and now_ms < end.until_ms
+        if record is None:
+            assert (is_known or False, letter, is_kept) == (False, None, False)
+            return
+        if not is_known and record.outcome in end.earlier:
+            return
+        states = {end.state} if is_known or not letter else {end.state, State.DEAD}
+        assert record.state in states
+        assert (record.priority, record.dead_letter) == (letter[1:] if letter else (None, None))
+        assert (record.envelope, record.holder, record.due_ms) == (None, None, None)
+        if is_kept:
+            assert record.outcome == end.outcome
+        else:
+            assert record.outcome in {None, end.outcome, *end.earlier}
+
+    # Coming in
+
+    def enqueue(
+        self, token: str, new_jobs: Sequence[NewJob], answer: list[bool], now_ms: int
+    ) -> None:
+        if token in self.answers:
+            assert answer == self.answers[token]
+            return
+        earliest = self.next_due()
+        for new, is_new in zip(new_jobs, answer, strict=True):
+            is_known = new.id in self.jobs or self.knows(new.id, now_ms)
+            assert is_known is None or is_new is not is_known, f"{new.id} is new: {is_new}"
+            if not is_new:
+                continue
+            self.tally[now_ms // MINUTE_MS, ENQUEUED] += 1
+            job = self.jobs[new.id] = Job(new.id, new.priority, new.envelope)
+            due_ms = now_ms + new.delay_ms if new.at_ms is None else new.at_ms
+            if due_ms <= now_ms:
+                self._make_ready(job)
+                self.is_called = True
+            else:
+                job.due_ms = due_ms
+                self.is_called |= earliest is None or due_ms < earliest
+        self.answers[token] = answer
+
+    def _make_ready(self, job: Job) -> None:
+        job.place, job.due_ms, job.crashes, job.ready_ms = next(self.places), None, 0, 0
+
+    # Leases
+
+    def register(self, entry: str, duration_ms: int, now_ms: int) -> None:
+        self._hear(duration_ms // 3, now_ms)
+        self.leases.setdefault(entry, LeaseEntry(0)).end_ms = now_ms + duration_ms
+
+    def deregister(self, entry: str) -> None:
+        if self.leases.pop(entry, None) is not None:
+            self._give_back(self.leaving_of(entry))
+
+    def leaving_of(self, entry: str) -> list[Job]:
+        """The jobs of an ended lease, in the order in which they are given back."""
+        return sorted(self.held_by(entry), key=lambda job: (job.priority, job.place))
+
+    def renew(self, entry: str, duration_ms: int, now_ms: int) -> bool:
+        self._hear(duration_ms // 3, now_ms)
+        if entry in self.leases:
+            self.leases[entry].end_ms = now_ms + duration_ms
+        return entry in self.leases
+
+    def _hear(self, grace_ms: int, now_ms: int) -> None:
+        if now_ms - self.heard_ms > grace_ms:
+            self.hold_until_ms = now_ms + grace_ms
+        self.heard_ms = now_ms
+
+    def is_stale(self, entry: str, sequence: int) -> bool:
+        return entry in self.leases and sequence <= self.leases[entry].seen
+
+    # Exchanges
+
+    def exchange(
+        self,
+        entry: str,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Demand,
+        now_ms: int,
+    ) -> Answer:
+        """Of a lease that is there and a sequence that is not stale."""
+        lease = self.leases[entry]
+        lease.seen = lease.applied = sequence
+        not_yours = [s for s in settlements if not self._settle(entry, s, now_ms)]
+        for job in self.scheduled()[: max(100, demand.slots)]:
+            if (job.due_ms or 0) <= now_ms:
+                self._make_ready(job)
+        taken = self._choose(demand)
+        for job in taken:
+            job.holder = entry
+        is_left = len(taken) == demand.slots and any(map(self.ready, range(4)))
+        self.is_called |= is_left
+        return Answer(
+            [(job.id, job.priority, job.envelope, job.crashes) for job in taken],
+            not_yours,
+            self.marks_of(entry),
+            is_left,
+            self.next_due(),
+            self.next_lease_end(entry),
+        )
+
+    def note_taken(self, taken: TakenJob) -> None:
+        """Remember what only the store can say of a taking."""
+        job = self.jobs[taken.id]
+        assert job.ready_ms in (0, taken.ready_ms), "a job given back keeps its time"
+        job.receipt, job.ready_ms = taken.receipt, taken.ready_ms
+
+    def _settle(self, entry: str, settlement: Settlement, now_ms: int) -> bool:
+        job = self.jobs.get(settlement.job.id)
+        if job is None or not job.is_held(entry, settlement.job):
+            return False
+        if settlement.kind is SettlementKind.RELEASE:
+            job.holder = None
+        elif settlement.kind is SettlementKind.FINISH:
+            ttl_ms = settlement.result_ttl_ms
+            self._finish(job, settlement.state, settlement.outcome, ttl_ms, now_ms)
+            if settlement.dead_letter is not None:
+                self.letters[job.id] = Letter(now_ms, job.priority, settlement.dead_letter)
+        elif job.marked:
+            self._finish(job, State.CANCELLED, None, 0, now_ms)
+        else:
+            self.tally[now_ms // MINUTE_MS, RESCHEDULED] += 1
+            job.holder, job.envelope = None, settlement.envelope
+            job.due_ms = now_ms + settlement.delay_ms
+        return True
+
+    def _finish(
+        self, job: Job, state: State, outcome: bytes | None, ttl_ms: int, now_ms: int
+    ) -> None:
+        del self.jobs[job.id]
+        self.tally[now_ms // MINUTE_MS, state] += 1
+        earlier, before = frozenset[bytes](), self.ends.get(job.id)
+        if before is not None:
+            earlier = before.earlier | ({before.outcome} if before.outcome else set())
+        kept = outcome if ttl_ms else None
+        self.ends[job.id] = End(state, now_ms, kept, now_ms + ttl_ms, earlier)
+
+    def _choose(self, demand: Demand) -> list[Job]:
+        chosen: list[Job] = []
+        suspects, alone = demand.suspects, demand.alone
+        for limit, priorities in (
+            (min(demand.guard, demand.slots), (demand.guard_from, 3, 2, 1, 0)),
+            (demand.slots, (0, 1, 2, 3)),
+        ):
+            for job in itertools.chain.from_iterable(map(self.ready, priorities)):
+                is_lone = job.crashes >= demand.lone_crashes
+                if job in chosen or len(chosen) >= limit:
+                    continue
+                if job.crashes:
+                    if suspects <= 0 or (is_lone and not alone):
+                        continue
+                    suspects, alone = 0 if is_lone else suspects - 1, False
+                chosen.append(job)
+        return chosen
+
+    def resync(
+        self, entry: str, sequence: int, holding: Collection[TakenJob]
+    ) -> tuple[int, list[Job]]:
+        """The last sequence applied, and the jobs held that `holding` does not name."""
+        lease = self.leases[entry]
+        lease.seen = sequence
+        missing = [
+            job
+            for job in self.held_by(entry)
+            if not any(job.id == taken.id and job.is_held(entry, taken) for taken in holding)
+        ]
+        return lease.applied, missing
+
+    # Upkeep
+
+    def reclaim(
+        self, grace_ms: int, limit: int, answer: Reclaimed, states: Mapping[str, State], now_ms: int
+    ) -> None:
+        """`states`: those of all jobs after the call."""
+        self._hear(grace_ms, now_ms)
+        over = [name for name, entry in self.leases.items() if entry.end_ms < now_ms]
+        if over and now_ms < self.hold_until_ms:
+            assert answer == Reclaimed(0, 0, self.hold_until_ms - now_ms, now_ms)
+            return
+        for name in over:
+            del self.leases[name]
+        leaving = self.leaving()
+        assert answer[:2] == (min(len(leaving), limit), len(over))
+        returned = [job for job in leaving if states[job.id] is State.READY]
+        assert len(returned) == answer.returned
+        for name in {job.holder or "" for job in leaving}:
+            own = [job in returned for job in self.leaving_of(name)]
+            assert own == sorted(own, reverse=True), "given back out of order"
+        for job in returned:
+            job.crashes += 1
+        self._give_back(returned)
+        end_ms = self.next_lease_end(None)
+        again_ms = None if end_ms is None else max(end_ms - now_ms + 1, 1)
+        if self.leaving():
+            again_ms = 0
+        # A store that stopped at the limit need not have seen that it was done.
+        assert answer.again_ms in ({again_ms, 0} if answer.returned == limit else {again_ms})
+
+    def _give_back(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            job.holder = None
+        self.is_called |= bool(jobs)
+
+    def prune(self, limit: int, now_ms: int) -> int:
+        """How many dead letters go: the oldest first; no two are of one time."""
+        oldest_ms = now_ms - self.settings.dead_max_age_ms
+        old = sum(letter.at_ms < oldest_ms for letter in self.letters.values())
+        number = min(max(len(self.letters) - self.settings.dead_max_count, old), limit)
+        for id in sorted(self.letters, key=lambda id: self.letters[id].at_ms)[:number]:
+            del self.letters[id]
+        return number
+
+    # Asking
+
+    def cancel(
+        self, id: str, outcome: bytes | None, ttl_ms: int, verdict: CancelVerdict, now_ms: int
+    ) -> None:
+        job = self.jobs.get(id)
+        if job is None:
+            is_known = True if id in self.letters else self.knows(id, now_ms)
+            allowed = {CancelVerdict.FINISHED, CancelVerdict.UNKNOWN}
+            if is_known:
+                allowed = {CancelVerdict.FINISHED}
+            elif id not in self.ends:
+                allowed = {CancelVerdict.UNKNOWN}
+            assert verdict in allowed
+        elif job.holder is not None:
+            assert verdict is CancelVerdict.REQUESTED
+            job.marked = True
+        else:
+            assert verdict is CancelVerdict.CANCELLED
+            self._finish(job, State.CANCELLED, outcome, ttl_ms, now_ms)
+
+    def progress(self, entry: str, taken: TakenJob, note: bytes) -> None:
+        job = self.jobs.get(taken.id)
+        if entry in self.leases and job is not None and job.is_held(entry, taken):
+            job.note = note

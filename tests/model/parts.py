@@ -1,0 +1,79 @@
+"""What the model is made of: jobs, ends, leases, dead letters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from asyncjobs.job import Settlement, State, TakenJob
+
+__all__ = ["Answer", "End", "Job", "LeaseEntry", "Letter"]
+
+
+@dataclass
+class Job:
+    """A job that has not finished; `place` is its turn among the ready ones."""
+
+    id: str
+    priority: int
+    envelope: bytes
+    place: int = 0
+    due_ms: int | None = None
+    holder: str | None = None
+    crashes: int = 0
+    marked: bool = False
+    note: bytes | None = None
+    receipt: bytes = b""
+    ready_ms: int = 0
+    """Both as the store said at the last taking; 0 when it was not taken since ready."""
+
+    @property
+    def state(self) -> State:
+        if self.due_ms is not None:
+            return State.SCHEDULED
+        return State.READY if self.holder is None else State.RUNNING
+
+    def is_held(self, entry: str, taken: TakenJob) -> bool:
+        """Whether `taken` names the present taking of this job by `entry`."""
+        return self.holder == entry == taken.holder and self.receipt == taken.receipt
+
+
+@dataclass
+class End:
+    """How a job ended, and until when its outcome has to be kept."""
+
+    state: State
+    at_ms: int
+    outcome: bytes | None
+    until_ms: int
+    earlier: frozenset[bytes]
+    """Outcomes that earlier jobs of this id have left behind, all over their time."""
+
+
+@dataclass
+class LeaseEntry:
+    """A lease: its end, and the highest sequences seen and applied."""
+
+    end_ms: int
+    seen: int = 0
+    applied: int = 0
+
+
+class Answer(NamedTuple):
+    """What an exchange has to answer."""
+
+    jobs: list[tuple[str, int, bytes, int]]
+    """Id, priority, envelope and crashes of each, in the order of taking."""
+    not_yours: list[Settlement]
+    cancels: list[str]
+    is_left_ready: bool
+    next_due_ms: int | None
+    next_lease_end_ms: int | None
+
+
+class Letter(NamedTuple):
+    """A dead letter."""
+
+    at_ms: int
+    priority: int
+    text: bytes

@@ -1,0 +1,103 @@
+"""What the steps of the machine are drawn from, and what they pass about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition
+
+from asyncjobs.backends.base import Demand, Exchange, Lease
+from asyncjobs.job import Settlement, TakenJob
+from tests.conformance.store import QUEUE
+from tests.model.parts import Answer
+
+__all__ = [
+    "DEMANDS", "ENDS", "ID_TTL_MS", "NAMES", "OWN_ENDS", "PICK", "WORKERS", "Call", "Party",
+    "in_order", "told", "while_running", "with_jobs",
+]  # fmt: skip
+
+R = TypeVar("R", bound=Callable[..., Any])
+
+NAMES = [f"job-{number}" for number in range(4)]
+ID_TTL_MS = 60_000
+WORKERS = st.integers(0, 1)
+PICK = st.integers(0, 11)
+KINDS = st.sampled_from(
+    ["succeeded", "kept", "discarded", "dead", "again", "soon", "release", "release"]
+)
+ENDS = st.lists(
+    st.tuples(
+        KINDS,
+        # Which of the jobs held; or, from time to time, of all that were ever taken.
+        PICK,
+        st.sampled_from([True, True, True, True, False]),
+    ),
+    max_size=3,
+)
+OWN_ENDS = st.lists(st.tuples(KINDS, PICK, st.just(True)), min_size=1, max_size=3)
+ANY_DEMAND = st.builds(
+    Demand,
+    slots=st.integers(0, 4),
+    guard=st.integers(0, 2),
+    guard_from=st.integers(1, 3),
+    suspects=st.sampled_from([32, 1, 0]),
+    alone=st.booleans(),
+    lone_crashes=st.sampled_from([2, 1]),
+)
+# Mostly such that jobs come to run, for without these the other steps have little to do.
+DEMANDS = st.one_of(st.integers(1, 4).map(Demand), ANY_DEMAND)
+
+
+def with_jobs(step: R) -> R:
+    """Only while there are jobs: other steps than enqueues would find little to do."""
+    checked: R = precondition(lambda self: self.model.jobs)(step)
+    return checked
+
+
+def while_running(step: R) -> R:
+    """Only while jobs run, or are on their way back from a lease that has ended."""
+    checked: R = precondition(lambda self: any(j.holder for j in self.model.jobs.values()))(step)
+    return checked
+
+
+class Call(NamedTuple):
+    """An exchange as it was sent."""
+
+    lease: Lease
+    sequence: int
+    settlements: list[Settlement]
+    demand: Demand
+
+
+@dataclass
+class Party:
+    """A worker as the store sees one: a lease, rising numbers, what it was given."""
+
+    lease: Lease
+    sequence: int = 0
+    held: list[TakenJob] = field(default_factory=list)
+    last: Call | None = None
+
+    @property
+    def entry(self) -> str:
+        return self.lease.entry(QUEUE)
+
+
+def in_order(settlements: list[Settlement]) -> list[Settlement]:
+    """In an order that does not depend on the store."""
+    return sorted(settlements, key=repr)
+
+
+def told(answer: Exchange) -> Answer:
+    """The parts of an answer that the model knows beforehand."""
+    return Answer(
+        [(job.id, job.priority, job.envelope, job.crashes) for job in answer.jobs],
+        in_order(answer.not_yours),
+        sorted(job.id for job in answer.cancels),
+        bool(answer.left_ready),
+        answer.next_due_ms[QUEUE],
+        answer.next_lease_end_ms,
+    )

@@ -1,0 +1,196 @@
+"""What a rule of the store's scripts costs or leaves behind, seen on the server itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from asyncjobs.backends.base import StoreSettings
+from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.redis.keys import StoreKeys
+from asyncjobs.backends.redis.scripts import run, script
+from asyncjobs.errors import StoreError, StoreFull
+from asyncjobs.job import Settlement, State
+from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
+from tests.conformance.store import QUEUE, PinnedClock, Store, Worker, ids, ref
+
+pytestmark = pytest.mark.anyio
+
+READY = f"{{asyncjobs:{QUEUE}}}:ready:2"
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server of this test's own: its settings and counters are changed and read."""
+    kind = cast(ServerKind, request.param)
+    if kind not in available_servers():
+        pytest.skip(f"no {kind} server on this machine")
+    with start_server(kind) as running:
+        yield running
+
+
+@pytest.fixture
+async def own(server: Server, anyio_backend: str) -> Any:
+    """An open store on that server, with a pinned clock."""
+    clock, config = PinnedClock(), StoreSettings()
+    backend = RedisBackend(server.url, config, now_ms=clock)
+    try:
+        await backend.open()
+        yield Store(backend, clock, config, lambda *_: backend)
+    finally:
+        await backend.close()
+
+
+def delivered(server: Server) -> list[int]:
+    """How often each pending entry was delivered, by the server's own count."""
+    return [entry[3] for entry in server.command("XPENDING", READY, "workers", "-", "+", "10")]
+
+
+@pytest.mark.parametrize("how", ["release", "deregister", "reclaim"])
+async def test_giving_back_is_no_delivery(own: Store, server: Server, how: str) -> None:
+    await own.enqueue("a", "b")
+    worker, keeper = await own.worker(), await own.worker()
+    jobs = await worker.take()
+    if how == "release":
+        await worker.exchange(*map(Settlement.release, jobs))
+    elif how == "deregister":
+        await own.backend.deregister(worker.lease)
+    else:
+        await own.end_leases(keeper)
+    assert delivered(server) == [1, 1]
+    assert ids(await keeper.take()) == ["a", "b"]
+
+
+async def test_looking_is_no_delivery(own: Store, server: Server) -> None:
+    await own.enqueue("a")
+    worker = await own.worker()
+    (job,) = await worker.take()
+    assert (await own.backend.resync(worker.lease, 9, [])).missing == [job]
+    assert delivered(server) == [1]
+
+
+async def test_empty_streams_are_skipped(own: Store, server: Server) -> None:
+    worker = await own.worker()
+    server.command("CONFIG", "RESETSTAT")
+    assert await worker.take() == []
+    told = server.command("INFO", "commandstats")
+    assert b"cmdstat_xlen" in told
+    assert b"cmdstat_xreadgroup" not in told
+
+
+@pytest.mark.parametrize("how", ["retry", "cancel"])
+async def test_nothing_is_left_of_crashes(own: Store, server: Server, how: str) -> None:
+    await own.enqueue("a")
+    worker, keeper = await own.worker(), await own.worker()
+    await worker.take_one()
+    await own.end_leases(keeper)
+    crashes = f"{{asyncjobs:{QUEUE}}}:crashes"
+    assert list(server.command("HGETALL", crashes)[1::2]) == [b"1"]
+    if how == "retry":
+        await keeper.exchange(Settlement.reschedule(await keeper.take_one(), b"again", 1000))
+    else:
+        await own.backend.cancel([ref("a")], None, 0)
+    assert server.command("EXISTS", crashes) == 0
+
+
+BAD_SETTLEMENTS = {
+    "an operation that is none": [b"z2", b"1-1", b"b"],
+    "a priority that is none": [b"f7s", b"1-1", b"b"],
+    "a delay that is no number": [b"r2", b"1-1", b"b", b"soon", b"again"],
+    "an argument too many": [b"f2s", b"1-1", b"b", b"left over"],
+}
+
+
+@pytest.mark.parametrize("bad", BAD_SETTLEMENTS)
+async def test_what_a_script_refuses_has_no_effect(own: Store, server: Server, bad: str) -> None:
+    await own.enqueue("a")
+    worker = await own.worker()
+    taken = await worker.take_one()
+    before = server.command("HGETALL", f"{{asyncjobs:{QUEUE}}}:sequence")
+    head = [b"%d" % own.clock.ms, worker.lease.id, 9, 60_000, 1, 0, 3, 32, 1, 2, 2]
+    good = [b"f2s", taken.receipt, b"a"]
+    trade, keys = script("exchange"), StoreKeys("asyncjobs").queue(QUEUE)
+    command = trade.command(keys, *head, *good, *BAD_SETTLEMENTS[bad])
+    link = cast(RedisBackend, own.backend)._link
+    with pytest.raises(StoreError, match="bad"):
+        await run(link, trade, command)
+    assert await own.state("a") is State.RUNNING
+    assert server.command("HGETALL", f"{{asyncjobs:{QUEUE}}}:sequence") == before
+
+
+async def test_a_batch_that_a_script_refuses_has_no_effect(own: Store) -> None:
+    store, keys = script("enqueue"), StoreKeys("asyncjobs").queue(QUEUE)
+    head = [b"%d" % own.clock.ms, 60_000]
+    jobs = [b"a", b"2", b"", b"envelope", b"b", b"2", b"soon", b"envelope"]
+    command = store.command(keys, *head, *jobs, more_keys=(keys.batch("token"),))
+    with pytest.raises(StoreError, match="bad due time"):
+        await run(cast(RedisBackend, own.backend)._link, store, command)
+    assert await own.find("a") is None
+
+
+class Full:
+    """A store that has reached its limit, with a job in each state."""
+
+    def __init__(self, own: Store, worker: Worker, keeper: Worker) -> None:
+        self.own = own
+        self.worker = worker
+        self.keeper = keeper
+
+    async def exchange(self) -> None:
+        a, b = await self.worker.take(2)
+        await self.worker.exchange(Settlement.succeeded(a, b"outcome", 60_000))
+        await self.worker.exchange(Settlement.reschedule(b, b"again", 5000))
+        assert [await self.own.state(id) for id in "ab"] == [State.SUCCEEDED, State.SCHEDULED]
+
+    async def heartbeat(self) -> None:
+        assert (await self.own.backend.heartbeat(self.worker.lease)).lost == ()
+
+    async def register(self) -> None:
+        await self.own.worker("another")
+        assert (await self.own.counts("another")).workers == 1
+
+    async def resync(self) -> None:
+        answer = await self.own.backend.resync(self.keeper.lease, 9, [])
+        assert ids(answer.missing) == ["held"]
+
+    async def reclaim(self) -> None:
+        assert (await self.own.end_leases(self.worker)).returned == 1
+
+    async def release(self) -> None:
+        (held,) = (await self.own.backend.resync(self.keeper.lease, 9, [])).missing
+        self.keeper.sequence = 9
+        await self.keeper.exchange(Settlement.release(held))
+        assert await self.own.state("held") is State.READY
+
+    async def deregister(self) -> None:
+        await self.own.backend.deregister(self.keeper.lease)
+        assert await self.own.state("held") is State.READY
+
+    async def cancel(self) -> None:
+        await self.own.backend.cancel([ref("a"), ref("held")], b"outcome", 60_000)
+        assert await self.own.state("a") is State.CANCELLED
+        beat = await self.own.backend.heartbeat(self.keeper.lease)
+        assert beat.cancels == [ref("held")]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "exchange", "heartbeat", "register", "resync", "reclaim", "release", "deregister",
+        "cancel",
+    ],
+)  # fmt: skip
+async def test_a_full_store_refuses_nothing_but_new_jobs(
+    own: Store, server: Server, call: str
+) -> None:
+    await own.enqueue("held")
+    keeper = await own.worker()
+    await keeper.take_one()
+    await own.enqueue("a", "b")
+    full = Full(own, await own.worker(), keeper)
+    server.command("CONFIG", "SET", "maxmemory", "1")
+    await getattr(full, call)()
+    with pytest.raises(StoreFull):
+        await own.enqueue("more")
