@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asyncjobs.backends.base import Demand, StaleSequence, StoreSettings
+from asyncjobs.backends.letters import LetterKey, LetterQuery, Revival
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.job import Priority, Settlement, TakenJob
 from asyncjobs.testing.servers import Server
 from tests.conformance.store import LEASE_MS, QUEUE, PinnedClock, Store, Worker, ref
 
@@ -46,6 +47,8 @@ STEPS = st.one_of(
     st.tuples(st.just("resync"), WORKERS, st.booleans()),
     st.tuples(st.just("leave"), WORKERS),
     st.tuples(st.just("progress"), WORKERS),
+    st.tuples(st.just("revive"), NAMES, st.sampled_from([None, *Priority]), st.booleans()),
+    st.tuples(st.just("purge"), NAMES, st.booleans()),
 )
 
 
@@ -70,8 +73,9 @@ class Player:
         labels = {worker.lease.entry(QUEUE): n for n, worker in enumerate(self._workers)}
         seen = [r and r._replace(holder=r.holder and str(labels.get(r.holder))) for r in records]
         (flow,) = await self._store.backend.flow([QUEUE])
+        letters = await self._store.backend.letters(LetterQuery(QUEUE))
         # Ready times are those of the server's own clock.
-        return seen, await self._store.counts(), flow._replace(oldest_ready_ms=None)
+        return seen, await self._store.counts(), flow._replace(oldest_ready_ms=None), letters
 
     async def _enqueue(self, name: str, priority: int, delay_ms: int) -> Any:
         # No two jobs are due at one time: which of them comes first is left open.
@@ -142,6 +146,18 @@ class Player:
     async def _progress(self, number: int) -> None:
         notes = [(job, str(next(self._serials)).encode()) for job in self._held[number][:2]]
         await self._store.backend.progress(self._workers[number].lease, notes)
+
+    async def _key(self, name: str, stale: bool) -> LetterKey:
+        (letter,) = await self._store.backend.find_letters([ref(name)])
+        died_ms = 0 if letter is None else letter.key.died_ms - stale
+        return LetterKey(ref(name), died_ms)
+
+    async def _revive(self, name: str, priority: Priority | None, stale: bool) -> Any:
+        revival = Revival(await self._key(name, stale), b"again")
+        return await self._store.backend.revive([revival], priority=priority)
+
+    async def _purge(self, name: str, stale: bool) -> Any:
+        return await self._store.backend.purge([await self._key(name, stale)])
 
 
 async def have_the_same_answers(
