@@ -12,7 +12,15 @@ import orjson
 
 from asyncjobs.codec import Outcome, clean_text, read_dead_letter
 
-__all__ = ["PastError", "end_of", "past_errors", "remember", "revivals", "revived", "spent_by_policy"]
+__all__ = [
+    "PastError",
+    "end_of",
+    "past_errors",
+    "remember",
+    "revivals",
+    "revived",
+    "spent_by_policy",
+]
 
 KEPT: Final = 5
 """Errors that stay with a job: the newest ones."""
