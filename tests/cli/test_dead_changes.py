@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -179,10 +180,22 @@ class Asked:
             assert piece, self.question
             self.question += piece
 
-    def end(self, answer: bytes = b"") -> tuple[int, str, str]:
-        if answer:
-            os.write(self.terminal, answer)
-        out, err = self.process.communicate(timeout=LIMIT_S)
+    def end(self, answer: bytes) -> tuple[int, str, str]:
+        """Answer; returns the exit code and what was printed since the question."""
+        os.write(self.terminal, answer)
+        return self._ended(LIMIT_S)
+
+    def interrupt(self) -> tuple[int, str, str]:
+        """Ctrl-C; again when it came between the question and the wait for an answer."""
+        for _ in range(round(LIMIT_S)):
+            self.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self._ended(1)
+        self.process.kill()
+        return self._ended(LIMIT_S)
+
+    def _ended(self, limit_s: float) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=limit_s)
         os.close(self.terminal)
         return self.process.returncode, out.decode(), err.decode()
 
@@ -202,8 +215,7 @@ def test_it_asks_before_it_touches_more_than_one(folder: Path, server: Server) -
 def test_ctrl_c_at_the_question_ends_it(folder: Path, server: Server) -> None:
     bury(server.url, Corpse("a"), Corpse("b"))
     asked = Asked(folder, server, "purge", "--all")
-    asked.process.send_signal(signal.SIGINT)
-    code, out, err = asked.end()
+    code, out, err = asked.interrupt()
     assert (code, out) == (1, "")
     assert err.strip() == "Aborted!"
     assert left(server.url) == ["a", "b"]
