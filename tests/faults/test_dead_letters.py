@@ -1,0 +1,34 @@
+"""Dead letters on a store that has no memory left."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncjobs.backends.base import EnqueueBatch
+from asyncjobs.backends.letters import LetterQuery, Revival, Revived
+from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.errors import StoreFull
+from asyncjobs.history import revived
+from asyncjobs.job import NewJob
+from asyncjobs.testing.servers import Server
+from tests.cli.dying import Corpse, bury, left, on_store
+
+
+def test_a_full_store_takes_dead_jobs_back(server: Server) -> None:
+    """Revived and purged they free memory, so neither is refused."""
+    bury(server.url, *(Corpse(f"job-{n:02}", args=["x" * 20_000]) for n in range(40)))
+    server.command("CONFIG", "SET", "maxmemory", "1mb")
+
+    async def act(store: RedisBackend) -> None:
+        with pytest.raises(StoreFull):
+            await store.enqueue(EnqueueBatch("token", [NewJob("default", "new", 2, b"x")]))
+        page = await store.letters(LetterQuery("default", oldest_first=True))
+        assert len(page.letters) == 40
+        revivals = [Revival(each.key, revived(each.letter, 1)) for each in page.letters[:20]]
+        assert await store.revive(revivals) == [Revived.READY] * 20
+        assert await store.purge([each.key for each in page.letters[20:39]]) == [True] * 19
+        (counts,) = await store.counts(["default"])
+        assert (counts.ready[2], counts.dead) == (20, 1)
+
+    on_store(server.url, act)
+    assert left(server.url) == ["job-39"]
