@@ -208,20 +208,20 @@ async def test_a_revived_job_is_a_living_one(store: Store) -> None:
     assert (job.id, job.envelope, job.crashes) == ("a", b"again a", 0)
 
 
-async def test_a_revived_job_ends_as_it_ends(store: Store) -> None:
-    """Nothing of its first end is left: neither known as dead nor with the old result."""
-    first, second = await die(store, "a", "b")
-    await revive(store, first, second)
+@pytest.mark.parametrize("periods", range(3))
+@pytest.mark.parametrize("later", [True, False])
+async def test_a_revived_job_ends_as_it_ends(store: Store, periods: int, later: bool) -> None:
+    """It is not remembered as dead, whatever period of the memory it ends in."""
+    store.clock.ms += periods * store.settings.id_ttl_ms
+    (key,) = await die(store, "a")
+    await revive(store, key)
     worker = await store.worker()
-    # In the same period of the memory for ended ids, and in a later one.
-    for name, passed_ms in (("a", 10), ("b", store.settings.id_ttl_ms)):
-        job = await worker.take_one()
-        assert job.id == name
-        await store.pass_time(passed_ms, worker)
-        await worker.exchange(Settlement.succeeded(job))
-        record = await store.look(name)
-        assert (record.state, record.outcome, record.dead_letter) == (State.SUCCEEDED, None, None)
-        assert await store.enqueue(name) == [False]
+    job = await worker.take_one()
+    await store.pass_time(store.settings.id_ttl_ms if later else 10, worker)
+    await worker.exchange(Settlement.succeeded(job))
+    record = await store.look("a")
+    assert (record.state, record.outcome, record.dead_letter) == (State.SUCCEEDED, None, None)
+    assert await store.enqueue("a") == [False]
 
 
 async def test_a_revived_job_may_die_again(store: Store) -> None:
@@ -235,6 +235,8 @@ async def test_a_revived_job_may_die_again(store: Store) -> None:
     assert await revive(store, key) == [Revived.GONE]
     assert await store.backend.purge([key]) == [False]
     assert await store.backend.find_letters([ref("a")]) == [letter]
+    # Nor is the result of its first death taken for that of the second.
+    assert (await store.look("a")).outcome is None
 
 
 async def test_jobs_are_revived_in_order(store: Store) -> None:

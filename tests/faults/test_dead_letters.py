@@ -1,4 +1,4 @@
-"""Dead letters on a store that has no memory left."""
+"""Dead letters on a store that is full, and with entries that somebody else wrote."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from asyncjobs.backends.letters import LetterQuery, Revival, Revived
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.errors import StoreFull
 from asyncjobs.history import revived
-from asyncjobs.job import NewJob
+from asyncjobs.job import NewJob, Priority
 from asyncjobs.testing.servers import Server
 from tests.cli.dying import Corpse, bury, left, on_store
 
@@ -32,3 +32,26 @@ def test_a_full_store_takes_dead_jobs_back(server: Server) -> None:
 
     on_store(server.url, act)
     assert left(server.url) == ["job-39"]
+
+
+def test_letters_that_somebody_else_wrote(server: Server) -> None:
+    """Without a priority, and without anything stored: both can be seen, revived and purged."""
+    bury(server.url, Corpse("a"), Corpse("b"), Corpse("c"))
+    base = "{asyncjobs:default}:dead"
+    server.command("HSET", f"{base}:data", "a", "9letter")
+    server.command("HDEL", f"{base}:data", "b", "c")
+
+    async def act(store: RedisBackend) -> None:
+        letters = (await store.letters(LetterQuery("default", oldest_first=True))).letters
+        assert [(each.priority, each.letter, each.size) for each in letters] == [
+            (Priority.NORMAL, b"letter", 6),
+            (Priority.NORMAL, b"", 0),
+            (Priority.NORMAL, b"", 0),
+        ]
+        revivals = [Revival(each.key, b"x") for each in letters[:2]]
+        assert await store.revive(revivals) == [Revived.READY] * 2
+        assert await store.purge([letters[2].key]) == [True]
+        (counts,) = await store.counts(["default"])
+        assert (counts.ready, counts.dead) == ((0, 0, 2, 0), 0)
+
+    on_store(server.url, act)
