@@ -334,23 +334,7 @@ class Queue:
     def record(self, id: str, now: int) -> JobRecord | None:
         """What is known of a job, None when nothing is."""
         ref, job = JobRef(self.name, id), self._jobs.get(id)
-        if job is not None:
-            state = self._live_state(job)
-            return JobRecord(
-                ref,
-                state,
-                job.priority,
-                due_ms=job.due_ms,
-                envelope=job.envelope,
-                progress=job.progress,
-                holder=job.holder,
-            )
-        return self.ended.record(ref, now)
-
-    def _live_state(self, job: StoredJob) -> State:
-        if job.due_ms is not None:
-            return State.SCHEDULED
-        return State.READY if job.holder is None else State.RUNNING
+        return self.ended.record(ref, now) if job is None else job.record(ref)
 
     def holder(self, id: str) -> str | None:
         """The entry of the lease that the job runs under, None when it does not run."""
