@@ -12,7 +12,15 @@ import orjson
 
 from asyncjobs.codec import Outcome, clean_text, read_dead_letter
 
-__all__ = ["PastError", "end_of", "past_errors", "remember", "revived", "spent_by_policy"]
+__all__ = [
+    "PastError",
+    "end_of",
+    "past_errors",
+    "remember",
+    "revivals",
+    "revived",
+    "spent_by_policy",
+]
 
 KEPT: Final = 5
 """Errors that stay with a job: the newest ones."""
@@ -80,8 +88,9 @@ def spent_by_policy(headers: dict[str, Any] | None) -> dict[str, int]:
     return {key: count for key, count in known.items() if type(count) is int and count > 0}
 
 
-def revived(letter: bytes) -> bytes:
-    """The envelope with which a dead job starts anew: attempt 1, its errors kept.
+def revived(letter: bytes, at_ms: int) -> bytes:
+    """The envelope with which a dead job starts anew at `at_ms` (epoch): attempt 1, its
+    errors kept, and as much time until it expires as it was enqueued with.
 
     An envelope that cannot be read comes back byte by byte. Raises BadEnvelope when
     `letter` is no dead letter at all.
@@ -97,10 +106,22 @@ def revived(letter: bytes) -> bytes:
     for name in _SPENT:
         headers.pop(name, None)
     headers = remember(headers, end_of(outcome, attempt))
-    times = headers.get("revived")
-    headers["revived"] = times + 1 if isinstance(times, int) else 1
+    headers["revived"] = revivals(headers)[0] + 1
+    headers["revived_at"] = at_ms
     fields |= {"n": 1, "h": headers}
+    expires_ms, enqueued_ms = fields.get("x"), fields.get("e")
+    if type(expires_ms) is int and type(enqueued_ms) is int:
+        # Its time is over by now, and a worker would only discard it.
+        fields["x"] = at_ms + max(expires_ms - enqueued_ms, 0)
     return orjson.dumps(fields)
+
+
+def revivals(headers: dict[str, Any] | None) -> tuple[int, int | None]:
+    """How often this job was dead and started anew, and when last (ms since the epoch)."""
+    times, at_ms = (headers or {}).get("revived"), (headers or {}).get("revived_at")
+    if type(times) is not int or times < 1:
+        return 0, None
+    return times, at_ms if type(at_ms) is int else None
 
 
 def end_of(outcome: Outcome, attempt: Any = 0) -> PastError:

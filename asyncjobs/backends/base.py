@@ -23,6 +23,7 @@ from asyncjobs.backends.answers import (
     Resync,
     StaleSequence,
 )
+from asyncjobs.backends.letters import LetterCalls
 from asyncjobs.job import Demand, JobRecord, JobRef, NewJob, Settlement, State, TakenJob
 
 __all__ = [
@@ -157,6 +158,7 @@ class QueueFlow(NamedTuple):
     oldest_ready_ms: int | None
     """Since when the job is ready that is ready for longest; None without ready jobs."""
     enqueued: float
+    """Dead jobs that were revived are counted too."""
     rescheduled: float
     """Attempts that were followed by a retry or a snooze."""
     ended: dict[State, float]
@@ -324,7 +326,7 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class Inspector(Protocol):
+class Inspector(LetterCalls, Protocol):
     """What command line, dashboard and warnings ask of a store. Optional."""
 
     async def queues(self) -> list[str]:

@@ -15,6 +15,7 @@ import click
 from asyncjobs import __version__
 from asyncjobs.cli.check import check
 from asyncjobs.cli.completion import completion
+from asyncjobs.cli.dead import dead
 from asyncjobs.cli.doctor import doctor
 from asyncjobs.cli.enqueue import enqueue
 from asyncjobs.cli.jobs import jobs
@@ -70,7 +71,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (check, completion, doctor, enqueue, jobs, stats):
+for _command in (check, completion, dead, doctor, enqueue, jobs, stats):
     cli.add_command(_command)
 
 

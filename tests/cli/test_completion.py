@@ -28,9 +28,14 @@ def test_the_script_names_the_program(folder: Path, shell: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("asyncjobs ", ["check", "completion", "doctor", "enqueue", "jobs", "stats", "worker"]),
+        (
+            "asyncjobs ",
+            ["check", "completion", "dead", "doctor", "enqueue", "jobs", "stats", "worker"],
+        ),
         ("asyncjobs st", ["stats"]),
         ("asyncjobs jobs s", ["show"]),
+        ("asyncjobs dead ", ["list", "purge", "retry", "show"]),
+        ("asyncjobs dead retry --priority h", ["high"]),
         ("asyncjobs stats --w", ["--watch"]),
         ("asyncjobs enqueue a:b c --priority c", ["critical"]),
         ("asyncjobs completion f", ["fish"]),

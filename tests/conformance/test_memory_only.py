@@ -92,7 +92,7 @@ async def test_nothing_is_left_of_finished_jobs_after_their_time(
     await own.pass_time(own.settings.id_ttl_ms, worker)
     await backend.prune(["work"], 10)
     queue = backend._queues["work"]
-    ended = queue._ended
+    ended = queue.ended
     left = (queue._jobs, ended._known, ended._results, queue._answers, queue._marked)
     assert [len(part) for part in left] == [0, 0, 0, 0, 0]
     assert backend._result_waiters == {}

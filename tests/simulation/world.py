@@ -283,7 +283,7 @@ class World:
                 "leases": len(queue._leases),
                 "leaving": len(queue._leaving),
                 "cancel marks": len(queue._marked),
-                "dead letters too many": queue._ended.dead - dead[name],
+                "dead letters too many": queue.ended.dead - dead[name],
             }
             for what, count in left.items():
                 if count:

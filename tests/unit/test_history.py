@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from asyncjobs.codec import Envelope, Outcome, dead_letter
-from asyncjobs.history import PastError, past_errors, remember, revived, spent_by_policy
+from asyncjobs.history import PastError, past_errors, remember, revivals, revived, spent_by_policy
 from asyncjobs.job import State
 
 
@@ -53,23 +53,38 @@ def test_a_dead_job_starts_anew_with_its_history() -> None:
     about = {"attempt": 3, "error_type": "KeyError", "message": "gone", "finished_ms": 9}
     ended = Outcome(State.DEAD, reason="exhausted", worker="worker-2", **about)
     letter = dead_letter(ended, envelope.encode())
-    again = Envelope.decode(revived(letter))
+    again = Envelope.decode(revived(letter, 70))
     assert (again.name, again.args, again.attempt, again.enqueued_ms) == ("mail", [1], 1, 5)
     assert again.headers is not None
-    assert set(again.headers) == {"keep", "errors", "revived"}
+    assert set(again.headers) == {"keep", "errors", "revived", "revived_at"}
     last = PastError(3, "KeyError", "gone", "", 9, "worker-2")
     assert past_errors(again.headers) == [failure(1), last]
-    twice = Envelope.decode(revived(dead_letter(Outcome(State.DEAD), again.encode())))
+    twice = Envelope.decode(revived(dead_letter(Outcome(State.DEAD), again.encode()), 80))
     assert twice.headers is not None
-    assert twice.headers["revived"] == 2
+    assert revivals(again.headers) == (1, 70)
+    assert revivals(twice.headers) == (2, 80)
+
+
+@pytest.mark.parametrize(("scheduled_ms", "expires_ms"), [(None, 30), (20, 30)])
+def test_the_time_until_it_expires_begins_anew(scheduled_ms: int | None, expires_ms: int) -> None:
+    envelope = Envelope(
+        "mail", [], {}, enqueued_ms=10, scheduled_ms=scheduled_ms, expires_ms=expires_ms
+    )
+    letter = dead_letter(Outcome(State.DEAD), envelope.encode())
+    assert Envelope.decode(revived(letter, 1000)).expires_ms == 1020
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"revived": "x"}, {"revived": -1}, {"revived": []}])
+def test_a_job_that_was_never_revived(headers: dict[str, Any] | None) -> None:
+    assert revivals(headers) == (0, None)
 
 
 def test_an_end_without_an_exception_is_told_by_its_reason() -> None:
     envelope = Envelope("mail", [], {}, enqueued_ms=5, attempt=2)
     letter = dead_letter(Outcome(State.DEAD, reason="crashed"), envelope.encode())
-    (error,) = past_errors(Envelope.decode(revived(letter)).headers)
+    (error,) = past_errors(Envelope.decode(revived(letter, 70)).headers)
     assert (error.attempt, error.type) == (2, "crashed")
 
 
 def test_an_unreadable_envelope_comes_back_as_it_was() -> None:
-    assert revived(dead_letter(Outcome(State.DEAD, reason="unreadable"), b"\xff{")) == b"\xff{"
+    assert revived(dead_letter(Outcome(State.DEAD, reason="unreadable"), b"\xff{"), 1) == b"\xff{"

@@ -29,11 +29,19 @@ from asyncjobs.backends.base import (
     Verdict,
     WorkerEntry,
 )
+from asyncjobs.backends.letters import (
+    DeadLetter,
+    LetterKey,
+    LetterPage,
+    LetterQuery,
+    Revival,
+    Revived,
+)
 from asyncjobs.backends.memory.control import ControlBoard
 from asyncjobs.backends.memory.queue import Queue
 from asyncjobs.clock import now_ms as system_now_ms
 from asyncjobs.errors import UsageError
-from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, TakenJob
+from asyncjobs.job import JobRecord, JobRef, NewJob, Priority, Settlement, TakenJob
 
 __all__ = ["MemoryBackend"]
 
@@ -293,6 +301,39 @@ class MemoryBackend:
         now = self._now_ms()
         known = [self._queues[name] for name in queues if name in self._queues]
         return [entry for queue in known for entry in queue.workers(now)]
+
+    async def letters(self, query: LetterQuery, after: LetterKey | None = None) -> LetterPage:
+        now = self._now_ms()
+        if query.queue not in self._queues:
+            return LetterPage([], None, 0, now)
+        return self._queues[query.queue].ended.letters(query, after, now)
+
+    async def find_letters(
+        self, refs: Sequence[JobRef], *, cut: int | None = None
+    ) -> list[DeadLetter | None]:
+        return [
+            self._queues[ref.queue].ended.find_letter(ref, cut)
+            if ref.queue in self._queues
+            else None
+            for ref in refs
+        ]
+
+    async def revive(
+        self, revivals: Sequence[Revival], *, priority: Priority | None = None
+    ) -> list[Revived]:
+        now = self._now_ms()
+        return [
+            self._queues[revival.key.ref.queue].revive(revival, priority, now)
+            if revival.key.ref.queue in self._queues
+            else Revived.GONE
+            for revival in revivals
+        ]
+
+    async def purge(self, letters: Sequence[LetterKey]) -> list[bool]:
+        return [
+            key.ref.queue in self._queues and self._queues[key.ref.queue].ended.purge(key)
+            for key in letters
+        ]
 
     async def diagnose(self) -> list[Finding]:
         """One problem: this store ends with its process."""

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from heapq import nlargest, nsmallest
+
 from asyncjobs.backends.base import StoreSettings
+from asyncjobs.backends.letters import (
+    MAX_PAGE,
+    MAX_PAGE_BYTES,
+    DeadLetter,
+    LetterKey,
+    LetterPage,
+    LetterQuery,
+    cut_letter,
+)
 from asyncjobs.backends.memory.stored import Kept, Letter
 from asyncjobs.backends.memory.structures import Timed
-from asyncjobs.job import JobRecord, JobRef, State
+from asyncjobs.job import JobRecord, JobRef, Priority, State
 
 __all__ = ["Ended"]
 
@@ -55,6 +66,62 @@ class Ended:
             ref, state, letter.priority, outcome=outcome, dead_letter=letter.dead_letter
         )
 
+    def letters(self, query: LetterQuery, after: LetterKey | None, now: int) -> LetterPage:
+        """One page of dead letters; see `LetterCalls.letters`."""
+        since_ms = -1 if query.since_ms is None else query.since_ms
+        places = [
+            (died_ms, _raw(id), id)
+            for died_ms, id in self._dead.times()
+            if died_ms >= since_ms and (query.before_ms is None or died_ms < query.before_ms)
+        ]
+        total = len(places)
+        if after is not None:
+            begin = (after.died_ms, _raw(after.ref.id), after.ref.id)
+            places = [
+                place
+                for place in places
+                if (place > begin if query.oldest_first else place < begin)
+            ]
+        choose = nsmallest if query.oldest_first else nlargest
+        letters: list[DeadLetter] = []
+        size = 0
+        for died_ms, _, id in choose(min(query.limit, MAX_PAGE), places):
+            if size >= MAX_PAGE_BYTES:
+                break
+            key = LetterKey(JobRef(query.queue, id), died_ms)
+            letters.append(self._letter(key, query.cut))
+            size += letters[-1].size
+        more = len(letters) < len(places)
+        return LetterPage(letters, letters[-1].key if more and letters else None, total, now)
+
+    def find_letter(self, ref: JobRef, cut: int | None) -> DeadLetter | None:
+        """The job's dead letter, None without one."""
+        died_ms = self._dead.time_of(ref.id)
+        return None if died_ms is None else self._letter(LetterKey(ref, died_ms), cut)
+
+    def _letter(self, key: LetterKey, cut: int | None) -> DeadLetter:
+        stored = self._dead.get(key.ref.id)
+        assert stored is not None
+        priority, letter = stored
+        return DeadLetter(key, Priority(priority), cut_letter(letter, cut), len(letter))
+
+    def purge(self, key: LetterKey) -> bool:
+        """Drop the letter of this death; False when there is none."""
+        return self._pop_letter(key) is not None
+
+    def revive(self, key: LetterKey) -> Letter | None:
+        """Forget everything of this death; its letter, or None without effect."""
+        letter = self._pop_letter(key)
+        if letter is not None:
+            self._known.pop(key.ref.id)
+            self._results.pop(key.ref.id)
+        return letter
+
+    def _pop_letter(self, key: LetterKey) -> Letter | None:
+        if self._dead.time_of(key.ref.id) != key.died_ms:
+            return None
+        return self._dead.pop(key.ref.id)
+
     def prune(self, limit: int, now: int) -> int:
         """Drop dead letters over their age or number; returns how many."""
         oldest = now - self._settings.dead_max_age_ms
@@ -70,3 +137,8 @@ class Ended:
         """Drop ids and results whose time has come."""
         self._known.drop_until(now)
         self._results.drop_until(now)
+
+
+def _raw(id: str) -> bytes:
+    """An id as a server orders it."""
+    return id.encode("utf-8", "surrogateescape")

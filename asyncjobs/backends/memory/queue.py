@@ -20,6 +20,7 @@ from asyncjobs.backends.base import (
     StoreSettings,
     WorkerEntry,
 )
+from asyncjobs.backends.letters import Revival, Revived
 from asyncjobs.backends.memory.ended import Ended
 from asyncjobs.backends.memory.stored import Held, StoredJob, Suspects, Tally
 from asyncjobs.backends.memory.structures import ReadyList, Timed
@@ -66,7 +67,7 @@ class Queue:
         self._leases: dict[str, Held] = {}
         self._leaving: list[Held] = []
         self._marked: dict[str, StoredJob] = {}
-        self._ended = Ended(settings)
+        self.ended = Ended(settings)
         self._answers: Timed[list[bool]] = Timed()
         self._tally = Tally()
         self._seen_ms = 0
@@ -83,7 +84,7 @@ class Queue:
         earliest = self._scheduled.first_ms()
         call, answer = False, []
         for new in jobs:
-            is_new = new.id not in self._jobs and not self._ended.knows(new.id, now)
+            is_new = new.id not in self._jobs and not self.ended.knows(new.id, now)
             answer.append(is_new)
             if not is_new:
                 continue
@@ -101,6 +102,23 @@ class Queue:
         if call:
             self._wake(self.name)
         return answer
+
+    def revive(self, revival: Revival, priority: Priority | None, now: int) -> Revived:
+        """Make a dead job ready again; see `LetterCalls.revive`."""
+        id = revival.key.ref.id
+        if id in self._jobs:
+            found = self.ended.find_letter(revival.key.ref, 0)
+            is_there = found is not None and found.key == revival.key
+            return Revived.TAKEN if is_there else Revived.GONE
+        letter = self.ended.revive(revival.key)
+        if letter is None:
+            return Revived.GONE
+        wanted = letter.priority if priority is None else priority
+        job = self._jobs[id] = StoredJob(id, wanted, revival.envelope)
+        self._append(job, now)
+        self._tally.add(now, ENQUEUED)
+        self._wake(self.name)
+        return Revived.READY
 
     def _append(self, job: StoredJob, now: int) -> None:
         job.serial, job.ready_ms, job.due_ms, job.crashes = next(self._serials), now, None, 0
@@ -184,7 +202,7 @@ class Queue:
         if settlement.kind is SettlementKind.FINISH:
             self._finish(job, settlement.state, settlement.outcome, settlement.result_ttl_ms, now)
             if settlement.dead_letter is not None:
-                self._ended.bury(job.id, job.priority, settlement.dead_letter, now)
+                self.ended.bury(job.id, job.priority, settlement.dead_letter, now)
         elif job.id in self._marked:
             self._finish(job, State.CANCELLED, None, 0, now)
         else:
@@ -211,7 +229,7 @@ class Queue:
         self._marked.pop(job.id, None)
         self._answers.drop_until(now)
         self._tally.add(now, state)
-        self._ended.put(job.id, state, outcome, ttl_ms, now)
+        self.ended.put(job.id, state, outcome, ttl_ms, now)
         self._tell_finished(JobRef(self.name, job.id))
 
     def _give_back(self, held: Held, jobs: Iterable[StoredJob]) -> None:
@@ -315,10 +333,10 @@ class Queue:
     def prune(self, limit: int, now: int) -> int:
         """Drop dead letters over their age or number, and what nobody can ask for."""
         self._forget(now)
-        return self._ended.prune(limit, now)
+        return self.ended.prune(limit, now)
 
     def _forget(self, now: int) -> None:
-        self._ended.forget(now)
+        self.ended.forget(now)
         self._answers.drop_until(now)
 
     # Asking
@@ -326,23 +344,7 @@ class Queue:
     def record(self, id: str, now: int) -> JobRecord | None:
         """What is known of a job, None when nothing is."""
         ref, job = JobRef(self.name, id), self._jobs.get(id)
-        if job is not None:
-            state = self._live_state(job)
-            return JobRecord(
-                ref,
-                state,
-                job.priority,
-                due_ms=job.due_ms,
-                envelope=job.envelope,
-                progress=job.progress,
-                holder=job.holder,
-            )
-        return self._ended.record(ref, now)
-
-    def _live_state(self, job: StoredJob) -> State:
-        if job.due_ms is not None:
-            return State.SCHEDULED
-        return State.READY if job.holder is None else State.RUNNING
+        return self.ended.record(ref, now) if job is None else job.record(ref)
 
     def holder(self, id: str) -> str | None:
         """The entry of the lease that the job runs under, None when it does not run."""
@@ -376,7 +378,7 @@ class Queue:
             (critical, high, normal, low),
             running=len(self._jobs) - critical - high - normal - low - len(self._scheduled),
             scheduled=len(self._scheduled),
-            dead=self._ended.dead,
+            dead=self.ended.dead,
             workers=sum(held.end_ms > now for held in self._leases.values()),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from asyncjobs.backends.activity import KEPT_MINUTES, MINUTE_MS
-from asyncjobs.job import Demand, State
+from asyncjobs.job import Demand, JobRecord, JobRef, State
 
 __all__ = ["Held", "Kept", "Letter", "StoredJob", "Suspects", "Tally"]
 
@@ -48,6 +48,24 @@ class StoredJob:
     @property
     def receipt(self) -> bytes:
         return b"%d" % self.serial
+
+    @property
+    def state(self) -> State:
+        if self.due_ms is not None:
+            return State.SCHEDULED
+        return State.READY if self.holder is None else State.RUNNING
+
+    def record(self, ref: JobRef) -> JobRecord:
+        """What is known of the job; `ref` is its own."""
+        return JobRecord(
+            ref,
+            self.state,
+            self.priority,
+            due_ms=self.due_ms,
+            envelope=self.envelope,
+            progress=self.progress,
+            holder=self.holder,
+        )
 
 
 class Suspects:

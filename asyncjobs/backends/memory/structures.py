@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Generic, Protocol, TypeVar
@@ -43,6 +44,15 @@ class Timed(Generic[V]):
         """The value, whatever its time."""
         item = self._items.get(key)
         return None if item is None else item[2]
+
+    def time_of(self, key: str) -> int | None:
+        """The time of this key in ms, None when it is not there."""
+        item = self._items.get(key)
+        return None if item is None else item[0]
+
+    def times(self) -> Iterator[tuple[int, str]]:
+        """Every time in ms with its key, in no order."""
+        return ((item[0], key) for key, item in self._items.items())
 
     def after(self, key: str, now_ms: int) -> V | None:
         """The value, unless its time has come."""

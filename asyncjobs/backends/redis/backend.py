@@ -27,18 +27,27 @@ from asyncjobs.backends.base import (
     StoreSettings,
     WorkerEntry,
 )
+from asyncjobs.backends.letters import (
+    DeadLetter,
+    LetterKey,
+    LetterPage,
+    LetterQuery,
+    Revival,
+    Revived,
+)
 from asyncjobs.backends.redis.address import Address
 from asyncjobs.backends.redis.exchange import due_of
 from asyncjobs.backends.redis.inspection import Inspection
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.leases import LeaseCalls
+from asyncjobs.backends.redis.letters import Letters
 from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.backends.redis.lookups import in_steps, read_record
 from asyncjobs.backends.redis.results import ResultBoard
 from asyncjobs.backends.redis.scripts import Script, run, run_all, script
 from asyncjobs.backends.redis.server import check_server
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.job import JobRecord, JobRef, Settlement, TakenJob
+from asyncjobs.job import JobRecord, JobRef, Priority, Settlement, TakenJob
 
 __all__ = ["RedisBackend"]
 
@@ -68,6 +77,7 @@ class RedisBackend:
         self._keys = StoreKeys(self._settings.prefix)
         self._link = self._new_link(label)
         self._inspection = Inspection(self._link, self._keys, self._pinned)
+        self._letters = Letters(self._link, self._keys, self._pinned)
         self._lease_calls = LeaseCalls(
             self._link, self._new_link, self._keys, self._pinned, self._settings.id_ttl_ms
         )
@@ -270,6 +280,22 @@ class RedisBackend:
 
     async def diagnose(self) -> list[Finding]:
         return await self._inspection.diagnose()
+
+    async def letters(self, query: LetterQuery, after: LetterKey | None = None) -> LetterPage:
+        return await self._letters.page(query, after)
+
+    async def find_letters(
+        self, refs: Sequence[JobRef], *, cut: int | None = None
+    ) -> list[DeadLetter | None]:
+        return await self._letters.find(refs, cut)
+
+    async def revive(
+        self, revivals: Sequence[Revival], *, priority: Priority | None = None
+    ) -> list[Revived]:
+        return await self._letters.revive(revivals, priority)
+
+    async def purge(self, letters: Sequence[LetterKey]) -> list[bool]:
+        return await self._letters.purge(letters)
 
     async def _announce(self, queues: Collection[str]) -> None:
         """Enter queues into the list of all queues; again now and then, for a store may

@@ -45,8 +45,9 @@ class Script:
 _SCRIPTS: Final = {
     name: Script(name)
     for name in (
-        "announce", "cancel", "counts", "deregister", "enqueue", "exchange", "flow", "get",
-        "heartbeat", "held", "progress", "prune", "reclaim", "register", "resync", "workers",
+        "announce", "cancel", "counts", "deregister", "enqueue", "exchange", "find_letters",
+        "flow", "get", "heartbeat", "held", "letters", "progress", "prune", "purge", "reclaim",
+        "register", "resync", "revive", "workers",
     )
 }  # fmt: skip
 

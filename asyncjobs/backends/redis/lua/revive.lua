@@ -1,0 +1,57 @@
+#!lua flags=allow-oom
+-- Makes dead jobs ready again. Also when memory is full: the letter that goes is about as
+-- large as the envelope that comes, for it holds that envelope and the job's last error.
+-- KEYS: 1-24 the queue; then the result key of each job.
+-- ARGV: 2 priority, or '' for the old one; then for each job: id, died ms, envelope.
+-- Result: one character a job: '1' ready, '0' no letter of this death, 'x' a living job
+--   has the id.
+local FIELDS, FIRST = 3, 3
+local count = (#ARGV - FIRST + 1) / FIELDS
+if count ~= math.floor(count) or #KEYS ~= OWN_KEYS + count then
+  return redis.error_reply('ERR bad length')
+end
+local wanted = tonumber(ARGV[2])
+if ARGV[2] ~= '' and not READY[(wanted or -1) + 1] then
+  return redis.error_reply('ERR bad priority')
+end
+for job = 1, count do
+  if not tonumber(ARGV[FIRST + (job - 1) * FIELDS + 1]) then
+    return redis.error_reply('ERR bad time')
+  end
+end
+
+-- A letter that a foreign writer put there may have no priority.
+local function priority_of(id)
+  local stored = tonumber(string.sub(redis.call('HGET', DEAD_DATA, id) or '', 1, 1))
+  return stored and READY[stored + 1] and stored or 2
+end
+
+local now, answer, gone, index = store_now(), {}, {}, {}
+for job = 1, count do
+  local at = FIRST + (job - 1) * FIELDS
+  local id, died = ARGV[at], redis.call('ZSCORE', DEAD, ARGV[at])
+  if not died or tonumber(died) ~= tonumber(ARGV[at + 1]) then
+    answer[job] = '0'
+  elseif redis.call('HEXISTS', INDEX, id) == 1 then
+    answer[job] = 'x'
+  else
+    answer[job] = '1'
+    local priority = wanted or priority_of(id)
+    -- At once, for the list may name an id twice.
+    redis.call('ZREM', DEAD, id)
+    redis.call('HDEL', DEAD_DATA, id)
+    redis.call('UNLINK', KEYS[OWN_KEYS + job])
+    -- The field '' says until when a hash of known ids counts.
+    if id ~= '' then gone[#gone + 1] = id end
+    index[#index + 1] = id
+    index[#index + 1] = append_ready(priority, id, ARGV[at + 2])
+  end
+end
+-- Known as ended, an id would have the old end beside the next one.
+for slot = 1, 3 do in_chunks('HDEL', KNOWN[slot], gone) end
+in_chunks('HSET', INDEX, index)
+if #index > 0 then
+  tally(now, 'e', #index / 2)
+  wake()
+end
+return table.concat(answer)

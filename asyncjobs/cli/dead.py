@@ -1,0 +1,288 @@
+"""`asyncjobs dead list|show|retry|purge`: look at jobs that have failed for good."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from heapq import nlargest, nsmallest
+from typing import Any, Final, NamedTuple
+
+import click
+import orjson
+
+from asyncjobs.backends.base import StoreInfo
+from asyncjobs.backends.letters import DeadLetter
+from asyncjobs.cli.asking import InspectedStore, ask, fail, store_options
+from asyncjobs.cli.choosing import read_ids, read_queues, read_wanted, wanted_options
+from asyncjobs.cli.letters import Told, Wanted, find, look_for, tell
+from asyncjobs.cli.render import Part, Table, clean, show, show_json
+from asyncjobs.cli.revive import purge, retry
+from asyncjobs.cli.values import count
+from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope, Outcome, read_dead_letter
+from asyncjobs.context import from_ms
+from asyncjobs.history import PastError, past_errors, revivals
+from asyncjobs.job import State
+from asyncjobs.worker.exits import ExitCode
+
+__all__ = ["dead"]
+
+MOST_STORED: Final = 2_000
+"""Characters that are shown of an envelope that cannot be read."""
+_EPILOG = """\b
+Exit codes:
+  0  shown
+  1  no such dead job, or several; the store failed meanwhile
+  2  usage or configuration
+  3  the store is unreachable, or of another layout
+"""
+
+
+@click.group()
+def dead() -> None:
+    """Look at dead jobs, run them again, or drop them."""
+
+
+dead.add_command(retry)
+dead.add_command(purge)
+
+
+@dead.command("list", epilog=_EPILOG)
+@wanted_options
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Show so many, at the most.",
+)
+@click.option("--oldest-first", is_flag=True, help="Those that died first at the top.")
+@store_options
+@click.pass_context
+def list_dead(
+    ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool, **flags: Any
+) -> None:
+    """List dead jobs, those that died last at the top.
+
+    How many there are in all is said on stderr. Imports no app.
+    """
+    wanted = read_wanted(ctx, flags)
+
+    async def question(store: InspectedStore, info: StoreInfo) -> int:
+        listing = await _list(store, wanted, **flags)
+        if as_json:
+            show_json({"total": listing.total, "jobs": [_row_fields(t) for t in listing.told]})
+            return ExitCode.CLEAN
+        if listing.told:
+            show(_listing(listing.told))
+        shown = len(listing.told)
+        total = count(listing.total, "dead job")
+        more = f"{shown:,} of {total}; more with --limit" if shown < listing.total else total
+        click.echo(more if listing.total else "no dead job", err=True)
+        return ExitCode.CLEAN
+
+    ctx.exit(ask(url, prefix, question, as_json=as_json))
+
+
+class _Listing(NamedTuple):
+    told: list[Told]
+    total: int
+
+
+async def _list(
+    store: InspectedStore, wanted: Wanted, limit: int, *, oldest_first: bool
+) -> _Listing:
+    """The first `limit` of all queues together, and how many there are."""
+    told: list[Told] = []
+    total = 0
+    for queue in wanted.queues or await store.queues():
+        own: list[Told] = []
+        matched = in_all = 0
+        # Without a need to read them all, the store's own number is enough.
+        async for found in look_for(
+            store, wanted, queue, limit=500 if wanted.reads else limit, oldest_first=oldest_first
+        ):
+            own += found.told[: limit - len(own)]
+            matched, in_all = matched + len(found.told), found.total
+            if len(own) == limit and not wanted.reads:
+                break
+        told += own
+        total += matched if wanted.reads else in_all
+    choose = nsmallest if oldest_first else nlargest
+    return _Listing(choose(limit, told, key=lambda each: each.key.died_ms), total)
+
+
+def _row_fields(told: Told) -> dict[str, Any]:
+    ref, died_ms = told.key
+    return {
+        "job": str(ref),
+        "queue": ref.queue,
+        "id": ref.id,
+        "function": told.function or None,
+        "reason": told.reason or None,
+        "error": {"type": told.error_type, "message": told.message} if told.error else None,
+        "attempts": told.attempts,
+        "died_at": from_ms(died_ms),
+        "size": told.size,
+    }
+
+
+def _listing(told: list[Told]) -> Table:
+    rows = [
+        (
+            clean(str(each.key.ref)),
+            clean(each.function),
+            clean(each.reason),
+            clean(each.error),
+            str(each.attempts),
+            from_ms(each.key.died_ms).isoformat(sep=" ", timespec="seconds"),
+        )
+        for each in told
+    ]
+    columns = ("job", "function", "reason", "error", "attempts", "died")
+    return Table(columns, rows, frozenset({"attempts"}))
+
+
+@dead.command("show", epilog=_EPILOG)
+@click.argument("job_id", metavar="ID")
+@click.option("--queue", "queues", multiple=True, metavar="NAME", help="Look in this queue only.")
+@store_options
+@click.pass_context
+def show_dead(
+    ctx: click.Context,
+    /,
+    job_id: str,
+    queues: tuple[str, ...],
+    url: str | None,
+    prefix: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Show a dead job: arguments, last error with traceback, earlier errors, retries.
+
+    ID is queue/id, or the id alone: then all queues are searched. Arguments are shown as
+    they are stored. Imports no app.
+    """
+    read_ids(ctx, (job_id,))
+    queues = read_queues(ctx, queues)
+
+    async def question(store: InspectedStore, info: StoreInfo) -> int:
+        letter = await find(store, job_id, queues)
+        if isinstance(letter, str):
+            return fail(ExitCode.FAILED, letter, as_json=as_json)
+        view = _View(letter)
+        if as_json:
+            show_json(view.fields())
+        else:
+            show(*view.parts())
+        return ExitCode.CLEAN
+
+    ctx.exit(ask(url, prefix, question, as_json=as_json))
+
+
+class _View:
+    """All that one dead letter holds, read field by field."""
+
+    def __init__(self, letter: DeadLetter) -> None:
+        self._letter = letter
+        self._told = tell(letter)
+        self._outcome = Outcome(State.DEAD, reason=self._told.reason, message=self._told.message)
+        self._envelope: Envelope | None = None
+        self._stored: str | None = None
+        raw = letter.letter
+        try:
+            self._outcome, raw = read_dead_letter(letter.letter)
+            self._envelope = Envelope.decode(raw)
+        except (BadEnvelope, NewerEnvelope):
+            self._stored = raw.decode("utf-8", "backslashreplace")
+
+    @property
+    def _headers(self) -> dict[str, Any] | None:
+        return None if self._envelope is None else self._envelope.headers
+
+    def fields(self) -> dict[str, Any]:
+        envelope, outcome = self._envelope, self._outcome
+        times, revived_ms = revivals(self._headers)
+        last = PastError(
+            outcome.attempt,
+            outcome.error_type,
+            outcome.message,
+            outcome.traceback,
+            outcome.finished_ms,
+            outcome.worker,
+        )
+        return {
+            **_row_fields(self._told),
+            "state": "dead",
+            "priority": self._letter.priority.name.lower(),
+            "enqueued_at": None if envelope is None else _at(envelope.enqueued_ms),
+            "scheduled_at": None if envelope is None else _at(envelope.scheduled_ms),
+            "expires_at": None if envelope is None else _at(envelope.expires_ms),
+            "revived": times,
+            "revived_at": _at(revived_ms),
+            "args": None if envelope is None else envelope.args,
+            "kwargs": None if envelope is None else envelope.kwargs,
+            "stored": self._stored,
+            "error": _error_fields(last) if self._told.error else None,
+            "earlier_errors": [_error_fields(error) for error in past_errors(self._headers)],
+        }
+
+    def parts(self) -> list[Part]:
+        known = self.fields()
+        rows = {
+            name: _text(known[name])
+            for name in (
+                "job", "state", "function", "priority", "attempts", "enqueued_at", "scheduled_at",
+                "expires_at", "died_at", "args", "kwargs", "reason",
+            )
+        }  # fmt: skip
+        rows["error"] = self._told.error or None
+        if known["revived"]:
+            at = _text(known["revived_at"])
+            rows["retried"] = f"{count(known['revived'], 'time')}, last at {at or 'no known time'}"
+        if self._stored is not None:
+            rows["stored"] = self._stored[:MOST_STORED]
+        names = {name: name.removesuffix("_at") for name in rows}
+        table = Table(
+            ("field", "value"),
+            [(names[name], clean(value)) for name, value in rows.items() if value is not None],
+        )
+        parts: list[Part] = [table]
+        if trace := self._outcome.traceback.rstrip():
+            parts += ["", clean(trace)]
+        for error in past_errors(self._headers)[::-1]:
+            parts += ["", *_earlier(error)]
+        return parts
+
+
+def _earlier(error: PastError) -> list[str]:
+    at = _text(_at(error.at_ms or None))
+    told = "".join((f" at {at}" if at else "", f" on {error.worker}" if error.worker else ""))
+    head = f"earlier, attempt {error.attempt}{told}: {error.type}: {error.message}"
+    return [clean(text) for text in (head, error.traceback.rstrip()) if text]
+
+
+def _error_fields(error: PastError) -> dict[str, Any]:
+    return {
+        "type": error.type,
+        "message": error.message,
+        "traceback": error.traceback,
+        "attempt": error.attempt,
+        "at": _at(error.at_ms or None),
+        "worker": error.worker or None,
+    }
+
+
+def _at(ms: int | None) -> datetime | None:
+    """None also for a number that somebody else wrote and that is no time."""
+    try:
+        return None if ms is None else from_ms(ms)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="milliseconds")
+    if value is None or isinstance(value, str):
+        return value
+    return orjson.dumps(value).decode()

@@ -1,0 +1,177 @@
+"""Dead letters as commands see them: what each tells, which are meant, how to find them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from asyncjobs.backends.letters import DeadLetter, LetterKey, LetterQuery
+from asyncjobs.cli.asking import InspectedStore
+from asyncjobs.codec import BadEnvelope, Outcome, read_dead_letter
+from asyncjobs.config import is_queue_name
+from asyncjobs.job import JobRef, State
+
+__all__ = ["HEAD", "Finding", "Told", "Wanted", "candidates", "find", "look_for", "tell"]
+
+HEAD: Final = 1024
+"""Bytes of an envelope that are read to list it: its function stands at the start."""
+_FUNCTION: Final = re.compile(rb'\{"v":\d+,"f":("(?:[^"\\]|\\.)*")')
+
+
+class Told(NamedTuple):
+    """What a dead letter says, without arguments and history; '' for what it does not."""
+
+    key: LetterKey
+    size: int
+    function: str
+    reason: str
+    error_type: str
+    message: str
+    attempts: int
+
+    @property
+    def error(self) -> str:
+        """Type and message on one line."""
+        first_line = self.message.strip().partition("\n")[0]
+        return ": ".join(filter(None, (self.error_type, first_line)))
+
+
+def tell(letter: DeadLetter) -> Told:
+    """Read a letter, whole or cut at HEAD. One that is none is told as `unreadable`."""
+    try:
+        outcome, envelope = read_dead_letter(letter.letter)
+    except BadEnvelope as error:
+        problem = f"what is stored is no dead letter: {error}"
+        outcome, envelope = Outcome(State.DEAD, reason="unreadable", message=problem), b""
+    return Told(
+        letter.key,
+        letter.size,
+        outcome.name or _function(envelope),
+        outcome.reason,
+        outcome.error_type,
+        outcome.message,
+        outcome.attempt,
+    )
+
+
+def _function(envelope: bytes) -> str:
+    """The function that an envelope names, which may be cut behind it."""
+    found = _FUNCTION.match(envelope)
+    if found is None:
+        return ""
+    try:
+        return str(orjson.loads(found[1]))
+    except ValueError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which dead letters a command is about; None asks for nothing.
+
+    `function` and `reason` are the whole word, `error` and `message` a part of the error's
+    type and text, in capitals or not. `since_s` and `before_s` count back from the store's
+    present.
+    """
+
+    queues: tuple[str, ...] = ()
+    function: str | None = None
+    reason: str | None = None
+    error: str | None = None
+    message: str | None = None
+    since_s: float | None = None
+    before_s: float | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is asked for."""
+        return self == Wanted()
+
+    @property
+    def reads(self) -> bool:
+        """Whether letters have to be read to know."""
+        return (self.function, self.reason, self.error, self.message) != (None,) * 4
+
+    def matches(self, told: Told) -> bool:
+        """Whether it is one of those, apart from queue and time."""
+        return (
+            (self.function is None or told.function == self.function)
+            and (self.reason is None or told.reason == self.reason)
+            and _has(told.error_type, self.error)
+            and _has(told.message, self.message)
+        )
+
+
+def _has(text: str, part: str | None) -> bool:
+    return part is None or part.casefold() in text.casefold()
+
+
+class Finding(NamedTuple):
+    """One page's letters that are wanted; `total` counts those of queue and time."""
+
+    told: list[Told]
+    total: int
+
+
+async def look_for(
+    store: InspectedStore, wanted: Wanted, queue: str, *, limit: int = 500, oldest_first: bool
+) -> AsyncIterator[Finding]:
+    """The wanted letters of one queue, page by page, in the order of their deaths."""
+    query = LetterQuery(queue, oldest_first=oldest_first, limit=limit, cut=HEAD)
+    if wanted.since_s is not None or wanted.before_s is not None:
+        # The store's time is that of the deaths; ours may be off.
+        now_ms = (await store.letters(query._replace(limit=1, cut=0))).now_ms
+        query = query._replace(
+            since_ms=_before(now_ms, wanted.since_s), before_ms=_before(now_ms, wanted.before_s)
+        )
+    after = None
+    while True:
+        page = await store.letters(query, after)
+        told = [each for each in map(tell, page.letters) if wanted.matches(each)]
+        yield Finding(told, page.total)
+        after = page.after
+        if after is None:
+            return
+
+
+def _before(now_ms: int, seconds: float | None) -> int | None:
+    return None if seconds is None else now_ms - round(seconds * 1000)
+
+
+def candidates(job_id: str, queues: Sequence[str], known: Sequence[str]) -> list[JobRef]:
+    """The jobs that `queue/id` or an id alone may stand for: in `queues` if any are named,
+    else in the `known` ones."""
+    if queues:
+        return [JobRef(queue, job_id.removeprefix(f"{queue}/")) for queue in queues]
+    head, _, tail = job_id.partition("/")
+    if tail and head in known:
+        return [JobRef(head, tail)]
+    # An id may hold a slash itself: then both readings are asked for.
+    refs = [JobRef(name, job_id) for name in known]
+    return [JobRef(head, tail), *refs] if tail and is_queue_name(head) else refs
+
+
+async def find(
+    store: InspectedStore, job_id: str, queues: Sequence[str], **read: Any
+) -> DeadLetter | str:
+    """The dead letter of a job that somebody named, or why there is none.
+
+    `read`: how much of it, as `find_letters` takes it.
+    """
+    refs = candidates(job_id, queues, [] if queues else await store.queues())
+    found = [letter for letter in await store.find_letters(refs, **read) if letter is not None]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        places = ", ".join(str(letter.key.ref) for letter in found)
+        return f"job id {job_id!r} stands for several dead jobs: {places}; write queue/id"
+    names = ", ".join(dict.fromkeys(ref.queue for ref in refs))
+    where = f"in queue {names}" if names else "and no queue either"
+    return (
+        f"no dead job {job_id!r} {where}: it has not died here, or it was retried, purged or "
+        f"over dead_max_age; asyncjobs jobs show tells what is known of it"
+    )

@@ -1,0 +1,126 @@
+"""Dead jobs on a store, made without a worker, and what is left of them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from asyncjobs.backends.base import Demand, EnqueueBatch, Lease, StoreSettings
+from asyncjobs.backends.letters import LetterQuery
+from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.clock import new_id, now_ms
+from asyncjobs.codec import Envelope, Outcome, dead_letter
+from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, State, TakenJob
+
+T = TypeVar("T")
+
+
+@dataclass
+class Corpse:
+    """A job that is to die, and what of."""
+
+    id: str
+    queue: str = "default"
+    function: str = "tasks.fail"
+    reason: str = "exhausted"
+    error: str = "ValueError"
+    message: str = "planted fault"
+    attempts: int = 3
+    args: list[Any] = field(default_factory=list)
+    age_s: float = 0
+    headers: dict[str, Any] | None = None
+    letter: bytes | None = None
+    priority: int = 2
+
+    def settlement(self, job: TakenJob) -> Settlement:
+        outcome = Outcome(
+            State.DEAD,
+            name="" if self.reason == "unknown" else self.function,
+            attempt=0 if self.reason == "unknown" else self.attempts,
+            finished_ms=now_ms(),
+            reason=self.reason,
+            error_type=self.error,
+            message=self.message,
+            traceback=f"Traceback: in {self.function}",
+        )
+        letter = dead_letter(outcome, job.envelope) if self.letter is None else self.letter
+        return Settlement.dead(job, letter, outcome.encode(), 60_000)
+
+    @property
+    def envelope(self) -> bytes:
+        return Envelope(
+            self.function,
+            self.args,
+            {},
+            enqueued_ms=now_ms(),
+            attempt=self.attempts,
+            headers=self.headers,
+        ).encode()
+
+
+def on_store(url: str, do: Callable[[RedisBackend], Awaitable[T]], age_s: float = 0) -> T:
+    """Run `do` on the store, `age_s` ago by its clock."""
+
+    async def run() -> T:
+        pinned = (lambda: now_ms() - round(age_s * 1000)) if age_s else None
+        store = RedisBackend(url, StoreSettings(), now_ms=pinned)
+        await store.open()
+        try:
+            return await do(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def bury(url: str, *corpses: Corpse) -> None:
+    """Let these jobs end dead; the older ones have to come first."""
+    for age_s, group in itertools.groupby(corpses, key=lambda corpse: corpse.age_s):
+        on_store(url, lambda store, own=list(group): _bury(store, own), age_s)  # type: ignore[misc]  # bound now
+
+
+def enqueue(url: str, *corpses: Corpse) -> None:
+    """Store these jobs; none of their ids may be known."""
+    assert all(on_store(url, lambda store: _enqueue(store, corpses)))
+
+
+async def _enqueue(store: RedisBackend, corpses: Sequence[Corpse]) -> list[bool]:
+    jobs = [NewJob(c.queue, c.id, c.priority, c.envelope) for c in corpses]
+    return await store.enqueue(EnqueueBatch(new_id(), jobs))
+
+
+async def _bury(store: RedisBackend, corpses: Sequence[Corpse]) -> None:
+    await _enqueue(store, corpses)
+    by_id = {(corpse.queue, corpse.id): corpse for corpse in corpses}
+    queues = tuple(dict.fromkeys(corpse.queue for corpse in corpses))
+    lease = Lease(new_id(), "test", queues, 60_000)
+    await store.register(lease)
+    jobs = (await store.exchange(lease, 1, [], dict.fromkeys(queues, Demand(len(corpses))))).jobs
+    dead = [by_id[job.queue, job.id].settlement(job) for job in jobs]
+    assert len(dead) == len(corpses)
+    assert not (await store.exchange(lease, 2, dead, {})).not_yours
+    await store.deregister(lease)
+
+
+def left(url: str, queue: str = "default") -> list[str]:
+    """The ids of the queue's dead letters, the oldest first."""
+
+    async def look(store: RedisBackend) -> list[str]:
+        page = await store.letters(LetterQuery(queue, oldest_first=True, limit=1000, cut=0))
+        return [letter.key.ref.id for letter in page.letters]
+
+    return on_store(url, look)
+
+
+def record(url: str, ref: str) -> JobRecord | None:
+    """What is known of the job `queue/id`."""
+
+    async def look(store: RedisBackend) -> JobRecord | None:
+        queue, _, job_id = ref.partition("/")
+        (found,) = await store.get([JobRef(queue, job_id)])
+        return found
+
+    return on_store(url, look)
