@@ -29,7 +29,9 @@ IDLE_S: Final = 0.5
 CALM_S: Final = 6.0
 """After this time without any trouble nobody has lost a call that woke him."""
 
-ASLEEP: Final = frozenset({"enqueue", "cancel", "heartbeat", "reclaim", "prune", "register"})
+ASLEEP: Final = frozenset(
+    {"enqueue", "cancel", "heartbeat", "listen", "reclaim", "prune", "register"}
+)
 """Calls that wake nobody: whatever befalls them, workers with free slots wake up."""
 
 

@@ -19,9 +19,8 @@ from tests.simulation.world import Report, run_seed
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = 200
 FOUND_WITHIN = 1000
-EXAMPLES = (0, 1, 3, 12, 14, 24, 652621544)
-"""Run each time: together they find all planted bugs; the last one found jobs that were
-started after their worker had been stopped for longer than its lease."""
+EXAMPLES = (0, 1, 3, 5, 6, 7, 10, 12, 44)
+"""Run each time: together they find all planted bugs."""
 
 
 def _how_to_replay(report: Report) -> str:

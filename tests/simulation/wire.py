@@ -13,6 +13,7 @@ from typing import Any
 
 from asyncjobs.backends.base import (
     Backend,
+    CancelCall,
     CancelVerdict,
     Demand,
     EnqueueBatch,
@@ -46,6 +47,9 @@ class Fate(Enum):
 
 
 TROUBLES = (Fate.SLOW, Fate.NO_REQUEST, Fate.NO_REPLY, Fate.NO_REPLY, Fate.LATE, Fate.DOUBLE)
+
+PARKING = frozenset({"wait", "listen"})
+"""Calls that stay at the store for a while."""
 
 
 class Network:
@@ -119,8 +123,8 @@ class Network:
             if reply is not None:
                 self._loop.after(0.01, self._fail, reply)
             return
-        if name == "wait":
-            self._park(process, args, reply)
+        if name in PARKING:
+            self._park(process, name, args, reply)
             return
         call: Coroutine[Any, Any, Any] = getattr(self._store, name)(*args)
         try:
@@ -144,10 +148,12 @@ class Network:
 
     # ── callers that park ──────────────────────────────────────────────────────────────
 
-    def _park(self, process: Process, args: tuple[Any, ...], reply: Reply | None) -> None:
+    def _park(
+        self, process: Process, name: str, args: tuple[Any, ...], reply: Reply | None
+    ) -> None:
         if reply is None or reply.done() or process.is_dead:
             return
-        parked = self._loop.create_task(self._store.wait(*args), name="parked")
+        parked = self._loop.create_task(getattr(self._store, name)(*args), name="parked")
         self._parked[reply] = process, parked
         parked.add_done_callback(lambda task: self._unpark(reply, task))
 
@@ -207,8 +213,8 @@ class Wire:
         now: int = await self._call("register", lease, queues)
         return now
 
-    async def deregister(self, lease: Lease) -> None:
-        await self._call("deregister", lease)
+    async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
+        await self._call("deregister", lease, crashed)
 
     async def heartbeat(self, lease: Lease) -> Heartbeat:
         answer: Heartbeat = await self._call("heartbeat", lease)
@@ -228,14 +234,21 @@ class Wire:
         answer: Resync = await self._call("resync", lease, sequence, holding)
         return answer
 
-    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
-        reply = self._call("wait", lease, timeout_s)
+    async def _stay(self, name: str, lease: Lease, timeout_s: float) -> Any:
+        reply = self._call(name, lease, timeout_s)
         try:
-            called: Collection[str] = await reply
+            return await reply
         except asyncio.CancelledError:
             self._network.hang_up(reply)
             raise
+
+    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+        called: Collection[str] = await self._stay("wait", lease, timeout_s)
         return called
+
+    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+        calls: Collection[CancelCall] = await self._stay("listen", lease, timeout_s)
+        return calls
 
     async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
         answer: Reclaimed = await self._call("reclaim", queues, grace_ms, limit)

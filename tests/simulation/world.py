@@ -125,6 +125,9 @@ class World:
                 lease=self.lease_s,
                 grace=1.5 * self.chance.random(),
                 name=process.name,
+                # The watchdog is a thread, by the real clock: it has no place here.
+                block_warning=None,
+                hard_limit=None,
             )
             self.workers[process] = worker
             try:
@@ -248,6 +251,8 @@ class World:
 
     async def _clean_up(self) -> None:
         """What any worker that came now would do: reclaim, then prune."""
+        # Connections of dead machines that nobody has closed.
+        self.network.disconnect()
         grace_ms = round(self.lease_s * 1000) // 3
         for _ in range(4):
             # After the silence the first ones wait for workers that might renew.
