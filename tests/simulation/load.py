@@ -80,8 +80,8 @@ class Order:
 
 
 def stock_up(chance: Random, queues: tuple[str, ...]) -> list[Order]:
-    """Between 20 and 26 jobs of all kinds, in the order in which they are enqueued."""
-    count = 20 + int(chance.random() * 7)
+    """Between 20 and 23 jobs of all kinds, in the order in which they are enqueued."""
+    count = 20 + int(chance.random() * 4)
     times = sorted(2.5 * chance.random() for _ in range(count))
     return [_order(chance, f"j{number}", at_s, queues) for number, at_s in enumerate(times)]
 
