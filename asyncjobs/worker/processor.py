@@ -175,7 +175,7 @@ class Processor:
         self.taken += len(exchange.jobs)
         self._taken += exchange.jobs
         self._clock_ahead_ms = exchange.now_ms - wall_ms()
-        if exchange.not_yours or exchange.cancels or exchange.lost:
+        if exchange.not_yours or exchange.cancels or exchange.lost or self._lost:
             self._note_verdicts(exchange)
         if self._releasing:
             self._release_taken()
@@ -300,15 +300,17 @@ class Processor:
         self.parking.nudge()
 
     def _lose(self, queues: Collection[str]) -> None:
-        """Their jobs belong to other workers now: stop them here, settle nothing."""
+        """Their jobs belong to other workers now: stop them here, settle nothing.
+
+        Nor what a reply has brought that was on its way when a heartbeat told of the loss.
+        """
         queues = set(queues) - self._lost
-        if not queues:
-            return
-        self._lost |= queues
-        stopped = self.running.lose(self._lost)
+        if queues:
+            self._lost |= queues
+            stopped = self.running.lose(self._lost)
+            tell_lease_lost(self._events, self._session.lease.worker, queues, stopped)
         self._unsettled.drop(self._lost)
         self._taken = [job for job in self._taken if job.queue not in self._lost]
-        tell_lease_lost(self._events, self._session.lease.worker, queues, stopped)
 
     async def _rejoin(self) -> None:
         queues = sorted(self._lost)
@@ -333,11 +335,11 @@ class Processor:
 
         answer = await self._session.resync(cause, holding)
         self._unsure = None
-        self._lose(answer.lost)
         again = [s for s in settlements if answer.applied.get(s.job.queue, sequence) < sequence]
         self._unsettled.put_back(again)
         self.taken += len(answer.missing)
         self._taken += answer.missing
+        self._lose(answer.lost)
         if self._releasing:
             self._release_taken()
         self.cancel()

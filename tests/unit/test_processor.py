@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -172,23 +172,27 @@ async def test_a_worker_that_fails_gives_its_jobs_back(stage: Stage, error: Exce
     assert [t for t in asyncio.all_tasks() if t.get_name().startswith("asyncjobs-")] == []
 
 
-async def test_nothing_is_started_after_a_stop_that_may_have_cost_the_lease() -> None:
-    """The process is stopped (SIGSTOP) in the turn in which a request leaves."""
-    store, app = LossyStore(), AsyncJobs(backend=LossyStore())
+async def _processor(store: LossyStore, jobs_stored: int) -> Processor:
+    """One that has entered its queue and taken nothing yet."""
+    app = AsyncJobs(backend=store)
     job = register(app, jobs.note)
     session = Session(store, Lease("lease", "worker", ("default",), 1_000))
     await store.register(session.lease)
-    await store.enqueue(EnqueueBatch("token", [job.new_job(("n",), {})]))
-    processor = Processor(
-        session,
-        QueueShares({"default": 1}),
-        app.registry.find,
-        app.settings,
-        app.events,
-        concurrency=2,
-        threads=Threads(1, {}),
-    )
+    new = [job.new_job((f"n{number}",), {}) for number in range(jobs_stored)]
+    await store.enqueue(EnqueueBatch("token", new))
     session.confirmed_s = time.monotonic()
+    threads = Threads(1, {})
+    shares = QueueShares({"default": 1})
+    return Processor(
+        session, shares, app.registry.find, app.settings, app.events, concurrency=2, threads=threads
+    )
+
+
+async def test_nothing_is_started_after_a_stop_that_may_have_cost_the_lease() -> None:
+    """The process is stopped (SIGSTOP) in the turn in which a request leaves."""
+    store = LossyStore()
+    processor = await _processor(store, 1)
+    session = processor._session
     await processor._trade()
     assert [taken.queue for taken in processor._taken] == ["default"]
 
@@ -198,6 +202,45 @@ async def test_nothing_is_started_after_a_stop_that_may_have_cost_the_lease() ->
 
     await processor._overlap(trip())
     assert (len(processor.running), len(processor._taken)) == (0, 1)
+    await processor.close()
+
+
+class TellingStore(LossyStore):
+    """Tells of a lost lease while the reply to an exchange or a resync is on its way."""
+
+    tell: Callable[[], None]
+
+    async def exchange(self, *args: Any) -> Exchange:
+        answer = await super().exchange(*args)
+        self.tell()
+        return answer
+
+    async def resync(self, *args: Any) -> Resync:
+        answer = await super().resync(*args)
+        self.tell()
+        return answer
+
+
+@pytest.mark.parametrize("is_reply_lost", [False, True])
+async def test_a_reply_that_comes_after_the_loss_of_the_lease_brings_nothing(
+    is_reply_lost: bool,
+) -> None:
+    """What it brings was taken under the lost entry: others run it."""
+    store = TellingStore()
+    store.tell = lambda: None
+    processor = await _processor(store, 2)
+    if is_reply_lost:
+        store.lost_replies[0] = AWAY
+        await processor._trade()
+        assert processor._unsure is not None
+    lease = processor._session.lease
+    store.tell = lambda: processor.note_lost(lease, ["default"])
+    if processor._unsure is None:
+        await processor._trade()
+    else:
+        await processor._recover(*processor._unsure)
+    assert processor._taken == []
+    assert not processor._unsettled
     await processor.close()
 
 
