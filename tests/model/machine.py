@@ -160,12 +160,12 @@ class StoreMachine(RuleBasedStateMachine):
         assert beat.now_ms == self.now
 
     @while_running
-    @rule(number=WORKERS, goes_on=st.booleans())
-    def deregister(self, number: int, goes_on: bool) -> None:
-        """`goes_on`: calls again without a lease."""
-        party = self.party(number)
-        self.do(self.store.deregister(party.lease))
-        self.model.deregister(party.entry)
+    @rule(number=WORKERS, goes_on=st.booleans(), charged=st.integers(0, 2))
+    def deregister(self, number: int, goes_on: bool, charged: int) -> None:
+        """`goes_on`: calls again without a lease; `charged`: so many jobs have crashed."""
+        party, recent = self.party(number), [*dict.fromkeys(self.ever_taken[::-1])]
+        self.do(self.store.deregister(party.lease, recent[:charged]))
+        self.model.deregister(party.entry, recent[:charged])
         if not goes_on:
             del self.parties[number]
 

@@ -166,8 +166,10 @@ class QueueModel:
         self._hear(duration_ms // 3, now_ms)
         self.leases.setdefault(entry, LeaseEntry(0)).end_ms = now_ms + duration_ms
 
-    def deregister(self, entry: str) -> None:
+    def deregister(self, entry: str, crashed: Sequence[TakenJob]) -> None:
         if self.leases.pop(entry, None) is not None:
+            for job in self.held_by(entry):
+                job.crashes += any(job.id == t.id and job.is_held(entry, t) for t in crashed)
             self._give_back(self.leaving_of(entry))
 
     def leaving_of(self, entry: str) -> list[Job]:
@@ -295,7 +297,9 @@ class QueueModel:
         self._hear(grace_ms, now_ms)
         over = [name for name, entry in self.leases.items() if entry.end_ms < now_ms]
         if over and now_ms < self.hold_until_ms:
-            assert answer == Reclaimed(0, 0, self.hold_until_ms - now_ms, now_ms)
+            # Before another grace is over, or that call too would come after a silence.
+            again_ms = max(min(self.hold_until_ms - now_ms, grace_ms // 2), 1)
+            assert answer == Reclaimed(0, 0, again_ms, now_ms)
             return
         for name in over:
             del self.leases[name]
@@ -310,11 +314,11 @@ class QueueModel:
             job.crashes += 1
         self._give_back(returned)
         end_ms = self.next_lease_end(None)
-        again_ms = None if end_ms is None else max(end_ms - now_ms + 1, 1)
+        expected = None if end_ms is None else max(end_ms - now_ms + 1, 1)
         if self.leaving():
-            again_ms = 0
+            expected = 0
         # A store that stopped at the limit need not have seen that it was done.
-        assert answer.again_ms in ({again_ms, 0} if answer.returned == limit else {again_ms})
+        assert answer.again_ms in ({expected, 0} if answer.returned == limit else {expected})
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

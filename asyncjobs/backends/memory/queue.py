@@ -137,12 +137,11 @@ class Queue:
 
     def deregister(self, lease: Lease, crashed: Iterable[TakenJob]) -> None:
         """Give back what the lease holds and end it; a crash only for those named."""
+        charged = [job for taken in crashed if (job := self._held(lease, taken)) is not None]
         held = self._leases.pop(lease.entry(self.name), None)
         if held is not None and held.jobs:
-            for taken in crashed:
-                job = self._jobs.get(taken.id)
-                if job is not None and job.serial in held.jobs and job.receipt == taken.receipt:
-                    job.crashes += 1
+            for job in charged:
+                job.crashes += 1
             self._give_back(held, list(held.jobs.values()))
             self._wake(self.name)
 

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Cancels jobs: queued and scheduled ones are removed, running ones are marked for their
--- worker, and told on the control channel: a full worker asks for nothing by itself. A running entry is never deleted here: it would stay pending as a ghost.
+-- worker, and told on the control channel: a full worker asks for nothing by itself. A
+-- running entry is never deleted here: it would stay pending as a ghost.
 -- KEYS: 1-24 the queue; then the result key of each job.
 -- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; then job ids.
 -- Result: for each job 'cancelled', 'requested', 'finished' or 'unknown'.
