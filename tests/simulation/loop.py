@@ -302,9 +302,10 @@ class SimLoop(asyncio.BaseEventLoop):
         that nobody has looked at."""
         found = list(self.complaints)
         for task in self.tasks:
+            if task.process.is_dead:
+                continue  # whoever would have asked has died as well
             if not task.done():
-                if not task.process.is_dead:
-                    found.append(f"left behind: {task.get_name()}")
+                found.append(f"left behind: {task.get_name()}")
             elif not task.cancelled() and task._log_traceback:
                 found.append(f"nobody asked how {task.get_name()} ended: {task.exception()!r}")
         return found
