@@ -62,7 +62,7 @@ def look_at(server: Server) -> list[str]:
         return []
     try:
         with connected(server) as client:
-            if b"redis_mode:sentinel" in client.execute_command("INFO", "server"):
+            if b"_mode:sentinel" in client.execute_command("INFO", "server"):
                 return []  # it watches stores and is none
             used, foreign = prefixes(client)
         found = [f"{key}: no key of a store" for key in foreign]
