@@ -32,6 +32,7 @@ def test_a_full_store_takes_dead_jobs_back(server: Server) -> None:
 
     on_store(server.url, act)
     assert left(server.url) == ["job-39"]
+    server.command("CONFIG", "SET", "maxmemory", "0")
 
 
 def test_letters_that_somebody_else_wrote(server: Server) -> None:

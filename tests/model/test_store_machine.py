@@ -10,7 +10,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.redis.backend import RedisBackend
-from tests.model.machine import MakeStore, StoreMachine
+from tests.model.letters import LetterMachine
+from tests.model.machine import MakeStore
 
 PACE = settings(
     max_examples=int(__import__("os").environ.get("EX", "60")),
@@ -21,7 +22,7 @@ PACE = settings(
 
 def hold_to_the_model(make_store: MakeStore, pace: settings = PACE) -> None:
     """Raises AssertionError, with the shortest calls found, where the store differs."""
-    run_state_machine_as_test(lambda: StoreMachine(make_store), settings=pace)
+    run_state_machine_as_test(lambda: LetterMachine(make_store), settings=pace)
 
 
 @pytest.mark.parametrize("kind", ["memory", "valkey", "redis"])
