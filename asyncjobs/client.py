@@ -12,7 +12,7 @@ from typing import Final
 from asyncjobs.backends.base import Backend, EnqueueBatch
 from asyncjobs.clock import new_id
 from asyncjobs.config import AppSettings
-from asyncjobs.errors import NotOpen, PayloadTooLarge, StoreUnavailable
+from asyncjobs.errors import NotOpen, PayloadTooLarge, StoreFull, StoreUnavailable
 from asyncjobs.events import Events, JobEnqueued
 from asyncjobs.job import NewJob
 
@@ -214,6 +214,7 @@ class Client:
         # answered again and not stored again.
         batch = EnqueueBatch(new_id(), jobs)
         pause_s = FIRST_PAUSE_S
+        unsure = False
         # Much shorter than a caller's whole time: those who wait behind want a try, too.
         longest_s = min(LONGEST_PAUSE_S, self._settings.connect_timeout_s / 8)
         while True:
@@ -221,9 +222,12 @@ class Client:
                 answers = await self.backend.enqueue(batch)
                 break
             except StoreUnavailable as error:
-                self._failure = error
+                self._failure, unsure = error, True
             except Exception as error:
-                _fail(calls, error)
+                # A try before may have stored the batch: then it was not refused, and who
+                # is told so would enqueue it twice.
+                is_masked = unsure and isinstance(error, StoreFull)
+                _fail(calls, self._maybe_stored(error) if is_masked else error)
                 return
             await asyncio.sleep(random.uniform(0, min(pause_s, longest_s)))
             pause_s *= 2
@@ -274,6 +278,14 @@ class Client:
             "stored: repeat the call with the same job ids to be sure"
         )
         error.__cause__ = self._failure
+        return error
+
+    def _maybe_stored(self, refusal: Exception) -> StoreUnavailable:
+        error = StoreUnavailable(
+            f"a first try was not confirmed, and now {refusal}. The jobs may be stored: repeat "
+            "the call with the same job ids to be sure"
+        )
+        error.__cause__ = refusal
         return error
 
     def _fail_all(self) -> None:

@@ -64,6 +64,7 @@ class QueueShares:
         self._turn = dict.fromkeys(self.weights, 0)
         self._offered = dict.fromkeys(self.weights, 0)
         self._waiting: dict[str, None] = {}
+        self._lone_trip = dict.fromkeys(self.weights, 0)
         self._trips = 0
         self._asked_all_s = float("-inf")
         self.look = True
@@ -143,12 +144,14 @@ class QueueShares:
         self._waiting.update(dict.fromkeys(called))
         if not suspects.none_running:
             each, rest = divmod(suspects.left, len(slots))
-            turn = self._trips % len(slots)
-            order = [*slots][turn:] + [*slots][:turn]
+            order = sorted(slots, key=self._lone_trip.__getitem__)
+            self._lone_trip.update(dict.fromkeys(order[:rest], self._trips))
             return {queue: each + (place < rest) for place, queue in enumerate(order)}, None
         open_to = [queue for queue, count in slots.items() if count] or [*slots]
         waiting = [queue for queue in self._waiting if queue in open_to]
-        lone = waiting[0] if waiting else open_to[self._trips % len(open_to)]
+        # By age and not by the number of the trip, which the trips that ask all share.
+        lone = waiting[0] if waiting else min(open_to, key=self._lone_trip.__getitem__)
+        self._lone_trip[lone] = self._trips
         # A queue asked without a slot says that it still holds ready jobs, and becomes hot.
         self._waiting = {
             queue: None for queue in self._waiting if queue != lone and slots.get(queue) != 0

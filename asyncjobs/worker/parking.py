@@ -35,6 +35,7 @@ class Parking:
         self._due: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s: float | None = None
+        self._look_s: float | None = None
         self.called: set[str] = set()
         self.due: set[str] = set()
         self.look = False
@@ -52,16 +53,20 @@ class Parking:
     async def sleep(self, lease: Lease, *, listen: bool, limit_s: float | None = None) -> None:
         """Until a nudge or `limit_s`; with `listen` also until a queue calls or a job is due.
 
-        After `limit_s` it is time to look into all queues.
+        After `limit_s` it is time to look into all queues; nudges do not put that off.
         """
+        if limit_s is None:
+            self._look_s = None
+        elif self._look_s is None:
+            self._look_s = self._loop.time() + limit_s
         if listen and self._wait is None:
             self._wait = asyncio.create_task(self._listen(lease), name="asyncjobs-wait")
             self._wait.add_done_callback(self._heard)
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout_at(self._look_s):
                 await self._changed.wait()
         except TimeoutError:
-            self.look = True
+            self.look, self._look_s = True, None
         self._changed.clear()
 
     async def _listen(self, lease: Lease) -> Collection[str]:

@@ -370,7 +370,8 @@ class Processor:
 
     def holds_nothing(self) -> bool:
         """True when no job would be missed if this worker ended now."""
-        return not (self.running or self._taken or self._unsettled)
+        unsure = self._unsure is not None and self._unsure[2]
+        return not (self.running or self._taken or self._unsettled or unsure)
 
     def _is_empty(self) -> bool:
         # A call that was heard has to be passed on before the end.
@@ -383,6 +384,8 @@ class Processor:
             return True
         if not limit.is_burst or self.running or self._free() == 0:
             return False
+        if self._shares.hot & self._full():
+            return False  # jobs wait for a thread that a lost one still uses
         if not limit.drained:
             # A job may have enqueued others since all queues were last looked into.
             self._shares.look_closely()

@@ -52,6 +52,8 @@ class Standstill:
         """The seconds, by this look and those before."""
         if mark_s != self.mark_s:
             self.mark_s, self._excused_s = mark_s, 0.0
-        self._excused_s += max(now_s - self._last_s - 2 * self._nap_s, 0.0)
+        # Not what was before the mark: the loop has turned since.
+        since_s = max(self._last_s, mark_s)
+        self._excused_s += max(now_s - since_s - 2 * self._nap_s, 0.0)
         self._last_s = now_s
         return max(now_s - mark_s - self._excused_s, 0.0)

@@ -174,6 +174,10 @@ class Watchdog:
                 extra=blocker.label,
             ),
         )
+        if since_s != self._pulse.mark_s or self._stop.is_set():
+            # Free while the line was written: what it takes now must not be charged.
+            logger.warning("the event loop is free again at the last moment: the process goes on")
+            return
         _within(FAREWELL_S + LOG_S, lambda: asyncio.run(self._say_farewell(blocker)))
         self._end_process(ExitCode.BLOCKED)
 

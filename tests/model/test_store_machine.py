@@ -14,7 +14,7 @@ from tests.model.letters import LetterMachine
 from tests.model.machine import MakeStore
 
 PACE = settings(
-    max_examples=int(__import__("os").environ.get("EX", "60")),
+    max_examples=60,
     stateful_step_count=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -225,6 +225,16 @@ async def test_an_unavailable_store_is_sent_the_same_batch_again() -> None:
         assert store.batches[-1].token != store.batches[0].token
 
 
+async def test_a_full_store_after_an_unsure_try_is_no_refusal() -> None:
+    async with opened() as (client, store):
+        store.answers = [StoreUnavailable("the reply was lost"), StoreFull("it is full")]
+        with pytest.raises(StoreUnavailable, match="same job ids"):
+            await client.enqueue(job("1"), "f")
+        store.answers = [StoreFull("it is full")]
+        with pytest.raises(StoreFull):
+            await client.enqueue(job("2"), "f")
+
+
 async def test_after_connect_timeout_the_caller_learns_that_it_may_be_stored() -> None:
     async with opened(connect_timeout=0.05) as (client, store):
         store.answers = [StoreUnavailable("connection refused")] * 1_000

@@ -189,3 +189,16 @@ def test_suspects_that_run_leave_each_queue_its_turn() -> None:
         demand = shares.demand(10, 0.0, suspects=one_place)
         turns.update({queue: part.suspects for queue, part in demand.items()})
     assert turns == {"a": 3, "b": 3, "c": 3}
+
+
+@pytest.mark.parametrize("count", range(2, 18))
+def test_suspects_of_each_queue_have_their_turn_beside_a_hot_one(count: int) -> None:
+    shares = QueueShares(dict.fromkeys([f"q{number}" for number in range(count)], 1))
+    shares.hot = {"q0"}
+    turns: Counter[str] = Counter()
+    for trip in range(32 * count):
+        demand = shares.demand(50, 0.0)
+        turns.update(queue for queue, part in demand.items() if part.alone)
+        shares.hot = {"q0"}
+        assert trip < 32 or turns
+    assert set(turns) == set(shares.weights)

@@ -166,3 +166,15 @@ async def test_closing_ends_the_wait(store: CallingStore) -> None:
     assert store.waits == 1
     await parking.close()
     assert [task for task in asyncio.all_tasks() if task.get_name() == "asyncjobs-wait"] == []
+
+
+async def test_nudges_do_not_put_off_the_time_to_look(store: CallingStore) -> None:
+    parking = parking_on(store)
+    nudges = 0
+    while not parking.look and nudges < 200:
+        nudges += 1
+        asyncio.get_running_loop().call_later(0.005, parking.nudge)
+        with anyio.fail_after(10):
+            await parking.sleep(LEASE, listen=False, limit_s=0.1)
+    assert parking.look
+    await parking.close()

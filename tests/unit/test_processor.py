@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from asyncjobs.backends.base import (
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
-from asyncjobs.events import JobStarted
+from asyncjobs.events import JobStarted, LeaseLost
 from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.processor import Processor
@@ -355,3 +356,67 @@ async def test_a_burst_does_not_end_before_the_suspects_of_every_queue(stage: St
         worker = Worker(app, queues=["a", "b", "c", "d"], grace=2)
         async with asyncio.timeout(LIMIT_S):
             assert (await worker.run(burst=True, burst_wait=0)).taken == 12
+
+
+async def test_a_stop_in_an_outage_waits_for_what_has_ended(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncjobs.worker.worker.LEAVE_S", 0.02)
+    store = LossyStore()
+    app = AsyncJobs(backend=store)
+    job = register(app, jobs.gated)
+    async with app:
+        handle = await job.enqueue("g")
+        worker = Worker(app)
+        run = asyncio.create_task(worker.run())
+        await stage.noted(("started", "g"))
+        store.lost_requests = dict.fromkeys(range(store.exchanges, 1_000_000), AWAY)
+        store.lost_resyncs = set(range(store.resyncs, 1_000_000))
+        stage.open("g")
+        await until(lambda: store.losses > 0)
+        worker.stop()
+        # Much longer than LEAVE_S: each try comes a millisecond or two after the last.
+        tries = store.resyncs
+        await until(lambda: store.resyncs > tries + 300 or run.done())
+        assert not run.done()
+        store.lost_requests, store.lost_resyncs = {}, set()
+        await run
+        assert await handle.result(0) == "g"
+
+
+async def test_a_burst_does_not_spin_while_a_lost_thread_uses_the_last_place(
+    stage: Stage,
+) -> None:
+    gate, started = threading.Event(), threading.Event()
+
+    def blocked() -> None:
+        started.set()
+        gate.wait(LIMIT_S)
+
+    store = LossyStore()
+    app = AsyncJobs(backend=store)
+    job = app.job(name="blocked")(_module_level(blocked))
+    lost = events_of(app, LeaseLost)
+    async with app:
+        await app.enqueue_many([job.bind(), job.bind()])
+        run = asyncio.create_task(Worker(app, lease=1, threads=1).run(burst=True, burst_wait=0))
+        try:
+            await until(started.is_set)
+            queue = store._queues["default"]
+            _, held = queue._leases.popitem()
+            queue._give_back(held, list(held.jobs.values()))
+            await until(lambda: bool(lost))
+            before = store.exchanges
+            for _ in range(2_000):
+                await asyncio.sleep(0)
+            assert store.exchanges - before < 100
+        finally:
+            gate.set()
+        await run
+        assert await is_settled(app)
+
+
+def _module_level(function: Callable[[], None]) -> Callable[[], None]:
+    """A job function has to be found again by its name; in this process nobody looks."""
+    function.__qualname__ = function.__name__
+    return function

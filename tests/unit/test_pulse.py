@@ -31,6 +31,13 @@ def test_nor_does_it_when_the_mark_has_moved_just_before() -> None:
     assert still.look(700.2, 100.1) < 0.5
 
 
+def test_what_was_before_the_mark_excuses_nothing_after_it() -> None:
+    # Stopped for ten minutes; then the loop turned once, and stands still since.
+    still = Standstill(NAP_S, 100.0, 99.9)
+    still.look(700.1, 700.0)
+    assert round(still.look(700.3, 700.0), 3) == 0.3
+
+
 def test_a_new_mark_begins_anew() -> None:
     still = Standstill(NAP_S, 100.0, 99.9)
     assert still.look(100.2, 99.9) > 0.2
