@@ -106,7 +106,7 @@ async def test_a_command_whose_reply_was_lost_is_not_sent_again(server: Server) 
             proxy.lose = lambda wire, data: next(replies, data)
             with pytest.raises(StoreUnavailable):
                 await link.call(b"INCR", b"number")
-            assert await link.call(b"GET", b"number") == b"2"
+            assert await link.call(b"GETDEL", b"number") == b"2"
         finally:
             await link.close()
 
