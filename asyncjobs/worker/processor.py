@@ -228,7 +228,7 @@ class Processor:
         if job.crashes >= self._settings.max_crashes:
             self._unsettled.append(settler.crashed(run))
             return None
-        if envelope.expires_ms is not None and envelope.expires_ms <= now_ms:
+        if run.is_too_late(now_ms):
             self._unsettled.append(settler.expired(run))
             return None
         run.started_s = self._loop.time()
@@ -237,6 +237,10 @@ class Processor:
     def _arm(self, run: Run) -> None:
         if run.settings.timeout_s is not None:
             run.timer = self._loop.call_later(run.settings.timeout_s, run.stop, Reason.TIMEOUT)
+
+    def _begin(self, run: Run) -> None:
+        run.check_in_time(wall_ms() + self._clock_ahead_ms)
+        self._arm(run)
 
     async def _attempt(self, run: Run) -> None:
         """One attempt, from the call of the job function to the settlement.
@@ -257,7 +261,7 @@ class Processor:
                 value = await function.function(*envelope.args, **kwargs)
             else:
                 call = partial(function.function, *envelope.args, **kwargs)
-                value = await self.threads.call(run, call, partial(self._arm, run))
+                value = await self.threads.call(run, call, partial(self._begin, run))
         except BaseException as error:
             settlement = None if run.is_abandoned else self.settler.error(run, error)
         else:

@@ -15,10 +15,14 @@ from asyncjobs.context import JobContext
 from asyncjobs.function import JobFunction
 from asyncjobs.job import TakenJob
 
-__all__ = ["Reason", "Run", "start_task"]
+__all__ = ["Reason", "Run", "TooLate", "start_task"]
 
 
 Body = Coroutine[Any, Any, None]
+
+
+class TooLate(BaseException):
+    """The job has expired before there was a thread for it."""
 
 
 class Reason(Enum):
@@ -84,6 +88,16 @@ class Run:
         self.entered = self.is_abandoned = False
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+
+    def is_too_late(self, now_ms: int) -> bool:
+        """Whether it has expired, and must not be started any more."""
+        expires_ms = self.envelope.expires_ms
+        return expires_ms is not None and expires_ms <= now_ms
+
+    def check_in_time(self, now_ms: int) -> None:
+        """Asked when there is a thread at last. Raises TooLate."""
+        if self.is_too_late(now_ms):
+            raise TooLate
 
     def stop(self, reason: Reason) -> None:
         """Ask the attempt to end; the first reason given is the one that counts.

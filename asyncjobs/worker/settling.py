@@ -22,7 +22,7 @@ from asyncjobs.history import PastError, past_errors, remember, spent_by_policy
 from asyncjobs.job import Settlement, State, TakenJob
 from asyncjobs.policy.outcome import Ending, Verdict, judge
 from asyncjobs.policy.retry import Charge, Retries, RetryPolicy, class_name
-from asyncjobs.worker.run import Reason, Run
+from asyncjobs.worker.run import Reason, Run, TooLate
 
 __all__ = ["Settler"]
 
@@ -122,6 +122,8 @@ class Settler:
             late = TimeoutError(f"the attempt took longer than its {run.settings.timeout_s:g} s")
             late.__cause__ = error
             error = late
+        if isinstance(error, TooLate):
+            return self.expired(run)
         verdict = self._judge(run, error)
         if verdict.ending is Ending.RETRY:
             return self._retry(run, error, verdict)

@@ -44,7 +44,8 @@ class Threads:
         }
 
     async def call(self, run: Run, function: Callable[[], Any], begin: Callable[[], None]) -> Any:
-        """Run `function` in a thread with this task's context, after calling `begin`.
+        """Run `function` in a thread with this task's context, after calling `begin`, which
+        may raise: then it is not run.
 
         Told to stop, an attempt whose thread has begun keeps its slot until the thread
         ends. Only when the worker must let go (shutdown, lost lease) is it left behind;
@@ -57,10 +58,14 @@ class Threads:
         except BaseException:
             self._users -= 1
             raise
+        try:
+            begin()
+        except BaseException:
+            self._ended()
+            raise
         context = contextvars.copy_context()
         future = asyncio.wrap_future(self._pool.submit(context.run, _call, function))
         future.add_done_callback(self._ended)
-        begin()
         while True:
             try:
                 return await asyncio.shield(future)
@@ -77,7 +82,7 @@ class Threads:
                     extra=run.label,
                 )
 
-    def _ended(self, future: asyncio.Future[Any]) -> None:
+    def _ended(self, _future: asyncio.Future[Any] | None = None) -> None:
         self._users -= 1
         self._places.release()
 

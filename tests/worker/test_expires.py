@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -25,6 +26,7 @@ from tests.worker.kit import (
     eventually,
     register,
     store_raw,
+    until,
     working,
 )
 
@@ -148,3 +150,22 @@ async def test_a_job_learns_when_it_expires(app: AsyncJobs) -> None:
         handle = await job.options(expires=from_ms(4_000_000_000_123)).enqueue()
         assert await handle.result(LIMIT_S) == from_ms(4_000_000_000_123).isoformat()
         assert await (await job.enqueue()).result(LIMIT_S) is None
+
+
+async def test_a_sync_job_that_waits_too_long_for_a_thread(
+    app: AsyncJobs, stage: Stage, thread_gate: threading.Event
+) -> None:
+    """Taken in time, it must not be started when the thread is free at last."""
+    first = register(app, jobs.thread_gated)
+    async with app:
+        handle = await first.enqueue("t")
+        late = await first.options(expires=0.3).enqueue("late")
+        ends = (await late.info()).expires_at
+        assert ends is not None
+        async with Worker(app, threads=1):
+            await until(lambda: stage.count(("started", "t")) == 1)
+            await _until(app, ends)
+            thread_gate.set()
+            with pytest.raises(JobDiscarded, match="expired"):
+                await late.result(LIMIT_S)
+            await handle.result(LIMIT_S)
