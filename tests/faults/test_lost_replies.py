@@ -16,7 +16,7 @@ from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
 from asyncjobs.testing.servers import Server
 from tests.faults.proxy import Decide, Proxy, Wire, proxy_to
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, Stage, counts, events_of, register, until
+from tests.worker.kit import LIMIT_S, Stage, counts, eventually, events_of, register, until
 
 pytestmark = pytest.mark.anyio
 
@@ -156,16 +156,25 @@ async def test_a_waiter_whose_connection_breaks_still_hears(server: Server, stag
                 assert await waiter == f"g{number}"
 
 
+async def is_parked(server: Server) -> bool:
+    """Whether a worker waits for a call, with a slot free and no exchange under way."""
+    clients = server.command("CLIENT", "LIST").decode().splitlines()
+    waits = [line for line in clients if "name=asyncjobs:wait" in line]
+    return any("cmd=blpop" in line and "flags=b" in line for line in waits)
+
+
 async def test_a_half_open_wait_recovers(
     server: Server, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncjobs.worker.parking.CALL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("asyncjobs.worker.parking.CALL_TIMEOUT_S", 0.5)
     async with proxy_to(server.port) as proxy:
         app, direct = AsyncJobs(proxy.url), AsyncJobs(server.url)
         register(app, jobs.note)
         job = register(direct, jobs.note)
         async with app, direct, Worker(app, grace=2):
             await (await job.enqueue("before")).result(LIMIT_S)
+            # Not before it has nothing left to look for: it would find the job by that look.
+            await eventually(lambda: is_parked(server))
             proxy.freeze("wait")
             handle = await job.enqueue("during")
             # Nobody tells it that the call went into the void: its own look must do.
