@@ -19,6 +19,7 @@ __all__ = [
     "QueueSnapshot",
     "Reachable",
     "Stream",
+    "ask",
     "connected",
     "prefixes",
     "read",

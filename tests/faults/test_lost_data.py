@@ -50,7 +50,13 @@ async def test_data_lost_while_a_worker_is_full(server: Server, stage: Stage) ->
         await eventually(lambda: is_settled(app))
 
 
-@pytest.mark.parametrize("how", [("XGROUP", "DESTROY", STREAM, "workers"), ("DEL", STREAM)])
+LOST = pytest.mark.unaudited("the index names jobs whose stream was deleted under it")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [("XGROUP", "DESTROY", STREAM, "workers"), pytest.param(("DEL", STREAM), marks=LOST)],
+)
 async def test_a_group_destroyed_in_the_middle(
     server: Server, stage: Stage, monkeypatch: pytest.MonkeyPatch, how: tuple[str, ...]
 ) -> None:
