@@ -28,7 +28,7 @@ MAX_MESSAGE: Final = 1_000
 MAX_TRACEBACK: Final = 4_000
 """Characters; of a traceback from its end, where the cause stands."""
 
-_SPENT: Final = ("spent", "crashes", "first_unknown_at", "unknown_times")
+_SPENT: Final = ("spent", "crashes", "crashes_kept", "first_unknown_at", "unknown_times")
 """Headers that count towards the end of a job: a fresh start is made without them."""
 
 

@@ -236,6 +236,7 @@ class _View:
             )
         }  # fmt: skip
         rows["error"] = self._told.error or None
+        rows["worker"] = self._outcome.worker or None
         if known["revived"]:
             at = _text(known["revived_at"])
             rows["retried"] = f"{count(known['revived'], 'time')}, last at {at or 'no known time'}"

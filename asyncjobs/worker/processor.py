@@ -213,8 +213,7 @@ class Processor:
         except BadEnvelope as error:
             self._unsettled.append(settler.unreadable(job, error))
             return None
-        name = envelope.name
-        function = self._find(name)
+        function = self._find(name := envelope.name)
         if function is None:
             problem = f"no job function {name!r} here"
             self._unsettled.append(settler.unknown(job, name, problem, now_ms))
@@ -225,7 +224,7 @@ class Processor:
             # An option or header of a kind that no client of ours writes.
             self._unsettled.append(settler.unreadable(job, error))
             return None
-        if job.crashes >= self._settings.max_crashes:
+        if run.crashes >= self._settings.max_crashes:
             self._unsettled.append(settler.crashed(run))
             return None
         if run.is_too_late(now_ms):
@@ -333,9 +332,8 @@ class Processor:
         what did not, and start what the store says is ours."""
 
         def holding() -> list[TakenJob]:
-            held = [*self.running.jobs(), *self._unsettled.jobs(), *self._taken]
-            held += [settlement.job for settlement in settlements]
-            return held
+            sent = [settlement.job for settlement in settlements]
+            return [*self.running.jobs(), *self._unsettled.jobs(), *self._taken, *sent]
 
         answer = await self._session.resync(cause, holding)
         self._unsure = None
@@ -386,10 +384,9 @@ class Processor:
         limit = self.limit
         if limit.is_reached(self.taken):
             return True
-        if not limit.is_burst or self.running or self._free() == 0:
+        blocked = self._shares.hot & self._full()  # by threads whose jobs were lost
+        if not limit.is_burst or self.running or blocked or self._free() == 0:
             return False
-        if self._shares.hot & self._full():
-            return False  # jobs wait for a thread that a lost one still uses
         if not limit.drained:
             # A job may have enqueued others since all queues were last looked into.
             self._shares.look_closely()

@@ -37,12 +37,13 @@ class Reason(Enum):
 class Run:
     """A taken job, its decoded call, and the task that runs it.
 
-    `settings` are the job function's with what this enqueue asked for. `is_abandoned`: its
+    `settings` are the job function's with what this enqueue asked for. `crashes` have been
+    since its last attempt came to an end, `context` has all. `is_abandoned`: its
     slot and its job were given away while it goes on.
     """
 
     __slots__ = (
-        "context", "entered", "envelope", "function", "is_abandoned", "job", "reason",
+        "context", "crashes", "entered", "envelope", "function", "is_abandoned", "job", "reason",
         "result_ttl_ms", "settings", "started_s", "stopped_s", "task", "timer",
     )  # fmt: skip
 
@@ -60,12 +61,12 @@ class Run:
         settings = function.settings
         if envelope.options:
             settings = function.settings_for(envelope.options)
-        crashes = job.crashes
+        self.crashes = crashes = job.crashes
         if envelope.headers:
-            crashes += int(envelope.headers.get("crashes", 0))
+            self.crashes += int(envelope.headers.get("crashes_kept", 0))
+            crashes = self.crashes + int(envelope.headers.get("crashes", 0))
         timeout_s, ttl_ms = settings.timeout_s, settings.result_ttl_ms
-        self.job = job
-        self.envelope = envelope
+        self.job, self.envelope = job, envelope
         self.function = function
         self.settings = settings
         self.result_ttl_ms = app.result_ttl_ms if ttl_ms is None else ttl_ms

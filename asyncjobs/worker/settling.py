@@ -218,6 +218,8 @@ class Settler:
         if charge is not None and charge.policy.on is not None:
             spent = {**spent_by_policy(envelope.headers), charge.policy.key: charge.failures}
             envelope.headers = {**(envelope.headers or {}), "spent": spent}
+        if envelope.headers:
+            envelope.headers.pop("crashes_kept", None)
         if run.context.crashes:
             # The store counts crashes for one place in the queue; a new place starts at none.
             envelope.headers = {**(envelope.headers or {}), "crashes": run.context.crashes}
@@ -253,7 +255,7 @@ class Settler:
     def crashed(self, run: Run) -> Settlement:
         """Its workers died too often while they ran it."""
         job, name = run.job, run.function.name
-        message = f"its worker died while it ran, {job.crashes} times"
+        message = f"its worker died while it ran, {run.crashes} times"
         logger.error("%s: dead: %s", job.ref, message, extra=run.label)
         if self._events.active:
             attempt = run.envelope.attempt
@@ -307,6 +309,11 @@ class Settler:
             return _bury(job, outcome, self._settings.result_ttl_ms)
         most_s = min(UNKNOWN_FIRST_S * 2 ** min(times, 10), UNKNOWN_MOST_S)
         delay_s = random.uniform(most_s / 2, most_s)
+        if job.crashes:
+            # The store counts for one place in the queue. Forgotten here, a job that kills
+            # each worker that knows it would do so for ever beside workers that do not.
+            kept = headers.get("crashes_kept")
+            headers["crashes_kept"] = (kept if isinstance(kept, int) else 0) + job.crashes
         headers["first_unknown_at"] = since_ms
         headers["unknown_times"] = times + 1
         fields["h"] = headers

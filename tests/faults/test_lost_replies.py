@@ -16,7 +16,7 @@ from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
 from asyncjobs.testing.servers import Server
 from tests.faults.proxy import Decide, Proxy, Wire, proxy_to
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, Stage, counts, eventually, events_of, register, until
+from tests.worker.kit import LIMIT_S, Stage, counts, events_of, eventually, register, until
 
 pytestmark = pytest.mark.anyio
 

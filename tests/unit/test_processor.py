@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from asyncjobs import AsyncJobs, ConfigError, RetryPolicy, StoreUnavailable, Worker, constant
+from asyncjobs import (
+    AsyncJobs,
+    ConfigError,
+    JobFailed,
+    RetryPolicy,
+    StoreUnavailable,
+    Worker,
+    constant,
+)
 from asyncjobs.backends.base import (
     Demand,
     EnqueueBatch,
@@ -22,6 +30,7 @@ from asyncjobs.backends.base import (
 )
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.clock import new_id
+from asyncjobs.codec import Envelope
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted, LeaseLost
 from asyncjobs.job import Settlement, TakenJob
@@ -30,7 +39,16 @@ from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.threads import Threads
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, Stage, counts, events_of, is_settled, register, until
+from tests.worker.kit import (
+    LIMIT_S,
+    Stage,
+    counts,
+    events_of,
+    is_settled,
+    register,
+    store_raw,
+    until,
+)
 
 pytestmark = pytest.mark.anyio
 AWAY = StoreUnavailable("the wire broke")
@@ -47,6 +65,21 @@ def stage() -> Iterator[Stage]:
     jobs.stage = Stage()
     yield jobs.stage
     jobs.stage.open_all()
+
+
+async def test_crashes_before_a_put_back_count(stage: Stage) -> None:
+    """As beside workers of an older release, which put back what kills the new ones."""
+    app = AsyncJobs("memory:", max_crashes=3)
+    job = register(app, jobs.note)
+    async with app:
+        for kept in (2, 3):
+            headers = {"crashes_kept": kept}
+            envelope = Envelope(job.name, [kept], {}, enqueued_ms=1, headers=headers)
+            await store_raw(app, envelope.encode(), id=f"kept-{kept}")
+        await Worker(app).run(burst=True, burst_wait=0)
+        assert stage.notes == [2]
+        with pytest.raises(JobFailed, match="3 times"):
+            await app.handle("kept-3", "default").result(0)
 
 
 class LossyStore(MemoryBackend):

@@ -243,6 +243,14 @@ def test_an_unknown_job_is_put_back_with_a_growing_delay(
     assert {type(event) for event in case.heard} == {events.JobPutBack}
 
 
+def test_a_put_back_keeps_the_crashes(case: Case) -> None:
+    raw = Envelope("not.here", [], {}, enqueued_ms=1).encode()
+    for kept in (2, 4):
+        job = case.job(raw)._replace(crashes=2)
+        raw = case.settler.unknown(job, "not.here", "not here", NOW_MS).envelope
+        assert (Envelope.decode(raw).headers or {})["crashes_kept"] == kept
+
+
 def test_an_unknown_job_is_dead_in_the_end(case: Case) -> None:
     raw = unknown(case, Envelope("not.here", [], {}, enqueued_ms=1).encode()).envelope
     assert unknown(case, raw, NOW_MS + 60_000).kind is SettlementKind.RESCHEDULE
