@@ -222,6 +222,9 @@ class _Serving:
 
     def _conclude(self, report: WorkerReport) -> int:
         taken = count(report.taken, "job")
+        if report.leases_lost:
+            lost = count(report.leases_lost, "time")
+            logger.warning("the lease was lost in a queue, and entered anew: %s", lost)
         if report.released:
             logger.warning(
                 "worker ended: %s taken, %s released; a release spends no attempt",

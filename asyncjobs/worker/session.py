@@ -40,6 +40,8 @@ class Session:
         """Monotonic time at which the last confirmed renewal was sent."""
         self.away = False
         """True while the store cannot be reached."""
+        self.losses = 0
+        """How often the lease was lost in a queue, and that queue entered again."""
         self._failures = 0
 
     def next_sequence(self) -> int:
@@ -97,5 +99,6 @@ class Session:
         sent_s = time.monotonic()
         await self.backend.register(lease, tuple(queues))
         self.lease = lease
+        self.losses += len(queues)
         if set(queues) == set(lease.queues):
             self.confirmed_s = sent_s

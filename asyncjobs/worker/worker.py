@@ -48,13 +48,15 @@ then the watchdog, which ends the process, has failed."""
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """What a worker did: jobs taken, jobs given back at its end, threads left behind,
-    and how often it put back a job whose function it does not have."""
+    """What a worker did: jobs taken, jobs given back at its end, threads left behind, how
+    often it put back a job whose function it does not have, and how often it lost its lease
+    in a queue."""
 
     taken: int
     released: int
     threads_left: int
     put_back: int = 0
+    leases_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,11 @@ class Worker:
                 self._processor = None
             settler = processor.settler
             report = WorkerReport(
-                processor.taken, settler.released, processor.threads.abandoned, settler.put_back
+                processor.taken,
+                settler.released,
+                processor.threads.abandoned,
+                settler.put_back,
+                session.losses,
             )
             self._emit(events.WorkerStopped(self.name, report.released))
             return report

@@ -445,7 +445,7 @@ async def test_a_burst_does_not_spin_while_a_lost_thread_uses_the_last_place(
             assert store.exchanges - before < 100
         finally:
             gate.set()
-        await run
+        assert (await run).leases_lost == 1
         assert await is_settled(app)
 
 
