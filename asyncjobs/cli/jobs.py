@@ -10,8 +10,9 @@ import orjson
 
 from asyncjobs.backends.base import StoreInfo
 from asyncjobs.cli.asking import InspectedStore, ask, fail, store_options
+from asyncjobs.cli.letters import candidates
 from asyncjobs.cli.render import Part, Table, clean, show, show_json
-from asyncjobs.config import check_job_id, check_queue_name, is_queue_name
+from asyncjobs.config import check_job_id, check_queue_name
 from asyncjobs.errors import ConfigError, JobNotFound
 from asyncjobs.handle import JobError, JobHandle, JobInfo
 from asyncjobs.job import JobRef
@@ -61,7 +62,7 @@ def show_job(
         raise click.UsageError(str(error), ctx) from None
 
     async def question(store: InspectedStore, info: StoreInfo) -> int:
-        refs = _candidates(job_id, queue, await store.queues())
+        refs = candidates(job_id, (queue,) if queue else (), await store.queues())
         found = [record.ref for record in await store.get(refs) if record is not None]
         if not found:
             return fail(ExitCode.FAILED, _not_found(job_id, refs), as_json=as_json)
@@ -96,17 +97,6 @@ class _StoreReader:
 
     def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
         return (options or {}).get("max_attempts")
-
-
-def _candidates(job_id: str, queue: str | None, queues: list[str]) -> list[JobRef]:
-    if queue is not None:
-        return [JobRef(queue, job_id.removeprefix(f"{queue}/"))]
-    head, _, tail = job_id.partition("/")
-    if tail and head in queues:
-        return [JobRef(head, tail)]
-    # An id may hold a slash itself: then both readings are asked for.
-    refs = [JobRef(name, job_id) for name in queues]
-    return [JobRef(head, tail), *refs] if tail and is_queue_name(head) else refs
 
 
 def _not_found(job_id: str, refs: list[JobRef]) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from asyncjobs.backends.base import Demand, EnqueueBatch, Lease, StoreSettings
@@ -79,7 +80,7 @@ def on_store(url: str, do: Callable[[RedisBackend], Awaitable[T]], age_s: float 
 def bury(url: str, *corpses: Corpse) -> None:
     """Let these jobs end dead; the older ones have to come first."""
     for age_s, group in itertools.groupby(corpses, key=lambda corpse: corpse.age_s):
-        on_store(url, lambda store, own=list(group): _bury(store, own), age_s)  # type: ignore[misc]  # bound now
+        on_store(url, partial(_bury, corpses=list(group)), age_s)
 
 
 def enqueue(url: str, *corpses: Corpse) -> None:

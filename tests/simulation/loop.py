@@ -319,6 +319,7 @@ class SimLoop(asyncio.BaseEventLoop):
                 warnings.simplefilter("ignore", RuntimeWarning)
                 for task in self.tasks:
                     if not task.done():
+                        # No name for either in typeshed: asyncio keeps them to itself.
                         task._log_destroy_pending = False  # type: ignore[attr-defined]
                         _unwind(task.get_coro())  # type: ignore[arg-type]
                     task._log_traceback = False

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -42,6 +43,10 @@ async def spinning_later(seconds: float, *, ctx: JobContext = INJECTED) -> None:
     await done.wait()
 
 
+def have(blocks: list[LoopBlocked], number: int) -> bool:
+    return len(blocks) == number
+
+
 def blocked_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
 
@@ -75,7 +80,7 @@ async def test_each_block_is_told(app: AsyncJobs, caplog: pytest.LogCaptureFixtu
     async with working(app, block_warning=0.1, concurrency=1):
         for number in (1, 2):
             await (await job.enqueue(0.4)).result(LIMIT_S)
-            await until(lambda number=number: len(blocks) == number)  # type: ignore[misc]
+            await until(partial(have, blocks, number))
     assert len(blocked_lines(caplog)) == 2
 
 
