@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import hiredis
-from redis.asyncio import Connection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -20,12 +19,12 @@ from redis.exceptions import RedisError, ResponseError
 from asyncjobs.backends.redis.address import Address
 from asyncjobs.backends.redis.faults import Demoted, translate
 from asyncjobs.backends.redis.sentinel import connect_master
+from asyncjobs.backends.redis.wire import AnyConnection, Wire
 from asyncjobs.errors import StoreUnavailable
 
 __all__ = ["Command", "Link"]
 
 Command: TypeAlias = Sequence[bytes | str | int]
-AnyConnection: TypeAlias = Connection | UnixDomainSocketConnection
 
 
 class Link:
@@ -38,24 +37,26 @@ class Link:
         self._label = label
         self._connect_timeout_s = connect_timeout_s
         self.timeout_s = timeout_s
-        self._connection: AnyConnection | None = None
+        self._wire: Wire | None = None
         self._lock = asyncio.Lock()
 
     async def connect(self) -> None:
         """Raises StoreUnavailable with the address, within the connect timeout."""
-        if self._connection is not None:
-            return
-        try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                self._connection = await self._open()
-        except (RedisError, OSError, TimeoutError) as error:
-            raise translate(error, self._address.text) from error
+        await self._connected()
+
+    async def _connected(self) -> Wire:
+        if self._wire is None:
+            try:
+                async with asyncio.timeout(self._connect_timeout_s):
+                    self._wire = Wire(await self._open())
+            except (RedisError, OSError, TimeoutError) as error:
+                raise translate(error, self._address.text) from error
+        return self._wire
 
     async def _open(self) -> AnyConnection:
         options: dict[str, Any] = {
             "client_name": f"asyncjobs:{self._label}",
-            # The limit around each call below covers reading; the driver's own timer
-            # for each read and write costs more than the call's Python part.
+            # Calls have a limit of their own, on the wire.
             "socket_timeout": None,
             "socket_connect_timeout": self._connect_timeout_s,
             "retry": Retry(NoBackoff(), 0),
@@ -82,15 +83,8 @@ class Link:
 
         Only before anything is sent, so nothing can be executed twice.
         """
-        connection = self._connection
-        if connection is None:
-            return
-        try:
-            is_stale = await connection.can_read()
-        except (RedisError, OSError):
-            is_stale = True
-        if is_stale:
-            await self.close()
+        if self._wire is not None and not await self._wire.is_usable():
+            self._drop()
 
     async def call(self, *command: bytes | str | int) -> Any:
         """Send one command and return its reply; server errors are translated."""
@@ -103,43 +97,34 @@ class Link:
         """Send commands in one go; replies in order, translated errors among them."""
         async with self._lock:
             await self._drop_if_closed()
-            await self.connect()
-            connection = self._connection
-            assert connection is not None
+            if (wire := self._wire) is None:
+                wire = await self._connected()
+            packed = b"".join([_pack(command) for command in commands])
             try:
-                async with asyncio.timeout(timeout_s or self.timeout_s):
-                    await connection.send_packed_command(
-                        [_pack(command) for command in commands], check_health=False
-                    )
-                    replies = [await self._read(connection) for _ in commands]
+                replies = await wire.request(packed, len(commands), timeout_s or self.timeout_s)
             except (RedisError, OSError, TimeoutError) as error:
-                await self.close()
+                self._drop()
                 raise translate(error, self._address.text) from error
             except BaseException:
                 # A reply may still be on its way: this connection cannot be used again.
-                await self.close()
+                self._drop()
                 raise
-            if any(isinstance(reply, Demoted) for reply in replies):
-                # It leads to a replica for good; a new one may lead to the new master.
-                await self.close()
+            for place, reply in enumerate(replies):
+                if isinstance(reply, RedisError):
+                    replies[place] = refusal = translate(reply, self._address.text)
+                    if isinstance(refusal, Demoted) or not isinstance(reply, ResponseError):
+                        # It leads to a replica for good, or to a server that takes no
+                        # commands now; a new one may lead to the new master.
+                        self._drop()
             return replies
-
-    async def _read(self, connection: AnyConnection) -> Any:
-        try:
-            return await connection.read_response(disconnect_on_error=False)
-        except ResponseError as error:
-            return translate(error, self._address.text)
 
     async def push(self, command: Command) -> None:
         """Send a command whose replies arrive through `next_message`."""
-        await self.connect()
-        connection = self._connection
-        assert connection is not None
+        wire = await self._connected()
         try:
-            async with asyncio.timeout(self.timeout_s):
-                await connection.send_packed_command([_pack(command)], check_health=False)
-        except (RedisError, OSError, TimeoutError) as error:
-            await self.close()
+            wire.push(_pack(command))
+        except (RedisError, OSError) as error:
+            self._drop()
             raise translate(error, self._address.text) from error
 
     def silent(self) -> StoreUnavailable:
@@ -151,20 +136,27 @@ class Link:
 
     async def next_message(self) -> Any:
         """The next thing the server sends, however long that takes."""
-        connection = self._connection
-        if connection is None:
+        wire = self._wire
+        if wire is None:
             raise StoreUnavailable(f"not connected to {self._address.text}")
         try:
-            return await connection.read_response(disconnect_on_error=False)
+            message = await wire.next_message()
         except (RedisError, OSError) as error:
-            await self.close()
+            self._drop()
             raise translate(error, self._address.text) from error
+        if isinstance(message, RedisError):
+            self._drop()
+            raise translate(message, self._address.text) from message
+        return message
 
     async def close(self) -> None:
         """Close at once; safe to call twice."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await self._discard(connection)
+        self._drop()
+
+    def _drop(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
 
     async def _discard(self, connection: AnyConnection) -> None:
         # Shielded by its own limit: closing must neither hang nor hide the first error.
@@ -177,5 +169,7 @@ class Link:
 def _pack(command: Command) -> bytes:
     # The driver packs in Python; for the hundreds of arguments of an exchange that costs
     # more than everything else here. The stub of pack_command describes a 1-tuple.
-    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
+    if type(command) is not tuple:
+        command = tuple(command)
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
     return packed
