@@ -85,7 +85,10 @@ class Client:
         size = len(job.envelope)
         if size > self._settings.max_payload:
             raise self._too_large(job, name)
-        (is_new,) = await self._submit((job,), size)
+        deadline_s = self.loop.time() + self._settings.connect_timeout_s
+        if self._space or self._is_full():
+            await self._wait_for_space(deadline_s)
+        (is_new,) = await self._put((job,), size, deadline_s)
         if self._events.active:
             self._events.emit(JobEnqueued(job.ref, name, is_new))
         return is_new
@@ -101,7 +104,10 @@ class Client:
                 raise self._too_large(job, name)
         answers: list[bool] = []
         for chunk, size in _chunks(jobs):
-            answers += await self._submit(chunk, size)
+            deadline_s = self.loop.time() + self._settings.connect_timeout_s
+            if self._space or self._is_full():
+                await self._wait_for_space(deadline_s)
+            answers += await self._put(chunk, size, deadline_s)
         if self._events.active:
             for job, name, is_new in zip(jobs, names, answers, strict=True):
                 self._events.emit(JobEnqueued(job.ref, name, is_new))
@@ -123,19 +129,20 @@ class Client:
 
     # ── a caller's side ──────────────────────────────────────────────────────────────
 
-    async def _submit(self, jobs: Sequence[NewJob], size: int) -> list[bool]:
-        deadline_s = self.loop.time() + self._settings.connect_timeout_s
-        if self._space or self._is_full():
-            await self._wait_for_space(deadline_s)
+    def _put(
+        self, jobs: Sequence[NewJob], size: int, deadline_s: float
+    ) -> asyncio.Future[list[bool]]:
+        """Let these jobs wait for the next batch; its answer for them. Raises NotOpen."""
         if self._closed:
             raise _closed()
-        answer: asyncio.Future[list[bool]] = self.loop.create_future()
+        loop = self.loop
+        answer: asyncio.Future[list[bool]] = loop.create_future()
         self._waiting.append(_Call(jobs, size, answer, deadline_s))
         self._waiting_jobs += len(jobs)
         self._waiting_bytes += size
         if self._flusher is None:
-            self._flusher = self.loop.create_task(self._flush(), name="asyncjobs enqueue")
-        return await answer
+            self._flusher = loop.create_task(self._flush(), name="asyncjobs enqueue")
+        return answer
 
     def _is_full(self) -> bool:
         return self._waiting_jobs >= MAX_WAITING_JOBS or self._waiting_bytes >= MAX_WAITING_BYTES
@@ -240,7 +247,9 @@ class Client:
             if not call.answer.done():
                 call.answer.set_result(answers[place:end])
             place = end
-        self.queues.update({job.queue for job in jobs})
+        for job in jobs:
+            if job.queue not in self.queues:
+                self.queues.add(job.queue)
 
     # ── deadlines: one timer for all calls, however many wait ────────────────────────
 

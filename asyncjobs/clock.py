@@ -59,10 +59,27 @@ def at_ms(value: datetime, *, field: str = "at") -> int:
     return ms
 
 
+_drawn: list[bytes] = []
+"""Random bytes from the kernel that no id has used yet; forgotten in a forked child, so
+that two processes never share a sequence."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drawn.clear)
+
+
+def _random8() -> bytes:
+    try:
+        return _drawn.pop()
+    except IndexError:
+        # One call of the kernel for many ids: it costs as much as all else here.
+        many = os.urandom(8 * 64)
+        _drawn.extend(many[first : first + 8] for first in range(8, len(many), 8))
+        return many[:8]
+
+
 def new_id() -> str:
     """A new job or worker id: 28 hex digits that sort by creation time.
 
-    48 bits of milliseconds and 64 bits from the kernel at each call, so that no state
-    survives a fork and two processes never share a sequence.
+    48 bits of milliseconds and 64 bits from the kernel.
     """
-    return (now_ms().to_bytes(6, "big") + os.urandom(8)).hex()
+    return (now_ms().to_bytes(6, "big") + _random8()).hex()

@@ -67,7 +67,6 @@ class Envelope:
         name: str,
         args: list[Any],
         kwargs: dict[str, Any],
-        *,
         enqueued_ms: int,
         scheduled_ms: int | None = None,
         expires_ms: int | None = None,
@@ -88,11 +87,8 @@ class Envelope:
     def encode(self) -> bytes:
         """As stored. Raises EncodeError for text that is no Unicode (lone surrogates)."""
         fields: dict[str, Any] = {
-            "v": ENVELOPE_VERSION,
-            "f": self.name,
-            "n": self.attempt,
-            "e": self.enqueued_ms,
-        }
+            "v": ENVELOPE_VERSION, "f": self.name, "n": self.attempt, "e": self.enqueued_ms
+        }  # fmt: skip
         if self.args:
             fields["a"] = self.args
         if self.kwargs:
@@ -120,36 +116,39 @@ class Envelope:
         try:
             fields = orjson.loads(raw)
             version = fields["v"]
-            get = fields.get
-            envelope = cls(
-                fields["f"],
-                get("a", []),
-                get("k", {}),
-                enqueued_ms=fields["e"],
-                scheduled_ms=get("s"),
-                expires_ms=get("x"),
-                attempt=fields["n"],
-                options=get("o"),
-                headers=get("h"),
-            )
+            name, attempt, enqueued_ms = fields["f"], fields["n"], fields["e"]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _not_ours(raw, error) from error
         if version != ENVELOPE_VERSION:
             raise _not_ours(raw, ValueError(f"version {version!r}"))
+        args = fields["a"] if "a" in fields else []  # noqa: SIM401 - a list made for nothing
+        kwargs = fields["k"] if "k" in fields else {}  # noqa: SIM401 - the same
         if not (
-            type(envelope.name) is str
-            and type(envelope.args) is list
-            and type(envelope.kwargs) is dict
-            and type(envelope.attempt) is int
-            and envelope.attempt >= 1
-            and type(envelope.enqueued_ms) is int
-            and type(envelope.scheduled_ms) in _INT_OR_NONE
-            and type(envelope.expires_ms) in _INT_OR_NONE
-            and type(envelope.options) in _DICT_OR_NONE
-            and type(envelope.headers) in _DICT_OR_NONE
+            type(name) is str
+            and type(args) is list
+            and type(kwargs) is dict
+            and type(attempt) is int
+            and attempt >= 1
+            and type(enqueued_ms) is int
         ):
             raise BadEnvelope("a field has the wrong type")
+        envelope = cls(name, args, kwargs, enqueued_ms, None, None, attempt)
+        # Most envelopes have these fields alone, and this is on the way of every job.
+        if len(fields) > 4 + ("a" in fields) + ("k" in fields):
+            envelope._add_rare(fields)
         return envelope
+
+    def _add_rare(self, fields: dict[str, Any]) -> None:
+        get = fields.get
+        self.scheduled_ms, self.expires_ms = get("s"), get("x")
+        self.options, self.headers = get("o"), get("h")
+        if not (
+            type(self.scheduled_ms) in _INT_OR_NONE
+            and type(self.expires_ms) in _INT_OR_NONE
+            and type(self.options) in _DICT_OR_NONE
+            and type(self.headers) in _DICT_OR_NONE
+        ):
+            raise BadEnvelope("a field has the wrong type")
 
 
 _INT_OR_NONE: Final = (type(None), int)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -55,7 +55,6 @@ class JobContext:
         self,
         job: JobRef | TakenJob,
         name: str,
-        *,
         attempt: int,
         max_attempts: int,
         enqueued_ms: int,
@@ -90,6 +89,11 @@ class JobContext:
             crashes=0,
             on_progress=None,
         )
+
+    @property
+    def context(self) -> JobContext:
+        """This very context: see `Current`."""
+        return self
 
     @property
     def ref(self) -> JobRef:
@@ -151,7 +155,14 @@ def _is_number(value: Any) -> bool:
     return (kind is int and -(2**63) <= value < 2**64) or (kind is float and math.isfinite(value))
 
 
-_current: ContextVar[JobContext] = ContextVar("asyncjobs_current_job")
+class Current(Protocol):
+    """What a task knows of the job that it runs: the context is made when asked for."""
+
+    @property
+    def context(self) -> JobContext: ...
+
+
+_current: ContextVar[Current] = ContextVar("asyncjobs_current_job")
 
 
 def current_job() -> JobContext:
@@ -160,10 +171,10 @@ def current_job() -> JobContext:
     Also in tasks and threads that the job started with its context. Raises UsageError
     outside of a job.
     """
-    context = _current.get(None)
-    if context is None:
+    current = _current.get(None)
+    if current is None:
         raise UsageError(
             "current_job() was called outside of a job; it works in a job function and in "
             "the tasks and threads that it starts"
         )
-    return context
+    return current.context

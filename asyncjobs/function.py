@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
@@ -40,12 +40,15 @@ _PLAIN: Final = frozenset({str, bool, type(None)})
 """Types of arguments that JSON keeps as they are, whatever the value."""
 
 
+_SMALL: Final = 2**63
+
+
 class Sender(Reader, Protocol):
     """What job functions need of the app that includes their registry."""
 
-    async def send(
+    def send(
         self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> JobHandle[Any]:
+    ) -> Coroutine[Any, Any, JobHandle[Any]]:
         """Store one job."""
         ...
 
@@ -167,14 +170,15 @@ class JobFunction(Generic[P, R_co]):
         finally:
             _current.reset(token)
 
-    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R_co]:
-        """Store a job that calls this function with these arguments.
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R_co]]:
+        """Store a job that calls this function with these arguments; to be awaited.
 
-        When it returns, the job is stored. Raises NotBound, NotOpen, ArgumentsError,
+        When that returns, the job is stored. Raises NotBound, NotOpen, ArgumentsError,
         EncodeError and PayloadTooLarge before anything is stored; StoreFull;
         StoreUnavailable when the store does not answer within `connect_timeout`.
         """
-        return await self.sender.send(self, args, kwargs)
+        # No coroutine of its own: each on the way of a call costs it time.
+        return self.sender.send(self, args, kwargs)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R_co]:
         """`enqueue` for threads and sync views; blocks until the job is stored.
@@ -198,11 +202,11 @@ class JobFunction(Generic[P, R_co]):
 
     def handle_of(self, reader: Reader, id: str, *, is_new: bool | None) -> JobHandle[R_co]:
         """A handle on the job with this id in this function's queue."""
-        ttl_ms = self.settings.result_ttl_ms
+        settings = self.settings
+        ttl_ms = settings.result_ttl_ms
         if ttl_ms is None:
             ttl_ms = self._home.settings.result_ttl_ms
-        ref = JobRef(self.settings.queue, id)
-        return JobHandle(reader, (ref,), is_new=is_new, ttl_ms=ttl_ms)
+        return JobHandle(reader, (JobRef(settings.queue, id),), is_new=is_new, ttl_ms=ttl_ms)
 
     def options(
         self,
@@ -308,7 +312,8 @@ class JobFunction(Generic[P, R_co]):
         """The job to store. Raises ArgumentsError and EncodeError; does no I/O."""
         self.binding.check(args, kwargs)
         for place, value in enumerate(args):
-            if type(value) not in _PLAIN:
+            # Most integers are small; the rest of the check is for those and for the nested.
+            if not (type(value) in _PLAIN or (type(value) is int and -_SMALL < value < _SMALL)):
                 self._check_value(value, place)
         for key, value in kwargs.items():
             if type(value) not in _PLAIN:
@@ -322,13 +327,7 @@ class JobFunction(Generic[P, R_co]):
         if settings.expires_ms is not None:
             expires_ms = now + settings.expires_ms
         envelope = Envelope(
-            self.name,
-            list(args),
-            kwargs,
-            enqueued_ms=now,
-            scheduled_ms=scheduled_ms,
-            expires_ms=expires_ms,
-            options=self._stored,
+            self.name, list(args), kwargs, now, scheduled_ms, expires_ms, 1, self._stored
         )
         return NewJob(
             settings.queue,
@@ -337,6 +336,7 @@ class JobFunction(Generic[P, R_co]):
             self._encode(envelope),
             settings.delay_ms,
             settings.at_ms,
+            settings.id is None,
         )
 
     def _encode(self, envelope: Envelope) -> bytes:

@@ -62,7 +62,11 @@ class JobRef(NamedTuple):
 
 
 class NewJob(NamedTuple):
-    """A job to be stored: ready at once, after `delay_ms`, or at `at_ms` (epoch)."""
+    """A job to be stored: ready at once, after `delay_ms`, or at `at_ms` (epoch).
+
+    `has_new_id`: the id was made for it, so no store needs to look whether a job with this
+    id has finished before. A batch sent again is known by its token.
+    """
 
     queue: str
     id: str
@@ -70,6 +74,7 @@ class NewJob(NamedTuple):
     envelope: bytes
     delay_ms: int = 0
     at_ms: int | None = None
+    has_new_id: bool = False
 
     @property
     def ref(self) -> JobRef:
@@ -127,6 +132,10 @@ class SettlementKind(StrEnum):
     RELEASE = "release"
 
 
+# Named once: looking a member up in its enumeration is slow before Python 3.12.
+_FINISH, _SUCCEEDED = SettlementKind.FINISH, State.SUCCEEDED
+
+
 class Settlement(NamedTuple):
     """How an attempt ended; made by the named constructors only.
 
@@ -148,7 +157,7 @@ class Settlement(NamedTuple):
         cls, job: TakenJob, outcome: bytes | None = None, result_ttl_ms: int = 0
     ) -> Settlement:
         """The attempt returned a value."""
-        return cls(job, SettlementKind.FINISH, State.SUCCEEDED, outcome, result_ttl_ms)
+        return cls(job, _FINISH, _SUCCEEDED, outcome, result_ttl_ms)
 
     @classmethod
     def discarded(

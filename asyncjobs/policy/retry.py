@@ -114,6 +114,15 @@ class Retries:
     named: tuple[RetryPolicy, ...] = ()
     default: RetryPolicy | None = None
     total: int | None = None
+    max_attempts: int = field(init=False, compare=False)
+    """The most attempts that a job can have: each policy spares one failure less than it
+    allows, and after all of these one more attempt is the last."""
+
+    def __post_init__(self) -> None:
+        # Once for each job function, not for each job.
+        spared = sum(policy.max_attempts - 1 for policy in (*self.named, self._last()))
+        most = 1 + spared if self.total is None else self.total
+        object.__setattr__(self, "max_attempts", most)
 
     @classmethod
     def of(cls, value: RetryValue) -> Retries:
@@ -160,14 +169,6 @@ class Retries:
         """The same budgets with none of the user's own backoffs."""
         named = tuple(replace(policy, backoff=_USUAL) for policy in self.named)
         return Retries(named, replace(self._last(), backoff=_USUAL), self.total)
-
-    @property
-    def max_attempts(self) -> int:
-        """The most attempts that a job can have: each policy spares one failure less than
-        it allows, and after all of these one more attempt is the last."""
-        if self.total is not None:
-            return self.total
-        return 1 + sum(policy.max_attempts - 1 for policy in (*self.named, self._last()))
 
     def policy_for(self, error: BaseException) -> RetryPolicy:
         """The policy that rules this error."""

@@ -70,10 +70,10 @@ def _of_task(loop: asyncio.AbstractEventLoop) -> JobContext | None:
     if task is None:
         return None
     if sys.version_info >= (3, 12):
-        return task.get_context().get(_current)
+        return _in(task.get_context())
     # Older tasks do not tell their context: only the garbage collector knows it.
     found = next((held for held in gc.get_referents(task) if isinstance(held, Context)), None)
-    return None if found is None else found.get(_current)
+    return None if found is None else _in(found)
 
 
 def _of_handle(frames: list[FrameType], place: int | None) -> JobContext | None:
@@ -81,7 +81,12 @@ def _of_handle(frames: list[FrameType], place: int | None) -> JobContext | None:
     if place is None:
         return None
     context = getattr(frames[place].f_locals["self"], "_context", None)
-    return context.get(_current) if isinstance(context, Context) else None
+    return _in(context) if isinstance(context, Context) else None
+
+
+def _in(context: Context) -> JobContext | None:
+    current = context.get(_current)
+    return None if current is None else current.context
 
 
 def _is_debugged(frames: list[FrameType]) -> bool:

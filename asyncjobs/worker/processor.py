@@ -186,22 +186,23 @@ class Processor:
 
     def _start_taken(self) -> None:
         taken, self._taken = self._taken, []
-        now_ms = wall_ms() + self._clock_ahead_ms
-        for job in taken:
-            self._start(job, now_ms)
+        now_ms, now_s = wall_ms() + self._clock_ahead_ms, self._loop.time()
+        started = [run for job in taken if (run := self._start(job, now_ms, now_s)) is not None]
+        # After the first step of each: a job that is done by then needs no timer.
+        self._loop.call_soon(self._arm_all, started)
 
-    def _start(self, job: TakenJob, now_ms: int) -> None:
+    def _start(self, job: TakenJob, now_ms: int, now_s: float) -> Run | None:
         """Decode a job and start its attempt; what cannot run is settled at once."""
         run = self._decode(job, now_ms)
         if run is None:
-            return
+            return None
+        run.started_s = now_s
         self.running.add(run)
         if self._events.active:
             started = (run.function.name, run.envelope.attempt, max(now_ms - job.ready_ms, 0))
             self._events.emit(events.JobStarted(job.ref, *started))
-        if run.function.is_async:
-            self._arm(run)
-        run.task = start_task(self._loop, self._attempt(run))
+        run.task = start_task(self._loop, self._attempt(run), run.function.name)
+        return run
 
     def _decode(self, job: TakenJob, now_ms: int) -> Run | None:
         settler = self.settler
@@ -227,19 +228,18 @@ class Processor:
         if run.crashes >= self._settings.max_crashes:
             self._unsettled.append(settler.crashed(run))
             return None
-        if run.is_too_late(now_ms):
+        if envelope.expires_ms is not None and run.is_too_late(now_ms):
             self._unsettled.append(settler.expired(run))
             return None
-        run.started_s = self._loop.time()
         return run
 
-    def _arm(self, run: Run) -> None:
-        if run.settings.timeout_s is not None:
-            run.timer = self._loop.call_later(run.settings.timeout_s, run.stop, Reason.TIMEOUT)
+    def _arm_all(self, started: list[Run]) -> None:
+        for run in started:
+            if run.function.is_async and run in self.running:
+                run.arm(self._loop)
 
     def _begin(self, run: Run) -> None:
-        run.check_in_time(wall_ms() + self._clock_ahead_ms)
-        self._arm(run)
+        run.begin(wall_ms() + self._clock_ahead_ms, self._loop)
 
     async def _attempt(self, run: Run) -> None:
         """One attempt, from the call of the job function to the settlement.
@@ -251,7 +251,7 @@ class Processor:
         try:
             if run.reason is not None:
                 raise asyncio.CancelledError
-            _current.set(run.context)
+            _current.set(run)
             envelope, function = run.envelope, run.function
             kwargs = envelope.kwargs
             if function.injected is not None:

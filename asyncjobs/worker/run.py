@@ -43,8 +43,9 @@ class Run:
     """
 
     __slots__ = (
-        "context", "crashes", "entered", "envelope", "function", "is_abandoned", "job", "reason",
-        "result_ttl_ms", "settings", "started_s", "stopped_s", "task", "timer",
+        "_context", "_on_progress", "_taken_ms", "all_crashes", "crashes", "entered", "envelope",
+        "function", "is_abandoned", "job", "reason", "result_ttl_ms", "settings", "started_s",
+        "stopped_s", "task", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -65,23 +66,13 @@ class Run:
         if envelope.headers:
             self.crashes += int(envelope.headers.get("crashes_kept", 0))
             crashes = self.crashes + int(envelope.headers.get("crashes", 0))
-        timeout_s, ttl_ms = settings.timeout_s, settings.result_ttl_ms
+        ttl_ms = settings.result_ttl_ms
         self.job, self.envelope = job, envelope
         self.function = function
         self.settings = settings
         self.result_ttl_ms = app.result_ttl_ms if ttl_ms is None else ttl_ms
-        self.context = JobContext(
-            job,
-            function.name,
-            attempt=envelope.attempt,
-            max_attempts=settings.retry.max_attempts,
-            enqueued_ms=envelope.enqueued_ms,
-            scheduled_ms=envelope.scheduled_ms,
-            deadline_ms=None if timeout_s is None else now_ms + round(timeout_s * 1000),
-            crashes=crashes,
-            on_progress=on_progress,
-            expires_ms=envelope.expires_ms,
-        )
+        self._taken_ms, self.all_crashes, self._on_progress = now_ms, crashes, on_progress
+        self._context: JobContext | None = None
         self.started_s = 0.0
         self.stopped_s = float("inf")
         """When it was told to stop, in monotonic seconds."""
@@ -90,15 +81,51 @@ class Run:
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
+    @property
+    def context(self) -> JobContext:
+        """The attempt as the job sees it. Made when first asked for: most jobs do not ask."""
+        if self._context is None:
+            envelope, timeout_s = self.envelope, self.settings.timeout_s
+            self._context = JobContext(
+                self.job,
+                self.function.name,
+                envelope.attempt,
+                self.settings.retry.max_attempts,
+                envelope.enqueued_ms,
+                envelope.scheduled_ms,
+                None if timeout_s is None else self._taken_ms + round(timeout_s * 1000),
+                self.all_crashes,
+                self._on_progress,
+                envelope.expires_ms,
+            )
+        return self._context
+
+    @property
+    def has_context(self) -> bool:
+        """False while nobody has asked for it."""
+        return self._context is not None
+
+    def is_about(self, context: JobContext) -> bool:
+        """Whether this is the attempt that has this context."""
+        return self._context is context
+
     def is_too_late(self, now_ms: int) -> bool:
         """Whether it has expired, and must not be started any more."""
         expires_ms = self.envelope.expires_ms
         return expires_ms is not None and expires_ms <= now_ms
 
-    def check_in_time(self, now_ms: int) -> None:
-        """Asked when there is a thread at last. Raises TooLate."""
+    def begin(self, now_ms: int, loop: asyncio.AbstractEventLoop) -> None:
+        """There is a thread at last: its time counts from now on. Raises TooLate."""
         if self.is_too_late(now_ms):
             raise TooLate
+        self.started_s = loop.time()
+        self.arm(loop)
+
+    def arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop it when its time, if it has a limit, is over."""
+        if self.settings.timeout_s is not None:
+            end_s = self.started_s + self.settings.timeout_s
+            self.timer = loop.call_at(end_s, self.stop, Reason.TIMEOUT)
 
     def stop(self, reason: Reason) -> None:
         """Ask the attempt to end; the first reason given is the one that counts.
@@ -130,15 +157,15 @@ class Run:
 
 if sys.version_info >= (3, 12):
 
-    def start_task(loop: asyncio.AbstractEventLoop, body: Body) -> asyncio.Task[None]:
+    def start_task(loop: asyncio.AbstractEventLoop, body: Body, name: str) -> asyncio.Task[None]:
         """A task of its own with a copy of this context.
 
         Eager: a job that never waits is finished without a turn of the loop.
         """
-        return asyncio.Task(body, loop=loop, eager_start=True)
+        return asyncio.Task(body, loop=loop, name=name, eager_start=True)
 
 else:
 
-    def start_task(loop: asyncio.AbstractEventLoop, body: Body) -> asyncio.Task[None]:
+    def start_task(loop: asyncio.AbstractEventLoop, body: Body, name: str) -> asyncio.Task[None]:
         """A task of its own with a copy of this context."""
-        return loop.create_task(body)
+        return asyncio.Task(body, loop=loop, name=name)

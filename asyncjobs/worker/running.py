@@ -109,10 +109,12 @@ class Running:
 
     def find(self, context: JobContext) -> Run | None:
         """The attempt with this context, while it holds its slot. From any thread."""
-        return next((run for run in list(self._runs) if run.context is context), None)
+        return next((run for run in list(self._runs) if run.is_about(context)), None)
 
     def take_notes(self) -> list[tuple[TakenJob, bytes]]:
         """The newest progress of each attempt, since the last call."""
-        jobs = {run.context: run.job for run in self._runs}
         notes = [self._notes.popitem() for _ in range(len(self._notes))]
+        if not notes:
+            return []
+        jobs = {run.context: run.job for run in self._runs if run.has_context}
         return [(jobs[context], note) for context, note in notes if context in jobs]

@@ -52,6 +52,8 @@ class Settler:
 
     def value(self, run: Run, value: Any) -> Settlement | None:
         """The attempt returned."""
+        if run.result_ttl_ms <= 0 and run.reason is None and not self._events.active:
+            return Settlement.succeeded(run.job)
         try:
             return self._value(run, value)
         except Exception as fault:
@@ -220,9 +222,9 @@ class Settler:
             envelope.headers = {**(envelope.headers or {}), "spent": spent}
         if envelope.headers:
             envelope.headers.pop("crashes_kept", None)
-        if run.context.crashes:
+        if run.all_crashes:
             # The store counts crashes for one place in the queue; a new place starts at none.
-            envelope.headers = {**(envelope.headers or {}), "crashes": run.context.crashes}
+            envelope.headers = {**(envelope.headers or {}), "crashes": run.all_crashes}
         return Settlement.reschedule(run.job, envelope.encode(), round(delay_s * 1000))
 
     def _discarded(self, run: Run, reason: str) -> Settlement:

@@ -30,8 +30,9 @@ class Unsettled:
         """The next ones for an exchange, out of here."""
         count = size = 0
         for settlement in self._waiting[:COUNT_LIMIT]:
-            size += len(settlement.outcome or b"") + len(settlement.envelope)
-            size += len(settlement.dead_letter or b"")
+            if settlement.outcome is not None or settlement.envelope:
+                size += len(settlement.outcome or b"") + len(settlement.envelope)
+                size += len(settlement.dead_letter or b"")
             if size > BYTES_LIMIT and count:
                 break
             count += 1

@@ -91,12 +91,30 @@ async def test_a_batch_sent_again_has_the_same_answer(store: Store) -> None:
     assert (await store.counts()).ready == (0, 0, 2, 0)
 
 
-async def test_a_batch_sent_again_after_its_jobs_have_finished(store: Store) -> None:
+@pytest.mark.parametrize("has_new_id", [False, True])
+async def test_a_batch_sent_again_after_its_jobs_have_finished(
+    store: Store, has_new_id: bool
+) -> None:
     worker = await store.worker()
-    await store.enqueue("a", token="once")
+    batch = EnqueueBatch("once", [NewJob("work", "a", 2, b"a", has_new_id=has_new_id)])
+    await store.backend.enqueue(batch)
     await worker.exchange(Settlement.succeeded(await worker.take_one()))
-    assert await store.enqueue("a", token="once") == [True]
+    assert await store.backend.enqueue(batch) == [True]
     assert await worker.take() == []
+
+
+async def test_new_and_given_ids_in_one_batch(store: Store) -> None:
+    await store.enqueue("given")
+    jobs = [
+        NewJob("work", "new", 1, b"new", has_new_id=True),
+        NewJob("work", "given", 0, b"again"),
+        NewJob("work", "later", 1, b"later", 1_000, has_new_id=True),
+    ]
+    batch = EnqueueBatch("once", jobs)
+    assert await store.backend.enqueue(batch) == [True, False, True]
+    assert await store.backend.enqueue(batch) == [True, False, True]
+    counts = await store.counts()
+    assert (counts.ready, counts.scheduled) == ((0, 1, 1, 0), 1)
 
 
 async def test_a_batch_over_several_queues(store: Store) -> None:

@@ -36,7 +36,7 @@ from asyncjobs.backends.letters import (
     Revived,
 )
 from asyncjobs.backends.redis.address import Address
-from asyncjobs.backends.redis.exchange import due_of
+from asyncjobs.backends.redis.exchange import job_args
 from asyncjobs.backends.redis.inspection import Inspection
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.leases import LeaseCalls
@@ -114,10 +114,11 @@ class RedisBackend:
             keys = self._keys.queue(queue)
             args: list[bytes | str | int] = [self._pinned(), self._settings.token_ttl_ms]
             for place in places:
-                job = batch.jobs[place]
-                args += (job.id, b"%d" % job.priority, due_of(job), job.envelope)
+                args += job_args(batch.jobs[place])
             commands.append(store.command(keys, *args, more_keys=(keys.batch(batch.token),)))
         answers = await self._confirmed(store, tuple(commands))
+        if len(answers) == 1 and b"0" not in answers[0]:
+            return [True] * len(batch.jobs)
         is_new = [False] * len(batch.jobs)
         for places, answer in zip(by_queue.values(), answers, strict=True):
             for place, letter in zip(places, answer, strict=True):

@@ -13,7 +13,7 @@ from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.backends.redis.scripts import Script
 from asyncjobs.job import JobRef, NewJob, Settlement, SettlementKind, State, TakenJob
 
-__all__ = ["STATE_OF_LETTER", "ExchangePlan", "due_of", "id_of", "taken_job"]
+__all__ = ["STATE_OF_LETTER", "ExchangePlan", "id_of", "job_args", "taken_job"]
 
 _LETTER: Final = {
     State.SUCCEEDED: "s",
@@ -34,6 +34,12 @@ _DEAD: Final = tuple(f"d{p}".encode() for p in range(4))
 _RESCHEDULE: Final = tuple(f"r{p}".encode() for p in range(4))
 _RELEASE: Final = tuple(f"b{p}".encode() for p in range(4))
 
+# The priority of a new job: see lua/enqueue.lua.
+_NEW_ID: Final = tuple(b"%dn" % p for p in range(4))
+_GIVEN_ID: Final = tuple(b"%d" % p for p in range(4))
+
+_new: Final = tuple.__new__
+_FINISHED: Final = SettlementKind.FINISH
 _NO_DEMAND: Final = Demand(0)
 
 
@@ -77,12 +83,15 @@ class ExchangePlan:
         self, lease: Lease, settlements: Sequence[Settlement], demand: Mapping[str, Demand]
     ) -> dict[str, list[Settlement]]:
         settled: dict[str, list[Settlement]] = {queue: [] for queue in demand}
+        queue = entry = None
         for settlement in settlements:
             job = settlement.job
-            if job.queue not in settled:
-                settled[job.queue] = []
-            if job.holder == lease.entry(job.queue):
-                settled[job.queue].append(settlement)
+            if job.queue != queue:
+                queue = job.queue
+                entry = lease.entry(queue)
+                ours = settled.setdefault(queue, [])
+            if job.holder == entry:
+                ours.append(settlement)
             else:
                 # Taken under an entry that was lost: XACK alone would not notice, it
                 # accepts an entry whoever it is pending for.
@@ -96,7 +105,17 @@ class ExchangePlan:
         results: list[bytes] = []
         args = [*head, len(settled)]
         for settlement in settled:
-            _add(settlement, args, results, keys)
+            job = settlement.job
+            if (
+                settlement.kind is _FINISHED
+                and settlement.outcome is None
+                and settlement.dead_letter is None
+            ):
+                # Most of all settlements; called for each, `_add` would double its cost.
+                word = _FINISH[settlement.state, job.priority]
+                args += (word, job.receipt, job.id.encode("utf-8", "surrogateescape"))
+            else:
+                _add(settlement, args, results, keys)
         return script.command(keys, *args, more_keys=tuple(results))
 
     def read(self, replies: Iterable[list[Any]]) -> Exchange:
@@ -170,12 +189,24 @@ def _add(
 def _read_taken(queue: str, holder: str, part: list[Any], jobs: list[TakenJob]) -> None:
     priority, entries = part[0], part[1]
     if len(part) == 2:
-        jobs += [taken_job(queue, holder, priority, entry, 0) for entry in entries]
+        # `taken_job` for each, without the calls: on the way of every job.
+        jobs += [
+            _new(TakenJob, (
+                queue, fields[0].decode("utf-8", "surrogateescape"), priority, receipt, fields[1],
+                0, int(receipt[:13]) if receipt[13:14] == b"-" else _ms_of(receipt), holder,
+            ))
+            for receipt, fields in entries
+        ]  # fmt: skip
         return
     jobs += [
         taken_job(queue, holder, priority, entry, int(crashes or 0))
         for entry, crashes in zip(entries, part[2], strict=True)
     ]
+
+
+def _ms_of(receipt: bytes) -> int:
+    """The time in a stream entry's id."""
+    return int(receipt.partition(b"-")[0])
 
 
 def id_of(raw: bytes) -> str:
@@ -194,13 +225,16 @@ def taken_job(queue: str, holder: str, priority: int, entry: list[Any], crashes:
         receipt,
         fields[1],
         crashes,
-        int(receipt.partition(b"-")[0]),
+        _ms_of(receipt),
         holder,
     )
 
 
-def due_of(job: NewJob) -> bytes:
-    """When a new job is due, as lua/enqueue.lua reads it."""
+def job_args(job: NewJob) -> tuple[str, bytes, bytes, bytes]:
+    """A new job as lua/enqueue.lua reads it."""
+    priority = (_NEW_ID if job.has_new_id else _GIVEN_ID)[job.priority]
     if job.at_ms is not None:
-        return b"%d" % job.at_ms
-    return b"+%d" % job.delay_ms if job.delay_ms > 0 else b""
+        return job.id, priority, b"%d" % job.at_ms, job.envelope
+    if job.delay_ms > 0:
+        return job.id, priority, b"+%d" % job.delay_ms, job.envelope
+    return job.id, priority, b"", job.envelope

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib.resources import files
 from typing import Any, Final
 
@@ -13,18 +14,51 @@ from asyncjobs.backends.redis.link import Command, Link
 __all__ = ["Script", "run", "run_all", "script"]
 
 _FOLDER: Final = files("asyncjobs.backends.redis") / "lua"
+_COMMENT: Final = re.compile(r"--.*")
+_WORD: Final = re.compile(r"[A-Za-z_]\w*")
+_NAMES: Final = re.compile(r"local (?:function )?([\w, ]+)")
+
+
+def _statements() -> list[tuple[frozenset[str], frozenset[str], str]]:
+    """Each `local` of shared.lua: the names that it makes, the words in it, its text."""
+    text = _COMMENT.sub("", (_FOLDER / "shared.lua").read_text())
+    found = []
+    for statement in re.split(r"\n(?=local )", text)[1:]:
+        made = _NAMES.match(statement)
+        assert made is not None
+        found.append(
+            (
+                frozenset(made[1].replace(" ", "").split(",")),
+                frozenset(_WORD.findall(statement)),
+                statement.strip(),
+            )
+        )
+    return found
+
+
+_SHARED: Final = _statements()
+
+
+def _used_by(body: str) -> str:
+    """What a script needs of shared.lua, in the order in which it stands there."""
+    words = set(_WORD.findall(_COMMENT.sub("", body)))
+    used = []
+    for names, inner, statement in reversed(_SHARED):
+        if names & words:
+            words |= inner
+            used.append(statement)
+    return "\n".join(reversed(used))
 
 
 class Script:
-    """One script: its text with the shared part in front, and its SHA-1 digest."""
+    """One script: its text with what it shares with others in front, and its SHA-1 digest."""
 
     __slots__ = ("digest", "name", "text")
 
     def __init__(self, name: str) -> None:
         flags, _, body = (_FOLDER / f"{name}.lua").read_text().partition("\n")
-        shared = (_FOLDER / "shared.lua").read_text()
         self.name = name
-        self.text = f"{flags}\n{shared}\n{body}".encode()
+        self.text = f"{flags}\n{_used_by(body)}\n{body}".encode()
         self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
     def command(

@@ -1,66 +1,89 @@
 #!lua
 -- Stores a batch of jobs, or repeats the answer that the batch's token was given.
 -- KEYS: 1-24 the queue; 25 the token's answer.
--- ARGV: 2 token_ttl_ms; then for each job: id, priority, due, envelope. `due` is '' for
---   ready at once, '+<ms>' for a delay, '<ms>' for a time since the epoch.
+-- ARGV: 2 token_ttl_ms; then for each job: id, priority, due, envelope. The priority is
+--   followed by 'n' when the id was made for this job: it cannot have finished before.
+--   `due` is '' for ready at once, '+<ms>' for a delay, '<ms>' for a time since the epoch.
 -- Result: one character a job: '1' new, '0' an id that was there.
 local ANSWER, token_ttl = KEYS[OWN_KEYS + 1], tonumber(ARGV[2])
 local FIELDS, FIRST = 4, 3
-local given = redis.call('GET', ANSWER)
+-- Everything is checked before the first write: an error later would not roll back.
+local now
+local ids, asked, priorities, due_ms = {}, {}, {}, {}
+for at = FIRST, #ARGV, FIELDS do
+  local job, word, due = #ids + 1, ARGV[at + 1], ARGV[at + 2]
+  local priority = tonumber(string.sub(word, 1, 1))
+  if not priority or not READY[priority + 1] then return redis.error_reply('ERR bad priority') end
+  if due ~= '' then
+    local ms = tonumber(due)
+    if not ms then return redis.error_reply('ERR bad due time') end
+    now = now or store_now()
+    if string.sub(due, 1, 1) == '+' then ms = now + ms end
+    if ms > now then due_ms[job] = ms end
+  end
+  ids[job], priorities[job] = ARGV[at], priority
+  if string.sub(word, 2, 2) ~= 'n' then asked[#asked + 1] = ARGV[at] end
+end
+
+-- Of a batch whose ids were all made for it, the answer is known in advance.
+local given
+if #asked == 0 then
+  given = redis.call('SET', ANSWER, string.rep('1', #ids), 'NX', 'GET', 'PX', token_ttl)
+else
+  given = redis.call('GET', ANSWER)
+end
 if given then
   -- Written again, so that a WAIT behind this call has something to wait for.
   redis.call('PEXPIRE', ANSWER, token_ttl)
   return given
 end
 
-local now, count = store_now(), (#ARGV - FIRST + 1) / FIELDS
-local ids, due_ms = {}, {}
-for job = 1, count do
-  local at = FIRST + (job - 1) * FIELDS
-  local priority, due = tonumber(ARGV[at + 1]), ARGV[at + 2]
-  if not READY[(priority or -1) + 1] then return redis.error_reply('ERR bad priority') end
-  if due ~= '' then
-    local ms = tonumber(due)
-    if not ms then return redis.error_reply('ERR bad due time') end
-    if string.sub(due, 1, 1) == '+' then ms = now + ms end
-    due_ms[job] = ms
-  end
-  ids[job] = ARGV[at]
+local taken = {}
+if #asked > 0 then
+  now = now or store_now()
+  taken = recall(now, asked)
 end
-
-local taken = recall(now, ids)
-for first = 1, count, CHUNK do
-  local found = redis.call('HMGET', INDEX, unpack(ids, first, math.min(first + CHUNK - 1, count)))
+for first = 1, #asked, CHUNK do
+  local last = math.min(first + CHUNK - 1, #asked)
+  local found = redis.call('HMGET', INDEX, unpack(asked, first, last))
   for offset = 1, #found do
-    if found[offset] then taken[ids[first + offset - 1]] = true end
+    if found[offset] then taken[asked[first + offset - 1]] = true end
   end
 end
 
-local earliest = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
-earliest = earliest and tonumber(earliest) or math.huge
-local answer, index, call = {}, {}, false
-for job = 1, count do
-  local id, at = ids[job], FIRST + (job - 1) * FIELDS
+local earliest
+if next(due_ms) then
+  earliest = tonumber(redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2] or 'inf')
+end
+local answer, index, call, entry = {}, {}, false, nil
+for job = 1, #ids do
+  local id, due, priority = ids[job], due_ms[job], priorities[job]
+  local envelope = ARGV[FIRST + job * FIELDS - 1]
   if taken[id] then
     answer[job] = '0'
   else
     taken[id], answer[job] = true, '1'
     index[#index + 1] = id
-    if due_ms[job] and due_ms[job] > now then
-      redis.call('ZADD', SCHEDULED, string.format('%.0f', due_ms[job]), id)
-      redis.call('HSET', SCHEDULED_DATA, id, ARGV[at + 1] .. ARGV[at + 3])
+    if due then
+      redis.call('ZADD', SCHEDULED, string.format('%.0f', due), id)
+      redis.call('HSET', SCHEDULED_DATA, id, priority .. envelope)
       index[#index + 1] = 's'
       -- A sleeping worker must learn of a new earliest time, or it sleeps past it.
-      if due_ms[job] < earliest then call = true end
+      if due < earliest then call = true end
     else
-      index[#index + 1] = append_ready(tonumber(ARGV[at + 1]), id, ARGV[at + 3])
+      entry = append_ready(priority, id, envelope)
+      index[#index + 1] = entry
       call = true
     end
   end
 end
 in_chunks('HSET', INDEX, index)
-tally(now, 'e', #index / 2)
+if entry and ARGV[1] == '' then
+  -- The time is in the id of the entry: one command less for most batches.
+  now = tonumber(string.match(entry, ':(%d+)'))
+end
+if #index > 0 then tally(now or store_now(), 'e', #index / 2) end
 if call then wake() end
 answer = table.concat(answer)
-redis.call('SET', ANSWER, answer, 'PX', token_ttl)
+if #asked > 0 then redis.call('SET', ANSWER, answer, 'PX', token_ttl) end
 return answer
