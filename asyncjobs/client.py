@@ -65,7 +65,7 @@ class Client:
         self.backend = backend
         self.loop = asyncio.get_running_loop()
         self.queues: set[str] = set()
-        self._settings = settings
+        self._max_payload, self._timeout_s = settings.max_payload, settings.connect_timeout_s
         self._events = events
         self._waiting: deque[_Call] = deque()
         self._waiting_jobs = 0
@@ -83,9 +83,9 @@ class Client:
         Raises PayloadTooLarge, StoreFull, StoreUnavailable, and NotOpen after close().
         """
         size = len(job.envelope)
-        if size > self._settings.max_payload:
+        if size > self._max_payload:
             raise self._too_large(job, name)
-        deadline_s = self.loop.time() + self._settings.connect_timeout_s
+        deadline_s = self.loop.time() + self._timeout_s
         if self._space or self._is_full():
             await self._wait_for_space(deadline_s)
         (is_new,) = await self._put((job,), size, deadline_s)
@@ -100,11 +100,11 @@ class Client:
         batches before the failed one are stored.
         """
         for job, name in zip(jobs, names, strict=True):
-            if len(job.envelope) > self._settings.max_payload:
+            if len(job.envelope) > self._max_payload:
                 raise self._too_large(job, name)
         answers: list[bool] = []
         for chunk, size in _chunks(jobs):
-            deadline_s = self.loop.time() + self._settings.connect_timeout_s
+            deadline_s = self.loop.time() + self._timeout_s
             if self._space or self._is_full():
                 await self._wait_for_space(deadline_s)
             answers += await self._put(chunk, size, deadline_s)
@@ -119,7 +119,7 @@ class Client:
         flusher = self._flusher
         try:
             if flusher is not None:
-                await asyncio.wait([flusher], timeout=self._settings.connect_timeout_s)
+                await asyncio.wait([flusher], timeout=self._timeout_s)
         finally:
             if flusher is not None:
                 flusher.cancel()
@@ -171,7 +171,7 @@ class Client:
     def _too_large(self, job: NewJob, name: str) -> PayloadTooLarge:
         return PayloadTooLarge(
             f"{name}: the job {job.ref} is {len(job.envelope):,} bytes, over max_payload="
-            f"{self._settings.max_payload:,}; store the data elsewhere and pass its key, or "
+            f"{self._max_payload:,}; store the data elsewhere and pass its key, or "
             "raise max_payload on the app"
         )
 
@@ -198,6 +198,10 @@ class Client:
         """The calls of the next batch. One whose caller has left is not sent at all."""
         calls: list[_Call] = []
         jobs = size = taken = 0
+        if self._waiting_jobs <= MAX_BATCH_JOBS and self._waiting_bytes <= MAX_BATCH_BYTES:
+            calls = [call for call in self._waiting if not call.answer.done()]
+            taken, self._waiting_jobs, self._waiting_bytes = self._waiting_jobs, 0, 0
+            self._waiting.clear()
         while self._waiting:
             call = self._waiting[0]
             if calls and (
@@ -223,7 +227,7 @@ class Client:
         pause_s = FIRST_PAUSE_S
         unsure = False
         # Much shorter than a caller's whole time: those who wait behind want a try, too.
-        longest_s = min(LONGEST_PAUSE_S, self._settings.connect_timeout_s / 8)
+        longest_s = min(LONGEST_PAUSE_S, self._timeout_s / 8)
         while True:
             try:
                 answers = await self.backend.enqueue(batch)
@@ -241,6 +245,11 @@ class Client:
             if all(call.answer.done() for call in calls):
                 return
         self._failure = None
+        if len(jobs) == len(calls):
+            for call, answer in zip(calls, answers, strict=True):
+                if not call.answer.done():
+                    call.answer.set_result([answer])
+            calls = []
         place = 0
         for call in calls:
             end = place + len(call.jobs)
@@ -275,7 +284,7 @@ class Client:
                 next_s = call.deadline_s
                 break
         if next_s is None and self._flusher is not None:
-            next_s = now_s + self._settings.connect_timeout_s
+            next_s = now_s + self._timeout_s
         if next_s is not None:
             self._arm(next_s)
 
@@ -283,7 +292,7 @@ class Client:
         why = f": {self._failure}" if self._failure is not None else ""
         error = StoreUnavailable(
             f"the store at {self.backend.address} did not confirm the enqueue within "
-            f"connect_timeout={self._settings.connect_timeout_s:g} s{why}. The jobs may be "
+            f"connect_timeout={self._timeout_s:g} s{why}. The jobs may be "
             "stored: repeat the call with the same job ids to be sure"
         )
         error.__cause__ = self._failure

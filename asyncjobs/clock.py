@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import time
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from asyncjobs.errors import ConfigError
 
@@ -72,14 +73,14 @@ def _random8() -> bytes:
         return _drawn.pop()
     except IndexError:
         # One call of the kernel for many ids: it costs as much as all else here.
-        many = os.urandom(8 * 64)
-        _drawn.extend(many[first : first + 8] for first in range(8, len(many), 8))
-        return many[:8]
+        one, *others = struct.unpack("8s" * 64, os.urandom(8 * 64))
+        _drawn.extend(others)
+        return cast(bytes, one)
 
 
-def new_id() -> str:
+def new_id(at_ms: int | None = None) -> str:
     """A new job or worker id: 28 hex digits that sort by creation time.
 
-    48 bits of milliseconds and 64 bits from the kernel.
+    48 bits of milliseconds, `at_ms` or now, and 64 bits from the kernel.
     """
-    return (now_ms().to_bytes(6, "big") + _random8()).hex()
+    return ((now_ms() if at_ms is None else at_ms).to_bytes(6, "big") + _random8()).hex()

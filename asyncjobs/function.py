@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from asyncjobs.binding import Binding
 from asyncjobs.clock import Seconds, at_ms, new_id, now_ms, seconds
-from asyncjobs.codec import Envelope, check_json, is_unicode
+from asyncjobs.codec import check_json, encode_call, is_unicode
 from asyncjobs.config import (
     UNSET,
     AppSettings,
@@ -36,11 +36,9 @@ __all__ = ["Home", "JobCall", "JobFunction", "JobOptions", "Sender"]
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
-_PLAIN: Final = frozenset({str, bool, type(None)})
-"""Types of arguments that JSON keeps as they are, whatever the value."""
-
-
-_SMALL: Final = 2**63
+_PLAIN: Final = frozenset({str, bool, type(None), int})
+"""Types of arguments that JSON keeps as they are; an integer that is too large for it is
+refused by the encoder."""
 
 
 class Sender(Reader, Protocol):
@@ -311,13 +309,10 @@ class JobFunction(Generic[P, R_co]):
     def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
         """The job to store. Raises ArgumentsError and EncodeError; does no I/O."""
         self.binding.check(args, kwargs)
-        for place, value in enumerate(args):
-            # Most integers are small; the rest of the check is for those and for the nested.
-            if not (type(value) in _PLAIN or (type(value) is int and -_SMALL < value < _SMALL)):
-                self._check_value(value, place)
-        for key, value in kwargs.items():
-            if type(value) not in _PLAIN:
-                self._check_value(value, key)
+        if not (
+            _PLAIN.issuperset(map(type, args)) and _PLAIN.issuperset(map(type, kwargs.values()))
+        ):
+            self._check_values(args, kwargs)
         settings = self.settings
         now = now_ms()
         scheduled_ms = settings.at_ms
@@ -326,37 +321,37 @@ class JobFunction(Generic[P, R_co]):
         expires_ms = settings.expires_at_ms
         if settings.expires_ms is not None:
             expires_ms = now + settings.expires_ms
-        envelope = Envelope(
-            self.name, list(args), kwargs, now, scheduled_ms, expires_ms, 1, self._stored
-        )
+        try:
+            envelope = encode_call(
+                self.name, args, kwargs, now, scheduled_ms, expires_ms, self._stored
+            )
+        except EncodeError:
+            self._explain(args, kwargs)
+            raise
         return NewJob(
             settings.queue,
-            settings.id or new_id(),
+            settings.id or new_id(now),
             settings.priority,
-            self._encode(envelope),
+            envelope,
             settings.delay_ms,
             settings.at_ms,
             settings.id is None,
         )
 
-    def _encode(self, envelope: Envelope) -> bytes:
-        try:
-            return envelope.encode()
-        except EncodeError:
-            # Only now is it worth to look for the argument whose text is no Unicode.
-            places: list[tuple[int | str, Any]] = [*enumerate(envelope.args)]
-            for place, value in [*places, *envelope.kwargs.items()]:
-                if not is_unicode(value):
-                    raise EncodeError(
-                        f"{self.binding.path(place)} has text that is no Unicode (a lone "
-                        "surrogate); write text.encode('utf-8', 'replace').decode()"
-                    ) from None
-            raise
+    def _check_values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for place, value in _places(args, kwargs):
+            check_json(value, self.binding.path(place))
 
-    def _check_value(self, value: Any, place: int | str) -> None:
-        if type(value) is int and -(2**63) <= value < 2**64:
-            return
-        check_json(value, self.binding.path(place))
+    def _explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise EncodeError for the argument that cannot be encoded, which is only worth
+        looking for when one cannot."""
+        self._check_values(args, kwargs)
+        for place, value in _places(args, kwargs):
+            if not is_unicode(value):
+                raise EncodeError(
+                    f"{self.binding.path(place)} has text that is no Unicode (a lone "
+                    "surrogate); write text.encode('utf-8', 'replace').decode()"
+                ) from None
 
     def _not_bound(self) -> NotBound:
         return NotBound(
@@ -366,6 +361,12 @@ class JobFunction(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<JobFunction {self.name}>"
+
+
+def _places(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[int | str, Any]]:
+    """Each argument with its position or its keyword."""
+    places: list[tuple[int | str, Any]] = [*enumerate(args)]
+    return [*places, *kwargs.items()]
 
 
 def _expiry(expires: Seconds | datetime | Unset | None) -> dict[str, int | None]:

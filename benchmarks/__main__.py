@@ -1,0 +1,139 @@
+"""Measure asyncjobs: `python -m benchmarks run`, `list`.
+
+`run` measures every shape, or those that are named, each in a process of its own on a
+fresh server, with the append-only file off and with fsync every second. JSON and a
+Markdown table go to benchmarks/results/. `--quick` is a smoke: its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from asyncjobs.testing.servers import start_server
+from benchmarks import _rounds
+from benchmarks.floor import run_on_fastest_loop
+from benchmarks.records import Record, markdown, write
+from benchmarks.shapes import SHAPES, Figures
+
+RESULTS: Final = Path(__file__).parent / "results"
+QUICK: Final = 0.01
+LIMIT_S: Final = 600.0
+FSYNC: Final = {
+    "off": {},
+    # A rewrite of the file would fall into some rounds and not into others.
+    "everysec": {
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "auto-aof-rewrite-percentage": "0",
+    },
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The program; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    if options.command == "list":
+        for name, shape in SHAPES.items():
+            print(f"{name:12} {(shape.__doc__ or '').partition(chr(10))[0]}")
+        return 0
+    if options.measure:
+        return _measure(options)
+    records = _run(options)
+    facts = _facts(options)
+    print(markdown(records, facts))
+    if not options.quick:
+        for file in write(records, facts, options.out, "asyncjobs"):
+            print(f"written: {file}", file=sys.stderr)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="what can be measured")
+    run = commands.add_parser("run", help="measure the shapes")
+    run.add_argument("shapes", nargs="*", metavar="SHAPE", help="by default all of them")
+    run.add_argument("--quick", action="store_true", help="a smoke with tiny numbers")
+    run.add_argument("--rounds", type=int, default=3, help="rounds of each shape (3)")
+    run.add_argument("--fsync", default="off,everysec", help="off, everysec, or both")
+    run.add_argument("--server", choices=("valkey", "redis"), default="valkey")
+    run.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
+    run.add_argument("--measure", help=argparse.SUPPRESS)
+    run.add_argument("--url", help=argparse.SUPPRESS)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> list[Record]:
+    names = options.shapes or list(SHAPES)
+    for name in names:
+        if name not in SHAPES:
+            raise SystemExit(f"no shape {name!r}; choose from {', '.join(SHAPES)}")
+    modes = ["off"] if options.quick else options.fsync.split(",")
+    for mode in modes:
+        if mode not in FSYNC:
+            raise SystemExit(f"--fsync {mode!r} is not one of {', '.join(FSYNC)}")
+    found: dict[tuple[str, str, str, str], list[float]] = {}
+    for _ in range(1 if options.quick else options.rounds):
+        for name in names:
+            for mode in modes:
+                for figure, (value, unit) in _in_process(options, name, mode).items():
+                    found.setdefault((name, mode, figure, unit), []).append(value)
+    return [
+        Record(name, "asyncjobs", figure, unit, mode, tuple(values))
+        for (name, mode, figure, unit), values in found.items()
+    ]
+
+
+def _in_process(options: argparse.Namespace, name: str, mode: str) -> Figures:
+    """Measure one shape in a process of its own, so that none finds another's garbage."""
+    print(f"{name}, append-only file {mode}", file=sys.stderr)
+    with start_server(options.server, config=FSYNC[mode]) as server:
+        command = [sys.executable, "-m", "benchmarks", "run", "--measure", name]
+        command += ["--url", server.url, *(["--quick"] if options.quick else [])]
+        try:
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S, check=True
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SystemExit(f"{name}: not done in {LIMIT_S:g} s") from error
+        except subprocess.CalledProcessError as error:
+            raise SystemExit(f"{name}: the measured process failed") from error
+    figures = json.loads(done.stdout.splitlines()[-1])
+    return {figure: (value, unit) for figure, (value, unit) in figures.items()}
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from benchmarks.asking import Asking
+
+    figures: Figures = {}
+
+    async def measure() -> float:
+        nonlocal figures
+        figures = await SHAPES[options.measure](Asking(options.url), QUICK if options.quick else 1)
+        return 0.0
+
+    run_on_fastest_loop(measure())
+    print(json.dumps(figures))
+    return 0
+
+
+def _facts(options: argparse.Namespace) -> dict[str, Any]:
+    with start_server(options.server) as server:
+        version = server.version
+    return {
+        "machine, Python, libraries": _rounds.machine(),
+        "kernel": platform.release().split("-")[0],
+        "server": f"{options.server} {version}, TCP on loopback",
+        "rounds": 1 if options.quick else options.rounds,
+        "settings": "fencing, index, retries and time-outs on; uvloop where it is installed",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""What a job costs in steps of the interpreter: `python -m benchmarks.guard [--update]`.
+
+Counts the bytecode instructions that a no-op job takes from the enqueue to its settlement,
+and the same for the floor, in one run on one server. Their ratio depends neither on the
+machine nor on what else it does; a test compares it with benchmarks/guard.json. What C
+code costs is not seen here: `python -m benchmarks.noop` measures that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, Self
+
+from asyncjobs import AsyncJobs, Worker
+from asyncjobs.testing.servers import Server, start_server
+from benchmarks import fleet, floor
+
+__all__ = ["BASELINE", "SLACK", "measure"]
+
+BASELINE: Final = Path(__file__).parent / "guard.json"
+SLACK: Final = 1.25
+"""How much more than the baseline is let pass: a job that costs 30 % more is seen."""
+JOBS: Final = 1_024
+
+
+class Counter:
+    """Counts bytecode instructions of this thread while the block runs."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "call":
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        elif event == "opcode":
+            self.steps += 1
+        return self._trace
+
+    def __enter__(self) -> Self:
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        sys.settrace(None)
+
+
+async def _count(work: Callable[[], Awaitable[object]]) -> float:
+    # A task of its own: its frames are new, and are traced from the first one on.
+    with Counter() as counter:
+        await asyncio.get_running_loop().create_task(_run(work))
+    return counter.steps / JOBS
+
+
+async def _run(work: Callable[[], Awaitable[object]]) -> None:
+    await work()
+
+
+async def _of_floor(server: Server) -> dict[str, float]:
+    link = floor.Link(server.url)
+    try:
+        enqueue = await _count(lambda: floor.enqueue_coalesced(link, JOBS))
+        await link.call(b"XGROUP", b"CREATE", floor.STREAM, floor.GROUP, b"0")
+        run = await _count(lambda: floor.FloorWorker(link, JOBS).run())
+    finally:
+        await link.close()
+    return {"enqueue": enqueue, "run": run}
+
+
+async def _of_asyncjobs(server: Server) -> dict[str, float]:
+    # Traced code is slow: no limit of time may end the run.
+    app = AsyncJobs(server.url, result_ttl=0, connect_timeout=120)
+    job = app.job(queue="bench", name="noop")(fleet.noop.function)
+
+    async def caller(first: int) -> None:
+        for number in range(first, JOBS, floor.CALLERS):
+            await job.enqueue(number, floor.filler(number))
+
+    async def enqueue() -> None:
+        async with asyncio.TaskGroup() as callers:
+            for first in range(floor.CALLERS):
+                callers.create_task(caller(first))
+
+    worker = Worker(app, queues=["bench"], concurrency=1_000, lease=120, hard_limit=None)
+    async with app:
+        calls = server.command("INFO", "commandstats")
+        enqueued = await _count(enqueue)
+        run = await _count(lambda: worker.run(burst=True, max_jobs=JOBS))
+        commands = _commands(server.command("INFO", "commandstats")) - _commands(calls)
+    return {"enqueue": enqueued, "run": run, "store commands": commands / JOBS}
+
+
+def _commands(text: Any) -> int:
+    """All commands that the server has executed, those of scripts among them."""
+    lines = (text.decode() if isinstance(text, bytes) else str(text)).splitlines()
+    return sum(
+        int(line.partition("calls=")[2].partition(",")[0])
+        for line in lines
+        if line.startswith("cmdstat_") and "config" not in line and "info" not in line
+    )
+
+
+def measure() -> dict[str, float]:
+    """Steps of asyncjobs for each of the floor, and commands of the store for a job."""
+    with start_server("valkey") as server:
+        least = asyncio.run(_of_floor(server))
+        server.command("FLUSHALL")
+        ours = asyncio.run(_of_asyncjobs(server))
+    return {
+        "enqueue, times the floor": round(ours["enqueue"] / least["enqueue"], 2),
+        "run, times the floor": round(ours["run"] / least["run"], 2),
+        "store commands a job": round(ours["store commands"], 2),
+    }
+
+
+def main() -> None:
+    """Print the figures beside the baseline; with --update, make them the baseline."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--update", action="store_true", help="write benchmarks/guard.json")
+    options = parser.parse_args()
+    found = measure()
+    known = json.loads(BASELINE.read_text(encoding="utf-8")) if BASELINE.exists() else {}
+    print("| figure | now | baseline |\n|---|---:|---:|")
+    for name, value in found.items():
+        print(f"| {name} | {value} | {known.get(name, '')} |")
+    if options.update:
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        content = {"python": version, **found}
+        BASELINE.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
