@@ -38,12 +38,17 @@ class Exchange(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """The answer to a heartbeat."""
+    """The answer to a heartbeat.
+
+    `ready`: queues of the lease that hold jobs which are ready or overdue, whether or not
+    anybody was called for them.
+    """
 
     lost: tuple[str, ...]
     cancels: list[JobRef]
     next_lease_end_ms: int | None
     now_ms: int
+    ready: tuple[str, ...]
 
 
 class Resync(NamedTuple):

@@ -18,6 +18,9 @@ logger = logging.getLogger("asyncjobs.worker")
 CALL_TIMEOUT_S: Final = 5.0
 """An idle worker looks by itself this often: what a lost wake-up costs."""
 FALLBACK_S: Final = 5.0
+BEATS_WITHIN_S: Final = 6.0
+"""While heartbeats come at least this often, they are the look; with a long lease they do
+not."""
 
 
 class Parking:
@@ -40,6 +43,9 @@ class Parking:
         self.due: set[str] = set()
         self.look = False
         """True when it is time to look into all queues, called or not."""
+        self.always_looks = False
+        """True to look after each wait, whatever heartbeats say: for a worker that shall end."""
+        self._beat_s = float("-inf")
 
     def nudge(self) -> None:
         """Something has changed: whoever sleeps here wakes and looks."""
@@ -49,6 +55,12 @@ class Parking:
         """There may be work in these queues, whoever else was called for it."""
         self.called.update(queues)
         self._changed.set()
+
+    def hear_beat(self, ready: Collection[str]) -> None:
+        """The store has renewed the lease and said which queues hold work: that finds what
+        nobody was called for, so that an idle worker need not ask each queue once more."""
+        self._beat_s = self._loop.time()
+        self.call(ready)
 
     async def sleep(self, lease: Lease, *, listen: bool, limit_s: float | None = None) -> None:
         """Until a nudge or `limit_s`; with `listen` also until a queue calls or a job is due.
@@ -84,8 +96,11 @@ class Parking:
             return
         if error := task.exception():
             logger.error("waiting for calls failed", exc_info=error)
-        self.called.update(() if error else task.result())
-        self.look = True
+        called = () if error else task.result()
+        self.called.update(called)
+        is_told = self._loop.time() - self._beat_s <= BEATS_WITHIN_S
+        if called or error or self.always_looks or not is_told:
+            self.look = True
         self._changed.set()
 
     def note_due(self, exchange: Exchange) -> None:

@@ -226,6 +226,8 @@ class Worker:
             session.confirmed_s = sent_s
             processor = self._processor = self._new_processor(session)
             processor.limit = Limit(max_jobs, burst_wait_s)
+            # A burst ends by what its last look into all queues has shown.
+            processor.parking.always_looks = burst_wait_s is not None
             life = self._watch_over(session, processor)
             try:
                 life.start()
@@ -368,7 +370,7 @@ class Worker:
                 processor.note_lost(lease, beat.lost)
             if beat.cancels:
                 processor.cancel(beat.cancels)
-            processor.parking.nudge()
+            processor.parking.hear_beat(beat.ready)
 
     def _on_cancel(self, refs: Collection[JobRef]) -> None:
         if self._processor is not None:

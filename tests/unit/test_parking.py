@@ -11,7 +11,7 @@ import pytest
 
 from asyncjobs.backends.base import Backend, Exchange, Lease
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.worker.parking import Parking
+from asyncjobs.worker.parking import FALLBACK_S, Parking
 
 pytestmark = pytest.mark.anyio
 LEASE = Lease("lease", "worker", ("a", "b"), 15_000)
@@ -176,5 +176,47 @@ async def test_nudges_do_not_put_off_the_time_to_look(store: CallingStore) -> No
         asyncio.get_running_loop().call_later(0.005, parking.nudge)
         with anyio.fail_after(10):
             await parking.sleep(LEASE, listen=False, limit_s=0.1)
+    assert parking.look
+    await parking.close()
+
+
+async def test_while_heartbeats_come_a_wait_that_ends_asks_nothing(store: CallingStore) -> None:
+    parking = parking_on(store)
+    parking.hear_beat(())
+    store.calls.put_nowait(())
+    await sleep(parking)  # the nudge of the heartbeat
+    await sleep(parking)
+    assert store.waits == 1
+    assert not parking.look
+    assert parking.called == set()
+    await parking.close()
+
+
+async def test_a_heartbeat_finds_work_that_nobody_was_called_for(store: CallingStore) -> None:
+    parking = parking_on(store)
+    parking.hear_beat(("b",))
+    await sleep(parking)
+    assert parking.called == {"b"}
+    await parking.close()
+
+
+async def test_without_recent_heartbeats_it_is_time_to_look(store: CallingStore) -> None:
+    parking = parking_on(store)
+    parking.hear_beat(())
+    parking._beat_s -= 2 * FALLBACK_S  # as long ago as with a lease of 30 s
+    store.calls.put_nowait(())
+    await sleep(parking)
+    await sleep(parking)
+    assert parking.look
+    await parking.close()
+
+
+async def test_a_worker_that_shall_end_always_looks(store: CallingStore) -> None:
+    parking = parking_on(store)
+    parking.always_looks = True
+    parking.hear_beat(())
+    store.calls.put_nowait(())
+    await sleep(parking)
+    await sleep(parking)
     assert parking.look
     await parking.close()

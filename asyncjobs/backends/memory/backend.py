@@ -127,7 +127,8 @@ class MemoryBackend:
         queues = [self._queue(name) for name in lease.queues]
         lost = tuple(queue.name for queue in queues if not queue.renew(lease, now))
         cancels = [ref for queue in queues for ref in queue.cancels(lease)]
-        return Heartbeat(lost, cancels, _next_lease_end(queues, lease), now)
+        ready = tuple(queue.name for queue in queues if queue.has_work(now))
+        return Heartbeat(lost, cancels, _next_lease_end(queues, lease), now, ready)
 
     async def exchange(
         self,

@@ -239,6 +239,11 @@ class Queue:
 
     # Taking
 
+    def has_work(self, now: int) -> bool:
+        """Whether jobs are ready or overdue."""
+        due = self._scheduled.first_ms()
+        return any(self._ready) or (due is not None and due <= now)
+
     def promote(self, limit: int, now: int) -> None:
         """Make up to `limit` due jobs ready."""
         for _ in range(limit):

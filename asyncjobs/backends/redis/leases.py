@@ -104,14 +104,17 @@ class LeaseCalls:
         cancels: list[JobRef] = []
         ends: list[int] = []
         replies = await run_all(self._link, beat, commands)
-        for queue, (held, _, end, marked) in zip(lease.queues, replies, strict=True):
+        ready: list[str] = []
+        for queue, (held, _, end, marked, is_ready) in zip(lease.queues, replies, strict=True):
+            if is_ready:
+                ready.append(queue)
             if not held:
                 lost.append(queue)
             if end >= 0:
                 ends.append(end)
             cancels += [JobRef(queue, id_of(name)) for name in marked]
-        now_ms = max(now for _, now, _, _ in replies)
-        return Heartbeat(tuple(lost), cancels, min(ends, default=None), now_ms)
+        now_ms = max(reply[1] for reply in replies)
+        return Heartbeat(tuple(lost), cancels, min(ends, default=None), now_ms, tuple(ready))
 
     async def exchange(
         self,

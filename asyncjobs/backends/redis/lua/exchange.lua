@@ -239,22 +239,6 @@ if guard > 0 then
 end
 for slot = 1, 4 do wanted = take(slot, wanted) end
 
-local function has_ready(slot)
-  if redis.call('SISMEMBER', RETURNED, slot) == 1 then
-    local pending = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', 1, RETURNED_CONSUMER)
-    if not pending.err and #pending > 0 then return true end
-    redis.call('SREM', RETURNED, slot)
-  end
-  local length = redis.call('XLEN', READY[slot])
-  if length == 0 then return false end
-  local groups = redis.pcall('XINFO', 'GROUPS', READY[slot])
-  if groups.err or #groups == 0 then return true end
-  for field = 1, #groups[1], 2 do
-    if groups[1][field] == 'pending' then return length > groups[1][field + 1] end
-  end
-  return true
-end
-
 local left_ready = 0
 if wanted == 0 or bytes >= MAX_BYTES then
   for slot = 1, 4 do

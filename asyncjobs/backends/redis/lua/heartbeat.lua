@@ -3,14 +3,16 @@
 -- KEYS: 1-24 the queue.
 -- ARGV: 2 lease id; 3 duration_ms.
 -- Result: {1 or 0 when lost, now, next lease end of others or -1, ids of held jobs to
---   cancel}.
+--   cancel, 1 when jobs are ready or overdue}.
 local lease, now = ARGV[2], store_now()
 touch_upkeep(now, math.floor(tonumber(ARGV[3]) / 3))
-if not redis.call('ZSCORE', WORKERS, lease) then return {0, now, next_lease_end(lease), {}} end
+if not redis.call('ZSCORE', WORKERS, lease) then return {0, now, next_lease_end(lease), {}, 0} end
 redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), lease)
 local cancels = {}
 local marks = redis.call('HGETALL', CANCEL)
 for position = 1, #marks, 2 do
   if marks[position + 1] == lease then cancels[#cancels + 1] = marks[position] end
 end
-return {1, now, next_lease_end(lease), cancels}
+local is_ready = redis.call('ZCOUNT', SCHEDULED, '-inf', string.format('%.0f', now)) > 0
+for slot = 1, 4 do is_ready = is_ready or has_ready(slot) end
+return {1, now, next_lease_end(lease), cancels, is_ready and 1 or 0}

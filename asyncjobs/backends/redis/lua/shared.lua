@@ -107,6 +107,23 @@ local function next_lease_end(own)
   return -1
 end
 
+-- Whether jobs of this priority are ready: in the stream, and not pending with a lease.
+local function has_ready(slot)
+  if redis.call('SISMEMBER', RETURNED, slot) == 1 then
+    local pending = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', 1, RETURNED_CONSUMER)
+    if not pending.err and #pending > 0 then return true end
+    redis.call('SREM', RETURNED, slot)
+  end
+  local length = redis.call('XLEN', READY[slot])
+  if length == 0 then return false end
+  local groups = redis.pcall('XINFO', 'GROUPS', READY[slot])
+  if groups.err or #groups == 0 then return true end
+  for field = 1, #groups[1], 2 do
+    if groups[1][field] == 'pending' then return length > groups[1][field + 1] end
+  end
+  return true
+end
+
 -- If nobody was heard of for longer than `grace`, the store itself was away: hold back
 -- reclaims for one `grace`, so that live workers can renew first.
 local function touch_upkeep(now, grace)
