@@ -42,6 +42,14 @@ simulation: $(STAMP) ## Client, workers and store on a virtual clock: SEEDS=1000
 mutants: $(STAMP) ## Remove each rule that keeps the promise; a test must fail for each
 	@$(BIN)/python tools/mutants.py $(ARGS)
 
+.PHONY: bench
+bench: $(STAMP) ## Measure every shape, into benchmarks/results: ARGS="pickup idle --rounds 5"
+	@$(BIN)/python -m benchmarks run $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: $(STAMP) ## A smoke of every shape; its figures mean nothing
+	@$(BIN)/python -m benchmarks run --quick $(ARGS)
+
 .PHONY: check
 check: lint types layers docs ## Everything that needs no server: lint, types, layers, docs
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from asyncjobs import AsyncJobs
 from asyncjobs.backends.base import Inspector, QueueCounts
+from asyncjobs.cli.collector import spare_the_collector
 from asyncjobs.worker.worker import Worker
 from benchmarks import _rounds, floor
 
@@ -56,6 +57,7 @@ async def run_jobs(url: str, jobs: int, *, result_ttl: float | None) -> float:
         for first in range(0, jobs, FILL):
             numbers = range(first, min(first + FILL, jobs))
             await app.enqueue_many([job.bind(number, floor.filler(number)) for number in numbers])
+        spare_the_collector()  # as the worker command does when it has started
         async with asyncio.TaskGroup() as group:
             seconds = group.create_task(_until_settled(app))
             await Worker(app, queues=[QUEUE], concurrency=CONCURRENCY).run(burst=True)

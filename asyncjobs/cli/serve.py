@@ -14,6 +14,7 @@ from typing import Final
 from asyncjobs import __version__
 from asyncjobs.app import AsyncJobs
 from asyncjobs.cli.banner import Banner, loop_name
+from asyncjobs.cli.collector import spare_the_collector
 from asyncjobs.cli.loading import nearest
 from asyncjobs.cli.signals import Signals
 from asyncjobs.cli.values import count, show_duration
@@ -146,6 +147,7 @@ class _Serving:
             # A listener that stays would make every job pay for its events.
             forget()
             self._has_started = True
+            spare_the_collector()
             self._greet(worker)
 
         forget = self._app.on(WorkerStarted, greet)
