@@ -219,25 +219,34 @@ def _cpu_s(pid: int) -> float:
 
 
 async def processes(asking: Asking, size: float) -> Figures:
-    """No-op jobs a second of 1, 2 and 4 worker processes."""
+    """No-op jobs a second of 1, 2 and 4 worker processes, once all of them are at work."""
     figures: dict[str, tuple[float, str]] = {}
-    jobs = _count(60_000, size)
+    jobs = _count(200_000, size)
+    queue = fleet.QUEUES[0]
     for count in (1, 2, 4):
         app = AsyncJobs(asking.url, result_ttl=0)
-        job = app.job(queue=fleet.QUEUES[0], name=fleet.noop.name)(fleet.noop.function)
-        started_s = 0.0
+        job = app.job(queue=queue, name=fleet.noop.name)(fleet.noop.function)
         async with app:
-            with fleet.worker(asking.url, "--queues", fleet.QUEUES[0], "--processes", str(count)):
-                await asyncio.sleep(2)  # until all of them wait for work
-                await _fill(app, [job.bind(n, floor.filler(n)) for n in range(jobs)], 1_000)
-                started_s = time.perf_counter()
-                left = first_left = await asking.unfinished(app, fleet.QUEUES[0])
-                while left:
-                    await asyncio.sleep(0.005)
-                    left = await asking.unfinished(app, fleet.QUEUES[0])
-        rate = first_left / (time.perf_counter() - started_s) if first_left else float("nan")
-        figures["1 process" if count == 1 else f"{count} processes"] = (rate, "jobs/s")
+            for first in range(0, jobs, 10_000):
+                numbers = range(first, min(first + 10_000, jobs))
+                await app.enqueue_many([job.bind(n, floor.filler(n)) for n in numbers])
+            with fleet.worker(asking.url, "--queues", queue, "--processes", str(count)):
+                # The first part is run while processes start, the last one by some of them.
+                started_s, most = await _until(asking, app, queue, jobs * 7 // 10)
+                ended_s, least = await _until(asking, app, queue, jobs // 10)
+                await _until(asking, app, queue, 0)
+        name = "1 process" if count == 1 else f"{count} processes"
+        rate = (most - least) / (ended_s - started_s) if most > least else float("nan")
+        figures[name] = (rate, "jobs/s")
     return figures
+
+
+async def _until(asking: Asking, app: AsyncJobs, queue: str, left: int) -> tuple[float, int]:
+    """When at most so many jobs are left, and how many these were."""
+    async with asyncio.timeout(LIMIT_S):
+        while (now_left := await asking.unfinished(app, queue)) > left:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.01)
+    return time.perf_counter(), now_left
 
 
 async def payloads(asking: Asking, size: float) -> Figures:
