@@ -160,7 +160,10 @@ async def backlog(asking: Asking, size: float) -> Figures:
             memory = asking.number("memory", "used_memory") - before
             figures[f"store memory a job, {jobs:,} jobs"] = (memory / jobs, "B")
             taken = min(jobs, _count(50_000, size))
+            cpu_s = asking.cpu_s()
             rates.append(await _run_all(app, "bench", concurrency=1_000, jobs=taken))
+            cost = (asking.cpu_s() - cpu_s) / taken * 1e6
+            figures[f"store CPU a job, {jobs:,} jobs"] = (cost, "µs")
             await asyncio.to_thread(asking.flush)
     return {**figures, "rate, against 10,000": (rates[1] / rates[0], "times")}
 
