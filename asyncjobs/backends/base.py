@@ -243,7 +243,10 @@ class Backend(Protocol):
         ...
 
     async def heartbeat(self, lease: Lease) -> Heartbeat:
-        """Renew the entries that still exist, also ones that are over."""
+        """Renew the entries that still exist, also ones that are over.
+
+        The answer says where work is: an idle worker learns so what no call has told it.
+        """
         ...
 
     async def exchange(

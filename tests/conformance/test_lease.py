@@ -29,6 +29,26 @@ async def test_a_heartbeat_renews(store: Store) -> None:
     assert beat.next_lease_end_ms == store.clock.ms + LEASE_MS
 
 
+async def test_a_heartbeat_says_which_queues_hold_work(store: Store) -> None:
+    worker = await store.worker("one", "two")
+
+    async def ready() -> tuple[str, ...]:
+        return (await store.backend.heartbeat(worker.lease)).ready
+
+    assert await ready() == ()
+    await store.enqueue("a", "b", queue="two", priority=3)
+    assert await ready() == ("two",)
+    taken = await worker.exchange(demand=2)
+    assert len(taken.jobs) == 2
+    assert await ready() == ()  # running jobs are nobody else's work
+    await worker.exchange(Settlement.release(taken.jobs[0]))
+    assert await ready() == ("two",)
+    await store.enqueue("later", queue="one", delay_ms=1_000)
+    assert await ready() == ("two",)
+    store.clock.ms += 1_000
+    assert await ready() == ("one", "two")
+
+
 async def test_a_heartbeat_renews_a_lease_that_is_over(store: Store) -> None:
     await store.enqueue("a")
     worker, keeper = await store.worker(), await store.worker()

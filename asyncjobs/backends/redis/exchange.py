@@ -84,6 +84,7 @@ class ExchangePlan:
     ) -> dict[str, list[Settlement]]:
         settled: dict[str, list[Settlement]] = {queue: [] for queue in demand}
         queue = entry = None
+        ours: list[Settlement] = []
         for settlement in settlements:
             job = settlement.job
             if job.queue != queue:
