@@ -1,4 +1,4 @@
-"""Measure asyncjobs: `python -m benchmarks run`, `list`.
+"""Measure asyncjobs: `python -m benchmarks run`, `compare`, `list`.
 
 `run` measures every shape, or those that are named, each in a process of its own on a
 fresh server, with the append-only file off and with fsync every second. JSON and a
@@ -16,23 +16,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from asyncjobs.testing.servers import start_server
-from benchmarks import _rounds
+from benchmarks import _rounds, compare
 from benchmarks.floor import run_on_fastest_loop
+from benchmarks.modes import FSYNC
 from benchmarks.records import Record, markdown, write
 from benchmarks.shapes import SHAPES, Figures
 
 RESULTS: Final = Path(__file__).parent / "results"
 QUICK: Final = 0.01
 LIMIT_S: Final = 600.0
-FSYNC: Final = {
-    "off": {},
-    # A rewrite of the file would fall into some rounds and not into others.
-    "everysec": {
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "auto-aof-rewrite-percentage": "0",
-    },
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         for name, shape in SHAPES.items():
             print(f"{name:12} {(shape.__doc__ or '').partition(chr(10))[0]}")
         return 0
+    if options.command == "compare":
+        return compare.main(options)
     if options.measure:
         return _measure(options)
     records = _run(options)
@@ -57,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="what can be measured")
+    compare.add_arguments(commands.add_parser("compare", help="other queues beside asyncjobs"))
     run = commands.add_parser("run", help="measure the shapes")
     run.add_argument("shapes", nargs="*", metavar="SHAPE", help="by default all of them")
     run.add_argument("--quick", action="store_true", help="a smoke with tiny numbers")

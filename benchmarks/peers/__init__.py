@@ -1,0 +1,1 @@
+"""One program for each queue that asyncjobs is compared with, run in an environment of its own."""
