@@ -168,4 +168,4 @@ else:
 
     def start_task(loop: asyncio.AbstractEventLoop, body: Body, name: str) -> asyncio.Task[None]:
         """A task of its own with a copy of this context."""
-        return asyncio.Task(body, loop=loop, name=name)
+        return loop.create_task(body, name=name)

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from anyio._backends import _asyncio as anyio_asyncio
 
+from asyncjobs import clock
 from asyncjobs.worker import processor, settling
 from tests.simulation.loop import SimLoop
 
@@ -44,13 +45,15 @@ def in_simulation(loop: SimLoop) -> Iterator[None]:
         (time, "time_ns", loop.wall_ns),
         (time, "time", lambda: loop.wall_ns() / 1e9),
         (os, "urandom", loop.random.randbytes),
+        # Drawn before, or by another run: ids would not be those of the seed.
+        (clock, "_drawn", []),
         (anyio_asyncio.CancelScope, "__hash__", _scope_hash),
         # A scope that is never left, because its process has crashed, would stay for ever.
         (anyio_asyncio, "_task_states", WeakKeyDictionary()),
         (settling, "traceback", SimpleNamespace(format_exception=_plain)),
     ]
     if sys.version_info >= (3, 12):
-        changes.append((processor, "start_task", lambda loop, body: loop.start_eagerly(body)))
+        changes.append((processor, "start_task", lambda loop, body, name: loop.start_eagerly(body)))
 
     def complain(text: str, *args: object, **_: Any) -> None:
         loop.complaints.append(f"logged: {text % args}: {sys.exc_info()[1]!r}")
