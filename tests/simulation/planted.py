@@ -120,9 +120,13 @@ def answers_are_not_kept(queue: Queue, token: str, jobs: Sequence[NewJob], now: 
     return _enqueue(queue, token, jobs, now)
 
 
-@_plant(MemoryBackend, "_call")
+def _no_work(queue: Queue, now: int) -> bool:
+    return False
+
+
+@_plant(MemoryBackend, "_call", (Queue, "has_work", _no_work))
 def calls_are_swallowed(store: MemoryBackend, name: str) -> None:
-    """Idle workers sleep on while jobs are ready."""
+    """Idle workers sleep on while jobs are ready; heartbeats do not tell them either."""
 
 
 @_plant(Settler, "_retry")
