@@ -42,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     facts = _facts(options)
     print(markdown(records, facts))
     if not options.quick:
-        for file in write(records, facts, options.out, "asyncjobs"):
+        # Some shapes alone must not take the place of all.
+        name = "-".join(["asyncjobs", *options.shapes])
+        for file in write(records, facts, options.out, name):
             print(f"written: {file}", file=sys.stderr)
     return 0
 

@@ -35,9 +35,10 @@ def test_an_unknown_peer_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_ratios_are_those_of_each_round() -> None:
+    # arq has failed in the first round.
     rates = {
-        ("noop", "off", "asyncjobs"): [100.0, 300.0],
-        ("noop", "off", "arq"): [10.0, 20.0],
+        ("noop", "off", "asyncjobs"): {0: 1000.0, 1: 100.0, 2: 300.0},
+        ("noop", "off", "arq"): {1: 10.0, 2: 20.0},
     }
     ratios = [record for record in compare._records(rates) if record.unit == "times"]
     assert [(record.subject, record.values) for record in ratios] == [("arq", (10.0, 15.0))]
