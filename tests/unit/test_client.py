@@ -26,8 +26,8 @@ def job(id: str, queue: str = "default", size: int = 1) -> NewJob:
 
 
 class FakeStore:
-    """Keeps the batches it is sent. `gate` holds them up, `answers` replaces the next
-    answers: an exception to raise, or None for a normal answer."""
+    """Keeps the batches it is sent. `gate` holds them up, as do so many `turns` of the loop;
+    `answers` replaces the next answers: an exception to raise, or None for a normal answer."""
 
     address = "fake:"
 
@@ -38,11 +38,14 @@ class FakeStore:
         self.gate.set()
         self.sent = asyncio.Event()
         self.answers: list[Exception | None] = []
+        self.turns = 0
 
     async def enqueue(self, batch: EnqueueBatch) -> list[bool]:
         self.batches.append(batch)
         self.sent.set()
         await self.gate.wait()
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
         error = self.answers.pop(0) if self.answers else None
         if error is not None:
             raise error
@@ -101,6 +104,45 @@ async def test_a_lone_caller_is_sent_in_the_next_turn_of_the_loop() -> None:
             await asyncio.sleep(0)
         assert store.sizes() == [1]
         assert await task
+
+
+async def test_half_of_many_callers_get_a_lead_so_that_a_batch_is_always_on_its_way() -> None:
+    async with opened() as (client, store):
+        store.turns = 5
+        order: list[str] = []
+
+        async def caller(number: int) -> None:
+            for turn in range(3):
+                assert await client.enqueue(job(f"{number}-{turn}"), "f")
+                order.append(f"{turn} after {len(store.batches)}")
+
+        await asyncio.gather(*(caller(number) for number in range(32)))
+        # The first half is answered alone; the second one only once the next batch is sent.
+        assert store.sizes() == [32, 16, 16, 16, 16]
+        assert order[:32] == ["0 after 1"] * 16 + ["0 after 2"] * 16
+
+
+async def test_few_callers_are_answered_together() -> None:
+    async with opened() as (client, store):
+
+        async def caller(number: int) -> None:
+            for turn in range(2):
+                assert await client.enqueue(job(f"{number}-{turn}"), "f")
+
+        await asyncio.gather(*(caller(number) for number in range(15)))
+        assert store.sizes() == [15, 15]
+
+
+async def test_callers_who_have_no_lead_get_their_answer_when_the_client_closes() -> None:
+    async with opened() as (client, store):
+        store.gate.clear()
+        tasks = start(*(client.enqueue(job(str(number)), "f") for number in range(32)))
+        await store.sent.wait()
+        (sender,) = senders()
+        store.gate.set()
+        await settled(lambda: any(task.done() for task in tasks))
+        sender.cancel()
+        assert await asyncio.gather(*tasks) == [True] * 32
 
 
 async def test_what_comes_while_a_batch_is_in_flight_becomes_the_next_batch() -> None:

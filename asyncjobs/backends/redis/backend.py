@@ -102,25 +102,25 @@ class RedisBackend:
         await self._link.close()
 
     async def enqueue(self, batch: EnqueueBatch) -> list[bool]:
-        by_queue: dict[str, list[int]] = {}
+        by_queue: dict[str, tuple[list[int], list[bytes | str | int]]] = {}
         for place, job in enumerate(batch.jobs):
-            by_queue.setdefault(job.queue, []).append(place)
+            places, args = by_queue.setdefault(job.queue, ([], []))
+            places.append(place)
+            args += job_args(job)
         now_s = time.monotonic()
         if any(now_s - self._announced.get(queue, -ANNOUNCE_S) >= ANNOUNCE_S for queue in by_queue):
             await self._announce(by_queue)
         store = script("enqueue")
         commands = []
-        for queue, places in by_queue.items():
+        head = (self._pinned(), self._settings.token_ttl_ms)
+        for queue, (_, args) in by_queue.items():
             keys = self._keys.queue(queue)
-            args: list[bytes | str | int] = [self._pinned(), self._settings.token_ttl_ms]
-            for place in places:
-                args += job_args(batch.jobs[place])
-            commands.append(store.command(keys, *args, more_keys=(keys.batch(batch.token),)))
+            commands.append(store.command(keys, *head, *args, more_keys=(keys.batch(batch.token),)))
         answers = await self._confirmed(store, tuple(commands))
         if len(answers) == 1 and b"0" not in answers[0]:
             return [True] * len(batch.jobs)
         is_new = [False] * len(batch.jobs)
-        for places, answer in zip(by_queue.values(), answers, strict=True):
+        for (places, _), answer in zip(by_queue.values(), answers, strict=True):
             for place, letter in zip(places, answer, strict=True):
                 is_new[place] = letter == ord("1")
         return is_new
