@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -23,6 +24,7 @@ from asyncjobs.cli.stats import stats
 from asyncjobs.cli.values import Duration, DurationOrOff, Queues, merge_queues
 
 if TYPE_CHECKING:
+    from asyncjobs.worker.health.health import HealthOptions
     from asyncjobs.worker.supervisor.link import ParentLink
 
 __all__ = ["cli", "main"]
@@ -160,6 +162,26 @@ for _command in (check, completion, dead, doctor, enqueue, jobs, stats):
     show_default=True,
     help="How long a job may swallow its cancellation; then its slot is freed.",
 )
+@_flag(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve /livez, /readyz and /startupz there, with --processes for all of them; 0: on any "
+    "free port, which the log names.",
+)
+@_flag(
+    "--health-host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="The address for --health-port; 0.0.0.0 for probes from elsewhere.",
+)
+@_flag(
+    "--health-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="Write this file anew every 2s while live; it is removed at the end.",
+)
 @_flag("--name", show_default="host:pid", help="Name of the worker in logs and lists.")
 @_flag(
     "--reload",
@@ -245,8 +267,15 @@ def _run_parent(flags: dict[str, Any]) -> int:
             grace_s=flags["grace"],
             name=flags["name"] or f"{socket.gethostname()}:{os.getpid()}",
             json=json,
+            health=_health(flags),
         )
     )
+
+
+def _health(flags: dict[str, Any]) -> HealthOptions:
+    from asyncjobs.worker.health.health import HealthOptions
+
+    return HealthOptions(flags["health_port"], flags["health_host"], flags["health_file"])
 
 
 def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> int:
@@ -284,6 +313,7 @@ def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> i
             stuck_after_s=flags["stuck_after"],
             name=name,
             json=json,
+            health=_health(flags),
         ),
         parent,
     )

@@ -15,12 +15,14 @@ from asyncjobs import __version__
 from asyncjobs.app import AsyncJobs
 from asyncjobs.cli.banner import Banner, loop_name
 from asyncjobs.cli.collector import spare_the_collector
+from asyncjobs.cli.health import WorkerHealth
 from asyncjobs.cli.loading import nearest
 from asyncjobs.cli.signals import Signals
 from asyncjobs.cli.values import count, show_duration
 from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, UnsupportedLayout
 from asyncjobs.events import WorkerStarted
 from asyncjobs.worker.exits import ExitCode, exit_now
+from asyncjobs.worker.health.health import HealthOptions
 from asyncjobs.worker.supervisor.link import ParentLink
 from asyncjobs.worker.worker import Worker, WorkerReport
 
@@ -52,6 +54,7 @@ class WorkerOptions:
     stuck_after_s: float | None
     name: str | None
     json: bool
+    health: HealthOptions
 
 
 def serve(app: AsyncJobs, options: WorkerOptions, parent: ParentLink | None = None) -> int:
@@ -106,6 +109,7 @@ class _Serving:
         self._task: asyncio.Task[int] | None = None
         self._has_started = False
         self._signals = 0
+        self._health: WorkerHealth | None = None
         self.report: WorkerReport | None = None
 
     async def run(self) -> int:
@@ -143,18 +147,22 @@ class _Serving:
             name=options.name,
         )
 
+        health = self._health = WorkerHealth(options.health, worker, self._parent)
+
         def greet(_: WorkerStarted) -> None:
             # A listener that stays would make every job pay for its events.
             forget()
             self._has_started = True
+            health.note_started()
             spare_the_collector()
             self._greet(worker)
 
         forget = self._app.on(WorkerStarted, greet)
         try:
-            self.report = await worker.run(
-                burst=options.burst, burst_wait=options.burst_wait_s, max_jobs=options.max_jobs
-            )
+            async with health:
+                self.report = await worker.run(
+                    burst=options.burst, burst_wait=options.burst_wait_s, max_jobs=options.max_jobs
+                )
         finally:
             forget()
         return self._conclude(self.report)
@@ -213,6 +221,8 @@ class _Serving:
                 self._task.cancel()
             return
         worker.stop()
+        if self._health is not None:
+            self._health.wake()
         jobs = count(worker.running, "job")
         if number > 1:
             logger.info("%s: releasing %s now; again to exit at once", name, jobs)

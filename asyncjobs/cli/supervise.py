@@ -14,8 +14,12 @@ from typing import Any, Final
 
 from asyncjobs.backends.base import StoreInfo
 from asyncjobs.cli.banner import Banner
+from asyncjobs.cli.health import ParentHealth
 from asyncjobs.cli.reload import watch
 from asyncjobs.cli.serve import last_words
+from asyncjobs.errors import AsyncJobsError, ConfigError
+from asyncjobs.worker.exits import ExitCode
+from asyncjobs.worker.health.health import HealthOptions
 from asyncjobs.worker.supervisor.supervisor import Supervisor
 
 __all__ = ["SuperviseOptions", "supervise"]
@@ -36,11 +40,17 @@ class SuperviseOptions:
     grace_s: float
     name: str
     json: bool
+    health: HealthOptions
 
 
 def supervise(options: SuperviseOptions) -> int:
     """Run worker processes with the command line of this one; returns the exit code."""
-    return asyncio.run(_Parent(options).run())
+    try:
+        return asyncio.run(_Parent(options).run())
+    except AsyncJobsError as error:
+        # Critical, so that no --log-level hides why the process is gone.
+        logger.critical("%s", error)
+        return ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FAILED
 
 
 def _command() -> list[str]:
@@ -56,16 +66,23 @@ class _Parent:
         self._signals = 0
         self._has_terminal = _has_terminal()
         self._dying: asyncio.Task[None] | None = None
-        self._supervisor = Supervisor(
+        health = self._health = ParentHealth(options.health, options.name)
+        self._supervisor = health.supervisor = Supervisor(
             _command(),
             options.processes,
             grace_s=options.grace_s,
             burst=options.burst,
             waits_for_change=options.reload,
             on_begun=self._greet,
+            reports=health.is_told,
         )
 
     async def run(self) -> int:
+        """Raises AsyncJobsError when the health cannot be told; then nothing has begun."""
+        async with self._health:
+            return await self._run()
+
+    async def _run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number)
@@ -99,6 +116,7 @@ class _Parent:
         elif self._signals == 2:
             logger.info("%s: releasing all jobs now; again to exit at once", number.name)
         self._supervisor.stop(number)
+        self._health.wake()
         if self._signals == 3:
             self._dying = asyncio.create_task(self._die(number))
 

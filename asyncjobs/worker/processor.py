@@ -72,7 +72,7 @@ class Processor:
         self._unsure: tuple[BaseException, int, list[Settlement]] | None = None
         self._lost: set[str] = set()
         self._clock_ahead_ms = 0
-        self._quiet = self._releasing = False
+        self.is_quiet = self._releasing = False
         self.running = Running(settings.max_crashes)
         self.threads = threads
         self.parking = Parking(session.backend)
@@ -85,7 +85,7 @@ class Processor:
 
     async def run(self) -> None:
         """Take, run and settle until quiet and empty."""
-        while not (self._quiet and self._is_empty()):
+        while not (self.is_quiet and self._is_empty()):
             if self._unsure is not None:
                 await self._recover(*self._unsure)
             elif self._lost:
@@ -94,8 +94,8 @@ class Processor:
                 await self._trade()
             elif self._taken and self._is_sure():
                 self._start_taken()
-            elif not self._quiet and self._is_done():
-                self._quiet = True
+            elif not self.is_quiet and self._is_done():
+                self.is_quiet = True
             else:
                 # Jobs that wait for a thread keep calling: no call is asked for meanwhile.
                 blocked = bool(self._shares.hot & self._full())
@@ -117,7 +117,7 @@ class Processor:
         return self._session.is_confirmed(time.monotonic())
 
     def _free(self) -> int:
-        if self._quiet or not self._is_sure():
+        if self.is_quiet or not self._is_sure():
             return 0
         free = min(self._concurrency - len(self.running) - len(self._taken), TAKE_LIMIT)
         return self.limit.cap(max(free, 0), self.taken)
@@ -349,12 +349,12 @@ class Processor:
 
     def quiet(self) -> None:
         """Take no more jobs; `run` returns when what is running has been settled."""
-        self._quiet = True
+        self.is_quiet = True
         self.parking.nudge()
 
     def release(self) -> None:
         """Stop everything that runs; it is given back and spends no attempt."""
-        self._quiet = self._releasing = True
+        self.is_quiet = self._releasing = True
         self._release_taken()
         self.running.release()
         self.parking.nudge()

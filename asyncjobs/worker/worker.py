@@ -125,6 +125,7 @@ class Worker:
         self.concurrency = settings.concurrency
         self.name = settings.name
         self._processor: Processor | None = None
+        self._present: Session | None = None
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._background: asyncio.Task[WorkerReport] | None = None
@@ -136,6 +137,23 @@ class Worker:
     def running(self) -> int:
         """How many attempts are under way; 0 when the worker does not run."""
         return 0 if self._processor is None else len(self._processor.running)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called, until `run` has returned."""
+        return self._stopping.is_set()
+
+    def unready(self) -> str | None:
+        """Why it takes no jobs now; None when it does. May be asked from any thread."""
+        if self.is_stopping:
+            return "the worker is stopping"
+        if (session := self._present) is None or (processor := self._processor) is None:
+            return "the worker is not registered"
+        if processor.is_quiet:
+            return "the worker is quiet: it takes no more jobs"
+        if not session.is_confirmed(now_s := time.monotonic()):
+            return f"the lease was last confirmed {now_s - session.confirmed_s:.1f} s ago"
+        return None
 
     def stop(self) -> None:
         """Take no more jobs; finish what runs within the grace, release the rest.
@@ -224,6 +242,7 @@ class Worker:
             sent_s = time.monotonic()
             await self.app.backend.register(session.lease)
             session.confirmed_s = sent_s
+            self._present = session
             processor = self._processor = self._new_processor(session)
             processor.limit = Limit(max_jobs, burst_wait_s)
             # A burst ends by what its last look into all queues has shown.
@@ -236,7 +255,7 @@ class Worker:
                 await self._work(session, processor)
             finally:
                 await self._leave(session, processor, life)
-                self._processor = None
+                self._processor = self._present = None
             settler = processor.settler
             report = WorkerReport(
                 processor.taken,

@@ -27,8 +27,11 @@ class Child:
     `ended` becomes its exit code, or minus the number of the signal that killed it.
     """
 
-    def __init__(self, command: Sequence[str], number: int, life: int) -> None:
-        """Start it: a new program, never a fork. `life` is its end of the parent's pipe."""
+    def __init__(
+        self, command: Sequence[str], number: int, life: int, *, reports: bool = False
+    ) -> None:
+        """Start it: a new program, never a fork. `life` is its end of the parent's pipe,
+        `reports` asks it to tell of its health."""
         self.number = number
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[dict[str, Any] | None] = self._loop.create_future()
@@ -36,12 +39,14 @@ class Child:
         self._signals = 0
         self._ready_at_s: float | None = None
         self._said = b""
+        self.report: tuple[dict[str, Any], float] = {}, 0.0
+        """The last one, and when it came, in monotonic seconds; set on the loop."""
         self._pipe, other_end = os.pipe()
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                env=os.environ | {VARIABLE: link_text(number, other_end, life)},
+                env=os.environ | {VARIABLE: link_text(number, other_end, life, reports=reports)},
                 pass_fds=(other_end, life),
                 # A terminal sends Ctrl-C to a whole group: passed on by the parent besides,
                 # it would count as the second signal.
@@ -117,9 +122,19 @@ class Child:
         self._said += piece
         if not piece:
             self._loop.remove_reader(self._pipe)
-        elif self._said.endswith(b"\n") and not self.ready.done():
-            self._ready_at_s = time.monotonic()
-            self.ready.set_result(orjson.loads(self._said))
+        *lines, self._said = self._said.split(b"\n") if b"\n" in piece else [self._said]
+        for line in lines:
+            self._hear(orjson.loads(line))
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        now_s = time.monotonic()
+        if self._ready_at_s is None:
+            self._ready_at_s = now_s
+            # Until the first report comes, that it is ready is one.
+            self.report = {}, now_s
+            self.ready.set_result(message)
+        else:
+            self.report = message, now_s
 
     def _wait(self) -> None:
         code = self._process.wait()

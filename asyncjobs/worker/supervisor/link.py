@@ -1,11 +1,13 @@
 """The parent, as a supervised worker process sees it: two pipes.
 
-Into one it writes a single line when it is ready. The other is never written to: it comes
+Into one it writes a line when it is ready, and reports of its health after that if the
+parent wants them. The other is never written to: it comes
 to its end when the parent is gone, however the parent died.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -18,19 +20,25 @@ from asyncjobs.errors import UsageError
 __all__ = ["VARIABLE", "ParentLink", "link_text"]
 
 VARIABLE: Final = "ASYNCJOBS_SUPERVISED"
-"""Set by the supervisor for its processes: `number:ready:life`, two file descriptors."""
+"""Set by the supervisor for its processes: `number:ready:life`, two file descriptors;
+`:reports` at the end when the parent wants to hear more than that it is ready."""
+REPORT_BYTES: Final = 512
+"""A write of so much to a pipe is never torn apart, on any system (POSIX)."""
 
 
-def link_text(number: int, ready: int, life: int) -> str:
+def link_text(number: int, ready: int, life: int, *, reports: bool = False) -> str:
     """The value of VARIABLE."""
-    return f"{number}:{ready}:{life}"
+    return f"{number}:{ready}:{life}{':reports' if reports else ''}"
 
 
 class ParentLink:
     """Owns this process's ends of the pipes. `number` counts the processes from 1."""
 
-    def __init__(self, number: int, ready: int, life: int) -> None:
+    def __init__(self, number: int, ready: int, life: int, *, reports: bool = False) -> None:
         self.number = number
+        self.reports = reports
+        """Whether the parent wants `report` to be called."""
+        self._is_ready = False
         self._ready = ready
         self._life = life
         # A program that a job starts must neither hold the pipes open nor write to them.
@@ -47,8 +55,9 @@ class ParentLink:
         if text is None:
             return None
         try:
-            number, ready, life = (int(part) for part in text.split(":"))
-            return cls(number, ready, life)
+            numbers, colon, _ = text.partition(":reports")
+            number, ready, life = (int(part) for part in numbers.split(":"))
+            return cls(number, ready, life, reports=bool(colon))
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"{VARIABLE}={text!r} is not from a running supervisor ({error}); unset it, only "
@@ -65,7 +74,22 @@ class ParentLink:
             # The parent is gone; the other pipe says so.
             return
         finally:
-            os.close(self._ready)
+            if self.reports:
+                # A parent that does not read must not hold up the thread that reports.
+                os.set_blocking(self._ready, False)
+                self._is_ready = True
+            else:
+                os.close(self._ready)
+
+    def report(self, message: dict[str, Any]) -> None:
+        """Tell the parent of this worker's health; nothing before it is ready.
+
+        What the parent has no room for is left out: the next report says it again.
+        """
+        line = orjson.dumps(message) + b"\n"
+        if self._is_ready and len(line) <= REPORT_BYTES:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                os.write(self._ready, line)
 
     def watch(self, on_gone: Callable[[], None]) -> None:
         """Call `on_gone` in a thread when the parent has died."""

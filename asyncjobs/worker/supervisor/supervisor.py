@@ -35,6 +35,7 @@ class Supervisor:
     burst: a process that ends well has done its work, and is not replaced.
     waits_for_change: one that cannot start waits for `renew` instead of ending the whole.
     on_begun: called with what the first process says when it is ready.
+    reports: the processes tell of their health, for `children` to show.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Supervisor:
         waits_for_change: bool = False,
         patience: Patience | None = None,
         on_begun: Callable[[dict[str, Any]], None],
+        reports: bool = False,
     ) -> None:
         self._command = command
         self._processes = processes
@@ -55,6 +57,7 @@ class Supervisor:
         self._waits_for_change = waits_for_change
         self._patience = patience or PATIENCE
         self._on_begun = on_begun
+        self._reports = reports
         self._life: tuple[int, int] = (-1, -1)
         self._alive: set[Child] = set()
         self._current: dict[int, Child] = {}
@@ -91,6 +94,19 @@ class Supervisor:
             for end in self._life:
                 os.close(end)
 
+    @property
+    def size(self) -> int:
+        """How many processes there shall be."""
+        return self._processes
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stops > 0
+
+    def children(self) -> dict[int, Child]:
+        """The newest process of each number that was started. From any thread."""
+        return self._current.copy()
+
     def stop(self, number: int) -> None:
         """Pass the signal on to all; nothing is started any more."""
         self._stops += 1
@@ -124,7 +140,7 @@ class Supervisor:
     # -- starting ------------------------------------------------------------------------
 
     def _start(self, number: int) -> Child:
-        child = Child(self._command, number, self._life[0])
+        child = Child(self._command, number, self._life[0], reports=self._reports)
         self._alive.add(child)
         self._keep(asyncio.create_task(self._greet(child)))
         self._keep(asyncio.create_task(self._attend(child)))
