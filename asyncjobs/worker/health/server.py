@@ -32,6 +32,7 @@ LINGER_BYTES: Final = 65536
 """What is read of a request that is too long: closing on unread bytes would reset the
 connection, and the answer with it."""
 END_S: Final = 2.0
+ACCEPT_AGAIN_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,9 @@ class ProbeServer:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            # Not the loop of the platform: on Windows that one has no readers.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
         except Exception:
             logger.exception("the health server failed; probes get no answer any more")
 
@@ -123,47 +126,69 @@ class ProbeServer:
         self._loop = asyncio.get_running_loop()
         if self._is_over:
             return
-        server = await asyncio.start_server(
-            self._on_connection, sock=self._listener, limit=MOST_BYTES
-        )
-        try:
-            await self._end.wait()
-        finally:
-            server.close()
+        self._listener.setblocking(False)
+        self._listen()
+        await self._end.wait()
+        self._loop.remove_reader(self._listener)
+        for task in self._connections:
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections)
 
-    def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _listen(self) -> None:
+        if self._loop is not None and not self._is_over:
+            self._loop.add_reader(self._listener, self._accept, self._loop)
+
+    def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take one connection. Not by `asyncio.start_server` nor `sock_accept`: both lose
+        sight of one that comes in at the very end, and the first has no bound."""
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            # It is gone already.
+            return
+        except OSError as error:
+            logger.debug("a probe could not be accepted: %s", error)
+            # Out of files, most likely: that lasts, and the listener stays ready meanwhile.
+            loop.remove_reader(self._listener)
+            loop.call_later(ACCEPT_AGAIN_S, self._listen)
+            return
         if len(self._connections) >= MOST_CONNECTIONS:
-            writer.transport.abort()
+            connection.close()
             return
-        task = asyncio.create_task(self._attend(reader, writer))
+        connection.setblocking(False)
+        task = loop.create_task(self._attend(connection))
         self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
 
-    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(REQUEST_S):
-                    await self._exchange(reader, writer)
-        finally:
-            # Not `close`: it would wait for a reader that takes nothing.
-            writer.transport.abort()
+        def end(task: asyncio.Task[None]) -> None:
+            # Here, and not inside: a task that is cancelled before it begins closes nothing.
+            self._connections.discard(task)
+            connection.close()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with_body = True
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
-            answer = _refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        except asyncio.IncompleteReadError:
-            # Gone before the request was whole: a probe of the port, or a client that gave up.
-            return
+        task.add_done_callback(end)
+
+    async def _attend(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(REQUEST_S):
+                await self._exchange(connection)
+
+    async def _exchange(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        head = b""
+        while b"\r\n\r\n" not in head and len(head) <= MOST_BYTES:
+            piece = await loop.sock_recv(connection, MOST_BYTES)
+            if not piece:
+                # Gone before the request was whole: a look at the port, or one that gave up.
+                return
+            head += piece
+        if len(head) > MOST_BYTES:
+            answer, with_body = _refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), True
         else:
             answer, with_body = self._answer(head)
-        writer.write(answer.encode(with_body=with_body))
-        await writer.drain()
-        writer.write_eof()
+        await loop.sock_sendall(connection, answer.encode(with_body=with_body))
+        connection.shutdown(socket.SHUT_WR)
         left = LINGER_BYTES
-        while left > 0 and (piece := await reader.read(MOST_BYTES)):
+        while left > 0 and (piece := await loop.sock_recv(connection, MOST_BYTES)):
             left -= len(piece)
 
     def _answer(self, head: bytes) -> tuple[Answer, bool]:
