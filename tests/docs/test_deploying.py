@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import click
@@ -20,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "deploying.md").read_text()
 # After the grace: what jobs have for their end, and what a store that is away may take.
 MARGIN_S = 15.0
+# A process that ends itself at the hard limit has told the store by then.
+BLOCKED_MARGIN_S = 15.0
 
 
 def block(language: str) -> str:
@@ -28,16 +34,17 @@ def block(language: str) -> str:
     return text
 
 
-def grace_s(arguments: list[str]) -> float:
-    """`--grace` of a command line, which must be one that is accepted."""
+def times_s(arguments: list[str]) -> tuple[float, float]:
+    """`--grace` and `--hard-limit` of a command line, which must be one that is accepted."""
     assert arguments[0].rpartition("/")[2] == "asyncjobs"
     name, *flags = arguments[1:]
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     with command.make_context(name, flags) as context:
-        grace = context.params["grace"]
+        grace, hard_limit = context.params["grace"], context.params["hard_limit"]
     assert isinstance(grace, float)
-    return grace
+    assert isinstance(hard_limit, float)
+    return grace, hard_limit
 
 
 def test_the_unit_of_systemd() -> None:
@@ -45,17 +52,47 @@ def test_the_unit_of_systemd() -> None:
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read_string(block("ini"))
     service = unit["Service"]
-    grace = grace_s(shlex.split(service["ExecStart"]))
+    grace, hard_limit = times_s(shlex.split(service["ExecStart"]))
+    assert service["Type"] == "notify"
+    assert hard_limit + BLOCKED_MARGIN_S <= service.getfloat("WatchdogSec")
     assert service.getfloat("TimeoutStopSec") >= grace + MARGIN_S
     assert service["KillMode"] == "mixed"
 
 
 def test_the_container() -> None:
     (command,) = re.findall(r"^CMD (.*)$", block("dockerfile"), re.MULTILINE)
-    grace = grace_s(json.loads(command))
+    grace, _ = times_s(json.loads(command))
     (stop_s,) = re.findall(r"stop_grace_period: (\d+)s", block("yaml"))
-    (kubernetes_s,) = re.findall(r"terminationGracePeriodSeconds: (\d+)", PAGE)
-    assert min(float(stop_s), float(kubernetes_s)) >= grace + MARGIN_S
+    found = {float(stop_s), *map(float, re.findall(r"GracePeriodSeconds: (\d+)", PAGE))}
+    assert min(found) >= grace + MARGIN_S
+
+
+def test_the_probes_of_kubernetes() -> None:
+    text = block("yml")
+    (args,) = re.findall(r"args: (\[.*?\])$", text, re.MULTILINE | re.DOTALL)
+    arguments = json.loads(args)
+    _, hard_limit = times_s(arguments)
+    port = arguments[arguments.index("--health-port") + 1]
+    paths = re.findall(r"httpGet: \{path: (\S+), port: (\d+)\}", text)
+    assert sorted(paths) == [("/livez", port), ("/readyz", port), ("/startupz", port)]
+    (live,) = re.findall(r"livenessProbe:.*?period\w+: (\d+).*?Threshold: (\d+)", text, re.DOTALL)
+    assert hard_limit + BLOCKED_MARGIN_S <= int(live[0]) * int(live[1])
+
+
+def test_the_command_for_the_file(tmp_path: Path) -> None:
+    (line,) = re.findall(r"^python (-c .*)$", block("sh"), re.MULTILINE)
+    file = tmp_path / "worker.health"
+    command = [sys.executable, *shlex.split(line.replace("/tmp/worker.health", str(file)))]
+
+    def code() -> int:
+        return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode
+
+    missing = code()
+    file.touch()
+    fresh = code()
+    then = time.time() - 20
+    os.utime(file, (then, then))
+    assert (missing, fresh, code()) == (1, 0, 1)
 
 
 @pytest.mark.anyio
