@@ -64,18 +64,6 @@ async def block_loop(seconds: float, *, ctx: JobContext = INJECTED) -> None:
 
 
 @app.job
-async def block_until(path: str) -> None:
-    while not os.path.exists(path):
-        time.sleep(0.01)  # the point of this job, as above
-
-
-@app.job
-async def wait_for_file(path: str) -> None:
-    while not os.path.exists(path):
-        await asyncio.sleep(0.01)
-
-
-@app.job
 async def leave_thread(seconds: float, *, ctx: JobContext = INJECTED) -> None:
     threading.Thread(target=time.sleep, args=(seconds,)).start()
     write("began", ctx)

@@ -6,10 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Start, folder, ledger, put, run, server, work
-from tests.health.kit import quick
+from tests.cli import conftest
+from tests.cli.conftest import Start, ledger, put, run, server, work
+from tests.cli.process import TASKS
+from tests.health.kit import HELD_JOBS, quick
 
-__all__ = ["folder", "ledger", "put", "run", "server", "work"]
+__all__ = ["ledger", "put", "run", "server", "work"]
+
+
+@pytest.fixture(autouse=True)
+def _held_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`put` finds them, too."""
+    monkeypatch.setattr(conftest, "TASKS", TASKS + HELD_JOBS)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The user's working directory, with `tasks.py`."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "tasks.py").write_text(TASKS + HELD_JOBS)
+    return folder
 
 
 @pytest.fixture

@@ -21,6 +21,23 @@ beats.BEAT_S = 0.1
 """Put into sitecustomize.py: the limits, short enough for a test."""
 
 
+HELD_JOBS = """
+
+
+@app.job
+async def block_until(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.01)  # the point of this job: a mistake that blocks the loop
+
+
+@app.job
+async def wait_for_file(path: str) -> None:
+    while not os.path.exists(path):
+        await asyncio.sleep(0.01)
+"""
+"""Jobs of `tasks.py` that last until the test says otherwise, by a file."""
+
+
 def quick(folder: Path) -> dict[str, str]:
     """The environment of a worker with short limits."""
     (folder / "sitecustomize.py").write_text(QUICK)

@@ -35,11 +35,11 @@ class Starts:
         self.tries = 0
         self._fails = fails
 
-    def __call__(self, *args: Any) -> Child:
+    def __call__(self, *args: Any, **options: Any) -> Child:
         self.tries += 1
         if self._fails(self.tries):
             raise BlockingIOError(11, "planted: no more processes")
-        self.children.append(Child(*args))
+        self.children.append(Child(*args, **options))
         return self.children[-1]
 
     async def ready(self, count: int) -> Child:
