@@ -18,6 +18,7 @@ from asyncjobs.cli.completion import completion
 from asyncjobs.cli.dead import dead
 from asyncjobs.cli.doctor import doctor
 from asyncjobs.cli.enqueue import enqueue
+from asyncjobs.cli.exporter import exporter
 from asyncjobs.cli.jobs import jobs
 from asyncjobs.cli.stats import stats
 from asyncjobs.cli.values import Duration, DurationOrOff, Queues, merge_queues
@@ -71,7 +72,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (check, completion, dead, doctor, enqueue, jobs, stats):
+for _command in (check, completion, dead, doctor, enqueue, exporter, jobs, stats):
     cli.add_command(_command)
 
 
@@ -160,6 +161,20 @@ for _command in (check, completion, dead, doctor, enqueue, jobs, stats):
     show_default=True,
     help="How long a job may swallow its cancellation; then its slot is freed.",
 )
+@_flag(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Serve /metrics for Prometheus there; with --processes, each at a port of its own, "
+    "counted from this one. Needs the extra prometheus.",
+)
+@_flag(
+    "--metrics-host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="The address for --metrics-port; 0.0.0.0 for all.",
+)
 @_flag("--name", show_default="host:pid", help="Name of the worker in logs and lists.")
 @_flag(
     "--reload",
@@ -203,10 +218,27 @@ def worker(ctx: click.Context, /, app: str | None, **flags: Any) -> None:
         parent = ParentLink.take()
     except UsageError as error:
         raise click.UsageError(str(error), ctx) from None
+    _check_metrics(ctx, flags)
     if parent is None and (flags["processes"] > 1 or flags["reload"]):
         _check_supervised(ctx, flags)
         ctx.exit(_run_parent(flags))
     ctx.exit(_run_worker(app, flags, parent))
+
+
+def _check_metrics(ctx: click.Context, flags: dict[str, Any]) -> None:
+    from asyncjobs.cli.metrics import EXTRA_MISSING, can_export
+
+    port = flags["metrics_port"]
+    if port is None:
+        return
+    if not can_export():
+        raise click.UsageError(f"--metrics-port {EXTRA_MISSING}", ctx)
+    if port + flags["processes"] - 1 > 65535:
+        raise click.UsageError(
+            f"--metrics-port {port} leaves no ports for {flags['processes']} processes; give one "
+            f"up to {65536 - flags['processes']}",
+            ctx,
+        )
 
 
 def _check_supervised(ctx: click.Context, flags: dict[str, Any]) -> None:
@@ -284,6 +316,8 @@ def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> i
             stuck_after_s=flags["stuck_after"],
             name=name,
             json=json,
+            metrics_port=flags["metrics_port"],
+            metrics_host=flags["metrics_host"],
         ),
         parent,
     )
