@@ -10,8 +10,6 @@ import click
 
 from asyncjobs.backends.base import StoreInfo
 from asyncjobs.cli.asking import InspectedStore, ask, fail, place_options
-from asyncjobs.cli.logs import configure_logging, is_json
-from asyncjobs.cli.metrics import EXTRA_MISSING, can_export
 from asyncjobs.errors import ConfigError
 from asyncjobs.worker.exits import ExitCode
 
@@ -51,6 +49,9 @@ def exporter(ctx: click.Context, /, port: int, host: str, url: str | None, prefi
     One for a fleet: the numbers are the store's, not a worker's. The store is asked when
     Prometheus asks. Imports no app.
     """
+    from asyncjobs.cli.logs import configure_logging, is_json
+    from asyncjobs.cli.metrics import EXTRA_MISSING, can_export
+
     if not can_export():
         raise click.UsageError(f"exporter {EXTRA_MISSING}", ctx)
     configure_logging("info", json=is_json("auto"))

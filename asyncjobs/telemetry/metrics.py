@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
 from opentelemetry.metrics import (
-    Counter,
+    CallbackOptions,
     Histogram,
     Meter,
     MeterProvider,
-    UpDownCounter,
+    Observation,
     get_meter_provider,
 )
 
@@ -32,17 +33,19 @@ from asyncjobs.telemetry.instruments import (
     SYSTEM,
     TYPE,
     WORKER,
-    Instrument,
 )
 
 __all__ = ["Metrics", "global_provider", "new_meter"]
 
-MOST_SERIES: Final = 10_000
-"""Sets of attributes remembered; beyond that they are made anew."""
+MOST_SERIES: Final = 1_000
+"""Pairs of queue and job function that are told apart; all others are `_OTHER` together."""
+MOST_ENDS: Final = 100
+"""The same for the ends of each, whose number is that of error types."""
 LAG_INTERVAL_S: Final = 0.5
 
 Find = Callable[[str], object | None]
 Attributes = dict[str, str]
+_NONE: Final[Attributes] = {}
 _INSTRUMENTS: Final = {instrument.name: instrument for instrument in WORKER}
 
 
@@ -75,15 +78,15 @@ class Metrics:
         self._running: dict[JobRef, _Series] = {}
         self._workers: list[events.WorkerStarted] = []
         self._operation = _histogram(meter, "messaging.client.operation.duration")
-        self._sent = _counter(meter, "messaging.client.sent.messages")
-        self._consumed = _counter(meter, "messaging.client.consumed.messages")
+        self._sent = _Sum(meter, "messaging.client.sent.messages")
+        self._consumed = _Sum(meter, "messaging.client.consumed.messages")
         self._process = _histogram(meter, "messaging.process.duration")
         self._queue_time = _histogram(meter, "asyncjobs.job.queue_time")
-        self._finished = _counter(meter, "asyncjobs.jobs.finished")
-        self._reclaimed = _counter(meter, "asyncjobs.jobs.reclaimed")
-        self._deduplicated = _counter(meter, "asyncjobs.jobs.deduplicated")
-        self._active = _up_down(meter, "asyncjobs.jobs.active")
-        self._slots = _up_down(meter, "asyncjobs.worker.slots")
+        self._finished = _Sum(meter, "asyncjobs.jobs.finished")
+        self._reclaimed = _Sum(meter, "asyncjobs.jobs.reclaimed")
+        self._deduplicated = _Sum(meter, "asyncjobs.jobs.deduplicated")
+        self._active = _Sum(meter, "asyncjobs.jobs.active")
+        self._slots = _Sum(meter, "asyncjobs.worker.slots")
         self._payload = _histogram(meter, "asyncjobs.payload.size")
         self._lag = _LoopLag(_histogram(meter, "asyncjobs.worker.event_loop.lag").record)
         self._handlers: dict[type[events.Event], Callable[[Any], None]] = {
@@ -115,10 +118,12 @@ class Metrics:
     def _of(self, queue: str, name: str) -> _Series:
         series = self._series.get((queue, name))
         if series is None:
+            known = name if self._find(name) is not None else OTHER
             if len(self._series) >= MOST_SERIES:
-                self._series.clear()
-            series = _Series(queue, name if self._find(name) is not None else OTHER)
-            self._series[queue, name] = series
+                queue = name = known = OTHER
+            series = self._series.setdefault((queue, known), _Series(queue, known))
+            if name != known and len(self._series) < MOST_SERIES:
+                self._series[queue, name] = series
         return series
 
     def _on_enqueued(self, event: events.JobEnqueued) -> None:
@@ -156,18 +161,18 @@ class Metrics:
 
     def _on_reclaimed(self, event: events.JobsReclaimed) -> None:
         if event.jobs:
-            self._reclaimed.add(event.jobs)
+            self._reclaimed.add(event.jobs, _NONE)
 
     def _on_worker(self, event: events.WorkerStarted) -> None:
         self._workers.append(event)
-        self._slots.add(event.concurrency)
+        self._slots.add(event.concurrency, _NONE)
         self._lag.start()
 
     def _on_worker_end(self, event: events.WorkerStopped) -> None:
         for started in self._workers:
             if started.worker == event.worker:
                 self._workers.remove(started)
-                self._slots.add(-started.concurrency)
+                self._slots.add(-started.concurrency, _NONE)
                 break
         if not self._workers:
             self._lag.stop()
@@ -193,11 +198,45 @@ class _Series:
         key = (len(base), outcome, fault)
         found = self._ended.get(key)
         if found is None:
-            if len(self._ended) >= MOST_SERIES:
-                self._ended.clear()
+            if fault and len(self._ended) >= MOST_ENDS:
+                return self._ended.setdefault(
+                    (len(base), outcome, OTHER), {**base, OUTCOME: outcome, ERROR: OTHER}
+                )
             found = {**base, OUTCOME: outcome, ERROR: fault} if fault else base | {OUTCOME: outcome}
             self._ended[key] = found
         return found
+
+
+class _Sum:
+    """A counter: one number for each set of attributes, read when somebody reads metrics.
+
+    An SDK takes some 20 µs to add to a counter of its own, more than all of a small job.
+    Sets of attributes are told apart by identity: each is made once and kept.
+    """
+
+    def __init__(self, meter: Meter, name: str) -> None:
+        self._cells: dict[int, tuple[Attributes, list[int]]] = {}
+        # Enqueues come from threads, too.
+        self._lock = threading.Lock()
+        made = _INSTRUMENTS[name]
+        create = (
+            meter.create_observable_counter
+            if made.kind == "counter"
+            else meter.create_observable_up_down_counter
+        )
+        create(name, [self._observe], made.unit, made.text)
+
+    def add(self, number: int, attributes: Attributes) -> None:
+        with self._lock:
+            cell = self._cells.get(id(attributes))
+            if cell is None:
+                self._cells[id(attributes)] = (attributes, [number])
+            else:
+                cell[1][0] += number
+
+    def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            return [Observation(number, about) for about, (number,) in self._cells.values()]
 
 
 class _LoopLag:
@@ -241,13 +280,3 @@ def _histogram(meter: Meter, name: str) -> Histogram:
     return meter.create_histogram(
         name, made.unit, made.text, explicit_bucket_boundaries_advisory=made.buckets
     )
-
-
-def _counter(meter: Meter, name: str) -> Counter:
-    made: Instrument = _INSTRUMENTS[name]
-    return meter.create_counter(name, made.unit, made.text)
-
-
-def _up_down(meter: Meter, name: str) -> UpDownCounter:
-    made = _INSTRUMENTS[name]
-    return meter.create_up_down_counter(name, made.unit, made.text)

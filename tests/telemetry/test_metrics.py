@@ -183,8 +183,37 @@ async def test_remembered_series_have_a_bound(
     metrics.attach(hub)
     for number in range(10):
         hub.emit(events.JobEnqueued(JobRef(f"q{number}", "1"), "f", is_new=True))
-    assert len(metrics._series) <= 3
-    assert reading.total("messaging.client.sent.messages") == 10
+    # Three queues are told apart, and all others are one.
+    assert len(metrics._series) == 4
+    sent = reading.points("messaging.client.sent.messages")
+    assert len(sent) == 4
+    assert sum(sent.values()) == 10
+
+
+async def test_error_types_have_a_bound(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ENDS", 5)
+    hub, ref = events.Events(), JobRef("q", "1")
+    Metrics(reading.provider, {"f": 1}.get).attach(hub)
+    for number in range(20):
+        error = type(f"Error{number}", (Exception,), {})()
+        hub.emit(events.JobStarted(ref, "f", 1, 0))
+        hub.emit(events.JobDead(ref, "f", 1, 0.0, "exhausted", error))
+    found = reading.points(FINISHED)
+    assert 1 < len(found) < 8
+    assert sum(found.values()) == 20
+
+
+async def test_unknown_names_are_not_remembered_without_bound(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_SERIES", 5)
+    hub = events.Events()
+    metrics = Metrics(reading.provider, {}.get)
+    metrics.attach(hub)
+    for number in range(50):
+        hub.emit(events.JobPutBack(JobRef("q", "1"), f"name{number}", 1.0))
+    assert len(metrics._series) <= 6
+    assert reading.total(CONSUMED) == 50
 
 
 async def test_the_loops_lag(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:

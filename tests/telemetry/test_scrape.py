@@ -18,12 +18,16 @@ from urllib.parse import urlencode
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from asyncjobs.errors import ConfigError
 from asyncjobs.testing.servers import Server
 from asyncjobs.worker.exits import ExitCode
 from tests.cli.conftest import Put, Start
 from tests.cli.process import Ledger, ticks
 
 pytest.importorskip("opentelemetry.exporter.prometheus", reason="extra prometheus is missing")
+
+from asyncjobs.telemetry import prometheus as module
+from asyncjobs.telemetry.prometheus import Endpoint
 
 
 def free_port(number: int = 1) -> int:
@@ -120,6 +124,25 @@ def test_a_taken_port_is_an_error(work: Start, run: Start, server: Server) -> No
     assert f"cannot listen at 127.0.0.1:{port}" in third.text
     first.send(SIGTERM)
     assert first.end() == 0
+
+
+def test_a_process_waits_for_the_port_of_the_one_that_it_replaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_S", 0.01)
+    with socket.socket() as old:
+        old.bind(("127.0.0.1", 0))
+        old.listen()
+        endpoint = Endpoint("127.0.0.1", old.getsockname()[1])
+        with pytest.raises(ConfigError, match="cannot listen at 127"):
+            endpoint.open()
+        endpoint.open(patient=True)
+    try:
+        assert until(lambda: fetch(endpoint.url))
+    finally:
+        endpoint.close()
+    with pytest.raises(OSError, match="refused"):
+        fetch(endpoint.url)
 
 
 def test_the_exporter_shows_the_queues(run: Start, put: Put, server: Server) -> None:
