@@ -76,10 +76,12 @@ layers: $(STAMP) ## Imports go down only, by import-linter
 docs: $(STAMP) ## Links, code blocks and settings in the documents; sizes and exports
 	@$(BIN)/python -m pytest -q tests/unit/test_repository.py
 	@$(BIN)/python tools/settings_page.py --check
+	@$(BIN)/python tools/telemetry_page.py --check
 
 .PHONY: settings
-settings: $(STAMP) ## Write docs/settings.md anew from the code
+settings: $(STAMP) ## Write docs/settings.md and docs/telemetry-reference.md anew from the code
 	@$(BIN)/python tools/settings_page.py
+	@$(BIN)/python tools/telemetry_page.py
 
 .PHONY: clean
 clean: ## Remove the environments and what the tools leave behind

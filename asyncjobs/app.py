@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from asyncjobs.backends import make_backend, store_url
 from asyncjobs.backends.base import Backend, StoreInfo
@@ -31,6 +31,9 @@ from asyncjobs.job import JobRef, NewJob
 from asyncjobs.opening import BackgroundOpening, Opening
 from asyncjobs.policy.retry import ExceptionClasses, RetryValue
 from asyncjobs.registry import JobRegistry, Register
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
 
 __all__ = ["AsyncJobs"]
 
@@ -71,6 +74,8 @@ class AsyncJobs:
     may take down. `timeout` and `retry` hold for job functions that do not say.
     `dead_max_age`, `dead_max_count` bound what is kept of dead jobs. `wait_replicas`: how
     many replicas of the store have to hold a job before its enqueue returns.
+    `meter_provider`: of OpenTelemetry, for metrics; by default the process's own, if one is
+    set up when the app opens.
     """
 
     _opening: Opening | None = None
@@ -81,6 +86,7 @@ class AsyncJobs:
         url: str | None = None,
         *,
         backend: Backend | None = None,
+        meter_provider: MeterProvider | None = None,
         **settings: Unpack[AppOptions],
     ) -> None:
         """Connects to nothing yet. Raises ConfigError naming the setting."""
@@ -92,6 +98,8 @@ class AsyncJobs:
         self.events = Events()
         self._url = url
         self._backend = backend
+        self._meter_provider = meter_provider
+        self._is_metered = False
         self._locks: dict[int, threading.Lock] = {}
 
     # ── job functions ────────────────────────────────────────────────────────────────
@@ -246,6 +254,7 @@ class AsyncJobs:
                 "asyncjobs runs on asyncio, and no asyncio event loop runs here (is this Trio?); "
                 "use asyncio.run() or anyio.run(..., backend='asyncio')"
             )
+        self._meter()
         opening = self._opening
         # A loop that ended without leaving has taken its connections with it.
         if opening is None or opening.is_over or opening.loop.is_closed():
@@ -253,6 +262,17 @@ class AsyncJobs:
         elif opening.pid != os.getpid() or opening.loop is not loop:
             raise self._not_open()
         return opening
+
+    def _meter(self) -> None:
+        """Measure from now on, if there is who wants it: an SDK may be set up after this
+        app was made."""
+        if not self._is_metered:
+            from asyncjobs.telemetry.metrics import Metrics, global_provider
+
+            provider = self._meter_provider or global_provider()
+            if provider is not None:
+                self._is_metered = True
+                Metrics(provider, self.registry.find).attach(self.events)
 
     def _new_backend(self) -> Backend:
         if self._backend is not None:
@@ -318,6 +338,7 @@ class AsyncJobs:
                     raise self._not_open()
                 if backend is self._backend:
                     backend = backend.for_thread()
+                self._meter()
                 background = BackgroundOpening(backend, self.settings, self.events)
                 self._background = background
             return background

@@ -92,7 +92,8 @@ class Client:
             await self._wait_for_space(deadline_s)
         (is_new,) = await self._put((job,), size, deadline_s)
         if self._events.active:
-            self._events.emit(JobEnqueued(job.ref, name, is_new))
+            duration_s = self.loop.time() - (deadline_s - self._timeout_s)
+            self._events.emit(JobEnqueued(job.ref, name, is_new, size, duration_s))
         return is_new
 
     async def enqueue_many(self, jobs: Sequence[NewJob], names: Sequence[str]) -> list[bool]:
@@ -105,14 +106,17 @@ class Client:
             if len(job.envelope) > self._max_payload:
                 raise self._too_large(job, name)
         answers: list[bool] = []
+        began_s = self.loop.time()
         for chunk, size in _chunks(jobs):
             deadline_s = self.loop.time() + self._timeout_s
             if self._space or self._is_full():
                 await self._wait_for_space(deadline_s)
             answers += await self._put(chunk, size, deadline_s)
         if self._events.active:
+            duration_s = self.loop.time() - began_s
             for job, name, is_new in zip(jobs, names, answers, strict=True):
-                self._events.emit(JobEnqueued(job.ref, name, is_new))
+                size = len(job.envelope)
+                self._events.emit(JobEnqueued(job.ref, name, is_new, size, duration_s))
         return answers
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from asyncjobs.job import JobRef
@@ -22,6 +22,7 @@ __all__ = [
     "JobDiscarded",
     "JobEnqueued",
     "JobEvent",
+    "JobLost",
     "JobPutBack",
     "JobReleased",
     "JobRetryScheduled",
@@ -55,9 +56,14 @@ class JobEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobEnqueued(JobEvent):
-    """`is_new` is False when a job with this id was already there."""
+    """`is_new` is False when a job with this id was already there.
+
+    `size`: of the job as it is stored, in bytes. `duration_s`: how long its caller waited.
+    """
 
     is_new: bool
+    size: int = field(default=0, compare=False)
+    duration_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,11 @@ class JobCancelled(AttemptEnded):
 @dataclass(frozen=True, slots=True)
 class JobReleased(AttemptEnded):
     """Given back unharmed at shutdown."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobLost(AttemptEnded):
+    """Stopped because the lease has ended; the job runs elsewhere, and its end there counts."""
 
 
 @dataclass(frozen=True, slots=True)

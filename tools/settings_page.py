@@ -42,6 +42,8 @@ at once, by a `ConfigError` that names it.
 APP = {
     "url": "the store; else `$ASYNCJOBS_URL` when the app opens, else the embedded store",
     "backend": "a store that you have made yourself, instead of a URL",
+    "meter_provider": "of OpenTelemetry, for metrics; else the process's own, if one is set up "
+    "when the app opens",
     "prefix": "start of all keys in the store: apps that share a server differ in it",
     "result_ttl": "how long a result is kept; 0 keeps none",
     "max_payload": "size of an encoded job; a larger one is refused by `enqueue`",

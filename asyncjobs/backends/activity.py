@@ -24,6 +24,7 @@ def flow_of(
     now_ms: int,
     oldest_ready_ms: int | None,
     counters: Mapping[tuple[int, str], int],
+    next_due_ms: int | None = None,
 ) -> QueueFlow:
     """The last minute: what the present one has so far, and the rest out of the one before.
 
@@ -43,4 +44,5 @@ def flow_of(
         lately(ENQUEUED),
         lately(RESCHEDULED),
         {state: lately(state) for state in _ENDS},
+        next_due_ms,
     )

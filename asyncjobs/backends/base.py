@@ -162,6 +162,8 @@ class QueueFlow(NamedTuple):
     rescheduled: float
     """Attempts that were followed by a retry or a snooze."""
     ended: dict[State, float]
+    next_due_ms: int | None = None
+    """When the first scheduled job is due; in the past while nobody has promoted it."""
 
 
 class WorkerEntry(NamedTuple):

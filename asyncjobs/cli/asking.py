@@ -15,7 +15,15 @@ from asyncjobs.config import AppSettings
 from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
 from asyncjobs.worker.exits import ExitCode
 
-__all__ = ["InspectedStore", "ask", "describe_store", "fail", "new_store", "store_options"]
+__all__ = [
+    "InspectedStore",
+    "ask",
+    "describe_store",
+    "fail",
+    "new_store",
+    "place_options",
+    "store_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,6 +37,12 @@ Question = Callable[[InspectedStore, StoreInfo], Awaitable[int]]
 
 def store_options(command: F) -> F:
     """--url, --prefix and --json, as each of these commands has them."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, on one line.")
+    return place_options(as_json(command))
+
+
+def place_options(command: F) -> F:
+    """--url and --prefix: which store."""
     flags = (
         click.option(
             "--url",
@@ -42,7 +56,6 @@ def store_options(command: F) -> F:
             metavar="TEXT",
             help="What starts the keys in the store: as in AsyncJobs(prefix=...).",
         ),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON, on one line."),
     )
     for flag in reversed(flags):
         command = flag(command)

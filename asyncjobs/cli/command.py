@@ -19,11 +19,13 @@ from asyncjobs.cli.completion import completion
 from asyncjobs.cli.dead import dead
 from asyncjobs.cli.doctor import doctor
 from asyncjobs.cli.enqueue import enqueue
+from asyncjobs.cli.exporter import exporter
 from asyncjobs.cli.jobs import jobs
 from asyncjobs.cli.stats import stats
 from asyncjobs.cli.values import Duration, DurationOrOff, Queues, merge_queues
 
 if TYPE_CHECKING:
+    from asyncjobs.cli.serve import WorkerOptions
     from asyncjobs.worker.health.health import HealthOptions
     from asyncjobs.worker.supervisor.link import ParentLink
 
@@ -73,7 +75,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (check, completion, dead, doctor, enqueue, jobs, stats):
+for _command in (check, completion, dead, doctor, enqueue, exporter, jobs, stats):
     cli.add_command(_command)
 
 
@@ -182,6 +184,20 @@ for _command in (check, completion, dead, doctor, enqueue, jobs, stats):
     metavar="PATH",
     help="Write this file anew every 2s while live; it is removed at the end.",
 )
+@_flag(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Serve /metrics for Prometheus there; with --processes, each at a port of its own, "
+    "counted from this one. Needs the extra prometheus.",
+)
+@_flag(
+    "--metrics-host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="The address for --metrics-port; 0.0.0.0 for all.",
+)
 @_flag("--name", show_default="host:pid", help="Name of the worker in logs and lists.")
 @_flag(
     "--reload",
@@ -225,10 +241,27 @@ def worker(ctx: click.Context, /, app: str | None, **flags: Any) -> None:
         parent = ParentLink.take()
     except UsageError as error:
         raise click.UsageError(str(error), ctx) from None
+    _check_metrics(ctx, flags)
     if parent is None and (flags["processes"] > 1 or flags["reload"]):
         _check_supervised(ctx, flags)
         ctx.exit(_run_parent(flags))
     ctx.exit(_run_worker(app, flags, parent))
+
+
+def _check_metrics(ctx: click.Context, flags: dict[str, Any]) -> None:
+    from asyncjobs.cli.metrics import EXTRA_MISSING, can_export
+
+    port = flags["metrics_port"]
+    if port is None:
+        return
+    if not can_export():
+        raise click.UsageError(f"--metrics-port {EXTRA_MISSING}", ctx)
+    if port + flags["processes"] - 1 > 65535:
+        raise click.UsageError(
+            f"--metrics-port {port} leaves no ports for {flags['processes']} processes; give one "
+            f"up to {65536 - flags['processes']}",
+            ctx,
+        )
 
 
 def _check_supervised(ctx: click.Context, flags: dict[str, Any]) -> None:
@@ -281,7 +314,7 @@ def _health(flags: dict[str, Any]) -> HealthOptions:
 def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> int:
     from asyncjobs.cli.loading import LoadError, load_app, put_working_directory_on_path
     from asyncjobs.cli.logs import configure_logging, is_json
-    from asyncjobs.cli.serve import ExitCode, WorkerOptions, serve
+    from asyncjobs.cli.serve import ExitCode, serve
 
     json = is_json(flags["log_format"])
     stamp = {"process": parent.number, "pid": os.getpid()} if parent else None
@@ -297,23 +330,27 @@ def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> i
             click.echo(error.traceback, err=True)
         click.echo(f"Error: APP {app!r}: {error}", err=True)
         return ExitCode.USAGE
-    return serve(
-        loaded,
-        WorkerOptions(
-            queues=flags["queues"],
-            concurrency=flags["concurrency"],
-            burst=flags["burst"],
-            burst_wait_s=flags["burst_wait"],
-            grace_s=flags["grace"],
-            lease_s=flags["lease"],
-            max_jobs=flags["max_jobs"],
-            threads=flags["threads"],
-            block_warning_s=flags["block_warning"],
-            hard_limit_s=flags["hard_limit"],
-            stuck_after_s=flags["stuck_after"],
-            name=name,
-            json=json,
-            health=_health(flags),
-        ),
-        parent,
+    return serve(loaded, _options(flags, name, json=json), parent)
+
+
+def _options(flags: dict[str, Any], name: str | None, *, json: bool) -> WorkerOptions:
+    from asyncjobs.cli.serve import WorkerOptions
+
+    return WorkerOptions(
+        queues=flags["queues"],
+        concurrency=flags["concurrency"],
+        burst=flags["burst"],
+        burst_wait_s=flags["burst_wait"],
+        grace_s=flags["grace"],
+        lease_s=flags["lease"],
+        max_jobs=flags["max_jobs"],
+        threads=flags["threads"],
+        block_warning_s=flags["block_warning"],
+        hard_limit_s=flags["hard_limit"],
+        stuck_after_s=flags["stuck_after"],
+        name=name,
+        json=json,
+        health=_health(flags),
+        metrics_port=flags["metrics_port"],
+        metrics_host=flags["metrics_host"],
     )

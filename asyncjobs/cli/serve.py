@@ -17,6 +17,7 @@ from asyncjobs.cli.banner import Banner, loop_name
 from asyncjobs.cli.collector import spare_the_collector
 from asyncjobs.cli.health import WorkerHealth
 from asyncjobs.cli.loading import nearest
+from asyncjobs.cli.metrics import shown
 from asyncjobs.cli.signals import Signals
 from asyncjobs.cli.values import count, show_duration
 from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, UnsupportedLayout
@@ -55,6 +56,8 @@ class WorkerOptions:
     name: str | None
     json: bool
     health: HealthOptions
+    metrics_port: int | None
+    metrics_host: str
 
 
 def serve(app: AsyncJobs, options: WorkerOptions, parent: ParentLink | None = None) -> int:
@@ -63,6 +66,15 @@ def serve(app: AsyncJobs, options: WorkerOptions, parent: ParentLink | None = No
     `parent`: it says what there is to say at the start, and this worker ends with it.
     From the end on the process has a few seconds to be gone: see `_end_soon`.
     """
+    number = parent.number if parent else None
+    try:
+        with shown(app, options.metrics_host, options.metrics_port, number):
+            return _run(app, options, parent)
+    except ConfigError as error:
+        return _fail(ExitCode.USAGE, error)
+
+
+def _run(app: AsyncJobs, options: WorkerOptions, parent: ParentLink | None) -> int:
     runner = asyncio.Runner(loop_factory=_loop_factory())
     serving = _Serving(app, options, parent)
     # The parent, which has had the signal too, says it once for all.

@@ -115,6 +115,9 @@ class Settler:
 
     def _error(self, run: Run, error: BaseException) -> Settlement | None:
         if run.reason is Reason.LEASE_LOST:
+            if self._events.active:
+                name = run.function.name
+                self._events.emit(events.JobLost(run.job.ref, name, *self._attempt(run)))
             return None
         if run.reason is Reason.CANCEL:
             return self._cancelled(run)

@@ -30,7 +30,17 @@ def test_the_script_names_the_program(folder: Path, shell: str) -> None:
     [
         (
             "asyncjobs ",
-            ["check", "completion", "dead", "doctor", "enqueue", "jobs", "stats", "worker"],
+            [
+                "check",
+                "completion",
+                "dead",
+                "doctor",
+                "enqueue",
+                "exporter",
+                "jobs",
+                "stats",
+                "worker",
+            ],
         ),
         ("asyncjobs st", ["stats"]),
         ("asyncjobs jobs s", ["show"]),

@@ -101,6 +101,21 @@ async def test_the_oldest_ready_job(store: Store) -> None:
     assert await oldest() is None
 
 
+async def test_when_the_first_scheduled_job_is_due(store: Store) -> None:
+    async def due_in() -> int | None:
+        (flow,) = await store.backend.flow(["work"])
+        return None if flow.next_due_ms is None else flow.next_due_ms - flow.now_ms
+
+    await store.enqueue("ready")
+    assert await due_in() is None
+    store.clock.ms += 1
+    await store.enqueue("late", delay_ms=60_000)
+    await store.enqueue("soon", delay_ms=30_000)
+    assert await due_in() == 30_000
+    store.clock.ms += 31_000
+    assert await due_in() == -1_000
+
+
 async def test_the_oldest_is_the_first_that_is_left(store: Store) -> None:
     await store.enqueue("a", "b", "c")
     worker = await store.worker()

@@ -394,7 +394,7 @@ class StoreMachine(RuleBasedStateMachine):
         (counts,) = self.do(self.store.counts([QUEUE]))
         assert counts == self.model.counts(self.now)
         (flow,) = self.do(self.store.flow([QUEUE]))
-        assert flow._replace(oldest_ready_ms=None) == self.model.flow(self.now)
+        assert flow._replace(oldest_ready_ms=None, next_due_ms=None) == self.model.flow(self.now)
         entries = self.do(self.store.workers([QUEUE]))
         ends = {name: entry.end_ms for name, entry in self.model.leases.items()}
         assert {entry.lease: entry.end_ms for entry in entries} == ends

@@ -388,7 +388,8 @@ class Queue:
 
     def flow(self, now: int) -> QueueFlow:
         firsts = [job.ready_ms for ready in self._ready if (job := ready.first()) is not None]
-        return flow_of(self.name, now, min(firsts, default=None), self._tally.counters)
+        oldest_ms = min(firsts, default=None)
+        return flow_of(self.name, now, oldest_ms, self._tally.counters, self.next_due_ms)
 
     def workers(self, now: int) -> list[WorkerEntry]:
         """The leases, over or not, the earliest end first."""

@@ -43,8 +43,14 @@ class Inspection:
 
     async def flow(self, queues: Sequence[str]) -> list[QueueFlow]:
         return [
-            flow_of(queue, now_ms, None if oldest < 0 else oldest, _counters(stored))
-            for queue, (now_ms, oldest, stored) in zip(
+            flow_of(
+                queue,
+                now_ms,
+                None if oldest < 0 else oldest,
+                _counters(stored),
+                None if due < 0 else due,
+            )
+            for queue, (now_ms, oldest, stored, due) in zip(
                 queues, await self._ask("flow", queues), strict=True
             )
         ]

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Since when the oldest ready job is ready, and the counters of the last few minutes.
+-- Since when the oldest ready job is ready, the counters of the last few minutes, and when
+-- the first scheduled job is due.
 -- KEYS: 1-24 the queue.
 -- ARGV: none of its own.
--- Result: {now, ready since in ms or -1, {'<minute>:<letter>', number, ...}}.
+-- Result: {now, ready since in ms or -1, {'<minute>:<letter>', number, ...}, due in ms or -1}.
 local oldest = -1
 
 local function see(entry)
@@ -25,4 +26,5 @@ for slot = 1, 4 do
     see(fresh and fresh[1])
   end
 end
-return {store_now(), oldest, redis.call('HGETALL', STATS)}
+local first = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')
+return {store_now(), oldest, redis.call('HGETALL', STATS), tonumber(first[2]) or -1}

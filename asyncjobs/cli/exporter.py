@@ -1,0 +1,96 @@
+"""`asyncjobs exporter`: how full the queues are, for Prometheus, once for all workers."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Final
+
+import click
+
+from asyncjobs.backends.base import StoreInfo
+from asyncjobs.cli.asking import InspectedStore, ask, fail, place_options
+from asyncjobs.errors import ConfigError
+from asyncjobs.worker.exits import ExitCode
+
+__all__ = ["exporter"]
+
+LOOK_S: Final = 5.0
+"""How long a scrape waits for the store; Prometheus itself gives up after ten."""
+_EPILOG = """\b
+Exit codes:
+  0  stopped by a signal
+  2  usage or configuration, or the port is taken
+  3  the store is unreachable at the start, or of another layout
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=9464,
+    show_default=True,
+    metavar="N",
+    help="Where Prometheus finds /metrics.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="The address to listen at; 0.0.0.0 for all.",
+)
+@place_options
+@click.pass_context
+def exporter(ctx: click.Context, /, port: int, host: str, url: str | None, prefix: str) -> None:
+    """Serve metrics of all queues until stopped.
+
+    One for a fleet: the numbers are the store's, not a worker's. The store is asked when
+    Prometheus asks. Imports no app.
+    """
+    from asyncjobs.cli.logs import configure_logging, is_json
+    from asyncjobs.cli.metrics import EXTRA_MISSING, can_export
+
+    if not can_export():
+        raise click.UsageError(f"exporter {EXTRA_MISSING}", ctx)
+    configure_logging("info", json=is_json("auto"))
+
+    async def question(store: InspectedStore, _: StoreInfo) -> int:
+        try:
+            await _serve(store, host, port)
+        except ConfigError as error:
+            return fail(ExitCode.USAGE, error)
+        return ExitCode.CLEAN
+
+    ctx.exit(ask(url, prefix, question, as_json=False))
+
+
+async def _serve(store: InspectedStore, host: str, port: int) -> None:
+    """Until SIGINT or SIGTERM. Raises ConfigError."""
+    from asyncjobs.telemetry.prometheus import Endpoint
+    from asyncjobs.telemetry.queues import QueueGauges, QueueView, look_at_queues
+
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    async def look() -> QueueView:
+        async with asyncio.timeout(LOOK_S):
+            return await look_at_queues(store)
+
+    def look_from_thread() -> QueueView:
+        return asyncio.run_coroutine_threadsafe(look(), loop).result()
+
+    def ask_to_stop(number: int, frame: object) -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    before = {each: signal.signal(each, ask_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    endpoint = Endpoint(host, port)
+    QueueGauges(look_from_thread).attach(endpoint.provider)
+    try:
+        await asyncio.to_thread(endpoint.open)
+        await stop.wait()
+    finally:
+        # In a thread: a scrape that is under way still needs the loop.
+        await asyncio.to_thread(endpoint.close)
+        for number, handler in before.items():
+            signal.signal(number, handler)

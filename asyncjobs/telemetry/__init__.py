@@ -1,0 +1,1 @@
+"""What listens to events and tells it to the tools that people already run."""

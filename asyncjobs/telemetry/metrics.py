@@ -1,0 +1,282 @@
+"""Metrics of jobs and workers: a listener on events, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
+
+from opentelemetry.metrics import (
+    CallbackOptions,
+    Histogram,
+    Meter,
+    MeterProvider,
+    Observation,
+    get_meter_provider,
+)
+
+from asyncjobs import events
+from asyncjobs.events import Events
+from asyncjobs.job import JobRef
+from asyncjobs.policy.retry import class_name
+from asyncjobs.telemetry.instruments import (
+    ERROR,
+    JOB,
+    OPERATION,
+    OTHER,
+    OUTCOME,
+    QUEUE,
+    SCHEMA_URL,
+    SYSTEM,
+    TYPE,
+    WORKER,
+)
+
+__all__ = ["Metrics", "global_provider", "new_meter"]
+
+MOST_SERIES: Final = 1_000
+"""Pairs of queue and job function that are told apart; all others are `_OTHER` together."""
+MOST_ENDS: Final = 100
+"""The same for the ends of each, whose number is that of error types."""
+LAG_INTERVAL_S: Final = 0.5
+
+Find = Callable[[str], object | None]
+Attributes = dict[str, str]
+_NONE: Final[Attributes] = {}
+_INSTRUMENTS: Final = {instrument.name: instrument for instrument in WORKER}
+
+
+def global_provider() -> MeterProvider | None:
+    """The meter provider of this process, if somebody has set up one that measures."""
+    if "opentelemetry.metrics" not in sys.modules:
+        return None
+    provider = get_meter_provider()
+    # The API's own providers stand in for one that is missing, and measure nothing.
+    own = type(provider).__module__.split(".")[:2] == ["opentelemetry", "metrics"]
+    return None if own else provider
+
+
+def new_meter(provider: MeterProvider) -> Meter:
+    """The meter of scope `asyncjobs`."""
+    # Asked of the metadata here, it would be read from disk while the loop waits.
+    release: str | None = getattr(sys.modules.get("asyncjobs"), "__version__", None)
+    return provider.get_meter("asyncjobs", release, schema_url=SCHEMA_URL)
+
+
+class Metrics:
+    """Turns events into measurements. Owns what it knows of running attempts, and the timer
+    that measures the event loop; never asks the store."""
+
+    def __init__(self, provider: MeterProvider, find: Find) -> None:
+        """`find` tells whether a name is of a job function: others are `_OTHER`."""
+        meter = new_meter(provider)
+        self._find = find
+        self._series: dict[tuple[str, str], _Series] = {}
+        self._running: dict[JobRef, _Series] = {}
+        self._workers: list[events.WorkerStarted] = []
+        self._operation = _histogram(meter, "messaging.client.operation.duration")
+        self._sent = _Sum(meter, "messaging.client.sent.messages")
+        self._consumed = _Sum(meter, "messaging.client.consumed.messages")
+        self._process = _histogram(meter, "messaging.process.duration")
+        self._queue_time = _histogram(meter, "asyncjobs.job.queue_time")
+        self._finished = _Sum(meter, "asyncjobs.jobs.finished")
+        self._reclaimed = _Sum(meter, "asyncjobs.jobs.reclaimed")
+        self._deduplicated = _Sum(meter, "asyncjobs.jobs.deduplicated")
+        self._active = _Sum(meter, "asyncjobs.jobs.active")
+        self._slots = _Sum(meter, "asyncjobs.worker.slots")
+        self._payload = _histogram(meter, "asyncjobs.payload.size")
+        self._lag = _LoopLag(_histogram(meter, "asyncjobs.worker.event_loop.lag").record)
+        self._handlers: dict[type[events.Event], Callable[[Any], None]] = {
+            events.JobEnqueued: self._on_enqueued,
+            events.JobStarted: self._on_started,
+            events.JobSucceeded: partial(self._on_end, outcome="succeeded", final=True),
+            events.JobRetryScheduled: partial(self._on_end, outcome="retry"),
+            events.JobSnoozed: partial(self._on_end, outcome="snoozed"),
+            events.JobDiscarded: partial(self._on_end, outcome="discarded", final=True),
+            events.JobDead: partial(self._on_end, outcome="dead", final=True),
+            events.JobCancelled: partial(self._on_end, outcome="cancelled", final=True),
+            events.JobReleased: partial(self._on_end, outcome="released"),
+            events.JobLost: partial(self._on_end, outcome="lease_lost"),
+            events.JobPutBack: self._on_put_back,
+            events.JobsReclaimed: self._on_reclaimed,
+            events.WorkerStarted: self._on_worker,
+            events.WorkerStopped: self._on_worker_end,
+        }
+
+    def attach(self, hub: Events) -> Callable[[], None]:
+        """Listen from now on; returns what ends it."""
+        return hub.on(events.Event, self)
+
+    def __call__(self, event: events.Event) -> None:
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    def _of(self, queue: str, name: str) -> _Series:
+        series = self._series.get((queue, name))
+        if series is None:
+            known = name if self._find(name) is not None else OTHER
+            if len(self._series) >= MOST_SERIES:
+                queue = name = known = OTHER
+            series = self._series.setdefault((queue, known), _Series(queue, known))
+            if name != known and len(self._series) < MOST_SERIES:
+                self._series[queue, name] = series
+        return series
+
+    def _on_enqueued(self, event: events.JobEnqueued) -> None:
+        series = self._of(event.ref.queue, event.name)
+        self._sent.add(1, series.send)
+        self._operation.record(event.duration_s, series.send)
+        self._payload.record(event.size, series.job)
+        if not event.is_new:
+            self._deduplicated.add(1, series.job)
+
+    def _on_started(self, event: events.JobStarted) -> None:
+        series = self._of(event.ref.queue, event.name)
+        self._consumed.add(1, series.process)
+        self._queue_time.record(event.queue_time_ms / 1000, series.job)
+        # Its last attempt here may have ended without a word, or the number would never fall.
+        if event.ref not in self._running:
+            self._running[event.ref] = series
+            self._active.add(1, series.job)
+
+    def _on_end(self, event: events.AttemptEnded, outcome: str, final: bool = False) -> None:
+        series = self._running.pop(event.ref, None)
+        fault = _fault(event)
+        if series is None:
+            # It never started here: expired, unreadable, unknown, or crashed too often.
+            series = self._of(event.ref.queue, event.name)
+            self._consumed.add(1, series.process)
+        else:
+            self._active.add(-1, series.job)
+            self._process.record(event.duration_s, series.ended(series.process, outcome, fault))
+        if final:
+            self._finished.add(1, series.ended(series.job, outcome, fault))
+
+    def _on_put_back(self, event: events.JobPutBack) -> None:
+        self._consumed.add(1, self._of(event.ref.queue, event.name).process)
+
+    def _on_reclaimed(self, event: events.JobsReclaimed) -> None:
+        if event.jobs:
+            self._reclaimed.add(event.jobs, _NONE)
+
+    def _on_worker(self, event: events.WorkerStarted) -> None:
+        self._workers.append(event)
+        self._slots.add(event.concurrency, _NONE)
+        self._lag.start()
+
+    def _on_worker_end(self, event: events.WorkerStopped) -> None:
+        for started in self._workers:
+            if started.worker == event.worker:
+                self._workers.remove(started)
+                self._slots.add(-started.concurrency, _NONE)
+                break
+        if not self._workers:
+            self._lag.stop()
+            # Attempts that swallowed their cancellation have no end of their own.
+            for series in self._running.values():
+                self._active.add(-1, series.job)
+            self._running.clear()
+
+
+class _Series:
+    """The attributes of one job function in one queue, made once: a job only refers to them."""
+
+    __slots__ = ("_ended", "job", "process", "send")
+
+    def __init__(self, queue: str, name: str) -> None:
+        self.job: Attributes = {QUEUE: queue, JOB: name}
+        about = {SYSTEM: "asyncjobs", **self.job}
+        self.send: Attributes = {**about, OPERATION: "enqueue", TYPE: "send"}
+        self.process: Attributes = {**about, OPERATION: "process", TYPE: "process"}
+        self._ended: dict[tuple[int, str, str], Attributes] = {}
+
+    def ended(self, base: Attributes, outcome: str, fault: str) -> Attributes:
+        key = (len(base), outcome, fault)
+        found = self._ended.get(key)
+        if found is None:
+            if fault and len(self._ended) >= MOST_ENDS:
+                return self._ended.setdefault(
+                    (len(base), outcome, OTHER), {**base, OUTCOME: outcome, ERROR: OTHER}
+                )
+            found = {**base, OUTCOME: outcome, ERROR: fault} if fault else base | {OUTCOME: outcome}
+            self._ended[key] = found
+        return found
+
+
+class _Sum:
+    """A counter: one number for each set of attributes, read when somebody reads metrics.
+
+    An SDK takes some 20 µs to add to a counter of its own, more than all of a small job.
+    Sets of attributes are told apart by identity: each is made once and kept.
+    """
+
+    def __init__(self, meter: Meter, name: str) -> None:
+        self._cells: dict[int, tuple[Attributes, list[int]]] = {}
+        # Enqueues come from threads, too.
+        self._lock = threading.Lock()
+        made = _INSTRUMENTS[name]
+        create = (
+            meter.create_observable_counter
+            if made.kind == "counter"
+            else meter.create_observable_up_down_counter
+        )
+        create(name, [self._observe], made.unit, made.text)
+
+    def add(self, number: int, attributes: Attributes) -> None:
+        with self._lock:
+            cell = self._cells.get(id(attributes))
+            if cell is None:
+                self._cells[id(attributes)] = (attributes, [number])
+            else:
+                cell[1][0] += number
+
+    def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            return [Observation(number, about) for about, (number,) in self._cells.values()]
+
+
+class _LoopLag:
+    """Measures how late a timer on the running loop is; runs while a worker does."""
+
+    def __init__(self, record: Callable[[float], None]) -> None:
+        self._record = record
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self.stop()
+        self._loop = asyncio.get_running_loop()
+        self._arm(self._loop)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        due_s = loop.time() + LAG_INTERVAL_S
+        self._timer = loop.call_at(due_s, self._tick, loop, due_s)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
+        self._record(max(loop.time() - due_s, 0.0))
+        self._arm(loop)
+
+
+def _fault(event: events.AttemptEnded) -> str:
+    """The value of `error.type`; empty when the end was no error."""
+    if isinstance(event, events.JobRetryScheduled):
+        return class_name(type(event.error)) if event.error is not None else OTHER
+    if isinstance(event, events.JobDead):
+        return event.reason if event.error is None else class_name(type(event.error))
+    return "lease_lost" if isinstance(event, events.JobLost) else ""
+
+
+def _histogram(meter: Meter, name: str) -> Histogram:
+    made = _INSTRUMENTS[name]
+    return meter.create_histogram(
+        name, made.unit, made.text, explicit_bucket_boundaries_advisory=made.buckets
+    )

@@ -1,0 +1,98 @@
+"""Gauges of queues, for one process of a fleet: told by each, sums would multiply."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+
+from asyncjobs.backends.base import Inspector, QueueCounts, QueueFlow
+from asyncjobs.telemetry.instruments import FLEET, QUEUE, STATE
+from asyncjobs.telemetry.metrics import new_meter
+
+__all__ = ["QueueGauges", "QueueView", "look_at_queues"]
+
+logger = logging.getLogger("asyncjobs.telemetry")
+
+FRESH_S: Final = 1.0
+"""One look at the store serves all gauges of a scrape."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """All queues at one moment."""
+
+    counts: Sequence[QueueCounts] = ()
+    flows: Sequence[QueueFlow] = ()
+
+
+async def look_at_queues(store: Inspector) -> QueueView:
+    """Raises StoreError."""
+    queues = await store.queues()
+    return QueueView(await store.counts(queues), await store.flow(queues))
+
+
+class QueueGauges:
+    """Looks at the store when somebody asks for metrics, and never otherwise.
+
+    While the store is away there are no values: old ones would say that all is well.
+    """
+
+    def __init__(self, look: Callable[[], QueueView]) -> None:
+        """`look` is called in the thread of whoever reads the metrics; it may raise."""
+        self._look = look
+        self._lock = threading.Lock()
+        self._view, self._looked_s = QueueView(), float("-inf")
+        self._is_away = False
+
+    def attach(self, provider: MeterProvider) -> None:
+        meter = new_meter(provider)
+        told = (self._jobs, self._oldest_age, self._scheduler_lag)
+        for instrument, callback in zip(FLEET, told, strict=True):
+            meter.create_observable_gauge(
+                instrument.name, [callback], instrument.unit, instrument.text
+            )
+
+    def _fresh(self) -> QueueView:
+        with self._lock:
+            if time.monotonic() - self._looked_s > FRESH_S:
+                try:
+                    self._view = self._look()
+                    self._is_away = False
+                except Exception as error:
+                    self._view = QueueView()
+                    if not self._is_away:
+                        logger.warning(
+                            "no metrics of queues: %s", str(error) or type(error).__name__
+                        )
+                    self._is_away = True
+                self._looked_s = time.monotonic()
+            return self._view
+
+    def _jobs(self, _: CallbackOptions) -> Iterable[Observation]:
+        for count in self._fresh().counts:
+            numbers = {
+                "ready": sum(count.ready),
+                "running": count.running,
+                "scheduled": count.scheduled,
+                "dead": count.dead,
+            }
+            for state, number in numbers.items():
+                yield Observation(number, {QUEUE: count.queue, STATE: state})
+
+    def _oldest_age(self, _: CallbackOptions) -> Iterable[Observation]:
+        for flow in self._fresh().flows:
+            yield Observation(_since_s(flow, flow.oldest_ready_ms), {QUEUE: flow.queue})
+
+    def _scheduler_lag(self, _: CallbackOptions) -> Iterable[Observation]:
+        for flow in self._fresh().flows:
+            yield Observation(_since_s(flow, flow.next_due_ms), {QUEUE: flow.queue})
+
+
+def _since_s(flow: QueueFlow, moment_ms: int | None) -> float:
+    return 0.0 if moment_ms is None else max(flow.now_ms - moment_ms, 0) / 1000

@@ -1,0 +1,92 @@
+"""Gauges of queues: what they say, and that they say nothing while the store is away."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from asyncjobs import AsyncJobs, State
+from asyncjobs.backends.base import QueueFlow
+from asyncjobs.errors import StoreUnavailable
+from asyncjobs.telemetry import queues as module
+from asyncjobs.telemetry.instruments import FLEET
+from asyncjobs.telemetry.queues import QueueGauges, QueueView, look_at_queues
+from tests.telemetry.reading import Reading
+from tests.worker import jobs
+from tests.worker.kit import NewApp, Stage, ended, register, working
+
+pytestmark = pytest.mark.anyio
+
+JOBS, OLDEST, LAG = (instrument.name for instrument in FLEET)
+
+
+async def view_of(app: AsyncJobs) -> QueueView:
+    return await look_at_queues(app.backend)  # type: ignore[arg-type]
+
+
+async def test_jobs_by_state(new_app: NewApp, reading: Reading, stage: Stage) -> None:
+    app = new_app()
+    gated, fails = register(app, jobs.gated), register(app, jobs.fails, retry=False)
+    async with working(app, concurrency=1):
+        dead = await fails.enqueue()
+        await ended(app, dead.id, State.DEAD)
+        await gated.enqueue("g")
+        await stage.noted(("started", "g"))
+        await app.enqueue_many([fails.bind(), fails.bind()])
+        await fails.options(delay=60).enqueue()
+        view = await view_of(app)
+        QueueGauges(lambda: view).attach(reading.provider)
+        found = reading.points(JOBS)
+        stage.open("g")
+    assert found[("ready", "default")] == 2
+    assert found[("running", "default")] == 1
+    assert found[("scheduled", "default")] == 1
+    assert found[("dead", "default")] == 1
+    assert set(reading.metrics()) == {instrument.name for instrument in FLEET}
+
+
+async def test_ages(reading: Reading) -> None:
+    late = QueueFlow("late", 10_000, 7_500, 0, 0, {}, next_due_ms=6_000)
+    fine = QueueFlow("fine", 10_000, None, 0, 0, {}, next_due_ms=60_000)
+    QueueGauges(lambda: QueueView((), (late, fine))).attach(reading.provider)
+    assert reading.points(OLDEST) == {("late",): 2.5, ("fine",): 0}
+    assert reading.points(LAG) == {("late",): 4.0, ("fine",): 0}
+
+
+async def test_one_look_serves_all_gauges(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "FRESH_S", 60.0)
+    looks: list[int] = []
+    flow = QueueFlow("q", 10_000, None, 0, 0, {})
+
+    def look() -> QueueView:
+        looks.append(1)
+        return QueueView((), (flow,))
+
+    QueueGauges(look).attach(reading.provider)
+    await asyncio.to_thread(reading.metrics)
+    assert len(looks) == 1
+
+
+async def test_nothing_is_said_while_the_store_is_away(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "FRESH_S", 0.0)
+    flow = QueueFlow("q", 10_000, None, 0, 0, {})
+    away = False
+
+    def look() -> QueueView:
+        if away:
+            raise StoreUnavailable("it is away")
+        return QueueView((), (flow,))
+
+    QueueGauges(look).attach(reading.provider)
+    assert reading.points(OLDEST) == {("q",): 0}
+    away = True
+    assert reading.points(OLDEST) == {}
+    assert reading.points(OLDEST) == {}
+    assert caplog.text.count("it is away") == 1
+    away = False
+    assert reading.points(OLDEST) == {("q",): 0}

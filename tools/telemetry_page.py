@@ -1,0 +1,124 @@
+"""Writes docs/telemetry-reference.md from the code: metrics, attributes, Prometheus names.
+
+    python tools/telemetry_page.py            write the page
+    python tools/telemetry_page.py --check    end with 1 when the page is not what it would be
+
+The Prometheus names are what OpenTelemetry's exporter makes of each metric. Needs the extra
+`prometheus`.
+"""
+
+# ruff: noqa: INP001  a program, not a package
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import Meter, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import generate_latest
+
+from asyncjobs.telemetry import instruments
+from asyncjobs.telemetry.instruments import FLEET, WORKER, Instrument
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "telemetry-reference.md"
+
+HEAD = """\
+# Telemetry reference
+
+<!-- Written by tools/telemetry_page.py from the code; change it there. -->
+
+Scope `asyncjobs`, schema {schema}. How to turn it on: [Metrics](observability-metrics.md).
+"""
+ATTRIBUTES = {
+    instruments.SYSTEM: "`asyncjobs`",
+    instruments.OPERATION: "`enqueue` or `process`",
+    instruments.TYPE: "`send` or `process`",
+    instruments.QUEUE: "the queue",
+    instruments.JOB: f"the job function; `{instruments.OTHER}` for one that the process does not "
+    "have",
+    instruments.OUTCOME: "how an attempt or a job ended: `succeeded`, `retry`, `snoozed`, "
+    "`discarded`, `dead`, `cancelled`, `released`, `lease_lost`",
+    instruments.ERROR: "only when it ended by an error: the type of the exception, or `crashed`, "
+    "`unknown`, `lease_lost`",
+    instruments.STATE: "`ready`, `running`, `scheduled` or `dead`",
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    text = "\n".join(page()) + "\n"
+    if list(arguments) != ["--check"]:
+        PAGE.write_text(text)
+        return 0
+    if not PAGE.exists() or PAGE.read_text() != text:
+        print(f"{PAGE.name} is not what the code says: make settings", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def page() -> Iterator[str]:
+    yield HEAD.format(schema=instruments.SCHEMA_URL.rpartition("/")[2])
+    yield "## Told by each worker, and by each process that enqueues\n"
+    yield from table(WORKER)
+    yield "\n## Told by `asyncjobs exporter`\n"
+    yield from table(FLEET)
+    yield "\n## Attributes\n"
+    yield "| attribute | value |\n|---|---|"
+    used = {name for each in (*WORKER, *FLEET) for name in each.attributes}
+    if used != set(ATTRIBUTES):
+        raise SystemExit(f"attributes without a text, or texts too many: {used ^ set(ATTRIBUTES)}")
+    yield from (f"| `{name}` | {text} |" for name, text in ATTRIBUTES.items())
+    yield "\nIds, arguments, results and the texts of errors are never attributes."
+    yield "\n## Advised buckets\n"
+    for buckets in dict.fromkeys(each.buckets for each in WORKER if each.buckets):
+        names = [f"`{each.name}`" for each in WORKER if each.buckets == buckets]
+        yield f"- {', '.join(names)}: {' '.join(f'{edge:.10g}' for edge in buckets)}"
+
+
+def table(rows: Sequence[Instrument]) -> Iterator[str]:
+    names = prometheus_names(rows)
+    yield "| metric | kind | unit | what | attributes | in Prometheus |\n|---|---|---|---|---|---|"
+    for row in rows:
+        attributes = ", ".join(f"`{name}`" for name in row.attributes) or "none"
+        kind = row.kind.replace("_", "-")
+        yield (
+            f"| `{row.name}` | {kind} | `{row.unit}` | {row.text} | {attributes} | "
+            f"`{names[row.name]}` |"
+        )
+
+
+def prometheus_names(rows: Sequence[Instrument]) -> dict[str, str]:
+    """What the exporter calls each of them, found out by exporting one value."""
+    return {row.name: _exported(row) for row in rows}
+
+
+def _exported(row: Instrument) -> str:
+    provider = MeterProvider([PrometheusMetricReader()], shutdown_on_exit=False)
+    try:
+        _measure(provider.get_meter("asyncjobs"), row)
+        lines = generate_latest().decode().splitlines()
+    finally:
+        provider.shutdown()
+    (text,) = [line for line in lines if line.startswith("# HELP ") and line.endswith(row.text)]
+    return text.split()[2]
+
+
+def _measure(meter: Meter, row: Instrument) -> None:
+    about = (row.name, row.unit, row.text)
+    if row.kind == "histogram":
+        meter.create_histogram(*about).record(1)
+    elif row.kind == "counter":
+        meter.create_counter(*about).add(1)
+    elif row.kind == "up_down_counter":
+        meter.create_up_down_counter(*about).add(1)
+    else:
+        meter.create_observable_gauge(
+            row.name, [lambda _: [Observation(1)]], unit=row.unit, description=row.text
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
