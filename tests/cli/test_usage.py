@@ -37,7 +37,7 @@ def test_version() -> None:
 
 def test_help_names_each_flag_with_its_variable() -> None:
     result = call("worker", "-h")
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
     flags = (
         "factory", "queues", "concurrency", "processes", "burst", "burst-wait", "grace",
