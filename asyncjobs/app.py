@@ -24,7 +24,7 @@ from asyncjobs.config import (
     is_queue_name,
 )
 from asyncjobs.errors import ConfigError, NotOpen, UsageError
-from asyncjobs.events import Event, Events
+from asyncjobs.events import Event, Events, Listener, listening
 from asyncjobs.function import JobCall, JobFunction
 from asyncjobs.handle import JobHandle
 from asyncjobs.job import JobRef, NewJob
@@ -195,9 +195,16 @@ class AsyncJobs:
             candidates.insert(0, JobRef(head, tail))
         return JobHandle(self, tuple(candidates))
 
-    def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]:
-        """Call `listener` for each event of this kind; returns what removes it again."""
-        return self.events.on(kind, listener)
+    @overload
+    def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]: ...
+    @overload
+    def on(self, kind: type[E]) -> Callable[[Listener[E]], Listener[E]]: ...
+    def on(self, kind: type[E], listener: Listener[E] | None = None) -> Any:
+        """Call `listener` for each event of this kind; returns what removes it again.
+
+        Without a listener it is a decorator: `@app.on(JobDead)`.
+        """
+        return listening(self.events, kind) if listener is None else self.events.on(kind, listener)
 
     # ── opening and closing ──────────────────────────────────────────────────────────
 

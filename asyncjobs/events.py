@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from asyncjobs.job import JobRef
 
@@ -22,6 +22,7 @@ __all__ = [
     "JobDiscarded",
     "JobEnqueued",
     "JobEvent",
+    "JobExpired",
     "JobLost",
     "JobPutBack",
     "JobReleased",
@@ -32,10 +33,12 @@ __all__ = [
     "JobSucceeded",
     "JobsReclaimed",
     "LeaseLost",
+    "Listener",
     "LoopBlocked",
     "WorkerQuiet",
     "WorkerStarted",
     "WorkerStopped",
+    "listening",
 ]
 
 logger = logging.getLogger("asyncjobs.events")
@@ -110,6 +113,11 @@ class JobDiscarded(AttemptEnded):
 
 
 @dataclass(frozen=True, slots=True)
+class JobExpired(JobDiscarded):
+    """Not started by its `expires`; `reason` is `expired`."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobDead(AttemptEnded):
     """Ended as a dead letter. `reason`: exhausted, crashed, unknown or unreadable."""
 
@@ -155,10 +163,11 @@ class JobPutBack(JobEvent):
 
 @dataclass(frozen=True, slots=True)
 class JobsReclaimed(Event):
-    """Jobs of workers whose lease ended are ready again."""
+    """Jobs of workers whose lease ended are ready again; `queues` are those looked into."""
 
     jobs: int
     leases: int
+    queues: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +183,8 @@ class LoopBlocked(Event):
     """A worker's event loop stood still for `seconds`; told when it turns again.
 
     `ref` and `name` are of the job that blocked it, None and '' when it was no job;
-    `stack`: where it was. The log says the same while the loop is still blocked.
+    `stack`: where it was; `queues`: the worker's. The log says the same while the loop is
+    still blocked.
     """
 
     worker: str
@@ -182,6 +192,7 @@ class LoopBlocked(Event):
     name: str
     seconds: float
     stack: str
+    queues: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,15 +207,18 @@ class WorkerQuiet(Event):
     """The worker takes no more jobs."""
 
     worker: str
+    queues: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStopped(Event):
     worker: str
     released: int
+    queues: tuple[str, ...] = field(default=(), compare=False)
 
 
 E = TypeVar("E", bound=Event)
+Listener: TypeAlias = Callable[[E], object]
 
 
 class Events:
@@ -244,3 +258,13 @@ class Events:
                     listener(event)
                 except Exception:
                     logger.exception("listener %r failed on %s", listener, type(event).__name__)
+
+
+def listening(hub: Events, kind: type[E]) -> Callable[[Listener[E]], Listener[E]]:
+    """A decorator that lets the function listen and leaves it as it is."""
+
+    def decorate(listener: Listener[E]) -> Listener[E]:
+        hub.on(kind, listener)
+        return listener
+
+    return decorate

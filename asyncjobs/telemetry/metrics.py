@@ -96,6 +96,7 @@ class Metrics:
             events.JobRetryScheduled: partial(self._on_end, outcome="retry"),
             events.JobSnoozed: partial(self._on_end, outcome="snoozed"),
             events.JobDiscarded: partial(self._on_end, outcome="discarded", final=True),
+            events.JobExpired: partial(self._on_end, outcome="discarded", final=True),
             events.JobDead: partial(self._on_end, outcome="dead", final=True),
             events.JobCancelled: partial(self._on_end, outcome="cancelled", final=True),
             events.JobReleased: partial(self._on_end, outcome="released"),

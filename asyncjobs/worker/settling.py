@@ -273,7 +273,7 @@ class Settler:
         job, name, attempt = run.job, run.function.name, run.envelope.attempt
         logger.info("%s: discarded: expired before attempt %d", job.ref, attempt, extra=run.label)
         if self._events.active:
-            self._events.emit(events.JobDiscarded(job.ref, name, attempt, 0.0, EXPIRED))
+            self._events.emit(events.JobExpired(job.ref, name, attempt, 0.0, EXPIRED))
         about: dict[str, str] = {}
         for last in past_errors(run.envelope.headers)[-1:]:
             about = {"error_type": last.type, "message": last.message, "traceback": last.traceback}

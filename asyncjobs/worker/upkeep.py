@@ -91,7 +91,8 @@ class Reclaim:
                 answer.returned,
             )
             if self._events.active:
-                self._events.emit(events.JobsReclaimed(answer.returned, answer.leases))
+                told = events.JobsReclaimed(answer.returned, answer.leases, tuple(lease.queues))
+                self._events.emit(told)
         most_s = lease.duration_ms / 1000
         return most_s if answer.again_ms is None else min(answer.again_ms / 1000, most_s)
 

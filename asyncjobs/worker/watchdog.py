@@ -145,6 +145,7 @@ class Watchdog:
                     "" if context is None else context.name,
                     blocked_s,
                     blocker.stack,
+                    tuple(self._session.lease.queues),
                 )
             )
 

@@ -264,7 +264,7 @@ class Worker:
                 settler.put_back,
                 session.losses,
             )
-            self._emit(events.WorkerStopped(self.name, report.released))
+            self._emit(events.WorkerStopped(self.name, report.released, tuple(self.queues)))
             return report
 
     def _new_processor(self, session: Session) -> Processor:
@@ -336,7 +336,7 @@ class Worker:
         """From the first request to stop on: quiet, then the grace, then release."""
         await self._stopping.wait()
         processor.quiet()
-        self._emit(events.WorkerQuiet(self.name))
+        self._emit(events.WorkerQuiet(self.name, tuple(self.queues)))
         if processor.running:
             logger.debug("stopping; jobs that may finish: %d", len(processor.running))
         with anyio.move_on_after(self._settings.grace_s):

@@ -96,3 +96,27 @@ async def test_a_listener_that_raises_disturbs_no_job(
     async with working(app):
         assert await (await job.enqueue(1)).result(LIMIT_S) == 1
     assert "in a listener" in caplog.text
+
+
+async def test_on_as_a_decorator(app: AsyncJobs, stage: Stage) -> None:
+    heard: list[events.JobSucceeded] = []
+
+    @app.on(events.JobSucceeded)
+    def listener(event: events.JobSucceeded) -> None:
+        heard.append(event)
+
+    job = register(app, jobs.echo)
+    async with working(app):
+        await (await job.enqueue(1)).result(LIMIT_S)
+    assert callable(listener)
+    assert [event.name for event in heard] == ["echo"]
+
+
+async def test_workers_tell_their_queues(app: AsyncJobs) -> None:
+    heard = events_of(app, events.Event)
+    async with app, Worker(app, queues=["mail", "default"]):
+        pass
+    assert kinds(heard) == ["WorkerStarted", "WorkerQuiet", "WorkerStopped"]
+    for event in heard:
+        assert isinstance(event, events.WorkerStarted | events.WorkerQuiet | events.WorkerStopped)
+        assert sorted(event.queues) == ["default", "mail"]

@@ -40,7 +40,7 @@ async def test_a_job_that_is_too_late_is_not_started(
 ) -> None:
     caplog.set_level(logging.INFO, "asyncjobs.worker")
     job = register(app, jobs.note)
-    discarded, started = events_of(app, events.JobDiscarded), events_of(app, events.JobStarted)
+    discarded, started = events_of(app, events.JobExpired), events_of(app, events.JobStarted)
     async with working(app):
         late = await job.options(expires=PAST).enqueue("late")
         with pytest.raises(JobDiscarded, match="discarded: expired"):
