@@ -165,6 +165,7 @@ def encode_call(
     scheduled_ms: int | None,
     expires_ms: int | None,
     options: dict[str, Any] | None,
+    headers: dict[str, Any] | None = None,
 ) -> bytes:
     """The envelope of a new job, encoded: `Envelope.encode` without an Envelope, which is on
     the way of every enqueue. Raises EncodeError like it."""
@@ -179,6 +180,8 @@ def encode_call(
         fields["x"] = expires_ms
     if options:
         fields["o"] = options
+    if headers:
+        fields["h"] = headers
     return _dump(name, fields)
 
 

@@ -6,6 +6,7 @@ Every refusal is a ConfigError that names the field, the value and what would do
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
@@ -24,10 +25,12 @@ __all__ = [
     "JobOptions",
     "PriorityName",
     "PriorityValue",
+    "TracingMode",
     "Unset",
     "check_job_id",
     "check_queue_name",
     "check_timeout",
+    "check_tracing",
     "expiry_ms",
     "is_queue_name",
     "parse_duration",
@@ -39,6 +42,8 @@ DEFAULT_QUEUE: Final = "default"
 
 PriorityName: TypeAlias = Literal["critical", "high", "normal", "low"]
 PriorityValue: TypeAlias = PriorityName | Priority
+TracingMode: TypeAlias = Literal["link", "child", "auto", "none"]
+"""Where the trace of an attempt begins; see docs/observability.md."""
 
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
@@ -146,6 +151,7 @@ class JobOptions:
     result_ttl_ms: int | None = None
     expires_ms: int | None = None
     expires_at_ms: int | None = None
+    tracing: TracingMode = "link"
     delay_ms: int = 0
     at_ms: int | None = None
     id: str | None = None
@@ -170,13 +176,17 @@ class AppOptions(TypedDict, total=False):
     dead_max_age: Seconds
     dead_max_count: int
     wait_replicas: int
+    tracing: TracingMode
+    propagate_baggage: Literal["all", "none"] | Iterable[str]
+    trace_upkeep: bool
 
 
 @dataclass(frozen=True, slots=True)
 class AppSettings:
     """The settings of an app, checked; made by `AppSettings.of`.
 
-    `timeout_s` and `retry` hold for job functions that do not say. Sizes in bytes.
+    `timeout_s`, `retry` and `tracing` hold for job functions that do not say. Sizes in
+    bytes. `baggage_keys` travel with jobs, None: all do.
     """
 
     prefix: str = "asyncjobs"
@@ -192,6 +202,9 @@ class AppSettings:
     dead_max_age_ms: int = 30 * 86_400_000
     dead_max_count: int = 100_000
     wait_replicas: int = 0
+    tracing: TracingMode = "link"
+    baggage_keys: frozenset[str] | None = None
+    trace_upkeep: bool = False
 
     @classmethod
     def of(
@@ -210,22 +223,18 @@ class AppSettings:
         dead_max_age: Seconds = 30 * 86_400,
         dead_max_count: int = 100_000,
         wait_replicas: int = 0,
+        tracing: TracingMode = "link",
+        propagate_baggage: Literal["all", "none"] | Iterable[str] = "all",
+        trace_upkeep: bool = False,
     ) -> AppSettings:
         """From what a user writes. Raises ConfigError naming the field."""
-        if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:
-            raise ConfigError(
-                f"prefix={prefix!r} cannot start the store's keys; use 1 to 64 letters, "
-                "digits, '_', '-' or '.'"
-            )
         connect_timeout_s = seconds(connect_timeout, field="connect_timeout", minimum=0.001)
-        # An enqueue repeated after a lost reply must still find the finished id.
-        id_ttl_s = seconds(id_ttl, field="id_ttl", minimum=3 * connect_timeout_s)
         return cls(
-            prefix=prefix,
+            prefix=_check_prefix(prefix),
             result_ttl_ms=ttl_ms(result_ttl, field="result_ttl"),
             max_payload=_whole(max_payload, field="max_payload", minimum=1, maximum=_MAX_SIZE),
             max_result=_whole(max_result, field="max_result", minimum=1),
-            id_ttl_ms=round(id_ttl_s * 1000),
+            id_ttl_ms=_id_ttl_ms(id_ttl, connect_timeout_s),
             connect_timeout_s=connect_timeout_s,
             unknown_ttl_ms=ttl_ms(unknown_ttl, field="unknown_ttl"),
             max_crashes=_whole(max_crashes, field="max_crashes", minimum=1),
@@ -234,6 +243,9 @@ class AppSettings:
             dead_max_age_ms=ttl_ms(dead_max_age, field="dead_max_age"),
             dead_max_count=_whole(dead_max_count, field="dead_max_count", minimum=0),
             wait_replicas=_whole(wait_replicas, field="wait_replicas", minimum=0, maximum=100),
+            tracing=check_tracing(tracing),
+            baggage_keys=_baggage_keys(propagate_baggage),
+            trace_upkeep=bool(trace_upkeep),
         )
 
     def store(self) -> StoreSettings:
@@ -251,9 +263,47 @@ class AppSettings:
         )
 
 
+def _check_prefix(prefix: Any) -> str:
+    if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:
+        raise ConfigError(
+            f"prefix={prefix!r} cannot start the store's keys; use 1 to 64 letters, "
+            "digits, '_', '-' or '.'"
+        )
+    return prefix
+
+
+def _id_ttl_ms(id_ttl: Seconds, connect_timeout_s: float) -> int:
+    # An enqueue repeated after a lost reply must still find the finished id.
+    return round(seconds(id_ttl, field="id_ttl", minimum=3 * connect_timeout_s) * 1000)
+
+
 def check_timeout(value: Seconds | None, *, field: str = "timeout") -> float | None:
     """The time-out of an attempt in seconds, None for none. Raises ConfigError."""
     return None if value is None else seconds(value, field=field, minimum=0.001)
+
+
+def check_tracing(value: Any, *, field: str = "tracing") -> TracingMode:
+    """`value`, if it is a mode of tracing. Raises ConfigError naming `field`."""
+    if value not in _TRACING:
+        raise ConfigError(f"{field} must be one of {', '.join(_TRACING)}, not {value!r:.300}")
+    mode: TracingMode = value
+    return mode
+
+
+_TRACING: Final = ("link", "child", "auto", "none")
+
+
+def _baggage_keys(value: Any) -> frozenset[str] | None:
+    if value == "all":
+        return None
+    if value == "none":
+        return frozenset()
+    keys = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    if isinstance(value, str) or not all(isinstance(key, str) for key in keys):
+        raise ConfigError(
+            f"propagate_baggage must be 'all', 'none' or the keys to pass on, not {value!r:.300}"
+        )
+    return frozenset(keys)
 
 
 def expiry_ms(value: Seconds) -> int:

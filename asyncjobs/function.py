@@ -17,10 +17,12 @@ from asyncjobs.config import (
     AppSettings,
     JobOptions,
     PriorityValue,
+    TracingMode,
     Unset,
     check_job_id,
     check_queue_name,
     check_timeout,
+    check_tracing,
     expiry_ms,
     parse_priority,
     ttl_ms,
@@ -131,8 +133,8 @@ class JobFunction(Generic[P, R_co]):
         app = self._home.settings
         if app is not self._filled_from:
             retry: Retries = self._declared.get("retry", Retries()).within(app.retry)
-            options = {"timeout_s": app.timeout_s, **self._declared, "retry": retry}
-            self._settings = JobOptions(**options)
+            given = {"timeout_s": app.timeout_s, "tracing": app.tracing, **self._declared}
+            self._settings = JobOptions(**given | {"retry": retry})
             self._filled_from = app
         return self._settings
 
@@ -218,6 +220,7 @@ class JobFunction(Generic[P, R_co]):
         retry: int | bool | None = None,
         result_ttl: Seconds | None = None,
         expires: Seconds | datetime | Unset | None = UNSET,
+        tracing: TracingMode | None = None,
     ) -> JobFunction[P, R_co]:
         """This job function with other options for the jobs that are made through it.
 
@@ -225,17 +228,12 @@ class JobFunction(Generic[P, R_co]):
         the enqueue idempotent; `retry` takes a number of attempts, for whatever errors,
         or False; `expires` (seconds or timedelta after the enqueue, or an aware datetime)
         ends a job that has not started by then. `timeout=None` and `expires=None` take
-        these away. Raises ConfigError naming the option.
+        these away. `tracing`: another mode. Raises ConfigError naming the option.
         """
         if delay is not None and at is not None:
             raise ConfigError(f"{self.name}: give delay or at, not both")
-        declared = self._declared.copy()
+        declared = self._declared | _due(delay, at)
         stored = dict(self._stored or ())
-        if delay is not None:
-            declared["delay_ms"] = round(seconds(delay, field="delay") * 1000)
-            declared["at_ms"] = None
-        if at is not None:
-            declared["at_ms"], declared["delay_ms"] = at_ms(at), 0
         if id is not None:
             declared["id"] = check_job_id(id)
         if queue is not None:
@@ -251,6 +249,8 @@ class JobFunction(Generic[P, R_co]):
             declared["result_ttl_ms"] = stored["result_ttl"] = ttl_ms(
                 result_ttl, field="result_ttl"
             )
+        if tracing is not None:
+            declared["tracing"] = stored["tracing"] = check_tracing(tracing)
         declared |= _expiry(expires)
         self._check_expiry(declared)
         return self._variant(declared, stored)
@@ -288,8 +288,8 @@ class JobFunction(Generic[P, R_co]):
     def settings_for(self, stored: dict[str, Any] | None) -> JobOptions:
         """The options that hold for a stored job, given its envelope's `options`.
 
-        What `options(timeout=, retry=, result_ttl=)` set travels with the job as
-        `timeout` (seconds or null), `max_attempts` and `result_ttl` (milliseconds).
+        What `options(timeout=, retry=, result_ttl=, tracing=)` set travels with the job as
+        `timeout` (seconds or null), `max_attempts`, `result_ttl` (milliseconds), `tracing`.
         Raises ConfigError for values that no `options()` has written.
         """
         if not stored:
@@ -304,9 +304,16 @@ class JobFunction(Generic[P, R_co]):
             declared["result_ttl_ms"] = round(
                 seconds(stored["result_ttl"], field="stored result_ttl")
             )
+        if "tracing" in stored:
+            declared["tracing"] = check_tracing(stored["tracing"], field="stored tracing")
         return variant.settings
 
-    def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
+    def new_job(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        headers: dict[str, Any] | None = None,
+    ) -> NewJob:
         """The job to store. Raises ArgumentsError and EncodeError; does no I/O."""
         self.binding.check(args, kwargs)
         if not (
@@ -323,7 +330,7 @@ class JobFunction(Generic[P, R_co]):
             expires_ms = now + settings.expires_ms
         try:
             envelope = encode_call(
-                self.name, args, kwargs, now, scheduled_ms, expires_ms, self._stored
+                self.name, args, kwargs, now, scheduled_ms, expires_ms, self._stored, headers
             )
         except EncodeError:
             self._explain(args, kwargs)
@@ -367,6 +374,13 @@ def _places(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[int | s
     """Each argument with its position or its keyword."""
     places: list[tuple[int | str, Any]] = [*enumerate(args)]
     return [*places, *kwargs.items()]
+
+
+def _due(delay: Seconds | None, at: datetime | None) -> dict[str, int | None]:
+    """The fields of JobOptions for these options. Raises ConfigError."""
+    if delay is not None:
+        return {"delay_ms": round(seconds(delay, field="delay") * 1000), "at_ms": None}
+    return {} if at is None else {"delay_ms": 0, "at_ms": at_ms(at)}
 
 
 def _expiry(expires: Seconds | datetime | Unset | None) -> dict[str, int | None]:

@@ -15,9 +15,11 @@ from asyncjobs.config import (
     UNSET,
     AppSettings,
     PriorityValue,
+    TracingMode,
     Unset,
     check_queue_name,
     check_timeout,
+    check_tracing,
     expiry_ms,
     parse_priority,
     ttl_ms,
@@ -73,6 +75,7 @@ class JobRegistry:
         discard_on: ExceptionClasses = ...,
         result_ttl: Seconds | None = ...,
         expires: Seconds | None = ...,
+        tracing: TracingMode | None = ...,
         name: str | None = ...,
         aliases: Iterable[str] = ...,
     ) -> Register: ...
@@ -88,6 +91,7 @@ class JobRegistry:
         discard_on: ExceptionClasses = (),
         result_ttl: Seconds | None = None,
         expires: Seconds | None = None,
+        tracing: TracingMode | None = None,
         name: str | None = None,
         aliases: Iterable[str] = (),
     ) -> Any:
@@ -97,6 +101,7 @@ class JobRegistry:
         None: none at all); `retry` a RetryPolicy or a list of them, a number of attempts
         or False; `discard_on` exceptions that end the job without a retry; `expires`
         (seconds or timedelta after the enqueue) ends a job that has not started by then;
+        `tracing` where the trace of an attempt begins, None takes the app's;
         `name` instead of `module.function`; `aliases` names under which older jobs are
         stored. Raises RegistrationError for what cannot be a job function and for names
         that are taken, ConfigError for an option that cannot work.
@@ -114,6 +119,8 @@ class JobRegistry:
             declared["result_ttl_ms"] = ttl_ms(result_ttl, field="result_ttl")
         if expires is not None:
             declared["expires_ms"] = expiry_ms(expires)
+        if tracing is not None:
+            declared["tracing"] = check_tracing(tracing)
         other_names = _texts(aliases)
 
         def register(function: Callable[..., Any], /) -> JobFunction[..., Any]:

@@ -44,6 +44,7 @@ APP = {
     "backend": "a store that you have made yourself, instead of a URL",
     "meter_provider": "of OpenTelemetry, for metrics; else the process's own, if one is set up "
     "when the app opens",
+    "tracer_provider": "of OpenTelemetry, for traces; else the process's own, likewise",
     "prefix": "start of all keys in the store: apps that share a server differ in it",
     "result_ttl": "how long a result is kept; 0 keeps none",
     "max_payload": "size of an encoded job; a larger one is refused by `enqueue`",
@@ -58,6 +59,10 @@ APP = {
     "dead_max_age": "how long a dead job is kept for inspection",
     "dead_max_count": "how many dead jobs of a queue are kept for inspection",
     "wait_replicas": "how many replicas have to hold a job before its enqueue returns",
+    "tracing": "where the trace of an attempt begins: `link`, `child`, `auto` or `none`, see "
+    "[Observability](observability.md); for job functions that do not say",
+    "propagate_baggage": "what baggage travels with jobs: `all`, `none` or a list of keys",
+    "trace_upkeep": "also trace reclaims that found jobs",
 }
 FUNCTION = {
     "queue": "the queue its jobs go to",
@@ -68,6 +73,7 @@ FUNCTION = {
     "discard_on": "exceptions that end the job as discarded, without a retry",
     "result_ttl": "how long its results are kept, 0 keeps none; None takes the app's",
     "expires": "how long after the enqueue an attempt may start; later the job is discarded",
+    "tracing": "where the trace of an attempt begins; None takes the app's",
     "name": "instead of `module.function`, which is what is stored with the job",
     "aliases": "older names, under which jobs may still be stored",
 }
@@ -82,6 +88,7 @@ OPTIONS = {
     "result_ttl": "another time to keep the result",
     "expires": "how long after the enqueue, or until which aware `datetime`, an attempt may "
     "start; None takes it away",
+    "tracing": "another mode of tracing",
 }
 POLICY = {
     "max_attempts": "how many attempts, the first one counted",
