@@ -18,22 +18,25 @@ from asyncjobs.config import (
     AppOptions,
     AppSettings,
     PriorityValue,
+    TracingMode,
     Unset,
     check_job_id,
     check_queue_name,
     is_queue_name,
 )
-from asyncjobs.errors import ConfigError, NotOpen, UsageError
+from asyncjobs.errors import ConfigError, UsageError
 from asyncjobs.events import Event, Events, Listener, listening
 from asyncjobs.function import JobCall, JobFunction
 from asyncjobs.handle import JobHandle
 from asyncjobs.job import JobRef, NewJob
-from asyncjobs.opening import BackgroundOpening, Opening
+from asyncjobs.opening import BackgroundOpening, Opening, running_loop, why_not_open
 from asyncjobs.policy.retry import ExceptionClasses, RetryValue
 from asyncjobs.registry import JobRegistry, Register
+from asyncjobs.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
 __all__ = ["AsyncJobs"]
 
@@ -43,20 +46,6 @@ E = TypeVar("E", bound=Event)
 
 ENCODE_STEP = 1_000
 """Jobs encoded in one go; then the loop has its turn."""
-
-_LIFESPAN = """open it around the code that enqueues:
-
-    async with app:
-        ...
-
-or, in a web application, in its lifespan:
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with jobs:          # your AsyncJobs
-            yield
-
-    web = FastAPI(lifespan=lifespan)"""
 
 
 class AsyncJobs:
@@ -74,8 +63,9 @@ class AsyncJobs:
     may take down. `timeout` and `retry` hold for job functions that do not say.
     `dead_max_age`, `dead_max_count` bound what is kept of dead jobs. `wait_replicas`: how
     many replicas of the store have to hold a job before its enqueue returns.
-    `meter_provider`: of OpenTelemetry, for metrics; by default the process's own, if one is
-    set up when the app opens.
+    `meter_provider`, `tracer_provider`: of OpenTelemetry; by default the process's own, if
+    they are set up when the app opens. `tracing`: where the trace of an attempt begins.
+    `propagate_baggage`: what of it travels with jobs. `trace_upkeep`: spans of reclaims.
     """
 
     _opening: Opening | None = None
@@ -87,6 +77,7 @@ class AsyncJobs:
         *,
         backend: Backend | None = None,
         meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
         **settings: Unpack[AppOptions],
     ) -> None:
         """Connects to nothing yet. Raises ConfigError naming the setting."""
@@ -98,8 +89,7 @@ class AsyncJobs:
         self.events = Events()
         self._url = url
         self._backend = backend
-        self._meter_provider = meter_provider
-        self._is_metered = False
+        self._telemetry = Telemetry(tracer_provider, meter_provider)
         self._locks: dict[int, threading.Lock] = {}
 
     # ── job functions ────────────────────────────────────────────────────────────────
@@ -121,6 +111,7 @@ class AsyncJobs:
         discard_on: ExceptionClasses = ...,
         result_ttl: Seconds | None = ...,
         expires: Seconds | None = ...,
+        tracing: TracingMode | None = ...,
         name: str | None = ...,
         aliases: Iterable[str] = ...,
     ) -> Register: ...
@@ -151,18 +142,23 @@ class AsyncJobs:
         `JobFunction.enqueue`; when the store fails, earlier batches are stored.
         """
         client = self.client
-        made: list[tuple[JobFunction[..., R], NewJob]] = []
+        wanted: list[JobCall[R]] = []
         for call in calls:
             self._check_call(call)
-            made.append((call.function, call.function.new_job(call.args, call.kwargs)))
-            if len(made) % ENCODE_STEP == 0:
+            wanted.append(call)
+            if len(wanted) % ENCODE_STEP == 0:
                 await asyncio.sleep(0)
-        answers = await client.enqueue_many(
-            [job for _, job in made], [function.name for function, _ in made]
-        )
+        functions = [call.function for call in wanted]
+        jobs: list[NewJob] = []
+        with self._telemetry.enqueue(functions) as makers:
+            for call, maker in zip(wanted, makers, strict=True):
+                jobs.append(maker.new_job(call.args, call.kwargs))
+                if len(jobs) % ENCODE_STEP == 0:
+                    await asyncio.sleep(0)
+            answers = await client.enqueue_many(jobs, [function.name for function in functions])
         return [
             function.handle_of(self, job.id, is_new=is_new)
-            for (function, job), is_new in zip(made, answers, strict=True)
+            for function, job, is_new in zip(functions, jobs, answers, strict=True)
         ]
 
     def _check_call(self, call: Any) -> None:
@@ -233,16 +229,16 @@ class AsyncJobs:
     def client(self) -> Client:
         """The open client of the running loop. Raises NotOpen."""
         opening = self._opening
-        if opening is not None and opening.client is not None and opening.loop is _running_loop():
+        if opening is not None and opening.client is not None and opening.loop is running_loop():
             return opening.client
-        raise self._not_open()
+        raise why_not_open(self._opening)
 
     @property
     def backend(self) -> Backend:
         """The open store. Raises NotOpen."""
         opening = self._opening
         if opening is None or opening.client is None:
-            raise self._not_open()
+            raise why_not_open(self._opening)
         return opening.backend
 
     @property
@@ -250,36 +246,29 @@ class AsyncJobs:
         """The server behind the open store. Raises NotOpen."""
         opening = self._opening
         if opening is None or opening.info is None:
-            raise self._not_open()
+            raise why_not_open(self._opening)
         return opening.info
 
     def _opening_here(self) -> Opening:
         """The opening to enter: the one that is there, or a new one."""
-        loop = _running_loop()
+        loop = running_loop()
         if loop is None:
             raise UsageError(
                 "asyncjobs runs on asyncio, and no asyncio event loop runs here (is this Trio?); "
                 "use asyncio.run() or anyio.run(..., backend='asyncio')"
             )
-        self._meter()
+        self._telemetry.start(self.settings, self.events, self.registry.find, self._address)
         opening = self._opening
         # A loop that ended without leaving has taken its connections with it.
         if opening is None or opening.is_over or opening.loop.is_closed():
             opening = self._opening = Opening(loop, self._new_backend, self.settings, self.events)
         elif opening.pid != os.getpid() or opening.loop is not loop:
-            raise self._not_open()
+            raise why_not_open(self._opening)
         return opening
 
-    def _meter(self) -> None:
-        """Measure from now on, if there is who wants it: an SDK may be set up after this
-        app was made."""
-        if not self._is_metered:
-            from asyncjobs.telemetry.metrics import Metrics, global_provider
-
-            provider = self._meter_provider or global_provider()
-            if provider is not None:
-                self._is_metered = True
-                Metrics(provider, self.registry.find).attach(self.events)
+    def _address(self) -> str:
+        opening = self._opening
+        return "" if opening is None or opening.info is None else opening.info.address
 
     def _new_backend(self) -> Backend:
         if self._backend is not None:
@@ -290,23 +279,6 @@ class AsyncJobs:
             self._backend = backend
         return backend
 
-    def _not_open(self) -> NotOpen:
-        opening = self._opening
-        if opening is None or opening.is_over or opening.loop.is_closed():
-            return NotOpen(f"the app is not open; {_LIFESPAN}")
-        if opening.pid != os.getpid():
-            return NotOpen(
-                f"the app was opened in process {opening.pid} and this is its forked child "
-                f"{os.getpid()}; connections cannot be shared: open the app after the fork, in "
-                "each process, or start processes with the 'spawn' method"
-            )
-        if opening.loop is not _running_loop():
-            return NotOpen(
-                "the app is open on another event loop; await it there, call enqueue_sync() "
-                "from a thread, or use one AsyncJobs for each loop"
-            )
-        return NotOpen(f"the app is just being opened or closed; {_LIFESPAN}")
-
     # ── what job functions and handles ask (Sender, Reader) ──────────────────────────
 
     async def send(
@@ -314,25 +286,34 @@ class AsyncJobs:
     ) -> JobHandle[Any]:
         """Store one job; behind `JobFunction.enqueue`."""
         client = self.client
-        job = function.new_job(args, kwargs)
-        is_new = await client.enqueue(job, function.name)
+        tracing = self._telemetry.tracing
+        if tracing is None:
+            job = function.new_job(args, kwargs)
+            is_new = await client.enqueue(job, function.name)
+        else:
+            with tracing.enqueue((function,)) as (maker,):
+                job = maker.new_job(args, kwargs)
+                is_new = await client.enqueue(job, function.name)
         return function.handle_of(self, job.id, is_new=is_new)
 
     def send_sync(
         self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> JobHandle[Any]:
         """Store one job from a thread; behind `JobFunction.enqueue_sync`."""
-        if _running_loop() is not None:
+        if running_loop() is not None:
             raise UsageError(
                 f"{function.name}: enqueue_sync() would block the event loop that runs here; "
                 "write await f.enqueue(...)"
             )
-        job = function.new_job(args, kwargs)
         opening = self._opening
+        way: Opening | BackgroundOpening
         if opening is not None and opening.serves_threads():
-            is_new = opening.enqueue_from_thread(job, function.name)
+            way = opening
         else:
-            is_new = self._background_opening().enqueue(job, function.name)
+            way = self._background_opening()
+        with self._telemetry.enqueue((function,)) as (maker,):
+            job = maker.new_job(args, kwargs)
+            is_new = way.enqueue_from_thread(job, function.name)
         return function.handle_of(self, job.id, is_new=is_new)
 
     def _background_opening(self) -> BackgroundOpening:
@@ -342,10 +323,10 @@ class AsyncJobs:
             if background is None or not background.is_usable():
                 backend = self._new_backend()
                 if not backend.capabilities.shared:
-                    raise self._not_open()
+                    raise why_not_open(self._opening)
                 if backend is self._backend:
                     backend = backend.for_thread()
-                self._meter()
+                self._telemetry.start(self.settings, self.events, self.registry.find, self._address)
                 background = BackgroundOpening(backend, self.settings, self.events)
                 self._background = background
             return background
@@ -374,10 +355,3 @@ class AsyncJobs:
         is_open = self._opening is not None and self._opening.client is not None
         state = "open" if is_open else "closed"
         return f"<AsyncJobs {state}, {len(self.registry.functions())} job functions>"
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

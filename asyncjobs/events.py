@@ -7,11 +7,11 @@ job pays one check: `if events.active`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from asyncjobs.job import JobRef
+from asyncjobs.job import JobRef, TakenJob
 
 __all__ = [
     "AttemptEnded",
@@ -35,6 +35,8 @@ __all__ = [
     "LeaseLost",
     "Listener",
     "LoopBlocked",
+    "StartedAttempt",
+    "Tracer",
     "WorkerQuiet",
     "WorkerStarted",
     "WorkerStopped",
@@ -221,6 +223,39 @@ E = TypeVar("E", bound=Event)
 Listener: TypeAlias = Callable[[E], object]
 
 
+class StartedAttempt(NamedTuple):
+    """What a tracer is told of an attempt that begins.
+
+    `stop_asked` says what for it was told to stop, and how many seconds ago; None: it was
+    not.
+    """
+
+    job: TakenJob
+    headers: dict[str, Any] | None
+    name: str
+    attempt: int
+    max_attempts: int
+    is_scheduled: bool
+    queue_time_ms: int
+    mode: str
+    worker: str
+    stop_asked: Callable[[], tuple[str, float] | None]
+
+
+class Tracer(Protocol):
+    """What surrounds the attempts of a worker. It listens to events for their ends."""
+
+    def attempt(
+        self, started: StartedAttempt, body: Coroutine[Any, Any, None]
+    ) -> Coroutine[Any, Any, None]:
+        """`body`, to be run in a task of its own, with what shall surround it."""
+        ...
+
+    def carry(self, ref: JobRef, headers: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The headers of this job, whose attempt has just ended, for its next attempt."""
+        ...
+
+
 class Events:
     """Holds the listeners and calls them, in the order in which they were added.
 
@@ -228,11 +263,13 @@ class Events:
     that raises is logged and does not disturb the job.
     """
 
-    __slots__ = ("_listeners", "active")
+    __slots__ = ("_listeners", "active", "tracer")
 
     def __init__(self) -> None:
         self._listeners: list[tuple[type[Event], Callable[[Any], object]]] = []
         self.active = False
+        self.tracer: Tracer | None = None
+        """Listens too, so `active` is True with it."""
 
     def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]:
         """Call `listener` for each event of `kind`, subclasses included.

@@ -22,9 +22,23 @@ from asyncjobs.errors import NotOpen
 from asyncjobs.events import Events
 from asyncjobs.job import NewJob
 
-__all__ = ["BackgroundOpening", "Opening"]
+__all__ = ["BackgroundOpening", "Opening", "running_loop", "why_not_open"]
 
 logger = logging.getLogger("asyncjobs")
+
+_LIFESPAN = """open it around the code that enqueues:
+
+    async with app:
+        ...
+
+or, in a web application, in its lifespan:
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with jobs:          # your AsyncJobs
+            yield
+
+    web = FastAPI(lifespan=lifespan)"""
 
 
 class Opening:
@@ -154,7 +168,7 @@ class BackgroundOpening:
         """False in a forked child, and after close()."""
         return not self._is_closed and self._pid == os.getpid()
 
-    def enqueue(self, job: NewJob, name: str) -> bool:
+    def enqueue_from_thread(self, job: NewJob, name: str) -> bool:
         """`Client.enqueue`, from any thread. Raises what the client raises."""
         client = self._opening.client
         if client is None:
@@ -183,6 +197,32 @@ thread of the parent, which is not there."""
 
 async def _new_opening(backend: Backend, settings: AppSettings, events: Events) -> Opening:
     return Opening(asyncio.get_running_loop(), lambda: backend, settings, events)
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def why_not_open(opening: Opening | None) -> NotOpen:
+    """What keeps an app from being used here, whose newest opening this is."""
+    if opening is None or opening.is_over or opening.loop.is_closed():
+        return NotOpen(f"the app is not open; {_LIFESPAN}")
+    if opening.pid != os.getpid():
+        return NotOpen(
+            f"the app was opened in process {opening.pid} and this is its forked child "
+            f"{os.getpid()}; connections cannot be shared: open the app after the fork, in "
+            "each process, or start processes with the 'spawn' method"
+        )
+    if opening.loop is not running_loop():
+        return NotOpen(
+            "the app is open on another event loop; await it there, call enqueue_sync() "
+            "from a thread, or use one AsyncJobs for each loop"
+        )
+    return NotOpen(f"the app is just being opened or closed; {_LIFESPAN}")
 
 
 _namesake_checked = threading.Event()

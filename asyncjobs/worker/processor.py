@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from asyncjobs import events
 from asyncjobs.backends.base import Exchange, Lease, StaleSequence
 from asyncjobs.clock import now_ms as wall_ms
 from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
@@ -29,7 +28,7 @@ from asyncjobs.worker.run import Reason, Run, start_task
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settling import Settler
-from asyncjobs.worker.telling import tell_lease_lost, tell_not_yours
+from asyncjobs.worker.telling import tell_lease_lost, tell_not_yours, tell_started
 from asyncjobs.worker.threads import Threads
 from asyncjobs.worker.unsettled import Unsettled
 
@@ -198,10 +197,10 @@ class Processor:
             return None
         run.started_s = now_s
         self.running.add(run)
+        body = self._attempt(run)
         if self._events.active:
-            started = (run.function.name, run.envelope.attempt, max(now_ms - job.ready_ms, 0))
-            self._events.emit(events.JobStarted(job.ref, *started))
-        run.task = start_task(self._loop, self._attempt(run), run.function.name)
+            body = tell_started(self._events, run, self._session.lease.worker, now_ms, body)
+        run.task = start_task(self._loop, body, run.function.name)
         return run
 
     def _decode(self, job: TakenJob, now_ms: int) -> Run | None:

@@ -15,7 +15,7 @@ from asyncjobs.context import JobContext
 from asyncjobs.function import JobFunction
 from asyncjobs.job import TakenJob
 
-__all__ = ["Reason", "Run", "TooLate", "start_task"]
+__all__ = ["Body", "Reason", "Run", "TooLate", "start_task"]
 
 
 Body = Coroutine[Any, Any, None]
@@ -143,6 +143,12 @@ class Run:
         self.reason, self.stopped_s = reason, time.monotonic()
         if self.entered and self.task is not None:
             self.task.cancel()
+
+    def stop_asked(self) -> tuple[str, float] | None:
+        """What it was told to stop for, and how many seconds ago; None: it was not."""
+        if self.reason is None:
+            return None
+        return self.reason.value, time.monotonic() - self.stopped_s
 
     @property
     def label(self) -> dict[str, Any]:

@@ -223,6 +223,8 @@ class Settler:
         if charge is not None and charge.policy.on is not None:
             spent = {**spent_by_policy(envelope.headers), charge.policy.key: charge.failures}
             envelope.headers = {**(envelope.headers or {}), "spent": spent}
+        if self._events.tracer is not None:
+            envelope.headers = self._events.tracer.carry(run.job.ref, envelope.headers)
         if envelope.headers:
             envelope.headers.pop("crashes_kept", None)
         if run.all_crashes:

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Collection, Iterable
 
 from asyncjobs import events
-from asyncjobs.events import Events
+from asyncjobs.events import Events, StartedAttempt
 from asyncjobs.job import Settlement
+from asyncjobs.worker.run import Body, Run
 
-__all__ = ["tell_lease_lost", "tell_not_yours"]
+__all__ = ["tell_lease_lost", "tell_not_yours", "tell_started"]
 
 logger = logging.getLogger("asyncjobs.worker")
 
@@ -34,3 +35,25 @@ def tell_lease_lost(hub: Events, worker: str, queues: Collection[str], stopped: 
     )
     if hub.active:
         hub.emit(events.LeaseLost(worker, names))
+
+
+def tell_started(hub: Events, run: Run, worker: str, now_ms: int, body: Body) -> Body:
+    """An attempt begins: `body`, or what a tracer puts around it."""
+    job, envelope, name = run.job, run.envelope, run.function.name
+    queue_time_ms = max(now_ms - job.ready_ms, 0)
+    hub.emit(events.JobStarted(job.ref, name, envelope.attempt, queue_time_ms))
+    if hub.tracer is None:
+        return body
+    started = StartedAttempt(
+        job,
+        envelope.headers,
+        name,
+        envelope.attempt,
+        run.settings.retry.max_attempts,
+        envelope.scheduled_ms is not None,
+        queue_time_ms,
+        run.settings.tracing,
+        worker,
+        run.stop_asked,
+    )
+    return hub.tracer.attempt(started, body)

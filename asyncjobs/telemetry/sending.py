@@ -1,0 +1,147 @@
+"""The spans of enqueues, and the headers that carry them to the attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+
+from asyncjobs.config import AppSettings
+from asyncjobs.function import JobFunction
+from asyncjobs.job import NewJob
+from asyncjobs.policy.retry import class_name
+from asyncjobs.telemetry import carrier
+from asyncjobs.telemetry.instruments import ERROR
+from asyncjobs.telemetry.spans import (
+    BATCH,
+    CONVERSATION,
+    MESSAGE_ID,
+    Server,
+    common,
+    failed,
+)
+
+__all__ = ["Maker", "Sending", "conversation"]
+
+MOST_SPANS: Final = 100
+"""Jobs of one call that get a span each; more share one."""
+
+conversation: ContextVar[str] = ContextVar("asyncjobs_conversation", default="")
+"""The first job of those that have led to what runs here."""
+
+
+class Maker(Protocol):
+    """Makes jobs of one job function: the function itself, or one with headers for them."""
+
+    def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> NewJob: ...
+
+
+class _Traced:
+    """Makes the jobs of one job function, and tells their span of them."""
+
+    def __init__(
+        self,
+        function: JobFunction[..., Any],
+        span: Span,
+        headers: dict[str, Any],
+        settings: AppSettings,
+        *,
+        is_alone: bool,
+    ) -> None:
+        self._function = function
+        self._span = span
+        self._headers = headers
+        self._settings = settings
+        self._is_alone = is_alone
+
+    def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> NewJob:
+        job = self._function.new_job(args, kwargs, self._headers)
+        if len(job.envelope) > self._settings.max_payload:
+            # The carrier must not be what makes a job too large.
+            job = self._function.new_job(args, kwargs)
+        if self._is_alone:
+            try:
+                ref = str(job.ref)
+                self._span.set_attribute(MESSAGE_ID, ref)
+                self._span.set_attribute(CONVERSATION, conversation.get() or ref)
+            except Exception:
+                failed("the span of an enqueue")
+        return job
+
+
+class Sending:
+    """The spans of one call that enqueues. Entered, it gives a maker for each job.
+
+    Owns its spans from entering to leaving; they end when the jobs are stored, or are not.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        server: Server,
+        settings: AppSettings,
+        functions: Sequence[JobFunction[..., Any]],
+    ) -> None:
+        self._tracer = tracer
+        self._server = server
+        self._settings = settings
+        self._functions = functions
+        self._spans: list[Span] = []
+
+    def __enter__(self) -> Sequence[Maker]:
+        try:
+            return self._begin()
+        except Exception:
+            failed("the span of an enqueue")
+            return self._functions
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for span in self._spans:
+            try:
+                if kind is not None:
+                    span.set_attribute(ERROR, class_name(kind))
+                    span.set_status(Status(StatusCode.ERROR))
+                span.end()
+            except Exception:
+                failed("the end of a span of an enqueue")
+
+    def _begin(self) -> Sequence[Maker]:
+        traced = [f for f in self._functions if f.settings.tracing != "none"]
+        if not traced:
+            return self._functions
+        baggage = carrier.baggage_text(self._settings.baggage_keys)
+        shared = self._start_shared(traced) if len(traced) > MOST_SPANS else None
+        makers: list[Maker] = []
+        for function in self._functions:
+            if function.settings.tracing == "none":
+                makers.append(function)
+                continue
+            span = shared or self._start(function.settings.queue, function.name, {})
+            headers = carrier.write(span.get_span_context(), baggage, conversation.get())
+            alone = shared is None
+            makers.append(_Traced(function, span, headers, self._settings, is_alone=alone))
+        return makers
+
+    def _start_shared(self, functions: Sequence[JobFunction[..., Any]]) -> Span:
+        queues = {function.settings.queue for function in functions}
+        names = {function.name for function in functions}
+        queue = queues.pop() if len(queues) == 1 else ""
+        name = names.pop() if len(names) == 1 else ""
+        return self._start(queue, name, {BATCH: len(functions)})
+
+    def _start(self, queue: str, name: str, more: dict[str, int]) -> Span:
+        span = self._tracer.start_span(
+            f"enqueue {name}".rstrip(),
+            kind=SpanKind.PRODUCER,
+            attributes=common(self._server, queue, name, operation="enqueue", type="send") | more,
+        )
+        self._spans.append(span)
+        return span

@@ -1,0 +1,94 @@
+"""The names and attributes of spans, and what all that make spans share."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from opentelemetry.trace import Tracer, TracerProvider, get_tracer_provider
+from opentelemetry.util.types import AttributeValue
+
+from asyncjobs.telemetry.instruments import JOB, OPERATION, QUEUE, SCHEMA_URL, SYSTEM, TYPE
+
+__all__ = ["Attributes", "Server", "common", "failed", "global_provider", "new_tracer"]
+
+logger = logging.getLogger("asyncjobs.telemetry")
+
+ATTEMPT: Final = "asyncjobs.job.attempt"
+MAX_ATTEMPTS: Final = "asyncjobs.job.max_attempts"
+PRIORITY: Final = "asyncjobs.job.priority"
+QUEUE_TIME: Final = "asyncjobs.job.queue_time_ms"
+LINK: Final = "asyncjobs.link"
+CREATION: Final = "creation"
+PREVIOUS: Final = "previous_attempt"
+JOBS: Final = "asyncjobs.jobs"
+LEASES: Final = "asyncjobs.leases"
+MESSAGE_ID: Final = "messaging.message.id"
+CONVERSATION: Final = "messaging.message.conversation_id"
+CLIENT: Final = "messaging.client.id"
+GROUP: Final = "messaging.consumer.group.name"
+BATCH: Final = "messaging.batch.message_count"
+
+Attributes = dict[str, AttributeValue]
+_told: set[str] = set()
+
+
+def global_provider() -> TracerProvider | None:
+    """The tracer provider of this process, if somebody has set up one that records."""
+    provider = get_tracer_provider()
+    # The API's own providers stand in for one that is missing, and record nothing.
+    own = type(provider).__module__.split(".")[:2] == ["opentelemetry", "trace"]
+    return None if own else provider
+
+
+def new_tracer(provider: TracerProvider) -> Tracer:
+    """The tracer of scope `asyncjobs`."""
+    # Asked of the metadata here, it would be read from disk while the loop waits.
+    release: str | None = getattr(sys.modules.get("asyncjobs"), "__version__", None)
+    return provider.get_tracer("asyncjobs", release, schema_url=SCHEMA_URL)
+
+
+class Server:
+    """The store's address as attributes. Asks for it each time: an app may open anew."""
+
+    def __init__(self, address: Callable[[], str]) -> None:
+        self._address = address
+        self._of = ""
+        self._attributes: Attributes = {}
+
+    def attributes(self) -> Attributes:
+        """Nothing for a store that is no server, and while the app is not open."""
+        address = self._address()
+        if address != self._of:
+            self._of, self._attributes = address, _server(address)
+        return self._attributes
+
+
+def _server(address: str) -> Attributes:
+    parts = urlsplit(address)
+    first = parts.netloc.rpartition("@")[2].partition(",")[0]  # of several sentinels
+    host = urlsplit(f"//{first}")
+    if host.hostname:
+        found: Attributes = {"server.address": host.hostname}
+        return found | {"server.port": host.port} if host.port else found
+    return {"server.address": parts.path} if parts.scheme == "unix" else {}
+
+
+def common(server: Server, queue: str, name: str, *, operation: str, type: str) -> Attributes:
+    """What samplers may read, so it is there when a span is created. '' is left out."""
+    found: Attributes = {SYSTEM: "asyncjobs", OPERATION: operation, TYPE: type}
+    if queue:
+        found[QUEUE] = queue
+    if name:
+        found[JOB] = name
+    return found | server.attributes()
+
+
+def failed(what: str) -> None:
+    """An exception of OpenTelemetry's or of its processors: a job must not know of it."""
+    if what not in _told:
+        _told.add(what)
+        logger.error("tracing: %s failed; jobs go on, told once", what, exc_info=True)

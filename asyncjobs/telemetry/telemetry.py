@@ -1,0 +1,63 @@
+"""What watches one app: its traces and its metrics, from when somebody wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from asyncjobs.config import AppSettings
+from asyncjobs.events import Events
+from asyncjobs.function import JobFunction
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from asyncjobs.telemetry.sending import Maker
+    from asyncjobs.telemetry.tracing import Tracing
+
+__all__ = ["Telemetry"]
+
+
+class Telemetry:
+    """Owns what listens to an app for OpenTelemetry. Imports nothing of it before `start`:
+    a process that only defines jobs does not pay for it."""
+
+    def __init__(
+        self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None
+    ) -> None:
+        """None: the process's own, if one is set up when the app opens."""
+        self.tracing: Tracing | None = None
+        self._tracer_provider = tracer_provider
+        self._meter_provider = meter_provider
+        self._is_metered = False
+
+    def start(
+        self,
+        settings: AppSettings,
+        hub: Events,
+        find: Callable[[str], object],
+        address: Callable[[], str],
+    ) -> None:
+        """Measure and trace from now on, if there is who wants it and it is not done yet: an
+        SDK may be set up after the app was made."""
+        if self.tracing is None:
+            from asyncjobs.telemetry.tracing import start_tracing
+
+            self.tracing = start_tracing(self._tracer_provider, settings, hub, address)
+        if not self._is_metered:
+            from asyncjobs.telemetry.metrics import Metrics, global_provider
+
+            provider = self._meter_provider or global_provider()
+            if provider is not None:
+                self._is_metered = True
+                Metrics(provider, find).attach(hub)
+
+    def enqueue(
+        self, functions: Sequence[JobFunction[..., Any]]
+    ) -> AbstractContextManager[Sequence[Maker]]:
+        """What surrounds one call that enqueues jobs of these functions, and makes them."""
+        if self.tracing is None:
+            return nullcontext(functions)
+        return self.tracing.enqueue(functions)

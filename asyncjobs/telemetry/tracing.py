@@ -1,0 +1,274 @@
+"""Traces: a span for each enqueue, and one for each attempt, linked to where it came from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from typing import Any, Final
+
+from opentelemetry.context import Context, attach
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    TracerProvider,
+    set_span_in_context,
+)
+
+from asyncjobs import events
+from asyncjobs.config import AppSettings
+from asyncjobs.errors import JobSignal
+from asyncjobs.events import Events, StartedAttempt
+from asyncjobs.function import JobFunction
+from asyncjobs.job import JobRef, Priority
+from asyncjobs.policy.retry import class_name
+from asyncjobs.telemetry import carrier, spans
+from asyncjobs.telemetry.carrier import Carried
+from asyncjobs.telemetry.instruments import ERROR, OTHER, OUTCOME
+from asyncjobs.telemetry.sending import Sending, conversation
+from asyncjobs.telemetry.spans import Attributes, Server, common, failed
+
+__all__ = ["Tracing", "start_tracing"]
+
+AUTO_MS: Final = 30_000
+"""In mode `auto`, an attempt belongs to the trace of its enqueue if it began sooner."""
+
+_OUTCOMES: Final[dict[type[events.AttemptEnded], str]] = {
+    events.JobSucceeded: "succeeded",
+    events.JobRetryScheduled: "retry",
+    events.JobSnoozed: "snoozed",
+    events.JobDiscarded: "discarded",
+    events.JobExpired: "discarded",
+    events.JobDead: "dead",
+    events.JobCancelled: "cancelled",
+    events.JobReleased: "released",
+    events.JobLost: "lease_lost",
+}
+_STOPS: Final = {
+    "timeout": "timeout", "shutdown": "shutdown_requested", "lease lost": "lease_lost",
+}  # fmt: skip
+"""The event of a span for what its attempt was told to stop for."""
+_SILENT_ENDS: Final = {"shutdown": "released", "lease lost": "lease_lost", "cancel": "cancelled"}
+
+
+class _Attempt:
+    """One running attempt and its span."""
+
+    __slots__ = ("is_over", "is_told", "ref", "span", "started")
+
+    def __init__(self, started: StartedAttempt, span: Span) -> None:
+        self.started = started
+        self.ref = started.job.ref
+        self.span = span
+        self.is_told = self.is_over = False
+        """Whether its outcome has been written down, and whether its span has ended."""
+
+    def tell(self, event: events.AttemptEnded) -> None:
+        """Write down how it ended."""
+        self.is_told = True
+        span, outcome = self.span, _OUTCOMES[type(event)]
+        self._tell_stop()
+        span.set_attribute(OUTCOME, outcome)
+        if isinstance(event, events.JobRetryScheduled):
+            span.add_event("retry_scheduled", {"delay_s": event.delay_s})
+            if not _is_on_purpose(event.error):
+                self._fail(event.error, OTHER)
+        elif isinstance(event, events.JobSnoozed):
+            span.add_event("snoozed", {"delay_s": event.delay_s})
+        elif isinstance(event, events.JobDead):
+            self._fail(event.error, event.reason)
+
+    def _fail(self, error: BaseException | None, reason: str) -> None:
+        # No text: what an exception says may hold arguments of the job.
+        self.span.set_attribute(ERROR, reason if error is None else class_name(type(error)))
+        self.span.set_status(Status(StatusCode.ERROR))
+
+    def _tell_stop(self) -> None:
+        stop = self.started.stop_asked()
+        if stop is not None and (name := _STOPS.get(stop[0])) is not None:
+            self.span.add_event(name, timestamp=time.time_ns() - round(stop[1] * 1e9))
+
+    def end(self) -> None:
+        """The task is over, or nobody waits for it any more."""
+        if self.is_over:
+            return
+        self.is_over = True
+        if not self.is_told:
+            # Let go of by a worker that ends: nobody has said how it ended.
+            self._tell_stop()
+            stop = self.started.stop_asked()
+            if stop is not None and stop[0] in _SILENT_ENDS:
+                self.span.set_attribute(OUTCOME, _SILENT_ENDS[stop[0]])
+        self.span.end()
+
+
+_running: ContextVar[_Attempt | None] = ContextVar("asyncjobs_attempt", default=None)
+
+
+class Tracing:
+    """Owns the spans of running attempts; makes those of enqueues. Never asks the store.
+
+    Whatever OpenTelemetry or an exporter raises is logged once, and the job goes on.
+    """
+
+    def __init__(
+        self, provider: TracerProvider, settings: AppSettings, address: Callable[[], str]
+    ) -> None:
+        """`address`: of the open store, as a URL; empty while there is none."""
+        self._tracer = spans.new_tracer(provider)
+        self._server = Server(address)
+        self._settings = settings
+        self._attempts: dict[JobRef, _Attempt] = {}
+
+    def attach(self, hub: Events) -> None:
+        """Trace what this hub is told of."""
+        hub.tracer = self
+        hub.on(events.AttemptEnded, self._on_end)
+        if self._settings.trace_upkeep:
+            hub.on(events.JobsReclaimed, self._on_reclaimed)
+
+    def enqueue(self, functions: Sequence[JobFunction[..., Any]]) -> Sending:
+        """The spans of jobs that one call enqueues, of these functions in this order."""
+        return Sending(self._tracer, self._server, self._settings, functions)
+
+    # -- attempts (events.Tracer) ---------------------------------------------------------
+
+    def attempt(
+        self, started: StartedAttempt, body: Coroutine[Any, Any, None]
+    ) -> Coroutine[Any, Any, None]:
+        """`body` within the span of its attempt."""
+        return body if started.mode == "none" else self._surround(started, body)
+
+    def carry(self, ref: JobRef, headers: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The headers with the span of the job's attempt as that of the previous one."""
+        attempt = self._attempts.get(ref)
+        if attempt is None:
+            return headers
+        try:
+            return carrier.with_previous(headers, attempt.span.get_span_context())
+        except Exception:
+            failed("the link to an attempt")
+            return headers
+
+    async def _surround(self, started: StartedAttempt, body: Coroutine[Any, Any, None]) -> None:
+        attempt: _Attempt | None = None
+        try:
+            attempt = self._begin(started)
+        except Exception:
+            failed("the span of an attempt")
+        try:
+            await body
+        finally:
+            if attempt is not None:
+                self._end(attempt)
+                if self._attempts.get(attempt.ref) is attempt:
+                    del self._attempts[attempt.ref]
+
+    def _begin(self, started: StartedAttempt) -> _Attempt:
+        carried = carrier.read(started.headers)
+        context, links = carried.context, list[Link]()
+        if carried.creation.is_valid:
+            if _is_child(started, carried):
+                context = set_span_in_context(NonRecordingSpan(carried.creation), context)
+            else:
+                links.append(Link(carried.creation, {spans.LINK: spans.CREATION}))
+        if carried.previous.is_valid:
+            links.append(Link(carried.previous, {spans.LINK: spans.PREVIOUS}))
+        first = carried.conversation or str(started.job.ref)
+        span = self._tracer.start_span(
+            f"process {started.name}",
+            context=context,
+            kind=SpanKind.CONSUMER,
+            attributes=self._attributes(started, first),
+            links=links,
+        )
+        attempt = _Attempt(started, span)
+        # For good: the task and its context are this attempt's own. To detach would be a
+        # fault wherever a coroutine is closed in another context.
+        attach(set_span_in_context(span, context))
+        conversation.set(first)
+        _running.set(attempt)
+        self._attempts[attempt.ref] = attempt
+        return attempt
+
+    def _attributes(self, started: StartedAttempt, first: str) -> Attributes:
+        job, name = started.job, started.name
+        found = common(self._server, job.queue, name, operation="process", type="process")
+        found[spans.MESSAGE_ID] = str(job.ref)
+        found[spans.CONVERSATION] = first
+        found[spans.CLIENT] = started.worker
+        found[spans.GROUP] = self._settings.prefix
+        found[spans.ATTEMPT] = started.attempt
+        found[spans.MAX_ATTEMPTS] = started.max_attempts
+        found[spans.PRIORITY] = Priority(job.priority).name.lower()
+        found[spans.QUEUE_TIME] = started.queue_time_ms
+        return found
+
+    def _end(self, attempt: _Attempt) -> None:
+        try:
+            attempt.end()
+        except Exception:
+            failed("the end of a span of an attempt")
+
+    # -- events -----------------------------------------------------------------------------
+
+    def _on_end(self, event: events.AttemptEnded) -> None:
+        attempt = _running.get()
+        if attempt is not None and attempt.ref == event.ref:
+            self._tell(attempt, event)
+            return
+        # Told from elsewhere: of a job that never started, or of an attempt that ignores
+        # that it was told to stop, whose span would never end.
+        attempt = self._attempts.get(event.ref)
+        if attempt is not None and attempt.started.stop_asked() is not None:
+            self._tell(attempt, event)
+            self._end(attempt)
+
+    def _tell(self, attempt: _Attempt, event: events.AttemptEnded) -> None:
+        try:
+            attempt.tell(event)
+        except Exception:
+            failed("the outcome of an attempt")
+
+    def _on_reclaimed(self, event: events.JobsReclaimed) -> None:
+        if event.jobs:
+            queue = event.queues[0] if len(event.queues) == 1 else ""
+            found = common(self._server, queue, "", operation="reclaim", type="settle")
+            found |= {spans.JOBS: event.jobs, spans.LEASES: event.leases}
+            self._tracer.start_span(
+                "reclaim", context=Context(), kind=SpanKind.INTERNAL, attributes=found
+            ).end()
+
+
+def _is_child(started: StartedAttempt, carried: Carried) -> bool:
+    """Whether the attempt belongs to the trace of its enqueue; else it only links to it."""
+    if started.mode != "auto":
+        return started.mode == "child"
+    is_first = started.attempt == 1 and not carried.previous.is_valid
+    return is_first and not started.is_scheduled and started.queue_time_ms < AUTO_MS
+
+
+def _is_on_purpose(error: BaseException | None) -> bool:
+    """A Retry that the job raised, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(JobSignal)[1] is None
+    return isinstance(error, JobSignal)
+
+
+def start_tracing(
+    provider: TracerProvider | None,
+    settings: AppSettings,
+    hub: Events,
+    address: Callable[[], str],
+) -> Tracing | None:
+    """Trace to this provider, or to the process's own; None when there is none."""
+    provider = provider or spans.global_provider()
+    if provider is None:
+        return None
+    tracing = Tracing(provider, settings, address)
+    tracing.attach(hub)
+    return tracing
