@@ -91,4 +91,4 @@ def failed(what: str) -> None:
     """An exception of OpenTelemetry's or of its processors: a job must not know of it."""
     if what not in _told:
         _told.add(what)
-        logger.error("tracing: %s failed; jobs go on, told once", what, exc_info=True)
+        logger.error("tracing: %s failed; jobs go on, told once", what, exc_info=sys.exception())

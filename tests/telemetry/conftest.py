@@ -14,6 +14,7 @@ pytest.importorskip("opentelemetry.sdk.metrics", reason="opentelemetry-sdk is no
 
 from tests.cli.conftest import folder, ledger, put, run, server, work
 from tests.telemetry.reading import Reading
+from tests.telemetry.recording import Recording
 from tests.worker.conftest import new_app, stage
 
 __all__ = ["folder", "ledger", "new_app", "put", "run", "server", "stage", "work"]
@@ -31,3 +32,10 @@ def reading() -> Iterator[Reading]:
     reading = Reading()
     yield reading
     reading.provider.shutdown()
+
+
+@pytest.fixture
+def recording() -> Iterator[Recording]:
+    recording = Recording()
+    yield recording
+    recording.provider.shutdown()
