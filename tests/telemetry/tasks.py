@@ -40,3 +40,7 @@ async def passes_on(left: int) -> None:
     if left:
         assert jobs.stage.again is not None
         await jobs.stage.again.enqueue(left - 1)
+
+
+def looks_in_thread() -> int:
+    return trace.get_current_span().get_span_context().span_id

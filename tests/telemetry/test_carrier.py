@@ -1,0 +1,88 @@
+"""What travels with a job: bounded, and read as untrusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry import baggage
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
+
+from asyncjobs.telemetry.carrier import (
+    HEADER,
+    MAX_SIZE,
+    NOTHING,
+    baggage_text,
+    read,
+    with_previous,
+    write,
+)
+
+SPAN = SpanContext(7, 9, is_remote=False, trace_flags=TraceFlags(1))
+
+
+def size_of(headers: dict[str, Any]) -> int:
+    return sum(map(len, headers[HEADER].values()))
+
+
+def test_there_and_back() -> None:
+    headers = write(SPAN, "tenant=7", "default/1")
+    carried = read(with_previous(headers, SpanContext(8, 10, is_remote=False)))
+    assert (carried.creation.trace_id, carried.creation.span_id) == (7, 9)
+    assert carried.creation.trace_flags.sampled
+    assert carried.creation.is_remote
+    assert (carried.previous.trace_id, carried.previous.span_id) == (8, 10)
+    assert baggage.get_all(carried.context) == {"tenant": "7"}
+    assert carried.conversation == "default/1"
+
+
+def test_other_headers_stay() -> None:
+    headers = {"errors": [1], HEADER: {"traceparent": "x"}}
+    assert with_previous(headers, SPAN)["errors"] == [1]
+    assert "previous" not in headers[HEADER]
+
+
+def test_it_is_never_larger_than_its_limit() -> None:
+    state = TraceState([(f"k{n}", "v" * 250) for n in range(32)])
+    span = SpanContext(7, 9, is_remote=False, trace_state=state)
+    context = Context()
+    for number in range(100):
+        context = baggage.set_baggage(f"key{number}", "ü" * 90, context)
+    token = attach(context)
+    try:
+        text = baggage_text(None)
+    finally:
+        detach(token)
+    assert text.count("=") > 2
+    headers = with_previous(write(span, text, "default/" + "x" * 256), span)
+    assert size_of(headers) <= MAX_SIZE
+    assert read(headers).creation.trace_id == 7
+    assert baggage.get_all(read(headers).context)["key0"] == "ü" * 90
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        None, {}, {HEADER: None}, {HEADER: "x"}, {HEADER: []}, {HEADER: {"traceparent": 3}},
+        {HEADER: {"traceparent": "00-zz-zz-01"}}, {HEADER: {"traceparent": "x" * 10_000}},
+        {HEADER: {"baggage": 3, "previous": {}}},
+    ],
+)  # fmt: skip
+def test_what_is_no_carrier_is_none(headers: Any) -> None:
+    carried = read(headers)
+    assert carried.creation == NOTHING.creation
+    assert carried.previous == NOTHING.previous
+    assert not baggage.get_all(carried.context)
+
+
+values = st.one_of(st.text(), st.integers(), st.none(), st.lists(st.text()))
+keys = st.sampled_from(["traceparent", "tracestate", "baggage", "previous", "conversation"])
+
+
+@given(st.dictionaries(keys, values))
+def test_nothing_stored_makes_reading_fail(carrier: dict[str, Any]) -> None:
+    read({HEADER: carrier})
+    with_previous({HEADER: carrier}, SPAN)

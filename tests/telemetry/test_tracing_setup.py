@@ -1,0 +1,267 @@
+"""When tracing is on, what it must not disturb, and what it must not trace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import redis.asyncio
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.redis import RedisInstrumentor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    Decision,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+)
+from opentelemetry.trace import SpanKind
+
+from asyncjobs import AsyncJobs, RetryPolicy, State, constant
+from asyncjobs.events import JobsReclaimed
+from asyncjobs.telemetry.sampler import LinkedParentSampler
+from asyncjobs.telemetry.spans import global_provider
+from tests.telemetry import tasks
+from tests.telemetry.recording import Recording, context_of
+from tests.worker import jobs
+from tests.worker.kit import LIMIT_S, NewApp, Stage, register, until, working
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_without_an_sdk_nothing_is_traced() -> None:
+    assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    assert global_provider() is None
+    app = AsyncJobs("memory:")
+    async with app:
+        assert app.events.tracer is None
+        assert not app.events.active
+
+
+async def test_a_provider_that_records_nothing_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "asyncjobs.telemetry.spans.get_tracer_provider", lambda: trace.NoOpTracerProvider()
+    )
+    app = AsyncJobs("memory:")
+    async with app:
+        assert app.events.tracer is None
+
+
+async def test_the_processes_provider_is_asked_for_when_the_app_opens(
+    monkeypatch: pytest.MonkeyPatch, recording: Recording
+) -> None:
+    app = AsyncJobs("memory:")
+    job = register(app, tasks.looks)
+    monkeypatch.setattr("asyncjobs.telemetry.spans.get_tracer_provider", lambda: recording.provider)
+    for _ in range(2):
+        async with app:
+            await job.enqueue()
+    assert len(recording.sent()) == 2
+    assert len(app.events._listeners) == 1
+
+
+async def _ping(app: AsyncJobs) -> None:
+    client = redis.asyncio.Redis.from_url(str(app._url))
+    try:
+        await client.ping()
+    finally:
+        await client.aclose()
+
+
+async def test_an_idle_worker_makes_no_span(
+    new_app: NewApp, recording: Recording, kind: str
+) -> None:
+    """Nor does redis instrumentation that is on: store traffic is not traced."""
+    app = new_app(tracer_provider=recording.provider, trace_upkeep=True)
+    instrumentor = RedisInstrumentor()
+    instrumentor.instrument(tracer_provider=recording.provider)
+    try:
+        job = register(app, jobs.flaky, retry=RetryPolicy(2, constant(0)))
+        async with working(app) as worker:
+            handle = await job.enqueue(1)
+            await handle.result(LIMIT_S)
+            await recording.ended(2)
+            before = len(recording.spans())
+            assert before == 3
+            parking = worker._processor.parking  # type: ignore[union-attr]
+            woken = 0
+            sleep = parking.sleep
+
+            async def counted(*args: Any, **options: Any) -> None:
+                nonlocal woken
+                woken += 1
+                await sleep(*args, **options)
+
+            parking.sleep = counted  # type: ignore[method-assign]
+            for number in range(5):
+                parking.nudge()
+                await until(lambda number=number: woken > number)  # type: ignore[misc]
+            assert await app.handle(handle.id).status() is State.SUCCEEDED
+            assert len(recording.spans()) == before
+        if kind != "memory":
+            await _ping(app)
+            assert len(recording.spans()) == before + 1, "the instrumentation sees nothing at all"
+    finally:
+        instrumentor.uninstrument()
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+async def test_reclaims_are_traced_on_request_only(recording: Recording, is_on: bool) -> None:
+    app = AsyncJobs("memory:", tracer_provider=recording.provider, trace_upkeep=is_on)
+    async with app:
+        app.events.emit(JobsReclaimed(0, 1, ("mail",)))
+        assert recording.spans() == []
+        app.events.emit(JobsReclaimed(3, 1, ("mail",)))
+    found = [(span.name, span.kind, span.parent) for span in recording.spans()]
+    assert found == ([("reclaim", SpanKind.INTERNAL, None)] if is_on else [])
+
+
+class _Seen(Sampler):
+    """Notes what is there when a span is created."""
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, dict[str, Any]] = {}
+
+    def should_sample(
+        self, parent_context: Context | None, trace_id: int, name: str, *rest: Any, **more: Any
+    ) -> SamplingResult:
+        self.attributes[name] = dict(more.get("attributes") or rest[1] or {})
+        return SamplingResult(Decision.RECORD_AND_SAMPLE, self.attributes[name])
+
+    def get_description(self) -> str:
+        return "Seen"
+
+
+async def test_samplers_find_the_attributes_at_creation(new_app: NewApp, kind: str) -> None:
+    sampler = _Seen()
+    recording = Recording(sampler)
+    app = new_app(tracer_provider=recording.provider)
+    job = register(app, tasks.looks)
+    async with working(app):
+        await (await job.enqueue()).result(LIMIT_S)
+        await recording.ended(1)
+    for name, operation, type in (
+        ("enqueue", "enqueue", "send"),
+        ("process", "process", "process"),
+    ):
+        found = sampler.attributes[f"{name} looks"]
+        assert found["messaging.system"] == "asyncjobs"
+        assert found["messaging.operation.name"] == operation
+        assert found["messaging.operation.type"] == type
+        assert found["messaging.destination.name"] == "default"
+        assert ("server.address" in found and "server.port" in found) == (kind != "memory")
+    recording.provider.shutdown()
+
+
+class _ByKind(Sampler):
+    """Samples enqueues, or all else."""
+
+    def __init__(self, *, enqueues: bool) -> None:
+        self._enqueues = enqueues
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        *rest: Any,
+        **more: Any,
+    ) -> SamplingResult:
+        is_on = (kind is SpanKind.PRODUCER) == self._enqueues
+        return SamplingResult(Decision.RECORD_AND_SAMPLE if is_on else Decision.DROP)
+
+    def get_description(self) -> str:
+        return "ByKind"
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+async def test_an_attempt_is_sampled_as_its_enqueue_was(new_app: NewApp, sampled: bool) -> None:
+    # Without the link, an attempt would get the opposite.
+    recording = Recording(LinkedParentSampler(_ByKind(enqueues=sampled)))
+    app = new_app(tracer_provider=recording.provider)
+    job = register(app, tasks.looks)
+    async with working(app):
+        await (await job.enqueue()).result(LIMIT_S)
+    recording.provider.shutdown()
+    assert len(recording.sent()) == len(recording.attempts()) == sampled
+
+
+async def test_with_a_parent_the_sampler_asks_the_other_one() -> None:
+    recording = Recording(LinkedParentSampler(ParentBased(ALWAYS_OFF)))
+    tracer = recording.provider.get_tracer("test")
+    tracer.start_span("root").end()
+    assert recording.spans() == []
+    assert (
+        "LinkedParentSampler{ParentBased"
+        in LinkedParentSampler(ParentBased(ALWAYS_OFF)).get_description()
+    )
+    recording.provider.shutdown()
+
+
+class _Broken(SpanProcessor):
+    """Raises wherever it is asked."""
+
+    def on_start(self, span: Any, parent_context: Context | None = None) -> None:
+        raise RuntimeError("no start")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        raise RuntimeError("no end")
+
+
+class _Lost(SpanExporter):
+    """A backend that is not there."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.tried += 1
+        raise ConnectionError("nobody listens")
+
+
+@pytest.fixture(params=["processor", "exporter"])
+def broken(request: pytest.FixtureRequest) -> Iterator[TracerProvider]:
+    provider = TracerProvider(shutdown_on_exit=False)
+    processor = _Broken() if request.param == "processor" else SimpleSpanProcessor(_Lost())
+    provider.add_span_processor(processor)
+    yield provider
+    provider.shutdown()
+
+
+async def test_what_fails_in_opentelemetry_disturbs_no_job(
+    new_app: NewApp, broken: TracerProvider, stage: Stage
+) -> None:
+    app = new_app(tracer_provider=broken)
+    job = register(app, jobs.flaky, retry=RetryPolicy(2, constant(0)))
+    async with working(app):
+        handles = [await job.enqueue(1), *await app.enqueue_many([job.bind(0)] * 2)]
+        assert [await handle.result(LIMIT_S) for handle in handles] == [2, 1, 1]
+
+
+async def test_from_a_thread_it_is_one_trace_too(new_app: NewApp, recording: Recording) -> None:
+    app = new_app(tracer_provider=recording.provider)
+    job = register(app, tasks.looks)
+    tracer = recording.provider.get_tracer("test")
+    async with working(app):
+        with tracer.start_as_current_span("request") as request:
+            await asyncio.to_thread(job.enqueue_sync)
+        (attempt,) = await recording.ended(1)
+    (sent,) = recording.sent()
+    assert sent.parent is not None
+    assert sent.parent.span_id == request.get_span_context().span_id
+    assert attempt.links[0].context.span_id == context_of(sent).span_id
+
+
+async def test_a_job_in_a_thread_sees_its_span(new_app: NewApp, recording: Recording) -> None:
+    app = new_app(tracer_provider=recording.provider)
+    job = register(app, tasks.looks_in_thread)
+    async with working(app):
+        seen = await (await job.enqueue()).result(LIMIT_S)
+        (attempt,) = await recording.ended(1)
+    assert seen == context_of(attempt).span_id
