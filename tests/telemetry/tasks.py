@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
 from opentelemetry import baggage, trace
 
 from asyncjobs import Snooze
 from tests.worker import jobs
-
-tracer = trace.NoOpTracer()
 
 
 async def looks() -> dict[str, Any]:
@@ -44,3 +43,9 @@ async def passes_on(left: int) -> None:
 
 def looks_in_thread() -> int:
     return trace.get_current_span().get_span_context().span_id
+
+
+async def calls(url: str) -> int:
+    """Asks another service."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return (await client.get(url)).status_code
