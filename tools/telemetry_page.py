@@ -1,4 +1,4 @@
-"""Writes docs/telemetry-reference.md from the code: metrics, attributes, Prometheus names.
+"""Writes docs/telemetry-reference.md from the code: metrics, spans, attributes, Prometheus names.
 
     python tools/telemetry_page.py            write the page
     python tools/telemetry_page.py --check    end with 1 when the page is not what it would be
@@ -20,7 +20,7 @@ from opentelemetry.metrics import Meter, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import generate_latest
 
-from asyncjobs.telemetry import instruments
+from asyncjobs.telemetry import instruments, spans
 from asyncjobs.telemetry.instruments import FLEET, WORKER, Instrument
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ HEAD = """\
 
 <!-- Written by tools/telemetry_page.py from the code; change it there. -->
 
-Scope `asyncjobs`, schema {schema}. How to turn it on: [Metrics](observability-metrics.md).
+Scope `asyncjobs`, schema {schema}. How to turn it on: [Observability](observability.md).
 """
 ATTRIBUTES = {
     instruments.SYSTEM: "`asyncjobs`",
@@ -45,6 +45,39 @@ ATTRIBUTES = {
     instruments.ERROR: "only when it ended by an error: the type of the exception, or `crashed`, "
     "`unknown`, `lease_lost`",
     instruments.STATE: "`ready`, `running`, `scheduled` or `dead`",
+}
+
+SPANS = """\
+## Spans
+
+| span | kind | when |
+|---|---|---|
+| `enqueue <job function>` | producer | each enqueue; one for a call of over 100 jobs |
+| `process <job function>` | consumer | each attempt |
+| `reclaim` | internal | jobs of a dead worker were given back; only with `trace_upkeep=True` |
+
+A link says in `asyncjobs.link` what it is for: `creation` (the enqueue) or `previous_attempt`.
+Events of an attempt: `retry_scheduled` and `snoozed` with `delay_s`, `timeout`, `lease_lost`,
+`shutdown_requested`.
+
+Beside system, operation, queue, job function, outcome and error type, which metrics have too:
+
+| attribute of a span | value |
+|---|---|"""
+OF_SPANS = {
+    "server.address": "the store's host, or the path of its socket",
+    "server.port": "its port",
+    spans.MESSAGE_ID: "the job, `queue/id`; not for a call of over 100 jobs",
+    spans.CONVERSATION: "the first job of those that led to this one",
+    spans.CLIENT: "the worker",
+    spans.GROUP: "the app's `prefix`",
+    spans.BATCH: "the jobs of a call of over 100",
+    spans.ATTEMPT: "the attempt's number, from 1",
+    spans.MAX_ATTEMPTS: "how many the job may have",
+    spans.PRIORITY: "`critical`, `high`, `normal` or `low`",
+    spans.QUEUE_TIME: "from being ready to the start, in ms by the store's clock",
+    spans.JOBS: "of `reclaim`: jobs given back",
+    spans.LEASES: "of `reclaim`: leases that had ended",
 }
 
 
@@ -71,7 +104,10 @@ def page() -> Iterator[str]:
     if used != set(ATTRIBUTES):
         raise SystemExit(f"attributes without a text, or texts too many: {used ^ set(ATTRIBUTES)}")
     yield from (f"| `{name}` | {text} |" for name, text in ATTRIBUTES.items())
-    yield "\nIds, arguments, results and the texts of errors are never attributes."
+    yield "\nIds are never attributes of metrics; arguments, results and the texts of errors are "
+    yield "none of anything."
+    yield f"\n{SPANS}"
+    yield from (f"| `{name}` | {text} |" for name, text in OF_SPANS.items())
     yield "\n## Advised buckets\n"
     for buckets in dict.fromkeys(each.buckets for each in WORKER if each.buckets):
         names = [f"`{each.name}`" for each in WORKER if each.buckets == buckets]

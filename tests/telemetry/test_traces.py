@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -320,3 +321,17 @@ async def test_modes_that_are_none() -> None:
         AsyncJobs("memory:", tracing="on")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="propagate_baggage must be"):
         AsyncJobs("memory:", propagate_baggage="tenant")  # type: ignore[arg-type]
+
+
+async def test_the_reference_has_all_attributes_of_spans(
+    app: AsyncJobs, recording: Recording, stage: Stage
+) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/telemetry-reference.md").read_text()
+    job = register(app, jobs.flaky, retry=RetryPolicy(2, constant(0)))
+    async with working(app):
+        await app.enqueue_many([job.bind(1) for _ in range(101)])
+        await job.enqueue(0)
+        await recording.ended(203)
+    names = {name for span in recording.spans() for name in span.attributes or ()}
+    assert len(names) > 15
+    assert {name for name in names if f"`{name}`" not in page} == set()
