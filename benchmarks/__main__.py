@@ -21,10 +21,12 @@ from benchmarks.floor import run_on_fastest_loop
 from benchmarks.modes import FSYNC
 from benchmarks.records import Record, markdown, write
 from benchmarks.shapes import SHAPES, Figures
+from benchmarks.sizes import in_words
 
 RESULTS: Final = Path(__file__).parent / "results"
 QUICK: Final = 0.01
 LIMIT_S: Final = 600.0
+PERSISTENCE: Final = ("appendonly", "appendfsync")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,15 +68,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace) -> list[Record]:
+def _names(options: argparse.Namespace) -> list[str]:
     names = options.shapes or list(SHAPES)
     for name in names:
         if name not in SHAPES:
             raise SystemExit(f"no shape {name!r}; choose from {', '.join(SHAPES)}")
+    return names
+
+
+def _modes(options: argparse.Namespace) -> list[str]:
     modes = ["off"] if options.quick else options.fsync.split(",")
     for mode in modes:
         if mode not in FSYNC:
             raise SystemExit(f"--fsync {mode!r} is not one of {', '.join(FSYNC)}")
+    return modes
+
+
+def _run(options: argparse.Namespace) -> list[Record]:
+    names, modes = _names(options), _modes(options)
     found: dict[tuple[str, str, str, str], list[float]] = {}
     for _ in range(1 if options.quick else options.rounds):
         for name in names:
@@ -121,13 +132,23 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _facts(options: argparse.Namespace) -> dict[str, Any]:
-    with start_server(options.server) as server:
-        version = server.version
+    modes = {}
+    for mode in _modes(options):
+        with start_server(options.server, config=FSYNC[mode]) as server:
+            version = server.version
+            # What the server says of itself, not what it was asked to do.
+            answers = [server.command("CONFIG", "GET", name) for name in PERSISTENCE]
+        said = [" ".join(part.decode() for part in answer) for answer in answers]
+        modes[f"append-only file {mode}"] = ", ".join(said)
+    size = QUICK if options.quick else 1
     return {
+        "commit": _rounds.commit(),
         "machine, Python, libraries": _rounds.machine(),
         "kernel": platform.release().split("-")[0],
         "server": f"{options.server} {version}, TCP on loopback",
+        **modes,
         "rounds": 1 if options.quick else options.rounds,
+        "jobs": "; ".join(f"{name} {in_words(name, size)}" for name in _names(options)),
         "settings": "fencing, index, retries and time-outs on; uvloop where it is installed",
     }
 

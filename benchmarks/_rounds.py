@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from asyncjobs.testing.servers import Server
 
-__all__ = ["Figure", "Shape", "add_arguments", "machine", "measure", "print_environment", "save"]
+__all__ = [
+    "Figure",
+    "Shape",
+    "add_arguments",
+    "commit",
+    "machine",
+    "measure",
+    "print_environment",
+    "save",
+]
 
 _LIMIT_S = 300.0
 _LIBRARIES = ("redis", "hiredis", "orjson", "uvloop", "asyncjobs-framework")
@@ -116,6 +125,21 @@ def machine() -> str:
     """Machine, Python and libraries as one line, for benchmarks without rounds."""
     libraries = [f"{name} {version}" for name in _LIBRARIES if (version := _version(name))]
     return f"{_machine()}; {_python()}; {', '.join(libraries)}"
+
+
+def commit() -> str:
+    """The commit that is measured, and whether files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    # Of the repository's top, without the results that the measurement itself writes.
+    look = ["status", "--porcelain", "--", ":/", ":(top,exclude)benchmarks/results"]
+    try:
+        head, changes = (
+            subprocess.run([*git, *command], capture_output=True, text=True, check=True).stdout
+            for command in (["rev-parse", "--short", "HEAD"], look)
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown, for this is no checkout"
+    return head.strip() + (" + changes" if changes.strip() else "")
 
 
 def print_environment(facts: Mapping[str, Any]) -> None:

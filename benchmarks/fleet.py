@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from asyncjobs import INJECTED, AsyncJobs, JobContext
@@ -24,6 +26,7 @@ __all__ = [
     "noop",
     "sleep",
     "slept_s",
+    "stopped",
     "worker",
 ]
 
@@ -118,3 +121,20 @@ def worker(url: str, *options: str) -> Iterator[subprocess.Popen[str]]:
         process.stderr.close()
         if reader is not None:
             reader.wait()
+
+
+@contextmanager
+def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
+    """A worker command and all of its processes stand still while the block runs."""
+    pids = [process.pid]
+    for pid in pids:  # grows as it goes
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            pids += map(int, (task / "children").read_text().split())
+    # The parent first: it must not find its children still.
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)

@@ -22,74 +22,33 @@ import json
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from asyncjobs import AsyncJobs
-from asyncjobs.backends.base import Inspector, QueueCounts
-from asyncjobs.cli.collector import spare_the_collector
-from asyncjobs.worker.worker import Worker
-from benchmarks import _rounds, floor
+from benchmarks import _rounds, floor, timing
 
 if TYPE_CHECKING:
     from asyncjobs.testing.servers import Server
 
 QUEUE: Final = "bench"
 CONCURRENCY: Final = 1000
-FILL: Final = 10_000
 RESULTS_OFF, RESULTS_ON = "results off", "results on"
 MANY_CALLERS, ONE_CALLER = "enqueue, 100 callers", "enqueue, one caller"
-
-_stopwatch = floor.Stopwatch(0)
-
-
-async def noop(number: int, text: str) -> None:
-    """The job: counts itself, as the floor's does."""
-    _stopwatch.count()
 
 
 async def run_jobs(url: str, jobs: int, *, result_ttl: float | None) -> float:
     """Seconds from the first job's start until the last one is settled."""
-    global _stopwatch
-    _stopwatch = floor.Stopwatch(jobs)
     app = AsyncJobs(url)
-    job = app.job(queue=QUEUE, name="bench.noop", result_ttl=result_ttl)(noop)
+    job = app.job(queue=QUEUE, name="bench.noop", result_ttl=result_ttl)(timing.noop)
     async with app:
-        for first in range(0, jobs, FILL):
-            numbers = range(first, min(first + FILL, jobs))
-            await app.enqueue_many([job.bind(number, floor.filler(number)) for number in numbers])
-        spare_the_collector()  # as the worker command does when it has started
-        async with asyncio.TaskGroup() as group:
-            seconds = group.create_task(_until_settled(app))
-            await Worker(app, queues=[QUEUE], concurrency=CONCURRENCY).run(burst=True)
-            if not _stopwatch.all_run.is_set():
-                raise SystemExit("the worker ended, but not all jobs have run")
-        return seconds.result()
-
-
-async def _until_settled(app: AsyncJobs) -> float:
-    # Asks only once every job has run: while they do, the worker has the store to itself.
-    await _stopwatch.all_run.wait()
-    while True:
-        counts = await _counts(app)
-        if not (counts.running or sum(counts.ready)):
-            break
-        await asyncio.sleep(0.001)
-    seconds = _stopwatch.seconds()
-    if counts.scheduled or counts.dead:
-        raise SystemExit(f"jobs of the no-op have failed: {counts}")
-    return seconds
-
-
-async def _counts(app: AsyncJobs) -> QueueCounts:
-    # Every backend of this repository is an Inspector too.
-    (counts,) = await cast(Inspector, app.backend).counts([QUEUE])
-    return counts
+        await timing.fill(app, job, jobs)
+        return await timing.seconds_of(app, QUEUE, concurrency=CONCURRENCY, jobs=jobs)
 
 
 async def enqueue(url: str, jobs: int, *, callers: int) -> float:
     """Seconds until `callers` have enqueued all jobs, each one at a time."""
     app = AsyncJobs(url)
-    job = app.job(queue=QUEUE, name="bench.noop")(noop)
+    job = app.job(queue=QUEUE, name="bench.noop")(timing.noop)
 
     async def caller(first: int) -> None:
         for number in range(first, jobs, callers):
@@ -101,7 +60,7 @@ async def enqueue(url: str, jobs: int, *, callers: int) -> float:
             for first in range(callers):
                 group.create_task(caller(first))
         seconds = time.perf_counter() - started
-        counts = await _counts(app)
+        counts = await timing.counts_of(app, QUEUE)
         if sum(counts.ready) != jobs:
             raise SystemExit(f"{jobs} jobs were enqueued, but the store has {counts}")
         return seconds

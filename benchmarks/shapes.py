@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -17,20 +18,19 @@ from typing import Any, Final
 
 from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
 from asyncjobs.cli.collector import spare_the_collector
-from benchmarks import fleet, floor
+from benchmarks import fleet, floor, load, timing
 from benchmarks.asking import Asking
+from benchmarks.sizes import CONCURRENCIES, JOBS, count
 
 __all__ = ["SHAPES", "Figures"]
 
 Figures = Mapping[str, tuple[float, str]]
 
 LIMIT_S: Final = 240.0
-CONCURRENCIES: Final = (1, 10, 100, 1_000)
+SPIN_S: Final = 0.002
+TURNS: Final = 5
+START_S: Final = 60.0
 PAYLOADS: Final = {"100 B": 100, "1 KB": 1_000, "100 KB": 100_000}
-
-
-def _count(full: int, size: float) -> int:
-    return max(10, int(full * size))
 
 
 async def _fill(app: AsyncJobs, calls: list[Any], step: int = 10_000) -> None:
@@ -48,21 +48,27 @@ async def _run_all(app: AsyncJobs, queue: str, *, concurrency: int, jobs: int) -
 
 async def throughput(asking: Asking, size: float) -> Figures:
     """No-op jobs a second at several concurrencies, results off."""
+    return await _noops(asking, size, "throughput", result_ttl=0)
+
+
+async def _noops(
+    asking: Asking, size: float, shape: str, *, result_ttl: float | None
+) -> dict[str, tuple[float, str]]:
     figures: dict[str, tuple[float, str]] = {}
-    for concurrency in CONCURRENCIES:
-        jobs = _count(min(20_000, 2_000 * concurrency), size)
-        app = AsyncJobs(asking.url, result_ttl=0)
-        job = app.job(queue="bench", name="noop")(fleet.noop.function)
+    for concurrency, full in zip(CONCURRENCIES, JOBS[shape], strict=True):
+        jobs = count(full, size)
+        app = AsyncJobs(asking.url)
+        job = app.job(queue="bench", name="bench.noop", result_ttl=result_ttl)(timing.noop)
         async with app:
-            await _fill(app, [job.bind(n, floor.filler(n)) for n in range(jobs)])
-            rate = await _run_all(app, "bench", concurrency=concurrency, jobs=jobs)
-        figures[f"concurrency {concurrency:,}"] = (rate, "jobs/s")
+            await timing.fill(app, job, jobs)
+            seconds = await timing.seconds_of(app, "bench", concurrency=concurrency, jobs=jobs)
+        figures[f"concurrency {concurrency:,}"] = (jobs / seconds, "jobs/s")
     return figures
 
 
 async def bulk(asking: Asking, size: float) -> Figures:
     """Jobs a second by `enqueue_many`, 1,000 at a time."""
-    jobs = _count(100_000, size)
+    jobs = count(JOBS["bulk"][0], size)
     app = AsyncJobs(asking.url)
     job = app.job(queue="bench", name="noop")(fleet.noop.function)
     async with app:
@@ -75,7 +81,7 @@ async def bulk(asking: Asking, size: float) -> Figures:
 
 async def waiting(asking: Asking, size: float) -> Figures:
     """Jobs that sleep 0.1 s, 1,000 at a time: how much longer than the ideal it takes."""
-    jobs = _count(5_000, size)
+    jobs = count(JOBS["waiting"][0], size)
     app = AsyncJobs(asking.url, result_ttl=0)
     job = app.job(queue="bench", name="sleep")(fleet.sleep)
     async with app:
@@ -91,45 +97,59 @@ async def waiting(asking: Asking, size: float) -> Figures:
 async def pickup(asking: Asking, size: float) -> Figures:
     """Milliseconds until an idle worker starts a job, 100 jobs a second."""
     with fleet.worker(asking.url, "--queues", fleet.QUEUES[0]):
-        return await _latency(asking, _count(1_000, size), background=0)
+        return await _latency(asking, count(JOBS["pickup"][0], size))
 
 
 async def half_load(asking: Asking, size: float) -> Figures:
     """The same beside a steady load of half of what the worker can do."""
-    jobs = _count(40_000, size)
+    jobs = count(40_000, size)
     app = AsyncJobs(asking.url, result_ttl=0)
-    job = app.job(queue="bench", name="noop")(fleet.noop.function)
+    job = app.job(queue="bench", name="bench.noop")(timing.noop)
     async with app:
-        await _fill(app, [job.bind(n, floor.filler(n)) for n in range(jobs)])
-        rate = await _run_all(app, "bench", concurrency=1_000, jobs=jobs)
-    with fleet.worker(asking.url, "--queues", fleet.QUEUES[0]):
-        return await _latency(asking, _count(1_000, size), background=int(rate / 200))
+        await timing.fill(app, job, jobs)
+        rate = jobs / await timing.seconds_of(app, "bench", concurrency=1_000, jobs=jobs)
+    half = max(100, int(rate / 2))
+    with (
+        fleet.worker(asking.url, "--queues", fleet.QUEUES[0]),
+        load.beside(asking.url, fleet.QUEUES[0], half) as other,
+    ):
+        figures = await _latency(asking, count(JOBS["half-load"][0], size))
+    return {**figures, "load beside": (other.rate, "jobs/s")}
 
 
-async def _latency(asking: Asking, jobs: int, background: int) -> Figures:
+async def _latency(asking: Asking, jobs: int) -> dict[str, tuple[float, str]]:
+    """From the planned time of sending, so that a late sender hides nothing."""
     app = AsyncJobs(asking.url, result_ttl=60)
     late = app.job(queue=fleet.QUEUES[0], name=fleet.late.name)(fleet.late.function)
-    noop = app.job(queue=fleet.QUEUES[0], name=fleet.noop.name, result_ttl=0)(fleet.noop.function)
+    found: list[float] = []
+
+    async def one(planned_s: float) -> None:
+        await _until(planned_s)
+        handle = await late.enqueue(planned_s)
+        found.append(await handle.result(timeout=LIMIT_S))
+
     async with app:
-        handles = []
-        loop = asyncio.get_running_loop()
-        started_s = loop.time()
-        for number in range(jobs):
-            await asyncio.sleep(max(0.0, started_s + number / 100 - loop.time()))
-            handles.append(await late.enqueue(time.time()))
-            if background:
-                await app.enqueue_many([noop.bind(n, "x") for n in range(background)])
-        found = sorted([await handle.result(timeout=LIMIT_S) for handle in handles])
-    # The first ones find a worker that has just started.
+        started_s = time.time() + 0.1
+        async with asyncio.TaskGroup() as group:
+            for number in range(jobs):
+                group.create_task(one(started_s + number / 100))
+    found.sort()
     return {
-        f"p{percent}": (found[min(len(found) - 1, len(found) * percent // 100)], "ms")
+        f"p{percent}": (found[min(jobs - 1, jobs * percent // 100)], "ms")
         for percent in (50, 95, 99)
     }
 
 
+async def _until(planned_s: float) -> None:
+    # Timers of a loop are late by up to a millisecond or two, as much as what is measured.
+    await asyncio.sleep(max(0.0, planned_s - SPIN_S - time.time()))
+    while time.time() < planned_s:  # noqa: ASYNC110 - only the clock says it
+        await asyncio.sleep(0)
+
+
 async def mix(asking: Asking, size: float) -> Figures:
     """1 KB arguments, one job in ten fails once, three priorities, results kept."""
-    jobs = _count(20_000, size)
+    jobs = count(JOBS["mix"][0], size)
     # A short pause, so that the last retry does not decide; its 2,000 warnings are not written.
     app = AsyncJobs(asking.url, retry=RetryPolicy(max_attempts=3, backoff=constant(0.05)))
     logging.getLogger("asyncjobs").setLevel(logging.ERROR)
@@ -148,29 +168,34 @@ async def mix(asking: Asking, size: float) -> Figures:
 async def backlog(asking: Asking, size: float) -> Figures:
     """The rate with 1,000,000 jobs waiting against that with 10,000, and their memory."""
     app = AsyncJobs(asking.url, result_ttl=0)
-    job = app.job(queue="bench", name="noop")(fleet.noop.function)
-    rates, figures = [], {}
-    many = _count(1_000_000, size)
+    job = app.job(queue="bench", name="bench.noop")(timing.noop)
+    few, many = (count(jobs, size) for jobs in JOBS["backlog"])
+    figures: dict[str, tuple[float, str]] = {}
+    rates: dict[int, list[float]] = {few: [], many: []}
     async with app:
-        for jobs in (_count(10_000, size), many):
+        # Few before and after: the machine's mood changes meanwhile.
+        for waiting_jobs in (few, many, few):
             before = asking.number("memory", "used_memory")
-            for first in range(0, jobs, 10_000):
-                numbers = range(first, min(first + 10_000, jobs))
-                await app.enqueue_many([job.bind(n, floor.filler(n)) for n in numbers])
+            await timing.fill(app, job, waiting_jobs)
             memory = asking.number("memory", "used_memory") - before
-            figures[f"store memory a job, {jobs:,} jobs"] = (memory / jobs, "B")
-            taken = min(jobs, _count(50_000, size))
-            cpu_s = asking.cpu_s()
-            rates.append(await _run_all(app, "bench", concurrency=1_000, jobs=taken))
-            cost = (asking.cpu_s() - cpu_s) / taken * 1e6
-            figures[f"store CPU a job, {jobs:,} jobs"] = (cost, "µs")
+            cpu_s, taken = asking.cpu_s(), 0
+            figures[f"store memory a job, {waiting_jobs:,} jobs"] = (memory / waiting_jobs, "B")
+            spent_s = 0.0
+            for _ in range(TURNS):
+                seconds = await timing.seconds_of(app, "bench", concurrency=1_000, jobs=few)
+                rates[waiting_jobs].append(few / seconds)
+                spent_s, taken = spent_s + asking.cpu_s() - cpu_s, taken + few
+                await timing.fill(app, job, few)
+                cpu_s = asking.cpu_s()
+            figures[f"store CPU a job, {waiting_jobs:,} jobs"] = (spent_s / taken * 1e6, "µs")
             await asyncio.to_thread(asking.flush)
-    return {**figures, "rate, against 10,000": (rates[1] / rates[0], "times")}
+    ratio = statistics.median(rates[many]) / statistics.median(rates[few])
+    return {**figures, f"rate, against {few:,}": (ratio, "times")}
 
 
 async def in_flight(asking: Asking, size: float) -> Figures:
     """Jobs that all run at the same time in one process: memory of each."""
-    jobs = _count(100_000, size)
+    jobs = count(JOBS["in-flight"][0], size)
     app = AsyncJobs(asking.url, result_ttl=0, timeout=None)
     job = app.job(queue="bench", name="hold")(fleet.hold)
     gate = fleet.gate
@@ -201,8 +226,8 @@ async def idle(asking: Asking, size: float) -> Figures:
     """What a worker costs that has nothing to do, on one queue and on ten."""
     seconds = max(2.0, 30 * size)
     figures: dict[str, tuple[float, str]] = {}
-    for count in (1, 10):
-        queues = ",".join(fleet.QUEUES[:count])
+    for queue_count in (1, 10):
+        queues = ",".join(fleet.QUEUES[:queue_count])
         with fleet.worker(asking.url, "--queues", queues) as process:
             await asyncio.sleep(min(2.0, seconds))
             commands, cpu_s = asking.client_commands(), _cpu_s(process.pid)
@@ -210,7 +235,7 @@ async def idle(asking: Asking, size: float) -> Figures:
             await asyncio.sleep(seconds)
             passed_s = time.perf_counter() - started_s
             commands, cpu_s = asking.client_commands() - commands, _cpu_s(process.pid) - cpu_s
-        name = "one queue" if count == 1 else f"{count} queues"
+        name = "one queue" if queue_count == 1 else f"{queue_count} queues"
         figures[f"commands, {name}"] = (commands / passed_s, "commands/s")
         figures[f"CPU, {name}"] = (100 * cpu_s / passed_s, "% of a core")
     return figures
@@ -224,39 +249,45 @@ def _cpu_s(pid: int) -> float:
 async def processes(asking: Asking, size: float) -> Figures:
     """No-op jobs a second of 1, 2 and 4 worker processes, once all of them are at work."""
     figures: dict[str, tuple[float, str]] = {}
-    jobs = _count(200_000, size)
     queue = fleet.QUEUES[0]
-    for count in (1, 2, 4):
+    for processes, full in zip((1, 2, 4), JOBS["processes"], strict=True):
+        jobs = count(full, size)
         app = AsyncJobs(asking.url, result_ttl=0)
         job = app.job(queue=queue, name=fleet.noop.name)(fleet.noop.function)
+        options = ["--queues", queue, "--processes", str(processes), "--lease", "60s"]
         async with app:
-            for first in range(0, jobs, 10_000):
-                numbers = range(first, min(first + 10_000, jobs))
-                await app.enqueue_many([job.bind(n, floor.filler(n)) for n in numbers])
-            with fleet.worker(asking.url, "--queues", queue, "--processes", str(count)):
-                # The first part is run while processes start, the last one by some of them.
-                started_s, most = await _until(asking, app, queue, jobs * 7 // 10)
-                ended_s, least = await _until(asking, app, queue, jobs // 10)
-                await _until(asking, app, queue, 0)
-        name = "1 process" if count == 1 else f"{count} processes"
-        rate = (most - least) / (ended_s - started_s) if most > least else float("nan")
-        figures[name] = (rate, "jobs/s")
+            with fleet.worker(asking.url, *options) as process:
+                await _at_work(app, queue, processes)
+                with fleet.stopped(process):
+                    await timing.fill(app, job, jobs)
+                started_s = time.perf_counter()
+                async with asyncio.timeout(LIMIT_S):
+                    while await asking.unfinished(app, queue):  # noqa: ASYNC110 - nobody is told
+                        await asyncio.sleep(0.005)
+                passed_s = time.perf_counter() - started_s
+        name = "1 process" if processes == 1 else f"{processes} processes"
+        figures[name] = (jobs / passed_s, "jobs/s")
     return figures
 
 
-async def _until(asking: Asking, app: AsyncJobs, queue: str, left: int) -> tuple[float, int]:
-    """When at most so many jobs are left, and how many these were."""
-    async with asyncio.timeout(LIMIT_S):
-        while (now_left := await asking.unfinished(app, queue)) > left:  # noqa: ASYNC110 - nobody is told
-            await asyncio.sleep(0.01)
-    return time.perf_counter(), now_left
+async def _at_work(app: AsyncJobs, queue: str, processes: int) -> None:
+    """Until each process has its lease, and those of the last round are gone."""
+    try:
+        async with asyncio.timeout(START_S):
+            while (found := (await timing.counts_of(app, queue)).workers) != processes:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise SystemExit(
+            f"{found} of {processes} worker processes were at work after {START_S:g} s; "
+            "try again when the machine is less busy"
+        ) from None
 
 
 async def payloads(asking: Asking, size: float) -> Figures:
     """Enqueued and run with arguments of 100 B, 1 KB and 100 KB."""
     figures: dict[str, tuple[float, str]] = {}
-    for name, length in PAYLOADS.items():
-        jobs = _count(min(20_000, 100_000_000 // length), size)
+    for (name, length), full in zip(PAYLOADS.items(), JOBS["payloads"], strict=True):
+        jobs = count(full, size)
         app = AsyncJobs(asking.url, result_ttl=0)
         job = app.job(queue="bench", name="noop")(fleet.noop.function)
         text = "x" * length
@@ -272,7 +303,7 @@ async def payloads(asking: Asking, size: float) -> Figures:
 
 async def store_cpu(asking: Asking, size: float) -> Figures:
     """CPU time of the store for each job, from 100 callers' enqueues to the settlement."""
-    jobs = _count(50_000, size)
+    jobs = count(JOBS["store-cpu"][0], size)
     app = AsyncJobs(asking.url, result_ttl=0)
     job = app.job(queue="bench", name="noop")(fleet.noop.function)
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from asyncjobs.testing.servers import start_server
 from benchmarks import __main__ as program
+from benchmarks import _rounds, fleet, load
+from benchmarks.asking import Asking
 from benchmarks.records import Record, markdown, write
 from benchmarks.shapes import SHAPES
+from benchmarks.sizes import JOBS, in_words
 
 RECORD = Record("pickup", "asyncjobs", "p50", "ms", "off", (3.0, 1.0, 2.0))
 
@@ -55,3 +62,57 @@ def test_results_are_written_for_programs_and_for_people(tmp_path: Path) -> None
     assert content["records"][0]["median"] == 2.0
     assert content["records"][0]["values"] == [3.0, 1.0, 2.0]
     assert as_text.read_text() == markdown([RECORD], {"rounds": 3})
+
+
+def test_every_shape_says_how_many_jobs_it_has() -> None:
+    assert list(JOBS) == list(SHAPES)
+    assert in_words("backlog", 1) == "10,000 / 1,000,000"
+    assert in_words("idle", 1) == "0"
+
+
+def test_figures_name_what_they_were_measured_with() -> None:
+    options = program._parser().parse_args(["run", "bulk", "--fsync", "off,everysec"])
+    facts = program._facts(options)
+    assert re.fullmatch(r"[0-9a-f]{7,}( \+ changes)?|unknown, .*", facts["commit"])
+    assert facts["append-only file off"].startswith("appendonly no, appendfsync ")
+    assert facts["append-only file everysec"] == "appendonly yes, appendfsync everysec"
+    assert facts["jobs"] == "bulk 100,000"
+
+
+def test_a_checkout_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert _rounds.commit() == "unknown, for this is no checkout"
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_stopped_worker_stands_still_with_its_children() -> None:
+    # The parent says the number of its child and waits for it, as a supervisor does.
+    child = "import sys; print('here', flush=True); sys.stdin.read()"
+    parent = (
+        "import subprocess, sys; child = subprocess.Popen("
+        f"[sys.executable, '-c', {child!r}]); print(child.pid, flush=True); child.wait()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        # Two processes write to one pipe: either may be first.
+        said = {process.stdout.readline().strip(), process.stdout.readline().strip()}
+        (pid,) = (int(word) for word in said - {"here"})
+        with fleet.stopped(process):
+            states = _state(process.pid), _state(pid)
+        assert states == ("T", "T")
+        assert "T" not in (_state(process.pid), _state(pid))
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+def test_a_load_beside_says_what_it_has_sent() -> None:
+    with start_server("valkey") as server:
+        with load.beside(server.url, "bench", 1_000) as other:
+            assert Asking(server.url).number("stats", "total_connections_received") > 0
+        assert other.rate > 0
