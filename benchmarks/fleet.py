@@ -134,7 +134,17 @@ def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
+        for pid in pids:
+            _wait_until_still(pid)
         yield
     finally:
         for pid in reversed(pids):
             os.kill(pid, signal.SIGCONT)
+
+
+def _wait_until_still(pid: int) -> None:
+    until_s = time.monotonic() + STOP_S
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        if time.monotonic() > until_s:
+            raise SystemExit(f"process {pid} does not stand still after {STOP_S:g} s")
+        time.sleep(0.001)

@@ -18,9 +18,9 @@ from typing import Any, Final
 
 from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
 from asyncjobs.cli.collector import spare_the_collector
-from benchmarks import fleet, floor, load, timing
+from benchmarks import fleet, floor, load, noop, takeover, timing
 from benchmarks.asking import Asking
-from benchmarks.sizes import CONCURRENCIES, JOBS, count
+from benchmarks.sizes import CONCURRENCIES, ENQUEUES, JOBS, count
 
 __all__ = ["SHAPES", "Figures"]
 
@@ -64,6 +64,36 @@ async def _noops(
             seconds = await timing.seconds_of(app, "bench", concurrency=concurrency, jobs=jobs)
         figures[f"concurrency {concurrency:,}"] = (jobs / seconds, "jobs/s")
     return figures
+
+
+async def results(asking: Asking, size: float) -> Figures:
+    """The same with results kept."""
+    return await _noops(asking, size, "results", result_ttl=None)
+
+
+async def enqueue(asking: Asking, size: float) -> Figures:
+    """Jobs enqueued a second, one at a time: by one caller, and by each of 100 at once."""
+    figures: dict[str, tuple[float, str]] = {}
+    for callers, name, full in zip((1, floor.CALLERS), ENQUEUES, JOBS["enqueue"], strict=True):
+        jobs = count(full, size)
+        seconds = await noop.enqueue(asking.url, jobs, callers=callers)
+        figures[name] = (jobs / seconds, "jobs/s")
+        await asyncio.to_thread(asking.flush)
+    return figures
+
+
+async def reclaim(asking: Asking, size: float) -> Figures:
+    """Seconds from the end of a dead worker's lease until another runs its jobs again."""
+    # A smoke waits for a short lease.
+    jobs, lease_s = count(JOBS["reclaim"][0], size), 15 if size == 1 else 2
+    found = await asyncio.to_thread(
+        takeover.measure, asking.url, jobs=jobs, lease=f"{lease_s}s", seconds=0.0
+    )
+    return {
+        "first runs again, after the lease": (found.first_began - lease_s, "s"),
+        "last runs again, after the lease": (found.last_began - lease_s, "s"),
+        "all done, after the lease": (found.last_ended - lease_s, "s"),
+    }
 
 
 async def bulk(asking: Asking, size: float) -> Figures:
@@ -327,7 +357,9 @@ async def store_cpu(asking: Asking, size: float) -> Figures:
 
 
 SHAPES: Final[Mapping[str, Callable[[Asking, float], Awaitable[Figures]]]] = {
+    "enqueue": enqueue,
     "throughput": throughput,
+    "results": results,
     "bulk": bulk,
     "waiting": waiting,
     "pickup": pickup,
@@ -336,6 +368,7 @@ SHAPES: Final[Mapping[str, Callable[[Asking, float], Awaitable[Figures]]]] = {
     "payloads": payloads,
     "processes": processes,
     "backlog": backlog,
+    "reclaim": reclaim,
     "in-flight": in_flight,
     "idle": idle,
     "store-cpu": store_cpu,

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["CONCURRENCIES", "JOBS", "count", "in_words"]
+__all__ = ["CONCURRENCIES", "ENQUEUES", "JOBS", "count", "in_words"]
 
 CONCURRENCIES: Final = (1, 10, 100, 1_000)
+ENQUEUES: Final = ("one caller", "100 callers")
 
 JOBS: Final[Mapping[str, tuple[int, ...]]] = {
+    "enqueue": (5_000, 50_000),
     "throughput": (2_000, 20_000, 20_000, 20_000),
+    "results": (2_000, 20_000, 20_000, 20_000),
     "bulk": (100_000,),
     "waiting": (5_000,),
     "pickup": (1_000,),
@@ -19,6 +22,7 @@ JOBS: Final[Mapping[str, tuple[int, ...]]] = {
     "payloads": (20_000, 20_000, 1_000),
     "processes": (100_000, 100_000, 100_000),
     "backlog": (10_000, 1_000_000),
+    "reclaim": (10_000,),
     "in-flight": (100_000,),
     "idle": (0,),
     "store-cpu": (50_000,),

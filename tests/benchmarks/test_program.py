@@ -12,7 +12,7 @@ import pytest
 
 from asyncjobs.testing.servers import start_server
 from benchmarks import __main__ as program
-from benchmarks import _rounds, fleet, load
+from benchmarks import _rounds, fleet, load, takeover
 from benchmarks.asking import Asking
 from benchmarks.records import Record, markdown, write
 from benchmarks.shapes import SHAPES
@@ -33,7 +33,7 @@ def test_every_shape_is_listed_with_a_word_of_what_it_is(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "nothing"], "no shape 'nothing'; choose from throughput, "),
+        (["run", "nothing"], "no shape 'nothing'; choose from enqueue, "),
         (["run", "--fsync", "sometimes"], "--fsync 'sometimes' is not one of off, everysec"),
     ],
 )
@@ -66,6 +66,7 @@ def test_results_are_written_for_programs_and_for_people(tmp_path: Path) -> None
 
 def test_every_shape_says_how_many_jobs_it_has() -> None:
     assert list(JOBS) == list(SHAPES)
+    assert in_words("reclaim", 0.01) == "100"
     assert in_words("backlog", 1) == "10,000 / 1,000,000"
     assert in_words("idle", 1) == "0"
 
@@ -116,3 +117,9 @@ def test_a_load_beside_says_what_it_has_sent() -> None:
         with load.beside(server.url, "bench", 1_000) as other:
             assert Asking(server.url).number("stats", "total_connections_received") > 0
         assert other.rate > 0
+
+
+def test_jobs_of_a_dead_worker_are_timed_until_they_have_run_again() -> None:
+    with start_server("valkey") as server:
+        found = takeover.measure(server.url, jobs=10, lease="2s", seconds=0.0)
+    assert found.first_began <= found.last_began <= found.last_ended
