@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from asyncjobs.testing.servers import start_server
 from benchmarks import _rounds, compare
+from benchmarks.beside import FLOORS, SHARED, share
 from benchmarks.floor import run_on_fastest_loop
 from benchmarks.modes import FSYNC
 from benchmarks.records import Record, markdown, write
@@ -26,6 +27,9 @@ from benchmarks.sizes import in_words
 RESULTS: Final = Path(__file__).parent / "results"
 QUICK: Final = 0.01
 LIMIT_S: Final = 600.0
+OURS, FLOOR = "asyncjobs", "floor"
+Found = dict[tuple[str, str, str, str, str], list[float]]
+"""By shape, append-only mode, subject, figure and unit: a number for each round."""
 PERSISTENCE: Final = ("appendonly", "appendfsync")
 
 
@@ -86,27 +90,51 @@ def _modes(options: argparse.Namespace) -> list[str]:
 
 def _run(options: argparse.Namespace) -> list[Record]:
     names, modes = _names(options), _modes(options)
-    found: dict[tuple[str, str, str, str], list[float]] = {}
-    for _ in range(1 if options.quick else options.rounds):
+    found: Found = {}
+    for number in range(1 if options.quick else options.rounds):
         for name in names:
             for mode in modes:
-                for figure, (value, unit) in _in_process(options, name, mode).items():
-                    found.setdefault((name, mode, figure, unit), []).append(value)
-    return [
-        Record(name, "asyncjobs", figure, unit, mode, tuple(values))
-        for (name, mode, figure, unit), values in found.items()
-    ]
+                for subject, figures in _round(options, name, mode, number).items():
+                    for figure, (value, unit) in figures.items():
+                        found.setdefault((name, mode, subject, figure, unit), []).append(value)
+    return _records(found)
 
 
-def _in_process(options: argparse.Namespace, name: str, mode: str) -> Figures:
+def _round(options: argparse.Namespace, name: str, mode: str, number: int) -> dict[str, Figures]:
+    """One shape of asyncjobs, and the floor beside it, where it has one, by turns."""
+    size = str(QUICK if options.quick else 1)
+    run = [sys.executable, "-m", "benchmarks", "run", "--measure", name]
+    commands = {OURS: [*run, *(["--quick"] if options.quick else [])]}
+    if name in FLOORS:
+        commands[FLOOR] = [sys.executable, "-m", "benchmarks.beside", name, "--size", size]
+    turns = commands if number % 2 == 0 else reversed(commands)
+    done = {subject: _in_process(options, name, mode, commands[subject]) for subject in turns}
+    return {subject: done[subject] for subject in commands}
+
+
+def _records(found: Found) -> list[Record]:
+    records = []
+    for (name, mode, subject, figure, unit), values in found.items():
+        records.append(Record(name, subject, figure, unit, mode, tuple(values)))
+        ours = found.get((name, mode, OURS, figure, unit))
+        if subject == FLOOR and ours is not None:
+            pairs = zip(ours, values, strict=True)
+            shares = tuple(share(our, least, unit) for our, least in pairs)
+            records.append(Record(name, OURS, f"{figure}, {SHARED}", "times", mode, shares))
+    return records
+
+
+def _in_process(options: argparse.Namespace, name: str, mode: str, command: list[str]) -> Figures:
     """Measure one shape in a process of its own, so that none finds another's garbage."""
     print(f"{name}, append-only file {mode}", file=sys.stderr)
     with start_server(options.server, config=FSYNC[mode]) as server:
-        command = [sys.executable, "-m", "benchmarks", "run", "--measure", name]
-        command += ["--url", server.url, *(["--quick"] if options.quick else [])]
         try:
             done = subprocess.run(
-                command, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S, check=True
+                [*command, "--url", server.url],
+                stdout=subprocess.PIPE,
+                text=True,
+                timeout=LIMIT_S,
+                check=True,
             )
         except subprocess.TimeoutExpired as error:
             raise SystemExit(f"{name}: not done in {LIMIT_S:g} s") from error

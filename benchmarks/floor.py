@@ -148,9 +148,10 @@ else:
 class FloorWorker:
     """Takes, runs and settles until all jobs are settled."""
 
-    def __init__(self, link: Link, jobs: int) -> None:
+    def __init__(self, link: Link, jobs: int, slots: int = SLOTS) -> None:
         self._link = link
         self._jobs = jobs
+        self._slots = slots
         self._running: set[bytes] = set()
         self._finished: list[bytes] = []
         self._changed = asyncio.Event()
@@ -166,7 +167,7 @@ class FloorWorker:
         settled, more = 0, True
         while settled < self._jobs:
             finished, self._finished = self._finished, []
-            free = min(TAKE, SLOTS - len(self._running)) if more else 0
+            free = min(TAKE, self._slots - len(self._running)) if more else 0
             if not (finished or free):
                 self._changed.clear()
                 await self._changed.wait()
@@ -217,13 +218,18 @@ class FloorClient:
         self._sender = None
 
 
-async def run_jobs(link: Link, jobs: int) -> float:
-    """Enqueue all jobs before the clock starts, then run them."""
+async def fill(link: Link, jobs: int) -> None:
+    """Enqueue so many jobs, for a worker that comes later."""
     await link.call(b"XGROUP", b"CREATE", STREAM, GROUP, b"0", b"MKSTREAM")
     digest = await link.load(ENQUEUE)
     for first in range(0, jobs, FILL):
         envelopes = [_envelope(number) for number in range(first, min(first + FILL, jobs))]
         await link.call(b"EVALSHA", digest, 1, STREAM, *envelopes)
+
+
+async def run_jobs(link: Link, jobs: int) -> float:
+    """Enqueue all jobs before the clock starts, then run them."""
+    await fill(link, jobs)
     return await FloorWorker(link, jobs).run()
 
 
