@@ -1,4 +1,4 @@
-"""Measure asyncjobs: `python -m benchmarks run`, `compare`, `list`.
+"""Measure asyncjobs: `python -m benchmarks run`, `compare`, `plot`, `list`.
 
 `run` measures every shape, or those that are named, each in a process of its own on a
 fresh server, with the append-only file off and with fsync every second. JSON and a
@@ -12,11 +12,12 @@ import json
 import platform
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from asyncjobs.testing.servers import start_server
-from benchmarks import _rounds, compare
+from benchmarks import _rounds, compare, plots
 from benchmarks.beside import FLOORS, SHARED, share
 from benchmarks.floor import run_on_fastest_loop
 from benchmarks.modes import FSYNC
@@ -41,7 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name:12} {(shape.__doc__ or '').partition(chr(10))[0]}")
         return 0
     if options.command == "compare":
-        return compare.main(options)
+        compare.main(options)
+        return _plot(options.out)
+    if options.command == "plot":
+        return plots.main(options)
     if options.measure:
         return _measure(options)
     records = _run(options)
@@ -52,7 +56,16 @@ def main(arguments: list[str] | None = None) -> int:
         name = "-".join(["asyncjobs", *options.shapes])
         for file in write(records, facts, options.out, name):
             print(f"written: {file}", file=sys.stderr)
+        _plot(options.out)
     return 0
+
+
+def _plot(folder: Path) -> int:
+    """After a measurement pictures are a gift: without matplotlib it was not in vain."""
+    if find_spec("matplotlib") is None:
+        print(plots.MISSING, file=sys.stderr)
+        return 0
+    return plots.main(argparse.Namespace(out=folder))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="what can be measured")
     compare.add_arguments(commands.add_parser("compare", help="other queues beside asyncjobs"))
+    plots.add_arguments(commands.add_parser("plot", help="draw what was measured"))
     run = commands.add_parser("run", help="measure the shapes")
     run.add_argument("shapes", nargs="*", metavar="SHAPE", help="by default all of them")
     run.add_argument("--quick", action="store_true", help="a smoke with tiny numbers")

@@ -71,8 +71,11 @@ class Gate:
     """Opens when so many `hold` jobs are inside; until then all of them wait."""
 
     def __init__(self) -> None:
-        self.inside = 0
-        self.wanted = 0
+        self.close(0)
+
+    def close(self, wanted: int) -> None:
+        """Nobody is inside; so many are wanted."""
+        self.inside, self.wanted = 0, wanted
         self.is_open = asyncio.Event()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +18,7 @@ from typing import Any, Final
 from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
 from asyncjobs.cli.collector import spare_the_collector
 from benchmarks import fleet, floor, load, noop, takeover, timing
+from benchmarks import in_flight as in_flight_memory
 from benchmarks.asking import Asking
 from benchmarks.sizes import CONCURRENCIES, ENQUEUES, JOBS, count
 
@@ -225,31 +225,12 @@ async def backlog(asking: Asking, size: float) -> Figures:
 
 async def in_flight(asking: Asking, size: float) -> Figures:
     """Jobs that all run at the same time in one process: memory of each."""
-    jobs = count(JOBS["in-flight"][0], size)
-    app = AsyncJobs(asking.url, result_ttl=0, timeout=None)
-    job = app.job(queue="bench", name="hold")(fleet.hold)
-    gate = fleet.gate
-    gate.wanted = jobs
-    async with app:
-        await _fill(app, [job.bind() for _ in range(jobs)])
-        worker = Worker(app, queues=["bench"], concurrency=jobs)
-        before = _rss()
-        work = asyncio.create_task(worker.run(burst=True, max_jobs=jobs))
-        async with asyncio.timeout(LIMIT_S):
-            await gate.is_open.wait()
-            grown = _peak() - before
-            report = await work
-    if report.leases_lost or gate.inside != jobs:
-        raise SystemExit(f"{gate.inside:,} of {jobs:,} jobs ran, {report.leases_lost} leases lost")
-    return {f"memory a job, {jobs:,} in flight": (grown / jobs / 1024, "KB")}
-
-
-def _rss() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    figures: dict[str, tuple[float, str]] = {}
+    for full in JOBS["in-flight"]:
+        jobs = count(full, size)
+        memory = await asyncio.to_thread(in_flight_memory.bytes_a_job, asking.url, jobs)
+        figures[f"memory a job, {jobs:,} in flight"] = (memory / 1024, "KB")
+    return figures
 
 
 async def idle(asking: Asking, size: float) -> Figures:

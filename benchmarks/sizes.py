@@ -23,7 +23,7 @@ JOBS: Final[Mapping[str, tuple[int, ...]]] = {
     "processes": (100_000, 100_000, 100_000),
     "backlog": (10_000, 1_000_000),
     "reclaim": (10_000,),
-    "in-flight": (100_000,),
+    "in-flight": (1_000, 10_000, 100_000),
     "idle": (0,),
     "store-cpu": (50_000,),
 }
