@@ -61,7 +61,7 @@ def test_of_a_shape_only_one_file_is_read(folder: Path) -> None:
 
 
 def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="no figures to draw in .*; `run` or `compare` writes"):
+    with pytest.raises(SystemExit, match=r"no figures to draw in .*; `run` or `compare` writes"):
         program.main(["plot", "--out", str(tmp_path)])
     assert list(tmp_path.iterdir()) == []
 
