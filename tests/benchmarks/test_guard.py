@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import json
-import sys
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from benchmarks import guard
 
-KNOWN = json.loads(guard.BASELINE.read_text(encoding="utf-8"))
-PYTHON = KNOWN.pop("python")
-VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
+KNOWN = guard.baseline()
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, float]:
-    if VERSION != PYTHON:
-        pytest.skip(f"the baseline was counted by Python {PYTHON}; another has other steps")
     return guard.measure()
+
+
+def test_every_python_that_is_promised_has_a_baseline() -> None:
+    """Else nothing below is tested on it."""
+    project = tomllib.loads((guard.BASELINE.parents[1] / "pyproject.toml").read_text())["project"]
+    promised = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert list(json.loads(guard.BASELINE.read_text())) == sorted(
+        promised, key=lambda v: int(v[2:])
+    )
+
+
+def test_an_update_leaves_other_pythons_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(guard, "BASELINE", tmp_path / "guard.json")
+    monkeypatch.setattr(guard, "measure", lambda: {"run, times the floor": 2.0})
+    monkeypatch.setattr("sys.argv", ["guard", "--update"])
+    for version in ("3.12", "3.11"):
+        monkeypatch.setattr(guard, "VERSION", version)
+        guard.main()
+    monkeypatch.setattr(guard, "measure", lambda: {"run, times the floor": 3.0})
+    guard.main()
+    assert json.loads(guard.BASELINE.read_text()) == {
+        "3.11": {"run, times the floor": 3.0},
+        "3.12": {"run, times the floor": 2.0},
+    }
 
 
 @pytest.mark.parametrize("figure", KNOWN)
