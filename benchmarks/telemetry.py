@@ -1,0 +1,132 @@
+"""What telemetry costs a worker: `python -m benchmarks.telemetry [--instructions]`.
+
+The no-op of `benchmarks.noop`, results off, by turns in one run:
+
+- removed: nothing of `asyncjobs.telemetry` is started when the app opens;
+- off: as it is by default, without an SDK: nobody listens;
+- traces, metrics, both: OpenTelemetry's SDK with its batch processor and its periodic reader.
+  Spans are handed to an exporter that counts them and drops them, so that what is measured
+  is this process and not a receiver beside it. The jobs carry the trace of their enqueue.
+
+`--instructions` counts machine instructions by callgrind instead, of the first two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from asyncjobs import AsyncJobs
+from asyncjobs.telemetry.telemetry import Telemetry
+from benchmarks import _rounds, floor, instructions, timing
+
+if TYPE_CHECKING:
+    from asyncjobs.testing.servers import Server
+
+QUEUE: Final = "bench"
+CONCURRENCY: Final = 1_000
+MODULE: Final = "benchmarks.telemetry"
+REMOVED, OFF, TRACES, METRICS, BOTH = "removed", "off", "traces", "metrics", "traces and metrics"
+SHAPES: Final = (REMOVED, OFF, TRACES, METRICS, BOTH)
+
+
+def _tracer_provider() -> Any:
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+    class Drop(SpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            return SpanExportResult.SUCCESS
+
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(Drop()))
+    return provider
+
+
+def _meter_provider() -> Any:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import (
+        MetricExporter,
+        MetricExportResult,
+        MetricsData,
+        PeriodicExportingMetricReader,
+    )
+
+    class Drop(MetricExporter):
+        def export(
+            self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+        ) -> MetricExportResult:
+            return MetricExportResult.SUCCESS
+
+        def force_flush(self, timeout_millis: float = 10_000) -> bool:
+            return True
+
+        def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+            return
+
+    return MeterProvider([PeriodicExportingMetricReader(Drop(), export_interval_millis=1_000)])
+
+
+async def _measure(shape: str, url: str, jobs: int) -> float:
+    """Seconds from the first job's start until the last one is settled."""
+    if shape == REMOVED:
+        Telemetry.start = lambda self, *arguments: None  # type: ignore[method-assign]
+    tracer = _tracer_provider() if shape in (TRACES, BOTH) else None
+    meter = _meter_provider() if shape in (METRICS, BOTH) else None
+    app = AsyncJobs(url, result_ttl=0, tracer_provider=tracer, meter_provider=meter)
+    job = app.job(queue=QUEUE, name="bench.noop")(timing.noop)
+    async with app:
+        await timing.fill(app, job, jobs)
+        seconds = await timing.seconds_of(app, QUEUE, concurrency=CONCURRENCY, jobs=jobs)
+    for provider in (tracer, meter):
+        if provider is not None:
+            provider.shutdown()
+    return seconds
+
+
+def _check(shape: _rounds.Shape, server: Server) -> None:
+    """Nothing to ask from outside: each run asks the store whether all jobs are settled."""
+
+
+def _by_instructions(jobs: int) -> None:
+    if shutil.which("valgrind") is None:
+        raise SystemExit("valgrind is not on PATH; install the package valgrind")
+    counts = {}
+    for shape in (REMOVED, OFF):
+        few = instructions.count(MODULE, shape, 2_000)
+        counts[shape] = (instructions.count(MODULE, shape, 2_000 + jobs) - few) / jobs
+    print("| telemetry | instructions a job | against removed |\n|---|---:|---:|")
+    for shape, count in counts.items():
+        print(f"| {shape} | {count:,.0f} | {count / counts[REMOVED]:.3f} |")
+
+
+def main() -> None:
+    """Print one table row for each way to be seen."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    _rounds.add_arguments(parser, jobs=20_000)
+    parser.add_argument("--instructions", action="store_true", help="count them, by callgrind")
+    options = parser.parse_args()
+    if options.measure:
+        job = _measure(options.measure, options.url, options.jobs)
+        print(json.dumps({"seconds": floor.run_on_fastest_loop(job)}))
+        return
+    if options.instructions:
+        _by_instructions(options.jobs)
+        return
+    shapes = [_rounds.Shape(name, MODULE, options.jobs) for name in SHAPES]
+    figures, facts = _rounds.measure(options, shapes, _check)
+    print("| telemetry | jobs/s | µs a job | against removed |\n|---|---:|---:|---:|")
+    for name, figure in figures.items():
+        pairs = zip(figure.rates, figures[REMOVED].rates, strict=True)
+        kept = statistics.median(own / bare for own, bare in pairs)
+        print(f"| {name} | {figure} | {1e6 / figure.median:.1f} | {kept:.2f} |")
+    _rounds.print_environment(facts)
+    _rounds.save(options.json, figures, facts)
+
+
+if __name__ == "__main__":
+    main()
