@@ -123,3 +123,13 @@ def test_jobs_of_a_dead_worker_are_timed_until_they_have_run_again() -> None:
     with start_server("valkey") as server:
         found = takeover.measure(server.url, jobs=10, lease="2s", seconds=0.0)
     assert found.first_began <= found.last_began <= found.last_ended
+
+
+def test_an_emptied_server_has_nothing_left_to_free() -> None:
+    with start_server("valkey") as server:
+        # More than a server frees at once by itself.
+        server.command("HSET", "many", *(str(number) for number in range(2_000)))
+        asking = Asking(server.url)
+        asking.flush()
+        assert asking.number("memory", "lazyfreed_objects") == 0
+        assert server.command("DBSIZE") == 0
