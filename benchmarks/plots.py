@@ -36,6 +36,11 @@ STYLE: Final[Mapping[str, Any]] = {
 COLOURS: Final = {"asyncjobs": "#0b6e4f", "floor": "#888888"}
 OTHERS: Final = ("#c8553d", "#3d5a80", "#e0a030", "#7a5195", "#58a4b0", "#9c6644", "#b56576")
 MODES: Final = {"off": "-", "everysec": "--"}
+PLACES: Final = {
+    "pickup": "idle worker",
+    "half-load": "beside half load",
+    f"{COMPARED}pickup": "idle, by turns",
+}
 PERCENTILES: Final = {"p50": "#9bc4b0", "p95": "#4a9a78", "p99": "#0b6e4f"}
 
 
@@ -112,13 +117,12 @@ def _throughput(figure: Any, records: Sequence[Record]) -> bool:
 def _latency(figure: Any, records: Sequence[Record]) -> bool:
     mode = _mode([record for record in records if record.figure in PERCENTILES])
     bars: dict[str, dict[str, float]] = {}
-    for record in records:
+    # Ours first. Only what was measured by turns may be compared, so ours is there twice.
+    for record in sorted(records, key=lambda record: record.shape.startswith(COMPARED)):
         if record.figure in PERCENTILES and record.fsync == mode and record.subject != "floor":
-            place = record.shape.removeprefix(COMPARED)
-            if record.shape != place and record.subject == "asyncjobs":
-                continue  # its own run has it too
-            name = {"half-load": "beside half load", "pickup": "idle worker"}.get(place, place)
-            bars.setdefault(f"{record.subject}, {name}", {})[record.figure] = record.median
+            where = PLACES.get(record.shape, record.shape)
+            bars.setdefault(f"{record.subject}, {where}", {})[record.figure] = record.median
+    figure.set_size_inches(7, max(4.0, 0.8 + 0.45 * len(bars)))
     axes = figure.subplots()
     for number, (percentile, colour) in enumerate(PERCENTILES.items()):
         widths = [values.get(percentile, 0.0) for values in bars.values()]
