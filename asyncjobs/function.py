@@ -133,8 +133,10 @@ class JobFunction(Generic[P, R_co]):
         app = self._home.settings
         if app is not self._filled_from:
             retry: Retries = self._declared.get("retry", Retries()).within(app.retry)
-            given = {"timeout_s": app.timeout_s, "tracing": app.tracing, **self._declared}
-            self._settings = JobOptions(**given | {"retry": retry})
+            given: dict[str, Any] = {"timeout_s": app.timeout_s, "tracing": app.tracing}
+            given |= self._declared
+            given["retry"] = retry
+            self._settings = JobOptions(**given)
             self._filled_from = app
         return self._settings
 
@@ -232,7 +234,7 @@ class JobFunction(Generic[P, R_co]):
         """
         if delay is not None and at is not None:
             raise ConfigError(f"{self.name}: give delay or at, not both")
-        declared = self._declared | _due(delay, at)
+        declared: dict[str, Any] = {**self._declared, **_due(delay, at)}
         stored = dict(self._stored or ())
         if id is not None:
             declared["id"] = check_job_id(id)

@@ -6,6 +6,7 @@ it is untrusted: what is no trace context is as good as none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote_plus
@@ -15,10 +16,9 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN_CONTEXT,
-    NonRecordingSpan,
     SpanContext,
+    TraceFlags,
     get_current_span,
-    set_span_in_context,
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -30,6 +30,7 @@ MAX_SIZE: Final = 4096
 _TRACE_SIZE: Final = 1024
 """Of these, what is kept free for all but baggage."""
 
+_PLAIN: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _TRACE: Final = TraceContextTextMapPropagator()
 _BAGGAGE: Final = W3CBaggagePropagator()
 
@@ -75,6 +76,8 @@ def write(creation: SpanContext, baggage: str = "", conversation: str = "") -> d
 
 def with_previous(headers: Mapping[str, Any] | None, previous: SpanContext) -> dict[str, Any]:
     """The headers of a job for the attempt after this one."""
+    if not previous.is_valid:
+        return dict(headers or {})
     kept = dict(headers or {})
     carrier = kept.get(HEADER)
     carrier = dict(carrier) if isinstance(carrier, dict) else {}
@@ -88,29 +91,35 @@ def read(headers: Mapping[str, Any] | None) -> Carried:
     carrier = headers.get(HEADER) if headers else None
     if not isinstance(carrier, dict):
         return NOTHING
-    texts = {
-        key: value
-        for key, value in carrier.items()
-        if isinstance(value, str) and len(value) <= MAX_SIZE
-    }
-    context = Context()
-    if "baggage" in texts:
-        context = _BAGGAGE.extract(texts, context)
+    baggage = _text(carrier, "baggage")
     return Carried(
-        _span_context(texts),
-        _span_context({"traceparent": texts.get("previous", "")}),
-        context,
-        texts.get("conversation", ""),
+        _span_context(_text(carrier, "traceparent"), _text(carrier, "tracestate")),
+        _span_context(_text(carrier, "previous")),
+        _BAGGAGE.extract({"baggage": baggage}, Context()) if baggage else Context(),
+        _text(carrier, "conversation"),
     )
 
 
+def _text(carrier: dict[str, Any], key: str) -> str:
+    value = carrier.get(key)
+    return value if isinstance(value, str) and len(value) <= MAX_SIZE else ""
+
+
 def _traced(span: SpanContext) -> dict[str, str]:
-    carrier: dict[str, str] = {}
-    _TRACE.inject(carrier, set_span_in_context(NonRecordingSpan(span), Context()))
+    if not span.is_valid:
+        return {}
+    carrier = {"traceparent": f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"}
+    if span.trace_state:
+        carrier["tracestate"] = span.trace_state.to_header()
     return carrier
 
 
-def _span_context(texts: dict[str, str]) -> SpanContext:
-    if not texts.get("traceparent"):
+def _span_context(traceparent: str, tracestate: str = "") -> SpanContext:
+    if not traceparent:
         return INVALID_SPAN_CONTEXT
+    plain = None if tracestate else _PLAIN.fullmatch(traceparent)
+    if plain is not None:
+        trace_id, span_id, flags = (int(part, 16) for part in plain.groups())
+        return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+    texts = {"traceparent": traceparent, "tracestate": tracestate}
     return get_current_span(_TRACE.extract(texts, Context())).get_span_context()

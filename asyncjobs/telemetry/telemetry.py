@@ -43,16 +43,21 @@ class Telemetry:
         """Measure and trace from now on, if there is who wants it and it is not done yet: an
         SDK may be set up after the app was made."""
         if self.tracing is None:
-            from asyncjobs.telemetry.tracing import start_tracing
+            from asyncjobs.telemetry.spans import global_provider as global_tracers
 
-            self.tracing = start_tracing(self._tracer_provider, settings, hub, address)
+            tracers = self._tracer_provider or global_tracers()
+            if tracers is not None:
+                from asyncjobs.telemetry.tracing import Tracing
+
+                self.tracing = Tracing(tracers, settings, address)
+                self.tracing.attach(hub)
         if not self._is_metered:
             from asyncjobs.telemetry.metrics import Metrics, global_provider
 
-            provider = self._meter_provider or global_provider()
-            if provider is not None:
+            meters = self._meter_provider or global_provider()
+            if meters is not None:
                 self._is_metered = True
-                Metrics(provider, find).attach(hub)
+                Metrics(meters, find).attach(hub)
 
     def enqueue(
         self, functions: Sequence[JobFunction[..., Any]]

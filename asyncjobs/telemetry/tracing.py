@@ -32,7 +32,7 @@ from asyncjobs.telemetry.instruments import ERROR, OTHER, OUTCOME
 from asyncjobs.telemetry.sending import Sending, conversation
 from asyncjobs.telemetry.spans import Attributes, Server, common, failed
 
-__all__ = ["Tracing", "start_tracing"]
+__all__ = ["Tracing"]
 
 AUTO_MS: Final = 30_000
 """In mode `auto`, an attempt belongs to the trace of its enqueue if it began sooner."""
@@ -257,18 +257,3 @@ def _is_on_purpose(error: BaseException | None) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return error.split(JobSignal)[1] is None
     return isinstance(error, JobSignal)
-
-
-def start_tracing(
-    provider: TracerProvider | None,
-    settings: AppSettings,
-    hub: Events,
-    address: Callable[[], str],
-) -> Tracing | None:
-    """Trace to this provider, or to the process's own; None when there is none."""
-    provider = provider or spans.global_provider()
-    if provider is None:
-        return None
-    tracing = Tracing(provider, settings, address)
-    tracing.attach(hub)
-    return tracing

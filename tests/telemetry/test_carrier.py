@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import baggage
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import SpanContext, TraceFlags, TraceState
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    TraceState,
+    get_current_span,
+    set_span_in_context,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from asyncjobs.telemetry.carrier import (
     HEADER,
@@ -86,3 +94,30 @@ keys = st.sampled_from(["traceparent", "tracestate", "baggage", "previous", "con
 def test_nothing_stored_makes_reading_fail(carrier: dict[str, Any]) -> None:
     read({HEADER: carrier})
     with_previous({HEADER: carrier}, SPAN)
+
+
+spans = st.builds(
+    SpanContext,
+    st.integers(0, 2**128 - 1),
+    st.integers(0, 2**64 - 1),
+    st.just(True),
+    st.integers(0, 255).map(TraceFlags),
+    st.sampled_from([TraceState(), TraceState([("vendor", "a"), ("other", "b")])]),
+)
+
+
+@given(spans)
+def test_it_is_written_and_read_as_by_opentelemetry(span: SpanContext) -> None:
+    texts: dict[str, str] = {}
+    propagator = TraceContextTextMapPropagator()
+    propagator.inject(texts, set_span_in_context(NonRecordingSpan(span), Context()))
+    assert write(span)[HEADER] == (texts if span.is_valid else {})
+    theirs = get_current_span(propagator.extract(texts, Context())).get_span_context()
+    ours = read({HEADER: texts}).creation
+    assert (ours.is_valid, ours.trace_state) == (theirs.is_valid, theirs.trace_state)
+    if theirs.is_valid:
+        assert ours == theirs
+
+
+def test_a_span_that_is_none_leaves_headers_as_they_are() -> None:
+    assert with_previous({"errors": [1]}, NOTHING.creation) == {"errors": [1]}

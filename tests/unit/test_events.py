@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from asyncjobs import AsyncJobs
 from asyncjobs.events import Event, Events, JobEnqueued, JobEvent, JobStarted, WorkerQuiet
 from asyncjobs.job import JobRef
 
@@ -57,3 +58,19 @@ def test_a_listener_may_remove_itself_while_it_is_called() -> None:
     events.emit(ENQUEUED)
     events.emit(ENQUEUED)
     assert heard == [ENQUEUED]
+
+
+def test_an_app_takes_listeners_by_call_and_by_decorator() -> None:
+    app, heard = AsyncJobs("memory:"), list[Event]()
+    remove = app.on(JobStarted, heard.append)
+
+    @app.on(JobEvent)
+    def listen(event: JobEvent) -> None:
+        heard.append(event)
+
+    app.events.emit(STARTED)
+    assert heard == [STARTED, STARTED]
+    remove()
+    app.events.emit(STARTED)
+    listen(STARTED)  # still the function that it was
+    assert heard == [STARTED] * 4

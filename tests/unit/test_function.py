@@ -267,3 +267,24 @@ def test_bind_checks_the_arguments() -> None:
         send.bind()  # type: ignore[call-arg]
     call = send.bind(1, text="x")
     assert (call.function, call.args, call.kwargs) == (send, (1,), {"text": "x"})
+
+
+def test_a_mode_of_tracing_travels_with_the_job() -> None:
+    app = AsyncJobs("memory:", tracing="auto")
+    function = app.job(name="f", tracing="child")(_plain)
+    assert app.job(name="g")(_plain_too).settings.tracing == "auto"
+    assert function.settings.tracing == "child"
+    job = function.options(tracing="none").new_job((), {})
+    stored = Envelope.decode(job.envelope).options
+    assert stored == {"tracing": "none"}
+    assert function.settings_for(stored).tracing == "none"
+    with pytest.raises(ConfigError, match="stored tracing"):
+        function.settings_for({"tracing": "everything"})
+
+
+async def _plain() -> None:
+    pass
+
+
+async def _plain_too() -> None:
+    pass
