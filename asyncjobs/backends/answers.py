@@ -41,7 +41,9 @@ class Heartbeat(NamedTuple):
     """The answer to a heartbeat.
 
     `ready`: queues of the lease that hold jobs which are ready or overdue, whether or not
-    anybody was called for them.
+    anybody was called for them. `next_lease_end_ms`: when a reclaim is due, that is the
+    earliest end of another worker's lease, or now while jobs of an ended one wait to be
+    given back; None when there is neither.
     """
 
     lost: tuple[str, ...]

@@ -133,6 +133,12 @@ class Lease:
         """This lease with a new entry in `queues`, to be registered there."""
         return replace(self, renewed={**self.renewed, **dict.fromkeys(queues, name)})
 
+    @property
+    def grace_ms(self) -> int:
+        """A silence of all workers for longer than this means that the store was away;
+        then they get as long again to renew. Longer than from one heartbeat to the next."""
+        return self.duration_ms * 2 // 5
+
 
 class QueueCounts(NamedTuple):
     """One queue at one moment."""

@@ -24,7 +24,14 @@ __all__ = ["Heartbeats"]
 
 logger = logging.getLogger("asyncjobs.worker")
 
-BEATS_A_LEASE: Final = 5
+EVERY: Final = 0.3
+"""A lease is renewed each time that this share of it has passed. Two heartbeats in a row
+may be lost: the third is sent, and can be answered, before the lease ends. And less than
+`Lease.grace_ms`, or a lone worker would be taken for a store that was away."""
+ANSWERED_WITHIN: Final = 0.2
+"""The share of a lease after which no answer is expected any more."""
+AGAIN_AFTER: Final = 0.05
+"""The share of a lease after which a heartbeat that failed is repeated."""
 
 
 class Heartbeats:
@@ -94,8 +101,8 @@ class Heartbeats:
             await twin.close()
 
     async def _beat(self, backend: Backend, stop: asyncio.Event) -> None:
-        interval_s = self._session.lease.duration_ms / 1000 / BEATS_A_LEASE
-        next_s = interval_s
+        lease_s = self._session.lease.duration_ms / 1000
+        next_s = lease_s * EVERY
         while not stop.is_set():
             try:
                 async with asyncio.timeout(next_s):
@@ -103,7 +110,7 @@ class Heartbeats:
                 return
             except TimeoutError:
                 pass
-            next_s = interval_s if await self._renew(backend) else interval_s / 4
+            next_s = lease_s * (EVERY if await self._renew(backend) else AGAIN_AFTER)
 
     async def _renew(self, backend: Backend) -> bool:
         silent_s = time.monotonic() - self._pulse.mark_s
@@ -114,7 +121,7 @@ class Heartbeats:
         lease = self._session.lease
         try:
             # A connection that never answers must not cost the lease: try another in time.
-            async with asyncio.timeout(lease.duration_ms / 1000 / BEATS_A_LEASE):
+            async with asyncio.timeout(lease.duration_ms / 1000 * ANSWERED_WITHIN):
                 beat = await backend.heartbeat(lease)
         except (StoreError, TimeoutError) as error:
             logger.debug("heartbeat failed: %r", error)

@@ -19,8 +19,8 @@ CALL_TIMEOUT_S: Final = 5.0
 """An idle worker looks by itself this often: what a lost wake-up costs."""
 FALLBACK_S: Final = 5.0
 BEATS_WITHIN_S: Final = 6.0
-"""While heartbeats come at least this often, they are the look; with a long lease they do
-not."""
+"""While heartbeats come at least this often, they are the look; with a lease of more than
+20 s they do not."""
 
 
 class Parking:
@@ -45,7 +45,7 @@ class Parking:
         """True when it is time to look into all queues, called or not."""
         self.always_looks = False
         """True to look after each wait, whatever heartbeats say: for a worker that shall end."""
-        self._beat_s = float("-inf")
+        self._beat_s = self._gap_s = float("-inf")
 
     def nudge(self) -> None:
         """Something has changed: whoever sleeps here wakes and looks."""
@@ -59,7 +59,8 @@ class Parking:
     def hear_beat(self, ready: Collection[str]) -> None:
         """The store has renewed the lease and said which queues hold work: that finds what
         nobody was called for, so that an idle worker need not ask each queue once more."""
-        self._beat_s = self._loop.time()
+        now_s = self._loop.time()
+        self._gap_s, self._beat_s = now_s - self._beat_s, now_s
         self.call(ready)
 
     async def sleep(self, lease: Lease, *, listen: bool, limit_s: float | None = None) -> None:
@@ -98,7 +99,7 @@ class Parking:
             logger.error("waiting for calls failed", exc_info=error)
         called = () if error else task.result()
         self.called.update(called)
-        is_told = self._loop.time() - self._beat_s <= BEATS_WITHIN_S
+        is_told = max(self._loop.time() - self._beat_s, self._gap_s) <= BEATS_WITHIN_S
         if called or error or self.always_looks or not is_told:
             self.look = True
         self._changed.set()

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from asyncjobs import events
-from asyncjobs.backends.base import Backend, Inspector
+from asyncjobs.backends.base import Backend, Heartbeat, Inspector
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
 from asyncjobs.worker.processor import Processor
@@ -24,6 +25,8 @@ logger = logging.getLogger("asyncjobs.worker")
 
 STEP: Final = 1000
 """Jobs or dead letters that one call may move or drop, so that the store stays free."""
+HEARS_S: Final = 0.5
+"""How long it may take until upkeep acts on what a heartbeat has brought."""
 
 
 class Duty(Protocol):
@@ -62,7 +65,11 @@ class Upkeep:
 
 
 class Reclaim:
-    """Gives back the jobs of workers whose lease has ended, when the first one ends."""
+    """Gives back the jobs of workers whose lease has ended, when the first one ends.
+
+    Each heartbeat says anew when that can be. While all others renew theirs it is always
+    yet to come, and nothing is asked.
+    """
 
     def __init__(
         self,
@@ -78,10 +85,24 @@ class Reclaim:
         self._session = session
         self._events = hub
         self._call = call
+        self._due_s = float("-inf")
+
+    def hear_beat(self, beat: Heartbeat) -> None:
+        """The store has renewed the lease and said when the next one of others ends."""
+        end_ms = beat.next_lease_end_ms
+        # A lease is over when its end has passed, not at it.
+        self._set_due(None if end_ms is None else end_ms - beat.now_ms + 1)
+
+    def _set_due(self, in_ms: int | None) -> None:
+        left_s = float("inf") if in_ms is None else in_ms / 1000
+        self._due_s = time.monotonic() + left_s
 
     async def run(self) -> float:
+        if (left_s := self._due_s - time.monotonic()) > 0:
+            return min(left_s, HEARS_S)
         lease = self._session.lease
-        answer = await self._backend.reclaim(lease.queues, lease.duration_ms // 3, STEP)
+        answer = await self._backend.reclaim(lease.queues, lease.grace_ms, STEP)
+        self._set_due(answer.again_ms)
         if answer.returned:
             self._call(lease.queues)
         if answer.returned or answer.leases:
@@ -93,8 +114,7 @@ class Reclaim:
             if self._events.active:
                 told = events.JobsReclaimed(answer.returned, answer.leases, tuple(lease.queues))
                 self._events.emit(told)
-        most_s = lease.duration_ms / 1000
-        return most_s if answer.again_ms is None else min(answer.again_ms / 1000, most_s)
+        return 0.0
 
 
 class Prune:
@@ -128,12 +148,15 @@ class ProgressNotes:
 class Unattended:
     """Warns of queues that hold jobs and have no live worker: a typo, or a dead fleet."""
 
-    def __init__(self, inspector: Inspector) -> None:
+    def __init__(self, inspector: Inspector, own: Collection[str]) -> None:
+        """`own`: queues that this worker serves, so that they need not be asked about."""
         self._inspector = inspector
+        self._own = frozenset(own)
         self._told: set[str] = set()
 
     async def run(self) -> float:
-        counts = await self._inspector.counts(await self._inspector.queues())
+        others = [queue for queue in await self._inspector.queues() if queue not in self._own]
+        counts = await self._inspector.counts(others) if others else []
         found = {
             count.queue: sum(count.ready) + count.scheduled
             for count in counts

@@ -126,6 +126,7 @@ class Worker:
         self.name = settings.name
         self._processor: Processor | None = None
         self._present: Session | None = None
+        self._reclaim: Reclaim | None = None
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._background: asyncio.Task[WorkerReport] | None = None
@@ -255,7 +256,7 @@ class Worker:
                 await self._work(session, processor)
             finally:
                 await self._leave(session, processor, life)
-                self._processor = self._present = None
+                self._processor = self._present = self._reclaim = None
             settler = processor.settler
             report = WorkerReport(
                 processor.taken,
@@ -309,15 +310,13 @@ class Worker:
 
     async def _work(self, session: Session, processor: Processor) -> None:
         backend = self.app.backend
-        duties: list[Duty] = [
-            Reclaim(backend, session, self.app.events, processor.parking.call),
-            ProgressNotes(backend, session, processor),
-            Prune(backend, session),
-        ]
+        self._reclaim = Reclaim(backend, session, self.app.events, processor.parking.call)
+        prune, notes = Prune(backend, session), ProgressNotes(backend, session, processor)
+        duties: list[Duty] = [self._reclaim, notes, prune]
         if (after_s := self._settings.stuck_after_s) is not None:
             duties.append(Stuck(processor, self.app.events, after_s))
         if isinstance(backend, Inspector):
-            duties.append(Unattended(backend))
+            duties.append(Unattended(backend, self.queues))
         upkeep, control = Upkeep(duties), Control(backend, session, self._on_cancel)
         try:
             async with anyio.create_task_group() as tasks:
@@ -383,13 +382,14 @@ class Worker:
             logger.warning("the lease could not be given back, it will end: %s", error)
 
     def _on_heartbeat(self, lease: Lease, beat: Heartbeat) -> None:
-        processor = self._processor
-        if processor is not None:
+        if (processor := self._processor) is not None:
             if beat.lost:
                 processor.note_lost(lease, beat.lost)
             if beat.cancels:
                 processor.cancel(beat.cancels)
             processor.parking.hear_beat(beat.ready)
+        if self._reclaim is not None:
+            self._reclaim.hear_beat(beat)
 
     def _on_cancel(self, refs: Collection[JobRef]) -> None:
         if self._processor is not None:

@@ -43,5 +43,5 @@ def _stored(queue: Queue) -> Iterator[tuple[StoredJob, str]]:
     yield from ((job, "scheduled") for _, _, job in queue._scheduled._items.values())
     for name, held in queue._leases.items():
         yield from ((job, f"held by {name}") for job in held.jobs.values())
-    for held in queue._leaving:
+    for held in queue.leaving:
         yield from ((job, f"held by {job.holder}") for job in held.jobs.values())

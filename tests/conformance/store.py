@@ -31,7 +31,7 @@ LIMIT_S = 20.0
 SHORT_S = 0.05
 """How long a case parks to see that nothing calls."""
 LEASE_MS = 30_000
-GRACE_MS = 10_000
+GRACE_MS = 12_000
 QUEUE = "work"
 
 

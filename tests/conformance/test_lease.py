@@ -29,6 +29,20 @@ async def test_a_heartbeat_renews(store: Store) -> None:
     assert beat.next_lease_end_ms == store.clock.ms + LEASE_MS
 
 
+async def test_a_heartbeat_tells_of_a_reclaim_that_is_not_done(store: Store) -> None:
+    await store.enqueue("a", "b", "c")
+    worker, keeper = await store.worker(), await store.worker()
+    await worker.take(3)
+    await store.pass_time(LEASE_MS + 1, keeper)
+    assert (await store.reclaim(limit=2)).again_ms == 0
+    # Who began it may be dead by now, and the ended lease is nowhere to be seen.
+    for _ in range(2):
+        beat = await store.backend.heartbeat(keeper.lease)
+        assert beat.next_lease_end_ms == store.clock.ms
+    await store.reclaim()
+    assert (await store.backend.heartbeat(keeper.lease)).next_lease_end_ms is None
+
+
 async def test_a_heartbeat_says_which_queues_hold_work(store: Store) -> None:
     worker = await store.worker("one", "two")
 

@@ -16,6 +16,10 @@ class Monitor:
         self._server = server
         self._text = ""
 
+    def lines(self) -> list[str]:
+        """The commands that have come so far, those of scripts too."""
+        return self._text.splitlines()
+
     def count(self, what: str) -> int:
         """How many commands with this text have come so far."""
         return self._text.count(what)

@@ -135,18 +135,22 @@ async def test_an_idle_worker_asks_for_dead_ones_when_a_lease_can_end_and_not_mo
     scene: Scene,
 ) -> None:
     async with scene.app:
-        await scene.start("a", lease="1s")
-        await scene.start("b", lease="1s")
+        a = await scene.start("a", lease="2s")
+        await scene.start("b", lease="2s")
         async with Monitor(scene.server) as monitor:
 
             def calls(name: str) -> int:
                 return monitor.count(script(name).digest.decode())
 
-            await until(lambda: calls("heartbeat") >= 20)
-            # Five heartbeats a lease; a lease that is renewed all the time is looked at once.
-            assert 0 < calls("reclaim") <= calls("heartbeat") / 3
+            await until(lambda: calls("heartbeat") >= 4)
+            before = calls("reclaim")
+            await until(lambda: calls("heartbeat") >= 16)
+            assert calls("reclaim") == before  # while all renew their leases
             # And it takes nothing meanwhile: it is called when there is work.
             assert calls("exchange") <= 4
+            a.process.kill()
+            await until(lambda: not scene.entries_of("a"))
+            assert before < calls("reclaim") <= before + 4
 
 
 async def test_consumers_of_workers_that_are_gone_are_removed(scene: Scene) -> None:

@@ -156,7 +156,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert beat.lost == (() if is_there else (QUEUE,))
         cancels = self.model.marks_of(party.entry) if is_there else []
         assert sorted(job.id for job in beat.cancels) == cancels
-        assert beat.next_lease_end_ms == self.model.next_lease_end(party.entry)
+        assert beat.next_lease_end_ms in self.model.reclaim_due(party.entry, self.now)
         assert beat.now_ms == self.now
 
     @while_running

@@ -43,6 +43,8 @@ class QueueModel:
     """Whether a token waits for whoever parks next."""
     heard_ms: int = 0
     hold_until_ms: int = 0
+    is_at_limit: bool = False
+    """The last reclaim has stopped at its limit."""
     places: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     # What is asked of the model
@@ -69,6 +71,12 @@ class QueueModel:
 
     def next_lease_end(self, own: str | None) -> int | None:
         return min((e.end_ms for name, e in self.leases.items() if name != own), default=None)
+
+    def reclaim_due(self, own: str, now_ms: int) -> set[int | None]:
+        """What a heartbeat may say. A store that stopped at the limit need not have seen
+        that it was done."""
+        end_ms = now_ms if self.leaving() else self.next_lease_end(own)
+        return {end_ms, now_ms} if self.is_at_limit else {end_ms}
 
     def next_due(self) -> int | None:
         return min((job.due_ms for job in self.scheduled() if job.due_ms), default=None)
@@ -163,7 +171,7 @@ class QueueModel:
     # Leases
 
     def register(self, entry: str, duration_ms: int, now_ms: int) -> None:
-        self._hear(duration_ms // 3, now_ms)
+        self._hear(duration_ms * 2 // 5, now_ms)
         self.leases.setdefault(entry, LeaseEntry(0)).end_ms = now_ms + duration_ms
 
     def deregister(self, entry: str, crashed: Sequence[TakenJob]) -> None:
@@ -177,7 +185,7 @@ class QueueModel:
         return sorted(self.held_by(entry), key=lambda job: (job.priority, job.place))
 
     def renew(self, entry: str, duration_ms: int, now_ms: int) -> bool:
-        self._hear(duration_ms // 3, now_ms)
+        self._hear(duration_ms * 2 // 5, now_ms)
         if entry in self.leases:
             self.leases[entry].end_ms = now_ms + duration_ms
         return entry in self.leases
@@ -317,6 +325,7 @@ class QueueModel:
         expected = None if end_ms is None else max(end_ms - now_ms + 1, 1)
         if self.leaving():
             expected = 0
+        self.is_at_limit = answer.returned == limit
         # A store that stopped at the limit need not have seen that it was done.
         assert answer.again_ms in ({expected, 0} if answer.returned == limit else {expected})
 

@@ -286,7 +286,7 @@ class World:
                 "ready": sum(len(ready) for ready in queue._ready),
                 "scheduled": len(queue._scheduled),
                 "leases": len(queue._leases),
-                "leaving": len(queue._leaving),
+                "leaving": len(queue.leaving),
                 "cancel marks": len(queue._marked),
                 "dead letters too many": queue.ended.dead - dead[name],
             }

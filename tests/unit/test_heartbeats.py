@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import pytest
 
@@ -11,6 +12,8 @@ from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.worker.lease import Heartbeats
 from asyncjobs.worker.pulse import Pulse
 from asyncjobs.worker.session import Session
+from tests.simulation.loop import SimLoop
+from tests.simulation.patching import in_simulation
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +41,46 @@ async def renewals(*, silent_s: float, silence_s: float | None) -> int:
     assert await beats._renew(store)
     await asyncio.sleep(0)
     return store.beats
+
+
+def lost_beats(lost: int) -> float:
+    """Seconds from one renewal to the next one that is answered, with so many between
+    them on which nobody ever answers."""
+    loop = SimLoop(Random(0))
+    answered_s: list[float] = []
+
+    class Losing(MemoryBackend):
+        calls = 0
+
+        async def heartbeat(self, lease: Lease) -> Heartbeat:
+            self.calls += 1
+            if 1 < self.calls < 2 + lost:
+                await asyncio.sleep(1000)
+            answered_s.append(loop.time())
+            return await super().heartbeat(lease)
+
+    async def live() -> None:
+        store = Losing(StoreSettings())
+        session = Session(store, Lease("w1", "w", ("default",), 15_000))
+        await store.register(session.lease)
+        pulse = Pulse(1.0)
+        beats = Heartbeats(store, session, lambda lease, beat: None, pulse, silence_s=None)
+        beats.start()
+        while len(answered_s) < 2:
+            await asyncio.sleep(0.1)
+        await beats.stop()
+
+    with in_simulation(loop):
+        loop.run_until(loop.spawn(loop.outside, live()), 100.0)
+    loop.bury()
+    return answered_s[1] - answered_s[0]
+
+
+def test_two_heartbeats_in_a_row_may_be_lost() -> None:
+    lease = Lease("w1", "w", ("default",), 15_000)
+    # More often than a silence that means that the store was away.
+    assert lost_beats(0) * 1000 < lease.grace_ms
+    assert lost_beats(2) * 1000 < lease.duration_ms
 
 
 async def test_a_loop_that_turns_keeps_its_lease() -> None:

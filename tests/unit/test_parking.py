@@ -183,6 +183,7 @@ async def test_nudges_do_not_put_off_the_time_to_look(store: CallingStore) -> No
 async def test_while_heartbeats_come_a_wait_that_ends_asks_nothing(store: CallingStore) -> None:
     parking = parking_on(store)
     parking.hear_beat(())
+    parking.hear_beat(())
     store.calls.put_nowait(())
     await sleep(parking)  # the nudge of the heartbeat
     await sleep(parking)
@@ -203,7 +204,20 @@ async def test_a_heartbeat_finds_work_that_nobody_was_called_for(store: CallingS
 async def test_without_recent_heartbeats_it_is_time_to_look(store: CallingStore) -> None:
     parking = parking_on(store)
     parking.hear_beat(())
+    parking.hear_beat(())
     parking._beat_s -= 2 * FALLBACK_S  # as long ago as with a lease of 30 s
+    store.calls.put_nowait(())
+    await sleep(parking)
+    await sleep(parking)
+    assert parking.look
+    await parking.close()
+
+
+async def test_while_heartbeats_are_rare_a_recent_one_is_no_look(store: CallingStore) -> None:
+    parking = parking_on(store)
+    parking.hear_beat(())
+    parking._beat_s -= 2 * FALLBACK_S
+    parking.hear_beat(())
     store.calls.put_nowait(())
     await sleep(parking)
     await sleep(parking)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.base import Backend, Lease, Reclaimed
+from asyncjobs.backends.base import Backend, Heartbeat, Lease, Reclaimed
+from asyncjobs.errors import StoreUnavailable
 from asyncjobs.events import Events, JobsReclaimed
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.upkeep import Reclaim
@@ -20,13 +22,16 @@ LEASE = Lease("lease", "worker", ("one", "two"), 15_000)
 class Store:
     """Answers each reclaim with the next answer, and keeps what was asked."""
 
-    def __init__(self, *answers: Reclaimed) -> None:
+    def __init__(self, *answers: Reclaimed | StoreUnavailable) -> None:
         self.answers = list(answers)
         self.asked: list[Any] = []
 
     async def reclaim(self, *asked: Any) -> Reclaimed:
         self.asked.append(asked)
-        return self.answers.pop(0)
+        answer = self.answers.pop(0)
+        if isinstance(answer, StoreUnavailable):
+            raise answer
+        return answer
 
 
 def reclaim_on(
@@ -36,22 +41,74 @@ def reclaim_on(
     return Reclaim(backend, Session(backend, LEASE), hub, call)
 
 
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time by which upkeep goes; a test moves it."""
+    clock = SimpleNamespace(s=1000.0)
+    monkeypatch.setattr("asyncjobs.worker.upkeep.time", SimpleNamespace(monotonic=lambda: clock.s))
+    return clock
+
+
+def beat(next_end_in_ms: int | None) -> Heartbeat:
+    end_ms = None if next_end_in_ms is None else 1_000_000 + next_end_in_ms
+    return Heartbeat((), [], end_ms, 1_000_000, ())
+
+
+async def looks(duty: Reclaim, store: Store, now: SimpleNamespace, until_s: float) -> list[float]:
+    """When it has asked the store, in seconds from now on."""
+    start_s, found = now.s, list[float]()
+    while now.s - start_s <= until_s:
+        asked = len(store.asked)
+        left_s = await duty.run()
+        if len(store.asked) > asked:
+            found.append(round(now.s - start_s, 3))
+        now.s += max(left_s, 0.001)
+    return found
+
+
 @pytest.mark.parametrize(
-    ("again_ms", "seconds"), [(1, 0.001), (4200, 4.2), (0, 0), (None, 15), (3_600_000, 15)]
+    ("again_ms", "expected"), [(1, [0, 0.001]), (4200, [0, 4.2]), (0, [0, 0.001]), (None, [0])]
 )
 async def test_a_reclaim_comes_back_when_the_next_lease_ends(
-    again_ms: int | None, seconds: float
+    now: SimpleNamespace, again_ms: int | None, expected: list[float]
 ) -> None:
-    store = Store(Reclaimed(0, 0, again_ms, 1))
-    # At most a lease away: one that is entered meanwhile may end that soon.
-    assert await reclaim_on(store, Events()).run() == seconds
-    assert store.asked == [(("one", "two"), 5000, 1000)]
+    store = Store(Reclaimed(0, 0, again_ms, 1), Reclaimed(0, 0, None, 1))
+    assert await looks(reclaim_on(store, Events()), store, now, 100) == expected
+    assert set(store.asked) == {(("one", "two"), 6000, 1000)}
+
+
+async def test_while_all_others_renew_nothing_is_asked(now: SimpleNamespace) -> None:
+    store = Store(Reclaimed(0, 0, 14_000, 1))
+    duty = reclaim_on(store, Events())
+    assert await looks(duty, store, now, 4) == [0]
+    for others_end_ms in [12_000, 11_000, None, None, 12_000]:
+        duty.hear_beat(beat(others_end_ms))
+        assert await looks(duty, store, now, 4) == []
+
+
+@pytest.mark.parametrize(("end_ms", "seconds"), [(9_000, 9.001), (0, 0.001), (-5, 0)])
+async def test_a_lease_that_nobody_renews_is_looked_for_at_its_end(
+    now: SimpleNamespace, end_ms: int, seconds: float
+) -> None:
+    store = Store(Reclaimed(0, 0, None, 1), Reclaimed(1, 1, None, 1))
+    duty = reclaim_on(store, Events())
+    assert await looks(duty, store, now, 4) == [0]
+    duty.hear_beat(beat(end_ms))
+    assert await looks(duty, store, now, 20) == [seconds]
+
+
+async def test_a_look_that_fails_is_due_again(now: SimpleNamespace) -> None:
+    store = Store(StoreUnavailable("away"), Reclaimed(0, 0, None, 1))
+    duty = reclaim_on(store, Events())
+    with pytest.raises(StoreUnavailable):
+        await duty.run()
+    assert await looks(duty, store, now, 4) == [0]
 
 
 async def test_reclaimed_jobs_are_told() -> None:
     hub, heard, called = Events(), list[JobsReclaimed](), list[Collection[str]]()
     hub.on(JobsReclaimed, heard.append)
-    answers = (Reclaimed(3, 1, None, 1), Reclaimed(0, 0, None, 1))
+    answers = (Reclaimed(3, 1, 0, 1), Reclaimed(0, 0, None, 1))
     duty = reclaim_on(Store(*answers), hub, called.append)
     for _ in answers:
         await duty.run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from asyncjobs.backends.activity import flow_of
 from asyncjobs.backends.base import (
@@ -128,7 +128,8 @@ class MemoryBackend:
         lost = tuple(queue.name for queue in queues if not queue.renew(lease, now))
         cancels = [ref for queue in queues for ref in queue.cancels(lease)]
         ready = tuple(queue.name for queue in queues if queue.has_work(now))
-        return Heartbeat(lost, cancels, _next_lease_end(queues, lease), now, ready)
+        ends = [now if queue.leaving else queue.next_lease_end(lease) for queue in queues]
+        return Heartbeat(lost, cancels, _earliest(ends), now, ready)
 
     async def exchange(
         self,
@@ -161,7 +162,7 @@ class MemoryBackend:
             cancels=[ref for queue in present.values() for ref in queue.cancels(lease)],
             left_ready=frozenset(name for name, queue in present.items() if queue.left_ready),
             next_due_ms={name: queue.next_due_ms for name, queue in present.items()},
-            next_lease_end_ms=_next_lease_end(present.values(), lease),
+            next_lease_end_ms=_earliest(q.next_lease_end(lease) for q in present.values()),
             now_ms=now,
         )
 
@@ -353,6 +354,5 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _next_lease_end(queues: Collection[Queue], lease: Lease) -> int | None:
-    ends = [queue.next_lease_end(lease) for queue in queues]
+def _earliest(ends: Iterable[int | None]) -> int | None:
     return min((end for end in ends if end is not None), default=None)

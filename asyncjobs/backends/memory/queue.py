@@ -65,7 +65,7 @@ class Queue:
         self.left_ready = False
         self._scheduled: Timed[StoredJob] = Timed()
         self._leases: dict[str, Held] = {}
-        self._leaving: list[Held] = []
+        self.leaving: list[Held] = []  # leases that have ended and still have jobs
         self._marked: dict[str, StoredJob] = {}
         self.ended = Ended(settings)
         self._answers: Timed[list[bool]] = Timed()
@@ -131,7 +131,7 @@ class Queue:
     # Leases
 
     def register(self, lease: Lease, now: int) -> None:
-        self._touch_upkeep(now, lease.duration_ms // 3)
+        self._touch_upkeep(now, lease.grace_ms)
         held = self._leases.setdefault(lease.entry(self.name), Held(0))
         held.end_ms, held.info = now + lease.duration_ms, lease.info
 
@@ -147,7 +147,7 @@ class Queue:
 
     def renew(self, lease: Lease, now: int) -> bool:
         """True when the lease was there, over or not; only reclaim removes it."""
-        self._touch_upkeep(now, lease.duration_ms // 3)
+        self._touch_upkeep(now, lease.grace_ms)
         held = self._leases.get(lease.entry(self.name))
         if held is None:
             return False
@@ -315,10 +315,10 @@ class Queue:
             # Asked again only after a whole grace, this very call would look like a
             # silence, and a lone worker would be held back for ever.
             return 0, 0, max(min(self._hold_until_ms - now, grace_ms // 2), 1)
-        self._leaving.extend(self._leases.pop(id) for id in over)
+        self.leaving.extend(self._leases.pop(id) for id in over)
         returned = 0
-        while self._leaving and returned < limit:
-            held = self._leaving[0]
+        while self.leaving and returned < limit:
+            held = self.leaving[0]
             jobs = sorted(held.jobs.values(), key=lambda job: (job.priority, job.serial))
             jobs = jobs[: limit - returned]
             for job in jobs:
@@ -326,10 +326,10 @@ class Queue:
             self._give_back(held, jobs)
             returned += len(jobs)
             if not held.jobs:
-                self._leaving.pop(0)
+                self.leaving.pop(0)
         if returned:
             self._wake(self.name)
-        if self._leaving:
+        if self.leaving:
             return returned, len(over), 0
         end = self.next_lease_end(None)
         return returned, len(over), None if end is None else max(end - now + 1, 1)

@@ -3,10 +3,12 @@
 -- KEYS: 1-24 the queue.
 -- ARGV: 2 lease id; 3 duration_ms.
 -- Result: {1 or 0 when lost, now, next lease end of others or -1, ids of held jobs to
---   cancel, 1 when jobs are ready or overdue}.
+--   cancel, 1 when jobs are ready or overdue}. That end is now while jobs of a lease that
+--   has ended wait to be given back: who began it may be dead.
 local lease, now = ARGV[2], store_now()
-touch_upkeep(now, math.floor(tonumber(ARGV[3]) / 3))
-if not redis.call('ZSCORE', WORKERS, lease) then return {0, now, next_lease_end(lease), {}, 0} end
+touch_upkeep(now, math.floor(tonumber(ARGV[3]) * 2 / 5))
+local next_end = redis.call('EXISTS', LEAVING) == 1 and now or next_lease_end(lease)
+if not redis.call('ZSCORE', WORKERS, lease) then return {0, now, next_end, {}, 0} end
 redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), lease)
 local cancels = {}
 local marks = redis.call('HGETALL', CANCEL)
@@ -15,4 +17,4 @@ for position = 1, #marks, 2 do
 end
 local is_ready = redis.call('ZCOUNT', SCHEDULED, '-inf', string.format('%.0f', now)) > 0
 for slot = 1, 4 do is_ready = is_ready or has_ready(slot) end
-return {1, now, next_lease_end(lease), cancels, is_ready and 1 or 0}
+return {1, now, next_end, cancels, is_ready and 1 or 0}

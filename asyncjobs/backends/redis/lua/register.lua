@@ -5,7 +5,7 @@
 -- Result: the store's time in ms.
 local now = store_now()
 for slot = 1, 4 do create_group(READY[slot]) end
-touch_upkeep(now, math.floor(tonumber(ARGV[3]) / 3))
+touch_upkeep(now, math.floor(tonumber(ARGV[3]) * 2 / 5))
 redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), ARGV[2])
 redis.call('HSET', WORKERS_INFO, ARGV[2], ARGV[4])
 redis.call('HSETNX', SEQUENCE, ARGV[2], 0)
