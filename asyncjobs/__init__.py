@@ -43,6 +43,7 @@ from asyncjobs.function import JobCall, JobFunction
 from asyncjobs.handle import JobError, JobHandle, JobInfo, Progress
 from asyncjobs.job import JobRef, Priority, State
 from asyncjobs.policy.backoff import constant, exponential, polynomial
+from asyncjobs.policy.redaction import Secret
 from asyncjobs.policy.retry import RetryPolicy
 from asyncjobs.registry import JobRegistry
 
@@ -83,6 +84,7 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "Seconds",
+    "Secret",
     "Snooze",
     "State",
     "StoreError",

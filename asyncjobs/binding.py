@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any, get_args
 
+from asyncjobs.codec import check_json, is_unicode
 from asyncjobs.context import INJECTED, JobContext
-from asyncjobs.errors import ArgumentsError, RegistrationError
+from asyncjobs.errors import ArgumentsError, EncodeError, RegistrationError
+from asyncjobs.policy.redaction import Redaction
 
 __all__ = ["Binding"]
 
@@ -18,12 +20,14 @@ class Binding:
     """A job function's parameters, read once at registration.
 
     Checks arguments without calling anything: `inspect.Signature.bind` costs ten times
-    as much, for each job. `injected` is the name of the JobContext parameter.
+    as much, for each job. `injected` is the name of the JobContext parameter, `redaction`
+    says what must not stand in the texts of errors.
     """
 
     __slots__ = (
-        "_injected", "_keywords", "_most", "_name", "_positional", "_required", "_simple_from",
-        "_spread_keywords", "_text", "_unkeyed",
+        "_injected", "_keywords", "_most", "_name", "_positional", "_required", "_shown",
+        "_simple_from",
+        "_spread_keywords", "_unkeyed", "redaction",
     )  # fmt: skip
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
@@ -32,7 +36,8 @@ class Binding:
         self._name = name
         self._injected = _find_injected(name, parameters)
         shown = [p for p in parameters if p.name != self._injected]
-        self._text = f"{name}{inspect.Signature(shown)}"
+        self._shown = shown
+        self.redaction = Redaction()
         positional = [p for p in shown if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         keyword_only = [p for p in shown if p.kind is p.KEYWORD_ONLY]
         required = [p for p in positional if p.default is p.empty]
@@ -60,7 +65,49 @@ class Binding:
             return
         wrong = self._wrong(args, kwargs)
         if wrong:
-            raise ArgumentsError(f"{self._text}: {wrong}")
+            raise ArgumentsError(f"{self._signature()}: {wrong}")
+
+    def check_values(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raises EncodeError for the first argument that JSON would lose or change."""
+        for place, value in _places(args, kwargs):
+            path = self.path(place)
+            try:
+                check_json(value, path)
+            except EncodeError:
+                if not self._hides(place):
+                    raise
+                # The text may tell of a number or a key.
+                raise EncodeError(
+                    f"{path}, which is sensitive, holds what JSON would lose or change; give "
+                    "text, numbers, lists, and dicts whose keys are text"
+                ) from None
+
+    def explain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raises EncodeError for the argument that cannot be encoded, which is only worth
+        looking for when one cannot."""
+        self.check_values(args, kwargs)
+        for place, value in _places(args, kwargs):
+            if not is_unicode(value):
+                raise EncodeError(
+                    f"{self.path(place)} has text that is no Unicode (a lone surrogate); write "
+                    "text.encode('utf-8', 'replace').decode()"
+                ) from None
+
+    def _hides(self, place: int | str) -> bool:
+        rule = self.redaction
+        return rule.hides_position(place) if isinstance(place, int) else rule.hides(place)
+
+    def _signature(self) -> str:
+        """Without the defaults of sensitive parameters."""
+        shown = [
+            p.replace(default=...)
+            if p.default is not p.empty and self.redaction.hides(p.name)
+            else p
+            for p in self._shown
+        ]
+        return f"{self._name}{inspect.Signature(shown)}".replace("=Ellipsis", "=...").replace(
+            " = Ellipsis", " = ..."
+        )
 
     def path(self, place: int | str) -> str:
         """How errors name one argument, given its position or its keyword."""
@@ -89,6 +136,12 @@ class Binding:
             if name not in given and (name not in kwargs or name in self._unkeyed):
                 return f"missing argument {name!r}"
         return ""
+
+
+def _places(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[int | str, Any]]:
+    """Each argument with its position or its keyword."""
+    places: list[tuple[int | str, Any]] = [*enumerate(args)]
+    return [*places, *kwargs.items()]
 
 
 def _find_injected(name: str, parameters: list[Parameter]) -> str | None:

@@ -15,6 +15,7 @@ from asyncjobs.clock import Seconds, seconds
 from asyncjobs.codec import MAX_ENVELOPE
 from asyncjobs.errors import ConfigError
 from asyncjobs.job import Priority
+from asyncjobs.policy.redaction import check_patterns
 from asyncjobs.policy.retry import Retries, RetryPolicy, RetryValue
 
 __all__ = [
@@ -179,6 +180,7 @@ class AppOptions(TypedDict, total=False):
     tracing: TracingMode
     propagate_baggage: Literal["all", "none"] | Iterable[str]
     trace_upkeep: bool
+    redact: Iterable[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,7 @@ class AppSettings:
     tracing: TracingMode = "link"
     baggage_keys: frozenset[str] | None = None
     trace_upkeep: bool = False
+    redact: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -226,6 +229,7 @@ class AppSettings:
         tracing: TracingMode = "link",
         propagate_baggage: Literal["all", "none"] | Iterable[str] = "all",
         trace_upkeep: bool = False,
+        redact: Iterable[str] = (),
     ) -> AppSettings:
         """From what a user writes. Raises ConfigError naming the field."""
         connect_timeout_s = seconds(connect_timeout, field="connect_timeout", minimum=0.001)
@@ -246,6 +250,7 @@ class AppSettings:
             tracing=check_tracing(tracing),
             baggage_keys=_baggage_keys(propagate_baggage),
             trace_upkeep=bool(trace_upkeep),
+            redact=check_patterns(redact),
         )
 
     def store(self) -> StoreSettings:
@@ -309,11 +314,3 @@ def _baggage_keys(value: Any) -> frozenset[str] | None:
 def expiry_ms(value: Seconds) -> int:
     """How long after the enqueue a job may still start, in ms. Raises ConfigError."""
     return round(seconds(value, field="expires", minimum=0.001) * 1000)
-
-
-def _whole(value: Any, *, field: str, minimum: int, maximum: int = 2**53) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-        raise ConfigError(
-            f"{field} must be a whole number from {minimum} to {maximum}, not {value!r}"
-        )
-    return value

@@ -14,6 +14,7 @@ from asyncjobs.clock import now_ms
 from asyncjobs.codec import clean_text
 from asyncjobs.errors import UsageError
 from asyncjobs.job import JobRef, TakenJob
+from asyncjobs.policy.redaction import Mask
 
 __all__ = ["INJECTED", "JobContext", "current_job", "from_ms"]
 
@@ -96,6 +97,11 @@ class JobContext:
         return self
 
     @property
+    def mask(self) -> Mask | None:
+        """None: what hides a job's values is known to its worker, see `Current`."""
+        return None
+
+    @property
     def ref(self) -> JobRef:
         """The job's identity; written `queue/id`."""
         return JobRef(self._job.queue, self._job.id)
@@ -160,6 +166,9 @@ class Current(Protocol):
 
     @property
     def context(self) -> JobContext: ...
+
+    @property
+    def mask(self) -> Mask | None: ...
 
 
 _current: ContextVar[Current] = ContextVar("asyncjobs_current_job")

@@ -73,10 +73,16 @@ class JobEnqueued(JobEvent):
 
 @dataclass(frozen=True, slots=True)
 class JobStarted(JobEvent):
-    """`queue_time_ms`: from being ready to the start, by the store's clock."""
+    """`queue_time_ms`: from being ready to the start, by the store's clock.
+
+    `shown_call()`: the arguments, by position and by keyword, with what is sensitive masked.
+    """
 
     attempt: int
     queue_time_ms: int
+    shown_call: Callable[[], tuple[list[Any], dict[str, Any]]] | None = field(
+        default=None, compare=False, repr=False
+    )
 
 
 @dataclass(frozen=True, slots=True)

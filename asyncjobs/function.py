@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from asyncjobs.binding import Binding
 from asyncjobs.clock import Seconds, at_ms, new_id, now_ms, seconds
-from asyncjobs.codec import check_json, encode_call, is_unicode
+from asyncjobs.codec import encode_call
 from asyncjobs.config import (
     UNSET,
     AppSettings,
@@ -31,6 +31,7 @@ from asyncjobs.context import JobContext, _current
 from asyncjobs.errors import ConfigError, EncodeError, NotBound
 from asyncjobs.handle import JobHandle, Reader
 from asyncjobs.job import JobRef, NewJob
+from asyncjobs.policy.redaction import HEADER, Redaction
 from asyncjobs.policy.retry import Retries
 
 __all__ = ["Home", "JobCall", "JobFunction", "JobOptions", "Sender"]
@@ -108,6 +109,7 @@ class JobFunction(Generic[P, R_co]):
         is_async: bool,
         home: Home,
         declared: dict[str, Any],
+        sensitive: tuple[str, ...] = (),
     ) -> None:
         """`declared`: the JobOptions fields that were given; the rest is the app's."""
         self.function = function
@@ -116,6 +118,10 @@ class JobFunction(Generic[P, R_co]):
         self.is_async = is_async
         self.binding = Binding(name, function)
         self.injected = self.binding.injected
+        self._redaction = Redaction.of(name, function, sensitive, self.injected)
+        self.redaction = self.binding.redaction = self._redaction
+        self._headers: dict[str, Any] | None = None
+        self._redacted_by: AppSettings | None = None
         self._home = home
         self._declared = declared
         self._stored: dict[str, Any] | None = None
@@ -137,8 +143,18 @@ class JobFunction(Generic[P, R_co]):
             given |= self._declared
             given["retry"] = retry
             self._settings = JobOptions(**given)
+            self._redact_as(app)
             self._filled_from = app
         return self._settings
+
+    def _redact_as(self, app: AppSettings) -> None:
+        """Add the app's patterns to what this function declares to be sensitive."""
+        if app is self._redacted_by:
+            return
+        rule = self._redaction.with_patterns(app.redact, self.function)
+        self.redaction = self.binding.redaction = rule
+        self._headers = {HEADER: rule.header()} if rule else None
+        self._redacted_by = app
 
     @property
     def sender(self) -> Sender:
@@ -317,12 +333,12 @@ class JobFunction(Generic[P, R_co]):
         headers: dict[str, Any] | None = None,
     ) -> NewJob:
         """The job to store. Raises ArgumentsError and EncodeError; does no I/O."""
+        settings = self.settings
         self.binding.check(args, kwargs)
         if not (
             _PLAIN.issuperset(map(type, args)) and _PLAIN.issuperset(map(type, kwargs.values()))
         ):
-            self._check_values(args, kwargs)
-        settings = self.settings
+            self.binding.check_values(args, kwargs)
         now = now_ms()
         scheduled_ms = settings.at_ms
         if settings.delay_ms:
@@ -330,12 +346,14 @@ class JobFunction(Generic[P, R_co]):
         expires_ms = settings.expires_at_ms
         if settings.expires_ms is not None:
             expires_ms = now + settings.expires_ms
+        if self._headers is not None:
+            headers = self._headers if headers is None else {**self._headers, **headers}
         try:
             envelope = encode_call(
                 self.name, args, kwargs, now, scheduled_ms, expires_ms, self._stored, headers
             )
         except EncodeError:
-            self._explain(args, kwargs)
+            self.binding.explain(args, kwargs)
             raise
         return NewJob(
             settings.queue,
@@ -347,21 +365,6 @@ class JobFunction(Generic[P, R_co]):
             settings.id is None,
         )
 
-    def _check_values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        for place, value in _places(args, kwargs):
-            check_json(value, self.binding.path(place))
-
-    def _explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise EncodeError for the argument that cannot be encoded, which is only worth
-        looking for when one cannot."""
-        self._check_values(args, kwargs)
-        for place, value in _places(args, kwargs):
-            if not is_unicode(value):
-                raise EncodeError(
-                    f"{self.binding.path(place)} has text that is no Unicode (a lone "
-                    "surrogate); write text.encode('utf-8', 'replace').decode()"
-                ) from None
-
     def _not_bound(self) -> NotBound:
         return NotBound(
             f"{self.name} belongs to a JobRegistry that no app includes; write "
@@ -370,12 +373,6 @@ class JobFunction(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<JobFunction {self.name}>"
-
-
-def _places(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[int | str, Any]]:
-    """Each argument with its position or its keyword."""
-    places: list[tuple[int | str, Any]] = [*enumerate(args)]
-    return [*places, *kwargs.items()]
 
 
 def _due(delay: Seconds | None, at: datetime | None) -> dict[str, int | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -25,6 +25,7 @@ from asyncjobs.errors import (
 )
 from asyncjobs.history import PastError, end_of, past_errors
 from asyncjobs.job import JobRecord, JobRef, Priority, State
+from asyncjobs.policy.redaction import Mask, mask_of_call
 
 __all__ = ["JobError", "JobHandle", "JobInfo", "Progress", "Reader"]
 
@@ -71,6 +72,11 @@ class JobError:
     at: datetime | None = None
     worker: str | None = None
 
+    def masked(self, mask: Mask) -> JobError:
+        """The same without the values that `mask` hides."""
+        message, trace = mask.text(self.message), mask.text(self.traceback)
+        return replace(self, message=message, traceback=trace)
+
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
@@ -81,7 +87,7 @@ class JobInfo:
     `attempt` and `finished_at` (the worker's clock) are known. `max_attempts` is the most
     that its retry policies allow. `errors` are the last ones of its failed attempts, oldest
     first; `error` and `reason` say how it ended. `worker` is the lease of the worker that
-    runs it. Times are aware, in UTC.
+    runs it. `mask`: what is sensitive, for `redacted()`. Times are aware, in UTC.
     """
 
     ref: JobRef
@@ -95,13 +101,31 @@ class JobInfo:
     expires_at: datetime | None = None
     due_at: datetime | None = None
     finished_at: datetime | None = None
-    args: Sequence[Any] | None = None
-    kwargs: dict[str, Any] | None = None
+    args: Sequence[Any] | None = field(default=None, repr=False)
+    kwargs: dict[str, Any] | None = field(default=None, repr=False)
     progress: Progress | None = None
     error: JobError | None = None
     worker: str | None = None
     reason: str | None = None
     errors: tuple[JobError, ...] = ()
+    mask: Mask | None = field(default=None, repr=False, compare=False)
+
+    def redacted(self) -> JobInfo:
+        """The same, with what is sensitive in this job masked: for logs and screens."""
+        mask = self.mask
+        if mask is None:
+            return self
+        args, kwargs = mask.arguments()
+        hidden: dict[str, Any] = {
+            "args": None if self.args is None else args,
+            "kwargs": None if self.kwargs is None else kwargs,
+            "error": self.error and self.error.masked(mask),
+            "errors": tuple(error.masked(mask) for error in self.errors),
+            "reason": self.reason and mask.text(self.reason),
+        }
+        if self.progress is not None:
+            hidden["progress"] = replace(self.progress, note=mask.text(self.progress.note))
+        return replace(self, **hidden)
 
 
 class JobHandle(Generic[R_co]):
@@ -338,6 +362,7 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
             "expires_at": None if expires_ms is None else from_ms(expires_ms),
             "args": envelope.args,
             "kwargs": envelope.kwargs,
+            "mask": mask_of_call(envelope.headers, envelope.args, envelope.kwargs),
         }
     if outcome is not None and outcome.attempt:
         known["name"] = outcome.name

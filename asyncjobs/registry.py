@@ -26,6 +26,7 @@ from asyncjobs.config import (
 )
 from asyncjobs.errors import RegistrationError
 from asyncjobs.function import Home, JobFunction, Sender
+from asyncjobs.policy.redaction import check_patterns
 from asyncjobs.policy.retry import ExceptionClasses, Retries, RetryValue, exception_classes
 
 __all__ = ["JobRegistry", "Register"]
@@ -76,6 +77,7 @@ class JobRegistry:
         result_ttl: Seconds | None = ...,
         expires: Seconds | None = ...,
         tracing: TracingMode | None = ...,
+        sensitive: Iterable[str] = ...,
         name: str | None = ...,
         aliases: Iterable[str] = ...,
     ) -> Register: ...
@@ -92,6 +94,7 @@ class JobRegistry:
         result_ttl: Seconds | None = None,
         expires: Seconds | None = None,
         tracing: TracingMode | None = None,
+        sensitive: Iterable[str] = (),
         name: str | None = None,
         aliases: Iterable[str] = (),
     ) -> Any:
@@ -101,8 +104,9 @@ class JobRegistry:
         None: none at all); `retry` a RetryPolicy or a list of them, a number of attempts
         or False; `discard_on` exceptions that end the job without a retry; `expires`
         (seconds or timedelta after the enqueue) ends a job that has not started by then;
-        `tracing` where the trace of an attempt begins, None takes the app's;
-        `name` instead of `module.function`; `aliases` names under which older jobs are
+        `tracing` where the trace of an attempt begins, None takes the app's; `sensitive`
+        names parameters whose values are never shown, and `parameter.key` what stands under
+        a key; `name` instead of `module.function`; `aliases` names under which older jobs are
         stored. Raises RegistrationError for what cannot be a job function and for names
         that are taken, ConfigError for an option that cannot work.
         """
@@ -121,10 +125,10 @@ class JobRegistry:
             declared["expires_ms"] = expiry_ms(expires)
         if tracing is not None:
             declared["tracing"] = check_tracing(tracing)
-        other_names = _texts(aliases)
+        other_names, hidden = _texts(aliases), check_patterns(sensitive, field="sensitive")
 
         def register(function: Callable[..., Any], /) -> JobFunction[..., Any]:
-            return self._add(function, name, other_names, declared)
+            return self._add(function, name, other_names, declared, hidden)
 
         return register if function is None else register(function)
 
@@ -186,6 +190,7 @@ class JobRegistry:
         name: str | None,
         aliases: tuple[str, ...],
         declared: dict[str, Any],
+        sensitive: tuple[str, ...],
     ) -> JobFunction[..., Any]:
         checked = _check_function(function)
         full_name = _check_name(name) if name is not None else _default_name(checked)
@@ -196,6 +201,7 @@ class JobRegistry:
             is_async=inspect.iscoroutinefunction(checked),
             home=self._home,
             declared=declared,
+            sensitive=sensitive,
         )
         names = (full_name, *aliases)
         for each in names:

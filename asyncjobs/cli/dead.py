@@ -21,6 +21,7 @@ from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope, Outcome, read_
 from asyncjobs.context import from_ms
 from asyncjobs.history import PastError, past_errors, revivals
 from asyncjobs.job import State
+from asyncjobs.policy.redaction import Mask, mask_of_raw
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = ["dead"]
@@ -159,8 +160,8 @@ def show_dead(
 ) -> None:
     """Show a dead job: arguments, last error with traceback, earlier errors, retries.
 
-    ID is queue/id, or the id alone: then all queues are searched. Arguments are shown as
-    they are stored. Imports no app.
+    ID is queue/id, or the id alone: then all queues are searched. What was declared to be
+    sensitive when the job was enqueued is masked. Imports no app.
     """
     read_ids(ctx, (job_id,))
     queues = read_queues(ctx, queues)
@@ -184,16 +185,46 @@ class _View:
 
     def __init__(self, letter: DeadLetter) -> None:
         self._letter = letter
-        self._told = tell(letter)
-        self._outcome = Outcome(State.DEAD, reason=self._told.reason, message=self._told.message)
+        told = tell(letter)
+        outcome = Outcome(State.DEAD, reason=told.reason, message=told.message)
         self._envelope: Envelope | None = None
         self._stored: str | None = None
         raw = letter.letter
         try:
-            self._outcome, raw = read_dead_letter(letter.letter)
+            outcome, raw = read_dead_letter(letter.letter)
             self._envelope = Envelope.decode(raw)
         except (BadEnvelope, NewerEnvelope):
             self._stored = raw.decode("utf-8", "backslashreplace")
+        self._mask: Mask | None = None
+        try:
+            self._mask = mask_of_raw(raw)
+        except ValueError as error:
+            self._stored = f"(not shown: {error})"
+        # What an older worker wrote has the values still.
+        outcome.reason, outcome.message, outcome.traceback = map(
+            self._clear, (outcome.reason, outcome.message, outcome.traceback)
+        )
+        self._stored = None if self._stored is None else self._clear(self._stored)
+        self._told = told._replace(reason=outcome.reason, message=outcome.message)
+        self._outcome = outcome
+
+    def _clear(self, text: str) -> str:
+        return text if self._mask is None else self._mask.text(text)
+
+    def _arguments(self) -> tuple[list[Any] | None, dict[str, Any] | None]:
+        if self._envelope is None:
+            return None, None
+        if self._mask is None:
+            return self._envelope.args, self._envelope.kwargs
+        return self._mask.arguments()
+
+    def _earlier(self) -> list[PastError]:
+        return [
+            error._replace(
+                message=self._clear(error.message), traceback=self._clear(error.traceback)
+            )
+            for error in past_errors(self._headers)
+        ]
 
     @property
     def _headers(self) -> dict[str, Any] | None:
@@ -202,6 +233,7 @@ class _View:
     def fields(self) -> dict[str, Any]:
         envelope, outcome = self._envelope, self._outcome
         times, revived_ms = revivals(self._headers)
+        args, kwargs = self._arguments()
         last = PastError(
             outcome.attempt,
             outcome.error_type,
@@ -219,11 +251,11 @@ class _View:
             "expires_at": None if envelope is None else _at(envelope.expires_ms),
             "revived": times,
             "revived_at": _at(revived_ms),
-            "args": None if envelope is None else envelope.args,
-            "kwargs": None if envelope is None else envelope.kwargs,
+            "args": args,
+            "kwargs": kwargs,
             "stored": self._stored,
             "error": _error_fields(last) if self._told.error else None,
-            "earlier_errors": [_error_fields(error) for error in past_errors(self._headers)],
+            "earlier_errors": [_error_fields(error) for error in self._earlier()],
         }
 
     def parts(self) -> list[Part]:
@@ -250,7 +282,7 @@ class _View:
         parts: list[Part] = [table]
         if trace := self._outcome.traceback.rstrip():
             parts += ["", clean(trace)]
-        for error in past_errors(self._headers)[::-1]:
+        for error in self._earlier()[::-1]:
             parts += ["", *_earlier(error)]
         return parts
 

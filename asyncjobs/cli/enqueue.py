@@ -56,10 +56,11 @@ class Json(click.ParamType[Any]):
         try:
             found = orjson.loads(value)
         except ValueError as error:
-            self.fail(f"{value!r} is no JSON ({error}); write {self._example}", param, ctx)
+            # Without the text: it may hold what is sensitive.
+            self.fail(f"it is no JSON ({error}); write {self._example}", param, ctx)
         if not isinstance(found, self._kind):
             what = "a list" if self._kind is list else "an object"
-            self.fail(f"{value!r} is not {what}; write {self._example}", param, ctx)
+            self.fail(f"it is not {what}; write {self._example}", param, ctx)
         return found
 
 

@@ -51,8 +51,8 @@ def show_job(
 ) -> None:
     """Show what the store knows of a job: state, times, arguments, errors, progress.
 
-    ID is queue/id, or the id alone: then all queues are searched. Arguments are shown as
-    they are stored. Imports no app.
+    ID is queue/id, or the id alone: then all queues are searched. What was declared to be
+    sensitive when the job was enqueued is masked. Imports no app.
     """
     try:
         check_job_id(job_id, field="ID")
@@ -72,6 +72,7 @@ def show_job(
             return fail(ExitCode.FAILED, message, as_json=as_json)
         try:
             job = await JobHandle[Any](_StoreReader(store), found).info()
+            job = job.redacted()
         except JobNotFound:
             return fail(ExitCode.FAILED, _not_found(job_id, refs), as_json=as_json)
         if as_json:

@@ -14,6 +14,7 @@ from asyncjobs.config import AppSettings
 from asyncjobs.context import JobContext
 from asyncjobs.function import JobFunction
 from asyncjobs.job import TakenJob
+from asyncjobs.policy.redaction import Mask, mask_of
 
 __all__ = ["Body", "Reason", "Run", "TooLate", "start_task"]
 
@@ -43,9 +44,9 @@ class Run:
     """
 
     __slots__ = (
-        "_context", "_on_progress", "_taken_ms", "all_crashes", "crashes", "entered", "envelope",
-        "function", "is_abandoned", "job", "reason", "result_ttl_ms", "settings", "started_s",
-        "stopped_s", "task", "timer",
+        "_context", "_mask", "_on_progress", "_taken_ms", "all_crashes", "crashes", "entered",
+        "envelope", "function", "is_abandoned", "job", "reason", "result_ttl_ms", "settings",
+        "started_s", "stopped_s", "task", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +100,23 @@ class Run:
                 envelope.expires_ms,
             )
         return self._context
+
+    @property
+    def mask(self) -> Mask | None:
+        """What must not be shown of this job; None when all may be."""
+        try:
+            return self._mask
+        except AttributeError:
+            # Made when first asked for, and without a cost for the others.
+            self._mask: Mask | None = mask_of(self.function.redaction, self.job.envelope)
+            return self._mask
+
+    def shown_call(self) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments as they were stored, fit to be shown."""
+        if self.mask is not None:
+            return self.mask.arguments()
+        envelope = Envelope.decode(self.job.envelope)
+        return envelope.args, envelope.kwargs
 
     @property
     def has_context(self) -> bool:

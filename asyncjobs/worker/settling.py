@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import traceback
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final
 
 import orjson
 
 from asyncjobs import events
 from asyncjobs.clock import now_ms as wall_ms
-from asyncjobs.codec import Envelope, Outcome, check_json, clean_text, dead_letter
+from asyncjobs.codec import Envelope, Outcome, check_json, dead_letter
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import EncodeError
 from asyncjobs.events import Events
 from asyncjobs.history import PastError, past_errors, remember, spent_by_policy
 from asyncjobs.job import Settlement, State, TakenJob
 from asyncjobs.policy.outcome import Ending, Verdict, judge
-from asyncjobs.policy.retry import Charge, Retries, RetryPolicy, class_name
+from asyncjobs.policy.retry import Charge, Retries, RetryPolicy
+from asyncjobs.worker.describing import describe, log_failure
 from asyncjobs.worker.run import Reason, Run, TooLate
 
 __all__ = ["Settler"]
@@ -68,9 +67,7 @@ class Settler:
 
     def _last_resort(self, run: Run, fault: Exception) -> Settlement:
         """An end that cannot be put into words must still free the slot and the job."""
-        logger.error(
-            "%s: its end could not be recorded", run.job.ref, exc_info=fault, extra=run.label
-        )
+        log_failure(logger, run, "%s: its end could not be recorded", run.job.ref, error=fault)
         if run.envelope.attempt < run.settings.retry.max_attempts:
             return self._later(run, LAST_RESORT_S, run.envelope.attempt + 1)
         message = "its end could not be recorded; the worker's log tells why"
@@ -109,7 +106,7 @@ class Settler:
                 f"more than max_result={limit} B"
             )
         except EncodeError as error:
-            problem = str(error)
+            problem = describe(error, run.mask)[1]
         logger.warning("%s: the result is not kept: %s", run.job.ref, problem, extra=run.label)
         return Outcome(State.SUCCEEDED, unavailable=problem, **about).encode()
 
@@ -149,8 +146,9 @@ class Settler:
                 return judge(
                     error, attempt=attempt, retry=retry, discard_on=discard_on, spent=spent
                 )
-            except Exception:
-                logger.exception("%s: its retry policy failed", run.job.ref, extra=run.label)
+            except Exception as fault:
+                text = "%s: its retry policy failed"
+                log_failure(logger, run, text, run.job.ref, error=fault)
         last = Retries(default=RetryPolicy(max_attempts=settings.retry.max_attempts))
         return judge(error, attempt=attempt, retry=last, discard_on=(), spent={})
 
@@ -167,12 +165,15 @@ class Settler:
     def _attempt(self, run: Run) -> tuple[int, float]:
         return run.envelope.attempt, self._clock_s() - run.started_s
 
+    def _label(self, run: Run) -> dict[str, Any]:
+        return {**run.label, "duration_ms": round(self._attempt(run)[1] * 1000)}
+
     def _cancelled(self, run: Run) -> Settlement:
         if self._events.active:
             self._events.emit(
                 events.JobCancelled(run.job.ref, run.function.name, *self._attempt(run))
             )
-        logger.info("%s: cancelled while running", run.job.ref, extra=run.label)
+        logger.info("%s: cancelled while running", run.job.ref, extra=self._label(run))
         outcome = self._outcome(run, State.CANCELLED).encode()
         return Settlement.cancelled(run.job, outcome, run.result_ttl_ms)
 
@@ -191,10 +192,10 @@ class Settler:
             self._events.emit(
                 events.JobRetryScheduled(run.job.ref, run.function.name, *attempt, delay_s, error)
             )
-        kind, message, trace = _describe(error)
+        kind, message, trace = describe(error, run.mask)
         logger.warning(
             "%s: %s, again in %.1f s: %s: %s",
-            run.job.ref, _counted(run, charge), delay_s, kind, message, extra=run.label,
+            run.job.ref, _counted(run, charge), delay_s, kind, message, extra=self._label(run),
         )  # fmt: skip
         number = run.envelope.attempt
         past = PastError(number, kind, message, trace, wall_ms(), self._worker)
@@ -233,10 +234,12 @@ class Settler:
         return Settlement.reschedule(run.job, envelope.encode(), round(delay_s * 1000))
 
     def _discarded(self, run: Run, reason: str) -> Settlement:
+        if run.mask is not None:
+            reason = run.mask.text(reason)
         if self._events.active:
             attempt = self._attempt(run)
             self._events.emit(events.JobDiscarded(run.job.ref, run.function.name, *attempt, reason))
-        logger.info("%s: discarded: %s", run.job.ref, reason, extra=run.label)
+        logger.info("%s: discarded: %s", run.job.ref, reason, extra=self._label(run))
         outcome = self._outcome(run, State.DISCARDED, reason=reason).encode()
         return Settlement.discarded(run.job, outcome, run.result_ttl_ms)
 
@@ -246,11 +249,11 @@ class Settler:
             self._events.emit(
                 events.JobDead(run.job.ref, run.function.name, *attempt, reason, error)
             )
-        logger.error(
-            "%s: dead at attempt %d (%s)",
-            run.job.ref, attempt[0], reason, exc_info=error, extra=run.label,
+        log_failure(
+            logger, run, "%s: dead at attempt %d (%s)", run.job.ref, attempt[0], reason,
+            error=error, duration_ms=round(attempt[1] * 1000),
         )  # fmt: skip
-        kind, message, text = _describe(error)
+        kind, message, text = describe(error, run.mask)
         outcome = self._outcome(
             run, State.DEAD, reason=reason, error_type=kind, message=message, traceback=text,
             worker=self._worker,
@@ -366,25 +369,3 @@ def _unknown_so_far(headers: dict[str, Any], now_ms: int) -> tuple[int, int]:
 
 def _bury(job: TakenJob, outcome: Outcome, result_ttl_ms: int) -> Settlement:
     return Settlement.dead(job, dead_letter(outcome, job.envelope), outcome.encode(), result_ttl_ms)
-
-
-def _describe(error: BaseException) -> tuple[str, str, str]:
-    """Qualified type, message and traceback of an error, as text of bounded size."""
-    kind = type(error)
-    try:
-        message = str(error)
-        text = "".join(traceback.format_exception(kind, error, _of_the_job(error)))
-    except Exception as broken:  # a __str__ of the user's own may raise
-        message = f"(its text could not be made: {type(broken).__name__})"
-        text = ""
-    return class_name(kind), clean_text(message), clean_text(text)
-
-
-def _of_the_job(error: BaseException) -> TracebackType | None:
-    """The traceback without our own frames at its top: they tell the user nothing."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
-        ("asyncjobs.worker.", "concurrent.futures.")
-    ):
-        trace = trace.tb_next
-    return trace

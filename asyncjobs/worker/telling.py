@@ -41,7 +41,7 @@ def tell_started(hub: Events, run: Run, worker: str, now_ms: int, body: Body) ->
     """An attempt begins: `body`, or what a tracer puts around it."""
     job, envelope, name = run.job, run.envelope, run.function.name
     queue_time_ms = max(now_ms - job.ready_ms, 0)
-    hub.emit(events.JobStarted(job.ref, name, envelope.attempt, queue_time_ms))
+    hub.emit(events.JobStarted(job.ref, name, envelope.attempt, queue_time_ms, run.shown_call))
     if hub.tracer is None:
         return body
     started = StartedAttempt(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from asyncjobs.worker.describing import describe
 from asyncjobs.worker.run import Reason, Run
 
 __all__ = ["Threads"]
@@ -73,7 +74,7 @@ class Threads:
                 if future.done() and not future.cancelled():
                     return future.result()
                 if run.reason in (None, Reason.SHUTDOWN, Reason.LEASE_LOST):
-                    self._abandon(future)
+                    self._abandon(run, future)
                     raise
                 logger.warning(
                     "%s: its thread cannot be stopped (%s); it keeps its slot until it ends",
@@ -86,13 +87,20 @@ class Threads:
         self._users -= 1
         self._places.release()
 
-    def _abandon(self, future: asyncio.Future[Any]) -> None:
+    def _abandon(self, run: Run, future: asyncio.Future[Any]) -> None:
         self.abandoned += 1
 
         def ended(future: asyncio.Future[Any]) -> None:
             self.abandoned -= 1
             if not future.cancelled() and (error := future.exception()):
-                logger.warning("a thread left behind has failed: %r", error)
+                kind, message, _ = describe(error, run.mask)
+                logger.warning(
+                    "%s: its thread, left behind, has failed: %s: %s",
+                    run.job.ref,
+                    kind,
+                    message,
+                    extra=run.label,
+                )
 
         future.add_done_callback(ended)
 

@@ -204,9 +204,9 @@ def test_a_job_that_is_too_large(folder: Path, env: dict[str, str]) -> None:
     [
         ([], "Missing argument 'APP'"),
         (["a:b"], "Missing argument 'NAME'"),
-        (["a:b", "c", "--args", "[1"], "'[1' is no JSON"),
-        (["a:b", "c", "--args", "1"], "'1' is not a list; write '[1, \"two\"]'"),
-        (["a:b", "c", "--kwargs", "[1]"], "'[1]' is not an object"),
+        (["a:b", "c", "--args", "[1"], "it is no JSON"),
+        (["a:b", "c", "--args", "1"], "it is not a list; write '[1, \"two\"]'"),
+        (["a:b", "c", "--kwargs", "[1]"], "it is not an object"),
         (["a:b", "c", "--delay", "soon"], "'soon' is no duration"),
         (["a:b", "c", "--at", "soon"], "'soon' is no time"),
         (["a:b", "c", "--expires", "soon"], "'soon' is no duration"),

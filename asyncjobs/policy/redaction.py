@@ -1,0 +1,256 @@
+"""What must not be shown of a job: which of its arguments, and their values in any text.
+
+One rule for logs, errors, dead letters and the command line. It travels in the job's
+headers, since who shows a stored job often has no code of the app. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import lru_cache
+from inspect import Parameter, signature
+from typing import Annotated, Any, Final, TypeVar, get_args
+
+import orjson
+
+from asyncjobs.errors import ConfigError, RegistrationError
+from asyncjobs.policy.masking import MASK, Places, mask_call, mask_text, mask_value
+
+__all__ = [
+    "HEADER",
+    "Mask",
+    "Redaction",
+    "Secret",
+    "check_patterns",
+    "mask_of",
+    "mask_of_call",
+    "mask_of_raw",
+]
+
+T = TypeVar("T")
+
+HEADER: Final = "sensitive"
+"""Where the rule stands among a job's headers."""
+MOST_NAMES: Final = 256
+MOST_CHARACTERS: Final = 256
+_IN_RAW: Final = b'"sensitive":'
+
+
+class _Sensitive:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "SENSITIVE"
+
+
+_SENSITIVE: Final = _Sensitive()
+
+Secret = Annotated[T, _SENSITIVE]
+"""Annotation of a parameter that is never shown: `password: Secret[str]`. To type checkers
+it is the type itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """Which arguments of a job function are sensitive.
+
+    Those at `positions`, from position `spread` on if there is one, and whatever stands
+    under a key that is one of `names`, at any depth. Names may be patterns with `*`, `?`
+    and `[...]`, and are compared without regard to capitals.
+    """
+
+    positions: frozenset[int] = frozenset()
+    names: tuple[str, ...] = ()
+    spread: int | None = None
+
+    @classmethod
+    def of(
+        cls, name: str, function: Callable[..., Any], sensitive: Sequence[str], injected: str | None
+    ) -> Redaction:
+        """What a job function declares. Raises RegistrationError for a name that it lacks."""
+        parameters = [p for p in signature(function).parameters.values() if p.name != injected]
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        known = {p.name for p in parameters}
+        names: list[str] = []
+        for each in sensitive:
+            head, dot, tail = each.rpartition(".")
+            if (head.partition(".")[0] if dot else tail) not in known and not takes_any:
+                raise RegistrationError(
+                    f"{name}: sensitive={each!r} is no parameter; it has "
+                    f"{', '.join(sorted(known)) or 'none'}; a key inside of one is written "
+                    "'parameter.key'"
+                )
+            names.append(tail)
+        names += [p.name for p in parameters if _is_secret(p.annotation, function)]
+        return cls._placed(parameters, tuple(dict.fromkeys(names)))
+
+    @classmethod
+    def _placed(cls, parameters: Sequence[Parameter], names: tuple[str, ...]) -> Redaction:
+        by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        is_sensitive = _matcher(names)
+        order = [p for p in parameters if p.kind in by_position]
+        positions = frozenset(n for n, p in enumerate(order) if is_sensitive(p.name))
+        spreads = any(p.kind is p.VAR_POSITIONAL and is_sensitive(p.name) for p in parameters)
+        # A `**card` that is sensitive is so in all that it may hold.
+        if any(p.kind is p.VAR_KEYWORD and is_sensitive(p.name) for p in parameters):
+            names = ("*",)
+        return cls(positions, names, len(order) if spreads else None)
+
+    def with_patterns(self, patterns: tuple[str, ...], function: Callable[..., Any]) -> Redaction:
+        """This rule and the patterns of the app."""
+        if not patterns:
+            return self
+        parameters = list(signature(function).parameters.values())
+        return self | self._placed(parameters, patterns)
+
+    def __or__(self, other: Redaction) -> Redaction:
+        spreads = [each.spread for each in (self, other) if each.spread is not None]
+        return Redaction(
+            self.positions | other.positions,
+            tuple(dict.fromkeys((*self.names, *other.names))),
+            min(spreads, default=None),
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.positions or self.names) or self.spread is not None
+
+    def header(self) -> dict[str, Any]:
+        """As it travels with a job."""
+        fields: dict[str, Any] = {"names": list(self.names)}
+        if self.positions:
+            fields["at"] = sorted(self.positions)
+        if self.spread is not None:
+            fields["from"] = self.spread
+        return fields
+
+    @classmethod
+    def read(cls, headers: Mapping[str, Any] | None) -> Redaction:
+        """The rule in these headers. One that cannot be read hides everything."""
+        if not headers or HEADER not in headers:
+            return _NOTHING
+        fields = headers[HEADER]
+        if not isinstance(fields, dict):
+            return _EVERYTHING
+        names, positions, spread = fields.get("names"), fields.get("at", []), fields.get("from")
+        if not (
+            isinstance(names, list)
+            and len(names) <= MOST_NAMES
+            and all(isinstance(n, str) and len(n) <= MOST_CHARACTERS for n in names)
+            and isinstance(positions, list)
+            and all(type(n) is int for n in positions)
+            and (spread is None or type(spread) is int)
+        ):
+            return _EVERYTHING
+        return cls(frozenset(positions), tuple(names), spread)
+
+    def hides(self, name: str) -> bool:
+        """Whether a field or keyword of this name is sensitive."""
+        return _matcher(self.names)(name)
+
+    def hides_position(self, position: int) -> bool:
+        """Whether the positional argument there is sensitive."""
+        spread = self.spread
+        return position in self.positions or (spread is not None and position >= spread)
+
+
+_NOTHING: Final = Redaction()
+_EVERYTHING: Final = Redaction(names=("*",), spread=0)
+
+
+class Mask:
+    """A rule and the values that it hides in one job."""
+
+    __slots__ = ("_args", "_kwargs", "_places", "redaction")
+
+    def __init__(
+        self,
+        redaction: Redaction,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.redaction = redaction
+        self._args, self._kwargs = args, kwargs or {}
+        self._places = Places(redaction.hides, redaction.hides_position, self._args, self._kwargs)
+
+    def arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """The job's arguments, fit to be shown."""
+        return mask_call(self._places, self._args, self._kwargs)
+
+    def text(self, text: str) -> str:
+        """`text` without the sensitive values."""
+        return mask_text(self._places, text)
+
+    def value(self, value: Any, name: str = "") -> Any:
+        """What a field of this name may show of a value."""
+        return MASK if self.redaction.hides(name) else mask_value(self._places, value)
+
+
+def mask_of(redaction: Redaction, raw: bytes) -> Mask | None:
+    """What to hide of a stored job, by `redaction` and by what it carries itself; None when
+    nothing is. Reads the envelope anew: the job may have changed the arguments it was given.
+    """
+    try:
+        fields = orjson.loads(raw)
+        args, kwargs, headers = fields.get("a", []), fields.get("k", {}), fields.get("h")
+        rule = redaction | Redaction.read(headers)
+    except (ValueError, TypeError, AttributeError):
+        return Mask(_EVERYTHING) if redaction else None
+    if not (isinstance(args, list) and isinstance(kwargs, dict)):
+        args, kwargs = [args], {}
+    return Mask(rule, args, kwargs) if rule else None
+
+
+def mask_of_call(
+    headers: Mapping[str, Any] | None, args: list[Any], kwargs: dict[str, Any]
+) -> Mask | None:
+    """What to hide of a job that somebody has read already."""
+    rule = Redaction.read(headers)
+    return Mask(rule, args, kwargs) if rule else None
+
+
+def mask_of_raw(raw: bytes) -> Mask | None:
+    """The same for bytes that may be no envelope. Raises ValueError for those that have a
+    rule which cannot be read: nothing of them may be shown."""
+    mask = mask_of(_NOTHING, raw)
+    if mask is None and _IN_RAW in raw:
+        raise ValueError("its rule of what is sensitive cannot be read")
+    return mask
+
+
+def check_patterns(given: Iterable[str], *, field: str = "redact") -> tuple[str, ...]:
+    """Names and patterns, if they can be some. Raises ConfigError naming `field`."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigError(f"{field}={given!r} must be a list of names: [{given!r}]")
+    texts = tuple(given)
+    for text in texts:
+        if not isinstance(text, str) or not 1 <= len(text) <= MOST_CHARACTERS:
+            raise ConfigError(f"{field} has {text!r:.100}; give names of 1 to {MOST_CHARACTERS}")
+    if len(texts) > MOST_NAMES:
+        raise ConfigError(f"{field} has {len(texts)} names; give at most {MOST_NAMES}, or patterns")
+    return texts
+
+
+@lru_cache(maxsize=256)
+def _matcher(names: tuple[str, ...]) -> Callable[[str], bool]:
+    if not names:
+        return lambda name: False
+    found = re.compile("|".join(translate(name.casefold()) for name in names))
+    return lambda name: found.match(name.casefold()) is not None
+
+
+def _is_secret(annotation: Any, function: Callable[..., Any]) -> bool:
+    if isinstance(annotation, str):
+        if re.search(r"\bSecret\b", annotation):
+            return True
+        try:
+            # The user's own annotation, in the user's own module, as `inspect` would do.
+            annotation = eval(annotation, getattr(function, "__globals__", {}))
+        except Exception:
+            # A name that only type checkers import.
+            return False
+    if _SENSITIVE in getattr(annotation, "__metadata__", ()):
+        return True
+    return any(_is_secret(part, function) for part in get_args(annotation))
