@@ -314,3 +314,11 @@ def _baggage_keys(value: Any) -> frozenset[str] | None:
 def expiry_ms(value: Seconds) -> int:
     """How long after the enqueue a job may still start, in ms. Raises ConfigError."""
     return round(seconds(value, field="expires", minimum=0.001) * 1000)
+
+
+def _whole(value: Any, *, field: str, minimum: int, maximum: int = 2**53) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        raise ConfigError(
+            f"{field} must be a whole number from {minimum} to {maximum}, not {value!r}"
+        )
+    return value

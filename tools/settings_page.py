@@ -63,6 +63,8 @@ APP = {
     "[Observability](observability.md); for job functions that do not say",
     "propagate_baggage": "what baggage travels with jobs: `all`, `none` or a list of keys",
     "trace_upkeep": "also trace reclaims that found jobs",
+    "redact": "names of arguments and keys, or patterns such as `*token*`, whose values are never "
+    "shown",
 }
 FUNCTION = {
     "queue": "the queue its jobs go to",
@@ -74,6 +76,8 @@ FUNCTION = {
     "result_ttl": "how long its results are kept, 0 keeps none; None takes the app's",
     "expires": "how long after the enqueue an attempt may start; later the job is discarded",
     "tracing": "where the trace of an attempt begins; None takes the app's",
+    "sensitive": "parameters whose values are never shown, and `parameter.key` for what stands "
+    "under a key",
     "name": "instead of `module.function`, which is what is stored with the job",
     "aliases": "older names, under which jobs may still be stored",
 }

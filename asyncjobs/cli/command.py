@@ -219,6 +219,17 @@ for _command in (check, completion, dead, doctor, enqueue, exporter, jobs, stats
     show_default=True,
     help="auto: console on a terminal, JSON lines elsewhere. NO_COLOR is honoured.",
 )
+@_flag(
+    "--log-jobs",
+    is_flag=True,
+    help="Log the start and the end of each job at level info. With --log-level debug they are "
+    "logged at debug without it.",
+)
+@_flag(
+    "--log-args",
+    is_flag=True,
+    help="Log the arguments of jobs too, with what is sensitive masked; implies --log-jobs.",
+)
 @click.pass_context
 def worker(ctx: click.Context, /, app: str | None, **flags: Any) -> None:
     """Run the jobs of APP until stopped.
@@ -353,4 +364,13 @@ def _options(flags: dict[str, Any], name: str | None, *, json: bool) -> WorkerOp
         health=_health(flags),
         metrics_port=flags["metrics_port"],
         metrics_host=flags["metrics_host"],
+        **_job_log(flags),
     )
+
+
+def _job_log(flags: dict[str, Any]) -> dict[str, Any]:
+    """At which level jobs are logged, if at all; a listener costs each job something."""
+    level = "DEBUG" if flags["log_level"].lower() == "debug" else None
+    if flags["log_jobs"] or flags["log_args"]:
+        level = "INFO"
+    return {"job_log_level": level, "log_args": flags["log_args"]}

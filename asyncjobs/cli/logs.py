@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeAlias
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from asyncjobs.telemetry.logs import add_job_context, mask_job_values
+
 __all__ = ["LogFormat", "configure_logging", "is_json", "wants_colors"]
 
 LogFormat: TypeAlias = Literal["auto", "console", "json"]
@@ -43,7 +45,7 @@ def configure_logging(level: str, *, json: bool, stamp: Mapping[str, Any] | None
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             # The extras first: one that is called `level` must not take the level's place.
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared, _put_exception],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *_rendering(json=json),
@@ -76,6 +78,7 @@ def _shared(stamp: Mapping[str, Any], *, json: bool) -> list[Processor]:
 
     return [
         put_stamp,
+        add_job_context,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -85,18 +88,28 @@ def _shared(stamp: Mapping[str, Any], *, json: bool) -> list[Processor]:
     ]
 
 
+def _put_exception(logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
+    """A traceback that came as text, since its error must not be put into words again."""
+    record = fields.get("_record")
+    if record is not None and record.exc_text and not record.exc_info:
+        fields["exception"] = record.exc_text
+        # Else the formatter would append it to the line.
+        record.exc_text = None
+    return fields
+
+
 def _rendering(*, json: bool) -> list[Processor]:
+    hiding: list[Processor] = [structlog.processors.format_exc_info, mask_job_values]
     if json:
         # The standard encoder with repr as its way out: a line that cannot be written
         # would be lost, whatever somebody put into it.
-        return [
-            structlog.processors.format_exc_info,
-            _in_order,
-            structlog.processors.JSONRenderer(default=repr),
-        ]
+        return [*hiding, _in_order, structlog.processors.JSONRenderer(default=repr)]
     # Its own choice, rich, is used where that happens to be installed.
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=wants_colors(), exception_formatter=plain)]
+    return [
+        *hiding,
+        structlog.dev.ConsoleRenderer(colors=wants_colors(), exception_formatter=plain),
+    ]
 
 
 def _in_order(logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:

@@ -22,6 +22,7 @@ from asyncjobs.cli.signals import Signals
 from asyncjobs.cli.values import count, show_duration
 from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, UnsupportedLayout
 from asyncjobs.events import WorkerStarted
+from asyncjobs.telemetry.logs import JobLog
 from asyncjobs.worker.exits import ExitCode, exit_now
 from asyncjobs.worker.health.health import HealthOptions
 from asyncjobs.worker.supervisor.link import ParentLink
@@ -58,6 +59,8 @@ class WorkerOptions:
     health: HealthOptions
     metrics_port: int | None
     metrics_host: str
+    job_log_level: str | None
+    log_args: bool
 
 
 def serve(app: AsyncJobs, options: WorkerOptions, parent: ParentLink | None = None) -> int:
@@ -169,6 +172,9 @@ class _Serving:
             spare_the_collector()
             self._greet(worker)
 
+        if options.job_log_level is not None:
+            level = logging.getLevelNamesMapping()[options.job_log_level]
+            JobLog(level, args=options.log_args).attach(self._app.events)
         forget = self._app.on(WorkerStarted, greet)
         try:
             async with health:
