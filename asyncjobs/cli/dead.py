@@ -200,11 +200,13 @@ class _View:
             self._mask = mask_of_raw(raw)
         except ValueError as error:
             self._stored = f"(not shown: {error})"
+        if self._stored is not None and self._mask is not None:
+            # Where its arguments stand is known to the release that wrote it, not here.
+            self._stored = "(not shown: it has sensitive arguments)"
         # What an older worker wrote has the values still.
         outcome.reason, outcome.message, outcome.traceback = map(
             self._clear, (outcome.reason, outcome.message, outcome.traceback)
         )
-        self._stored = None if self._stored is None else self._clear(self._stored)
         self._told = told._replace(reason=outcome.reason, message=outcome.message)
         self._outcome = outcome
 

@@ -36,7 +36,7 @@ HEADER: Final = "sensitive"
 """Where the rule stands among a job's headers."""
 MOST_NAMES: Final = 256
 MOST_CHARACTERS: Final = 256
-_IN_RAW: Final = b'"sensitive":'
+_IN_RAW: Final = b'"sensitive"'
 
 
 class _Sensitive:
@@ -192,6 +192,8 @@ def mask_of(redaction: Redaction, raw: bytes) -> Mask | None:
     """What to hide of a stored job, by `redaction` and by what it carries itself; None when
     nothing is. Reads the envelope anew: the job may have changed the arguments it was given.
     """
+    if not redaction and _IN_RAW not in raw:
+        return None
     try:
         fields = orjson.loads(raw)
         args, kwargs, headers = fields.get("a", []), fields.get("k", {}), fields.get("h")

@@ -196,6 +196,34 @@ def test_an_envelope_that_cannot_be_read_is_shown_as_it_is(server: Server) -> No
     assert 'stored\t{"v":1, broken' in dead(server, "show", "a").stdout
 
 
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        b'{"v":9,"f":"f","arguments":["hunter2"],"h":{"sensitive":{"names":[],"at":[0]}}}',
+        b'{"v":1,"f":"f","a":["hunter2"],"h":{"sensitive":{"names":[],"at":[0]}',
+    ],
+)
+def test_what_cannot_be_read_is_not_shown_when_some_of_it_is_sensitive(
+    server: Server, envelope: bytes
+) -> None:
+    bury(server.url, Corpse("a", letter=b'{"s":"dead","d":"unknown"}\n' + envelope))
+    fields = json.loads(dead(server, "show", "a", "--json").stdout)
+    assert (fields["args"], fields["stored"][:11]) == (None, "(not shown:")
+    assert "hunter2" not in dead(server, "show", "a").stdout
+
+
+def test_errors_of_a_worker_that_knew_no_rule_are_masked(server: Server) -> None:
+    past = remember(None, PastError(1, "E", "no hunter2", "at hunter2", 1, "w"))
+    headers = {**past, "sensitive": {"names": [], "at": [0]}}
+    bury(server.url, Corpse("a", args=["hunter2", "open"], headers=headers))
+    for form in ((), ("--json",)):
+        shown = dead(server, "show", "a", *form).stdout
+        assert "open" in shown
+        assert "no ***" in shown
+        assert "at ***" in shown
+        assert "hunter2" not in shown
+
+
 def test_numbers_that_are_no_times_are_passed_over(server: Server) -> None:
     headers = {"revived": 1, "revived_at": 10**18, "errors": [{"n": 1, "t": "E", "e": 10**18}]}
     bury(server.url, Corpse("a", headers=headers))

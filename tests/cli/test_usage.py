@@ -43,7 +43,7 @@ def test_help_names_each_flag_with_its_variable() -> None:
         "factory", "queues", "concurrency", "processes", "burst", "burst-wait", "grace",
         "max-jobs", "threads", "lease", "block-warning", "hard-limit", "stuck-after",
         "health-port", "health-host", "health-file", "metrics-port", "metrics-host", "name",
-        "reload", "log-level", "log-format",
+        "reload", "log-level", "log-format", "log-jobs", "log-args",
     )  # fmt: skip
     options = [param for param in cli.commands["worker"].params if isinstance(param, click.Option)]
     assert [option.opts[0] for option in options] == [f"--{flag}" for flag in flags]

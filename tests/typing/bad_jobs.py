@@ -11,6 +11,7 @@ from asyncjobs import (
     JobContext,
     JobHandle,
     RetryPolicy,
+    Secret,
     constant,
     polynomial,
 )
@@ -40,6 +41,10 @@ def sync_job(number: int) -> float:
 
 
 @app.job
+async def pay(pin: Secret[str]) -> None: ...
+
+
+@app.job
 async def get_animal() -> Animal:
     return Animal()
 
@@ -54,6 +59,7 @@ async def wrong_arguments() -> None:
     await bare("1")  # error
     sync_job.enqueue_sync()  # error
     bare.bind("1")  # error
+    await pay.enqueue(1)  # error
     await bare.options(delay=1).enqueue("1")  # error
 
 
@@ -65,6 +71,7 @@ async def wrong_options() -> None:
     bare.options(unknown=1)  # error
     app.job(priority="urgent")  # error
     app.job(que="mail")  # error
+    app.job(sensitive=[1])  # error
     app.job(timeout="30s")  # error
     app.job(discard_on=ValueError("x"))  # error
     AsyncJobs(result_ttl="5m")  # error

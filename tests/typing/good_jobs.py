@@ -17,6 +17,7 @@ from asyncjobs import (
     JobRegistry,
     Priority,
     RetryPolicy,
+    Secret,
     State,
     Worker,
     constant,
@@ -70,6 +71,13 @@ def sync_job(*parts: str, sep: str = "") -> list[str]:
     return sep.join(parts).split()
 
 
+@app.job(sensitive=["card.number"])
+async def pay(card: dict[str, str], pin: Secret[str], tries: Secret[int | None] = None) -> str:
+    assert_type(pin, str)
+    assert_type(tries, int | None)
+    return pin
+
+
 @registry.job
 def bare_sync(number: int) -> float:
     return number / 2
@@ -104,6 +112,7 @@ async def enqueues() -> None:
     assert_type(await sync_job.enqueue("a", "b", sep=" "), JobHandle[list[str]])
     assert_type(await bare_sync.enqueue(1), JobHandle[float])
     assert_type(await nothing.enqueue(), JobHandle[None])
+    assert_type(await pay.enqueue({}, "1234"), JobHandle[str])
     assert_type(bare.enqueue_sync(1), JobHandle[str])
 
 
@@ -131,6 +140,7 @@ async def handles() -> None:
     assert_type(await handle.status(), State)
     assert_type(await handle.cancel(), bool)
     assert_type(await handle.info(), JobInfo)
+    assert_type((await handle.info()).redacted(), JobInfo)
     assert_type((await handle.info()).errors, tuple[JobError, ...])
     assert_type(handle.is_new, bool | None)
     assert_type(app.handle("id"), JobHandle[Any])
