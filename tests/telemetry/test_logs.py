@@ -141,6 +141,19 @@ async def test_a_hosts_handler_hides_what_is_sensitive(kept: Kept) -> None:
 
 
 @pytest.mark.anyio
+async def test_the_workers_own_lines_hide_it_without_a_filter_too(kept: Kept) -> None:
+    kept.filters.clear()
+    await run("leak", SECRET)
+    (dead,) = kept.about("dead at attempt 1")
+    assert (dead.exc_info, dead.levelno) == (None, logging.ERROR)
+    assert (dead.__dict__["job"], dead.funcName) == ("leak", "_dead")
+    text = kept.lines[kept.records.index(dead)]
+    assert text.endswith("RuntimeError: no ***")
+    assert text.count("Traceback (most recent call last)") == 1
+    assert "hunter2" not in text
+
+
+@pytest.mark.anyio
 async def test_the_error_itself_is_kept_where_nothing_is_sensitive(kept: Kept) -> None:
     await run("fail_once")
     (dead,) = kept.about("dead at attempt 1")
