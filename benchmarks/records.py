@@ -14,7 +14,7 @@ __all__ = ["Record", "markdown", "write"]
 
 @dataclass(frozen=True)
 class Record:
-    """One figure of one subject: a number for each round, in `unit`."""
+    """One figure of one subject: a number for each round, in `unit`, or why there is none."""
 
     shape: str
     subject: str
@@ -22,11 +22,12 @@ class Record:
     unit: str
     fsync: str
     values: tuple[float, ...]
+    note: str = ""
 
     @property
-    def median(self) -> float:
-        """The middle of the rounds."""
-        return statistics.median(self.values)
+    def median(self) -> float | None:
+        """The middle of the rounds; None when no round has a value."""
+        return statistics.median(self.values) if self.values else None
 
 
 def markdown(records: Sequence[Record], facts: Mapping[str, Any]) -> str:
@@ -34,10 +35,14 @@ def markdown(records: Sequence[Record], facts: Mapping[str, Any]) -> str:
     lines = ["| shape | subject | append-only file | figure | median | lowest to highest |"]
     lines.append("|---|---|---|---|---:|---:|")
     for record in records:
+        start = f"| {record.shape} | {record.subject} | {record.fsync} | "
+        if record.median is None:
+            lines.append(f"{start}none: {record.note.replace('|', '/')} | | |")
+            continue
         low, high = min(record.values), max(record.values)
         lines.append(
-            f"| {record.shape} | {record.subject} | {record.fsync} | {record.figure}, "
-            f"{record.unit} | {_number(record.median)} | {_number(low)} to {_number(high)} |"
+            f"{start}{record.figure}, {record.unit} | {_number(record.median)} | "
+            f"{_number(low)} to {_number(high)}{'; ' * bool(record.note)}{record.note} |"
         )
     lines.append("")
     lines += [f"- {name}: {value}" for name, value in facts.items()]

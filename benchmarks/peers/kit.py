@@ -2,7 +2,9 @@
 for each program runs in an environment that holds its own queue and nothing of asyncjobs.
 
 The clock of `noop` and `sleep` runs from the first job's start to the last job's end, inside
-the worker; that of `enqueue` from before the first call until after the last answer.
+the worker; that of `enqueue` from before the first call until after the last answer. `pickup`
+is from the moment at which a job was to be sent to its first line: a second process sends one
+each hundredth of a second, whether or not the one before has been answered.
 """
 
 from __future__ import annotations
@@ -11,15 +13,24 @@ import argparse
 import asyncio
 import json
 import logging
+import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
-__all__ = ["SHAPES", "Peer", "main", "noop", "sleep"]
+__all__ = ["PICKUP", "SHAPES", "Count", "Peer", "figures", "main", "noop", "parse", "pickup",
+           "sleep", "text_of"]  # fmt: skip
 
 CALLERS: Final = 100
 CONCURRENCY: Final = 1_000
-SHAPES: Final = ("noop", "sleep", "enqueue, 100 callers", "enqueue, one caller")
+PICKUP: Final = "pickup"
+SHAPES: Final = ("noop", "sleep", "enqueue, 100 callers", "enqueue, one caller", PICKUP)
+GAP_S: Final = 0.01
+WARM: Final = 100
+"""Jobs of `pickup` that are sent first and left out: connections and scripts are loaded then."""
+WARM_TEXT: Final = "warm"
 
 
 class Peer(Protocol):
@@ -29,7 +40,7 @@ class Peer(Protocol):
         """Connect; afterwards jobs can be enqueued and are kept until there is a worker."""
 
     async def enqueue(self, name: str, *args: Any) -> object:
-        """Store one call of `noop` or `sleep`."""
+        """Store one call of `noop`, `sleep` or `pickup`."""
 
     async def work(self, concurrency: int) -> None:
         """Run jobs until cancelled."""
@@ -42,7 +53,8 @@ class Count:
         self.left = 0
         self.started_s: float | None = None
         self.ended_s = 0.0
-        self.all_run = asyncio.Event()
+        self.late_us: list[int] = []
+        self.ring: Callable[[], object] = lambda: None
 
     def start(self) -> None:
         """A job has started."""
@@ -54,29 +66,55 @@ class Count:
         self.left -= 1
         if self.left == 0:
             self.ended_s = time.perf_counter()
-            self.all_run.set()
+            self.ring()
+
+    def picked(self, planned_us: int, text: str) -> None:
+        """A job that was to be sent at `planned_us` has started."""
+        late_us = time.monotonic_ns() // 1000 - planned_us
+        self.start()
+        if not text.startswith(WARM_TEXT):
+            self.late_us.append(late_us)
+        self.end()
 
 
-_count = Count()
+count: Final = Count()
 
 
 async def noop(number: int, text: str) -> None:
     """Does nothing but count itself."""
-    _count.start()
-    _count.end()
+    count.start()
+    count.end()
 
 
 async def sleep(number: int, text: str) -> None:
     """Waits for 0.1 s."""
-    _count.start()
+    count.start()
     await asyncio.sleep(0.1)
-    _count.end()
+    count.end()
+
+
+async def pickup(number: int, text: str) -> None:
+    """Notes how long after `number`, the planned moment in microseconds, it starts."""
+    count.picked(number, text)
+
+
+def text_of(number: int) -> str:
+    """The second argument of a job, some 100 bytes."""
+    return f"customer {number:010d}, " + "x" * 64
+
+
+def figures(shape: str) -> dict[str, float]:
+    """What a worker has measured, once all jobs have run."""
+    if shape != PICKUP:
+        return {"seconds": count.ended_s - (count.started_s or 0.0)}
+    late = sorted(count.late_us)
+    return {f"p{rank}_ms": late[math.ceil(len(late) * rank / 100) - 1] / 1000 for rank in (50, 99)}
 
 
 async def _enqueue(peer: Peer, name: str, jobs: int, callers: int) -> float:
     async def caller(first: int) -> None:
         for number in range(first, jobs, callers):
-            await peer.enqueue(name, number, f"customer {number:010d}, " + "x" * 64)
+            await peer.enqueue(name, number, text_of(number))
 
     started_s = time.perf_counter()
     async with asyncio.TaskGroup() as group:
@@ -85,38 +123,98 @@ async def _enqueue(peer: Peer, name: str, jobs: int, callers: int) -> float:
     return time.perf_counter() - started_s
 
 
-async def _measure(peer: Peer, shape: str, url: str, jobs: int, limit_s: float) -> float:
-    await peer.open(url)
+async def _feed(peer: Peer, jobs: int) -> None:
+    """Send `pickup` jobs at planned moments."""
+    first_s = time.monotonic() + 0.1
+    async with asyncio.TaskGroup() as group:
+        for number in range(jobs + WARM):
+            planned_s = first_s + number * GAP_S
+            # Timers of the loop have milliseconds: sleep short of the moment, then look often.
+            await asyncio.sleep(max(0.0, planned_s - time.monotonic() - 0.002))
+            while time.monotonic() < planned_s:  # noqa: ASYNC110 - no event tells the time
+                await asyncio.sleep(0)
+            text = WARM_TEXT if number < WARM else text_of(number)
+            group.create_task(_sent(peer, int(planned_s * 1e6), text))
+
+
+async def _sent(peer: Peer, planned_us: int, text: str) -> None:
+    await peer.enqueue(PICKUP, planned_us, text)
+
+
+async def _measure(peer: Peer, options: argparse.Namespace) -> dict[str, float]:
+    shape, jobs = options.shape, options.jobs
+    await peer.open(options.url)
+    if options.feed:
+        await _feed(peer, jobs)
+        return {}
     if shape.startswith("enqueue"):
-        return await _enqueue(peer, "noop", jobs, 1 if shape.endswith("one caller") else CALLERS)
-    _count.left = jobs
-    await _enqueue(peer, shape, jobs, CALLERS)
+        callers = 1 if shape.endswith("one caller") else CALLERS
+        return {"seconds": await _enqueue(peer, "noop", jobs, callers)}
+    all_run = asyncio.Event()
+    count.left, count.ring = jobs, all_run.set
+    if shape != PICKUP:
+        await _enqueue(peer, shape, jobs, CALLERS)
     work = asyncio.create_task(peer.work(CONCURRENCY))
-    ringing = asyncio.create_task(_count.all_run.wait())
-    await asyncio.wait([work, ringing], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-    if not _count.all_run.is_set():
-        raise SystemExit(f"{_count.left:,} of {jobs:,} jobs were not done in {limit_s:g} s")
+    if shape == PICKUP:
+        count.left += WARM
+        await asyncio.sleep(1)  # until the worker waits for its first job
+    with Feeder(shape):
+        ringing = asyncio.create_task(all_run.wait())
+        await asyncio.wait(
+            [work, ringing], timeout=options.limit, return_when=asyncio.FIRST_COMPLETED
+        )
+    if not all_run.is_set():
+        if work.done() and (error := work.exception()):
+            raise error
+        raise SystemExit(f"{count.left:,} of {jobs:,} jobs were not done in {options.limit:g} s")
     for task in (work, ringing):
         task.cancel()
     await asyncio.wait([work, ringing], timeout=10)
-    return _count.ended_s - (_count.started_s or 0.0)
+    return figures(shape)
+
+
+class Feeder:
+    """The process that sends the jobs of `pickup`, ended with the block; none for other shapes."""
+
+    def __init__(self, shape: str) -> None:
+        self._command = [*sys.orig_argv, "--feed"] if shape == PICKUP else None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        if self._command is not None:
+            self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            try:
+                self._process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def parse() -> argparse.Namespace:
+    """The options that `compare` gives to each program."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--shape", choices=SHAPES, required=True)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--jobs", type=int, required=True)
+    parser.add_argument("--limit", type=float, default=60.0)
+    parser.add_argument("--feed", action="store_true", help="be the process that sends")
+    logging.basicConfig(level=logging.WARNING)
+    return parser.parse_args()
 
 
 def main(make: Callable[[], Peer]) -> None:
     """The program of one peer; its last line is JSON."""
     import uvloop
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--shape", choices=SHAPES, required=True)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--jobs", type=int, required=True)
-    parser.add_argument("--limit", type=float, default=60.0)
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
+    options = parse()
 
-    async def measure() -> float:
-        return await _measure(make(), options.shape, options.url, options.jobs, options.limit)
+    async def measure() -> dict[str, float]:
+        return await _measure(make(), options)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        seconds = runner.run(measure())
-    print(json.dumps({"seconds": seconds}), flush=True)
+        found = runner.run(measure())
+    print(json.dumps(found), flush=True)

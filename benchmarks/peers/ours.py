@@ -25,7 +25,7 @@ class Ours:
         await Worker(self._app, concurrency=concurrency).run()
 
 
-JOBS = (kit.noop, kit.sleep)
+JOBS = (kit.noop, kit.sleep, kit.pickup)
 
 if __name__ == "__main__":
     kit.main(Ours)

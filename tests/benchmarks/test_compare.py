@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,23 +11,45 @@ import pytest
 
 from benchmarks import __main__ as program
 from benchmarks import compare
-from benchmarks.peers.kit import SHAPES
+from benchmarks.environments import PEERS
+from benchmarks.peers.kit import PICKUP, SHAPES
+from benchmarks.records import Record, markdown, write
+
+PACKAGES = {"docket": "pydocket"}
 
 
-@pytest.mark.parametrize("name", compare.PEERS)
-def test_a_peer_is_pinned_and_says_its_settings(name: str) -> None:
-    peer = compare.PEERS[name]
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_is_pinned_and_says_its_settings_and_their_source(name: str) -> None:
+    peer = PEERS[name]
     assert all(re.fullmatch(r"[a-z_-]+(\[[a-z]+\])?==[\d.]+", pin) for pin in peer.pins)
-    assert any(pin.startswith(name) for pin in peer.pins)
-    assert "uvloop" in "".join(peer.pins)
+    package = PACKAGES.get(name, name)
+    assert any(re.split(r"[\[=]", pin)[0] == package for pin in peer.pins)
     assert peer.settings
-    assert find_spec(f"benchmarks.peers.{peer.module}") is not None
+    assert peer.source
+    assert peer.node or find_spec(f"benchmarks.peers.{peer.module}") is not None
 
 
 def test_no_program_of_a_peer_is_left_out() -> None:
     folder = Path(compare.__file__).parent / "peers"
     programs = {file.stem for file in folder.glob("peer_*.py")}
-    assert programs == {peer.module for peer in compare.PEERS.values()}
+    assert programs == {peer.module for peer in PEERS.values() if not peer.node}
+
+
+def test_a_peer_without_a_figure_stands_in_the_table_with_the_reason(tmp_path: Path) -> None:
+    missing = {("noop", "off", "arq"): "12 of 4,000 jobs were not done in 90 s (round 1)"}
+    found = {("noop", "off", "asyncjobs", "rate"): {0: 1000.0}}
+    records = compare._records(found, missing)
+    row = "| noop | arq | off | none: 12 of 4,000 jobs were not done in 90 s (round 1) | | |"
+    assert row in markdown(records, {})
+    as_json, _ = write(records, {}, tmp_path, "compared")
+    (none,) = [one for one in json.loads(as_json.read_text())["records"] if not one["values"]]
+    assert (none["subject"], none["median"]) == ("arq", None)
+    assert none["note"] == missing["noop", "off", "arq"]
+
+
+def test_a_peer_that_failed_in_some_rounds_is_not_shown_as_whole() -> None:
+    record = Record("noop", "arq", "rate", "jobs/s", "off", (10.0,), "3 jobs were lost (round 2)")
+    assert "| 10 to 10; 3 jobs were lost (round 2) |" in markdown([record], {})
 
 
 def test_an_unknown_peer_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,18 +59,31 @@ def test_an_unknown_peer_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_ratios_are_those_of_each_round() -> None:
     # arq has failed in the first round.
-    rates = {
-        ("noop", "off", "asyncjobs"): {0: 1000.0, 1: 100.0, 2: 300.0},
-        ("noop", "off", "arq"): {1: 10.0, 2: 20.0},
+    found = {
+        ("noop", "off", "asyncjobs", "rate"): {0: 1000.0, 1: 100.0, 2: 300.0},
+        ("noop", "off", "arq", "rate"): {1: 10.0, 2: 20.0},
     }
-    ratios = [record for record in compare._records(rates) if record.unit == "times"]
+    ratios = [record for record in compare._records(found, {}) if record.unit == "times"]
     assert [(record.subject, record.values) for record in ratios] == [("arq", (10.0, 15.0))]
+
+
+def test_a_latency_is_compared_the_other_way_round() -> None:
+    found = {
+        (PICKUP, "off", "asyncjobs", "p99_ms"): {0: 2.0},
+        (PICKUP, "off", "arq", "p99_ms"): {0: 6.0},
+    }
+    ratios = [record for record in compare._records(found, {}) if record.unit == "times"]
+    assert [(record.figure, record.values) for record in ratios] == [
+        ("p99 against asyncjobs'", (3.0,))
+    ]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_ours_is_measured_by_the_program_of_the_peers(
     shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare, "OUR_JOBS", 400)
-    rate = compare._run(compare.OURS, shape, "off", "valkey")
-    assert isinstance(rate, float), rate
+    monkeypatch.setattr(compare, "_jobs", lambda *_: 40)
+    outcome = compare._run(compare.OURS, shape, "off", "valkey")
+    assert isinstance(outcome, dict), outcome
+    assert set(outcome) == ({"p50_ms", "p99_ms"} if shape == PICKUP else {"rate"})
+    assert all(value > 0 for value in outcome.values())

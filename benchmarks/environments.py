@@ -1,0 +1,123 @@
+"""The environments of the compared queues: pinned packages, and settings with their source.
+
+A peer's settings are the best that its documentation or its installed source offers for the
+shapes of benchmarks/peers/kit.py; where two settings were open, the faster one here was taken.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final, NamedTuple
+
+__all__ = ["PEERS", "Environment", "command", "install", "why_not"]
+
+FOLDER: Final = Path(__file__).parent / ".peers"
+NODE_PACKAGE: Final = Path(__file__).parent / "peers" / "bullmq"
+
+
+class Environment(NamedTuple):
+    """What a peer's environment holds, how many jobs it is given, and its settings in words."""
+
+    module: str
+    """Its program in benchmarks/peers/; for Node, the folder with its programs."""
+    pins: tuple[str, ...]
+    jobs: int
+    settings: str
+    source: str
+    """Where the settings come from."""
+    least_redis: tuple[int, int] = (0, 0)
+    node: bool = False
+
+
+PEERS: Final[dict[str, Environment]] = {
+    "arq": Environment(
+        "peer_arq", ("arq==0.28.0", "hiredis==3.5.0", "uvloop==0.23.0", "msgpack==1.2.4"), 4_000,
+        "max_jobs=1000, keep_result=0, poll_delay=0.005 s (by default 0.5 s), msgpack",
+        "arq/worker.py, Worker (max_jobs, poll_delay, queue_read_limit, keep_result); its "
+        "documentation, 'Custom job serializers'",
+    ),
+    "saq": Environment(
+        "peer_saq",
+        # It imports typing_extensions without asking for it.
+        ("saq[redis]==0.26.4", "typing_extensions==4.16.0", "hiredis==3.5.0", "uvloop==0.23.0",
+         "orjson==3.13.0"),
+        4_000,
+        "concurrency=1000, ttl=-1 (no result kept), max_concurrent_ops=100, orjson",
+        "saq/queue/redis.py, RedisQueue (dump, load, max_concurrent_ops); saq/worker.py, Worker",
+    ),
+    "taskiq": Environment(
+        "peer_taskiq",
+        ("taskiq==0.13.0", "taskiq-redis==1.2.4", "hiredis==3.5.0", "orjson==3.13.0",
+         "uvloop==0.23.0"),
+        4_000,
+        "RedisStreamBroker, xread_count=1000, max_async_tasks=1000, max_prefetch=1000, "
+        "validate_params=False (--no-parse), acknowledged when executed, orjson, no result backend",
+        "taskiq/cli/worker/args.py (--max-async-tasks, --max-prefetch, --no-parse, --ack-type); "
+        "taskiq_redis/redis_broker.py (xread_count); taskiq/serializers/orjson_serializer.py",
+    ),
+    "streaq": Environment(
+        "peer_streaq", ("streaq==7.2.0", "uvloop==0.23.0", "orjson==3.13.0"), 4_000,
+        "concurrency=1000, prefetch=1000 (as by default), ttl=0 (no result kept), silent=True, "
+        "orjson, uvloop",
+        "streaq/worker.py, Worker (concurrency, prefetch, serializer, anyio_kwargs) and "
+        "Worker.task (ttl, silent)",
+    ),
+    "docket": Environment(
+        "peer_docket", ("pydocket==0.27.0", "hiredis==3.5.0", "uvloop==0.23.0"), 4_000,
+        "concurrency=1000, message_batch=1000, execution_ttl=0 (nothing kept), "
+        "max_connections=2000 in the URL",
+        "docket/worker.py, Worker (concurrency, message_batch); docket/docket.py, Docket "
+        "(execution_ttl)",
+    ),
+    "repid": Environment(
+        "peer_repid",
+        ("repid[redis]==2.1.4", "hiredis==3.5.0", "uvloop==0.23.0", "orjson==3.13.0"), 20_000,
+        "tasks_limit=1000, batch_size=1000, acknowledged after the run, orjson",
+        "repid/connections/redis/message_broker.py, RedisServer (batch_size); repid/main.py, "
+        "Repid (default_serializer, tasks_limit of run_worker)",
+    ),
+}  # fmt: skip
+
+
+def why_not(name: str, kind: str, server: str) -> str | None:
+    """Why a peer cannot be measured here, or None."""
+    peer = PEERS[name]
+    if peer.node and (shutil.which("node") is None or shutil.which("npm") is None):
+        return "skipped: there is no node or no npm on PATH"
+    version = tuple(int(part) for part in server.split(".")[:2])
+    # Valkey counts its versions in its own way and has not the newest commands of Redis.
+    if peer.least_redis > (0, 0) and (kind != "redis" or version < peer.least_redis):
+        least = ".".join(map(str, peer.least_redis))
+        return f"skipped: it needs Redis {least} or newer, the server here is {kind} {server}"
+    return None
+
+
+def install(name: str) -> None:
+    """Make a peer's environment when it is not there."""
+    folder, peer = FOLDER / name, PEERS[name]
+    stamp, wanted = folder / "installed.txt", "\n".join(PEERS[name].pins)
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    print(f"installing {name}", file=sys.stderr)
+    if peer.node:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in NODE_PACKAGE.iterdir():
+            shutil.copy(file, folder)
+        subprocess.run(["npm", "ci", "--ignore-scripts", "--silent"], check=True, cwd=folder)
+    else:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
+        subprocess.run([*pip, "install", *peer.pins], check=True)
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def command(name: str, shape: str) -> list[str]:
+    """How a peer's program is started; the shape decides which of Node's two."""
+    peer = PEERS[name]
+    if not peer.node:
+        return [str(FOLDER / name / "bin" / "python"), "-m", f"benchmarks.peers.{peer.module}"]
+    program = "enqueue.js" if shape.startswith("enqueue") else "worker.js"
+    return ["node", str(FOLDER / name / program)]
