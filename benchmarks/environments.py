@@ -74,7 +74,7 @@ PEERS: Final[dict[str, Environment]] = {
     ),
     "repid": Environment(
         "peer_repid",
-        ("repid[redis]==2.1.4", "hiredis==3.5.0", "uvloop==0.23.0", "orjson==3.13.0"), 20_000,
+        ("repid[redis]==2.1.4", "typing_extensions==4.16.0", "hiredis==3.5.0", "uvloop==0.23.0", "orjson==3.13.0"), 20_000,
         "tasks_limit=1000, batch_size=1000, acknowledged after the run, orjson",
         "repid/connections/redis/message_broker.py, RedisServer (batch_size); repid/main.py, "
         "Repid (default_serializer, tasks_limit of run_worker)",
