@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from asyncjobs.testing.servers import start_server
 from benchmarks import _rounds
-from benchmarks.environments import PEERS, command, install, why_not
+from benchmarks.environments import PEERS, command, install, variables, why_not
 from benchmarks.modes import FSYNC
 from benchmarks.peers.kit import PICKUP, SHAPES
 from benchmarks.records import Record, markdown, write
@@ -133,6 +133,8 @@ def _run(name: str, shape: str, mode: str, kind: str) -> dict[str, float] | str:
         [sys.executable, "-m", "benchmarks.peers.ours"] if name == OURS else command(name, shape)
     )
     jobs = _jobs(name, shape)
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environ |= {} if name == OURS else variables(name)
     with start_server(kind, config=FSYNC[mode]) as server:
         start += ["--shape", shape, "--url", server.url]
         start += ["--jobs", str(jobs), "--limit", str(LIMIT_S / 2)]
@@ -140,7 +142,7 @@ def _run(name: str, shape: str, mode: str, kind: str) -> dict[str, float] | str:
             start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
             # With its children, which would otherwise outlive a program that has to be ended.
             start_new_session=True,
-            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+            env=environ,
         )  # fmt: skip
         try:
             output, errors = program.communicate(timeout=LIMIT_S)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["PEERS", "Environment", "command", "install", "why_not"]
+__all__ = ["PEERS", "Environment", "command", "install", "variables", "why_not"]
 
 FOLDER: Final = Path(__file__).parent / ".peers"
 NODE_PACKAGE: Final = Path(__file__).parent / "peers" / "bullmq"
@@ -74,10 +74,37 @@ PEERS: Final[dict[str, Environment]] = {
     ),
     "repid": Environment(
         "peer_repid",
-        ("repid[redis]==2.1.4", "typing_extensions==4.16.0", "hiredis==3.5.0", "uvloop==0.23.0", "orjson==3.13.0"), 20_000,
-        "tasks_limit=1000, batch_size=1000, acknowledged after the run, orjson",
+        # It imports typing_extensions without asking for it.
+        ("repid[redis]==2.1.4", "typing_extensions==4.16.0", "hiredis==3.5.0", "uvloop==0.23.0",
+         "orjson==3.13.0"),
+        10_000,
+        "tasks_limit=1000, batch_size=10 (by default; 100 and 1,000 were slower), acknowledged "
+        "after the run, orjson",
         "repid/connections/redis/message_broker.py, RedisServer (batch_size); repid/main.py, "
         "Repid (default_serializer, tasks_limit of run_worker)",
+    ),
+    "bullmq": Environment(
+        "bullmq", ("bullmq==6.7.0", "ioredis==6.0.0"), 20_000,
+        "concurrency=1000, removeOnComplete and removeOnFail, maxRetriesPerRequest=null",
+        "docs.bullmq.io, guides 'Concurrency', 'Auto-removal of jobs' and 'Going to production'; "
+        "dist/esm/interfaces/worker-options.d.ts",
+        node=True,
+    ),
+    "celery": Environment(
+        "peer_celery", ("celery[redis]==5.7.0", "hiredis==3.5.0"), 4_000,
+        "thread pool of 1,000 (gevent and solo were slower), prefetch multiplier 1, acknowledged "
+        "early (by default), results off, no events, rate limits off, without gossip, mingle and heartbeat, "
+        "broker_pool_limit=100, json",
+        "docs.celeryq.dev, guides 'Optimizing' (prefetch, pools of connections), 'Concurrency' "
+        "(pools) and 'Workers' (--without-gossip, --without-mingle)",
+    ),
+    "chasquimq": Environment(
+        "peer_chasquimq", ("chasquimq==1.3.0", "uvloop==0.23.0"), 40_000,
+        "concurrency=1000, read_count=1000, store_results=False, events_enabled=False; its engine "
+        "is written in Rust",
+        "chasquimq/worker.py, Worker (concurrency, read_count, store_results, events_enabled); "
+        "its page on PyPI (Redis 8.6 or newer)",
+        least_redis=(8, 6),
     ),
 }  # fmt: skip
 
@@ -104,8 +131,8 @@ def install(name: str) -> None:
     print(f"installing {name}", file=sys.stderr)
     if peer.node:
         folder.mkdir(parents=True, exist_ok=True)
-        for file in NODE_PACKAGE.iterdir():
-            shutil.copy(file, folder)
+        for name_of_file in ("package.json", "package-lock.json"):
+            shutil.copy(NODE_PACKAGE / name_of_file, folder)
         subprocess.run(["npm", "ci", "--ignore-scripts", "--silent"], check=True, cwd=folder)
     else:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
@@ -114,10 +141,15 @@ def install(name: str) -> None:
     stamp.write_text(wanted, encoding="utf-8")
 
 
+def variables(name: str) -> dict[str, str]:
+    """What a peer's program needs in its environment: for Node, where its packages are."""
+    return {"NODE_PATH": str(FOLDER / name / "node_modules")} if PEERS[name].node else {}
+
+
 def command(name: str, shape: str) -> list[str]:
     """How a peer's program is started; the shape decides which of Node's two."""
     peer = PEERS[name]
     if not peer.node:
         return [str(FOLDER / name / "bin" / "python"), "-m", f"benchmarks.peers.{peer.module}"]
     program = "enqueue.js" if shape.startswith("enqueue") else "worker.js"
-    return ["node", str(FOLDER / name / program)]
+    return ["node", str(NODE_PACKAGE / program)]

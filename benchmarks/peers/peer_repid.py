@@ -1,5 +1,6 @@
-"""repid with its Redis Streams server: as many entries a read as it runs jobs, acknowledged
-after the run (its default, which loses no job), orjson. It keeps no results."""
+"""repid with its Redis Streams server: 10 entries a read, its default, which was faster here
+than 100 and 1,000; acknowledged after the run (its default, which loses no job), orjson. It
+keeps no results."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ class Peer:
         for job in (kit.noop, kit.sleep, kit.pickup):
             router.actor(job, channel=CHANNEL)
         self._app = Repid(default_serializer=orjson.dumps)
-        server = RedisServer(url, batch_size=kit.CONCURRENCY)
+        server = RedisServer(url)
         self._app.servers.register_server("default", server, is_default=True)
         self._app.include_router(router)
         await server.connect()
