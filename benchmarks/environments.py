@@ -1,7 +1,8 @@
 """The environments of the compared queues: pinned packages, and settings with their source.
 
 A peer's settings are the best that its documentation or its installed source offers for the
-shapes of benchmarks/peers/kit.py; where two settings were open, the faster one here was taken.
+shapes of benchmarks/peers/kit.py. Where trials showed that a larger value makes a peer slower,
+its default stands, and says so.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ PEERS: Final[dict[str, Environment]] = {
         ("saq[redis]==0.26.4", "typing_extensions==4.16.0", "hiredis==3.5.0", "uvloop==0.23.0",
          "orjson==3.13.0"),
         4_000,
-        "concurrency=1000, ttl=-1 (no result kept), max_concurrent_ops=100, orjson",
+        "concurrency=1000, ttl=-1 (no result kept), max_concurrent_ops=20 (by default; 100 cost "
+        "more CPU), orjson",
         "saq/queue/redis.py, RedisQueue (dump, load, max_concurrent_ops); saq/worker.py, Worker",
     ),
     "taskiq": Environment(
@@ -93,8 +95,8 @@ PEERS: Final[dict[str, Environment]] = {
     "celery": Environment(
         "peer_celery", ("celery[redis]==5.7.0", "hiredis==3.5.0"), 4_000,
         "thread pool of 1,000 (gevent and solo were slower), prefetch multiplier 1, acknowledged "
-        "early (by default), results off, no events, rate limits off, without gossip, mingle and heartbeat, "
-        "broker_pool_limit=100, json",
+        "early (by default), results off, no events, rate limits off, without gossip, mingle "
+        "and heartbeat, broker_pool_limit=100, json",
         "docs.celeryq.dev, guides 'Optimizing' (prefetch, pools of connections), 'Concurrency' "
         "(pools) and 'Workers' (--without-gossip, --without-mingle)",
     ),

@@ -1,5 +1,5 @@
-"""saq: one coroutine for each slot, jobs kept for no longer than they run (ttl -1), orjson, and
-more operations at a time than the 20 of its default."""
+"""saq: one coroutine for each slot, jobs kept for no longer than they run (ttl -1), orjson. Its
+20 operations at a time are its default: 100 cost more CPU a job."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ async def pickup(ctx: dict[str, Any], *, number: int, text: str) -> None:
 
 class Saq:
     async def open(self, url: str) -> None:
-        self._queue = Queue.from_url(
-            url, dump=orjson.dumps, load=orjson.loads, max_concurrent_ops=100
-        )
+        self._queue = Queue.from_url(url, dump=orjson.dumps, load=orjson.loads)
         await self._queue.connect()
 
     async def enqueue(self, name: str, *args: Any) -> object:

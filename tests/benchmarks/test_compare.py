@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import __main__ as program
 from benchmarks import compare
-from benchmarks.environments import PEERS
+from benchmarks.environments import NODE_PACKAGE, PEERS, why_not
 from benchmarks.peers.kit import PICKUP, SHAPES
 from benchmarks.records import Record, markdown, write
 
@@ -33,6 +33,44 @@ def test_no_program_of_a_peer_is_left_out() -> None:
     folder = Path(compare.__file__).parent / "peers"
     programs = {file.stem for file in folder.glob("peer_*.py")}
     assert programs == {peer.module for peer in PEERS.values() if not peer.node}
+
+
+@pytest.mark.parametrize(
+    ("kind", "server", "reason"),
+    [
+        ("redis", "8.6.0", None),
+        (
+            "redis",
+            "7.0.15",
+            "skipped: it needs Redis 8.6 or newer, the server here is redis 7.0.15",
+        ),
+        (
+            "valkey",
+            "9.1.2",
+            "skipped: it needs Redis 8.6 or newer, the server here is valkey 9.1.2",
+        ),
+    ],
+)
+def test_a_peer_that_needs_a_newer_server_is_skipped_with_a_word(
+    kind: str, server: str, reason: str | None
+) -> None:
+    assert why_not("chasquimq", kind, server) == reason
+
+
+def test_a_peer_for_node_is_skipped_with_a_word_where_there_is_no_node(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    reason = why_not("bullmq", "valkey", "9.1.2")
+    assert reason == "skipped: there is no node or no npm on PATH"
+    assert why_not("arq", "valkey", "9.1.2") is None
+
+
+def test_packages_for_node_are_pinned_as_the_registry_of_peers_says() -> None:
+    wanted = json.loads((NODE_PACKAGE / "package.json").read_text())["dependencies"]
+    locked = json.loads((NODE_PACKAGE / "package-lock.json").read_text())["packages"]
+    assert PEERS["bullmq"].pins == tuple(f"{name}=={pin}" for name, pin in wanted.items())
+    assert {name: locked[f"node_modules/{name}"]["version"] for name in wanted} == wanted
 
 
 def test_a_peer_without_a_figure_stands_in_the_table_with_the_reason(tmp_path: Path) -> None:

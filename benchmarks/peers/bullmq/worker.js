@@ -44,7 +44,8 @@ async function main() {
   if (shape === 'pickup') {
     await new Promise((resolve) => setTimeout(resolve, 1000)); // until it waits for a job
     const words = [path.join(__dirname, 'enqueue.js'), ...process.argv.slice(2), '--feed'];
-    spawn(process.execPath, words, { stdio: ['ignore', 'ignore', 'inherit'] });
+    const feeder = spawn(process.execPath, words, { stdio: ['ignore', 'ignore', 'inherit'] });
+    process.on('exit', () => feeder.kill());
   }
   setTimeout(() => {
     console.error(`${left} of ${total} jobs were not done in ${limit} s`);
