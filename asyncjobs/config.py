@@ -232,14 +232,13 @@ class AppSettings:
         redact: Iterable[str] = (),
     ) -> AppSettings:
         """From what a user writes. Raises ConfigError naming the field."""
-        connect_timeout_s = seconds(connect_timeout, field="connect_timeout", minimum=0.001)
         return cls(
             prefix=_check_prefix(prefix),
             result_ttl_ms=ttl_ms(result_ttl, field="result_ttl"),
             max_payload=_whole(max_payload, field="max_payload", minimum=1, maximum=_MAX_SIZE),
             max_result=_whole(max_result, field="max_result", minimum=1),
-            id_ttl_ms=_id_ttl_ms(id_ttl, connect_timeout_s),
-            connect_timeout_s=connect_timeout_s,
+            id_ttl_ms=_id_ttl_ms(id_ttl, connect_timeout),
+            connect_timeout_s=_connect_timeout_s(connect_timeout),
             unknown_ttl_ms=ttl_ms(unknown_ttl, field="unknown_ttl"),
             max_crashes=_whole(max_crashes, field="max_crashes", minimum=1),
             timeout_s=check_timeout(timeout),
@@ -277,9 +276,14 @@ def _check_prefix(prefix: Any) -> str:
     return prefix
 
 
-def _id_ttl_ms(id_ttl: Seconds, connect_timeout_s: float) -> int:
+def _connect_timeout_s(value: Seconds) -> float:
+    return seconds(value, field="connect_timeout", minimum=0.001)
+
+
+def _id_ttl_ms(id_ttl: Seconds, connect_timeout: Seconds) -> int:
     # An enqueue repeated after a lost reply must still find the finished id.
-    return round(seconds(id_ttl, field="id_ttl", minimum=3 * connect_timeout_s) * 1000)
+    least_s = 3 * _connect_timeout_s(connect_timeout)
+    return round(seconds(id_ttl, field="id_ttl", minimum=least_s) * 1000)
 
 
 def check_timeout(value: Seconds | None, *, field: str = "timeout") -> float | None:

@@ -57,6 +57,16 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     return result
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Output with half of a character in it cannot be sent by the process that ran the test."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Tests run on asyncio; Trio is not supported."""

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from anyio._backends import _asyncio as anyio_asyncio
 
 from asyncjobs import clock
-from asyncjobs.worker import processor, settling
+from asyncjobs.worker import describing, processor
 from tests.simulation.loop import SimLoop
 
 __all__ = ["in_simulation"]
@@ -50,7 +50,7 @@ def in_simulation(loop: SimLoop) -> Iterator[None]:
         (anyio_asyncio.CancelScope, "__hash__", _scope_hash),
         # A scope that is never left, because its process has crashed, would stay for ever.
         (anyio_asyncio, "_task_states", WeakKeyDictionary()),
-        (settling, "traceback", SimpleNamespace(format_exception=_plain)),
+        (describing, "traceback", SimpleNamespace(format_exception=_plain)),
     ]
     if sys.version_info >= (3, 12):
         changes.append((processor, "start_task", lambda loop, body, name: loop.start_eagerly(body)))
