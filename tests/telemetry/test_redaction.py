@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from asyncjobs import AsyncJobs, Worker
 from asyncjobs.telemetry.metrics import Metrics
@@ -19,6 +20,7 @@ from tests.cli.conftest import Start
 from tests.cli.process import environment
 from tests.telemetry.hiding import CVV, OPEN, PROGRAM, SECRET
 from tests.telemetry.reading import Reading
+from tests.telemetry.recording import Recording
 
 ONCE = ("--burst", "--burst-wait", "5s")
 CALLS: dict[str, tuple[list[Any], dict[str, Any]]] = {
@@ -42,9 +44,9 @@ def shows(text: str) -> bool:
     return CORE in text or any(form in text for form in FORMS)
 
 
-def load() -> dict[str, Any]:
-    namespace: dict[str, Any] = {"__name__": "tasks"}
-    exec(PROGRAM, namespace)
+def load(provider: TracerProvider | None = None) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "tasks", "PROVIDER": provider}
+    exec(PROGRAM.replace("AsyncJobs(", "AsyncJobs(tracer_provider=PROVIDER, ", 1), namespace)
     return namespace
 
 
@@ -191,3 +193,21 @@ async def test_metrics_have_no_secret(
     assert info.args == [SECRET, OPEN]
     assert OPEN not in repr(info)
     assert info.redacted().args == ["***", OPEN]
+
+
+@pytest.mark.anyio
+async def test_spans_have_no_secret(
+    server: Server, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASYNCJOBS_URL", server.url)
+    namespace = load(recording.provider)
+    app: AsyncJobs = namespace["app"]
+    async with app:
+        for name, (args, kwargs) in CALLS.items():
+            await namespace[name].options(id=name).enqueue(*args, **kwargs)
+        await Worker(app).run(burst=True)
+    traced = "".join(span.to_json() for span in recording.spans())
+    assert traced.count("process tasks.declared") == 1
+    assert "default/declared" in traced
+    assert not shows(traced)
+    assert OPEN not in traced
