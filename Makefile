@@ -7,6 +7,8 @@ VENV ?= .venv
 EXTRA ?= dev
 # More arguments for pytest, such as ARGS="-k exchange -x".
 ARGS ?=
+# Processes of the tests: most of them wait for servers, so one more than there are cores.
+WORKERS ?= 3
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
@@ -24,7 +26,7 @@ env: $(STAMP) ## Build the environment in .venv, once
 
 .PHONY: test
 test: $(STAMP) ## Run the tests on real servers from wheels, and on redis-server if it is there
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: demo
 demo: $(STAMP) ## One job for each file of the standard library, on a real server and worker

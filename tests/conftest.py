@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
@@ -27,7 +28,14 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     # A seed that is printed makes any failure of a random test repeatable.
     if core.global_force_seed is None:
-        core.global_force_seed = random.getrandbits(32)  # type: ignore[assignment]
+        given = getattr(config, "workerinput", {}).get("hypothesis_seed")
+        core.global_force_seed = given or random.getrandbits(32)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Each process of the run draws by the seed that is printed."""
+    node.workerinput["hypothesis_seed"] = core.global_force_seed
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
