@@ -86,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Failed(Exception):
+    """One shape gave no figures."""
+
+
 def _names(options: argparse.Namespace) -> list[str]:
     names = options.shapes or list(SHAPES)
     for name in names:
@@ -105,13 +109,25 @@ def _modes(options: argparse.Namespace) -> list[str]:
 def _run(options: argparse.Namespace) -> list[Record]:
     names, modes = _names(options), _modes(options)
     found: Found = {}
+    failed: list[Record] = []
     for number in range(1 if options.quick else options.rounds):
         for name in names:
             for mode in modes:
-                for subject, figures in _round(options, name, mode, number).items():
+                try:
+                    figures_of = _round(options, name, mode, number)
+                except _Failed as error:
+                    # The others' figures are worth hours; a smoke has none to lose.
+                    if options.quick:
+                        raise SystemExit(f"{name}: {error}") from error
+                    print(f"{name}: {error}", file=sys.stderr)
+                    failed.append(
+                        Record(name, OURS, "none", "", mode, (), f"{error} (round {number + 1})")
+                    )
+                    continue
+                for subject, figures in figures_of.items():
                     for figure, (value, unit) in figures.items():
                         found.setdefault((name, mode, subject, figure, unit), []).append(value)
-    return _records(found)
+    return _records(found) + failed
 
 
 def _round(options: argparse.Namespace, name: str, mode: str, number: int) -> dict[str, Figures]:
@@ -151,9 +167,9 @@ def _in_process(options: argparse.Namespace, name: str, mode: str, command: list
                 check=True,
             )
         except subprocess.TimeoutExpired as error:
-            raise SystemExit(f"{name}: not done in {LIMIT_S:g} s") from error
+            raise _Failed(f"not done in {LIMIT_S:g} s") from error
         except subprocess.CalledProcessError as error:
-            raise SystemExit(f"{name}: the measured process failed") from error
+            raise _Failed(f"the measured process ended with {error.returncode}") from error
     figures = json.loads(done.stdout.splitlines()[-1])
     return {figure: (value, unit) for figure, (value, unit) in figures.items()}
 

@@ -32,7 +32,10 @@ class Asking:
         """Commands that clients have sent. Those which scripts call are not counted: in
         `total_commands_processed` they are, so sum what only a client can have sent."""
         stats = self._info("commandstats")
-        sent = ("evalsha", "eval", "blpop", "subscribe", "ping", "script|load", "hello")
+        sent = (
+            "evalsha", "eval", "blpop", "subscribe", "unsubscribe", "ping", "script|load", "hello",
+            "smembers", "get",
+        )  # fmt: skip
         return sum(
             int(stats[f"cmdstat_{name}"]["calls"]) for name in sent if f"cmdstat_{name}" in stats
         )

@@ -3,7 +3,8 @@
 Each peer lives in an environment of its own (benchmarks/.peers/), with pinned versions, and
 runs a small program (benchmarks/peers/) that uses its public interface; its settings and where
 they come from stand under the table (benchmarks/environments.py). All programs count in the
-same way. Ratios are the median of the rounds' own: what is measured seconds apart shares the
+same way. asyncjobs is measured anew beside each peer, before it in one round and after it in
+the next, and ratios are the median of these pairs: what is measured seconds apart shares the
 machine's mood.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from typing import Any, Final
 
 from asyncjobs.testing.servers import start_server
 from benchmarks import _rounds
-from benchmarks.environments import PEERS, command, install, variables, why_not
+from benchmarks.environments import PEERS, clients, command, install, variables, why_not
 from benchmarks.modes import FSYNC
 from benchmarks.peers.kit import PICKUP, SHAPES
 from benchmarks.records import Record, markdown, write
@@ -37,8 +39,9 @@ OUR_SETTINGS: Final = (
 )
 OUR_JOBS: Final = 40_000
 LIMIT_S: Final = 180.0
-Found = dict[tuple[str, str, str, str], dict[int, float]]
-"""By shape, append-only mode, subject and figure: a value by the number of the round."""
+Found = dict[tuple[str, str, str, str], dict[tuple[int, str], float]]
+"""By shape, append-only mode, subject and figure: a value by round and peer; asyncjobs has one
+beside each peer."""
 Missing = dict[tuple[str, str, str], str]
 """By shape, append-only mode and subject: why there is no figure."""
 
@@ -68,21 +71,27 @@ def main(options: argparse.Namespace) -> int:
         for name, why in unready.items()
     }
     found: Found = {}
+    ready = [name for name in names if name not in unready]
     for number in range(options.rounds):
         for mode in modes:
             for shape in shapes:
-                for name in (OURS, *(name for name in names if name not in unready)):
-                    print(f"{shape}, {name}, append-only file {mode}", file=sys.stderr)
-                    outcome = _run(name, shape, mode, options.server)
-                    if isinstance(outcome, str):
-                        missing[shape, mode, name] = f"{outcome} (round {number + 1})"
-                        continue
-                    for figure, value in outcome.items():
-                        found.setdefault((shape, mode, name, figure), {})[number] = value
+                for peer in ready:
+                    for name in (OURS, peer) if number % 2 == 0 else (peer, OURS):
+                        print(f"{shape}, {name}, append-only file {mode}", file=sys.stderr)
+                        outcome = _run(name, shape, mode, options.server)
+                        if isinstance(outcome, str):
+                            missing[shape, mode, name] = f"{outcome} (round {number + 1})"
+                            continue
+                        for figure, value in outcome.items():
+                            values = found.setdefault((shape, mode, name, figure), {})
+                            values[number, peer] = value
     records = _records(found, missing)
-    facts = _facts(options, names, f"{options.server} {version}")
+    facts = _facts(options, ready, f"{options.server} {version}")
     print(markdown(records, facts))
-    write(records, facts, options.out, "compared")
+    # Some peers or shapes alone must not take the place of all.
+    chosen = [] if set(names) == set(PEERS) else names
+    chosen += [] if set(shapes) == set(SHAPES) else [re.sub(r"\W+", "_", shape) for shape in shapes]
+    write(records, facts, options.out, "-".join(["compared", *chosen]))
     return 0
 
 
@@ -107,12 +116,15 @@ def _unready(name: str, kind: str, version: str) -> str | None:
 
 def _facts(options: argparse.Namespace, names: list[str], server: str) -> Mapping[str, Any]:
     return {
+        "commit": _rounds.commit(),
         "machine, Python, libraries": _rounds.machine(),
         "server": f"{server}, TCP on loopback",
         "rounds": options.rounds,
         OURS: OUR_SETTINGS,
         **{
-            f"{n} ({', '.join(PEERS[n].pins)})": f"{PEERS[n].settings}. From: {PEERS[n].source}"
+            f"{n} ({', '.join((*PEERS[n].pins, *clients(n)))})": (
+                f"{PEERS[n].settings}. From: {PEERS[n].source}"
+            )
             for n in names
         },
         "jobs": f"{OUR_JOBS:,} of asyncjobs, "
@@ -146,13 +158,19 @@ def _run(name: str, shape: str, mode: str, kind: str) -> dict[str, float] | str:
         )  # fmt: skip
         try:
             output, errors = program.communicate(timeout=LIMIT_S)
-        except subprocess.TimeoutExpired:
+        except BaseException as error:
             os.killpg(program.pid, signal.SIGKILL)
-            program.communicate()
+            program.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
             return f"not done in {LIMIT_S:g} s"
     if program.returncode != 0:
-        return (errors.strip().splitlines() or ["failed without a word"])[-1]
-    measured = json.loads(output.splitlines()[-1])
+        said = [line for line in errors.splitlines() if re.search("[a-z]", line)]
+        return (said or ["failed without a word"])[-1].strip()
+    try:
+        measured = json.loads(output.splitlines()[-1])
+    except (IndexError, ValueError):
+        return f"ended without figures: {output[-200:]!r}"
     if "seconds" not in measured:
         return {name: float(value) for name, value in measured.items()}
     return {"rate": jobs / float(measured["seconds"])}

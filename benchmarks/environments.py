@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["PEERS", "Environment", "command", "install", "variables", "why_not"]
+__all__ = ["PEERS", "Environment", "clients", "command", "install", "variables", "why_not"]
 
 FOLDER: Final = Path(__file__).parent / ".peers"
 NODE_PACKAGE: Final = Path(__file__).parent / "peers" / "bullmq"
@@ -141,6 +141,19 @@ def install(name: str) -> None:
         pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
         subprocess.run([*pip, "install", *peer.pins], check=True)
     stamp.write_text(wanted, encoding="utf-8")
+
+
+def clients(name: str) -> tuple[str, ...]:
+    """The clients of the store that came with a peer, and their versions."""
+    if PEERS[name].node:
+        return ()
+    program = (
+        "from importlib.metadata import distributions as all\n"
+        "print(*sorted(f'{d.name}=={d.version}' for d in all() if d.name in ('redis', 'coredis')))"
+    )
+    interpreter = FOLDER / name / "bin" / "python"
+    done = subprocess.run([interpreter, "-c", program], capture_output=True, text=True, check=True)
+    return tuple(done.stdout.split())
 
 
 def variables(name: str) -> dict[str, str]:

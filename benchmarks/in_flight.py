@@ -46,7 +46,7 @@ async def _measure(url: str, jobs: int) -> float:
 
 async def _hold(url: str, jobs: int) -> float:
     """How much the process has grown while so many jobs were running."""
-    app = AsyncJobs(url, result_ttl=0, timeout=None)
+    app = AsyncJobs(url, result_ttl=0, timeout=600)
     job = app.job(queue="bench", name="hold")(fleet.hold)
     gate = fleet.gate
     gate.close(jobs)

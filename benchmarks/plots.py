@@ -34,7 +34,17 @@ STYLE: Final[Mapping[str, Any]] = {
     "grid.color": "#dddddd",
 }
 COLOURS: Final = {"asyncjobs": "#0b6e4f", "floor": "#888888"}
-OTHERS: Final = ("#c8553d", "#3d5a80", "#e0a030", "#7a5195", "#58a4b0", "#9c6644", "#b56576")
+OTHERS: Final = (
+    "#c8553d",
+    "#3d5a80",
+    "#e0a030",
+    "#7a5195",
+    "#58a4b0",
+    "#9c6644",
+    "#b56576",
+    "#6a994e",
+    "#adb5bd",
+)
 MODES: Final = {"off": "-", "everysec": "--"}
 PLACES: Final = {
     "pickup": "idle worker",

@@ -20,7 +20,7 @@ CALL_TIMEOUT_S: Final = 5.0
 FALLBACK_S: Final = 5.0
 BEATS_WITHIN_S: Final = 6.0
 """While heartbeats come at least this often, they are the look; with a lease of more than
-20 s they do not."""
+20 s and more they do not."""
 
 
 class Parking:

@@ -100,9 +100,12 @@ class Reclaim:
     async def run(self) -> float:
         if (left_s := self._due_s - time.monotonic()) > 0:
             return min(left_s, HEARS_S)
-        lease = self._session.lease
+        lease, known_s = self._session.lease, self._due_s
         answer = await self._backend.reclaim(lease.queues, lease.grace_ms, STEP)
+        # A heartbeat that came meanwhile may know of an end that this answer does not.
+        heard_s = self._due_s if self._due_s != known_s else float("inf")
         self._set_due(answer.again_ms)
+        self._due_s = min(self._due_s, heard_s)
         if answer.returned:
             self._call(lease.queues)
         if answer.returned or answer.leases:

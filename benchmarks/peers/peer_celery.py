@@ -128,6 +128,7 @@ def main() -> None:
         _feed(options.jobs)
     elif options.shape.startswith("enqueue"):
         callers = 1 if options.shape.endswith("one caller") else kit.CALLERS
+        _enqueue("noop", 2 * callers, callers)  # opens the connections
         found = {"seconds": _enqueue("noop", options.jobs, callers)}
     else:
         found = _work(options)

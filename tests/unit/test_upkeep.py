@@ -114,3 +114,20 @@ async def test_reclaimed_jobs_are_told() -> None:
         await duty.run()
         # Who has given them back looks for them: the store's call may reach a dead worker.
         assert (heard, called) == ([JobsReclaimed(3, 1)], [("one", "two")])
+
+
+async def test_what_a_heartbeat_says_during_a_reclaim_is_not_forgotten(
+    now: SimpleNamespace,
+) -> None:
+    class Busy(Store):
+        async def reclaim(self, *asked: Any) -> Reclaimed:
+            duty.hear_beat(beat(0))
+            return await super().reclaim(*asked)
+
+    store = Busy(Reclaimed(0, 0, 15_000, 1_000_000))
+    duty = reclaim_on(store, Events())
+    await duty.run()
+    now.s += 0.01
+    store.answers = [Reclaimed(0, 0, 15_000, 1_000_000)]
+    await duty.run()
+    assert len(store.asked) == 2
