@@ -7,6 +7,7 @@ import copy
 import random
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from typing import Final
 
 from asyncjobs.backends.base import Backend, EnqueueBatch
@@ -78,6 +79,8 @@ class Client:
         self._alarm: asyncio.TimerHandle | None = None
         self._failure: StoreUnavailable | None = None
         self._closed = False
+        # Not that of the caller who comes first: its job and span are not those of the others.
+        self._context = Context()
 
     async def enqueue(self, job: NewJob, name: str) -> bool:
         """Store one job of the job function `name`; True when it is new.
@@ -111,13 +114,19 @@ class Client:
             deadline_s = self.loop.time() + self._timeout_s
             if self._space or self._is_full():
                 await self._wait_for_space(deadline_s)
-            answers += await self._put(chunk, size, deadline_s)
-        if self._events.active:
-            duration_s = self.loop.time() - began_s
-            for job, name, is_new in zip(jobs, names, answers, strict=True):
-                size = len(job.envelope)
-                self._events.emit(JobEnqueued(job.ref, name, is_new, size, duration_s))
+            stored = await self._put(chunk, size, deadline_s)
+            if self._events.active:
+                # Batch by batch: a later one may fail, and all at once would hold the loop up.
+                self._tell_stored(chunk, names[len(answers) :], stored, began_s)
+            answers += stored
         return answers
+
+    def _tell_stored(
+        self, jobs: Sequence[NewJob], names: Sequence[str], stored: list[bool], began_s: float
+    ) -> None:
+        duration_s = self.loop.time() - began_s
+        for job, name, is_new in zip(jobs, names, stored, strict=False):
+            self._events.emit(JobEnqueued(job.ref, name, is_new, len(job.envelope), duration_s))
 
     async def close(self) -> None:
         """Send what waits, for at most `connect_timeout`; fail the rest with NotOpen."""
@@ -147,7 +156,9 @@ class Client:
         self._waiting_jobs += len(jobs)
         self._waiting_bytes += size
         if self._flusher is None:
-            self._flusher = loop.create_task(self._flush(), name="asyncjobs enqueue")
+            self._flusher = loop.create_task(
+                self._flush(), name="asyncjobs enqueue", context=self._context
+            )
         return answer
 
     def _is_full(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from urllib.parse import quote, quote_plus
 __all__ = ["MASK", "Places", "mask_call", "mask_text", "mask_value"]
 
 MASK: Final = "***"
-MOST_VALUES: Final = 10_000
+MOST_VALUES: Final = 1_000
 """Sensitive values that are looked for; in a job that has more, no text is shown at all."""
 SHORT: Final = 4
 """Values of fewer characters hide whole words only: `123` is not taken out of `41235`.
@@ -101,6 +102,8 @@ def _forms(value: Any) -> Iterator[str]:
     yield ascii(value)[1:-1]
     yield json.dumps(value)[1:-1]
     yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield repr(encodable.encode())[2:-1]
+    yield html.escape(value)
     yield from (quote(encodable), quote(encodable, safe=""), quote_plus(encodable))
     lines = value.splitlines()
     if len(lines) > 1:

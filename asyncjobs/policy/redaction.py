@@ -6,6 +6,7 @@ headers, since who shows a stored job often has no code of the app. Pure.
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -243,15 +244,23 @@ def _matcher(names: tuple[str, ...]) -> Callable[[str], bool]:
     return lambda name: found.match(name.casefold()) is not None
 
 
+class _Known(dict[str, Any]):
+    """The names of a module and of Python; those that only type checkers import are Any."""
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(builtins, name, Any)
+
+
 def _is_secret(annotation: Any, function: Callable[..., Any]) -> bool:
     if isinstance(annotation, str):
         if re.search(r"\bSecret\b", annotation):
             return True
         try:
             # The user's own annotation, in the user's own module, as `inspect` would do.
-            annotation = eval(annotation, getattr(function, "__globals__", {}))
+            names = getattr(function, "__globals__", {})
+            annotation = eval(annotation, names, _Known(names))
         except Exception:
-            # A name that only type checkers import.
+            # It is no expression of types at all.
             return False
     if _SENSITIVE in getattr(annotation, "__metadata__", ()):
         return True

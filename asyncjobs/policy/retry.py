@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from asyncjobs.clock import Seconds
-from asyncjobs.errors import ConfigError
+from asyncjobs.errors import ConfigError, JobSignal
 from asyncjobs.policy.backoff import Backoff, OwnBackoff, Uniform, exponential
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "RetryValue",
     "class_name",
     "exception_classes",
+    "is_on_purpose",
 ]
 
 _USUAL: Final = exponential()
@@ -207,6 +208,13 @@ def class_name(kind: type[BaseException]) -> str:
     """The class with its module, as it is written down; built-in ones without."""
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     return f"{module}{kind.__qualname__}"
+
+
+def is_on_purpose(error: BaseException | None) -> bool:
+    """Whether it is what a job raises to ask for something, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(JobSignal)[1] is None
+    return isinstance(error, JobSignal)
 
 
 def exception_classes(value: ExceptionClasses, *, name: str) -> tuple[type[BaseException], ...]:

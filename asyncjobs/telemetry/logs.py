@@ -63,6 +63,8 @@ def mask_job_values(
         for name, value in fields.items():
             if name not in _OWN:
                 fields[name] = _hidden(mask, name, value)
+            elif type(value) is str:
+                fields[name] = mask.text(value)
     return fields
 
 
@@ -80,7 +82,14 @@ class JobContextFilter(logging.Filter):
                 setattr(record, name, value)
         mask = _mask()
         if mask is not None:
-            _hide(record, mask)
+            try:
+                _hide(record, mask)
+            except Exception as error:
+                # A record that cannot be made into text must neither end the job nor pass.
+                record.msg = f"a log line of the job could not be masked: {type(error).__name__}"
+                record.args = record.exc_info = record.exc_text = record.stack_info = None
+                for name in vars(record).keys() - _RECORD - _OWN:
+                    setattr(record, name, "***")
         return True
 
 
@@ -95,6 +104,8 @@ def _hide(record: logging.LogRecord, mask: Mask) -> None:
     for name, value in vars(record).items():
         if name not in _RECORD and name not in _OWN:
             setattr(record, name, _hidden(mask, name, value))
+        elif name in _OWN and type(value) is str:
+            setattr(record, name, mask.text(value))
 
 
 def _hidden(mask: Mask, name: str, value: Any) -> Any:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from opentelemetry.metrics import (
     CallbackOptions,
@@ -21,7 +22,7 @@ from opentelemetry.metrics import (
 from asyncjobs import events
 from asyncjobs.events import Events
 from asyncjobs.job import JobRef
-from asyncjobs.policy.retry import class_name
+from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.telemetry.instruments import (
     ERROR,
     JOB,
@@ -78,15 +79,15 @@ class Metrics:
         self._running: dict[JobRef, _Series] = {}
         self._workers: list[events.WorkerStarted] = []
         self._operation = _histogram(meter, "messaging.client.operation.duration")
-        self._sent = _Sum(meter, "messaging.client.sent.messages")
-        self._consumed = _Sum(meter, "messaging.client.consumed.messages")
+        self._sent = _sum(provider, meter, "messaging.client.sent.messages")
+        self._consumed = _sum(provider, meter, "messaging.client.consumed.messages")
         self._process = _histogram(meter, "messaging.process.duration")
         self._queue_time = _histogram(meter, "asyncjobs.job.queue_time")
-        self._finished = _Sum(meter, "asyncjobs.jobs.finished")
-        self._reclaimed = _Sum(meter, "asyncjobs.jobs.reclaimed")
-        self._deduplicated = _Sum(meter, "asyncjobs.jobs.deduplicated")
-        self._active = _Sum(meter, "asyncjobs.jobs.active")
-        self._slots = _Sum(meter, "asyncjobs.worker.slots")
+        self._finished = _sum(provider, meter, "asyncjobs.jobs.finished")
+        self._reclaimed = _sum(provider, meter, "asyncjobs.jobs.reclaimed")
+        self._deduplicated = _sum(provider, meter, "asyncjobs.jobs.deduplicated")
+        self._active = _sum(provider, meter, "asyncjobs.jobs.active")
+        self._slots = _sum(provider, meter, "asyncjobs.worker.slots")
         self._payload = _histogram(meter, "asyncjobs.payload.size")
         self._lag = _LoopLag(_histogram(meter, "asyncjobs.worker.event_loop.lag").record)
         self._handlers: dict[type[events.Event], Callable[[Any], None]] = {
@@ -122,9 +123,8 @@ class Metrics:
             known = name if self._find(name) is not None else OTHER
             if len(self._series) >= MOST_SERIES:
                 queue = name = known = OTHER
+            # Unknown names are not kept: as many as a stranger likes would fill the table.
             series = self._series.setdefault((queue, known), _Series(queue, known))
-            if name != known and len(self._series) < MOST_SERIES:
-                self._series[queue, name] = series
         return series
 
     def _on_enqueued(self, event: events.JobEnqueued) -> None:
@@ -153,7 +153,9 @@ class Metrics:
             self._consumed.add(1, series.process)
         else:
             self._active.add(-1, series.job)
-            self._process.record(event.duration_s, series.ended(series.process, outcome, fault))
+            # One that expired while it waited for a thread has not run.
+            if type(event) is not events.JobExpired:
+                self._process.record(event.duration_s, series.ended(series.process, outcome, fault))
         if final:
             self._finished.add(1, series.ended(series.job, outcome, fault))
 
@@ -236,8 +238,26 @@ class _Sum:
                 cell[1][0] += number
 
     def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
+        # Several apps have attributes of their own that are equal.
+        together: dict[frozenset[tuple[str, str]], tuple[Attributes, int]] = {}
         with self._lock:
-            return [Observation(number, about) for about, (number,) in self._cells.values()]
+            for about, (number,) in self._cells.values():
+                key = frozenset(about.items())
+                together[key] = (about, together.get(key, (about, 0))[1] + number)
+        return [Observation(number, about) for about, number in together.values()]
+
+
+_sums: WeakKeyDictionary[MeterProvider, dict[str, _Sum]] = WeakKeyDictionary()
+_sums_lock = threading.Lock()
+
+
+def _sum(provider: MeterProvider, meter: Meter, name: str) -> _Sum:
+    """The one counter of this name: of a second one an SDK takes no numbers, and says nothing."""
+    with _sums_lock:
+        of_provider = _sums.setdefault(provider, {})
+        if name not in of_provider:
+            of_provider[name] = _Sum(meter, name)
+        return of_provider[name]
 
 
 class _LoopLag:
@@ -263,13 +283,17 @@ class _LoopLag:
         self._timer = loop.call_at(due_s, self._tick, loop, due_s)
 
     def _tick(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
-        self._record(max(loop.time() - due_s, 0.0))
+        late_s = max(loop.time() - due_s, 0.0)
+        # First, or an SDK that raises once would end the measuring.
         self._arm(loop)
+        self._record(late_s)
 
 
 def _fault(event: events.AttemptEnded) -> str:
     """The value of `error.type`; empty when the end was no error."""
     if isinstance(event, events.JobRetryScheduled):
+        if is_on_purpose(event.error):
+            return ""
         return class_name(type(event.error)) if event.error is not None else OTHER
     if isinstance(event, events.JobDead):
         return event.reason if event.error is None else class_name(type(event.error))

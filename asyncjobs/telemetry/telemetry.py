@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ class Telemetry:
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
         self._is_metered = False
+        self._locks: dict[int, threading.Lock] = {}
 
     def start(
         self,
@@ -40,8 +43,19 @@ class Telemetry:
         find: Callable[[str], object],
         address: Callable[[], str],
     ) -> None:
-        """Measure and trace from now on, if there is who wants it and it is not done yet: an
+        """Measure and trace from now on, once, if there is who wants it: an
         SDK may be set up after the app was made."""
+        # Of each process: one that another thread holds while a process forks stays shut.
+        with self._locks.setdefault(os.getpid(), threading.Lock()):
+            self._start(settings, hub, find, address)
+
+    def _start(
+        self,
+        settings: AppSettings,
+        hub: Events,
+        find: Callable[[str], object],
+        address: Callable[[], str],
+    ) -> None:
         if self.tracing is None:
             from asyncjobs.telemetry.spans import global_provider as global_tracers
 

@@ -21,11 +21,10 @@ from opentelemetry.trace import (
 
 from asyncjobs import events
 from asyncjobs.config import AppSettings
-from asyncjobs.errors import JobSignal
 from asyncjobs.events import Events, StartedAttempt
 from asyncjobs.function import JobFunction
 from asyncjobs.job import JobRef, Priority
-from asyncjobs.policy.retry import class_name
+from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.telemetry import carrier, spans
 from asyncjobs.telemetry.carrier import Carried
 from asyncjobs.telemetry.instruments import ERROR, OTHER, OUTCOME
@@ -75,7 +74,7 @@ class _Attempt:
         span.set_attribute(OUTCOME, outcome)
         if isinstance(event, events.JobRetryScheduled):
             span.add_event("retry_scheduled", {"delay_s": event.delay_s})
-            if not _is_on_purpose(event.error):
+            if not is_on_purpose(event.error):
                 self._fail(event.error, OTHER)
         elif isinstance(event, events.JobSnoozed):
             span.add_event("snoozed", {"delay_s": event.delay_s})
@@ -141,7 +140,7 @@ class Tracing:
         self, started: StartedAttempt, body: Coroutine[Any, Any, None]
     ) -> Coroutine[Any, Any, None]:
         """`body` within the span of its attempt."""
-        return body if started.mode == "none" else self._surround(started, body)
+        return _outside(body) if started.mode == "none" else self._surround(started, body)
 
     def carry(self, ref: JobRef, headers: dict[str, Any] | None) -> dict[str, Any] | None:
         """The headers with the span of the job's attempt as that of the previous one."""
@@ -252,8 +251,7 @@ def _is_child(started: StartedAttempt, carried: Carried) -> bool:
     return is_first and not started.is_scheduled and started.queue_time_ms < AUTO_MS
 
 
-def _is_on_purpose(error: BaseException | None) -> bool:
-    """A Retry that the job raised, or a group of nothing else."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(JobSignal)[1] is None
-    return isinstance(error, JobSignal)
+async def _outside(body: Coroutine[Any, Any, None]) -> None:
+    # The worker may have been started within a span, to which its jobs do not belong.
+    attach(Context())
+    await body

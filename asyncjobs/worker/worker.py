@@ -256,17 +256,14 @@ class Worker:
                 await self._work(session, processor)
             finally:
                 await self._leave(session, processor, life)
-                self._processor = self._present = self._reclaim = None
             settler = processor.settler
-            report = WorkerReport(
+            return WorkerReport(
                 processor.taken,
                 settler.released,
                 processor.threads.abandoned,
                 settler.put_back,
                 session.losses,
             )
-            self._emit(events.WorkerStopped(self.name, report.released, tuple(self.queues)))
-            return report
 
     def _new_processor(self, session: Session) -> Processor:
         app, queues = self.app, self.queues
@@ -373,6 +370,9 @@ class Worker:
                 finally:
                     await self._say_farewell(session)
                     await processor.close()
+                    self._processor = self._present = self._reclaim = None
+                    released, queues = processor.settler.released, tuple(self.queues)
+                    self._emit(events.WorkerStopped(self.name, released, queues))
 
     async def _say_farewell(self, session: Session) -> None:
         try:

@@ -85,6 +85,12 @@ async def leak(password: str) -> None:
     raise RuntimeError(f"no {password}")
 
 
+async def write_badly(password: str) -> None:
+    log = logging.getLogger("shop")
+    log.info("%d times", password, extra={"given": [password]})
+    log.info("still here", extra={"queue": password})
+
+
 async def fail_once() -> None:
     raise ValueError("planted")
 
@@ -93,6 +99,7 @@ JOBS: dict[Any, dict[str, Any]] = {
     speak: {},
     speak_in_span: {},
     leak: {"sensitive": ["password"], "retry": False},
+    write_badly: {"sensitive": ["password"], "retry": False},
     fail_once: {"retry": False},
 }
 
@@ -137,6 +144,16 @@ async def test_a_hosts_handler_hides_what_is_sensitive(kept: Kept) -> None:
     text = kept.lines[kept.records.index(dead)]
     assert text.count("Traceback (most recent call last)") == 1
     assert text.endswith("RuntimeError: no ***")
+    assert not [line for line in kept.lines if "hunter2" in line]
+
+
+@pytest.mark.anyio
+async def test_a_line_that_cannot_be_masked_is_not_shown_and_ends_no_job(kept: Kept) -> None:
+    await run("write_badly", SECRET)
+    (bad,) = kept.about("could not be masked: TypeError")
+    assert bad.__dict__["given"] == "***"
+    (after,) = kept.about("still here")
+    assert after.__dict__["queue"] == "***"
     assert not [line for line in kept.lines if "hunter2" in line]
 
 

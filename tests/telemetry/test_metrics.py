@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, Metric, Sum
 
-from asyncjobs import AsyncJobs, JobRef, RetryPolicy, Worker, constant, events
+from asyncjobs import AsyncJobs, JobRef, Retry, RetryPolicy, Worker, constant, events
 from asyncjobs.clock import now_ms
 from asyncjobs.codec import Envelope
 from asyncjobs.telemetry import metrics as module
@@ -239,3 +239,51 @@ async def test_a_provider_that_is_given_is_used_once() -> None:
     for _ in range(2):
         async with app:
             assert len(app.events._listeners) == 1
+
+
+async def test_two_apps_of_one_provider_are_counted_together(
+    new_app: NewApp, reading: Reading, stage: Stage
+) -> None:
+    for _ in range(2):
+        app = new_app(meter_provider=reading.provider)
+        job = register(app, jobs.echo)
+        async with app, Worker(app):
+            await (await job.enqueue(1)).result(LIMIT_S)
+            assert reading.total("asyncjobs.worker.slots") == 1000
+    await until(lambda: reading.total(FINISHED) == 2)
+    assert reading.total(CONSUMED) == reading.total("messaging.client.sent.messages") == 2
+    assert len(reading.points(FINISHED)) == 1
+    assert reading.total("asyncjobs.worker.slots") == 0
+
+
+async def test_a_cancelled_worker_has_no_slots_left(app: AsyncJobs, reading: Reading) -> None:
+    register(app, jobs.echo)
+    async with app:
+        work = asyncio.create_task(Worker(app).run())
+        await until(lambda: reading.total("asyncjobs.worker.slots") == 1000)
+        work.cancel()
+        await asyncio.wait([work])
+        assert reading.total("asyncjobs.worker.slots") == 0
+
+
+async def test_a_retry_on_purpose_is_no_error(reading: Reading) -> None:
+    hub, ref = events.Events(), JobRef("q", "1")
+    Metrics(reading.provider, {"f": 1}.get).attach(hub)
+    hub.emit(events.JobStarted(ref, "f", 1, 0))
+    hub.emit(events.JobRetryScheduled(ref, "f", 1, 0.1, 5.0, Retry()))
+    (point,) = reading.metrics()[PROCESS].data.data_points
+    assert (point.attributes or {})["asyncjobs.job.outcome"] == "retry"
+    assert "error.type" not in (point.attributes or {})
+
+
+async def test_a_flood_of_unknown_names_hides_no_job(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_SERIES", 5)
+    hub = events.Events()
+    Metrics(reading.provider, {"f": 1}.get).attach(hub)
+    for number in range(50):
+        hub.emit(events.JobPutBack(JobRef("q", "1"), f"name{number}", 1.0))
+    hub.emit(events.JobPutBack(JobRef("q", "1"), "f", 1.0))
+    by_name = {key[0]: value for key, value in reading.points(CONSUMED).items()}
+    assert by_name == {"_OTHER": 50, "f": 1}

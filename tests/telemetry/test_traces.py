@@ -146,6 +146,18 @@ async def test_none_makes_no_span_and_carries_nothing(app: AsyncJobs, recording:
     assert recording.spans() == []
 
 
+async def test_none_does_not_belong_to_what_the_worker_was_started_in(
+    app: AsyncJobs, recording: Recording
+) -> None:
+    job = register(app, tasks.looks, tracing="none")
+    token = attach(baggage.set_baggage("tenant", "other"))
+    with recording.provider.get_tracer("shop").start_as_current_span("lifespan"):
+        async with working(app):
+            seen = await (await job.enqueue()).result(LIMIT_S)
+    detach(token)
+    assert seen == {"span": 0, "trace": 0, "baggage": {}}
+
+
 @pytest.mark.parametrize(
     ("propagate", "seen"),
     [("all", {"tenant": "ü 7", "user": "x"}), ("none", {}), (["tenant"], {"tenant": "ü 7"})],

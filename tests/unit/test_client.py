@@ -4,6 +4,7 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 
 import pytest
@@ -396,3 +397,32 @@ async def test_errors_of_many_callers_do_not_share_tracebacks() -> None:
         for error in errors:
             assert isinstance(error, StoreFull)
             assert len(traceback.extract_tb(error.__traceback__)) < 6
+
+
+async def test_batches_that_were_stored_are_told_of_although_a_later_one_failed() -> None:
+    async with opened() as (client, store):
+        told: list[Event] = []
+        client._events.on(JobEnqueued, told.append)
+        store.answers = [None, StoreFull("full")]
+        jobs = [job(str(number)) for number in range(1_500)]
+        with pytest.raises(StoreFull):
+            await client.enqueue_many(jobs, ["f"] * 1_500)
+        assert [event.ref.id for event in told if isinstance(event, JobEnqueued)] == [
+            str(number) for number in range(1_000)
+        ]
+
+
+async def test_a_batch_is_not_sent_in_the_context_of_one_caller() -> None:
+    caller: ContextVar[str] = ContextVar("caller", default="nobody")
+    async with opened() as (client, store):
+        seen: list[str] = []
+        enqueue = store.enqueue
+
+        async def look(batch: EnqueueBatch) -> list[bool]:
+            seen.append(caller.get())
+            return await enqueue(batch)
+
+        store.enqueue = look  # type: ignore[method-assign]
+        caller.set("first")
+        assert await client.enqueue(job("1"), "f")
+        assert seen == ["nobody"]

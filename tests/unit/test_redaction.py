@@ -22,6 +22,8 @@ from asyncjobs.codec import Envelope
 from asyncjobs.policy.masking import MOST_VALUES
 from asyncjobs.policy.redaction import Mask, Redaction, check_patterns, mask_of, mask_of_raw
 
+S = Secret
+
 
 def rule_of(function: Any, *sensitive: str, injected: str | None = None) -> Redaction:
     return Redaction.of("f", function, sensitive, injected)
@@ -50,6 +52,12 @@ def test_annotations_count_also_as_text_and_inside_of_others() -> None:
     direct = card.__class__(card.__code__, {})
     direct.__annotations__ = {"user": Secret[str], "password": dict[str, Secret[str]]}
     assert rule_of(direct).names == ("user", "password")
+
+
+def test_annotations_with_names_that_only_type_checkers_import_count() -> None:
+    async def pay(pin: S[OnlyForTypes], other: OnlyForTypes) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    assert rule_of(pay).names == ("pin",)
 
 
 def test_a_name_that_no_parameter_has_is_refused() -> None:
@@ -125,6 +133,8 @@ def test_a_broken_envelope_with_a_rule_is_not_shown() -> None:
         ("ü ß/x", "q=%C3%BC%20%C3%9F%2Fx&r=%C3%BC+%C3%9F%2Fx", "q=***&r=***"),
         ('ü&"x"', r'{"k": "\u00fc&\"x\""}', '{"k": "***"}'),
         ("line one\nline two", "  | line one\n  | line two", "  | ***\n  | ***"),
+        ("h\u00fcnter", "{!r}".format("h\u00fcnter".encode()), "b'***'"),
+        ("<b>&co", "said &lt;b&gt;&amp;co", "said ***"),
         ("737", "737 17371 x737 a-737", "*** 17371 x737 a-***"),
         ("7", "7 77", "7 77"),
         (4111111111111111, "card 4111111111111111!", "card ***!"),
