@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -222,3 +224,19 @@ def test_the_workers_lines(
     assert [line["event"].split(" after")[0] for line in lines] == [
         f"default/{id}: {word}" for word in ("started", "succeeded")
     ][: len(levels)]
+
+
+def test_an_import_configures_no_logging() -> None:
+    program = """
+import logging, structlog
+def setup():
+    root = logging.getLogger()
+    ours = logging.getLogger("asyncjobs")
+    return (root.handlers, root.level, ours.handlers, ours.level, ours.propagate,
+            structlog.is_configured())
+before = setup()
+import asyncjobs, asyncjobs.telemetry.logs, asyncjobs.worker.worker
+asyncjobs.AsyncJobs("memory:")
+assert setup() == before, (before, setup())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
