@@ -34,7 +34,7 @@ class Asking:
         stats = self._info("commandstats")
         sent = (
             "evalsha", "eval", "blpop", "subscribe", "unsubscribe", "ping", "script|load", "hello",
-            "smembers", "get",
+            "smembers",
         )  # fmt: skip
         return sum(
             int(stats[f"cmdstat_{name}"]["calls"]) for name in sent if f"cmdstat_{name}" in stats
