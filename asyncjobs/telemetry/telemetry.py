@@ -43,35 +43,26 @@ class Telemetry:
         find: Callable[[str], object],
         address: Callable[[], str],
     ) -> None:
-        """Measure and trace from now on, once, if there is who wants it: an
-        SDK may be set up after the app was made."""
+        """Measure and trace from now on, once, if there is who wants it: an SDK may be set up
+        after the app was made."""
         # Of each process: one that another thread holds while a process forks stays shut.
         with self._locks.setdefault(os.getpid(), threading.Lock()):
-            self._start(settings, hub, find, address)
+            if self.tracing is None:
+                from asyncjobs.telemetry.spans import global_provider as global_tracers
 
-    def _start(
-        self,
-        settings: AppSettings,
-        hub: Events,
-        find: Callable[[str], object],
-        address: Callable[[], str],
-    ) -> None:
-        if self.tracing is None:
-            from asyncjobs.telemetry.spans import global_provider as global_tracers
+                tracers = self._tracer_provider or global_tracers()
+                if tracers is not None:
+                    from asyncjobs.telemetry.tracing import Tracing
 
-            tracers = self._tracer_provider or global_tracers()
-            if tracers is not None:
-                from asyncjobs.telemetry.tracing import Tracing
+                    self.tracing = Tracing(tracers, settings, address)
+                    self.tracing.attach(hub)
+            if not self._is_metered:
+                from asyncjobs.telemetry.metrics import Metrics, global_provider
 
-                self.tracing = Tracing(tracers, settings, address)
-                self.tracing.attach(hub)
-        if not self._is_metered:
-            from asyncjobs.telemetry.metrics import Metrics, global_provider
-
-            meters = self._meter_provider or global_provider()
-            if meters is not None:
-                self._is_metered = True
-                Metrics(meters, find).attach(hub)
+                meters = self._meter_provider or global_provider()
+                if meters is not None:
+                    self._is_metered = True
+                    Metrics(meters, find).attach(hub)
 
     def enqueue(
         self, functions: Sequence[JobFunction[..., Any]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ import redis.asyncio
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.redis import RedisInstrumentor
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import (
@@ -23,9 +26,12 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import SpanKind
 
 from asyncjobs import AsyncJobs, RetryPolicy, State, constant
-from asyncjobs.events import JobsReclaimed
+from asyncjobs.config import AppSettings
+from asyncjobs.events import Events, JobsReclaimed
 from asyncjobs.telemetry.sampler import LinkedParentSampler
 from asyncjobs.telemetry.spans import global_provider
+from asyncjobs.telemetry.telemetry import Telemetry
+from asyncjobs.telemetry.tracing import Tracing
 from tests.telemetry import tasks
 from tests.telemetry.recording import Recording, context_of
 from tests.worker import jobs
@@ -265,3 +271,35 @@ async def test_a_job_in_a_thread_sees_its_span(new_app: NewApp, recording: Recor
         seen = await (await job.enqueue()).result(LIMIT_S)
         (attempt,) = await recording.ended(1)
     assert seen == context_of(attempt).span_id
+
+
+def test_apps_opened_in_two_threads_are_listened_to_once(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2)
+
+    def slow_import() -> None:
+        # With one thread inside at a time, nobody comes, and it goes on.
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+
+    class Slow(Tracing):
+        def __init__(self, *arguments: Any) -> None:
+            slow_import()
+            super().__init__(*arguments)
+
+    monkeypatch.setattr("asyncjobs.telemetry.tracing.Tracing", Slow)
+    telemetry, hub = Telemetry(recording.provider, NoOpMeterProvider()), Events()
+    attached: list[Tracing] = []
+    monkeypatch.setattr(Slow, "attach", lambda self, hub: attached.append(self))
+    threads = [
+        threading.Thread(
+            target=telemetry.start, args=(AppSettings.of(), hub, {}.get, lambda: "memory:")
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(attached) == 1
