@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from asyncjobs.job import JobRef
 
-__all__ = ["QueueKeys", "StoreKeys"]
+__all__ = ["QUEUE_KEYS", "QueueKeys", "StoreKeys"]
 
-_OF_A_QUEUE = (
+QUEUE_KEYS: Final = (
     "ready:0", "ready:1", "ready:2", "ready:3", "index", "scheduled", "scheduled:data",
     "workers", "workers:info", "sequence", "leaving", "wake", "cancel", "returned", "crashes",
     "dead", "dead:data", "progress", "upkeep", "known:0", "known:1", "known:2",
     "awaited", "stats",
 )  # fmt: skip
-"""In the order in which lua/shared.lua names them."""
+"""How the names of a queue's keys end; lua/shared.lua uses them."""
 
 
 class QueueKeys:
@@ -23,7 +25,7 @@ class QueueKeys:
     def __init__(self, prefix: str, queue: str) -> None:
         self.queue = queue
         self.base = f"{{{prefix}:{queue}}}:".encode()
-        self.all = tuple(self.base + name.encode() for name in _OF_A_QUEUE)
+        self.all = tuple(self.base + name.encode() for name in QUEUE_KEYS)
         self.wake = self.base + b"wake"
         self.control = self.base + b"control"
         """A channel, no key."""

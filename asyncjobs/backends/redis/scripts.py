@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from importlib.resources import files
+from operator import itemgetter
 from typing import Any, Final
 
 from asyncjobs.backends.redis.faults import NoScript
-from asyncjobs.backends.redis.keys import QueueKeys
+from asyncjobs.backends.redis.keys import QUEUE_KEYS, QueueKeys
 from asyncjobs.backends.redis.link import Command, Link
 
 __all__ = ["Script", "run", "run_all", "script"]
@@ -17,6 +19,7 @@ _FOLDER: Final = files("asyncjobs.backends.redis") / "lua"
 _COMMENT: Final = re.compile(r"--.*")
 _WORD: Final = re.compile(r"[A-Za-z_]\w*")
 _NAMES: Final = re.compile(r"local (?:function )?([\w, ]+)")
+_KEY: Final = re.compile(r"QUEUE\['([^']+)'\]")
 
 
 def _statements() -> list[tuple[frozenset[str], frozenset[str], str]]:
@@ -50,16 +53,29 @@ def _used_by(body: str) -> str:
     return "\n".join(reversed(used))
 
 
+def _with_keys(text: str) -> tuple[str, list[str]]:
+    """The text with the number of each key in place of its name, and these names in order.
+
+    The server reads, checks and hands to Lua each key that a call names, used or not.
+    """
+    names = list(dict.fromkeys(_KEY.findall(text)))
+    numbered = _KEY.sub(lambda found: f"KEYS[{names.index(found[1]) + 1}]", text)
+    return numbered.replace("#QUEUE", str(len(names))), names
+
+
 class Script:
     """One script: its text with what it shares with others in front, and its SHA-1 digest."""
 
-    __slots__ = ("digest", "name", "text")
+    __slots__ = ("_count", "_pick", "digest", "name", "text")
 
     def __init__(self, name: str) -> None:
         flags, _, body = (_FOLDER / f"{name}.lua").read_text().partition("\n")
+        text, keys = _with_keys(f"{flags}\n{_used_by(body)}\n{body}")
         self.name = name
-        self.text = f"{flags}\n{_used_by(body)}\n{body}".encode()
+        self.text = text.encode()
         self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
+        self._count = len(keys)
+        self._pick = _picker([QUEUE_KEYS.index(key) for key in keys])
 
     def command(
         self, keys: QueueKeys, *args: bytes | str | int, more_keys: tuple[bytes, ...] = ()
@@ -68,11 +84,18 @@ class Script:
         return (
             b"EVALSHA",
             self.digest,
-            len(keys.all) + len(more_keys),
-            *keys.all,
+            self._count + len(more_keys),
+            *self._pick(keys.all),
             *more_keys,
             *args,
         )
+
+
+def _picker(places: list[int]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...]]:
+    """Takes what stands at `places`, in one step of the interpreter where it can."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda keys: tuple(keys[place] for place in places)
 
 
 # Read while importing: a script first read when it is needed would block the loop.

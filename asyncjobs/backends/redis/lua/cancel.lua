@@ -2,7 +2,7 @@
 -- Cancels jobs: queued and scheduled ones are removed, running ones are marked for their
 -- worker, and told on the control channel: a full worker asks for nothing by itself. A
 -- running entry is never deleted here: it would stay pending as a ghost.
--- KEYS: 1-24 the queue; then the result key of each job.
+-- KEYS: the queue's; then the result key of each job.
 -- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; then job ids.
 -- Result: for each job 'cancelled', 'requested', 'finished' or 'unknown'.
 local id_ttl, result_ttl, outcome, now = tonumber(ARGV[2]), ARGV[3], ARGV[4], store_now()

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- How many jobs the queue holds in each state, and how many leases are running.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: none of its own.
 -- Result: {ready 0, ready 1, ready 2, ready 3, running, scheduled, dead, workers}.
 local now, ready, running = store_now(), {0, 0, 0, 0}, 0

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- A lease leaves of its own will: what it still holds is given back, no crash counted
 -- but for the jobs named.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 how many jobs to give back at the most in this call; then for each
 --   job that is charged with a crash its priority and its entry.
 -- Result: 1 when the lease is gone, 0 when the call must be repeated.

@@ -1,6 +1,6 @@
 #!lua
 -- Stores a batch of jobs, or repeats the answer that the batch's token was given.
--- KEYS: 1-24 the queue; 25 the token's answer.
+-- KEYS: the queue's; then the token's answer.
 -- ARGV: 2 token_ttl_ms; then for each job: id, priority, due, envelope. The priority is
 --   followed by 'n' when the id was made for this job: it cannot have finished before.
 --   `due` is '' for ready at once, '+<ms>' for a delay, '<ms>' for a time since the epoch.

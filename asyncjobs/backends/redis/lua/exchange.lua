@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Settles finished jobs, promotes due ones and takes new ones for one lease.
--- KEYS: 1-24 the queue; then the result key of each settlement that carries an outcome,
+-- KEYS: the queue's; then the result key of each settlement that carries an outcome,
 --   in the order of the settlements.
 -- ARGV: 2 lease id; 3 sequence; 4 id_ttl_ms; the demand: 5 slots, 6 guard, 7 guard from,
 --   8 suspects, 9 alone (1 or 0), 10 lone crashes; 11 number of settlements; then these,

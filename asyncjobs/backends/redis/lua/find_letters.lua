@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- The dead letters of some jobs.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: 2 bytes of an envelope, or '' for all; then job ids.
 -- Result: for each job {died ms, size, letter}, or nothing in it without a letter.
 local cut, answer = tonumber(ARGV[2]), {}

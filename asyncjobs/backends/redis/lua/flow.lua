@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Since when the oldest ready job is ready, the counters of the last few minutes, and when
 -- the first scheduled job is due.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: none of its own.
 -- Result: {now, ready since in ms or -1, {'<minute>:<letter>', number, ...}, due in ms or -1}.
 local oldest = -1

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- What is known of some jobs.
--- KEYS: 1-24 the queue; then the result key of each job.
+-- KEYS: the queue's; then the result key of each job.
 -- ARGV: 2 'full' with envelopes, or 'await' without, when the caller has subscribed to the
 --   ends of these jobs: from now on, and for 10 s, they are announced; then job ids.
 -- Result: for each job {state, priority, due ms, envelope, outcome, progress, lease id,

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Renews a lease that still exists, also one that is over: only reclaim removes it.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 duration_ms.
 -- Result: {1 or 0 when lost, now, next lease end of others or -1, ids of held jobs to
 --   cancel, 1 when jobs are ready or overdue}. That end is now while jobs of a lease that

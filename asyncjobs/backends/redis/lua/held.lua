@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- The entries that a lease holds, read without touching their delivery counts.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: 2 priority; then entry ids.
 -- Result: {{entry id, {job id, envelope}}, crashes or nothing} for each that exists.
 local slot, found = tonumber(ARGV[2]) + 1, {}

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- One page of dead letters, in the order of their deaths.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: 2 'old' or 'new' first; 3 from, 4 before (ms or ''); 5 how many at the most; 6 bytes
 --   after which the page ends; 7 bytes of an envelope, or '' for all; then of the letter
 --   behind which the page begins, if there is one: 8 died ms; 9 id.

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Stores progress notes of jobs that the lease still holds.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: 2 lease id; then for each job: id, place ('<p>:<entry>'), note.
 -- Result: how many notes were stored.
 if not redis.call('ZSCORE', WORKERS, ARGV[2]) then return 0 end

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Drops dead letters over their age or number, and what is remembered past its time.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: 2 max_age_ms; 3 max_count; 4 how many dead letters at the most.
 -- Result: how many dead letters were dropped.
 local now, limit = store_now(), tonumber(ARGV[4])

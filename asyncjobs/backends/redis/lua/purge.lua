@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Drops dead letters.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: 2 and on, for each letter: id, died ms.
 -- Result: one character a letter: '1' dropped, '0' no letter of this death.
 local count = (#ARGV - 1) / 2

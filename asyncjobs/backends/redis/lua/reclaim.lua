@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Ends the leases that are over and gives their jobs back to the queue, in their place.
 -- Nothing else removes a lease, and nothing else counts a crash.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: 2 grace_ms; 3 how many jobs at the most.
 -- Result: {jobs returned, leases ended, ms until the next call is due or -1, now}.
 local grace, limit, now = tonumber(ARGV[2]), tonumber(ARGV[3]), store_now()

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Enters a new lease into the queue and makes sure that the consumer groups exist.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 duration_ms; 4 what inspection shows of the worker.
 -- Result: the store's time in ms.
 local now = store_now()

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- After a lost reply: what was applied last, and which entries the lease holds. Later
 -- arrivals of exchanges up to this sequence are refused from now on.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 sequence; 4 how many entries of one priority at the most.
 -- Result: {'lost'} | {'stale', last} | {'ok', last applied, {entry ids of each priority}}.
 local lease, sequence, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])

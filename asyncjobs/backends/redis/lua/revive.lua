@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Makes dead jobs ready again. Also when memory is full: the letter that goes is about as
 -- large as the envelope that comes, for it holds that envelope and the job's last error.
--- KEYS: 1-24 the queue; then the result key of each job.
+-- KEYS: the queue's; then the result key of each job.
 -- ARGV: 2 priority, or '' for the old one; then for each job: id, died ms, envelope.
 -- Result: one character a job: '1' ready, '0' no letter of this death, 'x' a living job
 --   has the id.

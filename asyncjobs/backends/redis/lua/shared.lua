@@ -1,16 +1,30 @@
 -- The names of a queue's keys and what several scripts do. Of these, each script gets in
--- front of it what it uses: making a closure costs the server as much as a small command.
--- KEYS: 1-24 as listed here, in this order, for one queue; scripts add theirs behind.
+-- front of it what it uses: a key that is named, and a closure that is made, cost the server
+-- as much as a small command. QUEUE['name'] becomes the KEYS[n] of the key that ends so.
+-- KEYS: those of the queue that a script uses, in the order of their first use here; scripts
+--   add theirs behind, from OWN_KEYS + 1.
 -- ARGV: 1 = the time in ms when a test pins the clock, else ''.
 -- Result: none of its own.
-local READY = {KEYS[1], KEYS[2], KEYS[3], KEYS[4]}
-local INDEX, SCHEDULED, SCHEDULED_DATA = KEYS[5], KEYS[6], KEYS[7]
-local WORKERS, WORKERS_INFO, SEQUENCE, LEAVING = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
-local WAKE, CANCEL, RETURNED, CRASHES = KEYS[12], KEYS[13], KEYS[14], KEYS[15]
-local DEAD, DEAD_DATA, PROGRESS, UPKEEP = KEYS[16], KEYS[17], KEYS[18], KEYS[19]
-local KNOWN = {KEYS[20], KEYS[21], KEYS[22]}
-local AWAITED, STATS = KEYS[23], KEYS[24]
-local OWN_KEYS = 24
+local READY = {QUEUE['ready:0'], QUEUE['ready:1'], QUEUE['ready:2'], QUEUE['ready:3']}
+local INDEX = QUEUE['index']
+local SCHEDULED = QUEUE['scheduled']
+local SCHEDULED_DATA = QUEUE['scheduled:data']
+local WORKERS = QUEUE['workers']
+local WORKERS_INFO = QUEUE['workers:info']
+local SEQUENCE = QUEUE['sequence']
+local LEAVING = QUEUE['leaving']
+local WAKE = QUEUE['wake']
+local CANCEL = QUEUE['cancel']
+local RETURNED = QUEUE['returned']
+local CRASHES = QUEUE['crashes']
+local DEAD = QUEUE['dead']
+local DEAD_DATA = QUEUE['dead:data']
+local PROGRESS = QUEUE['progress']
+local UPKEEP = QUEUE['upkeep']
+local KNOWN = {QUEUE['known:0'], QUEUE['known:1'], QUEUE['known:2']}
+local AWAITED = QUEUE['awaited']
+local STATS = QUEUE['stats']
+local OWN_KEYS = #QUEUE
 local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
 -- unpack() fails near 8,000 values; every variadic call stays far below.
 local CHUNK = 500

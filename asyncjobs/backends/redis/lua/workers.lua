@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- The leases of the queue, over or not, and what they say of their workers.
--- KEYS: 1-24 the queue.
+-- KEYS: the queue's.
 -- ARGV: 2 how many at the most.
 -- Result: {now, {lease, end in ms, info, ...}}.
 local found, answer = redis.call('ZRANGE', WORKERS, 0, tonumber(ARGV[2]) - 1, 'WITHSCORES'), {}
