@@ -77,6 +77,11 @@ class NewJob(NamedTuple):
     has_new_id: bool = False
 
     @property
+    def is_plain(self) -> bool:
+        """Ready at once, under an id that was made for it."""
+        return self.has_new_id and self.at_ms is None and self.delay_ms <= 0
+
+    @property
     def ref(self) -> JobRef:
         return JobRef(self.queue, self.id)
 

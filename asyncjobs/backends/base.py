@@ -96,8 +96,7 @@ class StoreInfo(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class EnqueueBatch:
+class EnqueueBatch(NamedTuple):
     """Jobs to store in one go.
 
     The answer to a `token` is kept for `token_ttl_ms` and repeated, so sending a batch

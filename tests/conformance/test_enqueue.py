@@ -103,6 +103,23 @@ async def test_a_batch_sent_again_after_its_jobs_have_finished(
     assert await worker.take() == []
 
 
+async def test_a_lone_new_job_calls_is_found_and_counted(store: Store) -> None:
+    job = NewJob("work", "a", 1, b"a", has_new_id=True)
+    assert await store.backend.enqueue(EnqueueBatch("once", [job])) == [True]
+    assert await store.state("a") is State.READY
+    assert (await store.counts()).ready == (0, 1, 0, 0)
+    (flow,) = await store.backend.flow(["work"])
+    assert flow.enqueued == 1
+    worker = await store.worker()
+    assert await worker.called() == ["work"]
+    (taken,) = await worker.take()
+    assert (taken.id, taken.priority, taken.envelope) == ("a", 1, b"a")
+    # A second one of the same minute, and one that a later batch names again.
+    other = NewJob("work", "b", 1, b"b", has_new_id=True)
+    assert await store.backend.enqueue(EnqueueBatch("twice", [other])) == [True]
+    assert await store.enqueue("b") == [False]
+
+
 async def test_new_and_given_ids_in_one_batch(store: Store) -> None:
     await store.enqueue("given")
     jobs = [

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs import client as client_module
 from asyncjobs.backends.base import Backend, EnqueueBatch
 from asyncjobs.client import Client
+from asyncjobs.client import client as client_module
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import NotOpen, PayloadTooLarge, StoreFull, StoreUnavailable
 from asyncjobs.events import Event, Events, JobEnqueued
@@ -98,13 +98,23 @@ async def test_concurrent_enqueues_of_one_turn_are_one_batch_of_all_queues() -> 
         assert client.queues == {"q0", "q1", "q2"}
 
 
-async def test_a_lone_caller_is_sent_in_the_next_turn_of_the_loop() -> None:
+async def test_a_lone_caller_is_sent_in_the_next_turn_of_the_loop_in_no_other_task() -> None:
     async with opened() as (client, store):
         task = asyncio.create_task(client.enqueue(job("1"), "f"))
-        for _ in range(3):
+        for _ in range(2):
             await asyncio.sleep(0)
         assert store.sizes() == [1]
+        assert not senders()
         assert await task
+
+
+async def test_callers_who_come_after_a_lone_one_still_go_together() -> None:
+    async with opened() as (client, store):
+        for number in range(2):
+            await client.enqueue(job(f"lone {number}"), "f")
+            await asyncio.gather(*(client.enqueue(job(f"{number}-{n}"), "f") for n in range(9)))
+        assert store.sizes() == [1, 9, 1, 9]
+        assert [one.id for one in store.batches[1].jobs] == [f"0-{n}" for n in range(9)]
 
 
 async def test_half_of_many_callers_get_a_lead_so_that_a_batch_is_always_on_its_way() -> None:
@@ -163,7 +173,12 @@ async def test_what_comes_while_a_batch_is_in_flight_becomes_the_next_batch() ->
 async def test_nothing_is_left_running_when_idle() -> None:
     async with opened() as (client, _):
         await client.enqueue(job("1"), "f")
+        await asyncio.gather(*(client.enqueue(job(str(n)), "f") for n in range(2, 4)))
         await settled(lambda: not senders())
+        # One timer for many calls: when it goes off and nobody waits, it is not set anew.
+        assert client._alarm is not None
+        client._alarm.cancel()
+        client._expire()
         assert client._alarm is None
 
 
@@ -298,10 +313,8 @@ async def test_a_store_that_says_nothing_is_given_up_too_also_by_those_who_wait(
         errors = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(error, StoreUnavailable) for error in errors)
         assert len({id(error) for error in errors}) == 4
-        assert store.sizes() == [1]
         # The store comes back: nobody waits for the given-up jobs, new ones go.
         late = start(client.enqueue(job("late"), "f"))
-        await settled(lambda: client._waiting_jobs > 0)
         store.gate.set()
         assert await asyncio.gather(*late) == [True]
 
@@ -309,18 +322,81 @@ async def test_a_store_that_says_nothing_is_given_up_too_also_by_those_who_wait(
 async def test_each_caller_has_a_time_of_its_own() -> None:
     async with opened() as (client, store):
         store.answers = [StoreUnavailable("down")] * 1_000
-        early = start(client.enqueue(job("early"), "f"))
+        early = start(*(client.enqueue(job(f"early {n}"), "f") for n in range(2)))
         await store.sent.wait()
         late = start(client.enqueue(job("late"), "f"))
         await settled(lambda: client._waiting_jobs == 1)
-        client._in_flight[0].deadline_s = client.loop.time()
+        for call in client._in_flight:
+            call.deadline_s = client.loop.time()
         client._expire()
-        with pytest.raises(StoreUnavailable, match="did not confirm"):
-            await early[0]
+        for caller in early:
+            with pytest.raises(StoreUnavailable, match="did not confirm"):
+                await caller
         assert not late[0].done()
         store.answers.clear()
         assert await late[0]
+        assert store.ids == {"late"}
+
+
+async def test_a_lone_caller_is_given_up_too_and_those_behind_get_a_try() -> None:
+    async with opened() as (client, store):
+        store.answers = [StoreUnavailable("down")] * 1_000
+        early = start(client.enqueue(job("early"), "f"))
+        await store.sent.wait()
+        late = start(*(client.enqueue(job(f"late {n}"), "f") for n in range(2)))
+        await settled(lambda: client._waiting_jobs == 2)
+        assert client._lone is not None
+        client._lone.deadline_s = client.loop.time()
+        client._expire()
+        with pytest.raises(StoreUnavailable, match="did not confirm"):
+            await early[0]
+        assert not any(task.done() for task in late)
+        store.answers.clear()
+        assert await asyncio.gather(*late) == [True, True]
         assert "early" not in store.ids
+
+
+async def test_time_that_is_over_is_no_cancellation_of_the_caller() -> None:
+    async with opened(connect_timeout=0.05) as (client, store):
+        store.gate.clear()
+
+        async def caller() -> int:
+            with pytest.raises(StoreUnavailable):
+                await client.enqueue(job("1"), "f")
+            task = asyncio.current_task()
+            assert task is not None
+            return task.cancelling()
+
+        assert await asyncio.create_task(caller()) == 0
+        # A caller who is cancelled is, whatever else ends at the same time.
+        task = asyncio.create_task(client.enqueue(job("2"), "f"))
+        await settled(lambda: len(store.batches) == 2)
+        assert client._lone is not None
+        client._lone.deadline_s = client.loop.time()
+        client._expire()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_lone_caller_who_leaves_takes_nobody_with_him() -> None:
+    async with opened() as (client, store):
+        store.gate.clear()
+        lone = start(client.enqueue(job("1"), "f"))
+        await store.sent.wait()
+        others = start(*(client.enqueue(job(str(n)), "f") for n in range(2, 5)))
+        await settled(lambda: client._waiting_jobs == 3)
+        lone[0].cancel()
+        store.gate.set()
+        assert await asyncio.gather(*others) == [True] * 3
+        assert lone[0].cancelled()
+        # Also one who leaves in the very turn in which the others have come.
+        lone = start(client.enqueue(job("5"), "f"))
+        await asyncio.sleep(0)
+        others = start(client.enqueue(job("6"), "f"))
+        lone[0].cancel()
+        assert await asyncio.gather(*others) == [True]
+        assert lone[0].cancelled()
 
 
 async def test_a_payload_that_is_too_large_is_refused_before_anything_is_stored() -> None:
@@ -424,5 +500,5 @@ async def test_a_batch_is_not_sent_in_the_context_of_one_caller() -> None:
 
         store.enqueue = look  # type: ignore[method-assign]
         caller.set("first")
-        assert await client.enqueue(job("1"), "f")
+        await asyncio.gather(*(client.enqueue(job(str(n)), "f") for n in range(2)))
         assert seen == ["nobody"]

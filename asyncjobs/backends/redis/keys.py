@@ -20,12 +20,13 @@ QUEUE_KEYS: Final = (
 class QueueKeys:
     """The keys of one queue, as bytes ready to be sent."""
 
-    __slots__ = ("all", "base", "control", "queue", "wake")
+    __slots__ = ("all", "base", "control", "queue", "ready", "wake")
 
     def __init__(self, prefix: str, queue: str) -> None:
         self.queue = queue
         self.base = f"{{{prefix}:{queue}}}:".encode()
         self.all = tuple(self.base + name.encode() for name in QUEUE_KEYS)
+        self.ready = self.all[:4]
         self.wake = self.base + b"wake"
         self.control = self.base + b"control"
         """A channel, no key."""

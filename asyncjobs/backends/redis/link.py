@@ -78,14 +78,6 @@ class Link:
             raise
         return connection
 
-    async def _drop_if_closed(self) -> None:
-        """A server or firewall that closes idle connections is no outage: start anew.
-
-        Only before anything is sent, so nothing can be executed twice.
-        """
-        if self._wire is not None and not await self._wire.is_usable():
-            self._drop()
-
     async def call(self, *command: bytes | str | int) -> Any:
         """Send one command and return its reply; server errors are translated."""
         (reply,) = await self.calls((command,))
@@ -96,7 +88,11 @@ class Link:
     async def calls(self, commands: Sequence[Command], timeout_s: float | None = None) -> list[Any]:
         """Send commands in one go; replies in order, translated errors among them."""
         async with self._lock:
-            await self._drop_if_closed()
+            wire = self._wire
+            # A server or firewall that closes idle connections is no outage: start anew. Only
+            # before anything is sent, so nothing can be executed twice.
+            if wire is not None and not wire.is_ready() and not await wire.is_usable():
+                self._drop()
             if (wire := self._wire) is None:
                 wire = await self._connected()
             packed = b"".join([_pack(command) for command in commands])

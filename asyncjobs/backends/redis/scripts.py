@@ -102,9 +102,9 @@ def _picker(places: list[int]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...
 _SCRIPTS: Final = {
     name: Script(name)
     for name in (
-        "announce", "cancel", "counts", "deregister", "enqueue", "exchange", "find_letters",
-        "flow", "get", "heartbeat", "held", "letters", "progress", "prune", "purge", "reclaim",
-        "register", "resync", "revive", "workers",
+        "announce", "cancel", "counts", "deregister", "enqueue", "enqueue_new", "exchange",
+        "find_letters", "flow", "get", "heartbeat", "held", "letters", "progress", "prune", "purge",
+        "reclaim", "register", "resync", "revive", "workers",
     )
 }  # fmt: skip
 

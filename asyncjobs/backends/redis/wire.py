@@ -92,13 +92,19 @@ class Wire(asyncio.Protocol):
 
     # ── what the caller asks for ─────────────────────────────────────────────────────
 
+    def is_ready(self) -> bool:
+        """True when a call may be sent at once: it was used lately, and is usable."""
+        return self._loop.time() - self._used_s <= QUIET_S and self._is_sound()
+
     async def is_usable(self) -> bool:
         """False when the other side has closed, or sent what nobody has asked for."""
-        if self._loop.time() - self._used_s > QUIET_S:
-            # The loop may not have looked at the socket yet: in the first turn it does,
-            # in the second one what it found there has arrived here.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+        # The loop may not have looked at the socket yet: in the first turn it does, in the
+        # second one what it found there has arrived here.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return self._is_sound()
+
+    def _is_sound(self) -> bool:
         return self._lost is None and not self._replies and not self._transport.is_closing()
 
     async def request(self, commands: bytes, count: int, timeout_s: float) -> list[Any]:

@@ -3,56 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Final
 
 from asyncjobs.backends.base import Backend, EnqueueBatch
+from asyncjobs.client.calls import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_JOBS,
+    Call,
+    Lone,
+    answer_calls,
+    closed_error,
+    fail_calls,
+    in_chunks,
+)
 from asyncjobs.clock import new_id
 from asyncjobs.config import AppSettings
-from asyncjobs.errors import NotOpen, PayloadTooLarge, StoreFull, StoreUnavailable
+from asyncjobs.errors import PayloadTooLarge, StoreFull, StoreUnavailable
 from asyncjobs.events import Events, JobEnqueued
 from asyncjobs.job import NewJob
 
 __all__ = ["Client"]
 
-MAX_BATCH_JOBS: Final = 1_000
-MAX_BATCH_BYTES: Final = 4 << 20
 MAX_WAITING_JOBS: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 << 20
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 LEAD_CALLS: Final = 16
 """With fewer callers a second trip costs more than is won by it."""
-
-
-class _Call:
-    """Jobs that one caller waits for. Never larger than a batch may be."""
-
-    __slots__ = ("answer", "deadline_s", "jobs", "size")
-
-    def __init__(
-        self,
-        jobs: Sequence[NewJob],
-        size: int,
-        answer: asyncio.Future[list[bool]],
-        deadline_s: float,
-    ) -> None:
-        self.jobs = jobs
-        self.size = size
-        self.answer = answer
-        self.deadline_s = deadline_s
-
-    def fail(self, error: BaseException) -> None:
-        """Raise `error` at the caller, unless it has its answer or has left."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
-            # Read once here: a caller cancelled in this very turn never will, and an
-            # unread exception is logged.
-            self.answer.exception()
 
 
 class Client:
@@ -70,11 +51,12 @@ class Client:
         self.queues: set[str] = set()
         self._max_payload, self._timeout_s = settings.max_payload, settings.connect_timeout_s
         self._events = events
-        self._waiting: deque[_Call] = deque()
+        self._waiting: deque[Call] = deque()
         self._waiting_jobs = 0
         self._waiting_bytes = 0
-        self._in_flight: list[_Call] = []
+        self._in_flight: list[Call] = []
         self._space: deque[asyncio.Future[None]] = deque()
+        self._lone: Lone | None = None
         self._flusher: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._failure: StoreUnavailable | None = None
@@ -91,9 +73,12 @@ class Client:
         if size > self._max_payload:
             raise self._too_large(job, name)
         deadline_s = self.loop.time() + self._timeout_s
-        if self._space or self._is_full():
-            await self._wait_for_space(deadline_s)
-        (is_new,) = await self._put((job,), size, deadline_s)
+        if self._flusher is None and self._lone is None and not self._closed:
+            (is_new,) = await self._send_alone(job, size, deadline_s)
+        else:
+            if self._space or self._is_full():
+                await self._wait_for_space(deadline_s)
+            (is_new,) = await self._put((job,), size, deadline_s)
         if self._events.active:
             duration_s = self.loop.time() - (deadline_s - self._timeout_s)
             self._events.emit(JobEnqueued(job.ref, name, is_new, size, duration_s))
@@ -110,7 +95,7 @@ class Client:
                 raise self._too_large(job, name)
         answers: list[bool] = []
         began_s = self.loop.time()
-        for chunk, size in _chunks(jobs):
+        for chunk, size in in_chunks(jobs):
             deadline_s = self.loop.time() + self._timeout_s
             if self._space or self._is_full():
                 await self._wait_for_space(deadline_s)
@@ -131,13 +116,22 @@ class Client:
     async def close(self) -> None:
         """Send what waits, for at most `connect_timeout`; fail the rest with NotOpen."""
         self._closed = True
-        flusher = self._flusher
         try:
-            if flusher is not None:
-                await asyncio.wait([flusher], timeout=self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                if (lone := self._lone) is not None:
+                    lone.left = self.loop.create_future()
+                    await lone.left
+                if (flusher := self._flusher) is not None:
+                    await asyncio.wait([flusher])
+        except TimeoutError:
+            pass  # the others get NotOpen
         finally:
-            if flusher is not None:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            if (flusher := self._flusher) is not None:
                 flusher.cancel()
+            if (lone := self._lone) is not None:
+                lone.stop()
             self._fail_all()
         if flusher is not None:
             await asyncio.wait([flusher])
@@ -145,21 +139,61 @@ class Client:
     # ── a caller's side ──────────────────────────────────────────────────────────────
 
     def _put(
-        self, jobs: Sequence[NewJob], size: int, deadline_s: float
+        self, jobs: Sequence[NewJob], size: int, deadline_s: float, *, is_first: bool = False
     ) -> asyncio.Future[list[bool]]:
         """Let these jobs wait for the next batch; its answer for them. Raises NotOpen."""
         if self._closed:
-            raise _closed()
+            raise closed_error()
         loop = self.loop
         answer: asyncio.Future[list[bool]] = loop.create_future()
-        self._waiting.append(_Call(jobs, size, answer, deadline_s))
+        call = Call(jobs, size, answer, deadline_s)
+        if is_first:
+            self._waiting.appendleft(call)
+        else:
+            self._waiting.append(call)
         self._waiting_jobs += len(jobs)
         self._waiting_bytes += size
-        if self._flusher is None:
-            self._flusher = loop.create_task(
-                self._flush(), name="asyncjobs enqueue", context=self._context
-            )
+        if self._alarm is None:
+            self._arm(deadline_s)
+        if self._flusher is None and self._lone is None:
+            self._start_flusher()
         return answer
+
+    async def _send_alone(self, job: NewJob, size: int, deadline_s: float) -> list[bool]:
+        """Send a job in its caller's own task: no other task to make and to wait for.
+
+        Those who come in the same turn of the loop go with it in one batch, after all.
+        """
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine that is awaited on the loop has a task"
+        lone = self._lone = Lone(task, deadline_s)
+        try:
+            await asyncio.sleep(0)
+            if self._waiting or self._closed:
+                self._lone = None
+                return await self._put((job,), size, deadline_s, is_first=True)
+            if self._alarm is None:
+                self._arm(deadline_s)
+            answers = await self._send(EnqueueBatch(new_id(), (job,)), lambda: lone.is_late)
+        except asyncio.CancelledError:
+            if not lone.was_stopped():
+                raise
+            answers = None
+        finally:
+            if self._lone is lone:
+                self._lone = None
+                lone.leave()
+            if self._waiting and self._flusher is None and self._lone is None:
+                self._start_flusher()
+        if answers is None:
+            error = closed_error() if self._closed else self._unavailable()
+            raise error from error.__cause__
+        return answers
+
+    def _start_flusher(self) -> None:
+        self._flusher = self.loop.create_task(
+            self._flush(), name="asyncjobs enqueue", context=self._context
+        )
 
     def _is_full(self) -> bool:
         return self._waiting_jobs >= MAX_WAITING_JOBS or self._waiting_bytes >= MAX_WAITING_BYTES
@@ -199,8 +233,7 @@ class Client:
             while self._waiting:
                 calls = self._in_flight = self._next_calls()
                 if calls:
-                    self._arm(calls[0].deadline_s)
-                    answers = await self._send(calls)
+                    answers = await self._send_calls(calls)
                     if answers is not None:
                         await self._tell(calls, answers)
         except asyncio.CancelledError:
@@ -209,13 +242,10 @@ class Client:
         finally:
             self._in_flight = []
             self._flusher = None
-            if self._alarm is not None:
-                self._alarm.cancel()
-                self._alarm = None
 
-    def _next_calls(self) -> list[_Call]:
+    def _next_calls(self) -> list[Call]:
         """The calls of the next batch. One whose caller has left is not sent at all."""
-        calls: list[_Call] = []
+        calls: list[Call] = []
         jobs = size = taken = 0
         if self._waiting_jobs <= MAX_BATCH_JOBS and self._waiting_bytes <= MAX_BATCH_BYTES:
             calls = [call for call in self._waiting if not call.answer.done()]
@@ -238,7 +268,7 @@ class Client:
         self._give_space(taken)
         return calls
 
-    async def _tell(self, calls: list[_Call], answers: list[bool]) -> None:
+    async def _tell(self, calls: list[Call], answers: list[bool]) -> None:
         """Answer the callers of a batch so that they and the store work side by side.
 
         What waits is sent first: its batch is with the store while these callers go on.
@@ -249,26 +279,37 @@ class Client:
         place = 0
         if len(calls) >= LEAD_CALLS and not self._waiting:
             half = len(calls) // 2
-            place = _answer(calls[:half], answers, 0)
+            place = answer_calls(calls[:half], answers, 0)
             calls = calls[half:]
             try:
                 await asyncio.sleep(0)
             except asyncio.CancelledError:
-                _answer(calls, answers, place)
+                answer_calls(calls, answers, place)
                 raise
         if self._waiting:
-            self.loop.call_soon(_answer, calls, answers, place)
+            self.loop.call_soon(answer_calls, calls, answers, place)
         else:
-            _answer(calls, answers, place)
+            answer_calls(calls, answers, place)
 
-    async def _send(self, calls: list[_Call]) -> list[bool] | None:
+    async def _send_calls(self, calls: list[Call]) -> list[bool] | None:
         """The answers for all jobs of these calls; None when the callers have an error."""
         jobs = [job for call in calls for job in call.jobs]
-        # The same token each time: a batch that was stored, and whose reply was lost, is
-        # answered again and not stored again.
         batch = EnqueueBatch(new_id(), jobs)
-        pause_s = FIRST_PAUSE_S
-        unsure = False
+        try:
+            return await self._send(batch, lambda: all(call.answer.done() for call in calls))
+        except Exception as error:
+            fail_calls(calls, error)
+            return None
+
+    async def _send(
+        self, batch: EnqueueBatch, is_given_up: Callable[[], bool]
+    ) -> list[bool] | None:
+        """The answers for a batch; None when nobody wants them any more.
+
+        Sent again as it is while the store is away: by its token a batch that was stored,
+        and whose reply was lost, is answered again and not stored again.
+        """
+        pause_s, unsure = FIRST_PAUSE_S, False
         # Much shorter than a caller's whole time: those who wait behind want a try, too.
         longest_s = min(LONGEST_PAUSE_S, self._timeout_s / 8)
         while True:
@@ -277,18 +318,18 @@ class Client:
                 break
             except StoreUnavailable as error:
                 self._failure, unsure = error, True
-            except Exception as error:
+            except StoreFull as error:
                 # A try before may have stored the batch: then it was not refused, and who
                 # is told so would enqueue it twice.
-                is_masked = unsure and isinstance(error, StoreFull)
-                _fail(calls, self._maybe_stored(error) if is_masked else error)
-                return None
+                if unsure:
+                    raise self._maybe_stored(error) from error
+                raise
             await asyncio.sleep(random.uniform(0, min(pause_s, longest_s)))
             pause_s *= 2
-            if all(call.answer.done() for call in calls):
+            if is_given_up():
                 return None
         self._failure = None
-        for job in jobs:
+        for job in batch.jobs:
             if job.queue not in self.queues:
                 self.queues.add(job.queue)
         return answers
@@ -297,16 +338,22 @@ class Client:
 
     def _arm(self, deadline_s: float) -> None:
         if self._alarm is None:
-            self._alarm = self.loop.call_at(deadline_s, self._expire)
+            self._alarm = self.loop.call_at(deadline_s, self._expire, context=self._context)
 
     def _expire(self) -> None:
         """Fail the calls whose time is over, and come back for the next one.
 
-        The batch in flight goes on for the other callers, and until the backend gives up.
+        Set anew when it has gone off, not for each call. The batch in flight goes on for
+        the other callers, and until the backend gives up.
         """
         self._alarm = None
         now_s = self.loop.time()
         next_s: float | None = None
+        if (lone := self._lone) is not None:
+            if lone.deadline_s <= now_s + 0.001:
+                lone.stop()
+            else:
+                next_s = lone.deadline_s
         for call in (*self._in_flight, *self._waiting):
             if call.answer.done():
                 continue
@@ -314,7 +361,7 @@ class Client:
             if call.deadline_s <= now_s + 0.001:
                 call.fail(self._unavailable())
             else:
-                next_s = call.deadline_s
+                next_s = min(next_s or call.deadline_s, call.deadline_s)
                 break
         if next_s is None and self._flusher is not None:
             next_s = now_s + self._timeout_s
@@ -341,54 +388,10 @@ class Client:
 
     def _fail_all(self) -> None:
         for call in (*self._in_flight, *self._waiting):
-            call.fail(_closed())
+            call.fail(closed_error())
         self._waiting.clear()
         self._waiting_jobs = self._waiting_bytes = 0
         for turn in self._space:
             if not turn.done():
                 turn.set_result(None)
         self._space.clear()
-
-
-def _answer(calls: list[_Call], answers: list[bool], place: int) -> int:
-    """Answer callers, whose jobs start at `place`; where the next one's jobs start."""
-    for call in calls:
-        end = place + len(call.jobs)
-        if not call.answer.done():
-            call.answer.set_result(answers[place:end])
-        place = end
-    return place
-
-
-def _chunks(jobs: Sequence[NewJob]) -> list[tuple[Sequence[NewJob], int]]:
-    """The jobs in pieces that fit a batch, each with its size in bytes."""
-    chunks: list[tuple[Sequence[NewJob], int]] = []
-    first = size = 0
-    for place, job in enumerate(jobs):
-        own = len(job.envelope)
-        if place > first and (place - first >= MAX_BATCH_JOBS or size + own > MAX_BATCH_BYTES):
-            chunks.append((jobs[first:place], size))
-            first, size = place, 0
-        size += own
-    if first < len(jobs):
-        chunks.append((jobs[first:], size))
-    return chunks
-
-
-def _fail(calls: list[_Call], error: Exception) -> None:
-    """Give each caller an error of its own: one instance would collect all tracebacks."""
-    for call in calls:
-        call.fail(_copy(error))
-
-
-def _copy(error: Exception) -> Exception:
-    try:
-        own = copy.copy(error)
-    except Exception:  # a foreign class may not be made again from its arguments
-        return error
-    own.__cause__ = error
-    return own
-
-
-def _closed() -> NotOpen:
-    return NotOpen("the app was closed while this enqueue waited; it may or may not be stored")

@@ -1,0 +1,18 @@
+#!lua
+-- Stores one job that is ready at once and whose id was made for it, or repeats the answer
+-- that its token was given: enqueue.lua for the most common of all calls.
+-- KEYS: the queue's; then the stream of its priority; then the token's answer.
+-- ARGV: 2 token_ttl_ms; 3 id, 4 priority, 5 envelope.
+-- Result: '1' new.
+local stream, token = KEYS[OWN_KEYS + 1], KEYS[OWN_KEYS + 2]
+if redis.call('SET', token, '1', 'NX', 'GET', 'PX', ARGV[2]) then
+  -- Written again, so that a WAIT behind this call has something to wait for.
+  redis.call('PEXPIRE', token, ARGV[2])
+  return '1'
+end
+local entry = redis.call('XADD', stream, '*', ARGV[3], ARGV[5])
+redis.call('HSET', INDEX, ARGV[3], ARGV[4] .. ':' .. entry)
+local now = tonumber(ARGV[1]) or tonumber(string.match(entry, '^%d+'))
+tally(now, 'e', 1)
+wake()
+return '1'

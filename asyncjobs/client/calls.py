@@ -1,0 +1,125 @@
+"""Those who wait for an enqueue: their jobs, their answers and their errors."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Sequence
+from typing import Any, Final
+
+from asyncjobs.errors import NotOpen
+from asyncjobs.job import NewJob
+
+__all__ = [
+    "MAX_BATCH_BYTES",
+    "MAX_BATCH_JOBS",
+    "Call",
+    "Lone",
+    "answer_calls",
+    "closed_error",
+    "fail_calls",
+    "in_chunks",
+]
+
+MAX_BATCH_JOBS: Final = 1_000
+MAX_BATCH_BYTES: Final = 4 << 20
+
+
+class Call:
+    """Jobs that one caller waits for. Never larger than a batch may be."""
+
+    __slots__ = ("answer", "deadline_s", "jobs", "size")
+
+    def __init__(
+        self,
+        jobs: Sequence[NewJob],
+        size: int,
+        answer: asyncio.Future[list[bool]],
+        deadline_s: float,
+    ) -> None:
+        self.jobs = jobs
+        self.size = size
+        self.answer = answer
+        self.deadline_s = deadline_s
+
+    def fail(self, error: BaseException) -> None:
+        """Raise `error` at the caller, unless it has its answer or has left."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            # Read once here: a caller cancelled in this very turn never will, and an
+            # unread exception is logged.
+            self.answer.exception()
+
+
+class Lone:
+    """The caller who sends a job in a task of its own, while nobody else waits.
+
+    `left` is set by whoever waits until this is over.
+    """
+
+    __slots__ = ("cancels", "deadline_s", "is_late", "left", "task")
+
+    def __init__(self, task: asyncio.Task[Any], deadline_s: float) -> None:
+        self.task = task
+        self.cancels = task.cancelling()
+        self.deadline_s = deadline_s
+        self.is_late = False
+        self.left: asyncio.Future[None] | None = None
+
+    def stop(self) -> None:
+        """Its time is over: end what it waits for."""
+        self.is_late = True
+        self.task.cancel()
+
+    def was_stopped(self) -> bool:
+        """To be asked once, at a CancelledError: whether it is of `stop` alone."""
+        return self.is_late and self.task.uncancel() <= self.cancels
+
+    def leave(self) -> None:
+        """It has its answer, or its error."""
+        if self.left is not None and not self.left.done():
+            self.left.set_result(None)
+
+
+def answer_calls(calls: list[Call], answers: list[bool], place: int) -> int:
+    """Answer callers, whose jobs start at `place`; where the next one's jobs start."""
+    for call in calls:
+        end = place + len(call.jobs)
+        if not call.answer.done():
+            call.answer.set_result(answers[place:end])
+        place = end
+    return place
+
+
+def in_chunks(jobs: Sequence[NewJob]) -> list[tuple[Sequence[NewJob], int]]:
+    """The jobs in pieces that fit a batch, each with its size in bytes."""
+    pieces: list[tuple[Sequence[NewJob], int]] = []
+    first = size = 0
+    for place, job in enumerate(jobs):
+        own = len(job.envelope)
+        if place > first and (place - first >= MAX_BATCH_JOBS or size + own > MAX_BATCH_BYTES):
+            pieces.append((jobs[first:place], size))
+            first, size = place, 0
+        size += own
+    if first < len(jobs):
+        pieces.append((jobs[first:], size))
+    return pieces
+
+
+def fail_calls(calls: list[Call], error: Exception) -> None:
+    """Give each caller an error of its own: one instance would collect all tracebacks."""
+    for call in calls:
+        call.fail(_copy(error))
+
+
+def _copy(error: Exception) -> Exception:
+    try:
+        own = copy.copy(error)
+    except Exception:  # a foreign class may not be made again from its arguments
+        return error
+    own.__cause__ = error
+    return own
+
+
+def closed_error() -> NotOpen:
+    return NotOpen("the app was closed while this enqueue waited; it may or may not be stored")
