@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ __all__ = [
     "CancelVerdict",
     "Exchange",
     "Heartbeat",
+    "Parked",
     "Reclaimed",
     "Resync",
     "StaleSequence",
@@ -35,6 +37,18 @@ class Exchange(NamedTuple):
     next_lease_end_ms: int | None
     """The earliest end of another worker's lease in the queues asked."""
     now_ms: int
+
+
+class Parked(NamedTuple):
+    """The answer to a wait with an exchange behind it.
+
+    `called`: the queues that called, if it was a call; `exchange`: None when the store has
+    refused it, as it does after a resync. To a caller that has not resynced it means that
+    a copy of it has taken effect: then it is time to.
+    """
+
+    called: Collection[str]
+    exchange: Exchange | None
 
 
 class Heartbeat(NamedTuple):

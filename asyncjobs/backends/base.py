@@ -19,6 +19,7 @@ from asyncjobs.backends.answers import (
     CancelVerdict,
     Exchange,
     Heartbeat,
+    Parked,
     Reclaimed,
     Resync,
     StaleSequence,
@@ -40,6 +41,7 @@ __all__ = [
     "Heartbeat",
     "Inspector",
     "Lease",
+    "Parked",
     "QueueCounts",
     "QueueFlow",
     "Reclaimed",
@@ -69,6 +71,8 @@ class Capabilities:
     threaded_heartbeat: bool
     """`for_thread()` gives a twin for another event loop, so that a blocked loop keeps
     its lease."""
+    takes_on_call: bool = False
+    """`wait_and_take` saves a trip between a call and the jobs that it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +289,19 @@ class Backend(Protocol):
 
         Returns the queues that called, if it was a call. A caller that was called must
         exchange on these queues, with demand or without: that passes the call on.
+        """
+        ...
+
+    async def wait_and_take(
+        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+    ) -> Parked:
+        """`wait`, and behind it an exchange that settles nothing, sent in one trip: what
+        calls is here without another one. Only with `capabilities.takes_on_call`.
+
+        `sequence` is of the same row as those of exchanges, and these do not make it stale:
+        others may go on meanwhile, so the demand must leave them out. A resync does. No
+        suspects are handed out, whatever the demand says. After an error the jobs may be
+        taken: resync.
         """
         ...
 

@@ -119,9 +119,12 @@ class Heartbeats:
             return True
         sent_s = time.monotonic()
         lease = self._session.lease
+        lease_s = lease.duration_ms / 1000
+        # A connection that never answers must not cost the lease: try another in time. When
+        # that has passed, on a line that is slow to connect, nothing is won by haste.
+        limit_s = lease_s * (ANSWERED_WITHIN if self._session.is_confirmed(sent_s) else 1)
         try:
-            # A connection that never answers must not cost the lease: try another in time.
-            async with asyncio.timeout(lease.duration_ms / 1000 * ANSWERED_WITHIN):
+            async with asyncio.timeout(limit_s):
                 beat = await backend.heartbeat(lease)
         except (StoreError, TimeoutError) as error:
             logger.debug("heartbeat failed: %r", error)

@@ -23,6 +23,11 @@ class Limit:
         self.drained = False
         """True when all queues were empty, and no job has run since."""
 
+    @property
+    def is_set(self) -> bool:
+        """Whether this worker shall end by itself at all."""
+        return self._max_jobs is not None or self.is_burst
+
     def cap(self, free: int, taken: int) -> int:
         """How many jobs may be taken yet: `free`, or fewer."""
         return free if self._max_jobs is None else max(min(free, self._max_jobs - taken), 0)
@@ -44,6 +49,6 @@ class Limit:
 
     def is_drained(self, now_s: float, due_in_s: float | None) -> bool:
         """True when a burst has nothing to wait for any more."""
-        if self._burst_wait_s is None or self._over_s <= now_s:
+        if self._burst_wait_s is None or not self.drained or self._over_s <= now_s:
             return False  # the lease of a worker that died: its jobs are about to come back
         return due_in_s is None or due_in_s > self._burst_wait_s

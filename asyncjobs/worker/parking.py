@@ -1,15 +1,20 @@
-"""How an idle worker sleeps: until a job ends, a queue calls, or a scheduled job is due."""
+"""How an idle worker sleeps: until a job ends, a queue calls, or a scheduled job is due.
+
+With an offer, an exchange waits at the store right behind the wait for a call, and what
+calls comes at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, NamedTuple
 
-from asyncjobs.backends.base import Backend, Exchange, Lease
+from asyncjobs.backends.base import Backend, Demand, Exchange, Lease, Parked, StaleSequence
 from asyncjobs.errors import StoreError
+from asyncjobs.worker.session import Session
 
 __all__ = ["Parking"]
 
@@ -23,8 +28,34 @@ BEATS_WITHIN_S: Final = 6.0
 20 s and more they do not."""
 
 
+class Offer(NamedTuple):
+    """What the store may hand out behind a call, in an exchange of this number."""
+
+    sequence: int
+    demand: Mapping[str, Demand]
+
+    @classmethod
+    def of(cls, session: Session, slots: int) -> Offer | None:
+        """So many slots, to a worker's one queue: what calls may come from any of several."""
+        if len(session.lease.queues) > 1 or not session.backend.capabilities.takes_on_call:
+            return None
+        demand = {queue: Demand(slots, suspects=0, alone=False) for queue in session.lease.queues}
+        return cls(session.next_sequence(), demand)
+
+
+class Landed(NamedTuple):
+    """What an offer has come to."""
+
+    called: Collection[str]
+    offer: Offer
+    exchange: Exchange
+
+
+_NOBODY: Final = Parked((), None)
+
+
 class Parking:
-    """Owns the one pending wait and the one timer; takes nothing from the store.
+    """Owns the one pending wait, the offer behind it, and the one timer.
 
     The wait outlives a nap: cutting it off would cost its connection. A call that
     arrives while the worker is busy is kept in `called`, to be passed on by an exchange.
@@ -34,7 +65,12 @@ class Parking:
         self._backend = backend
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        self._wait: asyncio.Task[Collection[str]] | None = None
+        self._wait: asyncio.Task[Parked] | None = None
+        self._offer: Offer | None = None
+        self.landed: Landed | None = None
+        """What the exchange behind a call has brought, and nobody has taken in yet."""
+        self.broken: StoreError | StaleSequence | None = None
+        """Why an offer has no answer: what it brought may be held by this worker."""
         self._due: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s: float | None = None
@@ -63,7 +99,24 @@ class Parking:
         self._gap_s, self._beat_s = now_s - self._beat_s, now_s
         self.call(ready)
 
-    async def sleep(self, lease: Lease, *, listen: bool, limit_s: float | None = None) -> None:
+    @property
+    def offered(self) -> int:
+        """Slots that are kept for what a call may bring."""
+        offer = self._offer
+        return 0 if offer is None else sum(demand.slots for demand in offer.demand.values())
+
+    def withdraw(self) -> None:
+        """Whatever the offer brings is found by a resync, or belongs to others by now."""
+        self._offer = self.landed = self.broken = None
+
+    async def sleep(
+        self,
+        lease: Lease,
+        *,
+        listen: bool,
+        limit_s: float | None = None,
+        offer: Callable[[], Offer | None] | None = None,
+    ) -> None:
         """Until a nudge or `limit_s`; with `listen` also until a queue calls or a job is due.
 
         After `limit_s` it is time to look into all queues; nudges do not put that off.
@@ -73,7 +126,9 @@ class Parking:
         elif self._look_s is None:
             self._look_s = self._loop.time() + limit_s
         if listen and self._wait is None:
-            self._wait = asyncio.create_task(self._listen(lease), name="asyncjobs-wait")
+            self._offer = offer() if offer is not None else None
+            waiting = self._listen(lease, self._offer)
+            self._wait = asyncio.create_task(waiting, name="asyncjobs-wait")
             self._wait.add_done_callback(self._heard)
         try:
             async with asyncio.timeout_at(self._look_s):
@@ -82,22 +137,32 @@ class Parking:
             self.look, self._look_s = True, None
         self._changed.clear()
 
-    async def _listen(self, lease: Lease) -> Collection[str]:
+    async def _listen(self, lease: Lease, offer: Offer | None) -> Parked:
         try:
-            return await self._backend.wait(lease, CALL_TIMEOUT_S)
+            if offer is None:
+                return Parked(await self._backend.wait(lease, CALL_TIMEOUT_S), None)
+            return await self._backend.wait_and_take(lease, CALL_TIMEOUT_S, *offer)
         except StoreError as error:
+            if self._offer is not None:
+                self._offer, self.broken = None, error
+                self._changed.set()
             # The exchange meets the same fault and reports it; here it must only not spin.
             logger.debug("waiting for calls failed: %s", error)
             await asyncio.sleep(random.uniform(0.1, FALLBACK_S))
-            return ()
+            return _NOBODY
 
-    def _heard(self, task: asyncio.Task[Collection[str]]) -> None:
-        self._wait = None
+    def _heard(self, task: asyncio.Task[Parked]) -> None:
+        offer, self._offer, self._wait = self._offer, None, None
         if task.cancelled():
             return
         if error := task.exception():
             logger.error("waiting for calls failed", exc_info=error)
-        called = () if error else task.result()
+        called, exchange = _NOBODY if error else task.result()
+        if offer is not None and exchange is not None:
+            self.landed, called = Landed(called, offer, exchange), ()
+        elif offer is not None:
+            # Not withdrawn, and yet not above the last one: a copy of it has taken effect.
+            self.broken = StaleSequence(f"the offer {offer.sequence} was refused")
         self.called.update(called)
         is_told = max(self._loop.time() - self._beat_s, self._gap_s) <= BEATS_WITHIN_S
         if called or error or self.always_looks or not is_told:

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Collection, Coroutine
 from functools import partial
 from typing import Any, Final
 
 from asyncjobs.backends.base import Exchange, Lease, StaleSequence
 from asyncjobs.clock import now_ms as wall_ms
-from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
 from asyncjobs.config import AppSettings
 from asyncjobs.context import _current
-from asyncjobs.errors import ConfigError, StoreError
+from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
-from asyncjobs.function import JobFunction
 from asyncjobs.job import JobRef, Settlement, TakenJob
 from asyncjobs.policy.limits import QueueShares
+from asyncjobs.worker.decoding import Find, decode
 from asyncjobs.worker.limit import Limit
-from asyncjobs.worker.parking import Parking
+from asyncjobs.worker.parking import Offer, Parking
 from asyncjobs.worker.run import Reason, Run, start_task
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
@@ -40,8 +39,6 @@ enough that the server answers others in between."""
 
 LOOK_S: Final = 1.0
 """How long a worker sleeps at the most while jobs of its queues wait for a thread."""
-
-Find = Callable[[str], JobFunction[..., Any] | None]
 
 
 class Processor:
@@ -62,8 +59,6 @@ class Processor:
         self._session = session
         self._shares = shares
         shares.look_closely()
-        self._find = find
-        self._settings = settings
         self._events = hub
         self._concurrency = concurrency
         self._taken: list[TakenJob] = []
@@ -76,6 +71,7 @@ class Processor:
         self.threads = threads
         self.parking = Parking(session.backend)
         self.settler = Settler(settings, hub, self._loop.time, session.lease.worker)
+        self._decode = partial(decode, find, settings, self.settler, self.running.note)
         self._cancelled_early: set[JobRef] = set()
         self.limit = Limit()
         self.taken = 0
@@ -85,7 +81,11 @@ class Processor:
     async def run(self) -> None:
         """Take, run and settle until quiet and empty."""
         while not (self.is_quiet and self._is_empty()):
-            if self._unsure is not None:
+            if self.parking.landed is not None:
+                self._land(*self.parking.landed)
+            elif self.parking.broken is not None and self._unsure is None:
+                self._unsure = self.parking.broken, self._session.next_sequence(), []
+            elif self._unsure is not None:
                 await self._recover(*self._unsure)
             elif self._lost:
                 await self._rejoin()
@@ -96,16 +96,28 @@ class Processor:
             elif not self.is_quiet and self._is_done():
                 self.is_quiet = True
             else:
-                # Jobs that wait for a thread keep calling: no call is asked for meanwhile.
-                blocked = bool(self._shares.hot & self._full())
-                listen = self._free() > 0 and not blocked
-                limit_s = LOOK_S if blocked else None
-                await self.parking.sleep(self._session.lease, listen=listen, limit_s=limit_s)
+                await self._sleep()
+
+    async def _sleep(self) -> None:
+        free = self._free()
+        # Jobs that wait for a thread keep calling: no call is asked for meanwhile.
+        blocked = bool(self._shares.hot & self._full())
+        # What a call brings must be able to start at once, whatever else runs by then.
+        offers = free > 0 and not self.limit.is_set and not self.threads.sync_queues
+        await self.parking.sleep(
+            self._session.lease,
+            listen=free > 0 and not blocked,
+            limit_s=LOOK_S if blocked else None,
+            offer=partial(Offer.of, self._session, free) if offers else None,
+        )
 
     def _wants_jobs(self) -> bool:
         shares, parking = self._shares, self.parking
-        wants = shares.look or parking.look or parking.due or shares.hot - self._full()
-        return bool(wants) and self._free() > 0
+        looks = shares.look or parking.look or parking.due
+        if self._free() > 0:
+            return bool(looks or shares.hot - self._full())
+        # All free slots are offered: what is due is called for, and comes by the offer.
+        return bool(looks) and parking.offered > 0 and not self.is_quiet
 
     def _full(self) -> set[str]:
         return {queue for queue, most in self.threads.most(len(self._taken)).items() if not most}
@@ -118,13 +130,30 @@ class Processor:
     def _free(self) -> int:
         if self.is_quiet or not self._is_sure():
             return 0
-        free = min(self._concurrency - len(self.running) - len(self._taken), TAKE_LIMIT)
+        used = len(self.running) + len(self._taken) + self.parking.offered
+        free = min(self._concurrency - used, TAKE_LIMIT)
         return self.limit.cap(max(free, 0), self.taken)
+
+    def _land(self, called: Collection[str], offer: Offer, exchange: Exchange) -> None:
+        """Take in what an exchange has brought that waited behind a call."""
+        self.parking.landed = None
+        if not exchange.jobs:
+            # Called for jobs that are no longer there, or for suspects.
+            self.parking.called.update(called)
+        if self.is_quiet:
+            self._unsettled.put_back([Settlement.release(job) for job in exchange.jobs])
+            exchange = exchange._replace(jobs=[])
+        self._shares.learn(offer.demand, exchange.left_ready)
+        self.parking.note_due(exchange)
+        self._accept(exchange)
 
     async def _trade(self) -> None:
         settlements = self._unsettled.take()
         parking, free = self.parking, self._free()
         self._shares.look |= parking.look
+        if not free and parking.offered and (parking.due or self._shares.look):
+            parking.called |= parking.due or {*self._shares.weights}
+            self._shares.look = False
         self._shares.hot |= parking.called | parking.due
         demand = self._shares.demand(
             free,
@@ -136,7 +165,7 @@ class Processor:
         if not demand and not settlements:
             return
         parking.called = set()
-        if free:
+        if free or parking.offered:
             parking.due, parking.look = set(), False
         sequence = self._session.next_sequence()
         # Until the reply is here nothing is known of these settlements.
@@ -174,12 +203,13 @@ class Processor:
         self.taken += len(exchange.jobs)
         self._taken += exchange.jobs
         self._clock_ahead_ms = exchange.now_ms - wall_ms()
-        if exchange.not_yours or exchange.cancels or exchange.lost or self._lost:
-            self._note_verdicts(exchange)
+        if exchange.not_yours or exchange.lost or self._lost:
+            tell_not_yours(exchange.not_yours)
+            self._lose(exchange.lost)
         if self._releasing:
             self._release_taken()
-        if self._cancelled_early:
-            self.cancel()
+        if exchange.cancels or self._cancelled_early:
+            self.cancel(exchange.cancels)
 
     # -- an attempt ----------------------------------------------------------------------
 
@@ -193,7 +223,8 @@ class Processor:
     def _start(self, job: TakenJob, now_ms: int, now_s: float) -> Run | None:
         """Decode a job and start its attempt; what cannot run is settled at once."""
         run = self._decode(job, now_ms)
-        if run is None:
+        if not isinstance(run, Run):
+            self._unsettled.append(run)
             return None
         run.started_s = now_s
         self.running.add(run)
@@ -201,35 +232,6 @@ class Processor:
         if self._events.active:
             body = tell_started(self._events, run, self._session.lease.worker, now_ms, body)
         run.task = start_task(self._loop, body, run.function.name)
-        return run
-
-    def _decode(self, job: TakenJob, now_ms: int) -> Run | None:
-        settler = self.settler
-        try:
-            envelope = Envelope.decode(job.envelope)
-        except NewerEnvelope as error:
-            self._unsettled.append(settler.unknown(job, "", str(error), now_ms))
-            return None
-        except BadEnvelope as error:
-            self._unsettled.append(settler.unreadable(job, error))
-            return None
-        function = self._find(name := envelope.name)
-        if function is None:
-            problem = f"no job function {name!r} here"
-            self._unsettled.append(settler.unknown(job, name, problem, now_ms))
-            return None
-        try:
-            run = Run(job, envelope, function, self._settings, now_ms, self.running.note)
-        except (TypeError, ValueError, OverflowError, ConfigError) as error:
-            # An option or header of a kind that no client of ours writes.
-            self._unsettled.append(settler.unreadable(job, error))
-            return None
-        if run.crashes >= self._settings.max_crashes:
-            self._unsettled.append(settler.crashed(run))
-            return None
-        if envelope.expires_ms is not None and run.is_too_late(now_ms):
-            self._unsettled.append(settler.expired(run))
-            return None
         return run
 
     def _arm_all(self, started: list[Run]) -> None:
@@ -278,17 +280,12 @@ class Processor:
 
     # -- beside the way: verdicts, faults, the end ----------------------------------------
 
-    def _note_verdicts(self, exchange: Exchange) -> None:
-        tell_not_yours(exchange.not_yours)
-        if exchange.cancels:
-            self.cancel(exchange.cancels)
-        self._lose(exchange.lost)
-
     def cancel(self, refs: Collection[JobRef] = ()) -> None:
         """A user wants these jobs to stop; ones that have not started must not."""
         wanted = self._cancelled_early | set(refs)
         # Perhaps a reply brings them that is on its way.
-        self._cancelled_early = set() if self._unsure is None else wanted
+        is_sure = self._unsure is None and not self.parking.offered
+        self._cancelled_early = set() if is_sure else wanted
         for job in [job for job in self._taken if job.ref in wanted]:
             self._taken.remove(job)
             self._unsettled.append(self.settler.cancelled_unstarted(job))
@@ -308,6 +305,7 @@ class Processor:
         """
         queues = set(queues) - self._lost
         if queues:
+            self.parking.withdraw()
             self._lost |= queues
             stopped = self.running.lose(self._lost)
             tell_lease_lost(self._events, self._session.lease.worker, queues, stopped)
@@ -329,6 +327,8 @@ class Processor:
     ) -> None:
         """The reply to exchange `sequence` was lost: ask what took effect, send again
         what did not, and start what the store says is ours."""
+
+        self.parking.withdraw()
 
         def holding() -> list[TakenJob]:
             sent = [settlement.job for settlement in settlements]
@@ -375,8 +375,9 @@ class Processor:
         return not (self.running or self._taken or self._unsettled or unsure)
 
     def _is_empty(self) -> bool:
-        # A call that was heard has to be passed on before the end.
-        return self.holds_nothing() and self._unsure is None and not self.parking.called
+        # A call that was heard has to be passed on before the end, what it brought given back.
+        heard = self.parking.called or self.parking.landed is not None
+        return self.holds_nothing() and self._unsure is None and not heard
 
     def _is_done(self) -> bool:
         """Whether a limited worker has reached its end. Called with nothing to trade."""
@@ -384,13 +385,12 @@ class Processor:
         if limit.is_reached(self.taken):
             return True
         blocked = self._shares.hot & self._full()  # by threads whose jobs were lost
-        if not limit.is_burst or self.running or blocked or self._free() == 0:
+        if not limit.is_burst or self.running or blocked or not self._free():
             return False
         if not limit.drained:
             # A job may have enqueued others since all queues were last looked into.
             self._shares.look_closely()
             self.parking.nudge()
-            return False
         return limit.is_drained(self._loop.time(), self.parking.next_due_in_s())
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from asyncjobs.function import JobFunction
 from asyncjobs.job import TakenJob
 from asyncjobs.policy.redaction import Mask, mask_of
 
-__all__ = ["Body", "Reason", "Run", "TooLate", "start_task"]
+__all__ = ["Body", "OnProgress", "Reason", "Run", "TooLate", "start_task"]
 
 
 Body = Coroutine[Any, Any, None]
@@ -24,6 +24,10 @@ Body = Coroutine[Any, Any, None]
 
 class TooLate(BaseException):
     """The job has expired before there was a thread for it."""
+
+
+OnProgress = Callable[[JobContext, bytes], None]
+"""Told when a job says how far it is, with its JSON."""
 
 
 class Reason(Enum):
@@ -56,7 +60,7 @@ class Run:
         function: JobFunction[..., Any],
         app: AppSettings,
         now_ms: int,
-        on_progress: Callable[[JobContext, bytes], None],
+        on_progress: OnProgress,
     ) -> None:
         """Raises ConfigError, TypeError or ValueError for stored options or headers of a
         kind that no client of ours writes."""

@@ -22,7 +22,7 @@ class Threads:
 
     def __init__(self, most: int, sync_queues: Mapping[str, bool]) -> None:
         """`sync_queues` says of queues with sync job functions whether they have no others."""
-        self._sync_queues = sync_queues
+        self.sync_queues = sync_queues
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="asyncjobs-job")
         self._most = most
         self._places = asyncio.Semaphore(most)
@@ -35,12 +35,12 @@ class Threads:
 
         A job that would wait here for a thread is better left to a worker that has one.
         """
-        if not self._sync_queues:
+        if not self.sync_queues:
             return {}
         free = self._most - self._users - unstarted
         return {
             queue: max(free, 0) if only_sync else 0
-            for queue, only_sync in self._sync_queues.items()
+            for queue, only_sync in self.sync_queues.items()
             if only_sync or free < 0
         }
 

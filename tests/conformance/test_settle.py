@@ -97,6 +97,23 @@ async def test_an_id_that_is_gone_is_unknown(store: Store) -> None:
     assert await store.find("a") is None
 
 
+async def test_what_is_not_held_among_many_has_no_effect_and_the_others_do(store: Store) -> None:
+    await store.enqueue("a", "b", "c", priority=1)
+    await store.enqueue("d", priority=2)
+    worker = await store.worker()
+    a, b, c, d = await worker.take()
+    await worker.exchange(Settlement.succeeded(b))
+    again, twice = Settlement.succeeded(b), Settlement.discarded(c, outcome(State.DISCARDED), 0)
+    settled = [Settlement.succeeded(a), again, Settlement.succeeded(c), twice]
+    answer = await worker.exchange(*settled, Settlement.reschedule(d, b"later", 60_000))
+    assert answer.not_yours == [again, twice]
+    counts = await store.counts()
+    assert (sum(counts.ready), counts.running, counts.scheduled) == (0, 0, 1)
+    (flow,) = await store.backend.flow(["work"])
+    assert flow.ended.get(State.SUCCEEDED) == 3
+    assert flow.ended.get(State.DISCARDED, 0) == 0
+
+
 async def test_settling_twice_has_no_effect(store: Store) -> None:
     await store.enqueue("a")
     worker = await store.worker()

@@ -36,7 +36,7 @@ async def test_a_killed_store_costs_no_job(
         await asyncio.to_thread(durable.kill)
         stage.open("during")
         await until(lambda: "store is away" in caplog.text)
-        assert ("left", "during") in stage.notes
+        await stage.noted(("left", "during"))
         await asyncio.to_thread(durable.restart)
 
         assert await during.result(LIMIT_S) == "during"

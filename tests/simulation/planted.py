@@ -12,6 +12,7 @@ from asyncjobs.backends.memory.queue import Queue
 from asyncjobs.backends.memory.stored import Held
 from asyncjobs.codec import Envelope
 from asyncjobs.job import NewJob, Settlement, SettlementKind, TakenJob
+from asyncjobs.worker.parking import Parking
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.run import Run
 from asyncjobs.worker.session import Session
@@ -23,7 +24,7 @@ PLANTED: dict[str, list[tuple[type[Any], str, Callable[..., Any]]]] = {}
 """By name: each class, its method, and what stands in its place."""
 
 _settle, _enqueue, _reclaim, _renew = Queue.settle, Queue.enqueue, Queue.reclaim, Queue.renew
-_retry = Settler._retry
+_retry, _check_sequence = Settler._retry, Queue.check_sequence
 
 
 def _plant(
@@ -50,12 +51,29 @@ def planted(name: str) -> Iterator[None]:
 
 
 @_plant(Queue, "check_sequence")
-def late_exchange_takes_effect(queue: Queue, lease: Lease, sequence: int) -> bool:
+def late_exchange_takes_effect(
+    queue: Queue, lease: Lease, sequence: int, *, is_parked: bool = False
+) -> bool:
     """A request that arrives after the resync takes jobs that nobody will hear of."""
     return lease.entry(queue.name) in queue._leases
 
 
-def _let_in(queue: Queue, lease: Lease, sequence: int) -> bool:
+@_plant(Queue, "check_sequence")
+def late_parked_exchange_takes_effect(
+    queue: Queue, lease: Lease, sequence: int, *, is_parked: bool = False
+) -> bool:
+    """One that waited behind a call takes jobs that nobody will hear of, after a resync."""
+    if is_parked:
+        return lease.entry(queue.name) in queue._leases
+    return _check_sequence(queue, lease, sequence)
+
+
+@_plant(Parking, "withdraw")
+def an_offer_outlives_a_resync(parking: Parking) -> None:
+    """What it has brought is started twice: the resync has told of it, too."""
+
+
+def _let_in(queue: Queue, lease: Lease, sequence: int, *, is_parked: bool = False) -> bool:
     queue._leases.setdefault(lease.entry(queue.name), Held(0))
     return True
 

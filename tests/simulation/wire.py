@@ -20,6 +20,7 @@ from asyncjobs.backends.base import (
     Exchange,
     Heartbeat,
     Lease,
+    Parked,
     Reclaimed,
     Resync,
     StoreInfo,
@@ -48,7 +49,7 @@ class Fate(Enum):
 
 TROUBLES = (Fate.SLOW, Fate.NO_REQUEST, Fate.NO_REPLY, Fate.NO_REPLY, Fate.LATE, Fate.DOUBLE)
 
-PARKING = frozenset({"wait", "listen"})
+PARKING = frozenset({"wait", "wait_and_take", "listen"})
 """Calls that stay at the store for a while."""
 
 
@@ -151,11 +152,33 @@ class Network:
     def _park(
         self, process: Process, name: str, args: tuple[Any, ...], reply: Reply | None
     ) -> None:
-        if reply is None or reply.done() or process.is_dead:
+        if name == "wait_and_take":
+            # On a connection that only its owner knows to be broken it stays, and takes.
+            if reply is None:
+                reply = self._loop.create_future()
+                reply.add_done_callback(_forget)
+            call = self._take_on_call(process, *args)
+        elif reply is None or reply.done() or process.is_dead:
             return
-        parked = self._loop.create_task(getattr(self._store, name)(*args), name="parked")
+        else:
+            call = getattr(self._store, name)(*args)
+        parked = self._loop.create_task(call, name="parked")
         self._parked[reply] = process, parked
         parked.add_done_callback(lambda task: self._unpark(reply, task))
+
+    async def _take_on_call(
+        self,
+        process: Process,
+        lease: Lease,
+        timeout_s: float,
+        sequence: int,
+        demand: Mapping[str, Demand],
+    ) -> Parked:
+        answer = await self._store.wait_and_take(lease, timeout_s, sequence, demand)
+        if answer.exchange is not None:
+            trade = (lease, sequence, (), demand)
+            self._ledger.applied(process, "exchange", trade, answer.exchange)
+        return answer
 
     def _unpark(self, reply: Reply, task: SimTask) -> None:
         self._parked.pop(reply, None)
@@ -234,8 +257,8 @@ class Wire:
         answer: Resync = await self._call("resync", lease, sequence, holding)
         return answer
 
-    async def _stay(self, name: str, lease: Lease, timeout_s: float) -> Any:
-        reply = self._call(name, lease, timeout_s)
+    async def _stay(self, name: str, *args: Any) -> Any:
+        reply = self._call(name, *args)
         try:
             return await reply
         except asyncio.CancelledError:
@@ -245,6 +268,12 @@ class Wire:
     async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
         called: Collection[str] = await self._stay("wait", lease, timeout_s)
         return called
+
+    async def wait_and_take(
+        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+    ) -> Parked:
+        answer: Parked = await self._stay("wait_and_take", lease, timeout_s, sequence, demand)
+        return answer
 
     async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
         calls: Collection[CancelCall] = await self._stay("listen", lease, timeout_s)
@@ -275,6 +304,12 @@ class Wire:
         self, refs: Sequence[JobRef], timeout_s: float | None
     ) -> list[JobRecord | None]:
         raise AssertionError("no simulated client waits for results")
+
+
+def _forget(reply: Reply) -> None:
+    """Nobody waits for it: its error is read here."""
+    if not reply.cancelled():
+        reply.exception()
 
 
 def _set_result(reply: Reply, value: Any) -> None:

@@ -25,6 +25,7 @@ from asyncjobs.backends.base import (
     EnqueueBatch,
     Exchange,
     Lease,
+    Parked,
     Resync,
     StoreSettings,
 )
@@ -236,6 +237,116 @@ async def test_nothing_is_started_after_a_stop_that_may_have_cost_the_lease() ->
 
     await processor._overlap(trip())
     assert (len(processor.running), len(processor._taken)) == (0, 1)
+    await processor.close()
+
+
+class OfferedStore(LossyStore):
+    """Answers what waits behind a call when a test says so. Its exchanges bring nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offers: list[Mapping[str, Demand]] = []
+        self.answers: asyncio.Queue[Parked | Exception] = asyncio.Queue()
+
+    async def wait_and_take(
+        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+    ) -> Parked:
+        self.offers.append(demand)
+        answer = await self.answers.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def brings(self, processor: Processor) -> Exchange:
+        """What an exchange behind a call would bring now, taken by another number."""
+        session = processor._session
+        demand = {"default": Demand(2)}
+        return await MemoryBackend.exchange(
+            self, session.lease, session.next_sequence(), [], demand
+        )
+
+
+async def _parked(store: OfferedStore, jobs_stored: int) -> Processor:
+    processor = await _processor(store, jobs_stored)
+    sleeper = asyncio.create_task(processor._sleep())
+    while not store.offers:
+        await asyncio.sleep(0)
+    processor.parking.nudge()
+    await sleeper
+    return processor
+
+
+async def test_slots_that_are_offered_are_not_asked_for_again() -> None:
+    store = OfferedStore()
+    processor = await _parked(store, 1)
+    assert [demand["default"].slots for demand in store.offers] == [2]
+    assert (processor.parking.offered, processor._free()) == (2, 0)
+    await processor._trade()
+    assert processor._taken == []
+    store.answers.put_nowait(Parked((), await store.brings(processor)))
+    while processor.parking.landed is None:
+        await asyncio.sleep(0)
+    processor._land(*processor.parking.landed)
+    assert ([job.queue for job in processor._taken], processor._free()) == (["default"], 1)
+    await processor.close()
+
+
+async def test_what_an_offer_brings_after_a_resync_is_not_started_again(stage: Stage) -> None:
+    store = OfferedStore()
+    processor = await _parked(store, 1)
+    brought = await store.brings(processor)
+    await processor._recover(AWAY, processor._session.next_sequence(), [])
+    assert len(processor._taken) == 1, "the resync has told of it"
+    store.answers.put_nowait(Parked(("default",), brought))
+    while not processor.parking.called:
+        await asyncio.sleep(0)
+    assert processor.parking.landed is None
+    await processor.close()
+
+
+@pytest.mark.parametrize("answer", [AWAY, Parked((), None)])
+async def test_an_offer_that_has_no_answer_leads_to_a_resync(
+    stage: Stage, answer: Parked | Exception
+) -> None:
+    store = OfferedStore()
+    processor = await _parked(store, 1)
+    await store.brings(processor)
+    store.answers.put_nowait(answer)
+    run = asyncio.create_task(processor.run())
+    await stage.noted("n0")
+    assert store.resyncs == 1
+    processor.quiet()
+    await run
+    await processor.close()
+
+
+async def test_what_an_offer_brings_to_a_worker_that_stops_is_given_back(stage: Stage) -> None:
+    store = OfferedStore()
+    processor = await _parked(store, 1)
+    store.answers.put_nowait(Parked(("default",), await store.brings(processor)))
+    while processor.parking.landed is None:
+        await asyncio.sleep(0)
+    processor.quiet()
+    await processor.run()
+    assert stage.notes == []
+    (counts,) = await store.counts(["default"])
+    assert (sum(counts.ready), counts.running) == (1, 0)
+    await processor.close()
+
+
+async def test_what_is_due_comes_by_the_offer_when_all_slots_are_offered(stage: Stage) -> None:
+    store = OfferedStore()
+    processor = await _parked(store, 0)
+    processor.parking.due = {"default"}
+    asked = store.exchanges
+    run = asyncio.create_task(processor.run())
+    while store.exchanges == asked:
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (store.exchanges, processor.parking.due) == (asked + 1, set()), "asked once"
+    processor.quiet()
+    await run
     await processor.close()
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, RetryPolicy, State, Worker, constant
-from asyncjobs.backends.base import Demand, Exchange, Lease, StoreSettings
+from asyncjobs.backends.base import Demand, Exchange, Lease, Parked, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.clock import new_id
 from asyncjobs.job import Settlement
@@ -172,10 +173,20 @@ async def test_a_job_whose_worker_died_is_cancelled_without_a_run(
 class SlowReplies(MemoryBackend):
     """Holds back the reply of an exchange that has taken a job."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, takes_on_call: bool) -> None:
         super().__init__(StoreSettings())
+        self.capabilities = replace(self.capabilities, takes_on_call=takes_on_call)
         self.has_taken = asyncio.Event()
         self.reply = asyncio.Event()
+
+    async def wait_and_take(
+        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+    ) -> Parked:
+        answer = await super().wait_and_take(lease, timeout_s, sequence, demand)
+        if answer.exchange and answer.exchange.jobs:
+            self.has_taken.set()
+            await self.reply.wait()
+        return answer
 
     async def exchange(
         self,
@@ -191,8 +202,9 @@ class SlowReplies(MemoryBackend):
         return answer
 
 
-async def test_a_cancel_may_overtake_the_job_on_its_way(stage: Stage) -> None:
-    store = SlowReplies()
+@pytest.mark.parametrize("takes_on_call", [False, True])
+async def test_a_cancel_may_overtake_the_job_on_its_way(stage: Stage, takes_on_call: bool) -> None:
+    store = SlowReplies(takes_on_call=takes_on_call)
     app = AsyncJobs(backend=store)
     job = register(app, jobs.note)
     async with app, Worker(app, lease=600) as worker:

@@ -20,10 +20,12 @@ from asyncjobs.backends.base import (
     Finding,
     Heartbeat,
     Lease,
+    Parked,
     QueueCounts,
     QueueFlow,
     Reclaimed,
     Resync,
+    StaleSequence,
     StoreInfo,
     StoreSettings,
     Verdict,
@@ -56,7 +58,9 @@ class MemoryBackend:
     the process. Not for threads: all calls come from one event loop.
     """
 
-    capabilities = Capabilities(durable=False, shared=False, threaded_heartbeat=False)
+    capabilities = Capabilities(
+        durable=False, shared=False, threaded_heartbeat=False, takes_on_call=True
+    )
     address = "memory:"
 
     def __init__(self, settings: StoreSettings, *, now_ms: Clock | None = None) -> None:
@@ -138,13 +142,26 @@ class MemoryBackend:
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
     ) -> Exchange:
+        return self._exchange(lease, sequence, settlements, demand)
+
+    def _exchange(
+        self,
+        lease: Lease,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+        *,
+        is_parked: bool = False,
+    ) -> Exchange:
         now = self._now_ms()
         names = dict.fromkeys([*demand, *(settlement.job.queue for settlement in settlements)])
         queues = [self._queue(name) for name in names]
         # Every queue is asked before the first is touched: a stale exchange has no effect.
-        present = {q.name: q for q in queues if q.check_sequence(lease, sequence)}
+        present = {
+            q.name: q for q in queues if q.check_sequence(lease, sequence, is_parked=is_parked)
+        }
         for queue in present.values():
-            queue.begin(lease, sequence)
+            queue.begin(lease, sequence, is_parked=is_parked)
         not_yours = []
         for settlement in settlements:
             owner = present.get(settlement.job.queue)
@@ -208,6 +225,21 @@ class MemoryBackend:
             for name in lease.queues:
                 self._waiters[name].pop(future, None)
         return (future.result(),) if future.done() and not future.cancelled() else ()
+
+    async def wait_and_take(
+        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+    ) -> Parked:
+        called = await self.wait(lease, timeout_s)
+        none = {name: wanted._replace(suspects=0) for name, wanted in demand.items()}
+        try:
+            exchange = self._exchange(lease, sequence, (), none, is_parked=True)
+        except StaleSequence:
+            return Parked(called, None)
+        # Suspects were passed over; whoever knows what else runs shall have them.
+        left = [name for name in demand if self._queue(name).has_work(exchange.now_ms)]
+        for name in left:
+            self._call(name)
+        return Parked(called, exchange._replace(left_ready=frozenset(left)))
 
     async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
         return await self._control.listen(lease, timeout_s)

@@ -154,25 +154,22 @@ class Queue:
         held.end_ms = now + lease.duration_ms
         return True
 
-    def check_sequence(self, lease: Lease, sequence: int) -> bool:
+    def check_sequence(self, lease: Lease, sequence: int, *, is_parked: bool = False) -> bool:
         """True when the lease is there. Raises StaleSequence; has no effect."""
         held = self._leases.get(lease.entry(self.name))
-        if held is not None and sequence <= held.fence:
-            raise StaleSequence(
-                f"sequence {sequence} in queue {self.name!r} is not above {held.fence}, "
-                "the last one seen; resync"
-            )
+        fence = -1 if held is None else held.parked if is_parked else held.fence
+        if sequence <= fence:
+            raise StaleSequence(f"{self.name}: {sequence} is not above {fence}; resync")
         return held is not None
 
-    def begin(self, lease: Lease, sequence: int) -> None:
+    def begin(self, lease: Lease, sequence: int, *, is_parked: bool = False) -> None:
         """Note that an exchange takes effect."""
-        held = self._leases[lease.entry(self.name)]
-        held.fence = held.applied = sequence
+        self._leases[lease.entry(self.name)].begin(sequence, is_parked=is_parked)
 
     def resync(self, lease: Lease, sequence: int) -> tuple[int, list[TakenJob]]:
         """Refuse exchanges up to `sequence`; the last one applied, and the jobs held."""
         held = self._leases[lease.entry(self.name)]
-        held.fence = sequence
+        held.fence = held.parked = sequence
         return held.applied, [self._taken(job) for job in held.jobs.values()]
 
     def next_lease_end(self, except_for: Lease | None) -> int | None:

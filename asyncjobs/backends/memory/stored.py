@@ -13,17 +13,25 @@ __all__ = ["Held", "Kept", "Letter", "StoredJob", "Suspects", "Tally"]
 class Held:
     """A lease in one queue and the jobs it holds, by serial. Its presence is the fence.
 
-    Exchanges up to `fence` are refused; `applied` is the last one that took effect.
+    Exchanges up to `fence` are refused; `applied` is the last one that took effect. Those
+    behind a wait are numbered apart, up to `parked`.
     """
 
-    __slots__ = ("applied", "end_ms", "fence", "info", "jobs")
+    __slots__ = ("applied", "end_ms", "fence", "info", "jobs", "parked")
 
     def __init__(self, end_ms: int) -> None:
         self.end_ms = end_ms
-        self.fence = 0
+        self.fence = self.parked = 0
         self.applied = 0
         self.info = b"{}"
         self.jobs: dict[int, StoredJob] = {}
+
+    def begin(self, sequence: int, *, is_parked: bool) -> None:
+        """An exchange takes effect."""
+        if is_parked:
+            self.parked = sequence
+        else:
+            self.fence = self.applied = sequence
 
 
 class StoredJob:

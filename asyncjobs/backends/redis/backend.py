@@ -19,6 +19,7 @@ from asyncjobs.backends.base import (
     Finding,
     Heartbeat,
     Lease,
+    Parked,
     QueueCounts,
     QueueFlow,
     Reclaimed,
@@ -61,7 +62,9 @@ REPLICA_WAIT_MS = 1_000
 class RedisBackend:
     """Owns the connections: one for calls, one for results; see LeaseCalls for a worker's."""
 
-    capabilities = Capabilities(durable=True, shared=True, threaded_heartbeat=True)
+    capabilities = Capabilities(
+        durable=True, shared=True, threaded_heartbeat=True, takes_on_call=True
+    )
 
     def __init__(
         self,
@@ -179,6 +182,11 @@ class RedisBackend:
 
     async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
         return await self._lease_calls.wait(lease, timeout_s)
+
+    async def wait_and_take(
+        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+    ) -> Parked:
+        return await self._lease_calls.wait_and_take(lease, timeout_s, sequence, demand)
 
     async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
         return await self._lease_calls.listen(lease, timeout_s)

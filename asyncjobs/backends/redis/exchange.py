@@ -58,6 +58,8 @@ class ExchangePlan:
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
+        *,
+        is_parked: bool = False,
     ) -> None:
         self._foreign: list[Settlement] = []
         self._settled = self._by_queue(lease, settlements, demand)
@@ -73,6 +75,7 @@ class ExchangePlan:
                     sequence,
                     id_ttl_ms,
                     *map(int, demand.get(queue, _NO_DEMAND)),
+                    int(is_parked),
                 ],
                 settled,
             )

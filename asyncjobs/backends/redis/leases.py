@@ -7,7 +7,7 @@ and none repeats anything by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from asyncjobs.backends.base import (
     CancelCall,
@@ -15,13 +15,15 @@ from asyncjobs.backends.base import (
     Exchange,
     Heartbeat,
     Lease,
+    Parked,
     Resync,
     StaleSequence,
 )
 from asyncjobs.backends.redis.control import ControlChannel
 from asyncjobs.backends.redis.exchange import ExchangePlan, id_of, taken_job
+from asyncjobs.backends.redis.faults import NoScript
 from asyncjobs.backends.redis.keys import StoreKeys
-from asyncjobs.backends.redis.link import Link
+from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.backends.redis.lookups import STEP
 from asyncjobs.backends.redis.scripts import run, run_all, script
 from asyncjobs.job import JobRef, Settlement, TakenJob
@@ -180,15 +182,43 @@ class LeaseCalls:
         return jobs
 
     async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+        called, _ = await self._wait(lease, timeout_s, ())
+        return called
+
+    async def wait_and_take(
+        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+    ) -> Parked:
+        # What a connection has sent behind a blocking command is kept by the server, and
+        # executed as soon as that one has been answered: the exchange needs no trip of its
+        # own, and it is checked then like any other.
+        trade, pinned, ttl_ms = script("exchange"), self._pinned(), self._id_ttl_ms
+        plan = ExchangePlan(
+            trade, self._keys, lease, pinned, ttl_ms, sequence, (), demand, is_parked=True
+        )
+        called, replies = await self._wait(lease, timeout_s, plan.commands)
+        if any(isinstance(reply, NoScript) for reply in replies):
+            replies = await run_all(self._links(lease).wait, trade, plan.commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        try:
+            return Parked(called, plan.read(replies))
+        except StaleSequence:
+            return Parked(called, None)
+
+    async def _wait(
+        self, lease: Lease, timeout_s: float, behind: Sequence[Command]
+    ) -> tuple[Collection[str], list[Any]]:
+        """The queues that called, and the replies to what was sent behind the wait."""
         wakes = {self._keys.queue(queue).wake: queue for queue in lease.queues}
-        (reply,) = await self._links(lease).wait.calls(
-            ((b"BLPOP", *wakes, f"{max(timeout_s, 0.001):.3f}"),),  # 0 would be for ever
-            # A half-open connection never answers: give the server a margin, no more.
-            timeout_s=timeout_s + 5,
+        wait: Command = (b"BLPOP", *wakes, f"{max(timeout_s, 0.001):.3f}")  # 0 would be for ever
+        # A half-open connection never answers: give the server a margin, no more.
+        reply, *replies = await self._links(lease).wait.calls(
+            (wait, *behind), timeout_s=timeout_s + 5
         )
         if isinstance(reply, Exception):
             raise reply
-        return () if reply is None else (wakes[reply[0]],)
+        return (() if reply is None else (wakes[reply[0]],)), replies
 
     async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
         return await self._links(lease).control.listen(timeout_s)

@@ -18,5 +18,5 @@ local _, all = return_pending(lease, tonumber(ARGV[3]), false)
 if not all then return 0 end
 redis.call('ZREM', WORKERS, lease)
 redis.call('HDEL', WORKERS_INFO, lease)
-redis.call('HDEL', SEQUENCE, lease)
+redis.call('HDEL', SEQUENCE, lease, lease .. PARKED)
 return 1

@@ -9,11 +9,18 @@ local ANSWER, token_ttl = KEYS[OWN_KEYS + 1], tonumber(ARGV[2])
 local FIELDS, FIRST = 4, 3
 -- Everything is checked before the first write: an error later would not roll back.
 local now
-local ids, asked, priorities, due_ms = {}, {}, {}, {}
+local ids, asked, due_ms = {}, {}, {}
+local STREAMS = {['0'] = READY[1], ['1'] = READY[2], ['2'] = READY[3], ['3'] = READY[4]}
+-- Of each word in use its priority, and whether its id may be known, looked into once: there
+-- are few, and many jobs.
+local priorities, may_be_known = {}, {}
 for at = FIRST, #ARGV, FIELDS do
   local job, word, due = #ids + 1, ARGV[at + 1], ARGV[at + 2]
-  local priority = tonumber(string.sub(word, 1, 1))
-  if not priority or not READY[priority + 1] then return redis.error_reply('ERR bad priority') end
+  if not priorities[word] then
+    local priority = string.sub(word, 1, 1)
+    if not STREAMS[priority] then return redis.error_reply('ERR bad priority') end
+    priorities[word], may_be_known[word] = priority, string.sub(word, 2, 2) ~= 'n'
+  end
   if due ~= '' then
     local ms = tonumber(due)
     if not ms then return redis.error_reply('ERR bad due time') end
@@ -21,8 +28,8 @@ for at = FIRST, #ARGV, FIELDS do
     if string.sub(due, 1, 1) == '+' then ms = now + ms end
     if ms > now then due_ms[job] = ms end
   end
-  ids[job], priorities[job] = ARGV[at], priority
-  if string.sub(word, 2, 2) ~= 'n' then asked[#asked + 1] = ARGV[at] end
+  ids[job] = ARGV[at]
+  if may_be_known[word] then asked[#asked + 1] = ARGV[at] end
 end
 
 -- Of a batch whose ids were all made for it, the answer is known in advance.
@@ -57,8 +64,8 @@ if next(due_ms) then
 end
 local answer, index, call, entry = {}, {}, false, nil
 for job = 1, #ids do
-  local id, due, priority = ids[job], due_ms[job], priorities[job]
-  local envelope = ARGV[FIRST + job * FIELDS - 1]
+  local last = FIRST + job * FIELDS - 1
+  local id, due, priority, envelope = ids[job], due_ms[job], priorities[ARGV[last - 2]], ARGV[last]
   if taken[id] then
     answer[job] = '0'
   else
@@ -71,8 +78,8 @@ for job = 1, #ids do
       -- A sleeping worker must learn of a new earliest time, or it sleeps past it.
       if due < earliest then call = true end
     else
-      entry = append_ready(priority, id, envelope)
-      index[#index + 1] = entry
+      entry = redis.call('XADD', STREAMS[priority], '*', id, envelope)
+      index[#index + 1] = priority .. ':' .. entry
       call = true
     end
   end
@@ -80,7 +87,7 @@ end
 in_chunks('HSET', INDEX, index)
 if entry and ARGV[1] == '' then
   -- The time is in the id of the entry: one command less for most batches.
-  now = tonumber(string.match(entry, ':(%d+)'))
+  now = tonumber(string.match(entry, '^%d+'))
 end
 if #index > 0 then tally(now or store_now(), 'e', #index / 2) end
 if call then wake() end

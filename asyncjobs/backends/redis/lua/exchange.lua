@@ -3,8 +3,9 @@
 -- KEYS: the queue's; then the result key of each settlement that carries an outcome,
 --   in the order of the settlements.
 -- ARGV: 2 lease id; 3 sequence; 4 id_ttl_ms; the demand: 5 slots, 6 guard, 7 guard from,
---   8 suspects, 9 alone (1 or 0), 10 lone crashes; 11 number of settlements; then these,
---   each led by an operation and a priority in one word:
+--   8 suspects, 9 alone (1 or 0), 10 lone crashes; 11 1 when it was sent behind a wait, else
+--   0; 12 number of settlements; then these, each led by an operation and a priority in one
+--   word:
 --     f<p><state>  entry id                        finished
 --     o<p><state>  entry id ttl_ms outcome         finished, outcome kept
 --     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
@@ -15,36 +16,47 @@
 --   ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}}.
 local lease, sequence = ARGV[2], tonumber(ARGV[3])
 local id_ttl, slots, guard = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local guard_from, suspects = tonumber(ARGV[7]), tonumber(ARGV[8])
+local guard_from = tonumber(ARGV[7])
 local alone, lone_crashes = ARGV[9] == '1', tonumber(ARGV[10])
-local settlements = tonumber(ARGV[11])
+local parked, settlements = ARGV[11] == '1', tonumber(ARGV[12])
+-- Of a parked one nobody knew, when it was sent, what else would run by now.
+local suspects = parked and 0 or tonumber(ARGV[8])
 local WIDTH = {f = 3, o = 5, d = 6, r = 5, b = 3}
-local FIRST, STEP, MAX_BYTES = 12, 32, 4194304
+local FIRST, STEP, MAX_BYTES = 13, 32, 4194304
 
 if not redis.call('ZSCORE', WORKERS, lease) then return {'lost', store_now()} end
-local last = read_sequence(lease)
+-- It is numbered apart: it waits here while others, sent later, come and go.
+local number = parked and lease .. PARKED or lease
+local last = read_sequence(number)
 if sequence <= last then return {'stale', last} end
+
+-- What each word says, looked into once: there are few, and many settlements.
+local words = setmetatable({}, {__index = function(known, word)
+  local operation = string.sub(word, 1, 1)
+  local slot = (tonumber(string.sub(word, 2, 2)) or -1) + 1
+  if not WIDTH[operation] or not READY[slot] then return nil end
+  known[word] = {operation, slot, string.sub(word, 3, 3), WIDTH[operation]}
+  return known[word]
+end})
 
 -- Everything is checked before the first write: an error later would not roll back.
 local at = FIRST
 for _ = 1, settlements do
-  local word = ARGV[at] or ''
-  local width = WIDTH[string.sub(word, 1, 1)]
-  if not width or not READY[(tonumber(string.sub(word, 2, 2)) or -1) + 1] then
-    return redis.error_reply('ERR bad settlement')
-  end
+  local word = words[ARGV[at] or '']
+  if not word then return redis.error_reply('ERR bad settlement') end
+  local width = word[4]
   if width > 3 and not tonumber(ARGV[at + 3]) then return redis.error_reply('ERR bad number') end
   at = at + width
 end
 if at ~= #ARGV + 1 then return redis.error_reply('ERR bad length') end
 
 local now = store_now()
-redis.call('HSET', SEQUENCE, lease, sequence)
+redis.call('HSET', SEQUENCE, number, sequence)
 local marked = redis.call('HLEN', CANCEL) > 0
 local crashed = redis.call('EXISTS', CRASHES) == 1
 
 local not_yours, finished, gone = {}, {}, {}
-local deleted, uncrashed, index = {{}, {}, {}, {}}, {}, {}
+local uncrashed, index = {}, {}
 local result_key = OWN_KEYS
 local ended, rescheduled = {}, 0
 
@@ -73,10 +85,37 @@ local function release(slot, entry, id)
   return true
 end
 
+local settled, positions, missing = {{}, {}, {}, {}}, {{}, {}, {}, {}}, {}
 at = FIRST
 for position = 1, settlements do
-  local word, entry, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local operation, slot = string.sub(word, 1, 1), tonumber(string.sub(word, 2, 2)) + 1
+  local word = words[ARGV[at]]
+  local slot = word[2]
+  if word[1] ~= 'b' then
+    settled[slot][#settled[slot] + 1] = ARGV[at + 1]
+    positions[slot][#positions[slot] + 1] = position
+  end
+  at = at + word[4]
+end
+
+-- Acknowledges entries together, for a call each costs more than the rest of a settlement.
+-- Where some were not pending, each is asked for: only one that is still in the stream counts.
+local function acknowledge(slot, entries)
+  for first = 1, #entries, CHUNK do
+    local last = math.min(first + CHUNK - 1, #entries)
+    local count = redis.call('XACK', READY[slot], GROUP, unpack(entries, first, last))
+    for place = first, count <= last - first and last or 0 do
+      if redis.call('XDEL', READY[slot], entries[place]) == 0 then
+        missing[positions[slot][place]] = true
+      end
+    end
+  end
+end
+for slot = 1, 4 do acknowledge(slot, settled[slot]) end
+
+at = FIRST
+for position = 1, settlements do
+  local word, entry, id = words[ARGV[at]], ARGV[at + 1], ARGV[at + 2]
+  local operation, slot = word[1], word[2]
   local key
   if operation == 'o' or (operation == 'd' and ARGV[at + 3] ~= '0') then
     result_key = result_key + 1
@@ -84,16 +123,15 @@ for position = 1, settlements do
   end
   if operation == 'b' then
     if not release(slot, entry, id) then not_yours[#not_yours + 1] = position end
-  elseif redis.call('XACK', READY[slot], GROUP, entry) == 0 then
+  elseif missing[position] then
     -- Reclaimed meanwhile: whoever owns the job now says how it ended.
     not_yours[#not_yours + 1] = position
   else
-    deleted[slot][#deleted[slot] + 1] = entry
     if crashed then uncrashed[#uncrashed + 1] = (slot - 1) .. ':' .. entry end
     if operation == 'f' then
-      finish(id, string.sub(word, 3, 3))
+      finish(id, word[3])
     elseif operation == 'o' then
-      finish(id, string.sub(word, 3, 3), key, ARGV[at + 3], ARGV[at + 4])
+      finish(id, word[3], key, ARGV[at + 3], ARGV[at + 4])
     elseif operation == 'd' then
       redis.call('ZADD', DEAD, string.format('%.0f', now), id)
       redis.call('HSET', DEAD_DATA, id, (slot - 1) .. ARGV[at + 5])
@@ -108,9 +146,9 @@ for position = 1, settlements do
       rescheduled = rescheduled + 1
     end
   end
-  at = at + WIDTH[operation]
+  at = at + word[4]
 end
-for slot = 1, 4 do in_chunks('XDEL', READY[slot], deleted[slot]) end
+for slot = 1, 4 do in_chunks('XDEL', READY[slot], settled[slot]) end
 if #gone > 0 then
   in_chunks('HDEL', INDEX, gone)
   if marked then in_chunks('HDEL', CANCEL, gone) end
@@ -140,6 +178,7 @@ in_chunks('HSET', INDEX, index)
 local taken, bytes = {}, 0
 local returned = {}
 for _, slot in ipairs(redis.call('SMEMBERS', RETURNED)) do returned[tonumber(slot)] = true end
+local passed_on = parked and next(returned) ~= nil
 
 local function add(slot, entries, crashes)
   taken[#taken + 1] = {slot - 1, entries, crashes}
@@ -240,7 +279,7 @@ end
 for slot = 1, 4 do wanted = take(slot, wanted) end
 
 local left_ready = 0
-if wanted == 0 or bytes >= MAX_BYTES then
+if wanted == 0 or bytes >= MAX_BYTES or passed_on then
   for slot = 1, 4 do
     if left_ready == 0 and has_ready(slot) then left_ready = 1 end
   end

@@ -20,7 +20,7 @@ if #over > 0 then
     redis.call('SADD', LEAVING, over[position])
     redis.call('ZREM', WORKERS, over[position])
     redis.call('HDEL', WORKERS_INFO, over[position])
-    redis.call('HDEL', SEQUENCE, over[position])
+    redis.call('HDEL', SEQUENCE, over[position], over[position] .. PARKED)
     ended = ended + 1
   end
 end

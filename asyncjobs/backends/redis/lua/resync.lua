@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- After a lost reply: what was applied last, and which entries the lease holds. Later
--- arrivals of exchanges up to this sequence are refused from now on.
+-- arrivals of exchanges up to this sequence are refused from now on, parked ones too.
 -- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 sequence; 4 how many entries of one priority at the most.
 -- Result: {'lost'} | {'stale', last} | {'ok', last applied, {entry ids of each priority}}.
@@ -8,7 +8,7 @@ local lease, sequence, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 if not redis.call('ZSCORE', WORKERS, lease) then return {'lost'} end
 local seen, applied = read_sequence(lease)
 if sequence <= seen then return {'stale', seen} end
-redis.call('HSET', SEQUENCE, lease, sequence .. ' ' .. applied)
+redis.call('HSET', SEQUENCE, lease, sequence .. ' ' .. applied, lease .. PARKED, sequence)
 local held = {{}, {}, {}, {}}
 for slot = 1, 4 do
   local from = '-'

@@ -26,6 +26,8 @@ local AWAITED = QUEUE['awaited']
 local STATS = QUEUE['stats']
 local OWN_KEYS = #QUEUE
 local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
+-- Behind a lease's id: the number of its last exchange that was sent behind a wait.
+local PARKED = ':parked'
 -- unpack() fails near 8,000 values; every variadic call stays far below.
 local CHUNK = 500
 

@@ -1,0 +1,52 @@
+"""A taken job becomes an attempt that can run, or a settlement that says why it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
+from asyncjobs.config import AppSettings
+from asyncjobs.errors import ConfigError
+from asyncjobs.function import JobFunction
+from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.worker.run import OnProgress, Run
+from asyncjobs.worker.settling import Settler
+
+__all__ = ["Find", "decode"]
+
+Find = Callable[[str], JobFunction[..., Any] | None]
+"""The job function of this name, None when it is not known here."""
+
+
+def decode(
+    find: Find,
+    settings: AppSettings,
+    settler: Settler,
+    on_progress: OnProgress,
+    job: TakenJob,
+    now_ms: int,
+) -> Run | Settlement:
+    """The attempt that a job asks for. `now_ms` is the store's clock.
+
+    What cannot run is settled at once: put back when another worker may know it, else ended.
+    """
+    try:
+        envelope = Envelope.decode(job.envelope)
+    except NewerEnvelope as error:
+        return settler.unknown(job, "", str(error), now_ms)
+    except BadEnvelope as error:
+        return settler.unreadable(job, error)
+    function = find(name := envelope.name)
+    if function is None:
+        return settler.unknown(job, name, f"no job function {name!r} here", now_ms)
+    try:
+        run = Run(job, envelope, function, settings, now_ms, on_progress)
+    except (TypeError, ValueError, OverflowError, ConfigError) as error:
+        # An option or header of a kind that no client of ours writes.
+        return settler.unreadable(job, error)
+    if run.crashes >= settings.max_crashes:
+        return settler.crashed(run)
+    if envelope.expires_ms is not None and run.is_too_late(now_ms):
+        return settler.expired(run)
+    return run
