@@ -135,7 +135,13 @@ class JobDead(AttemptEnded):
 
 @dataclass(frozen=True, slots=True)
 class JobCancelled(AttemptEnded):
-    """Stopped because a user cancelled it."""
+    """Ended because a user cancelled it.
+
+    `was_queued`: taken out of its queue by the client that asked for it, which tells of it,
+    with attempt 0. `name` is '' where the client's handle does not know the function.
+    """
+
+    was_queued: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,7 +224,8 @@ class JobFunction(Generic[P, R_co]):
         ttl_ms = settings.result_ttl_ms
         if ttl_ms is None:
             ttl_ms = self._home.settings.result_ttl_ms
-        return JobHandle(reader, (JobRef(settings.queue, id),), is_new=is_new, ttl_ms=ttl_ms)
+        ref = JobRef(settings.queue, id)
+        return JobHandle(reader, (ref,), is_new=is_new, ttl_ms=ttl_ms, name=self.name)
 
     def options(
         self,

@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
 
+from asyncjobs import events
 from asyncjobs.backends.base import Backend, CancelVerdict
 from asyncjobs.clock import Seconds, seconds
 from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope, Outcome, read_dead_letter
@@ -23,6 +24,7 @@ from asyncjobs.errors import (
     ResultUnavailable,
     UsageError,
 )
+from asyncjobs.events import Events
 from asyncjobs.history import PastError, end_of, past_errors
 from asyncjobs.job import JobRecord, JobRef, Priority, State
 from asyncjobs.policy.redaction import Mask, mask_of_call
@@ -34,6 +36,9 @@ R_co = TypeVar("R_co", covariant=True)
 
 class Reader(Protocol):
     """What a handle needs of the app that made it."""
+
+    @property
+    def events(self) -> Events: ...
 
     def opened(self) -> Backend:
         """The open store. Raises NotOpen."""
@@ -135,7 +140,7 @@ class JobHandle(Generic[R_co]):
     raise NotOpen outside of `async with app` and StoreUnavailable.
     """
 
-    __slots__ = ("_candidates", "_is_new", "_reader", "_ttl_ms")
+    __slots__ = ("_candidates", "_is_new", "_name", "_reader", "_ttl_ms")
 
     def __init__(
         self,
@@ -144,15 +149,18 @@ class JobHandle(Generic[R_co]):
         *,
         is_new: bool | None = None,
         ttl_ms: int | None = None,
+        name: str = "",
     ) -> None:
         """`candidates`: where the job may be, until the store has been asked.
 
-        `ttl_ms`: how long its outcome is kept; None when that is not known here.
+        `ttl_ms`: how long its outcome is kept, `name`: its job function; None and '' when
+        that is not known here.
         """
         self._reader = reader
         self._candidates = candidates
         self._is_new = is_new
         self._ttl_ms = ttl_ms
+        self._name = name
 
     @property
     def ref(self) -> JobRef:
@@ -188,8 +196,7 @@ class JobHandle(Generic[R_co]):
 
     async def info(self) -> JobInfo:
         """What the store knows of the job now. Raises JobNotFound."""
-        record = await self._record()
-        return _describe(record, self._reader)
+        return _describe(await self._record(), self._reader)
 
     async def cancel(self) -> bool:
         """Take the job back.
@@ -206,8 +213,11 @@ class JobHandle(Generic[R_co]):
                 return False
         outcome = Outcome(State.CANCELLED).encode()
         ttl_ms = self._reader.result_ttl_ms(None, None) if self._ttl_ms is None else self._ttl_ms
-        verdicts = await backend.cancel([self.ref], outcome if ttl_ms else None, ttl_ms)
-        return verdicts[0] in (CancelVerdict.CANCELLED, CancelVerdict.REQUESTED)
+        (verdict,) = await backend.cancel([self.ref], outcome if ttl_ms else None, ttl_ms)
+        if verdict is CancelVerdict.CANCELLED and self._reader.events.active:
+            # No worker will hear of this job: nobody else could tell of its end.
+            self._reader.events.emit(events.JobCancelled(self.ref, self._name, 0, 0.0, True))
+        return verdict in (CancelVerdict.CANCELLED, CancelVerdict.REQUESTED)
 
     async def result(self, timeout: Seconds | None = None) -> R_co:
         """The job's return value, awaited for at most `timeout` (seconds or timedelta).
@@ -292,9 +302,7 @@ def _envelope(record: JobRecord) -> Envelope | None:
 def _known_ttl_ms(record: JobRecord, reader: Reader) -> int | None:
     """How long the outcome of a job is kept that somebody else may have enqueued."""
     envelope = _envelope(record)
-    if envelope is None:
-        return None
-    return reader.result_ttl_ms(envelope.name, envelope.options)
+    return None if envelope is None else reader.result_ttl_ms(envelope.name, envelope.options)
 
 
 def _outcome(record: JobRecord) -> Outcome | None:

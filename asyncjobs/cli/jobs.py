@@ -14,6 +14,7 @@ from asyncjobs.cli.letters import candidates
 from asyncjobs.cli.render import Part, Table, clean, show, show_json
 from asyncjobs.config import check_job_id, check_queue_name
 from asyncjobs.errors import ConfigError, JobNotFound
+from asyncjobs.events import Events
 from asyncjobs.handle import JobError, JobHandle, JobInfo
 from asyncjobs.job import JobRef
 from asyncjobs.worker.exits import ExitCode
@@ -89,6 +90,7 @@ class _StoreReader:
 
     def __init__(self, store: InspectedStore) -> None:
         self._store = store
+        self.events = Events()
 
     def opened(self) -> InspectedStore:
         return self._store

@@ -71,7 +71,8 @@ WORKER: Final = (
     ),
     Instrument(
         "asyncjobs.jobs.finished", "counter", "{job}",
-        "Jobs that ended for good on a worker.", (QUEUE, JOB, OUTCOME, ERROR),
+        "Jobs that ended for good: on a worker, or by a cancel in their queue.",
+        (QUEUE, JOB, OUTCOME, ERROR),
     ),
     Instrument(
         "asyncjobs.jobs.reclaimed", "counter", "{job}",

@@ -148,9 +148,10 @@ class Metrics:
         series = self._running.pop(event.ref, None)
         fault = _fault(event)
         if series is None:
-            # It never started here: expired, unreadable, unknown, or crashed too often.
+            # It never started here: cancelled, expired, unreadable, unknown, or crashed too often.
             series = self._of(event.ref.queue, event.name)
-            self._consumed.add(1, series.process)
+            if not (isinstance(event, events.JobCancelled) and event.was_queued):
+                self._consumed.add(1, series.process)
         else:
             self._active.add(-1, series.job)
             # One that expired while it waited for a thread has not run.

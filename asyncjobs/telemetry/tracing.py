@@ -223,7 +223,9 @@ class Tracing:
         # Told from elsewhere: of a job that never started, or of an attempt that ignores
         # that it was told to stop, whose span would never end.
         attempt = self._attempts.get(event.ref)
-        if attempt is not None and attempt.started.stop_asked() is not None:
+        if attempt is None or attempt.is_over:
+            return
+        if attempt.started.stop_asked() is not None:
             self._tell(attempt, event)
             self._end(attempt)
 

@@ -12,7 +12,14 @@ import orjson
 
 from asyncjobs import events
 from asyncjobs.clock import now_ms as wall_ms
-from asyncjobs.codec import Envelope, Outcome, check_json, dead_letter
+from asyncjobs.codec import (
+    BadEnvelope,
+    Envelope,
+    NewerEnvelope,
+    Outcome,
+    check_json,
+    dead_letter,
+)
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import EncodeError
 from asyncjobs.events import Events
@@ -286,8 +293,12 @@ class Settler:
         return Settlement.discarded(job, outcome, run.result_ttl_ms)
 
     def cancelled_unstarted(self, job: TakenJob) -> Settlement:
-        """Cancelled while it ran on a worker that then gave it up."""
-        logger.info("%s: cancelled", job.ref)
+        """Cancelled after it was taken and before it was started."""
+        name, attempt = _called(job)
+        about = {"job_id": job.id, "job": name, "queue": job.queue, "attempt": attempt}
+        logger.info("%s: cancelled", job.ref, extra=about)
+        if self._events.active:
+            self._events.emit(events.JobCancelled(job.ref, name, attempt, 0.0))
         outcome = Outcome(State.CANCELLED).encode()
         return Settlement.cancelled(job, outcome, self._settings.result_ttl_ms)
 
@@ -346,6 +357,15 @@ class Settler:
                 job.ref,
                 problem,
             )
+
+
+def _called(job: TakenJob) -> tuple[str, int]:
+    """The function and the attempt that this job is for; ('', 1) when it cannot be read."""
+    try:
+        envelope = Envelope.decode(job.envelope)
+    except (BadEnvelope, NewerEnvelope):
+        return "", 1
+    return envelope.name, envelope.attempt
 
 
 def _counted(run: Run, charge: Charge | None) -> str:
