@@ -7,14 +7,15 @@ job pays one check: `if events.active`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from asyncjobs.job import JobRef, TakenJob
+from asyncjobs.job import JobRef, NewJob, TakenJob
 
 __all__ = [
     "AttemptEnded",
+    "EnqueueFailed",
     "Event",
     "Events",
     "JobCancelled",
@@ -41,6 +42,8 @@ __all__ = [
     "WorkerStarted",
     "WorkerStopped",
     "listening",
+    "tell_failed",
+    "tell_stored",
 ]
 
 logger = logging.getLogger("asyncjobs.events")
@@ -68,6 +71,18 @@ class JobEnqueued(JobEvent):
 
     is_new: bool
     size: int = field(default=0, compare=False)
+    duration_s: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueFailed(JobEvent):
+    """The job was refused, or the store has not confirmed it: then it may be stored.
+
+    Of a call for many jobs it is told of those in the batch that failed, or of the one that
+    is too large; those behind it were not sent. `duration_s`: how long its caller waited.
+    """
+
+    error: Exception
     duration_s: float = field(default=0.0, compare=False)
 
 
@@ -317,3 +332,20 @@ def listening(hub: Events, kind: type[E]) -> Callable[[Listener[E]], Listener[E]
         return listener
 
     return decorate
+
+
+def tell_stored(
+    hub: Events, jobs: Sequence[NewJob], names: Sequence[str], stored: list[bool], duration_s: float
+) -> None:
+    """One batch of a call for many jobs is answered."""
+    for job, name, is_new in zip(jobs, names, stored, strict=False):
+        hub.emit(JobEnqueued(job.ref, name, is_new, len(job.envelope), duration_s))
+
+
+def tell_failed(
+    hub: Events, jobs: Sequence[NewJob], names: Sequence[str], error: Exception, duration_s: float
+) -> None:
+    """The enqueue of these jobs has failed."""
+    if hub.active:
+        for job, name in zip(jobs, names, strict=False):
+            hub.emit(EnqueueFailed(job.ref, name, error, duration_s))

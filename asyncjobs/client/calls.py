@@ -7,7 +7,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any, Final
 
-from asyncjobs.errors import NotOpen
+from asyncjobs.errors import NotOpen, StoreUnavailable
 from asyncjobs.job import NewJob
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "closed_error",
     "fail_calls",
     "in_chunks",
+    "maybe_stored_error",
 ]
 
 MAX_BATCH_JOBS: Final = 1_000
@@ -123,3 +124,10 @@ def _copy(error: Exception) -> Exception:
 
 def closed_error() -> NotOpen:
     return NotOpen("the app was closed while this enqueue waited; it may or may not be stored")
+
+
+def maybe_stored_error(refusal: Exception) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"a first try was not confirmed, and now {refusal}. The jobs may be stored: repeat "
+        "the call with the same job ids to be sure"
+    )

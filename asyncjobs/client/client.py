@@ -19,11 +19,12 @@ from asyncjobs.client.calls import (
     closed_error,
     fail_calls,
     in_chunks,
+    maybe_stored_error,
 )
 from asyncjobs.clock import new_id
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import PayloadTooLarge, StoreFull, StoreUnavailable
-from asyncjobs.events import Events, JobEnqueued
+from asyncjobs.events import Events, JobEnqueued, tell_failed, tell_stored
 from asyncjobs.job import NewJob
 
 __all__ = ["Client"]
@@ -73,12 +74,17 @@ class Client:
         if size > self._max_payload:
             raise self._too_large(job, name)
         deadline_s = self.loop.time() + self._timeout_s
-        if self._flusher is None and self._lone is None and not self._closed:
-            (is_new,) = await self._send_alone(job, size, deadline_s)
-        else:
-            if self._space or self._is_full():
-                await self._wait_for_space(deadline_s)
-            (is_new,) = await self._put((job,), size, deadline_s)
+        try:
+            if self._flusher is None and self._lone is None and not self._closed:
+                (is_new,) = await self._send_alone(job, size, deadline_s)
+            else:
+                if self._space or self._is_full():
+                    await self._wait_for_space(deadline_s)
+                (is_new,) = await self._put((job,), size, deadline_s)
+        except Exception as error:
+            waited_s = self.loop.time() - deadline_s + self._timeout_s
+            tell_failed(self._events, (job,), (name,), error, waited_s)
+            raise
         if self._events.active:
             duration_s = self.loop.time() - (deadline_s - self._timeout_s)
             self._events.emit(JobEnqueued(job.ref, name, is_new, size, duration_s))
@@ -97,21 +103,20 @@ class Client:
         began_s = self.loop.time()
         for chunk, size in in_chunks(jobs):
             deadline_s = self.loop.time() + self._timeout_s
-            if self._space or self._is_full():
-                await self._wait_for_space(deadline_s)
-            stored = await self._put(chunk, size, deadline_s)
+            try:
+                if self._space or self._is_full():
+                    await self._wait_for_space(deadline_s)
+                stored = await self._put(chunk, size, deadline_s)
+            except Exception as error:
+                waited_s = self.loop.time() - began_s
+                tell_failed(self._events, chunk, names[len(answers) :], error, waited_s)
+                raise
             if self._events.active:
                 # Batch by batch: a later one may fail, and all at once would hold the loop up.
-                self._tell_stored(chunk, names[len(answers) :], stored, began_s)
+                waited_s = self.loop.time() - began_s
+                tell_stored(self._events, chunk, names[len(answers) :], stored, waited_s)
             answers += stored
         return answers
-
-    def _tell_stored(
-        self, jobs: Sequence[NewJob], names: Sequence[str], stored: list[bool], began_s: float
-    ) -> None:
-        duration_s = self.loop.time() - began_s
-        for job, name, is_new in zip(jobs, names, stored, strict=False):
-            self._events.emit(JobEnqueued(job.ref, name, is_new, len(job.envelope), duration_s))
 
     async def close(self) -> None:
         """Send what waits, for at most `connect_timeout`; fail the rest with NotOpen."""
@@ -220,11 +225,13 @@ class Client:
                 places -= 1
 
     def _too_large(self, job: NewJob, name: str) -> PayloadTooLarge:
-        return PayloadTooLarge(
+        error = PayloadTooLarge(
             f"{name}: the job {job.ref} is {len(job.envelope):,} bytes, over max_payload="
             f"{self._max_payload:,}; store the data elsewhere and pass its key, or "
             "raise max_payload on the app"
         )
+        tell_failed(self._events, (job,), (name,), error, 0.0)
+        return error
 
     # ── the sending side: one task, while anything waits ─────────────────────────────
 
@@ -322,7 +329,7 @@ class Client:
                 # A try before may have stored the batch: then it was not refused, and who
                 # is told so would enqueue it twice.
                 if unsure:
-                    raise self._maybe_stored(error) from error
+                    raise maybe_stored_error(error) from error
                 raise
             await asyncio.sleep(random.uniform(0, min(pause_s, longest_s)))
             pause_s *= 2
@@ -376,14 +383,6 @@ class Client:
             "stored: repeat the call with the same job ids to be sure"
         )
         error.__cause__ = self._failure
-        return error
-
-    def _maybe_stored(self, refusal: Exception) -> StoreUnavailable:
-        error = StoreUnavailable(
-            f"a first try was not confirmed, and now {refusal}. The jobs may be stored: repeat "
-            "the call with the same job ids to be sure"
-        )
-        error.__cause__ = refusal
         return error
 
     def _fail_all(self) -> None:

@@ -50,7 +50,8 @@ class Instrument:
 WORKER: Final = (
     Instrument(
         "messaging.client.operation.duration", "histogram", "s",
-        "How long an enqueue took, as the caller of each job saw it.", _MESSAGING, _SECONDS,
+        "How long an enqueue took, as the caller of each job saw it.",
+        (*_MESSAGING, ERROR), _SECONDS,
     ),
     Instrument(
         "messaging.client.sent.messages", "counter", "{message}",

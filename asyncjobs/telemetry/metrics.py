@@ -92,6 +92,7 @@ class Metrics:
         self._lag = _LoopLag(_histogram(meter, "asyncjobs.worker.event_loop.lag").record)
         self._handlers: dict[type[events.Event], Callable[[Any], None]] = {
             events.JobEnqueued: self._on_enqueued,
+            events.EnqueueFailed: self._on_failed,
             events.JobStarted: self._on_started,
             events.JobSucceeded: partial(self._on_end, outcome="succeeded", final=True),
             events.JobRetryScheduled: partial(self._on_end, outcome="retry"),
@@ -134,6 +135,10 @@ class Metrics:
         self._payload.record(event.size, series.job)
         if not event.is_new:
             self._deduplicated.add(1, series.job)
+
+    def _on_failed(self, event: events.EnqueueFailed) -> None:
+        series = self._of(event.ref.queue, event.name)
+        self._operation.record(event.duration_s, series.failed(class_name(type(event.error))))
 
     def _on_started(self, event: events.JobStarted) -> None:
         series = self._of(event.ref.queue, event.name)
@@ -197,6 +202,12 @@ class _Series:
         self.send: Attributes = {**about, OPERATION: "enqueue", TYPE: "send"}
         self.process: Attributes = {**about, OPERATION: "process", TYPE: "process"}
         self._ended: dict[tuple[int, str, str], Attributes] = {}
+
+    def failed(self, fault: str) -> Attributes:
+        # Errors of ours and of backends: few kinds, whatever the jobs are.
+        return self._ended.get((0, "", fault)) or self._ended.setdefault(
+            (0, "", fault), {**self.send, ERROR: fault}
+        )
 
     def ended(self, base: Attributes, outcome: str, fault: str) -> Attributes:
         key = (len(base), outcome, fault)
