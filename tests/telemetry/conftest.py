@@ -15,9 +15,11 @@ pytest.importorskip("opentelemetry.sdk.metrics", reason="opentelemetry-sdk is no
 from tests.cli.conftest import folder, ledger, put, run, server, work
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording
-from tests.worker.conftest import new_app, stage
+from tests.worker.conftest import mute, new_app, stage, thread_gate
 
-__all__ = ["folder", "ledger", "new_app", "put", "run", "server", "stage", "work"]
+__all__ = [
+    "folder", "ledger", "mute", "new_app", "put", "run", "server", "stage", "thread_gate", "work",
+]  # fmt: skip
 
 
 @pytest.fixture(params=["memory", "valkey"])

@@ -13,7 +13,7 @@ import pytest
 from asyncjobs import AsyncJobs
 from asyncjobs.clock import new_id
 from tests.worker import jobs
-from tests.worker.kit import NewApp, Stage
+from tests.worker.kit import Mute, NewApp, Stage
 
 
 @pytest.fixture
@@ -24,6 +24,11 @@ def stage() -> Iterator[Stage]:
     yield jobs.stage
     for gate in jobs.thread_gates.values():
         gate.set()
+
+
+@pytest.fixture
+def mute(monkeypatch: pytest.MonkeyPatch) -> Mute:
+    return Mute(monkeypatch)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar, cast
 
 import anyio
+import pytest
 
 from asyncjobs import AsyncJobs, JobFunction, State, Worker
 from asyncjobs.backends.base import EnqueueBatch, Inspector, QueueCounts
@@ -16,6 +17,7 @@ from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.events import Event
 from asyncjobs.job import NewJob
+from asyncjobs.worker.lease import Heartbeats
 
 LIMIT_S = 10.0
 """How long a test waits for what must happen; reached only when it fails."""
@@ -58,6 +60,19 @@ class Stage:
     async def noted(self, what: Any, times: int = 1) -> None:
         """Wait until a job has written this."""
         await until(lambda: self.count(what) >= times)
+
+
+class Mute:
+    """Keeps the workers of the test from renewing, until told otherwise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.on = False
+        renew = Heartbeats._renew
+
+        async def renew_unless_mute(beats: Heartbeats, backend: object) -> bool:
+            return False if self.on else await renew(beats, backend)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Heartbeats, "_renew", renew_unless_mute)
 
 
 async def until(check: Callable[[], bool]) -> None:

@@ -9,30 +9,11 @@ import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, State, Worker
 from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
-from asyncjobs.worker.lease import Heartbeats
 from asyncjobs.worker.upkeep import Reclaim
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, Stage, counts, events_of, eventually, register, until
+from tests.worker.kit import LIMIT_S, Mute, Stage, counts, events_of, eventually, register, until
 
 pytestmark = pytest.mark.anyio
-
-
-class Mute:
-    """Keeps the workers of the test from renewing, until told otherwise."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.on = False
-        renew = Heartbeats._renew
-
-        async def renew_unless_mute(beats: Heartbeats, backend: object) -> bool:
-            return False if self.on else await renew(beats, backend)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(Heartbeats, "_renew", renew_unless_mute)
-
-
-@pytest.fixture
-def mute(monkeypatch: pytest.MonkeyPatch) -> Mute:
-    return Mute(monkeypatch)
 
 
 async def test_a_lost_lease_stops_its_jobs_and_is_entered_anew(

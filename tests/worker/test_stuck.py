@@ -12,10 +12,17 @@ from asyncjobs import AsyncJobs, JobCancelled, JobFailed, RetryPolicy, State, co
 from asyncjobs.events import AttemptEnded, JobsReclaimed, JobStuck
 from asyncjobs.events import JobCancelled as CancelledEvent
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, Stage, counts, ended, events_of, register, until, working
-from tests.worker.test_lease import Mute, mute
-
-__all__ = ["mute"]
+from tests.worker.kit import (
+    LIMIT_S,
+    Mute,
+    Stage,
+    counts,
+    ended,
+    events_of,
+    register,
+    until,
+    working,
+)
 
 pytestmark = pytest.mark.anyio
 
