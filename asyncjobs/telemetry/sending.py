@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Protocol
 
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span, SpanKind, Status, StatusCode, Tracer
 
 from asyncjobs.config import AppSettings
 from asyncjobs.function import JobFunction
@@ -40,29 +41,27 @@ class Maker(Protocol):
 
 
 class _Traced:
-    """Makes the jobs of one job function, and tells their span of them."""
+    """Makes the jobs of one job function with what they carry, and tells their span of them."""
 
     def __init__(
         self,
         function: JobFunction[..., Any],
-        span: Span,
+        span: Span | None,
         headers: dict[str, Any],
         settings: AppSettings,
-        *,
-        is_alone: bool,
     ) -> None:
+        """`span`: of this one job, None where there is none or it is of many."""
         self._function = function
         self._span = span
         self._headers = headers
         self._settings = settings
-        self._is_alone = is_alone
 
     def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> NewJob:
         job = self._function.new_job(args, kwargs, self._headers)
         if len(job.envelope) > self._settings.max_payload:
             # The carrier must not be what makes a job too large.
             job = self._function.new_job(args, kwargs)
-        if self._is_alone:
+        if self._span is not None:
             try:
                 ref = str(job.ref)
                 self._span.set_attribute(MESSAGE_ID, ref)
@@ -106,7 +105,8 @@ class Sending:
     ) -> None:
         for span in self._spans:
             try:
-                if kind is not None:
+                # Who does not wait any more has changed its mind: no error.
+                if kind is not None and not issubclass(kind, CancelledError):
                     span.set_attribute(ERROR, class_name(kind))
                     span.set_status(Status(StatusCode.ERROR))
                 span.end()
@@ -114,21 +114,29 @@ class Sending:
                 failed("the end of a span of an enqueue")
 
     def _begin(self) -> Sequence[Maker]:
+        first = conversation.get()
         traced = [f for f in self._functions if f.settings.tracing != "none"]
-        if not traced:
+        if not traced and not first:
             return self._functions
         baggage = carrier.baggage_text(self._settings.baggage_keys)
         shared = self._start_shared(traced) if len(traced) > MOST_SPANS else None
         makers: list[Maker] = []
         for function in self._functions:
             if function.settings.tracing == "none":
-                makers.append(function)
+                makers.append(self._untraced(function, first))
                 continue
             span = shared or self._start(function.settings.queue, function.name, {})
-            headers = carrier.write(span.get_span_context(), baggage, conversation.get())
-            alone = shared is None
-            makers.append(_Traced(function, span, headers, self._settings, is_alone=alone))
+            headers = carrier.write(span.get_span_context(), baggage, first)
+            own = span if shared is None else None
+            makers.append(_Traced(function, own, headers, self._settings))
         return makers
+
+    def _untraced(self, function: JobFunction[..., Any], first: str) -> Maker:
+        if not first:
+            return function
+        # What such a job enqueues may be traced, and belongs to the same conversation.
+        headers = carrier.write(INVALID_SPAN_CONTEXT, conversation=first)
+        return _Traced(function, None, headers, self._settings)
 
     def _start_shared(self, functions: Sequence[JobFunction[..., Any]]) -> Span:
         queues = {function.settings.queue for function in functions}

@@ -140,7 +140,7 @@ class Tracing:
         self, started: StartedAttempt, body: Coroutine[Any, Any, None]
     ) -> Coroutine[Any, Any, None]:
         """`body` within the span of its attempt."""
-        return _outside(body) if started.mode == "none" else self._surround(started, body)
+        return _outside(started, body) if started.mode == "none" else self._surround(started, body)
 
     def carry(self, ref: JobRef, headers: dict[str, Any] | None) -> dict[str, Any] | None:
         """The headers with the span of the job's attempt as that of the previous one."""
@@ -253,7 +253,13 @@ def _is_child(started: StartedAttempt, carried: Carried) -> bool:
     return is_first and not started.is_scheduled and started.queue_time_ms < AUTO_MS
 
 
-async def _outside(body: Coroutine[Any, Any, None]) -> None:
+async def _outside(started: StartedAttempt, body: Coroutine[Any, Any, None]) -> None:
+    _leave_traces(started)
+    await body
+
+
+def _leave_traces(started: StartedAttempt) -> None:
+    """This attempt has no span. What it enqueues belongs to its conversation all the same."""
     # The worker may have been started within a span, to which its jobs do not belong.
     attach(Context())
-    await body
+    conversation.set(carrier.read(started.headers).conversation or str(started.job.ref))

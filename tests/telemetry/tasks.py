@@ -41,6 +41,14 @@ async def passes_on(left: int) -> None:
         await jobs.stage.again.enqueue(left - 1)
 
 
+async def passes_on_untraced(left: int) -> None:
+    """The same; all but the last one have no span."""
+    if left:
+        assert jobs.stage.again is not None
+        mode: Any = "none" if left > 1 else "link"
+        await jobs.stage.again.options(tracing=mode).enqueue(left - 1)
+
+
 def looks_in_thread() -> int:
     return trace.get_current_span().get_span_context().span_id
 

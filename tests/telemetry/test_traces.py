@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
+from asyncjobs.backends.base import EnqueueBatch
 from asyncjobs.config import ConfigError
 from asyncjobs.job import State
 from tests.telemetry import tasks
@@ -298,6 +300,23 @@ async def test_jobs_of_jobs_are_one_conversation(
     assert [span.parent and span.parent.span_id in ids_of_attempts for span in later] == [True] * 2
 
 
+@pytest.mark.parametrize("root", ["link", "none"])
+async def test_a_conversation_goes_on_over_jobs_that_are_not_traced(
+    app: AsyncJobs, recording: Recording, stage: Stage, root: Any
+) -> None:
+    stage.again = job = register(app, tasks.passes_on_untraced)
+    async with working(app):
+        first = await job.options(tracing=root).enqueue(3)
+        *_, last = await recording.ended(2 if root == "link" else 1)
+    (sent,) = recording.sent()[-1:]
+    for span in (sent, last):
+        told = (span.attributes or {})["messaging.message.conversation_id"]
+        assert told == f"default/{first.id.rpartition('/')[2]}"
+    assert len(recording.sent()) == (2 if root == "link" else 1)
+    # Nothing else is carried: the trace begins anew.
+    assert sent.parent is None
+
+
 @pytest.mark.parametrize(("jobs_made", "spans"), [(100, 100), (101, 1)])
 async def test_a_bulk_call_of_over_a_hundred_jobs_is_one_span(
     app: AsyncJobs, recording: Recording, jobs_made: int, spans: int
@@ -326,6 +345,32 @@ async def test_an_enqueue_that_fails_is_an_error(app: AsyncJobs, recording: Reco
     assert (sent.attributes or {})["error.type"] == "asyncjobs.errors.PayloadTooLarge"
     assert sent.kind is SpanKind.PRODUCER
     assert not sent.events
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_an_enqueue_that_is_cancelled_is_no_error(
+    app: AsyncJobs, recording: Recording, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    job = register(app, jobs.echo)
+    asked, answer = asyncio.Event(), asyncio.Event()
+    async with app:
+        enqueue = app.backend.enqueue
+
+        async def slow(batch: EnqueueBatch) -> list[bool]:
+            asked.set()
+            await answer.wait()
+            return await enqueue(batch)
+
+        monkeypatch.setattr(app.backend, "enqueue", slow)
+        call = asyncio.ensure_future(app.enqueue_many([job.bind()]) if many else job.enqueue())
+        await asked.wait()
+        call.cancel()
+        await asyncio.wait([call])
+        answer.set()
+    assert call.cancelled()
+    (sent,) = recording.sent()
+    assert sent.status.status_code is StatusCode.UNSET
+    assert "error.type" not in (sent.attributes or {})
 
 
 async def test_modes_that_are_none() -> None:
