@@ -88,7 +88,8 @@ class EnqueueFailed(JobEvent):
 
 @dataclass(frozen=True, slots=True)
 class JobStarted(JobEvent):
-    """`queue_time_ms`: from being ready to the start, by the store's clock.
+    """`queue_time_ms`: from being ready to the start, by the store's clock. A sync function
+    starts when there is a thread for it.
 
     `shown_call()`: the arguments, by position and by keyword, with what is sensitive masked.
     """
@@ -276,6 +277,14 @@ class Tracer(Protocol):
         self, started: StartedAttempt, body: Coroutine[Any, Any, None]
     ) -> Coroutine[Any, Any, None]:
         """`body`, to be run in a task of its own, with what shall surround it."""
+        ...
+
+    def waiting(self, body: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+        """The same where the attempt begins within `body`, by `begin`, or never."""
+        ...
+
+    def begin(self, started: StartedAttempt) -> None:
+        """An attempt that waited begins, in the task that is running."""
         ...
 
     def carry(self, ref: JobRef, headers: dict[str, Any] | None) -> dict[str, Any] | None:

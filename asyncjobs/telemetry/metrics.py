@@ -153,15 +153,15 @@ class Metrics:
         series = self._running.pop(event.ref, None)
         fault = _fault(event)
         if series is None:
+            if isinstance(event, events.JobReleased | events.JobLost):
+                return  # it waited for a thread
             # It never started here: cancelled, expired, unreadable, unknown, or crashed too often.
             series = self._of(event.ref.queue, event.name)
             if not (isinstance(event, events.JobCancelled) and event.was_queued):
                 self._consumed.add(1, series.process)
         else:
             self._active.add(-1, series.job)
-            # One that expired while it waited for a thread has not run.
-            if type(event) is not events.JobExpired:
-                self._process.record(event.duration_s, series.ended(series.process, outcome, fault))
+            self._process.record(event.duration_s, series.ended(series.process, outcome, fault))
         if final:
             self._finished.add(1, series.ended(series.job, outcome, fault))
 

@@ -80,6 +80,8 @@ class _Attempt:
             span.add_event("snoozed", {"delay_s": event.delay_s})
         elif isinstance(event, events.JobDead):
             self._fail(event.error, event.reason)
+        elif isinstance(event, events.JobLost):
+            self._fail(None, outcome)
 
     def _fail(self, error: BaseException | None, reason: str) -> None:
         # No text: what an exception says may hold arguments of the job.
@@ -100,12 +102,16 @@ class _Attempt:
             # Let go of by a worker that ends: nobody has said how it ended.
             self._tell_stop()
             stop = self.started.stop_asked()
-            if stop is not None and stop[0] in _SILENT_ENDS:
-                self.span.set_attribute(OUTCOME, _SILENT_ENDS[stop[0]])
+            if stop is not None and (outcome := _SILENT_ENDS.get(stop[0])) is not None:
+                self.span.set_attribute(OUTCOME, outcome)
+                if outcome == "lease_lost":
+                    self._fail(None, outcome)
         self.span.end()
 
 
 _running: ContextVar[_Attempt | None] = ContextVar("asyncjobs_attempt", default=None)
+_late: ContextVar[list[_Attempt]] = ContextVar("asyncjobs_late_attempt")
+"""Where an attempt that waited puts itself when it begins."""
 
 
 class Tracing:
@@ -142,6 +148,24 @@ class Tracing:
         """`body` within the span of its attempt."""
         return _outside(started, body) if started.mode == "none" else self._surround(started, body)
 
+    async def waiting(self, body: Coroutine[Any, Any, None]) -> None:
+        """`body`, within which the span of its attempt may begin."""
+        # Not looked up at the end: a coroutine may be closed in the context of another one.
+        late: list[_Attempt] = []
+        _late.set(late)
+        try:
+            await body
+        finally:
+            for attempt in late:
+                self._close(attempt)
+
+    def begin(self, started: StartedAttempt) -> None:
+        """The span of an attempt that waited begins."""
+        if started.mode == "none":
+            _leave_traces(started)
+        elif (attempt := self._begun(started)) is not None:
+            _late.get().append(attempt)
+
     def carry(self, ref: JobRef, headers: dict[str, Any] | None) -> dict[str, Any] | None:
         """The headers with the span of the job's attempt as that of the previous one."""
         attempt = self._attempts.get(ref)
@@ -154,18 +178,24 @@ class Tracing:
             return headers
 
     async def _surround(self, started: StartedAttempt, body: Coroutine[Any, Any, None]) -> None:
-        attempt: _Attempt | None = None
-        try:
-            attempt = self._begin(started)
-        except Exception:
-            failed("the span of an attempt")
+        attempt = self._begun(started)
         try:
             await body
         finally:
             if attempt is not None:
-                self._end(attempt)
-                if self._attempts.get(attempt.ref) is attempt:
-                    del self._attempts[attempt.ref]
+                self._close(attempt)
+
+    def _begun(self, started: StartedAttempt) -> _Attempt | None:
+        try:
+            return self._begin(started)
+        except Exception:
+            failed("the span of an attempt")
+            return None
+
+    def _close(self, attempt: _Attempt) -> None:
+        self._end(attempt)
+        if self._attempts.get(attempt.ref) is attempt:
+            del self._attempts[attempt.ref]
 
     def _begin(self, started: StartedAttempt) -> _Attempt:
         carried = carrier.read(started.headers)

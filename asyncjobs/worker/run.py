@@ -49,8 +49,8 @@ class Run:
 
     __slots__ = (
         "_context", "_mask", "_on_progress", "_taken_ms", "all_crashes", "crashes", "entered",
-        "envelope", "function", "is_abandoned", "job", "reason", "result_ttl_ms", "settings",
-        "started_s", "stopped_s", "task", "timer",
+        "envelope", "function", "has_begun", "is_abandoned", "job", "on_begin", "reason",
+        "result_ttl_ms", "settings", "started_s", "stopped_s", "task", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +83,10 @@ class Run:
         """When it was told to stop, in monotonic seconds."""
         self.reason: Reason | None = None
         self.entered = self.is_abandoned = False
+        self.has_begun = function.is_async
+        """False while a sync function waits for a thread."""
+        self.on_begin: Callable[[int], None] | None = None
+        """Called with the store's time when there is one."""
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
@@ -140,7 +144,9 @@ class Run:
         """There is a thread at last: its time counts from now on. Raises TooLate."""
         if self.is_too_late(now_ms):
             raise TooLate
-        self.started_s = loop.time()
+        self.started_s, self.has_begun = loop.time(), True
+        if self.on_begin is not None:
+            self.on_begin(now_ms)
         self.arm(loop)
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:

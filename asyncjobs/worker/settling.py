@@ -42,7 +42,10 @@ UNKNOWN_MOST_S: Final = 60.0
 
 
 class Settler:
-    """Turns values and errors into settlements, and tells listeners and the log."""
+    """Turns values and errors into settlements, and tells listeners and the log.
+
+    Listeners last: an end that could not be made into a settlement is another one.
+    """
 
     def __init__(
         self, settings: AppSettings, hub: Events, clock_s: Callable[[], float], worker: str
@@ -75,24 +78,30 @@ class Settler:
     def _last_resort(self, run: Run, fault: Exception) -> Settlement:
         """An end that cannot be put into words must still free the slot and the job."""
         log_failure(logger, run, "%s: its end could not be recorded", run.job.ref, error=fault)
+        attempt = self._attempt(run)
         if run.envelope.attempt < run.settings.retry.max_attempts:
-            return self._later(run, LAST_RESORT_S, run.envelope.attempt + 1)
+            settlement = self._later(run, LAST_RESORT_S, run.envelope.attempt + 1)
+            self._tell(run, events.JobRetryScheduled, *attempt, LAST_RESORT_S, fault)
+            return settlement
         message = "its end could not be recorded; the worker's log tells why"
-        return _bury(
-            run.job, Outcome(State.DEAD, reason="exhausted", message=message), run.result_ttl_ms
-        )
+        outcome = Outcome(State.DEAD, reason="exhausted", message=message)
+        settlement = _bury(run.job, outcome, run.result_ttl_ms, self._last_envelope(run))
+        self._tell(run, events.JobDead, *attempt, "exhausted", fault)
+        return settlement
+
+    def _tell(self, run: Run, kind: Callable[..., events.AttemptEnded], *about: Any) -> None:
+        """`about`: the attempt, its duration, and what else this kind of end has."""
+        if self._events.active:
+            self._events.emit(kind(run.job.ref, run.function.name, *about))
 
     def _value(self, run: Run, value: Any) -> Settlement | None:
         if run.reason is not None and run.reason is not Reason.SHUTDOWN:
             # Told to stop, it returned all the same: what was asked for stands.
             return self._error(run, asyncio.CancelledError())
-        if self._events.active:
-            self._events.emit(
-                events.JobSucceeded(run.job.ref, run.function.name, *self._attempt(run))
-            )
-        if run.result_ttl_ms <= 0:
-            return Settlement.succeeded(run.job)
-        return Settlement.succeeded(run.job, self._encode(run, value), run.result_ttl_ms)
+        attempt = self._attempt(run)
+        outcome = self._encode(run, value) if run.result_ttl_ms > 0 else None
+        self._tell(run, events.JobSucceeded, *attempt)
+        return Settlement.succeeded(run.job, outcome, run.result_ttl_ms)
 
     def _encode(self, run: Run, value: Any) -> bytes:
         # The job has succeeded and must not run again because of what it returned.
@@ -119,9 +128,7 @@ class Settler:
 
     def _error(self, run: Run, error: BaseException) -> Settlement | None:
         if run.reason is Reason.LEASE_LOST:
-            if self._events.active:
-                name = run.function.name
-                self._events.emit(events.JobLost(run.job.ref, name, *self._attempt(run)))
+            self._tell(run, events.JobLost, *self._attempt(run))
             return None
         if run.reason is Reason.CANCEL:
             return self._cancelled(run)
@@ -170,35 +177,26 @@ class Settler:
         )
 
     def _attempt(self, run: Run) -> tuple[int, float]:
-        return run.envelope.attempt, self._clock_s() - run.started_s
+        # 0 for a sync function that has waited for a thread, and did not start.
+        return run.envelope.attempt, self._clock_s() - run.started_s if run.has_begun else 0.0
 
     def _label(self, run: Run) -> dict[str, Any]:
         return {**run.label, "duration_ms": round(self._attempt(run)[1] * 1000)}
 
     def _cancelled(self, run: Run) -> Settlement:
-        if self._events.active:
-            self._events.emit(
-                events.JobCancelled(run.job.ref, run.function.name, *self._attempt(run))
-            )
+        attempt = self._attempt(run)
         logger.info("%s: cancelled while running", run.job.ref, extra=self._label(run))
         outcome = self._outcome(run, State.CANCELLED).encode()
+        self._tell(run, events.JobCancelled, *attempt)
         return Settlement.cancelled(run.job, outcome, run.result_ttl_ms)
 
     def _released(self, run: Run) -> Settlement:
         self.released += 1
-        if self._events.active:
-            self._events.emit(
-                events.JobReleased(run.job.ref, run.function.name, *self._attempt(run))
-            )
+        self._tell(run, events.JobReleased, *self._attempt(run))
         return Settlement.release(run.job)
 
     def _retry(self, run: Run, error: BaseException, verdict: Verdict) -> Settlement:
-        delay_s, charge = verdict.delay_s, verdict.charge
-        if self._events.active:
-            attempt = self._attempt(run)
-            self._events.emit(
-                events.JobRetryScheduled(run.job.ref, run.function.name, *attempt, delay_s, error)
-            )
+        delay_s, charge, attempt = verdict.delay_s, verdict.charge, self._attempt(run)
         kind, message, trace = describe(error, run.mask)
         logger.warning(
             "%s: %s, again in %.1f s: %s: %s",
@@ -206,14 +204,14 @@ class Settler:
         )  # fmt: skip
         number = run.envelope.attempt
         past = PastError(number, kind, message, trace, wall_ms(), self._worker)
-        return self._later(run, delay_s, number + 1, past, charge)
+        settlement = self._later(run, delay_s, number + 1, past, charge)
+        self._tell(run, events.JobRetryScheduled, *attempt, delay_s, error)
+        return settlement
 
     def _snooze(self, run: Run, delay_s: float) -> Settlement:
-        if self._events.active:
-            self._events.emit(
-                events.JobSnoozed(run.job.ref, run.function.name, *self._attempt(run), delay_s)
-            )
-        return self._later(run, delay_s, run.envelope.attempt)
+        settlement = self._later(run, delay_s, run.envelope.attempt)
+        self._tell(run, events.JobSnoozed, *self._attempt(run), delay_s)
+        return settlement
 
     def _later(
         self,
@@ -243,19 +241,14 @@ class Settler:
     def _discarded(self, run: Run, reason: str) -> Settlement:
         if run.mask is not None:
             reason = run.mask.text(reason)
-        if self._events.active:
-            attempt = self._attempt(run)
-            self._events.emit(events.JobDiscarded(run.job.ref, run.function.name, *attempt, reason))
+        attempt = self._attempt(run)
         logger.info("%s: discarded: %s", run.job.ref, reason, extra=self._label(run))
         outcome = self._outcome(run, State.DISCARDED, reason=reason).encode()
+        self._tell(run, events.JobDiscarded, *attempt, reason)
         return Settlement.discarded(run.job, outcome, run.result_ttl_ms)
 
     def _dead(self, run: Run, error: BaseException, reason: str) -> Settlement:
         attempt = self._attempt(run)
-        if self._events.active:
-            self._events.emit(
-                events.JobDead(run.job.ref, run.function.name, *attempt, reason, error)
-            )
         log_failure(
             logger, run, "%s: dead at attempt %d (%s)", run.job.ref, attempt[0], reason,
             error=error, duration_ms=round(attempt[1] * 1000),
@@ -265,27 +258,38 @@ class Settler:
             run, State.DEAD, reason=reason, error_type=kind, message=message, traceback=text,
             worker=self._worker,
         )  # fmt: skip
-        return _bury(run.job, outcome, run.result_ttl_ms)
+        settlement = _bury(run.job, outcome, run.result_ttl_ms, self._last_envelope(run))
+        self._tell(run, events.JobDead, *attempt, reason, error)
+        return settlement
+
+    def _last_envelope(self, run: Run) -> bytes:
+        """As it was taken; with its attempt's trace, for one after a revival to link to."""
+        tracer, stored = self._events.tracer, run.job.envelope
+        if tracer is None:
+            return stored
+        envelope = Envelope.decode(stored)
+        headers = tracer.carry(run.job.ref, envelope.headers)
+        if headers is envelope.headers:
+            return stored
+        envelope.headers = headers
+        return envelope.encode()
 
     # -- jobs that never came to an attempt ---------------------------------------------
 
     def crashed(self, run: Run) -> Settlement:
         """Its workers died too often while they ran it."""
-        job, name = run.job, run.function.name
+        job = run.job
         message = f"its worker died while it ran, {run.crashes} times"
         logger.error("%s: dead: %s", job.ref, message, extra=run.label)
-        if self._events.active:
-            attempt = run.envelope.attempt
-            self._events.emit(events.JobDead(job.ref, name, attempt, 0.0, "crashed", None))
+        self._tell(run, events.JobDead, run.envelope.attempt, 0.0, "crashed", None)
         outcome = self._outcome(run, State.DEAD, reason="crashed", message=message)
         return _bury(job, outcome, run.result_ttl_ms)
 
     def expired(self, run: Run) -> Settlement:
         """It has not started in time. The error of its last attempt, if any, is kept."""
-        job, name, attempt = run.job, run.function.name, run.envelope.attempt
+        job, attempt = run.job, run.envelope.attempt
         logger.info("%s: discarded: expired before attempt %d", job.ref, attempt, extra=run.label)
-        if self._events.active:
-            self._events.emit(events.JobExpired(job.ref, name, attempt, 0.0, EXPIRED))
+        self._tell(run, events.JobExpired, attempt, 0.0, EXPIRED)
         about: dict[str, str] = {}
         for last in past_errors(run.envelope.headers)[-1:]:
             about = {"error_type": last.type, "message": last.message, "traceback": last.traceback}
@@ -387,5 +391,8 @@ def _unknown_so_far(headers: dict[str, Any], now_ms: int) -> tuple[int, int]:
     )
 
 
-def _bury(job: TakenJob, outcome: Outcome, result_ttl_ms: int) -> Settlement:
-    return Settlement.dead(job, dead_letter(outcome, job.envelope), outcome.encode(), result_ttl_ms)
+def _bury(
+    job: TakenJob, outcome: Outcome, result_ttl_ms: int, envelope: bytes | None = None
+) -> Settlement:
+    letter = dead_letter(outcome, job.envelope if envelope is None else envelope)
+    return Settlement.dead(job, letter, outcome.encode(), result_ttl_ms)

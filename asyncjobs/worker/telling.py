@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from functools import partial
 
 from asyncjobs import events
-from asyncjobs.events import Events, StartedAttempt
+from asyncjobs.events import Events, StartedAttempt, Tracer
 from asyncjobs.job import Settlement
 from asyncjobs.worker.run import Body, Run
 
@@ -38,16 +39,46 @@ def tell_lease_lost(hub: Events, worker: str, queues: Collection[str], stopped: 
 
 
 def tell_started(hub: Events, run: Run, worker: str, now_ms: int, body: Body) -> Body:
-    """An attempt begins: `body`, or what a tracer puts around it."""
-    job, envelope, name = run.job, run.envelope, run.function.name
-    queue_time_ms = max(now_ms - job.ready_ms, 0)
-    hub.emit(events.JobStarted(job.ref, name, envelope.attempt, queue_time_ms, run.shown_call))
-    if hub.tracer is None:
+    """An attempt begins: `body`, or what a tracer puts around it. That of a sync function
+    begins when there is a thread for it."""
+    tracer = hub.tracer
+    if not run.function.is_async:
+        run.on_begin = partial(_begin_late, hub, tracer, run, worker)
+        return body if tracer is None else tracer.waiting(body)
+    event = _started(run, now_ms)
+    if tracer is None:
+        hub.emit(event)
         return body
-    started = StartedAttempt(
-        job,
+    return tracer.attempt(_attempt(run, worker, event.queue_time_ms), _telling(hub, event, body))
+
+
+def _begin_late(hub: Events, tracer: Tracer | None, run: Run, worker: str, now_ms: int) -> None:
+    event = _started(run, now_ms)
+    if tracer is not None:
+        tracer.begin(_attempt(run, worker, event.queue_time_ms))
+    hub.emit(event)
+
+
+async def _telling(hub: Events, event: events.JobStarted, body: Body) -> None:
+    # Within the span: what listeners write or measure belongs to the attempt's trace.
+    hub.emit(event)
+    await body
+
+
+def _started(run: Run, now_ms: int) -> events.JobStarted:
+    job = run.job
+    queue_time_ms = max(now_ms - job.ready_ms, 0)
+    return events.JobStarted(
+        job.ref, run.function.name, run.envelope.attempt, queue_time_ms, run.shown_call
+    )
+
+
+def _attempt(run: Run, worker: str, queue_time_ms: int) -> StartedAttempt:
+    envelope = run.envelope
+    return StartedAttempt(
+        run.job,
         envelope.headers,
-        name,
+        run.function.name,
         envelope.attempt,
         run.settings.retry.max_attempts,
         envelope.scheduled_ms is not None,
@@ -56,4 +87,3 @@ def tell_started(hub: Events, run: Run, worker: str, now_ms: int, body: Body) ->
         worker,
         run.stop_asked,
     )
-    return hub.tracer.attempt(started, body)

@@ -287,15 +287,3 @@ async def test_a_flood_of_unknown_names_hides_no_job(
     hub.emit(events.JobPutBack(JobRef("q", "1"), "f", 1.0))
     by_name = {key[0]: value for key, value in reading.points(CONSUMED).items()}
     assert by_name == {"_OTHER": 50, "f": 1}
-
-
-async def test_a_job_that_expired_while_it_waited_for_a_thread_has_not_run(
-    reading: Reading,
-) -> None:
-    hub, ref = events.Events(), JobRef("q", "1")
-    Metrics(reading.provider, {"f": 1}.get).attach(hub)
-    hub.emit(events.JobStarted(ref, "f", 1, 0))
-    hub.emit(events.JobExpired(ref, "f", 1, 0.0, "expired"))
-    assert reading.total(PROCESS) == 0
-    assert reading.total("asyncjobs.jobs.active") == 0
-    assert reading.total(FINISHED) == 1
