@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import anyio
 import pytest
 import redis.asyncio
 from opentelemetry import trace
@@ -26,18 +27,23 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import SpanKind
 
 from asyncjobs import AsyncJobs, RetryPolicy, State, constant
+from asyncjobs.backends.base import Backend
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events, JobsReclaimed
 from asyncjobs.telemetry.sampler import LinkedParentSampler
 from asyncjobs.telemetry.spans import global_provider
 from asyncjobs.telemetry.telemetry import Telemetry
 from asyncjobs.telemetry.tracing import Tracing
+from asyncjobs.worker.lease import Heartbeats
 from tests.telemetry import tasks
 from tests.telemetry.recording import Recording, context_of
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, NewApp, Stage, register, until, working
 
 pytestmark = pytest.mark.anyio
+
+IDLE_S = 2.0
+"""For how long the contract lets a worker idle without a span."""
 
 
 async def test_without_an_sdk_nothing_is_traced() -> None:
@@ -80,20 +86,35 @@ async def _ping(app: AsyncJobs) -> None:
 
 
 async def test_an_idle_worker_makes_no_span(
-    new_app: NewApp, recording: Recording, kind: str
+    new_app: NewApp, recording: Recording, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does redis instrumentation that is on: store traffic is not traced."""
+    beats = 0
+    renew = Heartbeats._renew
+
+    async def counted_beat(heartbeats: Heartbeats, backend: Backend) -> bool:
+        nonlocal beats
+        beats += 1
+        return await renew(heartbeats, backend)
+
+    monkeypatch.setattr(Heartbeats, "_renew", counted_beat)
     app = new_app(tracer_provider=recording.provider, trace_upkeep=True)
     instrumentor = RedisInstrumentor()
     instrumentor.instrument(tracer_provider=recording.provider)
     try:
         job = register(app, jobs.flaky, retry=RetryPolicy(2, constant(0)))
-        async with working(app) as worker:
+        async with working(app, lease=1) as worker:
             handle = await job.enqueue(1)
             await handle.result(LIMIT_S)
             await recording.ended(2)
             before = len(recording.spans())
             assert before == 3
+            beats = 0
+            with anyio.move_on_after(IDLE_S):
+                await until(lambda: len(recording.spans()) > before)
+            assert len(recording.spans()) == before
+            # It was there: it renewed its lease, and its upkeep ran.
+            assert beats >= 2
             parking = worker._processor.parking  # type: ignore[union-attr]
             woken = 0
             sleep = parking.sleep
