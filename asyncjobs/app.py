@@ -66,7 +66,8 @@ class AsyncJobs:
     or patterns with `*`, of arguments and keys whose values are never shown.
     `meter_provider`, `tracer_provider`: of OpenTelemetry; by default the process's own, if
     they are set up when the app opens. `tracing`: where the trace of an attempt begins.
-    `propagate_baggage`: what of it travels with jobs. `trace_upkeep`: spans of reclaims.
+    `propagate_baggage`: what of it travels with jobs. `trace_upkeep`: spans of reclaims
+    and of due jobs that were made ready.
     """
 
     _opening: Opening | None = None

@@ -32,6 +32,7 @@ __all__ = [
     "JobStarted",
     "JobStuck",
     "JobSucceeded",
+    "JobsPromoted",
     "JobsReclaimed",
     "LeaseLost",
     "Listener",
@@ -198,6 +199,14 @@ class JobsReclaimed(Event):
     jobs: int
     leases: int
     queues: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JobsPromoted(Event):
+    """So many scheduled jobs of this queue were due, and are ready."""
+
+    jobs: int
+    queue: str
 
 
 @dataclass(frozen=True, slots=True)

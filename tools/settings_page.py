@@ -62,7 +62,7 @@ APP = {
     "tracing": "where the trace of an attempt begins: `link`, `child`, `auto` or `none`, see "
     "[Observability](observability.md); for job functions that do not say",
     "propagate_baggage": "what baggage travels with jobs: `all`, `none` or a list of keys",
-    "trace_upkeep": "also trace reclaims that found jobs",
+    "trace_upkeep": "also trace reclaims that found jobs, and due jobs that were made ready",
     "redact": "names of arguments and keys, or patterns such as `*token*`, whose values are never "
     "shown",
 }

@@ -55,6 +55,7 @@ SPANS = """\
 | `enqueue <job function>` | producer | each enqueue; one for a call of over 100 jobs |
 | `process <job function>` | consumer | each attempt |
 | `reclaim` | internal | jobs of a dead worker were given back; only with `trace_upkeep=True` |
+| `promote` | internal | scheduled jobs were due and are ready; only with `trace_upkeep=True` |
 
 A link says in `asyncjobs.link` what it is for: `creation` (the enqueue) or `previous_attempt`.
 Events of an attempt: `retry_scheduled` and `snoozed` with `delay_s`, `timeout`, `lease_lost`,
@@ -76,7 +77,7 @@ OF_SPANS = {
     spans.MAX_ATTEMPTS: "how many the job may have",
     spans.PRIORITY: "`critical`, `high`, `normal` or `low`",
     spans.QUEUE_TIME: "from being ready to the start, in ms by the store's clock",
-    spans.JOBS: "of `reclaim`: jobs given back",
+    spans.JOBS: "of `reclaim`: jobs given back; of `promote`: jobs made ready",
     spans.LEASES: "of `reclaim`: leases that had ended",
 }
 

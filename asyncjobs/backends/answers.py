@@ -37,6 +37,13 @@ class Exchange(NamedTuple):
     next_lease_end_ms: int | None
     """The earliest end of another worker's lease in the queues asked."""
     now_ms: int
+    promoted: tuple[tuple[str, int], ...] = ()
+    """Queues in which jobs became due and were made ready, and how many."""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it says more than what was taken, and when to come back."""
+        return bool(self.not_yours or self.cancels or self.lost or self.promoted)
 
 
 class Parked(NamedTuple):

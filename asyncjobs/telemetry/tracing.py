@@ -135,6 +135,7 @@ class Tracing:
         hub.on(events.AttemptEnded, self._on_end)
         if self._settings.trace_upkeep:
             hub.on(events.JobsReclaimed, self._on_reclaimed)
+            hub.on(events.JobsPromoted, self._on_promoted)
 
     def enqueue(self, functions: Sequence[JobFunction[..., Any]]) -> Sending:
         """The spans of jobs that one call enqueues, of these functions in this order."""
@@ -268,11 +269,18 @@ class Tracing:
     def _on_reclaimed(self, event: events.JobsReclaimed) -> None:
         if event.jobs:
             queue = event.queues[0] if len(event.queues) == 1 else ""
-            found = common(self._server, queue, "", operation="reclaim", type="settle")
-            found |= {spans.JOBS: event.jobs, spans.LEASES: event.leases}
-            self._tracer.start_span(
-                "reclaim", context=Context(), kind=SpanKind.INTERNAL, attributes=found
-            ).end()
+            self._tell_upkeep(
+                "reclaim", queue, {spans.JOBS: event.jobs, spans.LEASES: event.leases}
+            )
+
+    def _on_promoted(self, event: events.JobsPromoted) -> None:
+        self._tell_upkeep("promote", event.queue, {spans.JOBS: event.jobs})
+
+    def _tell_upkeep(self, name: str, queue: str, found: Attributes) -> None:
+        about = common(self._server, queue, "", operation=name, type="settle") | found
+        self._tracer.start_span(
+            name, context=Context(), kind=SpanKind.INTERNAL, attributes=about
+        ).end()
 
 
 def _is_child(started: StartedAttempt, carried: Carried) -> bool:

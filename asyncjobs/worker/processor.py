@@ -27,7 +27,7 @@ from asyncjobs.worker.run import Reason, Run, start_task
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settling import Settler
-from asyncjobs.worker.telling import tell_lease_lost, tell_not_yours, tell_started
+from asyncjobs.worker.telling import tell_exchanged, tell_lease_lost, tell_started
 from asyncjobs.worker.threads import Threads
 from asyncjobs.worker.unsettled import Unsettled
 
@@ -203,8 +203,8 @@ class Processor:
         self.taken += len(exchange.jobs)
         self._taken += exchange.jobs
         self._clock_ahead_ms = exchange.now_ms - wall_ms()
-        if exchange.not_yours or exchange.lost or self._lost:
-            tell_not_yours(exchange.not_yours)
+        if exchange.has_news or self._lost:
+            tell_exchanged(self._events, exchange)
             self._lose(exchange.lost)
         if self._releasing:
             self._release_taken()

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from functools import partial
 
 from asyncjobs import events
+from asyncjobs.backends.base import Exchange
 from asyncjobs.events import Events, StartedAttempt, Tracer
-from asyncjobs.job import Settlement
 from asyncjobs.worker.run import Body, Run
 
-__all__ = ["tell_lease_lost", "tell_not_yours", "tell_started"]
+__all__ = ["tell_exchanged", "tell_lease_lost", "tell_started"]
 
 logger = logging.getLogger("asyncjobs.worker")
 
 
-def tell_not_yours(settlements: Iterable[Settlement]) -> None:
-    """These had no effect."""
-    for settlement in settlements:
+def tell_exchanged(hub: Events, exchange: Exchange) -> None:
+    """Settlements that had no effect, and jobs that became due."""
+    if exchange.promoted and hub.active:
+        for queue, jobs in exchange.promoted:
+            hub.emit(events.JobsPromoted(jobs, queue))
+    for settlement in exchange.not_yours:
         logger.warning(
             "%s: ended as %s here, but it belongs to another worker now; its word counts",
             settlement.job.ref,

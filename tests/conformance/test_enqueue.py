@@ -223,6 +223,29 @@ async def test_one_exchange_promotes_a_bounded_number(store: Store) -> None:
         assert counts.scheduled == 250 - promoted
 
 
+async def test_an_exchange_says_how_many_jobs_it_promoted(store: Store) -> None:
+    await store.enqueue("a", "b", "c", delay_ms=10)
+    await store.enqueue("later", delay_ms=20)
+    await store.enqueue("other", queue="mail", delay_ms=10)
+    await store.enqueue("now", queue="idle")
+    worker = await store.worker("work", "mail", "idle")
+    assert (await worker.exchange(demand=1)).promoted == ()
+    store.clock.ms += 10
+    assert dict((await worker.exchange(demand=1)).promoted) == {"work": 3, "mail": 1}
+    assert (await worker.exchange(demand=1)).promoted == ()
+    store.clock.ms += 10
+    assert (await worker.exchange(demand=0)).promoted == (("work", 1),)
+
+
+async def test_a_retry_that_is_due_at_once_is_promoted_by_its_own_exchange(store: Store) -> None:
+    await store.enqueue("a")
+    worker = await store.worker()
+    (job,) = await worker.take(1)
+    answer = await worker.exchange(Settlement.reschedule(job, b"again", 0), demand=1)
+    assert answer.promoted == (("work", 1),)
+    assert ids(answer.jobs) == ["a"]
+
+
 async def test_the_clock_of_the_store_rules_when_none_is_given(store: Store) -> None:
     backend = store.make(store.settings, None)
     await backend.open()

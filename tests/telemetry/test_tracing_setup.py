@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -26,8 +26,8 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import SpanKind
 
-from asyncjobs import AsyncJobs, RetryPolicy, State, constant
-from asyncjobs.backends.base import Backend
+from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant
+from asyncjobs.backends.base import Backend, Inspector
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events, JobsReclaimed
 from asyncjobs.telemetry.sampler import LinkedParentSampler
@@ -38,7 +38,7 @@ from asyncjobs.worker.lease import Heartbeats
 from tests.telemetry import tasks
 from tests.telemetry.recording import Recording, context_of
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, NewApp, Stage, register, until, working
+from tests.worker.kit import LIMIT_S, NewApp, Stage, eventually, register, until, working
 
 pytestmark = pytest.mark.anyio
 
@@ -108,7 +108,8 @@ async def test_an_idle_worker_makes_no_span(
             await handle.result(LIMIT_S)
             await recording.ended(2)
             before = len(recording.spans())
-            assert before == 3
+            # An enqueue, two attempts, and the promotion of the second one.
+            assert before == 4
             beats = 0
             with anyio.move_on_after(IDLE_S):
                 await until(lambda: len(recording.spans()) > before)
@@ -146,6 +147,37 @@ async def test_reclaims_are_traced_on_request_only(recording: Recording, is_on: 
         app.events.emit(JobsReclaimed(3, 1, ("mail",)))
     found = [(span.name, span.kind, span.parent) for span in recording.spans()]
     assert found == ([("reclaim", SpanKind.INTERNAL, None)] if is_on else [])
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+async def test_promotions_are_traced_on_request_only(
+    new_app: NewApp, recording: Recording, kind: str, is_on: bool
+) -> None:
+    app = new_app(tracer_provider=recording.provider, trace_upkeep=is_on)
+    job = register(app, jobs.echo)
+    async with app:
+        await app.enqueue_many([job.options(delay=0.001).bind() for _ in range(3)])
+        # Due before anybody looks: one exchange makes all of them ready.
+        await eventually(lambda: _are_due(app))
+        async with Worker(app):
+            await recording.ended(3)
+    upkeep = recording.spans(SpanKind.INTERNAL)
+    assert [(span.name, span.parent) for span in upkeep] == ([("promote", None)] if is_on else [])
+    for span in upkeep:
+        found = dict(span.attributes or {})
+        assert ("server.address" in found) == (kind != "memory")
+        assert {name: found[name] for name in found if not name.startswith("server.")} == {
+            "messaging.system": "asyncjobs",
+            "messaging.operation.name": "promote",
+            "messaging.operation.type": "settle",
+            "messaging.destination.name": "default",
+            "asyncjobs.jobs": 3,
+        }
+
+
+async def _are_due(app: AsyncJobs) -> bool:
+    (flow,) = await cast(Inspector, app.backend).flow(["default"])
+    return flow.next_due_ms is not None and flow.next_due_ms + 1 < flow.now_ms
 
 
 class _Seen(Sampler):

@@ -22,16 +22,17 @@ async def test_a_life_with_a_retry(app: AsyncJobs, stage: Stage) -> None:
         handle = await job.enqueue(1)
         await handle.result(LIMIT_S)
     assert kinds(heard) == [
-        "WorkerStarted", "JobEnqueued", "JobStarted", "JobRetryScheduled", "JobStarted",
-        "JobSucceeded", "WorkerQuiet", "WorkerStopped",
+        "WorkerStarted", "JobEnqueued", "JobStarted", "JobRetryScheduled", "JobsPromoted",
+        "JobStarted", "JobSucceeded", "WorkerQuiet", "WorkerStopped",
     ]  # fmt: skip
-    started, enqueued, first, retry, second, succeeded, _, stopped = heard
+    started, enqueued, first, retry, promoted, second, succeeded, _, stopped = heard
     assert started == events.WorkerStarted("w1", ("default",), 3)
     assert enqueued == events.JobEnqueued(handle.ref, "flaky", is_new=True)
     assert isinstance(first, events.JobStarted)
     assert (first.ref, first.name, first.attempt) == (handle.ref, "flaky", 1)
     assert isinstance(retry, events.JobRetryScheduled)
     assert (retry.attempt, retry.delay_s, str(retry.error)) == (1, 0, "attempt 1")
+    assert promoted == events.JobsPromoted(1, "default")
     assert isinstance(second, events.JobStarted)
     assert second.attempt == 2
     assert isinstance(succeeded, events.JobSucceeded)

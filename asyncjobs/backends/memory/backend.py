@@ -168,9 +168,11 @@ class MemoryBackend:
             if owner is not None and not owner.settle(lease, settlement, now):
                 not_yours.append(settlement)
         jobs: list[TakenJob] = []
+        promoted: list[tuple[str, int]] = []
         for queue in present.values():
             wanted = demand.get(queue.name, NO_DEMAND)
-            queue.promote(max(PROMOTED_AT_LEAST, wanted.slots), now)
+            if moved := queue.promote(max(PROMOTED_AT_LEAST, wanted.slots), now):
+                promoted.append((queue.name, moved))
             jobs += queue.take(lease, wanted)
         return Exchange(
             jobs,
@@ -181,6 +183,7 @@ class MemoryBackend:
             next_due_ms={name: queue.next_due_ms for name, queue in present.items()},
             next_lease_end_ms=_earliest(q.next_lease_end(lease) for q in present.values()),
             now_ms=now,
+            promoted=tuple(promoted),
         )
 
     async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:

@@ -241,13 +241,13 @@ class Queue:
         due = self._scheduled.first_ms()
         return any(self._ready) or (due is not None and due <= now)
 
-    def promote(self, limit: int, now: int) -> None:
-        """Make up to `limit` due jobs ready."""
-        for _ in range(limit):
-            due = self._scheduled.first_ms()
-            if due is None or due > now:
-                return
+    def promote(self, limit: int, now: int) -> int:
+        """Make up to `limit` due jobs ready; returns how many."""
+        for number in range(limit):
+            if (due := self._scheduled.first_ms()) is None or due > now:
+                return number
             self._append(self._scheduled.pop_first(), now)
+        return limit
 
     def take(self, lease: Lease, demand: Demand) -> list[TakenJob]:
         """Hand out up to `demand.slots` jobs; calls again for what is left."""

@@ -129,6 +129,7 @@ class ExchangePlan:
         lost: list[str] = []
         cancels: list[JobRef] = []
         left: list[str] = []
+        promoted: list[tuple[str, int]] = []
         next_due: dict[str, int | None] = {}
         lease_ends: list[int] = []
         now_ms = 0
@@ -139,17 +140,16 @@ class ExchangePlan:
                 continue
             if reply[0] == b"stale":
                 raise StaleSequence(f"{queue}: last applied was {reply[1]}")
-            _, now_ms, due, lease_end, ready, foreign, marked, taken = reply
+            _, now_ms, due, lease_end, ready, foreign, marked, taken, moved = reply
             next_due[queue] = due if due >= 0 else None
             if lease_end >= 0:
                 lease_ends.append(lease_end)
+            if moved:
+                promoted.append((queue, moved))
             if ready:
                 left.append(queue)
-            if foreign:
-                settled = self._settled[queue]
-                not_yours += [settled[place - 1] for place in foreign]
-            if marked:
-                cancels += [JobRef(queue, id_of(name)) for name in marked]
+            not_yours += [self._settled[queue][place - 1] for place in foreign]
+            cancels += [JobRef(queue, id_of(name)) for name in marked]
             for part in taken:
                 _read_taken(queue, self._holders[queue], part, jobs)
         return Exchange(
@@ -161,6 +161,7 @@ class ExchangePlan:
             next_due,
             min(lease_ends, default=None),
             now_ms,
+            tuple(promoted),
         )
 
 

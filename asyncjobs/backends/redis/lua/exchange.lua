@@ -13,7 +13,8 @@
 --     b<p>         entry id                        given back
 -- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
 --   end or -1, 1 when ready jobs are left, places of settlements without effect,
---   ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}}.
+--   ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}, number of
+--   jobs promoted}.
 local lease, sequence = ARGV[2], tonumber(ARGV[3])
 local id_ttl, slots, guard = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local guard_from = tonumber(ARGV[7])
@@ -161,10 +162,12 @@ if #uncrashed > 0 then in_chunks('HDEL', CRASHES, uncrashed) end
 
 local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
   'LIMIT', 0, math.max(100, slots))
+local promoted = 0
 if #due > 0 then
   for position = 1, #due do
     local stored = redis.call('HGET', SCHEDULED_DATA, due[position])
     if stored then
+      promoted = promoted + 1
       index[#index + 1] = due[position]
       index[#index + 1] = append_ready(tonumber(string.sub(stored, 1, 1)), due[position],
         string.sub(stored, 2))
@@ -295,4 +298,4 @@ if marked then
 end
 local next_due = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
 return {'ok', now, next_due and tonumber(next_due) or -1, next_lease_end(lease), left_ready,
-  not_yours, cancels, taken}
+  not_yours, cancels, taken, promoted}
