@@ -85,7 +85,7 @@ class Run:
         self.entered = self.is_abandoned = False
         self.has_begun = function.is_async
         """False while a sync function waits for a thread."""
-        self.on_begin: Callable[[int], None] | None = None
+        self.on_begin: Callable[[Run, int], None] | None = None
         """Called with the store's time when there is one."""
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -146,7 +146,7 @@ class Run:
             raise TooLate
         self.started_s, self.has_begun = loop.time(), True
         if self.on_begin is not None:
-            self.on_begin(now_ms)
+            self.on_begin(self, now_ms)
         self.arm(loop)
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -46,7 +46,7 @@ def tell_started(hub: Events, run: Run, worker: str, now_ms: int, body: Body) ->
     begins when there is a thread for it."""
     tracer = hub.tracer
     if not run.function.is_async:
-        run.on_begin = partial(_begin_late, hub, tracer, run, worker)
+        run.on_begin = partial(_begin_late, hub, tracer, worker)
         return body if tracer is None else tracer.waiting(body)
     event = _started(run, now_ms)
     if tracer is None:
@@ -55,7 +55,7 @@ def tell_started(hub: Events, run: Run, worker: str, now_ms: int, body: Body) ->
     return tracer.attempt(_attempt(run, worker, event.queue_time_ms), _telling(hub, event, body))
 
 
-def _begin_late(hub: Events, tracer: Tracer | None, run: Run, worker: str, now_ms: int) -> None:
+def _begin_late(hub: Events, tracer: Tracer | None, worker: str, run: Run, now_ms: int) -> None:
     event = _started(run, now_ms)
     if tracer is not None:
         tracer.begin(_attempt(run, worker, event.queue_time_ms))

@@ -14,8 +14,11 @@ from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant, events
 from asyncjobs.backends.base import Inspector
 from asyncjobs.backends.letters import Revival, Revived
 from asyncjobs.clock import now_ms
+from asyncjobs.config import AppSettings
+from asyncjobs.events import StartedAttempt
 from asyncjobs.history import revived
-from asyncjobs.job import JobRef
+from asyncjobs.job import JobRef, TakenJob
+from asyncjobs.telemetry.tracing import Tracing
 from asyncjobs.worker import settling
 from tests.telemetry import tasks
 from tests.telemetry.reading import Reading
@@ -80,6 +83,22 @@ async def test_a_lost_lease(
     assert ("lease_lost", "lease_lost") in measured(reading)
     # Whose worker is lost can leave nothing in the job.
     assert set(links_of(done)) == {"creation"}
+
+
+async def test_a_lost_lease_that_nobody_tells_of(recording: Recording) -> None:
+    tracing = Tracing(recording.provider, AppSettings.of(), lambda: "")
+    job = TakenJob("default", "1", 2, b"1-1", b"", 0, 0)
+
+    async def body() -> None:
+        """Ends after its worker has let go of it."""
+
+    started = StartedAttempt(
+        job, None, "f", 1, 1, False, 0, "link", "w", lambda: ("lease lost", 0.1)
+    )  # fmt: skip
+    await asyncio.create_task(tracing.attempt(started, body()))
+    (attempt,) = recording.attempts()
+    assert told(attempt) == ("lease_lost", "lease_lost", StatusCode.ERROR)
+    assert events_of_span(attempt) == {"lease_lost": {}}
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
