@@ -98,9 +98,11 @@ class Settler:
         if run.reason is not None and run.reason is not Reason.SHUTDOWN:
             # Told to stop, it returned all the same: what was asked for stands.
             return self._error(run, asyncio.CancelledError())
-        attempt = self._attempt(run)
+        # On the way of every job: nothing is measured that nobody hears of.
+        attempt = self._attempt(run) if self._events.active else None
         outcome = self._encode(run, value) if run.result_ttl_ms > 0 else None
-        self._tell(run, events.JobSucceeded, *attempt)
+        if attempt is not None:
+            self._tell(run, events.JobSucceeded, *attempt)
         return Settlement.succeeded(run.job, outcome, run.result_ttl_ms)
 
     def _encode(self, run: Run, value: Any) -> bytes:

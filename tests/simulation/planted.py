@@ -52,7 +52,7 @@ def planted(name: str) -> Iterator[None]:
 
 @_plant(Queue, "check_sequence")
 def late_exchange_takes_effect(
-    queue: Queue, lease: Lease, sequence: int, *, is_parked: bool = False
+    queue: Queue, lease: Lease, sequence: int, is_parked: bool = False
 ) -> bool:
     """A request that arrives after the resync takes jobs that nobody will hear of."""
     return lease.entry(queue.name) in queue._leases
@@ -60,7 +60,7 @@ def late_exchange_takes_effect(
 
 @_plant(Queue, "check_sequence")
 def late_parked_exchange_takes_effect(
-    queue: Queue, lease: Lease, sequence: int, *, is_parked: bool = False
+    queue: Queue, lease: Lease, sequence: int, is_parked: bool = False
 ) -> bool:
     """One that waited behind a call takes jobs that nobody will hear of, after a resync."""
     if is_parked:
@@ -73,7 +73,7 @@ def an_offer_outlives_a_resync(parking: Parking) -> None:
     """What it has brought is started twice: the resync has told of it, too."""
 
 
-def _let_in(queue: Queue, lease: Lease, sequence: int, *, is_parked: bool = False) -> bool:
+def _let_in(queue: Queue, lease: Lease, sequence: int, is_parked: bool = False) -> bool:
     queue._leases.setdefault(lease.entry(queue.name), Held(0))
     return True
 

@@ -155,13 +155,11 @@ class MemoryBackend:
     ) -> Exchange:
         now = self._now_ms()
         names = dict.fromkeys([*demand, *(settlement.job.queue for settlement in settlements)])
-        queues = [self._queue(name) for name in names]
         # Every queue is asked before the first is touched: a stale exchange has no effect.
-        present = {
-            q.name: q for q in queues if q.check_sequence(lease, sequence, is_parked=is_parked)
-        }
+        found = map(self._queue, names)
+        present = {q.name: q for q in found if q.check_sequence(lease, sequence, is_parked)}
         for queue in present.values():
-            queue.begin(lease, sequence, is_parked=is_parked)
+            queue.begin(lease, sequence, is_parked)
         not_yours = []
         for settlement in settlements:
             owner = present.get(settlement.job.queue)

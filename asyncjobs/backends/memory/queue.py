@@ -154,7 +154,7 @@ class Queue:
         held.end_ms = now + lease.duration_ms
         return True
 
-    def check_sequence(self, lease: Lease, sequence: int, *, is_parked: bool = False) -> bool:
+    def check_sequence(self, lease: Lease, sequence: int, is_parked: bool = False) -> bool:
         """True when the lease is there. Raises StaleSequence; has no effect."""
         held = self._leases.get(lease.entry(self.name))
         fence = -1 if held is None else held.parked if is_parked else held.fence
@@ -162,7 +162,7 @@ class Queue:
             raise StaleSequence(f"{self.name}: {sequence} is not above {fence}; resync")
         return held is not None
 
-    def begin(self, lease: Lease, sequence: int, *, is_parked: bool = False) -> None:
+    def begin(self, lease: Lease, sequence: int, is_parked: bool = False) -> None:
         """Note that an exchange takes effect."""
         self._leases[lease.entry(self.name)].begin(sequence, is_parked=is_parked)
 
