@@ -231,7 +231,8 @@ class Processor:
         body = self._attempt(run)
         if self._events.active:
             body = tell_started(self._events, run, self._session.lease.worker, now_ms, body)
-        run.task = start_task(self._loop, body, run.function.name)
+        task = start_task(self._loop, body, run.function.name)
+        run.task = None if task.done() else task
         return run
 
     def _arm_all(self, started: list[Run]) -> None:
@@ -266,8 +267,7 @@ class Processor:
             settlement = None if run.is_abandoned else self.settler.error(run, error)
         else:
             settlement = None if run.is_abandoned else self.settler.value(run, value)
-        if run.timer is not None:
-            run.timer.cancel()
+        run.finish()
         if self.running.remove(run):  # else abandoned: its job has been settled already
             self.settle(settlement)
 

@@ -155,6 +155,14 @@ class Run:
             end_s = self.started_s + self.settings.timeout_s
             self.timer = loop.call_at(end_s, self.stop, Reason.TIMEOUT)
 
+    def finish(self) -> None:
+        """The attempt is over: nothing will stop it any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+        # The task's context refers to the run. In a circle both would stay, with the call's
+        # arguments and its span, until the garbage collector comes.
+        self.task = None
+
     def stop(self, reason: Reason) -> None:
         """Ask the attempt to end; the first reason given is the one that counts.
 
