@@ -308,10 +308,11 @@ class Events:
     that raises is logged and does not disturb the job.
     """
 
-    __slots__ = ("_listeners", "active", "tracer")
+    __slots__ = ("_listeners", "_wanted", "active", "tracer")
 
     def __init__(self) -> None:
         self._listeners: list[tuple[type[Event], Callable[[Any], object]]] = []
+        self._wanted: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
         self.active = False
         self.tracer: Tracer | None = None
         """Listens too, so `active` is True with it."""
@@ -323,23 +324,37 @@ class Events:
         """
         entry = (kind, listener)
         self._listeners.append(entry)
+        self._wanted = {}
         self.active = True
 
         def remove() -> None:
             if entry in self._listeners:
                 self._listeners.remove(entry)
+            self._wanted = {}
             self.active = bool(self._listeners)
 
         return remove
 
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether anybody listens to events of just this class: else none need be made."""
+        return bool(self._of(kind))
+
     def emit(self, event: Event) -> None:
         """Tell the listeners."""
-        for kind, listener in tuple(self._listeners):
-            if isinstance(event, kind):
-                try:
-                    listener(event)
-                except Exception:
-                    logger.exception("listener %r failed on %s", listener, type(event).__name__)
+        for listener in self._of(type(event)):
+            try:
+                listener(event)
+            except Exception:
+                logger.exception("listener %r failed on %s", listener, type(event).__name__)
+
+    def _of(self, kind: type[Event]) -> tuple[Callable[[Any], object], ...]:
+        wanted = self._wanted
+        found = wanted.get(kind)
+        if found is None:
+            # Of the dict that was there before: one who comes meanwhile has made another.
+            found = tuple(each for base, each in tuple(self._listeners) if issubclass(kind, base))
+            wanted[kind] = found
+        return found
 
 
 def listening(hub: Events, kind: type[E]) -> Callable[[Listener[E]], Listener[E]]:

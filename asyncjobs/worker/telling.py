@@ -48,18 +48,23 @@ def tell_started(hub: Events, run: Run, worker: str, now_ms: int, body: Body) ->
     if not run.function.is_async:
         run.on_begin = partial(_begin_late, hub, tracer, worker)
         return body if tracer is None else tracer.waiting(body)
-    event = _started(run, now_ms)
+    queue_time_ms = max(now_ms - run.job.ready_ms, 0)
+    event = _started(run, queue_time_ms) if hub.wants(events.JobStarted) else None
     if tracer is None:
-        hub.emit(event)
+        if event is not None:
+            hub.emit(event)
         return body
-    return tracer.attempt(_attempt(run, worker, event.queue_time_ms), _telling(hub, event, body))
+    if event is not None:
+        body = _telling(hub, event, body)
+    return tracer.attempt(_attempt(run, worker, queue_time_ms), body)
 
 
 def _begin_late(hub: Events, tracer: Tracer | None, worker: str, run: Run, now_ms: int) -> None:
-    event = _started(run, now_ms)
+    queue_time_ms = max(now_ms - run.job.ready_ms, 0)
     if tracer is not None:
-        tracer.begin(_attempt(run, worker, event.queue_time_ms))
-    hub.emit(event)
+        tracer.begin(_attempt(run, worker, queue_time_ms))
+    if hub.wants(events.JobStarted):
+        hub.emit(_started(run, queue_time_ms))
 
 
 async def _telling(hub: Events, event: events.JobStarted, body: Body) -> None:
@@ -68,12 +73,9 @@ async def _telling(hub: Events, event: events.JobStarted, body: Body) -> None:
     await body
 
 
-def _started(run: Run, now_ms: int) -> events.JobStarted:
-    job = run.job
-    queue_time_ms = max(now_ms - job.ready_ms, 0)
-    return events.JobStarted(
-        job.ref, run.function.name, run.envelope.attempt, queue_time_ms, run.shown_call
-    )
+def _started(run: Run, queue_time_ms: int) -> events.JobStarted:
+    name, attempt = run.function.name, run.envelope.attempt
+    return events.JobStarted(run.job.ref, name, attempt, queue_time_ms, run.shown_call)
 
 
 def _attempt(run: Run, worker: str, queue_time_ms: int) -> StartedAttempt:

@@ -74,3 +74,25 @@ def test_an_app_takes_listeners_by_call_and_by_decorator() -> None:
     app.events.emit(STARTED)
     listen(STARTED)  # still the function that it was
     assert heard == [STARTED] * 4
+
+
+def test_who_comes_later_is_told_too() -> None:
+    events, first, second = Events(), list[Event](), list[Event]()
+    events.on(JobEvent, first.append)
+    events.emit(ENQUEUED)
+    events.on(JobEvent, second.append)
+    events.emit(ENQUEUED)
+    assert first == [ENQUEUED, ENQUEUED]
+    assert second == [ENQUEUED]
+
+
+def test_what_nobody_listens_to_is_not_wanted() -> None:
+    events = Events()
+    assert not events.wants(JobStarted)
+    remove = events.on(JobEnqueued, lambda event: None)
+    assert events.wants(JobEnqueued)
+    assert not events.wants(JobStarted)
+    events.on(Event, lambda event: None)
+    assert events.wants(JobStarted)
+    remove()
+    assert events.wants(JobEnqueued)

@@ -41,6 +41,19 @@ async def test_a_life_with_a_retry(app: AsyncJobs, stage: Stage) -> None:
     assert stopped == events.WorkerStopped("w1", 0)
 
 
+async def test_a_start_that_nobody_listens_to_is_no_event(
+    app: AsyncJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(events.JobStarted, "__init__", lambda *fields: made.append(fields))
+    heard = events_of(app, events.AttemptEnded)
+    job = register(app, jobs.echo)
+    async with working(app):
+        await (await job.enqueue(1)).result(LIMIT_S)
+    assert kinds(heard) == ["JobSucceeded"]
+    assert made == []
+
+
 async def test_each_end_has_its_event(app: AsyncJobs, stage: Stage) -> None:
     heard = events_of(app, events.JobEvent)
     fails = register(app, jobs.fails, retry=False)
