@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote_plus
 
@@ -45,7 +46,9 @@ class Carried(NamedTuple):
     conversation: str
 
 
-NOTHING: Final = Carried(INVALID_SPAN_CONTEXT, INVALID_SPAN_CONTEXT, Context(), "")
+EMPTY: Final = Context()
+"""No baggage. One for all jobs: nothing can be changed in a context."""
+NOTHING: Final = Carried(INVALID_SPAN_CONTEXT, INVALID_SPAN_CONTEXT, EMPTY, "")
 
 
 def baggage_text(keys: frozenset[str] | None) -> str:
@@ -91,13 +94,16 @@ def read(headers: Mapping[str, Any] | None) -> Carried:
     carrier = headers.get(HEADER) if headers else None
     if not isinstance(carrier, dict):
         return NOTHING
-    baggage = _text(carrier, "baggage")
-    return Carried(
-        _span_context(_text(carrier, "traceparent"), _text(carrier, "tracestate")),
-        _span_context(_text(carrier, "previous")),
-        _BAGGAGE.extract({"baggage": baggage}, Context()) if baggage else Context(),
-        _text(carrier, "conversation"),
-    )
+    # Most carry but one of these: what is not there costs nothing.
+    creation = previous = INVALID_SPAN_CONTEXT
+    context = EMPTY
+    if "traceparent" in carrier:
+        creation = _span_context(_text(carrier, "traceparent"), _text(carrier, "tracestate"))
+    if "previous" in carrier:
+        previous = _span_context(_text(carrier, "previous"))
+    if baggage := _text(carrier, "baggage"):
+        context = _BAGGAGE.extract({"baggage": baggage}, EMPTY)
+    return Carried(creation, previous, context, _text(carrier, "conversation"))
 
 
 def _text(carrier: dict[str, Any], key: str) -> str:
@@ -117,9 +123,18 @@ def _traced(span: SpanContext) -> dict[str, str]:
 def _span_context(traceparent: str, tracestate: str = "") -> SpanContext:
     if not traceparent:
         return INVALID_SPAN_CONTEXT
-    plain = None if tracestate else _PLAIN.fullmatch(traceparent)
-    if plain is not None:
-        trace_id, span_id, flags = (int(part, 16) for part in plain.groups())
-        return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+    if not tracestate and (plain := _plain(traceparent)) is not None:
+        return plain
     texts = {"traceparent": traceparent, "tracestate": tracestate}
-    return get_current_span(_TRACE.extract(texts, Context())).get_span_context()
+    return get_current_span(_TRACE.extract(texts, EMPTY)).get_span_context()
+
+
+# Jobs of one bulk call, which come together, carry the same.
+@lru_cache(maxsize=16)
+def _plain(traceparent: str) -> SpanContext | None:
+    """The propagator's answer to what nearly all carry, for a tenth of its time."""
+    found = _PLAIN.fullmatch(traceparent)
+    if found is None:
+        return None
+    trace_id, span_id, flags = found.groups()
+    return SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)))

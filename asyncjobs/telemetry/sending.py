@@ -20,8 +20,7 @@ from asyncjobs.telemetry.spans import (
     BATCH,
     CONVERSATION,
     MESSAGE_ID,
-    Server,
-    common,
+    Fixed,
     failed,
 )
 
@@ -61,11 +60,11 @@ class _Traced:
         if len(job.envelope) > self._settings.max_payload:
             # The carrier must not be what makes a job too large.
             job = self._function.new_job(args, kwargs)
-        if self._span is not None:
+        if self._span is not None and self._span.is_recording():
             try:
                 ref = str(job.ref)
-                self._span.set_attribute(MESSAGE_ID, ref)
-                self._span.set_attribute(CONVERSATION, conversation.get() or ref)
+                first = conversation.get() or ref
+                self._span.set_attributes({MESSAGE_ID: ref, CONVERSATION: first})
             except Exception:
                 failed("the span of an enqueue")
         return job
@@ -80,12 +79,12 @@ class Sending:
     def __init__(
         self,
         tracer: Tracer,
-        server: Server,
+        fixed: Fixed,
         settings: AppSettings,
         functions: Sequence[JobFunction[..., Any]],
     ) -> None:
         self._tracer = tracer
-        self._server = server
+        self._fixed = fixed
         self._settings = settings
         self._functions = functions
         self._spans: list[Span] = []
@@ -146,10 +145,9 @@ class Sending:
         return self._start(queue, name, {BATCH: len(functions)})
 
     def _start(self, queue: str, name: str, more: dict[str, int]) -> Span:
+        title, attributes = self._fixed.of(queue, name)
         span = self._tracer.start_span(
-            f"enqueue {name}".rstrip(),
-            kind=SpanKind.PRODUCER,
-            attributes=common(self._server, queue, name, operation="enqueue", type="send") | more,
+            title, kind=SpanKind.PRODUCER, attributes={**attributes, **more}
         )
         self._spans.append(span)
         return span

@@ -13,7 +13,7 @@ from opentelemetry.util.types import AttributeValue
 
 from asyncjobs.telemetry.instruments import JOB, OPERATION, QUEUE, SCHEMA_URL, SYSTEM, TYPE
 
-__all__ = ["Attributes", "Server", "common", "failed", "global_provider", "new_tracer"]
+__all__ = ["Attributes", "Fixed", "Server", "common", "failed", "global_provider", "new_tracer"]
 
 logger = logging.getLogger("asyncjobs.telemetry")
 
@@ -31,6 +31,9 @@ CONVERSATION: Final = "messaging.message.conversation_id"
 CLIENT: Final = "messaging.client.id"
 GROUP: Final = "messaging.consumer.group.name"
 BATCH: Final = "messaging.batch.message_count"
+
+MOST_FIXED: Final = 1_000
+"""Pairs of queue and job function that are remembered: a queue may have any name."""
 
 Attributes = dict[str, AttributeValue]
 _told: set[str] = set()
@@ -85,6 +88,30 @@ def common(server: Server, queue: str, name: str, *, operation: str, type: str) 
     if name:
         found[JOB] = name
     return found | server.attributes()
+
+
+class Fixed:
+    """What all spans of one operation on one job function in one queue share, made once."""
+
+    def __init__(self, server: Server, *, operation: str, type: str) -> None:
+        self._server = server
+        self._operation = operation
+        self._type = type
+        self._of: Attributes = {}
+        self._made: dict[tuple[str, str], tuple[str, Attributes]] = {}
+
+    def of(self, queue: str, name: str) -> tuple[str, Attributes]:
+        """The name of the span, and its attributes: not to be changed."""
+        server = self._server.attributes()
+        if server is not self._of or len(self._made) > MOST_FIXED:
+            self._of = server
+            self._made.clear()
+        made = self._made.get((queue, name))
+        if made is None:
+            operation = self._operation
+            found = common(self._server, queue, name, operation=operation, type=self._type)
+            made = self._made[queue, name] = (f"{operation} {name}".rstrip(), found)
+        return made
 
 
 def failed(what: str) -> None:
