@@ -94,7 +94,7 @@ class Metrics:
             events.JobEnqueued: self._on_enqueued,
             events.EnqueueFailed: self._on_failed,
             events.JobStarted: self._on_started,
-            events.JobSucceeded: partial(self._on_end, outcome="succeeded", final=True),
+            events.JobSucceeded: self._on_success,
             events.JobRetryScheduled: partial(self._on_end, outcome="retry"),
             events.JobSnoozed: partial(self._on_end, outcome="snoozed"),
             events.JobDiscarded: partial(self._on_end, outcome="discarded", final=True),
@@ -165,6 +165,16 @@ class Metrics:
         if final:
             self._finished.add(1, series.ended(series.job, outcome, fault))
 
+    def _on_success(self, event: events.JobSucceeded) -> None:
+        # By far the most frequent end: nothing is asked of it that is known.
+        series = self._running.pop(event.ref, None)
+        if series is None:
+            self._on_end(event, "succeeded", final=True)
+            return
+        self._active.add(-1, series.job)
+        self._process.record(event.duration_s, series.succeeded)
+        self._finished.add(1, series.finished)
+
     def _on_put_back(self, event: events.JobPutBack) -> None:
         self._consumed.add(1, self._of(event.ref.queue, event.name).process)
 
@@ -194,7 +204,7 @@ class Metrics:
 class _Series:
     """The attributes of one job function in one queue, made once: a job only refers to them."""
 
-    __slots__ = ("_ended", "job", "process", "send")
+    __slots__ = ("_ended", "finished", "job", "process", "send", "succeeded")
 
     def __init__(self, queue: str, name: str) -> None:
         self.job: Attributes = {QUEUE: queue, JOB: name}
@@ -202,6 +212,8 @@ class _Series:
         self.send: Attributes = {**about, OPERATION: "enqueue", TYPE: "send"}
         self.process: Attributes = {**about, OPERATION: "process", TYPE: "process"}
         self._ended: dict[tuple[int, str, str], Attributes] = {}
+        self.succeeded = self.ended(self.process, "succeeded", "")
+        self.finished = self.ended(self.job, "succeeded", "")
 
     def failed(self, fault: str) -> Attributes:
         # Errors of ours and of backends: few kinds, whatever the jobs are.
