@@ -4,9 +4,10 @@ The no-op of `benchmarks.noop`, results off, by turns in one run:
 
 - removed: nothing of `asyncjobs.telemetry` is started when the app opens;
 - off: as it is by default, without an SDK: nobody listens;
-- traces, metrics, both: OpenTelemetry's SDK with its batch processor and its periodic reader.
-  Spans are handed to an exporter that counts them and drops them, so that what is measured
-  is this process and not a receiver beside it. The jobs carry the trace of their enqueue.
+- traces, metrics, both, and traces of which one in a hundred is sampled: OpenTelemetry's SDK
+  with its batch processor and its periodic reader. Spans are handed to an exporter that
+  counts them and drops them, so that what is measured is this process and not a receiver
+  beside it. The jobs carry the trace of their enqueue.
 
 `--instructions` counts machine instructions by callgrind instead, of the first two.
 """
@@ -31,22 +32,25 @@ QUEUE: Final = "bench"
 CONCURRENCY: Final = 1_000
 MODULE: Final = "benchmarks.telemetry"
 REMOVED, OFF, TRACES, METRICS, BOTH = "removed", "off", "traces", "metrics", "traces and metrics"
-SHAPES: Final = (REMOVED, OFF, TRACES, METRICS, BOTH)
+SAMPLED: Final = "traces, 1 % sampled"
+SHAPES: Final = (REMOVED, OFF, SAMPLED, METRICS, TRACES, BOTH)
 
 
 _exported: list[int] = []
 
 
-def _tracer_provider() -> Any:
+def _tracer_provider(share: float) -> Any:
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
     class Drop(SpanExporter):
         def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
             _exported.append(len(spans))
             return SpanExportResult.SUCCESS
 
-    provider = TracerProvider()
+    sampler = None if share == 1 else ParentBased(TraceIdRatioBased(share))
+    provider = TracerProvider(sampler)
     # Its own 2,048 would be full now and then, and a span that is thrown away costs less.
     provider.add_span_processor(BatchSpanProcessor(Drop(), max_queue_size=1 << 20))
     return provider
@@ -80,7 +84,8 @@ async def _measure(shape: str, url: str, jobs: int) -> float:
     """Seconds from the first job's start until the last one is settled."""
     if shape == REMOVED:
         Telemetry.start = lambda self, *arguments: None  # type: ignore[method-assign]
-    tracer = _tracer_provider() if shape in (TRACES, BOTH) else None
+    share = {TRACES: 1.0, BOTH: 1.0, SAMPLED: 0.01}.get(shape, 0.0)
+    tracer = _tracer_provider(share) if share else None
     meter = _meter_provider() if shape in (METRICS, BOTH) else None
     app = AsyncJobs(url, result_ttl=0, tracer_provider=tracer, meter_provider=meter)
     job = app.job(queue=QUEUE, name="bench.noop")(timing.noop)
@@ -90,7 +95,7 @@ async def _measure(shape: str, url: str, jobs: int) -> float:
     for provider in (tracer, meter):
         if provider is not None:
             provider.shutdown()
-    if tracer is not None and sum(_exported) < jobs:
+    if share == 1 and sum(_exported) < jobs:
         raise SystemExit(f"{sum(_exported):,} spans of {jobs:,} attempts were exported")
     return seconds
 
