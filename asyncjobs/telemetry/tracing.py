@@ -76,7 +76,8 @@ class _Attempt:
         if not span.is_recording():
             return  # not sampled
         self._tell_stop()
-        span.set_attribute(OUTCOME, _OUTCOMES[type(event)])
+        outcome = _OUTCOMES[type(event)]
+        span.set_attribute(OUTCOME, outcome)
         if isinstance(event, events.JobSucceeded):
             return
         if isinstance(event, events.JobRetryScheduled):
