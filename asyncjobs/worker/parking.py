@@ -23,6 +23,11 @@ logger = logging.getLogger("asyncjobs.worker")
 CALL_TIMEOUT_S: Final = 5.0
 """An idle worker looks by itself this often: what a lost wake-up costs."""
 FALLBACK_S: Final = 5.0
+MOST_OFFERED: Final = 8
+"""Jobs that a call may bring; for more there is the next exchange."""
+BRIEF_S: Final = 0.005
+"""A worker that runs jobs listens for calls only when that takes longer: most jobs are over
+by then, and their settlement asks for new ones. And what is idle can make an offer."""
 BEATS_WITHIN_S: Final = 6.0
 """While heartbeats come at least this often, they are the look; with a lease of more than
 20 s and more they do not."""
@@ -36,7 +41,12 @@ class Offer(NamedTuple):
 
     @classmethod
     def of(cls, session: Session, slots: int) -> Offer | None:
-        """So many slots, to a worker's one queue: what calls may come from any of several."""
+        """Some of these slots, to a worker's one queue: calls may come from any of several.
+
+        Not all of them: a process that is stopped, or a machine that has lost its power,
+        is handed what was offered, and keeps it until its lease is over.
+        """
+        slots = min(slots, MOST_OFFERED)
         if len(session.lease.queues) > 1 or not session.backend.capabilities.takes_on_call:
             return None
         demand = {queue: Demand(slots, suspects=0, alone=False) for queue in session.lease.queues}
@@ -67,6 +77,7 @@ class Parking:
         self._changed = asyncio.Event()
         self._wait: asyncio.Task[Parked] | None = None
         self._offer: Offer | None = None
+        self._later: asyncio.TimerHandle | None = None
         self.landed: Landed | None = None
         """What the exchange behind a call has brought, and nobody has taken in yet."""
         self.broken: StoreError | StaleSequence | None = None
@@ -115,27 +126,45 @@ class Parking:
         *,
         listen: bool,
         limit_s: float | None = None,
+        is_busy: bool = False,
         offer: Callable[[], Offer | None] | None = None,
     ) -> None:
         """Until a nudge or `limit_s`; with `listen` also until a queue calls or a job is due.
 
-        After `limit_s` it is time to look into all queues; nudges do not put that off.
+        After `limit_s` it is time to look into all queues; nudges do not put that off. While
+        the worker `is_busy` nothing is offered: a job that blocks the loop would hold up
+        what comes.
         """
         if limit_s is None:
             self._look_s = None
         elif self._look_s is None:
             self._look_s = self._loop.time() + limit_s
+        if not (listen and is_busy):
+            self._forget_later()
         if listen and self._wait is None:
-            self._offer = offer() if offer is not None else None
-            waiting = self._listen(lease, self._offer)
-            self._wait = asyncio.create_task(waiting, name="asyncjobs-wait")
-            self._wait.add_done_callback(self._heard)
+            if not is_busy:
+                self._start_wait(lease, offer)
+            elif self._later is None:
+                self._later = self._loop.call_later(BRIEF_S, self._start_wait, lease, None)
         try:
             async with asyncio.timeout_at(self._look_s):
                 await self._changed.wait()
         except TimeoutError:
             self.look, self._look_s = True, None
         self._changed.clear()
+
+    def _start_wait(self, lease: Lease, offer: Callable[[], Offer | None] | None) -> None:
+        self._later = None
+        if self._wait is None:
+            self._offer = offer() if offer is not None else None
+            waiting = self._listen(lease, self._offer)
+            self._wait = self._loop.create_task(waiting, name="asyncjobs-wait")
+            self._wait.add_done_callback(self._heard)
+
+    def _forget_later(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
 
     async def _listen(self, lease: Lease, offer: Offer | None) -> Parked:
         try:
@@ -206,6 +235,7 @@ class Parking:
         return None if earliest_s is None else earliest_s - self._loop.time()
 
     async def close(self) -> None:
+        self._forget_later()
         if self._timer is not None:
             self._timer.cancel()
         if self._wait is not None:

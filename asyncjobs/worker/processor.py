@@ -102,12 +102,13 @@ class Processor:
         free = self._free()
         # Jobs that wait for a thread keep calling: no call is asked for meanwhile.
         blocked = bool(self._shares.hot & self._full())
-        # What a call brings must be able to start at once, whatever else runs by then.
+        # What a call brings must be able to start at once.
         offers = free > 0 and not self.limit.is_set and not self.threads.sync_queues
         await self.parking.sleep(
             self._session.lease,
             listen=free > 0 and not blocked,
             limit_s=LOOK_S if blocked else None,
+            is_busy=bool(self.running),
             offer=partial(Offer.of, self._session, free) if offers else None,
         )
 

@@ -9,9 +9,10 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from asyncjobs.backends.base import Backend, Exchange, Lease
+from asyncjobs.backends.base import Backend, Capabilities, Demand, Exchange, Lease
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.worker.parking import FALLBACK_S, Parking
+from asyncjobs.worker.parking import FALLBACK_S, MOST_OFFERED, Offer, Parking
+from asyncjobs.worker.session import Session
 
 pytestmark = pytest.mark.anyio
 LEASE = Lease("lease", "worker", ("a", "b"), 15_000)
@@ -28,6 +29,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 class CallingStore:
     """Calls when a test says so. Counts the waits."""
+
+    capabilities: Capabilities
 
     def __init__(self) -> None:
         self.waits = 0
@@ -95,6 +98,61 @@ async def test_a_call_that_comes_while_busy_is_kept(store: CallingStore) -> None
     # It has already been heard: the next sleep must not sleep it away.
     await sleep(parking, listen=False)
     await parking.close()
+
+
+async def test_a_busy_worker_listens_when_that_lasts(
+    store: CallingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncjobs.worker.parking.BRIEF_S", 600.0)
+    parking = parking_on(store)
+
+    def offer() -> None:
+        raise AssertionError("a busy worker offers nothing")
+
+    async def nap(*, is_busy: bool) -> None:
+        parking.nudge()
+        with anyio.fail_after(10):
+            await parking.sleep(LEASE, listen=True, is_busy=is_busy, offer=offer)
+
+    await nap(is_busy=True)
+    await asyncio.sleep(0)
+    assert store.waits == 0
+    # It does not begin anew with each nap, or jobs that end all the time would put it off.
+    later = parking._later
+    await nap(is_busy=True)
+    assert later is not None
+    assert parking._later is later
+    later.cancel()
+    parking._start_wait(LEASE, None)
+    await asyncio.sleep(0)
+    assert store.waits == 1
+    await nap(is_busy=True)
+    assert parking._later is None
+    store.calls.put_nowait(("a",))
+    while not parking.called:
+        await asyncio.sleep(0)
+    await parking.close()
+
+
+async def test_an_idle_worker_listens_at_once(store: CallingStore) -> None:
+    parking = parking_on(store)
+    for is_busy in (True, False):
+        parking.nudge()
+        await parking.sleep(LEASE, listen=True, is_busy=is_busy)
+    await asyncio.sleep(0)
+    assert (store.waits, parking._later) == (1, None)
+    await parking.close()
+
+
+async def test_an_offer_is_small(store: CallingStore) -> None:
+    store.capabilities = Capabilities(True, True, False, takes_on_call=True)
+    session = Session(cast(Backend, store), Lease("lease", "worker", ("a",), 15_000))
+    for free, slots in ((3, 3), (1_000, MOST_OFFERED)):
+        offer = Offer.of(session, free)
+        assert offer is not None
+        assert offer.demand == {"a": Demand(slots, suspects=0, alone=False)}
+    two = Session(cast(Backend, store), LEASE)
+    assert Offer.of(two, 3) is None
 
 
 async def test_without_listening_nobody_waits(store: CallingStore) -> None:
