@@ -68,9 +68,10 @@ class Lone:
         self.left: asyncio.Future[None] | None = None
 
     def stop(self) -> None:
-        """Its time is over: end what it waits for."""
-        self.is_late = True
-        self.task.cancel()
+        """Its time is over: end what it waits for. Safe to call twice."""
+        if not self.is_late:
+            self.is_late = True
+            self.task.cancel()
 
     def was_stopped(self) -> bool:
         """To be asked once, at a CancelledError: whether it is of `stop` alone."""

@@ -42,7 +42,7 @@ class Client:
 
     Owns the calls that wait, the batch in flight and the task that sends it. What is
     enqueued in one turn of the loop, or while a batch is in flight, becomes the next
-    batch. Never owns the backend, and never cancels a batch because a caller left.
+    batch. Never owns the backend, and never cancels a batch because one of its callers left.
     """
 
     def __init__(self, backend: Backend, settings: AppSettings, events: Events) -> None:
@@ -147,7 +147,7 @@ class Client:
         self, jobs: Sequence[NewJob], size: int, deadline_s: float, *, is_first: bool = False
     ) -> asyncio.Future[list[bool]]:
         """Let these jobs wait for the next batch; its answer for them. Raises NotOpen."""
-        if self._closed:
+        if self._closed and not is_first:  # that one has come before the end
             raise closed_error()
         loop = self.loop
         answer: asyncio.Future[list[bool]] = loop.create_future()
@@ -174,7 +174,7 @@ class Client:
         lone = self._lone = Lone(task, deadline_s)
         try:
             await asyncio.sleep(0)
-            if self._waiting or self._closed:
+            if self._waiting:
                 self._lone = None
                 return await self._put((job,), size, deadline_s, is_first=True)
             if self._alarm is None:
@@ -187,9 +187,9 @@ class Client:
         finally:
             if self._lone is lone:
                 self._lone = None
-                lone.leave()
             if self._waiting and self._flusher is None and self._lone is None:
                 self._start_flusher()
+            lone.leave()
         if answers is None:
             error = closed_error() if self._closed else self._unavailable()
             raise error from error.__cause__

@@ -77,6 +77,8 @@ class Parking:
         self._changed = asyncio.Event()
         self._wait: asyncio.Task[Parked] | None = None
         self._offer: Offer | None = None
+        self._unheard: Offer | None = None
+        """The offer that had no answer when a heartbeat last said that there is work."""
         self._later: asyncio.TimerHandle | None = None
         self.landed: Landed | None = None
         """What the exchange behind a call has brought, and nobody has taken in yet."""
@@ -108,6 +110,10 @@ class Parking:
         nobody was called for, so that an idle worker need not ask each queue once more."""
         now_s = self._loop.time()
         self._gap_s, self._beat_s = now_s - self._beat_s, now_s
+        if ready and self._offer is not None and self._unheard is self._offer:
+            # The slots that it keeps would do: perhaps its connection is broken.
+            self._offer, self.broken = None, StaleSequence("an offer has no answer")
+        self._unheard = self._offer if ready else None
         self.call(ready)
 
     @property
@@ -115,6 +121,10 @@ class Parking:
         """Slots that are kept for what a call may bring."""
         offer = self._offer
         return 0 if offer is None else sum(demand.slots for demand in offer.demand.values())
+
+    def is_sure(self) -> bool:
+        """False while jobs may be on their way here."""
+        return self._offer is None and self.landed is None and self.broken is None
 
     def withdraw(self) -> None:
         """Whatever the offer brings is found by a resync, or belongs to others by now."""

@@ -124,8 +124,7 @@ class Processor:
         return {queue for queue, most in self.threads.most(len(self._taken)).items() if not most}
 
     def _is_sure(self) -> bool:
-        """False while the lease may be over for all we know: what would be started then
-        may be running elsewhere already."""
+        """False while the lease may be over: what is started then may run elsewhere, too."""
         return self._session.is_confirmed(time.monotonic())
 
     def _free(self) -> int:
@@ -142,8 +141,7 @@ class Processor:
             # Called for jobs that are no longer there, or for suspects.
             self.parking.called.update(called)
         if self.is_quiet:
-            self._unsettled.put_back([Settlement.release(job) for job in exchange.jobs])
-            exchange = exchange._replace(jobs=[])
+            self._give_back(exchange.jobs)
         self._shares.learn(offer.demand, exchange.left_ready)
         self.parking.note_due(exchange)
         self._accept(exchange)
@@ -208,7 +206,7 @@ class Processor:
             tell_exchanged(self._events, exchange)
             self._lose(exchange.lost)
         if self._releasing:
-            self._release_taken()
+            self._give_back(self._taken)
         if exchange.cancels or self._cancelled_early:
             self.cancel(exchange.cancels)
 
@@ -285,7 +283,7 @@ class Processor:
         """A user wants these jobs to stop; ones that have not started must not."""
         wanted = self._cancelled_early | set(refs)
         # Perhaps a reply brings them that is on its way.
-        is_sure = self._unsure is None and not self.parking.offered
+        is_sure = self._unsure is None and self.parking.is_sure()
         self._cancelled_early = set() if is_sure else wanted
         for job in [job for job in self._taken if job.ref in wanted]:
             self._taken.remove(job)
@@ -340,10 +338,12 @@ class Processor:
         again = [s for s in settlements if answer.applied.get(s.job.queue, sequence) < sequence]
         self._unsettled.put_back(again)
         self.taken += len(answer.missing)
+        if self.is_quiet:
+            self._give_back(answer.missing)
         self._taken += answer.missing
         self._lose(answer.lost)
         if self._releasing:
-            self._release_taken()
+            self._give_back(self._taken)
         self.cancel()
         self._shares.look = True
 
@@ -355,14 +355,14 @@ class Processor:
     def release(self) -> None:
         """Stop everything that runs; it is given back and spends no attempt."""
         self.is_quiet = self._releasing = True
-        self._release_taken()
+        self._give_back(self._taken)
         self.running.release()
         self.parking.nudge()
 
-    def _release_taken(self) -> None:
-        for job in self._taken:
+    def _give_back(self, jobs: list[TakenJob]) -> None:
+        for job in jobs:
             self._unsettled.append(Settlement.release(job))
-        self._taken = []
+        jobs.clear()
 
     def abandon(self) -> None:
         """Give back the jobs of attempts that swallow their cancellation."""

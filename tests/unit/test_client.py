@@ -502,3 +502,31 @@ async def test_a_batch_is_not_sent_in_the_context_of_one_caller() -> None:
         caller.set("first")
         await asyncio.gather(*(client.enqueue(job(str(n)), "f") for n in range(2)))
         assert seen == ["nobody"]
+
+
+async def test_close_sends_a_lone_call_that_came_before_it() -> None:
+    for others in (0, 2):
+        # Waiting for one who has left would take longer than the case may.
+        async with opened(connect_timeout=3 * LIMIT_S) as (client, store):
+            lone = start(client.enqueue(job("0"), "f"))
+            await asyncio.sleep(0)
+            tasks = start(*(client.enqueue(job(str(n)), "f") for n in range(1, others + 1)))
+            if tasks:
+                await asyncio.sleep(0)
+            await client.close()
+            assert await asyncio.gather(*lone, *tasks) == [True] * (others + 1)
+            assert store.ids == {str(n) for n in range(others + 1)}
+
+
+async def test_a_caller_who_is_stopped_twice_is_cancelled_once() -> None:
+    async with opened() as (client, store):
+        store.gate.clear()
+        task = asyncio.create_task(client.enqueue(job("1"), "f"))
+        await store.sent.wait()
+        lone = client._lone
+        assert lone is not None
+        lone.stop()
+        lone.stop()
+        with pytest.raises(StoreUnavailable):
+            await task
+        assert task.cancelling() == 0

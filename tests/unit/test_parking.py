@@ -9,7 +9,7 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from asyncjobs.backends.base import Backend, Capabilities, Demand, Exchange, Lease
+from asyncjobs.backends.base import Backend, Capabilities, Demand, Exchange, Lease, StaleSequence
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.worker.parking import FALLBACK_S, MOST_OFFERED, Offer, Parking
 from asyncjobs.worker.session import Session
@@ -142,6 +142,20 @@ async def test_an_idle_worker_listens_at_once(store: CallingStore) -> None:
     await asyncio.sleep(0)
     assert (store.waits, parking._later) == (1, None)
     await parking.close()
+
+
+async def test_an_offer_that_has_no_answer_while_there_is_work_is_given_up(
+    store: CallingStore,
+) -> None:
+    store.capabilities = Capabilities(True, True, False, takes_on_call=True)
+    parking = parking_on(store)
+    parking._offer = Offer(1, {"a": Demand(3)})
+    for ready in (("a",), (), ("a",)):
+        parking.hear_beat(ready)
+        assert (parking.offered, parking.broken) == (3, None)
+    parking.hear_beat(("a",))
+    assert parking.offered == 0
+    assert isinstance(parking.broken, StaleSequence)
 
 
 async def test_an_offer_is_small(store: CallingStore) -> None:

@@ -34,7 +34,7 @@ from asyncjobs.clock import new_id
 from asyncjobs.codec import Envelope
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted, LeaseLost
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.job import Settlement, State, TakenJob
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.session import Session
@@ -327,6 +327,40 @@ async def test_what_an_offer_brings_to_a_worker_that_stops_is_given_back(stage: 
     while processor.parking.landed is None:
         await asyncio.sleep(0)
     processor.quiet()
+    await processor.run()
+    assert stage.notes == []
+    (counts,) = await store.counts(["default"])
+    assert (sum(counts.ready), counts.running) == (1, 0)
+    await processor.close()
+
+
+async def test_a_cancel_may_come_before_what_an_offer_brings(stage: Stage) -> None:
+    """The processor is busy with another exchange while it lands."""
+    store = OfferedStore()
+    processor = await _parked(store, 1)
+    brought = await store.brings(processor)
+    store.answers.put_nowait(Parked((), brought))
+    while processor.parking.landed is None:
+        await asyncio.sleep(0)
+    processor.cancel([brought.jobs[0].ref])
+    await processor._trade()
+    run = asyncio.create_task(processor.run())
+    while not processor._unsettled.jobs() and processor.parking.landed is not None:
+        await asyncio.sleep(0)
+    processor.quiet()
+    await run
+    assert stage.notes == []
+    (record,) = await store.get([brought.jobs[0].ref])
+    assert record is None or record.state is State.CANCELLED
+    await processor.close()
+
+
+async def test_a_worker_that_stops_gives_back_what_a_resync_finds(stage: Stage) -> None:
+    store = OfferedStore()
+    processor = await _parked(store, 1)
+    await store.brings(processor)
+    processor.quiet()
+    await processor._recover(AWAY, processor._session.next_sequence(), [])
     await processor.run()
     assert stage.notes == []
     (counts,) = await store.counts(["default"])

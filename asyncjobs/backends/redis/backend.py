@@ -146,7 +146,7 @@ class RedisBackend:
         """The answers of `store`, once as many replicas have them as the settings say."""
         wanted = self._settings.wait_replicas
         if not wanted:
-            return await run_all(self._link, store, commands)
+            return await run_all(self._link, store, commands, keeps_cancelled=True)
         # In one go: on a connection made anew, WAIT would not know of these writes.
         wait = (b"WAIT", wanted, REPLICA_WAIT_MS)
         *answers, copies = await run_all(self._link, store, commands, last=(wait,))

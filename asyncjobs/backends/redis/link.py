@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import Context
 from typing import Any, TypeAlias
 
 import hiredis
@@ -48,7 +49,10 @@ class Link:
         if self._wire is None:
             try:
                 async with asyncio.timeout(self._connect_timeout_s):
-                    self._wire = Wire(await self._open())
+                    # A connection lives longer than the call that needs it first, whose
+                    # context it must not keep.
+                    opening = asyncio.create_task(self._open(), context=Context())
+                    self._wire = Wire(await opening)
             except (RedisError, OSError, TimeoutError) as error:
                 raise translate(error, self._address.text) from error
         return self._wire
@@ -85,8 +89,18 @@ class Link:
             raise reply
         return reply
 
-    async def calls(self, commands: Sequence[Command], timeout_s: float | None = None) -> list[Any]:
-        """Send commands in one go; replies in order, translated errors among them."""
+    async def calls(
+        self,
+        commands: Sequence[Command],
+        timeout_s: float | None = None,
+        *,
+        keeps_cancelled: bool = False,
+    ) -> list[Any]:
+        """Send commands in one go; replies in order, translated errors among them.
+
+        `keeps_cancelled`: a caller who leaves does not cost the connection. For commands
+        that are answered at once, whose effect nobody has to know.
+        """
         async with self._lock:
             wire = self._wire
             # A server or firewall that closes idle connections is no outage: start anew. Only
@@ -102,8 +116,11 @@ class Link:
                 self._drop()
                 raise translate(error, self._address.text) from error
             except BaseException:
-                # A reply may still be on its way: this connection cannot be used again.
-                self._drop()
+                # Replies may still be on their way.
+                if keeps_cancelled:
+                    wire.forget()
+                else:
+                    self._drop()
                 raise
             for place, reply in enumerate(replies):
                 if isinstance(reply, RedisError):

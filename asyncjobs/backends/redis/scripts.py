@@ -121,15 +121,21 @@ async def run(link: Link, which: Script, command: Command) -> Any:
 
 
 async def run_all(
-    link: Link, which: Script, commands: tuple[Command, ...], *, last: tuple[Command, ...] = ()
+    link: Link,
+    which: Script,
+    commands: tuple[Command, ...],
+    *,
+    last: tuple[Command, ...] = (),
+    keeps_cancelled: bool = False,
 ) -> list[Any]:
     """Call one script for several queues in one trip; replies in order.
 
     A script that the server forgot was not executed, so exactly those calls are sent
-    again. `last` is sent behind the calls, on the same connection, each time. The first
-    other error is raised after all replies have been read.
+    again. `last` is sent behind the calls, on the same connection, each time. For
+    `keeps_cancelled` see `Link.calls`. The first other error is raised after all replies have
+    been read.
     """
-    replies = await link.calls((*commands, *last))
+    replies = await link.calls((*commands, *last), keeps_cancelled=keeps_cancelled)
     forgotten = [place for place, reply in enumerate(replies) if isinstance(reply, NoScript)]
     if forgotten:
         await link.call(b"SCRIPT", b"LOAD", which.text)

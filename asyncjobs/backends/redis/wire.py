@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import Context
 from typing import Any, Final, cast
 
 import hiredis
@@ -26,6 +27,7 @@ MOST_MESSAGES: Final = 1_000
 """Messages that are kept for a reader that is slow, before the socket is left unread."""
 
 _NOTHING: Final = object()
+_CONTEXT: Final = Context()
 
 
 class Wire(asyncio.Protocol):
@@ -53,7 +55,7 @@ class Wire(asyncio.Protocol):
             notEnoughData=_NOTHING,
         )
         self._replies: deque[Any] = deque()
-        self._wanted = 0
+        self._wanted = self._unwanted = 0
         self._waiter: asyncio.Future[None] | None = None
         self._lost: Exception | None = None
         self._is_paused = False
@@ -70,7 +72,10 @@ class Wire(asyncio.Protocol):
         parser.feed(data)
         try:
             while (reply := parser.gets()) is not _NOTHING:
-                replies.append(reply)
+                if self._unwanted:
+                    self._unwanted -= 1
+                else:
+                    replies.append(reply)
         except InvalidResponse as error:
             self.connection_lost(error)
             self._transport.abort()
@@ -111,7 +116,7 @@ class Wire(asyncio.Protocol):
         """Send packed commands and return their `count` replies; errors are among them.
 
         Raises what ended the connection, or TimeoutError. After any exception replies may
-        still be on their way: the wire cannot be used again.
+        still be on their way: without `forget` the wire cannot be used again.
         """
         loop = self._loop
         self._wanted = count
@@ -126,6 +131,11 @@ class Wire(asyncio.Protocol):
         replies = self._replies
         self._replies = deque()
         return list(replies)
+
+    def forget(self) -> None:
+        """The caller of `request` has left: its replies are dropped when they arrive."""
+        self._unwanted += self._wanted - len(self._replies)
+        self._replies.clear()
 
     def push(self, command: bytes) -> None:
         """Send a packed command whose replies arrive as messages."""
@@ -173,7 +183,8 @@ class Wire(asyncio.Protocol):
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._deadline_s, self._expire)
+        # It stays for longer than the call that sets it, whose context it must not keep.
+        self._timer = self._loop.call_at(self._deadline_s, self._expire, context=_CONTEXT)
 
     def _expire(self) -> None:
         self._timer = None
