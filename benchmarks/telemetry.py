@@ -9,7 +9,7 @@ The no-op of `benchmarks.noop`, results off, by turns in one run:
   counts them and drops them, so that what is measured is this process and not a receiver
   beside it. The jobs carry the trace of their enqueue.
 
-`--instructions` counts machine instructions by callgrind instead, of the first two.
+`--instructions` counts machine instructions by callgrind instead, those of a bulk enqueue too.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _by_instructions(jobs: int) -> None:
     if shutil.which("valgrind") is None:
         raise SystemExit("valgrind is not on PATH; install the package valgrind")
     counts = {}
-    for shape in (REMOVED, OFF):
+    for shape in SHAPES:
         few = instructions.count(MODULE, shape, 2_000)
         counts[shape] = (instructions.count(MODULE, shape, 2_000 + jobs) - few) / jobs
     print("| telemetry | instructions a job | against removed |\n|---|---:|---:|")

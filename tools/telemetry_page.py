@@ -35,15 +35,16 @@ Scope `asyncjobs`, schema {schema}. How to turn it on: [Observability](observabi
 """
 ATTRIBUTES = {
     instruments.SYSTEM: "`asyncjobs`",
-    instruments.OPERATION: "`enqueue` or `process`",
-    instruments.TYPE: "`send` or `process`",
-    instruments.QUEUE: "the queue",
+    instruments.OPERATION: "`enqueue` or `process`; of upkeep `reclaim` or `promote`",
+    instruments.TYPE: "`send` or `process`; of upkeep `settle`",
+    instruments.QUEUE: f"the queue; `{instruments.OTHER}` beyond 1,000 pairs of queue and job "
+    "function",
     instruments.JOB: f"the job function; `{instruments.OTHER}` for one that the process does not "
     "have",
     instruments.OUTCOME: "how an attempt or a job ended: `succeeded`, `retry`, `snoozed`, "
     "`discarded`, `dead`, `cancelled`, `released`, `lease_lost`",
     instruments.ERROR: "only when it ended by an error: the type of the exception, or `crashed`, "
-    "`unknown`, `lease_lost`",
+    f"`unknown`, `lease_lost`; `{instruments.OTHER}` beyond 100 kinds of end",
     instruments.STATE: "`ready`, `running`, `scheduled` or `dead`",
 }
 
@@ -66,7 +67,8 @@ Beside system, operation, queue, job function, outcome and error type, which met
 | attribute of a span | value |
 |---|---|"""
 OF_SPANS = {
-    "server.address": "the store's host, or the path of its socket",
+    "server.address": "the store's host, or the path of its socket; with sentinels the first of "
+    "them",
     "server.port": "its port",
     spans.MESSAGE_ID: "the job, `queue/id`; not for a call of over 100 jobs",
     spans.CONVERSATION: "the first job of those that led to this one",

@@ -30,6 +30,8 @@ MAX_SIZE: Final = 4096
 """Characters of a carrier, all values together: it is stored with every job."""
 _TRACE_SIZE: Final = 1024
 """Of these, what is kept free for all but baggage."""
+_PREVIOUS_SIZE: Final = 55
+"""And for the span of the attempt before, which a retry adds."""
 
 _PLAIN: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _TRACE: Final = TraceContextTextMapPropagator()
@@ -72,7 +74,7 @@ def write(creation: SpanContext, baggage: str = "", conversation: str = "") -> d
         carrier["baggage"] = baggage
     if conversation:
         carrier["conversation"] = conversation
-    if sum(map(len, carrier.values())) > MAX_SIZE:
+    if sum(map(len, carrier.values())) > MAX_SIZE - _PREVIOUS_SIZE:
         carrier.pop("tracestate", None)
     return {HEADER: carrier}
 

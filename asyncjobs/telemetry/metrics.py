@@ -52,8 +52,6 @@ _INSTRUMENTS: Final = {instrument.name: instrument for instrument in WORKER}
 
 def global_provider() -> MeterProvider | None:
     """The meter provider of this process, if somebody has set up one that measures."""
-    if "opentelemetry.metrics" not in sys.modules:
-        return None
     provider = get_meter_provider()
     # The API's own providers stand in for one that is missing, and measure nothing.
     own = type(provider).__module__.split(".")[:2] == ["opentelemetry", "metrics"]
@@ -289,13 +287,11 @@ class _LoopLag:
 
     def __init__(self, record: Callable[[float], None]) -> None:
         self._record = record
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         self.stop()
-        self._loop = asyncio.get_running_loop()
-        self._arm(self._loop)
+        self._arm(asyncio.get_running_loop())
 
     def stop(self) -> None:
         if self._timer is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -142,9 +142,12 @@ class Sending:
         names = {function.name for function in functions}
         queue = queues.pop() if len(queues) == 1 else ""
         name = names.pop() if len(names) == 1 else ""
-        return self._start(queue, name, {BATCH: len(functions)})
+        more: dict[str, str | int] = {BATCH: len(functions)}
+        if first := conversation.get():
+            more[CONVERSATION] = first
+        return self._start(queue, name, more)
 
-    def _start(self, queue: str, name: str, more: dict[str, int]) -> Span:
+    def _start(self, queue: str, name: str, more: Mapping[str, str | int]) -> Span:
         title, attributes = self._fixed.of(queue, name)
         span = self._tracer.start_span(
             title, kind=SpanKind.PRODUCER, attributes={**attributes, **more}

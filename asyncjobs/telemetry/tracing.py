@@ -294,10 +294,13 @@ class Tracing:
         self._tell_upkeep("promote", event.queue, {spans.JOBS: event.jobs})
 
     def _tell_upkeep(self, name: str, queue: str, found: Attributes) -> None:
-        about = common(self._server, queue, "", operation=name, type="settle") | found
-        self._tracer.start_span(
-            name, context=Context(), kind=SpanKind.INTERNAL, attributes=about
-        ).end()
+        try:
+            about = common(self._server, queue, "", operation=name, type="settle") | found
+            self._tracer.start_span(
+                name, context=Context(), kind=SpanKind.INTERNAL, attributes=about
+            ).end()
+        except Exception:
+            failed("a span of upkeep")
 
 
 def _is_child(started: StartedAttempt, carried: Carried) -> bool:

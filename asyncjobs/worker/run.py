@@ -16,7 +16,7 @@ from asyncjobs.function import JobFunction
 from asyncjobs.job import TakenJob
 from asyncjobs.policy.redaction import Mask, mask_of
 
-__all__ = ["Body", "OnProgress", "Reason", "Run", "TooLate", "start_task"]
+__all__ = ["Body", "OnProgress", "Reason", "Run", "TooLate", "label_of", "start_task"]
 
 
 Body = Coroutine[Any, Any, None]
@@ -189,12 +189,13 @@ class Run:
     @property
     def label(self) -> dict[str, Any]:
         """The fields that every log line about this attempt carries."""
-        return {
-            "job_id": self.job.id,
-            "job": self.function.name,
-            "queue": self.job.queue,
-            "attempt": self.envelope.attempt,
-        }
+        return label_of(self.job, self.function.name, self.envelope.attempt)
+
+
+def label_of(job: TakenJob, name: str = "", attempt: int | None = None) -> dict[str, Any]:
+    """The fields of a log line about a job, as far as they are known."""
+    fields = {"job_id": job.id, "job": name or None, "queue": job.queue, "attempt": attempt}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 if sys.version_info >= (3, 12):

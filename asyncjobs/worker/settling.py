@@ -28,7 +28,7 @@ from asyncjobs.job import Settlement, State, TakenJob
 from asyncjobs.policy.outcome import Ending, Verdict, judge
 from asyncjobs.policy.retry import Charge, Retries, RetryPolicy
 from asyncjobs.worker.describing import describe, log_failure
-from asyncjobs.worker.run import Reason, Run, TooLate
+from asyncjobs.worker.run import Reason, Run, TooLate, label_of
 
 __all__ = ["Settler"]
 
@@ -301,8 +301,7 @@ class Settler:
     def cancelled_unstarted(self, job: TakenJob) -> Settlement:
         """Cancelled after it was taken and before it was started."""
         name, attempt = _called(job)
-        about = {"job_id": job.id, "job": name, "queue": job.queue, "attempt": attempt}
-        logger.info("%s: cancelled", job.ref, extra=about)
+        logger.info("%s: cancelled", job.ref, extra=label_of(job, name, attempt))
         if self._events.active:
             self._events.emit(events.JobCancelled(job.ref, name, attempt, 0.0))
         outcome = Outcome(State.CANCELLED).encode()
@@ -310,7 +309,7 @@ class Settler:
 
     def unreadable(self, job: TakenJob, error: Exception) -> Settlement:
         """Stored bytes that are no envelope: kept as they are, never run."""
-        logger.error("%s: dead: no valid envelope: %s", job.ref, error)
+        logger.error("%s: dead: no valid envelope: %s", job.ref, error, extra=label_of(job))
         if self._events.active:
             self._events.emit(events.JobDead(job.ref, "", 1, 0.0, "unreadable", error))
         message = f"the stored bytes are no valid envelope: {error}"
@@ -329,7 +328,7 @@ class Settler:
             headers = {}
         since_ms, times = _unknown_so_far(headers, now_ms)
         if now_ms - since_ms > self._settings.unknown_ttl_ms:
-            logger.error("%s: dead: %s", job.ref, problem)
+            logger.error("%s: dead: %s", job.ref, problem, extra=label_of(job, name))
             if self._events.active:
                 self._events.emit(events.JobDead(job.ref, name, 1, 0.0, "unknown", None))
             outcome = Outcome(State.DEAD, reason="unknown", message=problem)
@@ -345,12 +344,12 @@ class Settler:
         headers["unknown_times"] = times + 1
         fields["h"] = headers
         self.put_back += 1
-        self._tell_unknown(job, problem)
+        self._tell_unknown(job, name, problem)
         if self._events.active:
             self._events.emit(events.JobPutBack(job.ref, name, delay_s))
         return Settlement.reschedule(job, orjson.dumps(fields), round(delay_s * 1000))
 
-    def _tell_unknown(self, job: TakenJob, problem: str) -> None:
+    def _tell_unknown(self, job: TakenJob, name: str, problem: str) -> None:
         """Once a minute for each problem: a deploy may put back thousands of jobs."""
         now_s = self._clock_s()
         if now_s - self._unknown_told.get(problem, float("-inf")) >= 60:
@@ -360,9 +359,8 @@ class Settler:
             logger.warning(
                 "%s: put back: %s; deploy a worker that has it, or give new code a queue "
                 "of its own",
-                job.ref,
-                problem,
-            )
+                job.ref, problem, extra=label_of(job, name),
+            )  # fmt: skip
 
 
 def _called(job: TakenJob) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from functools import partial
 from asyncjobs import events
 from asyncjobs.backends.base import Exchange
 from asyncjobs.events import Events, StartedAttempt, Tracer
-from asyncjobs.worker.run import Body, Run
+from asyncjobs.worker.run import Body, Run, label_of
 
 __all__ = ["tell_exchanged", "tell_lease_lost", "tell_started"]
 
@@ -26,6 +26,7 @@ def tell_exchanged(hub: Events, exchange: Exchange) -> None:
             "%s: ended as %s here, but it belongs to another worker now; its word counts",
             settlement.job.ref,
             settlement.state.value,
+            extra=label_of(settlement.job),
         )
 
 

@@ -71,6 +71,18 @@ def test_it_is_never_larger_than_its_limit() -> None:
     assert baggage.get_all(read(headers).context)["key0"] == "ü" * 90
 
 
+@pytest.mark.parametrize("left", [0, 54, 55])
+def test_there_is_room_for_the_attempt_before(left: int) -> None:
+    """A trace state of just this size would fit, but for what a retry adds."""
+    room = MAX_SIZE - 55 - left
+    state = TraceState([(f"k{n}", "v" * 250) for n in range(room // 254)])
+    state = state.add("rest", "v" * (room - len(state.to_header()) - len("rest=,")))
+    span = SpanContext(7, 9, is_remote=False, trace_state=state)
+    assert size_of(write(span)) in (55, MAX_SIZE - left)
+    assert ("tracestate" in write(span)[HEADER]) == (left == 55)
+    assert size_of(with_previous(write(span), span)) <= MAX_SIZE
+
+
 @pytest.mark.parametrize(
     "headers",
     [

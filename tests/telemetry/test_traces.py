@@ -16,7 +16,11 @@ from opentelemetry.trace import SpanKind, StatusCode
 from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
 from asyncjobs.backends.base import EnqueueBatch
 from asyncjobs.config import ConfigError
-from asyncjobs.job import State
+from asyncjobs.events import StartedAttempt
+from asyncjobs.job import State, TakenJob
+from asyncjobs.telemetry import carrier
+from asyncjobs.telemetry.sending import conversation
+from asyncjobs.telemetry.tracing import _is_child
 from tests.telemetry import tasks
 from tests.telemetry.recording import Recording, context_of, events_of_span, links_of
 from tests.worker import jobs
@@ -139,11 +143,22 @@ async def test_auto_is_child_for_the_first_attempt_of_a_job_that_was_not_schedul
     assert set(links_of(scheduled)) == {"creation"}
 
 
+@pytest.mark.parametrize(("waited_ms", "is_child"), [(29_999, True), (30_000, False)])
+async def test_auto_is_child_only_of_a_job_that_started_soon(
+    waited_ms: int, is_child: bool
+) -> None:
+    job = TakenJob("default", "a", 2, b"1-0", b"{}", 0, 1, "lease")
+    started = StartedAttempt(job, None, "f", 1, 3, False, waited_ms, "auto", "worker", lambda: None)
+    assert _is_child(started, carrier.NOTHING) is is_child
+
+
 async def test_none_makes_no_span_and_carries_nothing(app: AsyncJobs, recording: Recording) -> None:
     job = register(app, tasks.looks, tracing="none")
     async with working(app):
+        token = attach(baggage.set_baggage("tenant", "ours"))
         seen = await (await job.enqueue()).result(LIMIT_S)
         await app.enqueue_many([job.bind()])
+        detach(token)
     assert seen == {"span": 0, "trace": 0, "baggage": {}}
     assert recording.spans() == []
 
@@ -333,6 +348,21 @@ async def test_a_bulk_call_of_over_a_hundred_jobs_is_one_span(
     }
     if spans == 1:
         assert (sent[0].attributes or {})["messaging.batch.message_count"] == jobs_made
+        assert "messaging.message.conversation_id" not in (sent[0].attributes or {})
+
+
+async def test_a_bulk_call_of_a_job_belongs_to_its_conversation(
+    app: AsyncJobs, recording: Recording
+) -> None:
+    job = register(app, tasks.looks)
+    token = conversation.set("default/first")
+    try:
+        async with app:
+            await app.enqueue_many([job.bind() for _ in range(101)])
+    finally:
+        conversation.reset(token)
+    (sent,) = recording.sent()
+    assert (sent.attributes or {})["messaging.message.conversation_id"] == "default/first"
 
 
 async def test_an_enqueue_that_fails_is_an_error(app: AsyncJobs, recording: Recording) -> None:

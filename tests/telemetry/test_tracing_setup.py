@@ -30,6 +30,7 @@ from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant
 from asyncjobs.backends.base import Backend, Inspector
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events, JobsReclaimed
+from asyncjobs.telemetry import spans
 from asyncjobs.telemetry.sampler import LinkedParentSampler
 from asyncjobs.telemetry.spans import global_provider
 from asyncjobs.telemetry.telemetry import Telemetry
@@ -301,6 +302,23 @@ async def test_what_fails_in_opentelemetry_disturbs_no_job(
     async with working(app):
         handles = [await job.enqueue(1), *await app.enqueue_many([job.bind(0)] * 2)]
         assert [await handle.result(LIMIT_S) for handle in handles] == [2, 1, 1]
+
+
+async def test_what_fails_in_a_span_of_upkeep_is_told_once(
+    new_app: NewApp, stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spans, "_told", set())
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(_Broken())
+    app = new_app(tracer_provider=provider, trace_upkeep=True)
+    job = register(app, jobs.flaky, retry=RetryPolicy(2, constant(0)))
+    async with working(app):
+        for number in range(3):
+            assert await (await job.enqueue(1)).result(LIMIT_S) == 2, number
+    provider.shutdown()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len([text for text in told if "upkeep" in text]) == 1
+    assert not [text for text in told if "listener" in text]
 
 
 async def test_from_a_thread_it_is_one_trace_too(new_app: NewApp, recording: Recording) -> None:
