@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import anyio
 import pytest
 
 from asyncjobs import AsyncJobs
+from asyncjobs.backends.redis.address import Address
+from asyncjobs.backends.redis.link import Link
 from asyncjobs.testing.servers import Server, start_server
 
 pytestmark = pytest.mark.anyio
@@ -51,3 +54,29 @@ async def _leave_often(server: Server) -> None:
             assert not again.is_new
         assert left > 0
         assert await anyio.to_thread.run_sync(_connections, server) == before
+
+
+async def test_a_connection_that_opens_when_its_caller_leaves_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link = Link(Address.parse("redis://localhost"), label="test", connect_timeout_s=9, timeout_s=9)
+    gate: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    discarded: list[Any] = []
+
+    async def opened() -> Any:
+        return await gate
+
+    async def discard(connection: Any) -> None:
+        discarded.append(connection)
+
+    monkeypatch.setattr(link, "_open", opened)
+    monkeypatch.setattr(link, "_discard", discard)
+    caller = asyncio.create_task(link.connect())
+    while not gate._callbacks:  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+    gate.set_result("a connection")
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert discarded == ["a connection"]

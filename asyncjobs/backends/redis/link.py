@@ -49,13 +49,22 @@ class Link:
         if self._wire is None:
             try:
                 async with asyncio.timeout(self._connect_timeout_s):
-                    # A connection lives longer than the call that needs it first, whose
-                    # context it must not keep.
-                    opening = asyncio.create_task(self._open(), context=Context())
-                    self._wire = Wire(await opening)
+                    self._wire = Wire(await self._open_apart())
             except (RedisError, OSError, TimeoutError) as error:
                 raise translate(error, self._address.text) from error
         return self._wire
+
+    async def _open_apart(self) -> AnyConnection:
+        """A connection lives longer than the call that needs it first, whose context it must
+        not keep."""
+        opening = asyncio.create_task(self._open(), context=Context())
+        try:
+            return await opening
+        except BaseException:
+            # It may have been opened in the very turn in which its caller left.
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                await self._discard(opening.result())
+            raise
 
     async def _open(self) -> AnyConnection:
         options: dict[str, Any] = {
