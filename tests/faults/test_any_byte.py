@@ -62,14 +62,20 @@ class Site:
 
 
 @asynccontextmanager
-async def site(server: Server, stage: Stage) -> AsyncIterator[Site]:
-    """Checks at its end that each job ran once, ended once, and waited for no lease."""
+async def site(
+    server: Server, stage: Stage, queues: tuple[str, ...] = ("default", "beside")
+) -> AsyncIterator[Site]:
+    """Checks at its end that each job ran once, ended once, and waited for no lease.
+
+    A worker of two queues takes by exchanges of its own; one of a single queue also by those
+    that wait behind a call.
+    """
     async with proxy_to(server.port) as proxy:
         direct, app = AsyncJobs(server.url), AsyncJobs(proxy.url)
         started, succeeded = events_of(app, JobStarted), events_of(app, JobSucceeded)
         late = [events_of(app, kind) for kind in (LeaseLost, JobsReclaimed)]
         register(app, jobs.note)
-        async with direct, app, Worker(app, concurrency=2, grace=2):
+        async with direct, app, Worker(app, queues=queues, concurrency=2, grace=2):
             here = Site(proxy, direct, register(direct, jobs.note))
             await here.run_one()
             yield here
@@ -95,6 +101,23 @@ async def test_an_exchange(server: Server, stage: Stage, way: Way, step: int) ->
             rounds += 1
         # What was measured may have had a third exchange, a look that brought nothing.
         assert here.proxy.losses > 0.6 * rounds
+
+
+@WAYS
+async def test_an_exchange_that_waits_behind_a_call(
+    server: Server, stage: Stage, way: Way, step: int
+) -> None:
+    async with site(server, stage, ("default",)) as here:
+        length = await here.measure("wait", way, here.run_one)
+        assert length > 100
+        rounds = 0
+        for passed in offsets(length, step):
+            here.proxy.forget_cuts()
+            here.proxy.cut_after("wait", way, passed, reset=passed % 2 == 0)
+            await here.run_one()
+            rounds += 1
+        # After a loss the next wait is put off for a moment, and jobs come by other exchanges.
+        assert here.proxy.losses > 0.1 * rounds
 
 
 @WAYS
