@@ -63,7 +63,10 @@ async def test_a_connection_that_opens_when_its_caller_leaves_is_closed(
     gate: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     discarded: list[Any] = []
 
+    begun = asyncio.Event()
+
     async def opened() -> Any:
+        begun.set()
         return await gate
 
     async def discard(connection: Any) -> None:
@@ -72,8 +75,7 @@ async def test_a_connection_that_opens_when_its_caller_leaves_is_closed(
     monkeypatch.setattr(link, "_open", opened)
     monkeypatch.setattr(link, "_discard", discard)
     caller = asyncio.create_task(link.connect())
-    while not gate._callbacks:  # type: ignore[attr-defined]
-        await asyncio.sleep(0)
+    await begun.wait()
     gate.set_result("a connection")
     await asyncio.sleep(0)
     caller.cancel()
