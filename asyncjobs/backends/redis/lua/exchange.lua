@@ -25,7 +25,8 @@ local suspects = parked and 0 or tonumber(ARGV[8])
 local WIDTH = {f = 3, o = 5, d = 6, r = 5, b = 3}
 local FIRST, STEP, MAX_BYTES = 13, 32, 4194304
 
-if not redis.call('ZSCORE', WORKERS, lease) then return {'lost', store_now()} end
+local is_known, lease_end = look_at_leases(lease)
+if not is_known then return {'lost', store_now()} end
 -- It is numbered apart: it waits here while others, sent later, come and go.
 local number = parked and lease .. PARKED or lease
 local last = read_sequence(number)
@@ -53,15 +54,16 @@ if at ~= #ARGV + 1 then return redis.error_reply('ERR bad length') end
 
 local now = store_now()
 redis.call('HSET', SEQUENCE, number, sequence)
-local marked = redis.call('HLEN', CANCEL) > 0
-local crashed = redis.call('EXISTS', CRASHES) == 1
+-- Most of the time there is none of these, and one question is enough.
+local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, PROGRESS, RETURNED) > 0
+local marked = rare and redis.call('EXISTS', CANCEL) == 1
+local crashed = rare and redis.call('EXISTS', CRASHES) == 1
+local awaited = rare and redis.call('EXISTS', AWAITED) == 1
 
 local not_yours, finished, gone = {}, {}, {}
 local uncrashed, index = {}, {}
 local result_key = OWN_KEYS
 local ended, rescheduled = {}, 0
-
-local awaited = redis.call('EXISTS', AWAITED) == 1
 
 local function finish(id, state, key, ttl, outcome)
   gone[#gone + 1] = id
@@ -81,6 +83,7 @@ local function release(slot, entry, id)
   if mine.err or #mine == 0 then return false end
   redis.call('XCLAIM', READY[slot], GROUP, RETURNED_CONSUMER, 0, entry, 'JUSTID')
   redis.call('SADD', RETURNED, slot)
+  rare = true
   -- The next taker is told to cancel it; this lease must not be any more.
   if marked and redis.call('HEXISTS', CANCEL, id) == 1 then redis.call('HSET', CANCEL, id, '') end
   return true
@@ -153,17 +156,21 @@ for slot = 1, 4 do in_chunks('XDEL', READY[slot], settled[slot]) end
 if #gone > 0 then
   in_chunks('HDEL', INDEX, gone)
   if marked then in_chunks('HDEL', CANCEL, gone) end
-  if redis.call('EXISTS', PROGRESS) == 1 then in_chunks('HDEL', PROGRESS, gone) end
+  if rare and redis.call('EXISTS', PROGRESS) == 1 then in_chunks('HDEL', PROGRESS, gone) end
   remember(now, id_ttl, finished)
 end
 for state, number in pairs(ended) do tally(now, state, number) end
 tally(now, 'r', rescheduled)
 if #uncrashed > 0 then in_chunks('HDEL', CRASHES, uncrashed) end
 
-local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
-  'LIMIT', 0, math.max(100, slots))
-local promoted = 0
-if #due > 0 then
+local function next_due()
+  return tonumber(redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2] or '-1')
+end
+
+local due_ms, promoted = next_due(), 0
+if due_ms >= 0 and due_ms <= now then
+  local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
+    'LIMIT', 0, math.max(100, slots))
   for position = 1, #due do
     local stored = redis.call('HGET', SCHEDULED_DATA, due[position])
     if stored then
@@ -175,12 +182,16 @@ if #due > 0 then
   end
   in_chunks('ZREM', SCHEDULED, due)
   in_chunks('HDEL', SCHEDULED_DATA, due)
+  due_ms = next_due()
 end
 in_chunks('HSET', INDEX, index)
 
 local taken, bytes = {}, 0
-local returned = {}
-for _, slot in ipairs(redis.call('SMEMBERS', RETURNED)) do returned[tonumber(slot)] = true end
+-- Which priorities have jobs that were given back, and which nothing new any more.
+local returned, drained = {}, {}
+if rare then
+  for _, slot in ipairs(redis.call('SMEMBERS', RETURNED)) do returned[tonumber(slot)] = true end
+end
 local passed_on = parked and next(returned) ~= nil
 
 local function add(slot, entries, crashes)
@@ -261,13 +272,20 @@ end
 -- Takes up to `want` from one priority in steps, so that one oversized batch cannot
 -- keep the server from everybody else. Returns how many are still wanted.
 local function take(slot, want)
-  if want <= 0 or bytes >= MAX_BYTES or redis.call('XLEN', READY[slot]) == 0 then return want end
+  if want <= 0 or bytes >= MAX_BYTES or drained[slot] then return want end
+  if redis.call('XLEN', READY[slot]) == 0 then
+    drained[slot] = true
+    return want
+  end
   if returned[slot] then want = want - take_returned(slot, want) end
   while want > 0 and bytes < MAX_BYTES do
     local step = math.min(STEP, want)
     local got = take_new(slot, step)
     want = want - got
-    if got < step then break end
+    if got < step then
+      drained[slot] = true
+      break
+    end
   end
   return want
 end
@@ -284,7 +302,10 @@ for slot = 1, 4 do wanted = take(slot, wanted) end
 local left_ready = 0
 if wanted == 0 or bytes >= MAX_BYTES or passed_on then
   for slot = 1, 4 do
-    if left_ready == 0 and has_ready(slot) then left_ready = 1 end
+    if rare and has_returned(slot) or not drained[slot] and has_new(slot) then
+      left_ready = 1
+      break
+    end
   end
   if left_ready == 1 then wake() end
 end
@@ -296,6 +317,5 @@ if marked then
     if marks[position + 1] == lease then cancels[#cancels + 1] = marks[position] end
   end
 end
-local next_due = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
-return {'ok', now, next_due and tonumber(next_due) or -1, next_lease_end(lease), left_ready,
-  not_yours, cancels, taken, promoted}
+return {'ok', now, due_ms, lease_end, left_ready, not_yours, cancels, taken,
+  promoted}

@@ -32,6 +32,6 @@ for _, consumer in ipairs(redis.call('SMEMBERS', LEAVING)) do
   if all then redis.call('SREM', LEAVING, consumer) end
 end
 if redis.call('EXISTS', LEAVING) == 1 or #over == 100 then return {returned, ended, 0, now} end
-local next_end = next_lease_end('')
+local _, next_end = look_at_leases('')
 if next_end < 0 then return {returned, ended, -1, now} end
 return {returned, ended, math.max(next_end - now + 1, 1), now}

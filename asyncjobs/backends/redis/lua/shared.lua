@@ -115,21 +115,28 @@ local function append_ready(priority, id, envelope)
   return priority .. ':' .. entry
 end
 
--- The earliest end of a lease other than `own`, or -1.
-local function next_lease_end(own)
+-- Whether the lease `own` is known, and the earliest end of another one, or -1.
+local function look_at_leases(own)
+  -- Two of them nearly always tell both.
   local first = redis.call('ZRANGE', WORKERS, 0, 1, 'WITHSCORES')
-  if first[1] and first[1] ~= own then return tonumber(first[2]) end
-  if first[3] then return tonumber(first[4]) end
-  return -1
+  local is_known = first[1] == own or first[3] == own
+  if not is_known then is_known = redis.call('ZSCORE', WORKERS, own) ~= false end
+  local other = first[2]
+  if first[1] == own then other = first[4] end
+  return is_known, tonumber(other or '-1')
 end
 
--- Whether jobs of this priority are ready: in the stream, and not pending with a lease.
-local function has_ready(slot)
-  if redis.call('SISMEMBER', RETURNED, slot) == 1 then
-    local pending = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', 1, RETURNED_CONSUMER)
-    if not pending.err and #pending > 0 then return true end
-    redis.call('SREM', RETURNED, slot)
-  end
+-- Whether jobs of this priority were given back and wait for the next taker.
+local function has_returned(slot)
+  if redis.call('SISMEMBER', RETURNED, slot) == 0 then return false end
+  local pending = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', 1, RETURNED_CONSUMER)
+  if not pending.err and #pending > 0 then return true end
+  redis.call('SREM', RETURNED, slot)
+  return false
+end
+
+-- Whether the stream of this priority holds more than what is pending.
+local function has_new(slot)
   local length = redis.call('XLEN', READY[slot])
   if length == 0 then return false end
   local groups = redis.pcall('XINFO', 'GROUPS', READY[slot])
