@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import collections
 import json
 import sys
 import threading
@@ -22,7 +23,10 @@ from asyncjobs import AsyncJobs, Worker
 from asyncjobs.testing.servers import Server, start_server
 from benchmarks import fleet, floor
 
-__all__ = ["BASELINE", "SLACK", "VERSION", "baseline", "measure"]
+__all__ = [
+    "BASELINE", "JOBS", "SLACK", "VERSION", "Counter", "baseline", "measure", "of_asyncjobs",
+    "of_floor",
+]  # fmt: skip
 
 BASELINE: Final = Path(__file__).parent / "guard.json"
 SLACK: Final = 1.12
@@ -35,18 +39,23 @@ TOOL: Final = 4
 
 
 class Counter:
-    """Counts bytecode instructions of this thread while the block runs."""
+    """Counts bytecode instructions of this thread while the block runs, for each file."""
 
     def __init__(self) -> None:
-        self.steps = 0
+        self.of_file: collections.Counter[str] = collections.Counter()
         self._thread = threading.get_ident()
+
+    @property
+    def steps(self) -> int:
+        """All of them."""
+        return self.of_file.total()
 
     # From 3.12 on a tracer misses frames that C code has started; monitoring sees them all.
     if sys.version_info >= (3, 12):
 
         def _instruction(self, code: CodeType, offset: int) -> None:
             if threading.get_ident() == self._thread:
-                self.steps += 1
+                self.of_file[code.co_filename] += 1
 
         def __enter__(self) -> Self:
             watch = sys.monitoring
@@ -66,7 +75,7 @@ class Counter:
             if event == "call":
                 frame.f_trace_opcodes, frame.f_trace_lines = True, False
             elif event == "opcode":
-                self.steps += 1
+                self.of_file[frame.f_code.co_filename] += 1
             return self._trace
 
         def __enter__(self) -> Self:
@@ -77,18 +86,19 @@ class Counter:
             sys.settrace(None)
 
 
-async def _count(work: Callable[[], Awaitable[object]]) -> float:
+async def _count(work: Callable[[], Awaitable[object]]) -> Counter:
     # A task of its own: its frames are new, and are traced from the first one on.
     with Counter() as counter:
         await asyncio.get_running_loop().create_task(_run(work))
-    return counter.steps / JOBS
+    return counter
 
 
 async def _run(work: Callable[[], Awaitable[object]]) -> None:
     await work()
 
 
-async def _of_floor(server: Server) -> dict[str, float]:
+async def of_floor(server: Server) -> dict[str, Counter]:
+    """Steps of the floor: `JOBS` enqueues by many callers, and their run."""
     link = floor.Link(server.url)
     try:
         enqueue = await _count(lambda: floor.enqueue_coalesced(link, JOBS))
@@ -99,7 +109,8 @@ async def _of_floor(server: Server) -> dict[str, float]:
     return {"enqueue": enqueue, "run": run}
 
 
-async def _of_asyncjobs(server: Server) -> dict[str, float]:
+async def of_asyncjobs(server: Server) -> tuple[dict[str, Counter], float]:
+    """The same of asyncjobs; and how many commands the store executed for a job."""
     # Traced code is slow: no limit of time may end the run.
     app = AsyncJobs(server.url, result_ttl=0, connect_timeout=120)
     job = app.job(queue="bench", name="noop")(fleet.noop.function)
@@ -119,7 +130,7 @@ async def _of_asyncjobs(server: Server) -> dict[str, float]:
         enqueued = await _count(enqueue)
         run = await _count(lambda: worker.run(burst=True, max_jobs=JOBS))
         commands = _commands(server.command("INFO", "commandstats")) - _commands(calls)
-    return {"enqueue": enqueued, "run": run, "store commands": commands / JOBS}
+    return {"enqueue": enqueued, "run": run}, commands / JOBS
 
 
 def _commands(text: Any) -> int:
@@ -135,14 +146,14 @@ def _commands(text: Any) -> int:
 def measure() -> dict[str, float]:
     """Steps of asyncjobs for each of the floor, and commands of the store for a job."""
     with start_server("valkey") as server:
-        least = asyncio.run(_of_floor(server))
+        least = asyncio.run(of_floor(server))
         server.command("FLUSHALL")
-        ours = asyncio.run(_of_asyncjobs(server))
-    return {
-        "enqueue, times the floor": round(ours["enqueue"] / least["enqueue"], 2),
-        "run, times the floor": round(ours["run"] / least["run"], 2),
-        "store commands a job": round(ours["store commands"], 2),
+        ours, commands = asyncio.run(of_asyncjobs(server))
+    shares = {
+        f"{name}, times the floor": round(counter.steps / least[name].steps, 2)
+        for name, counter in ours.items()
     }
+    return {**shares, "store commands a job": round(commands, 2)}
 
 
 def baseline() -> dict[str, float]:
