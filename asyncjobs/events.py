@@ -154,8 +154,10 @@ class JobDead(AttemptEnded):
 class JobCancelled(AttemptEnded):
     """Ended because a user cancelled it.
 
-    `was_queued`: taken out of its queue by the client that asked for it, which tells of it,
-    with attempt 0. `name` is '' where the client's handle does not know the function.
+    `was_queued`: it did not run. Taken out of its queue by the client that asked for it, which
+    tells of it, with attempt 0; or its attempt had failed already, and the next one is
+    dropped: its worker tells of that, after the JobRetryScheduled. `name` is '' where the
+    client's handle does not know the function.
     """
 
     was_queued: bool = False

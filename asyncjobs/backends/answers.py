@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -39,11 +39,15 @@ class Exchange(NamedTuple):
     now_ms: int
     promoted: tuple[tuple[str, int], ...] = ()
     """Queues in which jobs became due and were made ready, and how many."""
+    cancelled: Sequence[Settlement] = ()
+    """Settlements for a later attempt, of jobs that somebody wanted to stop: there is none, and
+    these jobs are cancelled."""
 
     @property
     def has_news(self) -> bool:
         """Whether it says more than what was taken, and when to come back."""
-        return bool(self.not_yours or self.cancels or self.lost or self.promoted)
+        told = self.not_yours or self.cancels or self.lost or self.promoted or self.cancelled
+        return bool(told)
 
 
 class Parked(NamedTuple):

@@ -9,14 +9,14 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any
 
-from asyncjobs.codec import Envelope
+from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
 from asyncjobs.config import AppSettings
 from asyncjobs.context import JobContext
 from asyncjobs.function import JobFunction
 from asyncjobs.job import TakenJob
 from asyncjobs.policy.redaction import Mask, mask_of
 
-__all__ = ["Body", "OnProgress", "Reason", "Run", "TooLate", "label_of", "start_task"]
+__all__ = ["Body", "OnProgress", "Reason", "Run", "TooLate", "call_of", "label_of", "start_task"]
 
 
 Body = Coroutine[Any, Any, None]
@@ -190,6 +190,15 @@ class Run:
     def label(self) -> dict[str, Any]:
         """The fields that every log line about this attempt carries."""
         return label_of(self.job, self.function.name, self.envelope.attempt)
+
+
+def call_of(job: TakenJob) -> tuple[str, int]:
+    """The function and the attempt that this job is for; ('', 1) when it cannot be read."""
+    try:
+        envelope = Envelope.decode(job.envelope)
+    except (BadEnvelope, NewerEnvelope):
+        return "", 1
+    return envelope.name, envelope.attempt
 
 
 def label_of(job: TakenJob, name: str = "", attempt: int | None = None) -> dict[str, Any]:

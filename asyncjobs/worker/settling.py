@@ -13,9 +13,7 @@ import orjson
 from asyncjobs import events
 from asyncjobs.clock import now_ms as wall_ms
 from asyncjobs.codec import (
-    BadEnvelope,
     Envelope,
-    NewerEnvelope,
     Outcome,
     check_json,
     dead_letter,
@@ -28,7 +26,7 @@ from asyncjobs.job import Settlement, State, TakenJob
 from asyncjobs.policy.outcome import Ending, Verdict, judge
 from asyncjobs.policy.retry import Charge, Retries, RetryPolicy
 from asyncjobs.worker.describing import describe, log_failure
-from asyncjobs.worker.run import Reason, Run, TooLate, label_of
+from asyncjobs.worker.run import Reason, Run, TooLate, call_of, label_of
 
 __all__ = ["Settler"]
 
@@ -300,7 +298,7 @@ class Settler:
 
     def cancelled_unstarted(self, job: TakenJob) -> Settlement:
         """Cancelled after it was taken and before it was started."""
-        name, attempt = _called(job)
+        name, attempt = call_of(job)
         logger.info("%s: cancelled", job.ref, extra=label_of(job, name, attempt))
         if self._events.active:
             self._events.emit(events.JobCancelled(job.ref, name, attempt, 0.0))
@@ -361,15 +359,6 @@ class Settler:
                 "of its own",
                 job.ref, problem, extra=label_of(job, name),
             )  # fmt: skip
-
-
-def _called(job: TakenJob) -> tuple[str, int]:
-    """The function and the attempt that this job is for; ('', 1) when it cannot be read."""
-    try:
-        envelope = Envelope.decode(job.envelope)
-    except (BadEnvelope, NewerEnvelope):
-        return "", 1
-    return envelope.name, envelope.attempt
 
 
 def _counted(run: Run, charge: Charge | None) -> str:

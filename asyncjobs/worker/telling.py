@@ -9,7 +9,7 @@ from functools import partial
 from asyncjobs import events
 from asyncjobs.backends.base import Exchange
 from asyncjobs.events import Events, StartedAttempt, Tracer
-from asyncjobs.worker.run import Body, Run, label_of
+from asyncjobs.worker.run import Body, Run, call_of, label_of
 
 __all__ = ["tell_exchanged", "tell_lease_lost", "tell_started"]
 
@@ -17,7 +17,7 @@ logger = logging.getLogger("asyncjobs.worker")
 
 
 def tell_exchanged(hub: Events, exchange: Exchange) -> None:
-    """Settlements that had no effect, and jobs that became due."""
+    """Settlements that had no effect or another one, and jobs that became due."""
     if exchange.promoted and hub.active:
         for queue, jobs in exchange.promoted:
             hub.emit(events.JobsPromoted(jobs, queue))
@@ -28,6 +28,12 @@ def tell_exchanged(hub: Events, exchange: Exchange) -> None:
             settlement.state.value,
             extra=label_of(settlement.job),
         )
+    for settlement in exchange.cancelled:
+        job = settlement.job
+        name, attempt = call_of(job)
+        logger.info("%s: cancelled, not run again", job.ref, extra=label_of(job, name, attempt))
+        if hub.active:
+            hub.emit(events.JobCancelled(job.ref, name, attempt, 0.0, was_queued=True))
 
 
 def tell_lease_lost(hub: Events, worker: str, queues: Collection[str], stopped: int) -> None:

@@ -113,9 +113,21 @@ async def test_a_marked_job_is_not_run_again_by_a_retry(store: Store) -> None:
     worker = await store.worker()
     taken = await worker.take_one()
     await store.backend.cancel([taken.ref], None, 0)
-    answer = await worker.exchange(Settlement.reschedule(taken, b"again", 0), demand=5)
+    settlement = Settlement.reschedule(taken, b"again", 0)
+    answer = await worker.exchange(settlement, demand=5)
     assert (answer.jobs, answer.not_yours, answer.cancels) == ([], [], [])
+    assert list(answer.cancelled) == [settlement]
     assert await store.state("a") is State.CANCELLED
+
+
+async def test_what_ends_of_itself_is_not_told_of_as_cancelled(store: Store) -> None:
+    await store.enqueue("a", "b", "c")
+    worker = await store.worker()
+    a, b, c = (await worker.exchange(demand=3)).jobs
+    await store.backend.cancel([a.ref, b.ref], None, 0)
+    ends = (Settlement.succeeded(a), Settlement.cancelled(b), Settlement.reschedule(c, b"again", 9))
+    answer = await worker.exchange(*ends)
+    assert (answer.not_yours, list(answer.cancelled)) == ([], [])
 
 
 @pytest.mark.parametrize("how", ["release", "reclaim", "deregister"])

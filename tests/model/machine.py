@@ -198,7 +198,9 @@ class StoreMachine(RuleBasedStateMachine):
             return
         answer = self.trade(party.last)
         seen = self.model.exchange(party.entry, party.sequence, settlements, demand, self.now)
-        assert told(answer) == seen._replace(not_yours=in_order(seen.not_yours))
+        assert told(answer) == seen._replace(
+            not_yours=in_order(seen.not_yours), cancelled=in_order(seen.cancelled)
+        )
         assert (answer.lost, answer.now_ms) == ((), self.now)
         for job in answer.jobs:
             assert job.holder == party.entry

@@ -211,7 +211,9 @@ class QueueModel:
         """Of a lease that is there and a sequence that is not stale."""
         lease = self.leases[entry]
         lease.seen = lease.applied = sequence
-        not_yours = [s for s in settlements if not self._settle(entry, s, now_ms)]
+        effects = [(s, self._settle(entry, s, now_ms)) for s in settlements]
+        not_yours = [s for s, state in effects if state is None]
+        later = [(s, state) for s, state in effects if s.kind is SettlementKind.RESCHEDULE]
         for job in self.scheduled()[: max(100, demand.slots)]:
             if (job.due_ms or 0) <= now_ms:
                 self._make_ready(job)
@@ -223,6 +225,7 @@ class QueueModel:
         return Answer(
             [(job.id, job.priority, job.envelope, job.crashes) for job in taken],
             not_yours,
+            [s for s, state in later if state is State.CANCELLED],
             self.marks_of(entry),
             is_left,
             self.next_due(),
@@ -235,24 +238,26 @@ class QueueModel:
         assert job.ready_ms in (0, taken.ready_ms), "a job given back keeps its time"
         job.receipt, job.ready_ms = taken.receipt, taken.ready_ms
 
-    def _settle(self, entry: str, settlement: Settlement, now_ms: int) -> bool:
+    def _settle(self, entry: str, settlement: Settlement, now_ms: int) -> State | None:
         job = self.jobs.get(settlement.job.id)
         if job is None or not job.is_held(entry, settlement.job):
-            return False
+            return None
         if settlement.kind is SettlementKind.RELEASE:
             job.holder = None
-        elif settlement.kind is SettlementKind.FINISH:
+            return State.READY
+        if settlement.kind is SettlementKind.FINISH:
             ttl_ms = settlement.result_ttl_ms
             self._finish(job, settlement.state, settlement.outcome, ttl_ms, now_ms)
             if settlement.dead_letter is not None:
                 self.letters[job.id] = Letter(now_ms, job.priority, settlement.dead_letter)
-        elif job.marked:
+            return settlement.state
+        if job.marked:
             self._finish(job, State.CANCELLED, None, 0, now_ms)
-        else:
-            self.tally[now_ms // MINUTE_MS, RESCHEDULED] += 1
-            job.holder, job.envelope = None, settlement.envelope
-            job.due_ms = now_ms + settlement.delay_ms
-        return True
+            return State.CANCELLED
+        self.tally[now_ms // MINUTE_MS, RESCHEDULED] += 1
+        job.holder, job.envelope = None, settlement.envelope
+        job.due_ms = now_ms + settlement.delay_ms
+        return State.SCHEDULED
 
     def _finish(
         self, job: Job, state: State, outcome: bytes | None, ttl_ms: int, now_ms: int

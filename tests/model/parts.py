@@ -65,6 +65,7 @@ class Answer(NamedTuple):
     jobs: list[tuple[str, int, bytes, int]]
     """Id, priority, envelope and crashes of each, in the order of taking."""
     not_yours: list[Settlement]
+    cancelled: list[Settlement]
     cancels: list[str]
     is_left_ready: bool
     next_due_ms: int | None

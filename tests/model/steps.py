@@ -96,6 +96,7 @@ def told(answer: Exchange) -> Answer:
     return Answer(
         [(job.id, job.priority, job.envelope, job.crashes) for job in answer.jobs],
         in_order(answer.not_yours),
+        in_order(list(answer.cancelled)),
         sorted(job.id for job in answer.cancels),
         bool(answer.left_ready),
         answer.next_due_ms[QUEUE],

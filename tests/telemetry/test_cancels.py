@@ -5,8 +5,18 @@ from __future__ import annotations
 import pytest
 from opentelemetry.trace import StatusCode
 
-from asyncjobs import AsyncJobs, JobCancelled, RetryPolicy, State, Worker, constant, events
-from asyncjobs.backends.base import Demand, Lease
+from asyncjobs import (
+    INJECTED,
+    AsyncJobs,
+    JobCancelled,
+    JobContext,
+    RetryPolicy,
+    State,
+    Worker,
+    constant,
+    events,
+)
+from asyncjobs.backends.base import Backend, Demand, Lease
 from asyncjobs.clock import new_id
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording
@@ -133,3 +143,26 @@ async def test_one_whose_last_attempt_goes_on_all_the_same(
     assert (attempt.attributes or {})["asyncjobs.job.outcome"] == "retry"
     assert reading.total(CONSUMED) == 1
     assert "ended span" not in caplog.text
+
+
+store: list[Backend] = []
+
+
+async def fails(*, ctx: JobContext = INJECTED) -> None:
+    """Somebody cancels it at its last moment."""
+    await store.pop().cancel([ctx.ref], None, 0)
+    raise jobs.Broken("as it was cancelled")
+
+
+async def test_one_that_fails_before_it_hears_of_it(app: AsyncJobs, reading: Reading) -> None:
+    """Its worker hears of it when the next attempt is dropped, or just before."""
+    heard = events_of(app, events.JobCancelled)
+    job = register(app, fails, retry=RetryPolicy(max_attempts=3, backoff=constant(0)))
+    async with working(app):
+        store.append(app.backend)
+        handle = await job.enqueue()
+        await ended(app, handle.id, State.CANCELLED)
+        await until(lambda: len(heard) == 1)
+    assert [(event.ref, event.attempt) for event in heard] == [(handle.ref, 1)]
+    assert finished(reading) == {("fails", "cancelled"): 1}
+    assert reading.total(CONSUMED) == 1

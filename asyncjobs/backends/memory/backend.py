@@ -160,11 +160,11 @@ class MemoryBackend:
         present = {q.name: q for q in found if q.check_sequence(lease, sequence, is_parked)}
         for queue in present.values():
             queue.begin(lease, sequence, is_parked)
-        not_yours = []
-        for settlement in settlements:
-            owner = present.get(settlement.job.queue)
-            if owner is not None and not owner.settle(lease, settlement, now):
-                not_yours.append(settlement)
+        effects = [
+            (settlement, present[name].settle(lease, settlement, now))
+            for settlement in settlements
+            if (name := settlement.job.queue) in present
+        ]
         jobs: list[TakenJob] = []
         promoted: list[tuple[str, int]] = []
         for queue in present.values():
@@ -174,7 +174,7 @@ class MemoryBackend:
             jobs += queue.take(lease, wanted)
         return Exchange(
             jobs,
-            not_yours,
+            [settlement for settlement, state in effects if state is None],
             lost=tuple(name for name in names if name not in present),
             cancels=[ref for queue in present.values() for ref in queue.cancels(lease)],
             left_ready=frozenset(name for name, queue in present.items() if queue.left_ready),
@@ -182,6 +182,7 @@ class MemoryBackend:
             next_lease_end_ms=_earliest(q.next_lease_end(lease) for q in present.values()),
             now_ms=now,
             promoted=tuple(promoted),
+            cancelled=[s for s, state in effects if state not in (None, s.state)],
         )
 
     async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:

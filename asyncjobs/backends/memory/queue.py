@@ -185,27 +185,29 @@ class Queue:
 
     # Settling
 
-    def settle(self, lease: Lease, settlement: Settlement, now: int) -> bool:
-        """False, and no effect, when the lease does not hold the job any more."""
+    def settle(self, lease: Lease, settlement: Settlement, now: int) -> State | None:
+        """The state of the job from now on; None, and no effect, when the lease does not hold
+        it any more."""
         held = self._leases[lease.entry(self.name)]
         if (job := self._held(lease, settlement.job)) is None:
-            return False
+            return None
         if settlement.kind is SettlementKind.RELEASE:
             self._give_back(held, [job])
-            return True
+            return State.READY
         del held.jobs[job.serial]
         job.holder = None
         if settlement.kind is SettlementKind.FINISH:
             self._finish(job, settlement.state, settlement.outcome, settlement.result_ttl_ms, now)
             if settlement.dead_letter is not None:
                 self.ended.bury(job.id, job.priority, settlement.dead_letter, now)
-        elif job.id in self._marked:
+            return settlement.state
+        if job.id in self._marked:
             self._finish(job, State.CANCELLED, None, 0, now)
-        else:
-            self._tally.add(now, RESCHEDULED)
-            job.envelope = settlement.envelope
-            self._schedule(job, now + settlement.delay_ms)
-        return True
+            return State.CANCELLED
+        self._tally.add(now, RESCHEDULED)
+        job.envelope = settlement.envelope
+        self._schedule(job, now + settlement.delay_ms)
+        return State.SCHEDULED
 
     def _held(self, lease: Lease, taken: TakenJob) -> StoredJob | None:
         """The job, when the lease holds it by this very taking.

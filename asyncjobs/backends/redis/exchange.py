@@ -125,10 +125,8 @@ class ExchangePlan:
     def read(self, replies: Iterable[list[Any]]) -> Exchange:
         """Raises StaleSequence when any queue refused the sequence."""
         jobs: list[TakenJob] = []
-        not_yours = list(self._foreign)
-        lost: list[str] = []
-        cancels: list[JobRef] = []
-        left: list[str] = []
+        not_yours, cancelled = list(self._foreign), list[Settlement]()
+        cancels, lost, left = list[JobRef](), list[str](), list[str]()
         promoted: list[tuple[str, int]] = []
         next_due: dict[str, int | None] = {}
         lease_ends: list[int] = []
@@ -140,7 +138,7 @@ class ExchangePlan:
                 continue
             if reply[0] == b"stale":
                 raise StaleSequence(f"{queue}: last applied was {reply[1]}")
-            _, now_ms, due, lease_end, ready, foreign, marked, taken, moved = reply
+            _, now_ms, due, lease_end, ready, foreign, stopped, marked, taken, moved = reply
             next_due[queue] = due if due >= 0 else None
             if lease_end >= 0:
                 lease_ends.append(lease_end)
@@ -149,6 +147,7 @@ class ExchangePlan:
             if ready:
                 left.append(queue)
             not_yours += [self._settled[queue][place - 1] for place in foreign]
+            cancelled += [self._settled[queue][place - 1] for place in stopped]
             cancels += [JobRef(queue, id_of(name)) for name in marked]
             for part in taken:
                 _read_taken(queue, self._holders[queue], part, jobs)
@@ -162,6 +161,7 @@ class ExchangePlan:
             min(lease_ends, default=None),
             now_ms,
             tuple(promoted),
+            cancelled,
         )
 
 

@@ -12,8 +12,8 @@
 --     r<p>         entry id delay_ms envelope      again later
 --     b<p>         entry id                        given back
 -- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
---   end or -1, 1 when ready jobs are left, places of settlements without effect,
---   ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}, number of
+--   end or -1, 1 when ready jobs are left, places of settlements without effect, places of
+--   those for a later attempt that were cancelled instead, ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}, number of
 --   jobs promoted}.
 local lease, sequence = ARGV[2], tonumber(ARGV[3])
 local id_ttl, slots, guard = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -60,7 +60,7 @@ local marked = rare and redis.call('EXISTS', CANCEL) == 1
 local crashed = rare and redis.call('EXISTS', CRASHES) == 1
 local awaited = rare and redis.call('EXISTS', AWAITED) == 1
 
-local not_yours, finished, gone = {}, {}, {}
+local not_yours, cancelled, finished, gone = {}, {}, {}, {}
 local uncrashed, index = {}, {}
 local result_key = OWN_KEYS
 local ended, rescheduled = {}, 0
@@ -142,6 +142,7 @@ for position = 1, settlements do
       finish(id, 'd', key, ARGV[at + 3], ARGV[at + 4])
     elseif marked and redis.call('HEXISTS', CANCEL, id) == 1 then
       finish(id, 'c')
+      cancelled[#cancelled + 1] = position
     else
       redis.call('ZADD', SCHEDULED, string.format('%.0f', now + tonumber(ARGV[at + 3])), id)
       redis.call('HSET', SCHEDULED_DATA, id, (slot - 1) .. ARGV[at + 4])
@@ -317,5 +318,5 @@ if marked then
     if marks[position + 1] == lease then cancels[#cancels + 1] = marks[position] end
   end
 end
-return {'ok', now, due_ms, lease_end, left_ready, not_yours, cancels, taken,
-  promoted}
+return {'ok', now, due_ms, lease_end, left_ready, not_yours, cancelled, cancels,
+  taken, promoted}
