@@ -71,12 +71,16 @@ class Server:
 
 
 def _server(address: str) -> Attributes:
-    parts = urlsplit(address)
-    first = parts.netloc.rpartition("@")[2].partition(",")[0]  # of several sentinels
-    host = urlsplit(f"//{first}")
-    if host.hostname:
-        found: Attributes = {"server.address": host.hostname}
-        return found | {"server.port": host.port} if host.port else found
+    try:
+        parts = urlsplit(address)
+        first = parts.netloc.rpartition("@")[2].partition(",")[0]  # of several sentinels
+        host = urlsplit(f"//{first}")
+        name, port = host.hostname, host.port
+    except ValueError:
+        return {}  # of a backend with addresses of its own kind: no reason to have no span
+    if name:
+        found: Attributes = {"server.address": name}
+        return found | {"server.port": port} if port else found
     return {"server.address": parts.path} if parts.scheme == "unix" else {}
 
 

@@ -13,7 +13,7 @@ from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 
 from asyncjobs.errors import ConfigError
 
-__all__ = ["Address", "Sentinels"]
+__all__ = ["Address", "Sentinels", "place_text"]
 
 _TLS = {
     "ssl_ca_certs": "ssl_ca_certs",
@@ -85,7 +85,8 @@ class Address:
         arguments["port"] = parts.port or 6379
         arguments["db"] = _db(parts.path.strip("/") or query.pop("db", "0"))
         _refuse_rest(query, parts.scheme)
-        text = f"{parts.scheme}://{arguments['host']}:{arguments['port']}/{arguments['db']}"
+        named = place_text(arguments["host"], arguments["port"])
+        text = f"{parts.scheme}://{named}/{arguments['db']}"
         return cls(text, kind, arguments | tls)
 
     @classmethod
@@ -128,9 +129,14 @@ class Address:
         hosts = parts.netloc.rpartition("@")[2].split(",")
         places = tuple(_place(host) for host in hosts if host)
         sentinels = Sentinels(service, places or (("localhost", 26379),), access | tls)
-        named = ",".join(f"{host}:{port}" for host, port in sentinels.places)
+        named = ",".join(place_text(host, port) for host, port in sentinels.places)
         text = f"{parts.scheme}://{named}/{sentinels.service}/{arguments['db']}"
         return cls(text, kind, arguments, sentinels)
+
+
+def place_text(host: str, port: int) -> str:
+    """As a URL has it: without its brackets an IPv6 address would swallow the port."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _split(url: str) -> SplitResult:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from redis.asyncio import Connection
 from redis.exceptions import RedisError
 
-from asyncjobs.backends.redis.address import Address, Sentinels
+from asyncjobs.backends.redis.address import Address, Sentinels, place_text
 from asyncjobs.backends.redis.faults import AccessDenied, translate
 from asyncjobs.errors import StoreError, StoreUnavailable
 
@@ -123,7 +123,7 @@ def _told(error: BaseException, place: Place) -> StoreError:
     """What one server said or did, named by its place."""
     denied = isinstance(error, AccessDenied) or isinstance(translate(error, ""), AccessDenied)
     kind = AccessDenied if denied else StoreUnavailable
-    told = kind(f"{place[0]}:{place[1]}: {str(error) or 'no answer in time'}")
+    told = kind(f"{place_text(*place)}: {str(error) or 'no answer in time'}")
     told.__cause__ = error
     return told
 
@@ -144,7 +144,7 @@ def _refusal(error: StoreError, address: Address, sentinels: Sentinels) -> Store
 
 def _nobody(address: Address, sentinels: Sentinels, answers: dict[Place, Answer]) -> StoreError:
     """Why no sentinel has named a master."""
-    asked = ", ".join(f"{host}:{port}" for host, port in sentinels.places)
+    asked = ", ".join(place_text(*place) for place in sentinels.places)
     errors = [answer for answer in answers.values() if isinstance(answer, StoreError)]
     told = "".join(f"; {error}" for error in errors)
     if len(errors) < len(answers):
