@@ -1,9 +1,10 @@
 """Draws docs/img/trace-*.svg from the spans of real runs on a store in memory.
 
-    python tools/trace_pictures.py
+    python tools/trace_pictures.py [FOLDER]
 
 One picture for each mode of tracing: an order whose job fails once and then asks a bank. The
-times are those of the run, so the files change each time; they are drawn anew by hand.
+times are those of the run, so the files change each time and are drawn anew by hand; a test
+compares all but the times.
 """
 
 # ruff: noqa: INP001  a program, not a package
@@ -25,6 +26,7 @@ from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
 from asyncjobs.config import TracingMode
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "img"
+MODES: Final[tuple[TracingMode, ...]] = ("link", "child", "auto")
 WIDTH, LEFT, RIGHT, ROW, HEAD = 760, 250, 90, 26, 30
 COLOURS: Final = {"PRODUCER": "#3d5a80", "CONSUMER": "#2a9d8f", "INTERNAL": "#adb5bd"}
 
@@ -74,38 +76,21 @@ def draw(mode: str, spans: list[ReadableSpan]) -> str:
     traces: dict[int, list[ReadableSpan]] = {}
     for span in spans:
         traces.setdefault(span.get_span_context().trace_id, []).append(span)
-    first = min(span.start_time or 0 for span in spans)
-    whole = max(span.end_time or 0 for span in spans) - first
-    scale = (WIDTH - LEFT - RIGHT) / whole
+    first = min(_start(span) for span in spans)
+    scale = (WIDTH - LEFT - RIGHT) / (max(span.end_time or 0 for span in spans) - first)
     parts: list[str] = []
     middle: dict[int, tuple[float, float]] = {}
     y = HEAD
     for number, members in enumerate(traces.values(), 1):
         parts.append(f'<text x="8" y="{y + 16}" font-weight="bold">trace {number}</text>')
         y += ROW
+        by_id = {one.get_span_context().span_id: one for one in members}
         for span in members:
-            x = LEFT + ((span.start_time or 0) - first) * scale
-            wide = max(3.0, ((span.end_time or 0) - (span.start_time or 0)) * scale)
-            depth = _depth(span, {one.get_span_context().span_id: one for one in members})
-            failed = span.status.status_code is StatusCode.ERROR
-            colour = "#c8553d" if failed else COLOURS[span.kind.name]
-            parts.append(f'<text x="{20 + 14 * depth}" y="{y + 16}">{escape(span.name)}</text>')
-            parts.append(
-                f'<rect x="{x:.1f}" y="{y + 5}" width="{wide:.1f}" height="14" rx="2" '
-                f'fill="{colour}"/>'
-            )
-            took = ((span.end_time or 0) - (span.start_time or 0)) / 1e6
-            parts.append(f'<text x="{x + wide + 5:.1f}" y="{y + 16}">{took:.1f} ms</text>')
+            x = LEFT + (_start(span) - first) * scale
+            parts += _row(span, _depth(span, by_id), x, y, scale)
             middle[span.get_span_context().span_id] = (x, y + 12)
             y += ROW
-    for span in spans:
-        for link in span.links:
-            if (start := middle.get(link.context.span_id)) is not None:
-                end = middle[span.get_span_context().span_id]
-                parts.append(
-                    f'<path d="M{start[0]:.1f} {start[1]} L{end[0]:.1f} {end[1]}" fill="none" '
-                    'stroke="#6c757d" stroke-dasharray="3 3"/>'
-                )
+    parts += _links(spans, middle)
     title = f"tracing={mode}: an order, its job, and the retry"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 10}" '
@@ -115,6 +100,37 @@ def draw(mode: str, spans: list[ReadableSpan]) -> str:
     )
 
 
+def _start(span: ReadableSpan) -> int:
+    return span.start_time or 0
+
+
+def _row(span: ReadableSpan, depth: int, x: float, y: int, scale: float) -> list[str]:
+    """Its name, its bar and how long it took."""
+    took_ns = (span.end_time or 0) - _start(span)
+    wide = max(3.0, took_ns * scale)
+    failed = span.status.status_code is StatusCode.ERROR
+    colour = "#c8553d" if failed else COLOURS[span.kind.name]
+    return [
+        f'<text x="{20 + 14 * depth}" y="{y + 16}">{escape(span.name)}</text>',
+        f'<rect x="{x:.1f}" y="{y + 5}" width="{wide:.1f}" height="14" rx="2" fill="{colour}"/>',
+        f'<text x="{x + wide + 5:.1f}" y="{y + 16}">{took_ns / 1e6:.1f} ms</text>',
+    ]
+
+
+def _links(spans: list[ReadableSpan], middle: dict[int, tuple[float, float]]) -> list[str]:
+    """A dashed line from each span to those that link to it."""
+    parts: list[str] = []
+    for span in spans:
+        for link in span.links:
+            if (start := middle.get(link.context.span_id)) is not None:
+                end = middle[span.get_span_context().span_id]
+                parts.append(
+                    f'<path d="M{start[0]:.1f} {start[1]} L{end[0]:.1f} {end[1]}" fill="none" '
+                    'stroke="#6c757d" stroke-dasharray="3 3"/>'
+                )
+    return parts
+
+
 def _depth(span: ReadableSpan, by_id: dict[int, ReadableSpan]) -> int:
     depth, parent = 0, span.parent
     while parent is not None and parent.span_id in by_id:
@@ -122,15 +138,15 @@ def _depth(span: ReadableSpan, by_id: dict[int, ReadableSpan]) -> int:
     return depth
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Write one picture a mode."""
-    FOLDER.mkdir(exist_ok=True)
-    modes: tuple[TracingMode, ...] = ("link", "child", "auto")
-    for mode in modes:
-        file = FOLDER / f"trace-{mode}.svg"
+    folder = Path(arguments[0]) if arguments else FOLDER
+    folder.mkdir(exist_ok=True)
+    for mode in MODES:
+        file = folder / f"trace-{mode}.svg"
         file.write_text(draw(mode, spans_of(mode)), encoding="utf-8")
-        sys.stdout.write(f"{file.relative_to(FOLDER.parent.parent)}\n")
+        sys.stdout.write(f"{file}\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
