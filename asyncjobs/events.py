@@ -165,7 +165,7 @@ class JobCancelled(AttemptEnded):
 
 @dataclass(frozen=True, slots=True)
 class JobReleased(AttemptEnded):
-    """Given back unharmed at shutdown."""
+    """Given back unharmed at shutdown; jobs that were taken and not started, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,8 @@ WORKER: Final = (
     ),
     Instrument(
         "messaging.client.consumed.messages", "counter", "{message}",
-        "Jobs that came to a worker: one each time, also when the job could not run; not when it "
-        "was given back before it started.",
+        "Jobs that came to a worker: one each time, also when the job could not run or was given "
+        "back before it started.",
         _MESSAGING,
     ),
     Instrument(

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -74,7 +75,7 @@ class Metrics:
         meter = new_meter(provider)
         self._find = find
         self._series: dict[tuple[str, str], _Series] = {}
-        self._running: dict[JobRef, _Series] = {}
+        self._running: dict[JobRef, _Attempt] = {}
         self._workers: list[events.WorkerStarted] = []
         self._operation = _histogram(meter, "messaging.client.operation.duration")
         self._sent = _sum(provider, meter, "messaging.client.sent.messages")
@@ -144,32 +145,46 @@ class Metrics:
         self._queue_time.record(event.queue_time_ms / 1000, series.job)
         # Its last attempt here may have ended without a word, or the number would never fall.
         if event.ref not in self._running:
-            self._running[event.ref] = series
             self._active.add(1, series.job)
+        attempt = self._running[event.ref] = _Attempt(self, event.ref, series)
+        _started.set(attempt)
+
+    def _ended(self, ref: JobRef) -> _Series | None:
+        """Of the attempt that has ended; None when it never started here."""
+        attempt = _started.get()
+        if attempt is None or not attempt.is_open(self, ref):
+            # Told from elsewhere: of one that ignores that it was told to stop, or has not started.
+            attempt = self._running.get(ref)
+        if attempt is None:
+            return None
+        attempt.is_over = True
+        # Else its job was taken anew after a lost lease, and runs here for the second time.
+        if self._running.get(ref) is attempt:
+            del self._running[ref]
+            self._active.add(-1, attempt.series.job)
+        return attempt.series
 
     def _on_end(self, event: events.AttemptEnded, outcome: str, final: bool = False) -> None:
-        series = self._running.pop(event.ref, None)
         fault = _fault(event)
-        if series is None:
-            if isinstance(event, events.JobReleased | events.JobLost):
-                return  # it waited for a thread
-            # It never started here: cancelled, expired, unreadable, unknown, or crashed too often.
-            series = self._of(event.ref.queue, event.name)
-            if not (isinstance(event, events.JobCancelled) and event.was_queued):
-                self._consumed.add(1, series.process)
-        else:
-            self._active.add(-1, series.job)
+        series: _Series | None
+        if isinstance(event, events.JobCancelled) and event.was_queued:
+            series = self._of(event.ref.queue, event.name)  # it came to no worker
+        elif (series := self._ended(event.ref)) is not None:
             self._process.record(event.duration_s, series.ended(series.process, outcome, fault))
+        else:
+            # It came here and never started: given back, lost, cancelled, expired, unreadable,
+            # unknown, or crashed too often.
+            series = self._of(event.ref.queue, event.name)
+            self._consumed.add(1, series.process)
         if final:
             self._finished.add(1, series.ended(series.job, outcome, fault))
 
     def _on_success(self, event: events.JobSucceeded) -> None:
         # By far the most frequent end: nothing is asked of it that is known.
-        series = self._running.pop(event.ref, None)
+        series = self._ended(event.ref)
         if series is None:
             self._on_end(event, "succeeded", final=True)
             return
-        self._active.add(-1, series.job)
         self._process.record(event.duration_s, series.succeeded)
         self._finished.add(1, series.finished)
 
@@ -194,9 +209,29 @@ class Metrics:
         if not self._workers:
             self._lag.stop()
             # Attempts that swallowed their cancellation have no end of their own.
-            for series in self._running.values():
-                self._active.add(-1, series.job)
+            for attempt in self._running.values():
+                self._active.add(-1, attempt.series.job)
             self._running.clear()
+
+
+class _Attempt:
+    """One attempt that has started here."""
+
+    __slots__ = ("_owner", "_ref", "is_over", "series")
+
+    def __init__(self, owner: Metrics, ref: JobRef, series: _Series) -> None:
+        self._owner = owner
+        self._ref = ref
+        self.series = series
+        self.is_over = False
+
+    def is_open(self, owner: Metrics, ref: JobRef) -> bool:
+        """Whether it is of this job, and has not ended."""
+        return not self.is_over and self._ref == ref and self._owner is owner
+
+
+_started: ContextVar[_Attempt | None] = ContextVar("asyncjobs_started_attempt", default=None)
+"""In an attempt's own context it: the job may run twice in this process, after a lost lease."""
 
 
 class _Series:

@@ -27,7 +27,7 @@ from asyncjobs.worker.run import Reason, Run, start_task
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settling import Settler
-from asyncjobs.worker.telling import tell_exchanged, tell_lease_lost, tell_started
+from asyncjobs.worker.telling import tell_exchanged, tell_given_back, tell_lease_lost, tell_started
 from asyncjobs.worker.threads import Threads
 from asyncjobs.worker.unsettled import Unsettled
 
@@ -326,7 +326,6 @@ class Processor:
     ) -> None:
         """The reply to exchange `sequence` was lost: ask what took effect, send again
         what did not, and start what the store says is ours."""
-
         self.parking.withdraw()
 
         def holding() -> list[TakenJob]:
@@ -360,6 +359,7 @@ class Processor:
         self.parking.nudge()
 
     def _give_back(self, jobs: list[TakenJob]) -> None:
+        tell_given_back(self._events, jobs)
         for job in jobs:
             self._unsettled.append(Settlement.release(job))
         jobs.clear()

@@ -9,9 +9,10 @@ from functools import partial
 from asyncjobs import events
 from asyncjobs.backends.base import Exchange
 from asyncjobs.events import Events, StartedAttempt, Tracer
+from asyncjobs.job import TakenJob
 from asyncjobs.worker.run import Body, Run, call_of, label_of
 
-__all__ = ["tell_exchanged", "tell_lease_lost", "tell_started"]
+__all__ = ["tell_exchanged", "tell_given_back", "tell_lease_lost", "tell_started"]
 
 logger = logging.getLogger("asyncjobs.worker")
 
@@ -46,6 +47,13 @@ def tell_lease_lost(hub: Events, worker: str, queues: Collection[str], stopped: 
     )
     if hub.active:
         hub.emit(events.LeaseLost(worker, names))
+
+
+def tell_given_back(hub: Events, jobs: Collection[TakenJob]) -> None:
+    """Jobs that came to this worker go back before they were started."""
+    if jobs and hub.active and hub.wants(events.JobReleased):
+        for job in jobs:
+            hub.emit(events.JobReleased(job.ref, *call_of(job), 0.0))
 
 
 def tell_started(hub: Events, run: Run, worker: str, now_ms: int, body: Body) -> Body:
