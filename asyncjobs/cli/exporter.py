@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import suppress
 from typing import Final
 
 import click
@@ -17,6 +18,8 @@ __all__ = ["exporter"]
 
 LOOK_S: Final = 5.0
 """How long a scrape waits for the store; Prometheus itself gives up after ten."""
+TURN_S: Final = 0.5
+"""How often the loop turns, at the least."""
 _EPILOG = """\b
 Exit codes:
   0  stopped by a signal
@@ -88,7 +91,11 @@ async def _serve(store: InspectedStore, host: str, port: int) -> None:
     QueueGauges(look_from_thread).attach(endpoint.provider)
     try:
         await asyncio.to_thread(endpoint.open)
-        await stop.wait()
+        while not stop.is_set():
+            # The system may hand a signal to a thread that serves a scrape: that wakes no loop,
+            # and the handler runs when it turns next.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), TURN_S)
     finally:
         # In a thread: a scrape that is under way still needs the loop.
         await asyncio.to_thread(endpoint.close)

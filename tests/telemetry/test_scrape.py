@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,10 +20,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from asyncjobs.errors import ConfigError
-from asyncjobs.testing.servers import Server
+from asyncjobs.testing.servers import Server, start_server
 from asyncjobs.worker.exits import ExitCode
 from tests.cli.conftest import Put, Start
-from tests.cli.process import Ledger, ticks
+from tests.cli.process import LIMIT_S, ROOT, Ledger, ticks
 
 pytest.importorskip("opentelemetry.exporter.prometheus", reason="extra prometheus is missing")
 
@@ -155,6 +156,54 @@ def test_the_exporter_shows_the_queues(run: Start, put: Put, server: Server) -> 
     assert "asyncjobs_scheduler_lag_seconds" in samples(port)
     exporter.send(SIGTERM)
     assert exporter.end() == 0
+
+
+def test_without_its_store_the_exporter_shows_no_queue(run: Start, put: Put) -> None:
+    port = free_port()
+    with start_server("valkey") as own:
+        put("send", number=5, url=own.url)
+        exporter = run("exporter", "--port", str(port), "--url", own.url)
+        until(lambda: total(port, "asyncjobs_queue_jobs") == 5)
+    # It answers, so its own `up` is 1: what is missing is the alarm.
+    until(lambda: not [name for name in samples(port) if name.startswith("asyncjobs_")])
+    exporter.send(SIGTERM)
+    assert exporter.end() == 0
+
+
+STOPPED_IN_A_THREAD = """
+import asyncio, signal, socket, sys, threading, time
+from asyncjobs.cli.exporter import _serve
+
+def stop():
+    main, asleep = threading.main_thread().ident, 0
+    while asleep < 20:
+        # Asleep for good, and not on its way to it: then it would see the signal all the same.
+        is_asleep = sys._current_frames()[main].f_code.co_name == "select" and listens()
+        asleep = asleep + 1 if is_asleep else 0
+        time.sleep(0.005)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    threading.Event().wait()
+
+def listens():
+    try:
+        socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10).close()
+    except OSError:
+        return False
+    return True
+
+threading.Thread(target=stop, daemon=True).start()
+asyncio.run(_serve(None, "127.0.0.1", int(sys.argv[1])))
+"""
+
+
+def test_a_signal_that_a_thread_gets_ends_the_exporter() -> None:
+    """As the system may choose to, while a scrape is under way; without a store there is
+    nothing else that wakes the loop."""
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_IN_A_THREAD, str(free_port())],
+        cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
