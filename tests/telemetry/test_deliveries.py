@@ -157,6 +157,25 @@ async def test_one_whose_last_attempt_here_goes_on_after_a_lost_lease(
     assert reading.total("asyncjobs.jobs.active") == 0
 
 
+async def test_an_end_that_the_store_refuses_is_counted_here_and_there(
+    app: AsyncJobs, reading: Reading, stage: Stage
+) -> None:
+    job = register(app, jobs.gated)
+    async with app, Worker(app, lease=60, grace=1) as worker:
+        handle = await job.enqueue("g")
+        await stage.noted(("started", "g"))
+        processor = worker._processor
+        assert processor is not None
+        # Its lease is over, and it has not heard of it when the job ends.
+        await app.backend.deregister(processor._session.lease)
+        stage.open("g")
+        assert await handle.result(LIMIT_S) == "g"
+        await until(lambda: reading.total("asyncjobs.jobs.finished") == 2)
+    assert stage.count(("started", "g")) == 2
+    assert consumed(reading) == {"gated": 2}
+    assert reading.total("asyncjobs.jobs.active") == 0
+
+
 async def test_two_that_measure_one_app(app: AsyncJobs, reading: Reading, stage: Stage) -> None:
     other = Reading()
     Metrics(other.provider, app.registry.find).attach(app.events)

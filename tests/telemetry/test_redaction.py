@@ -74,7 +74,7 @@ def send(server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
     return send
 
 
-def command(folder: Path, server: Server, *args: str) -> str:
+def command(folder: Path, server: Server, *args: str, code: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "asyncjobs", *args],
         cwd=folder,
@@ -82,8 +82,9 @@ def command(folder: Path, server: Server, *args: str) -> str:
         capture_output=True,
         text=True,
         timeout=60,
-        check=True,
+        check=False,
     )
+    assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 
 
@@ -161,6 +162,37 @@ def test_commands_show_no_secret(work: Start, program: Path, send: Any, server: 
             assert OPEN in text, name
             assert "***" in text, name
             assert not shows(text), name
+
+
+def test_commands_that_change_jobs_show_no_secret(
+    work: Start, program: Path, send: Any, server: Server
+) -> None:
+    send(CALLS)
+    assert work(*ONCE).end() == 0
+    for args in (
+        ("stats",),
+        ("dead", "retry", "--all", "--dry-run"),
+        ("dead", "retry", *DEAD[:3], "--yes", "--json"),
+        ("jobs", "show", "declared"),  # ready once more, with the errors of its first life
+        ("dead", "purge", "--all", "--yes", "--json"),
+    ):
+        assert not shows(command(program, server, *args)), args
+
+
+def test_who_enqueues_and_waits_is_shown_no_secret(
+    work: Start, program: Path, server: Server
+) -> None:
+    work().wait_started()
+    given = json.dumps([SECRET, OPEN])
+    for name in ("declared", "discarded"):
+        wait = ("enqueue", "tasks:app", f"tasks.{name}", "--wait", "--args", given)
+        text = command(program, server, *wait, code=1)
+        assert "***" in text, name
+        assert not shows(text), name
+    wrong = ("--kwargs", json.dumps({"password": SECRET, "usr": OPEN}))
+    text = command(program, server, "enqueue", "tasks:app", "tasks.declared", *wrong, code=2)
+    assert "usr" in text
+    assert not shows(text)
 
 
 def test_a_short_value_hides_whole_words_only(

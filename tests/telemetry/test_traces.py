@@ -279,6 +279,8 @@ async def test_cancel_and_shutdown_are_no_errors_and_detach_nothing(
     assert outcome(released) == ("released", StatusCode.UNSET)
     assert set(events_of_span(released)) == {"shutdown_requested"}
     assert outcome(done) == ("succeeded", StatusCode.UNSET)
+    # What is stored of a job that is given back is not written again.
+    assert set(links_of(done)) == {"creation"}
     assert "detach" not in caplog.text
     assert "Context" not in caplog.text
 
