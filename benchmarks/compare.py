@@ -5,7 +5,8 @@ runs a small program (benchmarks/peers/) that uses its public interface; its set
 they come from stand under the table (benchmarks/environments.py). All programs count in the
 same way. asyncjobs is measured anew beside each peer, before it in one round and after it in
 the next, and ratios are the median of these pairs: what is measured seconds apart shares the
-machine's mood.
+machine's mood. A peer that needs a newer server than the chosen one has it (benchmarks/servers.py),
+asyncjobs beside it too, and both stand apart in the table, with the server's version.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from asyncjobs.testing.servers import start_server
 from benchmarks import _rounds
 from benchmarks.environments import PEERS, clients, command, install, variables, why_not
 from benchmarks.modes import FSYNC
 from benchmarks.peers.kit import PICKUP, SHAPES
 from benchmarks.records import Record, markdown, write
+from benchmarks.servers import PACKAGE, Store, choose, chosen
 
 __all__ = ["add_arguments", "main"]
 
@@ -39,10 +41,22 @@ OUR_SETTINGS: Final = (
 )
 OUR_JOBS: Final = 40_000
 LIMIT_S: Final = 180.0
-Found = dict[tuple[str, str, str, str], dict[tuple[int, str], float]]
+
+
+class Subject(NamedTuple):
+    """Who is measured, and on which server where that is not the chosen one."""
+
+    name: str
+    server: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} on {self.server}" if self.server else self.name
+
+
+Found = dict[tuple[str, str, Subject, str], dict[tuple[int, str], float]]
 """By shape, append-only mode, subject and figure: a value by round and peer; asyncjobs has one
 beside each peer."""
-Missing = dict[tuple[str, str, str], str]
+Missing = dict[tuple[str, str, Subject], str]
 """By shape, append-only mode and subject: why there is no figure."""
 
 
@@ -61,37 +75,35 @@ def main(options: argparse.Namespace) -> int:
     names = _chosen(options.peers, ",", PEERS, "no program for the peer {}; there are {}")
     modes = _chosen(options.fsync, ",", FSYNC, "--fsync {} is not one of {}")
     shapes = _chosen(options.shapes, ";", SHAPES, "--shapes {} is not one of {}")
-    with start_server(options.server) as server:
-        version = server.version
-    unready = {name: why for name in names if (why := _unready(name, options.server, version))}
+    usual = chosen(options.server)
+    states = {name: _ready(name, usual) for name in names}
+    ready = {name: state for name, state in states.items() if isinstance(state, Store)}
     missing: Missing = {
-        (shape, mode, name): why
+        (shape, mode, Subject(name)): why
         for mode in modes
         for shape in shapes
-        for name, why in unready.items()
+        for name, why in states.items()
+        if isinstance(why, str)
     }
     found: Found = {}
-    ready = [name for name in names if name not in unready]
-    for number in range(options.rounds):
-        for mode in modes:
-            for shape in shapes:
-                for peer in ready:
-                    for name in (OURS, peer) if number % 2 == 0 else (peer, OURS):
-                        print(f"{shape}, {name}, append-only file {mode}", file=sys.stderr)
-                        outcome = _run(name, shape, mode, options.server)
-                        if isinstance(outcome, str):
-                            missing[shape, mode, name] = f"{outcome} (round {number + 1})"
-                            continue
-                        for figure, value in outcome.items():
-                            values = found.setdefault((shape, mode, name, figure), {})
-                            values[number, peer] = value
+    turns = product(range(options.rounds), modes, shapes, ready.items())
+    for number, mode, shape, (peer, store) in turns:
+        for name in (OURS, peer) if number % 2 == 0 else (peer, OURS):
+            print(f"{shape}, {name}, append-only file {mode}", file=sys.stderr)
+            subject = Subject(name, "" if store == usual else str(store))
+            outcome = _run(name, shape, mode, store)
+            if isinstance(outcome, str):
+                missing[shape, mode, subject] = f"{outcome} (round {number + 1})"
+                continue
+            for figure, value in outcome.items():
+                found.setdefault((shape, mode, subject, figure), {})[number, peer] = value
     records = _records(found, missing)
-    facts = _facts(options, ready, f"{options.server} {version}")
+    facts = _facts(options, ready, usual)
     print(markdown(records, facts))
     # Some peers or shapes alone must not take the place of all.
-    chosen = [] if set(names) == set(PEERS) else names
-    chosen += [] if set(shapes) == set(SHAPES) else [re.sub(r"\W+", "_", shape) for shape in shapes]
-    write(records, facts, options.out, "-".join(["compared", *chosen]))
+    parts = [] if set(names) == set(PEERS) else names
+    parts += [] if set(shapes) == set(SHAPES) else [re.sub(r"\W+", "_", shape) for shape in shapes]
+    write(records, facts, options.out, "-".join(["compared", *parts]))
     return 0
 
 
@@ -103,32 +115,48 @@ def _chosen(text: str, separator: str, known: Any, complaint: str) -> list[str]:
     return names
 
 
-def _unready(name: str, kind: str, version: str) -> str | None:
-    """Why a peer cannot run here, or None once it is installed."""
-    if why := why_not(name, kind, version):
+def _ready(name: str, usual: Store) -> Store | str:
+    """The server for a peer, which is installed then, or why it cannot run here."""
+    if why := why_not(name):
         return why
-    try:
-        install(name)
-    except (OSError, subprocess.CalledProcessError) as error:
-        return f"skipped: not installed, {error}"
-    return None
+    store = choose(PEERS[name].least_redis, usual)
+    if isinstance(store, Store):
+        try:
+            install(name)
+        except (OSError, subprocess.CalledProcessError) as error:
+            return f"skipped: not installed, {error}"
+    return store
 
 
-def _facts(options: argparse.Namespace, names: list[str], server: str) -> Mapping[str, Any]:
+def _servers(ready: Mapping[str, Store], usual: Store) -> str:
+    """Which servers were measured on; beside which peers, where there is more than one."""
+    said = []
+    for store in dict.fromkeys([usual, *ready.values()]):
+        peers = [name for name, its in ready.items() if its == store]
+        if peers or not ready:
+            source = f" built from {PACKAGE}" if store.binary else ""
+            beside = "" if store == usual else f" for {', '.join(peers)} and {OURS} beside it"
+            said.append(f"{store}{source}{beside}")
+    return f"{'; '.join(said)}; TCP on loopback"
+
+
+def _facts(
+    options: argparse.Namespace, ready: Mapping[str, Store], usual: Store
+) -> Mapping[str, Any]:
     return {
         "commit": _rounds.commit(),
         "machine, Python, libraries": _rounds.machine(),
-        "server": f"{server}, TCP on loopback",
+        "server": _servers(ready, usual),
         "rounds": options.rounds,
         OURS: OUR_SETTINGS,
         **{
             f"{n} ({', '.join((*PEERS[n].pins, *clients(n)))})": (
                 f"{PEERS[n].settings}. From: {PEERS[n].source}"
             )
-            for n in names
+            for n in ready
         },
         "jobs": f"{OUR_JOBS:,} of asyncjobs, "
-        + ", ".join(f"{PEERS[n].jobs:,} of {n}" for n in names)
+        + ", ".join(f"{PEERS[n].jobs:,} of {n}" for n in ready)
         + "; 5,000 each to sleep, a quarter with one caller; pickup is 500 jobs, one each 10 ms "
         "from a process of its own, from the planned moment to the first line of the job",
     }
@@ -139,7 +167,7 @@ def _jobs(name: str, shape: str) -> int:
     return {"sleep": 5_000, "enqueue, one caller": jobs // 4, PICKUP: 500}.get(shape, jobs)
 
 
-def _run(name: str, shape: str, mode: str, kind: str) -> dict[str, float] | str:
+def _run(name: str, shape: str, mode: str, store: Store) -> dict[str, float] | str:
     """Figures by their names, or why there are none."""
     start = (
         [sys.executable, "-m", "benchmarks.peers.ours"] if name == OURS else command(name, shape)
@@ -147,7 +175,7 @@ def _run(name: str, shape: str, mode: str, kind: str) -> dict[str, float] | str:
     jobs = _jobs(name, shape)
     environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environ |= {} if name == OURS else variables(name)
-    with start_server(kind, config=FSYNC[mode]) as server:
+    with store.start(FSYNC[mode]) as server:
         start += ["--shape", shape, "--url", server.url]
         start += ["--jobs", str(jobs), "--limit", str(LIMIT_S / 2)]
         program = subprocess.Popen(
@@ -178,23 +206,23 @@ def _run(name: str, shape: str, mode: str, kind: str) -> dict[str, float] | str:
 
 def _records(found: Found, missing: Missing) -> list[Record]:
     records = []
-    for (shape, mode, name, figure), values in found.items():
+    for (shape, mode, subject, figure), values in found.items():
         unit = "jobs/s" if figure == "rate" else "ms"
         label = figure.removesuffix("_ms")
-        note = missing.get((shape, mode, name), "")
-        records.append(Record(shape, name, label, unit, mode, tuple(values.values()), note))
-        ours = found.get((shape, mode, OURS, figure), {})
+        note = missing.get((shape, mode, subject), "")
+        records.append(Record(shape, str(subject), label, unit, mode, tuple(values.values()), note))
+        ours = found.get((shape, mode, subject._replace(name=OURS), figure), {})
         # Only rounds that both have: figures of different rounds share nothing.
         pairs = [(ours[number], theirs) for number, theirs in values.items() if number in ours]
-        faster = [
+        faster = tuple(
             mine / theirs if figure == "rate" else theirs / mine
             for mine, theirs in pairs
-        ]  # fmt: skip
-        if name != OURS and faster:
+        )  # fmt: skip
+        if subject.name != OURS and faster:
             said = "asyncjobs is faster by" if figure == "rate" else f"{label} against asyncjobs'"
-            records.append(Record(shape, name, said, "times", mode, tuple(faster)))
-    measured = {(shape, mode, name) for shape, mode, name, _ in found}
-    for (shape, mode, name), why in missing.items():
-        if (shape, mode, name) not in measured:
-            records.append(Record(shape, name, "none", "", mode, (), why))
+            records.append(Record(shape, str(subject), said, "times", mode, faster))
+    measured = {(shape, mode, subject) for shape, mode, subject, _ in found}
+    for (shape, mode, subject), why in missing.items():
+        if (shape, mode, subject) not in measured:
+            records.append(Record(shape, str(subject), "none", "", mode, (), why))
     return sorted(records, key=lambda record: (record.fsync != "off", SHAPES.index(record.shape)))

@@ -13,9 +13,12 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["PEERS", "Environment", "clients", "command", "install", "variables", "why_not"]
+__all__ = ["FOLDER", "PEERS", "Environment", "clients", "command", "install", "make_environment",
+           "variables", "why_not"]  # fmt: skip
 
 FOLDER: Final = Path(__file__).parent / ".peers"
+STAMP: Final = "installed.txt"
+"""Written last, so that what an interrupted installation has left is not taken for whole."""
 NODE_PACKAGE: Final = Path(__file__).parent / "peers" / "bullmq"
 
 
@@ -30,6 +33,7 @@ class Environment(NamedTuple):
     source: str
     """Where the settings come from."""
     least_redis: tuple[int, int] = (0, 0)
+    """Valkey will not do; (0, 0) where any server does."""
     node: bool = False
 
 
@@ -111,36 +115,46 @@ PEERS: Final[dict[str, Environment]] = {
 }  # fmt: skip
 
 
-def why_not(name: str, kind: str, server: str) -> str | None:
-    """Why a peer cannot be measured here, or None."""
-    peer = PEERS[name]
-    if peer.node and (shutil.which("node") is None or shutil.which("npm") is None):
+def why_not(name: str) -> str | None:
+    """Why a peer cannot be measured on any server here, or None."""
+    if PEERS[name].node and (shutil.which("node") is None or shutil.which("npm") is None):
         return "skipped: there is no node or no npm on PATH"
-    version = tuple(int(part) for part in server.split(".")[:2])
-    # Valkey counts its versions in its own way and has not the newest commands of Redis.
-    if peer.least_redis > (0, 0) and (kind != "redis" or version < peer.least_redis):
-        least = ".".join(map(str, peer.least_redis))
-        return f"skipped: it needs Redis {least} or newer, the server here is {kind} {server}"
     return None
 
 
 def install(name: str) -> None:
     """Make a peer's environment when it is not there."""
     folder, peer = FOLDER / name, PEERS[name]
-    stamp, wanted = folder / "installed.txt", "\n".join(PEERS[name].pins)
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return
-    print(f"installing {name}", file=sys.stderr)
-    if peer.node:
+    if not peer.node:
+        make_environment(folder, Path(sys.executable), peer.pins)
+    elif not _holds(folder, peer.pins):
         folder.mkdir(parents=True, exist_ok=True)
         for name_of_file in ("package.json", "package-lock.json"):
             shutil.copy(NODE_PACKAGE / name_of_file, folder)
         subprocess.run(["npm", "ci", "--ignore-scripts", "--silent"], check=True, cwd=folder)
-    else:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
-        subprocess.run([*pip, "install", *peer.pins], check=True)
-    stamp.write_text(wanted, encoding="utf-8")
+        _note(folder, peer.pins)
+
+
+def make_environment(folder: Path, python: Path, pins: tuple[str, ...], *options: str) -> None:
+    """Make an environment with packages in it, unless it holds these already."""
+    if _holds(folder, pins):
+        return
+    subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "install", *options, *pins], check=True)
+    _note(folder, pins)
+
+
+def _holds(folder: Path, pins: tuple[str, ...]) -> bool:
+    stamp = folder / STAMP
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == "\n".join(pins):
+        return True
+    print(f"installing {', '.join(pins)}", file=sys.stderr)
+    return False
+
+
+def _note(folder: Path, pins: tuple[str, ...]) -> None:
+    (folder / STAMP).write_text("\n".join(pins), encoding="utf-8")
 
 
 def clients(name: str) -> tuple[str, ...]:
