@@ -72,15 +72,15 @@ def main(options: argparse.Namespace) -> int:
 
 
 def read(folder: Path) -> list[Record]:
-    """All records of a folder; of each shape those of one file, the run of all before others."""
+    """All records of a folder; of a shape and subject those of one file, the run of all first."""
     found: list[Record] = []
     for file in sorted(folder.glob("*.json"), key=lambda file: (len(file.stem), file.stem)):
-        known = {record.shape for record in found}
-        before = COMPARED if file.stem == "compared" else ""
+        known = {(record.shape, record.subject) for record in found}
+        before = COMPARED if file.stem.startswith("compared") else ""
         for one in json.loads(file.read_text(encoding="utf-8")).get("records", ()):
             fields = {name: one[name] for name in ("subject", "figure", "unit", "fsync")}
             record = Record(shape=before + one["shape"], values=tuple(one["values"]), **fields)
-            if record.shape not in known:
+            if record.values and (record.shape, record.subject) not in known:
                 found.append(record)
     return found
 

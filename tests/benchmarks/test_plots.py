@@ -15,6 +15,7 @@ from benchmarks.records import Record, write
 pytest.importorskip("matplotlib", reason="the extra bench is not installed")
 
 NAMES = ("arq", "saq", "asyncjobs")
+BOTH = ("arq", "chasquimq on redis 8.6.0")
 
 
 def _records() -> Iterator[Record]:
@@ -63,6 +64,23 @@ def test_of_a_shape_only_one_file_is_read(folder: Path) -> None:
     assert "old" not in figures
     pickups = [record for record in plots.read(folder) if record.shape == "compared, pickup"]
     assert [record.subject for record in pickups] == ["arq", "saq", "asyncjobs"]
+
+
+def test_peers_that_were_compared_alone_stand_beside_the_others(folder: Path) -> None:
+    alone = (
+        Record("noop", name, "asyncjobs is faster by", "times", "off", (3.0,)) for name in BOTH
+    )
+    write([*alone, Record("noop", "saq", "none", "", "off", ())], {}, folder, "compared-chasquimq")
+    ratios = {
+        (record.shape, record.subject): record.values
+        for record in plots.read(folder)
+        if record.figure in ("asyncjobs is faster by", "none")
+    }
+    assert ratios == {
+        ("compared, noop", "arq"): (10.0,),
+        ("compared, noop", "saq"): (10.0,),
+        ("compared, noop", "chasquimq on redis 8.6.0"): (3.0,),
+    }
 
 
 def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
