@@ -106,10 +106,11 @@ PEERS: Final[dict[str, Environment]] = {
     ),
     "chasquimq": Environment(
         "peer_chasquimq", ("chasquimq==1.3.0", "uvloop==0.23.0"), 40_000,
-        "concurrency=1000, read_count=1000, store_results=False, events_enabled=False; its engine "
-        "is written in Rust",
-        "chasquimq/worker.py, Worker (concurrency, read_count, store_results, events_enabled); "
-        "its page on PyPI (Redis 8.6 or newer)",
+        "concurrency=1000, read_count=1000 (64, its default, was as fast), store_results=False "
+        "(by default), events_enabled=False; its engine is written in Rust",
+        "chasquimq/worker.py, Worker; its repository, site/src/content/docs/reference/options.md "
+        "(concurrency, XREADGROUP COUNT, events stream) and benchmarks/python-handler.md; its "
+        "page on PyPI (Redis 8.6 or newer)",
         least_redis=(8, 6),
     ),
 }  # fmt: skip
