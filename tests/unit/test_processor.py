@@ -298,7 +298,7 @@ async def test_what_an_offer_brings_after_a_resync_is_not_started_again(stage: S
     await processor._recover(AWAY, processor._session.next_sequence(), [])
     assert len(processor._taken) == 1, "the resync has told of it"
     store.answers.put_nowait(Parked(("default",), brought))
-    while not processor.parking.called:
+    while not (processor.parking.called or processor.parking.landed):
         await asyncio.sleep(0)
     assert processor.parking.landed is None
     await processor.close()
