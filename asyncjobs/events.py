@@ -165,7 +165,10 @@ class JobCancelled(AttemptEnded):
 
 @dataclass(frozen=True, slots=True)
 class JobReleased(AttemptEnded):
-    """Given back unharmed at shutdown; jobs that were taken and not started, too."""
+    """Given back unharmed at shutdown; jobs that were taken and not started, too.
+
+    Not told of an attempt that swallows its cancellation: see JobStuck.
+    """
 
 
 @dataclass(frozen=True, slots=True)

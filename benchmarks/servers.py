@@ -115,8 +115,9 @@ def _pythons() -> Iterator[Path]:
     # Of a version that is not switched on, pyenv has only a name on PATH that does not run.
     if pyenv := shutil.which("pyenv"):
         done = subprocess.run([pyenv, "root"], capture_output=True, text=True, check=False)
-        folders = Path(done.stdout.strip() or "/nowhere") / "versions"
-        yield from (found for name in names for found in sorted(folders.glob(f"*/bin/{name}")))
+        if root := done.stdout.strip():
+            found = (Path(root, "versions").glob(f"*/bin/{name}") for name in names)
+            yield from (python for of_name in found for python in sorted(of_name))
 
 
 def _runs(python: Path) -> bool:

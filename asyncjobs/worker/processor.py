@@ -359,10 +359,10 @@ class Processor:
         self.parking.nudge()
 
     def _give_back(self, jobs: list[TakenJob]) -> None:
-        tell_given_back(self._events, jobs)
-        for job in jobs:
-            self._unsettled.append(Settlement.release(job))
+        ours = [job for job in jobs if job.queue not in self._lost]
         jobs.clear()
+        tell_given_back(self._events, ours)
+        self._unsettled.put_back([Settlement.release(job) for job in ours])
 
     def abandon(self) -> None:
         """Give back the jobs of attempts that swallow their cancellation."""

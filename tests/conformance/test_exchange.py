@@ -130,6 +130,18 @@ async def test_the_next_lease_end_is_that_of_others(store: Store) -> None:
     assert (await worker.store.heartbeat(worker.lease)).next_lease_end_ms == end
 
 
+async def test_a_lease_that_ends_after_many_others_is_known(store: Store) -> None:
+    workers = []
+    for _ in range(4):
+        workers.append(await store.worker())
+        store.clock.ms += 1000
+    end = store.clock.ms - 4000 + LEASE_MS
+    for worker in workers[2:]:
+        answer = await worker.exchange(demand=1)
+        assert (answer.lost, answer.next_lease_end_ms) == ((), end)
+        assert (await worker.store.heartbeat(worker.lease)).lost == ()
+
+
 async def test_a_sequence_is_applied_once(store: Store) -> None:
     await store.enqueue("a", "b", "c")
     worker = await store.worker()

@@ -198,9 +198,8 @@ class StoreMachine(RuleBasedStateMachine):
             return
         answer = self.trade(party.last)
         seen = self.model.exchange(party.entry, party.sequence, settlements, demand, self.now)
-        assert told(answer) == seen._replace(
-            not_yours=in_order(seen.not_yours), cancelled=in_order(seen.cancelled)
-        )
+        refused, cancelled = in_order(seen.not_yours), in_order(seen.cancelled)
+        assert told(answer) == seen._replace(not_yours=refused, cancelled=cancelled)
         assert (answer.lost, answer.now_ms) == ((), self.now)
         for job in answer.jobs:
             assert job.holder == party.entry

@@ -33,7 +33,7 @@ from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.clock import new_id
 from asyncjobs.codec import Envelope
 from asyncjobs.errors import StoreError
-from asyncjobs.events import JobStarted, LeaseLost
+from asyncjobs.events import JobReleased, JobStarted, LeaseLost
 from asyncjobs.job import Settlement, State, TakenJob
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.processor import Processor
@@ -598,3 +598,19 @@ def _module_level(function: Callable[[], None]) -> Callable[[], None]:
     """A job function has to be found again by its name; in this process nobody looks."""
     function.__qualname__ = function.__name__
     return function
+
+
+async def test_nothing_of_a_lost_queue_is_given_back(stage: Stage) -> None:
+    store = OfferedStore()
+    processor = await _parked(store, 1)
+    heard: list[JobReleased] = []
+    processor._events.on(JobReleased, heard.append)
+    brought = (await store.brings(processor)).jobs
+    assert brought
+    processor._lost.add("default")
+    processor._give_back([*brought])
+    assert (heard, processor.holds_nothing()) == ([], True)
+    processor._lost.clear()
+    processor._give_back([*brought])
+    assert (len(heard), processor.holds_nothing()) == (1, False)
+    await processor.close()

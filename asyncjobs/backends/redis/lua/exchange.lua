@@ -13,8 +13,8 @@
 --     b<p>         entry id                        given back
 -- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
 --   end or -1, 1 when ready jobs are left, places of settlements without effect, places of
---   those for a later attempt that were cancelled instead, ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}, number of
---   jobs promoted}.
+--   those for a later attempt that were cancelled instead, ids of held jobs to cancel,
+--   {{priority, entries, crashes or nothing}, ...}, number of jobs promoted}.
 local lease, sequence = ARGV[2], tonumber(ARGV[3])
 local id_ttl, slots, guard = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local guard_from = tonumber(ARGV[7])
@@ -165,11 +165,12 @@ tally(now, 'r', rescheduled)
 if #uncrashed > 0 then in_chunks('HDEL', CRASHES, uncrashed) end
 
 local function next_due()
-  return tonumber(redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2] or '-1')
+  local first = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2])
 end
 
 local due_ms, promoted = next_due(), 0
-if due_ms >= 0 and due_ms <= now then
+if due_ms and due_ms <= now then
   local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
     'LIMIT', 0, math.max(100, slots))
   for position = 1, #due do
@@ -318,5 +319,5 @@ if marked then
     if marks[position + 1] == lease then cancels[#cancels + 1] = marks[position] end
   end
 end
-return {'ok', now, due_ms, lease_end, left_ready, not_yours, cancelled, cancels,
+return {'ok', now, due_ms or -1, lease_end, left_ready, not_yours, cancelled, cancels,
   taken, promoted}
