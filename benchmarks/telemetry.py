@@ -10,6 +10,7 @@ The no-op of `benchmarks.noop`, results off, by turns in one run:
   beside it. The jobs carry the trace of their enqueue.
 
 `--instructions` counts machine instructions by callgrind instead, those of a bulk enqueue too.
+`--span` measures OpenTelemetry alone, without asyncjobs: a span like that of an attempt.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import json
 import shutil
 import statistics
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -116,12 +118,42 @@ def _by_instructions(jobs: int) -> None:
         print(f"| {shape} | {count:,.0f} | {count / counts[REMOVED]:.3f} |")
 
 
+def _span_alone(spans: int) -> None:
+    """A span with the attributes and the link of an attempt: started, attached, ended."""
+    from opentelemetry.context import Context, attach, detach
+    from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, set_span_in_context
+
+    attributes = {f"messaging.attribute.{number}": "value" for number in range(13)}
+    creation = SpanContext(1 << 64, 1 << 32, is_remote=True, trace_flags=TraceFlags(1))
+    print("| SDK alone | µs a span |\n|---|---:|")
+    for name, share in (("sampled", 1.0), ("1 % sampled", 0.01)):
+        provider = _tracer_provider(share)
+        tracer = provider.get_tracer("benchmark")
+        began_s = time.perf_counter()
+        for _ in range(spans):
+            span = tracer.start_span(
+                "process", Context(), SpanKind.CONSUMER, dict(attributes), [Link(creation)]
+            )
+            token = attach(set_span_in_context(span))
+            if span.is_recording():
+                span.set_attribute("outcome", "succeeded")
+            span.end()
+            detach(token)
+        took_s = time.perf_counter() - began_s
+        provider.shutdown()
+        print(f"| {name} | {took_s / spans * 1e6:.1f} |")
+
+
 def main() -> None:
     """Print one table row for each way to be seen."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     _rounds.add_arguments(parser, jobs=20_000)
     parser.add_argument("--instructions", action="store_true", help="count them, by callgrind")
+    parser.add_argument("--span", action="store_true", help="measure OpenTelemetry alone")
     options = parser.parse_args()
+    if options.span:
+        _span_alone(options.jobs)
+        return
     if options.measure:
         job = _measure(options.measure, options.url, options.jobs)
         print(json.dumps({"seconds": floor.run_on_fastest_loop(job)}))

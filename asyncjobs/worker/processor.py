@@ -93,6 +93,7 @@ class Processor:
                 await self._trade()
             elif self._taken and self._is_sure():
                 self._start_taken()
+                await self.threads.count()
             elif not self.is_quiet and self._is_done():
                 self.is_quiet = True
             else:
@@ -147,8 +148,7 @@ class Processor:
         self._accept(exchange)
 
     async def _trade(self) -> None:
-        settlements = self._unsettled.take()
-        parking, free = self.parking, self._free()
+        settlements, parking, free = self._unsettled.take(), self.parking, self._free()
         self._shares.look |= parking.look
         if not free and parking.offered and (parking.due or self._shares.look):
             parking.called |= parking.due or {*self._shares.weights}
