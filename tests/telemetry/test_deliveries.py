@@ -161,7 +161,9 @@ async def test_an_end_that_the_store_refuses_is_counted_here_and_there(
     app: AsyncJobs, reading: Reading, stage: Stage
 ) -> None:
     job = register(app, jobs.gated)
-    async with app, Worker(app, lease=60, grace=1) as worker:
+    # With no slot free it asks the store for nothing, so that it cannot hear of the loss
+    # before the job ends: a call that is heard late would make it ask.
+    async with app, Worker(app, concurrency=1, lease=60, grace=1) as worker:
         handle = await job.enqueue("g")
         await stage.noted(("started", "g"))
         processor = worker._processor
