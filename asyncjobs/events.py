@@ -301,6 +301,10 @@ class Tracer(Protocol):
         """An attempt that waited begins, in the task that is running."""
         ...
 
+    def succeeded(self, job: TakenJob) -> None:
+        """The job function returned, in the task that is running: told of it without an event."""
+        ...
+
     def carry(self, ref: JobRef, headers: dict[str, Any] | None) -> dict[str, Any] | None:
         """The headers of this job, whose attempt has just ended, for its next attempt."""
         ...
@@ -346,7 +350,9 @@ class Events:
 
     def emit(self, event: Event) -> None:
         """Tell the listeners."""
-        for listener in self._of(type(event)):
+        kind = type(event)
+        # As in `_of`, which is called for the first one only.
+        for listener in self._wanted.get(kind) or self._of(kind):
             try:
                 listener(event)
             except Exception:

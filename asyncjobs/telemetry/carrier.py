@@ -30,10 +30,11 @@ MAX_SIZE: Final = 4096
 """Characters of a carrier, all values together: it is stored with every job."""
 _TRACE_SIZE: Final = 1024
 """Of these, what is kept free for all but baggage."""
-_PREVIOUS_SIZE: Final = 55
-"""And for the span of the attempt before, which a retry adds."""
+PLAIN_SIZE: Final = 55
+"""Of a `traceparent`. And what is kept free for that of the attempt before, which a retry adds."""
 
 _PLAIN: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_FLAGS: Final = {"00": TraceFlags(0), "01": TraceFlags(1)}
 _TRACE: Final = TraceContextTextMapPropagator()
 _BAGGAGE: Final = W3CBaggagePropagator()
 
@@ -74,7 +75,7 @@ def write(creation: SpanContext, baggage: str = "", conversation: str = "") -> d
         carrier["baggage"] = baggage
     if conversation:
         carrier["conversation"] = conversation
-    if sum(map(len, carrier.values())) > MAX_SIZE - _PREVIOUS_SIZE:
+    if sum(map(len, carrier.values())) > MAX_SIZE - PLAIN_SIZE:
         carrier.pop("tracestate", None)
     return {HEADER: carrier}
 
@@ -96,10 +97,15 @@ def read(headers: Mapping[str, Any] | None) -> Carried:
     carrier = headers.get(HEADER) if headers else None
     if not isinstance(carrier, dict):
         return NOTHING
-    # Most carry but one of these: what is not there costs nothing.
+    traceparent = carrier.get("traceparent")
+    if len(carrier) == 1 and isinstance(traceparent, str) and len(traceparent) == PLAIN_SIZE:
+        # What nearly all carry. Jobs of one bulk call carry the same.
+        known = _of_creation(traceparent)
+        if known is not None:
+            return known
     creation = previous = INVALID_SPAN_CONTEXT
     context = EMPTY
-    if "traceparent" in carrier:
+    if traceparent is not None:
         creation = _span_context(_text(carrier, "traceparent"), _text(carrier, "tracestate"))
     if "previous" in carrier:
         previous = _span_context(_text(carrier, "previous"))
@@ -131,12 +137,19 @@ def _span_context(traceparent: str, tracestate: str = "") -> SpanContext:
     return get_current_span(_TRACE.extract(texts, EMPTY)).get_span_context()
 
 
-# Jobs of one bulk call, which come together, carry the same.
 @lru_cache(maxsize=16)
+def _of_creation(traceparent: str) -> Carried | None:
+    creation = _plain(traceparent)
+    return None if creation is None else Carried(creation, INVALID_SPAN_CONTEXT, EMPTY, "")
+
+
 def _plain(traceparent: str) -> SpanContext | None:
     """The propagator's answer to what nearly all carry, for a tenth of its time."""
     found = _PLAIN.fullmatch(traceparent)
     if found is None:
         return None
     trace_id, span_id, flags = found.groups()
-    return SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)))
+    known = _FLAGS.get(flags)
+    if known is None:
+        known = TraceFlags(int(flags, 16))
+    return SpanContext(int(trace_id, 16), int(span_id, 16), True, known)

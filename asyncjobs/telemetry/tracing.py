@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from opentelemetry.context import Context, attach
 from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
     Link,
     NonRecordingSpan,
     Span,
@@ -23,7 +24,7 @@ from asyncjobs import events
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events, StartedAttempt
 from asyncjobs.function import JobFunction
-from asyncjobs.job import JobRef, Priority
+from asyncjobs.job import JobRef, Priority, TakenJob
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.telemetry import carrier, spans
 from asyncjobs.telemetry.carrier import Carried
@@ -37,7 +38,6 @@ AUTO_MS: Final = 30_000
 """In mode `auto`, an attempt belongs to the trace of its enqueue if it began sooner."""
 
 _OUTCOMES: Final[dict[type[events.AttemptEnded], str]] = {
-    events.JobSucceeded: "succeeded",
     events.JobRetryScheduled: "retry",
     events.JobSnoozed: "snoozed",
     events.JobDiscarded: "discarded",
@@ -51,6 +51,9 @@ _STOPS: Final = {
     "timeout": "timeout", "shutdown": "shutdown_requested", "lease lost": "lease_lost",
 }  # fmt: skip
 """The event of a span for what its attempt was told to stop for."""
+_CONSUMER: Final = SpanKind.CONSUMER  # looked up in an enum it costs more, each time
+_LISTENED: Final = set(_OUTCOMES) - {events.JobExpired}
+"""Who listens to discarded jobs hears of expired ones."""
 _PRIORITIES: Final = {priority.value: priority.name.lower() for priority in Priority}
 _CREATION: Final = {spans.LINK: spans.CREATION}
 _PREVIOUS: Final = {spans.LINK: spans.PREVIOUS}
@@ -62,7 +65,7 @@ class _Attempt:
 
     __slots__ = ("is_over", "is_told", "ref", "span", "started")
 
-    def __init__(self, started: StartedAttempt, ref: JobRef, span: Span) -> None:
+    def __init__(self, started: StartedAttempt, ref: tuple[str, str], span: Span) -> None:
         self.started = started
         self.ref = ref
         self.span = span
@@ -78,8 +81,6 @@ class _Attempt:
         self._tell_stop()
         outcome = _OUTCOMES[type(event)]
         span.set_attribute(OUTCOME, outcome)
-        if isinstance(event, events.JobSucceeded):
-            return
         if isinstance(event, events.JobRetryScheduled):
             span.add_event("retry_scheduled", {"delay_s": event.delay_s})
             if not is_on_purpose(event.error):
@@ -90,6 +91,14 @@ class _Attempt:
             self._fail(event.error, event.reason)
         elif isinstance(event, events.JobLost):
             self._fail(None, outcome)
+
+    def tell_success(self) -> None:
+        """Write down that the job function returned."""
+        self.is_told = True
+        span = self.span
+        if span.is_recording():
+            self._tell_stop()
+            span.set_attribute(OUTCOME, "succeeded")
 
     def _fail(self, error: BaseException | None, reason: str) -> None:
         # No text: what an exception says may hold arguments of the job.
@@ -137,12 +146,14 @@ class Tracing:
         self._enqueues = Fixed(self._server, operation="enqueue", type="send")
         self._processes = Fixed(self._server, operation="process", type="process")
         self._settings = settings
-        self._attempts: dict[JobRef, _Attempt] = {}
+        self._attempts: dict[tuple[str, str], _Attempt] = {}
 
     def attach(self, hub: Events) -> None:
         """Trace what this hub is told of."""
         hub.tracer = self
-        hub.on(events.AttemptEnded, self._on_end)
+        # Not of all ends: of a success it is told by itself, with no event made for it.
+        for kind in _LISTENED:
+            hub.on(kind, self._on_end)
         if self._settings.trace_upkeep:
             hub.on(events.JobsReclaimed, self._on_reclaimed)
             hub.on(events.JobsPromoted, self._on_promoted)
@@ -177,6 +188,16 @@ class Tracing:
         elif (attempt := self._begun(started)) is not None:
             _late.get().append(attempt)
 
+    def succeeded(self, job: TakenJob) -> None:
+        """The job function of this attempt, in whose task this is called, has returned."""
+        attempt = _running.get()
+        if attempt is None or attempt.started.job is not job:
+            return  # of an attempt without a span, in a worker that a job has started
+        try:
+            attempt.tell_success()
+        except Exception:
+            failed("the outcome of an attempt")
+
     def carry(self, ref: JobRef, headers: dict[str, Any] | None) -> dict[str, Any] | None:
         """The headers with the span of the job's attempt as that of the previous one."""
         attempt = self._attempts.get(ref)
@@ -204,30 +225,30 @@ class Tracing:
             return None
 
     def _close(self, attempt: _Attempt) -> None:
-        self._end(attempt)
+        _end(attempt)
         if self._attempts.get(attempt.ref) is attempt:
             del self._attempts[attempt.ref]
 
     def _begin(self, started: StartedAttempt) -> _Attempt:
         carried = carrier.read(started.headers)
-        context = carried.context
+        creation, previous, context, first = carried
         links: list[Link] = []
-        if carried.creation.is_valid:
+        if creation.is_valid:
             if _is_child(started, carried):
-                context = set_span_in_context(NonRecordingSpan(carried.creation), context)
+                context = set_span_in_context(NonRecordingSpan(creation), context)
             else:
-                links.append(Link(carried.creation, _CREATION))
-        if carried.previous.is_valid:
-            links.append(Link(carried.previous, _PREVIOUS))
-        ref = started.job.ref
-        id = str(ref)
-        first = carried.conversation or id
-        name, fixed = self._processes.of(ref.queue, started.name)
+                links.append(Link(creation, _CREATION))
+        if previous is not INVALID_SPAN_CONTEXT and previous.is_valid:
+            links.append(Link(previous, _PREVIOUS))
+        queue, id = ref = started.job[:2]  # equal to its JobRef, for a third of the time
+        message_id = f"{queue}/{id}"
+        first = first or message_id
+        name, fixed = self._processes.of(queue, started.name)
         span = self._tracer.start_span(
             name,
             context=context,
-            kind=SpanKind.CONSUMER,
-            attributes=self._attributes(started, fixed, id, first),
+            kind=_CONSUMER,
+            attributes=self._attributes(started, fixed, message_id, first),
             links=links,
         )
         attempt = _Attempt(started, ref, span)
@@ -255,12 +276,6 @@ class Tracing:
             spans.QUEUE_TIME: started.queue_time_ms,
         }
 
-    def _end(self, attempt: _Attempt) -> None:
-        try:
-            attempt.end()
-        except Exception:
-            failed("the end of a span of an attempt")
-
     # -- events -----------------------------------------------------------------------------
 
     def _on_end(self, event: events.AttemptEnded) -> None:
@@ -275,7 +290,7 @@ class Tracing:
             return
         if attempt.started.stop_asked() is not None:
             self._tell(attempt, event)
-            self._end(attempt)
+            _end(attempt)
 
     def _tell(self, attempt: _Attempt, event: events.AttemptEnded) -> None:
         try:
@@ -301,6 +316,13 @@ class Tracing:
             ).end()
         except Exception:
             failed("a span of upkeep")
+
+
+def _end(attempt: _Attempt) -> None:
+    try:
+        attempt.end()
+    except Exception:
+        failed("the end of a span of an attempt")
 
 
 def _is_child(started: StartedAttempt, carried: Carried) -> bool:

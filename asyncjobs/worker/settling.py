@@ -97,10 +97,13 @@ class Settler:
             # Told to stop, it returned all the same: what was asked for stands.
             return self._error(run, asyncio.CancelledError())
         # On the way of every job: nothing is measured that nobody hears of.
-        attempt = self._attempt(run) if self._events.active else None
+        hub = self._events
+        attempt = self._attempt(run) if hub.wants(events.JobSucceeded) else None
         outcome = self._encode(run, value) if run.result_ttl_ms > 0 else None
+        if hub.tracer is not None:
+            hub.tracer.succeeded(run.job)
         if attempt is not None:
-            self._tell(run, events.JobSucceeded, *attempt)
+            hub.emit(events.JobSucceeded(run.job.ref, run.function.name, *attempt))
         return Settlement.succeeded(run.job, outcome, run.result_ttl_ms)
 
     def _encode(self, run: Run, value: Any) -> bytes:

@@ -1,0 +1,43 @@
+"""A success is the most frequent end: what it is told of, and what for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from asyncjobs import AsyncJobs
+from asyncjobs.config import AppSettings
+from asyncjobs.events import JobDead, JobExpired, JobSucceeded, StartedAttempt
+from asyncjobs.job import TakenJob
+from asyncjobs.telemetry.tracing import Tracing
+from tests.telemetry import tasks
+from tests.telemetry.recording import Recording
+from tests.worker.kit import register, working
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_success_costs_a_tracer_no_event(recording: Recording) -> None:
+    app = AsyncJobs("memory:", tracer_provider=recording.provider)
+    job = register(app, tasks.looks)
+    async with app, working(app):
+        wanted = [app.events.wants(kind) for kind in (JobSucceeded, JobExpired, JobDead)]
+        await job.enqueue()
+        (attempt,) = await recording.ended(1)
+    assert wanted == [False, True, True]
+    assert (attempt.attributes or {})["asyncjobs.job.outcome"] == "succeeded"
+
+
+async def test_a_success_is_of_the_attempt_that_runs(recording: Recording) -> None:
+    """A job may run a worker of its own, whose untraced jobs are not this attempt."""
+    tracing = Tracing(recording.provider, AppSettings.of(), lambda: "")
+    outer, inner = (TakenJob("default", id, 2, b"1-1", b"", 0, 0) for id in ("outer", "inner"))
+
+    async def body() -> None:
+        tracing.succeeded(inner)
+
+    started = StartedAttempt(outer, None, "f", 1, 1, False, 0, "link", "w", lambda: None)
+    await asyncio.create_task(tracing.attempt(started, body()))
+    (attempt,) = recording.attempts()
+    assert "asyncjobs.job.outcome" not in (attempt.attributes or {})
