@@ -198,14 +198,16 @@ class Parking:
             logger.error("waiting for calls failed", exc_info=error)
         called, exchange = _NOBODY if error else task.result()
         if offer is not None and exchange is not None:
-            self.landed, called = Landed(called, offer, exchange), ()
-        elif offer is not None:
-            # Not withdrawn, and yet not above the last one: a copy of it has taken effect.
-            self.broken = StaleSequence(f"the offer {offer.sequence} was refused")
-        self.called.update(called)
-        is_told = max(self._loop.time() - self._beat_s, self._gap_s) <= BEATS_WITHIN_S
-        if called or error or self.always_looks or not is_told:
-            self.look = True
+            # A look into the worker's one queue, whether anybody called or not.
+            self.landed = Landed(called, offer, exchange)
+        else:
+            if offer is not None:
+                # Not withdrawn, and yet not above the last one: a copy of it has taken effect.
+                self.broken = StaleSequence(f"the offer {offer.sequence} was refused")
+            self.called.update(called)
+            is_told = max(self._loop.time() - self._beat_s, self._gap_s) <= BEATS_WITHIN_S
+            if called or error or self.always_looks or not is_told:
+                self.look = True
         self._changed.set()
 
     def note_due(self, exchange: Exchange) -> None:

@@ -291,6 +291,24 @@ async def test_slots_that_are_offered_are_not_asked_for_again() -> None:
     await processor.close()
 
 
+async def test_what_an_offer_brings_is_started_before_anything_is_asked(stage: Stage) -> None:
+    """Also while no heartbeat has come: the exchange behind the call has looked."""
+    store = OfferedStore()
+    processor = await _parked(store, 1)
+    brought = await store.brings(processor)
+    await processor._trade()  # the first look into all queues
+    store.answers.put_nowait(Parked(("default",), brought))
+    asked = store.exchanges
+    run = asyncio.create_task(processor.run())
+    await stage.noted("n0")
+    while not store.offers[1:]:
+        await asyncio.sleep(0)
+    assert store.exchanges == asked + 1, "one that settles"
+    processor.quiet()
+    await run
+    await processor.close()
+
+
 async def test_what_an_offer_brings_after_a_resync_is_not_started_again(stage: Stage) -> None:
     store = OfferedStore()
     processor = await _parked(store, 1)
