@@ -300,8 +300,9 @@ class Backend(Protocol):
 
         `sequence` is of the same row as those of exchanges, and these do not make it stale:
         others may go on meanwhile, so the demand must leave them out. A resync does. No
-        suspects are handed out, whatever the demand says. After an error the jobs may be
-        taken: resync.
+        suspects are handed out, whatever the demand says. Jobs that were given back may be
+        left as well, told of as `left_ready`, and due ones, told of as `next_due_ms`: the next
+        exchange brings them. After an error the jobs may be taken: resync.
         """
         ...
 

@@ -75,7 +75,7 @@ class Parking:
         self._backend = backend
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        self._wait: asyncio.Task[Parked] | None = None
+        self._wait: asyncio.Task[None] | None = None
         self._offer: Offer | None = None
         self._unheard: Offer | None = None
         """The offer that had no answer when a heartbeat last said that there is work."""
@@ -156,25 +156,38 @@ class Parking:
                 self._start_wait(lease, offer)
             elif self._later is None:
                 self._later = self._loop.call_later(BRIEF_S, self._start_wait, lease, None)
-        try:
-            async with asyncio.timeout_at(self._look_s):
-                await self._changed.wait()
-        except TimeoutError:
-            self.look, self._look_s = True, None
+        if self._look_s is None:
+            await self._changed.wait()
+        else:
+            try:
+                async with asyncio.timeout_at(self._look_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                self.look, self._look_s = True, None
         self._changed.clear()
 
     def _start_wait(self, lease: Lease, offer: Callable[[], Offer | None] | None) -> None:
         self._later = None
         if self._wait is None:
             self._offer = offer() if offer is not None else None
-            waiting = self._listen(lease, self._offer)
+            waiting = self._wait_once(lease, self._offer)
             self._wait = self._loop.create_task(waiting, name="asyncjobs-wait")
-            self._wait.add_done_callback(self._heard)
 
     def _forget_later(self) -> None:
         if self._later is not None:
             self._later.cancel()
             self._later = None
+
+    async def _wait_once(self, lease: Lease, offer: Offer | None) -> None:
+        """One wait, up to what it has come to: told here, for a callback of the task would
+        come a turn of the loop later, and what is called for would start later."""
+        has_failed, parked = False, _NOBODY
+        try:
+            parked = await self._listen(lease, offer)
+        except Exception:
+            has_failed = True
+            logger.exception("waiting for calls failed")
+        self._heard(parked, has_failed=has_failed)
 
     async def _listen(self, lease: Lease, offer: Offer | None) -> Parked:
         try:
@@ -190,13 +203,9 @@ class Parking:
             await asyncio.sleep(random.uniform(0.1, FALLBACK_S))
             return _NOBODY
 
-    def _heard(self, task: asyncio.Task[Parked]) -> None:
+    def _heard(self, parked: Parked, *, has_failed: bool) -> None:
+        called, exchange = parked
         offer, self._offer, self._wait = self._offer, None, None
-        if task.cancelled():
-            return
-        if error := task.exception():
-            logger.error("waiting for calls failed", exc_info=error)
-        called, exchange = _NOBODY if error else task.result()
         if offer is not None and exchange is not None:
             # A look into the worker's one queue, whether anybody called or not.
             self.landed = Landed(called, offer, exchange)
@@ -206,7 +215,7 @@ class Parking:
                 self.broken = StaleSequence(f"the offer {offer.sequence} was refused")
             self.called.update(called)
             is_told = max(self._loop.time() - self._beat_s, self._gap_s) <= BEATS_WITHIN_S
-            if called or error or self.always_looks or not is_told:
+            if called or has_failed or self.always_looks or not is_told:
                 self.look = True
         self._changed.set()
 

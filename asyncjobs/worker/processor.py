@@ -93,7 +93,7 @@ class Processor:
                 await self._trade()
             elif self._taken and self._is_sure():
                 self._start_taken()
-                await self.threads.count()
+                await asyncio.sleep(0)  # their first steps: threads are counted there
             elif not self.is_quiet and self._is_done():
                 self.is_quiet = True
             else:
@@ -102,7 +102,7 @@ class Processor:
     async def _sleep(self) -> None:
         free = self._free()
         # Jobs that wait for a thread keep calling: no call is asked for meanwhile.
-        blocked = bool(self._shares.hot & self._full())
+        blocked = bool(self._shares.hot and self._shares.hot & self._full())
         # What a call brings must be able to start at once.
         offers = free > 0 and not self.limit.is_set and not self.threads.sync_queues
         await self.parking.sleep(
@@ -117,7 +117,7 @@ class Processor:
         shares, parking = self._shares, self.parking
         looks = shares.look or parking.look or parking.due
         if self._free() > 0:
-            return bool(looks or shares.hot - self._full())
+            return bool(looks or (shares.hot and shares.hot - self._full()))
         # All free slots are offered: what is due is called for, and comes by the offer.
         return bool(looks) and parking.offered > 0 and not self.is_quiet
 

@@ -44,14 +44,6 @@ class Threads:
             if only_sync or free < 0
         }
 
-    async def count(self) -> None:
-        """Let jobs that were started come to their first step, where they are counted.
-
-        Asked before, `most` would have more taken than there are threads for.
-        """
-        if self.sync_queues:
-            await asyncio.sleep(0)
-
     async def call(self, run: Run, function: Callable[[], Any], begin: Callable[[], None]) -> Any:
         """Run `function` in a thread with this task's context, after calling `begin`, which
         may raise: then it is not run.

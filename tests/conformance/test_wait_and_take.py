@@ -149,7 +149,28 @@ async def test_suspects_are_passed_on(store: Store) -> None:
     assert ids(await keeper.take()) == ["suspect"]
 
 
-async def test_it_promotes_and_tells_of_the_next_due_job(store: Store) -> None:
+async def test_a_job_that_was_given_back_comes_or_is_told_of(store: Store) -> None:
+    worker = await store.worker()
+    await store.enqueue("a")
+    await worker.exchange(Settlement.release(await worker.take_one()))
+    await worker.settle_calls()
+    _, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
+    assert exchange is not None
+    assert ids(exchange.jobs) == ["a"] or exchange.left_ready == frozenset([QUEUE])
+
+
+async def test_a_due_job_comes_or_is_told_of(store: Store) -> None:
+    worker = await store.worker()
+    await store.enqueue("a", delay_ms=1_000)
+    due_ms = store.clock.ms + 1_000
+    await worker.settle_calls()
+    store.clock.ms += 1_000
+    _, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
+    assert exchange is not None
+    assert ids(exchange.jobs) == ["a"] or exchange.next_due_ms == {QUEUE: due_ms}
+
+
+async def test_it_tells_of_the_next_due_job(store: Store) -> None:
     worker = await store.worker()
     await store.enqueue("later", delay_ms=60_000)
     await worker.settle_calls()

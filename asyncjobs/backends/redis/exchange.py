@@ -13,7 +13,7 @@ from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.backends.redis.scripts import Script
 from asyncjobs.job import JobRef, NewJob, Settlement, SettlementKind, State, TakenJob
 
-__all__ = ["STATE_OF_LETTER", "ExchangePlan", "id_of", "job_args", "taken_job"]
+__all__ = ["STATE_OF_LETTER", "ExchangePlan", "OfferPlan", "id_of", "job_args", "taken_job"]
 
 _LETTER: Final = {
     State.SUCCEEDED: "s",
@@ -58,8 +58,6 @@ class ExchangePlan:
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
-        *,
-        is_parked: bool = False,
     ) -> None:
         self._foreign: list[Settlement] = []
         self._settled = self._by_queue(lease, settlements, demand)
@@ -75,7 +73,6 @@ class ExchangePlan:
                     sequence,
                     id_ttl_ms,
                     *map(int, demand.get(queue, _NO_DEMAND)),
-                    int(is_parked),
                 ],
                 settled,
             )
@@ -163,6 +160,53 @@ class ExchangePlan:
             tuple(promoted),
             cancelled,
         )
+
+
+class OfferPlan:
+    """What waits behind a call: an exchange that settles nothing, one call for each queue."""
+
+    __slots__ = ("_holders", "commands")
+
+    def __init__(
+        self,
+        script: Script,
+        keys: StoreKeys,
+        lease: Lease,
+        pinned: bytes,
+        sequence: int,
+        demand: Mapping[str, Demand],
+    ) -> None:
+        self._holders = {queue: lease.entry(queue) for queue in demand}
+        self.commands = tuple(
+            script.command(keys.queue(queue), pinned, holder, sequence, demand[queue].slots)
+            for queue, holder in self._holders.items()
+        )
+
+    def read(self, replies: Iterable[list[Any]]) -> Exchange:
+        """Raises StaleSequence when any queue refused the sequence."""
+        jobs: list[TakenJob] = []
+        lost, left = list[str](), list[str]()
+        next_due: dict[str, int | None] = {}
+        lease_ends: list[int] = []
+        now_ms = 0
+        for (queue, holder), reply in zip(self._holders.items(), replies, strict=True):
+            if reply[0] == b"lost":
+                lost.append(queue)
+                now_ms = reply[1]
+                continue
+            if reply[0] == b"stale":
+                raise StaleSequence(f"{queue}: last applied was {reply[1]}")
+            now_ms, due, lease_end, ready = reply[1:5]
+            next_due[queue] = due if due >= 0 else None
+            if lease_end >= 0:
+                lease_ends.append(lease_end)
+            if ready:
+                left.append(queue)
+            for at in range(5, len(reply), 4):
+                priority, receipt, id, envelope = reply[at : at + 4]
+                jobs.append(taken_job(queue, holder, priority, [receipt, [id, envelope]], 0))
+        end = min(lease_ends, default=None)
+        return Exchange(jobs, [], tuple(lost), [], frozenset(left), next_due, end, now_ms)
 
 
 def _add(

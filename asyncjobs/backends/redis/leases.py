@@ -20,7 +20,7 @@ from asyncjobs.backends.base import (
     StaleSequence,
 )
 from asyncjobs.backends.redis.control import ControlChannel
-from asyncjobs.backends.redis.exchange import ExchangePlan, id_of, taken_job
+from asyncjobs.backends.redis.exchange import ExchangePlan, OfferPlan, id_of, taken_job
 from asyncjobs.backends.redis.faults import NoScript
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Command, Link
@@ -191,13 +191,11 @@ class LeaseCalls:
         # What a connection has sent behind a blocking command is kept by the server, and
         # executed as soon as that one has been answered: the exchange needs no trip of its
         # own, and it is checked then like any other.
-        trade, pinned, ttl_ms = script("exchange"), self._pinned(), self._id_ttl_ms
-        plan = ExchangePlan(
-            trade, self._keys, lease, pinned, ttl_ms, sequence, (), demand, is_parked=True
-        )
+        offer = script("offer")
+        plan = OfferPlan(offer, self._keys, lease, self._pinned(), sequence, demand)
         called, replies = await self._wait(lease, timeout_s, plan.commands)
         if any(isinstance(reply, NoScript) for reply in replies):
-            replies = await run_all(self._links(lease).wait, trade, plan.commands)
+            replies = await run_all(self._links(lease).wait, offer, plan.commands)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply

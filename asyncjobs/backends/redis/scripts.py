@@ -103,8 +103,8 @@ _SCRIPTS: Final = {
     name: Script(name)
     for name in (
         "announce", "cancel", "counts", "deregister", "enqueue", "enqueue_new", "exchange",
-        "find_letters", "flow", "get", "heartbeat", "held", "letters", "progress", "prune", "purge",
-        "reclaim", "register", "resync", "revive", "workers",
+        "find_letters", "flow", "get", "heartbeat", "held", "letters", "offer", "progress", "prune",
+        "purge", "reclaim", "register", "resync", "revive", "workers",
     )
 }  # fmt: skip
 

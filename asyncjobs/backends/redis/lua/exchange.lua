@@ -3,9 +3,8 @@
 -- KEYS: the queue's; then the result key of each settlement that carries an outcome,
 --   in the order of the settlements.
 -- ARGV: 2 lease id; 3 sequence; 4 id_ttl_ms; the demand: 5 slots, 6 guard, 7 guard from,
---   8 suspects, 9 alone (1 or 0), 10 lone crashes; 11 1 when it was sent behind a wait, else
---   0; 12 number of settlements; then these, each led by an operation and a priority in one
---   word:
+--   8 suspects, 9 alone (1 or 0), 10 lone crashes; 11 number of settlements; then these, each
+--   led by an operation and a priority in one word:
 --     f<p><state>  entry id                        finished
 --     o<p><state>  entry id ttl_ms outcome         finished, outcome kept
 --     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
@@ -17,19 +16,15 @@
 --   {{priority, entries, crashes or nothing}, ...}, number of jobs promoted}.
 local lease, sequence = ARGV[2], tonumber(ARGV[3])
 local id_ttl, slots, guard = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local guard_from = tonumber(ARGV[7])
+local guard_from, suspects = tonumber(ARGV[7]), tonumber(ARGV[8])
 local alone, lone_crashes = ARGV[9] == '1', tonumber(ARGV[10])
-local parked, settlements = ARGV[11] == '1', tonumber(ARGV[12])
--- Of a parked one nobody knew, when it was sent, what else would run by now.
-local suspects = parked and 0 or tonumber(ARGV[8])
+local settlements = tonumber(ARGV[11])
 local WIDTH = {f = 3, o = 5, d = 6, r = 5, b = 3}
-local FIRST, STEP, MAX_BYTES = 13, 32, 4194304
+local FIRST, STEP, MAX_BYTES = 12, 32, 4194304
 
 local is_known, lease_end = look_at_leases(lease)
 if not is_known then return {'lost', store_now()} end
--- It is numbered apart: it waits here while others, sent later, come and go.
-local number = parked and lease .. PARKED or lease
-local last = read_sequence(number)
+local last = read_sequence(lease)
 if sequence <= last then return {'stale', last} end
 
 -- What each word says, looked into once: there are few, and many settlements.
@@ -53,7 +48,7 @@ end
 if at ~= #ARGV + 1 then return redis.error_reply('ERR bad length') end
 
 local now = store_now()
-redis.call('HSET', SEQUENCE, number, sequence)
+redis.call('HSET', SEQUENCE, lease, sequence)
 -- Most of the time there is none of these, and one question is enough.
 local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, PROGRESS, RETURNED) > 0
 local marked = rare and redis.call('EXISTS', CANCEL) == 1
@@ -164,11 +159,6 @@ for state, number in pairs(ended) do tally(now, state, number) end
 tally(now, 'r', rescheduled)
 if #uncrashed > 0 then in_chunks('HDEL', CRASHES, uncrashed) end
 
-local function next_due()
-  local first = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')
-  return first[2] and tonumber(first[2])
-end
-
 local due_ms, promoted = next_due(), 0
 if due_ms and due_ms <= now then
   local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
@@ -194,9 +184,9 @@ local returned, drained = {}, {}
 if rare then
   for _, slot in ipairs(redis.call('SMEMBERS', RETURNED)) do returned[tonumber(slot)] = true end
 end
-local passed_on = parked and next(returned) ~= nil
 
 local function add(slot, entries, crashes)
+  if #entries == 0 then return 0 end
   taken[#taken + 1] = {slot - 1, entries, crashes}
   for position = 1, #entries do bytes = bytes + #entries[position][2][2] end
   return #entries
@@ -259,18 +249,6 @@ local function take_returned(slot, want)
   return got
 end
 
-local function take_new(slot, want)
-  local order = {'XREADGROUP', 'GROUP', GROUP, lease, 'COUNT', want, 'STREAMS', READY[slot], '>'}
-  local read = redis.pcall(unpack(order))
-  if type(read) == 'table' and read.err then
-    if not string.find(read.err, 'NOGROUP', 1, true) then error(read.err) end
-    create_group(READY[slot])
-    read = redis.call(unpack(order))
-  end
-  if not read then return 0 end
-  return add(slot, read[1][2])
-end
-
 -- Takes up to `want` from one priority in steps, so that one oversized batch cannot
 -- keep the server from everybody else. Returns how many are still wanted.
 local function take(slot, want)
@@ -282,7 +260,7 @@ local function take(slot, want)
   if returned[slot] then want = want - take_returned(slot, want) end
   while want > 0 and bytes < MAX_BYTES do
     local step = math.min(STEP, want)
-    local got = take_new(slot, step)
+    local got = add(slot, read_new(slot, lease, step))
     want = want - got
     if got < step then
       drained[slot] = true
@@ -302,7 +280,7 @@ end
 for slot = 1, 4 do wanted = take(slot, wanted) end
 
 local left_ready = 0
-if wanted == 0 or bytes >= MAX_BYTES or passed_on then
+if wanted == 0 or bytes >= MAX_BYTES then
   for slot = 1, 4 do
     if rare and has_returned(slot) or not drained[slot] and has_new(slot) then
       left_ready = 1

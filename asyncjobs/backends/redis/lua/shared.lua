@@ -26,7 +26,7 @@ local AWAITED = QUEUE['awaited']
 local STATS = QUEUE['stats']
 local OWN_KEYS = #QUEUE
 local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
--- Behind a lease's id: the number of its last exchange that was sent behind a wait.
+-- Behind a lease's id: the number of its last offer, sent behind a wait.
 local PARKED = ':parked'
 -- unpack() fails near 8,000 values; every variadic call stays far below.
 local CHUNK = 500
@@ -124,6 +124,24 @@ local function look_at_leases(own)
   local other = first[2]
   if first[1] == own then other = first[4] end
   return is_known, tonumber(other or '-1')
+end
+
+-- When the first of the jobs that wait for their time is due, or nil.
+local function next_due()
+  local first = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2])
+end
+
+-- Takes up to `count` entries of this priority that nobody was given yet.
+local function read_new(slot, lease, count)
+  local order = {'XREADGROUP', 'GROUP', GROUP, lease, 'COUNT', count, 'STREAMS', READY[slot], '>'}
+  local read = redis.pcall(unpack(order))
+  if type(read) == 'table' and read.err then
+    if not string.find(read.err, 'NOGROUP', 1, true) then error(read.err) end
+    create_group(READY[slot])
+    read = redis.call(unpack(order))
+  end
+  return read and read[1][2] or {}
 end
 
 -- Whether jobs of this priority were given back and wait for the next taker.

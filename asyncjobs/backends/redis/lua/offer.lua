@@ -1,0 +1,45 @@
+#!lua flags=allow-oom
+-- Hands out new jobs behind the wait for a call: exchange.lua for the most common of all
+-- wake-ups. What is rare is left to an exchange, which it asks for: jobs that were given back,
+-- some of them suspects (nobody knew, when this was sent, what else would run by now), and due
+-- ones.
+-- KEYS: the queue's.
+-- ARGV: 2 lease id; 3 sequence; 4 slots.
+-- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
+--   end or -1, 1 when ready jobs are left, then for each job priority, entry, id, envelope}.
+local lease, sequence, wanted = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local is_known, lease_end = look_at_leases(lease)
+if not is_known then return {'lost', store_now()} end
+-- It is numbered apart: it waits here while exchanges, sent later, come and go.
+local number = lease .. PARKED
+local last = read_sequence(number)
+if sequence <= last then return {'stale', last} end
+
+redis.call('HSET', SEQUENCE, number, ARGV[3])
+local answer = {'ok', store_now(), next_due() or -1, lease_end, 0}
+local slot = 1
+while wanted > 0 and slot <= 4 do
+  if redis.call('XLEN', READY[slot]) > 0 then
+    local entries, size = read_new(slot, lease, wanted), #answer
+    for position = 1, #entries do
+      local entry, fields = entries[position][1], entries[position][2]
+      answer[size + 1], answer[size + 2] = slot - 1, entry
+      answer[size + 3], answer[size + 4] = fields[1], fields[2]
+      size = size + 4
+    end
+    wanted = wanted - #entries
+  end
+  if wanted > 0 then slot = slot + 1 end
+end
+
+local is_left = redis.call('EXISTS', RETURNED) == 1
+while wanted == 0 and slot <= 4 and not is_left do
+  is_left = has_new(slot)
+  slot = slot + 1
+end
+if is_left then
+  answer[5] = 1
+  wake()
+end
+return answer
