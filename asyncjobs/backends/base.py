@@ -302,7 +302,8 @@ class Backend(Protocol):
         others may go on meanwhile, so the demand must leave them out. A resync does. No
         suspects are handed out, whatever the demand says. Jobs that were given back may be
         left as well, told of as `left_ready`, and due ones, told of as `next_due_ms`: the next
-        exchange brings them. After an error the jobs may be taken: resync.
+        exchange brings them. `next_lease_end_ms` may be left out. After an error the jobs may
+        be taken: resync.
         """
         ...
 

@@ -21,12 +21,14 @@ TURNS: Final = 5
 
 
 async def backlog(asking: Asking, size: float) -> Figures:
-    """The rate with 1,000,000 jobs waiting against that with 10,000, and their memory."""
+    """The rate with 1,000,000 jobs waiting, and while they are worked off, against that with
+    10,000; and their memory."""
     app = AsyncJobs(asking.url, result_ttl=0)
     job = app.job(queue="bench", name="bench.noop")(timing.noop)
     few, many = (count(jobs, size) for jobs in JOBS["backlog"])
     figures: dict[str, tuple[float, str]] = {}
     rates: dict[int, list[float]] = {few: [], many: []}
+    off = 0.0
     async with app:
         # Few before and after: the machine's mood changes meanwhile.
         for waiting_jobs in (few, many, few):
@@ -44,9 +46,15 @@ async def backlog(asking: Asking, size: float) -> Figures:
                     await timing.fill(app, job, few)
                 cpu_s = asking.cpu_s()
             figures[f"store CPU a job, {waiting_jobs:,} jobs"] = (spent_s / taken * 1e6, "µs")
+            if waiting_jobs == many:
+                left = many - few
+                seconds = await timing.seconds_of(app, "bench", concurrency=1_000, jobs=left)
+                off = left / seconds
             await asyncio.to_thread(asking.flush)
-    ratio = statistics.median(rates[many]) / statistics.median(rates[few])
-    return {**figures, f"rate, against {few:,}": (ratio, "times")}
+    base = statistics.median(rates[few])
+    figures[f"rate, against {few:,}"] = (statistics.median(rates[many]) / base, "times")
+    figures[f"rate of working all off, against {few:,}"] = (off / base, "times")
+    return figures
 
 
 async def in_flight(asking: Asking, size: float) -> Figures:

@@ -187,7 +187,6 @@ class OfferPlan:
         jobs: list[TakenJob] = []
         lost, left = list[str](), list[str]()
         next_due: dict[str, int | None] = {}
-        lease_ends: list[int] = []
         now_ms = 0
         for (queue, holder), reply in zip(self._holders.items(), replies, strict=True):
             if reply[0] == b"lost":
@@ -196,17 +195,14 @@ class OfferPlan:
                 continue
             if reply[0] == b"stale":
                 raise StaleSequence(f"{queue}: last applied was {reply[1]}")
-            now_ms, due, lease_end, ready = reply[1:5]
+            now_ms, due, ready = reply[1:4]
             next_due[queue] = due if due >= 0 else None
-            if lease_end >= 0:
-                lease_ends.append(lease_end)
             if ready:
                 left.append(queue)
-            for at in range(5, len(reply), 4):
+            for at in range(4, len(reply), 4):
                 priority, receipt, id, envelope = reply[at : at + 4]
                 jobs.append(taken_job(queue, holder, priority, [receipt, [id, envelope]], 0))
-        end = min(lease_ends, default=None)
-        return Exchange(jobs, [], tuple(lost), [], frozenset(left), next_due, end, now_ms)
+        return Exchange(jobs, [], tuple(lost), [], frozenset(left), next_due, None, now_ms)
 
 
 def _add(

@@ -5,19 +5,18 @@
 -- ones.
 -- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 sequence; 4 slots.
--- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
---   end or -1, 1 when ready jobs are left, then for each job priority, entry, id, envelope}.
+-- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, 1 when ready
+--   jobs are left, then for each job priority, entry, id, envelope}.
 local lease, sequence, wanted = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local is_known, lease_end = look_at_leases(lease)
-if not is_known then return {'lost', store_now()} end
+if not redis.call('ZSCORE', WORKERS, lease) then return {'lost', store_now()} end
 -- It is numbered apart: it waits here while exchanges, sent later, come and go.
 local number = lease .. PARKED
 local last = read_sequence(number)
 if sequence <= last then return {'stale', last} end
 
 redis.call('HSET', SEQUENCE, number, ARGV[3])
-local answer = {'ok', store_now(), next_due() or -1, lease_end, 0}
+local answer = {'ok', store_now(), next_due() or -1, 0}
 local slot = 1
 while wanted > 0 and slot <= 4 do
   if redis.call('XLEN', READY[slot]) > 0 then
@@ -39,7 +38,7 @@ while wanted == 0 and slot <= 4 and not is_left do
   slot = slot + 1
 end
 if is_left then
-  answer[5] = 1
+  answer[4] = 1
   wake()
 end
 return answer
