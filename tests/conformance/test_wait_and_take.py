@@ -9,7 +9,7 @@ import pytest
 
 from asyncjobs.backends.base import Parked
 from asyncjobs.job import Demand, Settlement, State
-from tests.conformance.store import LIMIT_S, QUEUE, SHORT_S, Store, Worker, ids
+from tests.conformance.store import LIMIT_S, QUEUE, SHORT_S, Store, Worker, ids, ref
 
 pytestmark = pytest.mark.anyio
 
@@ -157,6 +157,18 @@ async def test_a_job_that_was_given_back_comes_or_is_told_of(store: Store) -> No
     _, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
     assert exchange is not None
     assert ids(exchange.jobs) == ["a"] or exchange.left_ready == frozenset([QUEUE])
+
+
+async def test_a_job_given_back_and_cancelled_since_calls_nobody(store: Store) -> None:
+    worker, other = await store.worker(), await store.worker()
+    await store.enqueue("a")
+    await worker.exchange(Settlement.release(await worker.take_one()))
+    await store.backend.cancel([ref("a")], None, 0)
+    await worker.settle_calls()
+    _, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
+    assert exchange is not None
+    assert (exchange.jobs, exchange.left_ready) == ([], frozenset())
+    assert await other.called(SHORT_S) == []
 
 
 async def test_a_due_job_comes_or_is_told_of(store: Store) -> None:

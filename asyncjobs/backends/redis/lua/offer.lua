@@ -32,7 +32,12 @@ while wanted > 0 and slot <= 4 do
   if wanted > 0 then slot = slot + 1 end
 end
 
-local is_left = redis.call('EXISTS', RETURNED) == 1
+local is_left = false
+if redis.call('EXISTS', RETURNED) == 1 then
+  -- Asked for each: what was given back may have been cancelled since. Called for nothing, an
+  -- idle worker would call itself again and again.
+  for returned = 1, 4 do is_left = has_returned(returned) or is_left end
+end
 while wanted == 0 and slot <= 4 and not is_left do
   is_left = has_new(slot)
   slot = slot + 1
