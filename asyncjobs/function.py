@@ -40,9 +40,9 @@ P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
 _PLAIN: Final = frozenset({str, bool, type(None), int})
-_new: Final = tuple.__new__  # of a NamedTuple: half the time of a call of its class
 """Types of arguments that JSON keeps as they are; an integer that is too large for it is
 refused by the encoder."""
+_new: Final = tuple.__new__  # of a NamedTuple: half the time of a call of its class
 
 
 class Sender(Reader, Protocol):
