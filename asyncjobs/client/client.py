@@ -196,9 +196,11 @@ class Client:
         return answers
 
     def _start_flusher(self) -> None:
-        self._flusher = self.loop.create_task(
+        flusher = self.loop.create_task(
             self._flush(), name="asyncjobs enqueue", context=self._context
         )
+        # Of an eager task factory it may be over by now: nothing had to be waited for.
+        self._flusher = None if flusher.done() else flusher
 
     def _is_full(self) -> bool:
         return self._waiting_jobs >= MAX_WAITING_JOBS or self._waiting_bytes >= MAX_WAITING_BYTES

@@ -171,7 +171,9 @@ class Parking:
         if self._wait is None:
             self._offer = offer() if offer is not None else None
             waiting = self._wait_once(lease, self._offer)
-            self._wait = self._loop.create_task(waiting, name="asyncjobs-wait")
+            wait = self._loop.create_task(waiting, name="asyncjobs-wait")
+            # Of an eager task factory it may be over by now: then it has told all.
+            self._wait = None if wait.done() else wait
 
     def _forget_later(self) -> None:
         if self._later is not None:
