@@ -135,10 +135,10 @@ async def test_a_lost_lease_takes_nothing(store: Store) -> None:
 
 
 async def test_suspects_are_passed_on(store: Store) -> None:
-    keeper, worker = await store.worker(), await store.worker()
+    keeper, other, worker = await store.worker(), await store.worker(), await store.worker()
     await store.enqueue("suspect")
     await worker.take_one()
-    assert (await store.end_leases(keeper)).returned == 1
+    assert (await store.end_leases(keeper, other)).returned == 1
     await keeper.settle_calls()
     task = await parked(keeper)
     await store.enqueue("innocent")
@@ -146,6 +146,8 @@ async def test_suspects_are_passed_on(store: Store) -> None:
     assert exchange is not None
     assert ids(exchange.jobs) == ["innocent"]
     assert exchange.left_ready == frozenset([QUEUE])
+    # It may be one of many, and no worker takes all: others are called for them.
+    assert await other.called() == [QUEUE]
     assert ids(await keeper.take()) == ["suspect"]
 
 
@@ -157,6 +159,15 @@ async def test_a_job_that_was_given_back_comes_or_is_told_of(store: Store) -> No
     _, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
     assert exchange is not None
     assert ids(exchange.jobs) == ["a"] or exchange.left_ready == frozenset([QUEUE])
+
+
+async def test_a_job_that_was_given_back_calls_one_worker(store: Store) -> None:
+    worker, other = await store.worker(), await store.worker()
+    await store.enqueue("a")
+    await worker.exchange(Settlement.release(await worker.take_one()))
+    await worker.settle_calls()
+    await wait_and_take(worker, timeout_s=SHORT_S)
+    assert await other.called(SHORT_S) == []
 
 
 async def test_a_job_given_back_and_cancelled_since_calls_nobody(store: Store) -> None:

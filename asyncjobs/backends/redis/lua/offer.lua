@@ -44,6 +44,8 @@ while wanted == 0 and slot <= 4 and not is_left do
 end
 if is_left then
   answer[4] = 1
-  wake()
+  -- With a slot left, this worker asks at once, and that exchange calls for what it leaves. A
+  -- call from here would run through all idle workers before it comes; suspects may need them.
+  if wanted == 0 or redis.call('EXISTS', CRASHES) == 1 then wake() end
 end
 return answer
