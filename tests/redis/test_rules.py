@@ -12,9 +12,9 @@ from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.scripts import run, script
 from asyncjobs.errors import StoreError, StoreFull
-from asyncjobs.job import Settlement, State
+from asyncjobs.job import Demand, Settlement, State
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
-from tests.conformance.store import QUEUE, PinnedClock, Store, Worker, ids, ref
+from tests.conformance.store import LIMIT_S, QUEUE, PinnedClock, Store, Worker, ids, ref
 
 pytestmark = pytest.mark.anyio
 
@@ -147,6 +147,12 @@ class Full:
     async def heartbeat(self) -> None:
         assert (await self.own.backend.heartbeat(self.worker.lease)).lost == ()
 
+    async def offer(self) -> None:
+        demand = {QUEUE: Demand(1)}
+        parked = await self.own.backend.wait_and_take(self.worker.lease, LIMIT_S, 1, demand)
+        assert parked.exchange is not None
+        assert ids(parked.exchange.jobs) == ["a"]
+
     async def register(self) -> None:
         await self.own.worker("another")
         assert (await self.own.counts("another")).workers == 1
@@ -178,8 +184,8 @@ class Full:
 @pytest.mark.parametrize(
     "call",
     [
-        "exchange", "heartbeat", "register", "resync", "reclaim", "release", "deregister",
-        "cancel",
+        "exchange", "offer", "heartbeat", "register", "resync", "reclaim", "release",
+        "deregister", "cancel",
     ],
 )  # fmt: skip
 async def test_a_full_store_refuses_nothing_but_new_jobs(
