@@ -366,10 +366,10 @@ class Worker:
             finally:
                 processor.abandon()
                 try:
+                    await processor.close()  # or, if the farewell is lost, its offer takes jobs
                     await life.stop()
                 finally:
                     await self._say_farewell(session)
-                    await processor.close()
                     self._processor = self._present = self._reclaim = None
                     released, queues = processor.settler.released, tuple(self.queues)
                     self._emit(events.WorkerStopped(self.name, released, queues))

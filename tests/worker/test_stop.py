@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import anyio
 import pytest
@@ -167,6 +168,27 @@ async def test_stop_before_the_end_of_the_block_keeps_the_grace(
         await opening
         # Leaving the block is no second request to stop.
         assert await handle.result(0) == "g"
+
+
+async def test_the_last_offer_goes_before_the_farewell(
+    app: AsyncJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should the farewell be lost, the store would hand jobs to nobody."""
+    waiting: list[str] = []
+    async with app:
+        deregister = app.backend.deregister
+
+        async def watched(*args: Any) -> None:
+            names = (task.get_name() for task in asyncio.all_tasks())
+            waiting.extend(name for name in names if name == "asyncjobs-wait")
+            await deregister(*args)
+
+        monkeypatch.setattr(app.backend, "deregister", watched)
+        async with Worker(app, grace=1) as worker:
+            processor = worker._processor
+            assert processor is not None
+            await until(lambda: processor.parking._wait is not None)
+    assert waiting == []
 
 
 async def test_a_worker_that_was_stopped_can_run_again(app: AsyncJobs) -> None:
