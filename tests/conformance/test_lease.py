@@ -9,7 +9,7 @@ import pytest
 from asyncjobs.backends.base import Lease, StaleSequence
 from asyncjobs.clock import new_id
 from asyncjobs.job import Settlement, State
-from tests.conformance.store import GRACE_MS, LEASE_MS, Store, ids, outcome
+from tests.conformance.store import GRACE_MS, LEASE_MS, QUEUE, Store, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio
 
@@ -173,6 +173,16 @@ async def test_reclaim_is_bounded_and_says_to_come_back(store: Store) -> None:
     taken = await keeper.take(250)
     assert ids(taken) == names
     assert {job.crashes for job in taken} == {1}
+
+
+async def test_a_lost_lease_hears_of_nothing_else(store: Store) -> None:
+    await store.enqueue("a", "b")
+    worker, keeper = await store.worker(), await store.worker()
+    await worker.take(2)
+    assert (await store.end_leases(keeper, limit=1)).returned == 1
+    await store.backend.cancel([ref("a"), ref("b")], None, 0)
+    beat = await store.backend.heartbeat(worker.lease)
+    assert (beat.lost, beat.cancels, beat.ready) == ((QUEUE,), [], ())
 
 
 async def test_a_lone_reclaimer_is_held_back_once(store: Store) -> None:

@@ -129,9 +129,10 @@ class MemoryBackend:
     async def heartbeat(self, lease: Lease) -> Heartbeat:
         now = self._now_ms()
         queues = [self._queue(name) for name in lease.queues]
-        lost = tuple(queue.name for queue in queues if not queue.renew(lease, now))
-        cancels = [ref for queue in queues for ref in queue.cancels(lease)]
-        ready = tuple(queue.name for queue in queues if queue.has_work(now))
+        held = [queue for queue in queues if queue.renew(lease, now)]
+        lost = tuple(queue.name for queue in queues if queue not in held)
+        cancels = [ref for queue in held for ref in queue.cancels(lease)]
+        ready = tuple(queue.name for queue in held if queue.has_work(now))
         ends = [now if queue.leaving else queue.next_lease_end(lease) for queue in queues]
         return Heartbeat(lost, cancels, _earliest(ends), now, ready)
 
