@@ -234,6 +234,13 @@ class Ledger:
                 return
         raise AssertionError(f"{word}: {len(self.lines(word))} lines of {number}")
 
+    def wait_for_running(self, number: int) -> None:
+        """When so many jobs have begun and not ended."""
+        for _ in ticks():
+            if len(self.lines("began")) - len(self.lines("ended")) >= number:
+                return
+        raise AssertionError(f"not {number} jobs run at a time")
+
 
 def ticks() -> Iterator[None]:
     """Until the limit is over, a look every 10 ms."""
