@@ -366,9 +366,9 @@ class Worker:
             finally:
                 processor.abandon()
                 try:
-                    await processor.close()  # or, if the farewell is lost, its offer takes jobs
                     await life.stop()
                 finally:
+                    await processor.close()  # or, if the farewell is lost, its offer takes jobs
                     await self._say_farewell(session)
                     self._processor = self._present = self._reclaim = None
                     released, queues = processor.settler.released, tuple(self.queues)
