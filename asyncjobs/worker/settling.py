@@ -98,7 +98,8 @@ class Settler:
             return self._error(run, asyncio.CancelledError())
         # On the way of every job: nothing is measured that nobody hears of.
         hub = self._events
-        attempt = self._attempt(run) if hub.wants(events.JobSucceeded) else None
+        is_heard = hub.active and hub.wants(events.JobSucceeded)
+        attempt = self._attempt(run) if is_heard else None
         outcome = self._encode(run, value) if run.result_ttl_ms > 0 else None
         if hub.tracer is not None:
             hub.tracer.succeeded(run.job)
