@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Collection
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -358,28 +359,27 @@ class Worker:
         would hold the jobs of a dead worker.
         """
         with anyio.CancelScope(shield=True):
-            try:
+            async with AsyncExitStack() as steps:  # the last one first
+                steps.push_async_callback(self._say_farewell, session, processor)
+                steps.push_async_callback(life.stop)
+                # Or its offer takes jobs that nobody starts, should the farewell be lost.
+                steps.push_async_callback(processor.close)
+                steps.callback(processor.abandon)
                 processor.release()
                 if not (session.away and processor.holds_nothing()):
                     with anyio.move_on_after(LEAVE_S):
                         await processor.run()
-            finally:
-                processor.abandon()
-                try:
-                    await life.stop()
-                finally:
-                    await processor.close()  # or, if the farewell is lost, its offer takes jobs
-                    await self._say_farewell(session)
-                    self._processor = self._present = self._reclaim = None
-                    released, queues = processor.settler.released, tuple(self.queues)
-                    self._emit(events.WorkerStopped(self.name, released, queues))
 
-    async def _say_farewell(self, session: Session) -> None:
+    async def _say_farewell(self, session: Session, processor: Processor) -> None:
         try:
             with anyio.move_on_after(LEAVE_S):
                 await self.app.backend.deregister(session.lease)
         except AsyncJobsError as error:
             logger.warning("the lease could not be given back, it will end: %s", error)
+        finally:
+            self._processor = self._present = self._reclaim = None
+            released, queues = processor.settler.released, tuple(self.queues)
+            self._emit(events.WorkerStopped(self.name, released, queues))
 
     def _on_heartbeat(self, lease: Lease, beat: Heartbeat) -> None:
         if (processor := self._processor) is not None:

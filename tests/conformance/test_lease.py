@@ -176,7 +176,7 @@ async def test_reclaim_is_bounded_and_says_to_come_back(store: Store) -> None:
 
 
 async def test_a_lost_lease_hears_of_nothing_else(store: Store) -> None:
-    await store.enqueue("a", "b")
+    await store.enqueue("a", "b", "c")
     worker, keeper = await store.worker(), await store.worker()
     await worker.take(2)
     assert (await store.end_leases(keeper, limit=1)).returned == 1

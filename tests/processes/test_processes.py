@@ -26,7 +26,7 @@ def stop(process: Process) -> int:
 def test_kill_9_of_one_of_four_under_load_loses_nothing(
     work: Start, put: Put, ledger: Ledger
 ) -> None:
-    ids = put("nap", 0.5, number=200)
+    ids = put("nap", 0.5, number=400)
     process = work("--processes", "4", "--concurrency", "10", "--lease", "1s")
     pids = newest(wait_ready(process, 4))
     # Three of them can run thirty: the one that is killed runs some.

@@ -96,10 +96,10 @@ async def test_nothing_is_left_of_crashes(own: Store, server: Server, how: str) 
 
 
 BAD_SETTLEMENTS = {
-    "an operation that is none": [b"z2", b"1-1", b"b"],
-    "a priority that is none": [b"f7s", b"1-1", b"b"],
-    "a delay that is no number": [b"r2", b"1-1", b"b", b"soon", b"again"],
-    "an argument too many": [b"f2s", b"1-1", b"b", b"left over"],
+    "an operation that is none": ("bad settlement", [b"z2", b"1-1", b"b"]),
+    "a priority that is none": ("bad settlement", [b"f7s", b"1-1", b"b"]),
+    "a delay that is no number": ("bad number", [b"r2", b"1-1", b"b", b"soon", b"again"]),
+    "an argument too many": ("bad length", [b"f2s", b"1-1", b"b", b"left over"]),
 }
 
 
@@ -112,9 +112,10 @@ async def test_what_a_script_refuses_has_no_effect(own: Store, server: Server, b
     head = [b"%d" % own.clock.ms, worker.lease.id, 9, 60_000, 1, 0, 3, 32, 1, 2, 2]
     good = [b"f2s", taken.receipt, b"a"]
     trade, keys = script("exchange"), StoreKeys("asyncjobs").queue(QUEUE)
-    command = trade.command(keys, *head, *good, *BAD_SETTLEMENTS[bad])
+    message, words = BAD_SETTLEMENTS[bad]
+    command = trade.command(keys, *head, *good, *words)
     link = cast(RedisBackend, own.backend)._link
-    with pytest.raises(StoreError, match="bad"):
+    with pytest.raises(StoreError, match=message):
         await run(link, trade, command)
     assert await own.state("a") is State.RUNNING
     assert server.command("HGETALL", f"{{asyncjobs:{QUEUE}}}:sequence") == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ import pytest
 
 from asyncjobs import AsyncJobs, State, StoreUnavailable, UsageError, Worker
 from asyncjobs.events import WorkerStarted, WorkerStopped
+from asyncjobs.worker.lease import Heartbeats
 from tests.worker import jobs
 from tests.worker.kit import (
     LIMIT_S,
@@ -174,21 +176,25 @@ async def test_the_last_offer_goes_before_the_farewell(
     app: AsyncJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should the farewell be lost, the store would hand jobs to nobody."""
-    waiting: list[str] = []
+    waiting: list[list[str]] = []
+
+    def watched(step: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        async def watching(*args: Any) -> None:
+            names = [task.get_name() for task in asyncio.all_tasks()]
+            waiting.append([name for name in names if name == "asyncjobs-wait"])
+            await step(*args)
+
+        return watching
+
     async with app:
-        deregister = app.backend.deregister
-
-        async def watched(*args: Any) -> None:
-            names = (task.get_name() for task in asyncio.all_tasks())
-            waiting.extend(name for name in names if name == "asyncjobs-wait")
-            await deregister(*args)
-
-        monkeypatch.setattr(app.backend, "deregister", watched)
+        # Nor while the heartbeat ends, which takes as long as the store needs to answer.
+        monkeypatch.setattr(Heartbeats, "stop", watched(Heartbeats.stop))
+        monkeypatch.setattr(app.backend, "deregister", watched(app.backend.deregister))
         async with Worker(app, grace=1) as worker:
             processor = worker._processor
             assert processor is not None
             await until(lambda: processor.parking._wait is not None)
-    assert waiting == []
+    assert waiting == [[], []]
 
 
 async def test_a_worker_that_was_stopped_can_run_again(app: AsyncJobs) -> None:
