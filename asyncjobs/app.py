@@ -201,7 +201,8 @@ class AsyncJobs:
     def on(self, kind: type[E], listener: Listener[E] | None = None) -> Any:
         """Call `listener` for each event of this kind; returns what removes it again.
 
-        Without a listener it is a decorator: `@app.on(JobDead)`.
+        Without a listener it is a decorator: `@app.on(JobDead)`. A listener is a plain
+        function: raises UsageError for an async one, which would never run.
         """
         return listening(self.events, kind) if listener is None else self.events.on(kind, listener)
 

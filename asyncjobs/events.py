@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from asyncjobs.job import JobRef, NewJob, TakenJob
+from asyncjobs.listening import check_listener, refuse_answer
 
 __all__ = [
     "AttemptEnded",
@@ -314,7 +315,8 @@ class Events:
     """Holds the listeners and calls them, in the order in which they were added.
 
     Listeners are plain functions, run where the event happens: keep them short. One
-    that raises is logged and does not disturb the job.
+    that raises is logged and does not disturb the job. An async one is refused: an event
+    may happen in any thread and while the loop ends, so nobody could wait for it.
     """
 
     __slots__ = ("_listeners", "_wanted", "active", "tracer")
@@ -329,8 +331,10 @@ class Events:
     def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]:
         """Call `listener` for each event of `kind`, subclasses included.
 
-        Returns a function that removes it again.
+        Returns a function that removes it again. Raises UsageError for what is no plain
+        function: an async function or a generator would be called and never run.
         """
+        check_listener(listener)
         entry = (kind, listener)
         self._listeners.append(entry)
         self._wanted = {}
@@ -354,7 +358,9 @@ class Events:
         # As in `_of`, which is called for the first one only.
         for listener in self._wanted.get(kind) or self._of(kind):
             try:
-                listener(event)
+                answer = listener(event)
+                if answer is not None:
+                    refuse_answer(listener, answer)
             except Exception:
                 logger.exception("listener %r failed on %s", listener, type(event).__name__)
 

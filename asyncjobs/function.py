@@ -165,7 +165,7 @@ class JobFunction(Generic[P, R_co]):
             raise self._not_bound()
         return sender
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the function here and now: no job, no retries, no time-out.
 
         An injected context is a local one, unless it is given. A sync function runs in
@@ -189,7 +189,7 @@ class JobFunction(Generic[P, R_co]):
         finally:
             _current.reset(token)
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R_co]]:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R_co]]:
         """Store a job that calls this function with these arguments; to be awaited.
 
         When that returns, the job is stored. Raises NotBound, NotOpen, ArgumentsError,
@@ -199,7 +199,7 @@ class JobFunction(Generic[P, R_co]):
         # No coroutine of its own: each on the way of a call costs it time.
         return self.sender.send(self, args, kwargs)
 
-    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R_co]:
+    def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R_co]:
         """`enqueue` for threads and sync views; blocks until the job is stored.
 
         Uses the app where it is open in this process, else a background connection of
@@ -207,7 +207,7 @@ class JobFunction(Generic[P, R_co]):
         """
         return self.sender.send_sync(self, args, kwargs)
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> JobCall[R_co]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> JobCall[R_co]:
         """A call for `app.enqueue_many`. Raises ArgumentsError."""
         self.binding.check(args, kwargs)
         return JobCall(self, args, kwargs)

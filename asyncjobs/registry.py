@@ -215,7 +215,15 @@ class JobRegistry:
     def _check_free(self, name: str, function: JobFunction[..., Any]) -> None:
         for registry in self._ancestry():
             taken = registry._names.get(name)
-            if taken is not None and not _same_definition(taken, function):
+            if taken is None or taken is function:
+                continue
+            if _same_function(taken, function):
+                raise RegistrationError(
+                    f"{name} is a job function already, registered from {_place(taken)}; write "
+                    "f.options(...) for other options of a single enqueue, or name=... for a "
+                    "second job function"
+                )
+            if not _same_definition(taken, function):
                 raise RegistrationError(
                     f"two job functions are called {name!r}: {_place(taken)} and "
                     f"{_place(function)}; give one of them name=..."
@@ -226,6 +234,13 @@ def _same_definition(one: JobFunction[..., Any], other: JobFunction[..., Any]) -
     """True for one `def` that was executed twice: a reload, or a module that is both
     run as __main__ and imported. The newer one takes its place."""
     return _place(one) == _place(other) and one.__qualname__ == other.__qualname__
+
+
+def _same_function(one: JobFunction[..., Any], other: JobFunction[..., Any]) -> bool:
+    """True for one function that was registered twice: a `def` that is executed again
+    makes another function. The second registration would silently replace the options
+    of the first."""
+    return inspect.unwrap(one.function) is inspect.unwrap(other.function)
 
 
 def _older_definitions(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,7 +35,6 @@ __all__ = ["cli", "main"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 APP_VARIABLE = "ASYNCJOBS_APP"
-ON_WINDOWS = os.name == "nt"
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _EPILOG = """\b
@@ -279,7 +279,7 @@ def _check_supervised(ctx: click.Context, flags: dict[str, Any]) -> None:
     from asyncjobs.cli.reload import can_watch
 
     flag = "--reload" if flags["reload"] else f"--processes {flags['processes']}"
-    if ON_WINDOWS:
+    if sys.platform == "win32":
         raise click.UsageError(
             f"{flag} needs signals that Windows does not have; start one worker for each process "
             "there, without the flag",

@@ -101,6 +101,6 @@ def test_reload_and_burst_exclude_each_other() -> None:
 
 
 def test_windows_is_told_what_to_do_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "ON_WINDOWS", True)
+    monkeypatch.setattr(command.sys, "platform", "win32")
     assert "--processes 3 needs signals that Windows does not have" in refused("--processes", "3")
     assert "start one worker for each process" in refused("--reload")

@@ -83,6 +83,11 @@ def bare_sync(number: int) -> float:
     return number / 2
 
 
+@app.job
+async def owned(self: int, kwargs: str) -> str:
+    return kwargs * self
+
+
 @app.job(retry=RetryPolicy(backoff=constant(3)))
 async def get_dog() -> Dog:
     return Dog()
@@ -114,6 +119,8 @@ async def enqueues() -> None:
     assert_type(await nothing.enqueue(), JobHandle[None])
     assert_type(await pay.enqueue({}, "1234"), JobHandle[str])
     assert_type(bare.enqueue_sync(1), JobHandle[str])
+    assert_type(await owned.enqueue(self=1, kwargs="x"), JobHandle[str])
+    assert_type(owned.bind(self=1, kwargs="x"), JobCall[str])
 
 
 async def plain_calls() -> None:

@@ -1,0 +1,104 @@
+"""What may listen: plain functions. What would never run is refused, with the way out."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from asyncjobs import AsyncJobs
+from asyncjobs.errors import UsageError
+from asyncjobs.events import Event, Events, JobEnqueued, JobEvent
+from asyncjobs.job import JobRef
+
+ENQUEUED = JobEnqueued(JobRef("mail", "1"), "tasks.send", True)
+
+
+async def listen(event: Event) -> None: ...
+async def listen_with(extra: int, event: Event) -> None: ...
+
+
+def generator(event: Event) -> Iterator[Event]:
+    yield event
+
+
+async def async_generator(event: Event) -> AsyncIterator[Event]:
+    yield event
+
+
+class Listens:
+    async def method(self, event: Event) -> None: ...
+
+    @staticmethod
+    async def static(event: Event) -> None: ...
+
+    @classmethod
+    async def of_class(cls, event: Event) -> None: ...
+
+
+class Callable:
+    async def __call__(self, event: Event) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "listener",
+    [
+        listen,
+        functools.partial(listen_with, 1),
+        functools.partial(functools.partial(listen_with), 1),
+        functools.partial(Callable()),
+        Listens().method,
+        Listens.static,
+        Listens.of_class,
+        Callable(),
+        generator,
+        async_generator,
+    ],
+)
+def test_what_would_never_run_is_refused(listener: Any) -> None:
+    app = AsyncJobs("memory:")
+    for register in (lambda: app.on(JobEvent, listener), lambda: app.on(JobEvent)(listener)):
+        with pytest.raises(UsageError, match=r"never run; write a plain function.*put_nowait"):
+            register()
+    assert not app.events.active
+
+
+@pytest.mark.parametrize("listener", [None, 3, "print"])
+def test_what_cannot_be_called_is_refused(listener: Any) -> None:
+    with pytest.raises(UsageError, match="cannot be called"):
+        Events().on(JobEvent, listener)
+
+
+def test_plain_ones_listen_whatever_they_are() -> None:
+    heard: list[Any] = []
+
+    class Plain:
+        def __call__(self, event: Event) -> None:
+            heard.append("object")
+
+        def method(self, event: Event) -> None:
+            heard.append("method")
+
+    def with_number(number: int, event: Event) -> None:
+        heard.append(number)
+
+    events = Events()
+    for listener in (Plain(), Plain().method, functools.partial(with_number, 7), print, list):
+        events.on(JobEvent, listener)
+    events.emit(ENQUEUED)
+    assert heard == ["object", "method", 7]
+
+
+def test_a_coroutine_that_a_lambda_returns_is_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events, heard = Events(), list[Event]()
+    events.on(JobEvent, lambda event: listen(event))
+    events.on(JobEvent, heard.append)
+    with caplog.at_level(logging.ERROR, "asyncjobs.events"):
+        events.emit(ENQUEUED)  # a coroutine left behind would warn, and a warning is an error
+    assert heard == [ENQUEUED]
+    assert "returned a coroutine, which nobody runs" in caplog.text
