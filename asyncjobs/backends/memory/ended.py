@@ -43,10 +43,12 @@ class Ended:
         """Remember that the job is final, and its outcome for `ttl_ms`."""
         self.forget(now)
         self._known.put(id, now + self._settings.id_ttl_ms, state)
-        # Also without a new outcome: that of an earlier job with this id is not its own.
-        self._results.pop(id)
         if outcome is not None and ttl_ms > 0:
             self._results.put(id, now + ttl_ms, Kept(state, outcome))
+
+    def drop_result(self, id: str) -> None:
+        """The id is used again: the result of the job before is not that of the new one."""
+        self._results.pop(id)
 
     def bury(self, id: str, priority: int, dead_letter: bytes, now: int) -> None:
         """Keep a dead letter."""
@@ -56,6 +58,8 @@ class Ended:
         """What is known of a job that does not live any more, None when nothing is."""
         kept, letter = self._results.after(ref.id, now), self._dead.get(ref.id)
         known = self._known.after(ref.id, now)
+        if known not in (None, State.DEAD):
+            letter = None  # of an earlier job with this id
         if known is None and kept is None and letter is None:
             return None
         state = known or (kept.state if kept is not None else State.DEAD)

@@ -88,6 +88,8 @@ class Queue:
             answer.append(is_new)
             if not is_new:
                 continue
+            if not new.has_new_id:
+                self.ended.drop_result(new.id)
             job = self._jobs[new.id] = StoredJob(new.id, new.priority, new.envelope)
             due = now + new.delay_ms if new.at_ms is None else new.at_ms
             if due <= now:

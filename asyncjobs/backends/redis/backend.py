@@ -108,25 +108,28 @@ class RedisBackend:
         jobs = batch.jobs
         if len(jobs) == 1 and jobs[0].is_plain:
             return await self._enqueue_plain(jobs[0], batch.token)
-        by_queue: dict[str, tuple[list[int], list[bytes | str | int]]] = {}
+        by_queue: dict[str, tuple[list[int], list[bytes | str | int], list[bytes]]] = {}
         for place, job in enumerate(jobs):
-            places, args = by_queue.setdefault(job.queue, ([], []))
+            places, args, results = by_queue.setdefault(job.queue, ([], [], []))
             places.append(place)
             args += job_args(job)
+            if not job.has_new_id:
+                results.append(self._keys.result(job.ref))
         now_s = time.monotonic()
         if any(now_s - self._announced.get(queue, -ANNOUNCE_S) >= ANNOUNCE_S for queue in by_queue):
             await self._announce(by_queue)
         store = script("enqueue")
         commands = []
         head = (self._pinned(), self._settings.token_ttl_ms)
-        for queue, (_, args) in by_queue.items():
+        for queue, (_, args, results) in by_queue.items():
             keys = self._keys.queue(queue)
-            commands.append(store.command(keys, *head, *args, more_keys=(keys.batch(batch.token),)))
+            more_keys = (keys.batch(batch.token), *results)
+            commands.append(store.command(keys, *head, *args, more_keys=more_keys))
         answers = await self._confirmed(store, tuple(commands))
         if len(answers) == 1 and b"0" not in answers[0]:
             return [True] * len(jobs)
         is_new = [False] * len(jobs)
-        for (places, _), answer in zip(by_queue.values(), answers, strict=True):
+        for (places, _, _), answer in zip(by_queue.values(), answers, strict=True):
             for place, letter in zip(places, answer, strict=True):
                 is_new[place] = letter == ord("1")
         return is_new

@@ -39,14 +39,10 @@ def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
     if letter == b"":
         return None
     state = STATE_OF_LETTER.get(letter)
-    if outcome:
-        told = _state_of(outcome)
-        if letter == b"?":
-            state = told
-            if state is None:
-                return None
-        elif told is not state:
-            outcome = b""  # of an earlier job with this id, kept longer than its id
+    if letter == b"?":
+        state = _state_of(outcome)
+        if state is None:
+            return None
     return JobRecord(
         ref,
         state or State(letter.decode()),

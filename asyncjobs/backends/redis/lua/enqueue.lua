@@ -1,6 +1,6 @@
 #!lua
 -- Stores a batch of jobs, or repeats the answer that the batch's token was given.
--- KEYS: the queue's; then the token's answer.
+-- KEYS: the queue's; then the token's answer; then the result key of each job whose id was given.
 -- ARGV: 2 token_ttl_ms; then for each job: id, priority, due, envelope. The priority is
 --   followed by 'n' when the id was made for this job: it cannot have finished before.
 --   `due` is '' for ready at once, '+<ms>' for a delay, '<ms>' for a time since the epoch.
@@ -63,14 +63,19 @@ if next(due_ms) then
   earliest = tonumber(redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2] or 'inf')
 end
 local answer, index, call, entry = {}, {}, false, nil
+local stale, given_ids = {}, 0
 for job = 1, #ids do
   local last = FIRST + job * FIELDS - 1
   local id, due, priority, envelope = ids[job], due_ms[job], priorities[ARGV[last - 2]], ARGV[last]
+  local was_given = may_be_known[ARGV[last - 2]]
+  if was_given then given_ids = given_ids + 1 end
   if taken[id] then
     answer[job] = '0'
   else
     taken[id], answer[job] = true, '1'
     index[#index + 1] = id
+    -- A result may be kept for longer than its id: it would pass for that of the new job.
+    if was_given then stale[#stale + 1] = KEYS[OWN_KEYS + 1 + given_ids] end
     if due then
       redis.call('ZADD', SCHEDULED, string.format('%.0f', due), id)
       redis.call('HSET', SCHEDULED_DATA, id, priority .. envelope)
@@ -85,6 +90,9 @@ for job = 1, #ids do
   end
 end
 in_chunks('HSET', INDEX, index)
+for first = 1, #stale, CHUNK do
+  redis.call('UNLINK', unpack(stale, first, math.min(first + CHUNK - 1, #stale)))
+end
 if entry and ARGV[1] == '' then
   -- The time is in the id of the entry: one command less for most batches.
   now = tonumber(string.match(entry, '^%d+'))
