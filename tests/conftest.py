@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -26,10 +27,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "unaudited(reason): what the test leaves is wrong on purpose"
     )
+    _handle_signals_again()
     # A seed that is printed makes any failure of a random test repeatable.
     if core.global_force_seed is None:
         given = getattr(config, "workerinput", {}).get("hypothesis_seed")
         core.global_force_seed = given or random.getrandbits(32)
+
+
+def _handle_signals_again() -> None:
+    """Undo what a shell does to a command in the background: it ignores SIGINT, nohup SIGHUP.
+
+    Programs under test would inherit that, and never end by the signal that a test sends.
+    """
+    for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, own)
 
 
 @pytest.hookimpl(optionalhook=True)
