@@ -69,6 +69,8 @@ class Crawl:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the crawl; returns the exit code."""
     options = _parse(argv)
+    # A shell has a command in the background ignore SIGINT, and SIGTERM is passed on as one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with (

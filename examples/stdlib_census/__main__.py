@@ -77,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"no .py file in {options.folder}; choose another --folder", file=sys.stderr)
         return 2
     # A polite end from outside stops worker and store the same way as Ctrl-C.
+    # A shell has a command in the background ignore SIGINT, and SIGTERM is passed on as one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with tempfile.TemporaryDirectory(prefix="census-") as scratch, ExitStack() as stack:

@@ -258,9 +258,9 @@ def crawl(*args: str, before: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-def crawl_at_work() -> AbstractContextManager[tuple[subprocess.Popen[str], int]]:
+def crawl_at_work(*before: str) -> AbstractContextManager[tuple[subprocess.Popen[str], int]]:
     """A run that waits for its index, and the pid of its worker."""
-    command = [sys.executable, str(EXAMPLE), "--pages", "20", "--wait", "30"]
+    command = [*before, sys.executable, str(EXAMPLE), "--pages", "20", "--wait", "30"]
     return at_work(command, environment())
 
 
@@ -311,6 +311,14 @@ def test_an_interrupt_stops_the_worker_too(how: signal.Signals) -> None:
     assert errors == "interrupted; worker, website and store are stopped\n"
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+
+
+def test_one_in_the_background_is_stopped_by_sigterm() -> None:
+    in_background = "sh", "-c", "trap '' INT; exec \"$@\"", "sh"
+    with crawl_at_work(*in_background) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=RUN_LIMIT_S)
+    assert (process.returncode, errors.startswith("interrupted; ")) == (130, True)
 
 
 def test_too_few_open_files_are_said_beforehand() -> None:

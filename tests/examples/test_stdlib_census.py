@@ -162,9 +162,9 @@ def census(*args: str | Path, env: dict[str, str]) -> subprocess.CompletedProces
     )
 
 
-def census_at_work() -> AbstractContextManager[tuple[subprocess.Popen[str], int]]:
+def census_at_work(*before: str) -> AbstractContextManager[tuple[subprocess.Popen[str], int]]:
     """A run over the whole standard library, and the pid of its worker."""
-    return at_work([sys.executable, str(EXAMPLE)], environment())
+    return at_work([*before, sys.executable, str(EXAMPLE)], environment())
 
 
 def numbers(output: str) -> dict[str, str]:
@@ -283,6 +283,14 @@ def test_an_interrupt_stops_the_worker_too(how: signal.Signals) -> None:
         assert process.returncode == 130
     assert errors == "interrupted; worker and server are stopped\n"
     assert is_gone(worker)
+
+
+def test_one_in_the_background_is_stopped_by_sigterm() -> None:
+    in_background = "sh", "-c", "trap '' INT; exec \"$@\"", "sh"
+    with census_at_work(*in_background) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, errors.startswith("interrupted; ")) == (130, True)
 
 
 @pytest.mark.parametrize(
