@@ -131,8 +131,8 @@ def _entries_are_held_or_ready(queue: QueueSnapshot) -> Iterator[str]:
 def _leases_agree(queue: QueueSnapshot) -> Iterator[str]:
     workers = queue.zsets["workers"].keys()
     for part in ("workers:info", "sequence"):
-        # The number of a lease's parked exchange goes with the lease.
-        named = {name.removesuffix(":parked") for name in queue.hashes[part]}
+        # The number of a lease's parked exchange and its grace go with the lease.
+        named = {name.partition(":")[0] for name in queue.hashes[part]}
         for lease in sorted(workers ^ named):
             yield f"lease {lease}: in only one of workers and {part}"
     for lease in sorted(workers & queue.sets["leaving"]):

@@ -156,6 +156,12 @@ class Store:
     async def reclaim(self, *queues: str, limit: int = 1000) -> Reclaimed:
         return await self.backend.reclaim(queues or (QUEUE,), GRACE_MS, limit)
 
+    async def end_unheard(self, queue: str, limit: int = 1000) -> None:
+        """Reclaim in a queue in which nobody was heard of for long: one grace is waited first."""
+        assert (await self.reclaim(queue)).leases == 0
+        self.clock.ms += GRACE_MS
+        await self.reclaim(queue, limit=limit)
+
     async def look(self, id: str, queue: str = QUEUE) -> JobRecord:
         """The job's record; it must be known."""
         record = await self.find(id, queue)

@@ -181,7 +181,7 @@ async def test_a_lease_lost_in_one_queue_goes_on_in_the_others(store: Store) -> 
     await store.enqueue("b", queue="two")
     worker = await store.worker("one", "two")
     await store.pass_time(LEASE_MS + 1, await store.worker("keeper"))
-    await store.backend.reclaim(["one"], 0, 100)
+    await store.end_unheard("one")
     answer = await worker.exchange(demand=5)
     assert (answer.lost, ids(answer.jobs)) == (("one",), ["b"])
     assert (await store.backend.heartbeat(worker.lease)).lost == ("one",)

@@ -276,7 +276,7 @@ async def test_a_lost_queue_is_entered_again_under_a_new_name(store: Store) -> N
     old = await worker.take(2)
     await store.pass_time(LEASE_MS + 1, keeper)
     # Not all at once: the jobs of the lost entry are still on their way back.
-    await store.backend.reclaim(["one"], 0, 1)
+    await store.end_unheard("one", 1)
     name = new_id()
     lease = worker.lease.renew(["one"], name)
     assert (lease.entry("one"), lease.entry("two")) == (name, worker.lease.id)
@@ -292,7 +292,7 @@ async def test_a_lost_queue_is_entered_again_under_a_new_name(store: Store) -> N
     assert {job.holder for job in taken} == {name}
     assert (await store.look("a", "one")).holder == name
     assert (await store.backend.heartbeat(stale.lease)).lost == ("one",)
-    await store.backend.reclaim(["one"], 0, 1000)
+    await store.reclaim("one")
     assert [(job.id, job.crashes) for job in await worker.take()] == [("b", 1)]
     await store.backend.cancel([taken[0].ref], None, 0)
     assert (await store.backend.heartbeat(lease)).cancels == [taken[0].ref]
@@ -393,7 +393,7 @@ async def test_resync_over_queues_of_which_one_is_lost(store: Store) -> None:
     worker = await store.worker("one", "two")
     assert len(await worker.take()) == 2
     await store.pass_time(LEASE_MS + 1, await store.worker("keeper"))
-    await store.backend.reclaim(["one"], 0, 100)
+    await store.end_unheard("one")
     answer = await store.backend.resync(worker.lease, 9, [])
     assert (answer.applied, answer.lost) == ({"two": 1}, ("one",))
     assert ids(answer.missing) == ["b"]

@@ -42,7 +42,8 @@ class QueueModel:
     is_called: bool = False
     """Whether a token waits for whoever parks next."""
     heard_ms: int = 0
-    hold_until_ms: int = 0
+    holds: dict[int, int] = field(default_factory=dict)
+    """By the grace of leases: until when they are not reclaimed."""
     is_at_limit: bool = False
     """The last reclaim has stopped at its limit."""
     places: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -172,7 +173,9 @@ class QueueModel:
 
     def register(self, entry: str, duration_ms: int, now_ms: int) -> None:
         self._hear(duration_ms * 2 // 5, now_ms)
-        self.leases.setdefault(entry, LeaseEntry(0)).end_ms = now_ms + duration_ms
+        self.holds.setdefault(duration_ms * 2 // 5, 0)
+        lease = self.leases.setdefault(entry, LeaseEntry(0, duration_ms * 2 // 5))
+        lease.end_ms = now_ms + duration_ms
 
     def deregister(self, entry: str, crashed: Sequence[TakenJob]) -> None:
         if self.leases.pop(entry, None) is not None:
@@ -191,8 +194,9 @@ class QueueModel:
         return entry in self.leases
 
     def _hear(self, grace_ms: int, now_ms: int) -> None:
-        if now_ms - self.heard_ms > grace_ms:
-            self.hold_until_ms = now_ms + grace_ms
+        for length in {grace_ms, *self.holds}:
+            if now_ms - self.heard_ms > length:
+                self.holds[length] = now_ms + length
         self.heard_ms = now_ms
 
     def is_stale(self, entry: str, sequence: int) -> bool:
@@ -309,15 +313,12 @@ class QueueModel:
         """`states`: those of all jobs after the call."""
         self._hear(grace_ms, now_ms)
         over = [name for name, entry in self.leases.items() if entry.end_ms < now_ms]
-        if over and now_ms < self.hold_until_ms:
-            # Before another grace is over, or that call too would come after a silence.
-            again_ms = max(min(self.hold_until_ms - now_ms, grace_ms // 2), 1)
-            assert answer == Reclaimed(0, 0, again_ms, now_ms)
-            return
+        spared = [name for name in over if now_ms < self._hold_of(name)]
         for name in over:
-            del self.leases[name]
+            if name not in spared:
+                del self.leases[name]
         leaving = self.leaving()
-        assert answer[:2] == (min(len(leaving), limit), len(over))
+        assert answer[:2] == (min(len(leaving), limit), len(over) - len(spared))
         returned = [job for job in leaving if states[job.id] is State.READY]
         assert len(returned) == answer.returned
         for name in {job.holder or "" for job in leaving}:
@@ -326,13 +327,23 @@ class QueueModel:
         for job in returned:
             job.crashes += 1
         self._give_back(returned)
-        end_ms = self.next_lease_end(None)
-        expected = None if end_ms is None else max(end_ms - now_ms + 1, 1)
+        expected = min((self._again_ms(name, now_ms) for name in self.leases), default=None)
         if self.leaving():
             expected = 0
         self.is_at_limit = answer.returned == limit
         # A store that stopped at the limit need not have seen that it was done.
         assert answer.again_ms in ({expected, 0} if answer.returned == limit else {expected})
+
+    def _hold_of(self, name: str) -> int:
+        return self.holds.get(self.leases[name].grace_ms, 0)
+
+    def _again_ms(self, name: str, now_ms: int) -> int:
+        """When it is time to see whether this lease has ended."""
+        lease = self.leases[name]
+        if lease.end_ms >= now_ms:
+            return lease.end_ms - now_ms + 1
+        # Before another grace is over, or that call too would come after a silence.
+        return max(min(self._hold_of(name) - now_ms, lease.grace_ms // 2), 1)
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

@@ -52,9 +52,10 @@ class End:
 
 @dataclass
 class LeaseEntry:
-    """A lease: its end, and the highest sequences seen and applied."""
+    """A lease: its end, its grace, and the highest sequences seen and applied."""
 
     end_ms: int
+    grace_ms: int
     seen: int = 0
     applied: int = 0
 

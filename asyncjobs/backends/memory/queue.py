@@ -71,7 +71,8 @@ class Queue:
         self._answers: Timed[list[bool]] = Timed()
         self._tally = Tally()
         self._seen_ms = 0
-        self._hold_until_ms = 0
+        self._holds: dict[int, int] = {}
+        """By the grace of leases in ms: until when they are not reclaimed."""
 
     # Coming in
 
@@ -134,8 +135,12 @@ class Queue:
 
     def register(self, lease: Lease, now: int) -> None:
         self._touch_upkeep(now, lease.grace_ms)
+        # From now on a silence is measured by this grace too.
+        self._holds.setdefault(lease.grace_ms, 0)
         held = self._leases.setdefault(lease.entry(self.name), Held(0))
-        held.end_ms, held.info = now + lease.duration_ms, lease.info
+        held.end_ms = now + lease.duration_ms
+        held.grace_ms = lease.grace_ms
+        held.info = lease.info
 
     def deregister(self, lease: Lease, crashed: Iterable[TakenJob]) -> None:
         """Give back what the lease holds and end it; a crash only for those named."""
@@ -303,20 +308,22 @@ class Queue:
     # Upkeep
 
     def _touch_upkeep(self, now: int, grace_ms: int) -> None:
-        """After a silence, hold reclaims back so that live workers can renew first."""
-        if now - self._seen_ms > grace_ms:
-            self._hold_until_ms = now + grace_ms
+        """After a silence, hold reclaims back so that live workers can renew first.
+
+        Each length of grace is held apart: after a silence that means nothing to a long
+        lease a short one must be spared, and a long one for longer than a short one.
+        """
+        silence_ms = now - self._seen_ms
+        for length in {grace_ms, *self._holds}:
+            if silence_ms > length:
+                self._holds[length] = now + length
         self._seen_ms = now
 
     def reclaim(self, grace_ms: int, limit: int, now: int) -> tuple[int, int, int | None]:
         """Jobs returned, leases ended, and in how many ms to come back (None: no lease)."""
         self._touch_upkeep(now, grace_ms)
-        over = [id for id, held in self._leases.items() if held.end_ms < now]
-        if over and now < self._hold_until_ms:
-            # Asked again only after a whole grace, this very call would look like a
-            # silence, and a lone worker would be held back for ever.
-            return 0, 0, max(min(self._hold_until_ms - now, grace_ms // 2), 1)
-        self.leaving.extend(self._leases.pop(id) for id in over)
+        over, again = self._over(now)
+        self.leaving.extend(self._leases.pop(name) for name in over)
         returned = 0
         while self.leaving and returned < limit:
             held = self.leaving[0]
@@ -330,10 +337,23 @@ class Queue:
                 self.leaving.pop(0)
         if returned:
             self._wake(self.name)
-        if self.leaving:
-            return returned, len(over), 0
-        end = self.next_lease_end(None)
-        return returned, len(over), None if end is None else max(end - now + 1, 1)
+        return returned, len(over), 0 if self.leaving else again
+
+    def _over(self, now: int) -> tuple[list[str], int | None]:
+        """The leases that have ended, and in how many ms the next one may have."""
+        over: list[str] = []
+        again: list[int] = []
+        for name, held in self._leases.items():
+            left_ms = self._holds.get(held.grace_ms, 0) - now
+            if held.end_ms >= now:
+                again.append(max(held.end_ms - now + 1, 1))
+            elif left_ms > 0:
+                # Asked again only after a whole grace, this very call would look like a
+                # silence, and a lone worker would be held back for ever.
+                again.append(max(min(left_ms, held.grace_ms // 2), 1))
+            else:
+                over.append(name)
+        return over, min(again, default=None)
 
     def prune(self, limit: int, now: int) -> int:
         """Drop dead letters over their age or number, and what nobody can ask for."""

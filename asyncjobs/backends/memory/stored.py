@@ -17,10 +17,11 @@ class Held:
     behind a wait are numbered apart, up to `parked`.
     """
 
-    __slots__ = ("applied", "end_ms", "fence", "info", "jobs", "parked")
+    __slots__ = ("applied", "end_ms", "fence", "grace_ms", "info", "jobs", "parked")
 
     def __init__(self, end_ms: int) -> None:
         self.end_ms = end_ms
+        self.grace_ms = 0
         self.fence = self.parked = 0
         self.applied = 0
         self.info = b"{}"

@@ -16,7 +16,5 @@ for position = 4, #ARGV, 2 do
 end
 local _, all = return_pending(lease, tonumber(ARGV[3]), false)
 if not all then return 0 end
-redis.call('ZREM', WORKERS, lease)
-redis.call('HDEL', WORKERS_INFO, lease)
-redis.call('HDEL', SEQUENCE, lease, lease .. PARKED)
+forget_lease(lease)
 return 1

@@ -5,22 +5,21 @@
 -- ARGV: 2 grace_ms; 3 how many jobs at the most.
 -- Result: {jobs returned, leases ended, ms until the next call is due or -1, now}.
 local grace, limit, now = tonumber(ARGV[2]), tonumber(ARGV[3]), store_now()
-touch_upkeep(now, grace)
-local hold = tonumber(redis.call('HGET', UPKEEP, 'hold') or '0')
+local holds = touch_upkeep(now, grace)
 local over = redis.call('ZRANGE', WORKERS, '-inf', '(' .. string.format('%.0f', now), 'BYSCORE',
   'LIMIT', 0, 100)
-local ended = 0
-if #over > 0 then
-  if now < hold then
+local ended, again = 0, math.huge
+for position = 1, #over do
+  local lease = over[position]
+  local own = tonumber(redis.call('HGET', SEQUENCE, lease .. GRACE)) or grace
+  local left = (holds[own] or 0) - now
+  if left > 0 then
     -- Asked again only after a whole grace, this very call would look like a silence, and
     -- a lone worker would be held back for ever.
-    return {0, 0, math.max(math.min(hold - now, math.floor(grace / 2)), 1), now}
-  end
-  for position = 1, #over do
-    redis.call('SADD', LEAVING, over[position])
-    redis.call('ZREM', WORKERS, over[position])
-    redis.call('HDEL', WORKERS_INFO, over[position])
-    redis.call('HDEL', SEQUENCE, over[position], over[position] .. PARKED)
+    again = math.min(again, math.max(math.min(left, math.floor(own / 2)), 1))
+  else
+    redis.call('SADD', LEAVING, lease)
+    forget_lease(lease)
     ended = ended + 1
   end
 end
@@ -31,7 +30,9 @@ for _, consumer in ipairs(redis.call('SMEMBERS', LEAVING)) do
   returned = returned + moved
   if all then redis.call('SREM', LEAVING, consumer) end
 end
-if redis.call('EXISTS', LEAVING) == 1 or #over == 100 then return {returned, ended, 0, now} end
-local _, next_end = look_at_leases('')
-if next_end < 0 then return {returned, ended, -1, now} end
-return {returned, ended, math.max(next_end - now + 1, 1), now}
+if redis.call('EXISTS', LEAVING) == 1 or ended == 100 then return {returned, ended, 0, now} end
+-- Behind those that are over and held back.
+local from = '(' .. string.format('%.0f', now - 1)
+local coming = redis.call('ZRANGE', WORKERS, from, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+if coming[2] then again = math.min(again, math.max(tonumber(coming[2]) - now + 1, 1)) end
+return {returned, ended, again < math.huge and again or -1, now}

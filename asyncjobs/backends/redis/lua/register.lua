@@ -3,10 +3,13 @@
 -- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 duration_ms; 4 what inspection shows of the worker.
 -- Result: the store's time in ms.
-local now = store_now()
+local now, grace = store_now(), math.floor(tonumber(ARGV[3]) * 2 / 5)
 for slot = 1, 4 do create_group(READY[slot]) end
-touch_upkeep(now, math.floor(tonumber(ARGV[3]) * 2 / 5))
+touch_upkeep(now, grace)
 redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), ARGV[2])
 redis.call('HSET', WORKERS_INFO, ARGV[2], ARGV[4])
 redis.call('HSETNX', SEQUENCE, ARGV[2], 0)
+redis.call('HSET', SEQUENCE, ARGV[2] .. GRACE, grace)
+-- From now on a silence is measured by this grace too.
+redis.call('HSETNX', UPKEEP, string.format('hold:%.0f', grace), 0)
 return now

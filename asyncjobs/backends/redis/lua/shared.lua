@@ -28,6 +28,8 @@ local OWN_KEYS = #QUEUE
 local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
 -- Behind a lease's id: the number of its last offer, sent behind a wait.
 local PARKED = ':parked'
+-- Behind a lease's id: its grace in ms.
+local GRACE = ':grace'
 -- unpack() fails near 8,000 values; every variadic call stays far below.
 local CHUNK = 500
 
@@ -165,14 +167,37 @@ local function has_new(slot)
   return true
 end
 
--- If nobody was heard of for longer than `grace`, the store itself was away: hold back
--- reclaims for one `grace`, so that live workers can renew first.
+-- If nobody was heard of for longer than a lease's grace, the store itself was away: such
+-- leases are not reclaimed for one grace more, so that live workers can renew first. Each
+-- length of grace has a field of its own: after a silence that means nothing to a long lease
+-- a short one must be spared, and a long one for longer than a short one.
 local function touch_upkeep(now, grace)
-  local seen = tonumber(redis.call('HGET', UPKEEP, 'seen') or '0')
-  if now - seen > grace then
-    redis.call('HSET', UPKEEP, 'hold', string.format('%.0f', now + grace))
+  local upkeep, holds = redis.call('HGETALL', UPKEEP), {[grace] = 0}
+  local silence = math.huge
+  for position = 1, #upkeep, 2 do
+    local length = tonumber(string.match(upkeep[position], '^hold:(%d+)$'))
+    if length then
+      holds[length] = tonumber(upkeep[position + 1])
+    elseif upkeep[position] == 'seen' then
+      silence = now - tonumber(upkeep[position + 1])
+    end
+  end
+  for length in pairs(holds) do
+    if silence > length then
+      holds[length] = now + length
+      redis.call('HSET', UPKEEP, string.format('hold:%.0f', length),
+        string.format('%.0f', holds[length]))
+    end
   end
   redis.call('HSET', UPKEEP, 'seen', string.format('%.0f', now))
+  return holds
+end
+
+-- Nothing is left of a lease but the jobs that it holds.
+local function forget_lease(lease)
+  redis.call('ZREM', WORKERS, lease)
+  redis.call('HDEL', WORKERS_INFO, lease)
+  redis.call('HDEL', SEQUENCE, lease, lease .. PARKED, lease .. GRACE)
 end
 
 -- Moves up to `limit` pending entries of `consumer` to the reserved consumer, which
