@@ -36,6 +36,7 @@ __all__ = [
     "is_queue_name",
     "parse_duration",
     "parse_priority",
+    "parse_size",
     "ttl_ms",
 ]
 
@@ -50,6 +51,11 @@ _QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, None: 1.0}
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?b|b)?", re.ASCII | re.IGNORECASE)
+_UNITS_BYTES: Final = {
+    "": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30,
+    "kb": 1_000, "mb": 1_000_000, "gb": 1_000_000_000,
+}  # fmt: skip
 _MAX_ID: Final = 256
 _MAX_SIZE: Final = MAX_ENVELOPE // 2
 """Half of what can be read back: each retry may add to the envelope's headers."""
@@ -79,6 +85,24 @@ def parse_duration(text: str, *, field: str) -> float:
             f"{field}={text!r} is no duration; write a number and ms, s, m, h or d: 30s, 250ms"
         )
     return float(match[1]) * _UNITS_S[match[2]]
+
+
+def parse_size(text: str, *, field: str) -> int:
+    """Bytes from a text such as `512MiB`, `1.5GiB`, `800MB` or `536870912`.
+
+    KiB, MiB and GiB count by 1024; KB, MB and GB by 1000. A bare M or G means one here and
+    the other there, so it is refused. Raises ConfigError naming `field`.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    size = 0
+    if match is not None:
+        size = round(float(match[1]) * _UNITS_BYTES[(match[2] or "").lower()])
+    if size < 1:
+        raise ConfigError(
+            f"{field}={text!r:.100} is no size; write a number and KiB, MiB, GiB (by 1024) or KB, "
+            "MB, GB (by 1000): 512MiB"
+        )
+    return size
 
 
 def parse_priority(value: PriorityValue, *, field: str = "priority") -> Priority:

@@ -23,7 +23,7 @@ from asyncjobs.cli.enqueue import enqueue
 from asyncjobs.cli.exporter import exporter
 from asyncjobs.cli.jobs import jobs
 from asyncjobs.cli.stats import stats
-from asyncjobs.cli.values import Duration, DurationOrOff, Queues, merge_queues
+from asyncjobs.cli.values import Duration, DurationOrOff, Queues, Size, merge_queues
 
 if TYPE_CHECKING:
     from asyncjobs.cli.serve import WorkerOptions
@@ -53,6 +53,7 @@ Exit codes:
   3  the store is unreachable at the start, or of another layout
   4  the grace was over, or a second signal came: jobs were released
   5  a job blocked the event loop for longer than --hard-limit
+  6  the process held more than --max-memory; start it again
 """
 
 
@@ -127,6 +128,13 @@ for _command in (check, completion, dead, doctor, enqueue, exporter, jobs, stats
     type=click.IntRange(min=1),
     metavar="N",
     help="End after N jobs. With --processes, each process; a new one takes its place.",
+)
+@_flag(
+    "--max-memory",
+    type=Size(),
+    help="Take no more jobs when the process holds more memory than that, such as 512MiB; "
+    "finish within --grace and end with code 6. With --processes, each process; a new one takes "
+    "its place. Not on Windows.",
 )
 @_flag(
     "--threads",
@@ -355,6 +363,7 @@ def _options(flags: dict[str, Any], name: str | None, *, json: bool) -> WorkerOp
         grace_s=flags["grace"],
         lease_s=flags["lease"],
         max_jobs=flags["max_jobs"],
+        max_memory=flags["max_memory"],
         threads=flags["threads"],
         block_warning_s=flags["block_warning"],
         hard_limit_s=flags["hard_limit"],

@@ -50,6 +50,7 @@ class WorkerOptions:
     grace_s: float
     lease_s: float
     max_jobs: int | None
+    max_memory: int | None
     threads: int
     block_warning_s: float | None
     hard_limit_s: float | None
@@ -179,7 +180,10 @@ class _Serving:
         try:
             async with health:
                 self.report = await worker.run(
-                    burst=options.burst, burst_wait=options.burst_wait_s, max_jobs=options.max_jobs
+                    burst=options.burst,
+                    burst_wait=options.burst_wait_s,
+                    max_jobs=options.max_jobs,
+                    max_memory=options.max_memory,
                 )
         finally:
             forget()
@@ -261,9 +265,11 @@ class _Serving:
                 taken,
                 f"{report.released:,}",
             )
-            return ExitCode.RELEASED
-        logger.info("worker ended: %s taken, none released", taken)
-        return ExitCode.CLEAN
+        else:
+            logger.info("worker ended: %s taken, none released", taken)
+        if report.over_memory is not None and not self._signals:
+            return ExitCode.MEMORY
+        return ExitCode.RELEASED if report.released else ExitCode.CLEAN
 
 
 def _end_as_orphan(loop: asyncio.AbstractEventLoop, serving: _Serving, grace_s: float) -> None:

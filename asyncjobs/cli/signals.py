@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from contextvars import copy_context
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 __all__ = ["Signals"]
 
@@ -22,6 +23,9 @@ class Signals:
     The first two signals are handed to `on_signal` on the loop, with their name and
     count. The third ends the process at once. Handlers of the interpreter and not of the
     loop: when a job blocks the loop, the third signal must work all the same.
+
+    `on_signal` runs in the context of whoever enters. A handler runs in that of the code that
+    it interrupts, and a log line would then carry the id of some job.
     """
 
     def __init__(
@@ -34,12 +38,13 @@ class Signals:
         self._loop = loop
         self._on_signal = on_signal
         self._last_words = last_words
-        self._before: dict[int, Any] = {}
+        self._context = copy_context()
         self._count = 0
 
     def __enter__(self) -> Self:
+        self._context = copy_context()
         for number in _HANDLED:
-            self._before[number] = signal.signal(number, self._handle)
+            signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -48,8 +53,10 @@ class Signals:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        # The worker has ended and the exit code stands: a signal that comes this late must not
+        # make the end look like a failure.
+        for number in _HANDLED:
+            signal.signal(number, signal.SIG_IGN)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
@@ -59,4 +66,6 @@ class Signals:
             os._exit(128 + number)
         if not self._loop.is_closed():
             name = signal.Signals(number).name
-            self._loop.call_soon_threadsafe(self._on_signal, name, self._count)
+            self._loop.call_soon_threadsafe(
+                self._on_signal, name, self._count, context=self._context
+            )

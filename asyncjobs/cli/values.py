@@ -1,4 +1,4 @@
-"""What stands behind a flag: durations and queues as text, refused with the reason."""
+"""What stands behind a flag: durations, sizes and queues as text, refused with the reason."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from typing import Any
 
 import click
 
-from asyncjobs.config import check_queue_name, parse_duration
+from asyncjobs.config import check_queue_name, parse_duration, parse_size
 from asyncjobs.errors import ConfigError
 
-__all__ = ["Duration", "DurationOrOff", "Queues", "count", "merge_queues", "show_duration"]
+__all__ = [
+    "Duration",
+    "DurationOrOff",
+    "Queues",
+    "Size",
+    "count",
+    "merge_queues",
+    "show_duration",
+]
 
 
 class Duration(click.ParamType[float]):
@@ -41,6 +49,20 @@ class DurationOrOff(click.ParamType[float | None]):
         if value is None or (isinstance(value, str) and value.strip().lower() == "off"):
             return None
         return Duration().convert(value, param, ctx) or None
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes with its unit, such as `512MiB`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if not isinstance(value, str):
+            return int(value)
+        try:
+            return parse_size(value, field="")
+        except ConfigError as error:
+            self.fail(str(error).removeprefix("="), param, ctx)
 
 
 class Queues(click.ParamType[dict[str, int]]):

@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 3
     RELEASED = 4
     BLOCKED = 5
+    MEMORY = 6
 
 
 def exit_now(code: int) -> NoReturn:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -25,6 +26,7 @@ from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.control import Control
 from asyncjobs.worker.lease import Heartbeats
 from asyncjobs.worker.limit import Limit
+from asyncjobs.worker.memory import MemoryLimit, show_bytes
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.pulse import Pulse
 from asyncjobs.worker.session import Session
@@ -50,14 +52,15 @@ then the watchdog, which ends the process, has failed."""
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
     """What a worker did: jobs taken, jobs given back at its end, threads left behind, how
-    often it put back a job whose function it does not have, and how often it lost its lease
-    in a queue."""
+    often it put back a job whose function it does not have, how often it lost its lease in a
+    queue, and the bytes of memory that the process held if it ended for that."""
 
     taken: int
     released: int
     threads_left: int
     put_back: int = 0
     leases_lost: int = 0
+    over_memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,8 @@ class Worker:
         self._present: Session | None = None
         self._reclaim: Reclaim | None = None
         self._stopping = asyncio.Event()
+        self._is_asked_to_stop = False
+        """From outside: a worker may also stop for a reason of its own."""
         self._hurry = asyncio.Event()
         self._background: asyncio.Task[WorkerReport] | None = None
         self._busy = False
@@ -164,8 +169,9 @@ class Worker:
         Nothing happens when the worker does not run.
         """
         if self._busy:
-            if self._stopping.is_set():
+            if self._is_asked_to_stop:
                 self._hurry.set()
+            self._is_asked_to_stop = True
             self._stopping.set()
 
     async def __aenter__(self) -> Self:
@@ -173,7 +179,8 @@ class Worker:
         if self._busy:
             raise UsageError("this worker runs already")
         started = asyncio.Event()
-        task = self._background = asyncio.create_task(self._run(started), name="asyncjobs-worker")
+        body = self._run(started, Limit(), None)
+        task = self._background = asyncio.create_task(body, name="asyncjobs-worker")
         waiting = asyncio.create_task(started.wait())
         try:
             await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -198,6 +205,7 @@ class Worker:
         task, self._background = self._background, None
         if task is not None:
             if self._busy:
+                self._is_asked_to_stop = True
                 self._stopping.set()
             await task
 
@@ -207,37 +215,40 @@ class Worker:
         burst: bool = False,
         burst_wait: Seconds = 5,
         max_jobs: int | None = None,
+        max_memory: int | None = None,
     ) -> WorkerReport:
         """Work until stopped.
 
         burst: end when nothing is ready, running, or due within `burst_wait`.
-        max_jobs: end after so many jobs. Cancelling `run` releases what is running.
+        max_jobs: end after so many jobs.
+        max_memory: stop, within the grace, once this process holds more bytes than that.
+        Cancelling `run` releases what is running. Raises ConfigError naming the setting.
         """
         wait_s = seconds(burst_wait, field="burst_wait") if burst else None
         if max_jobs is not None:
             checked_count(max_jobs, "max_jobs")
-        return await self._run(asyncio.Event(), wait_s, max_jobs)
+        memory = None
+        if max_memory is not None:
+            memory = MemoryLimit(checked_count(max_memory, "max_memory"))
+        return await self._run(asyncio.Event(), Limit(max_jobs, wait_s), memory)
 
     # -- inside --------------------------------------------------------------------------
 
     async def _run(
-        self,
-        started: asyncio.Event,
-        burst_wait_s: float | None = None,
-        max_jobs: int | None = None,
+        self, started: asyncio.Event, limit: Limit, memory: MemoryLimit | None
     ) -> WorkerReport:
         if self._busy:
             raise UsageError("this worker runs already")
         self._busy = True
         try:
-            return await self._session(started, burst_wait_s, max_jobs)
+            return await self._session(started, limit, memory)
         finally:
-            self._busy = False
+            self._busy = self._is_asked_to_stop = False
             self._stopping.clear()
             self._hurry.clear()
 
     async def _session(
-        self, started: asyncio.Event, burst_wait_s: float | None, max_jobs: int | None
+        self, started: asyncio.Event, limit: Limit, memory: MemoryLimit | None
     ) -> WorkerReport:
         async with self.app:
             session = Session(self.app.backend, self._new_lease())
@@ -246,15 +257,15 @@ class Worker:
             session.confirmed_s = sent_s
             self._present = session
             processor = self._processor = self._new_processor(session)
-            processor.limit = Limit(max_jobs, burst_wait_s)
+            processor.limit = limit
             # A burst ends by what its last look into all queues has shown.
-            processor.parking.always_looks = burst_wait_s is not None
+            processor.parking.always_looks = limit.is_burst
             life = self._watch_over(session, processor)
             try:
                 life.start()
                 self._emit(events.WorkerStarted(self.name, tuple(self.queues), self.concurrency))
                 started.set()
-                await self._work(session, processor)
+                await self._work(session, processor, memory)
             finally:
                 await self._leave(session, processor, life)
             settler = processor.settler
@@ -264,6 +275,7 @@ class Worker:
                 processor.threads.abandoned,
                 settler.put_back,
                 session.losses,
+                None if memory is None else memory.found,
             )
 
     def _new_processor(self, session: Session) -> Processor:
@@ -306,7 +318,9 @@ class Worker:
             new_id(), self.name, tuple(self.queues), self._settings.lease_ms, orjson.dumps(info)
         )
 
-    async def _work(self, session: Session, processor: Processor) -> None:
+    async def _work(
+        self, session: Session, processor: Processor, memory: MemoryLimit | None
+    ) -> None:
         backend = self.app.backend
         self._reclaim = Reclaim(backend, session, self.app.events, processor.parking.call)
         prune, notes = Prune(backend, session), ProgressNotes(backend, session, processor)
@@ -320,6 +334,8 @@ class Worker:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(upkeep.run)
                 tasks.start_soon(control.run)
+                if memory is not None:
+                    tasks.start_soon(memory.watch, partial(self._on_memory, memory))
                 with anyio.CancelScope() as work:
                     tasks.start_soon(self._watch, processor, work)
                     await processor.run()
@@ -390,6 +406,18 @@ class Worker:
             processor.parking.hear_beat(beat.ready)
         if self._reclaim is not None:
             self._reclaim.hear_beat(beat)
+
+    def _on_memory(self, limit: MemoryLimit) -> None:
+        """Stop as if asked to, but for the hurry: a stop from outside is still the first."""
+        assert limit.found is not None
+        logger.warning(
+            "the process holds %s of memory, more than max_memory=%s: it takes no more jobs, and "
+            "ends when those that run have finished, within the grace of %g s",
+            show_bytes(limit.found),
+            show_bytes(limit.most),
+            self._settings.grace_s,
+        )
+        self._stopping.set()
 
     def _on_cancel(self, refs: Collection[JobRef]) -> None:
         if self._processor is not None:

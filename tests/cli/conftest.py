@@ -72,12 +72,17 @@ def work(run: Start, server: Server) -> Start:
 
 @pytest.fixture
 def put(server: Server, ledger: Ledger) -> Put:
-    """Enqueue `number` jobs of a function of `tasks.py`; returns their ids."""
+    """Enqueue `number` jobs of a function of `tasks.py`; returns their ids.
 
-    def enqueue(name: str, *args: Any, number: int = 1, url: str | None = None) -> list[str]:
+    `more`: what a test has added to the file.
+    """
+
+    def enqueue(
+        name: str, *args: Any, number: int = 1, url: str | None = None, more: str = ""
+    ) -> list[str]:
         async def send() -> list[str]:
             namespace: dict[str, Any] = {"__name__": "tasks"}
-            exec(TASKS, namespace)
+            exec(TASKS + more, namespace)
             app: AsyncJobs = namespace["app"]
             async with app:
                 calls = [namespace[name].bind(*args) for _ in range(number)]

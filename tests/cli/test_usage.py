@@ -41,7 +41,7 @@ def test_help_names_each_flag_with_its_variable() -> None:
     text = " ".join(result.output.split())
     flags = (
         "factory", "queues", "concurrency", "processes", "burst", "burst-wait", "grace",
-        "max-jobs", "threads", "lease", "block-warning", "hard-limit", "stuck-after",
+        "max-jobs", "max-memory", "threads", "lease", "block-warning", "hard-limit", "stuck-after",
         "health-port", "health-host", "health-file", "metrics-port", "metrics-host", "name",
         "reload", "log-level", "log-format", "log-jobs", "log-args",
     )  # fmt: skip
@@ -53,7 +53,7 @@ def test_help_names_each_flag_with_its_variable() -> None:
     assert "$ASYNCJOBS_APP" in text
     for default in ("default: 1000", "default: 30s", "default: 5s", "default: 15s"):
         assert default in text
-    for code in range(6):
+    for code in range(7):
         assert f" {code} " in text
 
 
@@ -71,6 +71,8 @@ def test_help_names_each_flag_with_its_variable() -> None:
         (["worker", "a:b", "--burst-wait", ""], "'' is no duration"),
         (["worker", "a:b", "--concurrency", "0"], "'--concurrency'"),
         (["worker", "a:b", "--max-jobs", "many"], "'many' is not a valid integer"),
+        (["worker", "a:b", "--max-memory", "512M"], "'512M' is no size; write a number and KiB"),
+        (["worker", "a:b", "--max-memory", "-1GiB"], "'-1GiB' is no size"),
         (["worker", "a:b", "--threads", "0"], "'--threads'"),
         (["worker", "a:b", "--log-level", "loud"], "'debug', 'info', 'warning'"),
         (["worker", "a:b", "--log-format", "xml"], "'auto', 'console', 'json'"),

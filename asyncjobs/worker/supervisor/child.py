@@ -99,7 +99,7 @@ class Child:
         code = self.ended.result()
         if not self.was_ready and self.was_told_to_stop:
             return ExitCode.CLEAN
-        if self.was_ready and code in (ExitCode.CLEAN, ExitCode.RELEASED):
+        if self.was_ready and code in (ExitCode.CLEAN, ExitCode.RELEASED, ExitCode.MEMORY):
             return ExitCode(code)
         return ExitCode.FAILED
 
@@ -108,6 +108,8 @@ class Child:
         code = self.ended.result()
         if code == ExitCode.BLOCKED:
             return f"ended with exit code {code}: a job blocked it for longer than --hard-limit"
+        if code == ExitCode.MEMORY:
+            return f"ended with exit code {code}: it held more than --max-memory"
         if code >= 0:
             return f"ended with exit code {code}"
         with contextlib.suppress(ValueError):

@@ -22,6 +22,8 @@ PATIENCE: Final = Patience()
 STUCK_S: Final = 20.0
 """What a process that is renewed may take beyond its grace; then it is killed."""
 _BADNESS: Final = (ExitCode.CLEAN, ExitCode.RELEASED, ExitCode.FAILED)
+_DONE: Final = (ExitCode.CLEAN, ExitCode.RELEASED)
+"""How a process of a burst ends when it has found nothing left to do."""
 
 
 class Supervisor:
@@ -183,7 +185,7 @@ class Supervisor:
         elif child.number == self._renewing or self._current.get(child.number) is not child:
             # The renewal looks after this number.
             return
-        elif self._burst and child.was_ready and child.verdict() is not ExitCode.FAILED:
+        elif self._burst and child.was_ready and child.verdict() in _DONE:
             self._note(child)
         elif not (self._begun or self._waits_for_change):
             self._cannot_start(child)
@@ -195,7 +197,8 @@ class Supervisor:
         verdict = child.verdict()
         if verdict is ExitCode.FAILED:
             logger.error("process %d (pid %d) %s", child.number, child.pid, child.epitaph())
-        self._blame(verdict)
+        # One that was about to be replaced has done nothing wrong.
+        self._blame(ExitCode.CLEAN if verdict is ExitCode.MEMORY else verdict)
 
     def _blame(self, verdict: ExitCode) -> None:
         self._worst = max(self._worst, verdict, key=_BADNESS.index)

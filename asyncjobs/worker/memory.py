@@ -1,0 +1,94 @@
+"""How much memory this process holds, and when that is too much: `--max-memory`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from asyncjobs.errors import ConfigError
+
+__all__ = ["MemoryLimit", "resident_bytes", "show_bytes"]
+
+LOOK_S: Final = 1.0
+"""How often the memory is looked at."""
+LINUX: Final = sys.platform == "linux"
+NOT_MEASURED: Final = (
+    "max_memory={limit} cannot be kept: this system does not tell how much memory a process "
+    "holds; leave it out, and limit the process from outside"
+)
+
+
+class MemoryLimit:
+    """Watches how much memory this process holds. Stops nothing itself.
+
+    most: bytes. `found` becomes what the process held when that was more, else None.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Raises ConfigError when the memory cannot be measured here, and when the process
+        holds as much already: it would end before its first job, again and again."""
+        held = resident_bytes()
+        if held is None:
+            raise ConfigError(NOT_MEASURED.format(limit=show_bytes(most)))
+        if held >= most:
+            raise ConfigError(
+                f"max_memory={show_bytes(most)} is too low: the process holds "
+                f"{show_bytes(held)} before its first job; give a multiple of that"
+            )
+        self.most = most
+        self.found: int | None = None
+
+    async def watch(self, on_over: Callable[[], object]) -> None:
+        """Call `on_over` once the process holds more; returns then."""
+        while self.found is None:
+            await asyncio.sleep(LOOK_S)
+            held = resident_bytes()
+            if held is not None and held > self.most:
+                self.found = held
+        on_over()
+
+
+def resident_bytes() -> int | None:
+    """What this process holds of the machine's memory; its children are not counted.
+
+    Where only the most that it ever held is known, as on macOS, it is that. None where the
+    system does not tell, as on Windows.
+    """
+    if LINUX:
+        with suppress(OSError):
+            return _now_on_linux()
+    return _most_ever()
+
+
+def _now_on_linux() -> int:
+    # Pages: all, then those that are resident. The kernel answers from what it knows, so
+    # this does not wait for a disk.
+    statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pages = int(os.pread(statm, 128, 0).split()[1])
+    finally:
+        os.close(statm)
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _most_ever() -> int | None:
+    try:
+        import resource
+    except ImportError:
+        return None
+    # Bytes on macOS, KiB elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def show_bytes(number: int) -> str:
+    """`536870912` as `512 MiB`."""
+    if number >= 1 << 30:
+        return f"{number / (1 << 30):,.2f} GiB"
+    if number >= 1 << 20:
+        return f"{number / (1 << 20):,.0f} MiB"
+    return f"{number / 1024:,.0f} KiB"
