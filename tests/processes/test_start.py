@@ -38,11 +38,12 @@ def test_an_import_error_is_told_once(run: Start, server: Server, folder: Path) 
     assert process.text.count("Traceback") == 1
 
 
-def test_an_unreachable_store_is_told_once(run: Start) -> None:
+def test_a_burst_ends_when_its_store_is_unreachable(run: Start) -> None:
     with closing(socket.socket()) as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{closed.getsockname()[1]}"
-        process = run("worker", "tasks:app", "--processes", "3", env={"ASYNCJOBS_URL": url})
+        args = ("--processes", "3", "--burst")
+        process = run("worker", "tasks:app", *args, env={"ASYNCJOBS_URL": url})
         assert process.end() == 3
     (told,) = process.records()
     assert "is not available" in told["event"]

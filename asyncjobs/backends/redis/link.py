@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextvars import Context
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import hiredis
 from redis.asyncio.retry import Retry
@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from asyncjobs.backends.redis.address import Address
-from asyncjobs.backends.redis.faults import Demoted, translate
+from asyncjobs.backends.redis.faults import Demoted, NoScript, translate
 from asyncjobs.backends.redis.sentinel import connect_master
 from asyncjobs.backends.redis.wire import AnyConnection, Wire
 from asyncjobs.errors import StoreUnavailable
@@ -26,6 +26,9 @@ from asyncjobs.errors import StoreUnavailable
 __all__ = ["Command", "Link"]
 
 Command: TypeAlias = Sequence[bytes | str | int]
+
+MOST_LOADS: Final = 5
+"""How often a script is loaded for one call: others may make the server forget it between."""
 
 
 class Link:
@@ -111,34 +114,79 @@ class Link:
         that are answered at once, whose effect nobody has to know.
         """
         async with self._lock:
-            wire = self._wire
-            # A server or firewall that closes idle connections is no outage: start anew. Only
-            # before anything is sent, so nothing can be executed twice.
-            if wire is not None and not wire.is_ready() and not await wire.is_usable():
-                self._drop()
-            if (wire := self._wire) is None:
-                wire = await self._connected()
-            packed = b"".join([_pack(command) for command in commands])
-            try:
-                replies = await wire.request(packed, len(commands), timeout_s or self.timeout_s)
-            except (RedisError, OSError, TimeoutError) as error:
-                self._drop()
-                raise translate(error, self._address.text) from error
-            except BaseException:
-                # Replies may still be on their way.
-                if keeps_cancelled:
-                    wire.forget()
-                else:
-                    self._drop()
-                raise
-            for place, reply in enumerate(replies):
-                if isinstance(reply, RedisError):
-                    replies[place] = refusal = translate(reply, self._address.text)
-                    if isinstance(refusal, Demoted) or not isinstance(reply, ResponseError):
-                        # It leads to a replica for good, or to a server that takes no
-                        # commands now; a new one may lead to the new master.
-                        self._drop()
+            return await self._send(commands, timeout_s or self.timeout_s, keeps_cancelled)
+
+    async def script_calls(
+        self,
+        text: bytes,
+        commands: Sequence[Command],
+        last: Sequence[Command] = (),
+        *,
+        keeps_cancelled: bool = False,
+    ) -> list[Any]:
+        """Like `calls`, for calls of one script; it is loaded when the server has forgotten it.
+
+        `last` is sent behind the calls, again each time. A call that met a forgotten script was
+        not executed, so exactly those are sent again, with the script in front of them. That
+        happens before anybody else may use this connection: whoever waits for it finds
+        the script loaded.
+        """
+        async with self._lock:
+            sent = (*commands, *last) if last else commands
+            replies = await self._send(sent, self.timeout_s, keeps_cancelled)
+            loads = 0
+            while NoScript in map(type, replies):
+                if loads == MOST_LOADS:
+                    raise self._forgetful()
+                loads += 1
+                forgotten = [place for place, r in enumerate(replies) if type(r) is NoScript]
+                load = (b"SCRIPT", b"LOAD", text)
+                again = (load, *(commands[place] for place in forgotten), *last)
+                loaded, *answers = await self._send(again, self.timeout_s, keeps_cancelled)
+                if isinstance(loaded, Exception):
+                    raise loaded
+                places = (*forgotten, *range(len(commands), len(replies)))
+                for place, answer in zip(places, answers, strict=True):
+                    replies[place] = answer
             return replies
+
+    def _forgetful(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"the store at {self._address.text} has forgotten a script {MOST_LOADS} times right "
+            "after it was loaded; look for what calls SCRIPT FLUSH, or restarts it"
+        )
+
+    async def _send(
+        self, commands: Sequence[Command], timeout_s: float, keeps_cancelled: bool
+    ) -> list[Any]:
+        wire = self._wire
+        # A server or firewall that closes idle connections is no outage: start anew. Only
+        # before anything is sent, so nothing can be executed twice.
+        if wire is not None and not wire.is_ready() and not await wire.is_usable():
+            self._drop()
+        if (wire := self._wire) is None:
+            wire = await self._connected()
+        packed = b"".join([_pack(command) for command in commands])
+        try:
+            replies = await wire.request(packed, len(commands), timeout_s)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._drop()
+            raise translate(error, self._address.text) from error
+        except BaseException:
+            # Replies may still be on their way.
+            if keeps_cancelled:
+                wire.forget()
+            else:
+                self._drop()
+            raise
+        for place, reply in enumerate(replies):
+            if isinstance(reply, RedisError):
+                replies[place] = refusal = translate(reply, self._address.text)
+                if isinstance(refusal, Demoted) or not isinstance(reply, ResponseError):
+                    # It leads to a replica for good, or to a server that takes no
+                    # commands now; a new one may lead to the new master.
+                    self._drop()
+        return replies
 
     async def push(self, command: Command) -> None:
         """Send a command whose replies arrive through `next_message`."""

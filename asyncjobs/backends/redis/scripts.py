@@ -9,7 +9,6 @@ from importlib.resources import files
 from operator import itemgetter
 from typing import Any, Final
 
-from asyncjobs.backends.redis.faults import NoScript
 from asyncjobs.backends.redis.keys import QUEUE_KEYS, QueueKeys
 from asyncjobs.backends.redis.link import Command, Link
 
@@ -130,19 +129,10 @@ async def run_all(
 ) -> list[Any]:
     """Call one script for several queues in one trip; replies in order.
 
-    A script that the server forgot was not executed, so exactly those calls are sent
-    again. `last` is sent behind the calls, on the same connection, each time. For
-    `keeps_cancelled` see `Link.calls`. The first other error is raised after all replies have
-    been read.
+    For `last` and `keeps_cancelled` see `Link.script_calls`. The first error is raised after
+    all replies have been read.
     """
-    replies = await link.calls((*commands, *last), keeps_cancelled=keeps_cancelled)
-    forgotten = [place for place, reply in enumerate(replies) if isinstance(reply, NoScript)]
-    if forgotten:
-        await link.call(b"SCRIPT", b"LOAD", which.text)
-        again = await link.calls([*(commands[place] for place in forgotten), *last])
-        places = [*forgotten, *range(len(commands), len(replies))]
-        for place, reply in zip(places, again, strict=True):
-            replies[place] = reply
+    replies = await link.script_calls(which.text, commands, last, keeps_cancelled=keeps_cancelled)
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply

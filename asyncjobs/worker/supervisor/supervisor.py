@@ -31,6 +31,7 @@ class Supervisor:
 
     The first one starts alone: what is wrong with the app or the store is told once.
     Processes that end are replaced, each under its number, with a backoff when they fail.
+    While the store cannot be reached they are started again and again: that passes.
 
     command: starts one process; it finds its ParentLink in the environment.
     grace_s: what one may take to stop when it is renewed.
@@ -64,6 +65,8 @@ class Supervisor:
         self._alive: set[Child] = set()
         self._current: dict[int, Child] = {}
         self._failures: dict[int, int] = {}
+        self._store_tries: dict[int, int] = {}
+        """Starts in a row that have not found the store; they never end the whole."""
         self._starting: dict[int, asyncio.TimerHandle] = {}
         """Replacements that wait for their time."""
         self._renewing: int | None = None
@@ -79,8 +82,8 @@ class Supervisor:
     async def run(self) -> int:
         """Until all have ended; returns the exit code for the whole.
 
-        2 or 3 as the first process when it could not start, else the worst of 0, 4 (jobs
-        were released) and 1 (a process failed at the end, or one again and again).
+        2 as the first process when it could not start (3 in a burst), else the worst of 0,
+        4 (jobs were released) and 1 (a process failed at the end, or one again and again).
         """
         self._over = asyncio.get_running_loop().create_future()
         # The end for reading goes to the children. The other is held here alone: when this
@@ -165,6 +168,7 @@ class Supervisor:
         message = await child.ready
         if message is None:
             return
+        self._store_tries.pop(child.number, None)
         if not self._begun:
             self._begun = True
             self._on_begun(message)
@@ -187,6 +191,8 @@ class Supervisor:
             return
         elif self._burst and child.was_ready and child.verdict() in _DONE:
             self._note(child)
+        elif self._waits_for_store(child):
+            self._plan_for_store(child)
         elif not (self._begun or self._waits_for_change):
             self._cannot_start(child)
         else:
@@ -202,6 +208,27 @@ class Supervisor:
 
     def _blame(self, verdict: ExitCode) -> None:
         self._worst = max(self._worst, verdict, key=_BADNESS.index)
+
+    def _waits_for_store(self, child: Child) -> bool:
+        """Whether it has ended because it could not reach its store, and shall try again.
+
+        A burst shall end: whoever has started it sees by the code why it could not begin.
+        """
+        is_away = not child.was_ready and child.ended.result() == ExitCode.UNREACHABLE
+        return is_away and (self._begun or not self._burst)
+
+    def _plan_for_store(self, child: Child) -> None:
+        """Start it again after a pause that grows, however often: it is not its own fault."""
+        number = child.number
+        tries = self._store_tries[number] = self._store_tries.get(number, 0) + 1
+        delay_s = self._patience.delay_s(tries, random.uniform)
+        logger.warning(
+            "process %d (pid %d) could not reach its store; tried again in %.1f s",
+            number,
+            child.pid,
+            delay_s,
+        )
+        self._start_later(number, delay_s)
 
     def _cannot_start(self, child: Child) -> None:
         """The one that starts alone: a second one would fail in the same way."""
@@ -247,6 +274,9 @@ class Supervisor:
             return
         delay_s = self._patience.delay_s(failures, random.uniform)
         logger.warning("%s; a new one starts in %.1f s", failed, delay_s)
+        self._start_later(number, delay_s)
+
+    def _start_later(self, number: int, delay_s: float) -> None:
         loop = asyncio.get_running_loop()
         self._starting[number] = loop.call_later(delay_s, self._start_planned, number)
 
