@@ -14,6 +14,8 @@ import orjson
 
 from asyncjobs.errors import EncodeError
 from asyncjobs.job import State
+from asyncjobs.texts import shown
+from asyncjobs.untrusted import LAST_MS, MAX_DEPTH, MOST_COUNT, is_deep, read_text, read_whole
 
 __all__ = [
     "ENVELOPE_VERSION",
@@ -27,11 +29,10 @@ __all__ = [
     "encode_call",
     "is_unicode",
     "read_dead_letter",
+    "read_fields",
 ]
 
 ENVELOPE_VERSION: Final = 1
-MAX_DEPTH: Final = 100
-"""Nesting that arguments and results may have; orjson itself stops at 254."""
 MAX_TEXT: Final = 16_384
 """Characters kept of a message or a traceback: from its end, where the cause stands."""
 
@@ -107,10 +108,9 @@ class Envelope:
     @classmethod
     def decode(cls, raw: bytes) -> Envelope:
         """Raises BadEnvelope or NewerEnvelope."""
-        if len(raw) > MAX_ENVELOPE:
-            raise BadEnvelope(f"{len(raw)} B are more than any envelope may have")
         try:
-            fields = orjson.loads(raw)
+            # A short record cannot be nested too deep: most jobs pay for this line alone.
+            fields = orjson.loads(raw) if len(raw) <= _FLAT else _parse_long(raw)
             version = fields["v"]
             name, attempt, enqueued_ms = fields["f"], fields["n"], fields["e"]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -120,8 +120,12 @@ class Envelope:
         args = fields["a"] if "a" in fields else []  # noqa: SIM401 - a list made for nothing
         kwargs = fields["k"] if "k" in fields else {}  # noqa: SIM401 - the same
         kinds = (type(name), type(args), type(kwargs), type(attempt), type(enqueued_ms))
-        if kinds != _KINDS or attempt < 1:
+        if kinds != _KINDS:
             raise BadEnvelope("a field has the wrong type")
+        if not (1 <= attempt <= MOST_COUNT and 0 <= enqueued_ms <= LAST_MS):
+            raise BadEnvelope(
+                "the number of the attempt or the time of the enqueue is out of range"
+            )
         envelope = cls(name, args, kwargs, enqueued_ms, None, None, attempt)
         # Most envelopes have these fields alone, and this is on the way of every job.
         if len(fields) > 4 + ("a" in fields) + ("k" in fields):
@@ -139,11 +143,38 @@ class Envelope:
             and type(self.headers) in _DICT_OR_NONE
         ):
             raise BadEnvelope("a field has the wrong type")
+        for time_ms in (self.scheduled_ms, self.expires_ms):
+            if time_ms is not None and not 0 <= time_ms <= LAST_MS:
+                raise BadEnvelope("a time is out of range")
 
 
 _KINDS: Final = (str, list, dict, int, int)
 _INT_OR_NONE: Final = (type(None), int)
 _DICT_OR_NONE: Final = (type(None), dict)
+_FLAT: Final = 2 * MAX_DEPTH
+"""Bytes that a value must have to be nested deeper than MAX_DEPTH."""
+
+
+def _parse_long(raw: bytes) -> Any:
+    """Raises ValueError for no JSON, BadEnvelope for more or deeper than any of ours."""
+    if len(raw) > MAX_ENVELOPE:
+        raise BadEnvelope(f"{len(raw)} B are more than any record may have")
+    fields = orjson.loads(raw)
+    # Counted in C, and for nearly all the end of it: with so few brackets nothing is deep.
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and is_deep(fields):
+        raise BadEnvelope(f"it is nested deeper than {MAX_DEPTH} levels")
+    return fields
+
+
+def read_fields(raw: bytes) -> dict[str, Any]:
+    """The fields of a record that may be of a later release. Raises BadEnvelope."""
+    try:
+        fields = orjson.loads(raw) if len(raw) <= _FLAT else _parse_long(raw)
+    except ValueError as error:
+        raise BadEnvelope(f"{type(error).__name__}: {error}") from error
+    if type(fields) is not dict:
+        raise BadEnvelope("it is no JSON object")
+    return fields
 
 
 def _not_ours(raw: bytes, error: Exception) -> BadEnvelope | NewerEnvelope:
@@ -264,20 +295,19 @@ class Outcome:
     def decode(cls, raw: bytes) -> Outcome:
         """Raises BadEnvelope."""
         try:
-            fields = orjson.loads(raw)
-            get = fields.get
+            fields = orjson.loads(raw) if len(raw) <= _FLAT else _parse_long(raw)
             return cls(
                 State(fields["s"]),
-                get("r"),
-                name=str(get("f", "")),
-                attempt=int(get("n", 0)),
-                finished_ms=int(get("e", 0)),
-                unavailable=str(get("u", "")),
-                reason=str(get("d", "")),
-                error_type=str(get("t", "")),
-                message=str(get("m", "")),
-                traceback=str(get("b", "")),
-                worker=str(get("w", "")),
+                fields.get("r"),
+                name=read_text(fields, "f"),
+                attempt=read_whole(fields, "n"),
+                finished_ms=read_whole(fields, "e", most=LAST_MS),
+                unavailable=read_text(fields, "u"),
+                reason=read_text(fields, "d"),
+                error_type=read_text(fields, "t"),
+                message=read_text(fields, "m"),
+                traceback=read_text(fields, "b"),
+                worker=read_text(fields, "w"),
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BadEnvelope(f"{type(error).__name__}: {error}") from error
@@ -347,16 +377,27 @@ def _check_deep(value: Any, path: str, depth: int) -> None:
     elif kind is list:
         for index, item in enumerate(value):
             if type(item) is not str:
-                _check_deep(item, f"{path}[{index}]", depth + 1)
+                _check_deep(item, _step(path, index), depth + 1)
     elif kind is dict:
         for key, item in value.items():
             if type(key) is not str:
-                raise EncodeError(f"{path} has the key {key!r}; JSON keys are text: write str(key)")
+                raise EncodeError(
+                    f"{path} has the key {shown(key)}; JSON keys are text: write str(key)"
+                )
             if type(item) is not str:
-                _check_deep(item, f"{path}[{key!r}]", depth + 1)
+                _check_deep(item, _step(path, key), depth + 1)
     else:
-        raise EncodeError(f"{path} is a {kind.__name__}, which JSON would {_advice(value)}")
+        raise EncodeError(f"{path} is a {kind.__name__:.100}, which JSON would {_advice(value)}")
 
+
+def _step(path: str, key: str | int) -> str:
+    """The path of an item; of a very long one its start."""
+    if len(path) > _LONGEST_PATH:
+        return path
+    return f"{path}[{key!r:.80}]"
+
+
+_LONGEST_PATH: Final = 300
 
 _ADVICE: Final[dict[str, str]] = {
     "tuple": "turn into a list; write list(value)",
@@ -378,6 +419,14 @@ _ADVICE: Final[dict[str, str]] = {
 
 
 def _advice(value: Any) -> str:
+    try:
+        return _conversion(value)
+    except Exception:
+        # A class of the user's own may raise when it is asked for an attribute.
+        return "lose; pass its id or its plain data instead"
+
+
+def _conversion(value: Any) -> str:
     if isinstance(value, Enum):
         return "turn into its value; write value.value"
     if hasattr(value, "__dataclass_fields__"):

@@ -7,12 +7,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
-import orjson
-
 from asyncjobs import events
 from asyncjobs.backends.base import Backend, CancelVerdict
 from asyncjobs.clock import Seconds, seconds
-from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope, Outcome, read_dead_letter
+from asyncjobs.codec import (
+    BadEnvelope,
+    Envelope,
+    NewerEnvelope,
+    Outcome,
+    read_dead_letter,
+    read_fields,
+)
 from asyncjobs.context import from_ms
 from asyncjobs.errors import (
     JobCancelled,
@@ -28,6 +33,7 @@ from asyncjobs.events import Events
 from asyncjobs.history import PastError, end_of, past_errors
 from asyncjobs.job import JobRecord, JobRef, Priority, State
 from asyncjobs.policy.redaction import Mask, mask_of_call
+from asyncjobs.untrusted import read_text
 
 __all__ = ["JobError", "JobHandle", "JobInfo", "Progress", "Reader"]
 
@@ -350,10 +356,13 @@ def _progress(raw: bytes | None) -> Progress | None:
     if raw is None:
         return None
     try:
-        fields = orjson.loads(raw)
-        return Progress(fields["done"], fields.get("total"), str(fields.get("note", "")))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        fields = read_fields(raw)
+        done, total, note = fields.get("done"), fields.get("total"), read_text(fields, "note")
+    except (BadEnvelope, ValueError):
         return None
+    if not isinstance(done, int | float) or not isinstance(total, int | float | None):
+        return None
+    return Progress(done, total, note)
 
 
 def _describe(record: JobRecord, reader: Reader) -> JobInfo:

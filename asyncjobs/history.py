@@ -10,16 +10,19 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from asyncjobs.codec import Outcome, clean_text, read_dead_letter
+from asyncjobs.codec import BadEnvelope, Outcome, clean_text, read_dead_letter, read_fields
+from asyncjobs.untrusted import LAST_MS, MOST_COUNT, in_range, read_whole
 
 __all__ = [
     "PastError",
+    "count_in",
     "end_of",
     "past_errors",
     "remember",
     "revivals",
     "revived",
     "spent_by_policy",
+    "unknown_so_far",
 ]
 
 KEPT: Final = 5
@@ -62,22 +65,44 @@ def remember(headers: dict[str, Any] | None, error: PastError) -> dict[str, Any]
 def past_errors(headers: dict[str, Any] | None) -> list[PastError]:
     """The errors in these headers, oldest first; what is none is passed over."""
     known = (headers or {}).get("errors")
-    errors: list[PastError] = []
-    for entry in known if isinstance(known, list) else ():
-        if isinstance(entry, dict):
-            number, at_ms = entry.get("n"), entry.get("e")
-            kind, message, trace = (str(entry.get(key, "")) for key in ("t", "m", "b"))
-            errors.append(
-                PastError(
-                    number if isinstance(number, int) else 0,
-                    kind,
-                    message,
-                    trace,
-                    at_ms if isinstance(at_ms, int) else 0,
-                    str(entry.get("w", "")),
-                )
-            )
-    return errors
+    entries = known[-KEPT:] if isinstance(known, list) else ()
+    return [_past_error(entry) for entry in entries if isinstance(entry, dict)]
+
+
+def _past_error(entry: dict[str, Any]) -> PastError:
+    def text(key: str) -> str:
+        value = entry.get(key)
+        return value if isinstance(value, str) else ""
+
+    return PastError(
+        in_range(entry.get("n"), MOST_COUNT),
+        text("t"),
+        text("m"),
+        text("b"),
+        in_range(entry.get("e"), LAST_MS),
+        text("w"),
+    )
+
+
+def count_in(headers: dict[str, Any], name: str) -> int:
+    """A count that decides about the end of the job; 0 when it is not there.
+
+    Raises BadEnvelope for what is no count: read as 0, a job that kills its workers would
+    get all its chances anew.
+    """
+    try:
+        return read_whole(headers, name)
+    except ValueError as error:
+        raise BadEnvelope(f"among its headers {error}") from None
+
+
+def unknown_so_far(headers: dict[str, Any], now_ms: int) -> tuple[int, int]:
+    """Since when and how often this job was put back because nobody knew its function.
+
+    A time that lies ahead counts as none: it would keep the job for ever.
+    """
+    since_ms = in_range(headers.get("first_unknown_at"), now_ms) or now_ms
+    return since_ms, in_range(headers.get("unknown_times"), MOST_COUNT - 1)
 
 
 def spent_by_policy(headers: dict[str, Any] | None) -> dict[str, int]:
@@ -85,7 +110,9 @@ def spent_by_policy(headers: dict[str, Any] | None) -> dict[str, int]:
     known = (headers or {}).get("spent")
     if not isinstance(known, dict):
         return {}
-    return {key: count for key, count in known.items() if type(count) is int and count > 0}
+    return {
+        key: count for key, count in known.items() if type(count) is int and 0 < count <= MOST_COUNT
+    }
 
 
 def revived(letter: bytes, at_ms: int) -> bytes:
@@ -97,11 +124,12 @@ def revived(letter: bytes, at_ms: int) -> bytes:
     """
     outcome, raw = read_dead_letter(letter)
     try:
-        fields = orjson.loads(raw)
-        headers = fields.get("h")
-        attempt = fields["n"]
-    except (ValueError, TypeError, KeyError, AttributeError):
+        fields = read_fields(raw)
+    except BadEnvelope:
         return raw
+    if "n" not in fields:
+        return raw
+    attempt, headers = in_range(fields["n"], MOST_COUNT), fields.get("h")
     headers = dict(headers) if isinstance(headers, dict) else {}
     for name in _SPENT:
         headers.pop(name, None)
@@ -112,21 +140,21 @@ def revived(letter: bytes, at_ms: int) -> bytes:
     expires_ms, enqueued_ms = fields.get("x"), fields.get("e")
     if type(expires_ms) is int and type(enqueued_ms) is int:
         # Its time is over by now, and a worker would only discard it.
-        fields["x"] = at_ms + max(expires_ms - enqueued_ms, 0)
+        fields["x"] = min(at_ms + max(expires_ms - enqueued_ms, 0), LAST_MS)
     return orjson.dumps(fields)
 
 
 def revivals(headers: dict[str, Any] | None) -> tuple[int, int | None]:
     """How often this job was dead and started anew, and when last (ms since the epoch)."""
     times, at_ms = (headers or {}).get("revived"), (headers or {}).get("revived_at")
-    if type(times) is not int or times < 1:
+    if type(times) is not int or not 1 <= times < MOST_COUNT:
         return 0, None
-    return times, at_ms if type(at_ms) is int else None
+    return times, in_range(at_ms, LAST_MS) or None
 
 
-def end_of(outcome: Outcome, attempt: Any = 0) -> PastError:
+def end_of(outcome: Outcome, attempt: int = 0) -> PastError:
     """The error that a job ended with; its reason where there was no exception."""
-    number = outcome.attempt or (attempt if isinstance(attempt, int) else 0)
+    number = outcome.attempt or attempt
     kind = outcome.error_type or outcome.reason
     return PastError(
         number, kind, outcome.message, outcome.traceback, outcome.finished_ms, outcome.worker

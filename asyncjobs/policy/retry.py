@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from asyncjobs.clock import Seconds
 from asyncjobs.errors import ConfigError, JobSignal
 from asyncjobs.policy.backoff import Backoff, OwnBackoff, Uniform, exponential
+from asyncjobs.texts import shown
 
 __all__ = [
     "Charge",
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 _USUAL: Final = exponential()
+MOST_ATTEMPTS: Final = 1_000_000_000
+"""Of one policy; all of them together are still a number that JSON can hold."""
 
 ExceptionClasses: TypeAlias = type[BaseException] | Iterable[type[BaseException]]
 
@@ -44,10 +47,10 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         count = self.max_attempts
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_ATTEMPTS:
             raise ConfigError(
-                f"max_attempts must be a whole number of at least 1, not {count!r}; "
-                "1 runs the job once and never retries"
+                f"max_attempts must be a whole number from 1 to {MOST_ATTEMPTS:,}, not "
+                f"{shown(count)}; 1 runs the job once and never retries"
             )
         if not callable(getattr(self.backoff, "delay_s", None)):
             if not callable(self.backoff):

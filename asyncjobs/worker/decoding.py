@@ -7,9 +7,9 @@ from typing import Any
 
 from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
 from asyncjobs.config import AppSettings
-from asyncjobs.errors import ConfigError
 from asyncjobs.function import JobFunction
 from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.registry import MAX_NAME
 from asyncjobs.worker.run import OnProgress, Run
 from asyncjobs.worker.settling import Settler
 
@@ -32,21 +32,22 @@ def decode(
     What cannot run is settled at once: put back when another worker may know it, else ended.
     """
     try:
-        envelope = Envelope.decode(job.envelope)
-    except NewerEnvelope as error:
-        return settler.unknown(job, "", str(error), now_ms)
-    except BadEnvelope as error:
-        return settler.unreadable(job, error)
-    function = find(name := envelope.name)
-    if function is None:
-        return settler.unknown(job, name, f"no job function {name!r} here", now_ms)
-    try:
+        try:
+            envelope = Envelope.decode(job.envelope)
+        except NewerEnvelope as error:
+            return settler.unknown(job, "", str(error), now_ms)
+        function = find(name := envelope.name)
+        if function is None:
+            if len(name) > MAX_NAME:
+                raise BadEnvelope(f"the name of its function has {len(name):,} characters")
+            return settler.unknown(job, name, f"no job function {name!r} here", now_ms)
         run = Run(job, envelope, function, settings, now_ms, on_progress)
-    except (TypeError, ValueError, OverflowError, ConfigError) as error:
-        # An option or header of a kind that no client of ours writes.
+        if run.crashes >= settings.max_crashes:
+            return settler.crashed(run)
+        if envelope.expires_ms is not None and run.is_too_late(now_ms):
+            return settler.expired(run)
+    except Exception as error:
+        # Whatever somebody stored, and whatever is wrong with how it is read: it may cost this
+        # job. Raised from here it would end the worker, and then the next one that takes it.
         return settler.unreadable(job, error)
-    if run.crashes >= settings.max_crashes:
-        return settler.crashed(run)
-    if envelope.expires_ms is not None and run.is_too_late(now_ms):
-        return settler.expired(run)
     return run

@@ -13,8 +13,10 @@ from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
 from asyncjobs.config import AppSettings
 from asyncjobs.context import JobContext
 from asyncjobs.function import JobFunction
+from asyncjobs.history import count_in
 from asyncjobs.job import TakenJob
 from asyncjobs.policy.redaction import Mask, mask_of
+from asyncjobs.registry import MAX_NAME
 
 __all__ = ["Body", "OnProgress", "Reason", "Run", "TooLate", "call_of", "label_of", "start_task"]
 
@@ -62,15 +64,17 @@ class Run:
         now_ms: int,
         on_progress: OnProgress,
     ) -> None:
-        """Raises ConfigError, TypeError or ValueError for stored options or headers of a
-        kind that no client of ours writes."""
+        """Raises ConfigError or BadEnvelope for stored options or headers that no client of
+        ours writes."""
         settings = function.settings
         if envelope.options:
             settings = function.settings_for(envelope.options)
         self.crashes = crashes = job.crashes
-        if envelope.headers:
-            self.crashes += int(envelope.headers.get("crashes_kept", 0))
-            crashes = self.crashes + int(envelope.headers.get("crashes", 0))
+        if (headers := envelope.headers) is not None:
+            if "crashes_kept" in headers:
+                crashes = self.crashes = crashes + count_in(headers, "crashes_kept")
+            if "crashes" in headers:
+                crashes += count_in(headers, "crashes")
         ttl_ms = settings.result_ttl_ms
         self.job, self.envelope = job, envelope
         self.function = function
@@ -198,7 +202,7 @@ def call_of(job: TakenJob) -> tuple[str, int]:
         envelope = Envelope.decode(job.envelope)
     except (BadEnvelope, NewerEnvelope):
         return "", 1
-    return envelope.name, envelope.attempt
+    return envelope.name[:MAX_NAME], envelope.attempt
 
 
 def label_of(job: TakenJob, name: str = "", attempt: int | None = None) -> dict[str, Any]:

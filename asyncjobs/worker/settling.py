@@ -16,15 +16,25 @@ from asyncjobs.codec import (
     Envelope,
     Outcome,
     check_json,
+    clean_text,
     dead_letter,
+    read_fields,
 )
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import EncodeError
 from asyncjobs.events import Events
-from asyncjobs.history import PastError, past_errors, remember, spent_by_policy
+from asyncjobs.history import (
+    MAX_MESSAGE,
+    PastError,
+    past_errors,
+    remember,
+    spent_by_policy,
+    unknown_so_far,
+)
 from asyncjobs.job import Settlement, State, TakenJob
 from asyncjobs.policy.outcome import Ending, Verdict, judge
 from asyncjobs.policy.retry import Charge, Retries, RetryPolicy
+from asyncjobs.untrusted import MOST_COUNT, in_range
 from asyncjobs.worker.describing import describe, log_failure
 from asyncjobs.worker.run import Reason, Run, TooLate, call_of, label_of
 
@@ -75,6 +85,13 @@ class Settler:
 
     def _last_resort(self, run: Run, fault: Exception) -> Settlement:
         """An end that cannot be put into words must still free the slot and the job."""
+        try:
+            return self._end_without_words(run, fault)
+        except Exception as another:
+            # What is stored of it cannot even be written again.
+            return self.unreadable(run.job, another)
+
+    def _end_without_words(self, run: Run, fault: Exception) -> Settlement:
         log_failure(logger, run, "%s: its end could not be recorded", run.job.ref, error=fault)
         attempt = self._attempt(run)
         if run.envelope.attempt < run.settings.retry.max_attempts:
@@ -310,25 +327,27 @@ class Settler:
         return Settlement.cancelled(job, outcome, self._settings.result_ttl_ms)
 
     def unreadable(self, job: TakenJob, error: Exception) -> Settlement:
-        """Stored bytes that are no envelope: kept as they are, never run."""
-        logger.error("%s: dead: no valid envelope: %s", job.ref, error, extra=label_of(job))
+        """A stored record that cannot be read or written again: kept as it is, not run."""
+        problem = clean_text(str(error)[:MAX_MESSAGE])
+        message = f"the stored bytes are no valid envelope: {problem}"
+        outcome = Outcome(State.DEAD, reason="unreadable", message=message)
+        settlement = _bury(job, outcome, self._settings.result_ttl_ms)
+        logger.error("%s: dead: no valid envelope: %s", job.ref, problem, extra=label_of(job))
         if self._events.active:
             self._events.emit(events.JobDead(job.ref, "", 1, 0.0, "unreadable", error))
-        message = f"the stored bytes are no valid envelope: {error}"
-        outcome = Outcome(State.DEAD, reason="unreadable", message=message)
-        return _bury(job, outcome, self._settings.result_ttl_ms)
+        return settlement
 
     def unknown(self, job: TakenJob, name: str, problem: str, now_ms: int) -> Settlement:
         """A function or envelope that this worker does not have: later, perhaps elsewhere.
 
         During a rolling deploy another worker may know it. The delay grows, no attempt
-        is spent; after `unknown_ttl` the job is dead.
+        is spent; after `unknown_ttl` the job is dead. Raises BadEnvelope.
         """
-        fields = orjson.loads(job.envelope)
+        fields = read_fields(job.envelope)
         headers = fields.get("h")
         if not isinstance(headers, dict):
             headers = {}
-        since_ms, times = _unknown_so_far(headers, now_ms)
+        since_ms, times = unknown_so_far(headers, now_ms)
         if now_ms - since_ms > self._settings.unknown_ttl_ms:
             logger.error("%s: dead: %s", job.ref, problem, extra=label_of(job, name))
             if self._events.active:
@@ -340,16 +359,18 @@ class Settler:
         if job.crashes:
             # The store counts for one place in the queue. Forgotten here, a job that kills
             # each worker that knows it would do so for ever beside workers that do not.
-            kept = headers.get("crashes_kept")
-            headers["crashes_kept"] = (kept if isinstance(kept, int) else 0) + job.crashes
+            headers["crashes_kept"] = (
+                in_range(headers.get("crashes_kept"), MOST_COUNT) + job.crashes
+            )
         headers["first_unknown_at"] = since_ms
         headers["unknown_times"] = times + 1
         fields["h"] = headers
+        settlement = Settlement.reschedule(job, orjson.dumps(fields), round(delay_s * 1000))
         self.put_back += 1
         self._tell_unknown(job, name, problem)
         if self._events.active:
             self._events.emit(events.JobPutBack(job.ref, name, delay_s))
-        return Settlement.reschedule(job, orjson.dumps(fields), round(delay_s * 1000))
+        return settlement
 
     def _tell_unknown(self, job: TakenJob, name: str, problem: str) -> None:
         """Once a minute for each problem: a deploy may put back thousands of jobs."""
@@ -374,14 +395,6 @@ def _counted(run: Run, charge: Charge | None) -> str:
         return f"attempt {attempt} of {charge.budget} failed"
     policy = f"the policy on {charge.policy.key}" if charge.policy.key else "the default policy"
     return f"attempt {attempt} failed, failure {charge.used} of {charge.budget} of {policy}"
-
-
-def _unknown_so_far(headers: dict[str, Any], now_ms: int) -> tuple[int, int]:
-    since_ms, times = headers.get("first_unknown_at"), headers.get("unknown_times")
-    return (
-        since_ms if isinstance(since_ms, int) else now_ms,
-        times if isinstance(times, int) and times >= 0 else 0,
-    )
 
 
 def _bury(

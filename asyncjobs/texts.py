@@ -1,0 +1,38 @@
+"""Values as error texts show them: short, on one line, and whatever the value does."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any, Final
+
+__all__ = ["shown"]
+
+_MOST: Final = 200
+"""Characters of one value."""
+
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = _MOST
+        self.maxlong = 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write integers of thousands of digits, with a ValueError.
+        if x.bit_length() > 1_000:
+            return f"an integer of {x.bit_length()} bits"
+        return super().repr_int(x, level)
+
+
+_SHORT: Final = _Short()
+
+
+def shown(value: Any) -> str:
+    """`repr(value)`, cut. Never raises: a `__repr__` of a user's own class may."""
+    try:
+        text = _SHORT.repr(value)
+    except Exception:
+        return f"a value of type {type(value).__name__:.100}"
+    if len(text) > 2 * _MOST:
+        text = f"{text[: 2 * _MOST]}…"
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
