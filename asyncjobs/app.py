@@ -22,7 +22,6 @@ from asyncjobs.config import (
     Unset,
     check_job_id,
     check_queue_name,
-    is_queue_name,
 )
 from asyncjobs.errors import ConfigError, UsageError
 from asyncjobs.events import Event, Events, Listener, listening
@@ -31,6 +30,7 @@ from asyncjobs.handle import JobHandle
 from asyncjobs.job import JobRef, NewJob
 from asyncjobs.opening import BackgroundOpening, Opening, running_loop, why_not_open
 from asyncjobs.policy.retry import ExceptionClasses, RetryValue
+from asyncjobs.readings import check_job_name, read_job_name
 from asyncjobs.registry import JobRegistry, Register
 from asyncjobs.telemetry.telemetry import Telemetry
 
@@ -177,22 +177,21 @@ class AsyncJobs:
         """The handle of any job; `id` may be written `queue/id`.
 
         Without a queue, the first question looks for the job in all queues that this
-        app knows, in one trip. Raises ConfigError for what is no job id or queue.
+        app knows, in one trip. An id may hold a slash itself: of several jobs that `id` may
+        stand for, the one whose public id it is is meant. Raises ConfigError for what is no
+        job id or queue.
         """
-        check_job_id(id)
         if queue is not None:
-            return JobHandle(self, (JobRef(check_queue_name(queue), id),))
+            return JobHandle(self, (JobRef(check_queue_name(queue), check_job_id(id)),))
+        check_job_name(id)
         opening = self._opening
         used = opening.client.queues if opening and opening.client else ()
         known = sorted({*self.local_queues, *used})
-        head, _, tail = id.partition("/")
-        if tail and head in known:
-            return JobHandle(self, (JobRef(head, tail),))
-        candidates = [JobRef(name, id) for name in known]
-        if tail and is_queue_name(head):
-            # An id may hold a slash itself: ask for both readings.
-            candidates.insert(0, JobRef(head, tail))
-        return JobHandle(self, tuple(candidates))
+        readings = read_job_name(id, known)
+        # A queue that is known here: the text is taken at its word, until the store says else.
+        is_clear = readings.is_written and readings.refs[0].queue in known
+        candidates = readings.refs[:1] if is_clear else readings.refs
+        return JobHandle(self, candidates, readings=readings)
 
     @overload
     def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]: ...

@@ -33,6 +33,7 @@ __all__ = [
     "check_timeout",
     "check_tracing",
     "expiry_ms",
+    "is_job_id",
     "is_queue_name",
     "parse_duration",
     "parse_priority",
@@ -140,17 +141,22 @@ def check_job_id(value: str, *, field: str = "id") -> str:
     White space and control characters are refused because ids stand in log lines, keys
     and on command lines.
     """
-    if (
-        not isinstance(value, str)
-        or not 1 <= len(value) <= _MAX_ID
-        or not value.isprintable()
-        or " " in value
-    ):
+    if not is_job_id(value):
         raise ConfigError(
             f"{field}={value!r:.300} is no job id; use 1 to {_MAX_ID} printable characters "
             "without white space"
         )
     return value
+
+
+def is_job_id(value: Any) -> bool:
+    """True for a text that can be a job id."""
+    return (
+        isinstance(value, str)
+        and 1 <= len(value) <= _MAX_ID
+        and value.isprintable()
+        and " " not in value
+    )
 
 
 def ttl_ms(value: Seconds, *, field: str) -> int:

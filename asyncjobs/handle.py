@@ -33,6 +33,7 @@ from asyncjobs.events import Events
 from asyncjobs.history import PastError, end_of, past_errors
 from asyncjobs.job import JobRecord, JobRef, Priority, State
 from asyncjobs.policy.redaction import Mask, mask_of_call
+from asyncjobs.readings import Readings
 from asyncjobs.untrusted import read_text
 
 __all__ = ["JobError", "JobHandle", "JobInfo", "Progress", "Reader"]
@@ -146,7 +147,7 @@ class JobHandle(Generic[R_co]):
     raise NotOpen outside of `async with app` and StoreUnavailable.
     """
 
-    __slots__ = ("_candidates", "_is_new", "_name", "_reader", "_ttl_ms")
+    __slots__ = ("_candidates", "_is_new", "_name", "_reader", "_readings", "_ttl_ms")
 
     def __init__(
         self,
@@ -156,14 +157,17 @@ class JobHandle(Generic[R_co]):
         is_new: bool | None = None,
         ttl_ms: int | None = None,
         name: str = "",
+        readings: Readings | None = None,
     ) -> None:
-        """`candidates`: where the job may be, until the store has been asked.
+        """`candidates`: which job it is, as far as that is known; `readings`: where to look
+        for it, until the store has been asked.
 
         `ttl_ms`: how long its outcome is kept, `name`: its job function; None and '' when
         that is not known here.
         """
         self._reader = reader
         self._candidates = candidates
+        self._readings = readings
         self._is_new = is_new
         self._ttl_ms = ttl_ms
         self._name = name
@@ -212,7 +216,7 @@ class JobHandle(Generic[R_co]):
         finished already, or is not known.
         """
         backend = self._reader.opened()
-        if len(self._candidates) > 1:
+        if self._readings is not None:
             try:
                 await self._record()
             except JobNotFound:
@@ -234,7 +238,8 @@ class JobHandle(Generic[R_co]):
         """
         timeout_s = None if timeout is None else seconds(timeout, field="timeout")
         backend = self._reader.opened()
-        if self._ttl_ms is None or (self._ttl_ms == 0 and self._is_new is not True):
+        is_unsure = self._ttl_ms == 0 and self._is_new is not True
+        if self._ttl_ms is None or is_unsure or self._readings is not None:
             # The job may have been enqueued by somebody else, with another result_ttl.
             self._ttl_ms = await self._stored_ttl_ms()
         if self._ttl_ms == 0:
@@ -269,8 +274,8 @@ class JobHandle(Generic[R_co]):
 
     async def _record(self) -> JobRecord:
         """Ask the store, and remember the queue in which the job was found."""
-        records = await self._reader.opened().get(self._candidates)
-        found = [record for record in records if record is not None]
+        readings = self._readings or Readings(tuple(self._candidates))
+        found = await readings.find(self._reader.opened().get)
         if not found:
             raise self._not_found()
         if len(found) > 1:
@@ -279,11 +284,12 @@ class JobHandle(Generic[R_co]):
                 f"job id {self.id!r} stands for several jobs: {places}; "
                 "give app.handle(id, queue=...)"
             )
-        self._candidates = (found[0].ref,)
+        self._candidates, self._readings = (found[0].ref,), None
         return found[0]
 
     def _not_found(self) -> JobNotFound:
-        queues = ", ".join(dict.fromkeys(ref.queue for ref in self._candidates))
+        refs = self._candidates if self._readings is None else self._readings.refs
+        queues = ", ".join(dict.fromkeys(ref.queue for ref in refs))
         return JobNotFound(
             f"job {self.id!r} in queue {queues}: expired or unknown; finished jobs are known "
             "for id_ttl and their results for result_ttl"

@@ -9,8 +9,9 @@ import click
 
 from asyncjobs.cli.letters import Wanted
 from asyncjobs.cli.values import Duration
-from asyncjobs.config import check_job_id, check_queue_name
+from asyncjobs.config import check_queue_name
 from asyncjobs.errors import ConfigError
+from asyncjobs.readings import check_job_name
 
 __all__ = ["read_ids", "read_queues", "read_wanted", "wanted_options"]
 
@@ -66,6 +67,6 @@ def read_queues(ctx: click.Context, names: tuple[str, ...]) -> tuple[str, ...]:
 def read_ids(ctx: click.Context, ids: tuple[str, ...]) -> list[str]:
     """Each once. Raises click.UsageError."""
     try:
-        return list(dict.fromkeys(check_job_id(job_id, field="ID") for job_id in ids))
+        return list(dict.fromkeys(check_job_name(job_id, field="ID") for job_id in ids))
     except ConfigError as error:
         raise click.UsageError(str(error), ctx) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,13 +11,12 @@ import orjson
 
 from asyncjobs.backends.base import StoreInfo
 from asyncjobs.cli.asking import InspectedStore, ask, fail, store_options
-from asyncjobs.cli.letters import candidates
 from asyncjobs.cli.render import Part, Table, clean, show, show_json
-from asyncjobs.config import check_job_id, check_queue_name
+from asyncjobs.config import check_queue_name
 from asyncjobs.errors import ConfigError, JobNotFound
 from asyncjobs.events import Events
 from asyncjobs.handle import JobError, JobHandle, JobInfo
-from asyncjobs.job import JobRef
+from asyncjobs.readings import check_job_name, read_job_name
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = ["jobs"]
@@ -56,17 +56,23 @@ def show_job(
     sensitive when the job was enqueued is masked. Imports no app.
     """
     try:
-        check_job_id(job_id, field="ID")
+        check_job_name(job_id, field="ID")
         if queue is not None:
             check_queue_name(queue, field="--queue")
     except ConfigError as error:
         raise click.UsageError(str(error), ctx) from None
 
     async def question(store: InspectedStore, info: StoreInfo) -> int:
-        refs = candidates(job_id, (queue,) if queue else (), await store.queues())
-        found = [record.ref for record in await store.get(refs) if record is not None]
+        only = None if queue is None else (queue,)
+        readings = read_job_name(job_id, await store.queues(), only=only)
+        refs = readings.refs
+        found = [record.ref for record in await readings.find(store.get)]
         if not found:
-            return fail(ExitCode.FAILED, _not_found(job_id, refs), as_json=as_json)
+            return fail(
+                ExitCode.FAILED,
+                _not_found(job_id, only or [ref.queue for ref in refs]),
+                as_json=as_json,
+            )
         if len(found) > 1:
             places = ", ".join(map(str, found))
             message = f"job id {job_id!r} stands for several jobs: {places}; name one with --queue"
@@ -75,7 +81,11 @@ def show_job(
             job = await JobHandle[Any](_StoreReader(store), found).info()
             job = job.redacted()
         except JobNotFound:
-            return fail(ExitCode.FAILED, _not_found(job_id, refs), as_json=as_json)
+            return fail(
+                ExitCode.FAILED,
+                _not_found(job_id, only or [ref.queue for ref in refs]),
+                as_json=as_json,
+            )
         if as_json:
             show_json(_fields(job))
         else:
@@ -102,8 +112,8 @@ class _StoreReader:
         return (options or {}).get("max_attempts")
 
 
-def _not_found(job_id: str, refs: list[JobRef]) -> str:
-    queues = ", ".join(dict.fromkeys(ref.queue for ref in refs))
+def _not_found(job_id: str, looked_in: Sequence[str]) -> str:
+    queues = ", ".join(dict.fromkeys(looked_in))
     where = f"in queue {queues}" if queues else "and no queue either"
     return (
         f"no job {job_id!r} {where}; finished jobs are known for id_ttl and their results for "

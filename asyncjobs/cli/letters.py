@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -12,10 +13,10 @@ import orjson
 from asyncjobs.backends.letters import DeadLetter, LetterKey, LetterQuery
 from asyncjobs.cli.asking import InspectedStore
 from asyncjobs.codec import BadEnvelope, Outcome, read_dead_letter
-from asyncjobs.config import is_queue_name
-from asyncjobs.job import JobRef, State
+from asyncjobs.job import State
+from asyncjobs.readings import read_job_name
 
-__all__ = ["HEAD", "Finding", "Told", "Wanted", "candidates", "find", "look_for", "tell"]
+__all__ = ["HEAD", "Finding", "Told", "Wanted", "find", "look_for", "tell"]
 
 HEAD: Final = 1024
 """Bytes of an envelope that are read to list it: its function stands at the start."""
@@ -142,19 +143,6 @@ def _before(now_ms: int, seconds: float | None) -> int | None:
     return None if seconds is None else now_ms - round(seconds * 1000)
 
 
-def candidates(job_id: str, queues: Sequence[str], known: Sequence[str]) -> list[JobRef]:
-    """The jobs that `queue/id` or an id alone may stand for: in `queues` if any are named,
-    else in the `known` ones."""
-    if queues:
-        return [JobRef(queue, job_id.removeprefix(f"{queue}/")) for queue in queues]
-    head, _, tail = job_id.partition("/")
-    if tail and head in known:
-        return [JobRef(head, tail)]
-    # An id may hold a slash itself: then both readings are asked for.
-    refs = [JobRef(name, job_id) for name in known]
-    return [JobRef(head, tail), *refs] if tail and is_queue_name(head) else refs
-
-
 async def find(
     store: InspectedStore, job_id: str, queues: Sequence[str], **read: Any
 ) -> DeadLetter | str:
@@ -162,14 +150,15 @@ async def find(
 
     `read`: how much of it, as `find_letters` takes it.
     """
-    refs = candidates(job_id, queues, [] if queues else await store.queues())
-    found = [letter for letter in await store.find_letters(refs, **read) if letter is not None]
+    known = [] if queues else await store.queues()
+    readings = read_job_name(job_id, known, only=queues or None)
+    found = await readings.find(partial(store.find_letters, **read))
     if len(found) == 1:
         return found[0]
     if found:
         places = ", ".join(str(letter.key.ref) for letter in found)
         return f"job id {job_id!r} stands for several dead jobs: {places}; write queue/id"
-    names = ", ".join(dict.fromkeys(ref.queue for ref in refs))
+    names = ", ".join(dict.fromkeys(queues or [ref.queue for ref in readings.refs]))
     where = f"in queue {names}" if names else "and no queue either"
     return (
         f"no dead job {job_id!r} {where}: it has not died here, or it was retried, purged or "
