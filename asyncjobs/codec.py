@@ -7,6 +7,7 @@ field by field, and never names anything that would be imported.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Final
 
@@ -216,9 +217,33 @@ def encode_call(
     return _dump(name, fields)
 
 
-def _dump(name: str, fields: dict[str, Any]) -> bytes:
+def _as_json(fields: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(fields)
+    except TypeError:
+        # The encoder takes a subclass of str as a value, but as a key only on request, and
+        # then it takes numbers and dates, too. Rare, so it is looked for only now.
+        if not _has_text_keys(fields, 0):
+            raise
+        return orjson.dumps(fields, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _has_text_keys(value: Any, depth: int) -> bool:
+    if isinstance(value, dict):
+        inner: Iterable[Any] = value.values()
+        if not all(isinstance(key, str) for key in value):
+            return False
+    elif isinstance(value, list | tuple):
+        inner = value
+    else:
+        return True
+    # A value that holds itself has no end.
+    return depth < 2 * MAX_DEPTH and all(_has_text_keys(item, depth + 1) for item in inner)
+
+
+def _dump(name: str, fields: dict[str, Any]) -> bytes:
+    try:
+        return _as_json(fields)
     except (TypeError, ValueError) as error:
         raise EncodeError(f"{name}: the arguments cannot be written as JSON: {error}") from error
 
@@ -287,7 +312,7 @@ class Outcome:
                 if text:
                     fields[key] = clean_text(text)
         try:
-            return orjson.dumps(fields)
+            return _as_json(fields)
         except (TypeError, ValueError) as error:
             raise EncodeError(f"the result cannot be written as JSON: {error}") from error
 
@@ -342,7 +367,7 @@ _CONTROLS: Final = {
 def is_unicode(value: Any) -> bool:
     """Whether a value that is JSON otherwise can be written: no lone surrogates in it."""
     try:
-        orjson.dumps(value)
+        orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError):
         return False
     return True
@@ -380,14 +405,20 @@ def _check_deep(value: Any, path: str, depth: int) -> None:
                 _check_deep(item, _step(path, index), depth + 1)
     elif kind is dict:
         for key, item in value.items():
-            if type(key) is not str:
+            if type(key) is not str and not _is_text(type(key)):
                 raise EncodeError(
                     f"{path} has the key {shown(key)}; JSON keys are text: write str(key)"
                 )
             if type(item) is not str:
                 _check_deep(item, _step(path, key), depth + 1)
-    else:
+    elif not _is_text(kind):
         raise EncodeError(f"{path} is a {kind.__name__:.100}, which JSON would {_advice(value)}")
+
+
+def _is_text(kind: type) -> bool:
+    """Whether values of a subclass of str stand for their text, as what template renderers
+    return (Markup, SafeString). Members of an enumeration stand for more than that."""
+    return issubclass(kind, str) and not issubclass(kind, Enum)
 
 
 def _step(path: str, key: str | int) -> str:
