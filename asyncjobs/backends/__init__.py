@@ -11,8 +11,8 @@ from asyncjobs.errors import ConfigError
 __all__ = ["SCHEMES", "URL_VARIABLE", "make_backend", "store_url"]
 
 SCHEMES = (
-    "redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://", "embedded:",
-    "memory:",
+    "redis://", "rediss://", "valkey://", "valkeys://", "unix://", "redis+sentinel://",
+    "rediss+sentinel://", "valkey+sentinel://", "valkeys+sentinel://", "embedded:", "memory:",
 )  # fmt: skip
 URL_VARIABLE = "ASYNCJOBS_URL"
 
@@ -40,7 +40,7 @@ def make_backend(url: str, settings: StoreSettings) -> Backend:
     Raises ConfigError naming the schemes for one that is not known.
     """
     scheme = url.partition(":")[0].lower()
-    if scheme in ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"):
+    if f"{scheme}://" in SCHEMES:
         from asyncjobs.backends.redis.backend import RedisBackend
 
         return RedisBackend(url, settings)

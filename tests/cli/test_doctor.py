@@ -173,6 +173,7 @@ def verdict(setting: str, info: dict[str, str], config: dict[str, str], skew_ms:
         ("version", {"redis_version": "6.2.14", "server_name": "redis"}, "problem"),
         ("version", {"redis_version": "7.0.15", "server_name": "redis"}, "ok"),
         ("cluster", {"redis_mode": "cluster"}, "problem"),
+        ("cluster", {"server_mode": "cluster"}, "problem"),
         ("replication", {"connected_slaves": "2"}, "warning"),
         ("disk", {"aof_last_write_status": "err"}, "problem"),
         ("maxmemory-policy", {"maxmemory_policy": "odd"}, "note"),

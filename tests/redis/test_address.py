@@ -27,6 +27,10 @@ from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
             Connection,
         ),
         ("rediss+sentinel://a/shop", "rediss+sentinel://a:26379/shop/0", SSLConnection),
+        ("valkey://u:secret@db/2", "valkey://db:6379/2", Connection),
+        ("VALKEYS://:secret@db", "valkeys://db:6379/0", SSLConnection),
+        ("valkey+sentinel://a/shop", "valkey+sentinel://a:26379/shop/0", Connection),
+        ("valkeys+sentinel://a/shop", "valkeys+sentinel://a:26379/shop/0", SSLConnection),
         ("unix:///run/v.sock", "unix:///run/v.sock?db=0", UnixDomainSocketConnection),
         ("unix://u:secret@/run/v.sock?db=2", "unix:///run/v.sock?db=2", UnixDomainSocketConnection),
     ],
@@ -88,7 +92,14 @@ def test_tls_is_checked_unless_the_url_says_otherwise(tmp_path: Path) -> None:
         ("redis://:1?xsecret@host/0", "unknown field"),
         ("redis://db:port", "cannot be read"),
         ("redis://db:99999", "cannot be read"),
-        ("redis://:secret@db?timeout=3", "unknown field"),
+        ("redis://:secret@db?timeout=3", "unknown field 'timeout' behind '?'; redis:// knows db"),
+        ("valkeys://db?ssl_ca_cert=x", "'ssl_ca_cert' behind '?'; valkeys:// knows ssl_ca_certs"),
+        ("rediss://db?ssl_ca_cert=x", "did you mean ssl_ca_certs?"),
+        ("rediss://db?decode_responses=True&db=1", "'decode_responses'"),
+        ("redis://:12?kretsecret=x@host", "an unknown field behind '?'"),
+        ("redis://:12?x=kret&y=secret@host", "an unknown field behind '?'"),
+        ("redis://db?kret%20secret=1", "an unknown field behind '?'"),
+        ("rediss://db?ssl_cert_reqs=secret", "ssl_cert_reqs must be required, or none"),
         ("rediss://db?ssl_ca=x", "ssl_ca_certs"),
         ("unix://", "needs a path"),
         ("redis+sentinel://a:1,b:2", "names the service"),
@@ -108,3 +119,25 @@ def test_a_wrong_url_is_refused_by_name(url: str, says: str) -> None:
         Address.parse(url)
     assert says in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["none", "NONE", "CERT_NONE"])
+@pytest.mark.parametrize("start", ["rediss://db", "valkeys+sentinel://a:1/shop"])
+def test_a_certificate_that_nobody_checks_is_warned_of(value: str, start: str) -> None:
+    address = Address.parse(f"{start}?ssl_cert_reqs={value}")
+    arguments = [address.arguments]
+    if address.sentinels is not None:
+        arguments.append(address.sentinels.arguments)
+    for each in arguments:
+        assert (each["ssl_cert_reqs"], each["ssl_check_hostname"]) == ("none", False)
+    (warning,) = address.warnings
+    assert warning.startswith("ssl_cert_reqs=none: nobody checks")
+    assert "secret" not in warning
+
+
+@pytest.mark.parametrize("value", ["required", "optional", "CERT_REQUIRED"])
+def test_a_certificate_is_checked_otherwise(value: str) -> None:
+    address = Address.parse(f"rediss://db?ssl_cert_reqs={value}")
+    assert address.arguments["ssl_cert_reqs"] == "required"
+    assert address.arguments["ssl_check_hostname"] is True
+    assert address.warnings == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,19 @@ async def test_a_job_travels_over_tls(secured: Secured) -> None:
     async with app, Worker(app):
         handle = await job.enqueue(21)
         assert await handle.result(timeout=20) == 42
+
+
+async def test_a_stranger_is_let_in_only_with_a_warning(
+    secured: Secured, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = secured.url(ca="stranger.pem", host="127.0.0.1").replace("rediss", "valkeys")
+    app = AsyncJobs(f"{url}&ssl_cert_reqs=none")
+    job = app.job(double)
+    with caplog.at_level(logging.WARNING, "asyncjobs"):
+        async with app, Worker(app):
+            handle = await job.enqueue(21)
+            assert await handle.result(timeout=20) == 42
+    assert "ssl_cert_reqs=none: nobody checks" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncjobs.backends.redis.address import Address
-from asyncjobs.backends.redis.faults import AccessDenied, Demoted, NoScript
+from asyncjobs.backends.redis.faults import AccessDenied, ClusterNode, Demoted, NoScript
 from asyncjobs.backends.redis.link import Link
 from asyncjobs.errors import StoreError, StoreFull, StoreUnavailable
 
@@ -33,6 +33,9 @@ pytestmark = pytest.mark.anyio
         ("NOAUTH Authentication required.", AccessDenied),
         ("NOPERM this user has no permissions", AccessDenied),
         ("WRONGPASS invalid username-password pair", AccessDenied),
+        ("MOVED 10380 127.0.0.1:43375", ClusterNode),
+        ("ASK 3999 127.0.0.1:6381", ClusterNode),
+        ("CROSSSLOT Keys in request don't hash to the same slot", ClusterNode),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", StoreError),
     ],
 )
@@ -58,5 +61,8 @@ async def test_each_word_has_its_answer(says: str, kind: type[StoreError]) -> No
         await link.close()
         await served.wait()
     assert type(caught.value) is kind
+    if kind is ClusterNode:
+        assert says in str(caught.value)
+        assert "needs one server" in str(caught.value)
     if kind is not NoScript:
         assert f"127.0.0.1:{port}" in str(caught.value)

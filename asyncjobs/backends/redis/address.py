@@ -6,6 +6,7 @@ import os
 import re
 import ssl
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -21,7 +22,7 @@ _TLS = {
     "ssl_keyfile": "ssl_keyfile",
     "ssl_keyfile_password": "ssl_password",
 }
-_TLS_FIELDS = (*_TLS, "ssl_check_hostname")
+_TLS_FIELDS = (*_TLS, "ssl_check_hostname", "ssl_cert_reqs")
 _SENTINEL_FIELDS = ("sentinel_username", "sentinel_password")
 _FIELDS = {
     "redis": ("db",),
@@ -30,8 +31,16 @@ _FIELDS = {
     "redis+sentinel": (*_SENTINEL_FIELDS, "db"),
     "rediss+sentinel": (*_SENTINEL_FIELDS, *_TLS_FIELDS, "db"),
 }
+_SAME = {
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "valkey+sentinel": "redis+sentinel",
+    "valkeys+sentinel": "rediss+sentinel",
+}
+"""Other names of schemes: both servers speak one protocol."""
 _SERVICE = re.compile(r"[A-Za-z0-9._-]+")
 
+_FIELD = re.compile(r"[a-z][a-z_]{1,39}")
 _ESCAPE = "in a password write %2F for /, %3F for ?, %23 for #, %40 for @"
 
 
@@ -49,11 +58,12 @@ class Address:
     """Where the store is and how to get in.
 
     redis://[user:password@]host[:port][/db], rediss:// the same with TLS and the query
-    fields ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_keyfile_password and
-    ssl_check_hostname; unix://[user:password@]/path/to.sock[?db=0];
+    fields ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_keyfile_password, ssl_check_hostname
+    and ssl_cert_reqs; unix://[user:password@]/path/to.sock[?db=0];
     redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/db] with the
     query fields sentinel_username and sentinel_password; rediss+sentinel:// the same with
-    TLS to the sentinels and to the store. User and password are the store's.
+    TLS to the sentinels and to the store. User and password are the store's. `valkey` may
+    stand for `redis` in each of these, and `valkeys` for `rediss`.
     """
 
     text: str
@@ -62,6 +72,16 @@ class Address:
     arguments: dict[str, Any] = field(repr=False)
     sentinels: Sentinels | None = None
     """With them, `arguments` lack host and port: the sentinels tell those."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is unsafe about the way there."""
+        if self.arguments.get("ssl_cert_reqs") != "none":
+            return ()
+        return (
+            f"ssl_cert_reqs=none: nobody checks that {self.text} is the store, and whoever "
+            "stands in between reads jobs and password; give ssl_ca_certs instead",
+        )
 
     @classmethod
     def parse(cls, url: str) -> Address:
@@ -77,9 +97,10 @@ class Address:
             arguments["password"] = unquote(parts.password)
         if parts.scheme == "unix":
             return cls._socket(parts, query, arguments)
-        tls = _tls(query) if parts.scheme.startswith("rediss") else {}
+        scheme = _SAME.get(parts.scheme, parts.scheme)
+        tls = _tls(query) if scheme.startswith("rediss") else {}
         kind = SSLConnection if tls else Connection
-        if parts.scheme.endswith("+sentinel"):
+        if scheme.endswith("+sentinel"):
             return cls._service(parts, query, kind, arguments | tls, tls)
         arguments["host"] = parts.hostname or "localhost"
         arguments["port"] = parts.port or 6379
@@ -175,10 +196,13 @@ def _db(text: str) -> int:
 
 def _tls(query: dict[str, str]) -> dict[str, Any]:
     arguments: dict[str, Any] = {
-        "ssl_cert_reqs": "required",
+        "ssl_cert_reqs": _cert_reqs(query.pop("ssl_cert_reqs", "required")),
         "ssl_check_hostname": query.pop("ssl_check_hostname", "true").lower() != "false",
         "ssl_min_version": ssl.TLSVersion.TLSv1_2,
     }
+    if arguments["ssl_cert_reqs"] == "none":
+        # A name that stands in a certificate which nobody checks says nothing.
+        arguments["ssl_check_hostname"] = False
     for name, argument in _TLS.items():
         if name in query:
             arguments[argument] = query.pop(name)
@@ -190,9 +214,30 @@ def _tls(query: dict[str, str]) -> dict[str, Any]:
     return arguments
 
 
-def _refuse_rest(query: dict[str, str], scheme: str) -> None:
-    if query:
-        known = ", ".join(_FIELDS[scheme])
+def _cert_reqs(value: str) -> str:
+    """As the driver takes it. Also `CERT_NONE`, as Celery and kombu write it."""
+    wanted = value.lower().removeprefix("cert_")
+    if wanted not in ("required", "optional", "none"):
         raise ConfigError(
-            f"the store URL has an unknown field behind '?'; {scheme}:// knows {known}; {_ESCAPE}"
+            "the store URL's ssl_cert_reqs must be required, or none for a server whose "
+            "certificate nobody checks"
         )
+    # A server always shows its certificate: optional would check it all the same.
+    return "none" if wanted == "none" else "required"
+
+
+def _refuse_rest(query: dict[str, str], scheme: str) -> None:
+    if not query:
+        return
+    known = _FIELDS[_SAME.get(scheme, scheme)]
+    wrong = [name for name in query if _FIELD.fullmatch(name)]
+    if len(wrong) < len(query) or any("@" in value for value in query.values()):
+        # It may be a piece of the password, which ends at an '@': it is not repeated.
+        said, advice = "an unknown field", f"; {_ESCAPE}"
+    else:
+        near = get_close_matches(wrong[0], known, n=1)
+        said = f"the unknown field {wrong[0]!r}"
+        advice = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigError(
+        f"the store URL has {said} behind '?'; {scheme}:// knows {', '.join(known)}{advice}"
+    )

@@ -95,7 +95,8 @@ class RedisBackend:
         return RedisBackend(self._address, self._settings, now_ms=self._now_ms, label="lease")
 
     async def open(self) -> StoreInfo:
-        return await check_server(self._link, self._keys, self.address)
+        info = await check_server(self._link, self._keys, self.address)
+        return info._replace(warnings=(*info.warnings, *self._address.warnings))
 
     async def close(self) -> None:
         board, self._board = self._board, None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from asyncjobs.backends.base import Finding, Verdict
 from asyncjobs.backends.redis.link import Link
-from asyncjobs.backends.redis.server import OLDEST, fields_of, releases
+from asyncjobs.backends.redis.server import OLDEST, fields_of, is_cluster, releases
 from asyncjobs.clock import now_ms
 from asyncjobs.errors import StoreError
 
@@ -134,7 +134,7 @@ def _memory(info: Mapping[str, str]) -> Finding:
 
 
 def _replication(info: Mapping[str, str], config: Mapping[str, str]) -> Iterator[Finding]:
-    if info.get("redis_mode") == "cluster":
+    if is_cluster(info):
         found = "this is a node of a cluster, and asyncjobs needs one server for all queues"
         yield Finding("cluster", PROBLEM, found, ("use a server with cluster-enabled no",))
     if info.get("role", "master") != "master":

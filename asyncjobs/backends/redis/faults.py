@@ -8,6 +8,7 @@
 | OOM | StoreFull | only an enqueue can meet it |
 | READONLY, MASTERDOWN, UNBLOCKED | Demoted | connect anew: the master is elsewhere; back off |
 | LOADING, MISCONF, NOREPLICAS, BUSY | StoreUnavailable | they back off |
+| MOVED, ASK, CROSSSLOT | ClusterNode | open raises ConfigError; reported |
 | anything else | StoreError | a fault of ours or of the server's set-up: reported |
 """
 
@@ -23,10 +24,15 @@ from redis.exceptions import (
 
 from asyncjobs.errors import StoreError, StoreFull, StoreUnavailable
 
-__all__ = ["AccessDenied", "Demoted", "NoScript", "translate"]
+__all__ = ["AccessDenied", "ClusterNode", "Demoted", "NoScript", "cluster_error", "translate"]
 
 # The driver turns some first words into classes and drops them from the text.
 _DEMOTED = frozenset({"ReadOnlyError", "MasterDownError"})
+_OF_A_CLUSTER = {
+    "MovedError": "MOVED ",
+    "AskError": "ASK ",
+    "ClusterCrossSlotError": "CROSSSLOT ",
+}
 _FOR_NOW = (
     "LOADING", "MISCONF", "NOREPLICAS", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "max number of clients",
 )  # fmt: skip
@@ -43,6 +49,10 @@ class NoScript(StoreError):
 class AccessDenied(StoreUnavailable):
     """Credentials or rights are missing. Final at open; while a worker runs, somebody
     is changing them, and it has to outlast that."""
+
+
+class ClusterNode(StoreError):
+    """The server is a node of a cluster: it has a part of the keys only."""
 
 
 class Demoted(StoreUnavailable):
@@ -68,6 +78,8 @@ def translate(error: BaseException, address: str) -> StoreError:
         return AccessDenied(
             f"the store at {address} refused the credentials: {text}; check user, password, ACL"
         )
+    if (word := _OF_A_CLUSTER.get(type(error).__name__)) is not None:
+        return cluster_error(address, f"it answered: {word}{text}")
     if type(error).__name__ in _DEMOTED or text.startswith("UNBLOCKED"):
         return Demoted(
             f"the store at {address} is not available: it is a replica: {text}; a failover may "
@@ -80,6 +92,14 @@ def translate(error: BaseException, address: str) -> StoreError:
     return StoreUnavailable(
         f"the store at {address} is not available: {text or type(error).__name__}; "
         "check that the server runs and that the URL is right"
+    )
+
+
+def cluster_error(address: str, sign: str) -> ClusterNode:
+    """`sign`: by what it was known."""
+    return ClusterNode(
+        f"the store at {address} is a node of a cluster ({sign}), and asyncjobs needs one server "
+        "for all queues: use one with cluster-enabled no, alone or behind sentinels"
     )
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from asyncjobs.backends.base import LAYOUT, StoreInfo
-from asyncjobs.backends.redis.faults import AccessDenied
+from asyncjobs.backends.redis.faults import AccessDenied, ClusterNode, cluster_error
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Link
 from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
 
-__all__ = ["OLDEST", "check_server", "fields_of", "releases"]
+__all__ = ["OLDEST", "check_server", "fields_of", "is_cluster", "releases"]
 
 OLDEST = (7, 0)
 
@@ -34,9 +34,21 @@ async def check_server(link: Link, keys: StoreKeys, address: str) -> StoreInfo:
             f"the store at {address} is {name} {release}; asyncjobs needs Redis 7.0 or "
             "Valkey 7.2 and newer"
         )
+    if is_cluster(info):
+        # A single node has all slots and would answer, until somebody adds a second one.
+        raise ConfigError(str(cluster_error(address, "INFO says so")))
     warnings = await _check_eviction(link, address)
-    await _check_layout(link, keys, address)
+    try:
+        await _check_layout(link, keys, address)
+    except ClusterNode as error:
+        raise ConfigError(str(error)) from error
     return StoreInfo(name, release, address, warnings)
+
+
+def is_cluster(info: Mapping[str, str]) -> bool:
+    """Whether the server is a node of a cluster, by its INFO. Valkey has another word for
+    it than Redis."""
+    return "cluster" in (info.get("redis_mode"), info.get("server_mode"))
 
 
 def releases(info: Mapping[str, str]) -> tuple[str, str, tuple[int, ...]]:
