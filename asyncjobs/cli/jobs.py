@@ -64,35 +64,33 @@ def show_job(
 
     async def question(store: InspectedStore, info: StoreInfo) -> int:
         only = None if queue is None else (queue,)
-        readings = read_job_name(job_id, await store.queues(), only=only)
-        refs = readings.refs
-        found = [record.ref for record in await readings.find(store.get)]
-        if not found:
-            return fail(
-                ExitCode.FAILED,
-                _not_found(job_id, only or [ref.queue for ref in refs]),
-                as_json=as_json,
-            )
-        if len(found) > 1:
-            places = ", ".join(map(str, found))
-            message = f"job id {job_id!r} stands for several jobs: {places}; name one with --queue"
-            return fail(ExitCode.FAILED, message, as_json=as_json)
-        try:
-            job = await JobHandle[Any](_StoreReader(store), found).info()
-            job = job.redacted()
-        except JobNotFound:
-            return fail(
-                ExitCode.FAILED,
-                _not_found(job_id, only or [ref.queue for ref in refs]),
-                as_json=as_json,
-            )
-        if as_json:
-            show_json(_fields(job))
-        else:
-            show(*_parts(job))
-        return ExitCode.CLEAN
+        return await _show(store, job_id, only, as_json=as_json)
 
     ctx.exit(ask(url, prefix, question, as_json=as_json))
+
+
+async def _show(
+    store: InspectedStore, job_id: str, only: tuple[str, ...] | None, *, as_json: bool
+) -> int:
+    readings = read_job_name(job_id, await store.queues(), only=only)
+    looked_in = only or [ref.queue for ref in readings.refs]
+    found = [record.ref for record in await readings.find(store.get)]
+    if not found:
+        return fail(ExitCode.FAILED, _not_found(job_id, looked_in), as_json=as_json)
+    if len(found) > 1:
+        places = ", ".join(map(str, found))
+        message = f"job id {job_id!r} stands for several jobs: {places}; name one with --queue"
+        return fail(ExitCode.FAILED, message, as_json=as_json)
+    try:
+        job = await JobHandle[Any](_StoreReader(store), found).info()
+        job = job.redacted()
+    except JobNotFound:
+        return fail(ExitCode.FAILED, _not_found(job_id, looked_in), as_json=as_json)
+    if as_json:
+        show_json(_fields(job))
+    else:
+        show(*_parts(job))
+    return ExitCode.CLEAN
 
 
 class _StoreReader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -18,7 +19,12 @@ pytestmark = pytest.mark.anyio
 def node(request: pytest.FixtureRequest) -> Iterator[Server]:
     if request.param not in available_servers():
         pytest.skip(f"no {request.param} server on this machine")
-    with start_server(request.param, config={"cluster-enabled": "yes"}) as server:
+    with socket.socket() as probe:
+        # By default it is the server's port plus 10,000, which there may be none of.
+        probe.bind(("127.0.0.1", 0))
+        bus = str(probe.getsockname()[1])
+    config = {"cluster-enabled": "yes", "cluster-port": bus}
+    with start_server(request.param, config=config) as server:
         server.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         yield server
 
