@@ -6,11 +6,11 @@ job pays one check: `if events.active`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, NewJob, TakenJob
 from asyncjobs.listening import check_listener, refuse_answer
 
@@ -48,7 +48,10 @@ __all__ = [
     "tell_stored",
 ]
 
-logger = logging.getLogger("asyncjobs.events")
+logger = GuardedLog("asyncjobs.events")
+
+MOST_TOLD: Final = 1_000
+"""Failures of listeners that are told apart. Beyond them, nothing more is logged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,16 +317,18 @@ class Tracer(Protocol):
 class Events:
     """Holds the listeners and calls them, in the order in which they were added.
 
-    Listeners are plain functions, run where the event happens: keep them short. One
-    that raises is logged and does not disturb the job. An async one is refused: an event
-    may happen in any thread and while the loop ends, so nobody could wait for it.
+    Listeners are plain functions, run where the event happens: keep them short. One that
+    raises does not disturb the job, whatever it raises. It is logged once for each type of
+    event and of error. An async one is refused: an event may happen in any thread and while
+    the loop ends, so nobody could wait for it.
     """
 
-    __slots__ = ("_listeners", "_wanted", "active", "tracer")
+    __slots__ = ("_listeners", "_told", "_wanted", "active", "tracer")
 
     def __init__(self) -> None:
         self._listeners: list[tuple[type[Event], Callable[[Any], object]]] = []
         self._wanted: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
+        self._told: set[tuple[int, type[Event], type[BaseException]]] = set()
         self.active = False
         self.tracer: Tracer | None = None
         """Listens too, so `active` is True with it."""
@@ -361,8 +366,23 @@ class Events:
                 answer = listener(event)
                 if answer is not None:
                     refuse_answer(listener, answer)
-            except Exception:
-                logger.exception("listener %r failed on %s", listener, type(event).__name__)
+            except BaseException as error:
+                # A SystemExit here would end the attempt without its settlement, or the loop.
+                self._tell_failed(listener, kind, error)
+
+    def _tell_failed(
+        self, listener: Callable[[Any], object], kind: type[Event], error: BaseException
+    ) -> None:
+        key = (id(listener), kind, type(error))
+        if key in self._told or len(self._told) >= MOST_TOLD:
+            return
+        self._told.add(key)
+        logger.error(
+            "listener %r failed on %s; jobs go on, and this is told once",
+            listener,
+            kind.__name__,
+            exc_info=error,
+        )
 
     def _of(self, kind: type[Event]) -> tuple[Callable[[Any], object], ...]:
         wanted = self._wanted

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -20,11 +19,12 @@ from asyncjobs.client import Client
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import NotOpen
 from asyncjobs.events import Events
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import NewJob
 
 __all__ = ["BackgroundOpening", "Opening", "running_loop", "why_not_open"]
 
-logger = logging.getLogger("asyncjobs")
+logger = GuardedLog("asyncjobs")
 
 _LIFESPAN = """open it around the code that enqueues:
 

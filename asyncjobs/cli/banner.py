@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 from collections.abc import Sequence
@@ -14,10 +13,11 @@ import click
 from asyncjobs.backends.base import StoreInfo
 from asyncjobs.cli.logs import wants_colors
 from asyncjobs.cli.values import count, show_duration
+from asyncjobs.guarded import GuardedLog
 
 __all__ = ["Banner", "loop_name"]
 
-logger = logging.getLogger("asyncjobs.cli")
+logger = GuardedLog("asyncjobs.cli")
 
 SHOWN_NAMES = 8
 """Job functions listed one by one; an app may have hundreds."""

@@ -9,9 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from asyncjobs.guarded import GuardedLog
+
 __all__ = ["can_watch", "watch"]
 
-logger = logging.getLogger("asyncjobs.cli")
+logger = GuardedLog("asyncjobs.cli")
 
 
 def can_watch() -> bool:

@@ -22,6 +22,7 @@ from asyncjobs.cli.signals import Signals
 from asyncjobs.cli.values import count, show_duration
 from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, UnsupportedLayout
 from asyncjobs.events import WorkerStarted
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.telemetry.logs import JobLog
 from asyncjobs.worker.exits import ExitCode, exit_now
 from asyncjobs.worker.health.health import HealthOptions
@@ -30,7 +31,7 @@ from asyncjobs.worker.worker import Worker, WorkerReport
 
 __all__ = ["ExitCode", "WorkerOptions", "last_words", "serve"]
 
-logger = logging.getLogger("asyncjobs.cli")
+logger = GuardedLog("asyncjobs.cli")
 
 END_LIMIT_S: Final = 5.0
 """How long what jobs leave behind may hold up the end of the process."""
@@ -144,8 +145,8 @@ class _Serving:
             return _fail(ExitCode.FAILED if self._has_started else ExitCode.UNREACHABLE, error)
         except AsyncJobsError as error:
             return _fail(ExitCode.FAILED, error)
-        except Exception:
-            logger.critical("the worker failed", exc_info=True)
+        except Exception as error:
+            logger.critical("the worker failed", exc_info=error)
             return ExitCode.FAILED
 
     async def _work(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -18,13 +17,14 @@ from asyncjobs.cli.health import ParentHealth
 from asyncjobs.cli.reload import watch
 from asyncjobs.cli.serve import last_words
 from asyncjobs.errors import AsyncJobsError, ConfigError
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.exits import ExitCode
 from asyncjobs.worker.health.health import HealthOptions
 from asyncjobs.worker.supervisor.supervisor import Supervisor
 
 __all__ = ["SuperviseOptions", "supervise"]
 
-logger = logging.getLogger("asyncjobs.cli")
+logger = GuardedLog("asyncjobs.cli")
 
 THIRD_S: Final = 1.0
 """What the processes may take to exit by themselves after a third signal."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from asyncjobs.clock import seconds
 from asyncjobs.errors import Discard, JobSignal, Retry, Snooze
-from asyncjobs.policy.retry import Charge, Retries
+from asyncjobs.policy.retry import Charge, Retries, class_name
 
 __all__ = ["Ending", "Verdict", "judge"]
 
@@ -77,9 +77,13 @@ def _asked_s(signal: Retry) -> float | None:
 
 
 def _discard_reason(leaf: BaseException) -> str:
-    if isinstance(leaf, Discard):
-        return leaf.reason
-    return f"{type(leaf).__name__}: {leaf}"
+    """Raises nothing: a text that cannot be made must not turn a discard into a retry."""
+    try:
+        if isinstance(leaf, Discard):
+            return str(leaf.reason)
+        return f"{type(leaf).__name__}: {leaf}"
+    except BaseException as fault:
+        return f"{class_name(type(leaf))}: (its text could not be made: {class_name(type(fault))})"
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

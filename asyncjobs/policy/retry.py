@@ -209,8 +209,12 @@ class Retries:
 
 def class_name(kind: type[BaseException]) -> str:
     """The class with its module, as it is written down; built-in ones without."""
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return f"{module}{kind.__qualname__}"
+    try:
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+        return f"{module}{kind.__qualname__}"
+    except BaseException:  # a metaclass of the user's own may raise
+        name: str = type.__dict__["__qualname__"].__get__(kind)
+        return name
 
 
 def is_on_purpose(error: BaseException | None) -> bool:

@@ -16,11 +16,12 @@ from opentelemetry.trace import get_current_span
 from asyncjobs import events
 from asyncjobs.context import _current
 from asyncjobs.events import Events
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.policy.redaction import Mask
 
 __all__ = ["JobContextFilter", "JobLog", "add_job_context", "mask_job_values"]
 
-logger = logging.getLogger("asyncjobs.jobs")
+logger = GuardedLog("asyncjobs.jobs")
 
 _OWN: Final = frozenset(
     {
@@ -84,7 +85,7 @@ class JobContextFilter(logging.Filter):
         if mask is not None:
             try:
                 _hide(record, mask)
-            except Exception as error:
+            except BaseException as error:
                 # A record that cannot be made into text must neither end the job nor pass.
                 record.msg = f"a log line of the job could not be masked: {type(error).__name__}"
                 record.args = record.exc_info = record.exc_text = record.stack_info = None

@@ -22,6 +22,7 @@ from opentelemetry.metrics import (
 
 from asyncjobs import events
 from asyncjobs.events import Events
+from asyncjobs.guarded import call
 from asyncjobs.job import JobRef
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.telemetry.instruments import (
@@ -339,9 +340,10 @@ class _LoopLag:
 
     def _tick(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
         late_s = max(loop.time() - due_s, 0.0)
-        # First, or an SDK that raises once would end the measuring.
+        # First, or an SDK that raises once would end the measuring. And a SystemExit of a
+        # callback would end the loop.
         self._arm(loop)
-        self._record(late_s)
+        call("measuring the event loop's lag", self._record, late_s)
 
 
 def _fault(event: events.AttemptEnded) -> str:

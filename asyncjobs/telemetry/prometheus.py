@@ -5,7 +5,6 @@ Needs the extra `prometheus`; nothing else imports this module.
 
 from __future__ import annotations
 
-import logging
 import threading
 from wsgiref.simple_server import WSGIServer
 
@@ -14,10 +13,11 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import start_http_server
 
 from asyncjobs.errors import ConfigError
+from asyncjobs.guarded import GuardedLog
 
 __all__ = ["Endpoint"]
 
-logger = logging.getLogger("asyncjobs.telemetry")
+logger = GuardedLog("asyncjobs.telemetry")
 
 AGAIN_S = 1.0
 """How often a patient endpoint looks whether its port has become free."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,12 +11,13 @@ from typing import Final
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from asyncjobs.backends.base import Inspector, QueueCounts, QueueFlow
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.telemetry.instruments import FLEET, QUEUE, STATE
 from asyncjobs.telemetry.metrics import new_meter
 
 __all__ = ["QueueGauges", "QueueView", "look_at_queues"]
 
-logger = logging.getLogger("asyncjobs.telemetry")
+logger = GuardedLog("asyncjobs.telemetry")
 
 FRESH_S: Final = 1.0
 """One look at the store serves all gauges of a scrape."""

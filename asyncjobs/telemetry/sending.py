@@ -60,12 +60,13 @@ class _Traced:
         if len(job.envelope) > self._settings.max_payload:
             # The carrier must not be what makes a job too large.
             job = self._function.new_job(args, kwargs)
-        if self._span is not None and self._span.is_recording():
+        if self._span is not None:
             try:
-                ref = str(job.ref)
-                first = conversation.get() or ref
-                self._span.set_attributes({MESSAGE_ID: ref, CONVERSATION: first})
-            except Exception:
+                if self._span.is_recording():
+                    ref = str(job.ref)
+                    first = conversation.get() or ref
+                    self._span.set_attributes({MESSAGE_ID: ref, CONVERSATION: first})
+            except BaseException:
                 failed("the span of an enqueue")
         return job
 
@@ -92,7 +93,7 @@ class Sending:
     def __enter__(self) -> Sequence[Maker]:
         try:
             return self._begin()
-        except Exception:
+        except BaseException:
             failed("the span of an enqueue")
             return self._functions
 
@@ -109,7 +110,7 @@ class Sending:
                     span.set_attribute(ERROR, class_name(kind))
                     span.set_status(Status(StatusCode.ERROR))
                 span.end()
-            except Exception:
+            except BaseException:
                 failed("the end of a span of an enqueue")
 
     def _begin(self) -> Sequence[Maker]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -11,11 +10,12 @@ from urllib.parse import urlsplit
 from opentelemetry.trace import Tracer, TracerProvider, get_tracer_provider
 from opentelemetry.util.types import AttributeValue
 
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.telemetry.instruments import JOB, OPERATION, QUEUE, SCHEMA_URL, SYSTEM, TYPE
 
 __all__ = ["Attributes", "Fixed", "Server", "common", "failed", "global_provider", "new_tracer"]
 
-logger = logging.getLogger("asyncjobs.telemetry")
+logger = GuardedLog("asyncjobs.telemetry")
 
 ATTEMPT: Final = "asyncjobs.job.attempt"
 MAX_ATTEMPTS: Final = "asyncjobs.job.max_attempts"

@@ -134,7 +134,8 @@ _late: ContextVar[list[_Attempt]] = ContextVar("asyncjobs_late_attempt")
 class Tracing:
     """Owns the spans of running attempts; makes those of enqueues. Never asks the store.
 
-    Whatever OpenTelemetry or an exporter raises is logged once, and the job goes on.
+    Whatever OpenTelemetry, a sampler, a span processor or an exporter raises is logged once,
+    and the job goes on: a SystemExit of theirs would end it.
     """
 
     def __init__(
@@ -185,8 +186,11 @@ class Tracing:
         """The span of an attempt that waited begins."""
         if started.mode == "none":
             _leave_traces(started)
-        elif (attempt := self._begun(started)) is not None:
-            _late.get().append(attempt)
+            return
+        attempt = self._begun(started)
+        late = _late.get(None)
+        if attempt is not None and late is not None:
+            late.append(attempt)
 
     def succeeded(self, job: TakenJob) -> None:
         """The job function of this attempt, in whose task this is called, has returned."""
@@ -195,7 +199,7 @@ class Tracing:
             return  # of an attempt without a span, in a worker that a job has started
         try:
             attempt.tell_success()
-        except Exception:
+        except BaseException:
             failed("the outcome of an attempt")
 
     def carry(self, ref: JobRef, headers: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -205,7 +209,7 @@ class Tracing:
             return headers
         try:
             return carrier.with_previous(headers, attempt.span.get_span_context())
-        except Exception:
+        except BaseException:
             failed("the link to an attempt")
             return headers
 
@@ -220,7 +224,7 @@ class Tracing:
     def _begun(self, started: StartedAttempt) -> _Attempt | None:
         try:
             return self._begin(started)
-        except Exception:
+        except BaseException:
             failed("the span of an attempt")
             return None
 
@@ -295,7 +299,7 @@ class Tracing:
     def _tell(self, attempt: _Attempt, event: events.AttemptEnded) -> None:
         try:
             attempt.tell(event)
-        except Exception:
+        except BaseException:
             failed("the outcome of an attempt")
 
     def _on_reclaimed(self, event: events.JobsReclaimed) -> None:
@@ -314,14 +318,14 @@ class Tracing:
             self._tracer.start_span(
                 name, context=Context(), kind=SpanKind.INTERNAL, attributes=about
             ).end()
-        except Exception:
+        except BaseException:
             failed("a span of upkeep")
 
 
 def _end(attempt: _Attempt) -> None:
     try:
         attempt.end()
-    except Exception:
+    except BaseException:
         failed("the end of a span of an attempt")
 
 
@@ -340,6 +344,9 @@ async def _outside(started: StartedAttempt, body: Coroutine[Any, Any, None]) -> 
 
 def _leave_traces(started: StartedAttempt) -> None:
     """This attempt has no span. What it enqueues belongs to its conversation all the same."""
-    # The worker may have been started within a span, to which its jobs do not belong.
-    attach(Context())
-    conversation.set(carrier.read(started.headers).conversation or str(started.job.ref))
+    try:
+        # The worker may have been started within a span, to which its jobs do not belong.
+        attach(Context())
+        conversation.set(carrier.read(started.headers).conversation or str(started.job.ref))
+    except BaseException:
+        failed("the context of an attempt without a span")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Collection
 from typing import Final
 
 from asyncjobs.backends.base import Backend
 from asyncjobs.errors import StoreError
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef
 from asyncjobs.worker.session import Session
 
 __all__ = ["Control"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 LISTEN_S: Final = 30.0
 """How long one call listens; at its end a connection that nobody answers on is found out."""

@@ -3,68 +3,89 @@
 from __future__ import annotations
 
 import logging
-import sys
 import traceback
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from asyncjobs.codec import clean_text
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.policy.redaction import Mask
 from asyncjobs.policy.retry import class_name
 from asyncjobs.worker.run import Run
 
-__all__ = ["describe", "log_failure"]
+__all__ = ["ErrorText", "describe", "log_failure"]
 
 
-def describe(error: BaseException, mask: Mask | None = None) -> tuple[str, str, str]:
-    """Qualified type, message and traceback of an error, as text of bounded size."""
-    kind = type(error)
+class ErrorText(NamedTuple):
+    """An error in words of bounded size: its qualified type, its message, its traceback.
+
+    Made once for each failure: for the log, for the stored job and for the dead letter.
+    `shown`: the error itself where log handlers may have it. They would put it into words
+    again, so they get none of a job with sensitive arguments, and none whose words cannot be
+    made.
+    """
+
+    kind: str
+    message: str
+    trace: str
+    shown: BaseException | None
+
+
+def describe(error: BaseException, mask: Mask | None = None) -> ErrorText:
+    """The error in words. Raises nothing, whatever the user's own exception does."""
+    kind = class_name(type(error))
+    shown = error if mask is None else None
     try:
         message = str(error)
-        text = "".join(traceback.format_exception(kind, error, _of_the_job(error)))
+    except BaseException as fault:  # a __str__ of the user's own may raise
+        message, shown = _no_text(fault), None
+    try:
+        trace = _of_the_job(error)
+        text = "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException:  # a __cause__ of the user's own, or a __str__ in the chain
+        text, shown = _frames(error, f"{kind}: {message}"), None
+    try:
         if mask is not None:
             # Before anything is cut off: half of a secret would not be found.
             message, text = mask.text(message), mask.text(text)
-    except Exception as broken:  # a __str__ of the user's own may raise
-        message = f"(its text could not be made: {type(broken).__name__})"
-        text = ""
-    return class_name(kind), clean_text(message), clean_text(text)
+    except BaseException as fault:
+        message, text = _no_text(fault), ""
+    return ErrorText(kind, clean_text(message), clean_text(text), shown)
 
 
 def log_failure(
-    logger: logging.Logger,
+    logger: GuardedLog,
     run: Run,
     text: str,
     *args: Any,
-    error: BaseException,
+    error: ErrorText,
+    level: int = logging.ERROR,
     **fields: Any,
 ) -> None:
-    """An error about this attempt, with the traceback.
-
-    Of a job with sensitive arguments the error itself must not reach handlers, which would
-    put it into words again: the record has the traceback as the text that a formatter
-    would have made of it.
-    """
+    """A line about this attempt, with the traceback of its error."""
+    exc_text = None if error.shown is not None else error.trace.rstrip()
     extra = {**run.label, **fields}
-    mask = run.mask
-    if mask is None:
-        logger.error(text, *args, exc_info=error, extra=extra, stacklevel=2)
-        return
-    if not logger.isEnabledFor(logging.ERROR):
-        return
-    caller = sys._getframe(1)
-    place = caller.f_code.co_filename, caller.f_lineno
-    record = logger.makeRecord(
-        logger.name, logging.ERROR, *place, text, args, None, caller.f_code.co_name, extra
+    logger.log(
+        level, text, *args, exc_info=error.shown, exc_text=exc_text, extra=extra, stacklevel=2
     )
-    record.exc_text = describe(error, mask)[2].rstrip()
-    logger.handle(record)
+
+
+def _no_text(fault: BaseException) -> str:
+    return f"(its text could not be made: {class_name(type(fault))})"
+
+
+def _frames(error: BaseException, last_line: str) -> str:
+    """What is left of a traceback when the error itself cannot be formatted."""
+    try:
+        return "".join(traceback.format_tb(_of_the_job(error))) + last_line
+    except BaseException:
+        return last_line
 
 
 def _of_the_job(error: BaseException) -> TracebackType | None:
     """The traceback without our own frames at its top: they tell the user nothing."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith(
         ("asyncjobs.worker.", "concurrent.futures.")
     ):
         trace = trace.tb_next

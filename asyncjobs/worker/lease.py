@@ -9,7 +9,6 @@ for longer than a limit, or a live thread beside a dead loop would hold jobs for
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,12 +16,13 @@ from typing import Final
 
 from asyncjobs.backends.base import Backend, Heartbeat, Lease
 from asyncjobs.errors import StoreError
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.pulse import Pulse
 from asyncjobs.worker.session import Session
 
 __all__ = ["Heartbeats"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 EVERY: Final = 0.3
 """A lease is renewed each time that this share of it has passed. Two heartbeats in a row

@@ -7,18 +7,18 @@ calls comes at once.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
 from asyncjobs.backends.base import Backend, Demand, Exchange, Lease, Parked, StaleSequence
 from asyncjobs.errors import StoreError
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.session import Session
 
 __all__ = ["Parking"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 CALL_TIMEOUT_S: Final = 5.0
 """An idle worker looks by itself this often: what a lost wake-up costs."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator
 from typing import Final
 
 from asyncjobs.context import JobContext
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.policy.limits import Suspects
 from asyncjobs.worker.run import Reason, Run
 
 __all__ = ["Running"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 
 class Running:

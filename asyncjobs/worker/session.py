@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,11 +18,12 @@ from asyncjobs.backends.base import (
 )
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError, StoreUnavailable
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import Settlement, TakenJob
 
 __all__ = ["Session"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 BACKOFF_FIRST_S: Final = 0.05
 BACKOFF_MOST_S: Final = 3.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,13 +15,13 @@ from asyncjobs.codec import (
     Envelope,
     Outcome,
     check_json,
-    clean_text,
     dead_letter,
     read_fields,
 )
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import EncodeError
 from asyncjobs.events import Events
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.history import (
     MAX_MESSAGE,
     PastError,
@@ -40,7 +39,7 @@ from asyncjobs.worker.run import Reason, Run, TooLate, call_of, label_of
 
 __all__ = ["Settler"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 LAST_RESORT_S: Final = 10.0
 EXPIRED: Final = "expired"
@@ -52,7 +51,9 @@ UNKNOWN_MOST_S: Final = 60.0
 class Settler:
     """Turns values and errors into settlements, and tells listeners and the log.
 
-    Listeners last: an end that could not be made into a settlement is another one.
+    The settlement is made first, and then the end is told: an end that could not be made into
+    a settlement is another one. `value` and `error` raise nothing, whatever the user's
+    exceptions, values and classes do: without a settlement the job would stay `running`.
     """
 
     def __init__(
@@ -73,26 +74,40 @@ class Settler:
             return Settlement.succeeded(run.job)
         try:
             return self._value(run, value)
-        except Exception as fault:
-            return self._last_resort(run, fault)
+        except BaseException as fault:
+            if run.reason not in (None, Reason.SHUTDOWN):
+                return self._last_resort(run, fault)
+            # The job has done its work: it must not run again.
+            told = describe(fault, run.mask)
+            log_failure(logger, run, "%s: its result could not be kept", run.job.ref, error=told)
+            problem = f"it could not be kept: {told.kind}"
+            outcome = Outcome(State.SUCCEEDED, unavailable=problem).encode()
+            return Settlement.succeeded(run.job, outcome, run.result_ttl_ms)
 
     def error(self, run: Run, error: BaseException) -> Settlement | None:
         """The attempt raised, or was stopped; None when its end is not ours to say."""
         try:
             return self._error(run, error)
-        except Exception as fault:
+        except BaseException as fault:
             return self._last_resort(run, fault)
 
-    def _last_resort(self, run: Run, fault: Exception) -> Settlement:
+    def _last_resort(self, run: Run, fault: BaseException) -> Settlement | None:
         """An end that cannot be put into words must still free the slot and the job."""
+        told = describe(fault, run.mask)
+        log_failure(logger, run, "%s: its end could not be recorded", run.job.ref, error=told)
+        if run.reason is Reason.LEASE_LOST:
+            return None
+        if run.reason is Reason.SHUTDOWN:
+            return Settlement.release(run.job)
+        if run.reason is Reason.CANCEL:
+            return Settlement.cancelled(run.job)
         try:
             return self._end_without_words(run, fault)
-        except Exception as another:
+        except BaseException as another:
             # What is stored of it cannot even be written again.
             return self.unreadable(run.job, another)
 
-    def _end_without_words(self, run: Run, fault: Exception) -> Settlement:
-        log_failure(logger, run, "%s: its end could not be recorded", run.job.ref, error=fault)
+    def _end_without_words(self, run: Run, fault: BaseException) -> Settlement:
         attempt = self._attempt(run)
         if run.envelope.attempt < run.settings.retry.max_attempts:
             settlement = self._later(run, LAST_RESORT_S, run.envelope.attempt + 1)
@@ -131,19 +146,24 @@ class Settler:
             "attempt": run.envelope.attempt,
             "finished_ms": wall_ms(),
         }
+        what = f"the result of {run.function.name}"
         try:
             if value is not None:
-                check_json(value, f"the result of {run.function.name}")
+                check_json(value, what)
             outcome = Outcome(State.SUCCEEDED, value, **about).encode()
             limit = self._settings.max_result
             if len(outcome) <= limit:
                 return outcome
-            problem = (
-                f"the result of {run.function.name} takes {len(outcome)} B, "
-                f"more than max_result={limit} B"
-            )
+            problem = f"{what} takes {len(outcome)} B, more than max_result={limit} B"
         except EncodeError as error:
-            problem = describe(error, run.mask)[1]
+            problem = describe(error, run.mask).message
+        except BaseException as error:
+            # An unbound proxy, or an object of a closed session, raises when it is looked at.
+            told = describe(error, run.mask)
+            problem = (
+                f"{what} cannot be read: {told.kind}: {told.message}; "
+                "return plain data (numbers, text, lists, dicts)"
+            )
         logger.warning("%s: the result is not kept: %s", run.job.ref, problem, extra=run.label)
         return Outcome(State.SUCCEEDED, unavailable=problem, **about).encode()
 
@@ -181,9 +201,9 @@ class Settler:
                 return judge(
                     error, attempt=attempt, retry=retry, discard_on=discard_on, spent=spent
                 )
-            except Exception as fault:
+            except BaseException as fault:
                 text = "%s: its retry policy failed"
-                log_failure(logger, run, text, run.job.ref, error=fault)
+                log_failure(logger, run, text, run.job.ref, error=describe(fault, run.mask))
         last = Retries(default=RetryPolicy(max_attempts=settings.retry.max_attempts))
         return judge(error, attempt=attempt, retry=last, discard_on=(), spent={})
 
@@ -206,10 +226,11 @@ class Settler:
 
     def _cancelled(self, run: Run) -> Settlement:
         attempt = self._attempt(run)
-        logger.info("%s: cancelled while running", run.job.ref, extra=self._label(run))
         outcome = self._outcome(run, State.CANCELLED).encode()
+        settlement = Settlement.cancelled(run.job, outcome, run.result_ttl_ms)
+        logger.info("%s: cancelled while running", run.job.ref, extra=self._label(run))
         self._tell(run, events.JobCancelled, *attempt)
-        return Settlement.cancelled(run.job, outcome, run.result_ttl_ms)
+        return settlement
 
     def _released(self, run: Run) -> Settlement:
         self.released += 1
@@ -218,14 +239,19 @@ class Settler:
 
     def _retry(self, run: Run, error: BaseException, verdict: Verdict) -> Settlement:
         delay_s, charge, attempt = verdict.delay_s, verdict.charge, self._attempt(run)
-        kind, message, trace = describe(error, run.mask)
+        told = describe(error, run.mask)
+        number = run.envelope.attempt
+        past = PastError(number, told.kind, told.message, told.trace, wall_ms(), self._worker)
+        settlement = self._later(run, delay_s, number + 1, past, charge)
         logger.warning(
             "%s: %s, again in %.1f s: %s: %s",
-            run.job.ref, _counted(run, charge), delay_s, kind, message, extra=self._label(run),
-        )  # fmt: skip
-        number = run.envelope.attempt
-        past = PastError(number, kind, message, trace, wall_ms(), self._worker)
-        settlement = self._later(run, delay_s, number + 1, past, charge)
+            run.job.ref,
+            _counted(run, charge),
+            delay_s,
+            told.kind,
+            told.message,
+            extra=self._label(run),
+        )
         self._tell(run, events.JobRetryScheduled, *attempt, delay_s, error)
         return settlement
 
@@ -263,23 +289,30 @@ class Settler:
         if run.mask is not None:
             reason = run.mask.text(reason)
         attempt = self._attempt(run)
-        logger.info("%s: discarded: %s", run.job.ref, reason, extra=self._label(run))
         outcome = self._outcome(run, State.DISCARDED, reason=reason).encode()
+        settlement = Settlement.discarded(run.job, outcome, run.result_ttl_ms)
+        logger.info("%s: discarded: %s", run.job.ref, reason, extra=self._label(run))
         self._tell(run, events.JobDiscarded, *attempt, reason)
-        return Settlement.discarded(run.job, outcome, run.result_ttl_ms)
+        return settlement
 
     def _dead(self, run: Run, error: BaseException, reason: str) -> Settlement:
         attempt = self._attempt(run)
-        log_failure(
-            logger, run, "%s: dead at attempt %d (%s)", run.job.ref, attempt[0], reason,
-            error=error, duration_ms=round(attempt[1] * 1000),
-        )  # fmt: skip
-        kind, message, text = describe(error, run.mask)
+        told = describe(error, run.mask)
         outcome = self._outcome(
-            run, State.DEAD, reason=reason, error_type=kind, message=message, traceback=text,
+            run,
+            State.DEAD,
+            reason=reason,
+            error_type=told.kind,
+            message=told.message,
+            traceback=told.trace,
             worker=self._worker,
-        )  # fmt: skip
+        )
         settlement = _bury(run.job, outcome, run.result_ttl_ms, self._last_envelope(run))
+        text = "%s: dead at attempt %d (%s)"
+        duration_ms = round(attempt[1] * 1000)
+        log_failure(
+            logger, run, text, run.job.ref, attempt[0], reason, error=told, duration_ms=duration_ms
+        )
         self._tell(run, events.JobDead, *attempt, reason, error)
         return settlement
 
@@ -301,10 +334,11 @@ class Settler:
         """Its workers died too often while they ran it."""
         job = run.job
         message = f"its worker died while it ran, {run.crashes} times"
+        outcome = self._outcome(run, State.DEAD, reason="crashed", message=message)
+        settlement = _bury(job, outcome, run.result_ttl_ms)
         logger.error("%s: dead: %s", job.ref, message, extra=run.label)
         self._tell(run, events.JobDead, run.envelope.attempt, 0.0, "crashed", None)
-        outcome = self._outcome(run, State.DEAD, reason="crashed", message=message)
-        return _bury(job, outcome, run.result_ttl_ms)
+        return settlement
 
     def expired(self, run: Run) -> Settlement:
         """It has not started in time. The error of its last attempt, if any, is kept."""
@@ -326,9 +360,9 @@ class Settler:
         outcome = Outcome(State.CANCELLED).encode()
         return Settlement.cancelled(job, outcome, self._settings.result_ttl_ms)
 
-    def unreadable(self, job: TakenJob, error: Exception) -> Settlement:
+    def unreadable(self, job: TakenJob, error: BaseException) -> Settlement:
         """A stored record that cannot be read or written again: kept as it is, not run."""
-        problem = clean_text(str(error)[:MAX_MESSAGE])
+        problem = describe(error).message[:MAX_MESSAGE]
         message = f"the stored bytes are no valid envelope: {problem}"
         outcome = Outcome(State.DEAD, reason="unreadable", message=message)
         settlement = _bury(job, outcome, self._settings.result_ttl_ms)

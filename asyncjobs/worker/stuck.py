@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import Final
 
 from asyncjobs import events
 from asyncjobs.events import Events
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.run import Reason, Run
 from asyncjobs.worker.stacks import stack_text, task_frames
 
 __all__ = ["Stuck"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 _WHY: Final = {
     Reason.TIMEOUT: "its time-out was over",

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from functools import partial
 
 from asyncjobs import events
 from asyncjobs.backends.base import Exchange
 from asyncjobs.events import Events, StartedAttempt, Tracer
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import TakenJob
 from asyncjobs.worker.run import Body, Run, call_of, label_of
 
 __all__ = ["tell_exchanged", "tell_given_back", "tell_lease_lost", "tell_started"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 
 def tell_exchanged(hub: Events, exchange: Exchange) -> None:

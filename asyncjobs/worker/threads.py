@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.describing import describe
 from asyncjobs.worker.run import Reason, Run
 
 __all__ = ["Threads"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 
 class Threads:
@@ -93,12 +93,12 @@ class Threads:
         def ended(future: asyncio.Future[Any]) -> None:
             self.abandoned -= 1
             if not future.cancelled() and (error := future.exception()):
-                kind, message, _ = describe(error, run.mask)
+                told = describe(error, run.mask)
                 logger.warning(
                     "%s: its thread, left behind, has failed: %s: %s",
                     run.job.ref,
-                    kind,
-                    message,
+                    told.kind,
+                    told.message,
                     extra=run.label,
                 )
 

@@ -6,7 +6,6 @@ Every worker does them; each is safe to be done by many at a time.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -16,12 +15,13 @@ from asyncjobs import events
 from asyncjobs.backends.base import Backend, Heartbeat, Inspector
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.session import Session
 
 __all__ = ["Duty", "ProgressNotes", "Prune", "Reclaim", "Unattended", "Upkeep"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 STEP: Final = 1000
 """Jobs or dead letters that one call may move or drop, so that the store stays free."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Final
 from asyncjobs import events
 from asyncjobs.errors import AsyncJobsError
 from asyncjobs.events import Events
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.blame import Blocker, find_blocker
 from asyncjobs.worker.exits import ExitCode, exit_now
 from asyncjobs.worker.pulse import Pulse, Standstill
@@ -27,7 +27,7 @@ from asyncjobs.worker.session import Session
 
 __all__ = ["Watchdog", "pulse_interval_s"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 LOG_S: Final = 1.0
 """How long a line of the log may take: the loop may be blocked by the log itself."""
@@ -98,7 +98,8 @@ class Watchdog:
                 self._is_told = self._is_spared = False
             try:
                 self._judge(still.mark_s, still_s)
-            except Exception:
+            except BaseException:
+                # Reading a stack asks the loaders of the user's modules for their source.
                 logger.exception("the watchdog failed to look at the event loop")
 
     def _judge(self, since_s: float, still_s: float) -> None:

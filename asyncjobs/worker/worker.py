@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import time
@@ -21,6 +20,7 @@ from asyncjobs import events
 from asyncjobs.backends.base import Heartbeat, Inspector, Lease
 from asyncjobs.clock import Seconds, new_id, seconds
 from asyncjobs.errors import AsyncJobsError, UsageError
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.control import Control
@@ -38,7 +38,7 @@ from asyncjobs.worker.watchdog import Watchdog, pulse_interval_s
 
 __all__ = ["Worker", "WorkerReport"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 LEAVE_S: Final = 5.0
 """How long stopped jobs may take for their `finally` blocks, and then the store for the

@@ -205,3 +205,14 @@ def test_every_make_target_is_in_its_help() -> None:
     text = (ROOT / "Makefile").read_text()
     explained = set(re.findall(r"^([a-z][a-z-]*):.*## \S", text, re.MULTILINE))
     assert make_targets() - explained == set()
+
+
+def test_every_module_logs_by_a_guarded_log() -> None:
+    """A handler of the user's that raises would end an attempt, a duty or the event loop."""
+    plain = [
+        f"{name_of(path)}:{number}"
+        for path in SOURCES
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.match(r"\w+ = logging\.getLogger\(", line)
+    ]
+    assert plain == [], 'write logger = GuardedLog("..."), of asyncjobs.guarded'

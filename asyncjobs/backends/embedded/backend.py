@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from dataclasses import replace
 
@@ -13,10 +12,11 @@ from asyncjobs.backends.embedded.joining import Hold, join
 from asyncjobs.backends.redis.address import Address
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.errors import AsyncJobsError
+from asyncjobs.guarded import GuardedLog
 
 __all__ = ["EmbeddedBackend"]
 
-logger = logging.getLogger("asyncjobs")
+logger = GuardedLog("asyncjobs")
 
 WATCH_S = 1.0
 """How often a user looks whether the guardian lives."""

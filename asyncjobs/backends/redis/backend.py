@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -48,11 +47,12 @@ from asyncjobs.backends.redis.results import ResultBoard
 from asyncjobs.backends.redis.scripts import Script, run, run_all, script
 from asyncjobs.backends.redis.server import check_server
 from asyncjobs.errors import StoreUnavailable
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRecord, JobRef, NewJob, Priority, Settlement, TakenJob
 
 __all__ = ["RedisBackend"]
 
-logger = logging.getLogger("asyncjobs.redis")
+logger = GuardedLog("asyncjobs.redis")
 
 ANNOUNCE_S = 60.0
 REPLICA_WAIT_MS = 1_000

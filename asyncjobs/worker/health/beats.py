@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.health.condition import Condition, Look
 
 __all__ = ["BEAT_S", "Beats", "Teller"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 BEAT_S: Final = 2.0
 """How often it is told, at the least."""

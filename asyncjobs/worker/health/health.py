@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,6 +12,7 @@ from typing import Final, Self
 
 import orjson
 
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.health import beats, condition
 from asyncjobs.worker.health.beats import Beats, Teller
 from asyncjobs.worker.health.condition import Condition, Look
@@ -23,7 +23,7 @@ from asyncjobs.worker.pulse import Pulse
 
 __all__ = ["Health", "HealthOptions"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 PULSES_A_LIMIT: Final = 5
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -19,10 +18,11 @@ from http import HTTPStatus
 from typing import Final
 
 from asyncjobs.errors import AsyncJobsError, ConfigError
+from asyncjobs.guarded import GuardedLog
 
 __all__ = ["Answer", "ProbeServer", "bind"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 MOST_BYTES: Final = 4096
 MOST_CONNECTIONS: Final = 32

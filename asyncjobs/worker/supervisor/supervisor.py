@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import random
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.exits import ExitCode
 from asyncjobs.worker.supervisor.child import Child
 from asyncjobs.worker.supervisor.patience import Patience
 
 __all__ = ["Supervisor"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 PATIENCE: Final = Patience()
 STUCK_S: Final = 20.0

@@ -1,0 +1,151 @@
+"""The one way to call user code that hears of our work and must not change it.
+
+Log handlers, filters and record factories, listeners and span processors run inside the
+worker. One that raises would end an attempt before its settlement, a heartbeat, or the event
+loop. So whatever they raise ends here, a SystemExit too, and is reported once on stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+__all__ = ["GuardedLog", "call", "error_text", "report"]
+
+MOST_REPORTS: Final = 100
+"""Reports of one process. Each names another place or type of error."""
+MOST_CHARACTERS: Final = 4_000
+_reported: set[tuple[str, str]] = set()
+
+
+def call(what: str, function: Callable[..., object], *args: Any) -> None:
+    """Call `function`, and report what it raises as a failure of `what`."""
+    try:
+        function(*args)
+    except BaseException as error:
+        report(f"{what} failed", error)
+
+
+def report(what: str, error: BaseException, line: str = "") -> None:
+    """Say on stderr that user code has raised, once for each `what` and type of error.
+
+    Not by logging: logging may be what has failed. Raises nothing. `line`: what could not be
+    said for it.
+    """
+    # Without a stderr that works there is nobody left to tell.
+    with contextlib.suppress(BaseException):
+        kind = _kind(error)
+        key = (what, kind)
+        if key in _reported or len(_reported) >= MOST_REPORTS:
+            return
+        _reported.add(key)
+        parts = [f"asyncjobs: {what}: {kind}; jobs go on, and this is reported once"]
+        if line:
+            parts.append(f"what could not be logged: {line}")
+        parts.append(error_text(error, chain=False))
+        stream = sys.stderr
+        stream.write("\n".join(parts).rstrip()[:MOST_CHARACTERS] + "\n")
+        stream.flush()
+
+
+def error_text(error: BaseException, *, chain: bool = True) -> str:
+    """The traceback as text, also of an error whose own text cannot be made."""
+    trace = error.__traceback__
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace, chain=chain))
+    except BaseException as fault:
+        frames = "".join(traceback.format_tb(trace))
+        return f"{frames}{_kind(error)}: (its text could not be made: {_kind(fault)})"
+
+
+def _kind(error: BaseException) -> str:
+    try:
+        return str(type(error).__qualname__)
+    except BaseException:  # a metaclass of the user's own may raise
+        return "an error"
+
+
+class GuardedLog:
+    """A logger of `logging`, except that its calls never raise.
+
+    Each module of ours logs by one of these. The fields of `extra` are always set: a record
+    factory of the user's own may have set attributes with the same names before, which makes
+    a plain logger raise KeyError.
+    """
+
+    __slots__ = ("_logger",)
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    @property
+    def name(self) -> str:
+        """The name of the logger."""
+        return self._logger.name
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - as the logger calls it
+        """Whether a line of this level would go anywhere."""
+        return self._logger.isEnabledFor(level)
+
+    def debug(self, text: str, *args: Any, **more: Any) -> None:
+        self._write(logging.DEBUG, text, args, **more)
+
+    def info(self, text: str, *args: Any, **more: Any) -> None:
+        self._write(logging.INFO, text, args, **more)
+
+    def warning(self, text: str, *args: Any, **more: Any) -> None:
+        self._write(logging.WARNING, text, args, **more)
+
+    def error(self, text: str, *args: Any, **more: Any) -> None:
+        self._write(logging.ERROR, text, args, **more)
+
+    def critical(self, text: str, *args: Any, **more: Any) -> None:
+        self._write(logging.CRITICAL, text, args, **more)
+
+    def exception(self, text: str, *args: Any, **more: Any) -> None:
+        """An error with the traceback of the exception that is being handled."""
+        self._write(logging.ERROR, text, args, exc_info=sys.exception(), **more)
+
+    def log(self, level: int, text: str, *args: Any, **more: Any) -> None:
+        self._write(level, text, args, **more)
+
+    def _write(
+        self,
+        level: int,
+        text: str,
+        args: tuple[Any, ...],
+        *,
+        extra: Mapping[str, Any] | None = None,
+        exc_info: BaseException | None = None,
+        exc_text: str | None = None,
+        stacklevel: int = 1,
+    ) -> None:
+        """`exc_text`: a traceback as text, for an error that handlers must not see."""
+        logger = self._logger
+        try:
+            if not logger.isEnabledFor(level):
+                return
+            # Two levels are ours: this function and the one that has called it.
+            path, number, function, _ = logger.findCaller(stacklevel=stacklevel + 2)
+            error = None if exc_info is None else (type(exc_info), exc_info, exc_info.__traceback__)
+            record = logger.makeRecord(
+                logger.name, level, path, number, text, args, error, function
+            )
+            if exc_text is not None:
+                record.exc_text = exc_text
+            if extra is not None:
+                vars(record).update(extra)
+            logger.handle(record)
+        except BaseException as fault:
+            report(f"writing a line to the log {self.name!r}", fault, _line(text, args))
+
+
+def _line(text: str, args: tuple[Any, ...]) -> str:
+    try:
+        return text % args if args else text
+    except BaseException:  # the repr of a listener, for example
+        return text
