@@ -153,8 +153,12 @@ class AsyncJobs:
                 await asyncio.sleep(0)
         functions = [call.function for call in wanted]
         jobs: list[NewJob] = []
+        # Taken off the end, the first one first: encoded, a call is not needed any more, and
+        # a million of them need as much memory as their jobs.
+        wanted.reverse()
         with self._telemetry.enqueue(functions) as makers:
-            for call, maker in zip(wanted, makers, strict=True):
+            for maker in makers:
+                call = wanted.pop()
                 jobs.append(maker.new_job(call.args, call.kwargs))
                 if len(jobs) % ENCODE_STEP == 0:
                     await asyncio.sleep(0)

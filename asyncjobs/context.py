@@ -8,10 +8,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-import orjson
-
 from asyncjobs.clock import now_ms
-from asyncjobs.codec import clean_text
+from asyncjobs.codec import clean_text, to_json
 from asyncjobs.errors import UsageError
 from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.policy.redaction import Mask
@@ -150,7 +148,7 @@ class JobContext:
             )
         if self._on_progress is not None:
             report = {"done": done, "total": total, "note": clean_text(str(note)[:MAX_NOTE])}
-            self._on_progress(self, orjson.dumps(report))
+            self._on_progress(self, to_json(report))
 
     def __repr__(self) -> str:
         return f"<JobContext {self.ref} {self.name} attempt {self.attempt}/{self.max_attempts}>"

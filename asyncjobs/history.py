@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-import orjson
-
-from asyncjobs.codec import BadEnvelope, Outcome, clean_text, read_dead_letter, read_fields
+from asyncjobs.codec import BadEnvelope, Outcome, clean_text, read_dead_letter, read_fields, to_json
 from asyncjobs.untrusted import LAST_MS, MOST_COUNT, in_range, read_whole
 
 __all__ = [
@@ -141,7 +139,7 @@ def revived(letter: bytes, at_ms: int) -> bytes:
     if type(expires_ms) is int and type(enqueued_ms) is int:
         # Its time is over by now, and a worker would only discard it.
         fields["x"] = min(at_ms + max(expires_ms - enqueued_ms, 0), LAST_MS)
-    return orjson.dumps(fields)
+    return to_json(fields)
 
 
 def revivals(headers: dict[str, Any] | None) -> tuple[int, int | None]:

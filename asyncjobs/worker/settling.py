@@ -7,8 +7,6 @@ import random
 from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
-
 from asyncjobs import events
 from asyncjobs.clock import now_ms as wall_ms
 from asyncjobs.codec import (
@@ -17,6 +15,7 @@ from asyncjobs.codec import (
     check_json,
     dead_letter,
     read_fields,
+    to_json,
 )
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import EncodeError
@@ -399,7 +398,7 @@ class Settler:
         headers["first_unknown_at"] = since_ms
         headers["unknown_times"] = times + 1
         fields["h"] = headers
-        settlement = Settlement.reschedule(job, orjson.dumps(fields), round(delay_s * 1000))
+        settlement = Settlement.reschedule(job, to_json(fields), round(delay_s * 1000))
         self.put_back += 1
         self._tell_unknown(job, name, problem)
         if self._events.active:
