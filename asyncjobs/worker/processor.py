@@ -281,14 +281,16 @@ class Processor:
 
     def cancel(self, refs: Collection[JobRef] = ()) -> None:
         """A user wants these jobs to stop; ones that have not started must not."""
-        wanted = self._cancelled_early | set(refs)
-        # Perhaps a reply brings them that is on its way.
-        is_sure = self._unsure is None and self.parking.is_sure()
-        self._cancelled_early = set() if is_sure else wanted
-        for job in [job for job in self._taken if job.ref in wanted]:
-            self._taken.remove(job)
-            self._unsettled.append(self.settler.cancelled_unstarted(job))
-        self.running.cancel(wanted)
+        early = self._cancelled_early
+        early.update(refs)
+        if self._taken:
+            unwanted = [job for job in self._taken if job.ref in early]
+            self._taken = [job for job in self._taken if job.ref not in early]
+            for job in unwanted:
+                self._unsettled.append(self.settler.cancelled_unstarted(job))
+        if self._unsure is None and self.parking.is_sure():
+            early.clear()  # else a reply may bring them that is on its way
+        self.running.cancel(refs)
         self.parking.nudge()
 
     def note_lost(self, lease: Lease, queues: Collection[str]) -> None:

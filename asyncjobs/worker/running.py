@@ -9,6 +9,7 @@ from asyncjobs.context import JobContext
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.policy.limits import Suspects
+from asyncjobs.worker.by_ref import RunsByRef
 from asyncjobs.worker.run import Reason, Run
 
 __all__ = ["Running"]
@@ -23,6 +24,7 @@ class Running:
         # Dicts for their order: what is stopped or given back goes by age.
         self._runs: dict[Run, None] = {}
         self._suspects: dict[Run, None] = {}
+        self._by_ref: RunsByRef | None = None
         self._stuck: set[Run] = set()
         self._max_crashes = max_crashes
         self._nobody: Final = Suspects.of((), max_crashes)
@@ -40,6 +42,8 @@ class Running:
         self._runs[run] = None
         if run.job.crashes:
             self._suspects[run] = None
+        if self._by_ref is not None and not self._by_ref.add(run):
+            self._by_ref = None
 
     def remove(self, run: Run) -> bool:
         """False when it was abandoned before: then its end is nobody's business."""
@@ -49,6 +53,8 @@ class Running:
         del self._runs[run]
         if run.job.crashes:
             self._suspects.pop(run, None)
+        if self._by_ref is not None:
+            self._by_ref.remove(run)
         return True
 
     def jobs(self) -> Iterator[TakenJob]:
@@ -63,8 +69,11 @@ class Running:
 
     def cancel(self, refs: Collection[JobRef]) -> None:
         """A user wants these jobs to stop; ones that are not here are ignored."""
-        wanted = set(refs)
-        for run in [run for run in self._runs if run.job.ref in wanted]:
+        if not refs:
+            return
+        if self._by_ref is None:
+            self._by_ref = RunsByRef(self._runs)
+        for run in self._by_ref.find(refs):
             run.stop(Reason.CANCEL)
 
     def lose(self, queues: Collection[str]) -> int:

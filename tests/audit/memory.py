@@ -33,6 +33,10 @@ def _audit_queue(queue: Queue) -> Iterator[str]:
             yield f"job {job.id}: {place}, and its holder is {job.holder}"
     for id in sorted(queue._jobs.keys() - places.keys()):
         yield f"job {id}: nowhere to be found"
+    for name, held in queue._leases.items():
+        marked = {id for id, job in queue._marked.items() if job.holder == name}
+        for id in sorted(marked ^ held.marked.keys()):
+            yield f"job {id}: marked to be cancelled, and {name} does not hear of it"
     for id in sorted(queue._marked.keys() - queue._jobs.keys()):
         yield f"job {id}: marked to be cancelled, and gone"
 

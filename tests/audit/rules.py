@@ -155,6 +155,10 @@ def _marks_are_of_living_jobs(queue: QueueSnapshot) -> Iterator[str]:
     for id in queue.hashes["cancel"]:
         if index.get(id) not in pending:
             yield f"job {id}: marked to be cancelled, and does not run"
+    held = {f"{holder}\0{id}" for id, holder in queue.hashes["cancel"].items() if holder}
+    for mark in sorted(held ^ queue.zsets["cancel:held"].keys()):
+        holder, _, id = mark.partition("\0")
+        yield f"job {id}: only one of cancel and cancel:held has the mark for {holder}"
     for id in queue.hashes["progress"].keys() - index.keys():
         yield f"job {id}: progress is kept, and the job is gone"
     for place in queue.hashes["crashes"].keys() - pending:

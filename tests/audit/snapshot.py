@@ -135,7 +135,7 @@ HASHES: Final = (
     "index", "scheduled:data", "workers:info", "sequence", "cancel", "crashes", "dead:data",
     "progress", "upkeep", "known:0", "known:1", "known:2", "stats",
 )  # fmt: skip
-ZSETS: Final = ("scheduled", "workers", "dead")
+ZSETS: Final = ("scheduled", "workers", "dead", "cancel:held")
 SETS: Final = ("leaving", "returned")
 
 

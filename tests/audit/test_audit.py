@@ -108,6 +108,8 @@ PLANTED: list[tuple[str, list[str], str]] = [
     ("nobody looks", ["DEL", KEY + "returned"], "nobody will look for them"),
     ("no such place", ["SADD", KEY + "returned", "9"], "returned: '9' is no priority"),
     ("a mark", ["HSET", KEY + "cancel", "delayed", "w"], "job delayed: marked to be cancelled"),
+    ("a mark by no lease", ["ZADD", KEY + "cancel:held", "0", "w\0x"], "only one of cancel and"),
+    ("a mark without its lease", ["DEL", KEY + "cancel:held"], "only one of cancel and"),
     ("a note", ["HSET", KEY + "progress", "gone", "1"], "job gone: progress is kept"),
     ("a crash", ["HSET", KEY + "crashes", "2:1-1", "1"], "entry 2:1-1: crashes are kept"),
     ("two tokens", ["RPUSH", KEY + "wake", "1", "1"], "wake: holds"),

@@ -40,7 +40,7 @@ from asyncjobs.backends.letters import (
     Revived,
 )
 from asyncjobs.backends.memory.control import ControlBoard
-from asyncjobs.backends.memory.queue import Queue
+from asyncjobs.backends.memory.queue import MOST_MARKS, Queue
 from asyncjobs.clock import now_ms as system_now_ms
 from asyncjobs.errors import UsageError
 from asyncjobs.job import JobRecord, JobRef, NewJob, Priority, Settlement, TakenJob
@@ -177,7 +177,7 @@ class MemoryBackend:
             jobs,
             [settlement for settlement, state in effects if state is None],
             lost=tuple(name for name in names if name not in present),
-            cancels=[ref for queue in present.values() for ref in queue.cancels(lease)],
+            cancels=[ref for q in present.values() for ref in q.cancels(lease, MOST_MARKS)],
             left_ready=frozenset(name for name, queue in present.items() if queue.left_ready),
             next_due_ms={name: queue.next_due_ms for name, queue in present.items()},
             next_lease_end_ms=_earliest(q.next_lease_end(lease) for q in present.values()),

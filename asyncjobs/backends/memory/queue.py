@@ -7,7 +7,7 @@ server. Nothing here awaits, parks or knows another queue.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import count
+from itertools import count, islice
 
 from asyncjobs.backends.activity import ENQUEUED, RESCHEDULED, flow_of
 from asyncjobs.backends.base import (
@@ -35,8 +35,10 @@ from asyncjobs.job import (
     TakenJob,
 )
 
-__all__ = ["Queue"]
+__all__ = ["MOST_MARKS", "Queue"]
 
+MOST_MARKS = 100
+"""Marks that one exchange tells of: heartbeats tell of all."""
 MAX_BYTES = 4 * 1024 * 1024
 """Envelope bytes after which an exchange hands out no more, so that one trip stays short."""
 
@@ -185,10 +187,12 @@ class Queue:
         ends = (held.end_ms for name, held in self._leases.items() if name != own)
         return min(ends, default=None)
 
-    def cancels(self, lease: Lease) -> list[JobRef]:
-        """Jobs of this lease that somebody wants to stop."""
-        own = lease.entry(self.name)
-        return [JobRef(self.name, id) for id, job in self._marked.items() if job.holder == own]
+    def cancels(self, lease: Lease, most: int | None = None) -> list[JobRef]:
+        """Jobs of this lease that somebody wants to stop, the newest first."""
+        held = self._leases.get(lease.entry(self.name))
+        if held is None:
+            return []
+        return [JobRef(self.name, id) for id in islice(reversed(held.marked), most)]
 
     # Settling
 
@@ -202,6 +206,7 @@ class Queue:
             self._give_back(held, [job])
             return State.READY
         del held.jobs[job.serial]
+        held.marked.pop(job.id, None)
         job.holder = None
         if settlement.kind is SettlementKind.FINISH:
             self._finish(job, settlement.state, settlement.outcome, settlement.result_ttl_ms, now)
@@ -240,6 +245,7 @@ class Queue:
     def _give_back(self, held: Held, jobs: Iterable[StoredJob]) -> None:
         for job in jobs:
             del held.jobs[job.serial]
+            held.marked.pop(job.id, None)
             job.holder = None
             self._ready[job.priority].give_back(job)
 
@@ -265,6 +271,8 @@ class Queue:
         for job in tuple(self._choose(demand)):
             job.holder = own
             held.jobs[job.serial] = job
+            if job.id in self._marked:
+                held.marked[job.id] = job
             jobs.append(self._taken(job))
         if self.left_ready:
             self._wake(self.name)
@@ -384,6 +392,8 @@ class Queue:
             return CancelVerdict.UNKNOWN if record is None else CancelVerdict.FINISHED
         if job.holder is not None:
             self._marked[id] = job
+            if (held := self._leases.get(job.holder)) is not None:
+                held.marked[id] = job
             return CancelVerdict.REQUESTED
         if self._scheduled.pop(id) is None:
             self._ready[job.priority].remove(job)

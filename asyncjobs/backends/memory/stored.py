@@ -13,11 +13,12 @@ __all__ = ["Held", "Kept", "Letter", "StoredJob", "Suspects", "Tally"]
 class Held:
     """A lease in one queue and the jobs it holds, by serial. Its presence is the fence.
 
+    `marked`: those of its jobs, by id, that somebody wants to stop.
     Exchanges up to `fence` are refused; `applied` is the last one that took effect. Those
     behind a wait are numbered apart, up to `parked`.
     """
 
-    __slots__ = ("applied", "end_ms", "fence", "grace_ms", "info", "jobs", "parked")
+    __slots__ = ("applied", "end_ms", "fence", "grace_ms", "info", "jobs", "marked", "parked")
 
     def __init__(self, end_ms: int) -> None:
         self.end_ms = end_ms
@@ -26,6 +27,7 @@ class Held:
         self.applied = 0
         self.info = b"{}"
         self.jobs: dict[int, StoredJob] = {}
+        self.marked: dict[str, StoredJob] = {}
 
     def begin(self, sequence: int, *, is_parked: bool) -> None:
         """An exchange takes effect."""

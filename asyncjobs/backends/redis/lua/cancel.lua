@@ -14,7 +14,7 @@ local function remove_queued(id, place)
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
   local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
   if not pending.err and pending[1] and pending[1][2] ~= RETURNED_CONSUMER then
-    redis.call('HSET', CANCEL, id, pending[1][2])
+    mark(id, pending[1][2])
     redis.call('PUBLISH', string.sub(WAKE, 1, -5) .. 'control', pending[1][2] .. ' ' .. id)
     return false
   end
@@ -42,7 +42,7 @@ for position = 1, #ids do
   if removed then
     answer[position] = 'cancelled'
     redis.call('HDEL', INDEX, id)
-    redis.call('HDEL', CANCEL, id)
+    mark(id, nil)
     redis.call('HDEL', PROGRESS, id)
     finished[#finished + 1] = id
     finished[#finished + 1] = 'c'

@@ -20,7 +20,7 @@ local guard_from, suspects = tonumber(ARGV[7]), tonumber(ARGV[8])
 local alone, lone_crashes = ARGV[9] == '1', tonumber(ARGV[10])
 local settlements = tonumber(ARGV[11])
 local WIDTH = {f = 3, o = 5, d = 6, r = 5, b = 3}
-local FIRST, STEP, MAX_BYTES = 12, 32, 4194304
+local FIRST, STEP, MAX_BYTES, MOST_MARKS = 12, 32, 4194304, 100
 
 local is_known, lease_end = look_at_leases(lease)
 if not is_known then return {'lost', store_now()} end
@@ -52,6 +52,8 @@ redis.call('HSET', SEQUENCE, lease, sequence)
 -- Most of the time there is none of these, and one question is enough.
 local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, PROGRESS, RETURNED) > 0
 local marked = rare and redis.call('EXISTS', CANCEL) == 1
+-- Marks of other leases cost this one no more than these two questions.
+local has_marks = marked and #marks_of(lease, 1) > 0
 local crashed = rare and redis.call('EXISTS', CRASHES) == 1
 local awaited = rare and redis.call('EXISTS', AWAITED) == 1
 
@@ -80,7 +82,7 @@ local function release(slot, entry, id)
   redis.call('SADD', RETURNED, slot)
   rare = true
   -- The next taker is told to cancel it; this lease must not be any more.
-  if marked and redis.call('HEXISTS', CANCEL, id) == 1 then redis.call('HSET', CANCEL, id, '') end
+  if has_marks and redis.call('HEXISTS', CANCEL, id) == 1 then mark(id, '') end
   return true
 end
 
@@ -135,7 +137,7 @@ for position = 1, settlements do
       redis.call('ZADD', DEAD, string.format('%.0f', now), id)
       redis.call('HSET', DEAD_DATA, id, (slot - 1) .. ARGV[at + 5])
       finish(id, 'd', key, ARGV[at + 3], ARGV[at + 4])
-    elseif marked and redis.call('HEXISTS', CANCEL, id) == 1 then
+    elseif has_marks and redis.call('HEXISTS', CANCEL, id) == 1 then
       finish(id, 'c')
       cancelled[#cancelled + 1] = position
     else
@@ -151,7 +153,12 @@ end
 for slot = 1, 4 do in_chunks('XDEL', READY[slot], settled[slot]) end
 if #gone > 0 then
   in_chunks('HDEL', INDEX, gone)
-  if marked then in_chunks('HDEL', CANCEL, gone) end
+  if has_marks then
+    local marks = {}
+    for position = 1, #gone do marks[position] = lease .. '\0' .. gone[position] end
+    in_chunks('HDEL', CANCEL, gone)
+    in_chunks('ZREM', CANCEL_HELD, marks)
+  end
   if rare and redis.call('EXISTS', PROGRESS) == 1 then in_chunks('HDEL', PROGRESS, gone) end
   remember(now, id_ttl, finished)
 end
@@ -178,7 +185,7 @@ if due_ms and due_ms <= now then
 end
 in_chunks('HSET', INDEX, index)
 
-local taken, bytes = {}, 0
+local taken, bytes, cancels = {}, 0, {}
 -- Which priorities have jobs that were given back, and which nothing new any more.
 local returned, drained = {}, {}
 if rare then
@@ -209,7 +216,8 @@ local function claim(slot, entries)
     fields[position] = (slot - 1) .. ':' .. claimed[position][1]
     local id = claimed[position][2][1]
     if marked and redis.call('HEXISTS', CANCEL, id) == 1 then
-      redis.call('HSET', CANCEL, id, lease)
+      mark(id, lease)
+      cancels[#cancels + 1] = id
     end
   end
   return add(slot, claimed, redis.call('HMGET', CRASHES, unpack(fields)))
@@ -290,11 +298,13 @@ if wanted == 0 or bytes >= MAX_BYTES then
   if left_ready == 1 then wake() end
 end
 
-local cancels = {}
-if marked then
-  local marks = redis.call('HGETALL', CANCEL)
-  for position = 1, #marks, 2 do
-    if marks[position + 1] == lease then cancels[#cancels + 1] = marks[position] end
+-- Of many marks only some: heartbeats tell of all, and jobs that take their time to stop would
+-- otherwise make each exchange as long as they are many.
+if has_marks then
+  local told = {}
+  for position = 1, #cancels do told[cancels[position]] = true end
+  for _, id in ipairs(marks_of(lease, MOST_MARKS)) do
+    if not told[id] then cancels[#cancels + 1] = id end
   end
 end
 return {'ok', now, due_ms or -1, lease_end, left_ready, not_yours, cancelled, cancels,

@@ -11,11 +11,7 @@ local is_known, next_end = look_at_leases(lease)
 if redis.call('EXISTS', LEAVING) == 1 then next_end = now end
 if not is_known then return {0, now, next_end, {}, 0} end
 redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), lease)
-local cancels = {}
-local marks = redis.call('HGETALL', CANCEL)
-for position = 1, #marks, 2 do
-  if marks[position + 1] == lease then cancels[#cancels + 1] = marks[position] end
-end
+local cancels = marks_of(lease, -1)
 local is_ready = redis.call('ZCOUNT', SCHEDULED, '-inf', string.format('%.0f', now)) > 0
 for slot = 1, 4 do is_ready = is_ready or has_returned(slot) or has_new(slot) end
 return {1, now, next_end, cancels, is_ready and 1 or 0}

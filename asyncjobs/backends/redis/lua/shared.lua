@@ -15,6 +15,7 @@ local SEQUENCE = QUEUE['sequence']
 local LEAVING = QUEUE['leaving']
 local WAKE = QUEUE['wake']
 local CANCEL = QUEUE['cancel']
+local CANCEL_HELD = QUEUE['cancel:held']
 local RETURNED = QUEUE['returned']
 local CRASHES = QUEUE['crashes']
 local DEAD = QUEUE['dead']
@@ -115,6 +116,28 @@ end
 local function append_ready(priority, id, envelope)
   local entry = redis.call('XADD', READY[priority + 1], '*', id, envelope)
   return priority .. ':' .. entry
+end
+
+-- Notes that somebody wants to stop a job, and who holds it: '' while nobody does, nil when
+-- the mark goes. Each lease must find its own marks without looking through all others, so
+-- they stand in a sorted set as well, as '<lease><0><id>', in the order of their bytes.
+local function mark(id, holder)
+  local before = redis.call('HGET', CANCEL, id)
+  if before and before ~= '' then redis.call('ZREM', CANCEL_HELD, before .. '\0' .. id) end
+  if not holder then
+    if before then redis.call('HDEL', CANCEL, id) end
+    return
+  end
+  redis.call('HSET', CANCEL, id, holder)
+  if holder ~= '' then redis.call('ZADD', CANCEL_HELD, 0, holder .. '\0' .. id) end
+end
+
+-- The jobs that this lease holds and somebody wants to stop; `most` of them, -1 for all.
+local function marks_of(lease, most)
+  local from, to = '[' .. lease .. '\0', '(' .. lease .. '\1'
+  local ids = redis.call('ZRANGE', CANCEL_HELD, from, to, 'BYLEX', 'LIMIT', 0, most)
+  for position = 1, #ids do ids[position] = string.sub(ids[position], #lease + 2) end
+  return ids
 end
 
 -- Whether the lease `own` is known, and the earliest end of another one, or -1.
