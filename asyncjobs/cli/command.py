@@ -337,7 +337,7 @@ def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> i
 
     json = is_json(flags["log_format"])
     stamp = {"process": parent.number, "pid": os.getpid()} if parent else None
-    configure_logging(flags["log_level"], json=json, stamp=stamp)
+    voice = configure_logging(flags["log_level"], json=json, stamp=stamp)
     name = flags["name"]
     if name and parent:
         name = f"{name}-{parent.number}"
@@ -349,7 +349,8 @@ def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> i
             click.echo(error.traceback, err=True)
         click.echo(f"Error: APP {app!r}: {error}", err=True)
         return ExitCode.USAGE
-    return serve(loaded, _options(flags, name, json=json), parent)
+    voice.restore()
+    return serve(loaded, _options(flags, name, json=json), voice, parent)
 
 
 def _options(flags: dict[str, Any], name: str | None, *, json: bool) -> WorkerOptions:

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from asyncjobs.cli.voice import Voice
 from asyncjobs.telemetry.logs import add_job_context, mask_job_values
 
 __all__ = ["LogFormat", "configure_logging", "is_json", "wants_colors"]
@@ -34,11 +35,12 @@ def wants_colors() -> bool:
     )
 
 
-def configure_logging(level: str, *, json: bool, stamp: Mapping[str, Any] | None = None) -> None:
+def configure_logging(level: str, *, json: bool, stamp: Mapping[str, Any] | None = None) -> Voice:
     """Send all records of `level` and above to stderr, those of the user's code too.
 
     Before the user's module is imported: what that configures itself stays. `stamp`:
-    fields that every line gets, such as the number of the process.
+    fields that every line gets, such as the number of the process. The voice that is returned
+    is for after the import.
     """
     shared = _shared(stamp or {}, json=json)
     handler = logging.StreamHandler(sys.stderr)
@@ -67,6 +69,7 @@ def configure_logging(level: str, *, json: bool, stamp: Mapping[str, Any] | None
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+    return Voice(handler)
 
 
 def _shared(stamp: Mapping[str, Any], *, json: bool) -> list[Processor]:

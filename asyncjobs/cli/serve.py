@@ -20,6 +20,7 @@ from asyncjobs.cli.loading import nearest
 from asyncjobs.cli.metrics import shown
 from asyncjobs.cli.signals import Signals
 from asyncjobs.cli.values import count, show_duration
+from asyncjobs.cli.voice import Voice
 from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, UnsupportedLayout
 from asyncjobs.events import WorkerStarted
 from asyncjobs.guarded import GuardedLog
@@ -65,23 +66,26 @@ class WorkerOptions:
     log_args: bool
 
 
-def serve(app: AsyncJobs, options: WorkerOptions, parent: ParentLink | None = None) -> int:
+def serve(
+    app: AsyncJobs, options: WorkerOptions, voice: Voice, parent: ParentLink | None = None
+) -> int:
     """Run a worker until it ends; returns the exit code of the process.
 
+    `voice`: keeps the log audible, whatever the app or a job does to logging.
     `parent`: it says what there is to say at the start, and this worker ends with it.
     From the end on the process has a few seconds to be gone: see `_end_soon`.
     """
     number = parent.number if parent else None
     try:
         with shown(app, options.metrics_host, options.metrics_port, number):
-            return _run(app, options, parent)
+            return _run(app, options, voice, parent)
     except ConfigError as error:
-        return _fail(ExitCode.USAGE, error)
+        return _fail(ExitCode.USAGE, error, voice)
 
 
-def _run(app: AsyncJobs, options: WorkerOptions, parent: ParentLink | None) -> int:
+def _run(app: AsyncJobs, options: WorkerOptions, voice: Voice, parent: ParentLink | None) -> int:
     runner = asyncio.Runner(loop_factory=_loop_factory())
-    serving = _Serving(app, options, parent)
+    serving = _Serving(app, options, voice, parent)
     # The parent, which has had the signal too, says it once for all.
     words = b"" if parent else last_words(json=options.json)
     with Signals(runner.get_loop(), serving.on_signal, last_words=words):
@@ -117,10 +121,15 @@ class _Serving:
     """Owns the worker of this process and knows whether it has started."""
 
     def __init__(
-        self, app: AsyncJobs, options: WorkerOptions, parent: ParentLink | None = None
+        self,
+        app: AsyncJobs,
+        options: WorkerOptions,
+        voice: Voice,
+        parent: ParentLink | None = None,
     ) -> None:
         self._app = app
         self._options = options
+        self._voice = voice
         self._parent = parent
         self._worker: Worker | None = None
         self._task: asyncio.Task[int] | None = None
@@ -131,6 +140,7 @@ class _Serving:
 
     async def run(self) -> int:
         self._task = asyncio.current_task()
+        self._voice.start(asyncio.get_running_loop())
         try:
             return await self._work()
         except asyncio.CancelledError:
@@ -138,16 +148,21 @@ class _Serving:
                 raise
             return ExitCode.CLEAN
         except UnsupportedLayout as error:
-            return _fail(ExitCode.UNREACHABLE, error)
+            return _fail(ExitCode.UNREACHABLE, error, self._voice)
         except ConfigError as error:
-            return _fail(ExitCode.USAGE, error)
+            return _fail(ExitCode.USAGE, error, self._voice)
         except StoreError as error:
-            return _fail(ExitCode.FAILED if self._has_started else ExitCode.UNREACHABLE, error)
+            code = ExitCode.FAILED if self._has_started else ExitCode.UNREACHABLE
+            return _fail(code, error, self._voice)
         except AsyncJobsError as error:
-            return _fail(ExitCode.FAILED, error)
+            return _fail(ExitCode.FAILED, error, self._voice)
         except Exception as error:
+            self._voice.restore()
             logger.critical("the worker failed", exc_info=error)
+            self._voice.say_why(f"the worker failed: {type(error).__name__}")
             return ExitCode.FAILED
+        finally:
+            self._voice.stop()
 
     async def _work(self) -> int:
         options = self._options
@@ -172,11 +187,10 @@ class _Serving:
             self._has_started = True
             health.note_started()
             spare_the_collector()
+            self._voice.restore()
             self._greet(worker)
 
-        if options.job_log_level is not None:
-            level = logging.getLevelNamesMapping()[options.job_log_level]
-            JobLog(level, args=options.log_args).attach(self._app.events)
+        self._log_jobs()
         forget = self._app.on(WorkerStarted, greet)
         try:
             async with health:
@@ -189,6 +203,12 @@ class _Serving:
         finally:
             forget()
         return self._conclude(self.report)
+
+    def _log_jobs(self) -> None:
+        options = self._options
+        if options.job_log_level is not None:
+            level = logging.getLevelNamesMapping()[options.job_log_level]
+            JobLog(level, args=options.log_args).attach(self._app.events)
 
     def _greet(self, worker: Worker) -> None:
         app, options = self._app, self._options
@@ -236,6 +256,7 @@ class _Serving:
     def on_signal(self, name: str, number: int) -> None:
         """The first lets running jobs finish, the second releases them."""
         self._signals = number
+        self._voice.restore()
         worker = self._worker
         if worker is None or not self._has_started:
             # Nothing runs yet, and the store may take its time to be unreachable.
@@ -256,6 +277,7 @@ class _Serving:
             logger.info("%s: stopping, no job is running", name)
 
     def _conclude(self, report: WorkerReport) -> int:
+        self._voice.restore()
         taken = count(report.taken, "job")
         if report.leases_lost:
             lost = count(report.leases_lost, "time")
@@ -287,9 +309,11 @@ def _end_as_orphan(loop: asyncio.AbstractEventLoop, serving: _Serving, grace_s: 
     exit_now(ExitCode.FAILED)
 
 
-def _fail(code: ExitCode, error: AsyncJobsError) -> ExitCode:
+def _fail(code: ExitCode, error: AsyncJobsError, voice: Voice) -> ExitCode:
+    voice.restore()
     # Critical, so that no --log-level hides why the process is gone.
     logger.critical("%s", error)
+    voice.say_why(str(error))
     return code
 
 

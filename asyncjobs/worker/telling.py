@@ -65,12 +65,10 @@ def tell_started(hub: Events, run: Run, worker: str, now_ms: int, body: Body) ->
         return body if tracer is None else tracer.waiting(body)
     queue_time_ms = max(now_ms - run.job.ready_ms, 0)
     event = _started(run, queue_time_ms) if hub.wants(events.JobStarted) else None
-    if tracer is None:
-        if event is not None:
-            hub.emit(event)
-        return body
     if event is not None:
         body = _telling(hub, event, body)
+    if tracer is None:
+        return body
     return tracer.attempt(_attempt(run, worker, queue_time_ms), body)
 
 
@@ -83,7 +81,8 @@ def _begin_late(hub: Events, tracer: Tracer | None, worker: str, run: Run, now_m
 
 
 async def _telling(hub: Events, event: events.JobStarted, body: Body) -> None:
-    # Within the span: what listeners write or measure belongs to the attempt's trace.
+    # Within the task and the span: what listeners set belongs to this attempt, and not to all
+    # that are started after it; what they write or measure belongs to its trace.
     hub.emit(event)
     await body
 
