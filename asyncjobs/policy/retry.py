@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, TypeAlias, cast
@@ -21,6 +22,7 @@ __all__ = [
     "RetryValue",
     "class_name",
     "exception_classes",
+    "is_cancellation",
     "is_on_purpose",
 ]
 
@@ -207,7 +209,7 @@ class Retries:
         return self.default or RetryPolicy()
 
 
-def class_name(kind: type[BaseException]) -> str:
+def class_name(kind: type[Any]) -> str:
     """The class with its module, as it is written down; built-in ones without."""
     try:
         module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
@@ -215,6 +217,13 @@ def class_name(kind: type[BaseException]) -> str:
     except BaseException:  # a metaclass of the user's own may raise
         name: str = type.__dict__["__qualname__"].__get__(kind)
         return name
+
+
+def is_cancellation(error: BaseException | None) -> bool:
+    """Whether it is what a task raises that was cancelled, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(CancelledError)[1] is None
+    return isinstance(error, CancelledError)
 
 
 def is_on_purpose(error: BaseException | None) -> bool:

@@ -18,7 +18,7 @@ from asyncjobs.codec import (
     to_json,
 )
 from asyncjobs.config import AppSettings
-from asyncjobs.errors import EncodeError
+from asyncjobs.errors import EncodeError, UsageError
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.history import (
@@ -31,10 +31,12 @@ from asyncjobs.history import (
 )
 from asyncjobs.job import Settlement, State, TakenJob
 from asyncjobs.policy.outcome import Ending, Verdict, judge
-from asyncjobs.policy.retry import Charge, Retries, RetryPolicy
+from asyncjobs.policy.retry import Charge, Retries, RetryPolicy, is_cancellation, is_on_purpose
 from asyncjobs.untrusted import MOST_COUNT, in_range
 from asyncjobs.worker.describing import describe, log_failure
+from asyncjobs.worker.failures import FailureLog
 from asyncjobs.worker.run import Reason, Run, TooLate, call_of, label_of
+from asyncjobs.worker.unfinished import close_unfinished, unfinished
 
 __all__ = ["Settler"]
 
@@ -64,11 +66,14 @@ class Settler:
         self._clock_s = clock_s
         self._worker = worker
         self._unknown_told: dict[str, float] = {}
+        self._failures = FailureLog()
         self.released = 0
         self.put_back = 0
 
     def value(self, run: Run, value: Any) -> Settlement | None:
         """The attempt returned."""
+        if value is not None and (work := unfinished(value)) is not None:
+            return self._not_done(run, value, work)
         if run.result_ttl_ms <= 0 and run.reason is None and not self._events.active:
             return Settlement.succeeded(run.job)
         try:
@@ -82,6 +87,18 @@ class Settler:
             problem = f"it could not be kept: {told.kind}"
             outcome = Outcome(State.SUCCEEDED, unavailable=problem).encode()
             return Settlement.succeeded(run.job, outcome, run.result_ttl_ms)
+
+    def _not_done(self, run: Run, value: Any, work: str) -> Settlement | None:
+        """Whoever forgets an `await` must hear of it: the job has done nothing."""
+        close_unfinished(value)
+        advice = (
+            "await it in the function"
+            if run.function.is_async
+            else ("make it an async def function that awaits it")
+        )
+        if "generator" in work:
+            advice = "return one value, such as a list of its items"
+        return self.error(run, UsageError(f"{run.function.name} returned {work}; {advice}"))
 
     def error(self, run: Run, error: BaseException) -> Settlement | None:
         """The attempt raised, or was stopped; None when its end is not ours to say."""
@@ -97,6 +114,7 @@ class Settler:
         if run.reason is Reason.LEASE_LOST:
             return None
         if run.reason is Reason.SHUTDOWN:
+            self.released += 1
             return Settlement.release(run.job)
         if run.reason is Reason.CANCEL:
             return Settlement.cancelled(run.job)
@@ -168,11 +186,15 @@ class Settler:
 
     def _error(self, run: Run, error: BaseException) -> Settlement | None:
         if run.reason is Reason.LEASE_LOST:
+            self._log_clean_up(run, error, "its lease was lost")
             self._tell(run, events.JobLost, *self._attempt(run))
             return None
         if run.reason is Reason.CANCEL:
+            self._log_clean_up(run, error, "cancelled while running")
             return self._cancelled(run)
-        if run.reason is Reason.SHUTDOWN and isinstance(error, asyncio.CancelledError):
+        if run.reason is Reason.SHUTDOWN:
+            # Whatever it raises: it was the worker that has not let it finish.
+            self._log_clean_up(run, error, "given back, since the worker stops")
             return self._released(run)
         if run.reason is Reason.TIMEOUT:
             late = TimeoutError(f"the attempt took longer than its {run.settings.timeout_s:g} s")
@@ -188,6 +210,16 @@ class Settler:
         if verdict.ending is Ending.DISCARD:
             return self._discarded(run, verdict.reason)
         return self._dead(run, error, verdict.reason)
+
+    def _log_clean_up(self, run: Run, error: BaseException, why: str) -> None:
+        """What an attempt raises after it was told to stop changes nothing, and is logged."""
+        if is_cancellation(error) or is_on_purpose(error):
+            return
+        told = describe(error, run.mask)
+        text = "%s: %s; its clean-up failed: %s: %s"
+        self._failures.write(
+            run, error, told, text, run.job.ref, why, told.kind, told.message, **self._lasted(run)
+        )
 
     def _judge(self, run: Run, error: BaseException) -> Verdict:
         settings, attempt = run.settings, run.envelope.attempt
@@ -220,8 +252,11 @@ class Settler:
         # 0 for a sync function that has waited for a thread, and did not start.
         return run.envelope.attempt, self._clock_s() - run.started_s if run.has_begun else 0.0
 
+    def _lasted(self, run: Run) -> dict[str, Any]:
+        return {"duration_ms": round(self._attempt(run)[1] * 1000)}
+
     def _label(self, run: Run) -> dict[str, Any]:
-        return {**run.label, "duration_ms": round(self._attempt(run)[1] * 1000)}
+        return run.label | self._lasted(run)
 
     def _cancelled(self, run: Run) -> Settlement:
         attempt = self._attempt(run)
@@ -242,15 +277,12 @@ class Settler:
         number = run.envelope.attempt
         past = PastError(number, told.kind, told.message, told.trace, wall_ms(), self._worker)
         settlement = self._later(run, delay_s, number + 1, past, charge)
-        logger.warning(
-            "%s: %s, again in %.1f s: %s: %s",
-            run.job.ref,
-            _counted(run, charge),
-            delay_s,
-            told.kind,
-            told.message,
-            extra=self._label(run),
-        )
+        text = "%s: %s, again in %.1f s: %s: %s"
+        about = (run.job.ref, _counted(run, charge), delay_s, told.kind, told.message)
+        if is_on_purpose(error):
+            logger.warning(text, *about, extra=self._label(run))
+        else:
+            self._failures.write(run, error, told, text, *about, **self._lasted(run))
         self._tell(run, events.JobRetryScheduled, *attempt, delay_s, error)
         return settlement
 
@@ -308,10 +340,8 @@ class Settler:
         )
         settlement = _bury(run.job, outcome, run.result_ttl_ms, self._last_envelope(run))
         text = "%s: dead at attempt %d (%s)"
-        duration_ms = round(attempt[1] * 1000)
-        log_failure(
-            logger, run, text, run.job.ref, attempt[0], reason, error=told, duration_ms=duration_ms
-        )
+        about = (run.job.ref, attempt[0], reason)
+        log_failure(logger, run, text, *about, error=told, **self._lasted(run))
         self._tell(run, events.JobDead, *attempt, reason, error)
         return settlement
 

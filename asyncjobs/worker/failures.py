@@ -1,0 +1,57 @@
+"""Which failures the log has shown with a traceback already."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from asyncjobs.guarded import GuardedLog
+from asyncjobs.policy.retry import class_name
+from asyncjobs.worker.describing import ErrorText, log_failure
+from asyncjobs.worker.run import Run
+
+__all__ = ["FailureLog"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+MOST_KINDS: Final = 1_000
+"""Pairs of job function and error type that are remembered, the newest ones."""
+MOST_LEAVES: Final = 10
+
+
+class FailureLog:
+    """Logs failed attempts: the first of an error type of a job function with the traceback,
+    its repeats by one line, since an outage makes thousands of them."""
+
+    def __init__(self) -> None:
+        self._shown: dict[tuple[str, str], None] = {}
+
+    def write(
+        self, run: Run, error: BaseException, told: ErrorText, text: str, *args: Any, **fields: Any
+    ) -> None:
+        """A warning about this attempt. `told` is the error in words."""
+        if self.is_first(run.function.name, error, told.kind):
+            log_failure(logger, run, text, *args, error=told, level=logging.WARNING, **fields)
+        else:
+            logger.warning(text, *args, extra={**run.label, **fields})
+
+    def is_first(self, name: str, error: BaseException, kind: str) -> bool:
+        """Whether this type of error of this job function is new here; from now on it is not."""
+        key = (name, _kinds(error, kind))
+        if key in self._shown:
+            return False
+        if len(self._shown) >= MOST_KINDS:
+            del self._shown[next(iter(self._shown))]
+        self._shown[key] = None
+        return True
+
+
+def _kinds(error: BaseException, kind: str) -> str:
+    """The type of an error; of a group those of its members, too."""
+    try:
+        if isinstance(error, BaseExceptionGroup):
+            members = {class_name(type(each)) for each in error.exceptions[:MOST_LEAVES]}
+            return f"{kind}({', '.join(sorted(members))})"
+    except BaseException:  # a group of the user's own may hide its members
+        return kind
+    return kind
