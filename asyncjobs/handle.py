@@ -34,7 +34,7 @@ from asyncjobs.history import PastError, end_of, past_errors
 from asyncjobs.job import JobRecord, JobRef, Priority, State
 from asyncjobs.policy.redaction import Mask, mask_of_call
 from asyncjobs.readings import Readings
-from asyncjobs.untrusted import read_text
+from asyncjobs.untrusted import LAST_MS, read_text
 
 __all__ = ["JobError", "JobHandle", "JobInfo", "Progress", "Reader"]
 
@@ -401,7 +401,7 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
         record.ref,
         record.state,
         priority=None if record.priority is None else Priority(record.priority),
-        due_at=None if record.due_ms is None else from_ms(record.due_ms),
+        due_at=None if record.due_ms is None else from_ms(min(max(record.due_ms, 0), LAST_MS)),
         progress=_progress(record.progress),
         worker=record.holder,
         errors=tuple(errors),

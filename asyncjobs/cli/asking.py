@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import click
 
 from asyncjobs.backends import make_backend, store_url
+from asyncjobs.backends.apart import apart
 from asyncjobs.backends.base import Backend, Inspector, StoreInfo
-from asyncjobs.cli.render import clean, show_json
+from asyncjobs.cli.render import hanging, line, paint, show_json
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
+from asyncjobs.job import JobRef
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = [
     "InspectedStore",
     "ask",
     "describe_store",
+    "each_by_itself",
     "fail",
     "new_store",
     "place_options",
+    "refusals",
     "store_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class InspectedStore(Backend, Inspector, Protocol):
@@ -64,7 +69,7 @@ def place_options(command: F) -> F:
 
 def fail(code: ExitCode, error: object, *, as_json: bool = False, **fields: Any) -> ExitCode:
     """Say why, to stderr; `as_json` also to stdout, with `fields`. Returns `code`."""
-    click.echo(f"Error: {clean(str(error))}", err=True)
+    click.echo(f"Error: {hanging(str(error))}", err=True)
     if as_json:
         show_json({**fields, "error": str(error)})
     return code
@@ -127,5 +132,27 @@ def describe_store(info: StoreInfo) -> str:
     """Name, version and place of a store, for people."""
     scheme, _, folder = info.address.partition(":")
     if scheme == "embedded":
-        return f"{info.name} {info.version}, embedded in {folder}"
-    return f"{info.name} {info.version} at {info.address}"
+        return line(f"{info.name} {info.version}, embedded in {folder}")
+    return line(f"{info.name} {info.version} at {info.address}")
+
+
+def each_by_itself(
+    ask: Callable[[Sequence[JobRef]], Awaitable[Sequence[T | None]]],
+) -> Callable[[Sequence[JobRef]], Awaitable[list[T | None]]]:
+    """`ask`, with None for jobs that cannot be read: they are named on stderr."""
+
+    async def asked(refs: Sequence[JobRef]) -> list[T | None]:
+        found = await apart(ask, refs)
+        for ref, error in found.refused.items():
+            click.echo(line(f"Error: job {ref} cannot be read: {error}"), err=True)
+        return [found.answers.get(ref) for ref in refs]
+
+    return asked
+
+
+def refusals(refused: Mapping[str, StoreError]) -> list[str]:
+    """A line for each queue that cannot be read: the others can."""
+    return [
+        f"{paint('problem', 'red')}: {line(f'queue {queue!r} cannot be read: {error}')}"
+        for queue, error in refused.items()
+    ]

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from asyncjobs.backends.apart import apart
 from asyncjobs.backends.base import QueueCounts, StoreInfo
 from asyncjobs.cli.asking import InspectedStore, ask, describe_store, store_options
-from asyncjobs.cli.render import Part, Table, clean, paint, show, show_json
+from asyncjobs.cli.render import Part, Table, clean, line, paint, show, show_json
 from asyncjobs.cli.values import count
 from asyncjobs.worker.exits import ExitCode
 
@@ -17,7 +18,7 @@ __all__ = ["check"]
 
 _EPILOG = """\b
 Exit codes:
-  0  healthy: the store answers, and each queue that holds jobs has a live worker
+  0  healthy: the store answers, each queue can be read, and where jobs are is a live worker
   1  unhealthy
   2  usage or configuration
   3  the store is unreachable, or of another layout
@@ -34,9 +35,10 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
     """
 
     async def question(store: InspectedStore, info: StoreInfo) -> int:
-        queues = await store.counts(await store.queues())
-        alone = [queue for queue in queues if _is_left_alone(queue)]
-        problems = [_problem(queue) for queue in alone]
+        found = await apart(store.counts, await store.queues())
+        queues = list(found.answers.values())
+        problems = [_problem(queue) for queue in queues if _is_left_alone(queue)]
+        problems += [f"queue {name!r} cannot be read: {why}" for name, why in found.refused.items()]
         if as_json:
             show_json(_fields(info, queues, problems))
         else:
@@ -92,15 +94,15 @@ def _fields(
 
 def _parts(info: StoreInfo, queues: Sequence[QueueCounts], problems: Sequence[str]) -> list[Part]:
     parts: list[Part] = [f"store: {describe_store(info)}"]
-    parts += [f"{paint('warning', 'yellow')}: {warning}" for warning in info.warnings]
+    parts += [f"{paint('warning', 'yellow')}: {line(warning)}" for warning in info.warnings]
     if queues:
         columns = ("queue", "ready", "running", "scheduled", "dead", "workers", "state")
         parts.append(
             Table(columns, [_row(queue) for queue in queues], numbers=frozenset(columns[1:6]))
         )
-    else:
+    elif not problems:
         parts.append("no queue yet: nothing was enqueued, and no worker has started")
-    parts += [f"{paint('problem', 'red')}: {problem}" for problem in problems]
+    parts += [f"{paint('problem', 'red')}: {line(problem)}" for problem in problems]
     parts.append(paint("unhealthy", "red") if problems else paint("healthy", "green"))
     return parts
 

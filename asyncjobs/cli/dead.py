@@ -11,14 +11,15 @@ import orjson
 
 from asyncjobs.backends.base import StoreInfo
 from asyncjobs.backends.letters import DeadLetter
-from asyncjobs.cli.asking import InspectedStore, ask, fail, store_options
+from asyncjobs.cli.asking import InspectedStore, ask, fail, refusals, store_options
 from asyncjobs.cli.choosing import read_ids, read_queues, read_wanted, wanted_options
 from asyncjobs.cli.letters import Told, Wanted, find, look_for, tell
-from asyncjobs.cli.render import Part, Table, clean, show, show_json
+from asyncjobs.cli.render import Part, Table, block, clean, hanging, show, show_json
 from asyncjobs.cli.revive import purge, retry
 from asyncjobs.cli.values import count
 from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope, Outcome, read_dead_letter
 from asyncjobs.context import from_ms
+from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.history import PastError, past_errors, revivals
 from asyncjobs.job import State
 from asyncjobs.policy.redaction import Mask, mask_of_raw
@@ -31,7 +32,7 @@ MOST_STORED: Final = 2_000
 _EPILOG = """\b
 Exit codes:
   0  shown
-  1  no such dead job, or several; the store failed meanwhile
+  1  no such dead job, or several; a queue cannot be read; the store failed meanwhile
   2  usage or configuration
   3  the store is unreachable, or of another layout
 """
@@ -70,16 +71,21 @@ def list_dead(
 
     async def question(store: InspectedStore, info: StoreInfo) -> int:
         listing = await _list(store, wanted, **flags)
+        code = ExitCode.FAILED if listing.refused else ExitCode.CLEAN
+        for problem in refusals(listing.refused):
+            click.echo(problem, err=True)
         if as_json:
-            show_json({"total": listing.total, "jobs": [_row_fields(t) for t in listing.told]})
-            return ExitCode.CLEAN
+            jobs = [_row_fields(told) for told in listing.told]
+            refused = {queue: str(error) for queue, error in listing.refused.items()}
+            show_json({"total": listing.total, "jobs": jobs, "refused": refused})
+            return code
         if listing.told:
             show(_listing(listing.told))
         shown = len(listing.told)
         total = count(listing.total, "dead job")
         more = f"{shown:,} of {total}; more with --limit" if shown < listing.total else total
         click.echo(more if listing.total else "no dead job", err=True)
-        return ExitCode.CLEAN
+        return code
 
     ctx.exit(ask(url, prefix, question, as_json=as_json))
 
@@ -87,6 +93,7 @@ def list_dead(
 class _Listing(NamedTuple):
     told: list[Told]
     total: int
+    refused: dict[str, StoreError]
 
 
 async def _list(
@@ -95,21 +102,36 @@ async def _list(
     """The first `limit` of all queues together, and how many there are."""
     told: list[Told] = []
     total = 0
+    refused: dict[str, StoreError] = {}
     for queue in wanted.queues or await store.queues():
-        own: list[Told] = []
-        matched = in_all = 0
-        # Without a need to read them all, the store's own number is enough.
-        async for found in look_for(
-            store, wanted, queue, limit=500 if wanted.reads else limit, oldest_first=oldest_first
-        ):
-            own += found.told[: limit - len(own)]
-            matched, in_all = matched + len(found.told), found.total
-            if len(own) == limit and not wanted.reads:
-                break
+        try:
+            own, number = await _list_one(store, wanted, queue, limit, oldest_first=oldest_first)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            refused[queue] = error
+            continue
         told += own
-        total += matched if wanted.reads else in_all
+        total += number
     choose = nsmallest if oldest_first else nlargest
-    return _Listing(choose(limit, told, key=lambda each: each.key.died_ms), total)
+    return _Listing(choose(limit, told, key=lambda each: each.key.died_ms), total, refused)
+
+
+async def _list_one(
+    store: InspectedStore, wanted: Wanted, queue: str, limit: int, *, oldest_first: bool
+) -> tuple[list[Told], int]:
+    """The first `limit` of one queue, and how many there are."""
+    own: list[Told] = []
+    matched = in_all = 0
+    # Without a need to read them all, the store's own number is enough.
+    async for found in look_for(
+        store, wanted, queue, limit=500 if wanted.reads else limit, oldest_first=oldest_first
+    ):
+        own += found.told[: limit - len(own)]
+        matched, in_all = matched + len(found.told), found.total
+        if len(own) == limit and not wanted.reads:
+            break
+    return own, matched if wanted.reads else in_all
 
 
 def _row_fields(told: Told) -> dict[str, Any]:
@@ -122,7 +144,7 @@ def _row_fields(told: Told) -> dict[str, Any]:
         "reason": told.reason or None,
         "error": {"type": told.error_type, "message": told.message} if told.error else None,
         "attempts": told.attempts,
-        "died_at": from_ms(died_ms),
+        "died_at": _at(died_ms),
         "size": told.size,
     }
 
@@ -135,12 +157,17 @@ def _listing(told: list[Told]) -> Table:
             clean(each.reason),
             clean(each.error),
             str(each.attempts),
-            from_ms(each.key.died_ms).isoformat(sep=" ", timespec="seconds"),
+            _died(each),
         )
         for each in told
     ]
     columns = ("job", "function", "reason", "error", "attempts", "died")
     return Table(columns, rows, frozenset({"attempts"}))
+
+
+def _died(told: Told) -> str:
+    at = _at(told.key.died_ms)
+    return "no known time" if at is None else at.isoformat(sep=" ", timespec="seconds")
 
 
 @dead.command("show", epilog=_EPILOG)
@@ -283,7 +310,7 @@ class _View:
         )
         parts: list[Part] = [table]
         if trace := self._outcome.traceback.rstrip():
-            parts += ["", clean(trace)]
+            parts += ["", block(trace)]
         for error in self._earlier()[::-1]:
             parts += ["", *_earlier(error)]
         return parts
@@ -293,7 +320,8 @@ def _earlier(error: PastError) -> list[str]:
     at = _text(_at(error.at_ms or None))
     told = "".join((f" at {at}" if at else "", f" on {error.worker}" if error.worker else ""))
     head = f"earlier, attempt {error.attempt}{told}: {error.type}: {error.message}"
-    return [clean(text) for text in (head, error.traceback.rstrip()) if text]
+    trace = error.traceback.rstrip()
+    return [hanging(head), block(trace)] if trace else [hanging(head)]
 
 
 def _error_fields(error: PastError) -> dict[str, Any]:

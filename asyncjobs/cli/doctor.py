@@ -9,7 +9,7 @@ import click
 
 from asyncjobs.backends.base import Finding, Verdict
 from asyncjobs.cli.asking import InspectedStore, fail, new_store, store_options
-from asyncjobs.cli.render import Part, Table, paint, show, show_json
+from asyncjobs.cli.render import Part, Table, line, paint, show, show_json
 from asyncjobs.errors import ConfigError, StoreError
 from asyncjobs.worker.exits import ExitCode
 
@@ -76,12 +76,12 @@ async def _examine(store: InspectedStore) -> tuple[str, list[Finding]]:
 
 def _parts(address: str, findings: Sequence[Finding]) -> list[Part]:
     rows = [
-        (paint(finding.verdict, _COLORS[finding.verdict]), finding.setting, finding.found)
+        (paint(finding.verdict, _COLORS[finding.verdict]), finding.setting, line(finding.found))
         for finding in findings
     ]
-    parts: list[Part] = [f"store: {address}", Table(("verdict", "setting", "found"), rows)]
+    parts: list[Part] = [f"store: {line(address)}", Table(("verdict", "setting", "found"), rows)]
     for finding in findings:
         if finding.change:
             parts.append(f"{finding.setting}:")
-            parts += [f"    {line}" for line in finding.change]
+            parts += [f"    {line(change)}" for change in finding.change]
     return parts

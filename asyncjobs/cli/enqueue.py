@@ -12,7 +12,7 @@ import orjson
 from asyncjobs.app import AsyncJobs
 from asyncjobs.cli.asking import fail
 from asyncjobs.cli.loading import LoadError, load_app, nearest, put_working_directory_on_path
-from asyncjobs.cli.render import clean
+from asyncjobs.cli.render import block
 from asyncjobs.cli.values import Duration
 from asyncjobs.config import UNSET
 from asyncjobs.errors import (
@@ -185,7 +185,7 @@ async def _wait(handle: JobHandle[Any], timeout_s: float | None) -> ExitCode:
         value = await handle.result(timeout_s)
     except JobFailed as error:
         if error.remote_traceback:
-            click.echo(clean(error.remote_traceback.rstrip()), err=True)
+            click.echo(block(error.remote_traceback.rstrip()), err=True)
         return fail(ExitCode.FAILED, error)
     except ResultError as error:
         return fail(ExitCode.FAILED, error)

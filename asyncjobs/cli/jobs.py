@@ -10,13 +10,14 @@ import click
 import orjson
 
 from asyncjobs.backends.base import StoreInfo
-from asyncjobs.cli.asking import InspectedStore, ask, fail, store_options
-from asyncjobs.cli.render import Part, Table, clean, show, show_json
+from asyncjobs.cli.asking import InspectedStore, ask, each_by_itself, fail, store_options
+from asyncjobs.cli.render import Part, Table, block, clean, show, show_json
 from asyncjobs.config import check_queue_name
 from asyncjobs.errors import ConfigError, JobNotFound
 from asyncjobs.events import Events
 from asyncjobs.handle import JobError, JobHandle, JobInfo
 from asyncjobs.readings import check_job_name, read_job_name
+from asyncjobs.untrusted import MOST_COUNT, in_range
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = ["jobs"]
@@ -74,7 +75,7 @@ async def _show(
 ) -> int:
     readings = read_job_name(job_id, await store.queues(), only=only)
     looked_in = only or [ref.queue for ref in readings.refs]
-    found = [record.ref for record in await readings.find(store.get)]
+    found = [record.ref for record in await readings.find(each_by_itself(store.get))]
     if not found:
         return fail(ExitCode.FAILED, _not_found(job_id, looked_in), as_json=as_json)
     if len(found) > 1:
@@ -107,7 +108,7 @@ class _StoreReader:
         return 0
 
     def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
-        return (options or {}).get("max_attempts")
+        return in_range((options or {}).get("max_attempts"), MOST_COUNT) or None
 
 
 def _not_found(job_id: str, looked_in: Sequence[str]) -> str:
@@ -183,7 +184,7 @@ def _parts(job: JobInfo) -> list[Part]:
     if job.errors:
         parts.append(Table(("failed", "at", "on", "error"), [_error_row(e) for e in job.errors]))
         if trace := job.errors[-1].traceback.rstrip():
-            parts.append(clean(trace))
+            parts.append(block(trace))
     return parts
 
 

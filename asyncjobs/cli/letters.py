@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from asyncjobs.backends.letters import DeadLetter, LetterKey, LetterQuery
-from asyncjobs.cli.asking import InspectedStore
+from asyncjobs.cli.asking import InspectedStore, each_by_itself
 from asyncjobs.codec import BadEnvelope, Outcome, read_dead_letter
 from asyncjobs.job import State
 from asyncjobs.readings import read_job_name
@@ -129,14 +129,16 @@ async def look_for(
         query = query._replace(
             since_ms=_before(now_ms, wanted.since_s), before_ms=_before(now_ms, wanted.before_s)
         )
-    after = None
+    after, seen = None, set[LetterKey]()
     while True:
         page = await store.letters(query, after)
         told = [each for each in map(tell, page.letters) if wanted.matches(each)]
         yield Finding(told, page.total)
         after = page.after
-        if after is None:
+        # Times that a foreign writer has put there may lead back to where a page began.
+        if after is None or after in seen:
             return
+        seen.add(after)
 
 
 def _before(now_ms: int, seconds: float | None) -> int | None:
@@ -152,7 +154,7 @@ async def find(
     """
     known = [] if queues else await store.queues()
     readings = read_job_name(job_id, known, only=queues or None)
-    found = await readings.find(partial(store.find_letters, **read))
+    found = await readings.find(each_by_itself(partial(store.find_letters, **read)))
     if len(found) == 1:
         return found[0]
     if found:

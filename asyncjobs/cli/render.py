@@ -6,6 +6,7 @@ With the extra `cli`, rich draws the tables; without it they are lined up with b
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,19 @@ from typing import Any, Self, TypeAlias
 import click
 import orjson
 
-__all__ = ["Part", "Screen", "Table", "ago", "clean", "paint", "show", "show_json"]
+__all__ = [
+    "Part",
+    "Screen",
+    "Table",
+    "ago",
+    "block",
+    "clean",
+    "hanging",
+    "line",
+    "paint",
+    "show",
+    "show_json",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +54,26 @@ def show(*parts: Part) -> None:
 
 
 def show_json(value: Any) -> None:
-    """One line of JSON to stdout."""
-    click.echo(orjson.dumps(value, default=str).decode())
+    """One line of JSON to stdout. What would steer a terminal is escaped in it."""
+    try:
+        text = orjson.dumps(value, default=str).decode()
+    except TypeError:
+        # An id of a foreign writer may be no text.
+        text = orjson.dumps(_encodable(value), default=str).decode()
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    click.echo(text)
+
+
+def _encodable(value: Any) -> Any:
+    """A copy whose texts are Unicode."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(item) for item in value]
+    return value
 
 
 class Screen:
@@ -93,6 +124,21 @@ def clean(text: str) -> str:
     )
 
 
+def line(text: str) -> str:
+    """The same on one line: a line of its own could pass for one of ours."""
+    return clean(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def hanging(text: str) -> str:
+    """`clean`, with all lines but the first one set off."""
+    return clean(text).replace("\n", "\n    ")
+
+
+def block(text: str) -> str:
+    """Foreign text of several lines, all of them set off from ours."""
+    return f"    {hanging(text)}"
+
+
 def ago(seconds: float) -> str:
     """`0.3s`, `12s`, `4m 10s`, `2h 5m`, `3d 4h`."""
     if seconds < 10:
@@ -123,7 +169,7 @@ def _plain(part: Part) -> str:
     if isinstance(part, str):
         return part
     # A row is a line, also for those who read it with a program.
-    rows = [part.columns, *([cell.replace("\n", "\\n") for cell in row] for row in part.rows)]
+    rows = [part.columns, *([_on_one_line(cell) for cell in row] for row in part.rows)]
     if not _is_terminal():
         return "\n".join("\t".join(map(click.unstyle, row)) for row in rows)
     widths = [max(len(click.unstyle(row[at])) for row in rows) for at in range(len(part.columns))]
@@ -134,6 +180,10 @@ def _plain(part: Part) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def _on_one_line(cell: str) -> str:
+    return cell.replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _padded(cell: str, width: int, *, right: bool) -> str:
@@ -166,6 +216,7 @@ def _rich(part: Part) -> Any:
     table = RichTable(box=None, header_style="bold", pad_edge=False)
     for name in part.columns:
         table.add_column(name, justify="right" if name in part.numbers else "left")
-    for row in part.rows:
-        table.add_row(*(Text.from_ansi(cell) for cell in row))
+    for first, *others in part.rows:
+        # What follows stands below its own column; the first one has the edge.
+        table.add_row(*(Text.from_ansi(cell) for cell in (_on_one_line(first), *others)))
     return table

@@ -12,13 +12,14 @@ import click
 
 from asyncjobs.backends.base import StoreInfo
 from asyncjobs.backends.letters import MAX_PAGE_BYTES, LetterKey, Revival, Revived
-from asyncjobs.cli.asking import InspectedStore, ask, fail, store_options
+from asyncjobs.cli.asking import InspectedStore, ask, fail, refusals, store_options
 from asyncjobs.cli.choosing import read_ids, read_wanted, wanted_options
 from asyncjobs.cli.letters import Wanted, find, look_for
-from asyncjobs.cli.render import clean, show_json
+from asyncjobs.cli.render import line, show_json
 from asyncjobs.cli.values import count
 from asyncjobs.clock import now_ms
 from asyncjobs.codec import BadEnvelope
+from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.history import revived
 from asyncjobs.job import JobRef, Priority
 from asyncjobs.worker.exits import ExitCode
@@ -54,9 +55,19 @@ class _Tally:
     taken: list[JobRef] = field(default_factory=list)
     unreadable: list[JobRef] = field(default_factory=list)
 
+    refused: dict[str, StoreError] = field(default_factory=dict)
+    skipped: int = 0
+    """Letters of queues that refused."""
+
     @property
     def seen(self) -> int:
-        return self.done + self.gone + len(self.taken) + len(self.unreadable)
+        """How many letters have been looked at."""
+        return self.done + self.gone + len(self.taken) + len(self.unreadable) + self.skipped
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether something was not done that should have been."""
+        return bool(self.taken or self.unreadable or self.refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +163,7 @@ def _run(ctx: click.Context, errand: _Errand, flags: dict[str, Any]) -> None:
     async def question(store: InspectedStore, info: StoreInfo) -> int:
         targets, missing = await _targets(store, ids, wanted)
         for problem in missing:
-            click.echo(f"Error: {clean(problem)}", err=True)
+            click.echo(f"Error: {line(problem)}", err=True)
         code = ExitCode.FAILED if missing else ExitCode.CLEAN
         tally = _Tally()
         told = {"found": len(targets), "errors": missing, "dry_run": flags["dry_run"]}
@@ -169,7 +180,7 @@ def _run(ctx: click.Context, errand: _Errand, flags: dict[str, Any]) -> None:
         elif targets or not missing:
             click.echo(_summary(errand, targets, tally, dry_run=flags["dry_run"]))
         _tell_rest(tally)
-        return ExitCode.FAILED if tally.taken or tally.unreadable else code
+        return ExitCode.FAILED if tally.is_partial else code
 
     ctx.exit(ask(url, prefix, question, as_json=as_json))
 
@@ -208,8 +219,13 @@ async def _targets(
             targets[_Target(letter.key, letter.size)] = None
     if not ids:
         for queue in wanted.queues or await store.queues():
-            async for found in look_for(store, wanted, queue, oldest_first=True):
-                targets.update({_Target(told.key, told.size): None for told in found.told})
+            try:
+                async for found in look_for(store, wanted, queue, oldest_first=True):
+                    targets.update({_Target(told.key, told.size): None for told in found.told})
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                missing.append(f"queue {queue!r} cannot be read: {error}")
     return list(targets), missing
 
 
@@ -237,7 +253,15 @@ async def _work(
     shows = len(targets) > STEP and sys.stderr.isatty()
     try:
         for step in _steps(targets):
-            await errand.act(store, step, tally)
+            queue = step[0].key.ref.queue
+            try:
+                await errand.act(store, step, tally)
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                # A key of a wrong type, say: the other queues are not the worse for it.
+                tally.refused[queue] = error
+                tally.skipped += len(step)
             if shows:
                 end = "\n" if tally.seen == len(targets) else ""
                 click.echo(f"\r{tally.seen:,} of {len(targets):,}{end}", nl=False, err=True)
@@ -252,11 +276,13 @@ async def _work(
 
 
 def _steps(targets: Sequence[_Target]) -> Iterator[list[_Target]]:
-    """Few and small enough for one trip, whether they are read or only named."""
+    """Of one queue each, few and small enough for one trip, whether they are read or only
+    named."""
     step: list[_Target] = []
     size = 0
     for target in targets:
-        if step and (len(step) == STEP or size + target.size > MAX_PAGE_BYTES):
+        is_full = len(step) == STEP or size + target.size > MAX_PAGE_BYTES
+        if step and (is_full or step[0].key.ref.queue != target.key.ref.queue):
             yield step
             step, size = [], 0
         step.append(target)
@@ -285,6 +311,8 @@ def _tell_rest(tally: _Tally) -> None:
     if tally.gone:
         gone = count(tally.gone, "dead job")
         click.echo(f"{gone} went otherwise meanwhile: retried, purged or pruned", err=True)
+    for problem in refusals(tally.refused):
+        click.echo(problem, err=True)
     for refs, why in (
         (tally.taken, "a living job has the id; wait until it has ended, or purge the dead one"),
         (tally.unreadable, "what is stored is no dead letter; look at it with dead show"),
@@ -294,5 +322,5 @@ def _tell_rest(tally: _Tally) -> None:
                 ", ..." if len(refs) > MOST_NAMED else ""
             )
             click.echo(
-                clean(f"Error: {count(len(refs), 'job')} not retried: {why}: {names}"), err=True
+                line(f"Error: {count(len(refs), 'job')} not retried: {why}: {names}"), err=True
             )

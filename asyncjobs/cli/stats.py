@@ -10,24 +10,37 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
-import orjson
 
+from asyncjobs.backends.apart import apart
 from asyncjobs.backends.base import QueueCounts, QueueFlow, StoreInfo, WorkerEntry
-from asyncjobs.cli.asking import InspectedStore, ask, describe_store, store_options
-from asyncjobs.cli.render import Part, Screen, Table, ago, clean, paint, show, show_json
+from asyncjobs.cli.asking import InspectedStore, ask, describe_store, refusals, store_options
+from asyncjobs.cli.render import (
+    Part,
+    Screen,
+    Table,
+    ago,
+    clean,
+    hanging,
+    paint,
+    show,
+    show_json,
+)
 from asyncjobs.cli.values import Duration
 from asyncjobs.clock import now_ms
-from asyncjobs.errors import StoreUnavailable
+from asyncjobs.codec import BadEnvelope, read_fields
+from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import Priority, State
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = ["stats"]
 
 SHORTEST_S: Final = 0.1
+MOST_TOLD: Final = 200
+"""Characters that are shown of what a worker says of itself."""
 _EPILOG = """\b
 Exit codes:
   0  shown
-  1  the store failed meanwhile
+  1  a queue cannot be read; the store failed meanwhile
   2  usage or configuration
   3  the store is unreachable, or of another layout
 """
@@ -63,7 +76,7 @@ def stats(
             show_json(view.fields(info))
         else:
             show(*view.parts(info))
-        return ExitCode.CLEAN
+        return ExitCode.FAILED if view.refused else ExitCode.CLEAN
 
     ctx.exit(ask(url, prefix, question, as_json=as_json))
 
@@ -85,7 +98,7 @@ async def _watch(
                 try:
                     view = await _look(store)
                 except StoreUnavailable as error:
-                    click.echo(f"Error: {error}", err=True)
+                    click.echo(f"Error: {hanging(str(error))}", err=True)
                 else:
                     if as_json:
                         show_json(view.fields(info))
@@ -122,7 +135,7 @@ class _Worker:
     def told(self, name: str) -> str:
         """One of the things that the worker said of itself."""
         value = self.about.get(name)
-        return "?" if value is None else clean(str(value))
+        return "?" if value is None else clean(str(value)[:MOST_TOLD])
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +145,7 @@ class _View:
     counts: Sequence[QueueCounts]
     flows: Sequence[QueueFlow]
     workers: Sequence[_Worker]
+    refused: dict[str, StoreError]
 
     def fields(self, info: StoreInfo) -> dict[str, Any]:
         return {
@@ -154,14 +168,18 @@ class _View:
                 }
                 for worker in self.workers
             ],
+            "refused": {queue: str(error) for queue, error in self.refused.items()},
         }
 
     def parts(self, info: StoreInfo) -> list[Part]:
         head = f"store: {describe_store(info)}"
+        problems: list[Part] = list(refusals(self.refused))
         if not self.counts:
-            return [head, "no queue yet: nothing was enqueued, and no worker has started"]
+            none = "no queue yet: nothing was enqueued, and no worker has started"
+            return [head, *(problems or [none])]
         rates = "a second, over the last minute:"
-        return [head, "", self._queues(), "", rates, self._rates(), "", self._workers()]
+        tables: list[Part] = [self._queues(), "", rates, self._rates(), "", self._workers()]
+        return [head, *problems, "", *tables]
 
     def _queues(self) -> Table:
         priorities = [priority.name.lower() for priority in Priority]
@@ -198,9 +216,22 @@ class _View:
 
 
 async def _look(store: InspectedStore) -> _View:
-    queues = await store.queues()
-    counts, flows = await store.counts(queues), await store.flow(queues)
-    return _View(counts, flows, _by_lease(await store.workers(queues)))
+    counts = await apart(store.counts, await store.queues())
+    flows = await apart(store.flow, list(counts.answers))
+
+    async def workers_of(queues: Sequence[str]) -> list[list[WorkerEntry]]:
+        found: dict[str, list[WorkerEntry]] = {queue: [] for queue in queues}
+        for entry in await store.workers(queues):
+            found[entry.queue].append(entry)
+        return list(found.values())
+
+    workers = await apart(workers_of, list(flows.answers))
+    return _View(
+        [counts.answers[queue] for queue in flows.answers],
+        list(flows.answers.values()),
+        _by_lease([entry for entries in workers.answers.values() for entry in entries]),
+        counts.refused | flows.refused | workers.refused,
+    )
 
 
 def _by_lease(entries: Sequence[WorkerEntry]) -> list[_Worker]:
@@ -214,10 +245,9 @@ def _by_lease(entries: Sequence[WorkerEntry]) -> list[_Worker]:
 
 def _about(raw: bytes) -> dict[str, Any]:
     try:
-        about = orjson.loads(raw)
-    except ValueError:
+        return read_fields(raw)
+    except BadEnvelope:
         return {}
-    return about if isinstance(about, dict) else {}
 
 
 def _ends() -> list[State]:

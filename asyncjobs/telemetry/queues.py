@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
+from asyncjobs.backends.apart import apart
 from asyncjobs.backends.base import Inspector, QueueCounts, QueueFlow
+from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.telemetry.instruments import FLEET, QUEUE, STATE
 from asyncjobs.telemetry.metrics import new_meter
@@ -25,16 +27,23 @@ FRESH_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """All queues at one moment."""
+    """All queues at one moment. `refused`: those that cannot be read, and why."""
 
     counts: Sequence[QueueCounts] = ()
     flows: Sequence[QueueFlow] = ()
+    refused: Mapping[str, StoreError] = field(default_factory=dict)
 
 
 async def look_at_queues(store: Inspector) -> QueueView:
-    """Raises StoreError."""
-    queues = await store.queues()
-    return QueueView(await store.counts(queues), await store.flow(queues))
+    """Each queue by itself: one that cannot be read does not hide the others. Raises
+    StoreError when none can be asked about."""
+    counts = await apart(store.counts, await store.queues())
+    flows = await apart(store.flow, list(counts.answers))
+    return QueueView(
+        [count for queue, count in counts.answers.items() if queue in flows.answers],
+        list(flows.answers.values()),
+        counts.refused | flows.refused,
+    )
 
 
 class QueueGauges:
@@ -49,6 +58,7 @@ class QueueGauges:
         self._lock = threading.Lock()
         self._view, self._looked_s = QueueView(), float("-inf")
         self._is_away = False
+        self._refused: set[str] = set()
 
     def attach(self, provider: MeterProvider) -> None:
         meter = new_meter(provider)
@@ -64,6 +74,7 @@ class QueueGauges:
                 try:
                     self._view = self._look()
                     self._is_away = False
+                    self._tell_refused(self._view.refused)
                 except Exception as error:
                     self._view = QueueView()
                     if not self._is_away:
@@ -73,6 +84,12 @@ class QueueGauges:
                     self._is_away = True
                 self._looked_s = time.monotonic()
             return self._view
+
+    def _tell_refused(self, refused: Mapping[str, StoreError]) -> None:
+        """Once for each queue, until it can be read again."""
+        for queue in sorted(refused.keys() - self._refused):
+            logger.warning("no metrics of queue %r: %s", queue, refused[queue])
+        self._refused = set(refused)
 
     def _jobs(self, _: CallbackOptions) -> Iterable[Observation]:
         for count in self._fresh().counts:

@@ -63,8 +63,13 @@ def test_without_rich_there_are_colors_only_where_they_are_wanted(
 def test_with_rich_too(capsys: pytest.CaptureFixture[str]) -> None:
     show("above", TABLE)
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines == ["above", "queue     ready", "default       3", "mail     12,000",
-                     "two           0", "lines"]  # fmt: skip
+    assert lines == [
+        "above",
+        "queue        ready",
+        "default          3",
+        "mail        12,000",
+        "two\\nlines       0",
+    ]
 
 
 @pytest.mark.usefixtures("terminal", "no_rich")

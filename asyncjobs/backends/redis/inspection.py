@@ -83,6 +83,7 @@ def _counters(stored: list[bytes]) -> dict[tuple[int, str], int]:
     for field, number in zip(stored[::2], stored[1::2], strict=True):
         minute, _, letter = field.partition(b":")
         # What somebody else may have put there is not ours to count.
-        if minute.isdigit() and letter in _WORDS and number.isdigit():
+        is_number = minute.isdigit() and number.isdigit() and len(minute) + len(number) < 40
+        if letter in _WORDS and is_number:
             found[int(minute), _WORDS[letter]] = int(number)
     return found

@@ -8,10 +8,15 @@ from typing import Any, Final
 from asyncjobs.backends.redis.exchange import STATE_OF_LETTER
 from asyncjobs.backends.redis.link import Command
 from asyncjobs.codec import BadEnvelope, Outcome
-from asyncjobs.job import JobRecord, JobRef, State
+from asyncjobs.job import JobRecord, JobRef, Priority, State
+from asyncjobs.untrusted import LAST_MS
 
 __all__ = ["STEP", "in_steps", "read_record"]
 
+_LIVE: Final = {
+    state.value.encode(): state for state in (State.SCHEDULED, State.READY, State.RUNNING)
+}
+_PRIORITIES: Final = frozenset(Priority)
 STEP: Final = 500
 """Jobs named in one call of a script, where a caller may name any number."""
 
@@ -36,24 +41,30 @@ def in_steps(
 def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
     """One job's part of the answer of lua/get.lua."""
     letter, priority, due, envelope, outcome, progress, holder, dead_letter = answer
-    if letter == b"":
+    state = STATE_OF_LETTER.get(letter) or _LIVE.get(letter)
+    if state is None and letter != b"?":
         return None
-    state = STATE_OF_LETTER.get(letter)
     if letter == b"?":
         state = _state_of(outcome)
         if state is None:
             return None
+    assert state is not None
     return JobRecord(
         ref,
-        state or State(letter.decode()),
-        priority=priority if priority != b"" else None,
-        due_ms=int(float(due)) if due else None,
+        state,
+        priority=priority if priority in _PRIORITIES else None,
+        due_ms=_whole_ms(due) if due else None,
         envelope=envelope or None,
         outcome=outcome or None,
         progress=progress or None,
-        holder=holder.decode() or None,
+        holder=holder.decode("utf-8", "backslashreplace") or None,
         dead_letter=dead_letter or None,
     )
+
+
+def _whole_ms(score: bytes) -> int:
+    """A time in a sorted set; a foreign writer's may be infinite."""
+    return int(min(max(float(score), 0.0), float(LAST_MS)))
 
 
 def _state_of(outcome: bytes) -> State | None:

@@ -14,7 +14,7 @@ for position = 3, #ARGV do
       local line = string.find(letter, '\n', 2, true) or 1
       letter = string.sub(letter, 1, line + cut)
     end
-    answer[position - 2] = {tonumber(died), size, letter}
+    answer[position - 2] = {time_of(died), size, letter}
   end
 end
 return answer

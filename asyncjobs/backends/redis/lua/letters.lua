@@ -22,7 +22,8 @@ end
 -- How many letters of `ms` or before stand before `id`. They may be many of one time, and
 -- the letter itself may be gone: so by halves, not by its rank or one by one.
 local function rank_of(ms, id)
-  local low, high = deaths_before(ms), redis.call('ZCOUNT', DEAD, '-inf', ms)
+  local low, to = deaths_before(ms), tonumber(ms) >= 9e15 and '+inf' or ms
+  local high = redis.call('ZCOUNT', DEAD, '-inf', to)
   while low < high do
     local middle = math.floor((low + high) / 2)
     if precedes(redis.call('ZRANGE', DEAD, middle, middle)[1], id) then
@@ -44,7 +45,7 @@ if ARGV[8] then
     last = math.min(last, rank)
   else
     local there = redis.call('ZRANGE', DEAD, rank, rank, 'WITHSCORES')
-    if there[1] == ARGV[9] and tonumber(there[2]) == tonumber(ARGV[8]) then rank = rank + 1 end
+    if there[1] == ARGV[9] and time_of(there[2]) == tonumber(ARGV[8]) then rank = rank + 1 end
     first = math.max(first, rank)
   end
 end
@@ -71,7 +72,7 @@ for position = 1, #found, 2 do
     letter = string.sub(letter, 1, line + cut)
   end
   letters[#letters + 1] = found[position]
-  letters[#letters + 1] = tonumber(found[position + 1])
+  letters[#letters + 1] = time_of(found[position + 1])
   letters[#letters + 1] = math.max(size - 1, 0)
   letters[#letters + 1] = letter
 end

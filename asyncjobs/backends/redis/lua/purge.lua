@@ -12,7 +12,7 @@ local answer = {}
 for letter = 1, count do
   local id, died = ARGV[2 * letter], redis.call('ZSCORE', DEAD, ARGV[2 * letter])
   answer[letter] = '0'
-  if died and tonumber(died) == tonumber(ARGV[2 * letter + 1]) then
+  if died and time_of(died) == tonumber(ARGV[2 * letter + 1]) then
     answer[letter] = '1'
     redis.call('ZREM', DEAD, id)
     redis.call('HDEL', DEAD_DATA, id)

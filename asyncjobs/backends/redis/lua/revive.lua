@@ -30,7 +30,7 @@ local now, answer, gone, index = store_now(), {}, {}, {}
 for job = 1, count do
   local at = FIRST + (job - 1) * FIELDS
   local id, died = ARGV[at], redis.call('ZSCORE', DEAD, ARGV[at])
-  if not died or tonumber(died) ~= tonumber(ARGV[at + 1]) then
+  if not died or time_of(died) ~= tonumber(ARGV[at + 1]) then
     answer[job] = '0'
   elseif redis.call('HEXISTS', INDEX, id) == 1 then
     answer[job] = 'x'

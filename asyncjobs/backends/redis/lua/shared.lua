@@ -40,6 +40,12 @@ local function store_now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- When a job died. What a foreign writer has put there may be no time of ours: a whole number
+-- that a reply can hold.
+local function time_of(score)
+  return math.floor(math.max(math.min(tonumber(score), 9e15), -9e15))
+end
+
 -- One token at the most: a second one would wake a worker for nothing.
 local function wake()
   if redis.call('LLEN', WAKE) == 0 then redis.call('RPUSH', WAKE, '1') end
