@@ -28,7 +28,7 @@ from asyncjobs.events import Event, Events, Listener, listening
 from asyncjobs.function import JobCall, JobFunction
 from asyncjobs.handle import JobHandle
 from asyncjobs.job import JobRef, NewJob
-from asyncjobs.opening import BackgroundOpening, Opening, running_loop, why_not_open
+from asyncjobs.opening import BackgroundOpening, Opening, running_loop, unless_ending, why_not_open
 from asyncjobs.policy.retry import ExceptionClasses, RetryValue
 from asyncjobs.readings import check_job_name, read_job_name
 from asyncjobs.registry import JobRegistry, Register
@@ -43,6 +43,7 @@ __all__ = ["AsyncJobs"]
 P = ParamSpec("P")
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 
 ENCODE_STEP = 1_000
 """Jobs encoded in one go; then the loop has its turn."""
@@ -312,20 +313,33 @@ class AsyncJobs:
                 f"{function.name}: enqueue_sync() would block the event loop that runs here; "
                 "write await f.enqueue(...)"
             )
-        opening = self._opening
-        way: Opening | BackgroundOpening
-        if opening is not None and opening.serves_threads():
-            way = opening
-        else:
-            way = self._background_opening()
+        way = self._way_from_thread()
         with self._telemetry.enqueue((function,)) as (maker,):
             job = maker.new_job(args, kwargs)
-            is_new = way.enqueue_from_thread(job, function.name)
+            is_new = way.call_from_thread(lambda c: c.enqueue(job, function.name), function.name)
         return function.handle_of(self, job.id, is_new=is_new)
+
+    def ask_from_thread(
+        self, question: Callable[[Backend], Coroutine[Any, Any, T]], what: str
+    ) -> T:
+        """Ask the store from a thread; behind `JobHandle.result_sync`."""
+        if running_loop() is not None:
+            raise UsageError(
+                f"{what} would block the event loop that runs here; "
+                f"write await handle.{what.replace('_sync', '')}"
+            )
+        return self._way_from_thread().call_from_thread(lambda c: question(c.backend), what)
+
+    def _way_from_thread(self) -> Opening | BackgroundOpening:
+        """The app where it is open in this process, else a connection in the background."""
+        opening = self._opening
+        if opening is not None and opening.serves_threads():
+            return opening
+        return self._background_opening()
 
     def _background_opening(self) -> BackgroundOpening:
         # One lock a process: one that is held while another thread forks stays shut.
-        with self._locks.setdefault(os.getpid(), threading.Lock()):
+        with unless_ending(), self._locks.setdefault(os.getpid(), threading.Lock()):
             background = self._background
             if background is None or not background.is_usable():
                 backend = self._new_backend()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -47,7 +48,7 @@ class JobContext:
 
     __slots__ = (
         "_deadline_ms", "_enqueued_ms", "_expires_ms", "_job", "_on_progress", "_scheduled_ms",
-        "attempt", "crashes", "max_attempts", "name",
+        "attempt", "crashes", "max_attempts", "name", "outer",
     )  # fmt: skip
 
     def __init__(
@@ -73,11 +74,13 @@ class JobContext:
         self._deadline_ms = deadline_ms
         self._expires_ms = expires_ms
         self._on_progress = on_progress
+        self.outer: Current | None = None
+        """Of a plain call: the job that it is made in."""
 
     @classmethod
     def local(cls, name: str, *, queue: str = "default") -> JobContext:
         """The context of a plain call, outside any worker: id `local`, attempt 1 of 1."""
-        return cls(
+        context = cls(
             JobRef(queue, "local"),
             name,
             attempt=1,
@@ -88,6 +91,8 @@ class JobContext:
             crashes=0,
             on_progress=None,
         )
+        context.outer = _current.get(None)
+        return context
 
     @property
     def context(self) -> JobContext:
@@ -170,6 +175,9 @@ class Current(Protocol):
 
 
 _current: ContextVar[Current] = ContextVar("asyncjobs_current_job")
+_result_waits: ContextVar[Callable[[Any, JobRef], AbstractContextManager[None]]]
+_result_waits = ContextVar("asyncjobs_result_waits")
+"""Set by a worker for its jobs: to be entered, with the app, while a job waits for another."""
 
 
 def current_job() -> JobContext:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from asyncjobs import events
-from asyncjobs.backends.base import Backend, CancelVerdict
+from asyncjobs.backends.base import Backend, CancelVerdict, Inspector
 from asyncjobs.clock import Seconds, seconds
 from asyncjobs.codec import (
     BadEnvelope,
@@ -18,7 +20,7 @@ from asyncjobs.codec import (
     read_dead_letter,
     read_fields,
 )
-from asyncjobs.context import from_ms
+from asyncjobs.context import _result_waits, from_ms
 from asyncjobs.errors import (
     JobCancelled,
     JobDiscarded,
@@ -27,6 +29,7 @@ from asyncjobs.errors import (
     ResultsDisabled,
     ResultTimeout,
     ResultUnavailable,
+    StoreError,
     UsageError,
 )
 from asyncjobs.events import Events
@@ -39,6 +42,7 @@ from asyncjobs.untrusted import LAST_MS, read_text
 __all__ = ["JobError", "JobHandle", "JobInfo", "Progress", "Reader"]
 
 R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
 
 
 class Reader(Protocol):
@@ -49,6 +53,16 @@ class Reader(Protocol):
 
     def opened(self) -> Backend:
         """The open store. Raises NotOpen."""
+        ...
+
+    def ask_from_thread(
+        self, question: Callable[[Backend], Coroutine[Any, Any, T]], what: str
+    ) -> T:
+        """The answer to a question that is put on the loop of the open store, or of one that
+        is opened for threads; blocks meanwhile. `what` asks it, for errors.
+
+        Raises UsageError on a running loop, NotOpen, and what the question raises.
+        """
         ...
 
     def result_ttl_ms(self, name: str | None, options: dict[str, Any] | None) -> int:
@@ -202,11 +216,19 @@ class JobHandle(Generic[R_co]):
 
     async def status(self) -> State:
         """Where the job is now. Raises JobNotFound."""
-        return (await self._record()).state
+        return await self._status(self._reader.opened())
+
+    def status_sync(self) -> State:
+        """`status` for threads and sync views. Raises like it, and UsageError on a running
+        event loop."""
+        return self._reader.ask_from_thread(self._status, "status_sync()")
+
+    async def _status(self, backend: Backend) -> State:
+        return (await self._record(backend)).state
 
     async def info(self) -> JobInfo:
         """What the store knows of the job now. Raises JobNotFound."""
-        return _describe(await self._record(), self._reader)
+        return _describe(await self._record(self._reader.opened()), self._reader)
 
     async def cancel(self) -> bool:
         """Take the job back.
@@ -218,7 +240,7 @@ class JobHandle(Generic[R_co]):
         backend = self._reader.opened()
         if self._readings is not None:
             try:
-                await self._record()
+                await self._record(backend)
             except JobNotFound:
                 return False
         outcome = Outcome(State.CANCELLED).encode()
@@ -237,32 +259,48 @@ class JobHandle(Generic[R_co]):
         JobFailed, JobDiscarded, JobCancelled or ResultUnavailable.
         """
         timeout_s = None if timeout is None else seconds(timeout, field="timeout")
-        backend = self._reader.opened()
+        return await self._result(self._reader.opened(), timeout_s)
+
+    def result_sync(self, timeout: Seconds | None = None) -> R_co:
+        """`result` for threads and sync views; blocks until the job has ended.
+
+        Uses the app where it is open in this process, else a background connection of its
+        own, like `enqueue_sync`. Raises like `result`, and UsageError on a running event
+        loop, which it would block.
+        """
+        timeout_s = None if timeout is None else seconds(timeout, field="timeout")
+        ask = partial(self._result, timeout_s=timeout_s)
+        value: R_co = self._reader.ask_from_thread(ask, "result_sync()")
+        return value
+
+    async def _result(self, backend: Backend, timeout_s: float | None) -> R_co:
         is_unsure = self._ttl_ms == 0 and self._is_new is not True
         if self._ttl_ms is None or is_unsure or self._readings is not None:
             # The job may have been enqueued by somebody else, with another result_ttl.
-            self._ttl_ms = await self._stored_ttl_ms()
+            self._ttl_ms = await self._stored_ttl_ms(backend)
         if self._ttl_ms == 0:
             raise ResultsDisabled(
                 f"job {self.id!r}: results are off (result_ttl=0); set result_ttl= on the job "
                 "function or the app to keep them"
             )
         ref = self.ref
-        record = (await backend.wait_results([ref], timeout_s))[0]
+        waits = _result_waits.get(None)
+        with nullcontext() if waits is None else waits(self._reader, ref):
+            record = (await backend.wait_results([ref], timeout_s))[0]
         if record is None:
             raise self._not_found()
         if not record.state.is_final:
             raise ResultTimeout(
                 f"job {ref} has not finished within {timeout_s:g} s: it is {record.state}; "
-                "ask again, or cancel() it"
+                f"{await _what_to_do(backend, record)}"
             )
         value: R_co = _value(record)
         return value
 
-    async def _stored_ttl_ms(self) -> int | None:
+    async def _stored_ttl_ms(self, backend: Backend) -> int | None:
         """How long the stored job's outcome is kept; None when only waiting can tell."""
         try:
-            record = await self._record()
+            record = await self._record(backend)
         except JobNotFound:
             if self._ttl_ms == 0:
                 return 0
@@ -272,10 +310,10 @@ class JobHandle(Generic[R_co]):
         known = _known_ttl_ms(record, self._reader)
         return self._ttl_ms if known is None else known
 
-    async def _record(self) -> JobRecord:
+    async def _record(self, backend: Backend) -> JobRecord:
         """Ask the store, and remember the queue in which the job was found."""
         readings = self._readings or Readings(tuple(self._candidates))
-        found = await readings.find(self._reader.opened().get)
+        found = await readings.find(backend.get)
         if not found:
             raise self._not_found()
         if len(found) > 1:
@@ -297,6 +335,21 @@ class JobHandle(Generic[R_co]):
 
     def __repr__(self) -> str:
         return f"<JobHandle {' or '.join(str(ref) for ref in self._candidates)}>"
+
+
+async def _what_to_do(backend: Backend, record: JobRecord) -> str:
+    """About a job that was waited for in vain."""
+    queue = record.ref.queue
+    if record.state is not State.RUNNING and isinstance(backend, Inspector):
+        # Not worth an error of its own: the one that is on its way says enough.
+        with suppress(StoreError):
+            (counts,) = await backend.counts([queue])
+            if counts.workers == 0:
+                return (
+                    f"no live worker serves queue {queue!r}: start one (asyncjobs worker APP "
+                    f"--queues {queue}), or look at its --queues and at the store that it uses"
+                )
+    return "ask again, or cancel() it"
 
 
 def _envelope(record: JobRecord) -> Envelope | None:

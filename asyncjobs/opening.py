@@ -6,9 +6,11 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import wait
+from contextlib import contextmanager
 from importlib import metadata
+from typing import Any, TypeVar
 
 import anyio.to_thread
 from anyio import CancelScope
@@ -20,25 +22,28 @@ from asyncjobs.config import AppSettings
 from asyncjobs.errors import NotOpen
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.job import NewJob
 
-__all__ = ["BackgroundOpening", "Opening", "running_loop", "why_not_open"]
+__all__ = ["BackgroundOpening", "Opening", "running_loop", "unless_ending", "why_not_open"]
 
 logger = GuardedLog("asyncjobs")
+
+T = TypeVar("T")
 
 _LIFESPAN = """open it around the code that enqueues:
 
     async with app:
         ...
 
-or, in a web application, in its lifespan:
+or, in a web application, by its lifespan:
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with jobs:          # your AsyncJobs
-            yield
+    from asyncjobs.integrations.asgi import lifespan
 
-    web = FastAPI(lifespan=lifespan)"""
+    web = FastAPI(lifespan=lifespan(app))      # also Starlette, Litestar
+
+and in its tests, where a client that is not entered runs no lifespan:
+
+    with TestClient(web) as client:
+        ..."""
 
 
 class Opening:
@@ -120,26 +125,32 @@ class Opening:
         """True when threads of this process can enqueue through this opening."""
         return self.client is not None and self.pid == os.getpid() and self.loop.is_running()
 
-    def enqueue_from_thread(self, job: NewJob, name: str) -> bool:
-        """`Client.enqueue` on the opening's loop, from a thread that has none.
+    def call_from_thread(self, ask: Callable[[Client], Coroutine[Any, Any, T]], name: str) -> T:
+        """What `ask` answers on the opening's loop, to a thread that has none; `name` is of
+        the one who asks.
 
-        Raises what the client raises, and NotOpen when the loop stops meanwhile.
+        Raises what `ask` raises, and NotOpen when the loop stops meanwhile.
         """
         client = self.client
         if client is None:
-            raise NotOpen(f"{name}: the app was closed while a thread enqueued")
-        call = client.enqueue(job, name)
+            raise NotOpen(f"{name}: the app was closed meanwhile")
+        call = ask(client)
         try:
             future = asyncio.run_coroutine_threadsafe(call, self.loop)
         except RuntimeError as error:
             call.close()
             raise NotOpen(f"{name}: the app's event loop has ended: {error}") from error
-        # A loop that stops runs no callbacks: without this look the thread waits for ever.
-        while not wait([future], timeout=1.0).done:
-            if not self.loop.is_running():
-                future.cancel()
-                raise NotOpen(f"{name}: the app's event loop stopped; the job may be stored")
-        return future.result()
+        try:
+            # A loop that stops runs no callbacks: without this look the thread waits for ever.
+            while not wait([future], timeout=1.0).done:
+                if not self.loop.is_running():
+                    raise NotOpen(
+                        f"{name}: the app's event loop stopped; what was asked may be done"
+                    )
+            return future.result()
+        finally:
+            # Also when Ctrl-C has ended the wait: nobody is there for the answer.
+            future.cancel()
 
 
 class BackgroundOpening:
@@ -168,12 +179,11 @@ class BackgroundOpening:
         """False in a forked child, and after close()."""
         return not self._is_closed and self._pid == os.getpid()
 
-    def enqueue_from_thread(self, job: NewJob, name: str) -> bool:
-        """`Client.enqueue`, from any thread. Raises what the client raises."""
-        client = self._opening.client
-        if client is None:
-            raise NotOpen(f"{name}: the interpreter is ending; the job is not stored")
-        return self._portal.call(client.enqueue, job, name)
+    def call_from_thread(self, ask: Callable[[Client], Coroutine[Any, Any, T]], name: str) -> T:
+        """What `ask` answers there, to any thread. Raises what it raises, and NotOpen."""
+        if self._opening.client is None:
+            raise NotOpen(f"{name}: the interpreter is ending; nothing is stored or asked")
+        return self._opening.call_from_thread(ask, name)
 
     def close(self) -> None:
         """Send what waits and end the thread; does nothing in a forked child."""
@@ -197,6 +207,22 @@ thread of the parent, which is not there."""
 
 async def _new_opening(backend: Backend, settings: AppSettings, events: Events) -> Opening:
     return Opening(asyncio.get_running_loop(), lambda: backend, settings, events)
+
+
+@contextmanager
+def unless_ending() -> Iterator[None]:
+    """Raises NotOpen for what Python refuses while the interpreter ends: it starts no thread
+    any more, and imports nothing at the very end. It has no class of its own for that."""
+    try:
+        yield
+    except (RuntimeError, ImportError) as error:
+        if threading.main_thread().is_alive():
+            raise
+        raise NotOpen(
+            "the interpreter is ending, and no connection to the store can be opened any more: "
+            "nothing is stored or asked. Do it before the end of the program, or open the "
+            "connection before: the first enqueue_sync() does"
+        ) from error
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -298,12 +298,21 @@ def _refused(function: Any, why: str) -> RegistrationError:
 
 
 def _default_name(function: FunctionType) -> str:
-    module = function.__module__
-    return f"{_main_module() if module == '__main__' else module}.{function.__qualname__}"
+    module: str | None = function.__module__
+    if module == "__main__":
+        module = _main_module()
+    if module is None:
+        raise RegistrationError(
+            f"{function.__qualname__} is written on a command line (python -c), in an interactive "
+            "session or in a notebook, and no worker can import it from there; move it to a "
+            "module, or give it name=... if a worker in this very process runs it"
+        )
+    return f"{module}.{function.__qualname__}"
 
 
-def _main_module() -> str:
-    """The name under which a worker imports the module that runs as `__main__`.
+def _main_module() -> str | None:
+    """The name under which a worker imports the module that runs as `__main__`; None for
+    one that is no file.
 
     From `python -m`, or from the file: as a member of its package, or relative to the
     working directory, which workers have on their path. Jobs named `__main__.f` would
@@ -314,8 +323,8 @@ def _main_module() -> str:
     if spec is not None and spec.name:
         return str(spec.name)
     path = getattr(main, "__file__", None)
-    if not path:
-        return "__main__"
+    if not path or path.startswith("<"):  # <stdin>
+        return None
     folder, file = os.path.split(os.path.abspath(path))
     stem = os.path.splitext(file)[0]
     parts = [stem]

@@ -13,7 +13,7 @@ from asyncjobs.backends.base import StoreInfo
 from asyncjobs.cli.asking import InspectedStore, ask, each_by_itself, fail, store_options
 from asyncjobs.cli.render import Part, Table, block, clean, show, show_json
 from asyncjobs.config import check_queue_name
-from asyncjobs.errors import ConfigError, JobNotFound
+from asyncjobs.errors import ConfigError, JobNotFound, NotOpen
 from asyncjobs.events import Events
 from asyncjobs.handle import JobError, JobHandle, JobInfo
 from asyncjobs.readings import check_job_name, read_job_name
@@ -103,6 +103,9 @@ class _StoreReader:
 
     def opened(self) -> InspectedStore:
         return self._store
+
+    def ask_from_thread(self, question: Any, what: str) -> Any:
+        raise NotOpen(f"{what}: a command has no threads")
 
     def result_ttl_ms(self, name: str | None, options: dict[str, Any] | None) -> int:
         return 0

@@ -245,8 +245,13 @@ class _Serving:
             )
         known = app.local_queues
         for queue in queues:
-            if queue not in known and (near := nearest(queue, known)):
-                yield f"no job function here names queue {queue!r}; did you mean {near!r}?"
+            if queue in known:
+                continue
+            hint = f"no job function here names queue {queue!r}; "
+            if near := nearest(queue, known):
+                yield f"{hint}did you mean {near!r}?"
+            else:
+                yield f"{hint}they name {', '.join(known)}, and options(queue=...) any other"
 
     def on_parent_gone(self) -> None:
         """Finish as at a first signal, unless one has come already."""

@@ -34,6 +34,7 @@ from asyncjobs.worker.settings import Host, Queues, WorkerSettings, checked_coun
 from asyncjobs.worker.stuck import Stuck
 from asyncjobs.worker.threads import Threads
 from asyncjobs.worker.upkeep import Duty, ProgressNotes, Prune, Reclaim, Unattended, Upkeep
+from asyncjobs.worker.waiting import Waiting
 from asyncjobs.worker.watchdog import Watchdog, pulse_interval_s
 
 __all__ = ["Worker", "WorkerReport"]
@@ -330,15 +331,18 @@ class Worker:
         if isinstance(backend, Inspector):
             duties.append(Unattended(backend, self.queues))
         upkeep, control = Upkeep(duties), Control(backend, session, self._on_cancel)
+        waiting = Waiting(self.app, backend, self.queues, lambda: processor.is_quiet)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(upkeep.run)
                 tasks.start_soon(control.run)
+                tasks.start_soon(waiting.give_back)
                 if memory is not None:
                     tasks.start_soon(memory.watch, partial(self._on_memory, memory))
                 with anyio.CancelScope() as work:
                     tasks.start_soon(self._watch, processor, work)
-                    await processor.run()
+                    with waiting.heard():
+                        await processor.run()
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             if len(group.exceptions) == 1:

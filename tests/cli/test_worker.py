@@ -93,9 +93,13 @@ def test_the_password_is_never_shown_and_warnings_are(run: Start) -> None:
 
 
 def test_a_queue_nobody_names_is_pointed_out(work: Start) -> None:
-    process = work("--queues", "mial,default", "--burst", "--burst-wait", "0s")
+    process = work("--queues", "mial,default,invoices", "--burst", "--burst-wait", "0s")
     assert process.end() == 0
     process.record("no job function here names queue 'mial'; did you mean 'mail'?")
+    process.record(
+        "no job function here names queue 'invoices'; they name default, mail, and "
+        "options(queue=...) any other"
+    )
 
 
 def test_an_app_without_job_functions_is_pointed_out(

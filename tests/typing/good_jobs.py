@@ -119,6 +119,9 @@ async def enqueues() -> None:
     assert_type(await nothing.enqueue(), JobHandle[None])
     assert_type(await pay.enqueue({}, "1234"), JobHandle[str])
     assert_type(bare.enqueue_sync(1), JobHandle[str])
+    assert_type(bare.enqueue_sync(1).result_sync(timeout=timedelta(seconds=1)), str)
+    assert_type(bare.enqueue_sync(1).result_sync(), str)
+    assert_type(bare.enqueue_sync(1).status_sync(), State)
     assert_type(await owned.enqueue(self=1, kwargs="x"), JobHandle[str])
     assert_type(owned.bind(self=1, kwargs="x"), JobCall[str])
 

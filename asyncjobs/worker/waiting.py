@@ -1,0 +1,157 @@
+"""Attempts that wait for the result of another job: warned of, and no reason to stay.
+
+A job that awaits a job holds its slot while it waits. With all slots waiting like that,
+what they wait for never starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from asyncjobs.backends.base import Backend
+from asyncjobs.context import Current, JobContext, _current, _result_waits
+from asyncjobs.errors import StoreError
+from asyncjobs.job import JobRef, State
+from asyncjobs.worker.run import Reason, Run
+
+__all__ = ["Waiting"]
+
+logger = logging.getLogger("asyncjobs.worker")
+
+LOOK_S: Final = 0.5
+"""How long a worker that takes no more jobs stays for such an attempt, at the most."""
+MOST_TOLD: Final = 1_000
+
+
+class _Wait:
+    """One `result()` of an attempt, and the task that waits for it."""
+
+    __slots__ = ("ref", "run", "task")
+
+    def __init__(self, run: Run, ref: JobRef, task: asyncio.Task[object] | None) -> None:
+        self.run = run
+        self.ref = ref
+        self.task = task
+
+
+class Waiting:
+    """Knows the attempts of one worker that wait for another job; owns no task.
+
+    A worker that takes no more jobs gives them back, as soon as none of the jobs that they
+    wait for is running anywhere: nobody may start these before this worker has left.
+    """
+
+    def __init__(
+        self,
+        app: object,
+        backend: Backend,
+        queues: Collection[str],
+        is_quiet: Callable[[], bool],
+    ) -> None:
+        """`app`: the worker's; `queues`: what the worker serves; `is_quiet`: whether
+        it takes no more jobs."""
+        self._app = app
+        self._backend = backend
+        self._queues = frozenset(queues)
+        self._is_quiet = is_quiet
+        self._waits: dict[_Wait, None] = {}
+        self._some = asyncio.Event()
+        self._told: set[str] = set()
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """What is started meanwhile, from this task, says here what it waits for."""
+        token = _result_waits.set(self.of)
+        try:
+            yield
+        finally:
+            _result_waits.reset(token)
+
+    @contextmanager
+    def of(self, app: object, ref: JobRef) -> Iterator[None]:
+        """While the running attempt waits for the end of `ref`, a job of `app`."""
+        run = _run_of(_current.get(None))
+        if run is None or app is not self._app:
+            # Not on this worker's behalf, or a job of another app.
+            yield
+            return
+        self._warn(run, ref)
+        wait = _Wait(run, ref, asyncio.current_task())
+        self._waits[wait] = None
+        self._some.set()
+        try:
+            yield
+        finally:
+            del self._waits[wait]
+            if not self._waits:
+                self._some.clear()
+
+    def _warn(self, run: Run, ref: JobRef) -> None:
+        """Once for each job function."""
+        name = run.function.name
+        if ref.queue not in self._queues or name in self._told or len(self._told) >= MOST_TOLD:
+            return
+        self._told.add(name)
+        logger.warning(
+            "%s: %s waits for the result of %s, which this worker serves too: it holds a slot "
+            "meanwhile, and when all slots wait like that, no job goes on. Let the other job "
+            "enqueue what comes next; or raise Snooze and look at handle.status() then; or give "
+            "jobs that are waited for a queue with workers of their own",
+            run.job.ref,
+            name,
+            ref,
+            extra=run.label,
+        )
+
+    async def give_back(self) -> None:
+        """Until cancelled: give back those that wait in vain once the worker is quiet."""
+        while True:
+            await self._some.wait()
+            if self._is_quiet():
+                await self._try_to_look()
+            await asyncio.sleep(LOOK_S)
+
+    async def _try_to_look(self) -> None:
+        try:
+            await self._look()
+        except StoreError as error:
+            # The processor meets the same fault and reports it once.
+            logger.debug("jobs that are waited for could not be asked about: %s", error)
+        except Exception:
+            logger.exception("jobs that are waited for could not be asked about")
+
+    async def _look(self) -> None:
+        refs = list({wait.ref for wait in self._waits})
+        records = await self._backend.get(refs)
+        idle = {
+            ref
+            for ref, record in zip(refs, records, strict=True)
+            if record is not None and record.state in (State.READY, State.SCHEDULED)
+        }
+        hopeful = {wait.run for wait in self._waits if wait.ref not in idle}
+        for wait in list(self._waits):
+            if wait.run in hopeful:
+                continue
+            if wait.run.reason is None:
+                logger.info(
+                    "%s: given back: it waits for %s, which nobody runs",
+                    wait.run.job.ref,
+                    wait.ref,
+                    extra=wait.run.label,
+                )
+            wait.run.stop(Reason.SHUTDOWN)
+            if not wait.run.function.is_async and wait.task is not None:
+                # Its thread cannot be stopped, but what it waits for can.
+                wait.task.cancel()
+
+
+def _run_of(current: Current | None) -> Run | None:
+    """The attempt of this worker; a plain call of a job function within it has a context
+    of its own."""
+    while isinstance(current, JobContext):
+        current = current.outer
+    return current if isinstance(current, Run) else None
