@@ -7,7 +7,6 @@ what they wait for never starts.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -15,12 +14,13 @@ from typing import Final
 from asyncjobs.backends.base import Backend
 from asyncjobs.context import Current, JobContext, _current, _result_waits
 from asyncjobs.errors import StoreError
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, State
 from asyncjobs.worker.run import Reason, Run
 
 __all__ = ["Waiting"]
 
-logger = logging.getLogger("asyncjobs.worker")
+logger = GuardedLog("asyncjobs.worker")
 
 LOOK_S: Final = 0.5
 """How long a worker that takes no more jobs stays for such an attempt, at the most."""
