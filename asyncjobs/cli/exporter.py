@@ -71,7 +71,7 @@ def exporter(ctx: click.Context, /, port: int, host: str, url: str | None, prefi
 
 async def _serve(store: InspectedStore, host: str, port: int) -> None:
     """Until SIGINT or SIGTERM. Raises ConfigError."""
-    from asyncjobs.telemetry.prometheus import Endpoint
+    from asyncjobs.cli.endpoint import Endpoint
     from asyncjobs.telemetry.queues import QueueGauges, QueueView, look_at_queues
 
     stop, loop = asyncio.Event(), asyncio.get_running_loop()

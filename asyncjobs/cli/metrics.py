@@ -32,8 +32,8 @@ def shown(app: AsyncJobs, host: str, port: int | None, process: int | None) -> I
     if port is None:
         yield
         return
+    from asyncjobs.cli.endpoint import Endpoint
     from asyncjobs.telemetry.metrics import Metrics
-    from asyncjobs.telemetry.prometheus import Endpoint
 
     endpoint = Endpoint(host, port + (process or 1) - 1)
     remove = Metrics(endpoint.provider, app.registry.find).attach(app.events)

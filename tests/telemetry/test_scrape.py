@@ -27,8 +27,8 @@ from tests.cli.process import LIMIT_S, ROOT, Ledger, ticks
 
 pytest.importorskip("opentelemetry.exporter.prometheus", reason="extra prometheus is missing")
 
-from asyncjobs.telemetry import prometheus as module
-from asyncjobs.telemetry.prometheus import Endpoint
+from asyncjobs.cli import endpoint as module
+from asyncjobs.cli.endpoint import Endpoint
 
 
 def free_port(number: int = 1) -> int:
