@@ -143,7 +143,8 @@ class AsyncJobs:
         """Store many jobs, a batch a trip; handles in the order of the calls.
 
         Everything is checked and encoded before anything is stored. Raises like
-        `JobFunction.enqueue`; when the store fails, earlier batches are stored.
+        `JobFunction.enqueue`, StoreFull only when none of the jobs is stored; with another
+        failure of the store some of them may be.
         """
         client = self.client
         wanted: list[JobCall[R]] = []

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
+from asyncjobs.errors import StoreError
 from asyncjobs.job import JobRef, Settlement, TakenJob
 
 __all__ = [
     "CancelCall",
     "CancelVerdict",
+    "Enqueued",
     "Exchange",
     "Heartbeat",
     "Parked",
@@ -18,6 +21,21 @@ __all__ = [
     "Resync",
     "StaleSequence",
 ]
+
+
+NONE_AWAY: Final[Mapping[str, StoreError]] = MappingProxyType({})
+"""Every queue has answered."""
+
+
+class Enqueued(NamedTuple):
+    """The answer to a batch of new jobs.
+
+    `is_new`, for each job: True when it is stored now, False when its id was there. `refused`:
+    queues of which the store has taken no job of this batch, and why; the others have theirs.
+    """
+
+    is_new: list[bool]
+    refused: Mapping[str, StoreError] = NONE_AWAY
 
 
 class Exchange(NamedTuple):

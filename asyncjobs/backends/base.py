@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from asyncjobs.backends.answers import (
     CancelCall,
     CancelVerdict,
+    Enqueued,
     Exchange,
     Heartbeat,
     Parked,
@@ -36,6 +37,7 @@ __all__ = [
     "Clock",
     "Demand",
     "EnqueueBatch",
+    "Enqueued",
     "Exchange",
     "Finding",
     "Heartbeat",
@@ -233,11 +235,11 @@ class Backend(Protocol):
         """
         ...
 
-    async def enqueue(self, batch: EnqueueBatch) -> list[bool]:
-        """Store the jobs; for each: True when new, False when its id was there.
+    async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
+        """Store the jobs, each queue's by itself.
 
-        An id is taken while its job lives and for `id_ttl_ms` after it has finished.
-        Raises StoreFull when the store has no memory left.
+        An id is taken while its job lives and for `id_ttl_ms` after it has finished. What the
+        store refuses is refused by queue, with StoreFull when it has no memory left.
         """
         ...
 

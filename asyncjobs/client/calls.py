@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from asyncjobs.backends.base import Enqueued
 from asyncjobs.errors import NotOpen, StoreUnavailable
 from asyncjobs.job import NewJob
 
@@ -15,11 +16,14 @@ __all__ = [
     "MAX_BATCH_JOBS",
     "Call",
     "Lone",
+    "Part",
     "answer_calls",
+    "by_queue",
     "closed_error",
     "fail_calls",
     "in_chunks",
     "maybe_stored_error",
+    "partly_stored_error",
 ]
 
 MAX_BATCH_JOBS: Final = 1_000
@@ -27,7 +31,7 @@ MAX_BATCH_BYTES: Final = 4 << 20
 
 
 class Call:
-    """Jobs that one caller waits for. Never larger than a batch may be."""
+    """Jobs of one queue that one caller waits for. Never larger than a batch may be."""
 
     __slots__ = ("answer", "deadline_s", "jobs", "size")
 
@@ -83,12 +87,15 @@ class Lone:
             self.left.set_result(None)
 
 
-def answer_calls(calls: list[Call], answers: list[bool], place: int) -> int:
+def answer_calls(calls: list[Call], enqueued: Enqueued, place: int) -> int:
     """Answer callers, whose jobs start at `place`; where the next one's jobs start."""
+    is_new, refused = enqueued
     for call in calls:
         end = place + len(call.jobs)
-        if not call.answer.done():
-            call.answer.set_result(answers[place:end])
+        if refused and (error := refused.get(call.jobs[0].queue)) is not None:
+            call.fail(_copy(error))
+        elif not call.answer.done():
+            call.answer.set_result(is_new[place:end])
         place = end
     return place
 
@@ -106,6 +113,28 @@ def in_chunks(jobs: Sequence[NewJob]) -> list[tuple[Sequence[NewJob], int]]:
     if first < len(jobs):
         pieces.append((jobs[first:], size))
     return pieces
+
+
+class Part(NamedTuple):
+    """The jobs of one queue in a chunk: their places there, and their size in bytes."""
+
+    places: Sequence[int]
+    jobs: Sequence[NewJob]
+    size: int
+
+
+def by_queue(chunk: Sequence[NewJob], size: int) -> list[Part]:
+    """A chunk in parts of one queue each: one may be refused where others are stored."""
+    places: dict[str, list[int]] = {}
+    for place, job in enumerate(chunk):
+        places.setdefault(job.queue, []).append(place)
+    if len(places) == 1:
+        return [Part(range(len(chunk)), chunk, size)]
+    parts = []
+    for own in places.values():
+        jobs = [chunk[place] for place in own]
+        parts.append(Part(own, jobs, sum(len(job.envelope) for job in jobs)))
+    return parts
 
 
 def fail_calls(calls: list[Call], error: Exception) -> None:
@@ -131,4 +160,13 @@ def maybe_stored_error(refusal: Exception) -> StoreUnavailable:
     return StoreUnavailable(
         f"a first try was not confirmed, and now {refusal}. The jobs may be stored: repeat "
         "the call with the same job ids to be sure"
+    )
+
+
+def partly_stored_error(stored: int, jobs: int, refusal: Exception) -> StoreUnavailable:
+    """For a call of which some jobs are stored and others refused: it must not be repeated as
+    if nothing had happened."""
+    return StoreUnavailable(
+        f"{stored:,} of these {jobs:,} jobs are stored, and others were refused: {refusal}. "
+        "Repeat the call with the same job ids, or only for what is not stored"
     )

@@ -9,21 +9,24 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Final
 
-from asyncjobs.backends.base import Backend, EnqueueBatch
+from asyncjobs.backends.base import Backend, EnqueueBatch, Enqueued
 from asyncjobs.client.calls import (
     MAX_BATCH_BYTES,
     MAX_BATCH_JOBS,
     Call,
     Lone,
+    Part,
     answer_calls,
+    by_queue,
     closed_error,
     fail_calls,
     in_chunks,
     maybe_stored_error,
+    partly_stored_error,
 )
 from asyncjobs.clock import new_id
 from asyncjobs.config import AppSettings
-from asyncjobs.errors import PayloadTooLarge, StoreFull, StoreUnavailable
+from asyncjobs.errors import PayloadTooLarge, StoreError, StoreUnavailable
 from asyncjobs.events import Events, JobEnqueued, tell_failed, tell_stored
 from asyncjobs.job import NewJob
 
@@ -93,30 +96,60 @@ class Client:
     async def enqueue_many(self, jobs: Sequence[NewJob], names: Sequence[str]) -> list[bool]:
         """Store many jobs, in batches; for each: True when it is new.
 
-        Nothing is stored when one of them is too large. Raises like `enqueue`; then
-        batches before the failed one are stored.
+        Nothing is stored when one of them is too large. Raises like `enqueue`, StoreFull only
+        when none of them is stored; else StoreUnavailable says how many are.
         """
         for job, name in zip(jobs, names, strict=True):
             if len(job.envelope) > self._max_payload:
                 raise self._too_large(job, name)
         answers: list[bool] = []
-        began_s = self.loop.time()
+        stored, began_s = 0, self.loop.time()
         for chunk, size in in_chunks(jobs):
             deadline_s = self.loop.time() + self._timeout_s
+            own_names = names[len(answers) : len(answers) + len(chunk)]
             try:
                 if self._space or self._is_full():
                     await self._wait_for_space(deadline_s)
-                stored = await self._put(chunk, size, deadline_s)
+                parts = by_queue(chunk, size)
+                sent = [self._put(part.jobs, part.size, deadline_s) for part in parts]
             except Exception as error:
-                waited_s = self.loop.time() - began_s
-                tell_failed(self._events, chunk, names[len(answers) :], error, waited_s)
+                tell_failed(self._events, chunk, own_names, error, self.loop.time() - began_s)
                 raise
-            if self._events.active:
-                # Batch by batch: a later one may fail, and all at once would hold the loop up.
-                waited_s = self.loop.time() - began_s
-                tell_stored(self._events, chunk, names[len(answers) :], stored, waited_s)
-            answers += stored
+            is_new, failure = await self._gather(own_names, parts, sent, began_s)
+            stored += len(is_new)
+            if failure is not None:
+                is_refusal = isinstance(failure, StoreError)
+                if stored and is_refusal and not isinstance(failure, StoreUnavailable):
+                    raise partly_stored_error(stored, len(jobs), failure) from failure
+                raise failure
+            answers += [is_new[place] for place in range(len(chunk))]
         return answers
+
+    async def _gather(
+        self,
+        names: Sequence[str],
+        parts: Sequence[Part],
+        sent: Sequence[asyncio.Future[list[bool]]],
+        began_s: float,
+    ) -> tuple[dict[int, bool], Exception | None]:
+        """What became of the parts of a chunk: for the places that are stored whether they are
+        new, and the first error. Tells of both, a part at a time: a later one may fail."""
+        is_new: dict[int, bool] = {}
+        failure: Exception | None = None
+        answers = await asyncio.gather(*sent, return_exceptions=True)
+        for part, answer in zip(parts, answers, strict=True):
+            own_names = [names[place] for place in part.places]
+            waited_s = self.loop.time() - began_s
+            if isinstance(answer, list):
+                is_new.update(zip(part.places, answer, strict=True))
+                if self._events.active:
+                    tell_stored(self._events, part.jobs, own_names, answer, waited_s)
+            elif isinstance(answer, Exception):
+                failure = failure or answer
+                tell_failed(self._events, part.jobs, own_names, answer, waited_s)
+            else:
+                raise answer
+        return is_new, failure
 
     async def close(self) -> None:
         """Send what waits, for at most `connect_timeout`; fail the rest with NotOpen."""
@@ -179,21 +212,23 @@ class Client:
                 return await self._put((job,), size, deadline_s, is_first=True)
             if self._alarm is None:
                 self._arm(deadline_s)
-            answers = await self._send(EnqueueBatch(new_id(), (job,)), lambda: lone.is_late)
+            enqueued = await self._send(EnqueueBatch(new_id(), (job,)), lambda: lone.is_late)
         except asyncio.CancelledError:
             if not lone.was_stopped():
                 raise
-            answers = None
+            enqueued = None
         finally:
             if self._lone is lone:
                 self._lone = None
             if self._waiting and self._flusher is None and self._lone is None:
                 self._start_flusher()
             lone.leave()
-        if answers is None:
+        if enqueued is None:
             error = closed_error() if self._closed else self._unavailable()
             raise error from error.__cause__
-        return answers
+        if enqueued.refused:
+            raise enqueued.refused[job.queue]
+        return enqueued.is_new
 
     def _start_flusher(self) -> None:
         flusher = self.loop.create_task(
@@ -242,9 +277,9 @@ class Client:
             while self._waiting:
                 calls = self._in_flight = self._next_calls()
                 if calls:
-                    answers = await self._send_calls(calls)
-                    if answers is not None:
-                        await self._tell(calls, answers)
+                    enqueued = await self._send_calls(calls)
+                    if enqueued is not None:
+                        await self._tell(calls, enqueued)
         except asyncio.CancelledError:
             self._fail_all()
             raise
@@ -277,7 +312,7 @@ class Client:
         self._give_space(taken)
         return calls
 
-    async def _tell(self, calls: list[Call], answers: list[bool]) -> None:
+    async def _tell(self, calls: list[Call], enqueued: Enqueued) -> None:
         """Answer the callers of a batch so that they and the store work side by side.
 
         What waits is sent first: its batch is with the store while these callers go on.
@@ -288,20 +323,20 @@ class Client:
         place = 0
         if len(calls) >= LEAD_CALLS and not self._waiting:
             half = len(calls) // 2
-            place = answer_calls(calls[:half], answers, 0)
+            place = answer_calls(calls[:half], enqueued, 0)
             calls = calls[half:]
             try:
                 await asyncio.sleep(0)
             except asyncio.CancelledError:
-                answer_calls(calls, answers, place)
+                answer_calls(calls, enqueued, place)
                 raise
         if self._waiting:
-            self.loop.call_soon(answer_calls, calls, answers, place)
+            self.loop.call_soon(answer_calls, calls, enqueued, place)
         else:
-            answer_calls(calls, answers, place)
+            answer_calls(calls, enqueued, place)
 
-    async def _send_calls(self, calls: list[Call]) -> list[bool] | None:
-        """The answers for all jobs of these calls; None when the callers have an error."""
+    async def _send_calls(self, calls: list[Call]) -> Enqueued | None:
+        """The answer for all jobs of these calls; None when the callers have an error."""
         jobs = [job for call in calls for job in call.jobs]
         batch = EnqueueBatch(new_id(), jobs)
         try:
@@ -310,10 +345,8 @@ class Client:
             fail_calls(calls, error)
             return None
 
-    async def _send(
-        self, batch: EnqueueBatch, is_given_up: Callable[[], bool]
-    ) -> list[bool] | None:
-        """The answers for a batch; None when nobody wants them any more.
+    async def _send(self, batch: EnqueueBatch, is_given_up: Callable[[], bool]) -> Enqueued | None:
+        """The answer for a batch; None when nobody wants it any more.
 
         Sent again as it is while the store is away: by its token a batch that was stored,
         and whose reply was lost, is answered again and not stored again.
@@ -323,16 +356,10 @@ class Client:
         longest_s = min(LONGEST_PAUSE_S, self._timeout_s / 8)
         while True:
             try:
-                answers = await self.backend.enqueue(batch)
+                enqueued = await self.backend.enqueue(batch)
                 break
             except StoreUnavailable as error:
                 self._failure, unsure = error, True
-            except StoreFull as error:
-                # A try before may have stored the batch: then it was not refused, and who
-                # is told so would enqueue it twice.
-                if unsure:
-                    raise maybe_stored_error(error) from error
-                raise
             await asyncio.sleep(random.uniform(0, min(pause_s, longest_s)))
             pause_s *= 2
             if is_given_up():
@@ -341,7 +368,12 @@ class Client:
         for job in batch.jobs:
             if job.queue not in self.queues:
                 self.queues.add(job.queue)
-        return answers
+        if enqueued.refused and unsure:
+            # A try before may have stored these jobs: then they were not refused, and who is
+            # told so would enqueue them twice.
+            refused = {queue: maybe_stored_error(why) for queue, why in enqueued.refused.items()}
+            return enqueued._replace(refused=refused)
+        return enqueued
 
     # ── deadlines: one timer for all calls, however many wait ────────────────────────
 

@@ -90,7 +90,7 @@ def enqueue(url: str, *corpses: Corpse) -> None:
 
 async def _enqueue(store: RedisBackend, corpses: Sequence[Corpse]) -> list[bool]:
     jobs = [NewJob(c.queue, c.id, c.priority, c.envelope) for c in corpses]
-    return await store.enqueue(EnqueueBatch(new_id(), jobs))
+    return (await store.enqueue(EnqueueBatch(new_id(), jobs))).is_new
 
 
 async def _bury(store: RedisBackend, corpses: Sequence[Corpse]) -> None:

@@ -130,7 +130,7 @@ class Store:
     ) -> list[bool]:
         """Store one job for each name; its envelope is its name."""
         jobs = [NewJob(queue, n, priority, n.encode(), delay_ms, at_ms) for n in names]
-        return await self.backend.enqueue(EnqueueBatch(token or self.token(), jobs))
+        return (await self.backend.enqueue(EnqueueBatch(token or self.token(), jobs))).is_new
 
     def token(self) -> str:
         return f"token-{next(self.tokens)}"

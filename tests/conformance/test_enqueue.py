@@ -55,7 +55,7 @@ async def test_an_id_that_is_queued_is_known(store: Store, delay_ms: int) -> Non
 
 async def test_the_first_of_a_batch_wins(store: Store) -> None:
     jobs = [NewJob("work", "a", 2, b"first"), NewJob("work", "a", 0, b"second")]
-    assert await store.backend.enqueue(EnqueueBatch("token", jobs)) == [True, False]
+    assert (await store.backend.enqueue(EnqueueBatch("token", jobs))).is_new == [True, False]
     (taken,) = await (await store.worker()).take()
     assert taken.envelope == b"first"
 
@@ -99,13 +99,13 @@ async def test_a_batch_sent_again_after_its_jobs_have_finished(
     batch = EnqueueBatch("once", [NewJob("work", "a", 2, b"a", has_new_id=has_new_id)])
     await store.backend.enqueue(batch)
     await worker.exchange(Settlement.succeeded(await worker.take_one()))
-    assert await store.backend.enqueue(batch) == [True]
+    assert (await store.backend.enqueue(batch)).is_new == [True]
     assert await worker.take() == []
 
 
 async def test_a_lone_new_job_calls_is_found_and_counted(store: Store) -> None:
     job = NewJob("work", "a", 1, b"a", has_new_id=True)
-    assert await store.backend.enqueue(EnqueueBatch("once", [job])) == [True]
+    assert (await store.backend.enqueue(EnqueueBatch("once", [job]))).is_new == [True]
     assert await store.state("a") is State.READY
     assert (await store.counts()).ready == (0, 1, 0, 0)
     (flow,) = await store.backend.flow(["work"])
@@ -116,7 +116,7 @@ async def test_a_lone_new_job_calls_is_found_and_counted(store: Store) -> None:
     assert (taken.id, taken.priority, taken.envelope) == ("a", 1, b"a")
     # A second one of the same minute, and one that a later batch names again.
     other = NewJob("work", "b", 1, b"b", has_new_id=True)
-    assert await store.backend.enqueue(EnqueueBatch("twice", [other])) == [True]
+    assert (await store.backend.enqueue(EnqueueBatch("twice", [other]))).is_new == [True]
     assert await store.enqueue("b") == [False]
 
 
@@ -128,8 +128,8 @@ async def test_new_and_given_ids_in_one_batch(store: Store) -> None:
         NewJob("work", "later", 1, b"later", 1_000, has_new_id=True),
     ]
     batch = EnqueueBatch("once", jobs)
-    assert await store.backend.enqueue(batch) == [True, False, True]
-    assert await store.backend.enqueue(batch) == [True, False, True]
+    assert (await store.backend.enqueue(batch)).is_new == [True, False, True]
+    assert (await store.backend.enqueue(batch)).is_new == [True, False, True]
     counts = await store.counts()
     assert (counts.ready, counts.scheduled) == ((0, 1, 1, 0), 1)
 
@@ -142,8 +142,8 @@ async def test_a_batch_over_several_queues(store: Store) -> None:
         NewJob("one", "a", 2, b"again"),
     ]
     batch = EnqueueBatch("token", jobs)
-    assert await store.backend.enqueue(batch) == [True, True, True, False]
-    assert await store.backend.enqueue(batch) == [True, True, True, False]
+    assert (await store.backend.enqueue(batch)).is_new == [True, True, True, False]
+    assert (await store.backend.enqueue(batch)).is_new == [True, True, True, False]
     worker = await store.worker("one", "two")
     assert {job.envelope for job in await worker.take()} == {b"1a", b"1b", b"2a"}
 

@@ -84,7 +84,8 @@ def new_backend(store: Store) -> EmbeddedBackend:
 async def has_job(backend: EmbeddedBackend, name: str) -> list[bool]:
     """False when a job with this id was stored before."""
     job = NewJob("default", name, 2, b"{}")
-    return await backend.enqueue(EnqueueBatch(f"token-{os.urandom(6).hex()}", [job]))
+    batch = EnqueueBatch(f"token-{os.urandom(6).hex()}", [job])
+    return (await backend.enqueue(batch)).is_new
 
 
 async def test_without_a_url_an_app_uses_the_folder(

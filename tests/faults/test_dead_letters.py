@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from asyncjobs.backends.base import EnqueueBatch
 from asyncjobs.backends.letters import LetterQuery, Revival, Revived
 from asyncjobs.backends.redis.backend import RedisBackend
@@ -20,8 +18,8 @@ def test_a_full_store_takes_dead_jobs_back(server: Server) -> None:
     server.command("CONFIG", "SET", "maxmemory", "1mb")
 
     async def act(store: RedisBackend) -> None:
-        with pytest.raises(StoreFull):
-            await store.enqueue(EnqueueBatch("token", [NewJob("default", "new", 2, b"x")]))
+        batch = EnqueueBatch("token", [NewJob("default", "new", 2, b"x")])
+        assert isinstance((await store.enqueue(batch)).refused["default"], StoreFull)
         page = await store.letters(LetterQuery("default", oldest_first=True))
         assert len(page.letters) == 40
         revivals = [Revival(each.key, revived(each.letter, 1)) for each in page.letters[:20]]

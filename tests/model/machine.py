@@ -132,7 +132,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.send(EnqueueBatch(new_id(), jobs))
 
     def send(self, batch: EnqueueBatch) -> None:
-        answer = self.do(self.store.enqueue(batch))
+        answer = self.do(self.store.enqueue(batch)).is_new
         if batch.token not in self.model.answers:
             self.batches.append((self.now, batch))
         self.model.enqueue(batch.token, batch.jobs, answer, self.now)

@@ -17,6 +17,7 @@ from asyncjobs.backends.base import (
     CancelVerdict,
     Demand,
     EnqueueBatch,
+    Enqueued,
     Exchange,
     Heartbeat,
     Lease,
@@ -228,8 +229,8 @@ class Wire:
     def for_thread(self) -> Backend:
         raise AssertionError("nothing here runs in threads")
 
-    async def enqueue(self, batch: EnqueueBatch) -> list[bool]:
-        answer: list[bool] = await self._call("enqueue", batch)
+    async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
+        answer: Enqueued = await self._call("enqueue", batch)
         return answer
 
     async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:

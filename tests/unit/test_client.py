@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.base import Backend, EnqueueBatch
+from asyncjobs.backends.base import Backend, EnqueueBatch, Enqueued
 from asyncjobs.client import Client
 from asyncjobs.client import client as client_module
 from asyncjobs.config import AppSettings
-from asyncjobs.errors import NotOpen, PayloadTooLarge, StoreFull, StoreUnavailable
+from asyncjobs.errors import NotOpen, PayloadTooLarge, StoreError, StoreFull, StoreUnavailable
 from asyncjobs.events import Event, Events, JobEnqueued
 from asyncjobs.job import JobRef, NewJob
 
@@ -39,22 +39,27 @@ class FakeStore:
         self.gate.set()
         self.sent = asyncio.Event()
         self.answers: list[Exception | None] = []
+        self.refused: dict[str, StoreError] = {}
         self.turns = 0
 
-    async def enqueue(self, batch: EnqueueBatch) -> list[bool]:
+    async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         self.batches.append(batch)
         self.sent.set()
         await self.gate.wait()
         for _ in range(self.turns):
             await asyncio.sleep(0)
         error = self.answers.pop(0) if self.answers else None
+        if isinstance(error, StoreFull):
+            queues = {one.queue for one in batch.jobs}
+            return Enqueued([False] * len(batch.jobs), dict.fromkeys(queues, error))
         if error is not None:
             raise error
         answer = []
         for one in batch.jobs:
-            answer.append(one.id not in self.ids)
-            self.ids.add(one.id)
-        return answer
+            answer.append(one.queue not in self.refused and one.id not in self.ids)
+            if one.queue not in self.refused:
+                self.ids.add(one.id)
+        return Enqueued(answer, self.refused)
 
     def sizes(self) -> list[int]:
         return [len(batch.jobs) for batch in self.batches]
@@ -481,7 +486,7 @@ async def test_batches_that_were_stored_are_told_of_although_a_later_one_failed(
         client._events.on(JobEnqueued, told.append)
         store.answers = [None, StoreFull("full")]
         jobs = [job(str(number)) for number in range(1_500)]
-        with pytest.raises(StoreFull):
+        with pytest.raises(StoreUnavailable, match=r"1,000 of these 1,500 jobs are stored"):
             await client.enqueue_many(jobs, ["f"] * 1_500)
         assert [event.ref.id for event in told if isinstance(event, JobEnqueued)] == [
             str(number) for number in range(1_000)

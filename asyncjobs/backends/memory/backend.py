@@ -7,6 +7,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from asyncjobs.backends.activity import flow_of
+from asyncjobs.backends.answers import NONE_AWAY
 from asyncjobs.backends.base import (
     LAYOUT,
     Backend,
@@ -16,6 +17,7 @@ from asyncjobs.backends.base import (
     Clock,
     Demand,
     EnqueueBatch,
+    Enqueued,
     Exchange,
     Finding,
     Heartbeat,
@@ -42,7 +44,7 @@ from asyncjobs.backends.letters import (
 from asyncjobs.backends.memory.control import ControlBoard
 from asyncjobs.backends.memory.queue import MOST_MARKS, Queue
 from asyncjobs.clock import now_ms as system_now_ms
-from asyncjobs.errors import UsageError
+from asyncjobs.errors import StoreError, UsageError
 from asyncjobs.job import JobRecord, JobRef, NewJob, Priority, Settlement, TakenJob
 
 __all__ = ["MemoryBackend"]
@@ -67,6 +69,7 @@ class MemoryBackend:
         self._settings = settings
         self._now_ms = now_ms or system_now_ms
         self._queues: dict[str, Queue] = {}
+        self._broken: dict[str, StoreError] = {}
         self._called: set[str] = set()
         self._waiters: defaultdict[str, OrderedDict[asyncio.Future[str], None]]
         self._waiters = defaultdict(OrderedDict)
@@ -101,7 +104,22 @@ class MemoryBackend:
             self._queues[name] = queue
         return queue
 
-    async def enqueue(self, batch: EnqueueBatch) -> list[bool]:
+    def break_queue(self, name: str, error: StoreError | None) -> None:
+        """Answer with `error` for this queue from now on, None: no more. For tests of what
+        becomes of the others: this store has no faults of its own."""
+        if error is None:
+            self._broken.pop(name, None)
+        else:
+            self._broken[name] = error
+
+    def _reach(self, names: Iterable[str]) -> tuple[list[Queue], Mapping[str, StoreError]]:
+        """The queues of these names, and why some of them do not answer."""
+        if not self._broken:
+            return [self._queue(name) for name in names], NONE_AWAY
+        away = {name: self._broken[name] for name in names if name in self._broken}
+        return [self._queue(name) for name in names if name not in away], away
+
+    async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         """See `Backend.enqueue`. Raises ValueError for an unknown priority."""
         places: dict[str, list[int]] = {}
         for place, job in enumerate(batch.jobs):
@@ -109,11 +127,13 @@ class MemoryBackend:
             places.setdefault(job.queue, []).append(place)
         now = self._now_ms()
         answer = [False] * len(batch.jobs)
-        for name, own in places.items():
-            given = self._queue(name).enqueue(batch.token, [batch.jobs[i] for i in own], now)
+        queues, refused = self._reach(places)
+        for queue in queues:
+            own = places[queue.name]
+            given = queue.enqueue(batch.token, [batch.jobs[i] for i in own], now)
             for place, is_new in zip(own, given, strict=True):
                 answer[place] = is_new
-        return answer
+        return Enqueued(answer, refused)
 
     async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
         now = self._now_ms()

@@ -14,6 +14,7 @@ from asyncjobs.backends.base import (
     Clock,
     Demand,
     EnqueueBatch,
+    Enqueued,
     Exchange,
     Finding,
     Heartbeat,
@@ -44,9 +45,9 @@ from asyncjobs.backends.redis.letters import Letters
 from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.backends.redis.lookups import in_steps, read_record
 from asyncjobs.backends.redis.results import ResultBoard
-from asyncjobs.backends.redis.scripts import Script, run, run_all, script
+from asyncjobs.backends.redis.scripts import Script, run, run_all, run_each, script
 from asyncjobs.backends.redis.server import check_server
-from asyncjobs.errors import StoreUnavailable
+from asyncjobs.errors import StoreError, StoreFull, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRecord, JobRef, NewJob, Priority, Settlement, TakenJob
 
@@ -105,7 +106,7 @@ class RedisBackend:
         await self._lease_calls.close()
         await self._link.close()
 
-    async def enqueue(self, batch: EnqueueBatch) -> list[bool]:
+    async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         jobs = batch.jobs
         if len(jobs) == 1 and jobs[0].is_plain:
             return await self._enqueue_plain(jobs[0], batch.token)
@@ -127,15 +128,19 @@ class RedisBackend:
             more_keys = (keys.batch(batch.token), *results)
             commands.append(store.command(keys, *head, *args, more_keys=more_keys))
         answers = await self._confirmed(store, tuple(commands))
-        if len(answers) == 1 and b"0" not in answers[0]:
-            return [True] * len(jobs)
+        if len(answers) == 1 and type(answers[0]) is bytes and b"0" not in answers[0]:
+            return Enqueued([True] * len(jobs))
         is_new = [False] * len(jobs)
-        for (places, _, _), answer in zip(by_queue.values(), answers, strict=True):
+        refused: dict[str, StoreError] = {}
+        for (queue, (places, _, _)), answer in zip(by_queue.items(), answers, strict=True):
+            if isinstance(answer, StoreError):
+                refused[queue] = _refusal(queue, answer)
+                continue
             for place, letter in zip(places, answer, strict=True):
                 is_new[place] = letter == ord("1")
-        return is_new
+        return Enqueued(is_new, refused)
 
-    async def _enqueue_plain(self, job: NewJob, token: str) -> list[bool]:
+    async def _enqueue_plain(self, job: NewJob, token: str) -> Enqueued:
         """One job that is ready at once, under an id that nobody has: most of all calls."""
         if time.monotonic() - self._announced.get(job.queue, -ANNOUNCE_S) >= ANNOUNCE_S:
             await self._announce((job.queue,))
@@ -143,18 +148,25 @@ class RedisBackend:
         more_keys = (keys.ready[job.priority], keys.batch(token))
         head, priority = (self._pinned(), self._settings.token_ttl_ms), b"%d" % job.priority
         args = (*head, job.id, priority, job.envelope)
-        await self._confirmed(store, (store.command(keys, *args, more_keys=more_keys),))
-        return [True]
+        command = store.command(keys, *args, more_keys=more_keys)
+        (answer,) = await self._confirmed(store, (command,))
+        if isinstance(answer, StoreError):
+            return Enqueued([False], {job.queue: _refusal(job.queue, answer)})
+        return Enqueued([True])
 
     async def _confirmed(self, store: Script, commands: tuple[Command, ...]) -> list[Any]:
-        """The answers of `store`, once as many replicas have them as the settings say."""
+        """The answers of `store`, refusals among them, once as many replicas have them as the
+        settings say."""
         wanted = self._settings.wait_replicas
         if not wanted:
-            return await run_all(self._link, store, commands, keeps_cancelled=True)
+            return await run_each(self._link, store, commands, keeps_cancelled=True)
         # In one go: on a connection made anew, WAIT would not know of these writes.
         wait = (b"WAIT", wanted, REPLICA_WAIT_MS)
-        *answers, copies = await run_all(self._link, store, commands, last=(wait,))
-        if copies < wanted:
+        *answers, copies = await run_each(self._link, store, commands, last=(wait,))
+        if isinstance(copies, StoreError):
+            raise copies
+        has_stored = not all(isinstance(answer, StoreError) for answer in answers)
+        if copies < wanted and has_stored:
             raise StoreUnavailable(
                 f"the store at {self.address} has the jobs, but {copies} of wait_replicas="
                 f"{wanted} replicas confirmed them within {REPLICA_WAIT_MS} ms; check its "
@@ -343,3 +355,10 @@ class RedisBackend:
             connect_timeout_s=self._settings.connect_timeout_s,
             timeout_s=self._settings.command_timeout_s,
         )
+
+
+def _refusal(queue: str, error: StoreError) -> StoreError:
+    """Why a queue has taken no jobs, for those who wanted to put some there."""
+    if isinstance(error, StoreFull):
+        return error
+    return type(error)(f"queue {queue!r}: {error}; some of the jobs may be stored all the same")

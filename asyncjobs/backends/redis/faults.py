@@ -10,6 +10,9 @@
 | LOADING, MISCONF, NOREPLICAS, BUSY | StoreUnavailable | they back off |
 | MOVED, ASK, CROSSSLOT | ClusterNode | open raises ConfigError; reported |
 | anything else | StoreError | a fault of ours or of the server's set-up: reported |
+
+Some of these are about the server, whatever was asked; AccessDenied, StoreFull and a plain
+StoreError are about the keys of the call, and cost one queue and no other (`is_of_queue`).
 """
 
 from __future__ import annotations
@@ -24,7 +27,15 @@ from redis.exceptions import (
 
 from asyncjobs.errors import StoreError, StoreFull, StoreUnavailable
 
-__all__ = ["AccessDenied", "ClusterNode", "Demoted", "NoScript", "cluster_error", "translate"]
+__all__ = [
+    "AccessDenied",
+    "ClusterNode",
+    "Demoted",
+    "NoScript",
+    "cluster_error",
+    "is_of_queue",
+    "translate",
+]
 
 # The driver turns some first words into classes and drops them from the text.
 _DEMOTED = frozenset({"ReadOnlyError", "MasterDownError"})
@@ -101,6 +112,11 @@ def cluster_error(address: str, sign: str) -> ClusterNode:
         f"the store at {address} is a node of a cluster ({sign}), and asyncjobs needs one server "
         "for all queues: use one with cluster-enabled no, alone or behind sentinels"
     )
+
+
+def is_of_queue(error: StoreError) -> bool:
+    """Whether other queues may have another answer than this one."""
+    return isinstance(error, AccessDenied) or not isinstance(error, StoreUnavailable)
 
 
 def _is_passing(error: RedisError, text: str) -> bool:

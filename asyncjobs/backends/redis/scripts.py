@@ -9,10 +9,12 @@ from importlib.resources import files
 from operator import itemgetter
 from typing import Any, Final
 
+from asyncjobs.backends.redis.faults import is_of_queue
 from asyncjobs.backends.redis.keys import QUEUE_KEYS, QueueKeys
 from asyncjobs.backends.redis.link import Command, Link
+from asyncjobs.errors import StoreError
 
-__all__ = ["Script", "run", "run_all", "script"]
+__all__ = ["Script", "run", "run_all", "run_each", "script"]
 
 _FOLDER: Final = files("asyncjobs.backends.redis") / "lua"
 _COMMENT: Final = re.compile(r"--.*")
@@ -123,17 +125,32 @@ async def run_all(
     link: Link,
     which: Script,
     commands: tuple[Command, ...],
+) -> list[Any]:
+    """Call one script for several queues in one trip; replies in order.
+
+    The first error is raised after all replies have been read.
+    """
+    replies = await link.script_calls(which.text, commands)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+async def run_each(
+    link: Link,
+    which: Script,
+    commands: tuple[Command, ...],
     *,
     last: tuple[Command, ...] = (),
     keeps_cancelled: bool = False,
 ) -> list[Any]:
-    """Call one script for several queues in one trip; replies in order.
+    """Like `run_all`, but the errors that cost one queue alone stay among the replies.
 
-    For `last` and `keeps_cancelled` see `Link.script_calls`. The first error is raised after
-    all replies have been read.
+    For `last` and `keeps_cancelled` see `Link.script_calls`.
     """
     replies = await link.script_calls(which.text, commands, last, keeps_cancelled=keeps_cancelled)
     for reply in replies:
-        if isinstance(reply, Exception):
+        if isinstance(reply, StoreError) and not is_of_queue(reply):
             raise reply
     return replies

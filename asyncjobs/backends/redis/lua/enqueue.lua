@@ -32,6 +32,11 @@ for at = FIRST, #ARGV, FIELDS do
   if may_be_known[word] then asked[#asked + 1] = ARGV[at] end
 end
 
+local earliest
+if next(due_ms) then
+  earliest = tonumber(redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2] or 'inf')
+end
+
 -- Of a batch whose ids were all made for it, the answer is known in advance.
 local given
 if #asked == 0 then
@@ -58,10 +63,6 @@ for first = 1, #asked, CHUNK do
   end
 end
 
-local earliest
-if next(due_ms) then
-  earliest = tonumber(redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2] or 'inf')
-end
 local answer, index, call, entry = {}, {}, false, nil
 local stale, given_ids = {}, 0
 for job = 1, #ids do
@@ -77,13 +78,24 @@ for job = 1, #ids do
     -- A result may be kept for longer than its id: it would pass for that of the new job.
     if was_given then stale[#stale + 1] = KEYS[OWN_KEYS + 1 + given_ids] end
     if due then
-      redis.call('ZADD', SCHEDULED, string.format('%.0f', due), id)
-      redis.call('HSET', SCHEDULED_DATA, id, priority .. envelope)
+      local failed = redis.pcall('HSET', SCHEDULED_DATA, id, priority .. envelope)
+      if type(failed) ~= 'table' then
+        failed = redis.pcall('ZADD', SCHEDULED, string.format('%.0f', due), id)
+      end
+      -- Not stored, and a batch that is sent again must not be told that it is.
+      if type(failed) == 'table' then
+        redis.call('DEL', ANSWER)
+        return failed
+      end
       index[#index + 1] = 's'
       -- A sleeping worker must learn of a new earliest time, or it sleeps past it.
       if due < earliest then call = true end
     else
-      entry = redis.call('XADD', STREAMS[priority], '*', id, envelope)
+      entry = redis.pcall('XADD', STREAMS[priority], '*', id, envelope)
+      if type(entry) == 'table' then
+        redis.call('DEL', ANSWER)
+        return entry
+      end
       index[#index + 1] = priority .. ':' .. entry
       call = true
     end

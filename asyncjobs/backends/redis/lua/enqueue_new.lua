@@ -10,7 +10,12 @@ if redis.call('SET', token, '1', 'NX', 'GET', 'PX', ARGV[2]) then
   redis.call('PEXPIRE', token, ARGV[2])
   return '1'
 end
-local entry = redis.call('XADD', stream, '*', ARGV[3], ARGV[5])
+local entry = redis.pcall('XADD', stream, '*', ARGV[3], ARGV[5])
+if type(entry) == 'table' then
+  -- Nothing is stored, and a batch that is sent again must not be told that it is.
+  redis.call('DEL', token)
+  return entry
+end
 redis.call('HSET', INDEX, ARGV[3], ARGV[4] .. ':' .. entry)
 local now = tonumber(ARGV[1]) or tonumber(string.match(entry, '^%d+'))
 tally(now, 'e', 1)

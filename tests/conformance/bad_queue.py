@@ -1,0 +1,53 @@
+"""A queue whose calls fail, beside others that are sound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.errors import StoreError
+from tests.conformance.store import Store
+
+__all__ = ["BAD", "Spoil", "spoil"]
+
+BAD = "bad"
+Spoil = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+def spoil(store: Store, request: pytest.FixtureRequest, servers: Any) -> Iterator[Spoil]:
+    """`await spoil("index")` puts a value of another type in the place of a key of queue BAD,
+    `await spoil("index", is_sound=True)` takes it away, before the keys are audited. In memory
+    the queue is broken as a whole."""
+    backend, spoiled = store.backend, set[str]()
+    memory = backend if isinstance(backend, MemoryBackend) else None
+    kind = request.node.callspec.params["make_backend"]
+
+    def put(name: str) -> None:
+        spoiled.add(name)
+        if memory is not None:
+            memory.break_queue(BAD, StoreError("planted: WRONGTYPE"))
+            return
+        key = f"{{{store.settings.prefix}:{BAD}}}:{name}"
+        servers.get(kind).command("DEL", key)
+        # Of no type that a queue's key has: `awaited` is text, all others are not.
+        other = ("SADD", key, "x") if name == "awaited" else ("SET", key, "x")
+        servers.get(kind).command(*other)
+
+    def mend(name: str) -> None:
+        spoiled.discard(name)
+        if memory is not None:
+            memory.break_queue(BAD, None)
+            return
+        servers.get(kind).command("DEL", f"{{{store.settings.prefix}:{BAD}}}:{name}")
+
+    async def change(name: str, *, is_sound: bool = False) -> None:
+        await asyncio.to_thread(mend if is_sound else put, name)
+
+    yield change
+    for name in tuple(spoiled):
+        mend(name)

@@ -1,0 +1,90 @@
+"""The client, when its store takes the jobs of one queue and refuses those of another."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from asyncjobs.errors import StoreFull, StoreUnavailable
+from asyncjobs.events import EnqueueFailed, JobEnqueued
+from tests.unit.test_client import job, opened
+
+pytestmark = pytest.mark.anyio
+
+FULL = StoreFull("no memory")
+
+
+def ids(heard: list[Any]) -> list[str]:
+    return [event.ref.id for event in heard]
+
+
+async def test_callers_of_a_sound_queue_do_not_hear_of_a_full_one() -> None:
+    async with opened() as (client, store):
+        store.refused = {"full": FULL}
+        calls = [
+            client.enqueue(job(f"{queue}-{n}", queue), "f")
+            for n in range(20)
+            for queue in ("sound", "full")
+        ]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert store.sizes() == [40]
+        assert answers[::2] == [True] * 20
+        assert {type(answer) for answer in answers[1::2]} == {StoreFull}
+
+
+async def test_a_lone_caller_of_a_full_queue() -> None:
+    async with opened() as (client, store):
+        store.refused = {"full": FULL}
+        with pytest.raises(StoreFull):
+            await client.enqueue(job("1", "full"), "f")
+        store.refused = {}
+        assert await client.enqueue(job("2", "full"), "f")
+
+
+async def test_a_call_of_which_a_part_is_stored_is_not_called_refused() -> None:
+    """Repeated as after StoreFull, it would store that part twice."""
+    async with opened() as (client, store):
+        stored: list[Any] = []
+        failed: list[Any] = []
+        client._events.on(JobEnqueued, stored.append)
+        client._events.on(EnqueueFailed, failed.append)
+        store.refused = {"full": FULL}
+        jobs = [job(str(n), ("sound", "full", "other")[n % 3]) for n in range(9)]
+        with pytest.raises(StoreUnavailable, match=r"6 of these 9 jobs are stored.*no memory") as e:
+            await client.enqueue_many(jobs, ["f"] * 9)
+        assert isinstance(e.value.__cause__, StoreFull)
+        assert store.sizes() == [9]
+        assert sorted(ids(stored)) == ["0", "2", "3", "5", "6", "8"]
+        assert ids(failed) == ["1", "4", "7"]
+
+
+async def test_answers_of_several_queues_keep_the_order_of_the_calls() -> None:
+    async with opened() as (client, store):
+        store.ids.update(("1", "6"))
+        jobs = [job(str(n), f"q{n % 3}") for n in range(9)]
+        answers = await client.enqueue_many(jobs, ["f"] * 9)
+        assert answers == [True, False, True, True, True, True, False, True, True]
+        assert client.queues == {"q0", "q1", "q2"}
+
+
+async def test_a_call_of_which_nothing_is_stored_is_refused() -> None:
+    async with opened() as (client, store):
+        store.refused = {"full": FULL, "fuller": FULL}
+        with pytest.raises(StoreFull):
+            await client.enqueue_many([job("1", "full"), job("2", "fuller")], ["f"] * 2)
+
+
+async def test_a_refusal_after_an_unsure_try_is_unsure_for_that_queue_alone() -> None:
+    async with opened() as (client, store):
+        store.answers = [StoreUnavailable("the reply was lost")]
+        store.refused = {"full": FULL}
+        sound, full = await asyncio.gather(
+            client.enqueue(job("1", "sound"), "f"),
+            client.enqueue(job("2", "full"), "f"),
+            return_exceptions=True,
+        )
+        assert sound is True
+        assert isinstance(full, StoreUnavailable)
+        assert "may be stored" in str(full)
