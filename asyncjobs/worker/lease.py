@@ -19,6 +19,7 @@ from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.pulse import Pulse
 from asyncjobs.worker.session import Session
+from asyncjobs.worker.store_clock import StoreClock
 
 __all__ = ["Heartbeats"]
 
@@ -54,6 +55,7 @@ class Heartbeats:
         self._listener = listener
         self._pulse = pulse
         self._silence_s = silence_s
+        self._clock = StoreClock()
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._thread: threading.Thread | None = None
@@ -133,6 +135,7 @@ class Heartbeats:
             # Whatever it was: without a next beat the worker would be a zombie.
             logger.exception("heartbeat failed")
             return False
+        self._clock.watch(beat.now_ms, sent_s, time.monotonic())
         if not beat.lost:
             # Counted from when it was sent: the store cannot have renewed it earlier.
             self._session.confirmed_s = sent_s

@@ -30,6 +30,7 @@ group and the consumer `returned`, when a worker was last heard of, a token that
 nothing, and at most four priorities in which to look for jobs given back."""
 
 _PLACE: Final = re.compile(r"([0-3]):(\d+)-(\d+)")
+_UNTIL: Final = re.compile(r"\d+ \d+")
 _COUNTER: Final = re.compile(r"\d+:[ersdxc]")
 
 
@@ -168,7 +169,7 @@ def _marks_are_of_living_jobs(queue: QueueSnapshot) -> Iterator[str]:
 def _memories_are_bounded(queue: QueueSnapshot) -> Iterator[str]:
     for part in ("known:0", "known:1", "known:2"):
         fields = queue.hashes[part]
-        if fields and not fields.get("", "").isdecimal():
+        if fields and _UNTIL.fullmatch(fields.get("", "")) is None:
             yield f"{part}: does not say until when it counts"
         for id, state in fields.items():
             if id and state not in ("s", "d", "x", "c"):

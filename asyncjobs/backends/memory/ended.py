@@ -137,6 +137,11 @@ class Ended:
             dropped += 1
         return dropped
 
+    def pull_back(self, from_ms: int, by_ms: int) -> None:
+        """The clock has gone back: what is kept for some time is kept for no longer."""
+        self._known.pull_back(from_ms, by_ms)
+        self._results.pull_back(from_ms, by_ms)
+
     def forget(self, now: int) -> None:
         """Drop ids and results whose time has come."""
         self._known.drop_until(now)

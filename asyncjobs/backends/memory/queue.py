@@ -37,6 +37,8 @@ from asyncjobs.job import (
 
 __all__ = ["MOST_MARKS", "Queue"]
 
+CLOCK_STEP_MS = 1000
+"""A clock that was set back by less does no harm that would be noticed."""
 MOST_MARKS = 100
 """Marks that one exchange tells of: heartbeats tell of all."""
 MAX_BYTES = 4 * 1024 * 1024
@@ -325,7 +327,22 @@ class Queue:
         for length in {grace_ms, *self._holds}:
             if silence_ms > length:
                 self._holds[length] = now + length
+        if silence_ms < -CLOCK_STEP_MS:
+            self._pull_back(now, -silence_ms)
         self._seen_ms = now
+
+    def _pull_back(self, now: int, by_ms: int) -> None:
+        """The clock has gone back. What lies further ahead than its own width was set before
+        that: without this the jobs of a dead worker would stay with it, and ids of jobs that
+        have ended stay known, for as long as the step."""
+        for length, until_ms in self._holds.items():
+            if until_ms > now + length:
+                self._holds[length] = 0
+        for held in self._leases.values():
+            # The grace is two fifths of a lease.
+            held.end_ms = min(held.end_ms, now + -(-held.grace_ms * 5 // 2))
+        self.ended.pull_back(self._seen_ms, by_ms)
+        self._answers.pull_back(self._seen_ms, by_ms)
 
     def reclaim(self, grace_ms: int, limit: int, now: int) -> tuple[int, int, int | None]:
         """Jobs returned, leases ended, and in how many ms to come back (None: no lease)."""

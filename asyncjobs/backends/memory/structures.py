@@ -81,6 +81,12 @@ class Timed(Generic[V]):
             raise KeyError("nothing is stored")
         return self._items.pop(heappop(self._heap)[2])[2]
 
+    def pull_back(self, from_ms: int, by_ms: int) -> None:
+        """The clock has gone back by so much: so do all times from then on."""
+        for key, (ms, _, value) in [*self._items.items()]:
+            if ms > from_ms:
+                self.put(key, ms - by_ms, value)
+
     def drop_until(self, now_ms: int) -> None:
         """Remove everything whose time has come."""
         while (first := self.first_ms()) is not None and first <= now_ms:

@@ -6,7 +6,9 @@
 local now, limit = store_now(), tonumber(ARGV[4])
 for slot = 1, 3 do
   local until_ms = redis.call('HGET', KNOWN[slot], '')
-  if until_ms and tonumber(until_ms) <= now then redis.call('UNLINK', KNOWN[slot]) end
+  if until_ms and known_until(KNOWN[slot], until_ms, now) <= now then
+    redis.call('UNLINK', KNOWN[slot])
+  end
 end
 local oldest = string.format('%.0f', now - tonumber(ARGV[2]))
 local drop = redis.call('ZRANGE', DEAD, '-inf', '(' .. oldest, 'BYSCORE', 'LIMIT', 0, limit)

@@ -31,6 +31,8 @@ local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
 local PARKED = ':parked'
 -- Behind a lease's id: its grace in ms.
 local GRACE = ':grace'
+-- A clock that was set back by less does no harm that would be noticed.
+local STEP_MS = 1000
 -- unpack() fails near 8,000 values; every variadic call stays far below.
 local CHUNK = 500
 
@@ -70,20 +72,36 @@ local function in_chunks(command, key, values)
   end
 end
 
--- Finished ids are remembered in three hashes used in turn, each dropped whole. A field
--- '' says until when a hash counts, so processes with different id_ttl can share it.
+-- A hash of known ids counts until then, and for `width` after the last id in it. Both stand
+-- in its field '', so that processes with different id_ttl can share it.
+local function keep_known(key, until_ms, width, now)
+  redis.call('HSET', key, '', string.format('%.0f %.0f', until_ms, width))
+  -- Ten minutes later than needed: prune unlinks it in the background, a plain expiry of a
+  -- large hash may stop the server.
+  redis.call('PEXPIRE', key, string.format('%.0f', until_ms - now + 600000))
+end
+
+-- Until when a hash counts whose field '' is this; 0 when it does not. What lies further ahead
+-- than two of its widths was written before the clock went back: from now on it counts for
+-- as long as it would have then, or its ids would stay known for as long as the step.
+local function known_until(key, field, now)
+  local until_ms, width = string.match(field or '', '^(%d+) ?(%d*)$')
+  until_ms, width = tonumber(until_ms or '0'), tonumber(width)
+  if width and until_ms > now + 2 * width then
+    until_ms = now + 2 * width
+    keep_known(key, until_ms, width, now)
+  end
+  return until_ms
+end
+
+-- Finished ids are remembered in three hashes used in turn, each dropped whole.
 local function remember(now, width, ids_and_states)
   if #ids_and_states == 0 or width <= 0 then return end
   local bucket = math.floor(now / width)
   local key, until_ms = KNOWN[bucket % 3 + 1], (bucket + 2) * width
-  local stored = tonumber(redis.call('HGET', key, '') or '0')
+  local stored = known_until(key, redis.call('HGET', key, ''), now)
   if stored <= now then redis.call('UNLINK', key) end
-  if stored < until_ms then
-    redis.call('HSET', key, '', string.format('%.0f', until_ms))
-    -- Later than needed: prune unlinks it in the background, a plain expiry of a large
-    -- hash would stop the server.
-    redis.call('PEXPIRE', key, string.format('%.0f', until_ms - now + 60000))
-  end
+  if stored < until_ms then keep_known(key, until_ms, width, now) end
   in_chunks('HSET', key, ids_and_states)
 end
 
@@ -94,7 +112,7 @@ local function recall(now, ids)
     local last = math.min(first + CHUNK - 1, #ids)
     for slot = 1, 3 do
       local found = redis.call('HMGET', KNOWN[slot], '', unpack(ids, first, last))
-      if tonumber(found[1] or '0') > now then
+      if known_until(KNOWN[slot], found[1], now) > now then
         for place = 2, #found do
           if found[place] then states[ids[first + place - 2]] = found[place] end
         end
@@ -110,7 +128,15 @@ local function tally(now, letter, number)
   if number == 0 then return end
   local minute = math.floor(now / 60000)
   if redis.call('HINCRBY', STATS, minute .. ':' .. letter, number) > number then return end
-  -- The first of its minute: what is old goes, so that the hash stays small and fast.
+  -- The first of its minute. A time from the id of an entry stays ahead after the clock has
+  -- gone back, for these ids only rise.
+  local present = math.floor(store_now() / 60000)
+  if minute > present then
+    redis.call('HDEL', STATS, minute .. ':' .. letter)
+    minute = present
+    if redis.call('HINCRBY', STATS, minute .. ':' .. letter, number) > number then return end
+  end
+  -- What is old goes, so that the hash stays small and fast.
   local stored = redis.call('HGETALL', STATS)
   for position = 1, #stored, 2 do
     local age = minute - tonumber(string.match(stored[position], '^%d+') or '-1')
@@ -196,6 +222,22 @@ local function has_new(slot)
   return true
 end
 
+-- The clock has gone back: a lease that ends later than it may, if it was renewed right now,
+-- was renewed before that. It ends as if that had been now, or the jobs of a dead worker would
+-- stay with it for as long as the step.
+local function pull_back_leases(now, grace)
+  local from = '(' .. string.format('%.0f', now)
+  local ahead = redis.call('ZRANGE', WORKERS, from, '+inf', 'BYSCORE', 'WITHSCORES')
+  for position = 1, #ahead, 2 do
+    local own = tonumber(redis.call('HGET', SEQUENCE, ahead[position] .. GRACE)) or grace
+    -- The grace is two fifths of a lease.
+    local latest = now + math.ceil(own * 5 / 2)
+    if tonumber(ahead[position + 1]) > latest then
+      redis.call('ZADD', WORKERS, string.format('%.0f', latest), ahead[position])
+    end
+  end
+end
+
 -- If nobody was heard of for longer than a lease's grace, the store itself was away: such
 -- leases are not reclaimed for one grace more, so that live workers can renew first. Each
 -- length of grace has a field of its own: after a silence that means nothing to a long lease
@@ -217,6 +259,15 @@ local function touch_upkeep(now, grace)
       redis.call('HSET', UPKEEP, string.format('hold:%.0f', length),
         string.format('%.0f', holds[length]))
     end
+  end
+  if silence < -STEP_MS then
+    for length, until_ms in pairs(holds) do
+      if until_ms > now + length then
+        holds[length] = 0
+        redis.call('HSET', UPKEEP, string.format('hold:%.0f', length), 0)
+      end
+    end
+    pull_back_leases(now, grace)
   end
   redis.call('HSET', UPKEEP, 'seen', string.format('%.0f', now))
   return holds
