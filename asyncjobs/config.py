@@ -228,7 +228,7 @@ class AppSettings:
     id_ttl_ms: int = 600_000
     connect_timeout_s: float = 5.0
     unknown_ttl_ms: int = 86_400_000
-    max_crashes: int = 3
+    max_crashes: int = 6
     timeout_s: float | None = 300.0
     retry: Retries = _RETRIES
     dead_max_age_ms: int = 30 * 86_400_000
@@ -250,7 +250,7 @@ class AppSettings:
         id_ttl: Seconds = 600,
         connect_timeout: Seconds = 5,
         unknown_ttl: Seconds = 86_400,
-        max_crashes: int = 3,
+        max_crashes: int = 6,
         timeout: Seconds | None = 300,
         retry: RetryValue = None,
         dead_max_age: Seconds = 30 * 86_400,

@@ -116,17 +116,16 @@ class Demand(NamedTuple):
     come from priority `guard_from`, then from the least urgent upwards: that keeps the
     others moving under load.
 
-    A job that was running when a worker died is a suspect. At most `suspects` of them
-    are handed out; one with `lone_crashes` or more only alone: when `alone` says that no
-    suspect is running here, and with no other one in this exchange.
+    A job that was running when a worker died is a suspect. `suspects` is the room for them,
+    by the crashes they have been through: a number for one crash, for two and so on, the
+    last one for all above; it falls. No more of them are handed out together than the one
+    with the most crashes has room for. Those with the fewest come first.
     """
 
     slots: int
     guard: int = 0
     guard_from: int = 3
-    suspects: int = 32
-    alone: bool = True
-    lone_crashes: int = 2
+    suspects: tuple[int, ...] = ()
 
 
 class SettlementKind(StrEnum):

@@ -22,6 +22,8 @@ __all__ = [
     "StaleSequence",
 ]
 
+_NO_SUSPECTS: Final[Mapping[str, int]] = MappingProxyType({})
+
 
 NONE_AWAY: Final[Mapping[str, StoreError]] = MappingProxyType({})
 """Every queue has answered."""
@@ -60,6 +62,8 @@ class Exchange(NamedTuple):
     cancelled: Sequence[Settlement] = ()
     """Settlements for a later attempt, of jobs that somebody wanted to stop: there is none, and
     these jobs are cancelled."""
+    suspects: Mapping[str, int] = _NO_SUSPECTS
+    """Queues in which suspects wait, and the fewest crashes that one of them has been through."""
 
     @property
     def has_news(self) -> bool:

@@ -49,7 +49,7 @@ class Offer(NamedTuple):
         slots = min(slots, MOST_OFFERED)
         if len(session.lease.queues) > 1 or not session.backend.capabilities.takes_on_call:
             return None
-        demand = {queue: Demand(slots, suspects=0, alone=False) for queue in session.lease.queues}
+        demand = {queue: Demand(slots) for queue in session.lease.queues}
         return cls(session.next_sequence(), demand)
 
 

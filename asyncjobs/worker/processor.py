@@ -58,7 +58,6 @@ class Processor:
         self._loop = asyncio.get_running_loop()
         self._session = session
         self._shares = shares
-        shares.look_closely()
         self._events = hub
         self._concurrency = concurrency
         self._taken: list[TakenJob] = []
@@ -67,7 +66,7 @@ class Processor:
         self._lost: set[str] = set()
         self._clock_ahead_ms = 0
         self.is_quiet = self._releasing = False
-        self.running = Running(settings.max_crashes)
+        self.running = Running(concurrency, settings.max_crashes)
         self.threads = threads
         self.parking = Parking(session.backend)
         self.settler = Settler(settings, hub, self._loop.time, session.lease.worker)
@@ -102,7 +101,8 @@ class Processor:
     async def _sleep(self) -> None:
         free = self._free()
         # Jobs that wait for a thread keep calling: no call is asked for meanwhile.
-        blocked = bool(self._shares.hot and self._shares.hot & self._full())
+        wanting = self._shares.hot or self._shares.suspects
+        blocked = bool(wanting and self._shares.wanting() & self._full())
         # What a call brings must be able to start at once.
         offers = free > 0 and not self.limit.is_set and not self.threads.sync_queues
         await self.parking.sleep(
@@ -117,9 +117,14 @@ class Processor:
         shares, parking = self._shares, self.parking
         looks = shares.look or parking.look or parking.due
         if self._free() > 0:
-            return bool(looks or (shares.hot and shares.hot - self._full()))
+            wanted = looks or (shares.hot and shares.hot - self._full())
+            return bool(wanted or (shares.suspects and self._may_take_suspects()))
         # All free slots are offered: what is due is called for, and comes by the offer.
         return bool(looks) and parking.offered > 0 and not self.is_quiet
+
+    def _may_take_suspects(self) -> bool:
+        room = self.running.room(self._taken)
+        return bool(self._shares.with_suspects(room, self._full()))
 
     def _full(self) -> set[str]:
         return {queue for queue, most in self.threads.most(len(self._taken)).items() if not most}
@@ -159,7 +164,7 @@ class Processor:
             self._loop.time(),
             called=parking.called,
             most=self.threads.most(len(self._taken)),
-            suspects=self.running.suspects(self._taken),
+            room=self.running.room(self._taken),
         )
         if not demand and not settlements:
             return
@@ -175,11 +180,12 @@ class Processor:
             self._unsure = (error, sequence, settlements)
             return
         self._unsure = None
-        suspects = [job.queue for job in exchange.jobs if job.crashes]
-        self._shares.learn(demand, exchange.left_ready, suspects)
+        self._shares.learn(demand, exchange.left_ready)
+        if exchange.suspects or self._shares.suspects:
+            self._shares.learn_suspects(exchange.next_due_ms, exchange.suspects)
         parking.note_due(exchange)
         self._accept(exchange)
-        drained = self._shares.asked_all and not exchange.jobs and not self._shares.hot
+        drained = self._shares.asked_all and not exchange.jobs and not self._shares.wanting()
         self.limit.learn(exchange, self._loop.time(), drained=drained)
 
     async def _overlap(self, trip: Coroutine[Any, Any, Exchange]) -> Exchange:
@@ -387,12 +393,12 @@ class Processor:
         limit = self.limit
         if limit.is_reached(self.taken):
             return True
-        blocked = self._shares.hot & self._full()  # by threads whose jobs were lost
+        blocked = self._shares.wanting() & self._full()  # by threads whose jobs were lost
         if not limit.is_burst or self.running or blocked or not self._free():
             return False
         if not limit.drained:
             # A job may have enqueued others since all queues were last looked into.
-            self._shares.look_closely()
+            self._shares.look = True
             self.parking.nudge()
         return limit.is_drained(self._loop.time(), self.parking.next_due_in_s())
 

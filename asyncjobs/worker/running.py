@@ -8,7 +8,7 @@ from typing import Final
 from asyncjobs.context import JobContext
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, TakenJob
-from asyncjobs.policy.limits import Suspects
+from asyncjobs.policy.suspects import SuspectBounds
 from asyncjobs.worker.by_ref import RunsByRef
 from asyncjobs.worker.run import Reason, Run
 
@@ -20,14 +20,13 @@ logger = GuardedLog("asyncjobs.worker")
 class Running:
     """Owns the runs and, through them, their tasks; settles nothing."""
 
-    def __init__(self, max_crashes: int) -> None:
+    def __init__(self, slots: int, max_crashes: int) -> None:
         # Dicts for their order: what is stopped or given back goes by age.
         self._runs: dict[Run, None] = {}
         self._suspects: dict[Run, None] = {}
         self._by_ref: RunsByRef | None = None
         self._stuck: set[Run] = set()
-        self._max_crashes = max_crashes
-        self._nobody: Final = Suspects.of((), max_crashes)
+        self._bounds: Final = SuspectBounds(slots, max_crashes)
         self._notes: dict[JobContext, bytes] = {}
         # Called from any thread; storing into a dict is one step.
         self.note = self._notes.__setitem__
@@ -60,12 +59,12 @@ class Running:
     def jobs(self) -> Iterator[TakenJob]:
         return (run.job for run in self._runs)
 
-    def suspects(self, taken: Collection[TakenJob]) -> Suspects:
+    def room(self, taken: Collection[TakenJob]) -> tuple[int, ...]:
         """How many jobs that were running when a worker died may be taken now, beside those
-        that run and those that are `taken` and have not started."""
+        that run and those that are `taken` and have not started. See `Demand`."""
         crashes = [run.job.crashes for run in self._suspects]
         crashes += [job.crashes for job in taken if job.crashes]
-        return Suspects.of(crashes, self._max_crashes) if crashes else self._nobody
+        return self._bounds.room(crashes)
 
     def cancel(self, refs: Collection[JobRef]) -> None:
         """A user wants these jobs to stop; ones that are not here are ignored."""

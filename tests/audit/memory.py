@@ -43,7 +43,7 @@ def _audit_queue(queue: Queue) -> Iterator[str]:
 
 def _stored(queue: Queue) -> Iterator[tuple[StoredJob, str]]:
     for ready in queue._ready:
-        yield from ((job, "ready") for job in (*ready._fresh.values(), *ready._returned.values()))
+        yield from ((job, "ready") for job in ready)
     yield from ((job, "scheduled") for _, _, job in queue._scheduled._items.values())
     for name, held in queue._leases.items():
         yield from ((job, f"held by {name}") for job in held.jobs.values())

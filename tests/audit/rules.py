@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from asyncjobs.backends.redis.keys import QueueKeys
-from tests.audit.snapshot import GROUP, RETURNED, QueueSnapshot, Reachable, connected, read
+from tests.audit.snapshot import GROUP, QueueSnapshot, Reachable, connected, is_reserved, read
 
 __all__ = ["DOCUMENTED", "EXPIRING", "audit", "leftovers"]
 
@@ -62,7 +62,7 @@ def leftovers(server: Reachable, prefix: str) -> list[str]:
         for p, stream in enumerate(queue.streams):
             if stream.jobs:
                 found.append(f"{queue.name}: ready:{p} holds {len(stream.jobs)} entries")
-            if left := stream.consumers - {RETURNED}:
+            if left := {name for name in stream.consumers if not is_reserved(name)}:
                 found.append(f"{queue.name}: ready:{p} has the consumers {sorted(left)}")
     return found
 
@@ -121,7 +121,9 @@ def _entries_are_held_or_ready(queue: QueueSnapshot) -> Iterator[str]:
         for entry, holder in stream.pending.items():
             if entry not in stream.jobs:
                 yield f"ready:{p}: {holder} holds {_place(p, entry)}, which is deleted"
-        for name in sorted(stream.consumers - leases - {RETURNED}):
+        for name in sorted(stream.consumers - leases):
+            if is_reserved(name):
+                continue
             yield f"ready:{p}: the consumer {name} has no lease"
         delivered = stream.groups.get(GROUP, (0, 0))
         for entry, id in stream.jobs.items():
@@ -141,13 +143,21 @@ def _leases_agree(queue: QueueSnapshot) -> Iterator[str]:
 
 
 def _returned_are_found(queue: QueueSnapshot) -> Iterator[str]:
-    """Jobs given back are looked for only in the priorities that `returned` names."""
+    """Jobs given back are looked for only in the places that `returned` names, suspects each
+    in the one for its crashes."""
     marked = queue.sets["returned"]
     for p, stream in enumerate(queue.streams):
-        if RETURNED in stream.pending.values() and str(p + 1) not in marked:
-            yield f"ready:{p}: holds jobs given back, and nobody will look for them"
-    for slot in sorted(marked - {"1", "2", "3", "4"}):
-        yield f"returned: {slot!r} is no priority"
+        for entry, holder in stream.pending.items():
+            if not is_reserved(holder):
+                continue
+            if f"{p + 1}{holder.removeprefix('returned')}" not in marked:
+                yield f"ready:{p}: holds jobs given back, and nobody will look for them"
+            crashes = min(int(queue.hashes["crashes"].get(_place(p, entry), 0)), 16)
+            if int(holder.partition(":")[2] or 0) != crashes:
+                yield f"{_place(p, entry)}: waits at {holder}, and has {crashes} crashes"
+    for place in sorted(marked):
+        if re.fullmatch(r"[1-4](:[1-9]|:1[0-6])?", place) is None:
+            yield f"returned: {place!r} is no priority"
 
 
 def _marks_are_of_living_jobs(queue: QueueSnapshot) -> Iterator[str]:

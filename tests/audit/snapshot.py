@@ -14,25 +14,30 @@ from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
 
 __all__ = [
     "GROUP",
-    "RETURNED",
     "Entry",
     "QueueSnapshot",
     "Reachable",
     "Stream",
     "ask",
     "connected",
+    "is_reserved",
     "prefixes",
     "read",
 ]
 
 GROUP: Final = "workers"
-RETURNED: Final = "returned"
+RETURNED: Final = re.compile(r"returned(:[1-9]|:1[0-6])?")
 _KEY: Final = re.compile(r"\{([\w.-]+):(.+?)\}:(.+)|([\w.-]+):(?:layout|queues)", re.DOTALL)
 _MOST: Final = 1_000_000
 
 Client: TypeAlias = redis.Redis
 Entry: TypeAlias = tuple[int, int]
 """A stream entry's id, as numbers that compare like it."""
+
+
+def is_reserved(consumer: str) -> bool:
+    """Whether its entries wait for whoever takes them: they were given back."""
+    return RETURNED.fullmatch(consumer) is not None
 
 
 @dataclass(frozen=True)

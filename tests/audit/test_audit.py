@@ -172,7 +172,7 @@ async def test_the_memory_store_is_audited_too() -> None:
     await store.enqueue("a", "b")
     assert audit_memory(backend) == []
     queue = backend._queues[QUEUE]
-    job = queue._ready[2].take()
+    job = queue._ready[2].take_new()
     assert job is not None
     assert audit_memory(backend) == ["work: job a: nowhere to be found"]
     queue._schedule(job, 5)

@@ -86,12 +86,12 @@ class Worker:
         """The next exchange; an int is the demand for each queue of the lease."""
         self.sequence += 1
         if isinstance(demand, int):
-            demand = {queue: Demand(demand) for queue in self.lease.queues}
+            demand = {q: Demand(demand, suspects=(demand,)) for q in self.lease.queues}
         return await self.store.exchange(self.lease, self.sequence, settlements, demand)
 
     async def take(self, slots: int = 100, guard: int = 0) -> list[TakenJob]:
         """Take from every queue of the lease."""
-        demand = {queue: Demand(slots, guard, suspects=slots) for queue in self.lease.queues}
+        demand = {queue: Demand(slots, guard, suspects=(slots,)) for queue in self.lease.queues}
         return (await self.exchange(demand=demand)).jobs
 
     async def take_one(self) -> TakenJob:

@@ -14,7 +14,8 @@ from asyncjobs.codec import ENVELOPE_VERSION
 from asyncjobs.config import AppSettings
 from asyncjobs.history import KEPT
 from asyncjobs.job import Priority, State
-from asyncjobs.policy.limits import GUARD_ONE_IN, MOST_SUSPECTS
+from asyncjobs.policy.limits import GUARD_ONE_IN
+from asyncjobs.policy.suspects import WIDEST_AT_LEAST, SuspectBounds
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
@@ -49,7 +50,10 @@ def test_the_numbers_in_the_guarantees() -> None:
     assert f"`dead_max_age` ({settings.dead_max_age_ms // DAY_MS} days)" in page
     assert f"`dead_max_count` ({settings.dead_max_count:,})" in page
     assert f"| {settings.max_crashes} (`max_crashes`) |" in page
-    assert f"at most {MOST_SUSPECTS - 1} other suspects" in page
+    first, *bounds, _ = SuspectBounds(1000, settings.max_crashes).by_crashes
+    assert f"| 1 | {first}: a quarter of the slots, but at least {WIDEST_AT_LEAST} |" in page
+    for crashes, together in enumerate(bounds, start=2):
+        assert f"| {crashes} | {together} |" in page
     assert "one slot in twenty" in page
     assert GUARD_ONE_IN == 20
     assert settings.unknown_ttl_ms == DAY_MS

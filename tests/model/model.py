@@ -22,7 +22,7 @@ from asyncjobs.backends.base import (
     StoreSettings,
 )
 from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, SettlementKind, State, TakenJob
-from tests.model.parts import Answer, End, Job, LeaseEntry, Letter
+from tests.model.parts import Answer, End, Job, LeaseEntry, Letter, has_room
 
 __all__ = ["QueueModel"]
 
@@ -51,13 +51,14 @@ class QueueModel:
     # What is asked of the model
 
     def ready(self, priority: int) -> list[Job]:
-        """In the order of taking: a returned job is older than any that was never taken."""
+        """In the order of taking: jobs that were given back come first, and of these the ones
+        with the fewest crashes."""
         found = (
             job
             for job in self.jobs.values()
             if job.state is State.READY and job.priority == priority
         )
-        return sorted(found, key=lambda job: job.place)
+        return sorted(found, key=lambda job: (job.ready_ms == 0, job.crashes, job.place))
 
     def scheduled(self) -> list[Job]:
         found = (job for job in self.jobs.values() if job.due_ms is not None)
@@ -224,8 +225,12 @@ class QueueModel:
         taken = self._choose(demand)
         for job in taken:
             job.holder = entry
-        is_left = len(taken) == demand.slots and any(map(self.ready, range(4)))
-        self.is_called |= is_left
+        given = [job.crashes for job in taken if job.crashes]
+        left = [job for priority in range(4) for job in self.ready(priority)]
+        suspects = [job.crashes for job in left if job.crashes]
+        fits = any(has_room(demand, [*given, crashes]) for crashes in suspects)
+        is_left = len(taken) == demand.slots and (fits or len(left) > len(suspects))
+        self.is_called |= is_left or bool(given and suspects)
         return Answer(
             [(job.id, job.priority, job.envelope, job.crashes) for job in taken],
             not_yours,
@@ -234,6 +239,7 @@ class QueueModel:
             is_left,
             self.next_due(),
             self.next_lease_end(entry),
+            min(suspects, default=0),
         )
 
     def note_taken(self, taken: TakenJob) -> None:
@@ -276,20 +282,16 @@ class QueueModel:
 
     def _choose(self, demand: Demand) -> list[Job]:
         chosen: list[Job] = []
-        suspects, alone = demand.suspects, demand.alone
         for limit, priorities in (
             (min(demand.guard, demand.slots), (demand.guard_from, 3, 2, 1, 0)),
             (demand.slots, (0, 1, 2, 3)),
         ):
             for job in itertools.chain.from_iterable(map(self.ready, priorities)):
-                is_lone = job.crashes >= demand.lone_crashes
                 if job in chosen or len(chosen) >= limit:
                     continue
-                if job.crashes:
-                    if suspects <= 0 or (is_lone and not alone):
-                        continue
-                    suspects, alone = 0 if is_lone else suspects - 1, False
-                chosen.append(job)
+                together = [*(other.crashes for other in chosen if other.crashes), job.crashes]
+                if not job.crashes or has_room(demand, together):
+                    chosen.append(job)
         return chosen
 
     def resync(

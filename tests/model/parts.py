@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from asyncjobs.job import Settlement, State, TakenJob
+from asyncjobs.job import Demand, Settlement, State, TakenJob
 
-__all__ = ["Answer", "End", "Job", "LeaseEntry", "Letter"]
+__all__ = ["Answer", "End", "Job", "LeaseEntry", "Letter", "has_room"]
 
 
 @dataclass
@@ -71,6 +71,8 @@ class Answer(NamedTuple):
     is_left_ready: bool
     next_due_ms: int | None
     next_lease_end_ms: int | None
+    fewest_crashes: int
+    """Of a suspect that is left, 0 without one."""
 
 
 class Letter(NamedTuple):
@@ -79,3 +81,9 @@ class Letter(NamedTuple):
     at_ms: int
     priority: int
     text: bytes
+
+
+def has_room(demand: Demand, crashes: list[int]) -> bool:
+    """Whether suspects that have been through so many crashes may be handed out together."""
+    rooms = [(demand.suspects or (0,))[min(n, len(demand.suspects) or 1) - 1] for n in crashes]
+    return len(crashes) <= min(rooms)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.policy.limits import ASK_ALL_S, GUARD_ONE_IN, MOST_SUSPECTS, QueueShares, Suspects
+from asyncjobs.job import Demand
+from asyncjobs.policy.limits import ASK_ALL_S, GUARD_ONE_IN, QueueShares
 
 names = st.sampled_from("abcdef")
 weights = st.dictionaries(names, st.integers(1, 20), min_size=1, max_size=6)
@@ -143,62 +144,70 @@ def test_a_bound_on_one_queue_is_kept() -> None:
     assert set(demand) == {"a", "b"}
 
 
-@pytest.mark.parametrize(
-    ("crashes", "left", "none_running"),
-    [((), MOST_SUSPECTS, True), ((1,), MOST_SUSPECTS - 1, False), ((1, 1, 2), 0, False),
-     ((1,) * 40, 0, False)],
-)  # fmt: skip
-def test_suspects(crashes: tuple[int, ...], left: int, none_running: bool) -> None:
-    assert Suspects.of(crashes, 3) == Suspects(left, none_running, 2)
+def suspects(shares: QueueShares, free: int, room: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The room for suspects that one demand gives."""
+    demand = shares.demand(free, 0.0, room=room)
+    return {queue: part.suspects for queue, part in demand.items() if part.suspects}
 
 
-@given(weights, st.lists(st.integers(1, 2), max_size=40), st.integers(1, 300))
-def test_suspects_are_shared_out(weights: dict[str, int], crashes: list[int], free: int) -> None:
-    suspects = Suspects.of(crashes, 3)
-    shares = QueueShares(weights)
-    demand = shares.demand(free, 0.0, suspects=suspects)
-    assert sum(part.suspects for part in demand.values()) == suspects.left
-    alone = [queue for queue, part in demand.items() if part.alone]
-    assert len(alone) == (not crashes)
-    # Beside a job that has to be the only suspect no other queue hands one out.
-    if alone:
-        assert [queue for queue, part in demand.items() if part.suspects] == alone
-        assert demand[alone[0]].slots > 0
-
-
-@given(weights, st.sets(names), st.integers(6, 300))
-def test_suspects_of_all_called_queues_have_their_turn(
-    weights: dict[str, int], called: set[str], free: int
+@given(weights, st.dictionaries(names, st.integers(1, 6)), st.integers(0, 300))
+def test_one_queue_at_a_time_hands_out_suspects(
+    weights: dict[str, int], waiting: dict[str, int], free: int
 ) -> None:
-    called &= set(weights)
     shares = QueueShares(weights)
-    first = shares.demand(free, 0.0, called=called)
-    turns = [queue for queue, part in first.items() if part.suspects]
-    while shares.look:
-        turns += [queue for queue, part in shares.demand(free, 0.0).items() if part.suspects]
-    assert called <= set(turns)
-    assert len(turns) == max(len(called), 1)
+    shares.learn_suspects(waiting.keys() & weights, waiting)
+    shares.look = False
+    found = suspects(shares, free, (8, 2, 1))
+    assert len(found) <= 1
+    if free >= len(weights):
+        assert len(found) == bool(waiting.keys() & weights)
 
 
-def test_suspects_that_run_leave_each_queue_its_turn() -> None:
+def test_queues_take_turns_to_hand_out_suspects() -> None:
+    shares = QueueShares({"a": 1, "b": 1, "c": 1, "d": 1})
+    shares.learn_suspects("abcd", {"a": 1, "b": 1, "c": 1})
+    turns = [queue for _ in range(6) for queue in suspects(shares, 50, (8, 2, 1))]
+    assert sorted(turns[:3]) == sorted(turns[3:]) == ["a", "b", "c"]
+
+
+def test_the_queue_with_the_fewest_crashes_has_its_turn_first() -> None:
+    shares = QueueShares({"a": 1, "b": 1})
+    shares.learn_suspects("ab", {"a": 2, "b": 1})
+    assert [*suspects(shares, 50, (8, 2, 1))] == ["b"]
+    shares.learn_suspects("b", {})
+    assert [*suspects(shares, 50, (8, 2, 1))] == ["a"]
+
+
+def test_each_queue_gets_a_share_of_the_room_at_once() -> None:
     shares = QueueShares({"a": 1, "b": 1, "c": 1})
-    one_place = Suspects.of([1] * (MOST_SUSPECTS - 1), 3)
-    turns: Counter[str] = Counter()
-    for _ in range(9):
-        shares.look = True
-        demand = shares.demand(10, 0.0, suspects=one_place)
-        turns.update({queue: part.suspects for queue, part in demand.items()})
-    assert turns == {"a": 3, "b": 3, "c": 3}
+    shares.learn_suspects("abc", {"a": 1, "b": 1, "c": 1})
+    given: Counter[str] = Counter()
+    for _ in range(30):
+        left = 250 - given.total()
+        for queue, room in suspects(shares, 1000, (left, 63 if not given else 0)).items():
+            given[queue] += room[0]
+    assert given.total() == 250
+    assert min(given.values()) >= 250 // 6
 
 
-@pytest.mark.parametrize("count", range(2, 18))
-def test_suspects_of_each_queue_have_their_turn_beside_a_hot_one(count: int) -> None:
-    shares = QueueShares(dict.fromkeys([f"q{number}" for number in range(count)], 1))
-    shares.hot = {"q0"}
-    turns: Counter[str] = Counter()
-    for trip in range(32 * count):
-        demand = shares.demand(50, 0.0)
-        turns.update(queue for queue, part in demand.items() if part.alone)
-        shares.hot = {"q0"}
-        assert trip < 32 or turns
-    assert set(turns) == set(shares.weights)
+def test_a_queue_without_room_for_its_suspects_is_not_asked_for_them() -> None:
+    shares = QueueShares({"a": 1, "b": 1})
+    shares.learn_suspects("ab", {"a": 2, "b": 9})
+    assert suspects(shares, 50, (8, 0)) == {}
+    assert shares.with_suspects((8, 0)) == []
+    assert shares.with_suspects((8, 2, 1)) == ["a"]
+    assert shares.with_suspects((8, 2, 1), ["a"]) == ["b"]
+    assert shares.with_suspects((8, 2, 0), ["a"]) == []
+
+
+def test_a_queue_with_suspects_is_asked_beside_a_hot_one() -> None:
+    shares = QueueShares({"a": 1, "b": 1, "c": 1})
+    shares.demand(50, 0.0)
+    shares.learn("abc", "a")
+    shares.learn_suspects("abc", {"c": 1})
+    assert suspects(shares, 50, (8, 1)) == {"c": (8, 1)}
+
+
+def test_a_call_that_is_passed_on_tells_of_the_room() -> None:
+    shares = QueueShares({"a": 1})
+    assert shares.demand(0, 0.0, called=["a"], room=(8, 1)) == {"a": Demand(0, suspects=(8, 1))}

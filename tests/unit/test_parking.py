@@ -164,7 +164,7 @@ async def test_an_offer_is_small(store: CallingStore) -> None:
     for free, slots in ((3, 3), (1_000, MOST_OFFERED)):
         offer = Offer.of(session, free)
         assert offer is not None
-        assert offer.demand == {"a": Demand(slots, suspects=0, alone=False)}
+        assert offer.demand == {"a": Demand(slots)}
     two = Session(cast(Backend, store), LEASE)
     assert Offer.of(two, 3) is None
 

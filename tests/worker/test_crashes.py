@@ -18,7 +18,7 @@ async def crash(app: AsyncJobs, jobs_held: int) -> None:
     """Let a worker die that holds so many jobs."""
     lease = Lease(new_id(), "dead", ("default",), 1)
     await app.backend.register(lease)
-    demand = {"default": Demand(jobs_held)}
+    demand = {"default": Demand(jobs_held, suspects=(jobs_held,))}
     assert len((await app.backend.exchange(lease, 1, [], demand)).jobs) == jobs_held
 
     async def reclaimed() -> bool:
@@ -27,8 +27,8 @@ async def crash(app: AsyncJobs, jobs_held: int) -> None:
     await eventually(reclaimed)
 
 
-@pytest.mark.parametrize("crashes", [2, 3])
-async def test_the_third_crash_makes_a_job_dead(app: AsyncJobs, stage: Stage, crashes: int) -> None:
+@pytest.mark.parametrize("crashes", [5, 6])
+async def test_the_sixth_crash_makes_a_job_dead(app: AsyncJobs, stage: Stage, crashes: int) -> None:
     job = register(app, jobs.echo)
     started = events_of(app, JobStarted)
     async with app:
@@ -38,9 +38,9 @@ async def test_the_third_crash_makes_a_job_dead(app: AsyncJobs, stage: Stage, cr
         innocent = await job.enqueue("innocent")
         async with Worker(app):
             assert await innocent.result(LIMIT_S) == "innocent"
-            if crashes < 3:
+            if crashes < 6:
                 assert await handle.result(LIMIT_S) == "poison"
             else:
                 with pytest.raises(JobFailed, match="crashed"):
                     await handle.result(LIMIT_S)
-    assert (handle.id in {event.ref.id for event in started}) is (crashes < 3)
+    assert (handle.id in {event.ref.id for event in started}) is (crashes < 6)

@@ -186,13 +186,7 @@ class MemoryBackend:
             for settlement in settlements
             if (name := settlement.job.queue) in present
         ]
-        jobs: list[TakenJob] = []
-        promoted: list[tuple[str, int]] = []
-        for queue in present.values():
-            wanted = demand.get(queue.name, NO_DEMAND)
-            if moved := queue.promote(max(PROMOTED_AT_LEAST, wanted.slots), now):
-                promoted.append((queue.name, moved))
-            jobs += queue.take(lease, wanted)
+        jobs, promoted = _hand_out(present.values(), lease, demand, now)
         return Exchange(
             jobs,
             [settlement for settlement, state in effects if state is None],
@@ -202,8 +196,9 @@ class MemoryBackend:
             next_due_ms={name: queue.next_due_ms for name, queue in present.items()},
             next_lease_end_ms=_earliest(q.next_lease_end(lease) for q in present.values()),
             now_ms=now,
-            promoted=tuple(promoted),
+            promoted=promoted,
             cancelled=[s for s, state in effects if state not in (None, s.state)],
+            suspects={q.name: fewest for q in present.values() if (fewest := q.fewest_crashes)},
         )
 
     async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
@@ -253,7 +248,7 @@ class MemoryBackend:
         self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
     ) -> Parked:
         called = await self.wait(lease, timeout_s)
-        none = {name: wanted._replace(suspects=0) for name, wanted in demand.items()}
+        none = {name: wanted._replace(suspects=()) for name, wanted in demand.items()}
         try:
             exchange = self._exchange(lease, sequence, (), none, is_parked=True)
         except StaleSequence:
@@ -397,6 +392,20 @@ class MemoryBackend:
         found = "this process's own memory: jobs end with it, and no other process sees them"
         change = ("set ASYNCJOBS_URL=redis://localhost:6379",)
         return [Finding("store", Verdict.PROBLEM, found, change)]
+
+
+def _hand_out(
+    queues: Iterable[Queue], lease: Lease, demand: Mapping[str, Demand], now: int
+) -> tuple[list[TakenJob], tuple[tuple[str, int], ...]]:
+    """The jobs taken, and in which queues how many became due."""
+    jobs: list[TakenJob] = []
+    promoted: list[tuple[str, int]] = []
+    for queue in queues:
+        wanted = demand.get(queue.name, NO_DEMAND)
+        if moved := queue.promote(max(PROMOTED_AT_LEAST, wanted.slots), now):
+            promoted.append((queue.name, moved))
+        jobs += queue.take(lease, wanted)
+    return jobs, tuple(promoted)
 
 
 def _check_priority(job: NewJob) -> None:

@@ -22,7 +22,7 @@ from asyncjobs.backends.base import (
 )
 from asyncjobs.backends.letters import Revival, Revived
 from asyncjobs.backends.memory.ended import Ended
-from asyncjobs.backends.memory.stored import Held, StoredJob, Suspects, Tally
+from asyncjobs.backends.memory.stored import Held, StoredJob, SuspectRoom, Tally
 from asyncjobs.backends.memory.structures import ReadyList, Timed
 from asyncjobs.job import (
     JobRecord,
@@ -270,34 +270,56 @@ class Queue:
         """Hand out up to `demand.slots` jobs; calls again for what is left."""
         own = lease.entry(self.name)
         held, jobs = self._leases[own], []
-        for job in tuple(self._choose(demand)):
+        room = SuspectRoom(demand)
+        for job in tuple(self._choose(demand, room)):
             job.holder = own
             held.jobs[job.serial] = job
             if job.id in self._marked:
                 held.marked[job.id] = job
             jobs.append(self._taken(job))
-        if self.left_ready:
+        # One worker does not take all suspects: who has taken some calls another one.
+        if self.left_ready or (room.given and self.fewest_crashes):
             self._wake(self.name)
         return jobs
 
-    def _choose(self, demand: Demand) -> Iterator[StoredJob]:
-        """The jobs to hand out; suspects that are not admitted keep their place."""
+    def _choose(self, demand: Demand, room: SuspectRoom) -> Iterator[StoredJob]:
+        """The jobs to hand out; suspects without room keep their place."""
         taken = size = 0
-        guard, suspects = min(demand.guard, demand.slots), Suspects(demand)
+        guard = min(demand.guard, demand.slots)
         guarded = (self._ready[demand.guard_from], *self._ready[::-1])
-        passed: list[StoredJob] = []
         for limit, lists in ((guard, guarded), (demand.slots, self._ready)):
             for ready in lists:
-                while taken < limit and size < MAX_BYTES and (job := ready.take()) is not None:
-                    if not suspects.admit(job.crashes):
-                        passed.append(job)
-                        continue
+                jobs = self._in_turn(ready, room)
+                while taken < limit and size < MAX_BYTES and (job := next(jobs, None)) is not None:
                     taken += 1
                     size += len(job.envelope)
                     yield job
-        for job in passed:
-            self._ready[job.priority].give_back(job)
-        self.left_ready = (taken == demand.slots or size >= MAX_BYTES) and any(self._ready)
+        fewest = self.fewest_crashes
+        # Suspects count where there was room for them: others would be called for nothing by
+        # each exchange.
+        is_left = any(ready.has_unsuspected() for ready in self._ready)
+        is_left = is_left or (fewest > 0 and room.left(fewest) > 0)
+        self.left_ready = is_left and (taken == demand.slots or size >= MAX_BYTES)
+
+    @staticmethod
+    def _in_turn(ready: ReadyList[StoredJob], room: SuspectRoom) -> Iterator[StoredJob]:
+        """Takes jobs of one priority: first those that were given back, fewest crashes first.
+
+        So most suspects are done before those are run that come to be to blame.
+        """
+        for crashes in ready.crashes():
+            while (not crashes or room.left(crashes) > 0) and (job := ready.take_returned(crashes)):
+                if crashes:
+                    room.give(crashes)
+                yield job
+        while (job := ready.take_new()) is not None:
+            yield job
+
+    @property
+    def fewest_crashes(self) -> int:
+        """That a suspect which waits here has been through; 0 when none waits."""
+        waiting = (crashes for ready in self._ready for crashes in ready.crashes() if crashes)
+        return min(waiting, default=0)
 
     def _taken(self, job: StoredJob) -> TakenJob:
         return TakenJob(
@@ -435,7 +457,7 @@ class Queue:
         )
 
     def flow(self, now: int) -> QueueFlow:
-        firsts = [job.ready_ms for ready in self._ready if (job := ready.first()) is not None]
+        firsts = [job.ready_ms for ready in self._ready if (job := ready.oldest()) is not None]
         oldest_ms = min(firsts, default=None)
         return flow_of(self.name, now, oldest_ms, self._tally.counters, self.next_due_ms)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from asyncjobs.backends.activity import KEPT_MINUTES, MINUTE_MS
 from asyncjobs.job import Demand, JobRecord, JobRef, State
 
-__all__ = ["Held", "Kept", "Letter", "StoredJob", "Suspects", "Tally"]
+__all__ = ["Held", "Kept", "Letter", "StoredJob", "SuspectRoom", "Tally"]
 
 
 class Held:
@@ -79,26 +79,31 @@ class StoredJob:
         )
 
 
-class Suspects:
-    """Which jobs that were running when a worker died an exchange may hand out."""
+class SuspectRoom:
+    """How many jobs that were running when a worker died an exchange may hand out yet.
 
-    __slots__ = ("_alone", "_left", "_lone_crashes")
+    What is handed out together is blamed together: the one of them with the most crashes
+    decides how many they may be.
+    """
+
+    __slots__ = ("_by_crashes", "_most", "given")
 
     def __init__(self, demand: Demand) -> None:
-        self._left = demand.suspects
-        self._alone = demand.alone
-        self._lone_crashes = demand.lone_crashes
+        self._by_crashes = demand.suspects or (0,)
+        self._most = self._by_crashes[0]
+        self.given = 0
 
-    def admit(self, crashes: int) -> bool:
-        """Whether a job with so many crashes may go; remembers that it does."""
-        if crashes == 0:
-            return True
-        is_lone = crashes >= self._lone_crashes
-        if self._left <= 0 or (is_lone and not self._alone):
-            return False
-        self._left = 0 if is_lone else self._left - 1
-        self._alone = False
-        return True
+    def left(self, crashes: int) -> int:
+        """For suspects with so many crashes."""
+        return min(self._most, self._bound(crashes)) - self.given
+
+    def give(self, crashes: int) -> None:
+        """One with so many crashes is handed out."""
+        self._most = min(self._most, self._bound(crashes))
+        self.given += 1
+
+    def _bound(self, crashes: int) -> int:
+        return self._by_crashes[min(crashes, len(self._by_crashes)) - 1]
 
 
 class Tally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
-from itertools import count
+from itertools import chain, count, islice
 from typing import Generic, Protocol, TypeVar
 
 __all__ = ["ReadyList", "Timed"]
@@ -93,25 +93,63 @@ class Timed(Generic[V]):
             self.pop_first()
 
 
-class HasSerial(Protocol):
+class Waits(Protocol):
     serial: int
+    crashes: int
 
 
-J = TypeVar("J", bound=HasSerial)
+J = TypeVar("J", bound=Waits)
 
 
-class ReadyList(Generic[J]):
-    """The ready jobs of one priority, by serial: returned ones first, in their old order."""
+class GivenBack(Generic[J]):
+    """Jobs that were taken before, by serial."""
 
-    __slots__ = ("_fresh", "_order", "_returned")
+    __slots__ = ("_jobs", "_order")
 
     def __init__(self) -> None:
-        self._fresh: OrderedDict[int, J] = OrderedDict()
-        self._returned: dict[int, J] = {}
+        self._jobs: dict[int, J] = {}
         self._order: list[int] = []
 
     def __len__(self) -> int:
-        return len(self._fresh) + len(self._returned)
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[J]:
+        return iter(self._jobs.values())
+
+    def put(self, job: J) -> None:
+        self._jobs[job.serial] = job
+        heappush(self._order, job.serial)
+
+    def remove(self, job: J) -> None:
+        del self._jobs[job.serial]
+
+    def take(self) -> J | None:
+        """The oldest one, None when there is none."""
+        while self._order:
+            job = self._jobs.pop(heappop(self._order), None)
+            if job is not None:
+                return job
+        return None
+
+
+class ReadyList(Generic[J]):
+    """The ready jobs of one priority: those that were given back, in their old order and apart
+    by the crashes they have been through; and new ones."""
+
+    __slots__ = ("_fresh", "_returned")
+
+    def __init__(self) -> None:
+        self._fresh: OrderedDict[int, J] = OrderedDict()
+        self._returned: dict[int, GivenBack[J]] = {}
+
+    def __len__(self) -> int:
+        return len(self._fresh) + sum(map(len, self._returned.values()))
+
+    def __iter__(self) -> Iterator[J]:
+        """All of them, in no order."""
+        yield from self._fresh.values()
+        for given_back in self._returned.values():
+            yield from given_back
 
     def append(self, job: J) -> None:
         """Add a job at the end."""
@@ -119,24 +157,34 @@ class ReadyList(Generic[J]):
 
     def give_back(self, job: J) -> None:
         """Put a job that was taken into its old place."""
-        self._returned[job.serial] = job
-        heappush(self._order, job.serial)
+        self._returned.setdefault(job.crashes, GivenBack()).put(job)
 
     def remove(self, job: J) -> None:
         """Take out a job that is not at its turn."""
-        if self._returned.pop(job.serial, None) is None:
-            del self._fresh[job.serial]
+        if self._fresh.pop(job.serial, None) is None:
+            self._returned[job.crashes].remove(job)
 
-    def first(self) -> J | None:
-        """The job at its turn, which stays; None when there is none."""
-        serials = (min(part) for part in (self._returned, self._fresh) if part)
-        first = min(serials, default=None)
-        return None if first is None else self._returned.get(first) or self._fresh[first]
+    def oldest(self) -> J | None:
+        """The job that was made ready first, which stays; None when there is none."""
+        firsts = [*islice(self._fresh.values(), 1), *chain.from_iterable(self._returned.values())]
+        return min(firsts, key=lambda job: job.serial, default=None)
 
-    def take(self) -> J | None:
-        """The next job, None when there is none."""
-        while self._order:
-            job = self._returned.pop(heappop(self._order), None)
-            if job is not None:
-                return job
+    def crashes(self) -> list[int]:
+        """Those that jobs given back have been through, fewest first."""
+        return sorted(crashes for crashes, jobs in self._returned.items() if jobs)
+
+    def has_unsuspected(self) -> bool:
+        """Whether a job waits that was running at no worker's death."""
+        return bool(self._fresh or self._returned.get(0))
+
+    def take_returned(self, crashes: int) -> J | None:
+        """The next one that was given back with so many crashes, None when there is none."""
+        given_back = self._returned.get(crashes)
+        job = None if given_back is None else given_back.take()
+        if job is None:
+            self._returned.pop(crashes, None)
+        return job
+
+    def take_new(self) -> J | None:
+        """The next job that was never taken, None when there is none."""
         return self._fresh.popitem(last=False)[1] if self._fresh else None

@@ -6,6 +6,7 @@ Pure and synchronous, so that cancelling the trip in between can leave nothing h
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from asyncjobs.backends.base import Demand, Exchange, Lease, StaleSequence
@@ -72,7 +73,8 @@ class ExchangePlan:
                     self._holders[queue],
                     sequence,
                     id_ttl_ms,
-                    *map(int, demand.get(queue, _NO_DEMAND)),
+                    *demand.get(queue, _NO_DEMAND)[:3],
+                    _rooms(demand[queue].suspects) if queue in demand else b"",
                 ],
                 settled,
             )
@@ -125,29 +127,28 @@ class ExchangePlan:
         not_yours, cancelled = list(self._foreign), list[Settlement]()
         cancels, lost, left = list[JobRef](), list[str](), list[str]()
         promoted: list[tuple[str, int]] = []
+        suspects: dict[str, int] = {}
         next_due: dict[str, int | None] = {}
         lease_ends: list[int] = []
         now_ms = 0
         for queue, reply in zip(self.queues, replies, strict=True):
-            if reply[0] == b"lost":
+            if reply[0] != b"ok":
+                now_ms = _time_of_loss(queue, reply)
                 lost.append(queue)
-                now_ms = reply[1]
                 continue
-            if reply[0] == b"stale":
-                raise StaleSequence(f"{queue}: last applied was {reply[1]}")
-            _, now_ms, due, lease_end, ready, foreign, stopped, marked, taken, moved = reply
+            _, now_ms, due, lease_end, ready, foreign, stopped, marked, taken, moved, fewest = reply
             next_due[queue] = due if due >= 0 else None
-            if lease_end >= 0:
-                lease_ends.append(lease_end)
+            lease_ends.append(lease_end)
             if moved:
                 promoted.append((queue, moved))
             if ready:
                 left.append(queue)
+            if fewest:
+                suspects[queue] = fewest
             not_yours += [self._settled[queue][place - 1] for place in foreign]
             cancelled += [self._settled[queue][place - 1] for place in stopped]
             cancels += [JobRef(queue, id_of(name)) for name in marked]
-            for part in taken:
-                _read_taken(queue, self._holders[queue], part, jobs)
+            _read_taken(queue, self._holders[queue], taken, jobs)
         return Exchange(
             jobs,
             not_yours,
@@ -155,10 +156,11 @@ class ExchangePlan:
             cancels,
             frozenset(left),
             next_due,
-            min(lease_ends, default=None),
+            min((end for end in lease_ends if end >= 0), default=None),
             now_ms,
             tuple(promoted),
             cancelled,
+            suspects,
         )
 
 
@@ -189,12 +191,10 @@ class OfferPlan:
         next_due: dict[str, int | None] = {}
         now_ms = 0
         for (queue, holder), reply in zip(self._holders.items(), replies, strict=True):
-            if reply[0] == b"lost":
+            if reply[0] != b"ok":
+                now_ms = _time_of_loss(queue, reply)
                 lost.append(queue)
-                now_ms = reply[1]
                 continue
-            if reply[0] == b"stale":
-                raise StaleSequence(f"{queue}: last applied was {reply[1]}")
             now_ms, due, ready = reply[1:4]
             next_due[queue] = due if due >= 0 else None
             if ready:
@@ -203,6 +203,21 @@ class OfferPlan:
                 priority, receipt, id, envelope = reply[at : at + 4]
                 jobs.append(taken_job(queue, holder, priority, [receipt, [id, envelope]], 0))
         return Exchange(jobs, [], tuple(lost), [], frozenset(left), next_due, None, now_ms)
+
+
+def _time_of_loss(queue: str, reply: list[Any]) -> int:
+    """The store's time, of an exchange that found no lease. Raises StaleSequence for one that
+    was refused."""
+    if reply[0] == b"stale":
+        raise StaleSequence(f"{queue}: last applied was {reply[1]}")
+    now_ms: int = reply[1]
+    return now_ms
+
+
+@lru_cache(maxsize=1024)
+def _rooms(suspects: tuple[int, ...]) -> bytes:
+    """The room for suspects as lua/exchange.lua reads it."""
+    return b" ".join(b"%d" % room for room in suspects)
 
 
 def _add(
@@ -231,7 +246,12 @@ def _add(
         args += (_FINISH[settlement.state, priority], job.receipt, name)
 
 
-def _read_taken(queue: str, holder: str, part: list[Any], jobs: list[TakenJob]) -> None:
+def _read_taken(queue: str, holder: str, taken: list[list[Any]], jobs: list[TakenJob]) -> None:
+    for part in taken:
+        _read_part(queue, holder, part, jobs)
+
+
+def _read_part(queue: str, holder: str, part: list[Any], jobs: list[TakenJob]) -> None:
     priority, entries = part[0], part[1]
     if len(part) == 2:
         # `taken_job` for each, without the calls: on the way of every job.

@@ -13,7 +13,7 @@ local states = recall(now, ids)
 local function remove_queued(id, place)
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
   local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
-  if not pending.err and pending[1] and pending[1][2] ~= RETURNED_CONSUMER then
+  if not pending.err and pending[1] and not is_waiting(pending[1][2]) then
     mark(id, pending[1][2])
     redis.call('PUBLISH', string.sub(WAKE, 1, -5) .. 'control', pending[1][2] .. ' ' .. id)
     return false

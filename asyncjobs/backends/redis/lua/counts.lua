@@ -13,7 +13,7 @@ for slot = 1, 4 do
     if not pending.err and pending[1] > 0 then
       local held = pending[1]
       for _, consumer in ipairs(pending[4]) do
-        if consumer[1] == RETURNED_CONSUMER then held = held - tonumber(consumer[2]) end
+        if is_waiting(consumer[1]) then held = held - tonumber(consumer[2]) end
       end
       ready[slot] = length - held
       running = running + held

@@ -3,8 +3,8 @@
 -- KEYS: the queue's; then the result key of each settlement that carries an outcome,
 --   in the order of the settlements.
 -- ARGV: 2 lease id; 3 sequence; 4 id_ttl_ms; the demand: 5 slots, 6 guard, 7 guard from,
---   8 suspects, 9 alone (1 or 0), 10 lone crashes; 11 number of settlements; then these, each
---   led by an operation and a priority in one word:
+--   8 room for suspects, a number for each number of crashes, the last one for all above;
+--   9 number of settlements; then these, each led by an operation and a priority in one word:
 --     f<p><state>  entry id                        finished
 --     o<p><state>  entry id ttl_ms outcome         finished, outcome kept
 --     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
@@ -13,14 +13,13 @@
 -- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
 --   end or -1, 1 when ready jobs are left, places of settlements without effect, places of
 --   those for a later attempt that were cancelled instead, ids of held jobs to cancel,
---   {{priority, entries, crashes or nothing}, ...}, number of jobs promoted}.
+--   {{priority, entries, crashes or nothing}, ...}, number of jobs promoted, the fewest
+--   crashes of a suspect that is left or 0}.
 local lease, sequence = ARGV[2], tonumber(ARGV[3])
 local id_ttl, slots, guard = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local guard_from, suspects = tonumber(ARGV[7]), tonumber(ARGV[8])
-local alone, lone_crashes = ARGV[9] == '1', tonumber(ARGV[10])
-local settlements = tonumber(ARGV[11])
+local guard_from, settlements = tonumber(ARGV[7]), tonumber(ARGV[9])
 local WIDTH = {f = 3, o = 5, d = 6, r = 5, b = 3}
-local FIRST, STEP, MAX_BYTES, MOST_MARKS = 12, 32, 4194304, 100
+local FIRST, STEP, MAX_BYTES, MOST_MARKS = 10, 32, 4194304, 100
 
 local is_known, lease_end = look_at_leases(lease)
 if not is_known then return {'lost', store_now()} end
@@ -78,8 +77,7 @@ end
 local function release(slot, entry, id)
   local mine = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1, lease)
   if mine.err or #mine == 0 then return false end
-  redis.call('XCLAIM', READY[slot], GROUP, RETURNED_CONSUMER, 0, entry, 'JUSTID')
-  redis.call('SADD', RETURNED, slot)
+  give_back(slot, {entry}, false)
   rare = true
   -- The next taker is told to cancel it; this lease must not be any more.
   if has_marks and redis.call('HEXISTS', CANCEL, id) == 1 then mark(id, '') end
@@ -186,10 +184,19 @@ end
 in_chunks('HSET', INDEX, index)
 
 local taken, bytes, cancels = {}, 0, {}
--- Which priorities have jobs that were given back, and which nothing new any more.
-local returned, drained = {}, {}
+-- Which priorities have nothing new any more, and where jobs that were given back wait: by
+-- priority, the crashes they have been through, fewest first. So most suspects are done
+-- before those are run that come to be to blame.
+local drained, waiting, rooms = {}, {}, {}
 if rare then
-  for _, slot in ipairs(redis.call('SMEMBERS', RETURNED)) do returned[tonumber(slot)] = true end
+  for _, place in ipairs(redis.call('SMEMBERS', RETURNED)) do
+    local slot, crashes = string.match(place, '^(%d):?(%d*)$')
+    slot = tonumber(slot)
+    waiting[slot] = waiting[slot] or {}
+    table.insert(waiting[slot], tonumber(crashes) or 0)
+  end
+  for _, numbers in pairs(waiting) do table.sort(numbers) end
+  for room in string.gmatch(ARGV[8], '%d+') do rooms[#rooms + 1] = tonumber(room) end
 end
 
 local function add(slot, entries, crashes)
@@ -199,18 +206,17 @@ local function add(slot, entries, crashes)
   return #entries
 end
 
--- Whether a job with so many crashes may be handed out now; remembers that it is.
-local function admit(crashes)
-  if crashes == 0 then return true end
-  if suspects <= 0 or (crashes >= lone_crashes and not alone) then return false end
-  suspects, alone = suspects - 1, false
-  if crashes >= lone_crashes then suspects = 0 end
-  return true
+-- What is handed out together is blamed together: the one of them with the most crashes
+-- decides how many they may be.
+local given, most = 0, math.huge
+local function room_for(crashes)
+  return math.min(most, rooms[math.min(crashes, #rooms)] or 0) - given
 end
 
-local function claim(slot, entries)
-  local order = {READY[slot], GROUP, lease, 0, unpack(entries)}
-  local claimed, fields = redis.call('XCLAIM', unpack(order)), {}
+local function claim(slot, pending, is_suspect)
+  local order = {'XCLAIM', READY[slot], GROUP, lease, 0}
+  for position = 1, #pending do order[position + 5] = pending[position][1] end
+  local claimed, fields = redis.call(unpack(order)), {}
   if #claimed == 0 then return 0 end
   for position = 1, #claimed do
     fields[position] = (slot - 1) .. ':' .. claimed[position][1]
@@ -220,40 +226,46 @@ local function claim(slot, entries)
       cancels[#cancels + 1] = id
     end
   end
-  return add(slot, claimed, redis.call('HMGET', CRASHES, unpack(fields)))
+  return add(slot, claimed, is_suspect and redis.call('HMGET', CRASHES, unpack(fields)) or nil)
 end
 
--- Looks through the jobs given back, a step at a time and at most 2,000, past suspects
--- that are not admitted. Returns how many were taken; nothing is looked through again
--- once the end was reached.
-local function take_returned(slot, want)
-  local from, got, passed = '-', 0, false
+-- Takes up to `want` jobs that wait at one place. Returns how many, and whether none is left.
+local function take_at(slot, place, want, is_suspect)
+  local got = 0
   for _ = 1, 64 do
-    local pending = redis.pcall('XPENDING', READY[slot], GROUP, from, '+', STEP, RETURNED_CONSUMER)
+    if got >= want or bytes >= MAX_BYTES then return got, false end
+    local step = math.min(STEP, want - got)
+    local pending = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', step, consumer_at(place))
     if pending.err then
       create_group(READY[slot])
       pending = {}
     end
-    local chosen = {}
-    for position = 1, #pending do
-      local entry = pending[position][1]
-      local crashes = redis.call('HGET', CRASHES, (slot - 1) .. ':' .. entry)
-      if #chosen + got < want and admit(tonumber(crashes or '0')) then
-        chosen[#chosen + 1] = entry
-      else
-        passed = true
-      end
+    if #pending > 0 then got = got + claim(slot, pending, is_suspect) end
+    if #pending < step then
+      redis.call('SREM', RETURNED, place)
+      return got, true
     end
-    if #chosen > 0 then got = got + claim(slot, chosen) end
-    if #pending < STEP then
-      if not passed then redis.call('SREM', RETURNED, slot) end
-      if got < want then returned[slot] = nil end
-      return got
-    end
-    if got >= want or bytes >= MAX_BYTES then return got end
-    from = '(' .. pending[#pending][1]
   end
-  returned[slot] = nil
+  return got, false
+end
+
+-- Takes up to `want` jobs of one priority that were given back; suspects as there is room.
+local function take_returned(slot, want)
+  local got, left = 0, {}
+  for _, crashes in ipairs(waiting[slot]) do
+    local place, room = tostring(slot), want - got
+    if crashes > 0 then
+      place, room = slot .. ':' .. crashes, math.min(room, room_for(crashes))
+    end
+    local number, is_all = take_at(slot, place, room, crashes > 0)
+    if crashes > 0 and number > 0 then
+      most = math.min(most, rooms[math.min(crashes, #rooms)])
+      given = given + number
+    end
+    got = got + number
+    if not is_all then left[#left + 1] = crashes end
+  end
+  waiting[slot] = left
   return got
 end
 
@@ -265,7 +277,7 @@ local function take(slot, want)
     drained[slot] = true
     return want
   end
-  if returned[slot] then want = want - take_returned(slot, want) end
+  if waiting[slot] then want = want - take_returned(slot, want) end
   while want > 0 and bytes < MAX_BYTES do
     local step = math.min(STEP, want)
     local got = add(slot, read_new(slot, lease, step))
@@ -287,16 +299,27 @@ if guard > 0 then
 end
 for slot = 1, 4 do wanted = take(slot, wanted) end
 
-local left_ready = 0
-if wanted == 0 or bytes >= MAX_BYTES then
-  for slot = 1, 4 do
-    if rare and has_returned(slot) or not drained[slot] and has_new(slot) then
-      left_ready = 1
-      break
+-- What is left for others, or for the next exchange.
+local is_left, fewest = false, 0
+for slot, numbers in pairs(waiting) do
+  for _, crashes in ipairs(numbers) do
+    if crashes == 0 then
+      is_left = is_left or waits_at(tostring(slot))
+    elseif (fewest == 0 or crashes < fewest) and waits_at(slot .. ':' .. crashes) then
+      fewest = crashes
     end
   end
-  if left_ready == 1 then wake() end
 end
+local left_ready = 0
+if wanted == 0 or bytes >= MAX_BYTES then
+  -- Suspects count where there was room for them: others would be called for nothing by
+  -- each exchange.
+  is_left = is_left or fewest > 0 and room_for(fewest) > 0
+  for slot = 1, 4 do is_left = is_left or not drained[slot] and has_new(slot) end
+  if is_left then left_ready = 1 end
+end
+-- One worker does not take all suspects: who has taken some calls another one.
+if left_ready == 1 or given > 0 and fewest > 0 then wake() end
 
 -- Of many marks only some: heartbeats tell of all, and jobs that take their time to stop would
 -- otherwise make each exchange as long as they are many.
@@ -308,4 +331,4 @@ if has_marks then
   end
 end
 return {'ok', now, due_ms or -1, lease_end, left_ready, not_yours, cancelled, cancels,
-  taken, promoted}
+  taken, promoted, fewest}

@@ -11,10 +11,13 @@ local function see(entry)
   if ms and (oldest < 0 or ms < oldest) then oldest = ms end
 end
 
+for _, place in ipairs(redis.call('SMEMBERS', RETURNED)) do
+  local stream = READY[tonumber(string.sub(place, 1, 1))]
+  local returned = redis.pcall('XPENDING', stream, GROUP, '-', '+', 1, consumer_at(place))
+  if not returned.err and returned[1] then see(returned[1][1]) end
+end
 for slot = 1, 4 do
   if redis.call('XLEN', READY[slot]) > 0 then
-    local returned = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', 1, RETURNED_CONSUMER)
-    if not returned.err and returned[1] then see(returned[1][1]) end
     -- Behind the last one that was handed out; from the start where nothing ever was.
     local from, groups = '-', redis.pcall('XINFO', 'GROUPS', READY[slot])
     if not groups.err and groups[1] then

@@ -15,7 +15,7 @@ local function queued(id, place)
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
   local state, holder, envelope = 'ready', '', ''
   local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
-  if not pending.err and pending[1] and pending[1][2] ~= RETURNED_CONSUMER then
+  if not pending.err and pending[1] and not is_waiting(pending[1][2]) then
     state, holder = 'running', pending[1][2]
   end
   if full then

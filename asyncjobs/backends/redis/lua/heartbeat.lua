@@ -13,5 +13,6 @@ if not is_known then return {0, now, next_end, {}, 0} end
 redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), lease)
 local cancels = marks_of(lease, -1)
 local is_ready = redis.call('ZCOUNT', SCHEDULED, '-inf', string.format('%.0f', now)) > 0
-for slot = 1, 4 do is_ready = is_ready or has_returned(slot) or has_new(slot) end
+is_ready = is_ready or has_returned()
+for slot = 1, 4 do is_ready = is_ready or has_new(slot) end
 return {1, now, next_end, cancels, is_ready and 1 or 0}

@@ -36,7 +36,7 @@ local is_left = false
 if redis.call('EXISTS', RETURNED) == 1 then
   -- Asked for each: what was given back may have been cancelled since. Called for nothing, an
   -- idle worker would call itself again and again.
-  for returned = 1, 4 do is_left = has_returned(returned) or is_left end
+  is_left = has_returned()
 end
 while wanted == 0 and slot <= 4 and not is_left do
   is_left = has_new(slot)

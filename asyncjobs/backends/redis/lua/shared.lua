@@ -27,6 +27,9 @@ local AWAITED = QUEUE['awaited']
 local STATS = QUEUE['stats']
 local OWN_KEYS = #QUEUE
 local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
+-- Suspects wait apart, by the crashes that they have been through; those with more wait
+-- together, for they all run alone.
+local MOST_CRASHES = 16
 -- Behind a lease's id: the number of its last offer, sent behind a wait.
 local PARKED = ':parked'
 -- Behind a lease's id: its grace in ms.
@@ -201,12 +204,30 @@ local function read_new(slot, lease, count)
   return read and read[1][2] or {}
 end
 
--- Whether jobs of this priority were given back and wait for the next taker.
-local function has_returned(slot)
-  if redis.call('SISMEMBER', RETURNED, slot) == 0 then return false end
-  local pending = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', 1, RETURNED_CONSUMER)
+-- The reserved consumer at a place of RETURNED: '<slot>' for jobs without a crash,
+-- '<slot>:<crashes>' for suspects.
+local function consumer_at(place) return RETURNED_CONSUMER .. string.sub(place, 2) end
+
+-- Whether entries of this consumer wait for whoever takes them, and nobody runs them.
+local function is_waiting(consumer)
+  return string.sub(consumer, 1, #RETURNED_CONSUMER) == RETURNED_CONSUMER
+end
+
+-- Whether jobs that were given back wait there; forgets the place when none does.
+local function waits_at(place)
+  local slot = tonumber(string.sub(place, 1, 1))
+  local order = {'XPENDING', READY[slot], GROUP, '-', '+', 1, consumer_at(place)}
+  local pending = redis.pcall(unpack(order))
   if not pending.err and #pending > 0 then return true end
-  redis.call('SREM', RETURNED, slot)
+  redis.call('SREM', RETURNED, place)
+  return false
+end
+
+-- Whether jobs were given back and wait for the next taker.
+local function has_returned()
+  for _, place in ipairs(redis.call('SMEMBERS', RETURNED)) do
+    if waits_at(place) then return true end
+  end
   return false
 end
 
@@ -280,8 +301,36 @@ local function forget_lease(lease)
   redis.call('HDEL', SEQUENCE, lease, lease .. PARKED, lease .. GRACE)
 end
 
--- Moves up to `limit` pending entries of `consumer` to the reserved consumer, which
--- keeps their ids and order. Returns how many were moved, and whether that was all.
+-- Moves entries of one priority to the reserved consumers, which keep their ids and order:
+-- each to the one for its crashes, so that who takes some never walks past the others.
+local function give_back(slot, entries, count_crash)
+  local crashes = {}
+  if count_crash then
+    for position = 1, #entries do
+      local entry = (slot - 1) .. ':' .. entries[position]
+      crashes[position] = redis.call('HINCRBY', CRASHES, entry, 1)
+    end
+  elseif redis.call('EXISTS', CRASHES) == 1 then
+    local fields = {}
+    for position = 1, #entries do fields[position] = (slot - 1) .. ':' .. entries[position] end
+    crashes = redis.call('HMGET', CRASHES, unpack(fields))
+  end
+  local orders = {}
+  for position = 1, #entries do
+    local number = math.min(tonumber(crashes[position] or 0), MOST_CRASHES)
+    local place = number == 0 and tostring(slot) or slot .. ':' .. number
+    orders[place] = orders[place] or {'XCLAIM', READY[slot], GROUP, consumer_at(place), 0}
+    table.insert(orders[place], entries[position])
+  end
+  for place, order in pairs(orders) do
+    order[#order + 1] = 'JUSTID'
+    redis.call(unpack(order))
+    redis.call('SADD', RETURNED, place)
+  end
+end
+
+-- Gives back up to `limit` pending entries of `consumer`. Returns how many, and whether that
+-- was all.
 local function return_pending(consumer, limit, count_crash)
   local moved = 0
   for slot = 1, 4 do
@@ -292,15 +341,7 @@ local function return_pending(consumer, limit, count_crash)
         if pending.err or #pending == 0 then break end
         local entries = {}
         for position = 1, #pending do entries[position] = pending[position][1] end
-        local order = {READY[slot], GROUP, RETURNED_CONSUMER, 0, unpack(entries)}
-        order[#order + 1] = 'JUSTID'
-        redis.call('XCLAIM', unpack(order))
-        if count_crash then
-          for position = 1, #entries do
-            redis.call('HINCRBY', CRASHES, (slot - 1) .. ':' .. entries[position], 1)
-          end
-        end
-        redis.call('SADD', RETURNED, slot)
+        give_back(slot, entries, count_crash)
         moved = moved + #entries
         if #pending < step then break end
       end
