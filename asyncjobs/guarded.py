@@ -14,6 +14,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from asyncjobs.texts import visible
+
 __all__ = ["GuardedLog", "call", "error_text", "report"]
 
 MOST_REPORTS: Final = 100
@@ -48,7 +50,9 @@ def report(what: str, error: BaseException, line: str = "") -> None:
             parts.append(f"what could not be logged: {line}")
         parts.append(error_text(error, chain=False))
         stream = sys.stderr
-        stream.write("\n".join(parts).rstrip()[:MOST_CHARACTERS] + "\n")
+        # Set off and without control characters: a job may have chosen the text.
+        text = visible("\n".join(parts).rstrip()[:MOST_CHARACTERS]).replace("\n", "\n    ")
+        stream.write(text[:MOST_CHARACTERS] + "\n")
         stream.flush()
 
 

@@ -1,11 +1,11 @@
-"""Values as error texts show them: short, on one line, and whatever the value does."""
+"""Foreign values and texts as people may see them: short, and unable to steer a terminal."""
 
 from __future__ import annotations
 
 import reprlib
 from typing import Any, Final
 
-__all__ = ["shown"]
+__all__ = ["safe_repr", "shown", "visible"]
 
 _MOST: Final = 200
 """Characters of one value."""
@@ -36,3 +36,24 @@ def shown(value: Any) -> str:
     if len(text) > 2 * _MOST:
         text = f"{text[: 2 * _MOST]}…"
     return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def safe_repr(value: Any) -> str:
+    """`repr(value)`, whole, also when it raises."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"(a {type(value).__name__:.100} without a text: {type(error).__name__:.100})"
+
+
+def visible(text: str) -> str:
+    """The text with what would steer a terminal written out; line ends and tabs stay.
+
+    Escape sequences, and also characters that turn the direction of writing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )

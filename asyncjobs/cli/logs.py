@@ -10,16 +10,19 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from asyncjobs.cli.render import block, hanging, line
 from asyncjobs.cli.voice import Voice
 from asyncjobs.telemetry.logs import add_job_context, mask_job_values
+from asyncjobs.texts import safe_repr
 
 __all__ = ["LogFormat", "configure_logging", "is_json", "wants_colors"]
 
+_PLAIN: Final = frozenset({int, float, bool, type(None)})
 LogFormat: TypeAlias = Literal["auto", "console", "json"]
 
 
@@ -106,13 +109,29 @@ def _rendering(*, json: bool) -> list[Processor]:
     if json:
         # The standard encoder with repr as its way out: a line that cannot be written
         # would be lost, whatever somebody put into it.
-        return [*hiding, _in_order, structlog.processors.JSONRenderer(default=repr)]
+        return [*hiding, _in_order, structlog.processors.JSONRenderer(default=safe_repr)]
     # Its own choice, rich, is used where that happens to be installed.
     plain = structlog.dev.plain_traceback
     return [
         *hiding,
+        _harmless,
         structlog.dev.ConsoleRenderer(colors=wants_colors(), exception_formatter=plain),
     ]
+
+
+def _harmless(logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
+    """For a terminal: jobs choose what stands in errors, reasons and ids. No text may steer the
+    terminal, and none may have a line that could pass for one of the log's own."""
+    return {line(name): _shown(name, value) for name, value in fields.items()}
+
+
+def _shown(name: str, value: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value
+    text = value if isinstance(value, str) else safe_repr(value)
+    if name in ("exception", "stack"):
+        return block(text)
+    return hanging(text) if name == "event" else line(text)
 
 
 def _in_order(logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:

@@ -17,6 +17,8 @@ from typing import Any, Self, TypeAlias
 import click
 import orjson
 
+from asyncjobs.texts import visible
+
 __all__ = [
     "Part",
     "Screen",
@@ -118,10 +120,7 @@ def paint(text: str, color: str) -> str:
 
 def clean(text: str) -> str:
     """Text out of the store, with what would steer a terminal made visible."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
-        for char in text
-    )
+    return visible(text)
 
 
 def line(text: str) -> str:
