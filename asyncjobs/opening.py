@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, TypeVar
 
-import anyio.to_thread
 from anyio import CancelScope
 from anyio.from_thread import start_blocking_portal
 
@@ -22,6 +21,7 @@ from asyncjobs.config import AppSettings
 from asyncjobs.errors import NotOpen
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.own import in_own_thread
 
 __all__ = ["BackgroundOpening", "Opening", "running_loop", "unless_ending", "why_not_open"]
 
@@ -94,7 +94,7 @@ class Opening:
     async def _open(self) -> None:
         try:
             # The first backend imports its driver and reads its scripts: not on the loop.
-            self.backend = await asyncio.to_thread(self._new_backend)
+            self.backend = await in_own_thread(self._new_backend)
             try:
                 self.info = await self.backend.open()
             except BaseException:
@@ -258,7 +258,7 @@ async def _warn_of_namesake() -> None:
     """Once a process: a look at the installed distributions reads folders."""
     if not _namesake_checked.is_set():
         _namesake_checked.set()
-        if await anyio.to_thread.run_sync(_has_namesake):
+        if await in_own_thread(_has_namesake):
             logger.warning(
                 "the distribution 'asyncjobs' is installed next to 'asyncjobs-framework'; both "
                 "install the import package 'asyncjobs' and overwrite each other: run "

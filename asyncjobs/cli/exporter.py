@@ -12,6 +12,7 @@ import click
 from asyncjobs.backends.base import StoreInfo
 from asyncjobs.cli.asking import InspectedStore, ask, fail, place_options
 from asyncjobs.errors import ConfigError
+from asyncjobs.own import in_own_thread
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = ["exporter"]
@@ -90,7 +91,7 @@ async def _serve(store: InspectedStore, host: str, port: int) -> None:
     endpoint = Endpoint(host, port)
     QueueGauges(look_from_thread).attach(endpoint.provider)
     try:
-        await asyncio.to_thread(endpoint.open)
+        await in_own_thread(endpoint.open)
         while not stop.is_set():
             # The system may hand a signal to a thread that serves a scrape: that wakes no loop,
             # and the handler runs when it turns next.
@@ -98,6 +99,6 @@ async def _serve(store: InspectedStore, host: str, port: int) -> None:
                 await asyncio.wait_for(stop.wait(), TURN_S)
     finally:
         # In a thread: a scrape that is under way still needs the loop.
-        await asyncio.to_thread(endpoint.close)
+        await in_own_thread(endpoint.close)
         for number, handler in before.items():
             signal.signal(number, handler)

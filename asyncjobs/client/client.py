@@ -29,6 +29,7 @@ from asyncjobs.config import AppSettings
 from asyncjobs.errors import PayloadTooLarge, StoreError, StoreUnavailable
 from asyncjobs.events import Events, JobEnqueued, tell_failed, tell_stored
 from asyncjobs.job import NewJob
+from asyncjobs.own import hide
 
 __all__ = ["Client"]
 
@@ -231,8 +232,8 @@ class Client:
         return enqueued.is_new
 
     def _start_flusher(self) -> None:
-        flusher = self.loop.create_task(
-            self._flush(), name="asyncjobs enqueue", context=self._context
+        flusher = hide(
+            self.loop.create_task(self._flush(), name="asyncjobs enqueue", context=self._context)
         )
         # Of an eager task factory it may be over by now: nothing had to be waited for.
         self._flusher = None if flusher.done() else flusher

@@ -2,13 +2,15 @@
 
 A coroutine that blocks the event loop must not cost the lease: another worker would run
 the same jobs again. So the heartbeat is a coroutine on a small loop of its own, with a
-connection of its own. It stops by itself when the event loop has shown no sign of life
-for longer than a limit, or a live thread beside a dead loop would hold jobs for ever.
+connection of its own. It stops by itself when the event loop was stopped, or has shown no
+sign of life for longer than a limit: a live thread beside a dead loop would hold jobs for
+ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from typing import Final
 from asyncjobs.backends.base import Backend, Heartbeat, Lease
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.own import hide, in_own_thread
 from asyncjobs.worker.pulse import Pulse
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.store_clock import StoreClock
@@ -33,6 +36,8 @@ ANSWERED_WITHIN: Final = 0.2
 """The share of a lease after which no answer is expected any more."""
 AGAIN_AFTER: Final = 0.05
 """The share of a lease after which a heartbeat that failed is repeated."""
+STOP_S: Final = 3.0
+"""How long the thread may take to end; it lets go of its connection."""
 
 
 class Heartbeats:
@@ -57,10 +62,11 @@ class Heartbeats:
         self._silence_s = silence_s
         self._clock = StoreClock()
         self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
+        self._is_over = False
         self._thread: threading.Thread | None = None
         self._thread_loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+        """On the loop of the thread, or on the worker's own."""
 
     def start(self) -> None:
         if self._backend.capabilities.threaded_heartbeat:
@@ -69,20 +75,31 @@ class Heartbeats:
             )
             self._thread.start()
         else:
-            self._task = asyncio.create_task(
-                self._beat(self._backend, self._stop), name="asyncjobs-lease"
+            self._beating = hide(
+                asyncio.create_task(self._beat(self._backend), name="asyncjobs-lease")
             )
 
     async def stop(self) -> None:
-        """Returns when nothing beats any more."""
-        self._stop.set()
-        if self._thread is not None:
-            loop = self._thread_loop
-            if loop is not None and not loop.is_closed():
-                loop.call_soon_threadsafe(self._thread_stop.set)
-            await asyncio.to_thread(self._thread.join, 10)
-        if self._task is not None:
-            await self._task
+        """Returns when nothing beats any more.
+
+        A renewal that is under way is not waited for: after the farewell it finds no entry.
+        """
+        self._is_over = True
+        if self._thread is None:
+            self._end_beating()
+            if self._beating is not None:
+                await asyncio.wait({self._beating})
+            return
+        loop = self._thread_loop
+        if loop is not None:
+            # The loop is closed: the thread has ended by itself.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._end_beating)
+        await in_own_thread(self._thread.join, STOP_S)
+
+    def _end_beating(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
 
     def _run_thread(self) -> None:
         try:
@@ -91,30 +108,42 @@ class Heartbeats:
             logger.exception("the lease thread failed; the lease will end")
 
     async def _run_on_own_loop(self) -> None:
-        self._thread_stop = asyncio.Event()
-        self._thread_loop = asyncio.get_running_loop()
-        if self._stop.is_set():
-            return
         twin = self._backend.for_thread()
+        self._beating = asyncio.create_task(self._beat(twin))
+        self._thread_loop = asyncio.get_running_loop()
+        if self._is_over:
+            # Asked to before there was a loop that could be told.
+            self._beating.cancel()
         try:
-            await self._beat(twin, self._thread_stop)
+            await asyncio.wait({self._beating})
+            if not self._beating.cancelled():
+                self._beating.result()
+                await self._leave_for_good(twin)
         finally:
             self._thread_loop = None
             await twin.close()
 
-    async def _beat(self, backend: Backend, stop: asyncio.Event) -> None:
+    async def _leave_for_good(self, backend: Backend) -> None:
+        """The worker's loop was closed under it: nobody else will give its jobs back."""
+        logger.error("the event loop was closed while a worker ran on it: giving back its jobs")
+        try:
+            async with asyncio.timeout(STOP_S):
+                await backend.deregister(self._session.lease)
+        except (StoreError, TimeoutError) as error:
+            logger.error("the lease could not be given back, it will end: %s", error)
+
+    async def _beat(self, backend: Backend) -> None:
+        """Until cancelled, or until the worker's loop is closed."""
         lease_s = self._session.lease.duration_ms / 1000
         next_s = lease_s * EVERY
-        while not stop.is_set():
-            try:
-                async with asyncio.timeout(next_s):
-                    await stop.wait()
-                return
-            except TimeoutError:
-                pass
+        while not self._loop.is_closed():
+            await asyncio.sleep(next_s)
             next_s = lease_s * (EVERY if await self._renew(backend) else AGAIN_AFTER)
 
     async def _renew(self, backend: Backend) -> bool:
+        if self._thread is not None and not self._loop.is_running():
+            # It was stopped, perhaps for good: nothing runs there that a lease would be for.
+            return False
         silent_s = time.monotonic() - self._pulse.mark_s
         if self._silence_s is not None and silent_s > self._silence_s:
             logger.error("the event loop is blocked for %.0f s: not renewing", silent_s)
@@ -139,5 +168,7 @@ class Heartbeats:
         if not beat.lost:
             # Counted from when it was sent: the store cannot have renewed it earlier.
             self._session.confirmed_s = sent_s
-        self._loop.call_soon_threadsafe(self._listener, lease, beat)
+        # Closed meanwhile: then there is nobody to be told.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._listener, lease, beat)
         return True

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from asyncjobs.backends.base import Backend, Demand, Exchange, Lease, Parked, StaleSequence
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.own import hide
 from asyncjobs.worker.session import Session
 
 __all__ = ["Parking"]
@@ -171,7 +172,7 @@ class Parking:
         if self._wait is None:
             self._offer = offer() if offer is not None else None
             waiting = self._wait_once(lease, self._offer)
-            wait = self._loop.create_task(waiting, name="asyncjobs-wait")
+            wait = hide(self._loop.create_task(waiting, name="asyncjobs-wait"))
             # Of an eager task factory it may be over by now: then it has told all.
             self._wait = None if wait.done() else wait
 

@@ -19,6 +19,7 @@ from asyncjobs.context import _current
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
 from asyncjobs.job import JobRef, Settlement, TakenJob
+from asyncjobs.own import hide
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.decoding import Find, decode
 from asyncjobs.worker.limit import Limit
@@ -192,7 +193,7 @@ class Processor:
         """Start what the last exchange has brought while the store works on this one."""
         if not self._taken or not self._is_sure():
             return await trip
-        reply = self._loop.create_task(trip)
+        reply = hide(self._loop.create_task(trip))
         try:
             await asyncio.sleep(0)  # one turn of the loop, in which the request leaves
             # Asked again: in that turn the process may have been stopped for longer than

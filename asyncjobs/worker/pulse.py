@@ -57,3 +57,8 @@ class Standstill:
         self._excused_s += max(now_s - since_s - 2 * self._nap_s, 0.0)
         self._last_s = now_s
         return max(now_s - mark_s - self._excused_s, 0.0)
+
+    def excuse(self, now_s: float, mark_s: float) -> None:
+        """What has passed so far does not count: the loop was not running at all."""
+        self.look(now_s, mark_s)
+        self._excused_s = max(now_s - mark_s, 0.0)

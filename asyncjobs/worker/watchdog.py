@@ -91,7 +91,11 @@ class Watchdog:
     def _watch(self) -> None:
         nap_s, pulse = self._pulse.interval_s, self._pulse
         still = Standstill(nap_s, time.monotonic(), pulse.mark_s)
-        while not self._stop.wait(nap_s):
+        while not (self._stop.wait(nap_s) or self._loop.is_closed()):
+            if not self._loop.is_running():
+                # Its program has stopped it, and may go on with it: no job blocks it.
+                still.excuse(time.monotonic(), pulse.mark_s)
+                continue
             before_s = still.mark_s
             still_s = still.look(time.monotonic(), pulse.mark_s)
             if still.mark_s != before_s:

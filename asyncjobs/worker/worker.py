@@ -6,12 +6,12 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import anyio
 import orjson
@@ -22,6 +22,7 @@ from asyncjobs.clock import Seconds, new_id, seconds
 from asyncjobs.errors import AsyncJobsError, UsageError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef
+from asyncjobs.own import hide
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.control import Control
 from asyncjobs.worker.lease import Heartbeats
@@ -181,8 +182,9 @@ class Worker:
             raise UsageError("this worker runs already")
         started = asyncio.Event()
         body = self._run(started, Limit(), None)
-        task = self._background = asyncio.create_task(body, name="asyncjobs-worker")
-        waiting = asyncio.create_task(started.wait())
+        task = hide(asyncio.create_task(body, name="asyncjobs-worker"))
+        self._background = task
+        waiting = hide(asyncio.create_task(started.wait()))
         try:
             await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
@@ -334,13 +336,13 @@ class Worker:
         waiting = Waiting(self.app, backend, self.queues, lambda: processor.is_quiet)
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(upkeep.run)
-                tasks.start_soon(control.run)
-                tasks.start_soon(waiting.give_back)
+                tasks.start_soon(_hidden, upkeep.run)
+                tasks.start_soon(_hidden, control.run)
+                tasks.start_soon(_hidden, waiting.give_back)
                 if memory is not None:
-                    tasks.start_soon(memory.watch, partial(self._on_memory, memory))
+                    tasks.start_soon(_hidden, memory.watch, partial(self._on_memory, memory))
                 with anyio.CancelScope() as work:
-                    tasks.start_soon(self._watch, processor, work)
+                    tasks.start_soon(_hidden, self._watch, processor, work)
                     with waiting.heard():
                         await processor.run()
                 tasks.cancel_scope.cancel()
@@ -430,3 +432,11 @@ class Worker:
     def _emit(self, event: events.Event) -> None:
         if self.app.events.active:
             self.app.events.emit(event)
+
+
+async def _hidden(duty: Callable[..., Awaitable[None]], *args: Any) -> None:
+    """Run it in this task, which no job finds."""
+    task = asyncio.current_task()
+    assert task is not None
+    _ = hide(task)
+    await duty(*args)

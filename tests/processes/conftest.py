@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.conftest import folder, ledger, put, run, server, work
+from tests.processes.program import program
 
-__all__ = ["folder", "ledger", "put", "run", "server", "work"]
+__all__ = ["folder", "ledger", "program", "put", "run", "server", "work"]
 
 
 @pytest.fixture(autouse=True)

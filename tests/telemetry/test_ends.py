@@ -20,6 +20,7 @@ from asyncjobs.history import revived
 from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.telemetry.tracing import Tracing
 from asyncjobs.worker import settling
+from tests.tasks import every_task
 from tests.telemetry import tasks
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording, context_of, events_of_span, links_of
@@ -203,7 +204,7 @@ async def test_nothing_is_detached_in_another_context(
     # What has swallowed its cancellation, and what still runs in its thread, ends now.
     stage.open_all()
     thread_gate.set()
-    await until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() in names])
+    await until(lambda: not [task for task in every_task() if task.get_name() in names])
     if "thread" in way:
         await stage.noted(("left", "t"))
     released = way == "thread left behind"

@@ -16,6 +16,7 @@ from asyncjobs.config import AppSettings
 from asyncjobs.errors import NotOpen, PayloadTooLarge, StoreError, StoreFull, StoreUnavailable
 from asyncjobs.events import Event, Events, JobEnqueued
 from asyncjobs.job import JobRef, NewJob
+from tests.tasks import every_task
 
 pytestmark = pytest.mark.anyio
 
@@ -89,7 +90,7 @@ async def settled(check: Callable[[], bool]) -> None:
 
 
 def senders() -> list[asyncio.Task[Any]]:
-    return [task for task in asyncio.all_tasks() if task.get_name() == "asyncjobs enqueue"]
+    return [task for task in every_task() if task.get_name() == "asyncjobs enqueue"]
 
 
 async def test_concurrent_enqueues_of_one_turn_are_one_batch_of_all_queues() -> None:

@@ -13,6 +13,7 @@ from asyncjobs.backends.base import Backend, Capabilities, Demand, Exchange, Lea
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.worker.parking import FALLBACK_S, MOST_OFFERED, Offer, Parking
 from asyncjobs.worker.session import Session
+from tests.tasks import every_task
 
 pytestmark = pytest.mark.anyio
 LEASE = Lease("lease", "worker", ("a", "b"), 15_000)
@@ -237,7 +238,7 @@ async def test_closing_ends_the_wait(store: CallingStore) -> None:
     await asyncio.sleep(0)
     assert store.waits == 1
     await parking.close()
-    assert [task for task in asyncio.all_tasks() if task.get_name() == "asyncjobs-wait"] == []
+    assert [task for task in every_task() if task.get_name() == "asyncjobs-wait"] == []
 
 
 async def test_nudges_do_not_put_off_the_time_to_look(store: CallingStore) -> None:

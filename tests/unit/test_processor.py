@@ -39,6 +39,7 @@ from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.threads import Threads
+from tests.tasks import every_task
 from tests.worker import jobs
 from tests.worker.kit import (
     LIMIT_S,
@@ -204,7 +205,7 @@ async def test_a_worker_that_fails_gives_its_jobs_back(stage: Stage, error: Exce
         assert len(store.deregistered) == 1
         found = await counts(app)
         assert (found.running, found.workers, found.ready[2]) == (0, 0, 2)
-    assert [t for t in asyncio.all_tasks() if t.get_name().startswith("asyncjobs-")] == []
+    assert [t for t in every_task() if t.get_name().startswith("asyncjobs-")] == []
 
 
 async def _processor(store: LossyStore, jobs_stored: int) -> Processor:

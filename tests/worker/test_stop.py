@@ -12,6 +12,7 @@ import pytest
 from asyncjobs import AsyncJobs, State, StoreUnavailable, UsageError, Worker
 from asyncjobs.events import WorkerStarted, WorkerStopped
 from asyncjobs.worker.lease import Heartbeats
+from tests.tasks import every_task
 from tests.worker import jobs
 from tests.worker.kit import (
     LIMIT_S,
@@ -180,7 +181,7 @@ async def test_the_last_offer_goes_before_the_farewell(
 
     def watched(step: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def watching(*args: Any) -> None:
-            names = [task.get_name() for task in asyncio.all_tasks()]
+            names = [task.get_name() for task in every_task()]
             waiting.append([name for name in names if name == "asyncjobs-wait"])
             await step(*args)
 

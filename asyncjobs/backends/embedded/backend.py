@@ -13,6 +13,7 @@ from asyncjobs.backends.redis.address import Address
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.errors import AsyncJobsError
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.own import hide, in_own_thread
 
 __all__ = ["EmbeddedBackend"]
 
@@ -68,7 +69,7 @@ class EmbeddedBackend(RedisBackend):
         except BaseException:
             await self.close()
             raise
-        self._watcher = asyncio.create_task(self._watch(), name="asyncjobs-embedded")
+        self._watcher = hide(asyncio.create_task(self._watch(), name="asyncjobs-embedded"))
         return info
 
     async def close(self) -> None:
@@ -85,7 +86,7 @@ class EmbeddedBackend(RedisBackend):
 
     async def _join(self) -> None:
         stop = threading.Event()
-        joining = asyncio.ensure_future(asyncio.to_thread(join, self._folder, stop))
+        joining = hide(asyncio.create_task(in_own_thread(join, self._folder, stop)))
         try:
             hold = await asyncio.shield(joining)
         except asyncio.CancelledError:

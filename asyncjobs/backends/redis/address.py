@@ -10,8 +10,9 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import Connection, UnixDomainSocketConnection
 
+from asyncjobs.backends.redis.resolving import NamedConnection, NamedSSLConnection
 from asyncjobs.errors import ConfigError
 
 __all__ = ["Address", "Sentinels", "place_text"]
@@ -99,7 +100,7 @@ class Address:
             return cls._socket(parts, query, arguments)
         scheme = _SAME.get(parts.scheme, parts.scheme)
         tls = _tls(query) if scheme.startswith("rediss") else {}
-        kind = SSLConnection if tls else Connection
+        kind = NamedSSLConnection if tls else NamedConnection
         if scheme.endswith("+sentinel"):
             return cls._service(parts, query, kind, arguments | tls, tls)
         arguments["host"] = parts.hostname or "localhost"

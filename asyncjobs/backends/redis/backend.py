@@ -50,6 +50,7 @@ from asyncjobs.backends.redis.server import check_server
 from asyncjobs.errors import StoreError, StoreFull, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRecord, JobRef, NewJob, Priority, Settlement, TakenJob
+from asyncjobs.own import hide
 
 __all__ = ["RedisBackend"]
 
@@ -291,7 +292,7 @@ class RedisBackend:
         if board is None:
             link = self._new_link("results")
             board = self._board = ResultBoard(link, self._keys, self._look)
-        waits = [asyncio.create_task(board.wait(ref, timeout_s)) for ref in refs]
+        waits = [hide(asyncio.create_task(board.wait(ref, timeout_s))) for ref in refs]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if len(refs) == 1 and (record := await waits[0]) is not None:

@@ -22,6 +22,7 @@ from asyncjobs.backends.redis.faults import Demoted, NoScript, translate
 from asyncjobs.backends.redis.sentinel import connect_master
 from asyncjobs.backends.redis.wire import AnyConnection, Wire
 from asyncjobs.errors import StoreUnavailable
+from asyncjobs.own import hide
 
 __all__ = ["Command", "Link"]
 
@@ -60,7 +61,7 @@ class Link:
     async def _open_apart(self) -> AnyConnection:
         """A connection lives longer than the call that needs it first, whose context it must
         not keep."""
-        opening = asyncio.create_task(self._open(), context=Context())
+        opening = hide(asyncio.create_task(self._open(), context=Context()))
         try:
             return await opening
         except BaseException:

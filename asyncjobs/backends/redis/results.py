@@ -17,6 +17,7 @@ from asyncjobs.backends.redis.link import Link
 from asyncjobs.codec import BadEnvelope, Outcome
 from asyncjobs.errors import StoreError
 from asyncjobs.job import JobRecord, JobRef
+from asyncjobs.own import hide
 
 __all__ = ["ResultBoard"]
 
@@ -62,7 +63,7 @@ class ResultBoard:
         self._new.append(waiter)
         self._arrived.set()
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="asyncjobs-results")
+            self._task = hide(asyncio.create_task(self._run(), name="asyncjobs-results"))
         try:
             async with asyncio.timeout(timeout_s):
                 return await waiter.future
@@ -100,7 +101,7 @@ class ResultBoard:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     await self._link.connect()
-                    reader = tasks.create_task(self._read())
+                    reader = hide(tasks.create_task(self._read()))
                     await self._serve()
                     reader.cancel()
             except* (StoreError, TimeoutError):

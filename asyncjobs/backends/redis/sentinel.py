@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from asyncjobs.backends.redis.address import Address, Sentinels, place_text
 from asyncjobs.backends.redis.faults import AccessDenied, translate
 from asyncjobs.errors import StoreError, StoreUnavailable
+from asyncjobs.own import hide
 
 __all__ = ["connect_master"]
 
@@ -63,7 +64,7 @@ async def _ask_all(
         except (RedisError, OSError) as error:
             answers[sentinel] = _told(error, sentinel)
 
-    asks = {asyncio.create_task(hear(sentinel)) for sentinel in sentinels.places}
+    asks = {hide(asyncio.create_task(hear(sentinel))) for sentinel in sentinels.places}
     pending = asks
     try:
         while pending and not _agree(answers, len(asks)):

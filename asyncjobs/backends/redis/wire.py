@@ -159,7 +159,9 @@ class Wire(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._transport.get_write_buffer_size():
+        is_tls = self._transport.get_extra_info("ssl_object") is not None
+        if is_tls or self._transport.get_write_buffer_size():
+            # The farewell of TLS takes trips, and the loop may end before.
             self._transport.abort()
         else:
             self._transport.close()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from typing import Final, Self
 import orjson
 
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.own import in_own_thread
 from asyncjobs.worker.health import beats, condition
 from asyncjobs.worker.health.beats import Beats, Teller
 from asyncjobs.worker.health.condition import Condition, Look
@@ -71,12 +72,11 @@ class Health:
         look = self._look_by(pulse, live_s)
         listener = None
         if options.port is not None:
-            listener = await asyncio.to_thread(
-                bind, options.host, options.port, flag="--health-port"
-            )
+            listen = partial(bind, options.host, options.port, flag="--health-port")
+            listener = await in_own_thread(listen)
         try:
             if options.file is not None:
-                tellers.append(await asyncio.to_thread(HealthFile, options.file))
+                tellers.append(await in_own_thread(HealthFile, options.file))
         except BaseException:
             if listener is not None:
                 listener.close()
@@ -112,7 +112,7 @@ class Health:
             self._pulse.stop()
         for part in (self._server, self._beats):
             if part is not None:
-                await asyncio.to_thread(part.stop)
+                await in_own_thread(part.stop)
 
 
 def _routes(look: Look) -> dict[str, Callable[[], Answer]]:
