@@ -1,74 +1,146 @@
-"""Values taken out of texts and out of what JSON can hold. Pure."""
+"""Values taken out of texts and out of what JSON can hold. Pure, and of bounded work: it runs
+on the event loop of a worker when a job fails.
+"""
 
 from __future__ import annotations
 
-import html
-import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
 
-__all__ = ["MASK", "Places", "mask_call", "mask_text", "mask_value"]
+from asyncjobs.policy.escapes import LONGEST_ESCAPE, TooManyEscapes, readings
+
+__all__ = [
+    "LONGEST_VALUE",
+    "MASK",
+    "MOST_TEXT",
+    "MOST_VALUES",
+    "Places",
+    "mask_call",
+    "mask_text",
+    "mask_value",
+]
 
 MASK: Final = "***"
 MOST_VALUES: Final = 1_000
-"""Sensitive values that are looked for; in a job that has more, no text is shown at all."""
+"""Sensitive values, and lines of them, that are looked for. Of a job that has more, no text is
+shown at all."""
+LONGEST_VALUE: Final = 8_192
+"""A longer value is not looked for. A text that is long enough to hold it is not shown."""
+MOST_TEXT: Final = 262_144
+"""Characters of a text that is looked through. A longer one is not shown."""
 SHORT: Final = 4
 """Values of fewer characters hide whole words only: `123` is not taken out of `41235`.
 Those of a single character are not looked for."""
-_TOO_MANY: Final = f"{MASK} (a text of a job with more than {MOST_VALUES:,} sensitive values)"
+MOST_WORK: Final = 8_000_000
+"""Characters that are compared in one reading of a text, for all values together."""
+MOST_FOUND: Final = 10_000
+_FEW: Final = 32
+"""So many values are each looked for; of more, first those whose beginning is in the text."""
+_NOT_SHOWN: Final = f"{MASK} (a text that is not shown: too much of the job is sensitive)"
 _MOST_DEPTH: Final = 100
 
 Hides = Callable[[str], bool]
 HidesAt = Callable[[int], bool]
 
 
-class Places:
-    """The sensitive values of one call, and the pattern that finds them in a text."""
+class _TooMuch(Exception):
+    """More work than a text is worth."""
 
-    __slots__ = ("_args", "_kwargs", "_pattern", "_values", "hides", "hides_at")
+
+class Places:
+    """The sensitive values of one call, and how they are found in a text."""
+
+    __slots__ = ("_args", "_forms", "_kwargs", "hides", "hides_at")
 
     def __init__(
         self, hides: Hides, hides_at: HidesAt, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
         self.hides, self.hides_at = hides, hides_at
         self._args, self._kwargs = args, kwargs
-        self._values: frozenset[Any] | None = None
-        self._pattern: re.Pattern[str] | None = None
+        self._forms: _Forms | None = None
 
     @property
-    def values(self) -> frozenset[Any]:
-        """Texts and numbers. Collected when first asked for: most jobs do not fail."""
-        if self._values is None:
-            found: set[Any] = set()
-            for each in self._leaves():
-                found.add(each)
-                if len(found) > MOST_VALUES:
-                    break
-            self._values = frozenset(found)
-        return self._values
-
-    @property
-    def pattern(self) -> re.Pattern[str] | None:
-        """None when there is nothing to look for."""
-        if self._pattern is None and self.values:
-            forms = {form for value in self.values for form in _forms(value)}
-            # The longest first: a value may be a part of another.
-            ordered = sorted(forms, key=lambda form: (-len(form), form))
-            parts = [
-                re.escape(form) if len(form) >= SHORT else rf"(?<!\w){re.escape(form)}(?!\w)"
-                for form in ordered
-                if len(form) > 1
-            ]
-            self._pattern = re.compile("|".join(parts)) if parts else None
-        return self._pattern
+    def forms(self) -> _Forms:
+        """What is looked for. Collected when first asked for: most jobs do not fail."""
+        if self._forms is None:
+            self._forms = _Forms.of(self._leaves())
+        return self._forms
 
     def _leaves(self) -> Iterator[Any]:
         for position, value in enumerate(self._args):
             yield from _sensitive(self.hides, value, 0, hidden=self.hides_at(position))
         for name, value in self._kwargs.items():
             yield from _sensitive(self.hides, value, 0, hidden=self.hides(name))
+
+
+class _Forms:
+    """The texts that must not be shown, by their first characters.
+
+    `too_long`: the length of the shortest value that is too long to be looked for.
+    """
+
+    __slots__ = ("by_start", "is_too_much", "longest", "short", "too_long")
+
+    def __init__(self, texts: set[str], *, too_long: int | None, is_too_much: bool) -> None:
+        self.too_long = too_long
+        self.is_too_much = is_too_much
+        self.short = [text for text in texts if len(text) < SHORT]
+        self.by_start: dict[str, list[str]] = {}
+        for text in texts:
+            if len(text) >= SHORT:
+                self.by_start.setdefault(text[:SHORT], []).append(text)
+        self.longest = max(map(len, texts), default=0)
+
+    @classmethod
+    def of(cls, values: Iterator[Any]) -> _Forms:
+        texts: set[str] = set()
+        too_long: int | None = None
+        for value in values:
+            if isinstance(value, str) and len(value) > LONGEST_VALUE:
+                too_long = min(len(value), too_long or len(value))
+                continue
+            texts.update(form for form in _forms(value) if len(form) > 1)
+            if len(texts) > MOST_VALUES:
+                return cls(set(), too_long=None, is_too_much=True)
+        return cls(texts, too_long=too_long, is_too_much=False)
+
+    def may_show(self, length: int) -> bool:
+        """Whether a text of this length may be shown once the values have been taken out. An
+        escaped value is no shorter than the value itself."""
+        is_short = self.too_long is None or length < self.too_long
+        return is_short and not self.is_too_much
+
+    def found_in(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where they stand, from one position up to another. Raises _TooMuch."""
+        candidates = self._candidates(text)
+        if len(candidates) * len(text) > MOST_WORK:
+            raise _TooMuch
+        for form in candidates:
+            start = text.find(form)
+            while start >= 0:
+                end = start + len(form)
+                if len(form) >= SHORT or _is_word(text, start, end):
+                    yield start, end
+                start = text.find(form, end)
+
+    def _candidates(self, text: str) -> list[str]:
+        starts = self.by_start
+        if len(starts) > _FEW:
+            starts_there = {text[n : n + SHORT] for n in range(len(text) - SHORT + 1)}
+            found = starts.keys() & starts_there
+        else:
+            found = set(starts)
+        return [*self.short, *(form for start in found for form in starts[start])]
+
+
+def _is_word(text: str, start: int, end: int) -> bool:
+    return not (
+        (start > 0 and _is_part(text[start - 1])) or (end < len(text) and _is_part(text[end]))
+    )
+
+
+def _is_part(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 def _sensitive(hides: Hides, value: Any, depth: int, *, hidden: bool) -> Iterator[Any]:
@@ -87,8 +159,8 @@ def _sensitive(hides: Hides, value: Any, depth: int, *, hidden: bool) -> Iterato
 
 
 def _forms(value: Any) -> Iterator[str]:
-    """How a value may stand in a text: as it is, as Python, JSON and URLs write it, and line
-    by line, since a traceback may indent each of them."""
+    """What is looked for in each reading of a text: the value, and its lines, since a traceback
+    may indent each of them."""
     if not isinstance(value, str):
         yield repr(value)
         return
@@ -96,26 +168,61 @@ def _forms(value: Any) -> Iterator[str]:
         return
     yield value
     yield value.strip()
-    # A lone surrogate, which a URL cannot have, is no reason to show the rest.
-    encodable = value.encode("utf-8", "replace").decode()
-    yield repr(value)[1:-1]
-    yield ascii(value)[1:-1]
-    yield json.dumps(value)[1:-1]
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
-    yield repr(encodable.encode())[2:-1]
-    yield html.escape(value)
-    yield from (quote(encodable), quote(encodable, safe=""), quote_plus(encodable))
+    if not value.isascii():
+        # A lone surrogate, which a URL cannot have, is no reason to show the rest.
+        yield value.encode("utf-8", "replace").decode()
     lines = value.splitlines()
     if len(lines) > 1:
         yield from (line.strip() for line in lines if len(line.strip()) >= SHORT)
 
 
-def mask_text(places: Places, text: str) -> str:
-    """`text` with a mask for each sensitive value."""
-    if len(places.values) > MOST_VALUES:
-        return _TOO_MANY
-    pattern = places.pattern
-    return text if pattern is None else pattern.sub(MASK, text)
+def mask_text(places: Places, text: str, last: int | None = None) -> str:
+    """`text` with a mask for each sensitive value. `last`: characters from its end that are
+    shown at the most, so no more of a longer text is looked through.
+    """
+    forms = places.forms
+    if not forms.may_show(len(text)):
+        return _NOT_SHOWN
+    if not (forms.short or forms.by_start):
+        return text
+    shown_from = 0
+    if last is not None:
+        # What is cut in two here may not be found, and stands before what is shown.
+        beyond = forms.longest * LONGEST_ESCAPE
+        if len(text) > last + beyond:
+            text, shown_from = text[-(last + beyond) :], beyond
+    if len(text) > MOST_TEXT:
+        return _NOT_SHOWN
+    try:
+        return _masked(text, shown_from, _spans(forms, text))
+    except (_TooMuch, TooManyEscapes):
+        return _NOT_SHOWN
+
+
+def _spans(forms: _Forms, text: str) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    for read, place in readings(text):
+        for start, end in forms.found_in(read):
+            spans.append((place(start), place(end)))
+            if len(spans) > MOST_FOUND:
+                raise _TooMuch
+    return sorted(spans)
+
+
+def _masked(text: str, shown_from: int, spans: list[tuple[int, int]]) -> str:
+    """`spans` in order; they may overlap."""
+    parts: list[str] = []
+    position = shown_from
+    hidden_to = -1
+    for start, end in spans:
+        if end <= position:
+            continue
+        if start >= hidden_to:
+            parts.append(text[position:start])
+            parts.append(MASK)
+        position = hidden_to = max(end, position)
+    parts.append(text[position:])
+    return "".join(parts)
 
 
 def mask_value(places: Places, value: Any, depth: int = 0) -> Any:
@@ -145,7 +252,7 @@ def mask_value(places: Places, value: Any, depth: int = 0) -> Any:
 def _shown(value: Any) -> str:
     try:
         return repr(value)
-    except Exception as error:  # a __repr__ of the user's own may raise
+    except BaseException as error:  # a __repr__ of the user's own may raise
         return f"({type(value).__name__} without a text: {type(error).__name__})"
 
 

@@ -180,9 +180,9 @@ class Mask:
         """The job's arguments, fit to be shown."""
         return mask_call(self._places, self._args, self._kwargs)
 
-    def text(self, text: str) -> str:
-        """`text` without the sensitive values."""
-        return mask_text(self._places, text)
+    def text(self, text: str, last: int | None = None) -> str:
+        """`text` without the sensitive values; of a long one perhaps only what is `last`."""
+        return mask_text(self._places, text, last)
 
     def value(self, value: Any, name: str = "") -> Any:
         """What a field of this name may show of a value."""

@@ -7,7 +7,7 @@ import traceback
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from asyncjobs.codec import clean_text
+from asyncjobs.codec import MAX_TEXT, clean_text
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.policy.redaction import Mask
 from asyncjobs.policy.retry import class_name
@@ -47,7 +47,7 @@ def describe(error: BaseException, mask: Mask | None = None) -> ErrorText:
     try:
         if mask is not None:
             # Before anything is cut off: half of a secret would not be found.
-            message, text = mask.text(message), mask.text(text)
+            message, text = mask.text(message, MAX_TEXT), mask.text(text, MAX_TEXT)
     except BaseException as fault:
         message, text = _no_text(fault), ""
     return ErrorText(kind, clean_text(message), clean_text(text), shown)

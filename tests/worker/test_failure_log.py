@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
 from asyncjobs import AsyncJobs, JobFailed, Retry, RetryPolicy, constant
 from asyncjobs.worker import failures
+from asyncjobs.worker.describing import ErrorText, describe
 from asyncjobs.worker.failures import FailureLog
 from tests.worker.kit import LIMIT_S, register, working
 
@@ -56,6 +58,25 @@ async def test_a_retry_on_purpose_has_no_traceback(
             await (await job.enqueue("retry")).result(LIMIT_S)
     (record,) = warnings(caplog)
     assert record.exc_info is None
+
+
+async def test_each_failure_is_put_into_words_once(
+    app: AsyncJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To hide what is sensitive in it costs time on the event loop."""
+    told: list[ErrorText] = []
+
+    def count(*about: Any) -> ErrorText:
+        told.append(describe(*about))
+        return told[-1]
+
+    monkeypatch.setattr("asyncjobs.worker.settling.describe", count)
+    job = register(app, fails, retry=RetryPolicy(3, constant(0)), sensitive=["kind"])
+    async with working(app):
+        with pytest.raises(JobFailed):
+            await (await job.enqueue("value")).result(LIMIT_S)
+    assert [each.message for each in told] == ["planted"] * 3
+    assert [each.shown for each in told] == [None] * 3
 
 
 async def test_a_group_is_known_by_its_members() -> None:
