@@ -51,6 +51,7 @@ __all__ = [
     "StaleSequence",
     "StoreInfo",
     "StoreSettings",
+    "Survey",
     "Verdict",
     "WorkerEntry",
 ]
@@ -186,6 +187,18 @@ class WorkerEntry(NamedTuple):
     now_ms: int
     info: bytes
     """What the worker said of itself, as JSON; see `Lease`."""
+
+
+class Survey(NamedTuple):
+    """Some of all queues, for one of all who look through them.
+
+    `is_turn`: False while somebody else looks; `is_last`: these were the last names, and
+    the next look begins anew. A name may come twice in a round.
+    """
+
+    is_turn: bool
+    is_last: bool
+    queues: list[str]
 
 
 class Verdict(StrEnum):
@@ -362,6 +375,11 @@ class Inspector(LetterCalls, Protocol):
 
     async def queues(self) -> list[str]:
         """Every queue that has ever had a job or a worker, sorted."""
+        ...
+
+    async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:
+        """The next names of queues, `about` so many, for one of all who ask: whoever has
+        begun goes on, and another one takes over when it has not asked for `turn_ms`."""
         ...
 
     async def counts(self, queues: Sequence[str]) -> list[QueueCounts]: ...

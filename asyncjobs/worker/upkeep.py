@@ -12,14 +12,14 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from asyncjobs import events
-from asyncjobs.backends.base import Backend, Heartbeat, Inspector
+from asyncjobs.backends.base import Backend, Heartbeat
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.session import Session
 
-__all__ = ["Duty", "ProgressNotes", "Prune", "Reclaim", "Unattended", "Upkeep"]
+__all__ = ["Duty", "ProgressNotes", "Prune", "Reclaim", "Upkeep"]
 
 logger = GuardedLog("asyncjobs.worker")
 
@@ -146,31 +146,3 @@ class ProgressNotes:
         if notes:
             await self._backend.progress(self._session.lease, notes)
         return 0.5
-
-
-class Unattended:
-    """Warns of queues that hold jobs and have no live worker: a typo, or a dead fleet."""
-
-    def __init__(self, inspector: Inspector, own: Collection[str]) -> None:
-        """`own`: queues that this worker serves, so that they need not be asked about."""
-        self._inspector = inspector
-        self._own = frozenset(own)
-        self._told: set[str] = set()
-
-    async def run(self) -> float:
-        others = [queue for queue in await self._inspector.queues() if queue not in self._own]
-        counts = await self._inspector.counts(others) if others else []
-        found = {
-            count.queue: sum(count.ready) + count.scheduled
-            for count in counts
-            if count.workers == 0 and sum(count.ready) + count.scheduled > 0
-        }
-        for queue in sorted(set(found) - self._told):
-            logger.warning(
-                "queue %r has no live worker; jobs waiting there: %d; start one with --queues %s",
-                queue,
-                found[queue],
-                queue,
-            )
-        self._told = set(found)
-        return random.uniform(20, 40)

@@ -34,7 +34,8 @@ from asyncjobs.worker.session import Session
 from asyncjobs.worker.settings import Host, Queues, WorkerSettings, checked_count, sync_queues
 from asyncjobs.worker.stuck import Stuck
 from asyncjobs.worker.threads import Threads
-from asyncjobs.worker.upkeep import Duty, ProgressNotes, Prune, Reclaim, Unattended, Upkeep
+from asyncjobs.worker.unattended import Unattended
+from asyncjobs.worker.upkeep import Duty, ProgressNotes, Prune, Reclaim, Upkeep
 from asyncjobs.worker.waiting import Waiting
 from asyncjobs.worker.watchdog import Watchdog, pulse_interval_s
 
@@ -331,7 +332,7 @@ class Worker:
         if (after_s := self._settings.stuck_after_s) is not None:
             duties.append(Stuck(processor, self.app.events, after_s))
         if isinstance(backend, Inspector):
-            duties.append(Unattended(backend, self.queues))
+            duties.append(Unattended(backend, session.lease.id, self.queues))
         upkeep, control = Upkeep(duties), Control(backend, session, self._on_cancel)
         waiting = Waiting(self.app, backend, self.queues, lambda: processor.is_quiet)
         try:

@@ -17,6 +17,9 @@ DOCUMENTED: Final = frozenset(
 ) | {"result:", "batch:"}
 """The parts of a queue's key names; the last two have an id behind them."""
 
+BESIDE: Final = frozenset({"layout", "queues", "survey"})
+"""Keys of the whole store."""
+
 EXPIRING: Final = frozenset(
     {"known:0", "known:1", "known:2", "awaited", "stats", "result:", "batch:"}
 )
@@ -38,7 +41,7 @@ def audit(server: Reachable, prefix: str) -> list[str]:
     """What is wrong with the keys of a store, whatever its jobs are doing."""
     with connected(server) as client:
         queues, listed, beside = read(client, prefix)
-    found = [f"{key}: no documented key" for key in beside if key not in ("layout", "queues")]
+    found = [f"{key}: no documented key" for key in beside if key not in BESIDE]
     for queue in queues:
         # A call about a queue that nobody uses leaves no more than when it was made.
         if queue.name not in listed and queue.ttl_ms.keys() != {"upkeep"}:

@@ -27,7 +27,7 @@ __all__ = [
 
 GROUP: Final = "workers"
 RETURNED: Final = re.compile(r"returned(:[1-9]|:1[0-6])?")
-_KEY: Final = re.compile(r"\{([\w.-]+):(.+?)\}:(.+)|([\w.-]+):(?:layout|queues)", re.DOTALL)
+_KEY: Final = re.compile(r"\{([\w.-]+):(.+?)\}:(.+)|([\w.-]+):(?:layout|queues|survey)", re.DOTALL)
 _MOST: Final = 1_000_000
 
 Client: TypeAlias = redis.Redis

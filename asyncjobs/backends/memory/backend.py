@@ -30,6 +30,7 @@ from asyncjobs.backends.base import (
     StaleSequence,
     StoreInfo,
     StoreSettings,
+    Survey,
     Verdict,
     WorkerEntry,
 )
@@ -43,6 +44,7 @@ from asyncjobs.backends.letters import (
 )
 from asyncjobs.backends.memory.control import ControlBoard
 from asyncjobs.backends.memory.queue import MOST_MARKS, Queue
+from asyncjobs.backends.memory.surveyor import Surveyor
 from asyncjobs.clock import now_ms as system_now_ms
 from asyncjobs.errors import StoreError, UsageError
 from asyncjobs.job import JobRecord, JobRef, NewJob, Priority, Settlement, TakenJob
@@ -74,6 +76,7 @@ class MemoryBackend:
         self._waiters: defaultdict[str, OrderedDict[asyncio.Future[str], None]]
         self._waiters = defaultdict(OrderedDict)
         self._control = ControlBoard()
+        self._surveyor: Surveyor | None = None
         self._result_waiters: dict[JobRef, set[asyncio.Future[None]]] = {}
 
     async def open(self) -> StoreInfo:
@@ -331,6 +334,16 @@ class MemoryBackend:
     async def queues(self) -> list[str]:
         """Every queue that has ever had a job or a worker, sorted."""
         return sorted(self._queues)
+
+    async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:
+        """See `Inspector.survey`; queues that come meanwhile may be left to the next round."""
+        now = self._now_ms()
+        present = self._surveyor
+        if present is None or present.until_ms <= now:
+            present = self._surveyor = Surveyor(asker)
+        elif present.asker != asker:
+            return Survey(is_turn=False, is_last=False, queues=[])
+        return present.look(sorted(self._queues), about, now + turn_ms)
 
     async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
         """One queue at one moment, each; all zero for a queue that was never used."""

@@ -26,6 +26,7 @@ from asyncjobs.backends.base import (
     Resync,
     StoreInfo,
     StoreSettings,
+    Survey,
     WorkerEntry,
 )
 from asyncjobs.backends.letters import (
@@ -308,6 +309,9 @@ class RedisBackend:
 
     async def queues(self) -> list[str]:
         return await self._inspection.queues()
+
+    async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:
+        return await self._inspection.survey(asker, about, turn_ms)
 
     async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
         return await self._inspection.counts(queues)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from asyncjobs.backends.activity import ENQUEUED, RESCHEDULED, flow_of
-from asyncjobs.backends.base import Finding, QueueCounts, QueueFlow, WorkerEntry
+from asyncjobs.backends.base import Finding, QueueCounts, QueueFlow, Survey, WorkerEntry
 from asyncjobs.backends.redis.diagnosis import diagnose
 from asyncjobs.backends.redis.exchange import STATE_OF_LETTER, id_of
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Link
-from asyncjobs.backends.redis.scripts import run_all, script
+from asyncjobs.backends.redis.scripts import run, run_all, script
 
 __all__ = ["Inspection"]
 
@@ -31,9 +31,14 @@ class Inspection:
         self._pinned = pinned
 
     async def queues(self) -> list[str]:
-        names = await self._link.call(b"SMEMBERS", self._keys.queues)
-        # A foreign writer's bytes are no reason to show nothing at all.
-        return sorted(name.decode("utf-8", "backslashreplace") for name in names)
+        return sorted(map(_name, await self._link.call(b"SMEMBERS", self._keys.queues)))
+
+    async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:
+        look = script("survey")
+        keys = (self._keys.queues, self._keys.survey)
+        command = (b"EVALSHA", look.digest, len(keys), *keys, b"", asker, about, turn_ms)
+        is_turn, is_last, names = await run(self._link, look, command)
+        return Survey(bool(is_turn), bool(is_last), list(map(_name, names)))
 
     async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
         return [
@@ -76,6 +81,11 @@ class Inspection:
             which,
             tuple(which.command(self._keys.queue(q), self._pinned(), *args) for q in queues),
         )
+
+
+def _name(raw: bytes) -> str:
+    """A foreign writer's bytes are no reason to show nothing at all."""
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def _counters(stored: list[bytes]) -> dict[tuple[int, str], int]:

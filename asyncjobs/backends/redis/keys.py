@@ -47,6 +47,7 @@ class StoreKeys:
         self.prefix = prefix
         self.layout = f"{prefix}:layout".encode()
         self.queues = f"{prefix}:queues".encode()
+        self.survey = f"{prefix}:survey".encode()
         self._of_queue: dict[str, QueueKeys] = {}
 
     def queue(self, name: str) -> QueueKeys:

@@ -1,0 +1,82 @@
+"""Queues that hold jobs and have no live worker: a typo, or a dead fleet."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from typing import Final
+
+from asyncjobs.backends.base import Inspector, QueueCounts
+from asyncjobs.guarded import GuardedLog
+
+__all__ = ["Unattended"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+LOOK: Final = 200
+"""Queues that one look asks about. A store may hold ten thousand: asked about in one go they
+would keep it, and this loop, for half a second."""
+NEXT_S: Final = 2.0
+"""From one look to the next, until all queues have been asked about."""
+TURN_MS: Final = 90_000
+"""A worker that has not asked for so long has its turn no more; longer than between two rounds."""
+MOST_LINES: Final = 10
+"""Queues that one round names in the log; of the others it says how many they are."""
+
+
+class Unattended:
+    """Warns of them, in one worker of the fleet, which looks at a few queues at a time.
+
+    Others only ask whether it is their turn. `asker`: a name that no other worker has.
+    `own`: queues that this worker serves, so that they need not be asked about.
+    """
+
+    def __init__(self, inspector: Inspector, asker: str, own: Collection[str]) -> None:
+        self._inspector = inspector
+        self._asker = asker
+        self._own = frozenset(own)
+        self._told: set[str] = set()
+        self._lines = 0
+        self._more = 0
+
+    async def run(self) -> float:
+        """See `Duty.run`."""
+        survey = await self._inspector.survey(self._asker, LOOK, TURN_MS)
+        if not survey.is_turn:
+            return random.uniform(20, 40)
+        others = [queue for queue in survey.queues if queue not in self._own]
+        counts = await self._inspector.counts(others) if others else []
+        for count in sorted(counts):
+            self._judge(count)
+        if not survey.is_last:
+            return NEXT_S
+        self._end_round()
+        return random.uniform(20, 40)
+
+    def _judge(self, count: QueueCounts) -> None:
+        waiting = sum(count.ready) + count.scheduled
+        if count.workers or not waiting:
+            self._told.discard(count.queue)
+            return
+        if count.queue in self._told:
+            return
+        self._told.add(count.queue)
+        if self._lines == MOST_LINES:
+            self._more += 1
+            return
+        self._lines += 1
+        logger.warning(
+            "queue %r has no live worker; jobs waiting there: %d; start one with --queues %s",
+            count.queue,
+            waiting,
+            count.queue,
+        )
+
+    def _end_round(self) -> None:
+        if self._more:
+            logger.warning(
+                "%d more queues hold jobs and have no live worker; asyncjobs stats shows them",
+                self._more,
+            )
+        self._lines = 0
+        self._more = 0
