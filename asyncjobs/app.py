@@ -282,11 +282,7 @@ class AsyncJobs:
     def _new_backend(self) -> Backend:
         if self._backend is not None:
             return self._backend
-        backend = make_backend(store_url(self._url), self.settings.store())
-        if not backend.capabilities.shared:
-            # The jobs live in this very object: opened again, they are still there.
-            self._backend = backend
-        return backend
+        return make_backend(store_url(self._url), self.settings.store())
 
     # ── what job functions and handles ask (Sender, Reader) ──────────────────────────
 

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from asyncjobs.codec import check_json, is_unicode
 from asyncjobs.context import INJECTED, JobContext
 from asyncjobs.errors import ArgumentsError, EncodeError, RegistrationError
+from asyncjobs.parameters import parameters_of
 from asyncjobs.policy.redaction import Redaction
 
 __all__ = ["Binding"]
@@ -25,23 +26,24 @@ class Binding:
     """
 
     __slots__ = (
-        "_injected", "_keywords", "_most", "_name", "_positional", "_required", "_shown",
+        "_injected", "_keywords", "_most", "_name", "_parameters", "_positional", "_required",
         "_simple_from",
         "_spread_keywords", "_unkeyed", "redaction",
     )  # fmt: skip
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         """Raises RegistrationError for injected parameters that could not be filled."""
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = parameters_of(function)
         self._name = name
-        self._injected = _find_injected(name, parameters)
-        shown = [p for p in parameters if p.name != self._injected]
-        self._shown = shown
+        self._injected = _find_injected(name, parameters.all)
+        self._parameters = parameters.without(self._injected)
         self.redaction = Redaction()
-        positional = [p for p in shown if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        shown, positional = self._parameters.all, self._parameters.positional
         keyword_only = [p for p in shown if p.kind is p.KEYWORD_ONLY]
-        required = [p for p in positional if p.default is p.empty]
-        keywords_needed = frozenset(p.name for p in keyword_only if p.default is p.empty)
+        # What a wrapper passes on, it may as well fill in.
+        needed = [p for p in shown if p.default is p.empty and p.name not in parameters.passed]
+        required = [p for p in positional if p in needed]
+        keywords_needed = frozenset(p.name for p in keyword_only if p in needed)
         spread = any(p.kind is p.VAR_POSITIONAL for p in shown)
         self._positional = tuple(p.name for p in positional)
         self._unkeyed = frozenset(p.name for p in positional if p.kind is p.POSITIONAL_ONLY)
@@ -98,16 +100,20 @@ class Binding:
         return rule.hides_position(place) if isinstance(place, int) else rule.hides(place)
 
     def _signature(self) -> str:
-        """Without the defaults of sensitive parameters."""
-        shown = [
-            p.replace(default=...)
-            if p.default is not p.empty and self.redaction.hides(p.name)
-            else p
-            for p in self._shown
-        ]
-        return f"{self._name}{inspect.Signature(shown)}".replace("=Ellipsis", "=...").replace(
-            " = Ellipsis", " = ..."
-        )
+        """Without the defaults of sensitive parameters. What a wrapper may fill in looks as if
+        it had a default."""
+        shown = [self._in_signature(p) for p in self._parameters.all]
+        text = str(inspect.Signature(shown, __validate_parameters__=False))
+        return f"{self._name}{text}".replace("=Ellipsis", "=...").replace(" = Ellipsis", " = ...")
+
+    def _in_signature(self, parameter: Parameter) -> Parameter:
+        if parameter.default is parameter.empty:
+            kind = parameter.kind
+            is_spread = kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            shows = parameter.name in self._parameters.passed and not is_spread
+        else:
+            shows = self.redaction.hides(parameter.name)
+        return parameter.replace(default=...) if shows else parameter
 
     def path(self, place: int | str) -> str:
         """How errors name one argument, given its position or its keyword."""
@@ -131,7 +137,10 @@ class Binding:
             if name not in self._keywords and not self._spread_keywords:
                 if name in self._unkeyed:
                     return f"{name!r} can only be given by position"
-                return f"unexpected keyword argument {name!r}"
+                advice = ""
+                if self._parameters.passed:
+                    advice = "; if a decorator takes it, name it in the wrapper's parameters"
+                return f"unexpected keyword argument {name!r}{advice}"
         for name in self._required:
             if name not in given and (name not in kwargs or name in self._unkeyed):
                 return f"missing argument {name!r}"
@@ -144,7 +153,7 @@ def _places(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[int | 
     return [*places, *kwargs.items()]
 
 
-def _find_injected(name: str, parameters: list[Parameter]) -> str | None:
+def _find_injected(name: str, parameters: Sequence[Parameter]) -> str | None:
     found: str | None = None
     for parameter in parameters:
         is_marked = parameter.default is INJECTED

@@ -23,6 +23,7 @@ from asyncjobs.cli.enqueue import enqueue
 from asyncjobs.cli.exporter import exporter
 from asyncjobs.cli.jobs import jobs
 from asyncjobs.cli.stats import stats
+from asyncjobs.cli.streams import prepare_streams
 from asyncjobs.cli.values import Duration, DurationOrOff, Queues, Size, merge_queues
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ Exit codes:
 
 def main() -> None:
     """Run the command line and exit the process."""
+    prepare_streams()
     cli(prog_name="asyncjobs")
 
 

@@ -12,7 +12,7 @@ import orjson
 from asyncjobs.app import AsyncJobs
 from asyncjobs.cli.asking import fail
 from asyncjobs.cli.loading import LoadError, load_app, nearest, put_working_directory_on_path
-from asyncjobs.cli.render import block
+from asyncjobs.cli.render import block, show_json
 from asyncjobs.cli.values import Duration
 from asyncjobs.config import UNSET
 from asyncjobs.errors import (
@@ -189,5 +189,5 @@ async def _wait(handle: JobHandle[Any], timeout_s: float | None) -> ExitCode:
         return fail(ExitCode.FAILED, error)
     except ResultError as error:
         return fail(ExitCode.FAILED, error)
-    click.echo(orjson.dumps(value).decode())
+    show_json(value)
     return ExitCode.CLEAN

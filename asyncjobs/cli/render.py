@@ -62,9 +62,23 @@ def show_json(value: Any) -> None:
     except TypeError:
         # An id of a foreign writer may be no text.
         text = orjson.dumps(_encodable(value), default=str).decode()
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    if not text.isprintable() or not _can_write(text):
+        text = "".join(map(_in_json, text))
     click.echo(text)
+
+
+def _in_json(char: str) -> str:
+    return char if char.isprintable() and _can_write(char) else json.dumps(char)[1:-1]
+
+
+def _can_write(text: str) -> bool:
+    """Whether stdout has all these characters. What it lacks it would escape in its own way,
+    and the line would be no JSON any more."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def _encodable(value: Any) -> Any:

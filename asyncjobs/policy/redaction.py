@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
-from inspect import Parameter, signature
 from typing import Annotated, Any, Final, TypeVar, get_args
 
 import orjson
 
 from asyncjobs.errors import ConfigError, RegistrationError
+from asyncjobs.parameters import Parameters, parameters_of
 from asyncjobs.policy.masking import MASK, Places, mask_call, mask_text, mask_value
 
 __all__ = [
@@ -72,9 +72,9 @@ class Redaction:
         cls, name: str, function: Callable[..., Any], sensitive: Sequence[str], injected: str | None
     ) -> Redaction:
         """What a job function declares. Raises RegistrationError for a name that it lacks."""
-        parameters = [p for p in signature(function).parameters.values() if p.name != injected]
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        known = {p.name for p in parameters}
+        parameters = parameters_of(function).without(injected)
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.all)
+        known = {p.name for p in parameters.all}
         names: list[str] = []
         for each in sensitive:
             head, dot, tail = each.rpartition(".")
@@ -85,27 +85,34 @@ class Redaction:
                     "'parameter.key'"
                 )
             names.append(tail)
-        names += [p.name for p in parameters if _is_secret(p.annotation, function)]
+        names += [p.name for p in parameters.all if _is_secret(p.annotation, function)]
         return cls._placed(parameters, tuple(dict.fromkeys(names)))
 
     @classmethod
-    def _placed(cls, parameters: Sequence[Parameter], names: tuple[str, ...]) -> Redaction:
-        by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    def _placed(cls, parameters: Parameters, names: tuple[str, ...]) -> Redaction:
         is_sensitive = _matcher(names)
-        order = [p for p in parameters if p.kind in by_position]
-        positions = frozenset(n for n, p in enumerate(order) if is_sensitive(p.name))
-        spreads = any(p.kind is p.VAR_POSITIONAL and is_sensitive(p.name) for p in parameters)
+        order = parameters.positional
+        positions = {n for n, p in enumerate(order) if is_sensitive(p.name)}
+        of_passed = [n for n in positions if order[n].name in parameters.passed]
+        if of_passed:
+            # The wrapper may put arguments of its own in front: then a sensitive one is given
+            # at an earlier position. Rather too much is hidden than too little.
+            first = next(n for n, p in enumerate(order) if p.name in parameters.passed)
+            positions.update(range(first, max(of_passed)))
+        every = parameters.all
+        spreads = any(p.kind is p.VAR_POSITIONAL and is_sensitive(p.name) for p in every)
         # A `**card` that is sensitive is so in all that it may hold.
-        if any(p.kind is p.VAR_KEYWORD and is_sensitive(p.name) for p in parameters):
+        if any(p.kind is p.VAR_KEYWORD and is_sensitive(p.name) for p in every):
             names = ("*",)
-        return cls(positions, names, len(order) if spreads else None)
+        start = len(order) - len(parameters.passed & {p.name for p in order})
+        from_position = start if parameters.passed else len(order)
+        return cls(frozenset(positions), names, from_position if spreads else None)
 
     def with_patterns(self, patterns: tuple[str, ...], function: Callable[..., Any]) -> Redaction:
         """This rule and the patterns of the app."""
         if not patterns:
             return self
-        parameters = list(signature(function).parameters.values())
-        return self | self._placed(parameters, patterns)
+        return self | self._placed(parameters_of(function), patterns)
 
     def __or__(self, other: Redaction) -> Redaction:
         spreads = [each.spread for each in (self, other) if each.spread is not None]

@@ -144,13 +144,23 @@ async def test_what_cannot_work_is_refused_when_it_is_made() -> None:
         AsyncJobs("memory:", result_ttl=-1)
 
 
-async def test_jobs_in_memory_outlive_the_opening() -> None:
+async def test_jobs_in_memory_end_with_the_opening() -> None:
+    """Else the jobs of one test run in the next one."""
     app = AsyncJobs("memory:")
     job = app.job(send)
-    async with app:
-        await job.options(id="1").enqueue(1)
-    async with app:
-        assert (await job.options(id="1").enqueue(1)).is_new is False
+    for _ in range(2):
+        async with app, app:
+            async with app:
+                assert (await job.options(id="1").enqueue(1)).is_new is True
+            assert (await job.options(id="1").enqueue(1)).is_new is False
+
+
+async def test_jobs_in_a_memory_store_of_ones_own_outlive_the_opening() -> None:
+    app = AsyncJobs(backend=MemoryBackend(AppSettings().store()))
+    job = app.job(send)
+    for is_new in (True, False):
+        async with app:
+            assert (await job.options(id="1").enqueue(1)).is_new is is_new
 
 
 def test_one_app_serves_one_loop_after_the_other() -> None:

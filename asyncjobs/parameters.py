@@ -1,0 +1,73 @@
+"""What a call of a function takes, seen from outside of its decorators."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from inspect import Parameter
+from typing import Any, NamedTuple
+
+__all__ = ["Parameters", "parameters_of"]
+
+_BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Parameters(NamedTuple):
+    """The parameters of a function, in order.
+
+    `passed`: the names of those that the wrapper of a decorator passes on to the function
+    inside, by `*args` and `**kwargs`. The wrapper may fill some of them in, so that none has
+    to be given, and those by position may stand at an earlier place than it seems.
+    """
+
+    all: Sequence[Parameter]
+    passed: frozenset[str] = frozenset()
+
+    def without(self, name: str | None) -> Parameters:
+        """The same without this one."""
+        return Parameters([p for p in self.all if p.name != name], self.passed)
+
+    @property
+    def positional(self) -> list[Parameter]:
+        """Those that may be given by position."""
+        return [p for p in self.all if p.kind in _BY_POSITION]
+
+
+def parameters_of(function: Callable[..., Any]) -> Parameters:
+    """`inspect.signature` takes those of the innermost function for those of the whole.
+
+    But a wrapper is called with what it takes itself. One with `*args` and `**kwargs` passes
+    on what it is given, and perhaps more. A `__signature__` is taken at its word.
+    """
+    own = list(inspect.signature(function, follow_wrapped=False).parameters.values())
+    inner = getattr(function, "__wrapped__", None)
+    if inner is None or hasattr(function, "__signature__"):
+        return Parameters(own)
+    kinds = {p.kind for p in own}
+    by_position, by_name = Parameter.VAR_POSITIONAL in kinds, Parameter.VAR_KEYWORD in kinds
+    if not (by_position or by_name):
+        return Parameters(own)
+    names = {p.name for p in own}
+    passed = [
+        reached
+        for parameter in parameters_of(inner).all
+        if parameter.name not in names
+        and (reached := _reached(parameter, by_position=by_position, by_name=by_name)) is not None
+    ]
+    explicit = [p for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    order = sorted([*explicit, *passed], key=lambda parameter: parameter.kind)
+    return Parameters(order, frozenset(p.name for p in passed))
+
+
+def _reached(parameter: Parameter, *, by_position: bool, by_name: bool) -> Parameter | None:
+    """How a parameter inside can be reached through the wrapper, if at all."""
+    kind = parameter.kind
+    if kind is Parameter.POSITIONAL_OR_KEYWORD and not by_name:
+        return parameter.replace(kind=Parameter.POSITIONAL_ONLY)
+    if kind is Parameter.POSITIONAL_OR_KEYWORD and not by_position:
+        return parameter.replace(kind=Parameter.KEYWORD_ONLY)
+    if kind in (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL):
+        return parameter if by_position else None
+    if kind in (Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD):
+        return parameter if by_name else None
+    return parameter
