@@ -7,16 +7,17 @@ loop. So whatever they raise ends here, a SystemExit too, and is reported once o
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from asyncjobs.texts import visible
 
-__all__ = ["GuardedLog", "call", "error_text", "report"]
+__all__ = ["GuardedLog", "call", "error_text", "loop_guarded", "report"]
 
 MOST_REPORTS: Final = 100
 """Reports of one process. Each names another place or type of error."""
@@ -30,6 +31,30 @@ def call(what: str, function: Callable[..., object], *args: Any) -> None:
         function(*args)
     except BaseException as error:
         report(f"{what} failed", error)
+
+
+@contextlib.contextmanager
+def loop_guarded() -> Iterator[None]:
+    """Meanwhile no log handler can end the running loop.
+
+    asyncio logs what callbacks and transports raise. A log handler that raises there ends the
+    loop, and with it the worker and all of its jobs.
+    """
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if before is None:
+            call("asyncio's log", loop.default_exception_handler, context)
+        else:
+            call("the exception handler of the loop", before, loop, context)
+
+    loop.set_exception_handler(handle)
+    try:
+        yield
+    finally:
+        if loop.get_exception_handler() is handle:
+            loop.set_exception_handler(before)
 
 
 def report(what: str, error: BaseException, line: str = "") -> None:

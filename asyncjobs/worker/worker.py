@@ -20,7 +20,7 @@ from asyncjobs import events
 from asyncjobs.backends.base import Heartbeat, Inspector, Lease
 from asyncjobs.clock import Seconds, new_id, seconds
 from asyncjobs.errors import AsyncJobsError, UsageError
-from asyncjobs.guarded import GuardedLog
+from asyncjobs.guarded import GuardedLog, loop_guarded
 from asyncjobs.job import JobRef
 from asyncjobs.own import hide
 from asyncjobs.policy.limits import QueueShares
@@ -245,7 +245,8 @@ class Worker:
             raise UsageError("this worker runs already")
         self._busy = True
         try:
-            return await self._session(started, limit, memory)
+            with loop_guarded():
+                return await self._session(started, limit, memory)
         finally:
             self._busy = self._is_asked_to_stop = False
             self._stopping.clear()
