@@ -26,11 +26,11 @@ EXPIRING: Final = frozenset(
 """What goes by itself. Everything else must never expire: it would take jobs with it."""
 
 STAYING: Final = frozenset(
-    {"ready:0", "ready:1", "ready:2", "ready:3", "upkeep", "wake", "returned"}
+    {"ready:0", "ready:1", "ready:2", "ready:3", "upkeep", "wake", "returned", "largest"}
 )
 """What a queue keeps for ever, however many jobs it has seen: empty streams with their
 group and the consumer `returned`, when a worker was last heard of, a token that calls for
-nothing, and at most four priorities in which to look for jobs given back."""
+nothing, how large its largest job was, and where to look for jobs that were given back."""
 
 _PLACE: Final = re.compile(r"([0-3]):(\d+)-(\d+)")
 _UNTIL: Final = re.compile(r"\d+ \d+")

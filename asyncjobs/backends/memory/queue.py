@@ -42,7 +42,7 @@ CLOCK_STEP_MS = 1000
 MOST_MARKS = 100
 """Marks that one exchange tells of: heartbeats tell of all."""
 MAX_BYTES = 4 * 1024 * 1024
-"""Envelope bytes after which an exchange hands out no more, so that one trip stays short."""
+"""Envelope bytes after which an exchange promotes, or hands out, no more: one trip stays short."""
 
 
 class Queue:
@@ -66,7 +66,7 @@ class Queue:
         self._serials = count(1)
         self._jobs: dict[str, StoredJob] = {}
         self._ready: tuple[ReadyList[StoredJob], ...] = tuple(ReadyList() for _ in Priority)
-        self.left_ready = False
+        self.left_ready = self._left_due = False
         self._scheduled: Timed[StoredJob] = Timed()
         self._leases: dict[str, Held] = {}
         self.leaving: list[Held] = []  # leases that have ended and still have jobs
@@ -255,16 +255,22 @@ class Queue:
 
     def has_work(self, now: int) -> bool:
         """Whether jobs are ready or overdue."""
-        due = self._scheduled.first_ms()
-        return any(self._ready) or (due is not None and due <= now)
+        return any(self._ready) or self._is_overdue(now)
 
     def promote(self, limit: int, now: int) -> int:
         """Make up to `limit` due jobs ready; returns how many."""
-        for number in range(limit):
-            if (due := self._scheduled.first_ms()) is None or due > now:
-                return number
-            self._append(self._scheduled.pop_first(), now)
-        return limit
+        promoted = size = 0
+        while promoted < limit and size < MAX_BYTES and self._is_overdue(now):
+            job = self._scheduled.pop_first()
+            self._append(job, now)
+            promoted += 1
+            size += len(job.envelope)
+        self._left_due = self._is_overdue(now)
+        return promoted
+
+    def _is_overdue(self, now: int) -> bool:
+        due = self._scheduled.first_ms()
+        return due is not None and due <= now
 
     def take(self, lease: Lease, demand: Demand) -> list[TakenJob]:
         """Hand out up to `demand.slots` jobs; calls again for what is left."""
@@ -297,7 +303,7 @@ class Queue:
         fewest = self.fewest_crashes
         # Suspects count where there was room for them: others would be called for nothing by
         # each exchange.
-        is_left = any(ready.has_unsuspected() for ready in self._ready)
+        is_left = self._left_due or any(ready.has_unsuspected() for ready in self._ready)
         is_left = is_left or (fewest > 0 and room.left(fewest) > 0)
         self.left_ready = is_left and (taken == demand.slots or size >= MAX_BYTES)
 

@@ -58,6 +58,8 @@ __all__ = ["RedisBackend"]
 logger = GuardedLog("asyncjobs.redis")
 
 ANNOUNCE_S = 60.0
+LARGE = 32_768
+"""Bytes of an envelope above which workers have to know of it: see lua/shared.lua."""
 REPLICA_WAIT_MS = 1_000
 """How long one try of an enqueue waits for replicas; the client tries again."""
 
@@ -110,7 +112,7 @@ class RedisBackend:
 
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         jobs = batch.jobs
-        if len(jobs) == 1 and jobs[0].is_plain:
+        if len(jobs) == 1 and jobs[0].is_plain and len(jobs[0].envelope) <= LARGE:
             return await self._enqueue_plain(jobs[0], batch.token)
         by_queue: dict[str, tuple[list[int], list[bytes | str | int], list[bytes]]] = {}
         for place, job in enumerate(jobs):

@@ -12,7 +12,7 @@ QUEUE_KEYS: Final = (
     "ready:0", "ready:1", "ready:2", "ready:3", "index", "scheduled", "scheduled:data",
     "workers", "workers:info", "sequence", "leaving", "wake", "cancel", "cancel:held", "returned",
     "crashes", "dead", "dead:data", "progress", "upkeep", "known:0", "known:1", "known:2",
-    "awaited", "stats",
+    "awaited", "stats", "largest",
 )  # fmt: skip
 """How the names of a queue's keys end; lua/shared.lua uses them."""
 

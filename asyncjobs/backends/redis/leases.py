@@ -173,11 +173,14 @@ class LeaseCalls:
     ) -> list[TakenJob]:
         fetch, holder = script("held"), lease.entry(queue)
         jobs: list[TakenJob] = []
-        # Few at a time: an envelope may be as large as max_payload allows.
-        for first in range(0, len(entries), 32):
-            step = entries[first : first + 32]
+        first = 0
+        while first < len(entries):
+            step = entries[first : first + STEP]
             command = fetch.command(self._keys.queue(queue), self._pinned(), priority, *step)
-            for entry, crashes in await run(link, fetch, command):
+            # Fewer where they are large: the script stops after 4 MiB.
+            looked, found = await run(link, fetch, command)
+            first += looked
+            for entry, crashes in found:
                 jobs.append(taken_job(queue, holder, priority, entry, int(crashes or 0)))
         return jobs
 

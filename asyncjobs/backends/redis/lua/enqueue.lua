@@ -64,7 +64,7 @@ for first = 1, #asked, CHUNK do
 end
 
 local answer, index, call, entry = {}, {}, false, nil
-local stale, given_ids = {}, 0
+local stale, given_ids, largest = {}, 0, 0
 for job = 1, #ids do
   local last = FIRST + job * FIELDS - 1
   local id, due, priority, envelope = ids[job], due_ms[job], priorities[ARGV[last - 2]], ARGV[last]
@@ -97,11 +97,13 @@ for job = 1, #ids do
         return entry
       end
       index[#index + 1] = priority .. ':' .. entry
+      largest = math.max(largest, #envelope)
       call = true
     end
   end
 end
 in_chunks('HSET', INDEX, index)
+note_large(largest)
 for first = 1, #stale, CHUNK do
   redis.call('UNLINK', unpack(stale, first, math.min(first + CHUNK - 1, #stale)))
 end

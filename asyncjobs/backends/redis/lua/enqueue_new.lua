@@ -1,6 +1,7 @@
 #!lua
 -- Stores one job that is ready at once and whose id was made for it, or repeats the answer
--- that its token was given: enqueue.lua for the most common of all calls.
+-- that its token was given: enqueue.lua for the most common of all calls. Not for a large job, of
+-- which others have to be told.
 -- KEYS: the queue's; then the stream of its priority; then the token's answer.
 -- ARGV: 2 token_ttl_ms; 3 id, 4 priority, 5 envelope.
 -- Result: '1' new.

@@ -19,7 +19,7 @@ local lease, sequence = ARGV[2], tonumber(ARGV[3])
 local id_ttl, slots, guard = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local guard_from, settlements = tonumber(ARGV[7]), tonumber(ARGV[9])
 local WIDTH = {f = 3, o = 5, d = 6, r = 5, b = 3}
-local FIRST, STEP, MAX_BYTES, MOST_MARKS = 10, 32, 4194304, 100
+local FIRST, STEP, MOST_MARKS = 10, 32, 100
 
 local is_known, lease_end = look_at_leases(lease)
 if not is_known then return {'lost', store_now()} end
@@ -49,7 +49,8 @@ if at ~= #ARGV + 1 then return redis.error_reply('ERR bad length') end
 local now = store_now()
 redis.call('HSET', SEQUENCE, lease, sequence)
 -- Most of the time there is none of these, and one question is enough.
-local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, PROGRESS, RETURNED) > 0
+local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, PROGRESS, RETURNED, LARGEST) > 0
+if rare then STEP = portion(STEP) end
 local marked = rare and redis.call('EXISTS', CANCEL) == 1
 -- Marks of other leases cost this one no more than these two questions.
 local has_marks = marked and #marks_of(lease, 1) > 0
@@ -168,15 +169,22 @@ local due_ms, promoted = next_due(), 0
 if due_ms and due_ms <= now then
   local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
     'LIMIT', 0, math.max(100, slots))
+  local size, last = 0, #due
   for position = 1, #due do
+    -- What is left is due: whoever has a free slot comes back for it at once.
+    if size >= MAX_BYTES then
+      last = position - 1
+      break
+    end
     local stored = redis.call('HGET', SCHEDULED_DATA, due[position])
     if stored then
-      promoted = promoted + 1
+      size, promoted = size + #stored, promoted + 1
       index[#index + 1] = due[position]
       index[#index + 1] = append_ready(tonumber(string.sub(stored, 1, 1)), due[position],
         string.sub(stored, 2))
     end
   end
+  for position = #due, last + 1, -1 do due[position] = nil end
   in_chunks('ZREM', SCHEDULED, due)
   in_chunks('HDEL', SCHEDULED_DATA, due)
   due_ms = next_due()
@@ -202,7 +210,13 @@ end
 local function add(slot, entries, crashes)
   if #entries == 0 then return 0 end
   taken[#taken + 1] = {slot - 1, entries, crashes}
-  for position = 1, #entries do bytes = bytes + #entries[position][2][2] end
+  local largest = 0
+  for position = 1, #entries do
+    local size = #entries[position][2][2]
+    bytes, largest = bytes + size, math.max(largest, size)
+  end
+  -- Known already, unless somebody else has written them.
+  note_large(largest)
   return #entries
 end
 
@@ -316,6 +330,7 @@ if wanted == 0 or bytes >= MAX_BYTES then
   -- each exchange.
   is_left = is_left or fewest > 0 and room_for(fewest) > 0
   for slot = 1, 4 do is_left = is_left or not drained[slot] and has_new(slot) end
+  is_left = is_left or due_ms ~= nil and due_ms <= now
   if is_left then left_ready = 1 end
 end
 -- One worker does not take all suspects: who has taken some calls another one.

@@ -17,23 +17,26 @@ if sequence <= last then return {'stale', last} end
 
 redis.call('HSET', SEQUENCE, number, ARGV[3])
 local answer = {'ok', store_now(), next_due() or -1, 0}
-local slot = 1
+local rare = redis.call('EXISTS', RETURNED, LARGEST) > 0
+local slot, step, bytes = 1, rare and portion(wanted) or wanted, 0
 while wanted > 0 and slot <= 4 do
+  local asked, got = math.min(step, wanted), 0
   if redis.call('XLEN', READY[slot]) > 0 then
-    local entries, size = read_new(slot, lease, wanted), #answer
+    local entries, size = read_new(slot, lease, asked), #answer
+    got = #entries
     for position = 1, #entries do
       local entry, fields = entries[position][1], entries[position][2]
       answer[size + 1], answer[size + 2] = slot - 1, entry
       answer[size + 3], answer[size + 4] = fields[1], fields[2]
-      size = size + 4
+      size, bytes = size + 4, bytes + #fields[2]
     end
-    wanted = wanted - #entries
+    wanted = bytes < MAX_BYTES and wanted - got or 0
   end
-  if wanted > 0 then slot = slot + 1 end
+  if got < asked and wanted > 0 then slot = slot + 1 end
 end
 
 local is_left = false
-if redis.call('EXISTS', RETURNED) == 1 then
+if rare and redis.call('EXISTS', RETURNED) == 1 then
   -- Asked for each: what was given back may have been cancelled since. Called for nothing, an
   -- idle worker would call itself again and again.
   is_left = has_returned()

@@ -10,6 +10,11 @@ for slot = 1, 3 do
     redis.call('UNLINK', KNOWN[slot])
   end
 end
+if redis.call('EXISTS', LARGEST) == 1 then
+  local entries = 0
+  for slot = 1, 4 do entries = entries + redis.call('XLEN', READY[slot]) end
+  if entries == 0 then redis.call('UNLINK', LARGEST) end
+end
 local oldest = string.format('%.0f', now - tonumber(ARGV[2]))
 local drop = redis.call('ZRANGE', DEAD, '-inf', '(' .. oldest, 'BYSCORE', 'LIMIT', 0, limit)
 local excess = redis.call('ZCARD', DEAD) - #drop - tonumber(ARGV[3])

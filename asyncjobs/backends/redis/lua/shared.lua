@@ -25,6 +25,7 @@ local UPKEEP = QUEUE['upkeep']
 local KNOWN = {QUEUE['known:0'], QUEUE['known:1'], QUEUE['known:2']}
 local AWAITED = QUEUE['awaited']
 local STATS = QUEUE['stats']
+local LARGEST = QUEUE['largest']
 local OWN_KEYS = #QUEUE
 local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
 -- Suspects wait apart, by the crashes that they have been through; those with more wait
@@ -38,6 +39,10 @@ local GRACE = ':grace'
 local STEP_MS = 1000
 -- unpack() fails near 8,000 values; every variadic call stays far below.
 local CHUNK = 500
+-- Envelopes above this size are noted, for 32 of them are more than may be read in one go.
+local LARGE, PORTION_BYTES = 32768, 1048576
+-- Bytes of envelopes after which a script promotes and hands out no more.
+local MAX_BYTES = 4194304
 
 local function store_now()
   if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
@@ -148,7 +153,27 @@ local function tally(now, letter, number)
   redis.call('PEXPIRE', STATS, 600000)
 end
 
+-- No command tells how large the entries of a stream are before they are read. So whatever
+-- makes a large one ready says so, and prune forgets it when the streams are empty.
+local function largest_noted()
+  -- A foreign writer may have made it something else.
+  return tonumber(redis.pcall('GET', LARGEST) or '0') or 0
+end
+
+local function note_large(size)
+  if size <= LARGE or size <= largest_noted() then return end
+  redis.call('SET', LARGEST, string.format('%.0f', size))
+end
+
+-- How many entries may be read in one go: `most`, or as many as fit where large ones may be.
+local function portion(most)
+  local largest = largest_noted()
+  if largest <= LARGE then return most end
+  return math.max(math.min(most, math.floor(PORTION_BYTES / largest)), 1)
+end
+
 local function append_ready(priority, id, envelope)
+  note_large(#envelope)
   local entry = redis.call('XADD', READY[priority + 1], '*', id, envelope)
   return priority .. ':' .. entry
 end
