@@ -33,6 +33,7 @@ from asyncjobs.policy.retry import ExceptionClasses, RetryValue
 from asyncjobs.readings import check_job_name, read_job_name
 from asyncjobs.registry import JobRegistry, Register
 from asyncjobs.telemetry.telemetry import Telemetry
+from asyncjobs.texts import shown
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -172,7 +173,7 @@ class AsyncJobs:
 
     def _check_call(self, call: Any) -> None:
         if not isinstance(call, JobCall):
-            raise UsageError(f"enqueue_many() takes calls, not {call!r:.100}; write f.bind(...)")
+            raise UsageError(f"enqueue_many() takes calls, not {shown(call)}; write f.bind(...)")
         owner = call.function.sender
         if owner is not self:
             raise UsageError(

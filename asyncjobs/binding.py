@@ -13,6 +13,7 @@ from asyncjobs.context import INJECTED, JobContext
 from asyncjobs.errors import ArgumentsError, EncodeError, RegistrationError
 from asyncjobs.parameters import parameters_of
 from asyncjobs.policy.redaction import Redaction
+from asyncjobs.texts import shown
 
 __all__ = ["Binding"]
 
@@ -100,20 +101,24 @@ class Binding:
         return rule.hides_position(place) if isinstance(place, int) else rule.hides(place)
 
     def _signature(self) -> str:
-        """Without the defaults of sensitive parameters. What a wrapper may fill in looks as if
-        it had a default."""
-        shown = [self._in_signature(p) for p in self._parameters.all]
-        text = str(inspect.Signature(shown, __validate_parameters__=False))
-        return f"{self._name}{text}".replace("=Ellipsis", "=...").replace(" = Ellipsis", " = ...")
+        """Without the defaults of sensitive parameters; the others are cut. What a wrapper may
+        fill in looks as if it had a default."""
+        parameters = [self._in_signature(p) for p in self._parameters.all]
+        try:
+            return f"{self._name}{inspect.Signature(parameters, __validate_parameters__=False)}"
+        except Exception:
+            # An annotation may be any object, and its `__repr__` may raise.
+            return f"{self._name}({', '.join(p.name for p in parameters)})"
 
     def _in_signature(self, parameter: Parameter) -> Parameter:
-        if parameter.default is parameter.empty:
-            kind = parameter.kind
-            is_spread = kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-            shows = parameter.name in self._parameters.passed and not is_spread
-        else:
-            shows = self.redaction.hides(parameter.name)
-        return parameter.replace(default=...) if shows else parameter
+        if parameter.default is not parameter.empty:
+            is_hidden = self.redaction.hides(parameter.name)
+            text = "..." if is_hidden else shown(parameter.default)
+            return parameter.replace(default=_Default(text))
+        is_spread = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.name in self._parameters.passed and not is_spread:
+            return parameter.replace(default=_Default("..."))
+        return parameter
 
     def path(self, place: int | str) -> str:
         """How errors name one argument, given its position or its keyword."""
@@ -121,7 +126,7 @@ class Binding:
             name = self._positional[place] if place < len(self._positional) else f"*{place}"
         else:
             name = place
-        return f"{self._name}: argument {name!r}"
+        return f"{self._name}: argument {name!r:.100}"
 
     def _wrong(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         count = len(args)
@@ -132,19 +137,31 @@ class Binding:
         given = self._positional[:count]
         for name in given:
             if name in kwargs and name not in self._unkeyed:
-                return f"{name!r} was given twice, by position and by keyword"
+                return f"{name!r:.100} was given twice, by position and by keyword"
         for name in kwargs:
             if name not in self._keywords and not self._spread_keywords:
                 if name in self._unkeyed:
-                    return f"{name!r} can only be given by position"
+                    return f"{name!r:.100} can only be given by position"
                 advice = ""
                 if self._parameters.passed:
                     advice = "; if a decorator takes it, name it in the wrapper's parameters"
-                return f"unexpected keyword argument {name!r}{advice}"
+                return f"unexpected keyword argument {name!r:.100}{advice}"
         for name in self._required:
             if name not in given and (name not in kwargs or name in self._unkeyed):
                 return f"missing argument {name!r}"
         return ""
+
+
+class _Default:
+    """Stands for a default in a signature, with the text that is to be shown for it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
 
 
 def _places(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[int | str, Any]]:

@@ -10,10 +10,12 @@ import math
 import os
 import struct
 import time
-from datetime import datetime, timedelta
+from datetime import MINYEAR, datetime, timedelta
 from typing import Final, TypeAlias, cast
 
 from asyncjobs.errors import ConfigError
+from asyncjobs.texts import shown
+from asyncjobs.untrusted import LAST_MS
 
 __all__ = ["Seconds", "at_ms", "new_id", "now_ms", "seconds"]
 
@@ -34,11 +36,14 @@ def seconds(value: Seconds, *, field: str, minimum: float = 0.0) -> float:
     if isinstance(value, timedelta):
         number = value.total_seconds()
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        number = float(value)
+        # An integer of hundreds of digits is more than any float, and no float can be made of it.
+        number = float(value) if abs(value) <= LONGEST_S else math.inf
     else:
-        raise ConfigError(f"{field} must be seconds (a number) or a timedelta, not {value!r}")
+        raise ConfigError(f"{field} must be seconds (a number) or a timedelta, not {shown(value)}")
     if math.isnan(number) or not minimum <= number <= LONGEST_S:
-        raise ConfigError(f"{field} must be a time from {minimum:g} s to 100 years, not {value!r}")
+        raise ConfigError(
+            f"{field} must be a time from {minimum:g} s to 100 years, not {shown(value)}"
+        )
     return number
 
 
@@ -48,15 +53,19 @@ def at_ms(value: datetime, *, field: str = "at") -> int:
     A naive time means a different instant on each machine, so there is no safe guess.
     """
     if not isinstance(value, datetime):
-        raise ConfigError(f"{field} must be a datetime, not {value!r}")
+        raise ConfigError(f"{field} must be a datetime, not {shown(value)}")
     if value.utcoffset() is None:
         raise ConfigError(
-            f"{field}={value!r} has no time zone; write datetime(..., tzinfo=UTC) "
+            f"{field}={shown(value)} has no time zone; write datetime(..., tzinfo=UTC) "
             "or a zoneinfo.ZoneInfo"
         )
-    ms = round(value.timestamp() * 1000)
+    try:
+        ms = round(value.timestamp() * 1000)
+    except OverflowError:
+        # Beside the first and the last day there is none in other time zones.
+        ms = 0 if value.year == MINYEAR else LAST_MS
     if ms > now_ms() + LONGEST_S * 1000:
-        raise ConfigError(f"{field}={value!r} is more than 100 years ahead")
+        raise ConfigError(f"{field}={shown(value)} is more than 100 years ahead")
     return ms
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from asyncjobs.backends.base import StoreSettings
-from asyncjobs.clock import Seconds, seconds
+from asyncjobs.clock import LONGEST_S, Seconds, seconds
 from asyncjobs.codec import MAX_ENVELOPE
 from asyncjobs.errors import ConfigError
 from asyncjobs.job import Priority
 from asyncjobs.policy.redaction import check_patterns
 from asyncjobs.policy.retry import Retries, RetryPolicy, RetryValue
+from asyncjobs.texts import shown
 
 __all__ = [
     "DEFAULT_QUEUE",
@@ -83,9 +84,12 @@ def parse_duration(text: str, *, field: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ConfigError(
-            f"{field}={text!r} is no duration; write a number and ms, s, m, h or d: 30s, 250ms"
+            f"{field}={shown(text)} is no duration; write a number and ms, s, m, h or d: 30s, 250ms"
         )
-    return float(match[1]) * _UNITS_S[match[2]]
+    found_s = float(match[1]) * _UNITS_S[match[2]]
+    if found_s > LONGEST_S:
+        raise ConfigError(f"{field}={shown(text)} is more than 100 years; write a shorter time")
+    return found_s
 
 
 def parse_size(text: str, *, field: str) -> int:
@@ -100,7 +104,7 @@ def parse_size(text: str, *, field: str) -> int:
         size = round(float(match[1]) * _UNITS_BYTES[(match[2] or "").lower()])
     if size < 1:
         raise ConfigError(
-            f"{field}={text!r:.100} is no size; write a number and KiB, MiB, GiB (by 1024) or KB, "
+            f"{field}={shown(text)} is no size; write a number and KiB, MiB, GiB (by 1024) or KB, "
             "MB, GB (by 1000): 512MiB"
         )
     return size
@@ -112,7 +116,7 @@ def parse_priority(value: PriorityValue, *, field: str = "priority") -> Priority
         return value
     if isinstance(value, str) and value in _PRIORITIES:
         return _PRIORITIES[value]
-    raise ConfigError(f"{field} must be one of {', '.join(_PRIORITIES)}, not {value!r}")
+    raise ConfigError(f"{field} must be one of {', '.join(_PRIORITIES)}, not {shown(value)}")
 
 
 _PRIORITIES: Final = {priority.name.lower(): priority for priority in Priority}
@@ -125,7 +129,7 @@ def check_queue_name(name: str, *, field: str = "queue") -> str:
     """
     if not is_queue_name(name):
         raise ConfigError(
-            f"{field}={name!r:.300} is no queue name; use 1 to 64 letters, digits, '_', '-' or '.'"
+            f"{field}={shown(name)} is no queue name; use 1 to 64 letters, digits, '_', '-' or '.'"
         )
     return name
 
@@ -143,7 +147,7 @@ def check_job_id(value: str, *, field: str = "id") -> str:
     """
     if not is_job_id(value):
         raise ConfigError(
-            f"{field}={value!r:.300} is no job id; use 1 to {_MAX_ID} printable characters "
+            f"{field}={shown(value)} is no job id; use 1 to {_MAX_ID} printable characters "
             "without white space"
         )
     return value
@@ -300,7 +304,7 @@ class AppSettings:
 def _check_prefix(prefix: Any) -> str:
     if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:
         raise ConfigError(
-            f"prefix={prefix!r} cannot start the store's keys; use 1 to 64 letters, "
+            f"prefix={shown(prefix)} cannot start the store's keys; use 1 to 64 letters, "
             "digits, '_', '-' or '.'"
         )
     return prefix
@@ -324,7 +328,7 @@ def check_timeout(value: Seconds | None, *, field: str = "timeout") -> float | N
 def check_tracing(value: Any, *, field: str = "tracing") -> TracingMode:
     """`value`, if it is a mode of tracing. Raises ConfigError naming `field`."""
     if value not in _TRACING:
-        raise ConfigError(f"{field} must be one of {', '.join(_TRACING)}, not {value!r:.300}")
+        raise ConfigError(f"{field} must be one of {', '.join(_TRACING)}, not {shown(value)}")
     mode: TracingMode = value
     return mode
 
@@ -340,7 +344,7 @@ def _baggage_keys(value: Any) -> frozenset[str] | None:
     keys = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
     if isinstance(value, str) or not all(isinstance(key, str) for key in keys):
         raise ConfigError(
-            f"propagate_baggage must be 'all', 'none' or the keys to pass on, not {value!r:.300}"
+            f"propagate_baggage must be 'all', 'none' or the keys to pass on, not {shown(value)}"
         )
     return frozenset(keys)
 
@@ -353,6 +357,6 @@ def expiry_ms(value: Seconds) -> int:
 def _whole(value: Any, *, field: str, minimum: int, maximum: int = 2**53) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
         raise ConfigError(
-            f"{field} must be a whole number from {minimum} to {maximum}, not {value!r}"
+            f"{field} must be a whole number from {minimum} to {maximum}, not {shown(value)}"
         )
     return value

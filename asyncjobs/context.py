@@ -14,6 +14,7 @@ from asyncjobs.codec import clean_text, to_json
 from asyncjobs.errors import UsageError
 from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.policy.redaction import Mask
+from asyncjobs.texts import shown
 
 __all__ = ["INJECTED", "JobContext", "current_job", "from_ms"]
 
@@ -148,8 +149,8 @@ class JobContext:
         """
         if not _is_number(done) or not (total is None or _is_number(total)):
             raise UsageError(
-                f"progress(done={done!r}, total={total!r}) of {self.ref}: both must be finite "
-                "numbers, or total None"
+                f"progress(done={shown(done)}, total={shown(total)}) of {self.ref}: both must be "
+                "finite numbers, or total None"
             )
         if self._on_progress is not None:
             report = {"done": done, "total": total, "note": clean_text(str(note)[:MAX_NOTE])}

@@ -31,6 +31,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from asyncjobs.texts import safe_text, shown
+
 __all__ = [
     "ArgumentsError",
     "AsyncJobsError",
@@ -176,7 +178,7 @@ def _checked(name: str, delay: object) -> float | timedelta:
     ):
         return delay
     raise ConfigError(
-        f"{name}(delay={delay!r}) must be a number of seconds or a timedelta, 0 or more"
+        f"{name}(delay={shown(delay)}) must be a number of seconds or a timedelta, 0 or more"
     )
 
 
@@ -195,8 +197,8 @@ class Snooze(JobSignal):
     """Run this job again after `delay` (seconds or timedelta); spends no attempt."""
 
     def __init__(self, delay: float | timedelta) -> None:
-        super().__init__(f"snoozed for {delay}")
         self.delay = _checked("Snooze", delay)
+        super().__init__(f"snoozed for {delay}")
 
     def __reduce__(self) -> tuple[type[Snooze], tuple[float | timedelta]]:
         # Made again from its delay and not from its text: on the way back from a process
@@ -209,5 +211,5 @@ class Discard(JobSignal):
 
     def __init__(self, reason: object = "") -> None:
         # Often an exception is given; only its text can be stored.
-        self.reason = str(reason) or "discarded by the job"
+        self.reason = safe_text(reason) or "discarded by the job"
         super().__init__(self.reason)

@@ -33,6 +33,7 @@ from asyncjobs.handle import JobHandle, Reader
 from asyncjobs.job import JobRef, NewJob
 from asyncjobs.policy.redaction import HEADER, Redaction
 from asyncjobs.policy.retry import Retries
+from asyncjobs.texts import shown
 
 __all__ = ["Home", "JobCall", "JobFunction", "JobOptions", "Sender"]
 
@@ -299,8 +300,8 @@ class JobFunction(Generic[P, R_co]):
     def _with_attempts(self, retry: int | bool) -> Retries:
         if not isinstance(retry, int) or retry is True:
             raise ConfigError(
-                f"{self.name}: options(retry={retry!r}) must be a number of attempts or False; "
-                "a whole RetryPolicy belongs on the job function"
+                f"{self.name}: options(retry={shown(retry)}) must be a number of attempts or "
+                "False; a whole RetryPolicy belongs on the job function"
             )
         declared: Retries = self._declared.get("retry", Retries())
         return declared.limited(1 if retry is False else retry)

@@ -7,6 +7,7 @@ import inspect
 from typing import Any
 
 from asyncjobs.errors import UsageError
+from asyncjobs.texts import shown
 
 __all__ = ["check_listener", "refuse_answer"]
 
@@ -23,14 +24,14 @@ def check_listener(listener: Any) -> None:
     coroutine of each event, and nobody would ever run it.
     """
     if not callable(listener):
-        raise UsageError(f"the listener {listener!r:.300} cannot be called; {_ADVICE}")
+        raise UsageError(f"the listener {shown(listener)} cannot be called; {_ADVICE}")
     inner = listener
     while isinstance(inner, functools.partial):
         inner = inner.func
     for called in (inner, type(inner).__call__):
         if _never_runs(called):
             raise UsageError(
-                f"the listener {listener!r:.300} is async and would never run; {_ADVICE}"
+                f"the listener {shown(listener)} is async and would never run; {_ADVICE}"
             )
 
 
@@ -51,5 +52,5 @@ def refuse_answer(listener: Any, answer: Any) -> None:
     if inspect.iscoroutine(answer):
         answer.close()
         raise UsageError(
-            f"the listener {listener!r:.300} returned a coroutine, which nobody runs; {_ADVICE}"
+            f"the listener {shown(listener)} returned a coroutine, which nobody runs; {_ADVICE}"
         )

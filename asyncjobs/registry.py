@@ -28,6 +28,7 @@ from asyncjobs.errors import RegistrationError
 from asyncjobs.function import Home, JobFunction, Sender
 from asyncjobs.policy.redaction import check_patterns
 from asyncjobs.policy.retry import ExceptionClasses, Retries, RetryValue, exception_classes
+from asyncjobs.texts import shown
 
 __all__ = ["JobRegistry", "Register"]
 
@@ -139,7 +140,7 @@ class JobRegistry:
         includes it already: its jobs would not know where to go.
         """
         if not isinstance(registry, JobRegistry):
-            raise RegistrationError(f"include() takes a JobRegistry, not {registry!r}")
+            raise RegistrationError(f"include() takes a JobRegistry, not {shown(registry)}")
         if registry._parent is self:
             return
         if registry._parent is not None or registry._home.sender is not None:
@@ -347,7 +348,7 @@ def _check_name(name: str) -> str:
         or " " in name
     ):
         raise RegistrationError(
-            f"name={name!r:.300} is no name for a job function; use 1 to {MAX_NAME} printable "
+            f"name={shown(name)} is no name for a job function; use 1 to {MAX_NAME} printable "
             "characters without white space"
         )
     return name
@@ -355,5 +356,7 @@ def _check_name(name: str) -> str:
 
 def _texts(aliases: Iterable[str]) -> tuple[str, ...]:
     if isinstance(aliases, str) or not isinstance(aliases, Iterable):
-        raise RegistrationError(f"aliases={aliases!r} must be a list of names: [{aliases!r}]")
+        raise RegistrationError(
+            f"aliases={shown(aliases)} must be a list of names: [{shown(aliases)}]"
+        )
     return tuple(_check_name(alias) for alias in aliases)

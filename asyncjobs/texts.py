@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from typing import Any, Final
 
-__all__ = ["safe_repr", "shown", "visible"]
+__all__ = ["safe_repr", "safe_text", "shown", "visible"]
 
 _MOST: Final = 200
 """Characters of one value."""
@@ -42,6 +42,14 @@ def safe_repr(value: Any) -> str:
     """`repr(value)`, whole, also when it raises."""
     try:
         return repr(value)
+    except Exception as error:
+        return f"(a {type(value).__name__:.100} without a text: {type(error).__name__:.100})"
+
+
+def safe_text(value: Any) -> str:
+    """`str(value)`, also when it raises."""
+    try:
+        return str(value)
     except Exception as error:
         return f"(a {type(value).__name__:.100} without a text: {type(error).__name__:.100})"
 

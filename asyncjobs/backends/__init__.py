@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from asyncjobs.backends import embedded
 from asyncjobs.backends.base import Backend, StoreSettings
@@ -15,6 +16,7 @@ SCHEMES = (
     "rediss+sentinel://", "valkey+sentinel://", "valkeys+sentinel://", "embedded:", "memory:",
 )  # fmt: skip
 URL_VARIABLE = "ASYNCJOBS_URL"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}:(//|$)")
 
 
 def store_url(url: str | None = None) -> str:
@@ -50,6 +52,8 @@ def make_backend(url: str, settings: StoreSettings) -> Backend:
         from asyncjobs.backends.memory import MemoryBackend
 
         return MemoryBackend(settings)
-    raise ConfigError(
-        f"the store URL has the unknown scheme {scheme!r}; use one of {', '.join(SCHEMES)}"
-    )
+    said = "no known scheme"
+    # What else stands there may be a piece of `user:password@host`: it is not repeated.
+    if _SCHEME.match(url):
+        said = f"the unknown scheme {scheme!r}"
+    raise ConfigError(f"the store URL has {said}; use one of {', '.join(SCHEMES)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from asyncjobs.clock import Seconds, seconds
 from asyncjobs.errors import ConfigError
+from asyncjobs.texts import shown
 
 __all__ = [
     "Backoff",
@@ -21,6 +21,9 @@ __all__ = [
     "exponential",
     "polynomial",
 ]
+
+MOST_EXPONENT = 1_000
+"""With it the second pause of a `polynomial` is the longest one already."""
 
 Uniform = Callable[[float, float], float]
 """A random number between two bounds; given in, so that a test can pin it."""
@@ -85,7 +88,9 @@ class OwnBackoff:
     function: Callable[[int], Seconds]
 
     def delay_s(self, attempt: int, uniform: Uniform) -> float:
-        return seconds(self.function(attempt), field=f"the delay that {self.function!r} returned")
+        return seconds(
+            self.function(attempt), field=f"the delay that {shown(self.function)} returned"
+        )
 
 
 def exponential(*, base: Seconds = 2, cap: Seconds = 600, jitter: bool = True) -> Exponential:
@@ -113,9 +118,12 @@ def polynomial(
     if (
         not isinstance(exponent, int | float)
         or isinstance(exponent, bool)
-        or not (math.isfinite(exponent) and exponent >= 0)
+        or not 0 <= exponent <= MOST_EXPONENT
     ):
-        raise ConfigError(f"polynomial(exponent) must be a number of 0 or more, not {exponent!r}")
+        raise ConfigError(
+            f"polynomial(exponent) must be a number from 0 to {MOST_EXPONENT:,}, not "
+            f"{shown(exponent)}"
+        )
     return Polynomial(base_s, float(exponent), cap_s, _flag(jitter, "polynomial(jitter)"))
 
 
@@ -129,5 +137,5 @@ def constant(delay: Seconds, *, jitter: bool = False) -> Constant:
 
 def _flag(value: Any, field: str) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(f"{field} must be True or False, not {value!r}")
+        raise ConfigError(f"{field} must be True or False, not {shown(value)}")
     return value

@@ -19,6 +19,7 @@ import orjson
 from asyncjobs.errors import ConfigError, RegistrationError
 from asyncjobs.parameters import Parameters, parameters_of
 from asyncjobs.policy.masking import MASK, Places, mask_call, mask_text, mask_value
+from asyncjobs.texts import shown
 
 __all__ = [
     "HEADER",
@@ -233,11 +234,11 @@ def mask_of_raw(raw: bytes) -> Mask | None:
 def check_patterns(given: Iterable[str], *, field: str = "redact") -> tuple[str, ...]:
     """Names and patterns, if they can be some. Raises ConfigError naming `field`."""
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise ConfigError(f"{field}={given!r} must be a list of names: [{given!r}]")
+        raise ConfigError(f"{field}={shown(given)} must be a list of names: [{shown(given)}]")
     texts = tuple(given)
     for text in texts:
         if not isinstance(text, str) or not 1 <= len(text) <= MOST_CHARACTERS:
-            raise ConfigError(f"{field} has {text!r:.100}; give names of 1 to {MOST_CHARACTERS}")
+            raise ConfigError(f"{field} has {shown(text)}; give names of 1 to {MOST_CHARACTERS}")
     if len(texts) > MOST_NAMES:
         raise ConfigError(f"{field} has {len(texts)} names; give at most {MOST_NAMES}, or patterns")
     return texts

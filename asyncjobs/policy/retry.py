@@ -54,11 +54,11 @@ class RetryPolicy:
                 f"max_attempts must be a whole number from 1 to {MOST_ATTEMPTS:,}, not "
                 f"{shown(count)}; 1 runs the job once and never retries"
             )
-        if not callable(getattr(self.backoff, "delay_s", None)):
+        if not _is_backoff(self.backoff):
             if not callable(self.backoff):
                 raise ConfigError(
                     "backoff must be exponential(...), polynomial(...), constant(...) or a "
-                    f"function from the attempt to seconds, not {self.backoff!r}"
+                    f"function from the attempt to seconds, not {shown(self.backoff)}"
                 )
             object.__setattr__(self, "backoff", OwnBackoff(self.backoff))
         if self.on is not None:
@@ -88,8 +88,17 @@ class RetryPolicy:
         # it is also what users pass in.
         delay_s = cast(Backoff, self.backoff).delay_s(attempt, uniform)
         if not math.isfinite(delay_s) or delay_s < 0:
-            raise ConfigError(f"the backoff {self.backoff!r} returned {delay_s!r} seconds")
+            raise ConfigError(
+                f"the backoff {shown(self.backoff)} returned {shown(delay_s)} seconds"
+            )
         return delay_s
+
+
+def _is_backoff(value: Any) -> bool:
+    try:
+        return callable(getattr(value, "delay_s", None))
+    except Exception:  # a class of the user's own may raise whatever it is asked
+        return False
 
 
 RetryValue: TypeAlias = RetryPolicy | Sequence[RetryPolicy] | int | bool | None
@@ -240,7 +249,7 @@ def exception_classes(value: ExceptionClasses, *, name: str) -> tuple[type[BaseE
     kinds: tuple[Any, ...] = (value,) if one else tuple(cast(Iterable[Any], value))
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise ConfigError(f"{name} must hold exception classes, not {kind!r}")
+            raise ConfigError(f"{name} must hold exception classes, not {shown(kind)}")
     return kinds
 
 
@@ -262,7 +271,7 @@ def _policies(value: Any) -> tuple[RetryPolicy, ...]:
     if not policies or not all(isinstance(policy, RetryPolicy) for policy in policies):
         raise ConfigError(
             "retry must be a RetryPolicy or a list of them, a number of attempts, True or False, "
-            f"not {value!r:.200}"
+            f"not {shown(value)}"
         )
     return policies
 

@@ -15,6 +15,7 @@ from asyncjobs.clock import Seconds, seconds
 from asyncjobs.config import DEFAULT_QUEUE, AppSettings, check_queue_name
 from asyncjobs.errors import ConfigError
 from asyncjobs.registry import JobRegistry
+from asyncjobs.texts import shown
 
 __all__ = ["Host", "Queues", "WorkerSettings", "checked_count", "sync_queues"]
 
@@ -106,7 +107,7 @@ def sync_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, boo
 def checked_count(value: int, field: str) -> int:
     """`value`, if it is a whole number of at least 1. Raises ConfigError naming `field`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{field} must be a whole number of at least 1, not {value!r}")
+        raise ConfigError(f"{field} must be a whole number of at least 1, not {shown(value)}")
     return value
 
 
@@ -116,14 +117,15 @@ def _limit(value: Seconds | None, field: str) -> float | None:
 
 def _weights(app: Host, queues: Queues | None) -> dict[str, int]:
     if queues is None:
-        names = {*app.registry.queues(), DEFAULT_QUEUE}
-        weights: dict[str, int] = dict.fromkeys(sorted(names), 1)
+        every = {*app.registry.queues(), DEFAULT_QUEUE}
+        weights: dict[str, int] = dict.fromkeys(sorted(every), 1)
     elif isinstance(queues, Mapping):
         weights = dict(queues)
     elif isinstance(queues, Iterable):
-        weights = dict.fromkeys([queues] if isinstance(queues, str) else queues, 1)
+        names = [queues] if isinstance(queues, str) else list(queues)
+        weights = {check_queue_name(name, field="queues"): 1 for name in names}
     else:
-        raise ConfigError(f"queues must be names or a mapping to weights, not {queues!r}")
+        raise ConfigError(f"queues must be names or a mapping to weights, not {shown(queues)}")
     if not weights:
         raise ConfigError("queues is empty; name at least one, or leave it out")
     for queue, weight in weights.items():

@@ -31,15 +31,21 @@ class StoreFolder:
         `embedded:` is $ASYNCJOBS_HOME, else `.asyncjobs` beside the nearest
         pyproject.toml upwards from the working directory, else `.asyncjobs` in that.
         """
+        # Nothing of the URL is repeated in errors: it may be that of a server, with a password.
         rest = url.partition(":")[2]
         if "?" in rest or "#" in rest:
-            raise ConfigError(f"the store URL {url!r} has fields; the embedded store knows none")
+            raise ConfigError(f"the store URL has fields; the embedded store knows none; {_FORMS}")
         if rest.startswith("//"):
             if not rest.startswith("///"):
-                raise ConfigError(f"the store URL {url!r} names a host; {_FORMS}")
+                raise ConfigError(f"the store URL names a host; for the embedded store {_FORMS}")
             rest = rest[2:]
         if "\0" in (named := unquote(rest)):
-            raise ConfigError(f"the store URL {url!r} holds a zero byte; {_FORMS}")
+            raise ConfigError(f"the store URL holds a zero byte; {_FORMS}")
+        if "@" in rest:
+            raise ConfigError(
+                f"the store URL has an '@', and the embedded store no password; {_FORMS}, with "
+                "%40 for an @"
+            )
         chosen = named or os.environ.get(HOME_VARIABLE, "")
         path = Path(chosen).expanduser() if chosen else _beside_project(Path.cwd()) / NAME
         return cls(Path(os.path.abspath(path)))

@@ -116,8 +116,18 @@ class Address:
         cls, parts: SplitResult, query: dict[str, str], arguments: dict[str, Any]
     ) -> Address:
         path = unquote(parts.path)
-        if not path:
-            raise ConfigError("a unix:// store URL needs a path, as in unix:///run/valkey.sock")
+        host = parts.netloc.rpartition("@")[2]
+        if host or not path.startswith("/") or "\0" in path:
+            # What stands there may be a piece of the password: it is not repeated.
+            raise ConfigError(
+                "a unix:// store URL needs a path and names no host, as in "
+                f"unix:///run/valkey.sock or unix://user:password@/run/valkey.sock; {_ESCAPE}"
+            )
+        if "@" in parts.path:
+            raise ConfigError(
+                "the path of the unix:// store URL has an '@'; write unix://user:password@ and "
+                "then the path, and %40 for an @ of the path"
+            )
         arguments["path"] = path
         arguments["db"] = _db(query.pop("db", "0"))
         _refuse_rest(query, "unix")
@@ -190,12 +200,14 @@ def _unreadable() -> ConfigError:
 
 
 def _db(text: str) -> int:
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise ConfigError(f"the store URL's database, behind the last '/', is no number; {_ESCAPE}")
     return int(text)
 
 
 def _tls(query: dict[str, str]) -> dict[str, Any]:
+    # Behind the question mark of a password stands the rest of it, up to the '@'.
+    is_sure = not any("@" in text for field in query.items() for text in field)
     arguments: dict[str, Any] = {
         "ssl_cert_reqs": _cert_reqs(query.pop("ssl_cert_reqs", "required")),
         "ssl_check_hostname": query.pop("ssl_check_hostname", "true").lower() != "false",
@@ -207,12 +219,16 @@ def _tls(query: dict[str, str]) -> dict[str, Any]:
     for name, argument in _TLS.items():
         if name in query:
             arguments[argument] = query.pop(name)
-            if name != "ssl_keyfile_password" and not os.access(arguments[argument], os.R_OK):
+            if name != "ssl_keyfile_password" and not _can_read(arguments[argument]):
+                path = f"={arguments[argument]:.200}" if is_sure else ""
                 raise ConfigError(
-                    f"the store URL's {name}={arguments[argument]} cannot be read; "
-                    "check the path and its rights"
+                    f"the store URL's {name}{path} cannot be read; check the path and its rights"
                 )
     return arguments
+
+
+def _can_read(path: str) -> bool:
+    return "\0" not in path and os.access(path, os.R_OK)
 
 
 def _cert_reqs(value: str) -> str:
