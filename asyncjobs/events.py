@@ -231,8 +231,9 @@ class LoopBlocked(Event):
     """A worker's event loop stood still for `seconds`; told when it turns again.
 
     `ref` and `name` are of the job that blocked it, None and '' when it was no job;
-    `stack`: where it was; `queues`: the worker's. The log says the same while the loop is
-    still blocked.
+    `stack`: where it was; `queues`: the worker's. `is_starved`: nothing on the loop blocked it,
+    but threads that compute left it no turn; then `stack` is that of the busiest one. The log
+    says the same while the loop is still blocked.
     """
 
     worker: str
@@ -241,6 +242,7 @@ class LoopBlocked(Event):
     seconds: float
     stack: str
     queues: tuple[str, ...] = field(default=(), compare=False)
+    is_starved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,33 @@
-"""Who blocks the event loop: the job, as far as it can be told from another thread."""
+"""Who blocks the event loop: the job, as far as it can be told from another thread.
+
+And who leaves it no turn: threads that compute, which are those of sync jobs most likely.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import sys
+import threading
 from contextvars import Context
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from asyncjobs.context import JobContext, _current
+from asyncjobs.worker import threads
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.run import Run
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.stacks import frames_above, stack_text
+from asyncjobs.worker.starving import cpu_of_thread
+from asyncjobs.worker.threads import THREAD_NAME, Threads
 
-__all__ = ["Blocker", "find_blocker"]
+__all__ = ["Blocker", "describe_threads", "find_blocker"]
 
+SHOWN_JOBS: Final = 3
+_CALL: Final = threads.call_job.__code__
 _ATTEMPT: Final = Processor._attempt.__code__
+_THREADS: Final = Threads.call.__code__
 _HANDLE: Final = asyncio.Handle._run.__code__
 _DEBUGGERS: Final = frozenset({"bdb", "pdb", "ipdb", "pudb", "pydevd", "debugpy", "_pydevd_bundle"})
 
@@ -55,7 +65,9 @@ def find_blocker(thread: int, loop: asyncio.AbstractEventLoop, running: Running)
     place = next((n for n, frame in enumerate(frames) if frame.f_code is _ATTEMPT), None)
     context: JobContext | None
     if place is not None:
-        context = frames[place].f_locals["run"].context
+        # A sync function runs elsewhere: what is on the loop hands it to its thread.
+        is_handing = any(frame.f_code is _THREADS for frame in frames[:place])
+        context = None if is_handing else frames[place].f_locals["run"].context
     else:
         # Not in the job's own task: one that it has started works with its context.
         place = next((n for n, frame in enumerate(frames) if frame.f_code is _HANDLE), None)
@@ -63,6 +75,26 @@ def find_blocker(thread: int, loop: asyncio.AbstractEventLoop, running: Running)
     text = stack_text(reversed(frames[:place]))
     run = None if context is None else running.find(context)
     return Blocker(context, run, text, _is_debugged(frames))
+
+
+def describe_threads(running: Running) -> tuple[str, str]:
+    """The sync jobs that have a thread, for people, and where the busiest of the threads is."""
+    runs = running.in_threads()
+    names = [f"{run.job.ref} ({run.function.name})" for run in runs[:SHOWN_JOBS]]
+    if len(runs) > SHOWN_JOBS:
+        names.append(f"{len(runs) - SHOWN_JOBS:,} more")
+    frames = sys._current_frames()
+    busy = [
+        (cpu_of_thread(thread.native_id or 0) or 0.0, thread.ident)
+        for thread in threading.enumerate()
+        if thread.name.startswith(THREAD_NAME)
+    ]
+    if not busy:
+        return ", ".join(names) or "none", ""
+    _, ident = max(busy, key=lambda pair: pair[0])
+    found = list(frames_above(frames.get(ident or 0)))
+    place = next((n for n, frame in enumerate(found) if frame.f_code is _CALL), None)
+    return ", ".join(names) or "none", stack_text(reversed(found[:place]))
 
 
 def _of_task(loop: asyncio.AbstractEventLoop) -> JobContext | None:

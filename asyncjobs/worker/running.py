@@ -119,6 +119,10 @@ class Running:
         """The attempt with this context, while it holds its slot. From any thread."""
         return next((run for run in list(self._runs) if run.is_about(context)), None)
 
+    def in_threads(self) -> list[Run]:
+        """The attempts of sync functions that have a thread. From any thread."""
+        return [run for run in list(self._runs) if not run.function.is_async and run.has_begun]
+
     def take_notes(self) -> list[tuple[TakenJob, bytes]]:
         """The newest progress of each attempt, since the last call."""
         notes = [self._notes.popitem() for _ in range(len(self._notes))]

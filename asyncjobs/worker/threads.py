@@ -6,15 +6,18 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Final
 
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.describing import describe
 from asyncjobs.worker.run import Reason, Run
 
-__all__ = ["Threads"]
+__all__ = ["THREAD_NAME", "Threads", "call_job"]
 
 logger = GuardedLog("asyncjobs.worker")
+
+THREAD_NAME: Final = "asyncjobs-job"
+"""What the names of the threads begin with."""
 
 
 class Threads:
@@ -23,7 +26,7 @@ class Threads:
     def __init__(self, most: int, sync_queues: Mapping[str, bool]) -> None:
         """`sync_queues` says of queues with sync job functions whether they have no others."""
         self.sync_queues = sync_queues
-        self._pool = ThreadPoolExecutor(most, thread_name_prefix="asyncjobs-job")
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix=THREAD_NAME)
         self._most = most
         self._places = asyncio.Semaphore(most)
         self._users = 0
@@ -65,7 +68,7 @@ class Threads:
             self._ended()
             raise
         context = contextvars.copy_context()
-        future = asyncio.wrap_future(self._pool.submit(context.run, _call, function))
+        future = asyncio.wrap_future(self._pool.submit(context.run, call_job, function))
         future.add_done_callback(self._ended)
         while True:
             try:
@@ -109,7 +112,8 @@ class Threads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _call(function: Callable[[], Any]) -> Any:
+def call_job(function: Callable[[], Any]) -> Any:
+    """In a thread: the job function."""
     try:
         return function()
     except StopIteration as error:

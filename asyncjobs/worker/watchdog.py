@@ -2,14 +2,18 @@
 that it blocks for too long.
 
 A blocked loop keeps its lease, which is renewed from another thread, so nobody else
-would ever notice. What the thread cannot see is a C call that holds the interpreter's
-lock: it stops all threads.
+would ever notice. A call in C that holds the interpreter's lock stops all threads, this one
+too: it is reported when it is over.
+
+Only what runs on the loop can block it. When other threads leave the loop no turn, that is
+said instead: no job is named as the one that blocks, none is charged, and the process goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,11 +23,12 @@ from asyncjobs import events
 from asyncjobs.errors import AsyncJobsError
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.worker.blame import Blocker, find_blocker
+from asyncjobs.worker.blame import Blocker, describe_threads, find_blocker
 from asyncjobs.worker.exits import ExitCode, exit_now
 from asyncjobs.worker.pulse import Pulse, Standstill
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
+from asyncjobs.worker.starving import Evidence, used_now
 
 __all__ = ["Watchdog", "pulse_interval_s"]
 
@@ -31,6 +36,10 @@ logger = GuardedLog("asyncjobs.worker")
 
 LOG_S: Final = 1.0
 """How long a line of the log may take: the loop may be blocked by the log itself."""
+HELD_S: Final = 1.0
+"""Looks that are less late than that say nothing of the interpreter's lock."""
+STARVED_AGAIN_S: Final = 60.0
+"""How often the log says at the most that threads leave the loop no turn."""
 FAREWELL_S: Final = 4.0
 """How long the store may take to hear of the end."""
 
@@ -71,8 +80,11 @@ class Watchdog:
         self._loop_thread = threading.get_ident()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._is_told = self._is_spared = False
-        """Of the present block: its warning was given; a debugger has saved the process."""
+        self._native_id = threading.get_native_id()
+        self._is_told = self._is_spared = self._is_starved_told = False
+        """Of the present block: its warning was given; a debugger has saved the process; it
+        was said that threads leave the loop no turn."""
+        self._starved_told_s = float("-inf")
 
     def start(self) -> None:
         """Start the pulse too; nothing at all when there is nothing to watch for."""
@@ -91,27 +103,54 @@ class Watchdog:
     def _watch(self) -> None:
         nap_s, pulse = self._pulse.interval_s, self._pulse
         still = Standstill(nap_s, time.monotonic(), pulse.mark_s)
+        evidence = self._new_evidence()
         while not (self._stop.wait(nap_s) or self._loop.is_closed()):
             if not self._loop.is_running():
                 # Its program has stopped it, and may go on with it: no job blocks it.
                 still.excuse(time.monotonic(), pulse.mark_s)
+                evidence = self._new_evidence()
                 continue
             before_s = still.mark_s
             still_s = still.look(time.monotonic(), pulse.mark_s)
-            if still.mark_s != before_s:
-                self._is_told = self._is_spared = False
+            has_turned = still.mark_s != before_s
+            if has_turned:
+                self._is_told = self._is_spared = self._is_starved_told = False
             try:
-                self._judge(still.mark_s, still_s)
+                self._gather(evidence, has_turned=has_turned)
+                self._judge(still.mark_s, still_s, evidence)
             except BaseException:
                 # Reading a stack asks the loaders of the user's modules for their source.
                 logger.exception("the watchdog failed to look at the event loop")
 
-    def _judge(self, since_s: float, still_s: float) -> None:
-        if self._limit_s is not None and still_s >= self._limit_s and not self._is_spared:
-            self._strike(since_s, still_s)
-        elif self._warn_s is not None and still_s >= self._warn_s and not self._is_told:
+    def _new_evidence(self) -> Evidence:
+        nap_s = self._pulse.interval_s
+        return Evidence(nap_s, time.monotonic(), used_now(self._native_id))
+
+    def _gather(self, evidence: Evidence, *, has_turned: bool) -> None:
+        frame = sys._current_frames().get(self._loop_thread)
+        now_s = time.monotonic()
+        evidence.look(now_s, used_now(self._native_id), frame, has_turned=has_turned)
+        held_s = evidence.held_s
+        if self._warn_s is None or held_s < max(self._warn_s, HELD_S) or self._is_told:
+            return
+        if evidence.is_held_by_loop:
             self._is_told = True
-            self._warn(since_s, still_s)
+            self._say_held(self._look(), held_s)
+        else:
+            self._say_starved(now_s - held_s, held_s)
+
+    def _judge(self, since_s: float, still_s: float, evidence: Evidence) -> None:
+        limit_s, warn_s = self._limit_s, self._warn_s
+        if limit_s is not None and still_s >= limit_s and not self._is_spared:
+            if not evidence.is_starved(limit_s):
+                self._strike(since_s, still_s)
+        elif warn_s is not None and still_s >= warn_s and not self._is_told:
+            if not evidence.is_starved(warn_s):
+                self._is_told = True
+                self._warn(since_s, still_s)
+            elif not self._is_starved_told:
+                self._is_starved_told = True
+                self._say_starved(since_s, still_s)
 
     def _look(self) -> Blocker:
         return find_blocker(self._loop_thread, self._loop, self._running)
@@ -131,6 +170,55 @@ class Watchdog:
                 extra=blocker.label,
             ),
         )
+
+    def _say_held(self, blocker: Blocker, held_s: float) -> None:
+        """What ran on the loop let nobody else run either, this thread included."""
+        since_s = time.monotonic() - held_s
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._on_free, blocker, since_s)
+        _within(
+            LOG_S,
+            lambda: logger.warning(
+                "the event loop was blocked for %.1f s by %s, in a call that holds the "
+                "interpreter's lock (GIL): every thread of the process waited; it is at:\n%s",
+                held_s,
+                blocker,
+                blocker.stack,
+                extra=blocker.label,
+            ),
+        )
+
+    def _say_starved(self, since_s: float, still_s: float) -> None:
+        """Not each time: under such a load it comes again and again."""
+        now_s = time.monotonic()
+        jobs, stack = describe_threads(self._running)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._tell_starved, since_s, stack)
+        if now_s - self._starved_told_s < STARVED_AGAIN_S:
+            return
+        self._starved_told_s = now_s
+        _within(
+            LOG_S,
+            lambda: logger.warning(
+                "the event loop gets no turn, for %.1f s so far: no job blocks it, other threads "
+                "hold the interpreter's lock (GIL); sync jobs that have a thread: %s; use fewer "
+                "--threads and more --processes; the busiest thread is at:\n%s",
+                still_s,
+                jobs,
+                stack,
+            ),
+        )
+
+    def _tell_starved(self, since_s: float, stack: str) -> None:
+        """On the loop, as soon as it turns again."""
+        if self._events.active and not self._stop.is_set():
+            lease = self._session.lease
+            blocked_s = time.monotonic() - since_s
+            self._events.emit(
+                events.LoopBlocked(
+                    lease.worker, None, "", blocked_s, stack, tuple(lease.queues), is_starved=True
+                )
+            )
 
     def _on_free(self, blocker: Blocker, since_s: float) -> None:
         """On the loop, as soon as it turns again."""

@@ -1,0 +1,131 @@
+"""Threads that compute leave the loop no turn: that is said, and nobody else is blamed."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Put, Start
+from tests.cli.process import Ledger, Process
+from tests.processes.kit import lines
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="other systems tell no thread's processor time"
+)
+JOBS = """
+
+
+def compute(seconds):
+    began_s = time.thread_time()
+    while time.thread_time() - began_s < seconds:
+        sum(range(1000))
+
+
+@app.job(timeout=None)
+def spin(seconds: float, *, ctx: JobContext = INJECTED) -> None:
+    write(f"crashes:{ctx.crashes}", ctx)
+    compute(seconds)
+    write("ended", ctx)
+
+
+@app.job(timeout=None)
+async def step_often(times: int, *, ctx: JobContext = INJECTED) -> None:
+    write(f"crashes:{ctx.crashes}", ctx)
+    for _ in range(times):
+        await asyncio.sleep(0.001)
+    write("ended", ctx)
+
+
+@app.job(timeout=None)
+async def compute_on_loop(seconds: float, *, ctx: JobContext = INJECTED) -> None:
+    write("began", ctx)
+    compute(seconds)  # the point of this job: a mistake of the user's
+
+
+@app.job(timeout=None)
+async def hold_lock(number: int, *, ctx: JobContext = INJECTED) -> int:
+    write("began", ctx)
+    return sum(range(number))  # the same; nobody else runs meanwhile, in no thread
+
+
+@app.job(timeout=None)
+def hold_lock_in_thread(number: int, *, ctx: JobContext = INJECTED) -> int:
+    write("began", ctx)
+    return sum(range(number))
+"""
+MANY = 80_000_000
+"""Takes some seconds to count to."""
+
+
+@pytest.fixture(autouse=True)
+def _jobs(folder: Path) -> None:
+    with (folder / "tasks.py").open("a") as tasks:
+        tasks.write(JOBS)
+
+
+def blamed(process: Process) -> list[dict[str, Any]]:
+    """The lines that say that something on the loop blocks it."""
+    return [
+        line
+        for line in lines(process)
+        if line["event"].startswith(("the event loop is blocked", "the event loop was blocked"))
+    ]
+
+
+def test_sync_jobs_that_compute_are_no_block_and_no_other_job_is(
+    work: Start, put: Put, ledger: Ledger
+) -> None:
+    innocent = put("step_often", 20, number=20, more=JOBS)
+    busy = put("spin", 0.1, number=120, more=JOBS)
+    process = work("--threads", "40", "--block-warning", "300ms", "--hard-limit", "600ms")
+    process.wait_for("the event loop gets no turn")
+    ledger.wait_for("ended", len(innocent) + len(busy))
+    process.send(signal.SIGTERM)
+    assert process.end() == 0, process.text
+    assert [line for line in blamed(process) if "job_id" in line] == []
+    (line,) = [line for line in lines(process) if "gets no turn" in line["event"]]
+    assert "job_id" not in line
+    assert "no job blocks it, other threads hold the interpreter's lock (GIL)" in line["event"]
+    assert "(tasks.spin)" in line["event"]
+    assert "compute(seconds)" in line["event"]
+    assert "crashes:1" not in ledger.path.read_text()
+
+
+@pytest.mark.parametrize("function", ["block_loop", "compute_on_loop"])
+def test_one_that_blocks_the_loop_is_found_beside_those_that_compute(
+    work: Start, put: Put, ledger: Ledger, function: str
+) -> None:
+    put("spin", 1.5, number=2, more=JOBS)
+    process = work("--threads", "2", "--block-warning", "500ms")
+    ledger.wait_for("crashes:0", 2)
+    (id,) = put(function, 1.5, more=JOBS)
+    process.wait_for("the event loop is blocked, for")
+    process.send(signal.SIGTERM)
+    process.end()
+    assert [line["job_id"] for line in blamed(process)] == [id]
+
+
+def test_a_call_on_the_loop_that_holds_the_lock_is_named_afterwards(
+    work: Start, put: Put, ledger: Ledger
+) -> None:
+    (id,) = put("hold_lock", MANY, more=JOBS)
+    process = work("--max-jobs", "1", "--block-warning", "500ms")
+    assert process.end() == 0
+    lines_of = [line for line in blamed(process) if "holds the interpreter's lock" in line["event"]]
+    assert [line["job_id"] for line in lines_of] == [id]
+    assert "return sum(range(number))" in lines_of[0]["event"]
+
+
+def test_a_call_in_a_thread_that_holds_the_lock_is_no_block(
+    work: Start, put: Put, ledger: Ledger
+) -> None:
+    (id,) = put("hold_lock_in_thread", MANY, more=JOBS)
+    process = work("--max-jobs", "1", "--block-warning", "500ms")
+    assert process.end() == 0
+    assert blamed(process) == []
+    (line,) = [line for line in lines(process) if "gets no turn" in line["event"]]
+    assert f"default/{id} (tasks.hold_lock_in_thread)" in line["event"]
