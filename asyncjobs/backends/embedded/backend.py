@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from dataclasses import replace
 
-from asyncjobs.backends.base import Clock, StoreInfo, StoreSettings
+from asyncjobs.backends.base import Clock, EnqueueBatch, Enqueued, StoreInfo, StoreSettings
 from asyncjobs.backends.embedded.folder import StoreFolder
 from asyncjobs.backends.embedded.joining import Hold, join
 from asyncjobs.backends.redis.address import Address
 from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.errors import AsyncJobsError
+from asyncjobs.errors import AsyncJobsError, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.own import hide, in_own_thread
 
@@ -20,7 +21,9 @@ __all__ = ["EmbeddedBackend"]
 logger = GuardedLog("asyncjobs")
 
 WATCH_S = 1.0
-"""How often a user looks whether the guardian lives."""
+"""How often a user looks whether the guardian lives and the folder is there."""
+TELL_S = 60.0
+"""How often it says that the folder is not."""
 
 
 class EmbeddedBackend(RedisBackend):
@@ -45,6 +48,8 @@ class EmbeddedBackend(RedisBackend):
         super().__init__(address, settings, now_ms=now_ms, label=label)
         self._folder = folder
         self._hold: Hold | None = None
+        self._is_displaced = False
+        self._told_s = float("-inf")
         self._watcher: asyncio.Task[None] | None = None
 
     def for_thread(self) -> EmbeddedBackend:
@@ -72,6 +77,13 @@ class EmbeddedBackend(RedisBackend):
         self._watcher = hide(asyncio.create_task(self._watch(), name="asyncjobs-embedded"))
         return info
 
+    async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
+        """As on any store. Raises StoreUnavailable when its folder was deleted: what is stored
+        then is on no disk, and in no store that anybody else opens."""
+        if self._is_displaced:
+            raise StoreUnavailable(self._displaced())
+        return await super().enqueue(batch)
+
     async def close(self) -> None:
         watcher, self._watcher = self._watcher, None
         try:
@@ -95,6 +107,7 @@ class EmbeddedBackend(RedisBackend):
             joining.add_done_callback(_release)
             raise
         before, self._hold = self._hold, hold
+        self._is_displaced = False
         self._address.arguments["path"] = hold.socket_path
         if before is not None:
             before.release()
@@ -102,13 +115,32 @@ class EmbeddedBackend(RedisBackend):
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_S)
-            if self._hold is None or self._hold.is_guarded():
+            hold = self._hold
+            if hold is None:
+                continue
+            if hold.is_guarded():
+                self._is_displaced = not await in_own_thread(hold.is_in_place)
+                self._tell_displaced()
                 continue
             logger.warning("store %s: its guardian is gone; starting another", self.address)
             try:
                 await self._join()
             except AsyncJobsError as error:
                 logger.warning("%s", error)
+
+    def _tell_displaced(self) -> None:
+        now_s = time.monotonic()
+        if self._is_displaced and now_s - self._told_s >= TELL_S:
+            self._told_s = now_s
+            logger.error("%s", self._displaced())
+
+    def _displaced(self) -> str:
+        return (
+            f"the store at {self.address} is not available for new jobs: its folder was deleted or "
+            "replaced while this process uses it. What it holds is in memory only, and who opens "
+            "the store from now on gets another one; let running jobs end, then start this "
+            "process again"
+        )
 
 
 def _release(joining: asyncio.Future[Hold]) -> None:

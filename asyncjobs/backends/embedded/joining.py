@@ -38,6 +38,11 @@ class Hold:
         """False when the guardian has been killed. Does not block."""
         return _is_taken(self._watch)
 
+    def is_in_place(self) -> bool:
+        """False when the folder was deleted or replaced: who arrives there starts a store of
+        its own beside this one. May block."""
+        return self._users.is_in_place() and self._watch.is_in_place()
+
     def release(self) -> None:
         """Leave; the last one's leaving stops the server. Does not block; repeatable."""
         self._users.close()

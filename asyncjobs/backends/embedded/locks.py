@@ -24,6 +24,7 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError when the file cannot be made."""
+        self._path = path
         with _changing:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             _open_fds.add(self._fd)
@@ -37,6 +38,18 @@ class FileLock:
         except BlockingIOError:
             return False
         return True
+
+    def is_in_place(self) -> bool:
+        """False when the file was deleted or another one is in its place: then others lock that
+        one, and this lock keeps nobody out. May block."""
+        try:
+            there = os.stat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True  # nothing is known: a folder that cannot be read just now
+        ours = os.fstat(self._fd)
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def free(self) -> None:
         """Give the lock back; it can be taken again."""
