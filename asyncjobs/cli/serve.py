@@ -88,7 +88,8 @@ def _run(app: AsyncJobs, options: WorkerOptions, voice: Voice, parent: ParentLin
     serving = _Serving(app, options, voice, parent)
     # The parent, which has had the signal too, says it once for all.
     words = b"" if parent else last_words(json=options.json)
-    with Signals(runner.get_loop(), serving.on_signal, last_words=words):
+    loop = runner.get_loop()
+    with Signals(loop, serving.on_signal, at_once=serving.expect_end, last_words=words):
         if parent is not None:
             parent.watch(lambda: _end_as_orphan(runner.get_loop(), serving, options.grace_s))
         code = runner.run(serving.run())
@@ -253,6 +254,11 @@ class _Serving:
             else:
                 yield f"{hint}they name {', '.join(known)}, and options(queue=...) any other"
 
+    def expect_end(self) -> None:
+        """In a signal handler or a thread: the end is planned, however it comes."""
+        if (worker := self._worker) is not None:
+            worker.expect_end()
+
     def on_parent_gone(self) -> None:
         """Finish as at a first signal, unless one has come already."""
         if not self._signals:
@@ -302,6 +308,7 @@ class _Serving:
 
 def _end_as_orphan(loop: asyncio.AbstractEventLoop, serving: _Serving, grace_s: float) -> None:
     """In a thread: stop gracefully, and be gone even if a job blocks the loop for ever."""
+    serving.expect_end()
     try:
         loop.call_soon_threadsafe(serving.on_parent_gone)
     except RuntimeError:

@@ -24,6 +24,8 @@ class Signals:
     count. The third ends the process at once. Handlers of the interpreter and not of the
     loop: when a job blocks the loop, the third signal must work all the same.
 
+    `at_once` is called in the handler itself, whatever blocks the loop: it must take no lock.
+
     `on_signal` runs in the context of whoever enters. A handler runs in that of the code that
     it interrupts, and a log line would then carry the id of some job.
     """
@@ -33,10 +35,12 @@ class Signals:
         loop: asyncio.AbstractEventLoop,
         on_signal: Callable[[str, int], None],
         *,
+        at_once: Callable[[], None],
         last_words: bytes,
     ) -> None:
         self._loop = loop
         self._on_signal = on_signal
+        self._at_once = at_once
         self._last_words = last_words
         self._context = copy_context()
         self._count = 0
@@ -64,6 +68,7 @@ class Signals:
             # Not through the log: the thread that is interrupted may be writing to it.
             os.write(2, self._last_words)
             os._exit(128 + number)
+        self._at_once()
         if not self._loop.is_closed():
             name = signal.Signals(number).name
             self._loop.call_soon_threadsafe(

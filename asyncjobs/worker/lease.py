@@ -14,6 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from asyncjobs.backends.base import Backend, Heartbeat, Lease
@@ -67,6 +68,8 @@ class Heartbeats:
         self._thread_loop: asyncio.AbstractEventLoop | None = None
         self._beating: asyncio.Task[None] | None = None
         """On the loop of the thread, or on the worker's own."""
+        self._bell: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        """The loop that beats, and what wakes it there before its time."""
 
     def start(self) -> None:
         if self._backend.capabilities.threaded_heartbeat:
@@ -101,6 +104,14 @@ class Heartbeats:
         if self._beating is not None:
             self._beating.cancel()
 
+    def hasten(self) -> None:
+        """Beat now. From any thread, and from a signal handler."""
+        if self._bell is not None:
+            loop, bell = self._bell
+            # Closed: it has ended.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(bell.set)
+
     def _run_thread(self) -> None:
         try:
             asyncio.run(self._run_on_own_loop())
@@ -120,7 +131,6 @@ class Heartbeats:
                 self._beating.result()
                 await self._leave_for_good(twin)
         finally:
-            self._thread_loop = None
             await twin.close()
 
     async def _leave_for_good(self, backend: Backend) -> None:
@@ -134,10 +144,15 @@ class Heartbeats:
 
     async def _beat(self, backend: Backend) -> None:
         """Until cancelled, or until the worker's loop is closed."""
+        bell = asyncio.Event()
+        self._bell = asyncio.get_running_loop(), bell
         lease_s = self._session.lease.duration_ms / 1000
         next_s = lease_s * EVERY
         while not self._loop.is_closed():
-            await asyncio.sleep(next_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(next_s):
+                    await bell.wait()
+            bell.clear()
             next_s = lease_s * (EVERY if await self._renew(backend) else AGAIN_AFTER)
 
     async def _renew(self, backend: Backend) -> bool:
@@ -150,6 +165,8 @@ class Heartbeats:
             return True
         sent_s = time.monotonic()
         lease = self._session.lease
+        if self._session.leaves:
+            lease = replace(lease, leaves=True)
         lease_s = lease.duration_ms / 1000
         # A connection that never answers must not cost the lease: try another in time. When
         # that has passed, on a line that is slow to connect, nothing is won by haste.

@@ -38,6 +38,9 @@ class Session:
         self._sequence = 0
         self.confirmed_s = float("-inf")
         """Monotonic time at which the last confirmed renewal was sent."""
+        self.leaves = False
+        """Set from any thread when the worker was told to end: heartbeats say so from then on,
+        and should it die on its way, nobody is charged with a crash."""
         self.away = False
         """True while the store cannot be reached."""
         self.losses = 0

@@ -133,6 +133,7 @@ class Worker:
         self.name = settings.name
         self._processor: Processor | None = None
         self._present: Session | None = None
+        self._beats: Heartbeats | None = None
         self._reclaim: Reclaim | None = None
         self._stopping = asyncio.Event()
         self._is_asked_to_stop = False
@@ -164,6 +165,15 @@ class Worker:
         if not session.is_confirmed(now_s := time.monotonic()):
             return f"the lease was last confirmed {now_s - session.confirmed_s:.1f} s ago"
         return None
+
+    def expect_end(self) -> None:
+        """Tell the store that this worker was told to end: should it die before it has given
+        its jobs back, no crash is counted for them. From any thread, and from a signal
+        handler; `stop` does it too, but on the loop, which a job may block."""
+        session, beats = self._present, self._beats
+        if session is not None and beats is not None:
+            session.leaves = True
+            beats.hasten()
 
     def stop(self) -> None:
         """Take no more jobs; finish what runs within the grace, release the rest.
@@ -266,6 +276,7 @@ class Worker:
             # A burst ends by what its last look into all queues has shown.
             processor.parking.always_looks = limit.is_burst
             life = self._watch_over(session, processor)
+            self._beats = life.beats
             try:
                 life.start()
                 self._emit(events.WorkerStarted(self.name, tuple(self.queues), self.concurrency))
@@ -356,6 +367,7 @@ class Worker:
     async def _watch(self, processor: Processor, work: anyio.CancelScope) -> None:
         """From the first request to stop on: quiet, then the grace, then release."""
         await self._stopping.wait()
+        self.expect_end()
         processor.quiet()
         self._emit(events.WorkerQuiet(self.name, tuple(self.queues)))
         if processor.running:
@@ -401,7 +413,7 @@ class Worker:
         except AsyncJobsError as error:
             logger.warning("the lease could not be given back, it will end: %s", error)
         finally:
-            self._processor = self._present = self._reclaim = None
+            self._processor = self._present = self._reclaim = self._beats = None
             released, queues = processor.settler.released, tuple(self.queues)
             self._emit(events.WorkerStopped(self.name, released, queues))
 

@@ -138,7 +138,9 @@ def _leases_agree(queue: QueueSnapshot) -> Iterator[str]:
     workers = queue.zsets["workers"].keys()
     for part in ("workers:info", "sequence"):
         # The number of a lease's parked exchange and its grace go with the lease.
-        named = {name.partition(":")[0] for name in queue.hashes[part]}
+        # That its worker was told to end is known until its jobs are back.
+        leaving = {f"{name}:leaves" for name in queue.sets["leaving"]}
+        named = {name.partition(":")[0] for name in queue.hashes[part].keys() - leaving}
         for lease in sorted(workers ^ named):
             yield f"lease {lease}: in only one of workers and {part}"
     for lease in sorted(workers & queue.sets["leaving"]):

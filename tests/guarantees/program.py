@@ -104,6 +104,14 @@ async def poison(gate: str, *, ctx: JobContext = INJECTED) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def blocking(gate: str, *, ctx: JobContext = INJECTED) -> str:
+    """Blocks the loop of its worker while its gate is shut."""
+    note("began", ctx)
+    while not (Path(os.environ["GATES"]) / gate).exists():
+        time.sleep(POLL_S)
+    return worker_name()
+
+
 async def fresh(*, ctx: JobContext = INJECTED) -> str:
     """A job function that only the newer version of the program has."""
     note("began", ctx)
@@ -115,6 +123,7 @@ def make(*, knows_fresh: bool, url: str | None = None, prefix: str | None = None
     app = AsyncJobs(url, prefix=prefix or os.environ["PREFIX"], connect_timeout=10)
     app.job(retry=RetryPolicy(max_attempts=3, backoff=constant(0)))(held)
     app.job(retry=False)(poison)
+    app.job(retry=False)(blocking)
     if knows_fresh:
         app.job(fresh)
     return app

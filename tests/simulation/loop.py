@@ -38,7 +38,10 @@ class Stuck(Exception):
 class Process:
     """A simulated process: a name for handles, a wall clock of its own, a fate."""
 
-    __slots__ = ("drift", "fuse", "held", "name", "number", "offset_ns", "state", "steps")
+    __slots__ = (
+        "drift", "fuse", "held", "name", "number", "offset_ns", "state", "steps",
+        "was_told",
+    )  # fmt: skip
 
     def __init__(self, name: str, number: int) -> None:
         self.name = name
@@ -50,6 +53,8 @@ class Process:
         """The number of the step before which `SimLoop.on_fuse` is called."""
         self.offset_ns = 0
         self.drift = 1.0
+        self.was_told = False
+        """Whether it was told to end; when it dies on its way, the store may know that."""
 
     @property
     def is_dead(self) -> bool:

@@ -65,6 +65,6 @@ def crashes_after(before: Taking | None) -> tuple[int, ...]:
         return (0,)
     if before.settled == "release":
         return (before.crashes,)
-    if before.settled == "release or lapse":
+    if before.settled == "release or lapse" or (not before.settled and before.process.was_told):
         return before.crashes, before.crashes + 1
     return (before.crashes + 1,)

@@ -203,6 +203,7 @@ class World:
         if process is not None and not self.ending:
             self.ledger.note(process, "is told to stop")
             self.ledger.leaves(process)
+            process.was_told = True
             self.workers[process].stop()
 
     # ── the run ────────────────────────────────────────────────────────────────────────
@@ -240,6 +241,7 @@ class World:
         for process, worker in list(self.workers.items()):
             self._go_on(process)
             process.fuse = -1
+            process.was_told = True
             worker.stop()
         while self.workers:
             await asyncio.sleep(0.2)

@@ -163,6 +163,7 @@ class Queue:
         if held is None:
             return False
         held.end_ms = now + lease.duration_ms
+        held.leaves |= lease.leaves
         return True
 
     def check_sequence(self, lease: Lease, sequence: int, is_parked: bool = False) -> bool:
@@ -383,7 +384,7 @@ class Queue:
             jobs = sorted(held.jobs.values(), key=lambda job: (job.priority, job.serial))
             jobs = jobs[: limit - returned]
             for job in jobs:
-                job.crashes += 1
+                job.crashes += not held.leaves
             self._give_back(held, jobs)
             returned += len(jobs)
             if not held.jobs:

@@ -18,7 +18,9 @@ class Held:
     behind a wait are numbered apart, up to `parked`.
     """
 
-    __slots__ = ("applied", "end_ms", "fence", "grace_ms", "info", "jobs", "marked", "parked")
+    __slots__ = (
+        "applied", "end_ms", "fence", "grace_ms", "info", "jobs", "leaves", "marked", "parked",
+    )  # fmt: skip
 
     def __init__(self, end_ms: int) -> None:
         self.end_ms = end_ms
@@ -26,6 +28,8 @@ class Held:
         self.fence = self.parked = 0
         self.applied = 0
         self.info = b"{}"
+        self.leaves = False
+        """Its worker was told to end: its death is no crash."""
         self.jobs: dict[int, StoredJob] = {}
         self.marked: dict[str, StoredJob] = {}
 

@@ -97,9 +97,9 @@ class LeaseCalls:
                 await links.close()
 
     async def heartbeat(self, lease: Lease) -> Heartbeat:
-        beat, duration_ms = script("heartbeat"), lease.duration_ms
+        beat, about = script("heartbeat"), (lease.duration_ms, int(lease.leaves))
         commands = tuple(
-            beat.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), duration_ms)
+            beat.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), *about)
             for queue in lease.queues
         )
         lost: list[str] = []

@@ -17,4 +17,5 @@ end
 local _, all = return_pending(lease, tonumber(ARGV[3]), false)
 if not all then return 0 end
 forget_lease(lease)
+redis.call('HDEL', SEQUENCE, lease .. LEAVES)
 return 1

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Renews a lease that still exists, also one that is over: only reclaim removes it.
 -- KEYS: the queue's.
--- ARGV: 2 lease id; 3 duration_ms.
+-- ARGV: 2 lease id; 3 duration_ms; 4 1 when its worker was told to end: should it die before
+--   it has said farewell, nobody is charged with a crash.
 -- Result: {1 or 0 when lost, now, next lease end of others or -1, ids of held jobs to
 --   cancel, 1 when jobs are ready or overdue}. That end is now while jobs of a lease that
 --   has ended wait to be given back: who began it may be dead.
@@ -11,6 +12,7 @@ local is_known, next_end = look_at_leases(lease)
 if redis.call('EXISTS', LEAVING) == 1 then next_end = now end
 if not is_known then return {0, now, next_end, {}, 0} end
 redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), lease)
+if ARGV[4] == '1' then redis.call('HSET', SEQUENCE, lease .. LEAVES, 1) end
 local cancels = marks_of(lease, -1)
 local is_ready = redis.call('ZCOUNT', SCHEDULED, '-inf', string.format('%.0f', now)) > 0
 is_ready = is_ready or has_returned()

@@ -26,9 +26,13 @@ end
 local returned = 0
 for _, consumer in ipairs(redis.call('SMEMBERS', LEAVING)) do
   if returned >= limit then return {returned, ended, 0, now} end
-  local moved, all = return_pending(consumer, limit - returned, true)
+  local is_planned = redis.call('HEXISTS', SEQUENCE, consumer .. LEAVES) == 1
+  local moved, all = return_pending(consumer, limit - returned, not is_planned)
   returned = returned + moved
-  if all then redis.call('SREM', LEAVING, consumer) end
+  if all then
+    redis.call('SREM', LEAVING, consumer)
+    redis.call('HDEL', SEQUENCE, consumer .. LEAVES)
+  end
 end
 if redis.call('EXISTS', LEAVING) == 1 or ended == 100 then return {returned, ended, 0, now} end
 -- Behind those that are over and held back.

@@ -35,6 +35,8 @@ local MOST_CRASHES = 16
 local PARKED = ':parked'
 -- Behind a lease's id: its grace in ms.
 local GRACE = ':grace'
+-- Behind a lease's id: its worker was told to end, and its death will count for nothing.
+local LEAVES = ':leaves'
 -- A clock that was set back by less does no harm that would be noticed.
 local STEP_MS = 1000
 -- unpack() fails near 8,000 values; every variadic call stays far below.
