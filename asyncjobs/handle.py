@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from asyncjobs import events
 from asyncjobs.backends.base import Backend, CancelVerdict, Inspector
-from asyncjobs.clock import Seconds, seconds
+from asyncjobs.clock import Seconds, now_ms, seconds
 from asyncjobs.codec import (
     BadEnvelope,
     Envelope,
@@ -33,7 +33,7 @@ from asyncjobs.errors import (
     UsageError,
 )
 from asyncjobs.events import Events
-from asyncjobs.history import PastError, end_of, past_errors
+from asyncjobs.history import PastError, end_of, past_errors, unknown_so_far
 from asyncjobs.job import JobRecord, JobRef, Priority, State
 from asyncjobs.policy.redaction import Mask, mask_of_call
 from asyncjobs.readings import Readings
@@ -113,7 +113,10 @@ class JobInfo:
     `attempt` and `finished_at` (the worker's clock) are known. `max_attempts` is the most
     that its retry policies allow. `errors` are the last ones of its failed attempts, oldest
     first; `error` and `reason` say how it ended. `worker` is the lease of the worker that
-    runs it. `mask`: what is sensitive, for `redacted()`. Times are aware, in UTC.
+    runs it, `started_at` when that took it, by the store's clock; `is_cancelled`: it has been
+    asked to stop. `put_back`: how often it was put back because a worker did not have its
+    function, since `put_back_since`. `mask`: what is sensitive, for `redacted()`. Times are
+    aware, in UTC.
     """
 
     ref: JobRef
@@ -134,6 +137,10 @@ class JobInfo:
     worker: str | None = None
     reason: str | None = None
     errors: tuple[JobError, ...] = ()
+    started_at: datetime | None = None
+    is_cancelled: bool = False
+    put_back: int = 0
+    put_back_since: datetime | None = None
     mask: Mask | None = field(default=None, repr=False, compare=False)
 
     def redacted(self) -> JobInfo:
@@ -439,6 +446,7 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
             "args": envelope.args,
             "kwargs": envelope.kwargs,
             "mask": mask_of_call(envelope.headers, envelope.args, envelope.kwargs),
+            **_put_back(envelope.headers),
         }
     if outcome is not None and outcome.attempt:
         known["name"] = outcome.name
@@ -457,9 +465,17 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
         due_at=None if record.due_ms is None else from_ms(min(max(record.due_ms, 0), LAST_MS)),
         progress=_progress(record.progress),
         worker=record.holder,
+        started_at=None if record.taken_ms is None else from_ms(record.taken_ms),
+        is_cancelled=record.is_cancelled,
         errors=tuple(errors),
         **known,
     )
+
+
+def _put_back(headers: dict[str, Any] | None) -> dict[str, Any]:
+    """Whether workers did not know the function, and since when."""
+    since_ms, times = unknown_so_far(headers or {}, now_ms())
+    return {"put_back": times, "put_back_since": from_ms(since_ms)} if times else {}
 
 
 def _error(past: PastError) -> JobError:

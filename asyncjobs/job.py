@@ -206,7 +206,8 @@ class JobRecord(NamedTuple):
 
     `envelope` while it is queued or running; `outcome` once it has finished and while
     its result is kept; `dead_letter` while that is kept; `due_ms` while scheduled;
-    `holder` is the lease id of the worker that runs it.
+    `holder` is the lease id of the worker that runs it, since `taken_ms` by the store's
+    clock; `is_cancelled`: it has been asked to stop.
     """
 
     ref: JobRef
@@ -218,3 +219,5 @@ class JobRecord(NamedTuple):
     progress: bytes | None = None
     holder: str | None = None
     dead_letter: bytes | None = None
+    taken_ms: int | None = None
+    is_cancelled: bool = False

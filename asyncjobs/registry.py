@@ -26,6 +26,7 @@ from asyncjobs.config import (
 )
 from asyncjobs.errors import RegistrationError
 from asyncjobs.function import Home, JobFunction, Sender
+from asyncjobs.nearness import nearest_function
 from asyncjobs.policy.redaction import check_patterns
 from asyncjobs.policy.retry import ExceptionClasses, Retries, RetryValue, exception_classes
 from asyncjobs.texts import shown
@@ -162,6 +163,10 @@ class JobRegistry:
     def find(self, name: str) -> JobFunction[..., Any] | None:
         """The job function with this name or alias; None when there is none."""
         return self._names.get(name)
+
+    def near(self, name: str) -> str | None:
+        """The name here that was probably meant by one that is not here."""
+        return nearest_function(name, self._names)
 
     def functions(self) -> list[JobFunction[..., Any]]:
         """Every job function once, included ones too, in order of their registration."""

@@ -388,6 +388,12 @@ class Inspector(LetterCalls, Protocol):
 
     async def flow(self, queues: Sequence[str]) -> list[QueueFlow]: ...
 
+    async def put_back(self, queues: Sequence[str], limit: int) -> list[list[bytes]]:
+        """By queue: envelopes of jobs that were put back, since no worker that took them has
+        their function. Only the next `limit` due ones are looked at; others may be among
+        them, whose arguments look like it."""
+        ...
+
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         """The leases in these queues, also ones that are over; at most 1,000 a queue."""
         ...

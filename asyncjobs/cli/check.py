@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,10 +13,15 @@ from asyncjobs.backends.base import QueueCounts, StoreInfo
 from asyncjobs.cli.asking import InspectedStore, ask, describe_store, store_options
 from asyncjobs.cli.render import Part, Table, clean, line, paint, show, show_json
 from asyncjobs.cli.values import count
+from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
+from asyncjobs.untrusted import MOST_COUNT, in_range
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = ["check"]
 
+MOST_LOOKED_AT: Final = 100
+"""Scheduled jobs of a queue, those that are due first: a put-back lasts a minute at most."""
+MOST_CHARACTERS: Final = 100
 _EPILOG = """\b
 Exit codes:
   0  healthy: the store answers, each queue can be read, and where jobs are is a live worker
@@ -39,6 +45,8 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
         queues = list(found.answers.values())
         problems = [_problem(queue) for queue in queues if _is_left_alone(queue)]
         problems += [f"queue {name!r} cannot be read: {why}" for name, why in found.refused.items()]
+        told = await _put_back(store, [queue.queue for queue in queues if queue.scheduled])
+        info = info._replace(warnings=(*info.warnings, *told))
         if as_json:
             show_json(_fields(info, queues, problems))
         else:
@@ -46,6 +54,37 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
         return ExitCode.FAILED if problems else ExitCode.CLEAN
 
     ctx.exit(ask(url, prefix, question, as_json=as_json, refused=ExitCode.FAILED, healthy=False))
+
+
+async def _put_back(store: InspectedStore, queues: Sequence[str]) -> list[str]:
+    """For each queue with jobs that its workers put back, how many and of which functions."""
+
+    async def look(some: Sequence[str]) -> list[list[bytes]]:
+        return await store.put_back(some, MOST_LOOKED_AT)
+
+    told = []
+    for queue, envelopes in (await apart(look, queues)).answers.items():
+        names = Counter(filter(None, map(_name_of_put_back, envelopes)))
+        if names:
+            functions = ", ".join(f"{name} ({number:,})" for name, number in names.most_common(3))
+            told.append(
+                f"queue {queue!r}: workers put back at least {count(names.total(), 'job')}, whose "
+                f"function they do not have: {functions}; deploy a worker that has it. Their log "
+                "names functions that are near"
+            )
+    return told
+
+
+def _name_of_put_back(raw: bytes) -> str | None:
+    """The function of a job that was put back; None for one that only looks like it."""
+    try:
+        envelope = Envelope.decode(raw)
+    except NewerEnvelope:
+        return "of a newer release"
+    except BadEnvelope:
+        return None
+    times = in_range((envelope.headers or {}).get("unknown_times"), MOST_COUNT)
+    return clean(envelope.name)[:MOST_CHARACTERS] if times else None
 
 
 def _held(queue: QueueCounts) -> int:

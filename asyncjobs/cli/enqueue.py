@@ -11,7 +11,7 @@ import orjson
 
 from asyncjobs.app import AsyncJobs
 from asyncjobs.cli.asking import fail
-from asyncjobs.cli.loading import LoadError, load_app, nearest, put_working_directory_on_path
+from asyncjobs.cli.loading import LoadError, load_app, put_working_directory_on_path
 from asyncjobs.cli.render import block, show_json
 from asyncjobs.cli.values import Duration
 from asyncjobs.config import UNSET
@@ -28,6 +28,7 @@ from asyncjobs.errors import (
 )
 from asyncjobs.function import JobFunction
 from asyncjobs.handle import JobHandle
+from asyncjobs.nearness import nearest_function
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = ["enqueue"]
@@ -146,9 +147,7 @@ def _unknown(app: AsyncJobs, name: str) -> str:
             f"the app has no job function {name!r}, and no other one; import the modules that "
             "define them where the app is made"
         )
-    # Often only the function's own name is given, without that of its module.
-    same_ends = [known for known in names if known.rpartition(".")[2] == name]
-    near = same_ends[0] if len(same_ends) == 1 else nearest(name, names)
+    near = nearest_function(name, names)
     if near is not None:
         return f"the app has no job function {name!r}; did you mean {near!r}?"
     return f"the app has no job function {name!r}; it has {', '.join(sorted(names))}"

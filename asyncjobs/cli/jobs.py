@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ import orjson
 from asyncjobs.backends.base import StoreInfo
 from asyncjobs.cli.asking import InspectedStore, ask, each_by_itself, fail, store_options
 from asyncjobs.cli.render import Part, Table, block, clean, show, show_json
+from asyncjobs.cli.values import count, worker_name
 from asyncjobs.config import check_queue_name
 from asyncjobs.errors import ConfigError, JobNotFound, NotOpen
 from asyncjobs.events import Events
@@ -85,13 +87,24 @@ async def _show(
     try:
         job = await JobHandle[Any](_StoreReader(store), found).info()
         job = job.redacted()
+        lease, job = job.worker, await _with_worker(store, job)
     except JobNotFound:
         return fail(ExitCode.FAILED, _not_found(job_id, looked_in), as_json=as_json)
     if as_json:
-        show_json(_fields(job))
+        show_json({**_fields(job), "lease": lease})
     else:
         show(*_parts(job))
     return ExitCode.CLEAN
+
+
+async def _with_worker(store: InspectedStore, job: JobInfo) -> JobInfo:
+    """The same with the worker's name in the place of its lease, which nobody knows."""
+    if job.worker is None:
+        return job
+    for entry in await store.workers([job.ref.queue]):
+        if entry.lease == job.worker:
+            return replace(job, worker=worker_name(entry.info) or job.worker)
+    return job
 
 
 class _StoreReader:
@@ -134,6 +147,9 @@ def _fields(job: JobInfo) -> dict[str, Any]:
         "attempt": job.attempt,
         "priority": None if job.priority is None else job.priority.name.lower(),
         "worker": job.worker,
+        "started_at": job.started_at,
+        "is_cancelled": job.is_cancelled,
+        "put_back": {"times": job.put_back, "since": job.put_back_since} if job.put_back else None,
         "enqueued_at": job.enqueued_at,
         "scheduled_at": job.scheduled_at,
         "expires_at": job.expires_at,
@@ -163,11 +179,13 @@ def _error_fields(error: JobError) -> dict[str, Any]:
 def _parts(job: JobInfo) -> list[Part]:
     rows = {
         "job": str(job.ref),
-        "state": str(job.state),
+        "state": f"{job.state}, asked to stop" if job.is_cancelled else str(job.state),
         "function": job.name,
         "attempt": None if job.attempt is None else str(job.attempt),
         "priority": None if job.priority is None else job.priority.name.lower(),
         "worker": job.worker,
+        "started": _when(job.started_at),
+        "put back": _put_back(job),
         "enqueued": _when(job.enqueued_at),
         "scheduled": _when(job.scheduled_at),
         "expires": _when(job.expires_at),
@@ -189,6 +207,15 @@ def _parts(job: JobInfo) -> list[Part]:
         if trace := job.errors[-1].traceback.rstrip():
             parts.append(block(trace))
     return parts
+
+
+def _put_back(job: JobInfo) -> str | None:
+    if not job.put_back:
+        return None
+    return (
+        f"{count(job.put_back, 'time')} since {_when(job.put_back_since)}: the workers that took "
+        "it do not have its function"
+    )
 
 
 def _error_row(error: JobError) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ would bury the one line that matters.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
@@ -20,8 +19,9 @@ from typing import Any, Final
 
 from asyncjobs.app import AsyncJobs
 from asyncjobs.function import JobFunction
+from asyncjobs.nearness import nearest
 
-__all__ = ["LoadError", "load_app", "nearest", "put_working_directory_on_path"]
+__all__ = ["LoadError", "load_app", "put_working_directory_on_path"]
 
 _HERE: Final = str(Path(__file__).resolve().parent.parent) + os.sep
 _IMPORTLIB: Final = (
@@ -200,12 +200,6 @@ def _public_names(value: Any) -> list[str]:
 
 def _listed(module: ModuleType, names: Iterable[str]) -> str:
     return "write " + " or ".join(f"{module.__name__}:{name}" for name in names)
-
-
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of `names` that was probably meant, or None."""
-    found = difflib.get_close_matches(name, list(names), n=1)
-    return found[0] if found else None
 
 
 # ── the user's own traceback ─────────────────────────────────────────────────────────

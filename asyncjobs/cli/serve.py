@@ -16,7 +16,6 @@ from asyncjobs.app import AsyncJobs
 from asyncjobs.cli.banner import Banner, loop_name
 from asyncjobs.cli.collector import spare_the_collector
 from asyncjobs.cli.health import WorkerHealth
-from asyncjobs.cli.loading import nearest
 from asyncjobs.cli.metrics import shown
 from asyncjobs.cli.signals import Signals
 from asyncjobs.cli.values import count, show_duration
@@ -24,6 +23,7 @@ from asyncjobs.cli.voice import Voice
 from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, UnsupportedLayout
 from asyncjobs.events import WorkerStarted
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.nearness import nearest
 from asyncjobs.telemetry.logs import JobLog
 from asyncjobs.worker.exits import ExitCode, exit_now
 from asyncjobs.worker.health.health import HealthOptions

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from asyncjobs.codec import BadEnvelope, read_fields
 from asyncjobs.config import check_queue_name, parse_duration, parse_size
 from asyncjobs.errors import ConfigError
 
@@ -18,6 +19,7 @@ __all__ = [
     "count",
     "merge_queues",
     "show_duration",
+    "worker_name",
 ]
 
 
@@ -115,6 +117,15 @@ def merge_queues(
 def show_duration(seconds: float) -> str:
     """`0.3` as `300ms`, `30` as `30s`: as it is written on the command line."""
     return f"{seconds * 1000:g}ms" if 0 < seconds < 1 else f"{seconds:g}s"
+
+
+def worker_name(info: bytes) -> str | None:
+    """What a worker calls itself, by what it told its store; None when that is unreadable."""
+    try:
+        name = read_fields(info).get("worker")
+    except BadEnvelope:
+        return None
+    return name if isinstance(name, str) and name else None
 
 
 def count(number: int, noun: str) -> str:

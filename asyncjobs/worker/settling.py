@@ -46,6 +46,8 @@ LAST_RESORT_S: Final = 10.0
 EXPIRED: Final = "expired"
 """The reason of a job that had not started by its `expires`."""
 UNKNOWN_FIRST_S: Final = 1.0
+MOST_NEAR: Final = 20
+"""Unknown names of a minute for which a near one is looked for."""
 UNKNOWN_MOST_S: Final = 60.0
 
 
@@ -66,6 +68,8 @@ class Settler:
         self._clock_s = clock_s
         self._worker = worker
         self._unknown_told: dict[str, float] = {}
+        self.near: Callable[[str], str | None] = lambda name: None
+        """The name of a job function here that is near to one that is not."""
         self._failures = FailureLog()
         self.released = 0
         self.put_back = 0
@@ -435,6 +439,14 @@ class Settler:
             self._events.emit(events.JobPutBack(job.ref, name, delay_s))
         return settlement
 
+    def _near_words(self, name: str) -> str:
+        """Most often one module is imported under two names, from two folders."""
+        # Looking for it takes a while: not for each of thousands of foreign names.
+        near = self.near(name) if len(self._unknown_told) <= MOST_NEAR else None
+        if near is None:
+            return ""
+        return f", but {near!r}: start enqueuers and workers in one folder, or write aliases=[...]"
+
     def _tell_unknown(self, job: TakenJob, name: str, problem: str) -> None:
         """Once a minute for each problem: a deploy may put back thousands of jobs."""
         now_s = self._clock_s()
@@ -443,9 +455,9 @@ class Settler:
                 self._unknown_told.clear()
             self._unknown_told[problem] = now_s
             logger.warning(
-                "%s: put back: %s; deploy a worker that has it, or give new code a queue "
+                "%s: put back: %s%s; deploy a worker that has it, or give new code a queue "
                 "of its own",
-                job.ref, problem, extra=label_of(job, name),
+                job.ref, problem, self._near_words(name), extra=label_of(job, name),
             )  # fmt: skip
 
 

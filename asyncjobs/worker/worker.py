@@ -296,7 +296,7 @@ class Worker:
 
     def _new_processor(self, session: Session) -> Processor:
         app, queues = self.app, self.queues
-        return Processor(
+        processor = Processor(
             session,
             QueueShares(queues),
             app.registry.find,
@@ -305,6 +305,8 @@ class Worker:
             concurrency=self.concurrency,
             threads=Threads(self._settings.threads, sync_queues(app.registry, queues)),
         )
+        processor.settler.near = app.registry.near
+        return processor
 
     def _watch_over(self, session: Session, processor: Processor) -> _Life:
         warn_s, limit_s = self._settings.block_warning_s, self._settings.hard_limit_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -113,13 +114,13 @@ async def test_the_order_of_the_policies_may_change_while_a_job_waits(
     app: AsyncJobs, stage: Stage
 ) -> None:
     policies = [RetryPolicy(3, AT_ONCE, on=KeyError), RetryPolicy(3, AT_ONCE, on=OSError)]
-    register(app, follows, retry=policies)
     async with app:
         handle = await register(app, follows, retry=policies).enqueue(["key"] * 6)
         await Worker(app).run(max_jobs=2)
         assert stage.notes == [1, 2]
         # What a deploy does: the same definition again, its list the other way round.
-        register(app, follows, retry=policies[::-1])
+        again = FunctionType(follows.__code__, follows.__globals__, "follows")
+        register(app, again, retry=policies[::-1])
         async with Worker(app):
             with pytest.raises(JobFailed, match="exhausted"):
                 await handle.result(LIMIT_S)

@@ -362,6 +362,11 @@ class MemoryBackend:
             for name in queues
         ]
 
+    async def put_back(self, queues: Sequence[str], limit: int) -> list[list[bytes]]:
+        return [
+            self._queues[name].put_back(limit) if name in self._queues else [] for name in queues
+        ]
+
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         now = self._now_ms()
         known = [self._queues[name] for name in queues if name in self._queues]
@@ -417,7 +422,7 @@ def _hand_out(
         wanted = demand.get(queue.name, NO_DEMAND)
         if moved := queue.promote(max(PROMOTED_AT_LEAST, wanted.slots), now):
             promoted.append((queue.name, moved))
-        jobs += queue.take(lease, wanted)
+        jobs += queue.take(lease, wanted, now)
     return jobs, tuple(promoted)
 
 

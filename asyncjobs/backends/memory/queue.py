@@ -7,6 +7,7 @@ server. Nothing here awaits, parks or knows another queue.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from heapq import nsmallest
 from itertools import count, islice
 
 from asyncjobs.backends.activity import ENQUEUED, RESCHEDULED, flow_of
@@ -273,13 +274,13 @@ class Queue:
         due = self._scheduled.first_ms()
         return due is not None and due <= now
 
-    def take(self, lease: Lease, demand: Demand) -> list[TakenJob]:
+    def take(self, lease: Lease, demand: Demand, now: int) -> list[TakenJob]:
         """Hand out up to `demand.slots` jobs; calls again for what is left."""
         own = lease.entry(self.name)
         held, jobs = self._leases[own], []
         room = SuspectRoom(demand)
         for job in tuple(self._choose(demand, room)):
-            job.holder = own
+            job.holder, job.taken_ms = own, now
             held.jobs[job.serial] = job
             if job.id in self._marked:
                 held.marked[job.id] = job
@@ -423,7 +424,9 @@ class Queue:
     def record(self, id: str, now: int) -> JobRecord | None:
         """What is known of a job, None when nothing is."""
         ref, job = JobRef(self.name, id), self._jobs.get(id)
-        return self.ended.record(ref, now) if job is None else job.record(ref)
+        if job is None:
+            return self.ended.record(ref, now)
+        return job.record(ref, is_cancelled=id in self._marked)
 
     def holder(self, id: str) -> str | None:
         """The entry of the lease that the job runs under, None when it does not run."""
@@ -451,6 +454,12 @@ class Queue:
         for taken, note in updates:
             if (job := self._held(lease, taken)) is not None:
                 job.progress = note
+
+    def put_back(self, limit: int) -> list[bytes]:
+        """Envelopes of jobs that were put back, among the next `limit` that are due."""
+        soon = nsmallest(limit, self._scheduled.times())
+        jobs = (self._scheduled.get(id) for _, id in soon)
+        return [job.envelope for job in jobs if job and b'"unknown_times":' in job.envelope]
 
     def counts(self, now: int) -> QueueCounts:
         critical, high, normal, low = (len(ready) for ready in self._ready)

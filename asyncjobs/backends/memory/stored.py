@@ -46,7 +46,7 @@ class StoredJob:
 
     __slots__ = (
         "crashes", "due_ms", "envelope", "holder", "id", "priority", "progress", "ready_ms",
-        "serial",
+        "serial", "taken_ms",
     )  # fmt: skip
 
     def __init__(self, id: str, priority: int, envelope: bytes) -> None:
@@ -58,6 +58,7 @@ class StoredJob:
         self.ready_ms = 0
         self.due_ms: int | None = None
         self.holder: str | None = None
+        self.taken_ms = 0
         self.progress: bytes | None = None
 
     @property
@@ -70,8 +71,9 @@ class StoredJob:
             return State.SCHEDULED
         return State.READY if self.holder is None else State.RUNNING
 
-    def record(self, ref: JobRef) -> JobRecord:
+    def record(self, ref: JobRef, *, is_cancelled: bool) -> JobRecord:
         """What is known of the job; `ref` is its own."""
+        is_running = self.state is State.RUNNING
         return JobRecord(
             ref,
             self.state,
@@ -80,6 +82,8 @@ class StoredJob:
             envelope=self.envelope,
             progress=self.progress,
             holder=self.holder,
+            taken_ms=self.taken_ms if is_running else None,
+            is_cancelled=is_running and is_cancelled,
         )
 
 

@@ -321,6 +321,9 @@ class RedisBackend:
     async def flow(self, queues: Sequence[str]) -> list[QueueFlow]:
         return await self._inspection.flow(queues)
 
+    async def put_back(self, queues: Sequence[str], limit: int) -> list[list[bytes]]:
+        return await self._inspection.put_back(queues, limit)
+
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         return await self._inspection.workers(queues)
 

@@ -60,6 +60,9 @@ class Inspection:
             )
         ]
 
+    async def put_back(self, queues: Sequence[str], limit: int) -> list[list[bytes]]:
+        return await self._ask("put_back", queues, limit)
+
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         replies = await self._ask("workers", queues, MOST_WORKERS)
         return [

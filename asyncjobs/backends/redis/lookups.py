@@ -40,7 +40,7 @@ def in_steps(
 
 def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
     """One job's part of the answer of lua/get.lua."""
-    letter, priority, due, envelope, outcome, progress, holder, dead_letter = answer
+    letter, priority, due, envelope, outcome, progress, holder, dead_letter, *held = answer
     state = STATE_OF_LETTER.get(letter) or _LIVE.get(letter)
     if state is None and letter != b"?":
         return None
@@ -59,6 +59,8 @@ def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
         progress=progress or None,
         holder=holder.decode("utf-8", "backslashreplace") or None,
         dead_letter=dead_letter or None,
+        taken_ms=held[0] if held else None,
+        is_cancelled=bool(held and held[1]),
     )
 
 

@@ -105,7 +105,7 @@ _SCRIPTS: Final = {
     for name in (
         "announce", "cancel", "counts", "deregister", "enqueue", "enqueue_new", "exchange",
         "find_letters", "flow", "get", "heartbeat", "held", "letters", "offer", "progress", "prune",
-        "purge", "reclaim", "register", "resync", "revive", "survey", "workers",
+        "purge", "put_back", "reclaim", "register", "resync", "revive", "survey", "workers",
     )
 }  # fmt: skip
 

@@ -4,7 +4,8 @@
 -- ARGV: 2 'full' with envelopes, or 'await' without, when the caller has subscribed to the
 --   ends of these jobs: from now on, and for 10 s, they are announced; then job ids.
 -- Result: for each job {state, priority, due ms, envelope, outcome, progress, lease id,
---   dead letter} with '' for what does not apply; state '' when the job is unknown, '?'
+--   dead letter} with '' for what does not apply, and for a running job in 'full' since when
+--   in ms it is held, and 1 if it was asked to stop, else 0; state '' when the job is unknown, '?'
 --   when only its outcome is left, which tells the state.
 local now, ids = store_now(), {}
 for position = 3, #ARGV do ids[position - 2] = ARGV[position] end
@@ -13,17 +14,20 @@ if ARGV[2] == 'await' then redis.call('SET', AWAITED, '1', 'PX', 10000) end
 
 local function queued(id, place)
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
-  local state, holder, envelope = 'ready', '', ''
+  local state, holder, envelope, taken, asked = 'ready', '', '', nil, nil
   local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
   if not pending.err and pending[1] and not is_waiting(pending[1][2]) then
     state, holder = 'running', pending[1][2]
+    if full then
+      taken, asked = now - pending[1][3], redis.call('HEXISTS', CANCEL, id)
+    end
   end
   if full then
     local stored = redis.call('XRANGE', READY[slot], entry, entry)[1]
     if stored then envelope = stored[2][2] end
   end
   local progress = redis.call('HGET', PROGRESS, id) or ''
-  return {state, slot - 1, '', envelope, '', progress, holder, ''}
+  return {state, slot - 1, '', envelope, '', progress, holder, '', taken, asked}
 end
 
 local answer = {}
