@@ -17,11 +17,13 @@ from typing import Any, Final
 
 from asyncjobs.texts import visible
 
-__all__ = ["GuardedLog", "call", "error_text", "loop_guarded", "report"]
+__all__ = ["GuardedLog", "call", "error_text", "is_small", "loop_guarded", "report"]
 
 MOST_REPORTS: Final = 100
 """Reports of one process. Each names another place or type of error."""
 MOST_CHARACTERS: Final = 4_000
+MOST_LINKED: Final = 200
+"""Errors that a traceback may show: causes, contexts, and members of groups."""
 _reported: set[tuple[str, str]] = set()
 
 
@@ -81,10 +83,34 @@ def report(what: str, error: BaseException, line: str = "") -> None:
         stream.flush()
 
 
+def is_small(error: BaseException) -> bool:
+    """Whether so few errors are linked with it that its traceback is soon written.
+
+    A group of 100,000 failed downloads takes seconds, one that holds itself never ends.
+    """
+    left: list[Any] = [error]
+    seen = {id(error)}
+    for _ in range(MOST_LINKED):
+        if not left:
+            return True
+        each = left.pop()
+        for link in (each.__cause__, each.__context__):
+            # Written once, though it is often both. Members of groups are written each time.
+            if link is not None and id(link) not in seen:
+                seen.add(id(link))
+                left.append(link)
+        if issubclass(type(each), BaseExceptionGroup):
+            left += each.exceptions[: MOST_LINKED + 1]
+    return not left
+
+
 def error_text(error: BaseException, *, chain: bool = True) -> str:
     """The traceback as text, also of an error whose own text cannot be made."""
     trace = error.__traceback__
     try:
+        if not is_small(error):
+            frames = "".join(traceback.format_tb(trace))
+            return f"{frames}{_kind(error)}: {error}"
         return "".join(traceback.format_exception(type(error), error, trace, chain=chain))
     except BaseException as fault:
         frames = "".join(traceback.format_tb(trace))

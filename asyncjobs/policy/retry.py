@@ -230,16 +230,21 @@ def class_name(kind: type[Any]) -> str:
 
 def is_cancellation(error: BaseException | None) -> bool:
     """Whether it is what a task raises that was cancelled, or a group of nothing else."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(CancelledError)[1] is None
-    return isinstance(error, CancelledError)
+    return _is_all(error, CancelledError)
 
 
 def is_on_purpose(error: BaseException | None) -> bool:
     """Whether it is what a job raises to ask for something, or a group of nothing else."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(JobSignal)[1] is None
-    return isinstance(error, JobSignal)
+    return _is_all(error, JobSignal)
+
+
+def _is_all(error: BaseException | None, kind: type[BaseException]) -> bool:
+    try:
+        if isinstance(error, BaseExceptionGroup):
+            return error.split(kind)[1] is None
+        return isinstance(error, kind)
+    except BaseException:  # a class of the user's own may raise at any question
+        return False
 
 
 def exception_classes(value: ExceptionClasses, *, name: str) -> tuple[type[BaseException], ...]:

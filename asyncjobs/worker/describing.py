@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from asyncjobs.codec import MAX_TEXT, clean_text
-from asyncjobs.guarded import GuardedLog
+from asyncjobs.guarded import MOST_LINKED, GuardedLog, is_small
 from asyncjobs.policy.redaction import Mask
 from asyncjobs.policy.retry import class_name
 from asyncjobs.worker.run import Run
@@ -22,7 +22,7 @@ class ErrorText(NamedTuple):
     Made once for each failure: for the log, for the stored job and for the dead letter.
     `shown`: the error itself where log handlers may have it. They would put it into words
     again, so they get none of a job with sensitive arguments, and none whose words cannot be
-    made.
+    made, or not soon.
     """
 
     kind: str
@@ -40,8 +40,12 @@ def describe(error: BaseException, mask: Mask | None = None) -> ErrorText:
     except BaseException as fault:  # a __str__ of the user's own may raise
         message, shown = _no_text(fault), None
     try:
-        trace = _of_the_job(error)
-        text = "".join(traceback.format_exception(type(error), error, trace))
+        if is_small(error):
+            trace = _of_the_job(error)
+            text = "".join(traceback.format_exception(type(error), error, trace))
+        else:
+            last_line = f"{kind}: {message}\n(more than {MOST_LINKED} errors are linked with it)"
+            text, shown = _frames(error, last_line), None
     except BaseException:  # a __cause__ of the user's own, or a __str__ in the chain
         text, shown = _frames(error, f"{kind}: {message}"), None
     try:

@@ -204,7 +204,7 @@ class Settler:
             late = TimeoutError(f"the attempt took longer than its {run.settings.timeout_s:g} s")
             late.__cause__ = error
             error = late
-        if isinstance(error, TooLate):
+        if type(error) is TooLate:
             return self.expired(run)
         verdict = self._judge(run, error)
         if verdict.ending is Ending.RETRY:
@@ -239,8 +239,9 @@ class Settler:
             except BaseException as fault:
                 text = "%s: its retry policy failed"
                 log_failure(logger, run, text, run.job.ref, error=describe(fault, run.mask))
+        # Any error will do: this one cannot even be asked for its class, or for its members.
         last = Retries(default=RetryPolicy(max_attempts=settings.retry.max_attempts))
-        return judge(error, attempt=attempt, retry=last, discard_on=(), spent={})
+        return judge(Exception(), attempt=attempt, retry=last, discard_on=(), spent={})
 
     @staticmethod
     def _outcome(run: Run, state: State, **texts: str) -> Outcome:
