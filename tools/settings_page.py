@@ -124,7 +124,8 @@ WORKER = {
     "concurrency": "jobs running at a time, at the most",
     "grace": "how long a stop waits for running jobs",
     "lease": "how long a worker that died keeps its jobs; at least 1 s",
-    "threads": "sync job functions running at a time, at the most",
+    "threads": "sync job functions running at a time, at the most; more help those that wait, and "
+    "not those that compute",
     "block_warning": "the log names a job that blocks the event loop for that long; None never",
     "hard_limit": "the process ends, with exit code 5, when a job blocks its event loop for that "
     "long; None never",

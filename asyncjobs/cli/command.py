@@ -141,10 +141,11 @@ for _command in (check, completion, dead, doctor, enqueue, exporter, jobs, stats
 @_flag(
     "--threads",
     type=click.IntRange(min=1),
-    default=40,
+    default=16,
     show_default=True,
     metavar="N",
-    help="Sync job functions running at a time, at the most.",
+    help="Sync job functions running at a time, at the most; in each process. More help those that "
+    "wait, and not those that compute.",
 )
 @_flag(
     "--lease",

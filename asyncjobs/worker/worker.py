@@ -46,7 +46,9 @@ logger = GuardedLog("asyncjobs.worker")
 LEAVE_S: Final = 5.0
 """How long stopped jobs may take for their `finally` blocks, and then the store for the
 farewell."""
-THREADS: Final = 40
+THREADS: Final = 16
+"""More do not help sync functions that compute, since one thread at a time holds the interpreter's
+lock, and each makes the event loop wait longer for its turn; see docs/performance.md."""
 SILENCE_S: Final = 15.0
 """A lease ends by itself when the loop is blocked for so much longer than the hard limit:
 then the watchdog, which ends the process, has failed."""

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from files import job_id, priority, python_files
+from plain import plain_loop
 from progress import progress_of
 from summary import Ending, Run, report
 from tasks import Census, app, census_file
@@ -46,10 +47,11 @@ HERE: Final = Path(__file__).resolve().parent
 READERS: Final = 100
 """Results awaited at a time; they share one connection."""
 THREADS: Final = 2
-"""Parsing holds the interpreter's lock: more threads make the worker slower, not faster."""
+"""In each process. Parsing holds the interpreter's lock: more threads make the worker slower,
+not faster. What uses more than one core are more processes."""
 NEXT: Final = """
 What to try next
-  make demo ARGS="--limit 300 --concurrency 4"     fewer files, fewer at a time
+  make demo ARGS="--limit 300 --processes 1"       fewer files, on one core
   make demo ARGS="--folder . --log worker.log"     another source tree; keep the worker's log
   .venv/bin/asyncjobs worker --help                the worker's flags, signals and exit codes
   examples/stdlib_census/tasks.py                  the job function you have just run"""
@@ -65,6 +67,7 @@ class Options:
     server: str
     limit: int | None
     concurrency: int
+    processes: int
     timeout_s: float
     log: Path | None
 
@@ -84,7 +87,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="census-") as scratch, ExitStack() as stack:
             log = options.log or Path(scratch, "worker.log")
             _choose_store(options.server, Path(scratch, "store"), stack)
+            # Before there is a worker: it would have to share the cores with it.
+            plain = plain_loop(files)
+            _say(
+                f"plain     a plain loop would take {plain.seconds:.1f} s, by {plain.counted} files"
+            )
             run, code = asyncio.run(_drive(options, files, log))
+            run.plain = plain
             return _conclude(run, code, log)
     except AsyncJobsError as error:
         print(f"the census failed: {error}", file=sys.stderr)
@@ -115,6 +124,7 @@ def _parse(argv: Sequence[str] | None) -> Options:
     add("--server", choices=stores, default="embedded", help="store to start (default: embedded)")
     add("--limit", type=_positive, metavar="N", help="only the first N files")
     add("--concurrency", type=_positive, default=64, metavar="N", help="of the worker")
+    add("--processes", type=_positive, default=_cores(), metavar="N", help="default: the cores")
     add("--timeout", type=_positive, default=120, metavar="S", help="seconds for the worker")
     add("--log", type=Path, metavar="FILE", help="keep the worker's log lines there")
     given = parser.parse_args(argv)
@@ -128,9 +138,19 @@ def _parse(argv: Sequence[str] | None) -> Options:
         server=given.server,
         limit=given.limit,
         concurrency=given.concurrency,
+        processes=given.processes,
         timeout_s=given.timeout,
         log=given.log,
     )
+
+
+def _cores() -> int:
+    """Those that this process may use; one where a worker can have one process only."""
+    if os.name == "nt":
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _positive(text: str) -> int:
@@ -153,7 +173,7 @@ async def _drive(options: Options, files: list[Path], log: Path) -> tuple[Run, i
         )
         enqueue_s = time.perf_counter() - started_s
         _say(f"enqueued  {len(handles):,} files of {options.folder}, at three priorities")
-        run = Run(dict(jobs), enqueue_s=enqueue_s)
+        run = Run(dict(jobs), enqueue_s=enqueue_s, processes=options.processes)
         return run, await _work(options, handles, run, log)
 
 
@@ -179,7 +199,10 @@ async def _work(
     """
     started_s = time.perf_counter()
     worker = await _start_worker(options, log)
-    _say(f"worker    pid {worker.pid}, concurrency {options.concurrency}")
+    _say(
+        f"worker    pid {worker.pid}, processes {options.processes}, "
+        f"concurrency {options.concurrency}"
+    )
     reading = asyncio.create_task(_collect(handles, run, started_s, options.timeout_s))
     code: int | None = None
     try:
@@ -207,6 +230,7 @@ async def _start_worker(options: Options, log: Path) -> asyncio.subprocess.Proce
     command = [
         *(sys.executable, "-m", "asyncjobs", "worker", "tasks:app", "--burst"),
         *("--concurrency", str(options.concurrency), "--threads", str(THREADS)),
+        *("--processes", str(options.processes)),
         *("--grace", "5s", "--log-format", "console"),
     ]
     with log.open("wb") as file:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import Final
 
+from plain import PlainLoop
 from tasks import LONGEST, Census, has_planted_fault
 
 FINAL: Final = ("succeeded", "discarded", "dead", "cancelled")
@@ -41,6 +42,8 @@ class Run:
     endings: dict[str, Ending] = field(default_factory=dict)
     enqueue_s: float = 0.0
     work_s: float = 0.0
+    processes: int = 1
+    plain: PlainLoop | None = None
 
     def unaccounted(self) -> dict[str, str]:
         """The jobs whose end is not known, with what is known of them."""
@@ -85,6 +88,13 @@ def _numbers(run: Run) -> Iterator[str]:
         rate,
         f"jobs ended in {run.work_s:.2f} s, the worker's start-up included",
     )
+    yield _row("processes", f"{run.processes:,}")
+    if run.plain is not None:
+        yield _row(
+            "plain loop, s",
+            f"{run.plain.seconds:,.1f}",
+            f"estimated from {run.plain.counted:,} files; the worker took {run.work_s:.1f} s",
+        )
     yield ""
     yield "Found"
     for name in ("lines", "functions", "coroutines", "classes", "imports"):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.stdlib_census import files, tasks
+from examples.stdlib_census import files, plain, tasks
 from tests.examples.kit import at_work, is_gone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -212,7 +212,11 @@ def test_a_run_accounts_for_every_file(folder: Path, tmp_path: Path) -> None:
     times = done.stdout.partition("Times, ms")[2].splitlines()[1:3]
     assert [row.split()[:2] for row in times] == [["high", "2"], ["normal", "1"]]
     assert all(float(cell.replace(",", "")) >= 0 for row in times for cell in row.split()[2:])
-    assert done.stdout.startswith("store     valkey ")
+    assert re.match(
+        r"plain     a plain loop would take \d+\.\d s, by 5 files\nstore     valkey ", done.stdout
+    )
+    row = r"^  plain loop, s +\d+\.\d  estimated from 5 files; the worker took \d+\.\d s$"
+    assert re.search(row, done.stdout, re.MULTILINE)
     assert "What to try next\n" in done.stdout
     table = done.stdout.partition("The longest functions\n")[2].splitlines()
     assert table[1].split()[:2] == ["6", "long"]
@@ -244,9 +248,32 @@ def test_a_terminal_sees_a_live_bar(folder: Path) -> None:
 
 
 def test_a_limit_takes_the_first_files(folder: Path) -> None:
-    done = census("--folder", folder, "--limit", "2", "--concurrency", "1", env=environment())
+    args = ("--limit", "2", "--concurrency", "1", "--processes", "1")
+    done = census("--folder", folder, *args, env=environment())
     assert (done.returncode, done.stderr) == (0, "")
-    assert numbers(done.stdout)["jobs"] == "2"
+    found = numbers(done.stdout)
+    assert (found["jobs"], found["processes"]) == ("2", "1")
+
+
+def test_it_runs_as_many_processes_as_there_are_cores(folder: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    done = census("--folder", folder, "--log", log, env=environment())
+    assert done.returncode == 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert numbers(done.stdout)["processes"] == str(cores)
+    if cores != 1:
+        assert f"process {cores} is ready" in log.read_text()
+
+
+def test_a_plain_loop_is_estimated_by_size(tmp_path: Path) -> None:
+    paths = []
+    for number in range(300):
+        path = tmp_path / f"{number}.py"
+        path.write_text("x = 1\n" * (number % 7) + ("print 'two'" if number % 50 == 0 else ""))
+        paths.append(path)
+    found = plain.plain_loop(paths)
+    assert found.counted == 60
+    assert found.seconds > 0
 
 
 def test_a_worker_that_cannot_run_is_shown_and_fails(folder: Path, tmp_path: Path) -> None:
