@@ -55,6 +55,7 @@ Exit codes:
   4  the grace was over, or a second signal came: jobs were released
   5  a job blocked the event loop for longer than --hard-limit
   6  the process held more than --max-memory; start it again
+  7  a job broke the event loop
 """
 
 

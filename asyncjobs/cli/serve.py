@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from asyncjobs import __version__
 from asyncjobs.app import AsyncJobs
 from asyncjobs.cli.banner import Banner, loop_name
 from asyncjobs.cli.collector import spare_the_collector
 from asyncjobs.cli.health import WorkerHealth
+from asyncjobs.cli.last_resort import STOP_S, LastResort
 from asyncjobs.cli.metrics import shown
 from asyncjobs.cli.signals import Signals
 from asyncjobs.cli.values import count, show_duration
@@ -24,8 +23,12 @@ from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, Unsupporte
 from asyncjobs.events import WorkerStarted
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.nearness import nearest
+from asyncjobs.own import hide
 from asyncjobs.telemetry.logs import JobLog
+from asyncjobs.worker.children import end_children
+from asyncjobs.worker.escapes import job_behind, run_until_done
 from asyncjobs.worker.exits import ExitCode, exit_now
+from asyncjobs.worker.farewell import FAREWELL_S, within
 from asyncjobs.worker.health.health import HealthOptions
 from asyncjobs.worker.supervisor.link import ParentLink
 from asyncjobs.worker.worker import Worker, WorkerReport
@@ -34,10 +37,6 @@ __all__ = ["ExitCode", "WorkerOptions", "last_words", "serve"]
 
 logger = GuardedLog("asyncjobs.cli")
 
-END_LIMIT_S: Final = 5.0
-"""How long what jobs leave behind may hold up the end of the process."""
-ORPHAN_S: Final = 20.0
-"""What a process whose parent died may take beyond its grace."""
 _LAST_WORDS: Final = "third signal: exit now; running jobs are run again when the lease ends"
 
 
@@ -73,7 +72,7 @@ def serve(
 
     `voice`: keeps the log audible, whatever the app or a job does to logging.
     `parent`: it says what there is to say at the start, and this worker ends with it.
-    From the end on the process has a few seconds to be gone: see `_end_soon`.
+    From the end on the process has a few seconds to be gone: see `LastResort`.
     """
     number = parent.number if parent else None
     try:
@@ -85,23 +84,56 @@ def serve(
 
 def _run(app: AsyncJobs, options: WorkerOptions, voice: Voice, parent: ParentLink | None) -> int:
     runner = asyncio.Runner(loop_factory=_loop_factory())
+    loop = runner.get_loop()
     serving = _Serving(app, options, voice, parent)
+    last_resort = LastResort(serving.leave)
+
+    def on_count(signals: int) -> None:
+        last_resort.within(STOP_S if signals > 1 else options.grace_s + STOP_S)
+
+    def on_orphaned() -> None:
+        serving.expect_end()
+        last_resort.within(options.grace_s + STOP_S)
+        # The loop is closed: this process is at its end anyway.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(serving.on_parent_gone)
+
     # The parent, which has had the signal too, says it once for all.
     words = b"" if parent else last_words(json=options.json)
-    loop = runner.get_loop()
-    with Signals(loop, serving.on_signal, at_once=serving.expect_end, last_words=words):
+    with Signals(
+        loop,
+        serving.on_signal,
+        at_once=serving.expect_end,
+        last_words=words,
+        on_count=on_count,
+    ) as signals:
         if parent is not None:
-            parent.watch(lambda: _end_as_orphan(runner.get_loop(), serving, options.grace_s))
-        code = runner.run(serving.run())
+            parent.watch(on_orphaned)
+        code = _turn(loop, serving, signals)
         if serving.report is not None and serving.report.threads_left:
             logger.warning(
                 "%s left behind by sync jobs; the process ends all the same",
                 count(serving.report.threads_left, "thread"),
             )
             exit_now(code)
-        _end_soon(code)
+        last_resort.conclude(code)
         runner.close()
+        end_children()
     return code
+
+
+def _turn(loop: asyncio.AbstractEventLoop, serving: _Serving, signals: Signals) -> int:
+    """Run the worker to its end; returns the exit code of the process."""
+    task = hide(loop.create_task(serving.run()))
+    try:
+        run_until_done(loop, task, signals.interrupt)
+    except BaseException as error:
+        serving.end_broken(error)
+    try:
+        return task.result()
+    except BaseException as error:
+        logger.critical("the worker failed", exc_info=error)
+        return ExitCode.FAILED
 
 
 def last_words(*, json: bool) -> bytes:
@@ -259,6 +291,29 @@ class _Serving:
         if (worker := self._worker) is not None:
             worker.expect_end()
 
+    def leave(self, limit_s: float) -> None:
+        """Give all jobs back without the loop, which does not turn any more. Blocks."""
+        if self._worker is not None:
+            self._worker.leave_at_once(limit_s=limit_s)
+
+    def end_broken(self, error: BaseException) -> NoReturn:
+        """The loop itself has failed: end the process, and charge who has done that."""
+        self._voice.restore()
+        worker, context = self._worker, job_behind(error)
+        charged = () if worker is None else worker.suspected(context)
+        who = "all that were running" if context is None else str(context.ref)
+        logger.critical(
+            "a job broke the event loop (%s: %s); the process ends with code %d, its jobs are "
+            "given back, charged with a crash: %s",
+            type(error).__name__,
+            error,
+            ExitCode.LOOP,
+            who,
+        )
+        if worker is not None:
+            within(FAREWELL_S + 1, lambda: worker.leave_at_once(charged, FAREWELL_S))
+        exit_now(ExitCode.LOOP)
+
     def on_parent_gone(self) -> None:
         """Finish as at a first signal, unless one has come already."""
         if not self._signals:
@@ -306,40 +361,9 @@ class _Serving:
         return ExitCode.RELEASED if report.released else ExitCode.CLEAN
 
 
-def _end_as_orphan(loop: asyncio.AbstractEventLoop, serving: _Serving, grace_s: float) -> None:
-    """In a thread: stop gracefully, and be gone even if a job blocks the loop for ever."""
-    serving.expect_end()
-    try:
-        loop.call_soon_threadsafe(serving.on_parent_gone)
-    except RuntimeError:
-        # The loop is closed: this process is at its end anyway.
-        return
-    # A plain sleep: this daemon thread exists only to outlast a loop that may be blocked,
-    # and ends with the process when the loop gets there first.
-    time.sleep(grace_s + ORPHAN_S)
-    os.write(2, b"asyncjobs: the parent is gone, and a job blocks the end; exit now\n")
-    exit_now(ExitCode.FAILED)
-
-
 def _fail(code: ExitCode, error: AsyncJobsError, voice: Voice) -> ExitCode:
     voice.restore()
     # Critical, so that no --log-level hides why the process is gone.
     logger.critical("%s", error)
     voice.say_why(str(error))
     return code
-
-
-def _end_soon(code: int) -> None:
-    """End the process although something in it does not.
-
-    The loop waits for tasks that swallow their cancellation and the interpreter for
-    threads that a job has started; neither may hold up a deploy for ever.
-    """
-
-    def end() -> None:
-        # A daemon thread: when the process ends in time it is not waited for.
-        time.sleep(END_LIMIT_S)
-        os.write(2, b"asyncjobs: tasks or threads of jobs do not end; exit now\n")
-        exit_now(code)
-
-    threading.Thread(target=end, name="asyncjobs-end", daemon=True).start()

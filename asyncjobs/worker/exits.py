@@ -9,6 +9,8 @@ import threading
 from enum import IntEnum
 from typing import Final, NoReturn
 
+from asyncjobs.worker.children import end_children
+
 __all__ = ["ExitCode", "exit_now"]
 
 FLUSH_S: Final = 2.0
@@ -25,10 +27,12 @@ class ExitCode(IntEnum):
     RELEASED = 4
     BLOCKED = 5
     MEMORY = 6
+    LOOP = 7
 
 
 def exit_now(code: int) -> NoReturn:
-    """End the process at once, whatever runs in it; what is logged already is written."""
+    """End the process at once, whatever runs in it, with what jobs have started; what is
+    logged already is written."""
     flush = threading.Thread(target=_flush, daemon=True)
     try:
         flush.start()
@@ -37,6 +41,7 @@ def exit_now(code: int) -> NoReturn:
         _flush()
     else:
         flush.join(FLUSH_S)
+    end_children()
     os._exit(code)
 
 

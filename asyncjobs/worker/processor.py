@@ -28,6 +28,7 @@ from asyncjobs.worker.run import Reason, Run, start_task
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settling import Settler
+from asyncjobs.worker.sweeps import Sweeps
 from asyncjobs.worker.telling import tell_exchanged, tell_given_back, tell_lease_lost, tell_started
 from asyncjobs.worker.threads import Threads
 from asyncjobs.worker.unsettled import Unsettled
@@ -68,7 +69,9 @@ class Processor:
         self._clock_ahead_ms = 0
         self.is_quiet = self._releasing = False
         self.running = Running(concurrency, settings.max_crashes)
+        self.sweeps = Sweeps(self._loop.time)
         self.threads = threads
+        threads.is_swept = self.sweeps.hit
         self.parking = Parking(session.backend)
         self.settler = Settler(settings, hub, self._loop.time, session.lease.worker)
         self._decode = partial(decode, find, settings, self.settler, self.running.note)
@@ -270,12 +273,17 @@ class Processor:
                 call = partial(function.function, *envelope.args, **kwargs)
                 value = await self.threads.call(run, call, partial(self._begin, run))
         except BaseException as error:
-            settlement = None if run.is_abandoned else self.settler.error(run, error)
+            settlement = None if run.is_abandoned else self._failed(run, error)
         else:
             settlement = None if run.is_abandoned else self.settler.value(run, value)
         run.finish()
         if self.running.remove(run):  # else abandoned: its job has been settled already
             self.settle(settlement)
+
+    def _failed(self, run: Run, error: BaseException) -> Settlement | None:
+        if isinstance(error, asyncio.CancelledError) and self.sweeps.hit(run):
+            return self.settler.stopped_by_another(run)
+        return self.settler.error(run, error)
 
     def settle(self, settlement: Settlement | None) -> None:
         """An attempt has given up its slot; None when its end is not ours to say."""
@@ -383,6 +391,11 @@ class Processor:
         """True when no job would be missed if this worker ended now."""
         unsure = self._unsure is not None and self._unsure[2]
         return not (self.running or self._taken or self._unsettled or unsure)
+
+    def holding(self) -> list[TakenJob]:
+        """The jobs that have run here and are not known to be settled."""
+        sent = [] if self._unsure is None else self._unsure[2]
+        return [*self.running.jobs(), *self._unsettled.jobs(), *(each.job for each in sent)]
 
     def _is_empty(self) -> bool:
         # A call that was heard has to be passed on before the end, what it brought given back.

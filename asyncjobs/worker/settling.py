@@ -276,6 +276,11 @@ class Settler:
         self._tell(run, events.JobReleased, *self._attempt(run))
         return Settlement.release(run.job)
 
+    def stopped_by_another(self, run: Run) -> Settlement:
+        """Another job has cancelled it: it runs again, and no attempt is spent."""
+        self._tell(run, events.JobReleased, *self._attempt(run))
+        return Settlement.release(run.job)
+
     def _retry(self, run: Run, error: BaseException, verdict: Verdict) -> Settlement:
         delay_s, charge, attempt = verdict.delay_s, verdict.charge, self._attempt(run)
         told = describe(error, run.mask)

@@ -30,6 +30,8 @@ class Threads:
         self._most = most
         self._places = asyncio.Semaphore(most)
         self._users = 0
+        self.is_swept: Callable[[Run], bool] = lambda run: False
+        """Whether this attempt was cancelled by another job."""
         self.abandoned = 0
         """Threads still running although their job has been given back."""
 
@@ -76,6 +78,10 @@ class Threads:
             except asyncio.CancelledError:
                 if future.done() and not future.cancelled():
                     return future.result()
+                if self.is_swept(run):
+                    # By another job. The thread goes on, so the attempt does.
+                    _uncancel()
+                    continue
                 if run.reason in (None, Reason.SHUTDOWN, Reason.LEASE_LOST):
                     self._abandon(run, future)
                     raise
@@ -110,6 +116,12 @@ class Threads:
     def close(self) -> None:
         """Let the threads end by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
 
 
 def call_job(function: Callable[[], Any]) -> Any:

@@ -20,11 +20,11 @@ from collections.abc import Callable
 from typing import Final
 
 from asyncjobs import events
-from asyncjobs.errors import AsyncJobsError
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.blame import Blocker, describe_threads, find_blocker
 from asyncjobs.worker.exits import ExitCode, exit_now
+from asyncjobs.worker.farewell import FAREWELL_S, say_farewell, within
 from asyncjobs.worker.pulse import Pulse, Standstill
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
@@ -40,8 +40,6 @@ HELD_S: Final = 1.0
 """Looks that are less late than that say nothing of the interpreter's lock."""
 STARVED_AGAIN_S: Final = 60.0
 """How often the log says at the most that threads leave the loop no turn."""
-FAREWELL_S: Final = 4.0
-"""How long the store may take to hear of the end."""
 
 
 def pulse_interval_s(*limits_s: float | None) -> float:
@@ -159,7 +157,7 @@ class Watchdog:
         blocker = self._look()
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._on_free, blocker, since_s)
-        _within(
+        within(
             LOG_S,
             lambda: logger.warning(
                 "the event loop is blocked, for %.1f s so far, by %s: every other job waits; "
@@ -176,7 +174,7 @@ class Watchdog:
         since_s = time.monotonic() - held_s
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._on_free, blocker, since_s)
-        _within(
+        within(
             LOG_S,
             lambda: logger.warning(
                 "the event loop was blocked for %.1f s by %s, in a call that holds the "
@@ -197,7 +195,7 @@ class Watchdog:
         if now_s - self._starved_told_s < STARVED_AGAIN_S:
             return
         self._starved_told_s = now_s
-        _within(
+        within(
             LOG_S,
             lambda: logger.warning(
                 "the event loop gets no turn, for %.1f s so far: no job blocks it, other threads "
@@ -250,11 +248,11 @@ class Watchdog:
             self._is_spared = True
             text = "the event loop is blocked for longer than hard_limit=%g s by %s, but a "
             text += "debugger is at work: the process goes on"
-            _within(LOG_S, lambda: logger.warning(text, self._limit_s, blocker))
+            within(LOG_S, lambda: logger.warning(text, self._limit_s, blocker))
             return
         if since_s != self._pulse.mark_s or self._stop.is_set():
             return
-        _within(
+        within(
             LOG_S,
             lambda: logger.critical(
                 "the event loop is blocked, for %.1f s, longer than hard_limit=%g s, by %s: the "
@@ -272,31 +270,6 @@ class Watchdog:
             # Free while the line was written: what it takes now must not be charged.
             logger.warning("the event loop is free again at the last moment: the process goes on")
             return
-        _within(FAREWELL_S + LOG_S, lambda: asyncio.run(self._say_farewell(blocker)))
+        charged = () if blocker.run is None else (blocker.run.job,)
+        within(FAREWELL_S + LOG_S, lambda: say_farewell(self._session, charged))
         self._end_process(ExitCode.BLOCKED)
-
-    async def _say_farewell(self, blocker: Blocker) -> None:
-        """On a loop and connection of its own, for those of the worker are blocked."""
-        backend = self._session.backend
-        if not backend.capabilities.threaded_heartbeat:
-            return
-        crashed = () if blocker.run is None else (blocker.run.job,)
-        twin = backend.for_thread()
-        try:
-            async with asyncio.timeout(FAREWELL_S):
-                await twin.deregister(self._session.lease, crashed)
-        except (AsyncJobsError, TimeoutError) as error:
-            logger.error(
-                "the store could not be told; when the lease ends, all jobs of this worker are "
-                "charged: %s",
-                str(error) or "no answer in time",
-            )
-        finally:
-            await twin.close()
-
-
-def _within(limit_s: float, do: Callable[[], object]) -> None:
-    """Do it in a thread of its own, and wait for it no longer than that."""
-    thread = threading.Thread(target=do, name="asyncjobs-watchdog-step", daemon=True)
-    thread.start()
-    thread.join(limit_s)

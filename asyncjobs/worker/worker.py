@@ -19,12 +19,14 @@ import orjson
 from asyncjobs import events
 from asyncjobs.backends.base import Heartbeat, Inspector, Lease
 from asyncjobs.clock import Seconds, new_id, seconds
+from asyncjobs.context import JobContext
 from asyncjobs.errors import AsyncJobsError, UsageError
 from asyncjobs.guarded import GuardedLog, loop_guarded
-from asyncjobs.job import JobRef
+from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.own import hide
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.control import Control
+from asyncjobs.worker.farewell import say_farewell
 from asyncjobs.worker.lease import Heartbeats
 from asyncjobs.worker.limit import Limit
 from asyncjobs.worker.memory import MemoryLimit, show_bytes
@@ -44,8 +46,9 @@ __all__ = ["Worker", "WorkerReport"]
 logger = GuardedLog("asyncjobs.worker")
 
 LEAVE_S: Final = 5.0
-"""How long stopped jobs may take for their `finally` blocks, and then the store for the
-farewell."""
+"""How long stopped jobs may take for their `finally` blocks."""
+TELL: Final = 0.4
+"""The share of it that the store may take each time it is told of the end."""
 THREADS: Final = 16
 """More do not help sync functions that compute, since one thread at a time holds the interpreter's
 lock, and each makes the event loop wait longer for its turn; see docs/performance.md."""
@@ -188,6 +191,20 @@ class Worker:
                 self._hurry.set()
             self._is_asked_to_stop = True
             self._stopping.set()
+
+    def suspected(self, context: JobContext | None) -> list[TakenJob]:
+        """The running job with this context; when it is not known, all that run, and those
+        that have ended and are not settled."""
+        if (processor := self._processor) is None:
+            return []
+        run = None if context is None else processor.running.find(context)
+        return processor.holding() if run is None else [run.job]
+
+    def leave_at_once(self, charged: Collection[TakenJob] = (), limit_s: float = LEAVE_S) -> None:
+        """Give all jobs back, each of `charged` with a crash, from a thread that runs no loop:
+        for a process that ends now because the worker's own loop does not turn. Blocks."""
+        if (session := self._present) is not None:
+            say_farewell(session, charged, limit_s)
 
     async def __aenter__(self) -> Self:
         """Start in the background. Raises what `run` would raise before it takes jobs."""
@@ -351,6 +368,7 @@ class Worker:
             duties.append(Unattended(backend, session.lease.id, self.queues))
         upkeep, control = Upkeep(duties), Control(backend, session, self._on_cancel)
         waiting = Waiting(self.app, backend, self.queues, lambda: processor.is_quiet)
+        processor.sweeps.start()
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_hidden, upkeep.run)
@@ -367,6 +385,9 @@ class Worker:
             if len(group.exceptions) == 1:
                 raise group.exceptions[0] from None
             raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await processor.sweeps.stop()
 
     async def _watch(self, processor: Processor, work: anyio.CancelScope) -> None:
         """From the first request to stop on: quiet, then the grace, then release."""
@@ -388,7 +409,7 @@ class Worker:
         processor.release()
         await anyio.sleep(LEAVE_S)
         processor.abandon()
-        await anyio.sleep(LEAVE_S)
+        await anyio.sleep(LEAVE_S * TELL)
         # The store is away: what cannot be told now is found out when the lease ends.
         work.cancel()
 
@@ -407,12 +428,12 @@ class Worker:
                 steps.callback(processor.abandon)
                 processor.release()
                 if not (session.away and processor.holds_nothing()):
-                    with anyio.move_on_after(LEAVE_S):
+                    with anyio.move_on_after(LEAVE_S * TELL):
                         await processor.run()
 
     async def _say_farewell(self, session: Session, processor: Processor) -> None:
         try:
-            with anyio.move_on_after(LEAVE_S):
+            with anyio.move_on_after(LEAVE_S * TELL):
                 await self.app.backend.deregister(session.lease)
         except AsyncJobsError as error:
             logger.warning("the lease could not be given back, it will end: %s", error)

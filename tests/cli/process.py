@@ -234,6 +234,13 @@ class Ledger:
                 return
         raise AssertionError(f"{word}: {len(self.lines(word))} lines of {number}")
 
+    def wait_for_any(self, start: str) -> None:
+        """When there is a line that starts so."""
+        for _ in ticks():
+            if self.path.exists() and f"\n{start}" in f"\n{self.path.read_text()}":
+                return
+        raise AssertionError(f"no line {start}")
+
     def wait_for_running(self, number: int) -> None:
         """When so many jobs have begun and not ended."""
         for _ in ticks():

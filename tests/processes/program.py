@@ -22,7 +22,7 @@ _HEAD = """
 import asyncio, os, signal, subprocess, sys, threading, time
 from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, constant
 
-app = AsyncJobs(connect_timeout=2)
+app = AsyncJobs(connect_timeout=2, max_crashes=3)
 soon = RetryPolicy(max_attempts=3, backoff=constant(0))
 
 
@@ -50,6 +50,7 @@ class Program:
         self.server = server
         self.ledger = ledger
         self.url = server.url
+        self.env: dict[str, str] = {}
         self._run = run
         self._text = _HEAD
 
@@ -62,7 +63,8 @@ class Program:
 
     def work(self, *args: str) -> Process:
         """Start `asyncjobs worker`."""
-        return self._run("worker", "tasks:app", *args, env={"ASYNCJOBS_URL": self.url})
+        env = {"ASYNCJOBS_URL": self.url, **self.env}
+        return self._run("worker", "tasks:app", *args, env=env)
 
     def put(self, name: str, *args: Any, number: int = 1) -> list[str]:
         """Enqueue calls of a function; returns the ids."""

@@ -119,7 +119,7 @@ def test_children_finish_and_end_when_the_parent_is_killed(
 HURRIED = """
 from asyncjobs.cli import serve
 from asyncjobs.worker.supervisor import supervisor
-serve.ORPHAN_S = supervisor.STUCK_S = 0.1
+serve.STOP_S = supervisor.STUCK_S = 0.1
 """
 
 

@@ -110,6 +110,8 @@ class Child:
             return f"ended with exit code {code}: a job blocked it for longer than --hard-limit"
         if code == ExitCode.MEMORY:
             return f"ended with exit code {code}: it held more than --max-memory"
+        if code == ExitCode.LOOP:
+            return f"ended with exit code {code}: a job broke its event loop"
         if code >= 0:
             return f"ended with exit code {code}"
         with contextlib.suppress(ValueError):
@@ -140,6 +142,10 @@ class Child:
 
     def _wait(self) -> None:
         code = self._process.wait()
+        if code < 0:
+            # Killed, it could not end what its jobs have started. It led a group of its own.
+            with contextlib.suppress(OSError):
+                os.killpg(self.pid, signal.SIGKILL)
         # The loop may be closed: then nobody asks any more.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._bury, code)

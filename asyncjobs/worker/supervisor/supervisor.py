@@ -19,8 +19,8 @@ __all__ = ["Supervisor"]
 logger = GuardedLog("asyncjobs.worker")
 
 PATIENCE: Final = Patience()
-STUCK_S: Final = 20.0
-"""What a process that is renewed may take beyond its grace; then it is killed."""
+STUCK_S: Final = 15.0
+"""What a process that is to stop may take beyond its grace; then it is killed."""
 _BADNESS: Final = (ExitCode.CLEAN, ExitCode.RELEASED, ExitCode.FAILED)
 _DONE: Final = (ExitCode.CLEAN, ExitCode.RELEASED)
 """How a process of a burst ends when it has found nothing left to do."""
@@ -118,7 +118,15 @@ class Supervisor:
         self._forget_plans()
         for child in self._alive:
             child.stop(number, self._stops)
+        limit_s = STUCK_S if self._stops > 1 else self._grace_s + STUCK_S
+        asyncio.get_running_loop().call_later(limit_s, self._kill_stubborn)
         self._end_if_all_have()
+
+    def _kill_stubborn(self) -> None:
+        """They end by themselves, unless what they are busy with lets no thread run."""
+        for child in self._alive:
+            logger.error("process %d (pid %d) does not end; it is killed", child.number, child.pid)
+            child.kill()
 
     async def kill(self, after_s: float) -> None:
         """Returns when all are gone; kills what is still there after that time."""
