@@ -120,6 +120,7 @@ async def test_the_order_of_the_policies_may_change_while_a_job_waits(
         assert stage.notes == [1, 2]
         # What a deploy does: the same definition again, its list the other way round.
         again = FunctionType(follows.__code__, follows.__globals__, "follows")
+        again.__kwdefaults__ = follows.__kwdefaults__
         register(app, again, retry=policies[::-1])
         async with Worker(app):
             with pytest.raises(JobFailed, match="exhausted"):
