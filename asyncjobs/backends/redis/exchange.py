@@ -14,7 +14,15 @@ from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.backends.redis.scripts import Script
 from asyncjobs.job import JobRef, NewJob, Settlement, SettlementKind, State, TakenJob
 
-__all__ = ["STATE_OF_LETTER", "ExchangePlan", "OfferPlan", "id_of", "job_args", "taken_job"]
+__all__ = [
+    "STATE_OF_LETTER",
+    "ExchangePlan",
+    "OfferPlan",
+    "crashes_in",
+    "id_of",
+    "job_args",
+    "taken_job",
+]
 
 _LETTER: Final = {
     State.SUCCEEDED: "s",
@@ -41,6 +49,8 @@ _GIVEN_ID: Final = tuple(b"%d" % p for p in range(4))
 
 _new: Final = tuple.__new__
 _FINISHED: Final = SettlementKind.FINISH
+MOST_CRASHES: Final = 16
+"""As lua/shared.lua counts them."""
 _NO_DEMAND: Final = Demand(0)
 
 
@@ -264,9 +274,18 @@ def _read_part(queue: str, holder: str, part: list[Any], jobs: list[TakenJob]) -
         ]  # fmt: skip
         return
     jobs += [
-        taken_job(queue, holder, priority, entry, int(crashes or 0))
+        taken_job(queue, holder, priority, entry, crashes_in(crashes))
         for entry, crashes in zip(entries, part[2], strict=True)
     ]
+
+
+def crashes_in(stored: bytes | int | None) -> int:
+    """How many workers died with a job. What a foreign writer has put there is no small number:
+    read as one, a job that kills its workers would get all its chances anew."""
+    if stored is None:
+        return 0
+    text = b"%d" % stored if isinstance(stored, int) else stored
+    return int(text) if text.isdigit() and len(text) < 10 else MOST_CRASHES
 
 
 def _ms_of(receipt: bytes) -> int:

@@ -20,7 +20,7 @@ from asyncjobs.backends.base import (
     StaleSequence,
 )
 from asyncjobs.backends.redis.control import ControlChannel
-from asyncjobs.backends.redis.exchange import ExchangePlan, OfferPlan, id_of, taken_job
+from asyncjobs.backends.redis.exchange import ExchangePlan, OfferPlan, crashes_in, id_of, taken_job
 from asyncjobs.backends.redis.faults import NoScript
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Command, Link
@@ -181,7 +181,7 @@ class LeaseCalls:
             looked, found = await run(link, fetch, command)
             first += looked
             for entry, crashes in found:
-                jobs.append(taken_job(queue, holder, priority, entry, int(crashes or 0)))
+                jobs.append(taken_job(queue, holder, priority, entry, crashes_in(crashes)))
         return jobs
 
     async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:

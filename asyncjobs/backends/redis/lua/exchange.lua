@@ -200,8 +200,10 @@ if rare then
   for _, place in ipairs(redis.call('SMEMBERS', RETURNED)) do
     local slot, crashes = string.match(place, '^(%d):?(%d*)$')
     slot = tonumber(slot)
-    waiting[slot] = waiting[slot] or {}
-    table.insert(waiting[slot], tonumber(crashes) or 0)
+    if READY[slot or 0] then
+      waiting[slot] = waiting[slot] or {}
+      table.insert(waiting[slot], tonumber(crashes) or 0)
+    end
   end
   for _, numbers in pairs(waiting) do table.sort(numbers) end
   for room in string.gmatch(ARGV[8], '%d+') do rooms[#rooms + 1] = tonumber(room) end

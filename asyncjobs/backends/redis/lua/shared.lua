@@ -328,6 +328,14 @@ local function forget_lease(lease)
   redis.call('HDEL', SEQUENCE, lease, lease .. PARKED, lease .. GRACE)
 end
 
+-- How many workers died with a job. What a foreign writer has put there is no small number: read
+-- as one, a job that kills its workers would get all its chances anew.
+local function crashes_of(stored)
+  local number = tonumber(stored or 0)
+  if not number or number < 0 or number ~= math.floor(number) then return MOST_CRASHES end
+  return math.min(number, MOST_CRASHES)
+end
+
 -- Moves entries of one priority to the reserved consumers, which keep their ids and order:
 -- each to the one for its crashes, so that who takes some never walks past the others.
 local function give_back(slot, entries, count_crash)
@@ -335,7 +343,12 @@ local function give_back(slot, entries, count_crash)
   if count_crash then
     for position = 1, #entries do
       local entry = (slot - 1) .. ':' .. entries[position]
-      crashes[position] = redis.call('HINCRBY', CRASHES, entry, 1)
+      local counted = redis.pcall('HINCRBY', CRASHES, entry, 1)
+      if type(counted) == 'table' then
+        redis.call('HSET', CRASHES, entry, MOST_CRASHES)
+        counted = MOST_CRASHES
+      end
+      crashes[position] = counted
     end
   elseif redis.call('EXISTS', CRASHES) == 1 then
     local fields = {}
@@ -344,7 +357,7 @@ local function give_back(slot, entries, count_crash)
   end
   local orders = {}
   for position = 1, #entries do
-    local number = math.min(tonumber(crashes[position] or 0), MOST_CRASHES)
+    local number = crashes_of(crashes[position])
     local place = number == 0 and tostring(slot) or slot .. ':' .. number
     orders[place] = orders[place] or {'XCLAIM', READY[slot], GROUP, consumer_at(place), 0}
     table.insert(orders[place], entries[position])

@@ -1,0 +1,71 @@
+"""Counts of crashes that a foreign writer has put into the store: exchanges go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from asyncjobs.backends.base import Demand, EnqueueBatch, Lease, StoreSettings
+from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.redis.exchange import MOST_CRASHES, crashes_in
+from asyncjobs.clock import new_id
+from asyncjobs.job import NewJob, Settlement
+
+pytestmark = [pytest.mark.anyio, pytest.mark.unaudited("foreign counts are what is tested")]
+
+FOREIGN = [b"abc", b"", b"-5", b"1.5", b"9" * 400, b"nan", b"inf", b"\xff"]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.mark.parametrize("dies", [True, False], ids=["dies", "gives back"])
+@pytest.mark.parametrize("foreign", FOREIGN)
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_a_count_that_is_none(servers: Any, kind: Any, foreign: bytes, dies: bool) -> None:
+    prefix, clock = f"test-{new_id()}", Clock()
+    store = RedisBackend(servers.get(kind).url, StoreSettings(prefix=prefix), now_ms=clock)
+    await store.open()
+    demand = {"q": Demand(10, suspects=(8,))}
+    try:
+        first, second = (Lease(new_id(), "w", ("q",), 10_000) for _ in range(2))
+        jobs = [NewJob("q", id, 2, b"{}") for id in ("a", "b")]
+        await store.enqueue(EnqueueBatch(new_id(), jobs))
+        await store.register(first)
+        taken = (await store.exchange(first, 1, [], demand)).jobs
+        base = f"{{{prefix}:q}}:".encode()
+        await store._link.call(b"HSET", base + b"crashes", b"2:" + taken[0].receipt, foreign)
+        await store._link.call(b"SADD", base + b"returned", b"zzz")
+        if dies:
+            # In steps: a leap would look like an outage, after which nobody is reclaimed at once.
+            for _ in range(20):
+                clock.now += 2_000
+                await store.reclaim(["q"], 0, 100)
+        else:
+            await store.exchange(first, 2, [Settlement.release(job) for job in taken], {})
+        await store.register(second)
+        crashes: dict[str, int] = {}
+        for sequence in range(1, 6):
+            again = (await store.exchange(second, sequence, [], demand)).jobs
+            crashes |= {job.id: job.crashes for job in again}
+        assert crashes.keys() == {"a", "b"}
+        assert crashes["b"] == int(dies)
+        assert crashes["a"] == MOST_CRASHES
+        held = await store.resync(second, 100, [])
+        assert {job.id: job.crashes for job in held.missing} == crashes
+    finally:
+        keys = await store._link.call(b"KEYS", b"*" + prefix.encode() + b"*")
+        await store._link.call(b"DEL", *keys)
+        await store.close()
+
+
+def test_how_counts_are_read() -> None:
+    assert [crashes_in(each) for each in (None, b"0", b"3", 3)] == [0, 0, 3, 3]
+    for foreign in FOREIGN:
+        assert crashes_in(foreign) == MOST_CRASHES
