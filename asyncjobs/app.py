@@ -63,9 +63,10 @@ class AsyncJobs:
     id stays known. `connect_timeout`: how long an enqueue tries. `unknown_ttl`: how long
     jobs wait for a worker that knows their function. `max_crashes`: how many workers a job
     may take down. `timeout` and `retry` hold for job functions that do not say.
-    `dead_max_age`, `dead_max_count` bound what is kept of dead jobs. `wait_replicas`: how
-    many replicas of the store have to hold a job before its enqueue returns. `redact`: names,
-    or patterns with `*`, of arguments and keys whose values are never shown.
+    `dead_max_age`, `dead_max_count`, `dead_max_bytes` bound what is kept of dead jobs.
+    `wait_replicas`: how many replicas of the store have to hold a job before its enqueue
+    returns. `redact`: names, or patterns with `*`, of arguments and keys whose values are
+    never shown.
     `meter_provider`, `tracer_provider`: of OpenTelemetry; by default the process's own, if
     they are set up when the app opens. `tracing`: where the trace of an attempt begins.
     `propagate_baggage`: what of it travels with jobs. `trace_upkeep`: spans of reclaims

@@ -210,6 +210,7 @@ class AppOptions(TypedDict, total=False):
     retry: RetryValue
     dead_max_age: Seconds
     dead_max_count: int
+    dead_max_bytes: int
     wait_replicas: int
     tracing: TracingMode
     propagate_baggage: Literal["all", "none"] | Iterable[str]
@@ -237,6 +238,7 @@ class AppSettings:
     retry: Retries = _RETRIES
     dead_max_age_ms: int = 30 * 86_400_000
     dead_max_count: int = 100_000
+    dead_max_bytes: int = 256 << 20
     wait_replicas: int = 0
     tracing: TracingMode = "link"
     baggage_keys: frozenset[str] | None = None
@@ -259,6 +261,7 @@ class AppSettings:
         retry: RetryValue = None,
         dead_max_age: Seconds = 30 * 86_400,
         dead_max_count: int = 100_000,
+        dead_max_bytes: int = 256 << 20,
         wait_replicas: int = 0,
         tracing: TracingMode = "link",
         propagate_baggage: Literal["all", "none"] | Iterable[str] = "all",
@@ -277,8 +280,7 @@ class AppSettings:
             max_crashes=_whole(max_crashes, field="max_crashes", minimum=1),
             timeout_s=check_timeout(timeout),
             retry=Retries.of(retry).within(Retries()),
-            dead_max_age_ms=ttl_ms(dead_max_age, field="dead_max_age"),
-            dead_max_count=_whole(dead_max_count, field="dead_max_count", minimum=0),
+            **_dead_bounds(dead_max_age, dead_max_count, dead_max_bytes),
             wait_replicas=_whole(wait_replicas, field="wait_replicas", minimum=0, maximum=100),
             tracing=check_tracing(tracing),
             baggage_keys=_baggage_keys(propagate_baggage),
@@ -297,6 +299,7 @@ class AppSettings:
             token_ttl_ms=max(60_000, round(self.connect_timeout_s * 3000)),
             dead_max_age_ms=self.dead_max_age_ms,
             dead_max_count=self.dead_max_count,
+            dead_max_bytes=self.dead_max_bytes,
             wait_replicas=self.wait_replicas,
         )
 
@@ -352,6 +355,21 @@ def _baggage_keys(value: Any) -> frozenset[str] | None:
 def expiry_ms(value: Seconds) -> int:
     """How long after the enqueue a job may still start, in ms. Raises ConfigError."""
     return round(seconds(value, field="expires", minimum=0.001) * 1000)
+
+
+class _DeadBounds(TypedDict):
+    dead_max_age_ms: int
+    dead_max_count: int
+    dead_max_bytes: int
+
+
+def _dead_bounds(age: Seconds, count: int, size: int) -> _DeadBounds:
+    """What is kept of dead jobs."""
+    return {
+        "dead_max_age_ms": ttl_ms(age, field="dead_max_age"),
+        "dead_max_count": _whole(count, field="dead_max_count", minimum=0),
+        "dead_max_bytes": _whole(size, field="dead_max_bytes", minimum=0),
+    }
 
 
 def _whole(value: Any, *, field: str, minimum: int, maximum: int = 2**53) -> int:

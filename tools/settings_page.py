@@ -58,6 +58,7 @@ APP = {
     "None is `RetryPolicy()`",
     "dead_max_age": "how long a dead job is kept for inspection",
     "dead_max_count": "how many dead jobs of a queue are kept for inspection",
+    "dead_max_bytes": "bytes of the dead jobs of a queue that are kept; the oldest go first",
     "wait_replicas": "how many replicas have to hold a job before its enqueue returns",
     "tracing": "where the trace of an attempt begins: `link`, `child`, `auto` or `none`, see "
     "[Observability](observability.md); for job functions that do not say",

@@ -90,6 +90,7 @@ class StoreSettings:
     token_ttl_ms: int = 60_000
     dead_max_age_ms: int = 30 * 86_400_000
     dead_max_count: int = 100_000
+    dead_max_bytes: int = 256 << 20
     wait_replicas: int = 0
     """Copies that have to confirm an enqueue before it returns."""
 
@@ -343,7 +344,7 @@ class Backend(Protocol):
         ...
 
     async def prune(self, queues: Sequence[str], limit: int) -> int:
-        """Drop what is over its age or count; returns how many dead letters went."""
+        """Drop what is over its age, count or bytes; returns how many dead letters went."""
         ...
 
     async def get(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:

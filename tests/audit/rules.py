@@ -116,6 +116,13 @@ def _data_agrees(queue: QueueSnapshot) -> Iterator[str]:
                 yield f"job {id}: {part}:data starts with no priority: {stored!r:.40}"
 
 
+def _dead_bytes_agree(queue: QueueSnapshot) -> Iterator[str]:
+    """What is counted of dead letters is how large they are."""
+    counted, stored = queue.dead_bytes
+    if counted != stored:
+        yield f"dead:bytes: {counted}, and the letters have {stored}"
+
+
 def _entries_are_held_or_ready(queue: QueueSnapshot) -> Iterator[str]:
     leases = queue.zsets["workers"].keys() | queue.sets["leaving"]
     for p, stream in enumerate(queue.streams):
@@ -200,6 +207,7 @@ _RULES: Final = (
     _names_and_expiry,
     _index_agrees,
     _data_agrees,
+    _dead_bytes_agree,
     _entries_are_held_or_ready,
     _leases_agree,
     _returned_are_found,

@@ -62,6 +62,8 @@ class QueueSnapshot:
     zsets: dict[str, dict[str, float]]
     sets: dict[str, frozenset[str]]
     wakes: int
+    dead_bytes: tuple[int, int]
+    """Of dead letters: as they are counted, and as they are."""
     refused: list[str]
     """Keys that do not hold the type that they should."""
 
@@ -159,6 +161,7 @@ def _read_queue(client: Client, prefix: str, name: str, keys: Sequence[bytes]) -
     commands += [("ZRANGE", base + part.encode(), 0, -1, "WITHSCORES") for part in ZSETS]
     commands += [("SMEMBERS", base + part.encode()) for part in SETS]
     commands.append(("LLEN", base + b"wake"))
+    commands.append(("GET", base + b"dead:bytes"))
     fixed = {*keys, *(base + part.encode() for part in (*HASHES, *ZSETS, *SETS))}
     commands += [("PTTL", key) for key in sorted(fixed)]
     pipeline = client.pipeline(transaction=True)
@@ -178,13 +181,15 @@ def _read_queue(client: Client, prefix: str, name: str, keys: Sequence[bytes]) -
         return reply
 
     streams = tuple(_stream(*(following(f"ready:{p}") for _ in range(4))) for p in range(4))
-    hashes = {part: _pairs(following(part)) for part in HASHES}
+    stored = {part: following(part) for part in HASHES}
+    hashes = {part: _pairs(flat) for part, flat in stored.items()}
     zsets = {part: {k: float(v) for k, v in _pairs(following(part)).items()} for part in ZSETS}
     sets = {part: frozenset(map(text, following(part))) for part in SETS}
     wakes = following("wake") or 0
+    dead_bytes = (int(following("dead:bytes") or 0), sum(map(len, stored["dead:data"][1::2])))
     ttl = {text(key[len(base) :]): following("ttl") for key in sorted(fixed)}
     ttl = {part: ms for part, ms in ttl.items() if ms != -2}
-    return QueueSnapshot(name, ttl, streams, hashes, zsets, sets, wakes, refused)
+    return QueueSnapshot(name, ttl, streams, hashes, zsets, sets, wakes, dead_bytes, refused)
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from asyncjobs.testing.servers import Server, ServerKind, available_servers, sta
 from tests.cli.operator import Ended, operate
 from tests.cli.test_worker import closed_port
 
-SAFE = {"appendonly": "yes", "appendfsync": "everysec"}
+SAFE = {"appendonly": "yes", "appendfsync": "everysec", "lazyfree_lazy_expire": "yes"}
 INFO = {
     "redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "9.1.2",
     "maxmemory_policy": "noeviction", "maxmemory": "0", "used_memory": "1000000",
@@ -70,7 +70,7 @@ def test_a_safe_store(folder: Path, begin: Begin) -> None:
     assert set(verdicts.values()) == {"ok"}
     assert set(verdicts) == {
         "version", "maxmemory-policy", "appendonly", "appendfsync", "replication", "timeout",
-        "clock",
+        "lazyfree-lazy-expire", "clock",
     }  # fmt: skip
 
 
@@ -86,6 +86,8 @@ def test_a_safe_store(folder: Path, begin: Begin) -> None:
         ("maxmemory-policy", {"maxmemory_policy": "volatile-ttl"}, "warning",
          "CONFIG SET maxmemory-policy noeviction"),
         ("timeout", {"timeout": "30"}, "warning", "CONFIG SET timeout 0"),
+        ("lazyfree-lazy-expire", {"lazyfree_lazy_expire": "no"}, "warning",
+         "CONFIG SET lazyfree-lazy-expire yes"),
     ],
 )  # fmt: skip
 def test_following_the_advice_mends_it(
@@ -112,7 +114,7 @@ def test_a_server_that_denies_config(folder: Path, begin: Begin) -> None:
     server.command("ACL", "SETUSER", "default", "-config")
     findings = found(folder, server)
     assert {name for name, each in findings.items() if each["verdict"] == "note"} == {
-        "appendfsync", "timeout", "maxmemory",
+        "appendfsync", "timeout", "maxmemory", "lazyfree-lazy-expire",
     }  # fmt: skip
     assert findings["maxmemory-policy"]["verdict"] == "ok"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs.backends.base import CancelVerdict, QueueCounts, StoreSettings
+from asyncjobs.backends.letters import Revival
 from asyncjobs.clock import new_id
 from asyncjobs.codec import Outcome, dead_letter
 from asyncjobs.job import Settlement, State
@@ -268,6 +269,44 @@ class TestPruneByCount:
         records = await store.backend.get([ref(name) for name in ("a", "b", "c", "d")])
         letters = [record is not None and record.dead_letter is not None for record in records]
         assert letters == [False, False, True, True]
+
+
+class TestPruneByBytes:
+    @pytest.fixture
+    def new_settings(self) -> StoreSettings:
+        return StoreSettings(prefix=f"test-{new_id()}", dead_max_bytes=2_500)
+
+    async def test_the_oldest_dead_letters_go(self, store: Store) -> None:
+        worker = await store.worker()
+        for name in "abcde":
+            await store.enqueue(name)
+            await worker.exchange(Settlement.dead(await worker.take_one(), bytes(1000)))
+            store.clock.ms += 1
+        assert await store.backend.prune(["work"], 1) == 1
+        assert await store.backend.prune(["work"], 100) == 2
+        assert await store.backend.prune(["work"], 100) == 0
+        found = await store.backend.find_letters([ref(name) for name in "abcde"])
+        assert [letter is not None for letter in found] == [False, False, False, True, True]
+
+    async def test_letters_that_have_gone_do_not_count(self, store: Store) -> None:
+        worker = await store.worker()
+
+        async def die(*names: str) -> None:
+            for name in names:
+                await store.enqueue(name)
+                await worker.exchange(Settlement.dead(await worker.take_one(), bytes(1000)))
+
+        await die("purged", "revived")
+        purged, revived = await store.backend.find_letters([ref("purged"), ref("revived")])
+        assert purged is not None
+        assert revived is not None
+        assert await store.backend.purge([purged.key]) == [True]
+        await store.backend.revive([Revival(revived.key, b"again")])
+        # It dies a second time: one letter takes the place of the other.
+        await worker.exchange(Settlement.dead(await worker.take_one(), bytes(1000)))
+        await die("other")
+        assert await store.backend.prune(["work"], 100) == 0
+        assert (await store.counts()).dead == 2
 
 
 async def test_counts_of_each_state(store: Store) -> None:

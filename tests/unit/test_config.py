@@ -64,6 +64,7 @@ def test_a_batch_token_outlives_the_time_of_trying_again() -> None:
         ("retry", "5"),
         ("dead_max_age", -1),
         ("dead_max_count", -1),
+        ("dead_max_bytes", -1),
     ],
 )
 def test_a_refusal_names_the_field(field: str, value: Any) -> None:

@@ -29,6 +29,7 @@ class Ended:
         self._known: Timed[State] = Timed()
         self._results: Timed[Kept] = Timed()
         self._dead: Timed[Letter] = Timed()
+        self._dead_bytes = 0
 
     @property
     def dead(self) -> int:
@@ -52,7 +53,9 @@ class Ended:
 
     def bury(self, id: str, priority: int, dead_letter: bytes, now: int) -> None:
         """Keep a dead letter."""
+        self._drop(self._dead.pop(id))
         self._dead.put(id, now, Letter(priority, dead_letter))
+        self._dead_bytes += len(dead_letter)
 
     def record(self, ref: JobRef, now: int) -> JobRecord | None:
         """What is known of a job that does not live any more, None when nothing is."""
@@ -124,18 +127,32 @@ class Ended:
     def _pop_letter(self, key: LetterKey) -> Letter | None:
         if self._dead.time_of(key.ref.id) != key.died_ms:
             return None
-        return self._dead.pop(key.ref.id)
+        return self._drop(self._dead.pop(key.ref.id))
+
+    def _drop(self, letter: Letter | None) -> Letter | None:
+        """A letter has gone, if it was there."""
+        if letter is not None:
+            self._dead_bytes -= len(letter.dead_letter)
+        return letter
 
     def prune(self, limit: int, now: int) -> int:
-        """Drop dead letters over their age or number; returns how many."""
-        oldest = now - self._settings.dead_max_age_ms
+        """Drop dead letters over their age, number or bytes; returns how many."""
         dropped = 0
-        while dropped < limit and (died := self._dead.first_ms()) is not None:
-            if died >= oldest and len(self._dead) <= self._settings.dead_max_count:
-                break
-            self._dead.pop_first()
+        while dropped < limit and self._is_over(now):
+            self._drop(self._dead.pop_first())
             dropped += 1
         return dropped
+
+    def _is_over(self, now: int) -> bool:
+        """Whether the oldest dead letter has to go."""
+        settings, died_ms = self._settings, self._dead.first_ms()
+        if died_ms is None:
+            return False
+        return (
+            died_ms < now - settings.dead_max_age_ms
+            or len(self._dead) > settings.dead_max_count
+            or self._dead_bytes > settings.dead_max_bytes
+        )
 
     def pull_back(self, from_ms: int, by_ms: int) -> None:
         """The clock has gone back: what is kept for some time is kept for no longer."""

@@ -231,9 +231,10 @@ class RedisBackend:
 
     async def prune(self, queues: Sequence[str], limit: int) -> int:
         drop = script("prune")
-        age, count = self._settings.dead_max_age_ms, self._settings.dead_max_count
+        settings = self._settings
+        bounds = (settings.dead_max_age_ms, settings.dead_max_count, settings.dead_max_bytes)
         commands = tuple(
-            drop.command(self._keys.queue(queue), self._pinned(), age, count, limit)
+            drop.command(self._keys.queue(queue), self._pinned(), *bounds, limit)
             for queue in queues
         )
         return sum(await run_all(self._link, drop, commands))

@@ -21,7 +21,14 @@ FULL = 0.8
 _KEEP = "CONFIG REWRITE"
 """Without it the setting is gone after a restart."""
 _START = "and the same among the options with which the server is started"
-_READ = (b"appendfsync", b"save", b"timeout", b"min-replicas-to-write", b"maxmemory-policy")
+_READ = (
+    b"appendfsync",
+    b"save",
+    b"timeout",
+    b"min-replicas-to-write",
+    b"maxmemory-policy",
+    b"lazyfree-lazy-expire",
+)
 
 
 async def diagnose(link: Link) -> list[Finding]:
@@ -53,6 +60,7 @@ def findings(info: Mapping[str, str], config: Mapping[str, str], skew_ms: int) -
         _memory(info),
         *_replication(info, config),
         _idle(config),
+        _expiry(config),
         _clock(skew_ms),
     ]
     if info.get("config_file", "unknown"):
@@ -168,6 +176,19 @@ def _idle(config: Mapping[str, str]) -> Finding:
         return Finding("timeout", OK, "0: idle connections stay open")
     found = f"{limit}: connections idle for {limit} s are closed, and made again for the next job"
     return Finding("timeout", WARNING, found, ("CONFIG SET timeout 0", _KEEP))
+
+
+def _expiry(config: Mapping[str, str]) -> Finding:
+    setting, value = "lazyfree-lazy-expire", config.get("lazyfree-lazy-expire")
+    if value is None:
+        return Finding(setting, NOTE, "could not be read; it should be yes")
+    if value == "yes":
+        return Finding(setting, OK, "yes: what expires is freed in the background")
+    found = (
+        f"{value}: where no worker prunes a queue, the ids of a million jobs that have ended "
+        "expire in one go, and the server stands still for up to a second"
+    )
+    return Finding(setting, WARNING, found, (f"CONFIG SET {setting} yes", _KEEP))
 
 
 def _clock(skew_ms: int) -> Finding:

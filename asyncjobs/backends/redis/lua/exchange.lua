@@ -133,8 +133,7 @@ for position = 1, settlements do
     elseif operation == 'o' then
       finish(id, word[3], key, ARGV[at + 3], ARGV[at + 4])
     elseif operation == 'd' then
-      redis.call('ZADD', DEAD, string.format('%.0f', now), id)
-      redis.call('HSET', DEAD_DATA, id, (slot - 1) .. ARGV[at + 5])
+      bury(id, now, (slot - 1) .. ARGV[at + 5])
       finish(id, 'd', key, ARGV[at + 3], ARGV[at + 4])
     elseif has_marks and redis.call('HEXISTS', CANCEL, id) == 1 then
       finish(id, 'c')

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Drops dead letters over their age or number, and what is remembered past its time.
+-- Drops dead letters over their age, number or bytes, the oldest first, and what is remembered
+-- past its time.
 -- KEYS: the queue's.
--- ARGV: 2 max_age_ms; 3 max_count; 4 how many dead letters at the most.
+-- ARGV: 2 max_age_ms; 3 max_count; 4 max_bytes; 5 how many dead letters at the most.
 -- Result: how many dead letters were dropped.
-local now, limit = store_now(), tonumber(ARGV[4])
+local now, limit = store_now(), tonumber(ARGV[5])
 for slot = 1, 3 do
   local until_ms = redis.call('HGET', KNOWN[slot], '')
   if until_ms and known_until(KNOWN[slot], until_ms, now) <= now then
@@ -15,14 +16,25 @@ if redis.call('EXISTS', LARGEST) == 1 then
   for slot = 1, 4 do entries = entries + redis.call('XLEN', READY[slot]) end
   if entries == 0 then redis.call('UNLINK', LARGEST) end
 end
-local oldest = string.format('%.0f', now - tonumber(ARGV[2]))
-local drop = redis.call('ZRANGE', DEAD, '-inf', '(' .. oldest, 'BYSCORE', 'LIMIT', 0, limit)
-local excess = redis.call('ZCARD', DEAD) - #drop - tonumber(ARGV[3])
-if excess > 0 and #drop < limit then
-  local last = #drop + math.min(excess, limit - #drop) - 1
-  local extra = redis.call('ZRANGE', DEAD, #drop, last)
-  for position = 1, #extra do drop[#drop + 1] = extra[position] end
+local oldest, max_count, max_bytes = now - tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local count, bytes = redis.call('ZCARD', DEAD), tonumber(redis.call('GET', DEAD_BYTES) or '0')
+local drop, is_done = {}, count == 0
+while not is_done and #drop < limit do
+  local first = #drop
+  local last = math.min(first + 100, limit) - 1
+  local found = redis.call('ZRANGE', DEAD, first, last, 'WITHSCORES')
+  for position = 1, #found, 2 do
+    local is_old = tonumber(found[position + 1]) < oldest
+    if not is_old and count - #drop <= max_count and bytes <= max_bytes then
+      is_done = true
+      break
+    end
+    drop[#drop + 1] = found[position]
+    bytes = bytes - redis.call('HSTRLEN', DEAD_DATA, found[position])
+  end
+  is_done = is_done or #found < 2 * (last - first + 1)
 end
-in_chunks('ZREM', DEAD, drop)
-in_chunks('HDEL', DEAD_DATA, drop)
+drop_letters(drop)
+-- What is counted begins anew with the next letter.
+if #drop == count then redis.call('UNLINK', DEAD_BYTES) end
 return #drop

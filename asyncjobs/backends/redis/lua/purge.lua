@@ -14,8 +14,7 @@ for letter = 1, count do
   answer[letter] = '0'
   if died and time_of(died) == tonumber(ARGV[2 * letter + 1]) then
     answer[letter] = '1'
-    redis.call('ZREM', DEAD, id)
-    redis.call('HDEL', DEAD_DATA, id)
+    drop_letters({id})
   end
 end
 return table.concat(answer)

@@ -38,8 +38,7 @@ for job = 1, count do
     answer[job] = '1'
     local priority = wanted or priority_of(id)
     -- At once, for the list may name an id twice.
-    redis.call('ZREM', DEAD, id)
-    redis.call('HDEL', DEAD_DATA, id)
+    drop_letters({id})
     redis.call('UNLINK', KEYS[OWN_KEYS + job])
     -- The field '' says until when a hash of known ids counts.
     if id ~= '' then gone[#gone + 1] = id end

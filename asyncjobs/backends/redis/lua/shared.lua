@@ -20,6 +20,7 @@ local RETURNED = QUEUE['returned']
 local CRASHES = QUEUE['crashes']
 local DEAD = QUEUE['dead']
 local DEAD_DATA = QUEUE['dead:data']
+local DEAD_BYTES = QUEUE['dead:bytes']
 local PROGRESS = QUEUE['progress']
 local UPKEEP = QUEUE['upkeep']
 local KNOWN = {QUEUE['known:0'], QUEUE['known:1'], QUEUE['known:2']}
@@ -200,6 +201,23 @@ local function marks_of(lease, most)
   local ids = redis.call('ZRANGE', CANCEL_HELD, from, to, 'BYLEX', 'LIMIT', 0, most)
   for position = 1, #ids do ids[position] = string.sub(ids[position], #lease + 2) end
   return ids
+end
+
+-- Dead letters are bounded by their bytes too, which are counted as they come and go.
+local function bury(id, now, stored)
+  local before = redis.call('HSTRLEN', DEAD_DATA, id)
+  redis.call('ZADD', DEAD, string.format('%.0f', now), id)
+  redis.call('HSET', DEAD_DATA, id, stored)
+  redis.call('INCRBY', DEAD_BYTES, #stored - before)
+end
+
+local function drop_letters(ids)
+  if #ids == 0 then return end
+  local bytes = 0
+  for position = 1, #ids do bytes = bytes + redis.call('HSTRLEN', DEAD_DATA, ids[position]) end
+  in_chunks('ZREM', DEAD, ids)
+  in_chunks('HDEL', DEAD_DATA, ids)
+  redis.call('INCRBY', DEAD_BYTES, -bytes)
 end
 
 -- Whether the lease `own` is known, and the earliest end of another one, or -1.
