@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from examples.stdlib_census import files, plain, tasks
-from tests.examples.kit import at_work, is_gone
+from examples.stdlib_census import files, tasks
+from tests.examples.kit import at_work, is_gone, loaded
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "stdlib_census"
@@ -271,7 +271,8 @@ def test_a_plain_loop_is_estimated_by_size(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.py"
         path.write_text("x = 1\n" * (number % 7) + ("print 'two'" if number % 50 == 0 else ""))
         paths.append(path)
-    found = plain.plain_loop(paths)
+    with loaded(EXAMPLE, "plain") as (plain,):
+        found = plain.plain_loop(paths)
     assert found.counted == 60
     assert found.seconds > 0
 
