@@ -18,6 +18,7 @@ __all__ = [
     "Heartbeat",
     "Parked",
     "Reclaimed",
+    "Registered",
     "Resync",
     "StaleSequence",
 ]
@@ -40,8 +41,16 @@ class Enqueued(NamedTuple):
     refused: Mapping[str, StoreError] = NONE_AWAY
 
 
+class Registered(NamedTuple):
+    """The answer to a lease that enters its queues. `away`: those that it has not entered."""
+
+    now_ms: int
+    away: Mapping[str, StoreError] = NONE_AWAY
+
+
 class Exchange(NamedTuple):
-    """The answer to an exchange. Times are the store's, in milliseconds."""
+    """The answer to an exchange. Times are the store's, in milliseconds; all are missing, and
+    `now_ms` is 0, when every queue is away."""
 
     jobs: list[TakenJob]
     not_yours: list[Settlement]
@@ -64,6 +73,10 @@ class Exchange(NamedTuple):
     these jobs are cancelled."""
     suspects: Mapping[str, int] = _NO_SUSPECTS
     """Queues in which suspects wait, and the fewest crashes that one of them has been through."""
+
+    away: Mapping[str, StoreError] = NONE_AWAY
+    """Queues that have not answered, and why. Nothing is known of them: what was settled there
+    may count or not, and jobs of theirs may be held."""
 
     @property
     def has_news(self) -> bool:
@@ -90,7 +103,7 @@ class Heartbeat(NamedTuple):
     `ready`: queues of the lease that hold jobs which are ready or overdue, whether or not
     anybody was called for them. `next_lease_end_ms`: when a reclaim is due, that is the
     earliest end of another worker's lease, or now while jobs of an ended one wait to be
-    given back; None when there is neither.
+    given back; None when there is neither. `away`: queues in which nothing is renewed.
     """
 
     lost: tuple[str, ...]
@@ -98,31 +111,35 @@ class Heartbeat(NamedTuple):
     next_lease_end_ms: int | None
     now_ms: int
     ready: tuple[str, ...]
+    away: Mapping[str, StoreError] = NONE_AWAY
 
 
 class Resync(NamedTuple):
     """What the store says after a lost reply.
 
     `applied`: for each queue the last exchange that took effect; `missing`: jobs that
-    this lease holds in the store and the caller did not name.
+    this lease holds in the store and the caller did not name. Of queues that are `away`
+    nothing is said.
     """
 
     applied: dict[str, int]
     missing: list[TakenJob]
     lost: tuple[str, ...]
+    away: Mapping[str, StoreError] = NONE_AWAY
 
 
 class Reclaimed(NamedTuple):
     """The answer to a reclaim.
 
     `returned` jobs are ready again; `leases` that ended; `again_ms`: when to come back
-    (0 = at once, None = nobody else holds a lease).
+    (0 = at once, None = nobody else holds a lease). `away`: queues that were not looked into.
     """
 
     returned: int
     leases: int
     again_ms: int | None
     now_ms: int
+    away: Mapping[str, StoreError] = NONE_AWAY
 
 
 class CancelVerdict(StrEnum):

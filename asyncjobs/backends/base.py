@@ -22,6 +22,7 @@ from asyncjobs.backends.answers import (
     Heartbeat,
     Parked,
     Reclaimed,
+    Registered,
     Resync,
     StaleSequence,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "QueueCounts",
     "QueueFlow",
     "Reclaimed",
+    "Registered",
     "Resync",
     "StaleSequence",
     "StoreInfo",
@@ -138,6 +140,10 @@ class Lease:
         """The name under which the lease stands in this queue."""
         return self.renewed.get(queue, self.id)
 
+    def within(self, queues: Collection[str]) -> Lease:
+        """This lease as far as these of its queues go, to ask about them alone."""
+        return replace(self, queues=tuple(queues))
+
     def renew(self, queues: Collection[str], name: str) -> Lease:
         """This lease with a new entry in `queues`, to be registered there."""
         return replace(self, renewed={**self.renewed, **dict.fromkeys(queues, name)})
@@ -227,7 +233,12 @@ class Finding(NamedTuple):
 
 
 class Backend(Protocol):
-    """A store. Every method may raise StoreUnavailable; then nothing is known."""
+    """A store. Every method may raise StoreUnavailable; then nothing is known.
+
+    A queue that fails by itself costs no other one: what a worker asks of several queues says
+    in `away` which have not answered, an enqueue in `refused`. Where there is no such
+    answer, a StoreError is raised when all others have been served.
+    """
 
     @property
     def capabilities(self) -> Capabilities: ...
@@ -259,9 +270,8 @@ class Backend(Protocol):
         """
         ...
 
-    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
-        """Enter the lease into `queues` (None: all of its own); returns the store's
-        time in ms."""
+    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
+        """Enter the lease into `queues` (None: all of its own)."""
         ...
 
     async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:

@@ -49,7 +49,8 @@ class QueueShares:
         self.look = True
         """True when every queue has to be asked next time."""
         self.asked_all = False
-        """Whether the last demand was on every queue."""
+        """Whether the last demand was on every queue that is not left out."""
+        self._left_out: frozenset[str] = frozenset()
 
     def demand(
         self,
@@ -72,6 +73,9 @@ class QueueShares:
         hot = [queue for queue in self.weights if queue in self.hot or queue in suspected]
         # Given as a set: unsorted, the hash seed of a process would decide whose turn it is.
         called = sorted(called)
+        if self._left_out:
+            hot = [queue for queue in hot if queue not in self._left_out]
+            called = [queue for queue in called if queue not in self._left_out]
         self._trips += 1
         self.asked_all = free > 0 and (
             self.look
@@ -83,7 +87,9 @@ class QueueShares:
             return {queue: Demand(0, suspects=room) for queue in called}
         if self.asked_all:
             self.look, self._asked_all_s = False, now_s
-        asked = list(self.weights) if self.asked_all else hot
+        asked = hot
+        if self.asked_all:
+            asked = [queue for queue in self.weights if queue not in self._left_out]
         slots = self._split(free, asked, hot)
         for queue in (*called, *asked):
             # Asked without a slot, a queue still says whether it holds ready jobs.
@@ -112,6 +118,17 @@ class QueueShares:
             for queue, crashes in self.suspects.items()
             if crashes == fewest and queue not in without
         ]
+
+    def leave_out(self, queues: Collection[str]) -> None:
+        """Share slots among the other queues until further notice; those that come back are
+        asked next time."""
+        back = self._left_out.difference(queues)
+        self._left_out = frozenset(queues)
+        self.hot -= self._left_out
+        for queue in self._left_out:
+            self.suspects.pop(queue, None)
+        if back:
+            self.look = True
 
     def _demands(
         self, slots: dict[str, int], suspected: list[str], room: tuple[int, ...]

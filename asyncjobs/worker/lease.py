@@ -181,10 +181,14 @@ class Heartbeats:
             # Whatever it was: without a next beat the worker would be a zombie.
             logger.exception("heartbeat failed")
             return False
-        self._clock.watch(beat.now_ms, sent_s, time.monotonic())
-        if not beat.lost:
-            # Counted from when it was sent: the store cannot have renewed it earlier.
-            self._session.confirmed_s = sent_s
+        session = self._session
+        session.unrenewed = frozenset(beat.away)
+        if len(beat.away) < len(lease.queues):
+            self._clock.watch(beat.now_ms, sent_s, time.monotonic())
+            # A queue that the worker has not entered is none that it could run jobs of.
+            if session.outside.issuperset(beat.lost):
+                # Counted from when it was sent: the store cannot have renewed it earlier.
+                session.confirmed_s = sent_s
         # Closed meanwhile: then there is nobody to be told.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._listener, lease, beat)

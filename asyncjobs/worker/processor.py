@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
 
-from asyncjobs.backends.base import Exchange, Lease, StaleSequence
+from asyncjobs.backends.base import Exchange, Lease, Resync, StaleSequence
 from asyncjobs.clock import now_ms as wall_ms
 from asyncjobs.config import AppSettings
 from asyncjobs.context import _current
@@ -22,6 +22,7 @@ from asyncjobs.job import JobRef, Settlement, TakenJob
 from asyncjobs.own import hide
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.decoding import Find, decode
+from asyncjobs.worker.doubt import InDoubt
 from asyncjobs.worker.limit import Limit
 from asyncjobs.worker.parking import Offer, Parking
 from asyncjobs.worker.run import Reason, Run, start_task
@@ -65,6 +66,7 @@ class Processor:
         self._taken: list[TakenJob] = []
         self._unsettled = Unsettled()
         self._unsure: tuple[BaseException, int, list[Settlement]] | None = None
+        self._doubts = InDoubt()
         self._lost: set[str] = set()
         self._clock_ahead_ms = 0
         self.is_quiet = self._releasing = False
@@ -90,7 +92,9 @@ class Processor:
                 self._unsure = self.parking.broken, self._session.next_sequence(), []
             elif self._unsure is not None:
                 await self._recover(*self._unsure)
-            elif self._lost:
+            elif self._doubts.queues and (due := self._due_doubts()):
+                await self._ask_again(due)
+            elif self._lost and not self._lost <= self._doubts.queues.keys():
                 await self._rejoin()
             elif self._unsettled or self.parking.called or self._wants_jobs():
                 await self._trade()
@@ -140,6 +144,8 @@ class Processor:
     def _free(self) -> int:
         if self.is_quiet or not self._is_sure():
             return 0
+        if self._doubts.queues and len(self._doubts.queues) == len(self._shares.weights):
+            return 0
         used = len(self.running) + len(self._taken) + self.parking.offered
         free = min(self._concurrency - used, TAKE_LIMIT)
         return self.limit.cap(max(free, 0), self.taken)
@@ -158,6 +164,8 @@ class Processor:
 
     async def _trade(self) -> None:
         settlements, parking, free = self._unsettled.take(), self.parking, self._free()
+        if self._doubts.queues:
+            settlements = self._doubts.hold_back(settlements, parking.called, parking.due)
         self._shares.look |= parking.look
         if not free and parking.offered and (parking.due or self._shares.look):
             parking.called |= parking.due or {*self._shares.weights}
@@ -188,6 +196,8 @@ class Processor:
         if exchange.suspects or self._shares.suspects:
             self._shares.learn_suspects(exchange.next_due_ms, exchange.suspects)
         parking.note_due(exchange)
+        if exchange.away or self._doubts.failing:
+            self._doubt(exchange.away, settlements, demand)
         self._accept(exchange)
         drained = self._shares.asked_all and not exchange.jobs and not self._shares.wanting()
         self.limit.learn(exchange, self._loop.time(), drained=drained)
@@ -211,7 +221,8 @@ class Processor:
     def _accept(self, exchange: Exchange) -> None:
         self.taken += len(exchange.jobs)
         self._taken += exchange.jobs
-        self._clock_ahead_ms = exchange.now_ms - wall_ms()
+        if exchange.now_ms:  # else every queue is away
+            self._clock_ahead_ms = exchange.now_ms - wall_ms()
         if exchange.has_news or self._lost:
             tell_exchanged(self._events, exchange)
             self._lose(exchange.lost)
@@ -303,7 +314,8 @@ class Processor:
             self._taken = [job for job in self._taken if job.ref not in early]
             for job in unwanted:
                 self._unsettled.append(self.settler.cancelled_unstarted(job))
-        if self._unsure is None and self.parking.is_sure():
+        is_sure = self._unsure is None and not self._doubts.queues
+        if is_sure and self.parking.is_sure():
             early.clear()  # else a reply may bring them that is on its way
         self.running.cancel(refs)
         self.parking.nudge()
@@ -326,17 +338,22 @@ class Processor:
             stopped = self.running.lose(self._lost)
             tell_lease_lost(self._events, self._session.lease.worker, queues, stopped)
         self._unsettled.drop(self._lost)
+        self._doubts.drop(self._lost)
+        self._session.outside = frozenset(self._lost)
         self._taken = [job for job in self._taken if job.queue not in self._lost]
 
     async def _rejoin(self) -> None:
-        queues = sorted(self._lost)
+        queues = sorted(self._lost.difference(self._doubts.queues))
         try:
-            await self._session.rejoin(queues)
+            away = await self._session.rejoin(queues)
         except StoreError as error:
             self._unsure = (error, self._session.next_sequence(), [])
             return
-        self._lost.difference_update(queues)
+        self._lost.difference_update(queue for queue in queues if queue not in away)
+        self._session.outside = frozenset(self._lost)
         self._shares.look = True
+        if away:
+            self._doubt(away)
 
     async def _recover(
         self, cause: BaseException, sequence: int, settlements: list[Settlement]
@@ -347,12 +364,23 @@ class Processor:
 
         def holding() -> list[TakenJob]:
             sent = [settlement.job for settlement in settlements]
-            return [*self.running.jobs(), *self._unsettled.jobs(), *self._taken, *sent]
+            return [*self._known_jobs(), *sent]
 
         answer = await self._session.resync(cause, holding)
         self._unsure = None
         again = [s for s in settlements if answer.applied.get(s.job.queue, sequence) < sequence]
         self._unsettled.put_back(again)
+        self._doubt(answer.away, settlements)
+        self._resume(answer)
+
+    def _known_jobs(self) -> list[TakenJob]:
+        held = [*self.running.jobs(), *self._unsettled.jobs(), *self._taken]
+        return [*held, *self._doubts.jobs()] if self._doubts.queues else held
+
+    def _resume(self, answer: Resync) -> None:
+        """Go on with the queues that have said what they hold for us."""
+        self._unsettled.put_back(self._doubts.resolve(answer.applied))
+        self._shares.leave_out(self._doubts.queues)
         self.taken += len(answer.missing)
         if self.is_quiet:
             self._give_back(answer.missing)
@@ -362,6 +390,52 @@ class Processor:
             self._give_back(self._taken)
         self.cancel()
         self._shares.look = True
+
+    # -- queues that do not answer, beside others that do ------------------------------------
+
+    def start_without(self, away: Mapping[str, StoreError]) -> None:
+        """These queues could not be entered at the start: they are, as soon as they answer."""
+        self._lost.update(away)
+        self._doubt(away)
+
+    def note_away(self, away: Mapping[str, StoreError]) -> None:
+        """A heartbeat could not renew the lease in these queues: take nothing there."""
+        new = {queue: why for queue, why in away.items() if queue not in self._doubts.queues}
+        if new:
+            self._doubt(new)
+
+    def _doubt(
+        self,
+        away: Mapping[str, StoreError],
+        settlements: Collection[Settlement] = (),
+        asked: Collection[str] = (),
+    ) -> None:
+        """Leave out the queues that are away; of those asked, the others have answered."""
+        self._doubts.add(away, settlements, self._loop.time())
+        self._doubts.note_exchange([queue for queue in asked if queue not in away])
+        for queue in away:
+            self._loop.call_at(self._doubts.next_s(queue), self.parking.nudge)
+        self._shares.leave_out(self._doubts.queues)
+
+    def _due_doubts(self) -> list[str]:
+        return self._doubts.due(self._loop.time(), self._session.unrenewed - self._lost)
+
+    async def _ask_again(self, queues: list[str]) -> None:
+        """Ask each what it knows of us, and enter anew those in which the lease is lost."""
+        entered = [queue for queue in queues if queue not in self._lost]
+        self._doubts.resolve([queue for queue in queues if queue in self._lost])
+        self._shares.leave_out(self._doubts.queues)
+        if not entered:
+            return
+        self.parking.withdraw()  # of a worker's one queue: this makes its offer void
+        try:
+            answer = await self._session.ask(entered, self._known_jobs())
+        except (StoreError, StaleSequence) as error:
+            self._unsure = (error, self._session.next_sequence(), [])
+            return
+        self._doubt(answer.away)
+        self._doubts.resolve(answer.lost)
+        self._resume(answer)
 
     def quiet(self) -> None:
         """Take no more jobs; `run` returns when what is running has been settled."""
@@ -390,7 +464,8 @@ class Processor:
     def holds_nothing(self) -> bool:
         """True when no job would be missed if this worker ended now."""
         unsure = self._unsure is not None and self._unsure[2]
-        return not (self.running or self._taken or self._unsettled or unsure)
+        kept = bool(self._doubts.queues) and self._doubts.holds_settlements()
+        return not (self.running or self._taken or self._unsettled or unsure or kept)
 
     def holding(self) -> list[TakenJob]:
         """The jobs that have run here and are not known to be settled."""
@@ -409,6 +484,8 @@ class Processor:
             return True
         blocked = self._shares.wanting() & self._full()  # by threads whose jobs were lost
         if not limit.is_burst or self.running or blocked or not self._free():
+            return False
+        if self._doubts.queues:  # nobody knows whether they are empty
             return False
         if not limit.drained:
             # A job may have enqueued others since all queues were last looked into.

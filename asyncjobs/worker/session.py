@@ -46,6 +46,11 @@ class Session:
         self.losses = 0
         """How often the lease was lost in a queue, and that queue entered again."""
         self._failures = 0
+        self.unrenewed: frozenset[str] = frozenset()
+        """Queues in which the last heartbeat could not renew the lease; set by its thread."""
+        self.outside: frozenset[str] = frozenset()
+        """Queues in which the lease is not entered: it was lost there, or never was."""
+        self._never_entered: frozenset[str] = frozenset()
 
     def next_sequence(self) -> int:
         """The number of the next exchange; never used twice."""
@@ -96,12 +101,39 @@ class Session:
                     logger.warning("the store is back")
                 return answer
 
-    async def rejoin(self, queues: Collection[str]) -> None:
-        """Enter the queues in which the lease was lost, under a new name."""
-        lease = self.lease.renew(queues, new_id())
+    async def enter(self) -> Mapping[str, StoreError]:
+        """Enter all queues; those that have failed, to be entered later by `rejoin`.
+
+        Raises the first error when all have.
+        """
         sent_s = time.monotonic()
-        await self.backend.register(lease, tuple(queues))
-        self.lease = lease
-        self.losses += len(queues)
-        if set(queues) == set(lease.queues):
+        away = (await self.backend.register(self.lease)).away
+        for error in away.values():
+            if len(away) == len(self.lease.queues):
+                raise error
+        self.confirmed_s = sent_s
+        self.outside = self._never_entered = frozenset(away)
+        return away
+
+    async def rejoin(self, queues: Collection[str]) -> Mapping[str, StoreError]:
+        """Enter the queues in which the lease was lost, under a new name; those that have
+        failed."""
+        name = new_id()
+        renewed = self.lease.renew(queues, name)
+        sent_s = time.monotonic()
+        answer = await self.backend.register(renewed, tuple(queues))
+        entered = [queue for queue in queues if queue not in answer.away]
+        self.lease = self.lease.renew(entered, name)
+        self.losses += len(set(entered) - self._never_entered)
+        self._never_entered -= set(entered)
+        if set(entered) == set(self.lease.queues):
             self.confirmed_s = sent_s
+        return answer.away
+
+    async def ask(self, queues: Collection[str], holding: Collection[TakenJob]) -> Resync:
+        """Resync these queues alone, once; the others go on by their numbers.
+
+        Raises StoreError or StaleSequence: then it is no longer about these queues.
+        """
+        lease = self.lease.within(queues)
+        return await self.backend.resync(lease, self.next_sequence(), holding)

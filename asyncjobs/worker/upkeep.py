@@ -13,9 +13,10 @@ from typing import Final, Protocol
 
 from asyncjobs import events
 from asyncjobs.backends.base import Backend, Heartbeat
-from asyncjobs.errors import StoreError
+from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.worker.doubt import AwayLog
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.session import Session
 
@@ -25,6 +26,8 @@ logger = GuardedLog("asyncjobs.worker")
 
 STEP: Final = 1000
 """Jobs or dead letters that one call may move or drop, so that the store stays free."""
+REFUSED_MOST_S: Final = 60.0
+"""The longest pause after a refusal; it doubles with each in a row."""
 HEARS_S: Final = 0.5
 """How long it may take until upkeep acts on what a heartbeat has brought."""
 
@@ -42,6 +45,8 @@ class Upkeep:
 
     def __init__(self, duties: Sequence[Duty]) -> None:
         self._duties = duties
+        self._refused: dict[Duty, int] = {}
+        """How often in a row the store has refused a duty, though it could be reached."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -55,13 +60,24 @@ class Upkeep:
 
     async def _once(self, duty: Duty) -> float:
         try:
-            return await duty.run()
-        except StoreError as error:
+            next_s = await duty.run()
+            self._refused.pop(duty, None)
+            return next_s
+        except StoreUnavailable as error:
             # The processor meets the same fault and reports it once.
             logger.debug("%s put off: %s", type(duty).__name__, error)
+        except StoreError as error:
+            return self._put_off(duty, error)
         except Exception:
             logger.exception("%s failed", type(duty).__name__)
         return random.uniform(1.0, 3.0)
+
+    def _put_off(self, duty: Duty, error: StoreError) -> float:
+        """Something in the store is wrong, and nobody else may meet it: told once."""
+        times = self._refused[duty] = self._refused.get(duty, 0) + 1
+        if times == 1:
+            logger.error("%s is refused, tried again: %s", type(duty).__name__, error)
+        return random.uniform(0.5, 1.0) * min(2.0 ** min(times, 20), REFUSED_MOST_S)
 
 
 class Reclaim:
@@ -86,6 +102,7 @@ class Reclaim:
         self._events = hub
         self._call = call
         self._due_s = float("-inf")
+        self._log = AwayLog("reclaiming")
 
     def hear_beat(self, beat: Heartbeat) -> None:
         """The store has renewed the lease and said when the next one of others ends."""
@@ -102,6 +119,7 @@ class Reclaim:
             return min(left_s, HEARS_S)
         lease, known_s = self._session.lease, self._due_s
         answer = await self._backend.reclaim(lease.queues, lease.grace_ms, STEP)
+        self._log.note(answer.away)
         # A heartbeat that came meanwhile may know of an end that this answer does not.
         heard_s = self._due_s if self._due_s != known_s else float("inf")
         self._set_due(answer.again_ms)

@@ -286,11 +286,11 @@ class Worker:
     ) -> WorkerReport:
         async with self.app:
             session = Session(self.app.backend, self._new_lease())
-            sent_s = time.monotonic()
-            await self.app.backend.register(session.lease)
-            session.confirmed_s = sent_s
+            away = await session.enter()
             self._present = session
             processor = self._processor = self._new_processor(session)
+            if away:
+                processor.start_without(away)
             processor.limit = limit
             # A burst ends by what its last look into all queues has shown.
             processor.parking.always_looks = limit.is_burst
@@ -446,6 +446,8 @@ class Worker:
         if (processor := self._processor) is not None:
             if beat.lost:
                 processor.note_lost(lease, beat.lost)
+            if beat.away:
+                processor.note_away(beat.away)
             if beat.cancels:
                 processor.cancel(beat.cancels)
             processor.parking.hear_beat(beat.ready)

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.redis.keys import QUEUE_KEYS
 from asyncjobs.errors import StoreError
 from tests.conformance.store import Store
 
-__all__ = ["BAD", "Spoil", "spoil"]
+__all__ = ["ALL", "BAD", "Spoil", "spoil"]
 
 BAD = "bad"
+ALL = "*"
 Spoil = Callable[..., Awaitable[None]]
 
 
@@ -22,7 +24,8 @@ Spoil = Callable[..., Awaitable[None]]
 def spoil(store: Store, request: pytest.FixtureRequest, servers: Any) -> Iterator[Spoil]:
     """`await spoil("index")` puts a value of another type in the place of a key of queue BAD,
     `await spoil("index", is_sound=True)` takes it away, before the keys are audited. In memory
-    the queue is broken as a whole."""
+    the queue is broken as a whole. ALL takes the whole queue away, where keys of it are left
+    that do not fit together any more."""
     backend, spoiled = store.backend, set[str]()
     memory = backend if isinstance(backend, MemoryBackend) else None
     kind = request.node.callspec.params["make_backend"]
@@ -43,7 +46,9 @@ def spoil(store: Store, request: pytest.FixtureRequest, servers: Any) -> Iterato
         if memory is not None:
             memory.break_queue(BAD, None)
             return
-        servers.get(kind).command("DEL", f"{{{store.settings.prefix}:{BAD}}}:{name}")
+        start = f"{{{store.settings.prefix}:{BAD}}}:"
+        names = QUEUE_KEYS if name == ALL else (name,)
+        servers.get(kind).command("DEL", *(start + name for name in names))
 
     async def change(name: str, *, is_sound: bool = False) -> None:
         await asyncio.to_thread(mend if is_sound else put, name)

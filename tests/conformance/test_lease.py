@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_registering_returns_the_stores_time(store: Store) -> None:
     lease = Lease(new_id(), "worker", ("work", "other"), LEASE_MS)
-    assert await store.backend.register(lease) == store.clock.ms
+    assert (await store.backend.register(lease)).now_ms == store.clock.ms
     assert [counts.workers for counts in await store.backend.counts(["work", "other"])] == [1, 1]
 
 
@@ -280,7 +280,7 @@ async def test_a_lost_queue_is_entered_again_under_a_new_name(store: Store) -> N
     name = new_id()
     lease = worker.lease.renew(["one"], name)
     assert (lease.entry("one"), lease.entry("two")) == (name, worker.lease.id)
-    assert await store.backend.register(lease, ["one"]) == store.clock.ms
+    assert (await store.backend.register(lease, ["one"])).now_ms == store.clock.ms
     stale = replace(worker, lease=worker.lease)
     worker.lease = lease
     assert (await store.backend.heartbeat(lease)).lost == ()

@@ -23,6 +23,7 @@ from asyncjobs.backends.base import (
     Lease,
     Parked,
     Reclaimed,
+    Registered,
     Resync,
     StoreInfo,
 )
@@ -233,9 +234,9 @@ class Wire:
         answer: Enqueued = await self._call("enqueue", batch)
         return answer
 
-    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
-        now: int = await self._call("register", lease, queues)
-        return now
+    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
+        answer: Registered = await self._call("register", lease, queues)
+        return answer
 
     async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
         await self._call("deregister", lease, crashed)

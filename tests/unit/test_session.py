@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from asyncjobs.backends.base import Backend, Lease, Resync, StaleSequence
+from asyncjobs.backends.base import Backend, Lease, Registered, Resync, StaleSequence
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import TakenJob
 from asyncjobs.worker.session import Session
@@ -34,9 +34,9 @@ class AnsweringStore:
             raise answer
         return answer
 
-    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
+    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
         self.registered.append((lease, queues))
-        return 0
+        return Registered(0)
 
 
 def session_on(store: AnsweringStore) -> Session:

@@ -26,6 +26,7 @@ from asyncjobs.backends.base import (
     QueueCounts,
     QueueFlow,
     Reclaimed,
+    Registered,
     Resync,
     StaleSequence,
     StoreInfo,
@@ -138,26 +139,30 @@ class MemoryBackend:
                 answer[place] = is_new
         return Enqueued(answer, refused)
 
-    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
+    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
         now = self._now_ms()
-        for name in lease.queues if queues is None else queues:
-            self._queue(name).register(lease, now)
-        return now
+        found, away = self._reach(lease.queues if queues is None else queues)
+        for queue in found:
+            queue.register(lease, now)
+        return Registered(now, away)
 
     async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
         self._control.drop(lease)
-        for name in lease.queues:
-            self._queue(name).deregister(lease, [job for job in crashed if job.queue == name])
+        queues, away = self._reach(lease.queues)
+        for queue in queues:
+            queue.deregister(lease, [job for job in crashed if job.queue == queue.name])
+        for error in away.values():
+            raise error
 
     async def heartbeat(self, lease: Lease) -> Heartbeat:
         now = self._now_ms()
-        queues = [self._queue(name) for name in lease.queues]
+        queues, away = self._reach(lease.queues)
         held = [queue for queue in queues if queue.renew(lease, now)]
         lost = tuple(queue.name for queue in queues if queue not in held)
         cancels = [ref for queue in held for ref in queue.cancels(lease)]
         ready = tuple(queue.name for queue in held if queue.has_work(now))
         ends = [now if queue.leaving else queue.next_lease_end(lease) for queue in queues]
-        return Heartbeat(lost, cancels, _earliest(ends), now, ready)
+        return Heartbeat(lost, cancels, _earliest(ends), now, ready, away)
 
     async def exchange(
         self,
@@ -180,7 +185,7 @@ class MemoryBackend:
         now = self._now_ms()
         names = dict.fromkeys([*demand, *(settlement.job.queue for settlement in settlements)])
         # Every queue is asked before the first is touched: a stale exchange has no effect.
-        found = map(self._queue, names)
+        found, away = self._reach(names)
         present = {q.name: q for q in found if q.check_sequence(lease, sequence, is_parked)}
         for queue in present.values():
             queue.begin(lease, sequence, is_parked)
@@ -193,7 +198,7 @@ class MemoryBackend:
         return Exchange(
             jobs,
             [settlement for settlement, state in effects if state is None],
-            lost=tuple(name for name in names if name not in present),
+            lost=tuple(name for name in names if name not in present and name not in away),
             cancels=[ref for q in present.values() for ref in q.cancels(lease, MOST_MARKS)],
             left_ready=frozenset(name for name, queue in present.items() if queue.left_ready),
             next_due_ms={name: queue.next_due_ms for name, queue in present.items()},
@@ -202,11 +207,12 @@ class MemoryBackend:
             promoted=promoted,
             cancelled=[s for s, state in effects if state not in (None, s.state)],
             suspects={q.name: fewest for q in present.values() if (fewest := q.fewest_crashes)},
+            away=away,
         )
 
     async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
         """See `Backend.resync`. Raises StaleSequence for a sequence that was used."""
-        queues = [self._queue(name) for name in lease.queues]
+        queues, away = self._reach(lease.queues)
         present = [q for q in queues if q.check_sequence(lease, sequence)]
         named = {
             (job.queue, job.receipt) for job in holding if job.holder == lease.entry(job.queue)
@@ -217,7 +223,7 @@ class MemoryBackend:
             applied[queue.name], held = queue.resync(lease, sequence)
             missing += [job for job in held if (job.queue, job.receipt) not in named]
         lost = tuple(queue.name for queue in queues if queue not in present)
-        return Resync(applied, missing, lost)
+        return Resync(applied, missing, lost, away)
 
     def _call(self, name: str) -> None:
         """Wake the one who has waited longest, or leave the call for the next to come."""
@@ -256,6 +262,8 @@ class MemoryBackend:
             exchange = self._exchange(lease, sequence, (), none, is_parked=True)
         except StaleSequence:
             return Parked(called, None)
+        for error in exchange.away.values():
+            raise error
         # Suspects were passed over; whoever knows what else runs shall have them.
         left = [name for name in demand if self._queue(name).has_work(exchange.now_ms)]
         for name in left:
@@ -267,17 +275,23 @@ class MemoryBackend:
 
     async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
         now = self._now_ms()
-        answers = [self._queue(name).reclaim(grace_ms, limit, now) for name in queues]
+        found, away = self._reach(queues)
+        answers = [queue.reclaim(grace_ms, limit, now) for queue in found]
         return Reclaimed(
             returned=sum(answer[0] for answer in answers),
             leases=sum(answer[1] for answer in answers),
             again_ms=min((again for _, _, again in answers if again is not None), default=None),
             now_ms=now,
+            away=away,
         )
 
     async def prune(self, queues: Sequence[str], limit: int) -> int:
         now = self._now_ms()
-        return sum(self._queues[name].prune(limit, now) for name in queues if name in self._queues)
+        found, away = self._reach([name for name in queues if name in self._queues])
+        dropped = sum(queue.prune(limit, now) for queue in found)
+        for error in away.values():
+            raise error
+        return dropped
 
     def _records(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
         now = self._now_ms()

@@ -23,6 +23,7 @@ from asyncjobs.backends.base import (
     QueueCounts,
     QueueFlow,
     Reclaimed,
+    Registered,
     Resync,
     StoreInfo,
     StoreSettings,
@@ -46,7 +47,15 @@ from asyncjobs.backends.redis.letters import Letters
 from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.backends.redis.lookups import in_steps, read_record
 from asyncjobs.backends.redis.results import ResultBoard
-from asyncjobs.backends.redis.scripts import Script, run, run_all, run_each, script
+from asyncjobs.backends.redis.scripts import (
+    Script,
+    by_queue,
+    raise_away,
+    run,
+    run_all,
+    run_each,
+    script,
+)
 from asyncjobs.backends.redis.server import check_server
 from asyncjobs.errors import StoreError, StoreFull, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
@@ -114,20 +123,20 @@ class RedisBackend:
         jobs = batch.jobs
         if len(jobs) == 1 and jobs[0].is_plain and len(jobs[0].envelope) <= LARGE:
             return await self._enqueue_plain(jobs[0], batch.token)
-        by_queue: dict[str, tuple[list[int], list[bytes | str | int], list[bytes]]] = {}
+        parts: dict[str, tuple[list[int], list[bytes | str | int], list[bytes]]] = {}
         for place, job in enumerate(jobs):
-            places, args, results = by_queue.setdefault(job.queue, ([], [], []))
+            places, args, results = parts.setdefault(job.queue, ([], [], []))
             places.append(place)
             args += job_args(job)
             if not job.has_new_id:
                 results.append(self._keys.result(job.ref))
         now_s = time.monotonic()
-        if any(now_s - self._announced.get(queue, -ANNOUNCE_S) >= ANNOUNCE_S for queue in by_queue):
-            await self._announce(by_queue)
+        if any(now_s - self._announced.get(queue, -ANNOUNCE_S) >= ANNOUNCE_S for queue in parts):
+            await self._announce(parts)
         store = script("enqueue")
         commands = []
         head = (self._pinned(), self._settings.token_ttl_ms)
-        for queue, (_, args, results) in by_queue.items():
+        for queue, (_, args, results) in parts.items():
             keys = self._keys.queue(queue)
             more_keys = (keys.batch(batch.token), *results)
             commands.append(store.command(keys, *head, *args, more_keys=more_keys))
@@ -136,7 +145,7 @@ class RedisBackend:
             return Enqueued([True] * len(jobs))
         is_new = [False] * len(jobs)
         refused: dict[str, StoreError] = {}
-        for (queue, (places, _, _)), answer in zip(by_queue.items(), answers, strict=True):
+        for (queue, (places, _, _)), answer in zip(parts.items(), answers, strict=True):
             if isinstance(answer, StoreError):
                 refused[queue] = _refusal(queue, answer)
                 continue
@@ -178,7 +187,7 @@ class RedisBackend:
             )
         return answers
 
-    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
+    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
         await self._announce(lease.queues)
         return await self._lease_calls.register(lease, queues)
 
@@ -220,13 +229,14 @@ class RedisBackend:
             end.command(self._keys.queue(queue), self._pinned(), grace_ms, limit)
             for queue in queues
         )
-        replies = await run_all(self._link, end, commands)
-        waits = [again for _, _, again, _ in replies if again >= 0]
+        answers, away = by_queue(queues, await run_each(self._link, end, commands))
+        waits = [again for _, _, again, _ in answers.values() if again >= 0]
         return Reclaimed(
-            sum(returned for returned, _, _, _ in replies),
-            sum(leases for _, leases, _, _ in replies),
+            sum(returned for returned, _, _, _ in answers.values()),
+            sum(leases for _, leases, _, _ in answers.values()),
             min(waits, default=None),
-            max(now for _, _, _, now in replies),
+            max((now for _, _, _, now in answers.values()), default=0),
+            away,
         )
 
     async def prune(self, queues: Sequence[str], limit: int) -> int:
@@ -237,7 +247,9 @@ class RedisBackend:
             drop.command(self._keys.queue(queue), self._pinned(), *bounds, limit)
             for queue in queues
         )
-        return sum(await run_all(self._link, drop, commands))
+        answers, away = by_queue(queues, await run_each(self._link, drop, commands))
+        raise_away(away)
+        return sum(answers.values())
 
     async def get(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
         return await self._records(refs, b"full")

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from asyncjobs.backends.answers import NONE_AWAY
 from asyncjobs.backends.base import Demand, Exchange, Lease, StaleSequence
 from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.backends.redis.scripts import Script
+from asyncjobs.errors import StoreError
 from asyncjobs.job import JobRef, NewJob, Settlement, SettlementKind, State, TakenJob
 
 __all__ = [
@@ -131,21 +133,18 @@ class ExchangePlan:
                 _add(settlement, args, results, keys)
         return script.command(keys, *args, more_keys=tuple(results))
 
-    def read(self, replies: Iterable[list[Any]]) -> Exchange:
-        """Raises StaleSequence when any queue refused the sequence."""
+    def read(self, replies: Iterable[Any]) -> Exchange:
+        """Errors in the place of replies are those of single queues. Raises StaleSequence when
+        any queue refused the sequence."""
         jobs: list[TakenJob] = []
         not_yours, cancelled = list(self._foreign), list[Settlement]()
-        cancels, lost, left = list[JobRef](), list[str](), list[str]()
+        cancels, left = list[JobRef](), list[str]()
         promoted: list[tuple[str, int]] = []
         suspects: dict[str, int] = {}
         next_due: dict[str, int | None] = {}
         lease_ends: list[int] = []
-        now_ms = 0
-        for queue, reply in zip(self.queues, replies, strict=True):
-            if reply[0] != b"ok":
-                now_ms = _time_of_loss(queue, reply)
-                lost.append(queue)
-                continue
+        answers, lost, now_ms, away = self._answers(replies)
+        for queue, reply in answers:
             _, now_ms, due, lease_end, ready, foreign, stopped, marked, taken, moved, fewest = reply
             next_due[queue] = due if due >= 0 else None
             lease_ends.append(lease_end)
@@ -171,7 +170,27 @@ class ExchangePlan:
             tuple(promoted),
             cancelled,
             suspects,
+            away,
         )
+
+    def _answers(
+        self, replies: Iterable[Any]
+    ) -> tuple[list[tuple[str, list[Any]]], list[str], int, Mapping[str, StoreError]]:
+        """The replies that are answers; the queues without a lease, and the time there; those
+        that have not answered."""
+        answers: list[tuple[str, list[Any]]] = []
+        lost: list[str] = []
+        away: dict[str, StoreError] = {}
+        now_ms = 0
+        for queue, reply in zip(self.queues, replies, strict=True):
+            if type(reply) is not list:
+                away[queue] = reply
+            elif reply[0] == b"ok":
+                answers.append((queue, reply))
+            else:
+                now_ms = _time_of_loss(queue, reply)
+                lost.append(queue)
+        return answers, lost, now_ms, away or NONE_AWAY
 
 
 class OfferPlan:

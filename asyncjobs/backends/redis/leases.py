@@ -16,19 +16,24 @@ from asyncjobs.backends.base import (
     Heartbeat,
     Lease,
     Parked,
+    Registered,
     Resync,
     StaleSequence,
 )
 from asyncjobs.backends.redis.control import ControlChannel
 from asyncjobs.backends.redis.exchange import ExchangePlan, OfferPlan, crashes_in, id_of, taken_job
-from asyncjobs.backends.redis.faults import NoScript
+from asyncjobs.backends.redis.faults import NoScript, is_of_queue
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.backends.redis.lookups import STEP
-from asyncjobs.backends.redis.scripts import run, run_all, script
+from asyncjobs.backends.redis.scripts import by_queue, raise_away, run, run_all, run_each, script
+from asyncjobs.errors import StoreError
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, Settlement, TakenJob
 
 __all__ = ["LeaseCalls"]
+
+logger = GuardedLog("asyncjobs.redis")
 
 RESYNC_LIMIT: Final = 100_000
 
@@ -36,12 +41,14 @@ RESYNC_LIMIT: Final = 100_000
 class _LeaseLinks:
     """The connections of one registration: one exchanges, one waits, one listens."""
 
-    __slots__ = ("control", "exchange", "wait")
+    __slots__ = ("control", "exchange", "silent", "wait")
 
     def __init__(self, exchange: Link, wait: Link, control: ControlChannel) -> None:
         self.exchange = exchange
         self.wait = wait
         self.control = control
+        self.silent: frozenset[str] = frozenset()
+        """Queues that could not be waited for when that was last looked into."""
 
     async def close(self) -> None:
         await self.exchange.close()
@@ -67,34 +74,46 @@ class LeaseCalls:
         self._id_ttl_ms = id_ttl_ms
         self._leases: dict[str, _LeaseLinks] = {}
 
-    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> int:
+    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
         links = self._links(lease)
+        queues = lease.queues if queues is None else queues
         enter = script("register")
         about = (lease.duration_ms, lease.info)
         commands = tuple(
             enter.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), *about)
-            for queue in (lease.queues if queues is None else queues)
+            for queue in queues
         )
-        times: list[int] = await run_all(links.exchange, enter, commands)
-        return max(times)
+        replies = await run_each(links.exchange, enter, commands)
+        times, away = by_queue(queues, replies)
+        return Registered(max(times.values(), default=0), away)
 
     async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
-        leave = script("deregister")
+        away: dict[str, StoreError] = {}
         try:
             for queue in lease.queues:
-                head = (self._keys.queue(queue), self._pinned(), lease.entry(queue), 1000)
-                charged: list[bytes | str | int] = []
-                for job in crashed:
-                    if job.queue == queue and job.holder == lease.entry(queue):
-                        charged += (job.priority, job.receipt)
-                # 1,000 jobs a call, so that the server stays free in between; charged once.
-                is_gone = await run(self._link, leave, leave.command(*head, *charged))
-                while not is_gone:
-                    is_gone = await run(self._link, leave, leave.command(*head))
+                try:
+                    await self._leave(lease, queue, crashed)
+                except StoreError as error:
+                    if not is_of_queue(error):
+                        raise
+                    away[queue] = error
+            raise_away(away)
         finally:
             links = self._leases.pop(lease.id, None)
             if links is not None:
                 await links.close()
+
+    async def _leave(self, lease: Lease, queue: str, crashed: Collection[TakenJob]) -> None:
+        leave = script("deregister")
+        head = (self._keys.queue(queue), self._pinned(), lease.entry(queue), 1000)
+        charged: list[bytes | str | int] = []
+        for job in crashed:
+            if job.queue == queue and job.holder == lease.entry(queue):
+                charged += (job.priority, job.receipt)
+        # 1,000 jobs a call, so that the server stays free in between; charged once.
+        is_gone = await run(self._link, leave, leave.command(*head, *charged))
+        while not is_gone:
+            is_gone = await run(self._link, leave, leave.command(*head))
 
     async def heartbeat(self, lease: Lease) -> Heartbeat:
         beat, about = script("heartbeat"), (lease.duration_ms, int(lease.leaves))
@@ -105,9 +124,10 @@ class LeaseCalls:
         lost: list[str] = []
         cancels: list[JobRef] = []
         ends: list[int] = []
-        replies = await run_all(self._link, beat, commands)
+        replies = await run_each(self._link, beat, commands)
+        answers, away = by_queue(lease.queues, replies)
         ready: list[str] = []
-        for queue, (held, _, end, marked, is_ready) in zip(lease.queues, replies, strict=True):
+        for queue, (held, _, end, marked, is_ready) in answers.items():
             if is_ready:
                 ready.append(queue)
             if not held:
@@ -115,8 +135,9 @@ class LeaseCalls:
             if end >= 0:
                 ends.append(end)
             cancels += [JobRef(queue, id_of(name)) for name in marked]
-        now_ms = max(reply[1] for reply in replies)
-        return Heartbeat(tuple(lost), cancels, min(ends, default=None), now_ms, tuple(ready))
+        now_ms = max((answer[1] for answer in answers.values()), default=0)
+        next_end_ms = min(ends, default=None)
+        return Heartbeat(tuple(lost), cancels, next_end_ms, now_ms, tuple(ready), away)
 
     async def exchange(
         self,
@@ -136,7 +157,7 @@ class LeaseCalls:
             settlements,
             demand,
         )
-        replies = await run_all(self._links(lease).exchange, trade, plan.commands)
+        replies = await run_each(self._links(lease).exchange, trade, plan.commands)
         return plan.read(replies)
 
     async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
@@ -156,17 +177,27 @@ class LeaseCalls:
         applied: dict[str, int] = {}
         missing: list[TakenJob] = []
         lost: list[str] = []
-        for queue, reply in zip(lease.queues, await run_all(link, ask, commands), strict=True):
+        answers, failed = by_queue(lease.queues, await run_each(link, ask, commands))
+        away = dict(failed)
+        for queue, reply in answers.items():
             if reply[0] == b"lost":
                 lost.append(queue)
                 continue
             if reply[0] == b"stale":
                 raise StaleSequence(f"{queue}: last applied was {reply[1]}")
+            found: list[TakenJob] = []
+            try:
+                for priority, entries in enumerate(reply[2]):
+                    unknown = [entry for entry in entries if (queue, priority, entry) not in known]
+                    found += await self._held(link, lease, queue, priority, unknown)
+            except StoreError as error:
+                if not is_of_queue(error):
+                    raise
+                away[queue] = error
+                continue
             applied[queue] = reply[1]
-            for priority, entries in enumerate(reply[2]):
-                unknown = [entry for entry in entries if (queue, priority, entry) not in known]
-                missing += await self._held(link, lease, queue, priority, unknown)
-        return Resync(applied, missing, tuple(lost))
+            missing += found
+        return Resync(applied, missing, tuple(lost), away)
 
     async def _held(
         self, link: Link, lease: Lease, queue: str, priority: int, entries: list[bytes]
@@ -185,8 +216,27 @@ class LeaseCalls:
         return jobs
 
     async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
-        called, _ = await self._wait(lease, timeout_s, ())
+        try:
+            called, _ = await self._wait(lease, timeout_s, ())
+        except StoreError as error:
+            if not is_of_queue(error):
+                raise
+            sound = await self._sound_wakes(lease)
+            # One key of a wrong type fails the whole command.
+            if not sound or len(sound) == len(lease.queues):
+                raise
+            called, _ = await self._wait(lease.within(sound), timeout_s, ())
         return called
+
+    async def _sound_wakes(self, lease: Lease) -> list[str]:
+        """The queues of the lease that can be waited for; others are told of once."""
+        links = self._links(lease)
+        commands = [(b"LLEN", self._keys.queue(queue).wake) for queue in lease.queues]
+        answers, away = by_queue(lease.queues, await links.wait.calls(commands))
+        for queue in away.keys() - links.silent:
+            logger.error("queue %r wakes nobody, the others do: %s", queue, away[queue])
+        links.silent = frozenset(away)
+        return list(answers)
 
     async def wait_and_take(
         self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from operator import itemgetter
 from typing import Any, Final
 
+from asyncjobs.backends.answers import NONE_AWAY
 from asyncjobs.backends.redis.faults import is_of_queue
 from asyncjobs.backends.redis.keys import QUEUE_KEYS, QueueKeys
 from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.errors import StoreError
 
-__all__ = ["Script", "run", "run_all", "run_each", "script"]
+__all__ = ["Script", "by_queue", "raise_away", "run", "run_all", "run_each", "script"]
 
 _FOLDER: Final = files("asyncjobs.backends.redis") / "lua"
 _COMMENT: Final = re.compile(r"--.*")
@@ -154,3 +155,20 @@ async def run_each(
         if isinstance(reply, StoreError) and not is_of_queue(reply):
             raise reply
     return replies
+
+
+def by_queue(
+    queues: Sequence[str], replies: Sequence[Any]
+) -> tuple[dict[str, Any], Mapping[str, StoreError]]:
+    """The answers of `run_each`, and the errors of the queues that have none."""
+    answers = dict(zip(queues, replies, strict=True))
+    away = {queue: reply for queue, reply in answers.items() if isinstance(reply, StoreError)}
+    if not away:
+        return answers, NONE_AWAY
+    return {queue: reply for queue, reply in answers.items() if queue not in away}, away
+
+
+def raise_away(away: Mapping[str, StoreError]) -> None:
+    """Raise the first of these errors, with the name of its queue."""
+    for queue, error in away.items():
+        raise type(error)(f"queue {queue!r}: {error}") from error

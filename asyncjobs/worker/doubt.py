@@ -1,0 +1,149 @@
+"""Queues that do not answer, beside others that do: each is asked again by itself.
+
+A wrong-typed key or a missing right costs one queue. Its settlements are kept until it answers,
+and nothing is taken from it meanwhile; the others go on at their full rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Final
+
+from asyncjobs.errors import StoreError
+from asyncjobs.guarded import GuardedLog
+from asyncjobs.job import Settlement, TakenJob
+
+__all__ = ["AwayLog", "InDoubt"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+FIRST_S: Final = 0.1
+MOST_S: Final = 10.0
+"""How long a queue that fails is left alone: doubled with each failure in a row."""
+
+
+class AwayLog:
+    """Says once which queues are away, and once that they are back."""
+
+    __slots__ = ("_away", "_what")
+
+    def __init__(self, what: str) -> None:
+        """`what` fails there."""
+        self._what = what
+        self._away: set[str] = set()
+
+    def note(self, away: Mapping[str, StoreError]) -> None:
+        """All the queues that are away now, and why."""
+        for queue in sorted(away.keys() - self._away):
+            logger.error(
+                "queue %r is left out, %s fails there: %s; the other queues go on, and it is "
+                "tried again",
+                queue,
+                self._what,
+                away[queue],
+            )
+        for queue in sorted(self._away - away.keys()):
+            logger.warning("queue %r is back: %s works there again", queue, self._what)
+        self._away = set(away)
+
+
+class _Doubt:
+    """What waits for one queue."""
+
+    __slots__ = ("again_s", "settlements")
+
+    def __init__(self, again_s: float) -> None:
+        self.again_s = again_s
+        self.settlements: list[Settlement] = []
+
+
+class InDoubt:
+    """Owns the settlements of queues that do not answer. Asks nobody. Times are monotonic."""
+
+    def __init__(self) -> None:
+        self.queues: dict[str, _Doubt] = {}
+        """Left out until they have answered a question that is about them alone."""
+        self.failing: dict[str, StoreError] = {}
+        """Those of which no exchange has come back since they failed."""
+        self._failures: dict[str, int] = {}
+        self._log = AwayLog("an exchange")
+
+    def add(
+        self, away: Mapping[str, StoreError], settlements: Iterable[Settlement], now_s: float
+    ) -> None:
+        """These queues have not answered; what was sent to them may count or not.
+
+        It is sent again whatever a resync says of its number: a script that fails in the middle
+        has noted the number, and not all settlements. Each counts only once all the same.
+        """
+        for queue, error in away.items():
+            failures = self._failures[queue] = self._failures.get(queue, 0) + 1
+            again_s = now_s + min(FIRST_S * 2.0 ** min(failures - 1, 20), MOST_S)
+            doubt = self.queues.get(queue)
+            if doubt is None:
+                self.queues[queue] = _Doubt(again_s)
+            else:
+                doubt.again_s = again_s
+            self.failing[queue] = error
+        for settlement in settlements:
+            if settlement.job.queue in away:
+                self.queues[settlement.job.queue].settlements.append(settlement)
+        self._log.note(self.failing)
+
+    def hold_back(self, settlements: list[Settlement], *names: set[str]) -> list[Settlement]:
+        """Keep those of queues in doubt; returns the others. Takes these queues out of `names`,
+        too: what stays there would be looked at again and again."""
+        for queues in names:
+            queues.difference_update(self.queues)
+        others = []
+        for settlement in settlements:
+            doubt = self.queues.get(settlement.job.queue)
+            if doubt is None:
+                others.append(settlement)
+            else:
+                doubt.settlements.append(settlement)
+        return others
+
+    def due(self, now_s: float, unrenewed: Collection[str] = ()) -> list[str]:
+        """The queues to ask again now. `unrenewed`: their leases are not renewed, so nothing
+        may be taken there whatever they answer."""
+        return [
+            queue
+            for queue, doubt in self.queues.items()
+            if doubt.again_s <= now_s and queue not in unrenewed
+        ]
+
+    def next_s(self, queue: str) -> float:
+        """When to ask this queue again."""
+        return self.queues[queue].again_s
+
+    def resolve(self, queues: Collection[str]) -> list[Settlement]:
+        """These queues have answered what they were asked alone: their settlements."""
+        found: list[Settlement] = []
+        for queue in queues:
+            doubt = self.queues.pop(queue, None)
+            if doubt is not None:
+                found += doubt.settlements
+        return found
+
+    def note_exchange(self, queues: Collection[str]) -> None:
+        """An exchange has come back for these queues: the next failure is a first one."""
+        for queue in queues:
+            self._failures.pop(queue, None)
+            self.failing.pop(queue, None)
+        self._log.note(self.failing)
+
+    def drop(self, queues: Collection[str]) -> None:
+        """Forget settlements of jobs that belong to others now."""
+        for queue in queues:
+            if queue in self.queues:
+                self.queues[queue].settlements.clear()
+
+    def jobs(self) -> Iterator[TakenJob]:
+        """The jobs whose settlements are kept here."""
+        for doubt in self.queues.values():
+            for settlement in doubt.settlements:
+                yield settlement.job
+
+    def holds_settlements(self) -> bool:
+        return any(doubt.settlements for doubt in self.queues.values())
