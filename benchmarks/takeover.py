@@ -1,11 +1,18 @@
 """How soon a second worker has done the jobs of one that was killed.
 
-    python -m benchmarks.takeover [--jobs 1000] [--lease 15s] [--seconds 0.05]
+    python -m benchmarks.takeover [--jobs 1000] [--lease 15s] [--seconds 2] [--queues 1]
 
-One worker runs all jobs and is ended by `kill -9`; a second one is parked beside it, with
-nothing to do. The clock runs from the kill, and is that of this machine for all. A rerun
-takes `--seconds`: jobs that ran when a worker died are suspects, of which one worker runs
-32 at a time, so a thousand of them take at least 32 times as long as one.
+One worker runs all jobs and is ended; a second one is parked beside it, with nothing to do.
+The clock runs from the kill, and is that of this machine for all. A rerun takes `--seconds`.
+Three ends, each on each server:
+
+- killed: `kill -9`. All jobs are suspects, of which a worker with 1,000 slots runs a quarter at
+  a time: they are done within the lease, four times as long as one of them takes, and two
+  seconds.
+- stopped: it is told to end, and killed within its grace. Nobody is charged, and all run again
+  at once.
+- by a bad job (with `--bad`): one of the jobs kills whatever worker runs it. Each death takes a
+  lease; one job is dead at the end, and no other.
 """
 
 from __future__ import annotations
@@ -25,25 +32,38 @@ from typing import NamedTuple
 from asyncjobs import INJECTED, AsyncJobs, JobContext
 from asyncjobs.config import parse_duration
 from asyncjobs.testing.servers import available_servers, start_server
+from benchmarks import timing
 from benchmarks._rounds import machine
 
 LIMIT_S = 300.0
 START_S = 30.0
 TICK_S = 0.005
+TOLD_S = 1.0
+"""How long a worker is told to end before it is killed."""
+ENDS = ("killed", "stopped", "a bad job")
 
-app = AsyncJobs(timeout=None)
+app = AsyncJobs(timeout=None, retry=False)
 
 
 @app.job
 async def hold(seconds: float, *, ctx: JobContext = INJECTED) -> None:
-    """Runs until its worker is killed; the second time, so many seconds."""
+    """On the first worker it runs until that one is killed; on the second, so many seconds."""
     _note("began", ctx)
-    await asyncio.sleep(seconds if ctx.crashes else LIMIT_S)
+    await asyncio.sleep(LIMIT_S if "HOLDS" in os.environ else seconds)
     _note("ended", ctx)
 
 
+@app.job
+async def kill(seconds: float, *, ctx: JobContext = INJECTED) -> None:
+    """Kills its worker, when the others are halfway."""
+    _note("began", ctx)
+    await asyncio.sleep(LIMIT_S if "HOLDS" in os.environ else seconds / 2)
+    _note("killed", ctx)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _note(word: str, ctx: JobContext) -> None:
-    line = f"{word} {ctx.id} {os.getpid()} {time.monotonic()}\n"
+    line = f"{word} {ctx.id} {os.getpid()} {time.monotonic()} {ctx.crashes}\n"
     ledger = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(ledger, line.encode())
     os.close(ledger)
@@ -56,21 +76,29 @@ class Line(NamedTuple):
     id: str
     pid: int
     at_s: float
+    crashes: int
 
 
 class Times(NamedTuple):
-    """Seconds after the kill, on the second worker."""
+    """Seconds after the kill, on the second worker; what the jobs were charged with."""
 
     first_began: float
     last_began: float
     last_ended: float
+    charged: int
+    most_crashes: int
+    deaths: int
+    dead: int
 
 
 def _read(ledger: Path) -> list[Line]:
     if not ledger.exists():
         return []
     parts = [line.split() for line in ledger.read_text().splitlines()]
-    return [Line(word, id, int(pid), float(at_s)) for word, id, pid, at_s in parts]
+    return [
+        Line(word, id, int(pid), float(at_s), int(crashes))
+        for word, id, pid, at_s, crashes in parts
+    ]
 
 
 def _wait(ledger: Path, word: str, number: int) -> list[Line]:
@@ -83,77 +111,148 @@ def _wait(ledger: Path, word: str, number: int) -> list[Line]:
     raise SystemExit(f"{word}: not {number:,} jobs within {LIMIT_S:g} s")
 
 
-def _start_worker(
-    stack: ExitStack, env: dict[str, str], log: Path, jobs: int, lease: str
-) -> subprocess.Popen[bytes]:
-    command = ["worker", "benchmarks.takeover:app", "--lease", lease]
-    command += ["--concurrency", str(jobs), "--log-format", "json"]
-    # Into a file: each job of a dead worker may be a line, and nobody would read a pipe.
-    with log.open("wb") as stderr:
-        worker = stack.enter_context(
-            subprocess.Popen([sys.executable, "-m", "asyncjobs", *command], env=env, stderr=stderr)
-        )
-    stack.callback(worker.kill)
-    until_s = time.monotonic() + START_S
-    while b"worker started" not in log.read_bytes():
-        if worker.poll() is not None or time.monotonic() > until_s:
-            raise SystemExit(f"a worker has not started: {log.read_text()[-2000:]}")
-        time.sleep(TICK_S)
-    return worker
+def _ended(lines: list[Line]) -> set[str]:
+    return {line.id for line in lines if line.word == "ended"}
 
 
-async def _enqueue(url: str, jobs: int, seconds: float) -> None:
-    client = AsyncJobs(url)
-    job = client.job(name="benchmarks.takeover.hold")(hold.function)
-    async with client:
-        await client.enqueue_many([job.bind(seconds) for _ in range(jobs)])
+class Fleet:
+    """Owns the workers of one measurement and their ledger."""
+
+    def __init__(self, stack: ExitStack, url: str, jobs: int, lease: str, queues: int) -> None:
+        self._stack = stack
+        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.ledger = self.folder / "ledger"
+        self.url = url
+        self.queues = [f"takeover-{number}" for number in range(queues)]
+        self._env = os.environ | {"ASYNCJOBS_URL": url, "LEDGER": str(self.ledger)}
+        self._flags = ["--lease", lease, "--concurrency", str(jobs), "--grace", "60s"]
+        self._flags += ["--queues", ",".join(self.queues), "--log-format", "json"]
+
+    def start(self, name: str, *flags: str, **env: str) -> subprocess.Popen[bytes]:
+        """A worker that has started."""
+        command = ["worker", "benchmarks.takeover:app", *self._flags, *flags]
+        log = self.folder / name
+        # Into a file: each job of a dead worker may be a line, and nobody would read a pipe.
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "asyncjobs", *command],
+                env=self._env | env,
+                stderr=stderr,
+            )
+        worker = self._stack.enter_context(process)
+        self._stack.callback(worker.kill)
+        until_s = time.monotonic() + START_S
+        while b"worker started" not in log.read_bytes():
+            if worker.poll() is not None or time.monotonic() > until_s:
+                raise SystemExit(f"a worker has not started: {log.read_text()[-2000:]}")
+            time.sleep(TICK_S)
+        return worker
+
+    async def enqueue(self, jobs: int, seconds: float, *, bad: bool) -> None:
+        """Shared out among the queues; a bad one stands in the middle."""
+        client = AsyncJobs(self.url)
+        kinds = {
+            kind.name: client.job(name=f"benchmarks.takeover.{kind.function.__name__}")(
+                kind.function
+            )
+            for kind in (hold, kill)
+        }
+        async with client:
+            calls = [
+                kinds[(kill if bad and number == jobs // 2 else hold).name]
+                .options(queue=self.queues[number % len(self.queues)])
+                .bind(seconds)
+                for number in range(jobs)
+            ]
+            await client.enqueue_many(calls)
+
+    async def dead(self) -> int:
+        """Dead letters in all queues."""
+        async with AsyncJobs(self.url) as client:
+            return sum([(await timing.counts_of(client, queue)).dead for queue in self.queues])
 
 
-def measure(url: str, *, jobs: int, lease: str, seconds: float) -> Times:
-    """Kill a worker that runs all jobs, and see when the other one has done them."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        ledger = Path(folder) / "ledger"
-        env = os.environ | {"ASYNCJOBS_URL": url, "LEDGER": str(ledger)}
-        first = _start_worker(stack, env, Path(folder) / "first", jobs, lease)
-        asyncio.run(_enqueue(url, jobs, seconds))
-        _wait(ledger, "began", jobs)
-        _start_worker(stack, env, Path(folder) / "second", jobs, lease)
+def measure(
+    url: str, *, jobs: int, lease: str, seconds: float, end: str = "killed", queues: int = 1
+) -> Times:
+    """End a worker that runs all jobs, and see when the other one has done them."""
+    with ExitStack() as stack:
+        fleet = Fleet(stack, url, jobs, lease, queues)
+        first = fleet.start("first", HOLDS="1")
+        asyncio.run(fleet.enqueue(jobs, seconds, bad=end == "a bad job"))
+        _wait(fleet.ledger, "began", jobs)
+        fleet.start("second", *(("--processes", "2") if end == "a bad job" else ()))
+        if end == "stopped":
+            first.send_signal(signal.SIGTERM)
+            time.sleep(TOLD_S)
         killed_s = time.monotonic()
         first.send_signal(signal.SIGKILL)
-        lines = _wait(ledger, "ended", jobs)
+        innocents = jobs - (end == "a bad job")
+        lines = _wait(fleet.ledger, "ended", innocents)
+        dead = asyncio.run(fleet.dead())
+        until_s = time.monotonic() + LIMIT_S
+        # Some may have ended more than once, with a worker that died before it could say so.
+        while dead < jobs - innocents or len(_ended(lines)) < innocents:
+            if time.monotonic() > until_s:
+                raise SystemExit(f"not all is over within {LIMIT_S:g} s")
+            time.sleep(0.05)
+            lines, dead = _read(fleet.ledger), asyncio.run(fleet.dead())
     again = [line for line in lines if line.pid != first.pid]
+    bad = {line.id for line in lines if line.word == "killed"}
     began = sorted(line.at_s - killed_s for line in again if line.word == "began")
-    ended = max(line.at_s - killed_s for line in again if line.word == "ended")
-    if len(began) != jobs:
-        raise SystemExit(f"{len(began):,} second runs of {jobs:,} jobs")
-    return Times(began[0], began[-1], ended)
+    crashes = {line.id: line.crashes for line in again if line.id not in bad}
+    return Times(
+        began[0],
+        began[-1],
+        max(line.at_s - killed_s for line in again if line.word == "ended"),
+        sum(count > 0 for count in crashes.values()),
+        max(crashes.values()),
+        1 + sum(line.word == "killed" for line in again),
+        dead,
+    )
 
 
 def main() -> None:
-    """Print one table row for each server."""
+    """Print one table row for each server and end."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1000, help="jobs that run at the kill (1,000)")
     parser.add_argument("--lease", default="15s", help="of both workers (15s)")
-    parser.add_argument("--seconds", type=float, default=0.05, help="a rerun takes (0.05)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="a rerun takes (2)")
+    parser.add_argument("--queues", type=int, default=1, help="of both workers (1)")
+    parser.add_argument("--bad", action="store_true", help="also with a job that kills its worker")
     options = parser.parse_args()
     lease_s = parse_duration(options.lease, field="--lease")
     print(f"- {machine()}")
-    print(f"- {options.jobs:,} jobs, lease {options.lease}, a rerun takes {options.seconds:g} s\n")
     print(
-        "| server | first runs again, s | last runs again, s | all done, s "
-        f"| first - lease (at most 1) | done - lease (at most 5) |\n|---|{'---:|' * 5}"
+        f"- {options.jobs:,} jobs in {options.queues} queue(s), lease {options.lease}, a rerun "
+        f"takes {options.seconds:g} s\n"
+    )
+    most_s = 4 * options.seconds + 2
+    print(
+        "| server | end of the first worker | first runs again, s | last runs again, s "
+        f"| all done, s | first - lease (at most 1) | done - lease (at most {most_s:g}, without a "
+        "bad job) | innocent jobs charged | crashes of one, at most | deaths | dead letters "
+        f"|\n|---|---|{'---:|' * 9}"
     )
     for kind in available_servers():
-        with start_server(kind) as server:
-            name = f"{server.kind} {server.version}"
-            found = measure(
-                server.url, jobs=options.jobs, lease=options.lease, seconds=options.seconds
+        for end in ENDS if options.bad else ENDS[:2]:
+            with start_server(kind) as server:
+                name = f"{server.kind} {server.version}"
+                found = measure(
+                    server.url,
+                    jobs=options.jobs,
+                    lease=options.lease,
+                    seconds=options.seconds,
+                    end=end,
+                    queues=options.queues,
+                )
+            first, done = found.first_began - lease_s, found.last_ended - lease_s
+            print(
+                f"| {name} | {end} | {found.first_began:.2f} | {found.last_began:.2f} "
+                f"| {found.last_ended:.2f} | {first:+.2f} | {done:+.2f} | {found.charged:,} "
+                f"| {found.most_crashes} | {found.deaths} | {found.dead} |",
+                flush=True,
             )
-        first, done = found.first_began - lease_s, found.last_ended - lease_s
-        print(
-            f"| {name} | {found.first_began:.2f} | {found.last_began:.2f} "
-            f"| {found.last_ended:.2f} | {first:+.2f} | {done:+.2f} |"
-        )
 
 
 if __name__ == "__main__":

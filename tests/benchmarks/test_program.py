@@ -123,6 +123,15 @@ def test_jobs_of_a_dead_worker_are_timed_until_they_have_run_again() -> None:
     with start_server("valkey") as server:
         found = takeover.measure(server.url, jobs=10, lease="2s", seconds=0.0)
     assert found.first_began <= found.last_began <= found.last_ended
+    assert (found.charged, found.most_crashes, found.dead) == (10, 1, 0)
+
+
+def test_jobs_of_a_worker_that_was_told_to_end_are_charged_with_nothing() -> None:
+    with start_server("valkey") as server:
+        found = takeover.measure(
+            server.url, jobs=10, lease="2s", seconds=0.0, end="stopped", queues=2
+        )
+    assert (found.charged, found.most_crashes, found.dead) == (0, 0, 0)
 
 
 def test_an_emptied_server_has_nothing_left_to_free() -> None:

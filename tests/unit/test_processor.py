@@ -555,6 +555,30 @@ async def test_a_burst_does_not_end_before_the_suspects_of_every_queue(stage: St
             assert (await worker.run(burst=True, burst_wait=0)).taken == 12
 
 
+async def test_suspects_of_every_queue_start_at_once(stage: Stage) -> None:
+    """Not those of the first one alone, as many as there is room for."""
+    store = CountingStore()
+    app = AsyncJobs(backend=store)
+    job = register(app, jobs.gated)
+    queues = ["a", "b", "c"]
+    async with app:
+        handles = []
+        for queue in queues:
+            calls = [job.options(queue=queue).bind(queue) for _ in range(40)]
+            handles += await app.enqueue_many(calls)
+            await _crash(store, queue, 1)
+        store.worker = Worker(app, queues=queues, concurrency=100, grace=2)
+        async with store.worker:
+            # There is room for 32, and none ends meanwhile.
+            await until(lambda: len(store.held) == 32)
+            for queue in queues:
+                await stage.noted(("started", queue), 32 // 6)
+                stage.open(queue)
+            for handle in handles:
+                await handle.result(LIMIT_S)
+    assert max(len(held) for held in store.most) == 32
+
+
 async def test_a_stop_in_an_outage_waits_for_what_has_ended(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
