@@ -91,6 +91,14 @@ async def test_a_suspect_that_has_to_be_alone_does_not_join_others(store: Store)
     assert await take(keeper, Demand(10, suspects=(0, 0))) == []
 
 
+async def test_the_room_is_shared_by_the_priorities(store: Store) -> None:
+    keeper = await store.worker()
+    urgent = await crashed(store, keeper, 2, 1, "urgent", priority=0)
+    await crashed(store, keeper, 5, 1)
+    taken = ids(await take(keeper, Demand(10, suspects=(3,))))
+    assert taken == [*urgent, "job-000"]
+
+
 async def test_the_room_is_shared_with_the_guard(store: Store) -> None:
     keeper = await store.worker()
     names = await crashed(store, keeper, 10, 1)
