@@ -102,7 +102,7 @@ PLANTED: list[tuple[str, list[str], str]] = [
     ("a letter lost", ["HDEL", KEY + "dead:data", "dead"], "job dead: only in dead"),
     ("no priority", ["HSET", KEY + "scheduled:data", "delayed", "x"], "with no priority"),
     ("another group", ["XGROUP", "CREATE", KEY + "ready:0", "o", "0"], "a foreign group o"),
-    ("a consumer", ["XGROUP", "CREATECONSUMER", KEY + "ready:0", "workers", "c"], "has no lease"),
+    ("a consumer", ["XGROUP", "CREATECONSUMER", KEY + "ready:2", "workers", "c"], "has no lease"),
     ("no number", ["DEL", KEY + "sequence"], "in only one of workers and sequence"),
     ("no description", ["DEL", KEY + "workers:info"], "in only one of workers and workers:info"),
     ("nobody looks", ["DEL", KEY + "returned"], "nobody will look for them"),

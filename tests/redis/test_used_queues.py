@@ -1,0 +1,40 @@
+"""What a queue keeps on the server after it has been used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from asyncjobs.backends.base import EnqueueBatch, Lease, StoreSettings
+from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.clock import new_id
+from asyncjobs.job import Demand, NewJob, Settlement
+from tests.conformance.store import LEASE_MS, QUEUE
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_streams_are_made_with_their_first_jobs(servers: Any, kind: str) -> None:
+    server, prefix = servers.get(kind), f"test-{new_id()}"
+    backend = RedisBackend(server.url, StoreSettings(prefix=prefix))
+
+    def streams() -> set[bytes]:
+        return {key[-7:] for key in server.command("KEYS", f"{{{prefix}:{QUEUE}}}:ready:*")}
+
+    try:
+        lease = Lease(new_id(), "worker", (QUEUE,), LEASE_MS)
+        await backend.register(lease)
+        demand = {QUEUE: Demand(10)}
+        assert (await backend.exchange(lease, 1, (), demand)).jobs == []
+        await backend.heartbeat(lease)
+        assert streams() == set()
+        await backend.enqueue(EnqueueBatch(new_id(), [NewJob(QUEUE, "a", 1, b"{}")]))
+        (job,) = (await backend.exchange(lease, 2, (), demand)).jobs
+        assert not (await backend.exchange(lease, 3, [Settlement.succeeded(job)], {})).not_yours
+        await backend.deregister(lease)
+        assert streams() == {b"ready:1"}
+    finally:
+        await backend.close()
+        server.command("DEL", *server.command("KEYS", f"*{prefix}*"))
