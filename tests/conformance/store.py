@@ -128,9 +128,12 @@ class Store:
         at_ms: int | None = None,
         token: str | None = None,
     ) -> list[bool]:
-        """Store one job for each name; its envelope is its name."""
+        """Store one job for each name; its envelope is its name. Raises why it was refused."""
         jobs = [NewJob(queue, n, priority, n.encode(), delay_ms, at_ms) for n in names]
-        return (await self.backend.enqueue(EnqueueBatch(token or self.token(), jobs))).is_new
+        answer = await self.backend.enqueue(EnqueueBatch(token or self.token(), jobs))
+        for refusal in answer.refused.values():
+            raise refusal
+        return answer.is_new
 
     def token(self) -> str:
         return f"token-{next(self.tokens)}"
