@@ -81,7 +81,7 @@ def test_sync_jobs_that_compute_are_no_block_and_no_other_job_is(
 ) -> None:
     innocent = put("step_often", 20, number=20, more=JOBS)
     busy = put("spin", 0.1, number=120, more=JOBS)
-    process = work("--threads", "40", "--block-warning", "300ms", "--hard-limit", "600ms")
+    process = work("--threads", "40", "--block-warning", "500ms")
     process.wait_for("the event loop gets no turn")
     ledger.wait_for("ended", len(innocent) + len(busy))
     process.send(signal.SIGTERM)
