@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from asyncjobs.backends.base import CancelVerdict, Exchange, Lease
 from asyncjobs.codec import Outcome
-from asyncjobs.events import JobStarted
 from asyncjobs.job import JobRecord, JobRef, Settlement, SettlementKind, State, TakenJob
 from tests.simulation.loop import START_S, Process, SimLoop
 from tests.simulation.stories import JobStory, Taking, crashes_after
@@ -92,15 +91,15 @@ class Ledger:
 
     # ── what the jobs say ──────────────────────────────────────────────────────────────
 
-    def decided(self, event: JobStarted) -> None:
+    def decided(self, ref: JobRef) -> None:
         """A worker has made up its mind to start a job: it has to be sure of its lease.
 
         Later, in the body, it would be too late to ask: it may have been paused before.
         """
         process = self._loop.current
-        taking = self._taking(event.ref, process)
+        taking = self._taking(ref, process)
         if not self._lives(taking.entry):
-            self.violated(event.ref, f"is started by {process.name}, whose lease is over")
+            self.violated(ref, f"is started by {process.name}, whose lease is over")
 
     def _taking(self, ref: JobRef, process: Process) -> Taking:
         """The last one by this process."""

@@ -8,7 +8,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -17,12 +17,17 @@ from weakref import WeakKeyDictionary
 from anyio._backends import _asyncio as anyio_asyncio
 
 from asyncjobs import clock
+from asyncjobs.guarded import GuardedLog
+from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.worker import describing, processor
+from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.run import Run
 from tests.simulation.loop import SimLoop
 
 __all__ = ["in_simulation"]
 
-LOGGERS = [logging.getLogger(name) for name in ("asyncjobs.worker", "asyncjobs.events")]
+HEARD = ("asyncjobs.worker", "asyncjobs.events")
+"""Logs whose errors are part of the verdict."""
 
 
 def _scope_hash(scope: Any) -> int:
@@ -37,8 +42,11 @@ def _plain(kind: type[BaseException], error: BaseException, _: object) -> list[s
 
 
 @contextmanager
-def in_simulation(loop: SimLoop) -> Iterator[None]:
-    """Everything in the block lives by the loop's clocks and by its chance."""
+def in_simulation(loop: SimLoop, decided: Callable[[JobRef], None]) -> Iterator[None]:
+    """Everything in the block lives by the loop's clocks and by its chance.
+
+    `decided` is called when a worker has made up its mind to start a job.
+    """
     state, disabled, collects = random.getstate(), logging.root.manager.disable, gc.isenabled()
     changes: list[tuple[Any, str, Any]] = [
         (time, "monotonic", loop.time),
@@ -55,31 +63,40 @@ def in_simulation(loop: SimLoop) -> Iterator[None]:
     if sys.version_info >= (3, 12):
         changes.append((processor, "start_task", lambda loop, body, name: loop.start_eagerly(body)))
 
-    def complain(text: str, *args: object, **_: Any) -> None:
-        loop.complaints.append(f"logged: {text % args}: {sys.exc_info()[1]!r}")
+    def complain(log: GuardedLog, text: str, *args: object, **_: Any) -> None:
+        if log.name in HEARD:
+            loop.complaints.append(f"logged: {text % args}: {sys.exception()!r}")
 
-    def weigh(text: str, *args: object, **_: Any) -> None:
+    def weigh(log: GuardedLog, text: str, *args: object, **_: Any) -> None:
         # Errors of jobs, lost leases and the like are part of each run; these are not.
         if "could not be recorded" in text or "refused" in text or "stuck" in text:
-            complain(text, *args)
+            complain(log, text, *args)
 
+    start = Processor._start
+
+    def start_and_tell(self: Processor, job: TakenJob, now_ms: int, now_s: float) -> Run | None:
+        run = start(self, job, now_ms, now_s)
+        if run is not None:
+            decided(job.ref)
+        return run
+
+    changes += [
+        (GuardedLog, "exception", complain),
+        (GuardedLog, "error", weigh),
+        (Processor, "_start", start_and_tell),
+    ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
     random.seed(loop.random.random())
     logging.disable()
     # What a collector run finalizes, and when, depends on what this process did before.
     gc.disable()
     try:
-        for logger in LOGGERS:
-            logger.exception = complain  # type: ignore[assignment]  # for this run
-            logger.error = weigh  # type: ignore[assignment]  # likewise
         for owner, name, new in changes:
             setattr(owner, name, new)
         yield
     finally:
         for owner, name, old in before:
             setattr(owner, name, old)
-        for logger in LOGGERS:
-            del logger.exception, logger.error
         logging.disable(disabled)
         random.setstate(state)
         if collects:

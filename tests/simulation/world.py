@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from asyncjobs.backends.base import Backend
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreError
-from asyncjobs.events import Events, JobStarted
+from asyncjobs.events import Events
 from asyncjobs.job import JobRecord, JobRef, State
 from asyncjobs.worker.worker import Worker
 from tests.simulation.ledger import Ledger
@@ -61,11 +61,10 @@ class Store(MemoryBackend):
 class Host:
     """What a worker needs of an app, on the wire of one process."""
 
-    def __init__(self, wire: Wire, ledger: Ledger) -> None:
+    def __init__(self, wire: Wire) -> None:
         self.settings = APP.settings
         self.registry = APP.registry
         self.events = Events()
-        self.events.on(JobStarted, ledger.decided)
         self.backend: Backend = wire
 
     async def __aenter__(self) -> Self:
@@ -119,7 +118,7 @@ class World:
         wire = Wire(self.loop, self.network, process)
         while not self.ending:
             worker = Worker(
-                Host(wire, self.ledger),
+                Host(wire),
                 queues=self.queues,
                 concurrency=self.concurrency,
                 lease=self.lease_s,
@@ -303,7 +302,7 @@ class World:
 def run_seed(seed: int, store_kind: type[Store] = Store) -> Report:
     """Run one seed; what is wrong stands in the report, empty when all is well."""
     world = World(seed, store_kind)
-    with in_simulation(world.loop):
+    with in_simulation(world.loop, world.ledger.decided):
         try:
             world.run()
             return _report(seed, world)
