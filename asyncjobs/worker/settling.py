@@ -20,7 +20,7 @@ from asyncjobs.codec import (
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import EncodeError, UsageError
 from asyncjobs.events import Events
-from asyncjobs.guarded import GuardedLog
+from asyncjobs.guarded import GuardedLog, call
 from asyncjobs.history import (
     MAX_MESSAGE,
     PastError,
@@ -31,7 +31,14 @@ from asyncjobs.history import (
 )
 from asyncjobs.job import Settlement, State, TakenJob
 from asyncjobs.policy.outcome import Ending, Verdict, judge
-from asyncjobs.policy.retry import Charge, Retries, RetryPolicy, is_cancellation, is_on_purpose
+from asyncjobs.policy.retry import (
+    Charge,
+    Retries,
+    RetryPolicy,
+    class_name,
+    is_cancellation,
+    is_on_purpose,
+)
 from asyncjobs.untrusted import MOST_COUNT, in_range
 from asyncjobs.worker.describing import describe, log_failure
 from asyncjobs.worker.failures import FailureLog
@@ -43,6 +50,7 @@ __all__ = ["Settler"]
 logger = GuardedLog("asyncjobs.worker")
 
 LAST_RESORT_S: Final = 10.0
+UNRECORDED: Final = "logging an end that could not be recorded"
 EXPIRED: Final = "expired"
 """The reason of a job that had not started by its `expires`."""
 UNKNOWN_FIRST_S: Final = 1.0
@@ -86,9 +94,8 @@ class Settler:
             if run.reason not in (None, Reason.SHUTDOWN):
                 return self._last_resort(run, fault)
             # The job has done its work: it must not run again.
-            told = describe(fault, run.mask)
-            log_failure(logger, run, "%s: its result could not be kept", run.job.ref, error=told)
-            problem = f"it could not be kept: {told.kind}"
+            call(UNRECORDED, self._log_fault, run, "its result could not be kept", fault)
+            problem = f"it could not be kept: {class_name(type(fault))}"
             outcome = Outcome(State.SUCCEEDED, unavailable=problem).encode()
             return Settlement.succeeded(run.job, outcome, run.result_ttl_ms)
 
@@ -113,8 +120,8 @@ class Settler:
 
     def _last_resort(self, run: Run, fault: BaseException) -> Settlement | None:
         """An end that cannot be put into words must still free the slot and the job."""
-        told = describe(fault, run.mask)
-        log_failure(logger, run, "%s: its end could not be recorded", run.job.ref, error=told)
+        # A log line is words as well: what made the first ones fail may make it fail.
+        call(UNRECORDED, self._log_fault, run, "its end could not be recorded", fault)
         if run.reason is Reason.LEASE_LOST:
             return None
         if run.reason is Reason.SHUTDOWN:
@@ -127,6 +134,11 @@ class Settler:
         except BaseException as another:
             # What is stored of it cannot even be written again.
             return self.unreadable(run.job, another)
+
+    @staticmethod
+    def _log_fault(run: Run, text: str, fault: BaseException) -> None:
+        told = describe(fault, run.mask)
+        log_failure(logger, run, f"%s: {text}", run.job.ref, error=told)
 
     def _end_without_words(self, run: Run, fault: BaseException) -> Settlement:
         attempt = self._attempt(run)

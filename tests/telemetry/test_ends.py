@@ -126,7 +126,7 @@ async def test_an_end_that_could_not_be_recorded(
     assert len(heard) == 1
 
 
-async def test_a_success_that_could_not_be_recorded_is_none(
+async def test_a_success_whose_result_cannot_be_looked_at_stays_one(
     app: AsyncJobs, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = events_of(app, events.AttemptEnded)
@@ -137,10 +137,10 @@ async def test_a_success_that_could_not_be_recorded_is_none(
 
     monkeypatch.setattr(settling, "check_json", broken)
     async with working(app):
-        await ended(app, (await job.enqueue("x")).id, State.SCHEDULED)
+        await ended(app, (await job.enqueue("x")).id, State.SUCCEEDED)
         (attempt,) = await recording.ended(1)
-    assert told(attempt) == ("retry", "LookupError", StatusCode.ERROR)
-    assert [type(event) for event in heard] == [events.JobRetryScheduled]
+    assert told(attempt) == ("succeeded", None, StatusCode.UNSET)
+    assert [type(event) for event in heard] == [events.JobSucceeded]
 
 
 async def test_after_a_revival_an_attempt_links_to_the_last_one(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncjobs import AsyncJobs, StoreFull, events
+from asyncjobs import AsyncJobs, StoreFull, StoreUnavailable, events
 from asyncjobs.backends.base import EnqueueBatch
 from asyncjobs.client import calls as module
 from tests.telemetry.reading import Reading
@@ -76,7 +76,7 @@ async def test_of_many_each_waits_for_its_own_batch(
     job = register(app, jobs.echo)
     async with app:
         clocked(app, monkeypatch, refused=3)
-        with pytest.raises(StoreFull):
+        with pytest.raises(StoreUnavailable, match="4 of these 7 jobs are stored"):
             await app.enqueue_many([job.bind(number) for number in range(7)])
     assert [event.duration_s for event in stored] == pytest.approx([2.0, 2.0, 4.0, 4.0])
     assert [event.duration_s for event in failed] == pytest.approx([6.0, 6.0])

@@ -90,7 +90,7 @@ async def test_only_the_batch_that_failed(
             return await enqueue(batch)
 
         monkeypatch.setattr(app.backend, "enqueue", refuse_the_second)
-        with pytest.raises(StoreFull):
+        with pytest.raises(StoreUnavailable, match="2 of these 6 jobs are stored"):
             await app.enqueue_many([job.bind(number) for number in range(6)])
     assert by_error(reading) == {None: 2, "asyncjobs.errors.StoreFull": 2}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -35,8 +36,14 @@ def _runs() -> set[Run]:
 
 @pytest.mark.parametrize("is_traced", [False, True])
 async def test_attempts_that_have_ended_leave_no_circle(
-    new_app: NewApp, stage: Stage, kept: Kept, is_traced: bool
+    new_app: NewApp,
+    stage: Stage,
+    kept: Kept,
+    caplog: pytest.LogCaptureFixture,
+    is_traced: bool,
 ) -> None:
+    # pytest keeps each line of the log, and one about a failure has the attempt's traceback.
+    caplog.set_level(logging.CRITICAL, "asyncjobs.worker")
     app = new_app(tracer_provider=TracerProvider(shutdown_on_exit=False) if is_traced else None)
     quick = register(app, jobs.echo)
     again = register(app, jobs.flaky, retry=RetryPolicy(2, constant(0)))
