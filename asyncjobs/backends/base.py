@@ -44,6 +44,7 @@ __all__ = [
     "Heartbeat",
     "Inspector",
     "Lease",
+    "Leftover",
     "Parked",
     "QueueCounts",
     "QueueFlow",
@@ -208,6 +209,28 @@ class Survey(NamedTuple):
     is_turn: bool
     is_last: bool
     queues: list[str]
+
+
+class Leftover(NamedTuple):
+    """Why a queue is not forgotten: what is left in it. When nothing is, it has been."""
+
+    queue: str
+    ready: int = 0
+    running: int = 0
+    scheduled: int = 0
+    dead: int = 0
+    workers: int = 0
+    """Leases that have not ended."""
+    indexed: int = 0
+    """Jobs that the index knows; somebody else may have removed some by hand."""
+    awaited: int = 0
+    """1 when somebody waits for the result of a job."""
+    wait_ms: int = 0
+    """How long its past is needed yet: ids of jobs that have ended, or that it was used."""
+
+    @property
+    def is_forgotten(self) -> bool:
+        return not any(self[1:])
 
 
 class Verdict(StrEnum):
@@ -387,7 +410,15 @@ class Inspector(LetterCalls, Protocol):
     """What command line, dashboard and warnings ask of a store. Optional."""
 
     async def queues(self) -> list[str]:
-        """Every queue that has ever had a job or a worker, sorted."""
+        """Every queue that has had a job or a worker and was not forgotten since, sorted."""
+        ...
+
+    async def forget(self, queues: Sequence[str], idle_ms: int) -> list[Leftover]:
+        """Drop what queues without jobs and workers have kept, and their names.
+
+        One that is used again is there again. `idle_ms`: only if no worker was heard of for so
+        long. Results that are kept stay readable for their time.
+        """
         ...
 
     async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:

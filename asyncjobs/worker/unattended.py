@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
+from asyncjobs.backends.apart import apart
 from asyncjobs.backends.base import Inspector, QueueCounts
+from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.worker.idle_queues import IdleQueues
 
 __all__ = ["Unattended"]
 
@@ -28,14 +31,17 @@ class Unattended:
     """Warns of them, in one worker of the fleet, which looks at a few queues at a time.
 
     Others only ask whether it is their turn. `asker`: a name that no other worker has.
-    `own`: queues that this worker serves, so that they need not be asked about.
+    `own`: queues that this worker serves, so that they need not be asked about. What it sees of
+    the others it shows to whoever forgets idle ones.
     """
 
     def __init__(self, inspector: Inspector, asker: str, own: Collection[str]) -> None:
         self._inspector = inspector
         self._asker = asker
         self._own = frozenset(own)
+        self._idle = IdleQueues(inspector)
         self._told: set[str] = set()
+        self._told_broken: set[str] = set()
         self._lines = 0
         self._more = 0
 
@@ -45,9 +51,13 @@ class Unattended:
         if not survey.is_turn:
             return random.uniform(20, 40)
         others = [queue for queue in survey.queues if queue not in self._own]
-        counts = await self._inspector.counts(others) if others else []
-        for count in sorted(counts):
+        # One that cannot be read must not hide the others, in this look or in any other.
+        found = await apart(self._inspector.counts, others)
+        counts = sorted(found.answers.values())
+        for count in counts:
             self._judge(count)
+        self._tell_broken(found.refused, others)
+        await self._idle.look(counts)
         if not survey.is_last:
             return NEXT_S
         self._end_round()
@@ -72,7 +82,15 @@ class Unattended:
             count.queue,
         )
 
+    def _tell_broken(self, refused: Mapping[str, StoreError], asked: Collection[str]) -> None:
+        """Once for each queue, until it can be read again."""
+        self._told_broken -= set(asked) - refused.keys()
+        for queue in refused.keys() - self._told_broken:
+            self._told_broken.add(queue)
+            logger.error("queue %r cannot be looked at: %s", queue, refused[queue])
+
     def _end_round(self) -> None:
+        self._idle.end_round()
         if self._more:
             logger.warning(
                 "%d more queues hold jobs and have no live worker; asyncjobs stats shows them",

@@ -10,6 +10,7 @@ import pytest
 
 from asyncjobs.backends.base import QueueCounts, StoreSettings, Survey
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.errors import StoreError
 from asyncjobs.worker.unattended import LOOK, MOST_LINES, NEXT_S, Unattended
 
 pytestmark = pytest.mark.anyio
@@ -92,3 +93,34 @@ async def test_when_it_is_not_its_turn_nothing_is_asked() -> None:
     store = Busy(3)
     assert await Unattended(store, "one", []).run() >= 20
     assert store.asked == []
+
+
+class Broken(Fleet):
+    """A store in which one queue cannot be read."""
+
+    def __init__(self, number: int, broken: str) -> None:
+        super().__init__(number)
+        self.broken: str | None = broken
+
+    async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
+        if self.broken in queues:
+            raise StoreError("planted: WRONGTYPE")
+        return await super().counts(queues)
+
+
+async def test_a_queue_that_cannot_be_read_hides_no_other(
+    heard: pytest.LogCaptureFixture,
+) -> None:
+    store = Broken(7, "queue-00003")
+    duty = Unattended(store, "one", [])
+    await one_round(duty)
+    await one_round(duty)
+    lines = [record.getMessage() for record in heard.records]
+    assert len([line for line in lines if "has no live worker" in line]) == 6
+    broken = "queue 'queue-00003' cannot be looked at: planted: WRONGTYPE"
+    assert lines.count(broken) == 1
+    store.broken = None
+    await one_round(duty)
+    store.broken = "queue-00003"
+    await one_round(duty)
+    assert [record.getMessage() for record in heard.records].count(broken) == 2

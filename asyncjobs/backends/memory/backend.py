@@ -22,6 +22,7 @@ from asyncjobs.backends.base import (
     Finding,
     Heartbeat,
     Lease,
+    Leftover,
     Parked,
     QueueCounts,
     QueueFlow,
@@ -44,6 +45,7 @@ from asyncjobs.backends.letters import (
     Revived,
 )
 from asyncjobs.backends.memory.control import ControlBoard
+from asyncjobs.backends.memory.leftover import left_in
 from asyncjobs.backends.memory.queue import MOST_MARKS, Queue
 from asyncjobs.backends.memory.surveyor import Surveyor
 from asyncjobs.clock import now_ms as system_now_ms
@@ -72,6 +74,8 @@ class MemoryBackend:
         self._settings = settings
         self._now_ms = now_ms or system_now_ms
         self._queues: dict[str, Queue] = {}
+        self._forgotten: set[str] = set()
+        """Queues in no list, of which results are still there."""
         self._broken: dict[str, StoreError] = {}
         self._called: set[str] = set()
         self._waiters: defaultdict[str, OrderedDict[asyncio.Future[str], None]]
@@ -133,6 +137,7 @@ class MemoryBackend:
         answer = [False] * len(batch.jobs)
         queues, refused = self._reach(places)
         for queue in queues:
+            self._forgotten.discard(queue.name)
             own = places[queue.name]
             given = queue.enqueue(batch.token, [batch.jobs[i] for i in own], now)
             for place, is_new in zip(own, given, strict=True):
@@ -143,6 +148,7 @@ class MemoryBackend:
         now = self._now_ms()
         found, away = self._reach(lease.queues if queues is None else queues)
         for queue in found:
+            self._forgotten.discard(queue.name)
             queue.register(lease, now)
         return Registered(now, away)
 
@@ -346,8 +352,29 @@ class MemoryBackend:
         return self._records(refs)
 
     async def queues(self) -> list[str]:
-        """Every queue that has ever had a job or a worker, sorted."""
-        return sorted(self._queues)
+        """See `Inspector.queues`."""
+        return sorted(self._queues.keys() - self._forgotten)
+
+    async def forget(self, queues: Sequence[str], idle_ms: int) -> list[Leftover]:
+        found, away = self._reach([name for name in queues if name in self._queues])
+        for error in away.values():
+            raise error
+        now = self._now_ms()
+        awaited = {ref.queue for ref in self._result_waiters}
+        left: dict[str, Leftover] = {}
+        for queue in found:
+            left[queue.name] = left_in(queue, idle_ms, now, is_awaited=queue.name in awaited)
+            if left[queue.name].is_forgotten:
+                self._forget(queue, now)
+        return [left.get(name, Leftover(name)) for name in queues]
+
+    def _forget(self, queue: Queue, now: int) -> None:
+        self._called.discard(queue.name)
+        if queue.ended.has_results(now):
+            self._forgotten.add(queue.name)
+            return
+        self._forgotten.discard(queue.name)
+        del self._queues[queue.name]
 
     async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:
         """See `Inspector.survey`; queues that come meanwhile may be left to the next round."""
@@ -357,7 +384,7 @@ class MemoryBackend:
             present = self._surveyor = Surveyor(asker)
         elif present.asker != asker:
             return Survey(is_turn=False, is_last=False, queues=[])
-        return present.look(sorted(self._queues), about, now + turn_ms)
+        return present.look(await self.queues(), about, now + turn_ms)
 
     async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
         """One queue at one moment, each; all zero for a queue that was never used."""

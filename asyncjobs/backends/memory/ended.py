@@ -36,6 +36,16 @@ class Ended:
         """How many dead letters there are."""
         return len(self._dead)
 
+    @property
+    def known_until_ms(self) -> int:
+        """Until when ids are remembered; 0 when none is."""
+        return max((ms for ms, _ in self._known.times()), default=0)
+
+    def has_results(self, now: int) -> bool:
+        """Whether outcomes are kept that may still be asked for."""
+        self.forget(now)
+        return self._results.first_ms() is not None
+
     def knows(self, id: str, now: int) -> bool:
         """Whether a job with this id has finished lately."""
         return self._known.after(id, now) is not None

@@ -472,6 +472,11 @@ class Queue:
             workers=sum(held.end_ms > now for held in self._leases.values()),
         )
 
+    def needed_until(self, idle_ms: int, now: int) -> int:
+        """Until when it must be known which ids have ended, and that the queue was in use."""
+        seen_ms = min(self._seen_ms, now) + idle_ms if idle_ms > 0 else 0
+        return max(self.ended.known_until_ms, self._tally.quiet_from_ms(now), seen_ms)
+
     def flow(self, now: int) -> QueueFlow:
         firsts = [job.ready_ms for ready in self._ready if (job := ready.oldest()) is not None]
         oldest_ms = min(firsts, default=None)

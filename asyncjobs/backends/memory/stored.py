@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from asyncjobs.backends.activity import KEPT_MINUTES, MINUTE_MS
 from asyncjobs.job import Demand, JobRecord, JobRef, State
@@ -114,6 +114,10 @@ class SuspectRoom:
         return self._by_crashes[min(crashes, len(self._by_crashes)) - 1]
 
 
+QUIET_MINUTES: Final = 4
+"""How long a queue is in use after something has happened in it."""
+
+
 class Tally:
     """What happened in the last few minutes, in numbers by minute and word."""
 
@@ -121,6 +125,12 @@ class Tally:
 
     def __init__(self) -> None:
         self.counters: dict[tuple[int, str], int] = {}
+
+    def quiet_from_ms(self, now: int) -> int:
+        """When nothing will have happened for some minutes; 0 when nothing ever has."""
+        # What lies ahead was counted before the clock went back.
+        minutes = [minute for minute, _ in self.counters if minute * MINUTE_MS <= now]
+        return (max(minutes) + 1 + QUIET_MINUTES) * MINUTE_MS if minutes else 0
 
     def add(self, now: int, word: str, number: int = 1) -> None:
         """Count; the first of a minute drops what is old."""

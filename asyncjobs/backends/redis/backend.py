@@ -19,6 +19,7 @@ from asyncjobs.backends.base import (
     Finding,
     Heartbeat,
     Lease,
+    Leftover,
     Parked,
     QueueCounts,
     QueueFlow,
@@ -45,6 +46,7 @@ from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.leases import LeaseCalls
 from asyncjobs.backends.redis.letters import Letters
 from asyncjobs.backends.redis.link import Command, Link
+from asyncjobs.backends.redis.listing import QueueNames
 from asyncjobs.backends.redis.lookups import in_steps, read_record
 from asyncjobs.backends.redis.results import ResultBoard
 from asyncjobs.backends.redis.scripts import (
@@ -66,7 +68,6 @@ __all__ = ["RedisBackend"]
 
 logger = GuardedLog("asyncjobs.redis")
 
-ANNOUNCE_S = 60.0
 LARGE = 32_768
 """Bytes of an envelope above which workers have to know of it: see lua/shared.lua."""
 REPLICA_WAIT_MS = 1_000
@@ -99,7 +100,7 @@ class RedisBackend:
             self._link, self._new_link, self._keys, self._pinned, self._settings.id_ttl_ms
         )
         self._board: ResultBoard | None = None
-        self._announced: dict[str, float] = {}
+        self._names = QueueNames(self._keys.queues)
 
     @property
     def address(self) -> str:
@@ -130,9 +131,6 @@ class RedisBackend:
             args += job_args(job)
             if not job.has_new_id:
                 results.append(self._keys.result(job.ref))
-        now_s = time.monotonic()
-        if any(now_s - self._announced.get(queue, -ANNOUNCE_S) >= ANNOUNCE_S for queue in parts):
-            await self._announce(parts)
         store = script("enqueue")
         commands = []
         head = (self._pinned(), self._settings.token_ttl_ms)
@@ -140,7 +138,7 @@ class RedisBackend:
             keys = self._keys.queue(queue)
             more_keys = (keys.batch(batch.token), *results)
             commands.append(store.command(keys, *head, *args, more_keys=more_keys))
-        answers = await self._confirmed(store, tuple(commands))
+        answers = await self._confirmed(store, tuple(commands), tuple(parts))
         if len(answers) == 1 and type(answers[0]) is bytes and b"0" not in answers[0]:
             return Enqueued([True] * len(jobs))
         is_new = [False] * len(jobs)
@@ -155,29 +153,46 @@ class RedisBackend:
 
     async def _enqueue_plain(self, job: NewJob, token: str) -> Enqueued:
         """One job that is ready at once, under an id that nobody has: most of all calls."""
-        if time.monotonic() - self._announced.get(job.queue, -ANNOUNCE_S) >= ANNOUNCE_S:
-            await self._announce((job.queue,))
         store, keys = script("enqueue_new"), self._keys.queue(job.queue)
         more_keys = (keys.ready[job.priority], keys.batch(token))
         head, priority = (self._pinned(), self._settings.token_ttl_ms), b"%d" % job.priority
         args = (*head, job.id, priority, job.envelope)
         command = store.command(keys, *args, more_keys=more_keys)
-        (answer,) = await self._confirmed(store, (command,))
+        (answer,) = await self._confirmed(store, (command,), (job.queue,))
         if isinstance(answer, StoreError):
             return Enqueued([False], {job.queue: _refusal(job.queue, answer)})
         return Enqueued([True])
 
-    async def _confirmed(self, store: Script, commands: tuple[Command, ...]) -> list[Any]:
-        """The answers of `store`, refusals among them, once as many replicas have them as the
-        settings say."""
+    async def _confirmed(
+        self, store: Script, commands: tuple[Command, ...], queues: tuple[str, ...]
+    ) -> list[Any]:
+        """The answers of `store` for each of these queues, refusals among them, once as many
+        replicas have them as the settings say."""
         wanted = self._settings.wait_replicas
-        if not wanted:
+        unsaid = self._names.due(queues)
+        if not wanted and not unsaid:
             return await run_each(self._link, store, commands, keeps_cancelled=True)
-        # In one go: on a connection made anew, WAIT would not know of these writes.
-        wait = (b"WAIT", wanted, REPLICA_WAIT_MS)
-        *answers, copies = await run_each(self._link, store, commands, last=(wait,))
+        last: list[Command] = [self._names.command(unsaid)] if unsaid else []
+        if wanted:
+            # In one go: on a connection made anew, WAIT would not know of these writes.
+            last.append((b"WAIT", wanted, REPLICA_WAIT_MS))
+        sent_s = time.monotonic()
+        replies = await run_each(
+            self._link, store, commands, last=tuple(last), keeps_cancelled=not wanted
+        )
+        answers, behind = replies[: len(commands)], replies[len(commands) :]
+        if unsaid:
+            new = {q for q, answer in zip(queues, answers, strict=True) if _has_new(answer)}
+            self._names.note([queue for queue in unsaid if queue in new], sent_s, behind[0])
+        if wanted:
+            self._check_copies(answers, behind[-1])
+        return answers
+
+    def _check_copies(self, answers: list[Any], copies: Any) -> None:
+        """Raises StoreUnavailable when fewer replicas have confirmed than the settings say."""
         if isinstance(copies, StoreError):
             raise copies
+        wanted = self._settings.wait_replicas
         has_stored = not all(isinstance(answer, StoreError) for answer in answers)
         if copies < wanted and has_stored:
             raise StoreUnavailable(
@@ -185,11 +200,12 @@ class RedisBackend:
                 f"{wanted} replicas confirmed them within {REPLICA_WAIT_MS} ms; check its "
                 "replication, or lower wait_replicas"
             )
-        return answers
 
     async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
-        await self._announce(lease.queues)
-        return await self._lease_calls.register(lease, queues)
+        registered = await self._lease_calls.register(lease, queues)
+        # Not before: until the lease stands there, somebody may forget the queue.
+        await self._list(lease.queues)
+        return registered
 
     async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
         await self._lease_calls.deregister(lease, crashed)
@@ -328,6 +344,9 @@ class RedisBackend:
     async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:
         return await self._inspection.survey(asker, about, turn_ms)
 
+    async def forget(self, queues: Sequence[str], idle_ms: int) -> list[Leftover]:
+        return await self._inspection.forget(queues, idle_ms)
+
     async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
         return await self._inspection.counts(queues)
 
@@ -359,14 +378,11 @@ class RedisBackend:
     async def purge(self, letters: Sequence[LetterKey]) -> list[bool]:
         return await self._letters.purge(letters)
 
-    async def _announce(self, queues: Collection[str]) -> None:
-        """Enter queues into the list of all queues; again now and then, for a store may
-        have lost its data."""
-        note = script("announce")
-        head: tuple[bytes | int, ...] = (b"EVALSHA", note.digest, 1, self._keys.queues, b"")
-        command = (*head, *queues)
-        await run(self._link, note, command)
-        self._announced.update(dict.fromkeys(queues, time.monotonic()))
+    async def _list(self, queues: Sequence[str]) -> None:
+        """Enter queues into the list of all queues, also when memory is full."""
+        enter = script("announce")
+        head: tuple[bytes | int, ...] = (b"EVALSHA", enter.digest, 1, self._keys.queues, b"")
+        await run(self._link, enter, (*head, *queues))
 
     def _pinned(self) -> bytes:
         return b"" if self._now_ms is None else str(self._now_ms()).encode()
@@ -378,6 +394,11 @@ class RedisBackend:
             connect_timeout_s=self._settings.connect_timeout_s,
             timeout_s=self._settings.command_timeout_s,
         )
+
+
+def _has_new(answer: Any) -> bool:
+    """Whether an enqueue has stored a job."""
+    return isinstance(answer, bytes) and b"1" in answer
 
 
 def _refusal(queue: str, error: StoreError) -> StoreError:

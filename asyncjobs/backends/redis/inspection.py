@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from asyncjobs.backends.activity import ENQUEUED, RESCHEDULED, flow_of
-from asyncjobs.backends.base import Finding, QueueCounts, QueueFlow, Survey, WorkerEntry
+from asyncjobs.backends.base import Finding, Leftover, QueueCounts, QueueFlow, Survey, WorkerEntry
 from asyncjobs.backends.redis.diagnosis import diagnose
 from asyncjobs.backends.redis.exchange import STATE_OF_LETTER, id_of
 from asyncjobs.backends.redis.keys import StoreKeys
@@ -70,6 +70,21 @@ class Inspection:
             for queue, (now_ms, found) in zip(queues, replies, strict=True)
             for at in range(0, len(found), 3)
         ]
+
+    async def forget(self, queues: Sequence[str], idle_ms: int) -> list[Leftover]:
+        drop = script("forget")
+        commands = tuple(
+            drop.command(
+                self._keys.queue(queue),
+                self._pinned(),
+                idle_ms,
+                queue,
+                more_keys=(self._keys.queues,),
+            )
+            for queue in queues
+        )
+        replies = await run_all(self._link, drop, commands) if commands else []
+        return [Leftover(queue, *reply) for queue, reply in zip(queues, replies, strict=True)]
 
     async def diagnose(self) -> list[Finding]:
         return await diagnose(self._link)

@@ -105,8 +105,9 @@ _SCRIPTS: Final = {
     name: Script(name)
     for name in (
         "announce", "cancel", "counts", "deregister", "enqueue", "enqueue_new", "exchange",
-        "find_letters", "flow", "get", "heartbeat", "held", "letters", "offer", "progress", "prune",
-        "purge", "put_back", "reclaim", "register", "resync", "revive", "survey", "workers",
+        "find_letters", "flow", "forget", "get", "heartbeat", "held", "letters", "offer",
+        "progress", "prune", "purge", "put_back", "reclaim", "register", "resync", "revive",
+        "survey", "workers",
     )
 }  # fmt: skip
 

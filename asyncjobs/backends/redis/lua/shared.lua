@@ -288,6 +288,28 @@ local function has_new(slot)
   return true
 end
 
+-- How many entries of each priority are ready, and how many of all are running.
+local function count_entries()
+  local ready, running = {0, 0, 0, 0}, 0
+  for slot = 1, 4 do
+    local length = redis.call('XLEN', READY[slot])
+    ready[slot] = length
+    if length > 0 then
+      -- XINFO's lag turns NULL after an XDEL; the summary of XPENDING stays exact.
+      local pending = redis.pcall('XPENDING', READY[slot], GROUP)
+      if not pending.err and pending[1] > 0 then
+        local held = pending[1]
+        for _, consumer in ipairs(pending[4]) do
+          if is_waiting(consumer[1]) then held = held - tonumber(consumer[2]) end
+        end
+        ready[slot] = length - held
+        running = running + held
+      end
+    end
+  end
+  return ready, running
+end
+
 -- The clock has gone back: a lease that ends later than it may, if it was renewed right now,
 -- was renewed before that. It ends as if that had been now, or the jobs of a dead worker would
 -- stay with it for as long as the step.
