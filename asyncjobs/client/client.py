@@ -7,6 +7,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
+from functools import partial
 from typing import Final
 
 from asyncjobs.backends.base import Backend, EnqueueBatch, Enqueued
@@ -232,9 +233,9 @@ class Client:
         return enqueued.is_new
 
     def _start_flusher(self) -> None:
-        flusher = hide(
-            self.loop.create_task(self._flush(), name="asyncjobs enqueue", context=self._context)
-        )
+        # Not as an argument: a task factory of the user's own may take no context.
+        start = partial(self.loop.create_task, name="asyncjobs enqueue")
+        flusher = hide(self._context.copy().run(start, self._flush()))
         # Of an eager task factory it may be over by now: nothing had to be waited for.
         self._flusher = None if flusher.done() else flusher
 

@@ -6,12 +6,12 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection
-from contextlib import AsyncExitStack
+from collections.abc import Collection
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import anyio
 import orjson
@@ -368,28 +368,27 @@ class Worker:
             duties.append(Unattended(backend, session.lease.id, self.queues))
         upkeep, control = Upkeep(duties), Control(backend, session, self._on_cancel)
         waiting = Waiting(self.app, backend, self.queues, lambda: processor.is_quiet)
+        beside = [upkeep.run(), control.run(), waiting.give_back()]
+        if memory is not None:
+            beside.append(memory.watch(partial(self._on_memory, memory)))
         processor.sweeps.start()
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_hidden, upkeep.run)
-                tasks.start_soon(_hidden, control.run)
-                tasks.start_soon(_hidden, waiting.give_back)
-                if memory is not None:
-                    tasks.start_soon(_hidden, memory.watch, partial(self._on_memory, memory))
-                with anyio.CancelScope() as work:
-                    tasks.start_soon(_hidden, self._watch, processor, work)
-                    with waiting.heard():
-                        await processor.run()
-                tasks.cancel_scope.cancel()
+            # Not anyio's, which enters a scope in the first step of each task: it knows no task
+            # that a factory of the user's own starts eagerly.
+            async with asyncio.TaskGroup() as tasks:
+                work = hide(tasks.create_task(processor.run()))
+                beside.append(self._watch(processor, work))
+                companions = [hide(tasks.create_task(body)) for body in beside]
+                with waiting.heard():
+                    await asyncio.wait({work})
+                for companion in companions:
+                    companion.cancel()
         except BaseExceptionGroup as group:
             if len(group.exceptions) == 1:
                 raise group.exceptions[0] from None
             raise
-        finally:
-            with anyio.CancelScope(shield=True):
-                await processor.sweeps.stop()
 
-    async def _watch(self, processor: Processor, work: anyio.CancelScope) -> None:
+    async def _watch(self, processor: Processor, work: asyncio.Task[None]) -> None:
         """From the first request to stop on: quiet, then the grace, then release."""
         await self._stopping.wait()
         self.expect_end()
@@ -397,21 +396,28 @@ class Worker:
         self._emit(events.WorkerQuiet(self.name, tuple(self.queues)))
         if processor.running:
             logger.debug("stopping; jobs that may finish: %d", len(processor.running))
-        with anyio.move_on_after(self._settings.grace_s):
-            while not self._hurry.is_set():
-                with anyio.move_on_after(LEAVE_S):
-                    await self._hurry.wait()
-                if processor.holds_nothing():
-                    # It only waits for a store that is away, to learn of nothing.
-                    work.cancel()
+        end_s = time.monotonic() + self._settings.grace_s
+        while (left_s := end_s - time.monotonic()) > 0:
+            if await self._is_hurried(min(left_s, LEAVE_S)):
+                break
+            if processor.holds_nothing():
+                # It only waits for a store that is away, to learn of nothing.
+                work.cancel()
         if processor.running:
             logger.warning("running jobs are stopped and given back: %d", len(processor.running))
         processor.release()
-        await anyio.sleep(LEAVE_S)
+        await asyncio.sleep(LEAVE_S)
         processor.abandon()
-        await anyio.sleep(LEAVE_S * TELL)
+        await asyncio.sleep(LEAVE_S * TELL)
         # The store is away: what cannot be told now is found out when the lease ends.
         work.cancel()
+
+    async def _is_hurried(self, limit_s: float) -> bool:
+        """Whether a second request to stop has come, or comes within this time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._hurry.wait()
+        return self._hurry.is_set()
 
     async def _leave(self, session: Session, processor: Processor, life: _Life) -> None:
         """Release, stop the heartbeat, tell the store; also when cancelled or failing.
@@ -425,6 +431,7 @@ class Worker:
                 steps.push_async_callback(life.stop)
                 # Or its offer takes jobs that nobody starts, should the farewell be lost.
                 steps.push_async_callback(processor.close)
+                steps.push_async_callback(processor.sweeps.stop)
                 steps.callback(processor.abandon)
                 processor.release()
                 if not (session.away and processor.holds_nothing()):
@@ -473,11 +480,3 @@ class Worker:
     def _emit(self, event: events.Event) -> None:
         if self.app.events.active:
             self.app.events.emit(event)
-
-
-async def _hidden(duty: Callable[..., Awaitable[None]], *args: Any) -> None:
-    """Run it in this task, which no job finds."""
-    task = asyncio.current_task()
-    assert task is not None
-    _ = hide(task)
-    await duty(*args)

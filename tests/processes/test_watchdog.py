@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, JobFailed, State
+from asyncjobs.config import AppSettings
 from asyncjobs.testing.servers import Server, start_server
 from tests.cli.conftest import Put, Start
 from tests.cli.process import LIMIT_S, Ledger, Process, environment
 from tests.processes.kit import lines
 
 BLOCKED = 5
+MAX_CRASHES = AppSettings().max_crashes
+"""How many crashes a job of these tests survives."""
 
 
 def warnings(process: Process) -> list[dict[str, Any]]:
@@ -27,10 +30,10 @@ def warnings(process: Process) -> list[dict[str, Any]]:
 
 
 def wait_dead(url: str, id: str) -> str:
-    """What is said of the job, once it is dead."""
+    """What is said of the job, once it is dead: for that many processes may have to start."""
 
     async def wait() -> str:
-        async with AsyncJobs(url) as app, asyncio.timeout(LIMIT_S):
+        async with AsyncJobs(url) as app, asyncio.timeout(5 * LIMIT_S):
             handle = app.handle(id)
             while await handle.status() is not State.DEAD:
                 await asyncio.sleep(0.05)
@@ -97,16 +100,18 @@ def test_a_job_that_always_blocks_is_dead_alone(
     parent.send(signal.SIGTERM)
     assert parent.end() == 0
     assert "ended with exit code 5: a job blocked it for longer than --hard-limit" in parent.text
-    assert [name for name, _ in ledger.lines("began")] == [id] * 3
+    assert [name for name, _ in ledger.lines("began")] == [id] * MAX_CRASHES
     assert {name for name, _ in ledger.lines("ended")} == set(others)
-    assert not [word for word in ("crashes:1", "crashes:2") if ledger.lines(word)]
+    counted = [f"crashes:{number + 1}" for number in range(MAX_CRASHES)]
+    assert not [word for word in counted if ledger.lines(word)]
 
 
 def test_a_task_that_a_job_has_started_is_the_jobs(work: Start, put: Put, ledger: Ledger) -> None:
     (id,) = put("block_in_child", 1)
     process = work("--block-warning", "200ms", "--max-jobs", "1")
     assert process.end() == 0
-    (warning,) = warnings(process)
+    # On a busy machine the worker's own start may take as long.
+    (warning,) = [each for each in warnings(process) if "in child" in each["event"]]
     assert warning["job_id"] == id
 
 
@@ -122,10 +127,11 @@ def test_the_process_ends_although_the_store_is_away(run: Start, put: Put, ledge
 
 
 def test_a_process_that_was_stopped_is_not_blocked(work: Start, put: Put, ledger: Ledger) -> None:
-    process = work("--hard-limit", "500ms", "--block-warning", "300ms")
+    # Long enough that nothing else stops the loop for it, on a machine that is busy.
+    process = work("--hard-limit", "2s", "--block-warning", "1500ms")
     process.wait_started()
     process.send(signal.SIGSTOP)
-    threading.Event().wait(1.5)  # the time that it is stopped for
+    threading.Event().wait(4)  # the time that it is stopped for
     process.send(signal.SIGCONT)
     put("nap", 0)
     ledger.wait_for("ended", 1)

@@ -61,7 +61,8 @@ class Link:
     async def _open_apart(self) -> AnyConnection:
         """A connection lives longer than the call that needs it first, whose context it must
         not keep."""
-        opening = hide(asyncio.create_task(self._open(), context=Context()))
+        # Not as an argument: a task factory of the user's own may take no context.
+        opening = hide(Context().run(asyncio.create_task, self._open()))
         try:
             return await opening
         except BaseException:
