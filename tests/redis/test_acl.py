@@ -25,10 +25,11 @@ from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.testing.servers import Server
 from tests.cli.process import environment
+from tests.conformance.bad_queue import spoil
 from tests.conformance.store import MakeBackend, clock, new_settings, store
 from tests.model.test_store_machine import PACE, hold_to_the_model
 
-__all__ = ["clock", "new_settings", "store"]
+__all__ = ["clock", "new_settings", "spoil", "store"]
 
 pytestmark = pytest.mark.anyio
 

@@ -84,7 +84,7 @@ for job = 1, #ids do
       end
       -- Not stored, and a batch that is sent again must not be told that it is.
       if type(failed) == 'table' then
-        redis.call('DEL', ANSWER)
+        redis.call('UNLINK', ANSWER)
         return failed
       end
       index[#index + 1] = 's'
@@ -93,7 +93,7 @@ for job = 1, #ids do
     else
       entry = redis.pcall('XADD', STREAMS[priority], '*', id, envelope)
       if type(entry) == 'table' then
-        redis.call('DEL', ANSWER)
+        redis.call('UNLINK', ANSWER)
         return entry
       end
       index[#index + 1] = priority .. ':' .. entry

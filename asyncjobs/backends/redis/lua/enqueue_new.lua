@@ -14,7 +14,7 @@ end
 local entry = redis.pcall('XADD', stream, '*', ARGV[3], ARGV[5])
 if type(entry) == 'table' then
   -- Nothing is stored, and a batch that is sent again must not be told that it is.
-  redis.call('DEL', token)
+  redis.call('UNLINK', token)
   return entry
 end
 redis.call('HSET', INDEX, ARGV[3], ARGV[4] .. ':' .. entry)
