@@ -209,7 +209,8 @@ class AsyncJobs:
         """Call `listener` for each event of this kind; returns what removes it again.
 
         Without a listener it is a decorator: `@app.on(JobDead)`. A listener is a plain
-        function: raises UsageError for an async one, which would never run.
+        function: raises UsageError for an async one, which would never run, and for what is
+        no class of event.
         """
         return listening(self.events, kind) if listener is None else self.events.on(kind, listener)
 

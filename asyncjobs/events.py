@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, NewJob, TakenJob
-from asyncjobs.listening import check_listener, refuse_answer
+from asyncjobs.listening import check_kind, check_listener, refuse_answer
 
 __all__ = [
     "AttemptEnded",
@@ -338,9 +338,11 @@ class Events:
     def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]:
         """Call `listener` for each event of `kind`, subclasses included.
 
-        Returns a function that removes it again. Raises UsageError for what is no plain
-        function: an async function or a generator would be called and never run.
+        Returns a function that removes it again. Raises UsageError for what is no class of
+        event, and for what is no plain function: an async function or a generator would be
+        called and never run.
         """
+        check_kind(kind, Event)
         check_listener(listener)
         entry = (kind, listener)
         self._listeners.append(entry)
@@ -398,6 +400,7 @@ class Events:
 
 def listening(hub: Events, kind: type[E]) -> Callable[[Listener[E]], Listener[E]]:
     """A decorator that lets the function listen and leaves it as it is."""
+    check_kind(kind, Event)
 
     def decorate(listener: Listener[E]) -> Listener[E]:
         hub.on(kind, listener)

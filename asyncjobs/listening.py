@@ -9,12 +9,22 @@ from typing import Any
 from asyncjobs.errors import UsageError
 from asyncjobs.texts import shown
 
-__all__ = ["check_listener", "refuse_answer"]
+__all__ = ["check_kind", "check_listener", "refuse_answer"]
 
 _ADVICE = (
     "write a plain function, which may hand the event on: queue.put_nowait(event), or "
     "loop.create_task(...) with a reference kept to the task"
 )
+
+
+def check_kind(kind: Any, base: type) -> None:
+    """Raises UsageError for what is no kind of event: a name would fail where an event
+    happens, in an enqueue; another class would never be heard of."""
+    if not isinstance(kind, type) or not issubclass(kind, base):
+        raise UsageError(
+            f"on({shown(kind)}) is no class of event; write one of asyncjobs.events, such as "
+            "app.on(JobDead, listener)"
+        )
 
 
 def check_listener(listener: Any) -> None:

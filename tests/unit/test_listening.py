@@ -72,6 +72,16 @@ def test_what_cannot_be_called_is_refused(listener: Any) -> None:
         Events().on(JobEvent, listener)
 
 
+@pytest.mark.parametrize("kind", ["JobEnqueued", int, None, ENQUEUED, (JobEnqueued, JobEvent)])
+def test_what_is_no_event_is_refused(kind: Any) -> None:
+    """A name was accepted, and each enqueue raised TypeError after it had stored its job."""
+    app = AsyncJobs("memory:")
+    for register in (lambda: app.on(kind, print), lambda: app.on(kind)):
+        with pytest.raises(UsageError, match=r"no class of event; write one of asyncjobs\.events"):
+            register()
+    assert not app.events.active
+
+
 def test_plain_ones_listen_whatever_they_are() -> None:
     heard: list[Any] = []
 
