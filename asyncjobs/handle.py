@@ -37,6 +37,7 @@ from asyncjobs.history import PastError, end_of, past_errors, unknown_so_far
 from asyncjobs.job import JobRecord, JobRef, Priority, State
 from asyncjobs.policy.redaction import Mask, mask_of_call
 from asyncjobs.readings import Readings
+from asyncjobs.texts import in_queues
 from asyncjobs.untrusted import LAST_MS, read_text
 
 __all__ = ["JobError", "JobHandle", "JobInfo", "Progress", "Reader"]
@@ -334,9 +335,9 @@ class JobHandle(Generic[R_co]):
 
     def _not_found(self) -> JobNotFound:
         refs = self._candidates if self._readings is None else self._readings.refs
-        queues = ", ".join(dict.fromkeys(ref.queue for ref in refs))
+        where = in_queues(ref.queue for ref in refs)
         return JobNotFound(
-            f"job {self.id!r} in queue {queues}: expired or unknown; finished jobs are known "
+            f"job {self.id!r} {where}: expired or unknown; finished jobs are known "
             "for id_ttl and their results for result_ttl"
         )
 

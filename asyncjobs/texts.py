@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterable
 from typing import Any, Final
 
-__all__ = ["safe_repr", "safe_text", "shown", "visible"]
+__all__ = ["in_queues", "safe_repr", "safe_text", "shown", "visible"]
 
 _MOST: Final = 200
 """Characters of one value."""
+_MOST_NAMES: Final = 10
+"""In one line."""
 
 
 class _Short(reprlib.Repr):
@@ -52,6 +55,15 @@ def safe_text(value: Any) -> str:
         return str(value)
     except Exception as error:
         return f"(a {type(value).__name__:.100} without a text: {type(error).__name__:.100})"
+
+
+def in_queues(names: Iterable[str]) -> str:
+    """`in queue mail`, `in queues mail, default`. There may be very many: most are counted."""
+    found = list(dict.fromkeys(names))
+    word = "queue" if len(found) == 1 else "queues"
+    rest = len(found) - _MOST_NAMES
+    more = f" and {rest:,} more" if rest > 0 else ""
+    return f"in {word} {', '.join(found[:_MOST_NAMES])}{more}"
 
 
 def visible(text: str) -> str:

@@ -19,6 +19,7 @@ from asyncjobs.errors import ConfigError, JobNotFound, NotOpen
 from asyncjobs.events import Events
 from asyncjobs.handle import JobError, JobHandle, JobInfo
 from asyncjobs.readings import check_job_name, read_job_name
+from asyncjobs.texts import in_queues
 from asyncjobs.untrusted import MOST_COUNT, in_range
 from asyncjobs.worker.exits import ExitCode
 
@@ -128,8 +129,7 @@ class _StoreReader:
 
 
 def _not_found(job_id: str, looked_in: Sequence[str]) -> str:
-    queues = ", ".join(dict.fromkeys(looked_in))
-    where = f"in queue {queues}" if queues else "and no queue either"
+    where = in_queues(looked_in) if looked_in else "and no queue either"
     return (
         f"no job {job_id!r} {where}; finished jobs are known for id_ttl and their results for "
         "result_ttl. Is it the right store? asyncjobs check says which one this is"

@@ -15,6 +15,7 @@ from asyncjobs.cli.asking import InspectedStore, each_by_itself
 from asyncjobs.codec import BadEnvelope, Outcome, read_dead_letter
 from asyncjobs.job import State
 from asyncjobs.readings import read_job_name
+from asyncjobs.texts import in_queues
 
 __all__ = ["HEAD", "Finding", "Told", "Wanted", "find", "look_for", "tell"]
 
@@ -160,8 +161,8 @@ async def find(
     if found:
         places = ", ".join(str(letter.key.ref) for letter in found)
         return f"job id {job_id!r} stands for several dead jobs: {places}; write queue/id"
-    names = ", ".join(dict.fromkeys(queues or [ref.queue for ref in readings.refs]))
-    where = f"in queue {names}" if names else "and no queue either"
+    names = queues or [ref.queue for ref in readings.refs]
+    where = in_queues(names) if names else "and no queue either"
     return (
         f"no dead job {job_id!r} {where}: it has not died here, or it was retried, purged or "
         f"over dead_max_age; asyncjobs jobs show tells what is known of it"

@@ -9,6 +9,7 @@ import pytest
 from asyncjobs import AsyncJobs, JobRef, State
 from asyncjobs.errors import ConfigError, JobNotFound, UsageError
 from asyncjobs.readings import Readings, check_job_name, read_job_name
+from asyncjobs.texts import in_queues
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +70,7 @@ async def test_a_public_id_tells_its_queue_before_anybody_is_asked(app: AsyncJob
     assert app.handle("mail/5").id == "5"
     with pytest.raises(UsageError, match="not known yet"):
         _ = app.handle("nowhere/5").ref
-    with pytest.raises(JobNotFound, match="in queue mail, default"):
+    with pytest.raises(JobNotFound, match="in queues mail, default"):
         await app.handle("mail/5").result()
 
 
@@ -126,3 +127,10 @@ async def test_others_are_asked_for_only_without_the_one_that_is_written() -> No
     assert await readings.find(ask) == ["default/mail/5"]
     assert asked == [["mail/5"], ["mail/5"], ["default/mail/5", "mail/mail/5"]]
     assert await Readings(()).find(ask) == []
+
+
+def test_very_many_queues_are_counted_and_not_named() -> None:
+    assert in_queues(["mail", "mail"]) == "in queue mail"
+    assert in_queues(["mail", "default"]) == "in queues mail, default"
+    many = [f"q{number}" for number in range(10_000)]
+    assert in_queues(many) == f"in queues {', '.join(many[:10])} and 9,990 more"
