@@ -113,7 +113,11 @@ class QueueModel:
         """Whether this is what has to be known of a job."""
         job, letter = self.jobs.get(id), self.letters.get(id)
         if job is not None:
-            assert record == JobRecord(
+            assert record is not None
+            is_running = job.state is State.RUNNING
+            # Since when it is held the server says by its own clock, not by the pinned one.
+            assert (record.taken_ms is not None) == is_running
+            assert record._replace(taken_ms=None) == JobRecord(
                 JobRef(self.name, id),
                 job.state,
                 job.priority,
@@ -121,6 +125,7 @@ class QueueModel:
                 job.envelope,
                 progress=job.note,
                 holder=job.holder,
+                is_cancelled=is_running and job.marked,
             )
             return
         end, is_known = self.ends.get(id), self.knows(id, now_ms)
