@@ -85,6 +85,32 @@ async def test_a_hold_from_before_a_step_back_counts_no_more(store: Store) -> No
     assert (await store.reclaim()).returned == 1
 
 
+async def test_a_step_halfway_back_takes_no_job_from_the_living(store: Store) -> None:
+    await store.enqueue("a")
+    worker, keeper = await store.worker(), await store.worker()
+    taken = await worker.take_one()
+    await store.pass_time(1000, worker, keeper)
+    await hour_ahead(store, keeper)
+    store.clock.ms -= STEP_MS // 2
+    # By this clock its lease is over for half an hour, and it had no time to renew.
+    assert (await store.reclaim()).leases == 0
+    await store.pass_time(GRACE_MS // 2, keeper)
+    assert (await store.reclaim()).leases == 0
+    assert (await store.backend.heartbeat(worker.lease)).lost == ()
+    await store.pass_time(GRACE_MS, worker, keeper)
+    assert (await store.reclaim()).leases == 0
+    assert (await worker.exchange(Settlement.succeeded(taken))).not_yours == []
+
+
+async def test_who_does_not_renew_within_the_grace_after_a_step_is_dead(store: Store) -> None:
+    await store.enqueue("a")
+    dead, keeper = await store.worker(), await store.worker()
+    await dead.take_one()
+    await hour_ahead(store, keeper)
+    await store.pass_time(GRACE_MS + 1, keeper)
+    assert (await store.reclaim()).returned == 1
+
+
 async def test_a_step_back_alone_changes_no_lease(store: Store) -> None:
     await store.enqueue("a")
     worker, keeper = await store.worker(), await store.worker()

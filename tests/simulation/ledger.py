@@ -13,6 +13,7 @@ from typing import Any, Final
 from asyncjobs.backends.base import CancelVerdict, Exchange, Lease
 from asyncjobs.codec import Outcome
 from asyncjobs.job import JobRecord, JobRef, Settlement, SettlementKind, State, TakenJob
+from tests.simulation.leases import Leases
 from tests.simulation.loop import START_S, Process, SimLoop
 from tests.simulation.stories import JobStory, Taking, crashes_after
 
@@ -25,6 +26,8 @@ STOP_S: Final = 1.0
 """A running job that was cancelled stops within this time, counted likewise."""
 IDLE_S: Final = 0.5
 """A ready job does not wait longer than this beside a worker with a free slot."""
+RECLAIM_S: Final = 30.0
+"""A job of a dead worker does not wait longer than this, whatever happens to others."""
 CALM_S: Final = 6.0
 """After this time without any trouble nobody has lost a call that woke him."""
 
@@ -43,7 +46,8 @@ class Ledger:
         self.wrong: list[str] = []
         self.stories: dict[JobRef, JobStory] = {}
         self.unfinished = 0
-        self._renewed: dict[tuple[str, str], tuple[int, int]] = {}
+        self._leases = Leases(loop)
+        self._died_s: dict[Process, float] = {}
         self._troubles: dict[Process, list[float]] = {}
         self._trouble_s = 0.0
         self.concurrency = 1
@@ -66,6 +70,12 @@ class Ledger:
             self._trouble_s = now_s
         self._troubles.setdefault(process, []).append(now_s)
         self.note(process, what, call)
+
+    def dies(self, process: Process) -> None:
+        """It has crashed: what it holds is for others, soon."""
+        self._died_s[process] = self._loop.now_s
+        self.leaves(process)
+        self.trouble(process, "", "crashes")
 
     def leaves(self, process: Process) -> None:
         """This worker takes no more jobs: it has died, or was told to stop."""
@@ -98,7 +108,8 @@ class Ledger:
         """
         process = self._loop.current
         taking = self._taking(ref, process)
-        if not self._lives(taking.entry):
+        # A step of the store's clock may have taken it before: that it cannot know.
+        if not self._leases.may_be_trusted(taking.entry):
             self.violated(ref, f"is started by {process.name}, whose lease is over")
 
     def _taking(self, ref: JobRef, process: Process) -> Taking:
@@ -135,13 +146,15 @@ class Ledger:
             self._exchanged(process, args[0], args[2], answer)
         elif name == "heartbeat":
             for queue in args[0].queues:
+                self._leases.hear(queue, args[0].grace_ms)
                 if queue not in answer.lost:
-                    self._renew(args[0], queue)
+                    self._leases.renew(queue, args[0])
             if answer.lost or answer.cancels:
                 self.note(process, "beats", answer.lost, [ref.id for ref in answer.cancels])
         elif name == "register":
             for queue in args[0].queues if args[1] is None else args[1]:
-                self._renew(args[0], queue)
+                self._leases.hear(queue, args[0].grace_ms)
+                self._leases.renew(queue, args[0])
             self.note(process, "registers", args[1])
         elif name == "deregister":
             self.note(process, "deregisters")
@@ -149,13 +162,15 @@ class Ledger:
                 taking = story.holder
                 if taking is not None and taking.entry[1] == args[0].entry(taking.entry[0]):
                     # Over, it may have been reclaimed before, and nobody has said so.
-                    is_sure = self._lives(taking.entry)
+                    is_sure = self._leases.lives(taking.entry)
                     self._settle(story, taking, "release" if is_sure else "release or lapse")
             for queue in args[0].queues:
-                self._renewed.pop((queue, args[0].entry(queue)), None)
+                self._leases.forget((queue, args[0].entry(queue)))
         elif name == "resync":
             self.note(process, "resyncs", args[1], [job.id for job in answer.missing], answer.lost)
         elif name == "reclaim":
+            for queue in args[0]:
+                self._leases.hear(queue, args[1])
             if answer.leases or answer.returned:
                 self.note(process, "reclaims", answer.leases, answer.returned)
         elif name == "cancel":
@@ -166,14 +181,6 @@ class Ledger:
     def refused(self, process: Process, name: str, args: tuple[Any, ...], error: Exception) -> None:
         """The store has answered a call with an error."""
         self.note(process, name, type(error).__name__)
-
-    def _renew(self, lease: Lease, queue: str) -> None:
-        self._renewed[queue, lease.entry(queue)] = (self._loop.store_ms(), lease.duration_ms)
-
-    def _lives(self, entry: tuple[str, str]) -> bool:
-        """Whether a lease was renewed so lately that nobody may take anything from it."""
-        renewed = self._renewed.get(entry)
-        return renewed is not None and self._loop.store_ms() <= sum(renewed)
 
     def _exchanged(
         self, process: Process, lease: Lease, settlements: Sequence[Settlement], answer: Exchange
@@ -194,7 +201,7 @@ class Ledger:
             )
             if any(settlement is other for other in answer.not_yours):
                 self.note(process, "is refused", settlement.job.id, settlement.state.value)
-                if holds and self._lives(entry):
+                if holds and self._leases.lives(entry):
                     self.violated(story.ref, f"{process.name} holds it, but its word was refused")
             elif not holds or taking is None:
                 self.violated(story.ref, f"settled by {process.name}, which does not hold it")
@@ -239,8 +246,7 @@ class Ledger:
         if story.finals:
             self.violated(job.ref, "was handed out after its outcome had been recorded")
         if story.holder is not None:
-            if self._lives(story.holder.entry):
-                self.violated(job.ref, f"was taken from {story.holder.process.name}, which lives")
+            self._check_taken_from(story.holder, job)
             story.holder.lapsed = True
             self._hold(story.holder.process, -1)
             if story.holder.process.is_running:
@@ -257,6 +263,17 @@ class Ledger:
         story.takings.append(taking)
         story.holder = taking
         self._hold(process, 1)
+
+    def _check_taken_from(self, holder: Taking, job: TakenJob) -> None:
+        """Not from the living, and from the dead in time."""
+        if self._leases.lives(holder.entry):
+            self.violated(job.ref, f"was taken from {holder.process.name}, which lives")
+        died_s = self._died_s.get(holder.process)
+        if died_s is not None:
+            waited_s = self._loop.now_s - max(died_s, holder.taken_s)
+            if waited_s > RECLAIM_S:
+                self.violated(job.ref, f"stayed {waited_s:.1f} s with {holder.process.name}, "
+                              "which was dead")  # fmt: skip
 
     def _check_awake(self, job: TakenJob, now_s: float) -> None:
         """While the world is calm, nobody sleeps beside a ready job."""
@@ -278,7 +295,7 @@ class Ledger:
             if verdict is CancelVerdict.REQUESTED and story.asked_s is None:
                 story.asked_s = self._loop.now_s
             holder = story.holder
-            if verdict is CancelVerdict.CANCELLED and holder and self._lives(holder.entry):
+            if verdict is CancelVerdict.CANCELLED and holder and self._leases.lives(holder.entry):
                 self.violated(ref, f"was removed while {holder.process.name} held it")
 
     # ── what must hold in the end ──────────────────────────────────────────────────────

@@ -21,7 +21,14 @@ BUDGET = 3
 RETRIES = RetryPolicy(BUDGET, constant(0.2))
 
 APP = AsyncJobs(
-    "memory:", connect_timeout=1, retry=RETRIES, max_crashes=1000, timeout=60, result_ttl=600
+    "memory:",
+    connect_timeout=1,
+    retry=RETRIES,
+    max_crashes=1000,
+    timeout=60,
+    result_ttl=600,
+    # No step of the store's clock is as long: it would forget ids.
+    id_ttl=86_400,
 )
 """Settings and job functions of all runs; never opened."""
 

@@ -130,6 +130,8 @@ class SimLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.random = random
         self.now_s = START_S
+        self.stepped_ms = 0
+        """How far the store's clock was set forward so far, in all."""
         self.outside = Process("world", 0)
         """Whoever is not part of what is tested; never paused, never dead."""
         self.current = self.outside
@@ -218,9 +220,13 @@ class SimLoop(asyncio.BaseEventLoop):
         passed_ns = (self.now_s - START_S) * 1e9
         return EPOCH_NS + process.offset_ns + int(passed_ns * process.drift)
 
+    def steady_ms(self) -> int:
+        """What the store's clock would show if nobody had ever set it."""
+        return EPOCH_NS // 1_000_000 + int((self.now_s - START_S) * 1000)
+
     def store_ms(self) -> int:
         """The store's clock, in ms since the epoch."""
-        return EPOCH_NS // 1_000_000 + int((self.now_s - START_S) * 1000)
+        return self.steady_ms() + self.stepped_ms
 
     def pause(self, process: Process) -> None:
         if process.state == RUNNING:

@@ -25,6 +25,7 @@ PLANTED: dict[str, list[tuple[type[Any], str, Callable[..., Any]]]] = {}
 
 _settle, _enqueue, _reclaim, _renew = Queue.settle, Queue.enqueue, Queue.reclaim, Queue.renew
 _retry, _check_sequence = Settler._retry, Queue.check_sequence
+_pull_back, _touch_upkeep = Queue._pull_back, Queue._touch_upkeep
 
 
 def _plant(
@@ -176,3 +177,22 @@ async def settlements_are_not_sent_again(
 def a_lease_is_believed_in(session: Session, now_s: float) -> bool:
     """A worker that was stopped for long starts what others have been given meanwhile."""
     return True
+
+
+@_plant(Queue, "_pull_back")
+def holds_stay_ahead(queue: Queue, now: int, by_ms: int) -> None:
+    """After a step back of the clock nothing is reclaimed for as long as the step."""
+
+
+@_plant(Queue, "_pull_back")
+def a_step_back_ends_holds(queue: Queue, now: int, by_ms: int) -> None:
+    """Forward, and back by half: those who live have had no time to renew."""
+    _pull_back(queue, now, by_ms)
+    queue._holds = dict.fromkeys(queue._holds, 0)
+
+
+@_plant(Queue, "_touch_upkeep")
+def a_step_forward_costs_leases(queue: Queue, now: int, grace_ms: int) -> None:
+    """The clock goes forward, and all leases are over at once."""
+    _touch_upkeep(queue, now, grace_ms)
+    queue._holds = dict.fromkeys(queue._holds, 0)

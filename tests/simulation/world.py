@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final, Self
 
@@ -16,6 +16,7 @@ from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
 from asyncjobs.job import JobRecord, JobRef, State
 from asyncjobs.worker.worker import Worker
+from tests.simulation.clock_steps import ClockSteps
 from tests.simulation.ledger import Ledger
 from tests.simulation.load import APP, enqueue_and_cancel, set_ledger, stock_up
 from tests.simulation.loop import START_S, Process, SimLoop, Stuck
@@ -27,6 +28,8 @@ __all__ = ["Report", "run_seed"]
 LIMIT_S: Final = 120.0
 """Virtual seconds after which a job that has not ended counts as lost."""
 FEW_STEPS: Final = 300
+FAR_MS: Final = 10_000
+"""A time further ahead than this was set while the clock was ahead: no job has such a delay."""
 
 
 @dataclass(slots=True)
@@ -81,8 +84,11 @@ class World:
         self.chance = Random(seed)
         self.loop = SimLoop(self.chance)
         self.ledger = Ledger(self.loop)
-        self.store = store_kind(APP.settings.store(), now_ms=self.loop.store_ms)
+        # No step is as long, and forgets that a batch was answered.
+        settings = replace(APP.settings.store(), token_ttl_ms=86_400_000)
+        self.store = store_kind(settings, now_ms=self.loop.store_ms)
         self.store.ledger = self.ledger
+        self.clock_steps = ClockSteps(seed, self.loop, self.ledger)
         chance = self.chance.random
         trouble = (0.01, 0.03, 0.08, 0.15)[int(chance() * 4)]
         self.network = Network(self.loop, self.store, self.ledger, trouble)
@@ -142,8 +148,7 @@ class World:
         """From here on nothing of this process happens any more."""
         self.crashes += 1
         self.workers.pop(process, None)
-        self.ledger.leaves(process)
-        self.ledger.trouble(process, "", "crashes")
+        self.ledger.dies(process)
         self.loop.kill(process)
         if self.chance.random() < 0.7:
             self.network.hang_up_all(process)
@@ -220,6 +225,7 @@ class World:
         if chance() < 0.5:
             loop.after(0.5 + 3 * chance(), self.roll)
         self.loop.on_fuse = self._strike
+        self.clock_steps.plan()
 
     async def _main(self) -> None:
         client = self._new_process("client")
@@ -229,11 +235,22 @@ class World:
         await enqueuing
         while self.ledger.unfinished or not self.crashes:
             await asyncio.sleep(0.1)
+            self._put_the_clock_right()
         await self._end()
+
+    def _put_the_clock_right(self) -> None:
+        """Jobs that were stored with a delay while the store's clock was ahead come later by
+        that step. When there are no others, the clock is set to their time, once more."""
+        queues = self.store._queues.values()
+        if all(len(queue._jobs) == len(queue._scheduled) for queue in queues):
+            now_ms = self.loop.store_ms()
+            dues = [due for queue in queues if (due := queue.next_due_ms) is not None]
+            if dues and min(dues) > now_ms + FAR_MS:
+                self.clock_steps.set_by(min(dues) - now_ms)
 
     async def _end(self) -> None:
         """Nothing befalls anybody any more; the workers go home."""
-        self.ending = True
+        self.ending = self.clock_steps.is_over = True
         self.network.trouble, self.network.forced = 0.0, []
         if self.network.away:
             self._come_back()
@@ -255,8 +272,9 @@ class World:
         # Connections of dead machines that nobody has closed.
         self.network.disconnect()
         grace_ms = round(self.lease_s * 1000) // 3
-        for _ in range(4):
-            # After the silence the first ones wait for workers that might renew.
+        for _ in range(10):
+            # After the silence the first ones wait for workers that might renew. After a step
+            # back that nobody has heard of, leases of the dead have their whole length.
             await self.store.reclaim(self.queues, grace_ms, 1000)
             await asyncio.sleep(grace_ms / 2000)
         await self.store.prune(self.queues, 1000)
@@ -320,6 +338,7 @@ def _report(seed: int, world: World) -> Report:
         "takings": takings,
         "crashes": world.crashes,
         "pauses": world.pauses,
+        "clock steps": world.clock_steps.count,
         **{fate.value: count for fate, count in network.counts.items() if count},
     }
     loop = world.loop

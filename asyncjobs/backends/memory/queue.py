@@ -366,8 +366,8 @@ class Queue:
         that: without this the jobs of a dead worker would stay with it, and ids of jobs that
         have ended stay known, for as long as the step."""
         for length, until_ms in self._holds.items():
-            if until_ms > now + length:
-                self._holds[length] = 0
+            # Some may not have been heard of since the clock went forward: it stays a hold.
+            self._holds[length] = min(until_ms, now + length)
         for held in self._leases.values():
             # The grace is two fifths of a lease.
             held.end_ms = min(held.end_ms, now + -(-held.grace_ms * 5 // 2))

@@ -351,8 +351,10 @@ local function touch_upkeep(now, grace)
   if silence < -STEP_MS then
     for length, until_ms in pairs(holds) do
       if until_ms > now + length then
-        holds[length] = 0
-        redis.call('HSET', UPKEEP, string.format('hold:%.0f', length), 0)
+        -- Some may not have been heard of since the clock went forward: it stays a hold.
+        holds[length] = now + length
+        redis.call('HSET', UPKEEP, string.format('hold:%.0f', length),
+          string.format('%.0f', holds[length]))
       end
     end
     pull_back_leases(now, grace)
