@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from asyncjobs.backends.apart import apart
 from asyncjobs.backends.base import Backend
 from asyncjobs.context import Current, JobContext, _current, _result_waits
 from asyncjobs.errors import StoreError
@@ -126,10 +127,11 @@ class Waiting:
 
     async def _look(self) -> None:
         refs = list({wait.ref for wait in self._waits})
-        records = await self._backend.get(refs)
+        found = await apart(self._backend.get, refs)
+        # A job that cannot be asked about may be running: it is waited for.
         idle = {
             ref
-            for ref, record in zip(refs, records, strict=True)
+            for ref, record in found.answers.items()
             if record is not None and record.state in (State.READY, State.SCHEDULED)
         }
         hopeful = {wait.run for wait in self._waits if wait.ref not in idle}

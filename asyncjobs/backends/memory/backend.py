@@ -119,6 +119,8 @@ class MemoryBackend:
             self._broken.pop(name, None)
         else:
             self._broken[name] = error
+            for ref in [ref for ref in self._result_waiters if ref.queue == name]:
+                self._tell_finished(ref)
 
     def _reach(self, names: Iterable[str]) -> tuple[list[Queue], Mapping[str, StoreError]]:
         """The queues of these names, and why some of them do not answer."""
@@ -300,6 +302,8 @@ class MemoryBackend:
         return dropped
 
     def _records(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
+        for name in {ref.queue for ref in refs} & self._broken.keys():
+            raise self._broken[name]
         now = self._now_ms()
         return [
             self._queues[ref.queue].record(ref.id, now) if ref.queue in self._queues else None
@@ -316,11 +320,13 @@ class MemoryBackend:
         verdicts = []
         for ref in refs:
             queue, verdict = self._queues.get(ref.queue), CancelVerdict.UNKNOWN
-            if queue is not None:
+            if queue is not None and ref.queue not in self._broken:
                 verdict = queue.cancel(ref.id, outcome, result_ttl_ms, now)
                 if (holder := queue.holder(ref.id)) is not None:
                     self._control.tell(CancelCall(holder, ref))
             verdicts.append(verdict)
+        for name in {ref.queue for ref in refs} & self._broken.keys():
+            raise self._broken[name]
         return verdicts
 
     async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:

@@ -54,7 +54,6 @@ from asyncjobs.backends.redis.scripts import (
     by_queue,
     raise_away,
     run,
-    run_all,
     run_each,
     script,
 )
@@ -268,9 +267,14 @@ class RedisBackend:
         return sum(answers.values())
 
     async def get(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
-        return await self._records(refs, b"full")
+        records, away = await self._records(refs, b"full")
+        raise_away(away)
+        return records
 
-    async def _records(self, refs: Sequence[JobRef], mode: bytes) -> list[JobRecord | None]:
+    async def _records(
+        self, refs: Sequence[JobRef], mode: bytes
+    ) -> tuple[list[JobRecord | None], Mapping[str, StoreError]]:
+        """What is known of these jobs, and the errors of the queues that have not answered."""
         look = script("get")
 
         def command(queue: str, ids: list[str]) -> Command:
@@ -280,15 +284,19 @@ class RedisBackend:
 
         steps, commands = in_steps(refs, command)
         try:
-            replies = await run_all(self._link, look, commands)
+            replies = await run_each(self._link, look, commands)
         except StoreUnavailable:
             # Looking has no effect, and after a restart each connection fails once.
-            replies = await run_all(self._link, look, commands)
+            replies = await run_each(self._link, look, commands)
         records: list[JobRecord | None] = [None] * len(refs)
+        away: dict[str, StoreError] = {}
         for places, answers in zip(steps, replies, strict=True):
+            if isinstance(answers, StoreError):
+                away[refs[places[0]].queue] = answers
+                continue
             for place, answer in zip(places, answers, strict=True):
                 records[place] = read_record(refs[place], answer)
-        return records
+        return records, away
 
     async def cancel(
         self, refs: Sequence[JobRef], outcome: bytes | None, result_ttl_ms: int
@@ -304,9 +312,14 @@ class RedisBackend:
 
         steps, commands = in_steps(refs, command)
         verdicts = [CancelVerdict.UNKNOWN] * len(refs)
-        for places, answers in zip(steps, await run_all(self._link, stop, commands), strict=True):
+        away: dict[str, StoreError] = {}
+        for places, answers in zip(steps, await run_each(self._link, stop, commands), strict=True):
+            if isinstance(answers, StoreError):
+                away[refs[places[0]].queue] = answers
+                continue
             for place, answer in zip(places, answers, strict=True):
                 verdicts[place] = CancelVerdict(answer.decode())
+        raise_away(away)
         return verdicts
 
     async def wait_results(
@@ -335,7 +348,9 @@ class RedisBackend:
             await asyncio.gather(*waits, return_exceptions=True)
         return await self.get(refs)
 
-    async def _look(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
+    async def _look(
+        self, refs: Sequence[JobRef]
+    ) -> tuple[list[JobRecord | None], Mapping[str, StoreError]]:
         return await self._records(refs, b"await")
 
     async def queues(self) -> list[str]:

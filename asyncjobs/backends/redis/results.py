@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Link
 from asyncjobs.codec import BadEnvelope, Outcome
-from asyncjobs.errors import StoreError
+from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import JobRecord, JobRef
 from asyncjobs.own import hide
 
 __all__ = ["ResultBoard"]
 
-Look = Callable[[Sequence[JobRef]], Awaitable[list[JobRecord | None]]]
+Look = Callable[
+    [Sequence[JobRef]], Awaitable[tuple[list[JobRecord | None], Mapping[str, StoreError]]]
+]
+"""Records, and the errors of the queues that have not answered."""
 
 LOOK_AGAIN_S = 3.0
 """Keeps the mark of awaited queues (10 s) alive, and bounds the delay when an announcement
@@ -157,9 +160,23 @@ class ResultBoard:
         refs = list({waiter.ref: None for waiter in waiters})
         for first in range(0, len(refs), SUBSCRIBE_STEP):
             part = refs[first : first + SUBSCRIBE_STEP]
-            for ref, record in zip(part, await self._look(part), strict=True):
-                if record is None or record.state.is_final:
+            records, away = await self._look(part)
+            for ref, record in zip(part, records, strict=True):
+                if ref.queue in away:
+                    self._refuse(ref, away[ref.queue])
+                elif record is None or record.state.is_final:
                     self._resolve(self._keys.result(ref), record)
+
+    def _refuse(self, ref: JobRef, error: StoreError) -> None:
+        """One queue has not answered: its waiters hear of that, and no others do."""
+        if isinstance(error, StoreUnavailable):
+            # Rights that are missing for now: looked at again, like a store that is away.
+            return
+        channel = self._keys.result(ref)
+        for waiter in self._waiting.pop(channel, ()):
+            if not waiter.future.done():
+                waiter.future.set_exception(type(error)(f"queue {ref.queue!r}: {error}"))
+        self._stale.add(channel)
 
     async def _drop_stale(self) -> None:
         stale = [c for c in self._stale & self._subscribed if c not in self._waiting]
