@@ -7,30 +7,31 @@ from pathlib import Path
 import pytest
 
 from asyncjobs.backends.redis.address import Address
+from asyncjobs.backends.redis.resolving import NamedConnection, NamedSSLConnection
 from asyncjobs.errors import ConfigError
-from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import UnixDomainSocketConnection
 
 
 @pytest.mark.parametrize(
     ("url", "text", "kind"),
     [
-        ("redis://", "redis://localhost:6379/0", Connection),
-        ("redis://db.example:7000/3", "redis://db.example:7000/3", Connection),
-        ("redis://db.example?db=4", "redis://db.example:6379/4", Connection),
-        ("redis://:s%40cret@[::1]:6380", "redis://[::1]:6380/0", Connection),
-        ("rediss://ada:secret@db.example/1", "rediss://db.example:6379/1", SSLConnection),
-        ("redis+sentinel://a/shop", "redis+sentinel://a:26379/shop/0", Connection),
-        ("redis+sentinel:///shop?db=2", "redis+sentinel://localhost:26379/shop/2", Connection),
+        ("redis://", "redis://localhost:6379/0", NamedConnection),
+        ("redis://db.example:7000/3", "redis://db.example:7000/3", NamedConnection),
+        ("redis://db.example?db=4", "redis://db.example:6379/4", NamedConnection),
+        ("redis://:s%40cret@[::1]:6380", "redis://[::1]:6380/0", NamedConnection),
+        ("rediss://ada:secret@db.example/1", "rediss://db.example:6379/1", NamedSSLConnection),
+        ("redis+sentinel://a/shop", "redis+sentinel://a:26379/shop/0", NamedConnection),
+        ("redis+sentinel:///shop?db=2", "redis+sentinel://localhost:26379/shop/2", NamedConnection),
         (
             "redis+sentinel://u:secret@a:1,[::1],c:3/shop/4?sentinel_password=secret",
             "redis+sentinel://a:1,[::1]:26379,c:3/shop/4",
-            Connection,
+            NamedConnection,
         ),
-        ("rediss+sentinel://a/shop", "rediss+sentinel://a:26379/shop/0", SSLConnection),
-        ("valkey://u:secret@db/2", "valkey://db:6379/2", Connection),
-        ("VALKEYS://:secret@db", "valkeys://db:6379/0", SSLConnection),
-        ("valkey+sentinel://a/shop", "valkey+sentinel://a:26379/shop/0", Connection),
-        ("valkeys+sentinel://a/shop", "valkeys+sentinel://a:26379/shop/0", SSLConnection),
+        ("rediss+sentinel://a/shop", "rediss+sentinel://a:26379/shop/0", NamedSSLConnection),
+        ("valkey://u:secret@db/2", "valkey://db:6379/2", NamedConnection),
+        ("VALKEYS://:secret@db", "valkeys://db:6379/0", NamedSSLConnection),
+        ("valkey+sentinel://a/shop", "valkey+sentinel://a:26379/shop/0", NamedConnection),
+        ("valkeys+sentinel://a/shop", "valkeys+sentinel://a:26379/shop/0", NamedSSLConnection),
         ("unix:///run/v.sock", "unix:///run/v.sock?db=0", UnixDomainSocketConnection),
         ("unix://u:secret@/run/v.sock?db=2", "unix:///run/v.sock?db=2", UnixDomainSocketConnection),
     ],

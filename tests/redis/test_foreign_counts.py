@@ -10,7 +10,7 @@ from asyncjobs.backends.base import Demand, EnqueueBatch, Lease, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.exchange import MOST_CRASHES, crashes_in
 from asyncjobs.clock import new_id
-from asyncjobs.job import NewJob, Settlement
+from asyncjobs.job import JobRef, NewJob, Settlement
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unaudited("foreign counts are what is tested")]
 
@@ -59,6 +59,56 @@ async def test_a_count_that_is_none(servers: Any, kind: Any, foreign: bytes, die
         assert crashes["a"] == MOST_CRASHES
         held = await store.resync(second, 100, [])
         assert {job.id: job.crashes for job in held.missing} == crashes
+    finally:
+        keys = await store._link.call(b"KEYS", b"*" + prefix.encode() + b"*")
+        await store._link.call(b"DEL", *keys)
+        await store.close()
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_a_lease_that_leaves_and_charges_such_a_job(servers: Any, kind: Any) -> None:
+    """It must leave: otherwise its other jobs wait for its end, and are charged too."""
+    prefix = f"test-{new_id()}"
+    store = RedisBackend(servers.get(kind).url, StoreSettings(prefix=prefix), now_ms=Clock())
+    await store.open()
+    demand = {"q": Demand(10, suspects=(8,))}
+    try:
+        first, second = (Lease(new_id(), "w", ("q",), 10_000) for _ in range(2))
+        jobs = [NewJob("q", id, 2, b"{}") for id in ("a", "b")]
+        await store.enqueue(EnqueueBatch(new_id(), jobs))
+        await store.register(first)
+        taken = (await store.exchange(first, 1, [], demand)).jobs
+        base = f"{{{prefix}:q}}:".encode()
+        await store._link.call(b"HSET", base + b"crashes", b"2:" + taken[0].receipt, b"abc")
+        await store.deregister(first, taken[:1])
+        await store.register(second)
+        again = (await store.exchange(second, 1, [], demand)).jobs
+        assert {job.id: job.crashes for job in again} == {"a": MOST_CRASHES, "b": 0}
+    finally:
+        keys = await store._link.call(b"KEYS", b"*" + prefix.encode() + b"*")
+        await store._link.call(b"DEL", *keys)
+        await store.close()
+
+
+@pytest.mark.parametrize("stored", [b"", b"x{}", b"7{}", b"{}"])
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_a_scheduled_job_without_a_priority(servers: Any, kind: Any, stored: bytes) -> None:
+    """One stored record must not end the exchanges of its queue."""
+    prefix, clock = f"test-{new_id()}", Clock()
+    store = RedisBackend(servers.get(kind).url, StoreSettings(prefix=prefix), now_ms=clock)
+    await store.open()
+    try:
+        lease = Lease(new_id(), "w", ("q",), 10_000)
+        jobs = [NewJob("q", id, 2, b"{}", 10) for id in ("a", "b")]
+        await store.enqueue(EnqueueBatch(new_id(), jobs))
+        base = f"{{{prefix}:q}}:".encode()
+        await store._link.call(b"HSET", base + b"scheduled:data", b"a", stored)
+        await store.get([JobRef("q", "a")])
+        clock.now += 10
+        await store.register(lease)
+        taken = await store.exchange(lease, 1, [], {"q": Demand(10)})
+        assert (sorted(job.id for job in taken.jobs), dict(taken.away)) == (["a", "b"], {})
+        assert not (await store.exchange(lease, 2, [], {"q": Demand(10)})).jobs
     finally:
         keys = await store._link.call(b"KEYS", b"*" + prefix.encode() + b"*")
         await store._link.call(b"DEL", *keys)

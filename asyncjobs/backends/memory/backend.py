@@ -438,6 +438,9 @@ class MemoryBackend:
     async def revive(
         self, revivals: Sequence[Revival], *, priority: Priority | None = None
     ) -> list[Revived]:
+        for revival in revivals:
+            if (error := self._broken.get(revival.key.ref.queue)) is not None:
+                raise error
         now = self._now_ms()
         return [
             self._queues[revival.key.ref.queue].revive(revival, priority, now)

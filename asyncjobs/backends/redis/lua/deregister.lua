@@ -10,9 +10,7 @@ if not redis.call('ZSCORE', WORKERS, lease) then return 1 end
 for position = 4, #ARGV, 2 do
   local slot, entry = tonumber(ARGV[position]) + 1, ARGV[position + 1]
   local mine = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1, lease)
-  if not mine.err and #mine > 0 then
-    redis.call('HINCRBY', CRASHES, (slot - 1) .. ':' .. entry, 1)
-  end
+  if not mine.err and #mine > 0 then charge(slot, entry) end
 end
 local _, all = return_pending(lease, tonumber(ARGV[3]), false)
 if not all then return 0 end

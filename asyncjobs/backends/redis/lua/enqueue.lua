@@ -63,7 +63,7 @@ for first = 1, #asked, CHUNK do
   end
 end
 
-local answer, index, call, entry = {}, {}, false, nil
+local answer, index, call, entry, failed = {}, {}, false, nil, nil
 local stale, given_ids, largest = {}, 0, 0
 for job = 1, #ids do
   local last = FIRST + job * FIELDS - 1
@@ -78,23 +78,18 @@ for job = 1, #ids do
     -- A result may be kept for longer than its id: it would pass for that of the new job.
     if was_given then stale[#stale + 1] = KEYS[OWN_KEYS + 1 + given_ids] end
     if due then
-      local failed = redis.pcall('HSET', SCHEDULED_DATA, id, priority .. envelope)
-      if type(failed) ~= 'table' then
-        failed = redis.pcall('ZADD', SCHEDULED, string.format('%.0f', due), id)
-      end
-      -- Not stored, and a batch that is sent again must not be told that it is.
-      if type(failed) == 'table' then
-        redis.call('UNLINK', ANSWER)
-        return failed
-      end
       index[#index + 1] = 's'
+      failed = redis.pcall('HSET', SCHEDULED_DATA, id, priority .. envelope)
+      if type(failed) == 'table' then break end
+      failed = redis.pcall('ZADD', SCHEDULED, string.format('%.0f', due), id)
+      if type(failed) == 'table' then break end
       -- A sleeping worker must learn of a new earliest time, or it sleeps past it.
       if due < earliest then call = true end
     else
       entry = redis.pcall('XADD', STREAMS[priority], '*', id, envelope)
       if type(entry) == 'table' then
-        redis.call('UNLINK', ANSWER)
-        return entry
+        failed = entry
+        break
       end
       index[#index + 1] = priority .. ':' .. entry
       largest = math.max(largest, #envelope)
@@ -102,7 +97,27 @@ for job = 1, #ids do
     end
   end
 end
-in_chunks('HSET', INDEX, index)
+for first = 1, #index, CHUNK do
+  if type(failed) == 'table' then break end
+  local last = math.min(first + CHUNK - 1, #index)
+  failed = redis.pcall('HSET', INDEX, unpack(index, first, last))
+end
+if type(failed) == 'table' then
+  -- Whoever is told that a batch was refused sends it again: all of it goes, and a batch that
+  -- is sent again must not be told that it is stored.
+  redis.call('UNLINK', ANSWER)
+  for position = 1, #index, 2 do
+    local id, place = index[position], index[position + 1]
+    if place == 's' then
+      redis.pcall('ZREM', SCHEDULED, id)
+      redis.pcall('HDEL', SCHEDULED_DATA, id)
+    elseif place then
+      redis.pcall('XDEL', STREAMS[string.sub(place, 1, 1)], string.sub(place, 3))
+    end
+    redis.pcall('HDEL', INDEX, id)
+  end
+  return failed
+end
 note_large(largest)
 for first = 1, #stale, CHUNK do
   redis.call('UNLINK', unpack(stale, first, math.min(first + CHUNK - 1, #stale)))

@@ -17,7 +17,12 @@ if type(entry) == 'table' then
   redis.call('UNLINK', token)
   return entry
 end
-redis.call('HSET', INDEX, ARGV[3], ARGV[4] .. ':' .. entry)
+local failed = redis.pcall('HSET', INDEX, ARGV[3], ARGV[4] .. ':' .. entry)
+if type(failed) == 'table' then
+  redis.call('XDEL', stream, entry)
+  redis.call('UNLINK', token)
+  return failed
+end
 local now = tonumber(ARGV[1]) or tonumber(string.match(entry, '^%d+'))
 tally(now, 'e', 1)
 wake()

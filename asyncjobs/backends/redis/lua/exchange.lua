@@ -45,17 +45,28 @@ for _ = 1, settlements do
   at = at + width
 end
 if at ~= #ARGV + 1 then return redis.error_reply('ERR bad length') end
+-- So is each key that keeps a job which is acknowledged here: spoiled, it would lose the job.
+for _, word in pairs(words) do
+  if word[1] == 'r' then
+    redis.call('ZCARD', SCHEDULED)
+    redis.call('HEXISTS', SCHEDULED_DATA, '')
+  elseif word[1] == 'd' then
+    redis.call('ZCARD', DEAD)
+    redis.call('HEXISTS', DEAD_DATA, '')
+  end
+end
 
 local now = store_now()
-redis.call('HSET', SEQUENCE, lease, sequence)
 -- Most of the time there is none of these, and one question is enough.
 local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, PROGRESS, RETURNED, LARGEST) > 0
 if rare then STEP = portion(STEP) end
 local marked = rare and redis.call('EXISTS', CANCEL) == 1
 -- Marks of other leases cost this one no more than these two questions.
 local has_marks = marked and #marks_of(lease, 1) > 0
+if has_marks then redis.call('HEXISTS', CANCEL, '') end
 local crashed = rare and redis.call('EXISTS', CRASHES) == 1
 local awaited = rare and redis.call('EXISTS', AWAITED) == 1
+redis.call('HSET', SEQUENCE, lease, sequence)
 
 local not_yours, cancelled, finished, gone = {}, {}, {}, {}
 local uncrashed, index = {}, {}
@@ -164,11 +175,14 @@ for state, number in pairs(ended) do tally(now, state, number) end
 tally(now, 'r', rescheduled)
 if #uncrashed > 0 then in_chunks('HDEL', CRASHES, uncrashed) end
 
+in_chunks('HSET', INDEX, index)
+
 local due_ms, promoted = next_due(), 0
 if due_ms and due_ms <= now then
   local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
     'LIMIT', 0, math.max(100, slots))
-  local size, last = 0, #due
+  local size, last, failed = 0, #due, nil
+  index = {}
   for position = 1, #due do
     -- What is left is due: whoever has a free slot comes back for it at once.
     if size >= MAX_BYTES then
@@ -177,18 +191,24 @@ if due_ms and due_ms <= now then
     end
     local stored = redis.call('HGET', SCHEDULED_DATA, due[position])
     if stored then
+      local place = append_ready(priority_of(stored), due[position], string.sub(stored, 2))
+      if type(place) == 'table' then
+        last, failed = position - 1, place
+        break
+      end
       size, promoted = size + #stored, promoted + 1
       index[#index + 1] = due[position]
-      index[#index + 1] = append_ready(tonumber(string.sub(stored, 1, 1)), due[position],
-        string.sub(stored, 2))
+      index[#index + 1] = place
     end
   end
+  -- Also before an error is told: those that are ready would be made ready again and again.
   for position = #due, last + 1, -1 do due[position] = nil end
   in_chunks('ZREM', SCHEDULED, due)
   in_chunks('HDEL', SCHEDULED_DATA, due)
+  in_chunks('HSET', INDEX, index)
+  if failed then return failed end
   due_ms = next_due()
 end
-in_chunks('HSET', INDEX, index)
 
 local taken, bytes, cancels = {}, 0, {}
 -- Which priorities have nothing new any more, and where jobs that were given back wait: by
@@ -247,7 +267,8 @@ end
 -- Takes up to `want` jobs that wait at one place. Returns how many, and whether none is left.
 local function take_at(slot, place, want, is_suspect)
   local got = 0
-  for _ = 1, 64 do
+  -- More than enough, also where portions are of one job: some may be gone.
+  for _ = 1, 64 + want do
     if got >= want or bytes >= MAX_BYTES then return got, false end
     local step = math.min(STEP, want - got)
     local pending = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', step, consumer_at(place))

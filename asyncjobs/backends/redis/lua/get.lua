@@ -36,7 +36,7 @@ for position = 1, #ids do
   local place = redis.call('HGET', INDEX, id)
   local stored = place == 's' and redis.call('HGET', SCHEDULED_DATA, id)
   if stored then
-    answer[position] = {'scheduled', tonumber(string.sub(stored, 1, 1)),
+    answer[position] = {'scheduled', priority_of(stored),
       redis.call('ZSCORE', SCHEDULED, id), full and string.sub(stored, 2) or '', '',
       redis.call('HGET', PROGRESS, id) or '', '', ''}
   elseif place and place ~= 's' then

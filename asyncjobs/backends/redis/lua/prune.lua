@@ -17,7 +17,9 @@ if redis.call('EXISTS', LARGEST) == 1 then
   if entries == 0 then redis.call('UNLINK', LARGEST) end
 end
 local oldest, max_count, max_bytes = now - tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local count, bytes = redis.call('ZCARD', DEAD), tonumber(redis.call('GET', DEAD_BYTES) or '0')
+local count = redis.call('ZCARD', DEAD)
+-- A foreign writer may have made it something else.
+local bytes = tonumber(redis.pcall('GET', DEAD_BYTES) or '0') or 0
 local drop, is_done = {}, count == 0
 while not is_done and #drop < limit do
   local first = #drop

@@ -20,13 +20,7 @@ for job = 1, count do
   end
 end
 
--- A letter that a foreign writer put there may have no priority.
-local function priority_of(id)
-  local stored = tonumber(string.sub(redis.call('HGET', DEAD_DATA, id) or '', 1, 1))
-  return stored and READY[stored + 1] and stored or 2
-end
-
-local now, answer, gone, index = store_now(), {}, {}, {}
+local now, answer, gone, index, failed = store_now(), {}, {}, {}, nil
 for job = 1, count do
   local at = FIRST + (job - 1) * FIELDS
   local id, died = ARGV[at], redis.call('ZSCORE', DEAD, ARGV[at])
@@ -36,14 +30,20 @@ for job = 1, count do
     answer[job] = 'x'
   else
     answer[job] = '1'
-    local priority = wanted or priority_of(id)
+    local priority = wanted or priority_of(redis.call('HGET', DEAD_DATA, id) or '')
+    local place = append_ready(priority, id, ARGV[at + 2])
+    -- The letter stays: it is all that is left of the job.
+    if type(place) == 'table' then
+      failed = place
+      break
+    end
     -- At once, for the list may name an id twice.
     drop_letters({id})
     redis.call('UNLINK', KEYS[OWN_KEYS + job])
     -- The field '' says until when a hash of known ids counts.
     if id ~= '' then gone[#gone + 1] = id end
     index[#index + 1] = id
-    index[#index + 1] = append_ready(priority, id, ARGV[at + 2])
+    index[#index + 1] = place
   end
 end
 -- Known as ended, an id would have the old end beside the next one.
@@ -53,4 +53,5 @@ if #index > 0 then
   tally(now, 'e', #index / 2)
   wake()
 end
+if failed then return failed end
 return table.concat(answer)

@@ -171,14 +171,24 @@ end
 -- How many entries may be read in one go: `most`, or as many as fit where large ones may be.
 local function portion(most)
   local largest = largest_noted()
-  if largest <= LARGE then return most end
+  -- Asked this way round, what is no number counts as nothing.
+  if not (largest > LARGE) then return most end
   return math.max(math.min(most, math.floor(PORTION_BYTES / largest)), 1)
 end
 
+-- The place of the new entry; or the error, and nothing is stored: whoever comes from somewhere
+-- else stays there.
 local function append_ready(priority, id, envelope)
   note_large(#envelope)
-  local entry = redis.call('XADD', READY[priority + 1], '*', id, envelope)
+  local entry = redis.pcall('XADD', READY[priority + 1], '*', id, envelope)
+  if type(entry) == 'table' then return entry end
   return priority .. ':' .. entry
+end
+
+-- The priority in front of a stored envelope or letter. A foreign writer may have left it out.
+local function priority_of(stored)
+  local priority = tonumber(string.sub(stored, 1, 1))
+  return priority and READY[priority + 1] and priority or 2
 end
 
 -- Notes that somebody wants to stop a job, and who holds it: '' while nobody does, nil when
@@ -203,12 +213,18 @@ local function marks_of(lease, most)
   return ids
 end
 
--- Dead letters are bounded by their bytes too, which are counted as they come and go.
+-- Dead letters are bounded by their bytes too, which are counted as they come and go. A count
+-- that a foreign writer has spoiled begins anew: no job may be lost by it.
+local function count_letters(bytes)
+  local counted = redis.pcall('INCRBY', DEAD_BYTES, bytes)
+  if type(counted) == 'table' then redis.call('SET', DEAD_BYTES, math.max(bytes, 0)) end
+end
+
 local function bury(id, now, stored)
   local before = redis.call('HSTRLEN', DEAD_DATA, id)
   redis.call('ZADD', DEAD, string.format('%.0f', now), id)
   redis.call('HSET', DEAD_DATA, id, stored)
-  redis.call('INCRBY', DEAD_BYTES, #stored - before)
+  count_letters(#stored - before)
 end
 
 local function drop_letters(ids)
@@ -217,7 +233,7 @@ local function drop_letters(ids)
   for position = 1, #ids do bytes = bytes + redis.call('HSTRLEN', DEAD_DATA, ids[position]) end
   in_chunks('ZREM', DEAD, ids)
   in_chunks('HDEL', DEAD_DATA, ids)
-  redis.call('INCRBY', DEAD_BYTES, -bytes)
+  count_letters(-bytes)
 end
 
 -- Whether the lease `own` is known, and the earliest end of another one, or -1.
@@ -378,20 +394,20 @@ local function crashes_of(stored)
   return math.min(number, MOST_CRASHES)
 end
 
+local function charge(slot, entry)
+  local field = (slot - 1) .. ':' .. entry
+  local counted = redis.pcall('HINCRBY', CRASHES, field, 1)
+  if type(counted) ~= 'table' then return counted end
+  redis.call('HSET', CRASHES, field, MOST_CRASHES)
+  return MOST_CRASHES
+end
+
 -- Moves entries of one priority to the reserved consumers, which keep their ids and order:
 -- each to the one for its crashes, so that who takes some never walks past the others.
 local function give_back(slot, entries, count_crash)
   local crashes = {}
   if count_crash then
-    for position = 1, #entries do
-      local entry = (slot - 1) .. ':' .. entries[position]
-      local counted = redis.pcall('HINCRBY', CRASHES, entry, 1)
-      if type(counted) == 'table' then
-        redis.call('HSET', CRASHES, entry, MOST_CRASHES)
-        counted = MOST_CRASHES
-      end
-      crashes[position] = counted
-    end
+    for position = 1, #entries do crashes[position] = charge(slot, entries[position]) end
   elseif redis.call('EXISTS', CRASHES) == 1 then
     local fields = {}
     for position = 1, #entries do fields[position] = (slot - 1) .. ':' .. entries[position] end
