@@ -36,7 +36,7 @@ class Counted(dict[Any, None]):
 
 
 def running(*attempts: Any) -> tuple[Running, Counted]:
-    under_way, runs = Running(3), Counted()
+    under_way, runs = Running(3, max_crashes=6), Counted()
     under_way._runs = runs
     for attempt in attempts:
         under_way.add(attempt)

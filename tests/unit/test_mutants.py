@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-RULES = 16
+RULES = 17
 
 
 def load() -> ModuleType:
