@@ -73,9 +73,9 @@ class Processor:
         self.running = Running(concurrency, settings.max_crashes)
         self.sweeps = Sweeps(self._loop.time)
         self.threads = threads
-        threads.is_swept = self.sweeps.hit
         self.parking = Parking(session.backend)
         self.settler = Settler(settings, hub, self._loop.time, session.lease.worker)
+        threads.is_swept = self.settler.is_swept = self.sweeps.hit
         self._decode = partial(decode, find, settings, self.settler, self.running.note)
         self._cancelled_early: set[JobRef] = set()
         self.limit = Limit()
@@ -252,13 +252,22 @@ class Processor:
         if self._events.active:
             body = tell_started(self._events, run, self._session.lease.worker, now_ms, body)
         task = start_task(self._loop, body, run.function.name)
-        run.task = None if task.done() else task
+        run.task = None if run.entered and task.done() else task
         return run
 
     def _arm_all(self, started: list[Run]) -> None:
         for run in started:
-            if run.function.is_async and run in self.running:
-                run.arm(self._loop)
+            if run in self.running:
+                if not run.entered:
+                    run.when_cut_off(self._end_unentered)
+                elif run.function.is_async:
+                    run.arm(self._loop)
+
+    def _end_unentered(self, run: Run, error: BaseException) -> None:
+        settlement = self.settler.error(run, error)
+        run.finish()
+        if self.running.remove(run):
+            self.settle(settlement)
 
     def _begin(self, run: Run) -> None:
         run.begin(wall_ms() + self._clock_ahead_ms, self._loop)
@@ -284,17 +293,12 @@ class Processor:
                 call = partial(function.function, *envelope.args, **kwargs)
                 value = await self.threads.call(run, call, partial(self._begin, run))
         except BaseException as error:
-            settlement = None if run.is_abandoned else self._failed(run, error)
+            settlement = None if run.is_abandoned else self.settler.error(run, error)
         else:
             settlement = None if run.is_abandoned else self.settler.value(run, value)
         run.finish()
         if self.running.remove(run):  # else abandoned: its job has been settled already
             self.settle(settlement)
-
-    def _failed(self, run: Run, error: BaseException) -> Settlement | None:
-        if isinstance(error, asyncio.CancelledError) and self.sweeps.hit(run):
-            return self.settler.stopped_by_another(run)
-        return self.settler.error(run, error)
 
     def settle(self, settlement: Settlement | None) -> None:
         """An attempt has given up its slot; None when its end is not ours to say."""
@@ -361,12 +365,8 @@ class Processor:
         """The reply to exchange `sequence` was lost: ask what took effect, send again
         what did not, and start what the store says is ours."""
         self.parking.withdraw()
-
-        def holding() -> list[TakenJob]:
-            sent = [settlement.job for settlement in settlements]
-            return [*self._known_jobs(), *sent]
-
-        answer = await self._session.resync(cause, holding)
+        sent = [settlement.job for settlement in settlements]
+        answer = await self._session.resync(cause, lambda: [*self._known_jobs(), *sent])
         self._unsure = None
         again = [s for s in settlements if answer.applied.get(s.job.queue, sequence) < sequence]
         self._unsettled.put_back(again)
@@ -375,7 +375,7 @@ class Processor:
 
     def _known_jobs(self) -> list[TakenJob]:
         held = [*self.running.jobs(), *self._unsettled.jobs(), *self._taken]
-        return [*held, *self._doubts.jobs()] if self._doubts.queues else held
+        return [*held, *self._doubts.jobs()]
 
     def _resume(self, answer: Resync) -> None:
         """Go on with the queues that have said what they hold for us."""

@@ -11,14 +11,24 @@ from typing import Any
 
 from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
 from asyncjobs.config import AppSettings
-from asyncjobs.context import JobContext
+from asyncjobs.context import Current, JobContext
 from asyncjobs.function import JobFunction
 from asyncjobs.history import count_in
 from asyncjobs.job import TakenJob
 from asyncjobs.policy.redaction import Mask, mask_of
 from asyncjobs.registry import MAX_NAME
 
-__all__ = ["Body", "OnProgress", "Reason", "Run", "TooLate", "call_of", "label_of", "start_task"]
+__all__ = [
+    "Body",
+    "OnProgress",
+    "Reason",
+    "Run",
+    "TooLate",
+    "call_of",
+    "label_of",
+    "run_of",
+    "start_task",
+]
 
 
 Body = Coroutine[Any, Any, None]
@@ -159,6 +169,21 @@ class Run:
             end_s = self.started_s + self.settings.timeout_s
             self.timer = loop.call_at(end_s, self.stop, Reason.TIMEOUT)
 
+    def when_cut_off(self, tell: Callable[[Run, BaseException], None]) -> None:
+        """Call `tell` should the task end although the attempt has not been entered.
+
+        Another job may cancel it before its first step: then Python runs none of it, and
+        nobody else would settle the job or free its slot.
+        """
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not self.entered:
+                error = None if task.cancelled() else task.exception()
+                tell(self, error or asyncio.CancelledError())
+
+        if self.task is not None:
+            self.task.add_done_callback(ended)
+
     def finish(self) -> None:
         """The attempt is over: nothing will stop it any more."""
         if self.timer is not None:
@@ -194,6 +219,14 @@ class Run:
     def label(self) -> dict[str, Any]:
         """The fields that every log line about this attempt carries."""
         return label_of(self.job, self.function.name, self.envelope.attempt)
+
+
+def run_of(current: Current | None) -> Run | None:
+    """The attempt of a worker that this is about; a plain call of a job function within it
+    has a context of its own."""
+    while isinstance(current, JobContext):
+        current = current.outer
+    return current if isinstance(current, Run) else None
 
 
 def call_of(job: TakenJob) -> tuple[str, int]:

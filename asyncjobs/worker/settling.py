@@ -78,6 +78,8 @@ class Settler:
         self._unknown_told: dict[str, float] = {}
         self.near: Callable[[str], str | None] = lambda name: None
         """The name of a job function here that is near to one that is not."""
+        self.is_swept: Callable[[Run], bool] = lambda run: False
+        """Whether this attempt was cancelled by another job."""
         self._failures = FailureLog()
         self.released = 0
         self.put_back = 0
@@ -114,6 +116,9 @@ class Settler:
     def error(self, run: Run, error: BaseException) -> Settlement | None:
         """The attempt raised, or was stopped; None when its end is not ours to say."""
         try:
+            # By its type: an error of the user's own may raise when it is asked for its class.
+            if issubclass(type(error), asyncio.CancelledError) and self.is_swept(run):
+                return self._stopped_by_another(run)
             return self._error(run, error)
         except BaseException as fault:
             return self._last_resort(run, fault)
@@ -288,7 +293,7 @@ class Settler:
         self._tell(run, events.JobReleased, *self._attempt(run))
         return Settlement.release(run.job)
 
-    def stopped_by_another(self, run: Run) -> Settlement:
+    def _stopped_by_another(self, run: Run) -> Settlement:
         """Another job has cancelled it: it runs again, and no attempt is spent."""
         self._tell(run, events.JobReleased, *self._attempt(run))
         return Settlement.release(run.job)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
 from asyncjobs.context import _current
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import TakenJob
-from asyncjobs.worker.run import Run
+from asyncjobs.worker.run import Run, run_of
 
 __all__ = ["Sweeps"]
 
@@ -31,7 +32,8 @@ class Sweeps:
         self._decoy: _Decoy | None = None
 
     def start(self) -> None:
-        self._decoy = _Decoy(self._note)
+        loop = asyncio.get_running_loop()
+        self._decoy = _Decoy(loop, self._note)
 
     async def stop(self) -> None:
         decoy, self._decoy = self._decoy, None
@@ -39,8 +41,15 @@ class Sweeps:
             decoy.end()
             await asyncio.wait({decoy})
 
-    def _note(self, culprit: Run) -> None:
+    def _note(self, loop: asyncio.AbstractEventLoop, culprit: Run) -> None:
+        is_told = self._culprit is culprit.job
         self._swept_s, self._culprit = self._clock_s(), culprit.job
+        if self._decoy is not None:
+            # The next sweep must be found out, too.
+            self._decoy = _Decoy(loop, self._note)
+        if is_told:
+            # It sweeps until no task is left, as it hopes.
+            return
         logger.error(
             "%s has cancelled all tasks of the event loop; other jobs that this stops are given "
             "back, and spend no attempt: cancel the tasks that the job has started, and no others",
@@ -60,13 +69,18 @@ class Sweeps:
 
 
 class _Decoy(asyncio.Task[None]):
-    """Stands among all tasks and does nothing: a job that cancels all cancels this one."""
+    """Stands among all tasks and does nothing: a job that cancels all cancels this one, and
+    another takes its place. It does end then, for the job may wait until all have ended."""
 
-    def __init__(self, on_swept: Callable[[Run], None]) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_swept: Callable[[asyncio.AbstractEventLoop, Run], None],
+    ) -> None:
         self._over: asyncio.Future[None] = loop.create_future()
         self._on_swept = on_swept
-        super().__init__(self._stand(), loop=loop, name="asyncjobs-decoy")
+        # Not in the context of a job that sweeps: it would keep the job's arguments.
+        super().__init__(self._stand(), loop=loop, name="asyncjobs-decoy", context=Context())
 
     async def _stand(self) -> None:
         await self._over
@@ -76,9 +90,8 @@ class _Decoy(asyncio.Task[None]):
             self._over.set_result(None)
 
     def cancel(self, msg: Any | None = None) -> bool:
-        culprit = _current.get(None)
-        if isinstance(culprit, Run):
-            self._on_swept(culprit)
-            return False
-        # The end of the program.
+        culprit = run_of(_current.get(None))
+        if culprit is not None and not self.cancelling():
+            self._on_swept(self.get_loop(), culprit)
+        # Else it is the end of the program, or somebody who cancels it twice.
         return super().cancel(msg)

@@ -13,11 +13,11 @@ from typing import Final
 
 from asyncjobs.backends.apart import apart
 from asyncjobs.backends.base import Backend
-from asyncjobs.context import Current, JobContext, _current, _result_waits
+from asyncjobs.context import _current, _result_waits
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, State
-from asyncjobs.worker.run import Reason, Run
+from asyncjobs.worker.run import Reason, Run, run_of
 
 __all__ = ["Waiting"]
 
@@ -75,7 +75,7 @@ class Waiting:
     @contextmanager
     def of(self, app: object, ref: JobRef) -> Iterator[None]:
         """While the running attempt waits for the end of `ref`, a job of `app`."""
-        run = _run_of(_current.get(None))
+        run = run_of(_current.get(None))
         if run is None or app is not self._app:
             # Not on this worker's behalf, or a job of another app.
             yield
@@ -149,11 +149,3 @@ class Waiting:
             if not wait.run.function.is_async and wait.task is not None:
                 # Its thread cannot be stopped, but what it waits for can.
                 wait.task.cancel()
-
-
-def _run_of(current: Current | None) -> Run | None:
-    """The attempt of this worker; a plain call of a job function within it has a context
-    of its own."""
-    while isinstance(current, JobContext):
-        current = current.outer
-    return current if isinstance(current, Run) else None

@@ -35,6 +35,16 @@ async def sweep_others(*, ctx: JobContext = INJECTED) -> None:
 
 
 @app.job(retry=False)
+async def sweep_and_wait(*, ctx: JobContext = INJECTED) -> None:
+    write("swept", ctx)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    write("ended", ctx)
+
+
+@app.job(retry=False)
 async def cancel_itself(*, ctx: JobContext = INJECTED) -> None:
     asyncio.current_task().cancel()
     await asyncio.sleep(0)
@@ -85,3 +95,33 @@ def test_who_cancels_itself_after_a_sweep_of_another_fails(program: Program) -> 
     assert "is dead (exhausted)" in wait_dead(program.url, id)
     process.send(signal.SIGTERM)
     assert process.end() == 0
+
+
+@LOOPS
+def test_a_sweep_reaches_jobs_that_have_not_made_a_step(program: Program, loop: LoopName) -> None:
+    # Taken together: when the first one sweeps, the others are tasks that have not run yet.
+    program.write(SWEEPS, loop)
+    program.put("sweep")
+    naps = program.put("nap", 0.1, number=10) + program.put("nap_in_thread", 0.1, number=2)
+    process = program.work("--lease", "1h", "--grace", "2s")
+    program.ledger.wait_for("ended", 12)
+    process.send(signal.SIGTERM)
+    assert process.end() == 0
+    assert sorted(program.ledger.lines("ended")) == sorted((each, 1) for each in naps)
+
+
+@LOOPS
+def test_who_cancels_all_tasks_may_wait_for_their_end(program: Program, loop: LoopName) -> None:
+    program.write(SWEEPS, loop)
+    (nap,) = program.put("nap", 0.5)
+    process = program.work("--lease", "1h", "--grace", "2s")
+    program.ledger.wait_for("began", 1)
+    # The second one, too, is found out.
+    for number in (1, 2):
+        program.put("sweep_and_wait")
+        program.ledger.wait_for("ended", number)
+    program.ledger.wait_for("ended", 3)
+    process.send(signal.SIGTERM)
+    assert process.end() == 0
+    assert (nap, 1) in program.ledger.lines("ended")
+    assert sum("cancelled all tasks" in line["event"] for line in lines(process)) == 2
