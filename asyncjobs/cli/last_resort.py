@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.worker.exits import ExitCode, exit_now
+from asyncjobs.worker.exits import ExitCode, exit_now, say_at_once
 from asyncjobs.worker.farewell import within
 
 __all__ = ["STOP_S", "LastResort"]
@@ -59,7 +58,7 @@ class LastResort:
             except Empty:
                 break
         if self._code is not None:
-            os.write(2, b"asyncjobs: tasks or threads of jobs do not end; exit now\n")
+            say_at_once(b"asyncjobs: tasks or threads of jobs do not end; exit now\n")
             exit_now(self._code)
         text = "a job holds up the stop: all jobs are given back, and the process ends now"
         within(LOG_S, lambda: logger.critical(text))

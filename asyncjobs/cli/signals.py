@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.children import end_children
-from asyncjobs.worker.exits import ExitCode
+from asyncjobs.worker.exits import ExitCode, say_at_once
 
 __all__ = ["Signals"]
 
@@ -148,7 +148,7 @@ class Signals:
             return
         if self._count == 3:
             # Not through the log: the thread that is interrupted may be writing to it.
-            os.write(2, self._last_words)
+            say_at_once(self._last_words)
             end_children(0)
             os._exit(128 + number)
         self._at_once()
@@ -179,7 +179,7 @@ def _leave_child() -> None:
 
 
 def _end_stray() -> None:
-    os.write(2, b"asyncjobs: a job has forked, and its child came back to the loop; it ends here\n")
+    say_at_once(b"asyncjobs: a job has forked, and its child came back to the loop; it ends here\n")
     os._exit(ExitCode.FAILED)
 
 

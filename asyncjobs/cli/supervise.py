@@ -18,7 +18,7 @@ from asyncjobs.cli.reload import watch
 from asyncjobs.cli.serve import last_words
 from asyncjobs.errors import AsyncJobsError, ConfigError
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.worker.exits import ExitCode
+from asyncjobs.worker.exits import ExitCode, say_at_once
 from asyncjobs.worker.health.health import HealthOptions
 from asyncjobs.worker.supervisor.supervisor import Supervisor
 
@@ -123,7 +123,7 @@ class _Parent:
     async def _die(self, number: signal.Signals) -> None:
         # They exit by themselves, unless one is busy with what no handler can interrupt.
         await self._supervisor.kill(THIRD_S)
-        os.write(2, last_words(json=self._options.json))
+        say_at_once(last_words(json=self._options.json))
         os._exit(128 + number)
 
     def _on_hangup(self) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
 import threading
+from contextlib import suppress
 from enum import IntEnum
 from typing import Final, NoReturn
 
 from asyncjobs.worker.children import end_children
 
-__all__ = ["ExitCode", "exit_now"]
+__all__ = ["ExitCode", "exit_now", "say_at_once"]
 
 FLUSH_S: Final = 2.0
 """How long the log may take to be written: nobody may be reading it any more."""
@@ -28,6 +30,18 @@ class ExitCode(IntEnum):
     BLOCKED = 5
     MEMORY = 6
     LOOP = 7
+
+
+def say_at_once(words: bytes, stream: int = 2) -> None:
+    """Write a few words to stderr, past the log, if they can be written now. Raises nothing.
+
+    For who ends the process, also in a signal handler: a reader of stderr that is gone, or one
+    that reads no more, must not keep it from that.
+    """
+    with suppress(OSError, ValueError):
+        # Windows can ask this of sockets alone.
+        if os.name != "posix" or select.select([], [stream], [], 0)[1]:
+            os.write(stream, words)
 
 
 def exit_now(code: int) -> NoReturn:

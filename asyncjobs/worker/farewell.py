@@ -10,6 +10,7 @@ from typing import Final
 from asyncjobs.errors import AsyncJobsError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import TakenJob
+from asyncjobs.worker.exits import say_at_once
 from asyncjobs.worker.session import Session
 
 __all__ = ["FAREWELL_S", "say_farewell", "within"]
@@ -47,7 +48,15 @@ async def _say_farewell(session: Session, charged: Collection[TakenJob], limit_s
 
 
 def within(limit_s: float, do: Callable[[], object]) -> None:
-    """Do it in a thread of its own, and wait for it no longer than that."""
+    """Do it in a thread of its own, and wait for it no longer than that.
+
+    Left out when there is none to be had: the process that a job has filled with threads must
+    end all the same, and here it might wait for ever.
+    """
     thread = threading.Thread(target=do, name="asyncjobs-step", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        say_at_once(b"asyncjobs: no thread can be started; a step of the end is left out\n")
+        return
     thread.join(limit_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 from asyncjobs.guarded import GuardedLog
@@ -69,8 +69,7 @@ class Threads:
         except BaseException:
             self._ended()
             raise
-        context = contextvars.copy_context()
-        future = asyncio.wrap_future(self._pool.submit(context.run, call_job, function))
+        future = asyncio.wrap_future(self._submit(function))
         future.add_done_callback(self._ended)
         while True:
             try:
@@ -91,6 +90,18 @@ class Threads:
                     run.reason.value,
                     extra=run.label,
                 )
+
+    def _submit(self, function: Callable[[], Any]) -> Future[Any]:
+        context = contextvars.copy_context()
+        calls = [function]
+        try:
+            return self._pool.submit(context.run, call_job, calls)
+        except BaseException:
+            # The system has no more threads. The pool has kept the call all the same, for a
+            # thread that becomes free: by then the attempt has failed, and it must not run.
+            calls.clear()
+            self._ended()
+            raise
 
     def _ended(self, _future: asyncio.Future[Any] | None = None) -> None:
         self._users -= 1
@@ -124,10 +135,12 @@ def _uncancel() -> None:
         task.uncancel()
 
 
-def call_job(function: Callable[[], Any]) -> Any:
-    """In a thread: the job function."""
+def call_job(calls: list[Callable[[], Any]]) -> Any:
+    """In a thread: the job function, unless its call was given up before."""
+    if not calls:
+        return None
     try:
-        return function()
+        return calls.pop()()
     except StopIteration as error:
         # A future cannot hold one: its waiter, and so the slot, would never hear of it.
         raise RuntimeError("the job function raised StopIteration") from error

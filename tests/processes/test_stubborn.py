@@ -14,6 +14,8 @@ from tests.processes.program import LoopName, Program
 LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 STUBBORN = """
+import contextlib
+
 @app.job
 async def ignore(name: str, *, ctx: JobContext = INJECTED) -> None:
     number = getattr(signal, name)
@@ -45,6 +47,28 @@ async def start_threads(*, ctx: JobContext = INJECTED) -> None:
     threading.Thread(target=time.sleep, args=(600,)).start()
     asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
     write("began", ctx)
+
+
+def lose_stderr():
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 2)
+
+
+@app.job
+async def leave_threads_unheard(*, ctx: JobContext = INJECTED) -> None:
+    lose_stderr()
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    write("began", ctx)
+
+
+@app.job
+async def block_unheard(*, ctx: JobContext = INJECTED) -> None:
+    lose_stderr()
+    write("began", ctx)
+    while True:
+        with contextlib.suppress(Exception):
+            time.sleep(600)  # the point of this job
 
 
 @app.job
@@ -125,3 +149,31 @@ def test_an_attempt_that_swallows_its_end_is_given_back(program: Program) -> Non
     program.ledger.wait_for("began", 1)
     process.send(signal.SIGTERM)
     assert process.end() == 4
+
+
+@LOOPS
+def test_a_process_whose_stderr_nobody_reads_ends_all_the_same(
+    program: Program, loop: LoopName
+) -> None:
+    program.write(STUBBORN, loop)
+    hurry(program)
+    program.put("leave_threads_unheard")
+    process = program.work("--grace", "50ms", "--max-jobs", "1")
+    program.ledger.wait_for("began", 1)
+    assert process.end() == 0
+
+
+@LOOPS
+def test_a_third_signal_ends_a_process_whose_stderr_nobody_reads(
+    program: Program, loop: LoopName
+) -> None:
+    program.write(STUBBORN, loop)
+    program.put("block_unheard")
+    process = program.work("--grace", "1h", "--hard-limit", "off")
+    program.ledger.wait_for("began", 1)
+    for _ in range(3):
+        process.send(signal.SIGTERM)
+        # Signals that come together are one.
+        process.wait_briefly()
+        process.wait_briefly()
+    assert process.end() == 128 + signal.SIGTERM
