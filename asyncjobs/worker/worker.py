@@ -376,11 +376,12 @@ class Worker:
             # Not anyio's, which enters a scope in the first step of each task: it knows no task
             # that a factory of the user's own starts eagerly.
             async with asyncio.TaskGroup() as tasks:
-                work = hide(tasks.create_task(processor.run()))
+                with waiting.heard():
+                    # Its attempts have the context that it is created in.
+                    work = hide(tasks.create_task(processor.run()))
                 beside.append(self._watch(processor, work))
                 companions = [hide(tasks.create_task(body)) for body in beside]
-                with waiting.heard():
-                    await asyncio.wait({work})
+                await asyncio.wait({work})
                 for companion in companions:
                     companion.cancel()
         except BaseExceptionGroup as group:
