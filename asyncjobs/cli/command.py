@@ -22,6 +22,7 @@ from asyncjobs.cli.doctor import doctor
 from asyncjobs.cli.enqueue import enqueue
 from asyncjobs.cli.exporter import exporter
 from asyncjobs.cli.jobs import jobs
+from asyncjobs.cli.queues import queues
 from asyncjobs.cli.stats import stats
 from asyncjobs.cli.streams import prepare_streams
 from asyncjobs.cli.values import Duration, DurationOrOff, Queues, Size, merge_queues
@@ -79,7 +80,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (check, completion, dead, doctor, enqueue, exporter, jobs, stats):
+for _command in (check, completion, dead, doctor, enqueue, exporter, jobs, queues, stats):
     cli.add_command(_command)
 
 

@@ -38,6 +38,7 @@ def test_the_script_names_the_program(folder: Path, shell: str) -> None:
                 "enqueue",
                 "exporter",
                 "jobs",
+                "queues",
                 "stats",
                 "worker",
             ],

@@ -1,0 +1,136 @@
+"""`asyncjobs queues forget`: drop queues that nobody uses any more."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+import click
+
+from asyncjobs.backends.apart import Apart, apart
+from asyncjobs.backends.base import Leftover, StoreInfo
+from asyncjobs.cli.asking import InspectedStore, ask, fail, refusals, store_options
+from asyncjobs.cli.choosing import read_queues
+from asyncjobs.cli.render import line, show_json
+from asyncjobs.cli.values import count
+from asyncjobs.nearness import nearest
+from asyncjobs.worker.exits import ExitCode
+
+__all__ = ["queues"]
+
+_EPILOG = """\b
+Exit codes:
+  0  forgotten, or with --all: those in which nothing is left
+  1  a queue is not there, something is left in it, or it cannot be read; the answer was no; the
+     store failed meanwhile
+  2  usage or configuration; nobody there to be asked, and no --yes
+  3  the store is unreachable, or of another layout
+"""
+
+
+@click.group()
+def queues() -> None:
+    """Tidy up the list of queues."""
+
+
+@queues.command("forget", epilog=_EPILOG)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "all_", is_flag=True, help="All queues in which nothing is left.")
+@click.option("--yes", is_flag=True, help="Do not ask, also for more than one.")
+@store_options
+@click.pass_context
+def forget(
+    ctx: click.Context,
+    /,
+    names: tuple[str, ...],
+    url: str | None,
+    prefix: str,
+    *,
+    all_: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Forget queues: they are in no list, metric and warning until they are used again.
+
+    No job is ever dropped: a queue stays that holds jobs, dead ones too, has a live worker, or was
+    used in the last minutes, for ids of finished jobs are remembered for id_ttl. Asks before it
+    touches more than one. Imports no app.
+    """
+    if bool(names) == all_:
+        raise click.UsageError("name queues, or say --all; asyncjobs stats shows them", ctx)
+    names = read_queues(ctx, names)
+
+    async def question(store: InspectedStore, info: StoreInfo) -> int:
+        known = await store.queues()
+        missing = [_unknown(name, known) for name in names if name not in known]
+        chosen = known if all_ else [name for name in names if name in known]
+        if len(chosen) > 1 and not yes:
+            if not sys.stdin.isatty():
+                message = f"this is about {count(len(chosen), 'queue')}; add --yes to do it"
+                return fail(ExitCode.USAGE, message, as_json=as_json)
+            if not _confirm(len(chosen)):
+                click.echo("nothing was forgotten", err=True)
+                return ExitCode.FAILED
+        found = await apart(lambda some: store.forget(some, 0), chosen)
+        return _tell(found, missing, all_=all_, as_json=as_json)
+
+    ctx.exit(ask(url, prefix, question, as_json=as_json))
+
+
+def _tell(found: Apart[str, Leftover], missing: list[str], *, all_: bool, as_json: bool) -> int:
+    """Say what was forgotten and what stays; returns the exit code."""
+    left = [each for each in found.answers.values() if not each.is_forgotten]
+    gone = [each.queue for each in found.answers.values() if each.is_forgotten]
+    for problem in missing:
+        click.echo(f"Error: {line(problem)}", err=True)
+    for problem in refusals(found.refused):
+        click.echo(problem, err=True)
+    if not all_:
+        for each in left:
+            click.echo(f"Error: {line(f'queue {each.queue!r} stays: {_why(each)}')}", err=True)
+    if as_json:
+        refused = {queue: str(error) for queue, error in found.refused.items()}
+        kept = [each._asdict() for each in left]
+        show_json({"forgotten": gone, "left": kept, "errors": missing, "refused": refused})
+    else:
+        more = f"; {count(len(left), 'queue')} still in use" if all_ and left else ""
+        click.echo(f"forgotten: {count(len(gone), 'queue')}{more}")
+    is_partial = missing or found.refused or (left and not all_)
+    return ExitCode.FAILED if is_partial else ExitCode.CLEAN
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = nearest(name, known)
+    return f"no queue {name!r}" + (f"; did you mean {near!r}?" if near else "")
+
+
+def _why(left: Leftover) -> str:
+    """What is left there, and what to do about it."""
+    held: dict[str, Any] = {
+        "ready": left.ready, "running": left.running, "scheduled": left.scheduled,
+        "dead": left.dead,
+    }  # fmt: skip
+    if any(held.values()):
+        jobs = ", ".join(f"{number:,} {word}" for word, number in held.items() if number)
+        drop = f" (asyncjobs dead purge --queue {left.queue} drops dead ones)" if left.dead else ""
+        return f"it holds jobs: {jobs}{drop}"
+    if left.workers:
+        return f"{count(left.workers, 'live worker')} there; stop it first, or leave its queue out"
+    if left.awaited:
+        return "somebody waits for the result of a job; try again later"
+    if left.indexed:
+        return f"its index names {count(left.indexed, 'job')} that somebody has removed by hand"
+    minutes = -(-left.wait_ms // 60_000)
+    return (
+        f"it was used lately, and ids may not be used again yet; try in {count(minutes, 'minute')}"
+    )
+
+
+def _confirm(number: int) -> bool:
+    # The loop's own handler would only note a Ctrl-C, and the prompt would go on waiting.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return click.confirm(f"Forget {count(number, 'queue')} if nothing is left there?", err=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
