@@ -185,8 +185,8 @@ class AsyncJobs:
         """The handle of any job; `id` may be written `queue/id`.
 
         Without a queue, the first question looks for the job in all queues that this
-        app knows, in one trip. An id may hold a slash itself: of several jobs that `id` may
-        stand for, the one whose public id it is is meant. Raises ConfigError for what is no
+        app knows, in one trip. An id may contain a slash: of several jobs that `id` may
+        stand for, the one with this public id is found. Raises ConfigError for what is no
         job id or queue.
         """
         if queue is not None:
