@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Final
 
 from asyncjobs.backends.base import Backend, Heartbeat, Lease
-from asyncjobs.errors import StoreError
+from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.own import hide, in_own_thread
 from asyncjobs.worker.pulse import Pulse
@@ -45,6 +45,7 @@ class Heartbeats:
     """Owns the thread or task that renews the lease of one session.
 
     silence_s: renew no more when the pulse is older; None renews for ever.
+    on_failed: called on the worker's loop for each renewal that fails once the lease may be over.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Heartbeats:
         pulse: Pulse,
         *,
         silence_s: float | None,
+        on_failed: Callable[[StoreError], None] = lambda error: None,
     ) -> None:
         self._backend = backend
         self._session = session
         self._listener = listener
         self._pulse = pulse
         self._silence_s = silence_s
+        self._on_failed = on_failed
         self._clock = StoreClock()
         self._loop = asyncio.get_running_loop()
         self._is_over = False
@@ -176,6 +179,7 @@ class Heartbeats:
                 beat = await backend.heartbeat(lease)
         except (StoreError, TimeoutError) as error:
             logger.debug("heartbeat failed: %r", error)
+            self._tell_failed(error)
             return False
         except Exception:
             # Whatever it was: without a next beat the worker would be a zombie.
@@ -193,3 +197,11 @@ class Heartbeats:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._listener, lease, beat)
         return True
+
+    def _tell_failed(self, error: StoreError | TimeoutError) -> None:
+        if self._session.is_confirmed(time.monotonic()):
+            return
+        if not isinstance(error, StoreError):
+            error = StoreUnavailable("the lease could not be renewed: no answer in time")
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._on_failed, error)

@@ -127,6 +127,12 @@ class Parking:
         """False while jobs may be on their way here."""
         return self._offer is None and self.landed is None and self.broken is None
 
+    def note_broken(self, error: StoreError) -> None:
+        """The store did not answer somebody else: ask it what it knows of us."""
+        if self.broken is None:
+            self._offer, self.broken = None, error
+            self._changed.set()
+
     def withdraw(self) -> None:
         """Whatever the offer brings is found by a resync, or belongs to others by now."""
         self._offer = self.landed = self.broken = None

@@ -20,7 +20,7 @@ from asyncjobs import events
 from asyncjobs.backends.base import Heartbeat, Inspector, Lease
 from asyncjobs.clock import Seconds, new_id, seconds
 from asyncjobs.context import JobContext
-from asyncjobs.errors import AsyncJobsError, UsageError
+from asyncjobs.errors import AsyncJobsError, StoreError, UsageError
 from asyncjobs.guarded import GuardedLog, loop_guarded
 from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.own import hide
@@ -332,7 +332,14 @@ class Worker:
         pulse = Pulse(pulse_interval_s(warn_s, limit_s))
         silence_s = None if limit_s is None else limit_s + SILENCE_S
         return _Life(
-            Heartbeats(self.app.backend, session, self._on_heartbeat, pulse, silence_s=silence_s),
+            Heartbeats(
+                self.app.backend,
+                session,
+                self._on_heartbeat,
+                pulse,
+                silence_s=silence_s,
+                on_failed=self._on_failed_beat,
+            ),
             Watchdog(
                 session,
                 processor.running,
@@ -461,6 +468,13 @@ class Worker:
             processor.parking.hear_beat(beat.ready)
         if self._reclaim is not None:
             self._reclaim.hear_beat(beat)
+
+    def _on_failed_beat(self, error: StoreError) -> None:
+        """A worker that is busy may have nothing to ask of the store for long, and one whose
+        lease may be over asks for nothing: nobody else would find out that it is away."""
+        processor, session = self._processor, self._present
+        if processor is not None and session is not None and not session.away:
+            processor.parking.note_broken(error)
 
     def _on_memory(self, limit: MemoryLimit) -> None:
         """Stop as if asked to, but for the hurry: a stop from outside is still the first."""
