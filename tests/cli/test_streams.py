@@ -30,7 +30,7 @@ def run(
         cwd=folder,
         env=environment({**extra, "LEDGER": str(folder.parent / "ledger")}),
         capture_output=True,
-        timeout=LIMIT_S,
+        timeout=4 * LIMIT_S,  # three interpreters start, on a machine that may be busy
         check=False,
     )
 
