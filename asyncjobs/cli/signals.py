@@ -171,11 +171,30 @@ def _parent_death() -> Callable[[], object]:
 
 
 _entered: Final[list[Signals]] = []
+_held: Final = threading.local()
+
+
+def _hold_signals() -> None:
+    """Before a fork: what comes for the child waits until it has its own handlers.
+
+    Python forgets the signals that have come by the time a child sets out, and a job that ends
+    its child at once would wait for it in vain.
+    """
+    if _entered:
+        _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+
+
+def _release_signals() -> None:
+    mask = getattr(_held, "mask", None)
+    if mask is not None:
+        del _held.mask
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _leave_child() -> None:
     while _entered:
         _entered.pop().leave_child()
+    _release_signals()
 
 
 def _end_stray() -> None:
@@ -184,4 +203,6 @@ def _end_stray() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_child)
+    os.register_at_fork(
+        before=_hold_signals, after_in_parent=_release_signals, after_in_child=_leave_child
+    )

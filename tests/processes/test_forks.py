@@ -29,6 +29,23 @@ async def terminate_child(*, ctx: JobContext = INJECTED) -> None:
 
 
 @app.job(retry=False)
+def terminate_many(*, ctx: JobContext = INJECTED) -> None:
+    # At once: some of the signals come before the child has had a moment of its own.
+    children = []
+    for _ in range(100):
+        child = os.fork()
+        if not child:
+            signal.pause()
+            os._exit(0)
+        os.kill(child, signal.SIGTERM)
+        children.append(child)
+    for child in children:
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
+    write("ended", ctx)
+
+
+@app.job(retry=False)
 async def come_back(*, ctx: JobContext = INJECTED) -> None:
     child = os.fork()
     if not child:
@@ -82,6 +99,16 @@ def test_a_child_of_a_job_has_no_handlers_of_the_worker(program: Program, loop: 
     program.put("terminate_child")
     process = program.work("--max-jobs", "1")
     program.ledger.wait_for(f"code:{-signal.SIGTERM}", 1)
+    assert process.end() == 0
+
+
+@LOOPS
+def test_a_child_hears_a_signal_that_comes_at_once(program: Program, loop: LoopName) -> None:
+    program.write(FORKS, loop)
+    program.put("terminate_many")
+    process = program.work()
+    program.ledger.wait_for("ended", 1)
+    process.send(signal.SIGTERM)
     assert process.end() == 0
 
 
