@@ -91,4 +91,7 @@ def show_bytes(number: int) -> str:
         return f"{number / (1 << 30):,.2f} GiB"
     if number >= 1 << 20:
         return f"{number / (1 << 20):,.0f} MiB"
-    return f"{number / 1024:,.0f} KiB"
+    if number >= 1 << 10:
+        return f"{number / 1024:,.0f} KiB"
+    # Somebody has left out the unit: 0 KiB would be no word of theirs.
+    return f"{number} bytes"

@@ -38,7 +38,8 @@ def test_what_is_no_size_is_refused_with_a_way_out(text: str) -> None:
 
 
 def test_a_size_is_shown_as_it_is_written() -> None:
-    assert [show_bytes(n) for n in (64 << 10, 512 << 20, 3 << 29)] == [
+    assert [show_bytes(n) for n in (512, 64 << 10, 512 << 20, 3 << 29)] == [
+        "512 bytes",
         "64 KiB",
         "512 MiB",
         "1.50 GiB",
