@@ -118,7 +118,7 @@ if type(failed) == 'table' then
   end
   return failed
 end
-note_large(largest)
+note_large(largest, entry)
 for first = 1, #stale, CHUNK do
   redis.call('UNLINK', unpack(stale, first, math.min(first + CHUNK - 1, #stale)))
 end

@@ -231,13 +231,14 @@ end
 local function add(slot, entries, crashes)
   if #entries == 0 then return 0 end
   taken[#taken + 1] = {slot - 1, entries, crashes}
-  local largest = 0
+  local largest, entry = 0, nil
   for position = 1, #entries do
     local size = #entries[position][2][2]
-    bytes, largest = bytes + size, math.max(largest, size)
+    bytes = bytes + size
+    if size > largest then largest, entry = size, entries[position][1] end
   end
   -- Known already, unless somebody else has written them.
-  note_large(largest)
+  note_large(largest, entry)
   return #entries
 end
 

@@ -12,9 +12,13 @@ for slot = 1, 3 do
   end
 end
 if redis.call('EXISTS', LARGEST) == 1 then
-  local entries = 0
-  for slot = 1, 4 do entries = entries + redis.call('XLEN', READY[slot]) end
-  if entries == 0 then redis.call('UNLINK', LARGEST) end
+  local _, last_ms = largest_noted()
+  local is_gone = true
+  for slot = 1, 4 do
+    local oldest = redis.call('XRANGE', READY[slot], '-', '+', 'COUNT', 1)[1]
+    if oldest and tonumber(string.match(oldest[1], '^%d+')) <= last_ms then is_gone = false end
+  end
+  if is_gone then redis.call('UNLINK', LARGEST) end
 end
 local oldest, max_count, max_bytes = now - tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local count = redis.call('ZCARD', DEAD)

@@ -157,31 +157,37 @@ local function tally(now, letter, number)
 end
 
 -- No command tells how large the entries of a stream are before they are read. So whatever
--- makes a large one ready says so, and prune forgets it when the streams are empty.
+-- makes a large one ready says so, and since when there was no other one: prune forgets it when
+-- nothing is as old. On a queue that is never empty one large job would slow down all others.
 local function largest_noted()
+  local noted = redis.pcall('GET', LARGEST)
   -- A foreign writer may have made it something else.
-  return tonumber(redis.pcall('GET', LARGEST) or '0') or 0
+  local size, last_ms = string.match(type(noted) == 'string' and noted or '', '^(%d+) (%d+)$')
+  return tonumber(size or '0'), tonumber(last_ms or '0')
 end
 
-local function note_large(size)
-  if size <= LARGE or size <= largest_noted() then return end
-  redis.call('SET', LARGEST, string.format('%.0f', size))
+local function note_large(size, entry)
+  if size <= LARGE then return end
+  local largest, last_ms = largest_noted()
+  local ms = tonumber(string.match(entry, '^%d+'))
+  if size <= largest and ms <= last_ms then return end
+  redis.call('SET', LARGEST,
+    string.format('%.0f %.0f', math.max(size, largest), math.max(ms, last_ms)))
 end
 
 -- How many entries may be read in one go: `most`, or as many as fit where large ones may be.
 local function portion(most)
   local largest = largest_noted()
-  -- Asked this way round, what is no number counts as nothing.
-  if not (largest > LARGE) then return most end
+  if largest <= LARGE then return most end
   return math.max(math.min(most, math.floor(PORTION_BYTES / largest)), 1)
 end
 
 -- The place of the new entry; or the error, and nothing is stored: whoever comes from somewhere
 -- else stays there.
 local function append_ready(priority, id, envelope)
-  note_large(#envelope)
   local entry = redis.pcall('XADD', READY[priority + 1], '*', id, envelope)
   if type(entry) == 'table' then return entry end
+  note_large(#envelope, entry)
   return priority .. ':' .. entry
 end
 
