@@ -359,6 +359,9 @@ class MemoryBackend:
 
     async def queues(self) -> list[str]:
         """See `Inspector.queues`."""
+        return self._names()
+
+    def _names(self) -> list[str]:
         return sorted(self._queues.keys() - self._forgotten)
 
     async def forget(self, queues: Sequence[str], idle_ms: int) -> list[Leftover]:
@@ -390,7 +393,7 @@ class MemoryBackend:
             present = self._surveyor = Surveyor(asker)
         elif present.asker != asker:
             return Survey(is_turn=False, is_last=False, queues=[])
-        return present.look(await self.queues(), about, now + turn_ms)
+        return present.look(self._names(), about, now + turn_ms)
 
     async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
         """One queue at one moment, each; all zero for a queue that was never used."""
