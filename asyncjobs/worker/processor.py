@@ -260,7 +260,7 @@ class Processor:
             if run in self.running:
                 if not run.entered:
                     run.when_cut_off(self._end_unentered)
-                elif run.function.is_async:
+                if run.function.is_async:
                     run.arm(self._loop)
 
     def _end_unentered(self, run: Run, error: BaseException) -> None:

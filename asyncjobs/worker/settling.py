@@ -42,6 +42,7 @@ from asyncjobs.policy.retry import (
 from asyncjobs.untrusted import MOST_COUNT, in_range
 from asyncjobs.worker.describing import describe, log_failure
 from asyncjobs.worker.failures import FailureLog
+from asyncjobs.worker.put_back_log import PutBackLog
 from asyncjobs.worker.run import Reason, Run, TooLate, call_of, label_of
 from asyncjobs.worker.unfinished import close_unfinished, unfinished
 
@@ -54,8 +55,6 @@ UNRECORDED: Final = "logging an end that could not be recorded"
 EXPIRED: Final = "expired"
 """The reason of a job that had not started by its `expires`."""
 UNKNOWN_FIRST_S: Final = 1.0
-MOST_NEAR: Final = 20
-"""Unknown names of a minute for which a near one is looked for."""
 UNKNOWN_MOST_S: Final = 60.0
 
 
@@ -75,9 +74,7 @@ class Settler:
         self._events = hub
         self._clock_s = clock_s
         self._worker = worker
-        self._unknown_told: dict[str, float] = {}
-        self.near: Callable[[str], str | None] = lambda name: None
-        """The name of a job function here that is near to one that is not."""
+        self.put_back_log = PutBackLog(clock_s)
         self.is_swept: Callable[[Run], bool] = lambda run: False
         """Whether this attempt was cancelled by another job."""
         self._failures = FailureLog()
@@ -457,31 +454,10 @@ class Settler:
         fields["h"] = headers
         settlement = Settlement.reschedule(job, to_json(fields), round(delay_s * 1000))
         self.put_back += 1
-        self._tell_unknown(job, name, problem)
+        self.put_back_log.write(job, name, problem)
         if self._events.active:
             self._events.emit(events.JobPutBack(job.ref, name, delay_s))
         return settlement
-
-    def _near_words(self, name: str) -> str:
-        """Most often one module is imported under two names, from two folders."""
-        # Looking for it takes a while: not for each of thousands of foreign names.
-        near = self.near(name) if len(self._unknown_told) <= MOST_NEAR else None
-        if near is None:
-            return ""
-        return f", but {near!r}: start enqueuers and workers in one folder, or write aliases=[...]"
-
-    def _tell_unknown(self, job: TakenJob, name: str, problem: str) -> None:
-        """Once a minute for each problem: a deploy may put back thousands of jobs."""
-        now_s = self._clock_s()
-        if now_s - self._unknown_told.get(problem, float("-inf")) >= 60:
-            if len(self._unknown_told) > 1000:
-                self._unknown_told.clear()
-            self._unknown_told[problem] = now_s
-            logger.warning(
-                "%s: put back: %s%s; deploy a worker that has it, or give new code a queue "
-                "of its own",
-                job.ref, problem, self._near_words(name), extra=label_of(job, name),
-            )  # fmt: skip
 
 
 def _counted(run: Run, charge: Charge | None) -> str:

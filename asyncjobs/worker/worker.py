@@ -324,7 +324,7 @@ class Worker:
             concurrency=self.concurrency,
             threads=Threads(self._settings.threads, sync_queues(app.registry, queues)),
         )
-        processor.settler.near = app.registry.near
+        processor.settler.put_back_log.near = app.registry.near
         return processor
 
     def _watch_over(self, session: Session, processor: Processor) -> _Life:
