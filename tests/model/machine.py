@@ -306,7 +306,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert not self.model.is_stale(party.entry, party.sequence)
         if party.entry not in self.model.leases:
-            assert answer == ({}, [], (QUEUE,))
+            assert answer == ({}, [], (QUEUE,), {})
             return
         applied, missing = self.model.resync(party.entry, party.sequence, holding)
         assert (answer.applied, answer.lost) == ({QUEUE: applied}, ())
