@@ -70,7 +70,7 @@ def lost_beats(lost: int) -> float:
             await asyncio.sleep(0.1)
         await beats.stop()
 
-    with in_simulation(loop):
+    with in_simulation(loop, decided=lambda job: None):
         loop.run_until(loop.spawn(loop.outside, live()), 100.0)
     loop.bury()
     return answered_s[1] - answered_s[0]
