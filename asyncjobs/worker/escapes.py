@@ -15,11 +15,14 @@ from typing import Any, Final
 
 from asyncjobs.context import JobContext, _current
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.run import Run
 
 __all__ = ["job_behind", "run_until_done"]
 
 logger = GuardedLog("asyncjobs.worker")
 
+_ATTEMPT: Final = Processor._attempt.__code__
 _HANDLE: Final = asyncio.Handle._run.__code__
 
 
@@ -70,6 +73,13 @@ def _tell(error: BaseException) -> None:
 
 def job_behind(error: BaseException) -> JobContext | None:
     """The job in whose task or callback it was raised, as far as that can be told."""
+    trace = error.__traceback__
+    while trace is not None:
+        # uvloop lets it out after the attempt that awaits the task has got it, too.
+        if trace.tb_frame.f_code is _ATTEMPT:
+            run: Run = trace.tb_frame.f_locals["run"]
+            return run.context
+        trace = trace.tb_next
     for context in _contexts(error):
         current = context.get(_current)
         if current is not None:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.processes.kit import wait_gone, wait_ready
+from tests.processes.kit import is_alive, wait_gone, wait_ready
 from tests.processes.program import LoopName, Program
 
 LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -175,4 +175,5 @@ def test_a_daemon_of_a_job_stays(program: Program) -> None:
     process = program.work("--max-jobs", "1")
     pid = child_of(program)
     assert process.end() == 0
-    os.kill(pid, signal.SIGKILL)  # it is still there
+    assert is_alive(pid)
+    os.kill(pid, signal.SIGKILL)
