@@ -145,6 +145,8 @@ async def test_a_mark_goes_to_the_next_holder(store: Store, how: str) -> None:
         await store.backend.deregister(worker.lease)
     answer = await keeper.exchange(demand=1)
     assert (ids(answer.jobs), answer.cancels) == (["a"], [taken.ref])
+    # Told again, for that answer may be lost.
+    assert (await store.backend.heartbeat(keeper.lease)).cancels == [taken.ref]
     await keeper.exchange(Settlement.cancelled(answer.jobs[0]))
     assert await store.state("a") is State.CANCELLED
 
