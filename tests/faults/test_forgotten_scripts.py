@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from asyncjobs import AsyncJobs, StoreUnavailable, Worker
+from asyncjobs.backends.redis.address import Address
 from asyncjobs.backends.redis.link import MOST_LOADS, Command, Link
 from asyncjobs.testing.servers import Server
 from tests.worker import jobs
@@ -111,3 +113,18 @@ async def test_a_server_that_forgets_each_time_is_unavailable(
             await job.enqueue(1)
         flushes.left = 0
         assert (await job.enqueue(2)).is_new
+
+
+async def test_one_call_outlasts_further_flushes(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On its own: callers try again after a failure, and would hide one."""
+    flushes = Flushes(monkeypatch, server, MOST_LOADS - 1)
+    link = Link(Address.parse(server.url), label="test", connect_timeout_s=5, timeout_s=5)
+    text = b"return 1"
+    call = (b"EVALSHA", hashlib.sha1(text).hexdigest().encode(), b"0")
+    try:
+        assert await link.script_calls(text, [call]) == [1]
+    finally:
+        await link.close()
+    assert flushes.left == 0
