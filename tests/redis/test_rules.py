@@ -146,7 +146,8 @@ class Full:
         assert [await self.own.state(id) for id in "ab"] == [State.SUCCEEDED, State.SCHEDULED]
 
     async def heartbeat(self) -> None:
-        assert (await self.own.backend.heartbeat(self.worker.lease)).lost == ()
+        beat = await self.own.backend.heartbeat(self.worker.lease)
+        assert (beat.lost, beat.away) == ((), {})
 
     async def offer(self) -> None:
         demand = {QUEUE: Demand(1)}
