@@ -145,7 +145,8 @@ def test_a_blocked_process_is_killed_in_a_restart(
     for pid in before.values():
         wait_gone(pid)
     process.send(signal.SIGTERM)
-    assert process.end() == 0
+    # In a hurry the parent kills also what would end by itself a moment later.
+    assert process.end() in (0, 1)
 
 
 def test_a_blocked_process_ends_too_when_the_parent_is_killed(

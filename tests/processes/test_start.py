@@ -24,7 +24,7 @@ CRASHING = """
 import os
 from pathlib import Path
 if Path("broken").exists():
-    os._exit(7)
+    os._exit(77)
 from tasks import app
 """
 
@@ -64,7 +64,7 @@ def test_a_first_process_that_crashes_ends_the_whole(
     process = run("worker", "crashing", "--processes", "3", env={"ASYNCJOBS_URL": server.url})
     assert process.end() == 1
     (told,) = process.records()
-    assert told["event"] == "the first process ended with exit code 7 before it was ready"
+    assert told["event"] == "the first process ended with exit code 77 before it was ready"
     assert told["level"] == "critical"
 
 
@@ -87,7 +87,7 @@ def test_a_crash_loop_gives_up_and_lets_the_others_finish(
     ledger.wait_for("began", 1)
     assert process.end() == 1
     (told,) = [line for line in lines(process) if line["level"] == "critical"]
-    assert "ended with exit code 7, failure 3 in a row: giving up" in told["event"]
+    assert "ended with exit code 77, failure 3 in a row: giving up" in told["event"]
     # The other one was stopped as by a first signal.
     assert len(ledger.lines("ended")) == 1
 

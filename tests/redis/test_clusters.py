@@ -49,13 +49,18 @@ async def test_one_that_hides_it_is_refused_by_its_first_answer() -> None:
         b"GET": b"-MOVED 10380 127.0.0.1:43375\r\n",
     }
 
+    served = asyncio.Event()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while asked := await reader.read(4096):
             name = asked.split(b"\r\n")[2].upper()
             writer.write(replies.get(name, b"+OK\r\n"))
         writer.close()
+        await writer.wait_closed()
+        served.set()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(ConfigError, match=r"MOVED 10380 127\.0\.0\.1:43375"):
             await AsyncJobs(f"redis://127.0.0.1:{port}").__aenter__()
+        await served.wait()
