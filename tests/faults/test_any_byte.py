@@ -109,7 +109,8 @@ async def test_an_exchange_that_waits_behind_a_call(
 ) -> None:
     async with site(server, stage, ("default",)) as here:
         await here.run_one()  # the script for it is sent only once
-        length = await here.measure("wait", way, here.run_one)
+        # A job that comes while no wait stands, just after a look, is taken by an exchange.
+        length = max([await here.measure("wait", way, here.run_one) for _ in range(10)])
         assert length > 100
         rounds = 0
         for passed in offsets(length, step):
