@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -145,8 +146,11 @@ def test_a_blocked_process_is_killed_in_a_restart(
     for pid in before.values():
         wait_gone(pid)
     process.send(signal.SIGTERM)
-    # In a hurry the parent kills also what would end by itself a moment later.
-    assert process.end() in (0, 1)
+    code = process.end()
+    # This hurried parent gives the new processes 150 ms to end. On a busy machine that may be
+    # too short. Then it says that it kills them, and ends with 1 unless they were just ending.
+    if not re.search(r"does not end; it is killed(?!, and)", process.text):
+        assert code == 0
 
 
 def test_a_blocked_process_ends_too_when_the_parent_is_killed(
