@@ -81,7 +81,7 @@ docs: $(STAMP) ## Links, code blocks and settings in the documents; sizes and ex
 	@$(BIN)/python tools/telemetry_page.py --check
 
 .PHONY: settings
-settings: $(STAMP) ## Write docs/settings.md and docs/telemetry-reference.md anew from the code
+settings: $(STAMP) ## Write docs/reference/settings.md and docs/reference/telemetry.md anew from the code
 	@$(BIN)/python tools/settings_page.py
 	@$(BIN)/python tools/telemetry_page.py
 

@@ -47,7 +47,7 @@ DEFAULT_QUEUE: Final = "default"
 PriorityName: TypeAlias = Literal["critical", "high", "normal", "low"]
 PriorityValue: TypeAlias = PriorityName | Priority
 TracingMode: TypeAlias = Literal["link", "child", "auto", "none"]
-"""Where the trace of an attempt begins; see docs/observability.md."""
+"""Where the trace of an attempt begins; see docs/guides/observability.md."""
 
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)

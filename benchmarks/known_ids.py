@@ -1,7 +1,7 @@
 """What one remembered id costs the server: `python -m benchmarks.known_ids`.
 
-A finished id stays known for between one and two times `id_ttl`; docs/decisions/0002 says
-why. Prints bytes an id, for each server that is there.
+A finished id stays known for between one and two times `id_ttl`;
+docs/explanation/decisions/0002 says why. Prints bytes an id, for each server that is there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the code: names, defaults, variables, help of the flags.
+"""Writes docs/reference/settings.md from the code: names, defaults, variables, help of the flags.
 
     python tools/settings_page.py            write the page
     python tools/settings_page.py --check    end with 1 when the page is not what it would be
@@ -28,7 +28,7 @@ from asyncjobs.config import AppSettings
 from asyncjobs.policy.backoff import Constant, Exponential
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "settings.md"
+PAGE = ROOT / "docs" / "reference" / "settings.md"
 
 HEAD = """\
 # Settings
@@ -61,7 +61,7 @@ APP = {
     "dead_max_bytes": "bytes of the dead jobs of a queue that are kept; the oldest go first",
     "wait_replicas": "how many replicas have to hold a job before its enqueue returns",
     "tracing": "where the trace of an attempt begins: `link`, `child`, `auto` or `none`, see "
-    "[Observability](observability.md); for job functions that do not say",
+    "[Observability](../guides/observability.md); for job functions that do not say",
     "propagate_baggage": "what baggage travels with jobs: `all`, `none` or a list of keys",
     "trace_upkeep": "also trace reclaims that found jobs, and due jobs that were made ready",
     "redact": "names of arguments and keys, or patterns such as `*token*`, whose values are never "
@@ -308,7 +308,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if PAGE.is_file() and PAGE.read_text() == text:
         return 0
-    sys.stderr.write("docs/settings.md is not up to date; run make settings\n")
+    sys.stderr.write("docs/reference/settings.md is not up to date; run make settings\n")
     return 1
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/telemetry-reference.md from the code: metrics, spans, attributes, Prometheus names.
+"""Writes docs/reference/telemetry.md from the code: metrics, spans, attributes, Prometheus names.
 
     python tools/telemetry_page.py            write the page
     python tools/telemetry_page.py --check    end with 1 when the page is not what it would be
@@ -24,14 +24,14 @@ from asyncjobs.telemetry import instruments, spans
 from asyncjobs.telemetry.instruments import FLEET, WORKER, Instrument
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "telemetry-reference.md"
+PAGE = ROOT / "docs" / "reference" / "telemetry.md"
 
 HEAD = """\
 # Telemetry reference
 
 <!-- Written by tools/telemetry_page.py from the code; change it there. -->
 
-Scope `asyncjobs`, schema {schema}. How to turn it on: [Observability](observability.md).
+Scope `asyncjobs`, schema {schema}. How to turn it on: [Observability](../guides/observability.md).
 """
 ATTRIBUTES = {
     instruments.SYSTEM: "`asyncjobs`",

@@ -1,6 +1,6 @@
 """The metrics by name, unit, buckets and attributes: the one table that all else is made from.
 
-docs/telemetry-reference.md is written from it by tools/telemetry_page.py.
+docs/reference/telemetry.md is written from it by tools/telemetry_page.py.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ LEAVE_S: Final = 5.0
 TELL: Final = 0.4
 """The share of it that the store may take each time it is told of the end."""
 THREADS: Final = 16
-"""More do not help sync functions that compute, since one thread at a time holds the interpreter's
-lock, and each makes the event loop wait longer for its turn; see docs/performance.md."""
+"""More do not help sync functions that compute: one thread at a time holds the interpreter's lock,
+and each one makes the event loop wait longer for its turn. See docs/explanation/performance.md."""
 SILENCE_S: Final = 15.0
 """A lease ends by itself when the loop is blocked for so much longer than the hard limit:
 then the watchdog, which ends the process, has failed."""

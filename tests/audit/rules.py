@@ -1,4 +1,4 @@
-"""The rules of the data model in docs/internals.md, each a function that yields findings."""
+"""The rules of the data model (docs/explanation/internals.md): a function each, yielding findings."""
 
 from __future__ import annotations
 

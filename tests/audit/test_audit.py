@@ -184,7 +184,7 @@ async def test_the_memory_store_is_audited_too() -> None:
 
 
 def test_the_names_are_those_of_the_documents() -> None:
-    page = (ROOT / "docs" / "internals.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "internals.md").read_text()
     table = page.partition("| key | holds |")[2].partition("\n\n")[0]
     cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
     named: set[str] = set()

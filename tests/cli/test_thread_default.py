@@ -8,7 +8,7 @@ from asyncjobs import Worker
 from asyncjobs.cli.command import cli
 
 MEASURED = 16
-"""More make the event loop wait longer than the watchdog does; see docs/performance.md."""
+"""With more, the event loop waits longer than the watchdog allows (docs/explanation/performance.md)."""
 
 
 def test_flag_and_worker_have_the_number_that_was_measured() -> None:

@@ -1,4 +1,4 @@
-"""What docs/deploying.md shows of other programs' files: flags that exist, times that fit."""
+"""The files of other programs in docs/guides/deploying.md: flags that exist, times that fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from asyncjobs.cli.command import cli
 from asyncjobs.testing.servers import ServerKind, available_servers, start_server
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "deploying.md").read_text()
+PAGE = (ROOT / "docs" / "guides" / "deploying.md").read_text()
 # After the grace: what jobs have for their end, and what a store that is away may take.
 MARGIN_S = 15.0
 # A process that ends itself at the hard limit has told the store by then.

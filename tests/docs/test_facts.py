@@ -32,7 +32,7 @@ def diagram_of(page: str) -> str:
 
 
 def test_the_diagram_names_every_state() -> None:
-    diagram = diagram_of("docs/concepts.md")
+    diagram = diagram_of("docs/explanation/concepts.md")
     names = {*re.findall(r"(\w+) -->", diagram), *re.findall(r"--> (\w+):", diagram)}
     assert names == {str(state) for state in State}
 
@@ -40,13 +40,13 @@ def test_the_diagram_names_every_state() -> None:
 def test_both_diagrams_have_the_same_arrows() -> None:
     arrows = [
         re.findall(r"(\S+) --> (\w+):", diagram_of(page))
-        for page in ("docs/concepts.md", "docs/guarantees.md")
+        for page in ("docs/explanation/concepts.md", "docs/explanation/guarantees.md")
     ]
     assert arrows[0] == arrows[1]
 
 
 def test_the_numbers_in_the_guarantees() -> None:
-    settings, page = AppSettings(), text("docs/guarantees.md")
+    settings, page = AppSettings(), text("docs/explanation/guarantees.md")
     assert f"`dead_max_age` ({settings.dead_max_age_ms // DAY_MS} days)" in page
     assert f"`dead_max_count` ({settings.dead_max_count:,})" in page
     assert f"| {settings.max_crashes} (`max_crashes`) |" in page
@@ -61,16 +61,16 @@ def test_the_numbers_in_the_guarantees() -> None:
 
 def test_the_priorities() -> None:
     names = ", ".join(priority.name.lower() for priority in sorted(Priority))
-    for page in ("README.md", "docs/concepts.md"):
+    for page in ("README.md", "docs/explanation/concepts.md"):
         assert names.replace(", low", " and low") in text(page) or names in text(page)
 
 
 def test_the_versions_of_what_is_stored() -> None:
     assert LAYOUT == ENVELOPE_VERSION
-    assert f"Both are at version {LAYOUT}." in text("docs/upgrading.md")
+    assert f"Both are at version {LAYOUT}." in text("docs/guides/upgrading.md")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/deploying.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/guides/deploying.md"])
 def test_the_exit_codes(page: str) -> None:
     (table,) = re.findall(r"\| exit code \|.*?(?=\n\n)", (ROOT / page).read_text(), re.DOTALL)
     codes = [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
@@ -78,19 +78,19 @@ def test_the_exit_codes(page: str) -> None:
 
 
 def test_the_times_of_what_is_kept() -> None:
-    settings, page = AppSettings(), text("docs/security.md")
+    settings, page = AppSettings(), text("docs/guides/security.md")
     assert f"`result_ttl` ({settings.result_ttl_ms // MINUTE_MS} minutes)" in page
     assert f"`id_ttl` ({settings.id_ttl_ms // MINUTE_MS} minutes)" in page
     assert f"`dead_max_age` ({settings.dead_max_age_ms // DAY_MS} days)" in page
     assert f"dead jobs keep them for {settings.dead_max_age_ms // DAY_MS} days" in text(
-        "docs/best-practices.md"
+        "docs/guides/best-practices.md"
     )
 
 
 def test_the_errors_that_stay_with_a_job() -> None:
     number = {5: "five"}[KEPT]
-    assert f"The last {number} errors of a job stay with it" in text("docs/concepts.md")
-    assert f"the last {number} errors of a job" in text("docs/security.md")
+    assert f"The last {number} errors of a job stay with it" in text("docs/explanation/concepts.md")
+    assert f"the last {number} errors of a job" in text("docs/guides/security.md")
 
 
 def test_the_readme_has_every_kind_of_store() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
-REFERENCE = (ROOT / "docs" / "telemetry-reference.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "guides" / "observability.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "docs" / "reference" / "telemetry.md").read_text(encoding="utf-8")
 DASHBOARD: dict[str, Any] = json.loads(
     (ROOT / "examples" / "grafana" / "asyncjobs.json").read_text(encoding="utf-8")
 )

@@ -1,4 +1,4 @@
-"""docs/settings.md is what the code says."""
+"""docs/reference/settings.md is what the code says."""
 
 from __future__ import annotations
 

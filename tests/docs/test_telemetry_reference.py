@@ -1,4 +1,4 @@
-"""docs/telemetry-reference.md is what the code says."""
+"""docs/reference/telemetry.md is what the code says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures of docs/observability.md: drawn from real spans, and those that stand there."""
+"""The pictures of docs/guides/observability.md are what real spans draw today."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/observability.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/guides/observability.md").read_text(encoding="utf-8")
 SVG = "{http://www.w3.org/2000/svg}"
 MODES = ("link", "child", "auto")
 FAILED = "#c8553d"
@@ -78,7 +78,7 @@ def test_real_spans_in_each_mode(drawn: Path, mode: str, traces: int, links: int
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_page_shows_what_is_drawn_now(drawn: Path, mode: str) -> None:
-    shown = re.findall(r"\((img/trace-\w+\.svg)\)", PAGE)
+    shown = re.findall(r"\(\.\./(img/trace-\w+\.svg)\)", PAGE)
     assert f"img/trace-{mode}.svg" in shown
     assert skeleton(ROOT / f"docs/img/trace-{mode}.svg") == skeleton(drawn / f"trace-{mode}.svg"), (
         "draw them anew: python tools/trace_pictures.py"

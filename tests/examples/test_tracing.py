@@ -28,6 +28,6 @@ def test_the_traces_are_those_of_its_readme() -> None:
         re.MULTILINE | re.DOTALL,
     )
     assert run.stdout == shown
-    page = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "guides" / "observability.md").read_text(encoding="utf-8")
     (drawn,) = re.findall(r"^```text\n(trace 1.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert run.stdout.endswith(drawn)

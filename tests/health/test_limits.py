@@ -19,7 +19,7 @@ from tests.health.kit import probe
 pytestmark = pytest.mark.anyio
 
 LIMIT_S = 10.0
-"""What docs/deploying.md says of /livez, and what a liveness probe is set up by."""
+"""What docs/guides/deploying.md says of /livez, and what a liveness probe is set up by."""
 START_S = 1000.0
 SERVED = HealthOptions(port=0)
 

@@ -1,4 +1,4 @@
-"""The smallest user that asyncjobs can live with, as docs/security.md shows it.
+"""The smallest user that asyncjobs can live with, as docs/guides/security.md shows it.
 
 The rule is read from that page. The whole conformance suite runs as that user; its
 commands are those that the code sends, and no others.
@@ -41,7 +41,7 @@ NOT_FOR_ALL = {"test_memory_only"}
 
 def rule() -> list[str]:
     """The words of the page's rule after `ACL SETUSER <name>`."""
-    page = (ROOT / "docs" / "security.md").read_text()
+    page = (ROOT / "docs" / "guides" / "security.md").read_text()
     (block,) = re.findall(r"^```acl\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     words = block.replace("\\\n", " ").split()
     assert words[:3] == ["ACL", "SETUSER", "jobs"]

@@ -1,4 +1,4 @@
-"""Which leases nobody may take anything from, as docs/guarantees.md promises it.
+"""Which leases nobody may take anything from, as docs/explanation/guarantees.md promises it.
 
 Two clocks count: time as it really passes, and the store's clock, which may be set.
 """

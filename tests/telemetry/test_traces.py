@@ -415,7 +415,7 @@ async def test_modes_that_are_none() -> None:
 async def test_the_reference_has_all_attributes_of_spans(
     app: AsyncJobs, recording: Recording, stage: Stage
 ) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs/telemetry-reference.md").read_text()
+    page = (Path(__file__).resolve().parents[2] / "docs/reference/telemetry.md").read_text()
     job = register(app, jobs.flaky, retry=RetryPolicy(2, constant(0)))
     async with working(app):
         await app.enqueue_many([job.bind(1) for _ in range(101)])
