@@ -1,4 +1,4 @@
-"""The rules of the data model (docs/explanation/internals.md): a function each, yielding findings."""
+"""The rules of the data model in docs/explanation/internals.md; each function yields findings."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from asyncjobs import Worker
 from asyncjobs.cli.command import cli
 
 MEASURED = 16
-"""With more, the event loop waits longer than the watchdog allows (docs/explanation/performance.md)."""
+"""With more, the event loop waits too long for its turn; see docs/explanation/performance.md."""
 
 
 def test_flag_and_worker_have_the_number_that_was_measured() -> None:
