@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from asyncjobs.context import JobContext, _current
 from asyncjobs.worker import threads
 from asyncjobs.worker.processor import Processor
-from asyncjobs.worker.run import Run
+from asyncjobs.worker.run import Attempt
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.stacks import frames_above, stack_text
 from asyncjobs.worker.starving import cpu_of_thread
@@ -33,10 +33,10 @@ _DEBUGGERS: Final = frozenset({"bdb", "pdb", "ipdb", "pudb", "pydevd", "debugpy"
 
 
 class Blocker(NamedTuple):
-    """What the loop's thread is busy with. `run`: the attempt, while it holds its slot."""
+    """What the loop's thread is busy with. `attempt`: the job's, while it holds its slot."""
 
     context: JobContext | None
-    run: Run | None
+    attempt: Attempt | None
     stack: str
     is_debugged: bool
 
@@ -67,22 +67,22 @@ def find_blocker(thread: int, loop: asyncio.AbstractEventLoop, running: Running)
     if place is not None:
         # A sync function runs elsewhere: what is on the loop hands it to its thread.
         is_handing = any(frame.f_code is _THREADS for frame in frames[:place])
-        context = None if is_handing else frames[place].f_locals["run"].context
+        context = None if is_handing else frames[place].f_locals["attempt"].context
     else:
         # Not in the job's own task: one that it has started works with its context.
         place = next((n for n, frame in enumerate(frames) if frame.f_code is _HANDLE), None)
         context = _of_task(loop) or _of_handle(frames, place)
     text = stack_text(reversed(frames[:place]))
-    run = None if context is None else running.find(context)
-    return Blocker(context, run, text, _is_debugged(frames))
+    attempt = None if context is None else running.find(context)
+    return Blocker(context, attempt, text, _is_debugged(frames))
 
 
 def describe_threads(running: Running) -> tuple[str, str]:
     """The sync jobs that have a thread, for people, and where the busiest of the threads is."""
-    runs = running.in_threads()
-    names = [f"{run.job.ref} ({run.function.name})" for run in runs[:SHOWN_JOBS]]
-    if len(runs) > SHOWN_JOBS:
-        names.append(f"{len(runs) - SHOWN_JOBS:,} more")
+    attempts = running.in_threads()
+    names = [f"{attempt.job.ref} ({attempt.function.name})" for attempt in attempts[:SHOWN_JOBS]]
+    if len(attempts) > SHOWN_JOBS:
+        names.append(f"{len(attempts) - SHOWN_JOBS:,} more")
     frames = sys._current_frames()
     busy = [
         (cpu_of_thread(thread.native_id or 0) or 0.0, thread.ident)

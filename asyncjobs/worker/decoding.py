@@ -10,7 +10,7 @@ from asyncjobs.config import AppSettings
 from asyncjobs.function import JobFunction
 from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.registry import MAX_NAME
-from asyncjobs.worker.run import OnProgress, Run
+from asyncjobs.worker.run import Attempt, OnProgress
 from asyncjobs.worker.settling import Settler
 
 __all__ = ["Find", "decode"]
@@ -26,7 +26,7 @@ def decode(
     on_progress: OnProgress,
     job: TakenJob,
     now_ms: int,
-) -> Run | Settlement:
+) -> Attempt | Settlement:
     """The attempt that a job asks for. `now_ms` is the store's clock.
 
     What cannot run is settled at once: put back when another worker may know it, else ended.
@@ -41,13 +41,13 @@ def decode(
             if len(name) > MAX_NAME:
                 raise BadEnvelope(f"the name of its function has {len(name):,} characters")
             return settler.unknown(job, name, f"no job function {name!r} here", now_ms)
-        run = Run(job, envelope, function, settings, now_ms, on_progress)
-        if run.crashes >= settings.max_crashes:
-            return settler.crashed(run)
-        if envelope.expires_ms is not None and run.is_too_late(now_ms):
-            return settler.expired(run)
+        attempt = Attempt(job, envelope, function, settings, now_ms, on_progress)
+        if attempt.crashes >= settings.max_crashes:
+            return settler.crashed(attempt)
+        if envelope.expires_ms is not None and attempt.is_too_late(now_ms):
+            return settler.expired(attempt)
     except Exception as error:
         # Whatever somebody stored, and whatever is wrong with how it is read: it may cost this
         # job. Raised from here it would end the worker, and then the next one that takes it.
         return settler.unreadable(job, error)
-    return run
+    return attempt

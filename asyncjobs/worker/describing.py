@@ -11,7 +11,7 @@ from asyncjobs.codec import MAX_TEXT, clean_text
 from asyncjobs.guarded import MOST_LINKED, GuardedLog, is_small
 from asyncjobs.policy.redaction import Mask
 from asyncjobs.policy.retry import class_name
-from asyncjobs.worker.run import Run
+from asyncjobs.worker.run import Attempt
 
 __all__ = ["ErrorText", "describe", "log_failure"]
 
@@ -59,7 +59,7 @@ def describe(error: BaseException, mask: Mask | None = None) -> ErrorText:
 
 def log_failure(
     logger: GuardedLog,
-    run: Run,
+    attempt: Attempt,
     text: str,
     *args: Any,
     error: ErrorText,
@@ -68,7 +68,7 @@ def log_failure(
 ) -> None:
     """A line about this attempt, with the traceback of its error."""
     exc_text = None if error.shown is not None else error.trace.rstrip()
-    extra = {**run.label, **fields}
+    extra = {**attempt.label, **fields}
     logger.log(
         level, text, *args, exc_info=error.shown, exc_text=exc_text, extra=extra, stacklevel=2
     )

@@ -16,7 +16,7 @@ from typing import Any, Final
 from asyncjobs.context import JobContext, _current
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.processor import Processor
-from asyncjobs.worker.run import Run
+from asyncjobs.worker.run import Attempt
 
 __all__ = ["job_behind", "run_until_done"]
 
@@ -77,8 +77,8 @@ def job_behind(error: BaseException) -> JobContext | None:
     while trace is not None:
         # uvloop lets it out after the attempt that awaits the task has got it, too.
         if trace.tb_frame.f_code is _ATTEMPT:
-            run: Run = trace.tb_frame.f_locals["run"]
-            return run.context
+            attempt: Attempt = trace.tb_frame.f_locals["attempt"]
+            return attempt.context
         trace = trace.tb_next
     for context in _contexts(error):
         current = context.get(_current)

@@ -6,11 +6,11 @@ import logging
 from typing import Any, Final
 
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.policy.retry import class_name
+from asyncjobs.policy.retry import Charge, class_name
 from asyncjobs.worker.describing import ErrorText, log_failure
-from asyncjobs.worker.run import Run
+from asyncjobs.worker.run import Attempt
 
-__all__ = ["FailureLog"]
+__all__ = ["FailureLog", "counted"]
 
 logger = GuardedLog("asyncjobs.worker")
 
@@ -27,13 +27,19 @@ class FailureLog:
         self._shown: dict[tuple[str, str], None] = {}
 
     def write(
-        self, run: Run, error: BaseException, told: ErrorText, text: str, *args: Any, **fields: Any
+        self,
+        attempt: Attempt,
+        error: BaseException,
+        told: ErrorText,
+        text: str,
+        *args: Any,
+        **fields: Any,
     ) -> None:
         """A warning about this attempt. `told` is the error in words."""
-        if self.is_first(run.function.name, error, told.kind):
-            log_failure(logger, run, text, *args, error=told, level=logging.WARNING, **fields)
+        if self.is_first(attempt.function.name, error, told.kind):
+            log_failure(logger, attempt, text, *args, error=told, level=logging.WARNING, **fields)
         else:
-            logger.warning(text, *args, extra={**run.label, **fields})
+            logger.warning(text, *args, extra={**attempt.label, **fields})
 
     def is_first(self, name: str, error: BaseException, kind: str) -> bool:
         """Whether this type of error of this job function is new here; from now on it is not."""
@@ -55,3 +61,14 @@ def _kinds(error: BaseException, kind: str) -> str:
     except BaseException:  # a group of the user's own may hide its members
         return kind
     return kind
+
+
+def counted(attempt: Attempt, charge: Charge | None) -> str:
+    """Which attempt has failed, and how much of what budget that makes."""
+    number = attempt.envelope.attempt
+    if charge is None:
+        return f"attempt {number} failed"
+    if charge.used == number:
+        return f"attempt {number} of {charge.budget} failed"
+    policy = f"the policy on {charge.policy.key}" if charge.policy.key else "the default policy"
+    return f"attempt {number} failed, failure {charge.used} of {charge.budget} of {policy}"

@@ -25,7 +25,7 @@ from asyncjobs.worker.decoding import Find, decode
 from asyncjobs.worker.doubt import InDoubt
 from asyncjobs.worker.limit import Limit
 from asyncjobs.worker.parking import Offer, Parking
-from asyncjobs.worker.run import Reason, Run, start_task
+from asyncjobs.worker.run import Attempt, Reason, start_task
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settling import Settler
@@ -236,68 +236,68 @@ class Processor:
     def _start_taken(self) -> None:
         taken, self._taken = self._taken, []
         now_ms, now_s = wall_ms() + self._clock_ahead_ms, self._loop.time()
-        started = [run for job in taken if (run := self._start(job, now_ms, now_s)) is not None]
+        started = [each for job in taken if (each := self._start(job, now_ms, now_s)) is not None]
         # After the first step of each: a job that is done by then needs no timer.
         self._loop.call_soon(self._arm_all, started)
 
-    def _start(self, job: TakenJob, now_ms: int, now_s: float) -> Run | None:
+    def _start(self, job: TakenJob, now_ms: int, now_s: float) -> Attempt | None:
         """Decode a job and start its attempt; what cannot run is settled at once."""
-        run = self._decode(job, now_ms)
-        if not isinstance(run, Run):
-            self._unsettled.append(run)
+        attempt = self._decode(job, now_ms)
+        if not isinstance(attempt, Attempt):
+            self._unsettled.append(attempt)
             return None
-        run.started_s = now_s
-        self.running.add(run)
-        body = self._attempt(run)
+        attempt.started_s = now_s
+        self.running.add(attempt)
+        body = self._attempt(attempt)
         if self._events.active:
-            body = tell_started(self._events, run, self._session.lease.worker, now_ms, body)
-        task = start_task(self._loop, body, run.function.name)
-        run.task = None if run.entered and task.done() else task
-        return run
+            body = tell_started(self._events, attempt, self._session.lease.worker, now_ms, body)
+        task = start_task(self._loop, body, attempt.function.name)
+        attempt.task = None if attempt.entered and task.done() else task
+        return attempt
 
-    def _arm_all(self, started: list[Run]) -> None:
-        for run in started:
-            if run in self.running:
-                if not run.entered:
-                    run.when_cut_off(self._end_unentered)
-                if run.function.is_async:
-                    run.arm(self._loop)
+    def _arm_all(self, started: list[Attempt]) -> None:
+        for attempt in started:
+            if attempt in self.running:
+                if not attempt.entered:
+                    attempt.when_cut_off(self._end_unentered)
+                if attempt.function.is_async:
+                    attempt.arm(self._loop)
 
-    def _end_unentered(self, run: Run, error: BaseException) -> None:
-        settlement = self.settler.error(run, error)
-        run.finish()
-        if self.running.remove(run):
+    def _end_unentered(self, attempt: Attempt, error: BaseException) -> None:
+        settlement = self.settler.error(attempt, error)
+        attempt.finish()
+        if self.running.remove(attempt):
             self.settle(settlement)
 
-    def _begin(self, run: Run) -> None:
-        run.begin(wall_ms() + self._clock_ahead_ms, self._loop)
+    def _begin(self, attempt: Attempt) -> None:
+        attempt.begin(wall_ms() + self._clock_ahead_ms, self._loop)
 
-    async def _attempt(self, run: Run) -> None:
+    async def _attempt(self, attempt: Attempt) -> None:
         """One attempt, from the call of the job function to the settlement.
 
         Runs as a task of its own, so a context variable set in one job never shows in
         the next. Catches everything: even SystemExit ends the attempt, not the worker.
         """
-        run.entered = True
+        attempt.entered = True
         try:
-            if run.reason is not None:
+            if attempt.reason is not None:
                 raise asyncio.CancelledError
-            _current.set(run)
-            envelope, function = run.envelope, run.function
+            _current.set(attempt)
+            envelope, function = attempt.envelope, attempt.function
             kwargs = envelope.kwargs
             if function.injected is not None:
-                kwargs[function.injected] = run.context
+                kwargs[function.injected] = attempt.context
             if function.is_async:
                 value = await function.function(*envelope.args, **kwargs)
             else:
                 call = partial(function.function, *envelope.args, **kwargs)
-                value = await self.threads.call(run, call, partial(self._begin, run))
+                value = await self.threads.call(attempt, call, partial(self._begin, attempt))
         except BaseException as error:
-            settlement = None if run.is_abandoned else self.settler.error(run, error)
+            settlement = None if attempt.is_abandoned else self.settler.error(attempt, error)
         else:
-            settlement = None if run.is_abandoned else self.settler.value(run, value)
-        run.finish()
-        if self.running.remove(run):  # else abandoned: its job has been settled already
+            settlement = None if attempt.is_abandoned else self.settler.value(attempt, value)
+        attempt.finish()
+        if self.running.remove(attempt):  # else abandoned: its job has been settled already
             self.settle(settlement)
 
     def settle(self, settlement: Settlement | None) -> None:
@@ -457,9 +457,10 @@ class Processor:
 
     def abandon(self) -> None:
         """Give back the jobs of attempts that swallow their cancellation."""
-        for run in self.running.abandon():
+        for attempt in self.running.abandon():
             self.settler.released += 1
-            self.settle(None if run.reason is Reason.LEASE_LOST else Settlement.release(run.job))
+            is_lost = attempt.reason is Reason.LEASE_LOST
+            self.settle(None if is_lost else Settlement.release(attempt.job))
 
     def holds_nothing(self) -> bool:
         """True when no job would be missed if this worker ended now."""

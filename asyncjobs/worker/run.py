@@ -19,14 +19,14 @@ from asyncjobs.policy.redaction import Mask, mask_of
 from asyncjobs.registry import MAX_NAME
 
 __all__ = [
+    "Attempt",
     "Body",
     "OnProgress",
     "Reason",
-    "Run",
     "TooLate",
+    "attempt_of",
     "call_of",
     "label_of",
-    "run_of",
     "start_task",
 ]
 
@@ -51,7 +51,7 @@ class Reason(Enum):
     LEASE_LOST = "lease lost"
 
 
-class Run:
+class Attempt:
     """A taken job, its decoded call, and the task that runs it.
 
     `settings` are the job function's with what this enqueue asked for. `crashes` have been
@@ -99,7 +99,7 @@ class Run:
         self.entered = self.is_abandoned = False
         self.has_begun = function.is_async
         """False while a sync function waits for a thread."""
-        self.on_begin: Callable[[Run, int], None] | None = None
+        self.on_begin: Callable[[Attempt, int], None] | None = None
         """Called with the store's time when there is one."""
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -169,7 +169,7 @@ class Run:
             end_s = self.started_s + self.settings.timeout_s
             self.timer = loop.call_at(end_s, self.stop, Reason.TIMEOUT)
 
-    def when_cut_off(self, tell: Callable[[Run, BaseException], None]) -> None:
+    def when_cut_off(self, tell: Callable[[Attempt, BaseException], None]) -> None:
         """Call `tell` should the task end although the attempt has not been entered.
 
         Another job may cancel it before its first step: then Python runs none of it, and
@@ -188,7 +188,7 @@ class Run:
         """The attempt is over: nothing will stop it any more."""
         if self.timer is not None:
             self.timer.cancel()
-        # The task's context refers to the run. In a circle both would stay, with the call's
+        # The task's context refers to the attempt. In a circle both would stay, with the call's
         # arguments and its span, until the garbage collector comes.
         self.task = None
 
@@ -221,12 +221,12 @@ class Run:
         return label_of(self.job, self.function.name, self.envelope.attempt)
 
 
-def run_of(current: Current | None) -> Run | None:
+def attempt_of(current: Current | None) -> Attempt | None:
     """The attempt of a worker that this is about; a plain call of a job function within it
     has a context of its own."""
     while isinstance(current, JobContext):
         current = current.outer
-    return current if isinstance(current, Run) else None
+    return current if isinstance(current, Attempt) else None
 
 
 def call_of(job: TakenJob) -> tuple[str, int]:

@@ -9,8 +9,8 @@ from asyncjobs.context import JobContext
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.policy.suspects import SuspectBounds
-from asyncjobs.worker.by_ref import RunsByRef
-from asyncjobs.worker.run import Reason, Run
+from asyncjobs.worker.by_ref import AttemptsByRef
+from asyncjobs.worker.run import Attempt, Reason
 
 __all__ = ["Running"]
 
@@ -22,47 +22,47 @@ class Running:
 
     def __init__(self, slots: int, max_crashes: int) -> None:
         # Dicts for their order: what is stopped or given back goes by age.
-        self._runs: dict[Run, None] = {}
-        self._suspects: dict[Run, None] = {}
-        self._by_ref: RunsByRef | None = None
-        self._stuck: set[Run] = set()
+        self._attempts: dict[Attempt, None] = {}
+        self._suspects: dict[Attempt, None] = {}
+        self._by_ref: AttemptsByRef | None = None
+        self._stuck: set[Attempt] = set()
         self._bounds: Final = SuspectBounds(slots, max_crashes)
         self._notes: dict[JobContext, bytes] = {}
         # Called from any thread; storing into a dict is one step.
         self.note = self._notes.__setitem__
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self._attempts)
 
-    def __contains__(self, run: Run) -> bool:
-        return run in self._runs
+    def __contains__(self, attempt: Attempt) -> bool:
+        return attempt in self._attempts
 
-    def add(self, run: Run) -> None:
-        self._runs[run] = None
-        if run.job.crashes:
-            self._suspects[run] = None
-        if self._by_ref is not None and not self._by_ref.add(run):
+    def add(self, attempt: Attempt) -> None:
+        self._attempts[attempt] = None
+        if attempt.job.crashes:
+            self._suspects[attempt] = None
+        if self._by_ref is not None and not self._by_ref.add(attempt):
             self._by_ref = None
 
-    def remove(self, run: Run) -> bool:
+    def remove(self, attempt: Attempt) -> bool:
         """False when it was abandoned before: then its end is nobody's business."""
-        if run not in self._runs:
-            self._stuck.discard(run)
+        if attempt not in self._attempts:
+            self._stuck.discard(attempt)
             return False
-        del self._runs[run]
-        if run.job.crashes:
-            self._suspects.pop(run, None)
+        del self._attempts[attempt]
+        if attempt.job.crashes:
+            self._suspects.pop(attempt, None)
         if self._by_ref is not None:
-            self._by_ref.remove(run)
+            self._by_ref.remove(attempt)
         return True
 
     def jobs(self) -> Iterator[TakenJob]:
-        return (run.job for run in self._runs)
+        return (attempt.job for attempt in self._attempts)
 
     def room(self, taken: Collection[TakenJob]) -> tuple[int, ...]:
         """How many jobs that were running when a worker died may be taken now, beside those
         that run and those that are `taken` and have not started. See `Demand`."""
-        crashes = [run.job.crashes for run in self._suspects]
+        crashes = [attempt.job.crashes for attempt in self._suspects]
         crashes += [job.crashes for job in taken if job.crashes]
         return self._bounds.room(crashes)
 
@@ -71,62 +71,70 @@ class Running:
         if not refs:
             return
         if self._by_ref is None:
-            self._by_ref = RunsByRef(self._runs)
-        for run in self._by_ref.find(refs):
-            run.stop(Reason.CANCEL)
+            self._by_ref = AttemptsByRef(self._attempts)
+        for attempt in self._by_ref.find(refs):
+            attempt.stop(Reason.CANCEL)
 
     def lose(self, queues: Collection[str]) -> int:
         """Stop what belongs to other workers now; returns how many."""
-        lost = [run for run in self._runs if run.job.queue in queues]
-        for run in lost:
-            run.stop_again(Reason.LEASE_LOST)
+        lost = [attempt for attempt in self._attempts if attempt.job.queue in queues]
+        for attempt in lost:
+            attempt.stop_again(Reason.LEASE_LOST)
         return len(lost)
 
     def release(self) -> None:
         """Stop everything; the jobs are given back."""
-        for run in list(self._runs):
-            run.stop_again(Reason.SHUTDOWN)
+        for attempt in list(self._attempts):
+            attempt.stop_again(Reason.SHUTDOWN)
 
-    def abandon(self) -> list[Run]:
+    def abandon(self) -> list[Attempt]:
         """Let go of all attempts, which swallow their cancellation, and return them."""
-        stuck = list(self._runs)
-        for run in stuck:
-            logger.error("%s: stuck, it ignores its cancellation", run.job.ref, extra=run.label)
-            self.let_go(run)
+        stuck = list(self._attempts)
+        for attempt in stuck:
+            logger.error(
+                "%s: stuck, it ignores its cancellation", attempt.job.ref, extra=attempt.label
+            )
+            self.let_go(attempt)
         return stuck
 
-    def stubborn(self, since_s: float) -> list[Run]:
+    def stubborn(self, since_s: float) -> list[Attempt]:
         """Those told to stop at `since_s` or before that go on all the same.
 
         A thread cannot be stopped at all and keeps its slot; what is left at a shutdown
         is abandoned there.
         """
         return [
-            run
-            for run in self._runs
-            if run.stopped_s <= since_s
-            and run.function.is_async
-            and run.reason is not Reason.SHUTDOWN
+            attempt
+            for attempt in self._attempts
+            if attempt.stopped_s <= since_s
+            and attempt.function.is_async
+            and attempt.reason is not Reason.SHUTDOWN
         ]
 
-    def let_go(self, run: Run) -> None:
+    def let_go(self, attempt: Attempt) -> None:
         """Its slot is free; the task is kept until it ends, for nobody else holds it."""
-        run.is_abandoned = True
-        if self.remove(run):
-            self._stuck.add(run)
+        attempt.is_abandoned = True
+        if self.remove(attempt):
+            self._stuck.add(attempt)
 
-    def find(self, context: JobContext) -> Run | None:
+    def find(self, context: JobContext) -> Attempt | None:
         """The attempt with this context, while it holds its slot. From any thread."""
-        return next((run for run in list(self._runs) if run.is_about(context)), None)
+        return next(
+            (attempt for attempt in list(self._attempts) if attempt.is_about(context)), None
+        )
 
-    def in_threads(self) -> list[Run]:
+    def in_threads(self) -> list[Attempt]:
         """The attempts of sync functions that have a thread. From any thread."""
-        return [run for run in list(self._runs) if not run.function.is_async and run.has_begun]
+        return [
+            attempt
+            for attempt in list(self._attempts)
+            if not attempt.function.is_async and attempt.has_begun
+        ]
 
     def take_notes(self) -> list[tuple[TakenJob, bytes]]:
         """The newest progress of each attempt, since the last call."""
         notes = [self._notes.popitem() for _ in range(len(self._notes))]
         if not notes:
             return []
-        jobs = {run.context: run.job for run in self._runs if run.has_context}
+        jobs = {attempt.context: attempt.job for attempt in self._attempts if attempt.has_context}
         return [(jobs[context], note) for context, note in notes if context in jobs]

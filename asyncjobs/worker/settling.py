@@ -41,9 +41,9 @@ from asyncjobs.policy.retry import (
 )
 from asyncjobs.untrusted import MOST_COUNT, in_range
 from asyncjobs.worker.describing import describe, log_failure
-from asyncjobs.worker.failures import FailureLog
+from asyncjobs.worker.failures import FailureLog, counted
 from asyncjobs.worker.put_back_log import PutBackLog
-from asyncjobs.worker.run import Reason, Run, TooLate, call_of, label_of
+from asyncjobs.worker.run import Attempt, Reason, TooLate, call_of, label_of
 from asyncjobs.worker.unfinished import close_unfinished, unfinished
 
 __all__ = ["Settler"]
@@ -75,113 +75,117 @@ class Settler:
         self._clock_s = clock_s
         self._worker = worker
         self.put_back_log = PutBackLog(clock_s)
-        self.is_swept: Callable[[Run], bool] = lambda run: False
+        self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
         """Whether this attempt was cancelled by another job."""
         self._failures = FailureLog()
         self.released = 0
         self.put_back = 0
 
-    def value(self, run: Run, value: Any) -> Settlement | None:
+    def value(self, attempt: Attempt, value: Any) -> Settlement | None:
         """The attempt returned."""
         if value is not None and (work := unfinished(value)) is not None:
-            return self._not_done(run, value, work)
-        if run.result_ttl_ms <= 0 and run.reason is None and not self._events.active:
-            return Settlement.succeeded(run.job)
+            return self._not_done(attempt, value, work)
+        if attempt.result_ttl_ms <= 0 and attempt.reason is None and not self._events.active:
+            return Settlement.succeeded(attempt.job)
         try:
-            return self._value(run, value)
+            return self._value(attempt, value)
         except BaseException as fault:
-            if run.reason not in (None, Reason.SHUTDOWN):
-                return self._last_resort(run, fault)
+            if attempt.reason not in (None, Reason.SHUTDOWN):
+                return self._last_resort(attempt, fault)
             # The job has done its work: it must not run again.
-            call(UNRECORDED, self._log_fault, run, "its result could not be kept", fault)
+            call(UNRECORDED, self._log_fault, attempt, "its result could not be kept", fault)
             problem = f"it could not be kept: {class_name(type(fault))}"
             outcome = Outcome(State.SUCCEEDED, unavailable=problem).encode()
-            return Settlement.succeeded(run.job, outcome, run.result_ttl_ms)
+            return Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms)
 
-    def _not_done(self, run: Run, value: Any, work: str) -> Settlement | None:
+    def _not_done(self, attempt: Attempt, value: Any, work: str) -> Settlement | None:
         """Whoever forgets an `await` must hear of it: the job has done nothing."""
         close_unfinished(value)
         advice = (
             "await it in the function"
-            if run.function.is_async
+            if attempt.function.is_async
             else ("make it an async def function that awaits it")
         )
         if "generator" in work:
             advice = "return one value, such as a list of its items"
-        return self.error(run, UsageError(f"{run.function.name} returned {work}; {advice}"))
+        return self.error(attempt, UsageError(f"{attempt.function.name} returned {work}; {advice}"))
 
-    def error(self, run: Run, error: BaseException) -> Settlement | None:
+    def error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
         """The attempt raised, or was stopped; None when its end is not ours to say."""
         try:
             # By its type: an error of the user's own may raise when it is asked for its class.
-            if issubclass(type(error), asyncio.CancelledError) and self.is_swept(run):
-                return self._stopped_by_another(run)
-            return self._error(run, error)
+            if issubclass(type(error), asyncio.CancelledError) and self.is_swept(attempt):
+                return self._stopped_by_another(attempt)
+            return self._error(attempt, error)
         except BaseException as fault:
-            return self._last_resort(run, fault)
+            return self._last_resort(attempt, fault)
 
-    def _last_resort(self, run: Run, fault: BaseException) -> Settlement | None:
+    def _last_resort(self, attempt: Attempt, fault: BaseException) -> Settlement | None:
         """An end that cannot be put into words must still free the slot and the job."""
         # A log line is words as well: what made the first ones fail may make it fail.
-        call(UNRECORDED, self._log_fault, run, "its end could not be recorded", fault)
-        if run.reason is Reason.LEASE_LOST:
+        call(UNRECORDED, self._log_fault, attempt, "its end could not be recorded", fault)
+        if attempt.reason is Reason.LEASE_LOST:
             return None
-        if run.reason is Reason.SHUTDOWN:
+        if attempt.reason is Reason.SHUTDOWN:
             self.released += 1
-            return Settlement.release(run.job)
-        if run.reason is Reason.CANCEL:
-            return Settlement.cancelled(run.job)
+            return Settlement.release(attempt.job)
+        if attempt.reason is Reason.CANCEL:
+            return Settlement.cancelled(attempt.job)
         try:
-            return self._end_without_words(run, fault)
+            return self._end_without_words(attempt, fault)
         except BaseException as another:
             # What is stored of it cannot even be written again.
-            return self.unreadable(run.job, another)
+            return self.unreadable(attempt.job, another)
 
     @staticmethod
-    def _log_fault(run: Run, text: str, fault: BaseException) -> None:
-        told = describe(fault, run.mask)
-        log_failure(logger, run, f"%s: {text}", run.job.ref, error=told)
+    def _log_fault(attempt: Attempt, text: str, fault: BaseException) -> None:
+        told = describe(fault, attempt.mask)
+        log_failure(logger, attempt, f"%s: {text}", attempt.job.ref, error=told)
 
-    def _end_without_words(self, run: Run, fault: BaseException) -> Settlement:
-        attempt = self._attempt(run)
-        if run.envelope.attempt < run.settings.retry.max_attempts:
-            settlement = self._later(run, LAST_RESORT_S, run.envelope.attempt + 1)
-            self._tell(run, events.JobRetryScheduled, *attempt, LAST_RESORT_S, fault)
+    def _end_without_words(self, attempt: Attempt, fault: BaseException) -> Settlement:
+        ended = self._ended(attempt)
+        if attempt.envelope.attempt < attempt.settings.retry.max_attempts:
+            settlement = self._later(attempt, LAST_RESORT_S, attempt.envelope.attempt + 1)
+            self._tell(attempt, events.JobRetryScheduled, *ended, LAST_RESORT_S, fault)
             return settlement
         message = "its end could not be recorded; the worker's log tells why"
         outcome = Outcome(State.DEAD, reason="exhausted", message=message)
-        settlement = _bury(run.job, outcome, run.result_ttl_ms, self._last_envelope(run))
-        self._tell(run, events.JobDead, *attempt, "exhausted", fault)
+        settlement = _bury(
+            attempt.job, outcome, attempt.result_ttl_ms, self._last_envelope(attempt)
+        )
+        self._tell(attempt, events.JobDead, *ended, "exhausted", fault)
         return settlement
 
-    def _tell(self, run: Run, kind: Callable[..., events.AttemptEnded], *about: Any) -> None:
+    def _tell(
+        self, attempt: Attempt, kind: Callable[..., events.AttemptEnded], *about: Any
+    ) -> None:
         """`about`: the attempt, its duration, and what else this kind of end has."""
         if self._events.active:
-            self._events.emit(kind(run.job.ref, run.function.name, *about))
+            self._events.emit(kind(attempt.job.ref, attempt.function.name, *about))
 
-    def _value(self, run: Run, value: Any) -> Settlement | None:
-        if run.reason is not None and run.reason is not Reason.SHUTDOWN:
+    def _value(self, attempt: Attempt, value: Any) -> Settlement | None:
+        if attempt.reason is not None and attempt.reason is not Reason.SHUTDOWN:
             # Told to stop, it returned all the same: what was asked for stands.
-            return self._error(run, asyncio.CancelledError())
+            return self._error(attempt, asyncio.CancelledError())
         # On the way of every job: nothing is measured that nobody hears of.
         hub = self._events
         is_heard = hub.active and hub.wants(events.JobSucceeded)
-        attempt = self._attempt(run) if is_heard else None
-        outcome = self._encode(run, value) if run.result_ttl_ms > 0 else None
+        ended = self._ended(attempt) if is_heard else None
+        outcome = self._encode(attempt, value) if attempt.result_ttl_ms > 0 else None
         if hub.tracer is not None:
-            hub.tracer.succeeded(run.job)
-        if attempt is not None:
-            hub.emit(events.JobSucceeded(run.job.ref, run.function.name, *attempt))
-        return Settlement.succeeded(run.job, outcome, run.result_ttl_ms)
+            hub.tracer.succeeded(attempt.job)
+        if ended is not None:
+            hub.emit(events.JobSucceeded(attempt.job.ref, attempt.function.name, *ended))
+        return Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms)
 
-    def _encode(self, run: Run, value: Any) -> bytes:
+    def _encode(self, attempt: Attempt, value: Any) -> bytes:
         # The job has succeeded and must not run again because of what it returned.
         about: dict[str, Any] = {
-            "name": run.function.name,
-            "attempt": run.envelope.attempt,
+            "name": attempt.function.name,
+            "attempt": attempt.envelope.attempt,
             "finished_ms": wall_ms(),
         }
-        what = f"the result of {run.function.name}"
+        what = f"the result of {attempt.function.name}"
         try:
             if value is not None:
                 check_json(value, what)
@@ -191,170 +195,185 @@ class Settler:
                 return outcome
             problem = f"{what} takes {len(outcome)} B, more than max_result={limit} B"
         except EncodeError as error:
-            problem = describe(error, run.mask).message
+            problem = describe(error, attempt.mask).message
         except BaseException as error:
             # An unbound proxy, or an object of a closed session, raises when it is looked at.
-            told = describe(error, run.mask)
+            told = describe(error, attempt.mask)
             problem = (
                 f"{what} cannot be read: {told.kind}: {told.message}; "
                 "return plain data (numbers, text, lists, dicts)"
             )
-        logger.warning("%s: the result is not kept: %s", run.job.ref, problem, extra=run.label)
+        logger.warning(
+            "%s: the result is not kept: %s", attempt.job.ref, problem, extra=attempt.label
+        )
         return Outcome(State.SUCCEEDED, unavailable=problem, **about).encode()
 
-    def _error(self, run: Run, error: BaseException) -> Settlement | None:
-        if run.reason is Reason.LEASE_LOST:
-            self._log_clean_up(run, error, "its lease was lost")
-            self._tell(run, events.JobLost, *self._attempt(run))
+    def _error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
+        if attempt.reason is Reason.LEASE_LOST:
+            self._log_clean_up(attempt, error, "its lease was lost")
+            self._tell(attempt, events.JobLost, *self._ended(attempt))
             return None
-        if run.reason is Reason.CANCEL:
-            self._log_clean_up(run, error, "cancelled while running")
-            return self._cancelled(run)
-        if run.reason is Reason.SHUTDOWN:
+        if attempt.reason is Reason.CANCEL:
+            self._log_clean_up(attempt, error, "cancelled while running")
+            return self._cancelled(attempt)
+        if attempt.reason is Reason.SHUTDOWN:
             # Whatever it raises: it was the worker that has not let it finish.
-            self._log_clean_up(run, error, "given back, since the worker stops")
-            return self._released(run)
-        if run.reason is Reason.TIMEOUT:
-            late = TimeoutError(f"the attempt took longer than its {run.settings.timeout_s:g} s")
+            self._log_clean_up(attempt, error, "given back, since the worker stops")
+            return self._released(attempt)
+        if attempt.reason is Reason.TIMEOUT:
+            late = TimeoutError(
+                f"the attempt took longer than its {attempt.settings.timeout_s:g} s"
+            )
             late.__cause__ = error
             error = late
         if type(error) is TooLate:
-            return self.expired(run)
-        verdict = self._judge(run, error)
+            return self.expired(attempt)
+        verdict = self._judge(attempt, error)
         if verdict.ending is Ending.RETRY:
-            return self._retry(run, error, verdict)
+            return self._retry(attempt, error, verdict)
         if verdict.ending is Ending.SNOOZE:
-            return self._snooze(run, verdict.delay_s)
+            return self._snooze(attempt, verdict.delay_s)
         if verdict.ending is Ending.DISCARD:
-            return self._discarded(run, verdict.reason)
-        return self._dead(run, error, verdict.reason)
+            return self._discarded(attempt, verdict.reason)
+        return self._dead(attempt, error, verdict.reason)
 
-    def _log_clean_up(self, run: Run, error: BaseException, why: str) -> None:
+    def _log_clean_up(self, attempt: Attempt, error: BaseException, why: str) -> None:
         """What an attempt raises after it was told to stop changes nothing, and is logged."""
         if is_cancellation(error) or is_on_purpose(error):
             return
-        told = describe(error, run.mask)
+        told = describe(error, attempt.mask)
         text = "%s: %s; its clean-up failed: %s: %s"
         self._failures.write(
-            run, error, told, text, run.job.ref, why, told.kind, told.message, **self._lasted(run)
+            attempt,
+            error,
+            told,
+            text,
+            attempt.job.ref,
+            why,
+            told.kind,
+            told.message,
+            **self._lasted(attempt),
         )
 
-    def _judge(self, run: Run, error: BaseException) -> Verdict:
-        settings, attempt = run.settings, run.envelope.attempt
-        spent = spent_by_policy(run.envelope.headers)
+    def _judge(self, attempt: Attempt, error: BaseException) -> Verdict:
+        settings, number = attempt.settings, attempt.envelope.attempt
+        spent = spent_by_policy(attempt.envelope.headers)
         discard_on = settings.discard_on
         # A backoff of the user's own that raises must cost neither job nor slot; nor must
         # an exception class that raises when it is asked whether an error is its own.
         for retry in (settings.retry, settings.retry.plain()):
             try:
-                return judge(
-                    error, attempt=attempt, retry=retry, discard_on=discard_on, spent=spent
-                )
+                return judge(error, attempt=number, retry=retry, discard_on=discard_on, spent=spent)
             except BaseException as fault:
                 text = "%s: its retry policy failed"
-                log_failure(logger, run, text, run.job.ref, error=describe(fault, run.mask))
+                log_failure(
+                    logger, attempt, text, attempt.job.ref, error=describe(fault, attempt.mask)
+                )
         # Any error will do: this one cannot even be asked for its class, or for its members.
         last = Retries(default=RetryPolicy(max_attempts=settings.retry.max_attempts))
-        return judge(Exception(), attempt=attempt, retry=last, discard_on=(), spent={})
+        return judge(Exception(), attempt=number, retry=last, discard_on=(), spent={})
 
     @staticmethod
-    def _outcome(run: Run, state: State, **texts: str) -> Outcome:
+    def _outcome(attempt: Attempt, state: State, **texts: str) -> Outcome:
         return Outcome(
             state,
-            name=run.function.name,
-            attempt=run.envelope.attempt,
+            name=attempt.function.name,
+            attempt=attempt.envelope.attempt,
             finished_ms=wall_ms(),
             **texts,
         )
 
-    def _attempt(self, run: Run) -> tuple[int, float]:
+    def _ended(self, attempt: Attempt) -> tuple[int, float]:
         # 0 for a sync function that has waited for a thread, and did not start.
-        return run.envelope.attempt, self._clock_s() - run.started_s if run.has_begun else 0.0
+        return (
+            attempt.envelope.attempt,
+            self._clock_s() - attempt.started_s if attempt.has_begun else 0.0,
+        )
 
-    def _lasted(self, run: Run) -> dict[str, Any]:
-        return {"duration_ms": round(self._attempt(run)[1] * 1000)}
+    def _lasted(self, attempt: Attempt) -> dict[str, Any]:
+        return {"duration_ms": round(self._ended(attempt)[1] * 1000)}
 
-    def _label(self, run: Run) -> dict[str, Any]:
-        return run.label | self._lasted(run)
+    def _label(self, attempt: Attempt) -> dict[str, Any]:
+        return attempt.label | self._lasted(attempt)
 
-    def _cancelled(self, run: Run) -> Settlement:
-        attempt = self._attempt(run)
-        outcome = self._outcome(run, State.CANCELLED).encode()
-        settlement = Settlement.cancelled(run.job, outcome, run.result_ttl_ms)
-        logger.info("%s: cancelled while running", run.job.ref, extra=self._label(run))
-        self._tell(run, events.JobCancelled, *attempt)
+    def _cancelled(self, attempt: Attempt) -> Settlement:
+        ended = self._ended(attempt)
+        outcome = self._outcome(attempt, State.CANCELLED).encode()
+        settlement = Settlement.cancelled(attempt.job, outcome, attempt.result_ttl_ms)
+        logger.info("%s: cancelled while running", attempt.job.ref, extra=self._label(attempt))
+        self._tell(attempt, events.JobCancelled, *ended)
         return settlement
 
-    def _released(self, run: Run) -> Settlement:
+    def _released(self, attempt: Attempt) -> Settlement:
         self.released += 1
-        self._tell(run, events.JobReleased, *self._attempt(run))
-        return Settlement.release(run.job)
+        self._tell(attempt, events.JobReleased, *self._ended(attempt))
+        return Settlement.release(attempt.job)
 
-    def _stopped_by_another(self, run: Run) -> Settlement:
+    def _stopped_by_another(self, attempt: Attempt) -> Settlement:
         """Another job has cancelled it: it runs again, and no attempt is spent."""
-        self._tell(run, events.JobReleased, *self._attempt(run))
-        return Settlement.release(run.job)
+        self._tell(attempt, events.JobReleased, *self._ended(attempt))
+        return Settlement.release(attempt.job)
 
-    def _retry(self, run: Run, error: BaseException, verdict: Verdict) -> Settlement:
-        delay_s, charge, attempt = verdict.delay_s, verdict.charge, self._attempt(run)
-        told = describe(error, run.mask)
-        number = run.envelope.attempt
+    def _retry(self, attempt: Attempt, error: BaseException, verdict: Verdict) -> Settlement:
+        delay_s, charge, ended = verdict.delay_s, verdict.charge, self._ended(attempt)
+        told = describe(error, attempt.mask)
+        number = attempt.envelope.attempt
         past = PastError(number, told.kind, told.message, told.trace, wall_ms(), self._worker)
-        settlement = self._later(run, delay_s, number + 1, past, charge)
+        settlement = self._later(attempt, delay_s, number + 1, past, charge)
         text = "%s: %s, again in %.1f s: %s: %s"
-        about = (run.job.ref, _counted(run, charge), delay_s, told.kind, told.message)
+        about = (attempt.job.ref, counted(attempt, charge), delay_s, told.kind, told.message)
         if is_on_purpose(error):
-            logger.warning(text, *about, extra=self._label(run))
+            logger.warning(text, *about, extra=self._label(attempt))
         else:
-            self._failures.write(run, error, told, text, *about, **self._lasted(run))
-        self._tell(run, events.JobRetryScheduled, *attempt, delay_s, error)
+            self._failures.write(attempt, error, told, text, *about, **self._lasted(attempt))
+        self._tell(attempt, events.JobRetryScheduled, *ended, delay_s, error)
         return settlement
 
-    def _snooze(self, run: Run, delay_s: float) -> Settlement:
-        settlement = self._later(run, delay_s, run.envelope.attempt)
-        self._tell(run, events.JobSnoozed, *self._attempt(run), delay_s)
+    def _snooze(self, attempt: Attempt, delay_s: float) -> Settlement:
+        settlement = self._later(attempt, delay_s, attempt.envelope.attempt)
+        self._tell(attempt, events.JobSnoozed, *self._ended(attempt), delay_s)
         return settlement
 
     def _later(
         self,
-        run: Run,
+        attempt: Attempt,
         delay_s: float,
-        attempt: int,
+        number: int,
         error: PastError | None = None,
         charge: Charge | None = None,
     ) -> Settlement:
         # Decoded anew: the job may have changed the arguments it was given.
-        envelope = Envelope.decode(run.job.envelope)
-        envelope.attempt = attempt
+        envelope = Envelope.decode(attempt.job.envelope)
+        envelope.attempt = number
         if error is not None:
             envelope.headers = remember(envelope.headers, error)
         if charge is not None and charge.policy.on is not None:
             spent = {**spent_by_policy(envelope.headers), charge.policy.key: charge.failures}
             envelope.headers = {**(envelope.headers or {}), "spent": spent}
         if self._events.tracer is not None:
-            envelope.headers = self._events.tracer.carry(run.job.ref, envelope.headers)
+            envelope.headers = self._events.tracer.carry(attempt.job.ref, envelope.headers)
         if envelope.headers:
             envelope.headers.pop("crashes_kept", None)
-        if run.all_crashes:
+        if attempt.all_crashes:
             # The store counts crashes for one place in the queue; a new place starts at none.
-            envelope.headers = {**(envelope.headers or {}), "crashes": run.all_crashes}
-        return Settlement.reschedule(run.job, envelope.encode(), round(delay_s * 1000))
+            envelope.headers = {**(envelope.headers or {}), "crashes": attempt.all_crashes}
+        return Settlement.reschedule(attempt.job, envelope.encode(), round(delay_s * 1000))
 
-    def _discarded(self, run: Run, reason: str) -> Settlement:
-        if run.mask is not None:
-            reason = run.mask.text(reason)
-        attempt = self._attempt(run)
-        outcome = self._outcome(run, State.DISCARDED, reason=reason).encode()
-        settlement = Settlement.discarded(run.job, outcome, run.result_ttl_ms)
-        logger.info("%s: discarded: %s", run.job.ref, reason, extra=self._label(run))
-        self._tell(run, events.JobDiscarded, *attempt, reason)
+    def _discarded(self, attempt: Attempt, reason: str) -> Settlement:
+        if attempt.mask is not None:
+            reason = attempt.mask.text(reason)
+        ended = self._ended(attempt)
+        outcome = self._outcome(attempt, State.DISCARDED, reason=reason).encode()
+        settlement = Settlement.discarded(attempt.job, outcome, attempt.result_ttl_ms)
+        logger.info("%s: discarded: %s", attempt.job.ref, reason, extra=self._label(attempt))
+        self._tell(attempt, events.JobDiscarded, *ended, reason)
         return settlement
 
-    def _dead(self, run: Run, error: BaseException, reason: str) -> Settlement:
-        attempt = self._attempt(run)
-        told = describe(error, run.mask)
+    def _dead(self, attempt: Attempt, error: BaseException, reason: str) -> Settlement:
+        ended = self._ended(attempt)
+        told = describe(error, attempt.mask)
         outcome = self._outcome(
-            run,
+            attempt,
             State.DEAD,
             reason=reason,
             error_type=told.kind,
@@ -362,20 +381,22 @@ class Settler:
             traceback=told.trace,
             worker=self._worker,
         )
-        settlement = _bury(run.job, outcome, run.result_ttl_ms, self._last_envelope(run))
+        settlement = _bury(
+            attempt.job, outcome, attempt.result_ttl_ms, self._last_envelope(attempt)
+        )
         text = "%s: dead at attempt %d (%s)"
-        about = (run.job.ref, attempt[0], reason)
-        log_failure(logger, run, text, *about, error=told, **self._lasted(run))
-        self._tell(run, events.JobDead, *attempt, reason, error)
+        about = (attempt.job.ref, ended[0], reason)
+        log_failure(logger, attempt, text, *about, error=told, **self._lasted(attempt))
+        self._tell(attempt, events.JobDead, *ended, reason, error)
         return settlement
 
-    def _last_envelope(self, run: Run) -> bytes:
+    def _last_envelope(self, attempt: Attempt) -> bytes:
         """As it was taken; with its attempt's trace, for one after a revival to link to."""
-        tracer, stored = self._events.tracer, run.job.envelope
+        tracer, stored = self._events.tracer, attempt.job.envelope
         if tracer is None:
             return stored
         envelope = Envelope.decode(stored)
-        headers = tracer.carry(run.job.ref, envelope.headers)
+        headers = tracer.carry(attempt.job.ref, envelope.headers)
         if headers is envelope.headers:
             return stored
         envelope.headers = headers
@@ -383,26 +404,28 @@ class Settler:
 
     # -- jobs that never came to an attempt ---------------------------------------------
 
-    def crashed(self, run: Run) -> Settlement:
+    def crashed(self, attempt: Attempt) -> Settlement:
         """Its workers died too often while they ran it."""
-        job = run.job
-        message = f"its worker died while it ran, {run.crashes} times"
-        outcome = self._outcome(run, State.DEAD, reason="crashed", message=message)
-        settlement = _bury(job, outcome, run.result_ttl_ms)
-        logger.error("%s: dead: %s", job.ref, message, extra=run.label)
-        self._tell(run, events.JobDead, run.envelope.attempt, 0.0, "crashed", None)
+        job = attempt.job
+        message = f"its worker died while it ran, {attempt.crashes} times"
+        outcome = self._outcome(attempt, State.DEAD, reason="crashed", message=message)
+        settlement = _bury(job, outcome, attempt.result_ttl_ms)
+        logger.error("%s: dead: %s", job.ref, message, extra=attempt.label)
+        self._tell(attempt, events.JobDead, attempt.envelope.attempt, 0.0, "crashed", None)
         return settlement
 
-    def expired(self, run: Run) -> Settlement:
+    def expired(self, attempt: Attempt) -> Settlement:
         """It has not started in time. The error of its last attempt, if any, is kept."""
-        job, attempt = run.job, run.envelope.attempt
-        logger.info("%s: discarded: expired before attempt %d", job.ref, attempt, extra=run.label)
-        self._tell(run, events.JobExpired, attempt, 0.0, EXPIRED)
+        job, number = attempt.job, attempt.envelope.attempt
+        logger.info(
+            "%s: discarded: expired before attempt %d", job.ref, number, extra=attempt.label
+        )
+        self._tell(attempt, events.JobExpired, number, 0.0, EXPIRED)
         about: dict[str, str] = {}
-        for last in past_errors(run.envelope.headers)[-1:]:
+        for last in past_errors(attempt.envelope.headers)[-1:]:
             about = {"error_type": last.type, "message": last.message, "traceback": last.traceback}
-        outcome = self._outcome(run, State.DISCARDED, reason=EXPIRED, **about).encode()
-        return Settlement.discarded(job, outcome, run.result_ttl_ms)
+        outcome = self._outcome(attempt, State.DISCARDED, reason=EXPIRED, **about).encode()
+        return Settlement.discarded(job, outcome, attempt.result_ttl_ms)
 
     def cancelled_unstarted(self, job: TakenJob) -> Settlement:
         """Cancelled after it was taken and before it was started."""
@@ -458,17 +481,6 @@ class Settler:
         if self._events.active:
             self._events.emit(events.JobPutBack(job.ref, name, delay_s))
         return settlement
-
-
-def _counted(run: Run, charge: Charge | None) -> str:
-    """Which attempt has failed, and how much of what budget that makes."""
-    attempt = run.envelope.attempt
-    if charge is None:
-        return f"attempt {attempt} failed"
-    if charge.used == attempt:
-        return f"attempt {attempt} of {charge.budget} failed"
-    policy = f"the policy on {charge.policy.key}" if charge.policy.key else "the default policy"
-    return f"attempt {attempt} failed, failure {charge.used} of {charge.budget} of {policy}"
 
 
 def _bury(

@@ -10,7 +10,7 @@ from asyncjobs import events
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.processor import Processor
-from asyncjobs.worker.run import Reason, Run
+from asyncjobs.worker.run import Attempt, Reason
 from asyncjobs.worker.stacks import stack_text, task_frames
 
 __all__ = ["Stuck"]
@@ -34,35 +34,35 @@ class Stuck:
 
     async def run(self) -> float:
         now_s = time.monotonic()
-        for run in self._processor.running.stubborn(now_s - self._after_s):
-            self._let_go(run, now_s - run.stopped_s)
+        for attempt in self._processor.running.stubborn(now_s - self._after_s):
+            self._let_go(attempt, now_s - attempt.stopped_s)
         return min(self._after_s / 4, 5.0)
 
-    def _let_go(self, run: Run, ignored_s: float) -> None:
+    def _let_go(self, attempt: Attempt, ignored_s: float) -> None:
         """Settle the job as the reason demands; what its task still does is ignored."""
-        reason = run.reason
+        reason = attempt.reason
         assert reason is not None
-        stack = "" if run.task is None else stack_text(task_frames(run.task.get_coro()))
+        stack = "" if attempt.task is None else stack_text(task_frames(attempt.task.get_coro()))
         logger.error(
             "%s: stuck: %s %.1f s ago, and it goes on all the same; its slot is free now, and "
             "how it ends will not count; it hangs at:\n%s",
-            run.job.ref,
+            attempt.job.ref,
             _WHY[reason],
             ignored_s,
             stack,
-            extra=run.label,
+            extra=attempt.label,
         )
         if self._events.active:
-            attempt = run.envelope.attempt
+            number = attempt.envelope.attempt
             self._events.emit(
                 events.JobStuck(
-                    run.job.ref, run.function.name, attempt, reason.value, ignored_s, stack
+                    attempt.job.ref, attempt.function.name, number, reason.value, ignored_s, stack
                 )
             )
         hung = asyncio.CancelledError()
         hung.add_note(f"It was ignored for {ignored_s:.1f} s. The attempt hung at:\n{stack}")
-        settlement = self._processor.settler.error(run, hung)
-        if run.timer is not None:
-            run.timer.cancel()
-        self._processor.running.let_go(run)
+        settlement = self._processor.settler.error(attempt, hung)
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+        self._processor.running.let_go(attempt)
         self._processor.settle(settlement)

@@ -15,7 +15,7 @@ from typing import Any
 from asyncjobs.context import _current
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import TakenJob
-from asyncjobs.worker.run import Run, run_of
+from asyncjobs.worker.run import Attempt, attempt_of
 
 __all__ = ["Sweeps"]
 
@@ -41,7 +41,7 @@ class Sweeps:
             decoy.end()
             await asyncio.wait({decoy})
 
-    def _note(self, loop: asyncio.AbstractEventLoop, culprit: Run) -> None:
+    def _note(self, loop: asyncio.AbstractEventLoop, culprit: Attempt) -> None:
         is_told = self._culprit is culprit.job
         self._swept_s, self._culprit = self._clock_s(), culprit.job
         if self._decoy is not None:
@@ -57,14 +57,14 @@ class Sweeps:
             extra=culprit.label,
         )
 
-    def hit(self, run: Run) -> bool:
+    def hit(self, attempt: Attempt) -> bool:
         """Whether this attempt was cancelled by another job. Asked when it was cancelled."""
         return (
-            run.reason is None
-            and run.started_s <= self._swept_s
-            and run.job is not self._culprit
-            and run.task is not None
-            and run.task.cancelling() > 0
+            attempt.reason is None
+            and attempt.started_s <= self._swept_s
+            and attempt.job is not self._culprit
+            and attempt.task is not None
+            and attempt.task.cancelling() > 0
         )
 
 
@@ -75,7 +75,7 @@ class _Decoy(asyncio.Task[None]):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_swept: Callable[[asyncio.AbstractEventLoop, Run], None],
+        on_swept: Callable[[asyncio.AbstractEventLoop, Attempt], None],
     ) -> None:
         self._over: asyncio.Future[None] = loop.create_future()
         self._on_swept = on_swept
@@ -90,7 +90,7 @@ class _Decoy(asyncio.Task[None]):
             self._over.set_result(None)
 
     def cancel(self, msg: Any | None = None) -> bool:
-        culprit = run_of(_current.get(None))
+        culprit = attempt_of(_current.get(None))
         if culprit is not None and not self.cancelling():
             self._on_swept(self.get_loop(), culprit)
         # Else it is the end of the program, or somebody who cancels it twice.

@@ -10,7 +10,7 @@ from asyncjobs.backends.base import Exchange
 from asyncjobs.events import Events, StartedAttempt, Tracer
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import TakenJob
-from asyncjobs.worker.run import Body, Run, call_of, label_of
+from asyncjobs.worker.run import Attempt, Body, call_of, label_of
 
 __all__ = ["tell_exchanged", "tell_given_back", "tell_lease_lost", "tell_started"]
 
@@ -56,28 +56,30 @@ def tell_given_back(hub: Events, jobs: Collection[TakenJob]) -> None:
             hub.emit(events.JobReleased(job.ref, *call_of(job), 0.0))
 
 
-def tell_started(hub: Events, run: Run, worker: str, now_ms: int, body: Body) -> Body:
+def tell_started(hub: Events, attempt: Attempt, worker: str, now_ms: int, body: Body) -> Body:
     """An attempt begins: `body`, or what a tracer puts around it. That of a sync function
     begins when there is a thread for it."""
     tracer = hub.tracer
-    if not run.function.is_async:
-        run.on_begin = partial(_begin_late, hub, tracer, worker)
+    if not attempt.function.is_async:
+        attempt.on_begin = partial(_begin_late, hub, tracer, worker)
         return body if tracer is None else tracer.waiting(body)
-    queue_time_ms = max(now_ms - run.job.ready_ms, 0)
-    event = _started(run, queue_time_ms) if hub.wants(events.JobStarted) else None
+    queue_time_ms = max(now_ms - attempt.job.ready_ms, 0)
+    event = _started(attempt, queue_time_ms) if hub.wants(events.JobStarted) else None
     if event is not None:
         body = _telling(hub, event, body)
     if tracer is None:
         return body
-    return tracer.attempt(_attempt(run, worker, queue_time_ms), body)
+    return tracer.attempt(_described(attempt, worker, queue_time_ms), body)
 
 
-def _begin_late(hub: Events, tracer: Tracer | None, worker: str, run: Run, now_ms: int) -> None:
-    queue_time_ms = max(now_ms - run.job.ready_ms, 0)
+def _begin_late(
+    hub: Events, tracer: Tracer | None, worker: str, attempt: Attempt, now_ms: int
+) -> None:
+    queue_time_ms = max(now_ms - attempt.job.ready_ms, 0)
     if tracer is not None:
-        tracer.begin(_attempt(run, worker, queue_time_ms))
+        tracer.begin(_described(attempt, worker, queue_time_ms))
     if hub.wants(events.JobStarted):
-        hub.emit(_started(run, queue_time_ms))
+        hub.emit(_started(attempt, queue_time_ms))
 
 
 async def _telling(hub: Events, event: events.JobStarted, body: Body) -> None:
@@ -87,22 +89,22 @@ async def _telling(hub: Events, event: events.JobStarted, body: Body) -> None:
     await body
 
 
-def _started(run: Run, queue_time_ms: int) -> events.JobStarted:
-    name, attempt = run.function.name, run.envelope.attempt
-    return events.JobStarted(run.job.ref, name, attempt, queue_time_ms, run.shown_call)
+def _started(attempt: Attempt, queue_time_ms: int) -> events.JobStarted:
+    name, number = attempt.function.name, attempt.envelope.attempt
+    return events.JobStarted(attempt.job.ref, name, number, queue_time_ms, attempt.shown_call)
 
 
-def _attempt(run: Run, worker: str, queue_time_ms: int) -> StartedAttempt:
-    envelope = run.envelope
+def _described(attempt: Attempt, worker: str, queue_time_ms: int) -> StartedAttempt:
+    envelope = attempt.envelope
     return StartedAttempt(
-        run.job,
+        attempt.job,
         envelope.headers,
-        run.function.name,
+        attempt.function.name,
         envelope.attempt,
-        run.settings.retry.max_attempts,
+        attempt.settings.retry.max_attempts,
         envelope.scheduled_ms is not None,
         queue_time_ms,
-        run.settings.tracing,
+        attempt.settings.tracing,
         worker,
-        run.stop_asked,
+        attempt.stop_asked,
     )

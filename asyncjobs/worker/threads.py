@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.describing import describe
-from asyncjobs.worker.run import Reason, Run
+from asyncjobs.worker.run import Attempt, Reason
 
 __all__ = ["THREAD_NAME", "Threads", "call_job"]
 
@@ -30,7 +30,7 @@ class Threads:
         self._most = most
         self._places = asyncio.Semaphore(most)
         self._users = 0
-        self.is_swept: Callable[[Run], bool] = lambda run: False
+        self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
         """Whether this attempt was cancelled by another job."""
         self.abandoned = 0
         """Threads still running although their job has been given back."""
@@ -49,7 +49,9 @@ class Threads:
             if only_sync or free < 0
         }
 
-    async def call(self, run: Run, function: Callable[[], Any], begin: Callable[[], None]) -> Any:
+    async def call(
+        self, attempt: Attempt, function: Callable[[], Any], begin: Callable[[], None]
+    ) -> Any:
         """Run `function` in a thread with this task's context, after calling `begin`, which
         may raise: then it is not run.
 
@@ -77,18 +79,18 @@ class Threads:
             except asyncio.CancelledError:
                 if future.done() and not future.cancelled():
                     return future.result()
-                if self.is_swept(run):
+                if self.is_swept(attempt):
                     # By another job. The thread goes on, so the attempt does.
                     _uncancel()
                     continue
-                if run.reason in (None, Reason.SHUTDOWN, Reason.LEASE_LOST):
-                    self._abandon(run, future)
+                if attempt.reason in (None, Reason.SHUTDOWN, Reason.LEASE_LOST):
+                    self._abandon(attempt, future)
                     raise
                 logger.warning(
                     "%s: its thread cannot be stopped (%s); it keeps its slot until it ends",
-                    run.job.ref,
-                    run.reason.value,
-                    extra=run.label,
+                    attempt.job.ref,
+                    attempt.reason.value,
+                    extra=attempt.label,
                 )
 
     def _submit(self, function: Callable[[], Any]) -> Future[Any]:
@@ -107,19 +109,19 @@ class Threads:
         self._users -= 1
         self._places.release()
 
-    def _abandon(self, run: Run, future: asyncio.Future[Any]) -> None:
+    def _abandon(self, attempt: Attempt, future: asyncio.Future[Any]) -> None:
         self.abandoned += 1
 
         def ended(future: asyncio.Future[Any]) -> None:
             self.abandoned -= 1
             if not future.cancelled() and (error := future.exception()):
-                told = describe(error, run.mask)
+                told = describe(error, attempt.mask)
                 logger.warning(
                     "%s: its thread, left behind, has failed: %s: %s",
-                    run.job.ref,
+                    attempt.job.ref,
                     told.kind,
                     told.message,
-                    extra=run.label,
+                    extra=attempt.label,
                 )
 
         future.add_done_callback(ended)

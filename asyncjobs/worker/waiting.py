@@ -17,7 +17,7 @@ from asyncjobs.context import _current, _result_waits
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, State
-from asyncjobs.worker.run import Reason, Run, run_of
+from asyncjobs.worker.run import Attempt, Reason, attempt_of
 
 __all__ = ["Waiting"]
 
@@ -31,10 +31,10 @@ MOST_TOLD: Final = 1_000
 class _Wait:
     """One `result()` of an attempt, and the task that waits for it."""
 
-    __slots__ = ("ref", "run", "task")
+    __slots__ = ("attempt", "ref", "task")
 
-    def __init__(self, run: Run, ref: JobRef, task: asyncio.Task[object] | None) -> None:
-        self.run = run
+    def __init__(self, attempt: Attempt, ref: JobRef, task: asyncio.Task[object] | None) -> None:
+        self.attempt = attempt
         self.ref = ref
         self.task = task
 
@@ -75,13 +75,13 @@ class Waiting:
     @contextmanager
     def of(self, app: object, ref: JobRef) -> Iterator[None]:
         """While the running attempt waits for the end of `ref`, a job of `app`."""
-        run = run_of(_current.get(None))
-        if run is None or app is not self._app:
+        attempt = attempt_of(_current.get(None))
+        if attempt is None or app is not self._app:
             # Not on this worker's behalf, or a job of another app.
             yield
             return
-        self._warn(run, ref)
-        wait = _Wait(run, ref, asyncio.current_task())
+        self._warn(attempt, ref)
+        wait = _Wait(attempt, ref, asyncio.current_task())
         self._waits[wait] = None
         self._some.set()
         try:
@@ -91,9 +91,9 @@ class Waiting:
             if not self._waits:
                 self._some.clear()
 
-    def _warn(self, run: Run, ref: JobRef) -> None:
+    def _warn(self, attempt: Attempt, ref: JobRef) -> None:
         """Once for each job function."""
-        name = run.function.name
+        name = attempt.function.name
         if ref.queue not in self._queues or name in self._told or len(self._told) >= MOST_TOLD:
             return
         self._told.add(name)
@@ -102,10 +102,10 @@ class Waiting:
             "meanwhile, and when all slots wait like that, no job goes on. Let the other job "
             "enqueue what comes next; or raise Snooze and look at handle.status() then; or give "
             "jobs that are waited for a queue with workers of their own",
-            run.job.ref,
+            attempt.job.ref,
             name,
             ref,
-            extra=run.label,
+            extra=attempt.label,
         )
 
     async def give_back(self) -> None:
@@ -134,18 +134,18 @@ class Waiting:
             for ref, record in found.answers.items()
             if record is not None and record.state in (State.READY, State.SCHEDULED)
         }
-        hopeful = {wait.run for wait in self._waits if wait.ref not in idle}
+        hopeful = {wait.attempt for wait in self._waits if wait.ref not in idle}
         for wait in list(self._waits):
-            if wait.run in hopeful:
+            if wait.attempt in hopeful:
                 continue
-            if wait.run.reason is None:
+            if wait.attempt.reason is None:
                 logger.info(
                     "%s: given back: it waits for %s, which nobody runs",
-                    wait.run.job.ref,
+                    wait.attempt.job.ref,
                     wait.ref,
-                    extra=wait.run.label,
+                    extra=wait.attempt.label,
                 )
-            wait.run.stop(Reason.SHUTDOWN)
-            if not wait.run.function.is_async and wait.task is not None:
+            wait.attempt.stop(Reason.SHUTDOWN)
+            if not wait.attempt.function.is_async and wait.task is not None:
                 # Its thread cannot be stopped, but what it waits for can.
                 wait.task.cancel()

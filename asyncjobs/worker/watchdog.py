@@ -270,6 +270,6 @@ class Watchdog:
             # Free while the line was written: what it takes now must not be charged.
             logger.warning("the event loop is free again at the last moment: the process goes on")
             return
-        charged = () if blocker.run is None else (blocker.run.job,)
+        charged = () if blocker.attempt is None else (blocker.attempt.job,)
         within(FAREWELL_S + LOG_S, lambda: say_farewell(self._session, charged))
         self._end_process(ExitCode.BLOCKED)

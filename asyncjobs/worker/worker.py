@@ -197,8 +197,8 @@ class Worker:
         that have ended and are not settled."""
         if (processor := self._processor) is None:
             return []
-        run = None if context is None else processor.running.find(context)
-        return processor.holding() if run is None else [run.job]
+        attempt = None if context is None else processor.running.find(context)
+        return processor.holding() if attempt is None else [attempt.job]
 
     def leave_at_once(self, charged: Collection[TakenJob] = (), limit_s: float = LEAVE_S) -> None:
         """Give all jobs back, each of `charged` with a crash, from a thread that runs no loop:

@@ -21,7 +21,7 @@ from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.worker import describing, processor
 from asyncjobs.worker.processor import Processor
-from asyncjobs.worker.run import Run
+from asyncjobs.worker.run import Attempt
 from tests.simulation.loop import SimLoop
 
 __all__ = ["in_simulation"]
@@ -74,11 +74,11 @@ def in_simulation(loop: SimLoop, decided: Callable[[JobRef], None]) -> Iterator[
 
     start = Processor._start
 
-    def start_and_tell(self: Processor, job: TakenJob, now_ms: int, now_s: float) -> Run | None:
-        run = start(self, job, now_ms, now_s)
-        if run is not None:
+    def start_and_tell(self: Processor, job: TakenJob, now_ms: int, now_s: float) -> Attempt | None:
+        attempt = start(self, job, now_ms, now_s)
+        if attempt is not None:
             decided(job.ref)
-        return run
+        return attempt
 
     changes += [
         (GuardedLog, "exception", complain),

@@ -14,7 +14,7 @@ from asyncjobs.codec import Envelope
 from asyncjobs.job import NewJob, Settlement, SettlementKind, TakenJob
 from asyncjobs.worker.parking import Parking
 from asyncjobs.worker.processor import Processor
-from asyncjobs.worker.run import Run
+from asyncjobs.worker.run import Attempt
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settling import Settler
 
@@ -149,9 +149,9 @@ def calls_are_swallowed(store: MemoryBackend, name: str) -> None:
 
 
 @_plant(Settler, "_retry")
-def retries_are_free(settler: Settler, run: Run, *details: Any) -> Settlement:
+def retries_are_free(settler: Settler, attempt: Attempt, *details: Any) -> Settlement:
     """A failing job runs for ever."""
-    settlement = _retry(settler, run, *details)
+    settlement = _retry(settler, attempt, *details)
     envelope = Envelope.decode(settlement.envelope)
     envelope.attempt -= 1
     return settlement._replace(envelope=envelope.encode())

@@ -14,7 +14,7 @@ from asyncjobs.worker.running import Running
 
 
 class Attempt(SimpleNamespace):
-    """What `Running` asks of a run."""
+    """What `Running` asks of an attempt."""
 
     def __init__(self, id: str, queue: str = "one") -> None:
         super().__init__(job=SimpleNamespace(ref=JobRef(queue, id), crashes=0), reasons=[])
@@ -36,29 +36,29 @@ class Counted(dict[Any, None]):
 
 
 def running(*attempts: Any) -> tuple[Running, Counted]:
-    under_way, runs = Running(3, max_crashes=6), Counted()
-    under_way._runs = runs
+    under_way, looks = Running(3, max_crashes=6), Counted()
+    under_way._attempts = looks
     for attempt in attempts:
         under_way.add(attempt)
-    return under_way, runs
+    return under_way, looks
 
 
 def test_thousands_of_cancels_look_through_all_attempts_once() -> None:
     attempts: list[Any] = [Attempt(str(number)) for number in range(2000)]
-    under_way, runs = running(*attempts[:1000])
+    under_way, looks = running(*attempts[:1000])
     for attempt in attempts:
         under_way.cancel([attempt.job.ref])
         if attempt is attempts[999]:
             for late in attempts[1000:]:
                 under_way.add(late)
     assert [attempt.reasons for attempt in attempts] == [[Reason.CANCEL]] * 2000
-    assert runs.looks <= 1
+    assert looks.looks <= 1
 
 
 def test_no_cancel_looks_at_nothing() -> None:
-    under_way, runs = running(Attempt("a"))
+    under_way, looks = running(Attempt("a"))
     under_way.cancel([])
-    assert (runs.looks, under_way._by_ref) == (0, None)
+    assert (looks.looks, under_way._by_ref) == (0, None)
 
 
 def test_an_attempt_that_has_ended_is_not_stopped() -> None:

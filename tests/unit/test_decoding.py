@@ -14,7 +14,7 @@ from asyncjobs.events import Events, JobDead
 from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.untrusted import LAST_MS, MOST_COUNT
 from asyncjobs.worker.decoding import decode
-from asyncjobs.worker.run import Run
+from asyncjobs.worker.run import Attempt
 from asyncjobs.worker.settling import Settler
 from tests.faults.records import nested
 
@@ -36,7 +36,7 @@ class Case:
         self.app = AsyncJobs("memory:")
         self.app.job(name="subject")(subject)
 
-    def decode(self, raw: bytes) -> Run | Settlement:
+    def decode(self, raw: bytes) -> Attempt | Settlement:
         job = TakenJob("default", "id-1", 2, b"1-1", raw, 0, NOW_MS)
         find = self.app.registry.find
         return decode(find, self.settings, self.settler, lambda context, note: None, job, NOW_MS)
@@ -88,11 +88,11 @@ def test_a_field_beyond_its_limits_makes_the_record_unreadable(
 
 def test_values_may_be_nested_as_deep_as_an_enqueue_lets_them(case: Case) -> None:
     for value in (nested(100), nested(100, "dict")):
-        run = case.decode(Envelope("subject", [value], {"k": value}, 1).encode())
-        assert isinstance(run, Run)
-        assert run.envelope.args == [value]
+        attempt = case.decode(Envelope("subject", [value], {"k": value}, 1).encode())
+        assert isinstance(attempt, Attempt)
+        assert attempt.envelope.args == [value]
     # Many brackets alone are nothing: a list of a thousand short lists.
-    assert isinstance(case.decode(Envelope("subject", [[[]] * 1000], {}, 1).encode()), Run)
+    assert isinstance(case.decode(Envelope("subject", [[[]] * 1000], {}, 1).encode()), Attempt)
 
 
 def test_a_deep_record_of_a_later_release_is_unreadable_too(case: Case) -> None:
@@ -133,14 +133,14 @@ def test_whatever_is_raised_while_a_job_is_read_costs_that_job(
 def test_a_job_that_cannot_be_written_again_is_dead(
     case: Case, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = case.decode(orjson.dumps(GOOD))
-    assert isinstance(run, Run)
+    attempt = case.decode(orjson.dumps(GOOD))
+    assert isinstance(attempt, Attempt)
 
     def encode(envelope: Envelope) -> bytes:
         raise RecursionError("too deep for whom writes it")
 
     monkeypatch.setattr(Envelope, "encode", encode)
-    settlement = case.settler.error(run, ValueError("no"))
+    settlement = case.settler.error(attempt, ValueError("no"))
     assert settlement is not None
     assert settlement.state is State.DEAD
     assert [event.reason for event in case.dead] == ["unreadable"]

@@ -15,7 +15,7 @@ from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
 from asyncjobs.history import past_errors
 from asyncjobs.job import Settlement, SettlementKind, TakenJob
-from asyncjobs.worker.run import Reason, Run
+from asyncjobs.worker.run import Attempt, Reason
 from asyncjobs.worker.settling import Settler
 
 SETTINGS = AppSettings(max_result=200, unknown_ttl_ms=60_000)
@@ -41,10 +41,10 @@ class Case:
     def job(self, raw: bytes, crashes: int = 0) -> TakenJob:
         return TakenJob("default", "id-1", 2, b"1-1", raw, crashes, NOW_MS)
 
-    def run(self, *, attempt: int = 1, crashes: int = 0, **fields: Any) -> Run:
+    def attempt(self, *, attempt: int = 1, crashes: int = 0, **fields: Any) -> Attempt:
         envelope = Envelope("subject", [[1, 2]], {}, enqueued_ms=1, attempt=attempt, **fields)
         raw = envelope.encode()
-        made = Run(
+        made = Attempt(
             self.job(raw, crashes), Envelope.decode(raw), self.function, SETTINGS, NOW_MS,
             lambda context, note: None,
         )  # fmt: skip
@@ -71,7 +71,7 @@ def later(settlement: Settlement | None) -> Envelope:
 
 @pytest.mark.parametrize("value", [None, 0, "", [1, {"a": 2.5}], "ü☃"])
 def test_a_value_is_kept(case: Case, value: Any) -> None:
-    settlement = case.settler.value(case.run(), value)
+    settlement = case.settler.value(case.attempt(), value)
     told = outcome(settlement)
     assert (told.state, told.value, told.unavailable) == (State.SUCCEEDED, value, "")
     assert settlement is not None
@@ -81,7 +81,7 @@ def test_a_value_is_kept(case: Case, value: Any) -> None:
 
 
 def test_results_that_are_off_keep_nothing(case: Case) -> None:
-    settlement = case.settler.value(case.run(options={"result_ttl": 0}), "value")
+    settlement = case.settler.value(case.attempt(options={"result_ttl": 0}), "value")
     assert settlement is not None
     assert (settlement.state, settlement.outcome) == (State.SUCCEEDED, None)
 
@@ -96,7 +96,7 @@ def test_results_that_are_off_keep_nothing(case: Case) -> None:
 def test_a_value_that_cannot_be_kept_is_told_once(
     case: Case, caplog: pytest.LogCaptureFixture, value: Any, named: str
 ) -> None:
-    told = outcome(case.settler.value(case.run(), value))
+    told = outcome(case.settler.value(case.attempt(), value))
     assert told.state is State.SUCCEEDED
     assert named in told.unavailable or named == "subject"
     assert told.unavailable
@@ -108,14 +108,14 @@ def test_a_value_that_cannot_be_kept_is_told_once(
 def test_a_value_nested_without_end_is_not_kept(case: Case) -> None:
     value: list[Any] = []
     value.append(value)
-    assert "nested" in outcome(case.settler.value(case.run(), value)).unavailable
+    assert "nested" in outcome(case.settler.value(case.attempt(), value)).unavailable
 
 
 def test_a_retry_takes_the_arguments_as_they_were(case: Case) -> None:
-    run = case.run()
-    run.envelope.args[0].append(99)
-    run.envelope.kwargs["ctx"] = object()
-    settlement = case.settler.error(run, ValueError("no"))
+    attempt = case.attempt()
+    attempt.envelope.args[0].append(99)
+    attempt.envelope.kwargs["ctx"] = object()
+    settlement = case.settler.error(attempt, ValueError("no"))
     again = later(settlement)
     assert (again.args, again.kwargs, again.attempt) == ([[1, 2]], {}, 2)
     assert settlement is not None
@@ -123,26 +123,26 @@ def test_a_retry_takes_the_arguments_as_they_were(case: Case) -> None:
 
 
 def test_a_snooze_keeps_the_attempt(case: Case) -> None:
-    assert later(case.settler.error(case.run(attempt=3), Snooze(5))).attempt == 3
+    assert later(case.settler.error(case.attempt(attempt=3), Snooze(5))).attempt == 3
     assert isinstance(case.heard[0], events.JobSnoozed)
 
 
 def test_crashes_are_remembered_over_a_retry(case: Case) -> None:
-    run = case.run(crashes=1, headers={"crashes": 1, "trace": "x"})
-    assert run.context.crashes == 2
-    headers = later(case.settler.error(run, ValueError())).headers
+    attempt = case.attempt(crashes=1, headers={"crashes": 1, "trace": "x"})
+    assert attempt.context.crashes == 2
+    headers = later(case.settler.error(attempt, ValueError())).headers
     assert headers is not None
     assert (headers["crashes"], headers["trace"]) == (2, "x")
 
 
 def test_the_last_attempt_is_a_dead_letter(case: Case, caplog: pytest.LogCaptureFixture) -> None:
-    run = case.run(attempt=3)
-    settlement = case.settler.error(run, ValueError("final"))
+    attempt = case.attempt(attempt=3)
+    settlement = case.settler.error(attempt, ValueError("final"))
     assert settlement is not None
     assert settlement.state is State.DEAD
     assert settlement.dead_letter is not None
     told, raw = read_dead_letter(settlement.dead_letter)
-    assert raw == run.job.envelope
+    assert raw == attempt.job.envelope
     assert (told.reason, told.error_type, told.message) == ("exhausted", "ValueError", "final")
     assert outcome(settlement).message == "final"
     assert isinstance(case.heard[0], events.JobDead)
@@ -159,7 +159,7 @@ class Unspeakable(Exception):
     "error", [Unspeakable(), ValueError("\ud800"), ValueError("x" * 10**6), RecursionError()]
 )
 def test_errors_that_are_hard_to_write_down(case: Case, error: Exception) -> None:
-    settlement = case.settler.error(case.run(attempt=3), error)
+    settlement = case.settler.error(case.attempt(attempt=3), error)
     assert settlement is not None
     assert settlement.state is State.DEAD
     assert len(settlement.dead_letter or b"") < 100_000
@@ -178,17 +178,17 @@ def test_errors_that_are_hard_to_write_down(case: Case, error: Exception) -> Non
 def test_what_was_asked_for_stands(
     case: Case, error: BaseException | None, reason: Reason, kind: SettlementKind, state: State
 ) -> None:
-    run = case.run()
-    run.reason = reason
-    end = case.settler.value(run, 1) if error is None else case.settler.error(run, error)
+    attempt = case.attempt()
+    attempt.reason = reason
+    end = case.settler.value(attempt, 1) if error is None else case.settler.error(attempt, error)
     assert end is not None
     assert (end.kind, end.state) == (kind, state)
 
 
 def test_a_time_out_is_named(case: Case) -> None:
-    run = case.run(attempt=3, options={"timeout": 1.5})
-    run.reason = Reason.TIMEOUT
-    told = outcome(case.settler.error(run, asyncio.CancelledError()))
+    attempt = case.attempt(attempt=3, options={"timeout": 1.5})
+    attempt.reason = Reason.TIMEOUT
+    told = outcome(case.settler.error(attempt, asyncio.CancelledError()))
     assert (told.error_type, told.message) == (
         "TimeoutError",
         "the attempt took longer than its 1.5 s",
@@ -197,24 +197,24 @@ def test_a_time_out_is_named(case: Case) -> None:
 
 @pytest.mark.parametrize("error", [None, ValueError(), asyncio.CancelledError()])
 def test_a_lost_lease_settles_nothing(case: Case, error: BaseException | None) -> None:
-    run = case.run()
-    run.reason = Reason.LEASE_LOST
-    end = case.settler.value(run, 1) if error is None else case.settler.error(run, error)
+    attempt = case.attempt()
+    attempt.reason = Reason.LEASE_LOST
+    end = case.settler.value(attempt, 1) if error is None else case.settler.error(attempt, error)
     assert end is None
     assert [type(event) for event in case.heard] == [events.JobLost]
 
 
 def test_at_shutdown_what_did_not_return_is_given_back(case: Case) -> None:
-    run = case.run()
-    run.reason = Reason.SHUTDOWN
-    stopped = case.settler.error(run, asyncio.CancelledError())
+    attempt = case.attempt()
+    attempt.reason = Reason.SHUTDOWN
+    stopped = case.settler.error(attempt, asyncio.CancelledError())
     assert stopped is not None
     assert stopped.kind is SettlementKind.RELEASE
     assert case.settler.released == 1
-    assert outcome(case.settler.value(run, "made it")).value == "made it"
+    assert outcome(case.settler.value(attempt, "made it")).value == "made it"
     # Its clean-up failed: the worker has not let it finish, so nothing is spent.
     for error in (ValueError(), SystemExit(), ExceptionGroup("g", [ValueError()])):
-        failed = case.settler.error(run, error)
+        failed = case.settler.error(attempt, error)
         assert failed is not None
         assert failed.kind is SettlementKind.RELEASE
     assert case.settler.released == 4
@@ -285,7 +285,7 @@ def test_unreadable_bytes_are_kept(case: Case) -> None:
 
 
 def test_a_job_that_took_its_workers_down_is_dead(case: Case) -> None:
-    settlement = case.settler.crashed(case.run(crashes=3))
+    settlement = case.settler.crashed(case.attempt(crashes=3))
     assert settlement.state is State.DEAD
     told = outcome(settlement)
     assert told.reason == "crashed"
@@ -295,11 +295,13 @@ def test_a_job_that_took_its_workers_down_is_dead(case: Case) -> None:
 
 
 def test_a_failed_attempt_leaves_its_error(case: Case) -> None:
-    raw = case.run()
+    raw = case.attempt()
     again = later(case.settler.error(raw, ValueError("first")))
-    run = case.run(attempt=again.attempt, headers=again.headers)
-    run.reason = Reason.TIMEOUT
-    first, second = past_errors(later(case.settler.error(run, asyncio.CancelledError())).headers)
+    attempt = case.attempt(attempt=again.attempt, headers=again.headers)
+    attempt.reason = Reason.TIMEOUT
+    first, second = past_errors(
+        later(case.settler.error(attempt, asyncio.CancelledError())).headers
+    )
     assert (first.attempt, first.type, first.message) == (1, "ValueError", "first")
     assert (first.worker, first.traceback) == ("worker-1", "ValueError: first\n")
     assert first.at_ms > 1_700_000_000_000
@@ -307,16 +309,16 @@ def test_a_failed_attempt_leaves_its_error(case: Case) -> None:
 
 
 def test_a_snooze_and_a_release_leave_no_error(case: Case) -> None:
-    assert later(case.settler.error(case.run(), Snooze(5))).headers is None
-    run = case.run()
-    run.reason = Reason.SHUTDOWN
-    released = case.settler.error(run, asyncio.CancelledError())
+    assert later(case.settler.error(case.attempt(), Snooze(5))).headers is None
+    attempt = case.attempt()
+    attempt.reason = Reason.SHUTDOWN
+    released = case.settler.error(attempt, asyncio.CancelledError())
     assert released is not None
     assert released.envelope == b""
 
 
 def test_a_dead_letter_names_the_worker(case: Case) -> None:
-    assert outcome(case.settler.error(case.run(attempt=3), ValueError())).worker == "worker-1"
+    assert outcome(case.settler.error(case.attempt(attempt=3), ValueError())).worker == "worker-1"
 
 
 class ByError(Case):
@@ -343,9 +345,9 @@ def test_policies_count_their_own_failures(caplog: pytest.LogCaptureFixture) -> 
     delays, envelope = [], Envelope("subject", [], {}, enqueued_ms=1)
     for number, error in enumerate(errors):
         case = ByError(turned=bool(number % 2))
-        run = case.run(attempt=envelope.attempt, headers=envelope.headers)
-        assert run.context.max_attempts == 1 + 2 + 1 + 3
-        settlement = case.settler.error(run, error)
+        attempt = case.attempt(attempt=envelope.attempt, headers=envelope.headers)
+        assert attempt.context.max_attempts == 1 + 2 + 1 + 3
+        settlement = case.settler.error(attempt, error)
         envelope = later(settlement)
         assert settlement is not None
         delays.append(settlement.delay_ms)
@@ -363,15 +365,15 @@ def test_policies_count_their_own_failures(caplog: pytest.LogCaptureFixture) -> 
         "attempt 6 failed, failure 3 of 4 of the default policy, again in 3.0 s",
     ]
     for last in (KeyError(), RuntimeError(), ValueError()):
-        run = ByError().run(attempt=7, headers=envelope.headers)
-        assert outcome(ByError().settler.error(run, last)).reason == "exhausted"
+        attempt = ByError().attempt(attempt=7, headers=envelope.headers)
+        assert outcome(ByError().settler.error(attempt, last)).reason == "exhausted"
 
 
 def test_a_time_out_is_charged_to_the_policy_on_time_outs() -> None:
     case = ByError()
-    run = case.run()
-    run.reason = Reason.TIMEOUT
-    envelope = later(case.settler.error(run, asyncio.CancelledError()))
+    attempt = case.attempt()
+    attempt.reason = Reason.TIMEOUT
+    envelope = later(case.settler.error(attempt, asyncio.CancelledError()))
     assert envelope.headers is not None
     # A TimeoutError is an OSError.
     assert envelope.headers["spent"] == {"LookupError|OSError": 1}
@@ -380,8 +382,8 @@ def test_a_time_out_is_charged_to_the_policy_on_time_outs() -> None:
 @pytest.mark.parametrize("spent", [7, ["x"], {"RuntimeError": "1"}, {"RuntimeError": -1}])
 def test_stored_counts_that_make_no_sense_are_none(spent: Any) -> None:
     case = ByError()
-    run = case.run(attempt=2, headers={"spent": spent})
-    envelope = later(case.settler.error(run, RuntimeError()))
+    attempt = case.attempt(attempt=2, headers={"spent": spent})
+    envelope = later(case.settler.error(attempt, RuntimeError()))
     assert envelope.headers is not None
     assert envelope.headers["spent"] == {"RuntimeError": 1}
 
@@ -406,30 +408,30 @@ def test_an_exception_class_that_raises_costs_neither_job_nor_slot(
     case.function = app.job(name="subject", retry=[policy, RetryPolicy(2)], discard_on=discard_on)(
         subject
     )
-    assert later(case.settler.error(case.run(), ValueError())).attempt == 2
-    assert outcome(case.settler.error(case.run(attempt=4), ValueError())).reason == "exhausted"
+    assert later(case.settler.error(case.attempt(), ValueError())).attempt == 2
+    assert outcome(case.settler.error(case.attempt(attempt=4), ValueError())).reason == "exhausted"
 
 
 def test_a_backoff_that_raises_is_charged_all_the_same(case: Case) -> None:
     app = AsyncJobs("memory:")
     policy = RetryPolicy(2, lambda _: 1 / 0, on=KeyError)
     case.function = app.job(name="subject", retry=[policy, RetryPolicy(9)])(subject)
-    envelope = later(case.settler.error(case.run(), KeyError()))
+    envelope = later(case.settler.error(case.attempt(), KeyError()))
     assert envelope.headers is not None
     assert envelope.headers["spent"] == {"KeyError": 1}
-    run = case.run(attempt=2, headers=envelope.headers)
-    assert outcome(case.settler.error(run, KeyError())).reason == "exhausted"
+    attempt = case.attempt(attempt=2, headers=envelope.headers)
+    assert outcome(case.settler.error(attempt, KeyError())).reason == "exhausted"
 
 
 def test_an_expired_job_is_discarded_with_its_last_error(
     case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "asyncjobs.worker")
-    envelope = later(case.settler.error(case.run(expires_ms=NOW_MS), ValueError("late")))
+    envelope = later(case.settler.error(case.attempt(expires_ms=NOW_MS), ValueError("late")))
     assert envelope.expires_ms == NOW_MS
     caplog.clear()
-    run = case.run(attempt=2, expires_ms=NOW_MS, headers=envelope.headers)
-    settlement = case.settler.expired(run)
+    attempt = case.attempt(attempt=2, expires_ms=NOW_MS, headers=envelope.headers)
+    settlement = case.settler.expired(attempt)
     told = outcome(settlement)
     assert (settlement.state, told.reason, told.attempt) == (State.DISCARDED, "expired", 2)
     assert (told.error_type, told.message) == ("ValueError", "late")
@@ -437,18 +439,18 @@ def test_an_expired_job_is_discarded_with_its_last_error(
     assert case.heard[-1].reason == "expired"
     (record,) = caplog.records
     assert record.levelno == logging.INFO
-    assert outcome(case.settler.expired(case.run())).error_type == ""
+    assert outcome(case.settler.expired(case.attempt())).error_type == ""
 
 
 def test_a_large_job_with_errors_can_be_read_again(case: Case) -> None:
-    run = case.run(headers=None)
+    attempt = case.attempt(headers=None)
     large = Envelope("subject", ["x" * (1 << 20)], {}, enqueued_ms=1)
     for _ in range(7):
-        made = Run(
+        made = Attempt(
             case.job(large.encode()), large, case.function, SETTINGS, NOW_MS, lambda *_: None
         )
         large.attempt = 1
         large = later(case.settler.error(made, ValueError("\x00" * 100_000)))
     assert len(past_errors(large.headers)) == 5
     assert len(large.encode()) < (1 << 20) + 200_000
-    assert run.envelope.headers is None
+    assert attempt.envelope.headers is None

@@ -16,7 +16,7 @@ from asyncjobs.history import past_errors
 from asyncjobs.job import Settlement, SettlementKind, State, TakenJob
 from asyncjobs.policy.retry import is_cancellation, is_on_purpose
 from asyncjobs.worker.describing import describe
-from asyncjobs.worker.run import Reason, Run
+from asyncjobs.worker.run import Attempt, Reason
 from asyncjobs.worker.settling import Settler
 
 
@@ -94,9 +94,9 @@ def ended(error: BaseException, *, attempt: int, reason: Reason | None = None) -
     raw = Envelope("subject", [], {}, enqueued_ms=1, attempt=attempt).encode()
     taken = TakenJob("default", "id-1", 2, b"1-1", raw, 0, 1)
     settings = AppSettings()
-    run = Run(taken, Envelope.decode(raw), job, settings, 1, lambda *_: None)
-    run.reason = reason
-    return Settler(settings, Events(), lambda: 0.0, "worker-1").error(run, error)
+    attempt = Attempt(taken, Envelope.decode(raw), job, settings, 1, lambda *_: None)
+    attempt.reason = reason
+    return Settler(settings, Events(), lambda: 0.0, "worker-1").error(attempt, error)
 
 
 @pytest.mark.parametrize("what", WICKED)

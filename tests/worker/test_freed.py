@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from asyncjobs import RetryPolicy, constant
-from asyncjobs.worker.run import Run
+from asyncjobs.worker.run import Attempt
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, NewApp, Stage, is_settled, register, working
 
@@ -25,13 +25,13 @@ def kept() -> Iterator[Kept]:
     """The job functions of attempts that are in memory since now, reachable or not."""
     gc.collect()
     gc.disable()
-    before = _runs()
-    yield lambda: [run.function.name for run in _runs() if run not in before]
+    before = _attempts()
+    yield lambda: [attempt.function.name for attempt in _attempts() if attempt not in before]
     gc.enable()
 
 
-def _runs() -> set[Run]:
-    return {each for each in gc.get_objects() if type(each) is Run}
+def _attempts() -> set[Attempt]:
+    return {each for each in gc.get_objects() if type(each) is Attempt}
 
 
 @pytest.mark.parametrize("is_traced", [False, True])

@@ -130,7 +130,7 @@ async def test_a_thread_keeps_its_slot(
         assert await handle.cancel()
         processor = worker._processor
         assert processor is not None
-        await until(lambda: any(run.reason is not None for run in processor.running._runs))
+        await until(lambda: any(each.reason is not None for each in processor.running._attempts))
         # As if ever so much time had passed.
         assert processor.running.stubborn(float("inf")) == []
         assert (await counts(app)).running == 1
