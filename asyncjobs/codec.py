@@ -124,6 +124,7 @@ class Envelope:
         kinds = (type(name), type(args), type(kwargs), type(attempt), type(enqueued_ms))
         if kinds != _KINDS:
             raise BadEnvelope("a field has the wrong type")
+        # rule:15 attempts and times have limits
         if not (1 <= attempt <= MOST_COUNT and 0 <= enqueued_ms <= LAST_MS):
             raise BadEnvelope(
                 "the number of the attempt or the time of the enqueue is out of range"
@@ -163,6 +164,7 @@ def _parse_long(raw: bytes) -> Any:
         raise BadEnvelope(f"{len(raw)} B are more than any record may have")
     fields = orjson.loads(raw)
     # Counted in C, and for nearly all the end of it: with so few brackets nothing is deep.
+    # rule:15 a record has a limit of nesting
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and is_deep(fields):
         raise BadEnvelope(f"it is nested deeper than {MAX_DEPTH} levels")
     return fields

@@ -370,6 +370,7 @@ class Events:
                 answer = listener(event)
                 if answer is not None:
                     refuse_answer(listener, answer)
+            # rule:16 a listener may raise what is no Exception
             except BaseException as error:
                 # A SystemExit here would end the attempt without its settlement, or the loop.
                 self._tell_failed(listener, kind, error)

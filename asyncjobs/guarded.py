@@ -51,6 +51,7 @@ def loop_guarded() -> Iterator[None]:
         else:
             call("the exception handler of the loop", before, loop, context)
 
+    # rule:16 a log handler that raises in asyncio's own log does not end the loop
     loop.set_exception_handler(handle)
     try:
         yield
@@ -187,6 +188,7 @@ class GuardedLog:
             # Two levels are ours: this function and the one that has called it.
             path, number, function, _ = logger.findCaller(stacklevel=stacklevel + 2)
             error = None if exc_info is None else (type(exc_info), exc_info, exc_info.__traceback__)
+            # rule:16 the fields of a log line may have been set by a record factory
             record = logger.makeRecord(
                 logger.name, level, path, number, text, args, error, function
             )
@@ -195,6 +197,7 @@ class GuardedLog:
             if extra is not None:
                 vars(record).update(extra)
             logger.handle(record)
+        # rule:16 a log handler that raises ends nothing
         except BaseException as fault:
             report(f"writing a line to the log {self.name!r}", fault, _line(text, args))
 

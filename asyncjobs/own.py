@@ -33,6 +33,7 @@ async def in_own_thread(function: Callable[..., T], *args: Any) -> T:
         else:
             _tell(loop, answer, _succeed, value)
 
+    # rule:17 what waits waits in a thread of its own
     threading.Thread(target=work, name=_THREAD, daemon=True).start()
     return await answer
 
@@ -65,5 +66,6 @@ def hide(task: asyncio.Task[T]) -> asyncio.Task[T]:
     the worker, or the enqueue of another job. Only for tasks that an owner of ours cancels:
     the end of `asyncio.run` does not find them any more.
     """
+    # rule:17 tasks of the worker are hidden from jobs
     asyncio._unregister_task(task)
     return task

@@ -4,8 +4,9 @@
     python tools/mutants.py --rule 4      those of one rule (may be repeated)
     python tools/mutants.py --list        what would be removed, without running anything
 
-The mutants are listed in tools/mutants.toml. The tree is copied to a temporary folder;
-the tests run there first as it is, and have to pass.
+The mutants are listed in tools/mutants.toml. Each belongs to a comment `rule:4 what it keeps`
+in the code, which stands above the statement that keeps it. The tree is copied to a temporary
+folder; the tests run there first as it is, and have to pass.
 """
 
 # ruff: noqa: INP001, T201  a program, not a package; it prints its table
@@ -34,33 +35,154 @@ FAILED, PASSED = 1, 0
 SOME_FAILED = re.compile(r"^(?:\d+ \w+, )*\d+ failed\b", re.MULTILINE)
 """In pytest's last line; what is left at the end of the process is told behind it."""
 
+ANCHOR = re.compile(r"^[ ]*(#|--) rule:(\d+) (.+)$", re.MULTILINE)
+"""A comment that says what the statement below it keeps."""
+_TEXT = r'"""(?:\\.|[^\\])*?"""|"(?:\\.|[^"\\\n])*"' + r"|'(?:\\.|[^'\\\n])*'"
+TOKENS = {
+    marker: re.compile(rf"(?P<comment>{marker}[^\n]*)|{_TEXT}|\w+|\S", re.DOTALL)
+    for marker in ("#", "--")
+}
+"""What a text of Python or Lua consists of, whatever its lines look like."""
+CLOSES = re.compile(r"[)\]}]|(?:end|else|elseif|elif|except|finally|until)\b")
+"""How a line begins that goes on with the statement above it."""
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Where a comment `rule:4 what it keeps` stands."""
+
+    rule: int
+    keeps: str
+    file: Path
+    line: int
+    """Counted from 0."""
+    marker: str
+    """What a comment begins with in this file: # or --."""
+
 
 @dataclass(frozen=True)
 class Mutant:
-    """One text in the code that keeps a rule, and what stands there without it."""
+    """What stands in the code in place of a statement that keeps a rule.
+
+    The statement is found by its anchor. `old` is the part of it that is replaced, compared
+    without regard to spaces, line breaks and comments; None is all of it.
+    """
 
     rule: int
-    removes: str
-    file: str
-    old: str
+    keeps: str
+    old: str | None
     new: str
     tests: tuple[str, ...]
 
-    def apply(self, root: Path) -> str:
-        """Change the file below `root`; returns its text as it was.
+    def apply(self, root: Path) -> tuple[Path, str]:
+        """Change the code below `root`; returns the file and its text as it was.
 
-        Raises ValueError when the text to be replaced is not there exactly once.
+        Raises ValueError when there is not exactly one anchor, or one such part below it.
         """
-        path = root / self.file
-        text = path.read_text()
-        found = text.count(self.old)
-        if found != 1:
+        found = [
+            anchor
+            for anchor in anchors(root)
+            if (anchor.rule, anchor.keeps) == (self.rule, self.keeps)
+        ]
+        if len(found) != 1:
             raise ValueError(
-                f"rule {self.rule}, {self.removes!r}: the old text is {found} times in "
-                f"{self.file}, not once; mend it in tools/mutants.toml"
+                f"{self.title} is {len(found)} times an anchor in the code, not once; "
+                "mend the comment or tools/mutants.toml"
             )
-        path.write_text(text.replace(self.old, self.new))
-        return text
+        path, text = found[0].file, found[0].file.read_text()
+        path.write_text(self.mutated(text, found[0]))
+        return path, text
+
+    def mutated(self, text: str, anchor: Anchor) -> str:
+        """The text of the anchor's file without what keeps the rule."""
+        first, end = statement_span(text, anchor)
+        statement = text[first:end]
+        start, stop = 0, len(statement)
+        if self.old is not None:
+            parts = find_part(statement, self.old, anchor.marker)
+            if len(parts) != 1:
+                raise ValueError(
+                    f"{self.title}: its old text is {len(parts)} times in the statement "
+                    f"below line {anchor.line + 1} of {anchor.file}, not once; "
+                    "mend it in tools/mutants.toml"
+                )
+            start, stop = parts[0]
+        line = text[text.rfind("\n", 0, first + start) + 1 : first + start]
+        indent = line[: len(line) - len(line.lstrip())]
+        new = self.new.replace("\n", "\n" + indent)
+        return text[: first + start] + new + text[first + stop :]
+
+    @property
+    def title(self) -> str:
+        return f"rule:{self.rule} {self.keeps}"
+
+
+def anchors(root: Path) -> list[Anchor]:
+    """All of the package below `root`."""
+    found = []
+    for file in sorted((root / "asyncjobs").rglob("*")):
+        if file.suffix not in {".py", ".lua"}:
+            continue
+        text = file.read_text()
+        found += [
+            Anchor(int(at[2]), at[3], file, text.count("\n", 0, at.start()), at[1])
+            for at in ANCHOR.finditer(text)
+        ]
+    return found
+
+
+def statement_span(text: str, anchor: Anchor) -> tuple[int, int]:
+    """Where the statement below an anchor begins and ends, with the block that belongs to it.
+
+    It ends before the next line that is indented no deeper, unless that one goes on with it.
+    An anchor below the `#!` line of a script is about that line: nothing can stand above it.
+    """
+    lines = text.splitlines(keepends=True)
+    first = anchor.line + 1
+    if lines[anchor.line - 1].startswith("#!"):
+        first = anchor.line - 1
+    while lines[first].lstrip().startswith(anchor.marker) and not lines[first].startswith("#!"):
+        first += 1
+    indent = indent_of(lines[first])
+    last = position = first
+    while (position := position + 1) < len(lines):
+        line = lines[position]
+        if not line.strip():
+            continue
+        is_inside = indent_of(line) > indent or lines[last].startswith("@", indent)
+        goes_on = indent_of(line) == indent and CLOSES.match(line.lstrip())
+        if not is_inside and not goes_on:
+            break
+        last = position
+    begin = sum(map(len, lines[:first])) + indent
+    return begin, begin + len("".join(lines[first : last + 1]).rstrip()) - indent
+
+
+def indent_of(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def find_part(text: str, part: str, marker: str) -> list[tuple[int, int]]:
+    """Each place where `text` has the same tokens as `part`."""
+    here = tokens(text, marker)
+    wanted = [word for word, _, _ in tokens(part, marker)]
+    words = [word for word, _, _ in here]
+    return [
+        (here[at][1], here[at + len(wanted) - 1][2])
+        for at in range(len(here) - len(wanted) + 1)
+        if words[at : at + len(wanted)] == wanted
+    ]
+
+
+def tokens(text: str, marker: str) -> list[tuple[str, int, int]]:
+    """Words, texts and signs with their places; no comments, no comma before a bracket."""
+    found = [at for at in TOKENS[marker].finditer(text) if not at["comment"]]
+    followed = zip(found, [*found[1:], None], strict=True)
+    return [
+        (at[0], at.start(), at.end())
+        for at, after in followed
+        if not (at[0] == "," and after is not None and after[0] in ")]}")
+    ]
 
 
 @dataclass(frozen=True)
@@ -75,7 +197,16 @@ class Verdict:
 def mutants(rules: Sequence[int] = ()) -> list[Mutant]:
     """Those of tools/mutants.toml that belong to `rules`; without any, all."""
     listed = tomllib.loads(LIST.read_text())["mutant"]
-    made = [Mutant(**{**fields, "tests": tuple(fields["tests"])}) for fields in listed]
+    made = [
+        Mutant(
+            fields["rule"],
+            fields["keeps"],
+            fields.get("old"),
+            fields["new"],
+            tuple(fields["tests"]),
+        )
+        for fields in listed
+    ]
     return [mutant for mutant in made if not rules or mutant.rule in rules]
 
 
@@ -83,8 +214,10 @@ def copy_tree(to: Path) -> None:
     """What git has or would take, as it lies in the folder."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
@@ -111,14 +244,21 @@ def check_imports(tree: Path) -> None:
 def run_tests(tree: Path, tests: Sequence[str], *arguments: str) -> tuple[int | None, str]:
     """Pytest's exit code, None when it took too long, and the end of what it told."""
     command = [
-        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header",
-        "--hypothesis-seed=1", *arguments, *tests,
-    ]  # fmt: skip
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header"),
+        "--hypothesis-seed=1",
+        *arguments,
+        *tests,
+    ]
     # A session of its own: servers that a test has started end with it in any case.
     process = subprocess.Popen(
-        command, cwd=tree, env=environment(tree), start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        command,
+        cwd=tree,
+        env=environment(tree),
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         told, _ = process.communicate(timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
@@ -130,12 +270,12 @@ def run_tests(tree: Path, tests: Sequence[str], *arguments: str) -> tuple[int | 
 
 def try_mutant(tree: Path, mutant: Mutant) -> Verdict:
     """Change the copy, run the tests, put it back."""
-    before = mutant.apply(tree)
+    path, before = mutant.apply(tree)
     began = time.monotonic()
     try:
         code, told = run_tests(tree, mutant.tests, "-x", "--tb=no")
     finally:
-        (tree / mutant.file).write_text(before)
+        path.write_text(before)
     seconds = time.monotonic() - began
     # An error while tests are collected or set up is no failure of what they assert.
     if code == FAILED and SOME_FAILED.search(told):
@@ -146,7 +286,7 @@ def try_mutant(tree: Path, mutant: Mutant) -> Verdict:
 
 def show_list(found: Sequence[Mutant]) -> None:
     for mutant in found:
-        print(f"{mutant.rule:>4}  {mutant.removes}  ({mutant.file})")
+        print(f"{mutant.rule:>4}  {mutant.keeps}")
         for test in mutant.tests:
             print(f"      {test}")
 
@@ -183,7 +323,7 @@ def try_all(found: Sequence[Mutant], tree: Path) -> int:
         verdict = try_mutant(tree, mutant)
         took = f"{verdict.seconds:6.1f} s" if verdict.is_found else "SURVIVES"
         survivors += not verdict.is_found
-        print(f"{mutant.rule:>4}  {took}  {mutant.removes}  ({mutant.tests[0]})", flush=True)
+        print(f"{mutant.rule:>4}  {took}  {mutant.keeps}  ({mutant.tests[0]})", flush=True)
         if verdict.told:
             print(f"      {verdict.told}", flush=True)
     print(f"found: {len(found) - survivors} of {len(found)}")

@@ -89,6 +89,7 @@ def _run(app: AsyncJobs, options: WorkerOptions, voice: Voice, parent: ParentLin
     last_resort = LastResort(serving.leave)
 
     def on_count(signals: int) -> None:
+        # rule:17 a stop has an end although a job blocks the loop
         last_resort.within(STOP_S if signals > 1 else options.grace_s + STOP_S)
 
     def on_orphaned() -> None:
@@ -300,6 +301,7 @@ class _Serving:
         """The loop itself has failed: end the process, and charge who has done that."""
         self._voice.restore()
         worker, context = self._worker, job_behind(error)
+        # rule:17 who breaks the loop itself is charged
         charged = () if worker is None else worker.suspected(context)
         who = "all that were running" if context is None else str(context.ref)
         logger.critical(

@@ -119,6 +119,7 @@ class Signals:
     def leave_child(self) -> None:
         """In a forked child: nothing here is the child's."""
         for number, handler in self._before.items():
+            # rule:17 a forked child has no handlers of the worker
             if signal.getsignal(number) is self._handler:
                 signal.signal(number, handler)
         with contextlib.suppress(ValueError):
@@ -151,6 +152,8 @@ class Signals:
             say_at_once(self._last_words)
             end_children(0)
             os._exit(128 + number)
+        # rule:7 a worker that was told to end says so also when a job blocks the loop
+        # rule:17 the store hears of the end from the signal handler, whatever blocks the loop
         self._at_once()
         self._on_count(self._count)
         if not self._loop.is_closed():

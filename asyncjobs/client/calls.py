@@ -92,6 +92,7 @@ def answer_calls(calls: list[Call], enqueued: Enqueued, place: int) -> int:
     is_new, refused = enqueued
     for call in calls:
         end = place + len(call.jobs)
+        # rule:5 callers hear of their own queue
         if refused and (error := refused.get(call.jobs[0].queue)) is not None:
             call.fail(_copy(error))
         elif not call.answer.done():

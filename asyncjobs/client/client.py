@@ -299,6 +299,7 @@ class Client:
             self._waiting.clear()
         while self._waiting:
             call = self._waiting[0]
+            # rule:11 batches of an enqueue are bounded
             if calls and (
                 jobs + len(call.jobs) > MAX_BATCH_JOBS or size + call.size > MAX_BATCH_BYTES
             ):

@@ -143,6 +143,7 @@ class QueueShares:
             # alone. And only a share of the room, or the others would wait for a whole run.
             share = -(-room[0] // len(suspected))
             suspects = tuple(min(places, share) for places in room)
+            # rule:7 one queue at a time hands out suspects
             demands[turn] = demands[turn]._replace(suspects=suspects)
             self.suspects[turn] = self.suspects.pop(turn)
         return demands
@@ -153,6 +154,7 @@ class QueueShares:
         if free < len(asked):
             return self._in_turn(free, asked)
         slots = dict.fromkeys(asked, 1)
+        # rule:12 several queues share one budget
         left = free - len(asked)
         sharing = hot or asked
         total = sum(self.weights[queue] for queue in sharing)

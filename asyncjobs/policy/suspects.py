@@ -43,6 +43,7 @@ class SuspectBounds:
         if not crashes:
             return bounds
         most = bounds[min(max(crashes), len(bounds)) - 1]
+        # rule:7 a suspect that runs takes up room
         return tuple(max(min(most, bound) - len(crashes), 0) for bound in bounds)
 
 
@@ -53,5 +54,7 @@ def _bounds(slots: int, max_crashes: int) -> tuple[int, ...]:
     bounds: list[int] = []
     while width > 1 and len(bounds) < steps - 1:
         bounds.append(ceil(width))
+        # rule:7 a death narrows the suspects
         width /= factor
+    # rule:7 the last crash before death is risked alone
     return (*bounds, 1)

@@ -48,6 +48,7 @@ def _descendants() -> list[int]:
         with contextlib.suppress(OSError, ValueError):
             # After the name, which may hold anything: state, parent, group, session.
             state, parent, _, of = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            # rule:17 a daemon of a job outlives the worker, as it was meant to
             if state not in "ZX" and int(of) == session:
                 parents.setdefault(int(parent), []).append(int(folder.name))
     found: list[int] = []

@@ -35,6 +35,7 @@ def decode(
         try:
             envelope = Envelope.decode(job.envelope)
         except NewerEnvelope as error:
+            # rule:13 a job with a newer envelope is put back
             return settler.unknown(job, "", str(error), now_ms)
         function = find(name := envelope.name)
         if function is None:
@@ -42,10 +43,12 @@ def decode(
                 raise BadEnvelope(f"the name of its function has {len(name):,} characters")
             return settler.unknown(job, name, f"no job function {name!r} here", now_ms)
         attempt = Attempt(job, envelope, function, settings, now_ms, on_progress)
+        # rule:7 the sixth crash makes a job dead
         if attempt.crashes >= settings.max_crashes:
             return settler.crashed(attempt)
         if envelope.expires_ms is not None and attempt.is_too_late(now_ms):
             return settler.expired(attempt)
+    # rule:15 whatever is raised while a job is decoded costs that job
     except Exception as error:
         # Whatever somebody stored, and whatever is wrong with how it is read: it may cost this
         # job. Raised from here it would end the worker, and then the next one that takes it.

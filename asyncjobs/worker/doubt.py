@@ -87,6 +87,7 @@ class InDoubt:
             self.failing[queue] = error
         for settlement in settlements:
             if settlement.job.queue in away:
+                # rule:5 what was sent to a queue that failed is kept until it answers
                 self.queues[settlement.job.queue].settlements.append(settlement)
         self._log.note(self.failing)
 

@@ -40,6 +40,7 @@ def run_until_done(
     while not task.done():
         try:
             loop.run_forever()
+        # rule:17 a loop that SystemExit of a job has ended runs again
         except (SystemExit, KeyboardInterrupt) as error:
             if not task.done():
                 _tell(error)

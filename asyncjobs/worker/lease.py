@@ -179,6 +179,7 @@ class Heartbeats:
                 beat = await backend.heartbeat(lease)
         except (StoreError, TimeoutError) as error:
             logger.debug("heartbeat failed: %r", error)
+            # rule:10 a busy worker finds out by its heartbeats that the store is away
             self._tell_failed(error)
             return False
         except Exception:
@@ -187,6 +188,7 @@ class Heartbeats:
             return False
         session = self._session
         session.unrenewed = frozenset(beat.away)
+        # rule:2 a queue that fails keeps no other one from being renewed
         if len(beat.away) < len(lease.queues):
             self._clock.watch(beat.now_ms, sent_s, time.monotonic())
             # A queue that the worker has not entered is none that it could run jobs of.

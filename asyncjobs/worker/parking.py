@@ -29,6 +29,7 @@ MOST_OFFERED: Final = 8
 BRIEF_S: Final = 0.005
 """A worker that runs jobs listens for calls only when that takes longer: most jobs are over
 by then, and their settlement asks for new ones. And what is idle can make an offer."""
+# rule:1 a worker whose heartbeats are rare looks by itself
 BEATS_WITHIN_S: Final = 6.0
 """While heartbeats come at least this often, they are the look; with a lease of more than
 20 s and more they do not."""
@@ -115,6 +116,7 @@ class Parking:
             # The slots that it keeps would do: perhaps its connection is broken.
             self._offer, self.broken = None, StaleSequence("an offer has no answer")
         self._unheard = self._offer if ready else None
+        # rule:1 a worker that no token reaches looks by itself
         self.call(ready)
 
     @property
@@ -248,6 +250,7 @@ class Parking:
             self._timer = None
         self._timer_s = earliest_s
         if earliest_s is not None:
+            # rule:1 the worker's own timer at the next due time
             self._timer = self._loop.call_at(earliest_s, self._is_due)
 
     def _is_due(self) -> None:

@@ -146,6 +146,9 @@ class Processor:
             return 0
         if self._doubts.queues and len(self._doubts.queues) == len(self._shares.weights):
             return 0
+        # rule:12 never more than there are free slots
+        # rule:12 jobs that are taken and not started count
+        # rule:12 slots that are offered behind a call count
         used = len(self.running) + len(self._taken) + self.parking.offered
         free = min(self._concurrency - used, TAKE_LIMIT)
         return self.limit.cap(max(free, 0), self.taken)
@@ -259,6 +262,7 @@ class Processor:
         for attempt in started:
             if attempt in self.running:
                 if not attempt.entered:
+                    # rule:4 a task that was cancelled before its first step is settled all the same
                     attempt.when_cut_off(self._end_unentered)
                 if attempt.function.is_async:
                     attempt.arm(self._loop)
@@ -359,6 +363,7 @@ class Processor:
         if away:
             self._doubt(away)
 
+    # rule:4 an offer is withdrawn before a resync
     async def _recover(
         self, cause: BaseException, sequence: int, settlements: list[Settlement]
     ) -> None:
@@ -369,11 +374,13 @@ class Processor:
         answer = await self._session.resync(cause, lambda: [*self._known_jobs(), *sent])
         self._unsure = None
         again = [s for s in settlements if answer.applied.get(s.job.queue, sequence) < sequence]
+        # rule:4 settlements that did not take effect are sent again
         self._unsettled.put_back(again)
         self._doubt(answer.away, settlements)
         self._resume(answer)
 
     def _known_jobs(self) -> list[TakenJob]:
+        # rule:4 jobs that are running are named, so that none starts twice
         held = [*self.running.jobs(), *self._unsettled.jobs(), *self._taken]
         return [*held, *self._doubts.jobs()]
 
@@ -384,6 +391,7 @@ class Processor:
         self.taken += len(answer.missing)
         if self.is_quiet:
             self._give_back(answer.missing)
+        # rule:4 jobs that the store says are ours are started
         self._taken += answer.missing
         self._lose(answer.lost)
         if self._releasing:

@@ -67,6 +67,7 @@ class Session:
 
     def is_confirmed(self, now_s: float) -> bool:
         """False when the lease may have ended for all this worker knows."""
+        # rule:2 nothing starts while the lease is not confirmed
         return now_s - self.confirmed_s < self.lease.duration_ms / 1000
 
     async def resync(
@@ -119,6 +120,7 @@ class Session:
         """Enter the queues in which the lease was lost, under a new name; those that have
         failed."""
         name = new_id()
+        # rule:2 a lost queue is entered under a new name
         renewed = self.lease.renew(queues, name)
         sent_s = time.monotonic()
         answer = await self.backend.register(renewed, tuple(queues))

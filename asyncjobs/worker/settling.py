@@ -83,6 +83,7 @@ class Settler:
 
     def value(self, attempt: Attempt, value: Any) -> Settlement | None:
         """The attempt returned."""
+        # rule:16 a job that returns a coroutine has not succeeded
         if value is not None and (work := unfinished(value)) is not None:
             return self._not_done(attempt, value, work)
         if attempt.result_ttl_ms <= 0 and attempt.reason is None and not self._events.active:
@@ -114,6 +115,7 @@ class Settler:
         """The attempt raised, or was stopped; None when its end is not ours to say."""
         try:
             # By its type: an error of the user's own may raise when it is asked for its class.
+            # rule:17 jobs that another one has cancelled are given back
             if issubclass(type(error), asyncio.CancelledError) and self.is_swept(attempt):
                 return self._stopped_by_another(attempt)
             return self._error(attempt, error)
@@ -133,6 +135,7 @@ class Settler:
             return Settlement.cancelled(attempt.job)
         try:
             return self._end_without_words(attempt, fault)
+        # rule:15 an end that cannot be written again is one all the same
         except BaseException as another:
             # What is stored of it cannot even be written again.
             return self.unreadable(attempt.job, another)
@@ -196,6 +199,7 @@ class Settler:
             problem = f"{what} takes {len(outcome)} B, more than max_result={limit} B"
         except EncodeError as error:
             problem = describe(error, attempt.mask).message
+        # rule:16 a success stays one when its result cannot be read
         except BaseException as error:
             # An unbound proxy, or an object of a closed session, raises when it is looked at.
             told = describe(error, attempt.mask)
@@ -216,6 +220,7 @@ class Settler:
         if attempt.reason is Reason.CANCEL:
             self._log_clean_up(attempt, error, "cancelled while running")
             return self._cancelled(attempt)
+        # rule:16 what a stopped attempt raises spends nothing
         if attempt.reason is Reason.SHUTDOWN:
             # Whatever it raises: it was the worker that has not let it finish.
             self._log_clean_up(attempt, error, "given back, since the worker stops")
@@ -458,12 +463,15 @@ class Settler:
         if not isinstance(headers, dict):
             headers = {}
         since_ms, times = unknown_so_far(headers, now_ms)
+        # rule:13 after unknown_ttl an unknown job is dead
         if now_ms - since_ms > self._settings.unknown_ttl_ms:
             logger.error("%s: dead: %s", job.ref, problem, extra=label_of(job, name))
             if self._events.active:
                 self._events.emit(events.JobDead(job.ref, name, 1, 0.0, "unknown", None))
             outcome = Outcome(State.DEAD, reason="unknown", message=problem)
             return _bury(job, outcome, self._settings.result_ttl_ms)
+        # rule:13 the delay of an unknown job grows
+        # rule:13 the delay of an unknown job is capped
         most_s = min(UNKNOWN_FIRST_S * 2 ** min(times, 10), UNKNOWN_MOST_S)
         delay_s = random.uniform(most_s / 2, most_s)
         if job.crashes:
@@ -472,7 +480,9 @@ class Settler:
             headers["crashes_kept"] = (
                 in_range(headers.get("crashes_kept"), MOST_COUNT) + job.crashes
             )
+        # rule:13 the envelope keeps when its job was first unknown
         headers["first_unknown_at"] = since_ms
+        # rule:13 an unknown job spends no attempt
         headers["unknown_times"] = times + 1
         fields["h"] = headers
         settlement = Settlement.reschedule(job, to_json(fields), round(delay_s * 1000))

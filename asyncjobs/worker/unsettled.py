@@ -29,6 +29,7 @@ class Unsettled:
     def take(self) -> list[Settlement]:
         """The next ones for an exchange, out of here."""
         count = size = 0
+        # rule:11 what an exchange settles is bounded
         for settlement in self._waiting[:COUNT_LIMIT]:
             if settlement.outcome is not None or settlement.envelope:
                 size += len(settlement.outcome or b"") + len(settlement.envelope)

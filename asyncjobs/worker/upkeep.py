@@ -108,6 +108,7 @@ class Reclaim:
         """The store has renewed the lease and said when the next one of others ends."""
         end_ms = beat.next_lease_end_ms
         # A lease is over when its end has passed, not at it.
+        # rule:2 a heartbeat says when the next lease of others ends
         self._set_due(None if end_ms is None else end_ms - beat.now_ms + 1)
 
     def _set_due(self, in_ms: int | None) -> None:
@@ -122,9 +123,11 @@ class Reclaim:
         self._log.note(answer.away)
         # A heartbeat that came meanwhile may know of an end that this answer does not.
         heard_s = self._due_s if self._due_s != known_s else float("inf")
+        # rule:2 reclaim comes when the next lease ends
         self._set_due(answer.again_ms)
         self._due_s = min(self._due_s, heard_s)
         if answer.returned:
+            # rule:1 who gives jobs back looks for them at once
             self._call(lease.queues)
         if answer.returned or answer.leases:
             logger.warning(

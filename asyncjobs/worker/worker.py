@@ -178,6 +178,7 @@ class Worker:
         session, beats = self._present, self._beats
         if session is not None and beats is not None:
             session.leaves = True
+            # rule:7 a worker that was told to end says so at once
             beats.hasten()
 
     def stop(self) -> None:
@@ -462,6 +463,7 @@ class Worker:
             if beat.lost:
                 processor.note_lost(lease, beat.lost)
             if beat.away:
+                # rule:2 a queue that cannot be renewed is left out
                 processor.note_away(beat.away)
             if beat.cancels:
                 processor.cancel(beat.cancels)

@@ -169,6 +169,7 @@ class MemoryBackend:
         lost = tuple(queue.name for queue in queues if queue not in held)
         cancels = [ref for queue in held for ref in queue.cancels(lease)]
         ready = tuple(queue.name for queue in held if queue.has_work(now))
+        # rule:2 a heartbeat tells of a reclaim that nobody has ended, in memory
         ends = [now if queue.leaving else queue.next_lease_end(lease) for queue in queues]
         return Heartbeat(lost, cancels, _earliest(ends), now, ready, away)
 

@@ -42,6 +42,7 @@ CLOCK_STEP_MS = 1000
 """A clock that was set back by less does no harm that would be noticed."""
 MOST_MARKS = 100
 """Marks that one exchange tells of: heartbeats tell of all."""
+# rule:11 an exchange stops after 4 MiB, in memory
 MAX_BYTES = 4 * 1024 * 1024
 """Envelope bytes after which an exchange promotes, or hands out, no more: one trip stays short."""
 
@@ -95,6 +96,7 @@ class Queue:
             if not is_new:
                 continue
             if not new.has_new_id:
+                # rule:5 an id that is used again is rid of the result of the job before, in memory
                 self.ended.drop_result(new.id)
             job = self._jobs[new.id] = StoredJob(new.id, new.priority, new.envelope)
             due = now + new.delay_ms if new.at_ms is None else new.at_ms
@@ -149,6 +151,7 @@ class Queue:
 
     def deregister(self, lease: Lease, crashed: Iterable[TakenJob]) -> None:
         """Give back what the lease holds and end it; a crash only for those named."""
+        # rule:7 a farewell charges only what the lease still holds, in memory
         charged = [job for taken in crashed if (job := self._held(lease, taken)) is not None]
         held = self._leases.pop(lease.entry(self.name), None)
         if held is not None and held.jobs:
@@ -234,6 +237,7 @@ class Queue:
         job, own = self._jobs.get(taken.id), lease.entry(self.name)
         if job is None or own not in self._leases or job.receipt != taken.receipt:
             return None
+        # rule:5 what was taken under another entry is not settled, in memory
         return job if job.holder == own == taken.holder else None
 
     def _finish(
@@ -262,6 +266,7 @@ class Queue:
     def promote(self, limit: int, now: int) -> int:
         """Make up to `limit` due jobs ready; returns how many."""
         promoted = size = 0
+        # rule:11 promotion stops after 4 MiB, in memory
         while promoted < limit and size < MAX_BYTES and self._is_overdue(now):
             job = self._scheduled.pop_first()
             self._append(job, now)
@@ -286,6 +291,7 @@ class Queue:
                 held.marked[job.id] = job
             jobs.append(self._taken(job))
         # One worker does not take all suspects: who has taken some calls another one.
+        # rule:1 an exchange that leaves ready work behind passes the token on, in memory
         if self.left_ready or (room.given and self.fewest_crashes):
             self._wake(self.name)
         return jobs
@@ -316,6 +322,7 @@ class Queue:
         So most suspects are done before those are run that come to be to blame.
         """
         for crashes in ready.crashes():
+            # rule:7 no more suspects than there is room for, in memory
             while (not crashes or room.left(crashes) > 0) and (job := ready.take_returned(crashes)):
                 if crashes:
                     room.give(crashes)
@@ -358,6 +365,7 @@ class Queue:
             if silence_ms > length:
                 self._holds[length] = now + length
         if silence_ms < -CLOCK_STEP_MS:
+            # rule:2 after a step back of the clock no hold and no lease lasts as long, in memory
             self._pull_back(now, -silence_ms)
         self._seen_ms = now
 
@@ -367,6 +375,7 @@ class Queue:
         have ended stay known, for as long as the step."""
         for length, until_ms in self._holds.items():
             # Some may not have been heard of since the clock went forward: it stays a hold.
+            # rule:2 a step back of the clock ends no hold, in memory
             self._holds[length] = min(until_ms, now + length)
         for held in self._leases.values():
             # The grace is two fifths of a lease.
@@ -385,6 +394,7 @@ class Queue:
             jobs = sorted(held.jobs.values(), key=lambda job: (job.priority, job.serial))
             jobs = jobs[: limit - returned]
             for job in jobs:
+                # rule:7 a planned death counts no crash, in memory
                 job.crashes += not held.leaves
             self._give_back(held, jobs)
             returned += len(jobs)
@@ -399,9 +409,11 @@ class Queue:
         over: list[str] = []
         again: list[int] = []
         for name, held in self._leases.items():
+            # rule:2 each lease is spared for its own grace, in memory
             left_ms = self._holds.get(held.grace_ms, 0) - now
             if held.end_ms >= now:
                 again.append(max(held.end_ms - now + 1, 1))
+            # rule:2 after a silence reclaim waits for live workers, in memory
             elif left_ms > 0:
                 # Asked again only after a whole grace, this very call would look like a
                 # silence, and a lone worker would be held back for ever.

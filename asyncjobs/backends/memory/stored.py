@@ -107,6 +107,7 @@ class SuspectRoom:
 
     def give(self, crashes: int) -> None:
         """One with so many crashes is handed out."""
+        # rule:7 of the suspects the one with the most crashes decides, in memory
         self._most = min(self._most, self._bound(crashes))
         self.given += 1
 

@@ -200,6 +200,7 @@ class RedisBackend:
                 "replication, or lower wait_replicas"
             )
 
+    # rule:9 a worker says its queues when its lease keeps them from being forgotten
     async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
         registered = await self._lease_calls.register(lease, queues)
         # Not before: until the lease stands there, somebody may forget the queue.
@@ -322,6 +323,7 @@ class RedisBackend:
         raise_away(away)
         return verdicts
 
+    # rule:14 all waiters for results share one connection
     async def wait_results(
         self, refs: Sequence[JobRef], timeout_s: float | None
     ) -> list[JobRecord | None]:

@@ -105,6 +105,7 @@ class ExchangePlan:
                 queue = job.queue
                 entry = lease.entry(queue)
                 ours = settled.setdefault(queue, [])
+            # rule:5 what was taken under another entry is not settled
             if job.holder == entry:
                 ours.append(settlement)
             else:

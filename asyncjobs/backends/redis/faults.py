@@ -76,6 +76,7 @@ def translate(error: BaseException, address: str) -> StoreError:
         # Over a socket the driver wraps what the server said in one of its own.
         error = error.__cause__
     text = str(error)
+    # rule:10 OOM is StoreFull
     if isinstance(error, OutOfMemoryError) or text.startswith(("OOM", "command not allowed when")):
         return StoreFull(
             f"the store at {address} has reached maxmemory and refuses new jobs; "
@@ -96,6 +97,7 @@ def translate(error: BaseException, address: str) -> StoreError:
             f"the store at {address} is not available: it is a replica: {text}; a failover may "
             "be under way, else use the primary in the store URL"
         )
+    # rule:10 what passes by itself is StoreUnavailable
     if isinstance(error, ResponseError) and not _is_passing(error, text):
         return StoreError(f"the store at {address} answered: {text}")
     if isinstance(error, TimeoutError) and not text:

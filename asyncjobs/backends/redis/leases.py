@@ -223,6 +223,7 @@ class LeaseCalls:
                 raise
             sound = await self._sound_wakes(lease)
             # One key of a wrong type fails the whole command.
+            # rule:1 a queue that wakes nobody keeps no other one from waking
             if not sound or len(sound) == len(lease.queues):
                 raise
             called, _ = await self._wait(lease.within(sound), timeout_s, ())
@@ -292,6 +293,7 @@ class LeaseCalls:
             await run_all(self._link, note, tuple(commands))
 
     def _links(self, lease: Lease) -> _LeaseLinks:
+        # rule:14 the exchanges of a worker share one connection
         links = self._leases.get(lease.id)
         if links is None:
             control = ControlChannel(self._new_link("control"), self._keys, lease.queues)

@@ -137,7 +137,9 @@ class Link:
             sent = (*commands, *last) if last else commands
             replies = await self._send(sent, self.timeout_s, keeps_cancelled)
             loads = 0
+            # rule:10 a forgotten script is loaded again
             while NoScript in map(type, replies):
+                # rule:10 a script that is forgotten again is loaded again, in the same call
                 if loads == MOST_LOADS:
                     raise self._forgetful()
                 loads += 1
@@ -171,6 +173,7 @@ class Link:
         packed = b"".join([_pack(command) for command in commands])
         try:
             replies = await wire.request(packed, len(commands), timeout_s)
+        # rule:4 a connection repeats nothing by itself
         except (RedisError, OSError, TimeoutError) as error:
             self._drop()
             raise translate(error, self._address.text) from error

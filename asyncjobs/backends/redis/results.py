@@ -163,6 +163,7 @@ class ResultBoard:
             records, away = await self._look(part)
             for ref, record in zip(part, records, strict=True):
                 if ref.queue in away:
+                    # rule:10 a queue that cannot be read holds up no waiter of another one
                     self._refuse(ref, away[ref.queue])
                 elif record is None or record.state.is_final:
                     self._resolve(self._keys.result(ref), record)

@@ -45,8 +45,8 @@ _SHARED: Final = _statements()
 
 
 def _used_by(body: str) -> str:
-    """What a script needs of shared.lua, in the order in which it stands there."""
-    words = set(_WORD.findall(_COMMENT.sub("", body)))
+    """What a script without comments needs of shared.lua, in the order of shared.lua."""
+    words = set(_WORD.findall(body))
     used = []
     for names, inner, statement in reversed(_SHARED):
         if names & words:
@@ -72,6 +72,7 @@ class Script:
 
     def __init__(self, name: str) -> None:
         flags, _, body = (_FOLDER / f"{name}.lua").read_text().partition("\n")
+        body = _COMMENT.sub("", body)
         text, keys = _with_keys(f"{flags}\n{_used_by(body)}\n{body}")
         self.name = name
         self.text = text.encode()

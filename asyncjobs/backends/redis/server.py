@@ -72,11 +72,13 @@ async def _check_eviction(link: Link, address: str) -> tuple[str, ...]:
         # Managed servers and small ACLs deny CONFIG; jobs still work there.
         return (f"the eviction policy of {address} could not be read; it must be noeviction",)
     policy = reply[1].decode() if len(reply) == 2 else "noeviction"
+    # rule:6 an evicting policy is refused at open
     if policy.startswith("allkeys"):
         raise ConfigError(
             f"the store at {address} has maxmemory-policy {policy}, which throws away queued "
             "jobs when memory runs out; set it to noeviction"
         )
+    # rule:6 a policy that may drop results is warned of
     if policy.startswith("volatile"):
         return (
             f"the store at {address} has maxmemory-policy {policy}: results and remembered "

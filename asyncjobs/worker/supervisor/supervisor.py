@@ -223,6 +223,7 @@ class Supervisor:
         A burst shall end: whoever has started it sees by the code why it could not begin.
         """
         is_away = not child.was_ready and child.ended.result() == ExitCode.UNREACHABLE
+        # rule:10 processes that start without their store try again
         return is_away and (self._begun or not self._burst)
 
     def _plan_for_store(self, child: Child) -> None:

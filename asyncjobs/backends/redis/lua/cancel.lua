@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- rule:6 a cancel is not refused at maxmemory
 -- Cancels jobs: queued and scheduled ones are removed, running ones are marked for their
 -- worker, and told on the control channel: a full worker asks for nothing by itself. A
 -- running entry is never deleted here: it would stay pending as a ghost.
@@ -13,12 +14,18 @@ local states = recall(now, ids)
 local function remove_queued(id, place)
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
   local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
+  -- rule:8 a job given back is ready, not running
   if not pending.err and pending[1] and not is_waiting(pending[1][2]) then
+    -- rule:8 a running job is marked
     mark(id, pending[1][2])
+    -- rule:8 a cancel is told on the control channel
     redis.call('PUBLISH', string.sub(WAKE, 1, -5) .. 'control', pending[1][2] .. ' ' .. id)
+    -- rule:8 a running entry is never deleted
     return false
   end
+  -- rule:8 a job given back is acknowledged, or it stays pending
   if not pending.err and pending[1] then redis.call('XACK', READY[slot], GROUP, entry) end
+  -- rule:8 a ready job is removed
   redis.call('XDEL', READY[slot], entry)
   redis.call('HDEL', CRASHES, (slot - 1) .. ':' .. entry)
   return true
@@ -29,6 +36,7 @@ for position = 1, #ids do
   local id = ids[position]
   local place, removed = redis.call('HGET', INDEX, id), false
   if place == 's' then
+    -- rule:8 a scheduled job is removed
     redis.call('ZREM', SCHEDULED, id)
     redis.call('HDEL', SCHEDULED_DATA, id)
     removed = true

@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- rule:6 a deregister is not refused at maxmemory
 -- A lease leaves of its own will: what it still holds is given back, no crash counted
 -- but for the jobs named.
 -- KEYS: the queue's.
@@ -10,8 +11,11 @@ if not redis.call('ZSCORE', WORKERS, lease) then return 1 end
 for position = 4, #ARGV, 2 do
   local slot, entry = tonumber(ARGV[position]) + 1, ARGV[position + 1]
   local mine = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1, lease)
+  -- rule:7 a farewell charges the job that it names
+  -- rule:7 a farewell charges only what the lease still holds
   if not mine.err and #mine > 0 then charge(slot, entry) end
 end
+-- rule:7 leaving counts no crash
 local _, all = return_pending(lease, tonumber(ARGV[3]), false)
 if not all then return 0 end
 forget_lease(lease)

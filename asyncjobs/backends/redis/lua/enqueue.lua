@@ -23,6 +23,7 @@ for at = FIRST, #ARGV, FIELDS do
   end
   if due ~= '' then
     local ms = tonumber(due)
+    -- rule:5 jobs are checked before the first write
     if not ms then return redis.error_reply('ERR bad due time') end
     now = now or store_now()
     if string.sub(due, 1, 1) == '+' then ms = now + ms end
@@ -44,6 +45,7 @@ if #asked == 0 then
 else
   given = redis.call('GET', ANSWER)
 end
+-- rule:4 a batch sent again has the answer of the first time
 if given then
   -- Written again, so that a WAIT behind this call has something to wait for.
   redis.call('PEXPIRE', ANSWER, token_ttl)
@@ -53,6 +55,7 @@ end
 local taken = {}
 if #asked > 0 then
   now = now or store_now()
+  -- rule:4 a finished id stays known
   taken = recall(now, asked)
 end
 for first = 1, #asked, CHUNK do
@@ -76,6 +79,7 @@ for job = 1, #ids do
     taken[id], answer[job] = true, '1'
     index[#index + 1] = id
     -- A result may be kept for longer than its id: it would pass for that of the new job.
+    -- rule:5 an id that is used again is rid of the result of the job before
     if was_given then stale[#stale + 1] = KEYS[OWN_KEYS + 1 + given_ids] end
     if due then
       index[#index + 1] = 's'
@@ -84,6 +88,7 @@ for job = 1, #ids do
       failed = redis.pcall('ZADD', SCHEDULED, string.format('%.0f', due), id)
       if type(failed) == 'table' then break end
       -- A sleeping worker must learn of a new earliest time, or it sleeps past it.
+      -- rule:1 a new earliest due time calls
       if due < earliest then call = true end
     else
       entry = redis.pcall('XADD', STREAMS[priority], '*', id, envelope)
@@ -112,6 +117,7 @@ if type(failed) == 'table' then
       redis.pcall('ZREM', SCHEDULED, id)
       redis.pcall('HDEL', SCHEDULED_DATA, id)
     elseif place then
+      -- rule:4 a batch that was refused leaves nothing
       redis.pcall('XDEL', STREAMS[string.sub(place, 1, 1)], string.sub(place, 3))
     end
     redis.pcall('HDEL', INDEX, id)
@@ -127,6 +133,7 @@ if entry and ARGV[1] == '' then
   now = tonumber(string.match(entry, '^%d+'))
 end
 if #index > 0 then tally(now or store_now(), 'e', #index / 2) end
+-- rule:1 new ready work pushes a token
 if call then wake() end
 answer = table.concat(answer)
 if #asked > 0 then redis.call('SET', ANSWER, answer, 'PX', token_ttl) end

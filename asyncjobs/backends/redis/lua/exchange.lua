@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- rule:6 an exchange is not refused at maxmemory
 -- Settles finished jobs, promotes due ones and takes new ones for one lease.
 -- KEYS: the queue's; then the result key of each settlement that carries an outcome,
 --   in the order of the settlements.
@@ -22,8 +23,10 @@ local WIDTH = {f = 3, o = 5, d = 6, r = 5, b = 3}
 local FIRST, STEP, MOST_MARKS = 10, 32, 100
 
 local is_known, lease_end = look_at_leases(lease)
+-- rule:2 a lease whose entry is gone may not settle or take
 if not is_known then return {'lost', store_now()} end
 local last = read_sequence(lease)
+-- rule:4 an exchange at or below the last one is refused
 if sequence <= last then return {'stale', last} end
 
 -- What each word says, looked into once: there are few, and many settlements.
@@ -41,6 +44,7 @@ for _ = 1, settlements do
   local word = words[ARGV[at] or '']
   if not word then return redis.error_reply('ERR bad settlement') end
   local width = word[4]
+  -- rule:5 settlements are checked before the first write
   if width > 3 and not tonumber(ARGV[at + 3]) then return redis.error_reply('ERR bad number') end
   at = at + width
 end
@@ -48,10 +52,14 @@ if at ~= #ARGV + 1 then return redis.error_reply('ERR bad length') end
 -- So is each key that keeps a job which is acknowledged here: spoiled, it would lose the job.
 for _, word in pairs(words) do
   if word[1] == 'r' then
+    -- rule:5 a job that shall run again is acknowledged only where its time can be kept
     redis.call('ZCARD', SCHEDULED)
+    -- rule:5 a job that shall run again is acknowledged only where its envelope can be kept
     redis.call('HEXISTS', SCHEDULED_DATA, '')
   elseif word[1] == 'd' then
+    -- rule:5 a dead job is acknowledged only where its time can be kept
     redis.call('ZCARD', DEAD)
+    -- rule:5 a dead job is acknowledged only where the letter itself can be kept
     redis.call('HEXISTS', DEAD_DATA, '')
   end
 end
@@ -88,8 +96,10 @@ end
 
 local function release(slot, entry, id)
   local mine = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1, lease)
+  -- rule:5 a release has an effect only on what the lease holds
   if mine.err or #mine == 0 then return false end
   give_back(slot, {entry}, false)
+  -- rule:3 what an exchange has given back is seen by its own taking
   rare = true
   -- The next taker is told to cancel it; this lease must not be any more.
   if has_marks and redis.call('HEXISTS', CANCEL, id) == 1 then mark(id, '') end
@@ -134,6 +144,7 @@ for position = 1, settlements do
   end
   if operation == 'b' then
     if not release(slot, entry, id) then not_yours[#not_yours + 1] = position end
+  -- rule:5 a settlement has an effect only if its entry was acknowledged
   elseif missing[position] then
     -- Reclaimed meanwhile: whoever owns the job now says how it ended.
     not_yours[#not_yours + 1] = position
@@ -146,8 +157,10 @@ for position = 1, settlements do
     elseif operation == 'd' then
       bury(id, now, (slot - 1) .. ARGV[at + 5])
       finish(id, 'd', key, ARGV[at + 3], ARGV[at + 4])
+    -- rule:8 a marked job is not run again by a retry
     elseif has_marks and redis.call('HEXISTS', CANCEL, id) == 1 then
       finish(id, 'c')
+      -- rule:8 a worker hears that the retry of a marked job is dropped
       cancelled[#cancelled + 1] = position
     else
       redis.call('ZADD', SCHEDULED, string.format('%.0f', now + tonumber(ARGV[at + 3])), id)
@@ -159,6 +172,7 @@ for position = 1, settlements do
   end
   at = at + word[4]
 end
+-- rule:9 a settled entry is deleted
 for slot = 1, 4 do in_chunks('XDEL', READY[slot], settled[slot]) end
 if #gone > 0 then
   in_chunks('HDEL', INDEX, gone)
@@ -173,18 +187,21 @@ if #gone > 0 then
 end
 for state, number in pairs(ended) do tally(now, state, number) end
 tally(now, 'r', rescheduled)
+-- rule:7 nothing is left of the crashes of a job that has ended
 if #uncrashed > 0 then in_chunks('HDEL', CRASHES, uncrashed) end
 
 in_chunks('HSET', INDEX, index)
 
 local due_ms, promoted = next_due(), 0
 if due_ms and due_ms <= now then
+  -- rule:11 promotion is bounded
   local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
     'LIMIT', 0, math.max(100, slots))
   local size, last, failed = 0, #due, nil
   index = {}
   for position = 1, #due do
     -- What is left is due: whoever has a free slot comes back for it at once.
+    -- rule:11 promotion stops after 4 MiB
     if size >= MAX_BYTES then
       last = position - 1
       break
@@ -192,6 +209,7 @@ if due_ms and due_ms <= now then
     local stored = redis.call('HGET', SCHEDULED_DATA, due[position])
     if stored then
       local place = append_ready(priority_of(stored), due[position], string.sub(stored, 2))
+      -- rule:5 due jobs are made ready once, also when one of them cannot be
       if type(place) == 'table' then
         last, failed = position - 1, place
         break
@@ -207,6 +225,7 @@ if due_ms and due_ms <= now then
   in_chunks('HDEL', SCHEDULED_DATA, due)
   in_chunks('HSET', INDEX, index)
   if failed then return failed end
+  -- rule:10 the next due time is that after a promotion
   due_ms = next_due()
 end
 
@@ -224,6 +243,7 @@ if rare then
       table.insert(waiting[slot], tonumber(crashes) or 0)
     end
   end
+  -- rule:7 those with the fewest crashes come first
   for _, numbers in pairs(waiting) do table.sort(numbers) end
   for room in string.gmatch(ARGV[8], '%d+') do rooms[#rooms + 1] = tonumber(room) end
 end
@@ -258,7 +278,9 @@ local function claim(slot, pending, is_suspect)
     fields[position] = (slot - 1) .. ':' .. claimed[position][1]
     local id = claimed[position][2][1]
     if marked and redis.call('HEXISTS', CANCEL, id) == 1 then
+      -- rule:8 a mark goes with its job to the lease that takes it
       mark(id, lease)
+      -- rule:8 a mark that comes with its job is told
       cancels[#cancels + 1] = id
     end
   end
@@ -269,6 +291,7 @@ end
 local function take_at(slot, place, want, is_suspect)
   local got = 0
   -- More than enough, also where portions are of one job: some may be gone.
+  -- rule:1 of jobs that were given back all are taken for which there are slots
   for _ = 1, 64 + want do
     if got >= want or bytes >= MAX_BYTES then return got, false end
     local step = math.min(STEP, want - got)
@@ -292,11 +315,14 @@ local function take_returned(slot, want)
   for _, crashes in ipairs(waiting[slot]) do
     local place, room = tostring(slot), want - got
     if crashes > 0 then
+      -- rule:7 no more suspects than there is room for
       place, room = slot .. ':' .. crashes, math.min(room, room_for(crashes))
     end
     local number, is_all = take_at(slot, place, room, crashes > 0)
     if crashes > 0 and number > 0 then
+      -- rule:7 of the suspects the one with the most crashes decides
       most = math.min(most, rooms[math.min(crashes, #rooms)])
+      -- rule:7 what is handed out uses up the room
       given = given + number
     end
     got = got + number
@@ -308,8 +334,10 @@ end
 
 -- Takes up to `want` from one priority in steps, so that one oversized batch cannot
 -- keep the server from everybody else. Returns how many are still wanted.
+-- rule:3 returned jobs are taken before new ones
 local function take(slot, want)
   if want <= 0 or bytes >= MAX_BYTES or drained[slot] then return want end
+  -- rule:12 empty streams are skipped
   if redis.call('XLEN', READY[slot]) == 0 then
     drained[slot] = true
     return want
@@ -332,6 +360,7 @@ if guard > 0 then
   guard = math.min(guard, slots)
   local left = take(guard_from + 1, guard)
   for slot = 4, 1, -1 do left = take(slot, left) end
+  -- rule:12 a script takes no more than it is asked for
   wanted = wanted - (guard - left)
 end
 for slot = 1, 4 do wanted = take(slot, wanted) end
@@ -353,10 +382,13 @@ if wanted == 0 or bytes >= MAX_BYTES then
   -- each exchange.
   is_left = is_left or fewest > 0 and room_for(fewest) > 0
   for slot = 1, 4 do is_left = is_left or not drained[slot] and has_new(slot) end
+  -- rule:1 due jobs that a promotion leaves call the next worker
   is_left = is_left or due_ms ~= nil and due_ms <= now
   if is_left then left_ready = 1 end
 end
 -- One worker does not take all suspects: who has taken some calls another one.
+-- rule:1 an exchange that leaves ready work behind passes the token on
+-- rule:7 who takes some suspects calls another worker
 if left_ready == 1 or given > 0 and fewest > 0 then wake() end
 
 -- Of many marks only some: heartbeats tell of all, and jobs that take their time to stop would
@@ -364,9 +396,11 @@ if left_ready == 1 or given > 0 and fewest > 0 then wake() end
 if has_marks then
   local told = {}
   for position = 1, #cancels do told[cancels[position]] = true end
+  -- rule:11 an exchange tells of a bounded number of marks
   for _, id in ipairs(marks_of(lease, MOST_MARKS)) do
     if not told[id] then cancels[#cancels + 1] = id end
   end
 end
+-- rule:8 an exchange returns the marks
 return {'ok', now, due_ms or -1, lease_end, left_ready, not_yours, cancelled, cancels,
   taken, promoted, fewest}

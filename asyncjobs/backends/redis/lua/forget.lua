@@ -26,6 +26,7 @@ local counters = redis.call('HGETALL', STATS)
 for position = 1, #counters, 2 do
   local begin = tonumber(string.match(counters[position], '^%d+') or '0') * 60000
   -- What lies ahead was written before the clock went back.
+  -- rule:9 a queue is kept for longer than clients do not say its name
   if begin <= now then wait_ms = math.max(wait_ms, begin + 60000 + QUIET_MS - now) end
 end
 local seen = tonumber(redis.call('HGET', UPKEEP, 'seen') or '')
@@ -36,6 +37,7 @@ local left = {ready[1] + ready[2] + ready[3] + ready[4], running, redis.call('ZC
   redis.call('ZCARD', DEAD), redis.call('ZCOUNT', WORKERS, from, '+inf'),
   redis.call('HLEN', INDEX), redis.call('EXISTS', AWAITED), math.ceil(wait_ms)}
 for _, number in ipairs(left) do
+  -- rule:9 a queue with something left is not forgotten
   if number > 0 then return left end
 end
 redis.call('UNLINK', READY[1], READY[2], READY[3], READY[4], INDEX, SCHEDULED, SCHEDULED_DATA,

@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- rule:6 a heartbeat is not refused at maxmemory
 -- Renews a lease that still exists, also one that is over: only reclaim removes it.
 -- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 duration_ms; 4 1 when its worker was told to end: should it die before
@@ -9,12 +10,17 @@
 local lease, now = ARGV[2], store_now()
 touch_upkeep(now, math.floor(tonumber(ARGV[3]) * 2 / 5))
 local is_known, next_end = look_at_leases(lease)
+-- rule:2 a heartbeat tells of a reclaim that nobody has ended
 if redis.call('EXISTS', LEAVING) == 1 then next_end = now end
+-- rule:2 a lease that is over may be renewed
+-- rule:2 a heartbeat never brings an entry back
 if not is_known then return {0, now, next_end, {}, 0} end
 redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), lease)
 if ARGV[4] == '1' then redis.call('HSET', SEQUENCE, lease .. LEAVES, 1) end
+-- rule:8 a heartbeat tells of all marks
 local cancels = marks_of(lease, -1)
 local is_ready = redis.call('ZCOUNT', SCHEDULED, '-inf', string.format('%.0f', now)) > 0
 is_ready = is_ready or has_returned()
 for slot = 1, 4 do is_ready = is_ready or has_new(slot) end
+-- rule:8 a heartbeat returns the marks
 return {1, now, next_end, cancels, is_ready and 1 or 0}

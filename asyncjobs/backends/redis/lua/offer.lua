@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- rule:6 what waits behind a call is not refused at maxmemory
 -- Hands out new jobs behind the wait for a call: exchange.lua for the most common of all
 -- wake-ups. What is rare is left to an exchange, which it asks for: jobs that were given back,
 -- some of them suspects (nobody knew, when this was sent, what else would run by now), and due
@@ -9,10 +10,13 @@
 --   jobs are left, then for each job priority, entry, id, envelope}.
 local lease, sequence, wanted = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
+-- rule:4 an exchange that waits behind a call takes nothing for a lost lease
 if not redis.call('ZSCORE', WORKERS, lease) then return {'lost', store_now()} end
 -- It is numbered apart: it waits here while exchanges, sent later, come and go.
+-- rule:4 an exchange that waits behind a call makes no other one stale
 local number = lease .. PARKED
 local last = read_sequence(number)
+-- rule:4 an exchange that waits behind a call has an effect once
 if sequence <= last then return {'stale', last} end
 
 redis.call('HSET', SEQUENCE, number, ARGV[3])
@@ -30,6 +34,7 @@ while wanted > 0 and slot <= 4 do
       answer[size + 3], answer[size + 4] = fields[1], fields[2]
       size, bytes = size + 4, bytes + #fields[2]
     end
+    -- rule:11 an offer stops after 4 MiB
     wanted = bytes < MAX_BYTES and wanted - got or 0
   end
   if got < asked and wanted > 0 then slot = slot + 1 end
@@ -39,6 +44,8 @@ local is_left = false
 if rare and redis.call('EXISTS', RETURNED) == 1 then
   -- Asked for each: what was given back may have been cancelled since. Called for nothing, an
   -- idle worker would call itself again and again.
+  -- rule:7 an exchange behind a call tells of jobs that were given back
+  -- rule:1 an exchange behind a call calls for nothing that was cancelled since
   is_left = has_returned()
 end
 while wanted == 0 and slot <= 4 and not is_left do
@@ -49,6 +56,8 @@ if is_left then
   answer[4] = 1
   -- With a slot left, this worker asks at once, and that exchange calls for what it leaves. A
   -- call from here would run through all idle workers before it comes; suspects may need them.
+  -- rule:1 an exchange behind a call passes the call on when all slots are taken
+  -- rule:1 an exchange behind a call keeps the call when its worker asks by itself
   if wanted == 0 or redis.call('EXISTS', CRASHES) == 1 then wake() end
 end
 return answer

@@ -16,6 +16,8 @@ if redis.call('EXISTS', LARGEST) == 1 then
   local is_gone = true
   for slot = 1, 4 do
     local oldest = redis.call('XRANGE', READY[slot], '-', '+', 'COUNT', 1)[1]
+    -- rule:11 a large job that is gone slows down no other one
+    -- rule:11 a large job that may be there is not forgotten
     if oldest and tonumber(string.match(oldest[1], '^%d+')) <= last_ms then is_gone = false end
   end
   if is_gone then redis.call('UNLINK', LARGEST) end

@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- rule:6 a reclaim is not refused at maxmemory
 -- Ends the leases that are over and gives their jobs back to the queue, in their place.
 -- Nothing else removes a lease, and nothing else counts a crash.
 -- KEYS: the queue's.
@@ -12,10 +13,13 @@ local ended, again = 0, math.huge
 for position = 1, #over do
   local lease = over[position]
   local own = tonumber(redis.call('HGET', SEQUENCE, lease .. GRACE)) or grace
+  -- rule:2 each lease is spared for its own grace
   local left = (holds[own] or 0) - now
+  -- rule:2 after a silence reclaim waits for live workers
   if left > 0 then
     -- Asked again only after a whole grace, this very call would look like a silence, and
     -- a lone worker would be held back for ever.
+    -- rule:2 a lone reclaimer is held back once
     again = math.min(again, math.max(math.min(left, math.floor(own / 2)), 1))
   else
     redis.call('SADD', LEAVING, lease)
@@ -27,6 +31,8 @@ local returned = 0
 for _, consumer in ipairs(redis.call('SMEMBERS', LEAVING)) do
   if returned >= limit then return {returned, ended, 0, now} end
   local is_planned = redis.call('HEXISTS', SEQUENCE, consumer .. LEAVES) == 1
+  -- rule:7 reclaim counts a crash
+  -- rule:7 a planned death counts no crash
   local moved, all = return_pending(consumer, limit - returned, not is_planned)
   returned = returned + moved
   if all then
@@ -39,4 +45,5 @@ if redis.call('EXISTS', LEAVING) == 1 or ended == 100 then return {returned, end
 local from = '(' .. string.format('%.0f', now - 1)
 local coming = redis.call('ZRANGE', WORKERS, from, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
 if coming[2] then again = math.min(again, math.max(tonumber(coming[2]) - now + 1, 1)) end
+-- rule:2 the store says when the next lease ends
 return {returned, ended, again < math.huge and again or -1, now}

@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- rule:6 a register is not refused at maxmemory
 -- Enters a new lease into the queue. Streams and their groups are made with their first jobs:
 -- four empty ones would keep 7 KB of each queue that was ever used.
 -- KEYS: the queue's.

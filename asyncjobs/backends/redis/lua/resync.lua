@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- rule:6 a resync is not refused at maxmemory
 -- After a lost reply: what was applied last, and which entries the lease holds. Later
 -- arrivals of exchanges up to this sequence are refused from now on, parked ones too.
 -- KEYS: the queue's.
@@ -8,6 +9,9 @@ local lease, sequence, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 if not redis.call('ZSCORE', WORKERS, lease) then return {'lost'} end
 local seen, applied = read_sequence(lease)
 if sequence <= seen then return {'stale', seen} end
+-- rule:4 what arrives after a resync is refused
+-- rule:4 a resync tells the last exchange applied, not the last seen
+-- rule:4 a resync refuses exchanges that wait behind a call
 redis.call('HSET', SEQUENCE, lease, sequence .. ' ' .. applied, lease .. PARKED, sequence)
 local held = {{}, {}, {}, {}}
 for slot = 1, 4 do

@@ -41,10 +41,12 @@ local LEAVES = ':leaves'
 -- A clock that was set back by less does no harm that would be noticed.
 local STEP_MS = 1000
 -- unpack() fails near 8,000 values; every variadic call stays far below.
+-- rule:11 variadic calls stay far below what unpack can do
 local CHUNK = 500
 -- Envelopes above this size are noted, for 32 of them are more than may be read in one go.
 local LARGE, PORTION_BYTES = 32768, 1048576
 -- Bytes of envelopes after which a script promotes and hands out no more.
+-- rule:11 an exchange stops after 4 MiB
 local MAX_BYTES = 4194304
 
 local function store_now()
@@ -61,6 +63,7 @@ end
 
 -- One token at the most: a second one would wake a worker for nothing.
 local function wake()
+  -- rule:1 one token at the most
   if redis.call('LLEN', WAKE) == 0 then redis.call('RPUSH', WAKE, '1') end
 end
 
@@ -70,6 +73,7 @@ local function announce(id, outcome)
 end
 
 local function create_group(stream)
+  -- rule:10 a group is made again from the start of its stream
   local made = redis.pcall('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
   if type(made) == 'table' and made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
     error(made.err)
@@ -98,6 +102,7 @@ end
 local function known_until(key, field, now)
   local until_ms, width = string.match(field or '', '^(%d+) ?(%d*)$')
   until_ms, width = tonumber(until_ms or '0'), tonumber(width)
+  -- rule:9 after a step back of the clock ids are known no longer than they may be
   if width and until_ms > now + 2 * width then
     until_ms = now + 2 * width
     keep_known(key, until_ms, width, now)
@@ -179,6 +184,7 @@ end
 local function portion(most)
   local largest = largest_noted()
   if largest <= LARGE then return most end
+  -- rule:11 an exchange takes in steps
   return math.max(math.min(most, math.floor(PORTION_BYTES / largest)), 1)
 end
 
@@ -194,6 +200,7 @@ end
 -- The priority in front of a stored envelope or letter. A foreign writer may have left it out.
 local function priority_of(stored)
   local priority = tonumber(string.sub(stored, 1, 1))
+  -- rule:15 a scheduled job without a priority has one
   return priority and READY[priority + 1] and priority or 2
 end
 
@@ -222,6 +229,7 @@ end
 -- Dead letters are bounded by their bytes too, which are counted as they come and go. A count
 -- that a foreign writer has spoiled begins anew: no job may be lost by it.
 local function count_letters(bytes)
+  -- rule:5 a count of letters that is spoiled loses no job
   local counted = redis.pcall('INCRBY', DEAD_BYTES, bytes)
   if type(counted) == 'table' then redis.call('SET', DEAD_BYTES, math.max(bytes, 0)) end
 end
@@ -247,6 +255,7 @@ local function look_at_leases(own)
   -- Two of them nearly always tell both.
   local first = redis.call('ZRANGE', WORKERS, 0, 1, 'WITHSCORES')
   local is_known = first[1] == own or first[3] == own
+  -- rule:2 a lease that ends after others is looked for
   if not is_known then is_known = redis.call('ZSCORE', WORKERS, own) ~= false end
   local other = first[2]
   if first[1] == own then other = first[4] end
@@ -264,6 +273,7 @@ local function read_new(slot, lease, count)
   local order = {'XREADGROUP', 'GROUP', GROUP, lease, 'COUNT', count, 'STREAMS', READY[slot], '>'}
   local read = redis.pcall(unpack(order))
   if type(read) == 'table' and read.err then
+    -- rule:10 a lost group is made again
     if not string.find(read.err, 'NOGROUP', 1, true) then error(read.err) end
     create_group(READY[slot])
     read = redis.call(unpack(order))
@@ -322,8 +332,10 @@ local function count_entries()
       if not pending.err and pending[1] > 0 then
         local held = pending[1]
         for _, consumer in ipairs(pending[4]) do
+          -- rule:9 what was given back is pending, and ready
           if is_waiting(consumer[1]) then held = held - tonumber(consumer[2]) end
         end
+        -- rule:9 ready is the length less what is pending
         ready[slot] = length - held
         running = running + held
       end
@@ -363,6 +375,7 @@ local function touch_upkeep(now, grace)
       silence = now - tonumber(upkeep[position + 1])
     end
   end
+  -- rule:2 a silence is measured by the grace of each lease, whoever ends it
   for length in pairs(holds) do
     if silence > length then
       holds[length] = now + length
@@ -372,6 +385,8 @@ local function touch_upkeep(now, grace)
   end
   if silence < -STEP_MS then
     for length, until_ms in pairs(holds) do
+      -- rule:2 after a step back of the clock no hold counts for as long as the step
+      -- rule:2 a step back of the clock ends no hold: who lives may not have renewed in it
       if until_ms > now + length then
         -- Some may not have been heard of since the clock went forward: it stays a hold.
         holds[length] = now + length
@@ -379,6 +394,7 @@ local function touch_upkeep(now, grace)
           string.format('%.0f', holds[length]))
       end
     end
+    -- rule:2 after a step back of the clock leases end no later than they may
     pull_back_leases(now, grace)
   end
   redis.call('HSET', UPKEEP, 'seen', string.format('%.0f', now))
@@ -389,6 +405,7 @@ end
 local function forget_lease(lease)
   redis.call('ZREM', WORKERS, lease)
   redis.call('HDEL', WORKERS_INFO, lease)
+  -- rule:7 that a worker was told to end is known until all its jobs are back
   redis.call('HDEL', SEQUENCE, lease, lease .. PARKED, lease .. GRACE)
 end
 
@@ -402,6 +419,7 @@ end
 
 local function charge(slot, entry)
   local field = (slot - 1) .. ':' .. entry
+  -- rule:7 a farewell survives a count that is none
   local counted = redis.pcall('HINCRBY', CRASHES, field, 1)
   if type(counted) ~= 'table' then return counted end
   redis.call('HSET', CRASHES, field, MOST_CRASHES)
@@ -417,16 +435,19 @@ local function give_back(slot, entries, count_crash)
   elseif redis.call('EXISTS', CRASHES) == 1 then
     local fields = {}
     for position = 1, #entries do fields[position] = (slot - 1) .. ':' .. entries[position] end
+    -- rule:7 a suspect that is given back stays one
     crashes = redis.call('HMGET', CRASHES, unpack(fields))
   end
   local orders = {}
   for position = 1, #entries do
+    -- rule:7 suspects wait apart, by their crashes
     local number = crashes_of(crashes[position])
     local place = number == 0 and tostring(slot) or slot .. ':' .. number
     orders[place] = orders[place] or {'XCLAIM', READY[slot], GROUP, consumer_at(place), 0}
     table.insert(orders[place], entries[position])
   end
   for place, order in pairs(orders) do
+    -- rule:3 what is given back is given back by JUSTID
     order[#order + 1] = 'JUSTID'
     redis.call(unpack(order))
     redis.call('SADD', RETURNED, place)
@@ -439,6 +460,7 @@ local function return_pending(consumer, limit, count_crash)
   local moved = 0
   for slot = 1, 4 do
     if redis.call('EXISTS', READY[slot]) == 1 then
+      -- rule:3 reclaim is bounded
       while moved < limit do
         local step = math.min(100, limit - moved)
         local pending = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', step, consumer)
@@ -451,7 +473,9 @@ local function return_pending(consumer, limit, count_crash)
       end
     end
   end
+  -- rule:1 jobs given back push a token
   if moved > 0 then wake() end
+  -- rule:3 a consumer goes only with nothing pending
   if moved >= limit then return moved, false end
   -- Nothing is pending any more: only now may the consumer go, or its entries would be
   -- unreadable for ever.
