@@ -76,9 +76,13 @@ layers: $(STAMP) ## Imports go down only, by import-linter
 
 .PHONY: docs
 docs: $(STAMP) ## Links, code blocks and settings in the documents; sizes and exports
-	@$(BIN)/python -m pytest -q tests/unit/test_repository.py
+	@$(BIN)/python -m pytest -q tests/unit/test_repository.py tests/unit/test_measures.py
 	@$(BIN)/python tools/settings_page.py --check
 	@$(BIN)/python tools/telemetry_page.py --check
+
+.PHONY: measures
+measures: $(STAMP) ## How the code reads, in figures: ARGS=--where tells each place
+	@$(BIN)/python tools/measures.py $(ARGS)
 
 .PHONY: settings
 settings: $(STAMP) ## Write docs/reference/settings.md and docs/reference/telemetry.md anew from the code
