@@ -34,8 +34,15 @@ class Asking:
         what both send: a worker's SMEMBERS, every 20 to 40 s."""
         stats = self._info("commandstats")
         sent = (
-            "evalsha", "eval", "blpop", "subscribe", "unsubscribe", "ping", "script|load", "hello",
-        )  # fmt: skip
+            "evalsha",
+            "eval",
+            "blpop",
+            "subscribe",
+            "unsubscribe",
+            "ping",
+            "script|load",
+            "hello",
+        )
         return sum(
             int(stats[f"cmdstat_{name}"]["calls"]) for name in sent if f"cmdstat_{name}" in stats
         )

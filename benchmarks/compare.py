@@ -179,11 +179,15 @@ def _run(name: str, shape: str, mode: str, store: Store) -> dict[str, float] | s
         start += ["--shape", shape, "--url", server.url]
         start += ["--jobs", str(jobs), "--limit", str(LIMIT_S / 2)]
         program = subprocess.Popen(
-            start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+            start,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
             # With its children, which would otherwise outlive a program that has to be ended.
             start_new_session=True,
             env=environ,
-        )  # fmt: skip
+        )
         try:
             output, errors = program.communicate(timeout=LIMIT_S)
         except BaseException as error:
@@ -215,9 +219,8 @@ def _records(found: Found, missing: Missing) -> list[Record]:
         # Only rounds that both have: figures of different rounds share nothing.
         pairs = [(ours[number], theirs) for number, theirs in values.items() if number in ours]
         faster = tuple(
-            mine / theirs if figure == "rate" else theirs / mine
-            for mine, theirs in pairs
-        )  # fmt: skip
+            mine / theirs if figure == "rate" else theirs / mine for mine, theirs in pairs
+        )
         if subject.name != OURS and faster:
             said = "asyncjobs is faster by" if figure == "rate" else f"{label} against asyncjobs'"
             records.append(Record(shape, str(subject), said, "times", mode, faster))

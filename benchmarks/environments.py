@@ -13,8 +13,17 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["FOLDER", "PEERS", "Environment", "clients", "command", "install", "make_environment",
-           "variables", "why_not"]  # fmt: skip
+__all__ = [
+    "FOLDER",
+    "PEERS",
+    "Environment",
+    "clients",
+    "command",
+    "install",
+    "make_environment",
+    "variables",
+    "why_not",
+]
 
 FOLDER: Final = Path(__file__).parent / ".peers"
 STAMP: Final = "installed.txt"
@@ -39,7 +48,9 @@ class Environment(NamedTuple):
 
 PEERS: Final[dict[str, Environment]] = {
     "arq": Environment(
-        "peer_arq", ("arq==0.28.0", "hiredis==3.5.0", "uvloop==0.23.0", "msgpack==1.2.4"), 4_000,
+        "peer_arq",
+        ("arq==0.28.0", "hiredis==3.5.0", "uvloop==0.23.0", "msgpack==1.2.4"),
+        4_000,
         "max_jobs=1000, keep_result=0, poll_delay=0.005 s (by default 0.5 s), msgpack",
         "arq/worker.py, Worker (max_jobs, poll_delay, queue_read_limit, keep_result); its "
         "documentation, 'Custom job serializers'",
@@ -47,8 +58,13 @@ PEERS: Final[dict[str, Environment]] = {
     "saq": Environment(
         "peer_saq",
         # It imports typing_extensions without asking for it.
-        ("saq[redis]==0.26.4", "typing_extensions==4.16.0", "hiredis==3.5.0", "uvloop==0.23.0",
-         "orjson==3.13.0"),
+        (
+            "saq[redis]==0.26.4",
+            "typing_extensions==4.16.0",
+            "hiredis==3.5.0",
+            "uvloop==0.23.0",
+            "orjson==3.13.0",
+        ),
         4_000,
         "concurrency=1000, ttl=-1 (no result kept), max_concurrent_ops=20 (by default; 100 cost "
         "more CPU), orjson",
@@ -56,8 +72,13 @@ PEERS: Final[dict[str, Environment]] = {
     ),
     "taskiq": Environment(
         "peer_taskiq",
-        ("taskiq==0.13.0", "taskiq-redis==1.2.4", "hiredis==3.5.0", "orjson==3.13.0",
-         "uvloop==0.23.0"),
+        (
+            "taskiq==0.13.0",
+            "taskiq-redis==1.2.4",
+            "hiredis==3.5.0",
+            "orjson==3.13.0",
+            "uvloop==0.23.0",
+        ),
         4_000,
         "RedisStreamBroker, xread_count=1000, max_async_tasks=1000, max_prefetch=1000, "
         "validate_params=False (--no-parse), acknowledged when executed, orjson, no result backend",
@@ -65,14 +86,18 @@ PEERS: Final[dict[str, Environment]] = {
         "taskiq_redis/redis_broker.py (xread_count); taskiq/serializers/orjson_serializer.py",
     ),
     "streaq": Environment(
-        "peer_streaq", ("streaq==7.2.0", "uvloop==0.23.0", "orjson==3.13.0"), 4_000,
+        "peer_streaq",
+        ("streaq==7.2.0", "uvloop==0.23.0", "orjson==3.13.0"),
+        4_000,
         "concurrency=1000, prefetch=1000 (as by default), ttl=0 (no result kept), silent=True, "
         "orjson, uvloop",
         "streaq/worker.py, Worker (concurrency, prefetch, serializer, anyio_kwargs) and "
         "Worker.task (ttl, silent)",
     ),
     "docket": Environment(
-        "peer_docket", ("pydocket==0.27.0", "hiredis==3.5.0", "uvloop==0.23.0"), 4_000,
+        "peer_docket",
+        ("pydocket==0.27.0", "hiredis==3.5.0", "uvloop==0.23.0"),
+        4_000,
         "concurrency=1000, message_batch=1000, execution_ttl=0 (nothing kept), "
         "max_connections=2000 in the URL",
         "docket/worker.py, Worker (concurrency, message_batch); docket/docket.py, Docket "
@@ -81,8 +106,13 @@ PEERS: Final[dict[str, Environment]] = {
     "repid": Environment(
         "peer_repid",
         # It imports typing_extensions without asking for it.
-        ("repid[redis]==2.1.4", "typing_extensions==4.16.0", "hiredis==3.5.0", "uvloop==0.23.0",
-         "orjson==3.13.0"),
+        (
+            "repid[redis]==2.1.4",
+            "typing_extensions==4.16.0",
+            "hiredis==3.5.0",
+            "uvloop==0.23.0",
+            "orjson==3.13.0",
+        ),
         10_000,
         "tasks_limit=1000, batch_size=10 (by default; 100 and 1,000 were slower), acknowledged "
         "after the run, orjson",
@@ -90,14 +120,18 @@ PEERS: Final[dict[str, Environment]] = {
         "Repid (default_serializer, tasks_limit of run_worker)",
     ),
     "bullmq": Environment(
-        "bullmq", ("bullmq==6.7.0", "ioredis==6.0.0"), 20_000,
+        "bullmq",
+        ("bullmq==6.7.0", "ioredis==6.0.0"),
+        20_000,
         "concurrency=1000, removeOnComplete and removeOnFail, maxRetriesPerRequest=null",
         "docs.bullmq.io, guides 'Concurrency', 'Auto-removal of jobs' and 'Going to production'; "
         "dist/esm/interfaces/worker-options.d.ts",
         node=True,
     ),
     "celery": Environment(
-        "peer_celery", ("celery[redis]==5.7.0", "hiredis==3.5.0"), 4_000,
+        "peer_celery",
+        ("celery[redis]==5.7.0", "hiredis==3.5.0"),
+        4_000,
         "thread pool of 1,000 (gevent and solo were slower), prefetch multiplier 1, acknowledged "
         "early (by default), results off, no events, rate limits off, without gossip, mingle "
         "and heartbeat, broker_pool_limit=100, json",
@@ -105,7 +139,9 @@ PEERS: Final[dict[str, Environment]] = {
         "(pools) and 'Workers' (--without-gossip, --without-mingle)",
     ),
     "chasquimq": Environment(
-        "peer_chasquimq", ("chasquimq==1.3.0", "uvloop==0.23.0"), 40_000,
+        "peer_chasquimq",
+        ("chasquimq==1.3.0", "uvloop==0.23.0"),
+        40_000,
         "concurrency=1000, read_count=1000 (64, its default, was as fast), store_results=False "
         "(by default), events_enabled=False; its engine is written in Rust",
         "chasquimq/worker.py, Worker; its repository, site/src/content/docs/reference/options.md "
@@ -113,7 +149,7 @@ PEERS: Final[dict[str, Environment]] = {
         "page on PyPI (Redis 8.6 or newer)",
         least_redis=(8, 6),
     ),
-}  # fmt: skip
+}
 
 
 def why_not(name: str) -> str | None:

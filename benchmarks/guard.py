@@ -24,9 +24,16 @@ from asyncjobs.testing.servers import Server, start_server
 from benchmarks import fleet, floor
 
 __all__ = [
-    "BASELINE", "JOBS", "SLACK", "VERSION", "Counter", "baseline", "measure", "of_asyncjobs",
+    "BASELINE",
+    "JOBS",
+    "SLACK",
+    "VERSION",
+    "Counter",
+    "baseline",
+    "measure",
+    "of_asyncjobs",
     "of_floor",
-]  # fmt: skip
+]
 
 BASELINE: Final = Path(__file__).parent / "guard.json"
 SLACK: Final = 1.12

@@ -114,9 +114,12 @@ def _throughput(figure: Any, records: Sequence[Record]) -> bool:
     axes = figure.subplots()
     for (subject, mode), points in lines.items():
         axes.plot(
-            *zip(*sorted(points), strict=True), MODES[mode],
-            marker="o", color=COLOURS[subject], label=f"{subject}, append-only file {mode}",
-        )  # fmt: skip
+            *zip(*sorted(points), strict=True),
+            MODES[mode],
+            marker="o",
+            color=COLOURS[subject],
+            label=f"{subject}, append-only file {mode}",
+        )
     _logarithmic(axes, x=True)
     axes.set(title="No-op jobs a second, results off", xlabel="concurrency", ylabel="jobs/s")
     if lines:

@@ -108,9 +108,7 @@ def _python() -> Path | None:
 
 def _pythons() -> Iterator[Path]:
     # The oldest first: packages of C fail on new Pythons rather than on old ones.
-    names = [
-        f"python3.{minor}" for minor in range(LEAST_PYTHON[1], NEWEST_PYTHON[1] + 1)
-    ]  # fmt: skip
+    names = [f"python3.{minor}" for minor in range(LEAST_PYTHON[1], NEWEST_PYTHON[1] + 1)]
     yield from (Path(found) for name in names if (found := shutil.which(name)))
     # Of a version that is not switched on, pyenv has only a name on PATH that does not run.
     if pyenv := shutil.which("pyenv"):

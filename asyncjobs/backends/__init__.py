@@ -12,9 +12,18 @@ from asyncjobs.errors import ConfigError
 __all__ = ["SCHEMES", "URL_VARIABLE", "make_backend", "store_url"]
 
 SCHEMES = (
-    "redis://", "rediss://", "valkey://", "valkeys://", "unix://", "redis+sentinel://",
-    "rediss+sentinel://", "valkey+sentinel://", "valkeys+sentinel://", "embedded:", "memory:",
-)  # fmt: skip
+    "redis://",
+    "rediss://",
+    "valkey://",
+    "valkeys://",
+    "unix://",
+    "redis+sentinel://",
+    "rediss+sentinel://",
+    "valkey+sentinel://",
+    "valkeys+sentinel://",
+    "embedded:",
+    "memory:",
+)
 URL_VARIABLE = "ASYNCJOBS_URL"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}:(//|$)")
 

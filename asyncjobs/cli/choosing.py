@@ -21,17 +21,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 def wanted_options(command: F) -> F:
     """The filters, as each of these commands has them; all of them have to hold."""
     flags = (
-        click.option("--queue", "queues", multiple=True, metavar="NAME", help="Of this queue; may "
-                     "be repeated. By default of all."),
+        click.option(
+            "--queue",
+            "queues",
+            multiple=True,
+            metavar="NAME",
+            help="Of this queue; may be repeated. By default of all.",
+        ),
         click.option("--function", metavar="NAME", help="Of this job function, as it is stored."),
-        click.option("--reason", metavar="WORD", help="Dead for this reason: exhausted, crashed, "
-                     "unknown, unreadable, ..."),
+        click.option(
+            "--reason",
+            metavar="WORD",
+            help="Dead for this reason: exhausted, crashed, unknown, unreadable, ...",
+        ),
         click.option("--error", metavar="TYPE", help="With this in the type of their last error."),
-        click.option("--message", metavar="TEXT", help="With this in the text of their last "
-                     "error."),
+        click.option(
+            "--message", metavar="TEXT", help="With this in the text of their last error."
+        ),
         click.option("--since", type=Duration(), help="Died in the last so long: 30m, 2d."),
         click.option("--before", type=Duration(), help="Died longer than that ago."),
-    )  # fmt: skip
+    )
     for flag in reversed(flags):
         command = flag(command)
     return command

@@ -292,10 +292,20 @@ class _View:
         rows = {
             name: _text(known[name])
             for name in (
-                "job", "state", "function", "priority", "attempts", "enqueued_at", "scheduled_at",
-                "expires_at", "died_at", "args", "kwargs", "reason",
+                "job",
+                "state",
+                "function",
+                "priority",
+                "attempts",
+                "enqueued_at",
+                "scheduled_at",
+                "expires_at",
+                "died_at",
+                "args",
+                "kwargs",
+                "reason",
             )
-        }  # fmt: skip
+        }
         rows["error"] = self._told.error or None
         rows["worker"] = self._outcome.worker or None
         if known["revived"]:

@@ -48,11 +48,13 @@ def doctor(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool
         ctx.exit(fail(ExitCode.UNREACHABLE, error, as_json=as_json, healthy=False))
     is_ill = any(finding.verdict is Verdict.PROBLEM for finding in findings)
     if as_json:
-        show_json({
-            "healthy": not is_ill,
-            "store": address,
-            "findings": [finding._asdict() for finding in findings],
-        })  # fmt: skip
+        show_json(
+            {
+                "healthy": not is_ill,
+                "store": address,
+                "findings": [finding._asdict() for finding in findings],
+            }
+        )
     else:
         show(*_parts(address, findings))
     ctx.exit(ExitCode.FAILED if is_ill else ExitCode.CLEAN)

@@ -233,7 +233,9 @@ def _progress(job: JobInfo) -> str | None:
     progress = job.progress
     if progress is None:
         return None
-    done = f"{progress.done:g}" if progress.total is None else (
-        f"{progress.done:g} of {progress.total:g}"
-    )  # fmt: skip
+    done = (
+        f"{progress.done:g}"
+        if progress.total is None
+        else (f"{progress.done:g} of {progress.total:g}")
+    )
     return f"{done} {progress.note}".rstrip()

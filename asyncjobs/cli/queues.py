@@ -108,9 +108,11 @@ def _unknown(name: str, known: list[str]) -> str:
 def _why(left: Leftover) -> str:
     """What is left there, and what to do about it."""
     held: dict[str, Any] = {
-        "ready": left.ready, "running": left.running, "scheduled": left.scheduled,
+        "ready": left.ready,
+        "running": left.running,
+        "scheduled": left.scheduled,
         "dead": left.dead,
-    }  # fmt: skip
+    }
     if any(held.values()):
         jobs = ", ".join(f"{number:,} {word}" for word, number in held.items() if number)
         drop = f" (asyncjobs dead purge --queue {left.queue} drops dead ones)" if left.dead else ""

@@ -101,8 +101,15 @@ def _undo_entity(escape: str) -> Undone:
 
 
 _LETTERS: Final = {
-    "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "0": "\0",
-}  # fmt: skip
+    "a": "\a",
+    "b": "\b",
+    "f": "\f",
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+    "v": "\v",
+    "0": "\0",
+}
 
 
 def _undo_backslash(escape: str) -> Undone:

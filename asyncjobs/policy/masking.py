@@ -239,11 +239,12 @@ def mask_value(places: Places, value: Any, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         return {
             mask_value(places, key, depth + 1): (
-                MASK if isinstance(key, str) and places.hides(key)
+                MASK
+                if isinstance(key, str) and places.hides(key)
                 else mask_value(places, item, depth + 1)
             )
             for key, item in value.items()
-        }  # fmt: skip
+        }
     if isinstance(value, list | tuple | set | frozenset):
         return [mask_value(places, item, depth + 1) for item in value]
     return mask_text(places, _shown(value))

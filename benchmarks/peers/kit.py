@@ -20,8 +20,19 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol, Self
 
-__all__ = ["PICKUP", "SHAPES", "Count", "Peer", "figures", "main", "noop", "parse", "pickup",
-           "sleep", "text_of"]  # fmt: skip
+__all__ = [
+    "PICKUP",
+    "SHAPES",
+    "Count",
+    "Peer",
+    "figures",
+    "main",
+    "noop",
+    "parse",
+    "pickup",
+    "sleep",
+    "text_of",
+]
 
 CALLERS: Final = 100
 CONCURRENCY: Final = 1_000

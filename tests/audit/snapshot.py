@@ -139,9 +139,20 @@ def read(client: Client, prefix: str) -> tuple[list[QueueSnapshot], set[str], li
 
 
 HASHES: Final = (
-    "index", "scheduled:data", "workers:info", "sequence", "cancel", "crashes", "dead:data",
-    "progress", "upkeep", "known:0", "known:1", "known:2", "stats",
-)  # fmt: skip
+    "index",
+    "scheduled:data",
+    "workers:info",
+    "sequence",
+    "cancel",
+    "crashes",
+    "dead:data",
+    "progress",
+    "upkeep",
+    "known:0",
+    "known:1",
+    "known:2",
+    "stats",
+)
 ZSETS: Final = ("scheduled", "workers", "dead", "cancel:held")
 SETS: Final = ("leaving", "returned")
 

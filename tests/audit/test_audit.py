@@ -229,11 +229,28 @@ def test_in_memory():
 def test_a_test_that_leaks_fails_and_says_what(tmp_path: Path) -> None:
     (tmp_path / "test_leaky.py").write_text(LEAKY)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider",
-         "-p", "no:valkey", "--rootdir", str(tmp_path), "-q", "-rA", str(tmp_path)],
-        capture_output=True, text=True, cwd=tmp_path, check=False,
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "tests.conftest",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:valkey",
+            "--rootdir",
+            str(tmp_path),
+            "-q",
+            "-rA",
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     failed = set(re.findall(r"ERROR test_leaky.py::(\w+)", done.stdout))
     assert failed == {"test_that_leaks", "test_in_memory"}, done.stdout + done.stderr
     assert "leak: work: result:1: never expires" in done.stdout

@@ -20,9 +20,18 @@ from tests.chaos.proxy import Proxy
 __all__ = ["Fault", "Faults", "Step", "schedule"]
 
 A_MINUTE: Final = {
-    "kill": 24, "stop": 8, "long stop": 6, "leave": 6, "store": 4, "cut": 10,
-    "cut in a request": 8, "cut in a reply": 16, "delay": 6, "half-open": 6, "client": 8,
-}  # fmt: skip
+    "kill": 24,
+    "stop": 8,
+    "long stop": 6,
+    "leave": 6,
+    "store": 4,
+    "cut": 10,
+    "cut in a request": 8,
+    "cut in a reply": 16,
+    "delay": 6,
+    "half-open": 6,
+    "client": 8,
+}
 """How many of each there are in 60 s. 24 kills and 34 cuts a minute on four workers leave
 each of them a few seconds between two."""
 

@@ -66,15 +66,31 @@ class Slot:
         with log:
             position = log.tell()
             process = self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "asyncjobs", "worker", "tests.chaos.jobs:app",
-                "--lease", f"{LEASE_S}s", "--grace", f"{GRACE_S}s", "--concurrency", "50",
-                "--queues", ",".join(QUEUES), "--log-format", "json",
-                "--name", f"worker-{self.number}",
+                sys.executable,
+                "-m",
+                "asyncjobs",
+                "worker",
+                "tests.chaos.jobs:app",
+                "--lease",
+                f"{LEASE_S}s",
+                "--grace",
+                f"{GRACE_S}s",
+                "--concurrency",
+                "50",
+                "--queues",
+                ",".join(QUEUES),
+                "--log-format",
+                "json",
+                "--name",
+                f"worker-{self.number}",
                 env={**os.environ, "ASYNCJOBS_URL": self.proxy.url},
-                cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=ROOT,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 # Ctrl-C is for the driver: it ends the run in good order.
                 start_new_session=True,
-            )  # fmt: skip
+            )
         path, had_started = Path(log.name), False
         leaving = asyncio.create_task(process.wait())
         while not leaving.done():

@@ -77,9 +77,13 @@ def executions(folder: Path) -> list[Execution]:
             fields = json.loads(line)
             if "job" in fields:
                 found[fields["run"]] = Execution(
-                    fields["run"], fields["job"], fields["attempt"], fields["crashes"],
-                    int(path.name), fields["at"],
-                )  # fmt: skip
+                    fields["run"],
+                    fields["job"],
+                    fields["attempt"],
+                    fields["crashes"],
+                    int(path.name),
+                    fields["at"],
+                )
             else:
                 execution = found[fields["run"]]
                 execution.end_s, execution.how = fields["at"], fields["how"]

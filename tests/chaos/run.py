@@ -34,8 +34,10 @@ __all__ = ["Run"]
 TICK_S: Final = 0.05
 DRAIN_LIMIT_S: Final = 120.0
 ENDS: Final = {
-    JobFailed: State.DEAD, JobDiscarded: State.DISCARDED, JobCancelled: State.CANCELLED,
-}  # fmt: skip
+    JobFailed: State.DEAD,
+    JobDiscarded: State.DISCARDED,
+    JobCancelled: State.CANCELLED,
+}
 """What a waiter is told, and the state that it stands for."""
 UNCONFIRMED_MOST: Final = 100
 """Batches on their way at the most; while the store is away, the enqueuing rests."""
@@ -45,9 +47,15 @@ class Run:
     """Owns the fleet, the client and all that is known of one run."""
 
     def __init__(
-        self, server: Server, folder: Path, seed: int, *, workers: int, rate: float,
+        self,
+        server: Server,
+        folder: Path,
+        seed: int,
+        *,
+        workers: int,
+        rate: float,
         tell: Callable[[str], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._server = server
         self._folder = folder
         self._seed = seed

@@ -23,8 +23,11 @@ EXCUSES = ("kill", "leave", "long stop", "stop", "half-open", "delay")
 place, and neither does a restart of the store, however long that takes."""
 
 _STATES = {
-    "s": State.SUCCEEDED, "d": State.DEAD, "x": State.DISCARDED, "c": State.CANCELLED,
-}  # fmt: skip
+    "s": State.SUCCEEDED,
+    "d": State.DEAD,
+    "x": State.DISCARDED,
+    "c": State.CANCELLED,
+}
 
 
 @dataclass

@@ -54,10 +54,14 @@ def test_a_list_as_json(server: Server) -> None:
     assert job.pop("died_at").endswith("+00:00")
     assert job.pop("size") > 100
     assert job == {
-        "job": "default/a", "queue": "default", "id": "a", "function": "tasks.fail",
-        "reason": "exhausted", "error": {"type": "ValueError", "message": "two\nlines"},
+        "job": "default/a",
+        "queue": "default",
+        "id": "a",
+        "function": "tasks.fail",
+        "reason": "exhausted",
+        "error": {"type": "ValueError", "message": "two\nlines"},
         "attempts": 3,
-    }  # fmt: skip
+    }
 
 
 def test_nothing_is_dead(server: Server) -> None:

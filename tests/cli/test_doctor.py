@@ -17,10 +17,17 @@ from tests.cli.test_worker import closed_port
 
 SAFE = {"appendonly": "yes", "appendfsync": "everysec", "lazyfree_lazy_expire": "yes"}
 INFO = {
-    "redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "9.1.2",
-    "maxmemory_policy": "noeviction", "maxmemory": "0", "used_memory": "1000000",
-    "aof_enabled": "1", "role": "master", "connected_slaves": "0", "redis_mode": "standalone",
-}  # fmt: skip
+    "redis_version": "7.2.4",
+    "server_name": "valkey",
+    "valkey_version": "9.1.2",
+    "maxmemory_policy": "noeviction",
+    "maxmemory": "0",
+    "used_memory": "1000000",
+    "aof_enabled": "1",
+    "role": "master",
+    "connected_slaves": "0",
+    "redis_mode": "standalone",
+}
 CONFIG = {"appendfsync": "everysec", "save": "", "timeout": "0", "min-replicas-to-write": "0"}
 
 
@@ -69,27 +76,49 @@ def test_a_safe_store(folder: Path, begin: Begin) -> None:
     assert verdicts.pop("maxmemory") == "note"
     assert set(verdicts.values()) == {"ok"}
     assert set(verdicts) == {
-        "version", "maxmemory-policy", "appendonly", "appendfsync", "replication", "timeout",
-        "lazyfree-lazy-expire", "clock",
-    }  # fmt: skip
+        "version",
+        "maxmemory-policy",
+        "appendonly",
+        "appendfsync",
+        "replication",
+        "timeout",
+        "lazyfree-lazy-expire",
+        "clock",
+    }
 
 
 @pytest.mark.parametrize(
     ("setting", "config", "verdict", "change"),
     [
         ("appendonly", {"appendonly": "no", "save": '""'}, "problem", "CONFIG SET appendonly yes"),
-        ("appendonly", {"appendonly": "no", "save": "3600 1"}, "problem",
-         "CONFIG SET appendonly yes"),
+        (
+            "appendonly",
+            {"appendonly": "no", "save": "3600 1"},
+            "problem",
+            "CONFIG SET appendonly yes",
+        ),
         ("appendfsync", {"appendfsync": "no"}, "problem", "CONFIG SET appendfsync everysec"),
-        ("maxmemory-policy", {"maxmemory_policy": "allkeys-lru"}, "problem",
-         "CONFIG SET maxmemory-policy noeviction"),
-        ("maxmemory-policy", {"maxmemory_policy": "volatile-ttl"}, "warning",
-         "CONFIG SET maxmemory-policy noeviction"),
+        (
+            "maxmemory-policy",
+            {"maxmemory_policy": "allkeys-lru"},
+            "problem",
+            "CONFIG SET maxmemory-policy noeviction",
+        ),
+        (
+            "maxmemory-policy",
+            {"maxmemory_policy": "volatile-ttl"},
+            "warning",
+            "CONFIG SET maxmemory-policy noeviction",
+        ),
         ("timeout", {"timeout": "30"}, "warning", "CONFIG SET timeout 0"),
-        ("lazyfree-lazy-expire", {"lazyfree_lazy_expire": "no"}, "warning",
-         "CONFIG SET lazyfree-lazy-expire yes"),
+        (
+            "lazyfree-lazy-expire",
+            {"lazyfree_lazy_expire": "no"},
+            "warning",
+            "CONFIG SET lazyfree-lazy-expire yes",
+        ),
     ],
-)  # fmt: skip
+)
 def test_following_the_advice_mends_it(
     folder: Path, begin: Begin, setting: str, config: dict[str, str], verdict: str, change: str
 ) -> None:
@@ -114,8 +143,11 @@ def test_a_server_that_denies_config(folder: Path, begin: Begin) -> None:
     server.command("ACL", "SETUSER", "default", "-config")
     findings = found(folder, server)
     assert {name for name, each in findings.items() if each["verdict"] == "note"} == {
-        "appendfsync", "timeout", "maxmemory", "lazyfree-lazy-expire",
-    }  # fmt: skip
+        "appendfsync",
+        "timeout",
+        "maxmemory",
+        "lazyfree-lazy-expire",
+    }
     assert findings["maxmemory-policy"]["verdict"] == "ok"
 
 
@@ -186,8 +218,10 @@ def test_from_what_info_says(setting: str, info: dict[str, str], expected: str) 
 
 
 def test_from_what_config_says() -> None:
-    assert verdict("replication", {"connected_slaves": "2"}, CONFIG | {
-        "min-replicas-to-write": "1"}) == "ok"  # fmt: skip
+    assert (
+        verdict("replication", {"connected_slaves": "2"}, CONFIG | {"min-replicas-to-write": "1"})
+        == "ok"
+    )
     snapshots = CONFIG | {"save": "3600 1"}
     off = {"aof_enabled": "0", "rdb_last_bgsave_status": "err"}
     assert verdict("disk", off, snapshots) == "problem"

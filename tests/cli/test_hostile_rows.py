@@ -22,8 +22,14 @@ from tests.cli.test_usage import call
 pytestmark = pytest.mark.unaudited("foreign keys are what is tested")
 
 WRONG_TYPES = [
-    ("ready:2",), ("scheduled",), ("dead",), ("workers",), ("stats",), ("index",), ("dead:data",),
-]  # fmt: skip
+    ("ready:2",),
+    ("scheduled",),
+    ("dead",),
+    ("workers",),
+    ("stats",),
+    ("index",),
+    ("dead:data",),
+]
 
 
 def run(server: Server, *args: str) -> Result:
@@ -107,12 +113,17 @@ def test_a_purge_drops_deaths_at_times_that_are_none(server: Server) -> None:
 
 
 LETTERS = [
-    b"", b"\n", b"\xff", b'{"s":"dead","m":3}\n{}', b'{"s":"dead","n":18446744073709551615}\n{}',
-    b'{"s":"dead","e":1e300}\nx', b'{"s":"dead","r":' + b"[" * 900 + b"]" * 900 + b"}\n{}",
+    b"",
+    b"\n",
+    b"\xff",
+    b'{"s":"dead","m":3}\n{}',
+    b'{"s":"dead","n":18446744073709551615}\n{}',
+    b'{"s":"dead","e":1e300}\nx',
+    b'{"s":"dead","r":' + b"[" * 900 + b"]" * 900 + b"}\n{}",
     b'{"s":"dead"}\n{"v":1,"f":"f","n":1,"e":1,"a":' + b"[" * 900 + b"]" * 900 + b"}",
     b'{"s":"dead"}\n{"v":1,"f":"f","n":1,"e":18446744073709551615}',
     b'{"s":"dead"}\n{"v":1,"f":"f","n":1,"e":1,"h":{"revived":18446744073709551615,"errors":[1]}}',
-]  # fmt: skip
+]
 
 
 def test_letters_that_are_none_are_rows_of_their_own(server: Server) -> None:
@@ -142,7 +153,7 @@ def test_letters_that_are_none_are_rows_of_their_own(server: Server) -> None:
         ('HSET {asyncjobs:default}:progress job {"done":[[1]]}', "progress"),
     ],
     ids=lambda each: each.replace(" ", "-"),
-)  # fmt: skip
+)
 def test_a_job_with_a_foreign_field_is_shown_or_named(
     server: Server, command: str, about: str
 ) -> None:

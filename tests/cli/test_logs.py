@@ -38,8 +38,11 @@ def test_json_lines_carry_the_fields_of_the_job(work: Start, put: Put) -> None:
     assert dead["logger"] == "asyncjobs.worker"
     assert f"default/{id}: dead" in dead["event"]
     assert (dead["job_id"], dead["job"], dead["queue"], dead["attempt"]) == (
-        id, "tasks.fail", "default", 1,
-    )  # fmt: skip
+        id,
+        "tasks.fail",
+        "default",
+        1,
+    )
     assert dead["exception"].endswith("ValueError: planted fault")
 
 

@@ -97,9 +97,17 @@ def test_a_screen_off_a_terminal_goes_on_below(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-1, "0.0s"), (0.25, "0.2s"), (9.96, "10.0s"), (12.4, "12s"), (59.6, "1m 0s"),
-     (250, "4m 10s"), (7500, "2h 5m"), (273_600, "3d 4h")],
-)  # fmt: skip
+    [
+        (-1, "0.0s"),
+        (0.25, "0.2s"),
+        (9.96, "10.0s"),
+        (12.4, "12s"),
+        (59.6, "1m 0s"),
+        (250, "4m 10s"),
+        (7500, "2h 5m"),
+        (273_600, "3d 4h"),
+    ],
+)
 def test_ages(seconds: float, text: str) -> None:
     assert ago(seconds) == text
 

@@ -66,10 +66,20 @@ def test_as_text(folder: Path, server: Server, put: Put, work: Start, ledger: Le
     assert done.code == 0
     heads = [row for row in done.rows() if row[0] == "queue"]
     assert heads == [
-        ["queue", "critical", "high", "normal", "low", "running", "scheduled", "dead", "workers",
-         "oldest"],
+        [
+            "queue",
+            "critical",
+            "high",
+            "normal",
+            "low",
+            "running",
+            "scheduled",
+            "dead",
+            "workers",
+            "oldest",
+        ],
         ["queue", "enqueued", "succeeded", "dead", "discarded", "cancelled", "rescheduled"],
-    ]  # fmt: skip
+    ]
     counts, rates = [row for row in done.rows() if row[0] == "default"]
     assert counts[1:] == ["0", "0", "0", "0", "0", "0", "1", "0", "-"]
     assert float(rates[1]) > 0

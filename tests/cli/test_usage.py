@@ -40,11 +40,32 @@ def test_help_names_each_flag_with_its_variable() -> None:
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
     flags = (
-        "factory", "queues", "concurrency", "processes", "burst", "burst-wait", "grace",
-        "max-jobs", "max-memory", "threads", "lease", "block-warning", "hard-limit", "stuck-after",
-        "health-port", "health-host", "health-file", "metrics-port", "metrics-host", "name",
-        "reload", "log-level", "log-format", "log-jobs", "log-args",
-    )  # fmt: skip
+        "factory",
+        "queues",
+        "concurrency",
+        "processes",
+        "burst",
+        "burst-wait",
+        "grace",
+        "max-jobs",
+        "max-memory",
+        "threads",
+        "lease",
+        "block-warning",
+        "hard-limit",
+        "stuck-after",
+        "health-port",
+        "health-host",
+        "health-file",
+        "metrics-port",
+        "metrics-host",
+        "name",
+        "reload",
+        "log-level",
+        "log-format",
+        "log-jobs",
+        "log-args",
+    )
     options = [param for param in cli.commands["worker"].params if isinstance(param, click.Option)]
     assert [option.opts[0] for option in options] == [f"--{flag}" for flag in flags]
     for flag in flags:

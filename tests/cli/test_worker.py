@@ -233,9 +233,12 @@ def test_3_when_nothing_listens(run: Start) -> None:
     port = closed_port()
     # Not even the quietest level hides why the process is gone.
     process = run(
-        "worker", "tasks:app", "--log-level", "critical",
+        "worker",
+        "tasks:app",
+        "--log-level",
+        "critical",
         env={"ASYNCJOBS_URL": f"redis://:hush@127.0.0.1:{port}"},
-    )  # fmt: skip
+    )
     assert process.end() == 3
     (told,) = process.records()
     assert told["level"] == "critical"

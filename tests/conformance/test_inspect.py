@@ -36,9 +36,7 @@ async def test_flow_counts_each_kind_of_end(store: Store) -> None:
     (flow,) = await store.backend.flow(["work"])
     assert (flow.queue, flow.now_ms) == ("work", store.clock.ms)
     assert (flow.enqueued, flow.rescheduled) == (7, 1)
-    assert flow.ended == {
-        State.SUCCEEDED: 2, State.DEAD: 1, State.DISCARDED: 1, State.CANCELLED: 2
-    }  # fmt: skip
+    assert flow.ended == {State.SUCCEEDED: 2, State.DEAD: 1, State.DISCARDED: 1, State.CANCELLED: 2}
 
 
 async def test_flow_counts_nothing_that_had_no_effect(store: Store) -> None:

@@ -26,8 +26,10 @@ async def test_a_planned_death_is_no_crash(store: Store) -> None:
     answer = await store.end_leases(keeper)
     assert (answer.returned, answer.leases) == (2, 1)
     assert [(job.id, job.crashes) for job in await keeper.take()] == [
-        ("a", 0), ("b", 0), ("c", 0),
-    ]  # fmt: skip
+        ("a", 0),
+        ("b", 0),
+        ("c", 0),
+    ]
 
 
 async def test_the_death_of_another_worker_is_one(store: Store) -> None:

@@ -69,8 +69,9 @@ async def test_those_with_the_fewest_crashes_come_first(store: Store) -> None:
     once = await crashed(store, keeper, 3, 1, "once")
     taken = await take(keeper, Demand(4, suspects=(10, 10)))
     assert [(job.id, job.crashes) for job in taken] == [
-        *((id, 1) for id in once), (twice[0], 2),
-    ]  # fmt: skip
+        *((id, 1) for id in once),
+        (twice[0], 2),
+    ]
 
 
 async def test_the_one_with_the_most_crashes_decides(store: Store) -> None:
@@ -182,8 +183,10 @@ async def test_the_guard_starts_where_it_is_told(store: Store) -> None:
     assert ids(await take(worker, Demand(1, guard=1, guard_from=2))) == ["p2-0"]
     assert ids(await take(worker, Demand(1, guard=1, guard_from=1))) == ["p1-0"]
     assert sorted(ids(await take(worker, Demand(3, guard=3, guard_from=1)))) == [
-        "p1-1", "p3-0", "p3-1",
-    ]  # fmt: skip
+        "p1-1",
+        "p3-0",
+        "p3-1",
+    ]
 
 
 async def test_the_guard_keeps_the_old_order_of_returned_jobs(store: Store) -> None:

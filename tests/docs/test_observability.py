@@ -19,9 +19,7 @@ EXPORTED = set(re.findall(r"\| `(\w+)` \|$", REFERENCE, re.MULTILINE))
 LABELS = {
     name.replace(".", "_") for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", REFERENCE)
 } | {"le", "instance"}
-QUERIES = [
-    target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]
-]  # fmt: skip
+QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 _METRIC = re.compile(r"\b((?:asyncjobs|messaging)_\w+?)(?:_bucket)?(?=[{\[)])")
 
 

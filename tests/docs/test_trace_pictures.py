@@ -19,10 +19,13 @@ SVG = "{http://www.w3.org/2000/svg}"
 MODES = ("link", "child", "auto")
 FAILED = "#c8553d"
 SPANS = [
-    "checkout", "enqueue charge",
-    "process charge", "ask the bank",
-    "process charge", "ask the bank",
-]  # fmt: skip
+    "checkout",
+    "enqueue charge",
+    "process charge",
+    "ask the bank",
+    "process charge",
+    "ask the bank",
+]
 
 Skeleton = list[tuple[str, ...]]
 
@@ -33,8 +36,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures") / "img"
     done = subprocess.run(
         [sys.executable, ROOT / "tools/trace_pictures.py", folder],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(folder / f"trace-{mode}.svg") for mode in MODES]
     return folder

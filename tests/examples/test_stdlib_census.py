@@ -137,8 +137,11 @@ def test_urgent_is_what_others_import() -> None:
     root = Path("root")
     places = ("ast.py", "email/header.py", "test/test_ast.py", "idlelib/idle_test/x.py")
     assert [files.priority(root / place, root) for place in places] == [
-        "high", "normal", "low", "low",
-    ]  # fmt: skip
+        "high",
+        "normal",
+        "low",
+        "low",
+    ]
 
 
 # Whole runs

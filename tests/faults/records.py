@@ -13,15 +13,49 @@ from asyncjobs.job import State
 __all__ = ["HOSTILE", "letters", "nested", "outcomes", "records"]
 
 HOSTILE: Final = [
-    None, True, False, 0, 1, -1, 2**31, 2**53, 2**53 + 1, 2**63, 2**64 - 1, -(2**63), 1e308,
-    -1e308, 5e-324, 0.5, "", "1", "x" * 5_000, "\x1b]0;owned\x07\n", "\u202e", "\U0010ffff",
-    [], {}, [None], {"": ""}, [[]], {"a": {"b": [1]}},
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2**31,
+    2**53,
+    2**53 + 1,
+    2**63,
+    2**64 - 1,
+    -(2**63),
+    1e308,
+    -1e308,
+    5e-324,
+    0.5,
+    "",
+    "1",
+    "x" * 5_000,
+    "\x1b]0;owned\x07\n",
+    "\u202e",
+    "\U0010ffff",
+    [],
+    {},
+    [None],
+    {"": ""},
+    [[]],
+    {"a": {"b": [1]}},
+]
 NAMES: Final = ["echo", "fails", "snoozes", "discards", "thread", "nosuch", "n" * 3_000, "\x1b[2J"]
 HEADERS: Final = [
-    "errors", "spent", "crashes", "crashes_kept", "first_unknown_at", "unknown_times", "revived",
-    "revived_at", "sensitive", "t", "other",
-]  # fmt: skip
+    "errors",
+    "spent",
+    "crashes",
+    "crashes_kept",
+    "first_unknown_at",
+    "unknown_times",
+    "revived",
+    "revived_at",
+    "sensitive",
+    "t",
+    "other",
+]
 OPTIONS: Final = ["timeout", "max_attempts", "result_ttl", "tracing", "other"]
 ERROR: Final = ["n", "t", "m", "b", "e", "w"]
 RULE: Final = ["names", "at", "from"]
@@ -51,9 +85,10 @@ class Deep:
 
 
 DEEP = st.builds(
-    Deep, st.sampled_from([90, 97, 98, 99, 100, 101, 102, 250, 300, 1_000]),
+    Deep,
+    st.sampled_from([90, 97, 98, 99, 100, 101, 102, 250, 300, 1_000]),
     st.sampled_from(["list", "dict"]),
-)  # fmt: skip
+)
 ANY = st.one_of(
     st.sampled_from(HOSTILE),
     DEEP,

@@ -27,8 +27,10 @@ async def test_a_full_store_is_drained_by_everything_but_enqueue(
 ) -> None:
     app = AsyncJobs(server.url, result_ttl=60)
     gated, flaky, echo = (
-        register(app, jobs.gated), register(app, jobs.flaky, retry=5), register(app, jobs.echo),
-    )  # fmt: skip
+        register(app, jobs.gated),
+        register(app, jobs.flaky, retry=5),
+        register(app, jobs.echo),
+    )
     fill = register(app, jobs.note, result_ttl=0)
     reclaimed, lost = events_of(app, JobsReclaimed), events_of(app, LeaseLost)
     async with app:

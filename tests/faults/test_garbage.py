@@ -29,13 +29,27 @@ pytestmark = pytest.mark.anyio
 STREAM = "{asyncjobs:default}:ready:2"
 
 GARBAGE = [
-    b"", b"\x00\xff\xfe", b"null", b"[]", b"{}", b'"text"', b"1", b'{"v":1}', b'{"v":"1"}',
-    b'{"v":0,"f":"echo","n":1,"e":1}', b'{"v":1,"f":1,"n":1,"e":1}', b'{"v":1,"f":"echo"',
-    b'{"v":1,"f":"echo","n":"1","e":1}', b'{"v":1,"f":"echo","n":-1,"e":1}',
-    b'{"v":1,"f":"echo","n":1,"e":1,"a":{}}', b'{"v":1,"f":"echo","n":1,"e":1,"k":[]}',
-    b'{"v":1,"f":"echo","n":1,"e":1,"h":[]}', b'{"v":1,"f":"echo","n":1,"e":1,"o":"x"}',
-    b"[" * 5000, b'{"v":1,"f":["echo"],"n":1,"e":1}',
-]  # fmt: skip
+    b"",
+    b"\x00\xff\xfe",
+    b"null",
+    b"[]",
+    b"{}",
+    b'"text"',
+    b"1",
+    b'{"v":1}',
+    b'{"v":"1"}',
+    b'{"v":0,"f":"echo","n":1,"e":1}',
+    b'{"v":1,"f":1,"n":1,"e":1}',
+    b'{"v":1,"f":"echo"',
+    b'{"v":1,"f":"echo","n":"1","e":1}',
+    b'{"v":1,"f":"echo","n":-1,"e":1}',
+    b'{"v":1,"f":"echo","n":1,"e":1,"a":{}}',
+    b'{"v":1,"f":"echo","n":1,"e":1,"k":[]}',
+    b'{"v":1,"f":"echo","n":1,"e":1,"h":[]}',
+    b'{"v":1,"f":"echo","n":1,"e":1,"o":"x"}',
+    b"[" * 5000,
+    b'{"v":1,"f":["echo"],"n":1,"e":1}',
+]
 
 
 @pytest.mark.parametrize("raw", GARBAGE, ids=range(len(GARBAGE)))

@@ -23,8 +23,10 @@ async def test_a_killed_store_costs_no_job(
     caplog.set_level(logging.WARNING, "asyncjobs.worker")
     app = AsyncJobs(durable.url, connect_timeout=5)
     started, succeeded, lost = (
-        events_of(app, JobStarted), events_of(app, JobSucceeded), events_of(app, LeaseLost),
-    )  # fmt: skip
+        events_of(app, JobStarted),
+        events_of(app, JobSucceeded),
+        events_of(app, LeaseLost),
+    )
     job, echo = register(app, jobs.gated), register(app, jobs.echo)
     async with app, Worker(app, grace=2):
         before, during = await job.enqueue("before"), await job.enqueue("during")

@@ -140,9 +140,10 @@ async def test_a_store_that_refuses_for_now_costs_nothing(
     patient = AsyncJobs(server.url, connect_timeout=LIMIT_S)
     hasty = AsyncJobs(server.url, connect_timeout=0.3)
     started, succeeded, lost = (
-        events_of(patient, JobStarted), events_of(patient, JobSucceeded),
+        events_of(patient, JobStarted),
+        events_of(patient, JobSucceeded),
         events_of(patient, LeaseLost),
-    )  # fmt: skip
+    )
     gated, echo = register(patient, jobs.gated), register(patient, jobs.echo)
     refused = register(hasty, jobs.echo)
     async with hasty, patient, Worker(patient, grace=2, lease=5):

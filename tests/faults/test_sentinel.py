@@ -40,8 +40,10 @@ async def test_a_killed_master_costs_no_job(
     await watched.ready()
     app = AsyncJobs(watched.url, connect_timeout=PATIENCE_S)
     started, succeeded, lost = (
-        events_of(app, JobStarted), events_of(app, JobSucceeded), events_of(app, LeaseLost),
-    )  # fmt: skip
+        events_of(app, JobStarted),
+        events_of(app, JobSucceeded),
+        events_of(app, LeaseLost),
+    )
     gated, note = register(app, jobs.gated), register(app, jobs.note)
     async with app, Worker(app, concurrency=10, lease=2, grace=2):
         running = [await gated.enqueue("g") for _ in range(10)]

@@ -175,8 +175,12 @@ def test_what_can_be_read_can_be_written_again(raw: bytes) -> None:
         return
     again = Envelope.decode(envelope.encode())
     assert (again.name, again.args, again.kwargs, again.attempt, again.headers or None) == (
-        envelope.name, envelope.args, envelope.kwargs, envelope.attempt, envelope.headers or None,
-    )  # fmt: skip
+        envelope.name,
+        envelope.args,
+        envelope.kwargs,
+        envelope.attempt,
+        envelope.headers or None,
+    )
 
 
 @settings(max_examples=300)

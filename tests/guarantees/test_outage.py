@@ -12,9 +12,12 @@ from tests.worker.kit import counts
 pytestmark = pytest.mark.anyio
 
 CASES = [
-    ("valkey", "stopped", "20s"), ("valkey", "stopped", "1s"), ("valkey", "killed", "20s"),
-    ("valkey", "killed", "1s"), ("redis", "killed", "1s"),
-]  # fmt: skip
+    ("valkey", "stopped", "20s"),
+    ("valkey", "stopped", "1s"),
+    ("valkey", "killed", "20s"),
+    ("valkey", "killed", "1s"),
+    ("redis", "killed", "1s"),
+]
 """An outage is shorter than a lease of 20 s, and longer than one of 1 s."""
 
 

@@ -66,7 +66,8 @@ def _check_innocents(scene: Scene, poison: str, runs: list[Line]) -> None:
     # Whoever ran as the only suspect did so: no other suspect beside it on its worker.
     last = runs[-1]
     beside = [
-        line for line in scene.lines("ended", pid=last.pid)
+        line
+        for line in scene.lines("ended", pid=last.pid)
         if line.crashes and line.at_s > last.at_s
-    ]  # fmt: skip
+    ]
     assert beside == []

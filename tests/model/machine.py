@@ -312,11 +312,17 @@ class StoreMachine(RuleBasedStateMachine):
         assert (answer.applied, answer.lost) == ({QUEUE: applied}, ())
         assert sorted(answer.missing) == sorted(
             TakenJob(
-                QUEUE, job.id, job.priority, job.receipt, job.envelope, job.crashes, job.ready_ms,
+                QUEUE,
+                job.id,
+                job.priority,
+                job.receipt,
+                job.envelope,
+                job.crashes,
+                job.ready_ms,
                 party.entry,
             )
             for job in missing
-        )  # fmt: skip
+        )
         party.held += [job for job in answer.missing if job not in party.held]
 
     # Time and upkeep

@@ -15,9 +15,20 @@ from tests.conformance.store import QUEUE
 from tests.model.parts import Answer
 
 __all__ = [
-    "DEMANDS", "ENDS", "ID_TTL_MS", "NAMES", "OWN_ENDS", "PICK", "WORKERS", "Call", "Party",
-    "in_order", "told", "while_running", "with_jobs",
-]  # fmt: skip
+    "DEMANDS",
+    "ENDS",
+    "ID_TTL_MS",
+    "NAMES",
+    "OWN_ENDS",
+    "PICK",
+    "WORKERS",
+    "Call",
+    "Party",
+    "in_order",
+    "told",
+    "while_running",
+    "with_jobs",
+]
 
 R = TypeVar("R", bound=Callable[..., Any])
 

@@ -105,9 +105,16 @@ def test_the_parent_replaces_it_and_stays_clean(work: Start, put: Put, ledger: L
 def test_a_burst_goes_on_in_the_new_process(work: Start, put: Put, ledger: Ledger) -> None:
     ids = put("hold", 130, 1.2, number=5, more=HOLD)
     process = work(
-        "--processes", "2", "--concurrency", "1", "--burst", "--burst-wait", "0s",
-        "--max-memory", "250MiB",
-    )  # fmt: skip
+        "--processes",
+        "2",
+        "--concurrency",
+        "1",
+        "--burst",
+        "--burst-wait",
+        "0s",
+        "--max-memory",
+        "250MiB",
+    )
     assert process.end() == 0, process.text
     assert sorted(ledger.lines("ended")) == sorted((id, 1) for id in ids)
     assert len(matches(process, READY)) > 2

@@ -120,7 +120,7 @@ def test_the_process_ends_although_the_store_is_away(run: Start, put: Put, ledge
         put("block_loop", 600, url=own.url)
         process = run(
             "worker", "tasks:app", "--hard-limit", "1500ms", env={"ASYNCJOBS_URL": own.url}
-        )  # fmt: skip
+        )
         ledger.wait_for("began", 1)
     assert process.end() == BLOCKED
     assert "when the lease ends, all jobs of this worker are charged" in process.text

@@ -10,12 +10,19 @@ from asyncjobs.errors import ConfigError
 
 SECRET = "kretword"
 FORMS = [
-    "{scheme}//ada:{secret}@host:6379/0", "{scheme}//:{secret}@host/0",
-    "{scheme}//ada:{secret}@/run/valkey.sock", "{scheme}///ada:{secret}@/run/valkey.sock",
-    "{scheme}ada:{secret}@host", "{scheme}ada:{secret}@/run/valkey.sock", "{scheme}:{secret}@host",
-    "{scheme}/ada:{secret}@host/run", "ada:{secret}@host", "{scheme}//ada:{secret}@a:1,b:2/shop/0",
-    "{scheme}//ada:x?ssl_ca_certs={secret}@host", "{scheme}//ada:x/{secret}@host",
-]  # fmt: skip
+    "{scheme}//ada:{secret}@host:6379/0",
+    "{scheme}//:{secret}@host/0",
+    "{scheme}//ada:{secret}@/run/valkey.sock",
+    "{scheme}///ada:{secret}@/run/valkey.sock",
+    "{scheme}ada:{secret}@host",
+    "{scheme}ada:{secret}@/run/valkey.sock",
+    "{scheme}:{secret}@host",
+    "{scheme}/ada:{secret}@host/run",
+    "ada:{secret}@host",
+    "{scheme}//ada:{secret}@a:1,b:2/shop/0",
+    "{scheme}//ada:x?ssl_ca_certs={secret}@host",
+    "{scheme}//ada:x/{secret}@host",
+]
 PLACES = ["/", "?", "#", "@", ":", "%", "[", "]", ",", " ", "//", "+", ";", "&", "=", "\x00"]
 
 

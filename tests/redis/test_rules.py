@@ -186,10 +186,17 @@ class Full:
 @pytest.mark.parametrize(
     "call",
     [
-        "exchange", "offer", "heartbeat", "register", "resync", "reclaim", "release",
-        "deregister", "cancel",
+        "exchange",
+        "offer",
+        "heartbeat",
+        "register",
+        "resync",
+        "reclaim",
+        "release",
+        "deregister",
+        "cancel",
     ],
-)  # fmt: skip
+)
 async def test_a_full_store_refuses_nothing_but_new_jobs(
     own: Store, server: Server, call: str
 ) -> None:

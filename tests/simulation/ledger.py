@@ -272,8 +272,9 @@ class Ledger:
         if died_s is not None:
             waited_s = self._loop.now_s - max(died_s, holder.taken_s)
             if waited_s > RECLAIM_S:
-                self.violated(job.ref, f"stayed {waited_s:.1f} s with {holder.process.name}, "
-                              "which was dead")  # fmt: skip
+                self.violated(
+                    job.ref, f"stayed {waited_s:.1f} s with {holder.process.name}, which was dead"
+                )
 
     def _check_awake(self, job: TakenJob, now_s: float) -> None:
         """While the world is calm, nobody sleeps beside a ready job."""
@@ -282,9 +283,10 @@ class Ledger:
             for process, free_s in self._free_s.items():
                 if now_s - max(free_s, ready_s) > IDLE_S:
                     self.violated(
-                        job.ref, f"was ready for {now_s - ready_s:.1f} s beside {process.name}, "
-                        "which had a free slot"
-                    )  # fmt: skip
+                        job.ref,
+                        f"was ready for {now_s - ready_s:.1f} s beside {process.name}, "
+                        "which had a free slot",
+                    )
 
     def _cancelled(
         self, process: Process, refs: Sequence[JobRef], verdicts: Sequence[CancelVerdict]
@@ -360,6 +362,7 @@ class Ledger:
         since_s = max(follower.taken_s, self._last_trouble_s(taking.process, ended_s))
         if ended_s - since_s > PROMPT_S:
             self.violated(
-                story.ref, f"ran on {taking.process.name} for {ended_s - since_s:.1f} s after "
-                "its lease had gone to another worker"
-            )  # fmt: skip
+                story.ref,
+                f"ran on {taking.process.name} for {ended_s - since_s:.1f} s after "
+                "its lease had gone to another worker",
+            )

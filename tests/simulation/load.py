@@ -129,9 +129,23 @@ def _order(chance: Random, id: str, at_s: float, queues: tuple[str, ...]) -> Ord
 
 
 KINDS = (
-    "plain", "plain", "plain", "long", "long", "fails", "fails", "dies", "late", "snoozes",
-    "discards", "cancelled", "cancelled", "cancelled", "again", "times out",
-)  # fmt: skip
+    "plain",
+    "plain",
+    "plain",
+    "long",
+    "long",
+    "fails",
+    "fails",
+    "dies",
+    "late",
+    "snoozes",
+    "discards",
+    "cancelled",
+    "cancelled",
+    "cancelled",
+    "again",
+    "times out",
+)
 
 
 async def enqueue_and_cancel(backend: Backend, ledger: Ledger, orders: list[Order]) -> None:

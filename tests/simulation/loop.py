@@ -39,9 +39,16 @@ class Process:
     """A simulated process: a name for handles, a wall clock of its own, a fate."""
 
     __slots__ = (
-        "drift", "fuse", "held", "name", "number", "offset_ns", "state", "steps",
+        "drift",
+        "fuse",
+        "held",
+        "name",
+        "number",
+        "offset_ns",
+        "state",
+        "steps",
         "was_told",
-    )  # fmt: skip
+    )
 
     def __init__(self, name: str, number: int) -> None:
         self.name = name

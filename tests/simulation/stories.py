@@ -13,9 +13,18 @@ class Taking:
     """A job in the hands of one worker, once: from the exchange to the settlement."""
 
     __slots__ = (
-        "attempt", "crashes", "ended_s", "entry", "how", "lapsed", "process", "receipt",
-        "settled", "started_s", "taken_s",
-    )  # fmt: skip
+        "attempt",
+        "crashes",
+        "ended_s",
+        "entry",
+        "how",
+        "lapsed",
+        "process",
+        "receipt",
+        "settled",
+        "started_s",
+        "taken_s",
+    )
 
     def __init__(
         self, process: Process, entry: tuple[str, str], job: TakenJob, now_s: float
@@ -38,10 +47,17 @@ class JobStory:
     """One job: what is expected of it, and its takings in their order."""
 
     __slots__ = (
-        "asked_s", "attempts", "budget", "expected", "finals", "holder", "is_accepted",
-        "is_cancelled", "ref",
+        "asked_s",
+        "attempts",
+        "budget",
+        "expected",
+        "finals",
+        "holder",
+        "is_accepted",
+        "is_cancelled",
+        "ref",
         "takings",
-    )  # fmt: skip
+    )
 
     def __init__(self, ref: JobRef, expected: State, budget: int) -> None:
         self.ref = ref

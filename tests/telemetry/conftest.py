@@ -18,8 +18,17 @@ from tests.telemetry.recording import Recording
 from tests.worker.conftest import mute, new_app, stage, thread_gate
 
 __all__ = [
-    "folder", "ledger", "mute", "new_app", "put", "run", "server", "stage", "thread_gate", "work",
-]  # fmt: skip
+    "folder",
+    "ledger",
+    "mute",
+    "new_app",
+    "put",
+    "run",
+    "server",
+    "stage",
+    "thread_gate",
+    "work",
+]
 
 
 @pytest.fixture(params=["memory", "valkey"])

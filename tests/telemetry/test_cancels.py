@@ -129,9 +129,12 @@ async def test_one_before_its_first_step(
 
 
 async def test_one_whose_last_attempt_goes_on_all_the_same(
-    app: AsyncJobs, reading: Reading, recording: Recording, stage: Stage,
+    app: AsyncJobs,
+    reading: Reading,
+    recording: Recording,
+    stage: Stage,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     job = register(app, jobs.stubborn, timeout=0.05, retry=RetryPolicy(2, constant(600)))
     async with working(app, stuck_after=0.1):
         handle = await job.enqueue("s")

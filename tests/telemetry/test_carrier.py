@@ -86,11 +86,17 @@ def test_there_is_room_for_the_attempt_before(left: int) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        None, {}, {HEADER: None}, {HEADER: "x"}, {HEADER: []}, {HEADER: {"traceparent": 3}},
-        {HEADER: {"traceparent": "00-zz-zz-01"}}, {HEADER: {"traceparent": "x" * 10_000}},
+        None,
+        {},
+        {HEADER: None},
+        {HEADER: "x"},
+        {HEADER: []},
+        {HEADER: {"traceparent": 3}},
+        {HEADER: {"traceparent": "00-zz-zz-01"}},
+        {HEADER: {"traceparent": "x" * 10_000}},
         {HEADER: {"baggage": 3, "previous": {}}},
     ],
-)  # fmt: skip
+)
 def test_what_is_no_carrier_is_none(headers: Any) -> None:
     carried = read(headers)
     assert carried.creation == NOTHING.creation

@@ -68,9 +68,13 @@ async def stopped(worker: Worker) -> None:
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["reply comes late", "reply is lost"])
 async def test_one_that_is_given_back_before_it_starts(
-    app: AsyncJobs, reading: Reading, recording: Recording, stage: Stage,
-    monkeypatch: pytest.MonkeyPatch, is_lost: bool,
-) -> None:  # fmt: skip
+    app: AsyncJobs,
+    reading: Reading,
+    recording: Recording,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    is_lost: bool,
+) -> None:
     released = events_of(app, events.JobReleased)
     job = register(app, jobs.note)
     async with app:

@@ -52,8 +52,10 @@ def told(span: ReadableSpan) -> tuple[object, object, StatusCode]:
     """Outcome, error type and status."""
     attributes = span.attributes or {}
     return (
-        attributes["asyncjobs.job.outcome"], attributes.get("error.type"), span.status.status_code,
-    )  # fmt: skip
+        attributes["asyncjobs.job.outcome"],
+        attributes.get("error.type"),
+        span.status.status_code,
+    )
 
 
 def measured(reading: Reading) -> list[tuple[object, object]]:
@@ -95,7 +97,7 @@ async def test_a_lost_lease_that_nobody_tells_of(recording: Recording) -> None:
 
     started = StartedAttempt(
         job, None, "f", 1, 1, False, 0, "link", "w", lambda: ("lease lost", 0.1)
-    )  # fmt: skip
+    )
     await asyncio.create_task(tracing.attempt(started, body()))
     (attempt,) = recording.attempts()
     assert told(attempt) == ("lease_lost", "lease_lost", StatusCode.ERROR)
@@ -104,9 +106,13 @@ async def test_a_lost_lease_that_nobody_tells_of(recording: Recording) -> None:
 
 @pytest.mark.parametrize("attempts", [1, 2])
 async def test_an_end_that_could_not_be_recorded(
-    app: AsyncJobs, reading: Reading, recording: Recording, stage: Stage,
-    monkeypatch: pytest.MonkeyPatch, attempts: int,
-) -> None:  # fmt: skip
+    app: AsyncJobs,
+    reading: Reading,
+    recording: Recording,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    attempts: int,
+) -> None:
     heard = events_of(app, events.AttemptEnded)
     job = register(app, jobs.fails, retry=RetryPolicy(attempts, constant(600)))
 
@@ -155,8 +161,9 @@ async def test_after_a_revival_an_attempt_links_to_the_last_one(
     (sent,) = recording.sent()
     assert told(last) == ("dead", "tests.worker.jobs.Broken", StatusCode.ERROR)
     assert links_of(again) == {
-        "creation": context_of(sent).span_id, "previous_attempt": context_of(last).span_id,
-    }  # fmt: skip
+        "creation": context_of(sent).span_id,
+        "previous_attempt": context_of(last).span_id,
+    }
 
 
 async def test_a_letter_of_a_job_that_is_not_traced_is_as_it_was(
@@ -181,9 +188,13 @@ async def _revive(app: AsyncJobs, ref: JobRef) -> None:
 
 @pytest.mark.parametrize("way", ["late", "stuck", "thread", "thread left behind"])
 async def test_nothing_is_detached_in_another_context(
-    app: AsyncJobs, recording: Recording, stage: Stage, thread_gate: threading.Event,
-    caplog: pytest.LogCaptureFixture, way: str,
-) -> None:  # fmt: skip
+    app: AsyncJobs,
+    recording: Recording,
+    stage: Stage,
+    thread_gate: threading.Event,
+    caplog: pytest.LogCaptureFixture,
+    way: str,
+) -> None:
     once = {"retry": False, "timeout": 0.05}
     names = ("sleeps", "stubborn", "thread_gated")
     async with app, Worker(app, stuck_after=0.1, grace=0):

@@ -82,8 +82,11 @@ async def leak(password: str) -> None:
         log.exception("failed with %r", password)
     fields = {"event": f"x {password}", "password": 1, "n": 2, "deep": [{"password": 3}]}
     assert mask_job_values(None, "info", fields) == {
-        "event": "x ***", "password": "***", "n": 2, "deep": [{"password": "***"}],
-    }  # fmt: skip
+        "event": "x ***",
+        "password": "***",
+        "n": 2,
+        "deep": [{"password": "***"}],
+    }
     raise RuntimeError(f"no {password}")
 
 

@@ -117,8 +117,9 @@ async def test_outcomes_and_error_types(app: AsyncJobs, reading: Reading, stage:
         "asyncjobs.job.name": "flaky",
     }
     retry = base | {
-        "asyncjobs.job.outcome": "retry", "error.type": "tests.worker.jobs.Broken",
-    }  # fmt: skip
+        "asyncjobs.job.outcome": "retry",
+        "error.type": "tests.worker.jobs.Broken",
+    }
     assert retry in told
     assert base | {"asyncjobs.job.outcome": "succeeded"} in told
     assert len(told) == 2

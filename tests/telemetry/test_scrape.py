@@ -201,8 +201,12 @@ def test_a_signal_that_a_thread_gets_ends_the_exporter() -> None:
     nothing else that wakes the loop."""
     done = subprocess.run(
         [sys.executable, "-c", STOPPED_IN_A_THREAD, str(free_port())],
-        cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -45,9 +45,12 @@ async def one_waits(
 
 
 async def test_its_wait_is_no_part_of_its_attempt(
-    app: AsyncJobs, reading: Reading, recording: Recording, stage: Stage,
+    app: AsyncJobs,
+    reading: Reading,
+    recording: Recording,
+    stage: Stage,
     thread_gate: threading.Event,
-) -> None:  # fmt: skip
+) -> None:
     started = events_of(app, events.JobStarted)
     async with one_waits(app, stage) as (_, handle):
         assert reading.total(ACTIVE) == 1
@@ -69,9 +72,12 @@ async def test_its_wait_is_no_part_of_its_attempt(
 
 
 async def test_one_cancelled_while_it_waits_has_not_run(
-    app: AsyncJobs, reading: Reading, recording: Recording, stage: Stage,
+    app: AsyncJobs,
+    reading: Reading,
+    recording: Recording,
+    stage: Stage,
     thread_gate: threading.Event,
-) -> None:  # fmt: skip
+) -> None:
     heard = events_of(app, events.JobCancelled)
     async with one_waits(app, stage) as (worker, handle):
         assert worker._processor is not None
@@ -87,9 +93,12 @@ async def test_one_cancelled_while_it_waits_has_not_run(
 
 
 async def test_one_that_expires_while_it_waits_has_not_run(
-    app: AsyncJobs, reading: Reading, recording: Recording, stage: Stage,
+    app: AsyncJobs,
+    reading: Reading,
+    recording: Recording,
+    stage: Stage,
     thread_gate: threading.Event,
-) -> None:  # fmt: skip
+) -> None:
     async with one_waits(app, stage, expires=0.5) as (worker, handle):
         processor = worker._processor
         assert processor is not None
@@ -105,9 +114,12 @@ async def test_one_that_expires_while_it_waits_has_not_run(
 
 
 async def test_one_given_back_while_it_waits_was_consumed_and_has_not_run(
-    app: AsyncJobs, reading: Reading, recording: Recording, stage: Stage,
+    app: AsyncJobs,
+    reading: Reading,
+    recording: Recording,
+    stage: Stage,
     thread_gate: threading.Event,
-) -> None:  # fmt: skip
+) -> None:
     released = events_of(app, events.JobReleased)
     async with one_waits(app, stage):
         pass

@@ -69,8 +69,9 @@ async def test_an_attempt_is_a_root_that_links_to_its_enqueue(
     scope = attempt.instrumentation_scope
     assert scope is not None
     assert (scope.name, scope.schema_url) == (
-        "asyncjobs", "https://opentelemetry.io/schemas/1.44.0",
-    )  # fmt: skip
+        "asyncjobs",
+        "https://opentelemetry.io/schemas/1.44.0",
+    )
 
 
 def check_attributes(sent: ReadableSpan, attempt: ReadableSpan, id: str, kind: str) -> None:
@@ -88,8 +89,9 @@ def check_attributes(sent: ReadableSpan, attempt: ReadableSpan, id: str, kind: s
         "asyncjobs.job.name": "looks",
     }
     assert of_sent == shared | {
-        "messaging.operation.name": "enqueue", "messaging.operation.type": "send",
-    }  # fmt: skip
+        "messaging.operation.name": "enqueue",
+        "messaging.operation.type": "send",
+    }
     assert isinstance(of_attempt.pop("messaging.client.id"), str)
     assert isinstance(of_attempt.pop("messaging.consumer.group.name"), str)
     waited = of_attempt.pop("asyncjobs.job.queue_time_ms")

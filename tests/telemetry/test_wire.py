@@ -110,8 +110,9 @@ async def test_an_enqueue_and_its_attempts_over_the_wire(
     assert links(first) == {"creation": sent.span_id}
     assert links(second) == {"creation": sent.span_id, "previous_attempt": first.span_id}
     assert (first.status.code, second.status.code) == (
-        Status.STATUS_CODE_ERROR, Status.STATUS_CODE_UNSET,
-    )  # fmt: skip
+        Status.STATUS_CODE_ERROR,
+        Status.STATUS_CODE_UNSET,
+    )
     assert [event.name for event in first.events] == ["retry_scheduled"]
     found = {each.key: each.value for each in second.attributes}
     assert found["messaging.system"].string_value == "asyncjobs"
@@ -143,13 +144,15 @@ async def test_metrics_over_the_wire(new_app: NewApp, receiver: Receiver, stage:
     assert found.keys() <= known.keys()
     # There was nothing to be reclaimed, and perhaps no time to look how late the loop is.
     assert known.keys() - found.keys() <= {
-        "asyncjobs.jobs.reclaimed", "asyncjobs.worker.event_loop.lag",
-    }  # fmt: skip
+        "asyncjobs.jobs.reclaimed",
+        "asyncjobs.worker.event_loop.lag",
+    }
     for metric in found.values():
         check_metric(metric)
     assert ends(found["messaging.process.duration"]) == {
-        ("retry", "tests.worker.jobs.Broken", 1), ("succeeded", None, 1),
-    }  # fmt: skip
+        ("retry", "tests.worker.jobs.Broken", 1),
+        ("succeeded", None, 1),
+    }
     assert sums(found["messaging.client.consumed.messages"]) == [2]
     assert sums(found["asyncjobs.jobs.deduplicated"]) == [1]
     assert sums(found["asyncjobs.jobs.finished"]) == [1]

@@ -35,7 +35,7 @@ def refused(low: float, high: float) -> float:
         (polynomial(), [2, 8, 18, 32]),
         (constant(7, jitter=True), [7, 7, 7, 7]),
     ],
-)  # fmt: skip
+)
 def test_jitter_takes_all_of_the_range(backoff: Backoff, longest: list[int]) -> None:
     assert [int(backoff.delay_s(n, highest)) for n in (1, 2, 3, 4)] == longest
     assert [backoff.delay_s(n, lowest) for n in (1, 2, 3, 4)] == [0, 0, 0, 0]
@@ -87,7 +87,7 @@ def test_huge_numbers_do_not_overflow() -> None:
         (lambda: constant(float("nan")), r"constant\(delay\)"),
         (lambda: constant(1, jitter=0), r"constant\(jitter\)"),  # type: ignore[arg-type]  # checked at run time too
     ],
-)  # fmt: skip
+)
 def test_what_cannot_work_is_refused_by_name(make: Any, word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         make()

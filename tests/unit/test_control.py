@@ -65,5 +65,6 @@ async def test_only_calls_for_this_lease_are_passed_on() -> None:
 async def test_it_listens_again_after_an_error(error: Exception) -> None:
     lease = Lease("mine", "w", ("one",), 1000)
     assert await heard(lease, error, [call("mine", "a")], error, [call("mine", "b")]) == [
-        JobRef("one", "a"), JobRef("one", "b"),
-    ]  # fmt: skip
+        JobRef("one", "a"),
+        JobRef("one", "b"),
+    ]

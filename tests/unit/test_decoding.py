@@ -102,8 +102,13 @@ def test_a_deep_record_of_a_later_release_is_unreadable_too(case: Case) -> None:
 
 def test_an_outcome_is_read_with_limits() -> None:
     for field, value in (
-        ("n", -1), ("n", "1"), ("e", LAST_MS + 1), ("m", 3), ("b", ["x"]), ("r", nested(110)),
-    ):  # fmt: skip
+        ("n", -1),
+        ("n", "1"),
+        ("e", LAST_MS + 1),
+        ("m", 3),
+        ("b", ["x"]),
+        ("r", nested(110)),
+    ):
         raw = orjson.dumps({"s": "dead", field: value, "w": "w" * 300})
         with pytest.raises(BadEnvelope):
             Outcome.decode(raw)

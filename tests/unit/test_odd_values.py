@@ -57,10 +57,25 @@ def ring() -> list[Any]:
 
 
 ODD = [
-    10**400, -(10**400), 10**5_000, float("nan"), float("inf"), "x" * 1_000_000, b"x" * 1_000_000,
-    Mute(), Loud(), [Mute()], {Mute(): Loud()}, ["x" * 1_000_000] * 50, nested(5_000), ring(),
-    {"k" * 1_000_000: object()}, object, None.__class__, 1j,
-]  # fmt: skip
+    10**400,
+    -(10**400),
+    10**5_000,
+    float("nan"),
+    float("inf"),
+    "x" * 1_000_000,
+    b"x" * 1_000_000,
+    Mute(),
+    Loud(),
+    [Mute()],
+    {Mute(): Loud()},
+    ["x" * 1_000_000] * 50,
+    nested(5_000),
+    ring(),
+    {"k" * 1_000_000: object()},
+    object,
+    None.__class__,
+    1j,
+]
 NAMES = [type(each).__name__ + str(number) for number, each in enumerate(ODD)]
 
 

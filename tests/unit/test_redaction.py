@@ -105,9 +105,18 @@ def test_the_rule_travels_with_the_job() -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [None, 7, [], {}, {"names": 1}, {"names": [1]}, {"names": [], "at": ["x"]},
-     {"names": [], "from": "x"}, {"names": ["x" * 257]}],
-)  # fmt: skip
+    [
+        None,
+        7,
+        [],
+        {},
+        {"names": 1},
+        {"names": [1]},
+        {"names": [], "at": ["x"]},
+        {"names": [], "from": "x"},
+        {"names": ["x" * 257]},
+    ],
+)
 def test_a_rule_that_cannot_be_read_hides_everything(broken: Any) -> None:
     raw = orjson.dumps({"a": ["one"], "k": {"x": "twofold"}, "h": {"sensitive": broken}})
     mask = mask_of_raw(raw)
@@ -143,7 +152,7 @@ def test_a_broken_envelope_with_a_rule_is_not_shown() -> None:
         (["secret one", {"k": "secret two"}], "secret one, secret two", "***, ***"),
         ({"inner": "abcd", "longer": "abcdef"}, "abcdef abcd", "*** ***"),
     ],
-)  # fmt: skip
+)
 def test_values_in_texts(value: Any, text: str, expected: str) -> None:
     assert mask_for(value).text(text) == expected
 

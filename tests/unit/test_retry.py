@@ -70,10 +70,16 @@ def test_an_own_backoff_that_returns_no_time_is_named(returned: Any) -> None:
 @pytest.mark.parametrize(
     ("error", "policy"),
     [
-        (KeyError(), ON_KEY), (LookupError(), REST), (OSError(), ON_OS), (ConnectionError(), ON_OS),
-        (TimeoutError(), ON_OS), (Slow(), ON_OS), (Broken(), REST), (KeyboardInterrupt(), REST),
+        (KeyError(), ON_KEY),
+        (LookupError(), REST),
+        (OSError(), ON_OS),
+        (ConnectionError(), ON_OS),
+        (TimeoutError(), ON_OS),
+        (Slow(), ON_OS),
+        (Broken(), REST),
+        (KeyboardInterrupt(), REST),
     ],
-)  # fmt: skip
+)
 def test_the_first_policy_that_names_the_error_rules(
     error: BaseException, policy: RetryPolicy
 ) -> None:

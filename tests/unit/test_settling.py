@@ -45,9 +45,13 @@ class Case:
         envelope = Envelope("subject", [[1, 2]], {}, enqueued_ms=1, attempt=attempt, **fields)
         raw = envelope.encode()
         made = Attempt(
-            self.job(raw, crashes), Envelope.decode(raw), self.function, SETTINGS, NOW_MS,
+            self.job(raw, crashes),
+            Envelope.decode(raw),
+            self.function,
+            SETTINGS,
+            NOW_MS,
             lambda context, note: None,
-        )  # fmt: skip
+        )
         made.started_s = 999.0
         return made
 
@@ -89,10 +93,16 @@ def test_results_that_are_off_keep_nothing(case: Case) -> None:
 @pytest.mark.parametrize(
     ("value", "named"),
     [
-        ({1}, "set"), ((1,), "tuple"), (float("nan"), "nan"), (object(), "object"),
-        ("x" * 300, "max_result=200"), ("\ud800", "subject"), ({1: 2}, "key 1"), (b"raw", "bytes"),
+        ({1}, "set"),
+        ((1,), "tuple"),
+        (float("nan"), "nan"),
+        (object(), "object"),
+        ("x" * 300, "max_result=200"),
+        ("\ud800", "subject"),
+        ({1: 2}, "key 1"),
+        (b"raw", "bytes"),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_cannot_be_kept_is_told_once(
     case: Case, caplog: pytest.LogCaptureFixture, value: Any, named: str
 ) -> None:
@@ -339,9 +349,13 @@ class ByError(Case):
 def test_policies_count_their_own_failures(caplog: pytest.LogCaptureFixture) -> None:
     """Also when the next deploy has the list the other way round."""
     errors = [
-        KeyError("k"), RuntimeError("r"), ValueError("v"), OSError("o"), ValueError("v"),
+        KeyError("k"),
+        RuntimeError("r"),
         ValueError("v"),
-    ]  # fmt: skip
+        OSError("o"),
+        ValueError("v"),
+        ValueError("v"),
+    ]
     delays, envelope = [], Envelope("subject", [], {}, enqueued_ms=1)
     for number, error in enumerate(errors):
         case = ByError(turned=bool(number % 2))

@@ -120,8 +120,10 @@ async def fails(text: str = "broken") -> None:
 
 async def fails_in_group(kinds: list[str]) -> None:
     known: dict[str, Exception] = {
-        "broken": Broken("leaf"), "discard": Discard("leaf"), "value": ValueError("leaf"),
-    }  # fmt: skip
+        "broken": Broken("leaf"),
+        "discard": Discard("leaf"),
+        "value": ValueError("leaf"),
+    }
     raise ExceptionGroup("several", [ExceptionGroup("inner", [known[k] for k in kinds])])
 
 
@@ -206,8 +208,10 @@ def thread_fails(fails: int, *, ctx: JobContext = INJECTED) -> int:
 def thread_exits(kind: str, *, ctx: JobContext = INJECTED) -> int:
     if ctx.attempt == 1:
         raise {
-            "exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "stop": StopIteration("odd"),
-        }[kind]  # fmt: skip
+            "exit": SystemExit(3),
+            "interrupt": KeyboardInterrupt(),
+            "stop": StopIteration("odd"),
+        }[kind]
     return ctx.attempt
 
 

@@ -132,9 +132,18 @@ async def test_who_entered_anew_hears_at_once(app: AsyncJobs, stage: Stage) -> N
         assert processor is not None
         lease = processor._session.lease
         # As a reclaim would: its entry is gone, and it takes the job again under another.
-        await app.backend.deregister(Lease(new_id(), "w", ("default",), 1000, b"{}", {
-            "default": lease.entry("default"),
-        }))  # fmt: skip
+        await app.backend.deregister(
+            Lease(
+                new_id(),
+                "w",
+                ("default",),
+                1000,
+                b"{}",
+                {
+                    "default": lease.entry("default"),
+                },
+            )
+        )
         processor.note_lost(lease, ["default"])
         await stage.noted(("started", "g"), 2)
         assert await handle.cancel()

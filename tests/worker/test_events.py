@@ -24,9 +24,16 @@ async def test_a_life_with_a_retry(app: AsyncJobs, stage: Stage) -> None:
     # The job may start before the one who has enqueued it has the store's answer.
     heard.sort(key=lambda event: not isinstance(event, (events.WorkerStarted, events.JobEnqueued)))
     assert kinds(heard) == [
-        "WorkerStarted", "JobEnqueued", "JobStarted", "JobRetryScheduled", "JobsPromoted",
-        "JobStarted", "JobSucceeded", "WorkerQuiet", "WorkerStopped",
-    ]  # fmt: skip
+        "WorkerStarted",
+        "JobEnqueued",
+        "JobStarted",
+        "JobRetryScheduled",
+        "JobsPromoted",
+        "JobStarted",
+        "JobSucceeded",
+        "WorkerQuiet",
+        "WorkerStopped",
+    ]
     started, enqueued, first, retry, promoted, second, succeeded, _, stopped = heard
     assert started == events.WorkerStarted("w1", ("default",), 3)
     assert enqueued == events.JobEnqueued(handle.ref, "flaky", is_new=True)

@@ -42,8 +42,11 @@ async def test_one_traceback_and_one_line_for_each_repeat(
                 await handle.result(LIMIT_S)
     records = warnings(caplog)
     assert [record.exc_info is not None for record in records] == [
-        *(True, False), *(False, False), *(True, False), *(True, False)
-    ]  # fmt: skip
+        *(True, False),
+        *(False, False),
+        *(True, False),
+        *(True, False),
+    ]
     assert all("again in 0.0 s" in record.getMessage() for record in records)
     assert {record.__dict__["attempt"] for record in records} == {1, 2}
     assert all("duration_ms" in record.__dict__ for record in records)

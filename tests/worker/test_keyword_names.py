@@ -14,9 +14,28 @@ from tests.worker.kit import LIMIT_S, working
 pytestmark = pytest.mark.anyio
 
 NAMES = (
-    "self", "cls", "args", "kwargs", "function", "func", "name", "options", "job", "run", "call",
-    "handle", "id", "queue", "delay", "at", "timeout", "retry", "context", "begin", "event",
-)  # fmt: skip
+    "self",
+    "cls",
+    "args",
+    "kwargs",
+    "function",
+    "func",
+    "name",
+    "options",
+    "job",
+    "run",
+    "call",
+    "handle",
+    "id",
+    "queue",
+    "delay",
+    "at",
+    "timeout",
+    "retry",
+    "context",
+    "begin",
+    "event",
+)
 
 
 async def anything(**given: Any) -> dict[str, Any]:

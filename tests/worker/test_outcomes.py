@@ -185,9 +185,13 @@ async def test_a_job_knows_itself(app: AsyncJobs) -> None:
     deadline = datetime.fromisoformat(told.pop("deadline"))
     assert enqueued < scheduled < deadline
     assert told == {
-        "id": "welcome:42", "queue": "mail", "name": "describes", "attempt": 1,
-        "max_attempts": 4, "crashes": 0,
-    }  # fmt: skip
+        "id": "welcome:42",
+        "queue": "mail",
+        "name": "describes",
+        "attempt": 1,
+        "max_attempts": 4,
+        "crashes": 0,
+    }
 
 
 async def test_no_time_out_is_no_deadline(app: AsyncJobs) -> None:

@@ -37,10 +37,13 @@ async def follows(plan: list[str], *, ctx: JobContext = INJECTED) -> int:
     jobs.stage.note(ctx.attempt)
     step = plan[ctx.attempt - 1] if ctx.attempt <= len(plan) else ""
     known: dict[str, Exception] = {
-        "key": KeyError("key"), "os": OSError("os"), "value": ValueError("value"),
-        "retry": Retry(delay=0), "own": Broken("own"),
+        "key": KeyError("key"),
+        "os": OSError("os"),
+        "value": ValueError("value"),
+        "retry": Retry(delay=0),
+        "own": Broken("own"),
         "group": ExceptionGroup("several", [KeyError("key"), OSError("os")]),
-    }  # fmt: skip
+    }
     if step == "slow":
         await asyncio.sleep(600)
     if step:
@@ -166,8 +169,13 @@ async def test_the_last_errors_stay_with_the_job(app: AsyncJobs, stage: Stage) -
     # The five before the last one, and the last one.
     assert [error.attempt for error in info.errors] == [4, 5, 6, 7, 8, 9]
     assert [error.type.rpartition(".")[2] for error in info.errors] == [
-        "Broken", "ExceptionGroup", "KeyError", "OSError", "KeyError", "ValueError",
-    ]  # fmt: skip
+        "Broken",
+        "ExceptionGroup",
+        "KeyError",
+        "OSError",
+        "KeyError",
+        "ValueError",
+    ]
     assert info.errors[-1] == info.error
     assert {error.worker for error in info.errors} == {"worker-7"}
     times = [error.at for error in info.errors]

@@ -55,8 +55,11 @@ async def test_a_cancelled_job_that_goes_on_frees_its_slot(
         assert await handle.status() is State.CANCELLED
     (event,) = stuck
     assert (event.ref, event.name, event.attempt, event.reason) == (
-        handle.ref, "stubborn", 1, "cancel",
-    )  # fmt: skip
+        handle.ref,
+        "stubborn",
+        1,
+        "cancel",
+    )
     assert event.seconds >= 0.1
     assert "await gate.wait()" in event.stack
     assert [type(end) for end in ends if end.ref == handle.ref] == [CancelledEvent]
