@@ -43,6 +43,6 @@ while not is_done and #drop < limit do
   is_done = is_done or #found < 2 * (last - first + 1)
 end
 drop_letters(drop)
--- What is counted begins anew with the next letter.
-if #drop == count then redis.call('UNLINK', DEAD_BYTES) end
+-- Where somebody else has removed the last letters, their bytes are still counted.
+if count == 0 then redis.call('UNLINK', DEAD_BYTES) end
 return #drop
