@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from asyncjobs.backends import make_backend, store_url
-from asyncjobs.backends.base import Backend, StoreInfo
+from asyncjobs.backends.base import Backend, Placed, StoreInfo
 from asyncjobs.client import Client
 from asyncjobs.clock import Seconds
 from asyncjobs.config import (
@@ -168,8 +168,8 @@ class AsyncJobs:
                     await asyncio.sleep(0)
             answers = await client.enqueue_many(jobs, [function.name for function in functions])
         return [
-            function.handle_of(self, job.id, is_new=is_new)
-            for function, job, is_new in zip(functions, jobs, answers, strict=True)
+            self._handle_of(function, job, place)
+            for function, job, place in zip(functions, jobs, answers, strict=True)
         ]
 
     def _check_call(self, call: Any) -> None:
@@ -297,12 +297,12 @@ class AsyncJobs:
         tracing = self._telemetry.tracing
         if tracing is None:
             job = function.new_job(args, kwargs)
-            is_new = await client.enqueue(job, function.name)
+            place = await client.enqueue(job, function.name)
         else:
             with tracing.enqueue((function,)) as (maker,):
                 job = maker.new_job(args, kwargs)
-                is_new = await client.enqueue(job, function.name)
-        return function.handle_of(self, job.id, is_new=is_new)
+                place = await client.enqueue(job, function.name)
+        return self._handle_of(function, job, place)
 
     def send_sync(
         self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -316,8 +316,16 @@ class AsyncJobs:
         way = self._way_from_thread()
         with self._telemetry.enqueue((function,)) as (maker,):
             job = maker.new_job(args, kwargs)
-            is_new = way.call_from_thread(lambda c: c.enqueue(job, function.name), function.name)
-        return function.handle_of(self, job.id, is_new=is_new)
+            place = way.call_from_thread(lambda c: c.enqueue(job, function.name), function.name)
+        return self._handle_of(function, job, place)
+
+    def _handle_of(
+        self, function: JobFunction[..., Any], job: NewJob, place: Placed | None
+    ) -> JobHandle[Any]:
+        """The handle of a job that was enqueued, or of the one that stands in its place."""
+        if place is None:
+            return function.handle_of(self, job.id, is_new=True)
+        return function.handle_of(self, place.ref.id, is_new=False)
 
     def ask_from_thread(
         self, question: Callable[[Backend], Coroutine[Any, Any, T]], what: str

@@ -3,6 +3,7 @@
 AsyncJobsError
 ├── ConfigError              a setting, URL or registration that cannot work
 │   ├── RegistrationError    a function that cannot be a job, or a name taken twice
+│   ├── MissingCapability    the store cannot keep what a job function or a job asks for
 │   └── UnsupportedLayout    the store was written by a release this one does not know
 ├── UsageError               the call is wrong in this place
 │   ├── NotOpen              the app has not been opened (or on another loop)
@@ -44,6 +45,7 @@ __all__ = [
     "JobFailed",
     "JobNotFound",
     "JobSignal",
+    "MissingCapability",
     "NotBound",
     "NotOpen",
     "PayloadTooLarge",
@@ -72,6 +74,10 @@ class ConfigError(AsyncJobsError):
 
 class RegistrationError(ConfigError):
     """A function that cannot be a job function, or a name that is taken."""
+
+
+class MissingCapability(ConfigError):
+    """The store cannot keep what a job function or a job asks for; nothing was stored."""
 
 
 class UnsupportedLayout(ConfigError):

@@ -362,7 +362,7 @@ class JobFunction(Generic[P, R_co]):
         given = settings.id
         return _new(NewJob, (
             settings.queue, given or new_id(now), settings.priority, envelope, settings.delay_ms,
-            settings.at_ms, given is None,
+            settings.at_ms, given is None, None,
         ))  # fmt: skip
 
     def _not_bound(self) -> NotBound:

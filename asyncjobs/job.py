@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 __all__ = [
+    "MOST_EFFECT_BYTES",
+    "MOST_EFFECT_JOBS",
+    "Arrival",
+    "Barrier",
     "Demand",
+    "Effects",
+    "Gate",
     "JobRecord",
     "JobRef",
     "NewJob",
@@ -15,6 +21,9 @@ __all__ = [
     "SettlementKind",
     "State",
     "TakenJob",
+    "Terms",
+    "Unique",
+    "Until",
 ]
 
 
@@ -61,6 +70,62 @@ class JobRef(NamedTuple):
         return f"{self.queue}/{self.id}"
 
 
+Until: TypeAlias = Literal["finished", "started", "window"]
+"""When a unique key is free again: after the end of the job that holds it, when that job is
+first taken, or after the time of the key alone."""
+
+
+class Unique(NamedTuple):
+    """At most one job at a time holds `key` in its queue.
+
+    The key is free again by `until`, and after `ttl_ms` whatever happens. `replace`: the new job
+    takes the place of a holder that has not started, and `ttl_ms` starts anew, but ends no later
+    than `latest_ms` after the first job.
+    """
+
+    key: bytes
+    until: Until
+    ttl_ms: int
+    replace: bool = False
+    latest_ms: int | None = None
+
+
+class Gate(NamedTuple):
+    """What a job has to pass before it is taken: `limits`, each with the key that counts there,
+    and its `turn`: jobs of one turn share what several of them wait for."""
+
+    limits: tuple[tuple[str, str], ...] = ()
+    turn: str = ""
+
+
+class Arrival(NamedTuple):
+    """The end of a job counts down this barrier."""
+
+    queue: str
+    barrier: str
+
+
+class Barrier(NamedTuple):
+    """A counter with jobs behind it: they are ready when `arrivals` jobs have ended."""
+
+    queue: str
+    id: str
+    arrivals: int
+
+
+class Terms(NamedTuple):
+    """What few jobs have: conditions that the store itself keeps.
+
+    `behind` is the id of a barrier of the job's own queue; `arrivals` are the barriers that its
+    end counts down. A store that cannot keep one of them refuses the job.
+    """
+
+    unique: Unique | None = None
+    gate: Gate | None = None
+    behind: str | None = None
+    arrivals: tuple[Arrival, ...] = ()
+
+
 class NewJob(NamedTuple):
     """A job to be stored: ready at once, after `delay_ms`, or at `at_ms` (epoch).
 
@@ -75,11 +140,12 @@ class NewJob(NamedTuple):
     delay_ms: int = 0
     at_ms: int | None = None
     has_new_id: bool = False
+    terms: Terms | None = None
 
     @property
     def is_plain(self) -> bool:
-        """Ready at once, under an id that was made for it."""
-        return self.has_new_id and self.at_ms is None and self.delay_ms <= 0
+        """Ready at once, without terms, under an id that was made for it."""
+        return self.has_new_id and self.at_ms is None and self.delay_ms <= 0 and self.terms is None
 
     @property
     def ref(self) -> JobRef:
@@ -128,6 +194,23 @@ class Demand(NamedTuple):
     suspects: tuple[int, ...] = ()
 
 
+MOST_EFFECT_JOBS: Final = 1_000
+"""New jobs that one settlement may carry."""
+MOST_EFFECT_BYTES: Final = 4 << 20
+"""Bytes of their envelopes, together."""
+
+
+class Effects(NamedTuple):
+    """What a success causes besides: new jobs, and barriers for them.
+
+    At most MOST_EFFECT_JOBS, MOST_EFFECT_BYTES together. They are stored in the step that
+    records the success, or not at all.
+    """
+
+    jobs: tuple[NewJob, ...] = ()
+    barriers: tuple[Barrier, ...] = ()
+
+
 class SettlementKind(StrEnum):
     """What a settlement does to the stored job."""
 
@@ -144,7 +227,8 @@ class Settlement(NamedTuple):
     """How an attempt ended; made by the named constructors only.
 
     `outcome` is the encoded record that waiters read, kept for `result_ttl_ms`
-    (0 keeps none); `dead_letter` is what inspection shows of a dead job.
+    (0 keeps none); `dead_letter` is what inspection shows of a dead job; `effects` is what
+    the store does in the same step, only with a success.
     """
 
     job: TakenJob
@@ -155,6 +239,7 @@ class Settlement(NamedTuple):
     dead_letter: bytes | None = None
     envelope: bytes = b""
     delay_ms: int = 0
+    effects: Effects | None = None
 
     @classmethod
     def succeeded(
@@ -162,6 +247,14 @@ class Settlement(NamedTuple):
     ) -> Settlement:
         """The attempt returned a value."""
         return cls(job, _FINISH, _SUCCEEDED, outcome, result_ttl_ms)
+
+    def causing(self, effects: Effects) -> Settlement:
+        """This success, which stores `effects` if it counts.
+
+        They are dropped where the success is not recorded: the lease was lost, or it has been
+        recorded before. Any other settlement with effects is refused by the store.
+        """
+        return self._replace(effects=effects)
 
     @classmethod
     def discarded(

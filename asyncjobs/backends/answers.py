@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from asyncjobs.errors import StoreError
 from asyncjobs.job import JobRef, Settlement, TakenJob
@@ -17,6 +17,7 @@ __all__ = [
     "Exchange",
     "Heartbeat",
     "Parked",
+    "Placed",
     "Reclaimed",
     "Registered",
     "Resync",
@@ -30,14 +31,26 @@ NONE_AWAY: Final[Mapping[str, StoreError]] = MappingProxyType({})
 """Every queue has answered."""
 
 
+class Placed(NamedTuple):
+    """The job that stands in the place of one that was not stored as new.
+
+    `how`: it was "there" before, by its id or its unique key, and goes on unchanged; or it was
+    "replaced", and runs with the new arguments at the new time.
+    """
+
+    ref: JobRef
+    how: Literal["there", "replaced"]
+
+
 class Enqueued(NamedTuple):
     """The answer to a batch of new jobs.
 
-    `is_new`, for each job: True when it is stored now, False when its id was there. `refused`:
-    queues of which the store has taken no job of this batch, and why; the others have theirs.
+    `places`, in the order of the jobs: None for one that is stored now, else the job in its
+    place. `refused`: queues of which the store has taken no job of this batch, and why; their
+    places say nothing. The others have theirs.
     """
 
-    is_new: list[bool]
+    places: Sequence[Placed | None]
     refused: Mapping[str, StoreError] = NONE_AWAY
 
 

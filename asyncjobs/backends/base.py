@@ -21,13 +21,23 @@ from asyncjobs.backends.answers import (
     Exchange,
     Heartbeat,
     Parked,
+    Placed,
     Reclaimed,
     Registered,
     Resync,
     StaleSequence,
 )
 from asyncjobs.backends.letters import LetterCalls
-from asyncjobs.job import Demand, JobRecord, JobRef, NewJob, Settlement, State, TakenJob
+from asyncjobs.job import (
+    Barrier,
+    Demand,
+    JobRecord,
+    JobRef,
+    NewJob,
+    Settlement,
+    State,
+    TakenJob,
+)
 
 __all__ = [
     "LAYOUT",
@@ -46,6 +56,7 @@ __all__ = [
     "Lease",
     "Leftover",
     "Parked",
+    "Placed",
     "QueueCounts",
     "QueueFlow",
     "Reclaimed",
@@ -79,6 +90,22 @@ class Capabilities:
     its lease."""
     takes_on_call: bool = False
     """`wait_and_take` saves a trip between a call and the jobs that it is about."""
+    unique: bool = False
+    """Keeps `Terms.unique`: at most one job holds a key."""
+    gates: bool = False
+    """Keeps `Terms.gate`: limits by key, and turns."""
+    flows: bool = False
+    """Keeps barriers: jobs that wait for the ends of others."""
+    notes: bool = False
+    """Keeps named values of running jobs."""
+    schedules: bool = False
+    """Keeps rules that make jobs."""
+    transactions: bool = False
+    """Stores and settles within a transaction of the caller's own."""
+    across_queues: bool = False
+    """The effects of a settlement may be for other queues than its own."""
+    lease_by_queue: bool = False
+    """Each queue may be on a server of its own, so a lease is one for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +137,14 @@ class StoreInfo(NamedTuple):
 class EnqueueBatch(NamedTuple):
     """Jobs to store in one go.
 
-    The answer to a `token` is kept for `token_ttl_ms` and repeated, so sending a batch
-    again after a lost reply never stores a job twice.
+    The answer to a `token` is kept for `token_ttl_ms` (None: as long as the settings of the
+    store say) and repeated, so sending a batch again after a lost reply never stores a job twice.
     """
 
     token: str
     jobs: Sequence[NewJob]
+    barriers: Sequence[Barrier] = ()
+    token_ttl_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +318,8 @@ class Backend(Protocol):
         """Store the jobs, each queue's by itself.
 
         An id is taken while its job lives and for `id_ttl_ms` after it has finished. What the
-        store refuses is refused by queue, with StoreFull when it has no memory left.
+        store refuses is refused by queue, with StoreFull when it has no memory left. Raises
+        MissingCapability, and stores nothing, for terms that this store cannot keep.
         """
         ...
 
@@ -323,6 +353,13 @@ class Backend(Protocol):
         Covers the queues of `demand` and of `settlements`. For each: check the lease
         and that `sequence` is above the last applied, settle what this lease still
         owns, promote due jobs, take. Raises StaleSequence without any effect.
+
+        A success stores its `effects` in the same step, and only if it counts: never when it is
+        among `not_yours`, so what is sent again stores nothing twice. A job whose id is there
+        is not stored again. Effects are never refused for memory: they are bounded, and a
+        settlement must always be possible. Raises UsageError, before anything is sent, for effects
+        of anything but a success, for another queue or over their bounds; MissingCapability for
+        terms that this store cannot keep.
         """
         ...
 

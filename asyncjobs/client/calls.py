@@ -7,7 +7,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from asyncjobs.backends.base import Enqueued
+from asyncjobs.backends.base import Enqueued, Placed
 from asyncjobs.errors import NotOpen, StoreUnavailable
 from asyncjobs.job import NewJob
 
@@ -39,7 +39,7 @@ class Call:
         self,
         jobs: Sequence[NewJob],
         size: int,
-        answer: asyncio.Future[list[bool]],
+        answer: asyncio.Future[Sequence[Placed | None]],
         deadline_s: float,
     ) -> None:
         self.jobs = jobs
@@ -89,14 +89,14 @@ class Lone:
 
 def answer_calls(calls: list[Call], enqueued: Enqueued, place: int) -> int:
     """Answer callers, whose jobs start at `place`; where the next one's jobs start."""
-    is_new, refused = enqueued
+    places, refused = enqueued
     for call in calls:
         end = place + len(call.jobs)
         # rule:5 callers hear of their own queue
         if refused and (error := refused.get(call.jobs[0].queue)) is not None:
             call.fail(_copy(error))
         elif not call.answer.done():
-            call.answer.set_result(is_new[place:end])
+            call.answer.set_result(places[place:end])
         place = end
     return place
 

@@ -10,7 +10,7 @@ from contextvars import Context
 from functools import partial
 from typing import Final
 
-from asyncjobs.backends.base import Backend, EnqueueBatch, Enqueued
+from asyncjobs.backends.base import Backend, EnqueueBatch, Enqueued, Placed
 from asyncjobs.client.calls import (
     MAX_BATCH_BYTES,
     MAX_BATCH_JOBS,
@@ -70,8 +70,9 @@ class Client:
         # Not that of the caller who comes first: its job and span are not those of the others.
         self._context = Context()
 
-    async def enqueue(self, job: NewJob, name: str) -> bool:
-        """Store one job of the job function `name`; True when it is new.
+    async def enqueue(self, job: NewJob, name: str) -> Placed | None:
+        """Store one job of the job function `name`; None when it is new, else the job in its
+        place.
 
         Raises PayloadTooLarge, StoreFull, StoreUnavailable, and NotOpen after close().
         """
@@ -81,22 +82,24 @@ class Client:
         deadline_s = self.loop.time() + self._timeout_s
         try:
             if self._flusher is None and self._lone is None and not self._closed:
-                (is_new,) = await self._send_alone(job, size, deadline_s)
+                (place,) = await self._send_alone(job, size, deadline_s)
             else:
                 if self._space or self._is_full():
                     await self._wait_for_space(deadline_s)
-                (is_new,) = await self._put((job,), size, deadline_s)
+                (place,) = await self._put((job,), size, deadline_s)
         except Exception as error:
             waited_s = self.loop.time() - deadline_s + self._timeout_s
             tell_failed(self._events, (job,), (name,), error, waited_s)
             raise
         if self._events.active:
             duration_s = self.loop.time() - (deadline_s - self._timeout_s)
-            self._events.emit(JobEnqueued(job.ref, name, is_new, size, duration_s))
-        return is_new
+            self._events.emit(JobEnqueued(job.ref, name, place is None, size, duration_s))
+        return place
 
-    async def enqueue_many(self, jobs: Sequence[NewJob], names: Sequence[str]) -> list[bool]:
-        """Store many jobs, in batches; for each: True when it is new.
+    async def enqueue_many(
+        self, jobs: Sequence[NewJob], names: Sequence[str]
+    ) -> list[Placed | None]:
+        """Store many jobs, in batches; for each: None when it is new, else the job in its place.
 
         Nothing is stored when one of them is too large. Raises like `enqueue`, StoreFull only
         when none of them is stored; else StoreUnavailable says how many are.
@@ -104,7 +107,7 @@ class Client:
         for job, name in zip(jobs, names, strict=True):
             if len(job.envelope) > self._max_payload:
                 raise self._too_large(job, name)
-        answers: list[bool] = []
+        answers: list[Placed | None] = []
         stored, began_s = 0, self.loop.time()
         for chunk, size in in_chunks(jobs):
             deadline_s = self.loop.time() + self._timeout_s
@@ -117,41 +120,42 @@ class Client:
             except Exception as error:
                 tell_failed(self._events, chunk, own_names, error, self.loop.time() - began_s)
                 raise
-            is_new, failure = await self._gather(own_names, parts, sent, began_s)
-            stored += len(is_new)
+            found, failure = await self._gather(own_names, parts, sent, began_s)
+            stored += len(found)
             if failure is not None:
                 is_refusal = isinstance(failure, StoreError)
                 if stored and is_refusal and not isinstance(failure, StoreUnavailable):
                     raise partly_stored_error(stored, len(jobs), failure) from failure
                 raise failure
-            answers += [is_new[place] for place in range(len(chunk))]
+            answers += [found[place] for place in range(len(chunk))]
         return answers
 
     async def _gather(
         self,
         names: Sequence[str],
         parts: Sequence[Part],
-        sent: Sequence[asyncio.Future[list[bool]]],
+        sent: Sequence[asyncio.Future[Sequence[Placed | None]]],
         began_s: float,
-    ) -> tuple[dict[int, bool], Exception | None]:
-        """What became of the parts of a chunk: for the places that are stored whether they are
-        new, and the first error. Tells of both, a part at a time: a later one may fail."""
-        is_new: dict[int, bool] = {}
+    ) -> tuple[dict[int, Placed | None], Exception | None]:
+        """What became of the parts of a chunk: the answers for the places that are stored, and
+        the first error. Tells of both, a part at a time: a later one may fail."""
+        found: dict[int, Placed | None] = {}
         failure: Exception | None = None
         answers = await asyncio.gather(*sent, return_exceptions=True)
         for part, answer in zip(parts, answers, strict=True):
             own_names = [names[place] for place in part.places]
             waited_s = self.loop.time() - began_s
-            if isinstance(answer, list):
-                is_new.update(zip(part.places, answer, strict=True))
-                if self._events.active:
-                    tell_stored(self._events, part.jobs, own_names, answer, waited_s)
-            elif isinstance(answer, Exception):
+            if isinstance(answer, Exception):
                 failure = failure or answer
                 tell_failed(self._events, part.jobs, own_names, answer, waited_s)
-            else:
+            elif isinstance(answer, BaseException):
                 raise answer
-        return is_new, failure
+            else:
+                found.update(zip(part.places, answer, strict=True))
+                if self._events.active:
+                    stored = [place is None for place in answer]
+                    tell_stored(self._events, part.jobs, own_names, stored, waited_s)
+        return found, failure
 
     async def close(self) -> None:
         """Send what waits, for at most `connect_timeout`; fail the rest with NotOpen."""
@@ -180,12 +184,12 @@ class Client:
 
     def _put(
         self, jobs: Sequence[NewJob], size: int, deadline_s: float, *, is_first: bool = False
-    ) -> asyncio.Future[list[bool]]:
+    ) -> asyncio.Future[Sequence[Placed | None]]:
         """Let these jobs wait for the next batch; its answer for them. Raises NotOpen."""
         if self._closed and not is_first:  # that one has come before the end
             raise closed_error()
         loop = self.loop
-        answer: asyncio.Future[list[bool]] = loop.create_future()
+        answer: asyncio.Future[Sequence[Placed | None]] = loop.create_future()
         call = Call(jobs, size, answer, deadline_s)
         if is_first:
             self._waiting.appendleft(call)
@@ -199,7 +203,9 @@ class Client:
             self._start_flusher()
         return answer
 
-    async def _send_alone(self, job: NewJob, size: int, deadline_s: float) -> list[bool]:
+    async def _send_alone(
+        self, job: NewJob, size: int, deadline_s: float
+    ) -> Sequence[Placed | None]:
         """Send a job in its caller's own task: no other task to make and to wait for.
 
         Those who come in the same turn of the loop go with it in one batch, after all.
@@ -230,7 +236,7 @@ class Client:
             raise error from error.__cause__
         if enqueued.refused:
             raise enqueued.refused[job.queue]
-        return enqueued.is_new
+        return enqueued.places
 
     def _start_flusher(self) -> None:
         # Not as an argument: a task factory of the user's own may take no context.

@@ -90,7 +90,8 @@ def enqueue(url: str, *corpses: Corpse) -> None:
 
 async def _enqueue(store: RedisBackend, corpses: Sequence[Corpse]) -> list[bool]:
     jobs = [NewJob(c.queue, c.id, c.priority, c.envelope) for c in corpses]
-    return (await store.enqueue(EnqueueBatch(new_id(), jobs))).is_new
+    answer = await store.enqueue(EnqueueBatch(new_id(), jobs))
+    return [place is None for place in answer.places]
 
 
 async def _bury(store: RedisBackend, corpses: Sequence[Corpse]) -> None:

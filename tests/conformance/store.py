@@ -18,6 +18,7 @@ from asyncjobs.backends.base import (
     Exchange,
     Inspector,
     Lease,
+    Placed,
     QueueCounts,
     Reclaimed,
     StoreSettings,
@@ -59,6 +60,11 @@ def outcome(state: State = State.SUCCEEDED, value: object = None) -> bytes:
 
 def ref(id: str, queue: str = QUEUE) -> JobRef:
     return JobRef(queue, id)
+
+
+def are_new(places: Sequence[Placed | None]) -> list[bool]:
+    """For each job of a batch: whether it was stored as new."""
+    return [place is None for place in places]
 
 
 def ids(jobs: Sequence[TakenJob]) -> list[str]:
@@ -133,7 +139,7 @@ class Store:
         answer = await self.backend.enqueue(EnqueueBatch(token or self.token(), jobs))
         for refusal in answer.refused.values():
             raise refusal
-        return answer.is_new
+        return are_new(answer.places)
 
     def token(self) -> str:
         return f"token-{next(self.tokens)}"

@@ -8,7 +8,7 @@ from asyncjobs.backends.base import EnqueueBatch
 from asyncjobs.errors import StoreError
 from asyncjobs.job import NewJob, Settlement
 from tests.conformance.bad_queue import BAD, Spoil, spoil
-from tests.conformance.store import Store, ids
+from tests.conformance.store import Store, are_new, ids
 
 __all__ = ["spoil"]
 
@@ -26,7 +26,7 @@ async def test_a_queue_that_refuses_does_so_alone(
     await spoil("ready:2")
     jobs = [_job(queue, f"{queue}-1", has_new_id=has_new_id) for queue in ("one", BAD, "two")]
     answer = await store.backend.enqueue(EnqueueBatch("token", jobs))
-    assert answer.is_new == [True, False, True]
+    assert (answer.places[0], answer.places[2]) == (None, None)
     assert list(answer.refused) == [BAD]
     assert isinstance(answer.refused[BAD], StoreError)
     worker = await store.worker("one", "two")
@@ -38,7 +38,7 @@ async def test_a_lone_job_that_is_refused(store: Store, spoil: Spoil) -> None:
     await spoil("ready:2")
     batch = EnqueueBatch("token", [_job(BAD, "a", has_new_id=True)])
     answer = await store.backend.enqueue(batch)
-    assert answer.is_new == [False]
+    assert len(answer.places) == 1
     assert "WRONGTYPE" in str(answer.refused[BAD])
     await spoil("ready:2", is_sound=True)
 
@@ -56,7 +56,7 @@ async def test_what_was_refused_is_stored_when_it_is_sent_again(
     await spoil(key)
     assert list((await store.backend.enqueue(batch)).refused) == [BAD]
     await spoil(key, is_sound=True)
-    assert (await store.backend.enqueue(batch)).is_new == [True] * number
+    assert are_new((await store.backend.enqueue(batch)).places) == [True] * number
     await store.pass_time(delay_ms)
     worker = await store.worker(BAD)
     taken = await worker.take()

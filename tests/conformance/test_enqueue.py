@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch
-from asyncjobs.job import NewJob, Settlement, State
-from tests.conformance.store import Store, eventually, ids
+from asyncjobs.backends.base import EnqueueBatch, Placed
+from asyncjobs.job import JobRef, NewJob, Settlement, State
+from tests.conformance.store import Store, are_new, eventually, ids
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +55,8 @@ async def test_an_id_that_is_queued_is_known(store: Store, delay_ms: int) -> Non
 
 async def test_the_first_of_a_batch_wins(store: Store) -> None:
     jobs = [NewJob("work", "a", 2, b"first"), NewJob("work", "a", 0, b"second")]
-    assert (await store.backend.enqueue(EnqueueBatch("token", jobs))).is_new == [True, False]
+    answer = await store.backend.enqueue(EnqueueBatch("token", jobs))
+    assert answer.places == [None, Placed(JobRef("work", "a"), "there")]
     (taken,) = await (await store.worker()).take()
     assert taken.envelope == b"first"
 
@@ -99,13 +100,13 @@ async def test_a_batch_sent_again_after_its_jobs_have_finished(
     batch = EnqueueBatch("once", [NewJob("work", "a", 2, b"a", has_new_id=has_new_id)])
     await store.backend.enqueue(batch)
     await worker.exchange(Settlement.succeeded(await worker.take_one()))
-    assert (await store.backend.enqueue(batch)).is_new == [True]
+    assert are_new((await store.backend.enqueue(batch)).places) == [True]
     assert await worker.take() == []
 
 
 async def test_a_lone_new_job_calls_is_found_and_counted(store: Store) -> None:
     job = NewJob("work", "a", 1, b"a", has_new_id=True)
-    assert (await store.backend.enqueue(EnqueueBatch("once", [job]))).is_new == [True]
+    assert are_new((await store.backend.enqueue(EnqueueBatch("once", [job]))).places) == [True]
     assert await store.state("a") is State.READY
     assert (await store.counts()).ready == (0, 1, 0, 0)
     (flow,) = await store.backend.flow(["work"])
@@ -116,7 +117,7 @@ async def test_a_lone_new_job_calls_is_found_and_counted(store: Store) -> None:
     assert (taken.id, taken.priority, taken.envelope) == ("a", 1, b"a")
     # A second one of the same minute, and one that a later batch names again.
     other = NewJob("work", "b", 1, b"b", has_new_id=True)
-    assert (await store.backend.enqueue(EnqueueBatch("twice", [other]))).is_new == [True]
+    assert are_new((await store.backend.enqueue(EnqueueBatch("twice", [other]))).places) == [True]
     assert await store.enqueue("b") == [False]
 
 
@@ -128,8 +129,8 @@ async def test_new_and_given_ids_in_one_batch(store: Store) -> None:
         NewJob("work", "later", 1, b"later", 1_000, has_new_id=True),
     ]
     batch = EnqueueBatch("once", jobs)
-    assert (await store.backend.enqueue(batch)).is_new == [True, False, True]
-    assert (await store.backend.enqueue(batch)).is_new == [True, False, True]
+    assert are_new((await store.backend.enqueue(batch)).places) == [True, False, True]
+    assert are_new((await store.backend.enqueue(batch)).places) == [True, False, True]
     counts = await store.counts()
     assert (counts.ready, counts.scheduled) == ((0, 1, 1, 0), 1)
 
@@ -142,8 +143,8 @@ async def test_a_batch_over_several_queues(store: Store) -> None:
         NewJob("one", "a", 2, b"again"),
     ]
     batch = EnqueueBatch("token", jobs)
-    assert (await store.backend.enqueue(batch)).is_new == [True, True, True, False]
-    assert (await store.backend.enqueue(batch)).is_new == [True, True, True, False]
+    assert are_new((await store.backend.enqueue(batch)).places) == [True, True, True, False]
+    assert are_new((await store.backend.enqueue(batch)).places) == [True, True, True, False]
     worker = await store.worker("one", "two")
     assert {job.envelope for job in await worker.take()} == {b"1a", b"1b", b"2a"}
 
@@ -263,3 +264,20 @@ async def test_the_clock_of_the_store_rules_when_none_is_given(store: Store) -> 
         await backend.deregister(worker.lease)
     finally:
         await backend.close()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(("token_ttl_ms", "is_kept"), [(3_600_000, True), (1, False)])
+async def test_a_token_with_a_time_of_its_own(
+    store: Store, number: int, token_ttl_ms: int, is_kept: bool
+) -> None:
+    """Kept for longer, a batch that is sent again late stores nothing twice."""
+    jobs = [NewJob("work", f"j{n}", 2, b"{}", has_new_id=True) for n in range(number)]
+    batch = EnqueueBatch("late", jobs, token_ttl_ms=token_ttl_ms)
+    worker = await store.worker()
+    await store.backend.enqueue(batch)
+    await worker.exchange(*map(Settlement.succeeded, await worker.take()))
+    # Longer than ids are known, so the token alone can tell.
+    await store.pass_time(store.settings.id_ttl_ms * 2 + 1, worker)
+    assert are_new((await store.backend.enqueue(batch)).places) == [True] * number
+    assert len(await worker.take()) == (0 if is_kept else number)

@@ -10,7 +10,7 @@ from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
 from asyncjobs.job import NewJob, Priority, Settlement, State
 from tests.conformance.bad_queue import ALL, BAD, Spoil, spoil
-from tests.conformance.store import LEASE_MS, Store, Worker, ids
+from tests.conformance.store import LEASE_MS, Store, Worker, are_new, ids
 
 __all__ = ["spoil"]
 
@@ -98,7 +98,7 @@ async def test_a_batch_that_is_refused_leaves_nothing(
     await spoil(key)
     assert list((await store.backend.enqueue(EnqueueBatch(new_id(), jobs))).refused) == [BAD]
     await spoil(key, is_sound=True)
-    assert (await store.backend.enqueue(EnqueueBatch(new_id(), jobs))).is_new == [True] * 4
+    assert are_new((await store.backend.enqueue(EnqueueBatch(new_id(), jobs))).places) == [True] * 4
     store.clock.ms += 1000
     worker = await store.worker(BAD)
     assert sorted(ids(await worker.take())) == ["a", "b", "c", "d"]

@@ -85,7 +85,7 @@ async def has_job(backend: EmbeddedBackend, name: str) -> list[bool]:
     """False when a job with this id was stored before."""
     job = NewJob("default", name, 2, b"{}")
     batch = EnqueueBatch(f"token-{os.urandom(6).hex()}", [job])
-    return (await backend.enqueue(batch)).is_new
+    return [place is None for place in (await backend.enqueue(batch)).places]
 
 
 async def test_without_a_url_an_app_uses_the_folder(

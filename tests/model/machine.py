@@ -29,6 +29,7 @@ from tests.conformance.store import (
     QUEUE,
     PinnedClock,
     StoreUnderTest,
+    are_new,
     outcome,
     ref,
 )
@@ -132,7 +133,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.send(EnqueueBatch(new_id(), jobs))
 
     def send(self, batch: EnqueueBatch) -> None:
-        answer = self.do(self.store.enqueue(batch)).is_new
+        answer = are_new(self.do(self.store.enqueue(batch)).places)
         if batch.token not in self.model.answers:
             self.batches.append((self.now, batch))
         self.model.enqueue(batch.token, batch.jobs, answer, self.now)

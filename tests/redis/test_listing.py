@@ -14,7 +14,7 @@ from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.scripts import script
 from asyncjobs.clock import new_id
 from asyncjobs.job import NewJob
-from tests.conformance.store import LEASE_MS, QUEUE
+from tests.conformance.store import LEASE_MS, QUEUE, are_new
 
 pytestmark = pytest.mark.anyio
 
@@ -98,7 +98,7 @@ async def test_a_name_that_was_said_with_a_job_that_was_there_is_said_again(
     """Such a call keeps no queue from being forgotten: the next job might be in none."""
     other, client = clients
     await other.enqueue(batch("a", has_new_id=False))
-    assert (await client.enqueue(batch("a", has_new_id=False))).is_new == [False]
+    assert are_new((await client.enqueue(batch("a", has_new_id=False))).places) == [False]
     await client._link.call(b"SREM", client._keys.queues, QUEUE)
     await client.enqueue(batch("b"))
     assert await client.queues() == [QUEUE]
@@ -109,8 +109,8 @@ async def test_jobs_are_stored_where_the_list_cannot_be_written(
 ) -> None:
     client, _ = clients
     await client._link.call(b"SET", client._keys.queues, b"x")
-    assert (await client.enqueue(batch("a"))).is_new == [True]
-    assert (await client.enqueue(batch("b"))).is_new == [True]
+    assert are_new((await client.enqueue(batch("a"))).places) == [True]
+    assert are_new((await client.enqueue(batch("b"))).places) == [True]
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.startswith("jobs are stored, and their queues are in no list of queues: ")
     await client._link.call(b"DEL", client._keys.queues)

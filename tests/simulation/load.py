@@ -181,7 +181,7 @@ async def _enqueue(client: Client, ledger: Ledger, job: NewJob) -> bool:
     is_first = not story.is_accepted
     while True:
         try:
-            is_new = await client.enqueue(job, work.name)
+            is_new = await client.enqueue(job, work.name) is None
         except StoreUnavailable:
             doubts += 1
             await asyncio.sleep(0.1)

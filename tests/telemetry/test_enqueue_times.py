@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, StoreFull, StoreUnavailable, events
-from asyncjobs.backends.base import EnqueueBatch
+from asyncjobs.backends.base import EnqueueBatch, Enqueued
 from asyncjobs.client import calls as module
 from tests.telemetry.reading import Reading
 from tests.worker import jobs
@@ -41,7 +41,7 @@ def app(new_app: NewApp, reading: Reading) -> AsyncJobs:
 def clocked(app: AsyncJobs, monkeypatch: pytest.MonkeyPatch, refused: int | None = None) -> None:
     clock, batches, enqueue = Clocked(), 0, app.backend.enqueue
 
-    async def slow(batch: EnqueueBatch) -> list[bool]:
+    async def slow(batch: EnqueueBatch) -> Enqueued:
         nonlocal batches
         batches += 1
         clock.now_s += 2

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, PayloadTooLarge, StoreFull, StoreUnavailable, events
-from asyncjobs.backends.base import EnqueueBatch
+from asyncjobs.backends.base import EnqueueBatch, Enqueued
 from asyncjobs.client import calls as module
 from tests.telemetry.reading import Reading
 from tests.worker import jobs
@@ -38,7 +38,7 @@ async def test_what_the_store_did_not_take(
     failed = events_of(app, events.EnqueueFailed)
     job = register(app, jobs.echo)
 
-    async def refuse(batch: EnqueueBatch) -> list[bool]:
+    async def refuse(batch: EnqueueBatch) -> Enqueued:
         raise error("planted")
 
     async with app:
@@ -82,7 +82,7 @@ async def test_only_the_batch_that_failed(
     async with app:
         enqueue, batches = app.backend.enqueue, 0
 
-        async def refuse_the_second(batch: EnqueueBatch) -> list[bool]:
+        async def refuse_the_second(batch: EnqueueBatch) -> Enqueued:
             nonlocal batches
             batches += 1
             if batches == 2:
@@ -103,7 +103,7 @@ async def test_a_cancelled_enqueue_has_not_failed(
     async with app:
         enqueue = app.backend.enqueue
 
-        async def slow(batch: EnqueueBatch) -> list[bool]:
+        async def slow(batch: EnqueueBatch) -> Enqueued:
             arrived.set()
             await asyncio.sleep(0.01)
             return await enqueue(batch)

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
-from asyncjobs.backends.base import EnqueueBatch
+from asyncjobs.backends.base import EnqueueBatch, Enqueued
 from asyncjobs.config import ConfigError
 from asyncjobs.events import StartedAttempt
 from asyncjobs.job import State, TakenJob
@@ -390,7 +390,7 @@ async def test_an_enqueue_that_is_cancelled_is_no_error(
     async with app:
         enqueue = app.backend.enqueue
 
-        async def slow(batch: EnqueueBatch) -> list[bool]:
+        async def slow(batch: EnqueueBatch) -> Enqueued:
             asked.set()
             await answer.wait()
             return await enqueue(batch)

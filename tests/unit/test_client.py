@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.base import Backend, EnqueueBatch, Enqueued
+from asyncjobs.backends.base import Backend, EnqueueBatch, Enqueued, Placed
 from asyncjobs.client import Client
 from asyncjobs.client import client as client_module
 from asyncjobs.config import AppSettings
@@ -52,15 +52,15 @@ class FakeStore:
         error = self.answers.pop(0) if self.answers else None
         if isinstance(error, StoreFull):
             queues = {one.queue for one in batch.jobs}
-            return Enqueued([False] * len(batch.jobs), dict.fromkeys(queues, error))
+            return Enqueued([None] * len(batch.jobs), dict.fromkeys(queues, error))
         if error is not None:
             raise error
-        answer = []
+        places = []
         for one in batch.jobs:
-            answer.append(one.queue not in self.refused and one.id not in self.ids)
+            places.append(Placed(one.ref, "there") if one.id in self.ids else None)
             if one.queue not in self.refused:
                 self.ids.add(one.id)
-        return Enqueued(answer, self.refused)
+        return Enqueued(places, self.refused)
 
     def sizes(self) -> list[int]:
         return [len(batch.jobs) for batch in self.batches]
@@ -99,7 +99,7 @@ async def test_concurrent_enqueues_of_one_turn_are_one_batch_of_all_queues() -> 
             *(client.enqueue(job(str(n), f"q{n % 3}"), "f") for n in range(100)),
             client.enqueue(job("0", "q0"), "f"),
         )
-        assert answers == [*[True] * 100, False]
+        assert answers == [*[None] * 100, Placed(JobRef("q0", "0"), "there")]
         assert store.sizes() == [101]
         assert client.queues == {"q0", "q1", "q2"}
 
@@ -111,7 +111,7 @@ async def test_a_lone_caller_is_sent_in_the_next_turn_of_the_loop_in_no_other_ta
             await asyncio.sleep(0)
         assert store.sizes() == [1]
         assert not senders()
-        assert await task
+        assert await task is None
 
 
 async def test_callers_who_come_after_a_lone_one_still_go_together() -> None:
@@ -130,7 +130,7 @@ async def test_half_of_many_callers_get_a_lead_so_that_a_batch_is_always_on_its_
 
         async def caller(number: int) -> None:
             for turn in range(3):
-                assert await client.enqueue(job(f"{number}-{turn}"), "f")
+                assert await client.enqueue(job(f"{number}-{turn}"), "f") is None
                 order.append(f"{turn} after {len(store.batches)}")
 
         await asyncio.gather(*(caller(number) for number in range(32)))
@@ -144,7 +144,7 @@ async def test_few_callers_are_answered_together() -> None:
 
         async def caller(number: int) -> None:
             for turn in range(2):
-                assert await client.enqueue(job(f"{number}-{turn}"), "f")
+                assert await client.enqueue(job(f"{number}-{turn}"), "f") is None
 
         await asyncio.gather(*(caller(number) for number in range(15)))
         assert store.sizes() == [15, 15]
@@ -159,7 +159,7 @@ async def test_callers_who_have_no_lead_get_their_answer_when_the_client_closes(
         store.gate.set()
         await settled(lambda: any(task.done() for task in tasks))
         sender.cancel()
-        assert await asyncio.gather(*tasks) == [True] * 32
+        assert await asyncio.gather(*tasks) == [None] * 32
 
 
 async def test_what_comes_while_a_batch_is_in_flight_becomes_the_next_batch() -> None:
@@ -172,7 +172,7 @@ async def test_what_comes_while_a_batch_is_in_flight_becomes_the_next_batch() ->
             await asyncio.sleep(0)
         assert store.sizes() == [1]
         store.gate.set()
-        assert await asyncio.gather(*tasks) == [True] * 29
+        assert await asyncio.gather(*tasks) == [None] * 29
         assert store.sizes() == [1, 28]
 
 
@@ -203,7 +203,8 @@ async def test_many_go_in_chunks_in_their_order() -> None:
         jobs = [job(str(n)) for n in range(2_500)] + [job("7"), job("new")]
         answers = await client.enqueue_many(jobs, ["f"] * len(jobs))
         assert store.sizes() == [1_000, 1_000, 502]
-        assert answers == [True] * 2_500 + [False, True]
+        there = Placed(JobRef("default", "7"), "there")
+        assert answers == [None] * 2_500 + [there, None]
         assert await client.enqueue_many([], []) == []
 
 
@@ -221,7 +222,7 @@ async def test_enqueue_waits_for_space(monkeypatch: pytest.MonkeyPatch) -> None:
             task.cancel()
         store.gate.set()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
-        assert answers.count(True) == 36
+        assert answers.count(None) == 36
         assert len(store.ids) == 36
         assert max(store.sizes()) == 5
 
@@ -235,7 +236,7 @@ async def test_space_is_counted_in_bytes_too(monkeypatch: pytest.MonkeyPatch) ->
         tasks += start(*(client.enqueue(job(str(n), size=600), "f") for n in range(4)))
         await settled(lambda: len(client._space) == 2)
         store.gate.set()
-        assert await asyncio.gather(*tasks) == [True] * 5
+        assert await asyncio.gather(*tasks) == [None] * 5
 
 
 async def test_a_caller_who_leaves_takes_nobody_with_him() -> None:
@@ -249,7 +250,7 @@ async def test_a_caller_who_leaves_takes_nobody_with_him() -> None:
         waiting[1].cancel()
         store.gate.set()
         answers = await asyncio.gather(*in_flight, *waiting, return_exceptions=True)
-        assert answers.count(True) == 4
+        assert answers.count(None) == 4
         # In flight it may be stored; what was not sent yet is not sent any more.
         assert store.ids == {"a0", "a1", "a2", "b0", "b2"}
 
@@ -267,7 +268,7 @@ async def test_a_failed_batch_fails_its_own_callers_each_with_an_error_of_its_ow
         assert [str(error) for error in errors] == ["no memory"] * 3
         assert len({id(error) for error in errors}) == 3
         assert all(isinstance(error, StoreFull) for error in errors)
-        assert await asyncio.gather(*second) == [True] * 3
+        assert await asyncio.gather(*second) == [None] * 3
         assert store.sizes() == [3, 3]
 
 
@@ -276,16 +277,16 @@ async def test_an_error_of_the_backend_itself_reaches_the_callers() -> None:
         store.answers = [ZeroDivisionError("a bug")]
         with pytest.raises(ZeroDivisionError, match="a bug"):
             await client.enqueue(job("1"), "f")
-        assert await client.enqueue(job("1"), "f")
+        assert await client.enqueue(job("1"), "f") is None
 
 
 async def test_an_unavailable_store_is_sent_the_same_batch_again() -> None:
     async with opened() as (client, store):
         store.answers = [StoreUnavailable("down")] * 3
-        assert await client.enqueue(job("1"), "f")
+        assert await client.enqueue(job("1"), "f") is None
         assert store.sizes() == [1] * 4
         assert len({batch.token for batch in store.batches}) == 1
-        assert await client.enqueue(job("2"), "f")
+        assert await client.enqueue(job("2"), "f") is None
         assert store.batches[-1].token != store.batches[0].token
 
 
@@ -322,7 +323,7 @@ async def test_a_store_that_says_nothing_is_given_up_too_also_by_those_who_wait(
         # The store comes back: nobody waits for the given-up jobs, new ones go.
         late = start(client.enqueue(job("late"), "f"))
         store.gate.set()
-        assert await asyncio.gather(*late) == [True]
+        assert await asyncio.gather(*late) == [None]
 
 
 async def test_each_caller_has_a_time_of_its_own() -> None:
@@ -340,7 +341,7 @@ async def test_each_caller_has_a_time_of_its_own() -> None:
                 await caller
         assert not late[0].done()
         store.answers.clear()
-        assert await late[0]
+        assert await late[0] is None
         assert store.ids == {"late"}
 
 
@@ -358,7 +359,7 @@ async def test_a_lone_caller_is_given_up_too_and_those_behind_get_a_try() -> Non
             await early[0]
         assert not any(task.done() for task in late)
         store.answers.clear()
-        assert await asyncio.gather(*late) == [True, True]
+        assert await asyncio.gather(*late) == [None, None]
         assert "early" not in store.ids
 
 
@@ -394,14 +395,14 @@ async def test_a_lone_caller_who_leaves_takes_nobody_with_him() -> None:
         await settled(lambda: client._waiting_jobs == 3)
         lone[0].cancel()
         store.gate.set()
-        assert await asyncio.gather(*others) == [True] * 3
+        assert await asyncio.gather(*others) == [None] * 3
         assert lone[0].cancelled()
         # Also one who leaves in the very turn in which the others have come.
         lone = start(client.enqueue(job("5"), "f"))
         await asyncio.sleep(0)
         others = start(client.enqueue(job("6"), "f"))
         lone[0].cancel()
-        assert await asyncio.gather(*others) == [True]
+        assert await asyncio.gather(*others) == [None]
         assert lone[0].cancelled()
 
 
@@ -415,7 +416,7 @@ async def test_a_payload_that_is_too_large_is_refused_before_anything_is_stored(
         with pytest.raises(PayloadTooLarge):
             await client.enqueue_many([job("1"), large], ["f", "f"])
         assert store.batches == []
-        assert await client.enqueue(job("3", size=1_000), "f")
+        assert await client.enqueue(job("3", size=1_000), "f") is None
 
 
 async def test_close_sends_what_waits_and_refuses_what_comes() -> None:
@@ -427,7 +428,7 @@ async def test_close_sends_what_waits_and_refuses_what_comes() -> None:
         await asyncio.sleep(0)
         store.gate.set()
         await closing
-        assert await asyncio.gather(*tasks) == [True] * 1_500
+        assert await asyncio.gather(*tasks) == [None] * 1_500
         with pytest.raises(NotOpen):
             await client.enqueue(job("late"), "f")
 
@@ -454,7 +455,7 @@ async def test_a_cancelled_sender_leaves_nobody_waiting() -> None:
         errors = await asyncio.gather(*tasks, return_exceptions=True)
         assert {type(error) for error in errors} == {NotOpen}
         store.gate.set()
-        assert await client.enqueue(job("next"), "f")
+        assert await client.enqueue(job("next"), "f") is None
 
 
 async def test_enqueued_is_told_to_listeners() -> None:
@@ -500,7 +501,7 @@ async def test_a_batch_is_not_sent_in_the_context_of_one_caller() -> None:
         seen: list[str] = []
         enqueue = store.enqueue
 
-        async def look(batch: EnqueueBatch) -> list[bool]:
+        async def look(batch: EnqueueBatch) -> Enqueued:
             seen.append(caller.get())
             return await enqueue(batch)
 
@@ -520,7 +521,7 @@ async def test_close_sends_a_lone_call_that_came_before_it() -> None:
             if tasks:
                 await asyncio.sleep(0)
             await client.close()
-            assert await asyncio.gather(*lone, *tasks) == [True] * (others + 1)
+            assert await asyncio.gather(*lone, *tasks) == [None] * (others + 1)
             assert store.ids == {str(n) for n in range(others + 1)}
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from asyncjobs.backends.base import Placed
 from asyncjobs.errors import StoreFull, StoreUnavailable
 from asyncjobs.events import EnqueueFailed, JobEnqueued
+from asyncjobs.job import JobRef
 from tests.unit.test_client import job, opened
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +32,7 @@ async def test_callers_of_a_sound_queue_do_not_hear_of_a_full_one() -> None:
         ]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert store.sizes() == [40]
-        assert answers[::2] == [True] * 20
+        assert answers[::2] == [None] * 20
         assert {type(answer) for answer in answers[1::2]} == {StoreFull}
 
 
@@ -40,7 +42,7 @@ async def test_a_lone_caller_of_a_full_queue() -> None:
         with pytest.raises(StoreFull):
             await client.enqueue(job("1", "full"), "f")
         store.refused = {}
-        assert await client.enqueue(job("2", "full"), "f")
+        assert await client.enqueue(job("2", "full"), "f") is None
 
 
 async def test_a_call_of_which_a_part_is_stored_is_not_called_refused() -> None:
@@ -65,7 +67,8 @@ async def test_answers_of_several_queues_keep_the_order_of_the_calls() -> None:
         store.ids.update(("1", "6"))
         jobs = [job(str(n), f"q{n % 3}") for n in range(9)]
         answers = await client.enqueue_many(jobs, ["f"] * 9)
-        assert answers == [True, False, True, True, True, True, False, True, True]
+        there = {1: Placed(JobRef("q1", "1"), "there"), 6: Placed(JobRef("q0", "6"), "there")}
+        assert answers == [there.get(place) for place in range(9)]
         assert client.queues == {"q0", "q1", "q2"}
 
 
@@ -85,6 +88,6 @@ async def test_a_refusal_after_an_unsure_try_is_unsure_for_that_queue_alone() ->
             client.enqueue(job("2", "full"), "f"),
             return_exceptions=True,
         )
-        assert sound is True
+        assert sound is None
         assert isinstance(full, StoreUnavailable)
         assert "may be stored" in str(full)

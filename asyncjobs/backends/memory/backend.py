@@ -24,6 +24,7 @@ from asyncjobs.backends.base import (
     Lease,
     Leftover,
     Parked,
+    Placed,
     QueueCounts,
     QueueFlow,
     Reclaimed,
@@ -36,6 +37,7 @@ from asyncjobs.backends.base import (
     Verdict,
     WorkerEntry,
 )
+from asyncjobs.backends.checks import check_barriers, check_terms
 from asyncjobs.backends.letters import (
     DeadLetter,
     LetterKey,
@@ -131,19 +133,24 @@ class MemoryBackend:
 
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         """See `Backend.enqueue`. Raises ValueError for an unknown priority."""
+        check_barriers(batch, self.capabilities, self.address)
         places: dict[str, list[int]] = {}
         for place, job in enumerate(batch.jobs):
             _check_priority(job)
+            check_terms(job, self.capabilities, self.address)
             places.setdefault(job.queue, []).append(place)
         now = self._now_ms()
-        answer = [False] * len(batch.jobs)
+        token_ttl_ms = batch.token_ttl_ms or self._settings.token_ttl_ms
+        answer: list[Placed | None] = [None] * len(batch.jobs)
         queues, refused = self._reach(places)
         for queue in queues:
             self._forgotten.discard(queue.name)
             own = places[queue.name]
-            given = queue.enqueue(batch.token, [batch.jobs[i] for i in own], now)
+            jobs = [batch.jobs[place] for place in own]
+            given = queue.enqueue(batch.token, jobs, token_ttl_ms, now)
             for place, is_new in zip(own, given, strict=True):
-                answer[place] = is_new
+                if not is_new:
+                    answer[place] = Placed(batch.jobs[place].ref, "there")
         return Enqueued(answer, refused)
 
     async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:

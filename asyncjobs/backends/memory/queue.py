@@ -82,8 +82,11 @@ class Queue:
 
     # Coming in
 
-    def enqueue(self, token: str, jobs: Sequence[NewJob], now: int) -> list[bool]:
-        """Store the jobs, or repeat the answer that `token` was given."""
+    def enqueue(
+        self, token: str, jobs: Sequence[NewJob], token_ttl_ms: int, now: int
+    ) -> list[bool]:
+        """Store the jobs, or repeat the answer that `token` was given: for each, whether it is
+        new."""
         given = self._answers.after(token, now)
         if given is not None:
             return given
@@ -107,7 +110,7 @@ class Queue:
                 self._schedule(job, due)
                 # A sleeping worker must learn of a new earliest time, or it sleeps past it.
                 call = call or earliest is None or due < earliest
-        self._answers.put(token, now + self._settings.token_ttl_ms, answer)
+        self._answers.put(token, now + token_ttl_ms, answer)
         self._tally.add(now, ENQUEUED, sum(answer))
         if call:
             self._wake(self.name)

@@ -21,6 +21,7 @@ from asyncjobs.backends.base import (
     Lease,
     Leftover,
     Parked,
+    Placed,
     QueueCounts,
     QueueFlow,
     Reclaimed,
@@ -31,6 +32,7 @@ from asyncjobs.backends.base import (
     Survey,
     WorkerEntry,
 )
+from asyncjobs.backends.checks import check_barriers, check_terms
 from asyncjobs.backends.letters import (
     DeadLetter,
     LetterKey,
@@ -69,6 +71,7 @@ logger = GuardedLog("asyncjobs.redis")
 
 LARGE = 32_768
 """Bytes of an envelope above which workers have to know of it: see lua/shared.lua."""
+ONE_NEW = Enqueued((None,))
 REPLICA_WAIT_MS = 1_000
 """How long one try of an enqueue waits for replicas; the client tries again."""
 
@@ -121,10 +124,14 @@ class RedisBackend:
 
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         jobs = batch.jobs
+        token_ttl_ms = batch.token_ttl_ms or self._settings.token_ttl_ms
         if len(jobs) == 1 and jobs[0].is_plain and len(jobs[0].envelope) <= LARGE:
-            return await self._enqueue_plain(jobs[0], batch.token)
+            return await self._enqueue_plain(jobs[0], batch.token, token_ttl_ms)
+        check_barriers(batch, self.capabilities, self.address)
         parts: dict[str, tuple[list[int], list[bytes | str | int], list[bytes]]] = {}
         for place, job in enumerate(jobs):
+            if job.terms is not None:
+                check_terms(job, self.capabilities, self.address)
             places, args, results = parts.setdefault(job.queue, ([], [], []))
             places.append(place)
             args += job_args(job)
@@ -132,35 +139,35 @@ class RedisBackend:
                 results.append(self._keys.result(job.ref))
         store = script("enqueue")
         commands = []
-        head = (self._pinned(), self._settings.token_ttl_ms)
+        head = (self._pinned(), token_ttl_ms)
         for queue, (_, args, results) in parts.items():
             keys = self._keys.queue(queue)
             more_keys = (keys.batch(batch.token), *results)
             commands.append(store.command(keys, *head, *args, more_keys=more_keys))
         answers = await self._confirmed(store, tuple(commands), tuple(parts))
         if len(answers) == 1 and type(answers[0]) is bytes and b"0" not in answers[0]:
-            return Enqueued([True] * len(jobs))
-        is_new = [False] * len(jobs)
+            return Enqueued([None] * len(jobs))
+        found: list[Placed | None] = [None] * len(jobs)
         refused: dict[str, StoreError] = {}
         for (queue, (places, _, _)), answer in zip(parts.items(), answers, strict=True):
             if isinstance(answer, StoreError):
                 refused[queue] = _refusal(queue, answer)
                 continue
             for place, letter in zip(places, answer, strict=True):
-                is_new[place] = letter == ord("1")
-        return Enqueued(is_new, refused)
+                if letter != ord("1"):
+                    found[place] = Placed(jobs[place].ref, "there")
+        return Enqueued(found, refused)
 
-    async def _enqueue_plain(self, job: NewJob, token: str) -> Enqueued:
+    async def _enqueue_plain(self, job: NewJob, token: str, token_ttl_ms: int) -> Enqueued:
         """One job that is ready at once, under an id that nobody has: most of all calls."""
         store, keys = script("enqueue_new"), self._keys.queue(job.queue)
         more_keys = (keys.ready[job.priority], keys.batch(token))
-        head, priority = (self._pinned(), self._settings.token_ttl_ms), b"%d" % job.priority
-        args = (*head, job.id, priority, job.envelope)
+        args = (self._pinned(), token_ttl_ms, job.id, b"%d" % job.priority, job.envelope)
         command = store.command(keys, *args, more_keys=more_keys)
         (answer,) = await self._confirmed(store, (command,), (job.queue,))
         if isinstance(answer, StoreError):
-            return Enqueued([False], {job.queue: _refusal(job.queue, answer)})
-        return Enqueued([True])
+            return Enqueued((None,), {job.queue: _refusal(job.queue, answer)})
+        return ONE_NEW
 
     async def _confirmed(
         self, store: Script, commands: tuple[Command, ...], queues: tuple[str, ...]
