@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from asyncjobs.context import JobContext, _current
 from asyncjobs.worker import threads
-from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.engine.runner import Runner
 from asyncjobs.worker.run import Attempt
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.stacks import frames_above, stack_text
@@ -26,7 +26,7 @@ __all__ = ["Blocker", "describe_threads", "find_blocker"]
 
 SHOWN_JOBS: Final = 3
 _CALL: Final = threads.call_job.__code__
-_ATTEMPT: Final = Processor._attempt.__code__
+_ATTEMPT: Final = Runner._attempt.__code__
 _THREADS: Final = Threads.call.__code__
 _HANDLE: Final = asyncio.Handle._run.__code__
 _DEBUGGERS: Final = frozenset({"bdb", "pdb", "ipdb", "pudb", "pydevd", "debugpy", "_pydevd_bundle"})

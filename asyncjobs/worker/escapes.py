@@ -15,14 +15,14 @@ from typing import Any, Final
 
 from asyncjobs.context import JobContext, _current
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.engine.runner import Runner
 from asyncjobs.worker.run import Attempt
 
 __all__ = ["job_behind", "run_until_done"]
 
 logger = GuardedLog("asyncjobs.worker")
 
-_ATTEMPT: Final = Processor._attempt.__code__
+_ATTEMPT: Final = Runner._attempt.__code__
 _HANDLE: Final = asyncio.Handle._run.__code__
 
 

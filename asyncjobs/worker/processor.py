@@ -15,7 +15,6 @@ from typing import Any, Final
 from asyncjobs.backends.base import Exchange, Lease, Resync, StaleSequence
 from asyncjobs.clock import now_ms as wall_ms
 from asyncjobs.config import AppSettings
-from asyncjobs.context import _current
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
 from asyncjobs.job import JobRef, Settlement, TakenJob
@@ -23,14 +22,15 @@ from asyncjobs.own import hide
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.decoding import Find, decode
 from asyncjobs.worker.doubt import InDoubt
+from asyncjobs.worker.engine.runner import Runner
 from asyncjobs.worker.limit import Limit
 from asyncjobs.worker.parking import Offer, Parking
-from asyncjobs.worker.run import Attempt, Reason, start_task
+from asyncjobs.worker.run import Reason
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settling import Settler
 from asyncjobs.worker.sweeps import Sweeps
-from asyncjobs.worker.telling import tell_exchanged, tell_given_back, tell_lease_lost, tell_started
+from asyncjobs.worker.telling import tell_exchanged, tell_given_back, tell_lease_lost
 from asyncjobs.worker.threads import Threads
 from asyncjobs.worker.unsettled import Unsettled
 
@@ -68,7 +68,6 @@ class Processor:
         self._unsure: tuple[BaseException, int, list[Settlement]] | None = None
         self._doubts = InDoubt()
         self._lost: set[str] = set()
-        self._clock_ahead_ms = 0
         self.is_quiet = self._releasing = False
         self.running = Running(concurrency, settings.max_crashes)
         self.sweeps = Sweeps(self._loop.time)
@@ -76,7 +75,15 @@ class Processor:
         self.parking = Parking(session.backend)
         self.settler = Settler(settings, hub, self._loop.time, session.lease.worker)
         threads.is_swept = self.settler.is_swept = self.sweeps.hit
-        self._decode = partial(decode, find, settings, self.settler, self.running.note)
+        self.runner = Runner(
+            partial(decode, find, settings, self.settler, self.running.note),
+            hub,
+            session.lease.worker,
+            running=self.running,
+            threads=threads,
+            settler=self.settler,
+            settle=self.settle,
+        )
         self._cancelled_early: set[JobRef] = set()
         self.limit = Limit()
         self.taken = 0
@@ -225,7 +232,7 @@ class Processor:
         self.taken += len(exchange.jobs)
         self._taken += exchange.jobs
         if exchange.now_ms:  # else every queue is away
-            self._clock_ahead_ms = exchange.now_ms - wall_ms()
+            self.runner.clock_ahead_ms = exchange.now_ms - wall_ms()
         if exchange.has_news or self._lost:
             tell_exchanged(self._events, exchange)
             self._lose(exchange.lost)
@@ -234,75 +241,11 @@ class Processor:
         if exchange.cancels or self._cancelled_early:
             self.cancel(exchange.cancels)
 
-    # -- an attempt ----------------------------------------------------------------------
+    # -- the ends of attempts ------------------------------------------------------------
 
     def _start_taken(self) -> None:
         taken, self._taken = self._taken, []
-        now_ms, now_s = wall_ms() + self._clock_ahead_ms, self._loop.time()
-        started = [each for job in taken if (each := self._start(job, now_ms, now_s)) is not None]
-        # After the first step of each: a job that is done by then needs no timer.
-        self._loop.call_soon(self._arm_all, started)
-
-    def _start(self, job: TakenJob, now_ms: int, now_s: float) -> Attempt | None:
-        """Decode a job and start its attempt; what cannot run is settled at once."""
-        attempt = self._decode(job, now_ms)
-        if not isinstance(attempt, Attempt):
-            self._unsettled.append(attempt)
-            return None
-        attempt.started_s = now_s
-        self.running.add(attempt)
-        body = self._attempt(attempt)
-        if self._events.active:
-            body = tell_started(self._events, attempt, self._session.lease.worker, now_ms, body)
-        task = start_task(self._loop, body, attempt.function.name)
-        attempt.task = None if attempt.entered and task.done() else task
-        return attempt
-
-    def _arm_all(self, started: list[Attempt]) -> None:
-        for attempt in started:
-            if attempt in self.running:
-                if not attempt.entered:
-                    # rule:4 a task that was cancelled before its first step is settled all the same
-                    attempt.when_cut_off(self._end_unentered)
-                if attempt.function.is_async:
-                    attempt.arm(self._loop)
-
-    def _end_unentered(self, attempt: Attempt, error: BaseException) -> None:
-        settlement = self.settler.error(attempt, error)
-        attempt.finish()
-        if self.running.remove(attempt):
-            self.settle(settlement)
-
-    def _begin(self, attempt: Attempt) -> None:
-        attempt.begin(wall_ms() + self._clock_ahead_ms, self._loop)
-
-    async def _attempt(self, attempt: Attempt) -> None:
-        """One attempt, from the call of the job function to the settlement.
-
-        Runs as a task of its own, so a context variable set in one job never shows in
-        the next. Catches everything: even SystemExit ends the attempt, not the worker.
-        """
-        attempt.entered = True
-        try:
-            if attempt.reason is not None:
-                raise asyncio.CancelledError
-            _current.set(attempt)
-            envelope, function = attempt.envelope, attempt.function
-            kwargs = envelope.kwargs
-            if function.injected is not None:
-                kwargs[function.injected] = attempt.context
-            if function.is_async:
-                value = await function.function(*envelope.args, **kwargs)
-            else:
-                call = partial(function.function, *envelope.args, **kwargs)
-                value = await self.threads.call(attempt, call, partial(self._begin, attempt))
-        except BaseException as error:
-            settlement = None if attempt.is_abandoned else self.settler.error(attempt, error)
-        else:
-            settlement = None if attempt.is_abandoned else self.settler.value(attempt, value)
-        attempt.finish()
-        if self.running.remove(attempt):  # else abandoned: its job has been settled already
-            self.settle(settlement)
+        self.runner.start(taken)
 
     def settle(self, settlement: Settlement | None) -> None:
         """An attempt has given up its slot; None when its end is not ours to say."""

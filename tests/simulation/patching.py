@@ -19,8 +19,9 @@ from anyio._backends import _asyncio as anyio_asyncio
 from asyncjobs import clock
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, TakenJob
-from asyncjobs.worker import describing, processor
-from asyncjobs.worker.processor import Processor
+from asyncjobs.worker import describing
+from asyncjobs.worker.engine import runner
+from asyncjobs.worker.engine.runner import Runner
 from asyncjobs.worker.run import Attempt
 from tests.simulation.loop import SimLoop
 
@@ -61,7 +62,7 @@ def in_simulation(loop: SimLoop, decided: Callable[[JobRef], None]) -> Iterator[
         (describing, "traceback", SimpleNamespace(format_exception=_plain)),
     ]
     if sys.version_info >= (3, 12):
-        changes.append((processor, "start_task", lambda loop, body, name: loop.start_eagerly(body)))
+        changes.append((runner, "start_task", lambda loop, body, name: loop.start_eagerly(body)))
 
     def complain(log: GuardedLog, text: str, *args: object, **_: Any) -> None:
         if log.name in HEARD:
@@ -72,9 +73,9 @@ def in_simulation(loop: SimLoop, decided: Callable[[JobRef], None]) -> Iterator[
         if "could not be recorded" in text or "refused" in text or "stuck" in text:
             complain(log, text, *args)
 
-    start = Processor._start
+    start = Runner._start
 
-    def start_and_tell(self: Processor, job: TakenJob, now_ms: int, now_s: float) -> Attempt | None:
+    def start_and_tell(self: Runner, job: TakenJob, now_ms: int, now_s: float) -> Attempt | None:
         attempt = start(self, job, now_ms, now_s)
         if attempt is not None:
             decided(job.ref)
@@ -83,7 +84,7 @@ def in_simulation(loop: SimLoop, decided: Callable[[JobRef], None]) -> Iterator[
     changes += [
         (GuardedLog, "exception", complain),
         (GuardedLog, "error", weigh),
-        (Processor, "_start", start_and_tell),
+        (Runner, "_start", start_and_tell),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
     random.seed(loop.random.random())

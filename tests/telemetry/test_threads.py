@@ -103,7 +103,7 @@ async def test_one_that_expires_while_it_waits_has_not_run(
         processor = worker._processor
         assert processor is not None
         # The store's clock is ahead by more than its time.
-        processor._clock_ahead_ms += 60_000
+        processor.runner.clock_ahead_ms += 60_000
         thread_gate.set()
         await ended(app, handle.id, State.DISCARDED)
         (attempt,) = await recording.ended(1)
