@@ -1,7 +1,7 @@
-"""What is stored of a job, as JSON: the envelope, the outcome, the dead letter.
+"""JSON as it is stored: what may be written of a value, and what is parsed at all.
 
-Everything read back from a store is untrusted input: it is parsed with limits, checked
-field by field, and never names anything that would be imported.
+Everything read back from a store is untrusted input, so it is parsed with limits. The
+records themselves are read in model/.
 """
 
 from __future__ import annotations
@@ -14,27 +14,23 @@ from typing import Any, Final
 import orjson
 
 from asyncjobs.errors import EncodeError
-from asyncjobs.job import State
 from asyncjobs.texts import shown
-from asyncjobs.untrusted import LAST_MS, MAX_DEPTH, MOST_COUNT, is_deep, read_text, read_whole
+from asyncjobs.untrusted import MAX_DEPTH, is_deep
 
 __all__ = [
-    "ENVELOPE_VERSION",
+    "FLAT",
+    "MAX_ENVELOPE",
+    "MAX_TEXT",
     "BadEnvelope",
-    "Envelope",
-    "NewerEnvelope",
-    "Outcome",
     "check_json",
     "clean_text",
-    "dead_letter",
-    "encode_call",
     "is_unicode",
-    "read_dead_letter",
+    "parse",
+    "parse_long",
     "read_fields",
     "to_json",
 ]
 
-ENVELOPE_VERSION: Final = 1
 MAX_TEXT: Final = 16_384
 """Characters kept of a message or a traceback: from its end, where the cause stands."""
 
@@ -45,121 +41,21 @@ _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 
 
 class BadEnvelope(Exception):
-    """Stored bytes that are no envelope of ours."""
+    """Stored bytes that are no record of ours."""
 
 
-class NewerEnvelope(Exception):
-    """An envelope written by a release that this one does not know."""
-
-
-class Envelope:
-    """A call and its history, as it travels through the store.
-
-    `attempt` is the number of the execution it is taken for; none starts at `expires_ms`
-    (epoch) or later. `headers` has room for what listeners carry along (trace context,
-    errors, crash count); `options` for what one enqueue overrides of its job function
-    (`timeout`, `result_ttl`, ...).
-    """
-
-    __slots__ = (
-        "args", "attempt", "enqueued_ms", "expires_ms", "headers", "kwargs", "name", "options",
-        "scheduled_ms",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        name: str,
-        args: list[Any],
-        kwargs: dict[str, Any],
-        enqueued_ms: int,
-        scheduled_ms: int | None = None,
-        expires_ms: int | None = None,
-        attempt: int = 1,
-        options: dict[str, Any] | None = None,
-        headers: dict[str, Any] | None = None,
-    ) -> None:
-        self.name = name
-        self.args = args
-        self.kwargs = kwargs
-        self.enqueued_ms = enqueued_ms
-        self.scheduled_ms = scheduled_ms
-        self.expires_ms = expires_ms
-        self.attempt = attempt
-        self.options = options
-        self.headers = headers
-
-    def encode(self) -> bytes:
-        """As stored. Raises EncodeError for text that is no Unicode (lone surrogates)."""
-        fields: dict[str, Any] = {
-            "v": ENVELOPE_VERSION, "f": self.name, "n": self.attempt, "e": self.enqueued_ms
-        }  # fmt: skip
-        if self.args:
-            fields["a"] = self.args
-        if self.kwargs:
-            fields["k"] = self.kwargs
-        if self.scheduled_ms is not None:
-            fields["s"] = self.scheduled_ms
-        if self.expires_ms is not None:
-            fields["x"] = self.expires_ms
-        if self.options:
-            fields["o"] = self.options
-        if self.headers:
-            fields["h"] = self.headers
-        return _dump(self.name, fields)
-
-    @classmethod
-    def decode(cls, raw: bytes) -> Envelope:
-        """Raises BadEnvelope or NewerEnvelope."""
-        try:
-            # A short record cannot be nested too deep: most jobs pay for this line alone.
-            fields = orjson.loads(raw) if len(raw) <= _FLAT else _parse_long(raw)
-            version = fields["v"]
-            name, attempt, enqueued_ms = fields["f"], fields["n"], fields["e"]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise _not_ours(raw, error) from error
-        if version != ENVELOPE_VERSION:
-            raise _not_ours(raw, ValueError(f"version {version!r}"))
-        args = fields["a"] if "a" in fields else []  # noqa: SIM401 - a list made for nothing
-        kwargs = fields["k"] if "k" in fields else {}  # noqa: SIM401 - the same
-        kinds = (type(name), type(args), type(kwargs), type(attempt), type(enqueued_ms))
-        if kinds != _KINDS:
-            raise BadEnvelope("a field has the wrong type")
-        # rule:15 attempts and times have limits
-        if not (1 <= attempt <= MOST_COUNT and 0 <= enqueued_ms <= LAST_MS):
-            raise BadEnvelope(
-                "the number of the attempt or the time of the enqueue is out of range"
-            )
-        envelope = cls(name, args, kwargs, enqueued_ms, None, None, attempt)
-        # Most envelopes have these fields alone, and this is on the way of every job.
-        if len(fields) > 4 + ("a" in fields) + ("k" in fields):
-            envelope._add_rare(fields)
-        return envelope
-
-    def _add_rare(self, fields: dict[str, Any]) -> None:
-        get = fields.get
-        self.scheduled_ms, self.expires_ms = get("s"), get("x")
-        self.options, self.headers = get("o"), get("h")
-        if not (
-            type(self.scheduled_ms) in _INT_OR_NONE
-            and type(self.expires_ms) in _INT_OR_NONE
-            and type(self.options) in _DICT_OR_NONE
-            and type(self.headers) in _DICT_OR_NONE
-        ):
-            raise BadEnvelope("a field has the wrong type")
-        for time_ms in (self.scheduled_ms, self.expires_ms):
-            if time_ms is not None and not 0 <= time_ms <= LAST_MS:
-                raise BadEnvelope("a time is out of range")
-
-
-_KINDS: Final = (str, list, dict, int, int)
-_INT_OR_NONE: Final = (type(None), int)
-_DICT_OR_NONE: Final = (type(None), dict)
-_FLAT: Final = 2 * MAX_DEPTH
+FLAT: Final = 2 * MAX_DEPTH
 """Bytes that a value must have to be nested deeper than MAX_DEPTH."""
 
 
-def _parse_long(raw: bytes) -> Any:
-    """Raises ValueError for no JSON, BadEnvelope for more or deeper than any of ours."""
+def parse(raw: bytes) -> Any:
+    """A record that was stored. Raises ValueError for no JSON, BadEnvelope for more or deeper
+    than any of ours."""
+    return orjson.loads(raw) if len(raw) <= FLAT else parse_long(raw)
+
+
+def parse_long(raw: bytes) -> Any:
+    """`parse` for a record of more than FLAT bytes, which may be nested too deep."""
     if len(raw) > MAX_ENVELOPE:
         raise BadEnvelope(f"{len(raw)} B are more than any record may have")
     fields = orjson.loads(raw)
@@ -173,51 +69,12 @@ def _parse_long(raw: bytes) -> Any:
 def read_fields(raw: bytes) -> dict[str, Any]:
     """The fields of a record that may be of a later release. Raises BadEnvelope."""
     try:
-        fields = orjson.loads(raw) if len(raw) <= _FLAT else _parse_long(raw)
+        fields = parse(raw)
     except ValueError as error:
         raise BadEnvelope(f"{type(error).__name__}: {error}") from error
     if type(fields) is not dict:
         raise BadEnvelope("it is no JSON object")
     return fields
-
-
-def _not_ours(raw: bytes, error: Exception) -> BadEnvelope | NewerEnvelope:
-    """A later release may have renamed every field but the version."""
-    try:
-        version = orjson.loads(raw)["v"]
-    except (ValueError, TypeError, KeyError):
-        version = None
-    if type(version) is int and version > ENVELOPE_VERSION:
-        return NewerEnvelope(f"envelope version {version} is newer than {ENVELOPE_VERSION}")
-    return BadEnvelope(f"{type(error).__name__}: {error}")
-
-
-def encode_call(
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    enqueued_ms: int,
-    scheduled_ms: int | None,
-    expires_ms: int | None,
-    options: dict[str, Any] | None,
-    headers: dict[str, Any] | None = None,
-) -> bytes:
-    """The envelope of a new job, encoded: `Envelope.encode` without an Envelope, which is on
-    the way of every enqueue. Raises EncodeError like it."""
-    fields: dict[str, Any] = {"v": ENVELOPE_VERSION, "f": name, "n": 1, "e": enqueued_ms}
-    if args:
-        fields["a"] = args
-    if kwargs:
-        fields["k"] = kwargs
-    if scheduled_ms is not None:
-        fields["s"] = scheduled_ms
-    if expires_ms is not None:
-        fields["x"] = expires_ms
-    if options:
-        fields["o"] = options
-    if headers:
-        fields["h"] = headers
-    return _dump(name, fields)
 
 
 def to_json(value: Any) -> bytes:
@@ -247,117 +104,6 @@ def _has_text_keys(value: Any, depth: int) -> bool:
         return True
     # A value that holds itself has no end.
     return depth < 2 * MAX_DEPTH and all(_has_text_keys(item, depth + 1) for item in inner)
-
-
-def _dump(name: str, fields: dict[str, Any]) -> bytes:
-    try:
-        return to_json(fields)
-    except (TypeError, ValueError) as error:
-        raise EncodeError(f"{name}: the arguments cannot be written as JSON: {error}") from error
-
-
-class Outcome:
-    """How a job ended, as waiters read it.
-
-    `value` only when succeeded; `unavailable` says why a value could not be kept;
-    `reason`, `error_type`, `message`, `traceback` describe the other ends, `worker` names
-    the one that saw the error. `name`, `attempt` and `finished_ms` (the worker's clock)
-    outlive the envelope here; they are empty for a job that was cancelled before it ran.
-    """
-
-    __slots__ = (
-        "attempt", "error_type", "finished_ms", "message", "name", "reason", "state",
-        "traceback", "unavailable", "value", "worker",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        state: State,
-        value: Any = None,
-        *,
-        name: str = "",
-        attempt: int = 0,
-        finished_ms: int = 0,
-        unavailable: str = "",
-        reason: str = "",
-        error_type: str = "",
-        message: str = "",
-        traceback: str = "",
-        worker: str = "",
-    ) -> None:
-        self.state = state
-        self.value = value
-        self.name = name
-        self.attempt = attempt
-        self.finished_ms = finished_ms
-        self.unavailable = unavailable
-        self.reason = reason
-        self.error_type = error_type
-        self.message = message
-        self.traceback = traceback
-        self.worker = worker
-
-    def encode(self) -> bytes:
-        """As stored. Raises EncodeError when the value is no JSON."""
-        fields: dict[str, Any] = {"s": self.state.value}
-        if self.attempt:
-            fields["n"] = self.attempt
-            fields["f"] = self.name
-            fields["e"] = self.finished_ms
-        if self.state is State.SUCCEEDED:
-            if self.unavailable:
-                fields["u"] = clean_text(self.unavailable)
-            else:
-                fields["r"] = self.value
-        else:
-            for key, text in (
-                ("d", self.reason),
-                ("t", self.error_type),
-                ("m", self.message),
-                ("b", self.traceback),
-                ("w", self.worker),
-            ):
-                if text:
-                    fields[key] = clean_text(text)
-        try:
-            return to_json(fields)
-        except (TypeError, ValueError) as error:
-            raise EncodeError(f"the result cannot be written as JSON: {error}") from error
-
-    @classmethod
-    def decode(cls, raw: bytes) -> Outcome:
-        """Raises BadEnvelope."""
-        try:
-            fields = orjson.loads(raw) if len(raw) <= _FLAT else _parse_long(raw)
-            return cls(
-                State(fields["s"]),
-                fields.get("r"),
-                name=read_text(fields, "f"),
-                attempt=read_whole(fields, "n"),
-                finished_ms=read_whole(fields, "e", most=LAST_MS),
-                unavailable=read_text(fields, "u"),
-                reason=read_text(fields, "d"),
-                error_type=read_text(fields, "t"),
-                message=read_text(fields, "m"),
-                traceback=read_text(fields, "b"),
-                worker=read_text(fields, "w"),
-            )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BadEnvelope(f"{type(error).__name__}: {error}") from error
-
-
-def dead_letter(outcome: Outcome, raw_envelope: bytes) -> bytes:
-    """The record of a dead job: its outcome as one line of JSON, then the raw envelope.
-
-    The envelope is kept byte by byte, since it may be the very thing that is broken.
-    """
-    return outcome.encode() + b"\n" + raw_envelope
-
-
-def read_dead_letter(raw: bytes) -> tuple[Outcome, bytes]:
-    """Outcome and raw envelope of a dead letter. Raises BadEnvelope."""
-    head, _, envelope = raw.partition(b"\n")
-    return Outcome.decode(head), envelope
 
 
 def clean_text(text: str) -> str:

@@ -274,12 +274,13 @@ Listener: TypeAlias = Callable[[E], object]
 class StartedAttempt(NamedTuple):
     """What a tracer is told of an attempt that begins.
 
+    `trace` is what its job carries of a trace, as it was stored: nobody has looked at it.
     `stop_asked` says what for it was told to stop, and how many seconds ago; None: it was
     not.
     """
 
     job: TakenJob
-    headers: dict[str, Any] | None
+    trace: Any
     name: str
     attempt: int
     max_attempts: int
@@ -311,8 +312,9 @@ class Tracer(Protocol):
         """The job function returned, in the task that is running: told of it without an event."""
         ...
 
-    def carry(self, ref: JobRef, headers: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The headers of this job, whose attempt has just ended, for its next attempt."""
+    def carry(self, ref: JobRef, trace: Any) -> Any:
+        """What this job, whose attempt has just ended, carries for its next attempt: something
+        that JSON has, or `trace`, which it has carried until now."""
         ...
 
 

@@ -11,7 +11,6 @@ import anyio.to_thread
 
 from asyncjobs.binding import Binding
 from asyncjobs.clock import Seconds, at_ms, new_id, now_ms, seconds
-from asyncjobs.codec import encode_call
 from asyncjobs.config import (
     UNSET,
     AppSettings,
@@ -31,7 +30,8 @@ from asyncjobs.context import JobContext, _current
 from asyncjobs.errors import ConfigError, EncodeError, NotBound
 from asyncjobs.handle import JobHandle, Reader
 from asyncjobs.job import JobRef, NewJob
-from asyncjobs.policy.redaction import HEADER, Redaction
+from asyncjobs.model.envelope import encode_call, without_trace
+from asyncjobs.policy.redaction import Redaction
 from asyncjobs.policy.retry import Retries
 from asyncjobs.texts import shown
 
@@ -122,7 +122,7 @@ class JobFunction(Generic[P, R_co]):
         self.injected = self.binding.injected
         self._redaction = Redaction.of(name, function, sensitive, self.injected)
         self.redaction = self.binding.redaction = self._redaction
-        self._headers: dict[str, Any] | None = None
+        self._sensitive: dict[str, Any] | None = None
         self._redacted_by: AppSettings | None = None
         self._home = home
         self._declared = declared
@@ -155,7 +155,7 @@ class JobFunction(Generic[P, R_co]):
             return
         rule = self._redaction.with_patterns(app.redact, self.function)
         self.redaction = self.binding.redaction = rule
-        self._headers = {HEADER: rule.header()} if rule else None
+        self._sensitive = rule.stored() if rule else None
         self._redacted_by = app
 
     @property
@@ -333,9 +333,12 @@ class JobFunction(Generic[P, R_co]):
         self,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        headers: dict[str, Any] | None = None,
+        trace: dict[str, Any] | None = None,
     ) -> NewJob:
-        """The job to store. Raises ArgumentsError and EncodeError; does no I/O."""
+        """The job to store; `trace` is what it carries of telemetry/carrier.py.
+
+        Raises ArgumentsError and EncodeError; does no I/O.
+        """
         settings = self.settings
         self.binding.check(args, kwargs)
         if not (
@@ -350,11 +353,17 @@ class JobFunction(Generic[P, R_co]):
         expires_ms = settings.expires_at_ms
         if settings.expires_ms is not None:
             expires_ms = now + settings.expires_ms
-        if self._headers is not None:
-            headers = self._headers if headers is None else {**self._headers, **headers}
         try:
             envelope = encode_call(
-                self.name, args, kwargs, now, scheduled_ms, expires_ms, self._stored, headers
+                self.name,
+                args,
+                kwargs,
+                now,
+                scheduled_ms,
+                expires_ms,
+                self._stored,
+                self._sensitive,
+                trace,
             )
         except EncodeError:
             self.binding.explain(args, kwargs)
@@ -364,6 +373,10 @@ class JobFunction(Generic[P, R_co]):
             settings.queue, given or new_id(now), settings.priority, envelope, settings.delay_ms,
             settings.at_ms, given is None, None,
         ))  # fmt: skip
+
+    def without_trace(self, job: NewJob, trace: dict[str, Any] | None) -> NewJob:
+        """A job that `new_job` has made with this trace, without it."""
+        return job._replace(envelope=without_trace(job.envelope, self._sensitive, trace))
 
     def _not_bound(self) -> NotBound:
         return NotBound(

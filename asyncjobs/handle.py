@@ -12,14 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from asyncjobs import events
 from asyncjobs.backends.base import Backend, CancelVerdict, Inspector
 from asyncjobs.clock import Seconds, now_ms, seconds
-from asyncjobs.codec import (
-    BadEnvelope,
-    Envelope,
-    NewerEnvelope,
-    Outcome,
-    read_dead_letter,
-    read_fields,
-)
+from asyncjobs.codec import BadEnvelope, read_fields
 from asyncjobs.context import _result_waits, from_ms
 from asyncjobs.errors import (
     JobCancelled,
@@ -33,8 +26,10 @@ from asyncjobs.errors import (
     UsageError,
 )
 from asyncjobs.events import Events
-from asyncjobs.history import PastError, end_of, past_errors, unknown_so_far
 from asyncjobs.job import JobRecord, JobRef, Priority, State
+from asyncjobs.model.envelope import Envelope, NewerEnvelope
+from asyncjobs.model.headers import Headers, PastError
+from asyncjobs.model.outcome import Outcome, envelope_in, read_dead_letter
 from asyncjobs.policy.redaction import Mask, mask_of_call
 from asyncjobs.readings import Readings
 from asyncjobs.texts import in_queues
@@ -363,7 +358,7 @@ async def _what_to_do(backend: Backend, record: JobRecord) -> str:
 def _envelope(record: JobRecord) -> Envelope | None:
     raw = record.envelope
     if raw is None and record.dead_letter is not None:
-        raw = record.dead_letter.partition(b"\n")[2]
+        raw = envelope_in(record.dead_letter)
     if raw is None:
         return None
     try:
@@ -453,11 +448,11 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
         known["name"] = outcome.name
         known["attempt"] = outcome.attempt
         known["finished_at"] = from_ms(outcome.finished_ms)
-    errors = [] if envelope is None else [_error(e) for e in past_errors(envelope.headers)]
+    errors = [] if envelope is None else [_error(e) for e in envelope.headers.errors()]
     if outcome is not None and outcome.reason:
         known["reason"] = outcome.reason
     if outcome is not None and outcome.error_type:
-        known["error"] = _error(end_of(outcome))
+        known["error"] = _error(outcome.as_error())
         errors.append(known["error"])
     return JobInfo(
         record.ref,
@@ -473,9 +468,9 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
     )
 
 
-def _put_back(headers: dict[str, Any] | None) -> dict[str, Any]:
+def _put_back(headers: Headers) -> dict[str, Any]:
     """Whether workers did not know the function, and since when."""
-    since_ms, times = unknown_so_far(headers or {}, now_ms())
+    since_ms, times = headers.put_back(now_ms())
     return {"put_back": times, "put_back_since": from_ms(since_ms)} if times else {}
 
 

@@ -13,8 +13,9 @@ from asyncjobs.backends.base import QueueCounts, StoreInfo
 from asyncjobs.cli.asking import InspectedStore, ask, describe_store, store_options
 from asyncjobs.cli.render import Part, Table, clean, line, paint, show, show_json
 from asyncjobs.cli.values import count
-from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
-from asyncjobs.untrusted import MOST_COUNT, in_range
+from asyncjobs.clock import now_ms
+from asyncjobs.codec import BadEnvelope
+from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = ["check"]
@@ -83,8 +84,9 @@ def _name_of_put_back(raw: bytes) -> str | None:
         return "of a newer release"
     except BadEnvelope:
         return None
-    times = in_range((envelope.headers or {}).get("unknown_times"), MOST_COUNT)
-    return clean(envelope.name)[:MOST_CHARACTERS] if times else None
+    if not envelope.headers.put_back(now_ms()).times:
+        return None
+    return clean(envelope.name)[:MOST_CHARACTERS]
 
 
 def _held(queue: QueueCounts) -> int:

@@ -17,11 +17,13 @@ from asyncjobs.cli.letters import Told, Wanted, find, look_for, tell
 from asyncjobs.cli.render import Part, Table, block, clean, hanging, show, show_json
 from asyncjobs.cli.revive import purge, retry
 from asyncjobs.cli.values import count
-from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope, Outcome, read_dead_letter
+from asyncjobs.codec import BadEnvelope
 from asyncjobs.context import from_ms
 from asyncjobs.errors import StoreError, StoreUnavailable
-from asyncjobs.history import PastError, past_errors, revivals
 from asyncjobs.job import State
+from asyncjobs.model.envelope import Envelope, NewerEnvelope
+from asyncjobs.model.headers import NO_HEADERS, Headers, PastError
+from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.policy.redaction import Mask, mask_of_raw
 from asyncjobs.worker.exits import ExitCode
 
@@ -252,16 +254,16 @@ class _View:
             error._replace(
                 message=self._clear(error.message), traceback=self._clear(error.traceback)
             )
-            for error in past_errors(self._headers)
+            for error in self._headers.errors()
         ]
 
     @property
-    def _headers(self) -> dict[str, Any] | None:
-        return None if self._envelope is None else self._envelope.headers
+    def _headers(self) -> Headers:
+        return NO_HEADERS if self._envelope is None else self._envelope.headers
 
     def fields(self) -> dict[str, Any]:
         envelope, outcome = self._envelope, self._outcome
-        times, revived_ms = revivals(self._headers)
+        times, revived_ms = self._headers.revivals()
         args, kwargs = self._arguments()
         last = PastError(
             outcome.attempt,

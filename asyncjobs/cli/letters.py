@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from asyncjobs.backends.letters import DeadLetter, LetterKey, LetterQuery
 from asyncjobs.cli.asking import InspectedStore, each_by_itself
-from asyncjobs.codec import BadEnvelope, Outcome, read_dead_letter
+from asyncjobs.codec import BadEnvelope
 from asyncjobs.job import State
+from asyncjobs.model.envelope import name_in
+from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.readings import read_job_name
 from asyncjobs.texts import in_queues
 
@@ -21,7 +20,6 @@ __all__ = ["HEAD", "Finding", "Told", "Wanted", "find", "look_for", "tell"]
 
 HEAD: Final = 1024
 """Bytes of an envelope that are read to list it: its function stands at the start."""
-_FUNCTION: Final = re.compile(rb'\{"v":\d+,"f":("(?:[^"\\]|\\.)*")')
 
 
 class Told(NamedTuple):
@@ -52,23 +50,12 @@ def tell(letter: DeadLetter) -> Told:
     return Told(
         letter.key,
         letter.size,
-        outcome.name or _function(envelope),
+        outcome.name or name_in(envelope),
         outcome.reason,
         outcome.error_type,
         outcome.message,
         outcome.attempt,
     )
-
-
-def _function(envelope: bytes) -> str:
-    """The function that an envelope names, which may be cut behind it."""
-    found = _FUNCTION.match(envelope)
-    if found is None:
-        return ""
-    try:
-        return str(orjson.loads(found[1]))
-    except ValueError:
-        return ""
 
 
 @dataclass(frozen=True, slots=True)

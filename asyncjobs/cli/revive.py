@@ -20,8 +20,8 @@ from asyncjobs.cli.values import count
 from asyncjobs.clock import now_ms
 from asyncjobs.codec import BadEnvelope
 from asyncjobs.errors import StoreError, StoreUnavailable
-from asyncjobs.history import revived
 from asyncjobs.job import JobRef, Priority
+from asyncjobs.model.outcome import revived
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = ["purge", "retry"]

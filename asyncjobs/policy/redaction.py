@@ -14,15 +14,15 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeVar, get_args
 
-import orjson
-
+from asyncjobs.codec import BadEnvelope
 from asyncjobs.errors import ConfigError, RegistrationError
+from asyncjobs.model.envelope import AnyEnvelope
+from asyncjobs.model.headers import SENSITIVE_MARK, Headers
 from asyncjobs.parameters import Parameters, parameters_of
 from asyncjobs.policy.masking import MASK, Places, mask_call, mask_text, mask_value
 from asyncjobs.texts import shown
 
 __all__ = [
-    "HEADER",
     "Mask",
     "Redaction",
     "Secret",
@@ -34,11 +34,8 @@ __all__ = [
 
 T = TypeVar("T")
 
-HEADER: Final = "sensitive"
-"""Where the rule stands among a job's headers."""
 MOST_NAMES: Final = 256
 MOST_CHARACTERS: Final = 256
-_IN_RAW: Final = b'"sensitive"'
 
 
 class _Sensitive:
@@ -126,8 +123,8 @@ class Redaction:
     def __bool__(self) -> bool:
         return bool(self.positions or self.names) or self.spread is not None
 
-    def header(self) -> dict[str, Any]:
-        """As it travels with a job."""
+    def stored(self) -> dict[str, Any]:
+        """As it travels with a job, in its headers."""
         fields: dict[str, Any] = {"names": list(self.names)}
         if self.positions:
             fields["at"] = sorted(self.positions)
@@ -136,11 +133,11 @@ class Redaction:
         return fields
 
     @classmethod
-    def read(cls, headers: Mapping[str, Any] | None) -> Redaction:
+    def read(cls, headers: Headers) -> Redaction:
         """The rule in these headers. One that cannot be read hides everything."""
-        if not headers or HEADER not in headers:
+        if not headers.is_sensitive:
             return _NOTHING
-        fields = headers[HEADER]
+        fields = headers.sensitive
         if not isinstance(fields, dict):
             return _EVERYTHING
         names, positions, spread = fields.get("names"), fields.get("at", []), fields.get("from")
@@ -201,22 +198,17 @@ def mask_of(redaction: Redaction, raw: bytes) -> Mask | None:
     """What to hide of a stored job, by `redaction` and by what it carries itself; None when
     nothing is. Reads the envelope anew: the job may have changed the arguments it was given.
     """
-    if not redaction and _IN_RAW not in raw:
+    if not redaction and SENSITIVE_MARK not in raw:
         return None
     try:
-        fields = orjson.loads(raw)
-        args, kwargs, headers = fields.get("a", []), fields.get("k", {}), fields.get("h")
-        rule = redaction | Redaction.read(headers)
-    except (ValueError, TypeError, AttributeError):
+        envelope = AnyEnvelope.decode(raw)
+    except BadEnvelope:
         return Mask(_EVERYTHING) if redaction else None
-    if not (isinstance(args, list) and isinstance(kwargs, dict)):
-        args, kwargs = [args], {}
-    return Mask(rule, args, kwargs) if rule else None
+    rule = redaction | Redaction.read(envelope.headers)
+    return Mask(rule, *envelope.call()) if rule else None
 
 
-def mask_of_call(
-    headers: Mapping[str, Any] | None, args: list[Any], kwargs: dict[str, Any]
-) -> Mask | None:
+def mask_of_call(headers: Headers, args: list[Any], kwargs: dict[str, Any]) -> Mask | None:
     """What to hide of a job that somebody has read already."""
     rule = Redaction.read(headers)
     return Mask(rule, args, kwargs) if rule else None
@@ -226,7 +218,7 @@ def mask_of_raw(raw: bytes) -> Mask | None:
     """The same for bytes that may be no envelope. Raises ValueError for those that have a
     rule which cannot be read: nothing of them may be shown."""
     mask = mask_of(_NOTHING, raw)
-    if mask is None and _IN_RAW in raw:
+    if mask is None and SENSITIVE_MARK in raw:
         raise ValueError("its rule of what is sensitive cannot be read")
     return mask
 

@@ -1,13 +1,12 @@
 """What travels with a job so that its attempts find the trace that they belong to.
 
-One small object under one key of the envelope's headers. It is read back from a store, so
+One small object, the `trace` of the job's headers. It is read back from a store, so
 it is untrusted: what is no trace context is as good as none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote_plus
@@ -23,9 +22,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-__all__ = ["HEADER", "MAX_SIZE", "Carried", "baggage_text", "read", "with_previous", "write"]
+__all__ = ["MAX_SIZE", "Carried", "baggage_text", "read", "with_previous", "write"]
 
-HEADER: Final = "t"
 MAX_SIZE: Final = 4096
 """Characters of a carrier, all values together: it is stored with every job."""
 _TRACE_SIZE: Final = 1024
@@ -69,7 +67,7 @@ def baggage_text(keys: frozenset[str] | None) -> str:
 
 
 def write(creation: SpanContext, baggage: str = "", conversation: str = "") -> dict[str, Any]:
-    """The headers of a new job."""
+    """What a new job carries."""
     carrier = _traced(creation)
     if baggage:
         carrier["baggage"] = baggage
@@ -77,24 +75,19 @@ def write(creation: SpanContext, baggage: str = "", conversation: str = "") -> d
         carrier["conversation"] = conversation
     if sum(map(len, carrier.values())) > MAX_SIZE - PLAIN_SIZE:
         carrier.pop("tracestate", None)
-    return {HEADER: carrier}
+    return carrier
 
 
-def with_previous(headers: Mapping[str, Any] | None, previous: SpanContext) -> dict[str, Any]:
-    """The headers of a job for the attempt after this one."""
+def with_previous(carrier: Any, previous: SpanContext) -> Any:
+    """What a job that carries this takes along to the attempt after this one."""
     if not previous.is_valid:
-        return dict(headers or {})
-    kept = dict(headers or {})
-    carrier = kept.get(HEADER)
-    carrier = dict(carrier) if isinstance(carrier, dict) else {}
-    carrier["previous"] = _traced(previous)["traceparent"]
-    kept[HEADER] = carrier
-    return kept
+        return carrier
+    known = carrier if isinstance(carrier, dict) else {}
+    return {**known, "previous": _traced(previous)["traceparent"]}
 
 
-def read(headers: Mapping[str, Any] | None) -> Carried:
-    """What the headers of a job carry."""
-    carrier = headers.get(HEADER) if headers else None
+def read(carrier: Any) -> Carried:
+    """What a job carries; None for one that carries nothing."""
     if not isinstance(carrier, dict):
         return NOTHING
     traceparent = carrier.get("traceparent")

@@ -1,4 +1,4 @@
-"""The spans of enqueues, and the headers that carry them to the attempts."""
+"""The spans of enqueues, and what carries them to the attempts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ conversation: ContextVar[str] = ContextVar("asyncjobs_conversation", default="")
 
 
 class Maker(Protocol):
-    """Makes jobs of one job function: the function itself, or one with headers for them."""
+    """Makes jobs of one job function: the function itself, or one with a trace for them."""
 
     def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> NewJob: ...
 
@@ -46,20 +46,20 @@ class _Traced:
         self,
         function: JobFunction[..., Any],
         span: Span | None,
-        headers: dict[str, Any],
+        trace: dict[str, Any],
         settings: AppSettings,
     ) -> None:
         """`span`: of this one job, None where there is none or it is of many."""
         self._function = function
         self._span = span
-        self._headers = headers
+        self._trace = trace
         self._settings = settings
 
     def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> NewJob:
-        job = self._function.new_job(args, kwargs, self._headers)
+        job = self._function.new_job(args, kwargs, self._trace)
         if len(job.envelope) > self._settings.max_payload:
-            # The carrier must not be what makes a job too large.
-            job = self._function.new_job(args, kwargs)
+            # The trace must not be what makes a job too large.
+            job = self._function.without_trace(job, self._trace)
         if self._span is not None:
             try:
                 if self._span.is_recording():
@@ -126,17 +126,17 @@ class Sending:
                 makers.append(self._untraced(function, first))
                 continue
             span = shared or self._start(function.settings.queue, function.name, {})
-            headers = carrier.write(span.get_span_context(), baggage, first)
+            trace = carrier.write(span.get_span_context(), baggage, first)
             own = span if shared is None else None
-            makers.append(_Traced(function, own, headers, self._settings))
+            makers.append(_Traced(function, own, trace, self._settings))
         return makers
 
     def _untraced(self, function: JobFunction[..., Any], first: str) -> Maker:
         if not first:
             return function
         # What such a job enqueues may be traced, and belongs to the same conversation.
-        headers = carrier.write(INVALID_SPAN_CONTEXT, conversation=first)
-        return _Traced(function, None, headers, self._settings)
+        trace = carrier.write(INVALID_SPAN_CONTEXT, conversation=first)
+        return _Traced(function, None, trace, self._settings)
 
     def _start_shared(self, functions: Sequence[JobFunction[..., Any]]) -> Span:
         queues = {function.settings.queue for function in functions}

@@ -202,16 +202,16 @@ class Tracing:
         except BaseException:
             failed("the outcome of an attempt")
 
-    def carry(self, ref: JobRef, headers: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The headers with the span of the job's attempt as that of the previous one."""
+    def carry(self, ref: JobRef, trace: Any) -> Any:
+        """The same with the span of the job's attempt as that of the previous one."""
         attempt = self._attempts.get(ref)
         if attempt is None:
-            return headers
+            return trace
         try:
-            return carrier.with_previous(headers, attempt.span.get_span_context())
+            return carrier.with_previous(trace, attempt.span.get_span_context())
         except BaseException:
             failed("the link to an attempt")
-            return headers
+            return trace
 
     async def _surround(self, started: StartedAttempt, body: Coroutine[Any, Any, None]) -> None:
         attempt = self._begun(started)
@@ -234,7 +234,7 @@ class Tracing:
             del self._attempts[attempt.ref]
 
     def _begin(self, started: StartedAttempt) -> _Attempt:
-        carried = carrier.read(started.headers)
+        carried = carrier.read(started.trace)
         creation, previous, context, first = carried
         links: list[Link] = []
         if creation.is_valid:
@@ -347,6 +347,6 @@ def _leave_traces(started: StartedAttempt) -> None:
     try:
         # The worker may have been started within a span, to which its jobs do not belong.
         attach(Context())
-        conversation.set(carrier.read(started.headers).conversation or str(started.job.ref))
+        conversation.set(carrier.read(started.trace).conversation or str(started.job.ref))
     except BaseException:
         failed("the context of an attempt without a span")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
+from asyncjobs.codec import BadEnvelope
 from asyncjobs.config import AppSettings
 from asyncjobs.function import JobFunction
 from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.registry import MAX_NAME
 from asyncjobs.worker.run import Attempt, OnProgress
 from asyncjobs.worker.settling import Settler

@@ -9,12 +9,13 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any
 
-from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope
+from asyncjobs.codec import BadEnvelope
 from asyncjobs.config import AppSettings
 from asyncjobs.context import Current, JobContext
 from asyncjobs.function import JobFunction
-from asyncjobs.history import count_in
 from asyncjobs.job import TakenJob
+from asyncjobs.model.envelope import Envelope, NewerEnvelope
+from asyncjobs.model.headers import NO_HEADERS
 from asyncjobs.policy.redaction import Mask, mask_of
 from asyncjobs.registry import MAX_NAME
 
@@ -80,11 +81,10 @@ class Attempt:
         if envelope.options:
             settings = function.settings_for(envelope.options)
         self.crashes = crashes = job.crashes
-        if (headers := envelope.headers) is not None:
-            if "crashes_kept" in headers:
-                crashes = self.crashes = crashes + count_in(headers, "crashes_kept")
-            if "crashes" in headers:
-                crashes += count_in(headers, "crashes")
+        if envelope.headers is not NO_HEADERS:
+            kept, before = envelope.headers.crashes()
+            self.crashes += kept
+            crashes = self.crashes + before
         ttl_ms = settings.result_ttl_ms
         self.job, self.envelope = job, envelope
         self.function = function

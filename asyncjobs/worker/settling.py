@@ -9,27 +9,15 @@ from typing import Any, Final
 
 from asyncjobs import events
 from asyncjobs.clock import now_ms as wall_ms
-from asyncjobs.codec import (
-    Envelope,
-    Outcome,
-    check_json,
-    dead_letter,
-    read_fields,
-    to_json,
-)
+from asyncjobs.codec import check_json
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import EncodeError, UsageError
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog, call
-from asyncjobs.history import (
-    MAX_MESSAGE,
-    PastError,
-    past_errors,
-    remember,
-    spent_by_policy,
-    unknown_so_far,
-)
 from asyncjobs.job import Settlement, State, TakenJob
+from asyncjobs.model.envelope import AnyEnvelope
+from asyncjobs.model.headers import MAX_MESSAGE, Headers, PastError, PutBack
+from asyncjobs.model.outcome import Outcome, dead_letter
 from asyncjobs.policy.outcome import Ending, Verdict, judge
 from asyncjobs.policy.retry import (
     Charge,
@@ -39,7 +27,6 @@ from asyncjobs.policy.retry import (
     is_cancellation,
     is_on_purpose,
 )
-from asyncjobs.untrusted import MOST_COUNT, in_range
 from asyncjobs.worker.describing import describe, log_failure
 from asyncjobs.worker.failures import FailureLog, counted
 from asyncjobs.worker.put_back_log import PutBackLog
@@ -262,7 +249,7 @@ class Settler:
 
     def _judge(self, attempt: Attempt, error: BaseException) -> Verdict:
         settings, number = attempt.settings, attempt.envelope.attempt
-        spent = spent_by_policy(attempt.envelope.headers)
+        spent = attempt.envelope.headers.spent()
         discard_on = settings.discard_on
         # A backoff of the user's own that raises must cost neither job nor slot; nor must
         # an exception class that raises when it is asked whether an error is its own.
@@ -347,22 +334,24 @@ class Settler:
         error: PastError | None = None,
         charge: Charge | None = None,
     ) -> Settlement:
-        # Decoded anew: the job may have changed the arguments it was given.
-        envelope = Envelope.decode(attempt.job.envelope)
-        envelope.attempt = number
+        headers = attempt.envelope.headers
         if error is not None:
-            envelope.headers = remember(envelope.headers, error)
+            headers = headers.with_error(error)
         if charge is not None and charge.policy.on is not None:
-            spent = {**spent_by_policy(envelope.headers), charge.policy.key: charge.failures}
-            envelope.headers = {**(envelope.headers or {}), "spent": spent}
-        if self._events.tracer is not None:
-            envelope.headers = self._events.tracer.carry(attempt.job.ref, envelope.headers)
-        if envelope.headers:
-            envelope.headers.pop("crashes_kept", None)
-        if attempt.all_crashes:
-            # The store counts crashes for one place in the queue; a new place starts at none.
-            envelope.headers = {**(envelope.headers or {}), "crashes": attempt.all_crashes}
-        return Settlement.reschedule(attempt.job, envelope.encode(), round(delay_s * 1000))
+            headers = headers.with_spent(charge.policy.key, charge.failures)
+        headers = self._traced(attempt, headers).with_crashes(attempt.all_crashes)
+        envelope = attempt.envelope.again(attempt.job.envelope, number, headers)
+        return Settlement.reschedule(attempt.job, envelope, round(delay_s * 1000))
+
+    def _traced(self, attempt: Attempt, headers: Headers) -> Headers:
+        """These headers with the trace of the attempt that has just ended, for a later one to
+        link to."""
+        tracer = self._events.tracer
+        if tracer is None:
+            return headers
+        carried = headers.trace
+        trace = tracer.carry(attempt.job.ref, carried)
+        return headers if trace is carried else headers.with_trace(trace)
 
     def _discarded(self, attempt: Attempt, reason: str) -> Settlement:
         if attempt.mask is not None:
@@ -397,15 +386,11 @@ class Settler:
 
     def _last_envelope(self, attempt: Attempt) -> bytes:
         """As it was taken; with its attempt's trace, for one after a revival to link to."""
-        tracer, stored = self._events.tracer, attempt.job.envelope
-        if tracer is None:
-            return stored
-        envelope = Envelope.decode(stored)
-        headers = tracer.carry(attempt.job.ref, envelope.headers)
+        stored, envelope = attempt.job.envelope, attempt.envelope
+        headers = self._traced(attempt, envelope.headers)
         if headers is envelope.headers:
             return stored
-        envelope.headers = headers
-        return envelope.encode()
+        return envelope.again(stored, envelope.attempt, headers)
 
     # -- jobs that never came to an attempt ---------------------------------------------
 
@@ -427,7 +412,7 @@ class Settler:
         )
         self._tell(attempt, events.JobExpired, number, 0.0, EXPIRED)
         about: dict[str, str] = {}
-        for last in past_errors(attempt.envelope.headers)[-1:]:
+        for last in attempt.envelope.headers.errors()[-1:]:
             about = {"error_type": last.type, "message": last.message, "traceback": last.traceback}
         outcome = self._outcome(attempt, State.DISCARDED, reason=EXPIRED, **about).encode()
         return Settlement.discarded(job, outcome, attempt.result_ttl_ms)
@@ -458,11 +443,8 @@ class Settler:
         During a rolling deploy another worker may know it. The delay grows, no attempt
         is spent; after `unknown_ttl` the job is dead. Raises BadEnvelope.
         """
-        fields = read_fields(job.envelope)
-        headers = fields.get("h")
-        if not isinstance(headers, dict):
-            headers = {}
-        since_ms, times = unknown_so_far(headers, now_ms)
+        envelope = AnyEnvelope.decode(job.envelope)
+        since_ms, times = envelope.headers.put_back(now_ms)
         # rule:13 after unknown_ttl an unknown job is dead
         if now_ms - since_ms > self._settings.unknown_ttl_ms:
             logger.error("%s: dead: %s", job.ref, problem, extra=label_of(job, name))
@@ -474,18 +456,10 @@ class Settler:
         # rule:13 the delay of an unknown job is capped
         most_s = min(UNKNOWN_FIRST_S * 2 ** min(times, 10), UNKNOWN_MOST_S)
         delay_s = random.uniform(most_s / 2, most_s)
-        if job.crashes:
-            # The store counts for one place in the queue. Forgotten here, a job that kills
-            # each worker that knows it would do so for ever beside workers that do not.
-            headers["crashes_kept"] = (
-                in_range(headers.get("crashes_kept"), MOST_COUNT) + job.crashes
-            )
         # rule:13 the envelope keeps when its job was first unknown
-        headers["first_unknown_at"] = since_ms
-        # rule:13 an unknown job spends no attempt
-        headers["unknown_times"] = times + 1
-        fields["h"] = headers
-        settlement = Settlement.reschedule(job, to_json(fields), round(delay_s * 1000))
+        headers = envelope.headers.with_put_back(PutBack(since_ms, times + 1), job.crashes)
+        again = envelope.with_headers(headers)
+        settlement = Settlement.reschedule(job, again, round(delay_s * 1000))
         self.put_back += 1
         self.put_back_log.write(job, name, problem)
         if self._events.active:
@@ -496,5 +470,6 @@ class Settler:
 def _bury(
     job: TakenJob, outcome: Outcome, result_ttl_ms: int, envelope: bytes | None = None
 ) -> Settlement:
-    letter = dead_letter(outcome, job.envelope if envelope is None else envelope)
-    return Settlement.dead(job, letter, outcome.encode(), result_ttl_ms)
+    record = outcome.encode()
+    letter = dead_letter(record, job.envelope if envelope is None else envelope)
+    return Settlement.dead(job, letter, record, result_ttl_ms)

@@ -98,7 +98,7 @@ def _described(attempt: Attempt, worker: str, queue_time_ms: int) -> StartedAtte
     envelope = attempt.envelope
     return StartedAttempt(
         attempt.job,
-        envelope.headers,
+        envelope.headers.trace,
         attempt.function.name,
         envelope.attempt,
         attempt.settings.retry.max_attempts,

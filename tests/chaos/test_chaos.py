@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.codec import Outcome
 from asyncjobs.job import JobRecord, JobRef, State
+from asyncjobs.model.outcome import Outcome
 from asyncjobs.testing.servers import available_servers
 from tests.chaos.faults import A_MINUTE, Fault, schedule
 from tests.chaos.jobs import Planned, nap, plan

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncjobs.codec import Outcome
 from asyncjobs.job import JobRecord, State
+from asyncjobs.model.outcome import Outcome
 from tests.chaos.faults import Fault
 from tests.chaos.jobs import Planned
 from tests.chaos.ledger import Execution

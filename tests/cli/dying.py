@@ -13,8 +13,10 @@ from asyncjobs.backends.base import Demand, EnqueueBatch, Lease, StoreSettings
 from asyncjobs.backends.letters import LetterQuery
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id, now_ms
-from asyncjobs.codec import Envelope, Outcome, dead_letter
 from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, State, TakenJob
+from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.headers import Headers
+from asyncjobs.model.outcome import Outcome, dead_letter
 
 T = TypeVar("T")
 
@@ -47,7 +49,7 @@ class Corpse:
             message=self.message,
             traceback=f"Traceback: in {self.function}",
         )
-        letter = dead_letter(outcome, job.envelope) if self.letter is None else self.letter
+        letter = dead_letter(outcome.encode(), job.envelope) if self.letter is None else self.letter
         return Settlement.dead(job, letter, outcome.encode(), 60_000)
 
     @property
@@ -58,7 +60,7 @@ class Corpse:
             {},
             enqueued_ms=now_ms(),
             attempt=self.attempts,
-            headers=self.headers,
+            headers=Headers.of(self.headers),
         ).encode()
 
 

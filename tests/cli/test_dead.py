@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from asyncjobs.history import PastError, remember
+from asyncjobs.model.headers import NO_HEADERS, PastError
 from asyncjobs.testing.servers import Server
 from tests.cli.conftest import Put, Start
 from tests.cli.dying import Corpse, bury, enqueue
@@ -151,10 +151,11 @@ def test_stored_text_cannot_steer_the_terminal(server: Server) -> None:
 HEADERS = {
     "revived": 2,
     "revived_at": 1_750_000_000_000,
-    **remember(
-        remember(None, PastError(1, "OSError", "disk", "Traceback: disk", 1_700_000_000_000, "w1")),
-        PastError(3, "crashed", "its worker died", "", 0, ""),
-    ),
+    **NO_HEADERS.with_error(
+        PastError(1, "OSError", "disk", "Traceback: disk", 1_700_000_000_000, "w1")
+    )
+    .with_error(PastError(3, "crashed", "its worker died", "", 0, ""))
+    .fields,
 }
 
 
@@ -217,8 +218,8 @@ def test_what_cannot_be_read_is_not_shown_when_some_of_it_is_sensitive(
 
 
 def test_errors_of_a_worker_that_knew_no_rule_are_masked(server: Server) -> None:
-    past = remember(None, PastError(1, "E", "no hunter2", "at hunter2", 1, "w"))
-    headers = {**past, "sensitive": {"names": [], "at": [0]}}
+    past = NO_HEADERS.with_error(PastError(1, "E", "no hunter2", "at hunter2", 1, "w"))
+    headers = {**past.fields, "sensitive": {"names": [], "at": [0]}}
     bury(server.url, Corpse("a", args=["hunter2", "open"], headers=headers))
     for form in ((), ("--json",)):
         shown = dead(server, "show", "a", *form).stdout

@@ -19,9 +19,8 @@ from click.testing import Result
 from asyncjobs.backends.letters import DeadLetter, LetterKey
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.cli import revive
-from asyncjobs.codec import Envelope
-from asyncjobs.history import past_errors, revivals
 from asyncjobs.job import JobRef, State
+from asyncjobs.model.envelope import Envelope
 from asyncjobs.testing.servers import Server
 from tests.cli.conftest import Start
 from tests.cli.dying import Corpse, bury, enqueue, left, record
@@ -54,11 +53,10 @@ def test_a_retried_job_starts_anew(server: Server) -> None:
     assert found.envelope is not None
     envelope = Envelope.decode(found.envelope)
     assert (envelope.name, envelope.args, envelope.attempt) == ("tasks.fail", [7], 1)
-    assert envelope.headers is not None
-    assert set(envelope.headers) == {"mine", "errors", "revived", "revived_at"}
-    (error,) = past_errors(envelope.headers)
+    assert set(envelope.headers.fields) == {"mine", "errors", "revived", "revived_at"}
+    (error,) = envelope.headers.errors()
     assert (error.type, error.message, error.attempt) == ("ValueError", "planted fault", 3)
-    assert revivals(envelope.headers)[0] == 1
+    assert envelope.headers.revivals()[0] == 1
     assert left(server.url) == ["b"]
 
 

@@ -24,8 +24,8 @@ from asyncjobs.backends.base import (
     StoreSettings,
 )
 from asyncjobs.clock import new_id
-from asyncjobs.codec import Outcome
 from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, State, TakenJob
+from asyncjobs.model.outcome import Outcome
 
 LIMIT_S = 20.0
 """How long a case waits for what must happen; reached only when it fails."""

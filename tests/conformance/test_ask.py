@@ -7,8 +7,8 @@ import pytest
 from asyncjobs.backends.base import CancelVerdict, QueueCounts, StoreSettings
 from asyncjobs.backends.letters import Revival
 from asyncjobs.clock import new_id
-from asyncjobs.codec import Outcome, dead_letter
 from asyncjobs.job import Settlement, State
+from asyncjobs.model.outcome import Outcome, dead_letter
 from tests.conformance.store import LEASE_MS, Store, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio

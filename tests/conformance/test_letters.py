@@ -14,8 +14,8 @@ from asyncjobs.backends.letters import (
     Revived,
     cut_letter,
 )
-from asyncjobs.codec import Outcome, dead_letter
 from asyncjobs.job import Priority, Settlement, State
+from asyncjobs.model.outcome import Outcome, dead_letter
 from tests.conformance.store import QUEUE, SHORT_S, Store, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.codec import Outcome, dead_letter
 from asyncjobs.job import Settlement, State, TakenJob
+from asyncjobs.model.outcome import Outcome, dead_letter
 from tests.conformance.store import Store, eventually, ids, outcome
 
 pytestmark = pytest.mark.anyio

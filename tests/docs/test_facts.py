@@ -12,8 +12,8 @@ from asyncjobs.backends.base import LAYOUT
 from asyncjobs.cli.serve import ExitCode
 from asyncjobs.codec import ENVELOPE_VERSION
 from asyncjobs.config import AppSettings
-from asyncjobs.history import KEPT
 from asyncjobs.job import Priority, State
+from asyncjobs.model.headers import KEPT
 from asyncjobs.policy.limits import GUARD_ONE_IN
 from asyncjobs.policy.suspects import WIDEST_AT_LEAST, SuspectBounds
 

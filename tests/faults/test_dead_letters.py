@@ -6,8 +6,8 @@ from asyncjobs.backends.base import EnqueueBatch
 from asyncjobs.backends.letters import LetterQuery, Revival, Revived
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.errors import StoreFull
-from asyncjobs.history import revived
 from asyncjobs.job import NewJob, Priority
+from asyncjobs.model.outcome import revived
 from asyncjobs.testing.servers import Server
 from tests.cli.dying import Corpse, bury, left, on_store
 

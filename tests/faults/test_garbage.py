@@ -9,8 +9,9 @@ import orjson
 import pytest
 
 from asyncjobs import AsyncJobs, JobFailed, JobRef, State, Worker
-from asyncjobs.codec import Envelope, read_dead_letter
 from asyncjobs.events import JobDead, JobPutBack
+from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.outcome import read_dead_letter
 from asyncjobs.testing.servers import Server
 from tests.worker import jobs
 from tests.worker.kit import (
@@ -145,8 +146,7 @@ async def test_an_unknown_function_is_put_back_and_told_once(
             assert record.envelope is not None
             stored = Envelope.decode(record.envelope)
             assert (stored.name, stored.args, stored.attempt) == ("not.here", [1], 1)
-            assert stored.headers is not None
-            assert stored.headers["first_unknown_at"] > 0
+            assert stored.headers.fields["first_unknown_at"] > 0
         assert caplog.text.count("put back") == 1
         # A worker that has it runs it.
         register(app, jobs.echo, name="not.here")

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from asyncjobs.backends.base import CancelVerdict, Exchange, Lease
-from asyncjobs.codec import Outcome
 from asyncjobs.job import JobRecord, JobRef, Settlement, SettlementKind, State, TakenJob
+from asyncjobs.model.outcome import Outcome
 from tests.simulation.leases import Leases
 from tests.simulation.loop import START_S, Process, SimLoop
 from tests.simulation.stories import JobStory, Taking, crashes_after

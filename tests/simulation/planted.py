@@ -10,8 +10,8 @@ from asyncjobs.backends.base import Lease
 from asyncjobs.backends.memory.backend import MemoryBackend
 from asyncjobs.backends.memory.queue import Queue
 from asyncjobs.backends.memory.stored import Held
-from asyncjobs.codec import Envelope
 from asyncjobs.job import NewJob, Settlement, SettlementKind, TakenJob
+from asyncjobs.model.envelope import Envelope
 from asyncjobs.worker.parking import Parking
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.run import Attempt

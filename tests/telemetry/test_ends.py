@@ -16,8 +16,8 @@ from asyncjobs.backends.letters import Revival, Revived
 from asyncjobs.clock import now_ms
 from asyncjobs.config import AppSettings
 from asyncjobs.events import StartedAttempt
-from asyncjobs.history import revived
 from asyncjobs.job import JobRef, TakenJob
+from asyncjobs.model.outcome import revived
 from asyncjobs.telemetry.tracing import Tracing
 from asyncjobs.worker import settling
 from tests.tasks import every_task

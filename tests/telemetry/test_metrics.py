@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics.export import Gauge, Histogram, Metric, Sum
 
 from asyncjobs import AsyncJobs, JobRef, Retry, RetryPolicy, Worker, constant, events
 from asyncjobs.clock import now_ms
-from asyncjobs.codec import Envelope
+from asyncjobs.model.envelope import Envelope
 from asyncjobs.telemetry import metrics as module
 from asyncjobs.telemetry.instruments import WORKER, Instrument
 from asyncjobs.telemetry.metrics import Metrics, global_provider

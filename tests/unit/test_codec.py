@@ -13,18 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.codec import (
-    MAX_DEPTH,
-    BadEnvelope,
-    Envelope,
-    NewerEnvelope,
-    Outcome,
-    check_json,
-    dead_letter,
-    read_dead_letter,
-)
+from asyncjobs.codec import BadEnvelope, check_json
 from asyncjobs.errors import EncodeError
 from asyncjobs.job import State
+from asyncjobs.model.envelope import Envelope, NewerEnvelope
+from asyncjobs.model.headers import NO_HEADERS, Headers
+from asyncjobs.model.outcome import Outcome, dead_letter, read_dead_letter
+from asyncjobs.untrusted import MAX_DEPTH
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 JSON = st.recursive(
@@ -52,20 +47,17 @@ def test_what_the_check_lets_pass_arrives_unchanged(
         kwargs,
         attempt,
     )
-    assert (back.enqueued_ms, back.scheduled_ms, back.options, back.headers) == (
-        5,
-        None,
-        None,
-        None,
-    )
+    assert (back.enqueued_ms, back.scheduled_ms, back.options) == (5, None, None)
+    assert back.headers is NO_HEADERS
 
 
 def test_an_envelope_carries_options_headers_and_its_time() -> None:
+    headers, options = Headers({"t": "x"}), {"timeout": 3}
     envelope = Envelope(
-        "f", [], {}, enqueued_ms=1, scheduled_ms=9, options={"timeout": 3}, headers={"t": "x"}
+        "f", [], {}, enqueued_ms=1, scheduled_ms=9, options=options, headers=headers
     )
     back = Envelope.decode(envelope.encode())
-    assert (back.scheduled_ms, back.options, back.headers) == (9, {"timeout": 3}, {"t": "x"})
+    assert (back.scheduled_ms, back.options, back.headers.fields) == (9, {"timeout": 3}, {"t": "x"})
     assert back.expires_ms is None
 
 
@@ -235,5 +227,6 @@ def test_bytes_that_are_no_outcome(raw: bytes) -> None:
 
 def test_a_dead_letter_keeps_the_envelope_byte_by_byte() -> None:
     raw = b"\x00broken\nlines\n\xff"
-    outcome, kept = read_dead_letter(dead_letter(Outcome(State.DEAD, reason="unreadable"), raw))
+    ended = Outcome(State.DEAD, reason="unreadable").encode()
+    outcome, kept = read_dead_letter(dead_letter(ended, raw))
     assert (outcome.reason, kept) == ("unreadable", raw)

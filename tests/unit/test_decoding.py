@@ -8,10 +8,12 @@ import orjson
 import pytest
 
 from asyncjobs import AsyncJobs, State
-from asyncjobs.codec import BadEnvelope, Envelope, NewerEnvelope, Outcome, read_dead_letter
+from asyncjobs.codec import BadEnvelope
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events, JobDead
 from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.model.envelope import Envelope, NewerEnvelope
+from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.untrusted import LAST_MS, MOST_COUNT
 from asyncjobs.worker.decoding import decode
 from asyncjobs.worker.run import Attempt
@@ -141,10 +143,10 @@ def test_a_job_that_cannot_be_written_again_is_dead(
     attempt = case.decode(orjson.dumps(GOOD))
     assert isinstance(attempt, Attempt)
 
-    def encode(envelope: Envelope) -> bytes:
+    def again(envelope: Envelope, *_: object) -> bytes:
         raise RecursionError("too deep for whom writes it")
 
-    monkeypatch.setattr(Envelope, "encode", encode)
+    monkeypatch.setattr(Envelope, "again", again)
     settlement = case.settler.error(attempt, ValueError("no"))
     assert settlement is not None
     assert settlement.state is State.DEAD

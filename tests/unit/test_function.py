@@ -9,12 +9,12 @@ import orjson
 import pytest
 
 from asyncjobs import AsyncJobs, JobRegistry, RetryPolicy, constant
-from asyncjobs.codec import Envelope
 from asyncjobs.config import JobOptions
 from asyncjobs.context import INJECTED, JobContext, current_job
 from asyncjobs.errors import ArgumentsError, ConfigError, EncodeError, NotBound
 from asyncjobs.function import JobFunction
 from asyncjobs.job import Priority
+from asyncjobs.model.envelope import Envelope
 from asyncjobs.policy.retry import Retries
 
 pytestmark = pytest.mark.anyio

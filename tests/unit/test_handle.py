@@ -10,7 +10,6 @@ import pytest
 from asyncjobs import AsyncJobs, JobError, JobRef, Priority, Progress, State
 from asyncjobs.backends.base import Demand, Lease
 from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.codec import Envelope, Outcome, dead_letter
 from asyncjobs.config import AppSettings
 from asyncjobs.context import from_ms
 from asyncjobs.errors import (
@@ -25,8 +24,10 @@ from asyncjobs.errors import (
     ResultUnavailable,
     UsageError,
 )
-from asyncjobs.history import PastError, remember
 from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.headers import NO_HEADERS, PastError
+from asyncjobs.model.outcome import Outcome, dead_letter
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +60,7 @@ class Bench:
         raw = None if outcome is None else outcome.encode()
         state = State.SUCCEEDED if outcome is None else outcome.state
         if outcome is not None and state is State.DEAD:
-            letter = dead_letter(outcome, job.envelope)
+            letter = dead_letter(outcome.encode(), job.envelope)
             await self.exchange(Settlement.dead(job, letter, raw, ttl_ms))
         else:
             make = getattr(Settlement, state.value)
@@ -233,7 +234,8 @@ async def test_info(bench: Bench) -> None:
     assert (info.state, info.progress) == (State.RUNNING, Progress(1, None, "half"))
     assert info.worker is not None
     outcome = Outcome(State.DEAD, error_type="ValueError", message="no", traceback="tb")
-    settlement = Settlement.dead(job, dead_letter(outcome, job.envelope), outcome.encode(), 60_000)
+    record = outcome.encode()
+    settlement = Settlement.dead(job, dead_letter(record, job.envelope), record, 60_000)
     await bench.exchange(settlement)
     info = await handle.info()
     assert (info.state, info.error) == (State.DEAD, JobError("ValueError", "no", "tb"))
@@ -248,7 +250,7 @@ async def test_the_last_errors_stay_with_the_job(bench: Bench) -> None:
     handle = await bench.send.enqueue(7)
     (job,) = await bench.exchange()
     envelope = Envelope.decode(job.envelope)
-    envelope.attempt, envelope.headers = 2, remember(None, past(1, START_MS))
+    envelope.attempt, envelope.headers = 2, NO_HEADERS.with_error(past(1, START_MS))
     await bench.exchange(Settlement.reschedule(job, envelope.encode(), 500))
     first = JobError("KeyError", "number 1", "tb", 1, from_ms(START_MS), "worker-1")
     info = await handle.info()

@@ -18,9 +18,10 @@ MAKERS = {
     "a progress note": "note(number)",
 }
 PROGRAM = """
-from asyncjobs.codec import Envelope, Outcome, dead_letter, encode_call
+from asyncjobs.model.envelope import Envelope, encode_call
+from asyncjobs.model.outcome import Outcome, dead_letter
 from asyncjobs.context import JobContext
-from asyncjobs.history import revived
+from asyncjobs.model.outcome import revived
 from asyncjobs.job import State
 
 def note(number, notes={{}}):
@@ -34,7 +35,7 @@ def resident():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) * 1024
 
-letter = dead_letter(Outcome(State.DEAD), Envelope("f", [1], {{}}, 0).encode())
+letter = dead_letter(Outcome(State.DEAD).encode(), Envelope("f", [1], {{}}, 0).encode())
 kept = [{maker} for number in range(100)]
 before = resident()
 kept += [{maker} for number in range(20_000)]

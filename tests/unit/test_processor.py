@@ -31,10 +31,11 @@ from asyncjobs.backends.base import (
 )
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.clock import new_id
-from asyncjobs.codec import Envelope
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobReleased, JobStarted, LeaseLost
 from asyncjobs.job import Settlement, State, TakenJob
+from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.headers import Headers
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.session import Session
@@ -75,7 +76,7 @@ async def test_crashes_before_a_put_back_count(stage: Stage) -> None:
     job = register(app, jobs.note)
     async with app:
         for kept in (2, 3):
-            headers = {"crashes_kept": kept}
+            headers = Headers({"crashes_kept": kept})
             envelope = Envelope(job.name, [kept], {}, enqueued_ms=1, headers=headers)
             await store_raw(app, envelope.encode(), id=f"kept-{kept}")
         await Worker(app).run(burst=True, burst_wait=0)

@@ -18,7 +18,8 @@ from asyncjobs import (
     RegistrationError,
     Secret,
 )
-from asyncjobs.codec import Envelope
+from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.headers import NO_HEADERS
 from asyncjobs.policy.masking import MOST_VALUES
 from asyncjobs.policy.redaction import Mask, Redaction, check_patterns, mask_of, mask_of_raw
 
@@ -99,7 +100,7 @@ def test_the_rule_travels_with_the_job() -> None:
     assert mask is not None
     assert mask.arguments() == (["ada", "***", "***"], {"note": "n"})
     plain = AsyncJobs("memory:").job(name="f")(card).new_job(("ada", "p"), {})
-    assert Envelope.decode(plain.envelope).headers is None
+    assert Envelope.decode(plain.envelope).headers is NO_HEADERS
     assert mask_of_raw(plain.envelope) is None
 
 

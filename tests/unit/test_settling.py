@@ -10,11 +10,12 @@ import orjson
 import pytest
 
 from asyncjobs import AsyncJobs, RetryPolicy, Snooze, State, constant, events
-from asyncjobs.codec import Envelope, Outcome, read_dead_letter
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
-from asyncjobs.history import past_errors
 from asyncjobs.job import Settlement, SettlementKind, TakenJob
+from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.headers import NO_HEADERS, Headers
+from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.worker.run import Attempt, Reason
 from asyncjobs.worker.settling import Settler
 
@@ -138,11 +139,10 @@ def test_a_snooze_keeps_the_attempt(case: Case) -> None:
 
 
 def test_crashes_are_remembered_over_a_retry(case: Case) -> None:
-    attempt = case.attempt(crashes=1, headers={"crashes": 1, "trace": "x"})
+    attempt = case.attempt(crashes=1, headers=Headers({"crashes": 1, "trace": "x"}))
     assert attempt.context.crashes == 2
     headers = later(case.settler.error(attempt, ValueError())).headers
-    assert headers is not None
-    assert (headers["crashes"], headers["trace"]) == (2, "x")
+    assert (headers.fields["crashes"], headers.fields["trace"]) == (2, "x")
 
 
 def test_the_last_attempt_is_a_dead_letter(case: Case, caplog: pytest.LogCaptureFixture) -> None:
@@ -244,7 +244,7 @@ def test_an_unknown_job_is_put_back_with_a_growing_delay(
         raw = settlement.envelope
         again = later(settlement)
         assert (again.args, again.kwargs, again.attempt) == ([1], {"k": 2}, 2)
-        assert again.headers == {"first_unknown_at": NOW_MS, "unknown_times": times + 1}
+        assert again.headers.fields == {"first_unknown_at": NOW_MS, "unknown_times": times + 1}
         most_ms = min(1000 * 2**times, 60_000)
         assert most_ms / 2 <= settlement.delay_ms <= most_ms
         longest = max(longest, settlement.delay_ms)
@@ -262,7 +262,7 @@ def test_a_put_back_keeps_the_crashes(case: Case) -> None:
     for kept in (2, 4):
         job = case.job(raw)._replace(crashes=2)
         raw = case.settler.unknown(job, "not.here", "not here", NOW_MS).envelope
-        assert (Envelope.decode(raw).headers or {})["crashes_kept"] == kept
+        assert Envelope.decode(raw).headers.crashes() == (kept, 0)
 
 
 def test_an_unknown_job_is_dead_in_the_end(case: Case) -> None:
@@ -309,9 +309,7 @@ def test_a_failed_attempt_leaves_its_error(case: Case) -> None:
     again = later(case.settler.error(raw, ValueError("first")))
     attempt = case.attempt(attempt=again.attempt, headers=again.headers)
     attempt.reason = Reason.TIMEOUT
-    first, second = past_errors(
-        later(case.settler.error(attempt, asyncio.CancelledError())).headers
-    )
+    first, second = later(case.settler.error(attempt, asyncio.CancelledError())).headers.errors()
     assert (first.attempt, first.type, first.message) == (1, "ValueError", "first")
     assert (first.worker, first.traceback) == ("worker-1", "ValueError: first\n")
     assert first.at_ms > 1_700_000_000_000
@@ -319,7 +317,7 @@ def test_a_failed_attempt_leaves_its_error(case: Case) -> None:
 
 
 def test_a_snooze_and_a_release_leave_no_error(case: Case) -> None:
-    assert later(case.settler.error(case.attempt(), Snooze(5))).headers is None
+    assert later(case.settler.error(case.attempt(), Snooze(5))).headers is NO_HEADERS
     attempt = case.attempt()
     attempt.reason = Reason.SHUTDOWN
     released = case.settler.error(attempt, asyncio.CancelledError())
@@ -367,8 +365,7 @@ def test_policies_count_their_own_failures(caplog: pytest.LogCaptureFixture) -> 
         delays.append(settlement.delay_ms)
     assert delays == [1000, 2000, 3000, 1000, 3000, 3000]
     assert envelope.attempt == 7
-    assert envelope.headers is not None
-    assert envelope.headers["spent"] == {"LookupError|OSError": 2, "RuntimeError": 1}
+    assert envelope.headers.spent() == {"LookupError|OSError": 2, "RuntimeError": 1}
     said = [record.getMessage().split(": ")[1] for record in caplog.records]
     assert said == [
         "attempt 1 of 3 failed, again in 1.0 s",
@@ -388,18 +385,16 @@ def test_a_time_out_is_charged_to_the_policy_on_time_outs() -> None:
     attempt = case.attempt()
     attempt.reason = Reason.TIMEOUT
     envelope = later(case.settler.error(attempt, asyncio.CancelledError()))
-    assert envelope.headers is not None
     # A TimeoutError is an OSError.
-    assert envelope.headers["spent"] == {"LookupError|OSError": 1}
+    assert envelope.headers.spent() == {"LookupError|OSError": 1}
 
 
 @pytest.mark.parametrize("spent", [7, ["x"], {"RuntimeError": "1"}, {"RuntimeError": -1}])
 def test_stored_counts_that_make_no_sense_are_none(spent: Any) -> None:
     case = ByError()
-    attempt = case.attempt(attempt=2, headers={"spent": spent})
+    attempt = case.attempt(attempt=2, headers=Headers({"spent": spent}))
     envelope = later(case.settler.error(attempt, RuntimeError()))
-    assert envelope.headers is not None
-    assert envelope.headers["spent"] == {"RuntimeError": 1}
+    assert envelope.headers.spent() == {"RuntimeError": 1}
 
 
 class Odd(type):
@@ -431,8 +426,7 @@ def test_a_backoff_that_raises_is_charged_all_the_same(case: Case) -> None:
     policy = RetryPolicy(2, lambda _: 1 / 0, on=KeyError)
     case.function = app.job(name="subject", retry=[policy, RetryPolicy(9)])(subject)
     envelope = later(case.settler.error(case.attempt(), KeyError()))
-    assert envelope.headers is not None
-    assert envelope.headers["spent"] == {"KeyError": 1}
+    assert envelope.headers.spent() == {"KeyError": 1}
     attempt = case.attempt(attempt=2, headers=envelope.headers)
     assert outcome(case.settler.error(attempt, KeyError())).reason == "exhausted"
 
@@ -457,7 +451,7 @@ def test_an_expired_job_is_discarded_with_its_last_error(
 
 
 def test_a_large_job_with_errors_can_be_read_again(case: Case) -> None:
-    attempt = case.attempt(headers=None)
+    attempt = case.attempt()
     large = Envelope("subject", ["x" * (1 << 20)], {}, enqueued_ms=1)
     for _ in range(7):
         made = Attempt(
@@ -465,6 +459,6 @@ def test_a_large_job_with_errors_can_be_read_again(case: Case) -> None:
         )
         large.attempt = 1
         large = later(case.settler.error(made, ValueError("\x00" * 100_000)))
-    assert len(past_errors(large.headers)) == 5
+    assert len(large.headers.errors()) == 5
     assert len(large.encode()) < (1 << 20) + 200_000
-    assert attempt.envelope.headers is None
+    assert attempt.envelope.headers is NO_HEADERS

@@ -8,9 +8,9 @@ import pytest
 
 from asyncjobs import events
 from asyncjobs.backends.base import Exchange
-from asyncjobs.codec import Envelope
 from asyncjobs.events import Events
 from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.model.envelope import Envelope
 from asyncjobs.worker.telling import tell_exchanged
 
 

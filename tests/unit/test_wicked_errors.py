@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, Discard, RetryPolicy, constant, guarded
-from asyncjobs.codec import Envelope, Outcome, read_dead_letter
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
-from asyncjobs.history import past_errors
 from asyncjobs.job import Settlement, SettlementKind, State, TakenJob
+from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.policy.retry import is_cancellation, is_on_purpose
 from asyncjobs.worker.describing import describe
 from asyncjobs.worker.run import Attempt, Reason
@@ -104,7 +104,7 @@ def test_it_is_tried_again_and_its_words_are_kept(what: str) -> None:
     settlement = ended(WICKED[what](), attempt=1)
     assert settlement is not None
     assert settlement.kind is SettlementKind.RESCHEDULE
-    (past,) = past_errors(Envelope.decode(settlement.envelope).headers)
+    (past,) = Envelope.decode(settlement.envelope).headers.errors()
     assert past.type
     assert past.message
 

@@ -12,9 +12,9 @@ from asyncjobs import AsyncJobs, JobDiscarded, RetryPolicy, State, Worker, const
 from asyncjobs.backends.base import Lease, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.clock import new_id, now_ms
-from asyncjobs.codec import Envelope
 from asyncjobs.context import from_ms
-from asyncjobs.history import PastError, remember
+from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.headers import NO_HEADERS, PastError
 from tests.conformance.store import PinnedClock
 from tests.worker import jobs
 from tests.worker.kit import (
@@ -89,7 +89,7 @@ async def test_a_retry_that_comes_too_late_ends_with_the_last_error(
 ) -> None:
     register(app, jobs.flaky)
     error = PastError(1, "KeyError", "the first time", "trace", 1_000, "worker-1")
-    headers = remember(None, error)
+    headers = NO_HEADERS.with_error(error)
     envelope = Envelope("flaky", [9], {}, enqueued_ms=1, expires_ms=2, attempt=2, headers=headers)
     async with working(app):
         id = await store_raw(app, envelope.encode())

@@ -17,7 +17,8 @@ from asyncjobs import (
     Worker,
     constant,
 )
-from asyncjobs.codec import Envelope
+from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.headers import Headers
 from tests.worker import jobs
 from tests.worker.kit import (
     LIMIT_S,
@@ -244,7 +245,7 @@ async def test_arguments_that_no_longer_fit_are_a_failed_attempt(app: AsyncJobs)
         {"options": {"timeout": -1}},
         {"options": {"max_attempts": []}},
         {"options": {"result_ttl": "x"}},
-        {"headers": {"crashes": "many"}},
+        {"headers": Headers({"crashes": "many"})},
     ],
 )
 async def test_stored_fields_that_make_no_sense_cost_only_their_job(

@@ -22,7 +22,7 @@ from asyncjobs import (
 )
 from asyncjobs.backends.base import Demand, Lease
 from asyncjobs.clock import new_id
-from asyncjobs.codec import Envelope
+from asyncjobs.model.envelope import Envelope
 from tests.worker import jobs
 from tests.worker.jobs import Broken
 from tests.worker.kit import LIMIT_S, NewApp, Stage, ended, register, working

@@ -35,6 +35,7 @@ from asyncjobs.job import (
     State,
     TakenJob,
 )
+from asyncjobs.model.headers import PUT_BACK_MARK
 
 __all__ = ["MOST_MARKS", "Queue"]
 
@@ -474,7 +475,7 @@ class Queue:
         """Envelopes of jobs that were put back, among the next `limit` that are due."""
         soon = nsmallest(limit, self._scheduled.times())
         jobs = (self._scheduled.get(id) for _, id in soon)
-        return [job.envelope for job in jobs if job and b'"unknown_times":' in job.envelope]
+        return [job.envelope for job in jobs if job and PUT_BACK_MARK in job.envelope]
 
     def counts(self, now: int) -> QueueCounts:
         critical, high, normal, low = (len(ready) for ready in self._ready)

@@ -12,6 +12,7 @@ from asyncjobs.backends.redis.exchange import STATE_OF_LETTER, id_of
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Link
 from asyncjobs.backends.redis.scripts import run, run_all, script
+from asyncjobs.model.headers import PUT_BACK_MARK
 
 __all__ = ["Inspection"]
 
@@ -61,7 +62,7 @@ class Inspection:
         ]
 
     async def put_back(self, queues: Sequence[str], limit: int) -> list[list[bytes]]:
-        return await self._ask("put_back", queues, limit)
+        return await self._ask("put_back", queues, limit, PUT_BACK_MARK)
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         replies = await self._ask("workers", queues, MOST_WORKERS)
@@ -89,7 +90,7 @@ class Inspection:
     async def diagnose(self) -> list[Finding]:
         return await diagnose(self._link)
 
-    async def _ask(self, name: str, queues: Sequence[str], *args: int) -> list[Any]:
+    async def _ask(self, name: str, queues: Sequence[str], *args: int | bytes) -> list[Any]:
         """The answers of a script that looks at one queue, in the order of the queues."""
         if not queues:
             return []

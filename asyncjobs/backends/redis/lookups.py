@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from asyncjobs.backends.redis.exchange import STATE_OF_LETTER
 from asyncjobs.backends.redis.link import Command
-from asyncjobs.codec import BadEnvelope, Outcome
+from asyncjobs.codec import BadEnvelope
 from asyncjobs.job import JobRecord, JobRef, Priority, State
+from asyncjobs.model.outcome import Outcome
 from asyncjobs.untrusted import LAST_MS
 
 __all__ = ["STEP", "in_steps", "read_record"]

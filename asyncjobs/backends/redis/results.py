@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Link
-from asyncjobs.codec import BadEnvelope, Outcome
+from asyncjobs.codec import BadEnvelope
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import JobRecord, JobRef
+from asyncjobs.model.outcome import Outcome
 from asyncjobs.own import hide
 
 __all__ = ["ResultBoard"]
