@@ -15,7 +15,7 @@ import asyncio
 import time
 
 from asyncjobs import AsyncJobs, JobHandle, Worker
-from asyncjobs.backends.base import Demand, EnqueueBatch, Lease
+from asyncjobs.backends.base import Demand, EnqueueBatch, LeaseSpec
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.job import NewJob, Priority
@@ -116,7 +116,7 @@ async def beside_marks(url: str) -> list[float]:
     try:
         jobs = [NewJob("marked", str(number), Priority.NORMAL, b"{}") for number in range(ALL)]
         await store.enqueue(EnqueueBatch("token", jobs))
-        holder, other = (Lease(new_id(), "worker", ("marked",), 300_000) for _ in range(2))
+        holder, other = (LeaseSpec(new_id(), "worker", ("marked",), 300_000) for _ in range(2))
         await store.register(holder)
         await store.register(other)
         await store.exchange(holder, 1, (), {"marked": Demand(ALL)})

@@ -17,7 +17,7 @@ import sys
 import time
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.base import Demand, Lease
+from asyncjobs.backends.base import Demand, LeaseSpec
 from asyncjobs.cli.collector import spare_the_collector
 from asyncjobs.clock import new_id
 from asyncjobs.testing.servers import start_server
@@ -81,7 +81,7 @@ async def rate(url: str, jobs: int, suspects: int) -> float:
 
 async def _die(app: AsyncJobs, jobs: int) -> None:
     """A worker dies that runs so many jobs."""
-    lease = Lease(new_id(), "dead", (QUEUE,), 1)
+    lease = LeaseSpec(new_id(), "dead", (QUEUE,), 1)
     await app.backend.register(lease)
     taken = 0
     for number in range(1, jobs + 1):

@@ -53,7 +53,7 @@ __all__ = [
     "Finding",
     "Heartbeat",
     "Inspector",
-    "Lease",
+    "LeaseSpec",
     "Leftover",
     "Parked",
     "Placed",
@@ -148,7 +148,7 @@ class EnqueueBatch(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class LeaseSpec:
     """A worker's timed right to the jobs it holds, one entry in each of its queues.
 
     `id` is new for each worker run; `worker` is a label. A queue in which the lease was
@@ -170,11 +170,11 @@ class Lease:
         """The name under which the lease stands in this queue."""
         return self.renewed.get(queue, self.id)
 
-    def within(self, queues: Collection[str]) -> Lease:
+    def within(self, queues: Collection[str]) -> LeaseSpec:
         """This lease as far as these of its queues go, to ask about them alone."""
         return replace(self, queues=tuple(queues))
 
-    def renew(self, queues: Collection[str], name: str) -> Lease:
+    def renew(self, queues: Collection[str], name: str) -> LeaseSpec:
         """This lease with a new entry in `queues`, to be registered there."""
         return replace(self, renewed={**self.renewed, **dict.fromkeys(queues, name)})
 
@@ -225,7 +225,7 @@ class WorkerEntry(NamedTuple):
     end_ms: int
     now_ms: int
     info: bytes
-    """What the worker said of itself, as JSON; see `Lease`."""
+    """What the worker said of itself, as JSON; see `LeaseSpec`."""
 
 
 class Survey(NamedTuple):
@@ -323,18 +323,18 @@ class Backend(Protocol):
         """
         ...
 
-    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
+    async def register(self, lease: LeaseSpec, queues: Sequence[str] | None = None) -> Registered:
         """Enter the lease into `queues` (None: all of its own)."""
         ...
 
-    async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
+    async def deregister(self, lease: LeaseSpec, crashed: Collection[TakenJob] = ()) -> None:
         """Leave: jobs still held are released and the entry goes.
 
         No crash is counted, but one for each of `crashed` that the lease still holds.
         """
         ...
 
-    async def heartbeat(self, lease: Lease) -> Heartbeat:
+    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
         """Renew the entries that still exist, also ones that are over.
 
         The answer says where work is: an idle worker learns so what no call has told it.
@@ -343,7 +343,7 @@ class Backend(Protocol):
 
     async def exchange(
         self,
-        lease: Lease,
+        lease: LeaseSpec,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
@@ -363,7 +363,9 @@ class Backend(Protocol):
         """
         ...
 
-    async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
+    async def resync(
+        self, lease: LeaseSpec, sequence: int, holding: Collection[TakenJob]
+    ) -> Resync:
         """After an exchange whose reply was lost; no exchange may be in flight.
 
         `sequence` must be above every one used before; exchanges at or below it that
@@ -372,7 +374,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+    async def wait(self, lease: LeaseSpec, timeout_s: float) -> Collection[str]:
         """Park until there may be work, at most `timeout_s`; takes nothing.
 
         Returns the queues that called, if it was a call. A caller that was called must
@@ -381,7 +383,7 @@ class Backend(Protocol):
         ...
 
     async def wait_and_take(
-        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+        self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
     ) -> Parked:
         """`wait`, and behind it an exchange that settles nothing, sent in one trip: what
         calls is here without another one. Only with `capabilities.takes_on_call`.
@@ -395,7 +397,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
         """Park until somebody cancels a running job of these queues, at most `timeout_s`.
 
         What is cancelled between two calls is heard by the next one; before the first
@@ -427,7 +429,7 @@ class Backend(Protocol):
         """Remove queued and scheduled jobs, ask for the end of running ones."""
         ...
 
-    async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
+    async def progress(self, lease: LeaseSpec, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
         """Store progress notes of the jobs that this lease still holds."""
         ...
 

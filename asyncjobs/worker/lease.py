@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from asyncjobs.backends.base import Backend, Heartbeat, Lease
+from asyncjobs.backends.base import Backend, Heartbeat, LeaseSpec
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.own import hide, in_own_thread
@@ -32,7 +32,7 @@ logger = GuardedLog("asyncjobs.worker")
 EVERY: Final = 0.3
 """A lease is renewed each time that this share of it has passed. Two heartbeats in a row
 may be lost: the third is sent, and can be answered, before the lease ends. And less than
-`Lease.grace_ms`, or a lone worker would be taken for a store that was away."""
+`LeaseSpec.grace_ms`, or a lone worker would be taken for a store that was away."""
 ANSWERED_WITHIN: Final = 0.2
 """The share of a lease after which no answer is expected any more."""
 AGAIN_AFTER: Final = 0.05
@@ -52,7 +52,7 @@ class Heartbeats:
         self,
         backend: Backend,
         session: Session,
-        listener: Callable[[Lease, Heartbeat], None],
+        listener: Callable[[LeaseSpec, Heartbeat], None],
         pulse: Pulse,
         *,
         silence_s: float | None,

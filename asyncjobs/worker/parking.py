@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
-from asyncjobs.backends.base import Backend, Demand, Exchange, Lease, Parked, StaleSequence
+from asyncjobs.backends.base import Backend, Demand, Exchange, LeaseSpec, Parked, StaleSequence
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.own import hide
@@ -141,7 +141,7 @@ class Parking:
 
     async def sleep(
         self,
-        lease: Lease,
+        lease: LeaseSpec,
         *,
         listen: bool,
         limit_s: float | None = None,
@@ -175,7 +175,7 @@ class Parking:
                 self.look, self._look_s = True, None
         self._changed.clear()
 
-    def _start_wait(self, lease: Lease, offer: Callable[[], Offer | None] | None) -> None:
+    def _start_wait(self, lease: LeaseSpec, offer: Callable[[], Offer | None] | None) -> None:
         self._later = None
         if self._wait is None:
             self._offer = offer() if offer is not None else None
@@ -189,7 +189,7 @@ class Parking:
             self._later.cancel()
             self._later = None
 
-    async def _wait_once(self, lease: Lease, offer: Offer | None) -> None:
+    async def _wait_once(self, lease: LeaseSpec, offer: Offer | None) -> None:
         """One wait, up to what it has come to: told here, for a callback of the task would
         come a turn of the loop later, and what is called for would start later."""
         has_failed, parked = False, _NOBODY
@@ -200,7 +200,7 @@ class Parking:
             logger.exception("waiting for calls failed")
         self._heard(parked, has_failed=has_failed)
 
-    async def _listen(self, lease: Lease, offer: Offer | None) -> Parked:
+    async def _listen(self, lease: LeaseSpec, offer: Offer | None) -> Parked:
         try:
             if offer is None:
                 return Parked(await self._backend.wait(lease, CALL_TIMEOUT_S), None)

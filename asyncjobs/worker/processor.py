@@ -12,7 +12,7 @@ from collections.abc import Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
 
-from asyncjobs.backends.base import Exchange, Lease, Resync, StaleSequence
+from asyncjobs.backends.base import Exchange, LeaseSpec, Resync, StaleSequence
 from asyncjobs.clock import now_ms as wall_ms
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import StoreError
@@ -271,7 +271,7 @@ class Processor:
         self.running.cancel(refs)
         self.parking.nudge()
 
-    def note_lost(self, lease: Lease, queues: Collection[str]) -> None:
+    def note_lost(self, lease: LeaseSpec, queues: Collection[str]) -> None:
         """A heartbeat of `lease` found its entry gone in these queues."""
         present = self._session.lease
         self._lose([queue for queue in queues if lease.entry(queue) == present.entry(queue)])

@@ -12,7 +12,7 @@ from asyncjobs.backends.base import (
     Backend,
     Demand,
     Exchange,
-    Lease,
+    LeaseSpec,
     Resync,
     StaleSequence,
 )
@@ -32,7 +32,7 @@ BACKOFF_MOST_S: Final = 3.0
 class Session:
     """Owns lease and sequence. One exchange at a time, none while it resyncs."""
 
-    def __init__(self, backend: Backend, lease: Lease) -> None:
+    def __init__(self, backend: Backend, lease: LeaseSpec) -> None:
         self.backend = backend
         self.lease = lease
         self._sequence = 0

@@ -17,7 +17,7 @@ import anyio
 import orjson
 
 from asyncjobs import events
-from asyncjobs.backends.base import Heartbeat, Inspector, Lease
+from asyncjobs.backends.base import Heartbeat, Inspector, LeaseSpec
 from asyncjobs.clock import Seconds, new_id, seconds
 from asyncjobs.context import JobContext
 from asyncjobs.errors import AsyncJobsError, StoreError, UsageError
@@ -351,7 +351,7 @@ class Worker:
             ),
         )
 
-    def _new_lease(self) -> Lease:
+    def _new_lease(self) -> LeaseSpec:
         info = {
             "worker": self.name,
             "host": socket.gethostname(),
@@ -359,7 +359,7 @@ class Worker:
             "queues": self.queues,
             "concurrency": self.concurrency,
         }
-        return Lease(
+        return LeaseSpec(
             new_id(), self.name, tuple(self.queues), self._settings.lease_ms, orjson.dumps(info)
         )
 
@@ -458,7 +458,7 @@ class Worker:
             released, queues = processor.settler.released, tuple(self.queues)
             self._emit(events.WorkerStopped(self.name, released, queues))
 
-    def _on_heartbeat(self, lease: Lease, beat: Heartbeat) -> None:
+    def _on_heartbeat(self, lease: LeaseSpec, beat: Heartbeat) -> None:
         if (processor := self._processor) is not None:
             if beat.lost:
                 processor.note_lost(lease, beat.lost)

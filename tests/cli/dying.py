@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from asyncjobs.backends.base import Demand, EnqueueBatch, Lease, StoreSettings
+from asyncjobs.backends.base import Demand, EnqueueBatch, LeaseSpec, StoreSettings
 from asyncjobs.backends.letters import LetterQuery
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id, now_ms
@@ -100,7 +100,7 @@ async def _bury(store: RedisBackend, corpses: Sequence[Corpse]) -> None:
     await _enqueue(store, corpses)
     by_id = {(corpse.queue, corpse.id): corpse for corpse in corpses}
     queues = tuple(dict.fromkeys(corpse.queue for corpse in corpses))
-    lease = Lease(new_id(), "test", queues, 60_000)
+    lease = LeaseSpec(new_id(), "test", queues, 60_000)
     await store.register(lease)
     demand, sequence, taken = dict.fromkeys(queues, Demand(len(corpses))), 0, list[TakenJob]()
     while len(taken) < len(corpses):

@@ -8,7 +8,7 @@ import json
 import pytest
 from click.testing import Result
 
-from asyncjobs.backends.base import EnqueueBatch, Lease
+from asyncjobs.backends.base import EnqueueBatch, LeaseSpec
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.job import NewJob
 from asyncjobs.testing.servers import Server
@@ -23,7 +23,7 @@ def fill(server: Server, *, served: str = "", empty: tuple[str, ...] = (), full:
     async def act() -> None:
         store = RedisBackend(server.url)
         for queue in filter(None, (*empty, served)):
-            lease = Lease("lease", "worker", (queue,), 60_000)
+            lease = LeaseSpec("lease", "worker", (queue,), 60_000)
             await store.register(lease)
             if queue in empty:
                 await store.deregister(lease)

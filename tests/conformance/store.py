@@ -17,7 +17,7 @@ from asyncjobs.backends.base import (
     EnqueueBatch,
     Exchange,
     Inspector,
-    Lease,
+    LeaseSpec,
     Placed,
     QueueCounts,
     Reclaimed,
@@ -83,7 +83,7 @@ class Worker:
     """A registered lease with its rising sequence."""
 
     store: StoreUnderTest
-    lease: Lease
+    lease: LeaseSpec
     sequence: int = 0
 
     async def exchange(
@@ -145,7 +145,7 @@ class Store:
         return f"token-{next(self.tokens)}"
 
     async def worker(self, *queues: str, duration_ms: int = LEASE_MS) -> Worker:
-        lease = Lease(new_id(), "worker", queues or (QUEUE,), duration_ms)
+        lease = LeaseSpec(new_id(), "worker", queues or (QUEUE,), duration_ms)
         await self.backend.register(lease)
         return Worker(self.backend, lease)
 

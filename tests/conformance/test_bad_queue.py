@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import Demand, Lease
+from asyncjobs.backends.base import Demand, LeaseSpec
 from asyncjobs.backends.redis.keys import QUEUE_KEYS
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
@@ -31,7 +31,7 @@ def _demand(slots: int) -> dict[str, Demand]:
 
 async def test_its_lease_is_the_only_one_that_is_not_entered(store: Store, spoil: Spoil) -> None:
     await spoil("workers")
-    lease = Lease(new_id(), "worker", QUEUES, LEASE_MS)
+    lease = LeaseSpec(new_id(), "worker", QUEUES, LEASE_MS)
     answer = await store.backend.register(lease)
     assert list(answer.away) == [BAD]
     assert answer.now_ms == store.clock.ms
@@ -163,7 +163,7 @@ async def test_whatever_key_is_spoiled(store: Store, spoil: Spoil, key: str) -> 
     """From the entry of a lease to its end."""
     await _fill(store, BAD)
     await spoil(key)
-    lease = Lease(new_id(), "worker", QUEUES, LEASE_MS)
+    lease = LeaseSpec(new_id(), "worker", QUEUES, LEASE_MS)
     assert not set((await store.backend.register(lease)).away) - {BAD}
     worker = Worker(store.backend, lease)
     await _fill(store, *SOUND)

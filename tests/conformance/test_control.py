@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from asyncjobs.backends.base import CancelCall, CancelVerdict, Lease
+from asyncjobs.backends.base import CancelCall, CancelVerdict, LeaseSpec
 from asyncjobs.clock import new_id
 from asyncjobs.job import Settlement
 from tests.conformance.store import LEASE_MS, LIMIT_S, SHORT_S, Store, Worker, outcome, ref
@@ -109,7 +109,7 @@ async def test_who_has_left_can_come_again(store: Store) -> None:
     worker = await store.worker()
     await heard(worker, SHORT_S)
     await store.backend.deregister(worker.lease)
-    fresh = Worker(store.backend, Lease(new_id(), "worker", ("work",), LEASE_MS))
+    fresh = Worker(store.backend, LeaseSpec(new_id(), "worker", ("work",), LEASE_MS))
     await store.backend.register(fresh.lease)
     await heard(fresh, SHORT_S)
     await store.enqueue("a")

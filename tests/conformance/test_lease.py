@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from asyncjobs.backends.base import Lease, StaleSequence
+from asyncjobs.backends.base import LeaseSpec, StaleSequence
 from asyncjobs.clock import new_id
 from asyncjobs.job import Settlement, State
 from tests.conformance.store import GRACE_MS, LEASE_MS, QUEUE, Store, ids, outcome, ref
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_registering_returns_the_stores_time(store: Store) -> None:
-    lease = Lease(new_id(), "worker", ("work", "other"), LEASE_MS)
+    lease = LeaseSpec(new_id(), "worker", ("work", "other"), LEASE_MS)
     assert (await store.backend.register(lease)).now_ms == store.clock.ms
     assert [counts.workers for counts in await store.backend.counts(["work", "other"])] == [1, 1]
 

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from asyncjobs import AsyncJobs, State, Worker
-from asyncjobs.backends.base import Lease, StoreSettings
+from asyncjobs.backends.base import LeaseSpec, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreUnavailable
@@ -83,7 +83,7 @@ async def test_a_half_open_connection_is_found_out(
 async def test_silence_is_an_error_and_a_slow_word_is_none(server: Server) -> None:
     async with proxy_to(server.port) as proxy:
         backend = RedisBackend(proxy.url, StoreSettings(command_timeout_s=0.3))
-        lease = Lease(new_id(), "w", ("work",), 1000)
+        lease = LeaseSpec(new_id(), "w", ("work",), 1000)
         try:
             for _ in range(3):
                 assert await backend.listen(lease, 0.05) == ()
@@ -98,7 +98,7 @@ async def test_silence_is_an_error_and_a_slow_word_is_none(server: Server) -> No
 
 async def test_nothing_is_asked_while_nothing_is_said(server: Server) -> None:
     backend = RedisBackend(server.url)
-    lease = Lease(new_id(), "w", ("work", "mail"), 1000)
+    lease = LeaseSpec(new_id(), "w", ("work", "mail"), 1000)
     try:
         await backend.listen(lease, 0.01)
         before = commands(server)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, JobFunction, State, StoreFull, Worker
-from asyncjobs.backends.base import Demand, Lease
+from asyncjobs.backends.base import Demand, LeaseSpec
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.events import JobsReclaimed, LeaseLost
@@ -36,7 +36,7 @@ async def test_a_full_store_is_drained_by_everything_but_enqueue(
     async with app:
         left = await gated.options(priority="critical").enqueue("left")
         dead_worker = RedisBackend(server.url)
-        gone = Lease(new_id(), "gone", ("default",), 300)
+        gone = LeaseSpec(new_id(), "gone", ("default",), 300)
         await dead_worker.register(gone)
         (taken,) = (await dead_worker.exchange(gone, 1, [], {"default": Demand(1)})).jobs
         assert taken.id == left.id
@@ -88,8 +88,8 @@ async def test_each_call_but_enqueue_is_answered(server: Server) -> None:
         await fill_up(fill)
         await asyncio.to_thread(server.command, "CONFIG", "SET", "maxmemory", used)
         store = RedisBackend(server.url, app.settings.store())
-        other = Lease(new_id(), "other", ("default", "mail"), 1)
-        mine = Lease(new_id(), "mine", ("default",), 60_000)
+        other = LeaseSpec(new_id(), "other", ("default", "mail"), 1)
+        mine = LeaseSpec(new_id(), "mine", ("default",), 60_000)
         await asyncio.to_thread(server.command, "SCRIPT", "FLUSH")
         try:
             await store.open()

@@ -16,7 +16,7 @@ from asyncjobs.backends.base import (
     Demand,
     EnqueueBatch,
     Exchange,
-    Lease,
+    LeaseSpec,
     StaleSequence,
     StoreSettings,
 )
@@ -94,7 +94,7 @@ class StoreMachine(RuleBasedStateMachine):
     def party(self, number: int) -> Party:
         """A worker with a lease; registered when it is first needed."""
         if number not in self.parties:
-            party = self.parties[number] = Party(Lease(new_id(), "worker", (QUEUE,), LEASE_MS))
+            party = self.parties[number] = Party(LeaseSpec(new_id(), "worker", (QUEUE,), LEASE_MS))
             assert self.do(self.store.register(party.lease)).now_ms == self.now
             self.model.register(party.entry, LEASE_MS, self.now)
         return self.parties[number]

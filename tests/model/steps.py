@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition
 
-from asyncjobs.backends.base import Demand, Exchange, Lease
+from asyncjobs.backends.base import Demand, Exchange, LeaseSpec
 from asyncjobs.job import Settlement, TakenJob
 from tests.conformance.store import QUEUE
 from tests.model.parts import Answer
@@ -77,7 +77,7 @@ def while_running(step: R) -> R:
 class Call(NamedTuple):
     """An exchange as it was sent."""
 
-    lease: Lease
+    lease: LeaseSpec
     sequence: int
     settlements: list[Settlement]
     demand: Demand
@@ -87,7 +87,7 @@ class Call(NamedTuple):
 class Party:
     """A worker as the store sees one: a lease, rising numbers, what it was given."""
 
-    lease: Lease
+    lease: LeaseSpec
     sequence: int = 0
     held: list[TakenJob] = field(default_factory=list)
     last: Call | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import Demand, EnqueueBatch, Lease, StoreSettings
+from asyncjobs.backends.base import Demand, EnqueueBatch, LeaseSpec, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.exchange import MOST_CRASHES, crashes_in
 from asyncjobs.clock import new_id
@@ -34,7 +34,7 @@ async def test_a_count_that_is_none(servers: Any, kind: Any, foreign: bytes, die
     await store.open()
     demand = {"q": Demand(10, suspects=(8,))}
     try:
-        first, second = (Lease(new_id(), "w", ("q",), 10_000) for _ in range(2))
+        first, second = (LeaseSpec(new_id(), "w", ("q",), 10_000) for _ in range(2))
         jobs = [NewJob("q", id, 2, b"{}") for id in ("a", "b")]
         await store.enqueue(EnqueueBatch(new_id(), jobs))
         await store.register(first)
@@ -73,7 +73,7 @@ async def test_a_lease_that_leaves_and_charges_such_a_job(servers: Any, kind: An
     await store.open()
     demand = {"q": Demand(10, suspects=(8,))}
     try:
-        first, second = (Lease(new_id(), "w", ("q",), 10_000) for _ in range(2))
+        first, second = (LeaseSpec(new_id(), "w", ("q",), 10_000) for _ in range(2))
         jobs = [NewJob("q", id, 2, b"{}") for id in ("a", "b")]
         await store.enqueue(EnqueueBatch(new_id(), jobs))
         await store.register(first)
@@ -98,7 +98,7 @@ async def test_a_scheduled_job_without_a_priority(servers: Any, kind: Any, store
     store = RedisBackend(servers.get(kind).url, StoreSettings(prefix=prefix), now_ms=clock)
     await store.open()
     try:
-        lease = Lease(new_id(), "w", ("q",), 10_000)
+        lease = LeaseSpec(new_id(), "w", ("q",), 10_000)
         jobs = [NewJob("q", id, 2, b"{}", 10) for id in ("a", "b")]
         await store.enqueue(EnqueueBatch(new_id(), jobs))
         base = f"{{{prefix}:q}}:".encode()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, Lease, StoreSettings
+from asyncjobs.backends.base import EnqueueBatch, LeaseSpec, StoreSettings
 from asyncjobs.backends.redis import listing
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.scripts import script
@@ -68,7 +68,7 @@ async def test_a_queue_is_listed_though_it_is_forgotten_right_before_its_lease(
     clients: tuple[RedisBackend, RedisBackend],
 ) -> None:
     client, operator = clients
-    lease = Lease(new_id(), "worker", (QUEUE,), LEASE_MS)
+    lease = LeaseSpec(new_id(), "worker", (QUEUE,), LEASE_MS)
     links = client._lease_calls._links(lease)
     before(client, links.exchange, "register", lambda: operator.forget([QUEUE], 0))
     await client.register(lease)

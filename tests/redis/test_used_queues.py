@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, Lease, StoreSettings
+from asyncjobs.backends.base import EnqueueBatch, LeaseSpec, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.job import Demand, NewJob, Settlement
@@ -24,7 +24,7 @@ async def test_streams_are_made_with_their_first_jobs(servers: Any, kind: str) -
         return {key[-7:] for key in server.command("KEYS", f"{{{prefix}:{QUEUE}}}:ready:*")}
 
     try:
-        lease = Lease(new_id(), "worker", (QUEUE,), LEASE_MS)
+        lease = LeaseSpec(new_id(), "worker", (QUEUE,), LEASE_MS)
         await backend.register(lease)
         demand = {QUEUE: Demand(10)}
         assert (await backend.exchange(lease, 1, (), demand)).jobs == []

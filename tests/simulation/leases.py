@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from asyncjobs.backends.base import Lease
+from asyncjobs.backends.base import LeaseSpec
 from tests.simulation.loop import SimLoop
 
 __all__ = ["Entry", "Leases"]
@@ -22,7 +22,7 @@ class Renewal(NamedTuple):
 
     steady_ms: int
     store_ms: int
-    lease: Lease
+    lease: LeaseSpec
 
 
 class Leases:
@@ -48,7 +48,7 @@ class Leases:
                 self._renewals[entry] = renewal._replace(store_ms=now_ms)
         self._heard_ms[queue] = now_ms
 
-    def renew(self, queue: str, lease: Lease) -> None:
+    def renew(self, queue: str, lease: LeaseSpec) -> None:
         """The store has renewed it there."""
         renewal = Renewal(self._loop.steady_ms(), self._loop.store_ms(), lease)
         self._renewals[queue, lease.entry(queue)] = renewal

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from asyncjobs.backends.base import CancelVerdict, Exchange, Lease
+from asyncjobs.backends.base import CancelVerdict, Exchange, LeaseSpec
 from asyncjobs.job import JobRecord, JobRef, Settlement, SettlementKind, State, TakenJob
 from asyncjobs.model.outcome import Outcome
 from tests.simulation.leases import Leases
@@ -183,7 +183,11 @@ class Ledger:
         self.note(process, name, type(error).__name__)
 
     def _exchanged(
-        self, process: Process, lease: Lease, settlements: Sequence[Settlement], answer: Exchange
+        self,
+        process: Process,
+        lease: LeaseSpec,
+        settlements: Sequence[Settlement],
+        answer: Exchange,
     ) -> None:
         if process not in self._held:
             self._held[process] = 0
@@ -239,7 +243,7 @@ class Ledger:
         if story.finals > 1:
             self.violated(ref, "has more than one recorded outcome")
 
-    def _taken(self, process: Process, lease: Lease, job: TakenJob) -> None:
+    def _taken(self, process: Process, lease: LeaseSpec, job: TakenJob) -> None:
         story, now_s = self.stories[job.ref], self._loop.now_s
         taking = Taking(process, (job.queue, lease.entry(job.queue)), job, now_s)
         before = story.takings[-1] if story.takings else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from asyncjobs.backends.base import Lease
+from asyncjobs.backends.base import LeaseSpec
 from asyncjobs.backends.memory.backend import MemoryBackend
 from asyncjobs.backends.memory.queue import Queue
 from asyncjobs.backends.memory.stored import Held
@@ -53,7 +53,7 @@ def planted(name: str) -> Iterator[None]:
 
 @_plant(Queue, "check_sequence")
 def late_exchange_takes_effect(
-    queue: Queue, lease: Lease, sequence: int, is_parked: bool = False
+    queue: Queue, lease: LeaseSpec, sequence: int, is_parked: bool = False
 ) -> bool:
     """A request that arrives after the resync takes jobs that nobody will hear of."""
     return lease.entry(queue.name) in queue._leases
@@ -61,7 +61,7 @@ def late_exchange_takes_effect(
 
 @_plant(Queue, "check_sequence")
 def late_parked_exchange_takes_effect(
-    queue: Queue, lease: Lease, sequence: int, is_parked: bool = False
+    queue: Queue, lease: LeaseSpec, sequence: int, is_parked: bool = False
 ) -> bool:
     """One that waited behind a call takes jobs that nobody will hear of, after a resync."""
     if is_parked:
@@ -74,24 +74,26 @@ def an_offer_outlives_a_resync(parking: Parking) -> None:
     """What it has brought is started twice: the resync has told of it, too."""
 
 
-def _let_in(queue: Queue, lease: Lease, sequence: int, is_parked: bool = False) -> bool:
+def _let_in(queue: Queue, lease: LeaseSpec, sequence: int, is_parked: bool = False) -> bool:
     queue._leases.setdefault(lease.entry(queue.name), Held(0))
     return True
 
 
 @_plant(Queue, "settle", (Queue, "check_sequence", _let_in))
-def anybody_settles(queue: Queue, lease: Lease, settlement: Settlement, now: int) -> bool:
+def anybody_settles(queue: Queue, lease: LeaseSpec, settlement: Settlement, now: int) -> bool:
     """A worker that has lost its lease records the outcome of a job that another one runs."""
     job = queue._jobs.get(settlement.job.id)
     if job is None or job.holder not in queue._leases:
         return False
-    holder = Lease(job.holder or "", "", (), 0)
+    holder = LeaseSpec(job.holder or "", "", (), 0)
     taken = settlement.job._replace(receipt=job.receipt)
     return _settle(queue, holder, settlement._replace(job=taken), now)
 
 
 @_plant(Queue, "settle")
-def releases_count_as_crashes(queue: Queue, lease: Lease, settlement: Settlement, now: int) -> bool:
+def releases_count_as_crashes(
+    queue: Queue, lease: LeaseSpec, settlement: Settlement, now: int
+) -> bool:
     """A job that is given back at each deploy ends dead, as if it killed its workers."""
     is_right = _settle(queue, lease, settlement, now)
     if is_right and settlement.kind is SettlementKind.RELEASE:
@@ -100,7 +102,7 @@ def releases_count_as_crashes(queue: Queue, lease: Lease, settlement: Settlement
 
 
 @_plant(Queue, "resync")
-def nothing_is_missing(queue: Queue, lease: Lease, sequence: int) -> tuple[int, list[TakenJob]]:
+def nothing_is_missing(queue: Queue, lease: LeaseSpec, sequence: int) -> tuple[int, list[TakenJob]]:
     """Jobs whose reply was lost are held, and never started."""
     held = queue._leases[lease.entry(queue.name)]
     held.fence = sequence
@@ -108,13 +110,13 @@ def nothing_is_missing(queue: Queue, lease: Lease, sequence: int) -> tuple[int, 
 
 
 @_plant(Queue, "renew")
-def renewals_do_not_count(queue: Queue, lease: Lease, now: int) -> bool:
+def renewals_do_not_count(queue: Queue, lease: LeaseSpec, now: int) -> bool:
     """Every lease ends; what its worker still runs is given to others."""
     return lease.entry(queue.name) in queue._leases
 
 
 @_plant(Queue, "renew")
-def lost_leases_come_back(queue: Queue, lease: Lease, now: int) -> bool:
+def lost_leases_come_back(queue: Queue, lease: LeaseSpec, now: int) -> bool:
     """A worker never learns that its jobs were given to others."""
     if not _renew(queue, lease, now):
         queue.register(lease, now)

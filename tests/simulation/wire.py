@@ -20,7 +20,7 @@ from asyncjobs.backends.base import (
     Enqueued,
     Exchange,
     Heartbeat,
-    Lease,
+    LeaseSpec,
     Parked,
     Reclaimed,
     Registered,
@@ -171,7 +171,7 @@ class Network:
     async def _take_on_call(
         self,
         process: Process,
-        lease: Lease,
+        lease: LeaseSpec,
         timeout_s: float,
         sequence: int,
         demand: Mapping[str, Demand],
@@ -234,20 +234,20 @@ class Wire:
         answer: Enqueued = await self._call("enqueue", batch)
         return answer
 
-    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
+    async def register(self, lease: LeaseSpec, queues: Sequence[str] | None = None) -> Registered:
         answer: Registered = await self._call("register", lease, queues)
         return answer
 
-    async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
+    async def deregister(self, lease: LeaseSpec, crashed: Collection[TakenJob] = ()) -> None:
         await self._call("deregister", lease, crashed)
 
-    async def heartbeat(self, lease: Lease) -> Heartbeat:
+    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
         answer: Heartbeat = await self._call("heartbeat", lease)
         return answer
 
     async def exchange(
         self,
-        lease: Lease,
+        lease: LeaseSpec,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
@@ -255,7 +255,9 @@ class Wire:
         answer: Exchange = await self._call("exchange", lease, sequence, (*settlements,), demand)
         return answer
 
-    async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
+    async def resync(
+        self, lease: LeaseSpec, sequence: int, holding: Collection[TakenJob]
+    ) -> Resync:
         answer: Resync = await self._call("resync", lease, sequence, holding)
         return answer
 
@@ -267,17 +269,17 @@ class Wire:
             self._network.hang_up(reply)
             raise
 
-    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+    async def wait(self, lease: LeaseSpec, timeout_s: float) -> Collection[str]:
         called: Collection[str] = await self._stay("wait", lease, timeout_s)
         return called
 
     async def wait_and_take(
-        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+        self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
     ) -> Parked:
         answer: Parked = await self._stay("wait_and_take", lease, timeout_s, sequence, demand)
         return answer
 
-    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
         calls: Collection[CancelCall] = await self._stay("listen", lease, timeout_s)
         return calls
 
@@ -299,7 +301,7 @@ class Wire:
         verdicts: list[CancelVerdict] = await self._call("cancel", refs, outcome, result_ttl_ms)
         return verdicts
 
-    async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
+    async def progress(self, lease: LeaseSpec, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
         await self._call("progress", lease, updates)
 
     async def wait_results(

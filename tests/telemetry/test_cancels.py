@@ -16,7 +16,7 @@ from asyncjobs import (
     constant,
     events,
 )
-from asyncjobs.backends.base import Backend, Demand, Lease
+from asyncjobs.backends.base import Backend, Demand, LeaseSpec
 from asyncjobs.clock import new_id
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording
@@ -89,7 +89,7 @@ async def test_one_taken_and_not_started_by_its_worker(
     job = register(app, jobs.note)
     async with app:
         handle = await job.enqueue("never")
-        dead = Lease(new_id(), "dead", ("default",), 1000)
+        dead = LeaseSpec(new_id(), "dead", ("default",), 1000)
         await app.backend.register(dead)
         assert (await app.backend.exchange(dead, 1, [], {"default": Demand(1)})).jobs
         assert await handle.cancel()

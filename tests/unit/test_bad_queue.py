@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.base import Demand, Exchange, Heartbeat, Lease, StoreSettings
+from asyncjobs.backends.base import Demand, Exchange, Heartbeat, LeaseSpec, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted, LeaseLost
@@ -49,7 +49,7 @@ class Counting(MemoryBackend):
 
     async def exchange(
         self,
-        lease: Lease,
+        lease: LeaseSpec,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
@@ -59,7 +59,7 @@ class Counting(MemoryBackend):
         self.asked += "bad" in {*demand, *settled}
         return await super().exchange(lease, sequence, settlements, demand)
 
-    async def heartbeat(self, lease: Lease) -> Heartbeat:
+    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
         self.beats += 1
         beat = await super().heartbeat(lease.within(self._renewed(lease.queues)))
         return beat._replace(away={"bad": BROKEN} if self.breaks_heartbeats else {})

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import pytest
 
-from asyncjobs.backends.base import CancelCall, Lease, StoreSettings
+from asyncjobs.backends.base import CancelCall, LeaseSpec, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.job import JobRef
@@ -27,7 +27,7 @@ class Calls(MemoryBackend):
         self.answers = list(answers)
         self.silent = asyncio.Event()
 
-    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
         if not self.answers:
             self.silent.set()
             await asyncio.Event().wait()
@@ -37,7 +37,7 @@ class Calls(MemoryBackend):
         return answer
 
 
-async def heard(lease: Lease, *answers: Collection[CancelCall] | Exception) -> list[JobRef]:
+async def heard(lease: LeaseSpec, *answers: Collection[CancelCall] | Exception) -> list[JobRef]:
     store, found = Calls(*answers), list[JobRef]()
     task = asyncio.create_task(Control(store, Session(store, lease), found.extend).run())
     async with asyncio.timeout(LIMIT_S):
@@ -52,7 +52,7 @@ def call(holder: str, id: str, queue: str = "one") -> CancelCall:
 
 
 async def test_only_calls_for_this_lease_are_passed_on() -> None:
-    lease = Lease("mine", "w", ("one", "two"), 1000).renew(["two"], "again")
+    lease = LeaseSpec("mine", "w", ("one", "two"), 1000).renew(["two"], "again")
     found = await heard(
         lease,
         [call("mine", "a"), call("theirs", "b"), call("again", "c")],
@@ -63,7 +63,7 @@ async def test_only_calls_for_this_lease_are_passed_on() -> None:
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a fault of ours")])
 async def test_it_listens_again_after_an_error(error: Exception) -> None:
-    lease = Lease("mine", "w", ("one",), 1000)
+    lease = LeaseSpec("mine", "w", ("one",), 1000)
     assert await heard(lease, error, [call("mine", "a")], error, [call("mine", "b")]) == [
         JobRef("one", "a"),
         JobRef("one", "b"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, JobError, JobRef, Priority, Progress, State
-from asyncjobs.backends.base import Demand, Lease
+from asyncjobs.backends.base import Demand, LeaseSpec
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.config import AppSettings
 from asyncjobs.context import from_ms
@@ -44,7 +44,7 @@ class Bench:
         self.app = AsyncJobs(backend=self.backend, result_ttl=60)
         self.send = self.app.job(queue="mail", priority="high", retry=4)(send)
         self.quiet = self.app.job(result_ttl=0)(quiet)
-        self.lease = Lease("lease-1", "worker", QUEUES, 30_000)
+        self.lease = LeaseSpec("lease-1", "worker", QUEUES, 30_000)
         self.sequence = 0
 
     async def exchange(self, *settlements: Settlement) -> list[TakenJob]:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from asyncjobs.backends.base import Heartbeat, Lease, StoreSettings
+from asyncjobs.backends.base import Heartbeat, LeaseSpec, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.worker.lease import Heartbeats
 from asyncjobs.worker.pulse import Pulse
@@ -25,7 +25,7 @@ class Counting(MemoryBackend):
         super().__init__(StoreSettings())
         self.beats = 0
 
-    async def heartbeat(self, lease: Lease) -> Heartbeat:
+    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
         self.beats += 1
         return await super().heartbeat(lease)
 
@@ -33,7 +33,7 @@ class Counting(MemoryBackend):
 async def renewals(*, silent_s: float, silence_s: float | None) -> int:
     """How often a lease is renewed while the loop has been silent for so long."""
     store = Counting()
-    session = Session(store, Lease("w1", "w", ("default",), 1000))
+    session = Session(store, LeaseSpec("w1", "w", ("default",), 1000))
     await store.register(session.lease)
     pulse = Pulse(1.0)
     beats = Heartbeats(store, session, lambda lease, beat: None, pulse, silence_s=silence_s)
@@ -52,7 +52,7 @@ def lost_beats(lost: int) -> float:
     class Losing(MemoryBackend):
         calls = 0
 
-        async def heartbeat(self, lease: Lease) -> Heartbeat:
+        async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
             self.calls += 1
             if 1 < self.calls < 2 + lost:
                 await asyncio.sleep(1000)
@@ -61,7 +61,7 @@ def lost_beats(lost: int) -> float:
 
     async def live() -> None:
         store = Losing(StoreSettings())
-        session = Session(store, Lease("w1", "w", ("default",), 15_000))
+        session = Session(store, LeaseSpec("w1", "w", ("default",), 15_000))
         await store.register(session.lease)
         pulse = Pulse(1.0)
         beats = Heartbeats(store, session, lambda lease, beat: None, pulse, silence_s=None)
@@ -77,7 +77,7 @@ def lost_beats(lost: int) -> float:
 
 
 def test_two_heartbeats_in_a_row_may_be_lost() -> None:
-    lease = Lease("w1", "w", ("default",), 15_000)
+    lease = LeaseSpec("w1", "w", ("default",), 15_000)
     # More often than a silence that means that the store was away.
     assert lost_beats(0) * 1000 < lease.grace_ms
     assert lost_beats(2) * 1000 < lease.duration_ms

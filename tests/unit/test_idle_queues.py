@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, Lease, Leftover, QueueCounts, StoreSettings
+from asyncjobs.backends.base import EnqueueBatch, LeaseSpec, Leftover, QueueCounts, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreError
 from asyncjobs.job import NewJob
@@ -89,13 +89,13 @@ async def test_a_worker_of_other_queues_forgets_those_that_were_left() -> None:
     clock = PinnedClock()
     store = MemoryBackend(StoreSettings(), now_ms=clock)
     for queue in ("gone", "full", "served"):
-        lease = Lease("lease", "worker", (queue,), LEASE_MS)
+        lease = LeaseSpec("lease", "worker", (queue,), LEASE_MS)
         await store.register(lease)
         if queue != "served":
             await store.deregister(lease)
     await store.enqueue(EnqueueBatch("token", [NewJob("full", "a", 2, b"{}")]))
     clock.ms += IDLE_MS
-    await store.heartbeat(Lease("lease", "worker", ("served",), LEASE_MS))
+    await store.heartbeat(LeaseSpec("lease", "worker", ("served",), LEASE_MS))
     duty = Unattended(store, "one", [])
     while await duty.run() == NEXT_S:
         continue

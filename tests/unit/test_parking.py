@@ -9,14 +9,21 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from asyncjobs.backends.base import Backend, Capabilities, Demand, Exchange, Lease, StaleSequence
+from asyncjobs.backends.base import (
+    Backend,
+    Capabilities,
+    Demand,
+    Exchange,
+    LeaseSpec,
+    StaleSequence,
+)
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.worker.parking import FALLBACK_S, MOST_OFFERED, Offer, Parking
 from asyncjobs.worker.session import Session
 from tests.tasks import every_task
 
 pytestmark = pytest.mark.anyio
-LEASE = Lease("lease", "worker", ("a", "b"), 15_000)
+LEASE = LeaseSpec("lease", "worker", ("a", "b"), 15_000)
 NOW_MS = 1_800_000_000_000
 
 
@@ -37,7 +44,7 @@ class CallingStore:
         self.waits = 0
         self.calls: asyncio.Queue[Collection[str] | Exception] = asyncio.Queue()
 
-    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+    async def wait(self, lease: LeaseSpec, timeout_s: float) -> Collection[str]:
         self.waits += 1
         answer = await self.calls.get()
         if isinstance(answer, Exception):
@@ -161,7 +168,7 @@ async def test_an_offer_that_has_no_answer_while_there_is_work_is_given_up(
 
 async def test_an_offer_is_small(store: CallingStore) -> None:
     store.capabilities = Capabilities(True, True, False, takes_on_call=True)
-    session = Session(cast(Backend, store), Lease("lease", "worker", ("a",), 15_000))
+    session = Session(cast(Backend, store), LeaseSpec("lease", "worker", ("a",), 15_000))
     for free, slots in ((3, 3), (1_000, MOST_OFFERED)):
         offer = Offer.of(session, free)
         assert offer is not None

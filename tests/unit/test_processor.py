@@ -24,7 +24,7 @@ from asyncjobs.backends.base import (
     Demand,
     EnqueueBatch,
     Exchange,
-    Lease,
+    LeaseSpec,
     Parked,
     Resync,
     StoreSettings,
@@ -98,7 +98,7 @@ class LossyStore(MemoryBackend):
 
     async def exchange(
         self,
-        lease: Lease,
+        lease: LeaseSpec,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
@@ -114,14 +114,16 @@ class LossyStore(MemoryBackend):
             raise error
         return answer
 
-    async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
+    async def resync(
+        self, lease: LeaseSpec, sequence: int, holding: Collection[TakenJob]
+    ) -> Resync:
         number, self.resyncs = self.resyncs, self.resyncs + 1
         answer = await super().resync(lease, sequence, holding)
         if number in self.lost_resyncs:
             raise AWAY
         return answer
 
-    async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
+    async def deregister(self, lease: LeaseSpec, crashed: Collection[TakenJob] = ()) -> None:
         self.deregistered.append(lease.id)
         await super().deregister(lease, crashed)
 
@@ -213,7 +215,7 @@ async def _processor(store: LossyStore, jobs_stored: int) -> Processor:
     """One that has entered its queue and taken nothing yet."""
     app = AsyncJobs(backend=store)
     job = register(app, jobs.note)
-    session = Session(store, Lease("lease", "worker", ("default",), 1_000))
+    session = Session(store, LeaseSpec("lease", "worker", ("default",), 1_000))
     await store.register(session.lease)
     new = [job.new_job((f"n{number}",), {}) for number in range(jobs_stored)]
     await store.enqueue(EnqueueBatch("token", new))
@@ -251,7 +253,7 @@ class OfferedStore(LossyStore):
         self.answers: asyncio.Queue[Parked | Exception] = asyncio.Queue()
 
     async def wait_and_take(
-        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+        self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
     ) -> Parked:
         self.offers.append(demand)
         answer = await self.answers.get()
@@ -475,7 +477,7 @@ class CountingStore(MemoryBackend):
 
     async def exchange(
         self,
-        lease: Lease,
+        lease: LeaseSpec,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
@@ -494,7 +496,7 @@ class CountingStore(MemoryBackend):
 async def _crash(store: MemoryBackend, queue: str, times: int) -> None:
     """Workers die so many times while they run all jobs of a queue."""
     for _ in range(times):
-        dead = Lease(new_id(), "dead", (queue,), 1)
+        dead = LeaseSpec(new_id(), "dead", (queue,), 1)
         await store.register(dead)
         await store.exchange(dead, 1, [], {queue: Demand(80, suspects=(80,))})
         while not (await store.reclaim((queue,), 0, 80)).returned:

@@ -9,13 +9,13 @@ from typing import cast
 
 import pytest
 
-from asyncjobs.backends.base import Backend, Lease, Registered, Resync, StaleSequence
+from asyncjobs.backends.base import Backend, LeaseSpec, Registered, Resync, StaleSequence
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import TakenJob
 from asyncjobs.worker.session import Session
 
 pytestmark = pytest.mark.anyio
-LEASE = Lease("lease", "worker", ("a", "b"), 15_000)
+LEASE = LeaseSpec("lease", "worker", ("a", "b"), 15_000)
 ANSWER = Resync({"a": 1}, [], ())
 
 
@@ -25,16 +25,18 @@ class AnsweringStore:
     def __init__(self, *answers: Resync | Exception) -> None:
         self._answers = list(answers)
         self.sequences: list[int] = []
-        self.registered: list[tuple[Lease, Sequence[str] | None]] = []
+        self.registered: list[tuple[LeaseSpec, Sequence[str] | None]] = []
 
-    async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
+    async def resync(
+        self, lease: LeaseSpec, sequence: int, holding: Collection[TakenJob]
+    ) -> Resync:
         self.sequences.append(sequence)
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
+    async def register(self, lease: LeaseSpec, queues: Sequence[str] | None = None) -> Registered:
         self.registered.append((lease, queues))
         return Registered(0)
 

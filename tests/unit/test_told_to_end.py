@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.base import Heartbeat, Lease, StoreSettings
+from asyncjobs.backends.base import Heartbeat, LeaseSpec, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,7 @@ class Told(MemoryBackend):
         self.leaves: list[bool] = []
         self.is_told = asyncio.Event()
 
-    async def heartbeat(self, lease: Lease) -> Heartbeat:
+    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
         self.leaves.append(lease.leaves)
         if lease.leaves:
             self.is_told.set()

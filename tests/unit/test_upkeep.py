@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.base import Backend, Heartbeat, Lease, Reclaimed
+from asyncjobs.backends.base import Backend, Heartbeat, LeaseSpec, Reclaimed
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.events import Events, JobsReclaimed
 from asyncjobs.worker.session import Session
@@ -16,7 +16,7 @@ from asyncjobs.worker.upkeep import Reclaim
 
 pytestmark = pytest.mark.anyio
 
-LEASE = Lease("lease", "worker", ("one", "two"), 15_000)
+LEASE = LeaseSpec("lease", "worker", ("one", "two"), 15_000)
 
 
 class Store:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncjobs import AsyncJobs, State, Worker
-from asyncjobs.backends.base import Lease
+from asyncjobs.backends.base import LeaseSpec
 from asyncjobs.clock import new_id
 from asyncjobs.job import Demand
 from tests.worker import jobs
@@ -20,7 +20,7 @@ async def test_burst_waits_for_the_jobs_of_a_lease_that_is_over(app: AsyncJobs) 
     job = register(app, jobs.echo).options(queue="work")
     async with app:
         handle = await job.enqueue(7)
-        dead = Lease(new_id(), "dead", ("work",), 300)
+        dead = LeaseSpec(new_id(), "dead", ("work",), 300)
         await app.backend.register(dead)
         taken = await app.backend.exchange(dead, 1, [], {"work": Demand(1)})
         assert [held.id for held in taken.jobs] == [handle.id]
@@ -31,9 +31,9 @@ async def test_burst_waits_for_the_jobs_of_a_lease_that_is_over(app: AsyncJobs) 
         assert await handle.status() is State.SUCCEEDED
 
 
-async def _until_over(app: AsyncJobs, dead: Lease) -> None:
+async def _until_over(app: AsyncJobs, dead: LeaseSpec) -> None:
     """Until the store's clock has passed the end of the lease; nobody renews it."""
-    watcher = Lease(new_id(), "watcher", ("work",), 60_000)
+    watcher = LeaseSpec(new_id(), "watcher", ("work",), 60_000)
     await app.backend.register(watcher)
     async with asyncio.timeout(10):
         while True:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, RetryPolicy, State, Worker, constant
-from asyncjobs.backends.base import Demand, Exchange, Lease, Parked, StoreSettings
+from asyncjobs.backends.base import Demand, Exchange, LeaseSpec, Parked, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.clock import new_id
 from asyncjobs.job import Settlement
@@ -133,7 +133,7 @@ async def test_who_entered_anew_hears_at_once(app: AsyncJobs, stage: Stage) -> N
         lease = processor._session.lease
         # As a reclaim would: its entry is gone, and it takes the job again under another.
         await app.backend.deregister(
-            Lease(
+            LeaseSpec(
                 new_id(),
                 "w",
                 ("default",),
@@ -169,7 +169,7 @@ async def test_a_job_whose_worker_died_is_cancelled_without_a_run(
     job = register(app, jobs.note)
     async with app:
         handle = await job.enqueue("never")
-        dead = Lease(new_id(), "dead", ("default",), 1000)
+        dead = LeaseSpec(new_id(), "dead", ("default",), 1000)
         await app.backend.register(dead)
         taken = await app.backend.exchange(dead, 1, [], {"default": Demand(1)})
         assert len(taken.jobs) == 1
@@ -189,7 +189,7 @@ class SlowReplies(MemoryBackend):
         self.reply = asyncio.Event()
 
     async def wait_and_take(
-        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+        self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
     ) -> Parked:
         answer = await super().wait_and_take(lease, timeout_s, sequence, demand)
         if answer.exchange and answer.exchange.jobs:
@@ -199,7 +199,7 @@ class SlowReplies(MemoryBackend):
 
     async def exchange(
         self,
-        lease: Lease,
+        lease: LeaseSpec,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],

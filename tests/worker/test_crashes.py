@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs import AsyncJobs, JobFailed, Worker
-from asyncjobs.backends.base import Demand, Lease
+from asyncjobs.backends.base import Demand, LeaseSpec
 from asyncjobs.clock import new_id
 from asyncjobs.events import JobStarted
 from tests.worker import jobs
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 async def crash(app: AsyncJobs, jobs_held: int) -> None:
     """Let a worker die that holds so many jobs."""
-    lease = Lease(new_id(), "dead", ("default",), 1)
+    lease = LeaseSpec(new_id(), "dead", ("default",), 1)
     await app.backend.register(lease)
     demand = {"default": Demand(jobs_held, suspects=(jobs_held,))}
     assert len((await app.backend.exchange(lease, 1, [], demand)).jobs) == jobs_held

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from asyncjobs import AsyncJobs, JobDiscarded, RetryPolicy, State, Worker, constant, events
-from asyncjobs.backends.base import Lease, StoreSettings
+from asyncjobs.backends.base import LeaseSpec, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.clock import new_id, now_ms
 from asyncjobs.context import from_ms
@@ -74,7 +74,7 @@ async def test_a_job_that_waited_too_long_for_a_worker(app: AsyncJobs, stage: St
 
 async def _until(app: AsyncJobs, time: datetime) -> None:
     """Until the store's clock has come to this time."""
-    watcher = Lease(new_id(), "watcher", ("default",), 60_000)
+    watcher = LeaseSpec(new_id(), "watcher", ("default",), 60_000)
     await app.backend.register(watcher)
 
     async def is_over() -> bool:

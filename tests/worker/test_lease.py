@@ -129,10 +129,10 @@ async def test_a_lease_lost_in_one_queue_only(app: AsyncJobs, stage: Stage) -> N
 async def _leave_one_queue(app: AsyncJobs, lease: object, queue: str) -> None:
     from dataclasses import replace
 
-    from asyncjobs.backends.base import Lease
+    from asyncjobs.backends.base import LeaseSpec
 
-    assert isinstance(lease, Lease)
-    entry = Lease(lease.entry(queue), lease.worker, (queue,), lease.duration_ms)
+    assert isinstance(lease, LeaseSpec)
+    entry = LeaseSpec(lease.entry(queue), lease.worker, (queue,), lease.duration_ms)
     await app.backend.deregister(replace(entry, id=lease.id, renewed=lease.renewed))
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncjobs import Worker
-from asyncjobs.backends.base import Lease
+from asyncjobs.backends.base import LeaseSpec
 from asyncjobs.clock import new_id
 from asyncjobs.job import Demand
 from tests.worker import jobs
@@ -26,13 +26,13 @@ async def test_a_call_that_a_worker_standing_still_has_got(
         if not app.backend.capabilities.shared:
             pytest.skip("no other process can wait at this store")
         handle = await job.enqueue(7)
-        dead = Lease(new_id(), "dead", ("default",), 300)
+        dead = LeaseSpec(new_id(), "dead", ("default",), 300)
         await app.backend.register(dead)
         taken = await app.backend.exchange(dead, 1, [], {"default": Demand(1)})
         assert [held.id for held in taken.jobs] == [handle.id]
 
         # Parked for longer than anybody else, it gets each call, and does nothing.
-        still = Lease(new_id(), "still", ("default",), 60_000)
+        still = LeaseSpec(new_id(), "still", ("default",), 60_000)
         await other.backend.register(still)
         assert await other.backend.wait(still, 10) == ("default",)
         waiting = asyncio.create_task(other.backend.wait(still, 60))

@@ -20,7 +20,7 @@ from asyncjobs import (
     Worker,
     constant,
 )
-from asyncjobs.backends.base import Demand, Lease
+from asyncjobs.backends.base import Demand, LeaseSpec
 from asyncjobs.clock import new_id
 from asyncjobs.model.envelope import Envelope
 from tests.worker import jobs
@@ -136,7 +136,7 @@ async def test_a_crash_spends_nothing(app: AsyncJobs, stage: Stage) -> None:
     async with app:
         handle = await job.enqueue(["key", "key", "key"])
         await Worker(app, lease=1).run(max_jobs=1)
-        dead = Lease(new_id(), "dead", ("default",), 300)
+        dead = LeaseSpec(new_id(), "dead", ("default",), 300)
         await app.backend.register(dead)
         taken = await app.backend.exchange(dead, 1, [], {"default": Demand(1)})
         assert [Envelope.decode(held.envelope).attempt for held in taken.jobs] == [2]

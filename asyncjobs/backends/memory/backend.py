@@ -21,7 +21,7 @@ from asyncjobs.backends.base import (
     Exchange,
     Finding,
     Heartbeat,
-    Lease,
+    LeaseSpec,
     Leftover,
     Parked,
     Placed,
@@ -153,7 +153,7 @@ class MemoryBackend:
                     answer[place] = Placed(batch.jobs[place].ref, "there")
         return Enqueued(answer, refused)
 
-    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
+    async def register(self, lease: LeaseSpec, queues: Sequence[str] | None = None) -> Registered:
         now = self._now_ms()
         found, away = self._reach(lease.queues if queues is None else queues)
         for queue in found:
@@ -161,7 +161,7 @@ class MemoryBackend:
             queue.register(lease, now)
         return Registered(now, away)
 
-    async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
+    async def deregister(self, lease: LeaseSpec, crashed: Collection[TakenJob] = ()) -> None:
         self._control.drop(lease)
         queues, away = self._reach(lease.queues)
         for queue in queues:
@@ -169,7 +169,7 @@ class MemoryBackend:
         for error in away.values():
             raise error
 
-    async def heartbeat(self, lease: Lease) -> Heartbeat:
+    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
         now = self._now_ms()
         queues, away = self._reach(lease.queues)
         held = [queue for queue in queues if queue.renew(lease, now)]
@@ -182,7 +182,7 @@ class MemoryBackend:
 
     async def exchange(
         self,
-        lease: Lease,
+        lease: LeaseSpec,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
@@ -191,7 +191,7 @@ class MemoryBackend:
 
     def _exchange(
         self,
-        lease: Lease,
+        lease: LeaseSpec,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
@@ -226,7 +226,9 @@ class MemoryBackend:
             away=away,
         )
 
-    async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
+    async def resync(
+        self, lease: LeaseSpec, sequence: int, holding: Collection[TakenJob]
+    ) -> Resync:
         """See `Backend.resync`. Raises StaleSequence for a sequence that was used."""
         queues, away = self._reach(lease.queues)
         present = [q for q in queues if q.check_sequence(lease, sequence)]
@@ -249,7 +251,7 @@ class MemoryBackend:
                 return
         self._called.add(name)
 
-    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+    async def wait(self, lease: LeaseSpec, timeout_s: float) -> Collection[str]:
         for name in lease.queues:
             if name in self._called:
                 self._called.discard(name)
@@ -270,7 +272,7 @@ class MemoryBackend:
         return (future.result(),) if future.done() and not future.cancelled() else ()
 
     async def wait_and_take(
-        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+        self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
     ) -> Parked:
         called = await self.wait(lease, timeout_s)
         none = {name: wanted._replace(suspects=()) for name, wanted in demand.items()}
@@ -286,7 +288,7 @@ class MemoryBackend:
             self._call(name)
         return Parked(called, exchange._replace(left_ready=frozenset(left)))
 
-    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
         return await self._control.listen(lease, timeout_s)
 
     async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
@@ -337,7 +339,7 @@ class MemoryBackend:
             raise self._broken[name]
         return verdicts
 
-    async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
+    async def progress(self, lease: LeaseSpec, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
         for job, note in updates:
             if job.queue in self._queues:
                 self._queues[job.queue].progress(lease, [(job, note)])
@@ -474,7 +476,7 @@ class MemoryBackend:
 
 
 def _hand_out(
-    queues: Iterable[Queue], lease: Lease, demand: Mapping[str, Demand], now: int
+    queues: Iterable[Queue], lease: LeaseSpec, demand: Mapping[str, Demand], now: int
 ) -> tuple[list[TakenJob], tuple[tuple[str, int], ...]]:
     """The jobs taken, and in which queues how many became due."""
     jobs: list[TakenJob] = []

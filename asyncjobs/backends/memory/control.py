@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from asyncjobs.backends.base import CancelCall, Lease
+from asyncjobs.backends.base import CancelCall, LeaseSpec
 
 __all__ = ["ControlBoard"]
 
@@ -32,7 +32,7 @@ class ControlBoard:
                 inbox.calls.append(call)
                 inbox.arrived.set()
 
-    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
         """See `Backend.listen`."""
         inbox = self._inboxes.get(lease.id)
         if inbox is None:
@@ -51,6 +51,6 @@ class ControlBoard:
         for inbox in self._inboxes.values():
             inbox.arrived.set()
 
-    def drop(self, lease: Lease) -> None:
+    def drop(self, lease: LeaseSpec) -> None:
         """The lease listens no more."""
         self._inboxes.pop(lease.id, None)

@@ -14,7 +14,7 @@ from asyncjobs.backends.activity import ENQUEUED, RESCHEDULED, flow_of
 from asyncjobs.backends.base import (
     CancelVerdict,
     Demand,
-    Lease,
+    LeaseSpec,
     QueueCounts,
     QueueFlow,
     StaleSequence,
@@ -144,7 +144,7 @@ class Queue:
 
     # Leases
 
-    def register(self, lease: Lease, now: int) -> None:
+    def register(self, lease: LeaseSpec, now: int) -> None:
         self._touch_upkeep(now, lease.grace_ms)
         # From now on a silence is measured by this grace too.
         self._holds.setdefault(lease.grace_ms, 0)
@@ -153,7 +153,7 @@ class Queue:
         held.grace_ms = lease.grace_ms
         held.info = lease.info
 
-    def deregister(self, lease: Lease, crashed: Iterable[TakenJob]) -> None:
+    def deregister(self, lease: LeaseSpec, crashed: Iterable[TakenJob]) -> None:
         """Give back what the lease holds and end it; a crash only for those named."""
         # rule:7 a farewell charges only what the lease still holds, in memory
         charged = [job for taken in crashed if (job := self._held(lease, taken)) is not None]
@@ -164,7 +164,7 @@ class Queue:
             self._give_back(held, list(held.jobs.values()))
             self._wake(self.name)
 
-    def renew(self, lease: Lease, now: int) -> bool:
+    def renew(self, lease: LeaseSpec, now: int) -> bool:
         """True when the lease was there, over or not; only reclaim removes it."""
         self._touch_upkeep(now, lease.grace_ms)
         held = self._leases.get(lease.entry(self.name))
@@ -174,7 +174,7 @@ class Queue:
         held.leaves |= lease.leaves
         return True
 
-    def check_sequence(self, lease: Lease, sequence: int, is_parked: bool = False) -> bool:
+    def check_sequence(self, lease: LeaseSpec, sequence: int, is_parked: bool = False) -> bool:
         """True when the lease is there. Raises StaleSequence; has no effect."""
         held = self._leases.get(lease.entry(self.name))
         fence = -1 if held is None else held.parked if is_parked else held.fence
@@ -182,23 +182,23 @@ class Queue:
             raise StaleSequence(f"{self.name}: {sequence} is not above {fence}; resync")
         return held is not None
 
-    def begin(self, lease: Lease, sequence: int, is_parked: bool = False) -> None:
+    def begin(self, lease: LeaseSpec, sequence: int, is_parked: bool = False) -> None:
         """Note that an exchange takes effect."""
         self._leases[lease.entry(self.name)].begin(sequence, is_parked=is_parked)
 
-    def resync(self, lease: Lease, sequence: int) -> tuple[int, list[TakenJob]]:
+    def resync(self, lease: LeaseSpec, sequence: int) -> tuple[int, list[TakenJob]]:
         """Refuse exchanges up to `sequence`; the last one applied, and the jobs held."""
         held = self._leases[lease.entry(self.name)]
         held.fence = held.parked = sequence
         return held.applied, [self._taken(job) for job in held.jobs.values()]
 
-    def next_lease_end(self, except_for: Lease | None) -> int | None:
+    def next_lease_end(self, except_for: LeaseSpec | None) -> int | None:
         """The earliest end of a lease other than `except_for`, in ms."""
         own = None if except_for is None else except_for.entry(self.name)
         ends = (held.end_ms for name, held in self._leases.items() if name != own)
         return min(ends, default=None)
 
-    def cancels(self, lease: Lease, most: int | None = None) -> list[JobRef]:
+    def cancels(self, lease: LeaseSpec, most: int | None = None) -> list[JobRef]:
         """Jobs of this lease that somebody wants to stop, the newest first."""
         held = self._leases.get(lease.entry(self.name))
         if held is None:
@@ -207,7 +207,7 @@ class Queue:
 
     # Settling
 
-    def settle(self, lease: Lease, settlement: Settlement, now: int) -> State | None:
+    def settle(self, lease: LeaseSpec, settlement: Settlement, now: int) -> State | None:
         """The state of the job from now on; None, and no effect, when the lease does not hold
         it any more."""
         held = self._leases[lease.entry(self.name)]
@@ -232,7 +232,7 @@ class Queue:
         self._schedule(job, now + settlement.delay_ms)
         return State.SCHEDULED
 
-    def _held(self, lease: Lease, taken: TakenJob) -> StoredJob | None:
+    def _held(self, lease: LeaseSpec, taken: TakenJob) -> StoredJob | None:
         """The job, when the lease holds it by this very taking.
 
         A job given back keeps its receipt, so what an earlier holder remembers of it
@@ -283,7 +283,7 @@ class Queue:
         due = self._scheduled.first_ms()
         return due is not None and due <= now
 
-    def take(self, lease: Lease, demand: Demand, now: int) -> list[TakenJob]:
+    def take(self, lease: LeaseSpec, demand: Demand, now: int) -> list[TakenJob]:
         """Hand out up to `demand.slots` jobs; calls again for what is left."""
         own = lease.entry(self.name)
         held, jobs = self._leases[own], []
@@ -465,7 +465,7 @@ class Queue:
         self._finish(job, State.CANCELLED, outcome, result_ttl_ms, now)
         return CancelVerdict.CANCELLED
 
-    def progress(self, lease: Lease, updates: Collection[tuple[TakenJob, bytes]]) -> None:
+    def progress(self, lease: LeaseSpec, updates: Collection[tuple[TakenJob, bytes]]) -> None:
         """Keep the notes of jobs that the lease still holds."""
         for taken, note in updates:
             if (job := self._held(lease, taken)) is not None:

@@ -18,7 +18,7 @@ from asyncjobs.backends.base import (
     Exchange,
     Finding,
     Heartbeat,
-    Lease,
+    LeaseSpec,
     Leftover,
     Parked,
     Placed,
@@ -208,42 +208,44 @@ class RedisBackend:
             )
 
     # rule:9 a worker says its queues when its lease keeps them from being forgotten
-    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
+    async def register(self, lease: LeaseSpec, queues: Sequence[str] | None = None) -> Registered:
         registered = await self._lease_calls.register(lease, queues)
         # Not before: until the lease stands there, somebody may forget the queue.
         await self._list(lease.queues)
         return registered
 
-    async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
+    async def deregister(self, lease: LeaseSpec, crashed: Collection[TakenJob] = ()) -> None:
         await self._lease_calls.deregister(lease, crashed)
 
-    async def heartbeat(self, lease: Lease) -> Heartbeat:
+    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
         return await self._lease_calls.heartbeat(lease)
 
     async def exchange(
         self,
-        lease: Lease,
+        lease: LeaseSpec,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
     ) -> Exchange:
         return await self._lease_calls.exchange(lease, sequence, settlements, demand)
 
-    async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
+    async def resync(
+        self, lease: LeaseSpec, sequence: int, holding: Collection[TakenJob]
+    ) -> Resync:
         return await self._lease_calls.resync(lease, sequence, holding)
 
-    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+    async def wait(self, lease: LeaseSpec, timeout_s: float) -> Collection[str]:
         return await self._lease_calls.wait(lease, timeout_s)
 
     async def wait_and_take(
-        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+        self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
     ) -> Parked:
         return await self._lease_calls.wait_and_take(lease, timeout_s, sequence, demand)
 
-    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
         return await self._lease_calls.listen(lease, timeout_s)
 
-    async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
+    async def progress(self, lease: LeaseSpec, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
         await self._lease_calls.progress(lease, updates)
 
     async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from asyncjobs.backends.answers import NONE_AWAY
-from asyncjobs.backends.base import Demand, Exchange, Lease, StaleSequence
+from asyncjobs.backends.base import Demand, Exchange, LeaseSpec, StaleSequence
 from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.backends.redis.scripts import Script
 from asyncjobs.errors import StoreError
@@ -65,7 +65,7 @@ class ExchangePlan:
         self,
         script: Script,
         keys: StoreKeys,
-        lease: Lease,
+        lease: LeaseSpec,
         pinned: bytes,
         id_ttl_ms: int,
         sequence: int,
@@ -94,7 +94,7 @@ class ExchangePlan:
         )
 
     def _by_queue(
-        self, lease: Lease, settlements: Sequence[Settlement], demand: Mapping[str, Demand]
+        self, lease: LeaseSpec, settlements: Sequence[Settlement], demand: Mapping[str, Demand]
     ) -> dict[str, list[Settlement]]:
         settled: dict[str, list[Settlement]] = {queue: [] for queue in demand}
         queue = entry = None
@@ -203,7 +203,7 @@ class OfferPlan:
         self,
         script: Script,
         keys: StoreKeys,
-        lease: Lease,
+        lease: LeaseSpec,
         pinned: bytes,
         sequence: int,
         demand: Mapping[str, Demand],

@@ -14,7 +14,7 @@ from asyncjobs.backends.base import (
     Demand,
     Exchange,
     Heartbeat,
-    Lease,
+    LeaseSpec,
     Parked,
     Registered,
     Resync,
@@ -74,7 +74,7 @@ class LeaseCalls:
         self._id_ttl_ms = id_ttl_ms
         self._leases: dict[str, _LeaseLinks] = {}
 
-    async def register(self, lease: Lease, queues: Sequence[str] | None = None) -> Registered:
+    async def register(self, lease: LeaseSpec, queues: Sequence[str] | None = None) -> Registered:
         links = self._links(lease)
         queues = lease.queues if queues is None else queues
         enter = script("register")
@@ -87,7 +87,7 @@ class LeaseCalls:
         times, away = by_queue(queues, replies)
         return Registered(max(times.values(), default=0), away)
 
-    async def deregister(self, lease: Lease, crashed: Collection[TakenJob] = ()) -> None:
+    async def deregister(self, lease: LeaseSpec, crashed: Collection[TakenJob] = ()) -> None:
         away: dict[str, StoreError] = {}
         try:
             for queue in lease.queues:
@@ -103,7 +103,7 @@ class LeaseCalls:
             if links is not None:
                 await links.close()
 
-    async def _leave(self, lease: Lease, queue: str, crashed: Collection[TakenJob]) -> None:
+    async def _leave(self, lease: LeaseSpec, queue: str, crashed: Collection[TakenJob]) -> None:
         leave = script("deregister")
         head = (self._keys.queue(queue), self._pinned(), lease.entry(queue), 1000)
         charged: list[bytes | str | int] = []
@@ -115,7 +115,7 @@ class LeaseCalls:
         while not is_gone:
             is_gone = await run(self._link, leave, leave.command(*head))
 
-    async def heartbeat(self, lease: Lease) -> Heartbeat:
+    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
         beat, about = script("heartbeat"), (lease.duration_ms, int(lease.leaves))
         commands = tuple(
             beat.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), *about)
@@ -141,7 +141,7 @@ class LeaseCalls:
 
     async def exchange(
         self,
-        lease: Lease,
+        lease: LeaseSpec,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
@@ -160,7 +160,9 @@ class LeaseCalls:
         replies = await run_each(self._links(lease).exchange, trade, plan.commands)
         return plan.read(replies)
 
-    async def resync(self, lease: Lease, sequence: int, holding: Collection[TakenJob]) -> Resync:
+    async def resync(
+        self, lease: LeaseSpec, sequence: int, holding: Collection[TakenJob]
+    ) -> Resync:
         ask = script("resync")
         link = self._links(lease).exchange
         numbers = (sequence, RESYNC_LIMIT)
@@ -200,7 +202,7 @@ class LeaseCalls:
         return Resync(applied, missing, tuple(lost), away)
 
     async def _held(
-        self, link: Link, lease: Lease, queue: str, priority: int, entries: list[bytes]
+        self, link: Link, lease: LeaseSpec, queue: str, priority: int, entries: list[bytes]
     ) -> list[TakenJob]:
         fetch, holder = script("held"), lease.entry(queue)
         jobs: list[TakenJob] = []
@@ -215,7 +217,7 @@ class LeaseCalls:
                 jobs.append(taken_job(queue, holder, priority, entry, crashes_in(crashes)))
         return jobs
 
-    async def wait(self, lease: Lease, timeout_s: float) -> Collection[str]:
+    async def wait(self, lease: LeaseSpec, timeout_s: float) -> Collection[str]:
         try:
             called, _ = await self._wait(lease, timeout_s, ())
         except StoreError as error:
@@ -229,7 +231,7 @@ class LeaseCalls:
             called, _ = await self._wait(lease.within(sound), timeout_s, ())
         return called
 
-    async def _sound_wakes(self, lease: Lease) -> list[str]:
+    async def _sound_wakes(self, lease: LeaseSpec) -> list[str]:
         """The queues of the lease that can be waited for; others are told of once."""
         links = self._links(lease)
         commands = [(b"LLEN", self._keys.queue(queue).wake) for queue in lease.queues]
@@ -240,7 +242,7 @@ class LeaseCalls:
         return list(answers)
 
     async def wait_and_take(
-        self, lease: Lease, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
+        self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
     ) -> Parked:
         # What a connection has sent behind a blocking command is kept by the server, and
         # executed as soon as that one has been answered: the exchange needs no trip of its
@@ -259,7 +261,7 @@ class LeaseCalls:
             return Parked(called, None)
 
     async def _wait(
-        self, lease: Lease, timeout_s: float, behind: Sequence[Command]
+        self, lease: LeaseSpec, timeout_s: float, behind: Sequence[Command]
     ) -> tuple[Collection[str], list[Any]]:
         """The queues that called, and the replies to what was sent behind the wait."""
         wakes = {self._keys.queue(queue).wake: queue for queue in lease.queues}
@@ -272,10 +274,10 @@ class LeaseCalls:
             raise reply
         return (() if reply is None else (wakes[reply[0]],)), replies
 
-    async def listen(self, lease: Lease, timeout_s: float) -> Collection[CancelCall]:
+    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
         return await self._links(lease).control.listen(timeout_s)
 
-    async def progress(self, lease: Lease, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
+    async def progress(self, lease: LeaseSpec, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
         note = script("progress")
         by_queue: dict[str, list[tuple[TakenJob, bytes]]] = {}
         for job, text in updates:
@@ -292,7 +294,7 @@ class LeaseCalls:
         if commands:
             await run_all(self._link, note, tuple(commands))
 
-    def _links(self, lease: Lease) -> _LeaseLinks:
+    def _links(self, lease: LeaseSpec) -> _LeaseLinks:
         # rule:14 the exchanges of a worker share one connection
         links = self._leases.get(lease.id)
         if links is None:
