@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from asyncjobs.errors import StoreError
 from asyncjobs.job import JobRef, Settlement, TakenJob
@@ -18,9 +18,12 @@ __all__ = [
     "Heartbeat",
     "Parked",
     "Placed",
+    "QueueChanged",
+    "ReclaimDue",
     "Reclaimed",
     "Registered",
     "Resync",
+    "Signal",
     "StaleSequence",
 ]
 
@@ -171,6 +174,22 @@ class CancelCall(NamedTuple):
 
     holder: str
     ref: JobRef
+
+
+class ReclaimDue(NamedTuple):
+    """A lease in this queue has ended, or its worker is known to be dead: reclaim now."""
+
+    queue: str
+
+
+class QueueChanged(NamedTuple):
+    """What an exchange may take from this queue has changed: ask it again."""
+
+    queue: str
+
+
+Signal: TypeAlias = CancelCall | ReclaimDue | QueueChanged
+"""What `Lease.listen` answers. Who knows no use for one of them passes over it."""
 
 
 class StaleSequence(Exception):

@@ -10,7 +10,7 @@ The promises that each method keeps are written once, as cases, in `tests/confor
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -22,11 +22,15 @@ from asyncjobs.backends.answers import (
     Heartbeat,
     Parked,
     Placed,
+    QueueChanged,
+    ReclaimDue,
     Reclaimed,
     Registered,
     Resync,
+    Signal,
     StaleSequence,
 )
+from asyncjobs.backends.lease import Lease, LeaseSpec, Offer
 from asyncjobs.backends.letters import LetterCalls
 from asyncjobs.job import (
     Barrier,
@@ -53,15 +57,20 @@ __all__ = [
     "Finding",
     "Heartbeat",
     "Inspector",
+    "Lease",
     "LeaseSpec",
     "Leftover",
+    "Offer",
     "Parked",
     "Placed",
+    "QueueChanged",
     "QueueCounts",
     "QueueFlow",
+    "ReclaimDue",
     "Reclaimed",
     "Registered",
     "Resync",
+    "Signal",
     "StaleSequence",
     "StoreInfo",
     "StoreSettings",
@@ -88,8 +97,6 @@ class Capabilities:
     threaded_heartbeat: bool
     """`for_thread()` gives a twin for another event loop, so that a blocked loop keeps
     its lease."""
-    takes_on_call: bool = False
-    """`wait_and_take` saves a trip between a call and the jobs that it is about."""
     unique: bool = False
     """Keeps `Terms.unique`: at most one job holds a key."""
     gates: bool = False
@@ -145,44 +152,6 @@ class EnqueueBatch(NamedTuple):
     jobs: Sequence[NewJob]
     barriers: Sequence[Barrier] = ()
     token_ttl_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseSpec:
-    """A worker's timed right to the jobs it holds, one entry in each of its queues.
-
-    `id` is new for each worker run; `worker` is a label. A queue in which the lease was
-    lost is entered again under a name of its own (`renewed`), for an entry's name is
-    never reused: the jobs of the lost one may still be on their way back. `info` is
-    what inspection shows of the worker, as JSON. `leaves`: its worker was told to end; once a
-    heartbeat has said so, no crash is counted if the lease ends by itself.
-    """
-
-    id: str
-    worker: str
-    queues: tuple[str, ...]
-    duration_ms: int
-    info: bytes = b"{}"
-    renewed: Mapping[str, str] = field(default_factory=dict)
-    leaves: bool = False
-
-    def entry(self, queue: str) -> str:
-        """The name under which the lease stands in this queue."""
-        return self.renewed.get(queue, self.id)
-
-    def within(self, queues: Collection[str]) -> LeaseSpec:
-        """This lease as far as these of its queues go, to ask about them alone."""
-        return replace(self, queues=tuple(queues))
-
-    def renew(self, queues: Collection[str], name: str) -> LeaseSpec:
-        """This lease with a new entry in `queues`, to be registered there."""
-        return replace(self, renewed={**self.renewed, **dict.fromkeys(queues, name)})
-
-    @property
-    def grace_ms(self) -> int:
-        """A silence of all workers for longer than this means that the store was away;
-        then they get as long again to renew. Longer than from one heartbeat to the next."""
-        return self.duration_ms * 2 // 5
 
 
 class QueueCounts(NamedTuple):
@@ -323,6 +292,17 @@ class Backend(Protocol):
         """
         ...
 
+    async def lease(self, spec: LeaseSpec) -> Lease:
+        """Enter all queues of `spec`; those that have not answered are in `entered.away`."""
+        ...
+
+    def attach(self, spec: LeaseSpec) -> Lease:
+        """A lease object over entries that stand in the store; enters nothing.
+
+        For another thread: each beat attaches to the present `spec` on its own twin.
+        """
+        ...
+
     async def register(self, lease: LeaseSpec, queues: Sequence[str] | None = None) -> Registered:
         """Enter the lease into `queues` (None: all of its own)."""
         ...
@@ -386,7 +366,7 @@ class Backend(Protocol):
         self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
     ) -> Parked:
         """`wait`, and behind it an exchange that settles nothing, sent in one trip: what
-        calls is here without another one. Only with `capabilities.takes_on_call`.
+        calls is here without another one.
 
         `sequence` is of the same row as those of exchanges, and these do not make it stale:
         others may go on meanwhile, so the demand must leave them out. A resync does. No

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Collection
 from typing import Final
 
-from asyncjobs.backends.base import Backend
+from asyncjobs.backends.base import CancelCall, ReclaimDue
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef
@@ -31,13 +31,13 @@ class Control:
 
     def __init__(
         self,
-        backend: Backend,
         session: Session,
         on_cancel: Callable[[Collection[JobRef]], None],
+        on_reclaim_due: Callable[[], None],
     ) -> None:
-        self._backend = backend
         self._session = session
         self._on_cancel = on_cancel
+        self._on_reclaim_due = on_reclaim_due
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -57,7 +57,17 @@ class Control:
             delay_s = min(delay_s * 2, BACKOFF_MOST_S)
 
     async def _listen(self) -> None:
-        calls = await self._backend.listen(self._session.lease, LISTEN_S)
-        lease = self._session.lease
-        if refs := [call.ref for call in calls if call.holder == lease.entry(call.ref.queue)]:
-            self._on_cancel(refs)
+        signals = await self._session.lease.listen(LISTEN_S)
+        spec = self._session.spec
+        cancelled: list[JobRef] = []
+        for signal in signals:
+            match signal:
+                case CancelCall(holder, ref) if holder == spec.entry(ref.queue):
+                    cancelled.append(ref)
+                case ReclaimDue():
+                    self._on_reclaim_due()
+                case _:
+                    # About another worker, or of a kind that this one has no use for.
+                    pass
+        if cancelled:
+            self._on_cancel(cancelled)

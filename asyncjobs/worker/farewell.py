@@ -36,7 +36,7 @@ async def _say_farewell(session: Session, charged: Collection[TakenJob], limit_s
     twin = session.backend.for_thread()
     try:
         async with asyncio.timeout(limit_s):
-            await twin.deregister(session.lease, charged)
+            await twin.attach(session.spec).leave(charged)
     except (AsyncJobsError, TimeoutError) as error:
         logger.error(
             "the store could not be told; when the lease ends, all jobs of this worker are "

@@ -14,7 +14,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from asyncjobs.backends.base import Backend, Heartbeat, LeaseSpec
@@ -141,7 +140,7 @@ class Heartbeats:
         logger.error("the event loop was closed while a worker ran on it: giving back its jobs")
         try:
             async with asyncio.timeout(STOP_S):
-                await backend.deregister(self._session.lease)
+                await backend.attach(self._session.spec).leave()
         except (StoreError, TimeoutError) as error:
             logger.error("the lease could not be given back, it will end: %s", error)
 
@@ -149,7 +148,7 @@ class Heartbeats:
         """Until cancelled, or until the worker's loop is closed."""
         bell = asyncio.Event()
         self._bell = asyncio.get_running_loop(), bell
-        lease_s = self._session.lease.duration_ms / 1000
+        lease_s = self._session.spec.duration_ms / 1000
         next_s = lease_s * EVERY
         while not self._loop.is_closed():
             with contextlib.suppress(TimeoutError):
@@ -167,16 +166,15 @@ class Heartbeats:
             logger.error("the event loop is blocked for %.0f s: not renewing", silent_s)
             return True
         sent_s = time.monotonic()
-        lease = self._session.lease
-        if self._session.leaves:
-            lease = replace(lease, leaves=True)
-        lease_s = lease.duration_ms / 1000
+        # The worker may have entered a queue anew since the last beat.
+        spec = self._session.spec
+        lease_s = spec.duration_ms / 1000
         # A connection that never answers must not cost the lease: try another in time. When
         # that has passed, on a line that is slow to connect, nothing is won by haste.
         limit_s = lease_s * (ANSWERED_WITHIN if self._session.is_confirmed(sent_s) else 1)
         try:
             async with asyncio.timeout(limit_s):
-                beat = await backend.heartbeat(lease)
+                beat = await backend.attach(spec).beat(leaves=self._session.leaves)
         except (StoreError, TimeoutError) as error:
             logger.debug("heartbeat failed: %r", error)
             # rule:10 a busy worker finds out by its heartbeats that the store is away
@@ -189,7 +187,7 @@ class Heartbeats:
         session = self._session
         session.unrenewed = frozenset(beat.away)
         # rule:2 a queue that fails keeps no other one from being renewed
-        if len(beat.away) < len(lease.queues):
+        if len(beat.away) < len(spec.queues):
             self._clock.watch(beat.now_ms, sent_s, time.monotonic())
             # A queue that the worker has not entered is none that it could run jobs of.
             if session.outside.issuperset(beat.lost):
@@ -197,7 +195,7 @@ class Heartbeats:
                 session.confirmed_s = sent_s
         # Closed meanwhile: then there is nobody to be told.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._listener, lease, beat)
+            self._loop.call_soon_threadsafe(self._listener, spec, beat)
         return True
 
     def _tell_failed(self, error: StoreError | TimeoutError) -> None:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
-from asyncjobs.backends.base import Backend, Demand, Exchange, LeaseSpec, Parked, StaleSequence
+from asyncjobs.backends.base import Demand, Exchange, Lease, Offer, Parked, StaleSequence
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.own import hide
 from asyncjobs.worker.session import Session
 
-__all__ = ["Parking"]
+__all__ = ["Parking", "offer_for"]
 
 logger = GuardedLog("asyncjobs.worker")
 
@@ -35,24 +35,17 @@ BEATS_WITHIN_S: Final = 6.0
 20 s and more they do not."""
 
 
-class Offer(NamedTuple):
-    """What the store may hand out behind a call, in an exchange of this number."""
+def offer_for(session: Session, slots: int) -> Offer | None:
+    """Some of these slots, to a worker's one queue: signals may come from any of several.
 
-    sequence: int
-    demand: Mapping[str, Demand]
-
-    @classmethod
-    def of(cls, session: Session, slots: int) -> Offer | None:
-        """Some of these slots, to a worker's one queue: calls may come from any of several.
-
-        Not all of them: a process that is stopped, or a machine that has lost its power,
-        is handed what was offered, and keeps it until its lease is over.
-        """
-        slots = min(slots, MOST_OFFERED)
-        if len(session.lease.queues) > 1 or not session.backend.capabilities.takes_on_call:
-            return None
-        demand = {queue: Demand(slots) for queue in session.lease.queues}
-        return cls(session.next_sequence(), demand)
+    Not all of them: a process that is stopped, or a machine that has lost its power,
+    is handed what was offered, and keeps it until its lease is over.
+    """
+    queues = session.spec.queues
+    if len(queues) > 1:
+        return None
+    demand = Demand(min(slots, MOST_OFFERED))
+    return Offer(session.next_sequence(), dict.fromkeys(queues, demand))
 
 
 class Landed(NamedTuple):
@@ -73,8 +66,8 @@ class Parking:
     arrives while the worker is busy is kept in `called`, to be passed on by an exchange.
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._wait: asyncio.Task[None] | None = None
@@ -141,7 +134,6 @@ class Parking:
 
     async def sleep(
         self,
-        lease: LeaseSpec,
         *,
         listen: bool,
         limit_s: float | None = None,
@@ -162,9 +154,9 @@ class Parking:
             self._forget_later()
         if listen and self._wait is None:
             if not is_busy:
-                self._start_wait(lease, offer)
+                self._start_wait(offer)
             elif self._later is None:
-                self._later = self._loop.call_later(BRIEF_S, self._start_wait, lease, None)
+                self._later = self._loop.call_later(BRIEF_S, self._start_wait, None)
         if self._look_s is None:
             await self._changed.wait()
         else:
@@ -175,11 +167,11 @@ class Parking:
                 self.look, self._look_s = True, None
         self._changed.clear()
 
-    def _start_wait(self, lease: LeaseSpec, offer: Callable[[], Offer | None] | None) -> None:
+    def _start_wait(self, offer: Callable[[], Offer | None] | None) -> None:
         self._later = None
         if self._wait is None:
             self._offer = offer() if offer is not None else None
-            waiting = self._wait_once(lease, self._offer)
+            waiting = self._wait_once(self._offer)
             wait = hide(self._loop.create_task(waiting, name="asyncjobs-wait"))
             # Of an eager task factory it may be over by now: then it has told all.
             self._wait = None if wait.done() else wait
@@ -189,22 +181,20 @@ class Parking:
             self._later.cancel()
             self._later = None
 
-    async def _wait_once(self, lease: LeaseSpec, offer: Offer | None) -> None:
+    async def _wait_once(self, offer: Offer | None) -> None:
         """One wait, up to what it has come to: told here, for a callback of the task would
         come a turn of the loop later, and what is called for would start later."""
         has_failed, parked = False, _NOBODY
         try:
-            parked = await self._listen(lease, offer)
+            parked = await self._listen(offer)
         except Exception:
             has_failed = True
             logger.exception("waiting for calls failed")
         self._heard(parked, has_failed=has_failed)
 
-    async def _listen(self, lease: LeaseSpec, offer: Offer | None) -> Parked:
+    async def _listen(self, offer: Offer | None) -> Parked:
         try:
-            if offer is None:
-                return Parked(await self._backend.wait(lease, CALL_TIMEOUT_S), None)
-            return await self._backend.wait_and_take(lease, CALL_TIMEOUT_S, *offer)
+            return await self._lease.park(CALL_TIMEOUT_S, offer)
         except StoreError as error:
             if self._offer is not None:
                 self._offer, self.broken = None, error

@@ -12,7 +12,7 @@ from collections.abc import Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
 
-from asyncjobs.backends.base import Exchange, LeaseSpec, Resync, StaleSequence
+from asyncjobs.backends.base import Exchange, LeaseSpec, Offer, Resync, StaleSequence
 from asyncjobs.clock import now_ms as wall_ms
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import StoreError
@@ -24,7 +24,7 @@ from asyncjobs.worker.decoding import Find, decode
 from asyncjobs.worker.doubt import InDoubt
 from asyncjobs.worker.engine.runner import Runner
 from asyncjobs.worker.limit import Limit
-from asyncjobs.worker.parking import Offer, Parking
+from asyncjobs.worker.parking import Parking, offer_for
 from asyncjobs.worker.run import Reason
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
@@ -72,13 +72,13 @@ class Processor:
         self.running = Running(concurrency, settings.max_crashes)
         self.sweeps = Sweeps(self._loop.time)
         self.threads = threads
-        self.parking = Parking(session.backend)
-        self.settler = Settler(settings, hub, self._loop.time, session.lease.worker)
+        self.parking = Parking(session.lease)
+        self.settler = Settler(settings, hub, self._loop.time, session.spec.worker)
         threads.is_swept = self.settler.is_swept = self.sweeps.hit
         self.runner = Runner(
             partial(decode, find, settings, self.settler, self.running.note),
             hub,
-            session.lease.worker,
+            session.spec.worker,
             running=self.running,
             threads=threads,
             settler=self.settler,
@@ -121,11 +121,10 @@ class Processor:
         # What a call brings must be able to start at once.
         offers = free > 0 and not self.limit.is_set and not self.threads.sync_queues
         await self.parking.sleep(
-            self._session.lease,
             listen=free > 0 and not blocked,
             limit_s=LOOK_S if blocked else None,
             is_busy=bool(self.running),
-            offer=partial(Offer.of, self._session, free) if offers else None,
+            offer=partial(offer_for, self._session, free) if offers else None,
         )
 
     def _wants_jobs(self) -> bool:
@@ -273,7 +272,7 @@ class Processor:
 
     def note_lost(self, lease: LeaseSpec, queues: Collection[str]) -> None:
         """A heartbeat of `lease` found its entry gone in these queues."""
-        present = self._session.lease
+        present = self._session.spec
         self._lose([queue for queue in queues if lease.entry(queue) == present.entry(queue)])
         self.parking.nudge()
 
@@ -287,7 +286,7 @@ class Processor:
             self.parking.withdraw()
             self._lost |= queues
             stopped = self.running.lose(self._lost)
-            tell_lease_lost(self._events, self._session.lease.worker, queues, stopped)
+            tell_lease_lost(self._events, self._session.spec.worker, queues, stopped)
         self._unsettled.drop(self._lost)
         self._doubts.drop(self._lost)
         self._session.outside = frozenset(self._lost)

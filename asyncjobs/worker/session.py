@@ -12,11 +12,11 @@ from asyncjobs.backends.base import (
     Backend,
     Demand,
     Exchange,
+    Lease,
     LeaseSpec,
     Resync,
     StaleSequence,
 )
-from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import Settlement, TakenJob
@@ -32,7 +32,7 @@ BACKOFF_MOST_S: Final = 3.0
 class Session:
     """Owns lease and sequence. One exchange at a time, none while it resyncs."""
 
-    def __init__(self, backend: Backend, lease: LeaseSpec) -> None:
+    def __init__(self, backend: Backend, lease: Lease) -> None:
         self.backend = backend
         self.lease = lease
         self._sequence = 0
@@ -52,6 +52,26 @@ class Session:
         """Queues in which the lease is not entered: it was lost there, or never was."""
         self._never_entered: frozenset[str] = frozenset()
 
+    @classmethod
+    async def begin(cls, backend: Backend, spec: LeaseSpec) -> Session:
+        """Enter all queues of a new lease; those that have failed are in `outside`, to be
+        entered later by `rejoin`. Raises the first error when all have."""
+        sent_s = time.monotonic()
+        lease = await backend.lease(spec)
+        away = lease.entered.away
+        for error in away.values():
+            if len(away) == len(spec.queues):
+                raise error
+        session = cls(backend, lease)
+        session.confirmed_s = sent_s
+        session.outside = session._never_entered = frozenset(away)
+        return session
+
+    @property
+    def spec(self) -> LeaseSpec:
+        """The lease as it stands now; may be read from any thread."""
+        return self.lease.spec
+
     def next_sequence(self) -> int:
         """The number of the next exchange; never used twice."""
         self._sequence += 1
@@ -61,14 +81,14 @@ class Session:
         self, sequence: int, settlements: Sequence[Settlement], demand: Mapping[str, Demand]
     ) -> Exchange:
         """Raises StoreError or StaleSequence: then nothing is known until a resync."""
-        answer = await self.backend.exchange(self.lease, sequence, settlements, demand)
+        answer = await self.lease.exchange(sequence, settlements, demand)
         self._failures = 0
         return answer
 
     def is_confirmed(self, now_s: float) -> bool:
         """False when the lease may have ended for all this worker knows."""
         # rule:2 nothing starts while the lease is not confirmed
-        return now_s - self.confirmed_s < self.lease.duration_ms / 1000
+        return now_s - self.confirmed_s < self.lease.spec.duration_ms / 1000
 
     async def resync(
         self, cause: BaseException, holding: Callable[[], Collection[TakenJob]]
@@ -89,7 +109,7 @@ class Session:
         self._failures = min(self._failures + 1, 10)
         while True:
             try:
-                answer = await self.backend.resync(self.lease, self.next_sequence(), holding())
+                answer = await self.lease.resync(self.next_sequence(), holding())
             except StaleSequence:
                 self._sequence += 1000
             except StoreError as error:
@@ -102,40 +122,21 @@ class Session:
                     logger.warning("the store is back")
                 return answer
 
-    async def enter(self) -> Mapping[str, StoreError]:
-        """Enter all queues; those that have failed, to be entered later by `rejoin`.
-
-        Raises the first error when all have.
-        """
-        sent_s = time.monotonic()
-        away = (await self.backend.register(self.lease)).away
-        for error in away.values():
-            if len(away) == len(self.lease.queues):
-                raise error
-        self.confirmed_s = sent_s
-        self.outside = self._never_entered = frozenset(away)
-        return away
-
     async def rejoin(self, queues: Collection[str]) -> Mapping[str, StoreError]:
         """Enter the queues in which the lease was lost, under a new name; those that have
         failed."""
-        name = new_id()
-        # rule:2 a lost queue is entered under a new name
-        renewed = self.lease.renew(queues, name)
         sent_s = time.monotonic()
-        answer = await self.backend.register(renewed, tuple(queues))
-        entered = [queue for queue in queues if queue not in answer.away]
-        self.lease = self.lease.renew(entered, name)
-        self.losses += len(set(entered) - self._never_entered)
-        self._never_entered -= set(entered)
-        if set(entered) == set(self.lease.queues):
+        away = (await self.lease.rejoin(queues)).away
+        entered = {queue for queue in queues if queue not in away}
+        self.losses += len(entered - self._never_entered)
+        self._never_entered -= entered
+        if entered == set(self.spec.queues):
             self.confirmed_s = sent_s
-        return answer.away
+        return away
 
     async def ask(self, queues: Collection[str], holding: Collection[TakenJob]) -> Resync:
         """Resync these queues alone, once; the others go on by their numbers.
 
         Raises StoreError or StaleSequence: then it is no longer about these queues.
         """
-        lease = self.lease.within(queues)
-        return await self.backend.resync(lease, self.next_sequence(), holding)
+        return await self.lease.resync(self.next_sequence(), holding, queues)

@@ -111,6 +111,10 @@ class Reclaim:
         # rule:2 a heartbeat says when the next lease of others ends
         self._set_due(None if end_ms is None else end_ms - beat.now_ms + 1)
 
+    def hear_signal(self) -> None:
+        """Somebody knows that a lease has ended."""
+        self._set_due(0)
+
     def _set_due(self, in_ms: int | None) -> None:
         left_s = float("inf") if in_ms is None else in_ms / 1000
         self._due_s = time.monotonic() + left_s
@@ -118,7 +122,7 @@ class Reclaim:
     async def run(self) -> float:
         if (left_s := self._due_s - time.monotonic()) > 0:
             return min(left_s, HEARS_S)
-        lease, known_s = self._session.lease, self._due_s
+        lease, known_s = self._session.spec, self._due_s
         answer = await self._backend.reclaim(lease.queues, lease.grace_ms, STEP)
         self._log.note(answer.away)
         # A heartbeat that came meanwhile may know of an end that this answer does not.
@@ -149,7 +153,7 @@ class Prune:
         self._session = session
 
     async def run(self) -> float:
-        dropped = await self._backend.prune(self._session.lease.queues, STEP)
+        dropped = await self._backend.prune(self._session.spec.queues, STEP)
         # A full step hints at more; with many workers a minute's jitter spreads the calls.
         return 0.1 if dropped >= STEP else random.uniform(45, 75)
 
@@ -157,13 +161,12 @@ class Prune:
 class ProgressNotes:
     """Sends the newest progress of running jobs."""
 
-    def __init__(self, backend: Backend, session: Session, processor: Processor) -> None:
-        self._backend = backend
+    def __init__(self, session: Session, processor: Processor) -> None:
         self._session = session
         self._processor = processor
 
     async def run(self) -> float:
         notes = self._processor.running.take_notes()
         if notes:
-            await self._backend.progress(self._session.lease, notes)
+            await self._session.lease.progress(notes)
         return 0.5

@@ -210,7 +210,7 @@ class Watchdog:
     def _tell_starved(self, since_s: float, stack: str) -> None:
         """On the loop, as soon as it turns again."""
         if self._events.active and not self._stop.is_set():
-            lease = self._session.lease
+            lease = self._session.spec
             blocked_s = time.monotonic() - since_s
             self._events.emit(
                 events.LoopBlocked(
@@ -231,12 +231,12 @@ class Watchdog:
             context = blocker.context
             self._events.emit(
                 events.LoopBlocked(
-                    self._session.lease.worker,
+                    self._session.spec.worker,
                     None if context is None else context.ref,
                     "" if context is None else context.name,
                     blocked_s,
                     blocker.stack,
-                    tuple(self._session.lease.queues),
+                    tuple(self._session.spec.queues),
                 )
             )
 

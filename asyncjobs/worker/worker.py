@@ -286,8 +286,8 @@ class Worker:
         self, started: asyncio.Event, limit: Limit, memory: MemoryLimit | None
     ) -> WorkerReport:
         async with self.app:
-            session = Session(self.app.backend, self._new_lease())
-            away = await session.enter()
+            session = await Session.begin(self.app.backend, self._new_spec())
+            away = session.lease.entered.away
             self._present = session
             processor = self._processor = self._new_processor(session)
             if away:
@@ -351,7 +351,7 @@ class Worker:
             ),
         )
 
-    def _new_lease(self) -> LeaseSpec:
+    def _new_spec(self) -> LeaseSpec:
         info = {
             "worker": self.name,
             "host": socket.gethostname(),
@@ -368,13 +368,16 @@ class Worker:
     ) -> None:
         backend = self.app.backend
         self._reclaim = Reclaim(backend, session, self.app.events, processor.parking.call)
-        prune, notes = Prune(backend, session), ProgressNotes(backend, session, processor)
+        prune, notes = Prune(backend, session), ProgressNotes(session, processor)
         duties: list[Duty] = [self._reclaim, notes, prune]
         if (after_s := self._settings.stuck_after_s) is not None:
             duties.append(Stuck(processor, self.app.events, after_s))
         if isinstance(backend, Inspector):
-            duties.append(Unattended(backend, session.lease.id, self.queues))
-        upkeep, control = Upkeep(duties), Control(backend, session, self._on_cancel)
+            duties.append(Unattended(backend, session.spec.id, self.queues))
+        upkeep, control = (
+            Upkeep(duties),
+            Control(session, self._on_cancel, self._reclaim.hear_signal),
+        )
         waiting = Waiting(self.app, backend, self.queues, lambda: processor.is_quiet)
         beside = [upkeep.run(), control.run(), waiting.give_back()]
         if memory is not None:
@@ -450,7 +453,7 @@ class Worker:
     async def _say_farewell(self, session: Session, processor: Processor) -> None:
         try:
             with anyio.move_on_after(LEAVE_S * TELL):
-                await self.app.backend.deregister(session.lease)
+                await session.lease.leave()
         except AsyncJobsError as error:
             logger.warning("the lease could not be given back, it will end: %s", error)
         finally:

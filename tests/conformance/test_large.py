@@ -95,8 +95,6 @@ async def test_small_jobs_before_large_ones_do_not_hide_them(store: Store) -> No
 
 
 async def test_an_offer_brings_up_to_a_size(store: Store) -> None:
-    if not store.backend.capabilities.takes_on_call:
-        pytest.skip("no capability takes_on_call")
     await enqueue(store, names(2 * ENOUGH))
     worker, sequence = await store.worker(), 0
     taken: list[TakenJob] = []

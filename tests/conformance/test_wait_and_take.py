@@ -14,12 +14,6 @@ from tests.conformance.store import LIMIT_S, QUEUE, SHORT_S, Store, Worker, ids,
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(autouse=True)
-def _only_where_it_can(store: Store) -> None:
-    if not store.backend.capabilities.takes_on_call:
-        pytest.skip("no capability takes_on_call")
-
-
 async def wait_and_take(worker: Worker, slots: int = 5, timeout_s: float = LIMIT_S) -> Parked:
     worker.sequence += 1
     demand = {QUEUE: Demand(slots)}

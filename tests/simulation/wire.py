@@ -11,6 +11,7 @@ from collections.abc import Collection, Coroutine, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from asyncjobs.backends.adapted import Leasing
 from asyncjobs.backends.base import (
     Backend,
     CancelCall,
@@ -205,7 +206,7 @@ class Network:
             self._fail(reply)
 
 
-class Wire:
+class Wire(Leasing):
     """A Backend for one process: everything goes through the network."""
 
     address = "simulated:"

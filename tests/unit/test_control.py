@@ -39,7 +39,8 @@ class Calls(MemoryBackend):
 
 async def heard(lease: LeaseSpec, *answers: Collection[CancelCall] | Exception) -> list[JobRef]:
     store, found = Calls(*answers), list[JobRef]()
-    task = asyncio.create_task(Control(store, Session(store, lease), found.extend).run())
+    control = Control(Session(store, store.attach(lease)), found.extend, lambda: None)
+    task = asyncio.create_task(control.run())
     async with asyncio.timeout(LIMIT_S):
         await store.silent.wait()
     task.cancel()

@@ -33,8 +33,7 @@ class Counting(MemoryBackend):
 async def renewals(*, silent_s: float, silence_s: float | None) -> int:
     """How often a lease is renewed while the loop has been silent for so long."""
     store = Counting()
-    session = Session(store, LeaseSpec("w1", "w", ("default",), 1000))
-    await store.register(session.lease)
+    session = await Session.begin(store, LeaseSpec("w1", "w", ("default",), 1000))
     pulse = Pulse(1.0)
     beats = Heartbeats(store, session, lambda lease, beat: None, pulse, silence_s=silence_s)
     pulse.mark_s -= silent_s
@@ -61,8 +60,7 @@ def lost_beats(lost: int) -> float:
 
     async def live() -> None:
         store = Losing(StoreSettings())
-        session = Session(store, LeaseSpec("w1", "w", ("default",), 15_000))
-        await store.register(session.lease)
+        session = await Session.begin(store, LeaseSpec("w1", "w", ("default",), 15_000))
         pulse = Pulse(1.0)
         beats = Heartbeats(store, session, lambda lease, beat: None, pulse, silence_s=None)
         beats.start()

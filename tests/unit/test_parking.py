@@ -11,19 +11,21 @@ import pytest
 
 from asyncjobs.backends.base import (
     Backend,
-    Capabilities,
     Demand,
     Exchange,
+    Lease,
     LeaseSpec,
+    Offer,
+    Parked,
     StaleSequence,
 )
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.worker.parking import FALLBACK_S, MOST_OFFERED, Offer, Parking
+from asyncjobs.worker.parking import FALLBACK_S, MOST_OFFERED, Parking, offer_for
 from asyncjobs.worker.session import Session
 from tests.tasks import every_task
 
 pytestmark = pytest.mark.anyio
-LEASE = LeaseSpec("lease", "worker", ("a", "b"), 15_000)
+SPEC = LeaseSpec("lease", "worker", ("a", "b"), 15_000)
 NOW_MS = 1_800_000_000_000
 
 
@@ -35,30 +37,29 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": request.param == "uvloop"}
 
 
-class CallingStore:
+class CallingLease:
     """Calls when a test says so. Counts the waits."""
 
-    capabilities: Capabilities
-
     def __init__(self) -> None:
+        self.spec = SPEC
         self.waits = 0
         self.calls: asyncio.Queue[Collection[str] | Exception] = asyncio.Queue()
 
-    async def wait(self, lease: LeaseSpec, timeout_s: float) -> Collection[str]:
+    async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
         self.waits += 1
         answer = await self.calls.get()
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return Parked(answer, None)
 
 
 @pytest.fixture
-async def store(anyio_backend: object) -> CallingStore:
-    return CallingStore()
+async def store(anyio_backend: object) -> CallingLease:
+    return CallingLease()
 
 
-def parking_on(store: CallingStore) -> Parking:
-    return Parking(cast(Backend, store))
+def parking_on(store: CallingLease) -> Parking:
+    return Parking(cast(Lease, store))
 
 
 def exchange(**next_due_ms: int | None) -> Exchange:
@@ -67,7 +68,7 @@ def exchange(**next_due_ms: int | None) -> Exchange:
 
 async def sleep(parking: Parking, *, listen: bool = True) -> None:
     with anyio.fail_after(10):
-        await parking.sleep(LEASE, listen=listen)
+        await parking.sleep(listen=listen)
 
 
 async def sleep_until_due(parking: Parking) -> None:
@@ -76,7 +77,7 @@ async def sleep_until_due(parking: Parking) -> None:
         await sleep(parking)
 
 
-async def test_a_nudge_wakes_and_the_wait_goes_on(store: CallingStore) -> None:
+async def test_a_nudge_wakes_and_the_wait_goes_on(store: CallingLease) -> None:
     parking = parking_on(store)
     for _ in range(3):
         parking.nudge()
@@ -87,7 +88,7 @@ async def test_a_nudge_wakes_and_the_wait_goes_on(store: CallingStore) -> None:
     await parking.close()
 
 
-async def test_a_call_wakes(store: CallingStore) -> None:
+async def test_a_call_wakes(store: CallingLease) -> None:
     parking = parking_on(store)
     store.calls.put_nowait(("b",))
     await sleep(parking)
@@ -95,7 +96,7 @@ async def test_a_call_wakes(store: CallingStore) -> None:
     await parking.close()
 
 
-async def test_a_call_that_comes_while_busy_is_kept(store: CallingStore) -> None:
+async def test_a_call_that_comes_while_busy_is_kept(store: CallingLease) -> None:
     parking = parking_on(store)
     parking.nudge()
     await sleep(parking)
@@ -109,7 +110,7 @@ async def test_a_call_that_comes_while_busy_is_kept(store: CallingStore) -> None
 
 
 async def test_a_busy_worker_listens_when_that_lasts(
-    store: CallingStore, monkeypatch: pytest.MonkeyPatch
+    store: CallingLease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asyncjobs.worker.parking.BRIEF_S", 600.0)
     parking = parking_on(store)
@@ -120,7 +121,7 @@ async def test_a_busy_worker_listens_when_that_lasts(
     async def nap(*, is_busy: bool) -> None:
         parking.nudge()
         with anyio.fail_after(10):
-            await parking.sleep(LEASE, listen=True, is_busy=is_busy, offer=offer)
+            await parking.sleep(listen=True, is_busy=is_busy, offer=offer)
 
     await nap(is_busy=True)
     await asyncio.sleep(0)
@@ -131,7 +132,7 @@ async def test_a_busy_worker_listens_when_that_lasts(
     assert later is not None
     assert parking._later is later
     later.cancel()
-    parking._start_wait(LEASE, None)
+    parking._start_wait(None)
     await asyncio.sleep(0)
     assert store.waits == 1
     await nap(is_busy=True)
@@ -142,20 +143,19 @@ async def test_a_busy_worker_listens_when_that_lasts(
     await parking.close()
 
 
-async def test_an_idle_worker_listens_at_once(store: CallingStore) -> None:
+async def test_an_idle_worker_listens_at_once(store: CallingLease) -> None:
     parking = parking_on(store)
     for is_busy in (True, False):
         parking.nudge()
-        await parking.sleep(LEASE, listen=True, is_busy=is_busy)
+        await parking.sleep(listen=True, is_busy=is_busy)
     await asyncio.sleep(0)
     assert (store.waits, parking._later) == (1, None)
     await parking.close()
 
 
 async def test_an_offer_that_has_no_answer_while_there_is_work_is_given_up(
-    store: CallingStore,
+    store: CallingLease,
 ) -> None:
-    store.capabilities = Capabilities(True, True, False, takes_on_call=True)
     parking = parking_on(store)
     parking._offer = Offer(1, {"a": Demand(3)})
     for ready in (("a",), (), ("a",)):
@@ -166,18 +166,18 @@ async def test_an_offer_that_has_no_answer_while_there_is_work_is_given_up(
     assert isinstance(parking.broken, StaleSequence)
 
 
-async def test_an_offer_is_small(store: CallingStore) -> None:
-    store.capabilities = Capabilities(True, True, False, takes_on_call=True)
-    session = Session(cast(Backend, store), LeaseSpec("lease", "worker", ("a",), 15_000))
+async def test_an_offer_is_small(store: CallingLease) -> None:
+    two = Session(cast(Backend, None), cast(Lease, store))
+    assert offer_for(two, 3) is None
+    store.spec = LeaseSpec("lease", "worker", ("a",), 15_000)
+    one = Session(cast(Backend, None), cast(Lease, store))
     for free, slots in ((3, 3), (1_000, MOST_OFFERED)):
-        offer = Offer.of(session, free)
+        offer = offer_for(one, free)
         assert offer is not None
         assert offer.demand == {"a": Demand(slots)}
-    two = Session(cast(Backend, store), LEASE)
-    assert Offer.of(two, 3) is None
 
 
-async def test_without_listening_nobody_waits(store: CallingStore) -> None:
+async def test_without_listening_nobody_waits(store: CallingLease) -> None:
     parking = parking_on(store)
     parking.nudge()
     await sleep(parking, listen=False)
@@ -185,7 +185,7 @@ async def test_without_listening_nobody_waits(store: CallingStore) -> None:
     await parking.close()
 
 
-async def test_the_earliest_due_time_wakes(store: CallingStore) -> None:
+async def test_the_earliest_due_time_wakes(store: CallingLease) -> None:
     parking = parking_on(store)
     parking.note_due(exchange(a=NOW_MS + 600_000, b=NOW_MS + 20))
     await sleep_until_due(parking)
@@ -196,7 +196,7 @@ async def test_the_earliest_due_time_wakes(store: CallingStore) -> None:
     await parking.close()
 
 
-async def test_a_time_that_is_over_wakes_at_once(store: CallingStore) -> None:
+async def test_a_time_that_is_over_wakes_at_once(store: CallingLease) -> None:
     parking = parking_on(store)
     for due_ms in (NOW_MS, NOW_MS - 5000, NOW_MS):
         parking.note_due(exchange(a=due_ms))
@@ -205,7 +205,7 @@ async def test_a_time_that_is_over_wakes_at_once(store: CallingStore) -> None:
     await parking.close()
 
 
-async def test_a_due_time_that_is_gone_does_not_wake(store: CallingStore) -> None:
+async def test_a_due_time_that_is_gone_does_not_wake(store: CallingLease) -> None:
     parking = parking_on(store)
     parking.note_due(exchange(a=NOW_MS + 1, b=NOW_MS + 30))
     parking.note_due(exchange(a=None))
@@ -215,7 +215,7 @@ async def test_a_due_time_that_is_gone_does_not_wake(store: CallingStore) -> Non
     await parking.close()
 
 
-async def test_an_earlier_time_moves_the_timer(store: CallingStore) -> None:
+async def test_an_earlier_time_moves_the_timer(store: CallingLease) -> None:
     parking = parking_on(store)
     parking.note_due(exchange(a=NOW_MS + 600_000))
     parking.note_due(exchange(a=NOW_MS + 20))
@@ -225,7 +225,7 @@ async def test_an_earlier_time_moves_the_timer(store: CallingStore) -> None:
 
 
 async def test_a_store_that_is_away_makes_nobody_spin(
-    store: CallingStore, monkeypatch: pytest.MonkeyPatch
+    store: CallingLease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asyncjobs.worker.parking.FALLBACK_S", 0.1)
     parking = parking_on(store)
@@ -238,7 +238,7 @@ async def test_a_store_that_is_away_makes_nobody_spin(
     await parking.close()
 
 
-async def test_closing_ends_the_wait(store: CallingStore) -> None:
+async def test_closing_ends_the_wait(store: CallingLease) -> None:
     parking = parking_on(store)
     parking.nudge()
     await sleep(parking)
@@ -248,19 +248,19 @@ async def test_closing_ends_the_wait(store: CallingStore) -> None:
     assert [task for task in every_task() if task.get_name() == "asyncjobs-wait"] == []
 
 
-async def test_nudges_do_not_put_off_the_time_to_look(store: CallingStore) -> None:
+async def test_nudges_do_not_put_off_the_time_to_look(store: CallingLease) -> None:
     parking = parking_on(store)
     nudges = 0
     while not parking.look and nudges < 200:
         nudges += 1
         asyncio.get_running_loop().call_later(0.005, parking.nudge)
         with anyio.fail_after(10):
-            await parking.sleep(LEASE, listen=False, limit_s=0.1)
+            await parking.sleep(listen=False, limit_s=0.1)
     assert parking.look
     await parking.close()
 
 
-async def test_while_heartbeats_come_a_wait_that_ends_asks_nothing(store: CallingStore) -> None:
+async def test_while_heartbeats_come_a_wait_that_ends_asks_nothing(store: CallingLease) -> None:
     parking = parking_on(store)
     parking.hear_beat(())
     parking.hear_beat(())
@@ -273,7 +273,7 @@ async def test_while_heartbeats_come_a_wait_that_ends_asks_nothing(store: Callin
     await parking.close()
 
 
-async def test_a_heartbeat_finds_work_that_nobody_was_called_for(store: CallingStore) -> None:
+async def test_a_heartbeat_finds_work_that_nobody_was_called_for(store: CallingLease) -> None:
     parking = parking_on(store)
     parking.hear_beat(("b",))
     await sleep(parking)
@@ -281,7 +281,7 @@ async def test_a_heartbeat_finds_work_that_nobody_was_called_for(store: CallingS
     await parking.close()
 
 
-async def test_without_recent_heartbeats_it_is_time_to_look(store: CallingStore) -> None:
+async def test_without_recent_heartbeats_it_is_time_to_look(store: CallingLease) -> None:
     parking = parking_on(store)
     parking.hear_beat(())
     parking.hear_beat(())
@@ -293,7 +293,7 @@ async def test_without_recent_heartbeats_it_is_time_to_look(store: CallingStore)
     await parking.close()
 
 
-async def test_while_heartbeats_are_rare_a_recent_one_is_no_look(store: CallingStore) -> None:
+async def test_while_heartbeats_are_rare_a_recent_one_is_no_look(store: CallingLease) -> None:
     parking = parking_on(store)
     parking.hear_beat(())
     parking._beat_s -= 2 * FALLBACK_S
@@ -305,7 +305,7 @@ async def test_while_heartbeats_are_rare_a_recent_one_is_no_look(store: CallingS
     await parking.close()
 
 
-async def test_a_worker_that_shall_end_always_looks(store: CallingStore) -> None:
+async def test_a_worker_that_shall_end_always_looks(store: CallingLease) -> None:
     parking = parking_on(store)
     parking.always_looks = True
     parking.hear_beat(())

@@ -215,8 +215,7 @@ async def _processor(store: LossyStore, jobs_stored: int) -> Processor:
     """One that has entered its queue and taken nothing yet."""
     app = AsyncJobs(backend=store)
     job = register(app, jobs.note)
-    session = Session(store, LeaseSpec("lease", "worker", ("default",), 1_000))
-    await store.register(session.lease)
+    session = await Session.begin(store, LeaseSpec("lease", "worker", ("default",), 1_000))
     new = [job.new_job((f"n{number}",), {}) for number in range(jobs_stored)]
     await store.enqueue(EnqueueBatch("token", new))
     session.confirmed_s = time.monotonic()
@@ -237,7 +236,7 @@ async def test_nothing_is_started_after_a_stop_that_may_have_cost_the_lease() ->
 
     async def trip() -> Exchange:
         session.confirmed_s = float("-inf")
-        return await store.exchange(session.lease, session.next_sequence(), [], {})
+        return await store.exchange(session.spec, session.next_sequence(), [], {})
 
     await processor._overlap(trip())
     assert (len(processor.running), len(processor._taken)) == (0, 1)
@@ -265,9 +264,7 @@ class OfferedStore(LossyStore):
         """What an exchange behind a call would bring now, taken by another number."""
         session = processor._session
         demand = {"default": Demand(2)}
-        return await MemoryBackend.exchange(
-            self, session.lease, session.next_sequence(), [], demand
-        )
+        return await MemoryBackend.exchange(self, session.spec, session.next_sequence(), [], demand)
 
 
 async def _parked(store: OfferedStore, jobs_stored: int) -> Processor:
@@ -434,7 +431,7 @@ async def test_a_reply_that_comes_after_the_loss_of_the_lease_brings_nothing(
         store.lost_replies[0] = AWAY
         await processor._trade()
         assert processor._unsure is not None
-    lease = processor._session.lease
+    lease = processor._session.spec
     store.tell = lambda: processor.note_lost(lease, ["default"])
     if processor._unsure is None:
         await processor._trade()
@@ -456,7 +453,7 @@ async def test_a_job_taken_anew_is_not_taken_for_its_zombie(stage: Stage) -> Non
         await stage.noted(("started", "s"))
         processor = worker._processor
         assert processor is not None
-        lease = processor._session.lease
+        lease = processor._session.spec
         await MemoryBackend.deregister(store, lease)
         store.lost_replies[store.exchanges] = AWAY
         processor.note_lost(lease, ["default"])

@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import cast
 
 import pytest
 
-from asyncjobs.backends.base import Backend, LeaseSpec, Registered, Resync, StaleSequence
+from asyncjobs.backends.base import (
+    Backend,
+    Lease,
+    LeaseSpec,
+    Resync,
+    StaleSequence,
+    StoreSettings,
+)
+from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import TakenJob
 from asyncjobs.worker.session import Session
 
 pytestmark = pytest.mark.anyio
-LEASE = LeaseSpec("lease", "worker", ("a", "b"), 15_000)
+SPEC = LeaseSpec("lease", "worker", ("a", "b"), 15_000)
 ANSWER = Resync({"a": 1}, [], ())
 
 
-class AnsweringStore:
+class AnsweringLease:
     """Answers resyncs as told; remembers what it was asked."""
 
     def __init__(self, *answers: Resync | Exception) -> None:
         self._answers = list(answers)
+        self.spec = SPEC
         self.sequences: list[int] = []
-        self.registered: list[tuple[LeaseSpec, Sequence[str] | None]] = []
 
     async def resync(
-        self, lease: LeaseSpec, sequence: int, holding: Collection[TakenJob]
+        self,
+        sequence: int,
+        holding: Collection[TakenJob],
+        queues: Collection[str] | None = None,
     ) -> Resync:
         self.sequences.append(sequence)
         answer = self._answers.pop(0)
@@ -36,13 +47,9 @@ class AnsweringStore:
             raise answer
         return answer
 
-    async def register(self, lease: LeaseSpec, queues: Sequence[str] | None = None) -> Registered:
-        self.registered.append((lease, queues))
-        return Registered(0)
 
-
-def session_on(store: AnsweringStore) -> Session:
-    return Session(cast(Backend, store), LEASE)
+def session_on(lease: AnsweringLease) -> Session:
+    return Session(cast(Backend, None), cast(Lease, lease))
 
 
 def nothing() -> list[TakenJob]:
@@ -58,10 +65,10 @@ def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_an_outage_is_told_once_each_way(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     away = StoreUnavailable("nobody there")
-    store = AnsweringStore(away, away, away, ANSWER)
-    session = session_on(store)
+    lease = AnsweringLease(away, away, away, ANSWER)
+    session = session_on(lease)
     assert await session.resync(away, nothing) is ANSWER
-    assert store.sequences == [1, 2, 3, 4]
+    assert lease.sequences == [1, 2, 3, 4]
     assert [record.getMessage() for record in caplog.records] == [
         "the store is away, running jobs go on: nobody there",
         "the store is back",
@@ -70,7 +77,7 @@ async def test_an_outage_is_told_once_each_way(caplog: pytest.LogCaptureFixture)
 
 
 async def test_a_refused_exchange_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
-    session = session_on(AnsweringStore(ANSWER))
+    session = session_on(AnsweringLease(ANSWER))
     await session.resync(StoreError("bad settlement"), nothing)
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
@@ -78,13 +85,13 @@ async def test_a_refused_exchange_is_an_error(caplog: pytest.LogCaptureFixture) 
 
 
 async def test_numbers_only_rise(caplog: pytest.LogCaptureFixture) -> None:
-    store = AnsweringStore(StaleSequence("a: 7"), StaleSequence("a: 7"), ANSWER)
-    session = session_on(store)
+    lease = AnsweringLease(StaleSequence("a: 7"), StaleSequence("a: 7"), ANSWER)
+    session = session_on(lease)
     assert [session.next_sequence() for _ in range(3)] == [1, 2, 3]
     await session.resync(StaleSequence("a: 7"), nothing)
-    assert store.sequences == sorted(set(store.sequences))
-    assert store.sequences[0] > 3
-    assert session.next_sequence() > store.sequences[-1]
+    assert lease.sequences == sorted(set(lease.sequences))
+    assert lease.sequences[0] > 3
+    assert session.next_sequence() > lease.sequences[-1]
 
 
 async def test_what_is_held_is_asked_for_at_each_try() -> None:
@@ -94,24 +101,29 @@ async def test_what_is_held_is_asked_for_at_each_try() -> None:
         asked.append(1)
         return []
 
-    session = session_on(AnsweringStore(StoreUnavailable("x"), ANSWER))
+    session = session_on(AnsweringLease(StoreUnavailable("x"), ANSWER))
     await session.resync(StoreUnavailable("x"), holding)
     assert len(asked) == 2
 
 
 async def test_rejoining_takes_a_new_name_in_the_lost_queues_only() -> None:
-    store = AnsweringStore()
-    session = session_on(store)
-    await session.rejoin(["b"])
-    lease = session.lease
-    assert lease.id == LEASE.id
-    assert lease.entry("a") == LEASE.entry("a")
-    assert lease.entry("b") != LEASE.entry("b")
-    assert store.registered == [(lease, ("b",))]
+    store = MemoryBackend(StoreSettings())
+    session = await Session.begin(store, SPEC)
+    assert await session.rejoin(["b"]) == {}
+    assert session.spec.id == SPEC.id
+    assert session.spec.entry("a") == SPEC.entry("a")
+    assert session.spec.entry("b") != SPEC.entry("b")
+    entries = await store.workers(["a", "b"])
+    assert {entry.lease for entry in entries if entry.queue == "a"} == {SPEC.id}
+    assert {entry.lease for entry in entries if entry.queue == "b"} == {
+        SPEC.id,
+        session.spec.entry("b"),
+    }
+    assert session.losses == 1
 
 
 def test_a_lease_is_confirmed_for_its_duration_from_when_it_was_asked_for() -> None:
-    session = session_on(AnsweringStore())
+    session = session_on(AnsweringLease())
     now_s = time.monotonic()
     assert not session.is_confirmed(now_s)
     session.confirmed_s = now_s

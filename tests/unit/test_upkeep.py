@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.base import Backend, Heartbeat, LeaseSpec, Reclaimed
+from asyncjobs.backends.base import Backend, Heartbeat, LeaseSpec, Reclaimed, StoreSettings
+from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.events import Events, JobsReclaimed
 from asyncjobs.worker.session import Session
@@ -38,7 +39,9 @@ def reclaim_on(
     store: Store, hub: Events, call: Callable[[Collection[str]], None] = lambda queues: None
 ) -> Reclaim:
     backend = cast(Backend, store)
-    return Reclaim(backend, Session(backend, LEASE), hub, call)
+    return Reclaim(
+        backend, Session(backend, MemoryBackend(StoreSettings()).attach(LEASE)), hub, call
+    )
 
 
 @pytest.fixture

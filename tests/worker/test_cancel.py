@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -130,7 +129,7 @@ async def test_who_entered_anew_hears_at_once(app: AsyncJobs, stage: Stage) -> N
         await listens(app)
         processor = worker._processor
         assert processor is not None
-        lease = processor._session.lease
+        lease = processor._session.spec
         # As a reclaim would: its entry is gone, and it takes the job again under another.
         await app.backend.deregister(
             LeaseSpec(
@@ -182,9 +181,8 @@ async def test_a_job_whose_worker_died_is_cancelled_without_a_run(
 class SlowReplies(MemoryBackend):
     """Holds back the reply of an exchange that has taken a job."""
 
-    def __init__(self, *, takes_on_call: bool) -> None:
+    def __init__(self) -> None:
         super().__init__(StoreSettings())
-        self.capabilities = replace(self.capabilities, takes_on_call=takes_on_call)
         self.has_taken = asyncio.Event()
         self.reply = asyncio.Event()
 
@@ -211,12 +209,13 @@ class SlowReplies(MemoryBackend):
         return answer
 
 
-@pytest.mark.parametrize("takes_on_call", [False, True])
-async def test_a_cancel_may_overtake_the_job_on_its_way(stage: Stage, takes_on_call: bool) -> None:
-    store = SlowReplies(takes_on_call=takes_on_call)
+@pytest.mark.parametrize("queues", [["default"], ["default", "other"]])
+async def test_a_cancel_may_overtake_the_job_on_its_way(stage: Stage, queues: list[str]) -> None:
+    """A worker of one queue gets it behind its wait, one of several by its next exchange."""
+    store = SlowReplies()
     app = AsyncJobs(backend=store)
     job = register(app, jobs.note)
-    async with app, Worker(app, lease=600) as worker:
+    async with app, Worker(app, queues=queues, lease=600) as worker:
         await listens(app)
         handle = await job.enqueue("never")
         await store.has_taken.wait()

@@ -114,7 +114,7 @@ async def test_a_lease_lost_in_one_queue_only(app: AsyncJobs, stage: Stage) -> N
         await stage.noted(("started", "two"))
         processor = worker._processor
         assert processor is not None
-        lease = processor._session.lease
+        lease = processor._session.spec
         # Leaving behind the worker's back is what a reclaim in one queue looks like.
         await _leave_one_queue(app, lease, "one")
         processor.note_lost(lease, ["one"])

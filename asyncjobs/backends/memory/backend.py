@@ -7,6 +7,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from asyncjobs.backends.activity import flow_of
+from asyncjobs.backends.adapted import Leasing
 from asyncjobs.backends.answers import NONE_AWAY
 from asyncjobs.backends.base import (
     LAYOUT,
@@ -60,16 +61,14 @@ PROMOTED_AT_LEAST = 100
 NO_DEMAND = Demand(0)
 
 
-class MemoryBackend:
+class MemoryBackend(Leasing):
     """Backend and Inspector in this process's memory, private to this instance.
 
     Owns the queues and everybody who is parked on them. Jobs outlive `close()` but not
     the process. Not for threads: all calls come from one event loop.
     """
 
-    capabilities = Capabilities(
-        durable=False, shared=False, threaded_heartbeat=False, takes_on_call=True
-    )
+    capabilities = Capabilities(durable=False, shared=False, threaded_heartbeat=False)
     address = "memory:"
 
     def __init__(self, settings: StoreSettings, *, now_ms: Clock | None = None) -> None:

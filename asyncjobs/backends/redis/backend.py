@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from asyncjobs.backends.adapted import Leasing
 from asyncjobs.backends.base import (
     CancelCall,
     CancelVerdict,
@@ -76,12 +77,10 @@ REPLICA_WAIT_MS = 1_000
 """How long one try of an enqueue waits for replicas; the client tries again."""
 
 
-class RedisBackend:
+class RedisBackend(Leasing):
     """Owns the connections: one for calls, one for results; see LeaseCalls for a worker's."""
 
-    capabilities = Capabilities(
-        durable=True, shared=True, threaded_heartbeat=True, takes_on_call=True
-    )
+    capabilities = Capabilities(durable=True, shared=True, threaded_heartbeat=True)
 
     def __init__(
         self,
