@@ -129,6 +129,9 @@ class Signals:
             # The system would take the end of the thread that forks for that of the process.
             return
         self._die_with_parent()
+        if os.getppid() != self._pid:
+            # The worker was killed in between: no signal would come.
+            os._exit(ExitCode.FAILED)
         if self._loop.is_running():
             # Should it return into the loop, it would be a second worker on our connections.
             # What is ready there is the worker's to do; uvloop shows nobody its own.

@@ -169,7 +169,8 @@ class Process:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate()
+        # A child that outlives the process holds its streams open: that is a failure.
+        self.process.communicate(timeout=LIMIT_S)
         self._reader.join(LIMIT_S)
 
     def wait_for(self, text: str) -> str:

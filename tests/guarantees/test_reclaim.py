@@ -150,7 +150,8 @@ async def test_an_idle_worker_asks_for_dead_ones_when_a_lease_can_end_and_not_mo
             assert calls("exchange") <= 4
             a.process.kill()
             await until(lambda: not scene.entries_of("a"))
-            assert before < calls("reclaim") <= before + 4
+            await until(lambda: calls("reclaim") > before)  # the monitor may be behind
+            assert calls("reclaim") <= before + 4
 
 
 async def test_consumers_of_workers_that_are_gone_are_removed(scene: Scene) -> None:

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from tests.cli.process import ROOT
 from tests.processes.kit import is_alive, wait_gone, wait_ready
 from tests.processes.program import LoopName, Program
 
@@ -149,6 +150,35 @@ def test_children_end_with_a_third_signal(program: Program) -> None:
 
 def test_a_forked_child_ends_with_a_worker_that_is_killed(program: Program) -> None:
     program.write(FORKS)
+    program.put("stubborn")
+    process = program.work()
+    pid = child_of(program)
+    process.send(signal.SIGKILL)
+    process.end()
+    wait_gone(pid)
+
+
+SLOW_CHILD = """
+import os, time
+
+
+def wait_for_the_end_of_the_parent():
+    while os.getppid() == parent:
+        time.sleep(0.01)
+
+
+parent = os.getpid()
+# Registered before ours, so it runs before ours.
+os.register_at_fork(after_in_child=wait_for_the_end_of_the_parent)
+"""
+
+
+def test_a_forked_child_ends_though_the_worker_is_killed_before_it_sets_out(
+    program: Program,
+) -> None:
+    program.write(FORKS)
+    (program.folder / "sitecustomize.py").write_text(SLOW_CHILD)
+    program.env["PYTHONPATH"] = f"{program.folder}{os.pathsep}{ROOT}"
     program.put("stubborn")
     process = program.work()
     pid = child_of(program)
