@@ -10,13 +10,13 @@ from asyncjobs.errors import MissingCapability, UsageError
 from asyncjobs.job import (
     MOST_EFFECT_BYTES,
     MOST_EFFECT_JOBS,
-    NewJob,
+    JobRef,
     Settlement,
     State,
     Terms,
 )
 
-__all__ = ["check_barriers", "check_effects", "check_terms", "needs_of"]
+__all__ = ["check_batch", "check_effects", "needs_of"]
 
 
 def needs_of(terms: Terms) -> frozenset[str]:
@@ -29,28 +29,19 @@ def needs_of(terms: Terms) -> frozenset[str]:
     return frozenset(name for name, is_needed in needs.items() if is_needed)
 
 
-def check_terms(job: NewJob, capabilities: Capabilities, address: str) -> None:
-    """Raises MissingCapability when the store cannot keep the terms of this job."""
-    if job.terms is None:
-        return
-    for name in sorted(needs_of(job.terms)):
-        if not getattr(capabilities, name):
-            raise MissingCapability(
-                f"the store at {address} has no capability {name!r}, which the terms of the job "
-                f"{job.ref} need: use a store that has it, or enqueue the job without them"
-            )
-
-
-def check_barriers(batch: EnqueueBatch, capabilities: Capabilities, address: str) -> None:
-    """Raises MissingCapability when the batch has barriers and the store keeps none."""
+def check_batch(batch: EnqueueBatch, capabilities: Capabilities) -> None:
+    """Raises MissingCapability when the store cannot keep barriers or terms of this batch."""
+    for job in batch.jobs:
+        if job.terms is not None:
+            _check_terms(job.ref, job.terms, capabilities)
     if batch.barriers and not capabilities.flows:
         raise MissingCapability(
-            f"the store at {address} has no capability 'flows', which the barrier "
-            f"{batch.barriers[0].id!r} needs: use a store that has it"
+            f"the store has no capability 'flows', which the barrier {batch.barriers[0].id!r} "
+            "needs: use a store that has it"
         )
 
 
-def check_effects(settlement: Settlement, capabilities: Capabilities, address: str) -> None:
+def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
     """Raises UsageError for effects that no store could keep with this settlement,
     MissingCapability for what this one cannot."""
     effects, job = settlement.effects, settlement.job
@@ -71,13 +62,22 @@ def check_effects(settlement: Settlement, capabilities: Capabilities, address: s
     for new in effects.jobs:
         if new.queue != job.queue and not capabilities.across_queues:
             raise UsageError(
-                f"the settlement of {job.ref} carries the job {new.ref}, and the store at "
-                f"{address} can store a job with a settlement in the same queue only: enqueue it "
-                "by itself"
+                f"the settlement of {job.ref} carries the job {new.ref}, and this store keeps "
+                "only jobs of the same queue with a settlement: enqueue the job by itself"
             )
-        check_terms(new, capabilities, address)
+        if new.terms is not None:
+            _check_terms(new.ref, new.terms, capabilities)
     if effects.barriers and not capabilities.flows:
         raise MissingCapability(
-            f"the store at {address} has no capability 'flows', which the settlement of "
-            f"{job.ref} needs for its barriers: use a store that has it"
+            f"the store has no capability 'flows', which the settlement of {job.ref} needs for "
+            "its barriers: use a store that has it"
         )
+
+
+def _check_terms(ref: JobRef, terms: Terms, capabilities: Capabilities) -> None:
+    for name in sorted(needs_of(terms)):
+        if not getattr(capabilities, name):
+            raise MissingCapability(
+                f"the store has no capability {name!r}, which the terms of the job {ref} "
+                "need: use a store that has it, or enqueue the job without them"
+            )

@@ -99,6 +99,13 @@ class Lease(Protocol):
         Covers the queues of `demand` and of `settlements`. For each: check the lease
         and that `sequence` is above the last applied, settle what this lease still
         owns, promote due jobs, take. Raises StaleSequence without any effect.
+
+        A success stores its `effects` in the same step, and only if it counts: never when it is
+        among `not_yours`, so what is sent again stores nothing twice. A job whose id is there
+        is not stored again. Effects are never refused for memory: they are bounded, and a
+        settlement must always be possible. Raises UsageError, before anything is sent, for effects
+        of anything but a success, for another queue or over their bounds; MissingCapability for
+        terms that this store cannot keep.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.job import MOST_EFFECT_JOBS, Settlement, TakenJob
 
 __all__ = ["Unsettled"]
 
@@ -28,13 +28,16 @@ class Unsettled:
 
     def take(self) -> list[Settlement]:
         """The next ones for an exchange, out of here."""
-        count = size = 0
+        count = size = jobs = 0
         # rule:11 what an exchange settles is bounded
         for settlement in self._waiting[:COUNT_LIMIT]:
             if settlement.outcome is not None or settlement.envelope:
                 size += len(settlement.outcome or b"") + len(settlement.envelope)
                 size += len(settlement.dead_letter or b"")
-            if size > BYTES_LIMIT and count:
+            if settlement.effects is not None:
+                size += sum(len(job.envelope) for job in settlement.effects.jobs)
+                jobs += len(settlement.effects.jobs)
+            if (size > BYTES_LIMIT or jobs > MOST_EFFECT_JOBS) and count:
                 break
             count += 1
         taken = self._waiting[:count]

@@ -12,7 +12,7 @@ from asyncjobs.backends.base import Demand, LeaseSpec
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.events import JobsReclaimed, LeaseLost
-from asyncjobs.job import Settlement
+from asyncjobs.job import Effects, NewJob, Settlement
 from asyncjobs.testing.servers import Server
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, ended, events_of, eventually, is_settled, register
@@ -101,8 +101,14 @@ async def test_each_call_but_enqueue_is_answered(server: Server) -> None:
             assert len((await store.resync(mine, 2, taken[:2])).missing) == 2
             await store.cancel([job.ref for job in taken[:2]], None, 0)
             done = [Settlement.succeeded(job) for job in taken[:2]]
+            # Those that a success stores are bounded, and a settlement must always be possible.
+            made = [NewJob("default", f"made-{n}", 0, b"made", delay_ms=n) for n in (0, 60_000)]
+            done[0] = done[0].causing(Effects(tuple(made)))
             again = [Settlement.release(taken[2]), Settlement.reschedule(taken[3], b"again", 0)]
             assert not (await store.exchange(mine, 3, [*done, *again], {})).not_yours
+            records = await store.get([job.ref for job in made])
+            states = [record and record.state for record in records]
+            assert states == [State.READY, State.SCHEDULED]
             await eventually(lambda: ended_leases(store))
             await store.prune(["default"], 10)
             await store.counts(["default"])

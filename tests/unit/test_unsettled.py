@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.job import MOST_EFFECT_JOBS, Effects, NewJob, Settlement, TakenJob
 from asyncjobs.worker.unsettled import BYTES_LIMIT, COUNT_LIMIT, Unsettled
 
 
@@ -32,3 +32,14 @@ def test_one_that_is_too_large_goes_alone() -> None:
     (huge,) = settlements(1, BYTES_LIMIT * 2)
     unsettled.append(huge)
     assert unsettled.take() == [huge]
+
+
+def test_the_jobs_that_successes_store_are_counted_too() -> None:
+    """One script stores them all, and the server does nothing else meanwhile."""
+    many = Effects(tuple(NewJob("work", f"n{n}", 2, b"x") for n in range(MOST_EFFECT_JOBS // 2)))
+    large = Effects((NewJob("work", "n", 2, bytes(BYTES_LIMIT // 2)),))
+    for effects in (many, large):
+        unsettled = Unsettled()
+        for settlement in settlements(5, 0):
+            unsettled.append(settlement.causing(effects))
+        assert [len(unsettled.take()) for _ in range(3)] == [2, 2, 1]

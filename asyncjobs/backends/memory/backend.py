@@ -38,7 +38,7 @@ from asyncjobs.backends.base import (
     Verdict,
     WorkerEntry,
 )
-from asyncjobs.backends.checks import check_barriers, check_terms
+from asyncjobs.backends.checks import check_batch, check_effects
 from asyncjobs.backends.letters import (
     DeadLetter,
     LetterKey,
@@ -50,10 +50,11 @@ from asyncjobs.backends.letters import (
 from asyncjobs.backends.memory.control import ControlBoard
 from asyncjobs.backends.memory.leftover import left_in
 from asyncjobs.backends.memory.queue import MOST_MARKS, Queue
+from asyncjobs.backends.memory.stored import check_priority
 from asyncjobs.backends.memory.surveyor import Surveyor
 from asyncjobs.clock import now_ms as system_now_ms
 from asyncjobs.errors import StoreError, UsageError
-from asyncjobs.job import JobRecord, JobRef, NewJob, Priority, Settlement, TakenJob
+from asyncjobs.job import JobRecord, JobRef, Priority, Settlement, TakenJob
 
 __all__ = ["MemoryBackend"]
 
@@ -132,11 +133,10 @@ class MemoryBackend(Leasing):
 
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         """See `Backend.enqueue`. Raises ValueError for an unknown priority."""
-        check_barriers(batch, self.capabilities, self.address)
+        check_batch(batch, self.capabilities)
         places: dict[str, list[int]] = {}
         for place, job in enumerate(batch.jobs):
-            _check_priority(job)
-            check_terms(job, self.capabilities, self.address)
+            check_priority(job)
             places.setdefault(job.queue, []).append(place)
         now = self._now_ms()
         token_ttl_ms = batch.token_ttl_ms or self._settings.token_ttl_ms
@@ -197,6 +197,8 @@ class MemoryBackend(Leasing):
         *,
         is_parked: bool = False,
     ) -> Exchange:
+        for settlement in settlements:
+            check_effects(settlement, self.capabilities)
         now = self._now_ms()
         names = dict.fromkeys([*demand, *(settlement.job.queue for settlement in settlements)])
         # Every queue is asked before the first is touched: a stale exchange has no effect.
@@ -204,15 +206,20 @@ class MemoryBackend(Leasing):
         present = {q.name: q for q in found if q.check_sequence(lease, sequence, is_parked)}
         for queue in present.values():
             queue.begin(lease, sequence, is_parked)
-        effects = [
+        settled = [
             (settlement, present[name].settle(lease, settlement, now))
             for settlement in settlements
             if (name := settlement.job.queue) in present
         ]
+        # After all of them, as a server does it: an id is free only when its job has ended.
+        for settlement, state in settled:
+            # rule:5 a success that does not count stores nothing, also in memory
+            if settlement.effects is not None and state is not None:
+                present[settlement.job.queue].store(settlement.effects.jobs, now)
         jobs, promoted = _hand_out(present.values(), lease, demand, now)
         return Exchange(
             jobs,
-            [settlement for settlement, state in effects if state is None],
+            [settlement for settlement, state in settled if state is None],
             lost=tuple(name for name in names if name not in present and name not in away),
             cancels=[ref for q in present.values() for ref in q.cancels(lease, MOST_MARKS)],
             left_ready=frozenset(name for name, queue in present.items() if queue.left_ready),
@@ -220,7 +227,7 @@ class MemoryBackend(Leasing):
             next_lease_end_ms=_earliest(q.next_lease_end(lease) for q in present.values()),
             now_ms=now,
             promoted=promoted,
-            cancelled=[s for s, state in effects if state not in (None, s.state)],
+            cancelled=[s for s, state in settled if state not in (None, s.state)],
             suspects={q.name: fewest for q in present.values() if (fewest := q.fewest_crashes)},
             away=away,
         )
@@ -486,11 +493,6 @@ def _hand_out(
             promoted.append((queue.name, moved))
         jobs += queue.take(lease, wanted, now)
     return jobs, tuple(promoted)
-
-
-def _check_priority(job: NewJob) -> None:
-    if not 0 <= job.priority <= 3:
-        raise ValueError(f"job {job.ref} has the priority {job.priority!r}; use 0 to 3")
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -92,30 +92,37 @@ class Queue:
         if given is not None:
             return given
         self._forget(now)
+        stored = self.store(jobs, now)
+        answer = [job is not None for job in stored]
+        self._answers.put(token, now + token_ttl_ms, answer)
+        if any(job is not None and job.due_ms is None for job in stored):
+            self._wake(self.name)
+        return answer
+
+    def store(self, jobs: Sequence[NewJob], now: int) -> list[StoredJob | None]:
+        """Store each job whose id is free, None for the others. What is ready calls nobody yet:
+        an exchange that stores what a success causes may take it."""
         earliest = self._scheduled.first_ms()
-        call, answer = False, []
+        stored: list[StoredJob | None] = []
         for new in jobs:
-            is_new = new.id not in self._jobs and not self.ended.knows(new.id, now)
-            answer.append(is_new)
-            if not is_new:
+            if new.id in self._jobs or self.ended.knows(new.id, now):
+                stored.append(None)
                 continue
             if not new.has_new_id:
                 # rule:5 an id that is used again is rid of the result of the job before, in memory
                 self.ended.drop_result(new.id)
             job = self._jobs[new.id] = StoredJob(new.id, new.priority, new.envelope)
+            stored.append(job)
             due = now + new.delay_ms if new.at_ms is None else new.at_ms
             if due <= now:
                 self._append(job, now)
-                call = True
             else:
                 self._schedule(job, due)
-                # A sleeping worker must learn of a new earliest time, or it sleeps past it.
-                call = call or earliest is None or due < earliest
-        self._answers.put(token, now + token_ttl_ms, answer)
-        self._tally.add(now, ENQUEUED, sum(answer))
-        if call:
+        self._tally.add(now, ENQUEUED, sum(job is not None for job in stored))
+        # A sleeping worker must learn of a new earliest time, or it sleeps past it.
+        if self._scheduled.first_ms() != earliest:
             self._wake(self.name)
-        return answer
+        return stored
 
     def revive(self, revival: Revival, priority: Priority | None, now: int) -> Revived:
         """Make a dead job ready again; see `LetterCalls.revive`."""
@@ -190,7 +197,7 @@ class Queue:
         """Refuse exchanges up to `sequence`; the last one applied, and the jobs held."""
         held = self._leases[lease.entry(self.name)]
         held.fence = held.parked = sequence
-        return held.applied, [self._taken(job) for job in held.jobs.values()]
+        return held.applied, [job.taken(self.name) for job in held.jobs.values()]
 
     def next_lease_end(self, except_for: LeaseSpec | None) -> int | None:
         """The earliest end of a lease other than `except_for`, in ms."""
@@ -293,7 +300,7 @@ class Queue:
             held.jobs[job.serial] = job
             if job.id in self._marked:
                 held.marked[job.id] = job
-            jobs.append(self._taken(job))
+            jobs.append(job.taken(self.name))
         # One worker does not take all suspects: who has taken some calls another one.
         # rule:1 an exchange that leaves ready work behind passes the token on, in memory
         if self.left_ready or (room.given and self.fewest_crashes):
@@ -339,18 +346,6 @@ class Queue:
         """That a suspect which waits here has been through; 0 when none waits."""
         waiting = (crashes for ready in self._ready for crashes in ready.crashes() if crashes)
         return min(waiting, default=0)
-
-    def _taken(self, job: StoredJob) -> TakenJob:
-        return TakenJob(
-            self.name,
-            job.id,
-            job.priority,
-            job.receipt,
-            job.envelope,
-            job.crashes,
-            job.ready_ms,
-            job.holder or "",
-        )
 
     @property
     def next_due_ms(self) -> int | None:
@@ -500,8 +495,5 @@ class Queue:
 
     def workers(self, now: int) -> list[WorkerEntry]:
         """The leases, over or not, the earliest end first."""
-        entries = [
-            WorkerEntry(self.name, name, held.end_ms, now, held.info)
-            for name, held in self._leases.items()
-        ]
-        return sorted(entries, key=lambda entry: (entry.end_ms, entry.lease))
+        leases = sorted(self._leases.items(), key=lambda item: (item[1].end_ms, item[0]))
+        return [WorkerEntry(self.name, name, held.end_ms, now, held.info) for name, held in leases]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from asyncjobs.backends.activity import KEPT_MINUTES, MINUTE_MS
-from asyncjobs.job import Demand, JobRecord, JobRef, State
+from asyncjobs.job import Demand, JobRecord, JobRef, NewJob, State, TakenJob
 
-__all__ = ["Held", "Kept", "Letter", "StoredJob", "SuspectRoom", "Tally"]
+__all__ = ["Held", "Kept", "Letter", "StoredJob", "SuspectRoom", "Tally", "check_priority"]
 
 
 class Held:
@@ -71,6 +71,19 @@ class StoredJob:
             return State.SCHEDULED
         return State.READY if self.holder is None else State.RUNNING
 
+    def taken(self, queue: str) -> TakenJob:
+        """The job as its holder sees it."""
+        return TakenJob(
+            queue,
+            self.id,
+            self.priority,
+            self.receipt,
+            self.envelope,
+            self.crashes,
+            self.ready_ms,
+            self.holder or "",
+        )
+
     def record(self, ref: JobRef, *, is_cancelled: bool) -> JobRecord:
         """What is known of the job; `ref` is its own."""
         is_running = self.state is State.RUNNING
@@ -85,6 +98,12 @@ class StoredJob:
             taken_ms=self.taken_ms if is_running else None,
             is_cancelled=is_running and is_cancelled,
         )
+
+
+def check_priority(job: NewJob) -> None:
+    """Raises ValueError for one that is not 0 to 3."""
+    if not 0 <= job.priority <= 3:
+        raise ValueError(f"job {job.ref} has the priority {job.priority!r}; use 0 to 3")
 
 
 class SuspectRoom:

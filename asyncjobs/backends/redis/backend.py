@@ -11,7 +11,6 @@ from asyncjobs.backends.adapted import Leasing
 from asyncjobs.backends.base import (
     CancelCall,
     CancelVerdict,
-    Capabilities,
     Clock,
     Demand,
     EnqueueBatch,
@@ -33,7 +32,7 @@ from asyncjobs.backends.base import (
     Survey,
     WorkerEntry,
 )
-from asyncjobs.backends.checks import check_barriers, check_terms
+from asyncjobs.backends.checks import check_batch
 from asyncjobs.backends.letters import (
     DeadLetter,
     LetterKey,
@@ -46,6 +45,7 @@ from asyncjobs.backends.redis.address import Address
 from asyncjobs.backends.redis.exchange import job_args
 from asyncjobs.backends.redis.inspection import Inspection
 from asyncjobs.backends.redis.keys import StoreKeys
+from asyncjobs.backends.redis.layout import CAPABILITIES
 from asyncjobs.backends.redis.leases import LeaseCalls
 from asyncjobs.backends.redis.letters import Letters
 from asyncjobs.backends.redis.link import Command, Link
@@ -80,7 +80,7 @@ REPLICA_WAIT_MS = 1_000
 class RedisBackend(Leasing):
     """Owns the connections: one for calls, one for results; see LeaseCalls for a worker's."""
 
-    capabilities = Capabilities(durable=True, shared=True, threaded_heartbeat=True)
+    capabilities = CAPABILITIES
 
     def __init__(
         self,
@@ -126,11 +126,9 @@ class RedisBackend(Leasing):
         token_ttl_ms = batch.token_ttl_ms or self._settings.token_ttl_ms
         if len(jobs) == 1 and jobs[0].is_plain and len(jobs[0].envelope) <= LARGE:
             return await self._enqueue_plain(jobs[0], batch.token, token_ttl_ms)
-        check_barriers(batch, self.capabilities, self.address)
+        check_batch(batch, self.capabilities)
         parts: dict[str, tuple[list[int], list[bytes | str | int], list[bytes]]] = {}
         for place, job in enumerate(jobs):
-            if job.terms is not None:
-                check_terms(job, self.capabilities, self.address)
             places, args, results = parts.setdefault(job.queue, ([], [], []))
             places.append(place)
             args += job_args(job)

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from asyncjobs.backends.answers import NONE_AWAY
 from asyncjobs.backends.base import Demand, Exchange, LeaseSpec, StaleSequence
+from asyncjobs.backends.checks import check_effects
 from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
+from asyncjobs.backends.redis.layout import CAPABILITIES
 from asyncjobs.backends.redis.scripts import Script
 from asyncjobs.errors import StoreError
 from asyncjobs.job import JobRef, NewJob, Settlement, SettlementKind, State, TakenJob
@@ -120,18 +122,23 @@ class ExchangePlan:
     ) -> tuple[bytes | str | int, ...]:
         results: list[bytes] = []
         args = [*head, len(settled)]
+        causes_jobs = False
         for settlement in settled:
             job = settlement.job
             if (
                 settlement.kind is _FINISHED
                 and settlement.outcome is None
                 and settlement.dead_letter is None
+                and settlement.effects is None
             ):
                 # Most of all settlements; called for each, `_add` would double its cost.
                 word = _FINISH[settlement.state, job.priority]
                 args += (word, job.receipt, job.id.encode("utf-8", "surrogateescape"))
             else:
                 _add(settlement, args, results, keys)
+                causes_jobs |= settlement.effects is not None
+        if causes_jobs:
+            _add_effects(settled, args, results, keys)
         return script.command(keys, *args, more_keys=tuple(results))
 
     def read(self, replies: Iterable[Any]) -> Exchange:
@@ -274,6 +281,23 @@ def _add(
         args += (word, job.receipt, name, settlement.result_ttl_ms, outcome)
     else:
         args += (_FINISH[settlement.state, priority], job.receipt, name)
+
+
+def _add_effects(
+    settled: list[Settlement],
+    args: list[bytes | str | int],
+    results: list[bytes],
+    keys: QueueKeys,
+) -> None:
+    """The jobs that successes store, behind all settlements: most exchanges have none."""
+    for place, settlement in enumerate(settled, start=1):
+        check_effects(settlement, CAPABILITIES)
+        if settlement.effects is None:
+            continue
+        for job in settlement.effects.jobs:
+            args += (place, *job_args(job))
+            if not job.has_new_id:
+                results.append(keys.result(job.id))
 
 
 def _read_taken(queue: str, holder: str, taken: list[list[Any]], jobs: list[TakenJob]) -> None:

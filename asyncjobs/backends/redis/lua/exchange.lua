@@ -2,7 +2,8 @@
 -- rule:6 an exchange is not refused at maxmemory
 -- Settles finished jobs, promotes due ones and takes new ones for one lease.
 -- KEYS: the queue's; then the result key of each settlement that carries an outcome,
---   in the order of the settlements.
+--   in the order of the settlements; then the result key of each job that a success stores
+--   under an id that was given.
 -- ARGV: 2 lease id; 3 sequence; 4 id_ttl_ms; the demand: 5 slots, 6 guard, 7 guard from,
 --   8 room for suspects, a number for each number of crashes, the last one for all above;
 --   9 number of settlements; then these, each led by an operation and a priority in one word:
@@ -11,6 +12,8 @@
 --     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
 --     r<p>         entry id delay_ms envelope      again later
 --     b<p>         entry id                        given back
+--   then for each job that a success stores: the place of the settlement, and what enqueue.lua
+--   says of a job: id, priority, due, envelope.
 -- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
 --   end or -1, 1 when ready jobs are left, places of settlements without effect, places of
 --   those for a later attempt that were cancelled instead, ids of held jobs to cancel,
@@ -48,8 +51,25 @@ for _ = 1, settlements do
   if width > 3 and not tonumber(ARGV[at + 3]) then return redis.error_reply('ERR bad number') end
   at = at + width
 end
-if at ~= #ARGV + 1 then return redis.error_reply('ERR bad length') end
+-- What successes cause: checked, stored and paid for only where there is some.
+local first_effect, EFFECT = at, 5
+if (#ARGV + 1 - at) % EFFECT ~= 0 then return redis.error_reply('ERR bad length') end
+for place = at, #ARGV, EFFECT do
+  local priority, due = tonumber(string.sub(ARGV[place + 2], 1, 1)), ARGV[place + 3]
+  local is_sound = READY[(priority or -1) + 1] and (due == '' or tonumber(due))
+  if not is_sound or not tonumber(ARGV[place]) then return redis.error_reply('ERR bad effect') end
+  -- rule:5 a success is acknowledged only where the jobs that it stores can be made ready
+  redis.call('XLEN', READY[priority + 1])
+end
 -- So is each key that keeps a job which is acknowledged here: spoiled, it would lose the job.
+if first_effect <= #ARGV then
+  -- rule:5 a success is acknowledged only where the times of the jobs that it stores can be kept
+  redis.call('ZCARD', SCHEDULED)
+  -- rule:5 a success is acknowledged only where the envelopes of these jobs can be kept
+  redis.call('HEXISTS', SCHEDULED_DATA, '')
+  -- rule:5 a success is acknowledged only where the places of these jobs can be kept
+  redis.call('HEXISTS', INDEX, '')
+end
 for _, word in pairs(words) do
   if word[1] == 'r' then
     -- rule:5 a job that shall run again is acknowledged only where its time can be kept
@@ -191,6 +211,46 @@ tally(now, 'r', rescheduled)
 if #uncrashed > 0 then in_chunks('HDEL', CRASHES, uncrashed) end
 
 in_chunks('HSET', INDEX, index)
+
+if first_effect <= #ARGV then
+  local given, earliest, stored, call = {}, next_due() or math.huge, 0, false
+  for place = first_effect, #ARGV, EFFECT do
+    if string.sub(ARGV[place + 2], 2, 2) ~= 'n' then given[#given + 1] = ARGV[place + 1] end
+  end
+  local known = recall(now, given)
+  for place = first_effect, #ARGV, EFFECT do
+    local id, word, due = ARGV[place + 1], ARGV[place + 2], ARGV[place + 3]
+    local was_given, is_free = string.sub(word, 2, 2) ~= 'n', true
+    if was_given then
+      result_key = result_key + 1
+      is_free = not known[id] and redis.call('HEXISTS', INDEX, id) == 0
+    end
+    -- rule:5 a success that does not count stores nothing, so one sent again stores nothing twice
+    if missing[tonumber(ARGV[place])] then is_free = false end
+    if is_free then
+      local priority, ms, found = string.sub(word, 1, 1), tonumber(due) or now, nil
+      if string.sub(due, 1, 1) == '+' then ms = now + ms end
+      if ms <= now then found = append_ready(priority, id, ARGV[place + 4]) end
+      if type(found) ~= 'string' then
+        -- Also what could not be made ready: its success is acknowledged, so it is due.
+        redis.call('HSET', SCHEDULED_DATA, id, priority .. ARGV[place + 4])
+        redis.call('ZADD', SCHEDULED, string.format('%.0f', ms), id)
+        found = 's'
+        call = call or ms < earliest
+      end
+      redis.call('HSET', INDEX, id, found)
+      -- A result may be kept for longer than its id: it would pass for that of the new job.
+      if was_given then redis.call('UNLINK', KEYS[result_key]) end
+      stored = stored + 1
+    end
+  end
+  tally(now, 'e', stored)
+  -- What is ready is taken below, or calls there. Only a new earliest time has to be said here:
+  -- a sleeping worker would sleep past it.
+  -- rule:1 a job that a success stores for later, before all others, calls
+  if call then wake() end
+  STEP = portion(STEP)
+end
 
 local due_ms, promoted = next_due(), 0
 if due_ms and due_ms <= now then
