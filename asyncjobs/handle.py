@@ -15,9 +15,6 @@ from asyncjobs.clock import Seconds, now_ms, seconds
 from asyncjobs.codec import BadEnvelope, read_fields
 from asyncjobs.context import _result_waits, from_ms
 from asyncjobs.errors import (
-    JobCancelled,
-    JobDiscarded,
-    JobFailed,
     JobNotFound,
     ResultsDisabled,
     ResultTimeout,
@@ -27,6 +24,7 @@ from asyncjobs.errors import (
 )
 from asyncjobs.events import Events
 from asyncjobs.job import JobRecord, JobRef, Priority, State
+from asyncjobs.model.ends import ENDS
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.model.headers import Headers, PastError
 from asyncjobs.model.outcome import Outcome, envelope_in, read_dead_letter
@@ -388,10 +386,7 @@ def _outcome(record: JobRecord) -> Outcome | None:
 def _value(record: JobRecord) -> Any:
     """The value of a final job, or the error that says why there is none."""
     ref = record.ref
-    outcome = _outcome(record)
-    if record.state is State.CANCELLED:
-        # One that was to be retried when its mark was found has no outcome of its own.
-        raise JobCancelled(f"job {ref} was cancelled")
+    outcome = _outcome(record) if ENDS[record.state].has_details else Outcome(record.state)
     if outcome is None:
         raise JobNotFound(
             f"job {ref} ended {record.state}, and its result is not there: it has expired, or "
@@ -399,19 +394,10 @@ def _value(record: JobRecord) -> Any:
         )
     if outcome.unavailable:
         raise ResultUnavailable(f"job {ref} succeeded, but has no result: {outcome.unavailable}")
-    if outcome.state is State.SUCCEEDED:
+    error = ENDS[outcome.state].error
+    if error is None:
         return outcome.value
-    if outcome.state is State.DISCARDED:
-        raise JobDiscarded(f"job {ref} was discarded: {outcome.reason or _summary(outcome)}")
-    raise JobFailed(
-        f"job {ref} is dead ({outcome.reason or 'it failed'}): {_summary(outcome)}",
-        error_type=outcome.error_type,
-        remote_traceback=outcome.traceback,
-    )
-
-
-def _summary(outcome: Outcome) -> str:
-    return ": ".join(part for part in (outcome.error_type, outcome.message) if part)
+    raise error(ref, outcome)
 
 
 def _progress(raw: bytes | None) -> Progress | None:

@@ -20,6 +20,7 @@ from opentelemetry.metrics import Meter, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import generate_latest
 
+from asyncjobs.model.ends import OUTCOMES
 from asyncjobs.telemetry import instruments, spans
 from asyncjobs.telemetry.instruments import FLEET, WORKER, Instrument
 
@@ -41,8 +42,8 @@ ATTRIBUTES = {
     "function",
     instruments.JOB: f"the job function; `{instruments.OTHER}` for one that the process does not "
     "have",
-    instruments.OUTCOME: "how an attempt or a job ended: `succeeded`, `retry`, `snoozed`, "
-    "`discarded`, `dead`, `cancelled`, `released`, `lease_lost`",
+    instruments.OUTCOME: "how an attempt or a job ended: "
+    + ", ".join(f"`{word}`" for word in dict.fromkeys(OUTCOMES.values())),
     instruments.ERROR: "only when it ended by an error: the type of the exception, or `crashed`, "
     f"`unknown`, `lease_lost`; `{instruments.OTHER}` beyond 100 kinds of end",
     instruments.STATE: "`ready`, `running`, `scheduled` or `dead`",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from asyncjobs.backends.base import QueueFlow
-from asyncjobs.job import State
+from asyncjobs.model.ends import ENDS
 
 __all__ = ["ENQUEUED", "KEPT_MINUTES", "MINUTE_MS", "RESCHEDULED", "flow_of"]
 
@@ -16,7 +16,6 @@ KEPT_MINUTES: Final = 5
 
 ENQUEUED: Final = "enqueued"
 RESCHEDULED: Final = "rescheduled"
-_ENDS: Final = (State.SUCCEEDED, State.DEAD, State.DISCARDED, State.CANCELLED)
 
 
 def flow_of(
@@ -43,6 +42,6 @@ def flow_of(
         oldest_ready_ms,
         lately(ENQUEUED),
         lately(RESCHEDULED),
-        {state: lately(state) for state in _ENDS},
+        {state: lately(state) for state in ENDS},
         next_due_ms,
     )

@@ -127,8 +127,8 @@ class Screen:
         show(*parts, "")
 
 
-def paint(text: str, color: str) -> str:
-    """`text` in a color; what is no terminal gets it without."""
+def paint(text: str, color: str | None) -> str:
+    """`text` in a color, None: in that of all else; what is no terminal gets it without."""
     return click.style(text, fg=color)
 
 

@@ -30,6 +30,7 @@ from asyncjobs.clock import now_ms
 from asyncjobs.codec import BadEnvelope, read_fields
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import Priority, State
+from asyncjobs.model.ends import ENDS
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = ["stats"]
@@ -186,13 +187,13 @@ class _View:
         numbers = [*priorities, "running", "scheduled", "dead", "workers", "oldest"]
         rows = []
         for count, flow in zip(self.counts, self.flows, strict=True):
-            dead = paint(str(count.dead), "red") if count.dead else "0"
+            dead = paint(str(count.dead), ENDS[State.DEAD].color) if count.dead else "0"
             left = (str(count.running), str(count.scheduled), dead, str(count.workers))
             rows.append((clean(count.queue), *map(str, count.ready), *left, _oldest(flow)))
         return Table(("queue", *numbers), rows, frozenset(numbers))
 
     def _rates(self) -> Table:
-        names = ["enqueued", *_ends(), "rescheduled"]
+        names = ["enqueued", *ENDS, "rescheduled"]
         rows = [(clean(flow.queue), *map(_rate, _rates(flow).values())) for flow in self.flows]
         return Table(("queue", *names), rows, frozenset(names))
 
@@ -250,15 +251,11 @@ def _about(raw: bytes) -> dict[str, Any]:
         return {}
 
 
-def _ends() -> list[State]:
-    return [State.SUCCEEDED, State.DEAD, State.DISCARDED, State.CANCELLED]
-
-
 def _rates(flow: QueueFlow) -> dict[str, float]:
     """Jobs a second, in the order of the columns."""
     numbers = {
         "enqueued": flow.enqueued,
-        **{state.value: flow.ended[state] for state in _ends()},
+        **{state.value: flow.ended[state] for state in ENDS},
         "rescheduled": flow.rescheduled,
     }
     return {name: number / 60 for name, number in numbers.items()}

@@ -96,8 +96,11 @@ class Outcome:
         """Raises BadEnvelope."""
         try:
             fields = parse(raw)
+            state = State(fields["s"])
+            if not state.is_final:
+                raise ValueError(f"{state.value!r} is no end")
             return cls(
-                State(fields["s"]),
+                state,
                 fields.get("r"),
                 name=read_text(fields, "f"),
                 attempt=read_whole(fields, "n"),
@@ -111,6 +114,11 @@ class Outcome:
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BadEnvelope(f"{type(error).__name__}: {error}") from error
+
+    @property
+    def summary(self) -> str:
+        """The error's type and message on one line."""
+        return ": ".join(part for part in (self.error_type, self.message) if part)
 
     def as_error(self, attempt: int = 0) -> PastError:
         """The error that the job ended with; its reason where there was no exception.

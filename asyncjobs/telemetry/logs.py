@@ -17,6 +17,7 @@ from asyncjobs import events
 from asyncjobs.context import _current
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.model.ends import ENDS
 from asyncjobs.policy.redaction import Mask
 
 __all__ = ["JobContextFilter", "JobLog", "add_job_context", "mask_job_values"]
@@ -33,7 +34,7 @@ _OWN: Final = frozenset(
 _RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Fields of a record of `logging` that are no extras."""
 _WORDS: Final[dict[type[events.AttemptEnded], str]] = {
-    events.JobSucceeded: "succeeded",
+    **{end.event: state.value for state, end in ENDS.items() if end.level is None},
     events.JobSnoozed: "snoozed",
     events.JobReleased: "released",
     events.JobLost: "lost",

@@ -24,6 +24,7 @@ from asyncjobs import events
 from asyncjobs.events import Events
 from asyncjobs.guarded import call
 from asyncjobs.job import JobRef
+from asyncjobs.model.ends import FINAL_EVENTS, OUTCOMES
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.telemetry.instruments import (
     ERROR,
@@ -49,6 +50,7 @@ LAG_INTERVAL_S: Final = 0.5
 Find = Callable[[str], object | None]
 Attributes = dict[str, str]
 _NONE: Final[Attributes] = {}
+_SUCCEEDED: Final = OUTCOMES[events.JobSucceeded]
 _INSTRUMENTS: Final = {instrument.name: instrument for instrument in WORKER}
 
 
@@ -91,18 +93,14 @@ class Metrics:
         self._payload = _histogram(meter, "asyncjobs.payload.size")
         self._lag = _LoopLag(_histogram(meter, "asyncjobs.worker.event_loop.lag").record)
         self._handlers: dict[type[events.Event], Callable[[Any], None]] = {
+            kind: partial(self._on_end, outcome=word, final=kind in FINAL_EVENTS)
+            for kind, word in OUTCOMES.items()
+        }
+        self._handlers |= {
             events.JobEnqueued: self._on_enqueued,
             events.EnqueueFailed: self._on_failed,
             events.JobStarted: self._on_started,
             events.JobSucceeded: self._on_success,
-            events.JobRetryScheduled: partial(self._on_end, outcome="retry"),
-            events.JobSnoozed: partial(self._on_end, outcome="snoozed"),
-            events.JobDiscarded: partial(self._on_end, outcome="discarded", final=True),
-            events.JobExpired: partial(self._on_end, outcome="discarded", final=True),
-            events.JobDead: partial(self._on_end, outcome="dead", final=True),
-            events.JobCancelled: partial(self._on_end, outcome="cancelled", final=True),
-            events.JobReleased: partial(self._on_end, outcome="released"),
-            events.JobLost: partial(self._on_end, outcome="lease_lost"),
             events.JobPutBack: self._on_put_back,
             events.JobsReclaimed: self._on_reclaimed,
             events.WorkerStarted: self._on_worker,
@@ -184,7 +182,7 @@ class Metrics:
         # By far the most frequent end: nothing is asked of it that is known.
         series = self._ended(event.ref)
         if series is None:
-            self._on_end(event, "succeeded", final=True)
+            self._on_end(event, _SUCCEEDED, final=True)
             return
         self._process.record(event.duration_s, series.succeeded)
         self._finished.add(1, series.finished)
@@ -246,8 +244,8 @@ class _Series:
         self.send: Attributes = {**about, OPERATION: "enqueue", TYPE: "send"}
         self.process: Attributes = {**about, OPERATION: "process", TYPE: "process"}
         self._ended: dict[tuple[int, str, str], Attributes] = {}
-        self.succeeded = self.ended(self.process, "succeeded", "")
-        self.finished = self.ended(self.job, "succeeded", "")
+        self.succeeded = self.ended(self.process, _SUCCEEDED, "")
+        self.finished = self.ended(self.job, _SUCCEEDED, "")
 
     def failed(self, fault: str) -> Attributes:
         # Errors of ours and of backends: few kinds, whatever the jobs are.
@@ -354,7 +352,7 @@ def _fault(event: events.AttemptEnded) -> str:
         return class_name(type(event.error)) if event.error is not None else OTHER
     if isinstance(event, events.JobDead):
         return event.reason if event.error is None else class_name(type(event.error))
-    return "lease_lost" if isinstance(event, events.JobLost) else ""
+    return OUTCOMES[events.JobLost] if isinstance(event, events.JobLost) else ""
 
 
 def _histogram(meter: Meter, name: str) -> Histogram:

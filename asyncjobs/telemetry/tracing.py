@@ -25,6 +25,7 @@ from asyncjobs.config import AppSettings
 from asyncjobs.events import Events, StartedAttempt
 from asyncjobs.function import JobFunction
 from asyncjobs.job import JobRef, Priority, TakenJob
+from asyncjobs.model.ends import OUTCOMES
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.telemetry import carrier, spans
 from asyncjobs.telemetry.carrier import Carried
@@ -37,27 +38,22 @@ __all__ = ["Tracing"]
 AUTO_MS: Final = 30_000
 """In mode `auto`, an attempt belongs to the trace of its enqueue if it began sooner."""
 
-_OUTCOMES: Final[dict[type[events.AttemptEnded], str]] = {
-    events.JobRetryScheduled: "retry",
-    events.JobSnoozed: "snoozed",
-    events.JobDiscarded: "discarded",
-    events.JobExpired: "discarded",
-    events.JobDead: "dead",
-    events.JobCancelled: "cancelled",
-    events.JobReleased: "released",
-    events.JobLost: "lease_lost",
-}
 _STOPS: Final = {
     "timeout": "timeout", "shutdown": "shutdown_requested", "lease lost": "lease_lost",
 }  # fmt: skip
 """The event of a span for what its attempt was told to stop for."""
 _CONSUMER: Final = SpanKind.CONSUMER  # looked up in an enum it costs more, each time
-_LISTENED: Final = set(_OUTCOMES) - {events.JobExpired}
-"""Who listens to discarded jobs hears of expired ones."""
+_LISTENED: Final = OUTCOMES.keys() - {events.JobSucceeded, events.JobExpired}
+"""Of a success it is told without an event; who listens to discarded jobs hears of expired ones."""
 _PRIORITIES: Final = {priority.value: priority.name.lower() for priority in Priority}
 _CREATION: Final = {spans.LINK: spans.CREATION}
 _PREVIOUS: Final = {spans.LINK: spans.PREVIOUS}
-_SILENT_ENDS: Final = {"shutdown": "released", "lease lost": "lease_lost", "cancel": "cancelled"}
+_SILENT_ENDS: Final = {
+    "shutdown": OUTCOMES[events.JobReleased],
+    "lease lost": OUTCOMES[events.JobLost],
+    "cancel": OUTCOMES[events.JobCancelled],
+}
+"""How an attempt that nobody told of has ended, by what it was told to stop for."""
 
 
 class _Attempt:
@@ -79,7 +75,7 @@ class _Attempt:
         if not span.is_recording():
             return  # not sampled
         self._tell_stop()
-        outcome = _OUTCOMES[type(event)]
+        outcome = OUTCOMES[type(event)]
         span.set_attribute(OUTCOME, outcome)
         if isinstance(event, events.JobRetryScheduled):
             span.add_event("retry_scheduled", {"delay_s": event.delay_s})
@@ -98,7 +94,7 @@ class _Attempt:
         span = self.span
         if span.is_recording():
             self._tell_stop()
-            span.set_attribute(OUTCOME, "succeeded")
+            span.set_attribute(OUTCOME, OUTCOMES[events.JobSucceeded])
 
     def _fail(self, error: BaseException | None, reason: str) -> None:
         # No text: what an exception says may hold arguments of the job.
@@ -121,7 +117,7 @@ class _Attempt:
             stop = self.started.stop_asked()
             if stop is not None and (outcome := _SILENT_ENDS.get(stop[0])) is not None:
                 self.span.set_attribute(OUTCOME, outcome)
-                if outcome == "lease_lost":
+                if outcome == OUTCOMES[events.JobLost]:
                     self._fail(None, outcome)
         self.span.end()
 

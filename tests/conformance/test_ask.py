@@ -226,7 +226,7 @@ async def bury(store: Store, *names: str) -> None:
     worker = await store.worker()
     await store.enqueue(*names)
     letters = [
-        Settlement.dead(job, dead_letter(Outcome(State.DEAD), job.envelope))
+        Settlement.dead(job, dead_letter(Outcome(State.DEAD).encode(), job.envelope))
         for job in await worker.take()
     ]
     await worker.exchange(*letters)

@@ -181,7 +181,7 @@ async def test_a_letter_that_is_cut(store: Store, letter: bytes, cut: int) -> No
 
 
 def test_the_first_line_is_never_cut() -> None:
-    letter = dead_letter(Outcome(State.DEAD, message="why"), b"envelope")
+    letter = dead_letter(Outcome(State.DEAD, message="why").encode(), b"envelope")
     head, _, _ = letter.partition(b"\n")
     assert cut_letter(letter, 0) == head + b"\n"
     assert cut_letter(letter, 3) == head + b"\nenv"

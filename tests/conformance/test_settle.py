@@ -10,7 +10,7 @@ from tests.conformance.store import Store, eventually, ids, outcome
 
 pytestmark = pytest.mark.anyio
 
-LETTER = dead_letter(Outcome(State.DEAD, message="boom"), b"raw\nenvelope\xff")
+LETTER = dead_letter(Outcome(State.DEAD, message="boom").encode(), b"raw\nenvelope\xff")
 
 
 def finished(state: State, job: TakenJob, record: bytes | None, ttl_ms: int) -> Settlement:

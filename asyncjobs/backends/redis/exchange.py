@@ -16,10 +16,10 @@ from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.backends.redis.layout import CAPABILITIES
 from asyncjobs.backends.redis.scripts import Script
 from asyncjobs.errors import StoreError
-from asyncjobs.job import JobRef, NewJob, Settlement, SettlementKind, State, TakenJob
+from asyncjobs.job import JobRef, NewJob, Settlement, SettlementKind, TakenJob
+from asyncjobs.model.ends import ENDS
 
 __all__ = [
-    "STATE_OF_LETTER",
     "ExchangePlan",
     "OfferPlan",
     "crashes_in",
@@ -28,20 +28,12 @@ __all__ = [
     "taken_job",
 ]
 
-_LETTER: Final = {
-    State.SUCCEEDED: "s",
-    State.DEAD: "d",
-    State.DISCARDED: "x",
-    State.CANCELLED: "c",
-}
-STATE_OF_LETTER: Final = {letter.encode(): state for state, letter in _LETTER.items()}
-
 # The first argument of each settlement, made once: see lua/exchange.lua.
 _FINISH: Final = {
-    (state, p): f"f{p}{letter}".encode() for state, letter in _LETTER.items() for p in range(4)
+    (state, p): f"f{p}{end.code}".encode() for state, end in ENDS.items() for p in range(4)
 }
 _WITH_OUTCOME: Final = {
-    (state, p): f"o{p}{letter}".encode() for state, letter in _LETTER.items() for p in range(4)
+    (state, p): f"o{p}{end.code}".encode() for state, end in ENDS.items() for p in range(4)
 }
 _DEAD: Final = tuple(f"d{p}".encode() for p in range(4))
 _RESCHEDULE: Final = tuple(f"r{p}".encode() for p in range(4))

@@ -8,16 +8,17 @@ from typing import Any, Final
 from asyncjobs.backends.activity import ENQUEUED, RESCHEDULED, flow_of
 from asyncjobs.backends.base import Finding, Leftover, QueueCounts, QueueFlow, Survey, WorkerEntry
 from asyncjobs.backends.redis.diagnosis import diagnose
-from asyncjobs.backends.redis.exchange import STATE_OF_LETTER, id_of
+from asyncjobs.backends.redis.exchange import id_of
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Link
 from asyncjobs.backends.redis.scripts import run, run_all, script
+from asyncjobs.model.ends import STATE_OF_CODE
 from asyncjobs.model.headers import PUT_BACK_MARK
 
 __all__ = ["Inspection"]
 
 MOST_WORKERS: Final = 1000
-_WORDS: Final[dict[bytes, str]] = {b"e": ENQUEUED, b"r": RESCHEDULED, **STATE_OF_LETTER}
+_WORDS: Final[dict[bytes, str]] = {b"e": ENQUEUED, b"r": RESCHEDULED, **STATE_OF_CODE}
 
 
 class Inspection:
@@ -110,9 +111,9 @@ def _name(raw: bytes) -> str:
 def _counters(stored: list[bytes]) -> dict[tuple[int, str], int]:
     found: dict[tuple[int, str], int] = {}
     for field, number in zip(stored[::2], stored[1::2], strict=True):
-        minute, _, letter = field.partition(b":")
+        minute, _, code = field.partition(b":")
         # What somebody else may have put there is not ours to count.
         is_number = minute.isdigit() and number.isdigit() and len(minute) + len(number) < 40
-        if letter in _WORDS and is_number:
-            found[int(minute), _WORDS[letter]] = int(number)
+        if code in _WORDS and is_number:
+            found[int(minute), _WORDS[code]] = int(number)
     return found

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from asyncjobs.backends.redis.exchange import STATE_OF_LETTER
 from asyncjobs.backends.redis.link import Command
 from asyncjobs.codec import BadEnvelope
 from asyncjobs.job import JobRecord, JobRef, Priority, State
+from asyncjobs.model.ends import STATE_OF_CODE
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.untrusted import LAST_MS
 
@@ -41,11 +41,11 @@ def in_steps(
 
 def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
     """One job's part of the answer of lua/get.lua."""
-    letter, priority, due, envelope, outcome, progress, holder, dead_letter, *held = answer
-    state = STATE_OF_LETTER.get(letter) or _LIVE.get(letter)
-    if state is None and letter != b"?":
+    code, priority, due, envelope, outcome, progress, holder, dead_letter, *held = answer
+    state = STATE_OF_CODE.get(code) or _LIVE.get(code)
+    if state is None and code != b"?":
         return None
-    if letter == b"?":
+    if code == b"?":
         state = _state_of(outcome)
         if state is None:
             return None

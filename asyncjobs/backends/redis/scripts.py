@@ -14,6 +14,8 @@ from asyncjobs.backends.redis.faults import is_of_queue
 from asyncjobs.backends.redis.keys import QUEUE_KEYS, QueueKeys
 from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.errors import StoreError
+from asyncjobs.job import State
+from asyncjobs.model.ends import ENDS
 
 __all__ = ["Script", "by_queue", "raise_away", "run", "run_all", "run_each", "script"]
 
@@ -22,6 +24,7 @@ _COMMENT: Final = re.compile(r"--.*")
 _WORD: Final = re.compile(r"[A-Za-z_]\w*")
 _NAMES: Final = re.compile(r"local (?:function )?([\w, ]+)")
 _KEY: Final = re.compile(r"QUEUE\['([^']+)'\]")
+_END: Final = re.compile(r"END\['([^']+)'\]")
 
 
 def _statements() -> list[tuple[frozenset[str], frozenset[str], str]]:
@@ -65,6 +68,11 @@ def _with_keys(text: str) -> tuple[str, list[str]]:
     return numbered.replace("#QUEUE", str(len(names))), names
 
 
+def _with_codes(text: str) -> str:
+    """The text with the code of each end in place of its state: model/ends.py has the codes."""
+    return _END.sub(lambda found: f"'{ENDS[State(found[1])].code}'", text)
+
+
 class Script:
     """One script: its text with what it shares with others in front, and its SHA-1 digest."""
 
@@ -73,7 +81,7 @@ class Script:
     def __init__(self, name: str) -> None:
         flags, _, body = (_FOLDER / f"{name}.lua").read_text().partition("\n")
         body = _COMMENT.sub("", body)
-        text, keys = _with_keys(f"{flags}\n{_used_by(body)}\n{body}")
+        text, keys = _with_keys(_with_codes(f"{flags}\n{_used_by(body)}\n{body}"))
         self.name = name
         self.text = text.encode()
         self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()

@@ -53,12 +53,12 @@ for position = 1, #ids do
     mark(id, nil)
     redis.call('HDEL', PROGRESS, id)
     finished[#finished + 1] = id
-    finished[#finished + 1] = 'c'
+    finished[#finished + 1] = END['cancelled']
     local kept = result_ttl ~= '0'
     if kept then redis.call('SET', KEYS[OWN_KEYS + position], outcome, 'PX', result_ttl) end
     announce(id, kept and outcome or '')
   end
 end
 remember(now, id_ttl, finished)
-tally(now, 'c', #finished / 2)
+tally(now, END['cancelled'], #finished / 2)
 return answer

@@ -7,8 +7,8 @@
 -- ARGV: 2 lease id; 3 sequence; 4 id_ttl_ms; the demand: 5 slots, 6 guard, 7 guard from,
 --   8 room for suspects, a number for each number of crashes, the last one for all above;
 --   9 number of settlements; then these, each led by an operation and a priority in one word:
---     f<p><state>  entry id                        finished
---     o<p><state>  entry id ttl_ms outcome         finished, outcome kept
+--     f<p><code>   entry id                        finished
+--     o<p><code>   entry id ttl_ms outcome         finished, outcome kept
 --     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
 --     r<p>         entry id delay_ms envelope      again later
 --     b<p>         entry id                        given back
@@ -176,10 +176,10 @@ for position = 1, settlements do
       finish(id, word[3], key, ARGV[at + 3], ARGV[at + 4])
     elseif operation == 'd' then
       bury(id, now, (slot - 1) .. ARGV[at + 5])
-      finish(id, 'd', key, ARGV[at + 3], ARGV[at + 4])
+      finish(id, END['dead'], key, ARGV[at + 3], ARGV[at + 4])
     -- rule:8 a marked job is not run again by a retry
     elseif has_marks and redis.call('HEXISTS', CANCEL, id) == 1 then
-      finish(id, 'c')
+      finish(id, END['cancelled'])
       -- rule:8 a worker hears that the retry of a marked job is dropped
       cancelled[#cancelled + 1] = position
     else

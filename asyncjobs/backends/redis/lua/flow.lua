@@ -3,7 +3,7 @@
 -- the first scheduled job is due.
 -- KEYS: the queue's.
 -- ARGV: none of its own.
--- Result: {now, ready since in ms or -1, {'<minute>:<letter>', number, ...}, due in ms or -1}.
+-- Result: {now, ready since in ms or -1, {'<minute>:<code>', number, ...}, due in ms or -1}.
 local oldest = -1
 
 local function see(entry)

@@ -45,10 +45,10 @@ for position = 1, #ids do
     local outcome = redis.call('GET', KEYS[OWN_KEYS + position]) or ''
     local state, letter = states[id] or '', ''
     -- Of a job that has ended otherwise, a letter under its id is that of an earlier one.
-    if state == '' or full and state == 'd' then
+    if state == '' or full and state == END['dead'] then
       letter = redis.call('HGET', DEAD_DATA, id) or ''
     end
-    if state == '' and letter ~= '' then state = 'd' end
+    if state == '' and letter ~= '' then state = END['dead'] end
     if state == '' and outcome ~= '' then state = '?' end
     local priority = tonumber(string.sub(letter, 1, 1)) or ''
     answer[position] = {state, priority, '', '', outcome, '', '', string.sub(letter, 2)}

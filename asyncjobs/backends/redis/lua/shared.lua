@@ -1,6 +1,7 @@
 -- The names of a queue's keys and what several scripts do. Of these, each script gets in
 -- front of it what it uses: a key that is named, and a closure that is made, cost the server
--- as much as a small command. QUEUE['name'] becomes the KEYS[n] of the key that ends so.
+-- as much as a small command. QUEUE['name'] becomes the KEYS[n] of the key that ends so;
+-- END['state'] becomes the code of a final state, as model/ends.py has it.
 -- KEYS: those of the queue that a script uses, in the order of their first use here; scripts
 --   add theirs behind, from OWN_KEYS + 1.
 -- ARGV: 1 = the time in ms when a test pins the clock, else ''.
@@ -121,7 +122,7 @@ local function remember(now, width, ids_and_states)
   in_chunks('HSET', key, ids_and_states)
 end
 
--- The states ('s', 'd', 'x', 'c') under which `ids` are remembered; id -> state.
+-- The codes of the states in which jobs with these ids ended, as far as that is remembered.
 local function recall(now, ids)
   local states = {}
   for first = 1, #ids, CHUNK do
@@ -138,19 +139,19 @@ local function recall(now, ids)
   return states
 end
 
--- Adds to a counter of the present minute: 'e' enqueued, 'r' rescheduled, or the letter of
--- a final state. One hash holds the last few minutes, in fields '<minute>:<letter>'.
-local function tally(now, letter, number)
+-- Adds to a counter of the present minute: 'e' enqueued, 'r' rescheduled, or the code of
+-- a final state. One hash holds the last few minutes, in fields '<minute>:<code>'.
+local function tally(now, code, number)
   if number == 0 then return end
   local minute = math.floor(now / 60000)
-  if redis.call('HINCRBY', STATS, minute .. ':' .. letter, number) > number then return end
+  if redis.call('HINCRBY', STATS, minute .. ':' .. code, number) > number then return end
   -- The first of its minute. A time from the id of an entry stays ahead after the clock has
   -- gone back, for these ids only rise.
   local present = math.floor(store_now() / 60000)
   if minute > present then
-    redis.call('HDEL', STATS, minute .. ':' .. letter)
+    redis.call('HDEL', STATS, minute .. ':' .. code)
     minute = present
-    if redis.call('HINCRBY', STATS, minute .. ':' .. letter, number) > number then return end
+    if redis.call('HINCRBY', STATS, minute .. ':' .. code, number) > number then return end
   end
   -- What is old goes, so that the hash stays small and fast.
   local stored = redis.call('HGETALL', STATS)

@@ -1,0 +1,84 @@
+"""The table of ends: each state in which a job stays for good, and all that goes with it.
+
+A new way to end is a member of `State` and a row here. What stores write, listeners hear,
+`handle.result()` raises, workers log and commands show reads this table.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, TypeAlias
+
+from asyncjobs import events
+from asyncjobs.errors import JobCancelled, JobDiscarded, JobFailed, ResultError
+from asyncjobs.job import JobRef, State
+from asyncjobs.model.outcome import Outcome
+
+__all__ = ["ENDS", "FINAL_EVENTS", "OUTCOMES", "STATE_OF_CODE", "End"]
+
+Explain: TypeAlias = Callable[[JobRef, Outcome], ResultError]
+
+
+class End(NamedTuple):
+    """One state in which a job stays.
+
+    `code`: the letter that stands for it in stores.
+    `event`: what listeners hear of it.
+    `error`: what `handle.result()` raises; None where there is a value.
+    `level`: of the line that the worker logs; None where it logs none.
+    `color`: in which commands show how many jobs ended so; None: as all else.
+    `has_details`: its outcome says more than the state, so without it there is no answer.
+    """
+
+    code: str
+    event: type[events.AttemptEnded]
+    error: Explain | None
+    level: int | None
+    color: str | None = None
+    has_details: bool = True
+
+
+def _dead(ref: JobRef, outcome: Outcome) -> ResultError:
+    return JobFailed(
+        f"job {ref} is dead ({outcome.reason or 'it failed'}): {outcome.summary}",
+        error_type=outcome.error_type,
+        remote_traceback=outcome.traceback,
+    )
+
+
+def _discarded(ref: JobRef, outcome: Outcome) -> ResultError:
+    return JobDiscarded(f"job {ref} was discarded: {outcome.reason or outcome.summary}")
+
+
+def _cancelled(ref: JobRef, outcome: Outcome) -> ResultError:
+    return JobCancelled(f"job {ref} was cancelled")
+
+
+# The order in which commands show them.
+ENDS: Final[Mapping[State, End]] = {
+    State.SUCCEEDED: End("s", events.JobSucceeded, None, None),
+    State.DEAD: End("d", events.JobDead, _dead, logging.ERROR, "red"),
+    State.DISCARDED: End("x", events.JobDiscarded, _discarded, logging.INFO),
+    # One that was to be retried when its mark was found has no outcome of its own.
+    State.CANCELLED: End("c", events.JobCancelled, _cancelled, logging.INFO, has_details=False),
+}
+
+STATE_OF_CODE: Final[Mapping[bytes, State]] = {
+    end.code.encode(): state for state, end in ENDS.items()
+}
+
+FINAL_EVENTS: Final[Mapping[type[events.AttemptEnded], State]] = {
+    **{end.event: state for state, end in ENDS.items()},
+    events.JobExpired: State.DISCARDED,
+}
+"""The events that tell of an end for good."""
+
+OUTCOMES: Final[Mapping[type[events.AttemptEnded], str]] = {
+    **{event: state.value for event, state in FINAL_EVENTS.items()},
+    events.JobRetryScheduled: "retry",
+    events.JobSnoozed: "snoozed",
+    events.JobReleased: "released",
+    events.JobLost: "lease_lost",
+}
+"""The word for each end of an attempt, in metrics and spans."""
