@@ -31,6 +31,11 @@ class ExitCode(IntEnum):
     MEMORY = 6
     LOOP = 7
 
+    @classmethod
+    def failed_if(cls, problems: object) -> ExitCode:
+        """FAILED when there are any problems, else CLEAN."""
+        return cls.FAILED if problems else cls.CLEAN
+
 
 def say_at_once(words: bytes, stream: int = 2) -> None:
     """Write a few words to stderr, past the log, if they can be written now. Raises nothing.

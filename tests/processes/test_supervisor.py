@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from asyncjobs.worker.exits import ExitCode
-from asyncjobs.worker.supervisor import supervisor as module
+from asyncjobs.worker.supervisor import fleet as module
 from asyncjobs.worker.supervisor.child import Child
 from asyncjobs.worker.supervisor.patience import Patience
 from asyncjobs.worker.supervisor.supervisor import Supervisor

@@ -32,7 +32,7 @@ MAY_WAIT = {
 MAY_SHOW = {
     "worker/run.py": "the attempts, which are the users'",
     "cli/supervise.py": "a process without jobs",
-    "worker/supervisor/supervisor.py": "a process without jobs",
+    "worker/supervisor/fleet.py": "a process without jobs",
     "worker/health/server.py": "a loop without jobs",
     "worker/lease.py": "a loop without jobs, in its thread",
 }
