@@ -46,7 +46,7 @@ class Banner:
             click.echo(self.text(), err=True, color=wants_colors())
 
     def fields(self) -> dict[str, Any]:
-        return {
+        fields = {
             "version": self.version,
             "worker": self.worker,
             "store": self.store.name,
@@ -59,24 +59,23 @@ class Banner:
             "pid": os.getpid(),
             "python": platform.python_version(),
             "loop": self.loop,
-            **({} if self.processes is None else {"processes": self.processes}),
         }
+        if self.processes is not None:
+            fields["processes"] = self.processes
+        return fields
 
     def text(self) -> str:
-        process, each = f"pid {os.getpid()}", ""
-        if self.processes is not None:
-            workers = (
-                "1 worker process"
-                if self.processes == 1
-                else (f"{self.processes:,} worker processes")
-            )
-            process, each = f"{process} with {workers}", " in each process"
+        process = f"pid {os.getpid()}"
+        each = ""
+        if self.processes == 1:
+            process = f"{process} with 1 worker process"
+            each = " in each process"
+        elif self.processes is not None:
+            process = f"{process} with {self.processes:,} worker processes"
+            each = " in each process"
         rows = {
             "store": _store(self.store),
-            "queues": ", ".join(
-                name if weight == 1 else f"{name} (weight {weight})"
-                for name, weight in self.queues.items()
-            ),
+            "queues": ", ".join(map(_weighted, self.queues, self.queues.values())),
             "functions": _cut(self.functions),
             "concurrency": f"{count(self.concurrency, 'job')} at a time{each}",
             "grace": show_duration(self.grace_s),
@@ -92,6 +91,12 @@ def _store(store: StoreInfo) -> str:
     if scheme == "embedded":
         return f"{server}, embedded in {folder}; it stops with its last user"
     return f"{server} at {store.address}"
+
+
+def _weighted(queue: str, weight: int) -> str:
+    if weight == 1:
+        return queue
+    return f"{queue} (weight {weight})"
 
 
 def _cut(names: Sequence[str]) -> str:

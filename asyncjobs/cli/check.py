@@ -52,7 +52,7 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
             show_json(_fields(info, queues, problems))
         else:
             show(*_parts(info, queues, problems))
-        return ExitCode.FAILED if problems else ExitCode.CLEAN
+        return ExitCode.failed_if(problems)
 
     ctx.exit(ask(url, prefix, question, as_json=as_json, refused=ExitCode.FAILED, healthy=False))
 
@@ -150,5 +150,7 @@ def _parts(info: StoreInfo, queues: Sequence[QueueCounts], problems: Sequence[st
 
 def _row(queue: QueueCounts) -> tuple[str, ...]:
     numbers = (sum(queue.ready), queue.running, queue.scheduled, queue.dead, queue.workers)
-    state = paint("no worker", "red") if _is_left_alone(queue) else paint("ok", "green")
+    state = paint("ok", "green")
+    if _is_left_alone(queue):
+        state = paint("no worker", "red")
     return (clean(queue.queue), *map(str, numbers), state)

@@ -50,7 +50,8 @@ def read_wanted(ctx: click.Context, flags: dict[str, Any]) -> Wanted:
     """Takes the filters out of `flags`. Raises click.UsageError."""
     queues = read_queues(ctx, flags.pop("queues"))
     names = ("function", "reason", "error", "message")
-    since_s, before_s = flags.pop("since"), flags.pop("before")
+    since_s = flags.pop("since")
+    before_s = flags.pop("before")
     if since_s is not None and before_s is not None and since_s <= before_s:
         raise click.UsageError(
             "nothing can have died within --since and longer ago than --before; --since has to be "

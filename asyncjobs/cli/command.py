@@ -341,7 +341,9 @@ def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> i
     from asyncjobs.cli.serve import ExitCode, serve
 
     json = is_json(flags["log_format"])
-    stamp = {"process": parent.number, "pid": os.getpid()} if parent else None
+    stamp: dict[str, Any] | None = None
+    if parent:
+        stamp = {"process": parent.number, "pid": os.getpid()}
     voice = configure_logging(flags["log_level"], json=json, stamp=stamp)
     name = flags["name"]
     if name and parent:
@@ -385,7 +387,9 @@ def _options(flags: dict[str, Any], name: str | None, *, json: bool) -> WorkerOp
 
 def _job_log(flags: dict[str, Any]) -> dict[str, Any]:
     """At which level jobs are logged, if at all; a listener costs each job something."""
-    level = "DEBUG" if flags["log_level"].lower() == "debug" else None
+    level = None
     if flags["log_jobs"] or flags["log_args"]:
         level = "INFO"
+    elif flags["log_level"].lower() == "debug":
+        level = "DEBUG"
     return {"job_log_level": level, "log_args": flags["log_args"]}

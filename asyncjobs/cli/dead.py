@@ -73,7 +73,7 @@ def list_dead(
 
     async def question(store: InspectedStore, info: StoreInfo) -> int:
         listing = await _list(store, wanted, **flags)
-        code = ExitCode.FAILED if listing.refused else ExitCode.CLEAN
+        code = ExitCode.failed_if(listing.refused)
         for problem in refusals(listing.refused):
             click.echo(problem, err=True)
         if as_json:
@@ -85,8 +85,12 @@ def list_dead(
             show(_listing(listing.told))
         shown = len(listing.told)
         total = count(listing.total, "dead job")
-        more = f"{shown:,} of {total}; more with --limit" if shown < listing.total else total
-        click.echo(more if listing.total else "no dead job", err=True)
+        if shown < listing.total:
+            click.echo(f"{shown:,} of {total}; more with --limit", err=True)
+        elif shown:
+            click.echo(total, err=True)
+        else:
+            click.echo("no dead job", err=True)
         return code
 
     ctx.exit(ask(url, prefix, question, as_json=as_json))
@@ -125,14 +129,14 @@ async def _list_one(
     """The first `limit` of one queue, and how many there are."""
     own: list[Told] = []
     matched = in_all = 0
-    # Without a need to read them all, the store's own number is enough.
-    async for found in look_for(
-        store, wanted, queue, limit=500 if wanted.reads else limit, oldest_first=oldest_first
-    ):
+    step = 500 if wanted.reads else limit
+    async for found in look_for(store, wanted, queue, limit=step, oldest_first=oldest_first):
         own += found.told[: limit - len(own)]
-        matched, in_all = matched + len(found.told), found.total
+        matched += len(found.told)
+        in_all = found.total
         if len(own) == limit and not wanted.reads:
             break
+    # Without a need to read them all, the store's own number is enough.
     return own, matched if wanted.reads else in_all
 
 
@@ -240,7 +244,9 @@ class _View:
         self._outcome = outcome
 
     def _clear(self, text: str) -> str:
-        return text if self._mask is None else self._mask.text(text)
+        if self._mask is None:
+            return text
+        return self._mask.text(text)
 
     def _arguments(self) -> tuple[list[Any] | None, dict[str, Any] | None]:
         if self._envelope is None:
@@ -262,7 +268,8 @@ class _View:
         return NO_HEADERS if self._envelope is None else self._envelope.headers
 
     def fields(self) -> dict[str, Any]:
-        envelope, outcome = self._envelope, self._outcome
+        envelope = self._envelope
+        outcome = self._outcome
         times, revived_ms = self._headers.revivals()
         args, kwargs = self._arguments()
         last = PastError(
@@ -277,9 +284,9 @@ class _View:
             **_row_fields(self._told),
             "state": "dead",
             "priority": self._letter.priority.name.lower(),
-            "enqueued_at": None if envelope is None else _at(envelope.enqueued_ms),
-            "scheduled_at": None if envelope is None else _at(envelope.scheduled_ms),
-            "expires_at": None if envelope is None else _at(envelope.expires_ms),
+            "enqueued_at": envelope and _at(envelope.enqueued_ms),
+            "scheduled_at": envelope and _at(envelope.scheduled_ms),
+            "expires_at": envelope and _at(envelope.expires_ms),
             "revived": times,
             "revived_at": _at(revived_ms),
             "args": args,
@@ -329,11 +336,15 @@ class _View:
 
 
 def _earlier(error: PastError) -> list[str]:
-    at = _text(_at(error.at_ms or None))
-    told = "".join((f" at {at}" if at else "", f" on {error.worker}" if error.worker else ""))
-    head = f"earlier, attempt {error.attempt}{told}: {error.type}: {error.message}"
-    trace = error.traceback.rstrip()
-    return [hanging(head), block(trace)] if trace else [hanging(head)]
+    head = f"earlier, attempt {error.attempt}"
+    if at := _text(_at(error.at_ms or None)):
+        head += f" at {at}"
+    if error.worker:
+        head += f" on {error.worker}"
+    parts = [hanging(f"{head}: {error.type}: {error.message}")]
+    if trace := error.traceback.rstrip():
+        parts.append(block(trace))
+    return parts
 
 
 def _error_fields(error: PastError) -> dict[str, Any]:
@@ -349,8 +360,10 @@ def _error_fields(error: PastError) -> dict[str, Any]:
 
 def _at(ms: int | None) -> datetime | None:
     """None also for a number that somebody else wrote and that is no time."""
+    if ms is None:
+        return None
     try:
-        return None if ms is None else from_ms(ms)
+        return from_ms(ms)
     except (OverflowError, ValueError, OSError):
         return None
 

@@ -57,7 +57,7 @@ def doctor(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool
         )
     else:
         show(*_parts(address, findings))
-    ctx.exit(ExitCode.FAILED if is_ill else ExitCode.CLEAN)
+    ctx.exit(ExitCode.failed_if(is_ill))
 
 
 async def _examine(store: InspectedStore) -> tuple[str, list[Finding]]:

@@ -29,10 +29,13 @@ class Endpoint:
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+        # An IPv6 address stands in brackets.
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{port}/metrics"
         self._exposition = Exposition()
         self.provider = self._exposition.provider
-        self._host, self._port = host, port
+        self._host = host
+        self._port = port
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._server: ProbeServer | None = None
@@ -61,7 +64,8 @@ class Endpoint:
         if self._waiting is not None:
             self._waiting.join()
         with self._lock:
-            server, self._server = self._server, None
+            server = self._server
+            self._server = None
         if server is not None:
             server.stop()
         self._exposition.close()

@@ -170,7 +170,9 @@ async def _enqueue(
             click.echo(str(handle.ref))
             if handle.is_new is False:
                 click.echo(f"a job {handle.ref} was there: nothing was stored", err=True)
-            return await _wait(handle, flags["timeout"]) if flags["wait"] else ExitCode.CLEAN
+            if not flags["wait"]:
+                return ExitCode.CLEAN
+            return await _wait(handle, flags["timeout"])
     except UnsupportedLayout as error:
         return fail(ExitCode.UNREACHABLE, error)
     except (ConfigError, UsageError, EncodeError, PayloadTooLarge) as error:

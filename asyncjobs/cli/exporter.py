@@ -75,7 +75,8 @@ async def _serve(store: InspectedStore, host: str, port: int) -> None:
     from asyncjobs.cli.endpoint import Endpoint
     from asyncjobs.telemetry.queues import QueueGauges, QueueView, look_at_queues
 
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
 
     async def look() -> QueueView:
         async with asyncio.timeout(LOOK_S):

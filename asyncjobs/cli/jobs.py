@@ -88,7 +88,8 @@ async def _show(
     try:
         job = await JobHandle[Any](_StoreReader(store), found).info()
         job = job.redacted()
-        lease, job = job.worker, await _with_worker(store, job)
+        lease = job.worker
+        job = await _with_worker(store, job)
     except JobNotFound:
         return fail(ExitCode.FAILED, _not_found(job_id, looked_in), as_json=as_json)
     if as_json:
@@ -138,18 +139,18 @@ def _not_found(job_id: str, looked_in: Sequence[str]) -> str:
 
 def _fields(job: JobInfo) -> dict[str, Any]:
     progress = job.progress
-    return {
+    fields = {
         "job": str(job.ref),
         "queue": job.ref.queue,
         "id": job.ref.id,
         "state": job.state,
         "function": job.name,
         "attempt": job.attempt,
-        "priority": None if job.priority is None else job.priority.name.lower(),
+        "priority": _priority(job),
         "worker": job.worker,
         "started_at": job.started_at,
         "is_cancelled": job.is_cancelled,
-        "put_back": {"times": job.put_back, "since": job.put_back_since} if job.put_back else None,
+        "put_back": None,
         "enqueued_at": job.enqueued_at,
         "scheduled_at": job.scheduled_at,
         "expires_at": job.expires_at,
@@ -163,6 +164,9 @@ def _fields(job: JobInfo) -> dict[str, Any]:
         "error": job.error and _error_fields(job.error),
         "errors": [_error_fields(error) for error in job.errors],
     }
+    if job.put_back:
+        fields["put_back"] = {"times": job.put_back, "since": job.put_back_since}
+    return fields
 
 
 def _error_fields(error: JobError) -> dict[str, Any]:
@@ -181,8 +185,8 @@ def _parts(job: JobInfo) -> list[Part]:
         "job": str(job.ref),
         "state": f"{job.state}, asked to stop" if job.is_cancelled else str(job.state),
         "function": job.name,
-        "attempt": None if job.attempt is None else str(job.attempt),
-        "priority": None if job.priority is None else job.priority.name.lower(),
+        "attempt": _in_json(job.attempt),
+        "priority": _priority(job),
         "worker": job.worker,
         "started": _when(job.started_at),
         "put back": _put_back(job),
@@ -191,11 +195,11 @@ def _parts(job: JobInfo) -> list[Part]:
         "expires": _when(job.expires_at),
         "due": _when(job.due_at),
         "finished": _when(job.finished_at),
-        "args": None if job.args is None else orjson.dumps(job.args).decode(),
-        "kwargs": None if job.kwargs is None else orjson.dumps(job.kwargs).decode(),
+        "args": _in_json(job.args),
+        "kwargs": _in_json(job.kwargs),
         "progress": _progress(job),
         "reason": job.reason,
-        "error": None if job.error is None else f"{job.error.type}: {job.error.message}",
+        "error": _error(job.error),
     }
     table = Table(
         ("field", "value"),
@@ -226,16 +230,34 @@ def _error_row(error: JobError) -> tuple[str, ...]:
 
 
 def _when(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat(sep=" ", timespec="milliseconds")
+    if time is None:
+        return None
+    return time.isoformat(sep=" ", timespec="milliseconds")
+
+
+def _error(error: JobError | None) -> str | None:
+    if error is None:
+        return None
+    return f"{error.type}: {error.message}"
+
+
+def _priority(job: JobInfo) -> str | None:
+    if job.priority is None:
+        return None
+    return job.priority.name.lower()
+
+
+def _in_json(value: object) -> str | None:
+    if value is None:
+        return None
+    return orjson.dumps(value).decode()
 
 
 def _progress(job: JobInfo) -> str | None:
     progress = job.progress
     if progress is None:
         return None
-    done = (
-        f"{progress.done:g}"
-        if progress.total is None
-        else (f"{progress.done:g} of {progress.total:g}")
-    )
+    done = f"{progress.done:g}"
+    if progress.total is not None:
+        done += f" of {progress.total:g}"
     return f"{done} {progress.note}".rstrip()

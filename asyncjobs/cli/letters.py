@@ -46,7 +46,8 @@ def tell(letter: DeadLetter) -> Told:
         outcome, envelope = read_dead_letter(letter.letter)
     except BadEnvelope as error:
         problem = f"what is stored is no dead letter: {error}"
-        outcome, envelope = Outcome(State.DEAD, reason="unreadable", message=problem), b""
+        outcome = Outcome(State.DEAD, reason="unreadable", message=problem)
+        envelope = b""
     return Told(
         letter.key,
         letter.size,
@@ -117,7 +118,8 @@ async def look_for(
         query = query._replace(
             since_ms=_before(now_ms, wanted.since_s), before_ms=_before(now_ms, wanted.before_s)
         )
-    after, seen = None, set[LetterKey]()
+    after = None
+    seen = set[LetterKey]()
     while True:
         page = await store.letters(query, after)
         told = [each for each in map(tell, page.letters) if wanted.matches(each)]
@@ -130,7 +132,9 @@ async def look_for(
 
 
 def _before(now_ms: int, seconds: float | None) -> int | None:
-    return None if seconds is None else now_ms - round(seconds * 1000)
+    if seconds is None:
+        return None
+    return now_ms - round(seconds * 1000)
 
 
 async def find(

@@ -35,7 +35,9 @@ class LoadError(Exception):
 
     def __init__(self, message: str, error: BaseException | None = None) -> None:
         super().__init__(message)
-        self.traceback = "" if error is None else _users_traceback(error)
+        self.traceback = ""
+        if error is not None:
+            self.traceback = _users_traceback(error)
 
 
 def put_working_directory_on_path() -> None:
@@ -60,7 +62,9 @@ def load_app(text: str, *, factory: bool = False) -> AsyncJobs:
         return _only_app(module)
     value = _attribute(module, attribute)
     where = f"{module_name}:{attribute}"
-    return _made(where, value) if factory else _checked(where, value)
+    if factory:
+        return _made(where, value)
+    return _checked(where, value)
 
 
 def _check_module_name(text: str, name: str) -> None:
@@ -103,9 +107,11 @@ def _missing_module(name: str, missing: str) -> str:
     if parent is not None and name == missing and hasattr(parent, last):
         return f"there is no module {name!r}; did you mean {parent_name}:{last}?"
     if parent is None:
-        paths, place = [os.getcwd()], f"the working directory {os.getcwd()} or on the Python path"
+        paths = [os.getcwd()]
+        place = f"the working directory {os.getcwd()} or on the Python path"
     elif hasattr(parent, "__path__"):
-        paths, place = list(parent.__path__), f"package {parent_name!r}"
+        paths = list(parent.__path__)
+        place = f"package {parent_name!r}"
     else:
         return f"there is no module {missing!r}: {parent_name!r} is a module, not a package"
     found = nearest(last, (module.name for module in pkgutil.iter_modules(paths)))

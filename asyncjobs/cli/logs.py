@@ -82,14 +82,15 @@ def _shared(stamp: Mapping[str, Any], *, json: bool) -> list[Processor]:
         fields.update(stamp)
         return fields
 
+    stamper = structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False)
+    if json:
+        stamper = structlog.processors.TimeStamper(fmt="iso", utc=True)
     return [
         put_stamp,
         add_job_context,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True)
-        if json
-        else structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+        stamper,
         structlog.processors.StackInfoRenderer(),
     ]
 

@@ -94,15 +94,17 @@ def _tell(found: Apart[str, Leftover], missing: list[str], *, all_: bool, as_jso
         kept = [each._asdict() for each in left]
         show_json({"forgotten": gone, "left": kept, "errors": missing, "refused": refused})
     else:
-        more = f"; {count(len(left), 'queue')} still in use" if all_ and left else ""
-        click.echo(f"forgotten: {count(len(gone), 'queue')}{more}")
-    is_partial = missing or found.refused or (left and not all_)
-    return ExitCode.FAILED if is_partial else ExitCode.CLEAN
+        told = f"forgotten: {count(len(gone), 'queue')}"
+        if all_ and left:
+            told += f"; {count(len(left), 'queue')} still in use"
+        click.echo(told)
+    return ExitCode.failed_if(missing or found.refused or (left and not all_))
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    near = nearest(name, known)
-    return f"no queue {name!r}" + (f"; did you mean {near!r}?" if near else "")
+    if near := nearest(name, known):
+        return f"no queue {name!r}; did you mean {near!r}?"
+    return f"no queue {name!r}"
 
 
 def _why(left: Leftover) -> str:
@@ -115,8 +117,9 @@ def _why(left: Leftover) -> str:
     }
     if any(held.values()):
         jobs = ", ".join(f"{number:,} {word}" for word, number in held.items() if number)
-        drop = f" (asyncjobs dead purge --queue {left.queue} drops dead ones)" if left.dead else ""
-        return f"it holds jobs: {jobs}{drop}"
+        if left.dead:
+            jobs += f" (asyncjobs dead purge --queue {left.queue} drops dead ones)"
+        return f"it holds jobs: {jobs}"
     if left.workers:
         return f"{count(left.workers, 'live worker')} there; stop it first, or leave its queue out"
     if left.awaited:

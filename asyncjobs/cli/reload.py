@@ -32,9 +32,10 @@ async def watch(folder: Path, on_change: Callable[[], None]) -> None:
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     async for changes in awatch(folder, watch_filter=_filter(folder)):
         paths = sorted({path for _, path in changes})
-        shown = Path(paths[0]).relative_to(folder)
-        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        logger.info("%s%s changed: restarting", shown, more)
+        shown = str(Path(paths[0]).relative_to(folder))
+        if len(paths) > 1:
+            shown += f" and {len(paths) - 1} more"
+        logger.info("%s changed: restarting", shown)
         on_change()
 
 

@@ -68,7 +68,9 @@ def show_json(value: Any) -> None:
 
 
 def _in_json(char: str) -> str:
-    return char if char.isprintable() and _can_write(char) else json.dumps(char)[1:-1]
+    if char.isprintable() and _can_write(char):
+        return char
+    return json.dumps(char)[1:-1]
 
 
 def _can_write(text: str) -> bool:

@@ -157,14 +157,15 @@ async def _purge(store: InspectedStore, targets: Sequence[_Target], tally: _Tall
 
 def _run(ctx: click.Context, errand: _Errand, flags: dict[str, Any]) -> None:
     url, prefix, as_json = (flags.pop(name) for name in ("url", "prefix", "as_json"))
-    ids, wanted = read_ids(ctx, flags["ids"]), read_wanted(ctx, flags)
+    ids = read_ids(ctx, flags["ids"])
+    wanted = read_wanted(ctx, flags)
     _check_choice(ctx, errand, ids, wanted, all_=flags["all_"])
 
     async def question(store: InspectedStore, info: StoreInfo) -> int:
         targets, missing = await _targets(store, ids, wanted)
         for problem in missing:
             click.echo(f"Error: {line(problem)}", err=True)
-        code = ExitCode.FAILED if missing else ExitCode.CLEAN
+        code = ExitCode.failed_if(missing)
         tally = _Tally()
         told = {"found": len(targets), "errors": missing, "dry_run": flags["dry_run"]}
         if not flags["dry_run"] and targets:
@@ -180,7 +181,9 @@ def _run(ctx: click.Context, errand: _Errand, flags: dict[str, Any]) -> None:
         elif targets or not missing:
             click.echo(_summary(errand, targets, tally, dry_run=flags["dry_run"]))
         _tell_rest(tally)
-        return ExitCode.FAILED if tally.is_partial else code
+        if tally.is_partial:
+            return ExitCode.FAILED
+        return code
 
     ctx.exit(ask(url, prefix, question, as_json=as_json))
 
@@ -284,7 +287,8 @@ def _steps(targets: Sequence[_Target]) -> Iterator[list[_Target]]:
         is_full = len(step) == STEP or size + target.size > MAX_PAGE_BYTES
         if step and (is_full or step[0].key.ref.queue != target.key.ref.queue):
             yield step
-            step, size = [], 0
+            step = []
+            size = 0
         step.append(target)
         size += target.size
     if step:
@@ -318,9 +322,9 @@ def _tell_rest(tally: _Tally) -> None:
         (tally.unreadable, "what is stored is no dead letter; look at it with dead show"),
     ):
         if refs:
-            names = ", ".join(map(str, refs[:MOST_NAMED])) + (
-                ", ..." if len(refs) > MOST_NAMED else ""
-            )
+            names = ", ".join(map(str, refs[:MOST_NAMED]))
+            if len(refs) > MOST_NAMED:
+                names += ", ..."
             click.echo(
                 line(f"Error: {count(len(refs), 'job')} not retried: {why}: {names}"), err=True
             )

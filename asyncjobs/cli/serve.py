@@ -245,7 +245,8 @@ class _Serving:
             JobLog(level, args=options.log_args).attach(self._app.events)
 
     def _greet(self, worker: Worker) -> None:
-        app, options = self._app, self._options
+        app = self._app
+        options = self._options
         banner = Banner(
             version=__version__,
             worker=worker.name,
@@ -300,7 +301,8 @@ class _Serving:
     def end_broken(self, error: BaseException) -> NoReturn:
         """The loop itself has failed: end the process, and charge who has done that."""
         self._voice.restore()
-        worker, context = self._worker, job_behind(error)
+        worker = self._worker
+        context = job_behind(error)
         # rule:17 who breaks the loop itself is charged
         charged = () if worker is None else worker.suspected(context)
         who = "all that were running" if context is None else str(context.ref)
@@ -360,7 +362,9 @@ class _Serving:
             logger.info("worker ended: %s taken, none released", taken)
         if report.over_memory is not None and not self._signals:
             return ExitCode.MEMORY
-        return ExitCode.RELEASED if report.released else ExitCode.CLEAN
+        if report.released:
+            return ExitCode.RELEASED
+        return ExitCode.CLEAN
 
 
 def _fail(code: ExitCode, error: AsyncJobsError, voice: Voice) -> ExitCode:

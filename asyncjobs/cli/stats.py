@@ -77,7 +77,7 @@ def stats(
             show_json(view.fields(info))
         else:
             show(*view.parts(info))
-        return ExitCode.FAILED if view.refused else ExitCode.CLEAN
+        return ExitCode.failed_if(view.refused)
 
     ctx.exit(ask(url, prefix, question, as_json=as_json))
 
@@ -136,7 +136,9 @@ class _Worker:
     def told(self, name: str) -> str:
         """One of the things that the worker said of itself."""
         value = self.about.get(name)
-        return "?" if value is None else clean(str(value)[:MOST_TOLD])
+        if value is None:
+            return "?"
+        return clean(str(value)[:MOST_TOLD])
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,9 @@ def _rate(rate: float) -> str:
     """Few digits, but a job a minute is to be seen."""
     if rate == 0:
         return "0"
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.2f}"
+    if rate >= 100:
+        return f"{rate:,.0f}"
+    return f"{rate:.2f}"
 
 
 def _oldest_s(flow: QueueFlow) -> float | None:
@@ -276,7 +280,9 @@ def _oldest_s(flow: QueueFlow) -> float | None:
 
 def _oldest(flow: QueueFlow) -> str:
     oldest_s = _oldest_s(flow)
-    return "-" if oldest_s is None else ago(oldest_s)
+    if oldest_s is None:
+        return "-"
+    return ago(oldest_s)
 
 
 def _queue_fields(count: QueueCounts, flow: QueueFlow) -> dict[str, Any]:

@@ -116,7 +116,9 @@ def merge_queues(
 
 def show_duration(seconds: float) -> str:
     """`0.3` as `300ms`, `30` as `30s`: as it is written on the command line."""
-    return f"{seconds * 1000:g}ms" if 0 < seconds < 1 else f"{seconds:g}s"
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    return f"{seconds:g}s"
 
 
 def worker_name(info: bytes) -> str | None:
@@ -125,9 +127,13 @@ def worker_name(info: bytes) -> str | None:
         name = read_fields(info).get("worker")
     except BadEnvelope:
         return None
-    return name if isinstance(name, str) and name else None
+    if not isinstance(name, str):
+        return None
+    return name or None
 
 
 def count(number: int, noun: str) -> str:
     """`1 job`, `1,200 jobs`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun}s"

@@ -51,7 +51,8 @@ class Voice:
 
     def _restore_handler(self) -> None:
         """A configuration that gives the root no handlers would leave us none."""
-        top, root = logging.getLogger(OURS), logging.getLogger()
+        top = logging.getLogger(OURS)
+        root = logging.getLogger()
         if root.handlers:
             top.removeHandler(self._handler)
         elif top.propagate and not any(logger.handlers for logger in _ours()):
