@@ -63,7 +63,8 @@ class _Escaping(NamedTuple):
         if self.plus:
             text = text.replace("+", " ")
         parts: list[str] = []
-        marks, places = [0], [0]
+        marks = [0]
+        places = [0]
         position = end = escapes = 0
         for match in self.pattern.finditer(text):
             parts.append(text[end : match.start()])
@@ -97,7 +98,9 @@ def _undo_percent(escapes: str) -> Undone:
 
 def _undo_entity(escape: str) -> Undone:
     text = html.unescape(escape)
-    return [(text, len(escape))] if len(text) == 1 else [(each, 1) for each in escape]
+    if len(text) == 1:
+        return [(text, len(escape))]
+    return [(each, 1) for each in escape]
 
 
 _LETTERS: Final = {
@@ -117,7 +120,8 @@ def _undo_backslash(escape: str) -> Undone:
     if kind not in "xuU":
         return [(_LETTERS.get(kind, kind), len(escape))]
     if len(escape) == 12:
-        high, low = int(escape[2:6], 16), int(escape[8:], 16)
+        high = int(escape[2:6], 16)
+        low = int(escape[8:], 16)
         return [(chr(0x10000 + ((high - 0xD800) << 10) + low - 0xDC00), len(escape))]
     digits = escape[2:]
     code = int(digits, 16)
@@ -155,7 +159,8 @@ def readings(text: str) -> Iterator[tuple[str, Callable[[int], int]]]:
     """
     yield text, _same
     for escaping in _ESCAPINGS:
-        read, steps = text, list[Reading]()
+        read = text
+        steps = list[Reading]()
         for _ in range(_UNDONE_TWICE):
             reading = escaping.read(read)
             if reading is None or reading.text == read:

@@ -86,7 +86,8 @@ class QueueShares:
         if free <= 0:
             return {queue: Demand(0, suspects=room) for queue in called}
         if self.asked_all:
-            self.look, self._asked_all_s = False, now_s
+            self.look = False
+            self._asked_all_s = now_s
         asked = hot
         if self.asked_all:
             asked = [queue for queue in self.weights if queue not in self._left_out]

@@ -55,8 +55,10 @@ class Places:
     def __init__(
         self, hides: Hides, hides_at: HidesAt, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
-        self.hides, self.hides_at = hides, hides_at
-        self._args, self._kwargs = args, kwargs
+        self.hides = hides
+        self.hides_at = hides_at
+        self._args = args
+        self._kwargs = kwargs
         self._forms: _Forms | None = None
 
     @property
@@ -190,7 +192,8 @@ def mask_text(places: Places, text: str, last: int | None = None) -> str:
         # What is cut in two here may not be found, and stands before what is shown.
         beyond = forms.longest * LONGEST_ESCAPE
         if len(text) > last + beyond:
-            text, shown_from = text[-(last + beyond) :], beyond
+            text = text[-(last + beyond) :]
+            shown_from = beyond
     if len(text) > MOST_TEXT:
         return _NOT_SHOWN
     try:
@@ -233,7 +236,9 @@ def mask_value(places: Places, value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
         return mask_text(places, value)
     if isinstance(value, int | float):
-        return MASK if mask_text(places, repr(value)) != repr(value) else value
+        # A number is compared as it is written.
+        is_masked = mask_text(places, repr(value)) != repr(value)
+        return MASK if is_masked else value
     if depth > _MOST_DEPTH:
         return MASK
     if isinstance(value, Mapping):

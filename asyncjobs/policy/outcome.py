@@ -73,7 +73,9 @@ def _again(delay_s: float | None, charge: Charge) -> Verdict:
 
 
 def _asked_s(signal: Retry) -> float | None:
-    return None if signal.delay is None else seconds(signal.delay, field="Retry.delay")
+    if signal.delay is None:
+        return None
+    return seconds(signal.delay, field="Retry.delay")
 
 
 def _discard_reason(leaf: BaseException) -> str:

@@ -140,7 +140,9 @@ class Redaction:
         fields = headers.sensitive
         if not isinstance(fields, dict):
             return _EVERYTHING
-        names, positions, spread = fields.get("names"), fields.get("at", []), fields.get("from")
+        names = fields.get("names")
+        positions = fields.get("at", [])
+        spread = fields.get("from")
         if not (
             isinstance(names, list)
             and len(names) <= MOST_NAMES
@@ -178,7 +180,8 @@ class Mask:
         kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         self.redaction = redaction
-        self._args, self._kwargs = args, kwargs or {}
+        self._args = args
+        self._kwargs = kwargs or {}
         self._places = Places(redaction.hides, redaction.hides_position, self._args, self._kwargs)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
@@ -191,7 +194,9 @@ class Mask:
 
     def value(self, value: Any, name: str = "") -> Any:
         """What a field of this name may show of a value."""
-        return MASK if self.redaction.hides(name) else mask_value(self._places, value)
+        if self.redaction.hides(name):
+            return MASK
+        return mask_value(self._places, value)
 
 
 def mask_of(redaction: Redaction, raw: bytes) -> Mask | None:

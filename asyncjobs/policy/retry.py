@@ -136,7 +136,9 @@ class Retries:
     def __post_init__(self) -> None:
         # Once for each job function, not for each job.
         spared = sum(policy.max_attempts - 1 for policy in (*self.named, self._last()))
-        most = 1 + spared if self.total is None else self.total
+        most = self.total
+        if most is None:
+            most = 1 + spared
         object.__setattr__(self, "max_attempts", most)
 
     @classmethod
@@ -205,11 +207,10 @@ class Retries:
         return min(charges, key=lambda charge: charge.budget - charge.used)
 
     def _charge(self, policy: RetryPolicy, attempt: int, spent: Mapping[str, int]) -> Charge:
-        failures = (
-            max(attempt - sum(spent.values()), 1)
-            if policy.on is None
-            else spent.get(policy.key, 0) + 1
-        )
+        failures = spent.get(policy.key, 0) + 1
+        if policy.on is None:
+            # What no policy of a kind was charged with.
+            failures = max(attempt - sum(spent.values()), 1)
         if self.total is not None:
             return Charge(policy, failures, attempt, self.total)
         return Charge(policy, failures, failures, policy.max_attempts)

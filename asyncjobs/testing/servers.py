@@ -110,7 +110,7 @@ class Server:
         self._config = dict(config)
         self._owner = os.getpid()
         self._folder = _private_folder()
-        self._directory = directory if directory is not None else self._folder
+        self._directory = directory or self._folder
         self._log = self._folder / "log"
         self._socket = self._folder / "s"
         self._password = self._config.get("requirepass", "")
@@ -148,14 +148,19 @@ class Server:
     @property
     def url(self) -> str:
         """`redis://` address over TCP, with the password when one is configured."""
-        secret = f":{quote(self._password, safe='')}@" if self._password else ""
-        return f"redis://{secret}127.0.0.1:{self._port}"
+        return f"redis://{self._secret}127.0.0.1:{self._port}"
 
     @property
     def socket_url(self) -> str:
         """`unix://` address of the same server."""
-        secret = f":{quote(self._password, safe='')}@" if self._password else ""
-        return f"unix://{secret}{self._socket}"
+        return f"unix://{self._secret}{self._socket}"
+
+    @property
+    def _secret(self) -> str:
+        """The password as it stands in an address."""
+        if not self._password:
+            return ""
+        return f":{quote(self._password, safe='')}@"
 
     @property
     def directory(self) -> Path:
@@ -286,7 +291,9 @@ class Server:
             # Nothing tells when a server begins to listen; callers block here on purpose.
             time.sleep(0.005)
         ended = process.poll() is not None
-        what = f"ended with {process.returncode}" if ended else "does not answer"
+        what = "does not answer"
+        if ended:
+            what = f"ended with {process.returncode}"
         lines = self._log.read_text(errors="replace").splitlines()[-8:]
         raise StoreUnavailable(
             f"the {self.kind} server at 127.0.0.1:{self._port} {what}; its last lines:\n"
@@ -295,8 +302,10 @@ class Server:
 
     def _end(self, how: signal.Signals) -> None:
         self._client.close()
-        process, self._process = self._process, None
-        watcher, self._watcher = self._watcher, None
+        process = self._process
+        watcher = self._watcher
+        self._process = None
+        self._watcher = None
         if process is not None and process.poll() is None:
             process.send_signal(how)
             process.send_signal(signal.SIGCONT)  # a stopped one could not answer TERM

@@ -85,14 +85,16 @@ class EmbeddedBackend(RedisBackend):
         return await super().enqueue(batch)
 
     async def close(self) -> None:
-        watcher, self._watcher = self._watcher, None
+        watcher = self._watcher
+        self._watcher = None
         try:
             if watcher is not None:
                 watcher.cancel()
                 await asyncio.wait([watcher])
             await super().close()
         finally:
-            hold, self._hold = self._hold, None
+            hold = self._hold
+            self._hold = None
             if hold is not None:
                 hold.release()
 
@@ -106,7 +108,8 @@ class EmbeddedBackend(RedisBackend):
             stop.set()
             joining.add_done_callback(_release)
             raise
-        before, self._hold = self._hold, hold
+        before = self._hold
+        self._hold = hold
         self._is_displaced = False
         self._address.arguments["path"] = hold.socket_path
         if before is not None:

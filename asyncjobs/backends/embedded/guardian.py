@@ -28,9 +28,13 @@ from types import FrameType
 
 __all__ = ["GATE", "GUARDIAN", "LOG", "RECORD", "USERS"]
 
-GATE, USERS, GUARDIAN = "lock", "users", "guardian"
-RECORD, LOG = "server.json", "log"
-_DATA, _DATA_LOCK = "data", "data.lock"
+GATE = "lock"
+USERS = "users"
+GUARDIAN = "guardian"
+RECORD = "server.json"
+LOG = "log"
+_DATA = "data"
+_DATA_LOCK = "data.lock"
 
 _START_LIMIT_S = 30.0
 _STOP_LIMIT_S = 30.0
@@ -96,7 +100,9 @@ class Guardian:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         record.unlink(missing_ok=True)
-        return past if past.name == "s" and past.parent.name.startswith("aj-") else None
+        if past.name != "s" or not past.parent.name.startswith("aj-"):
+            return None
+        return past
 
     def _start(self, past: Path | None = None) -> None:
         """Start the server; raises _NotStarted when its data are in use, OSError."""
@@ -152,8 +158,10 @@ class Guardian:
                 return
             # Nothing tells when a server begins to listen; this process has no loop to hold up.
             time.sleep(0.005)
-        code = None if server is None else server.poll()
-        raise _NotStarted("does not answer" if code is None else f"ended with {code}")
+        code = server and server.poll()
+        if code is None:
+            raise _NotStarted("does not answer")
+        raise _NotStarted(f"ended with {code}")
 
     def _keep_running(self) -> None:
         """Wait for the server's end, and start it again while there are users."""

@@ -34,7 +34,8 @@ class FileLock:
     def take(self, *, shared: bool = False) -> bool:
         """True when the lock is ours now; False when somebody else has it."""
         try:
-            fcntl.flock(self._fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(self._fd, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True

@@ -62,12 +62,17 @@ class Vitals:
         live: tuple[str, ...] = ()
         if silent_s >= self._live_s:
             live = (f"the event loop is blocked, for {silent_s:.1f} s so far",)
-        reason = self._unready()
+        # Who is blocked takes no jobs, whatever the lease.
+        ready = live
+        if (reason := self._unready()) is not None:
+            ready = (*live, reason)
+        started: tuple[str, ...] = ()
+        if not self.has_started:
+            started = ("the worker has not registered yet",)
         return Condition(
             live=live,
-            # Who is blocked takes no jobs, whatever the lease.
-            ready=live if reason is None else (*live, reason),
-            started=() if self.has_started else ("the worker has not registered yet",),
+            ready=ready,
+            started=started,
             stopping=self._is_stopping(),
             facts={"worker": self._worker},
         )

@@ -64,7 +64,9 @@ class Health:
     async def __aenter__(self) -> Self:
         """Raises ConfigError, or AsyncJobsError for a port in use; then nothing has begun."""
         options = self._options
-        tellers: list[Teller] = [*self._others, *([self._systemd] if self._systemd else [])]
+        tellers: list[Teller] = list(self._others)
+        if self._systemd:
+            tellers.append(self._systemd)
         if options.port is None and options.file is None and not tellers:
             return self
         live_s = condition.LIVE_S
@@ -94,8 +96,9 @@ class Health:
         return self
 
     def _interval_s(self) -> float:
-        watchdog_s = None if self._systemd is None else self._systemd.watchdog_s
-        return beats.BEAT_S if watchdog_s is None else min(beats.BEAT_S, watchdog_s / 2)
+        if self._systemd is None or self._systemd.watchdog_s is None:
+            return beats.BEAT_S
+        return min(beats.BEAT_S, self._systemd.watchdog_s / 2)
 
     def wake(self) -> None:
         """Tell a change now, and not at the next beat."""

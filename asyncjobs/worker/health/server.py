@@ -213,7 +213,8 @@ class ProbeServer:
                 return
             head += piece
         if len(head) > MOST_BYTES:
-            answer, with_body = _refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), True
+            answer = _refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            with_body = True
         else:
             answer, with_body = await self._answer(head, limit)
         await loop.sock_sendall(connection, answer.encode(with_body=with_body))
@@ -261,7 +262,8 @@ class ProbeServer:
                 answered.set_exception(error)
 
         def ask() -> None:
-            answer, fault = None, None
+            answer = None
+            fault = None
             try:
                 answer = route(request)
             except Exception as error:

@@ -22,7 +22,9 @@ class Systemd:
     def __init__(self, address: str, watchdog_s: float | None) -> None:
         self.watchdog_s = watchdog_s
         # In the abstract namespace an address begins with a zero byte, written as @.
-        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        if address.startswith("@"):
+            address = f"\0{address[1:]}"
+        self._address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(SEND_S)
         self._status = ""
@@ -75,4 +77,6 @@ def _status(condition: Condition) -> str:
     if not condition.ready:
         return "taking jobs"
     # Without the numbers it would be another one at each beat.
-    return "the event loop is blocked" if condition.live else "; ".join(condition.ready)
+    if condition.live:
+        return "the event loop is blocked"
+    return "; ".join(condition.ready)

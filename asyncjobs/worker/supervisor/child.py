@@ -80,7 +80,9 @@ class Child:
 
     def ready_s(self) -> float:
         """For how long it has been taking jobs, in seconds."""
-        return 0.0 if self._ready_at_s is None else time.monotonic() - self._ready_at_s
+        if self._ready_at_s is None:
+            return 0.0
+        return time.monotonic() - self._ready_at_s
 
     def stop(self, number: int, times: int = 1) -> None:
         """Send the signal, unless it has had so many of this kind already."""
@@ -88,7 +90,9 @@ class Child:
             self._signals += 1
             # One that is not ready may not have its handlers yet. An interrupt would then
             # end it with a traceback.
-            self._process.send_signal(number if self.was_ready else signal.SIGTERM)
+            if not self.was_ready:
+                number = signal.SIGTERM
+            self._process.send_signal(number)
 
     def kill(self) -> None:
         if self.is_alive:
@@ -126,7 +130,10 @@ class Child:
         self._said += piece
         if not piece:
             self._loop.remove_reader(self._pipe)
-        *lines, self._said = self._said.split(b"\n") if b"\n" in piece else [self._said]
+        if b"\n" not in piece:
+            # Not split again and again while a long line comes in pieces.
+            return
+        *lines, self._said = self._said.split(b"\n")
         for line in lines:
             self._hear(orjson.loads(line))
 

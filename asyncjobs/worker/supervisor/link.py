@@ -28,7 +28,10 @@ REPORT_BYTES: Final = 512
 
 def link_text(number: int, ready: int, life: int, *, reports: bool = False) -> str:
     """The value of VARIABLE."""
-    return f"{number}:{ready}:{life}{':reports' if reports else ''}"
+    text = f"{number}:{ready}:{life}"
+    if reports:
+        text += ":reports"
+    return text
 
 
 class ParentLink:

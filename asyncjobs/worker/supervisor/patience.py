@@ -32,4 +32,6 @@ class Patience:
 
     def failures(self, before: int, ready_s: float) -> int:
         """Failures in a row, now that a process has failed that was ready for `ready_s`."""
-        return 1 if ready_s >= self.steady_s else before + 1
+        if ready_s >= self.steady_s:
+            return 1
+        return before + 1
