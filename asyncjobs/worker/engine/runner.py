@@ -24,8 +24,8 @@ class Runner:
     """Starts attempts and passes on how they end. Asks no store.
 
     `decode` makes a taken job an attempt, or the settlement of a job that cannot run, by the
-    store's time. `settle` is called when an attempt has given up its slot, with None when its end is not this
-    worker's to record.
+    store's time. `settle` is called when an attempt has given up its slot, with None when its
+    end is not this worker's to record.
     """
 
     def __init__(
