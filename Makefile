@@ -75,9 +75,11 @@ layers: $(STAMP) ## Imports go down only, by import-linter
 	@$(BIN)/lint-imports --no-cache --no-logo
 
 .PHONY: docs
-docs: $(STAMP) ## Links, code blocks and settings in the documents; sizes and exports
+docs: $(STAMP) ## Links, code blocks and reference pages of the documents; sizes, exports
 	@$(BIN)/python -m pytest -q tests/unit/test_repository.py tests/unit/test_measures.py
 	@$(BIN)/python tools/settings_page.py --check
+	@$(BIN)/python tools/cli_page.py --check
+	@$(BIN)/python tools/api_page.py --check
 	@$(BIN)/python tools/telemetry_page.py --check
 
 .PHONY: measures
@@ -85,8 +87,10 @@ measures: $(STAMP) ## How the code reads, in figures: ARGS=--where tells each pl
 	@$(BIN)/python tools/measures.py $(ARGS)
 
 .PHONY: settings
-settings: $(STAMP) ## Write docs/reference/settings.md and docs/reference/telemetry.md anew from the code
+settings: $(STAMP) ## Write docs/reference/ from the code: settings, CLI, API, telemetry
 	@$(BIN)/python tools/settings_page.py
+	@$(BIN)/python tools/cli_page.py
+	@$(BIN)/python tools/api_page.py
 	@$(BIN)/python tools/telemetry_page.py
 
 .PHONY: clean

@@ -1,7 +1,7 @@
-"""What happens to jobs and workers, as typed frozen values, emitted at one seam.
+"""Events: what happens to jobs and workers, as frozen values for listeners.
 
-Telemetry and users listen; nothing below the listeners knows them. With no listener a
-job pays one check: `if events.active`.
+Telemetry and users listen. Code that emits does not know its listeners. Without a listener a job
+pays one check: `if events.active`.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class JobEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobEnqueued(JobEvent):
-    """`is_new` is False when a job with this id was already there.
+    """The store has the job. `is_new` is False when a job with this id was already there.
 
-    `size`: of the job as it is stored, in bytes. `duration_s`: how long its caller waited.
+    `size`: bytes of the stored job. `duration_s`: how long the caller waited.
     """
 
     is_new: bool
@@ -81,10 +81,10 @@ class JobEnqueued(JobEvent):
 
 @dataclass(frozen=True, slots=True)
 class EnqueueFailed(JobEvent):
-    """The job was refused, or the store has not confirmed it: then it may be stored.
+    """The job was refused, or the store did not confirm it. In the second case it may be stored.
 
-    Of a call for many jobs it is told of those in the batch that failed, or of the one that
-    is too large; those behind it were not sent. `duration_s`: how long its caller waited.
+    A call for many jobs emits this for each job of the batch that failed, or for the one that is
+    too large. The jobs behind it were not sent. `duration_s`: how long the caller waited.
     """
 
     error: Exception
@@ -93,10 +93,10 @@ class EnqueueFailed(JobEvent):
 
 @dataclass(frozen=True, slots=True)
 class JobStarted(JobEvent):
-    """`queue_time_ms`: from being ready to the start, by the store's clock. A sync function
-    starts when there is a thread for it.
+    """An attempt begins. A sync function begins when it has a thread.
 
-    `shown_call()`: the arguments, by position and by keyword, with what is sensitive masked.
+    `queue_time_ms`: from being ready to the start, by the store's clock. `shown_call()` returns
+    the positional and keyword arguments, with sensitive values masked.
     """
 
     attempt: int
@@ -108,7 +108,7 @@ class JobStarted(JobEvent):
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded(JobEvent):
-    """Base of all ends of an attempt. `duration_s` is 0 for a job that did not start."""
+    """Base of the events that end an attempt. `duration_s` is 0 if the job did not start."""
 
     attempt: int
     duration_s: float
@@ -121,7 +121,7 @@ class JobSucceeded(AttemptEnded):
 
 @dataclass(frozen=True, slots=True)
 class JobRetryScheduled(AttemptEnded):
-    """A failed attempt with another one to come."""
+    """The attempt failed, and another one is scheduled."""
 
     delay_s: float
     error: BaseException | None
@@ -129,26 +129,26 @@ class JobRetryScheduled(AttemptEnded):
 
 @dataclass(frozen=True, slots=True)
 class JobSnoozed(AttemptEnded):
-    """The job asked to run later; no attempt is spent."""
+    """The job asked to run later. No attempt is spent."""
 
     delay_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class JobDiscarded(AttemptEnded):
-    """Ended for good by `Discard` or `discard_on`, or `expired` before an attempt."""
+    """The job ended by `Discard` or `discard_on`, or expired before an attempt."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class JobExpired(JobDiscarded):
-    """Not started by its `expires`; `reason` is `expired`."""
+    """The job did not start before its `expires`. `reason` is `expired`."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobDead(AttemptEnded):
-    """Ended as a dead letter. `reason`: exhausted, crashed, unknown or unreadable."""
+    """The job is dead. `reason`: exhausted, crashed, unknown or unreadable."""
 
     reason: str
     error: BaseException | None
@@ -156,12 +156,12 @@ class JobDead(AttemptEnded):
 
 @dataclass(frozen=True, slots=True)
 class JobCancelled(AttemptEnded):
-    """Ended because a user cancelled it.
+    """Cancelled by a user.
 
-    `was_queued`: it did not run. Taken out of its queue by the client that asked for it, which
-    tells of it, with attempt 0; or its attempt had failed already, and the next one is
-    dropped: its worker tells of that, after the JobRetryScheduled. `name` is '' where the
-    client's handle does not know the function.
+    `was_queued`: no attempt was stopped. Either the job waited: then the client that cancelled it
+    emits this, with attempt 0, and with the name '' if its handle does not know the function. Or
+    an attempt had just failed, and the next one was dropped: then the worker emits this after
+    JobRetryScheduled.
     """
 
     was_queued: bool = False
@@ -169,23 +169,23 @@ class JobCancelled(AttemptEnded):
 
 @dataclass(frozen=True, slots=True)
 class JobReleased(AttemptEnded):
-    """Given back unharmed at shutdown; jobs that were taken and not started, too.
+    """Given back unharmed at a stop, started or not.
 
-    Not told of an attempt that swallows its cancellation: see JobStuck.
+    An attempt that swallows its cancellation emits JobStuck instead.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class JobLost(AttemptEnded):
-    """Stopped because the lease has ended; the job runs elsewhere, and its end there counts."""
+    """Stopped because the lease has ended. The job runs elsewhere, and its end there counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStuck(JobEvent):
-    """The attempt swallows its cancellation, and its slot is freed.
+    """The attempt swallows its cancellation, and loses its slot.
 
-    `reason`: what it was told to stop for, `seconds` ago; `stack`: where it hangs. The
-    event of the attempt's end follows, as the reason demands.
+    `reason`: why it was asked to stop, `seconds` ago. `stack`: where it hangs. The event that ends
+    the attempt follows, according to the reason.
     """
 
     attempt: int
@@ -196,14 +196,14 @@ class JobStuck(JobEvent):
 
 @dataclass(frozen=True, slots=True)
 class JobPutBack(JobEvent):
-    """This worker does not have the function or the envelope version; tried later."""
+    """This worker does not know the function or the envelope's version, and put the job back."""
 
     delay_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class JobsReclaimed(Event):
-    """Jobs of workers whose lease ended are ready again; `queues` are those looked into."""
+    """Jobs of workers whose lease ended are ready again. `queues`: those that were looked at."""
 
     jobs: int
     leases: int
@@ -212,7 +212,7 @@ class JobsReclaimed(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobsPromoted(Event):
-    """So many scheduled jobs of this queue were due, and are ready."""
+    """`jobs` scheduled jobs of this queue were due, and are ready now."""
 
     jobs: int
     queue: str
@@ -220,7 +220,7 @@ class JobsPromoted(Event):
 
 @dataclass(frozen=True, slots=True)
 class LeaseLost(Event):
-    """This worker's lease is gone in these queues; its running jobs there are stopped."""
+    """This worker lost its lease in these queues. Its running jobs there are stopped."""
 
     worker: str
     queues: tuple[str, ...]
@@ -228,12 +228,12 @@ class LeaseLost(Event):
 
 @dataclass(frozen=True, slots=True)
 class LoopBlocked(Event):
-    """A worker's event loop stood still for `seconds`; told when it turns again.
+    """A worker's event loop stood still for `seconds`. Emitted once it turns again.
 
-    `ref` and `name` are of the job that blocked it, None and '' when it was no job;
-    `stack`: where it was; `queues`: the worker's. `is_starved`: nothing on the loop blocked it,
-    but threads that compute left it no turn; then `stack` is that of the busiest one. The log
-    says the same while the loop is still blocked.
+    `ref` and `name`: the job that blocked it; None and '' if it was no job. `stack`: where that
+    job was. `queues`: the worker's. `is_starved`: nothing on the loop blocked it, but computing
+    threads left it no turn; then `stack` is that of the busiest thread. The log says the same
+    while the loop is still blocked.
     """
 
     worker: str
@@ -247,6 +247,8 @@ class LoopBlocked(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStarted(Event):
+    """The worker has registered in its queues and takes jobs."""
+
     worker: str
     queues: tuple[str, ...]
     concurrency: int
@@ -262,6 +264,8 @@ class WorkerQuiet(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStopped(Event):
+    """The worker has ended. `released`: jobs that it gave back."""
+
     worker: str
     released: int
     queues: tuple[str, ...] = field(default=(), compare=False)
@@ -319,12 +323,12 @@ class Tracer(Protocol):
 
 
 class Events:
-    """Holds the listeners and calls them, in the order in which they were added.
+    """Holds the listeners, and calls them in the order in which they were added.
 
-    Listeners are plain functions, run where the event happens: keep them short. One that
-    raises does not disturb the job, whatever it raises. It is logged once for each type of
-    event and of error. An async one is refused: an event may happen in any thread and while
-    the loop ends, so nobody could wait for it.
+    Listeners are plain functions and run where the event happens: keep them short. A listener
+    that raises does not disturb the job; it is logged once for each type of event and of error.
+    An async listener is refused, because an event may happen in any thread and while the loop
+    ends, so nobody could await it.
     """
 
     __slots__ = ("_listeners", "_told", "_wanted", "active", "tracer")

@@ -1,4 +1,4 @@
-"""Writes docs/reference/settings.md from the code: names, defaults, variables, help of the flags.
+"""Writes docs/reference/settings.md from the code: names, defaults and variables.
 
     python tools/settings_page.py            write the page
     python tools/settings_page.py --check    end with 1 when the page is not what it would be
@@ -10,7 +10,6 @@ A setting without a text here, or a text without its setting, ends it with an er
 
 from __future__ import annotations
 
-import enum
 import inspect
 import re
 import sys
@@ -18,11 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
-
 import asyncjobs
-from asyncjobs.cli.command import cli
-from asyncjobs.cli.values import show_duration
 from asyncjobs.clock import Seconds
 from asyncjobs.config import AppSettings
 from asyncjobs.policy.backoff import Constant, Exponential
@@ -149,7 +144,7 @@ INTERNAL = {"ASYNCJOBS_SUPERVISED"}
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *_python(), *_commands(), *_variables()])
+    return "\n".join([HEAD, *_python(), *_variables()])
 
 
 def _python() -> Iterator[str]:
@@ -222,79 +217,18 @@ def _spoken(seconds: int) -> str:
     return f"{seconds} seconds"
 
 
-def _commands() -> Iterator[str]:
-    for path, command in _leaves("asyncjobs", cli):
-        yield f"## `{path}`\n"
-        yield f"{_plain(command.help or '').splitlines()[0]}\n"
-        rows = [
-            f"| {_flag(parameter)} | {_flag_default(parameter)} | {_variable(parameter)} "
-            f"| {_plain(parameter.help or '')} |"
-            for parameter in command.params
-            if isinstance(parameter, click.Option) and not parameter.hidden
-        ]
-        if rows:
-            yield "| flag | default | variable | what it is |\n|---|---|---|---|"
-            yield from rows
-            yield ""
-
-
-def _leaves(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in sorted(command.list_commands(context)):
-            if (found := command.get_command(context, name)) is not None:
-                yield from _leaves(f"{path} {name}", found)
-    elif not command.hidden:
-        yield path, command
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.replace("\b", "").split("\n\n")[0].split()).replace("|", "\\|")
-
-
-def _flag(option: click.Option) -> str:
-    shown = option.metavar
-    if shown is None and not (option.is_flag or option.count):
-        shown = "TEXT" if option.type.name == "text" else option.type.name.upper()
-        if isinstance(option.type, click.Choice):
-            shown = "|".join(option.type.choices)
-    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
-    return f"{names} `{shown}`".replace("|", "\\|") if shown else names
-
-
-def _flag_default(option: click.Option) -> str:
-    if isinstance(option.show_default, str):
-        return option.show_default
-    value = option.default
-    # click's own mark for "none was given" is a member of an enum of its own.
-    if value is None or value is False or callable(value) or isinstance(value, enum.Enum):
-        return ""
-    if option.type.name == "duration" and not isinstance(value, str):
-        value = show_duration(value)
-    return f"`{value}`"
-
-
-def _variable(option: click.Option) -> str:
-    names = option.envvar or ()
-    return ", ".join(f"`{name}`" for name in ([names] if isinstance(names, str) else names))
-
-
 def _variables() -> Iterator[str]:
     sources = "\n".join(path.read_text() for path in (ROOT / "asyncjobs").rglob("*.py"))
     names = set(re.findall(r"[\"']((?:ASYNCJOBS|NO)_[A-Z]+)[\"']", sources))
     names -= INTERNAL
-    names -= {
-        name
-        for _, command in _leaves("asyncjobs", cli)
-        for parameter in command.params
-        if isinstance(parameter, click.Option)
-        for name in re.findall(r"\w+", _variable(parameter))
-    }
     if names != VARIABLES.keys():
         odd = ", ".join(sorted(names ^ VARIABLES.keys()))
         raise SystemExit(f"a variable without a text, or the reverse: {odd}")
     yield "## Environment\n"
-    yield "Beside those of the flags.\n"
+    yield (
+        "Each flag of `asyncjobs worker` has a variable, too, such as `ASYNCJOBS_WORKER_LEASE` for "
+        "`--lease`. See [Command line](cli.md).\n"
+    )
     yield "| variable | what it is |\n|---|---|"
     for name, text in VARIABLES.items():
         yield f"| `{name}` | {text} |"

@@ -1,0 +1,319 @@
+"""Writes docs/reference/api.md from the docstrings of the public names.
+
+    python tools/api_page.py            write the page
+    python tools/api_page.py --check    end with 1 when the page is not what it would be
+
+Griffe reads the source without importing it. A public name without a place here, or without a
+docstring, ends the program with an error.
+"""
+
+# ruff: noqa: INP001  a program, not a package
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import griffe
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "reference" / "api.md"
+
+HEAD = """\
+# API
+
+<!-- Written by tools/api_page.py from the docstrings; change them there. -->
+
+These names are public. Everything else may change between releases. Settings and their defaults are
+in [Settings](settings.md).
+"""
+SECTIONS = {
+    "The app": ["AsyncJobs", "JobRegistry"],
+    "Job functions": [
+        "JobFunction",
+        "JobCall",
+        "RetryPolicy",
+        "exponential",
+        "polynomial",
+        "constant",
+        "Secret",
+    ],
+    "Inside a job": ["JobContext", "current_job", "INJECTED", "Retry", "Snooze", "Discard"],
+    "Handles and what they return": [
+        "JobHandle",
+        "JobInfo",
+        "JobError",
+        "Progress",
+        "JobRef",
+        "State",
+        "Priority",
+    ],
+    "Workers": ["Worker", "WorkerReport"],
+    "Types": ["Seconds"],
+}
+"""Where the names of `asyncjobs` stand on the page; its errors have a table of their own."""
+MORE = {
+    "asyncjobs.integrations": ["lifespan"],
+    "asyncjobs.telemetry.logs": [
+        "JobContextFilter",
+        "JobLog",
+        "add_job_context",
+        "mask_job_values",
+    ],
+    "asyncjobs.telemetry.sampler": ["LinkedParentSampler"],
+    "asyncjobs.testing.servers": ["start_server", "available_servers", "Server"],
+}
+"""Public names of other modules."""
+MEMBERS = {
+    "AsyncJobs": ["job", "include", "enqueue_many", "handle", "on", "store_info"],
+    "JobRegistry": ["job", "include", "functions", "queues"],
+    "JobFunction": ["enqueue", "enqueue_sync", "bind", "handle", "options"],
+    "JobContext": [
+        "ref",
+        "id",
+        "queue",
+        "enqueued_at",
+        "scheduled_at",
+        "expires_at",
+        "deadline",
+        "progress",
+    ],
+    "JobError": [],
+    "RetryPolicy": [],
+    "Worker": ["run", "stop", "running", "is_stopping", "unready"],
+    "LinkedParentSampler": [],
+    "JobContextFilter": [],
+}
+"""Members that users call, where a class has others for asyncjobs itself. Of all other classes,
+every member with a docstring is shown."""
+MADE_FOR_YOU = {"JobFunction", "JobCall", "JobHandle", "JobContext", "Server"}
+"""Classes that asyncjobs makes: how they are constructed is nobody's business."""
+WIDTH = 92
+"""Longer signatures have a line for each parameter."""
+SHORT = 110
+"""Longer signatures of members show the names of their parameters only."""
+
+
+def page() -> str:
+    """The whole page."""
+    package = griffe.load("asyncjobs", search_paths=[str(ROOT)])
+    lines = [HEAD]
+    for title, names in SECTIONS.items():
+        lines.append(f"## {title}\n")
+        for name in names:
+            lines += entry(resolved(package, name), name)
+    lines += errors(package)
+    lines += events(package)
+    for module, names in MORE.items():
+        lines.append(f"## `{module}`\n")
+        for name in names:
+            lines += entry(resolved(package, f"{module.removeprefix('asyncjobs.')}.{name}"), name)
+    check_complete(package)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def resolved(package: griffe.Object, path: str) -> griffe.Object:
+    """The object itself, where a module only passes it on."""
+    found = package[path]
+    return found.final_target if found.is_alias else found
+
+
+def check_complete(package: griffe.Object) -> None:
+    placed = {name for names in SECTIONS.values() for name in names}
+    placed |= {name for name, _ in error_classes(package)}
+    public = {str(name) for name in package.exports or ()} - {"__version__"}
+    if odd := placed ^ public:
+        raise SystemExit(f"public names without a place, or the reverse: {', '.join(sorted(odd))}")
+
+
+def docstring(found: griffe.Object, name: str) -> str:
+    if found.docstring is None:
+        raise SystemExit(f"{name} is public and has no docstring")
+    return found.docstring.value.strip()
+
+
+def entry(found: griffe.Object, name: str) -> Iterator[str]:
+    """One name: its signature, its docstring, and the members of a class."""
+    yield f"### {name}\n"
+    if isinstance(found, griffe.Attribute):
+        yield f"{as_markdown(docstring(found, name), ())}\n"
+        return
+    is_enum = is_subclass(found, "Enum") or is_subclass(found, "IntEnum")
+    if not is_enum and name not in MADE_FOR_YOU:
+        yield "<!-- docs: not run: a signature -->"
+        yield f"```text\n{signature(found, name)}\n```\n"
+    yield f"{as_markdown(docstring(found, name), parameters_of(found))}\n"
+    if not isinstance(found, griffe.Class):
+        return
+    if is_enum:
+        values = [f"`{m.name}`" for m in found.members.values() if m.name.isupper()]
+        yield f"Members: {', '.join(values)}.\n"
+    members = [found.members[each] for each in MEMBERS.get(name, found.members)]
+    for member in members:
+        if isinstance(member, griffe.Function | griffe.Attribute):
+            yield from member_lines(member)
+
+
+def member_lines(member: griffe.Function | griffe.Attribute) -> Iterator[str]:
+    """A bullet for a member that has a docstring of its own."""
+    if member.name.startswith("_") or member.docstring is None:
+        return
+    text = as_markdown(member.docstring.value.strip(), parameters_of(member))
+    if isinstance(member, griffe.Function):
+        shown = signature(member, member.name, width=10_000)
+        if len(shown) > SHORT:
+            shown = signature(member, member.name, width=10_000, with_types=False)
+    else:
+        shown = member.name
+        if member.annotation is not None:
+            shown += f": {member.annotation}"
+    indented = text.replace("\n", "\n  ").replace("\n  \n", "\n\n")
+    yield f"- `{shown}`\n\n  {indented}\n"
+
+
+def signature(
+    found: griffe.Object, name: str, width: int = WIDTH, *, with_types: bool = True
+) -> str:
+    if isinstance(found, griffe.Class):
+        start = name
+        result = ""
+    else:
+        start = "async " * ("async" in found.labels) + name
+        result = f" -> {found.returns}" if getattr(found, "returns", None) is not None else ""
+    parts = list(parameter_parts(found, with_types=with_types))
+    whole = f"{start}({', '.join(parts)}){result}"
+    if len(whole) <= width:
+        return whole
+    lines = "".join(f"    {part},\n" for part in parts)
+    return f"{start}(\n{lines}){result}"
+
+
+def parameter_parts(found: griffe.Object, *, with_types: bool) -> Iterator[str]:
+    """The parameters as they are written in a signature, with `/` and `*`."""
+    kinds = griffe.ParameterKind
+    before = None
+    has_star = False
+    for each in getattr(found, "parameters", ()):
+        if each.name in ("self", "cls"):
+            continue
+        if before is kinds.positional_only and each.kind is not kinds.positional_only:
+            yield "/"
+        if each.kind is kinds.keyword_only and not has_star:
+            has_star = True
+            yield "*"
+        before = each.kind
+        stars = ""
+        if each.kind is kinds.var_positional:
+            stars = "*"
+            has_star = True
+        elif each.kind is kinds.var_keyword:
+            stars = "**"
+        text = f"{stars}{each.name}"
+        if with_types and each.annotation is not None:
+            text += f": {each.annotation}"
+        if with_types and each.default is not None and not stars:
+            text += f" = {each.default}"
+        yield text
+    if before is kinds.positional_only:
+        yield "/"
+
+
+def parameters_of(found: griffe.Object) -> tuple[str, ...]:
+    return tuple(each.name for each in getattr(found, "parameters", ()))
+
+
+def as_markdown(text: str, parameters: Sequence[str]) -> str:
+    """A docstring as Markdown: `name: what it is` becomes a list, `Raises` a paragraph."""
+    lines: list[str] = []
+    in_list = False
+    for line in text.splitlines():
+        name = re.match(r"(\w+): ", line)
+        if name and name[1] in parameters:
+            if lines and lines[-1] and not in_list:
+                lines.append("")
+            in_list = True
+            lines.append(f"- `{name[1]}`: {line[name.end() :]}")
+            continue
+        if in_list and re.match(r"[A-Z]\S* ", line) and lines[-1].endswith("."):
+            in_list = False
+            lines.append("")
+        if line.startswith("Raises ") and lines and lines[-1]:
+            lines.append("")
+        if not line:
+            in_list = False
+        lines.append(f"  {line}" if in_list and line else line)
+    return "\n".join(lines)
+
+
+def errors(package: griffe.Object) -> Iterator[str]:
+    yield "## Errors\n"
+    yield "Each error says what is wrong and what to do next. `Retry`, `Snooze` and `Discard` are"
+    yield "signals that a job raises, not errors.\n"
+    yield "| error | is a | meaning |\n|---|---|---|"
+    for name, found in error_classes(package):
+        bases = ", ".join(f"`{base}`" for base in found.bases)
+        meaning = " ".join(docstring(found, name).split("\n\n")[0].split()).replace("|", "\\|")
+        yield f"| `{name}` | {bases} | {meaning} |"
+    yield ""
+
+
+def error_classes(package: griffe.Object) -> Iterator[tuple[str, griffe.Class]]:
+    """Those of `asyncjobs`, in the order in which errors.py has them."""
+    placed = {name for names in SECTIONS.values() for name in names}
+    for name, found in package["errors"].members.items():
+        is_public = name in (package.exports or ())
+        if isinstance(found, griffe.Class) and is_public and name not in placed:
+            yield name, found
+
+
+def events(package: griffe.Object) -> Iterator[str]:
+    yield "## `asyncjobs.events`\n"
+    yield "`app.on(JobDead, listener)` calls `listener(event)` in the process where it happens."
+    yield "`app.on(JobEvent, ...)` hears all events of jobs.\n"
+    yield "| event | fields | when |\n|---|---|---|"
+    for name, found in package["events"].members.items():
+        if isinstance(found, griffe.Class) and is_event(found):
+            fields = ", ".join(f"`{field}`" for field in fields_of(found))
+            when = " ".join(docstring(found, name).split()).replace("|", "\\|")
+            yield f"| `{name}` | {fields} | {when} |"
+    yield ""
+
+
+def is_event(found: griffe.Class) -> bool:
+    return found.name == "Event" or is_subclass(found, "Event")
+
+
+def is_subclass(found: griffe.Object, name: str) -> bool:
+    if not isinstance(found, griffe.Class):
+        return False
+    for base in found.bases:
+        if str(base).rpartition(".")[2] == name:
+            return True
+    return any(base.name == name or is_subclass(base, name) for base in found.resolved_bases)
+
+
+def fields_of(found: griffe.Class) -> Iterator[str]:
+    """With those of its bases, as its constructor takes them."""
+    for base in reversed(found.resolved_bases):
+        if isinstance(base, griffe.Class):
+            yield from fields_of(base)
+    for name, member in found.members.items():
+        if isinstance(member, griffe.Attribute) and not name.startswith("_"):
+            yield name
+
+
+def main(arguments: Sequence[str]) -> int:
+    text = page()
+    if "--check" not in arguments:
+        PAGE.write_text(text)
+        return 0
+    if PAGE.is_file() and PAGE.read_text() == text:
+        return 0
+    sys.stderr.write("docs/reference/api.md is not up to date; run make settings\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
