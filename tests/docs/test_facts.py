@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from asyncjobs.backends import SCHEMES
 from asyncjobs.backends.base import LAYOUT
 from asyncjobs.cli.serve import ExitCode
@@ -61,7 +59,7 @@ def test_the_numbers_in_the_guarantees() -> None:
 
 def test_the_priorities() -> None:
     names = ", ".join(priority.name.lower() for priority in sorted(Priority))
-    for page in ("README.md", "docs/explanation/concepts.md"):
+    for page in ("docs/guides/queues.md", "docs/explanation/concepts.md"):
         assert names.replace(", low", " and low") in text(page) or names in text(page)
 
 
@@ -70,9 +68,9 @@ def test_the_versions_of_what_is_stored() -> None:
     assert f"Both are at version {LAYOUT}." in text("docs/guides/upgrading.md")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guides/deploying.md"])
-def test_the_exit_codes(page: str) -> None:
-    (table,) = re.findall(r"\| exit code \|.*?(?=\n\n)", (ROOT / page).read_text(), re.DOTALL)
+def test_the_exit_codes() -> None:
+    page = (ROOT / "docs/reference/exit-codes.md").read_text()
+    (table,) = re.findall(r"\| exit code \|.*?(?=\n\n)", page, re.DOTALL)
     codes = [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
     assert codes == sorted(ExitCode)
 
@@ -83,17 +81,17 @@ def test_the_times_of_what_is_kept() -> None:
     assert f"`id_ttl` ({settings.id_ttl_ms // MINUTE_MS} minutes)" in page
     assert f"`dead_max_age` ({settings.dead_max_age_ms // DAY_MS} days)" in page
     assert f"dead jobs keep them for {settings.dead_max_age_ms // DAY_MS} days" in text(
-        "docs/guides/best-practices.md"
+        "docs/guides/security.md"
     )
 
 
 def test_the_errors_that_stay_with_a_job() -> None:
     number = {5: "five"}[KEPT]
-    assert f"The last {number} errors of a job stay with it" in text("docs/explanation/concepts.md")
+    assert f"have the last {number} errors of a job" in text("docs/guides/retries.md")
     assert f"the last {number} errors of a job" in text("docs/guides/security.md")
 
 
-def test_the_readme_has_every_kind_of_store() -> None:
-    page = (ROOT / "README.md").read_text()
+def test_the_reference_has_every_kind_of_store() -> None:
+    page = (ROOT / "docs/reference/stores.md").read_text()
     for scheme in SCHEMES:
         assert f"`{scheme}" in page, scheme

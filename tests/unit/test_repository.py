@@ -178,6 +178,25 @@ def test_links_lead_to_files(document: Path) -> None:
     assert [target for target in local if not (document.parent / target).exists()] == []
 
 
+def anchors_of(document: Path) -> set[str]:
+    """What a link to one of its headings ends with, as code hosts make it of the heading."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_links_lead_to_headings(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", document.read_text())
+    local = [(page, anchor) for page, anchor in targets if "://" not in page]
+    missing = [
+        f"{page}#{anchor}"
+        for page, anchor in local
+        if anchor not in anchors_of(document.parent / page if page else document)
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_python_blocks_can_be_parsed(document: Path) -> None:
     for block in code_blocks(document, "python"):
