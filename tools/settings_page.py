@@ -219,7 +219,7 @@ def _spoken(seconds: int) -> str:
 
 def _variables() -> Iterator[str]:
     sources = "\n".join(path.read_text() for path in (ROOT / "asyncjobs").rglob("*.py"))
-    names = set(re.findall(r"[\"']((?:ASYNCJOBS|NO)_[A-Z]+)[\"']", sources))
+    names = set(re.findall(r"[\"'](ASYNCJOBS_[A-Z]+|NO_COLOR)[\"']", sources))
     names -= INTERNAL
     if names != VARIABLES.keys():
         odd = ", ".join(sorted(names ^ VARIABLES.keys()))
