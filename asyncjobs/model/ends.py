@@ -26,7 +26,7 @@ class End(NamedTuple):
     `code`: the letter that stands for it in stores.
     `event`: what listeners hear of it.
     `error`: what `handle.result()` raises; None where there is a value.
-    `level`: of the line that the worker logs; None where it logs none.
+    `level`: of the line about it in the log.
     `color`: in which commands show how many jobs ended so; None: as all else.
     `has_details`: its outcome says more than the state, so without it there is no answer.
     """
@@ -34,7 +34,7 @@ class End(NamedTuple):
     code: str
     event: type[events.AttemptEnded]
     error: Explain | None
-    level: int | None
+    level: int
     color: str | None = None
     has_details: bool = True
 
@@ -57,7 +57,7 @@ def _cancelled(ref: JobRef, outcome: Outcome) -> ResultError:
 
 # The order in which commands show them.
 ENDS: Final[Mapping[State, End]] = {
-    State.SUCCEEDED: End("s", events.JobSucceeded, None, None),
+    State.SUCCEEDED: End("s", events.JobSucceeded, None, logging.DEBUG),
     State.DEAD: End("d", events.JobDead, _dead, logging.ERROR, "red"),
     State.DISCARDED: End("x", events.JobDiscarded, _discarded, logging.INFO),
     # One that was to be retried when its mark was found has no outcome of its own.

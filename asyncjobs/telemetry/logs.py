@@ -17,7 +17,8 @@ from asyncjobs import events
 from asyncjobs.context import _current
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.model.ends import ENDS
+from asyncjobs.job import State
+from asyncjobs.model.ends import ENDS, OUTCOMES
 from asyncjobs.policy.redaction import Mask
 
 __all__ = ["JobContextFilter", "JobLog", "add_job_context", "mask_job_values"]
@@ -34,9 +35,9 @@ _OWN: Final = frozenset(
 _RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Fields of a record of `logging` that are no extras."""
 _WORDS: Final[dict[type[events.AttemptEnded], str]] = {
-    **{end.event: state.value for state, end in ENDS.items() if end.level is None},
-    events.JobSnoozed: "snoozed",
-    events.JobReleased: "released",
+    events.JobSucceeded: OUTCOMES[events.JobSucceeded],
+    events.JobSnoozed: OUTCOMES[events.JobSnoozed],
+    events.JobReleased: OUTCOMES[events.JobReleased],
     events.JobLost: "lost",
 }
 """Ends that the worker itself has no line for."""
@@ -142,7 +143,7 @@ class JobLog:
     what is sensitive masked.
     """
 
-    def __init__(self, level: int = logging.DEBUG, *, args: bool = False) -> None:
+    def __init__(self, level: int = ENDS[State.SUCCEEDED].level, *, args: bool = False) -> None:
         self._level = level
         self._args = args
 

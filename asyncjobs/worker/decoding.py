@@ -12,7 +12,7 @@ from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.registry import MAX_NAME
 from asyncjobs.worker.run import Attempt, OnProgress
-from asyncjobs.worker.settling import Settler
+from asyncjobs.worker.unstarted import Unstarted
 
 __all__ = ["Find", "decode"]
 
@@ -23,7 +23,7 @@ Find = Callable[[str], JobFunction[..., Any] | None]
 def decode(
     find: Find,
     settings: AppSettings,
-    settler: Settler,
+    unstarted: Unstarted,
     on_progress: OnProgress,
     job: TakenJob,
     now_ms: int,
@@ -37,21 +37,21 @@ def decode(
             envelope = Envelope.decode(job.envelope)
         except NewerEnvelope as error:
             # rule:13 a job with a newer envelope is put back
-            return settler.unknown(job, "", str(error), now_ms)
+            return unstarted.unknown(job, "", str(error), now_ms)
         function = find(name := envelope.name)
         if function is None:
             if len(name) > MAX_NAME:
                 raise BadEnvelope(f"the name of its function has {len(name):,} characters")
-            return settler.unknown(job, name, f"no job function {name!r} here", now_ms)
+            return unstarted.unknown(job, name, f"no job function {name!r} here", now_ms)
         attempt = Attempt(job, envelope, function, settings, now_ms, on_progress)
         # rule:7 the sixth crash makes a job dead
         if attempt.crashes >= settings.max_crashes:
-            return settler.crashed(attempt)
+            return unstarted.crashed(attempt)
         if envelope.expires_ms is not None and attempt.is_too_late(now_ms):
-            return settler.expired(attempt)
+            return unstarted.expired(attempt)
     # rule:15 whatever is raised while a job is decoded costs that job
     except Exception as error:
         # Whatever somebody stored, and whatever is wrong with how it is read: it may cost this
         # job. Raised from here it would end the worker, and then the next one that takes it.
-        return settler.unreadable(job, error)
+        return unstarted.unreadable(job, error)
     return attempt

@@ -76,7 +76,7 @@ class Processor:
         self.settler = Settler(settings, hub, self._loop.time, session.spec.worker)
         threads.is_swept = self.settler.is_swept = self.sweeps.hit
         self.runner = Runner(
-            partial(decode, find, settings, self.settler, self.running.note),
+            partial(decode, find, settings, self.settler.unstarted, self.running.note),
             hub,
             session.spec.worker,
             running=self.running,
@@ -263,7 +263,7 @@ class Processor:
             unwanted = [job for job in self._taken if job.ref in early]
             self._taken = [job for job in self._taken if job.ref not in early]
             for job in unwanted:
-                self._unsettled.append(self.settler.cancelled_unstarted(job))
+                self._unsettled.append(self.settler.unstarted.cancelled(job))
         is_sure = self._unsure is None and not self._doubts.queues
         if is_sure and self.parking.is_sure():
             early.clear()  # else a reply may bring them that is on its way

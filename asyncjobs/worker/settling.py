@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Any, Final
 
 from asyncjobs import events
 from asyncjobs.clock import now_ms as wall_ms
-from asyncjobs.codec import check_json
 from asyncjobs.config import AppSettings
-from asyncjobs.errors import EncodeError, UsageError
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog, call
-from asyncjobs.job import Settlement, State, TakenJob
-from asyncjobs.model.envelope import AnyEnvelope
-from asyncjobs.model.headers import MAX_MESSAGE, Headers, PastError, PutBack
-from asyncjobs.model.outcome import Outcome, dead_letter
-from asyncjobs.policy.outcome import Ending, Verdict, judge
+from asyncjobs.job import Settlement, State
+from asyncjobs.model.ends import ENDS
+from asyncjobs.model.headers import PastError
+from asyncjobs.model.outcome import Outcome
+from asyncjobs.policy.outcome import Ending, Verdict
 from asyncjobs.policy.retry import (
-    Charge,
-    Retries,
-    RetryPolicy,
     class_name,
     is_cancellation,
     is_on_purpose,
 )
 from asyncjobs.worker.describing import describe, log_failure
 from asyncjobs.worker.failures import FailureLog, counted
-from asyncjobs.worker.put_back_log import PutBackLog
-from asyncjobs.worker.run import Attempt, Reason, TooLate, call_of, label_of
-from asyncjobs.worker.unfinished import close_unfinished, unfinished
+from asyncjobs.worker.records import bury, last_envelope, later, log_end, outcome_of, result_of
+from asyncjobs.worker.run import Attempt, Reason, TooLate
+from asyncjobs.worker.unfinished import close_unfinished, not_done, unfinished
+from asyncjobs.worker.unstarted import Unstarted
+from asyncjobs.worker.verdicts import verdict_on
 
 __all__ = ["Settler"]
 
@@ -39,10 +35,6 @@ logger = GuardedLog("asyncjobs.worker")
 
 LAST_RESORT_S: Final = 10.0
 UNRECORDED: Final = "logging an end that could not be recorded"
-EXPIRED: Final = "expired"
-"""The reason of a job that had not started by its `expires`."""
-UNKNOWN_FIRST_S: Final = 1.0
-UNKNOWN_MOST_S: Final = 60.0
 
 
 class Settler:
@@ -61,18 +53,21 @@ class Settler:
         self._events = hub
         self._clock_s = clock_s
         self._worker = worker
-        self.put_back_log = PutBackLog(clock_s)
         self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
         """Whether this attempt was cancelled by another job."""
         self._failures = FailureLog()
         self.released = 0
-        self.put_back = 0
+        self.unstarted = Unstarted(settings, hub, clock_s)
+        """For jobs that never come to an attempt."""
 
     def value(self, attempt: Attempt, value: Any) -> Settlement | None:
         """The attempt returned."""
         # rule:16 a job that returns a coroutine has not succeeded
         if value is not None and (work := unfinished(value)) is not None:
-            return self._not_done(attempt, value, work)
+            # Whoever forgets an `await` must hear of it: the job has done nothing.
+            close_unfinished(value)
+            name, is_async = attempt.function.name, attempt.function.is_async
+            return self.error(attempt, not_done(name, work, is_async=is_async))
         if attempt.result_ttl_ms <= 0 and attempt.reason is None and not self._events.active:
             return Settlement.succeeded(attempt.job)
         try:
@@ -85,18 +80,6 @@ class Settler:
             problem = f"it could not be kept: {class_name(type(fault))}"
             outcome = Outcome(State.SUCCEEDED, unavailable=problem).encode()
             return Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms)
-
-    def _not_done(self, attempt: Attempt, value: Any, work: str) -> Settlement | None:
-        """Whoever forgets an `await` must hear of it: the job has done nothing."""
-        close_unfinished(value)
-        advice = (
-            "await it in the function"
-            if attempt.function.is_async
-            else ("make it an async def function that awaits it")
-        )
-        if "generator" in work:
-            advice = "return one value, such as a list of its items"
-        return self.error(attempt, UsageError(f"{attempt.function.name} returned {work}; {advice}"))
 
     def error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
         """The attempt raised, or was stopped; None when its end is not ours to say."""
@@ -125,7 +108,7 @@ class Settler:
         # rule:15 an end that cannot be written again is one all the same
         except BaseException as another:
             # What is stored of it cannot even be written again.
-            return self.unreadable(attempt.job, another)
+            return self.unstarted.unreadable(attempt.job, another)
 
     @staticmethod
     def _log_fault(attempt: Attempt, text: str, fault: BaseException) -> None:
@@ -134,15 +117,15 @@ class Settler:
 
     def _end_without_words(self, attempt: Attempt, fault: BaseException) -> Settlement:
         ended = self._ended(attempt)
-        if attempt.envelope.attempt < attempt.settings.retry.max_attempts:
-            settlement = self._later(attempt, LAST_RESORT_S, attempt.envelope.attempt + 1)
+        number = attempt.envelope.attempt
+        if number < attempt.settings.retry.max_attempts:
+            settlement = later(attempt, self._events.tracer, LAST_RESORT_S, number + 1)
             self._tell(attempt, events.JobRetryScheduled, *ended, LAST_RESORT_S, fault)
             return settlement
         message = "its end could not be recorded; the worker's log tells why"
         outcome = Outcome(State.DEAD, reason="exhausted", message=message)
-        settlement = _bury(
-            attempt.job, outcome, attempt.result_ttl_ms, self._last_envelope(attempt)
-        )
+        envelope = last_envelope(attempt, self._events.tracer)
+        settlement = bury(attempt.job, outcome, attempt.result_ttl_ms, envelope)
         self._tell(attempt, events.JobDead, *ended, "exhausted", fault)
         return settlement
 
@@ -161,43 +144,14 @@ class Settler:
         hub = self._events
         is_heard = hub.active and hub.wants(events.JobSucceeded)
         ended = self._ended(attempt) if is_heard else None
-        outcome = self._encode(attempt, value) if attempt.result_ttl_ms > 0 else None
+        outcome = None
+        if attempt.result_ttl_ms > 0:
+            outcome = result_of(attempt, value, self._settings.max_result)
         if hub.tracer is not None:
             hub.tracer.succeeded(attempt.job)
         if ended is not None:
             hub.emit(events.JobSucceeded(attempt.job.ref, attempt.function.name, *ended))
         return Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms)
-
-    def _encode(self, attempt: Attempt, value: Any) -> bytes:
-        # The job has succeeded and must not run again because of what it returned.
-        about: dict[str, Any] = {
-            "name": attempt.function.name,
-            "attempt": attempt.envelope.attempt,
-            "finished_ms": wall_ms(),
-        }
-        what = f"the result of {attempt.function.name}"
-        try:
-            if value is not None:
-                check_json(value, what)
-            outcome = Outcome(State.SUCCEEDED, value, **about).encode()
-            limit = self._settings.max_result
-            if len(outcome) <= limit:
-                return outcome
-            problem = f"{what} takes {len(outcome)} B, more than max_result={limit} B"
-        except EncodeError as error:
-            problem = describe(error, attempt.mask).message
-        # rule:16 a success stays one when its result cannot be read
-        except BaseException as error:
-            # An unbound proxy, or an object of a closed session, raises when it is looked at.
-            told = describe(error, attempt.mask)
-            problem = (
-                f"{what} cannot be read: {told.kind}: {told.message}; "
-                "return plain data (numbers, text, lists, dicts)"
-            )
-        logger.warning(
-            "%s: the result is not kept: %s", attempt.job.ref, problem, extra=attempt.label
-        )
-        return Outcome(State.SUCCEEDED, unavailable=problem, **about).encode()
 
     def _error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
         if attempt.reason is Reason.LEASE_LOST:
@@ -219,8 +173,8 @@ class Settler:
             late.__cause__ = error
             error = late
         if type(error) is TooLate:
-            return self.expired(attempt)
-        verdict = self._judge(attempt, error)
+            return self.unstarted.expired(attempt)
+        verdict = verdict_on(attempt, error)
         if verdict.ending is Ending.RETRY:
             return self._retry(attempt, error, verdict)
         if verdict.ending is Ending.SNOOZE:
@@ -247,40 +201,13 @@ class Settler:
             **self._lasted(attempt),
         )
 
-    def _judge(self, attempt: Attempt, error: BaseException) -> Verdict:
-        settings, number = attempt.settings, attempt.envelope.attempt
-        spent = attempt.envelope.headers.spent()
-        discard_on = settings.discard_on
-        # A backoff of the user's own that raises must cost neither job nor slot; nor must
-        # an exception class that raises when it is asked whether an error is its own.
-        for retry in (settings.retry, settings.retry.plain()):
-            try:
-                return judge(error, attempt=number, retry=retry, discard_on=discard_on, spent=spent)
-            except BaseException as fault:
-                text = "%s: its retry policy failed"
-                log_failure(
-                    logger, attempt, text, attempt.job.ref, error=describe(fault, attempt.mask)
-                )
-        # Any error will do: this one cannot even be asked for its class, or for its members.
-        last = Retries(default=RetryPolicy(max_attempts=settings.retry.max_attempts))
-        return judge(Exception(), attempt=number, retry=last, discard_on=(), spent={})
-
-    @staticmethod
-    def _outcome(attempt: Attempt, state: State, **texts: str) -> Outcome:
-        return Outcome(
-            state,
-            name=attempt.function.name,
-            attempt=attempt.envelope.attempt,
-            finished_ms=wall_ms(),
-            **texts,
-        )
-
     def _ended(self, attempt: Attempt) -> tuple[int, float]:
-        # 0 for a sync function that has waited for a thread, and did not start.
-        return (
-            attempt.envelope.attempt,
-            self._clock_s() - attempt.started_s if attempt.has_begun else 0.0,
-        )
+        """Its number, and how long it took in seconds."""
+        duration_s = 0.0
+        # Else a sync function has waited for a thread, and did not start.
+        if attempt.has_begun:
+            duration_s = self._clock_s() - attempt.started_s
+        return attempt.envelope.attempt, duration_s
 
     def _lasted(self, attempt: Attempt) -> dict[str, Any]:
         return {"duration_ms": round(self._ended(attempt)[1] * 1000)}
@@ -290,9 +217,10 @@ class Settler:
 
     def _cancelled(self, attempt: Attempt) -> Settlement:
         ended = self._ended(attempt)
-        outcome = self._outcome(attempt, State.CANCELLED).encode()
+        outcome = outcome_of(attempt, State.CANCELLED).encode()
         settlement = Settlement.cancelled(attempt.job, outcome, attempt.result_ttl_ms)
-        logger.info("%s: cancelled while running", attempt.job.ref, extra=self._label(attempt))
+        text = "%s: cancelled while running"
+        log_end(State.CANCELLED, text, attempt.job.ref, extra=self._label(attempt))
         self._tell(attempt, events.JobCancelled, *ended)
         return settlement
 
@@ -311,7 +239,7 @@ class Settler:
         told = describe(error, attempt.mask)
         number = attempt.envelope.attempt
         past = PastError(number, told.kind, told.message, told.trace, wall_ms(), self._worker)
-        settlement = self._later(attempt, delay_s, number + 1, past, charge)
+        settlement = later(attempt, self._events.tracer, delay_s, number + 1, past, charge)
         text = "%s: %s, again in %.1f s: %s: %s"
         about = (attempt.job.ref, counted(attempt, charge), delay_s, told.kind, told.message)
         if is_on_purpose(error):
@@ -322,51 +250,25 @@ class Settler:
         return settlement
 
     def _snooze(self, attempt: Attempt, delay_s: float) -> Settlement:
-        settlement = self._later(attempt, delay_s, attempt.envelope.attempt)
+        settlement = later(attempt, self._events.tracer, delay_s, attempt.envelope.attempt)
         self._tell(attempt, events.JobSnoozed, *self._ended(attempt), delay_s)
         return settlement
-
-    def _later(
-        self,
-        attempt: Attempt,
-        delay_s: float,
-        number: int,
-        error: PastError | None = None,
-        charge: Charge | None = None,
-    ) -> Settlement:
-        headers = attempt.envelope.headers
-        if error is not None:
-            headers = headers.with_error(error)
-        if charge is not None and charge.policy.on is not None:
-            headers = headers.with_spent(charge.policy.key, charge.failures)
-        headers = self._traced(attempt, headers).with_crashes(attempt.all_crashes)
-        envelope = attempt.envelope.again(attempt.job.envelope, number, headers)
-        return Settlement.reschedule(attempt.job, envelope, round(delay_s * 1000))
-
-    def _traced(self, attempt: Attempt, headers: Headers) -> Headers:
-        """These headers with the trace of the attempt that has just ended, for a later one to
-        link to."""
-        tracer = self._events.tracer
-        if tracer is None:
-            return headers
-        carried = headers.trace
-        trace = tracer.carry(attempt.job.ref, carried)
-        return headers if trace is carried else headers.with_trace(trace)
 
     def _discarded(self, attempt: Attempt, reason: str) -> Settlement:
         if attempt.mask is not None:
             reason = attempt.mask.text(reason)
         ended = self._ended(attempt)
-        outcome = self._outcome(attempt, State.DISCARDED, reason=reason).encode()
+        outcome = outcome_of(attempt, State.DISCARDED, reason=reason).encode()
         settlement = Settlement.discarded(attempt.job, outcome, attempt.result_ttl_ms)
-        logger.info("%s: discarded: %s", attempt.job.ref, reason, extra=self._label(attempt))
+        text = "%s: discarded: %s"
+        log_end(State.DISCARDED, text, attempt.job.ref, reason, extra=self._label(attempt))
         self._tell(attempt, events.JobDiscarded, *ended, reason)
         return settlement
 
     def _dead(self, attempt: Attempt, error: BaseException, reason: str) -> Settlement:
         ended = self._ended(attempt)
         told = describe(error, attempt.mask)
-        outcome = self._outcome(
+        outcome = outcome_of(
             attempt,
             State.DEAD,
             reason=reason,
@@ -375,101 +277,11 @@ class Settler:
             traceback=told.trace,
             worker=self._worker,
         )
-        settlement = _bury(
-            attempt.job, outcome, attempt.result_ttl_ms, self._last_envelope(attempt)
-        )
+        envelope = last_envelope(attempt, self._events.tracer)
+        settlement = bury(attempt.job, outcome, attempt.result_ttl_ms, envelope)
         text = "%s: dead at attempt %d (%s)"
         about = (attempt.job.ref, ended[0], reason)
-        log_failure(logger, attempt, text, *about, error=told, **self._lasted(attempt))
+        level = ENDS[State.DEAD].level
+        log_failure(logger, attempt, text, *about, error=told, level=level, **self._lasted(attempt))
         self._tell(attempt, events.JobDead, *ended, reason, error)
         return settlement
-
-    def _last_envelope(self, attempt: Attempt) -> bytes:
-        """As it was taken; with its attempt's trace, for one after a revival to link to."""
-        stored, envelope = attempt.job.envelope, attempt.envelope
-        headers = self._traced(attempt, envelope.headers)
-        if headers is envelope.headers:
-            return stored
-        return envelope.again(stored, envelope.attempt, headers)
-
-    # -- jobs that never came to an attempt ---------------------------------------------
-
-    def crashed(self, attempt: Attempt) -> Settlement:
-        """Its workers died too often while they ran it."""
-        job = attempt.job
-        message = f"its worker died while it ran, {attempt.crashes} times"
-        outcome = self._outcome(attempt, State.DEAD, reason="crashed", message=message)
-        settlement = _bury(job, outcome, attempt.result_ttl_ms)
-        logger.error("%s: dead: %s", job.ref, message, extra=attempt.label)
-        self._tell(attempt, events.JobDead, attempt.envelope.attempt, 0.0, "crashed", None)
-        return settlement
-
-    def expired(self, attempt: Attempt) -> Settlement:
-        """It has not started in time. The error of its last attempt, if any, is kept."""
-        job, number = attempt.job, attempt.envelope.attempt
-        logger.info(
-            "%s: discarded: expired before attempt %d", job.ref, number, extra=attempt.label
-        )
-        self._tell(attempt, events.JobExpired, number, 0.0, EXPIRED)
-        about: dict[str, str] = {}
-        for last in attempt.envelope.headers.errors()[-1:]:
-            about = {"error_type": last.type, "message": last.message, "traceback": last.traceback}
-        outcome = self._outcome(attempt, State.DISCARDED, reason=EXPIRED, **about).encode()
-        return Settlement.discarded(job, outcome, attempt.result_ttl_ms)
-
-    def cancelled_unstarted(self, job: TakenJob) -> Settlement:
-        """Cancelled after it was taken and before it was started."""
-        name, attempt = call_of(job)
-        logger.info("%s: cancelled", job.ref, extra=label_of(job, name, attempt))
-        if self._events.active:
-            self._events.emit(events.JobCancelled(job.ref, name, attempt, 0.0))
-        outcome = Outcome(State.CANCELLED).encode()
-        return Settlement.cancelled(job, outcome, self._settings.result_ttl_ms)
-
-    def unreadable(self, job: TakenJob, error: BaseException) -> Settlement:
-        """A stored record that cannot be read or written again: kept as it is, not run."""
-        problem = describe(error).message[:MAX_MESSAGE]
-        message = f"the stored bytes are no valid envelope: {problem}"
-        outcome = Outcome(State.DEAD, reason="unreadable", message=message)
-        settlement = _bury(job, outcome, self._settings.result_ttl_ms)
-        logger.error("%s: dead: no valid envelope: %s", job.ref, problem, extra=label_of(job))
-        if self._events.active:
-            self._events.emit(events.JobDead(job.ref, "", 1, 0.0, "unreadable", error))
-        return settlement
-
-    def unknown(self, job: TakenJob, name: str, problem: str, now_ms: int) -> Settlement:
-        """A function or envelope that this worker does not have: later, perhaps elsewhere.
-
-        During a rolling deploy another worker may know it. The delay grows, no attempt
-        is spent; after `unknown_ttl` the job is dead. Raises BadEnvelope.
-        """
-        envelope = AnyEnvelope.decode(job.envelope)
-        since_ms, times = envelope.headers.put_back(now_ms)
-        # rule:13 after unknown_ttl an unknown job is dead
-        if now_ms - since_ms > self._settings.unknown_ttl_ms:
-            logger.error("%s: dead: %s", job.ref, problem, extra=label_of(job, name))
-            if self._events.active:
-                self._events.emit(events.JobDead(job.ref, name, 1, 0.0, "unknown", None))
-            outcome = Outcome(State.DEAD, reason="unknown", message=problem)
-            return _bury(job, outcome, self._settings.result_ttl_ms)
-        # rule:13 the delay of an unknown job grows
-        # rule:13 the delay of an unknown job is capped
-        most_s = min(UNKNOWN_FIRST_S * 2 ** min(times, 10), UNKNOWN_MOST_S)
-        delay_s = random.uniform(most_s / 2, most_s)
-        # rule:13 the envelope keeps when its job was first unknown
-        headers = envelope.headers.with_put_back(PutBack(since_ms, times + 1), job.crashes)
-        again = envelope.with_headers(headers)
-        settlement = Settlement.reschedule(job, again, round(delay_s * 1000))
-        self.put_back += 1
-        self.put_back_log.write(job, name, problem)
-        if self._events.active:
-            self._events.emit(events.JobPutBack(job.ref, name, delay_s))
-        return settlement
-
-
-def _bury(
-    job: TakenJob, outcome: Outcome, result_ttl_ms: int, envelope: bytes | None = None
-) -> Settlement:
-    record = outcome.encode()
-    letter = dead_letter(record, job.envelope if envelope is None else envelope)
-    return Settlement.dead(job, letter, record, result_ttl_ms)

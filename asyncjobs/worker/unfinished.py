@@ -8,9 +8,10 @@ import inspect
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final
 
+from asyncjobs.errors import UsageError
 from asyncjobs.policy.retry import class_name
 
-__all__ = ["close_unfinished", "unfinished"]
+__all__ = ["close_unfinished", "not_done", "unfinished"]
 
 _DATA: Final = frozenset({str, bool, int, float, list, dict, tuple, set, bytes})
 
@@ -45,6 +46,16 @@ def _unfinished(kind: type[Any], value: Any) -> str | None:
     if hasattr(kind, "__await__"):
         return f"an awaitable ({class_name(kind)}) that was not awaited"
     return None
+
+
+def not_done(name: str, work: str, *, is_async: bool) -> UsageError:
+    """The error of an attempt of the job function `name` that has returned this work."""
+    advice = "make it an async def function that awaits it"
+    if is_async:
+        advice = "await it in the function"
+    if "generator" in work:
+        advice = "return one value, such as a list of its items"
+    return UsageError(f"{name} returned {work}; {advice}")
 
 
 def close_unfinished(value: Any) -> None:

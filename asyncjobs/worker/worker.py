@@ -309,7 +309,7 @@ class Worker:
                 processor.taken,
                 settler.released,
                 processor.threads.abandoned,
-                settler.put_back,
+                settler.unstarted.put_back,
                 session.losses,
                 None if memory is None else memory.found,
             )
@@ -325,7 +325,7 @@ class Worker:
             concurrency=self.concurrency,
             threads=Threads(self._settings.threads, sync_queues(app.registry, queues)),
         )
-        processor.settler.put_back_log.near = app.registry.near
+        processor.settler.unstarted.put_back_log.near = app.registry.near
         return processor
 
     def _watch_over(self, session: Session, processor: Processor) -> _Life:

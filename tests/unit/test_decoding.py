@@ -40,8 +40,8 @@ class Case:
 
     def decode(self, raw: bytes) -> Attempt | Settlement:
         job = TakenJob("default", "id-1", 2, b"1-1", raw, 0, NOW_MS)
-        find = self.app.registry.find
-        return decode(find, self.settings, self.settler, lambda context, note: None, job, NOW_MS)
+        find, unstarted = self.app.registry.find, self.settler.unstarted
+        return decode(find, self.settings, unstarted, lambda context, note: None, job, NOW_MS)
 
     def reason(self, raw: bytes) -> str:
         """Why these bytes are dead at once; they are kept as they are."""

@@ -231,7 +231,8 @@ def test_at_shutdown_what_did_not_return_is_given_back(case: Case) -> None:
 
 
 def unknown(case: Case, raw: bytes, now_ms: int = NOW_MS) -> Settlement:
-    return case.settler.unknown(case.job(raw), "not.here", "no job function 'not.here'", now_ms)
+    problem = "no job function 'not.here'"
+    return case.settler.unstarted.unknown(case.job(raw), "not.here", problem, now_ms)
 
 
 def test_an_unknown_job_is_put_back_with_a_growing_delay(
@@ -249,7 +250,7 @@ def test_an_unknown_job_is_put_back_with_a_growing_delay(
         assert most_ms / 2 <= settlement.delay_ms <= most_ms
         longest = max(longest, settlement.delay_ms)
     assert longest >= 30_000
-    assert case.settler.put_back == 10
+    assert case.settler.unstarted.put_back == 10
     assert len(caplog.records) == 1
     case.now_s += 61
     unknown(case, raw)
@@ -261,7 +262,7 @@ def test_a_put_back_keeps_the_crashes(case: Case) -> None:
     raw = Envelope("not.here", [], {}, enqueued_ms=1).encode()
     for kept in (2, 4):
         job = case.job(raw)._replace(crashes=2)
-        raw = case.settler.unknown(job, "not.here", "not here", NOW_MS).envelope
+        raw = case.settler.unstarted.unknown(job, "not.here", "not here", NOW_MS).envelope
         assert Envelope.decode(raw).headers.crashes() == (kept, 0)
 
 
@@ -287,7 +288,7 @@ def test_a_newer_envelope_is_put_back_whatever_it_holds(case: Case, headers: Any
 
 def test_unreadable_bytes_are_kept(case: Case) -> None:
     raw = b"\x00\n\xff not ours"
-    settlement = case.settler.unreadable(case.job(raw), ValueError("bad start"))
+    settlement = case.settler.unstarted.unreadable(case.job(raw), ValueError("bad start"))
     assert settlement.dead_letter is not None
     told, kept = read_dead_letter(settlement.dead_letter)
     assert (kept, told.reason) == (raw, "unreadable")
@@ -295,7 +296,7 @@ def test_unreadable_bytes_are_kept(case: Case) -> None:
 
 
 def test_a_job_that_took_its_workers_down_is_dead(case: Case) -> None:
-    settlement = case.settler.crashed(case.attempt(crashes=3))
+    settlement = case.settler.unstarted.crashed(case.attempt(crashes=3))
     assert settlement.state is State.DEAD
     told = outcome(settlement)
     assert told.reason == "crashed"
@@ -439,7 +440,7 @@ def test_an_expired_job_is_discarded_with_its_last_error(
     assert envelope.expires_ms == NOW_MS
     caplog.clear()
     attempt = case.attempt(attempt=2, expires_ms=NOW_MS, headers=envelope.headers)
-    settlement = case.settler.expired(attempt)
+    settlement = case.settler.unstarted.expired(attempt)
     told = outcome(settlement)
     assert (settlement.state, told.reason, told.attempt) == (State.DISCARDED, "expired", 2)
     assert (told.error_type, told.message) == ("ValueError", "late")
@@ -447,7 +448,7 @@ def test_an_expired_job_is_discarded_with_its_last_error(
     assert case.heard[-1].reason == "expired"
     (record,) = caplog.records
     assert record.levelno == logging.INFO
-    assert outcome(case.settler.expired(case.attempt())).error_type == ""
+    assert outcome(case.settler.unstarted.expired(case.attempt())).error_type == ""
 
 
 def test_a_large_job_with_errors_can_be_read_again(case: Case) -> None:
