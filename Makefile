@@ -28,6 +28,10 @@ env: $(STAMP) ## Build the environment in .venv, once
 test: $(STAMP) ## Run the tests on real servers from wheels, and on redis-server if it is there
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
+.PHONY: test-rest
+test-rest: $(STAMP) ## What make test leaves out: the same once more on a second server
+	@$(BIN)/python -m pytest -n $(WORKERS) -m second_server tests/redis tests/model $(ARGS)
+
 .PHONY: demo
 demo: $(STAMP) ## One job for each file of the standard library, on a real server and worker
 	@$(BIN)/python examples/stdlib_census $(ARGS)

@@ -6,14 +6,15 @@ import contextlib
 import json
 import os
 import pty
-import subprocess
-import sys
+import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.cli.process import LIMIT_S, environment
+from tests.kit.commands import run_command, run_on
+from tests.kit.environment import LIMIT_S, environment
 
 
 @dataclass(frozen=True)
@@ -49,32 +50,31 @@ def operate(
 ) -> Ended:
     """Run the command to its end. `terminal`: its stdout is one, 200 characters wide."""
     full = environment({"COLUMNS": "200", **(env or {})})
-    command = [sys.executable, "-m", "asyncjobs", *args]
     if not terminal:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=full,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-        return _ended(done.returncode, done.stdout, done.stderr)
+        done = run_command(args, folder, full)
+        return _ended(done.code, done.out.decode(), done.err.decode())
     source, sink = pty.openpty()
-    process = subprocess.Popen(
-        command, cwd=folder, env=full, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.PIPE
-    )
-    os.close(sink)
-    pieces = []
+    pieces: list[bytes] = []
+    # Read meanwhile: a terminal holds no more than a few lines.
+    reader = threading.Thread(target=_read_all, args=(source, pieces), daemon=True)
+    reader.start()
+    with tempfile.TemporaryFile() as err:
+        try:
+            code = run_on(args, folder, full, sink, err.fileno())
+        finally:
+            os.close(sink)
+            reader.join(LIMIT_S)
+        err.seek(0)
+        out = b"".join(pieces).decode().replace("\r\n", "\n")
+        return _ended(code, out, err.read().decode())
+
+
+def _read_all(source: int, pieces: list[bytes]) -> None:
     # A terminal whose other end is gone answers with an error.
     with contextlib.suppress(OSError):
         while piece := os.read(source, 65536):
             pieces.append(piece)
     os.close(source)
-    _, err = process.communicate(timeout=LIMIT_S)
-    return _ended(process.returncode, b"".join(pieces).decode().replace("\r\n", "\n"), err.decode())
 
 
 def _ended(code: int, out: str, err: str) -> Ended:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import pty
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import asyncjobs
+from tests.kit.environment import environment
+from tests.kit.program import Program
+from tests.kit.waiting import ticks
 
-ROOT = Path(asyncjobs.__file__).resolve().parent.parent
-LIMIT_S = 30.0
+__all__ = ["TASKS", "Ledger", "Process"]
 
 TASKS = """
 import asyncio, logging, os, sys, threading, time
@@ -115,95 +111,33 @@ async def flood_log(*, ctx: JobContext = INJECTED) -> None:
 """
 
 
-def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's, without what would change a worker's flags or colors."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("ASYNCJOBS_", "NO_COLOR", "FORCE_COLOR"))
-    }
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "TERM": "xterm", **extra}
-
-
-class Process:
-    """A running `python -m asyncjobs ...`; killed by pid when the test leaves it running."""
+class Process(Program):
+    """A running `python -m asyncjobs ...`; its `text` is its stderr."""
 
     def __init__(
         self, folder: Path, *args: str, env: Mapping[str, str], terminal: bool = False
     ) -> None:
-        self._text = ""
-        self._grown = threading.Condition()
-        if terminal:
-            source, sink = pty.openpty()
-        else:
-            source, sink = os.pipe()
-        self.process = subprocess.Popen(
+        super().__init__(
             [sys.executable, "-m", "asyncjobs", *args],
-            cwd=folder,
-            env=environment(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=sink,
+            folder,
+            environment(env),
+            reads="stderr",
+            terminal=terminal,
         )
-        os.close(sink)
-        self._reader = threading.Thread(target=self._read, args=(source,), daemon=True)
-        self._reader.start()
-
-    def _read(self, source: int) -> None:
-        # A terminal whose other end is gone answers with an error, a pipe with nothing.
-        with contextlib.suppress(OSError):
-            while piece := os.read(source, 65536):
-                with self._grown:
-                    self._text += piece.decode()
-                    self._grown.notify_all()
-        os.close(source)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        # A child that outlives the process holds its streams open: that is a failure.
-        self.process.communicate(timeout=LIMIT_S)
-        self._reader.join(LIMIT_S)
 
     def wait_for(self, text: str) -> str:
         """All of stderr so far, when `text` has appeared there."""
-        with self._grown:
-            assert self._grown.wait_for(lambda: text in self._text, LIMIT_S), self._text
-            return self._text
+        return self.wait_until(lambda written: text in written)
 
     def wait_started(self) -> str:
         """When the worker has said that it has started, in either form."""
-        with self._grown:
-            banner = ("worker started", "  process ")
-            found = self._grown.wait_for(lambda: any(b in self._text for b in banner), LIMIT_S)
-            assert found, self._text
-            return self._text
-
-    def send(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
+        banner = ("worker started", "  process ")
+        return self.wait_until(lambda written: any(form in written for form in banner))
 
     def wait_briefly(self) -> None:
         """Until the process ends or a moment has passed."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(0.01)
-
-    def end(self) -> int:
-        """The exit code."""
-        code = self.process.wait(LIMIT_S)
-        self._reader.join(LIMIT_S)
-        return code
-
-    @property
-    def text(self) -> str:
-        return self._text
 
     def records(self) -> list[dict[str, Any]]:
         """Every line of stderr; each must be JSON."""
@@ -248,11 +182,3 @@ class Ledger:
             if len(self.lines("began")) - len(self.lines("ended")) >= number:
                 return
         raise AssertionError(f"not {number} jobs run at a time")
-
-
-def ticks() -> Iterator[None]:
-    """Until the limit is over, a look every 10 ms."""
-    pause = threading.Event()
-    for _ in range(int(LIMIT_S * 100)):
-        yield
-        pause.wait(0.01)

@@ -25,8 +25,8 @@ from asyncjobs.testing.servers import Server
 from tests.cli.conftest import Start
 from tests.cli.dying import Corpse, bury, enqueue, left, record
 from tests.cli.operator import operate
-from tests.cli.process import LIMIT_S, environment
 from tests.cli.test_usage import call
+from tests.kit.environment import LIMIT_S, environment
 
 BOTH = pytest.mark.parametrize("verb", ["retry", "purge"])
 PAST = {"retry": "retried", "purge": "purged"}

@@ -9,9 +9,10 @@ import pytest
 from asyncjobs.testing.servers import Server
 from tests.cli.conftest import Put, Start
 from tests.cli.operator import Ended, operate
-from tests.cli.process import Ledger, ticks
+from tests.cli.process import Ledger
 from tests.cli.test_usage import call
 from tests.cli.test_worker import closed_port
+from tests.kit.waiting import ticks
 
 MORE = """
 import asyncio

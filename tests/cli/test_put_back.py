@@ -8,8 +8,9 @@ from pathlib import Path
 from asyncjobs.testing.servers import Server
 from tests.cli.conftest import Put, Start
 from tests.cli.operator import operate
-from tests.cli.process import Ledger, ticks
+from tests.cli.process import Ledger
 from tests.cli.test_jobs import add, show
+from tests.kit.waiting import ticks
 
 SHOP = """
 from asyncjobs import AsyncJobs

@@ -14,9 +14,10 @@ import pytest
 from asyncjobs.testing.servers import Server, start_server
 from tests.cli.conftest import Put, Start
 from tests.cli.operator import operate
-from tests.cli.process import LIMIT_S, Ledger, Process
+from tests.cli.process import Ledger, Process
 from tests.cli.test_usage import call
 from tests.cli.test_worker import closed_port
+from tests.kit.environment import LIMIT_S
 
 
 def next_line(process: Process) -> Any:

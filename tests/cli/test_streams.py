@@ -16,7 +16,9 @@ import pytest
 from asyncjobs.testing.servers import Server
 from tests.cli.conftest import Put
 from tests.cli.dying import Corpse, bury
-from tests.cli.process import LIMIT_S, Ledger, environment, ticks
+from tests.cli.process import Ledger
+from tests.kit.environment import LIMIT_S, environment
+from tests.kit.waiting import ticks
 
 TEXT = "Zürich – 漢"
 CLOSED = [(2,), (0, 1, 2)]

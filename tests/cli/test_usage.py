@@ -15,7 +15,7 @@ import asyncjobs
 from asyncjobs.cli.command import cli
 from asyncjobs.cli.values import count, show_duration
 from tests.cli.conftest import Start
-from tests.cli.process import environment
+from tests.kit.environment import environment
 
 
 def call(*args: str, env: dict[str, str] | None = None) -> Result:

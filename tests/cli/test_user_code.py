@@ -14,7 +14,8 @@ import pytest
 from asyncjobs import AsyncJobs
 from asyncjobs.testing.servers import Server
 from tests.cli.conftest import Start
-from tests.cli.process import LIMIT_S, Process
+from tests.cli.process import Process
+from tests.kit.environment import LIMIT_S
 
 HEAD = """
 import asyncio, logging, sys

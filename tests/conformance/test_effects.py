@@ -262,7 +262,7 @@ async def test_what_no_success_may_cause(
     assert await store.find(jobs[0].id) is None
 
 
-async def test_barriers_that_it_cannot_keep(store: Store) -> None:
+async def test_effects_with_barriers_that_it_cannot_keep(store: Store) -> None:
     if store.backend.capabilities.flows:
         pytest.skip("it has the capability flows")
     worker = await store.worker()

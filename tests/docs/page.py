@@ -22,14 +22,14 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.cli.process import environment
+from tests.kit.environment import environment
+from tests.kit.program import Program
 
 __all__ = ["Block", "Running", "Workshop", "blocks_of", "missing_line"]
 
@@ -97,59 +97,23 @@ def missing_line(shown: list[str], output: str) -> str | None:
     return None
 
 
-class Running:
+class Running(Program):
     """A command that goes on, and what it has written so far."""
 
     def __init__(self, command: str, folder: Path, env: dict[str, str]) -> None:
+        super().__init__(shlex.split(command), folder, env, has_session=True)
         self.command = command
-        self._text = ""
-        self._grown = threading.Condition()
-        self.process = subprocess.Popen(
-            shlex.split(command),
-            cwd=folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C is for the command, not for the tests.
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        while piece := os.read(self.process.stdout.fileno(), 65536):
-            with self._grown:
-                self._text += piece.decode()
-                self._grown.notify_all()
-        with self._grown:
-            self._grown.notify_all()
 
     def wait_for(self, shown: list[str]) -> None:
         """When every shown line has come."""
-
-        def is_over() -> bool:
-            return missing_line(shown, self._text) is None or not self._reader.is_alive()
-
-        with self._grown:
-            self._grown.wait_for(is_over, LIMIT_S)
-            missing = missing_line(shown, self._text)
-        assert missing is None, f"$ {self.command}\nnot shown: {missing}\n{self._text}"
+        text = self.wait_silent(lambda text: missing_line(shown, text) is None)
+        missing = missing_line(shown, text)
+        assert missing is None, f"$ {self.command}\nnot shown: {missing}\n{text}"
 
     def interrupt(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(LIMIT_S)
-        self.close()
-        assert code == 0, f"$ {self.command}\nended with {code}\n{self._text}"
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self._reader.join(LIMIT_S)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        self.send(signal.SIGINT)
+        code = self.end()
+        assert code == 0, f"$ {self.command}\nended with {code}\n{self.text}"
 
 
 class Workshop:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,14 +17,11 @@ from typing import NamedTuple, Self
 
 from redis.exceptions import ConnectionError as NotConnected
 
-import asyncjobs
 from asyncjobs.backends.embedded import guardian
 from asyncjobs.backends.embedded.locks import FileLock
 from tests.audit import audit
-
-ROOT = Path(asyncjobs.__file__).resolve().parent.parent
-LIMIT_S = 30.0
-"""How long a test waits for what must happen; reached only when it fails."""
+from tests.kit.environment import LIMIT_S, environment
+from tests.kit.waiting import until
 
 USER = """
 import asyncio, os, sys, time, warnings
@@ -73,27 +70,6 @@ asyncio.run(main())
 """
 
 
-def until(fact: Callable[[], bool]) -> None:
-    """Wait until a fact holds."""
-    end = time.monotonic() + LIMIT_S
-    while not fact():
-        assert time.monotonic() < end, f"not true within {LIMIT_S:g} s"
-        time.sleep(0.01)
-
-
-def is_running(pid: int) -> bool:
-    """False for a zombie too: it is dead, only nobody has reaped it."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return Path("/proc/self").exists() is False
-
-
 class Record(NamedTuple):
     """What the guardian says of the running server."""
 
@@ -120,15 +96,6 @@ def is_stopped(folder: Path) -> bool:
     return is_free(folder / guardian.GUARDIAN) and is_free(folder / "data.lock")
 
 
-def environment(temporary: Path) -> dict[str, str]:
-    kept = {name: v for name, v in os.environ.items() if not name.startswith("ASYNCJOBS_")}
-    return kept | {
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "error",
-        "TMPDIR": str(temporary),
-    }
-
-
 class User:
     """A process that has the store open until it is told to leave."""
 
@@ -136,7 +103,7 @@ class User:
         self.process = subprocess.Popen(
             [sys.executable, "-c", USER, *urls],
             cwd=cwd,
-            env=environment(temporary),
+            env=environment({"TMPDIR": str(temporary)}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

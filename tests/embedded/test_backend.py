@@ -20,7 +20,9 @@ from asyncjobs.backends.embedded.backend import EmbeddedBackend
 from asyncjobs.backends.embedded.folder import StoreFolder
 from asyncjobs.errors import StoreUnavailable, UnsupportedLayout
 from asyncjobs.job import NewJob
-from tests.embedded.kit import LIMIT_S, Store, environment, is_running
+from tests.embedded.kit import Store
+from tests.kit.environment import LIMIT_S, environment
+from tests.kit.waiting import is_alive
 
 pytestmark = pytest.mark.anyio
 
@@ -212,7 +214,7 @@ async def test_a_worker_goes_on_when_the_server_or_its_guardian_is_killed(
         # what it has handed to the kernel, so nothing may be missing.
         os.kill(running._asdict()[who], signal.SIGKILL)
         with anyio.fail_after(LIMIT_S):
-            while is_running(running.server):
+            while is_alive(running.server):
                 await anyio.sleep(0.01)
         stage.gate.set()
         with anyio.fail_after(LIMIT_S):
@@ -242,7 +244,7 @@ def start(store: Store, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *args],
         cwd=store.folder.parent,
-        env=environment(store.temporary),
+        env=environment({"TMPDIR": str(store.temporary)}),
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

@@ -15,7 +15,8 @@ from asyncjobs import AsyncJobs, StoreUnavailable, Worker
 from asyncjobs.backends.embedded import backend as embedded_backend
 from asyncjobs.backends.embedded.joining import Hold
 from asyncjobs.backends.embedded.locks import FileLock
-from tests.embedded.kit import LIMIT_S, Store
+from tests.embedded.kit import Store
+from tests.kit.environment import LIMIT_S
 
 pytestmark = pytest.mark.anyio
 

@@ -19,16 +19,9 @@ from asyncjobs.backends.embedded import guardian, joining
 from asyncjobs.backends.embedded.folder import StoreFolder
 from asyncjobs.backends.embedded.joining import join
 from asyncjobs.errors import ConfigError, StoreUnavailable
-from tests.embedded.kit import (
-    LIMIT_S,
-    Store,
-    environment,
-    is_free,
-    is_running,
-    new_store,
-    record,
-    until,
-)
+from tests.embedded.kit import Store, is_free, new_store, record
+from tests.kit.environment import LIMIT_S, environment
+from tests.kit.waiting import is_alive, until
 
 
 def test_many_that_start_at_once_share_one_server(store: Store) -> None:
@@ -40,10 +33,10 @@ def test_many_that_start_at_once_share_one_server(store: Store) -> None:
     log = (store.folder / guardian.LOG).read_text()
     assert log.count("Ready to accept connections") == 1
     for user in users:
-        assert is_running(running.server)
+        assert is_alive(running.server)
         user.leave()
     store.until_stopped()
-    until(lambda: not is_running(running.server) and not is_running(running.guardian))
+    until(lambda: not is_alive(running.server) and not is_alive(running.guardian))
 
 
 def test_a_killed_last_user_stops_the_server_and_jobs_stay(store: Store) -> None:
@@ -55,7 +48,7 @@ def test_a_killed_last_user_stops_the_server_and_jobs_stay(store: Store) -> None
     assert store.record == running
     second.kill()
     store.until_stopped()
-    assert not is_running(running.server)
+    assert not is_alive(running.server)
     assert not (store.folder / guardian.RECORD).exists()
     third = store.user()
     assert third.ready() == 25
@@ -69,7 +62,7 @@ def test_who_arrives_while_the_last_one_leaves_gets_a_living_server(store: Store
         for _ in range(times):
             hold = join(folder, threading.Event())
             # Whoever holds the store has a server that answers, and keeps it.
-            assert is_running(record(store.folder).server)
+            assert is_alive(record(store.folder).server)
             assert hold.is_guarded()
             hold.release()
         return times
@@ -111,8 +104,8 @@ def test_nobody_joins_a_server_that_is_being_stopped(store: Store) -> None:
         assert not wait([arriving], timeout=0.2).done
         os.kill(dying.server, signal.SIGCONT)
         arrived = arriving.result(LIMIT_S)
-    assert not is_running(dying.server)
-    assert is_running(store.record.server)
+    assert not is_alive(dying.server)
+    assert is_alive(store.record.server)
     arrived.release()
 
 
@@ -148,7 +141,7 @@ def test_a_forked_child_is_no_user(store: Store) -> None:
     try:
         user.kill()
         store.until_stopped()
-        assert is_running(child)
+        assert is_alive(child)
     finally:
         os.kill(child, signal.SIGKILL)
 
@@ -177,7 +170,7 @@ def test_a_killed_guardian_is_replaced_by_a_user(store: Store) -> None:
         return path.exists() and json.loads(path.read_bytes())["guardian"] != running.guardian
 
     until(has_another)
-    until(lambda: not is_running(running.server))
+    until(lambda: not is_alive(running.server))
     joined = store.user()
     assert joined.ready() == 5
     assert user.ready() == 5
@@ -215,11 +208,11 @@ def test_a_server_that_outlived_its_guardian_is_ended_by_the_next(
     running = store.record
     os.kill(running.guardian, signal.SIGKILL)
     until(lambda: not hold.is_guarded())
-    assert is_running(running.server)
+    assert is_alive(running.server)
     joined = join(StoreFolder(store.folder), threading.Event())
-    assert not is_running(running.server)
+    assert not is_alive(running.server)
     assert not Path(running.socket).parent.exists()
-    assert is_running(store.record.server)
+    assert is_alive(store.record.server)
     for user in (hold, joined):
         user.release()
     store.until_stopped()
@@ -268,7 +261,7 @@ def test_a_long_path_and_odd_characters(tmp_path: Path, temporary: Path) -> None
 def test_a_long_temporary_folder_gives_way(store: Store, tmp_path: Path) -> None:
     long = tmp_path / ("t" * 120)
     long.mkdir()
-    hold_env = environment(long) | {"LONG": "1"}
+    hold_env = environment({"TMPDIR": str(long)}) | {"LONG": "1"}
     source = (
         "import sys, threading; from pathlib import Path\n"
         "from asyncjobs.backends.embedded.folder import StoreFolder\n"

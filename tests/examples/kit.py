@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any, Self
+from types import ModuleType
+from typing import Any
 
 import httpx
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 30.0
+from tests.kit.environment import LIMIT_S, environment
+from tests.kit.program import Program
 
 
 @contextmanager
@@ -67,66 +65,22 @@ class _WithState(httpx.AsyncBaseTransport):
         return await self._transport.handle_async_request(request)
 
 
-class Command:
-    """A running `python -m ...`, and what it has written; ended by its pid."""
+class Command(Program):
+    """A running `python -m ...`, and what it has written."""
 
     def __init__(self, folder: Path, *args: str, env: Mapping[str, str]) -> None:
-        kept = {name: value for name, value in os.environ.items() if "ASYNCJOBS_" not in name}
-        self._text = ""
-        self._grown = threading.Condition()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *args],
-            cwd=folder,
-            env={**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._grown:
-                self._text += line
-                self._grown.notify_all()
+        super().__init__([sys.executable, "-m", *args], folder, environment(env))
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """The first match in the output."""
-        with self._grown:
-            self._grown.wait_for(lambda: re.search(pattern, self._text), LIMIT_S)
-            found = re.search(pattern, self._text)
-            assert found is not None, self._text
-            return found
+        found = re.search(pattern, self.wait_until(lambda text: re.search(pattern, text)))
+        assert found is not None
+        return found
 
-    @property
-    def text(self) -> str:
-        return self._text
-
-    def end(self) -> int:
+    def stop(self) -> int:
         """Ask it to stop; the exit code."""
         self.process.terminate()
-        code = self.process.wait(LIMIT_S)
-        self._reader.join(LIMIT_S)
-        return code
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self._reader.join(LIMIT_S)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        return self.end()
 
 
 @contextmanager
@@ -141,8 +95,8 @@ def running(folder: Path, **env: str) -> Iterator[str]:
         worker.wait_for("worker started")
         address = web.wait_for(r"running on (http://127\.0\.0\.1:\d+)")[1]
         yield address
-        assert web.end() in (0, -15), web.text
-        assert worker.end() == 0, worker.text
+        assert web.stop() in (0, -15), web.text
+        assert worker.stop() == 0, worker.text
         assert "Traceback" not in web.text, web.text
 
 
@@ -207,11 +161,3 @@ def at_work(
             # Told to end and not killed: it has a worker to stop.
             process.terminate()
             process.communicate(timeout=2 * LIMIT_S)
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False

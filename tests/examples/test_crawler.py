@@ -19,7 +19,8 @@ import pytest
 
 from asyncjobs import JobDiscarded, Worker
 from asyncjobs.testing.servers import start_server
-from tests.examples.kit import LIMIT_S, ROOT, at_work, loaded
+from tests.examples.kit import at_work, loaded
+from tests.kit.environment import LIMIT_S, ROOT
 
 EXAMPLE = ROOT / "examples" / "crawler"
 RUN_LIMIT_S = 60

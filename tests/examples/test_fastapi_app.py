@@ -14,16 +14,8 @@ import pytest
 
 from asyncjobs import Worker
 from asyncjobs.testing.servers import Server, start_server
-from tests.examples.kit import (
-    LIMIT_S,
-    ROOT,
-    curl,
-    curl_lines,
-    events_of,
-    loaded,
-    running,
-    state_of,
-)
+from tests.examples.kit import curl, curl_lines, events_of, loaded, running, state_of
+from tests.kit.environment import LIMIT_S, ROOT
 
 pytestmark = pytest.mark.anyio
 

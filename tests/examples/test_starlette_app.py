@@ -12,17 +12,8 @@ import pytest
 
 from asyncjobs import NotOpen
 from asyncjobs.testing.servers import Server
-from tests.examples.kit import (
-    LIMIT_S,
-    ROOT,
-    asgi_client,
-    curl,
-    curl_lines,
-    events_of,
-    loaded,
-    running,
-    state_of,
-)
+from tests.examples.kit import asgi_client, curl, curl_lines, events_of, loaded, running, state_of
+from tests.kit.environment import LIMIT_S, ROOT
 
 pytestmark = pytest.mark.anyio
 

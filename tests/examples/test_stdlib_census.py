@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from examples.stdlib_census import files, tasks
-from tests.examples.kit import at_work, is_gone, loaded
+from tests.examples.kit import at_work, loaded
+from tests.kit.waiting import is_alive
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "stdlib_census"
@@ -313,7 +314,7 @@ def test_an_interrupt_stops_the_worker_too(how: signal.Signals) -> None:
         _, errors = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 130
     assert errors == "interrupted; worker and server are stopped\n"
-    assert is_gone(worker)
+    assert not is_alive(worker)
 
 
 def test_one_in_the_background_is_stopped_by_sigterm() -> None:

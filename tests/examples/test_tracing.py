@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.examples.kit import ROOT
+from tests.kit.environment import ROOT
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="no OTLP exporter here")
 

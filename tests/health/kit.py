@@ -11,7 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.cli.process import LIMIT_S, ROOT, Process, ticks
+from tests.cli.process import Process
+from tests.kit.environment import LIMIT_S, ROOT
+from tests.kit.waiting import ticks
 
 QUICK = """
 from asyncjobs.worker.health import beats, condition

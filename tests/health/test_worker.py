@@ -13,8 +13,9 @@ import pytest
 
 from asyncjobs.testing.servers import start_server
 from tests.cli.conftest import Put, Start
-from tests.cli.process import Ledger, ticks
+from tests.cli.process import Ledger
 from tests.health.kit import Listener, probe, quick, wait_port, wait_probe
+from tests.kit.waiting import ticks
 
 PATHS = ("/livez", "/readyz", "/startupz")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
-from tests.cli.process import Process, ticks
+from tests.cli.process import Process
+from tests.kit.waiting import ticks
 
 READY = re.compile(r"process (\d+) is ready: pid (\d+)")
 OLD_ENDED = re.compile(r"process (\d+): the old one \(pid (\d+)\) has ended")
@@ -36,20 +36,3 @@ def wait_ready(process: Process, number: int) -> list[tuple[int, int]]:
 def newest(ready: list[tuple[int, int]]) -> dict[int, int]:
     """The pid of each number."""
     return dict(ready)
-
-
-def is_alive(pid: int) -> bool:
-    """False also for one that has ended, and that its parent has not waited for."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    # After the name, which may hold anything.
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def wait_gone(pid: int) -> None:
-    for _ in ticks():
-        if not is_alive(pid):
-            return
-    raise AssertionError(f"pid {pid} is still there")

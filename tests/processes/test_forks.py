@@ -7,8 +7,9 @@ import signal
 
 import pytest
 
-from tests.cli.process import ROOT
-from tests.processes.kit import is_alive, wait_gone, wait_ready
+from tests.kit.environment import ROOT
+from tests.kit.waiting import is_alive, wait_gone
+from tests.processes.kit import wait_ready
 from tests.processes.program import LoopName, Program
 
 LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

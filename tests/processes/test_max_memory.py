@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Put, Start
-from tests.cli.process import Ledger, Process, ticks
+from tests.cli.process import Ledger, Process
+from tests.kit.waiting import ticks
 from tests.processes.kit import READY, lines, matches
 
 MEMORY = 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from tests.cli.process import ROOT
+from tests.kit.environment import ROOT
 from tests.processes.program import Program
 
 BLOCKS_AT_FIRST = """

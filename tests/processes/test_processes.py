@@ -7,7 +7,8 @@ import signal
 from pathlib import Path
 
 from tests.cli.conftest import Put, Start
-from tests.cli.process import Ledger, Process, ticks
+from tests.cli.process import Ledger, Process
+from tests.kit.waiting import ticks
 from tests.processes.kit import OLD_ENDED, READY, lines, matches, newest, wait_ready
 
 

@@ -15,8 +15,10 @@ import pytest
 
 from asyncjobs.testing.servers import Server
 from tests.cli.conftest import Put, Start
-from tests.cli.process import LIMIT_S, ROOT, Ledger, environment, ticks
-from tests.processes.kit import newest, wait_gone, wait_ready
+from tests.cli.process import Ledger
+from tests.kit.environment import LIMIT_S, ROOT, environment
+from tests.kit.waiting import ticks, wait_gone
+from tests.processes.kit import newest, wait_ready
 
 TWO = ("--processes", "2", "--concurrency", "1")
 

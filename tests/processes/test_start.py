@@ -12,7 +12,8 @@ import pytest
 
 from asyncjobs.testing.servers import Server
 from tests.cli.conftest import Put, Start
-from tests.cli.process import ROOT, Ledger
+from tests.cli.process import Ledger
+from tests.kit.environment import ROOT
 from tests.processes.kit import lines, newest, wait_ready
 
 IMPATIENT = """

@@ -18,7 +18,9 @@ from asyncjobs.worker.supervisor import supervisor as module
 from asyncjobs.worker.supervisor.patience import Patience
 from asyncjobs.worker.supervisor.supervisor import Supervisor
 from tests.cli.conftest import Start
-from tests.cli.process import ROOT, Process, ticks
+from tests.cli.process import Process
+from tests.kit.environment import ROOT
+from tests.kit.waiting import ticks
 from tests.processes.kit import lines, newest, wait_ready
 
 HASTY = """

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.cli.process import ROOT
+from tests.kit.environment import ROOT
 from tests.processes.kit import lines
 from tests.processes.program import LoopName, Program
 

@@ -16,7 +16,8 @@ from asyncjobs import AsyncJobs, JobFailed, State
 from asyncjobs.config import AppSettings
 from asyncjobs.testing.servers import Server, start_server
 from tests.cli.conftest import Put, Start
-from tests.cli.process import LIMIT_S, Ledger, Process, environment
+from tests.cli.process import Ledger, Process
+from tests.kit.environment import LIMIT_S, environment
 from tests.processes.kit import lines
 
 BLOCKED = 5

@@ -24,9 +24,9 @@ from asyncjobs.backends.base import Clock, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.testing.servers import Server
-from tests.cli.process import environment
 from tests.conformance.bad_queue import spoil
 from tests.conformance.store import MakeBackend, clock, new_settings, store
+from tests.kit.environment import environment
 from tests.model.test_store_machine import PACE, hold_to_the_model
 
 __all__ = ["clock", "new_settings", "spoil", "store"]
@@ -72,7 +72,7 @@ class Users:
             self.server.command("ACL", "DELUSER", *self.names)
 
 
-@pytest.fixture(params=["valkey", "redis"])
+@pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.second_server)])
 def users(request: pytest.FixtureRequest, servers: Any) -> Iterator[Users]:
     made = Users(servers.get(request.param))
     yield made

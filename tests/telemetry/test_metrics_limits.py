@@ -19,8 +19,9 @@ from asyncjobs.testing.servers import Server
 from asyncjobs.worker.health import server as module
 from asyncjobs.worker.health.server import Answer, ProbeServer, Request, listen
 from tests.cli.conftest import Put, Start
-from tests.cli.process import LIMIT_S, Ledger
+from tests.cli.process import Ledger
 from tests.health.kit import probe, wait_port
+from tests.kit.environment import LIMIT_S
 from tests.telemetry.test_scrape import fetch, free_port, until
 
 pytest.importorskip("opentelemetry.exporter.prometheus", reason="extra prometheus is missing")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -17,7 +15,8 @@ from asyncjobs import AsyncJobs, Worker
 from asyncjobs.telemetry.metrics import Metrics
 from asyncjobs.testing.servers import Server
 from tests.cli.conftest import Start
-from tests.cli.process import environment
+from tests.kit.commands import run_command
+from tests.kit.environment import environment
 from tests.telemetry.hiding import CVV, OPEN, PROGRAM, SECRET
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording
@@ -75,17 +74,11 @@ def send(server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def command(folder: Path, server: Server, *args: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "asyncjobs", *args],
-        cwd=folder,
-        env=environment({"ASYNCJOBS_URL": server.url}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
+    env = environment({"ASYNCJOBS_URL": server.url})
+    done = run_command(args, folder, env)
+    written = (done.out + done.err).decode()
+    assert done.code == code, written
+    return written
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

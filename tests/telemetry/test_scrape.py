@@ -23,7 +23,9 @@ from asyncjobs.errors import ConfigError
 from asyncjobs.testing.servers import Server, start_server
 from asyncjobs.worker.exits import ExitCode
 from tests.cli.conftest import Put, Start
-from tests.cli.process import LIMIT_S, ROOT, Ledger, ticks
+from tests.cli.process import Ledger
+from tests.kit.environment import LIMIT_S, ROOT
+from tests.kit.waiting import ticks
 
 pytest.importorskip("opentelemetry.exporter.prometheus", reason="extra prometheus is missing")
 

@@ -1,0 +1,1 @@
+"""What tests with processes are made of, whoever starts them."""
