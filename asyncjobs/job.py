@@ -8,6 +8,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 __all__ = [
     "MOST_EFFECT_BYTES",
     "MOST_EFFECT_JOBS",
+    "PROGRESS",
     "Arrival",
     "Barrier",
     "Demand",
@@ -16,6 +17,8 @@ __all__ = [
     "JobRecord",
     "JobRef",
     "NewJob",
+    "Note",
+    "Notes",
     "Priority",
     "Settlement",
     "SettlementKind",
@@ -173,6 +176,22 @@ class TakenJob(NamedTuple):
     @property
     def ref(self) -> JobRef:
         return JobRef(self.queue, self.id)
+
+
+PROGRESS: Final = "progress"
+"""The name of the note that `JobRecord.progress` shows."""
+
+
+class Note(NamedTuple):
+    """A named value of a job that runs: its progress, a cursor, the result of a step."""
+
+    job: TakenJob
+    name: str
+    value: bytes
+
+
+Notes: TypeAlias = dict[str, bytes]
+"""The notes of one job, by their names."""
 
 
 class Demand(NamedTuple):

@@ -16,7 +16,7 @@ from asyncjobs.backends.answers import (
 )
 from asyncjobs.backends.lease import LeaseSpec, Offer
 from asyncjobs.clock import new_id
-from asyncjobs.job import Demand, Settlement, TakenJob
+from asyncjobs.job import Demand, Note, Notes, Settlement, TakenJob
 
 if TYPE_CHECKING:
     from asyncjobs.backends.base import Backend
@@ -65,8 +65,11 @@ class AdaptedLease:
         self.spec = self.spec.renew(entered, name)
         return answer
 
-    async def progress(self, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
-        await self._store.progress(self.spec, updates)
+    async def note(self, notes: Sequence[Note]) -> list[bool]:
+        return await self._store.note(self.spec, notes)
+
+    async def notes(self, jobs: Sequence[TakenJob]) -> list[Notes | None]:
+        return await self._store.notes(self.spec, jobs)
 
     async def listen(self, timeout_s: float) -> Collection[Signal]:
         return await self._store.listen(self.spec, timeout_s)

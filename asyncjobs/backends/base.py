@@ -38,6 +38,8 @@ from asyncjobs.job import (
     JobRecord,
     JobRef,
     NewJob,
+    Note,
+    Notes,
     Settlement,
     State,
     TakenJob,
@@ -409,8 +411,12 @@ class Backend(Protocol):
         """Remove queued and scheduled jobs, ask for the end of running ones."""
         ...
 
-    async def progress(self, lease: LeaseSpec, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
-        """Store progress notes of the jobs that this lease still holds."""
+    async def note(self, lease: LeaseSpec, notes: Sequence[Note]) -> list[bool]:
+        """See `Lease.note`."""
+        ...
+
+    async def notes(self, lease: LeaseSpec, jobs: Sequence[TakenJob]) -> list[Notes | None]:
+        """See `Lease.notes`."""
         ...
 
     async def wait_results(

@@ -14,7 +14,7 @@ from asyncjobs.backends.answers import (
     Resync,
     Signal,
 )
-from asyncjobs.job import Demand, Settlement, TakenJob
+from asyncjobs.job import Demand, Note, Notes, Settlement, TakenJob
 
 __all__ = ["Lease", "LeaseSpec", "Offer"]
 
@@ -153,8 +153,17 @@ class Lease(Protocol):
         """
         ...
 
-    async def progress(self, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
-        """Store progress notes of the jobs that this lease still holds."""
+    async def note(self, notes: Sequence[Note]) -> list[bool]:
+        """Keep named values of the jobs that this lease still holds; for each: whether it does.
+
+        Written through: what is True is in the store. A note is kept for as long as its job
+        lives, whoever runs it, and with its dead letter; a revived job has its notes again. Never
+        refused for memory. Callers bound how many a job has, and how large they are.
+        """
+        ...
+
+    async def notes(self, jobs: Sequence[TakenJob]) -> list[Notes | None]:
+        """All notes of these jobs by their names; None for a job that this lease does not hold."""
         ...
 
     async def listen(self, timeout_s: float) -> Collection[Signal]:

@@ -16,6 +16,7 @@ from asyncjobs.backends.base import Backend, Heartbeat
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.job import PROGRESS, Note
 from asyncjobs.worker.doubt import AwayLog
 from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.session import Session
@@ -166,7 +167,8 @@ class ProgressNotes:
         self._processor = processor
 
     async def run(self) -> float:
-        notes = self._processor.running.take_notes()
-        if notes:
-            await self._session.lease.progress(notes)
+        taken = self._processor.running.take_notes()
+        if taken:
+            notes = [Note(job, PROGRESS, progress) for job, progress in taken]
+            await self._session.lease.note(notes)
         return 0.5

@@ -14,8 +14,8 @@ __all__ = ["DOCUMENTED", "EXPIRING", "audit", "leftovers"]
 _BASE: Final = QueueKeys("p", "q").base.decode()
 DOCUMENTED: Final = frozenset(
     key.decode().removeprefix(_BASE) for key in QueueKeys("p", "q").all
-) | {"result:", "batch:"}
-"""The parts of a queue's key names; the last two have an id behind them."""
+) | {"result:", "batch:", "notes:", "dead:notes:"}
+"""The parts of a queue's key names; the last four have an id behind them."""
 
 BESIDE: Final = frozenset({"layout", "queues", "survey"})
 """Keys of the whole store."""
@@ -73,7 +73,8 @@ def leftovers(server: Reachable, prefix: str) -> list[str]:
 
 
 def _kind(key: str) -> str:
-    return next((part for part in ("result:", "batch:") if key.startswith(part)), key)
+    parts = ("result:", "batch:", "notes:", "dead:notes:")
+    return next((part for part in parts if key.startswith(part)), key)
 
 
 def _names_and_expiry(queue: QueueSnapshot) -> Iterator[str]:
@@ -190,6 +191,20 @@ def _marks_are_of_living_jobs(queue: QueueSnapshot) -> Iterator[str]:
         yield f"entry {place}: crashes are kept, and nobody holds it"
 
 
+def _notes_are_of_jobs(queue: QueueSnapshot) -> Iterator[str]:
+    """Notes are found by the set of jobs that have some, and go with their jobs and letters."""
+    noted = queue.sets["noted"]
+    kept = {key.removeprefix("notes:") for key in queue.ttl_ms if key.startswith("notes:")}
+    for id in sorted(noted ^ kept):
+        yield f"job {id}: only one of noted and notes:{id}"
+    for id in sorted(kept - queue.hashes["index"].keys()):
+        yield f"job {id}: notes are kept, and the job is gone"
+    with_letters = {key for key in queue.ttl_ms if key.startswith("dead:notes:")}
+    for id in sorted(key.removeprefix("dead:notes:") for key in with_letters):
+        if id not in queue.zsets["dead"]:
+            yield f"job {id}: notes of a dead job are kept, and its letter is gone"
+
+
 def _memories_are_bounded(queue: QueueSnapshot) -> Iterator[str]:
     for part in ("known:0", "known:1", "known:2"):
         fields = queue.hashes[part]
@@ -214,5 +229,6 @@ _RULES: Final = (
     _leases_agree,
     _returned_are_found,
     _marks_are_of_living_jobs,
+    _notes_are_of_jobs,
     _memories_are_bounded,
 )

@@ -154,7 +154,7 @@ HASHES: Final = (
     "stats",
 )
 ZSETS: Final = ("scheduled", "workers", "dead", "cancel:held")
-SETS: Final = ("leaving", "returned")
+SETS: Final = ("leaving", "returned", "noted")
 
 
 def _read_queue(client: Client, prefix: str, name: str, keys: Sequence[bytes]) -> QueueSnapshot:

@@ -15,7 +15,7 @@ import pytest
 from asyncjobs.backends.base import StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.job import JobRef, Settlement
+from asyncjobs.job import PROGRESS, JobRef, Note, Settlement
 from asyncjobs.testing.servers import Server
 from tests.audit import audit, audit_memory, leftovers
 from tests.audit.rules import DOCUMENTED, EXPIRING, STAYING
@@ -53,13 +53,14 @@ async def _fill(store: Store) -> Worker:
     taken = {job.id: job for job in await worker.take(6)}
     await store.enqueue("ready", priority=0)
     await store.enqueue("delayed", delay_ms=60_000)
+    await store.backend.note(worker.lease, [Note(taken["dead"], PROGRESS, b"near the end")])
     await worker.exchange(
         Settlement.dead(taken["dead"], b"letter", outcome(), 60_000),
         Settlement.succeeded(taken["done"], outcome(), 60_000),
         Settlement.reschedule(taken["retried"], b"later", 5_000),
         Settlement.release(taken["returned"]),
     )
-    await store.backend.progress(worker.lease, [(taken["running"], b"half")])
+    await store.backend.note(worker.lease, [Note(taken["running"], PROGRESS, b"half")])
     await store.backend.cancel([JobRef(QUEUE, "running")], None, 0)
     return worker
 
@@ -80,7 +81,8 @@ async def store(server: Server) -> AsyncIterator[Store]:
 async def test_a_store_in_use_has_no_findings(server: Server, store: Store) -> None:
     await _fill(store)
     used = {key.rpartition(b"}:")[2].decode() for key in server.command("KEYS", f"{{{PREFIX}:*")}
-    assert {"cancel", "progress", "crashes", "returned", "dead:data", "scheduled"} <= used
+    assert {"cancel", "noted", "crashes", "returned", "dead:data", "scheduled"} <= used
+    assert {"notes:running", "dead:notes:dead"} <= used
     assert audit(server, PREFIX) == []
 
 
@@ -110,7 +112,11 @@ PLANTED: list[tuple[str, list[str], str]] = [
     ("a mark", ["HSET", KEY + "cancel", "delayed", "w"], "job delayed: marked to be cancelled"),
     ("a mark by no lease", ["ZADD", KEY + "cancel:held", "0", "w\0x"], "only one of cancel and"),
     ("a mark without its lease", ["DEL", KEY + "cancel:held"], "only one of cancel and"),
-    ("a note", ["HSET", KEY + "progress", "gone", "1"], "job gone: progress is kept"),
+    ("progress", ["HSET", KEY + "progress", "gone", "1"], "job gone: progress is kept"),
+    ("a note", ["HSET", KEY + "notes:gone", "name", "1"], "job gone: notes are kept, and the job"),
+    ("a note lost", ["DEL", KEY + "notes:running"], "job running: only one of noted and notes:"),
+    ("a note that stays", ["DEL", KEY + "noted"], "job running: only one of noted and notes:"),
+    ("a note of a letter", ["HSET", KEY + "dead:notes:x", "name", "1"], "job x: notes of a dead"),
     ("a crash", ["HSET", KEY + "crashes", "2:1-1", "1"], "entry 2:1-1: crashes are kept"),
     ("two tokens", ["RPUSH", KEY + "wake", "1", "1"], "wake: holds"),
     ("no counter", ["HSET", KEY + "stats", "x", "1"], "stats: 'x' is no counter"),

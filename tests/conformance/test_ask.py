@@ -7,7 +7,7 @@ import pytest
 from asyncjobs.backends.base import CancelVerdict, QueueCounts, StoreSettings
 from asyncjobs.backends.letters import Revival
 from asyncjobs.clock import new_id
-from asyncjobs.job import Settlement, State
+from asyncjobs.job import PROGRESS, Note, Settlement, State
 from asyncjobs.model.outcome import Outcome, dead_letter
 from tests.conformance.store import LEASE_MS, Store, ids, outcome, ref
 
@@ -188,12 +188,14 @@ async def test_progress_is_kept_while_the_job_is_held(store: Store) -> None:
     worker = await store.worker("one", "two")
     one, two = sorted(await worker.take(), key=lambda job: job.queue)
     assert (await store.look("a", "one")).progress is None
-    await store.backend.progress(worker.lease, [(one, b"1/2"), (two, b"\xff")])
-    await store.backend.progress(worker.lease, [(one, b"2/2")])
+    await store.backend.note(
+        worker.lease, [Note(one, PROGRESS, b"1/2"), Note(two, PROGRESS, b"\xff")]
+    )
+    await store.backend.note(worker.lease, [Note(one, PROGRESS, b"2/2")])
     assert (await store.look("a", "one")).progress == b"2/2"
     assert (await store.look("b", "two")).progress == b"\xff"
     await worker.exchange(Settlement.succeeded(one))
-    await store.backend.progress(worker.lease, [(one, b"late")])
+    await store.backend.note(worker.lease, [Note(one, PROGRESS, b"late")])
     assert (await store.look("a", "one")).progress is None
 
 
@@ -203,8 +205,8 @@ async def test_progress_of_a_lost_lease_has_no_effect(store: Store) -> None:
     taken = await worker.take_one()
     await store.end_leases(keeper)
     again = await keeper.take_one()
-    await store.backend.progress(keeper.lease, [(again, b"mine")])
-    await store.backend.progress(worker.lease, [(taken, b"not yours")])
+    await store.backend.note(keeper.lease, [Note(again, PROGRESS, b"mine")])
+    await store.backend.note(worker.lease, [Note(taken, PROGRESS, b"not yours")])
     assert (await store.look("a")).progress == b"mine"
 
 
@@ -214,12 +216,12 @@ async def test_progress_of_a_released_job_has_no_effect(store: Store) -> None:
     taken = await worker.take_one()
     await worker.exchange(Settlement.release(taken))
     await other.take_one()
-    await store.backend.progress(worker.lease, [(taken, b"not yours")])
+    await store.backend.note(worker.lease, [Note(taken, PROGRESS, b"not yours")])
     assert (await store.look("a")).progress is None
 
 
 async def test_progress_of_nothing(store: Store) -> None:
-    await store.backend.progress((await store.worker()).lease, [])
+    await store.backend.note((await store.worker()).lease, [])
 
 
 async def bury(store: Store, *names: str) -> None:

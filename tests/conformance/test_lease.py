@@ -8,7 +8,7 @@ import pytest
 
 from asyncjobs.backends.base import LeaseSpec, StaleSequence
 from asyncjobs.clock import new_id
-from asyncjobs.job import Settlement, State
+from asyncjobs.job import PROGRESS, Note, Settlement, State
 from tests.conformance.store import GRACE_MS, LEASE_MS, QUEUE, Store, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio
@@ -263,7 +263,7 @@ async def test_what_one_lease_took_another_cannot_settle(store: Store) -> None:
     await first.exchange(Settlement.release(taken))
     again = await second.take_one()
     assert (await second.exchange(old := Settlement.succeeded(taken))).not_yours == [old]
-    await store.backend.progress(second.lease, [(taken, b"not yours")])
+    await store.backend.note(second.lease, [Note(taken, PROGRESS, b"not yours")])
     record = await store.look("a")
     assert (record.state, record.holder, record.progress) == (State.RUNNING, again.holder, None)
     assert (await second.exchange(Settlement.succeeded(again))).not_yours == []
@@ -296,7 +296,7 @@ async def test_a_lost_queue_is_entered_again_under_a_new_name(store: Store) -> N
     assert [(job.id, job.crashes) for job in await worker.take()] == [("b", 1)]
     await store.backend.cancel([taken[0].ref], None, 0)
     assert (await store.backend.heartbeat(lease)).cancels == [taken[0].ref]
-    await store.backend.progress(lease, [(taken[1], b"1/2")])
+    await store.backend.note(lease, [Note(taken[1], PROGRESS, b"1/2")])
     assert (await store.look("c", "one")).progress == b"1/2"
     await store.backend.deregister(lease)
     counts = await store.counts("one")

@@ -12,7 +12,7 @@ from asyncjobs.backends.base import Demand, LeaseSpec
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.events import JobsReclaimed, LeaseLost
-from asyncjobs.job import Effects, NewJob, Settlement
+from asyncjobs.job import PROGRESS, Effects, NewJob, Note, Settlement
 from asyncjobs.testing.servers import Server
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, ended, events_of, eventually, is_settled, register
@@ -96,7 +96,7 @@ async def test_each_call_but_enqueue_is_answered(server: Server) -> None:
             await store.register(other)
             await store.register(mine)
             taken = (await store.exchange(mine, 1, [], {"default": Demand(4)})).jobs
-            await store.progress(mine, [(taken[0], b"half")])
+            await store.note(mine, [Note(taken[0], PROGRESS, b"half")])
             await store.heartbeat(mine)
             assert len((await store.resync(mine, 2, taken[:2])).missing) == 2
             await store.cancel([job.ref for job in taken[:2]], None, 0)

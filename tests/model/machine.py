@@ -21,7 +21,7 @@ from asyncjobs.backends.base import (
     StoreSettings,
 )
 from asyncjobs.clock import new_id
-from asyncjobs.job import NewJob, Settlement, State, TakenJob
+from asyncjobs.job import PROGRESS, NewJob, Note, Settlement, State, TakenJob
 from tests.conformance.store import (
     GRACE_MS,
     LEASE_MS,
@@ -382,7 +382,7 @@ class StoreMachine(RuleBasedStateMachine):
     def progress(self, number: int, pick: int) -> None:
         party, recent = self.party(number), self.ever_taken[-12:]
         taken, note = recent[pick % len(recent)], b"%d" % next(self.serials)
-        self.do(self.store.progress(party.lease, [(taken, note)]))
+        self.do(self.store.note(party.lease, [Note(taken, PROGRESS, note)]))
         self.model.progress(party.entry, taken, note)
 
     @precondition(lambda self: self.model.is_called)

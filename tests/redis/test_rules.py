@@ -12,7 +12,7 @@ from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.scripts import run, script
 from asyncjobs.errors import StoreError, StoreFull
-from asyncjobs.job import Demand, NewJob, Settlement, State
+from asyncjobs.job import PROGRESS, Demand, NewJob, Note, Settlement, State
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
 from tests.conformance.store import LIMIT_S, QUEUE, PinnedClock, Store, Worker, ids, ref
 
@@ -145,6 +145,12 @@ class Full:
         await self.worker.exchange(Settlement.reschedule(b, b"again", 5000))
         assert [await self.own.state(id) for id in "ab"] == [State.SUCCEEDED, State.SCHEDULED]
 
+    async def note(self) -> None:
+        (held,) = (await self.own.backend.resync(self.keeper.lease, 9, [])).missing
+        half = Note(held, PROGRESS, b"half")
+        assert await self.own.backend.note(self.keeper.lease, [half]) == [True]
+        assert (await self.own.look("held")).progress == b"half"
+
     async def heartbeat(self) -> None:
         beat = await self.own.backend.heartbeat(self.worker.lease)
         assert (beat.lost, beat.away) == ((), {})
@@ -188,6 +194,7 @@ class Full:
     [
         "exchange",
         "offer",
+        "note",
         "heartbeat",
         "register",
         "resync",

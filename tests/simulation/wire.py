@@ -30,7 +30,7 @@ from asyncjobs.backends.base import (
 )
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.job import JobRecord, JobRef, Settlement, TakenJob
+from asyncjobs.job import JobRecord, JobRef, Note, Notes, Settlement, TakenJob
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import Process, SimLoop, SimTask
 
@@ -302,8 +302,13 @@ class Wire(Leasing):
         verdicts: list[CancelVerdict] = await self._call("cancel", refs, outcome, result_ttl_ms)
         return verdicts
 
-    async def progress(self, lease: LeaseSpec, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
-        await self._call("progress", lease, updates)
+    async def note(self, lease: LeaseSpec, notes: Sequence[Note]) -> list[bool]:
+        kept: list[bool] = await self._call("note", lease, notes)
+        return kept
+
+    async def notes(self, lease: LeaseSpec, jobs: Sequence[TakenJob]) -> list[Notes | None]:
+        found: list[Notes | None] = await self._call("notes", lease, jobs)
+        return found
 
     async def wait_results(
         self, refs: Sequence[JobRef], timeout_s: float | None

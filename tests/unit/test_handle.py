@@ -24,7 +24,7 @@ from asyncjobs.errors import (
     ResultUnavailable,
     UsageError,
 )
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.job import PROGRESS, Note, Settlement, TakenJob
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, PastError
 from asyncjobs.model.outcome import Outcome, dead_letter
@@ -229,7 +229,9 @@ async def test_info(bench: Bench) -> None:
     assert (info.progress, info.error, info.worker) == (None, None, None)
     bench.now_ms += 5_000
     (job,) = await bench.exchange()
-    await bench.backend.progress(bench.lease, [(job, b'{"done":1,"total":null,"note":"half"}')])
+    await bench.backend.note(
+        bench.lease, [Note(job, PROGRESS, b'{"done":1,"total":null,"note":"half"}')]
+    )
     info = await handle.info()
     assert (info.state, info.progress) == (State.RUNNING, Progress(1, None, "half"))
     assert info.worker is not None
@@ -278,7 +280,7 @@ async def test_one_enqueue_may_have_attempts_of_its_own(bench: Bench) -> None:
 async def test_stored_bytes_that_cannot_be_read_are_no_fault_of_the_handle(bench: Bench) -> None:
     handle = await bench.send.enqueue(1)
     (job,) = await bench.exchange()
-    await bench.backend.progress(bench.lease, [(job, b"\xff")])
+    await bench.backend.note(bench.lease, [Note(job, PROGRESS, b"\xff")])
     await bench.exchange(Settlement.reschedule(job, b"no envelope", 1_000))
     info = await handle.info()
     assert (info.state, info.name, info.progress) == (State.SCHEDULED, None, None)

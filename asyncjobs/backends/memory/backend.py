@@ -54,7 +54,7 @@ from asyncjobs.backends.memory.stored import check_priority
 from asyncjobs.backends.memory.surveyor import Surveyor
 from asyncjobs.clock import now_ms as system_now_ms
 from asyncjobs.errors import StoreError, UsageError
-from asyncjobs.job import JobRecord, JobRef, Priority, Settlement, TakenJob
+from asyncjobs.job import JobRecord, JobRef, Note, Notes, Priority, Settlement, TakenJob
 
 __all__ = ["MemoryBackend"]
 
@@ -69,7 +69,7 @@ class MemoryBackend(Leasing):
     the process. Not for threads: all calls come from one event loop.
     """
 
-    capabilities = Capabilities(durable=False, shared=False, threaded_heartbeat=False)
+    capabilities = Capabilities(durable=False, shared=False, threaded_heartbeat=False, notes=True)
     address = "memory:"
 
     def __init__(self, settings: StoreSettings, *, now_ms: Clock | None = None) -> None:
@@ -345,10 +345,16 @@ class MemoryBackend(Leasing):
             raise self._broken[name]
         return verdicts
 
-    async def progress(self, lease: LeaseSpec, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
-        for job, note in updates:
-            if job.queue in self._queues:
-                self._queues[job.queue].progress(lease, [(job, note)])
+    async def note(self, lease: LeaseSpec, notes: Sequence[Note]) -> list[bool]:
+        return [self._sound(note.job.queue).note(lease, note) for note in notes]
+
+    async def notes(self, lease: LeaseSpec, jobs: Sequence[TakenJob]) -> list[Notes | None]:
+        return [self._sound(job.queue).notes(lease, job) for job in jobs]
+
+    def _sound(self, name: str) -> Queue:
+        if (error := self._broken.get(name)) is not None:
+            raise error
+        return self._queue(name)
 
     def _tell_finished(self, ref: JobRef) -> None:
         for future in self._result_waiters.get(ref, ()):

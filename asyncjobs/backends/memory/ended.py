@@ -14,7 +14,7 @@ from asyncjobs.backends.letters import (
     LetterQuery,
     cut_letter,
 )
-from asyncjobs.backends.memory.stored import Kept, Letter
+from asyncjobs.backends.memory.stored import Kept, Letter, StoredJob
 from asyncjobs.backends.memory.structures import Timed
 from asyncjobs.job import JobRecord, JobRef, Priority, State
 
@@ -61,10 +61,10 @@ class Ended:
         """The id is used again: the result of the job before is not that of the new one."""
         self._results.pop(id)
 
-    def bury(self, id: str, priority: int, dead_letter: bytes, now: int) -> None:
-        """Keep a dead letter."""
-        self._drop(self._dead.pop(id))
-        self._dead.put(id, now, Letter(priority, dead_letter))
+    def bury(self, job: StoredJob, dead_letter: bytes, now: int) -> None:
+        """Keep the dead letter of a job, and its notes."""
+        self._drop(self._dead.pop(job.id))
+        self._dead.put(job.id, now, Letter(job.priority, dead_letter, job.notes))
         self._dead_bytes += len(dead_letter)
 
     def record(self, ref: JobRef, now: int) -> JobRecord | None:
@@ -119,7 +119,7 @@ class Ended:
     def _letter(self, key: LetterKey, cut: int | None) -> DeadLetter:
         stored = self._dead.get(key.ref.id)
         assert stored is not None
-        priority, letter = stored
+        priority, letter, _ = stored
         return DeadLetter(key, Priority(priority), cut_letter(letter, cut), len(letter))
 
     def purge(self, key: LetterKey) -> bool:

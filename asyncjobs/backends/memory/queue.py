@@ -6,7 +6,7 @@ server. Nothing here awaits, parks or knows another queue.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import nsmallest
 from itertools import count, islice
 
@@ -29,6 +29,8 @@ from asyncjobs.job import (
     JobRecord,
     JobRef,
     NewJob,
+    Note,
+    Notes,
     Priority,
     Settlement,
     SettlementKind,
@@ -136,6 +138,7 @@ class Queue:
             return Revived.GONE
         wanted = letter.priority if priority is None else priority
         job = self._jobs[id] = StoredJob(id, wanted, revival.envelope)
+        job.notes = letter.notes
         self._append(job, now)
         self._tally.add(now, ENQUEUED)
         self._wake(self.name)
@@ -229,7 +232,7 @@ class Queue:
         if settlement.kind is SettlementKind.FINISH:
             self._finish(job, settlement.state, settlement.outcome, settlement.result_ttl_ms, now)
             if settlement.dead_letter is not None:
-                self.ended.bury(job.id, job.priority, settlement.dead_letter, now)
+                self.ended.bury(job, settlement.dead_letter, now)
             return settlement.state
         if job.id in self._marked:
             self._finish(job, State.CANCELLED, None, 0, now)
@@ -460,11 +463,18 @@ class Queue:
         self._finish(job, State.CANCELLED, outcome, result_ttl_ms, now)
         return CancelVerdict.CANCELLED
 
-    def progress(self, lease: LeaseSpec, updates: Collection[tuple[TakenJob, bytes]]) -> None:
-        """Keep the notes of jobs that the lease still holds."""
-        for taken, note in updates:
-            if (job := self._held(lease, taken)) is not None:
-                job.progress = note
+    def note(self, lease: LeaseSpec, note: Note) -> bool:
+        """Keep the note of a job, if the lease still holds it; whether it does."""
+        job = self._held(lease, note.job)
+        if job is None:
+            return False
+        job.notes[note.name] = note.value
+        return True
+
+    def notes(self, lease: LeaseSpec, taken: TakenJob) -> Notes | None:
+        """The notes of a job, None when the lease does not hold it any more."""
+        job = self._held(lease, taken)
+        return None if job is None else dict(job.notes)
 
     def put_back(self, limit: int) -> list[bytes]:
         """Envelopes of jobs that were put back, among the next `limit` that are due."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from asyncjobs.backends.activity import KEPT_MINUTES, MINUTE_MS
-from asyncjobs.job import Demand, JobRecord, JobRef, NewJob, State, TakenJob
+from asyncjobs.job import PROGRESS, Demand, JobRecord, JobRef, NewJob, Notes, State, TakenJob
 
 __all__ = ["Held", "Kept", "Letter", "StoredJob", "SuspectRoom", "Tally", "check_priority"]
 
@@ -45,7 +45,7 @@ class StoredJob:
     """A job that has not finished. `serial` is its place; a new one at each promotion."""
 
     __slots__ = (
-        "crashes", "due_ms", "envelope", "holder", "id", "priority", "progress", "ready_ms",
+        "crashes", "due_ms", "envelope", "holder", "id", "notes", "priority", "ready_ms",
         "serial", "taken_ms",
     )  # fmt: skip
 
@@ -59,7 +59,7 @@ class StoredJob:
         self.due_ms: int | None = None
         self.holder: str | None = None
         self.taken_ms = 0
-        self.progress: bytes | None = None
+        self.notes: Notes = {}
 
     @property
     def receipt(self) -> bytes:
@@ -93,7 +93,7 @@ class StoredJob:
             self.priority,
             due_ms=self.due_ms,
             envelope=self.envelope,
-            progress=self.progress,
+            progress=self.notes.get(PROGRESS),
             holder=self.holder,
             taken_ms=self.taken_ms if is_running else None,
             is_cancelled=is_running and is_cancelled,
@@ -176,3 +176,4 @@ class Letter(NamedTuple):
 
     priority: int
     dead_letter: bytes
+    notes: Notes

@@ -63,7 +63,7 @@ from asyncjobs.backends.redis.scripts import (
 from asyncjobs.backends.redis.server import check_server
 from asyncjobs.errors import StoreError, StoreFull, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.job import JobRecord, JobRef, NewJob, Priority, Settlement, TakenJob
+from asyncjobs.job import JobRecord, JobRef, NewJob, Note, Notes, Priority, Settlement, TakenJob
 from asyncjobs.own import hide
 
 __all__ = ["RedisBackend"]
@@ -242,8 +242,11 @@ class RedisBackend(Leasing):
     async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
         return await self._lease_calls.listen(lease, timeout_s)
 
-    async def progress(self, lease: LeaseSpec, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
-        await self._lease_calls.progress(lease, updates)
+    async def note(self, lease: LeaseSpec, notes: Sequence[Note]) -> list[bool]:
+        return await self._lease_calls.note(lease, notes)
+
+    async def notes(self, lease: LeaseSpec, jobs: Sequence[TakenJob]) -> list[Notes | None]:
+        return await self._lease_calls.notes(lease, jobs)
 
     async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
         end = script("reclaim")

@@ -11,7 +11,7 @@ __all__ = ["QUEUE_KEYS", "QueueKeys", "StoreKeys"]
 QUEUE_KEYS: Final = (
     "ready:0", "ready:1", "ready:2", "ready:3", "index", "scheduled", "scheduled:data",
     "workers", "workers:info", "sequence", "leaving", "wake", "cancel", "cancel:held", "returned",
-    "crashes", "dead", "dead:data", "dead:bytes", "progress", "upkeep",
+    "crashes", "dead", "dead:data", "dead:bytes", "progress", "noted", "upkeep",
     "known:0", "known:1", "known:2", "awaited", "stats", "largest",
 )  # fmt: skip
 """How the names of a queue's keys end; lua/shared.lua uses them."""
@@ -34,6 +34,10 @@ class QueueKeys:
     def result(self, job_id: str) -> bytes:
         """Where the outcome is kept; also the channel on which it is announced."""
         return self.base + b"result:" + job_id.encode("utf-8", "surrogateescape")
+
+    def notes(self, job_id: str) -> bytes:
+        """Where the notes of a job are kept that has not ended."""
+        return self.base + b"notes:" + job_id.encode("utf-8", "surrogateescape")
 
     def batch(self, token: str) -> bytes:
         """Where the answer to an enqueue batch is kept."""

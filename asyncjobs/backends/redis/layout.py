@@ -8,4 +8,4 @@ from asyncjobs.backends.base import Capabilities
 
 __all__ = ["CAPABILITIES"]
 
-CAPABILITIES: Final = Capabilities(durable=True, shared=True, threaded_heartbeat=True)
+CAPABILITIES: Final = Capabilities(durable=True, shared=True, threaded_heartbeat=True, notes=True)

@@ -26,10 +26,11 @@ from asyncjobs.backends.redis.faults import NoScript, is_of_queue
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.backends.redis.lookups import STEP
+from asyncjobs.backends.redis.notes import place_of, read_notes, steps_of
 from asyncjobs.backends.redis.scripts import by_queue, raise_away, run, run_all, run_each, script
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.job import JobRef, Settlement, TakenJob
+from asyncjobs.job import JobRef, Note, Notes, Settlement, TakenJob
 
 __all__ = ["LeaseCalls"]
 
@@ -277,22 +278,41 @@ class LeaseCalls:
     async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
         return await self._links(lease).control.listen(timeout_s)
 
-    async def progress(self, lease: LeaseSpec, updates: Sequence[tuple[TakenJob, bytes]]) -> None:
-        note = script("progress")
-        by_queue: dict[str, list[tuple[TakenJob, bytes]]] = {}
-        for job, text in updates:
-            if job.holder != lease.entry(job.queue):
-                continue
-            by_queue.setdefault(job.queue, []).append((job, text))
+    async def note(self, lease: LeaseSpec, notes: Sequence[Note]) -> list[bool]:
+        write, kept = script("note"), [False] * len(notes)
+        steps = steps_of(lease, [note.job for note in notes])
         commands = []
-        for queue, notes in by_queue.items():
-            for first in range(0, len(notes), STEP):
-                args: list[bytes | str | int] = [self._pinned(), lease.entry(queue)]
-                for job, text in notes[first : first + STEP]:
-                    args += (job.id, b"%d:%s" % (job.priority, job.receipt), text)
-                commands.append(note.command(self._keys.queue(queue), *args))
-        if commands:
-            await run_all(self._link, note, tuple(commands))
+        for queue, places in steps:
+            keys = self._keys.queue(queue)
+            args: list[bytes | str | int] = [self._pinned(), lease.entry(queue)]
+            for place in places:
+                job, name, value = notes[place]
+                args += (job.id, place_of(job), name, value)
+            more_keys = tuple(keys.notes(notes[place].job.id) for place in places)
+            commands.append(write.command(keys, *args, more_keys=more_keys))
+        replies = await run_all(self._link, write, tuple(commands)) if commands else []
+        for (_, places), reply in zip(steps, replies, strict=True):
+            for place, letter in zip(places, reply, strict=True):
+                kept[place] = letter == ord("1")
+        return kept
+
+    async def notes(self, lease: LeaseSpec, jobs: Sequence[TakenJob]) -> list[Notes | None]:
+        read = script("notes")
+        found: list[Notes | None] = [None] * len(jobs)
+        steps = steps_of(lease, jobs)
+        commands = []
+        for queue, places in steps:
+            keys = self._keys.queue(queue)
+            args: list[bytes | str | int] = [self._pinned(), lease.entry(queue)]
+            args += [place_of(jobs[place]) for place in places]
+            more_keys = tuple(keys.notes(jobs[place].id) for place in places)
+            commands.append(read.command(keys, *args, more_keys=more_keys))
+        replies = await run_all(self._link, read, tuple(commands)) if commands else []
+        for (_, places), reply in zip(steps, replies, strict=True):
+            for place, answer in zip(places, reply, strict=True):
+                if isinstance(answer, list):
+                    found[place] = read_notes(answer)
+        return found
 
     def _links(self, lease: LeaseSpec) -> _LeaseLinks:
         # rule:14 the exchanges of a worker share one connection

@@ -28,8 +28,9 @@ _END: Final = re.compile(r"END\['([^']+)'\]")
 
 
 def _statements() -> list[tuple[frozenset[str], frozenset[str], str]]:
-    """Each `local` of shared.lua: the names that it makes, the words in it, its text."""
-    text = _COMMENT.sub("", (_FOLDER / "shared.lua").read_text())
+    """Each `local` of what scripts share: the names that it makes, the words in it, its text."""
+    texts = [(_FOLDER / name).read_text() for name in ("shared.lua", "ended.lua")]
+    text = _COMMENT.sub("", "\n".join(texts))
     found = []
     for statement in re.split(r"\n(?=local )", text)[1:]:
         made = _NAMES.match(statement)
@@ -48,7 +49,7 @@ _SHARED: Final = _statements()
 
 
 def _used_by(body: str) -> str:
-    """What a script without comments needs of shared.lua, in the order of shared.lua."""
+    """What a script without comments needs of what is shared, in the order of these files."""
     words = set(_WORD.findall(body))
     used = []
     for names, inner, statement in reversed(_SHARED):
@@ -115,7 +116,8 @@ _SCRIPTS: Final = {
     for name in (
         "announce", "cancel", "counts", "deregister", "enqueue", "enqueue_new", "exchange",
         "find_letters", "flow", "forget", "get", "heartbeat", "held", "letters", "offer",
-        "progress", "prune", "purge", "put_back", "reclaim", "register", "resync", "revive",
+        "note",
+        "notes", "prune", "purge", "put_back", "reclaim", "register", "resync", "revive",
         "survey", "workers",
     )
 }  # fmt: skip

@@ -31,7 +31,7 @@ local function remove_queued(id, place)
   return true
 end
 
-local answer, finished = {}, {}
+local answer, finished, removed_ids = {}, {}, {}
 for position = 1, #ids do
   local id = ids[position]
   local place, removed = redis.call('HGET', INDEX, id), false
@@ -51,7 +51,7 @@ for position = 1, #ids do
     answer[position] = 'cancelled'
     redis.call('HDEL', INDEX, id)
     mark(id, nil)
-    redis.call('HDEL', PROGRESS, id)
+    removed_ids[#removed_ids + 1] = id
     finished[#finished + 1] = id
     finished[#finished + 1] = END['cancelled']
     local kept = result_ttl ~= '0'
@@ -59,6 +59,7 @@ for position = 1, #ids do
     announce(id, kept and outcome or '')
   end
 end
+drop_notes(removed_ids)
 remember(now, id_ttl, finished)
 tally(now, END['cancelled'], #finished / 2)
 return answer

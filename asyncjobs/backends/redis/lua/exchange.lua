@@ -86,24 +86,28 @@ end
 
 local now = store_now()
 -- Most of the time there is none of these, and one question is enough.
-local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, PROGRESS, RETURNED, LARGEST) > 0
+local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, NOTED, RETURNED, LARGEST) > 0
 if rare then STEP = portion(STEP) end
 local marked = rare and redis.call('EXISTS', CANCEL) == 1
 -- Marks of other leases cost this one no more than these two questions.
 local has_marks = marked and #marks_of(lease, 1) > 0
 if has_marks then redis.call('HEXISTS', CANCEL, '') end
+local noted = rare and redis.call('EXISTS', NOTED) == 1
+if noted then redis.call('SISMEMBER', NOTED, '') end
 local crashed = rare and redis.call('EXISTS', CRASHES) == 1
 local awaited = rare and redis.call('EXISTS', AWAITED) == 1
 redis.call('HSET', SEQUENCE, lease, sequence)
 
 local not_yours, cancelled, finished, gone = {}, {}, {}, {}
-local uncrashed, index = {}, {}
+local uncrashed, index, unnoted = {}, {}, {}
 local result_key = OWN_KEYS
 local ended, rescheduled = {}, 0
 
 local function finish(id, state, key, ttl, outcome)
   gone[#gone + 1] = id
   ended[state] = (ended[state] or 0) + 1
+  -- Those of a dead job are with its letter by now.
+  if noted and state ~= END['dead'] then unnoted[#unnoted + 1] = id end
   -- Only a foreign writer can make an empty id; remembered, it would overwrite the field
   -- that says until when the hash counts.
   if id ~= '' then
@@ -202,7 +206,8 @@ if #gone > 0 then
     in_chunks('HDEL', CANCEL, gone)
     in_chunks('ZREM', CANCEL_HELD, marks)
   end
-  if rare and redis.call('EXISTS', PROGRESS) == 1 then in_chunks('HDEL', PROGRESS, gone) end
+  -- rule:9 nothing is left of the notes of a job that has ended
+  drop_notes(unnoted)
   remember(now, id_ttl, finished)
 end
 for state, number in pairs(ended) do tally(now, state, number) end

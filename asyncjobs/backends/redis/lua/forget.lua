@@ -40,6 +40,7 @@ for _, number in ipairs(left) do
   -- rule:9 a queue with something left is not forgotten
   if number > 0 then return left end
 end
+drop_notes(redis.call('SMEMBERS', NOTED))
 redis.call('UNLINK', READY[1], READY[2], READY[3], READY[4], INDEX, SCHEDULED, SCHEDULED_DATA,
   WORKERS, WORKERS_INFO, SEQUENCE, LEAVING, WAKE, CANCEL, CANCEL_HELD, RETURNED, CRASHES, DEAD,
   DEAD_DATA, DEAD_BYTES, PROGRESS, UPKEEP, KNOWN[1], KNOWN[2], KNOWN[3], STATS, LARGEST)

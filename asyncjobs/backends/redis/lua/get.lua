@@ -12,6 +12,12 @@ for position = 3, #ARGV do ids[position - 2] = ARGV[position] end
 local states, full = recall(now, ids), ARGV[2] == 'full'
 if ARGV[2] == 'await' then redis.call('SET', AWAITED, '1', 'PX', 10000) end
 
+-- A worker of an older release keeps it by layout 1.
+local function progress_of(id)
+  local note = redis.call('HGET', string.sub(WAKE, 1, -5) .. 'notes:' .. id, 'progress')
+  return note or redis.call('HGET', PROGRESS, id) or ''
+end
+
 local function queued(id, place)
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
   local state, holder, envelope, taken, asked = 'ready', '', '', nil, nil
@@ -26,8 +32,7 @@ local function queued(id, place)
     local stored = redis.call('XRANGE', READY[slot], entry, entry)[1]
     if stored then envelope = stored[2][2] end
   end
-  local progress = redis.call('HGET', PROGRESS, id) or ''
-  return {state, slot - 1, '', envelope, '', progress, holder, '', taken, asked}
+  return {state, slot - 1, '', envelope, '', progress_of(id), holder, '', taken, asked}
 end
 
 local answer = {}
@@ -38,7 +43,7 @@ for position = 1, #ids do
   if stored then
     answer[position] = {'scheduled', priority_of(stored),
       redis.call('ZSCORE', SCHEDULED, id), full and string.sub(stored, 2) or '', '',
-      redis.call('HGET', PROGRESS, id) or '', '', ''}
+      progress_of(id), '', ''}
   elseif place and place ~= 's' then
     answer[position] = queued(id, place)
   else

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Drops dead letters over their age, number or bytes, the oldest first, and what is remembered
--- past its time.
+-- Drops dead letters over their age, number or bytes, the oldest first, what is remembered past
+-- its time, and what workers of an older release have left.
 -- KEYS: the queue's.
 -- ARGV: 2 max_age_ms; 3 max_count; 4 max_bytes; 5 how many dead letters at the most.
 -- Result: how many dead letters were dropped.
@@ -22,6 +22,25 @@ if redis.call('EXISTS', LARGEST) == 1 then
   end
   if is_gone then redis.call('UNLINK', LARGEST) end
 end
+-- Progress that was kept by layout 1 becomes a note of its job, or goes with it.
+local kept = redis.call('HSCAN', PROGRESS, 0, 'COUNT', 100)[2]
+for position = 1, #kept, 2 do
+  local id = kept[position]
+  if redis.call('HEXISTS', INDEX, id) == 1 then
+    redis.call('SADD', NOTED, id)
+    redis.call('HSETNX', string.sub(WAKE, 1, -5) .. 'notes:' .. id, 'progress', kept[position + 1])
+  end
+  redis.call('HDEL', PROGRESS, id)
+end
+-- An older release knows no notes: it leaves those of a job that it ends.
+local noted = redis.call('SRANDMEMBER', NOTED, 100)
+local ended_ids = {}
+for position = 1, #noted do
+  if redis.call('HEXISTS', INDEX, noted[position]) == 0 then
+    ended_ids[#ended_ids + 1] = noted[position]
+  end
+end
+drop_notes(ended_ids)
 local oldest, max_count, max_bytes = now - tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local count = redis.call('ZCARD', DEAD)
 -- A foreign writer may have made it something else.

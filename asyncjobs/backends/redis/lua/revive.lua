@@ -38,6 +38,10 @@ for job = 1, count do
       failed = place
       break
     end
+    -- Its notes are those of the living job again.
+    local base = string.sub(WAKE, 1, -5)
+    local moved = redis.pcall('RENAME', base .. 'dead:notes:' .. id, base .. 'notes:' .. id)
+    if not moved.err then redis.call('SADD', NOTED, id) end
     -- At once, for the list may name an id twice.
     drop_letters({id})
     redis.call('UNLINK', KEYS[OWN_KEYS + job])

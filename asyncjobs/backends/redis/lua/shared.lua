@@ -1,7 +1,7 @@
--- The names of a queue's keys and what several scripts do. Of these, each script gets in
--- front of it what it uses: a key that is named, and a closure that is made, cost the server
--- as much as a small command. QUEUE['name'] becomes the KEYS[n] of the key that ends so;
--- END['state'] becomes the code of a final state, as model/ends.py has it.
+-- The names of a queue's keys and what several scripts do; ended.lua stands behind it. Of these,
+-- each script gets in front of it what it uses: a key that is named, and a closure that is made,
+-- cost the server as much as a small command. QUEUE['name'] becomes the KEYS[n] of the key that
+-- ends so; END['state'] becomes the code of a final state, as model/ends.py has it.
 -- KEYS: those of the queue that a script uses, in the order of their first use here; scripts
 --   add theirs behind, from OWN_KEYS + 1.
 -- ARGV: 1 = the time in ms when a test pins the clock, else ''.
@@ -23,6 +23,7 @@ local DEAD = QUEUE['dead']
 local DEAD_DATA = QUEUE['dead:data']
 local DEAD_BYTES = QUEUE['dead:bytes']
 local PROGRESS = QUEUE['progress']
+local NOTED = QUEUE['noted']
 local UPKEEP = QUEUE['upkeep']
 local KNOWN = {QUEUE['known:0'], QUEUE['known:1'], QUEUE['known:2']}
 local AWAITED = QUEUE['awaited']
@@ -86,57 +87,6 @@ local function in_chunks(command, key, values)
   for first = 1, #values, CHUNK do
     redis.call(command, key, unpack(values, first, math.min(first + CHUNK - 1, #values)))
   end
-end
-
--- A hash of known ids counts until then, and for `width` after the last id in it. Both stand
--- in its field '', so that processes with different id_ttl can share it.
-local function keep_known(key, until_ms, width, now)
-  redis.call('HSET', key, '', string.format('%.0f %.0f', until_ms, width))
-  -- Ten minutes later than needed: prune unlinks it in the background, a plain expiry of a
-  -- large hash may stop the server.
-  redis.call('PEXPIRE', key, string.format('%.0f', until_ms - now + 600000))
-end
-
--- Until when a hash counts whose field '' is this; 0 when it does not. What lies further ahead
--- than two of its widths was written before the clock went back: from now on it counts for
--- as long as it would have then, or its ids would stay known for as long as the step.
-local function known_until(key, field, now)
-  local until_ms, width = string.match(field or '', '^(%d+) ?(%d*)$')
-  until_ms, width = tonumber(until_ms or '0'), tonumber(width)
-  -- rule:9 after a step back of the clock ids are known no longer than they may be
-  if width and until_ms > now + 2 * width then
-    until_ms = now + 2 * width
-    keep_known(key, until_ms, width, now)
-  end
-  return until_ms
-end
-
--- Finished ids are remembered in three hashes used in turn, each dropped whole.
-local function remember(now, width, ids_and_states)
-  if #ids_and_states == 0 or width <= 0 then return end
-  local bucket = math.floor(now / width)
-  local key, until_ms = KNOWN[bucket % 3 + 1], (bucket + 2) * width
-  local stored = known_until(key, redis.call('HGET', key, ''), now)
-  if stored <= now then redis.call('UNLINK', key) end
-  if stored < until_ms then keep_known(key, until_ms, width, now) end
-  in_chunks('HSET', key, ids_and_states)
-end
-
--- The codes of the states in which jobs with these ids ended, as far as that is remembered.
-local function recall(now, ids)
-  local states = {}
-  for first = 1, #ids, CHUNK do
-    local last = math.min(first + CHUNK - 1, #ids)
-    for slot = 1, 3 do
-      local found = redis.call('HMGET', KNOWN[slot], '', unpack(ids, first, last))
-      if known_until(KNOWN[slot], found[1], now) > now then
-        for place = 2, #found do
-          if found[place] then states[ids[first + place - 2]] = found[place] end
-        end
-      end
-    end
-  end
-  return states
 end
 
 -- Adds to a counter of the present minute: 'e' enqueued, 'r' rescheduled, or the code of
@@ -225,36 +175,6 @@ local function marks_of(lease, most)
   local ids = redis.call('ZRANGE', CANCEL_HELD, from, to, 'BYLEX', 'LIMIT', 0, most)
   for position = 1, #ids do ids[position] = string.sub(ids[position], #lease + 2) end
   return ids
-end
-
--- Dead letters are bounded by their bytes too, which are counted as they come and go. A count
--- that a foreign writer has spoiled begins anew: no job may be lost by it.
-local function count_letters(bytes)
-  -- rule:5 a count of letters that is spoiled loses no job
-  local counted = redis.pcall('INCRBY', DEAD_BYTES, bytes)
-  if type(counted) == 'table' then redis.call('SET', DEAD_BYTES, math.max(bytes, 0)) end
-end
-
-local function bury(id, now, stored)
-  local before = redis.call('HSTRLEN', DEAD_DATA, id)
-  redis.call('ZADD', DEAD, string.format('%.0f', now), id)
-  redis.call('HSET', DEAD_DATA, id, stored)
-  count_letters(#stored - before)
-end
-
-local function drop_letters(ids)
-  if #ids == 0 then return end
-  local bytes = 0
-  for position = 1, #ids do bytes = bytes + redis.call('HSTRLEN', DEAD_DATA, ids[position]) end
-  in_chunks('ZREM', DEAD, ids)
-  in_chunks('HDEL', DEAD_DATA, ids)
-  -- A letter that somebody wrote past the scripts was never counted. The count begins anew with
-  -- the next letter, or what it is wrong by would stay for ever.
-  if redis.call('EXISTS', DEAD) == 0 then
-    redis.call('UNLINK', DEAD_BYTES)
-  else
-    count_letters(-bytes)
-  end
 end
 
 -- Whether the lease `own` is known, and the earliest end of another one, or -1.

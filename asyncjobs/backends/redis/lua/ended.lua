@@ -1,0 +1,112 @@
+-- Jobs that have ended, as several scripts see to them: their ids, their notes, their letters. It
+-- stands behind shared.lua, which says how scripts get what they use.
+-- KEYS: those of shared.lua.
+-- ARGV: those of shared.lua.
+-- Result: none of its own.
+-- A hash of known ids counts until then, and for `width` after the last id in it. Both stand
+-- in its field '', so that processes with different id_ttl can share it.
+local function keep_known(key, until_ms, width, now)
+  redis.call('HSET', key, '', string.format('%.0f %.0f', until_ms, width))
+  -- Ten minutes later than needed: prune unlinks it in the background, a plain expiry of a
+  -- large hash may stop the server.
+  redis.call('PEXPIRE', key, string.format('%.0f', until_ms - now + 600000))
+end
+
+-- Until when a hash counts whose field '' is this; 0 when it does not. What lies further ahead
+-- than two of its widths was written before the clock went back: from now on it counts for
+-- as long as it would have then, or its ids would stay known for as long as the step.
+local function known_until(key, field, now)
+  local until_ms, width = string.match(field or '', '^(%d+) ?(%d*)$')
+  until_ms, width = tonumber(until_ms or '0'), tonumber(width)
+  -- rule:9 after a step back of the clock ids are known no longer than they may be
+  if width and until_ms > now + 2 * width then
+    until_ms = now + 2 * width
+    keep_known(key, until_ms, width, now)
+  end
+  return until_ms
+end
+
+-- Finished ids are remembered in three hashes used in turn, each dropped whole.
+local function remember(now, width, ids_and_states)
+  if #ids_and_states == 0 or width <= 0 then return end
+  local bucket = math.floor(now / width)
+  local key, until_ms = KNOWN[bucket % 3 + 1], (bucket + 2) * width
+  local stored = known_until(key, redis.call('HGET', key, ''), now)
+  if stored <= now then redis.call('UNLINK', key) end
+  if stored < until_ms then keep_known(key, until_ms, width, now) end
+  in_chunks('HSET', key, ids_and_states)
+end
+
+-- The codes of the states in which jobs with these ids ended, as far as that is remembered.
+local function recall(now, ids)
+  local states = {}
+  for first = 1, #ids, CHUNK do
+    local last = math.min(first + CHUNK - 1, #ids)
+    for slot = 1, 3 do
+      local found = redis.call('HMGET', KNOWN[slot], '', unpack(ids, first, last))
+      if known_until(KNOWN[slot], found[1], now) > now then
+        for place = 2, #found do
+          if found[place] then states[ids[first + place - 2]] = found[place] end
+        end
+      end
+    end
+  end
+  return states
+end
+
+-- Drops the notes of jobs that have ended. Their keys are not among KEYS: most jobs have none, and
+-- whoever ends a job does not know. They have the hash tag of the queue, so its slot.
+local function drop_notes(ids)
+  if #ids == 0 or redis.call('EXISTS', NOTED) == 0 then return end
+  for first = 1, #ids, CHUNK do
+    local last = math.min(first + CHUNK - 1, #ids)
+    local found = redis.call('SMISMEMBER', NOTED, unpack(ids, first, last))
+    for offset = 1, #found do
+      if found[offset] == 1 then
+        local id = ids[first + offset - 1]
+        redis.call('SREM', NOTED, id)
+        redis.call('UNLINK', string.sub(WAKE, 1, -5) .. 'notes:' .. id)
+      end
+    end
+  end
+end
+
+-- Dead letters are bounded by their bytes too, which are counted as they come and go. A count
+-- that a foreign writer has spoiled begins anew: no job may be lost by it.
+local function count_letters(bytes)
+  -- rule:5 a count of letters that is spoiled loses no job
+  local counted = redis.pcall('INCRBY', DEAD_BYTES, bytes)
+  if type(counted) == 'table' then redis.call('SET', DEAD_BYTES, math.max(bytes, 0)) end
+end
+
+local function bury(id, now, stored)
+  local before = redis.call('HSTRLEN', DEAD_DATA, id)
+  redis.call('ZADD', DEAD, string.format('%.0f', now), id)
+  redis.call('HSET', DEAD_DATA, id, stored)
+  count_letters(#stored - before)
+  -- The notes of a dead job are kept apart: a new job may have its id before the letter goes.
+  local base = string.sub(WAKE, 1, -5)
+  if redis.call('SREM', NOTED, id) == 1 then
+    redis.pcall('RENAME', base .. 'notes:' .. id, base .. 'dead:notes:' .. id)
+  elseif before > 0 then
+    redis.call('UNLINK', base .. 'dead:notes:' .. id)
+  end
+end
+
+local function drop_letters(ids)
+  if #ids == 0 then return end
+  local bytes = 0
+  for position = 1, #ids do
+    bytes = bytes + redis.call('HSTRLEN', DEAD_DATA, ids[position])
+    redis.call('UNLINK', string.sub(WAKE, 1, -5) .. 'dead:notes:' .. ids[position])
+  end
+  in_chunks('ZREM', DEAD, ids)
+  in_chunks('HDEL', DEAD_DATA, ids)
+  -- A letter that somebody wrote past the scripts was never counted. The count begins anew with
+  -- the next letter, or what it is wrong by would stay for ever.
+  if redis.call('EXISTS', DEAD) == 0 then
+    redis.call('UNLINK', DEAD_BYTES)
+  else
+    count_letters(-bytes)
+  end
+end
