@@ -12,24 +12,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overloa
 from asyncjobs.backends import make_backend, store_url
 from asyncjobs.backends.base import Backend, Placed, StoreInfo
 from asyncjobs.client import Client
-from asyncjobs.clock import Seconds
-from asyncjobs.config import (
-    DEFAULT_QUEUE,
-    AppOptions,
-    AppSettings,
-    PriorityValue,
-    TracingMode,
-    Unset,
-    check_job_id,
-    check_queue_name,
-)
 from asyncjobs.errors import ConfigError, UsageError
 from asyncjobs.events import Event, Events, Listener, listening
 from asyncjobs.function import JobCall, JobFunction
 from asyncjobs.handle import JobHandle
 from asyncjobs.job import JobRef, NewJob
 from asyncjobs.opening import BackgroundOpening, Opening, running_loop, unless_ending, why_not_open
-from asyncjobs.policy.retry import ExceptionClasses, RetryValue
+from asyncjobs.options.app import AppOptions, AppSettings
+from asyncjobs.options.checks import DEFAULT_QUEUE, check_job_id, check_queue_name
+from asyncjobs.options.table import FunctionOptions
 from asyncjobs.readings import check_job_name, read_job_name
 from asyncjobs.registry import JobRegistry, Register
 from asyncjobs.telemetry.telemetry import Telemetry
@@ -104,23 +95,7 @@ class AsyncJobs:
     @overload
     def job(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
     @overload
-    def job(
-        self,
-        function: None = None,
-        /,
-        *,
-        queue: str = ...,
-        priority: PriorityValue = ...,
-        timeout: Seconds | Unset | None = ...,
-        retry: RetryValue = ...,
-        discard_on: ExceptionClasses = ...,
-        result_ttl: Seconds | None = ...,
-        expires: Seconds | None = ...,
-        tracing: TracingMode | None = ...,
-        sensitive: Iterable[str] = ...,
-        name: str | None = ...,
-        aliases: Iterable[str] = ...,
-    ) -> Register: ...
+    def job(self, function: None = None, /, **options: Unpack[FunctionOptions]) -> Register: ...
     def job(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Register a function: `@app.job` or `@app.job(queue="mail", timeout=30)`.
 
@@ -324,8 +299,8 @@ class AsyncJobs:
     ) -> JobHandle[Any]:
         """The handle of a job that was enqueued, or of the one that stands in its place."""
         if place is None:
-            return function.handle_of(self, job.id, is_new=True)
-        return function.handle_of(self, place.ref.id, is_new=False)
+            return function.template.handle(self, job.id, is_new=True)
+        return function.template.handle(self, place.ref.id, is_new=False)
 
     def ask_from_thread(
         self, question: Callable[[Backend], Coroutine[Any, Any, T]], what: str
@@ -367,10 +342,11 @@ class AsyncJobs:
     def result_ttl_ms(self, name: str | None, options: dict[str, Any] | None) -> int:
         """How long such a job's outcome is kept; 0 = not at all."""
         ttl_ms = (options or {}).get("result_ttl")
-        if ttl_ms is None and name is not None:
-            function = self.registry.find(name)
-            ttl_ms = None if function is None else function.settings.result_ttl_ms
-        return self.settings.result_ttl_ms if ttl_ms is None else int(ttl_ms)
+        if ttl_ms is not None:
+            return int(ttl_ms)
+        function = None if name is None else self.registry.find(name)
+        holder = self.settings if function is None else function.settings
+        return holder.result_ttl_ms
 
     def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
         """The most attempts that such a job has; None when its function is not known here."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from asyncjobs.config import check_job_id, is_job_id, is_queue_name
 from asyncjobs.job import JobRef
+from asyncjobs.options.checks import check_job_id, is_job_id, is_queue_name
 
 __all__ = ["Readings", "check_job_name", "read_job_name"]
 

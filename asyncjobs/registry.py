@@ -5,38 +5,24 @@ from __future__ import annotations
 import inspect
 import os.path
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from types import FunctionType
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from asyncjobs.clock import Seconds
-from asyncjobs.config import (
-    DEFAULT_QUEUE,
-    UNSET,
-    AppSettings,
-    PriorityValue,
-    TracingMode,
-    Unset,
-    check_queue_name,
-    check_timeout,
-    check_tracing,
-    expiry_ms,
-    parse_priority,
-    ttl_ms,
-)
 from asyncjobs.errors import RegistrationError
 from asyncjobs.function import Home, JobFunction, Sender
 from asyncjobs.nearness import nearest_function
-from asyncjobs.policy.redaction import check_patterns
-from asyncjobs.policy.retry import ExceptionClasses, Retries, RetryValue, exception_classes
+from asyncjobs.options.app import AppSettings
+from asyncjobs.options.checks import MAX_NAME
+from asyncjobs.options.given import Given
+from asyncjobs.options.option import Scope, read
+from asyncjobs.options.table import FUNCTION, FunctionOptions
 from asyncjobs.texts import shown
 
-__all__ = ["JobRegistry", "Register"]
+__all__ = ["MAX_NAME", "JobRegistry", "Register"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-MAX_NAME = 256
 
 
 class Register(Protocol):
@@ -66,40 +52,8 @@ class JobRegistry:
     @overload
     def job(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
     @overload
-    def job(
-        self,
-        function: None = None,
-        /,
-        *,
-        queue: str = ...,
-        priority: PriorityValue = ...,
-        timeout: Seconds | Unset | None = ...,
-        retry: RetryValue = ...,
-        discard_on: ExceptionClasses = ...,
-        result_ttl: Seconds | None = ...,
-        expires: Seconds | None = ...,
-        tracing: TracingMode | None = ...,
-        sensitive: Iterable[str] = ...,
-        name: str | None = ...,
-        aliases: Iterable[str] = ...,
-    ) -> Register: ...
-    def job(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        queue: str = DEFAULT_QUEUE,
-        priority: PriorityValue = "normal",
-        timeout: Seconds | Unset | None = UNSET,
-        retry: RetryValue = None,
-        discard_on: ExceptionClasses = (),
-        result_ttl: Seconds | None = None,
-        expires: Seconds | None = None,
-        tracing: TracingMode | None = None,
-        sensitive: Iterable[str] = (),
-        name: str | None = None,
-        aliases: Iterable[str] = (),
-    ) -> Any:
+    def job(self, function: None = None, /, **options: Unpack[FunctionOptions]) -> Register: ...
+    def job(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Register a function: `@registry.job` or `@registry.job(queue="mail")`.
 
         `timeout` of each attempt and `result_ttl` in seconds or as timedelta (timeout
@@ -112,25 +66,14 @@ class JobRegistry:
         stored. Raises RegistrationError for what cannot be a job function and for names
         that are taken, ConfigError for an option that cannot work.
         """
-        declared: dict[str, Any] = {
-            "queue": check_queue_name(queue),
-            "priority": parse_priority(priority),
-            "discard_on": exception_classes(discard_on, name="discard_on"),
-        }
-        if not isinstance(timeout, Unset):
-            declared["timeout_s"] = check_timeout(timeout)
-        if retry is not None:
-            declared["retry"] = Retries.of(retry)
-        if result_ttl is not None:
-            declared["result_ttl_ms"] = ttl_ms(result_ttl, field="result_ttl")
-        if expires is not None:
-            declared["expires_ms"] = expiry_ms(expires)
-        if tracing is not None:
-            declared["tracing"] = check_tracing(tracing)
-        other_names, hidden = _texts(aliases), check_patterns(sensitive, field="sensitive")
+        fields = read(options, FUNCTION, Scope.FUNCTION)
+        name = fields.pop("name", None)
+        aliases = fields.pop("aliases", ())
+        sensitive = fields.pop("sensitive", ())
+        given = Given(fields)
 
         def register(function: Callable[..., Any], /) -> JobFunction[..., Any]:
-            return self._add(function, name, other_names, declared, hidden)
+            return self._add(function, name, aliases, sensitive, given)
 
         return register if function is None else register(function)
 
@@ -195,18 +138,18 @@ class JobRegistry:
         function: Callable[..., Any],
         name: str | None,
         aliases: tuple[str, ...],
-        declared: dict[str, Any],
         sensitive: tuple[str, ...],
+        given: Given,
     ) -> JobFunction[..., Any]:
         checked = _check_function(function)
-        full_name = _check_name(name) if name is not None else _default_name(checked)
+        full_name = _default_name(checked) if name is None else name
         job_function: JobFunction[..., Any] = JobFunction(
             checked,
             name=full_name,
             aliases=aliases,
             is_async=inspect.iscoroutinefunction(checked),
             home=self._home,
-            declared=declared,
+            given=given,
             sensitive=sensitive,
         )
         names = (full_name, *aliases)
@@ -343,25 +286,3 @@ def _main_module() -> str | None:
     if below != ["."] and all(part.isidentifier() for part in below):
         parts = [*below, stem]
     return ".".join(parts)
-
-
-def _check_name(name: str) -> str:
-    if (
-        not isinstance(name, str)
-        or not 1 <= len(name) <= MAX_NAME
-        or not name.isprintable()
-        or " " in name
-    ):
-        raise RegistrationError(
-            f"name={shown(name)} is no name for a job function; use 1 to {MAX_NAME} printable "
-            "characters without white space"
-        )
-    return name
-
-
-def _texts(aliases: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(aliases, str) or not isinstance(aliases, Iterable):
-        raise RegistrationError(
-            f"aliases={shown(aliases)} must be a list of names: [{shown(aliases)}]"
-        )
-    return tuple(_check_name(alias) for alias in aliases)

@@ -3,7 +3,8 @@
     python tools/settings_page.py            write the page
     python tools/settings_page.py --check    end with 1 when the page is not what it would be
 
-A setting without a text here, or a text without its setting, ends it with an error.
+The options of jobs and the settings of an app are read from their tables in asyncjobs/options/.
+Anything else has its text here: one without its text, or the reverse, ends it with an error.
 """
 
 # ruff: noqa: INP001  a program, not a package
@@ -19,7 +20,9 @@ from typing import Any
 
 import asyncjobs
 from asyncjobs.clock import Seconds
-from asyncjobs.config import AppSettings
+from asyncjobs.options.app import SETTINGS, AppOptions
+from asyncjobs.options.option import UNSET, Option, Scope
+from asyncjobs.options.table import ENQUEUE, FUNCTION, EnqueueOptions, FunctionOptions
 from asyncjobs.policy.backoff import Constant, Exponential
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,61 +37,13 @@ Times are seconds or a `timedelta`, sizes are bytes. A setting that cannot work 
 at once, by a `ConfigError` that names it.
 """
 
+# What an app takes beside its settings.
 APP = {
     "url": "the store; else `$ASYNCJOBS_URL` when the app opens, else the embedded store",
     "backend": "a store that you have made yourself, instead of a URL",
     "meter_provider": "of OpenTelemetry, for metrics; else the process's own, if one is set up "
     "when the app opens",
     "tracer_provider": "of OpenTelemetry, for traces; else the process's own, likewise",
-    "prefix": "start of all keys in the store: apps that share a server differ in it",
-    "result_ttl": "how long a result is kept; 0 keeps none",
-    "max_payload": "size of an encoded job; a larger one is refused by `enqueue`",
-    "max_result": "size of an encoded result; a larger one is not kept, and waiters are told",
-    "id_ttl": "how long the id of a finished job stays known; until then it is not stored again",
-    "connect_timeout": "how long an `enqueue` tries to reach the store",
-    "unknown_ttl": "how long a job waits for a worker that knows its function; then it is dead",
-    "max_crashes": "how many workers may die while they run a job; then it is dead",
-    "timeout": "time-out of an attempt, for job functions that do not say; None is none",
-    "retry": "a `RetryPolicy` or a list of them, for job functions and errors that have none; "
-    "None is `RetryPolicy()`",
-    "dead_max_age": "how long a dead job is kept for inspection",
-    "dead_max_count": "how many dead jobs of a queue are kept for inspection",
-    "dead_max_bytes": "bytes of the dead jobs of a queue that are kept; the oldest go first",
-    "wait_replicas": "how many replicas have to hold a job before its enqueue returns",
-    "tracing": "where the trace of an attempt begins: `link`, `child`, `auto` or `none`, see "
-    "[Observability](../guides/observability.md); for job functions that do not say",
-    "propagate_baggage": "what baggage travels with jobs: `all`, `none` or a list of keys",
-    "trace_upkeep": "also trace reclaims that found jobs, and due jobs that were made ready",
-    "redact": "names of arguments and keys, or patterns such as `*token*`, whose values are never "
-    "shown",
-}
-FUNCTION = {
-    "queue": "the queue its jobs go to",
-    "priority": "`critical`, `high`, `normal` or `low`",
-    "timeout": "time-out of an attempt; None is none; not given, the app's",
-    "retry": "a `RetryPolicy` or a list of them, a number of attempts, or False for one; None "
-    "takes the app's, which also rule the errors that a list does not name",
-    "discard_on": "exceptions that end the job as discarded, without a retry",
-    "result_ttl": "how long its results are kept, 0 keeps none; None takes the app's",
-    "expires": "how long after the enqueue an attempt may start; later the job is discarded",
-    "tracing": "where the trace of an attempt begins; None takes the app's",
-    "sensitive": "parameters whose values are never shown, and `parameter.key` for what stands "
-    "under a key",
-    "name": "instead of `module.function`, which is what is stored with the job",
-    "aliases": "older names, under which jobs may still be stored",
-}
-OPTIONS = {
-    "delay": "run so much later",
-    "at": "run at this time, an aware `datetime`",
-    "id": "the job's id; a second enqueue with it stores nothing while it is known",
-    "queue": "another queue",
-    "priority": "another priority",
-    "timeout": "another time-out; None takes it away",
-    "retry": "a number of attempts for whatever errors, or False for one; backoffs stay",
-    "result_ttl": "another time to keep the result",
-    "expires": "how long after the enqueue, or until which aware `datetime`, an attempt may "
-    "start; None takes it away",
-    "tracing": "another mode of tracing",
 }
 POLICY = {
     "max_attempts": "how many attempts, the first one counted",
@@ -148,21 +103,20 @@ def page() -> str:
 
 
 def _python() -> Iterator[str]:
-    app = asyncjobs.AsyncJobs.__init__
-    yield from _section("`AsyncJobs(...)`", "", app, APP, more=AppSettings.of)
-    yield from _section(
-        "`@app.job(...)`",
-        "The same for `@registry.job(...)`.",
-        asyncjobs.JobRegistry.job,
-        FUNCTION,
-    )
-    yield from _section(
+    yield from _heading("`AsyncJobs(...)`")
+    yield from _parameters(asyncjobs.AsyncJobs.__init__, APP)
+    yield from _options(SETTINGS, Scope.APP, AppOptions)
+    yield ""
+    yield from _heading("`@app.job(...)`", "The same for `@registry.job(...)`.")
+    yield from _options(FUNCTION, Scope.FUNCTION, FunctionOptions)
+    yield ""
+    yield from _heading(
         "`f.options(...)`",
         "For the jobs enqueued through it: `f.options(delay=60).enqueue(42)`. What is not given "
         "stays as the job function says.",
-        asyncjobs.JobFunction.options,
-        OPTIONS,
     )
+    yield from _options(ENQUEUE, Scope.ENQUEUE, EnqueueOptions)
+    yield ""
     yield from _section("`RetryPolicy(...)`", "", asyncjobs.RetryPolicy.__init__, POLICY)
     for backoff, texts in BACKOFFS.items():
         yield from _section(f"`{backoff.__name__}(...)`", "", backoff, texts)
@@ -171,41 +125,54 @@ def _python() -> Iterator[str]:
     )
 
 
-def _section(
-    title: str, intro: str, call: Any, texts: dict[str, str], more: Any = None
-) -> Iterator[str]:
-    """`more` has the settings that `call` takes as `**settings`."""
-    found = {
-        name: setting
-        for each in filter(None, (call, more))
-        for name, setting in inspect.signature(each).parameters.items()
-        if name not in ("self", "app", "function") and setting.kind is not setting.VAR_KEYWORD
-    }
-    if found.keys() != texts.keys():
-        names = sorted(found.keys() ^ texts.keys())
-        raise SystemExit(f"{title}: a setting without a text, or the reverse: {', '.join(names)}")
+def _section(title: str, intro: str, call: Any, texts: dict[str, str]) -> Iterator[str]:
+    yield from _heading(title, intro)
+    yield from _parameters(call, texts)
+    yield ""
+
+
+def _heading(title: str, intro: str = "") -> Iterator[str]:
     yield f"## {title}\n"
     if intro:
         yield f"{intro}\n"
     yield "| setting | default | what it is |\n|---|---|---|"
+
+
+def _options(options: dict[str, Option], scope: Scope, typed: Any) -> Iterator[str]:
+    """The rows of a table of options."""
+    for name, option in options.items():
+        use = option.scopes[scope]
+        yield f"| `{name}` | {_default(use.default, typed.__annotations__[name])} | {use.help} |"
+
+
+def _parameters(call: Any, texts: dict[str, str]) -> Iterator[str]:
+    """The rows of a signature, for what is in no table."""
+    found = {
+        name: setting
+        for name, setting in inspect.signature(call).parameters.items()
+        if name not in ("self", "app") and setting.kind is not setting.VAR_KEYWORD
+    }
+    if found.keys() != texts.keys():
+        names = sorted(found.keys() ^ texts.keys())
+        raise SystemExit(f"{call}: a setting without a text, or the reverse: {', '.join(names)}")
     for name, setting in found.items():
-        yield f"| `{name}` | {_default(setting)} | {texts[name]} |"
-    yield ""
+        yield f"| `{name}` | {_default(setting.default, setting.annotation)} | {texts[name]} |"
 
 
-def _default(setting: inspect.Parameter) -> str:
-    value = setting.default
+def _default(value: Any, annotation: Any) -> str:
     if value is inspect.Parameter.empty:
         return "required"
-    if type(value).__name__ == "Unset":
+    if value is UNSET:
         return "not given"
     if isinstance(value, Exponential):
         return f"`exponential(base={value.base:g}, cap={value.cap:g})`"
     if isinstance(value, Constant):
         return f"`constant({value.delay:g})`"
     if isinstance(value, int) and not isinstance(value, bool):
-        is_time = "Seconds" in str(setting.annotation) or setting.annotation == Seconds
-        return f"`{value}`" + (f" ({_spoken(value)})" if is_time and value >= 60 else "")
+        # A ForwardRef, where annotations are kept as text.
+        is_time = "Seconds" in str(annotation) or annotation == Seconds
+        spoken = f" ({_spoken(value)})" if is_time and value >= 60 else ""
+        return f"`{value}`{spoken}"
     return f"`{value!r}`"
 
 

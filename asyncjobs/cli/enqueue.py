@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, TypeVar, cast
 
 import click
 import orjson
@@ -14,7 +15,6 @@ from asyncjobs.cli.asking import fail
 from asyncjobs.cli.loading import LoadError, load_app, put_working_directory_on_path
 from asyncjobs.cli.render import block, show_json
 from asyncjobs.cli.values import Duration
-from asyncjobs.config import UNSET
 from asyncjobs.errors import (
     AsyncJobsError,
     ConfigError,
@@ -28,10 +28,14 @@ from asyncjobs.errors import (
 )
 from asyncjobs.function import JobFunction
 from asyncjobs.handle import JobHandle
+from asyncjobs.job import Priority
 from asyncjobs.nearness import nearest_function
+from asyncjobs.options.table import ENQUEUE, EnqueueOptions
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = ["enqueue"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _EPILOG = """\b
 Exit codes:
@@ -84,22 +88,36 @@ class Instant(click.ParamType[datetime]):
         return found
 
 
+_KINDS: Final[dict[str, click.ParamType[Any]]] = {
+    "duration": Duration(),
+    "time": Instant(),
+    "priority": click.Choice([priority.name.lower() for priority in Priority]),
+    "text": click.STRING,
+}
+_OPTION: Final = "option_"
+"""Before the names of the job's options among those of the command's own flags."""
+
+
+def _job_options(command: Command) -> Command:
+    """Adds a flag for each option of the table that has one, in its order."""
+    for option in reversed(ENQUEUE.values()):
+        if (flag := option.flag) is not None:
+            command = click.option(
+                f"--{option.name.replace('_', '-')}",
+                f"{_OPTION}{option.name}",
+                type=_KINDS[flag.kind],
+                metavar=flag.metavar,
+                help=flag.help,
+            )(command)
+    return command
+
+
 @click.command(epilog=_EPILOG)
 @click.argument("app")
 @click.argument("name")
 @click.option("--args", type=Json(list, "'[1, \"two\"]'"), metavar="JSON", help="A list.")
 @click.option("--kwargs", type=Json(dict, "'{\"to\": 1}'"), metavar="JSON", help="An object.")
-@click.option("--delay", type=Duration(), help="Run it that much later: 30s, 5m, 2h.")
-@click.option("--at", type=Instant(), metavar="TIME", help="Run it at that time, in ISO 8601.")
-@click.option(
-    "--expires", type=Duration(), help="Discard it when it has not started by then: 30s, 5m."
-)
-@click.option("--id", "job_id", metavar="ID", help="The job's id: a second one is not stored.")
-@click.option(
-    "--priority",
-    type=click.Choice(["critical", "high", "normal", "low"]),
-    help="By default that of the job function.",
-)
+@_job_options
 @click.option("--wait", is_flag=True, help="Wait for the result and print it as JSON.")
 @click.option("--timeout", type=Duration(), help="How long to --wait at the most.")
 @click.option("--factory", is_flag=True, help="APP is a function that returns the app.")
@@ -112,7 +130,12 @@ def enqueue(ctx: click.Context, /, app: str, name: str, *, factory: bool, **flag
     \b
     Example: asyncjobs enqueue tasks:app tasks.send --args '["Ada"]' --delay 30s
     """
-    if flags["delay"] is not None and flags["at"] is not None:
+    options = {
+        flag.removeprefix(_OPTION): value
+        for flag, value in flags.items()
+        if flag.startswith(_OPTION) and value is not None
+    }
+    if "delay" in options and "at" in options:
         raise click.UsageError("give --delay or --at, not both", ctx)
     if flags["timeout"] is not None and not flags["wait"]:
         raise click.UsageError("--timeout says how long to wait; add --wait", ctx)
@@ -127,13 +150,7 @@ def enqueue(ctx: click.Context, /, app: str, name: str, *, factory: bool, **flag
     if function is None:
         ctx.exit(fail(ExitCode.USAGE, _unknown(loaded, name)))
     try:
-        variant = function.options(
-            delay=flags["delay"],
-            at=flags["at"],
-            id=flags["job_id"],
-            priority=flags["priority"],
-            expires=UNSET if flags["expires"] is None else flags["expires"],
-        )
+        variant = function.options(**cast(EnqueueOptions, options))
         function.binding.check(flags["args"] or [], flags["kwargs"] or {})
     except AsyncJobsError as error:
         ctx.exit(fail(ExitCode.USAGE, error))

@@ -56,10 +56,11 @@ class _Traced:
         self._settings = settings
 
     def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> NewJob:
-        job = self._function.new_job(args, kwargs, self._trace)
+        template = self._function.template
+        job = template.new_job(args, kwargs, self._trace)
         if len(job.envelope) > self._settings.max_payload:
             # The trace must not be what makes a job too large.
-            job = self._function.without_trace(job, self._trace)
+            job = template.without_trace(job, self._trace)
         if self._span is not None:
             try:
                 if self._span.is_recording():

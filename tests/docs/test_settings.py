@@ -42,7 +42,7 @@ def test_another_page_is_told(
     assert writer.main(["--check"]) == 1
 
 
-@pytest.mark.parametrize("texts", ["APP", "FUNCTION", "OPTIONS", "WORKER", "VARIABLES"])
+@pytest.mark.parametrize("texts", ["APP", "POLICY", "WORKER", "VARIABLES"])
 def test_a_setting_without_a_text_is_an_error(
     writer: ModuleType, monkeypatch: pytest.MonkeyPatch, texts: str
 ) -> None:

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
 from asyncjobs.backends.base import EnqueueBatch, Enqueued
-from asyncjobs.config import ConfigError
+from asyncjobs.errors import ConfigError
 from asyncjobs.events import StartedAttempt
 from asyncjobs.job import State, TakenJob
 from asyncjobs.telemetry import carrier

@@ -64,16 +64,17 @@ async def wrong_arguments() -> None:
 
 
 async def wrong_options() -> None:
-    bare.options(delay="60s")  # error
-    bare.options(priority="urgent")  # error
-    bare.options(at="tomorrow")  # error
-    bare.options(retry=RetryPolicy())  # error
-    bare.options(unknown=1)  # error
-    app.job(priority="urgent")  # error
-    app.job(que="mail")  # error
-    app.job(sensitive=[1])  # error
-    app.job(timeout="30s")  # error
-    app.job(discard_on=ValueError("x"))  # error
+    bare.options(delay="60s")  # error: delay
+    bare.options(priority="urgent")  # error: priority
+    bare.options(at="tomorrow")  # error: at
+    bare.options(retry=RetryPolicy())  # error: retry
+    bare.options(unknown=1)  # error: unknown
+    app.job(priority="urgent")  # error pyright: priority
+    app.job(que="mail")  # error mypy: que
+    app.job(delay=3)  # error mypy: delay
+    app.job(sensitive=[1])  # error pyright: sensitive
+    app.job(timeout="30s")  # error pyright: timeout
+    app.job(discard_on=ValueError("x"))  # error pyright: discard_on
     AsyncJobs(result_ttl="5m")  # error
     RetryPolicy(backoff=3)  # error
     RetryPolicy(on="KeyError")  # error
@@ -81,8 +82,11 @@ async def wrong_options() -> None:
     RetryPolicy(3, constant(1), KeyError)  # error
     app.job(retry=[3])  # error
     app.job(expires=datetime(2027, 1, 1, tzinfo=UTC))  # error
-    bare.options(expires="30s")  # error
-    bare.options(retry=[RetryPolicy()])  # error
+    bare.options(expires="30s")  # error: expires
+    bare.options(retry=[RetryPolicy()])  # error: retry
+    bare.options(discard_on=KeyError)  # error: discard_on
+    bare.options(queue=3)  # error: queue
+    bare.options(timeout="3s")  # error: timeout
     constant(1, True)  # error
     polynomial(exponent="2")  # error
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -19,10 +20,19 @@ BAD = sorted(HERE.glob("bad*.py"))
 LIMIT_S = 300
 
 
-def marked(path: Path) -> list[int]:
-    """The lines of a file that end with `# error`."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [number for number, line in enumerate(lines, 1) if line.endswith("# error")]
+class Mark(NamedTuple):
+    """`# error`, `# error: name` or `# error mypy: name`: the line is refused, by an error that
+    names the option, of both checkers or of this one. The other one shows all variants."""
+
+    checker: str
+    name: str
+
+
+def marked(path: Path) -> dict[int, Mark]:
+    """The marked lines of a file."""
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    found = {number: re.search(r"# error ?(\w*)(?:: (\w+))?$", line) for number, line in lines}
+    return {number: Mark(match[1], match[2] or "") for number, match in found.items() if match}
 
 
 def run(command: list[str]) -> str:
@@ -76,6 +86,15 @@ def test_right_calls_are_accepted(path: Path, errors: dict[str, dict[int, str]])
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.name)
-def test_wrong_calls_are_refused(path: Path, errors: dict[str, dict[int, str]]) -> None:
-    found = errors.get(path.name, {})
-    assert sorted(found) == marked(path), found
+def test_wrong_calls_are_refused(
+    path: Path, errors: dict[str, dict[int, str]], request: pytest.FixtureRequest
+) -> None:
+    found, marks = errors.get(path.name, {}), marked(path)
+    assert sorted(found) == list(marks), found
+    checker = request.node.callspec.params["errors"]
+    mute = {
+        number: found[number]
+        for number, mark in marks.items()
+        if mark.checker in ("", checker) and mark.name not in found[number]
+    }
+    assert mute == {}, "an error that does not name the option"

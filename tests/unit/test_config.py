@@ -1,21 +1,15 @@
 from __future__ import annotations
 
-import inspect
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from asyncjobs.config import (
-    AppOptions,
-    AppSettings,
-    check_job_id,
-    check_queue_name,
-    parse_duration,
-    parse_priority,
-)
 from asyncjobs.errors import ConfigError
 from asyncjobs.job import Priority
+from asyncjobs.options.app import AppSettings
+from asyncjobs.options.checks import check_job_id, check_queue_name, parse_priority
+from asyncjobs.options.durations import parse_duration
 from asyncjobs.policy.retry import Retries
 
 
@@ -122,7 +116,3 @@ def test_job_ids(value: str) -> None:
 def test_what_is_no_job_id(value: Any) -> None:
     with pytest.raises(ConfigError, match="id="):
         check_job_id(value)
-
-
-def test_the_options_of_an_app_are_those_that_its_settings_take() -> None:
-    assert list(AppOptions.__annotations__) == list(inspect.signature(AppSettings.of).parameters)

@@ -9,12 +9,13 @@ import orjson
 import pytest
 
 from asyncjobs import AsyncJobs, JobRegistry, RetryPolicy, constant
-from asyncjobs.config import JobOptions
 from asyncjobs.context import INJECTED, JobContext, current_job
 from asyncjobs.errors import ArgumentsError, ConfigError, EncodeError, NotBound
 from asyncjobs.function import JobFunction
 from asyncjobs.job import Priority
 from asyncjobs.model.envelope import Envelope
+from asyncjobs.options.durations import When
+from asyncjobs.options.table import JobOptions
 from asyncjobs.policy.retry import Retries
 
 pytestmark = pytest.mark.anyio
@@ -95,14 +96,14 @@ async def test_a_plain_call_of_a_sync_function_runs_in_a_thread() -> None:
 def test_options_belong_to_the_copy() -> None:
     when = datetime(2027, 1, 1, 9, tzinfo=UTC)
     later = send.options(delay=60, priority="low", id="welcome:42", queue="slow")
-    assert later.settings.delay_ms == 60_000
+    assert later.settings.due == When(after_ms=60_000)
     assert (later.settings.priority, later.settings.id) == (Priority.LOW, "welcome:42")
     assert later.settings.queue == "slow"
     assert later.settings.discard_on == (ValueError,)
     fixed = later.options(at=when)
-    assert (fixed.settings.at_ms, fixed.settings.delay_ms) == (1_798_794_000_000, 0)
-    assert fixed.options(delay=1).settings.at_ms is None
-    assert send.settings.delay_ms == 0
+    assert fixed.settings.due == When(at_ms=1_798_794_000_000)
+    assert fixed.options(delay=1).settings.due == When(after_ms=1_000)
+    assert send.settings.due == When()
     assert send.settings.id is None
 
 

@@ -25,7 +25,8 @@ from asyncjobs import (
 )
 from asyncjobs.clock import at_ms, seconds
 from asyncjobs.codec import check_json
-from asyncjobs.config import check_queue_name, parse_duration, parse_priority
+from asyncjobs.options.checks import check_queue_name, parse_priority
+from asyncjobs.options.durations import parse_duration
 from asyncjobs.texts import safe_text, shown
 from tests.faults.records import nested
 

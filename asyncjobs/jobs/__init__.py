@@ -1,0 +1,1 @@
+"""What users write against: job functions, and what is made of them."""

@@ -1,0 +1,118 @@
+"""The template of jobs: from checked arguments to a job to store, and to its handle."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from asyncjobs.binding import Binding
+from asyncjobs.clock import new_id, now_ms
+from asyncjobs.errors import EncodeError
+from asyncjobs.handle import JobHandle, Reader
+from asyncjobs.job import JobRef, NewJob
+from asyncjobs.model.envelope import encode_call, without_trace
+from asyncjobs.options.table import JobOptions
+
+__all__ = ["JobTemplate"]
+
+_PLAIN: Final = frozenset({str, bool, type(None), int})
+"""Types of arguments that JSON keeps as they are; an integer that is too large for it is
+refused by the encoder."""
+_new: Final = tuple.__new__  # of a NamedTuple: half the time of a call of its class
+
+
+class JobTemplate:
+    """What all jobs have in common that are made through one job function, or through one
+    `options()` of it. Synchronous, and never changes.
+
+    Resolved once, with the app's settings: an enqueue looks nothing up any more. `stored` is
+    what of the options travels in the envelope, `sensitive` what of a job must not be shown.
+    """
+
+    __slots__ = (
+        "_after_ms",
+        "_at_ms",
+        "_binding",
+        "_expires",
+        "_given_id",
+        "_priority",
+        "_queue",
+        "_result_ttl_ms",
+        "_sensitive",
+        "_stored",
+        "name",
+        "options",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        binding: Binding,
+        options: JobOptions,
+        stored: dict[str, Any] | None,
+        sensitive: dict[str, Any] | None,
+    ) -> None:
+        self.name = name
+        self.options = options
+        self._binding = binding
+        self._stored = stored
+        self._sensitive = sensitive
+        # Read for each job: an attribute of this object costs half of one behind another.
+        self._queue = options.queue
+        self._priority = options.priority
+        self._given_id = options.id
+        self._after_ms = options.due.after_ms
+        self._at_ms = options.due.at_ms
+        self._expires = options.expires
+        self._result_ttl_ms = options.result_ttl_ms
+
+    def new_job(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        trace: dict[str, Any] | None = None,
+    ) -> NewJob:
+        """The job to store; `trace` is what it carries of telemetry/carrier.py.
+
+        Raises ArgumentsError and EncodeError; does no I/O.
+        """
+        binding = self._binding
+        binding.check(args, kwargs)
+        if not (
+            _PLAIN.issuperset(map(type, args))
+            and (not kwargs or _PLAIN.issuperset(map(type, kwargs.values())))
+        ):
+            binding.check_values(args, kwargs)
+        now = now_ms()
+        due_ms = self._at_ms
+        if self._after_ms:
+            due_ms = now + self._after_ms
+        expires = self._expires
+        ends_ms = None if expires is None else expires.from_ms(now)
+        try:
+            envelope = encode_call(
+                self.name, args, kwargs, now, due_ms, ends_ms, self._stored, self._sensitive, trace
+            )
+        except EncodeError:
+            binding.explain(args, kwargs)
+            raise
+        given_id = self._given_id
+        fields = (
+            self._queue,
+            given_id or new_id(now),
+            self._priority,
+            envelope,
+            self._after_ms,
+            self._at_ms,
+            given_id is None,
+            None,
+        )
+        return _new(NewJob, fields)
+
+    def without_trace(self, job: NewJob, trace: dict[str, Any] | None) -> NewJob:
+        """A job that `new_job` has made with this trace, without it."""
+        return job._replace(envelope=without_trace(job.envelope, self._sensitive, trace))
+
+    def handle(self, reader: Reader, id: str, *, is_new: bool | None = None) -> JobHandle[Any]:
+        """The handle of the job with this id; asks nobody."""
+        ref = _new(JobRef, (self._queue, id))
+        return JobHandle(reader, (ref,), is_new=is_new, ttl_ms=self._result_ttl_ms, name=self.name)

@@ -1,0 +1,279 @@
+"""The settings of an app: the table of them, and their checked values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Literal, TypedDict, Unpack
+
+from asyncjobs.backends.base import StoreSettings
+from asyncjobs.clock import Seconds, seconds
+from asyncjobs.codec import MAX_ENVELOPE
+from asyncjobs.errors import ConfigError
+from asyncjobs.options.checks import TracingMode, check_retry, check_tracing, check_whole
+from asyncjobs.options.durations import SHORTEST_S, check_timeout, check_ttl_ms
+from asyncjobs.options.option import Option, Scope, Use, of_scope, read
+from asyncjobs.policy.redaction import check_patterns
+from asyncjobs.policy.retry import Retries, RetryPolicy, RetryValue
+from asyncjobs.texts import shown
+
+__all__ = ["SETTINGS", "AppOptions", "AppSettings"]
+
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_RETRIES: Final = Retries(default=RetryPolicy())
+_MAX_SIZE: Final = MAX_ENVELOPE // 2
+"""Half of what can be read back: each retry may add to the envelope's headers."""
+
+
+class AppOptions(TypedDict, total=False):
+    """The settings of an app as users write them: what `AsyncJobs(...)` takes."""
+
+    prefix: str
+    result_ttl: Seconds
+    max_payload: int
+    max_result: int
+    id_ttl: Seconds
+    connect_timeout: Seconds
+    unknown_ttl: Seconds
+    max_crashes: int
+    timeout: Seconds | None
+    retry: RetryValue
+    dead_max_age: Seconds
+    dead_max_count: int
+    dead_max_bytes: int
+    wait_replicas: int
+    tracing: TracingMode
+    propagate_baggage: Literal["all", "none"] | Iterable[str]
+    trace_upkeep: bool
+    redact: Iterable[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AppSettings:
+    """The settings of an app, checked; made by `AppSettings.of`.
+
+    `timeout_s`, `retry`, `result_ttl_ms` and `tracing` hold for job functions that do not say.
+    Sizes in bytes. `baggage_keys` travel with jobs, None: all do.
+    """
+
+    prefix: str = "asyncjobs"
+    result_ttl_ms: int = 300_000
+    max_payload: int = 1 << 20
+    max_result: int = 1 << 20
+    id_ttl_ms: int = 600_000
+    connect_timeout_s: float = 5.0
+    unknown_ttl_ms: int = 86_400_000
+    max_crashes: int = 6
+    timeout_s: float | None = 300.0
+    retry: Retries = _RETRIES
+    dead_max_age_ms: int = 30 * 86_400_000
+    dead_max_count: int = 100_000
+    dead_max_bytes: int = 256 << 20
+    wait_replicas: int = 0
+    tracing: TracingMode = "link"
+    baggage_keys: frozenset[str] | None = None
+    trace_upkeep: bool = False
+    redact: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, **settings: Unpack[AppOptions]) -> AppSettings:
+        """From what a user writes. Raises ConfigError naming the field, and TypeError for a
+        name that there is not."""
+        made = cls(**read(settings, SETTINGS, Scope.APP))
+        # An enqueue repeated after a lost reply must still find the finished id.
+        least_s = 3 * made.connect_timeout_s
+        seconds(made.id_ttl_ms / 1000, field="id_ttl", minimum=least_s)
+        return made
+
+    def store(self) -> StoreSettings:
+        """What of this the backend needs."""
+        return StoreSettings(
+            prefix=self.prefix,
+            connect_timeout_s=self.connect_timeout_s,
+            id_ttl_ms=self.id_ttl_ms,
+            # Above the time for which a batch may be sent again, or a late repeat of it
+            # would store its jobs a second time.
+            token_ttl_ms=max(60_000, round(self.connect_timeout_s * 3000)),
+            dead_max_age_ms=self.dead_max_age_ms,
+            dead_max_count=self.dead_max_count,
+            dead_max_bytes=self.dead_max_bytes,
+            wait_replicas=self.wait_replicas,
+        )
+
+
+def _check_prefix(prefix: Any, *, field: str) -> str:
+    if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:
+        raise ConfigError(
+            f"{field}={shown(prefix)} cannot start the store's keys; use 1 to 64 letters, "
+            "digits, '_', '-' or '.'"
+        )
+    return prefix
+
+
+def _check_retry(value: RetryValue, *, field: str) -> Retries:
+    return check_retry(value, field=field).within(Retries())
+
+
+def _check_baggage(value: Any, *, field: str) -> frozenset[str] | None:
+    """The keys to pass on; None is all."""
+    if value == "all":
+        return None
+    if value == "none":
+        return frozenset()
+    is_list = isinstance(value, Iterable) and not isinstance(value, str)
+    keys: list[Any] = list(value) if is_list else [None]
+    if not all(isinstance(key, str) for key in keys):
+        raise ConfigError(
+            f"{field} must be 'all', 'none' or the keys to pass on, not {shown(value)}"
+        )
+    return frozenset(keys)
+
+
+def _check_switch(value: Any, *, field: str) -> bool:
+    return bool(value)
+
+
+def _setting(name: str, field: str, check: Any, default: Any, text: str) -> Option:
+    return Option(name, field, check, {Scope.APP: Use(text, default)})
+
+
+_positive = partial(check_whole, minimum=1)
+_natural = partial(check_whole, minimum=0)
+
+SETTINGS: Final = of_scope(
+    (
+        _setting(
+            "prefix",
+            "prefix",
+            _check_prefix,
+            "asyncjobs",
+            "start of all keys in the store: apps that share a server differ in it",
+        ),
+        _setting(
+            "result_ttl",
+            "result_ttl_ms",
+            check_ttl_ms,
+            300,
+            "how long a result is kept; 0 keeps none",
+        ),
+        _setting(
+            "max_payload",
+            "max_payload",
+            partial(check_whole, minimum=1, maximum=_MAX_SIZE),
+            1 << 20,
+            "size of an encoded job; a larger one is refused by `enqueue`",
+        ),
+        _setting(
+            "max_result",
+            "max_result",
+            _positive,
+            1 << 20,
+            "size of an encoded result; a larger one is not kept, and waiters are told",
+        ),
+        _setting(
+            "id_ttl",
+            "id_ttl_ms",
+            check_ttl_ms,
+            600,
+            "how long the id of a finished job stays known; until then it is not stored again",
+        ),
+        _setting(
+            "connect_timeout",
+            "connect_timeout_s",
+            partial(seconds, minimum=SHORTEST_S),
+            5,
+            "how long an `enqueue` tries to reach the store",
+        ),
+        _setting(
+            "unknown_ttl",
+            "unknown_ttl_ms",
+            check_ttl_ms,
+            86_400,
+            "how long a job waits for a worker that knows its function; then it is dead",
+        ),
+        _setting(
+            "max_crashes",
+            "max_crashes",
+            _positive,
+            6,
+            "how many workers may die while they run a job; then it is dead",
+        ),
+        _setting(
+            "timeout",
+            "timeout_s",
+            check_timeout,
+            300,
+            "time-out of an attempt, for job functions that do not say; None is none",
+        ),
+        _setting(
+            "retry",
+            "retry",
+            _check_retry,
+            None,
+            "a `RetryPolicy` or a list of them, for job functions and errors that have none; "
+            "None is `RetryPolicy()`",
+        ),
+        _setting(
+            "dead_max_age",
+            "dead_max_age_ms",
+            check_ttl_ms,
+            30 * 86_400,
+            "how long a dead job is kept for inspection",
+        ),
+        _setting(
+            "dead_max_count",
+            "dead_max_count",
+            _natural,
+            100_000,
+            "how many dead jobs of a queue are kept for inspection",
+        ),
+        _setting(
+            "dead_max_bytes",
+            "dead_max_bytes",
+            _natural,
+            256 << 20,
+            "bytes of the dead jobs of a queue that are kept; the oldest go first",
+        ),
+        _setting(
+            "wait_replicas",
+            "wait_replicas",
+            partial(check_whole, minimum=0, maximum=100),
+            0,
+            "how many replicas have to hold a job before its enqueue returns",
+        ),
+        _setting(
+            "tracing",
+            "tracing",
+            check_tracing,
+            "link",
+            "where the trace of an attempt begins: `link`, `child`, `auto` or `none`, see "
+            "[Observability](../guides/observability.md); for job functions that do not say",
+        ),
+        _setting(
+            "propagate_baggage",
+            "baggage_keys",
+            _check_baggage,
+            "all",
+            "what baggage travels with jobs: `all`, `none` or a list of keys",
+        ),
+        _setting(
+            "trace_upkeep",
+            "trace_upkeep",
+            _check_switch,
+            False,
+            "also trace reclaims that found jobs, and due jobs that were made ready",
+        ),
+        _setting(
+            "redact",
+            "redact",
+            check_patterns,
+            (),
+            "names of arguments and keys, or patterns such as `*token*`, whose values are never "
+            "shown",
+        ),
+    ),
+    Scope.APP,
+)
+"""By name, in the order of docs/reference/settings.md."""

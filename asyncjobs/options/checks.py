@@ -1,0 +1,162 @@
+"""Names, ids and choices: what may be given, and the error for everything else.
+
+Every refusal is a ConfigError that names the field, the value and what would do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final, Literal, TypeAlias
+
+from asyncjobs.errors import ConfigError, RegistrationError
+from asyncjobs.job import Priority
+from asyncjobs.policy.retry import ExceptionClasses, Retries, RetryPolicy, RetryValue
+from asyncjobs.policy.retry import exception_classes as exceptions_of
+from asyncjobs.texts import shown
+
+__all__ = [
+    "DEFAULT_QUEUE",
+    "MAX_NAME",
+    "PriorityName",
+    "PriorityValue",
+    "TracingMode",
+    "check_aliases",
+    "check_attempts",
+    "check_exceptions",
+    "check_function_name",
+    "check_job_id",
+    "check_queue_name",
+    "check_retry",
+    "check_tracing",
+    "check_whole",
+    "is_job_id",
+    "is_queue_name",
+    "parse_priority",
+]
+
+DEFAULT_QUEUE: Final = "default"
+
+PriorityName: TypeAlias = Literal["critical", "high", "normal", "low"]
+PriorityValue: TypeAlias = PriorityName | Priority
+TracingMode: TypeAlias = Literal["link", "child", "auto", "none"]
+"""Where the trace of an attempt begins; see docs/guides/observability.md."""
+
+MAX_ID: Final = 256
+MAX_NAME: Final = 256
+
+_QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_PRIORITIES: Final = {priority.name.lower(): priority for priority in Priority}
+_TRACING: Final = ("link", "child", "auto", "none")
+
+
+def check_queue_name(name: str, *, field: str = "queue") -> str:
+    """`name`, if it can be a queue. Raises ConfigError naming `field`.
+
+    The characters are limited because the name becomes part of the store's keys.
+    """
+    if not is_queue_name(name):
+        raise ConfigError(
+            f"{field}={shown(name)} is no queue name; use 1 to 64 letters, digits, '_', '-' or '.'"
+        )
+    return name
+
+
+def is_queue_name(name: Any) -> bool:
+    """True for a text that can be a queue."""
+    return isinstance(name, str) and _QUEUE.fullmatch(name) is not None
+
+
+def check_job_id(value: str, *, field: str = "id") -> str:
+    """`value`, if it can be a job id. Raises ConfigError naming `field`.
+
+    White space and control characters are refused because ids stand in log lines, keys
+    and on command lines.
+    """
+    if not is_job_id(value):
+        raise ConfigError(
+            f"{field}={shown(value)} is no job id; use 1 to {MAX_ID} printable characters "
+            "without white space"
+        )
+    return value
+
+
+def is_job_id(value: Any) -> bool:
+    """True for a text that can be a job id."""
+    return _is_plain(value, MAX_ID)
+
+
+def check_function_name(name: str, *, field: str = "name") -> str:
+    """`name`, if a job function can be called so. Raises RegistrationError naming `field`."""
+    if not _is_plain(name, MAX_NAME):
+        raise RegistrationError(
+            f"{field}={shown(name)} is no name for a job function; use 1 to {MAX_NAME} printable "
+            "characters without white space"
+        )
+    return name
+
+
+def check_aliases(aliases: Iterable[str], *, field: str = "aliases") -> tuple[str, ...]:
+    """Names of a job function. Raises RegistrationError for what is none, and for one text."""
+    if isinstance(aliases, str) or not isinstance(aliases, Iterable):
+        raise RegistrationError(
+            f"{field}={shown(aliases)} must be a list of names: [{shown(aliases)}]"
+        )
+    return tuple(check_function_name(alias) for alias in aliases)
+
+
+def _is_plain(value: Any, most: int) -> bool:
+    """True for a text of 1 to `most` printable characters without white space."""
+    return (
+        isinstance(value, str)
+        and 1 <= len(value) <= most
+        and value.isprintable()
+        and " " not in value
+    )
+
+
+def parse_priority(value: PriorityValue, *, field: str = "priority") -> Priority:
+    """A priority from its name. Raises ConfigError naming `field`."""
+    if isinstance(value, Priority):
+        return value
+    if isinstance(value, str) and value in _PRIORITIES:
+        return _PRIORITIES[value]
+    raise ConfigError(f"{field} must be one of {', '.join(_PRIORITIES)}, not {shown(value)}")
+
+
+def check_tracing(value: Any, *, field: str = "tracing") -> TracingMode:
+    """`value`, if it is a mode of tracing. Raises ConfigError naming `field`."""
+    if value not in _TRACING:
+        raise ConfigError(f"{field} must be one of {', '.join(_TRACING)}, not {shown(value)}")
+    mode: TracingMode = value
+    return mode
+
+
+def check_retry(value: RetryValue, *, field: str = "retry") -> Retries:
+    """The retry policies of a job function. Raises ConfigError."""
+    return Retries.of(value)
+
+
+def check_attempts(value: int | bool, *, field: str = "retry") -> int:
+    """How many attempts one enqueue asks for; False is one. Raises ConfigError."""
+    if not isinstance(value, int) or value is True:
+        raise ConfigError(
+            f"options({field}={shown(value)}) must be a number of attempts or False; a whole "
+            "RetryPolicy belongs on the job function"
+        )
+    # The policy has the limits, and the words for what is beyond them.
+    return RetryPolicy(max_attempts=1 if value is False else value).max_attempts
+
+
+def check_exceptions(value: ExceptionClasses, *, field: str) -> tuple[type[BaseException], ...]:
+    """Exception classes as a tuple. Raises ConfigError naming `field`."""
+    return exceptions_of(value, name=field)
+
+
+def check_whole(value: Any, *, field: str, minimum: int, maximum: int = 2**53) -> int:
+    """A whole number within these limits. Raises ConfigError naming `field`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        raise ConfigError(
+            f"{field} must be a whole number from {minimum} to {maximum}, not {shown(value)}"
+        )
+    return value

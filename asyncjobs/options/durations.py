@@ -1,0 +1,129 @@
+"""Durations, sizes and moments, as users write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from asyncjobs.clock import LONGEST_S, Seconds, at_ms, seconds
+from asyncjobs.errors import ConfigError
+from asyncjobs.texts import shown
+
+__all__ = [
+    "When",
+    "check_delay",
+    "check_expiry",
+    "check_moment",
+    "check_timeout",
+    "check_ttl_ms",
+    "check_window",
+    "parse_duration",
+    "parse_size",
+]
+
+SHORTEST_S: Final = 0.001
+"""The shortest time-out: shorter ones are 0 milliseconds, which would mean none."""
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
+_UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, None: 1.0}
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?b|b)?", re.ASCII | re.IGNORECASE)
+_UNITS_BYTES: Final = {
+    "": 1,
+    "b": 1,
+    "kib": 1 << 10,
+    "mib": 1 << 20,
+    "gib": 1 << 30,
+    "kb": 1_000,
+    "mb": 1_000_000,
+    "gb": 1_000_000_000,
+}
+
+
+class When(NamedTuple):
+    """A time that an enqueue names: `after_ms` from the enqueue, or at `at_ms` (epoch)."""
+
+    after_ms: int = 0
+    at_ms: int | None = None
+
+    def from_ms(self, now_ms: int) -> int:
+        """This time in milliseconds since the epoch, for a job that is enqueued now."""
+        return now_ms + self.after_ms if self.at_ms is None else self.at_ms
+
+
+# ── text: the command line, the environment, URLs ────────────────────────────────────
+
+
+def parse_duration(text: str, *, field: str) -> float:
+    """Seconds from a text such as `250ms`, `30s`, `5m`, `2h`, `1d` or `30` (seconds).
+
+    Only for the command line, the environment and URLs: Python code gives numbers and
+    timedeltas. Raises ConfigError naming `field`.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(
+            f"{field}={shown(text)} is no duration; write a number and ms, s, m, h or d: 30s, 250ms"
+        )
+    found_s = float(match[1]) * _UNITS_S[match[2]]
+    if found_s > LONGEST_S:
+        raise ConfigError(f"{field}={shown(text)} is more than 100 years; write a shorter time")
+    return found_s
+
+
+def parse_size(text: str, *, field: str) -> int:
+    """Bytes from a text such as `512MiB`, `1.5GiB`, `800MB` or `536870912`.
+
+    KiB, MiB and GiB count by 1024; KB, MB and GB by 1000. A bare M or G means one here and
+    the other there, so it is refused. Raises ConfigError naming `field`.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    size = 0
+    if match is not None:
+        unit = (match[2] or "").lower()
+        size = round(float(match[1]) * _UNITS_BYTES[unit])
+    if size < 1:
+        raise ConfigError(
+            f"{field}={shown(text)} is no size; write a number and KiB, MiB, GiB (by 1024) or KB, "
+            "MB, GB (by 1000): 512MiB"
+        )
+    return size
+
+
+# ── values: Python code ──────────────────────────────────────────────────────────────
+
+
+def check_ttl_ms(value: Seconds, *, field: str) -> int:
+    """A time to keep something, in milliseconds; 0 keeps nothing. Raises ConfigError."""
+    return round(seconds(value, field=field) * 1000)
+
+
+def check_timeout(value: Seconds | None, *, field: str = "timeout") -> float | None:
+    """A time-out in seconds; None is none. Raises ConfigError naming `field`."""
+    if value is None:
+        return None
+    return seconds(value, field=field, minimum=SHORTEST_S)
+
+
+def check_delay(value: Seconds, *, field: str) -> When:
+    """A time after the enqueue; 0 is at once. Raises ConfigError naming `field`."""
+    return When(after_ms=round(seconds(value, field=field) * 1000))
+
+
+def check_moment(value: datetime, *, field: str) -> When:
+    """An aware datetime. Raises ConfigError naming `field`."""
+    return When(at_ms=at_ms(value, field=field))
+
+
+def check_window(value: Seconds, *, field: str) -> When:
+    """A time after the enqueue that is not over at once. Raises ConfigError naming `field`."""
+    return When(after_ms=round(seconds(value, field=field, minimum=SHORTEST_S) * 1000))
+
+
+def check_expiry(value: Any, *, field: str) -> When | None:
+    """A time after the enqueue, or an aware datetime; None is never. Raises ConfigError."""
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return check_moment(value, field=field)
+    return check_window(value, field=field)

@@ -1,0 +1,77 @@
+"""What has been said of a job: by its function, by one enqueue, and by a stored envelope."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from asyncjobs.clock import now_ms
+from asyncjobs.errors import ConfigError
+from asyncjobs.options.app import AppSettings
+from asyncjobs.options.option import Scope, read
+from asyncjobs.options.table import ENQUEUE, OPTIONS, JobOptions
+from asyncjobs.policy.retry import Retries
+
+__all__ = ["Given"]
+
+_TRAVELLING: Final = tuple(option for option in OPTIONS if option.travels is not None)
+_FROM_APP: Final = {option.field: option.from_app for option in OPTIONS if option.from_app}
+
+
+class Given:
+    """The options that were given, checked; what was not given is the app's. Never changes.
+
+    `fields` are those of JobOptions. `stored` is what of an enqueue travels in the envelope,
+    None for nothing.
+    """
+
+    __slots__ = ("fields", "stored")
+
+    def __init__(self, fields: dict[str, Any], stored: dict[str, Any] | None = None) -> None:
+        self.fields = fields
+        self.stored = stored
+
+    def by_enqueue(self, options: Mapping[str, Any], name: str) -> Given:
+        """The same with what `f.options(...)` says, `name` being f's.
+
+        Raises ConfigError, also for a job that would expire before it is due, and TypeError.
+        """
+        said = read(options, ENQUEUE, Scope.ENQUEUE)
+        stored = dict(self.stored or ())
+        for option in _TRAVELLING:
+            if option.travels is not None and option.field in said:
+                stored[option.travels.key] = said[option.field]
+        given = Given({**self.fields, **said}, stored or None)
+        given._check_expiry(name)
+        return given
+
+    def by_envelope(self, stored: dict[str, Any]) -> Given:
+        """The same with what travelled. Raises ConfigError for what no enqueue writes."""
+        fields = dict(self.fields)
+        for option in _TRAVELLING:
+            travel = option.travels
+            if travel is not None and travel.key in stored:
+                fields[option.field] = travel.read(stored[travel.key], field=f"stored {travel.key}")
+        return Given(fields, stored)
+
+    def within(self, app: AppSettings) -> JobOptions:
+        """All options of such a job in this app."""
+        fields = {field: getattr(app, its) for field, its in _FROM_APP.items()}
+        fields |= self.fields
+        # Policies do not replace the app's, they go before them.
+        retries: Retries = self.fields.get("retry", Retries()).within(app.retry)
+        attempts = fields.get("attempts")
+        fields["retry"] = retries if attempts is None else retries.limited(attempts)
+        return JobOptions(**fields)
+
+    def _check_expiry(self, name: str) -> None:
+        due, expires = self.fields.get("due"), self.fields.get("expires")
+        if due is None or expires is None:
+            return
+        now = now_ms()
+        due_ms = due.from_ms(now)
+        if expires.from_ms(now) <= due_ms and due_ms > now:
+            raise ConfigError(
+                f"{name}: expires is not after the time that delay or at asks for, so the "
+                "job would never run; give a later expires in the same options(), or expires=None"
+            )

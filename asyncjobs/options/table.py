@@ -1,0 +1,279 @@
+"""The table of a job's options: what each is called, where it may be given, and what for.
+
+An option has a line in the TypedDict of each scope in which it may be given, which is what type
+checkers and editors read; a row in `OPTIONS`, which is what everything else reads; and the
+field of JobOptions that it sets. A test holds the three against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypedDict
+
+from asyncjobs.clock import Seconds, seconds
+from asyncjobs.job import Priority
+from asyncjobs.options.checks import (
+    DEFAULT_QUEUE,
+    PriorityValue,
+    TracingMode,
+    check_aliases,
+    check_attempts,
+    check_exceptions,
+    check_function_name,
+    check_job_id,
+    check_queue_name,
+    check_retry,
+    check_tracing,
+    parse_priority,
+)
+from asyncjobs.options.durations import (
+    When,
+    check_delay,
+    check_expiry,
+    check_moment,
+    check_timeout,
+    check_ttl_ms,
+    check_window,
+)
+from asyncjobs.options.option import UNSET, Flag, Option, Scope, Travel, Use, of_scope
+from asyncjobs.policy.redaction import check_patterns
+from asyncjobs.policy.retry import ExceptionClasses, Retries, RetryPolicy, RetryValue
+
+__all__ = [
+    "ENQUEUE",
+    "FUNCTION",
+    "OPTIONS",
+    "EnqueueOptions",
+    "FunctionOptions",
+    "JobOptions",
+]
+
+_RETRIES: Final = Retries(default=RetryPolicy())
+_AT_ONCE: Final = When()
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How the jobs of one job function run, and what one enqueue asked for.
+
+    The defaults are those of a job function that says nothing, in an app that says nothing.
+    No attempt starts at `expires` or later. `retry` has `attempts` counted in. `attempts`,
+    `due` and `id` belong to a single enqueue and are never set on the job function itself.
+    """
+
+    queue: str = DEFAULT_QUEUE
+    priority: Priority = Priority.NORMAL
+    timeout_s: float | None = 300.0
+    retry: Retries = _RETRIES
+    discard_on: tuple[type[BaseException], ...] = ()
+    result_ttl_ms: int = 300_000
+    expires: When | None = None
+    tracing: TracingMode = "link"
+    attempts: int | None = None
+    due: When = _AT_ONCE
+    id: str | None = None
+
+
+class FunctionOptions(TypedDict, total=False):
+    """What `@app.job(...)` and `@registry.job(...)` take."""
+
+    queue: str
+    priority: PriorityValue
+    timeout: Seconds | None
+    retry: RetryValue
+    discard_on: ExceptionClasses
+    result_ttl: Seconds | None
+    expires: Seconds | None
+    tracing: TracingMode | None
+    sensitive: Iterable[str]
+    name: str | None
+    aliases: Iterable[str]
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """What `f.options(...)` takes."""
+
+    delay: Seconds | None
+    at: datetime | None
+    id: str | None
+    queue: str | None
+    priority: PriorityValue | None
+    timeout: Seconds | None
+    retry: int | bool | None
+    result_ttl: Seconds | None
+    expires: Seconds | datetime | None
+    tracing: TracingMode | None
+
+
+def _read_ttl_ms(value: Any, *, field: str) -> int:
+    # Milliseconds, of which no more are taken than there may be seconds: no date overflows.
+    return round(seconds(value, field=field))
+
+
+OPTIONS: Final = (
+    Option(
+        "delay",
+        "due",
+        check_delay,
+        {Scope.ENQUEUE: Use("run so much later")},
+        flag=Flag("Run it that much later: 30s, 5m, 2h.", "duration"),
+    ),
+    Option(
+        "at",
+        "due",
+        check_moment,
+        {Scope.ENQUEUE: Use("run at this time, an aware `datetime`")},
+        flag=Flag("Run it at that time, in ISO 8601.", "time", "TIME"),
+    ),
+    Option(
+        "id",
+        "id",
+        check_job_id,
+        {
+            Scope.ENQUEUE: Use(
+                "the job's id; a second enqueue with it stores nothing while it is known"
+            )
+        },
+        flag=Flag("The job's id: a second one is not stored.", "text", "ID"),
+    ),
+    Option(
+        "queue",
+        "queue",
+        check_queue_name,
+        {
+            Scope.FUNCTION: Use("the queue its jobs go to", DEFAULT_QUEUE),
+            Scope.ENQUEUE: Use("another queue"),
+        },
+    ),
+    Option(
+        "priority",
+        "priority",
+        parse_priority,
+        {
+            Scope.FUNCTION: Use("`critical`, `high`, `normal` or `low`", "normal"),
+            Scope.ENQUEUE: Use("another priority"),
+        },
+        flag=Flag("By default that of the job function.", "priority"),
+    ),
+    Option(
+        "timeout",
+        "timeout_s",
+        check_timeout,
+        {
+            Scope.FUNCTION: Use(
+                "time-out of an attempt; None is none; not given, the app's", UNSET
+            ),
+            Scope.ENQUEUE: Use("another time-out; None takes it away", UNSET),
+        },
+        travels=Travel("timeout", check_timeout),
+        from_app="timeout_s",
+    ),
+    # One name, two meanings: policies belong to the code, a number may travel with a job.
+    Option(
+        "retry",
+        "retry",
+        check_retry,
+        {
+            Scope.FUNCTION: Use(
+                "a `RetryPolicy` or a list of them, a number of attempts, or False for one; None "
+                "takes the app's, which also rule the errors that a list does not name"
+            )
+        },
+        from_app="retry",
+    ),
+    Option(
+        "retry",
+        "attempts",
+        check_attempts,
+        {
+            Scope.ENQUEUE: Use(
+                "a number of attempts for whatever errors, or False for one; backoffs stay"
+            )
+        },
+        travels=Travel("max_attempts", check_attempts),
+    ),
+    Option(
+        "discard_on",
+        "discard_on",
+        check_exceptions,
+        {Scope.FUNCTION: Use("exceptions that end the job as discarded, without a retry", ())},
+    ),
+    Option(
+        "result_ttl",
+        "result_ttl_ms",
+        check_ttl_ms,
+        {
+            Scope.FUNCTION: Use(
+                "how long its results are kept, 0 keeps none; None takes the app's"
+            ),
+            Scope.ENQUEUE: Use("another time to keep the result"),
+        },
+        travels=Travel("result_ttl", _read_ttl_ms),
+        from_app="result_ttl_ms",
+    ),
+    # A moment would be the same for all jobs of a function, so only an enqueue may give one.
+    Option(
+        "expires",
+        "expires",
+        check_window,
+        {
+            Scope.FUNCTION: Use(
+                "how long after the enqueue an attempt may start; later the job is discarded"
+            )
+        },
+    ),
+    Option(
+        "expires",
+        "expires",
+        check_expiry,
+        {
+            Scope.ENQUEUE: Use(
+                "how long after the enqueue, or until which aware `datetime`, an attempt may "
+                "start; None takes it away",
+                UNSET,
+            )
+        },
+        flag=Flag("Discard it when it has not started by then: 30s, 5m.", "duration"),
+    ),
+    Option(
+        "tracing",
+        "tracing",
+        check_tracing,
+        {
+            Scope.FUNCTION: Use("where the trace of an attempt begins; None takes the app's"),
+            Scope.ENQUEUE: Use("another mode of tracing"),
+        },
+        travels=Travel("tracing", check_tracing),
+        from_app="tracing",
+    ),
+    Option(
+        "sensitive",
+        "sensitive",
+        check_patterns,
+        {
+            Scope.FUNCTION: Use(
+                "parameters whose values are never shown, and `parameter.key` for what stands "
+                "under a key",
+                (),
+            )
+        },
+    ),
+    Option(
+        "name",
+        "name",
+        check_function_name,
+        {Scope.FUNCTION: Use("instead of `module.function`, which is what is stored with the job")},
+    ),
+    Option(
+        "aliases",
+        "aliases",
+        check_aliases,
+        {Scope.FUNCTION: Use("older names, under which jobs may still be stored", ())},
+    ),
+)
+"""In the order of docs/reference/settings.md."""
+
+FUNCTION: Final = of_scope(OPTIONS, Scope.FUNCTION)
+ENQUEUE: Final = of_scope(OPTIONS, Scope.ENQUEUE)
