@@ -46,7 +46,6 @@ from asyncjobs.job import (
 )
 
 __all__ = [
-    "LAYOUT",
     "Backend",
     "CancelCall",
     "CancelVerdict",
@@ -80,9 +79,6 @@ __all__ = [
     "Verdict",
     "WorkerEntry",
 ]
-
-LAYOUT = 1
-"""Version of the key layout; a store written with another one is refused at open."""
 
 Clock = Callable[[], int]
 """Milliseconds since the epoch; given to a backend it takes the place of the store's."""

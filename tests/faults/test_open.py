@@ -94,7 +94,7 @@ async def test_a_store_of_another_release_is_refused(server: Server) -> None:
             async with use:
                 pytest.fail("it is open")
     async with AsyncJobs(server.url, prefix="other"):
-        assert server.command("GET", "other:layout").startswith(b"1 ")
+        assert server.command("GET", "other:layout").startswith(b"2 ")
 
 
 async def test_over_a_unix_socket(server: Server) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from asyncjobs.backends.base import LAYOUT, StoreInfo
+from asyncjobs.backends.base import StoreInfo
 from asyncjobs.backends.redis.faults import AccessDenied, ClusterNode, cluster_error
 from asyncjobs.backends.redis.keys import StoreKeys
+from asyncjobs.backends.redis.layout import LAYOUT, READABLE
 from asyncjobs.backends.redis.link import Link
 from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
 
@@ -95,7 +96,8 @@ async def _check_layout(link: Link, keys: StoreKeys, address: str) -> None:
         stored = await link.call(b"GET", keys.layout) or b""
     stored = stored.decode("utf-8", "replace")
     layout, _, writer = stored.partition(" ")
-    if layout != str(LAYOUT):
+    # Its first writer decides for how long a store stays open to an older release.
+    if layout not in READABLE:
         raise UnsupportedLayout(
             f"the store at {address} holds key layout {layout!r}, written by "
             f"asyncjobs-framework {writer or 'unknown'}; this is {RELEASE} with layout "
