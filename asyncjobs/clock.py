@@ -92,4 +92,6 @@ def new_id(at_ms: int | None = None) -> str:
 
     48 bits of milliseconds, `at_ms` or now, and 64 bits from the kernel.
     """
-    return ((now_ms() if at_ms is None else at_ms).to_bytes(6, "big") + _random8()).hex()
+    if at_ms is None:
+        at_ms = now_ms()
+    return (at_ms.to_bytes(6, "big") + _random8()).hex()

@@ -94,8 +94,7 @@ class JobError:
 
     def masked(self, mask: Mask) -> JobError:
         """The same without the values that `mask` hides."""
-        message, trace = mask.text(self.message), mask.text(self.traceback)
-        return replace(self, message=message, traceback=trace)
+        return replace(self, message=mask.text(self.message), traceback=mask.text(self.traceback))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +244,9 @@ class JobHandle(Generic[R_co]):
             except JobNotFound:
                 return False
         outcome = Outcome(State.CANCELLED).encode()
-        ttl_ms = self._reader.result_ttl_ms(None, None) if self._ttl_ms is None else self._ttl_ms
+        ttl_ms = self._ttl_ms
+        if ttl_ms is None:
+            ttl_ms = self._reader.result_ttl_ms(None, None)
         (verdict,) = await backend.cancel([self.ref], outcome if ttl_ms else None, ttl_ms)
         if verdict is CancelVerdict.CANCELLED and self._reader.events.active:
             # No worker will hear of this job: nobody else could tell of its end.
@@ -323,7 +324,8 @@ class JobHandle(Generic[R_co]):
                 f"job id {self.id!r} stands for several jobs: {places}; "
                 "give app.handle(id, queue=...)"
             )
-        self._candidates, self._readings = (found[0].ref,), None
+        self._candidates = (found[0].ref,)
+        self._readings = None
         return found[0]
 
     def _not_found(self) -> JobNotFound:
@@ -368,7 +370,9 @@ def _envelope(record: JobRecord) -> Envelope | None:
 def _known_ttl_ms(record: JobRecord, reader: Reader) -> int | None:
     """How long the outcome of a job is kept that somebody else may have enqueued."""
     envelope = _envelope(record)
-    return None if envelope is None else reader.result_ttl_ms(envelope.name, envelope.options)
+    if envelope is None:
+        return None
+    return reader.result_ttl_ms(envelope.name, envelope.options)
 
 
 def _outcome(record: JobRecord) -> Outcome | None:
@@ -405,7 +409,9 @@ def _progress(raw: bytes | None) -> Progress | None:
         return None
     try:
         fields = read_fields(raw)
-        done, total, note = fields.get("done"), fields.get("total"), read_text(fields, "note")
+        done = fields.get("done")
+        total = fields.get("total")
+        note = read_text(fields, "note")
     except (BadEnvelope, ValueError):
         return None
     if not isinstance(done, int | float) or not isinstance(total, int | float | None):
@@ -414,17 +420,19 @@ def _progress(raw: bytes | None) -> Progress | None:
 
 
 def _describe(record: JobRecord, reader: Reader) -> JobInfo:
-    envelope, outcome = _envelope(record), _outcome(record)
+    envelope = _envelope(record)
+    outcome = _outcome(record)
+    errors: list[JobError] = []
     known: dict[str, Any] = {}
     if envelope is not None:
-        scheduled_ms, expires_ms = envelope.scheduled_ms, envelope.expires_ms
+        errors = [_error(past) for past in envelope.headers.errors()]
         known = {
             "name": envelope.name,
             "attempt": envelope.attempt,
             "max_attempts": reader.max_attempts(envelope.name, envelope.options),
             "enqueued_at": from_ms(envelope.enqueued_ms),
-            "scheduled_at": None if scheduled_ms is None else from_ms(scheduled_ms),
-            "expires_at": None if expires_ms is None else from_ms(expires_ms),
+            "scheduled_at": _time(envelope.scheduled_ms),
+            "expires_at": _time(envelope.expires_ms),
             "args": envelope.args,
             "kwargs": envelope.kwargs,
             "mask": mask_of_call(envelope.headers, envelope.args, envelope.kwargs),
@@ -434,7 +442,6 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
         known["name"] = outcome.name
         known["attempt"] = outcome.attempt
         known["finished_at"] = from_ms(outcome.finished_ms)
-    errors = [] if envelope is None else [_error(e) for e in envelope.headers.errors()]
     if outcome is not None and outcome.reason:
         known["reason"] = outcome.reason
     if outcome is not None and outcome.error_type:
@@ -444,10 +451,10 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
         record.ref,
         record.state,
         priority=None if record.priority is None else Priority(record.priority),
-        due_at=None if record.due_ms is None else from_ms(min(max(record.due_ms, 0), LAST_MS)),
+        due_at=_time(record.due_ms),
         progress=_progress(record.progress),
         worker=record.holder,
-        started_at=None if record.taken_ms is None else from_ms(record.taken_ms),
+        started_at=_time(record.taken_ms),
         is_cancelled=record.is_cancelled,
         errors=tuple(errors),
         **known,
@@ -457,10 +464,19 @@ def _describe(record: JobRecord, reader: Reader) -> JobInfo:
 def _put_back(headers: Headers) -> dict[str, Any]:
     """Whether workers did not know the function, and since when."""
     since_ms, times = headers.put_back(now_ms())
-    return {"put_back": times, "put_back_since": from_ms(since_ms)} if times else {}
+    if not times:
+        return {}
+    return {"put_back": times, "put_back_since": from_ms(since_ms)}
+
+
+def _time(ms: int | None) -> datetime | None:
+    if ms is None:
+        return None
+    # A due time may be any number that somebody has written into the store.
+    return from_ms(min(max(ms, 0), LAST_MS))
 
 
 def _error(past: PastError) -> JobError:
-    at = from_ms(past.at_ms) if past.at_ms else None
+    at = _time(past.at_ms or None)
     about = past.attempt or None, at, past.worker or None
     return JobError(past.type, past.message, past.traceback, *about)

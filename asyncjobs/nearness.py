@@ -15,7 +15,9 @@ MOST_CHARACTERS: Final = 256
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The one of `names` that was probably meant, or None."""
     found = difflib.get_close_matches(name, list(names), n=1)
-    return found[0] if found else None
+    if not found:
+        return None
+    return found[0]
 
 
 def nearest_function(name: str, names: Iterable[str]) -> str | None:

@@ -44,7 +44,8 @@ def parameters_of(function: Callable[..., Any]) -> Parameters:
     if inner is None or hasattr(function, "__signature__"):
         return Parameters(own)
     kinds = {p.kind for p in own}
-    by_position, by_name = Parameter.VAR_POSITIONAL in kinds, Parameter.VAR_KEYWORD in kinds
+    by_position = Parameter.VAR_POSITIONAL in kinds
+    by_name = Parameter.VAR_KEYWORD in kinds
     if not (by_position or by_name):
         return Parameters(own)
     names = {p.name for p in own}

@@ -38,7 +38,9 @@ def shown(value: Any) -> str:
         return f"a value of type {type(value).__name__:.100}"
     if len(text) > 2 * _MOST:
         text = f"{text[: 2 * _MOST]}…"
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+    if text.isprintable():
+        return text
+    return text.encode("unicode_escape").decode()
 
 
 def safe_repr(value: Any) -> str:
@@ -62,8 +64,10 @@ def in_queues(names: Iterable[str]) -> str:
     found = list(dict.fromkeys(names))
     word = "queue" if len(found) == 1 else "queues"
     rest = len(found) - _MOST_NAMES
-    more = f" and {rest:,} more" if rest > 0 else ""
-    return f"in {word} {', '.join(found[:_MOST_NAMES])}{more}"
+    text = f"in {word} {', '.join(found[:_MOST_NAMES])}"
+    if rest > 0:
+        text += f" and {rest:,} more"
+    return text
 
 
 def visible(text: str) -> str:

@@ -40,8 +40,10 @@ class Evidence:
     def __init__(self, nap_s: float, now_s: float, used: Used) -> None:
         """nap_s: how long the watchdog sleeps between its looks."""
         self._nap_s = nap_s
-        self._first_s, self._first = now_s, used
-        self._last_s, self._last = now_s, used
+        self._first_s = now_s
+        self._first = used
+        self._last_s = now_s
+        self._last = used
         self._place: tuple[int, int] | None = None
         self._placed_s = now_s
         self._late_s = 0.0
@@ -54,7 +56,8 @@ class Evidence:
     def look(self, now_s: float, used: Used, frame: FrameType | None, *, has_turned: bool) -> None:
         """`frame`: what the loop's thread is at. `has_turned`: the loop has, since the last."""
         late_s = max(now_s - self._last_s - self._nap_s, 0.0)
-        self.held_s, self.is_held_by_loop = 0.0, False
+        self.held_s = 0.0
+        self.is_held_by_loop = False
         all_s = used.all_s - self._last.all_s
         if all_s >= late_s * SOME:
             # Else the process was stopped, or the machine had no time for it.
@@ -62,15 +65,18 @@ class Evidence:
             self.is_held_by_loop = _between(self._last.loop_s, used.loop_s) >= all_s / 2
         place = None if frame is None else (id(frame), frame.f_lasti)
         if has_turned:
-            self._first_s, self._first = now_s, used
+            self._first_s = now_s
+            self._first = used
             self._late_s = self._all_late_s = 0.0
             self._place = None
         else:
             self._late_s = max(self._late_s, late_s)
             self._all_late_s += late_s
         if place != self._place:
-            self._place, self._placed_s = place, now_s
-        self._last_s, self._last = now_s, used
+            self._place = place
+            self._placed_s = now_s
+        self._last_s = now_s
+        self._last = used
 
     def is_starved(self, limit_s: float) -> bool:
         """True when others compute and the loop's thread, for all that is known, would go on
@@ -90,7 +96,9 @@ class Evidence:
 
 
 def _between(before_s: float | None, after_s: float | None) -> float:
-    return 0.0 if before_s is None or after_s is None else after_s - before_s
+    if before_s is None or after_s is None:
+        return 0.0
+    return after_s - before_s
 
 
 def used_now(loop_thread: int) -> Used:
@@ -114,5 +122,6 @@ def _on_linux(native_id: int) -> float:
         fields = os.pread(stat, 1024, 0).rpartition(b")")[2].split()
     finally:
         os.close(stat)
-    user, system = int(fields[11]), int(fields[12])
+    user = int(fields[11])
+    system = int(fields[12])
     return (user + system) / os.sysconf("SC_CLK_TCK")

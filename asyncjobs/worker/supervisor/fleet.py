@@ -7,9 +7,12 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.supervisor.child import Child
 
 __all__ = ["Fleet"]
+
+logger = GuardedLog("asyncjobs.worker")
 
 
 class Fleet:
@@ -72,8 +75,11 @@ class Fleet:
         for child in self._alive:
             child.stop(number, times)
 
-    def alive(self) -> list[Child]:
-        return list(self._alive)
+    def kill_stubborn(self) -> None:
+        """They end by themselves, unless what they are busy with lets no thread run."""
+        for child in self._alive:
+            logger.error("process %d (pid %d) does not end; it is killed", child.number, child.pid)
+            child.kill()
 
     async def kill(self, after_s: float) -> None:
         """Returns when all are gone; kills what is still there after that time."""

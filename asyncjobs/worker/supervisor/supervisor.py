@@ -101,14 +101,8 @@ class Supervisor:
         limit_s = STUCK_S
         if self._stops == 1:
             limit_s += self._grace_s
-        asyncio.get_running_loop().call_later(limit_s, self._kill_stubborn)
+        asyncio.get_running_loop().call_later(limit_s, self._fleet.kill_stubborn)
         self.end_if_all_have()
-
-    def _kill_stubborn(self) -> None:
-        """They end by themselves, unless what they are busy with lets no thread run."""
-        for child in self._fleet.alive():
-            logger.error("process %d (pid %d) does not end; it is killed", child.number, child.pid)
-            child.kill()
 
     async def kill(self, after_s: float) -> None:
         """Returns when all are gone; kills what is still there after that time."""
