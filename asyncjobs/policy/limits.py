@@ -69,7 +69,9 @@ class QueueShares:
         `room` is that for suspects, see `Demand`: one queue at a time may hand some out.
         """
         most = most or {}
-        suspected = self.with_suspects(room, [queue for queue in most if not most[queue]])
+        suspected: list[str] = []
+        if self.suspects:
+            suspected = self.with_suspects(room, [queue for queue in most if not most[queue]])
         hot = [queue for queue in self.weights if queue in self.hot or queue in suspected]
         # Given as a set: unsorted, the hash seed of a process would decide whose turn it is.
         called = sorted(called)
@@ -138,6 +140,8 @@ class QueueShares:
         demands = {
             queue: Demand(count, self._guard(queue, count), level) for queue, count in slots.items()
         }
+        if not suspected:
+            return demands
         turn = next((queue for queue in suspected if slots[queue] > 0), None)
         if turn is not None:
             # One at a time, for nothing may be blamed together with a suspect that has to be

@@ -1,19 +1,20 @@
-"""Queues that do not answer, beside others that do: each is asked again by itself.
+"""What the store has not answered: an exchange as a whole, or single queues beside others.
 
-A wrong-typed key or a missing right costs one queue. Its settlements are kept until it answers,
-and nothing is taken from it meanwhile; the others go on at their full rate.
+When the reply to an exchange is lost, a resync says what took effect. A wrong-typed key or a
+missing right costs one queue: its settlements are kept until it answers by itself, and nothing
+is taken from it meanwhile. The others go on at their full rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import Settlement, TakenJob
 
-__all__ = ["AwayLog", "InDoubt"]
+__all__ = ["AwayLog", "InDoubt", "Unanswered"]
 
 logger = GuardedLog("asyncjobs.worker")
 
@@ -57,16 +58,48 @@ class _Doubt:
         self.settlements: list[Settlement] = []
 
 
+class Unanswered:
+    """An exchange whose reply is not here, and may never come."""
+
+    __slots__ = ("cause", "sequence", "settlements")
+
+    def __init__(self, cause: BaseException, settlements: Sequence[Settlement] = ()) -> None:
+        self.cause = cause
+        self.settlements = settlements
+        self.sequence = 0
+
+    def to_send_again(self, applied: Mapping[str, int]) -> list[Settlement]:
+        """Those that had no effect, when these are the last exchanges that took effect by queue.
+        Of a queue that has not said so nothing is known yet."""
+        sequence = self.sequence
+        return [
+            settlement
+            for settlement in self.settlements
+            if applied.get(settlement.job.queue, sequence) < sequence
+        ]
+
+
 class InDoubt:
-    """Owns the settlements of queues that do not answer. Asks nobody. Times are monotonic."""
+    """Owns the settlements of which nobody knows whether they count. Asks nobody. Times are
+    monotonic seconds."""
 
     def __init__(self) -> None:
+        self.exchange: Unanswered | None = None
+        """The exchange that is under way, or whose reply was lost. Also what else has shown that
+        this worker may hold jobs that it does not know of; then there are no settlements."""
         self.queues: dict[str, _Doubt] = {}
         """Left out until they have answered a question that is about them alone."""
         self.failing: dict[str, StoreError] = {}
         """Those of which no exchange has come back since they failed."""
         self._failures: dict[str, int] = {}
         self._log = AwayLog("an exchange")
+
+    def fail(self, cause: BaseException) -> None:
+        """There is no answer: ask what the store knows."""
+        if self.exchange is None:
+            self.exchange = Unanswered(cause)
+        else:
+            self.exchange.cause = cause
 
     def add(
         self, away: Mapping[str, StoreError], settlements: Iterable[Settlement], now_s: float
@@ -114,9 +147,10 @@ class InDoubt:
             if doubt.again_s <= now_s and queue not in unrenewed
         ]
 
-    def next_s(self, queue: str) -> float:
-        """When to ask this queue again."""
-        return self.queues[queue].again_s
+    def wake_s(self, now_s: float) -> float:
+        """When the next pause is over; infinity when all are."""
+        pauses = (doubt.again_s for doubt in self.queues.values() if doubt.again_s > now_s)
+        return min(pauses, default=float("inf"))
 
     def resolve(self, queues: Collection[str]) -> list[Settlement]:
         """These queues have answered what they were asked alone: their settlements."""
@@ -142,9 +176,18 @@ class InDoubt:
 
     def jobs(self) -> Iterator[TakenJob]:
         """The jobs whose settlements are kept here."""
+        yield from self.sent_jobs()
         for doubt in self.queues.values():
             for settlement in doubt.settlements:
                 yield settlement.job
 
+    def sent_jobs(self) -> Iterator[TakenJob]:
+        """The jobs that the exchange without an answer settles."""
+        if self.exchange is not None:
+            for settlement in self.exchange.settlements:
+                yield settlement.job
+
     def holds_settlements(self) -> bool:
+        if self.exchange is not None and self.exchange.settlements:
+            return True
         return any(doubt.settlements for doubt in self.queues.values())

@@ -9,7 +9,7 @@ from typing import Final
 from asyncjobs import events
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.run import Attempt, Reason
 from asyncjobs.worker.stacks import stack_text, task_frames
 

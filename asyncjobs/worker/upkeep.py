@@ -18,7 +18,7 @@ from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import PROGRESS, Note
 from asyncjobs.worker.doubt import AwayLog
-from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.session import Session
 
 __all__ = ["Duty", "ProgressNotes", "Prune", "Reclaim", "Upkeep"]

@@ -26,11 +26,11 @@ from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.own import hide
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.control import Control
+from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.farewell import say_farewell
 from asyncjobs.worker.lease import Heartbeats
 from asyncjobs.worker.limit import Limit
 from asyncjobs.worker.memory import MemoryLimit, show_bytes
-from asyncjobs.worker.processor import Processor
 from asyncjobs.worker.pulse import Pulse
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settings import Host, Queues, WorkerSettings, checked_count, sync_queues
@@ -292,9 +292,9 @@ class Worker:
             processor = self._processor = self._new_processor(session)
             if away:
                 processor.start_without(away)
-            processor.limit = limit
+            processor.intake.appetite.burst = limit
             # A burst ends by what its last look into all queues has shown.
-            processor.parking.always_looks = limit.is_burst
+            processor.intake.appetite.signals.always_looks = limit.is_burst
             life = self._watch_over(session, processor)
             self._beats = life.beats
             try:
@@ -306,7 +306,7 @@ class Worker:
                 await self._leave(session, processor, life)
             settler = processor.settler
             return WorkerReport(
-                processor.taken,
+                processor.intake.holdings.taken,
                 settler.released,
                 processor.threads.abandoned,
                 settler.unstarted.put_back,
@@ -367,7 +367,7 @@ class Worker:
         self, session: Session, processor: Processor, memory: MemoryLimit | None
     ) -> None:
         backend = self.app.backend
-        self._reclaim = Reclaim(backend, session, self.app.events, processor.parking.call)
+        self._reclaim = Reclaim(backend, session, self.app.events, processor.hear_signal)
         prune, notes = Prune(backend, session), ProgressNotes(session, processor)
         duties: list[Duty] = [self._reclaim, notes, prune]
         if (after_s := self._settings.stuck_after_s) is not None:
@@ -412,7 +412,7 @@ class Worker:
         while (left_s := end_s - time.monotonic()) > 0:
             if await self._is_hurried(min(left_s, LEAVE_S)):
                 break
-            if processor.holds_nothing():
+            if processor.intake.holds_nothing():
                 # It only waits for a store that is away, to learn of nothing.
                 work.cancel()
         if processor.running:
@@ -446,7 +446,7 @@ class Worker:
                 steps.push_async_callback(processor.sweeps.stop)
                 steps.callback(processor.abandon)
                 processor.release()
-                if not (session.away and processor.holds_nothing()):
+                if not (session.away and processor.intake.holds_nothing()):
                     with anyio.move_on_after(LEAVE_S * TELL):
                         await processor.run()
 
@@ -461,25 +461,17 @@ class Worker:
             released, queues = processor.settler.released, tuple(self.queues)
             self._emit(events.WorkerStopped(self.name, released, queues))
 
-    def _on_heartbeat(self, lease: LeaseSpec, beat: Heartbeat) -> None:
-        if (processor := self._processor) is not None:
-            if beat.lost:
-                processor.note_lost(lease, beat.lost)
-            if beat.away:
-                # rule:2 a queue that cannot be renewed is left out
-                processor.note_away(beat.away)
-            if beat.cancels:
-                processor.cancel(beat.cancels)
-            processor.parking.hear_beat(beat.ready)
+    def _on_heartbeat(self, spec: LeaseSpec, beat: Heartbeat) -> None:
+        if self._processor is not None:
+            self._processor.hear_beat(spec, beat)
         if self._reclaim is not None:
             self._reclaim.hear_beat(beat)
 
     def _on_failed_beat(self, error: StoreError) -> None:
         """A worker that is busy may have nothing to ask of the store for long, and one whose
         lease may be over asks for nothing: nobody else would find out that it is away."""
-        processor, session = self._processor, self._present
-        if processor is not None and session is not None and not session.away:
-            processor.parking.note_broken(error)
+        if self._processor is not None:
+            self._processor.hear_fault(error)
 
     def _on_memory(self, limit: MemoryLimit) -> None:
         """Stop as if asked to, but for the hurry: a stop from outside is still the first."""

@@ -22,7 +22,7 @@ HERE = Path(profile.__file__).parent
         (PACKAGE / "app.py", profile.JOB),
         (PACKAGE / "client" / "client.py", profile.CLIENT),
         (PACKAGE / "backends" / "redis" / "wire.py", profile.STORE),
-        (PACKAGE / "worker" / "processor.py", profile.WORKER),
+        (PACKAGE / "worker" / "engine" / "loop.py", profile.WORKER),
         (PACKAGE / "policy" / "limits.py", profile.WORKER),
         (Path(asyncio.__file__), profile.EVENT_LOOP),
         (Path(redis.__file__).parent / "asyncio" / "connection.py", profile.STORE),

@@ -199,7 +199,7 @@ def test_a_failed_job_does_not_fail_the_worker(work: Start, put: Put) -> None:
 
 def test_1_when_the_worker_fails(run: Start, server: Server, folder: Path) -> None:
     (folder / "broken.py").write_text(
-        "from asyncjobs.worker.processor import Processor\n"
+        "from asyncjobs.worker.engine.loop import Processor\n"
         "from tasks import app\n"
         "async def run(self):\n    raise RuntimeError('planted')\n"
         "Processor.run = run\n"

@@ -21,7 +21,7 @@ StartServer = Callable[..., Server]
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """An idle worker whose wait has failed pauses for up to 5 s before it waits again."""
-    monkeypatch.setattr("asyncjobs.worker.parking.FALLBACK_S", 0.2)
+    monkeypatch.setattr("asyncjobs.worker.engine.parking.FALLBACK_S", 0.2)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls are given up after half a second and not after ten."""
     limit = property(lambda self: 0.5, lambda self, value: None)
     monkeypatch.setattr(Link, "timeout_s", limit, raising=False)
-    monkeypatch.setattr("asyncjobs.worker.parking.CALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("asyncjobs.worker.engine.parking.CALL_TIMEOUT_S", 0.5)
 
 
 @pytest.fixture(params=["valkey", "redis"])

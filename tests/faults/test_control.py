@@ -64,7 +64,7 @@ async def test_a_half_open_connection_is_found_out(
             assert processor is not None
             backend = app.backend
             assert isinstance(backend, RedisBackend)
-            channel = backend._lease_calls._links(processor._session.spec).control
+            channel = backend._lease_calls._links(processor.session.spec).control
             channel._link.timeout_s = 0.3
             proxy.freeze("control")
             async with asyncio.timeout(LIMIT_S):

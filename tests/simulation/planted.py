@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +12,8 @@ from asyncjobs.backends.memory.queue import Queue
 from asyncjobs.backends.memory.stored import Held
 from asyncjobs.job import NewJob, Settlement, SettlementKind, TakenJob
 from asyncjobs.model.envelope import Envelope
-from asyncjobs.worker.parking import Parking
-from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.doubt import InDoubt, Unanswered
+from asyncjobs.worker.engine.offer import StandingOffer
 from asyncjobs.worker.run import Attempt
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settling import Settler
@@ -69,8 +69,8 @@ def late_parked_exchange_takes_effect(
     return _check_sequence(queue, lease, sequence)
 
 
-@_plant(Parking, "withdraw")
-def an_offer_outlives_a_resync(parking: Parking) -> None:
+@_plant(StandingOffer, "withdraw")
+def an_offer_outlives_a_resync(offer: StandingOffer) -> None:
     """What it has brought is started twice: the resync has told of it, too."""
 
 
@@ -159,20 +159,16 @@ def retries_are_free(settler: Settler, attempt: Attempt, *details: Any) -> Settl
     return settlement._replace(envelope=envelope.encode())
 
 
-@_plant(Processor, "_recover")
-async def settlements_are_not_sent_again(
-    processor: Processor, cause: BaseException, sequence: int, settlements: list[Settlement]
-) -> None:
+def _none(doubt: InDoubt) -> Iterator[TakenJob]:
+    return iter(())
+
+
+@_plant(Unanswered, "to_send_again", (InDoubt, "sent_jobs", _none))
+def settlements_are_not_sent_again(
+    exchange: Unanswered, applied: Mapping[str, int]
+) -> list[Settlement]:
     """A settlement whose request was lost is forgotten; the store gives the job back."""
-
-    def holding() -> list[TakenJob]:
-        return [*processor.running.jobs(), *processor._unsettled.jobs(), *processor._taken]
-
-    answer = await processor._session.resync(cause, holding)
-    processor._unsure = None
-    processor._lose(answer.lost)
-    processor._taken += answer.missing
-    processor._shares.look = True
+    return []
 
 
 @_plant(Session, "is_confirmed")

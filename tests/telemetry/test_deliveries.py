@@ -63,7 +63,7 @@ async def stopped(worker: Worker) -> None:
     assert processor is not None
     worker.stop()
     worker.stop()
-    await until(lambda: processor._releasing)
+    await until(lambda: processor.intake.holdings.is_releasing)
 
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["reply comes late", "reply is lost"])
@@ -146,7 +146,7 @@ async def test_one_whose_last_attempt_here_goes_on_after_a_lost_lease(
         await stage.noted(("started", "s"))
         processor = worker._processor
         assert processor is not None
-        lease = processor._session.spec
+        lease = processor.session.spec
         await app.backend.deregister(lease)
         processor.note_lost(lease, ["default"])
         await stage.noted(("started", "s"), 2)
@@ -173,7 +173,7 @@ async def test_an_end_that_the_store_refuses_is_counted_here_and_there(
         processor = worker._processor
         assert processor is not None
         # Its lease is over, and it has not heard of it when the job ends.
-        await app.backend.deregister(processor._session.spec)
+        await app.backend.deregister(processor.session.spec)
         stage.open("g")
         assert await handle.result(LIMIT_S) == "g"
         await until(lambda: reading.total("asyncjobs.jobs.finished") == 2)

@@ -242,7 +242,7 @@ def test_pauses_grow_until_an_exchange_comes_back(caplog: pytest.LogCaptureFixtu
     pauses = []
     for _ in range(3):
         doubts.add({"bad": BROKEN}, (), 100.0)
-        pauses.append(doubts.next_s("bad") - 100)
+        pauses.append(doubts.wake_s(100.0) - 100)
         assert doubts.due(100.0) == []
         assert doubts.due(101.0) == ["bad"]
         assert doubts.due(101.0, ["bad"]) == []
@@ -250,6 +250,6 @@ def test_pauses_grow_until_an_exchange_comes_back(caplog: pytest.LogCaptureFixtu
     assert pauses == pytest.approx([0.01, 0.02, 0.02])
     doubts.note_exchange(["bad"])
     doubts.add({"bad": BROKEN}, (), 100.0)
-    assert doubts.next_s("bad") == pytest.approx(100.01)
+    assert doubts.wake_s(100.0) == pytest.approx(100.01)
     assert caplog.text.count("is left out") == 2
     assert caplog.text.count("is back") == 1

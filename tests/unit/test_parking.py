@@ -1,32 +1,28 @@
-"""How an idle worker sleeps, with a store that a test plays."""
+"""How an idle worker sleeps, with a lease that a test plays."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 from typing import Any, cast
 
 import anyio
 import pytest
 
-from asyncjobs.backends.base import (
-    Backend,
-    Demand,
-    Exchange,
-    Lease,
-    LeaseSpec,
-    Offer,
-    Parked,
-    StaleSequence,
-)
+from asyncjobs.backends.base import Demand, LeaseSpec, Offer, Parked
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.worker.parking import FALLBACK_S, MOST_OFFERED, Parking, offer_for
+from asyncjobs.policy.limits import QueueShares
+from asyncjobs.worker.engine.appetite import Appetite
+from asyncjobs.worker.engine.parking import Parking
+from asyncjobs.worker.engine.slots import Slots
+from asyncjobs.worker.engine.steps import Park
 from asyncjobs.worker.session import Session
 from tests.tasks import every_task
 
 pytestmark = pytest.mark.anyio
-SPEC = LeaseSpec("lease", "worker", ("a", "b"), 15_000)
-NOW_MS = 1_800_000_000_000
+NEVER_S = float("inf")
+IDLE = Park(True, False, 0, NEVER_S)
+BUSY = IDLE._replace(is_busy=True)
+DEAF = IDLE._replace(listens=False)
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -37,280 +33,201 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": request.param == "uvloop"}
 
 
-class CallingLease:
-    """Calls when a test says so. Counts the waits."""
+class SignallingLease:
+    """Signals when a test says so. Knows the offers of the waits."""
 
     def __init__(self) -> None:
-        self.spec = SPEC
-        self.waits = 0
-        self.calls: asyncio.Queue[Collection[str] | Exception] = asyncio.Queue()
+        self.spec = LeaseSpec("lease", "worker", ("a",), 15_000)
+        self.offers: list[Offer | None] = []
+        self.answers: asyncio.Queue[Parked | Exception] = asyncio.Queue()
 
     async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
-        self.waits += 1
-        answer = await self.calls.get()
+        self.offers.append(offer)
+        answer = await self.answers.get()
         if isinstance(answer, Exception):
             raise answer
-        return Parked(answer, None)
+        return answer
+
+    def signal(self, *queues: str) -> None:
+        self.answers.put_nowait(Parked(queues, None))
 
 
 @pytest.fixture
-async def store(anyio_backend: object) -> CallingLease:
-    return CallingLease()
+async def lease(anyio_backend: object) -> SignallingLease:
+    return SignallingLease()
 
 
-def parking_on(store: CallingLease) -> Parking:
-    return Parking(cast(Lease, store))
+def parking_on(lease: SignallingLease) -> tuple[Parking, Appetite]:
+    slots = Slots(9, in_use=lambda: 0, most=lambda unstarted: {}, room=lambda unstarted: ())
+    appetite = Appetite(QueueShares({"a": 1}), slots, can_offer=True)
+    session = Session(cast(Any, None), cast(Any, lease))
+    return Parking(session, appetite), appetite
 
 
-def exchange(**next_due_ms: int | None) -> Exchange:
-    return Exchange([], [], (), [], frozenset(), next_due_ms, None, NOW_MS)
-
-
-async def sleep(parking: Parking, *, listen: bool = True) -> None:
+async def sleep(parking: Parking, park: Park = IDLE) -> None:
     with anyio.fail_after(10):
-        await parking.sleep(listen=listen)
+        await parking.sleep(park)
 
 
-async def sleep_until_due(parking: Parking) -> None:
-    """A timer may fire early by its clock's resolution: then one sleeps again."""
-    while not parking.due:
-        await sleep(parking)
-
-
-async def test_a_nudge_wakes_and_the_wait_goes_on(store: CallingLease) -> None:
-    parking = parking_on(store)
+async def test_a_nudge_wakes_and_the_wait_goes_on(lease: SignallingLease) -> None:
+    parking, appetite = parking_on(lease)
     for _ in range(3):
         parking.nudge()
         await sleep(parking)
     await asyncio.sleep(0)
-    assert store.waits == 1
-    assert parking.called == set()
+    assert len(lease.offers) == 1
+    assert appetite.signals.signalled == set()
     await parking.close()
 
 
-async def test_a_call_wakes(store: CallingLease) -> None:
-    parking = parking_on(store)
-    store.calls.put_nowait(("b",))
+async def test_a_signal_wakes(lease: SignallingLease) -> None:
+    parking, appetite = parking_on(lease)
+    lease.signal("a")
     await sleep(parking)
-    assert parking.called == {"b"}
+    assert appetite.signals.signalled == {"a"}
     await parking.close()
 
 
-async def test_a_call_that_comes_while_busy_is_kept(store: CallingLease) -> None:
-    parking = parking_on(store)
+async def test_a_signal_that_comes_while_busy_is_kept(lease: SignallingLease) -> None:
+    parking, appetite = parking_on(lease)
     parking.nudge()
     await sleep(parking)
-    store.calls.put_nowait(("a",))
-    while not parking.called:
+    lease.signal("a")
+    while not appetite.signals.signalled:
         await asyncio.sleep(0)
-    assert parking.called == {"a"}
     # It has already been heard: the next sleep must not sleep it away.
-    await sleep(parking, listen=False)
+    await sleep(parking, DEAF)
+    assert appetite.signals.signalled == {"a"}
     await parking.close()
 
 
 async def test_a_busy_worker_listens_when_that_lasts(
-    store: CallingLease, monkeypatch: pytest.MonkeyPatch
+    lease: SignallingLease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncjobs.worker.parking.BRIEF_S", 600.0)
-    parking = parking_on(store)
-
-    def offer() -> None:
-        raise AssertionError("a busy worker offers nothing")
-
-    async def nap(*, is_busy: bool) -> None:
-        parking.nudge()
-        with anyio.fail_after(10):
-            await parking.sleep(listen=True, is_busy=is_busy, offer=offer)
-
-    await nap(is_busy=True)
-    await asyncio.sleep(0)
-    assert store.waits == 0
-    # It does not begin anew with each nap, or jobs that end all the time would put it off.
-    later = parking._later
-    await nap(is_busy=True)
-    assert later is not None
-    assert parking._later is later
-    later.cancel()
-    parking._start_wait(None)
-    await asyncio.sleep(0)
-    assert store.waits == 1
-    await nap(is_busy=True)
-    assert parking._later is None
-    store.calls.put_nowait(("a",))
-    while not parking.called:
-        await asyncio.sleep(0)
-    await parking.close()
-
-
-async def test_an_idle_worker_listens_at_once(store: CallingLease) -> None:
-    parking = parking_on(store)
-    for is_busy in (True, False):
-        parking.nudge()
-        await parking.sleep(listen=True, is_busy=is_busy)
-    await asyncio.sleep(0)
-    assert (store.waits, parking._later) == (1, None)
-    await parking.close()
-
-
-async def test_an_offer_that_has_no_answer_while_there_is_work_is_given_up(
-    store: CallingLease,
-) -> None:
-    parking = parking_on(store)
-    parking._offer = Offer(1, {"a": Demand(3)})
-    for ready in (("a",), (), ("a",)):
-        parking.hear_beat(ready)
-        assert (parking.offered, parking.broken) == (3, None)
-    parking.hear_beat(("a",))
-    assert parking.offered == 0
-    assert isinstance(parking.broken, StaleSequence)
-
-
-async def test_an_offer_is_small(store: CallingLease) -> None:
-    two = Session(cast(Backend, None), cast(Lease, store))
-    assert offer_for(two, 3) is None
-    store.spec = LeaseSpec("lease", "worker", ("a",), 15_000)
-    one = Session(cast(Backend, None), cast(Lease, store))
-    for free, slots in ((3, 3), (1_000, MOST_OFFERED)):
-        offer = offer_for(one, free)
-        assert offer is not None
-        assert offer.demand == {"a": Demand(slots)}
-
-
-async def test_without_listening_nobody_waits(store: CallingLease) -> None:
-    parking = parking_on(store)
+    monkeypatch.setattr("asyncjobs.worker.engine.parking.BRIEF_S", 0.02)
+    parking, _ = parking_on(lease)
     parking.nudge()
-    await sleep(parking, listen=False)
-    assert store.waits == 0
+    await sleep(parking, BUSY._replace(slots=3))
+    await asyncio.sleep(0)
+    assert lease.offers == []
+    # It does not begin anew with each nap, or jobs that end all the time would put it off.
+    with anyio.fail_after(10):
+        while not lease.offers:
+            parking.nudge()
+            await sleep(parking, BUSY._replace(slots=3))
+            await asyncio.sleep(0.005)
+    assert lease.offers == [None], "a busy worker offers nothing"
     await parking.close()
 
 
-async def test_the_earliest_due_time_wakes(store: CallingLease) -> None:
-    parking = parking_on(store)
-    parking.note_due(exchange(a=NOW_MS + 600_000, b=NOW_MS + 20))
-    await sleep_until_due(parking)
-    assert parking.due == {"b"}
-    left_s = parking.next_due_in_s()
-    assert left_s is not None
-    assert 500 < left_s < 600
+async def test_a_worker_that_is_full_does_not_begin_to_listen(
+    lease: SignallingLease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncjobs.worker.engine.parking.BRIEF_S", 0.0)
+    parking, _ = parking_on(lease)
+    for park in (BUSY, DEAF):
+        parking.nudge()
+        await sleep(parking, park)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert lease.offers == []
     await parking.close()
 
 
-async def test_a_time_that_is_over_wakes_at_once(store: CallingLease) -> None:
-    parking = parking_on(store)
-    for due_ms in (NOW_MS, NOW_MS - 5000, NOW_MS):
-        parking.note_due(exchange(a=due_ms))
-    await sleep_until_due(parking)
-    assert parking.due == {"a"}
+async def test_an_idle_worker_listens_at_once_and_offers_slots(lease: SignallingLease) -> None:
+    parking, appetite = parking_on(lease)
+    for park in (BUSY, IDLE._replace(slots=3)):
+        parking.nudge()
+        await sleep(parking, park)
+    await asyncio.sleep(0)
+    assert lease.offers == [Offer(1, {"a": Demand(3)})]
+    assert appetite.offer.slots == 3
     await parking.close()
 
 
-async def test_a_due_time_that_is_gone_does_not_wake(store: CallingLease) -> None:
-    parking = parking_on(store)
-    parking.note_due(exchange(a=NOW_MS + 1, b=NOW_MS + 30))
-    parking.note_due(exchange(a=None))
-    await sleep_until_due(parking)
-    assert parking.due == {"b"}
-    assert parking.next_due_in_s() is None
+async def test_without_listening_nobody_waits(lease: SignallingLease) -> None:
+    parking, _ = parking_on(lease)
+    parking.nudge()
+    await sleep(parking, DEAF)
+    assert lease.offers == []
     await parking.close()
 
 
-async def test_an_earlier_time_moves_the_timer(store: CallingLease) -> None:
-    parking = parking_on(store)
-    parking.note_due(exchange(a=NOW_MS + 600_000))
-    parking.note_due(exchange(a=NOW_MS + 20))
-    await sleep_until_due(parking)
-    assert parking.due == {"a"}
+async def test_a_time_wakes(lease: SignallingLease) -> None:
+    parking, _ = parking_on(lease)
+    now_s = asyncio.get_running_loop().time()
+    for wake_s in (now_s + 600, now_s + 0.02):
+        parking.nudge()
+        await sleep(parking, DEAF._replace(wake_s=wake_s))
+    await sleep(parking, DEAF._replace(wake_s=now_s + 0.02))
+    await parking.close()
+
+
+async def test_a_time_that_is_over_wakes_at_once(lease: SignallingLease) -> None:
+    parking, _ = parking_on(lease)
+    over_s = asyncio.get_running_loop().time() - 5
+    for _ in range(3):
+        await sleep(parking, DEAF._replace(wake_s=over_s))
+    await parking.close()
+
+
+async def test_a_time_that_is_taken_back_does_not_wake(lease: SignallingLease) -> None:
+    parking, _ = parking_on(lease)
+    loop = asyncio.get_running_loop()
+    parking.nudge()
+    await sleep(parking, DEAF._replace(wake_s=loop.time() + 0.01))
+    parking.nudge()
+    await sleep(parking, DEAF)
+    nap = asyncio.create_task(parking.sleep(DEAF))
+    await asyncio.wait({nap}, timeout=0.05)
+    assert not nap.done()
+    parking.nudge()
+    await nap
     await parking.close()
 
 
 async def test_a_store_that_is_away_makes_nobody_spin(
-    store: CallingLease, monkeypatch: pytest.MonkeyPatch
+    lease: SignallingLease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncjobs.worker.parking.FALLBACK_S", 0.1)
-    parking = parking_on(store)
-    store.calls.put_nowait(StoreUnavailable("away"))
+    monkeypatch.setattr("asyncjobs.worker.engine.parking.FALLBACK_S", 0.1)
+    parking, appetite = parking_on(lease)
+    lease.answers.put_nowait(StoreUnavailable("away"))
     loop = asyncio.get_running_loop()
     before_s = loop.time()
-    await sleep(parking)
-    assert loop.time() - before_s >= 0.09
-    assert parking.called == set()
+    parking.nudge()
+    while loop.time() - before_s < 0.09:
+        await sleep(parking, IDLE._replace(wake_s=before_s + 0.09))
+    assert len(lease.offers) == 1
+    assert appetite.signals.signalled == set()
     await parking.close()
 
 
-async def test_closing_ends_the_wait(store: CallingLease) -> None:
-    parking = parking_on(store)
+async def test_an_offer_to_a_store_that_is_away_is_broken_at_once(lease: SignallingLease) -> None:
+    parking, appetite = parking_on(lease)
+    error = StoreUnavailable("away")
+    lease.answers.put_nowait(error)
+    await sleep(parking, IDLE._replace(slots=3))
+    assert (appetite.offer.broken, appetite.offer.slots) == (error, 0)
+    await parking.close()
+
+
+async def test_a_wait_that_fails_for_another_reason_is_logged_and_a_look_due(
+    lease: SignallingLease, caplog: pytest.LogCaptureFixture
+) -> None:
+    parking, appetite = parking_on(lease)
+    appetite.shares.look = False
+    lease.answers.put_nowait(RuntimeError("a bug of ours"))
+    await sleep(parking)
+    assert appetite.shares.look
+    assert "waiting for signals failed" in caplog.text
+    await parking.close()
+
+
+async def test_closing_ends_the_wait(lease: SignallingLease) -> None:
+    parking, _ = parking_on(lease)
     parking.nudge()
     await sleep(parking)
     await asyncio.sleep(0)
-    assert store.waits == 1
+    assert len(lease.offers) == 1
     await parking.close()
     assert [task for task in every_task() if task.get_name() == "asyncjobs-wait"] == []
-
-
-async def test_nudges_do_not_put_off_the_time_to_look(store: CallingLease) -> None:
-    parking = parking_on(store)
-    nudges = 0
-    while not parking.look and nudges < 200:
-        nudges += 1
-        asyncio.get_running_loop().call_later(0.005, parking.nudge)
-        with anyio.fail_after(10):
-            await parking.sleep(listen=False, limit_s=0.1)
-    assert parking.look
-    await parking.close()
-
-
-async def test_while_heartbeats_come_a_wait_that_ends_asks_nothing(store: CallingLease) -> None:
-    parking = parking_on(store)
-    parking.hear_beat(())
-    parking.hear_beat(())
-    store.calls.put_nowait(())
-    await sleep(parking)  # the nudge of the heartbeat
-    await sleep(parking)
-    assert store.waits == 1
-    assert not parking.look
-    assert parking.called == set()
-    await parking.close()
-
-
-async def test_a_heartbeat_finds_work_that_nobody_was_called_for(store: CallingLease) -> None:
-    parking = parking_on(store)
-    parking.hear_beat(("b",))
-    await sleep(parking)
-    assert parking.called == {"b"}
-    await parking.close()
-
-
-async def test_without_recent_heartbeats_it_is_time_to_look(store: CallingLease) -> None:
-    parking = parking_on(store)
-    parking.hear_beat(())
-    parking.hear_beat(())
-    parking._beat_s -= 2 * FALLBACK_S  # as long ago as with a lease of 30 s
-    store.calls.put_nowait(())
-    await sleep(parking)
-    await sleep(parking)
-    assert parking.look
-    await parking.close()
-
-
-async def test_while_heartbeats_are_rare_a_recent_one_is_no_look(store: CallingLease) -> None:
-    parking = parking_on(store)
-    parking.hear_beat(())
-    parking._beat_s -= 2 * FALLBACK_S
-    parking.hear_beat(())
-    store.calls.put_nowait(())
-    await sleep(parking)
-    await sleep(parking)
-    assert parking.look
-    await parking.close()
-
-
-async def test_a_worker_that_shall_end_always_looks(store: CallingLease) -> None:
-    parking = parking_on(store)
-    parking.always_looks = True
-    parking.hear_beat(())
-    store.calls.put_nowait(())
-    await sleep(parking)
-    await sleep(parking)
-    assert parking.look
-    await parking.close()

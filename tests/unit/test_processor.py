@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from asyncjobs import (
     AsyncJobs,
     ConfigError,
     JobFailed,
+    JobFunction,
     RetryPolicy,
     StoreUnavailable,
     Worker,
@@ -32,12 +33,12 @@ from asyncjobs.backends.base import (
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
-from asyncjobs.events import JobReleased, JobStarted, LeaseLost
-from asyncjobs.job import Settlement, State, TakenJob
+from asyncjobs.events import JobStarted, LeaseLost
+from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import Headers
 from asyncjobs.policy.limits import QueueShares
-from asyncjobs.worker.processor import Processor
+from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.threads import Threads
 from tests.tasks import every_task
@@ -211,40 +212,65 @@ async def test_a_worker_that_fails_gives_its_jobs_back(stage: Stage, error: Exce
     assert [t for t in every_task() if t.get_name().startswith("asyncjobs-")] == []
 
 
-async def _processor(store: LossyStore, jobs_stored: int) -> Processor:
-    """One that has entered its queue and taken nothing yet."""
+async def _processor(store: LossyStore) -> tuple[Processor, JobFunction[..., Any]]:
+    """One that has entered its queue and taken nothing yet, and what it runs."""
     app = AsyncJobs(backend=store)
     job = register(app, jobs.note)
-    session = await Session.begin(store, LeaseSpec("lease", "worker", ("default",), 1_000))
-    new = [job.new_job((f"n{number}",), {}) for number in range(jobs_stored)]
-    await store.enqueue(EnqueueBatch("token", new))
-    session.confirmed_s = time.monotonic()
-    threads = Threads(1, {})
-    shares = QueueShares({"default": 1})
-    return Processor(
-        session, shares, app.registry.find, app.settings, app.events, concurrency=2, threads=threads
+    session = await Session.begin(store, LeaseSpec("lease", "worker", ("default",), 60_000))
+    processor = Processor(
+        session,
+        QueueShares({"default": 1}),
+        app.registry.find,
+        app.settings,
+        app.events,
+        concurrency=2,
+        threads=Threads(1, {}),
     )
+    return processor, job
 
 
-async def test_nothing_is_started_after_a_stop_that_may_have_cost_the_lease() -> None:
-    """The process is stopped (SIGSTOP) in the turn in which a request leaves."""
-    store = LossyStore()
-    processor = await _processor(store, 1)
-    session = processor._session
-    await processor._trade()
-    assert [taken.queue for taken in processor._taken] == ["default"]
+async def _store(store: LossyStore, job: JobFunction[..., Any], names: Sequence[str]) -> None:
+    await store.enqueue(EnqueueBatch(new_id(), [job.new_job((name,), {}) for name in names]))
 
-    async def trip() -> Exchange:
-        session.confirmed_s = float("-inf")
-        return await store.exchange(session.spec, session.next_sequence(), [], {})
 
-    await processor._overlap(trip())
-    assert (len(processor.running), len(processor._taken)) == (0, 1)
-    await processor.close()
+class StoppedStore(LossyStore):
+    """The process is stopped (SIGSTOP) while a request leaves, for longer than the lease."""
+
+    processor: Processor
+
+    async def exchange(
+        self,
+        lease: LeaseSpec,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> Exchange:
+        if self.exchanges == 1:
+            self.processor.session.confirmed_s = float("-inf")
+        answer = await super().exchange(lease, sequence, settlements, demand)
+        if self.exchanges == 1:
+            # So the next trade leaves before what this one has brought is started.
+            self.processor.hear_signal(["default"])
+        return answer
+
+
+async def test_nothing_is_started_after_a_stop_that_may_have_cost_the_lease(stage: Stage) -> None:
+    store = StoppedStore()
+    store.processor, job = await _processor(store)
+    await _store(store, job, ["n0"])
+    run = asyncio.create_task(store.processor.run())
+    await until(lambda: store.exchanges == 2)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (len(store.processor.running), stage.notes) == (0, [])
+    assert len(store.processor.intake.holdings.unstarted) == 1
+    run.cancel()
+    await asyncio.wait({run})
+    await store.processor.close()
 
 
 class OfferedStore(LossyStore):
-    """Answers what waits behind a call when a test says so. Its exchanges bring nothing."""
+    """Answers what waits behind a signal when a test says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -261,66 +287,55 @@ class OfferedStore(LossyStore):
         return answer
 
     async def brings(self, processor: Processor) -> Exchange:
-        """What an exchange behind a call would bring now, taken by another number."""
-        session = processor._session
+        """What an exchange behind a signal would bring now, taken by another number."""
+        session = processor.session
         demand = {"default": Demand(2)}
         return await MemoryBackend.exchange(self, session.spec, session.next_sequence(), [], demand)
 
 
-async def _parked(store: OfferedStore, jobs_stored: int) -> Processor:
-    processor = await _processor(store, jobs_stored)
-    sleeper = asyncio.create_task(processor._sleep())
-    while not store.offers:
-        await asyncio.sleep(0)
-    processor.parking.nudge()
-    await sleeper
-    return processor
-
-
-async def test_slots_that_are_offered_are_not_asked_for_again() -> None:
-    store = OfferedStore()
-    processor = await _parked(store, 1)
-    assert [demand["default"].slots for demand in store.offers] == [2]
-    assert (processor.parking.offered, processor._free()) == (2, 0)
-    await processor._trade()
-    assert processor._taken == []
-    store.answers.put_nowait(Parked((), await store.brings(processor)))
-    while processor.parking.landed is None:
-        await asyncio.sleep(0)
-    processor._land(*processor.parking.landed)
-    assert ([job.queue for job in processor._taken], processor._free()) == (["default"], 1)
+@asynccontextmanager
+async def _parked(store: OfferedStore) -> AsyncIterator[tuple[Processor, Exchange]]:
+    """A worker whose offer stands, and what it would bring: one job."""
+    processor, job = await _processor(store)
+    run = asyncio.create_task(processor.run())
+    await until(lambda: bool(store.offers))
+    await _store(store, job, ["n0"])
+    yield processor, await store.brings(processor)
+    processor.quiet()
+    async with asyncio.timeout(LIMIT_S):
+        await run
     await processor.close()
+
+
+async def test_a_worker_of_one_queue_offers_its_slots(stage: Stage) -> None:
+    store = OfferedStore()
+    async with _parked(store) as (_, brought):
+        assert [demand["default"].slots for demand in store.offers] == [2]
+        store.answers.put_nowait(Parked((), brought))
+        await stage.noted("n0")
 
 
 async def test_what_an_offer_brings_is_started_before_anything_is_asked(stage: Stage) -> None:
-    """Also while no heartbeat has come: the exchange behind the call has looked."""
+    """Also while no heartbeat has come: the exchange behind the signal has looked."""
     store = OfferedStore()
-    processor = await _parked(store, 1)
-    brought = await store.brings(processor)
-    await processor._trade()  # the first look into all queues
-    store.answers.put_nowait(Parked(("default",), brought))
-    asked = store.exchanges
-    run = asyncio.create_task(processor.run())
-    await stage.noted("n0")
-    while not store.offers[1:]:
-        await asyncio.sleep(0)
-    assert store.exchanges == asked + 1, "one that settles"
-    processor.quiet()
-    await run
-    await processor.close()
+    async with _parked(store) as (_, brought):
+        asked = store.exchanges
+        store.answers.put_nowait(Parked(("default",), brought))
+        await stage.noted("n0")
+        await until(lambda: bool(store.offers[1:]))
+        assert store.exchanges == asked + 1, "one that settles"
 
 
 async def test_what_an_offer_brings_after_a_resync_is_not_started_again(stage: Stage) -> None:
     store = OfferedStore()
-    processor = await _parked(store, 1)
-    brought = await store.brings(processor)
-    await processor._recover(AWAY, processor._session.next_sequence(), [])
-    assert len(processor._taken) == 1, "the resync has told of it"
-    store.answers.put_nowait(Parked(("default",), brought))
-    while not (processor.parking.called or processor.parking.landed):
-        await asyncio.sleep(0)
-    assert processor.parking.landed is None
-    await processor.close()
+    async with _parked(store) as (processor, brought):
+        processor.hear_fault(AWAY)
+        await stage.noted("n0")
+        assert store.resyncs == 1, "it has told of the job"
+        exchanges = store.exchanges
+        store.answers.put_nowait(Parked(("default",), brought))
+        await until(lambda: store.exchanges > exchanges)
+    assert stage.notes == ["n0"]
 
 
 @pytest.mark.parametrize("answer", [AWAY, Parked((), None)])
@@ -328,118 +343,10 @@ async def test_an_offer_that_has_no_answer_leads_to_a_resync(
     stage: Stage, answer: Parked | Exception
 ) -> None:
     store = OfferedStore()
-    processor = await _parked(store, 1)
-    await store.brings(processor)
-    store.answers.put_nowait(answer)
-    run = asyncio.create_task(processor.run())
-    await stage.noted("n0")
-    assert store.resyncs == 1
-    processor.quiet()
-    await run
-    await processor.close()
-
-
-async def test_what_an_offer_brings_to_a_worker_that_stops_is_given_back(stage: Stage) -> None:
-    store = OfferedStore()
-    processor = await _parked(store, 1)
-    store.answers.put_nowait(Parked(("default",), await store.brings(processor)))
-    while processor.parking.landed is None:
-        await asyncio.sleep(0)
-    processor.quiet()
-    await processor.run()
-    assert stage.notes == []
-    (counts,) = await store.counts(["default"])
-    assert (sum(counts.ready), counts.running) == (1, 0)
-    await processor.close()
-
-
-async def test_a_cancel_may_come_before_what_an_offer_brings(stage: Stage) -> None:
-    """The processor is busy with another exchange while it lands."""
-    store = OfferedStore()
-    processor = await _parked(store, 1)
-    brought = await store.brings(processor)
-    store.answers.put_nowait(Parked((), brought))
-    while processor.parking.landed is None:
-        await asyncio.sleep(0)
-    processor.cancel([brought.jobs[0].ref])
-    await processor._trade()
-    run = asyncio.create_task(processor.run())
-    while not processor._unsettled.jobs() and processor.parking.landed is not None:
-        await asyncio.sleep(0)
-    processor.quiet()
-    await run
-    assert stage.notes == []
-    (record,) = await store.get([brought.jobs[0].ref])
-    assert record is None or record.state is State.CANCELLED
-    await processor.close()
-
-
-async def test_a_worker_that_stops_gives_back_what_a_resync_finds(stage: Stage) -> None:
-    store = OfferedStore()
-    processor = await _parked(store, 1)
-    await store.brings(processor)
-    processor.quiet()
-    await processor._recover(AWAY, processor._session.next_sequence(), [])
-    await processor.run()
-    assert stage.notes == []
-    (counts,) = await store.counts(["default"])
-    assert (sum(counts.ready), counts.running) == (1, 0)
-    await processor.close()
-
-
-async def test_what_is_due_comes_by_the_offer_when_all_slots_are_offered(stage: Stage) -> None:
-    store = OfferedStore()
-    processor = await _parked(store, 0)
-    processor.parking.due = {"default"}
-    asked = store.exchanges
-    run = asyncio.create_task(processor.run())
-    while store.exchanges == asked:
-        await asyncio.sleep(0)
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert (store.exchanges, processor.parking.due) == (asked + 1, set()), "asked once"
-    processor.quiet()
-    await run
-    await processor.close()
-
-
-class TellingStore(LossyStore):
-    """Tells of a lost lease while the reply to an exchange or a resync is on its way."""
-
-    tell: Callable[[], None]
-
-    async def exchange(self, *args: Any) -> Exchange:
-        answer = await super().exchange(*args)
-        self.tell()
-        return answer
-
-    async def resync(self, *args: Any) -> Resync:
-        answer = await super().resync(*args)
-        self.tell()
-        return answer
-
-
-@pytest.mark.parametrize("is_reply_lost", [False, True])
-async def test_a_reply_that_comes_after_the_loss_of_the_lease_brings_nothing(
-    is_reply_lost: bool,
-) -> None:
-    """What it brings was taken under the lost entry: others run it."""
-    store = TellingStore()
-    store.tell = lambda: None
-    processor = await _processor(store, 2)
-    if is_reply_lost:
-        store.lost_replies[0] = AWAY
-        await processor._trade()
-        assert processor._unsure is not None
-    lease = processor._session.spec
-    store.tell = lambda: processor.note_lost(lease, ["default"])
-    if processor._unsure is None:
-        await processor._trade()
-    else:
-        await processor._recover(*processor._unsure)
-    assert processor._taken == []
-    assert not processor._unsettled
-    await processor.close()
+    async with _parked(store):
+        store.answers.put_nowait(answer)
+        await stage.noted("n0")
+        assert store.resyncs == 1
 
 
 async def test_a_job_taken_anew_is_not_taken_for_its_zombie(stage: Stage) -> None:
@@ -453,7 +360,7 @@ async def test_a_job_taken_anew_is_not_taken_for_its_zombie(stage: Stage) -> Non
         await stage.noted(("started", "s"))
         processor = worker._processor
         assert processor is not None
-        lease = processor._session.spec
+        lease = processor.session.spec
         await MemoryBackend.deregister(store, lease)
         store.lost_replies[store.exchanges] = AWAY
         processor.note_lost(lease, ["default"])
@@ -486,7 +393,7 @@ class CountingStore(MemoryBackend):
             self.held |= {job.id: job.crashes for job in answer.jobs if job.crashes}
             self.most.append(sorted(self.held.values()))
             if answer.jobs:
-                self.worker._processor.parking.called.update(lease.queues)
+                self.worker._processor.intake.appetite.hear_signal(lease.queues)
         return answer
 
 
@@ -641,19 +548,3 @@ def _module_level(function: Callable[[], None]) -> Callable[[], None]:
     """A job function has to be found again by its name; in this process nobody looks."""
     function.__qualname__ = function.__name__
     return function
-
-
-async def test_nothing_of_a_lost_queue_is_given_back(stage: Stage) -> None:
-    store = OfferedStore()
-    processor = await _parked(store, 1)
-    heard: list[JobReleased] = []
-    processor._events.on(JobReleased, heard.append)
-    brought = (await store.brings(processor)).jobs
-    assert brought
-    processor._lost.add("default")
-    processor._give_back([*brought])
-    assert (heard, processor.holds_nothing()) == ([], True)
-    processor._lost.clear()
-    processor._give_back([*brought])
-    assert (len(heard), processor.holds_nothing()) == (1, False)
-    await processor.close()

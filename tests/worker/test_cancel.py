@@ -129,7 +129,7 @@ async def test_who_entered_anew_hears_at_once(app: AsyncJobs, stage: Stage) -> N
         await listens(app)
         processor = worker._processor
         assert processor is not None
-        lease = processor._session.spec
+        lease = processor.session.spec
         # As a reclaim would: its entry is gone, and it takes the job again under another.
         await app.backend.deregister(
             LeaseSpec(
@@ -222,8 +222,8 @@ async def test_a_cancel_may_overtake_the_job_on_its_way(stage: Stage, queues: li
         assert await handle.cancel()
         processor = worker._processor
         assert processor is not None
-        await until(lambda: bool(processor._cancelled_early))
+        await until(lambda: bool(processor.intake.holdings.unwanted))
         store.reply.set()
         await ended(app, handle.id, State.CANCELLED)
-        assert processor._cancelled_early == set()
+        assert processor.intake.holdings.unwanted == set()
     assert stage.notes == []

@@ -56,7 +56,7 @@ async def test_without_confirmation_nothing_new_is_started(
         mute.on = True
         processor = worker._processor
         assert processor is not None
-        session = processor._session
+        session = processor.session
         await until(lambda: not session.is_confirmed(time.monotonic()))
         handle = await job.enqueue(2)
         await asyncio.sleep(0.1)  # long enough for the call of the new job to arrive
@@ -114,7 +114,7 @@ async def test_a_lease_lost_in_one_queue_only(app: AsyncJobs, stage: Stage) -> N
         await stage.noted(("started", "two"))
         processor = worker._processor
         assert processor is not None
-        lease = processor._session.spec
+        lease = processor.session.spec
         # Leaving behind the worker's back is what a reclaim in one queue looks like.
         await _leave_one_queue(app, lease, "one")
         processor.note_lost(lease, ["one"])

@@ -102,7 +102,7 @@ async def test_a_traceback_starts_in_the_job(app: AsyncJobs) -> None:
             await (await fails.enqueue()).result(LIMIT_S)
     frames = [line for line in caught.value.remote_traceback.splitlines() if "File " in line]
     assert "in fails" in frames[0]
-    assert "processor.py" not in caught.value.remote_traceback
+    assert "runner.py" not in caught.value.remote_traceback
 
 
 async def test_a_result_that_another_enqueue_asked_for(app: AsyncJobs, stage: Stage) -> None:

@@ -1,0 +1,179 @@
+"""How many jobs a worker wants, of which queues, and how it waits when it wants none. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from asyncjobs.backends.base import Demand, Exchange, Offer
+from asyncjobs.errors import StoreError
+from asyncjobs.job import TakenJob
+from asyncjobs.policy.limits import QueueShares
+from asyncjobs.worker.engine.offer import MOST_OFFERED, StandingOffer
+from asyncjobs.worker.engine.signals import Signals
+from asyncjobs.worker.engine.slots import Slots
+from asyncjobs.worker.engine.steps import Park
+from asyncjobs.worker.limit import Limit
+
+__all__ = ["Appetite"]
+
+TAKE_LIMIT: Final = 256
+"""Jobs taken in one exchange at the most: enough to make the trip cheap for each, few
+enough that the server answers others in between."""
+
+LOOK_S: Final = 1.0
+"""How long a worker sleeps at the most while jobs of its queues wait for a thread."""
+
+
+class Appetite:
+    """Weighs free slots against hints of work. Times are monotonic seconds.
+
+    `can_offer`: whether the store may hand out jobs together with a signal. `unstarted` are jobs
+    that have come and were not started: they will need slots and threads as well.
+    """
+
+    __slots__ = ("_can_offer", "_slots", "burst", "is_quiet", "offer", "shares", "signals")
+
+    def __init__(self, shares: QueueShares, slots: Slots, *, can_offer: bool) -> None:
+        self.shares = shares
+        self.signals = Signals()
+        self.offer = StandingOffer()
+        self.burst = Limit()
+        self.is_quiet = False
+        """True when no more jobs are asked for."""
+        self._slots = slots
+        self._can_offer = can_offer
+
+    def free(self, unstarted: int, taken: int) -> int:
+        """How many jobs may come now, of a worker that has taken so many since its start."""
+        # rule:12 never more than there are free slots
+        # rule:12 jobs that are taken and not started count
+        # rule:12 slots that are offered behind a call count
+        used = self._slots.in_use() + unstarted + self.offer.slots
+        free = self._slots.concurrency - used
+        if free <= 0:
+            return 0
+        return self.burst.cap(min(free, TAKE_LIMIT), taken)
+
+    def wants_jobs(self, free: int, unstarted: Collection[TakenJob]) -> bool:
+        """Whether there may be jobs to ask for."""
+        shares = self.shares
+        is_hinted = bool(shares.look or self.signals.due)
+        if free <= 0:
+            # All free slots are offered: what is due is signalled for, and comes by the offer.
+            return is_hinted and self.offer.slots > 0
+        if is_hinted or (shares.hot and shares.hot - self._full(len(unstarted))):
+            return True
+        if not shares.suspects:
+            return False
+        room = self._slots.room(unstarted)
+        return bool(shares.with_suspects(room, self._full(len(unstarted))))
+
+    def demand(self, free: int, now_s: float, unstarted: Collection[TakenJob]) -> dict[str, Demand]:
+        """What to ask of which queue; empty when there is nothing to ask."""
+        shares, signals, offer = self.shares, self.signals, self.offer
+        if not free and offer.slots and (signals.due or shares.look):
+            signals.signalled.update(signals.due or shares.weights)
+            shares.look = False
+        if signals.signalled or signals.due:
+            shares.hot.update(signals.signalled, signals.due)
+        return shares.demand(
+            free,
+            now_s,
+            called=signals.signalled,
+            most=self._slots.most(len(unstarted)),
+            room=self._slots.room(unstarted),
+        )
+
+    def learn(
+        self, asked: Collection[str], exchange: Exchange, now_s: float, *, is_offer: bool = False
+    ) -> None:
+        """What an exchange says of the queues that were asked."""
+        shares = self.shares
+        shares.learn(asked, exchange.left_ready)
+        # An offer hands out no suspects and does not look for them.
+        if not is_offer and (exchange.suspects or shares.suspects):
+            shares.learn_suspects(exchange.next_due_ms, exchange.suspects)
+        self.signals.note_due(exchange, now_s)
+
+    def learn_end(self, exchange: Exchange, now_s: float) -> None:
+        """Whether all queues are empty, for a worker that ends then."""
+        is_drained = self.shares.asked_all and not exchange.jobs and not self.shares.wanting()
+        self.burst.learn(exchange, now_s, drained=is_drained)
+
+    def park(self, free: int, now_s: float, unstarted: int) -> Park:
+        """How to sleep. Asked with nothing to trade and nothing to start."""
+        signals = self.signals
+        # Jobs that wait for a thread signal again and again: so nobody listens to them.
+        is_blocked = self._is_blocked(unstarted)
+        signals.look_within(LOOK_S if is_blocked else None, now_s)
+        listens = free > 0 and not is_blocked
+        slots = 0
+        # What a signal brings must be able to start at once.
+        if listens and self._can_offer and not (self.burst.is_set or self._slots.has_threads):
+            slots = min(free, MOST_OFFERED)
+        return Park(listens, self._slots.in_use() > 0, slots, signals.wake_s)
+
+    def is_over(self, free: int, now_s: float, taken: int) -> bool:
+        """Whether a worker that ends by itself has come to its end. May decide to look once more
+        into all queues before. Asked with nothing to trade and nothing to start."""
+        burst = self.burst
+        if burst.is_reached(taken):
+            return True
+        # Blocked: by threads that are left behind, whose jobs were lost.
+        if not burst.is_burst or self._slots.in_use() or not free or self._is_blocked(0):
+            return False
+        if not burst.drained:
+            # A job may have enqueued others since all queues were last looked into.
+            self.shares.look = True
+            return False
+        return burst.is_drained(now_s, self.signals.next_due_in_s(now_s))
+
+    # -- events: the parked wait ----------------------------------------------------------
+
+    def offered(self, offer: Offer) -> None:
+        """A wait begins, and these slots are offered behind it."""
+        self.offer.make(offer)
+
+    def parked(
+        self,
+        signalled: Collection[str],
+        exchange: Exchange | None,
+        now_s: float,
+        *,
+        has_failed: bool = False,
+    ) -> None:
+        """The wait has ended, by a signal of these queues or by time; `exchange` is what came of
+        the offer behind it."""
+        if self.offer.answer(signalled, exchange):
+            # It has looked into the worker's one queue, whether or not that has signalled.
+            return
+        if self.signals.hear_wait(signalled, now_s, has_failed=has_failed):
+            self.shares.look = True
+
+    def park_failed(self, error: StoreError) -> None:
+        """The store has not answered the wait."""
+        self.offer.fail(error)
+
+    def hear_fault(self, error: StoreError) -> None:
+        """Heartbeats fail, and the lease may be over. Ask the store what it knows: a busy worker
+        may have nothing else to ask it for long, and nobody would find out that it is away."""
+        self.offer.give_up(error)
+
+    def hear_signal(self, queues: Collection[str]) -> None:
+        """There may be work in these queues, whoever else was signalled for it."""
+        self.signals.signalled.update(queues)
+
+    # -- threads ------------------------------------------------------------------------
+
+    def _full(self, unstarted: int) -> set[str]:
+        """Queues from which nothing may be taken, because its jobs would wait for a thread."""
+        most = self._slots.most(unstarted)
+        return {queue for queue in most if not most[queue]}
+
+    def _is_blocked(self, unstarted: int) -> bool:
+        """Whether jobs are known of that would wait for a thread."""
+        shares = self.shares
+        if not (shares.hot or shares.suspects):
+            return False
+        return bool(shares.wanting() & self._full(unstarted))

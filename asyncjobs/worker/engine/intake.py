@@ -1,0 +1,169 @@
+"""Decides what the loop does next. Pure: it is told what happened, asks nobody, and never waits.
+
+Read `next` first: its order is the order of urgency. What the worker is told between two steps
+is in arrivals.py. Times are monotonic seconds and are passed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from asyncjobs.job import Settlement
+from asyncjobs.policy.limits import QueueShares
+from asyncjobs.worker.doubt import Unanswered
+from asyncjobs.worker.engine.appetite import Appetite
+from asyncjobs.worker.engine.arrivals import Arrivals
+from asyncjobs.worker.engine.holdings import Holdings
+from asyncjobs.worker.engine.slots import Slots
+from asyncjobs.worker.engine.steps import (
+    DONE,
+    AskAgain,
+    Land,
+    Park,
+    Recover,
+    Rejoin,
+    Start,
+    Step,
+    Trade,
+)
+
+__all__ = ["Intake"]
+
+CUT_OFF: Final = asyncio.CancelledError()
+"""Why an exchange has no reply when the worker was cancelled before it came."""
+
+
+class Intake:
+    """Joins what the worker holds with what it wants, and says what is to be done.
+
+    `can_offer`: whether the store may hand out jobs together with a signal.
+    """
+
+    def __init__(self, shares: QueueShares, slots: Slots, *, can_offer: bool = False) -> None:
+        self.holdings = Holdings()
+        self.appetite = Appetite(shares, slots, can_offer=can_offer)
+        self.arrivals = Arrivals(self.holdings, self.appetite)
+        self._doubt = self.holdings.doubt
+        self._offer = self.appetite.offer
+        self._signals = self.appetite.signals
+        self._shares = shares
+        self._slots = slots
+
+    # -- the next step -------------------------------------------------------------------
+
+    def next(self, now_s: float, *, is_sure: bool) -> Step:
+        """What is to be done now. Do it before you ask again.
+
+        `is_sure`: whether the lease is confirmed. When it is not, other workers may have our
+        jobs: then nothing is taken or started.
+        """
+        holdings, appetite, doubt = self.holdings, self.appetite, self._doubt
+        if appetite.is_quiet and self._is_empty():
+            return DONE
+        if self._offer.landed is not None:
+            return Land(self._offer.landed.exchange)
+        if self._offer.broken is not None and doubt.exchange is None:
+            doubt.fail(self._offer.broken)
+        if doubt.exchange is not None:
+            # rule:4 an offer is withdrawn before a resync
+            self._offer.withdraw()
+            return Recover(doubt.exchange.cause)
+        if doubt.queues and (queues := self._to_ask_again(now_s)):
+            return AskAgain(queues)
+        if holdings.lost and not holdings.lost <= doubt.queues.keys():
+            return Rejoin(sorted(holdings.lost.difference(doubt.queues)))
+        if self._signals.wake_s <= now_s and self._signals.tick(now_s):
+            self._shares.look = True
+        may_ask = not appetite.is_quiet
+        free = self._free() if may_ask and is_sure else 0
+        has_news = holdings.unsettled or self._signals.signalled
+        if has_news or (may_ask and appetite.wants_jobs(free, holdings.unstarted)):
+            # No trade: all of it is about queues in doubt, and is kept for them by now.
+            return self._trade(free, now_s) or self.next(now_s, is_sure=is_sure)
+        if holdings.unstarted and is_sure:
+            return Start(holdings.take_unstarted())
+        if appetite.burst.is_set and self._moves_to_the_end(free, now_s):
+            return self.next(now_s, is_sure=is_sure)
+        return self._park(free, now_s)
+
+    def _is_empty(self) -> bool:
+        # A signal has to be passed on before the end, and what it brought given back.
+        has_heard = self._signals.signalled or self._offer.landed is not None
+        return self.holds_nothing() and self._doubt.exchange is None and not has_heard
+
+    def _free(self) -> int:
+        """How many jobs may come."""
+        doubtful = self._doubt.queues
+        if doubtful and len(doubtful) == len(self._shares.weights):
+            return 0
+        return self.appetite.free(len(self.holdings.unstarted), self.holdings.taken)
+
+    def _to_ask_again(self, now_s: float) -> list[str]:
+        """Queues in doubt that have been left alone for long enough."""
+        lost = self.holdings.lost
+        due = self._doubt.due(now_s, {*self.arrivals.unrenewed} - lost)
+        if not due:
+            return []
+        # Where there is no lease there is nothing to ask about: it is entered again.
+        self._doubt.resolve([queue for queue in due if queue in lost])
+        self._shares.leave_out(self._doubt.queues)
+        asked = [queue for queue in due if queue not in lost]
+        if asked:
+            # It would not bring anything: asking a worker's one queue makes its offer void.
+            self._offer.withdraw()
+        return asked
+
+    def _trade(self, free: int, now_s: float) -> Trade | None:
+        """Settle what has ended, and ask for what can start; None when there is neither."""
+        signals = self._signals
+        settlements = self.holdings.unsettled.take()
+        if self._doubt.queues:
+            settlements = self._doubt.hold_back(settlements, signals.signalled, signals.due)
+        demand = self.appetite.demand(free, now_s, self.holdings.unstarted)
+        if not demand and not settlements:
+            return None
+        # The demand passes on the signals that were heard.
+        signals.signalled = set()
+        if free or self._offer.slots:
+            signals.due = set()
+        # Until the reply is here nothing is known of these settlements.
+        self._doubt.exchange = Unanswered(CUT_OFF, settlements)
+        return Trade(settlements, demand)
+
+    def _moves_to_the_end(self, free: int, now_s: float) -> bool:
+        """Whether a worker that ends by itself comes nearer to its end: by becoming quiet, or by
+        looking once more."""
+        if self.appetite.is_quiet or self._doubt.queues:
+            # Nobody knows of queues in doubt whether they are empty.
+            return False
+        self.appetite.is_quiet = self.appetite.is_over(free, now_s, self.holdings.taken)
+        return self.appetite.is_quiet or self._shares.look
+
+    def _park(self, free: int, now_s: float) -> Park:
+        park = self.appetite.park(free, now_s, len(self.holdings.unstarted))
+        if self._doubt.queues:
+            park = park._replace(wake_s=min(park.wake_s, self._doubt.wake_s(now_s)))
+        return park
+
+    # -- events --------------------------------------------------------------------------
+
+    def sent(self, sequence: int) -> None:
+        """The trade leaves under this number."""
+        exchange = self._doubt.exchange
+        assert exchange is not None
+        exchange.sequence = sequence
+
+    def failed(self, error: Exception) -> None:
+        """The store has not answered a trade, a rejoin, or a question about single queues."""
+        self._doubt.fail(error)
+
+    def ended(self, settlement: Settlement | None) -> None:
+        """An attempt has given up its slot; None when its end is not ours to record."""
+        if settlement is not None:
+            self.holdings.unsettled.append(settlement)
+        self.appetite.burst.drained = False
+
+    def holds_nothing(self) -> bool:
+        """True when no job would be missed if this worker ended now."""
+        return not self._slots.in_use() and self.holdings.is_empty()

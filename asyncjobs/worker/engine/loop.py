@@ -1,0 +1,281 @@
+"""The loop of a worker: take, start, settle, and take again.
+
+`intake.next` says what is to be done; each step has one method here, which talks to the store
+and tells the intake what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Coroutine, Mapping
+from functools import partial
+from typing import Any
+
+from asyncjobs.backends.base import Exchange, Heartbeat, LeaseSpec, StaleSequence
+from asyncjobs.clock import now_ms as wall_ms
+from asyncjobs.config import AppSettings
+from asyncjobs.errors import StoreError
+from asyncjobs.events import Events
+from asyncjobs.job import JobRef, Settlement, TakenJob
+from asyncjobs.own import hide
+from asyncjobs.policy.limits import QueueShares
+from asyncjobs.worker.decoding import Find, decode
+from asyncjobs.worker.engine.intake import Intake
+from asyncjobs.worker.engine.parking import Parking
+from asyncjobs.worker.engine.runner import Runner
+from asyncjobs.worker.engine.slots import Slots
+from asyncjobs.worker.engine.steps import (
+    AskAgain,
+    Done,
+    Land,
+    Orders,
+    Park,
+    Recover,
+    Rejoin,
+    Start,
+    Trade,
+)
+from asyncjobs.worker.run import Reason
+from asyncjobs.worker.running import Running
+from asyncjobs.worker.session import Session
+from asyncjobs.worker.settling import Settler
+from asyncjobs.worker.sweeps import Sweeps
+from asyncjobs.worker.telling import tell_exchanged, tell_given_back, tell_lease_lost
+from asyncjobs.worker.threads import Threads
+
+__all__ = ["Processor"]
+
+
+class Processor:
+    """Does what the intake says. One `run` at a time; it may be run again after it was cancelled.
+
+    Owns the parts of the engine. What it knows of jobs that do not run is in `intake`, of those
+    that run in `running`.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        shares: QueueShares,
+        find: Find,
+        settings: AppSettings,
+        hub: Events,
+        *,
+        concurrency: int,
+        threads: Threads,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.session = session
+        self._events = hub
+        self.running = Running(concurrency, settings.max_crashes)
+        self.threads = threads
+        self.sweeps = Sweeps(self._loop.time)
+        self.settler = Settler(settings, hub, self._loop.time, session.spec.worker)
+        threads.is_swept = self.settler.is_swept = self.sweeps.hit
+        # Signals come from any of several queues; an offer can stand behind one of them only.
+        has_one_queue = len(session.spec.queues) == 1
+        self.intake = Intake(shares, self._slots(concurrency), can_offer=has_one_queue)
+        self._arrivals = self.intake.arrivals
+        self.parking = Parking(session, self.intake.appetite)
+        self.runner = Runner(
+            partial(decode, find, settings, self.settler.unstarted, self.running.note),
+            hub,
+            session.spec.worker,
+            running=self.running,
+            threads=threads,
+            settler=self.settler,
+            settle=self.settle,
+        )
+
+    def _slots(self, concurrency: int) -> Slots:
+        running, threads = self.running, self.threads
+        has_threads = bool(threads.sync_queues)
+        return Slots(concurrency, running.__len__, threads.most, running.room, has_threads)
+
+    # -- the loop ------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Take, run and settle until the intake has had enough and everything is settled."""
+        while True:
+            is_sure = self.session.is_confirmed(time.monotonic())
+            match self.intake.next(self._loop.time(), is_sure=is_sure):
+                case Trade() as trade:
+                    await self._trade(trade)
+                case Start(jobs):
+                    self.runner.start(jobs)
+                    # Their first steps come first: those that need a thread ask for it there.
+                    await asyncio.sleep(0)
+                case Park() as park:
+                    await self.parking.sleep(park)
+                case Land(exchange):
+                    self._note_answer(exchange, self._arrivals.landed(self._loop.time()))
+                case Recover(cause):
+                    await self._recover(cause)
+                case AskAgain(queues):
+                    await self._ask_again(queues)
+                case Rejoin(queues):
+                    await self._rejoin(queues)
+                case Done():
+                    return
+
+    def _is_sure(self) -> bool:
+        """False while the lease may be over: what is started then may run elsewhere, too."""
+        return self.session.is_confirmed(time.monotonic())
+
+    async def _trade(self, trade: Trade) -> None:
+        sequence = self.session.next_sequence()
+        self.intake.sent(sequence)
+        trip = self.session.exchange(sequence, trade.settlements, trade.demand)
+        try:
+            exchange = await self._start_during(trip)
+        except (StoreError, StaleSequence) as error:
+            self.intake.failed(error)
+            return
+        self._note_answer(exchange, self._arrivals.answered(trade, exchange, self._loop.time()))
+
+    async def _start_during(self, trip: Coroutine[Any, Any, Exchange]) -> Exchange:
+        """Start what the last exchange has brought while the store works on this one."""
+        if not self.intake.holdings.unstarted or not self._is_sure():
+            return await trip
+        reply = hide(self._loop.create_task(trip))
+        try:
+            await asyncio.sleep(0)  # one turn of the loop, in which the request leaves
+            # Asked again: in that turn the process may have been stopped for longer than
+            # the lease, and what it took runs elsewhere.
+            if self._is_sure():
+                self.runner.start(self.intake.holdings.take_unstarted())
+            return await reply
+        except BaseException:
+            reply.cancel()
+            raise
+
+    def _note_answer(self, exchange: Exchange, orders: Orders | None) -> None:
+        if exchange.now_ms:  # else every queue is away
+            self.runner.clock_ahead_ms = exchange.now_ms - wall_ms()
+        if exchange.has_news:
+            tell_exchanged(self._events, exchange)
+        if orders is not None:
+            self._obey(orders)
+
+    async def _recover(self, cause: BaseException) -> None:
+        answer = await self.session.resync(cause, self._held)
+        self._note_resync(self._arrivals.recovered(answer, self._loop.time()))
+
+    async def _ask_again(self, queues: list[str]) -> None:
+        try:
+            answer = await self.session.ask(queues, self._held())
+        except (StoreError, StaleSequence) as error:
+            self.intake.failed(error)
+            return
+        self._note_resync(self._arrivals.asked_again(answer, self._loop.time()))
+
+    async def _rejoin(self, queues: list[str]) -> None:
+        try:
+            away = await self.session.rejoin(queues)
+        except StoreError as error:
+            self.intake.failed(error)
+            return
+        self._arrivals.rejoined(queues, away, self._loop.time())
+        self.session.outside = frozenset(self.intake.holdings.lost)
+
+    def _held(self) -> list[TakenJob]:
+        # rule:4 jobs that are running are named, so that none starts twice
+        return [*self.running.jobs(), *self.intake.holdings.jobs()]
+
+    def _note_resync(self, orders: Orders | None) -> None:
+        if orders is not None:
+            self._obey(orders)
+
+    # -- what is to be done at once ---------------------------------------------------------
+
+    def _obey(self, orders: Orders) -> None:
+        if orders.lost:
+            lost = self.intake.holdings.lost
+            self.session.outside = frozenset(lost)
+            stopped = self.running.lose(lost)
+            tell_lease_lost(self._events, self.session.spec.worker, orders.lost, stopped)
+        tell_given_back(self._events, orders.given_back)
+        for job in orders.cancelled:
+            self.intake.ended(self.settler.unstarted.cancelled(job))
+        self.running.cancel(orders.cancel)
+
+    def _obey_now(self, orders: Orders) -> None:
+        """For events that come while the loop may be asleep."""
+        self._obey(orders)
+        self.parking.nudge()
+
+    # -- events from outside the loop ---------------------------------------------------------
+
+    def settle(self, settlement: Settlement | None) -> None:
+        """An attempt has given up its slot; None when its end is not ours to record."""
+        self.intake.ended(settlement)
+        self.parking.nudge()
+
+    def cancel(self, refs: Collection[JobRef]) -> None:
+        """A user wants these jobs to stop; ones that have not started must not."""
+        self._obey_now(self._arrivals.cancel(refs))
+
+    def hear_beat(self, spec: LeaseSpec, beat: Heartbeat) -> None:
+        """A heartbeat of the lease, as `spec` says that it stood then, was answered."""
+        if beat.lost:
+            self.note_lost(spec, beat.lost)
+        if beat.cancels:
+            self.cancel(beat.cancels)
+        self._arrivals.hear_beat(beat.ready, beat.away, self._loop.time())
+        self.parking.nudge()
+
+    def hear_fault(self, error: StoreError) -> None:
+        """Heartbeats fail, and the lease may be over for all that is known."""
+        if not self.session.away:
+            self.intake.appetite.hear_fault(error)
+            self.parking.nudge()
+
+    def hear_signal(self, queues: Collection[str]) -> None:
+        """There may be work in these queues, whoever else was signalled for it."""
+        self.intake.appetite.hear_signal(queues)
+        self.parking.nudge()
+
+    def note_lost(self, spec: LeaseSpec, queues: Collection[str]) -> None:
+        """The store did not find the entries of `spec` in these queues."""
+        present = self.session.spec
+        lost = [queue for queue in queues if spec.entry(queue) == present.entry(queue)]
+        self._obey_now(self._arrivals.lose(lost))
+
+    def start_without(self, away: Mapping[str, StoreError]) -> None:
+        """These queues could not be entered at the start: they are, as soon as they answer."""
+        self._arrivals.start_without(away, self._loop.time())
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self.intake.appetite.is_quiet
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def quiet(self) -> None:
+        """Take no more jobs; `run` returns when what is running has been settled."""
+        self.intake.appetite.is_quiet = True
+        self.parking.nudge()
+
+    def release(self) -> None:
+        """Stop everything that runs; it is given back and spends no attempt."""
+        orders = self._arrivals.release()
+        self.running.release()
+        self._obey_now(orders)
+
+    def abandon(self) -> None:
+        """Give back the jobs of attempts that swallow their cancellation."""
+        for attempt in self.running.abandon():
+            self.settler.released += 1
+            is_lost = attempt.reason is Reason.LEASE_LOST
+            self.settle(None if is_lost else Settlement.release(attempt.job))
+
+    def holding(self) -> list[TakenJob]:
+        """The jobs that have run here and are not known to be settled."""
+        return [*self.running.jobs(), *self.intake.holdings.ended_jobs()]
+
+    async def close(self) -> None:
+        """Let go of the threads and of the pending wait."""
+        self.threads.close()
+        await self.parking.close()

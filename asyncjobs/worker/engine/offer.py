@@ -1,0 +1,97 @@
+"""Slots that the store may fill together with a signal, without another round trip. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+from asyncjobs.backends.base import Exchange, Offer, StaleSequence
+from asyncjobs.errors import StoreError
+
+__all__ = ["MOST_OFFERED", "Landed", "StandingOffer"]
+
+MOST_OFFERED: Final = 8
+"""Slots of one offer. Not all that are free: a process that is stopped, or a machine that has
+lost its power, is handed what was offered, and keeps it until its lease is over."""
+
+
+class Landed(NamedTuple):
+    """An offer that was taken up."""
+
+    signalled: Collection[str]
+    offer: Offer
+    exchange: Exchange
+
+
+class StandingOffer:
+    """Owns the one offer of a worker, from when it is made to when it is taken in.
+
+    It stands, then it lands or breaks. A resync of the worker ends it in any case: what it has
+    brought is among the jobs that the resync finds.
+    """
+
+    __slots__ = ("_offer", "_unheard", "broken", "landed", "slots")
+
+    def __init__(self) -> None:
+        self.slots = 0
+        """How many slots are kept for what the offer may bring."""
+        self.landed: Landed | None = None
+        """What it has brought, not yet taken in."""
+        self.broken: StoreError | StaleSequence | None = None
+        """Why it has no answer: this worker may hold jobs that it does not know of."""
+        self._offer: Offer | None = None
+        self._unheard: Offer | None = None
+        """The offer that had no answer when a heartbeat last said that there is work."""
+
+    def make(self, offer: Offer) -> None:
+        """It is on its way to the store."""
+        self._offer = offer
+        self.slots = sum(demand.slots for demand in offer.demand.values())
+
+    def answer(self, signalled: Collection[str], exchange: Exchange | None) -> bool:
+        """The wait in front of it has ended. True when it has landed."""
+        offer = self._offer
+        self._end()
+        if offer is None:
+            return False
+        if exchange is None:
+            # It was not withdrawn, and yet the store has seen its number: a copy of the request
+            # has taken effect.
+            self.broken = StaleSequence(f"the offer {offer.sequence} was refused")
+            return False
+        self.landed = Landed(signalled, offer, exchange)
+        return True
+
+    def fail(self, error: StoreError | StaleSequence) -> None:
+        """The wait in front of it has failed. Means nothing when no offer was made."""
+        if self._offer is not None:
+            self._end()
+            self.broken = error
+
+    def give_up(self, error: StoreError) -> None:
+        """The store does not answer somebody else of this worker: ask it what it knows."""
+        if self.broken is None:
+            self._end()
+            self.broken = error
+
+    def hear_beat(self, *, has_work: bool) -> None:
+        """The store lives. An offer that two heartbeats with work find unanswered is broken:
+        the slots that it keeps would do, and its connection may be dead."""
+        if has_work and self._offer is not None and self._unheard is self._offer:
+            self._end()
+            self.broken = StaleSequence("an offer has no answer")
+        self._unheard = self._offer if has_work else None
+
+    def withdraw(self) -> None:
+        """Whatever it brings is found by a resync, or belongs to others by now."""
+        self._end()
+        self.landed = None
+        self.broken = None
+
+    def may_bring_jobs(self) -> bool:
+        """Whether jobs may be on their way here."""
+        return self._offer is not None or self.landed is not None or self.broken is not None
+
+    def _end(self) -> None:
+        self._offer = None
+        self.slots = 0

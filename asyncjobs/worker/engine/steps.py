@@ -1,0 +1,97 @@
+"""What the intake answers with: the next step of the loop, and orders to be carried out at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from asyncjobs.backends.base import Demand, Exchange
+from asyncjobs.job import JobRef, Settlement, TakenJob
+
+__all__ = [
+    "DONE",
+    "AskAgain",
+    "Done",
+    "Land",
+    "Orders",
+    "Park",
+    "Recover",
+    "Rejoin",
+    "Start",
+    "Step",
+    "Trade",
+]
+
+
+class Land(NamedTuple):
+    """Take in what an exchange has brought that was parked behind a signal."""
+
+    exchange: Exchange
+
+
+class Recover(NamedTuple):
+    """Ask the store what took effect: for this reason nobody knows."""
+
+    cause: BaseException
+
+
+class AskAgain(NamedTuple):
+    """Ask these queues again, which did not answer while others did."""
+
+    queues: list[str]
+
+
+class Rejoin(NamedTuple):
+    """Enter these queues again: the lease was lost there."""
+
+    queues: list[str]
+
+
+class Trade(NamedTuple):
+    """Exchange ended jobs for new ones, in one round trip."""
+
+    settlements: list[Settlement]
+    demand: Mapping[str, Demand]
+
+
+class Start(NamedTuple):
+    """Start these jobs."""
+
+    jobs: list[TakenJob]
+
+
+class Park(NamedTuple):
+    """Sleep until something happens.
+
+    `listens`: also until a queue signals. `is_busy`: jobs are running; then listening begins
+    only when that lasts, and nothing is offered: a job that blocks the loop would hold up what
+    comes. `slots`: how many jobs the store may hand out together with a signal.
+    `wake_s`: when to wake in any case, in monotonic seconds; infinity for never.
+    """
+
+    listens: bool
+    is_busy: bool
+    slots: int
+    wake_s: float
+
+
+class Done(NamedTuple):
+    """The worker has taken its last job and settled all that it had."""
+
+
+DONE: Final = Done()
+
+Step = Land | Recover | AskAgain | Rejoin | Trade | Start | Park | Done
+
+
+class Orders(NamedTuple):
+    """What an event asks for at once, whatever the next step is."""
+
+    cancel: Collection[JobRef] = ()
+    """A user wants these jobs to stop; some may not be running here."""
+    lost: Collection[str] = ()
+    """The lease has just been lost in these queues: stop the jobs that run for them."""
+    given_back: Sequence[TakenJob] = ()
+    """These jobs go back and have not been started: tell the listeners."""
+    cancelled: Sequence[TakenJob] = ()
+    """These jobs were cancelled and have not been started: settle them."""
