@@ -92,7 +92,7 @@ class Binding:
         for place, value in _places(args, kwargs):
             if not is_unicode(value):
                 raise EncodeError(
-                    f"{self.path(place)} has text that is no Unicode (a lone surrogate); write "
+                    f"{self.path(place)} has text that is not Unicode (a lone surrogate); write "
                     "text.encode('utf-8', 'replace').decode()"
                 ) from None
 

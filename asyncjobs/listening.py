@@ -22,7 +22,7 @@ def check_kind(kind: Any, base: type) -> None:
     happens, in an enqueue; another class would never be heard of."""
     if not isinstance(kind, type) or not issubclass(kind, base):
         raise UsageError(
-            f"on({shown(kind)}) is no class of event; write one of asyncjobs.events, such as "
+            f"on({shown(kind)}) is not a class of event; write one of asyncjobs.events, such as "
             "app.on(JobDead, listener)"
         )
 

@@ -217,7 +217,7 @@ def _check_function(function: Any) -> FunctionType:
     if inspect.ismethod(function):
         raise _refused(function, "is a method; its object would not travel with the job")
     if not isinstance(function, FunctionType):
-        raise _refused(function, "is no plain function; wrap it in a def at module level")
+        raise _refused(function, "is not a plain function; wrap it in a def at module level")
     if function.__name__ == "<lambda>":
         raise _refused(function, "is a lambda; it has no name to be found by, use def")
     if "<locals>" in function.__qualname__:

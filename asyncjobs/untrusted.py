@@ -59,7 +59,7 @@ def read_whole(fields: Mapping[str, Any], name: str, most: int = MOST_COUNT) -> 
     """The whole number from 0 to `most` in this field, 0 without one. Raises ValueError."""
     value = fields.get(name, 0)
     if type(value) is not int or not 0 <= value <= most:
-        raise ValueError(f"{name!r} is no whole number from 0 to {most}")
+        raise ValueError(f"{name!r} is not a whole number from 0 to {most}")
     return value
 
 
@@ -67,5 +67,5 @@ def read_text(fields: Mapping[str, Any], name: str) -> str:
     """The text in this field, '' without one. Raises ValueError."""
     value = fields.get(name, "")
     if type(value) is not str:
-        raise ValueError(f"{name!r} is no text")
+        raise ValueError(f"{name!r} is not text")
     return value

@@ -42,7 +42,7 @@ Question = Callable[[InspectedStore, StoreInfo], Awaitable[int]]
 
 def store_options(command: F) -> F:
     """--url, --prefix and --json, as each of these commands has them."""
-    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, on one line.")
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on one line.")
     return place_options(as_json(command))
 
 
@@ -52,14 +52,14 @@ def place_options(command: F) -> F:
         click.option(
             "--url",
             metavar="URL",
-            help="The store. By default $ASYNCJOBS_URL, else the embedded store of this folder.",
+            help="Store to use. By default $ASYNCJOBS_URL, else the embedded store of this folder.",
         ),
         click.option(
             "--prefix",
             default="asyncjobs",
             show_default=True,
             metavar="TEXT",
-            help="What starts the keys in the store: as in AsyncJobs(prefix=...).",
+            help="Prefix of the keys in the store, as in AsyncJobs(prefix=...).",
         ),
     )
     for flag in reversed(flags):

@@ -25,10 +25,11 @@ MOST_LOOKED_AT: Final = 100
 MOST_CHARACTERS: Final = 100
 _EPILOG = """\b
 Exit codes:
-  0  healthy: the store answers, each queue can be read, and where jobs are is a live worker
+  0  healthy: the store answers, every queue can be read, and every queue with jobs has a
+     live worker
   1  unhealthy
-  2  usage or configuration
-  3  the store is unreachable, or of another layout
+  2  wrong usage or configuration
+  3  the store cannot be reached, or has another layout
 """
 
 
@@ -36,9 +37,9 @@ Exit codes:
 @store_options
 @click.pass_context
 def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool) -> None:
-    """Tell whether the store is there and workers run its jobs.
+    """Check that the store answers and that every queue with jobs has a worker.
 
-    Imports no app: fit for health probes.
+    Does not import the app.
     """
 
     async def question(store: InspectedStore, info: StoreInfo) -> int:
@@ -69,9 +70,9 @@ async def _put_back(store: InspectedStore, queues: Sequence[str]) -> list[str]:
         if names:
             functions = ", ".join(f"{name} ({number:,})" for name, number in names.most_common(3))
             told.append(
-                f"queue {queue!r}: workers put back at least {count(names.total(), 'job')}, whose "
-                f"function they do not have: {functions}; deploy a worker that has it. Their log "
-                "names functions that are near"
+                f"queue {queue!r}: workers put back at least {count(names.total(), 'job')}, "
+                f"because they do not have the function: {functions}; deploy a worker that has "
+                "it. The workers' log names functions with similar names"
             )
     return told
 

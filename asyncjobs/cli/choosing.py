@@ -19,27 +19,33 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def wanted_options(command: F) -> F:
-    """The filters, as each of these commands has them; all of them have to hold."""
+    """The filters that these commands share. A job must match all of them."""
     flags = (
         click.option(
             "--queue",
             "queues",
             multiple=True,
             metavar="NAME",
-            help="Of this queue; may be repeated. By default of all.",
+            help="Only jobs of this queue. May be repeated.",
         ),
-        click.option("--function", metavar="NAME", help="Of this job function, as it is stored."),
+        click.option(
+            "--function", metavar="NAME", help="Only jobs of this job function, by its stored name."
+        ),
         click.option(
             "--reason",
             metavar="WORD",
-            help="Dead for this reason: exhausted, crashed, unknown, unreadable, ...",
+            help="Only jobs dead for this reason: exhausted, crashed, unknown, unreadable, ...",
         ),
-        click.option("--error", metavar="TYPE", help="With this in the type of their last error."),
         click.option(
-            "--message", metavar="TEXT", help="With this in the text of their last error."
+            "--error", metavar="TYPE", help="Only jobs with this in the type of their last error."
         ),
-        click.option("--since", type=Duration(), help="Died in the last so long: 30m, 2d."),
-        click.option("--before", type=Duration(), help="Died longer than that ago."),
+        click.option(
+            "--message", metavar="TEXT", help="Only jobs with this in the text of their last error."
+        ),
+        click.option(
+            "--since", type=Duration(), help="Only jobs that died within this time: 30m, 2d."
+        ),
+        click.option("--before", type=Duration(), help="Only jobs that died longer ago than this."),
     )
     for flag in reversed(flags):
         command = flag(command)

@@ -41,8 +41,8 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _EPILOG = """\b
 Signals (SIGTERM, SIGINT):
-  first   take no more jobs, let the running ones finish within --grace;
-          what remains is released and spends no attempt
+  first   take no more jobs; running jobs may finish within --grace,
+          the rest is released and spends no attempt
   second  release the running jobs now
   third   exit now, with 128 + the signal's number
 SIGHUP with --processes: replace the processes one by one
@@ -51,8 +51,8 @@ SIGHUP with --processes: replace the processes one by one
 Exit codes:
   0  clean
   1  runtime failure
-  2  usage, configuration, or APP cannot be imported
-  3  the store is unreachable at the start, or of another layout
+  2  wrong usage or configuration, or APP cannot be imported
+  3  the store cannot be reached at the start, or has another layout
   4  the grace was over, or a second signal came: jobs were released
   5  a job blocked the event loop for longer than --hard-limit
   6  the process held more than --max-memory; start it again
@@ -93,8 +93,8 @@ for _command in (check, completion, dead, doctor, enqueue, exporter, jobs, queue
     multiple=True,
     callback=merge_queues,
     metavar="NAME[:WEIGHT],...",
-    help="Queues to take jobs from, with weights; may be repeated. By default all that the "
-    "job functions name, and default.",
+    help="Queues to take jobs from, with their weights. May be repeated. By default all queues "
+    "of the job functions, and 'default'.",
 )
 @_flag(
     "--concurrency",
@@ -102,7 +102,7 @@ for _command in (check, completion, dead, doctor, enqueue, exporter, jobs, queue
     default=1000,
     show_default=True,
     metavar="N",
-    help="Jobs running at a time, at the most; in each process.",
+    help="How many jobs each process runs at a time.",
 )
 @_flag(
     "--processes",
@@ -110,35 +110,34 @@ for _command in (check, completion, dead, doctor, enqueue, exporter, jobs, queue
     default=1,
     show_default=True,
     metavar="N",
-    help="Worker processes under a parent that replaces those that die. Not on Windows.",
+    help="How many worker processes to run. Their parent replaces those that die. Not on Windows.",
 )
-@_flag("--burst", is_flag=True, help="End when nothing is ready, running, or due soon.")
+@_flag("--burst", is_flag=True, help="End when no job is ready, running, or due soon.")
 @_flag(
     "--burst-wait",
     type=Duration(),
     default="5s",
     show_default=True,
-    help="What is due soon, for --burst.",
+    help="How far ahead --burst waits for scheduled jobs.",
 )
 @_flag(
     "--grace",
     type=Duration(),
     default="30s",
     show_default=True,
-    help="How long running jobs may take to finish at a stop.",
+    help="How long running jobs may take to finish when the worker stops.",
 )
 @_flag(
     "--max-jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="End after N jobs. With --processes, each process; a new one takes its place.",
+    help="End after N jobs. With --processes: each process, and a new one takes its place.",
 )
 @_flag(
     "--max-memory",
     type=Size(),
-    help="Take no more jobs when the process holds more memory than that, such as 512MiB; "
-    "finish within --grace and end with code 6. With --processes, each process; a new one takes "
-    "its place. Not on Windows.",
+    help="Over this much memory, such as 512MiB, take no more jobs, finish within --grace and end "
+    "with code 6. With --processes: each process, and a new one takes its place. Not on Windows.",
 )
 @_flag(
     "--threads",
@@ -146,110 +145,110 @@ for _command in (check, completion, dead, doctor, enqueue, exporter, jobs, queue
     default=16,
     show_default=True,
     metavar="N",
-    help="Sync job functions running at a time, at the most; in each process. More help those that "
-    "wait, and not those that compute.",
+    help="How many sync job functions each process runs at a time. More threads help functions "
+    "that wait, not functions that compute.",
 )
 @_flag(
     "--lease",
     type=Duration(),
     default="15s",
     show_default=True,
-    help="How long a worker that died keeps its jobs; at least 1s.",
+    help="How long a worker that died keeps its jobs. At least 1s.",
 )
 @_flag(
     "--block-warning",
     type=DurationOrOff(),
     default="1s",
     show_default=True,
-    help="Name the job in the log that blocks the event loop for that long.",
+    help="Log the name of a job that blocks the event loop for this long.",
 )
 @_flag(
     "--hard-limit",
     type=DurationOrOff(),
     default="5m",
     show_default=True,
-    help="End the process, with code 5, when a job blocks its event loop for that long.",
+    help="End the process with code 5 when a job blocks the event loop for this long.",
 )
 @_flag(
     "--stuck-after",
     type=DurationOrOff(),
     default="30s",
     show_default=True,
-    help="How long a job may swallow its cancellation; then its slot is freed.",
+    help="Free the slot of a job that has swallowed its cancellation for this long.",
 )
 @_flag(
     "--health-port",
     type=click.IntRange(0, 65535),
     metavar="PORT",
-    help="Serve /livez, /readyz and /startupz there, with --processes for all of them; 0: on any "
-    "free port, which the log names.",
+    help="Serve /livez, /readyz and /startupz at this port, for all processes together. 0 takes a "
+    "free port and logs it.",
 )
 @_flag(
     "--health-host",
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
-    help="The address for --health-port; 0.0.0.0 for probes from elsewhere.",
+    help="Address for --health-port. Use 0.0.0.0 for probes from other machines.",
 )
 @_flag(
     "--health-file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="PATH",
-    help="Write this file anew every 2s while live; it is removed at the end.",
+    help="Rewrite this file every 2s while the worker is live. It is removed at the end.",
 )
 @_flag(
     "--metrics-port",
     type=click.IntRange(1, 65535),
     metavar="N",
-    help="Serve /metrics for Prometheus there; with --processes, each at a port of its own, "
-    "counted from this one. Needs the extra prometheus.",
+    help="Serve /metrics for Prometheus at this port. With --processes, each process takes the "
+    "next port. Needs the extra prometheus.",
 )
 @_flag(
     "--metrics-host",
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
-    help="The address for --metrics-port; 0.0.0.0 for all.",
+    help="Address for --metrics-port. Use 0.0.0.0 for scrapes from other machines.",
 )
 @_flag("--name", show_default="host:pid", help="Name of the worker in logs and lists.")
 @_flag(
     "--reload",
     is_flag=True,
-    help="Restart when a Python file of the working directory changes; for development. Needs "
-    "the extra reload.",
+    help="Restart when a Python file in the working directory changes. For development. Needs the "
+    "extra reload.",
 )
 @_flag(
     "--log-level",
     type=click.Choice(LEVELS, case_sensitive=False),
     default="info",
     show_default=True,
-    help="What is logged to stderr.",
+    help="The lowest level that is logged to stderr.",
 )
 @_flag(
     "--log-format",
     type=click.Choice(["auto", "console", "json"], case_sensitive=False),
     default="auto",
     show_default=True,
-    help="auto: console on a terminal, JSON lines elsewhere. NO_COLOR is honoured.",
+    help="auto means console on a terminal and JSON lines elsewhere. NO_COLOR is honoured.",
 )
 @_flag(
     "--log-jobs",
     is_flag=True,
-    help="Log the start and the end of each job at level info. With --log-level debug they are "
-    "logged at debug without it.",
+    help="Log the start and the end of each job, at level info. With --log-level debug both are "
+    "logged anyway, at debug.",
 )
 @_flag(
     "--log-args",
     is_flag=True,
-    help="Log the arguments of jobs too, with what is sensitive masked; implies --log-jobs.",
+    help="Also log the arguments of jobs, with sensitive values masked. Implies --log-jobs.",
 )
 @click.pass_context
 def worker(ctx: click.Context, /, app: str | None, **flags: Any) -> None:
     """Run the jobs of APP until stopped.
 
-    APP is module:attribute, by default $ASYNCJOBS_APP; the working directory is on the
-    path. Without :attribute, the only AsyncJobs of the module. Durations are a number
-    and a unit: 250ms, 30s, 5m, 2h.
+    APP is module:attribute, by default $ASYNCJOBS_APP. Without :attribute, the module must
+    have exactly one AsyncJobs. The working directory is on the import path. Durations are a
+    number and a unit: 250ms, 30s, 5m, 2h.
 
     \b
     Example: asyncjobs worker tasks:app --queues mail:3,default:1

@@ -35,8 +35,8 @@ _EPILOG = """\b
 Exit codes:
   0  shown
   1  no such dead job, or several; a queue cannot be read; the store failed meanwhile
-  2  usage or configuration
-  3  the store is unreachable, or of another layout
+  2  wrong usage or configuration
+  3  the store cannot be reached, or has another layout
 """
 
 
@@ -57,17 +57,17 @@ dead.add_command(purge)
     default=50,
     show_default=True,
     metavar="N",
-    help="Show so many, at the most.",
+    help="Show at most this many.",
 )
-@click.option("--oldest-first", is_flag=True, help="Those that died first at the top.")
+@click.option("--oldest-first", is_flag=True, help="Show the oldest first.")
 @store_options
 @click.pass_context
 def list_dead(
     ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool, **flags: Any
 ) -> None:
-    """List dead jobs, those that died last at the top.
+    """List dead jobs, the newest first.
 
-    How many there are in all is said on stderr. Imports no app.
+    Writes the total number to stderr. Does not import the app.
     """
     wanted = read_wanted(ctx, flags)
 
@@ -193,8 +193,8 @@ def show_dead(
 ) -> None:
     """Show a dead job: arguments, last error with traceback, earlier errors, retries.
 
-    ID is queue/id, or the id alone: then all queues are searched. What was declared to be
-    sensitive when the job was enqueued is masked. Imports no app.
+    ID is queue/id. With the id alone, all queues are searched. Values that were declared
+    sensitive when the job was enqueued are masked. Does not import the app.
     """
     read_ids(ctx, (job_id,))
     queues = read_queues(ctx, queues)

@@ -23,10 +23,10 @@ _COLORS = {
 }
 _EPILOG = """\b
 Exit codes:
-  0  nothing loses jobs; there may be warnings
-  1  a problem: jobs are or will be lost
-  2  usage or configuration
-  3  the store is unreachable
+  0  no setting loses jobs; there may be warnings
+  1  a problem: jobs are lost, or will be
+  2  wrong usage or configuration
+  3  the store cannot be reached
 """
 
 
@@ -34,10 +34,10 @@ Exit codes:
 @store_options
 @click.pass_context
 def doctor(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool) -> None:
-    """Look for settings of the store that lose jobs.
+    """Find settings of the store that can lose jobs.
 
-    Changes nothing: the lines to give the store are printed, for redis-cli or
-    valkey-cli. Imports no app.
+    Changes nothing, but prints the commands for redis-cli or valkey-cli that change a setting. Does
+    not import the app.
     """
     try:
         store = new_store(url, prefix)

@@ -41,8 +41,8 @@ _EPILOG = """\b
 Exit codes:
   0  stored; with --wait: succeeded
   1  the store refused the job; with --wait: it did not succeed in time
-  2  usage, configuration, arguments that do not fit, or APP cannot be imported
-  3  the store is unreachable, or of another layout
+  2  wrong usage, configuration or arguments, or APP cannot be imported
+  3  the store cannot be reached, or has another layout
 """
 
 
@@ -62,7 +62,7 @@ class Json(click.ParamType[Any]):
             found = orjson.loads(value)
         except ValueError as error:
             # Without the text: it may hold what is sensitive.
-            self.fail(f"it is no JSON ({error}); write {self._example}", param, ctx)
+            self.fail(f"it is not JSON ({error}); write {self._example}", param, ctx)
         if not isinstance(found, self._kind):
             what = "a list" if self._kind is list else "an object"
             self.fail(f"it is not {what}; write {self._example}", param, ctx)
@@ -82,7 +82,7 @@ class Instant(click.ParamType[datetime]):
         try:
             found = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is no time; write 2031-05-01T12:00:00+02:00", param, ctx)
+            self.fail(f"{value!r} is not a time; write 2031-05-01T12:00:00+02:00", param, ctx)
         if found.utcoffset() is None:
             self.fail(f"{value!r} has no zone; write {value}Z for UTC, or +02:00", param, ctx)
         return found
@@ -115,17 +115,27 @@ def _job_options(command: Command) -> Command:
 @click.command(epilog=_EPILOG)
 @click.argument("app")
 @click.argument("name")
-@click.option("--args", type=Json(list, "'[1, \"two\"]'"), metavar="JSON", help="A list.")
-@click.option("--kwargs", type=Json(dict, "'{\"to\": 1}'"), metavar="JSON", help="An object.")
+@click.option(
+    "--args",
+    type=Json(list, "'[1, \"two\"]'"),
+    metavar="JSON",
+    help="Positional arguments, as a JSON list.",
+)
+@click.option(
+    "--kwargs",
+    type=Json(dict, "'{\"to\": 1}'"),
+    metavar="JSON",
+    help="Keyword arguments, as a JSON object.",
+)
 @_job_options
 @click.option("--wait", is_flag=True, help="Wait for the result and print it as JSON.")
-@click.option("--timeout", type=Duration(), help="How long to --wait at the most.")
+@click.option("--timeout", type=Duration(), help="How long to --wait.")
 @click.option("--factory", is_flag=True, help="APP is a function that returns the app.")
 @click.pass_context
 def enqueue(ctx: click.Context, /, app: str, name: str, *, factory: bool, **flags: Any) -> None:
-    """Enqueue a job of APP's job function NAME; prints queue/id.
+    """Enqueue a job of APP's job function NAME, and print its queue/id.
 
-    APP is module:attribute; the working directory is on the path. The store is the app's.
+    APP is module:attribute. The working directory is on the import path. The store is the app's.
 
     \b
     Example: asyncjobs enqueue tasks:app tasks.send --args '["Ada"]' --delay 30s
@@ -162,7 +172,7 @@ def _unknown(app: AsyncJobs, name: str) -> str:
     if not names:
         return (
             f"the app has no job function {name!r}, and no other one; import the modules that "
-            "define them where the app is made"
+            "define job functions where you make the app"
         )
     near = nearest_function(name, names)
     if near is not None:
@@ -180,13 +190,13 @@ async def _enqueue(
             if not app.backend.capabilities.shared:
                 return fail(
                     ExitCode.USAGE,
-                    "the app's store is the memory of this process: the job would be gone with "
-                    "it; set ASYNCJOBS_URL=redis://localhost:6379",
+                    "the app's store is in the memory of this process, so the job would be lost at "
+                    "its end; set ASYNCJOBS_URL=redis://localhost:6379",
                 )
             handle = await function.enqueue(*(flags["args"] or ()), **(flags["kwargs"] or {}))
             click.echo(str(handle.ref))
             if handle.is_new is False:
-                click.echo(f"a job {handle.ref} was there: nothing was stored", err=True)
+                click.echo(f"job {handle.ref} exists already: nothing was stored", err=True)
             if not flags["wait"]:
                 return ExitCode.CLEAN
             return await _wait(handle, flags["timeout"])

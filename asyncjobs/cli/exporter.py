@@ -24,8 +24,8 @@ TURN_S: Final = 0.5
 _EPILOG = """\b
 Exit codes:
   0  stopped by a signal
-  2  usage or configuration, or the port is taken
-  3  the store is unreachable at the start, or of another layout
+  2  wrong usage or configuration, or the port is taken
+  3  the store cannot be reached at the start, or has another layout
 """
 
 
@@ -36,22 +36,22 @@ Exit codes:
     default=9464,
     show_default=True,
     metavar="N",
-    help="Where Prometheus finds /metrics.",
+    help="Port for /metrics.",
 )
 @click.option(
     "--host",
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
-    help="The address to listen at; 0.0.0.0 for all.",
+    help="Address to listen at. Use 0.0.0.0 for scrapes from other machines.",
 )
 @place_options
 @click.pass_context
 def exporter(ctx: click.Context, /, port: int, host: str, url: str | None, prefix: str) -> None:
     """Serve metrics of all queues until stopped.
 
-    One for a fleet: the numbers are the store's, not a worker's. The store is asked when
-    Prometheus asks. Imports no app.
+    Run one for all workers: the numbers are the store's. Each scrape asks the store. Does not
+    import the app.
     """
     from asyncjobs.cli.logs import configure_logging, is_json
     from asyncjobs.cli.metrics import EXTRA_MISSING, can_export

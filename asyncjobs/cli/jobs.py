@@ -29,14 +29,14 @@ _EPILOG = """\b
 Exit codes:
   0  the job is known
   1  no such job, or several
-  2  usage or configuration
-  3  the store is unreachable, or of another layout
+  2  wrong usage or configuration
+  3  the store cannot be reached, or has another layout
 """
 
 
 @click.group()
 def jobs() -> None:
-    """Look at single jobs."""
+    """Show a single job."""
 
 
 @jobs.command("show", epilog=_EPILOG)
@@ -56,8 +56,8 @@ def show_job(
 ) -> None:
     """Show what the store knows of a job: state, times, arguments, errors, progress.
 
-    ID is queue/id, or the id alone: then all queues are searched. What was declared to be
-    sensitive when the job was enqueued is masked. Imports no app.
+    ID is queue/id. With the id alone, all queues are searched. Values that were declared
+    sensitive when the job was enqueued are masked. Does not import the app.
     """
     try:
         check_job_name(job_id, field="ID")

@@ -45,7 +45,7 @@ def tell(letter: DeadLetter) -> Told:
     try:
         outcome, envelope = read_dead_letter(letter.letter)
     except BadEnvelope as error:
-        problem = f"what is stored is no dead letter: {error}"
+        problem = f"what is stored is not a dead letter: {error}"
         outcome = Outcome(State.DEAD, reason="unreadable", message=problem)
         envelope = b""
     return Told(
@@ -156,5 +156,5 @@ async def find(
     where = in_queues(names) if names else "and no queue either"
     return (
         f"no dead job {job_id!r} {where}: it has not died here, or it was retried, purged or "
-        f"over dead_max_age; asyncjobs jobs show tells what is known of it"
+        f"over dead_max_age; asyncjobs jobs show says what is known of it"
     )

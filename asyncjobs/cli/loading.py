@@ -76,7 +76,7 @@ def _check_module_name(text: str, name: str) -> None:
         advice = f"write {dotted}:app" if ".." not in parts else "change to its folder"
         raise LoadError(f"{name!r} is a file, not a module; {advice}")
     if name.startswith(".") or name.endswith(".") or ".." in name:
-        raise LoadError(f"{name!r} is no module name; write it in full, as in package.tasks:app")
+        raise LoadError(f"{name!r} is not a module name; write it in full, as in package.tasks:app")
 
 
 def _import(name: str) -> ModuleType:
@@ -161,10 +161,12 @@ def _checked(where: str, value: Any) -> AsyncJobs:
         raise LoadError(f"{where} is a job function; APP is the AsyncJobs that has it")
     if inspect.isroutine(value) or inspect.isclass(value):
         raise LoadError(
-            f"{where} is no AsyncJobs but {_described(value)}; if it returns one when called, "
+            f"{where} is not an AsyncJobs but {_described(value)}; if it returns one when called, "
             "add --factory"
         )
-    raise LoadError(f"{where} is no AsyncJobs but {_described(value)}; name the variable that is")
+    raise LoadError(
+        f"{where} is not an AsyncJobs but {_described(value)}; name the variable that is one"
+    )
 
 
 def _made(where: str, factory: Any) -> AsyncJobs:

@@ -21,23 +21,22 @@ __all__ = ["queues"]
 
 _EPILOG = """\b
 Exit codes:
-  0  forgotten, or with --all: those in which nothing is left
-  1  a queue is not there, something is left in it, or it cannot be read; the answer was no; the
-     store failed meanwhile
-  2  usage or configuration; nobody there to be asked, and no --yes
-  3  the store is unreachable, or of another layout
+  0  forgotten; with --all: every empty queue is forgotten
+  1  a queue does not exist, is not empty, or cannot be read; you answered no; the store failed
+  2  wrong usage or configuration; no terminal to ask on, and no --yes
+  3  the store cannot be reached, or has another layout
 """
 
 
 @click.group()
 def queues() -> None:
-    """Tidy up the list of queues."""
+    """Remove queues that nobody uses."""
 
 
 @queues.command("forget", epilog=_EPILOG)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--all", "all_", is_flag=True, help="All queues in which nothing is left.")
-@click.option("--yes", is_flag=True, help="Do not ask, also for more than one.")
+@click.option("--all", "all_", is_flag=True, help="Forget every empty queue.")
+@click.option("--yes", is_flag=True, help="Do not ask before forgetting more than one.")
 @store_options
 @click.pass_context
 def forget(
@@ -51,14 +50,14 @@ def forget(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Forget queues: they are in no list, metric and warning until they are used again.
+    """Remove empty queues from all lists, metrics and warnings, until they are used again.
 
-    No job is ever dropped: a queue stays that holds jobs, dead ones too, has a live worker, or was
-    used in the last minutes, for ids of finished jobs are remembered for id_ttl. Asks before it
-    touches more than one. Imports no app.
+    No job is ever dropped. A queue stays if it holds jobs (dead ones, too), has a live worker, or
+    was used in the last minutes: ids of finished jobs are remembered for id_ttl. Asks before it
+    forgets more than one. Does not import the app.
     """
     if bool(names) == all_:
-        raise click.UsageError("name queues, or say --all; asyncjobs stats shows them", ctx)
+        raise click.UsageError("name the queues, or give --all; asyncjobs stats shows them", ctx)
     names = read_queues(ctx, names)
 
     async def question(store: InspectedStore, info: StoreInfo) -> int:

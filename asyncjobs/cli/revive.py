@@ -32,11 +32,11 @@ MOST_NAMED: Final = 10
 """Jobs that are named where many may be meant."""
 _EPILOG = """\b
 Exit codes:
-  0  done, also when others did some of it meanwhile, or when nothing was to do
-  1  an ID is not that of a dead job, or some could not be retried; the answer was
-     no; the store failed
-  2  usage or configuration; nobody there to be asked, and no --yes
-  3  the store is unreachable, or of another layout
+  0  done, also if others did some of it meanwhile, or if there was nothing to do
+  1  an ID is not a dead job, or some could not be retried; you answered no; the
+     store failed
+  2  wrong usage or configuration; no terminal to ask on, and no --yes
+  3  the store cannot be reached, or has another layout
 """
 _PURGE_EPILOG: Final = _EPILOG.replace(", or some could not be retried", "")
 
@@ -84,9 +84,9 @@ def _choice(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.argument("ids", nargs=-1, metavar="[ID]..."),
         wanted_options,
-        click.option("--all", "all_", is_flag=True, help="All dead jobs of all queues."),
-        click.option("--yes", is_flag=True, help="Do not ask, also for more than one."),
-        click.option("--dry-run", is_flag=True, help="Only say how many it would be."),
+        click.option("--all", "all_", is_flag=True, help="Choose all dead jobs of all queues."),
+        click.option("--yes", is_flag=True, help="Do not ask before changing more than one."),
+        click.option("--dry-run", is_flag=True, help="Only count the jobs."),
         store_options,
         click.pass_context,
     )
@@ -99,15 +99,15 @@ def _choice(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--priority",
     type=click.Choice([priority.name.lower() for priority in Priority]),
-    help="Instead of the one that each had.",
+    help="Give the jobs this priority instead of their own.",
 )
 @_choice
 def retry(ctx: click.Context, /, priority: str | None, **flags: Any) -> None:
-    """Run dead jobs again, those that died first at the front.
+    """Run dead jobs again, the oldest first.
 
-    Named by ID (queue/id, or the id alone), by filters, or --all. Each starts at attempt 1
-    with its old arguments; its errors so far stay with it. Asks before it touches more
-    than one. Imports no app.
+    Choose them by ID (queue/id, or the id alone), by filters, or with --all. Each job starts at
+    attempt 1 with its old arguments, and keeps the errors it had. Asks before it changes more than
+    one. Does not import the app.
     """
     wanted = None if priority is None else Priority[priority.upper()]
 
@@ -120,10 +120,10 @@ def retry(ctx: click.Context, /, priority: str | None, **flags: Any) -> None:
 @click.command(epilog=_PURGE_EPILOG)
 @_choice
 def purge(ctx: click.Context, /, **flags: Any) -> None:
-    """Drop dead jobs with their arguments and errors, for good.
+    """Delete dead jobs with their arguments and errors, for good.
 
-    Named by ID (queue/id, or the id alone), by filters, or --all. Asks before it touches
-    more than one. Imports no app.
+    Choose them by ID (queue/id, or the id alone), by filters, or with --all. Asks before it deletes
+    more than one. Does not import the app.
     """
     _run(ctx, _Errand("purge", "purged", _purge), flags)
 
@@ -194,16 +194,15 @@ def _check_choice(
     filters = "--queue, --function, --reason, --error, --message, --since, --before"
     if ids and (all_ or Wanted(wanted.queues) != wanted):
         raise click.UsageError(
-            "IDs are given, and filters or --all too; leave one of them out "
-            "(--queue may stand beside IDs)",
+            "give IDs, or filters, or --all, but not two of them (--queue may be given with IDs)",
             ctx,
         )
     if all_ and not wanted.is_all:
-        raise click.UsageError("--all is every dead job; leave it or the filters out", ctx)
+        raise click.UsageError("--all means every dead job; leave out --all or the filters", ctx)
     if not ids and not all_ and wanted.is_all:
         raise click.UsageError(
-            f"which dead jobs? Name IDs, filters ({filters}) or --all; asyncjobs dead list "
-            f"shows what there is to {errand.verb}",
+            f"which dead jobs? Give IDs, filters ({filters}) or --all; asyncjobs dead list "
+            f"shows the jobs to {errand.verb}",
             ctx,
         )
 
@@ -234,8 +233,8 @@ async def _targets(
 
 def _nobody(errand: _Errand, targets: Sequence[_Target]) -> str:
     return (
-        f"this would {errand.verb} {count(len(targets), 'dead job')}, and there is no terminal on "
-        "which to ask; add --yes to do it, or --dry-run to see how many it would be"
+        f"this would {errand.verb} {count(len(targets), 'dead job')}, and there is no terminal to "
+        "ask on; add --yes to do it, or --dry-run to count the jobs"
     )
 
 
@@ -272,7 +271,7 @@ async def _work(
         # Ctrl-C, or the store is away: what was done stays done, and may be gone on with.
         click.echo(
             f"stopped: {errand.past} {tally.done:,} of {count(len(targets), 'dead job')}; "
-            "the same command again goes on with the rest",
+            "run the same command again for the rest",
             err=True,
         )
         raise
@@ -314,12 +313,12 @@ def _summary(errand: _Errand, targets: Sequence[_Target], tally: _Tally, *, dry_
 def _tell_rest(tally: _Tally) -> None:
     if tally.gone:
         gone = count(tally.gone, "dead job")
-        click.echo(f"{gone} went otherwise meanwhile: retried, purged or pruned", err=True)
+        click.echo(f"{gone} disappeared meanwhile: retried, purged or pruned by others", err=True)
     for problem in refusals(tally.refused):
         click.echo(problem, err=True)
     for refs, why in (
         (tally.taken, "a living job has the id; wait until it has ended, or purge the dead one"),
-        (tally.unreadable, "what is stored is no dead letter; look at it with dead show"),
+        (tally.unreadable, "what is stored is not a dead letter; look at it with dead show"),
     ):
         if refs:
             names = ", ".join(map(str, refs[:MOST_NAMED]))

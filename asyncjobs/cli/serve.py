@@ -351,7 +351,7 @@ class _Serving:
         taken = count(report.taken, "job")
         if report.leases_lost:
             lost = count(report.leases_lost, "time")
-            logger.warning("the lease was lost in a queue, and entered anew: %s", lost)
+            logger.warning("the lease was lost in a queue, and entered again: %s", lost)
         if report.released:
             logger.warning(
                 "worker ended: %s taken, %s released; a release spends no attempt",

@@ -42,8 +42,8 @@ _EPILOG = """\b
 Exit codes:
   0  shown
   1  a queue cannot be read; the store failed meanwhile
-  2  usage or configuration
-  3  the store is unreachable, or of another layout
+  2  wrong usage or configuration
+  3  the store cannot be reached, or has another layout
 """
 
 
@@ -54,7 +54,7 @@ Exit codes:
     is_flag=False,
     flag_value="2s",
     metavar="[SECONDS]",
-    help="Show it again and again, every 2 seconds or as said, until Ctrl-C.",
+    help="Refresh every 2 seconds, or this often, until Ctrl-C.",
 )
 @store_options
 @click.pass_context
@@ -63,7 +63,7 @@ def stats(
 ) -> None:
     """Show queues, rates and workers.
 
-    Rates are a second, over the last minute. Imports no app.
+    Rates are jobs per second over the last minute. Does not import the app.
     """
     if watch is not None and watch < SHORTEST_S:
         raise click.BadParameter(f"it must be at least {SHORTEST_S:g}s", ctx, param_hint="--watch")
@@ -180,7 +180,7 @@ class _View:
         if not self.counts:
             none = "no queue yet: nothing was enqueued, and no worker has started"
             return [head, *(problems or [none])]
-        rates = "a second, over the last minute:"
+        rates = "jobs per second, over the last minute:"
         tables: list[Part] = [self._queues(), "", rates, self._rates(), "", self._workers()]
         return [head, *problems, "", *tables]
 

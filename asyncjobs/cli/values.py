@@ -86,7 +86,7 @@ class Queues(click.ParamType[dict[str, int]]):
                 self.fail(str(error).removeprefix("="), param, ctx)
             if colon and not (weight.isdecimal() and weight.isascii() and int(weight)):
                 self.fail(
-                    f"{weight!r} is no weight for queue {queue!r}; write a whole number of at "
+                    f"{weight!r} is not a weight for queue {queue!r}; write a whole number of at "
                     f"least 1: {queue}:3",
                     param,
                     ctx,

@@ -149,7 +149,7 @@ SETTINGS: Final = of_scope(
             "prefix",
             _check_prefix,
             "asyncjobs",
-            "start of all keys in the store: apps that share a server differ in it",
+            "start of all keys in the store; apps that share a server need different ones",
         ),
         _setting(
             "result_ttl",
@@ -163,21 +163,23 @@ SETTINGS: Final = of_scope(
             "max_payload",
             partial(check_whole, minimum=1, maximum=_MAX_SIZE),
             1 << 20,
-            "size of an encoded job; a larger one is refused by `enqueue`",
+            "largest size of an encoded job; `enqueue` refuses a larger one",
         ),
         _setting(
             "max_result",
             "max_result",
             _positive,
             1 << 20,
-            "size of an encoded result; a larger one is not kept, and waiters are told",
+            "largest size of an encoded result; a larger one is not kept, and waiters get "
+            "`ResultUnavailable`",
         ),
         _setting(
             "id_ttl",
             "id_ttl_ms",
             check_ttl_ms,
             600,
-            "how long the id of a finished job stays known; until then it is not stored again",
+            "how long the id of a finished job stays known; until then an enqueue with it stores "
+            "nothing",
         ),
         _setting(
             "connect_timeout",
@@ -191,29 +193,29 @@ SETTINGS: Final = of_scope(
             "unknown_ttl_ms",
             check_ttl_ms,
             86_400,
-            "how long a job waits for a worker that knows its function; then it is dead",
+            "how long a job waits for a worker that knows its function, before it is dead",
         ),
         _setting(
             "max_crashes",
             "max_crashes",
             _positive,
             6,
-            "how many workers may die while they run a job; then it is dead",
+            "how many workers may die while they run a job, before it is dead",
         ),
         _setting(
             "timeout",
             "timeout_s",
             check_timeout,
             300,
-            "time-out of an attempt, for job functions that do not say; None is none",
+            "time-out of an attempt, for job functions without their own; None means no limit",
         ),
         _setting(
             "retry",
             "retry",
             _check_retry,
             None,
-            "a `RetryPolicy` or a list of them, for job functions and errors that have none; "
-            "None is `RetryPolicy()`",
+            "a `RetryPolicy` or a list of them, for job functions and errors without their own; "
+            "None means `RetryPolicy()`",
         ),
         _setting(
             "dead_max_age",
@@ -234,14 +236,14 @@ SETTINGS: Final = of_scope(
             "dead_max_bytes",
             _natural,
             256 << 20,
-            "bytes of the dead jobs of a queue that are kept; the oldest go first",
+            "how many bytes of dead jobs a queue keeps; the oldest are deleted first",
         ),
         _setting(
             "wait_replicas",
             "wait_replicas",
             partial(check_whole, minimum=0, maximum=100),
             0,
-            "how many replicas have to hold a job before its enqueue returns",
+            "how many replicas must have a job before its enqueue returns",
         ),
         _setting(
             "tracing",
@@ -249,21 +251,21 @@ SETTINGS: Final = of_scope(
             check_tracing,
             "link",
             "where the trace of an attempt begins: `link`, `child`, `auto` or `none`, see "
-            "[Observability](../guides/observability.md); for job functions that do not say",
+            "[Observability](../guides/observability.md); for job functions without their own",
         ),
         _setting(
             "propagate_baggage",
             "baggage_keys",
             _check_baggage,
             "all",
-            "what baggage travels with jobs: `all`, `none` or a list of keys",
+            "which baggage travels with jobs: `all`, `none` or a list of keys",
         ),
         _setting(
             "trace_upkeep",
             "trace_upkeep",
             _check_switch,
             False,
-            "also trace reclaims that found jobs, and due jobs that were made ready",
+            "also trace reclaims that found jobs, and due jobs that became ready",
         ),
         _setting(
             "redact",

@@ -57,7 +57,8 @@ def check_queue_name(name: str, *, field: str = "queue") -> str:
     """
     if not is_queue_name(name):
         raise ConfigError(
-            f"{field}={shown(name)} is no queue name; use 1 to 64 letters, digits, '_', '-' or '.'"
+            f"{field}={shown(name)} is not a queue name; "
+            "use 1 to 64 letters, digits, '_', '-' or '.'"
         )
     return name
 
@@ -75,7 +76,7 @@ def check_job_id(value: str, *, field: str = "id") -> str:
     """
     if not is_job_id(value):
         raise ConfigError(
-            f"{field}={shown(value)} is no job id; use 1 to {MAX_ID} printable characters "
+            f"{field}={shown(value)} is not a job id; use 1 to {MAX_ID} printable characters "
             "without white space"
         )
     return value
@@ -90,7 +91,8 @@ def check_function_name(name: str, *, field: str = "name") -> str:
     """`name`, if a job function can be called so. Raises RegistrationError naming `field`."""
     if not _is_plain(name, MAX_NAME):
         raise RegistrationError(
-            f"{field}={shown(name)} is no name for a job function; use 1 to {MAX_NAME} printable "
+            f"{field}={shown(name)} is not a name for a job function; "
+            f"use 1 to {MAX_NAME} printable "
             "characters without white space"
         )
     return name

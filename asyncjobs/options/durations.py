@@ -63,7 +63,8 @@ def parse_duration(text: str, *, field: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ConfigError(
-            f"{field}={shown(text)} is no duration; write a number and ms, s, m, h or d: 30s, 250ms"
+            f"{field}={shown(text)} is not a duration; "
+            "write a number and ms, s, m, h or d: 30s, 250ms"
         )
     found_s = float(match[1]) * _UNITS_S[match[2]]
     if found_s > LONGEST_S:
@@ -84,8 +85,8 @@ def parse_size(text: str, *, field: str) -> int:
         size = round(float(match[1]) * _UNITS_BYTES[unit])
     if size < 1:
         raise ConfigError(
-            f"{field}={shown(text)} is no size; write a number and KiB, MiB, GiB (by 1024) or KB, "
-            "MB, GB (by 1000): 512MiB"
+            f"{field}={shown(text)} is not a size; write a number and KiB, MiB, GiB (by 1024) or "
+            "KB, MB, GB (by 1000): 512MiB"
         )
     return size
 

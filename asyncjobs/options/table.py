@@ -117,15 +117,15 @@ OPTIONS: Final = (
         "delay",
         "due",
         check_delay,
-        {Scope.ENQUEUE: Use("run so much later")},
-        flag=Flag("Run it that much later: 30s, 5m, 2h.", "duration"),
+        {Scope.ENQUEUE: Use("run this much later")},
+        flag=Flag("Run the job this much later: 30s, 5m, 2h.", "duration"),
     ),
     Option(
         "at",
         "due",
         check_moment,
         {Scope.ENQUEUE: Use("run at this time, an aware `datetime`")},
-        flag=Flag("Run it at that time, in ISO 8601.", "time", "TIME"),
+        flag=Flag("Run the job at this time, in ISO 8601.", "time", "TIME"),
     ),
     Option(
         "id",
@@ -136,7 +136,7 @@ OPTIONS: Final = (
                 "the job's id; a second enqueue with it stores nothing while it is known"
             )
         },
-        flag=Flag("The job's id: a second one is not stored.", "text", "ID"),
+        flag=Flag("The job's id. A second job with it is not stored.", "text", "ID"),
     ),
     Option(
         "queue",
@@ -155,7 +155,7 @@ OPTIONS: Final = (
             Scope.FUNCTION: Use("`critical`, `high`, `normal` or `low`", "normal"),
             Scope.ENQUEUE: Use("another priority"),
         },
-        flag=Flag("By default that of the job function.", "priority"),
+        flag=Flag("The job's priority. By default that of the job function.", "priority"),
     ),
     Option(
         "timeout",
@@ -163,9 +163,9 @@ OPTIONS: Final = (
         check_timeout,
         {
             Scope.FUNCTION: Use(
-                "time-out of an attempt; None is none; not given, the app's", UNSET
+                "time-out of an attempt; None means no limit; by default the app's", UNSET
             ),
-            Scope.ENQUEUE: Use("another time-out; None takes it away", UNSET),
+            Scope.ENQUEUE: Use("another time-out; None removes it", UNSET),
         },
         travels=Travel("timeout", check_timeout),
         from_app="timeout_s",
@@ -177,8 +177,8 @@ OPTIONS: Final = (
         check_retry,
         {
             Scope.FUNCTION: Use(
-                "a `RetryPolicy` or a list of them, a number of attempts, or False for one; None "
-                "takes the app's, which also rule the errors that a list does not name"
+                "a `RetryPolicy` or a list of them, a number of attempts, or False for one "
+                "attempt; None takes the app's, which also hold for errors that a list does not name"
             )
         },
         from_app="retry",
@@ -189,7 +189,7 @@ OPTIONS: Final = (
         check_attempts,
         {
             Scope.ENQUEUE: Use(
-                "a number of attempts for whatever errors, or False for one; backoffs stay"
+                "a number of attempts for any error, or False for one attempt; backoffs stay"
             )
         },
         travels=Travel("max_attempts", check_attempts),
@@ -206,7 +206,7 @@ OPTIONS: Final = (
         check_ttl_ms,
         {
             Scope.FUNCTION: Use(
-                "how long its results are kept, 0 keeps none; None takes the app's"
+                "how long its results are kept; 0 keeps none; None takes the app's"
             ),
             Scope.ENQUEUE: Use("another time to keep the result"),
         },
@@ -220,7 +220,7 @@ OPTIONS: Final = (
         check_window,
         {
             Scope.FUNCTION: Use(
-                "how long after the enqueue an attempt may start; later the job is discarded"
+                "how long after the enqueue an attempt may start; after that the job is discarded"
             )
         },
     ),
@@ -231,11 +231,11 @@ OPTIONS: Final = (
         {
             Scope.ENQUEUE: Use(
                 "how long after the enqueue, or until which aware `datetime`, an attempt may "
-                "start; None takes it away",
+                "start; None removes it",
                 UNSET,
             )
         },
-        flag=Flag("Discard it when it has not started by then: 30s, 5m.", "duration"),
+        flag=Flag("Discard the job if it has not started by then: 30s, 5m.", "duration"),
     ),
     Option(
         "tracing",
@@ -254,8 +254,8 @@ OPTIONS: Final = (
         check_patterns,
         {
             Scope.FUNCTION: Use(
-                "parameters whose values are never shown, and `parameter.key` for what stands "
-                "under a key",
+                "parameters whose values are never shown; `parameter.key` for one key of a "
+                "parameter",
                 (),
             )
         },
@@ -264,13 +264,13 @@ OPTIONS: Final = (
         "name",
         "name",
         check_function_name,
-        {Scope.FUNCTION: Use("instead of `module.function`, which is what is stored with the job")},
+        {Scope.FUNCTION: Use("name that is stored with the job; by default `module.function`")},
     ),
     Option(
         "aliases",
         "aliases",
         check_aliases,
-        {Scope.FUNCTION: Use("older names, under which jobs may still be stored", ())},
+        {Scope.FUNCTION: Use("older names under which jobs may still be stored", ())},
     ),
 )
 """In the order of docs/reference/settings.md."""

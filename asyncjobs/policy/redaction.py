@@ -78,7 +78,7 @@ class Redaction:
             head, dot, tail = each.rpartition(".")
             if (head.partition(".")[0] if dot else tail) not in known and not takes_any:
                 raise RegistrationError(
-                    f"{name}: sensitive={each!r} is no parameter; it has "
+                    f"{name}: sensitive={each!r} is not a parameter; it has "
                     f"{', '.join(sorted(known)) or 'none'}; a key inside of one is written "
                     "'parameter.key'"
                 )
@@ -224,7 +224,7 @@ def mask_of_raw(raw: bytes) -> Mask | None:
     rule which cannot be read: nothing of them may be shown."""
     mask = mask_of(_NOTHING, raw)
     if mask is None and SENSITIVE_MARK in raw:
-        raise ValueError("its rule of what is sensitive cannot be read")
+        raise ValueError("its rule for sensitive values cannot be read")
     return mask
 
 

@@ -237,7 +237,7 @@ def test_what_others_did_meanwhile_is_not_counted(
     assert result.exit_code == 0
     told = json.loads(result.stdout)
     assert (told["found"], told[PAST[verb]], told["gone"]) == (4, 2, 2)
-    assert "2 dead jobs went otherwise meanwhile" in result.stderr
+    assert "2 dead jobs disappeared meanwhile" in result.stderr
     assert left(server.url) == []
 
 
@@ -260,7 +260,7 @@ def test_what_is_no_letter_is_not_retried_but_purged(server: Server) -> None:
     result = dead(server, "retry", "--all", "--yes", "--json")
     told = json.loads(result.stdout)
     assert (result.exit_code, told["retried"], told["unreadable"]) == (1, 1, ["default/a"])
-    assert "1 job not retried: what is stored is no dead letter" in result.stderr
+    assert "1 job not retried: what is stored is not a dead letter" in result.stderr
     assert dead(server, "purge", "a").exit_code == 0
     assert left(server.url) == []
 
@@ -278,7 +278,7 @@ def test_a_store_that_goes_away_meanwhile(server: Server, monkeypatch: pytest.Mo
     monkeypatch.setattr(RedisBackend, "purge", cut_off)
     result = dead(server, "purge", "--all", "--yes")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "stopped: purged 1,000 of 1,200 dead jobs; the same command again" in result.stderr
+    assert "stopped: purged 1,000 of 1,200 dead jobs; run the same command again" in result.stderr
     assert calls == [500, 500, 200]
     monkeypatch.undo()
     assert dead(server, "purge", "--all", "--yes").stdout == "purged 200 dead jobs\n"
@@ -353,11 +353,11 @@ def test_a_job_that_dies_is_retried_and_succeeds(
     ("args", "expected"),
     [
         ([], "which dead jobs? Name IDs, filters (--queue, --function,"),
-        (["a", "--all"], "IDs are given, and filters or --all too"),
-        (["a", "--reason", "crashed"], "IDs are given, and filters or --all too"),
-        (["--all", "--queue", "mail"], "--all is every dead job"),
-        (["a b"], "ID='a b' is no job id"),
-        (["--queue", "{}"], "--queue='{}' is no queue name"),
+        (["a", "--all"], "give IDs, or filters, or --all"),
+        (["a", "--reason", "crashed"], "give IDs, or filters, or --all"),
+        (["--all", "--queue", "mail"], "--all means every dead job"),
+        (["a b"], "ID='a b' is not a job id"),
+        (["--queue", "{}"], "--queue='{}' is not a queue name"),
         (["--message", ""], "--message is empty"),
         (["--since", "1h", "--before", "1h"], "--since has to be the longer one"),
     ],

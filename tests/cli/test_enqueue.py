@@ -105,7 +105,7 @@ def test_a_second_one_with_an_id_is_not_stored(folder: Path, env: dict[str, str]
     first, second = enqueue(folder, env, *args), enqueue(folder, env, *args)
     assert (first.code, first.out, first.err) == (0, "default/once\n", "")
     assert (second.code, second.out) == (0, "default/once\n")
-    assert second.err == "a job default/once was there: nothing was stored\n"
+    assert second.err == "job default/once exists already: nothing was stored\n"
 
 
 def test_at_a_time(folder: Path, env: dict[str, str]) -> None:
@@ -147,13 +147,13 @@ def test_an_app_from_a_factory(folder: Path, env: dict[str, str]) -> None:
         (["sums:app", "sums.add"], "missing argument 'a'"),
         (["sums:app", "sums.add", "--args", "[1,2,3]"], "takes at most 2 positional arguments"),
         (["sums:app", "sums.add", "--args", "[1]", "--kwargs", '{"c": 1}'], "argument 'c'"),
-        (["sums:app", "sums.add", "--args", "[1]", "--id", "a b"], "id='a b' is no job id"),
+        (["sums:app", "sums.add", "--args", "[1]", "--id", "a b"], "id='a b' is not a job id"),
         (["sums:app", "sums.add", "--args", "[1]", "--delay", "90000d"], "more than 100 years"),
         (
             ["sums:app", "sums.add", "--args", "[1]", "--delay", "2m", "--expires", "2m"],
             "sums.add: expires is not after the time that delay or at asks for",
         ),
-        (["sums:broken", "sums.add"], "APP 'sums:broken': sums:broken is no AsyncJobs but None"),
+        (["sums:broken", "sums.add"], "sums:broken is not an AsyncJobs but None"),
         (["smus:app", "sums.add"], "did you mean 'sums'?"),
     ],
 )
@@ -185,7 +185,7 @@ def test_an_unreachable_store(folder: Path, env: dict[str, str]) -> None:
 def test_a_job_in_this_process_would_be_lost(folder: Path, env: dict[str, str]) -> None:
     done = enqueue(folder, {"ASYNCJOBS_URL": "memory:"}, "sums:app", "sums.forget")
     assert (done.code, done.out) == (2, "")
-    assert "the job would be gone" in done.err
+    assert "the job would be lost" in done.err
 
 
 def test_a_job_that_is_too_large(folder: Path, env: dict[str, str]) -> None:
@@ -204,12 +204,12 @@ def test_a_job_that_is_too_large(folder: Path, env: dict[str, str]) -> None:
     [
         ([], "Missing argument 'APP'"),
         (["a:b"], "Missing argument 'NAME'"),
-        (["a:b", "c", "--args", "[1"], "it is no JSON"),
+        (["a:b", "c", "--args", "[1"], "it is not JSON"),
         (["a:b", "c", "--args", "1"], "it is not a list; write '[1, \"two\"]'"),
         (["a:b", "c", "--kwargs", "[1]"], "it is not an object"),
-        (["a:b", "c", "--delay", "soon"], "'soon' is no duration"),
+        (["a:b", "c", "--delay", "soon"], "'soon' is not a duration"),
         (["a:b", "c", "--at", "soon"], "'soon' is no time"),
-        (["a:b", "c", "--expires", "soon"], "'soon' is no duration"),
+        (["a:b", "c", "--expires", "soon"], "'soon' is not a duration"),
         (["a:b", "c", "--at", "2031-05-01T12:00"], "has no zone; write 2031-05-01T12:00Z"),
         (["a:b", "c", "--delay", "1s", "--at", "2031-05-01T12:00Z"], "--delay or --at, not both"),
         (["a:b", "c", "--priority", "urgent"], "'critical', 'high', 'normal', 'low'"),

@@ -177,8 +177,8 @@ def test_stored_text_cannot_steer_the_terminal(folder: Path, env: dict[str, str]
     ("args", "expected"),
     [
         (["show"], "Missing argument 'ID'"),
-        (["show", "a b"], "ID='a b' is no job id"),
-        (["show", "a", "--queue", "{}"], "--queue='{}' is no queue name"),
+        (["show", "a b"], "ID='a b' is not a job id"),
+        (["show", "a", "--queue", "{}"], "--queue='{}' is not a queue name"),
         (["shwo", "a"], "Did you mean 'show'?"),
     ],
 )

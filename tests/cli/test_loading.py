@@ -68,7 +68,7 @@ def test_found(write: Write, spec: str, factory: bool) -> None:
         ("shop/tasks.py:app", "'shop/tasks.py' is a file, not a module; write shop.tasks:app"),
         ("tasks.py", "'tasks.py' is a file, not a module; write tasks:app"),
         ("../tasks.py:app", "'../tasks.py' is a file, not a module; change to its folder"),
-        (".tasks:app", "'.tasks' is no module name; write it in full"),
+        (".tasks:app", "'.tasks' is not a module name; write it in full"),
         ("shop.taks:app", "no module 'shop.taks' in package 'shop'; did you mean 'shop.tasks'?"),
         ("shpo.tasks:app", "did you mean 'shop'?"),
         ("zzz:app", "no module 'zzz' in the working directory"),
@@ -79,10 +79,10 @@ def test_found(write: Write, spec: str, factory: bool) -> None:
         ("shop.tasks:Box.aqp", "object 'shop.tasks.Box' has no attribute 'aqp'"),
         ("shop.empty", "module 'shop.empty' has no AsyncJobs; write app = AsyncJobs(...)"),
         ("shop.two", "has several AsyncJobs: write shop.two:app or shop.two:other"),
-        ("shop.tasks:number", "shop.tasks:number is no AsyncJobs but an int"),
-        ("shop.tasks:nothing", "shop.tasks:nothing is no AsyncJobs but None"),
+        ("shop.tasks:number", "shop.tasks:number is not an AsyncJobs but an int"),
+        ("shop.tasks:nothing", "shop.tasks:nothing is not an AsyncJobs but None"),
         ("shop.tasks:make", "no AsyncJobs but a function; if it returns one when called, add"),
-        ("shop.tasks:Box", "is no AsyncJobs but the class Box"),
+        ("shop.tasks:Box", "is not an AsyncJobs but the class Box"),
         ("shop.tasks:send", "shop.tasks:send is a job function; APP is the AsyncJobs"),
     ],
 )
@@ -161,7 +161,7 @@ def test_an_error_of_ours_points_at_the_users_line(write: Write, tmp_path: Path)
     write("tasks_b.py", APP + "@app.job(queue='no good')\nasync def send() -> None: ...\n")
     error = refused("tasks_b:app")
     assert frames(error) == [str(tmp_path / "tasks_b.py")]
-    assert "queue='no good' is no queue name" in error.traceback
+    assert "queue='no good' is not a queue name" in error.traceback
 
 
 def test_causes_are_shown_without_our_frames_too(write: Write, tmp_path: Path) -> None:

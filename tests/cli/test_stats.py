@@ -180,7 +180,7 @@ def test_watching_outlasts_the_store(run: Start) -> None:
     ("args", "expected"),
     [
         (["--watch", "0"], "it must be at least 0.1s"),
-        (["--watch", "often"], "'often' is no duration"),
+        (["--watch", "often"], "'often' is not a duration"),
         (["--jsom"], "Did you mean '--json'?"),
     ],
 )

@@ -338,8 +338,8 @@ def test_the_limit_of_open_files_is_raised_where_it_may_be() -> None:
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (("--pages", "0"), "'0' is no whole number of at least 1"),
-        (("--connections", "x"), "'x' is no whole number"),
+        (("--pages", "0"), "'0' is not a whole number of at least 1"),
+        (("--connections", "x"), "'x' is not a whole number"),
         (("--wait", "31"), "31 is not from 0 to 30"),
     ],
 )

@@ -237,7 +237,7 @@ def test_a_job_is_made_without_any_store() -> None:
         ((1, [(2,)]), {}, "send: argument 'text'[0] is a tuple"),
         ((1,), {"text": {"a": float("nan")}}, "send: argument 'text'['a'] is nan"),
         ((2**70,), {}, "send: argument 'user_id' is an integer of over 64 bits"),
-        ((1,), {"text": "\ud800"}, "argument 'text' has text that is no Unicode"),
+        ((1,), {"text": "\ud800"}, "argument 'text' has text that is not Unicode"),
     ],
 )
 def test_an_argument_that_json_would_change_is_named(

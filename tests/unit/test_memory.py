@@ -32,7 +32,7 @@ def test_a_size_is_a_number_and_a_unit(text: str, size: int) -> None:
     "text", ["", "512M", "1G", "-1MiB", "0", "0.1B", "MiB", "1,5GiB", "1e3MB", "inf", "٣MiB"]
 )
 def test_what_is_no_size_is_refused_with_a_way_out(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no size; write a number and KiB, MiB, GiB") as error:
+    with pytest.raises(ConfigError, match="is not a size; write a number and KiB, MiB") as error:
         parse_size(text, field="max_memory")
     assert str(error.value).startswith(f"max_memory={text!r}")
 

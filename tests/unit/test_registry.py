@@ -138,13 +138,13 @@ class Thing:
         (Thing.method, "is a method"),
         (Thing().method, "is a method"),
         (Thing.static, "is a method"),
-        (Thing(), "is no plain function"),
-        (print, "is no plain function"),
-        (functools.partial(one), "is no plain function"),
-        (Thing, "is no plain function"),
+        (Thing(), "is not a plain function"),
+        (print, "is not a plain function"),
+        (functools.partial(one), "is not a plain function"),
+        (Thing, "is not a plain function"),
         (bare_wrapper(one), "functools.wraps"),
         (wrapped(one), "make the wrapper async def"),
-        (3, "is no plain function"),
+        (3, "is not a plain function"),
     ],
 )
 def test_what_cannot_be_a_job_function_is_refused_with_the_reason(function: Any, said: str) -> None:

@@ -95,5 +95,5 @@ async def test_what_is_more_than_text_is_refused(app: AsyncJobs, value: Any, adv
 async def test_text_that_is_no_unicode_is_named(app: AsyncJobs) -> None:
     job = app.job(echo)
     async with app:
-        with pytest.raises(EncodeError, match=r"'value' has text that is no Unicode"):
+        with pytest.raises(EncodeError, match=r"'value' has text that is not Unicode"):
             await job.enqueue({Safe("a"): Safe("\ud800")})

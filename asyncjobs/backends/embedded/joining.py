@@ -1,4 +1,4 @@
-"""Arriving at an embedded store and leaving it. Everything here blocks: call it in a thread."""
+"""Joins an embedded store and leaves it. Everything here blocks: call it in a thread."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from asyncjobs.errors import ConfigError, StoreUnavailable
 __all__ = ["Hold", "join"]
 
 LIMIT_S = 60.0
-"""How long arriving may take: the last one leaves, a server stops, another starts."""
+"""How long joining may take: in the worst case one server stops and another one starts."""
 LOADING_LIMIT_S = 600.0
-"""How long the server may read its files; it says that it does."""
+"""How long the server may load its files. It reports while it does."""
 _LOOK_AGAIN_S = 0.01
 _LAST_LINES = 8
 
 
 class Hold:
-    """One user's right to the store: while it is held the server is not stopped."""
+    """One user's hold on the store. While it is held, the server is not stopped."""
 
     def __init__(self, users: FileLock, watch: FileLock, socket_path: str) -> None:
         self._users = users
@@ -35,25 +35,25 @@ class Hold:
         self.socket_path = socket_path
 
     def is_guarded(self) -> bool:
-        """False when the guardian has been killed. Does not block."""
+        """False if the guardian has been killed. Does not block."""
         return _is_taken(self._watch)
 
     def is_in_place(self) -> bool:
-        """False when the folder was deleted or replaced: who arrives there starts a store of
-        its own beside this one. May block."""
+        """False if the folder was deleted or replaced: the next user there starts another store.
+        May block."""
         return self._users.is_in_place() and self._watch.is_in_place()
 
     def release(self) -> None:
-        """Leave; the last one's leaving stops the server. Does not block; repeatable."""
+        """Leave. The last user's release stops the server. Does not block; may be repeated."""
         self._users.close()
         self._watch.close()
 
 
 def join(folder: StoreFolder, stop: threading.Event) -> Hold:
-    """Join the folder's store, starting it as the first; returns when it answers.
+    """Join the folder's store, and start it if nobody else has. Returns when it answers.
 
-    Gives up early once `stop` is set. Raises ConfigError for a folder or a platform that
-    cannot work, StoreUnavailable with the server's last words when it does not start.
+    Gives up early once `stop` is set. Raises ConfigError for a folder or a platform that cannot
+    work, and StoreUnavailable with the server's last lines if it does not start.
     """
     folder.prepare()
     try:
@@ -66,7 +66,7 @@ def join(folder: StoreFolder, stop: threading.Event) -> Hold:
 
 
 class _Arrival:
-    """One user on the way in."""
+    """One user while it joins."""
 
     def __init__(self, folder: StoreFolder, stop: threading.Event) -> None:
         self._folder = folder
@@ -94,7 +94,7 @@ class _Arrival:
         try:
             while not gate.take():
                 self._pause("another process that is starting it does not end")
-            # Refused while the guardian stops the server; then there is none any more.
+            # Refused while the guardian stops the server. After that there is no guardian.
             while not self._users.take(shared=True):
                 self._pause("it is being stopped and does not end")
             if not _is_taken(self._watch):
@@ -103,7 +103,7 @@ class _Arrival:
             gate.close()
 
     def _wait_until_it_answers(self) -> str | None:
-        """The server's socket; None when the guardian has gone meanwhile."""
+        """The server's socket, or None if the guardian has gone meanwhile."""
         loading_end_s = time.monotonic() + LOADING_LIMIT_S
         while True:
             path = _recorded_socket(self._folder.path)
@@ -123,8 +123,8 @@ class _Arrival:
     def _pause(self, why: str) -> None:
         if self._stop.is_set() or time.monotonic() > self._end_s:
             raise StoreUnavailable(f"the store at {self._folder.address} is not available: {why}")
-        # Joining runs in a thread of its own (backend.py), never on the event loop, and
-        # neither a file lock nor a starting server can be waited for with a limit.
+        # Joining runs in its own thread (backend.py), never on the event loop. Neither a file lock
+        # nor a starting server can be awaited with a time limit.
         time.sleep(_LOOK_AGAIN_S)
 
 
@@ -136,13 +136,13 @@ def _is_taken(watch: FileLock) -> bool:
 
 
 def _start_guardian(folder: StoreFolder) -> None:
-    """Returns when the server answers, or when another guardian was faster."""
+    """Start a guardian. Returns when its server answers, or when another guardian was faster."""
     if not sys.executable:
         raise ConfigError(
             "the embedded store needs a Python interpreter to start, and sys.executable is "
             "empty here; set ASYNCJOBS_URL=redis://localhost:6379"
         )
-    # By path and isolated: neither the user's modules nor asyncjobs are imported there.
+    # By path and isolated, so that it imports neither the user's modules nor asyncjobs.
     starting = subprocess.Popen(
         [sys.executable, "-I", "-S", guardian.__file__, str(folder.path), find_binary()],
         stdin=subprocess.DEVNULL,
@@ -163,7 +163,7 @@ def _start_guardian(folder: StoreFolder) -> None:
     raise StoreUnavailable(
         f"the store at {folder.address} did not start: its server {why or 'has no guardian'}; "
         f"its last lines ({log}):\n{_last_lines(log)}\n"
-        "Mend what they say, or set ASYNCJOBS_URL to another store."
+        "Fix the cause, or set ASYNCJOBS_URL to another store."
     )
 
 
