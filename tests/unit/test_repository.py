@@ -232,6 +232,16 @@ def test_every_make_target_is_in_its_help() -> None:
     assert make_targets() - explained == set()
 
 
+def test_the_rooms_in_contributing_are_there() -> None:
+    """The picture of the house must not show a room that was moved, nor miss one."""
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## The house")[2]
+    text = text.partition("\n## ")[0]
+    rooms = set(re.findall(r"`((?:\w+/)+)`", text))
+    assert [room for room in sorted(rooms) if not (PACKAGE / room).is_dir()] == []
+    folders = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    assert folders - rooms == set()
+
+
 def test_every_module_logs_by_a_guarded_log() -> None:
     """A handler of the user's that raises would end an attempt, a duty or the event loop."""
     plain = [
