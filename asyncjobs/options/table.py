@@ -178,7 +178,8 @@ OPTIONS: Final = (
         {
             Scope.FUNCTION: Use(
                 "a `RetryPolicy` or a list of them, a number of attempts, or False for one "
-                "attempt; None takes the app's, which also hold for errors that a list does not name"
+                "attempt; None takes the app's, which also hold for errors that a list does not "
+                "name"
             )
         },
         from_app="retry",
