@@ -14,7 +14,7 @@ AsyncJobsError
 ├── StoreError               the store did not do what it was asked
 │   ├── StoreUnavailable     not reachable, or it refuses for now
 │   └── StoreFull            out of memory: it refuses new jobs
-└── ResultError              `JobHandle.result()` has no value to give
+└── ResultError              `JobHandle.result()` has no value to return
     ├── JobFailed            ended dead; carries the remote traceback text
     ├── JobDiscarded         ended by `Discard` or `discard_on`
     ├── JobCancelled         cancelled before it could succeed
@@ -23,9 +23,8 @@ AsyncJobsError
     ├── ResultTimeout        not finished within `timeout`
     └── ResultUnavailable    succeeded, but the value could not be kept
 
-`JobSignal` stands outside the tree: `Retry`, `Snooze` and `Discard` are raised by
-users inside a job to say what should happen next, and `except AsyncJobsError` in a
-job must not catch them.
+`JobSignal` is not in the tree. Jobs raise `Retry`, `Snooze` and `Discard` to say what should happen
+next, and `except AsyncJobsError` in a job must not catch them.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ class UsageError(AsyncJobsError):
 
 
 class NotOpen(UsageError):
-    """The app is not open here; the text shows the lifespan lines to write."""
+    """The app is not open here. The message shows the lifespan lines to write."""
 
 
 class NotBound(UsageError):
@@ -101,27 +100,27 @@ class ArgumentsError(UsageError):
 
 
 class EncodeError(AsyncJobsError):
-    """A value that JSON would lose or change; names it and the conversion to write."""
+    """A value that JSON would lose or change. The message names it and the conversion to write."""
 
 
 class PayloadTooLarge(AsyncJobsError):
-    """The encoded job is over `max_payload`; the text names both sizes in bytes."""
+    """The encoded job is larger than `max_payload`. The message names both sizes in bytes."""
 
 
 class StoreError(AsyncJobsError):
-    """The store did not do what it was asked."""
+    """The store failed or refused. Base of the two below."""
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached or refuses for now.
+    """The store cannot be reached, or refuses for now.
 
-    When raised by an enqueue, the jobs may or may not be stored: repeat the call
-    with the same job ids to be sure.
+    If an enqueue raises it, the jobs may or may not be stored. To be sure, repeat the call with the
+    same job ids.
     """
 
 
 class StoreFull(StoreError):
-    """The store is out of memory and refuses new jobs; running ones go on."""
+    """The store is out of memory and refuses new jobs. Running jobs go on."""
 
 
 class ResultError(AsyncJobsError):
@@ -129,10 +128,10 @@ class ResultError(AsyncJobsError):
 
 
 class JobFailed(ResultError):
-    """The job ended dead.
+    """The job is dead.
 
-    `error_type` is the remote exception's qualified name, `remote_traceback` its
-    traceback as text, both empty when there was no exception.
+    `error_type` is the qualified name of the worker's exception, `remote_traceback` its traceback
+    as text. Both are empty if there was no exception.
     """
 
     def __init__(self, message: str, *, error_type: str = "", remote_traceback: str = "") -> None:
@@ -154,7 +153,7 @@ class JobCancelled(ResultError):
 
 
 class JobNotFound(ResultError):
-    """No job with this id is known: never enqueued here, or its result has expired."""
+    """The job is not known: it was never enqueued here, or its result has expired."""
 
 
 class ResultsDisabled(ResultError):
@@ -162,19 +161,19 @@ class ResultsDisabled(ResultError):
 
 
 class ResultTimeout(ResultError, TimeoutError):
-    """The job has not finished within the time-out; it goes on."""
+    """The job has not finished within the time-out. It goes on."""
 
 
 class ResultUnavailable(ResultError):
-    """The job succeeded, but its value could not be encoded or was over `max_result`."""
+    """The job succeeded, but its value could not be encoded or was larger than `max_result`."""
 
 
 class JobSignal(Exception):
-    """Base of what a job may raise to say what happens next. Not an error."""
+    """Base of the signals that a job raises to say what happens next. Not an error."""
 
 
 def _checked(name: str, delay: object) -> float | timedelta:
-    """Refuse at the user's own line what the worker could only shrug at."""
+    """Refuse a wrong delay at the user's own line, instead of later in the worker."""
     number = delay.total_seconds() if isinstance(delay, timedelta) else delay
     if (
         isinstance(delay, float | int | timedelta)
@@ -189,9 +188,9 @@ def _checked(name: str, delay: object) -> float | timedelta:
 
 
 class Retry(JobSignal):
-    """Run this job again: spends an attempt and obeys the attempt budget.
+    """Run this job again. Spends an attempt of the retry policy.
 
-    `delay` in seconds or as timedelta; None takes the retry policy's backoff.
+    `delay` in seconds or as timedelta; None takes the backoff of the retry policy.
     """
 
     def __init__(self, message: str = "", *, delay: float | timedelta | None = None) -> None:
@@ -207,8 +206,8 @@ class Snooze(JobSignal):
         super().__init__(f"snoozed for {delay}")
 
     def __reduce__(self) -> tuple[type[Snooze], tuple[float | timedelta]]:
-        # Made again from its delay and not from its text: on the way back from a process
-        # pool a failure here would break the pool.
+        # Pickle makes it again from its delay, not from its text. An error here, on the way back
+        # from a process pool, would break the pool.
         return type(self), (self.delay,)
 
 
@@ -216,6 +215,6 @@ class Discard(JobSignal):
     """End this job for good, without retries and without a dead letter."""
 
     def __init__(self, reason: object = "") -> None:
-        # Often an exception is given; only its text can be stored.
+        # Often an exception is passed. Only its text can be stored.
         self.reason = safe_text(reason) or "discarded by the job"
         super().__init__(self.reason)

@@ -1,8 +1,8 @@
-"""The one way to call user code that hears of our work and must not change it.
+"""Calls user code that observes our work and must not change it.
 
-Log handlers, filters and record factories, listeners and span processors run inside the
-worker. One that raises would end an attempt before its settlement, a heartbeat, or the event
-loop. So whatever they raise ends here, a SystemExit too, and is reported once on stderr.
+Log handlers, filters and record factories, listeners and span processors run inside the worker.
+If one of them raised, it would end an attempt before its settlement, a heartbeat, or the event
+loop. So everything that they raise stops here, even SystemExit, and is reported once on stderr.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from asyncjobs.texts import visible
 __all__ = ["GuardedLog", "call", "error_text", "is_small", "loop_guarded", "report"]
 
 MOST_REPORTS: Final = 100
-"""Reports of one process. Each names another place or type of error."""
+"""The most reports of one process. Each is for another place or type of error."""
 MOST_CHARACTERS: Final = 4_000
 MOST_LINKED: Final = 200
 """Errors that a traceback may show: causes, contexts, and members of groups."""
@@ -28,7 +28,7 @@ _reported: set[tuple[str, str]] = set()
 
 
 def call(what: str, function: Callable[..., object], *args: Any) -> None:
-    """Call `function`, and report what it raises as a failure of `what`."""
+    """Call `function`. Report an exception as a failure of `what`, and do not raise it."""
     try:
         function(*args)
     except BaseException as error:
@@ -37,10 +37,10 @@ def call(what: str, function: Callable[..., object], *args: Any) -> None:
 
 @contextlib.contextmanager
 def loop_guarded() -> Iterator[None]:
-    """Meanwhile no log handler can end the running loop.
+    """While entered, no log handler can end the running loop.
 
-    asyncio logs what callbacks and transports raise. A log handler that raises there ends the
-    loop, and with it the worker and all of its jobs.
+    asyncio logs the exceptions of callbacks and transports. A log handler that raises there would
+    end the loop, and with it the worker and all of its jobs.
     """
     loop = asyncio.get_running_loop()
     before = loop.get_exception_handler()
@@ -61,12 +61,12 @@ def loop_guarded() -> Iterator[None]:
 
 
 def report(what: str, error: BaseException, line: str = "") -> None:
-    """Say on stderr that user code has raised, once for each `what` and type of error.
+    """Report on stderr that user code has raised, once for each `what` and type of error.
 
-    Not by logging: logging may be what has failed. Raises nothing. `line`: what could not be
-    said for it.
+    Does not log, because logging may be what has failed. Never raises. `line`: the log line that
+    was lost by the error.
     """
-    # Without a stderr that works there is nobody left to tell.
+    # Without a working stderr nobody can be told.
     with contextlib.suppress(BaseException):
         kind = _kind(error)
         key = (what, kind)
@@ -78,16 +78,16 @@ def report(what: str, error: BaseException, line: str = "") -> None:
             parts.append(f"what could not be logged: {line}")
         parts.append(error_text(error, chain=False))
         stream = sys.stderr
-        # Set off and without control characters: a job may have chosen the text.
+        # Indented and without control characters, because a job may have chosen the text.
         text = visible("\n".join(parts).rstrip()[:MOST_CHARACTERS]).replace("\n", "\n    ")
         stream.write(text[:MOST_CHARACTERS] + "\n")
         stream.flush()
 
 
 def is_small(error: BaseException) -> bool:
-    """Whether so few errors are linked with it that its traceback is soon written.
+    """Whether the error has few enough linked errors to write its traceback quickly.
 
-    A group of 100,000 failed downloads takes seconds, one that holds itself never ends.
+    A group of 100,000 failed downloads takes seconds, and a group that contains itself never ends.
     """
     left: list[Any] = [error]
     seen = {id(error)}
@@ -96,7 +96,7 @@ def is_small(error: BaseException) -> bool:
             return True
         each = left.pop()
         for link in (each.__cause__, each.__context__):
-            # Written once, though it is often both. Members of groups are written each time.
+            # An error that is both cause and context is written once; a group's member each time.
             if link is not None and id(link) not in seen:
                 seen.add(id(link))
                 left.append(link)
@@ -106,7 +106,7 @@ def is_small(error: BaseException) -> bool:
 
 
 def error_text(error: BaseException, *, chain: bool = True) -> str:
-    """The traceback as text, also of an error whose own text cannot be made."""
+    """The traceback as text, even of an error whose own text cannot be made."""
     trace = error.__traceback__
     try:
         if not is_small(error):
@@ -144,7 +144,7 @@ class GuardedLog:
         return self._logger.name
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - as the logger calls it
-        """Whether a line of this level would go anywhere."""
+        """Whether a line of this level would be written anywhere."""
         return self._logger.isEnabledFor(level)
 
     def debug(self, text: str, *args: Any, **more: Any) -> None:
@@ -163,7 +163,7 @@ class GuardedLog:
         self._write(logging.CRITICAL, text, args, **more)
 
     def exception(self, text: str, *args: Any, **more: Any) -> None:
-        """An error with the traceback of the exception that is being handled."""
+        """Log an error with the traceback of the exception that is being handled."""
         self._write(logging.ERROR, text, args, exc_info=sys.exception(), **more)
 
     def log(self, level: int, text: str, *args: Any, **more: Any) -> None:
@@ -180,12 +180,12 @@ class GuardedLog:
         exc_text: str | None = None,
         stacklevel: int = 1,
     ) -> None:
-        """`exc_text`: a traceback as text, for an error that handlers must not see."""
+        """`exc_text`: a traceback as text, for an exception that handlers must not see."""
         logger = self._logger
         try:
             if not logger.isEnabledFor(level):
                 return
-            # Two levels are ours: this function and the one that has called it.
+            # Two stack levels are ours: this function and its caller.
             path, number, function, _ = logger.findCaller(stacklevel=stacklevel + 2)
             error = None if exc_info is None else (type(exc_info), exc_info, exc_info.__traceback__)
             # rule:16 the fields of a log line may have been set by a record factory

@@ -1,4 +1,4 @@
-"""Tasks and threads of asyncjobs itself, where no job can keep them waiting or cancel them."""
+"""asyncjobs' own tasks and threads. No job can cancel them or keep them waiting."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _THREAD: Final = "asyncjobs-own"
 
 
 async def in_own_thread(function: Callable[..., T], *args: Any) -> T:
-    """Call what blocks in a thread that is started for it; returns or raises what it does.
+    """Call a blocking function in a new thread, and return or raise what it does.
 
-    Not `asyncio.to_thread`: the threads of the loop's default executor belong to jobs. Jobs
-    that fill it would keep a reconnect, a heartbeat or the worker's end waiting. The thread
-    is a daemon, so it holds up no end either. A caller that leaves is not waited for.
+    Not `asyncio.to_thread`: the threads of the loop's default executor belong to jobs. Jobs that
+    fill it would delay a reconnect, a heartbeat or the worker's end. The thread is a daemon, so it
+    does not delay the end of the process. If the caller is cancelled, the thread goes on alone.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
@@ -44,7 +44,7 @@ def _tell(
     settle: Callable[[asyncio.Future[T], Any], None],
     outcome: Any,
 ) -> None:
-    # A loop that has been closed has nobody left who waits.
+    # If the loop has been closed, nobody waits for the answer.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(settle, answer, outcome)
 
@@ -60,11 +60,11 @@ def _fail(answer: asyncio.Future[T], error: BaseException) -> None:
 
 
 def hide(task: asyncio.Task[T]) -> asyncio.Task[T]:
-    """Take the task out of `asyncio.all_tasks()`, and return it.
+    """Remove the task from `asyncio.all_tasks()`, and return it.
 
-    Jobs clean up with `for task in asyncio.all_tasks(): task.cancel()`. That must not end
-    the worker, or the enqueue of another job. Only for tasks that an owner of ours cancels:
-    the end of `asyncio.run` does not find them any more.
+    Some jobs clean up with `for task in asyncio.all_tasks(): task.cancel()`. That must not end the
+    worker, or the enqueue of another job. Only for tasks whose owner cancels them: `asyncio.run`
+    does not find a hidden task at its end.
     """
     # rule:17 tasks of the worker are hidden from jobs
     asyncio._unregister_task(task)

@@ -1,4 +1,4 @@
-"""What fits asyncjobs into other frameworks; imports none of them."""
+"""Fits asyncjobs into web frameworks, and imports none of them."""
 
 from asyncjobs.integrations.asgi import Lifespan, lifespan
 

@@ -16,7 +16,7 @@ W = TypeVar("W")
 
 State: TypeAlias = Mapping[str, Any] | None
 Lifespan: TypeAlias = Callable[[W], AbstractAsyncContextManager[State]]
-"""What a user writes: from the web application to a context manager around its life."""
+"""A function from the web application to a context manager around its life."""
 
 # Frameworks type a lifespan with state and one without as two kinds; Any is both.
 _Joined: TypeAlias = Callable[[W], AbstractAsyncContextManager[Any]]
@@ -27,19 +27,19 @@ def lifespan(app: AsyncJobs, /) -> _Joined[Any]: ...
 @overload
 def lifespan(app: AsyncJobs, first: Lifespan[W], /, *others: Lifespan[W]) -> _Joined[W]: ...
 def lifespan(app: AsyncJobs, /, *others: Lifespan[Any]) -> _Joined[Any]:
-    """The lifespan that has `app` open while the web application runs.
+    """A lifespan that opens `app` while the web application runs.
 
         web = FastAPI(lifespan=lifespan(jobs))
         web = Starlette(lifespan=lifespan(jobs, mine))
         web = Litestar(lifespan=[lifespan(jobs)])
 
-    `others` are entered after the app is open, in their order, and left in reverse
-    before it closes, so they may enqueue at both ends. The state that they yield is
-    merged; of a name that two of them give, the later one stays. What any of them
-    raises ends the start or the stop, after those entered before it are left.
+    `others` are your own lifespans. They are entered after the app is open, in their order, and
+    left in reverse before it closes, so they may enqueue at both ends. The states that they yield
+    are merged; if two have the same name, the later one wins. An exception in one of them ends the
+    start or the stop, after those entered before it have been left.
 
-    Raises UsageError for an `app` that is no AsyncJobs and for an undecorated async
-    generator among `others`; the result raises like `async with app`.
+    Raises UsageError if `app` is not an AsyncJobs, and for an undecorated async generator among
+    `others`. The lifespan raises like `async with app`.
     """
     if not isinstance(app, AsyncJobs):
         raise UsageError(
@@ -62,7 +62,7 @@ def lifespan(app: AsyncJobs, /, *others: Lifespan[Any]) -> _Joined[Any]:
                 given: State = await stack.enter_async_context(other(web))
                 if given is not None:
                     state.update(given)
-            # Servers without the state extension of ASGI refuse any mapping.
+            # A server without ASGI's state extension refuses any mapping.
             yield state or None
 
     return joined

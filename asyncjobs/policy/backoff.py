@@ -1,4 +1,4 @@
-"""How long to wait after a failed attempt. Pure: chance is given in."""
+"""How long to wait after a failed attempt. Pure: random numbers are passed in."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = [
 ]
 
 MOST_EXPONENT = 1_000
-"""With it the second pause of a `polynomial` is the longest one already."""
+"""With this exponent the second pause of a `polynomial` already reaches any cap."""
 
 Uniform = Callable[[float, float], float]
-"""A random number between two bounds; given in, so that a test can pin it."""
+"""Draws a number between two bounds. Passed in, so that a test can pin it."""
 
 
 class Backoff(Protocol):
-    """How long to wait after this failure (from 1) of those that its policy counts."""
+    """How long to wait after failure number `attempt` (from 1) of those that the policy counts."""
 
     def delay_s(self, attempt: int, uniform: Uniform) -> float: ...
 
@@ -39,7 +39,7 @@ class Backoff(Protocol):
 class Exponential:
     """min(cap, base * 2 ** (attempt - 1)) seconds; with jitter uniform(0, that).
 
-    All of the range is random: jobs that failed together do not come back together.
+    The whole range is random, so jobs that failed together do not come back together.
     """
 
     base: float
@@ -47,7 +47,7 @@ class Exponential:
     jitter: bool = True
 
     def delay_s(self, attempt: int, uniform: Uniform) -> float:
-        # A float holds 2 ** 1023 and no more; long before that the cap rules.
+        # A float holds at most 2 ** 1023. The cap applies long before that.
         doublings = min(max(attempt - 1, 0), 512)
         most_s = min(self.cap, self.base * 2.0**doublings)
         return uniform(0.0, most_s) if self.jitter else most_s

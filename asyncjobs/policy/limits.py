@@ -1,4 +1,4 @@
-"""How a worker's free slots are shared among its queues and priorities. Pure."""
+"""Shares a worker's free slots among its queues and priorities. Pure."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from asyncjobs.job import Demand
 __all__ = ["GUARD_ONE_IN", "QueueShares"]
 
 GUARD_ONE_IN: Final = 20
-"""One slot in so many is offered to a less urgent priority first, so that all of them
-keep moving while higher ones never run dry."""
+"""One slot in 20 is offered to a less urgent priority first. Otherwise low priorities would never
+run while higher ones always have jobs."""
 
 GUARD_LEVELS: Final = (3, 2, 1)
-"""Where guarded slots start in turn: from the least urgent alone, those in between would
-never run."""
+"""The priorities with which these slots start, in turn. If they always started with the least
+urgent one, the priorities in between would never run."""
 
 ASK_ALL_EVERY: Final = 16
 ASK_ALL_S: Final = 1.0
-"""While some queue is hot, the others are asked too: every so many exchanges, and in the
-first one after so long."""
+"""While some queue is hot, the other queues are asked every 16 exchanges, and in the first
+exchange after this time."""
 
 HOT_FACTOR: Final = 8
-"""How much more often a queue that is known to hold ready jobs is asked than one that
-was empty, when there are fewer slots than queues."""
+"""With fewer slots than queues, a queue that is known to hold ready jobs is asked this much more
+often than one that was empty."""
 
 
 class QueueShares:
-    """Splits free slots over queues by weight, never handing out more than there are.
+    """Splits free slots over queues by weight. Never hands out more than there are.
 
-    Owns what is remembered between exchanges: which queues are hot (had more than was
-    taken), when all were asked, whose turn it is when slots are scarce, how many slots each
-    queue was offered, for the guard, and which have said that they hold suspects. `now_s` is
-    any monotonic clock.
+    Owns what has to be remembered between exchanges: which queues are hot (they had more than was
+    taken), when all queues were asked, whose turn it is when slots are scarce, how many slots each
+    queue was offered, and which queues hold suspects. `now_s` is any monotonic clock.
     """
 
     def __init__(self, weights: Mapping[str, int]) -> None:
@@ -42,14 +41,14 @@ class QueueShares:
         self._turn = dict.fromkeys(self.weights, 0)
         self._offered = dict.fromkeys(self.weights, 0)
         self.suspects: dict[str, int] = {}
-        """Queues in which suspects wait, in turn, and the fewest crashes that one of them has
-        been through."""
+        """Queues in which suspects wait, in turn, with the smallest number of crashes among the
+        suspects there."""
         self._trips = 0
         self._asked_all_s = float("-inf")
         self.look = True
-        """True when every queue has to be asked next time."""
+        """Whether the next demand has to include every queue."""
         self.asked_all = False
-        """Whether the last demand was on every queue that is not left out."""
+        """Whether the last demand included every queue that is not left out."""
         self._left_out: frozenset[str] = frozenset()
 
     def demand(
@@ -61,19 +60,19 @@ class QueueShares:
         most: Mapping[str, int] | None = None,
         room: tuple[int, ...] = (),
     ) -> dict[str, Demand]:
-        """The demand on each queue that shall be asked; together at most `free` slots.
+        """The demand on each queue to ask. Together they ask for at most `free` slots.
 
-        `called` queues are asked in any case, with no slots if there are none: that
-        passes their call on to another worker. `most` bounds what single queues may
-        hand out; what they leave is not given to others, for it is soon free again.
-        `room` is that for suspects, see `Demand`: one queue at a time may hand some out.
+        `called` queues are asked in any case, even without a slot: that passes their signal on to
+        another worker. `most` bounds single queues. Slots that such a queue leaves are not given to
+        others, because they are soon needed again. `room` is the room for suspects (see `Demand`);
+        one queue at a time may hand out suspects.
         """
         most = most or {}
         suspected: list[str] = []
         if self.suspects:
             suspected = self.with_suspects(room, [queue for queue in most if not most[queue]])
         hot = [queue for queue in self.weights if queue in self.hot or queue in suspected]
-        # Given as a set: unsorted, the hash seed of a process would decide whose turn it is.
+        # It comes as a set. Unsorted, the process's hash seed would decide whose turn it is.
         called = sorted(called)
         if self._left_out:
             hot = [queue for queue in hot if queue not in self._left_out]
@@ -95,7 +94,7 @@ class QueueShares:
             asked = [queue for queue in self.weights if queue not in self._left_out]
         slots = self._split(free, asked, hot)
         for queue in (*called, *asked):
-            # Asked without a slot, a queue still says whether it holds ready jobs.
+            # A queue that is asked without a slot still reports whether it holds ready jobs.
             slots.setdefault(queue, 0)
         for queue, bound in most.items():
             if queue in slots:
@@ -103,12 +102,11 @@ class QueueShares:
         return self._demands(slots, suspected, room)
 
     def wanting(self) -> set[str]:
-        """Queues that are known to hold jobs which were not handed out yet."""
+        """Queues that are known to hold jobs which nobody has taken yet."""
         return self.hot | self.suspects.keys()
 
     def with_suspects(self, room: tuple[int, ...], without: Collection[str] = ()) -> list[str]:
-        """Queues that hold suspects for which there is room: those with the fewest crashes, in
-        turn."""
+        """Queues with suspects for which there is room: those with the fewest crashes, in turn."""
         if not self.suspects or not room:
             return []
         fewest = min(
@@ -123,8 +121,7 @@ class QueueShares:
         ]
 
     def leave_out(self, queues: Collection[str]) -> None:
-        """Share slots among the other queues until further notice; those that come back are
-        asked next time."""
+        """Leave these queues out until the next call. Queues that come back are asked next time."""
         back = self._left_out.difference(queues)
         self._left_out = frozenset(queues)
         self.hot -= self._left_out
@@ -144,8 +141,8 @@ class QueueShares:
             return demands
         turn = next((queue for queue in suspected if slots[queue] > 0), None)
         if turn is not None:
-            # One at a time, for nothing may be blamed together with a suspect that has to be
-            # alone. And only a share of the room, or the others would wait for a whole run.
+            # One queue at a time: no other suspect may be blamed together with one that has to run
+            # alone. Only a share of the room: otherwise the other jobs would wait for a whole run.
             share = -(-room[0] // len(suspected))
             suspects = tuple(min(places, share) for places in room)
             # rule:7 one queue at a time hands out suspects
@@ -171,7 +168,7 @@ class QueueShares:
         return slots
 
     def _in_turn(self, free: int, asked: list[str]) -> dict[str, int]:
-        """Smooth weighted turns: each queue's credit grows by its weight, who is asked pays."""
+        """Smooth weighted turns: credit grows by weight, and a queue that is asked pays."""
         gain = {
             queue: self.weights[queue] * (HOT_FACTOR if queue in self.hot else 1) for queue in asked
         }
@@ -191,12 +188,12 @@ class QueueShares:
         return (before + slots) // GUARD_ONE_IN - before // GUARD_ONE_IN
 
     def learn(self, asked: Collection[str], left_ready: Collection[str]) -> None:
-        """After an exchange: which of the queues asked still hold ready jobs."""
+        """Remember, after an exchange, which of the asked queues still hold ready jobs."""
         self.hot.difference_update(asked)
         self.hot.update(queue for queue in left_ready if queue in self.weights)
 
     def learn_suspects(self, answered: Collection[str], suspects: Mapping[str, int]) -> None:
-        """After an exchange: which of the queues that have answered hold suspects."""
+        """Remember, after an exchange, which of the queues that answered hold suspects."""
         for queue in answered:
             if queue in suspects:
                 self.suspects[queue] = suspects[queue]

@@ -1,4 +1,4 @@
-"""When a failed attempt is followed by another one, and after how long."""
+"""Decides whether a failed attempt is followed by another one, and after how long."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 _USUAL: Final = exponential()
 MOST_ATTEMPTS: Final = 1_000_000_000
-"""Of one policy; all of them together are still a number that JSON can hold."""
+"""The most of one policy. The sum over all policies still fits into a JSON number."""
 
 ExceptionClasses: TypeAlias = type[BaseException] | Iterable[type[BaseException]]
 
@@ -37,10 +37,9 @@ ExceptionClasses: TypeAlias = type[BaseException] | Iterable[type[BaseException]
 class RetryPolicy:
     """How many attempts a job has, and the pause between them.
 
-    `max_attempts` counts the first one. `backoff` is made by `exponential`, `polynomial`
-    or `constant`, or is a function from the number of the failure to seconds. `on` is an
-    exception class, or several, that this policy is for; without it, it is for all.
-    Raises ConfigError naming the field.
+    `max_attempts` includes the first attempt. `backoff` comes from `exponential`, `polynomial` or
+    `constant`, or is a function from the number of the failure to seconds. `on` is one exception
+    class or several; without it the policy is for all errors. Raises ConfigError naming the field.
     """
 
     max_attempts: int = 10
@@ -66,13 +65,13 @@ class RetryPolicy:
 
     @property
     def classes(self) -> tuple[type[BaseException], ...]:
-        """The exception classes that `on` names; none for a policy that is for all."""
-        # __post_init__ made it a tuple; the field keeps what users may pass in.
+        """The exception classes that `on` names; empty for a policy for all errors."""
+        # __post_init__ made it a tuple. The field's type is what users may pass.
         return cast("tuple[type[BaseException], ...]", self.on or ())
 
     @property
     def key(self) -> str:
-        """What its failures are counted under in a stored job; empty without `on`.
+        """The name under which a stored job counts its failures; empty without `on`.
 
         Made of the classes' names and not of its place in a list: a deploy may put the
         policies into another order while jobs wait for their retry.

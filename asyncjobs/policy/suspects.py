@@ -1,9 +1,9 @@
-"""How many jobs that were running when a worker died may run beside each other. Pure.
+"""How many suspects may run at a time: jobs that were running when a worker died. Pure.
 
-Nobody knows which of them has killed it, if any: most deaths are a node that was drained or
-had no memory left. So the first time many run beside each other, and each further death
-narrows the company of those that were there, until one runs alone. Only that one is ever
-dead: a death of its worker blames nobody else.
+Nobody knows which of them killed the worker, if any did: most deaths are a node that was drained
+or ran out of memory. So after the first death many suspects run at a time. Each further death
+narrows the number, until one suspect runs alone. Only that one is ever dead: if its worker dies,
+no other job can be the cause.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ from typing import Final
 __all__ = ["NARROWED_BY", "WIDEST_AT_LEAST", "SuspectBounds"]
 
 NARROWED_BY: Final = 4
-"""A death leaves one in so many of a worker's slots to the suspects, and so does the next."""
+"""The first death leaves a quarter of a worker's slots to the suspects; each further death leaves
+a quarter of that."""
 WIDEST_AT_LEAST: Final = 32
-"""Suspects that run beside each other after one death, on a worker with few slots too."""
+"""Suspects that run at a time after one death, even on a worker with few slots."""
 
 
 class SuspectBounds:
-    """How many suspects one worker runs at a time, by the crashes they have been through.
+    """How many suspects one worker runs at a time, by their number of crashes.
 
-    slots: jobs that the worker runs at a time. max_crashes: what makes a job dead. The last
-    crash before that is always risked alone. With fewer crashes than it takes to narrow a
-    worker's slots to one by quarters, each death narrows further; all by the same factor, for
-    that costs the innocent least.
+    slots: jobs that the worker runs at a time. max_crashes: with so many a job is dead. The last
+    crash before that is always risked alone. If `max_crashes` is too small to narrow the slots to
+    one by quarters, each death narrows by a larger factor, the same each time: that costs innocent
+    jobs the least.
     """
 
     def __init__(self, slots: int, max_crashes: int) -> None:
         self.by_crashes = _bounds(slots, max_crashes)
-        """For one crash, for two and so on; the last one is 1, for that many and all above."""
+        """For one crash, two crashes and so on. The last entry is 1 and holds for all above."""
 
     def room(self, crashes: Collection[int]) -> tuple[int, ...]:
-        """Suspects that may be taken beside those that run, by crashes as above.
+        """How many more suspects may be taken, by crashes as in `by_crashes`.
 
-        `crashes`: of each one that runs. Whoever has been through most of them decides: a
-        death blames all together.
+        `crashes`: those of each running suspect. The largest of them decides, because a death
+        blames all that run.
         """
         bounds = self.by_crashes
         if not crashes:

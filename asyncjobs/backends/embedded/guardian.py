@@ -59,7 +59,7 @@ always-show-logo no
 
 
 class _NotStarted(Exception):
-    """The server did not start; says how it ended."""
+    """The server did not start. The message says how it ended."""
 
 
 class Guardian:
@@ -74,7 +74,7 @@ class Guardian:
         self._socket = Path()
 
     def run(self) -> None:
-        """Returns when the last user has gone and the server has stopped."""
+        """Run the server. Returns when the last user has gone and the server has stopped."""
         past = self._forget_past()
         self._socket = _private_folder() / "s"
         try:
@@ -93,7 +93,7 @@ class Guardian:
             shutil.rmtree(self._socket.parent, ignore_errors=True)
 
     def _forget_past(self) -> Path | None:
-        """The socket that a guardian which was killed has left behind, if any."""
+        """The socket that a killed guardian has left behind, if any."""
         record = self._folder / RECORD
         try:
             past = Path(json.loads(record.read_bytes())["socket"])
@@ -108,12 +108,12 @@ class Guardian:
         """Start the server; raises _NotStarted when its data are in use, OSError."""
         data = self._folder / _DATA
         data.mkdir(mode=0o700, exist_ok=True)
-        # The server inherits this lock, so that no second one ever writes to its files,
-        # also when this process was killed and the server was not.
+        # The server inherits this lock. So no second server ever writes to its files, even if this
+        # process was killed and the server was not.
         lock = os.open(self._folder / _DATA_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _take_data(lock, past)
-            # In a copy of the folder the past is that of the original, which may live.
+            # In a copied folder this is the socket of the original, whose server may be alive.
             if past is not None and not _answers(past):
                 shutil.rmtree(past.parent, ignore_errors=True)
             self._socket.unlink(missing_ok=True)
@@ -127,9 +127,9 @@ class Guardian:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     pass_fds=(lock,),
-                    # Runs between fork and exec, where another thread may hold any lock
-                    # for ever: it calls prctl and getppid and takes none. Only the child
-                    # itself can ask for this signal, so there is no other place for it.
+                    # Runs between fork and exec, where another thread may hold any lock for
+                    # ever. It calls only prctl and getppid, which take no lock. Only the child
+                    # itself can ask for this signal, so it has to be done here.
                     preexec_fn=_ending_with_this_process(),  # noqa: PLW1509
                 )
                 self._server = server
@@ -156,7 +156,7 @@ class Guardian:
         while server is not None and server.poll() is None and time.monotonic() < end:
             if _answers(self._socket):
                 return
-            # Nothing tells when a server begins to listen; this process has no loop to hold up.
+            # Nothing reports when a server begins to listen. This process has no loop to block.
             time.sleep(0.005)
         code = server and server.poll()
         if code is None:
@@ -164,7 +164,7 @@ class Guardian:
         raise _NotStarted(f"ended with {code}")
 
     def _keep_running(self) -> None:
-        """Wait for the server's end, and start it again while there are users."""
+        """Wait until the server ends, and start it again while there are users."""
         backoff_s = 0.1
         while (server := self._server) is not None:
             started = time.monotonic()
@@ -177,12 +177,12 @@ class Guardian:
             try:
                 self._start()
             except (_NotStarted, OSError) as error:
-                # Tried again: the ended server is still the one that is waited for.
+                # Tried again in the next round, which still waits for the ended server.
                 os.write(2, f"not restarted: {error}\n".encode(errors="replace"))
 
     def _stop_after_last_user(self) -> None:
         fd = os.open(self._folder / USERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # Kept until this process ends: who arrives meanwhile waits for that.
+        # Kept until this process ends, so a user that arrives meanwhile waits for the end.
         fcntl.flock(fd, fcntl.LOCK_EX)
         with self._changing:
             self._is_over.set()
@@ -201,7 +201,7 @@ class Guardian:
 
 
 def _take_data(fd: int, past: Path | None) -> None:
-    """Wait for the end of a server that still writes to the data, and hasten it."""
+    """Wait for the end of a server that still writes to the data, and press it to end."""
     end = time.monotonic() + _STOP_LIMIT_S
     while True:
         try:
@@ -218,9 +218,8 @@ def _take_data(fd: int, past: Path | None) -> None:
 
 
 def _ending_with_this_process() -> Callable[[], None] | None:
-    """What the server does before it starts, so that it ends when its guardian is killed.
-
-    Linux only; elsewhere the next guardian ends it.
+    """The function that the child calls before the server starts, so that it ends if its guardian
+    is killed. Linux only; elsewhere the next guardian ends the server.
     """
     try:
         import ctypes
@@ -239,7 +238,7 @@ def _ending_with_this_process() -> Callable[[], None] | None:
 
 
 def _answers(path: Path) -> bool:
-    # Also -LOADING is an answer: the users wait for the end of that.
+    # -LOADING is an answer, too: users wait until loading has ended.
     return _ask(path, b"PING\r\n")[:1] in (b"+", b"-")
 
 
@@ -267,7 +266,7 @@ def _private_folder() -> Path:
 
 
 def _quoted(path: Path) -> str:
-    """A path as the server's settings take it, whatever characters it has."""
+    """A path as the server's settings accept it, with any characters."""
     return '"' + "".join(f"\\x{byte:02x}" for byte in os.fsencode(path)) + '"'
 
 
@@ -280,14 +279,14 @@ def _say(text: str) -> None:
 
 
 def _stay(number: int, frame: FrameType | None) -> None:
-    """Do nothing: a signal to a whole service must not take the store from its workers."""
+    """Do nothing: a signal to a whole service must not stop the store under its workers."""
 
 
 def main(folder: Path, binary: str) -> None:
-    """Become a process that nobody has to wait for, and guard the folder's server."""
+    """Detach from the parent, and guard the folder's server."""
     if os.fork():
         os._exit(0)
-    # Handlers and not SIG_IGN, which the server would inherit.
+    # Handlers instead of SIG_IGN, which the server would inherit.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stay)
     os.umask(0o077)
@@ -298,8 +297,8 @@ def main(folder: Path, binary: str) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            # A user that looks whether there is a guardian holds it for a moment. Another
-            # guardian holds it for good: a blocking flock would never find that out.
+            # A user that checks for a guardian holds it for a moment. Another guardian holds it for
+            # good, and a blocking flock would never find that out.
             time.sleep(0.025)
     else:
         _say("taken")

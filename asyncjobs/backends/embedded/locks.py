@@ -1,4 +1,4 @@
-"""Locks on files that the kernel frees when their process dies, however it dies."""
+"""File locks. The kernel frees them when their process dies, however it dies."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _changing = threading.Lock()
 
 
 class FileLock:
-    """One lock on a file; made anew in each process that wants it.
+    """One lock on a file. Each process makes its own.
 
-    Owns a descriptor, which a forked child loses: with a copy of it the child would hold
-    the lock for as long as it lives. Never blocks.
+    Owns a descriptor and closes it in a forked child: with a copy, the child would hold the lock
+    for as long as it lives. Never blocks.
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError when the file cannot be made."""
+        """Raises OSError if the file cannot be made."""
         self._path = path
         with _changing:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             _open_fds.add(self._fd)
-        # Also for a holder whose event loop ended before it could leave.
+        # Also closes it for a holder whose event loop ended before it could leave.
         self._finalizer = weakref.finalize(self, _close, self._fd, os.getpid())
 
     def take(self, *, shared: bool = False) -> bool:
-        """True when the lock is ours now; False when somebody else has it."""
+        """Take the lock. False if somebody else has it."""
         try:
             kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
             fcntl.flock(self._fd, kind | fcntl.LOCK_NB)
@@ -41,8 +41,8 @@ class FileLock:
         return True
 
     def is_in_place(self) -> bool:
-        """False when the file was deleted or another one is in its place: then others lock that
-        one, and this lock keeps nobody out. May block."""
+        """False if the file was deleted or replaced: then others lock the new file, and this lock
+        keeps nobody out. May block."""
         try:
             there = os.stat(self._path)
         except (FileNotFoundError, NotADirectoryError):
@@ -53,11 +53,11 @@ class FileLock:
         return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def free(self) -> None:
-        """Give the lock back; it can be taken again."""
+        """Release the lock. It can be taken again."""
         fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Free the lock for good; safe to call twice."""
+        """Release the lock for good. Safe to call twice."""
         self._finalizer()
 
 
@@ -66,7 +66,7 @@ def _close(fd: int, pid: int) -> None:
         return  # closed at the fork; the number may be another file's by now
     with _changing:
         _open_fds.discard(fd)
-        # Closing alone is not enough when a child that C code has forked has a copy.
+        # To close it is not enough if a child that C code has forked holds a copy.
         with contextlib.suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
