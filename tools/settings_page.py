@@ -33,23 +33,25 @@ HEAD = """\
 
 <!-- Written by tools/settings_page.py from the code; change it there. -->
 
-Times are seconds or a `timedelta`, sizes are bytes. A setting that cannot work is refused
-at once, by a `ConfigError` that names it.
+Times are seconds or a `timedelta`, sizes are bytes. A setting that cannot work raises a
+`ConfigError` that names it, at once.
 """
 
 # What an app takes beside its settings.
 APP = {
-    "url": "the store; else `$ASYNCJOBS_URL` when the app opens, else the embedded store",
-    "backend": "a store that you have made yourself, instead of a URL",
-    "meter_provider": "of OpenTelemetry, for metrics; else the process's own, if one is set up "
-    "when the app opens",
-    "tracer_provider": "of OpenTelemetry, for traces; else the process's own, likewise",
+    "url": "URL of the store; by default `$ASYNCJOBS_URL` when the app opens, else the embedded "
+    "store",
+    "backend": "a store object of your own, instead of a URL",
+    "meter_provider": "OpenTelemetry provider for metrics; by default the process's own, if one is "
+    "set up when the app opens",
+    "tracer_provider": "OpenTelemetry provider for traces; by default the process's own, likewise",
 }
 POLICY = {
-    "max_attempts": "how many attempts, the first one counted",
+    "max_attempts": "how many attempts, including the first",
     "backoff": "pause after a failed attempt: `exponential()`, `polynomial()`, `constant()`, or "
-    "a function to seconds from the number of the failure, of those that this policy counts",
-    "on": "exception class or classes that it is for; None is all that no other policy names",
+    "a function from the number of the failure that this policy counts to seconds",
+    "on": "exception class or classes that the policy is for; None means all that no other policy "
+    "names",
 }
 BACKOFFS = {
     asyncjobs.exponential: {
@@ -60,7 +62,7 @@ BACKOFFS = {
     asyncjobs.polynomial: {
         "base": "the longest pause after the first failure; after failure n it is "
         "`base * n ** exponent`",
-        "exponent": "how fast it grows; 1 is evenly",
+        "exponent": "how fast it grows; 1 is linear",
         "cap": "the longest pause of all; each one is drawn at random from 0 up to its longest",
         "jitter": "False: always the longest pause, without chance",
     },
@@ -71,24 +73,24 @@ BACKOFFS = {
 }
 WORKER = {
     "queues": "names, or names with weights as in `{'mail': 3, 'default': 1}`; None takes all "
-    "that the job functions name, and `default`",
-    "concurrency": "jobs running at a time, at the most",
+    "queues of the job functions, and `default`",
+    "concurrency": "how many jobs run at a time",
     "grace": "how long a stop waits for running jobs",
     "lease": "how long a worker that died keeps its jobs; at least 1 s",
-    "threads": "sync job functions running at a time, at the most; more help those that wait, and "
-    "not those that compute",
-    "block_warning": "the log names a job that blocks the event loop for that long; None never",
-    "hard_limit": "the process ends, with exit code 5, when a job blocks its event loop for that "
-    "long; None never",
-    "stuck_after": "how long a job may swallow its cancellation; then its slot is freed; None: "
-    "it keeps it",
-    "name": "its name in logs and lists; None is `host:pid`",
+    "threads": "how many sync job functions run at a time; more help functions that wait, not "
+    "functions that compute",
+    "block_warning": "the log names a job that blocks the event loop for this long; None: never",
+    "hard_limit": "the process ends with exit code 5 when a job blocks its event loop for this "
+    "long; None: never",
+    "stuck_after": "a job that has swallowed its cancellation for this long loses its slot; None: "
+    "it keeps its slot",
+    "name": "its name in logs and lists; None means `host:pid`",
 }
 VARIABLES = {
     "ASYNCJOBS_URL": "the store, when the code gives none",
     "ASYNCJOBS_APP": "the app of `asyncjobs worker`, as `module:attribute`",
     "ASYNCJOBS_ENV": "`production` refuses the embedded store",
-    "ASYNCJOBS_HOME": "folder of the embedded store; else `.asyncjobs/` beside the nearest "
+    "ASYNCJOBS_HOME": "folder of the embedded store; by default `.asyncjobs/` beside the nearest "
     "`pyproject.toml`, else in the working directory",
     "NO_COLOR": "set to anything: no colors on a terminal",
 }
@@ -112,8 +114,8 @@ def _python() -> Iterator[str]:
     yield ""
     yield from _heading(
         "`f.options(...)`",
-        "For the jobs enqueued through it: `f.options(delay=60).enqueue(42)`. What is not given "
-        "stays as the job function says.",
+        "For the jobs that are enqueued through it: `f.options(delay=60).enqueue(42)`. Options "
+        "that are not given keep the job function's value.",
     )
     yield from _options(ENQUEUE, Scope.ENQUEUE, EnqueueOptions)
     yield ""

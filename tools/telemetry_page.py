@@ -36,15 +36,15 @@ Scope `asyncjobs`, schema {schema}. How to turn it on: [Observability](../guides
 """
 ATTRIBUTES = {
     instruments.SYSTEM: "`asyncjobs`",
-    instruments.OPERATION: "`enqueue` or `process`; of upkeep `reclaim` or `promote`",
-    instruments.TYPE: "`send` or `process`; of upkeep `settle`",
+    instruments.OPERATION: "`enqueue` or `process`; for upkeep `reclaim` or `promote`",
+    instruments.TYPE: "`send` or `process`; for upkeep `settle`",
     instruments.QUEUE: f"the queue; `{instruments.OTHER}` beyond 1,000 pairs of queue and job "
     "function",
     instruments.JOB: f"the job function; `{instruments.OTHER}` for one that the process does not "
     "have",
     instruments.OUTCOME: "how an attempt or a job ended: "
     + ", ".join(f"`{word}`" for word in dict.fromkeys(OUTCOMES.values())),
-    instruments.ERROR: "only when it ended by an error: the type of the exception, or `crashed`, "
+    instruments.ERROR: "only if it ended by an error: the type of the exception, or `crashed`, "
     f"`unknown`, `lease_lost`; `{instruments.OTHER}` beyond 100 kinds of end",
     instruments.STATE: "`ready`, `running`, `scheduled` or `dead`",
 }
@@ -54,34 +54,35 @@ SPANS = """\
 
 | span | kind | when |
 |---|---|---|
-| `enqueue <job function>` | producer | each enqueue; one for a call of over 100 jobs |
+| `enqueue <job function>` | producer | each enqueue; one span for a call of over 100 jobs |
 | `process <job function>` | consumer | each attempt |
 | `reclaim` | internal | jobs of a dead worker were given back; only with `trace_upkeep=True` |
 | `promote` | internal | scheduled jobs were due and are ready; only with `trace_upkeep=True` |
 
-A link says in `asyncjobs.link` what it is for: `creation` (the enqueue) or `previous_attempt`.
+The attribute `asyncjobs.link` of a link says where it leads: `creation` (the enqueue) or
+`previous_attempt`.
 Events of an attempt: `retry_scheduled` and `snoozed` with `delay_s`, `timeout`, `lease_lost`,
 `shutdown_requested`.
 
-Beside system, operation, queue, job function, outcome and error type, which metrics have too:
+Spans have the system, operation, queue, job function, outcome and error type of metrics, and these:
 
 | attribute of a span | value |
 |---|---|"""
 OF_SPANS = {
-    "server.address": "the store's host, or the path of its socket; with sentinels the first of "
+    "server.address": "the store's host, or the path of its socket; with sentinels, the first of "
     "them",
     "server.port": "its port",
     spans.MESSAGE_ID: "the job, `queue/id`; not for a call of over 100 jobs",
-    spans.CONVERSATION: "the first job of those that led to this one",
+    spans.CONVERSATION: "the first job of the chain that led to this one",
     spans.CLIENT: "the worker",
     spans.GROUP: "the app's `prefix`",
-    spans.BATCH: "the jobs of a call of over 100",
+    spans.BATCH: "the number of jobs in a call of over 100",
     spans.ATTEMPT: "the attempt's number, from 1",
-    spans.MAX_ATTEMPTS: "how many the job may have",
+    spans.MAX_ATTEMPTS: "the most attempts of the job",
     spans.PRIORITY: "`critical`, `high`, `normal` or `low`",
-    spans.QUEUE_TIME: "from being ready to the start, in ms by the store's clock",
-    spans.JOBS: "of `reclaim`: jobs given back; of `promote`: jobs made ready",
-    spans.LEASES: "of `reclaim`: leases that had ended",
+    spans.QUEUE_TIME: "from being ready to the start, in milliseconds by the store's clock",
+    spans.JOBS: "for `reclaim`: jobs given back; for `promote`: jobs made ready",
+    spans.LEASES: "for `reclaim`: leases that had ended",
 }
 
 
@@ -91,16 +92,16 @@ def main(arguments: Sequence[str]) -> int:
         PAGE.write_text(text)
         return 0
     if not PAGE.exists() or PAGE.read_text() != text:
-        print(f"{PAGE.name} is not what the code says: make settings", file=sys.stderr)  # noqa: T201
+        print(f"{PAGE.name} is not up to date; run make settings", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
 
 def page() -> Iterator[str]:
     yield HEAD.format(schema=instruments.SCHEMA_URL.rpartition("/")[2])
-    yield "## Told by each worker, and by each process that enqueues\n"
+    yield "## Metrics of workers, and of processes that enqueue\n"
     yield from table(WORKER)
-    yield "\n## Told by `asyncjobs exporter`\n"
+    yield "\n## Metrics of `asyncjobs exporter`\n"
     yield from table(FLEET)
     yield "\n## Attributes\n"
     yield "| attribute | value |\n|---|---|"
@@ -108,11 +109,11 @@ def page() -> Iterator[str]:
     if used != set(ATTRIBUTES):
         raise SystemExit(f"attributes without a text, or texts too many: {used ^ set(ATTRIBUTES)}")
     yield from (f"| `{name}` | {text} |" for name, text in ATTRIBUTES.items())
-    yield "\nIds are never attributes of metrics; arguments, results and the texts of errors are "
-    yield "none of anything."
+    yield "\nIds are never attributes of metrics. Arguments, results and error texts are never"
+    yield "exported."
     yield f"\n{SPANS}"
     yield from (f"| `{name}` | {text} |" for name, text in OF_SPANS.items())
-    yield "\n## Advised buckets\n"
+    yield "\n## Recommended buckets\n"
     for buckets in dict.fromkeys(each.buckets for each in WORKER if each.buckets):
         names = [f"`{each.name}`" for each in WORKER if each.buckets == buckets]
         yield f"- {', '.join(names)}: {' '.join(f'{edge:.10g}' for edge in buckets)}"
