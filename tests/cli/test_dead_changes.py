@@ -352,7 +352,7 @@ def test_a_job_that_dies_is_retried_and_succeeds(
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        ([], "which dead jobs? Name IDs, filters (--queue, --function,"),
+        ([], "which dead jobs? Give IDs, filters (--queue, --function,"),
         (["a", "--all"], "give IDs, or filters, or --all"),
         (["a", "--reason", "crashed"], "give IDs, or filters, or --all"),
         (["--all", "--queue", "mail"], "--all means every dead job"),

@@ -208,7 +208,7 @@ def test_a_job_that_is_too_large(folder: Path, env: dict[str, str]) -> None:
         (["a:b", "c", "--args", "1"], "it is not a list; write '[1, \"two\"]'"),
         (["a:b", "c", "--kwargs", "[1]"], "it is not an object"),
         (["a:b", "c", "--delay", "soon"], "'soon' is not a duration"),
-        (["a:b", "c", "--at", "soon"], "'soon' is no time"),
+        (["a:b", "c", "--at", "soon"], "'soon' is not a time"),
         (["a:b", "c", "--expires", "soon"], "'soon' is not a duration"),
         (["a:b", "c", "--at", "2031-05-01T12:00"], "has no zone; write 2031-05-01T12:00Z"),
         (["a:b", "c", "--delay", "1s", "--at", "2031-05-01T12:00Z"], "--delay or --at, not both"),

@@ -81,7 +81,7 @@ def test_found(write: Write, spec: str, factory: bool) -> None:
         ("shop.two", "has several AsyncJobs: write shop.two:app or shop.two:other"),
         ("shop.tasks:number", "shop.tasks:number is not an AsyncJobs but an int"),
         ("shop.tasks:nothing", "shop.tasks:nothing is not an AsyncJobs but None"),
-        ("shop.tasks:make", "no AsyncJobs but a function; if it returns one when called, add"),
+        ("shop.tasks:make", "not an AsyncJobs but a function; if it returns one when called, add"),
         ("shop.tasks:Box", "is not an AsyncJobs but the class Box"),
         ("shop.tasks:send", "shop.tasks:send is a job function; APP is the AsyncJobs"),
     ],
