@@ -10,6 +10,7 @@ from asyncjobs.errors import EncodeError
 from asyncjobs.handle import JobHandle, Reader
 from asyncjobs.job import JobRef, NewJob
 from asyncjobs.model.envelope import encode_call, without_trace
+from asyncjobs.model.headers import new_headers
 from asyncjobs.options.table import JobOptions
 
 __all__ = ["JobTemplate"]
@@ -34,6 +35,7 @@ class JobTemplate:
         "_binding",
         "_expires",
         "_given_id",
+        "_headers",
         "_priority",
         "_queue",
         "_result_ttl_ms",
@@ -56,6 +58,7 @@ class JobTemplate:
         self._binding = binding
         self._stored = stored
         self._sensitive = sensitive
+        self._headers = new_headers(sensitive, None)
         # Read for each job: an attribute of this object costs half of one behind another.
         self._queue = options.queue
         self._priority = options.priority
@@ -66,10 +69,7 @@ class JobTemplate:
         self._result_ttl_ms = options.result_ttl_ms
 
     def new_job(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        trace: dict[str, Any] | None = None,
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], trace: dict[str, Any] | None = None
     ) -> NewJob:
         """The job to store; `trace` is what it carries of telemetry/carrier.py.
 
@@ -88,9 +88,12 @@ class JobTemplate:
             due_ms = now + self._after_ms
         expires = self._expires
         ends_ms = None if expires is None else expires.from_ms(now)
+        headers = self._headers
+        if trace is not None:
+            headers = new_headers(self._sensitive, trace)
         try:
             envelope = encode_call(
-                self.name, args, kwargs, now, due_ms, ends_ms, self._stored, self._sensitive, trace
+                self.name, args, kwargs, now, due_ms, ends_ms, self._stored, headers
             )
         except EncodeError:
             binding.explain(args, kwargs)

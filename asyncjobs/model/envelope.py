@@ -78,9 +78,8 @@ class Envelope:
 
     def encode(self) -> bytes:
         """As stored. Raises EncodeError for text that is no Unicode (lone surrogates)."""
-        return _encode(
+        return encode_call(
             self.name,
-            self.attempt,
             self.args,
             self.kwargs,
             self.enqueued_ms,
@@ -88,6 +87,7 @@ class Envelope:
             self.expires_ms,
             self.options,
             self.headers.fields,
+            self.attempt,
         )
 
     @classmethod
@@ -218,37 +218,20 @@ class AnyEnvelope:
 
 def encode_call(
     name: str,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    enqueued_ms: int,
-    scheduled_ms: int | None,
-    expires_ms: int | None,
-    options: dict[str, Any] | None,
-    sensitive: dict[str, Any] | None = None,
-    trace: dict[str, Any] | None = None,
-) -> bytes:
-    """The envelope of a new job, as stored. On the way of every enqueue: no Envelope is made.
-
-    `sensitive` is the rule of what must not be shown (policy/redaction.py), `trace` what
-    telemetry/carrier.py sends along. Raises EncodeError like `Envelope.encode`.
-    """
-    headers = None
-    if sensitive is not None or trace is not None:
-        headers = new_headers(sensitive, trace)
-    return _encode(name, 1, args, kwargs, enqueued_ms, scheduled_ms, expires_ms, options, headers)
-
-
-def _encode(
-    name: str,
-    attempt: int,
     args: tuple[Any, ...] | list[Any],
     kwargs: dict[str, Any],
     enqueued_ms: int,
     scheduled_ms: int | None,
     expires_ms: int | None,
     options: dict[str, Any] | None,
-    headers: dict[str, Any] | None,
+    headers: dict[str, Any] | None = None,
+    attempt: int = 1,
 ) -> bytes:
+    """An envelope as stored. On the way of every enqueue: no Envelope is made for it.
+
+    `headers` of a new job are those of `new_headers`. Raises EncodeError for what is no JSON,
+    and for text that is no Unicode (lone surrogates).
+    """
     # `Envelope.again` and `without_trace` rely on this order.
     fields: dict[str, Any] = {"v": ENVELOPE_VERSION, "f": name, "n": attempt, "e": enqueued_ms}
     if args:
@@ -279,7 +262,8 @@ def _tail(headers: Headers) -> bytes:
 def without_trace(
     raw: bytes, sensitive: dict[str, Any] | None, trace: dict[str, Any] | None
 ) -> bytes:
-    """What `encode_call` has made with this rule and this trace, without the trace."""
+    """The envelope of a new job with these headers, without the trace: it is cut off, for the
+    call may be large."""
     carried = _tail(Headers(new_headers(sensitive, trace)))
     return raw.removesuffix(carried) + _tail(Headers(new_headers(sensitive, None)))
 

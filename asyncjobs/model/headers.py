@@ -131,16 +131,16 @@ class Headers:
 
     # -- crashes of workers -----------------------------------------------------------
 
-    def crashes(self) -> tuple[int, int]:
+    def crashes(self) -> tuple[int, int] | None:
         """The workers that died with this job, beside those that the store counts: since its
-        last attempt came to an end, and before that.
+        last attempt came to an end, and before that; None for most jobs.
 
         Raises BadEnvelope for what is no count: read as 0, a job that kills its workers would
         get all its chances anew.
         """
         fields = self.fields
         if _CRASHES not in fields and _CRASHES_KEPT not in fields:
-            return 0, 0
+            return None
         try:
             # rule:15 a count of crashes that is none is not read as a small one
             return read_whole(fields, _CRASHES_KEPT), read_whole(fields, _CRASHES)
@@ -223,13 +223,13 @@ NO_HEADERS: Final = Headers({})
 
 
 def new_headers(sensitive: dict[str, Any] | None, trace: dict[str, Any] | None) -> dict[str, Any]:
-    """The fields of the headers of a new job. The trace is last: see `without_trace`."""
-    fields: dict[str, Any] = {}
-    if sensitive is not None:
-        fields[_SENSITIVE] = sensitive
-    if trace is not None:
-        fields[_TRACE] = trace
-    return fields
+    """The headers of a new job, as stored: the rule of what must not be shown, as
+    policy/redaction.py gives it, and what telemetry/carrier.py sends along."""
+    if trace is None:
+        return {} if sensitive is None else {_SENSITIVE: sensitive}
+    if sensitive is None:
+        return {_TRACE: trace}
+    return {_SENSITIVE: sensitive, _TRACE: trace}
 
 
 def _past_error(entry: dict[str, Any]) -> PastError:

@@ -82,9 +82,11 @@ class Attempt:
             settings = function.settings_for(envelope.options)
         self.crashes = crashes = job.crashes
         if envelope.headers is not NO_HEADERS:
-            kept, before = envelope.headers.crashes()
-            self.crashes += kept
-            crashes = self.crashes + before
+            counted = envelope.headers.crashes()
+            if counted is not None:
+                kept, before = counted
+                self.crashes += kept
+                crashes = self.crashes + before
         ttl_ms = settings.result_ttl_ms
         self.job, self.envelope = job, envelope
         self.function = function

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asyncjobs.codec import BadEnvelope
 from asyncjobs.model.envelope import Envelope, encode_call, without_trace
-from asyncjobs.model.headers import NO_HEADERS, Headers
+from asyncjobs.model.headers import NO_HEADERS, Headers, new_headers
 
 TRACE = {"traceparent": "00-1-2-01"}
 SENSITIVE = {"names": ["password"]}
@@ -97,9 +97,11 @@ def test_another_envelope_is_not_taken_for_its_own() -> None:
 
 @pytest.mark.parametrize("sensitive", [None, SENSITIVE])
 def test_a_trace_is_taken_off_without_encoding_the_call(sensitive: dict[str, Any] | None) -> None:
-    call: Any = ("mail", (1,), {}, 5, None, None, {"timeout": 3})
-    raw = encode_call(*call, sensitive, TRACE)
-    assert Envelope.decode(raw).headers.trace == TRACE
-    assert without_trace(raw, sensitive, TRACE) == encode_call(*call, sensitive, None)
-    plain = encode_call(*call, sensitive, None)
-    assert without_trace(plain, sensitive, None) == plain
+    def encoded(trace: dict[str, Any] | None) -> bytes:
+        options = {"timeout": 3}
+        headers = new_headers(sensitive, trace)
+        return encode_call("mail", (1,), {}, 5, None, None, options, headers)
+
+    assert Envelope.decode(encoded(TRACE)).headers.trace == TRACE
+    assert without_trace(encoded(TRACE), sensitive, TRACE) == encoded(None)
+    assert without_trace(encoded(None), sensitive, None) == encoded(None)

@@ -70,11 +70,11 @@ def test_changes_make_other_headers() -> None:
 
 
 def test_crashes_until_the_end_of_an_attempt_and_before() -> None:
-    assert NO_HEADERS.crashes() == (0, 0)
+    assert NO_HEADERS.crashes() is None
     put_back = NO_HEADERS.with_put_back(PutBack(5, 1), 2)
     assert put_back.crashes() == (2, 0)
     assert put_back.with_crashes(3).crashes() == (0, 3)
-    assert put_back.with_crashes(0).crashes() == (0, 0)
+    assert put_back.with_crashes(0).crashes() is None
     assert NO_HEADERS.with_crashes(0) is NO_HEADERS
 
 
