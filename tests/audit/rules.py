@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from asyncjobs.backends.redis.keys import QueueKeys
+from asyncjobs.model.ends import ENDS
 from tests.audit.snapshot import GROUP, QueueSnapshot, Reachable, connected, is_reserved, read
 
 __all__ = ["DOCUMENTED", "EXPIRING", "audit", "leftovers"]
@@ -34,7 +35,8 @@ nothing, how large its largest job was, and where to look for jobs that were giv
 
 _PLACE: Final = re.compile(r"([0-3]):(\d+)-(\d+)")
 _UNTIL: Final = re.compile(r"\d+ \d+")
-_COUNTER: Final = re.compile(r"\d+:[ersdxc]")
+_CODES: Final = frozenset(end.code for end in ENDS.values())
+_COUNTER: Final = re.compile(rf"\d+:[er{''.join(sorted(_CODES))}]")
 
 
 def audit(server: Reachable, prefix: str) -> list[str]:
@@ -211,7 +213,7 @@ def _memories_are_bounded(queue: QueueSnapshot) -> Iterator[str]:
         if fields and _UNTIL.fullmatch(fields.get("", "")) is None:
             yield f"{part}: does not say until when it counts"
         for id, state in fields.items():
-            if id and state not in ("s", "d", "x", "c"):
+            if id and state not in _CODES:
                 yield f"{part}: job {id} ended as {state!r}"
     for field in queue.hashes["stats"]:
         if _COUNTER.fullmatch(field) is None:

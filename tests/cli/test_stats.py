@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from asyncjobs.model.ends import ENDS
 from asyncjobs.testing.servers import Server, start_server
 from tests.cli.conftest import Put, Start
 from tests.cli.operator import operate
@@ -79,7 +80,7 @@ def test_as_text(folder: Path, server: Server, put: Put, work: Start, ledger: Le
             "workers",
             "oldest",
         ],
-        ["queue", "enqueued", "succeeded", "dead", "discarded", "cancelled", "rescheduled"],
+        ["queue", "enqueued", *ENDS, "rescheduled"],
     ]
     counts, rates = [row for row in done.rows() if row[0] == "default"]
     assert counts[1:] == ["0", "0", "0", "0", "0", "0", "1", "0", "-"]

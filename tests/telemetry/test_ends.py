@@ -19,7 +19,7 @@ from asyncjobs.events import StartedAttempt
 from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.model.outcome import revived
 from asyncjobs.telemetry.tracing import Tracing
-from asyncjobs.worker import settling
+from asyncjobs.worker import records, settling
 from tests.tasks import every_task
 from tests.telemetry import tasks
 from tests.telemetry.reading import Reading
@@ -141,7 +141,7 @@ async def test_a_success_whose_result_cannot_be_looked_at_stays_one(
     def broken(*args: Any) -> None:
         raise LookupError("planted")
 
-    monkeypatch.setattr(settling, "check_json", broken)
+    monkeypatch.setattr(records, "check_json", broken)
     async with working(app):
         await ended(app, (await job.enqueue("x")).id, State.SUCCEEDED)
         (attempt,) = await recording.ended(1)
