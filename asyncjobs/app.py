@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from asyncjobs.backends import make_backend, store_url
-from asyncjobs.backends.base import Backend, Placed, StoreInfo
+from asyncjobs.backends.base import Backend, StoreInfo
 from asyncjobs.client import Client
-from asyncjobs.errors import ConfigError, UsageError
+from asyncjobs.client.outbox import Outbox
+from asyncjobs.errors import ConfigError
 from asyncjobs.events import Event, Events, Listener, listening
 from asyncjobs.function import JobCall, JobFunction
 from asyncjobs.handle import JobHandle
-from asyncjobs.job import JobRef, NewJob
-from asyncjobs.opening import BackgroundOpening, Opening, running_loop, unless_ending, why_not_open
+from asyncjobs.job import JobRef
+from asyncjobs.opening import Openings
 from asyncjobs.options.app import AppOptions, AppSettings
 from asyncjobs.options.checks import DEFAULT_QUEUE, check_job_id, check_queue_name
 from asyncjobs.options.table import FunctionOptions
 from asyncjobs.readings import check_job_name, read_job_name
 from asyncjobs.registry import JobRegistry, Register
 from asyncjobs.telemetry.telemetry import Telemetry
-from asyncjobs.texts import shown
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -36,9 +32,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
-
-ENCODE_STEP = 1_000
-"""Jobs encoded in one go; then the loop has its turn."""
 
 
 class AsyncJobs:
@@ -64,9 +57,6 @@ class AsyncJobs:
     and of due jobs that were made ready.
     """
 
-    _opening: Opening | None = None
-    _background: BackgroundOpening | None = None
-
     def __init__(
         self,
         url: str | None = None,
@@ -81,12 +71,11 @@ class AsyncJobs:
             raise ConfigError("give AsyncJobs a url or a backend, not both")
         self.settings = AppSettings.of(**settings)
         self.registry = JobRegistry()
-        self.registry.bind(self, self.settings)
         self.events = Events()
-        self._url = url
-        self._backend = backend
         self._telemetry = Telemetry(tracer_provider, meter_provider)
-        self._locks: dict[int, threading.Lock] = {}
+        self._openings = Openings(self.settings, self.events, url, backend, self._watch)
+        self._outbox = Outbox(self, self._openings, self._telemetry)
+        self.registry.bind(self._outbox, self.settings)
 
     # ── job functions ────────────────────────────────────────────────────────────────
 
@@ -123,38 +112,7 @@ class AsyncJobs:
         `JobFunction.enqueue`, StoreFull only when none of the jobs is stored; with another
         failure of the store some of them may be.
         """
-        client = self.client
-        wanted: list[JobCall[R]] = []
-        for call in calls:
-            self._check_call(call)
-            wanted.append(call)
-            if len(wanted) % ENCODE_STEP == 0:
-                await asyncio.sleep(0)
-        functions = [call.function for call in wanted]
-        jobs: list[NewJob] = []
-        # Taken off the end, the first one first: encoded, a call is not needed any more, and
-        # a million of them need as much memory as their jobs.
-        wanted.reverse()
-        with self._telemetry.enqueue(functions) as makers:
-            for maker in makers:
-                call = wanted.pop()
-                jobs.append(maker.new_job(call.args, call.kwargs))
-                if len(jobs) % ENCODE_STEP == 0:
-                    await asyncio.sleep(0)
-            answers = await client.enqueue_many(jobs, [function.name for function in functions])
-        return [
-            self._handle_of(function, job, place)
-            for function, job, place in zip(functions, jobs, answers, strict=True)
-        ]
-
-    def _check_call(self, call: Any) -> None:
-        if not isinstance(call, JobCall):
-            raise UsageError(f"enqueue_many() takes calls, not {shown(call)}; write f.bind(...)")
-        owner = call.function.sender
-        if owner is not self:
-            raise UsageError(
-                f"{call.function.name} belongs to another AsyncJobs; enqueue it through that one"
-            )
+        return await self._outbox.send_many(calls)
 
     def handle(self, id: str, queue: str | None = None) -> JobHandle[Any]:
         """The handle of any job; `id` may be written `queue/id`.
@@ -167,9 +125,7 @@ class AsyncJobs:
         if queue is not None:
             return JobHandle(self, (JobRef(check_queue_name(queue), check_job_id(id)),))
         check_job_name(id)
-        opening = self._opening
-        used = opening.client.queues if opening and opening.client else ()
-        known = sorted({*self.local_queues, *used})
+        known = sorted({*self.local_queues, *self._openings.queues})
         readings = read_job_name(id, known)
         # A queue that is known here: the text is taken at its word, until the store says else.
         is_clear = readings.is_written and readings.refs[0].queue in known
@@ -198,9 +154,7 @@ class AsyncJobs:
         UnsupportedLayout, and UsageError on another loop than the open one, in a forked
         child of the process that opened it, and under another library than asyncio.
         """
-        opening = self._opening_here()
-        while not await opening.enter():
-            opening = self._opening_here()
+        await self._openings.enter()
         return self
 
     async def __aexit__(
@@ -209,131 +163,40 @@ class AsyncJobs:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._opening is not None:
-            await self._opening.leave()
+        await self._openings.leave()
 
     @property
     def client(self) -> Client:
         """The open client of the running loop. Raises NotOpen."""
-        opening = self._opening
-        if opening is not None and opening.client is not None and opening.loop is running_loop():
-            return opening.client
-        raise why_not_open(self._opening)
+        return self._openings.client
 
     @property
     def backend(self) -> Backend:
         """The open store. Raises NotOpen."""
-        opening = self._opening
-        if opening is None or opening.client is None:
-            raise why_not_open(self._opening)
-        return opening.backend
+        return self._openings.backend
 
     @property
     def store_info(self) -> StoreInfo:
         """The server behind the open store. Raises NotOpen."""
-        opening = self._opening
-        if opening is None or opening.info is None:
-            raise why_not_open(self._opening)
-        return opening.info
+        return self._openings.info
 
-    def _opening_here(self) -> Opening:
-        """The opening to enter: the one that is there, or a new one."""
-        loop = running_loop()
-        if loop is None:
-            raise UsageError(
-                "asyncjobs runs on asyncio, and no asyncio event loop runs here (is this Trio?); "
-                "use asyncio.run() or anyio.run(..., backend='asyncio')"
-            )
-        self._telemetry.start(self.settings, self.events, self.registry.find, self._address)
-        opening = self._opening
-        # A loop that ended without leaving has taken its connections with it.
-        if opening is None or opening.is_over or opening.loop.is_closed():
-            opening = self._opening = Opening(loop, self._new_backend, self.settings, self.events)
-        elif opening.pid != os.getpid() or opening.loop is not loop:
-            raise why_not_open(self._opening)
-        return opening
+    def _watch(self) -> None:
+        """Trace and measure, if there is by now who wants it."""
+        openings = self._openings
+        find = self.registry.find
+        self._telemetry.start(self.settings, self.events, find, lambda: openings.address)
 
-    def _address(self) -> str:
-        opening = self._opening
-        return "" if opening is None or opening.info is None else opening.info.address
-
-    def _new_backend(self) -> Backend:
-        if self._backend is not None:
-            return self._backend
-        return make_backend(store_url(self._url), self.settings.store())
-
-    # ── what job functions and handles ask (Sender, Reader) ──────────────────────────
-
-    async def send(
-        self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> JobHandle[Any]:
-        """Store one job; behind `JobFunction.enqueue`."""
-        client = self.client
-        tracing = self._telemetry.tracing
-        if tracing is None:
-            job = function.new_job(args, kwargs)
-            place = await client.enqueue(job, function.name)
-        else:
-            with tracing.enqueue((function,)) as (maker,):
-                job = maker.new_job(args, kwargs)
-                place = await client.enqueue(job, function.name)
-        return self._handle_of(function, job, place)
-
-    def send_sync(
-        self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> JobHandle[Any]:
-        """Store one job from a thread; behind `JobFunction.enqueue_sync`."""
-        if running_loop() is not None:
-            raise UsageError(
-                f"{function.name}: enqueue_sync() would block the event loop that runs here; "
-                "write await f.enqueue(...)"
-            )
-        way = self._way_from_thread()
-        with self._telemetry.enqueue((function,)) as (maker,):
-            job = maker.new_job(args, kwargs)
-            place = way.call_from_thread(lambda c: c.enqueue(job, function.name), function.name)
-        return self._handle_of(function, job, place)
-
-    def _handle_of(
-        self, function: JobFunction[..., Any], job: NewJob, place: Placed | None
-    ) -> JobHandle[Any]:
-        """The handle of a job that was enqueued, or of the one that stands in its place."""
-        if place is None:
-            return function.template.handle(self, job.id, is_new=True)
-        return function.template.handle(self, place.ref.id, is_new=False)
+    # ── what handles ask (Reader) ────────────────────────────────────────────────────
 
     def ask_from_thread(
         self, question: Callable[[Backend], Coroutine[Any, Any, T]], what: str
     ) -> T:
         """Ask the store from a thread; behind `JobHandle.result_sync`."""
-        if running_loop() is not None:
-            raise UsageError(
-                f"{what} would block the event loop that runs here; "
-                f"write await handle.{what.replace('_sync', '')}"
-            )
-        return self._way_from_thread().call_from_thread(lambda c: question(c.backend), what)
-
-    def _way_from_thread(self) -> Opening | BackgroundOpening:
-        """The app where it is open in this process, else a connection in the background."""
-        opening = self._opening
-        if opening is not None and opening.serves_threads():
-            return opening
-        return self._background_opening()
-
-    def _background_opening(self) -> BackgroundOpening:
-        # One lock a process: one that is held while another thread forks stays shut.
-        with unless_ending(), self._locks.setdefault(os.getpid(), threading.Lock()):
-            background = self._background
-            if background is None or not background.is_usable():
-                backend = self._new_backend()
-                if not backend.capabilities.shared:
-                    raise why_not_open(self._opening)
-                if backend is self._backend:
-                    backend = backend.for_thread()
-                self._telemetry.start(self.settings, self.events, self.registry.find, self._address)
-                background = BackgroundOpening(backend, self.settings, self.events)
-                self._background = background
-            return background
+        way = self._openings.from_thread(
+            f"{what} would block the event loop that runs here; "
+            f"write await handle.{what.replace('_sync', '')}"
+        )
+        return way.call_from_thread(lambda client: question(client.backend), what)
 
     def opened(self) -> Backend:
         """The open store, for the running loop only. Raises NotOpen."""
@@ -357,6 +220,5 @@ class AsyncJobs:
         return attempts
 
     def __repr__(self) -> str:
-        is_open = self._opening is not None and self._opening.client is not None
-        state = "open" if is_open else "closed"
+        state = "open" if self._openings.is_open else "closed"
         return f"<AsyncJobs {state}, {len(self.registry.functions())} job functions>"

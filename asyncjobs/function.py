@@ -26,8 +26,13 @@ P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Sender(Reader, Protocol):
-    """What job functions need of the app that includes their registry."""
+class Sender(Protocol):
+    """What job functions need of the outbox of the app that includes their registry."""
+
+    @property
+    def reader(self) -> Reader:
+        """What the handles of their jobs ask."""
+        ...
 
     def send(
         self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -35,7 +40,7 @@ class Sender(Reader, Protocol):
         """Store one job."""
         ...
 
-    def send_sync(
+    def send_from_thread(
         self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> JobHandle[Any]:
         """Store one job, from code that runs on no event loop."""
@@ -133,7 +138,7 @@ class JobFunction(Generic[P, R_co]):
 
     @property
     def sender(self) -> Sender:
-        """The app that this function belongs to. Raises NotBound."""
+        """The outbox of the app that this function belongs to. Raises NotBound."""
         sender = self._home.sender
         if sender is None:
             raise NotBound(
@@ -182,7 +187,7 @@ class JobFunction(Generic[P, R_co]):
         Uses the app where it is open in this process, else a background connection of
         its own. Raises like `enqueue`, and UsageError on a running event loop.
         """
-        return self.sender.send_sync(self, args, kwargs)
+        return self.sender.send_from_thread(self, args, kwargs)
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> JobCall[R_co]:
         """A call for `app.enqueue_many`. Raises ArgumentsError."""
@@ -194,8 +199,8 @@ class JobFunction(Generic[P, R_co]):
 
         Raises ConfigError for what is no job id, NotBound.
         """
-        sender = self.sender
-        return self.template.handle(sender, check_job_id(id))
+        reader = self.sender.reader
+        return self.template.handle(reader, check_job_id(id))
 
     def options(self, **options: Unpack[EnqueueOptions]) -> JobFunction[P, R_co]:
         """This job function with other options for the jobs that are made through it.

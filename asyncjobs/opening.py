@@ -15,15 +15,16 @@ from typing import Any, TypeVar
 from anyio import CancelScope
 from anyio.from_thread import start_blocking_portal
 
+from asyncjobs.backends import make_backend, store_url
 from asyncjobs.backends.base import Backend, StoreInfo
 from asyncjobs.client import Client
-from asyncjobs.config import AppSettings
-from asyncjobs.errors import NotOpen
+from asyncjobs.errors import NotOpen, UsageError
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.options.app import AppSettings
 from asyncjobs.own import in_own_thread
 
-__all__ = ["BackgroundOpening", "Opening", "running_loop", "unless_ending", "why_not_open"]
+__all__ = ["BackgroundOpening", "Opening", "Openings"]
 
 logger = GuardedLog("asyncjobs")
 
@@ -198,6 +199,141 @@ class BackgroundOpening:
         self._is_closed = True
         _not_closed.discard(self)
         self._starting.__exit__(None, None, None)
+
+
+class Openings:
+    """What an app has open: its store on one event loop, and another one for threads.
+
+    Owns at most one opening of each kind. Each forked child has its own.
+    """
+
+    def __init__(
+        self,
+        settings: AppSettings,
+        events: Events,
+        url: str | None,
+        backend: Backend | None,
+        before_open: Callable[[], None],
+    ) -> None:
+        """`before_open` is called before each opening: telemetry that was set up late."""
+        self.current: Opening | None = None
+        self.background: BackgroundOpening | None = None
+        self._settings = settings
+        self._events = events
+        self.url = url
+        self._given = backend
+        self._before_open = before_open
+        self._locks: dict[int, threading.Lock] = {}
+
+    # ── on the loop ──────────────────────────────────────────────────────────────────
+
+    async def enter(self) -> None:
+        """Open the store on this loop, or join those who have. Raises as `AsyncJobs` says."""
+        while not await self._here().enter():
+            pass  # it was closed meanwhile: there is a new one
+
+    async def leave(self) -> None:
+        """Part; the last one closes the store."""
+        if self.current is not None:
+            await self.current.leave()
+
+    @property
+    def client(self) -> Client:
+        """The open client of the running loop. Raises NotOpen."""
+        current = self.current
+        if current is not None and current.client is not None and current.loop is running_loop():
+            return current.client
+        raise why_not_open(current)
+
+    @property
+    def backend(self) -> Backend:
+        """The open store. Raises NotOpen."""
+        current = self.current
+        if current is None or current.client is None:
+            raise why_not_open(current)
+        return current.backend
+
+    @property
+    def info(self) -> StoreInfo:
+        """The server behind the open store. Raises NotOpen."""
+        current = self.current
+        if current is None or current.info is None:
+            raise why_not_open(current)
+        return current.info
+
+    @property
+    def is_open(self) -> bool:
+        """Whether jobs can be enqueued, on the loop of the opening."""
+        return self.current is not None and self.current.client is not None
+
+    @property
+    def address(self) -> str:
+        """Of the server behind the open store; empty without one."""
+        current = self.current
+        if current is None or current.info is None:
+            return ""
+        return current.info.address
+
+    @property
+    def queues(self) -> set[str]:
+        """The queues that jobs have gone to, since the store was opened."""
+        current = self.current
+        if current is None or current.client is None:
+            return set()
+        return current.client.queues
+
+    def _here(self) -> Opening:
+        """The opening to enter: the one that is there, or a new one."""
+        loop = running_loop()
+        if loop is None:
+            raise UsageError(
+                "asyncjobs runs on asyncio, and no asyncio event loop runs here (is this Trio?); "
+                "use asyncio.run() or anyio.run(..., backend='asyncio')"
+            )
+        self._before_open()
+        current = self.current
+        # A loop that ended without leaving has taken its connections with it.
+        if current is None or current.is_over or current.loop.is_closed():
+            current = Opening(loop, self.new_backend, self._settings, self._events)
+            self.current = current
+        elif current.pid != os.getpid() or current.loop is not loop:
+            raise why_not_open(current)
+        return current
+
+    def new_backend(self) -> Backend:
+        """The backend that was given, or one for the URL. Raises ConfigError."""
+        if self._given is not None:
+            return self._given
+        return make_backend(store_url(self.url), self._settings.store())
+
+    # ── from threads ─────────────────────────────────────────────────────────────────
+
+    def from_thread(self, instead: str) -> Opening | BackgroundOpening:
+        """The store where it is open in this process, else a connection in the background.
+
+        Raises NotOpen, and UsageError with `instead` where a loop runs: it would be blocked.
+        """
+        if running_loop() is not None:
+            raise UsageError(instead)
+        current = self.current
+        if current is not None and current.serves_threads():
+            return current
+        return self._in_background()
+
+    def _in_background(self) -> BackgroundOpening:
+        # One lock a process: one that is held while another thread forks stays shut.
+        with unless_ending(), self._locks.setdefault(os.getpid(), threading.Lock()):
+            background = self.background
+            if background is None or not background.is_usable():
+                backend = self.new_backend()
+                if not backend.capabilities.shared:
+                    raise why_not_open(self.current)
+                if backend is self._given:
+                    backend = backend.for_thread()
+                self._before_open()
+                background = BackgroundOpening(backend, self._settings, self._events)
+                self.background = background
+            return background
 
 
 _not_closed: set[BackgroundOpening] = set()

@@ -3,8 +3,8 @@
     python tools/api_page.py            write the page
     python tools/api_page.py --check    end with 1 when the page is not what it would be
 
-Griffe reads the source without importing it. A public name without a place here, or without a
-docstring, ends the program with an error.
+Griffe reads the source without importing it; the options of jobs are read from their table. A
+public name without a place here, or without a docstring, ends the program with an error.
 """
 
 # ruff: noqa: INP001  a program, not a package
@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import griffe
+
+from asyncjobs.options.table import ENQUEUE, FUNCTION
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "api.md"
@@ -90,6 +92,8 @@ MEMBERS = {
 every member with a docstring is shown."""
 MADE_FOR_YOU = {"JobFunction", "JobCall", "JobHandle", "JobContext", "Server"}
 """Classes that asyncjobs makes: how they are constructed is nobody's business."""
+TABLES = {"job": FUNCTION, "options": ENQUEUE}
+"""Methods that take the options of a table, as `**options`."""
 WIDTH = 92
 """Longer signatures have a line for each parameter."""
 SHORT = 110
@@ -204,6 +208,10 @@ def parameter_parts(found: griffe.Object, *, with_types: bool) -> Iterator[str]:
             has_star = True
             yield "*"
         before = each.kind
+        if each.kind is kinds.var_keyword and found.name in TABLES:
+            yield "*"
+            yield from TABLES[found.name]
+            continue
         stars = ""
         if each.kind is kinds.var_positional:
             stars = "*"

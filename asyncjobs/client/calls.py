@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from asyncjobs.backends.base import Enqueued, Placed
 from asyncjobs.errors import NotOpen, StoreUnavailable
@@ -15,7 +15,6 @@ __all__ = [
     "MAX_BATCH_BYTES",
     "MAX_BATCH_JOBS",
     "Call",
-    "Lone",
     "Part",
     "answer_calls",
     "by_queue",
@@ -54,37 +53,6 @@ class Call:
             # Read once here: a caller cancelled in this very turn never will, and an
             # unread exception is logged.
             self.answer.exception()
-
-
-class Lone:
-    """The caller who sends a job in a task of its own, while nobody else waits.
-
-    `left` is set by whoever waits until this is over.
-    """
-
-    __slots__ = ("cancels", "deadline_s", "is_late", "left", "task")
-
-    def __init__(self, task: asyncio.Task[Any], deadline_s: float) -> None:
-        self.task = task
-        self.cancels = task.cancelling()
-        self.deadline_s = deadline_s
-        self.is_late = False
-        self.left: asyncio.Future[None] | None = None
-
-    def stop(self) -> None:
-        """Its time is over: end what it waits for. Safe to call twice."""
-        if not self.is_late:
-            self.is_late = True
-            self.task.cancel()
-
-    def was_stopped(self) -> bool:
-        """To be asked once, at a CancelledError: whether it is of `stop` alone."""
-        return self.is_late and self.task.uncancel() <= self.cancels
-
-    def leave(self) -> None:
-        """It has its answer, or its error."""
-        if self.left is not None and not self.left.done():
-            self.left.set_result(None)
 
 
 def answer_calls(calls: list[Call], enqueued: Enqueued, place: int) -> int:

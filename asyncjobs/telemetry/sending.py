@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span, SpanKind, Status, StatusCode, Tracer
 
 from asyncjobs.config import AppSettings
-from asyncjobs.function import JobFunction
 from asyncjobs.job import NewJob
+from asyncjobs.jobs.template import JobTemplate
 from asyncjobs.policy.retry import class_name
 from asyncjobs.telemetry import carrier
 from asyncjobs.telemetry.instruments import ERROR
@@ -34,29 +34,29 @@ conversation: ContextVar[str] = ContextVar("asyncjobs_conversation", default="")
 
 
 class Maker(Protocol):
-    """Makes jobs of one job function: the function itself, or one with a trace for them."""
+    """Makes jobs of one job function: its template, or one with a trace for each."""
 
     def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> NewJob: ...
 
 
 class _Traced:
-    """Makes the jobs of one job function with what they carry, and tells their span of them."""
+    """Makes the jobs of one template with what they carry, and tells their span of them."""
 
     def __init__(
         self,
-        function: JobFunction[..., Any],
+        template: JobTemplate,
         span: Span | None,
         trace: dict[str, Any],
         settings: AppSettings,
     ) -> None:
         """`span`: of this one job, None where there is none or it is of many."""
-        self._function = function
+        self._template = template
         self._span = span
         self._trace = trace
         self._settings = settings
 
     def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> NewJob:
-        template = self._function.template
+        template = self._template
         job = template.new_job(args, kwargs, self._trace)
         if len(job.envelope) > self._settings.max_payload:
             # The trace must not be what makes a job too large.
@@ -83,12 +83,12 @@ class Sending:
         tracer: Tracer,
         fixed: Fixed,
         settings: AppSettings,
-        functions: Sequence[JobFunction[..., Any]],
+        templates: Sequence[JobTemplate],
     ) -> None:
         self._tracer = tracer
         self._fixed = fixed
         self._settings = settings
-        self._functions = functions
+        self._templates = templates
         self._spans: list[Span] = []
 
     def __enter__(self) -> Sequence[Maker]:
@@ -96,7 +96,7 @@ class Sending:
             return self._begin()
         except BaseException:
             failed("the span of an enqueue")
-            return self._functions
+            return self._templates
 
     def __exit__(
         self,
@@ -116,35 +116,35 @@ class Sending:
 
     def _begin(self) -> Sequence[Maker]:
         first = conversation.get()
-        traced = [f for f in self._functions if f.settings.tracing != "none"]
+        traced = [each for each in self._templates if each.options.tracing != "none"]
         if not traced and not first:
-            return self._functions
+            return self._templates
         baggage = carrier.baggage_text(self._settings.baggage_keys)
         shared = self._start_shared(traced) if len(traced) > MOST_SPANS else None
         makers: list[Maker] = []
-        for function in self._functions:
-            if function.settings.tracing == "none":
-                makers.append(self._untraced(function, first))
+        for template in self._templates:
+            if template.options.tracing == "none":
+                makers.append(self._untraced(template, first))
                 continue
-            span = shared or self._start(function.settings.queue, function.name, {})
+            span = shared or self._start(template.options.queue, template.name, {})
             trace = carrier.write(span.get_span_context(), baggage, first)
             own = span if shared is None else None
-            makers.append(_Traced(function, own, trace, self._settings))
+            makers.append(_Traced(template, own, trace, self._settings))
         return makers
 
-    def _untraced(self, function: JobFunction[..., Any], first: str) -> Maker:
+    def _untraced(self, template: JobTemplate, first: str) -> Maker:
         if not first:
-            return function
+            return template
         # What such a job enqueues may be traced, and belongs to the same conversation.
         trace = carrier.write(INVALID_SPAN_CONTEXT, conversation=first)
-        return _Traced(function, None, trace, self._settings)
+        return _Traced(template, None, trace, self._settings)
 
-    def _start_shared(self, functions: Sequence[JobFunction[..., Any]]) -> Span:
-        queues = {function.settings.queue for function in functions}
-        names = {function.name for function in functions}
+    def _start_shared(self, templates: Sequence[JobTemplate]) -> Span:
+        queues = {template.options.queue for template in templates}
+        names = {template.name for template in templates}
         queue = queues.pop() if len(queues) == 1 else ""
         name = names.pop() if len(names) == 1 else ""
-        more: dict[str, str | int] = {BATCH: len(functions)}
+        more: dict[str, str | int] = {BATCH: len(templates)}
         if first := conversation.get():
             more[CONVERSATION] = first
         return self._start(queue, name, more)

@@ -6,11 +6,11 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
-from asyncjobs.function import JobFunction
+from asyncjobs.jobs.template import JobTemplate
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -64,10 +64,8 @@ class Telemetry:
                     self._is_metered = True
                     Metrics(meters, find).attach(hub)
 
-    def enqueue(
-        self, functions: Sequence[JobFunction[..., Any]]
-    ) -> AbstractContextManager[Sequence[Maker]]:
-        """What surrounds one call that enqueues jobs of these functions, and makes them."""
+    def enqueue(self, templates: Sequence[JobTemplate]) -> AbstractContextManager[Sequence[Maker]]:
+        """What surrounds one call that enqueues jobs by these templates, and makes them."""
         if self.tracing is None:
-            return nullcontext(functions)
-        return self.tracing.enqueue(functions)
+            return nullcontext(templates)
+        return self.tracing.enqueue(templates)

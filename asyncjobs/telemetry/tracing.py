@@ -23,8 +23,8 @@ from opentelemetry.trace import (
 from asyncjobs import events
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events, StartedAttempt
-from asyncjobs.function import JobFunction
 from asyncjobs.job import JobRef, Priority, TakenJob
+from asyncjobs.jobs.template import JobTemplate
 from asyncjobs.model.ends import OUTCOMES
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.telemetry import carrier, spans
@@ -155,9 +155,9 @@ class Tracing:
             hub.on(events.JobsReclaimed, self._on_reclaimed)
             hub.on(events.JobsPromoted, self._on_promoted)
 
-    def enqueue(self, functions: Sequence[JobFunction[..., Any]]) -> Sending:
-        """The spans of jobs that one call enqueues, of these functions in this order."""
-        return Sending(self._tracer, self._enqueues, self._settings, functions)
+    def enqueue(self, templates: Sequence[JobTemplate]) -> Sending:
+        """The spans of jobs that one call enqueues, of these templates in this order."""
+        return Sending(self._tracer, self._enqueues, self._settings, templates)
 
     # -- attempts (events.Tracer) ---------------------------------------------------------
 

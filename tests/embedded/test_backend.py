@@ -166,7 +166,7 @@ async def test_a_thread_enqueues_while_the_app_is_closed(store: Store) -> None:
     handle = await asyncio.to_thread(job.enqueue_sync, 1)
     async with app:
         assert (await handle.info()).state == "ready"
-    background = app._background
+    background = app._openings.background
     assert background is not None
     await asyncio.to_thread(background.close)
     await stopped(store)

@@ -81,7 +81,7 @@ async def test_the_processes_provider_is_asked_for_when_the_app_opens(
 
 
 async def _ping(app: AsyncJobs) -> None:
-    client = redis.asyncio.Redis.from_url(str(app._url))
+    client = redis.asyncio.Redis.from_url(str(app._openings.url))
     try:
         await client.ping()
     finally:

@@ -344,8 +344,8 @@ def store_url(servers: Any) -> str:
 def sync_app(store_url: str) -> Iterator[AsyncJobs]:
     app = AsyncJobs(store_url, prefix=f"test-{os.urandom(6).hex()}")
     yield app
-    if app._background is not None:
-        app._background.close()
+    if app._openings.background is not None:
+        app._openings.background.close()
 
 
 def portals() -> int:
@@ -371,8 +371,8 @@ def test_without_a_loop_a_background_thread_sends(sync_app: AsyncJobs) -> None:
             return await handles[0].status()
 
     assert asyncio.run(look()) is asyncjobs.State.READY
-    assert sync_app._background is not None
-    sync_app._background.close()
+    assert sync_app._openings.background is not None
+    sync_app._openings.background.close()
     assert portals() == before
     assert job.enqueue_sync(1).is_new
 

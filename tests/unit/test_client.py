@@ -10,12 +10,11 @@ from typing import Any, cast
 import pytest
 
 from asyncjobs.backends.base import Backend, EnqueueBatch, Enqueued, Placed
-from asyncjobs.client import Client
-from asyncjobs.client import client as client_module
-from asyncjobs.config import AppSettings
+from asyncjobs.client import Client, batcher, space
 from asyncjobs.errors import NotOpen, PayloadTooLarge, StoreError, StoreFull, StoreUnavailable
 from asyncjobs.events import Event, Events, JobEnqueued
 from asyncjobs.job import JobRef, NewJob
+from asyncjobs.options.app import AppSettings
 from tests.tasks import every_task
 
 pytestmark = pytest.mark.anyio
@@ -182,10 +181,10 @@ async def test_nothing_is_left_running_when_idle() -> None:
         await asyncio.gather(*(client.enqueue(job(str(n)), "f") for n in range(2, 4)))
         await settled(lambda: not senders())
         # One timer for many calls: when it goes off and nobody waits, it is not set anew.
-        assert client._alarm is not None
-        client._alarm.cancel()
-        client._expire()
-        assert client._alarm is None
+        assert client._alarm.timer is not None
+        client._alarm.timer.cancel()
+        client._alarm.go_off()
+        assert client._alarm.timer is None
 
 
 async def test_batches_are_bounded_in_jobs_and_bytes() -> None:
@@ -209,15 +208,15 @@ async def test_many_go_in_chunks_in_their_order() -> None:
 
 
 async def test_enqueue_waits_for_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MAX_WAITING_JOBS", 10)
-    monkeypatch.setattr(client_module, "MAX_BATCH_JOBS", 5)
+    monkeypatch.setattr(space, "MAX_WAITING_JOBS", 10)
+    monkeypatch.setattr(batcher, "MAX_BATCH_JOBS", 5)
     async with opened() as (client, store):
         store.gate.clear()
         tasks = start(client.enqueue(job("first"), "f"))
         await store.sent.wait()
         tasks += start(*(client.enqueue(job(str(n)), "f") for n in range(40)))
-        await settled(lambda: len(client._space) == 30)
-        assert client._waiting_jobs == 10
+        await settled(lambda: len(client._batcher.space.turns) == 30)
+        assert client._batcher.space.jobs == 10
         for task in tasks[20:25]:
             task.cancel()
         store.gate.set()
@@ -228,13 +227,13 @@ async def test_enqueue_waits_for_space(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_space_is_counted_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MAX_WAITING_BYTES", 1_000)
+    monkeypatch.setattr(space, "MAX_WAITING_BYTES", 1_000)
     async with opened() as (client, store):
         store.gate.clear()
         tasks = start(client.enqueue(job("first"), "f"))
         await store.sent.wait()
         tasks += start(*(client.enqueue(job(str(n), size=600), "f") for n in range(4)))
-        await settled(lambda: len(client._space) == 2)
+        await settled(lambda: len(client._batcher.space.turns) == 2)
         store.gate.set()
         assert await asyncio.gather(*tasks) == [None] * 5
 
@@ -245,7 +244,7 @@ async def test_a_caller_who_leaves_takes_nobody_with_him() -> None:
         in_flight = start(*(client.enqueue(job(f"a{n}"), "f") for n in range(3)))
         await store.sent.wait()
         waiting = start(*(client.enqueue(job(f"b{n}"), "f") for n in range(3)))
-        await settled(lambda: client._waiting_jobs == 3)
+        await settled(lambda: client._batcher.space.jobs == 3)
         in_flight[1].cancel()
         waiting[1].cancel()
         store.gate.set()
@@ -262,7 +261,7 @@ async def test_a_failed_batch_fails_its_own_callers_each_with_an_error_of_its_ow
         first = start(*(client.enqueue(job(f"a{n}"), "f") for n in range(3)))
         await store.sent.wait()
         second = start(*(client.enqueue(job(f"b{n}"), "f") for n in range(3)))
-        await settled(lambda: client._waiting_jobs == 3)
+        await settled(lambda: client._batcher.space.jobs == 3)
         store.gate.set()
         errors = await asyncio.gather(*first, return_exceptions=True)
         assert [str(error) for error in errors] == ["no memory"] * 3
@@ -332,10 +331,10 @@ async def test_each_caller_has_a_time_of_its_own() -> None:
         early = start(*(client.enqueue(job(f"early {n}"), "f") for n in range(2)))
         await store.sent.wait()
         late = start(client.enqueue(job("late"), "f"))
-        await settled(lambda: client._waiting_jobs == 1)
-        for call in client._in_flight:
+        await settled(lambda: client._batcher.space.jobs == 1)
+        for call in client._batcher.in_flight:
             call.deadline_s = client.loop.time()
-        client._expire()
+        client._alarm.go_off()
         for caller in early:
             with pytest.raises(StoreUnavailable, match="did not confirm"):
                 await caller
@@ -351,10 +350,10 @@ async def test_a_lone_caller_is_given_up_too_and_those_behind_get_a_try() -> Non
         early = start(client.enqueue(job("early"), "f"))
         await store.sent.wait()
         late = start(*(client.enqueue(job(f"late {n}"), "f") for n in range(2)))
-        await settled(lambda: client._waiting_jobs == 2)
-        assert client._lone is not None
-        client._lone.deadline_s = client.loop.time()
-        client._expire()
+        await settled(lambda: client._batcher.space.jobs == 2)
+        assert client._lone.current is not None
+        client._lone.current.deadline_s = client.loop.time()
+        client._alarm.go_off()
         with pytest.raises(StoreUnavailable, match="did not confirm"):
             await early[0]
         assert not any(task.done() for task in late)
@@ -378,9 +377,9 @@ async def test_time_that_is_over_is_no_cancellation_of_the_caller() -> None:
         # A caller who is cancelled is, whatever else ends at the same time.
         task = asyncio.create_task(client.enqueue(job("2"), "f"))
         await settled(lambda: len(store.batches) == 2)
-        assert client._lone is not None
-        client._lone.deadline_s = client.loop.time()
-        client._expire()
+        assert client._lone.current is not None
+        client._lone.current.deadline_s = client.loop.time()
+        client._alarm.go_off()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -392,7 +391,7 @@ async def test_a_lone_caller_who_leaves_takes_nobody_with_him() -> None:
         lone = start(client.enqueue(job("1"), "f"))
         await store.sent.wait()
         others = start(*(client.enqueue(job(str(n)), "f") for n in range(2, 5)))
-        await settled(lambda: client._waiting_jobs == 3)
+        await settled(lambda: client._batcher.space.jobs == 3)
         lone[0].cancel()
         store.gate.set()
         assert await asyncio.gather(*others) == [None] * 3
@@ -434,7 +433,7 @@ async def test_close_sends_what_waits_and_refuses_what_comes() -> None:
 
 
 async def test_close_ends_also_when_the_store_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MAX_WAITING_JOBS", 2)
+    monkeypatch.setattr(space, "MAX_WAITING_JOBS", 2)
     async with opened(connect_timeout=0.05) as (client, store):
         store.gate.clear()
         tasks = start(*(client.enqueue(job(str(n)), "f") for n in range(10)))
@@ -450,8 +449,8 @@ async def test_a_cancelled_sender_leaves_nobody_waiting() -> None:
         store.gate.clear()
         tasks = start(*(client.enqueue(job(str(n)), "f") for n in range(3)))
         await store.sent.wait()
-        assert client._flusher is not None
-        client._flusher.cancel()
+        assert client._batcher.flusher is not None
+        client._batcher.flusher.cancel()
         errors = await asyncio.gather(*tasks, return_exceptions=True)
         assert {type(error) for error in errors} == {NotOpen}
         store.gate.set()
@@ -530,7 +529,7 @@ async def test_a_caller_who_is_stopped_twice_is_cancelled_once() -> None:
         store.gate.clear()
         task = asyncio.create_task(client.enqueue(job("1"), "f"))
         await store.sent.wait()
-        lone = client._lone
+        lone = client._lone.current
         assert lone is not None
         lone.stop()
         lone.stop()

@@ -66,7 +66,9 @@ def test_each_option_sets_a_field() -> None:
 
 def test_no_two_options_travel_under_one_key() -> None:
     keys = [option.travels.key for option in OPTIONS if option.travels is not None]
-    assert keys == ["timeout", "max_attempts", "result_ttl", "tracing"]
+    assert len(keys) == len(set(keys))
+    # Jobs that are stored already have these.
+    assert {"timeout", "max_attempts", "result_ttl", "tracing"} <= set(keys)
 
 
 def test_what_is_not_given_is_the_default() -> None:

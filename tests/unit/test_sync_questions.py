@@ -34,8 +34,8 @@ def double(number: int) -> int:
 def app(request: pytest.FixtureRequest, servers: Any) -> Iterator[AsyncJobs]:
     app = AsyncJobs(servers.get(request.param).url, prefix=f"test-{os.urandom(6).hex()}")
     yield app
-    if app._background is not None:
-        app._background.close()
+    if app._openings.background is not None:
+        app._openings.background.close()
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_without_a_worker(app: AsyncJobs, job: JobFunction[[int], int]) -> None:
 def test_where_nothing_was_enqueued_before(app: AsyncJobs, job: JobFunction[[int], int]) -> None:
     with pytest.raises(JobNotFound):
         app.handle("default/x").status_sync()
-    assert app._background is not None
+    assert app._openings.background is not None
 
 
 def test_from_a_thread_beside_an_open_app() -> None:

@@ -153,7 +153,7 @@ async def test_a_blocked_loop_keeps_its_lease(app: AsyncJobs, stage: Stage) -> N
 
 
 def app_is_threaded(app: AsyncJobs) -> bool:
-    return app._new_backend().capabilities.threaded_heartbeat
+    return app._openings.new_backend().capabilities.threaded_heartbeat
 
 
 async def test_a_cancel_reaches_who_took_the_job_over(

@@ -1,0 +1,196 @@
+"""Many callers: their jobs wait for the next batch, one batch at a time is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextvars import Context
+from functools import partial
+from typing import Final
+
+from asyncjobs.backends.base import EnqueueBatch, Enqueued, Placed
+from asyncjobs.client.alarm import Alarm, is_over
+from asyncjobs.client.calls import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_JOBS,
+    Call,
+    answer_calls,
+    closed_error,
+    fail_calls,
+)
+from asyncjobs.client.delivery import Delivery
+from asyncjobs.client.space import Space
+from asyncjobs.clock import new_id
+from asyncjobs.job import NewJob
+from asyncjobs.own import hide
+
+__all__ = ["Batcher"]
+
+LEAD_CALLS: Final = 16
+"""With fewer callers a second trip costs more than is won by it."""
+
+
+class Batcher:
+    """Sends what is enqueued in one turn of the loop, or while a batch is on its way, as the
+    next batch.
+
+    Owns the calls that wait, the batch in flight and the task that sends it. `is_held`: a lone
+    caller is on its way, what comes waits for its end. Never cancels a batch because one of its
+    callers left.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, delivery: Delivery, alarm: Alarm, timeout_s: float
+    ) -> None:
+        self.flusher: asyncio.Task[None] | None = None
+        self.is_held = False
+        self.is_closed = False
+        self.waiting: deque[Call] = deque()
+        self.in_flight: list[Call] = []
+        self.space = Space(loop, delivery.unavailable)
+        self._loop = loop
+        self._delivery = delivery
+        self._alarm = alarm
+        self._timeout_s = timeout_s
+        # Not that of the caller who comes first: its job and span are not those of the others.
+        self._context = Context()
+
+    # ── a caller's side ──────────────────────────────────────────────────────────────
+
+    def put(
+        self, jobs: Sequence[NewJob], size: int, deadline_s: float, *, is_first: bool = False
+    ) -> asyncio.Future[Sequence[Placed | None]]:
+        """Let these jobs wait for the next batch; its answer for them. Raises NotOpen.
+
+        `is_first`: before all others, also of a caller that came before the end.
+        """
+        if self.is_closed and not is_first:
+            raise closed_error()
+        answer: asyncio.Future[Sequence[Placed | None]] = self._loop.create_future()
+        call = Call(jobs, size, answer, deadline_s)
+        if is_first:
+            self.waiting.appendleft(call)
+        else:
+            self.waiting.append(call)
+        space = self.space
+        space.jobs += len(jobs)
+        space.bytes += size
+        if self._alarm.timer is None:
+            self._alarm.arm(deadline_s)
+        if self.flusher is None and not self.is_held:
+            self._start()
+        return answer
+
+    def release(self) -> None:
+        """The lone caller has its answer: send what has come meanwhile."""
+        self.is_held = False
+        if self.waiting and self.flusher is None:
+            self._start()
+
+    def expire(self, now_s: float) -> float | None:
+        """Fail the calls whose time is over; when to come back.
+
+        The batch in flight goes on for the other callers, and until the backend gives up.
+        """
+        for call in (*self.in_flight, *self.waiting):
+            if call.answer.done():
+                continue
+            if not is_over(call.deadline_s, now_s):
+                return call.deadline_s
+            call.fail(self._delivery.unavailable())
+        return None if self.flusher is None else now_s + self._timeout_s
+
+    def fail_all(self) -> None:
+        """Nobody gets an answer any more."""
+        for call in (*self.in_flight, *self.waiting):
+            call.fail(closed_error())
+        self.waiting.clear()
+        self.space.clear()
+
+    # ── the sending side: one task, while anything waits ─────────────────────────────
+
+    def _start(self) -> None:
+        # Not as an argument: a task factory of the user's own may take no context.
+        start = partial(self._loop.create_task, name="asyncjobs enqueue")
+        flusher = hide(self._context.copy().run(start, self._flush()))
+        # Of an eager task factory it may be over by now: nothing had to be waited for.
+        self.flusher = None if flusher.done() else flusher
+
+    async def _flush(self) -> None:
+        try:
+            while self.waiting:
+                calls = self.in_flight = self._next_calls()
+                if calls:
+                    enqueued = await self._send(calls)
+                    if enqueued is not None:
+                        await self._tell(calls, enqueued)
+        except asyncio.CancelledError:
+            self.fail_all()
+            raise
+        finally:
+            self.in_flight = []
+            self.flusher = None
+
+    def _next_calls(self) -> list[Call]:
+        """The calls of the next batch. One whose caller has left is not sent at all."""
+        space = self.space
+        if space.jobs <= MAX_BATCH_JOBS and space.bytes <= MAX_BATCH_BYTES:
+            # Nearly always: all that wait are one batch.
+            calls = [call for call in self.waiting if not call.answer.done()]
+            self.waiting.clear()
+            space.give_back(space.jobs, space.bytes)
+            return calls
+        calls = []
+        jobs = size = taken_jobs = taken_bytes = 0
+        while self.waiting:
+            call = self.waiting[0]
+            # rule:11 batches of an enqueue are bounded
+            if calls and (
+                jobs + len(call.jobs) > MAX_BATCH_JOBS or size + call.size > MAX_BATCH_BYTES
+            ):
+                break
+            self.waiting.popleft()
+            taken_jobs += len(call.jobs)
+            taken_bytes += call.size
+            if not call.answer.done():
+                calls.append(call)
+                jobs += len(call.jobs)
+                size += call.size
+        space.give_back(taken_jobs, taken_bytes)
+        return calls
+
+    async def _send(self, calls: list[Call]) -> Enqueued | None:
+        """The answer for all jobs of these calls; None when the callers have an error."""
+        jobs = [job for call in calls for job in call.jobs]
+        batch = EnqueueBatch(new_id(), jobs)
+        try:
+            return await self._delivery.send(
+                batch, lambda: all(call.answer.done() for call in calls)
+            )
+        except Exception as error:
+            fail_calls(calls, error)
+            return None
+
+    async def _tell(self, calls: list[Call], enqueued: Enqueued) -> None:
+        """Answer the callers of a batch so that they and the store work side by side.
+
+        What waits is sent first: its batch is with the store while these callers go on.
+        Wakes half the callers one turn of the loop early: otherwise all enqueue in lockstep,
+        and the store idles between batches.
+        """
+        self.in_flight = []
+        place = 0
+        if len(calls) >= LEAD_CALLS and not self.waiting:
+            half = len(calls) // 2
+            place = answer_calls(calls[:half], enqueued, 0)
+            calls = calls[half:]
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                answer_calls(calls, enqueued, place)
+                raise
+        if self.waiting:
+            self._loop.call_soon(answer_calls, calls, enqueued, place)
+        else:
+            answer_calls(calls, enqueued, place)
