@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from asyncjobs.clock import Seconds, seconds
 from asyncjobs.errors import ConfigError
+from asyncjobs.model.backoff import doubled
 from asyncjobs.texts import shown
 
 __all__ = [
@@ -47,9 +48,7 @@ class Exponential:
     jitter: bool = True
 
     def delay_s(self, attempt: int, uniform: Uniform) -> float:
-        # A float holds at most 2 ** 1023. The cap applies long before that.
-        doublings = min(max(attempt - 1, 0), 512)
-        most_s = min(self.cap, self.base * 2.0**doublings)
+        most_s = doubled(self.base, self.cap, attempt - 1)
         return uniform(0.0, most_s) if self.jitter else most_s
 
 

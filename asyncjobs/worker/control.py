@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -11,6 +10,7 @@ from asyncjobs.backends.base import CancelCall, ReclaimDue
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef
+from asyncjobs.model.backoff import Pauses
 from asyncjobs.worker.session import Session
 
 __all__ = ["Control"]
@@ -41,7 +41,7 @@ class Control:
 
     async def run(self) -> None:
         """Until cancelled."""
-        delay_s = BACKOFF_FIRST_S
+        pauses = Pauses(BACKOFF_FIRST_S, BACKOFF_MOST_S)
         while True:
             try:
                 await self._listen()
@@ -51,10 +51,9 @@ class Control:
             except Exception:
                 logger.exception("listening for cancels failed")
             else:
-                delay_s = BACKOFF_FIRST_S
+                pauses.reset()
                 continue
-            await asyncio.sleep(random.uniform(delay_s / 2, delay_s))
-            delay_s = min(delay_s * 2, BACKOFF_MOST_S)
+            await asyncio.sleep(pauses.next_s())
 
     async def _listen(self) -> None:
         signals = await self._session.lease.listen(LISTEN_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
@@ -20,6 +19,7 @@ from asyncjobs.backends.base import (
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.model.backoff import Pauses, doubled
 
 __all__ = ["Session"]
 
@@ -102,11 +102,11 @@ class Session:
             logger.warning("the store is away, running jobs go on: %s", cause)
         elif isinstance(cause, StoreError) and not isinstance(cause, StoreUnavailable):
             logger.error("an exchange was refused: %s", cause)
-        delay_s = BACKOFF_FIRST_S
         if self._failures:
             # The store answers resyncs but fails each exchange: do not spin.
-            await asyncio.sleep(min(delay_s * 2**self._failures, BACKOFF_MOST_S))
-        self._failures = min(self._failures + 1, 10)
+            await asyncio.sleep(doubled(BACKOFF_FIRST_S, BACKOFF_MOST_S, self._failures))
+        self._failures += 1
+        pauses = Pauses(BACKOFF_FIRST_S, BACKOFF_MOST_S)
         while True:
             try:
                 answer = await self.lease.resync(self.next_sequence(), holding())
@@ -114,8 +114,7 @@ class Session:
                 self._sequence += 1000
             except StoreError as error:
                 logger.debug("the store is still away: %s", error)
-                await asyncio.sleep(random.uniform(delay_s / 2, delay_s))
-                delay_s = min(delay_s * 2, BACKOFF_MOST_S)
+                await asyncio.sleep(pauses.next_s())
             else:
                 if self.away:
                     self.away = False

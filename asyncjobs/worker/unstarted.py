@@ -10,6 +10,7 @@ from asyncjobs import events
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
 from asyncjobs.job import Settlement, State, TakenJob
+from asyncjobs.model.backoff import doubled
 from asyncjobs.model.envelope import AnyEnvelope
 from asyncjobs.model.headers import MAX_MESSAGE, PutBack
 from asyncjobs.model.outcome import Outcome
@@ -98,7 +99,7 @@ class Unstarted:
             return self._given_up(job, name, problem)
         # rule:13 the delay of an unknown job grows
         # rule:13 the delay of an unknown job is capped
-        most_s = min(FIRST_S * 2 ** min(times, 10), MOST_S)
+        most_s = doubled(FIRST_S, MOST_S, times)
         delay_s = random.uniform(most_s / 2, most_s)
         # rule:13 the envelope keeps when its job was first unknown
         headers = envelope.headers.with_put_back(PutBack(since_ms, times + 1), job.crashes)

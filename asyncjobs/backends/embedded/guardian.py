@@ -26,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from asyncjobs.model.backoff import doubled
+
 __all__ = ["GATE", "GUARDIAN", "LOG", "RECORD", "USERS"]
 
 GATE = "lock"
@@ -165,15 +167,15 @@ class Guardian:
 
     def _keep_running(self) -> None:
         """Wait until the server ends, and start it again while there are users."""
-        backoff_s = 0.1
+        times = 0
         while (server := self._server) is not None:
             started = time.monotonic()
             server.wait()
             if time.monotonic() - started > _STEADY_S:
-                backoff_s = 0.1
-            if self._is_over.wait(backoff_s):
+                times = 0
+            if self._is_over.wait(doubled(0.1, _LONGEST_BACKOFF_S, times)):
                 return
-            backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
+            times += 1
             try:
                 self._start()
             except (_NotStarted, OSError) as error:

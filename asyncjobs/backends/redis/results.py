@@ -9,7 +9,6 @@ followed by subscribing and looking again.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from asyncjobs.backends.redis.keys import StoreKeys
@@ -17,6 +16,7 @@ from asyncjobs.backends.redis.link import Link
 from asyncjobs.codec import BadEnvelope
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import JobRecord, JobRef
+from asyncjobs.model.backoff import Pauses
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.own import hide
 
@@ -100,7 +100,7 @@ class ResultBoard:
     async def _run(self) -> None:
         """Serve until nobody waits, reconnecting: a store that is away passes, and the
         waiters have time-outs of their own."""
-        delay_s = 0.05
+        pauses = Pauses(0.05, 2.0)
         while self._waiting:
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -109,8 +109,7 @@ class ResultBoard:
                     await self._serve()
                     reader.cancel()
             except* (StoreError, TimeoutError):
-                await asyncio.sleep(random.uniform(delay_s / 2, delay_s))
-                delay_s = min(delay_s * 2, 2.0)
+                await asyncio.sleep(pauses.next_s())
             except* Exception as fault:
                 # Nothing that waiting would mend: those who wait must hear of it.
                 self._fail(fault.exceptions[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from asyncjobs.model.backoff import doubled
 from asyncjobs.policy.backoff import Uniform
 
 __all__ = ["Patience"]
@@ -26,9 +27,7 @@ class Patience:
 
     def delay_s(self, failures: int, uniform: Uniform) -> float:
         """How long to wait after so many failures in a row, from 1."""
-        # A float holds 2 ** 1023 and no more; long before that the cap rules.
-        doublings = min(max(failures - 1, 0), 512)
-        return min(self.cap_s, self.base_s * 2.0**doublings) * uniform(0.5, 1.0)
+        return doubled(self.base_s, self.cap_s, failures - 1) * uniform(0.5, 1.0)
 
     def failures(self, before: int, ready_s: float) -> int:
         """Failures in a row, now that a process has failed that was ready for `ready_s`."""

@@ -1,0 +1,40 @@
+"""Pauses that grow while something fails again and again."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+__all__ = ["Pauses", "doubled"]
+
+_MOST_DOUBLINGS: Final = 512
+"""A float holds at most 2 ** 1023. The longest pause applies long before that."""
+
+
+def doubled(first_s: float, longest_s: float, times: int) -> float:
+    """`first_s`, doubled so many times, and never more than `longest_s`."""
+    doublings = min(max(times, 0), _MOST_DOUBLINGS)
+    return min(first_s * 2.0**doublings, longest_s)
+
+
+class Pauses:
+    """The pauses between tries of one thing: each up to twice as long as the one before.
+
+    The upper half of each is random, so that those who failed together do not come back
+    together.
+    """
+
+    def __init__(self, first_s: float, longest_s: float) -> None:
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._times = 0
+
+    def reset(self) -> None:
+        """It has worked: the next pause is a first one again."""
+        self._times = 0
+
+    def next_s(self) -> float:
+        """How long to wait now that a try has failed, in seconds."""
+        most_s = doubled(self._first_s, self._longest_s, self._times)
+        self._times += 1
+        return random.uniform(most_s / 2, most_s)
