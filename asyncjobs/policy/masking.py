@@ -1,5 +1,5 @@
-"""Values taken out of texts and out of what JSON can hold. Pure, and of bounded work: it runs
-on the event loop of a worker when a job fails.
+"""Masks sensitive values in texts and in JSON values. Pure, and with bounded work, because it runs
+on a worker's event loop when a job fails.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ __all__ = [
 
 MASK: Final = "***"
 MOST_VALUES: Final = 1_000
-"""Sensitive values, and lines of them, that are looked for. Of a job that has more, no text is
+"""The most sensitive values, and lines of them, to search for. If a job has more, its texts are not
 shown at all."""
 LONGEST_VALUE: Final = 8_192
-"""A longer value is not looked for. A text that is long enough to hold it is not shown."""
+"""A longer value is not searched for. A text that is long enough to hold it is not shown."""
 MOST_TEXT: Final = 262_144
-"""Characters of a text that is looked through. A longer one is not shown."""
+"""The longest text that is searched. A longer one is not shown."""
 SHORT: Final = 4
-"""Values of fewer characters hide whole words only: `123` is not taken out of `41235`.
-Those of a single character are not looked for."""
+"""Values with fewer characters hide only whole words: `123` is not removed from `41235`. Values of
+one character are not searched for."""
 MOST_WORK: Final = 8_000_000
-"""Characters that are compared in one reading of a text, for all values together."""
+"""The most characters to compare in one reading of a text, for all values together."""
 MOST_FOUND: Final = 10_000
 _FEW: Final = 32
-"""So many values are each looked for; of more, first those whose beginning is in the text."""
+"""Up to this many values are searched for one by one. With more, only values whose start is in the
+text are."""
 _NOT_SHOWN: Final = f"{MASK} (a text that is not shown: too much of the job is sensitive)"
 _MOST_DEPTH: Final = 100
 
@@ -44,7 +45,7 @@ HidesAt = Callable[[int], bool]
 
 
 class _TooMuch(Exception):
-    """More work than a text is worth."""
+    """Masking the text would take too much work."""
 
 
 class Places:
@@ -63,7 +64,7 @@ class Places:
 
     @property
     def forms(self) -> _Forms:
-        """What is looked for. Collected when first asked for: most jobs do not fail."""
+        """The texts to search for. Collected on first use, because most jobs do not fail."""
         if self._forms is None:
             self._forms = _Forms.of(self._leaves())
         return self._forms
@@ -78,7 +79,7 @@ class Places:
 class _Forms:
     """The texts that must not be shown, by their first characters.
 
-    `too_long`: the length of the shortest value that is too long to be looked for.
+    `too_long`: the length of the shortest value that is too long to search for.
     """
 
     __slots__ = ("by_start", "is_too_much", "longest", "short", "too_long")
@@ -107,13 +108,13 @@ class _Forms:
         return cls(texts, too_long=too_long, is_too_much=False)
 
     def may_show(self, length: int) -> bool:
-        """Whether a text of this length may be shown once the values have been taken out. An
-        escaped value is no shorter than the value itself."""
+        """Whether a text of this length may be shown after masking. An escaped value is never
+        shorter than the value itself."""
         is_short = self.too_long is None or length < self.too_long
         return is_short and not self.is_too_much
 
     def found_in(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where they stand, from one position up to another. Raises _TooMuch."""
+        """Where they are, as start and end positions. Raises _TooMuch."""
         candidates = self._candidates(text)
         if len(candidates) * len(text) > MOST_WORK:
             raise _TooMuch
@@ -161,8 +162,8 @@ def _sensitive(hides: Hides, value: Any, depth: int, *, hidden: bool) -> Iterato
 
 
 def _forms(value: Any) -> Iterator[str]:
-    """What is looked for in each reading of a text: the value, and its lines, since a traceback
-    may indent each of them."""
+    """The texts to search for in each reading: the value, and its lines, because a traceback may
+    indent each line."""
     if not isinstance(value, str):
         yield repr(value)
         return
@@ -171,7 +172,7 @@ def _forms(value: Any) -> Iterator[str]:
     yield value
     yield value.strip()
     if not value.isascii():
-        # A lone surrogate, which a URL cannot have, is no reason to show the rest.
+        # A URL cannot have a lone surrogate. The rest of the value must be hidden all the same.
         yield value.encode("utf-8", "replace").decode()
     lines = value.splitlines()
     if len(lines) > 1:
@@ -179,8 +180,8 @@ def _forms(value: Any) -> Iterator[str]:
 
 
 def mask_text(places: Places, text: str, last: int | None = None) -> str:
-    """`text` with a mask for each sensitive value. `last`: characters from its end that are
-    shown at the most, so no more of a longer text is looked through.
+    """`text` with a mask for each sensitive value. `last`: at most this many characters of its end
+    are shown, so no more of a longer text is searched.
     """
     forms = places.forms
     if not forms.may_show(len(text)):
@@ -189,7 +190,7 @@ def mask_text(places: Places, text: str, last: int | None = None) -> str:
         return text
     shown_from = 0
     if last is not None:
-        # What is cut in two here may not be found, and stands before what is shown.
+        # A value that is cut in two here may not be found, but it is not in the part that is shown.
         beyond = forms.longest * LONGEST_ESCAPE
         if len(text) > last + beyond:
             text = text[-(last + beyond) :]
@@ -229,8 +230,8 @@ def _masked(text: str, shown_from: int, spans: list[tuple[int, int]]) -> str:
 
 
 def mask_value(places: Places, value: Any, depth: int = 0) -> Any:
-    """A copy of `value` with masks for sensitive values and under sensitive keys; what JSON
-    does not have is shown by its text."""
+    """A copy of `value` with masks for sensitive values and under sensitive keys. Values that JSON
+    does not have are shown as text."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -265,7 +266,7 @@ def _shown(value: Any) -> str:
 def mask_call(
     places: Places, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Copies of a job's arguments with masks in the place of the sensitive ones, and of their
-    values where others hold them."""
+    """Copies of a job's arguments, with masks for the sensitive ones, and for their values inside
+    other arguments."""
     shown = [MASK if places.hides_at(n) else mask_value(places, v) for n, v in enumerate(args)]
     return shown, mask_value(places, kwargs)

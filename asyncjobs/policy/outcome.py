@@ -1,4 +1,4 @@
-"""What an attempt's end means for its job. Pure: decides, stores nothing, waits for nothing."""
+"""Decides what an attempt's end means for its job. Pure: stores nothing, waits for nothing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Ending(StrEnum):
 
 
 class Verdict(NamedTuple):
-    """`delay_s` for retry and snooze; `reason` for discard and dead; `charge` of a failed
-    attempt: which policy counts it."""
+    """`delay_s`: for retry and snooze. `reason`: for discard and dead. `charge`: which policy
+    counts a failed attempt."""
 
     ending: Ending
     delay_s: float = 0.0
@@ -42,10 +42,10 @@ def judge(
 ) -> Verdict:
     """How to go on after `attempt` raised `error`.
 
-    `spent` are the failures before this one, by the key of the policy that counts them.
-    An exception group counts as its leaves: it discards only when every leaf does, and
-    a leaf that is an ordinary error makes the attempt a failed one. It is charged to the
-    policy with the least left, of those that rule leaves which are failures.
+    `spent`: the failures before this one, by the key of the policy that counts them. An exception
+    group counts as its leaves. It discards only if every leaf does, and one leaf that is an
+    ordinary error makes the attempt a failed one. Of the policies that rule such leaves, the one
+    with the least left counts it.
     """
     leaves = tuple(_leaves(error))
     if all(isinstance(leaf, (Discard, *discard_on)) for leaf in leaves):
@@ -60,7 +60,7 @@ def judge(
         elif snoozes := [leaf for leaf in leaves if isinstance(leaf, Snooze)]:
             longest_s = max(seconds(leaf.delay, field="Snooze.delay") for leaf in snoozes)
             return Verdict(Ending.SNOOZE, longest_s)
-        # Else a signal of the user's own: it says nothing we know, so it is a failed attempt.
+        # Else it is a signal class of the user's own. We do not know it: a failed attempt.
     return _again(delay_s, retry.charge(charged, attempt, spent))
 
 
@@ -79,7 +79,7 @@ def _asked_s(signal: Retry) -> float | None:
 
 
 def _discard_reason(leaf: BaseException) -> str:
-    """Raises nothing: a text that cannot be made must not turn a discard into a retry."""
+    """Never raises: an error while making the text must not turn a discard into a retry."""
     try:
         if isinstance(leaf, Discard):
             return str(leaf.reason)

@@ -1,7 +1,7 @@
-"""What must not be shown of a job: which of its arguments, and their values in any text.
+"""Hides the sensitive arguments of a job, and their values in any text. Pure.
 
-One rule for logs, errors, dead letters and the command line. It travels in the job's
-headers, since who shows a stored job often has no code of the app. Pure.
+Logs, errors, dead letters and the command line use one rule. It travels in the job's headers,
+because commands show stored jobs without the code of the app.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ it is the type itself."""
 class Redaction:
     """Which arguments of a job function are sensitive.
 
-    Those at `positions`, from position `spread` on if there is one, and whatever stands
-    under a key that is one of `names`, at any depth. Names may be patterns with `*`, `?`
-    and `[...]`, and are compared without regard to capitals.
+    These are the arguments at `positions`, all from position `spread` on, and all values under a
+    key in `names`, at any depth. Names may be patterns with `*`, `?` and `[...]`. Upper and lower
+    case do not matter.
     """
 
     positions: frozenset[int] = frozenset()
@@ -69,7 +69,7 @@ class Redaction:
     def of(
         cls, name: str, function: Callable[..., Any], sensitive: Sequence[str], injected: str | None
     ) -> Redaction:
-        """What a job function declares. Raises RegistrationError for a name that it lacks."""
+        """The rule of a job function. Raises RegistrationError for a name that it does not have."""
         parameters = parameters_of(function).without(injected)
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.all)
         known = {p.name for p in parameters.all}
@@ -93,13 +93,13 @@ class Redaction:
         positions = {n for n, p in enumerate(order) if is_sensitive(p.name)}
         of_passed = [n for n in positions if order[n].name in parameters.passed]
         if of_passed:
-            # The wrapper may put arguments of its own in front: then a sensitive one is given
-            # at an earlier position. Rather too much is hidden than too little.
+            # The wrapper may insert arguments in front. A sensitive one is then given at an earlier
+            # position, so hide those positions, too: too much is better than too little.
             first = next(n for n, p in enumerate(order) if p.name in parameters.passed)
             positions.update(range(first, max(of_passed)))
         every = parameters.all
         spreads = any(p.kind is p.VAR_POSITIONAL and is_sensitive(p.name) for p in every)
-        # A `**card` that is sensitive is so in all that it may hold.
+        # A sensitive `**card` hides everything that it may hold.
         if any(p.kind is p.VAR_KEYWORD and is_sensitive(p.name) for p in every):
             names = ("*",)
         start = len(order) - len(parameters.passed & {p.name for p in order})
@@ -124,7 +124,7 @@ class Redaction:
         return bool(self.positions or self.names) or self.spread is not None
 
     def stored(self) -> dict[str, Any]:
-        """As it travels with a job, in its headers."""
+        """The rule as it travels in a job's headers."""
         fields: dict[str, Any] = {"names": list(self.names)}
         if self.positions:
             fields["at"] = sorted(self.positions)
@@ -134,7 +134,7 @@ class Redaction:
 
     @classmethod
     def read(cls, headers: Headers) -> Redaction:
-        """The rule in these headers. One that cannot be read hides everything."""
+        """The rule in these headers. A rule that cannot be read hides everything."""
         if not headers.is_sensitive:
             return _NOTHING
         fields = headers.sensitive
@@ -159,7 +159,7 @@ class Redaction:
         return _matcher(self.names)(name)
 
     def hides_position(self, position: int) -> bool:
-        """Whether the positional argument there is sensitive."""
+        """Whether the argument at this position is sensitive."""
         spread = self.spread
         return position in self.positions or (spread is not None and position >= spread)
 
@@ -185,23 +185,24 @@ class Mask:
         self._places = Places(redaction.hides, redaction.hides_position, self._args, self._kwargs)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """The job's arguments, fit to be shown."""
+        """The job's arguments, with masks for sensitive values."""
         return mask_call(self._places, self._args, self._kwargs)
 
     def text(self, text: str, last: int | None = None) -> str:
-        """`text` without the sensitive values; of a long one perhaps only what is `last`."""
+        """`text` without sensitive values. Of a long text, only the `last` characters."""
         return mask_text(self._places, text, last)
 
     def value(self, value: Any, name: str = "") -> Any:
-        """What a field of this name may show of a value."""
+        """A value as a field of this name may show it."""
         if self.redaction.hides(name):
             return MASK
         return mask_value(self._places, value)
 
 
 def mask_of(redaction: Redaction, raw: bytes) -> Mask | None:
-    """What to hide of a stored job, by `redaction` and by what it carries itself; None when
-    nothing is. Reads the envelope anew: the job may have changed the arguments it was given.
+    """What to hide of a stored job, by `redaction` and by the rule in its headers; None if nothing.
+
+    Decodes the envelope again, because the job may have changed the arguments that it got.
     """
     if not redaction and SENSITIVE_MARK not in raw:
         return None
@@ -214,14 +215,14 @@ def mask_of(redaction: Redaction, raw: bytes) -> Mask | None:
 
 
 def mask_of_call(headers: Headers, args: list[Any], kwargs: dict[str, Any]) -> Mask | None:
-    """What to hide of a job that somebody has read already."""
+    """What to hide of a job whose envelope is decoded already."""
     rule = Redaction.read(headers)
     return Mask(rule, args, kwargs) if rule else None
 
 
 def mask_of_raw(raw: bytes) -> Mask | None:
-    """The same for bytes that may be no envelope. Raises ValueError for those that have a
-    rule which cannot be read: nothing of them may be shown."""
+    """The same for bytes that may not be an envelope. Raises ValueError if their rule cannot be
+    read: then nothing of them may be shown."""
     mask = mask_of(_NOTHING, raw)
     if mask is None and SENSITIVE_MARK in raw:
         raise ValueError("its rule for sensitive values cannot be read")
@@ -229,7 +230,7 @@ def mask_of_raw(raw: bytes) -> Mask | None:
 
 
 def check_patterns(given: Iterable[str], *, field: str = "redact") -> tuple[str, ...]:
-    """Names and patterns, if they can be some. Raises ConfigError naming `field`."""
+    """The names and patterns, checked. Raises ConfigError naming `field`."""
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise ConfigError(f"{field}={shown(given)} must be a list of names: [{shown(given)}]")
     texts = tuple(given)
@@ -250,7 +251,7 @@ def _matcher(names: tuple[str, ...]) -> Callable[[str], bool]:
 
 
 class _Known(dict[str, Any]):
-    """The names of a module and of Python; those that only type checkers import are Any."""
+    """A module's names and Python's built-ins. Names that only type checkers import are Any."""
 
     def __missing__(self, name: str) -> Any:
         return getattr(builtins, name, Any)

@@ -104,10 +104,10 @@ RetryValue: TypeAlias = RetryPolicy | Sequence[RetryPolicy] | int | bool | None
 
 
 class Charge(NamedTuple):
-    """The policy that an attempt's failure is counted by.
+    """The policy that counts an attempt's failure.
 
-    `failures` are those of this policy, this one included; `used` of `budget` are gone:
-    that of the policy, or that of the job when one enqueue has its own.
+    `failures`: those that this policy has counted, including this one. `used` of `budget` are
+    spent: the budget of the policy, or that of the job if its enqueue has one of its own.
     """
 
     policy: RetryPolicy
@@ -118,22 +118,22 @@ class Charge(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """The retry policies of one job function: who rules an error, and what is left.
+    """The retry policies of one job function: which policy rules an error, and what is left.
 
-    The first of `named` whose classes have the error rules it, else `default`; without
-    a default (None) the app's do. `total` attempts are what one enqueue asked for: then
-    no policy's own budget counts, only its backoff.
+    The first of `named` whose classes include the error rules it, else `default`, else (None)
+    those of the app. `total`: the attempts that one enqueue asked for. With it, policies give
+    their backoff, but their own budgets do not count.
     """
 
     named: tuple[RetryPolicy, ...] = ()
     default: RetryPolicy | None = None
     total: int | None = None
     max_attempts: int = field(init=False, compare=False)
-    """The most attempts that a job can have: each policy spares one failure less than it
-    allows, and after all of these one more attempt is the last."""
+    """The most attempts that a job can have. Each policy can be charged with one failure less than
+    it allows, and then one more attempt is the last."""
 
     def __post_init__(self) -> None:
-        # Once for each job function, not for each job.
+        # Computed once for each job function, not for each job.
         spared = sum(policy.max_attempts - 1 for policy in (*self.named, self._last()))
         most = self.total
         if most is None:
@@ -142,7 +142,7 @@ class Retries:
 
     @classmethod
     def of(cls, value: RetryValue) -> Retries:
-        """From what users write: policies or one, 5 (attempts), False (one attempt), True
+        """From a user's value: one policy or several, 5 (attempts), False (one attempt), True
         (`RetryPolicy()`), None (the app's). Raises ConfigError for anything else."""
         if value is None:
             return cls()
@@ -168,7 +168,7 @@ class Retries:
         return cls(tuple(named), default)
 
     def within(self, app: Retries) -> Retries:
-        """These with the app's for what they do not say; always with a default."""
+        """These policies, with the app's for errors that they do not name. Has a default."""
         if self.default is not None:
             return self
         named = list(self.named)
@@ -178,11 +178,11 @@ class Retries:
         return Retries(tuple(named), app.default or RetryPolicy(), self.total)
 
     def limited(self, total: int) -> Retries:
-        """The same backoffs with `total` attempts, whatever fails. Raises ConfigError."""
+        """The same backoffs with `total` attempts for any error. Raises ConfigError."""
         return replace(self, total=RetryPolicy(max_attempts=total).max_attempts)
 
     def plain(self) -> Retries:
-        """The same budgets with none of the user's own backoffs."""
+        """The same budgets, with the usual backoff instead of the user's own."""
         named = tuple(replace(policy, backoff=_USUAL) for policy in self.named)
         return Retries(named, replace(self._last(), backoff=_USUAL), self.total)
 
@@ -196,11 +196,10 @@ class Retries:
     def charge(
         self, errors: Iterable[BaseException], attempt: int, spent: Mapping[str, int]
     ) -> Charge:
-        """Who pays for the failure of `attempt` with these errors, at least one.
+        """Which policy counts the failure of `attempt` with these errors (one or more).
 
-        `spent` are earlier failures by policy key; those that are in nobody's name are
-        the default's. Of several errors the one whose policy has the least left pays,
-        the first of them when that is equal.
+        `spent`: earlier failures by policy key. Failures under no key belong to the default. Of
+        several errors, the one whose policy has the least left is counted; of equals, the first.
         """
         charges = [self._charge(self.policy_for(error), attempt, spent) for error in errors]
         return min(charges, key=lambda charge: charge.budget - charge.used)
@@ -208,7 +207,7 @@ class Retries:
     def _charge(self, policy: RetryPolicy, attempt: int, spent: Mapping[str, int]) -> Charge:
         failures = spent.get(policy.key, 0) + 1
         if policy.on is None:
-            # What no policy of a kind was charged with.
+            # All failures that no other policy has counted.
             failures = max(attempt - sum(spent.values()), 1)
         if self.total is not None:
             return Charge(policy, failures, attempt, self.total)
@@ -219,7 +218,7 @@ class Retries:
 
 
 def class_name(kind: type[Any]) -> str:
-    """The class with its module, as it is written down; built-in ones without."""
+    """The class's name with its module; a built-in class without it."""
     try:
         module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
         return f"{module}{kind.__qualname__}"
@@ -229,12 +228,12 @@ def class_name(kind: type[Any]) -> str:
 
 
 def is_cancellation(error: BaseException | None) -> bool:
-    """Whether it is what a task raises that was cancelled, or a group of nothing else."""
+    """Whether the error is a CancelledError, or a group of nothing else."""
     return _is_all(error, CancelledError)
 
 
 def is_on_purpose(error: BaseException | None) -> bool:
-    """Whether it is what a job raises to ask for something, or a group of nothing else."""
+    """Whether the error is a JobSignal, or a group of nothing else."""
     return _is_all(error, JobSignal)
 
 
