@@ -17,7 +17,7 @@ import anyio
 import orjson
 
 from asyncjobs import events
-from asyncjobs.backends.base import Heartbeat, Inspector, LeaseSpec
+from asyncjobs.backends.base import Heartbeat, LeaseSpec
 from asyncjobs.clock import Seconds, new_id, seconds
 from asyncjobs.context import JobContext
 from asyncjobs.errors import AsyncJobsError, StoreError, UsageError
@@ -26,6 +26,7 @@ from asyncjobs.job import JobRef, TakenJob
 from asyncjobs.own import hide
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.control import Control
+from asyncjobs.worker.duties import Site
 from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.farewell import say_farewell
 from asyncjobs.worker.lease import Heartbeats
@@ -34,10 +35,8 @@ from asyncjobs.worker.memory import MemoryLimit, show_bytes
 from asyncjobs.worker.pulse import Pulse
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settings import Host, Queues, WorkerSettings, checked_count, sync_queues
-from asyncjobs.worker.stuck import Stuck
 from asyncjobs.worker.threads import Threads
-from asyncjobs.worker.unattended import Unattended
-from asyncjobs.worker.upkeep import Duty, ProgressNotes, Prune, Reclaim, Upkeep
+from asyncjobs.worker.upkeep import Upkeep
 from asyncjobs.worker.waiting import Waiting
 from asyncjobs.worker.watchdog import Watchdog, pulse_interval_s
 
@@ -139,7 +138,7 @@ class Worker:
         self._processor: Processor | None = None
         self._present: Session | None = None
         self._beats: Heartbeats | None = None
-        self._reclaim: Reclaim | None = None
+        self._upkeep: Upkeep | None = None
         self._stopping = asyncio.Event()
         self._is_asked_to_stop = False
         """From outside: a worker may also stop for a reason of its own."""
@@ -367,17 +366,9 @@ class Worker:
         self, session: Session, processor: Processor, memory: MemoryLimit | None
     ) -> None:
         backend = self.app.backend
-        self._reclaim = Reclaim(backend, session, self.app.events, processor.hear_signal)
-        prune, notes = Prune(backend, session), ProgressNotes(session, processor)
-        duties: list[Duty] = [self._reclaim, notes, prune]
-        if (after_s := self._settings.stuck_after_s) is not None:
-            duties.append(Stuck(processor, self.app.events, after_s))
-        if isinstance(backend, Inspector):
-            duties.append(Unattended(backend, session.spec.id, self.queues))
-        upkeep, control = (
-            Upkeep(duties),
-            Control(session, self._on_cancel, self._reclaim.hear_signal),
-        )
+        site = Site(backend, session, processor, self._settings, self.app.events)
+        upkeep = self._upkeep = Upkeep.of(site)
+        control = Control(session, self._on_cancel, upkeep.hear_reclaim_due)
         waiting = Waiting(self.app, backend, self.queues, lambda: processor.is_quiet)
         beside = [upkeep.run(), control.run(), waiting.give_back()]
         if memory is not None:
@@ -457,15 +448,15 @@ class Worker:
         except AsyncJobsError as error:
             logger.warning("the lease could not be given back, it will end: %s", error)
         finally:
-            self._processor = self._present = self._reclaim = self._beats = None
+            self._processor = self._present = self._upkeep = self._beats = None
             released, queues = processor.settler.released, tuple(self.queues)
             self._emit(events.WorkerStopped(self.name, released, queues))
 
     def _on_heartbeat(self, spec: LeaseSpec, beat: Heartbeat) -> None:
         if self._processor is not None:
             self._processor.hear_beat(spec, beat)
-        if self._reclaim is not None:
-            self._reclaim.hear_beat(beat)
+        if self._upkeep is not None:
+            self._upkeep.hear_beat(beat)
 
     def _on_failed_beat(self, error: StoreError) -> None:
         """A worker that is busy may have nothing to ask of the store for long, and one whose

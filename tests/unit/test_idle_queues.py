@@ -11,8 +11,8 @@ from asyncjobs.backends.base import EnqueueBatch, LeaseSpec, Leftover, QueueCoun
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreError
 from asyncjobs.job import NewJob
+from asyncjobs.worker.duties.unattended import NEXT_S, Unattended
 from asyncjobs.worker.idle_queues import EVERY_S, IDLE_MS, MOST_NAMED, IdleQueues
-from asyncjobs.worker.unattended import NEXT_S, Unattended
 from tests.conformance.store import LEASE_MS, PinnedClock
 
 pytestmark = pytest.mark.anyio

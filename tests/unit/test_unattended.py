@@ -11,7 +11,7 @@ import pytest
 from asyncjobs.backends.base import QueueCounts, StoreSettings, Survey
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreError
-from asyncjobs.worker.unattended import LOOK, MOST_LINES, NEXT_S, Unattended
+from asyncjobs.worker.duties.unattended import LOOK, MOST_LINES, NEXT_S, Unattended
 
 pytestmark = pytest.mark.anyio
 

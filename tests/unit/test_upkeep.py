@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Collection
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 
@@ -12,8 +13,9 @@ from asyncjobs.backends.base import Backend, Heartbeat, LeaseSpec, Reclaimed, St
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.events import Events, JobsReclaimed
+from asyncjobs.worker import duties
+from asyncjobs.worker.duties.reclaim import Reclaim
 from asyncjobs.worker.session import Session
-from asyncjobs.worker.upkeep import Reclaim
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +50,9 @@ def reclaim_on(
 def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The time by which upkeep goes; a test moves it."""
     clock = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr("asyncjobs.worker.upkeep.time", SimpleNamespace(monotonic=lambda: clock.s))
+    monkeypatch.setattr(
+        "asyncjobs.worker.duties.reclaim.time", SimpleNamespace(monotonic=lambda: clock.s)
+    )
     return clock
 
 
@@ -134,3 +138,22 @@ async def test_what_a_heartbeat_says_during_a_reclaim_is_not_forgotten(
     store.answers = [Reclaimed(0, 0, 15_000, 1_000_000)]
     await duty.run()
     assert len(store.asked) == 2
+
+
+def test_each_module_of_the_folder_has_one_duty_and_all_are_found() -> None:
+    """There is no list: adding a duty is one file."""
+    files = sorted(module.name for module in pkgutil.iter_modules(duties.__path__))
+    found = sorted(duty.__module__.rpartition(".")[2] for duty in duties.every_duty())
+    assert found == [name for name in files if name != "duty"]
+
+
+def test_a_duty_of_somebody_else_is_none_of_the_worker() -> None:
+    class Foreign(duties.Duty):
+        @classmethod
+        def of(cls, site: duties.Site) -> Self | None:
+            return None
+
+        async def run(self) -> float:
+            return 1.0
+
+    assert Foreign not in duties.every_duty()

@@ -9,7 +9,7 @@ import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, State, Worker
 from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
-from asyncjobs.worker.upkeep import Reclaim
+from asyncjobs.worker.duties.reclaim import Reclaim
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Mute, Stage, counts, events_of, eventually, register, until
 

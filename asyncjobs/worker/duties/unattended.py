@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, Self
 
 from asyncjobs.backends.apart import apart
 from asyncjobs.backends.base import Inspector, QueueCounts
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.worker.duties.duty import Duty, Site
 from asyncjobs.worker.idle_queues import IdleQueues
 
 __all__ = ["Unattended"]
@@ -27,7 +28,7 @@ MOST_LINES: Final = 10
 """Queues that one round names in the log; of the others it says how many they are."""
 
 
-class Unattended:
+class Unattended(Duty):
     """Warns of them, in one worker of the fleet, which looks at a few queues at a time.
 
     Others only ask whether it is their turn. `asker`: a name that no other worker has.
@@ -45,8 +46,14 @@ class Unattended:
         self._lines = 0
         self._more = 0
 
+    @classmethod
+    def of(cls, site: Site) -> Self | None:
+        if not isinstance(site.backend, Inspector):
+            return None
+        spec = site.session.spec
+        return cls(site.backend, spec.id, spec.queues)
+
     async def run(self) -> float:
-        """See `Duty.run`."""
         survey = await self._inspector.survey(self._asker, LOOK, TURN_MS)
         if not survey.is_turn:
             return random.uniform(20, 40)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from typing import Final, Self
 
 from asyncjobs import events
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.worker.duties.duty import Duty, Site
 from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.run import Attempt, Reason
 from asyncjobs.worker.stacks import stack_text, task_frames
@@ -24,13 +25,18 @@ _WHY: Final = {
 }
 
 
-class Stuck:
+class Stuck(Duty):
     """The duty that looks for them. `after_s`: what an attempt may take to end."""
 
     def __init__(self, processor: Processor, hub: Events, after_s: float) -> None:
         self._processor = processor
         self._events = hub
         self._after_s = after_s
+
+    @classmethod
+    def of(cls, site: Site) -> Self | None:
+        after_s = site.settings.stuck_after_s
+        return None if after_s is None else cls(site.processor, site.hub, after_s)
 
     async def run(self) -> float:
         now_s = time.monotonic()

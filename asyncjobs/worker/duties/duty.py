@@ -1,0 +1,45 @@
+"""What a duty is, and what it works with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Self
+
+from asyncjobs.backends.base import Backend, Heartbeat
+from asyncjobs.events import Events
+from asyncjobs.worker.engine.loop import Processor
+from asyncjobs.worker.session import Session
+from asyncjobs.worker.settings import WorkerSettings
+
+__all__ = ["Duty", "Site"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The worker that a duty is for."""
+
+    backend: Backend
+    session: Session
+    processor: Processor
+    settings: WorkerSettings
+    hub: Events
+
+
+class Duty(ABC):
+    """Something that every worker does from time to time. Safe to be done by many at a time."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, site: Site) -> Self | None:
+        """The duty of this worker; None when it does not have it."""
+
+    @abstractmethod
+    async def run(self) -> float:
+        """Do it once. Returns the seconds until the next time."""
+
+    def hear_beat(self, beat: Heartbeat) -> None:  # noqa: B027  most have no use for it
+        """The store has answered a heartbeat."""
+
+    def hear_reclaim_due(self) -> None:  # noqa: B027  most have no use for it
+        """Somebody knows that a lease has ended."""
