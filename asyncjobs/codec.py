@@ -37,7 +37,8 @@ MAX_TEXT: Final = 16_384
 MAX_ENVELOPE: Final = 64 * 1024 * 1024
 """Bytes that are parsed at all; far above any sensible `max_payload`."""
 
-_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+_INT_MIN: Final = -(2**63)
+_INT_MAX: Final = 2**64 - 1
 
 
 class BadEnvelope(Exception):

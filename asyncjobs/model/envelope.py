@@ -194,7 +194,8 @@ class AnyEnvelope:
     def call(self) -> tuple[list[Any], dict[str, Any]]:
         """Its arguments, by position and by keyword; all of them by position when they are of
         a kind that this release does not know."""
-        args, kwargs = self._fields.get("a", []), self._fields.get("k", {})
+        args = self._fields.get("a", [])
+        kwargs = self._fields.get("k", {})
         if isinstance(args, list) and isinstance(kwargs, dict):
             return args, kwargs
         return [args], {}
@@ -209,7 +210,8 @@ class AnyEnvelope:
         """As stored for a job that has ended with the error `last` and starts at `at_ms` with
         attempt 1."""
         fields = {**self._fields, "n": 1, "h": self.headers.with_revival(last, at_ms).fields}
-        expires_ms, enqueued_ms = fields.get("x"), fields.get("e")
+        expires_ms = fields.get("x")
+        enqueued_ms = fields.get("e")
         if type(expires_ms) is int and type(enqueued_ms) is int:
             # Its time is over by now, and a worker would only discard it.
             fields["x"] = min(at_ms + max(expires_ms - enqueued_ms, 0), LAST_MS)

@@ -38,22 +38,27 @@ def describe(error: BaseException, mask: Mask | None = None) -> ErrorText:
     try:
         message = str(error)
     except BaseException as fault:  # a __str__ of the user's own may raise
-        message, shown = _no_text(fault), None
+        message = _no_text(fault)
+        shown = None
     try:
         if is_small(error):
             trace = _of_the_job(error)
             text = "".join(traceback.format_exception(type(error), error, trace))
         else:
             last_line = f"{kind}: {message}\n(more than {MOST_LINKED} errors are linked with it)"
-            text, shown = _frames(error, last_line), None
+            text = _frames(error, last_line)
+            shown = None
     except BaseException:  # a __cause__ of the user's own, or a __str__ in the chain
-        text, shown = _frames(error, f"{kind}: {message}"), None
+        text = _frames(error, f"{kind}: {message}")
+        shown = None
     try:
         if mask is not None:
             # Before anything is cut off: half of a secret would not be found.
-            message, text = mask.text(message, MAX_TEXT), mask.text(text, MAX_TEXT)
+            message = mask.text(message, MAX_TEXT)
+            text = mask.text(text, MAX_TEXT)
     except BaseException as fault:
-        message, text = _no_text(fault), ""
+        message = _no_text(fault)
+        text = ""
     return ErrorText(kind, clean_text(message), clean_text(text), shown)
 
 

@@ -99,7 +99,8 @@ def later(
 def last_envelope(attempt: Attempt, tracer: Tracer | None) -> bytes:
     """The envelope of a job that ends with this attempt, as it was taken; with the attempt's
     trace, so that one after a revival can link to it."""
-    stored, envelope = attempt.job.envelope, attempt.envelope
+    stored = attempt.job.envelope
+    envelope = attempt.envelope
     headers = _traced(attempt, tracer, envelope.headers)
     if headers is envelope.headers:
         return stored

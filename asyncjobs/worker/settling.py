@@ -66,8 +66,8 @@ class Settler:
         if value is not None and (work := unfinished(value)) is not None:
             # Whoever forgets an `await` must hear of it: the job has done nothing.
             close_unfinished(value)
-            name, is_async = attempt.function.name, attempt.function.is_async
-            return self.error(attempt, not_done(name, work, is_async=is_async))
+            function = attempt.function
+            return self.error(attempt, not_done(function.name, work, is_async=function.is_async))
         if attempt.result_ttl_ms <= 0 and attempt.reason is None and not self._events.active:
             return Settlement.succeeded(attempt.job)
         try:
@@ -235,7 +235,9 @@ class Settler:
         return Settlement.release(attempt.job)
 
     def _retry(self, attempt: Attempt, error: BaseException, verdict: Verdict) -> Settlement:
-        delay_s, charge, ended = verdict.delay_s, verdict.charge, self._ended(attempt)
+        ended = self._ended(attempt)
+        delay_s = verdict.delay_s
+        charge = verdict.charge
         told = describe(error, attempt.mask)
         number = attempt.envelope.attempt
         past = PastError(number, told.kind, told.message, told.trace, wall_ms(), self._worker)

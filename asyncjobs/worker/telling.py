@@ -90,7 +90,8 @@ async def _telling(hub: Events, event: events.JobStarted, body: Body) -> None:
 
 
 def _started(attempt: Attempt, queue_time_ms: int) -> events.JobStarted:
-    name, number = attempt.function.name, attempt.envelope.attempt
+    name = attempt.function.name
+    number = attempt.envelope.attempt
     return events.JobStarted(attempt.job.ref, name, number, queue_time_ms, attempt.shown_call)
 
 

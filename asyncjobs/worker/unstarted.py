@@ -50,7 +50,8 @@ class Unstarted:
 
     def expired(self, attempt: Attempt) -> Settlement:
         """It has not started in time. The error of its last attempt, if any, is kept."""
-        job, number = attempt.job, attempt.envelope.attempt
+        job = attempt.job
+        number = attempt.envelope.attempt
         outcome = outcome_of(attempt, State.DISCARDED, reason=EXPIRED)
         for last in attempt.envelope.headers.errors()[-1:]:
             outcome.error_type = last.type

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+import asyncjobs
 from asyncjobs.codec import BadEnvelope
 from asyncjobs.job import State
 from asyncjobs.model.envelope import Envelope
@@ -133,3 +135,14 @@ def test_an_end_without_an_exception_is_told_by_its_reason() -> None:
 def test_an_unreadable_envelope_comes_back_as_it_was() -> None:
     outcome = Outcome(State.DEAD, reason="unreadable").encode()
     assert revived(dead_letter(outcome, b"\xff{"), 1) == b"\xff{"
+
+
+def test_nobody_else_knows_a_key() -> None:
+    """What reads or writes headers elsewhere asks `Headers`, and never its dictionary."""
+    package = Path(asyncjobs.__file__).parent
+    for path in package.rglob("*.py"):
+        if path.parent.name != "model":
+            assert "headers.fields" not in path.read_text(), path
+            assert "unknown_times" not in path.read_text(), path
+    for path in package.rglob("*.lua"):
+        assert "unknown_times" not in path.read_text(), path
