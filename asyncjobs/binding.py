@@ -27,10 +27,18 @@ class Binding:
     """
 
     __slots__ = (
-        "_injected", "_keywords", "_most", "_name", "_parameters", "_positional", "_required",
+        "_injected",
+        "_keywords",
+        "_most",
+        "_name",
+        "_parameters",
+        "_positional",
+        "_required",
         "_simple_from",
-        "_spread_keywords", "_unkeyed", "redaction",
-    )  # fmt: skip
+        "_spread_keywords",
+        "_unkeyed",
+        "redaction",
+    )
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         """Raises RegistrationError for injected parameters that could not be filled."""

@@ -48,9 +48,18 @@ class JobContext:
     """
 
     __slots__ = (
-        "_deadline_ms", "_enqueued_ms", "_expires_ms", "_job", "_on_progress", "_scheduled_ms",
-        "attempt", "crashes", "max_attempts", "name", "outer",
-    )  # fmt: skip
+        "_deadline_ms",
+        "_enqueued_ms",
+        "_expires_ms",
+        "_job",
+        "_on_progress",
+        "_scheduled_ms",
+        "attempt",
+        "crashes",
+        "max_attempts",
+        "name",
+        "outer",
+    )
 
     def __init__(
         self,

@@ -24,12 +24,40 @@ ERROR: Final = "error.type"
 STATE: Final = "asyncjobs.job.state"
 
 _SECONDS: Final = (
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-    30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
-)  # fmt: skip
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+    1800.0,
+    3600.0,
+)
 _BYTES: Final = (
-    128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0,
-)  # fmt: skip
+    128.0,
+    256.0,
+    512.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262144.0,
+    1048576.0,
+    4194304.0,
+)
 _MESSAGING: Final = (SYSTEM, OPERATION, TYPE, QUEUE, JOB)
 
 Kind = Literal["counter", "up_down_counter", "histogram", "gauge"]
@@ -49,72 +77,117 @@ class Instrument:
 
 WORKER: Final = (
     Instrument(
-        "messaging.client.operation.duration", "histogram", "s",
+        "messaging.client.operation.duration",
+        "histogram",
+        "s",
         "How long an enqueue took, as the caller of each job saw it.",
-        (*_MESSAGING, ERROR), _SECONDS,
+        (*_MESSAGING, ERROR),
+        _SECONDS,
     ),
     Instrument(
-        "messaging.client.sent.messages", "counter", "{message}",
-        "Jobs enqueued, those among them that were there already.", _MESSAGING,
+        "messaging.client.sent.messages",
+        "counter",
+        "{message}",
+        "Jobs enqueued, those among them that were there already.",
+        _MESSAGING,
     ),
     Instrument(
-        "messaging.client.consumed.messages", "counter", "{message}",
+        "messaging.client.consumed.messages",
+        "counter",
+        "{message}",
         "Jobs that came to a worker: one each time, also when the job could not run or was given "
         "back before it started.",
         _MESSAGING,
     ),
     Instrument(
-        "messaging.process.duration", "histogram", "s",
-        "How long an attempt ran.", (*_MESSAGING, OUTCOME, ERROR), _SECONDS,
+        "messaging.process.duration",
+        "histogram",
+        "s",
+        "How long an attempt ran.",
+        (*_MESSAGING, OUTCOME, ERROR),
+        _SECONDS,
     ),
     Instrument(
-        "asyncjobs.job.queue_time", "histogram", "s",
-        "From being ready to the start, by the store's clock.", (QUEUE, JOB), _SECONDS,
+        "asyncjobs.job.queue_time",
+        "histogram",
+        "s",
+        "From being ready to the start, by the store's clock.",
+        (QUEUE, JOB),
+        _SECONDS,
     ),
     Instrument(
-        "asyncjobs.jobs.finished", "counter", "{job}",
+        "asyncjobs.jobs.finished",
+        "counter",
+        "{job}",
         "Jobs that ended for good: on a worker, or by a cancel in their queue.",
         (QUEUE, JOB, OUTCOME, ERROR),
     ),
     Instrument(
-        "asyncjobs.jobs.reclaimed", "counter", "{job}",
+        "asyncjobs.jobs.reclaimed",
+        "counter",
+        "{job}",
         "Jobs that this worker gave back because the lease of another one ended.",
     ),
     Instrument(
-        "asyncjobs.jobs.deduplicated", "counter", "{job}",
-        "Enqueues that stored nothing because a job with that id was there.", (QUEUE, JOB),
+        "asyncjobs.jobs.deduplicated",
+        "counter",
+        "{job}",
+        "Enqueues that stored nothing because a job with that id was there.",
+        (QUEUE, JOB),
     ),
     Instrument(
-        "asyncjobs.jobs.active", "up_down_counter", "{job}",
-        "Attempts that run now.", (QUEUE, JOB),
+        "asyncjobs.jobs.active",
+        "up_down_counter",
+        "{job}",
+        "Attempts that run now.",
+        (QUEUE, JOB),
     ),
     Instrument(
-        "asyncjobs.worker.slots", "up_down_counter", "{job}",
+        "asyncjobs.worker.slots",
+        "up_down_counter",
+        "{job}",
         "Attempts that may run at a time.",
     ),
     Instrument(
-        "asyncjobs.worker.event_loop.lag", "histogram", "s",
-        "How late the event loop ran a timer, looked at twice a second.", (), _SECONDS,
+        "asyncjobs.worker.event_loop.lag",
+        "histogram",
+        "s",
+        "How late the event loop ran a timer, looked at twice a second.",
+        (),
+        _SECONDS,
     ),
     Instrument(
-        "asyncjobs.payload.size", "histogram", "By",
-        "Size of an enqueued job as it is stored.", (QUEUE, JOB), _BYTES,
+        "asyncjobs.payload.size",
+        "histogram",
+        "By",
+        "Size of an enqueued job as it is stored.",
+        (QUEUE, JOB),
+        _BYTES,
     ),
-)  # fmt: skip
+)
 """What each process that enqueues or works tells of itself."""
 
 FLEET: Final = (
     Instrument(
-        "asyncjobs.queue.jobs", "gauge", "{job}",
-        "Jobs in the queue.", (QUEUE, STATE),
+        "asyncjobs.queue.jobs",
+        "gauge",
+        "{job}",
+        "Jobs in the queue.",
+        (QUEUE, STATE),
     ),
     Instrument(
-        "asyncjobs.queue.oldest_age", "gauge", "s",
-        "For how long the oldest ready job has been ready; 0 without one.", (QUEUE,),
+        "asyncjobs.queue.oldest_age",
+        "gauge",
+        "s",
+        "For how long the oldest ready job has been ready; 0 without one.",
+        (QUEUE,),
     ),
     Instrument(
-        "asyncjobs.scheduler.lag", "gauge", "s",
-        "For how long the first scheduled job is overdue; 0 when none is.", (QUEUE,),
+        "asyncjobs.scheduler.lag",
+        "gauge",
+        "s",
+        "For how long the first scheduled job is overdue; 0 when none is.",
+        (QUEUE,),
     ),
-)  # fmt: skip
+)
 """What `asyncjobs exporter` tells, once for all processes."""

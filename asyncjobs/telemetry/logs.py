@@ -27,10 +27,22 @@ logger = GuardedLog("asyncjobs.jobs")
 
 _OWN: Final = frozenset(
     {
-        "job_id", "job", "queue", "attempt", "trace_id", "span_id", "trace_flags", "timestamp",
-        "level", "logger", "_record", "_from_structlog", "process", "pid",
+        "job_id",
+        "job",
+        "queue",
+        "attempt",
+        "trace_id",
+        "span_id",
+        "trace_flags",
+        "timestamp",
+        "level",
+        "logger",
+        "_record",
+        "_from_structlog",
+        "process",
+        "pid",
     }
-)  # fmt: skip
+)
 """Fields that no job has written."""
 _RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Fields of a record of `logging` that are no extras."""

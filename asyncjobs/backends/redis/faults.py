@@ -45,12 +45,23 @@ _OF_A_CLUSTER = {
     "ClusterCrossSlotError": "CROSSSLOT ",
 }
 _FOR_NOW = (
-    "LOADING", "MISCONF", "NOREPLICAS", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "max number of clients",
-)  # fmt: skip
-_PASSING = frozenset({
-    "BusyLoadingError", "BusyError", "TryAgainError",
-    "ClusterDownError", "MaxConnectionsError",
-})  # fmt: skip
+    "LOADING",
+    "MISCONF",
+    "NOREPLICAS",
+    "BUSY",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "max number of clients",
+)
+_PASSING = frozenset(
+    {
+        "BusyLoadingError",
+        "BusyError",
+        "TryAgainError",
+        "ClusterDownError",
+        "MaxConnectionsError",
+    }
+)
 
 
 class NoScript(StoreError):
