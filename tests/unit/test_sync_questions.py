@@ -45,7 +45,7 @@ def job(app: AsyncJobs) -> JobFunction[[int], int]:
 
 def beside_a_worker(app: AsyncJobs, view: Callable[[], T]) -> T:
     """What `view` returns while a worker runs on a loop of its own, as in another process."""
-    own = AsyncJobs(app._url, prefix=app.settings.prefix)
+    own = AsyncJobs(app._openings.url, prefix=app.settings.prefix)
     for function in app.registry.functions():
         own.job(retry=False)(function.function)
 
