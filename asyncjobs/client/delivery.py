@@ -10,6 +10,7 @@ from typing import Final
 from asyncjobs.backends.base import Backend, EnqueueBatch, Enqueued
 from asyncjobs.client.calls import maybe_stored_error
 from asyncjobs.errors import StoreUnavailable
+from asyncjobs.model.backoff import doubled
 
 __all__ = ["Delivery"]
 
@@ -39,31 +40,32 @@ class Delivery:
         Sent again as it is while the store is away: by its token a batch that was stored,
         and whose reply was lost, is answered again and not stored again.
         """
-        pause_s = FIRST_PAUSE_S
-        is_unsure = False
-        # Much shorter than a caller's whole time: those who wait behind want a try, too.
-        longest_s = min(LONGEST_PAUSE_S, self._timeout_s / 8)
+        failures = 0
         while True:
             try:
                 enqueued = await self._backend.enqueue(batch)
                 break
             except StoreUnavailable as error:
                 self._failure = error
-                is_unsure = True
-            await asyncio.sleep(random.uniform(0, min(pause_s, longest_s)))
-            pause_s *= 2
+            await asyncio.sleep(self._pause_s(failures))
+            failures += 1
             if is_given_up():
                 return None
         self._failure = None
         for job in batch.jobs:
             if job.queue not in self.queues:
                 self.queues.add(job.queue)
-        if enqueued.refused and is_unsure:
+        if enqueued.refused and failures:
             # A try before may have stored these jobs: then they were not refused, and who is
             # told so would enqueue them twice.
             refused = {queue: maybe_stored_error(why) for queue, why in enqueued.refused.items()}
             return enqueued._replace(refused=refused)
         return enqueued
+
+    def _pause_s(self, failures: int) -> float:
+        # Much shorter than a caller's whole time: those who wait behind want a try, too.
+        longest_s = min(LONGEST_PAUSE_S, self._timeout_s / 8)
+        return random.uniform(0, doubled(FIRST_PAUSE_S, longest_s, failures))
 
     def unavailable(self) -> StoreUnavailable:
         """The error for a caller whose time is over."""
