@@ -127,9 +127,10 @@ class AsyncJobs:
         check_job_name(id)
         known = sorted({*self.local_queues, *self._openings.queues})
         readings = read_job_name(id, known)
-        # A queue that is known here: the text is taken at its word, until the store says else.
-        is_clear = readings.is_written and readings.refs[0].queue in known
-        candidates = readings.refs[:1] if is_clear else readings.refs
+        candidates = readings.refs
+        if readings.is_written and readings.refs[0].queue in known:
+            # The queue is known here: the text is taken at its word, until the store says else.
+            candidates = readings.refs[:1]
         return JobHandle(self, candidates, readings=readings)
 
     @overload
@@ -143,7 +144,9 @@ class AsyncJobs:
         function: raises UsageError for an async one, which would never run, and for what is
         no class of event.
         """
-        return listening(self.events, kind) if listener is None else self.events.on(kind, listener)
+        if listener is None:
+            return listening(self.events, kind)
+        return self.events.on(kind, listener)
 
     # ── opening and closing ──────────────────────────────────────────────────────────
 
@@ -207,9 +210,10 @@ class AsyncJobs:
         ttl_ms = (options or {}).get("result_ttl")
         if ttl_ms is not None:
             return int(ttl_ms)
-        function = None if name is None else self.registry.find(name)
-        holder = self.settings if function is None else function.settings
-        return holder.result_ttl_ms
+        function = self.registry.find(name) if name is not None else None
+        if function is None:
+            return self.settings.result_ttl_ms
+        return function.settings.result_ttl_ms
 
     def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
         """The most attempts that such a job has; None when its function is not known here."""

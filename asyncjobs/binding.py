@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from asyncjobs.codec import check_json, is_unicode
 from asyncjobs.context import INJECTED, JobContext
@@ -16,6 +16,9 @@ from asyncjobs.policy.redaction import Redaction
 from asyncjobs.texts import shown
 
 __all__ = ["Binding"]
+
+_NO_LIMIT: Final = 2**31
+"""More arguments than any call has."""
 
 
 class Binding:
@@ -47,7 +50,8 @@ class Binding:
         self._injected = _find_injected(name, parameters.all)
         self._parameters = parameters.without(self._injected)
         self.redaction = Redaction()
-        shown, positional = self._parameters.all, self._parameters.positional
+        shown = self._parameters.all
+        positional = self._parameters.positional
         keyword_only = [p for p in shown if p.kind is p.KEYWORD_ONLY]
         # What a wrapper passes on, it may as well fill in.
         needed = [p for p in shown if p.default is p.empty and p.name not in parameters.passed]
@@ -61,9 +65,10 @@ class Binding:
         )
         self._required = (*(p.name for p in required), *sorted(keywords_needed))
         self._spread_keywords = any(p.kind is p.VAR_KEYWORD for p in shown)
-        self._most = 2**31 if spread else len(positional)
-        # From this many positional arguments on, and without keywords, all is well.
-        self._simple_from = 2**31 if keywords_needed else len(required)
+        self._most = _NO_LIMIT if spread else len(positional)
+        # With so many positional arguments or more, and no keywords, `check` need not look
+        # further. A keyword that has to be given rules that out.
+        self._simple_from = _NO_LIMIT if keywords_needed else len(required)
 
     @property
     def injected(self) -> str | None:
@@ -130,10 +135,10 @@ class Binding:
 
     def path(self, place: int | str) -> str:
         """How errors name one argument, given its position or its keyword."""
+        name = place
         if isinstance(place, int):
+            # Beyond the named ones stand those of `*args`.
             name = self._positional[place] if place < len(self._positional) else f"*{place}"
-        else:
-            name = place
         return f"{self._name}: argument {name!r:.100}"
 
     def _wrong(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
+from functools import partial, update_wrapper
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
 import anyio.to_thread
 
@@ -24,6 +24,9 @@ __all__ = ["Home", "JobCall", "JobFunction", "JobOptions", "Sender"]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
+
+WRAPPED: Final = ("__module__", "__name__", "__qualname__", "__doc__")
+"""What a job function takes over from its function, beside its signature."""
 
 
 class Sender(Protocol):
@@ -87,6 +90,9 @@ class JobFunction(Generic[P, R_co]):
     plain call of it runs the function here and makes no job.
     """
 
+    __name__: str
+    __qualname__: str
+
     def __init__(
         self,
         function: Callable[..., Any],
@@ -111,11 +117,8 @@ class JobFunction(Generic[P, R_co]):
         self._given = given
         self._template: JobTemplate
         self._made_for: AppSettings | None = None
-        self.__name__ = function.__name__
-        self.__qualname__ = function.__qualname__
-        self.__module__ = function.__module__
-        self.__doc__ = function.__doc__
-        self.__wrapped__ = function
+        # Not what stands in its __dict__: a decorator of the user's may have put anything there.
+        update_wrapper(self, function, WRAPPED, updated=())
 
     @property
     def template(self) -> JobTemplate:

@@ -112,7 +112,9 @@ class Opening:
 
     async def _close(self) -> None:
         # From here on nobody finds the client; who entered meanwhile gets a new opening.
-        client, self.client, self.info = self.client, None, None
+        client = self.client
+        self.client = None
+        self.info = None
         try:
             if client is not None:
                 await client.close()

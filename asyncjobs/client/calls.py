@@ -77,7 +77,8 @@ def in_chunks(jobs: Sequence[NewJob]) -> list[tuple[Sequence[NewJob], int]]:
         own = len(job.envelope)
         if place > first and (place - first >= MAX_BATCH_JOBS or size + own > MAX_BATCH_BYTES):
             pieces.append((jobs[first:place], size))
-            first, size = place, 0
+            first = place
+            size = 0
         size += own
     if first < len(jobs):
         pieces.append((jobs[first:], size))

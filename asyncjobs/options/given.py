@@ -61,11 +61,14 @@ class Given:
         # Policies do not replace the app's, they go before them.
         retries: Retries = self.fields.get("retry", Retries()).within(app.retry)
         attempts = fields.get("attempts")
-        fields["retry"] = retries if attempts is None else retries.limited(attempts)
+        if attempts is not None:
+            retries = retries.limited(attempts)
+        fields["retry"] = retries
         return JobOptions(**fields)
 
     def _check_expiry(self, name: str) -> None:
-        due, expires = self.fields.get("due"), self.fields.get("expires")
+        due = self.fields.get("due")
+        expires = self.fields.get("expires")
         if due is None or expires is None:
             return
         now = now_ms()
