@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,6 +241,18 @@ def test_the_rooms_in_contributing_are_there() -> None:
     assert [room for room in sorted(rooms) if not (PACKAGE / room).is_dir()] == []
     folders = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
     assert folders - rooms == set()
+
+
+def test_the_guardian_of_the_embedded_store_imports_the_standard_library_only() -> None:
+    """It runs by its path in an isolated interpreter, which has no asyncjobs."""
+    tree = ast.parse((PACKAGE / "backends/embedded/guardian.py").read_text())
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    assert names - sys.stdlib_module_names == set()
 
 
 def test_every_module_logs_by_a_guarded_log() -> None:

@@ -26,8 +26,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from asyncjobs.model.backoff import doubled
-
 __all__ = ["GATE", "GUARDIAN", "LOG", "RECORD", "USERS"]
 
 GATE = "lock"
@@ -167,15 +165,15 @@ class Guardian:
 
     def _keep_running(self) -> None:
         """Wait until the server ends, and start it again while there are users."""
-        times = 0
+        backoff_s = 0.1
         while (server := self._server) is not None:
             started = time.monotonic()
             server.wait()
             if time.monotonic() - started > _STEADY_S:
-                times = 0
-            if self._is_over.wait(doubled(0.1, _LONGEST_BACKOFF_S, times)):
+                backoff_s = 0.1
+            if self._is_over.wait(backoff_s):
                 return
-            times += 1
+            backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
             try:
                 self._start()
             except (_NotStarted, OSError) as error:
