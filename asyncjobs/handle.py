@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from asyncjobs import events
-from asyncjobs.backends.base import Backend, CancelVerdict, Inspector
+from asyncjobs.backends.base import Backend, CancelVerdict
 from asyncjobs.clock import Seconds, now_ms, seconds
 from asyncjobs.codec import BadEnvelope, read_fields
 from asyncjobs.context import _result_waits, from_ms
@@ -343,10 +343,10 @@ class JobHandle(Generic[R_co]):
 async def _what_to_do(backend: Backend, record: JobRecord) -> str:
     """About a job that was waited for in vain."""
     queue = record.ref.queue
-    if record.state is not State.RUNNING and isinstance(backend, Inspector):
+    if record.state is not State.RUNNING:
         # Not worth an error of its own: the one that is on its way says enough.
         with suppress(StoreError):
-            (counts,) = await backend.counts([queue])
+            (counts,) = await backend.inspect.queues.counts([queue])
             if counts.workers == 0:
                 return (
                     f"no live worker serves queue {queue!r}: start one (asyncjobs worker APP "

@@ -7,7 +7,6 @@ from typing import Any, cast
 import redis
 
 from asyncjobs import AsyncJobs
-from asyncjobs.backends.base import Inspector
 
 __all__ = ["Asking"]
 
@@ -54,7 +53,7 @@ class Asking:
 
     async def unfinished(self, app: AsyncJobs, queue: str) -> int:
         """Jobs that are ready or running."""
-        (counts,) = await cast(Inspector, app.backend).counts([queue])
+        (counts,) = await app.backend.inspect.queues.counts([queue])
         return sum(counts.ready) + counts.running
 
     def _info(self, section: str) -> dict[str, Any]:

@@ -117,14 +117,14 @@ async def beside_marks(url: str) -> list[float]:
         jobs = [NewJob("marked", str(number), Priority.NORMAL, b"{}") for number in range(ALL)]
         await store.enqueue(EnqueueBatch("token", jobs))
         holder, other = (LeaseSpec(new_id(), "worker", ("marked",), 300_000) for _ in range(2))
-        await store.register(holder)
-        await store.register(other)
-        await store.exchange(holder, 1, (), {"marked": Demand(ALL)})
+        holder = await store.lease(holder)
+        other = await store.lease(other)
+        await holder.exchange(1, (), {"marked": Demand(ALL)})
         await store.cancel([job.ref for job in jobs], None, 0)
         found = []
         for trip in range(TRIPS):
             begun_s = time.perf_counter()
-            await store.exchange(other, trip + 1, (), {"marked": Demand(1)})
+            await other.exchange(trip + 1, (), {"marked": Demand(1)})
             found.append((time.perf_counter() - begun_s) * 1000)
         return sorted(found)
     finally:

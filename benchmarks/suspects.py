@@ -81,11 +81,10 @@ async def rate(url: str, jobs: int, suspects: int) -> float:
 
 async def _die(app: AsyncJobs, jobs: int) -> None:
     """A worker dies that runs so many jobs."""
-    lease = LeaseSpec(new_id(), "dead", (QUEUE,), 1)
-    await app.backend.register(lease)
+    lease = await app.backend.lease(LeaseSpec(new_id(), "dead", (QUEUE,), 1))
     taken = 0
     for number in range(1, jobs + 1):
-        answer = await app.backend.exchange(lease, number, [], {QUEUE: Demand(jobs - taken)})
+        answer = await lease.exchange(number, [], {QUEUE: Demand(jobs - taken)})
         taken += len(answer.jobs)
         if taken == jobs:
             break

@@ -6,10 +6,10 @@ Start-up and shutdown of the worker are left out, as they are of the floor's.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.base import Inspector, QueueCounts
+from asyncjobs.backends.base import QueueCounts
 from asyncjobs.cli.collector import spare_the_collector
 from benchmarks import floor
 
@@ -60,5 +60,5 @@ async def _until_settled(app: AsyncJobs, queue: str) -> float:
 async def counts_of(app: AsyncJobs, queue: str) -> QueueCounts:
     """What the store holds of one queue."""
     # Every backend of this repository is an Inspector too.
-    (counts,) = await cast(Inspector, app.backend).counts([queue])
+    (counts,) = await app.backend.inspect.queues.counts([queue])
     return counts

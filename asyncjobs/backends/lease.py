@@ -26,7 +26,7 @@ class LeaseSpec:
     `id` is new for each worker run; `worker` is a label. A queue in which the lease was
     lost is entered again under a name of its own (`renewed`), for an entry's name is
     never reused: the jobs of the lost one may still be on their way back. `info` is
-    what inspection shows of the worker, as JSON. `leaves`: its worker was told to end.
+    what inspection shows of the worker, as JSON.
     """
 
     id: str
@@ -35,7 +35,6 @@ class LeaseSpec:
     duration_ms: int
     info: bytes = b"{}"
     renewed: Mapping[str, str] = field(default_factory=dict)
-    leaves: bool = False
 
     def entry(self, queue: str) -> str:
         """The name under which the lease stands in this queue."""

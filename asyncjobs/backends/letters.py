@@ -12,7 +12,7 @@ __all__ = [
     "MAX_PAGE",
     "MAX_PAGE_BYTES",
     "DeadLetter",
-    "LetterCalls",
+    "DeadLetters",
     "LetterKey",
     "LetterPage",
     "LetterQuery",
@@ -91,10 +91,10 @@ class Revived(StrEnum):
     """A living job has the id; the letter stays."""
 
 
-class LetterCalls(Protocol):
-    """What an Inspector does with dead letters."""
+class DeadLetters(Protocol):
+    """Reads, revives and drops dead letters: `store.dead`."""
 
-    async def letters(self, query: LetterQuery, after: LetterKey | None = None) -> LetterPage:
+    async def page(self, query: LetterQuery, after: LetterKey | None = None) -> LetterPage:
         """One page of a queue's dead letters.
 
         It ends after MAX_PAGE letters or MAX_PAGE_BYTES, and is empty only when it is the
@@ -102,7 +102,7 @@ class LetterCalls(Protocol):
         """
         ...
 
-    async def find_letters(
+    async def find(
         self, refs: Sequence[JobRef], *, cut: int | None = None
     ) -> list[DeadLetter | None]:
         """The dead letters of these jobs, None where there is none. Their sizes add up:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar
 
 import click
 
 from asyncjobs.backends import make_backend, store_url
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import Backend, Inspector, StoreInfo
+from asyncjobs.backends.base import Backend, StoreInfo
 from asyncjobs.cli.render import hanging, line, paint, show_json
 from asyncjobs.config import AppSettings
 from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
@@ -18,7 +18,6 @@ from asyncjobs.job import JobRef
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = [
-    "InspectedStore",
     "ask",
     "describe_store",
     "each_by_itself",
@@ -33,11 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
-class InspectedStore(Backend, Inspector, Protocol):
-    """A backend that also tells what operators ask."""
-
-
-Question = Callable[[InspectedStore, StoreInfo], Awaitable[int]]
+Question = Callable[[Backend, StoreInfo], Awaitable[int]]
 
 
 def store_options(command: F) -> F:
@@ -75,13 +70,10 @@ def fail(code: ExitCode, error: object, *, as_json: bool = False, **fields: Any)
     return code
 
 
-def new_store(url: str | None, prefix: str) -> InspectedStore:
+def new_store(url: str | None, prefix: str) -> Backend:
     """The store, not yet open. Raises ConfigError."""
     settings = AppSettings.of(prefix=prefix).store()
-    backend = make_backend(store_url(url), settings)
-    if not isinstance(backend, Inspector):
-        raise ConfigError(f"the store at {backend.address} cannot be looked at")
-    return cast(InspectedStore, backend)
+    return make_backend(store_url(url), settings)
 
 
 def ask(
@@ -107,7 +99,7 @@ def ask(
 
 
 async def _ask(
-    store: InspectedStore, question: Question, refused: ExitCode, fields: Mapping[str, Any]
+    store: Backend, question: Question, refused: ExitCode, fields: Mapping[str, Any]
 ) -> int:
     try:
         info = await store.open()

@@ -9,8 +9,8 @@ from typing import Any, Final
 import click
 
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import QueueCounts, StoreInfo
-from asyncjobs.cli.asking import InspectedStore, ask, describe_store, store_options
+from asyncjobs.backends.base import Backend, QueueCounts, StoreInfo
+from asyncjobs.cli.asking import ask, describe_store, store_options
 from asyncjobs.cli.render import Part, Table, clean, line, paint, show, show_json
 from asyncjobs.cli.values import count
 from asyncjobs.clock import now_ms
@@ -42,8 +42,8 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
     Does not import the app.
     """
 
-    async def question(store: InspectedStore, info: StoreInfo) -> int:
-        found = await apart(store.counts, await store.queues())
+    async def question(store: Backend, info: StoreInfo) -> int:
+        found = await apart(store.inspect.queues.counts, await store.inspect.queues.names())
         queues = list(found.answers.values())
         problems = [_problem(queue) for queue in queues if _is_left_alone(queue)]
         problems += [f"queue {name!r} cannot be read: {why}" for name, why in found.refused.items()]
@@ -58,11 +58,11 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
     ctx.exit(ask(url, prefix, question, as_json=as_json, refused=ExitCode.FAILED, healthy=False))
 
 
-async def _put_back(store: InspectedStore, queues: Sequence[str]) -> list[str]:
+async def _put_back(store: Backend, queues: Sequence[str]) -> list[str]:
     """For each queue with jobs that its workers put back, how many and of which functions."""
 
     async def look(some: Sequence[str]) -> list[list[bytes]]:
-        return await store.put_back(some, MOST_LOOKED_AT)
+        return await store.inspect.queues.put_back(some, MOST_LOOKED_AT)
 
     told = []
     for queue, envelopes in (await apart(look, queues)).answers.items():

@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 import click
 import orjson
 
-from asyncjobs.backends.base import StoreInfo
+from asyncjobs.backends.base import Backend, StoreInfo
 from asyncjobs.backends.letters import DeadLetter
-from asyncjobs.cli.asking import InspectedStore, ask, fail, refusals, store_options
+from asyncjobs.cli.asking import ask, fail, refusals, store_options
 from asyncjobs.cli.choosing import read_ids, read_queues, read_wanted, wanted_options
 from asyncjobs.cli.letters import Told, Wanted, find, look_for, tell
 from asyncjobs.cli.render import Part, Table, block, clean, hanging, show, show_json
@@ -71,7 +71,7 @@ def list_dead(
     """
     wanted = read_wanted(ctx, flags)
 
-    async def question(store: InspectedStore, info: StoreInfo) -> int:
+    async def question(store: Backend, info: StoreInfo) -> int:
         listing = await _list(store, wanted, **flags)
         code = ExitCode.failed_if(listing.refused)
         for problem in refusals(listing.refused):
@@ -102,14 +102,12 @@ class _Listing(NamedTuple):
     refused: dict[str, StoreError]
 
 
-async def _list(
-    store: InspectedStore, wanted: Wanted, limit: int, *, oldest_first: bool
-) -> _Listing:
+async def _list(store: Backend, wanted: Wanted, limit: int, *, oldest_first: bool) -> _Listing:
     """The first `limit` of all queues together, and how many there are."""
     told: list[Told] = []
     total = 0
     refused: dict[str, StoreError] = {}
-    for queue in wanted.queues or await store.queues():
+    for queue in wanted.queues or await store.inspect.queues.names():
         try:
             own, number = await _list_one(store, wanted, queue, limit, oldest_first=oldest_first)
         except StoreUnavailable:
@@ -124,7 +122,7 @@ async def _list(
 
 
 async def _list_one(
-    store: InspectedStore, wanted: Wanted, queue: str, limit: int, *, oldest_first: bool
+    store: Backend, wanted: Wanted, queue: str, limit: int, *, oldest_first: bool
 ) -> tuple[list[Told], int]:
     """The first `limit` of one queue, and how many there are."""
     own: list[Told] = []
@@ -199,7 +197,7 @@ def show_dead(
     read_ids(ctx, (job_id,))
     queues = read_queues(ctx, queues)
 
-    async def question(store: InspectedStore, info: StoreInfo) -> int:
+    async def question(store: Backend, info: StoreInfo) -> int:
         letter = await find(store, job_id, queues)
         if isinstance(letter, str):
             return fail(ExitCode.FAILED, letter, as_json=as_json)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import click
 
-from asyncjobs.backends.base import Finding, Verdict
-from asyncjobs.cli.asking import InspectedStore, fail, new_store, store_options
+from asyncjobs.backends.base import Backend, Finding, Verdict
+from asyncjobs.cli.asking import fail, new_store, store_options
 from asyncjobs.cli.render import Part, Table, line, paint, show, show_json
 from asyncjobs.errors import ConfigError, StoreError
 from asyncjobs.worker.exits import ExitCode
@@ -60,7 +60,7 @@ def doctor(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool
     ctx.exit(ExitCode.failed_if(is_ill))
 
 
-async def _examine(store: InspectedStore) -> tuple[str, list[Finding]]:
+async def _examine(store: Backend) -> tuple[str, list[Finding]]:
     try:
         refusal: ConfigError | StoreError | None = None
         try:
@@ -69,7 +69,7 @@ async def _examine(store: InspectedStore) -> tuple[str, list[Finding]]:
             # Perhaps for what is to be told of here: eviction, a replica, an old release.
             refusal = error
         try:
-            return store.address, await store.diagnose()
+            return store.address, await store.inspect.diagnose()
         except StoreError as error:
             raise refusal or error from None
     finally:

@@ -9,8 +9,8 @@ from typing import Final
 
 import click
 
-from asyncjobs.backends.base import StoreInfo
-from asyncjobs.cli.asking import InspectedStore, ask, fail, place_options
+from asyncjobs.backends.base import Backend, StoreInfo
+from asyncjobs.cli.asking import ask, fail, place_options
 from asyncjobs.errors import ConfigError
 from asyncjobs.own import in_own_thread
 from asyncjobs.worker.exits import ExitCode
@@ -60,7 +60,7 @@ def exporter(ctx: click.Context, /, port: int, host: str, url: str | None, prefi
         raise click.UsageError(f"exporter {EXTRA_MISSING}", ctx)
     configure_logging("info", json=is_json("auto"))
 
-    async def question(store: InspectedStore, _: StoreInfo) -> int:
+    async def question(store: Backend, _: StoreInfo) -> int:
         try:
             await _serve(store, host, port)
         except ConfigError as error:
@@ -70,7 +70,7 @@ def exporter(ctx: click.Context, /, port: int, host: str, url: str | None, prefi
     ctx.exit(ask(url, prefix, question, as_json=False))
 
 
-async def _serve(store: InspectedStore, host: str, port: int) -> None:
+async def _serve(store: Backend, host: str, port: int) -> None:
     """Until SIGINT or SIGTERM. Raises ConfigError."""
     from asyncjobs.cli.endpoint import Endpoint
     from asyncjobs.telemetry.queues import QueueGauges, QueueView, look_at_queues

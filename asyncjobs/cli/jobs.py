@@ -10,8 +10,8 @@ from typing import Any
 import click
 import orjson
 
-from asyncjobs.backends.base import StoreInfo
-from asyncjobs.cli.asking import InspectedStore, ask, each_by_itself, fail, store_options
+from asyncjobs.backends.base import Backend, StoreInfo
+from asyncjobs.cli.asking import ask, each_by_itself, fail, store_options
 from asyncjobs.cli.render import Part, Table, block, clean, show, show_json
 from asyncjobs.cli.values import count, worker_name
 from asyncjobs.config import check_queue_name
@@ -66,17 +66,15 @@ def show_job(
     except ConfigError as error:
         raise click.UsageError(str(error), ctx) from None
 
-    async def question(store: InspectedStore, info: StoreInfo) -> int:
+    async def question(store: Backend, info: StoreInfo) -> int:
         only = None if queue is None else (queue,)
         return await _show(store, job_id, only, as_json=as_json)
 
     ctx.exit(ask(url, prefix, question, as_json=as_json))
 
 
-async def _show(
-    store: InspectedStore, job_id: str, only: tuple[str, ...] | None, *, as_json: bool
-) -> int:
-    readings = read_job_name(job_id, await store.queues(), only=only)
+async def _show(store: Backend, job_id: str, only: tuple[str, ...] | None, *, as_json: bool) -> int:
+    readings = read_job_name(job_id, await store.inspect.queues.names(), only=only)
     looked_in = only or [ref.queue for ref in readings.refs]
     found = [record.ref for record in await readings.find(each_by_itself(store.get))]
     if not found:
@@ -99,11 +97,11 @@ async def _show(
     return ExitCode.CLEAN
 
 
-async def _with_worker(store: InspectedStore, job: JobInfo) -> JobInfo:
+async def _with_worker(store: Backend, job: JobInfo) -> JobInfo:
     """The same with the worker's name in the place of its lease, which nobody knows."""
     if job.worker is None:
         return job
-    for entry in await store.workers([job.ref.queue]):
+    for entry in await store.inspect.workers([job.ref.queue]):
         if entry.lease == job.worker:
             return replace(job, worker=worker_name(entry.info) or job.worker)
     return job
@@ -112,11 +110,11 @@ async def _with_worker(store: InspectedStore, job: JobInfo) -> JobInfo:
 class _StoreReader:
     """Stands for the app that a handle asks: there is none here, so none of its settings."""
 
-    def __init__(self, store: InspectedStore) -> None:
+    def __init__(self, store: Backend) -> None:
         self._store = store
         self.events = Events()
 
-    def opened(self) -> InspectedStore:
+    def opened(self) -> Backend:
         return self._store
 
     def ask_from_thread(self, question: Any, what: str) -> Any:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from asyncjobs.backends.base import Backend
 from asyncjobs.backends.letters import DeadLetter, LetterKey, LetterQuery
-from asyncjobs.cli.asking import InspectedStore, each_by_itself
+from asyncjobs.cli.asking import each_by_itself
 from asyncjobs.codec import BadEnvelope
 from asyncjobs.job import State
 from asyncjobs.model.envelope import name_in
@@ -108,20 +109,20 @@ class Finding(NamedTuple):
 
 
 async def look_for(
-    store: InspectedStore, wanted: Wanted, queue: str, *, limit: int = 500, oldest_first: bool
+    store: Backend, wanted: Wanted, queue: str, *, limit: int = 500, oldest_first: bool
 ) -> AsyncIterator[Finding]:
     """The wanted letters of one queue, page by page, in the order of their deaths."""
     query = LetterQuery(queue, oldest_first=oldest_first, limit=limit, cut=HEAD)
     if wanted.since_s is not None or wanted.before_s is not None:
         # The store's time is that of the deaths; ours may be off.
-        now_ms = (await store.letters(query._replace(limit=1, cut=0))).now_ms
+        now_ms = (await store.dead.page(query._replace(limit=1, cut=0))).now_ms
         query = query._replace(
             since_ms=_before(now_ms, wanted.since_s), before_ms=_before(now_ms, wanted.before_s)
         )
     after = None
     seen = set[LetterKey]()
     while True:
-        page = await store.letters(query, after)
+        page = await store.dead.page(query, after)
         told = [each for each in map(tell, page.letters) if wanted.matches(each)]
         yield Finding(told, page.total)
         after = page.after
@@ -137,16 +138,14 @@ def _before(now_ms: int, seconds: float | None) -> int | None:
     return now_ms - round(seconds * 1000)
 
 
-async def find(
-    store: InspectedStore, job_id: str, queues: Sequence[str], **read: Any
-) -> DeadLetter | str:
+async def find(store: Backend, job_id: str, queues: Sequence[str], **read: Any) -> DeadLetter | str:
     """The dead letter of a job that somebody named, or why there is none.
 
     `read`: how much of it, as `find_letters` takes it.
     """
-    known = [] if queues else await store.queues()
+    known = [] if queues else await store.inspect.queues.names()
     readings = read_job_name(job_id, known, only=queues or None)
-    found = await readings.find(each_by_itself(partial(store.find_letters, **read)))
+    found = await readings.find(each_by_itself(partial(store.dead.find, **read)))
     if len(found) == 1:
         return found[0]
     if found:

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from asyncjobs.backends.apart import Apart, apart
-from asyncjobs.backends.base import Leftover, StoreInfo
-from asyncjobs.cli.asking import InspectedStore, ask, fail, refusals, store_options
+from asyncjobs.backends.base import Backend, Leftover, StoreInfo
+from asyncjobs.cli.asking import ask, fail, refusals, store_options
 from asyncjobs.cli.choosing import read_queues
 from asyncjobs.cli.render import line, show_json
 from asyncjobs.cli.values import count
@@ -60,8 +60,8 @@ def forget(
         raise click.UsageError("name the queues, or give --all; asyncjobs stats shows them", ctx)
     names = read_queues(ctx, names)
 
-    async def question(store: InspectedStore, info: StoreInfo) -> int:
-        known = await store.queues()
+    async def question(store: Backend, info: StoreInfo) -> int:
+        known = await store.inspect.queues.names()
         missing = [_unknown(name, known) for name in names if name not in known]
         chosen = known if all_ else [name for name in names if name in known]
         if len(chosen) > 1 and not yes:
@@ -71,7 +71,7 @@ def forget(
             if not _confirm(len(chosen)):
                 click.echo("nothing was forgotten", err=True)
                 return ExitCode.FAILED
-        found = await apart(lambda some: store.forget(some, 0), chosen)
+        found = await apart(lambda some: store.inspect.queues.forget(some, 0), chosen)
         return _tell(found, missing, all_=all_, as_json=as_json)
 
     ctx.exit(ask(url, prefix, question, as_json=as_json))

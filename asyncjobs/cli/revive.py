@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from asyncjobs.backends.base import StoreInfo
+from asyncjobs.backends.base import Backend, StoreInfo
 from asyncjobs.backends.letters import MAX_PAGE_BYTES, LetterKey, Revival, Revived
-from asyncjobs.cli.asking import InspectedStore, ask, fail, refusals, store_options
+from asyncjobs.cli.asking import ask, fail, refusals, store_options
 from asyncjobs.cli.choosing import read_ids, read_wanted, wanted_options
 from asyncjobs.cli.letters import Wanted, find, look_for
 from asyncjobs.cli.render import line, show_json
@@ -76,7 +76,7 @@ class _Errand:
 
     verb: str
     past: str
-    act: Callable[[InspectedStore, Sequence[_Target], _Tally], Awaitable[None]]
+    act: Callable[[Backend, Sequence[_Target], _Tally], Awaitable[None]]
 
 
 def _choice(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,7 +111,7 @@ def retry(ctx: click.Context, /, priority: str | None, **flags: Any) -> None:
     """
     wanted = None if priority is None else Priority[priority.upper()]
 
-    async def act(store: InspectedStore, targets: Sequence[_Target], tally: _Tally) -> None:
+    async def act(store: Backend, targets: Sequence[_Target], tally: _Tally) -> None:
         await _retry(store, targets, tally, wanted)
 
     _run(ctx, _Errand("retry", "retried", act), flags)
@@ -129,9 +129,9 @@ def purge(ctx: click.Context, /, **flags: Any) -> None:
 
 
 async def _retry(
-    store: InspectedStore, targets: Sequence[_Target], tally: _Tally, priority: Priority | None
+    store: Backend, targets: Sequence[_Target], tally: _Tally, priority: Priority | None
 ) -> None:
-    letters = await store.find_letters([target.key.ref for target in targets])
+    letters = await store.dead.find([target.key.ref for target in targets])
     revivals = []
     for target, letter in zip(targets, letters, strict=True):
         if letter is None or letter.key != target.key:
@@ -141,7 +141,7 @@ async def _retry(
             revivals.append(Revival(target.key, revived(letter.letter, now_ms())))
         except BadEnvelope:
             tally.unreadable.append(target.key.ref)
-    verdicts = await store.revive(revivals, priority=priority)
+    verdicts = await store.dead.revive(revivals, priority=priority)
     for revival, verdict in zip(revivals, verdicts, strict=True):
         if verdict is Revived.TAKEN:
             tally.taken.append(revival.key.ref)
@@ -149,8 +149,8 @@ async def _retry(
     tally.gone += verdicts.count(Revived.GONE)
 
 
-async def _purge(store: InspectedStore, targets: Sequence[_Target], tally: _Tally) -> None:
-    dropped = await store.purge([target.key for target in targets])
+async def _purge(store: Backend, targets: Sequence[_Target], tally: _Tally) -> None:
+    dropped = await store.dead.purge([target.key for target in targets])
     tally.done += dropped.count(True)
     tally.gone += dropped.count(False)
 
@@ -161,7 +161,7 @@ def _run(ctx: click.Context, errand: _Errand, flags: dict[str, Any]) -> None:
     wanted = read_wanted(ctx, flags)
     _check_choice(ctx, errand, ids, wanted, all_=flags["all_"])
 
-    async def question(store: InspectedStore, info: StoreInfo) -> int:
+    async def question(store: Backend, info: StoreInfo) -> int:
         targets, missing = await _targets(store, ids, wanted)
         for problem in missing:
             click.echo(f"Error: {line(problem)}", err=True)
@@ -208,7 +208,7 @@ def _check_choice(
 
 
 async def _targets(
-    store: InspectedStore, ids: list[str], wanted: Wanted
+    store: Backend, ids: list[str], wanted: Wanted
 ) -> tuple[list[_Target], list[str]]:
     """The letters that are meant, and for each ID without one why."""
     targets: dict[_Target, None] = {}
@@ -220,7 +220,7 @@ async def _targets(
         else:
             targets[_Target(letter.key, letter.size)] = None
     if not ids:
-        for queue in wanted.queues or await store.queues():
+        for queue in wanted.queues or await store.inspect.queues.names():
             try:
                 async for found in look_for(store, wanted, queue, oldest_first=True):
                     targets.update({_Target(told.key, told.size): None for told in found.told})
@@ -249,9 +249,7 @@ def _confirm(errand: _Errand, targets: Sequence[_Target]) -> bool:
         signal.signal(signal.SIGINT, before)
 
 
-async def _work(
-    store: InspectedStore, errand: _Errand, targets: Sequence[_Target], tally: _Tally
-) -> None:
+async def _work(store: Backend, errand: _Errand, targets: Sequence[_Target], tally: _Tally) -> None:
     shows = len(targets) > STEP and sys.stderr.isatty()
     try:
         for step in _steps(targets):

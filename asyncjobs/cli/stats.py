@@ -12,8 +12,8 @@ from typing import Any, Final
 import click
 
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import QueueCounts, QueueFlow, StoreInfo, WorkerEntry
-from asyncjobs.cli.asking import InspectedStore, ask, describe_store, refusals, store_options
+from asyncjobs.backends.base import Backend, QueueCounts, QueueFlow, StoreInfo, WorkerEntry
+from asyncjobs.cli.asking import ask, describe_store, refusals, store_options
 from asyncjobs.cli.render import (
     Part,
     Screen,
@@ -68,7 +68,7 @@ def stats(
     if watch is not None and watch < SHORTEST_S:
         raise click.BadParameter(f"it must be at least {SHORTEST_S:g}s", ctx, param_hint="--watch")
 
-    async def question(store: InspectedStore, info: StoreInfo) -> int:
+    async def question(store: Backend, info: StoreInfo) -> int:
         if watch is not None:
             await _watch(store, info, watch, as_json=as_json)
             return ExitCode.CLEAN
@@ -82,9 +82,7 @@ def stats(
     ctx.exit(ask(url, prefix, question, as_json=as_json))
 
 
-async def _watch(
-    store: InspectedStore, info: StoreInfo, interval_s: float, *, as_json: bool
-) -> None:
+async def _watch(store: Backend, info: StoreInfo, interval_s: float, *, as_json: bool) -> None:
     """Until Ctrl-C. A store that is away meanwhile is waited for."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -218,13 +216,13 @@ class _View:
         return Table(columns, rows, frozenset({"pid", "concurrency", "lease age", "lease ends"}))
 
 
-async def _look(store: InspectedStore) -> _View:
-    counts = await apart(store.counts, await store.queues())
-    flows = await apart(store.flow, list(counts.answers))
+async def _look(store: Backend) -> _View:
+    counts = await apart(store.inspect.queues.counts, await store.inspect.queues.names())
+    flows = await apart(store.inspect.queues.flow, list(counts.answers))
 
     async def workers_of(queues: Sequence[str]) -> list[list[WorkerEntry]]:
         found: dict[str, list[WorkerEntry]] = {queue: [] for queue in queues}
-        for entry in await store.workers(queues):
+        for entry in await store.inspect.workers(queues):
             found[entry.queue].append(entry)
         return list(found.values())
 

@@ -11,7 +11,7 @@ from typing import Final
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import Inspector, QueueCounts, QueueFlow
+from asyncjobs.backends.base import Backend, QueueCounts, QueueFlow
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.telemetry.instruments import FLEET, QUEUE, STATE
@@ -34,11 +34,11 @@ class QueueView:
     refused: Mapping[str, StoreError] = field(default_factory=dict)
 
 
-async def look_at_queues(store: Inspector) -> QueueView:
+async def look_at_queues(store: Backend) -> QueueView:
     """Each queue by itself: one that cannot be read does not hide the others. Raises
     StoreError when none can be asked about."""
-    counts = await apart(store.counts, await store.queues())
-    flows = await apart(store.flow, list(counts.answers))
+    counts = await apart(store.inspect.queues.counts, await store.inspect.queues.names())
+    flows = await apart(store.inspect.queues.flow, list(counts.answers))
     return QueueView(
         [count for queue, count in counts.answers.items() if queue in flows.answers],
         list(flows.answers.values()),

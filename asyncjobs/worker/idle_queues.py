@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import Inspector, Leftover, QueueCounts
+from asyncjobs.backends.base import Leftover, QueueCounts, QueueInspection
 from asyncjobs.guarded import GuardedLog
 
 __all__ = ["IdleQueues"]
@@ -30,9 +30,9 @@ class IdleQueues:
     """
 
     def __init__(
-        self, inspector: Inspector, monotonic: Callable[[], float] = time.monotonic
+        self, inspection: QueueInspection, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._inspector = inspector
+        self._inspection = inspection
         self._monotonic = monotonic
         self._is_due = True
         self._looked_s = monotonic()
@@ -47,7 +47,7 @@ class IdleQueues:
         self._forgotten += [left.queue for left in answers if left.is_forgotten]
 
     async def _forget(self, queues: Sequence[str]) -> list[Leftover]:
-        return await self._inspector.forget(queues, IDLE_MS)
+        return await self._inspection.forget(queues, IDLE_MS)
 
     def end_round(self) -> None:
         """All queues have been looked at."""

@@ -13,8 +13,9 @@ __all__ = ["audit_memory"]
 
 def audit_memory(backend: MemoryBackend) -> list[str]:
     """What is wrong with the queues of this store, whatever its jobs are doing."""
-    found = [f"{ref}: nobody waits any more" for ref, w in backend._result_waiters.items() if not w]
-    for queue in backend._queues.values():
+    waiters = backend._queues.results._waiters
+    found = [f"{ref}: nobody waits any more" for ref, futures in waiters.items() if not futures]
+    for queue in backend._queues.by_name.values():
         found += [f"{queue.name}: {what}" for what in _audit_queue(queue)]
     return found
 

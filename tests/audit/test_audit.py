@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import StoreSettings
+from asyncjobs.backends.base import Backend, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.job import PROGRESS, JobRef, Note, Settlement
@@ -24,7 +24,6 @@ from tests.conformance.store import (
     QUEUE,
     PinnedClock,
     Store,
-    StoreUnderTest,
     Worker,
     outcome,
 )
@@ -53,14 +52,14 @@ async def _fill(store: Store) -> Worker:
     taken = {job.id: job for job in await worker.take(6)}
     await store.enqueue("ready", priority=0)
     await store.enqueue("delayed", delay_ms=60_000)
-    await store.backend.note(worker.lease, [Note(taken["dead"], PROGRESS, b"near the end")])
+    await worker.lease.note([Note(taken["dead"], PROGRESS, b"near the end")])
     await worker.exchange(
         Settlement.dead(taken["dead"], b"letter", outcome(), 60_000),
         Settlement.succeeded(taken["done"], outcome(), 60_000),
         Settlement.reschedule(taken["retried"], b"later", 5_000),
         Settlement.release(taken["returned"]),
     )
-    await store.backend.note(worker.lease, [Note(taken["running"], PROGRESS, b"half")])
+    await worker.lease.note([Note(taken["running"], PROGRESS, b"half")])
     await store.backend.cancel([JobRef(QUEUE, "running")], None, 0)
     return worker
 
@@ -69,7 +68,7 @@ async def _fill(store: Store) -> Worker:
 async def store(server: Server) -> AsyncIterator[Store]:
     settings, clock = StoreSettings(prefix=PREFIX), PinnedClock()
 
-    def make(settings: StoreSettings, now_ms: Any) -> StoreUnderTest:
+    def make(settings: StoreSettings, now_ms: Any) -> Backend:
         return RedisBackend(server.url, settings, now_ms=now_ms)
 
     backend = make(settings, clock)
@@ -155,7 +154,7 @@ async def test_a_drained_store_keeps_empty_structures_only(server: Server, store
     )
     for job in await worker.take():
         await worker.exchange(Settlement.succeeded(job))
-    await worker.store.deregister(worker.lease)
+    await worker.lease.leave()
     other = await store.worker()
     while taken := await other.take():
         await other.exchange(*map(Settlement.succeeded, taken))
@@ -163,13 +162,13 @@ async def test_a_drained_store_keeps_empty_structures_only(server: Server, store
     assert any("dead is left" in line for line in leftovers(server, PREFIX))
     await store.backend.prune([QUEUE], 1000)
     assert any("has the consumers" in line for line in leftovers(server, PREFIX))
-    await store.backend.deregister(other.lease)
+    await other.lease.leave()
     assert leftovers(server, PREFIX) == []
     assert audit(server, PREFIX) == []
 
 
 async def test_the_memory_store_is_audited_too() -> None:
-    def make(settings: StoreSettings, now_ms: Any) -> StoreUnderTest:
+    def make(settings: StoreSettings, now_ms: Any) -> Backend:
         return MemoryBackend(settings, now_ms=now_ms)
 
     backend, clock = MemoryBackend(StoreSettings()), PinnedClock()
@@ -177,7 +176,7 @@ async def test_the_memory_store_is_audited_too() -> None:
     store = Store(backend, clock, StoreSettings(), make)
     await store.enqueue("a", "b")
     assert audit_memory(backend) == []
-    queue = backend._queues[QUEUE]
+    queue = backend._queues.by_name[QUEUE]
     job = queue._ready[2].take_new()
     assert job is not None
     assert audit_memory(backend) == ["work: job a: nowhere to be found"]
@@ -222,13 +221,13 @@ def test_that_says_so(servers):
 
 
 def test_in_memory():
-    from asyncjobs.backends.base import StoreSettings
+    from asyncjobs.backends.base import Backend, StoreSettings
     from asyncjobs.backends.memory import MemoryBackend
     from asyncjobs.backends.memory.stored import StoredJob
 
     global backend
     backend = MemoryBackend(StoreSettings())
-    backend._queue("work")._jobs["j"] = StoredJob("j", 0, b"")
+    backend._queues.queue("work")._jobs["j"] = StoredJob("j", 0, b"")
 """
 
 

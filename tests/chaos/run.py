@@ -219,19 +219,19 @@ class Run:
             async with asyncio.timeout(DRAIN_LIMIT_S):
                 while self._putting:
                     await asyncio.wait(self._putting)
-                while any(map(_holds, await backend.counts(QUEUES))):
+                while any(map(_holds, await backend.inspect.queues.counts(QUEUES))):
                     await asyncio.sleep(0.05)
                 self.drain_s = time.monotonic() - start_s
                 if self._beside:
                     await asyncio.wait(self._beside)
-                while len(await backend.workers(QUEUES)) != len(slots) * len(QUEUES):
+                while len(await backend.inspect.workers(QUEUES)) != len(slots) * len(QUEUES):
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            counts = await backend.counts(QUEUES)
+            counts = await backend.inspect.queues.counts(QUEUES)
             self.violations.append(
                 f"not drained within {DRAIN_LIMIT_S:g} s: batches unconfirmed "
                 f"{len(self._putting)}, waiters {len(self._beside)}, {counts}, "
-                f"{await backend.workers(QUEUES)}"
+                f"{await backend.inspect.workers(QUEUES)}"
             )
         finally:
             await backend.close()

@@ -100,25 +100,24 @@ async def _bury(store: RedisBackend, corpses: Sequence[Corpse]) -> None:
     await _enqueue(store, corpses)
     by_id = {(corpse.queue, corpse.id): corpse for corpse in corpses}
     queues = tuple(dict.fromkeys(corpse.queue for corpse in corpses))
-    lease = LeaseSpec(new_id(), "test", queues, 60_000)
-    await store.register(lease)
+    lease = await store.lease(LeaseSpec(new_id(), "test", queues, 60_000))
     demand, sequence, taken = dict.fromkeys(queues, Demand(len(corpses))), 0, list[TakenJob]()
     while len(taken) < len(corpses):
         # Large ones come a few at a time.
         sequence += 1
-        jobs = (await store.exchange(lease, sequence, [], demand)).jobs
+        jobs = (await lease.exchange(sequence, [], demand)).jobs
         assert jobs
         taken += jobs
     dead = [by_id[job.queue, job.id].settlement(job) for job in taken]
-    assert not (await store.exchange(lease, sequence + 1, dead, {})).not_yours
-    await store.deregister(lease)
+    assert not (await lease.exchange(sequence + 1, dead, {})).not_yours
+    await lease.leave()
 
 
 def left(url: str, queue: str = "default") -> list[str]:
     """The ids of the queue's dead letters, the oldest first."""
 
     async def look(store: RedisBackend) -> list[str]:
-        page = await store.letters(LetterQuery(queue, oldest_first=True, limit=1000, cut=0))
+        page = await store.dead.page(LetterQuery(queue, oldest_first=True, limit=1000, cut=0))
         return [letter.key.ref.id for letter in page.letters]
 
     return on_store(url, look)

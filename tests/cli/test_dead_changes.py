@@ -18,6 +18,7 @@ from click.testing import Result
 
 from asyncjobs.backends.letters import DeadLetter, LetterKey
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.redis.letters import RedisDeadLetters
 from asyncjobs.cli import revive
 from asyncjobs.job import JobRef, State
 from asyncjobs.model.envelope import Envelope
@@ -121,15 +122,15 @@ def test_many_in_pages(server: Server, verb: str) -> None:
 
 
 def test_large_letters_take_several_trips(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    find, sizes = RedisBackend.find_letters, []
+    find, sizes = RedisDeadLetters.find, []
 
-    async def measured(self: RedisBackend, *args: Any, **read: Any) -> list[DeadLetter | None]:
+    async def measured(self: RedisDeadLetters, *args: Any, **read: Any) -> list[DeadLetter | None]:
         found = await find(self, *args, **read)
         sizes.append(sum(letter.size for letter in found if letter is not None))
         return found
 
     bury(server.url, *(Corpse(f"job-{n}", args=["x" * 900_000]) for n in range(10)))
-    monkeypatch.setattr(RedisBackend, "find_letters", measured)
+    monkeypatch.setattr(RedisDeadLetters, "find", measured)
     assert dead(server, "retry", "--all", "--yes").stdout == "retried 10 dead jobs\n"
     assert len(sizes) > 1
     assert max(sizes) <= 4 * 1024 * 1024
@@ -228,8 +229,8 @@ def test_what_others_did_meanwhile_is_not_counted(
 
     async def late(store: RedisBackend, *args: Any) -> None:
         """Between the search and the work, two letters go."""
-        letters = await store.find_letters([JobRef("default", "a"), JobRef("default", "b")])
-        await store.purge([letter.key for letter in letters if letter is not None])
+        letters = await store.dead.find([JobRef("default", "a"), JobRef("default", "b")])
+        await store.dead.purge([letter.key for letter in letters if letter is not None])
         await work(store, *args)
 
     monkeypatch.setattr(revive, "_work", late)
@@ -267,15 +268,15 @@ def test_what_is_no_letter_is_not_retried_but_purged(server: Server) -> None:
 
 def test_a_store_that_goes_away_meanwhile(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     bury(server.url, *(Corpse(f"job-{n:04}") for n in range(1200)))
-    purge, calls = RedisBackend.purge, []
+    purge, calls = RedisDeadLetters.purge, []
 
-    async def cut_off(self: RedisBackend, letters: Sequence[LetterKey]) -> list[bool]:
+    async def cut_off(self: RedisDeadLetters, letters: Sequence[LetterKey]) -> list[bool]:
         calls.append(len(letters))
         if len(calls) == 3:
             server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         return await purge(self, letters)
 
-    monkeypatch.setattr(RedisBackend, "purge", cut_off)
+    monkeypatch.setattr(RedisDeadLetters, "purge", cut_off)
     result = dead(server, "purge", "--all", "--yes")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "stopped: purged 1,000 of 1,200 dead jobs; run the same command again" in result.stderr

@@ -23,10 +23,9 @@ def fill(server: Server, *, served: str = "", empty: tuple[str, ...] = (), full:
     async def act() -> None:
         store = RedisBackend(server.url)
         for queue in filter(None, (*empty, served)):
-            lease = LeaseSpec("lease", "worker", (queue,), 60_000)
-            await store.register(lease)
+            lease = await store.lease(LeaseSpec("lease", "worker", (queue,), 60_000))
             if queue in empty:
-                await store.deregister(lease)
+                await lease.leave()
         if full:
             await store.enqueue(EnqueueBatch("token", [NewJob(full, "a", 2, b"{}")]))
         await store.close()

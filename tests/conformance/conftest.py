@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import Clock, StoreSettings
+from asyncjobs.backends.base import Backend, Clock, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.redis.backend import RedisBackend
-from tests.conformance.store import MakeBackend, StoreUnderTest, clock, new_settings, store
+from tests.conformance.store import MakeBackend, clock, new_settings, store
 
 __all__ = ["clock", "new_settings", "store"]
 
@@ -24,7 +24,7 @@ def make_backend(request: pytest.FixtureRequest, servers: Any) -> Iterator[MakeB
     before = set(server.command("KEYS", "*"))
     prefixes: set[str] = set()
 
-    def make(settings: StoreSettings, now_ms: Clock | None) -> StoreUnderTest:
+    def make(settings: StoreSettings, now_ms: Clock | None) -> Backend:
         prefixes.add(settings.prefix)
         return RedisBackend(server.url, settings, now_ms=now_ms)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import anyio
 import pytest
@@ -16,7 +16,7 @@ from asyncjobs.backends.base import (
     Demand,
     EnqueueBatch,
     Exchange,
-    Inspector,
+    Lease,
     LeaseSpec,
     Placed,
     QueueCounts,
@@ -36,11 +36,7 @@ GRACE_MS = 12_000
 QUEUE = "work"
 
 
-class StoreUnderTest(Backend, Inspector, Protocol):
-    """Both protocols of the seam in one object."""
-
-
-MakeBackend: TypeAlias = Callable[[StoreSettings, Clock | None], StoreUnderTest]
+MakeBackend: TypeAlias = Callable[[StoreSettings, Clock | None], Backend]
 
 
 class PinnedClock:
@@ -82,8 +78,8 @@ async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
 class Worker:
     """A registered lease with its rising sequence."""
 
-    store: StoreUnderTest
-    lease: LeaseSpec
+    store: Backend
+    lease: Lease
     sequence: int = 0
 
     async def exchange(
@@ -92,12 +88,14 @@ class Worker:
         """The next exchange; an int is the demand for each queue of the lease."""
         self.sequence += 1
         if isinstance(demand, int):
-            demand = {q: Demand(demand, suspects=(demand,)) for q in self.lease.queues}
-        return await self.store.exchange(self.lease, self.sequence, settlements, demand)
+            demand = {q: Demand(demand, suspects=(demand,)) for q in self.lease.spec.queues}
+        return await self.lease.exchange(self.sequence, settlements, demand)
 
     async def take(self, slots: int = 100, guard: int = 0) -> list[TakenJob]:
         """Take from every queue of the lease."""
-        demand = {queue: Demand(slots, guard, suspects=(slots,)) for queue in self.lease.queues}
+        demand = {
+            queue: Demand(slots, guard, suspects=(slots,)) for queue in self.lease.spec.queues
+        }
         return (await self.exchange(demand=demand)).jobs
 
     async def take_one(self) -> TakenJob:
@@ -107,7 +105,7 @@ class Worker:
 
     async def called(self, timeout_s: float = LIMIT_S) -> list[str]:
         """The queues that called within the time."""
-        return list(await self.store.wait(self.lease, timeout_s))
+        return list((await self.lease.park(timeout_s)).called)
 
     async def settle_calls(self) -> None:
         """Use up calls that were made before."""
@@ -119,7 +117,7 @@ class Worker:
 class Store:
     """A backend, its clock, and short ways to fill it and look at it."""
 
-    backend: StoreUnderTest
+    backend: Backend
     clock: PinnedClock
     settings: StoreSettings
     make: MakeBackend
@@ -145,9 +143,8 @@ class Store:
         return f"token-{next(self.tokens)}"
 
     async def worker(self, *queues: str, duration_ms: int = LEASE_MS) -> Worker:
-        lease = LeaseSpec(new_id(), "worker", queues or (QUEUE,), duration_ms)
-        await self.backend.register(lease)
-        return Worker(self.backend, lease)
+        spec = LeaseSpec(new_id(), "worker", queues or (QUEUE,), duration_ms)
+        return Worker(self.backend, await self.backend.lease(spec))
 
     async def pass_time(self, ms: int, *alive: Worker) -> None:
         """Let time pass in steps, with heartbeats of those who are alive."""
@@ -155,7 +152,7 @@ class Store:
         while self.clock.ms < end:
             self.clock.ms = min(end, self.clock.ms + GRACE_MS)
             for worker in alive:
-                await self.backend.heartbeat(worker.lease)
+                await worker.lease.beat()
 
     async def end_leases(self, *alive: Worker, limit: int = 1000) -> Reclaimed:
         """Let all leases but those of `alive` end, and reclaim once."""
@@ -185,7 +182,7 @@ class Store:
         return (await self.look(id, queue)).state
 
     async def counts(self, queue: str = QUEUE) -> QueueCounts:
-        (counts,) = await self.backend.counts([queue])
+        (counts,) = await self.backend.inspect.queues.counts([queue])
         return counts
 
 

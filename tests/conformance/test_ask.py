@@ -86,16 +86,16 @@ async def test_a_running_job_is_asked_to_stop(store: Store) -> None:
     assert await store.backend.cancel([a.ref], CANCELLED, 60_000) == [CancelVerdict.REQUESTED]
     assert await store.state("a") is State.RUNNING
     for _ in range(2):
-        assert (await store.backend.heartbeat(worker.lease)).cancels == [a.ref]
+        assert (await worker.lease.beat()).cancels == [a.ref]
         assert (await worker.exchange(demand=0)).cancels == [a.ref]
-    assert (await store.backend.heartbeat(other.lease)).cancels == []
+    assert (await other.lease.beat()).cancels == []
     assert (await other.exchange(demand=0)).cancels == []
     assert await store.backend.cancel([a.ref], None, 0) == [CancelVerdict.REQUESTED]
     answer = await worker.exchange(Settlement.cancelled(a, CANCELLED, 60_000))
     assert (answer.not_yours, answer.cancels) == ([], [])
     record = await store.look("a")
     assert (record.state, record.outcome) == (State.CANCELLED, CANCELLED)
-    assert (await store.backend.heartbeat(worker.lease)).cancels == []
+    assert (await worker.lease.beat()).cancels == []
     assert (await worker.exchange(Settlement.succeeded(b))).not_yours == []
 
 
@@ -142,11 +142,11 @@ async def test_a_mark_goes_to_the_next_holder(store: Store, how: str) -> None:
     elif how == "reclaim":
         await store.end_leases(keeper)
     else:
-        await store.backend.deregister(worker.lease)
+        await worker.lease.leave()
     answer = await keeper.exchange(demand=1)
     assert (ids(answer.jobs), answer.cancels) == (["a"], [taken.ref])
     # Told again, for that answer may be lost.
-    assert (await store.backend.heartbeat(keeper.lease)).cancels == [taken.ref]
+    assert (await keeper.lease.beat()).cancels == [taken.ref]
     await keeper.exchange(Settlement.cancelled(answer.jobs[0]))
     assert await store.state("a") is State.CANCELLED
 
@@ -188,14 +188,12 @@ async def test_progress_is_kept_while_the_job_is_held(store: Store) -> None:
     worker = await store.worker("one", "two")
     one, two = sorted(await worker.take(), key=lambda job: job.queue)
     assert (await store.look("a", "one")).progress is None
-    await store.backend.note(
-        worker.lease, [Note(one, PROGRESS, b"1/2"), Note(two, PROGRESS, b"\xff")]
-    )
-    await store.backend.note(worker.lease, [Note(one, PROGRESS, b"2/2")])
+    await worker.lease.note([Note(one, PROGRESS, b"1/2"), Note(two, PROGRESS, b"\xff")])
+    await worker.lease.note([Note(one, PROGRESS, b"2/2")])
     assert (await store.look("a", "one")).progress == b"2/2"
     assert (await store.look("b", "two")).progress == b"\xff"
     await worker.exchange(Settlement.succeeded(one))
-    await store.backend.note(worker.lease, [Note(one, PROGRESS, b"late")])
+    await worker.lease.note([Note(one, PROGRESS, b"late")])
     assert (await store.look("a", "one")).progress is None
 
 
@@ -205,8 +203,8 @@ async def test_progress_of_a_lost_lease_has_no_effect(store: Store) -> None:
     taken = await worker.take_one()
     await store.end_leases(keeper)
     again = await keeper.take_one()
-    await store.backend.note(keeper.lease, [Note(again, PROGRESS, b"mine")])
-    await store.backend.note(worker.lease, [Note(taken, PROGRESS, b"not yours")])
+    await keeper.lease.note([Note(again, PROGRESS, b"mine")])
+    await worker.lease.note([Note(taken, PROGRESS, b"not yours")])
     assert (await store.look("a")).progress == b"mine"
 
 
@@ -216,12 +214,12 @@ async def test_progress_of_a_released_job_has_no_effect(store: Store) -> None:
     taken = await worker.take_one()
     await worker.exchange(Settlement.release(taken))
     await other.take_one()
-    await store.backend.note(worker.lease, [Note(taken, PROGRESS, b"not yours")])
+    await worker.lease.note([Note(taken, PROGRESS, b"not yours")])
     assert (await store.look("a")).progress is None
 
 
 async def test_progress_of_nothing(store: Store) -> None:
-    await store.backend.note((await store.worker()).lease, [])
+    assert await (await store.worker()).lease.note([]) == []
 
 
 async def bury(store: Store, *names: str) -> None:
@@ -232,7 +230,7 @@ async def bury(store: Store, *names: str) -> None:
         for job in await worker.take()
     ]
     await worker.exchange(*letters)
-    await store.backend.deregister(worker.lease)
+    await worker.lease.leave()
 
 
 class TestPruneByAge:
@@ -289,7 +287,7 @@ class TestPruneByBytes:
         assert await store.backend.prune(["work"], 1) == 1
         assert await store.backend.prune(["work"], 100) == 2
         assert await store.backend.prune(["work"], 100) == 0
-        found = await store.backend.find_letters([ref(name) for name in "abcde"])
+        found = await store.backend.dead.find([ref(name) for name in "abcde"])
         assert [letter is not None for letter in found] == [False, False, False, True, True]
 
     async def test_letters_that_have_gone_do_not_count(self, store: Store) -> None:
@@ -301,11 +299,11 @@ class TestPruneByBytes:
                 await worker.exchange(Settlement.dead(await worker.take_one(), bytes(1000)))
 
         await die("purged", "revived")
-        purged, revived = await store.backend.find_letters([ref("purged"), ref("revived")])
+        purged, revived = await store.backend.dead.find([ref("purged"), ref("revived")])
         assert purged is not None
         assert revived is not None
-        assert await store.backend.purge([purged.key]) == [True]
-        await store.backend.revive([Revival(revived.key, b"again")])
+        assert await store.backend.dead.purge([purged.key]) == [True]
+        await store.backend.dead.revive([Revival(revived.key, b"again")])
         # It dies a second time: one letter takes the place of the other.
         await worker.exchange(Settlement.dead(await worker.take_one(), bytes(1000)))
         await die("other")
@@ -320,11 +318,11 @@ async def test_counts_of_each_state(store: Store) -> None:
     worker = await store.worker()
     first, *_ = await worker.take(2)
     await worker.exchange(Settlement.dead(first, b"letter"))
-    assert await store.backend.counts(["work", "never"]) == [
+    assert await store.backend.inspect.queues.counts(["work", "never"]) == [
         QueueCounts("work", (0, 1, 3, 4), running=1, scheduled=1, dead=1, workers=1),
         QueueCounts("never", (0, 0, 0, 0), running=0, scheduled=0, dead=0, workers=0),
     ]
-    assert await store.backend.counts([]) == []
+    assert await store.backend.inspect.queues.counts([]) == []
 
 
 async def test_a_lease_that_is_over_is_no_worker(store: Store) -> None:
@@ -334,11 +332,11 @@ async def test_a_lease_that_is_over_is_no_worker(store: Store) -> None:
 
 
 async def test_queues_are_those_ever_used(store: Store) -> None:
-    assert await store.backend.queues() == []
+    assert await store.backend.inspect.queues.names() == []
     await store.enqueue("a", queue="jobs")
     await store.worker("workers", "both")
     await store.enqueue("b", queue="both")
-    assert await store.backend.queues() == ["both", "jobs", "workers"]
+    assert await store.backend.inspect.queues.names() == ["both", "jobs", "workers"]
 
 
 async def test_backends_of_one_store_see_the_same_jobs(store: Store) -> None:
@@ -352,11 +350,11 @@ async def test_backends_of_one_store_see_the_same_jobs(store: Store) -> None:
         assert await twin.enqueue("a", token="once") == [True]
         worker = await twin.worker()
         taken = await worker.take_one()
-        assert (await store.look("a")).holder == worker.lease.id
+        assert (await store.look("a")).holder == worker.lease.spec.id
         await worker.exchange(Settlement.succeeded(taken, outcome(), 60_000))
         (record,) = await store.backend.wait_results([ref("a")], None)
         assert record is not None
         assert record.outcome == outcome()
-        assert await other.queues() == await store.backend.queues() == ["work"]
+        assert await other.queues() == await store.backend.inspect.queues.names() == ["work"]
     finally:
         await other.close()

@@ -31,8 +31,8 @@ def _demand(slots: int) -> dict[str, Demand]:
 
 async def test_its_lease_is_the_only_one_that_is_not_entered(store: Store, spoil: Spoil) -> None:
     await spoil("workers")
-    lease = LeaseSpec(new_id(), "worker", QUEUES, LEASE_MS)
-    answer = await store.backend.register(lease)
+    lease = await store.backend.lease(LeaseSpec(new_id(), "worker", QUEUES, LEASE_MS))
+    answer = lease.entered
     assert list(answer.away) == [BAD]
     assert answer.now_ms == store.clock.ms
     await _fill(store, *SOUND)
@@ -41,7 +41,7 @@ async def test_its_lease_is_the_only_one_that_is_not_entered(store: Store, spoil
     assert list(exchange.away) == [BAD]
     assert sorted(ids(exchange.jobs)) == ["one-a", "one-b", "two-a", "two-b"]
     await spoil("workers", is_sound=True)
-    assert not (await store.backend.register(lease, [BAD])).away
+    assert not (await lease.rejoin([BAD])).away
     assert not (await worker.exchange(demand=_demand(10))).away
 
 
@@ -72,8 +72,7 @@ async def test_what_it_may_have_handed_out_is_found_by_a_resync_of_it_alone(
     assert list((await worker.exchange(demand=_demand(5))).away) == [BAD]
     await spoil("scheduled", is_sound=True)
     worker.sequence += 1
-    only = worker.lease.within([BAD])
-    answer = await store.backend.resync(only, worker.sequence, held)
+    answer = await worker.lease.resync(worker.sequence, held, [BAD])
     assert set(answer.applied) == {BAD}
     assert not answer.lost
     assert not answer.away
@@ -87,7 +86,7 @@ async def test_a_resync_of_all_says_which_is_away(store: Store, spoil: Spoil) ->
     held = await worker.take(1)
     await spoil("workers")
     worker.sequence += 1
-    answer = await store.backend.resync(worker.lease, worker.sequence, held)
+    answer = await worker.lease.resync(worker.sequence, held)
     assert (sorted(answer.applied), answer.lost, list(answer.away)) == (SOUND, (), [BAD])
     await spoil(ALL, is_sound=True)
 
@@ -98,13 +97,13 @@ async def test_the_others_are_renewed(store: Store, spoil: Spoil) -> None:
     await spoil("upkeep")
     for _ in range(3):
         await store.pass_time(LEASE_MS // 2, worker)
-    beat = await store.backend.heartbeat(worker.lease)
+    beat = await worker.lease.beat()
     assert (beat.lost, list(beat.away)) == ((), [BAD])
     assert sorted(beat.ready) == SOUND
-    entries = await store.backend.workers(SOUND)
+    entries = await store.backend.inspect.workers(SOUND)
     assert all(entry.end_ms == store.clock.ms + LEASE_MS for entry in entries)
     await spoil("upkeep", is_sound=True)
-    assert not (await store.backend.heartbeat(worker.lease)).away
+    assert not (await worker.lease.beat()).away
 
 
 async def test_the_jobs_of_the_dead_come_back(store: Store, spoil: Spoil) -> None:
@@ -140,7 +139,7 @@ async def test_the_others_are_left(store: Store, spoil: Spoil) -> None:
     await worker.take()
     await spoil("workers")
     with pytest.raises(StoreError, match="WRONGTYPE"):
-        await store.backend.deregister(worker.lease)
+        await worker.lease.leave()
     for queue in SOUND:
         assert (await store.counts(queue)).ready == (0, 0, 2, 0)
     await spoil(ALL, is_sound=True)
@@ -163,8 +162,8 @@ async def test_whatever_key_is_spoiled(store: Store, spoil: Spoil, key: str) -> 
     """From the entry of a lease to its end."""
     await _fill(store, BAD)
     await spoil(key)
-    lease = LeaseSpec(new_id(), "worker", QUEUES, LEASE_MS)
-    assert not set((await store.backend.register(lease)).away) - {BAD}
+    lease = await store.backend.lease(LeaseSpec(new_id(), "worker", QUEUES, LEASE_MS))
+    assert not set(lease.entered.away) - {BAD}
     worker = Worker(store.backend, lease)
     await _fill(store, *SOUND)
     first = await worker.exchange(demand=_demand(1))
@@ -175,9 +174,9 @@ async def test_whatever_key_is_spoiled(store: Store, spoil: Spoil, key: str) -> 
     assert sorted(ids([job for job in second.jobs if job.queue != BAD])) == ["one-b", "two-b"]
     assert not [end for end in second.not_yours if end.job.queue != BAD]
     worker.sequence += 1
-    answer = await store.backend.resync(lease, worker.sequence, first.jobs)
+    answer = await lease.resync(worker.sequence, first.jobs)
     assert set(SOUND) <= set(answer.applied)
-    beat = await store.backend.heartbeat(lease)
+    beat = await lease.beat()
     assert not {*beat.lost, *beat.away} - {BAD}
     assert not set((await store.reclaim(*QUEUES)).away) - {BAD}
     await store.enqueue("c", queue="two")

@@ -95,7 +95,7 @@ async def _waits(store: Store, about: JobRef) -> asyncio.Task[JobRecord]:
             board = store.backend._board
             channel = store.backend._keys.result(about)
             return board is not None and channel in board._subscribed and not board._new
-        return about in store.backend._result_waiters  # type: ignore[attr-defined]
+        return about in store.backend._queues.results  # type: ignore[attr-defined]
 
     await eventually(is_heard)
     return task

@@ -16,7 +16,7 @@ async def hour_ahead(store: Store, *alive: Worker) -> None:
     """The clock goes forward by an hour, and those who are alive renew."""
     store.clock.ms += STEP_MS
     for worker in alive:
-        await store.backend.heartbeat(worker.lease)
+        await worker.lease.beat()
 
 
 async def reclaimed_after(store: Store, keeper: Worker) -> int:
@@ -38,7 +38,7 @@ async def test_jobs_of_a_dead_worker_do_not_wait_for_as_long_as_the_step(
     await store.pass_time(1000, dead, keeper)
     await hour_ahead(store, keeper, *([dead] if died.startswith("while") else []))
     store.clock.ms += 1000 - STEP_MS
-    await store.backend.heartbeat(keeper.lease)
+    await keeper.lease.beat()
     assert await reclaimed_after(store, keeper) <= LEASE_MS + GRACE_MS
     assert ids(await keeper.take()) == ["a"]
 
@@ -49,11 +49,11 @@ async def test_a_heartbeat_knows_when_the_lease_of_the_dead_ends_after_the_step(
     dead, keeper = await store.worker(), await store.worker()
     await hour_ahead(store, dead, keeper)
     store.clock.ms -= STEP_MS
-    beat = await store.backend.heartbeat(keeper.lease)
+    beat = await keeper.lease.beat()
     # Else nobody would ask for a reclaim before that.
     assert beat.next_lease_end_ms is not None
     assert store.clock.ms < beat.next_lease_end_ms <= store.clock.ms + LEASE_MS
-    assert dead.lease.id != keeper.lease.id
+    assert dead.lease.spec.id != keeper.lease.spec.id
 
 
 async def test_a_step_takes_no_job_from_the_living(store: Store) -> None:
@@ -64,11 +64,11 @@ async def test_a_step_takes_no_job_from_the_living(store: Store) -> None:
     await hour_ahead(store, keeper)
     assert (await store.reclaim()).leases == 0
     store.clock.ms += 1000 - STEP_MS
-    await store.backend.heartbeat(keeper.lease)
+    await keeper.lease.beat()
     # It has not been heard of since before the first step, and its lease has not passed.
     assert (await store.reclaim()).leases == 0
     store.clock.ms += GRACE_MS // 2
-    assert (await store.backend.heartbeat(worker.lease)).lost == ()
+    assert (await worker.lease.beat()).lost == ()
     await store.pass_time(LEASE_MS, worker, keeper)
     assert (await store.reclaim()).leases == 0
     assert (await worker.exchange(Settlement.succeeded(taken))).not_yours == []
@@ -96,7 +96,7 @@ async def test_a_step_halfway_back_takes_no_job_from_the_living(store: Store) ->
     assert (await store.reclaim()).leases == 0
     await store.pass_time(GRACE_MS // 2, keeper)
     assert (await store.reclaim()).leases == 0
-    assert (await store.backend.heartbeat(worker.lease)).lost == ()
+    assert (await worker.lease.beat()).lost == ()
     await store.pass_time(GRACE_MS, worker, keeper)
     assert (await store.reclaim()).leases == 0
     assert (await worker.exchange(Settlement.succeeded(taken))).not_yours == []
@@ -129,7 +129,7 @@ async def test_ids_that_ended_before_a_step_back_are_known_no_longer(store: Stor
     await hour_ahead(store, worker)
     await worker.exchange(Settlement.succeeded(a))
     store.clock.ms -= STEP_MS
-    await store.backend.heartbeat(worker.lease)
+    await worker.lease.beat()
     await worker.exchange(Settlement.succeeded(b))
     await store.backend.prune([QUEUE], 100)
     # Not at once: whoever enqueues a second time does not know of the clock.
@@ -149,5 +149,5 @@ async def test_what_goes_on_after_a_step_is_counted(store: Store) -> None:
     # The minutes before were forgotten in the hour ahead.
     await store.enqueue("c")
     await worker.exchange(*map(Settlement.succeeded, await worker.take()))
-    (flow,) = await store.backend.flow([QUEUE])
+    (flow,) = await store.backend.inspect.queues.flow([QUEUE])
     assert (flow.enqueued, flow.ended[State.SUCCEEDED]) == (1, 3)

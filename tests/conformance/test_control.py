@@ -19,7 +19,7 @@ async def cancel(store: Store, *names: str, queue: str = "work") -> list[CancelV
 
 
 async def heard(worker: Worker, timeout_s: float = LIMIT_S) -> list[CancelCall]:
-    return list(await worker.store.listen(worker.lease, timeout_s))
+    return list(await worker.lease.listen(timeout_s))
 
 
 async def test_nobody_calls_a_listener_without_a_cancel(store: Store) -> None:
@@ -37,7 +37,7 @@ async def test_a_cancel_calls_the_holder_of_the_job(store: Store) -> None:
     await worker.take()
     listening = asyncio.create_task(heard(worker))
     assert await cancel(store, "b") == [CancelVerdict.REQUESTED]
-    assert await listening == [CancelCall(worker.lease.id, ref("b"))]
+    assert await listening == [CancelCall(worker.lease.spec.id, ref("b"))]
 
 
 async def test_cancels_between_two_calls_are_heard(store: Store) -> None:
@@ -62,7 +62,7 @@ async def test_each_of_several_queues_is_heard(store: Store) -> None:
     await worker.take()
     for queue in ("two", "one"):
         await cancel(store, "a", queue=queue)
-        assert await heard(worker) == [CancelCall(worker.lease.id, ref("a", queue))]
+        assert await heard(worker) == [CancelCall(worker.lease.spec.id, ref("a", queue))]
 
 
 async def test_what_does_not_run_calls_nobody(store: Store) -> None:
@@ -85,15 +85,13 @@ async def test_the_call_names_the_entry_that_holds_the_job(store: Store) -> None
     await heard(worker, SHORT_S)
     # Lost and entered anew: whoever listens goes on listening.
     await store.end_leases()
-    entered = worker.lease.renew(["work"], new_id())
-    await store.backend.register(entered, ["work"])
-    again = Worker(store.backend, entered)
+    await worker.lease.rejoin(["work"])
     await store.enqueue("a")
-    await again.take()
+    await worker.take()
     await cancel(store, "a")
-    (call,) = await heard(again)
-    assert call == CancelCall(entered.entry("work"), ref("a"))
-    assert call.holder != worker.lease.id
+    (call,) = await heard(worker)
+    assert call == CancelCall(worker.lease.spec.entry("work"), ref("a"))
+    assert call.holder != worker.lease.spec.id
 
 
 async def test_a_listener_on_other_queues_hears_nothing(store: Store) -> None:
@@ -108,9 +106,9 @@ async def test_a_listener_on_other_queues_hears_nothing(store: Store) -> None:
 async def test_who_has_left_can_come_again(store: Store) -> None:
     worker = await store.worker()
     await heard(worker, SHORT_S)
-    await store.backend.deregister(worker.lease)
+    await worker.lease.leave()
     fresh = Worker(store.backend, LeaseSpec(new_id(), "worker", ("work",), LEASE_MS))
-    await store.backend.register(fresh.lease)
+    fresh.lease = await store.backend.lease(fresh.lease)
     await heard(fresh, SHORT_S)
     await store.enqueue("a")
     await fresh.take()

@@ -125,7 +125,7 @@ async def test_a_success_that_is_sent_again_stores_nothing_twice(store: Store) -
     assert len(answer.not_yours) == 2
     counts = await store.counts()
     assert (sum(counts.ready), counts.scheduled) == (1, 1)
-    (flow,) = await store.backend.flow(["work"])
+    (flow,) = await store.backend.inspect.queues.flow(["work"])
     assert flow.enqueued == 3  # with their parent
 
 
@@ -337,7 +337,7 @@ async def test_a_child_that_dies_leaves_a_letter(store: Store) -> None:
     end = causing(await parent(store, worker), new("child", 1))
     (child,) = (await worker.exchange(end, demand=1)).jobs
     await worker.exchange(Settlement.dead(child, b"{}\n{}"))
-    (letter,) = (await store.backend.letters(LetterQuery("work"))).letters
+    (letter,) = (await store.backend.dead.page(LetterQuery("work"))).letters
     assert letter.key.ref == ref("child")
     answer = await store.backend.enqueue(EnqueueBatch("again", [new("child")]))
     assert [place is None for place in answer.places] == [False]

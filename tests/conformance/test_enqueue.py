@@ -109,7 +109,7 @@ async def test_a_lone_new_job_calls_is_found_and_counted(store: Store) -> None:
     assert are_new((await store.backend.enqueue(EnqueueBatch("once", [job]))).places) == [True]
     assert await store.state("a") is State.READY
     assert (await store.counts()).ready == (0, 1, 0, 0)
-    (flow,) = await store.backend.flow(["work"])
+    (flow,) = await store.backend.inspect.queues.flow(["work"])
     assert flow.enqueued == 1
     worker = await store.worker()
     assert await worker.called() == ["work"]
@@ -261,7 +261,7 @@ async def test_the_clock_of_the_store_rules_when_none_is_given(store: Store) -> 
             return seen == ["later"]
 
         await eventually(taken)
-        await backend.deregister(worker.lease)
+        await worker.lease.leave()
     finally:
         await backend.close()
 

@@ -16,9 +16,9 @@ async def test_a_taken_job_is_running_and_has_a_holder(store: Store) -> None:
     await store.enqueue("a")
     worker = await store.worker()
     taken = await worker.take_one()
-    assert taken.holder == worker.lease.entry("work")
+    assert taken.holder == worker.lease.spec.entry("work")
     record = await store.look("a")
-    assert (record.state, record.holder) == (State.RUNNING, worker.lease.id)
+    assert (record.state, record.holder) == (State.RUNNING, worker.lease.spec.id)
     assert record.envelope == b"a"
 
 
@@ -127,7 +127,7 @@ async def test_the_next_lease_end_is_that_of_others(store: Store) -> None:
     end = store.clock.ms + LEASE_MS
     assert (await worker.exchange(demand=0)).next_lease_end_ms == end
     assert (await other.exchange(demand=0)).next_lease_end_ms == end - 1000
-    assert (await worker.store.heartbeat(worker.lease)).next_lease_end_ms == end
+    assert (await worker.lease.beat()).next_lease_end_ms == end
 
 
 async def test_a_lease_that_ends_after_many_others_is_known(store: Store) -> None:
@@ -139,7 +139,7 @@ async def test_a_lease_that_ends_after_many_others_is_known(store: Store) -> Non
     for worker in workers[2:]:
         answer = await worker.exchange(demand=1)
         assert (answer.lost, answer.next_lease_end_ms) == ((), end)
-        assert (await worker.store.heartbeat(worker.lease)).lost == ()
+        assert (await worker.lease.beat()).lost == ()
 
 
 async def test_a_sequence_is_applied_once(store: Store) -> None:
@@ -148,9 +148,7 @@ async def test_a_sequence_is_applied_once(store: Store) -> None:
     (taken,) = await worker.take(1)
     for stale in (worker.sequence, worker.sequence - 1):
         with pytest.raises(StaleSequence):
-            await store.backend.exchange(
-                worker.lease, stale, [Settlement.succeeded(taken)], {"work": Demand(5)}
-            )
+            await worker.lease.exchange(stale, [Settlement.succeeded(taken)], {"work": Demand(5)})
     assert await store.state("a") is State.RUNNING
     assert (await store.counts()).ready == (0, 0, 2, 0)
     worker.sequence += 10
@@ -184,7 +182,7 @@ async def test_a_lease_lost_in_one_queue_goes_on_in_the_others(store: Store) -> 
     await store.end_unheard("one")
     answer = await worker.exchange(demand=5)
     assert (answer.lost, ids(answer.jobs)) == (("one",), ["b"])
-    assert (await store.backend.heartbeat(worker.lease)).lost == ("one",)
+    assert (await worker.lease.beat()).lost == ("one",)
 
 
 async def test_a_lease_that_is_over_works_until_it_is_reclaimed(store: Store) -> None:

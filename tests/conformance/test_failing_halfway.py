@@ -68,7 +68,7 @@ async def test_due_jobs_before_one_that_cannot_be_made_ready(
         assert list((await worker.exchange(demand=10)).away) == [BAD]
     await spoil(key, is_sound=True)
     worker.sequence += 1
-    held = (await store.backend.resync(worker.lease, worker.sequence, [])).missing
+    held = (await worker.lease.resync(worker.sequence, [])).missing
     assert sorted(ids([*held, *await worker.take()])) == ["a", "b", "c"]
 
 
@@ -118,12 +118,12 @@ async def test_a_letter_whose_job_cannot_be_made_ready(store: Store, spoil: Spoi
     worker = await store.worker(BAD)
     await store.enqueue("a", queue=BAD)
     await worker.exchange(Settlement.dead(await worker.take_one(), b"{}\n{}"))
-    (letter,) = (await store.backend.letters(LetterQuery(BAD))).letters
+    (letter,) = (await store.backend.dead.page(LetterQuery(BAD))).letters
     revival = Revival(letter.key, b"again")
     await spoil("ready:0")
     with pytest.raises(StoreError):
-        await store.backend.revive([revival], priority=Priority.CRITICAL)
+        await store.backend.dead.revive([revival], priority=Priority.CRITICAL)
     await spoil("ready:0", is_sound=True)
     assert await store.state("a", BAD) is State.DEAD
-    assert await store.backend.revive([revival]) == [Revived.READY]
+    assert await store.backend.dead.revive([revival]) == [Revived.READY]
     assert ids(await worker.take()) == ["a"]

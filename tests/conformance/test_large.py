@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch
+from asyncjobs.backends.base import EnqueueBatch, Offer
 from asyncjobs.clock import new_id
 from asyncjobs.job import Demand, NewJob, Settlement, TakenJob
 from tests.conformance.store import LIMIT_S, QUEUE, Store, Worker, ids
@@ -101,7 +101,7 @@ async def test_an_offer_brings_up_to_a_size(store: Store) -> None:
     while len(taken) < 2 * ENOUGH:
         sequence += 1
         demand = {QUEUE: Demand(2 * ENOUGH)}
-        parked = await store.backend.wait_and_take(worker.lease, 0.01, sequence, demand)
+        parked = await worker.lease.park(0.01, Offer(sequence, demand))
         assert parked.exchange is not None
         assert size_of(parked.exchange.jobs) < MAX_BYTES + SIZE
         taken += parked.exchange.jobs
@@ -113,5 +113,5 @@ async def test_a_resync_finds_all_large_jobs(store: Store) -> None:
     await enqueue(store, names(2 * ENOUGH))
     worker = await store.worker()
     taken = await take_all(worker, 100)
-    answer = await store.backend.resync(worker.lease, worker.sequence + 1, taken[:1])
+    answer = await worker.lease.resync(worker.sequence + 1, taken[:1])
     assert sorted(answer.missing) == sorted(taken[1:])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from asyncjobs.backends.base import LeaseSpec, StaleSequence
+from asyncjobs.backends.base import LeaseSpec, Registered, StaleSequence
 from asyncjobs.clock import new_id
 from asyncjobs.job import PROGRESS, Note, Settlement, State
 from tests.conformance.store import GRACE_MS, LEASE_MS, QUEUE, Store, ids, outcome, ref
@@ -16,16 +14,18 @@ pytestmark = pytest.mark.anyio
 
 async def test_registering_returns_the_stores_time(store: Store) -> None:
     lease = LeaseSpec(new_id(), "worker", ("work", "other"), LEASE_MS)
-    assert (await store.backend.register(lease)).now_ms == store.clock.ms
-    assert [counts.workers for counts in await store.backend.counts(["work", "other"])] == [1, 1]
+    assert (await store.backend.lease(lease)).entered == Registered(store.clock.ms)
+    assert [
+        counts.workers for counts in await store.backend.inspect.queues.counts(["work", "other"])
+    ] == [1, 1]
 
 
 async def test_a_heartbeat_renews(store: Store) -> None:
     worker, other = await store.worker(), await store.worker()
     store.clock.ms += 5000
-    beat = await store.backend.heartbeat(worker.lease)
+    beat = await worker.lease.beat()
     assert (beat.lost, beat.cancels, beat.now_ms) == ((), [], store.clock.ms)
-    beat = await store.backend.heartbeat(other.lease)
+    beat = await other.lease.beat()
     assert beat.next_lease_end_ms == store.clock.ms + LEASE_MS
 
 
@@ -37,17 +37,17 @@ async def test_a_heartbeat_tells_of_a_reclaim_that_is_not_done(store: Store) -> 
     assert (await store.reclaim(limit=2)).again_ms == 0
     # Who began it may be dead by now, and the ended lease is nowhere to be seen.
     for _ in range(2):
-        beat = await store.backend.heartbeat(keeper.lease)
+        beat = await keeper.lease.beat()
         assert beat.next_lease_end_ms == store.clock.ms
     await store.reclaim()
-    assert (await store.backend.heartbeat(keeper.lease)).next_lease_end_ms is None
+    assert (await keeper.lease.beat()).next_lease_end_ms is None
 
 
 async def test_a_heartbeat_says_which_queues_hold_work(store: Store) -> None:
     worker = await store.worker("one", "two")
 
     async def ready() -> tuple[str, ...]:
-        return (await store.backend.heartbeat(worker.lease)).ready
+        return (await worker.lease.beat()).ready
 
     assert await ready() == ()
     await store.enqueue("a", "b", queue="two", priority=3)
@@ -68,7 +68,7 @@ async def test_a_heartbeat_renews_a_lease_that_is_over(store: Store) -> None:
     worker, keeper = await store.worker(), await store.worker()
     taken = await worker.take_one()
     await store.pass_time(LEASE_MS * 2, keeper)
-    assert (await store.backend.heartbeat(worker.lease)).lost == ()
+    assert (await worker.lease.beat()).lost == ()
     assert (await store.reclaim()).leases == 0
     assert (await worker.exchange(Settlement.succeeded(taken))).not_yours == []
 
@@ -78,7 +78,7 @@ async def test_a_heartbeat_never_brings_a_lease_back(store: Store) -> None:
     await store.pass_time(LEASE_MS + 1, keeper)
     await store.reclaim("work", "other")
     for _ in range(2):
-        assert (await store.backend.heartbeat(worker.lease)).lost == ("work", "other")
+        assert (await worker.lease.beat()).lost == ("work", "other")
     assert (await store.counts()).workers == 1
 
 
@@ -141,7 +141,7 @@ async def test_crashes_add_up_and_only_by_reclaim(store: Store) -> None:
         await store.end_leases(keeper)
     leaver = await store.worker()
     assert (await leaver.take_one()).crashes == 3
-    await store.backend.deregister(leaver.lease)
+    await leaver.lease.leave()
     assert (await keeper.take_one()).crashes == 3
 
 
@@ -181,7 +181,7 @@ async def test_a_lost_lease_hears_of_nothing_else(store: Store) -> None:
     await worker.take(2)
     assert (await store.end_leases(keeper, limit=1)).returned == 1
     await store.backend.cancel([ref("a"), ref("b")], None, 0)
-    beat = await store.backend.heartbeat(worker.lease)
+    beat = await worker.lease.beat()
     assert (beat.lost, beat.cancels, beat.ready) == ((QUEUE,), [], ())
 
 
@@ -208,7 +208,7 @@ async def test_after_a_silence_live_workers_may_renew_first(store: Store) -> Non
     answer = await store.reclaim()
     assert (answer.returned, answer.leases, answer.again_ms) == (0, 0, GRACE_MS // 2)
     store.clock.ms += GRACE_MS - 1
-    assert (await store.backend.heartbeat(live.lease)).lost == ()
+    assert (await live.lease.beat()).lost == ()
     answer = await store.reclaim()
     assert (answer.leases, answer.again_ms) == (0, 1)
     store.clock.ms += 1
@@ -250,7 +250,7 @@ async def test_a_job_that_another_runs_cannot_be_settled_or_released(store: Stor
     for settlement in attempts:
         answer = await back.exchange(settlement, demand=1)
         assert (answer.not_yours, answer.jobs) == ([settlement], [])
-        assert (await store.look("a")).holder == keeper.lease.id
+        assert (await store.look("a")).holder == keeper.lease.spec.id
     assert (await keeper.exchange(Settlement.discarded(again))).not_yours == []
     assert await store.state("a") is State.DISCARDED
 
@@ -263,7 +263,7 @@ async def test_what_one_lease_took_another_cannot_settle(store: Store) -> None:
     await first.exchange(Settlement.release(taken))
     again = await second.take_one()
     assert (await second.exchange(old := Settlement.succeeded(taken))).not_yours == [old]
-    await store.backend.note(second.lease, [Note(taken, PROGRESS, b"not yours")])
+    await second.lease.note([Note(taken, PROGRESS, b"not yours")])
     record = await store.look("a")
     assert (record.state, record.holder, record.progress) == (State.RUNNING, again.holder, None)
     assert (await second.exchange(Settlement.succeeded(again))).not_yours == []
@@ -277,13 +277,13 @@ async def test_a_lost_queue_is_entered_again_under_a_new_name(store: Store) -> N
     await store.pass_time(LEASE_MS + 1, keeper)
     # Not all at once: the jobs of the lost entry are still on their way back.
     await store.end_unheard("one", 1)
-    name = new_id()
-    lease = worker.lease.renew(["one"], name)
-    assert (lease.entry("one"), lease.entry("two")) == (name, worker.lease.id)
-    assert (await store.backend.register(lease, ["one"])).now_ms == store.clock.ms
-    stale = replace(worker, lease=worker.lease)
-    worker.lease = lease
-    assert (await store.backend.heartbeat(lease)).lost == ()
+    lease, before = worker.lease, worker.lease.spec
+    assert (await lease.rejoin(["one"])).now_ms == store.clock.ms
+    name = lease.spec.entry("one")
+    assert name != before.entry("one")
+    assert lease.spec.entry("two") == before.id
+    stale = store.backend.attach(before)
+    assert (await lease.beat()).lost == ()
     answer = await worker.exchange(*map(Settlement.succeeded, old), demand=0)
     assert [settled.job for settled in answer.not_yours] == [j for j in old if j.queue == "one"]
     assert answer.lost == ()
@@ -291,14 +291,14 @@ async def test_a_lost_queue_is_entered_again_under_a_new_name(store: Store) -> N
     assert [(job.id, job.crashes) for job in taken] == [("a", 1), ("c", 0)]
     assert {job.holder for job in taken} == {name}
     assert (await store.look("a", "one")).holder == name
-    assert (await store.backend.heartbeat(stale.lease)).lost == ("one",)
+    assert (await stale.beat()).lost == ("one",)
     await store.reclaim("one")
     assert [(job.id, job.crashes) for job in await worker.take()] == [("b", 1)]
     await store.backend.cancel([taken[0].ref], None, 0)
-    assert (await store.backend.heartbeat(lease)).cancels == [taken[0].ref]
-    await store.backend.note(lease, [Note(taken[1], PROGRESS, b"1/2")])
+    assert (await lease.beat()).cancels == [taken[0].ref]
+    await lease.note([Note(taken[1], PROGRESS, b"1/2")])
     assert (await store.look("c", "one")).progress == b"1/2"
-    await store.backend.deregister(lease)
+    await lease.leave()
     counts = await store.counts("one")
     assert (counts.workers, counts.running, sum(counts.ready)) == (0, 0, 3)
 
@@ -308,8 +308,10 @@ async def test_deregister_releases_what_is_held(store: Store) -> None:
     await store.enqueue("c", queue="two")
     worker, other = await store.worker("one", "two"), await store.worker("one", "two")
     assert len(await worker.take()) == 3
-    await store.backend.deregister(worker.lease)
-    assert [counts.workers for counts in await store.backend.counts(["one", "two"])] == [1, 1]
+    await worker.lease.leave()
+    assert [
+        counts.workers for counts in await store.backend.inspect.queues.counts(["one", "two"])
+    ] == [1, 1]
     taken = await other.take()
     assert sorted((job.id, job.crashes) for job in taken) == [("a", 0), ("b", 0), ("c", 0)]
 
@@ -317,11 +319,11 @@ async def test_deregister_releases_what_is_held(store: Store) -> None:
 async def test_a_lease_that_left_is_lost(store: Store) -> None:
     await store.enqueue("a")
     worker = await store.worker()
-    await store.backend.deregister(worker.lease)
-    assert (await store.backend.heartbeat(worker.lease)).lost == ("work",)
+    await worker.lease.leave()
+    assert (await worker.lease.beat()).lost == ("work",)
     assert (await worker.exchange(demand=1)).lost == ("work",)
     assert await store.state("a") is State.READY
-    await store.backend.deregister(worker.lease)
+    await worker.lease.leave()
 
 
 async def test_resync_after_an_exchange_that_took_effect(store: Store) -> None:
@@ -329,7 +331,7 @@ async def test_resync_after_an_exchange_that_took_effect(store: Store) -> None:
     worker = await store.worker()
     a, b = await worker.take(2)
     applied = worker.sequence
-    answer = await store.backend.resync(worker.lease, applied + 1, [a])
+    answer = await worker.lease.resync(applied + 1, [a])
     assert (answer.applied, answer.missing, answer.lost) == ({"work": applied}, [b], ())
 
 
@@ -337,11 +339,11 @@ async def test_resync_refuses_what_arrives_late(store: Store) -> None:
     await store.enqueue("a", "b")
     worker = await store.worker()
     taken = await worker.take_one()
-    answer = await store.backend.resync(worker.lease, 5, [taken])
+    answer = await worker.lease.resync(5, [taken])
     assert (answer.applied, answer.missing) == ({"work": 1}, [])
     for sequence in (2, 5):
         with pytest.raises(StaleSequence):
-            await store.backend.exchange(worker.lease, sequence, [Settlement.succeeded(taken)], {})
+            await worker.lease.exchange(sequence, [Settlement.succeeded(taken)], {})
     assert await store.state("a") is State.RUNNING
     worker.sequence = 5
     answer_to_six = await worker.exchange(Settlement.succeeded(taken), demand=1)
@@ -353,16 +355,16 @@ async def test_resync_asked_again_has_the_same_answer(store: Store) -> None:
     worker = await store.worker()
     a = await worker.take_one()
     for sequence in (5, 6):
-        answer = await store.backend.resync(worker.lease, sequence, [])
+        answer = await worker.lease.resync(sequence, [])
         assert (answer.applied, answer.missing) == ({"work": 1}, [a])
     worker.sequence = 6
     await worker.exchange(Settlement.succeeded(a))
-    assert (await store.backend.resync(worker.lease, 8, [])).applied == {"work": 7}
+    assert (await worker.lease.resync(8, [])).applied == {"work": 7}
 
 
 async def test_resync_before_any_exchange(store: Store) -> None:
     worker = await store.worker()
-    answer = await store.backend.resync(worker.lease, 1, [])
+    answer = await worker.lease.resync(1, [])
     assert (answer.applied, answer.missing, answer.lost) == ({"work": 0}, [], ())
 
 
@@ -370,7 +372,7 @@ async def test_resync_needs_a_higher_sequence(store: Store) -> None:
     worker = await store.worker()
     await worker.exchange()
     with pytest.raises(StaleSequence):
-        await store.backend.resync(worker.lease, worker.sequence, [])
+        await worker.lease.resync(worker.sequence, [])
 
 
 async def test_resync_does_not_touch_the_jobs(store: Store) -> None:
@@ -380,7 +382,7 @@ async def test_resync_does_not_touch_the_jobs(store: Store) -> None:
     await store.end_leases(keeper)
     a, b = await keeper.take()
     for sequence in (10, 20):
-        answer = await store.backend.resync(keeper.lease, sequence, [])
+        answer = await keeper.lease.resync(sequence, [])
         assert answer.missing == [a, b]
     keeper.sequence = 20
     await keeper.exchange(Settlement.release(a), Settlement.release(b))
@@ -394,7 +396,7 @@ async def test_resync_over_queues_of_which_one_is_lost(store: Store) -> None:
     assert len(await worker.take()) == 2
     await store.pass_time(LEASE_MS + 1, await store.worker("keeper"))
     await store.end_unheard("one")
-    answer = await store.backend.resync(worker.lease, 9, [])
+    answer = await worker.lease.resync(9, [])
     assert (answer.applied, answer.lost) == ({"two": 1}, ("one",))
     assert ids(answer.missing) == ["b"]
 
@@ -404,7 +406,7 @@ async def test_resync_finds_more_than_a_few_jobs(store: Store) -> None:
     await store.enqueue(*names)
     worker = await store.worker()
     taken = await worker.take(1200)
-    answer = await store.backend.resync(worker.lease, 9, taken[::2])
+    answer = await worker.lease.resync(9, taken[::2])
     assert answer.missing == taken[1::2]
 
 
@@ -419,7 +421,7 @@ async def test_a_twin_for_another_thread_renews_the_same_lease(store: Store) -> 
     try:
         store.clock.ms += LEASE_MS
         await store.backend.cancel([taken.ref], None, 0)
-        beat = await twin.heartbeat(worker.lease)
+        beat = await twin.attach(worker.lease.spec).beat()
         assert (beat.lost, beat.cancels) == ((), [taken.ref])
         assert (await store.reclaim()).leases == 0
     finally:

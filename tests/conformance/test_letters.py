@@ -31,14 +31,14 @@ async def die(store: Store, *names: str, queue: str = QUEUE, priority: int = 2) 
             for job in await worker.take(len(names))
         )
     )
-    await store.backend.deregister(worker.lease)
+    await worker.lease.leave()
     return [LetterKey(ref(name, queue), store.clock.ms) for name in names]
 
 
 async def pages(store: Store, query: LetterQuery) -> list[LetterPage]:
-    found = [await store.backend.letters(query)]
+    found = [await store.backend.dead.page(query)]
     while found[-1].after is not None:
-        found.append(await store.backend.letters(query, found[-1].after))
+        found.append(await store.backend.dead.page(query, found[-1].after))
     return found
 
 
@@ -49,21 +49,21 @@ def names(*found: LetterPage) -> list[str]:
 async def test_a_letter_as_it_is_stored(store: Store) -> None:
     (key,) = await die(store, "a", priority=1)
     store.clock.ms += 5
-    page = await store.backend.letters(LetterQuery(QUEUE))
+    page = await store.backend.dead.page(LetterQuery(QUEUE))
     (letter,) = page.letters
     assert (letter.key, letter.priority, letter.letter) == (key, Priority.HIGH, b"head\na")
     assert (letter.size, page.after, page.total, page.now_ms) == (6, None, 1, store.clock.ms)
-    assert await store.backend.find_letters([ref("a"), ref("b"), ref("a", "never")]) == [
+    assert await store.backend.dead.find([ref("a"), ref("b"), ref("a", "never")]) == [
         letter,
         None,
         None,
     ]
-    assert await store.backend.find_letters([]) == []
+    assert await store.backend.dead.find([]) == []
 
 
 async def test_a_queue_without_letters(store: Store) -> None:
     for queue in (QUEUE, "never"):
-        page = await store.backend.letters(LetterQuery(queue))
+        page = await store.backend.dead.page(LetterQuery(queue))
         assert (page.letters, page.after, page.total) == ([], None, 0)
         assert page.now_ms == store.clock.ms
 
@@ -71,7 +71,7 @@ async def test_a_queue_without_letters(store: Store) -> None:
 async def test_letters_of_another_queue_are_not_shown(store: Store) -> None:
     await die(store, "a", queue="mail")
     await die(store, "b")
-    assert names(await store.backend.letters(LetterQuery("mail"))) == ["a"]
+    assert names(await store.backend.dead.page(LetterQuery("mail"))) == ["a"]
 
 
 async def die_one_by_one(store: Store, *names: str) -> None:
@@ -115,16 +115,16 @@ async def test_letters_come_and_go_between_pages(
     else:
         await die_one_by_one(store, *order)
     query = LetterQuery(QUEUE, oldest_first=oldest_first, limit=3)
-    first = await store.backend.letters(query)
-    await store.backend.purge([letter.key for letter in first.letters])
+    first = await store.backend.dead.page(query)
+    await store.backend.dead.purge([letter.key for letter in first.letters])
     store.clock.ms += 1000
     await die(store, "late")
-    second = await store.backend.letters(query, first.after)
+    second = await store.backend.dead.page(query, first.after)
     shown, left = (order[:3], order[3:]) if oldest_first else (order[:2:-1], order[2::-1])
     assert names(first) == shown
     assert names(second) == left
     if oldest_first:
-        assert names(await store.backend.letters(query, second.after)) == ["late"]
+        assert names(await store.backend.dead.page(query, second.after)) == ["late"]
     else:
         assert second.after is None
 
@@ -144,9 +144,11 @@ async def test_letters_of_a_time(store: Store, oldest_first: bool) -> None:
     found = await pages(store, query)
     assert names(*found) == (["b", "c", "d"] if oldest_first else ["d", "c", "b"])
     assert {page.total for page in found} == {3}
-    nothing = await store.backend.letters(query._replace(since_ms=began_ms + 9000, before_ms=None))
+    nothing = await store.backend.dead.page(
+        query._replace(since_ms=began_ms + 9000, before_ms=None)
+    )
     assert (nothing.letters, nothing.after, nothing.total) == ([], None, 0)
-    backwards = await store.backend.letters(query._replace(since_ms=began_ms + 4001))
+    backwards = await store.backend.dead.page(query._replace(since_ms=began_ms + 4001))
     assert (backwards.letters, backwards.after, backwards.total) == ([], None, 0)
 
 
@@ -175,9 +177,9 @@ async def test_a_letter_that_is_cut(store: Store, letter: bytes, cut: int) -> No
     await store.enqueue("a")
     worker = await store.worker()
     await worker.exchange(Settlement.dead(await worker.take_one(), letter))
-    (found,) = (await store.backend.letters(LetterQuery(QUEUE, cut=cut))).letters
+    (found,) = (await store.backend.dead.page(LetterQuery(QUEUE, cut=cut))).letters
     assert (found.letter, found.size) == (cut_letter(letter, cut), len(letter))
-    assert await store.backend.find_letters([ref("a")], cut=cut) == [found]
+    assert await store.backend.dead.find([ref("a")], cut=cut) == [found]
 
 
 def test_the_first_line_is_never_cut() -> None:
@@ -190,7 +192,7 @@ def test_the_first_line_is_never_cut() -> None:
 
 async def revive(store: Store, *keys: LetterKey, priority: Priority | None = None) -> list[Revived]:
     revivals = [Revival(key, b"again " + key.ref.id.encode()) for key in keys]
-    return await store.backend.revive(revivals, priority=priority)
+    return await store.backend.dead.revive(revivals, priority=priority)
 
 
 async def test_a_revived_job_is_a_living_one(store: Store) -> None:
@@ -203,7 +205,7 @@ async def test_a_revived_job_is_a_living_one(store: Store) -> None:
     counts = await store.counts()
     assert (counts.dead, counts.ready) == (0, (0, 1, 0, 0))
     assert await store.enqueue("a") == [False]
-    assert await store.backend.find_letters([ref("a")]) == [None]
+    assert await store.backend.dead.find([ref("a")]) == [None]
     job = await (await store.worker()).take_one()
     assert (job.id, job.envelope, job.crashes) == ("a", b"again a", 0)
 
@@ -230,11 +232,11 @@ async def test_a_revived_job_may_die_again(store: Store) -> None:
     store.clock.ms += 10
     worker = await store.worker()
     await worker.exchange(Settlement.dead(await worker.take_one(), b"second letter"))
-    (letter,) = (await store.backend.letters(LetterQuery(QUEUE))).letters
+    (letter,) = (await store.backend.dead.page(LetterQuery(QUEUE))).letters
     assert (letter.key.died_ms, letter.letter) == (store.clock.ms, b"second letter")
     assert await revive(store, key) == [Revived.GONE]
-    assert await store.backend.purge([key]) == [False]
-    assert await store.backend.find_letters([ref("a")]) == [letter]
+    assert await store.backend.dead.purge([key]) == [False]
+    assert await store.backend.dead.find([ref("a")]) == [letter]
     # Nor is the result of its first death taken for that of the second.
     assert (await store.look("a")).outcome is None
 
@@ -283,7 +285,7 @@ async def test_an_id_that_lives_again_is_not_revived(store: Store) -> None:
     assert await revive(store, key._replace(died_ms=1)) == [Revived.GONE]
     assert (await store.look("a")).envelope == b"a"
     assert (await store.counts()).dead == 1
-    assert await store.backend.purge([key]) == [True]
+    assert await store.backend.dead.purge([key]) == [True]
     assert (await store.look("a")).state is State.READY
 
 
@@ -300,7 +302,7 @@ async def test_a_revival_calls_a_worker(store: Store) -> None:
 async def test_a_revived_job_counts_as_enqueued(store: Store) -> None:
     (key,) = await die(store, "a")
     await revive(store, key, key)
-    (flow,) = await store.backend.flow([QUEUE])
+    (flow,) = await store.backend.inspect.queues.flow([QUEUE])
     assert (flow.enqueued, flow.ended[State.DEAD]) == (2, 1)
 
 
@@ -318,7 +320,7 @@ async def test_many_large_jobs_are_revived(store: Store) -> None:
     other = await die(store, "x", "y", queue="mail")
     big = b"x" * (MAX_PAGE_BYTES // 2 + 1)
     revivals = [Revival(key, b"small") for key in keys] + [Revival(key, big) for key in other]
-    assert await store.backend.revive(revivals) == [Revived.READY] * 1202
+    assert await store.backend.dead.revive(revivals) == [Revived.READY] * 1202
     assert (await store.counts()).ready == (0, 0, 1200, 0)
     assert (await store.counts("mail")).ready == (0, 0, 2, 0)
     assert ids(await (await store.worker()).take(5)) == some[:5]
@@ -328,16 +330,16 @@ async def test_purged_letters_are_gone(store: Store) -> None:
     a, b, c = await die(store, "a", "b", "c")
     d, _ = await die(store, "d", "e", queue="mail")
     gone = [d, b, b, c._replace(died_ms=c.died_ms + 1), LetterKey(ref("a", "never"), a.died_ms), a]
-    assert await store.backend.purge(gone) == [True, True, False, False, False, True]
-    assert await store.backend.purge([]) == []
-    assert names(await store.backend.letters(LetterQuery(QUEUE))) == ["c"]
-    assert names(await store.backend.letters(LetterQuery("mail"))) == ["e"]
+    assert await store.backend.dead.purge(gone) == [True, True, False, False, False, True]
+    assert await store.backend.dead.purge([]) == []
+    assert names(await store.backend.dead.page(LetterQuery(QUEUE))) == ["c"]
+    assert names(await store.backend.dead.page(LetterQuery("mail"))) == ["e"]
     assert ((await store.counts()).dead, (await store.counts("mail")).dead) == (1, 1)
 
 
 async def test_the_id_and_the_result_of_a_purged_job_stay_known(store: Store) -> None:
     (key,) = await die(store, "a")
-    await store.backend.purge([key])
+    await store.backend.dead.purge([key])
     record = await store.look("a")
     assert (record.state, record.outcome) == (State.DEAD, outcome(State.DEAD))
     assert record.dead_letter is None

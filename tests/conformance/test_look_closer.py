@@ -51,10 +51,12 @@ async def test_jobs_that_were_put_back(store: Store) -> None:
     }
     for job in await worker.take():
         await worker.exchange(Settlement.reschedule(job, envelopes[job.id], 1_000))
-    found, none, never = await store.backend.put_back(["work", "quiet", "never"], 100)
+    found, none, never = await store.backend.inspect.queues.put_back(
+        ["work", "quiet", "never"], 100
+    )
     assert found == [envelopes["unknown"]]
     assert (none, never) == ([], [])
-    assert await store.backend.put_back([], 100) == []
+    assert await store.backend.inspect.queues.put_back([], 100) == []
 
 
 async def test_only_those_that_are_due_first_are_looked_at(store: Store) -> None:
@@ -63,5 +65,5 @@ async def test_only_those_that_are_due_first_are_looked_at(store: Store) -> None
     for number, job in enumerate(await worker.take()):
         envelope = orjson.dumps({"f": number, "h": {"unknown_times": 1}})
         await worker.exchange(Settlement.reschedule(job, envelope, 1_000 * (5 - number)))
-    (found,) = await store.backend.put_back(["work"], 2)
+    (found,) = await store.backend.inspect.queues.put_back(["work"], 2)
     assert [orjson.loads(raw)["f"] for raw in found] == [4, 3]

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import CancelVerdict
+from asyncjobs.backends.base import CancelVerdict, LeaseSpec
 from asyncjobs.job import Settlement
-from tests.conformance.store import Store, ids, ref
+from tests.conformance.store import (
+    LEASE_MS,
+    Store,
+    Worker,
+    ids,
+    ref,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +28,7 @@ async def test_an_exchange_tells_of_some_marks_and_a_heartbeat_of_all(store: Sto
     assert set(verdicts) == {CancelVerdict.REQUESTED}
     heard = set[str]()
     while jobs:
-        beat = await store.backend.heartbeat(worker.lease)
+        beat = await worker.lease.beat()
         assert {one.id for one in beat.cancels} == jobs.keys()
         told = [one.id for one in (await worker.exchange()).cancels]
         assert len(told) == len(set(told)) == min(MOST_TOLD, len(jobs))
@@ -30,8 +36,8 @@ async def test_an_exchange_tells_of_some_marks_and_a_heartbeat_of_all(store: Sto
         assert answer.not_yours == []
         heard.update(told)
     assert heard == names
-    assert (await store.backend.heartbeat(worker.lease)).cancels == []
-    assert (await store.backend.heartbeat(other.lease)).cancels == []
+    assert (await worker.lease.beat()).cancels == []
+    assert (await other.lease.beat()).cancels == []
 
 
 async def test_marks_of_others_are_neither_told_nor_touched(store: Store) -> None:
@@ -48,20 +54,19 @@ async def test_marks_of_others_are_neither_told_nor_touched(store: Store) -> Non
         demand=5,
     )
     assert (sorted(ids(answer.jobs)), answer.cancels) == (["released", "retried"], [])
-    assert (await store.backend.heartbeat(holder.lease)).cancels == [theirs.ref]
+    assert (await holder.lease.beat()).cancels == [theirs.ref]
     assert list((await holder.exchange()).cancels) == [theirs.ref]
 
 
 async def test_leases_whose_names_begin_alike_have_marks_of_their_own(store: Store) -> None:
     await store.enqueue("a", "b")
-    first, second = await store.worker(), await store.worker()
-    longer = second.lease.renew(["work"], first.lease.id + "0")
-    await store.backend.register(longer, ["work"])
-    second.lease = longer
+    first = await store.worker()
+    longer = LeaseSpec(first.lease.spec.id + "0", "worker", ("work",), LEASE_MS)
+    second = Worker(store.backend, await store.backend.lease(longer))
     (a,), (b,) = await first.take(1), await second.take(1)
     await store.backend.cancel([a.ref, b.ref], None, 0)
     for worker, job in ((first, a), (second, b)):
-        assert (await store.backend.heartbeat(worker.lease)).cancels == [job.ref]
+        assert (await worker.lease.beat()).cancels == [job.ref]
         assert list((await worker.exchange()).cancels) == [job.ref]
 
 
@@ -78,7 +83,7 @@ async def test_a_mark_that_comes_with_its_job_is_told_whatever_else_is_marked(
     assert len(await worker.take(len(names))) == len(names)
     await store.backend.cancel([ref(name) for name in names], None, 0)
     await giver.exchange(Settlement.release(given))
-    assert (await store.backend.heartbeat(giver.lease)).cancels == []
+    assert (await giver.lease.beat()).cancels == []
     answer = await worker.exchange(demand=1)
     assert ids(answer.jobs) == ["z-given-back"]
     assert given.ref in answer.cancels

@@ -77,7 +77,7 @@ async def test_there_is_no_twin_for_another_thread(own: Store) -> None:
 async def test_a_wrong_priority_stores_nothing(own: Store) -> None:
     with pytest.raises(ValueError, match="work/a has the priority 4"):
         await own.enqueue("a", priority=4)
-    assert await own.backend.queues() == []
+    assert await own.backend.inspect.queues.names() == []
 
 
 async def test_nothing_is_left_of_finished_jobs_after_their_time(
@@ -91,18 +91,18 @@ async def test_nothing_is_left_of_finished_jobs_after_their_time(
         await worker.exchange(Settlement.succeeded(taken, outcome(), 1000))
     await own.pass_time(own.settings.id_ttl_ms, worker)
     await backend.prune(["work"], 10)
-    queue = backend._queues["work"]
+    queue = backend._queues.by_name["work"]
     ended = queue.ended
     left = (queue._jobs, ended._known, ended._results, queue._answers, queue._marked)
     assert [len(part) for part in left] == [0, 0, 0, 0, 0]
-    assert backend._result_waiters == {}
+    assert len(backend._queues.results) == 0
 
 
 async def test_cancelled_schedules_do_not_pile_up(own: Store, backend: MemoryBackend) -> None:
     for number in range(1000):
         await own.enqueue(f"job-{number}", delay_ms=86_400_000)
         await backend.cancel([ref(f"job-{number}")], None, 0)
-    assert len(backend._queues["work"]._scheduled._heap) < 100
+    assert len(backend._queues.by_name["work"]._scheduled._heap) < 100
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.one_of(st.none(), st.integers(0, 9)))))

@@ -18,11 +18,11 @@ def needs_notes(store: Store) -> None:
 
 
 async def note(worker: Worker, *notes: tuple[TakenJob, str, bytes]) -> list[bool]:
-    return await worker.store.note(worker.lease, [Note(*note) for note in notes])
+    return await worker.lease.note([Note(*note) for note in notes])
 
 
 async def notes(worker: Worker, *jobs: TakenJob) -> list[dict[str, bytes] | None]:
-    return await worker.store.notes(worker.lease, jobs)
+    return await worker.lease.notes(jobs)
 
 
 async def running(store: Store, worker: Worker, id: str = "a") -> TakenJob:
@@ -33,7 +33,7 @@ async def running(store: Store, worker: Worker, id: str = "a") -> TakenJob:
 async def dead(store: Store, worker: Worker, job: TakenJob) -> Revival:
     """Let the job die; what revives it."""
     await worker.exchange(Settlement.dead(job, b"{}\n{}"))
-    (letter,) = (await store.backend.letters(LetterQuery(job.queue))).letters
+    (letter,) = (await store.backend.dead.page(LetterQuery(job.queue))).letters
     return Revival(letter.key, b"again")
 
 
@@ -167,7 +167,7 @@ async def test_a_dead_letter_keeps_them_for_a_revival(store: Store) -> None:
     await note(worker, (job, "cursor", b"1"), (job, PROGRESS, b"half"))
     revival = await dead(store, worker, job)
     assert await note(worker, (job, "late", b"x")) == [False]
-    assert await store.backend.revive([revival]) == [Revived.READY]
+    assert await store.backend.dead.revive([revival]) == [Revived.READY]
     assert (await store.look("a")).progress == b"half"
     again = await worker.take_one()
     assert await notes(worker, again) == [{"cursor": b"1", PROGRESS: b"half"}]
@@ -179,7 +179,7 @@ async def test_a_letter_without_notes_is_revived_without(store: Store) -> None:
     other = await running(store, worker, "other")
     await note(worker, (other, "x", b"1"))
     revival = await dead(store, worker, await running(store, worker))
-    assert await store.backend.revive([revival]) == [Revived.READY]
+    assert await store.backend.dead.revive([revival]) == [Revived.READY]
     assert await notes(worker, await worker.take_one()) == [{}]
 
 
@@ -190,7 +190,7 @@ async def test_they_go_with_the_letter(store: Store, way: str) -> None:
     await note(worker, (job, "x", b"1"))
     revival = await dead(store, worker, job)
     if way == "purge":
-        assert await store.backend.purge([revival.key]) == [True]
+        assert await store.backend.dead.purge([revival.key]) == [True]
     else:
         await store.pass_time(store.settings.dead_max_age_ms + 1)
         assert await store.backend.prune(["work"], 10) == 1
@@ -209,10 +209,10 @@ async def test_a_new_job_under_the_id_of_a_dead_one(store: Store) -> None:
     second = await running(store, worker)
     assert await notes(worker, second) == [{}]
     revival = await dead(store, worker, second)
-    assert await store.backend.revive([revival]) == [Revived.READY]
+    assert await store.backend.dead.revive([revival]) == [Revived.READY]
     third = await worker.take_one()
     assert await notes(worker, third) == [{}]
     await note(worker, (third, "third", b"3"))
     revival = await dead(store, worker, third)
-    await store.backend.revive([revival])
+    await store.backend.dead.revive([revival])
     assert await notes(worker, await worker.take_one()) == [{"third": b"3"}]

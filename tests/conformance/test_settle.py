@@ -107,7 +107,7 @@ async def test_what_is_not_held_among_many_has_no_effect_and_the_others_do(store
     assert answer.not_yours == [again, twice]
     counts = await store.counts()
     assert (sum(counts.ready), counts.running, counts.scheduled) == (0, 0, 1)
-    (flow,) = await store.backend.flow(["work"])
+    (flow,) = await store.backend.inspect.queues.flow(["work"])
     assert flow.ended.get(State.SUCCEEDED) == 3
     assert flow.ended.get(State.DISCARDED, 0) == 0
 

@@ -18,7 +18,7 @@ async def round_of(store: Store, asker: str, about: int = 200) -> list[list[str]
     """What each look of one round brings."""
     looks = []
     while True:
-        survey = await store.backend.survey(asker, about, TURN_MS)
+        survey = await store.backend.inspect.queues.survey(asker, about, TURN_MS)
         assert survey.is_turn
         looks.append(survey.queues)
         if survey.is_last:
@@ -42,17 +42,17 @@ async def test_a_round_names_each_queue_in_portions(store: Store) -> None:
 async def test_one_looks_and_others_hear_that_it_is_not_their_turn(store: Store) -> None:
     await store.enqueue("a")
     assert await round_of(store, "one") == [["work"]]
-    assert await store.backend.survey("two", 200, TURN_MS) == NOT_YOURS
+    assert await store.backend.inspect.queues.survey("two", 200, TURN_MS) == NOT_YOURS
     assert await round_of(store, "one") == [["work"]]
 
 
 async def test_another_one_takes_over_when_nobody_has_asked_for_long(store: Store) -> None:
     await store.enqueue("a")
-    assert (await store.backend.survey("one", 200, 50)).is_turn
+    assert (await store.backend.inspect.queues.survey("one", 200, 50)).is_turn
 
     async def takes_over() -> bool:
         store.clock.ms += 50
-        return (await store.backend.survey("two", 200, TURN_MS)).is_turn
+        return (await store.backend.inspect.queues.survey("two", 200, TURN_MS)).is_turn
 
     await eventually(takes_over)
-    assert await store.backend.survey("one", 200, TURN_MS) == NOT_YOURS
+    assert await store.backend.inspect.queues.survey("one", 200, TURN_MS) == NOT_YOURS

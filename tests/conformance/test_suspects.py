@@ -132,7 +132,7 @@ async def test_a_suspect_given_back_stays_one(store: Store) -> None:
     await crashed(store, keeper, 2, 2)
     jobs = await take(keeper, Demand(2, suspects=(2,)))
     await keeper.exchange(Settlement.release(jobs[0]))
-    await store.backend.deregister(keeper.lease)
+    await keeper.lease.leave()
     other = await store.worker()
     assert (await other.exchange(demand={QUEUE: Demand(10)})).suspects == {QUEUE: 2}
     taken = await take(other, Demand(10, suspects=(2,)))
@@ -204,7 +204,7 @@ async def test_a_farewell_charges_only_whom_it_names(store: Store) -> None:
     await store.enqueue("c", queue="two")
     worker, other = await store.worker("one", "two"), await store.worker("one", "two")
     taken = {job.id: job for job in await worker.take()}
-    await store.backend.deregister(worker.lease, [taken["b"]])
+    await worker.lease.leave([taken["b"]])
     found = await other.take()
     assert sorted((job.id, job.crashes) for job in found) == [("a", 0), ("b", 1), ("c", 0)]
 
@@ -214,7 +214,7 @@ async def test_a_farewell_charges_once_however_many_jobs_are_held(store: Store) 
     worker, other = await store.worker(), await store.worker()
     taken = [job for _ in range(6) for job in await worker.take(200)]
     assert len(taken) == 1200
-    await store.backend.deregister(worker.lease, [taken[1100]])
+    await worker.lease.leave([taken[1100]])
     found = [job for _ in range(6) for job in await other.take(200)]
     assert {job.id: job.crashes for job in found if job.crashes} == {"job-1100": 1}
     assert len(found) == 1200
@@ -226,8 +226,8 @@ async def test_a_farewell_charges_nobody_for_what_the_lease_does_not_hold(store:
     a = await worker.take_one()
     await worker.exchange(Settlement.release(a))
     assert (await other.take_one()).id == "a"
-    await store.backend.deregister(worker.lease, [a])
+    await worker.lease.leave([a])
     # Given back and taken again, a job is the same entry: only the holder tells them apart.
-    await store.backend.deregister(other.lease, [a])
+    await other.lease.leave([a])
     keeper = await store.worker()
     assert [(job.id, job.crashes) for job in await keeper.take()] == [("a", 0), ("b", 0)]

@@ -136,7 +136,7 @@ async def test_a_worker_that_leaves_with_jobs_calls(store: Store) -> None:
     await leaver.take_one()
     await idle.settle_calls()
     async with running(idle.called()) as call:
-        await store.backend.deregister(leaver.lease)
+        await leaver.lease.leave()
         assert await call == ["work"]
 
 

@@ -7,7 +7,7 @@ import asyncio
 import anyio
 import pytest
 
-from asyncjobs.backends.base import Parked
+from asyncjobs.backends.base import Offer, Parked
 from asyncjobs.job import Demand, Settlement, State
 from tests.conformance.store import LIMIT_S, QUEUE, SHORT_S, Store, Worker, ids, ref
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 async def wait_and_take(worker: Worker, slots: int = 5, timeout_s: float = LIMIT_S) -> Parked:
     worker.sequence += 1
     demand = {QUEUE: Demand(slots)}
-    return await worker.store.wait_and_take(worker.lease, timeout_s, worker.sequence, demand)
+    return await worker.lease.park(timeout_s, Offer(worker.sequence, demand))
 
 
 async def parked(worker: Worker, slots: int = 5) -> asyncio.Task[Parked]:
@@ -35,7 +35,7 @@ async def test_new_work_comes_with_its_call(store: Store) -> None:
     assert list(called) == [QUEUE]
     assert exchange is not None
     assert ids(exchange.jobs) == ["a", "b"]
-    assert [job.holder for job in exchange.jobs] == [worker.lease.entry(QUEUE)] * 2
+    assert [job.holder for job in exchange.jobs] == [worker.lease.spec.entry(QUEUE)] * 2
     assert await store.state("a") is State.RUNNING
     assert (await worker.exchange(*map(Settlement.succeeded, exchange.jobs))).not_yours == []
 
@@ -85,7 +85,7 @@ async def test_a_resync_refuses_what_waits(store: Store) -> None:
     task = await parked(worker)
     await anyio.sleep(SHORT_S)
     worker.sequence += 1
-    answer = await worker.store.resync(worker.lease, worker.sequence, [])
+    answer = await worker.lease.resync(worker.sequence, [])
     assert answer.missing == []
     await store.enqueue("a")
     called, exchange = await task
@@ -102,7 +102,7 @@ async def test_what_it_took_is_found_by_a_resync(store: Store) -> None:
     await store.enqueue("a")
     await task
     worker.sequence += 1
-    answer = await worker.store.resync(worker.lease, worker.sequence, [])
+    answer = await worker.lease.resync(worker.sequence, [])
     assert ids(answer.missing) == ["a"]
 
 

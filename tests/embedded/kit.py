@@ -47,7 +47,7 @@ def fork():
 async def count():
     while True:
         try:
-            (counts,) = await app.backend.counts(["default"])
+            (counts,) = await app.backend.inspect.queues.counts(["default"])
             return sum(counts.ready)
         except StoreUnavailable:  # the connection of before the server's restart
             await asyncio.sleep(0.02)

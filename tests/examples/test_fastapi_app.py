@@ -78,7 +78,7 @@ async def test_one_key_makes_one_job(client: httpx.AsyncClient, tasks: ModuleTyp
         for _ in range(3)
     ]
     assert {body["id"] for body in bodies} == {"order-1"}
-    (counts,) = await tasks.app.backend.counts(["reports"])
+    (counts,) = await tasks.app.backend.inspect.queues.counts(["reports"])
     assert sum(counts.ready) == 1
 
 
@@ -88,7 +88,7 @@ async def test_a_wrong_order_enqueues_nothing(
 ) -> None:
     answer = await client.post("/reports", json={"customer": "acme", "rows": rows})
     assert answer.status_code == 422
-    (counts,) = await tasks.app.backend.counts(["reports"])
+    (counts,) = await tasks.app.backend.inspect.queues.counts(["reports"])
     assert sum(counts.ready) == 0
 
 

@@ -11,6 +11,7 @@ import pytest
 from asyncjobs import AsyncJobs, State, Worker
 from asyncjobs.backends.base import LeaseSpec, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.redis.leases import RedisLease
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.testing.servers import Server
@@ -62,9 +63,9 @@ async def test_a_half_open_connection_is_found_out(
             await listens(direct)
             processor = worker._processor
             assert processor is not None
-            backend = app.backend
-            assert isinstance(backend, RedisBackend)
-            channel = backend._lease_calls._links(processor.session.spec).control
+            lease = processor.session.lease
+            assert isinstance(lease, RedisLease)
+            channel = lease.links.control
             channel._link.timeout_s = 0.3
             proxy.freeze("control")
             async with asyncio.timeout(LIMIT_S):
@@ -83,26 +84,26 @@ async def test_a_half_open_connection_is_found_out(
 async def test_silence_is_an_error_and_a_slow_word_is_none(server: Server) -> None:
     async with proxy_to(server.port) as proxy:
         backend = RedisBackend(proxy.url, StoreSettings(command_timeout_s=0.3))
-        lease = LeaseSpec(new_id(), "w", ("work",), 1000)
+        lease = backend.attach(LeaseSpec(new_id(), "w", ("work",), 1000))
         try:
             for _ in range(3):
-                assert await backend.listen(lease, 0.05) == ()
+                assert await lease.listen(0.05) == ()
             proxy.freeze("control")
             with pytest.raises(StoreUnavailable, match="has not answered in 0"):
-                await backend.listen(lease, 0.05)
+                await lease.listen(0.05)
             proxy.thaw()
-            assert await backend.listen(lease, 0.05) == ()
+            assert await lease.listen(0.05) == ()
         finally:
             await backend.close()
 
 
 async def test_nothing_is_asked_while_nothing_is_said(server: Server) -> None:
     backend = RedisBackend(server.url)
-    lease = LeaseSpec(new_id(), "w", ("work", "mail"), 1000)
+    lease = backend.attach(LeaseSpec(new_id(), "w", ("work", "mail"), 1000))
     try:
-        await backend.listen(lease, 0.01)
+        await lease.listen(0.01)
         before = commands(server)
-        await backend.listen(lease, 0.5)
+        await lease.listen(0.5)
         after = commands(server)
     finally:
         await backend.close()

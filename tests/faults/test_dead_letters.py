@@ -20,12 +20,12 @@ def test_a_full_store_takes_dead_jobs_back(server: Server) -> None:
     async def act(store: RedisBackend) -> None:
         batch = EnqueueBatch("token", [NewJob("default", "new", 2, b"x")])
         assert isinstance((await store.enqueue(batch)).refused["default"], StoreFull)
-        page = await store.letters(LetterQuery("default", oldest_first=True))
+        page = await store.dead.page(LetterQuery("default", oldest_first=True))
         assert len(page.letters) == 40
         revivals = [Revival(each.key, revived(each.letter, 1)) for each in page.letters[:20]]
-        assert await store.revive(revivals) == [Revived.READY] * 20
-        assert await store.purge([each.key for each in page.letters[20:39]]) == [True] * 19
-        (counts,) = await store.counts(["default"])
+        assert await store.dead.revive(revivals) == [Revived.READY] * 20
+        assert await store.dead.purge([each.key for each in page.letters[20:39]]) == [True] * 19
+        (counts,) = await store.inspect.queues.counts(["default"])
         assert (counts.ready[2], counts.dead) == (20, 1)
 
     on_store(server.url, act)
@@ -41,16 +41,16 @@ def test_letters_that_somebody_else_wrote(server: Server) -> None:
     server.command("HDEL", f"{base}:data", "b", "c")
 
     async def act(store: RedisBackend) -> None:
-        letters = (await store.letters(LetterQuery("default", oldest_first=True))).letters
+        letters = (await store.dead.page(LetterQuery("default", oldest_first=True))).letters
         assert [(each.priority, each.letter, each.size) for each in letters] == [
             (Priority.NORMAL, b"letter", 6),
             (Priority.NORMAL, b"", 0),
             (Priority.NORMAL, b"", 0),
         ]
         revivals = [Revival(each.key, b"x") for each in letters[:2]]
-        assert await store.revive(revivals) == [Revived.READY] * 2
-        assert await store.purge([letters[2].key]) == [True]
-        (counts,) = await store.counts(["default"])
+        assert await store.dead.revive(revivals) == [Revived.READY] * 2
+        assert await store.dead.purge([letters[2].key]) == [True]
+        (counts,) = await store.inspect.queues.counts(["default"])
         assert (counts.ready, counts.dead) == ((0, 0, 2, 0), 0)
 
     on_store(server.url, act)

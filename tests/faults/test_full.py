@@ -36,9 +36,8 @@ async def test_a_full_store_is_drained_by_everything_but_enqueue(
     async with app:
         left = await gated.options(priority="critical").enqueue("left")
         dead_worker = RedisBackend(server.url)
-        gone = LeaseSpec(new_id(), "gone", ("default",), 300)
-        await dead_worker.register(gone)
-        (taken,) = (await dead_worker.exchange(gone, 1, [], {"default": Demand(1)})).jobs
+        gone = await dead_worker.lease(LeaseSpec(new_id(), "gone", ("default",), 300))
+        (taken,) = (await gone.exchange(1, [], {"default": Demand(1)})).jobs
         assert taken.id == left.id
         await dead_worker.close()
 
@@ -88,32 +87,30 @@ async def test_each_call_but_enqueue_is_answered(server: Server) -> None:
         await fill_up(fill)
         await asyncio.to_thread(server.command, "CONFIG", "SET", "maxmemory", used)
         store = RedisBackend(server.url, app.settings.store())
-        other = LeaseSpec(new_id(), "other", ("default", "mail"), 1)
-        mine = LeaseSpec(new_id(), "mine", ("default",), 60_000)
         await asyncio.to_thread(server.command, "SCRIPT", "FLUSH")
         try:
             await store.open()
-            await store.register(other)
-            await store.register(mine)
-            taken = (await store.exchange(mine, 1, [], {"default": Demand(4)})).jobs
-            await store.note(mine, [Note(taken[0], PROGRESS, b"half")])
-            await store.heartbeat(mine)
-            assert len((await store.resync(mine, 2, taken[:2])).missing) == 2
+            await store.lease(LeaseSpec(new_id(), "other", ("default", "mail"), 1))
+            mine = await store.lease(LeaseSpec(new_id(), "mine", ("default",), 60_000))
+            taken = (await mine.exchange(1, [], {"default": Demand(4)})).jobs
+            await mine.note([Note(taken[0], PROGRESS, b"half")])
+            await mine.beat()
+            assert len((await mine.resync(2, taken[:2])).missing) == 2
             await store.cancel([job.ref for job in taken[:2]], None, 0)
             done = [Settlement.succeeded(job) for job in taken[:2]]
             # Those that a success stores are bounded, and a settlement must always be possible.
             made = [NewJob("default", f"made-{n}", 0, b"made", delay_ms=n) for n in (0, 60_000)]
             done[0] = done[0].causing(Effects(tuple(made)))
             again = [Settlement.release(taken[2]), Settlement.reschedule(taken[3], b"again", 0)]
-            assert not (await store.exchange(mine, 3, [*done, *again], {})).not_yours
+            assert not (await mine.exchange(3, [*done, *again], {})).not_yours
             records = await store.get([job.ref for job in made])
             states = [record and record.state for record in records]
             assert states == [State.READY, State.SCHEDULED]
             await eventually(lambda: ended_leases(store))
             await store.prune(["default"], 10)
-            await store.counts(["default"])
+            await store.inspect.queues.counts(["default"])
             await store.get([job.ref for job in taken])
-            await store.deregister(mine)
+            await mine.leave()
         finally:
             await store.close()
         with pytest.raises(StoreFull):

@@ -50,5 +50,5 @@ def _is_stored(answer: Any) -> int:
 
 
 async def _stored(app: AsyncJobs) -> list[int]:
-    counts = await app.backend.counts(["mail", "shop"])  # type: ignore[attr-defined]
+    counts = await app.backend.inspect.queues.counts(["mail", "shop"])
     return [sum(count.ready) for count in counts]

@@ -13,7 +13,6 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from asyncjobs import AsyncJobs, Discard, JobRef, RetryPolicy, Snooze, Worker
-from asyncjobs.backends.base import Inspector
 from asyncjobs.clock import new_id, now_ms
 from asyncjobs.codec import BadEnvelope
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
@@ -62,7 +61,7 @@ async def through_a_worker(app: AsyncJobs, raws: list[bytes]) -> None:
         assert await (await good.enqueue("next")).result(LIMIT_S) == 1
 
         async def done() -> bool:
-            (found,) = await cast(Inspector, app.backend).counts(["default"])
+            (found,) = await app.backend.inspect.queues.counts(["default"])
             # A retry is due at once; what waits longer is snoozed or put back.
             return not (sum(found.ready) or found.running) and await due_later(app, ids)
 

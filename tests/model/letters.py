@@ -61,7 +61,7 @@ class LetterMachine(StoreMachine):
     def revive(self, pick: int, priority: Priority | None, late_ms: int, is_twice: bool) -> None:
         key = self.key(self.names(pick), late_ms)
         call = [Revival(key, b"again %d" % next(self.serials))] * (2 if is_twice else 1)
-        answer = self.do(self.store.revive(call, priority=priority))
+        answer = self.do(self.store.dead.revive(call, priority=priority))
         assert answer == [revive(self.model, each, priority, self.now) for each in call]
 
     @precondition(lambda self: self.model.letters)
@@ -70,7 +70,7 @@ class LetterMachine(StoreMachine):
         key = self.key(self.names(pick), late_ms)
         letter = self.model.letters.get(key.ref.id)
         is_there = letter is not None and letter.at_ms == key.died_ms
-        assert self.do(self.store.purge([key])) == [is_there]
+        assert self.do(self.store.dead.purge([key])) == [is_there]
         if is_there:
             del self.model.letters[key.ref.id]
 
@@ -80,7 +80,7 @@ class LetterMachine(StoreMachine):
         found: list[DeadLetter] = []
         after, total = None, len(self.model.letters)
         while True:
-            page = self.do(self.store.letters(LetterQuery(QUEUE, limit=1), after))
+            page = self.do(self.store.dead.page(LetterQuery(QUEUE, limit=1), after))
             assert (page.total, page.now_ms) == (total, self.now)
             found += page.letters
             after = page.after

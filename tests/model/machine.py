@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asyncjobs.backends.base import (
+    Backend,
     CancelVerdict,
     Clock,
     Demand,
     EnqueueBatch,
     Exchange,
+    Lease,
     LeaseSpec,
+    Registered,
     StaleSequence,
     StoreSettings,
 )
@@ -28,7 +31,6 @@ from tests.conformance.store import (
     LIMIT_S,
     QUEUE,
     PinnedClock,
-    StoreUnderTest,
     are_new,
     outcome,
     ref,
@@ -52,7 +54,7 @@ from tests.model.steps import (
 
 __all__ = ["MakeStore", "StoreMachine"]
 
-MakeStore: TypeAlias = Callable[[StoreSettings, Clock], StoreUnderTest]
+MakeStore: TypeAlias = Callable[[StoreSettings, Clock], Backend]
 T = TypeVar("T")
 
 
@@ -75,6 +77,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.batches: list[tuple[int, EnqueueBatch]] = []
         self.ever_taken: list[TakenJob] = []
         self.released: set[TakenJob] = set()
+        self.leases: dict[str, Lease] = {}
         self.runner = asyncio.Runner()
         self.store = make_store(self.settings, self.clock)
         self.do(self.store.open())
@@ -91,11 +94,20 @@ class StoreMachine(RuleBasedStateMachine):
     def now(self) -> int:
         return self.clock.ms
 
+    def enter(self, spec: LeaseSpec) -> Registered:
+        """Enter the queue under the name of this lease."""
+        lease = self.leases[spec.entry(QUEUE)] = self.do(self.store.lease(spec))
+        return lease.entered
+
+    def lease(self, spec: LeaseSpec) -> Lease:
+        """What speaks in its name: also of one that was lost, or has left."""
+        return self.leases[spec.entry(QUEUE)]
+
     def party(self, number: int) -> Party:
         """A worker with a lease; registered when it is first needed."""
         if number not in self.parties:
             party = self.parties[number] = Party(LeaseSpec(new_id(), "worker", (QUEUE,), LEASE_MS))
-            assert self.do(self.store.register(party.lease)).now_ms == self.now
+            assert self.enter(party.lease).now_ms == self.now
             self.model.register(party.entry, LEASE_MS, self.now)
         return self.parties[number]
 
@@ -152,7 +164,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(number=WORKERS)
     def heartbeat(self, number: int) -> None:
         party = self.party(number)
-        beat = self.do(self.store.heartbeat(party.lease))
+        beat = self.do(self.lease(party.lease).beat())
         is_there = self.model.renew(party.entry, LEASE_MS, self.now)
         assert beat.lost == (() if is_there else (QUEUE,))
         cancels = self.model.marks_of(party.entry) if is_there else []
@@ -165,7 +177,7 @@ class StoreMachine(RuleBasedStateMachine):
     def deregister(self, number: int, goes_on: bool, charged: int) -> None:
         """`goes_on`: calls again without a lease; `charged`: so many jobs have crashed."""
         party, recent = self.party(number), [*dict.fromkeys(self.ever_taken[::-1])]
-        self.do(self.store.deregister(party.lease, recent[:charged]))
+        self.do(self.lease(party.lease).leave(recent[:charged]))
         self.model.deregister(party.entry, recent[:charged])
         if not goes_on:
             del self.parties[number]
@@ -177,7 +189,7 @@ class StoreMachine(RuleBasedStateMachine):
         party = self.party(number)
         if party.entry not in self.model.leases:
             party.lease = party.lease.renew((QUEUE,), new_id())
-        self.do(self.store.register(party.lease, (QUEUE,)))
+        self.enter(party.lease)
         self.model.register(party.entry, LEASE_MS, self.now)
 
     # Exchanges
@@ -235,7 +247,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def trade(self, call: Call) -> Exchange:
         return self.do(
-            self.store.exchange(call.lease, call.sequence, call.settlements, {QUEUE: call.demand})
+            self.lease(call.lease).exchange(call.sequence, call.settlements, {QUEUE: call.demand})
         )
 
     def lost(self, call: Call) -> None:
@@ -284,7 +296,7 @@ class StoreMachine(RuleBasedStateMachine):
         if is_number_only:
             settlements = self.settlements(self.party(number), ends)
             call = Call(self.party(number).lease, call.sequence, settlements, demand)
-        entry = call.lease.entry(QUEUE)
+        entry = call.lease.spec.entry(QUEUE)
         if self.model.is_stale(entry, call.sequence):
             try:
                 self.trade(call)
@@ -301,7 +313,7 @@ class StoreMachine(RuleBasedStateMachine):
         party.sequence += 0 if is_stale else 1
         holding = [job for job, known in zip(self.ever_taken[::-1], knows, strict=False) if known]
         try:
-            answer = self.do(self.store.resync(party.lease, party.sequence, holding))
+            answer = self.do(self.lease(party.lease).resync(party.sequence, holding))
         except StaleSequence:
             assert self.model.is_stale(party.entry, party.sequence)
             return
@@ -382,14 +394,14 @@ class StoreMachine(RuleBasedStateMachine):
     def progress(self, number: int, pick: int) -> None:
         party, recent = self.party(number), self.ever_taken[-12:]
         taken, note = recent[pick % len(recent)], b"%d" % next(self.serials)
-        self.do(self.store.note(party.lease, [Note(taken, PROGRESS, note)]))
+        self.do(self.lease(party.lease).note([Note(taken, PROGRESS, note)]))
         self.model.progress(party.entry, taken, note)
 
     @precondition(lambda self: self.model.is_called)
     @rule(number=WORKERS)
     def wait(self, number: int) -> None:
         """A token that has to be there is there; taking it takes no job."""
-        called = self.do(self.store.wait(self.party(number).lease, LIMIT_S))
+        called = self.do(self.lease(self.party(number).lease).park(LIMIT_S)).called
         assert list(called) == [QUEUE]
         self.model.is_called = False
 
@@ -399,10 +411,10 @@ class StoreMachine(RuleBasedStateMachine):
         records = self.do(self.store.get([ref(name) for name in NAMES]))
         for name, record in zip(NAMES, records, strict=True):
             self.model.check_record(name, record, self.now)
-        (counts,) = self.do(self.store.counts([QUEUE]))
+        (counts,) = self.do(self.store.inspect.queues.counts([QUEUE]))
         assert counts == self.model.counts(self.now)
-        (flow,) = self.do(self.store.flow([QUEUE]))
+        (flow,) = self.do(self.store.inspect.queues.flow([QUEUE]))
         assert flow._replace(oldest_ready_ms=None, next_due_ms=None) == self.model.flow(self.now)
-        entries = self.do(self.store.workers([QUEUE]))
+        entries = self.do(self.store.inspect.workers([QUEUE]))
         ends = {name: entry.end_ms for name, entry in self.model.leases.items()}
         assert {entry.lease: entry.end_ms for entry in entries} == ends

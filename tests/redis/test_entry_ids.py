@@ -33,7 +33,7 @@ async def test_jobs_are_counted_in_the_present_minute(
             await backend.enqueue(
                 EnqueueBatch(new_id(), [one._replace(id=new_id()) for one in jobs])
             )
-        (flow,) = await backend.flow(["work"])
+        (flow,) = await backend.inspect.queues.flow(["work"])
         assert flow.enqueued == (3 if is_alone else 6)
     finally:
         await backend.close()

@@ -37,8 +37,8 @@ async def test_a_count_that_is_none(servers: Any, kind: Any, foreign: bytes, die
         first, second = (LeaseSpec(new_id(), "w", ("q",), 10_000) for _ in range(2))
         jobs = [NewJob("q", id, 2, b"{}") for id in ("a", "b")]
         await store.enqueue(EnqueueBatch(new_id(), jobs))
-        await store.register(first)
-        taken = (await store.exchange(first, 1, [], demand)).jobs
+        first = await store.lease(first)
+        taken = (await first.exchange(1, [], demand)).jobs
         base = f"{{{prefix}:q}}:".encode()
         await store._link.call(b"HSET", base + b"crashes", b"2:" + taken[0].receipt, foreign)
         await store._link.call(b"SADD", base + b"returned", b"zzz")
@@ -48,16 +48,16 @@ async def test_a_count_that_is_none(servers: Any, kind: Any, foreign: bytes, die
                 clock.now += 2_000
                 await store.reclaim(["q"], 0, 100)
         else:
-            await store.exchange(first, 2, [Settlement.release(job) for job in taken], {})
-        await store.register(second)
+            await first.exchange(2, [Settlement.release(job) for job in taken], {})
+        second = await store.lease(second)
         crashes: dict[str, int] = {}
         for sequence in range(1, 6):
-            again = (await store.exchange(second, sequence, [], demand)).jobs
+            again = (await second.exchange(sequence, [], demand)).jobs
             crashes |= {job.id: job.crashes for job in again}
         assert crashes.keys() == {"a", "b"}
         assert crashes["b"] == int(dies)
         assert crashes["a"] == MOST_CRASHES
-        held = await store.resync(second, 100, [])
+        held = await second.resync(100, [])
         assert {job.id: job.crashes for job in held.missing} == crashes
     finally:
         keys = await store._link.call(b"KEYS", b"*" + prefix.encode() + b"*")
@@ -76,13 +76,13 @@ async def test_a_lease_that_leaves_and_charges_such_a_job(servers: Any, kind: An
         first, second = (LeaseSpec(new_id(), "w", ("q",), 10_000) for _ in range(2))
         jobs = [NewJob("q", id, 2, b"{}") for id in ("a", "b")]
         await store.enqueue(EnqueueBatch(new_id(), jobs))
-        await store.register(first)
-        taken = (await store.exchange(first, 1, [], demand)).jobs
+        first = await store.lease(first)
+        taken = (await first.exchange(1, [], demand)).jobs
         base = f"{{{prefix}:q}}:".encode()
         await store._link.call(b"HSET", base + b"crashes", b"2:" + taken[0].receipt, b"abc")
-        await store.deregister(first, taken[:1])
-        await store.register(second)
-        again = (await store.exchange(second, 1, [], demand)).jobs
+        await first.leave(taken[:1])
+        second = await store.lease(second)
+        again = (await second.exchange(1, [], demand)).jobs
         assert {job.id: job.crashes for job in again} == {"a": MOST_CRASHES, "b": 0}
     finally:
         keys = await store._link.call(b"KEYS", b"*" + prefix.encode() + b"*")
@@ -98,17 +98,16 @@ async def test_a_scheduled_job_without_a_priority(servers: Any, kind: Any, store
     store = RedisBackend(servers.get(kind).url, StoreSettings(prefix=prefix), now_ms=clock)
     await store.open()
     try:
-        lease = LeaseSpec(new_id(), "w", ("q",), 10_000)
         jobs = [NewJob("q", id, 2, b"{}", 10) for id in ("a", "b")]
         await store.enqueue(EnqueueBatch(new_id(), jobs))
         base = f"{{{prefix}:q}}:".encode()
         await store._link.call(b"HSET", base + b"scheduled:data", b"a", stored)
         await store.get([JobRef("q", "a")])
         clock.now += 10
-        await store.register(lease)
-        taken = await store.exchange(lease, 1, [], {"q": Demand(10)})
+        lease = await store.lease(LeaseSpec(new_id(), "w", ("q",), 10_000))
+        taken = await lease.exchange(1, [], {"q": Demand(10)})
         assert (sorted(job.id for job in taken.jobs), dict(taken.away)) == (["a", "b"], {})
-        assert not (await store.exchange(lease, 2, [], {"q": Demand(10)})).jobs
+        assert not (await lease.exchange(2, [], {"q": Demand(10)})).jobs
     finally:
         keys = await store._link.call(b"KEYS", b"*" + prefix.encode() + b"*")
         await store._link.call(b"DEL", *keys)

@@ -137,7 +137,7 @@ async def test_progress_becomes_a_note(own: Store, server: Server) -> None:
     worker = await own.worker("work")
     await own.end_leases(worker)
     jobs = {job.id: job for job in await worker.take()}
-    assert await worker.store.notes(worker.lease, [jobs["running"]]) == [{PROGRESS: HALF}]
+    assert await worker.lease.notes([jobs["running"]]) == [{PROGRESS: HALF}]
     await worker.exchange(*map(Settlement.succeeded, jobs.values()))
     assert server.command("EXISTS", key(own, "notes:running")) == 0
     await finish_all(own)
@@ -148,7 +148,7 @@ async def test_a_new_note_counts_and_not_the_old_progress(own: Store, server: Se
     await own.end_leases(worker)
     jobs = {job.id: job for job in await worker.take()}
     note = Note(jobs["running"], PROGRESS, b'{"done":3}')
-    assert await worker.store.note(worker.lease, [note]) == [True]
+    assert await worker.lease.note([note]) == [True]
     assert (await own.look("running")).progress == b'{"done":3}'
     await own.backend.prune(["work"], 100)
     assert (await own.look("running")).progress == b'{"done":3}'
@@ -161,7 +161,7 @@ async def test_notes_that_an_old_worker_leaves_are_dropped(own: Store, server: S
     """It ends a job that has some, and knows nothing of them."""
     worker = await own.worker("work")
     jobs = await worker.take()
-    await worker.store.note(worker.lease, [Note(job, "cursor", b"1") for job in jobs[:2]])
+    await worker.lease.note([Note(job, "cursor", b"1") for job in jobs[:2]])
     gone, stays = jobs[:2]
     stream = key(own, f"ready:{gone.priority}")
     server.command("XACK", stream, "workers", gone.receipt)
@@ -170,6 +170,6 @@ async def test_notes_that_an_old_worker_leaves_are_dropped(own: Store, server: S
     assert any(gone.id in finding for finding in audit(server, own.settings.prefix))
     await own.backend.prune(["work"], 100)
     assert server.command("EXISTS", key(own, f"notes:{gone.id}")) == 0
-    assert await worker.store.notes(worker.lease, [stays]) == [{"cursor": b"1"}]
+    assert await worker.lease.notes([stays]) == [{"cursor": b"1"}]
     assert audit(server, own.settings.prefix) == []
     await worker.exchange(*map(Settlement.succeeded, jobs[1:]))

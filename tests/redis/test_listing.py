@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,23 +59,23 @@ async def test_a_queue_is_listed_though_it_is_forgotten_right_before_its_first_j
 ) -> None:
     client, operator = clients
     name = "enqueue_new" if len(ids) == 1 else "enqueue"
-    before(client, client._link, name, lambda: operator.forget([QUEUE], 0))
+    before(client, client._link, name, lambda: operator.inspect.queues.forget([QUEUE], 0))
     assert not (await client.enqueue(batch(*ids))).refused
-    assert await operator.queues() == [QUEUE]
-    assert (await operator.forget([QUEUE], 0))[0].ready == len(ids)
+    assert await operator.inspect.queues.names() == [QUEUE]
+    assert (await operator.inspect.queues.forget([QUEUE], 0))[0].ready == len(ids)
 
 
 async def test_a_queue_is_listed_though_it_is_forgotten_right_before_its_lease(
     clients: tuple[RedisBackend, RedisBackend],
 ) -> None:
     client, operator = clients
-    lease = LeaseSpec(new_id(), "worker", (QUEUE,), LEASE_MS)
-    links = client._lease_calls._links(lease)
-    before(client, links.exchange, "register", lambda: operator.forget([QUEUE], 0))
-    await client.register(lease)
-    assert await operator.queues() == [QUEUE]
-    assert (await operator.forget([QUEUE], 0))[0].workers == 1
-    await client.deregister(lease)
+    lease = client.attach(LeaseSpec(new_id(), "worker", (QUEUE,), LEASE_MS))
+    forget = partial(operator.inspect.queues.forget, [QUEUE], 0)
+    before(client, lease.links.exchange, "register", forget)
+    await lease.enter()
+    assert await operator.inspect.queues.names() == [QUEUE]
+    assert (await operator.inspect.queues.forget([QUEUE], 0))[0].workers == 1
+    await lease.leave()
 
 
 async def test_a_name_is_said_again_after_a_minute(
@@ -85,11 +86,11 @@ async def test_a_name_is_said_again_after_a_minute(
     names = client._keys.queues
     assert await client._link.call(b"SREM", names, QUEUE) == 1
     await client.enqueue(batch("b"))
-    assert await client.queues() == []
+    assert await client.inspect.queues.names() == []
     at_s = listing.time.monotonic() + listing.AGAIN_S
     monkeypatch.setattr(listing.time, "monotonic", lambda: at_s)
     await client.enqueue(batch("c"))
-    assert await client.queues() == [QUEUE]
+    assert await client.inspect.queues.names() == [QUEUE]
 
 
 async def test_a_name_that_was_said_with_a_job_that_was_there_is_said_again(
@@ -101,7 +102,7 @@ async def test_a_name_that_was_said_with_a_job_that_was_there_is_said_again(
     assert are_new((await client.enqueue(batch("a", has_new_id=False))).places) == [False]
     await client._link.call(b"SREM", client._keys.queues, QUEUE)
     await client.enqueue(batch("b"))
-    assert await client.queues() == [QUEUE]
+    assert await client.inspect.queues.names() == [QUEUE]
 
 
 async def test_jobs_are_stored_where_the_list_cannot_be_written(

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, StoreSettings
+from asyncjobs.backends.base import EnqueueBatch, Offer, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.scripts import run, script
@@ -56,7 +56,7 @@ async def test_giving_back_is_no_delivery(own: Store, server: Server, how: str) 
     if how == "release":
         await worker.exchange(*map(Settlement.release, jobs))
     elif how == "deregister":
-        await own.backend.deregister(worker.lease)
+        await worker.lease.leave()
     else:
         await own.end_leases(keeper)
     assert delivered(server) == [1, 1]
@@ -67,7 +67,7 @@ async def test_looking_is_no_delivery(own: Store, server: Server) -> None:
     await own.enqueue("a")
     worker = await own.worker()
     (job,) = await worker.take()
-    assert (await own.backend.resync(worker.lease, 9, [])).missing == [job]
+    assert (await worker.lease.resync(9, [])).missing == [job]
     assert delivered(server) == [1]
 
 
@@ -109,7 +109,7 @@ async def test_what_a_script_refuses_has_no_effect(own: Store, server: Server, b
     worker = await own.worker()
     taken = await worker.take_one()
     before = server.command("HGETALL", f"{{asyncjobs:{QUEUE}}}:sequence")
-    head = [b"%d" % own.clock.ms, worker.lease.id, 9, 60_000, 1, 0, 3, b"32 1", 2]
+    head = [b"%d" % own.clock.ms, worker.lease.spec.id, 9, 60_000, 1, 0, 3, b"32 1", 2]
     good = [b"f2s", taken.receipt, b"a"]
     trade, keys = script("exchange"), StoreKeys("asyncjobs").queue(QUEUE)
     message, words = BAD_SETTLEMENTS[bad]
@@ -146,18 +146,18 @@ class Full:
         assert [await self.own.state(id) for id in "ab"] == [State.SUCCEEDED, State.SCHEDULED]
 
     async def note(self) -> None:
-        (held,) = (await self.own.backend.resync(self.keeper.lease, 9, [])).missing
+        (held,) = (await self.keeper.lease.resync(9, [])).missing
         half = Note(held, PROGRESS, b"half")
-        assert await self.own.backend.note(self.keeper.lease, [half]) == [True]
+        assert await self.keeper.lease.note([half]) == [True]
         assert (await self.own.look("held")).progress == b"half"
 
     async def heartbeat(self) -> None:
-        beat = await self.own.backend.heartbeat(self.worker.lease)
+        beat = await self.worker.lease.beat()
         assert (beat.lost, beat.away) == ((), {})
 
     async def offer(self) -> None:
         demand = {QUEUE: Demand(1)}
-        parked = await self.own.backend.wait_and_take(self.worker.lease, LIMIT_S, 1, demand)
+        parked = await self.worker.lease.park(LIMIT_S, Offer(1, demand))
         assert parked.exchange is not None
         assert ids(parked.exchange.jobs) == ["a"]
 
@@ -166,26 +166,26 @@ class Full:
         assert (await self.own.counts("another")).workers == 1
 
     async def resync(self) -> None:
-        answer = await self.own.backend.resync(self.keeper.lease, 9, [])
+        answer = await self.keeper.lease.resync(9, [])
         assert ids(answer.missing) == ["held"]
 
     async def reclaim(self) -> None:
         assert (await self.own.end_leases(self.worker)).returned == 1
 
     async def release(self) -> None:
-        (held,) = (await self.own.backend.resync(self.keeper.lease, 9, [])).missing
+        (held,) = (await self.keeper.lease.resync(9, [])).missing
         self.keeper.sequence = 9
         await self.keeper.exchange(Settlement.release(held))
         assert await self.own.state("held") is State.READY
 
     async def deregister(self) -> None:
-        await self.own.backend.deregister(self.keeper.lease)
+        await self.keeper.lease.leave()
         assert await self.own.state("held") is State.READY
 
     async def cancel(self) -> None:
         await self.own.backend.cancel([ref("a"), ref("held")], b"outcome", 60_000)
         assert await self.own.state("a") is State.CANCELLED
-        beat = await self.own.backend.heartbeat(self.keeper.lease)
+        beat = await self.keeper.lease.beat()
         assert beat.cancels == [ref("held")]
 
 

@@ -24,16 +24,15 @@ async def test_streams_are_made_with_their_first_jobs(servers: Any, kind: str) -
         return {key[-7:] for key in server.command("KEYS", f"{{{prefix}:{QUEUE}}}:ready:*")}
 
     try:
-        lease = LeaseSpec(new_id(), "worker", (QUEUE,), LEASE_MS)
-        await backend.register(lease)
+        lease = await backend.lease(LeaseSpec(new_id(), "worker", (QUEUE,), LEASE_MS))
         demand = {QUEUE: Demand(10)}
-        assert (await backend.exchange(lease, 1, (), demand)).jobs == []
-        await backend.heartbeat(lease)
+        assert (await lease.exchange(1, (), demand)).jobs == []
+        await lease.beat()
         assert streams() == set()
         await backend.enqueue(EnqueueBatch(new_id(), [NewJob(QUEUE, "a", 1, b"{}")]))
-        (job,) = (await backend.exchange(lease, 2, (), demand)).jobs
-        assert not (await backend.exchange(lease, 3, [Settlement.succeeded(job)], {})).not_yours
-        await backend.deregister(lease)
+        (job,) = (await lease.exchange(2, (), demand)).jobs
+        assert not (await lease.exchange(3, [Settlement.succeeded(job)], {})).not_yours
+        await lease.leave()
         assert streams() == {b"ready:1"}
     finally:
         await backend.close()

@@ -31,9 +31,7 @@ RECLAIM_S: Final = 30.0
 CALM_S: Final = 6.0
 """After this time without any trouble nobody has lost a call that woke him."""
 
-ASLEEP: Final = frozenset(
-    {"enqueue", "cancel", "heartbeat", "listen", "reclaim", "prune", "register"}
-)
+ASLEEP: Final = frozenset({"enqueue", "cancel", "beat", "listen", "reclaim", "prune", "register"})
 """Calls that wake nobody: whatever befalls them, workers with free slots wake up."""
 
 
@@ -144,19 +142,19 @@ class Ledger:
         """The store has carried out a call of `process`."""
         if name == "exchange":
             self._exchanged(process, args[0], args[2], answer)
-        elif name == "heartbeat":
+        elif name == "beat":
             for queue in args[0].queues:
                 self._leases.hear(queue, args[0].grace_ms)
                 if queue not in answer.lost:
                     self._leases.renew(queue, args[0])
             if answer.lost or answer.cancels:
                 self.note(process, "beats", answer.lost, [ref.id for ref in answer.cancels])
-        elif name == "register":
+        elif name == "enter":
             for queue in args[0].queues if args[1] is None else args[1]:
                 self._leases.hear(queue, args[0].grace_ms)
                 self._leases.renew(queue, args[0])
             self.note(process, "registers", args[1])
-        elif name == "deregister":
+        elif name == "leave":
             self.note(process, "deregisters")
             for story in self.stories.values():
                 taking = story.holder

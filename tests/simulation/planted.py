@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from asyncjobs.backends.base import LeaseSpec
-from asyncjobs.backends.memory.backend import MemoryBackend
 from asyncjobs.backends.memory.queue import Queue
 from asyncjobs.backends.memory.stored import Held
+from asyncjobs.backends.memory.wakes import Wakes
 from asyncjobs.job import NewJob, Settlement, SettlementKind, TakenJob
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.worker.doubt import InDoubt, Unanswered
@@ -110,15 +110,15 @@ def nothing_is_missing(queue: Queue, lease: LeaseSpec, sequence: int) -> tuple[i
 
 
 @_plant(Queue, "renew")
-def renewals_do_not_count(queue: Queue, lease: LeaseSpec, now: int) -> bool:
+def renewals_do_not_count(queue: Queue, lease: LeaseSpec, now: int, leaves: bool = False) -> bool:
     """Every lease ends; what its worker still runs is given to others."""
     return lease.entry(queue.name) in queue._leases
 
 
 @_plant(Queue, "renew")
-def lost_leases_come_back(queue: Queue, lease: LeaseSpec, now: int) -> bool:
+def lost_leases_come_back(queue: Queue, lease: LeaseSpec, now: int, leaves: bool = False) -> bool:
     """A worker never learns that its jobs were given to others."""
-    if not _renew(queue, lease, now):
+    if not _renew(queue, lease, now, leaves):
         queue.register(lease, now)
     return True
 
@@ -145,8 +145,8 @@ def _no_work(queue: Queue, now: int) -> bool:
     return False
 
 
-@_plant(MemoryBackend, "_call", (Queue, "has_work", _no_work))
-def calls_are_swallowed(store: MemoryBackend, name: str) -> None:
+@_plant(Wakes, "signal", (Queue, "has_work", _no_work))
+def calls_are_swallowed(wakes: Wakes, queue: str) -> None:
     """Idle workers sleep on while jobs are ready; heartbeats do not tell them either."""
 
 

@@ -9,26 +9,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
-from asyncjobs.backends.adapted import Leasing
 from asyncjobs.backends.base import (
     Backend,
-    CancelCall,
     CancelVerdict,
+    DeadLetters,
     Demand,
     EnqueueBatch,
     Enqueued,
     Exchange,
     Heartbeat,
+    Inspection,
     LeaseSpec,
+    Offer,
     Parked,
     Reclaimed,
     Registered,
     Resync,
+    Signal,
     StoreInfo,
+    Survey,
 )
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.job import JobRecord, JobRef, Note, Notes, Settlement, TakenJob
 from tests.simulation.ledger import Ledger
@@ -52,8 +56,10 @@ class Fate(Enum):
 
 TROUBLES = (Fate.SLOW, Fate.NO_REQUEST, Fate.NO_REPLY, Fate.NO_REPLY, Fate.LATE, Fate.DOUBLE)
 
-PARKING = frozenset({"wait", "wait_and_take", "listen"})
+PARKING = frozenset({"park", "listen"})
 """Calls that stay at the store for a while."""
+OF_A_LEASE = PARKING | {"enter", "leave", "beat", "exchange", "resync", "note", "notes"}
+"""Calls whose first argument is the lease in whose name they are made, as it was then."""
 
 
 class Network:
@@ -108,7 +114,7 @@ class Network:
         if chance >= self.trouble:
             return Fate.FINE
         fate = TROUBLES[int(chance / self.trouble * len(TROUBLES))]
-        if fate is Fate.DOUBLE and name == "register":
+        if fate is Fate.DOUBLE and name == "enter":
             # Nobody sends it again: each try has a name of its own. Done twice, it would
             # bring back a lease that has ended in between.
             return Fate.FINE
@@ -130,7 +136,7 @@ class Network:
         if name in PARKING:
             self._park(process, name, args, reply)
             return
-        call: Coroutine[Any, Any, Any] = getattr(self._store, name)(*args)
+        call = self._call(name, args)
         try:
             call.send(None)
         except StopIteration as end:
@@ -144,6 +150,16 @@ class Network:
         else:
             raise AssertionError(f"{name} must not wait in a store that is one step a call")
 
+    def _call(self, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
+        if name not in OF_A_LEASE:
+            to_store: Coroutine[Any, Any, Any] = getattr(self._store, name)(*args)
+            return to_store
+        lease = self._store.attach(args[0])
+        if name == "beat":
+            return lease.beat(leaves=args[1])
+        to_lease: Coroutine[Any, Any, Any] = getattr(lease, name)(*args[1:])
+        return to_lease
+
     def _way_back_s(self) -> float:
         return 0.0002 + 0.003 * self._loop.random.random()
 
@@ -155,7 +171,7 @@ class Network:
     def _park(
         self, process: Process, name: str, args: tuple[Any, ...], reply: Reply | None
     ) -> None:
-        if name == "wait_and_take":
+        if name == "park" and args[2] is not None:
             # On a connection that only its owner knows to be broken it stays, and takes.
             if reply is None:
                 reply = self._loop.create_future()
@@ -164,22 +180,17 @@ class Network:
         elif reply is None or reply.done() or process.is_dead:
             return
         else:
-            call = getattr(self._store, name)(*args)
+            call = self._call(name, args)
         parked = self._loop.create_task(call, name="parked")
         self._parked[reply] = process, parked
         parked.add_done_callback(lambda task: self._unpark(reply, task))
 
     async def _take_on_call(
-        self,
-        process: Process,
-        lease: LeaseSpec,
-        timeout_s: float,
-        sequence: int,
-        demand: Mapping[str, Demand],
+        self, process: Process, spec: LeaseSpec, timeout_s: float, offer: Offer
     ) -> Parked:
-        answer = await self._store.wait_and_take(lease, timeout_s, sequence, demand)
+        answer = await self._store.attach(spec).park(timeout_s, offer)
         if answer.exchange is not None:
-            trade = (lease, sequence, (), demand)
+            trade = (spec, offer.sequence, (), offer.demand)
             self._ledger.applied(process, "exchange", trade, answer.exchange)
         return answer
 
@@ -206,7 +217,18 @@ class Network:
             self._fail(reply)
 
 
-class Wire(Leasing):
+class _NotAsked:
+    """An inspection that leaves the queues that nobody serves to somebody else."""
+
+    @property
+    def queues(self) -> _NotAsked:
+        return self
+
+    async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:
+        return Survey(is_turn=False, is_last=False, queues=[])
+
+
+class Wire:
     """A Backend for one process: everything goes through the network."""
 
     address = "simulated:"
@@ -216,8 +238,11 @@ class Wire(Leasing):
         self._network = network
         self._process = process
         self.capabilities = MemoryBackend.capabilities
+        self.inspect = cast(Inspection, _NotAsked())
+        self.dead = cast(DeadLetters, None)
 
-    def _call(self, name: str, *args: Any) -> Reply:
+    def call(self, name: str, *args: Any) -> Reply:
+        """Send a call; its answer comes by the future."""
         reply: Reply = self._loop.create_future()
         self._network.send(self._process, name, args, reply)
         return reply
@@ -232,88 +257,110 @@ class Wire(Leasing):
         raise AssertionError("nothing here runs in threads")
 
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
-        answer: Enqueued = await self._call("enqueue", batch)
+        answer: Enqueued = await self.call("enqueue", batch)
         return answer
 
-    async def register(self, lease: LeaseSpec, queues: Sequence[str] | None = None) -> Registered:
-        answer: Registered = await self._call("register", lease, queues)
+    async def lease(self, spec: LeaseSpec) -> WireLease:
+        lease = self.attach(spec)
+        await lease.enter()
+        return lease
+
+    def attach(self, spec: LeaseSpec) -> WireLease:
+        return WireLease(self, spec)
+
+    async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
+        answer: Reclaimed = await self.call("reclaim", queues, grace_ms, limit)
         return answer
 
-    async def deregister(self, lease: LeaseSpec, crashed: Collection[TakenJob] = ()) -> None:
-        await self._call("deregister", lease, crashed)
+    async def prune(self, queues: Sequence[str], limit: int) -> int:
+        dropped: int = await self.call("prune", queues, limit)
+        return dropped
 
-    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
-        answer: Heartbeat = await self._call("heartbeat", lease)
-        return answer
+    async def get(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
+        records: list[JobRecord | None] = await self.call("get", refs)
+        return records
 
-    async def exchange(
-        self,
-        lease: LeaseSpec,
-        sequence: int,
-        settlements: Sequence[Settlement],
-        demand: Mapping[str, Demand],
-    ) -> Exchange:
-        answer: Exchange = await self._call("exchange", lease, sequence, (*settlements,), demand)
-        return answer
+    async def cancel(
+        self, refs: Sequence[JobRef], outcome: bytes | None, result_ttl_ms: int
+    ) -> list[CancelVerdict]:
+        verdicts: list[CancelVerdict] = await self.call("cancel", refs, outcome, result_ttl_ms)
+        return verdicts
 
-    async def resync(
-        self, lease: LeaseSpec, sequence: int, holding: Collection[TakenJob]
-    ) -> Resync:
-        answer: Resync = await self._call("resync", lease, sequence, holding)
-        return answer
+    async def wait_results(
+        self, refs: Sequence[JobRef], timeout_s: float | None
+    ) -> list[JobRecord | None]:
+        raise AssertionError("no simulated client waits for results")
 
-    async def _stay(self, name: str, *args: Any) -> Any:
-        reply = self._call(name, *args)
+    async def stay(self, name: str, *args: Any) -> Any:
+        """Like `call`, of one that hangs up when it is cancelled."""
+        reply = self.call(name, *args)
         try:
             return await reply
         except asyncio.CancelledError:
             self._network.hang_up(reply)
             raise
 
-    async def wait(self, lease: LeaseSpec, timeout_s: float) -> Collection[str]:
-        called: Collection[str] = await self._stay("wait", lease, timeout_s)
-        return called
 
-    async def wait_and_take(
-        self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
-    ) -> Parked:
-        answer: Parked = await self._stay("wait_and_take", lease, timeout_s, sequence, demand)
+class WireLease:
+    """A Lease of one process: everything goes through the network."""
+
+    def __init__(self, wire: Wire, spec: LeaseSpec) -> None:
+        self._wire = wire
+        self.spec = spec
+        self.entered = Registered(0)
+
+    async def enter(self) -> None:
+        self.entered = await self._wire.call("enter", self.spec, None)
+
+    async def rejoin(self, queues: Collection[str]) -> Registered:
+        name, queues = new_id(), tuple(queues)
+        answer: Registered = await self._wire.call("enter", self.spec.renew(queues, name), queues)
+        entered = [queue for queue in queues if queue not in answer.away]
+        self.spec = self.spec.renew(entered, name)
         return answer
 
-    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
-        calls: Collection[CancelCall] = await self._stay("listen", lease, timeout_s)
-        return calls
+    async def leave(self, crashed: Collection[TakenJob] = ()) -> None:
+        await self._wire.call("leave", self.spec, crashed)
 
-    async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
-        answer: Reclaimed = await self._call("reclaim", queues, grace_ms, limit)
+    async def beat(self, *, leaves: bool = False) -> Heartbeat:
+        answer: Heartbeat = await self._wire.call("beat", self.spec, leaves)
         return answer
 
-    async def prune(self, queues: Sequence[str], limit: int) -> int:
-        dropped: int = await self._call("prune", queues, limit)
-        return dropped
+    async def exchange(
+        self,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> Exchange:
+        answer: Exchange = await self._wire.call(
+            "exchange", self.spec, sequence, (*settlements,), demand
+        )
+        return answer
 
-    async def get(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
-        records: list[JobRecord | None] = await self._call("get", refs)
-        return records
+    async def resync(
+        self,
+        sequence: int,
+        holding: Collection[TakenJob],
+        queues: Collection[str] | None = None,
+    ) -> Resync:
+        answer: Resync = await self._wire.call("resync", self.spec, sequence, holding, queues)
+        return answer
 
-    async def cancel(
-        self, refs: Sequence[JobRef], outcome: bytes | None, result_ttl_ms: int
-    ) -> list[CancelVerdict]:
-        verdicts: list[CancelVerdict] = await self._call("cancel", refs, outcome, result_ttl_ms)
-        return verdicts
+    async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
+        answer: Parked = await self._wire.stay("park", self.spec, timeout_s, offer)
+        return answer
 
-    async def note(self, lease: LeaseSpec, notes: Sequence[Note]) -> list[bool]:
-        kept: list[bool] = await self._call("note", lease, notes)
+    async def listen(self, timeout_s: float) -> Collection[Signal]:
+        signals: Collection[Signal] = await self._wire.stay("listen", self.spec, timeout_s)
+        return signals
+
+    async def note(self, notes: Sequence[Note]) -> list[bool]:
+        kept: list[bool] = await self._wire.call("note", self.spec, notes)
         return kept
 
-    async def notes(self, lease: LeaseSpec, jobs: Sequence[TakenJob]) -> list[Notes | None]:
-        found: list[Notes | None] = await self._call("notes", lease, jobs)
+    async def notes(self, jobs: Sequence[TakenJob]) -> list[Notes | None]:
+        found: list[Notes | None] = await self._wire.call("notes", self.spec, jobs)
         return found
-
-    async def wait_results(
-        self, refs: Sequence[JobRef], timeout_s: float | None
-    ) -> list[JobRecord | None]:
-        raise AssertionError("no simulated client waits for results")
 
 
 def _forget(reply: Reply) -> None:

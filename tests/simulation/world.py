@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final, Self
 
-from asyncjobs.backends.base import Backend
+from asyncjobs.backends.base import Backend, Clock, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
@@ -56,9 +56,15 @@ class Store(MemoryBackend):
 
     ledger: Ledger
 
-    def _tell_finished(self, ref: JobRef) -> None:
-        self.ledger.finished(ref)
-        super()._tell_finished(ref)
+    def __init__(self, settings: StoreSettings, *, now_ms: Clock | None = None) -> None:
+        super().__init__(settings, now_ms=now_ms)
+        tell = self._queues.tell_finished
+
+        def tell_both(ref: JobRef) -> None:
+            self.ledger.finished(ref)
+            tell(ref)
+
+        self._queues.tell_finished = tell_both  # type: ignore[method-assign]
 
 
 class Host:
@@ -241,7 +247,7 @@ class World:
     def _put_the_clock_right(self) -> None:
         """Jobs that were stored with a delay while the store's clock was ahead come later by
         that step. When there are no others, the clock is set to their time, once more."""
-        queues = self.store._queues.values()
+        queues = self.store._queues.by_name.values()
         if all(len(queue._jobs) == len(queue._scheduled) for queue in queues):
             now_ms = self.loop.store_ms()
             dues = [due for queue in queues if (due := queue.next_due_ms) is not None]
@@ -299,7 +305,7 @@ class World:
         dead = Counter(r.ref.queue for r in records if r is not None and r.state is State.DEAD)
         for text in self.loop.leftovers():
             self.ledger.violated(None, text)
-        for name, queue in self.store._queues.items():
+        for name, queue in self.store._queues.by_name.items():
             left = {
                 "jobs": len(queue._jobs),
                 "ready": sum(len(ready) for ready in queue._ready),
@@ -312,8 +318,8 @@ class World:
             for what, count in left.items():
                 if count:
                     self.ledger.violated(None, f"left in queue {name}: {count} {what}")
-        parked = sum(len(waiters) for waiters in self.store._waiters.values())
-        if parked or self.store._result_waiters:
+        parked = len(self.store._queues.wakes)
+        if parked or len(self.store._queues.results):
             self.ledger.violated(None, f"somebody still waits in the store: {parked}")
 
 

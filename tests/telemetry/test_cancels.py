@@ -89,9 +89,8 @@ async def test_one_taken_and_not_started_by_its_worker(
     job = register(app, jobs.note)
     async with app:
         handle = await job.enqueue("never")
-        dead = LeaseSpec(new_id(), "dead", ("default",), 1000)
-        await app.backend.register(dead)
-        assert (await app.backend.exchange(dead, 1, [], {"default": Demand(1)})).jobs
+        dead = await app.backend.lease(LeaseSpec(new_id(), "dead", ("default",), 1000))
+        assert (await dead.exchange(1, [], {"default": Demand(1)})).jobs
         assert await handle.cancel()
         assert heard == []
         async with Worker(app, lease=1):

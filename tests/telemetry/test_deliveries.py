@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, State, StoreUnavailable, Worker, events
-from asyncjobs.backends.base import Exchange
+from asyncjobs.backends.base import Exchange, Lease, LeaseSpec
 from asyncjobs.telemetry.metrics import Metrics
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording
@@ -44,7 +44,8 @@ def consumed(reading: Reading) -> dict[str, float]:
 
 def meddle(app: AsyncJobs, monkeypatch: pytest.MonkeyPatch, then: Then) -> None:
     """The first reply that brings jobs becomes what `then` makes of it."""
-    exchange, is_done = app.backend.exchange, False
+    attach, is_done = app.backend.attach, False
+    exchange: Callable[..., Awaitable[Exchange]]
 
     async def meddling(*args: Any) -> Exchange:
         nonlocal is_done
@@ -54,7 +55,14 @@ def meddle(app: AsyncJobs, monkeypatch: pytest.MonkeyPatch, then: Then) -> None:
         is_done = True
         return await then(answer)
 
-    monkeypatch.setattr(app.backend, "exchange", meddling)
+    def attach_meddled(spec: LeaseSpec) -> Lease:
+        nonlocal exchange
+        lease = attach(spec)
+        exchange = lease.exchange
+        monkeypatch.setattr(lease, "exchange", meddling)
+        return lease
+
+    monkeypatch.setattr(app.backend, "attach", attach_meddled)
 
 
 async def stopped(worker: Worker) -> None:
@@ -147,7 +155,7 @@ async def test_one_whose_last_attempt_here_goes_on_after_a_lost_lease(
         processor = worker._processor
         assert processor is not None
         lease = processor.session.spec
-        await app.backend.deregister(lease)
+        await app.backend.attach(lease).leave()
         processor.note_lost(lease, ["default"])
         await stage.noted(("started", "s"), 2)
         assert reading.total("asyncjobs.jobs.active") == 1
@@ -173,7 +181,7 @@ async def test_an_end_that_the_store_refuses_is_counted_here_and_there(
         processor = worker._processor
         assert processor is not None
         # Its lease is over, and it has not heard of it when the job ends.
-        await app.backend.deregister(processor.session.spec)
+        await app.backend.attach(processor.session.spec).leave()
         stage.open("g")
         assert await handle.result(LIMIT_S) == "g"
         await until(lambda: reading.total("asyncjobs.jobs.finished") == 2)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant, events
-from asyncjobs.backends.base import Inspector
 from asyncjobs.backends.letters import Revival, Revived
 from asyncjobs.clock import now_ms
 from asyncjobs.config import AppSettings
@@ -173,17 +172,17 @@ async def test_a_letter_of_a_job_that_is_not_traced_is_as_it_was(
     async with working(app):
         handle = await job.enqueue()
         await ended(app, handle.id, State.DEAD)
-        (letter,) = await cast(Inspector, app.backend).find_letters([handle.ref])
+        (letter,) = await app.backend.dead.find([handle.ref])
     assert letter is not None
     assert b'"t":' not in letter.letter.partition(b"\n")[2]
 
 
 async def _revive(app: AsyncJobs, ref: JobRef) -> None:
-    inspector = cast(Inspector, app.backend)
-    (letter,) = await inspector.find_letters([ref])
+    dead = app.backend.dead
+    (letter,) = await dead.find([ref])
     assert letter is not None
     revival = Revival(letter.key, revived(letter.letter, now_ms()))
-    assert await inspector.revive([revival]) == [Revived.READY]
+    assert await dead.revive([revival]) == [Revived.READY]
 
 
 @pytest.mark.parametrize("way", ["late", "stuck", "thread", "thread left behind"])

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import pytest
@@ -27,7 +27,7 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import SpanKind
 
 from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant
-from asyncjobs.backends.base import Backend, Inspector
+from asyncjobs.backends.base import Backend
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events, JobsReclaimed
 from asyncjobs.telemetry import spans
@@ -179,7 +179,7 @@ async def test_promotions_are_traced_on_request_only(
 
 
 async def _are_due(app: AsyncJobs) -> bool:
-    (flow,) = await cast(Inspector, app.backend).flow(["default"])
+    (flow,) = await app.backend.inspect.queues.flow(["default"])
     return flow.next_due_ms is not None and flow.next_due_ms + 1 < flow.now_ms
 
 

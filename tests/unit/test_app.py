@@ -281,7 +281,7 @@ async def test_bad_calls_store_nothing() -> None:
             await job.enqueue("x" * 200)
         with pytest.raises(EncodeError):
             await app.enqueue_many([job.bind(1), job.bind({1})])
-        assert await app.backend.queues() == []  # type: ignore[attr-defined]
+        assert await app.backend.inspect.queues.names() == []
 
 
 async def test_enqueue_many_keeps_the_order() -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.base import Demand, Exchange, Heartbeat, LeaseSpec, StoreSettings
+from asyncjobs.backends.base import Demand, Exchange, Heartbeat
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.memory.lease import MemoryLease
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted, LeaseLost
 from asyncjobs.job import Settlement
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.doubt import InDoubt
+from tests.hooked import HookedStore
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, events_of, register, until
 
@@ -39,17 +42,17 @@ def stage() -> Iterator[Stage]:
     jobs.stage.open_all()
 
 
-class Counting(MemoryBackend):
+class Counting(HookedStore):
     """Counts what is asked of the queue `bad`."""
 
     def __init__(self) -> None:
-        super().__init__(StoreSettings())
+        super().__init__()
         self.asked = self.exchanges = self.beats = 0
         self.breaks_heartbeats = False
 
     async def exchange(
         self,
-        lease: LeaseSpec,
+        lease: MemoryLease,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
@@ -59,13 +62,15 @@ class Counting(MemoryBackend):
         self.asked += "bad" in {*demand, *settled}
         return await super().exchange(lease, sequence, settlements, demand)
 
-    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
+    async def beat(self, lease: MemoryLease, *, leaves: bool) -> Heartbeat:
         self.beats += 1
-        beat = await super().heartbeat(lease.within(self._renewed(lease.queues)))
+        lease.spec = replace(lease.spec, queues=self._renewed(lease.spec.queues))
+        beat = await super().beat(lease, leaves=leaves)
         return beat._replace(away={"bad": BROKEN} if self.breaks_heartbeats else {})
 
-    def _renewed(self, queues: Collection[str]) -> list[str]:
-        return [queue for queue in queues if not (self.breaks_heartbeats and queue == "bad")]
+    def _renewed(self, queues: Collection[str]) -> tuple[str, ...]:
+        is_bad = {"bad"} if self.breaks_heartbeats else set()
+        return tuple(queue for queue in queues if queue not in is_bad)
 
 
 def _app(store: MemoryBackend) -> tuple[AsyncJobs, Any, Any]:
@@ -91,7 +96,7 @@ async def test_the_others_go_on_and_it_is_named_once(
         assert await _all(bad, [1]) == [1]
         waiting = await bad.enqueue(2)
         store.break_queue("bad", BROKEN)
-        store._call("bad")
+        store._queues.wakes.signal("bad")
         assert await _all(good, range(JOBS)) == list(range(JOBS))
         await until(lambda: "queue 'bad' is left out" in caplog.text)
         store.break_queue("bad", None)
@@ -132,12 +137,12 @@ async def test_it_is_asked_with_pauses(
         caplog.clear()
         async with app, Worker(app, queues=queues, grace=0):
             store.break_queue("bad", BROKEN)
-            store._call("bad")
+            store._queues.wakes.signal("bad")
             await until(lambda: "is left out" in caplog.text)
             asked, exchanges = store.asked, store.exchanges
             if "good" in queues:
                 assert await _all(good, range(JOBS)) == list(range(JOBS))
-            store._call("bad")
+            store._queues.wakes.signal("bad")
             for _ in range(1000):
                 await asyncio.sleep(0)
             assert store.asked == asked
@@ -197,7 +202,7 @@ async def test_a_stop_does_not_wait_for_it(stage: Stage) -> None:
         async with asyncio.timeout(LIMIT_S):
             async with Worker(app, queues=QUEUES, grace=1000):
                 store.break_queue("bad", BROKEN)
-                store._call("bad")
+                store._queues.wakes.signal("bad")
                 assert await _all(good, range(3)) == [0, 1, 2]
                 await until(lambda: store.asked > 0)
 

@@ -7,27 +7,28 @@ from collections.abc import Collection
 
 import pytest
 
-from asyncjobs.backends.base import CancelCall, LeaseSpec, StoreSettings
-from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.base import CancelCall, LeaseSpec, Signal
+from asyncjobs.backends.memory.lease import MemoryLease
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.job import JobRef
 from asyncjobs.worker.control import Control
 from asyncjobs.worker.session import Session
+from tests.hooked import HookedStore
 
 pytestmark = pytest.mark.anyio
 
 LIMIT_S = 10.0
 
 
-class Calls(MemoryBackend):
+class Calls(HookedStore):
     """Says what the test wants to be said, and then nothing."""
 
-    def __init__(self, *answers: Collection[CancelCall] | Exception) -> None:
-        super().__init__(StoreSettings())
+    def __init__(self, *answers: Collection[Signal] | Exception) -> None:
+        super().__init__()
         self.answers = list(answers)
         self.silent = asyncio.Event()
 
-    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
+    async def listen(self, lease: MemoryLease, timeout_s: float) -> Collection[Signal]:
         if not self.answers:
             self.silent.set()
             await asyncio.Event().wait()
@@ -37,7 +38,7 @@ class Calls(MemoryBackend):
         return answer
 
 
-async def heard(lease: LeaseSpec, *answers: Collection[CancelCall] | Exception) -> list[JobRef]:
+async def heard(lease: LeaseSpec, *answers: Collection[Signal] | Exception) -> list[JobRef]:
     store, found = Calls(*answers), list[JobRef]()
     control = Control(Session(store, store.attach(lease)), found.extend, lambda: None)
     task = asyncio.create_task(control.run())

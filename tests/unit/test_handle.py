@@ -44,13 +44,13 @@ class Bench:
         self.app = AsyncJobs(backend=self.backend, result_ttl=60)
         self.send = self.app.job(queue="mail", priority="high", retry=4)(send)
         self.quiet = self.app.job(result_ttl=0)(quiet)
-        self.lease = LeaseSpec("lease-1", "worker", QUEUES, 30_000)
+        self.lease = self.backend.attach(LeaseSpec("lease-1", "worker", QUEUES, 30_000))
         self.sequence = 0
 
     async def exchange(self, *settlements: Settlement) -> list[TakenJob]:
         self.sequence += 1
         demand = dict.fromkeys(QUEUES, Demand(10))
-        answer = await self.backend.exchange(self.lease, self.sequence, settlements, demand)
+        answer = await self.lease.exchange(self.sequence, settlements, demand)
         assert not answer.not_yours
         return answer.jobs
 
@@ -78,7 +78,7 @@ async def quiet() -> None: ...
 async def bench() -> AsyncIterator[Bench]:
     made = Bench()
     async with asyncio.timeout(20), made.app:
-        await made.backend.register(made.lease)
+        await made.lease.enter()
         yield made
 
 
@@ -229,9 +229,7 @@ async def test_info(bench: Bench) -> None:
     assert (info.progress, info.error, info.worker) == (None, None, None)
     bench.now_ms += 5_000
     (job,) = await bench.exchange()
-    await bench.backend.note(
-        bench.lease, [Note(job, PROGRESS, b'{"done":1,"total":null,"note":"half"}')]
-    )
+    await bench.lease.note([Note(job, PROGRESS, b'{"done":1,"total":null,"note":"half"}')])
     info = await handle.info()
     assert (info.state, info.progress) == (State.RUNNING, Progress(1, None, "half"))
     assert info.worker is not None
@@ -280,7 +278,7 @@ async def test_one_enqueue_may_have_attempts_of_its_own(bench: Bench) -> None:
 async def test_stored_bytes_that_cannot_be_read_are_no_fault_of_the_handle(bench: Bench) -> None:
     handle = await bench.send.enqueue(1)
     (job,) = await bench.exchange()
-    await bench.backend.note(bench.lease, [Note(job, PROGRESS, b"\xff")])
+    await bench.lease.note([Note(job, PROGRESS, b"\xff")])
     await bench.exchange(Settlement.reschedule(job, b"no envelope", 1_000))
     info = await handle.info()
     assert (info.state, info.name, info.progress) == (State.SCHEDULED, None, None)

@@ -7,27 +7,28 @@ from random import Random
 
 import pytest
 
-from asyncjobs.backends.base import Heartbeat, LeaseSpec, StoreSettings
-from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.base import Heartbeat, LeaseSpec
+from asyncjobs.backends.memory.lease import MemoryLease
 from asyncjobs.worker.lease import Heartbeats
 from asyncjobs.worker.pulse import Pulse
 from asyncjobs.worker.session import Session
+from tests.hooked import HookedStore
 from tests.simulation.loop import SimLoop
 from tests.simulation.patching import in_simulation
 
 pytestmark = pytest.mark.anyio
 
 
-class Counting(MemoryBackend):
+class Counting(HookedStore):
     """Counts the renewals."""
 
     def __init__(self) -> None:
-        super().__init__(StoreSettings())
+        super().__init__()
         self.beats = 0
 
-    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
+    async def beat(self, lease: MemoryLease, *, leaves: bool) -> Heartbeat:
         self.beats += 1
-        return await super().heartbeat(lease)
+        return await super().beat(lease, leaves=leaves)
 
 
 async def renewals(*, silent_s: float, silence_s: float | None) -> int:
@@ -48,18 +49,18 @@ def lost_beats(lost: int) -> float:
     loop = SimLoop(Random(0))
     answered_s: list[float] = []
 
-    class Losing(MemoryBackend):
+    class Losing(HookedStore):
         calls = 0
 
-        async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
+        async def beat(self, lease: MemoryLease, *, leaves: bool) -> Heartbeat:
             self.calls += 1
             if 1 < self.calls < 2 + lost:
                 await asyncio.sleep(1000)
             answered_s.append(loop.time())
-            return await super().heartbeat(lease)
+            return await super().beat(lease, leaves=leaves)
 
     async def live() -> None:
-        store = Losing(StoreSettings())
+        store = Losing()
         session = await Session.begin(store, LeaseSpec("w1", "w", ("default",), 15_000))
         pulse = Pulse(1.0)
         beats = Heartbeats(store, session, lambda lease, beat: None, pulse, silence_s=None)

@@ -9,6 +9,9 @@ import pytest
 
 from asyncjobs.backends.base import EnqueueBatch, LeaseSpec, Leftover, QueueCounts, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.memory.inspection import MemoryQueueInspection
+from asyncjobs.backends.memory.queues import Queues
+from asyncjobs.clock import now_ms
 from asyncjobs.errors import StoreError
 from asyncjobs.job import NewJob
 from asyncjobs.worker.duties.unattended import NEXT_S, Unattended
@@ -18,11 +21,11 @@ from tests.conformance.store import LEASE_MS, PinnedClock
 pytestmark = pytest.mark.anyio
 
 
-class Asked(MemoryBackend):
+class Asked(MemoryQueueInspection):
     """Forgets what it is asked to, and notes it."""
 
     def __init__(self, *, broken: str | None = None) -> None:
-        super().__init__(StoreSettings())
+        super().__init__(Queues(StoreSettings(), now_ms))
         self.asked: list[list[str]] = []
         self.broken = broken
 
@@ -89,14 +92,13 @@ async def test_a_worker_of_other_queues_forgets_those_that_were_left() -> None:
     clock = PinnedClock()
     store = MemoryBackend(StoreSettings(), now_ms=clock)
     for queue in ("gone", "full", "served"):
-        lease = LeaseSpec("lease", "worker", (queue,), LEASE_MS)
-        await store.register(lease)
+        lease = await store.lease(LeaseSpec("lease", "worker", (queue,), LEASE_MS))
         if queue != "served":
-            await store.deregister(lease)
+            await lease.leave()
     await store.enqueue(EnqueueBatch("token", [NewJob("full", "a", 2, b"{}")]))
     clock.ms += IDLE_MS
-    await store.heartbeat(LeaseSpec("lease", "worker", ("served",), LEASE_MS))
-    duty = Unattended(store, "one", [])
+    await lease.beat()
+    duty = Unattended(store.inspect.queues, "one", [])
     while await duty.run() == NEXT_S:
         continue
-    assert await store.queues() == ["full", "served"]
+    assert await store.inspect.queues.names() == ["full", "served"]

@@ -26,11 +26,13 @@ from asyncjobs.backends.base import (
     EnqueueBatch,
     Exchange,
     LeaseSpec,
+    Offer,
     Parked,
     Resync,
     StoreSettings,
 )
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.memory.lease import MemoryLease
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted, LeaseLost
@@ -41,6 +43,7 @@ from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.threads import Threads
+from tests.hooked import HookedStore
 from tests.tasks import every_task
 from tests.worker import jobs
 from tests.worker.kit import (
@@ -86,11 +89,11 @@ async def test_crashes_before_a_put_back_count(stage: Stage) -> None:
             await app.handle("kept-3", "default").result(0)
 
 
-class LossyStore(MemoryBackend):
+class LossyStore(HookedStore):
     """Loses requests or replies of exchanges and resyncs, by their number from 0."""
 
     def __init__(self) -> None:
-        super().__init__(StoreSettings())
+        super().__init__()
         self.lost_requests: dict[int, Exception] = {}
         self.lost_replies: dict[int, Exception] = {}
         self.lost_resyncs: set[int] = set()
@@ -99,7 +102,7 @@ class LossyStore(MemoryBackend):
 
     async def exchange(
         self,
-        lease: LeaseSpec,
+        lease: MemoryLease,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
@@ -116,17 +119,21 @@ class LossyStore(MemoryBackend):
         return answer
 
     async def resync(
-        self, lease: LeaseSpec, sequence: int, holding: Collection[TakenJob]
+        self,
+        lease: MemoryLease,
+        sequence: int,
+        holding: Collection[TakenJob],
+        queues: Collection[str] | None,
     ) -> Resync:
         number, self.resyncs = self.resyncs, self.resyncs + 1
-        answer = await super().resync(lease, sequence, holding)
+        answer = await super().resync(lease, sequence, holding, queues)
         if number in self.lost_resyncs:
             raise AWAY
         return answer
 
-    async def deregister(self, lease: LeaseSpec, crashed: Collection[TakenJob] = ()) -> None:
-        self.deregistered.append(lease.id)
-        await super().deregister(lease, crashed)
+    async def leave(self, lease: MemoryLease, crashed: Collection[TakenJob]) -> None:
+        self.deregistered.append(lease.spec.id)
+        await super().leave(lease, crashed)
 
 
 async def _run_all(store: LossyStore, stage: Stage, **options: Any) -> None:
@@ -240,7 +247,7 @@ class StoppedStore(LossyStore):
 
     async def exchange(
         self,
-        lease: LeaseSpec,
+        lease: MemoryLease,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
@@ -277,10 +284,9 @@ class OfferedStore(LossyStore):
         self.offers: list[Mapping[str, Demand]] = []
         self.answers: asyncio.Queue[Parked | Exception] = asyncio.Queue()
 
-    async def wait_and_take(
-        self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
-    ) -> Parked:
-        self.offers.append(demand)
+    async def park(self, lease: MemoryLease, timeout_s: float, offer: Offer | None) -> Parked:
+        assert offer is not None
+        self.offers.append(offer.demand)
         answer = await self.answers.get()
         if isinstance(answer, Exception):
             raise answer
@@ -290,7 +296,8 @@ class OfferedStore(LossyStore):
         """What an exchange behind a signal would bring now, taken by another number."""
         session = processor.session
         demand = {"default": Demand(2)}
-        return await MemoryBackend.exchange(self, session.spec, session.next_sequence(), [], demand)
+        lease = MemoryLease(self._queues, session.spec)
+        return await lease.exchange(session.next_sequence(), [], demand)
 
 
 @asynccontextmanager
@@ -361,7 +368,7 @@ async def test_a_job_taken_anew_is_not_taken_for_its_zombie(stage: Stage) -> Non
         processor = worker._processor
         assert processor is not None
         lease = processor.session.spec
-        await MemoryBackend.deregister(store, lease)
+        await MemoryLease(store._queues, lease).leave()
         store.lost_replies[store.exchanges] = AWAY
         processor.note_lost(lease, ["default"])
         await until(lambda: store.losses == 1)
@@ -370,18 +377,18 @@ async def test_a_job_taken_anew_is_not_taken_for_its_zombie(stage: Stage) -> Non
         assert await handle.result(LIMIT_S) == "s"
 
 
-class CountingStore(MemoryBackend):
+class CountingStore(HookedStore):
     """Knows the suspects that the worker holds, and calls it again with each reply."""
 
     def __init__(self) -> None:
-        super().__init__(StoreSettings())
+        super().__init__()
         self.worker: Worker | None = None
         self.held: dict[str, int] = {}
         self.most: list[list[int]] = []
 
     async def exchange(
         self,
-        lease: LeaseSpec,
+        lease: MemoryLease,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
@@ -400,9 +407,8 @@ class CountingStore(MemoryBackend):
 async def _crash(store: MemoryBackend, queue: str, times: int) -> None:
     """Workers die so many times while they run all jobs of a queue."""
     for _ in range(times):
-        dead = LeaseSpec(new_id(), "dead", (queue,), 1)
-        await store.register(dead)
-        await store.exchange(dead, 1, [], {queue: Demand(80, suspects=(80,))})
+        dead = await store.lease(LeaseSpec(new_id(), "dead", (queue,), 1))
+        await dead.exchange(1, [], {queue: Demand(80, suspects=(80,))})
         while not (await store.reclaim((queue,), 0, 80)).returned:
             await asyncio.sleep(0.001)
 
@@ -530,7 +536,7 @@ async def test_a_burst_does_not_spin_while_a_lost_thread_uses_the_last_place(
         run = asyncio.create_task(Worker(app, lease=1, threads=1).run(burst=True, burst_wait=0))
         try:
             await until(started.is_set)
-            queue = store._queues["default"]
+            queue = store._queues.by_name["default"]
             _, held = queue._leases.popitem()
             queue._give_back(held, list(held.jobs.values()))
             await until(lambda: bool(lost))

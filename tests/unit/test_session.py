@@ -113,7 +113,7 @@ async def test_rejoining_takes_a_new_name_in_the_lost_queues_only() -> None:
     assert session.spec.id == SPEC.id
     assert session.spec.entry("a") == SPEC.entry("a")
     assert session.spec.entry("b") != SPEC.entry("b")
-    entries = await store.workers(["a", "b"])
+    entries = await store.inspect.workers(["a", "b"])
     assert {entry.lease for entry in entries if entry.queue == "a"} == {SPEC.id}
     assert {entry.lease for entry in entries if entry.queue == "b"} == {
         SPEC.id,

@@ -7,25 +7,26 @@ import asyncio
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.base import Heartbeat, LeaseSpec, StoreSettings
-from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.base import Heartbeat
+from asyncjobs.backends.memory.lease import MemoryLease
+from tests.hooked import HookedStore
 
 pytestmark = pytest.mark.anyio
 
 
-class Told(MemoryBackend):
+class Told(HookedStore):
     """Notes what heartbeats say of the worker's end."""
 
     def __init__(self) -> None:
-        super().__init__(StoreSettings())
+        super().__init__()
         self.leaves: list[bool] = []
         self.is_told = asyncio.Event()
 
-    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
-        self.leaves.append(lease.leaves)
-        if lease.leaves:
+    async def beat(self, lease: MemoryLease, *, leaves: bool) -> Heartbeat:
+        self.leaves.append(leaves)
+        if leaves:
             self.is_told.set()
-        return await super().heartbeat(lease)
+        return await super().beat(lease, leaves=leaves)
 
 
 async def test_it_is_told_at_once() -> None:

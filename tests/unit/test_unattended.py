@@ -9,23 +9,25 @@ from typing import Any, cast
 import pytest
 
 from asyncjobs.backends.base import QueueCounts, StoreSettings, Survey
-from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.memory.inspection import MemoryQueueInspection
+from asyncjobs.backends.memory.queues import Queues
+from asyncjobs.clock import now_ms
 from asyncjobs.errors import StoreError
 from asyncjobs.worker.duties.unattended import LOOK, MOST_LINES, NEXT_S, Unattended
 
 pytestmark = pytest.mark.anyio
 
 
-class Fleet(MemoryBackend):
+class Fleet(MemoryQueueInspection):
     """A store with queues that nobody serves, and what it was asked."""
 
     def __init__(self, number: int, *, jobs: int = 3, workers: int = 0) -> None:
-        super().__init__(StoreSettings())
-        self.names = [f"queue-{number:05}" for number in range(number)]
+        super().__init__(Queues(StoreSettings(), now_ms))
+        self.all_names = [f"queue-{number:05}" for number in range(number)]
         self.asked: list[int] = []
         self.jobs = jobs
         self.workers_there = workers
-        cast(dict[str, Any], self._queues).update(dict.fromkeys(self.names))
+        cast(dict[str, Any], self._queues.by_name).update(dict.fromkeys(self.all_names))
 
     async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
         self.asked.append(len(queues))
@@ -34,7 +36,7 @@ class Fleet(MemoryBackend):
             for queue in queues
         ]
 
-    async def queues(self) -> list[str]:
+    async def names(self) -> list[str]:
         raise AssertionError("all queues in one go")
 
 
@@ -125,4 +127,4 @@ async def test_a_queue_that_cannot_be_read_hides_no_other(
     await one_round(duty)
     assert [record.getMessage() for record in heard.records].count(broken) == 2
     # The errors that it raised may keep it for a while, and its queues are names alone.
-    store._queues.clear()
+    store._queues.by_name.clear()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import pytest
 
 from asyncjobs import AsyncJobs, JobFunction, State, Worker
-from asyncjobs.backends.base import EnqueueBatch, Inspector, QueueCounts
+from asyncjobs.backends.base import EnqueueBatch, QueueCounts
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
@@ -90,7 +90,7 @@ async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def counts(app: AsyncJobs, queue: str = "default") -> QueueCounts:
-    (found,) = await cast(Inspector, app.backend).counts([queue])
+    (found,) = await app.backend.inspect.queues.counts([queue])
     return found
 
 
@@ -129,7 +129,7 @@ async def listens(app: AsyncJobs, queue: str = "default", number: int = 1) -> No
     async def check() -> bool:
         backend = app.backend
         if isinstance(backend, MemoryBackend):
-            return len(backend._control._inboxes) >= number
+            return len(backend._queues.control._inboxes) >= number
         assert isinstance(backend, RedisBackend)
         channel = backend._keys.queue(queue).control
         _, listeners = await backend._link.call(b"PUBSUB", b"NUMSUB", channel)

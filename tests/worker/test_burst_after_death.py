@@ -20,9 +20,8 @@ async def test_burst_waits_for_the_jobs_of_a_lease_that_is_over(app: AsyncJobs) 
     job = register(app, jobs.echo).options(queue="work")
     async with app:
         handle = await job.enqueue(7)
-        dead = LeaseSpec(new_id(), "dead", ("work",), 300)
-        await app.backend.register(dead)
-        taken = await app.backend.exchange(dead, 1, [], {"work": Demand(1)})
+        dead = await app.backend.lease(LeaseSpec(new_id(), "dead", ("work",), 300))
+        taken = await dead.exchange(1, [], {"work": Demand(1)})
         assert [held.id for held in taken.jobs] == [handle.id]
         await _until_over(app, dead)
         async with asyncio.timeout(30):
@@ -33,13 +32,12 @@ async def test_burst_waits_for_the_jobs_of_a_lease_that_is_over(app: AsyncJobs) 
 
 async def _until_over(app: AsyncJobs, dead: LeaseSpec) -> None:
     """Until the store's clock has passed the end of the lease; nobody renews it."""
-    watcher = LeaseSpec(new_id(), "watcher", ("work",), 60_000)
-    await app.backend.register(watcher)
+    watcher = await app.backend.lease(LeaseSpec(new_id(), "watcher", ("work",), 60_000))
     async with asyncio.timeout(10):
         while True:
-            beat = await app.backend.heartbeat(watcher)
+            beat = await watcher.beat()
             assert beat.next_lease_end_ms is not None
             if beat.next_lease_end_ms < beat.now_ms:
                 break
             await asyncio.sleep(0.02)
-    await app.backend.deregister(watcher)
+    await watcher.leave()

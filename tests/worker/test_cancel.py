@@ -8,10 +8,17 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, RetryPolicy, State, Worker, constant
-from asyncjobs.backends.base import Demand, Exchange, LeaseSpec, Parked, StoreSettings
-from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.base import (
+    Demand,
+    Exchange,
+    LeaseSpec,
+    Offer,
+    Parked,
+)
+from asyncjobs.backends.memory.lease import MemoryLease
 from asyncjobs.clock import new_id
 from asyncjobs.job import Settlement
+from tests.hooked import HookedStore
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, counts, ended, listens, register, until, working
 
@@ -131,18 +138,7 @@ async def test_who_entered_anew_hears_at_once(app: AsyncJobs, stage: Stage) -> N
         assert processor is not None
         lease = processor.session.spec
         # As a reclaim would: its entry is gone, and it takes the job again under another.
-        await app.backend.deregister(
-            LeaseSpec(
-                new_id(),
-                "w",
-                ("default",),
-                1000,
-                b"{}",
-                {
-                    "default": lease.entry("default"),
-                },
-            )
-        )
+        await app.backend.attach(lease).leave()
         processor.note_lost(lease, ["default"])
         await stage.noted(("started", "g"), 2)
         assert await handle.cancel()
@@ -168,9 +164,8 @@ async def test_a_job_whose_worker_died_is_cancelled_without_a_run(
     job = register(app, jobs.note)
     async with app:
         handle = await job.enqueue("never")
-        dead = LeaseSpec(new_id(), "dead", ("default",), 1000)
-        await app.backend.register(dead)
-        taken = await app.backend.exchange(dead, 1, [], {"default": Demand(1)})
+        dead = await app.backend.lease(LeaseSpec(new_id(), "dead", ("default",), 1000))
+        taken = await dead.exchange(1, [], {"default": Demand(1)})
         assert len(taken.jobs) == 1
         assert await handle.cancel()
         async with Worker(app, lease=1):
@@ -178,18 +173,16 @@ async def test_a_job_whose_worker_died_is_cancelled_without_a_run(
     assert stage.notes == []
 
 
-class SlowReplies(MemoryBackend):
+class SlowReplies(HookedStore):
     """Holds back the reply of an exchange that has taken a job."""
 
     def __init__(self) -> None:
-        super().__init__(StoreSettings())
+        super().__init__()
         self.has_taken = asyncio.Event()
         self.reply = asyncio.Event()
 
-    async def wait_and_take(
-        self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
-    ) -> Parked:
-        answer = await super().wait_and_take(lease, timeout_s, sequence, demand)
+    async def park(self, lease: MemoryLease, timeout_s: float, offer: Offer | None) -> Parked:
+        answer = await super().park(lease, timeout_s, offer)
         if answer.exchange and answer.exchange.jobs:
             self.has_taken.set()
             await self.reply.wait()
@@ -197,7 +190,7 @@ class SlowReplies(MemoryBackend):
 
     async def exchange(
         self,
-        lease: LeaseSpec,
+        lease: MemoryLease,
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],

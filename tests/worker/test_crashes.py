@@ -16,10 +16,9 @@ pytestmark = pytest.mark.anyio
 
 async def crash(app: AsyncJobs, jobs_held: int) -> None:
     """Let a worker die that holds so many jobs."""
-    lease = LeaseSpec(new_id(), "dead", ("default",), 1)
-    await app.backend.register(lease)
+    lease = await app.backend.lease(LeaseSpec(new_id(), "dead", ("default",), 1))
     demand = {"default": Demand(jobs_held, suspects=(jobs_held,))}
-    assert len((await app.backend.exchange(lease, 1, [], demand)).jobs) == jobs_held
+    assert len((await lease.exchange(1, [], demand)).jobs) == jobs_held
 
     async def reclaimed() -> bool:
         return (await app.backend.reclaim(["default"], 0, 100)).returned == jobs_held

@@ -74,14 +74,13 @@ async def test_a_job_that_waited_too_long_for_a_worker(app: AsyncJobs, stage: St
 
 async def _until(app: AsyncJobs, time: datetime) -> None:
     """Until the store's clock has come to this time."""
-    watcher = LeaseSpec(new_id(), "watcher", ("default",), 60_000)
-    await app.backend.register(watcher)
+    watcher = await app.backend.lease(LeaseSpec(new_id(), "watcher", ("default",), 60_000))
 
     async def is_over() -> bool:
-        return from_ms((await app.backend.heartbeat(watcher)).now_ms) >= time
+        return from_ms((await watcher.beat()).now_ms) >= time
 
     await eventually(is_over)
-    await app.backend.deregister(watcher)
+    await watcher.leave()
 
 
 async def test_a_retry_that_comes_too_late_ends_with_the_last_error(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, State, Worker
+from asyncjobs.backends.base import LeaseSpec
 from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
 from asyncjobs.worker.duties.reclaim import Reclaim
 from tests.worker import jobs
@@ -126,14 +128,8 @@ async def test_a_lease_lost_in_one_queue_only(app: AsyncJobs, stage: Stage) -> N
     assert stage.count(("started", "two")) == 1
 
 
-async def _leave_one_queue(app: AsyncJobs, lease: object, queue: str) -> None:
-    from dataclasses import replace
-
-    from asyncjobs.backends.base import LeaseSpec
-
-    assert isinstance(lease, LeaseSpec)
-    entry = LeaseSpec(lease.entry(queue), lease.worker, (queue,), lease.duration_ms)
-    await app.backend.deregister(replace(entry, id=lease.id, renewed=lease.renewed))
+async def _leave_one_queue(app: AsyncJobs, spec: LeaseSpec, queue: str) -> None:
+    await app.backend.attach(replace(spec, queues=(queue,))).leave()
 
 
 async def test_a_blocked_loop_keeps_its_lease(app: AsyncJobs, stage: Stage) -> None:

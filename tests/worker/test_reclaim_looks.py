@@ -26,17 +26,15 @@ async def test_a_call_that_a_worker_standing_still_has_got(
         if not app.backend.capabilities.shared:
             pytest.skip("no other process can wait at this store")
         handle = await job.enqueue(7)
-        dead = LeaseSpec(new_id(), "dead", ("default",), 300)
-        await app.backend.register(dead)
-        taken = await app.backend.exchange(dead, 1, [], {"default": Demand(1)})
+        dead = await app.backend.lease(LeaseSpec(new_id(), "dead", ("default",), 300))
+        taken = await dead.exchange(1, [], {"default": Demand(1)})
         assert [held.id for held in taken.jobs] == [handle.id]
 
         # Parked for longer than anybody else, it gets each call, and does nothing.
-        still = LeaseSpec(new_id(), "still", ("default",), 60_000)
-        await other.backend.register(still)
-        assert await other.backend.wait(still, 10) == ("default",)
+        still = await other.backend.lease(LeaseSpec(new_id(), "still", ("default",), 60_000))
+        assert (await still.park(10)).called == ("default",)
         waiting = asyncio.create_task(other.backend.wait(still, 60))
         async with Worker(app, lease=1, grace=2):
             assert await handle.result(LIMIT_S) == 7
         assert list(await waiting) == ["default"]
-        await other.backend.deregister(still)
+        await still.leave()

@@ -136,9 +136,8 @@ async def test_a_crash_spends_nothing(app: AsyncJobs, stage: Stage) -> None:
     async with app:
         handle = await job.enqueue(["key", "key", "key"])
         await Worker(app, lease=1).run(max_jobs=1)
-        dead = LeaseSpec(new_id(), "dead", ("default",), 300)
-        await app.backend.register(dead)
-        taken = await app.backend.exchange(dead, 1, [], {"default": Demand(1)})
+        dead = await app.backend.lease(LeaseSpec(new_id(), "dead", ("default",), 300))
+        taken = await dead.exchange(1, [], {"default": Demand(1)})
         assert [Envelope.decode(held.envelope).attempt for held in taken.jobs] == [2]
         async with Worker(app, lease=1):
             with pytest.raises(JobFailed, match="exhausted"):

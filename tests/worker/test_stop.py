@@ -190,10 +190,11 @@ async def test_the_last_offer_goes_before_the_farewell(
     async with app:
         # Nor while the heartbeat ends, which takes as long as the store needs to answer.
         monkeypatch.setattr(Heartbeats, "stop", watched(Heartbeats.stop))
-        monkeypatch.setattr(app.backend, "deregister", watched(app.backend.deregister))
         async with Worker(app, grace=1) as worker:
             processor = worker._processor
             assert processor is not None
+            lease = processor.session.lease
+            monkeypatch.setattr(lease, "leave", watched(lease.leave))
             await until(lambda: processor.parking._wait is not None)
     assert waiting == [[], []]
 

@@ -1,21 +1,22 @@
-"""Who hears at once of cancelled jobs, in memory: an inbox for each lease that listens."""
+"""Who hears signals at once, in memory: an inbox for each lease that listens."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
 
-from asyncjobs.backends.base import CancelCall, LeaseSpec
+from asyncjobs.backends.answers import Signal
+from asyncjobs.backends.lease import LeaseSpec
 
 __all__ = ["ControlBoard"]
 
 
 class _Inbox:
-    __slots__ = ("arrived", "calls", "queues")
+    __slots__ = ("arrived", "queues", "signals")
 
     def __init__(self, queues: tuple[str, ...]) -> None:
         self.queues = frozenset(queues)
-        self.calls: list[CancelCall] = []
+        self.signals: list[Signal] = []
         self.arrived = asyncio.Event()
 
 
@@ -25,15 +26,15 @@ class ControlBoard:
     def __init__(self) -> None:
         self._inboxes: dict[str, _Inbox] = {}
 
-    def tell(self, call: CancelCall) -> None:
-        """Put the call into the inbox of everybody who listens on its queue."""
+    def tell(self, queue: str, signal: Signal) -> None:
+        """Put the signal into the inbox of everybody who listens on this queue."""
         for inbox in self._inboxes.values():
-            if call.ref.queue in inbox.queues:
-                inbox.calls.append(call)
+            if queue in inbox.queues:
+                inbox.signals.append(signal)
                 inbox.arrived.set()
 
-    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
-        """See `Backend.listen`."""
+    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[Signal]:
+        """See `Lease.listen`."""
         inbox = self._inboxes.get(lease.id)
         if inbox is None:
             inbox = self._inboxes[lease.id] = _Inbox(lease.queues)
@@ -42,9 +43,9 @@ class ControlBoard:
                 await inbox.arrived.wait()
         except TimeoutError:
             return ()
-        calls, inbox.calls = inbox.calls, []
+        signals, inbox.signals = inbox.signals, []
         inbox.arrived.clear()
-        return calls
+        return signals
 
     def close(self) -> None:
         """Send everybody home who is parked."""

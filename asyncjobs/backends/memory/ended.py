@@ -84,7 +84,7 @@ class Ended:
         )
 
     def letters(self, query: LetterQuery, after: LetterKey | None, now: int) -> LetterPage:
-        """One page of dead letters; see `LetterCalls.letters`."""
+        """One page of dead letters; see `DeadLetters.page`."""
         since_ms = -1 if query.since_ms is None else query.since_ms
         places = [
             (died_ms, _raw(id), id)

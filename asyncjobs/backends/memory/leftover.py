@@ -9,7 +9,7 @@ __all__ = ["left_in"]
 
 
 def left_in(queue: Queue, idle_ms: int, now: int, *, is_awaited: bool) -> Leftover:
-    """See `Inspector.forget`. `is_awaited`: somebody waits for a result of the queue."""
+    """See `QueueInspection.forget`. `is_awaited`: somebody waits for a result of the queue."""
     counts = queue.counts(now)
     ready = sum(counts.ready)
     return Leftover(

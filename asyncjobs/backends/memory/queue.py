@@ -127,7 +127,7 @@ class Queue:
         return stored
 
     def revive(self, revival: Revival, priority: Priority | None, now: int) -> Revived:
-        """Make a dead job ready again; see `LetterCalls.revive`."""
+        """Make a dead job ready again; see `DeadLetters.revive`."""
         id = revival.key.ref.id
         if id in self._jobs:
             found = self.ended.find_letter(revival.key.ref, 0)
@@ -174,14 +174,16 @@ class Queue:
             self._give_back(held, list(held.jobs.values()))
             self._wake(self.name)
 
-    def renew(self, lease: LeaseSpec, now: int) -> bool:
-        """True when the lease was there, over or not; only reclaim removes it."""
+    def renew(self, lease: LeaseSpec, now: int, leaves: bool = False) -> bool:
+        """True when the lease was there, over or not; only reclaim removes it.
+
+        `leaves`: its worker was told to end."""
         self._touch_upkeep(now, lease.grace_ms)
         held = self._leases.get(lease.entry(self.name))
         if held is None:
             return False
         held.end_ms = now + lease.duration_ms
-        held.leaves |= lease.leaves
+        held.leaves |= leaves
         return True
 
     def check_sequence(self, lease: LeaseSpec, sequence: int, is_parked: bool = False) -> bool:

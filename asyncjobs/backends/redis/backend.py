@@ -4,50 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asyncjobs.backends.adapted import Leasing
-from asyncjobs.backends.base import (
-    CancelCall,
-    CancelVerdict,
-    Clock,
-    Demand,
-    EnqueueBatch,
-    Enqueued,
-    Exchange,
-    Finding,
-    Heartbeat,
-    LeaseSpec,
-    Leftover,
-    Parked,
-    Placed,
-    QueueCounts,
-    QueueFlow,
-    Reclaimed,
-    Registered,
-    Resync,
-    StoreInfo,
-    StoreSettings,
-    Survey,
-    WorkerEntry,
-)
+from asyncjobs.backends.answers import CancelVerdict, Enqueued, Placed, Reclaimed
 from asyncjobs.backends.checks import check_batch
-from asyncjobs.backends.letters import (
-    DeadLetter,
-    LetterKey,
-    LetterPage,
-    LetterQuery,
-    Revival,
-    Revived,
-)
+from asyncjobs.backends.lease import LeaseSpec
+from asyncjobs.backends.redis.access import Access
 from asyncjobs.backends.redis.address import Address
 from asyncjobs.backends.redis.exchange import job_args
-from asyncjobs.backends.redis.inspection import Inspection
+from asyncjobs.backends.redis.inspection import RedisInspection
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.layout import CAPABILITIES
-from asyncjobs.backends.redis.leases import LeaseCalls
-from asyncjobs.backends.redis.letters import Letters
+from asyncjobs.backends.redis.leases import LeaseLinks, RedisLease
+from asyncjobs.backends.redis.letters import RedisDeadLetters
 from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.backends.redis.listing import QueueNames
 from asyncjobs.backends.redis.lookups import in_steps, read_record
@@ -56,14 +26,19 @@ from asyncjobs.backends.redis.scripts import (
     Script,
     by_queue,
     raise_away,
-    run,
     run_each,
     script,
 )
 from asyncjobs.backends.redis.server import check_server
+from asyncjobs.backends.seam import (
+    Clock,
+    EnqueueBatch,
+    StoreInfo,
+    StoreSettings,
+)
 from asyncjobs.errors import StoreError, StoreFull, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.job import JobRecord, JobRef, NewJob, Note, Notes, Priority, Settlement, TakenJob
+from asyncjobs.job import JobRecord, JobRef, NewJob
 from asyncjobs.own import hide
 
 __all__ = ["RedisBackend"]
@@ -77,8 +52,9 @@ REPLICA_WAIT_MS = 1_000
 """How long one try of an enqueue waits for replicas; the client tries again."""
 
 
-class RedisBackend(Leasing):
-    """Owns the connections: one for calls, one for results; see LeaseCalls for a worker's."""
+class RedisBackend:
+    """See `Backend`. Owns a connection for calls and one for results; see RedisLease for a
+    worker's."""
 
     capabilities = CAPABILITIES
 
@@ -95,11 +71,10 @@ class RedisBackend(Leasing):
         self._now_ms = now_ms
         self._keys = StoreKeys(self._settings.prefix)
         self._link = self._new_link(label)
-        self._inspection = Inspection(self._link, self._keys, self._pinned)
-        self._letters = Letters(self._link, self._keys, self._pinned)
-        self._lease_calls = LeaseCalls(
-            self._link, self._new_link, self._keys, self._pinned, self._settings.id_ttl_ms
-        )
+        self._access = Access(self._link, self._new_link, self._keys, self._settings, self._pinned)
+        self.inspect = RedisInspection(self._access)
+        self.dead = RedisDeadLetters(self._access)
+        self._lease_links: set[LeaseLinks] = set()
         self._board: ResultBoard | None = None
         self._names = QueueNames(self._keys.queues)
 
@@ -118,8 +93,22 @@ class RedisBackend(Leasing):
         board, self._board = self._board, None
         if board is not None:
             await board.close()
-        await self._lease_calls.close()
+        for links in list(self._lease_links):
+            await links.close()
+        self._lease_links.clear()
         await self._link.close()
+
+    async def lease(self, spec: LeaseSpec) -> RedisLease:
+        lease = self.attach(spec)
+        try:
+            await lease.enter()
+        except BaseException:
+            await lease.close()
+            raise
+        return lease
+
+    def attach(self, spec: LeaseSpec) -> RedisLease:
+        return RedisLease(self._access, spec, self._lease_links)
 
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         jobs = batch.jobs
@@ -203,50 +192,6 @@ class RedisBackend(Leasing):
                 f"{wanted} replicas confirmed them within {REPLICA_WAIT_MS} ms; check its "
                 "replication, or lower wait_replicas"
             )
-
-    # rule:9 a worker says its queues when its lease keeps them from being forgotten
-    async def register(self, lease: LeaseSpec, queues: Sequence[str] | None = None) -> Registered:
-        registered = await self._lease_calls.register(lease, queues)
-        # Not before: until the lease stands there, somebody may forget the queue.
-        await self._list(lease.queues)
-        return registered
-
-    async def deregister(self, lease: LeaseSpec, crashed: Collection[TakenJob] = ()) -> None:
-        await self._lease_calls.deregister(lease, crashed)
-
-    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
-        return await self._lease_calls.heartbeat(lease)
-
-    async def exchange(
-        self,
-        lease: LeaseSpec,
-        sequence: int,
-        settlements: Sequence[Settlement],
-        demand: Mapping[str, Demand],
-    ) -> Exchange:
-        return await self._lease_calls.exchange(lease, sequence, settlements, demand)
-
-    async def resync(
-        self, lease: LeaseSpec, sequence: int, holding: Collection[TakenJob]
-    ) -> Resync:
-        return await self._lease_calls.resync(lease, sequence, holding)
-
-    async def wait(self, lease: LeaseSpec, timeout_s: float) -> Collection[str]:
-        return await self._lease_calls.wait(lease, timeout_s)
-
-    async def wait_and_take(
-        self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
-    ) -> Parked:
-        return await self._lease_calls.wait_and_take(lease, timeout_s, sequence, demand)
-
-    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
-        return await self._lease_calls.listen(lease, timeout_s)
-
-    async def note(self, lease: LeaseSpec, notes: Sequence[Note]) -> list[bool]:
-        return await self._lease_calls.note(lease, notes)
-
-    async def notes(self, lease: LeaseSpec, jobs: Sequence[TakenJob]) -> list[Notes | None]:
-        return await self._lease_calls.notes(lease, jobs)
 
     async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
         end = script("reclaim")
@@ -363,52 +308,6 @@ class RedisBackend(Leasing):
         self, refs: Sequence[JobRef]
     ) -> tuple[list[JobRecord | None], Mapping[str, StoreError]]:
         return await self._records(refs, b"await")
-
-    async def queues(self) -> list[str]:
-        return await self._inspection.queues()
-
-    async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:
-        return await self._inspection.survey(asker, about, turn_ms)
-
-    async def forget(self, queues: Sequence[str], idle_ms: int) -> list[Leftover]:
-        return await self._inspection.forget(queues, idle_ms)
-
-    async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
-        return await self._inspection.counts(queues)
-
-    async def flow(self, queues: Sequence[str]) -> list[QueueFlow]:
-        return await self._inspection.flow(queues)
-
-    async def put_back(self, queues: Sequence[str], limit: int) -> list[list[bytes]]:
-        return await self._inspection.put_back(queues, limit)
-
-    async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
-        return await self._inspection.workers(queues)
-
-    async def diagnose(self) -> list[Finding]:
-        return await self._inspection.diagnose()
-
-    async def letters(self, query: LetterQuery, after: LetterKey | None = None) -> LetterPage:
-        return await self._letters.page(query, after)
-
-    async def find_letters(
-        self, refs: Sequence[JobRef], *, cut: int | None = None
-    ) -> list[DeadLetter | None]:
-        return await self._letters.find(refs, cut)
-
-    async def revive(
-        self, revivals: Sequence[Revival], *, priority: Priority | None = None
-    ) -> list[Revived]:
-        return await self._letters.revive(revivals, priority)
-
-    async def purge(self, letters: Sequence[LetterKey]) -> list[bool]:
-        return await self._letters.purge(letters)
-
-    async def _list(self, queues: Sequence[str]) -> None:
-        """Enter queues into the list of all queues, also when memory is full."""
-        enter = script("announce")
-        head: tuple[bytes | int, ...] = (b"EVALSHA", enter.digest, 1, self._keys.queues, b"")
-        await run(self._link, enter, (*head, *queues))
 
     def _pinned(self) -> bytes:
         return b"" if self._now_ms is None else str(self._now_ms()).encode()

@@ -1,18 +1,49 @@
-"""The channel on which a worker hears at once that a job of its queues was cancelled."""
+"""The channel on which a worker hears at once what is said about its queues.
+
+A cancel is the entry that holds the job, a space and the job's id, as lua/cancel.lua sends it.
+Other signals begin with an exclamation mark, as no entry does; those that are unknown here
+are of a later release, and passed over.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
-from asyncjobs.backends.base import CancelCall
+from asyncjobs.backends.answers import CancelCall, QueueChanged, ReclaimDue, Signal
 from asyncjobs.backends.redis.exchange import id_of
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Link
 from asyncjobs.job import JobRef
 
-__all__ = ["ControlChannel"]
+__all__ = ["ControlChannel", "decode_signal", "encode_signal"]
+
+MARK: Final = b"!"
+_KINDS: Final[dict[bytes, type[ReclaimDue | QueueChanged]]] = {
+    b"!reclaim": ReclaimDue,
+    b"!changed": QueueChanged,
+}
+_WORDS: Final = {kind: word for word, kind in _KINDS.items()}
+
+
+def encode_signal(signal: Signal) -> bytes:
+    """What is published on the channel of the queue that the signal is about."""
+    if isinstance(signal, CancelCall):
+        job_id = signal.ref.id.encode("utf-8", "surrogateescape")
+        return b"%b %b" % (signal.holder.encode(), job_id)
+    return _WORDS[type(signal)]
+
+
+def decode_signal(queue: str, data: bytes) -> Signal | None:
+    """None for what this release does not know."""
+    if data.startswith(MARK):
+        kind = _KINDS.get(data)
+        return None if kind is None else kind(queue)
+    holder, space, job_id = data.partition(b" ")
+    if not space:
+        return None
+    return CancelCall(id_of(holder), JobRef(queue, id_of(job_id)))
 
 
 class ControlChannel:
@@ -27,8 +58,8 @@ class ControlChannel:
         self._channels = {keys.queue(queue).control: queue for queue in queues}
         self._is_subscribed = False
 
-    async def listen(self, timeout_s: float) -> Collection[CancelCall]:
-        """See `Backend.listen`."""
+    async def listen(self, timeout_s: float) -> Collection[Signal]:
+        """See `Lease.listen`."""
         try:
             await self._subscribe()
             return self._read(await self._next(timeout_s))
@@ -62,13 +93,13 @@ class ControlChannel:
         except TimeoutError:
             raise self._link.silent() from None
 
-    def _read(self, message: Any) -> Collection[CancelCall]:
+    def _read(self, message: Any) -> Collection[Signal]:
         """What a message says; nothing when it is the answer to a SUBSCRIBE."""
         kind, channel, data = message
         if kind != b"message":
             return ()
-        holder, _, job_id = data.partition(b" ")
-        return (CancelCall(holder.decode(), JobRef(self._channels[channel], id_of(job_id))),)
+        signal = decode_signal(self._channels[channel], data)
+        return () if signal is None else (signal,)
 
     async def close(self) -> None:
         self._is_subscribed = False

@@ -1,51 +1,73 @@
-"""The Inspector of a server: what command line, dashboard and warnings ask."""
+"""The inspection of a server: what command line, dashboard and warnings ask."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from asyncjobs.backends.activity import ENQUEUED, RESCHEDULED, flow_of
-from asyncjobs.backends.base import Finding, Leftover, QueueCounts, QueueFlow, Survey, WorkerEntry
+from asyncjobs.backends.inspect import (
+    Finding,
+    Leftover,
+    QueueCounts,
+    QueueFlow,
+    Survey,
+    WorkerEntry,
+)
+from asyncjobs.backends.redis.access import Access
 from asyncjobs.backends.redis.diagnosis import diagnose
 from asyncjobs.backends.redis.exchange import id_of
-from asyncjobs.backends.redis.keys import StoreKeys
-from asyncjobs.backends.redis.link import Link
 from asyncjobs.backends.redis.scripts import run, run_all, script
 from asyncjobs.model.ends import STATE_OF_CODE
 from asyncjobs.model.headers import PUT_BACK_MARK
 
-__all__ = ["Inspection"]
+__all__ = ["RedisInspection", "RedisQueueInspection"]
 
 MOST_WORKERS: Final = 1000
 _WORDS: Final[dict[bytes, str]] = {b"e": ENQUEUED, b"r": RESCHEDULED, **STATE_OF_CODE}
 
 
-class Inspection:
-    """Answers the questions of `Inspector` on a connection that it does not own.
+class RedisInspection:
+    """See `Inspection`."""
 
-    `pinned`: the time in ms when a test pins the clock, else nothing.
-    """
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self.queues = RedisQueueInspection(access)
 
-    def __init__(self, link: Link, keys: StoreKeys, pinned: Callable[[], bytes]) -> None:
-        self._link = link
-        self._keys = keys
-        self._pinned = pinned
+    async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
+        replies = await _ask(self._access, "workers", queues, MOST_WORKERS)
+        return [
+            WorkerEntry(queue, id_of(found[at]), found[at + 1], now_ms, found[at + 2])
+            for queue, (now_ms, found) in zip(queues, replies, strict=True)
+            for at in range(0, len(found), 3)
+        ]
 
-    async def queues(self) -> list[str]:
-        return sorted(map(_name, await self._link.call(b"SMEMBERS", self._keys.queues)))
+    async def diagnose(self) -> list[Finding]:
+        return await diagnose(self._access.link)
+
+
+class RedisQueueInspection:
+    """See `QueueInspection`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def names(self) -> list[str]:
+        return sorted(
+            map(_name, await self._access.link.call(b"SMEMBERS", self._access.keys.queues))
+        )
 
     async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:
         look = script("survey")
-        keys = (self._keys.queues, self._keys.survey)
+        keys = (self._access.keys.queues, self._access.keys.survey)
         command = (b"EVALSHA", look.digest, len(keys), *keys, b"", asker, about, turn_ms)
-        is_turn, is_last, names = await run(self._link, look, command)
+        is_turn, is_last, names = await run(self._access.link, look, command)
         return Survey(bool(is_turn), bool(is_last), list(map(_name, names)))
 
     async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
         return [
             QueueCounts(queue, (r[0], r[1], r[2], r[3]), *r[4:])
-            for queue, r in zip(queues, await self._ask("counts", queues), strict=True)
+            for queue, r in zip(queues, await _ask(self._access, "counts", queues), strict=True)
         ]
 
     async def flow(self, queues: Sequence[str]) -> list[QueueFlow]:
@@ -58,49 +80,39 @@ class Inspection:
                 None if due < 0 else due,
             )
             for queue, (now_ms, oldest, stored, due) in zip(
-                queues, await self._ask("flow", queues), strict=True
+                queues, await _ask(self._access, "flow", queues), strict=True
             )
         ]
 
     async def put_back(self, queues: Sequence[str], limit: int) -> list[list[bytes]]:
-        return await self._ask("put_back", queues, limit, PUT_BACK_MARK)
-
-    async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
-        replies = await self._ask("workers", queues, MOST_WORKERS)
-        return [
-            WorkerEntry(queue, id_of(found[at]), found[at + 1], now_ms, found[at + 2])
-            for queue, (now_ms, found) in zip(queues, replies, strict=True)
-            for at in range(0, len(found), 3)
-        ]
+        return await _ask(self._access, "put_back", queues, limit, PUT_BACK_MARK)
 
     async def forget(self, queues: Sequence[str], idle_ms: int) -> list[Leftover]:
         drop = script("forget")
         commands = tuple(
             drop.command(
-                self._keys.queue(queue),
-                self._pinned(),
+                self._access.keys.queue(queue),
+                self._access.pinned(),
                 idle_ms,
                 queue,
-                more_keys=(self._keys.queues,),
+                more_keys=(self._access.keys.queues,),
             )
             for queue in queues
         )
-        replies = await run_all(self._link, drop, commands) if commands else []
+        replies = await run_all(self._access.link, drop, commands) if commands else []
         return [Leftover(queue, *reply) for queue, reply in zip(queues, replies, strict=True)]
 
-    async def diagnose(self) -> list[Finding]:
-        return await diagnose(self._link)
 
-    async def _ask(self, name: str, queues: Sequence[str], *args: int | bytes) -> list[Any]:
-        """The answers of a script that looks at one queue, in the order of the queues."""
-        if not queues:
-            return []
-        which = script(name)
-        return await run_all(
-            self._link,
-            which,
-            tuple(which.command(self._keys.queue(q), self._pinned(), *args) for q in queues),
-        )
+async def _ask(access: Access, name: str, queues: Sequence[str], *args: int | bytes) -> list[Any]:
+    """The answers of a script that looks at one queue, in the order of the queues."""
+    if not queues:
+        return []
+    which = script(name)
+    return await run_all(
+        access.link,
+        which,
+        tuple(which.command(access.keys.queue(q), access.pinned(), *args) for q in queues),
+    )
 
 
 def _name(raw: bytes) -> str:

@@ -1,46 +1,54 @@
-"""What a worker asks of the store for its lease: its entry, its jobs, its calls.
+"""What a worker asks of the server in the name of its lease.
 
-One connection of a registration exchanges, one waits and one listens; none is shared
-and none repeats anything by itself.
+One connection of a lease exchanges, one waits and one listens; none is shared and none
+repeats anything by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from asyncjobs.backends.base import (
-    CancelCall,
-    Demand,
+from asyncjobs.backends.answers import (
     Exchange,
     Heartbeat,
-    LeaseSpec,
     Parked,
     Registered,
     Resync,
+    Signal,
     StaleSequence,
 )
+from asyncjobs.backends.lease import LeaseSpec, Offer
+from asyncjobs.backends.redis.access import Access
 from asyncjobs.backends.redis.control import ControlChannel
 from asyncjobs.backends.redis.exchange import ExchangePlan, OfferPlan, crashes_in, id_of, taken_job
 from asyncjobs.backends.redis.faults import NoScript, is_of_queue
-from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Command, Link
 from asyncjobs.backends.redis.lookups import STEP
 from asyncjobs.backends.redis.notes import place_of, read_notes, steps_of
-from asyncjobs.backends.redis.scripts import by_queue, raise_away, run, run_all, run_each, script
+from asyncjobs.backends.redis.scripts import (
+    Script,
+    by_queue,
+    raise_away,
+    run,
+    run_all,
+    run_each,
+    script,
+)
+from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.job import JobRef, Note, Notes, Settlement, TakenJob
+from asyncjobs.job import Demand, JobRef, Note, Notes, Settlement, TakenJob
 
-__all__ = ["LeaseCalls"]
+__all__ = ["LeaseLinks", "RedisLease"]
 
 logger = GuardedLog("asyncjobs.redis")
 
 RESYNC_LIMIT: Final = 100_000
 
 
-class _LeaseLinks:
-    """The connections of one registration: one exchanges, one waits, one listens."""
+class LeaseLinks:
+    """The connections of one lease: one exchanges, one waits, one listens."""
 
     __slots__ = ("control", "exchange", "silent", "wait")
 
@@ -57,76 +65,228 @@ class _LeaseLinks:
         await self.control.close()
 
 
-class LeaseCalls:
-    """The part of `Backend` that takes a lease; owns three connections for each."""
+class RedisLease:
+    """See `Lease`. Owns its connections, from the first call that needs them until it leaves.
 
-    def __init__(
-        self,
-        link: Link,
-        new_link: Callable[[str], Link],
-        keys: StoreKeys,
-        pinned: Callable[[], bytes],
-        id_ttl_ms: int,
-    ) -> None:
-        self._link = link
-        self._new_link = new_link
-        self._keys = keys
-        self._pinned = pinned
-        self._id_ttl_ms = id_ttl_ms
-        self._leases: dict[str, _LeaseLinks] = {}
+    `opened` is the store's list of such connections, so that it can close those of leases
+    that have not left.
+    """
 
-    async def register(self, lease: LeaseSpec, queues: Sequence[str] | None = None) -> Registered:
-        links = self._links(lease)
-        queues = lease.queues if queues is None else queues
+    def __init__(self, access: Access, spec: LeaseSpec, opened: set[LeaseLinks]) -> None:
+        self._access = access
+        self._keys = access.keys
+        self._opened = opened
+        self._links: LeaseLinks | None = None
+        self.spec = spec
+        self.entered = Registered(0)
+
+    @property
+    def links(self) -> LeaseLinks:
+        """Its connections, made when first needed."""
+        # rule:14 the exchanges of a worker share one connection
+        links = self._links
+        if links is None:
+            new_link = self._access.new_link
+            control = ControlChannel(new_link("control"), self._keys, self.spec.queues)
+            links = self._links = LeaseLinks(new_link("exchange"), new_link("wait"), control)
+            self._opened.add(links)
+        return links
+
+    async def close(self) -> None:
+        """Let go of the connections; the entries stay."""
+        links, self._links = self._links, None
+        if links is not None:
+            self._opened.discard(links)
+            await links.close()
+
+    # rule:9 a worker says its queues when its lease keeps them from being forgotten
+    async def enter(self) -> None:
+        """Enter all queues of a new lease."""
+        self.entered = await self._enter(self.spec, self.spec.queues)
+        # Not before: until the lease stands there, somebody may forget the queue.
+        await self._list(self.spec.queues)
+
+    async def rejoin(self, queues: Collection[str]) -> Registered:
+        name = new_id()
+        answer = await self._enter(self.spec.renew(queues, name), tuple(queues))
+        entered = [queue for queue in queues if queue not in answer.away]
+        self.spec = self.spec.renew(entered, name)
+        await self._list(self.spec.queues)
+        return answer
+
+    async def _enter(self, spec: LeaseSpec, queues: Sequence[str]) -> Registered:
         enter = script("register")
-        about = (lease.duration_ms, lease.info)
+        about = (spec.duration_ms, spec.info)
         commands = tuple(
-            enter.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), *about)
+            enter.command(self._keys.queue(queue), self._access.pinned(), spec.entry(queue), *about)
             for queue in queues
         )
-        replies = await run_each(links.exchange, enter, commands)
+        replies = await run_each(self.links.exchange, enter, commands)
         times, away = by_queue(queues, replies)
         return Registered(max(times.values(), default=0), away)
 
-    async def deregister(self, lease: LeaseSpec, crashed: Collection[TakenJob] = ()) -> None:
-        away: dict[str, StoreError] = {}
-        try:
-            for queue in lease.queues:
-                try:
-                    await self._leave(lease, queue, crashed)
-                except StoreError as error:
-                    if not is_of_queue(error):
-                        raise
-                    away[queue] = error
-            raise_away(away)
-        finally:
-            links = self._leases.pop(lease.id, None)
-            if links is not None:
-                await links.close()
+    async def _list(self, queues: Collection[str]) -> None:
+        """Enter queues into the list of all queues, also when memory is full."""
+        announce = script("announce")
+        head: tuple[bytes | int, ...] = (
+            b"EVALSHA",
+            announce.digest,
+            1,
+            self._keys.queues,
+            b"",
+        )
+        await run(self._access.link, announce, (*head, *queues))
 
-    async def _leave(self, lease: LeaseSpec, queue: str, crashed: Collection[TakenJob]) -> None:
-        leave = script("deregister")
-        head = (self._keys.queue(queue), self._pinned(), lease.entry(queue), 1000)
-        charged: list[bytes | str | int] = []
-        for job in crashed:
-            if job.queue == queue and job.holder == lease.entry(queue):
-                charged += (job.priority, job.receipt)
-        # 1,000 jobs a call, so that the server stays free in between; charged once.
-        is_gone = await run(self._link, leave, leave.command(*head, *charged))
-        while not is_gone:
-            is_gone = await run(self._link, leave, leave.command(*head))
+    async def exchange(
+        self,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> Exchange:
+        trade = script("exchange")
+        plan = ExchangePlan(
+            trade,
+            self._keys,
+            self.spec,
+            self._access.pinned(),
+            self._access.settings.id_ttl_ms,
+            sequence,
+            settlements,
+            demand,
+        )
+        replies = await run_each(self.links.exchange, trade, plan.commands)
+        return plan.read(replies)
 
-    async def heartbeat(self, lease: LeaseSpec) -> Heartbeat:
-        beat, about = script("heartbeat"), (lease.duration_ms, int(lease.leaves))
+    async def resync(
+        self,
+        sequence: int,
+        holding: Collection[TakenJob],
+        queues: Collection[str] | None = None,
+    ) -> Resync:
+        spec, ask = self.spec, script("resync")
+        queues = spec.queues if queues is None else tuple(queues)
+        link = self.links.exchange
+        numbers = (sequence, RESYNC_LIMIT)
         commands = tuple(
-            beat.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), *about)
-            for queue in lease.queues
+            ask.command(self._keys.queue(queue), self._access.pinned(), spec.entry(queue), *numbers)
+            for queue in queues
+        )
+        # An attempt left over from a lost entry is not the job that was taken again since.
+        known = {
+            (job.queue, job.priority, job.receipt)
+            for job in holding
+            if job.holder == spec.entry(job.queue)
+        }
+        applied: dict[str, int] = {}
+        missing: list[TakenJob] = []
+        lost: list[str] = []
+        answers, failed = by_queue(queues, await run_each(link, ask, commands))
+        away = dict(failed)
+        for queue, reply in answers.items():
+            if reply[0] == b"lost":
+                lost.append(queue)
+                continue
+            if reply[0] == b"stale":
+                raise StaleSequence(f"{queue}: last applied was {reply[1]}")
+            found: list[TakenJob] = []
+            try:
+                for priority, entries in enumerate(reply[2]):
+                    unknown = [entry for entry in entries if (queue, priority, entry) not in known]
+                    found += await self._held(link, spec, queue, priority, unknown)
+            except StoreError as error:
+                if not is_of_queue(error):
+                    raise
+                away[queue] = error
+                continue
+            applied[queue] = reply[1]
+            missing += found
+        return Resync(applied, missing, tuple(lost), away)
+
+    async def _held(
+        self, link: Link, spec: LeaseSpec, queue: str, priority: int, entries: list[bytes]
+    ) -> list[TakenJob]:
+        fetch, holder = script("held"), spec.entry(queue)
+        jobs: list[TakenJob] = []
+        first = 0
+        while first < len(entries):
+            step = entries[first : first + STEP]
+            command = fetch.command(self._keys.queue(queue), self._access.pinned(), priority, *step)
+            # Fewer where they are large: the script stops after 4 MiB.
+            looked, found = await run(link, fetch, command)
+            first += looked
+            for entry, crashes in found:
+                jobs.append(taken_job(queue, holder, priority, entry, crashes_in(crashes)))
+        return jobs
+
+    async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
+        if offer is None:
+            return Parked(await self._wait_all(timeout_s), None)
+        # What a connection has sent behind a blocking command is kept by the server, and
+        # executed as soon as that one has been answered: the exchange needs no trip of its
+        # own, and it is checked then like any other.
+        take = script("offer")
+        plan = OfferPlan(take, self._keys, self.spec, self._access.pinned(), *offer)
+        called, replies = await self._wait(self.spec.queues, timeout_s, plan.commands)
+        if any(isinstance(reply, NoScript) for reply in replies):
+            replies = await run_all(self.links.wait, take, plan.commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        try:
+            return Parked(called, plan.read(replies))
+        except StaleSequence:
+            return Parked(called, None)
+
+    async def _wait_all(self, timeout_s: float) -> Collection[str]:
+        """Wait for all queues, or for those whose signals can be read."""
+        queues = self.spec.queues
+        try:
+            called, _ = await self._wait(queues, timeout_s, ())
+        except StoreError as error:
+            if not is_of_queue(error):
+                raise
+            sound = await self._sound_wakes()
+            # One key of a wrong type fails the whole command.
+            # rule:1 a queue that wakes nobody keeps no other one from waking
+            if not sound or len(sound) == len(queues):
+                raise
+            called, _ = await self._wait(sound, timeout_s, ())
+        return called
+
+    async def _sound_wakes(self) -> list[str]:
+        """The queues of the lease that can be waited for; others are told of once."""
+        links, queues = self.links, self.spec.queues
+        commands = [(b"LLEN", self._keys.queue(queue).wake) for queue in queues]
+        answers, away = by_queue(queues, await links.wait.calls(commands))
+        for queue in away.keys() - links.silent:
+            logger.error("queue %r wakes nobody, the others do: %s", queue, away[queue])
+        links.silent = frozenset(away)
+        return list(answers)
+
+    async def _wait(
+        self, queues: Collection[str], timeout_s: float, behind: Sequence[Command]
+    ) -> tuple[Collection[str], list[Any]]:
+        """The queues that called, and the replies to what was sent behind the wait."""
+        wakes = {self._keys.queue(queue).wake: queue for queue in queues}
+        wait: Command = (b"BLPOP", *wakes, f"{max(timeout_s, 0.001):.3f}")  # 0 would be for ever
+        # A half-open connection never answers: give the server a margin, no more.
+        reply, *replies = await self.links.wait.calls((wait, *behind), timeout_s=timeout_s + 5)
+        if isinstance(reply, Exception):
+            raise reply
+        return (() if reply is None else (wakes[reply[0]],)), replies
+
+    async def beat(self, *, leaves: bool = False) -> Heartbeat:
+        spec, beat = self.spec, script("heartbeat")
+        about = (spec.duration_ms, int(leaves))
+        commands = tuple(
+            beat.command(self._keys.queue(queue), self._access.pinned(), spec.entry(queue), *about)
+            for queue in spec.queues
         )
         lost: list[str] = []
         cancels: list[JobRef] = []
         ends: list[int] = []
-        replies = await run_each(self._link, beat, commands)
-        answers, away = by_queue(lease.queues, replies)
+        replies = await run_each(self._access.link, beat, commands)
+        answers, away = by_queue(spec.queues, replies)
         ready: list[str] = []
         for queue, (held, _, end, marked, is_ready) in answers.items():
             if is_ready:
@@ -140,191 +300,69 @@ class LeaseCalls:
         next_end_ms = min(ends, default=None)
         return Heartbeat(tuple(lost), cancels, next_end_ms, now_ms, tuple(ready), away)
 
-    async def exchange(
-        self,
-        lease: LeaseSpec,
-        sequence: int,
-        settlements: Sequence[Settlement],
-        demand: Mapping[str, Demand],
-    ) -> Exchange:
-        trade = script("exchange")
-        plan = ExchangePlan(
-            trade,
-            self._keys,
-            lease,
-            self._pinned(),
-            self._id_ttl_ms,
-            sequence,
-            settlements,
-            demand,
-        )
-        replies = await run_each(self._links(lease).exchange, trade, plan.commands)
-        return plan.read(replies)
+    async def listen(self, timeout_s: float) -> Collection[Signal]:
+        return await self.links.control.listen(timeout_s)
 
-    async def resync(
-        self, lease: LeaseSpec, sequence: int, holding: Collection[TakenJob]
-    ) -> Resync:
-        ask = script("resync")
-        link = self._links(lease).exchange
-        numbers = (sequence, RESYNC_LIMIT)
-        commands = tuple(
-            ask.command(self._keys.queue(queue), self._pinned(), lease.entry(queue), *numbers)
-            for queue in lease.queues
-        )
-        # A run left over from a lost entry is not the job that was taken again since.
-        known = {
-            (job.queue, job.priority, job.receipt)
-            for job in holding
-            if job.holder == lease.entry(job.queue)
-        }
-        applied: dict[str, int] = {}
-        missing: list[TakenJob] = []
-        lost: list[str] = []
-        answers, failed = by_queue(lease.queues, await run_each(link, ask, commands))
-        away = dict(failed)
-        for queue, reply in answers.items():
-            if reply[0] == b"lost":
-                lost.append(queue)
-                continue
-            if reply[0] == b"stale":
-                raise StaleSequence(f"{queue}: last applied was {reply[1]}")
-            found: list[TakenJob] = []
-            try:
-                for priority, entries in enumerate(reply[2]):
-                    unknown = [entry for entry in entries if (queue, priority, entry) not in known]
-                    found += await self._held(link, lease, queue, priority, unknown)
-            except StoreError as error:
-                if not is_of_queue(error):
-                    raise
-                away[queue] = error
-                continue
-            applied[queue] = reply[1]
-            missing += found
-        return Resync(applied, missing, tuple(lost), away)
-
-    async def _held(
-        self, link: Link, lease: LeaseSpec, queue: str, priority: int, entries: list[bytes]
-    ) -> list[TakenJob]:
-        fetch, holder = script("held"), lease.entry(queue)
-        jobs: list[TakenJob] = []
-        first = 0
-        while first < len(entries):
-            step = entries[first : first + STEP]
-            command = fetch.command(self._keys.queue(queue), self._pinned(), priority, *step)
-            # Fewer where they are large: the script stops after 4 MiB.
-            looked, found = await run(link, fetch, command)
-            first += looked
-            for entry, crashes in found:
-                jobs.append(taken_job(queue, holder, priority, entry, crashes_in(crashes)))
-        return jobs
-
-    async def wait(self, lease: LeaseSpec, timeout_s: float) -> Collection[str]:
-        try:
-            called, _ = await self._wait(lease, timeout_s, ())
-        except StoreError as error:
-            if not is_of_queue(error):
-                raise
-            sound = await self._sound_wakes(lease)
-            # One key of a wrong type fails the whole command.
-            # rule:1 a queue that wakes nobody keeps no other one from waking
-            if not sound or len(sound) == len(lease.queues):
-                raise
-            called, _ = await self._wait(lease.within(sound), timeout_s, ())
-        return called
-
-    async def _sound_wakes(self, lease: LeaseSpec) -> list[str]:
-        """The queues of the lease that can be waited for; others are told of once."""
-        links = self._links(lease)
-        commands = [(b"LLEN", self._keys.queue(queue).wake) for queue in lease.queues]
-        answers, away = by_queue(lease.queues, await links.wait.calls(commands))
-        for queue in away.keys() - links.silent:
-            logger.error("queue %r wakes nobody, the others do: %s", queue, away[queue])
-        links.silent = frozenset(away)
-        return list(answers)
-
-    async def wait_and_take(
-        self, lease: LeaseSpec, timeout_s: float, sequence: int, demand: Mapping[str, Demand]
-    ) -> Parked:
-        # What a connection has sent behind a blocking command is kept by the server, and
-        # executed as soon as that one has been answered: the exchange needs no trip of its
-        # own, and it is checked then like any other.
-        offer = script("offer")
-        plan = OfferPlan(offer, self._keys, lease, self._pinned(), sequence, demand)
-        called, replies = await self._wait(lease, timeout_s, plan.commands)
-        if any(isinstance(reply, NoScript) for reply in replies):
-            replies = await run_all(self._links(lease).wait, offer, plan.commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        try:
-            return Parked(called, plan.read(replies))
-        except StaleSequence:
-            return Parked(called, None)
-
-    async def _wait(
-        self, lease: LeaseSpec, timeout_s: float, behind: Sequence[Command]
-    ) -> tuple[Collection[str], list[Any]]:
-        """The queues that called, and the replies to what was sent behind the wait."""
-        wakes = {self._keys.queue(queue).wake: queue for queue in lease.queues}
-        wait: Command = (b"BLPOP", *wakes, f"{max(timeout_s, 0.001):.3f}")  # 0 would be for ever
-        # A half-open connection never answers: give the server a margin, no more.
-        reply, *replies = await self._links(lease).wait.calls(
-            (wait, *behind), timeout_s=timeout_s + 5
-        )
-        if isinstance(reply, Exception):
-            raise reply
-        return (() if reply is None else (wakes[reply[0]],)), replies
-
-    async def listen(self, lease: LeaseSpec, timeout_s: float) -> Collection[CancelCall]:
-        return await self._links(lease).control.listen(timeout_s)
-
-    async def note(self, lease: LeaseSpec, notes: Sequence[Note]) -> list[bool]:
-        write, kept = script("note"), [False] * len(notes)
-        steps = steps_of(lease, [note.job for note in notes])
+    async def note(self, notes: Sequence[Note]) -> list[bool]:
+        spec, write, kept = self.spec, script("note"), [False] * len(notes)
+        steps = steps_of(spec, [note.job for note in notes])
         commands = []
         for queue, places in steps:
             keys = self._keys.queue(queue)
-            args: list[bytes | str | int] = [self._pinned(), lease.entry(queue)]
+            args: list[bytes | str | int] = [self._access.pinned(), spec.entry(queue)]
             for place in places:
                 job, name, value = notes[place]
                 args += (job.id, place_of(job), name, value)
             more_keys = tuple(keys.notes(notes[place].job.id) for place in places)
             commands.append(write.command(keys, *args, more_keys=more_keys))
-        replies = await run_all(self._link, write, tuple(commands)) if commands else []
-        for (_, places), reply in zip(steps, replies, strict=True):
+        for (_, places), reply in zip(steps, await self._all(write, commands), strict=True):
             for place, letter in zip(places, reply, strict=True):
                 kept[place] = letter == ord("1")
         return kept
 
-    async def notes(self, lease: LeaseSpec, jobs: Sequence[TakenJob]) -> list[Notes | None]:
-        read = script("notes")
+    async def notes(self, jobs: Sequence[TakenJob]) -> list[Notes | None]:
+        spec, read = self.spec, script("notes")
         found: list[Notes | None] = [None] * len(jobs)
-        steps = steps_of(lease, jobs)
+        steps = steps_of(spec, jobs)
         commands = []
         for queue, places in steps:
             keys = self._keys.queue(queue)
-            args: list[bytes | str | int] = [self._pinned(), lease.entry(queue)]
+            args: list[bytes | str | int] = [self._access.pinned(), spec.entry(queue)]
             args += [place_of(jobs[place]) for place in places]
             more_keys = tuple(keys.notes(jobs[place].id) for place in places)
             commands.append(read.command(keys, *args, more_keys=more_keys))
-        replies = await run_all(self._link, read, tuple(commands)) if commands else []
-        for (_, places), reply in zip(steps, replies, strict=True):
+        for (_, places), reply in zip(steps, await self._all(read, commands), strict=True):
             for place, answer in zip(places, reply, strict=True):
                 if isinstance(answer, list):
                     found[place] = read_notes(answer)
         return found
 
-    def _links(self, lease: LeaseSpec) -> _LeaseLinks:
-        # rule:14 the exchanges of a worker share one connection
-        links = self._leases.get(lease.id)
-        if links is None:
-            control = ControlChannel(self._new_link("control"), self._keys, lease.queues)
-            links = _LeaseLinks(self._new_link("exchange"), self._new_link("wait"), control)
-            self._leases[lease.id] = links
-        return links
+    async def _all(self, which: Script, commands: Sequence[Command]) -> list[Any]:
+        """The replies to calls of one script; none to none."""
+        return await run_all(self._access.link, which, tuple(commands)) if commands else []
 
-    async def close(self) -> None:
-        """Close the connections of all leases."""
-        for links in self._leases.values():
-            await links.close()
-        self._leases.clear()
+    async def leave(self, crashed: Collection[TakenJob] = ()) -> None:
+        away: dict[str, StoreError] = {}
+        try:
+            for queue in self.spec.queues:
+                try:
+                    await self._leave(queue, crashed)
+                except StoreError as error:
+                    if not is_of_queue(error):
+                        raise
+                    away[queue] = error
+            raise_away(away)
+        finally:
+            await self.close()
+
+    async def _leave(self, queue: str, crashed: Collection[TakenJob]) -> None:
+        leave, entry, link = script("deregister"), self.spec.entry(queue), self._access.link
+        head = (self._keys.queue(queue), self._access.pinned(), entry, 1000)
+        charged: list[bytes | str | int] = []
+        for job in crashed:
+            if job.queue == queue and job.holder == entry:
+                charged += (job.priority, job.receipt)
+        # 1,000 jobs a call, so that the server stays free in between; charged once.
+        is_gone = await run(link, leave, leave.command(*head, *charged))
+        while not is_gone:
+            is_gone = await run(link, leave, leave.command(*head))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from asyncjobs.backends.letters import (
@@ -15,31 +15,28 @@ from asyncjobs.backends.letters import (
     Revival,
     Revived,
 )
+from asyncjobs.backends.redis.access import Access
 from asyncjobs.backends.redis.exchange import id_of
-from asyncjobs.backends.redis.keys import StoreKeys
-from asyncjobs.backends.redis.link import Command, Link
+from asyncjobs.backends.redis.link import Command
 from asyncjobs.backends.redis.lookups import STEP, in_steps
 from asyncjobs.backends.redis.scripts import run, run_all, script
 from asyncjobs.job import JobRef, Priority
 
-__all__ = ["Letters"]
+__all__ = ["RedisDeadLetters"]
 
 _REVIVED: Final = {ord("1"): Revived.READY, ord("0"): Revived.GONE, ord("x"): Revived.TAKEN}
 _PRIORITIES: Final = tuple(b"%d" % priority for priority in Priority)
 
 
-class Letters:
-    """See `LetterCalls`; on a connection that it does not own.
+class RedisDeadLetters:
+    """See `DeadLetters`."""
 
-    `pinned`: the time in ms when a test pins the clock, else nothing.
-    """
+    def __init__(self, access: Access) -> None:
+        self._link = access.link
+        self._keys = access.keys
+        self._pinned = access.pinned
 
-    def __init__(self, link: Link, keys: StoreKeys, pinned: Callable[[], bytes]) -> None:
-        self._link = link
-        self._keys = keys
-        self._pinned = pinned
-
-    async def page(self, query: LetterQuery, after: LetterKey | None) -> LetterPage:
+    async def page(self, query: LetterQuery, after: LetterKey | None = None) -> LetterPage:
         look = script("letters")
         args: list[bytes | int] = [
             b"old" if query.oldest_first else b"new",
@@ -59,7 +56,9 @@ class Letters:
         ]
         return LetterPage(letters, letters[-1].key if more and letters else None, total, now_ms)
 
-    async def find(self, refs: Sequence[JobRef], cut: int | None) -> list[DeadLetter | None]:
+    async def find(
+        self, refs: Sequence[JobRef], *, cut: int | None = None
+    ) -> list[DeadLetter | None]:
         look = script("find_letters")
 
         def command(queue: str, ids: list[str]) -> Command:
@@ -73,7 +72,9 @@ class Letters:
                 letters[place] = _letter(refs[place], *answer) if answer else None
         return letters
 
-    async def revive(self, revivals: Sequence[Revival], priority: Priority | None) -> list[Revived]:
+    async def revive(
+        self, revivals: Sequence[Revival], *, priority: Priority | None = None
+    ) -> list[Revived]:
         again = script("revive")
         wanted = b"" if priority is None else int(priority)
         verdicts = [Revived.GONE] * len(revivals)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, Self
 
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import Inspector, QueueCounts
+from asyncjobs.backends.base import QueueCounts, QueueInspection
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.duties.duty import Duty, Site
@@ -36,30 +36,28 @@ class Unattended(Duty):
     the others it shows to whoever forgets idle ones.
     """
 
-    def __init__(self, inspector: Inspector, asker: str, own: Collection[str]) -> None:
-        self._inspector = inspector
+    def __init__(self, inspection: QueueInspection, asker: str, own: Collection[str]) -> None:
+        self._inspection = inspection
         self._asker = asker
         self._own = frozenset(own)
-        self._idle = IdleQueues(inspector)
+        self._idle = IdleQueues(inspection)
         self._told: set[str] = set()
         self._told_broken: set[str] = set()
         self._lines = 0
         self._more = 0
 
     @classmethod
-    def of(cls, site: Site) -> Self | None:
-        if not isinstance(site.backend, Inspector):
-            return None
+    def of(cls, site: Site) -> Self:
         spec = site.session.spec
-        return cls(site.backend, spec.id, spec.queues)
+        return cls(site.backend.inspect.queues, spec.id, spec.queues)
 
     async def run(self) -> float:
-        survey = await self._inspector.survey(self._asker, LOOK, TURN_MS)
+        survey = await self._inspection.survey(self._asker, LOOK, TURN_MS)
         if not survey.is_turn:
             return random.uniform(20, 40)
         others = [queue for queue in survey.queues if queue not in self._own]
         # One that cannot be read must not hide the others, in this look or in any other.
-        found = await apart(self._inspector.counts, others)
+        found = await apart(self._inspection.counts, others)
         counts = sorted(found.answers.values())
         for count in counts:
             self._judge(count)
