@@ -116,9 +116,8 @@ async def beside_marks(url: str) -> list[float]:
     try:
         jobs = [NewJob("marked", str(number), Priority.NORMAL, b"{}") for number in range(ALL)]
         await store.enqueue(EnqueueBatch("token", jobs))
-        holder, other = (LeaseSpec(new_id(), "worker", ("marked",), 300_000) for _ in range(2))
-        holder = await store.lease(holder)
-        other = await store.lease(other)
+        holder = await store.lease(LeaseSpec(new_id(), "worker", ("marked",), 300_000))
+        other = await store.lease(LeaseSpec(new_id(), "worker", ("marked",), 300_000))
         await holder.exchange(1, (), {"marked": Demand(ALL)})
         await store.cancel([job.ref for job in jobs], None, 0)
         found = []

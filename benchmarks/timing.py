@@ -59,6 +59,5 @@ async def _until_settled(app: AsyncJobs, queue: str) -> float:
 
 async def counts_of(app: AsyncJobs, queue: str) -> QueueCounts:
     """What the store holds of one queue."""
-    # Every backend of this repository is an Inspector too.
     (counts,) = await app.backend.inspect.queues.counts([queue])
     return counts

@@ -355,6 +355,10 @@ async def test_backends_of_one_store_see_the_same_jobs(store: Store) -> None:
         (record,) = await store.backend.wait_results([ref("a")], None)
         assert record is not None
         assert record.outcome == outcome()
-        assert await other.queues() == await store.backend.inspect.queues.names() == ["work"]
+        assert (
+            await other.inspect.queues.names()
+            == await store.backend.inspect.queues.names()
+            == ["work"]
+        )
     finally:
         await other.close()

@@ -6,10 +6,9 @@ import asyncio
 
 import pytest
 
-from asyncjobs.backends.base import CancelCall, CancelVerdict, LeaseSpec
-from asyncjobs.clock import new_id
+from asyncjobs.backends.base import CancelCall, CancelVerdict
 from asyncjobs.job import Settlement
-from tests.conformance.store import LEASE_MS, LIMIT_S, SHORT_S, Store, Worker, outcome, ref
+from tests.conformance.store import LIMIT_S, SHORT_S, Store, Worker, outcome, ref
 
 pytestmark = pytest.mark.anyio
 
@@ -107,8 +106,7 @@ async def test_who_has_left_can_come_again(store: Store) -> None:
     worker = await store.worker()
     await heard(worker, SHORT_S)
     await worker.lease.leave()
-    fresh = Worker(store.backend, LeaseSpec(new_id(), "worker", ("work",), LEASE_MS))
-    fresh.lease = await store.backend.lease(fresh.lease)
+    fresh = await store.worker()
     await heard(fresh, SHORT_S)
     await store.enqueue("a")
     await fresh.take()

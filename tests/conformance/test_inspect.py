@@ -141,7 +141,7 @@ async def test_workers_with_what_they_say_of_themselves(store: Store) -> None:
         ("jobs", lease.spec.id),
         ("mail", lease.spec.id),
     ]
-    assert {entry.info for entry in entries} == {lease.info}
+    assert {entry.info for entry in entries} == {lease.spec.info}
     assert {entry.now_ms for entry in entries} == {store.clock.ms}
     assert {entry.end_ms for entry in entries} == {store.clock.ms + LEASE_MS}
     await lease.leave()

@@ -34,10 +34,9 @@ async def test_a_count_that_is_none(servers: Any, kind: Any, foreign: bytes, die
     await store.open()
     demand = {"q": Demand(10, suspects=(8,))}
     try:
-        first, second = (LeaseSpec(new_id(), "w", ("q",), 10_000) for _ in range(2))
         jobs = [NewJob("q", id, 2, b"{}") for id in ("a", "b")]
         await store.enqueue(EnqueueBatch(new_id(), jobs))
-        first = await store.lease(first)
+        first = await store.lease(LeaseSpec(new_id(), "w", ("q",), 10_000))
         taken = (await first.exchange(1, [], demand)).jobs
         base = f"{{{prefix}:q}}:".encode()
         await store._link.call(b"HSET", base + b"crashes", b"2:" + taken[0].receipt, foreign)
@@ -49,7 +48,7 @@ async def test_a_count_that_is_none(servers: Any, kind: Any, foreign: bytes, die
                 await store.reclaim(["q"], 0, 100)
         else:
             await first.exchange(2, [Settlement.release(job) for job in taken], {})
-        second = await store.lease(second)
+        second = await store.lease(LeaseSpec(new_id(), "w", ("q",), 10_000))
         crashes: dict[str, int] = {}
         for sequence in range(1, 6):
             again = (await second.exchange(sequence, [], demand)).jobs
@@ -73,15 +72,14 @@ async def test_a_lease_that_leaves_and_charges_such_a_job(servers: Any, kind: An
     await store.open()
     demand = {"q": Demand(10, suspects=(8,))}
     try:
-        first, second = (LeaseSpec(new_id(), "w", ("q",), 10_000) for _ in range(2))
         jobs = [NewJob("q", id, 2, b"{}") for id in ("a", "b")]
         await store.enqueue(EnqueueBatch(new_id(), jobs))
-        first = await store.lease(first)
+        first = await store.lease(LeaseSpec(new_id(), "w", ("q",), 10_000))
         taken = (await first.exchange(1, [], demand)).jobs
         base = f"{{{prefix}:q}}:".encode()
         await store._link.call(b"HSET", base + b"crashes", b"2:" + taken[0].receipt, b"abc")
         await first.leave(taken[:1])
-        second = await store.lease(second)
+        second = await store.lease(LeaseSpec(new_id(), "w", ("q",), 10_000))
         again = (await second.exchange(1, [], demand)).jobs
         assert {job.id: job.crashes for job in again} == {"a": MOST_CRASHES, "b": 0}
     finally:

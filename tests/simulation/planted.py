@@ -135,10 +135,12 @@ def reclaim_forgets_cancels(
 
 
 @_plant(Queue, "enqueue")
-def answers_are_not_kept(queue: Queue, token: str, jobs: Sequence[NewJob], now: int) -> list[bool]:
+def answers_are_not_kept(
+    queue: Queue, token: str, jobs: Sequence[NewJob], token_ttl_ms: int, now: int
+) -> list[bool]:
     """A batch that is sent again is told that its own jobs were there before."""
     queue._answers.pop(token)
-    return _enqueue(queue, token, jobs, now)
+    return _enqueue(queue, token, jobs, token_ttl_ms, now)
 
 
 def _no_work(queue: Queue, now: int) -> bool:

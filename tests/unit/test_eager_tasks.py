@@ -11,7 +11,7 @@ import pytest
 
 from asyncjobs.job import NewJob
 from tests.unit.test_client import opened
-from tests.unit.test_parking import CallingStore, parking_on, sleep
+from tests.unit.test_parking import CallingLease, parking_on, sleep
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ async def _eager(anyio_backend: object) -> AsyncIterator[None]:
 
 
 async def test_a_wait_that_is_answered_at_once_is_followed_by_another() -> None:
-    store = CallingStore()
+    store = CallingLease()
     parking = parking_on(store)
     for waits in (1, 2):
         store.calls.put_nowait(("a",))

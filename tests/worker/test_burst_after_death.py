@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncjobs import AsyncJobs, State, Worker
-from asyncjobs.backends.base import LeaseSpec
+from asyncjobs.backends.base import Lease, LeaseSpec
 from asyncjobs.clock import new_id
 from asyncjobs.job import Demand
 from tests.worker import jobs
@@ -30,7 +30,7 @@ async def test_burst_waits_for_the_jobs_of_a_lease_that_is_over(app: AsyncJobs) 
         assert await handle.status() is State.SUCCEEDED
 
 
-async def _until_over(app: AsyncJobs, dead: LeaseSpec) -> None:
+async def _until_over(app: AsyncJobs, dead: Lease) -> None:
     """Until the store's clock has passed the end of the lease; nobody renews it."""
     watcher = await app.backend.lease(LeaseSpec(new_id(), "watcher", ("work",), 60_000))
     async with asyncio.timeout(10):

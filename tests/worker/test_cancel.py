@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -138,7 +139,8 @@ async def test_who_entered_anew_hears_at_once(app: AsyncJobs, stage: Stage) -> N
         assert processor is not None
         lease = processor.session.spec
         # As a reclaim would: its entry is gone, and it takes the job again under another.
-        await app.backend.attach(lease).leave()
+        other = replace(lease, id=new_id(), renewed={"default": lease.entry("default")})
+        await app.backend.attach(other).leave()
         processor.note_lost(lease, ["default"])
         await stage.noted(("started", "g"), 2)
         assert await handle.cancel()
