@@ -175,9 +175,8 @@ class Queue:
             self._wake(self.name)
 
     def renew(self, lease: LeaseSpec, now: int, leaves: bool = False) -> bool:
-        """True when the lease was there, over or not; only reclaim removes it.
-
-        `leaves`: its worker was told to end."""
+        """True when the lease was there, over or not; only reclaim removes it. `leaves`: its
+        worker was told to end."""
         self._touch_upkeep(now, lease.grace_ms)
         held = self._leases.get(lease.entry(self.name))
         if held is None:

@@ -165,22 +165,16 @@ class RedisLease:
     ) -> Resync:
         spec, ask = self.spec, script("resync")
         queues = spec.queues if queues is None else tuple(queues)
-        link = self.links.exchange
         numbers = (sequence, RESYNC_LIMIT)
         commands = tuple(
             ask.command(self._keys.queue(queue), self._access.pinned(), spec.entry(queue), *numbers)
             for queue in queues
         )
-        # An attempt left over from a lost entry is not the job that was taken again since.
-        known = {
-            (job.queue, job.priority, job.receipt)
-            for job in holding
-            if job.holder == spec.entry(job.queue)
-        }
+        known = _entries(spec, holding)
         applied: dict[str, int] = {}
         missing: list[TakenJob] = []
         lost: list[str] = []
-        answers, failed = by_queue(queues, await run_each(link, ask, commands))
+        answers, failed = by_queue(queues, await run_each(self.links.exchange, ask, commands))
         away = dict(failed)
         for queue, reply in answers.items():
             if reply[0] == b"lost":
@@ -188,34 +182,35 @@ class RedisLease:
                 continue
             if reply[0] == b"stale":
                 raise StaleSequence(f"{queue}: last applied was {reply[1]}")
-            found: list[TakenJob] = []
+            unknown = [
+                [entry for entry in entries if (queue, priority, entry) not in known]
+                for priority, entries in enumerate(reply[2])
+            ]
             try:
-                for priority, entries in enumerate(reply[2]):
-                    unknown = [entry for entry in entries if (queue, priority, entry) not in known]
-                    found += await self._held(link, spec, queue, priority, unknown)
+                missing += await self._held(spec, queue, unknown)
+                applied[queue] = reply[1]
             except StoreError as error:
                 if not is_of_queue(error):
                     raise
                 away[queue] = error
-                continue
-            applied[queue] = reply[1]
-            missing += found
         return Resync(applied, missing, tuple(lost), away)
 
     async def _held(
-        self, link: Link, spec: LeaseSpec, queue: str, priority: int, entries: list[bytes]
+        self, spec: LeaseSpec, queue: str, by_priority: Sequence[Sequence[bytes]]
     ) -> list[TakenJob]:
-        fetch, holder = script("held"), spec.entry(queue)
+        """The jobs of these stream entries, which this lease holds."""
+        fetch, keys, holder = script("held"), self._keys.queue(queue), spec.entry(queue)
         jobs: list[TakenJob] = []
-        first = 0
-        while first < len(entries):
-            step = entries[first : first + STEP]
-            command = fetch.command(self._keys.queue(queue), self._access.pinned(), priority, *step)
-            # Fewer where they are large: the script stops after 4 MiB.
-            looked, found = await run(link, fetch, command)
-            first += looked
-            for entry, crashes in found:
-                jobs.append(taken_job(queue, holder, priority, entry, crashes_in(crashes)))
+        for priority, entries in enumerate(by_priority):
+            first = 0
+            while first < len(entries):
+                step = entries[first : first + STEP]
+                command = fetch.command(keys, self._access.pinned(), priority, *step)
+                # Fewer where they are large: the script stops after 4 MiB.
+                looked, found = await run(self.links.exchange, fetch, command)
+                first += looked
+                for entry, crashes in found:
+                    jobs.append(taken_job(queue, holder, priority, entry, crashes_in(crashes)))
         return jobs
 
     async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
@@ -366,3 +361,15 @@ class RedisLease:
         is_gone = await run(link, leave, leave.command(*head, *charged))
         while not is_gone:
             is_gone = await run(link, leave, leave.command(*head))
+
+
+def _entries(spec: LeaseSpec, jobs: Collection[TakenJob]) -> set[tuple[str, int, bytes]]:
+    """Where these jobs stand in the streams of their queues.
+
+    Not of an attempt that is left over from a lost entry: its job may have been taken again since.
+    """
+    return {
+        (job.queue, job.priority, job.receipt)
+        for job in jobs
+        if job.holder == spec.entry(job.queue)
+    }
