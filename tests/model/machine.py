@@ -296,7 +296,7 @@ class StoreMachine(RuleBasedStateMachine):
         if is_number_only:
             settlements = self.settlements(self.party(number), ends)
             call = Call(self.party(number).lease, call.sequence, settlements, demand)
-        entry = call.lease.spec.entry(QUEUE)
+        entry = call.lease.entry(QUEUE)
         if self.model.is_stale(entry, call.sequence):
             try:
                 self.trade(call)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, State
-from asyncjobs.backends.base import StoreSettings
+from asyncjobs.backends.base import Backend, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.layout import LAYOUT
 from asyncjobs.clock import new_id
 from asyncjobs.job import PROGRESS, Note, Settlement
 from asyncjobs.testing.servers import Server
 from tests.audit import audit
-from tests.conformance.store import PinnedClock, Store, StoreUnderTest, Worker, ids
+from tests.conformance.store import PinnedClock, Store, Worker, ids
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,7 @@ async def own(server: Server, anyio_backend: str) -> AsyncIterator[Store]:
         command[1:] = [word.replace("asyncjobs:", f"{settings.prefix}:") for word in command[1:]]
         server.command(*command)
 
-    def make(settings: StoreSettings, now_ms: Any) -> StoreUnderTest:
+    def make(settings: StoreSettings, now_ms: Any) -> Backend:
         return RedisBackend(server.url, settings, now_ms=now_ms)
 
     backend = make(settings, clock)

@@ -11,7 +11,7 @@ import pytest
 
 from asyncjobs.job import NewJob
 from tests.unit.test_client import opened
-from tests.unit.test_parking import CallingLease, parking_on, sleep
+from tests.unit.test_parking import SignallingLease, parking_on, sleep
 
 pytestmark = pytest.mark.anyio
 
@@ -29,13 +29,13 @@ async def _eager(anyio_backend: object) -> AsyncIterator[None]:
 
 
 async def test_a_wait_that_is_answered_at_once_is_followed_by_another() -> None:
-    store = CallingLease()
-    parking = parking_on(store)
+    lease = SignallingLease()
+    parking, appetite = parking_on(lease)
     for waits in (1, 2):
-        store.calls.put_nowait(("a",))
+        lease.signal("a")
         await sleep(parking)
-        assert (parking.called, store.waits) == ({"a"}, waits)
-        parking.called.clear()
+        assert (appetite.signals.signalled, len(lease.offers)) == ({"a"}, waits)
+        appetite.signals.signalled.clear()
     await parking.close()
 
 

@@ -400,7 +400,7 @@ class CountingStore(HookedStore):
             self.held |= {job.id: job.crashes for job in answer.jobs if job.crashes}
             self.most.append(sorted(self.held.values()))
             if answer.jobs:
-                self.worker._processor.intake.appetite.hear_signal(lease.queues)
+                self.worker._processor.intake.appetite.hear_signal(lease.spec.queues)
         return answer
 
 
