@@ -14,6 +14,7 @@ from asyncjobs.events import Event, Events, Listener, listening
 from asyncjobs.function import JobCall, JobFunction
 from asyncjobs.handle import JobHandle
 from asyncjobs.job import JobRef
+from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.opening import Openings
 from asyncjobs.options.app import AppOptions, AppSettings
 from asyncjobs.options.checks import DEFAULT_QUEUE, check_job_id, check_queue_name
@@ -72,6 +73,7 @@ class AsyncJobs:
         self.settings = AppSettings.of(**settings)
         self.registry = JobRegistry()
         self.events = Events()
+        self.middlewares = Middlewares()
         self._telemetry = Telemetry(tracer_provider, meter_provider)
         self._openings = Openings(self.settings, self.events, url, backend, self._watch)
         self._outbox = Outbox(self, self._openings, self._telemetry)
@@ -187,7 +189,9 @@ class AsyncJobs:
         """Trace and measure, if there is by now who wants it."""
         openings = self._openings
         find = self.registry.find
-        self._telemetry.start(self.settings, self.events, find, lambda: openings.address)
+        self._telemetry.start(
+            self.settings, self.events, self.middlewares, find, lambda: openings.address
+        )
 
     # ── what handles ask (Reader) ────────────────────────────────────────────────────
 

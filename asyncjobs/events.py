@@ -6,16 +6,19 @@ pays one check: `if events.active`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
+from asyncjobs.attempt import AttemptInfo
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.job import JobRef, NewJob, TakenJob
+from asyncjobs.job import JobRef, NewJob
 from asyncjobs.listening import check_kind, check_listener, refuse_answer
 
 __all__ = [
     "AttemptEnded",
+    "AttemptEvent",
+    "AttemptInfo",
     "EnqueueFailed",
     "Event",
     "Events",
@@ -38,8 +41,6 @@ __all__ = [
     "LeaseLost",
     "Listener",
     "LoopBlocked",
-    "StartedAttempt",
-    "Tracer",
     "WorkerQuiet",
     "WorkerStarted",
     "WorkerStopped",
@@ -92,14 +93,25 @@ class EnqueueFailed(JobEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class JobStarted(JobEvent):
+class AttemptEvent(JobEvent):
+    """Something that happened to one attempt. `attempt`: its number, from 1.
+
+    `info`: which attempt it is; all events of one attempt have the same object. None if the job
+    was taken, but given back, cancelled or found unreadable before there was an attempt.
+    """
+
+    attempt: int
+    info: AttemptInfo | None = field(default=None, compare=False, repr=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted(AttemptEvent):
     """An attempt begins. A sync function begins when it has a thread.
 
     `queue_time_ms`: from being ready to the start, by the store's clock. `shown_call()` returns
     the positional and keyword arguments, with sensitive values masked.
     """
 
-    attempt: int
     queue_time_ms: int
     shown_call: Callable[[], tuple[list[Any], dict[str, Any]]] | None = field(
         default=None, compare=False, repr=False
@@ -107,10 +119,9 @@ class JobStarted(JobEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptEnded(JobEvent):
+class AttemptEnded(AttemptEvent):
     """Base of the events that end an attempt. `duration_s` is 0 if the job did not start."""
 
-    attempt: int
     duration_s: float
 
 
@@ -181,14 +192,13 @@ class JobLost(AttemptEnded):
 
 
 @dataclass(frozen=True, slots=True)
-class JobStuck(JobEvent):
+class JobStuck(AttemptEvent):
     """The attempt swallows its cancellation, and loses its slot.
 
     `reason`: why it was asked to stop, `seconds` ago. `stack`: where it hangs. The event that ends
     the attempt follows, according to the reason.
     """
 
-    attempt: int
     reason: str
     seconds: float
     stack: str
@@ -232,8 +242,8 @@ class LoopBlocked(Event):
 
     `ref` and `name`: the job that blocked it; None and '' if it was no job. `stack`: where that
     job was. `queues`: the worker's. `is_starved`: nothing on the loop blocked it, but computing
-    threads left it no turn; then `stack` is that of the busiest thread. The log says the same
-    while the loop is still blocked.
+    threads left it no turn; then `stack` is that of the busiest thread. `info`: the attempt, if
+    it still runs. The log says the same while the loop is still blocked.
     """
 
     worker: str
@@ -243,6 +253,7 @@ class LoopBlocked(Event):
     stack: str
     queues: tuple[str, ...] = field(default=(), compare=False)
     is_starved: bool = False
+    info: AttemptInfo | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,53 +286,6 @@ E = TypeVar("E", bound=Event)
 Listener: TypeAlias = Callable[[E], object]
 
 
-class StartedAttempt(NamedTuple):
-    """What a tracer is told of an attempt that begins.
-
-    `trace` is what its job carries of a trace, as it was stored: nobody has looked at it.
-    `stop_asked` says what for it was told to stop, and how many seconds ago; None: it was
-    not.
-    """
-
-    job: TakenJob
-    trace: Any
-    name: str
-    attempt: int
-    max_attempts: int
-    is_scheduled: bool
-    queue_time_ms: int
-    mode: str
-    worker: str
-    stop_asked: Callable[[], tuple[str, float] | None]
-
-
-class Tracer(Protocol):
-    """What surrounds the attempts of a worker. It listens to events for their ends."""
-
-    def attempt(
-        self, started: StartedAttempt, body: Coroutine[Any, Any, None]
-    ) -> Coroutine[Any, Any, None]:
-        """`body`, to be run in a task of its own, with what shall surround it."""
-        ...
-
-    def waiting(self, body: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
-        """The same where the attempt begins within `body`, by `begin`, or never."""
-        ...
-
-    def begin(self, started: StartedAttempt) -> None:
-        """An attempt that waited begins, in the task that is running."""
-        ...
-
-    def succeeded(self, job: TakenJob) -> None:
-        """The job function returned, in the task that is running: told of it without an event."""
-        ...
-
-    def carry(self, ref: JobRef, trace: Any) -> Any:
-        """What this job, whose attempt has just ended, carries for its next attempt: something
-        that JSON has, or `trace`, which it has carried until now."""
-        ...
-
-
 class Events:
     """Holds the listeners, and calls them in the order in which they were added.
 
@@ -331,15 +295,13 @@ class Events:
     ends, so nobody could await it.
     """
 
-    __slots__ = ("_listeners", "_told", "_wanted", "active", "tracer")
+    __slots__ = ("_listeners", "_told", "_wanted", "active")
 
     def __init__(self) -> None:
         self._listeners: list[tuple[type[Event], Callable[[Any], object]]] = []
         self._wanted: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
         self._told: set[tuple[int, type[Event], type[BaseException]]] = set()
         self.active = False
-        self.tracer: Tracer | None = None
-        """Listens too, so `active` is True with it."""
 
     def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]:
         """Call `listener` for each event of `kind`, subclasses included.

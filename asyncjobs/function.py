@@ -13,6 +13,7 @@ from asyncjobs.context import JobContext, _current
 from asyncjobs.errors import NotBound
 from asyncjobs.handle import JobHandle, Reader
 from asyncjobs.job import NewJob
+from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.template import JobTemplate
 from asyncjobs.options.app import AppSettings
 from asyncjobs.options.checks import check_job_id
@@ -99,7 +100,7 @@ class JobFunction(Generic[P, R_co]):
         *,
         name: str,
         aliases: tuple[str, ...],
-        is_async: bool,
+        isolation: Isolation,
         home: Home,
         given: Given,
         sensitive: tuple[str, ...] = (),
@@ -108,7 +109,7 @@ class JobFunction(Generic[P, R_co]):
         self.function = function
         self.name = name
         self.aliases = aliases
-        self.is_async = is_async
+        self.isolation = isolation
         self.binding = Binding(name, function)
         self.injected = self.binding.injected
         self._redaction = Redaction.of(name, function, sensitive, self.injected)
@@ -119,6 +120,11 @@ class JobFunction(Generic[P, R_co]):
         self._made_for: AppSettings | None = None
         # Not what stands in its __dict__: a decorator of the user's may have put anything there.
         update_wrapper(self, function, WRAPPED, updated=())
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it was written as `async def`."""
+        return self.isolation is Isolation.LOOP
 
     @property
     def template(self) -> JobTemplate:

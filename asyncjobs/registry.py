@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from asyncjobs.errors import RegistrationError
 from asyncjobs.function import Home, JobFunction, Sender
+from asyncjobs.jobs.isolation import isolation_of
 from asyncjobs.nearness import nearest_function
 from asyncjobs.options.app import AppSettings
 from asyncjobs.options.checks import MAX_NAME
@@ -147,7 +148,7 @@ class JobRegistry:
             checked,
             name=full_name,
             aliases=aliases,
-            is_async=inspect.iscoroutinefunction(checked),
+            isolation=isolation_of(checked),
             home=self._home,
             given=given,
             sensitive=sensitive,

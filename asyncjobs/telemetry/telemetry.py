@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
+from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.jobs.template import JobTemplate
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Telemetry:
         self,
         settings: AppSettings,
         hub: Events,
+        middlewares: Middlewares,
         find: Callable[[str], object],
         address: Callable[[], str],
     ) -> None:
@@ -55,7 +57,7 @@ class Telemetry:
                     from asyncjobs.telemetry.tracing import Tracing
 
                     self.tracing = Tracing(tracers, settings, address)
-                    self.tracing.attach(hub)
+                    self.tracing.attach(hub, middlewares)
             if not self._is_metered:
                 from asyncjobs.telemetry.metrics import Metrics, global_provider
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from opentelemetry.context import Context, attach
@@ -21,9 +20,11 @@ from opentelemetry.trace import (
 )
 
 from asyncjobs import events
+from asyncjobs.attempt import AttemptInfo
 from asyncjobs.config import AppSettings
-from asyncjobs.events import Events, StartedAttempt
-from asyncjobs.job import JobRef, Priority, TakenJob
+from asyncjobs.events import Events
+from asyncjobs.job import Priority, Settlement, State
+from asyncjobs.jobs.middleware import CallNext, Middlewares
 from asyncjobs.jobs.template import JobTemplate
 from asyncjobs.model.ends import OUTCOMES
 from asyncjobs.policy.retry import class_name, is_on_purpose
@@ -39,8 +40,10 @@ AUTO_MS: Final = 30_000
 """In mode `auto`, an attempt belongs to the trace of its enqueue if it began sooner."""
 
 _STOPS: Final = {
-    "timeout": "timeout", "shutdown": "shutdown_requested", "lease lost": "lease_lost",
-}  # fmt: skip
+    "timeout": "timeout",
+    "shutdown": "shutdown_requested",
+    "lease lost": "lease_lost",
+}
 """The event of a span for what its attempt was told to stop for."""
 _CONSUMER: Final = SpanKind.CONSUMER  # looked up in an enum it costs more, each time
 _LISTENED: Final = OUTCOMES.keys() - {events.JobSucceeded, events.JobExpired}
@@ -56,17 +59,20 @@ _SILENT_ENDS: Final = {
 """How an attempt that nobody told of has ended, by what it was told to stop for."""
 
 
-class _Attempt:
-    """One running attempt and its span."""
+class _Traced:
+    """The span of one running attempt."""
 
-    __slots__ = ("is_over", "is_told", "ref", "span", "started")
+    __slots__ = ("info", "is_over", "is_stuck", "is_told", "span")
 
-    def __init__(self, started: StartedAttempt, ref: tuple[str, str], span: Span) -> None:
-        self.started = started
-        self.ref = ref
+    def __init__(self, info: AttemptInfo, span: Span) -> None:
+        self.info = info
         self.span = span
-        self.is_told = self.is_over = False
-        """Whether its outcome has been written down, and whether its span has ended."""
+        self.is_stuck = False
+        """Whether its task goes on after its end: then the span cannot wait for that."""
+        self.is_told = False
+        """Whether its outcome has been written down."""
+        self.is_over = False
+        """Whether its span has ended."""
 
     def tell(self, event: events.AttemptEnded) -> None:
         """Write down how it ended."""
@@ -102,9 +108,10 @@ class _Attempt:
         self.span.set_status(Status(StatusCode.ERROR))
 
     def _tell_stop(self) -> None:
-        stop = self.started.stop_asked()
-        if stop is not None and (name := _STOPS.get(stop[0])) is not None:
-            self.span.add_event(name, timestamp=time.time_ns() - round(stop[1] * 1e9))
+        stop = self.info.stop_asked
+        if stop is not None and (name := _STOPS.get(stop.reason)) is not None:
+            ago_s = time.monotonic() - stop.mono_s
+            self.span.add_event(name, timestamp=time.time_ns() - round(ago_s * 1e9))
 
     def end(self) -> None:
         """The task is over, or nobody waits for it any more."""
@@ -112,23 +119,22 @@ class _Attempt:
             return
         self.is_over = True
         if not self.is_told:
-            # Let go of by a worker that ends: nobody has said how it ended.
-            self._tell_stop()
-            stop = self.started.stop_asked()
-            if stop is not None and (outcome := _SILENT_ENDS.get(stop[0])) is not None:
-                self.span.set_attribute(OUTCOME, outcome)
-                if outcome == OUTCOMES[events.JobLost]:
-                    self._fail(None, outcome)
+            self._tell_silent_end()
         self.span.end()
 
-
-_running: ContextVar[_Attempt | None] = ContextVar("asyncjobs_attempt", default=None)
-_late: ContextVar[list[_Attempt]] = ContextVar("asyncjobs_late_attempt")
-"""Where an attempt that waited puts itself when it begins."""
+    def _tell_silent_end(self) -> None:
+        """Let go of by a worker that ends: nobody has said how it ended."""
+        self._tell_stop()
+        stop = self.info.stop_asked
+        outcome = None if stop is None else _SILENT_ENDS.get(stop.reason)
+        if outcome is not None:
+            self.span.set_attribute(OUTCOME, outcome)
+            if outcome == OUTCOMES[events.JobLost]:
+                self._fail(None, outcome)
 
 
 class Tracing:
-    """Owns the spans of running attempts; makes those of enqueues. Never asks the store.
+    """The middleware around each attempt that makes its span. Never asks the store.
 
     Whatever OpenTelemetry, a sampler, a span processor or an exporter raises is logged once,
     and the job goes on: a SystemExit of theirs would end it.
@@ -143,14 +149,16 @@ class Tracing:
         self._enqueues = Fixed(self._server, operation="enqueue", type="send")
         self._processes = Fixed(self._server, operation="process", type="process")
         self._settings = settings
-        self._attempts: dict[tuple[str, str], _Attempt] = {}
+        self._running: dict[AttemptInfo, _Traced] = {}
 
-    def attach(self, hub: Events) -> None:
-        """Trace what this hub is told of."""
-        hub.tracer = self
-        # Not of all ends: of a success it is told by itself, with no event made for it.
+    def attach(self, hub: Events, middlewares: Middlewares) -> None:
+        """Trace the attempts that begin from now on."""
+        middlewares.add_around(self)
+        middlewares.add_carry(self.carry)
+        # Not of all ends: a success shows in the settlement, with no event made for it.
         for kind in _LISTENED:
             hub.on(kind, self._on_end)
+        hub.on(events.JobStuck, self._on_stuck)
         if self._settings.trace_upkeep:
             hub.on(events.JobsReclaimed, self._on_reclaimed)
             hub.on(events.JobsPromoted, self._on_promoted)
@@ -159,144 +167,113 @@ class Tracing:
         """The spans of jobs that one call enqueues, of these templates in this order."""
         return Sending(self._tracer, self._enqueues, self._settings, templates)
 
-    # -- attempts (events.Tracer) ---------------------------------------------------------
+    # -- attempts -------------------------------------------------------------------------
 
-    def attempt(
-        self, started: StartedAttempt, body: Coroutine[Any, Any, None]
-    ) -> Coroutine[Any, Any, None]:
-        """`body` within the span of its attempt."""
-        return _outside(started, body) if started.mode == "none" else self._surround(started, body)
-
-    async def waiting(self, body: Coroutine[Any, Any, None]) -> None:
-        """`body`, within which the span of its attempt may begin."""
-        # Not looked up at the end: a coroutine may be closed in the context of another one.
-        late: list[_Attempt] = []
-        _late.set(late)
+    async def __call__(self, attempt: AttemptInfo, call_next: CallNext) -> Settlement | None:
+        """`call_next` within the span of its attempt, or within none."""
+        traced = self._begun(attempt)
+        settlement: Settlement | None = None
         try:
-            await body
+            settlement = await call_next()
         finally:
-            for attempt in late:
-                self._close(attempt)
+            if traced is not None:
+                self._close(traced, settlement)
+        return settlement
 
-    def begin(self, started: StartedAttempt) -> None:
-        """The span of an attempt that waited begins."""
-        if started.mode == "none":
-            _leave_traces(started)
-            return
-        attempt = self._begun(started)
-        late = _late.get(None)
-        if attempt is not None and late is not None:
-            late.append(attempt)
-
-    def succeeded(self, job: TakenJob) -> None:
-        """The job function of this attempt, in whose task this is called, has returned."""
-        attempt = _running.get()
-        if attempt is None or attempt.started.job is not job:
-            return  # of an attempt without a span, in a worker that a job has started
-        try:
-            attempt.tell_success()
-        except BaseException:
-            failed("the outcome of an attempt")
-
-    def carry(self, ref: JobRef, trace: Any) -> Any:
-        """The same with the span of the job's attempt as that of the previous one."""
-        attempt = self._attempts.get(ref)
-        if attempt is None:
+    def carry(self, attempt: AttemptInfo, trace: Any) -> Any:
+        """The same with the span of this attempt as that of the previous one."""
+        traced = self._running.get(attempt)
+        if traced is None:
             return trace
         try:
-            return carrier.with_previous(trace, attempt.span.get_span_context())
+            return carrier.with_previous(trace, traced.span.get_span_context())
         except BaseException:
             failed("the link to an attempt")
             return trace
 
-    async def _surround(self, started: StartedAttempt, body: Coroutine[Any, Any, None]) -> None:
-        attempt = self._begun(started)
+    def _begun(self, attempt: AttemptInfo) -> _Traced | None:
+        if attempt.tracing == "none":
+            _leave_traces(attempt)
+            return None
         try:
-            await body
-        finally:
-            if attempt is not None:
-                self._close(attempt)
-
-    def _begun(self, started: StartedAttempt) -> _Attempt | None:
-        try:
-            return self._begin(started)
+            return self._begin(attempt)
         except BaseException:
             failed("the span of an attempt")
             return None
 
-    def _close(self, attempt: _Attempt) -> None:
-        _end(attempt)
-        if self._attempts.get(attempt.ref) is attempt:
-            del self._attempts[attempt.ref]
+    def _close(self, traced: _Traced, settlement: Settlement | None) -> None:
+        try:
+            if settlement is not None and settlement.state is State.SUCCEEDED:
+                traced.tell_success()
+        except BaseException:
+            failed("the outcome of an attempt")
+        _end(traced)
+        self._running.pop(traced.info, None)
 
-    def _begin(self, started: StartedAttempt) -> _Attempt:
-        carried = carrier.read(started.trace)
+    def _begin(self, attempt: AttemptInfo) -> _Traced:
+        carried = carrier.read(attempt.trace)
         creation, previous, context, first = carried
         links: list[Link] = []
         if creation.is_valid:
-            if _is_child(started, carried):
+            if _is_child(attempt, carried):
                 context = set_span_in_context(NonRecordingSpan(creation), context)
             else:
                 links.append(Link(creation, _CREATION))
         if previous is not INVALID_SPAN_CONTEXT and previous.is_valid:
             links.append(Link(previous, _PREVIOUS))
-        queue, id = ref = started.job[:2]  # equal to its JobRef, for a third of the time
+        queue, id = attempt.ref
         message_id = f"{queue}/{id}"
         first = first or message_id
-        name, fixed = self._processes.of(queue, started.name)
+        name, fixed = self._processes.of(queue, attempt.name)
         span = self._tracer.start_span(
             name,
             context=context,
             kind=_CONSUMER,
-            attributes=self._attributes(started, fixed, message_id, first),
+            attributes=self._attributes(attempt, fixed, message_id, first),
             links=links,
         )
-        attempt = _Attempt(started, ref, span)
+        traced = _Traced(attempt, span)
         # For good: the task and its context are this attempt's own. To detach would be a
         # fault wherever a coroutine is closed in another context.
         attach(set_span_in_context(span, context))
         conversation.set(first)
-        _running.set(attempt)
-        self._attempts[ref] = attempt
-        return attempt
+        self._running[attempt] = traced
+        return traced
 
     def _attributes(
-        self, started: StartedAttempt, fixed: Attributes, id: str, first: str
+        self, attempt: AttemptInfo, fixed: Attributes, id: str, first: str
     ) -> Attributes:
         # All at once, and before the sampler looks: to set one later costs more than a µs.
         return {
             **fixed,
             spans.MESSAGE_ID: id,
             spans.CONVERSATION: first,
-            spans.CLIENT: started.worker,
+            spans.CLIENT: attempt.worker,
             spans.GROUP: self._settings.prefix,
-            spans.ATTEMPT: started.attempt,
-            spans.MAX_ATTEMPTS: started.max_attempts,
-            spans.PRIORITY: _PRIORITIES[started.job.priority],
-            spans.QUEUE_TIME: started.queue_time_ms,
+            spans.ATTEMPT: attempt.number,
+            spans.MAX_ATTEMPTS: attempt.max_attempts,
+            spans.PRIORITY: _PRIORITIES[attempt.priority],
+            spans.QUEUE_TIME: attempt.queue_time_ms,
         }
 
     # -- events -----------------------------------------------------------------------------
 
-    def _on_end(self, event: events.AttemptEnded) -> None:
-        attempt = _running.get()
-        if attempt is not None and attempt.ref == event.ref:
-            self._tell(attempt, event)
-            return
-        # Told from elsewhere: of a job that never started, or of an attempt that ignores
-        # that it was told to stop, whose span would never end.
-        attempt = self._attempts.get(event.ref)
-        if attempt is None or attempt.is_over:
-            return
-        if attempt.started.stop_asked() is not None:
-            self._tell(attempt, event)
-            _end(attempt)
+    def _on_stuck(self, event: events.JobStuck) -> None:
+        if event.info is not None and (traced := self._running.get(event.info)) is not None:
+            traced.is_stuck = True
 
-    def _tell(self, attempt: _Attempt, event: events.AttemptEnded) -> None:
+    def _on_end(self, event: events.AttemptEnded) -> None:
+        if event.info is None:
+            return
+        traced = self._running.get(event.info)
+        if traced is None or traced.is_over:
+            return
         try:
-            attempt.tell(event)
+            traced.tell(event)
         except BaseException:
             failed("the outcome of an attempt")
+        if traced.is_stuck:
+            _end(traced)
 
     def _on_reclaimed(self, event: events.JobsReclaimed) -> None:
         if event.jobs:
@@ -318,31 +295,27 @@ class Tracing:
             failed("a span of upkeep")
 
 
-def _end(attempt: _Attempt) -> None:
+def _end(traced: _Traced) -> None:
     try:
-        attempt.end()
+        traced.end()
     except BaseException:
         failed("the end of a span of an attempt")
 
 
-def _is_child(started: StartedAttempt, carried: Carried) -> bool:
+def _is_child(attempt: AttemptInfo, carried: Carried) -> bool:
     """Whether the attempt belongs to the trace of its enqueue; else it only links to it."""
-    if started.mode != "auto":
-        return started.mode == "child"
-    is_first = started.attempt == 1 and not carried.previous.is_valid
-    return is_first and not started.is_scheduled and started.queue_time_ms < AUTO_MS
+    if attempt.tracing != "auto":
+        return attempt.tracing == "child"
+    is_first = attempt.number == 1 and not carried.previous.is_valid
+    is_soon = attempt.scheduled_ms is None and attempt.queue_time_ms < AUTO_MS
+    return is_first and is_soon
 
 
-async def _outside(started: StartedAttempt, body: Coroutine[Any, Any, None]) -> None:
-    _leave_traces(started)
-    await body
-
-
-def _leave_traces(started: StartedAttempt) -> None:
+def _leave_traces(attempt: AttemptInfo) -> None:
     """This attempt has no span. What it enqueues belongs to its conversation all the same."""
     try:
         # The worker may have been started within a span, to which its jobs do not belong.
         attach(Context())
-        conversation.set(carrier.read(started.trace).conversation or str(started.job.ref))
+        conversation.set(carrier.read(attempt.trace).conversation or str(attempt.ref))
     except BaseException:
         failed("the context of an attempt without a span")

@@ -13,10 +13,10 @@ from contextvars import Context
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from asyncjobs.context import JobContext, _current
+from asyncjobs.context import Current, JobContext, _current
 from asyncjobs.worker import threads
-from asyncjobs.worker.engine.runner import Runner
-from asyncjobs.worker.run import Attempt
+from asyncjobs.worker.engine.runner import ATTEMPT_CODE
+from asyncjobs.worker.run import Attempt, attempt_of
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.stacks import frames_above, stack_text
 from asyncjobs.worker.starving import cpu_of_thread
@@ -26,7 +26,6 @@ __all__ = ["Blocker", "describe_threads", "find_blocker"]
 
 SHOWN_JOBS: Final = 3
 _CALL: Final = threads.call_job.__code__
-_ATTEMPT: Final = Runner._attempt.__code__
 _THREADS: Final = Threads.call.__code__
 _HANDLE: Final = asyncio.Handle._run.__code__
 _DEBUGGERS: Final = frozenset({"bdb", "pdb", "ipdb", "pudb", "pydevd", "debugpy", "_pydevd_bundle"})
@@ -62,18 +61,22 @@ class Blocker(NamedTuple):
 def find_blocker(thread: int, loop: asyncio.AbstractEventLoop, running: Running) -> Blocker:
     """What runs in the loop's thread at this moment."""
     frames = list(frames_above(sys._current_frames().get(thread)))
-    place = next((n for n, frame in enumerate(frames) if frame.f_code is _ATTEMPT), None)
-    context: JobContext | None
-    if place is not None:
-        # A sync function runs elsewhere: what is on the loop hands it to its thread.
-        is_handing = any(frame.f_code is _THREADS for frame in frames[:place])
-        context = None if is_handing else frames[place].f_locals["attempt"].context
-    else:
+    place = next((n for n, frame in enumerate(frames) if frame.f_code is ATTEMPT_CODE), None)
+    # A sync function runs elsewhere: what is on the loop hands it to its thread.
+    is_handing = any(frame.f_code is _THREADS for frame in frames[:place])
+    current = None if is_handing else _of_task(loop)
+    if place is None:
         # Not in the job's own task: one that it has started works with its context.
         place = next((n for n, frame in enumerate(frames) if frame.f_code is _HANDLE), None)
-        context = _of_task(loop) or _of_handle(frames, place)
+        current = current or _of_handle(frames, place)
+    # A plain call of a job function has a context of its own; who made it is what blocks.
+    attempt = attempt_of(current)
+    if attempt is not None:
+        current = attempt
+        if attempt not in running:
+            attempt = None
+    context = None if current is None else current.context
     text = stack_text(reversed(frames[:place]))
-    attempt = None if context is None else running.find(context)
     return Blocker(context, attempt, text, _is_debugged(frames))
 
 
@@ -97,28 +100,23 @@ def describe_threads(running: Running) -> tuple[str, str]:
     return ", ".join(names) or "none", stack_text(reversed(found[:place]))
 
 
-def _of_task(loop: asyncio.AbstractEventLoop) -> JobContext | None:
+def _of_task(loop: asyncio.AbstractEventLoop) -> Current | None:
     task = asyncio.current_task(loop)
     if task is None:
         return None
     if sys.version_info >= (3, 12):
-        return _in(task.get_context())
+        return task.get_context().get(_current)
     # Older tasks do not tell their context: only the garbage collector knows it.
     found = next((held for held in gc.get_referents(task) if isinstance(held, Context)), None)
-    return None if found is None else _in(found)
+    return None if found is None else found.get(_current)
 
 
-def _of_handle(frames: list[FrameType], place: int | None) -> JobContext | None:
+def _of_handle(frames: list[FrameType], place: int | None) -> Current | None:
     # A callback of asyncio's own loop; another loop's handles are no Python code.
     if place is None:
         return None
     context = getattr(frames[place].f_locals["self"], "_context", None)
-    return _in(context) if isinstance(context, Context) else None
-
-
-def _in(context: Context) -> JobContext | None:
-    current = context.get(_current)
-    return None if current is None else current.context
+    return context.get(_current) if isinstance(context, Context) else None
 
 
 def _is_debugged(frames: list[FrameType]) -> bool:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from asyncjobs.codec import BadEnvelope
-from asyncjobs.config import AppSettings
 from asyncjobs.function import JobFunction
 from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.registry import MAX_NAME
-from asyncjobs.worker.run import Attempt, OnProgress
+from asyncjobs.worker.run import Attempt, Crew
 from asyncjobs.worker.unstarted import Unstarted
 
 __all__ = ["Find", "decode"]
@@ -22,9 +21,8 @@ Find = Callable[[str], JobFunction[..., Any] | None]
 
 def decode(
     find: Find,
-    settings: AppSettings,
+    crew: Crew,
     unstarted: Unstarted,
-    on_progress: OnProgress,
     job: TakenJob,
     now_ms: int,
 ) -> Attempt | Settlement:
@@ -43,9 +41,9 @@ def decode(
             if len(name) > MAX_NAME:
                 raise BadEnvelope(f"the name of its function has {len(name):,} characters")
             return unstarted.unknown(job, name, f"no job function {name!r} here", now_ms)
-        attempt = Attempt(job, envelope, function, settings, now_ms, on_progress)
+        attempt = Attempt(job, envelope, function, crew, now_ms)
         # rule:7 the sixth crash makes a job dead
-        if attempt.crashes >= settings.max_crashes:
+        if attempt.crashes >= crew.settings.max_crashes:
             return unstarted.crashed(attempt)
         if envelope.expires_ms is not None and attempt.is_too_late(now_ms):
             return unstarted.expired(attempt)

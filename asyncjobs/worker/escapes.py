@@ -15,14 +15,12 @@ from typing import Any, Final
 
 from asyncjobs.context import JobContext, _current
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.worker.engine.runner import Runner
-from asyncjobs.worker.run import Attempt
+from asyncjobs.worker.engine.runner import attempt_in
 
 __all__ = ["job_behind", "run_until_done"]
 
 logger = GuardedLog("asyncjobs.worker")
 
-_ATTEMPT: Final = Runner._attempt.__code__
 _HANDLE: Final = asyncio.Handle._run.__code__
 
 
@@ -77,8 +75,8 @@ def job_behind(error: BaseException) -> JobContext | None:
     trace = error.__traceback__
     while trace is not None:
         # uvloop lets it out after the attempt that awaits the task has got it, too.
-        if trace.tb_frame.f_code is _ATTEMPT:
-            attempt: Attempt = trace.tb_frame.f_locals["attempt"]
+        attempt = attempt_in(trace.tb_frame)
+        if attempt is not None:
             return attempt.context
         trace = trace.tb_next
     for context in _contexts(error):

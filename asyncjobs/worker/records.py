@@ -7,9 +7,9 @@ from typing import Any
 from asyncjobs.clock import now_ms
 from asyncjobs.codec import check_json
 from asyncjobs.errors import EncodeError
-from asyncjobs.events import Tracer
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import Settlement, State, TakenJob
+from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.model.ends import ENDS
 from asyncjobs.model.headers import Headers, PastError
 from asyncjobs.model.outcome import Outcome, dead_letter
@@ -79,7 +79,7 @@ def bury(
 
 def later(
     attempt: Attempt,
-    tracer: Tracer | None,
+    middlewares: Middlewares,
     delay_s: float,
     number: int,
     error: PastError | None = None,
@@ -91,27 +91,27 @@ def later(
         headers = headers.with_error(error)
     if charge is not None and charge.policy.on is not None:
         headers = headers.with_spent(charge.policy.key, charge.failures)
-    headers = _traced(attempt, tracer, headers).with_crashes(attempt.all_crashes)
+    headers = _traced(attempt, middlewares, headers).with_crashes(attempt.all_crashes)
     envelope = attempt.envelope.again(attempt.job.envelope, number, headers)
     return Settlement.reschedule(attempt.job, envelope, round(delay_s * 1000))
 
 
-def last_envelope(attempt: Attempt, tracer: Tracer | None) -> bytes:
+def last_envelope(attempt: Attempt, middlewares: Middlewares) -> bytes:
     """The envelope of a job that ends with this attempt, as it was taken; with the attempt's
     trace, so that one after a revival can link to it."""
     stored = attempt.job.envelope
     envelope = attempt.envelope
-    headers = _traced(attempt, tracer, envelope.headers)
+    headers = _traced(attempt, middlewares, envelope.headers)
     if headers is envelope.headers:
         return stored
     return envelope.again(stored, envelope.attempt, headers)
 
 
-def _traced(attempt: Attempt, tracer: Tracer | None, headers: Headers) -> Headers:
-    if tracer is None:
+def _traced(attempt: Attempt, middlewares: Middlewares, headers: Headers) -> Headers:
+    if not middlewares.carries:
         return headers
     carried = headers.trace
-    trace = tracer.carry(attempt.job.ref, carried)
+    trace = middlewares.carry(attempt.info, carried)
     return headers if trace is carried else headers.with_trace(trace)
 
 

@@ -1,4 +1,4 @@
-"""One attempt on its way through the processor, and why it may be told to stop."""
+"""One attempt on its way through a worker, and why it may be told to stop."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from enum import Enum
-from typing import Any
+from typing import Any, Final, NamedTuple
 
+from asyncjobs.attempt import AttemptInfo, StopAsked
 from asyncjobs.codec import BadEnvelope
 from asyncjobs.config import AppSettings
 from asyncjobs.context import Current, JobContext
@@ -20,10 +21,15 @@ from asyncjobs.policy.redaction import Mask, mask_of
 from asyncjobs.registry import MAX_NAME
 
 __all__ = [
+    "BEGUN",
+    "NEW",
+    "WAITING",
     "Attempt",
     "Body",
+    "Crew",
     "OnProgress",
     "Reason",
+    "Stop",
     "TooLate",
     "attempt_of",
     "call_of",
@@ -32,7 +38,14 @@ __all__ = [
 ]
 
 
-Body = Coroutine[Any, Any, None]
+Body = Coroutine[Any, Any, Any]
+
+NEW: Final = 0
+"""The phase of an attempt whose task has not come to it yet."""
+WAITING: Final = 1
+"""Its executor has no place for it yet."""
+BEGUN: Final = 2
+"""It runs, or has run."""
 
 
 class TooLate(BaseException):
@@ -52,59 +65,122 @@ class Reason(Enum):
     LEASE_LOST = "lease lost"
 
 
+class Stop:
+    """That an attempt was told to stop: why, and since when in monotonic seconds.
+
+    `is_let_go`: it did not, and its slot and its job were given away while it goes on.
+    """
+
+    __slots__ = ("is_let_go", "reason", "since_s")
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason = reason
+        self.since_s = time.monotonic()
+        self.is_let_go = False
+
+
+class Crew(NamedTuple):
+    """What all attempts of one worker share. `worker`: its name."""
+
+    settings: AppSettings
+    worker: str
+    on_progress: OnProgress
+
+
 class Attempt:
     """A taken job, its decoded call, and the task that runs it.
 
-    `settings` are the job function's with what this enqueue asked for. `crashes` have been
-    since its last attempt came to an end, `context` has all. `is_abandoned`: its
-    slot and its job were given away while it goes on.
+    `settings` are the job function's with what this enqueue asked for. `began_ms`, by the
+    store's clock, is when it was taken until it begins. `started_s` is the same by the loop's.
     """
 
     __slots__ = (
-        "_context", "_mask", "_on_progress", "_taken_ms", "all_crashes", "crashes", "entered",
-        "envelope", "function", "has_begun", "is_abandoned", "job", "on_begin", "reason",
-        "result_ttl_ms", "settings", "started_s", "stopped_s", "task", "timer",
-    )  # fmt: skip
+        "_context",
+        "_crew",
+        "_info",
+        "_mask",
+        "began_ms",
+        "envelope",
+        "function",
+        "job",
+        "phase",
+        "result_ttl_ms",
+        "settings",
+        "started_s",
+        "stopping",
+        "task",
+        "timer",
+    )
 
     def __init__(
         self,
         job: TakenJob,
         envelope: Envelope,
         function: JobFunction[..., Any],
-        app: AppSettings,
+        crew: Crew,
         now_ms: int,
-        on_progress: OnProgress,
     ) -> None:
         """Raises ConfigError or BadEnvelope for stored options or headers that no client of
         ours writes."""
         settings = function.settings
         if envelope.options:
             settings = function.settings_for(envelope.options)
-        self.crashes = crashes = job.crashes
         if envelope.headers is not NO_HEADERS:
-            counted = envelope.headers.crashes()
-            if counted is not None:
-                kept, before = counted
-                self.crashes += kept
-                crashes = self.crashes + before
+            envelope.headers.crashes()  # refused now: later it would look like the job's error
         ttl_ms = settings.result_ttl_ms
-        self.job, self.envelope = job, envelope
+        self.job = job
+        self.envelope = envelope
         self.function = function
         self.settings = settings
-        self.result_ttl_ms = app.result_ttl_ms if ttl_ms is None else ttl_ms
-        self._taken_ms, self.all_crashes, self._on_progress = now_ms, crashes, on_progress
-        self._context: JobContext | None = None
+        self.result_ttl_ms = crew.settings.result_ttl_ms if ttl_ms is None else ttl_ms
+        self.began_ms = now_ms
         self.started_s = 0.0
-        self.stopped_s = float("inf")
-        """When it was told to stop, in monotonic seconds."""
-        self.reason: Reason | None = None
-        self.entered = self.is_abandoned = False
-        self.has_begun = function.is_async
-        """False while a sync function waits for a thread."""
-        self.on_begin: Callable[[Attempt, int], None] | None = None
-        """Called with the store's time when there is one."""
-        self.task: asyncio.Task[None] | None = None
+        self.phase = NEW
+        self.stopping: Stop | None = None
+        self.task: asyncio.Task[Any] | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self._crew = crew
+        self._info: AttemptInfo | None = None
+        self._context: JobContext | None = None
+
+    @property
+    def crashes(self) -> int:
+        """How many workers have died with it since its last attempt came to an end."""
+        counted = self.envelope.headers.crashes()
+        return self.job.crashes if counted is None else self.job.crashes + counted[0]
+
+    @property
+    def all_crashes(self) -> int:
+        """How many workers have ever died with it."""
+        counted = self.envelope.headers.crashes()
+        return self.job.crashes if counted is None else self.job.crashes + sum(counted)
+
+    # -- what others see of it ------------------------------------------------------------
+
+    @property
+    def info(self) -> AttemptInfo:
+        """What events and middleware get. Made when first asked for: most attempts have nobody
+        who listens."""
+        if self._info is None:
+            job, envelope = self.job, self.envelope
+            self._info = AttemptInfo(
+                job.ref,
+                self.function.name,
+                envelope.attempt,
+                self.settings.retry.max_attempts,
+                job.priority,
+                self._crew.worker,
+                envelope.enqueued_ms,
+                envelope.scheduled_ms,
+                job.ready_ms,
+                self.began_ms if self.phase == BEGUN else None,
+                self.settings.tracing,
+                envelope.headers.trace,
+                [],
+            )
+            if self.stopping is not None:
+                self._note_stop(self.stopping)
+        return self._info
 
     @property
     def context(self) -> JobContext:
@@ -118,12 +194,21 @@ class Attempt:
                 self.settings.retry.max_attempts,
                 envelope.enqueued_ms,
                 envelope.scheduled_ms,
-                None if timeout_s is None else self._taken_ms + round(timeout_s * 1000),
+                None if timeout_s is None else self.began_ms + round(timeout_s * 1000),
                 self.all_crashes,
-                self._on_progress,
+                self._crew.on_progress,
                 envelope.expires_ms,
             )
         return self._context
+
+    @property
+    def has_context(self) -> bool:
+        """False while nobody has asked for it."""
+        return self._context is not None
+
+    def is_about(self, context: JobContext) -> bool:
+        """Whether this is the attempt that has this context."""
+        return self._context is context
 
     @property
     def mask(self) -> Mask | None:
@@ -143,13 +228,16 @@ class Attempt:
         return envelope.args, envelope.kwargs
 
     @property
-    def has_context(self) -> bool:
-        """False while nobody has asked for it."""
-        return self._context is not None
+    def label(self) -> dict[str, Any]:
+        """The fields that every log line about this attempt carries."""
+        return label_of(self.job, self.function.name, self.envelope.attempt)
 
-    def is_about(self, context: JobContext) -> bool:
-        """Whether this is the attempt that has this context."""
-        return self._context is context
+    # -- from its begin to its end ----------------------------------------------------------
+
+    @property
+    def has_begun(self) -> bool:
+        """False before its first step, and while it waits for its executor."""
+        return self.phase == BEGUN
 
     def is_too_late(self, now_ms: int) -> bool:
         """Whether it has expired, and must not be started any more."""
@@ -157,12 +245,12 @@ class Attempt:
         return expires_ms is not None and expires_ms <= now_ms
 
     def begin(self, now_ms: int, loop: asyncio.AbstractEventLoop) -> None:
-        """There is a thread at last: its time counts from now on. Raises TooLate."""
+        """It has waited, and there is a place: its time counts from now on. Raises TooLate."""
         if self.is_too_late(now_ms):
             raise TooLate
-        self.started_s, self.has_begun = loop.time(), True
-        if self.on_begin is not None:
-            self.on_begin(self, now_ms)
+        self.began_ms = now_ms
+        self.started_s = loop.time()
+        self.phase = BEGUN
         self.arm(loop)
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -172,14 +260,14 @@ class Attempt:
             self.timer = loop.call_at(end_s, self.stop, Reason.TIMEOUT)
 
     def when_cut_off(self, tell: Callable[[Attempt, BaseException], None]) -> None:
-        """Call `tell` should the task end although the attempt has not been entered.
+        """Call `tell` should the task end although it has not come to the attempt.
 
         Another job may cancel it before its first step: then Python runs none of it, and
         nobody else would settle the job or free its slot.
         """
 
-        def ended(task: asyncio.Task[None]) -> None:
-            if not self.entered:
+        def ended(task: asyncio.Task[Any]) -> None:
+            if self.phase == NEW:
                 error = None if task.cancelled() else task.exception()
                 tell(self, error or asyncio.CancelledError())
 
@@ -194,33 +282,46 @@ class Attempt:
         # arguments and its span, until the garbage collector comes.
         self.task = None
 
-    def stop(self, reason: Reason) -> None:
-        """Ask the attempt to end; the first reason given is the one that counts.
-
-        A task that is cancelled before its first step never runs at all, and nobody
-        would settle the job; so one that has not entered yet finds the reason there.
-        """
-        if self.reason is None:
-            self.reason, self.stopped_s = reason, time.monotonic()
-            if self.entered and self.task is not None:
-                self.task.cancel()
-
-    def stop_again(self, reason: Reason) -> None:
-        """A more urgent reason for an attempt that may have been told to stop already."""
-        self.reason, self.stopped_s = reason, time.monotonic()
-        if self.entered and self.task is not None:
-            self.task.cancel()
-
-    def stop_asked(self) -> tuple[str, float] | None:
-        """What it was told to stop for, and how many seconds ago; None: it was not."""
-        if self.reason is None:
-            return None
-        return self.reason.value, time.monotonic() - self.stopped_s
+    # -- being stopped ------------------------------------------------------------------------
 
     @property
-    def label(self) -> dict[str, Any]:
-        """The fields that every log line about this attempt carries."""
-        return label_of(self.job, self.function.name, self.envelope.attempt)
+    def reason(self) -> Reason | None:
+        """What it was told to stop for; None: it was not."""
+        return None if self.stopping is None else self.stopping.reason
+
+    @property
+    def is_let_go(self) -> bool:
+        """Whether its slot and its job were given away while it goes on."""
+        return self.stopping is not None and self.stopping.is_let_go
+
+    def stop(self, reason: Reason) -> None:
+        """Ask the attempt to end; the first reason given is the one that counts."""
+        if self.stopping is None:
+            self.stop_again(reason)
+
+    def stop_again(self, reason: Reason) -> None:
+        """A more urgent reason for an attempt that may have been told to stop already.
+
+        A task that is cancelled before its first step never runs at all, and nobody
+        would settle the job; so one that has not come to it yet finds the reason there.
+        """
+        self.stopping = Stop(reason)
+        if self._info is not None:
+            self._note_stop(self.stopping)
+        if self.phase != NEW and self.task is not None:
+            self.task.cancel()
+
+    def _note_stop(self, stop: Stop) -> None:
+        if self._info is not None:
+            self._info.stops.append(StopAsked(stop.reason.value, stop.since_s))
+
+    def let_go(self) -> None:
+        """It ignores that it was told to stop: how it ends does not count any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.stopping is None:
+            self.stopping = Stop(Reason.SHUTDOWN)
+        self.stopping.is_let_go = True
 
 
 def attempt_of(current: Current | None) -> Attempt | None:

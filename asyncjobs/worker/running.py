@@ -8,6 +8,7 @@ from typing import Final
 from asyncjobs.context import JobContext
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef, TakenJob
+from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.policy.suspects import SuspectBounds
 from asyncjobs.worker.by_ref import AttemptsByRef
 from asyncjobs.worker.run import Attempt, Reason
@@ -106,14 +107,15 @@ class Running:
         return [
             attempt
             for attempt in self._attempts
-            if attempt.stopped_s <= since_s
-            and attempt.function.is_async
+            if attempt.stopping is not None
+            and attempt.stopping.since_s <= since_s
+            and attempt.function.isolation.is_cancellable
             and attempt.reason is not Reason.SHUTDOWN
         ]
 
     def let_go(self, attempt: Attempt) -> None:
         """Its slot is free; the task is kept until it ends, for nobody else holds it."""
-        attempt.is_abandoned = True
+        attempt.let_go()
         if self.remove(attempt):
             self._stuck.add(attempt)
 
@@ -128,7 +130,7 @@ class Running:
         return [
             attempt
             for attempt in list(self._attempts)
-            if not attempt.function.is_async and attempt.has_begun
+            if attempt.function.isolation is Isolation.THREAD and attempt.has_begun
         ]
 
     def take_notes(self) -> list[tuple[TakenJob, bytes]]:

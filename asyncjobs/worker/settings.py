@@ -14,6 +14,8 @@ from asyncjobs.backends.base import Backend
 from asyncjobs.clock import Seconds, seconds
 from asyncjobs.config import DEFAULT_QUEUE, AppSettings, check_queue_name
 from asyncjobs.errors import ConfigError
+from asyncjobs.jobs.isolation import Isolation
+from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.registry import JobRegistry
 from asyncjobs.texts import shown
 
@@ -31,6 +33,7 @@ class Host(Protocol):
     settings: AppSettings
     registry: JobRegistry
     events: events.Events
+    middlewares: Middlewares
 
     @property
     def backend(self) -> Backend: ...
@@ -98,10 +101,14 @@ class WorkerSettings:
 
 def sync_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, bool]:
     """Queues with sync job functions, and whether they have no others."""
-    kinds: dict[str, set[bool]] = {}
+    kinds: dict[str, set[Isolation]] = {}
     for function in registry.functions():
-        kinds.setdefault(function.settings.queue, set()).add(function.is_async)
-    return {q: True not in kinds[q] for q in queues if False in kinds.get(q, ())}
+        kinds.setdefault(function.settings.queue, set()).add(function.isolation)
+    return {
+        queue: kinds[queue] == {Isolation.THREAD}
+        for queue in queues
+        if Isolation.THREAD in kinds.get(queue, ())
+    }
 
 
 def checked_count(value: int, field: str) -> int:

@@ -12,6 +12,7 @@ from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog, call
 from asyncjobs.job import Settlement, State
+from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.model.ends import ENDS
 from asyncjobs.model.headers import PastError
 from asyncjobs.model.outcome import Outcome
@@ -55,6 +56,8 @@ class Settler:
         self._worker = worker
         self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
         """Whether this attempt was cancelled by another job."""
+        self.middlewares = Middlewares()
+        """Asked what the next attempt of a job takes along."""
         self._failures = FailureLog()
         self.released = 0
         self.unstarted = Unstarted(settings, hub, clock_s)
@@ -68,7 +71,7 @@ class Settler:
             close_unfinished(value)
             function = attempt.function
             return self.error(attempt, not_done(function.name, work, is_async=function.is_async))
-        if attempt.result_ttl_ms <= 0 and attempt.reason is None and not self._events.active:
+        if attempt.result_ttl_ms <= 0 and attempt.stopping is None and not self._events.active:
             return Settlement.succeeded(attempt.job)
         try:
             return self._value(attempt, value)
@@ -119,12 +122,12 @@ class Settler:
         ended = self._ended(attempt)
         number = attempt.envelope.attempt
         if number < attempt.settings.retry.max_attempts:
-            settlement = later(attempt, self._events.tracer, LAST_RESORT_S, number + 1)
+            settlement = later(attempt, self.middlewares, LAST_RESORT_S, number + 1)
             self._tell(attempt, events.JobRetryScheduled, *ended, LAST_RESORT_S, fault)
             return settlement
         message = "its end could not be recorded; the worker's log tells why"
         outcome = Outcome(State.DEAD, reason="exhausted", message=message)
-        envelope = last_envelope(attempt, self._events.tracer)
+        envelope = last_envelope(attempt, self.middlewares)
         settlement = bury(attempt.job, outcome, attempt.result_ttl_ms, envelope)
         self._tell(attempt, events.JobDead, *ended, "exhausted", fault)
         return settlement
@@ -134,7 +137,8 @@ class Settler:
     ) -> None:
         """`about`: the attempt, its duration, and what else this kind of end has."""
         if self._events.active:
-            self._events.emit(kind(attempt.job.ref, attempt.function.name, *about))
+            info = attempt.info
+            self._events.emit(kind(info.ref, info.name, *about, info=info))
 
     def _value(self, attempt: Attempt, value: Any) -> Settlement | None:
         if attempt.reason is not None and attempt.reason is not Reason.SHUTDOWN:
@@ -147,10 +151,9 @@ class Settler:
         outcome = None
         if attempt.result_ttl_ms > 0:
             outcome = result_of(attempt, value, self._settings.max_result)
-        if hub.tracer is not None:
-            hub.tracer.succeeded(attempt.job)
         if ended is not None:
-            hub.emit(events.JobSucceeded(attempt.job.ref, attempt.function.name, *ended))
+            info = attempt.info
+            hub.emit(events.JobSucceeded(info.ref, info.name, *ended, info=info))
         return Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms)
 
     def _error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
@@ -241,7 +244,7 @@ class Settler:
         told = describe(error, attempt.mask)
         number = attempt.envelope.attempt
         past = PastError(number, told.kind, told.message, told.trace, wall_ms(), self._worker)
-        settlement = later(attempt, self._events.tracer, delay_s, number + 1, past, charge)
+        settlement = later(attempt, self.middlewares, delay_s, number + 1, past, charge)
         text = "%s: %s, again in %.1f s: %s: %s"
         about = (attempt.job.ref, counted(attempt, charge), delay_s, told.kind, told.message)
         if is_on_purpose(error):
@@ -252,7 +255,7 @@ class Settler:
         return settlement
 
     def _snooze(self, attempt: Attempt, delay_s: float) -> Settlement:
-        settlement = later(attempt, self._events.tracer, delay_s, attempt.envelope.attempt)
+        settlement = later(attempt, self.middlewares, delay_s, attempt.envelope.attempt)
         self._tell(attempt, events.JobSnoozed, *self._ended(attempt), delay_s)
         return settlement
 
@@ -279,7 +282,7 @@ class Settler:
             traceback=told.trace,
             worker=self._worker,
         )
-        envelope = last_envelope(attempt, self._events.tracer)
+        envelope = last_envelope(attempt, self.middlewares)
         settlement = bury(attempt.job, outcome, attempt.result_ttl_ms, envelope)
         text = "%s: dead at attempt %d (%s)"
         about = (attempt.job.ref, ended[0], reason)

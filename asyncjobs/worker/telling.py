@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import partial
 
 from asyncjobs import events
 from asyncjobs.backends.base import Exchange
-from asyncjobs.events import Events, StartedAttempt, Tracer
+from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import TakenJob
-from asyncjobs.worker.run import Attempt, Body, call_of, label_of
+from asyncjobs.worker.run import call_of, label_of
 
-__all__ = ["tell_exchanged", "tell_given_back", "tell_lease_lost", "tell_started"]
+__all__ = ["tell_exchanged", "tell_given_back", "tell_lease_lost"]
 
 logger = GuardedLog("asyncjobs.worker")
 
@@ -54,58 +53,3 @@ def tell_given_back(hub: Events, jobs: Collection[TakenJob]) -> None:
     if jobs and hub.active and hub.wants(events.JobReleased):
         for job in jobs:
             hub.emit(events.JobReleased(job.ref, *call_of(job), 0.0))
-
-
-def tell_started(hub: Events, attempt: Attempt, worker: str, now_ms: int, body: Body) -> Body:
-    """An attempt begins: `body`, or what a tracer puts around it. That of a sync function
-    begins when there is a thread for it."""
-    tracer = hub.tracer
-    if not attempt.function.is_async:
-        attempt.on_begin = partial(_begin_late, hub, tracer, worker)
-        return body if tracer is None else tracer.waiting(body)
-    queue_time_ms = max(now_ms - attempt.job.ready_ms, 0)
-    event = _started(attempt, queue_time_ms) if hub.wants(events.JobStarted) else None
-    if event is not None:
-        body = _telling(hub, event, body)
-    if tracer is None:
-        return body
-    return tracer.attempt(_described(attempt, worker, queue_time_ms), body)
-
-
-def _begin_late(
-    hub: Events, tracer: Tracer | None, worker: str, attempt: Attempt, now_ms: int
-) -> None:
-    queue_time_ms = max(now_ms - attempt.job.ready_ms, 0)
-    if tracer is not None:
-        tracer.begin(_described(attempt, worker, queue_time_ms))
-    if hub.wants(events.JobStarted):
-        hub.emit(_started(attempt, queue_time_ms))
-
-
-async def _telling(hub: Events, event: events.JobStarted, body: Body) -> None:
-    # Within the task and the span: what listeners set belongs to this attempt, and not to all
-    # that are started after it; what they write or measure belongs to its trace.
-    hub.emit(event)
-    await body
-
-
-def _started(attempt: Attempt, queue_time_ms: int) -> events.JobStarted:
-    name = attempt.function.name
-    number = attempt.envelope.attempt
-    return events.JobStarted(attempt.job.ref, name, number, queue_time_ms, attempt.shown_call)
-
-
-def _described(attempt: Attempt, worker: str, queue_time_ms: int) -> StartedAttempt:
-    envelope = attempt.envelope
-    return StartedAttempt(
-        attempt.job,
-        envelope.headers.trace,
-        attempt.function.name,
-        envelope.attempt,
-        attempt.settings.retry.max_attempts,
-        envelope.scheduled_ms is not None,
-        queue_time_ms,
-        attempt.settings.tracing,
-        worker,
-        attempt.stop_asked,
-    )

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from asyncjobs.guarded import GuardedLog
@@ -21,7 +22,9 @@ THREAD_NAME: Final = "asyncjobs-job"
 
 
 class Threads:
-    """Owns the worker's threads: a bound of its own, apart from the concurrency."""
+    """The executor of sync functions. Owns the worker's threads: a bound of its own, apart from
+    the concurrency.
+    """
 
     def __init__(self, most: int, sync_queues: Mapping[str, bool]) -> None:
         """`sync_queues` says of queues with sync job functions whether they have no others."""
@@ -30,6 +33,8 @@ class Threads:
         self._most = most
         self._places = asyncio.Semaphore(most)
         self._users = 0
+        self._called: set[Attempt] = set()
+        """Those whose place belongs to a thread now, and is free when that ends."""
         self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
         """Whether this attempt was cancelled by another job."""
         self.abandoned = 0
@@ -49,30 +54,32 @@ class Threads:
             if only_sync or free < 0
         }
 
-    async def call(
-        self, attempt: Attempt, function: Callable[[], Any], begin: Callable[[], None]
-    ) -> Any:
-        """Run `function` in a thread with this task's context, after calling `begin`, which
-        may raise: then it is not run.
-
-        Told to stop, an attempt whose thread has begun keeps its slot until the thread
-        ends. Only when the worker must let go (shutdown, lost lease) is it left behind;
-        then it may overlap with the job's next run.
-        """
+    async def acquire(self) -> None:
+        """Wait until there is a thread for one more attempt."""
         self._users += 1
         try:
-            # The time-out must not count the wait for a thread, or jobs die unstarted.
             await self._places.acquire()
         except BaseException:
             self._users -= 1
             raise
-        try:
-            begin()
-        except BaseException:
-            self._ended()
-            raise
+
+    def release(self, attempt: Attempt) -> None:
+        """This attempt is over; its place is free, unless a thread is still busy with it."""
+        if attempt in self._called:
+            self._called.remove(attempt)
+        else:
+            self._free()
+
+    async def call(self, attempt: Attempt, function: Callable[[], Any]) -> Any:
+        """Run `function` in a thread with this task's context. Once for each `acquire`.
+
+        Told to stop, the attempt keeps its slot until the thread ends. Only when the worker
+        must let go (shutdown, lost lease) is the thread left behind; then it may overlap with
+        the job's next attempt.
+        """
         future = asyncio.wrap_future(self._submit(function))
-        future.add_done_callback(self._ended)
+        self._called.add(attempt)
+        future.add_done_callback(self._free)
         while True:
             try:
                 return await asyncio.shield(future)
@@ -84,7 +91,7 @@ class Threads:
                     _uncancel()
                     continue
                 if attempt.reason in (None, Reason.SHUTDOWN, Reason.LEASE_LOST):
-                    self._abandon(attempt, future)
+                    self._leave_behind(attempt, future)
                     raise
                 logger.warning(
                     "%s: its thread cannot be stopped (%s); it keeps its slot until it ends",
@@ -102,29 +109,30 @@ class Threads:
             # The system has no more threads. The pool has kept the call all the same, for a
             # thread that becomes free: by then the attempt has failed, and it must not run.
             calls.clear()
-            self._ended()
             raise
 
-    def _ended(self, _future: asyncio.Future[Any] | None = None) -> None:
+    def _free(self, _future: asyncio.Future[Any] | None = None) -> None:
         self._users -= 1
         self._places.release()
 
-    def _abandon(self, attempt: Attempt, future: asyncio.Future[Any]) -> None:
+    def _leave_behind(self, attempt: Attempt, future: asyncio.Future[Any]) -> None:
         self.abandoned += 1
+        future.add_done_callback(partial(self._left_ended, attempt))
 
-        def ended(future: asyncio.Future[Any]) -> None:
-            self.abandoned -= 1
-            if not future.cancelled() and (error := future.exception()):
-                told = describe(error, attempt.mask)
-                logger.warning(
-                    "%s: its thread, left behind, has failed: %s: %s",
-                    attempt.job.ref,
-                    told.kind,
-                    told.message,
-                    extra=attempt.label,
-                )
-
-        future.add_done_callback(ended)
+    def _left_ended(self, attempt: Attempt, future: asyncio.Future[Any]) -> None:
+        self.abandoned -= 1
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            told = describe(error, attempt.mask)
+            logger.warning(
+                "%s: its thread, left behind, has failed: %s: %s",
+                attempt.job.ref,
+                told.kind,
+                told.message,
+                extra=attempt.label,
+            )
 
     def close(self) -> None:
         """Let the threads end by themselves."""

@@ -45,7 +45,8 @@ class Unstarted:
         outcome = outcome_of(attempt, State.DEAD, reason="crashed", message=message)
         settlement = bury(job, outcome, attempt.result_ttl_ms)
         log_end(State.DEAD, "%s: dead: %s", job.ref, message, extra=attempt.label)
-        self._tell_dead(job, attempt.function.name, attempt.envelope.attempt, "crashed")
+        name, number = attempt.function.name, attempt.envelope.attempt
+        self._tell_dead(job, name, number, "crashed", attempt=attempt)
         return settlement
 
     def expired(self, attempt: Attempt) -> Settlement:
@@ -61,8 +62,9 @@ class Unstarted:
         text = "%s: discarded: expired before attempt %d"
         log_end(State.DISCARDED, text, job.ref, number, extra=attempt.label)
         if self._events.active:
+            info = attempt.info
             self._events.emit(
-                events.JobExpired(job.ref, attempt.function.name, number, 0.0, EXPIRED)
+                events.JobExpired(info.ref, info.name, number, 0.0, EXPIRED, info=info)
             )
         return settlement
 
@@ -126,6 +128,8 @@ class Unstarted:
         number: int,
         reason: str,
         error: BaseException | None = None,
+        attempt: Attempt | None = None,
     ) -> None:
         if self._events.active:
-            self._events.emit(events.JobDead(job.ref, name, number, 0.0, reason, error))
+            info = None if attempt is None else attempt.info
+            self._events.emit(events.JobDead(job.ref, name, number, 0.0, reason, error, info=info))

@@ -146,6 +146,6 @@ class Waiting:
                     extra=wait.attempt.label,
                 )
             wait.attempt.stop(Reason.SHUTDOWN)
-            if not wait.attempt.function.is_async and wait.task is not None:
+            if not wait.attempt.function.isolation.is_cancellable and wait.task is not None:
                 # Its thread cannot be stopped, but what it waits for can.
                 wait.task.cancel()

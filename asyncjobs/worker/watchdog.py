@@ -47,6 +47,20 @@ def pulse_interval_s(*limits_s: float | None) -> float:
     return min([1.0, *(limit_s / 5 for limit_s in limits_s if limit_s is not None)])
 
 
+class _Block:
+    """What has been done about one block of the loop."""
+
+    __slots__ = ("is_spared", "is_starved_told", "is_told")
+
+    def __init__(self) -> None:
+        self.is_told = False
+        """Whether its warning was given."""
+        self.is_starved_told = False
+        """Whether it was said that threads leave the loop no turn."""
+        self.is_spared = False
+        """Whether a debugger has saved the process."""
+
+
 class Watchdog:
     """Owns the thread that watches one worker's loop. Touches nothing on the loop but by
     `call_soon_threadsafe`.
@@ -79,9 +93,7 @@ class Watchdog:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._native_id = threading.get_native_id()
-        self._is_told = self._is_spared = self._is_starved_told = False
-        """Of the present block: its warning was given; a debugger has saved the process; it
-        was said that threads leave the loop no turn."""
+        self._block = _Block()
         self._starved_told_s = float("-inf")
 
     def start(self) -> None:
@@ -112,7 +124,7 @@ class Watchdog:
             still_s = still.look(time.monotonic(), pulse.mark_s)
             has_turned = still.mark_s != before_s
             if has_turned:
-                self._is_told = self._is_spared = self._is_starved_told = False
+                self._block = _Block()
             try:
                 self._gather(evidence, has_turned=has_turned)
                 self._judge(still.mark_s, still_s, evidence)
@@ -129,25 +141,25 @@ class Watchdog:
         now_s = time.monotonic()
         evidence.look(now_s, used_now(self._native_id), frame, has_turned=has_turned)
         held_s = evidence.held_s
-        if self._warn_s is None or held_s < max(self._warn_s, HELD_S) or self._is_told:
+        if self._warn_s is None or held_s < max(self._warn_s, HELD_S) or self._block.is_told:
             return
         if evidence.is_held_by_loop:
-            self._is_told = True
+            self._block.is_told = True
             self._say_held(self._look(), held_s)
         else:
             self._say_starved(now_s - held_s, held_s)
 
     def _judge(self, since_s: float, still_s: float, evidence: Evidence) -> None:
         limit_s, warn_s = self._limit_s, self._warn_s
-        if limit_s is not None and still_s >= limit_s and not self._is_spared:
+        if limit_s is not None and still_s >= limit_s and not self._block.is_spared:
             if not evidence.is_starved(limit_s):
                 self._strike(since_s, still_s)
-        elif warn_s is not None and still_s >= warn_s and not self._is_told:
+        elif warn_s is not None and still_s >= warn_s and not self._block.is_told:
             if not evidence.is_starved(warn_s):
-                self._is_told = True
+                self._block.is_told = True
                 self._warn(since_s, still_s)
-            elif not self._is_starved_told:
-                self._is_starved_told = True
+            elif not self._block.is_starved_told:
+                self._block.is_starved_told = True
                 self._say_starved(since_s, still_s)
 
     def _look(self) -> Blocker:
@@ -228,7 +240,7 @@ class Watchdog:
             blocked_s, blocker, extra=blocker.label,
         )  # fmt: skip
         if self._events.active:
-            context = blocker.context
+            context, attempt = blocker.context, blocker.attempt
             self._events.emit(
                 events.LoopBlocked(
                     self._session.spec.worker,
@@ -237,6 +249,7 @@ class Watchdog:
                     blocked_s,
                     blocker.stack,
                     tuple(self._session.spec.queues),
+                    info=None if attempt is None else attempt.info,
                 )
             )
 
@@ -245,7 +258,7 @@ class Watchdog:
     def _strike(self, since_s: float, still_s: float) -> None:
         blocker = self._look()
         if blocker.is_debugged:
-            self._is_spared = True
+            self._block.is_spared = True
             text = "the event loop is blocked for longer than hard_limit=%g s by %s, but a "
             text += "debugger is at work: the process goes on"
             within(LOG_S, lambda: logger.warning(text, self._limit_s, blocker))

@@ -322,6 +322,7 @@ class Worker:
             app.settings,
             app.events,
             concurrency=self.concurrency,
+            middlewares=app.middlewares,
             threads=Threads(self._settings.threads, sync_queues(app.registry, queues)),
         )
         processor.settler.unstarted.put_back_log.near = app.registry.near

@@ -15,6 +15,7 @@ from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
 from asyncjobs.job import JobRecord, JobRef, State
+from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.worker.worker import Worker
 from tests.simulation.clock_steps import ClockSteps
 from tests.simulation.ledger import Ledger
@@ -74,6 +75,7 @@ class Host:
         self.settings = APP.settings
         self.registry = APP.registry
         self.events = Events()
+        self.middlewares = Middlewares()
         self.backend: Backend = wire
 
     async def __aenter__(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -11,16 +12,17 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant, events
+from asyncjobs.attempt import StopAsked
 from asyncjobs.backends.letters import Revival, Revived
 from asyncjobs.clock import now_ms
 from asyncjobs.config import AppSettings
-from asyncjobs.events import StartedAttempt
-from asyncjobs.job import JobRef, TakenJob
+from asyncjobs.job import JobRef
 from asyncjobs.model.outcome import revived
 from asyncjobs.telemetry.tracing import Tracing
 from asyncjobs.worker import records, settling
 from tests.tasks import every_task
 from tests.telemetry import tasks
+from tests.telemetry.attempts import attempt_info
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording, context_of, events_of_span, links_of
 from tests.worker import jobs
@@ -89,15 +91,12 @@ async def test_a_lost_lease(
 
 async def test_a_lost_lease_that_nobody_tells_of(recording: Recording) -> None:
     tracing = Tracing(recording.provider, AppSettings.of(), lambda: "")
-    job = TakenJob("default", "1", 2, b"1-1", b"", 0, 0)
+    info = attempt_info(stops=[StopAsked("lease lost", time.monotonic() - 0.1)])
 
     async def body() -> None:
         """Ends after its worker has let go of it."""
 
-    started = StartedAttempt(
-        job, None, "f", 1, 1, False, 0, "link", "w", lambda: ("lease lost", 0.1)
-    )
-    await asyncio.create_task(tracing.attempt(started, body()))
+    await asyncio.create_task(tracing(info, body))
     (attempt,) = recording.attempts()
     assert told(attempt) == ("lease_lost", "lease_lost", StatusCode.ERROR)
     assert events_of_span(attempt) == {"lease_lost": {}}

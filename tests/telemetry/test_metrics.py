@@ -11,9 +11,11 @@ from opentelemetry.sdk.metrics.export import Gauge, Histogram, Metric, Sum
 from asyncjobs import AsyncJobs, JobRef, Retry, RetryPolicy, Worker, constant, events
 from asyncjobs.clock import now_ms
 from asyncjobs.model.envelope import Envelope
+from asyncjobs.telemetry import counting
 from asyncjobs.telemetry import metrics as module
 from asyncjobs.telemetry.instruments import WORKER, Instrument
 from asyncjobs.telemetry.metrics import Metrics, global_provider
+from tests.telemetry.attempts import attempt_info
 from tests.telemetry.reading import Reading
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, NewApp, Stage, register, store_raw, until, working
@@ -44,11 +46,12 @@ async def test_all_instruments_as_the_table_says(reading: Reading) -> None:
     hub, ref = events.Events(), JobRef("q", "1")
     remove = Metrics(reading.provider, {"f": 1}.get).attach(hub)
     worker = events.WorkerStarted("w", ("q",), 7)
+    info = attempt_info(ref)
     for event in (
         worker,
         events.JobEnqueued(ref, "f", is_new=False, size=300, duration_s=0.2),
-        events.JobStarted(ref, "f", 1, 40),
-        events.JobRetryScheduled(ref, "f", 1, 0.1, 5.0, ValueError("secret")),
+        events.JobStarted(ref, "f", 1, 40, info=info),
+        events.JobRetryScheduled(ref, "f", 1, 0.1, 5.0, ValueError("secret"), info=info),
         events.JobDead(ref, "f", 2, 0.0, "crashed", None),
         events.JobsReclaimed(3, 1),
     ):
@@ -164,11 +167,12 @@ async def test_what_an_enqueue_tells(app: AsyncJobs, reading: Reading) -> None:
 async def test_a_lost_attempt_is_no_longer_active(reading: Reading) -> None:
     hub, ref = events.Events(), JobRef("q", "1")
     Metrics(reading.provider, {"f": 1}.get).attach(hub)
-    hub.emit(events.JobStarted(ref, "f", 1, 0))
+    lost, again = attempt_info(ref), attempt_info(ref)
+    hub.emit(events.JobStarted(ref, "f", 1, 0, info=lost))
     # Its end was not told: it starts again and is counted as one.
-    hub.emit(events.JobStarted(ref, "f", 1, 0))
+    hub.emit(events.JobStarted(ref, "f", 1, 0, info=again))
     assert reading.total("asyncjobs.jobs.active") == 1
-    hub.emit(events.JobLost(ref, "f", 1, 0.5))
+    hub.emit(events.JobLost(ref, "f", 1, 0.5, info=again))
     assert reading.total("asyncjobs.jobs.active") == 0
     assert reading.total(FINISHED) == 0
     (point,) = reading.metrics()[PROCESS].data.data_points
@@ -185,7 +189,7 @@ async def test_remembered_series_have_a_bound(
     for number in range(10):
         hub.emit(events.JobEnqueued(JobRef(f"q{number}", "1"), "f", is_new=True))
     # Three queues are told apart, and all others are one.
-    assert len(metrics._series) == 4
+    assert len(metrics.series) == 4
     sent = reading.points("messaging.client.sent.messages")
     assert len(sent) == 4
     assert sum(sent.values()) == 10
@@ -197,8 +201,9 @@ async def test_error_types_have_a_bound(reading: Reading, monkeypatch: pytest.Mo
     Metrics(reading.provider, {"f": 1}.get).attach(hub)
     for number in range(20):
         error = type(f"Error{number}", (Exception,), {})()
-        hub.emit(events.JobStarted(ref, "f", 1, 0))
-        hub.emit(events.JobDead(ref, "f", 1, 0.0, "exhausted", error))
+        info = attempt_info(ref)
+        hub.emit(events.JobStarted(ref, "f", 1, 0, info=info))
+        hub.emit(events.JobDead(ref, "f", 1, 0.0, "exhausted", error, info=info))
     found = reading.points(FINISHED)
     assert 1 < len(found) < 8
     assert sum(found.values()) == 20
@@ -213,12 +218,12 @@ async def test_unknown_names_are_not_remembered_without_bound(
     metrics.attach(hub)
     for number in range(50):
         hub.emit(events.JobPutBack(JobRef("q", "1"), f"name{number}", 1.0))
-    assert len(metrics._series) <= 6
+    assert len(metrics.series) <= 6
     assert reading.total(CONSUMED) == 50
 
 
 async def test_the_loops_lag(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LAG_INTERVAL_S", 0.01)
+    monkeypatch.setattr(counting, "LAG_INTERVAL_S", 0.01)
     hub = events.Events()
     Metrics(reading.provider, {}.get).attach(hub)
     hub.emit(events.WorkerStarted("w", ("q",), 1))
@@ -270,8 +275,9 @@ async def test_a_cancelled_worker_has_no_slots_left(app: AsyncJobs, reading: Rea
 async def test_a_retry_on_purpose_is_no_error(reading: Reading) -> None:
     hub, ref = events.Events(), JobRef("q", "1")
     Metrics(reading.provider, {"f": 1}.get).attach(hub)
-    hub.emit(events.JobStarted(ref, "f", 1, 0))
-    hub.emit(events.JobRetryScheduled(ref, "f", 1, 0.1, 5.0, Retry()))
+    info = attempt_info(ref)
+    hub.emit(events.JobStarted(ref, "f", 1, 0, info=info))
+    hub.emit(events.JobRetryScheduled(ref, "f", 1, 0.1, 5.0, Retry(), info=info))
     (point,) = reading.metrics()[PROCESS].data.data_points
     assert (point.attributes or {})["asyncjobs.job.outcome"] == "retry"
     assert "error.type" not in (point.attributes or {})

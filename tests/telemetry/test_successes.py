@@ -8,10 +8,11 @@ import pytest
 
 from asyncjobs import AsyncJobs
 from asyncjobs.config import AppSettings
-from asyncjobs.events import JobDead, JobExpired, JobSucceeded, StartedAttempt
-from asyncjobs.job import TakenJob
+from asyncjobs.events import JobDead, JobExpired, JobSucceeded
+from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.telemetry.tracing import Tracing
 from tests.telemetry import tasks
+from tests.telemetry.attempts import attempt_info
 from tests.telemetry.recording import Recording
 from tests.worker.kit import register, working
 
@@ -32,12 +33,15 @@ async def test_a_success_costs_a_tracer_no_event(recording: Recording) -> None:
 async def test_a_success_is_of_the_attempt_that_runs(recording: Recording) -> None:
     """A job may run a worker of its own, whose untraced jobs are not this attempt."""
     tracing = Tracing(recording.provider, AppSettings.of(), lambda: "")
-    outer, inner = (TakenJob("default", id, 2, b"1-1", b"", 0, 0) for id in ("outer", "inner"))
+    done = Settlement.succeeded(TakenJob("default", "inner", 2, b"1-1", b"", 0, 0))
 
-    async def body() -> None:
-        tracing.succeeded(inner)
+    async def inner() -> Settlement:
+        return done
 
-    started = StartedAttempt(outer, None, "f", 1, 1, False, 0, "link", "w", lambda: None)
-    await asyncio.create_task(tracing.attempt(started, body()))
+    async def outer() -> None:
+        untraced = attempt_info(tracing="none")
+        assert await asyncio.create_task(tracing(untraced, inner)) is done
+
+    await asyncio.create_task(tracing(attempt_info(), outer))
     (attempt,) = recording.attempts()
     assert "asyncjobs.job.outcome" not in (attempt.attributes or {})

@@ -16,12 +16,12 @@ from opentelemetry.trace import SpanKind, StatusCode
 from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
 from asyncjobs.backends.base import EnqueueBatch, Enqueued
 from asyncjobs.errors import ConfigError
-from asyncjobs.events import StartedAttempt
-from asyncjobs.job import State, TakenJob
+from asyncjobs.job import JobRef, State
 from asyncjobs.telemetry import carrier
 from asyncjobs.telemetry.sending import conversation
 from asyncjobs.telemetry.tracing import _is_child
 from tests.telemetry import tasks
+from tests.telemetry.attempts import attempt_info
 from tests.telemetry.recording import Recording, context_of, events_of_span, links_of
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, NewApp, Stage, ended, listens, register, working
@@ -149,9 +149,8 @@ async def test_auto_is_child_for_the_first_attempt_of_a_job_that_was_not_schedul
 async def test_auto_is_child_only_of_a_job_that_started_soon(
     waited_ms: int, is_child: bool
 ) -> None:
-    job = TakenJob("default", "a", 2, b"1-0", b"{}", 0, 1, "lease")
-    started = StartedAttempt(job, None, "f", 1, 3, False, waited_ms, "auto", "worker", lambda: None)
-    assert _is_child(started, carrier.NOTHING) is is_child
+    attempt = attempt_info(JobRef("default", "a"), waited_ms=waited_ms, tracing="auto")
+    assert _is_child(attempt, carrier.NOTHING) is is_child
 
 
 async def test_none_makes_no_span_and_carries_nothing(app: AsyncJobs, recording: Recording) -> None:

@@ -30,6 +30,7 @@ from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant
 from asyncjobs.backends.base import Backend
 from asyncjobs.config import AppSettings
 from asyncjobs.events import Events, JobsReclaimed
+from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.telemetry import spans
 from asyncjobs.telemetry.sampler import LinkedParentSampler
 from asyncjobs.telemetry.spans import global_provider
@@ -52,7 +53,7 @@ async def test_without_an_sdk_nothing_is_traced() -> None:
     assert global_provider() is None
     app = AsyncJobs("memory:")
     async with app:
-        assert app.events.tracer is None
+        assert app.middlewares.around == ()
         assert not app.events.active
 
 
@@ -62,7 +63,7 @@ async def test_a_provider_that_records_nothing_is_none(monkeypatch: pytest.Monke
     )
     app = AsyncJobs("memory:")
     async with app:
-        assert app.events.tracer is None
+        assert app.middlewares.around == ()
 
 
 async def test_the_processes_provider_is_asked_for_when_the_app_opens(
@@ -364,10 +365,11 @@ def test_apps_opened_in_two_threads_are_listened_to_once(
     monkeypatch.setattr("asyncjobs.telemetry.tracing.Tracing", Slow)
     telemetry, hub = Telemetry(recording.provider, NoOpMeterProvider()), Events()
     attached: list[Tracing] = []
-    monkeypatch.setattr(Slow, "attach", lambda self, hub: attached.append(self))
+    monkeypatch.setattr(Slow, "attach", lambda self, *_: attached.append(self))
     threads = [
         threading.Thread(
-            target=telemetry.start, args=(AppSettings.of(), hub, {}.get, lambda: "memory:")
+            target=telemetry.start,
+            args=(AppSettings.of(), hub, Middlewares(), {}.get, lambda: "memory:"),
         )
         for _ in range(2)
     ]

@@ -16,7 +16,7 @@ from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.untrusted import LAST_MS, MOST_COUNT
 from asyncjobs.worker.decoding import decode
-from asyncjobs.worker.run import Attempt
+from asyncjobs.worker.run import Attempt, Crew
 from asyncjobs.worker.settling import Settler
 from tests.faults.records import nested
 
@@ -41,7 +41,8 @@ class Case:
     def decode(self, raw: bytes) -> Attempt | Settlement:
         job = TakenJob("default", "id-1", 2, b"1-1", raw, 0, NOW_MS)
         find, unstarted = self.app.registry.find, self.settler.unstarted
-        return decode(find, self.settings, unstarted, lambda context, note: None, job, NOW_MS)
+        crew = Crew(self.settings, "worker-1", lambda context, note: None)
+        return decode(find, crew, unstarted, job, NOW_MS)
 
     def reason(self, raw: bytes) -> str:
         """Why these bytes are dead at once; they are kept as they are."""

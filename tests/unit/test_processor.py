@@ -230,6 +230,7 @@ async def _processor(store: LossyStore) -> tuple[Processor, JobFunction[..., Any
         app.registry.find,
         app.settings,
         app.events,
+        middlewares=app.middlewares,
         concurrency=2,
         threads=Threads(1, {}),
     )

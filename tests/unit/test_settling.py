@@ -16,11 +16,12 @@ from asyncjobs.job import Settlement, SettlementKind, TakenJob
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, Headers
 from asyncjobs.model.outcome import Outcome, read_dead_letter
-from asyncjobs.worker.run import Attempt, Reason
+from asyncjobs.worker.run import BEGUN, Attempt, Crew, Reason
 from asyncjobs.worker.settling import Settler
 
 SETTINGS = AppSettings(max_result=200, unknown_ttl_ms=60_000)
 NOW_MS = 1_800_000_000_000
+CREW = Crew(SETTINGS, "worker-1", lambda context, note: None)
 
 
 async def subject(values: list[int]) -> None:
@@ -45,15 +46,9 @@ class Case:
     def attempt(self, *, attempt: int = 1, crashes: int = 0, **fields: Any) -> Attempt:
         envelope = Envelope("subject", [[1, 2]], {}, enqueued_ms=1, attempt=attempt, **fields)
         raw = envelope.encode()
-        made = Attempt(
-            self.job(raw, crashes),
-            Envelope.decode(raw),
-            self.function,
-            SETTINGS,
-            NOW_MS,
-            lambda context, note: None,
-        )
+        made = Attempt(self.job(raw, crashes), Envelope.decode(raw), self.function, CREW, NOW_MS)
         made.started_s = 999.0
+        made.phase = BEGUN
         return made
 
 
@@ -189,7 +184,7 @@ def test_what_was_asked_for_stands(
     case: Case, error: BaseException | None, reason: Reason, kind: SettlementKind, state: State
 ) -> None:
     attempt = case.attempt()
-    attempt.reason = reason
+    attempt.stop(reason)
     end = case.settler.value(attempt, 1) if error is None else case.settler.error(attempt, error)
     assert end is not None
     assert (end.kind, end.state) == (kind, state)
@@ -197,7 +192,7 @@ def test_what_was_asked_for_stands(
 
 def test_a_time_out_is_named(case: Case) -> None:
     attempt = case.attempt(attempt=3, options={"timeout": 1.5})
-    attempt.reason = Reason.TIMEOUT
+    attempt.stop(Reason.TIMEOUT)
     told = outcome(case.settler.error(attempt, asyncio.CancelledError()))
     assert (told.error_type, told.message) == (
         "TimeoutError",
@@ -208,7 +203,7 @@ def test_a_time_out_is_named(case: Case) -> None:
 @pytest.mark.parametrize("error", [None, ValueError(), asyncio.CancelledError()])
 def test_a_lost_lease_settles_nothing(case: Case, error: BaseException | None) -> None:
     attempt = case.attempt()
-    attempt.reason = Reason.LEASE_LOST
+    attempt.stop(Reason.LEASE_LOST)
     end = case.settler.value(attempt, 1) if error is None else case.settler.error(attempt, error)
     assert end is None
     assert [type(event) for event in case.heard] == [events.JobLost]
@@ -216,7 +211,7 @@ def test_a_lost_lease_settles_nothing(case: Case, error: BaseException | None) -
 
 def test_at_shutdown_what_did_not_return_is_given_back(case: Case) -> None:
     attempt = case.attempt()
-    attempt.reason = Reason.SHUTDOWN
+    attempt.stop(Reason.SHUTDOWN)
     stopped = case.settler.error(attempt, asyncio.CancelledError())
     assert stopped is not None
     assert stopped.kind is SettlementKind.RELEASE
@@ -309,7 +304,7 @@ def test_a_failed_attempt_leaves_its_error(case: Case) -> None:
     raw = case.attempt()
     again = later(case.settler.error(raw, ValueError("first")))
     attempt = case.attempt(attempt=again.attempt, headers=again.headers)
-    attempt.reason = Reason.TIMEOUT
+    attempt.stop(Reason.TIMEOUT)
     first, second = later(case.settler.error(attempt, asyncio.CancelledError())).headers.errors()
     assert (first.attempt, first.type, first.message) == (1, "ValueError", "first")
     assert (first.worker, first.traceback) == ("worker-1", "ValueError: first\n")
@@ -320,7 +315,7 @@ def test_a_failed_attempt_leaves_its_error(case: Case) -> None:
 def test_a_snooze_and_a_release_leave_no_error(case: Case) -> None:
     assert later(case.settler.error(case.attempt(), Snooze(5))).headers is NO_HEADERS
     attempt = case.attempt()
-    attempt.reason = Reason.SHUTDOWN
+    attempt.stop(Reason.SHUTDOWN)
     released = case.settler.error(attempt, asyncio.CancelledError())
     assert released is not None
     assert released.envelope == b""
@@ -384,7 +379,7 @@ def test_policies_count_their_own_failures(caplog: pytest.LogCaptureFixture) -> 
 def test_a_time_out_is_charged_to_the_policy_on_time_outs() -> None:
     case = ByError()
     attempt = case.attempt()
-    attempt.reason = Reason.TIMEOUT
+    attempt.stop(Reason.TIMEOUT)
     envelope = later(case.settler.error(attempt, asyncio.CancelledError()))
     # A TimeoutError is an OSError.
     assert envelope.headers.spent() == {"LookupError|OSError": 1}
@@ -455,9 +450,7 @@ def test_a_large_job_with_errors_can_be_read_again(case: Case) -> None:
     attempt = case.attempt()
     large = Envelope("subject", ["x" * (1 << 20)], {}, enqueued_ms=1)
     for _ in range(7):
-        made = Attempt(
-            case.job(large.encode()), large, case.function, SETTINGS, NOW_MS, lambda *_: None
-        )
+        made = Attempt(case.job(large.encode()), large, case.function, CREW, NOW_MS)
         large.attempt = 1
         large = later(case.settler.error(made, ValueError("\x00" * 100_000)))
     assert len(large.headers.errors()) == 5

@@ -16,7 +16,7 @@ from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.policy.retry import is_cancellation, is_on_purpose
 from asyncjobs.worker.describing import describe
-from asyncjobs.worker.run import Attempt, Reason
+from asyncjobs.worker.run import Attempt, Crew, Reason
 from asyncjobs.worker.settling import Settler
 
 
@@ -94,9 +94,11 @@ def ended(error: BaseException, *, attempt: int, reason: Reason | None = None) -
     raw = Envelope("subject", [], {}, enqueued_ms=1, attempt=attempt).encode()
     taken = TakenJob("default", "id-1", 2, b"1-1", raw, 0, 1)
     settings = AppSettings()
-    attempt = Attempt(taken, Envelope.decode(raw), job, settings, 1, lambda *_: None)
-    attempt.reason = reason
-    return Settler(settings, Events(), lambda: 0.0, "worker-1").error(attempt, error)
+    crew = Crew(settings, "worker-1", lambda *_: None)
+    made = Attempt(taken, Envelope.decode(raw), job, crew, 1)
+    if reason is not None:
+        made.stop(reason)
+    return Settler(settings, Events(), lambda: 0.0, "worker-1").error(made, error)
 
 
 @pytest.mark.parametrize("what", WICKED)

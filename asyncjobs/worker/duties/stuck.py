@@ -41,13 +41,12 @@ class Stuck(Duty):
     async def run(self) -> float:
         now_s = time.monotonic()
         for attempt in self._processor.running.stubborn(now_s - self._after_s):
-            self._let_go(attempt, now_s - attempt.stopped_s)
+            if attempt.stopping is not None:
+                self._let_go(attempt, attempt.stopping.reason, now_s - attempt.stopping.since_s)
         return min(self._after_s / 4, 5.0)
 
-    def _let_go(self, attempt: Attempt, ignored_s: float) -> None:
+    def _let_go(self, attempt: Attempt, reason: Reason, ignored_s: float) -> None:
         """Settle the job as the reason demands; what its task still does is ignored."""
-        reason = attempt.reason
-        assert reason is not None
         stack = "" if attempt.task is None else stack_text(task_frames(attempt.task.get_coro()))
         logger.error(
             "%s: stuck: %s %.1f s ago, and it goes on all the same; its slot is free now, and "
@@ -59,16 +58,14 @@ class Stuck(Duty):
             extra=attempt.label,
         )
         if self._events.active:
-            number = attempt.envelope.attempt
+            info = attempt.info
             self._events.emit(
                 events.JobStuck(
-                    attempt.job.ref, attempt.function.name, number, reason.value, ignored_s, stack
+                    info.ref, info.name, info.number, reason.value, ignored_s, stack, info=info
                 )
             )
         hung = asyncio.CancelledError()
         hung.add_note(f"It was ignored for {ignored_s:.1f} s. The attempt hung at:\n{stack}")
         settlement = self._processor.settler.error(attempt, hung)
-        if attempt.timer is not None:
-            attempt.timer.cancel()
         self._processor.running.let_go(attempt)
         self._processor.settle(settlement)

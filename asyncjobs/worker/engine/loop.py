@@ -18,9 +18,12 @@ from asyncjobs.config import AppSettings
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
 from asyncjobs.job import JobRef, Settlement, TakenJob
+from asyncjobs.jobs.isolation import Isolation
+from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.own import hide
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.decoding import Find, decode
+from asyncjobs.worker.engine.executors import Executors, OnLoop
 from asyncjobs.worker.engine.intake import Intake
 from asyncjobs.worker.engine.parking import Parking
 from asyncjobs.worker.engine.runner import Runner
@@ -36,7 +39,7 @@ from asyncjobs.worker.engine.steps import (
     Start,
     Trade,
 )
-from asyncjobs.worker.run import Reason
+from asyncjobs.worker.run import Crew, Reason
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.session import Session
 from asyncjobs.worker.settling import Settler
@@ -62,6 +65,7 @@ class Processor:
         settings: AppSettings,
         hub: Events,
         *,
+        middlewares: Middlewares,
         concurrency: int,
         threads: Threads,
     ) -> None:
@@ -72,20 +76,18 @@ class Processor:
         self.threads = threads
         self.sweeps = Sweeps(self._loop.time)
         self.settler = Settler(settings, hub, self._loop.time, session.spec.worker)
+        self.settler.middlewares = middlewares
         threads.is_swept = self.settler.is_swept = self.sweeps.hit
         # Signals come from any of several queues; an offer can stand behind one of them only.
         has_one_queue = len(session.spec.queues) == 1
         self.intake = Intake(shares, self._slots(concurrency), can_offer=has_one_queue)
         self._arrivals = self.intake.arrivals
         self.parking = Parking(session, self.intake.appetite)
+        crew = Crew(settings, session.spec.worker, self.running.note)
+        make = partial(decode, find, crew, self.settler.unstarted)
+        executors: Executors = {Isolation.LOOP: OnLoop(), Isolation.THREAD: threads}
         self.runner = Runner(
-            partial(decode, find, settings, self.settler.unstarted, self.running.note),
-            hub,
-            session.spec.worker,
-            running=self.running,
-            threads=threads,
-            settler=self.settler,
-            settle=self.settle,
+            make, hub, middlewares, executors, self.running, self.settler, self.settle
         )
 
     def _slots(self, concurrency: int) -> Slots:
@@ -277,5 +279,6 @@ class Processor:
 
     async def close(self) -> None:
         """Let go of the threads and of the pending wait."""
+        self.runner.close()
         self.threads.close()
         await self.parking.close()

@@ -4,49 +4,60 @@ no scope, no log line and no event object unless somebody uses it."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from functools import partial
+from types import CodeType, FrameType
+from typing import Any, Final
 
 from asyncjobs.clock import now_ms as wall_ms
 from asyncjobs.context import _current
-from asyncjobs.events import Events
+from asyncjobs.events import Events, JobStarted
+from asyncjobs.function import JobFunction
 from asyncjobs.job import Settlement, TakenJob
-from asyncjobs.worker.run import Attempt, start_task
+from asyncjobs.jobs.isolation import Isolation
+from asyncjobs.jobs.middleware import Middleware, Middlewares, enter
+from asyncjobs.worker.engine.executors import Executor, Executors
+from asyncjobs.worker.run import BEGUN, NEW, WAITING, Attempt, Body, start_task
 from asyncjobs.worker.running import Running
 from asyncjobs.worker.settling import Settler
-from asyncjobs.worker.telling import tell_started
-from asyncjobs.worker.threads import Threads
 
-__all__ = ["Runner"]
+__all__ = ["ATTEMPT_CODE", "Runner", "attempt_in"]
+
+MakeBody = Callable[[Attempt], Body]
+Call = Callable[[Attempt], Coroutine[Any, Any, Any]]
 
 
 class Runner:
     """Starts attempts and passes on how they end. Asks no store.
 
     `decode` makes a taken job an attempt, or the settlement of a job that cannot run, by the
-    store's time. `settle` is called when an attempt has given up its slot, with None when its
-    end is not this worker's to record.
+    store's time. `settle` is called when an attempt has given up its slot, with None when its end
+    is not this worker's to record.
+
+    What an attempt passes is put together once for each job function, in `_make`. Most need
+    nothing but `_attempt`: an async function, and nobody around it.
     """
 
     def __init__(
         self,
         decode: Callable[[TakenJob, int], Attempt | Settlement],
         hub: Events,
-        worker: str,
-        *,
+        middlewares: Middlewares,
+        executors: Executors,
         running: Running,
-        threads: Threads,
         settler: Settler,
         settle: Callable[[Settlement | None], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._decode = decode
         self._events = hub
-        self._worker = worker
+        self._middlewares = middlewares
+        self._executors = executors
         self._running = running
-        self._threads = threads
         self._settler = settler
         self._settle = settle
+        self._bodies: dict[JobFunction[..., Any], MakeBody] = {}
+        self._forget_bodies = middlewares.on_change(self._bodies.clear)
         self.clock_ahead_ms = 0
         """How far the store's clock is ahead of this machine's."""
 
@@ -65,56 +76,139 @@ class Runner:
             return None
         attempt.started_s = now_s
         self._running.add(attempt)
-        body = self._attempt(attempt)
-        if self._events.active:
-            body = tell_started(self._events, attempt, self._worker, now_ms, body)
-        task = start_task(self._loop, body, attempt.function.name)
-        is_over = attempt.entered and task.done()
+        function = attempt.function
+        body = self._bodies.get(function) or self._make(function)
+        task = start_task(self._loop, body(attempt), function.name)
+        is_over = attempt.phase != NEW and task.done()
         attempt.task = None if is_over else task
         return attempt
 
     def _arm_all(self, started: list[Attempt]) -> None:
         for attempt in started:
             if attempt in self._running:
-                if not attempt.entered:
+                if attempt.phase == NEW:
                     # rule:4 a task that was cancelled before its first step is settled all the same
-                    attempt.when_cut_off(self._end_unentered)
-                if attempt.function.is_async:
+                    attempt.when_cut_off(self._end)
+                if attempt.function.isolation.starts_at_once:
                     attempt.arm(self._loop)
 
-    async def _attempt(self, attempt: Attempt) -> None:
+    def close(self) -> None:
+        """Start no more attempts."""
+        self._forget_bodies()
+
+    # -- what an attempt passes ---------------------------------------------------------------
+
+    def _make(self, function: JobFunction[..., Any]) -> MakeBody:
+        """From the inside out: the call, the attempt, what is around it, the wait for a place."""
+        around, within = self._middlewares.around, self._middlewares.within
+        isolation = function.isolation
+        executor = self._executors[isolation]
+        body: MakeBody = self._attempt
+        if within or isolation is not Isolation.LOOP:
+            body = partial(self._attempt, call=partial(self._call, executor, within))
+        if around:
+            body = partial(_surround, around, body)
+        if not isolation.starts_at_once:
+            body = partial(self._attempt_in_turn, executor, body)
+        self._bodies[function] = body
+        return body
+
+    async def _attempt(self, attempt: Attempt, call: Call | None = None) -> Settlement | None:
         """One attempt, from the call of the job function to the settlement.
 
         Runs as a task of its own, so a context variable set in one job never shows in
         the next. Catches everything: even SystemExit ends the attempt, not the worker.
+
+        `call`: what to call in place of the function itself.
         """
-        attempt.entered = True
+        attempt.phase = BEGUN
         try:
-            if attempt.reason is not None:
+            if self._events.active:
+                self._tell_started(attempt)
+            if attempt.stopping is not None:
                 raise asyncio.CancelledError
             _current.set(attempt)
             envelope, function = attempt.envelope, attempt.function
             kwargs = envelope.kwargs
             if function.injected is not None:
                 kwargs[function.injected] = attempt.context
-            if function.is_async:
+            if call is None:
                 value = await function.function(*envelope.args, **kwargs)
             else:
-                call = partial(function.function, *envelope.args, **kwargs)
-                value = await self._threads.call(attempt, call, partial(self._begin, attempt))
+                value = await call(attempt)
         except BaseException as error:
-            settlement = None if attempt.is_abandoned else self._settler.error(attempt, error)
+            settlement = None if attempt.is_let_go else self._settler.error(attempt, error)
         else:
-            settlement = None if attempt.is_abandoned else self._settler.value(attempt, value)
+            stop = attempt.stopping
+            is_let_go = stop is not None and stop.is_let_go
+            settlement = None if is_let_go else self._settler.value(attempt, value)
         attempt.finish()
-        if self._running.remove(attempt):  # else abandoned: its job has been settled already
+        if self._running.remove(attempt):  # else it was let go: its job has been settled already
             self._settle(settlement)
+        return settlement
 
-    def _begin(self, attempt: Attempt) -> None:
-        attempt.begin(wall_ms() + self.clock_ahead_ms, self._loop)
+    def _call(
+        self, executor: Executor, within: tuple[Middleware, ...], attempt: Attempt
+    ) -> Coroutine[Any, Any, Any]:
+        envelope = attempt.envelope
+        function = partial(attempt.function.function, *envelope.args, **envelope.kwargs)
+        call = partial(executor.call, attempt, function)
+        return enter(within, attempt.info, call) if within else call()
 
-    def _end_unentered(self, attempt: Attempt, error: BaseException) -> None:
-        settlement = self._settler.error(attempt, error)
+    async def _attempt_in_turn(self, executor: Executor, body: MakeBody, attempt: Attempt) -> None:
+        """An attempt that begins when its executor has a place for it."""
+        attempt.phase = WAITING
+        has_place = False
+        try:
+            if attempt.stopping is not None:
+                raise asyncio.CancelledError
+            # The time-out must not count this wait, or jobs die unstarted.
+            await executor.acquire()
+            has_place = True
+            attempt.begin(wall_ms() + self.clock_ahead_ms, self._loop)
+            await body(attempt)
+        except BaseException as error:
+            if attempt not in self._running and not attempt.is_let_go:
+                raise  # from what is around it, after its end
+            self._end(attempt, error)
+        finally:
+            if has_place:
+                executor.release(attempt)
+
+    def _end(self, attempt: Attempt, error: BaseException) -> None:
+        """An attempt that has not come to its function."""
+        settlement = None if attempt.is_let_go else self._settler.error(attempt, error)
         attempt.finish()
         if self._running.remove(attempt):
             self._settle(settlement)
+
+    def _tell_started(self, attempt: Attempt) -> None:
+        # Within the task and what is around it: what listeners set belongs to this attempt, and
+        # not to all that are started after it; what they write or measure belongs to its trace.
+        if self._events.wants(JobStarted):
+            info = attempt.info
+            self._events.emit(
+                JobStarted(
+                    info.ref,
+                    info.name,
+                    info.number,
+                    info.queue_time_ms,
+                    attempt.shown_call,
+                    info=info,
+                )
+            )
+
+
+def _surround(around: tuple[Middleware, ...], body: MakeBody, attempt: Attempt) -> Body:
+    return enter(around, attempt.info, partial(body, attempt))
+
+
+ATTEMPT_CODE: Final[CodeType] = Runner._attempt.__code__
+"""Frames with it are of an attempt; what they have called is the job's own."""
+
+
+def attempt_in(frame: FrameType) -> Attempt | None:
+    """The attempt whose frame this is; None for all other frames."""
+    if frame.f_code is not ATTEMPT_CODE:
+        return None
+    return next((value for value in frame.f_locals.values() if type(value) is Attempt), None)

@@ -1,0 +1,50 @@
+"""Where the calls of job functions are made: one executor for each `Isolation`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Protocol, TypeAlias
+
+from asyncjobs.jobs.isolation import Isolation
+from asyncjobs.worker.run import Attempt
+
+__all__ = ["Executor", "Executors", "OnLoop"]
+
+
+class Executor(Protocol):
+    """Makes the calls of the job functions of one `Isolation`; knows nothing of settlements.
+
+    An attempt acquires a place, begins, calls the function, and releases its place, in this
+    order. Its time-out runs from its begin.
+    """
+
+    async def acquire(self) -> None:
+        """Wait for a place. Not asked for where `starts_at_once`."""
+        ...
+
+    def release(self, attempt: Attempt) -> None:
+        """The attempt is over, whether or not its function was called."""
+        ...
+
+    def call(self, attempt: Attempt, function: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
+        """The function's value, or what it raises. When the attempt's task is cancelled, this
+        decides what becomes of what runs."""
+        ...
+
+
+class OnLoop:
+    """The executor of async functions: a place is always there, and whoever cancels the task
+    cancels the function."""
+
+    async def acquire(self) -> None:
+        return
+
+    def release(self, attempt: Attempt) -> None:
+        return
+
+    def call(self, attempt: Attempt, function: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
+        made: Coroutine[Any, Any, Any] = function()
+        return made
+
+
+Executors: TypeAlias = Mapping[Isolation, Executor]
