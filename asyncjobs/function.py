@@ -129,21 +129,28 @@ class JobFunction(Generic[P, R_co]):
     @property
     def template(self) -> JobTemplate:
         """What jobs of this function are made by, in the app that it belongs to now."""
-        app = self._home.settings
-        if app is not self._made_for:
-            rule = self._redaction.with_patterns(app.redact, self.function)
-            self.redaction = self.binding.redaction = rule
-            sensitive = rule.stored() if rule else None
-            self._template = JobTemplate(
-                self.name, self.binding, self._given.within(app), self._given.stored, sensitive
-            )
-            self._made_for = app
+        if self._home.settings is not self._made_for:
+            self._resolve()
         return self._template
 
     @property
     def settings(self) -> JobOptions:
         """The options of this job function, with the app's where it does not say."""
-        return self.template.options
+        # Asked for each attempt: not by way of `template`, which is another call.
+        if self._home.settings is not self._made_for:
+            self._resolve()
+        return self._template.options
+
+    def _resolve(self) -> None:
+        """Fill in what the app says."""
+        app = self._home.settings
+        rule = self._redaction.with_patterns(app.redact, self.function)
+        self.redaction = self.binding.redaction = rule
+        sensitive = rule.stored() if rule else None
+        self._template = JobTemplate(
+            self.name, self.binding, self._given.within(app), self._given.stored, sensitive
+        )
+        self._made_for = app
 
     @property
     def sender(self) -> Sender:
