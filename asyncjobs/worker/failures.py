@@ -6,8 +6,8 @@ import logging
 from typing import Any, Final
 
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.policy.retry import Charge, class_name
-from asyncjobs.worker.describing import ErrorText, log_failure
+from asyncjobs.policy.retry import Charge, class_name, is_cancellation, is_on_purpose
+from asyncjobs.worker.describing import ErrorText, describe, log_failure
 from asyncjobs.worker.run import Attempt
 
 __all__ = ["FailureLog", "counted"]
@@ -40,6 +40,18 @@ class FailureLog:
             log_failure(logger, attempt, text, *args, error=told, level=logging.WARNING, **fields)
         else:
             logger.warning(text, *args, extra={**attempt.label, **fields})
+
+    def write_clean_up(
+        self, attempt: Attempt, error: BaseException, why: str, **fields: Any
+    ) -> None:
+        """A warning about what an attempt raised after it was told to stop. It changes nothing;
+        `why` says what became of the job."""
+        if is_cancellation(error) or is_on_purpose(error):
+            return
+        told = describe(error, attempt.mask)
+        text = "%s: %s; its clean-up failed: %s: %s"
+        about = (attempt.job.ref, why, told.kind, told.message)
+        self.write(attempt, error, told, text, *about, **fields)
 
     def is_first(self, name: str, error: BaseException, kind: str) -> bool:
         """Whether this type of error of this job function is new here; from now on it is not."""

@@ -17,11 +17,7 @@ from asyncjobs.model.ends import ENDS
 from asyncjobs.model.headers import PastError
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.policy.outcome import Ending, Verdict
-from asyncjobs.policy.retry import (
-    class_name,
-    is_cancellation,
-    is_on_purpose,
-)
+from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.worker.describing import describe, log_failure
 from asyncjobs.worker.failures import FailureLog, counted
 from asyncjobs.worker.records import bury, last_envelope, later, log_end, outcome_of, result_of
@@ -187,22 +183,7 @@ class Settler:
         return self._dead(attempt, error, verdict.reason)
 
     def _log_clean_up(self, attempt: Attempt, error: BaseException, why: str) -> None:
-        """What an attempt raises after it was told to stop changes nothing, and is logged."""
-        if is_cancellation(error) or is_on_purpose(error):
-            return
-        told = describe(error, attempt.mask)
-        text = "%s: %s; its clean-up failed: %s: %s"
-        self._failures.write(
-            attempt,
-            error,
-            told,
-            text,
-            attempt.job.ref,
-            why,
-            told.kind,
-            told.message,
-            **self._lasted(attempt),
-        )
+        self._failures.write_clean_up(attempt, error, why, **self._lasted(attempt))
 
     def _ended(self, attempt: Attempt) -> tuple[int, float]:
         """Its number, and how long it took in seconds."""
