@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from asyncjobs.backends.base import Backend, StoreInfo
+from asyncjobs.backends.checks import check_needs
 from asyncjobs.client import Client
 from asyncjobs.client.outbox import Outbox
 from asyncjobs.errors import ConfigError
@@ -75,7 +76,9 @@ class AsyncJobs:
         self.events = Events()
         self.middlewares = Middlewares()
         self._telemetry = Telemetry(tracer_provider, meter_provider)
-        self._openings = Openings(self.settings, self.events, url, backend, self._watch)
+        self._openings = Openings(
+            self.settings, self.events, url, backend, self._watch, self._check_store
+        )
         self._outbox = Outbox(self, self._openings, self._telemetry)
         self.registry.bind(self._outbox, self.settings)
 
@@ -192,6 +195,11 @@ class AsyncJobs:
         self._telemetry.start(
             self.settings, self.events, self.middlewares, find, lambda: openings.address
         )
+
+    def _check_store(self, backend: Backend) -> None:
+        """Raises MissingCapability for a store that cannot keep what a job function needs."""
+        for function in self.registry.functions():
+            check_needs(function.name, function.needs, backend)
 
     # ── what handles ask (Reader) ────────────────────────────────────────────────────
 

@@ -153,6 +153,11 @@ class JobFunction(Generic[P, R_co]):
         self._made_for = app
 
     @property
+    def needs(self) -> dict[str, str]:
+        """By option: the capability that a store must have for the jobs of this function."""
+        return self._given.needs
+
+    @property
     def sender(self) -> Sender:
         """The outbox of the app that this function belongs to. Raises NotBound."""
         sender = self._home.sender

@@ -216,8 +216,10 @@ class Openings:
         url: str | None,
         backend: Backend | None,
         before_open: Callable[[], None],
+        check_store: Callable[[Backend], None],
     ) -> None:
-        """`before_open` is called before each opening: telemetry that was set up late."""
+        """`before_open` is called before each opening: telemetry that was set up late.
+        `check_store` raises for a store that cannot keep what the app needs."""
         self.current: Opening | None = None
         self.background: BackgroundOpening | None = None
         self._settings = settings
@@ -225,6 +227,7 @@ class Openings:
         self.url = url
         self._given = backend
         self._before_open = before_open
+        self._check_store = check_store
         self._locks: dict[int, threading.Lock] = {}
 
     # ── on the loop ──────────────────────────────────────────────────────────────────
@@ -303,10 +306,13 @@ class Openings:
         return current
 
     def new_backend(self) -> Backend:
-        """The backend that was given, or one for the URL. Raises ConfigError."""
-        if self._given is not None:
-            return self._given
-        return make_backend(store_url(self.url), self._settings.store())
+        """The backend that was given, or one for the URL. Raises ConfigError, before anything
+        is asked of the store."""
+        backend = self._given
+        if backend is None:
+            backend = make_backend(store_url(self.url), self._settings.store())
+        self._check_store(backend)
+        return backend
 
     # ── from threads ─────────────────────────────────────────────────────────────────
 

@@ -5,7 +5,9 @@ Ignored in silence, a job would run twice, too early, or never.
 
 from __future__ import annotations
 
-from asyncjobs.backends.base import Capabilities, EnqueueBatch
+from collections.abc import Mapping
+
+from asyncjobs.backends.base import Backend, Capabilities, EnqueueBatch
 from asyncjobs.errors import MissingCapability, UsageError
 from asyncjobs.job import (
     MOST_EFFECT_BYTES,
@@ -16,7 +18,7 @@ from asyncjobs.job import (
     Terms,
 )
 
-__all__ = ["check_batch", "check_effects", "needs_of"]
+__all__ = ["check_batch", "check_effects", "check_needs", "needs_of"]
 
 
 def needs_of(terms: Terms) -> frozenset[str]:
@@ -27,6 +29,18 @@ def needs_of(terms: Terms) -> frozenset[str]:
         "flows": terms.behind is not None or bool(terms.arrivals),
     }
     return frozenset(name for name, is_needed in needs.items() if is_needed)
+
+
+def check_needs(function: str, needs: Mapping[str, str], backend: Backend) -> None:
+    """Raises MissingCapability when the store cannot keep what a job function was registered
+    with. `needs`: by option the name of a capability."""
+    for option, capability in needs.items():
+        if not getattr(backend.capabilities, capability):
+            raise MissingCapability(
+                f"the job function {function} has the option {option}, and the store at "
+                f"{backend.address} has no capability {capability!r} for it: use a store that "
+                f"has it, or register the function without {option}"
+            )
 
 
 def check_batch(batch: EnqueueBatch, capabilities: Capabilities) -> None:

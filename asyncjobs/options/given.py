@@ -31,6 +31,15 @@ class Given:
         self.fields = fields
         self.stored = stored
 
+    @property
+    def needs(self) -> dict[str, str]:
+        """The capabilities that a store must have for these options, by the options' names."""
+        return {
+            option.name: option.needs
+            for option in OPTIONS
+            if option.needs and option.field in self.fields
+        }
+
     def by_enqueue(self, options: Mapping[str, Any], name: str) -> Given:
         """The same with what `f.options(...)` says, `name` being f's.
 

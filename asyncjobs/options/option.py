@@ -71,7 +71,7 @@ class Option:
     `check(value, field=name)` makes the field's value from what users write, or raises
     ConfigError. Options of one field exclude each other. `travels`: the workers need it.
     `from_app`: the field of AppSettings that holds where nobody says. `flag`: also on the
-    command line.
+    command line. `needs`: the capability of a store without which the option cannot be kept.
     """
 
     name: str
@@ -82,6 +82,7 @@ class Option:
     travels: Travel | None = None
     from_app: str = ""
     flag: Flag | None = None
+    needs: str = ""
 
     def is_given(self, value: Any, scope: Scope) -> bool:
         """False for a value that says as little as leaving the option out."""
