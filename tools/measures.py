@@ -25,8 +25,10 @@ HOT = {
     "backends/redis/exchange.py": "packs and reads each job of an exchange",
     "backends/redis/link.py": "sends each command",
     "backends/redis/wire.py": "reads each reply",
-    "client/client.py": "takes each enqueue into a batch",
-    "worker/processor.py": "starts each job, and settles it",
+    "client/batcher.py": "takes each enqueue into a batch",
+    "client/lone.py": "sends a job that comes alone",
+    "worker/engine/intake.py": "decides what follows each exchange",
+    "worker/engine/loop.py": "settles and takes, and starts each job",
     "worker/running.py": "finds each running job",
 }
 """Files in which a job costs microseconds, and why. Folding is allowed there, where it has
