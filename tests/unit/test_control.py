@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import pytest
 
-from asyncjobs.backends.base import CancelCall, LeaseSpec, Signal
+from asyncjobs.backends.base import CancelCall, LeaseSpec, QueueChanged, ReclaimDue, Signal
 from asyncjobs.backends.memory.lease import MemoryLease
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.job import JobRef
@@ -70,3 +70,16 @@ async def test_it_listens_again_after_an_error(error: Exception) -> None:
         JobRef("one", "a"),
         JobRef("one", "b"),
     ]
+
+
+async def test_a_reclaim_that_is_due_is_passed_on_and_other_signals_are_passed_over() -> None:
+    store = Calls([QueueChanged("one"), ReclaimDue("one")], [QueueChanged("one")])
+    due, cancelled = list[str](), list[JobRef]()
+    session = Session(store, store.attach(LeaseSpec("mine", "w", ("one",), 1000)))
+    control = Control(session, cancelled.extend, lambda: due.append("reclaim"))
+    task = asyncio.create_task(control.run())
+    async with asyncio.timeout(LIMIT_S):
+        await store.silent.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (due, cancelled) == (["reclaim"], [])
