@@ -91,14 +91,13 @@ class Appetite:
         """What an exchange says of the queues that were asked."""
         shares = self.shares
         shares.learn(asked, exchange.left_ready)
-        # An offer hands out no suspects and does not look for them.
-        if not is_offer and (exchange.suspects or shares.suspects):
-            shares.learn_suspects(exchange.next_due_ms, exchange.suspects)
         self.signals.note_due(exchange, now_s)
-
-    def learn_end(self, exchange: Exchange, now_s: float) -> None:
-        """Whether all queues are empty, for a worker that ends then."""
-        is_drained = self.shares.asked_all and not exchange.jobs and not self.shares.wanting()
+        if is_offer:
+            # It hands out no suspects, and looks into one queue only.
+            return
+        if exchange.suspects or shares.suspects:
+            shares.learn_suspects(exchange.next_due_ms, exchange.suspects)
+        is_drained = shares.asked_all and not (exchange.jobs or shares.hot or shares.suspects)
         self.burst.learn(exchange, now_s, drained=is_drained)
 
     def park(self, free: int, now_s: float, unstarted: int) -> Park:

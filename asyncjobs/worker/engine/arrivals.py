@@ -41,9 +41,7 @@ class Arrivals:
         self._appetite.learn(trade.demand, exchange, now_s)
         if exchange.away or self._doubt.failing:
             self._leave_out(exchange.away, now_s, trade.settlements, trade.demand)
-        orders = self._take_in(exchange.jobs, exchange.lost, exchange.cancels)
-        self._appetite.learn_end(exchange, now_s)
-        return orders
+        return self._take_in(exchange.jobs, exchange.lost, exchange.cancels)
 
     def landed(self, now_s: float) -> Orders | None:
         """What the offer has brought is taken in."""
