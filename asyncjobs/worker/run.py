@@ -146,7 +146,9 @@ class Attempt:
     @property
     def crashes(self) -> int:
         """How many workers have died with it since its last attempt came to an end."""
-        counted = self.envelope.headers.crashes()
+        headers = self.envelope.headers
+        # Asked of each job that is taken, and most have no headers.
+        counted = None if headers is NO_HEADERS else headers.crashes()
         return self.job.crashes if counted is None else self.job.crashes + counted[0]
 
     @property
