@@ -33,6 +33,8 @@ HOT = {
 }
 """Files in which a job costs microseconds, and why. Folding is allowed there, where it has
 been measured: conditional expressions and tuple assignments are counted in all the others."""
+CASES = "testing/conformance/"
+"""Tests that ship: they read like tests, and are not measured."""
 REASON = re.compile(r"^\s*# size: \S.*")
 """The comment above a large class which says why it has to be one."""
 MAX_FILE, MAX_CLASS, MAX_ATTRIBUTES = 500, 250, 15
@@ -115,7 +117,11 @@ class Measures:
 def measure(package: Path, hot: Iterable[str] = HOT) -> Measures:
     """Everything of one package, by its source alone."""
     found = Measures()
-    modules = {module_name(package, path): path for path in sorted(package.rglob("*.py"))}
+    modules = {
+        module_name(package, path): path
+        for path in sorted(package.rglob("*.py"))
+        if not path.relative_to(package).as_posix().startswith(CASES)
+    }
     for module, path in modules.items():
         name = path.relative_to(package).as_posix()
         text = path.read_text()

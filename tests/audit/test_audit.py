@@ -16,10 +16,7 @@ from asyncjobs.backends.base import Backend, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.job import PROGRESS, JobRef, Note, Settlement
-from asyncjobs.testing.servers import Server
-from tests.audit import audit, audit_memory, leftovers
-from tests.audit.rules import DOCUMENTED, EXPIRING, STAYING
-from tests.conformance.store import (
+from asyncjobs.testing.conformance.store import (
     GRACE_MS,
     QUEUE,
     PinnedClock,
@@ -27,6 +24,9 @@ from tests.conformance.store import (
     Worker,
     outcome,
 )
+from asyncjobs.testing.servers import Server
+from tests.audit import audit, audit_memory, leftovers
+from tests.audit.rules import DOCUMENTED, EXPIRING, STAYING
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,10 @@ import pytest
 from asyncjobs.backends.base import Backend, Clock, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.redis.backend import RedisBackend
-from tests.conformance.store import MakeBackend, clock, new_settings, store
+from asyncjobs.testing.conformance.store import MakeBackend, clock, new_settings, store
+from tests.conformance.spoiling import spoil
 
-__all__ = ["clock", "new_settings", "store"]
+__all__ = ["clock", "new_settings", "spoil", "store"]
 
 
 @pytest.fixture(params=["memory", "valkey", "redis"])

@@ -15,7 +15,7 @@ from asyncjobs.backends.memory.stored import StoredJob
 from asyncjobs.backends.memory.structures import ReadyList, Timed
 from asyncjobs.errors import UsageError
 from asyncjobs.job import Settlement
-from tests.conformance.store import PinnedClock, Store, ids, outcome, ref
+from asyncjobs.testing.conformance.store import PinnedClock, Store, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio
 

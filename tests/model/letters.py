@@ -8,7 +8,7 @@ from hypothesis.stateful import invariant, precondition, rule
 from asyncjobs.backends.activity import ENQUEUED, MINUTE_MS
 from asyncjobs.backends.letters import DeadLetter, LetterKey, LetterQuery, Revival, Revived
 from asyncjobs.job import Priority
-from tests.conformance.store import QUEUE, ref
+from asyncjobs.testing.conformance.store import QUEUE, ref
 from tests.model.machine import StoreMachine
 from tests.model.model import QueueModel
 from tests.model.parts import Job

@@ -25,7 +25,7 @@ from asyncjobs.backends.base import (
 )
 from asyncjobs.clock import new_id
 from asyncjobs.job import PROGRESS, NewJob, Note, Settlement, State, TakenJob
-from tests.conformance.store import (
+from asyncjobs.testing.conformance.store import (
     GRACE_MS,
     LEASE_MS,
     LIMIT_S,

@@ -11,7 +11,7 @@ from hypothesis.stateful import precondition
 
 from asyncjobs.backends.base import Demand, Exchange, LeaseSpec
 from asyncjobs.job import Settlement, TakenJob
-from tests.conformance.store import QUEUE
+from asyncjobs.testing.conformance.store import QUEUE
 from tests.model.parts import Answer
 
 __all__ = [

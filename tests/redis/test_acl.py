@@ -6,7 +6,6 @@ commands are those that the code sends, and no others.
 
 from __future__ import annotations
 
-import importlib
 import re
 import subprocess
 import sys
@@ -23,20 +22,17 @@ from asyncjobs import AsyncJobs, ConfigError, Worker
 from asyncjobs.backends.base import Clock, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
+from asyncjobs.testing import conformance
+from asyncjobs.testing.conformance.store import MakeBackend
 from asyncjobs.testing.servers import Server
-from tests.conformance.bad_queue import spoil
-from tests.conformance.store import MakeBackend, clock, new_settings, store
+from tests.conformance.spoiling import spoil
 from tests.kit.environment import environment
 from tests.model.test_store_machine import PACE, hold_to_the_model
-
-__all__ = ["clock", "new_settings", "spoil", "store"]
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(asyncjobs.backends.redis.__file__).parent
-# It knows no server.
-NOT_FOR_ALL = {"test_memory_only"}
 
 
 def rule() -> list[str]:
@@ -90,25 +86,9 @@ def make_backend(users: Users) -> Iterator[MakeBackend]:
         users.server.command("DEL", *keys)
 
 
-def suite() -> dict[str, Any]:
-    """Every case of the conformance suite, by name."""
-    cases: dict[str, Any] = {}
-    for path in sorted((ROOT / "tests" / "conformance").glob("test_*.py")):
-        if path.stem in NOT_FOR_ALL:
-            continue
-        module = importlib.import_module(f"tests.conformance.{path.stem}")
-        own = {
-            name: value
-            for name, value in vars(module).items()
-            if name.lower().startswith("test") and value.__module__ == module.__name__
-        }
-        assert own, f"{path.stem} has no cases"
-        assert not own.keys() & cases.keys(), f"{path.stem} has a name that another module has"
-        cases |= own
-    return cases
-
-
-globals().update(suite())
+globals().update(conformance.suite())
+# A queue of a server is spoiled as the server's owner, whoever is the user.
+globals()["spoil"] = spoil
 
 
 def test_any_calls_have_the_answers_of_the_model(users: Users) -> None:

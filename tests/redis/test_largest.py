@@ -10,7 +10,7 @@ from asyncjobs.backends.base import EnqueueBatch, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.job import NewJob, Settlement
-from tests.conformance.store import QUEUE, PinnedClock, Store
+from asyncjobs.testing.conformance.store import QUEUE, PinnedClock, Store
 
 pytestmark = pytest.mark.anyio
 

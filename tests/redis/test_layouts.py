@@ -15,9 +15,9 @@ from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.layout import LAYOUT
 from asyncjobs.clock import new_id
 from asyncjobs.job import PROGRESS, Note, Settlement
+from asyncjobs.testing.conformance.store import PinnedClock, Store, Worker, ids
 from asyncjobs.testing.servers import Server
 from tests.audit import audit
-from tests.conformance.store import PinnedClock, Store, Worker, ids
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.scripts import script
 from asyncjobs.clock import new_id
 from asyncjobs.job import NewJob
-from tests.conformance.store import LEASE_MS, QUEUE, are_new
+from asyncjobs.testing.conformance.store import LEASE_MS, QUEUE, are_new
 
 pytestmark = pytest.mark.anyio
 

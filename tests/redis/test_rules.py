@@ -13,8 +13,8 @@ from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.scripts import run, script
 from asyncjobs.errors import StoreError, StoreFull
 from asyncjobs.job import PROGRESS, Demand, NewJob, Note, Settlement, State
+from asyncjobs.testing.conformance.store import LIMIT_S, QUEUE, PinnedClock, Store, Worker, ids, ref
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
-from tests.conformance.store import LIMIT_S, QUEUE, PinnedClock, Store, Worker, ids, ref
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from asyncjobs.backends.base import EnqueueBatch, LeaseSpec, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.clock import new_id
 from asyncjobs.job import Demand, NewJob, Settlement
-from tests.conformance.store import LEASE_MS, QUEUE
+from asyncjobs.testing.conformance.store import LEASE_MS, QUEUE
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ import pytest
 from asyncjobs.backends.base import StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.job import Demand
+from asyncjobs.testing.conformance.store import LEASE_MS, PinnedClock, Store
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
-from tests.conformance.store import LEASE_MS, PinnedClock, Store
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,9 @@ from asyncjobs.backends.memory.queues import Queues
 from asyncjobs.clock import now_ms
 from asyncjobs.errors import StoreError
 from asyncjobs.job import NewJob
+from asyncjobs.testing.conformance.store import LEASE_MS, PinnedClock
 from asyncjobs.worker.duties.unattended import NEXT_S, Unattended
 from asyncjobs.worker.idle_queues import EVERY_S, IDLE_MS, MOST_NAMED, IdleQueues
-from tests.conformance.store import LEASE_MS, PinnedClock
 
 pytestmark = pytest.mark.anyio
 

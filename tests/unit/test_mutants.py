@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import sys
 from collections import Counter
@@ -60,12 +61,20 @@ def test_a_mutant_changes_one_statement_and_has_tests(mutant: object) -> None:
     assert mutant.tests
     for test in mutant.tests:
         file, _, name = test.partition("::")
-        names = {
-            node.name
-            for node in ast.walk(ast.parse((ROOT / file).read_text()))
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        }
-        assert name.partition("[")[0] in names
+        assert name.partition("[")[0] in functions(ROOT / file)
+
+
+@functools.cache
+def functions(file: Path) -> set[str]:
+    """All that a file has, with those of the modules that it takes everything from."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            assert node.module is not None
+            names |= functions(ROOT / f"{node.module.replace('.', '/')}.py")
+    return names
 
 
 def words(text: str, marker: str) -> list[str]:

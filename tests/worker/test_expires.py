@@ -15,7 +15,7 @@ from asyncjobs.clock import new_id, now_ms
 from asyncjobs.context import from_ms
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, PastError
-from tests.conformance.store import PinnedClock
+from asyncjobs.testing.conformance.store import PinnedClock
 from tests.worker import jobs
 from tests.worker.kit import (
     LIMIT_S,

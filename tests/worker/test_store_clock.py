@@ -12,7 +12,7 @@ from asyncjobs.backends.base import StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.context import from_ms
 from asyncjobs.events import JobStarted
-from tests.conformance.store import PinnedClock
+from asyncjobs.testing.conformance.store import PinnedClock
 from tests.worker.kit import events_of
 
 pytestmark = pytest.mark.anyio

@@ -1,9 +1,9 @@
-"""A queue whose calls fail, beside others that are sound."""
+"""How a queue of our own stores is spoiled, for asyncjobs.testing.conformance."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,13 +11,10 @@ import pytest
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.redis.keys import QUEUE_KEYS
 from asyncjobs.errors import StoreError
-from tests.conformance.store import Store
+from asyncjobs.testing.conformance.spoiled import ALL, BAD, Spoil
+from asyncjobs.testing.conformance.store import Store
 
-__all__ = ["ALL", "BAD", "Spoil", "spoil"]
-
-BAD = "bad"
-ALL = "*"
-Spoil = Callable[..., Awaitable[None]]
+__all__ = ["spoil"]
 
 
 @pytest.fixture

@@ -1,0 +1,62 @@
+"""A batch over several queues, one of which takes nothing: the others have their jobs."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncjobs.backends.base import EnqueueBatch
+from asyncjobs.errors import StoreError
+from asyncjobs.job import NewJob, Settlement
+from asyncjobs.testing.conformance.spoiled import BAD, Spoil
+from asyncjobs.testing.conformance.store import Store, are_new, ids
+
+pytestmark = pytest.mark.anyio
+
+
+def _job(queue: str, id: str, *, has_new_id: bool = False, delay_ms: int = 0) -> NewJob:
+    return NewJob(queue, id, 2, b"{}", delay_ms, has_new_id=has_new_id)
+
+
+@pytest.mark.parametrize("has_new_id", [False, True])
+async def test_a_queue_that_refuses_does_so_alone(
+    store: Store, spoil: Spoil, has_new_id: bool
+) -> None:
+    await spoil("ready:2")
+    jobs = [_job(queue, f"{queue}-1", has_new_id=has_new_id) for queue in ("one", BAD, "two")]
+    answer = await store.backend.enqueue(EnqueueBatch("token", jobs))
+    assert (answer.places[0], answer.places[2]) == (None, None)
+    assert list(answer.refused) == [BAD]
+    assert isinstance(answer.refused[BAD], StoreError)
+    worker = await store.worker("one", "two")
+    assert sorted(ids(await worker.take())) == ["one-1", "two-1"]
+    await spoil("ready:2", is_sound=True)
+
+
+async def test_a_lone_job_that_is_refused(store: Store, spoil: Spoil) -> None:
+    await spoil("ready:2")
+    batch = EnqueueBatch("token", [_job(BAD, "a", has_new_id=True)])
+    answer = await store.backend.enqueue(batch)
+    assert len(answer.places) == 1
+    assert "WRONGTYPE" in str(answer.refused[BAD])
+    await spoil("ready:2", is_sound=True)
+
+
+@pytest.mark.parametrize("key", ["ready:2", "scheduled", "scheduled:data"])
+@pytest.mark.parametrize("has_new_id", [False, True])
+@pytest.mark.parametrize("number", [1, 3])
+async def test_what_was_refused_is_stored_when_it_is_sent_again(
+    store: Store, spoil: Spoil, key: str, has_new_id: bool, number: int
+) -> None:
+    """The same batch, as after a lost reply: its token must not say that the jobs are there."""
+    delay_ms = 0 if key == "ready:2" else 1000
+    jobs = [_job(BAD, f"j{n}", has_new_id=has_new_id, delay_ms=delay_ms) for n in range(number)]
+    batch = EnqueueBatch("token", jobs)
+    await spoil(key)
+    assert list((await store.backend.enqueue(batch)).refused) == [BAD]
+    await spoil(key, is_sound=True)
+    assert are_new((await store.backend.enqueue(batch)).places) == [True] * number
+    await store.pass_time(delay_ms)
+    worker = await store.worker(BAD)
+    taken = await worker.take()
+    assert ids(taken) == [job.id for job in jobs]
+    await worker.exchange(*(Settlement.succeeded(job) for job in taken))

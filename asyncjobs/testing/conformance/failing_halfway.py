@@ -1,0 +1,127 @@
+"""A key that fails in the middle of a call: no job is lost, and none is there twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncjobs.backends.base import EnqueueBatch
+from asyncjobs.backends.letters import LetterQuery, Revival, Revived
+from asyncjobs.clock import new_id
+from asyncjobs.errors import StoreError
+from asyncjobs.job import NewJob, Priority, Settlement, State
+from asyncjobs.testing.conformance.spoiled import ALL, BAD, Spoil
+from asyncjobs.testing.conformance.store import LEASE_MS, Store, Worker, are_new, ids
+
+pytestmark = pytest.mark.anyio
+
+
+async def _after_its_death(store: Store) -> Worker:
+    """Another worker, once the lease of the first one has been reclaimed."""
+    other = await store.worker(BAD)
+    await store.pass_time(LEASE_MS + 1, other)
+    await store.reclaim(BAD)
+    return other
+
+
+@pytest.mark.parametrize("key", ["scheduled", "scheduled:data"])
+async def test_a_job_that_shall_run_again_later(store: Store, spoil: Spoil, key: str) -> None:
+    worker = await store.worker(BAD)
+    await store.enqueue("a", queue=BAD)
+    again = Settlement.reschedule(await worker.take_one(), b"again", 1000)
+    await spoil(key)
+    assert list((await worker.exchange(again)).away) == [BAD]
+    await spoil(key, is_sound=True)
+    # Its worker might send it again, and dies before.
+    assert ids(await (await _after_its_death(store)).take()) == ["a"]
+
+
+@pytest.mark.parametrize("key", ["dead", "dead:data", "dead:bytes"])
+async def test_a_job_that_is_dead(store: Store, spoil: Spoil, key: str) -> None:
+    worker = await store.worker(BAD)
+    await store.enqueue("a", "b", queue=BAD)
+    first, second = await worker.take()
+    ends = [Settlement.dead(first, b"{}\n{}"), Settlement.reschedule(second, b"again", 1000)]
+    await spoil(key)
+    answer = await worker.exchange(*ends)
+    await spoil(key, is_sound=True)
+    if answer.away:
+        assert ids(await (await _after_its_death(store)).take()) == ["a", "b"]
+        return
+    assert await store.state("a", BAD) is State.DEAD
+    assert await store.state("b", BAD) is State.SCHEDULED
+    await spoil(ALL, is_sound=True)
+
+
+@pytest.mark.parametrize("key", ["ready:0", "ready:3"])
+async def test_due_jobs_before_one_that_cannot_be_made_ready(
+    store: Store, spoil: Spoil, key: str
+) -> None:
+    worker = await store.worker(BAD)
+    for name, priority in (("a", 2), ("b", int(key[-1])), ("c", 2)):
+        await store.enqueue(name, queue=BAD, priority=priority, delay_ms=1000)
+        store.clock.ms += 1
+    await spoil(key)
+    store.clock.ms += 1000
+    for _ in range(3):
+        assert list((await worker.exchange(demand=10)).away) == [BAD]
+    await spoil(key, is_sound=True)
+    worker.sequence += 1
+    held = (await worker.lease.resync(worker.sequence, [])).missing
+    assert sorted(ids([*held, *await worker.take()])) == ["a", "b", "c"]
+
+
+async def test_small_jobs_given_back_beside_a_large_one(store: Store) -> None:
+    first, second = await store.worker(), await store.worker()
+    await store.enqueue(*(f"job-{number:03}" for number in range(200)))
+    jobs = await first.take(200)
+    large = NewJob("work", new_id(), 2, bytes(2_000_000), has_new_id=True)
+    await store.backend.enqueue(EnqueueBatch(new_id(), [large]))
+    await first.exchange(*map(Settlement.release, jobs))
+    answer = await second.exchange(demand=250)
+    assert len(answer.jobs) == 201 or answer.left_ready
+
+
+@pytest.mark.parametrize("has_new_id", [False, True])
+@pytest.mark.parametrize("key", ["ready:3", "scheduled", "index"])
+async def test_a_batch_that_is_refused_leaves_nothing(
+    store: Store, spoil: Spoil, key: str, has_new_id: bool
+) -> None:
+    """Whoever is told so enqueues these jobs again, in a batch of its own."""
+    jobs = [
+        NewJob(BAD, "a", 2, b"{}", has_new_id=has_new_id),
+        NewJob(BAD, "b", 2, b"{}", 500, has_new_id=has_new_id),
+        NewJob(BAD, "c", 3, b"{}", has_new_id=has_new_id),
+        NewJob(BAD, "d", 2, b"{}", 1000, has_new_id=has_new_id),
+    ]
+    await spoil(key)
+    assert list((await store.backend.enqueue(EnqueueBatch(new_id(), jobs))).refused) == [BAD]
+    await spoil(key, is_sound=True)
+    assert are_new((await store.backend.enqueue(EnqueueBatch(new_id(), jobs))).places) == [True] * 4
+    store.clock.ms += 1000
+    worker = await store.worker(BAD)
+    assert sorted(ids(await worker.take())) == ["a", "b", "c", "d"]
+
+
+async def test_a_lone_job_that_is_refused_leaves_nothing(store: Store, spoil: Spoil) -> None:
+    job = NewJob(BAD, "a", 2, b"{}", has_new_id=True)
+    await spoil("index")
+    assert (await store.backend.enqueue(EnqueueBatch(new_id(), [job]))).refused
+    await spoil("index", is_sound=True)
+    assert not (await store.backend.enqueue(EnqueueBatch(new_id(), [job]))).refused
+    worker = await store.worker(BAD)
+    assert ids(await worker.take()) == ["a"]
+
+
+async def test_a_letter_whose_job_cannot_be_made_ready(store: Store, spoil: Spoil) -> None:
+    worker = await store.worker(BAD)
+    await store.enqueue("a", queue=BAD)
+    await worker.exchange(Settlement.dead(await worker.take_one(), b"{}\n{}"))
+    (letter,) = (await store.backend.dead.page(LetterQuery(BAD))).letters
+    revival = Revival(letter.key, b"again")
+    await spoil("ready:0")
+    with pytest.raises(StoreError):
+        await store.backend.dead.revive([revival], priority=Priority.CRITICAL)
+    await spoil("ready:0", is_sound=True)
+    assert await store.state("a", BAD) is State.DEAD
+    assert await store.backend.dead.revive([revival]) == [Revived.READY]
+    assert ids(await worker.take()) == ["a"]

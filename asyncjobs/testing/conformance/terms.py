@@ -1,0 +1,50 @@
+"""What a store cannot keep it refuses, with nothing stored: it never ignores it."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncjobs.backends.base import EnqueueBatch
+from asyncjobs.errors import MissingCapability
+from asyncjobs.job import Arrival, Barrier, Gate, NewJob, Terms, Unique
+from asyncjobs.testing.conformance.store import Store, are_new
+
+pytestmark = pytest.mark.anyio
+
+TERMS = [
+    ("unique", Terms(unique=Unique(b"key", "finished", 60_000))),
+    ("gates", Terms(gate=Gate((("api", "acme"),)))),
+    ("gates", Terms(gate=Gate(turn="acme"))),
+    ("flows", Terms(behind="start")),
+    ("flows", Terms(arrivals=(Arrival("work", "end"),))),
+]
+
+
+@pytest.mark.parametrize("is_lone", [False, True])
+@pytest.mark.parametrize(("capability", "terms"), TERMS)
+async def test_terms_that_it_cannot_keep(
+    store: Store, capability: str, terms: Terms, is_lone: bool
+) -> None:
+    if getattr(store.backend.capabilities, capability):
+        pytest.skip(f"it has the capability {capability}")
+    jobs = [NewJob("work", "strict", 2, b"{}", has_new_id=True, terms=terms)]
+    if not is_lone:
+        jobs.insert(0, NewJob("work", "plain", 2, b"{}", has_new_id=True))
+    with pytest.raises(MissingCapability, match=rf"'{capability}'.*work/strict.*use a store"):
+        await store.backend.enqueue(EnqueueBatch("token", jobs))
+    assert sum((await store.counts()).ready) == 0
+
+
+async def test_barriers_that_it_cannot_keep(store: Store) -> None:
+    if store.backend.capabilities.flows:
+        pytest.skip("it has the capability flows")
+    batch = EnqueueBatch("token", [NewJob("work", "a", 2, b"{}")], (Barrier("work", "end", 1),))
+    with pytest.raises(MissingCapability, match=r"'flows'.*'end'"):
+        await store.backend.enqueue(batch)
+    assert sum((await store.counts()).ready) == 0
+
+
+async def test_terms_that_ask_for_nothing(store: Store) -> None:
+    job = NewJob("work", "a", 2, b"{}", has_new_id=True, terms=Terms())
+    assert are_new((await store.backend.enqueue(EnqueueBatch("token", [job]))).places) == [True]
+    assert (await (await store.worker()).take_one()).id == "a"
