@@ -237,8 +237,10 @@ class Watchdog:
         blocked_s = time.monotonic() - since_s
         logger.info(
             "the event loop is free again after %.1f s; it was blocked by %s",
-            blocked_s, blocker, extra=blocker.label,
-        )  # fmt: skip
+            blocked_s,
+            blocker,
+            extra=blocker.label,
+        )
         if self._events.active:
             context, attempt = blocker.context, blocker.attempt
             self._events.emit(

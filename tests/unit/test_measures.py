@@ -12,12 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # A ratchet: what is reached may not get worse. What is aimed at stands behind it.
-CONDITIONALS_PER_1000 = 10.3  # 7
-TUPLES_PER_1000 = 2.6  # 1
+CONDITIONALS_PER_1000 = 10.0  # 7
+TUPLES_PER_1000 = 2.0  # 1
 COMMENT_SHARE = 1.8  # 3
-UNFORMATTED = 10  # 0
-LARGE_FILES = 2  # 0
-LARGE_CLASSES = 9  # 0
+UNFORMATTED = 0  # 0
+LARGE_FILES = 1  # 0
+LARGE_CLASSES = 4  # 0
 MOST_COMMENTS = 5.0
 
 

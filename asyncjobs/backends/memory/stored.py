@@ -19,8 +19,16 @@ class Held:
     """
 
     __slots__ = (
-        "applied", "end_ms", "fence", "grace_ms", "info", "jobs", "leaves", "marked", "parked",
-    )  # fmt: skip
+        "applied",
+        "end_ms",
+        "fence",
+        "grace_ms",
+        "info",
+        "jobs",
+        "leaves",
+        "marked",
+        "parked",
+    )
 
     def __init__(self, end_ms: int) -> None:
         self.end_ms = end_ms
@@ -45,9 +53,17 @@ class StoredJob:
     """A job that has not finished. `serial` is its place; a new one at each promotion."""
 
     __slots__ = (
-        "crashes", "due_ms", "envelope", "holder", "id", "notes", "priority", "ready_ms",
-        "serial", "taken_ms",
-    )  # fmt: skip
+        "crashes",
+        "due_ms",
+        "envelope",
+        "holder",
+        "id",
+        "notes",
+        "priority",
+        "ready_ms",
+        "serial",
+        "taken_ms",
+    )
 
     def __init__(self, id: str, priority: int, envelope: bytes) -> None:
         self.id = id

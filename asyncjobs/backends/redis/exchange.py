@@ -302,12 +302,21 @@ def _read_part(queue: str, holder: str, part: list[Any], jobs: list[TakenJob]) -
     if len(part) == 2:
         # `taken_job` for each, without the calls: on the way of every job.
         jobs += [
-            _new(TakenJob, (
-                queue, fields[0].decode("utf-8", "surrogateescape"), priority, receipt, fields[1],
-                0, int(receipt[:13]) if receipt[13:14] == b"-" else _ms_of(receipt), holder,
-            ))
+            _new(
+                TakenJob,
+                (
+                    queue,
+                    fields[0].decode("utf-8", "surrogateescape"),
+                    priority,
+                    receipt,
+                    fields[1],
+                    0,
+                    int(receipt[:13]) if receipt[13:14] == b"-" else _ms_of(receipt),
+                    holder,
+                ),
+            )
             for receipt, fields in entries
-        ]  # fmt: skip
+        ]
         return
     jobs += [
         taken_job(queue, holder, priority, entry, crashes_in(crashes))

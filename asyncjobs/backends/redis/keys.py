@@ -9,11 +9,35 @@ from asyncjobs.job import JobRef
 __all__ = ["QUEUE_KEYS", "QueueKeys", "StoreKeys"]
 
 QUEUE_KEYS: Final = (
-    "ready:0", "ready:1", "ready:2", "ready:3", "index", "scheduled", "scheduled:data",
-    "workers", "workers:info", "sequence", "leaving", "wake", "cancel", "cancel:held", "returned",
-    "crashes", "dead", "dead:data", "dead:bytes", "progress", "noted", "upkeep",
-    "known:0", "known:1", "known:2", "awaited", "stats", "largest",
-)  # fmt: skip
+    "ready:0",
+    "ready:1",
+    "ready:2",
+    "ready:3",
+    "index",
+    "scheduled",
+    "scheduled:data",
+    "workers",
+    "workers:info",
+    "sequence",
+    "leaving",
+    "wake",
+    "cancel",
+    "cancel:held",
+    "returned",
+    "crashes",
+    "dead",
+    "dead:data",
+    "dead:bytes",
+    "progress",
+    "noted",
+    "upkeep",
+    "known:0",
+    "known:1",
+    "known:2",
+    "awaited",
+    "stats",
+    "largest",
+)
 """How the names of a queue's keys end; lua/shared.lua uses them."""
 
 

@@ -114,13 +114,34 @@ def _picker(places: list[int]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...
 _SCRIPTS: Final = {
     name: Script(name)
     for name in (
-        "announce", "cancel", "counts", "deregister", "enqueue", "enqueue_new", "exchange",
-        "find_letters", "flow", "forget", "get", "heartbeat", "held", "letters", "offer",
+        "announce",
+        "cancel",
+        "counts",
+        "deregister",
+        "enqueue",
+        "enqueue_new",
+        "exchange",
+        "find_letters",
+        "flow",
+        "forget",
+        "get",
+        "heartbeat",
+        "held",
+        "letters",
+        "offer",
         "note",
-        "notes", "prune", "purge", "put_back", "reclaim", "register", "resync", "revive",
-        "survey", "workers",
+        "notes",
+        "prune",
+        "purge",
+        "put_back",
+        "reclaim",
+        "register",
+        "resync",
+        "revive",
+        "survey",
+        "workers",
     )
-}  # fmt: skip
+}
 
 
 def script(name: str) -> Script:
