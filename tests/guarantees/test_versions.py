@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from asyncjobs import JobHandle
-from asyncjobs.codec import ENVELOPE_VERSION
+from asyncjobs.model.envelope import ENVELOPE_VERSION
 from tests.guarantees import program
 from tests.guarantees.kit import Scene, until
 from tests.worker.kit import counts, store_raw
