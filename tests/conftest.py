@@ -122,5 +122,5 @@ def servers() -> Iterator[Servers]:
 def _no_blocking_on_the_loop() -> Iterator[None]:
     """A call in the package that blocks the event loop fails the test."""
     # Starting a server blocks on purpose and says so.
-    with blockbuster_ctx("asyncjobs", excluded_modules=["asyncjobs.testing.servers"]):
+    with blockbuster_ctx("asyncjobs", excluded_modules=["asyncjobs.testing"]):
         yield

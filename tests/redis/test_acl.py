@@ -44,8 +44,12 @@ def rule() -> list[str]:
     return words[3:]
 
 
+RULE = rule()
+"""Read once, before any event loop runs."""
+
+
 def allowed() -> set[str]:
-    return {word.removeprefix("+") for word in rule() if word.startswith("+")}
+    return {word.removeprefix("+") for word in RULE if word.startswith("+")}
 
 
 class Users:
@@ -58,7 +62,7 @@ class Users:
     def url(self, prefix: str) -> str:
         name = f"jobs-{prefix}"
         if name not in self.names:
-            words = [word.replace("asyncjobs:", f"{prefix}:") for word in rule()]
+            words = [word.replace("asyncjobs:", f"{prefix}:") for word in RULE]
             self.server.command("ACL", "SETUSER", name, *words)
             self.names.add(name)
         return f"redis://{name}:<password>@127.0.0.1:{self.server.port}"
