@@ -61,6 +61,6 @@ class AttemptInfo(_Fields):
         return self.stops[-1] if self.stops else None
 
     # A tuple's own compare all fields.
-    __eq__ = object.__eq__
+    __eq__ = object.__eq__  # pyright: ignore[reportAssignmentType]
     __ne__ = object.__ne__
     __hash__ = object.__hash__

@@ -122,9 +122,9 @@ def test_children_finish_and_end_when_the_parent_is_killed(
 HURRIED = """
 import os
 from asyncjobs.cli import serve
-from asyncjobs.worker.supervisor import supervisor
+from asyncjobs.worker.supervisor import renewal, supervisor
 serve.STOP_S = float(os.environ.get("STOP_S", serve.STOP_S))
-supervisor.STUCK_S = 0.1
+renewal.STUCK_S = supervisor.STUCK_S = 0.1
 """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from asyncjobs.backends.base import EnqueueBatch
@@ -281,8 +283,9 @@ async def test_effects_with_barriers_that_it_cannot_keep(store: Store) -> None:
     ],
     ids=["discarded", "cancelled", "release", "dead", "reschedule"],
 )
-async def test_nothing_but_a_success_causes_anything(store: Store, end: object) -> None:
-    assert callable(end)
+async def test_nothing_but_a_success_causes_anything(
+    store: Store, end: Callable[[TakenJob], Settlement]
+) -> None:
     worker = await store.worker()
     settlement = end(await parent(store, worker)).causing(Effects((new("a"),)))
     with pytest.raises(UsageError, match=r"work/parent.*only a success"):

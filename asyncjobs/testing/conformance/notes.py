@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from asyncjobs.backends.letters import LetterQuery, Revival, Revived
@@ -85,8 +87,7 @@ async def test_progress_is_the_note_that_a_record_shows(store: Store) -> None:
 
 
 @pytest.mark.parametrize("end", [Settlement.succeeded, Settlement.discarded, Settlement.cancelled])
-async def test_they_go_with_their_job(store: Store, end: object) -> None:
-    assert callable(end)
+async def test_they_go_with_their_job(store: Store, end: Callable[[TakenJob], Settlement]) -> None:
     worker = await store.worker()
     job, other = await running(store, worker), await running(store, worker, "b")
     await note(worker, (job, PROGRESS, b"half"), (other, PROGRESS, b"x"))
