@@ -5,6 +5,7 @@ Two clocks count: time as it really passes, and the store's clock, which may be 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from asyncjobs.backends.base import LeaseSpec
@@ -34,6 +35,10 @@ class Leases:
         self._heard_ms: dict[str, int] = {}
         self._held_ms: dict[str, int] = {}
         """By queue: until when reclaims wait, by the store's clock."""
+        self._over: set[Entry] = set()
+        """Those that a reclaim found over: it may have taken them, whatever the clock does next."""
+        self._gone: set[Entry] = set()
+        """Those of them that it has surely taken: they cannot end a second time."""
 
     def hear(self, queue: str, grace_ms: int) -> None:
         """The store was called: after a silence, or a step that looks like one, it waits."""
@@ -51,11 +56,31 @@ class Leases:
     def renew(self, queue: str, lease: LeaseSpec) -> None:
         """The store has renewed it there."""
         renewal = Renewal(self._loop.steady_ms(), self._loop.store_ms(), lease)
-        self._renewals[queue, lease.entry(queue)] = renewal
+        entry = queue, lease.entry(queue)
+        self._renewals[entry] = renewal
+        self._over.discard(entry)
+        self._gone.discard(entry)
 
     def forget(self, entry: Entry) -> None:
         """Its worker has said farewell."""
         self._renewals.pop(entry, None)
+
+    def end(self, queues: Collection[str], count: int) -> int:
+        """A reclaim, just heard of in these queues, has ended `count` leases.
+
+        Those that are over at this moment, for only now it can be told: what the clock does
+        afterwards gives nothing back. Returns how many of them were not over.
+        """
+        over = {
+            entry
+            for entry in self._renewals
+            if entry[0] in queues and entry not in self._gone and self._is_over(entry)
+        }
+        if count:
+            self._over |= over
+        if count >= len(over):
+            self._gone |= over
+        return max(count - len(over), 0)
 
     def may_be_trusted(self, entry: Entry) -> bool:
         """Whether its worker, which knows only how time passes, may count on it."""
@@ -67,16 +92,21 @@ class Leases:
     def lives(self, entry: Entry) -> bool:
         """Whether nobody may take anything from it.
 
+        Once a reclaim may have taken it, it does not live again without a renewal.
+        """
+        return self.may_be_trusted(entry) and entry not in self._over and not self._is_over(entry)
+
+    def _is_over(self, entry: Entry) -> bool:
+        """Whether a reclaim that is carried out now may end it.
+
         A step forward ends it early, but only after a grace in which it could be renewed; one
         that is shorter than the grace cannot be noticed, and takes as much from the lease.
         """
-        if not self.may_be_trusted(entry):
-            return False
         now_ms, renewal = self._loop.store_ms(), self._renewals[entry]
         if now_ms <= renewal.store_ms + renewal.lease.duration_ms:
-            return True
+            return False
         queue = entry[0]
-        if now_ms <= self._held_ms[queue]:
-            return True
+        if now_ms < self._held_ms[queue]:
+            return False
         # Nobody has called since: whoever is the first makes reclaims wait.
-        return now_ms - self._heard_ms[queue] > renewal.lease.grace_ms
+        return now_ms - self._heard_ms[queue] <= renewal.lease.grace_ms

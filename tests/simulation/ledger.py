@@ -171,6 +171,8 @@ class Ledger:
                 self._leases.hear(queue, args[1])
             if answer.leases or answer.returned:
                 self.note(process, "reclaims", answer.leases, answer.returned)
+            if early := self._leases.end(args[0], answer.leases):
+                self.violated(None, f"{process.name} ended {early} leases that were not over")
         elif name == "cancel":
             self._cancelled(process, args[0], answer)
         elif name == "enqueue":

@@ -19,9 +19,10 @@ from tests.simulation.world import Report, run_seed
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = 200
 FOUND_WITHIN = 1000
-EXAMPLES = (0, 1, 3, 6, 7, 8, 9, 23, 41, 143, 507438)
-"""Run each time: together they find all planted bugs; the last one found that a reply brought
-jobs after its lease had been lost."""
+EXAMPLES = (0, 1, 3, 6, 7, 8, 9, 23, 41, 143, 507438, 404668333)
+"""Run each time: together they find all planted bugs. The last two found that a reply brought
+jobs after its lease had been lost, and that the ledger believed in a lease again when the clock
+went forward after the end of it."""
 
 
 def _how_to_replay(report: Report) -> str:
