@@ -7,6 +7,7 @@ settlement, its farewell, or the end of its lease.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -268,6 +269,22 @@ class Ledger:
         story.holder = taking
         self._hold(process, 1)
 
+    def unheard(self, jobs: Sequence[TakenJob], other: asyncio.Future[Any], most_s: float) -> None:
+        """A copy of a call that its sender knows nothing of has taken these.
+
+        The sender waits for the answer of the `other` copy, for `most_s` at the most. Only that
+        one tells him to ask what he holds.
+        """
+        takings = [self.stories[job.ref].takings[-1] for job in jobs]
+        for taking in takings:
+            taking.heard_s = self._loop.now_s + most_s
+
+        def hear(_: object) -> None:
+            for taking in takings:
+                taking.heard_s = min(taking.heard_s, self._loop.now_s)
+
+        other.add_done_callback(hear)
+
     def _check_taken_from(self, holder: Taking, job: TakenJob) -> None:
         """Not from the living, and from the dead in time."""
         if self._leases.lives(holder.entry):
@@ -312,7 +329,8 @@ class Ledger:
     def _check_prompt(self, ref: JobRef, taking: Taking) -> None:
         """A worker that nothing happens to starts what it was handed."""
         started_s = taking.started_s or self._loop.now_s
-        since_s = max(taking.taken_s, self._last_trouble_s(taking.process, started_s))
+        trouble_s = self._last_trouble_s(taking.process, started_s)
+        since_s = max(taking.taken_s, taking.heard_s, trouble_s)
         if started_s - since_s > PROMPT_S:
             self.violated(ref, f"waited {started_s - since_s:.1f} s in {taking.process.name}")
 

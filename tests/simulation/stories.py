@@ -17,6 +17,7 @@ class Taking:
         "crashes",
         "ended_s",
         "entry",
+        "heard_s",
         "how",
         "lapsed",
         "process",
@@ -35,6 +36,8 @@ class Taking:
         self.attempt = Envelope.decode(job.envelope).attempt
         self.crashes = job.crashes
         self.taken_s = now_s
+        self.heard_s = now_s
+        """Until when its worker cannot know that it has the job, though nothing ails it."""
         self.started_s: float | None = None
         self.ended_s: float | None = None
         self.how = ""

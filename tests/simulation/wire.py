@@ -104,7 +104,7 @@ class Network:
         else:
             loop.after(0.003 * chance(), self._arrive, process, name, args, reply, fate)
             later_s = (0.01 if chance() < 0.5 else 2.0) * chance()
-            loop.after(later_s, self._arrive, process, name, args, None, fate)
+            loop.after(later_s, self._arrive, process, name, args, None, fate, reply)
 
     def _fate(self, name: str) -> Fate:
         self._calls += 1
@@ -127,14 +127,16 @@ class Network:
         args: tuple[Any, ...],
         reply: Reply | None,
         fate: Fate,
+        other: Reply | None = None,
     ) -> None:
+        """`other`: of the copy whose answer the sender hears, when this is one that it does not."""
         if self.away:
             self._ledger.trouble(process, name, "store away")
             if reply is not None:
                 self._loop.after(0.01, self._fail, reply)
             return
         if name in PARKING:
-            self._park(process, name, args, reply)
+            self._park(process, name, args, reply, other)
             return
         call = self._call(name, args)
         try:
@@ -169,14 +171,19 @@ class Network:
     # ── callers that park ──────────────────────────────────────────────────────────────
 
     def _park(
-        self, process: Process, name: str, args: tuple[Any, ...], reply: Reply | None
+        self,
+        process: Process,
+        name: str,
+        args: tuple[Any, ...],
+        reply: Reply | None,
+        other: Reply | None,
     ) -> None:
         if name == "park" and args[2] is not None:
             # On a connection that only its owner knows to be broken it stays, and takes.
             if reply is None:
                 reply = self._loop.create_future()
                 reply.add_done_callback(_forget)
-            call = self._take_on_call(process, *args)
+            call = self._take_on_call(process, other, *args)
         elif reply is None or reply.done() or process.is_dead:
             return
         else:
@@ -186,12 +193,19 @@ class Network:
         parked.add_done_callback(lambda task: self._unpark(reply, task))
 
     async def _take_on_call(
-        self, process: Process, spec: LeaseSpec, timeout_s: float, offer: Offer
+        self,
+        process: Process,
+        other: Reply | None,
+        spec: LeaseSpec,
+        timeout_s: float,
+        offer: Offer,
     ) -> Parked:
         answer = await self._store.attach(spec).park(timeout_s, offer)
         if answer.exchange is not None:
             trade = (spec, offer.sequence, (), offer.demand)
             self._ledger.applied(process, "exchange", trade, answer.exchange)
+            if other is not None and not other.done():
+                self._ledger.unheard(answer.exchange.jobs, other, timeout_s)
         return answer
 
     def _unpark(self, reply: Reply, task: SimTask) -> None:
