@@ -135,7 +135,7 @@ def test_letters_that_cannot_be_read_are_listed(server: Server) -> None:
     result = dead(server, "show", "a")
     assert result.exit_code == 0
     assert "\\xff\\xfe" in result.stdout
-    assert "no dead letter" in result.stdout
+    assert "what is stored is not a dead letter" in result.stdout
 
 
 def test_stored_text_cannot_steer_the_terminal(server: Server) -> None:

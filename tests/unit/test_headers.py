@@ -141,7 +141,8 @@ def test_nobody_else_knows_a_key() -> None:
     """What reads or writes headers elsewhere asks `Headers`, and never its dictionary."""
     package = Path(asyncjobs.__file__).parent
     for path in package.rglob("*.py"):
-        if path.parent.name != "model":
+        # Cases of the conformance suite write what another program might have written.
+        if path.parent.name not in ("model", "conformance"):
             assert "headers.fields" not in path.read_text(), path
             assert "unknown_times" not in path.read_text(), path
     for path in package.rglob("*.lua"):

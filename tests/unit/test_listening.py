@@ -77,7 +77,9 @@ def test_what_is_no_event_is_refused(kind: Any) -> None:
     """A name was accepted, and each enqueue raised TypeError after it had stored its job."""
     app = AsyncJobs("memory:")
     for register in (lambda: app.on(kind, print), lambda: app.on(kind)):
-        with pytest.raises(UsageError, match=r"no class of event; write one of asyncjobs\.events"):
+        with pytest.raises(
+            UsageError, match=r"is not a class of event; write one of asyncjobs\.events"
+        ):
             register()
     assert not app.events.active
 
