@@ -43,5 +43,5 @@ async def test_a_batch_that_is_stored_at_once_is_followed_by_another() -> None:
     async with opened() as (client, store):
         for name in ("a", "b"):
             with anyio.fail_after(10):
-                assert await client.enqueue_many([NewJob("default", name, 2, b"")], ["f"]) == [True]
+                assert await client.enqueue_many([NewJob("default", name, 2, b"")], ["f"]) == [None]
         assert store.sizes() == [1, 1]

@@ -89,8 +89,9 @@ async def test_a_callback_of_a_job_is_the_jobs(app: AsyncJobs) -> None:
     job = register(app, spinning_later)
     async with working(app, block_warning=0.1):
         handle = await job.enqueue(0.5)
-        await until(lambda: bool(blocks))
-    assert blocks[0].ref == handle.ref
+        # On a busy machine the loop itself may be late before: that is nobody's.
+        await until(lambda: any(block.ref is not None for block in blocks))
+    assert {block.ref for block in blocks} - {None} == {handle.ref}
 
 
 async def test_no_job_is_named_for_what_is_no_jobs(
