@@ -6,8 +6,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from asyncjobs.backends.base import Backend, StoreInfo
 from asyncjobs.backends.checks import check_needs
+from asyncjobs.backends.seam import Backend, StoreInfo
 from asyncjobs.client import Client
 from asyncjobs.client.outbox import Outbox
 from asyncjobs.errors import ConfigError

@@ -21,7 +21,7 @@ __all__ = [
     "FLAT",
     "MAX_ENVELOPE",
     "MAX_TEXT",
-    "BadEnvelope",
+    "BadRecord",
     "check_json",
     "clean_text",
     "is_unicode",
@@ -41,7 +41,7 @@ _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 
 
-class BadEnvelope(Exception):
+class BadRecord(Exception):
     """Stored bytes that are no record of ours."""
 
 
@@ -50,7 +50,7 @@ FLAT: Final = 2 * MAX_DEPTH
 
 
 def parse(raw: bytes) -> Any:
-    """A record that was stored. Raises ValueError for no JSON, BadEnvelope for more or deeper
+    """A record that was stored. Raises ValueError for no JSON, BadRecord for more or deeper
     than any of ours."""
     return orjson.loads(raw) if len(raw) <= FLAT else parse_long(raw)
 
@@ -58,23 +58,23 @@ def parse(raw: bytes) -> Any:
 def parse_long(raw: bytes) -> Any:
     """`parse` for a record of more than FLAT bytes, which may be nested too deep."""
     if len(raw) > MAX_ENVELOPE:
-        raise BadEnvelope(f"{len(raw)} B are more than any record may have")
+        raise BadRecord(f"{len(raw)} B are more than any record may have")
     fields = orjson.loads(raw)
     # Counted in C, and for nearly all the end of it: with so few brackets nothing is deep.
     # rule:15 a record has a limit of nesting
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and is_deep(fields):
-        raise BadEnvelope(f"it is nested deeper than {MAX_DEPTH} levels")
+        raise BadRecord(f"it is nested deeper than {MAX_DEPTH} levels")
     return fields
 
 
 def read_fields(raw: bytes) -> dict[str, Any]:
-    """The fields of a record that may be of a later release. Raises BadEnvelope."""
+    """The fields of a record that may be of a later release. Raises BadRecord."""
     try:
         fields = parse(raw)
     except ValueError as error:
-        raise BadEnvelope(f"{type(error).__name__}: {error}") from error
+        raise BadRecord(f"{type(error).__name__}: {error}") from error
     if type(fields) is not dict:
-        raise BadEnvelope("it is no JSON object")
+        raise BadRecord("it is no JSON object")
     return fields
 
 

@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from asyncjobs import events
-from asyncjobs.backends.base import Backend, CancelVerdict
+from asyncjobs.backends.answers import CancelVerdict
+from asyncjobs.backends.seam import Backend
 from asyncjobs.clock import Seconds, now_ms, seconds
-from asyncjobs.codec import BadEnvelope, read_fields
+from asyncjobs.codec import BadRecord, read_fields
 from asyncjobs.context import _result_waits, from_ms
 from asyncjobs.errors import (
     JobNotFound,
@@ -363,7 +364,7 @@ def _envelope(record: JobRecord) -> Envelope | None:
         return None
     try:
         return Envelope.decode(raw)
-    except (BadEnvelope, NewerEnvelope):
+    except (BadRecord, NewerEnvelope):
         return None
 
 
@@ -382,7 +383,7 @@ def _outcome(record: JobRecord) -> Outcome | None:
             return Outcome.decode(record.outcome)
         if record.dead_letter is not None:
             return read_dead_letter(record.dead_letter)[0]
-    except BadEnvelope:
+    except BadRecord:
         return None
     return None
 
@@ -412,7 +413,7 @@ def _progress(raw: bytes | None) -> Progress | None:
         done = fields.get("done")
         total = fields.get("total")
         note = read_text(fields, "note")
-    except (BadEnvelope, ValueError):
+    except (BadRecord, ValueError):
         return None
     if not isinstance(done, int | float) or not isinstance(total, int | float | None):
         return None

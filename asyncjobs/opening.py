@@ -16,7 +16,7 @@ from anyio import CancelScope
 from anyio.from_thread import start_blocking_portal
 
 from asyncjobs.backends import make_backend, store_url
-from asyncjobs.backends.base import Backend, StoreInfo
+from asyncjobs.backends.seam import Backend, StoreInfo
 from asyncjobs.client import Client
 from asyncjobs.errors import NotOpen, UsageError
 from asyncjobs.events import Events

@@ -14,13 +14,12 @@ from asyncjobs.function import Home, JobFunction, Sender
 from asyncjobs.jobs.isolation import isolation_of
 from asyncjobs.nearness import nearest_function
 from asyncjobs.options.app import AppSettings
-from asyncjobs.options.checks import MAX_NAME
 from asyncjobs.options.given import Given
 from asyncjobs.options.option import Scope, read
 from asyncjobs.options.table import FUNCTION, FunctionOptions
 from asyncjobs.texts import shown
 
-__all__ = ["MAX_NAME", "JobRegistry", "Register"]
+__all__ = ["JobRegistry", "Register"]
 
 P = ParamSpec("P")
 R = TypeVar("R")

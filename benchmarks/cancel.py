@@ -15,10 +15,11 @@ import asyncio
 import time
 
 from asyncjobs import AsyncJobs, JobHandle, Worker
-from asyncjobs.backends.base import Demand, EnqueueBatch, LeaseSpec
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.clock import new_id
-from asyncjobs.job import NewJob, Priority
+from asyncjobs.job import Demand, NewJob, Priority
 from asyncjobs.testing.servers import available_servers, start_server
 
 RUNNING = 1000

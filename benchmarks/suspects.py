@@ -17,9 +17,10 @@ import sys
 import time
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.base import Demand, LeaseSpec
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.cli.collector import spare_the_collector
 from asyncjobs.clock import new_id
+from asyncjobs.job import Demand
 from asyncjobs.testing.servers import start_server
 from benchmarks import timing
 from benchmarks._rounds import machine

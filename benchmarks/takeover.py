@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asyncjobs import INJECTED, AsyncJobs, JobContext
-from asyncjobs.config import parse_duration
+from asyncjobs.options.durations import parse_duration
 from asyncjobs.testing.servers import available_servers, start_server
 from benchmarks import timing
 from benchmarks._rounds import machine

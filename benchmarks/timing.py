@@ -9,7 +9,7 @@ import asyncio
 from typing import Any, Final
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.base import QueueCounts
+from asyncjobs.backends.inspect import QueueCounts
 from asyncjobs.cli.collector import spare_the_collector
 from benchmarks import floor
 

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from asyncjobs.backends.base import (
-    Demand,
-    Exchange,
-    Heartbeat,
-    LeaseSpec,
-    Offer,
-    Parked,
-    Resync,
-    Signal,
-    StoreSettings,
-)
+from asyncjobs.backends.answers import Exchange, Heartbeat, Parked, Resync, Signal
+from asyncjobs.backends.lease import LeaseSpec, Offer
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.memory.lease import MemoryLease
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.backends.seam import StoreSettings
+from asyncjobs.job import Demand, Settlement, TakenJob
 
 __all__ = ["HookedStore"]
 

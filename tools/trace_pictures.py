@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode, Tracer
 
 from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
-from asyncjobs.config import TracingMode
+from asyncjobs.options.checks import TracingMode
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "img"
 MODES: Final[tuple[TracingMode, ...]] = ("link", "child", "auto")

@@ -1,4 +1,4 @@
-"""Stores behind one seam. See base.py for the seam; each backend imports its driver."""
+"""Stores behind one seam. See seam.py for what a store must do; each imports its own driver."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 
 from asyncjobs.backends import embedded
-from asyncjobs.backends.base import Backend, StoreSettings
+from asyncjobs.backends.seam import Backend, StoreSettings
 from asyncjobs.errors import ConfigError
 
 __all__ = ["SCHEMES", "URL_VARIABLE", "make_backend", "store_url"]

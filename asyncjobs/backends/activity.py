@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from asyncjobs.backends.base import QueueFlow
+from asyncjobs.backends.inspect import QueueFlow
 from asyncjobs.model.ends import ENDS
 
 __all__ = ["ENQUEUED", "KEPT_MINUTES", "MINUTE_MS", "RESCHEDULED", "flow_of"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from asyncjobs.backends.base import Backend, Capabilities, EnqueueBatch
+from asyncjobs.backends.seam import Backend, Capabilities, EnqueueBatch
 from asyncjobs.errors import MissingCapability, UsageError
 from asyncjobs.job import (
     MOST_EFFECT_BYTES,

@@ -10,11 +10,11 @@ import click
 
 from asyncjobs.backends import make_backend, store_url
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import Backend, StoreInfo
+from asyncjobs.backends.seam import Backend, StoreInfo
 from asyncjobs.cli.render import hanging, line, paint, show_json
-from asyncjobs.config import AppSettings
 from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
 from asyncjobs.job import JobRef
+from asyncjobs.options.app import AppSettings
 from asyncjobs.worker.exits import ExitCode
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from asyncjobs.backends.base import StoreInfo
+from asyncjobs.backends.seam import StoreInfo
 from asyncjobs.cli.logs import wants_colors
 from asyncjobs.cli.values import count, show_duration
 from asyncjobs.guarded import GuardedLog

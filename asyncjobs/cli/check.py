@@ -9,12 +9,13 @@ from typing import Any, Final
 import click
 
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import Backend, QueueCounts, StoreInfo
+from asyncjobs.backends.inspect import QueueCounts
+from asyncjobs.backends.seam import Backend, StoreInfo
 from asyncjobs.cli.asking import ask, describe_store, store_options
 from asyncjobs.cli.render import Part, Table, clean, line, paint, show, show_json
 from asyncjobs.cli.values import count
 from asyncjobs.clock import now_ms
-from asyncjobs.codec import BadEnvelope
+from asyncjobs.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.worker.exits import ExitCode
 
@@ -83,7 +84,7 @@ def _name_of_put_back(raw: bytes) -> str | None:
         envelope = Envelope.decode(raw)
     except NewerEnvelope:
         return "of a newer release"
-    except BadEnvelope:
+    except BadRecord:
         return None
     if not envelope.headers.put_back(now_ms()).times:
         return None

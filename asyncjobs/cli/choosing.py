@@ -9,8 +9,8 @@ import click
 
 from asyncjobs.cli.letters import Wanted
 from asyncjobs.cli.values import Duration
-from asyncjobs.config import check_queue_name
 from asyncjobs.errors import ConfigError
+from asyncjobs.options.checks import check_queue_name
 from asyncjobs.readings import check_job_name
 
 __all__ = ["read_ids", "read_queues", "read_wanted", "wanted_options"]

@@ -9,15 +9,15 @@ from typing import Any, Final, NamedTuple
 import click
 import orjson
 
-from asyncjobs.backends.base import Backend, StoreInfo
 from asyncjobs.backends.letters import DeadLetter
+from asyncjobs.backends.seam import Backend, StoreInfo
 from asyncjobs.cli.asking import ask, fail, refusals, store_options
 from asyncjobs.cli.choosing import read_ids, read_queues, read_wanted, wanted_options
 from asyncjobs.cli.letters import Told, Wanted, find, look_for, tell
 from asyncjobs.cli.render import Part, Table, block, clean, hanging, show, show_json
 from asyncjobs.cli.revive import purge, retry
 from asyncjobs.cli.values import count
-from asyncjobs.codec import BadEnvelope
+from asyncjobs.codec import BadRecord
 from asyncjobs.context import from_ms
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import State
@@ -224,7 +224,7 @@ class _View:
         try:
             outcome, raw = read_dead_letter(letter.letter)
             self._envelope = Envelope.decode(raw)
-        except (BadEnvelope, NewerEnvelope):
+        except (BadRecord, NewerEnvelope):
             self._stored = raw.decode("utf-8", "backslashreplace")
         self._mask: Mask | None = None
         try:

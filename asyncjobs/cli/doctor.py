@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import click
 
-from asyncjobs.backends.base import Backend, Finding, Verdict
+from asyncjobs.backends.inspect import Finding, Verdict
+from asyncjobs.backends.seam import Backend
 from asyncjobs.cli.asking import fail, new_store, store_options
 from asyncjobs.cli.render import Part, Table, line, paint, show, show_json
 from asyncjobs.errors import ConfigError, StoreError

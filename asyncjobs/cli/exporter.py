@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from asyncjobs.backends.base import Backend, StoreInfo
+from asyncjobs.backends.seam import Backend, StoreInfo
 from asyncjobs.cli.asking import ask, fail, place_options
 from asyncjobs.errors import ConfigError
 from asyncjobs.own import in_own_thread

@@ -10,14 +10,14 @@ from typing import Any
 import click
 import orjson
 
-from asyncjobs.backends.base import Backend, StoreInfo
+from asyncjobs.backends.seam import Backend, StoreInfo
 from asyncjobs.cli.asking import ask, each_by_itself, fail, store_options
 from asyncjobs.cli.render import Part, Table, block, clean, show, show_json
 from asyncjobs.cli.values import count, worker_name
-from asyncjobs.config import check_queue_name
 from asyncjobs.errors import ConfigError, JobNotFound, NotOpen
 from asyncjobs.events import Events
 from asyncjobs.handle import JobError, JobHandle, JobInfo
+from asyncjobs.options.checks import check_queue_name
 from asyncjobs.readings import check_job_name, read_job_name
 from asyncjobs.texts import in_queues
 from asyncjobs.untrusted import MOST_COUNT, in_range

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from asyncjobs.backends.base import Backend
 from asyncjobs.backends.letters import DeadLetter, LetterKey, LetterQuery
+from asyncjobs.backends.seam import Backend
 from asyncjobs.cli.asking import each_by_itself
-from asyncjobs.codec import BadEnvelope
+from asyncjobs.codec import BadRecord
 from asyncjobs.job import State
 from asyncjobs.model.envelope import name_in
 from asyncjobs.model.outcome import Outcome, read_dead_letter
@@ -45,7 +45,7 @@ def tell(letter: DeadLetter) -> Told:
     """Read a letter, whole or cut at HEAD. One that is none is told as `unreadable`."""
     try:
         outcome, envelope = read_dead_letter(letter.letter)
-    except BadEnvelope as error:
+    except BadRecord as error:
         problem = f"what is stored is not a dead letter: {error}"
         outcome = Outcome(State.DEAD, reason="unreadable", message=problem)
         envelope = b""

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from asyncjobs.backends.apart import Apart, apart
-from asyncjobs.backends.base import Backend, Leftover, StoreInfo
+from asyncjobs.backends.inspect import Leftover
+from asyncjobs.backends.seam import Backend, StoreInfo
 from asyncjobs.cli.asking import ask, fail, refusals, store_options
 from asyncjobs.cli.choosing import read_queues
 from asyncjobs.cli.render import line, show_json

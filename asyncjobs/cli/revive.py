@@ -10,15 +10,15 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from asyncjobs.backends.base import Backend, StoreInfo
 from asyncjobs.backends.letters import MAX_PAGE_BYTES, LetterKey, Revival, Revived
+from asyncjobs.backends.seam import Backend, StoreInfo
 from asyncjobs.cli.asking import ask, fail, refusals, store_options
 from asyncjobs.cli.choosing import read_ids, read_wanted, wanted_options
 from asyncjobs.cli.letters import Wanted, find, look_for
 from asyncjobs.cli.render import line, show_json
 from asyncjobs.cli.values import count
 from asyncjobs.clock import now_ms
-from asyncjobs.codec import BadEnvelope
+from asyncjobs.codec import BadRecord
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import JobRef, Priority
 from asyncjobs.model.outcome import revived
@@ -139,7 +139,7 @@ async def _retry(
             continue
         try:
             revivals.append(Revival(target.key, revived(letter.letter, now_ms())))
-        except BadEnvelope:
+        except BadRecord:
             tally.unreadable.append(target.key.ref)
     verdicts = await store.dead.revive(revivals, priority=priority)
     for revival, verdict in zip(revivals, verdicts, strict=True):

@@ -12,7 +12,8 @@ from typing import Any, Final
 import click
 
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import Backend, QueueCounts, QueueFlow, StoreInfo, WorkerEntry
+from asyncjobs.backends.inspect import QueueCounts, QueueFlow, WorkerEntry
+from asyncjobs.backends.seam import Backend, StoreInfo
 from asyncjobs.cli.asking import ask, describe_store, refusals, store_options
 from asyncjobs.cli.render import (
     Part,
@@ -27,7 +28,7 @@ from asyncjobs.cli.render import (
 )
 from asyncjobs.cli.values import Duration
 from asyncjobs.clock import now_ms
-from asyncjobs.codec import BadEnvelope, read_fields
+from asyncjobs.codec import BadRecord, read_fields
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import Priority, State
 from asyncjobs.model.ends import ENDS
@@ -247,7 +248,7 @@ def _by_lease(entries: Sequence[WorkerEntry]) -> list[_Worker]:
 def _about(raw: bytes) -> dict[str, Any]:
     try:
         return read_fields(raw)
-    except BadEnvelope:
+    except BadRecord:
         return {}
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from asyncjobs.backends.base import StoreInfo
+from asyncjobs.backends.seam import StoreInfo
 from asyncjobs.cli.banner import Banner
 from asyncjobs.cli.health import ParentHealth
 from asyncjobs.cli.reload import watch

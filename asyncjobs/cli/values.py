@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from asyncjobs.codec import BadEnvelope, read_fields
-from asyncjobs.config import check_queue_name, parse_duration, parse_size
+from asyncjobs.codec import BadRecord, read_fields
 from asyncjobs.errors import ConfigError
+from asyncjobs.options.checks import check_queue_name
+from asyncjobs.options.durations import parse_duration, parse_size
 
 __all__ = [
     "Duration",
@@ -125,7 +126,7 @@ def worker_name(info: bytes) -> str | None:
     """What a worker calls itself, by what it told its store; None when that is unreadable."""
     try:
         name = read_fields(info).get("worker")
-    except BadEnvelope:
+    except BadRecord:
         return None
     if not isinstance(name, str):
         return None

@@ -9,7 +9,8 @@ from contextvars import Context
 from functools import partial
 from typing import Final
 
-from asyncjobs.backends.base import EnqueueBatch, Enqueued, Placed
+from asyncjobs.backends.answers import Enqueued, Placed
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.client.alarm import Alarm, is_over
 from asyncjobs.client.calls import (
     MAX_BATCH_BYTES,

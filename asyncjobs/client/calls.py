@@ -7,7 +7,7 @@ import copy
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from asyncjobs.backends.base import Enqueued, Placed
+from asyncjobs.backends.answers import Enqueued, Placed
 from asyncjobs.errors import NotOpen, StoreUnavailable
 from asyncjobs.job import NewJob
 

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from contextvars import Context
 
-from asyncjobs.backends.base import Backend, Placed
+from asyncjobs.backends.answers import Placed
+from asyncjobs.backends.seam import Backend
 from asyncjobs.client.alarm import Alarm
 from asyncjobs.client.batcher import Batcher
 from asyncjobs.client.calls import Part, by_queue, in_chunks, partly_stored_error

@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from asyncjobs.backends.base import Backend, EnqueueBatch, Enqueued
+from asyncjobs.backends.answers import Enqueued
+from asyncjobs.backends.seam import Backend, EnqueueBatch
 from asyncjobs.client.calls import maybe_stored_error
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.model.backoff import doubled

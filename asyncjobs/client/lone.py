@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from asyncjobs.backends.base import EnqueueBatch, Placed
+from asyncjobs.backends.answers import Placed
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.client.alarm import Alarm, is_over
 from asyncjobs.client.batcher import Batcher
 from asyncjobs.client.calls import closed_error

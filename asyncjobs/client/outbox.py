@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from asyncjobs.backends.base import Placed
+from asyncjobs.backends.answers import Placed
 from asyncjobs.client.client import Client
 from asyncjobs.errors import UsageError
 from asyncjobs.function import JobCall, JobFunction

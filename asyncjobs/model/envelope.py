@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from asyncjobs.codec import FLAT, BadEnvelope, parse_long, read_fields, to_json
+from asyncjobs.codec import FLAT, BadRecord, parse_long, read_fields, to_json
 from asyncjobs.errors import EncodeError
 from asyncjobs.model.headers import NO_HEADERS, Headers, PastError, new_headers
 from asyncjobs.untrusted import LAST_MS, MOST_COUNT, in_range
@@ -92,7 +92,7 @@ class Envelope:
 
     @classmethod
     def decode(cls, raw: bytes) -> Envelope:
-        """Raises BadEnvelope or NewerEnvelope."""
+        """Raises BadRecord or NewerEnvelope."""
         try:
             # A short record cannot be nested too deep: most jobs pay for this line alone.
             fields = orjson.loads(raw) if len(raw) <= FLAT else parse_long(raw)
@@ -106,12 +106,10 @@ class Envelope:
         kwargs = fields["k"] if "k" in fields else {}  # noqa: SIM401 - the same
         kinds = (type(name), type(args), type(kwargs), type(attempt), type(enqueued_ms))
         if kinds != _KINDS:
-            raise BadEnvelope("a field has the wrong type")
+            raise BadRecord("a field has the wrong type")
         # rule:15 attempts and times have limits
         if not (1 <= attempt <= MOST_COUNT and 0 <= enqueued_ms <= LAST_MS):
-            raise BadEnvelope(
-                "the number of the attempt or the time of the enqueue is out of range"
-            )
+            raise BadRecord("the number of the attempt or the time of the enqueue is out of range")
         envelope = cls(name, args, kwargs, enqueued_ms, None, None, attempt)
         # Most envelopes have these fields alone, and this is on the way of every job.
         if len(fields) > 4 + ("a" in fields) + ("k" in fields):
@@ -129,10 +127,10 @@ class Envelope:
             and type(options) in _DICT_OR_NONE
             and type(headers) in _DICT_OR_NONE
         ):
-            raise BadEnvelope("a field has the wrong type")
+            raise BadRecord("a field has the wrong type")
         for time_ms in (scheduled_ms, expires_ms):
             if time_ms is not None and not 0 <= time_ms <= LAST_MS:
-                raise BadEnvelope("a time is out of range")
+                raise BadRecord("a time is out of range")
         if headers:
             self.headers = Headers(headers)
 
@@ -141,7 +139,7 @@ class Envelope:
 
         The call is copied out of `raw`: the job may have changed the arguments that it was
         given, and to decode and encode them again would cost more than all else here. Raises
-        BadEnvelope for a `raw` that it was not decoded from, EncodeError.
+        BadRecord for a `raw` that it was not decoded from, EncodeError.
         """
         start = b'{"v":%d,"f":%b,"n":' % (ENVELOPE_VERSION, orjson.dumps(self.name))
         head = b'%b%d,"e":%d' % (start, self.attempt, self.enqueued_ms)
@@ -178,7 +176,7 @@ class AnyEnvelope:
 
     @classmethod
     def decode(cls, raw: bytes) -> AnyEnvelope:
-        """Raises BadEnvelope for what is no JSON object, and for more than any record has."""
+        """Raises BadRecord for what is no JSON object, and for more than any record has."""
         return cls(read_fields(raw))
 
     @property
@@ -285,7 +283,7 @@ def name_in(start: bytes) -> str:
         return ""
 
 
-def _not_ours(raw: bytes, error: Exception) -> BadEnvelope | NewerEnvelope:
+def _not_ours(raw: bytes, error: Exception) -> BadRecord | NewerEnvelope:
     """A later release may have renamed every field but the version."""
     try:
         version = orjson.loads(raw)["v"]
@@ -293,4 +291,4 @@ def _not_ours(raw: bytes, error: Exception) -> BadEnvelope | NewerEnvelope:
         version = None
     if type(version) is int and version > ENVELOPE_VERSION:
         return NewerEnvelope(f"envelope version {version} is newer than {ENVELOPE_VERSION}")
-    return BadEnvelope(f"{type(error).__name__}: {error}")
+    return BadRecord(f"{type(error).__name__}: {error}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from asyncjobs.codec import BadEnvelope, clean_text
+from asyncjobs.codec import BadRecord, clean_text
 from asyncjobs.untrusted import LAST_MS, MOST_COUNT, in_range, read_whole
 
 __all__ = [
@@ -135,7 +135,7 @@ class Headers:
         """The workers that died with this job, beside those that the store counts: since its
         last attempt came to an end, and before that; None for most jobs.
 
-        Raises BadEnvelope for what is no count: read as 0, a job that kills its workers would
+        Raises BadRecord for what is no count: read as 0, a job that kills its workers would
         get all its chances anew.
         """
         fields = self.fields
@@ -145,7 +145,7 @@ class Headers:
             # rule:15 a count of crashes that is none is not read as a small one
             return read_whole(fields, _CRASHES_KEPT), read_whole(fields, _CRASHES)
         except ValueError as error:
-            raise BadEnvelope(f"among its headers {error}") from None
+            raise BadRecord(f"among its headers {error}") from None
 
     def with_crashes(self, crashes: int) -> Headers:
         """An attempt came to an end, and so many workers have died with this job until now.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from asyncjobs.codec import BadEnvelope, clean_text, parse, to_json
+from asyncjobs.codec import BadRecord, clean_text, parse, to_json
 from asyncjobs.errors import EncodeError
 from asyncjobs.job import State
 from asyncjobs.model.envelope import AnyEnvelope
@@ -93,7 +93,7 @@ class Outcome:
 
     @classmethod
     def decode(cls, raw: bytes) -> Outcome:
-        """Raises BadEnvelope."""
+        """Raises BadRecord."""
         try:
             fields = parse(raw)
             state = State(fields["s"])
@@ -113,7 +113,7 @@ class Outcome:
                 worker=read_text(fields, "w"),
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BadEnvelope(f"{type(error).__name__}: {error}") from error
+            raise BadRecord(f"{type(error).__name__}: {error}") from error
 
     @property
     def summary(self) -> str:
@@ -144,7 +144,7 @@ def dead_letter(outcome: bytes, envelope: bytes) -> bytes:
 
 
 def read_dead_letter(letter: bytes) -> tuple[Outcome, bytes]:
-    """Outcome and raw envelope of a dead letter. Raises BadEnvelope."""
+    """Outcome and raw envelope of a dead letter. Raises BadRecord."""
     outcome, _, envelope = letter.partition(b"\n")
     return Outcome.decode(outcome), envelope
 
@@ -158,13 +158,13 @@ def revived(letter: bytes, at_ms: int) -> bytes:
     """The envelope with which a dead job starts anew at `at_ms` (epoch): attempt 1, its
     errors kept, and as much time until it expires as it was enqueued with.
 
-    An envelope that cannot be read comes back byte by byte. Raises BadEnvelope when
+    An envelope that cannot be read comes back byte by byte. Raises BadRecord when
     `letter` is no dead letter at all.
     """
     outcome, raw = read_dead_letter(letter)
     try:
         envelope = AnyEnvelope.decode(raw)
-    except BadEnvelope:
+    except BadRecord:
         return raw
     if not envelope.has_attempt:
         return raw

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, TypedDict, Unpack
 
-from asyncjobs.backends.base import StoreSettings
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.clock import Seconds, seconds
 from asyncjobs.codec import MAX_ENVELOPE
 from asyncjobs.errors import ConfigError

@@ -14,7 +14,7 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeVar, get_args
 
-from asyncjobs.codec import BadEnvelope
+from asyncjobs.codec import BadRecord
 from asyncjobs.errors import ConfigError, RegistrationError
 from asyncjobs.model.envelope import AnyEnvelope
 from asyncjobs.model.headers import SENSITIVE_MARK, Headers
@@ -208,7 +208,7 @@ def mask_of(redaction: Redaction, raw: bytes) -> Mask | None:
         return None
     try:
         envelope = AnyEnvelope.decode(raw)
-    except BadEnvelope:
+    except BadRecord:
         return Mask(_EVERYTHING) if redaction else None
     rule = redaction | Redaction.read(envelope.headers)
     return Mask(rule, *envelope.call()) if rule else None

@@ -11,7 +11,8 @@ from typing import Final
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import Backend, QueueCounts, QueueFlow
+from asyncjobs.backends.inspect import QueueCounts, QueueFlow
+from asyncjobs.backends.seam import Backend
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.telemetry.instruments import FLEET, QUEUE, STATE

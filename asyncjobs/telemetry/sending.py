@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span, SpanKind, Status, StatusCode, Tracer
 
-from asyncjobs.config import AppSettings
 from asyncjobs.job import NewJob
 from asyncjobs.jobs.template import JobTemplate
+from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import class_name
 from asyncjobs.telemetry import carrier
 from asyncjobs.telemetry.instruments import ERROR

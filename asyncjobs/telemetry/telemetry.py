@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
 from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.jobs.template import JobTemplate
+from asyncjobs.options.app import AppSettings
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

@@ -21,12 +21,12 @@ from opentelemetry.trace import (
 
 from asyncjobs import events
 from asyncjobs.attempt import AttemptInfo
-from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
 from asyncjobs.job import Priority, Settlement, State
 from asyncjobs.jobs.middleware import CallNext, Middlewares
 from asyncjobs.jobs.template import JobTemplate
 from asyncjobs.model.ends import OUTCOMES
+from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.telemetry import carrier, spans
 from asyncjobs.telemetry.carrier import Carried

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import Final
 
-from asyncjobs.backends.base import CancelCall, ReclaimDue
+from asyncjobs.backends.answers import CancelCall, ReclaimDue
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import JobRef

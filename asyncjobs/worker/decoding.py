@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from asyncjobs.codec import BadEnvelope
+from asyncjobs.codec import BadRecord
 from asyncjobs.function import JobFunction
 from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
-from asyncjobs.registry import MAX_NAME
+from asyncjobs.options.checks import MAX_NAME
 from asyncjobs.worker.run import Attempt, Crew
 from asyncjobs.worker.unstarted import Unstarted
 
@@ -39,7 +39,7 @@ def decode(
         function = find(name := envelope.name)
         if function is None:
             if len(name) > MAX_NAME:
-                raise BadEnvelope(f"the name of its function has {len(name):,} characters")
+                raise BadRecord(f"the name of its function has {len(name):,} characters")
             return unstarted.unknown(job, name, f"no job function {name!r} here", now_ms)
         attempt = Attempt(job, envelope, function, crew, now_ms)
         # rule:7 the sixth crash makes a job dead

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import Leftover, QueueCounts, QueueInspection
+from asyncjobs.backends.inspect import Leftover, QueueCounts, QueueInspection
 from asyncjobs.guarded import GuardedLog
 
 __all__ = ["IdleQueues"]

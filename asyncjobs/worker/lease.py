@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from asyncjobs.backends.base import Backend, Heartbeat, LeaseSpec
+from asyncjobs.backends.answers import Heartbeat
+from asyncjobs.backends.lease import LeaseSpec
+from asyncjobs.backends.seam import Backend
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.own import hide, in_own_thread

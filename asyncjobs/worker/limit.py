@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncjobs.backends.base import Exchange
+from asyncjobs.backends.answers import Exchange
 
 __all__ = ["Limit"]
 

@@ -10,15 +10,15 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from asyncjobs.attempt import AttemptInfo, StopAsked
-from asyncjobs.codec import BadEnvelope
-from asyncjobs.config import AppSettings
+from asyncjobs.codec import BadRecord
 from asyncjobs.context import Current, JobContext
 from asyncjobs.function import JobFunction
 from asyncjobs.job import TakenJob
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.model.headers import NO_HEADERS
+from asyncjobs.options.app import AppSettings
+from asyncjobs.options.checks import MAX_NAME
 from asyncjobs.policy.redaction import Mask, mask_of
-from asyncjobs.registry import MAX_NAME
 
 __all__ = [
     "BEGUN",
@@ -120,19 +120,18 @@ class Attempt:
         crew: Crew,
         now_ms: int,
     ) -> None:
-        """Raises ConfigError or BadEnvelope for stored options or headers that no client of
+        """Raises ConfigError or BadRecord for stored options or headers that no client of
         ours writes."""
         settings = function.settings
         if envelope.options:
             settings = function.settings_for(envelope.options)
         if envelope.headers is not NO_HEADERS:
             envelope.headers.crashes()  # refused now: later it would look like the job's error
-        ttl_ms = settings.result_ttl_ms
         self.job = job
         self.envelope = envelope
         self.function = function
         self.settings = settings
-        self.result_ttl_ms = crew.settings.result_ttl_ms if ttl_ms is None else ttl_ms
+        self.result_ttl_ms = settings.result_ttl_ms
         self.began_ms = now_ms
         self.started_s = 0.0
         self.phase = NEW
@@ -338,7 +337,7 @@ def call_of(job: TakenJob) -> tuple[str, int]:
     """The function and the attempt that this job is for; ('', 1) when it cannot be read."""
     try:
         envelope = Envelope.decode(job.envelope)
-    except (BadEnvelope, NewerEnvelope):
+    except (BadRecord, NewerEnvelope):
         return "", 1
     return envelope.name[:MAX_NAME], envelope.attempt
 

@@ -7,18 +7,12 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from asyncjobs.backends.base import (
-    Backend,
-    Demand,
-    Exchange,
-    Lease,
-    LeaseSpec,
-    Resync,
-    StaleSequence,
-)
+from asyncjobs.backends.answers import Exchange, Resync, StaleSequence
+from asyncjobs.backends.lease import Lease, LeaseSpec
+from asyncjobs.backends.seam import Backend
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.job import Demand, Settlement, TakenJob
 from asyncjobs.model.backoff import Pauses, doubled
 
 __all__ = ["Session"]

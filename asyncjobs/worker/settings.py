@@ -10,12 +10,13 @@ from types import TracebackType
 from typing import Any, Final, Protocol
 
 from asyncjobs import events
-from asyncjobs.backends.base import Backend
+from asyncjobs.backends.seam import Backend
 from asyncjobs.clock import Seconds, seconds
-from asyncjobs.config import DEFAULT_QUEUE, AppSettings, check_queue_name
 from asyncjobs.errors import ConfigError
 from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.options.app import AppSettings
+from asyncjobs.options.checks import DEFAULT_QUEUE, check_queue_name
 from asyncjobs.registry import JobRegistry
 from asyncjobs.texts import shown
 

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from asyncjobs import events
 from asyncjobs.clock import now_ms as wall_ms
-from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog, call
 from asyncjobs.job import Settlement, State
@@ -16,6 +15,7 @@ from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.model.ends import ENDS
 from asyncjobs.model.headers import PastError
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.outcome import Ending, Verdict
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.worker.describing import describe, log_failure

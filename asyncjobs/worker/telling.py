@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from asyncjobs import events
-from asyncjobs.backends.base import Exchange
+from asyncjobs.backends.answers import Exchange
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.job import TakenJob

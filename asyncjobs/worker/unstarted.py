@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from asyncjobs import events
-from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
 from asyncjobs.job import Settlement, State, TakenJob
 from asyncjobs.model.backoff import doubled
 from asyncjobs.model.envelope import AnyEnvelope
 from asyncjobs.model.headers import MAX_MESSAGE, PutBack
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.options.app import AppSettings
 from asyncjobs.worker.describing import describe
 from asyncjobs.worker.put_back_log import PutBackLog
 from asyncjobs.worker.records import bury, log_end, outcome_of
@@ -93,7 +93,7 @@ class Unstarted:
         """A function or envelope that this worker does not have: later, perhaps elsewhere.
 
         During a rolling deploy another worker may know it. The delay grows, no attempt
-        is spent; after `unknown_ttl` the job is dead. Raises BadEnvelope.
+        is spent; after `unknown_ttl` the job is dead. Raises BadRecord.
         """
         envelope = AnyEnvelope.decode(job.envelope)
         since_ms, times = envelope.headers.put_back(now_ms)

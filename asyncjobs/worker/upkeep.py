@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from typing import Final, Self
 
-from asyncjobs.backends.base import Heartbeat
+from asyncjobs.backends.answers import Heartbeat
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.duties import Duty, Site, every_duty

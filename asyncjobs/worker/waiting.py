@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import Backend
+from asyncjobs.backends.seam import Backend
 from asyncjobs.context import _current, _result_waits
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog

@@ -17,7 +17,8 @@ import anyio
 import orjson
 
 from asyncjobs import events
-from asyncjobs.backends.base import Heartbeat, LeaseSpec
+from asyncjobs.backends.answers import Heartbeat
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.clock import Seconds, new_id, seconds
 from asyncjobs.context import JobContext
 from asyncjobs.errors import AsyncJobsError, StoreError, UsageError

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import Backend, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.seam import Backend, StoreSettings
 from asyncjobs.job import PROGRESS, JobRef, Note, Settlement
 from asyncjobs.testing.conformance.store import (
     GRACE_MS,
@@ -221,7 +221,7 @@ def test_that_says_so(servers):
 
 
 def test_in_memory():
-    from asyncjobs.backends.base import Backend, StoreSettings
+    from asyncjobs.backends.seam import Backend, StoreSettings
     from asyncjobs.backends.memory import MemoryBackend
     from asyncjobs.backends.memory.stored import StoredJob
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from asyncjobs import AsyncJobsError, JobCancelled, JobDiscarded, JobFailed, State
-from asyncjobs.backends.base import StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.errors import ResultError, StoreError
 from asyncjobs.job import JobRecord, JobRef
 from asyncjobs.testing.servers import Server

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from asyncjobs.backends.base import Verdict
+from asyncjobs.backends.inspect import Verdict
 from asyncjobs.backends.redis.diagnosis import findings
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
 from tests.cli.operator import Ended, operate

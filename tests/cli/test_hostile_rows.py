@@ -11,8 +11,8 @@ import pytest
 from click.testing import Result
 
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.telemetry.queues import QueueGauges, look_at_queues
 from asyncjobs.testing.servers import Server

@@ -8,8 +8,9 @@ import json
 import pytest
 from click.testing import Result
 
-from asyncjobs.backends.base import EnqueueBatch, LeaseSpec
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.job import NewJob
 from asyncjobs.testing.servers import Server
 from tests.cli.test_usage import call

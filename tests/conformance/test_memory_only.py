@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.backends.base import StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.memory.stored import StoredJob
 from asyncjobs.backends.memory.structures import ReadyList, Timed
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.errors import UsageError
 from asyncjobs.job import Settlement
 from asyncjobs.testing.conformance.store import PinnedClock, Store, ids, outcome, ref

@@ -15,8 +15,8 @@ from pathlib import Path
 import click
 import pytest
 
-from asyncjobs.backends.base import StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.cli.command import cli
 from asyncjobs.testing.servers import ServerKind, available_servers, start_server
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from asyncjobs.backends import SCHEMES
 from asyncjobs.backends.redis.layout import LAYOUT
 from asyncjobs.cli.serve import ExitCode
-from asyncjobs.config import AppSettings
 from asyncjobs.job import Priority, State
 from asyncjobs.model.envelope import ENVELOPE_VERSION
 from asyncjobs.model.headers import KEPT
+from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.limits import GUARD_ONE_IN
 from asyncjobs.policy.suspects import WIDEST_AT_LEAST, SuspectBounds
 

@@ -14,10 +14,10 @@ import anyio
 import pytest
 
 from asyncjobs import AsyncJobs, JobHandle, Worker
-from asyncjobs.backends.base import EnqueueBatch, StoreSettings
 from asyncjobs.backends.embedded import backend as embedded_backend
 from asyncjobs.backends.embedded.backend import EmbeddedBackend
 from asyncjobs.backends.embedded.folder import StoreFolder
+from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
 from asyncjobs.errors import StoreUnavailable, UnsupportedLayout
 from asyncjobs.job import NewJob
 from tests.embedded.kit import Store

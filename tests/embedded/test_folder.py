@@ -11,8 +11,8 @@ import pytest
 
 import asyncjobs.backends
 from asyncjobs.backends import embedded, make_backend, store_url
-from asyncjobs.backends.base import StoreInfo, StoreSettings
 from asyncjobs.backends.embedded.folder import StoreFolder, find_binary
+from asyncjobs.backends.seam import StoreInfo, StoreSettings
 from asyncjobs.cli.banner import Banner
 from asyncjobs.errors import ConfigError
 

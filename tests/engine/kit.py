@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from asyncjobs.backends.base import Exchange, Offer, Resync
+from asyncjobs.backends.answers import Exchange, Resync
+from asyncjobs.backends.lease import Offer
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import Demand, Settlement, TakenJob
 from asyncjobs.policy.limits import QueueShares

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import StaleSequence
+from asyncjobs.backends.answers import StaleSequence
 from asyncjobs.worker.engine.steps import (
     AskAgain,
     Done,

@@ -15,7 +15,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from asyncjobs.backends.base import Exchange, Offer, Resync
+from asyncjobs.backends.answers import Exchange, Resync
+from asyncjobs.backends.lease import Offer
 from asyncjobs.job import Demand, Settlement, SettlementKind, TakenJob
 from asyncjobs.worker.engine.steps import (
     AskAgain,

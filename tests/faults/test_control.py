@@ -9,9 +9,10 @@ import re
 import pytest
 
 from asyncjobs import AsyncJobs, State, Worker
-from asyncjobs.backends.base import LeaseSpec, StoreSettings
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.leases import RedisLease
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.testing.servers import Server

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from asyncjobs.backends.base import EnqueueBatch
 from asyncjobs.backends.letters import LetterQuery, Revival, Revived
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.errors import StoreFull
 from asyncjobs.job import NewJob, Priority
 from asyncjobs.model.outcome import revived

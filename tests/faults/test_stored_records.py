@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from asyncjobs import AsyncJobs, Discard, JobRef, RetryPolicy, Snooze, Worker
 from asyncjobs.clock import new_id, now_ms
-from asyncjobs.codec import BadEnvelope
+from asyncjobs.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.model.outcome import Outcome, read_dead_letter, revived
 from tests.faults.records import letters, outcomes, records
@@ -165,7 +165,7 @@ def test_any_record_costs_one_job_on_a_server(servers: Any, kind: Any, raws: lis
 def test_what_can_be_read_can_be_written_again(raw: bytes) -> None:
     try:
         envelope = Envelope.decode(raw)
-    except (BadEnvelope, NewerEnvelope):
+    except (BadRecord, NewerEnvelope):
         return
     again = Envelope.decode(envelope.encode())
     assert (again.name, again.args, again.kwargs, again.attempt, again.headers.fields) == (
@@ -178,7 +178,7 @@ def test_what_can_be_read_can_be_written_again(raw: bytes) -> None:
 def test_an_outcome_is_read_or_refused(raw: bytes) -> None:
     try:
         outcome = Outcome.decode(raw)
-    except BadEnvelope:
+    except BadRecord:
         return
     Outcome.decode(outcome.encode())
 
@@ -188,6 +188,6 @@ def test_an_outcome_is_read_or_refused(raw: bytes) -> None:
 def test_a_dead_letter_is_revived_or_refused(letter: bytes) -> None:
     try:
         again = revived(letter, 1_800_000_000_000)
-    except BadEnvelope:
+    except BadRecord:
         return
     assert again == letter.partition(b"\n")[2] or orjson.loads(again)["n"] == 1

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from asyncjobs import JobFailed
-from asyncjobs.config import AppSettings
+from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.suspects import SuspectBounds
 from tests.guarantees import program
 from tests.guarantees.kit import LIMIT_S, Line, Scene, most_at_once

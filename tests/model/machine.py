@@ -10,21 +10,11 @@ from typing import Any, TypeAlias, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from asyncjobs.backends.base import (
-    Backend,
-    CancelVerdict,
-    Clock,
-    Demand,
-    EnqueueBatch,
-    Exchange,
-    Lease,
-    LeaseSpec,
-    Registered,
-    StaleSequence,
-    StoreSettings,
-)
+from asyncjobs.backends.answers import CancelVerdict, Exchange, Registered, StaleSequence
+from asyncjobs.backends.lease import Lease, LeaseSpec
+from asyncjobs.backends.seam import Backend, Clock, EnqueueBatch, StoreSettings
 from asyncjobs.clock import new_id
-from asyncjobs.job import PROGRESS, NewJob, Note, Settlement, State, TakenJob
+from asyncjobs.job import PROGRESS, Demand, NewJob, Note, Settlement, State, TakenJob
 from asyncjobs.testing.conformance.store import (
     GRACE_MS,
     LEASE_MS,

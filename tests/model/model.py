@@ -13,15 +13,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asyncjobs.backends.activity import ENQUEUED, MINUTE_MS, RESCHEDULED, flow_of
-from asyncjobs.backends.base import (
-    CancelVerdict,
+from asyncjobs.backends.answers import CancelVerdict, Reclaimed
+from asyncjobs.backends.inspect import QueueCounts, QueueFlow
+from asyncjobs.backends.seam import StoreSettings
+from asyncjobs.job import (
     Demand,
-    QueueCounts,
-    QueueFlow,
-    Reclaimed,
-    StoreSettings,
+    JobRecord,
+    JobRef,
+    NewJob,
+    Settlement,
+    SettlementKind,
+    State,
+    TakenJob,
 )
-from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, SettlementKind, State, TakenJob
 from tests.model.parts import Answer, End, Job, LeaseEntry, Letter, has_room
 
 __all__ = ["QueueModel"]

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition
 
-from asyncjobs.backends.base import Demand, Exchange, LeaseSpec
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.backends.answers import Exchange
+from asyncjobs.backends.lease import LeaseSpec
+from asyncjobs.job import Demand, Settlement, TakenJob
 from asyncjobs.testing.conformance.store import QUEUE
 from tests.model.parts import Answer
 

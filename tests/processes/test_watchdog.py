@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, JobFailed, State
-from asyncjobs.config import AppSettings
+from asyncjobs.options.app import AppSettings
 from asyncjobs.testing.servers import Server, start_server
 from tests.cli.conftest import Put, Start
 from tests.cli.process import Ledger, Process

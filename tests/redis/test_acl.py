@@ -19,8 +19,8 @@ from hypothesis import settings
 
 import asyncjobs.backends.redis
 from asyncjobs import AsyncJobs, ConfigError, Worker
-from asyncjobs.backends.base import Clock, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.seam import Clock, StoreSettings
 from asyncjobs.clock import new_id
 from asyncjobs.testing import conformance
 from asyncjobs.testing.conformance.store import MakeBackend

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import Demand, EnqueueBatch, LeaseSpec, StoreSettings
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.exchange import MOST_CRASHES, crashes_in
+from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
 from asyncjobs.clock import new_id
-from asyncjobs.job import JobRef, NewJob, Settlement
+from asyncjobs.job import Demand, JobRef, NewJob, Settlement
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unaudited("foreign counts are what is tested")]
 

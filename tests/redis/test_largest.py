@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
 from asyncjobs.clock import new_id
 from asyncjobs.job import NewJob, Settlement
 from asyncjobs.testing.conformance.store import QUEUE, PinnedClock, Store

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, State
-from asyncjobs.backends.base import Backend, StoreSettings
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.layout import LAYOUT
+from asyncjobs.backends.seam import Backend, StoreSettings
 from asyncjobs.clock import new_id
 from asyncjobs.job import PROGRESS, Note, Settlement
 from asyncjobs.testing.conformance.store import PinnedClock, Store, Worker, ids

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, LeaseSpec, StoreSettings
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.redis import listing
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.scripts import script
+from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
 from asyncjobs.clock import new_id
 from asyncjobs.job import NewJob
 from asyncjobs.testing.conformance.store import LEASE_MS, QUEUE, are_new

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs.backends import SCHEMES, make_backend
-from asyncjobs.backends.base import StoreSettings
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.errors import ConfigError
 
 SECRET = "kretword"

@@ -11,9 +11,9 @@ import anyio
 import pytest
 
 from asyncjobs import AsyncJobs, StoreUnavailable
-from asyncjobs.backends.base import EnqueueBatch
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.keys import StoreKeys
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.clock import new_id
 from asyncjobs.job import NewJob
 from asyncjobs.testing.servers import Server, start_server

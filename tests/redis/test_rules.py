@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, Offer, StoreSettings
+from asyncjobs.backends.lease import Offer
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.scripts import run, script
+from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
 from asyncjobs.errors import StoreError, StoreFull
 from asyncjobs.job import PROGRESS, Demand, NewJob, Note, Settlement, State
 from asyncjobs.testing.conformance.store import LIMIT_S, QUEUE, PinnedClock, Store, Worker, ids, ref

@@ -6,16 +6,11 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import (
-    CancelCall,
-    LeaseSpec,
-    QueueChanged,
-    ReclaimDue,
-    Signal,
-    StoreSettings,
-)
+from asyncjobs.backends.answers import CancelCall, QueueChanged, ReclaimDue, Signal
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.backends.redis.control import decode_signal, encode_signal
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.clock import new_id
 from asyncjobs.job import JobRef
 

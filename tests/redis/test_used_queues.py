@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, LeaseSpec, StoreSettings
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
 from asyncjobs.clock import new_id
 from asyncjobs.job import Demand, NewJob, Settlement
 from asyncjobs.testing.conformance.store import LEASE_MS, QUEUE

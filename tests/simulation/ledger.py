@@ -11,7 +11,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from asyncjobs.backends.base import CancelVerdict, Exchange, LeaseSpec
+from asyncjobs.backends.answers import CancelVerdict, Exchange
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.job import JobRecord, JobRef, Settlement, SettlementKind, State, TakenJob
 from asyncjobs.model.outcome import Outcome
 from tests.simulation.leases import Leases

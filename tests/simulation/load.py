@@ -8,7 +8,8 @@ from random import Random
 from typing import Any
 
 from asyncjobs import INJECTED, AsyncJobs, Discard, JobContext, Retry, RetryPolicy, Snooze, constant
-from asyncjobs.backends.base import Backend, CancelVerdict
+from asyncjobs.backends.answers import CancelVerdict
+from asyncjobs.backends.seam import Backend
 from asyncjobs.client import Client
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.events import Events

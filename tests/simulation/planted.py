@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from asyncjobs.backends.base import LeaseSpec
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.memory.queue import Queue
 from asyncjobs.backends.memory.stored import Held
 from asyncjobs.backends.memory.wakes import Wakes

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, LeaseSpec, Offer
+from asyncjobs.backends.lease import LeaseSpec, Offer
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.job import Demand, State
 from tests.simulation.ledger import PROMPT_S, Ledger
 from tests.simulation.load import APP, work

@@ -11,30 +11,25 @@ from collections.abc import Collection, Coroutine, Mapping, Sequence
 from enum import Enum
 from typing import Any, cast
 
-from asyncjobs.backends.base import (
-    Backend,
+from asyncjobs.backends.answers import (
     CancelVerdict,
-    DeadLetters,
-    Demand,
-    EnqueueBatch,
     Enqueued,
     Exchange,
     Heartbeat,
-    Inspection,
-    LeaseSpec,
-    Offer,
     Parked,
     Reclaimed,
     Registered,
     Resync,
     Signal,
-    StoreInfo,
-    Survey,
 )
+from asyncjobs.backends.inspect import Inspection, Survey
+from asyncjobs.backends.lease import LeaseSpec, Offer
+from asyncjobs.backends.letters import DeadLetters
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.seam import Backend, EnqueueBatch, StoreInfo
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.job import JobRecord, JobRef, Note, Notes, Settlement, TakenJob
+from asyncjobs.job import Demand, JobRecord, JobRef, Note, Notes, Settlement, TakenJob
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import Process, SimLoop, SimTask
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final, Self
 
-from asyncjobs.backends.base import Backend, Clock, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.seam import Backend, Clock, StoreSettings
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
 from asyncjobs.job import JobRecord, JobRef, State

@@ -16,8 +16,10 @@ from asyncjobs import (
     constant,
     events,
 )
-from asyncjobs.backends.base import Backend, Demand, LeaseSpec
+from asyncjobs.backends.lease import LeaseSpec
+from asyncjobs.backends.seam import Backend
 from asyncjobs.clock import new_id
+from asyncjobs.job import Demand
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording
 from tests.worker import jobs

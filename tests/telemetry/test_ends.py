@@ -15,9 +15,9 @@ from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant, events
 from asyncjobs.attempt import StopAsked
 from asyncjobs.backends.letters import Revival, Revived
 from asyncjobs.clock import now_ms
-from asyncjobs.config import AppSettings
 from asyncjobs.job import JobRef
 from asyncjobs.model.outcome import revived
+from asyncjobs.options.app import AppSettings
 from asyncjobs.telemetry.tracing import Tracing
 from asyncjobs.worker import records, settling
 from tests.tasks import every_task

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, StoreFull, StoreUnavailable, events
-from asyncjobs.backends.base import EnqueueBatch, Enqueued
+from asyncjobs.backends.answers import Enqueued
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.client import calls as module
 from tests.telemetry.reading import Reading
 from tests.worker import jobs

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncjobs import AsyncJobs, State
-from asyncjobs.backends.base import QueueFlow
+from asyncjobs.backends.inspect import QueueFlow
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.telemetry import queues as module
 from asyncjobs.telemetry.instruments import FLEET

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from asyncjobs import AsyncJobs
-from asyncjobs.config import AppSettings
 from asyncjobs.events import JobDead, JobExpired, JobSucceeded
 from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.options.app import AppSettings
 from asyncjobs.telemetry.tracing import Tracing
 from tests.telemetry import tasks
 from tests.telemetry.attempts import attempt_info

@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
-from asyncjobs.backends.base import EnqueueBatch, Enqueued
+from asyncjobs.backends.answers import Enqueued
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.errors import ConfigError
 from asyncjobs.job import JobRef, State
 from asyncjobs.telemetry import carrier

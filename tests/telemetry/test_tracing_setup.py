@@ -27,10 +27,10 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import SpanKind
 
 from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant
-from asyncjobs.backends.base import Backend
-from asyncjobs.config import AppSettings
+from asyncjobs.backends.seam import Backend
 from asyncjobs.events import Events, JobsReclaimed
 from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.options.app import AppSettings
 from asyncjobs.telemetry import spans
 from asyncjobs.telemetry.sampler import LinkedParentSampler
 from asyncjobs.telemetry.spans import global_provider

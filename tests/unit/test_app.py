@@ -16,9 +16,8 @@ import pytest
 import asyncjobs
 from asyncjobs import AsyncJobs, JobRegistry, errors, opening
 from asyncjobs.backends import URL_VARIABLE, embedded
-from asyncjobs.backends.base import StoreInfo
 from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.config import AppSettings
+from asyncjobs.backends.seam import StoreInfo
 from asyncjobs.errors import (
     ArgumentsError,
     ConfigError,
@@ -29,6 +28,7 @@ from asyncjobs.errors import (
     UsageError,
 )
 from asyncjobs.events import Event, JobEnqueued
+from asyncjobs.options.app import AppSettings
 
 pytestmark = pytest.mark.anyio
 

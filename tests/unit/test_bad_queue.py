@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.base import Demand, Exchange, Heartbeat
+from asyncjobs.backends.answers import Exchange, Heartbeat
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.memory.lease import MemoryLease
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted, LeaseLost
-from asyncjobs.job import Settlement
+from asyncjobs.job import Demand, Settlement
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.doubt import InDoubt
 from tests.hooked import HookedStore

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 import pytest
 
 from asyncjobs import AsyncJobs, JobRegistry, MissingCapability, Worker
-from asyncjobs.backends.base import Capabilities, StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.seam import Capabilities, StoreSettings
 from asyncjobs.options import given
 from asyncjobs.options.table import OPTIONS
 

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.base import Backend, EnqueueBatch, Enqueued, Placed
+from asyncjobs.backends.answers import Enqueued, Placed
+from asyncjobs.backends.seam import Backend, EnqueueBatch
 from asyncjobs.client import Client, batcher, space
 from asyncjobs.errors import NotOpen, PayloadTooLarge, StoreError, StoreFull, StoreUnavailable
 from asyncjobs.events import Event, Events, JobEnqueued

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.base import Placed
+from asyncjobs.backends.answers import Placed
 from asyncjobs.errors import StoreFull, StoreUnavailable
 from asyncjobs.events import EnqueueFailed, JobEnqueued
 from asyncjobs.job import JobRef

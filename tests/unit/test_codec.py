@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.codec import BadEnvelope, check_json
+from asyncjobs.codec import BadRecord, check_json
 from asyncjobs.errors import EncodeError
 from asyncjobs.job import State
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
@@ -66,7 +66,7 @@ def test_an_envelope_carries_its_expiry_only_when_it_has_one() -> None:
     assert Envelope.decode(raw).expires_ms == 7
     assert orjson.loads(raw)["x"] == 7
     assert orjson.loads(Envelope("f", [], {}, enqueued_ms=1).encode()).keys() == set("vfne")
-    with pytest.raises(BadEnvelope, match="wrong type"):
+    with pytest.raises(BadRecord, match="wrong type"):
         Envelope.decode(raw.replace(b'"x":7', b'"x":"7"'))
 
 
@@ -186,13 +186,13 @@ GOOD: dict[str, Any] = {"v": 1, "f": "f", "n": 1, "e": 1}
     ],
 )
 def test_bytes_that_are_no_envelope(raw: bytes) -> None:
-    with pytest.raises(BadEnvelope):
+    with pytest.raises(BadRecord):
         Envelope.decode(raw)
 
 
 @given(st.binary())
 def test_any_bytes_are_refused_in_one_way(raw: bytes) -> None:
-    with pytest.raises(BadEnvelope):
+    with pytest.raises(BadRecord):
         Envelope.decode(raw)
 
 
@@ -221,7 +221,7 @@ def test_long_texts_keep_their_end() -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"s": "no such state"}', b'{"s": []}'])
 def test_bytes_that_are_no_outcome(raw: bytes) -> None:
-    with pytest.raises(BadEnvelope):
+    with pytest.raises(BadRecord):
         Outcome.decode(raw)
 
 

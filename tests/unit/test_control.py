@@ -7,7 +7,8 @@ from collections.abc import Collection
 
 import pytest
 
-from asyncjobs.backends.base import CancelCall, LeaseSpec, QueueChanged, ReclaimDue, Signal
+from asyncjobs.backends.answers import CancelCall, QueueChanged, ReclaimDue, Signal
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.memory.lease import MemoryLease
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.job import JobRef

@@ -8,12 +8,12 @@ import orjson
 import pytest
 
 from asyncjobs import AsyncJobs, State
-from asyncjobs.codec import BadEnvelope
-from asyncjobs.config import AppSettings
+from asyncjobs.codec import BadRecord
 from asyncjobs.events import Events, JobDead
 from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.model.outcome import Outcome, read_dead_letter
+from asyncjobs.options.app import AppSettings
 from asyncjobs.untrusted import LAST_MS, MOST_COUNT
 from asyncjobs.worker.decoding import decode
 from asyncjobs.worker.run import Attempt, Crew
@@ -113,16 +113,16 @@ def test_an_outcome_is_read_with_limits() -> None:
         ("r", nested(110)),
     ):
         raw = orjson.dumps({"s": "dead", field: value, "w": "w" * 300})
-        with pytest.raises(BadEnvelope):
+        with pytest.raises(BadRecord):
             Outcome.decode(raw)
 
 
 def test_more_bytes_than_any_record_has_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncjobs.codec.MAX_ENVELOPE", 1000)
     raw = Envelope("subject", ["x" * 1000], {}, 1).encode()
-    with pytest.raises(BadEnvelope, match="more than any"):
+    with pytest.raises(BadRecord, match="more than any"):
         Envelope.decode(raw)
-    with pytest.raises(BadEnvelope, match="more than any"):
+    with pytest.raises(BadRecord, match="more than any"):
         Envelope.decode(raw.replace(b'"v":1', b'"v":2'))
 
 

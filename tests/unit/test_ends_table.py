@@ -10,7 +10,7 @@ import pytest
 import asyncjobs
 from asyncjobs import events
 from asyncjobs.backends.redis.scripts import _SCRIPTS
-from asyncjobs.codec import BadEnvelope
+from asyncjobs.codec import BadRecord
 from asyncjobs.errors import ResultError
 from asyncjobs.job import JobRef, State
 from asyncjobs.model.ends import ENDS, FINAL_EVENTS, OUTCOMES
@@ -48,7 +48,7 @@ def test_only_a_success_has_a_value() -> None:
 
 @pytest.mark.parametrize("state", [state for state in State if not state.is_final])
 def test_an_outcome_of_a_job_that_has_not_ended_is_none(state: State) -> None:
-    with pytest.raises(BadEnvelope, match="no end"):
+    with pytest.raises(BadRecord, match="no end"):
         Outcome.decode(b'{"s":"%b"}' % state.value.encode())
 
 

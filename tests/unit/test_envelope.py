@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.codec import BadEnvelope
+from asyncjobs.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, encode_call, without_trace
 from asyncjobs.model.headers import NO_HEADERS, Headers, new_headers
 
@@ -91,7 +91,7 @@ def test_a_field_that_only_a_later_release_has_stays() -> None:
 
 
 def test_another_envelope_is_not_taken_for_its_own() -> None:
-    with pytest.raises(BadEnvelope):
+    with pytest.raises(BadRecord):
         Envelope("mail", [], {}, 5).again(b"no envelope", 2, NO_HEADERS)
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, JobError, JobRef, Priority, Progress, State
-from asyncjobs.backends.base import Demand, LeaseSpec
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.config import AppSettings
 from asyncjobs.context import from_ms
 from asyncjobs.errors import (
     ConfigError,
@@ -24,10 +23,11 @@ from asyncjobs.errors import (
     ResultUnavailable,
     UsageError,
 )
-from asyncjobs.job import PROGRESS, Note, Settlement, TakenJob
+from asyncjobs.job import PROGRESS, Demand, Note, Settlement, TakenJob
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, PastError
 from asyncjobs.model.outcome import Outcome, dead_letter
+from asyncjobs.options.app import AppSettings
 
 pytestmark = pytest.mark.anyio
 

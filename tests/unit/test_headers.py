@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 import asyncjobs
-from asyncjobs.codec import BadEnvelope
+from asyncjobs.codec import BadRecord
 from asyncjobs.job import State
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, Headers, PastError, PutBack
@@ -83,7 +83,7 @@ def test_crashes_until_the_end_of_an_attempt_and_before() -> None:
 @pytest.mark.parametrize("count", [-1, "2", True, 1.5, None, 2**53 + 1])
 @pytest.mark.parametrize("name", ["crashes", "crashes_kept"])
 def test_a_count_of_crashes_that_is_none_is_refused(name: str, count: object) -> None:
-    with pytest.raises(BadEnvelope, match=name):
+    with pytest.raises(BadRecord, match=name):
         Headers({name: count}).crashes()
 
 

@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from asyncjobs.backends.base import Heartbeat, LeaseSpec
+from asyncjobs.backends.answers import Heartbeat
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.memory.lease import MemoryLease
 from asyncjobs.worker.lease import Heartbeats
 from asyncjobs.worker.pulse import Pulse

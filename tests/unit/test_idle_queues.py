@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, LeaseSpec, Leftover, QueueCounts, StoreSettings
+from asyncjobs.backends.inspect import Leftover, QueueCounts
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.memory.inspection import MemoryQueueInspection
 from asyncjobs.backends.memory.queues import Queues
+from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
 from asyncjobs.clock import now_ms
 from asyncjobs.errors import StoreError
 from asyncjobs.job import NewJob

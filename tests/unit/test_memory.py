@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs import ConfigError
-from asyncjobs.config import parse_size
+from asyncjobs.options.durations import parse_size
 from asyncjobs.worker import memory
 from asyncjobs.worker.memory import MemoryLimit, resident_bytes, show_bytes
 

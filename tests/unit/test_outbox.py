@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from asyncjobs import AsyncJobs, JobHandle
-from asyncjobs.backends.base import Placed
+from asyncjobs.backends.answers import Placed
 from asyncjobs.errors import ArgumentsError, EncodeError, UsageError
 from asyncjobs.job import JobRef
 

@@ -8,8 +8,10 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from asyncjobs.backends.base import Demand, LeaseSpec, Offer, Parked
+from asyncjobs.backends.answers import Parked
+from asyncjobs.backends.lease import LeaseSpec, Offer
 from asyncjobs.errors import StoreUnavailable
+from asyncjobs.job import Demand
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.engine.appetite import Appetite
 from asyncjobs.worker.engine.parking import Parking

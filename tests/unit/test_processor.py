@@ -21,22 +21,15 @@ from asyncjobs import (
     Worker,
     constant,
 )
-from asyncjobs.backends.base import (
-    Demand,
-    EnqueueBatch,
-    Exchange,
-    LeaseSpec,
-    Offer,
-    Parked,
-    Resync,
-    StoreSettings,
-)
+from asyncjobs.backends.answers import Exchange, Parked, Resync
+from asyncjobs.backends.lease import LeaseSpec, Offer
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.memory.lease import MemoryLease
+from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted, LeaseLost
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.job import Demand, Settlement, TakenJob
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import Headers
 from asyncjobs.policy.limits import QueueShares

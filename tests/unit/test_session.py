@@ -9,15 +9,10 @@ from typing import cast
 
 import pytest
 
-from asyncjobs.backends.base import (
-    Backend,
-    Lease,
-    LeaseSpec,
-    Resync,
-    StaleSequence,
-    StoreSettings,
-)
+from asyncjobs.backends.answers import Resync, StaleSequence
+from asyncjobs.backends.lease import Lease, LeaseSpec
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.seam import Backend, StoreSettings
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import TakenJob
 from asyncjobs.worker.session import Session

@@ -10,12 +10,12 @@ import orjson
 import pytest
 
 from asyncjobs import AsyncJobs, RetryPolicy, Snooze, State, constant, events
-from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
 from asyncjobs.job import Settlement, SettlementKind, TakenJob
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, Headers
 from asyncjobs.model.outcome import Outcome, read_dead_letter
+from asyncjobs.options.app import AppSettings
 from asyncjobs.worker.run import BEGUN, Attempt, Crew, Reason
 from asyncjobs.worker.settling import Settler
 

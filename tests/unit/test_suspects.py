@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.config import AppSettings
+from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.suspects import NARROWED_BY, WIDEST_AT_LEAST, SuspectBounds
 
 

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from asyncjobs import events
-from asyncjobs.backends.base import Exchange
+from asyncjobs.backends.answers import Exchange
 from asyncjobs.events import Events
 from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.model.envelope import Envelope

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.base import Heartbeat
+from asyncjobs.backends.answers import Heartbeat
 from asyncjobs.backends.memory.lease import MemoryLease
 from tests.hooked import HookedStore
 

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.base import QueueCounts, StoreSettings, Survey
+from asyncjobs.backends.inspect import QueueCounts, Survey
 from asyncjobs.backends.memory.inspection import MemoryQueueInspection
 from asyncjobs.backends.memory.queues import Queues
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.clock import now_ms
 from asyncjobs.errors import StoreError
 from asyncjobs.worker.duties.unattended import LOOK, MOST_LINES, NEXT_S, Unattended

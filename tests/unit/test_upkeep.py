@@ -9,8 +9,10 @@ from typing import Any, Self, cast
 
 import pytest
 
-from asyncjobs.backends.base import Backend, Heartbeat, LeaseSpec, Reclaimed, StoreSettings
+from asyncjobs.backends.answers import Heartbeat, Reclaimed
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.seam import Backend, StoreSettings
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.events import Events, JobsReclaimed
 from asyncjobs.worker import duties

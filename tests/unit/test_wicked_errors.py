@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, Discard, RetryPolicy, constant, guarded
-from asyncjobs.config import AppSettings
 from asyncjobs.events import Events
 from asyncjobs.job import Settlement, SettlementKind, State, TakenJob
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.outcome import Outcome, read_dead_letter
+from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import is_cancellation, is_on_purpose
 from asyncjobs.worker.describing import describe
 from asyncjobs.worker.run import Attempt, Crew, Reason

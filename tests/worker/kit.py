@@ -11,9 +11,10 @@ import anyio
 import pytest
 
 from asyncjobs import AsyncJobs, JobFunction, State, Worker
-from asyncjobs.backends.base import EnqueueBatch, QueueCounts
+from asyncjobs.backends.inspect import QueueCounts
 from asyncjobs.backends.memory import MemoryBackend
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.clock import new_id
 from asyncjobs.events import Event
 from asyncjobs.job import NewJob

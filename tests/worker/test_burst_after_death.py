@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncjobs import AsyncJobs, State, Worker
-from asyncjobs.backends.base import Lease, LeaseSpec
+from asyncjobs.backends.lease import Lease, LeaseSpec
 from asyncjobs.clock import new_id
 from asyncjobs.job import Demand
 from tests.worker import jobs

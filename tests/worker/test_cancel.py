@@ -9,16 +9,11 @@ from dataclasses import replace
 import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, RetryPolicy, State, Worker, constant
-from asyncjobs.backends.base import (
-    Demand,
-    Exchange,
-    LeaseSpec,
-    Offer,
-    Parked,
-)
+from asyncjobs.backends.answers import Exchange, Parked
+from asyncjobs.backends.lease import LeaseSpec, Offer
 from asyncjobs.backends.memory.lease import MemoryLease
 from asyncjobs.clock import new_id
-from asyncjobs.job import Settlement
+from asyncjobs.job import Demand, Settlement
 from tests.hooked import HookedStore
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, counts, ended, listens, register, until, working

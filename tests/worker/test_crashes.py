@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs import AsyncJobs, JobFailed, Worker
-from asyncjobs.backends.base import Demand, LeaseSpec
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.clock import new_id
 from asyncjobs.events import JobStarted
+from asyncjobs.job import Demand
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, events_of, eventually, register
 

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import pytest
 
 from asyncjobs import AsyncJobs, JobDiscarded, RetryPolicy, State, Worker, constant, events
-from asyncjobs.backends.base import LeaseSpec, StoreSettings
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.clock import new_id, now_ms
 from asyncjobs.context import from_ms
 from asyncjobs.model.envelope import Envelope

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, State, Worker
-from asyncjobs.backends.base import LeaseSpec
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
 from asyncjobs.worker.duties.reclaim import Reclaim
 from tests.worker import jobs

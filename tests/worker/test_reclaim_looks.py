@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncjobs import Worker
-from asyncjobs.backends.base import LeaseSpec
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.clock import new_id
 from asyncjobs.job import Demand
 from tests.worker import jobs

@@ -20,8 +20,9 @@ from asyncjobs import (
     Worker,
     constant,
 )
-from asyncjobs.backends.base import Demand, LeaseSpec
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.clock import new_id
+from asyncjobs.job import Demand
 from asyncjobs.model.envelope import Envelope
 from tests.worker import jobs
 from tests.worker.jobs import Broken

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from asyncjobs import INJECTED, AsyncJobs, JobContext, Worker
-from asyncjobs.backends.base import StoreSettings
 from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.context import from_ms
 from asyncjobs.events import JobStarted
 from asyncjobs.testing.conformance.store import PinnedClock

@@ -19,7 +19,7 @@ import importlib
 import importlib.util
 import os
 
-from asyncjobs.backends.base import Backend, StoreSettings
+from asyncjobs.backends.seam import Backend, StoreSettings
 from asyncjobs.errors import ConfigError
 
 __all__ = ["ENVIRONMENT_VARIABLE", "SCHEME", "is_installed", "new_backend"]

@@ -7,11 +7,12 @@ import threading
 import time
 from dataclasses import replace
 
-from asyncjobs.backends.base import Clock, EnqueueBatch, Enqueued, StoreInfo, StoreSettings
+from asyncjobs.backends.answers import Enqueued
 from asyncjobs.backends.embedded.folder import StoreFolder
 from asyncjobs.backends.embedded.joining import Hold, join
 from asyncjobs.backends.redis.address import Address
 from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.backends.seam import Clock, EnqueueBatch, StoreInfo, StoreSettings
 from asyncjobs.errors import AsyncJobsError, StoreUnavailable
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.own import hide, in_own_thread

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from heapq import nlargest, nsmallest
 
-from asyncjobs.backends.base import StoreSettings
 from asyncjobs.backends.letters import (
     MAX_PAGE,
     MAX_PAGE_BYTES,
@@ -16,6 +15,7 @@ from asyncjobs.backends.letters import (
 )
 from asyncjobs.backends.memory.stored import Kept, Letter, StoredJob
 from asyncjobs.backends.memory.structures import Timed
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.job import JobRecord, JobRef, Priority, State
 
 __all__ = ["Ended"]

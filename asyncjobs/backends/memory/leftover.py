@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncjobs.backends.base import Leftover
+from asyncjobs.backends.inspect import Leftover
 from asyncjobs.backends.memory.queue import Queue
 
 __all__ = ["left_in"]

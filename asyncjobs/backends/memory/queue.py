@@ -11,21 +11,16 @@ from heapq import nsmallest
 from itertools import count, islice
 
 from asyncjobs.backends.activity import ENQUEUED, RESCHEDULED, flow_of
-from asyncjobs.backends.base import (
-    CancelVerdict,
-    Demand,
-    LeaseSpec,
-    QueueCounts,
-    QueueFlow,
-    StaleSequence,
-    StoreSettings,
-    WorkerEntry,
-)
+from asyncjobs.backends.answers import CancelVerdict, StaleSequence
+from asyncjobs.backends.inspect import QueueCounts, QueueFlow, WorkerEntry
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.letters import Revival, Revived
 from asyncjobs.backends.memory.ended import Ended
 from asyncjobs.backends.memory.stored import Held, StoredJob, SuspectRoom, Tally
 from asyncjobs.backends.memory.structures import ReadyList, Timed
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.job import (
+    Demand,
     JobRecord,
     JobRef,
     NewJob,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from asyncjobs.backends.base import Survey
+from asyncjobs.backends.inspect import Survey
 
 __all__ = ["Surveyor"]
 

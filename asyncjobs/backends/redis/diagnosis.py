@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from asyncjobs.backends.base import Finding, Verdict
+from asyncjobs.backends.inspect import Finding, Verdict
 from asyncjobs.backends.redis.link import Link
 from asyncjobs.backends.redis.server import OLDEST, fields_of, is_cluster, releases
 from asyncjobs.clock import now_ms

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from asyncjobs.backends.answers import NONE_AWAY
-from asyncjobs.backends.base import Demand, Exchange, LeaseSpec, StaleSequence
+from asyncjobs.backends.answers import NONE_AWAY, Exchange, StaleSequence
 from asyncjobs.backends.checks import check_effects
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.backends.redis.layout import CAPABILITIES
 from asyncjobs.backends.redis.scripts import Script
 from asyncjobs.errors import StoreError
-from asyncjobs.job import JobRef, NewJob, Settlement, SettlementKind, TakenJob
+from asyncjobs.job import Demand, JobRef, NewJob, Settlement, SettlementKind, TakenJob
 from asyncjobs.model.ends import ENDS
 
 __all__ = [

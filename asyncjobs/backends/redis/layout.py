@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from asyncjobs.backends.base import Capabilities
+from asyncjobs.backends.seam import Capabilities
 
 __all__ = ["CAPABILITIES", "LAYOUT", "READABLE"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from asyncjobs.backends.redis.link import Command
-from asyncjobs.codec import BadEnvelope
+from asyncjobs.codec import BadRecord
 from asyncjobs.job import JobRecord, JobRef, Priority, State
 from asyncjobs.model.ends import STATE_OF_CODE
 from asyncjobs.model.outcome import Outcome
@@ -73,5 +73,5 @@ def _whole_ms(score: bytes) -> int:
 def _state_of(outcome: bytes) -> State | None:
     try:
         return Outcome.decode(outcome).state
-    except BadEnvelope:
+    except BadRecord:
         return None

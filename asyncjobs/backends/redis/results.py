@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.link import Link
-from asyncjobs.codec import BadEnvelope
+from asyncjobs.codec import BadRecord
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.job import JobRecord, JobRef
 from asyncjobs.model.backoff import Pauses
@@ -195,7 +195,7 @@ class ResultBoard:
             elif kind == b"message" and channel in self._waiting:
                 try:
                     state = Outcome.decode(data).state
-                except BadEnvelope:
+                except BadRecord:
                     # An end without an outcome: the store tells more.
                     self._new += self._waiting[channel]
                     self._arrived.set()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from asyncjobs.backends.base import StoreInfo
 from asyncjobs.backends.redis.faults import AccessDenied, ClusterNode, cluster_error
 from asyncjobs.backends.redis.keys import StoreKeys
 from asyncjobs.backends.redis.layout import LAYOUT, READABLE
 from asyncjobs.backends.redis.link import Link
+from asyncjobs.backends.seam import StoreInfo
 from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
 
 __all__ = ["OLDEST", "check_server", "fields_of", "is_cluster", "releases"]

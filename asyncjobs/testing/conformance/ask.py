@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import CancelVerdict, QueueCounts, StoreSettings
+from asyncjobs.backends.answers import CancelVerdict
+from asyncjobs.backends.inspect import QueueCounts
 from asyncjobs.backends.letters import Revival
+from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.clock import new_id
 from asyncjobs.job import PROGRESS, Note, Settlement, State
 from asyncjobs.model.outcome import Outcome, dead_letter

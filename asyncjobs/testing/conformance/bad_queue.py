@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import Demand, LeaseSpec
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.backends.redis.keys import QUEUE_KEYS
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
-from asyncjobs.job import Settlement
+from asyncjobs.job import Demand, Settlement
 from asyncjobs.testing.conformance.spoiled import ALL, BAD, Spoil
 from asyncjobs.testing.conformance.store import GRACE_MS, LEASE_MS, Store, Worker, ids
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from asyncjobs.backends.base import CancelVerdict
+from asyncjobs.backends.answers import CancelVerdict
 from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.errors import StoreError
 from asyncjobs.job import JobRecord, JobRef, Settlement, State

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.errors import StoreError
 from asyncjobs.job import NewJob, Settlement
 from asyncjobs.testing.conformance.spoiled import BAD, Spoil

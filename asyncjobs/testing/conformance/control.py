@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from asyncjobs.backends.base import CancelCall, CancelVerdict
+from asyncjobs.backends.answers import CancelCall, CancelVerdict
 from asyncjobs.job import Settlement
 from asyncjobs.testing.conformance.store import LIMIT_S, SHORT_S, Store, Worker, outcome, ref
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch
 from asyncjobs.backends.letters import LetterQuery
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.clock import new_id
 from asyncjobs.errors import MissingCapability, UsageError
 from asyncjobs.job import (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, Placed
+from asyncjobs.backends.answers import Placed
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.job import JobRef, NewJob, Settlement, State
 from asyncjobs.testing.conformance.store import Store, are_new, eventually, ids
 

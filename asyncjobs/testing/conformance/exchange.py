@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import Demand, EnqueueBatch, StaleSequence
+from asyncjobs.backends.answers import StaleSequence
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.clock import new_id
-from asyncjobs.job import NewJob, Settlement, State
+from asyncjobs.job import Demand, NewJob, Settlement, State
 from asyncjobs.testing.conformance.store import LEASE_MS, Store, ids
 
 pytestmark = pytest.mark.anyio

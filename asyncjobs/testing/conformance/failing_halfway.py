@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch
 from asyncjobs.backends.letters import LetterQuery, Revival, Revived
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
 from asyncjobs.job import NewJob, Priority, Settlement, State

@@ -7,7 +7,8 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, Leftover
+from asyncjobs.backends.inspect import Leftover
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.errors import StoreError
 from asyncjobs.job import JobRef, NewJob, Settlement, State
 from asyncjobs.testing.conformance.spoiled import ALL, BAD, Spoil

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import Finding, Verdict
+from asyncjobs.backends.inspect import Finding, Verdict
 from asyncjobs.job import Settlement, State
 from asyncjobs.model.ends import ENDS
 from asyncjobs.testing.conformance.store import LEASE_MS, Store, ref

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch, Offer
+from asyncjobs.backends.lease import Offer
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.clock import new_id
 from asyncjobs.job import Demand, NewJob, Settlement, TakenJob
 from asyncjobs.testing.conformance.store import LIMIT_S, QUEUE, Store, Worker, ids

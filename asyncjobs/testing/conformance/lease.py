@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import LeaseSpec, Registered, StaleSequence
+from asyncjobs.backends.answers import Registered, StaleSequence
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.clock import new_id
 from asyncjobs.job import PROGRESS, Note, Settlement, State
 from asyncjobs.testing.conformance.store import GRACE_MS, LEASE_MS, QUEUE, Store, ids, outcome, ref

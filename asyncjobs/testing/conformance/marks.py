@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import CancelVerdict, LeaseSpec
+from asyncjobs.backends.answers import CancelVerdict
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.job import Settlement
 from asyncjobs.testing.conformance.store import (
     LEASE_MS,

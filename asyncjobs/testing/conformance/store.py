@@ -10,21 +10,12 @@ from typing import TypeAlias
 import anyio
 import pytest
 
-from asyncjobs.backends.base import (
-    Backend,
-    Clock,
-    Demand,
-    EnqueueBatch,
-    Exchange,
-    Lease,
-    LeaseSpec,
-    Placed,
-    QueueCounts,
-    Reclaimed,
-    StoreSettings,
-)
+from asyncjobs.backends.answers import Exchange, Placed, Reclaimed
+from asyncjobs.backends.inspect import QueueCounts
+from asyncjobs.backends.lease import Lease, LeaseSpec
+from asyncjobs.backends.seam import Backend, Clock, EnqueueBatch, StoreSettings
 from asyncjobs.clock import new_id
-from asyncjobs.job import JobRecord, JobRef, NewJob, Settlement, State, TakenJob
+from asyncjobs.job import Demand, JobRecord, JobRef, NewJob, Settlement, State, TakenJob
 from asyncjobs.model.outcome import Outcome
 
 LIMIT_S = 20.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import Survey
+from asyncjobs.backends.inspect import Survey
 from asyncjobs.testing.conformance.store import Store, eventually
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.errors import MissingCapability
 from asyncjobs.job import Arrival, Barrier, Gate, NewJob, Terms, Unique
 from asyncjobs.testing.conformance.store import Store, are_new

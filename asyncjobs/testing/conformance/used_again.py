@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from asyncjobs.backends.base import EnqueueBatch
+from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.job import NewJob, Settlement, State
 from asyncjobs.testing.conformance.store import Store, Worker, outcome, ref
 

@@ -7,7 +7,8 @@ import asyncio
 import anyio
 import pytest
 
-from asyncjobs.backends.base import Offer, Parked
+from asyncjobs.backends.answers import Parked
+from asyncjobs.backends.lease import Offer
 from asyncjobs.job import Demand, Settlement, State
 from asyncjobs.testing.conformance.store import LIMIT_S, QUEUE, SHORT_S, Store, Worker, ids, ref
 

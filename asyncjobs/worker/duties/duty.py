@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Self
 
-from asyncjobs.backends.base import Backend, Heartbeat
+from asyncjobs.backends.answers import Heartbeat
+from asyncjobs.backends.seam import Backend
 from asyncjobs.events import Events
 from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.session import Session

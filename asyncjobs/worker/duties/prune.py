@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Final, Self
 
-from asyncjobs.backends.base import Backend
+from asyncjobs.backends.seam import Backend
 from asyncjobs.worker.duties.duty import Duty, Site
 from asyncjobs.worker.session import Session
 

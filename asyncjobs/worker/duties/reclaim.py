@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 from typing import Final, Self
 
 from asyncjobs import events
-from asyncjobs.backends.base import Backend, Heartbeat
+from asyncjobs.backends.answers import Heartbeat
+from asyncjobs.backends.seam import Backend
 from asyncjobs.events import Events
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.doubt import AwayLog

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, Self
 
 from asyncjobs.backends.apart import apart
-from asyncjobs.backends.base import QueueCounts, QueueInspection
+from asyncjobs.backends.inspect import QueueCounts, QueueInspection
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
 from asyncjobs.worker.duties.duty import Duty, Site

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from asyncjobs.backends.base import Demand, Exchange, Offer
+from asyncjobs.backends.answers import Exchange
+from asyncjobs.backends.lease import Offer
 from asyncjobs.errors import StoreError
-from asyncjobs.job import TakenJob
+from asyncjobs.job import Demand, TakenJob
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.engine.offer import MOST_OFFERED, StandingOffer
 from asyncjobs.worker.engine.signals import Signals

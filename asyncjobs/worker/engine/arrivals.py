@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from asyncjobs.backends.base import Exchange, Resync
+from asyncjobs.backends.answers import Exchange, Resync
 from asyncjobs.errors import StoreError
 from asyncjobs.job import JobRef, Settlement, TakenJob
 from asyncjobs.worker.engine.appetite import Appetite

@@ -12,14 +12,15 @@ from collections.abc import Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from asyncjobs.backends.base import Exchange, Heartbeat, LeaseSpec, StaleSequence
+from asyncjobs.backends.answers import Exchange, Heartbeat, StaleSequence
+from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.clock import now_ms as wall_ms
-from asyncjobs.config import AppSettings
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
 from asyncjobs.job import JobRef, Settlement, TakenJob
 from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.options.app import AppSettings
 from asyncjobs.own import hide
 from asyncjobs.policy.limits import QueueShares
 from asyncjobs.worker.decoding import Find, decode

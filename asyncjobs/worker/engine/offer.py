@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from asyncjobs.backends.base import Exchange, Offer, StaleSequence
+from asyncjobs.backends.answers import Exchange, StaleSequence
+from asyncjobs.backends.lease import Offer
 from asyncjobs.errors import StoreError
 
 __all__ = ["MOST_OFFERED", "Landed", "StandingOffer"]

@@ -10,9 +10,11 @@ import asyncio
 import random
 from typing import Final
 
-from asyncjobs.backends.base import Demand, Offer, Parked
+from asyncjobs.backends.answers import Parked
+from asyncjobs.backends.lease import Offer
 from asyncjobs.errors import StoreError
 from asyncjobs.guarded import GuardedLog
+from asyncjobs.job import Demand
 from asyncjobs.own import hide
 from asyncjobs.worker.engine.appetite import Appetite
 from asyncjobs.worker.engine.steps import Park
