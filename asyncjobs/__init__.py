@@ -10,8 +10,6 @@ from importlib import metadata as _metadata
 from typing import TYPE_CHECKING, Any
 
 from asyncjobs.app import AsyncJobs
-from asyncjobs.clock import Seconds
-from asyncjobs.context import INJECTED, JobContext, current_job
 from asyncjobs.errors import (
     ArgumentsError,
     AsyncJobsError,
@@ -40,13 +38,15 @@ from asyncjobs.errors import (
     UnsupportedLayout,
     UsageError,
 )
-from asyncjobs.function import JobCall, JobFunction
-from asyncjobs.handle import JobError, JobHandle, JobInfo, Progress
-from asyncjobs.job import JobRef, Priority, State
+from asyncjobs.jobs.context import INJECTED, JobContext, current_job
+from asyncjobs.jobs.function import JobCall, JobFunction
+from asyncjobs.jobs.handle import JobError, JobHandle, JobInfo, Progress
+from asyncjobs.jobs.registry import JobRegistry
+from asyncjobs.model.clock import Seconds
+from asyncjobs.model.job import JobRef, Priority, State
 from asyncjobs.policy.backoff import constant, exponential, polynomial
 from asyncjobs.policy.redaction import Secret
 from asyncjobs.policy.retry import RetryPolicy
-from asyncjobs.registry import JobRegistry
 
 if TYPE_CHECKING:
     from asyncjobs.worker.worker import Worker, WorkerReport

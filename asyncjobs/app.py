@@ -6,22 +6,22 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from asyncjobs.backends.checks import check_needs
-from asyncjobs.backends.seam import Backend, StoreInfo
 from asyncjobs.client import Client
+from asyncjobs.client.opening import Openings
 from asyncjobs.client.outbox import Outbox
 from asyncjobs.errors import ConfigError
-from asyncjobs.events import Event, Events, Listener, listening
-from asyncjobs.function import JobCall, JobFunction
-from asyncjobs.handle import JobHandle
-from asyncjobs.job import JobRef
+from asyncjobs.jobs.function import JobCall, JobFunction
+from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.middleware import Middlewares
-from asyncjobs.opening import Openings
+from asyncjobs.jobs.readings import check_job_name, read_job_name
+from asyncjobs.jobs.registry import JobRegistry, Register
+from asyncjobs.model.events import Event, Events, Listener, listening
+from asyncjobs.model.job import JobRef
 from asyncjobs.options.app import AppOptions, AppSettings
 from asyncjobs.options.checks import DEFAULT_QUEUE, check_job_id, check_queue_name
 from asyncjobs.options.table import FunctionOptions
-from asyncjobs.readings import check_job_name, read_job_name
-from asyncjobs.registry import JobRegistry, Register
+from asyncjobs.store.checks import check_needs
+from asyncjobs.store.seam import Backend, StoreInfo
 from asyncjobs.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from asyncjobs.texts import safe_text, shown
+from asyncjobs.guard.texts import safe_text, shown
 
 __all__ = [
     "ArgumentsError",

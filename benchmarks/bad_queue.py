@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.cli.collector import spare_the_collector
+from asyncjobs.cli.worker.collector import spare_the_collector
 from asyncjobs.testing.servers import start_server
 from benchmarks import suspects, timing
 from benchmarks._rounds import machine

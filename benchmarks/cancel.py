@@ -15,11 +15,11 @@ import asyncio
 import time
 
 from asyncjobs import AsyncJobs, JobHandle, Worker
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import EnqueueBatch
-from asyncjobs.clock import new_id
-from asyncjobs.job import Demand, NewJob, Priority
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand, NewJob, Priority
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.servers import available_servers, start_server
 
 RUNNING = 1000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from asyncjobs.clock import new_id
+from asyncjobs.model.clock import new_id
 from asyncjobs.testing.servers import available_servers, start_server
 
 IDS = 200_000

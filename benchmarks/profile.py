@@ -30,7 +30,7 @@ EVENT_LOOP, STORE, WORKER, CLIENT, JOB, OTHER = (
     "the job's own code and the benchmark",
 )
 PARTS: Final = (JOB, CLIENT, STORE, WORKER, EVENT_LOOP, OTHER)
-_FOLDERS: Final = {"backends": STORE, "worker": WORKER, "policy": WORKER, "client": CLIENT}
+_FOLDERS: Final = {"store": STORE, "worker": WORKER, "policy": WORKER, "client": CLIENT}
 
 
 def part_of(file: str) -> str:

@@ -17,10 +17,10 @@ import sys
 import time
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.cli.collector import spare_the_collector
-from asyncjobs.clock import new_id
-from asyncjobs.job import Demand
+from asyncjobs.cli.worker.collector import spare_the_collector
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand
+from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.testing.servers import start_server
 from benchmarks import timing
 from benchmarks._rounds import machine

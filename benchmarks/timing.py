@@ -9,8 +9,8 @@ import asyncio
 from typing import Any, Final
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.inspect import QueueCounts
-from asyncjobs.cli.collector import spare_the_collector
+from asyncjobs.cli.worker.collector import spare_the_collector
+from asyncjobs.store.inspect import QueueCounts
 from benchmarks import floor
 
 __all__ = ["counts_of", "fill", "noop", "seconds_of"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from asyncjobs.backends.answers import Exchange, Heartbeat, Parked, Resync, Signal
-from asyncjobs.backends.lease import LeaseSpec, Offer
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.memory.lease import MemoryLease
-from asyncjobs.backends.seam import StoreSettings
-from asyncjobs.job import Demand, Settlement, TakenJob
+from asyncjobs.model.job import Demand, Settlement, TakenJob
+from asyncjobs.store.answers import Exchange, Heartbeat, Parked, Resync, Signal
+from asyncjobs.store.lease import LeaseSpec, Offer
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.memory.lease import MemoryLease
+from asyncjobs.store.seam import StoreSettings
 
 __all__ = ["HookedStore"]
 

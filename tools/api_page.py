@@ -281,7 +281,7 @@ def events(package: griffe.Object) -> Iterator[str]:
     yield "`app.on(JobDead, listener)` calls `listener(event)` in the process where it happens."
     yield "`app.on(JobEvent, ...)` hears all events of jobs.\n"
     yield "| event | fields | when |\n|---|---|---|"
-    for name, found in package["events"].members.items():
+    for name, found in package["model.events"].members.items():
         if isinstance(found, griffe.Class) and is_event(found):
             fields = ", ".join(f"`{field}`" for field in fields_of(found))
             when = " ".join(docstring(found, name).split()).replace("|", "\\|")

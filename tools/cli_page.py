@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from asyncjobs.cli.command import cli
-from asyncjobs.cli.values import show_duration
+from asyncjobs.cli.shared.values import show_duration
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "cli.md"

@@ -22,14 +22,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HOT = {
-    "backends/redis/exchange.py": "packs and reads each job of an exchange",
-    "backends/redis/link.py": "sends each command",
-    "backends/redis/wire.py": "reads each reply",
+    "store/redis/exchange.py": "packs and reads each job of an exchange",
+    "store/redis/link.py": "sends each command",
+    "store/redis/wire.py": "reads each reply",
     "client/batcher.py": "takes each enqueue into a batch",
     "client/lone.py": "sends a job that comes alone",
     "worker/engine/intake.py": "decides what follows each exchange",
     "worker/engine/loop.py": "settles and takes, and starts each job",
-    "worker/running.py": "finds each running job",
+    "worker/engine/running.py": "finds each running job",
 }
 """Files in which a job costs microseconds, and why. Folding is allowed there, where it has
 been measured: conditional expressions and tuple assignments are counted in all the others."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncjobs
-from asyncjobs.clock import Seconds
+from asyncjobs.model.clock import Seconds
 from asyncjobs.options.app import SETTINGS, AppOptions
 from asyncjobs.options.option import UNSET, Option, Scope
 from asyncjobs.options.table import ENQUEUE, FUNCTION, EnqueueOptions, FunctionOptions

@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from asyncjobs import __version__
-from asyncjobs.cli.check import check
+from asyncjobs.cli.check.check import check
+from asyncjobs.cli.check.doctor import doctor
 from asyncjobs.cli.completion import completion
-from asyncjobs.cli.dead import dead
-from asyncjobs.cli.doctor import doctor
-from asyncjobs.cli.enqueue import enqueue
+from asyncjobs.cli.dead.commands import dead
 from asyncjobs.cli.exporter import exporter
-from asyncjobs.cli.jobs import jobs
-from asyncjobs.cli.queues import queues
-from asyncjobs.cli.stats import stats
-from asyncjobs.cli.streams import prepare_streams
-from asyncjobs.cli.values import Duration, DurationOrOff, Queues, Size, merge_queues
+from asyncjobs.cli.jobs.enqueue import enqueue
+from asyncjobs.cli.jobs.show import jobs
+from asyncjobs.cli.queues.forget import queues
+from asyncjobs.cli.queues.stats import stats
+from asyncjobs.cli.shared.streams import prepare_streams
+from asyncjobs.cli.shared.values import Duration, DurationOrOff, Queues, Size, merge_queues
 
 if TYPE_CHECKING:
-    from asyncjobs.cli.serve import WorkerOptions
-    from asyncjobs.worker.health.health import HealthOptions
-    from asyncjobs.worker.supervisor.link import ParentLink
+    from asyncjobs.cli.worker.serve import WorkerOptions
+    from asyncjobs.host.health.health import HealthOptions
+    from asyncjobs.host.supervisor.link import ParentLink
 
 __all__ = ["cli", "main"]
 
@@ -258,7 +258,7 @@ def worker(ctx: click.Context, /, app: str | None, **flags: Any) -> None:
             f"no APP; write asyncjobs worker module:attribute, or set {APP_VARIABLE}", ctx
         )
     from asyncjobs.errors import UsageError
-    from asyncjobs.worker.supervisor.link import ParentLink
+    from asyncjobs.host.supervisor.link import ParentLink
 
     try:
         parent = ParentLink.take()
@@ -272,7 +272,7 @@ def worker(ctx: click.Context, /, app: str | None, **flags: Any) -> None:
 
 
 def _check_metrics(ctx: click.Context, flags: dict[str, Any]) -> None:
-    from asyncjobs.cli.metrics import EXTRA_MISSING, can_export
+    from asyncjobs.cli.shared.metrics import EXTRA_MISSING, can_export
 
     port = flags["metrics_port"]
     if port is None:
@@ -288,7 +288,7 @@ def _check_metrics(ctx: click.Context, flags: dict[str, Any]) -> None:
 
 
 def _check_supervised(ctx: click.Context, flags: dict[str, Any]) -> None:
-    from asyncjobs.cli.reload import can_watch
+    from asyncjobs.cli.worker.reload import can_watch
 
     flag = "--reload" if flags["reload"] else f"--processes {flags['processes']}"
     if sys.platform == "win32":
@@ -310,8 +310,8 @@ def _check_supervised(ctx: click.Context, flags: dict[str, Any]) -> None:
 
 
 def _run_parent(flags: dict[str, Any]) -> int:
-    from asyncjobs.cli.logs import configure_logging, is_json
-    from asyncjobs.cli.supervise import SuperviseOptions, supervise
+    from asyncjobs.cli.shared.logs import configure_logging, is_json
+    from asyncjobs.cli.worker.supervise import SuperviseOptions, supervise
 
     json = is_json(flags["log_format"])
     configure_logging(flags["log_level"], json=json)
@@ -329,15 +329,15 @@ def _run_parent(flags: dict[str, Any]) -> int:
 
 
 def _health(flags: dict[str, Any]) -> HealthOptions:
-    from asyncjobs.worker.health.health import HealthOptions
+    from asyncjobs.host.health.health import HealthOptions
 
     return HealthOptions(flags["health_port"], flags["health_host"], flags["health_file"])
 
 
 def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> int:
-    from asyncjobs.cli.loading import LoadError, load_app, put_working_directory_on_path
-    from asyncjobs.cli.logs import configure_logging, is_json
-    from asyncjobs.cli.serve import ExitCode, serve
+    from asyncjobs.cli.shared.loading import LoadError, load_app, put_working_directory_on_path
+    from asyncjobs.cli.shared.logs import configure_logging, is_json
+    from asyncjobs.cli.worker.serve import ExitCode, serve
 
     json = is_json(flags["log_format"])
     stamp: dict[str, Any] | None = None
@@ -360,7 +360,7 @@ def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> i
 
 
 def _options(flags: dict[str, Any], name: str | None, *, json: bool) -> WorkerOptions:
-    from asyncjobs.cli.serve import WorkerOptions
+    from asyncjobs.cli.worker.serve import WorkerOptions
 
     return WorkerOptions(
         queues=flags["queues"],

@@ -9,11 +9,11 @@ from typing import Final
 
 import click
 
-from asyncjobs.backends.seam import Backend, StoreInfo
-from asyncjobs.cli.asking import ask, fail, place_options
+from asyncjobs.cli.shared.store_command import ask, fail, place_options
 from asyncjobs.errors import ConfigError
-from asyncjobs.own import in_own_thread
-from asyncjobs.worker.exits import ExitCode
+from asyncjobs.guard.own import in_own_thread
+from asyncjobs.host.exits import ExitCode
+from asyncjobs.store.seam import Backend, StoreInfo
 
 __all__ = ["exporter"]
 
@@ -53,8 +53,8 @@ def exporter(ctx: click.Context, /, port: int, host: str, url: str | None, prefi
     Run one for all workers: the numbers are the store's. Each scrape asks the store. Does not
     import the app.
     """
-    from asyncjobs.cli.logs import configure_logging, is_json
-    from asyncjobs.cli.metrics import EXTRA_MISSING, can_export
+    from asyncjobs.cli.shared.logs import configure_logging, is_json
+    from asyncjobs.cli.shared.metrics import EXTRA_MISSING, can_export
 
     if not can_export():
         raise click.UsageError(f"exporter {EXTRA_MISSING}", ctx)
@@ -72,7 +72,7 @@ def exporter(ctx: click.Context, /, port: int, host: str, url: str | None, prefi
 
 async def _serve(store: Backend, host: str, port: int) -> None:
     """Until SIGINT or SIGTERM. Raises ConfigError."""
-    from asyncjobs.cli.endpoint import Endpoint
+    from asyncjobs.cli.shared.endpoint import Endpoint
     from asyncjobs.telemetry.queues import QueueGauges, QueueView, look_at_queues
 
     stop = asyncio.Event()

@@ -9,10 +9,10 @@ from contextvars import Context
 from functools import partial
 from typing import Final
 
-from asyncjobs.backends.answers import Enqueued, Placed
-from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.client.alarm import Alarm, is_over
-from asyncjobs.client.calls import (
+from asyncjobs.client.delivery import Delivery
+from asyncjobs.client.space import Space
+from asyncjobs.client.waiters import (
     MAX_BATCH_BYTES,
     MAX_BATCH_JOBS,
     Call,
@@ -20,11 +20,11 @@ from asyncjobs.client.calls import (
     closed_error,
     fail_calls,
 )
-from asyncjobs.client.delivery import Delivery
-from asyncjobs.client.space import Space
-from asyncjobs.clock import new_id
-from asyncjobs.job import NewJob
-from asyncjobs.own import hide
+from asyncjobs.guard.own import hide
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import NewJob
+from asyncjobs.store.answers import Enqueued, Placed
+from asyncjobs.store.seam import EnqueueBatch
 
 __all__ = ["Batcher"]
 

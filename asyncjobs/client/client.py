@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Sequence
 from contextvars import Context
 
-from asyncjobs.backends.answers import Placed
-from asyncjobs.backends.seam import Backend
 from asyncjobs.client.alarm import Alarm
 from asyncjobs.client.batcher import Batcher
-from asyncjobs.client.calls import Part, by_queue, in_chunks, partly_stored_error
 from asyncjobs.client.delivery import Delivery
 from asyncjobs.client.lone import LoneSender
+from asyncjobs.client.waiters import Part, by_queue, in_chunks, partly_stored_error
 from asyncjobs.errors import PayloadTooLarge, StoreError, StoreUnavailable
-from asyncjobs.events import Events, JobEnqueued, tell_failed, tell_stored
-from asyncjobs.job import NewJob
+from asyncjobs.model.events import Events, JobEnqueued, tell_failed, tell_stored
+from asyncjobs.model.job import NewJob
 from asyncjobs.options.app import AppSettings
+from asyncjobs.store.answers import Placed
+from asyncjobs.store.seam import Backend
 
 __all__ = ["Client"]
 

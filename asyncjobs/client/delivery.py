@@ -7,11 +7,11 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from asyncjobs.backends.answers import Enqueued
-from asyncjobs.backends.seam import Backend, EnqueueBatch
-from asyncjobs.client.calls import maybe_stored_error
+from asyncjobs.client.waiters import maybe_stored_error
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.model.backoff import doubled
+from asyncjobs.store.answers import Enqueued
+from asyncjobs.store.seam import Backend, EnqueueBatch
 
 __all__ = ["Delivery"]
 

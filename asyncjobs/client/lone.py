@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from asyncjobs.backends.answers import Placed
-from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.client.alarm import Alarm, is_over
 from asyncjobs.client.batcher import Batcher
-from asyncjobs.client.calls import closed_error
 from asyncjobs.client.delivery import Delivery
-from asyncjobs.clock import new_id
-from asyncjobs.job import NewJob
+from asyncjobs.client.waiters import closed_error
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import NewJob
+from asyncjobs.store.answers import Placed
+from asyncjobs.store.seam import EnqueueBatch
 
 __all__ = ["Lone", "LoneSender"]
 

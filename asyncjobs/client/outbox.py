@@ -8,14 +8,14 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from asyncjobs.backends.answers import Placed
 from asyncjobs.client.client import Client
 from asyncjobs.errors import UsageError
-from asyncjobs.function import JobCall, JobFunction
-from asyncjobs.handle import JobHandle, Reader
-from asyncjobs.job import NewJob
+from asyncjobs.guard.texts import shown
+from asyncjobs.jobs.function import JobCall, JobFunction
+from asyncjobs.jobs.handle import JobHandle, Reader
 from asyncjobs.jobs.template import JobTemplate
-from asyncjobs.texts import shown
+from asyncjobs.model.job import NewJob
+from asyncjobs.store.answers import Placed
 
 __all__ = ["Access", "Maker", "Outbox", "Plan", "Spans", "ThreadWay"]
 

@@ -1,1 +1,1 @@
-"""What users write against: job functions, and what is made of them."""
+"""What users write against: job functions, their arguments, the registry, handles, the context."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from asyncjobs.attempt import AttemptInfo
+from asyncjobs.model.attempt import AttemptInfo
 
 __all__ = ["CallNext", "Carry", "Middleware", "Middlewares", "enter"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from asyncjobs.binding import Binding
-from asyncjobs.clock import new_id, now_ms
 from asyncjobs.errors import EncodeError
-from asyncjobs.handle import JobHandle, Reader
-from asyncjobs.job import JobRef, NewJob
+from asyncjobs.jobs.binding import Binding
+from asyncjobs.jobs.handle import JobHandle, Reader
+from asyncjobs.model.clock import new_id, now_ms
 from asyncjobs.model.envelope import encode_call, without_trace
 from asyncjobs.model.headers import new_headers
+from asyncjobs.model.job import JobRef, NewJob
 from asyncjobs.options.table import JobOptions
 
 __all__ = ["JobTemplate"]

@@ -1,1 +1,1 @@
-"""The records that are stored of a job, each with one owner who alone knows its keys."""
+"""Plain values that travel between the rooms. Nothing here decides, stores or waits."""

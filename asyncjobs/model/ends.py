@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
-from asyncjobs import events
 from asyncjobs.errors import JobCancelled, JobDiscarded, JobFailed, ResultError
-from asyncjobs.job import JobRef, State
+from asyncjobs.model import events
+from asyncjobs.model.job import JobRef, State
 from asyncjobs.model.outcome import Outcome
 
 __all__ = ["ENDS", "FINAL_EVENTS", "OUTCOMES", "STATE_OF_CODE", "End"]

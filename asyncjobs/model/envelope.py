@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import orjson
 
-from asyncjobs.codec import FLAT, BadRecord, parse_long, read_fields, to_json
 from asyncjobs.errors import EncodeError
+from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range
+from asyncjobs.model.codec import FLAT, BadRecord, parse_long, read_fields, to_json
 from asyncjobs.model.headers import NO_HEADERS, Headers, PastError, new_headers
-from asyncjobs.untrusted import LAST_MS, MOST_COUNT, in_range
 
 __all__ = [
     "ENVELOPE_VERSION",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from asyncjobs.codec import BadRecord, clean_text
-from asyncjobs.untrusted import LAST_MS, MOST_COUNT, in_range, read_whole
+from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range, read_whole
+from asyncjobs.model.codec import BadRecord, clean_text
 
 __all__ = [
     "MAX_MESSAGE",

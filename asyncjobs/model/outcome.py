@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from asyncjobs.codec import BadRecord, clean_text, parse, to_json
 from asyncjobs.errors import EncodeError
-from asyncjobs.job import State
+from asyncjobs.guard.untrusted import LAST_MS, read_text, read_whole
+from asyncjobs.model.codec import BadRecord, clean_text, parse, to_json
 from asyncjobs.model.envelope import AnyEnvelope
 from asyncjobs.model.headers import PastError
-from asyncjobs.untrusted import LAST_MS, read_text, read_whole
+from asyncjobs.model.job import State
 
 __all__ = ["Outcome", "dead_letter", "envelope_in", "read_dead_letter", "revived"]
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, TypedDict, Unpack
 
-from asyncjobs.backends.seam import StoreSettings
-from asyncjobs.clock import Seconds, seconds
-from asyncjobs.codec import MAX_ENVELOPE
 from asyncjobs.errors import ConfigError
+from asyncjobs.guard.texts import shown
+from asyncjobs.model.clock import Seconds, seconds
+from asyncjobs.model.codec import MAX_ENVELOPE
 from asyncjobs.options.checks import TracingMode, check_retry, check_tracing, check_whole
 from asyncjobs.options.durations import SHORTEST_S, check_timeout, check_ttl_ms
 from asyncjobs.options.option import Option, Scope, Use, of_scope, read
 from asyncjobs.policy.redaction import check_patterns
 from asyncjobs.policy.retry import Retries, RetryPolicy, RetryValue
-from asyncjobs.texts import shown
+from asyncjobs.store.seam import StoreSettings
 
 __all__ = ["SETTINGS", "AppOptions", "AppSettings"]
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from typing import Any, Final, Literal, TypeAlias
 
 from asyncjobs.errors import ConfigError, RegistrationError
-from asyncjobs.job import Priority
+from asyncjobs.guard.texts import shown
+from asyncjobs.model.job import Priority
 from asyncjobs.policy.retry import ExceptionClasses, Retries, RetryPolicy, RetryValue
 from asyncjobs.policy.retry import exception_classes as exceptions_of
-from asyncjobs.texts import shown
 
 __all__ = [
     "DEFAULT_QUEUE",

@@ -6,9 +6,9 @@ import re
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from asyncjobs.clock import LONGEST_S, Seconds, at_ms, seconds
 from asyncjobs.errors import ConfigError
-from asyncjobs.texts import shown
+from asyncjobs.guard.texts import shown
+from asyncjobs.model.clock import LONGEST_S, Seconds, at_ms, seconds
 
 __all__ = [
     "When",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from asyncjobs.clock import now_ms
 from asyncjobs.errors import ConfigError
+from asyncjobs.model.clock import now_ms
 from asyncjobs.options.app import AppSettings
 from asyncjobs.options.option import Scope, read
 from asyncjobs.options.table import ENQUEUE, OPTIONS, JobOptions

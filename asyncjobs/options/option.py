@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple
 
 from asyncjobs.errors import ConfigError
-from asyncjobs.nearness import nearest
+from asyncjobs.guard.nearness import nearest
 
 __all__ = ["UNSET", "Flag", "Option", "Scope", "Travel", "Unset", "Use", "of_scope", "read"]
 

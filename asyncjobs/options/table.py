@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypedDict
 
-from asyncjobs.clock import Seconds, seconds
-from asyncjobs.job import Priority
+from asyncjobs.model.clock import Seconds, seconds
+from asyncjobs.model.job import Priority
 from asyncjobs.options.checks import (
     DEFAULT_QUEUE,
     PriorityValue,

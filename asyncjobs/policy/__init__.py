@@ -1,0 +1,1 @@
+"""Decides, purely and synchronously. A policy is tested with values alone."""

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from asyncjobs.clock import Seconds, seconds
 from asyncjobs.errors import ConfigError
+from asyncjobs.guard.texts import shown
 from asyncjobs.model.backoff import doubled
-from asyncjobs.texts import shown
+from asyncjobs.model.clock import Seconds, seconds
 
 __all__ = [
     "Backoff",

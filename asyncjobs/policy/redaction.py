@@ -14,13 +14,13 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeVar, get_args
 
-from asyncjobs.codec import BadRecord
 from asyncjobs.errors import ConfigError, RegistrationError
+from asyncjobs.guard.texts import shown
+from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import AnyEnvelope
 from asyncjobs.model.headers import SENSITIVE_MARK, Headers
-from asyncjobs.parameters import Parameters, parameters_of
 from asyncjobs.policy.masking import MASK, Places, mask_call, mask_text, mask_value
-from asyncjobs.texts import shown
+from asyncjobs.policy.parameters import Parameters, parameters_of
 
 __all__ = [
     "Mask",

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-from asyncjobs.clock import Seconds
 from asyncjobs.errors import ConfigError, JobSignal
+from asyncjobs.guard.texts import shown
+from asyncjobs.model.clock import Seconds
 from asyncjobs.policy.backoff import Backoff, OwnBackoff, Uniform, exponential
-from asyncjobs.texts import shown
 
 __all__ = [
     "Charge",

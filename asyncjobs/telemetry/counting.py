@@ -16,7 +16,7 @@ from opentelemetry.metrics import (
     Observation,
 )
 
-from asyncjobs.guarded import call
+from asyncjobs.guard.guarded import call
 from asyncjobs.telemetry.instruments import WORKER
 
 __all__ = ["Attributes", "LoopLag", "Sum", "histogram", "sum_of"]

@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from opentelemetry.trace import get_current_span
 
-from asyncjobs import events
-from asyncjobs.context import _current
-from asyncjobs.events import Events
-from asyncjobs.guarded import GuardedLog
-from asyncjobs.job import State
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.jobs.context import _current
+from asyncjobs.model import events
 from asyncjobs.model.ends import ENDS, OUTCOMES
+from asyncjobs.model.events import Events
+from asyncjobs.model.job import State
 from asyncjobs.policy.redaction import Mask
 
 __all__ = ["JobContextFilter", "JobLog", "add_job_context", "mask_job_values"]

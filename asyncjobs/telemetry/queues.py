@@ -10,11 +10,11 @@ from typing import Final
 
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
-from asyncjobs.backends.apart import apart
-from asyncjobs.backends.inspect import QueueCounts, QueueFlow
-from asyncjobs.backends.seam import Backend
 from asyncjobs.errors import StoreError
-from asyncjobs.guarded import GuardedLog
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.store.apart import apart
+from asyncjobs.store.inspect import QueueCounts, QueueFlow
+from asyncjobs.store.seam import Backend
 from asyncjobs.telemetry.instruments import FLEET, QUEUE, STATE
 from asyncjobs.telemetry.metrics import new_meter
 

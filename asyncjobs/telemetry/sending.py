@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol
 
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span, SpanKind, Status, StatusCode, Tracer
 
-from asyncjobs.job import NewJob
 from asyncjobs.jobs.template import JobTemplate
+from asyncjobs.model.job import NewJob
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import class_name
 from asyncjobs.telemetry import carrier

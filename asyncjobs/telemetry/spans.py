@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from opentelemetry.trace import Tracer, TracerProvider, get_tracer_provider
 from opentelemetry.util.types import AttributeValue
 
-from asyncjobs.guarded import GuardedLog
+from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.telemetry.instruments import JOB, OPERATION, QUEUE, SCHEMA_URL, SYSTEM, TYPE
 
 __all__ = ["Attributes", "Fixed", "Server", "common", "failed", "global_provider", "new_tracer"]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from asyncjobs.events import Events
 from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.jobs.template import JobTemplate
+from asyncjobs.model.events import Events
 from asyncjobs.options.app import AppSettings
 
 if TYPE_CHECKING:

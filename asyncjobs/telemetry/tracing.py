@@ -19,13 +19,13 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from asyncjobs import events
-from asyncjobs.attempt import AttemptInfo
-from asyncjobs.events import Events
-from asyncjobs.job import Priority, Settlement, State
 from asyncjobs.jobs.middleware import CallNext, Middlewares
 from asyncjobs.jobs.template import JobTemplate
+from asyncjobs.model import events
+from asyncjobs.model.attempt import AttemptInfo
 from asyncjobs.model.ends import OUTCOMES
+from asyncjobs.model.events import Events
+from asyncjobs.model.job import Priority, Settlement, State
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.telemetry import carrier, spans

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from asyncjobs.backends.apart import apart
-from asyncjobs.backends.inspect import Leftover, QueueCounts, QueueInspection
-from asyncjobs.guarded import GuardedLog
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.store.apart import apart
+from asyncjobs.store.inspect import Leftover, QueueCounts, QueueInspection
 
 __all__ = ["IdleQueues"]
 

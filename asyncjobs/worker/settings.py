@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol
 
-from asyncjobs import events
-from asyncjobs.backends.seam import Backend
-from asyncjobs.clock import Seconds, seconds
 from asyncjobs.errors import ConfigError
+from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.jobs.registry import JobRegistry
+from asyncjobs.model import events
+from asyncjobs.model.clock import Seconds, seconds
 from asyncjobs.options.app import AppSettings
 from asyncjobs.options.checks import DEFAULT_QUEUE, check_queue_name
-from asyncjobs.registry import JobRegistry
-from asyncjobs.texts import shown
+from asyncjobs.store.seam import Backend
 
 __all__ = ["Host", "Queues", "WorkerSettings", "checked_count", "sync_queues"]
 

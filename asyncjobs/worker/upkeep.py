@@ -7,9 +7,9 @@ import random
 from collections.abc import Sequence
 from typing import Final, Self
 
-from asyncjobs.backends.answers import Heartbeat
 from asyncjobs.errors import StoreError, StoreUnavailable
-from asyncjobs.guarded import GuardedLog
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.store.answers import Heartbeat
 from asyncjobs.worker.duties import Duty, Site, every_duty
 
 __all__ = ["Upkeep"]

@@ -16,30 +16,30 @@ from typing import Final, Self
 import anyio
 import orjson
 
-from asyncjobs import events
-from asyncjobs.backends.answers import Heartbeat
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.clock import Seconds, new_id, seconds
-from asyncjobs.context import JobContext
 from asyncjobs.errors import AsyncJobsError, StoreError, UsageError
-from asyncjobs.guarded import GuardedLog, loop_guarded
-from asyncjobs.job import JobRef, TakenJob
-from asyncjobs.own import hide
-from asyncjobs.policy.limits import QueueShares
-from asyncjobs.worker.control import Control
+from asyncjobs.guard.guarded import GuardedLog, loop_guarded
+from asyncjobs.guard.own import hide
+from asyncjobs.host.pulse import Pulse
+from asyncjobs.jobs.context import JobContext
+from asyncjobs.model import events
+from asyncjobs.model.clock import Seconds, new_id, seconds
+from asyncjobs.model.job import JobRef, TakenJob
+from asyncjobs.policy.fairness import QueueShares
+from asyncjobs.store.answers import Heartbeat
+from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.worker.duties import Site
+from asyncjobs.worker.engine.burst import Limit
 from asyncjobs.worker.engine.loop import Processor
-from asyncjobs.worker.farewell import say_farewell
-from asyncjobs.worker.lease import Heartbeats
-from asyncjobs.worker.limit import Limit
-from asyncjobs.worker.memory import MemoryLimit, show_bytes
-from asyncjobs.worker.pulse import Pulse
-from asyncjobs.worker.session import Session
+from asyncjobs.worker.engine.threads import Threads
+from asyncjobs.worker.engine.waiting import Waiting
+from asyncjobs.worker.lease.cancels import Control
+from asyncjobs.worker.lease.farewell import say_farewell
+from asyncjobs.worker.lease.heartbeat import Heartbeats
+from asyncjobs.worker.lease.session import Session
 from asyncjobs.worker.settings import Host, Queues, WorkerSettings, checked_count, sync_queues
-from asyncjobs.worker.threads import Threads
 from asyncjobs.worker.upkeep import Upkeep
-from asyncjobs.worker.waiting import Waiting
-from asyncjobs.worker.watchdog import Watchdog, pulse_interval_s
+from asyncjobs.worker.watch.memory import MemoryLimit, show_bytes
+from asyncjobs.worker.watch.watchdog import Watchdog, pulse_interval_s
 
 __all__ = ["Worker", "WorkerReport"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.cli.collector import spare_the_collector
+from asyncjobs.cli.worker.collector import spare_the_collector
 from benchmarks.peers import kit
 
 

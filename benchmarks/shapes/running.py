@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.cli.collector import spare_the_collector
+from asyncjobs.cli.worker.collector import spare_the_collector
 
 __all__ = ["LIMIT_S", "Figures", "fill", "run_all"]
 

@@ -7,7 +7,7 @@ import weakref
 import pytest
 import redis
 
-from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.testing import servers
 from asyncjobs.testing.servers import Server
 from tests.audit.memory import audit_memory

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.memory.queue import Queue
-from asyncjobs.backends.memory.stored import StoredJob
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.memory.queue import Queue
+from asyncjobs.store.memory.stored import StoredJob
 
 __all__ = ["audit_memory"]
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from asyncjobs.backends.redis.keys import QueueKeys
 from asyncjobs.model.ends import ENDS
+from asyncjobs.store.redis.keys import QueueKeys
 from tests.audit.snapshot import GROUP, QueueSnapshot, Reachable, connected, is_reserved, read
 
 __all__ = ["DOCUMENTED", "EXPIRING", "audit", "leftovers"]

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import redis
 
-from asyncjobs.backends.redis.keys import QueueKeys, StoreKeys
+from asyncjobs.store.redis.keys import QueueKeys, StoreKeys
 
 __all__ = [
     "GROUP",

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import Backend, StoreSettings
-from asyncjobs.job import PROGRESS, JobRef, Note, Settlement
+from asyncjobs.model.job import PROGRESS, JobRef, Note, Settlement
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import Backend, StoreSettings
 from asyncjobs.testing.conformance.store import (
     GRACE_MS,
     QUEUE,
@@ -221,9 +221,9 @@ def test_that_says_so(servers):
 
 
 def test_in_memory():
-    from asyncjobs.backends.seam import Backend, StoreSettings
-    from asyncjobs.backends.memory import MemoryBackend
-    from asyncjobs.backends.memory.stored import StoredJob
+    from asyncjobs.store.seam import Backend, StoreSettings
+    from asyncjobs.store.memory import MemoryBackend
+    from asyncjobs.store.memory.stored import StoredJob
 
     global backend
     backend = MemoryBackend(StoreSettings())

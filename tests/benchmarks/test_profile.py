@@ -18,10 +18,10 @@ HERE = Path(profile.__file__).parent
 @pytest.mark.parametrize(
     ("file", "part"),
     [
-        (PACKAGE / "codec.py", profile.JOB),
+        (PACKAGE / "model/codec.py", profile.JOB),
         (PACKAGE / "app.py", profile.JOB),
         (PACKAGE / "client" / "client.py", profile.CLIENT),
-        (PACKAGE / "backends" / "redis" / "wire.py", profile.STORE),
+        (PACKAGE / "store" / "redis" / "wire.py", profile.STORE),
         (PACKAGE / "worker" / "engine" / "loop.py", profile.WORKER),
         (PACKAGE / "policy" / "limits.py", profile.WORKER),
         (Path(asyncio.__file__), profile.EVENT_LOOP),
@@ -35,7 +35,7 @@ def test_each_file_belongs_to_a_part(file: Path, part: str) -> None:
 
 def test_the_parts_add_up() -> None:
     counter = guard.Counter()
-    counter.of_file.update({str(PACKAGE / "job.py"): 2048, asyncio.__file__: 1024})
+    counter.of_file.update({str(PACKAGE / "model/job.py"): 2048, asyncio.__file__: 1024})
     found = profile.by_part(counter)
     assert found[profile.JOB] == 2048 / guard.JOBS
     assert sum(found.values()) * guard.JOBS == counter.steps

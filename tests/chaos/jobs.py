@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, State, exponential
-from asyncjobs.function import JobCall
+from asyncjobs.jobs.function import JobCall
 from tests.chaos.ledger import recorded
 
 __all__ = ["ENQUEUE_TRIES_S", "PREFIX", "QUEUES", "Planned", "app", "plan"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asyncjobs import JobContext
-from asyncjobs.clock import new_id
+from asyncjobs.model.clock import new_id
 
 __all__ = ["ENV", "Execution", "executions", "recorded"]
 

@@ -15,10 +15,10 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from asyncjobs import AsyncJobsError, JobCancelled, JobDiscarded, JobFailed, State
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.errors import ResultError, StoreError
-from asyncjobs.job import JobRecord, JobRef
+from asyncjobs.model.job import JobRecord, JobRef
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.servers import Server
 from tests.audit import audit, leftovers
 from tests.audit.snapshot import connected, read

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.job import JobRecord, JobRef, State
+from asyncjobs.model.job import JobRecord, JobRef, State
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.testing.servers import available_servers
 from tests.chaos.faults import A_MINUTE, Fault, schedule

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncjobs.job import JobRecord, State
+from asyncjobs.model.job import JobRecord, State
 from asyncjobs.model.outcome import Outcome
 from tests.chaos.faults import Fault
 from tests.chaos.jobs import Planned

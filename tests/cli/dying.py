@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.letters import LetterQuery
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
-from asyncjobs.clock import new_id, now_ms
-from asyncjobs.job import Demand, JobRecord, JobRef, NewJob, Settlement, State, TakenJob
+from asyncjobs.model.clock import new_id, now_ms
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import Headers
+from asyncjobs.model.job import Demand, JobRecord, JobRef, NewJob, Settlement, State, TakenJob
 from asyncjobs.model.outcome import Outcome, dead_letter
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.letters import LetterQuery
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 
 T = TypeVar("T")
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from asyncjobs.backends.letters import DeadLetter, LetterKey
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.redis.letters import RedisDeadLetters
-from asyncjobs.cli import revive
-from asyncjobs.job import JobRef, State
+from asyncjobs.cli.dead import revive
 from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.job import JobRef, State
+from asyncjobs.store.letters import DeadLetter, LetterKey
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.redis.letters import RedisDeadLetters
 from asyncjobs.testing.servers import Server
 from tests.cli.conftest import Start
 from tests.cli.dying import Corpse, bury, enqueue, left, record

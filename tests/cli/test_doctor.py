@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from asyncjobs.backends.inspect import Verdict
-from asyncjobs.backends.redis.diagnosis import findings
+from asyncjobs.store.inspect import Verdict
+from asyncjobs.store.redis.diagnosis import findings
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
 from tests.cli.operator import Ended, operate
 from tests.cli.test_worker import closed_port

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.cli import logs, render
-from asyncjobs.cli.render import Table, block, hanging, line, show, show_json
+from asyncjobs.cli.shared import logs, render
+from asyncjobs.cli.shared.render import Table, block, hanging, line, show, show_json
+from asyncjobs.guard.texts import safe_repr, visible
 from asyncjobs.testing.servers import Server
-from asyncjobs.texts import safe_repr, visible
 from tests.cli.conftest import Put, Start
 from tests.cli.dying import Corpse, bury
 from tests.cli.test_usage import call

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from asyncjobs.backends.apart import apart
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.errors import StoreError, StoreUnavailable
+from asyncjobs.store.apart import apart
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import StoreSettings
 from asyncjobs.telemetry.queues import QueueGauges, look_at_queues
 from asyncjobs.testing.servers import Server
 from tests.cli.dying import Corpse, bury

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncjobs.cli.loading import LoadError, load_app
+from asyncjobs.cli.shared.loading import LoadError, load_app
 from tests.cli.conftest import Start
 
 Write = Callable[[str, str], None]

@@ -8,10 +8,10 @@ import json
 import pytest
 from click.testing import Result
 
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import EnqueueBatch
-from asyncjobs.job import NewJob
+from asyncjobs.model.job import NewJob
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.servers import Server
 from tests.cli.test_usage import call
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.cli import render
-from asyncjobs.cli.render import Screen, Table, ago, clean, paint, show
+from asyncjobs.cli.shared import render
+from asyncjobs.cli.shared.render import Screen, Table, ago, clean, paint, show
 
 TABLE = Table(
     ("queue", "ready"),

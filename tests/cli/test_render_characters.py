@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from asyncjobs.cli.render import show_json
+from asyncjobs.cli.shared.render import show_json
 
 VALUE = {"é–漢": ["\U0001f600", "ü\x1b[2J", "plain"], "n": 1}
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 import asyncjobs
 from asyncjobs.cli.command import cli
-from asyncjobs.cli.values import count, show_duration
+from asyncjobs.cli.shared.values import count, show_duration
 from tests.cli.conftest import Start
 from tests.kit.environment import environment
 

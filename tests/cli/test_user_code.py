@@ -19,7 +19,8 @@ from tests.kit.environment import LIMIT_S
 
 HEAD = """
 import asyncio, logging, sys
-from asyncjobs import AsyncJobs, Discard, RetryPolicy, Snooze, constant, events
+from asyncjobs import AsyncJobs, Discard, RetryPolicy, Snooze, constant
+from asyncjobs import events
 
 app = AsyncJobs(connect_timeout=2)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncjobs.cli.voice import WITNESS, Voice
+from asyncjobs.cli.shared.voice import WITNESS, Voice
 from tests.cli.conftest import Put, Start
 from tests.cli.process import Ledger
 
@@ -167,7 +167,7 @@ def test_the_handler_comes_and_goes_with_those_of_the_root() -> None:
 @pytest.mark.anyio
 @pytest.mark.usefixtures("_loggers")
 async def test_a_running_worker_looks_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncjobs.cli.voice.LOOK_S", 0)
+    monkeypatch.setattr("asyncjobs.cli.shared.voice.LOOK_S", 0)
     voice = Voice(logging.NullHandler())
     voice.start(asyncio.get_running_loop())
     for _ in range(2):

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import Backend, Clock, StoreSettings
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import Backend, Clock, StoreSettings
 from asyncjobs.testing.conformance.store import MakeBackend, clock, new_settings, store
 from tests.conformance.spoiling import spoil
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.redis.keys import QUEUE_KEYS
 from asyncjobs.errors import StoreError
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.redis.keys import QUEUE_KEYS
 from asyncjobs.testing.conformance.spoiled import ALL, BAD, Spoil
 from asyncjobs.testing.conformance.store import Store
 

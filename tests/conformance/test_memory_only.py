@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.memory.stored import StoredJob
-from asyncjobs.backends.memory.structures import ReadyList, Timed
-from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.errors import UsageError
-from asyncjobs.job import Settlement
+from asyncjobs.model.job import Settlement
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.memory.stored import StoredJob
+from asyncjobs.store.memory.structures import ReadyList, Timed
+from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.conformance.store import PinnedClock, Store, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ import asyncjobs
 from tests.kit.environment import environment
 
 STORE = """
-from asyncjobs.backends.memory import MemoryBackend
+from asyncjobs.store.memory import MemoryBackend
 
 
 class MyBackend(MemoryBackend):

@@ -15,9 +15,9 @@ from pathlib import Path
 import click
 import pytest
 
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.cli.command import cli
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.servers import ServerKind, available_servers, start_server
 
 ROOT = Path(__file__).resolve().parents[2]

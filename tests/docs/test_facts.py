@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from asyncjobs.backends import SCHEMES
-from asyncjobs.backends.redis.layout import LAYOUT
-from asyncjobs.cli.serve import ExitCode
-from asyncjobs.job import Priority, State
+from asyncjobs.cli.worker.serve import ExitCode
 from asyncjobs.model.envelope import ENVELOPE_VERSION
 from asyncjobs.model.headers import KEPT
+from asyncjobs.model.job import Priority, State
 from asyncjobs.options.app import AppSettings
-from asyncjobs.policy.limits import GUARD_ONE_IN
+from asyncjobs.policy.fairness import GUARD_ONE_IN
 from asyncjobs.policy.suspects import WIDEST_AT_LEAST, SuspectBounds
+from asyncjobs.store import SCHEMES
+from asyncjobs.store.redis.layout import LAYOUT
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTE_MS, DAY_MS = 60_000, 86_400_000

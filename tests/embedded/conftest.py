@@ -11,7 +11,7 @@ import pytest
 
 # Unused by name, imported for its effect: some tests make the backend on the event loop, and
 # its first import reads files, which would count as a blocking call there.
-import asyncjobs.backends.embedded.backend  # noqa: F401
+import asyncjobs.store.embedded.backend  # noqa: F401
 from tests.embedded.kit import Store, new_store
 
 

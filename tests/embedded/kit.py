@@ -17,8 +17,8 @@ from typing import NamedTuple, Self
 
 from redis.exceptions import ConnectionError as NotConnected
 
-from asyncjobs.backends.embedded import guardian
-from asyncjobs.backends.embedded.locks import FileLock
+from asyncjobs.store.embedded import guardian
+from asyncjobs.store.embedded.locks import FileLock
 from tests.audit import audit
 from tests.kit.environment import LIMIT_S, environment
 from tests.kit.waiting import until

@@ -14,12 +14,12 @@ import anyio
 import pytest
 
 from asyncjobs import AsyncJobs, JobHandle, Worker
-from asyncjobs.backends.embedded import backend as embedded_backend
-from asyncjobs.backends.embedded.backend import EmbeddedBackend
-from asyncjobs.backends.embedded.folder import StoreFolder
-from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
 from asyncjobs.errors import StoreUnavailable, UnsupportedLayout
-from asyncjobs.job import NewJob
+from asyncjobs.model.job import NewJob
+from asyncjobs.store.embedded import backend as embedded_backend
+from asyncjobs.store.embedded.backend import EmbeddedBackend
+from asyncjobs.store.embedded.folder import StoreFolder
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 from tests.embedded.kit import Store
 from tests.kit.environment import LIMIT_S, environment
 from tests.kit.waiting import is_alive

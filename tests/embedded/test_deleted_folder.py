@@ -12,9 +12,9 @@ import anyio
 import pytest
 
 from asyncjobs import AsyncJobs, StoreUnavailable, Worker
-from asyncjobs.backends.embedded import backend as embedded_backend
-from asyncjobs.backends.embedded.joining import Hold
-from asyncjobs.backends.embedded.locks import FileLock
+from asyncjobs.store.embedded import backend as embedded_backend
+from asyncjobs.store.embedded.joining import Hold
+from asyncjobs.store.embedded.locks import FileLock
 from tests.embedded.kit import Store
 from tests.kit.environment import LIMIT_S
 

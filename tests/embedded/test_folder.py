@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import asyncjobs.backends
-from asyncjobs.backends import embedded, make_backend, store_url
-from asyncjobs.backends.embedded.folder import StoreFolder, find_binary
-from asyncjobs.backends.seam import StoreInfo, StoreSettings
-from asyncjobs.cli.banner import Banner
+import asyncjobs.store
+from asyncjobs.cli.worker.banner import Banner
 from asyncjobs.errors import ConfigError
+from asyncjobs.store import embedded, make_backend, store_url
+from asyncjobs.store.embedded.folder import StoreFolder, find_binary
+from asyncjobs.store.seam import StoreInfo, StoreSettings
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +164,7 @@ def test_it_is_the_store_when_no_url_is_given(monkeypatch: pytest.MonkeyPatch) -
     assert store_url() == "memory:"
     assert store_url("redis://here") == "redis://here"
     monkeypatch.setenv("ASYNCJOBS_URL", "")
-    monkeypatch.setattr(asyncjobs.backends.embedded, "is_installed", lambda: False)
+    monkeypatch.setattr(asyncjobs.store.embedded, "is_installed", lambda: False)
     with pytest.raises(ConfigError, match=r"set ASYNCJOBS_URL=.*framework\[embedded\]"):
         store_url()
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from asyncjobs.backends.embedded import guardian, joining
-from asyncjobs.backends.embedded.folder import StoreFolder
-from asyncjobs.backends.embedded.joining import join
 from asyncjobs.errors import ConfigError, StoreUnavailable
+from asyncjobs.store.embedded import guardian, joining
+from asyncjobs.store.embedded.folder import StoreFolder
+from asyncjobs.store.embedded.joining import join
 from tests.embedded.kit import Store, is_free, new_store, record
 from tests.kit.environment import LIMIT_S, environment
 from tests.kit.waiting import is_alive, until
@@ -264,8 +264,8 @@ def test_a_long_temporary_folder_gives_way(store: Store, tmp_path: Path) -> None
     hold_env = environment({"TMPDIR": str(long)}) | {"LONG": "1"}
     source = (
         "import sys, threading; from pathlib import Path\n"
-        "from asyncjobs.backends.embedded.folder import StoreFolder\n"
-        "from asyncjobs.backends.embedded.joining import join\n"
+        "from asyncjobs.store.embedded.folder import StoreFolder\n"
+        "from asyncjobs.store.embedded.joining import join\n"
         "hold = join(StoreFolder(Path(sys.argv[1])), threading.Event())\n"
         "print(hold.socket_path)"
     )
@@ -305,7 +305,7 @@ def test_a_program_that_cannot_run_is_reported(
     binary = tmp_path / "server"
     binary.write_text("#!/no/such/loader\n")
     binary.chmod(0o755)
-    monkeypatch.setattr("asyncjobs.backends.embedded.joining.find_binary", lambda: str(binary))
+    monkeypatch.setattr("asyncjobs.store.embedded.joining.find_binary", lambda: str(binary))
     with pytest.raises(StoreUnavailable, match="No such file"):
         join(StoreFolder(store.folder), threading.Event())
     monkeypatch.setattr(sys, "executable", "")

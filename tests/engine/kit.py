@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from asyncjobs.backends.answers import Exchange, Resync
-from asyncjobs.backends.lease import Offer
 from asyncjobs.errors import StoreError, StoreUnavailable
-from asyncjobs.job import Demand, Settlement, TakenJob
-from asyncjobs.policy.limits import QueueShares
+from asyncjobs.model.job import Demand, Settlement, TakenJob
+from asyncjobs.policy.fairness import QueueShares
+from asyncjobs.store.answers import Exchange, Resync
+from asyncjobs.store.lease import Offer
 from asyncjobs.worker.engine.intake import Intake
 from asyncjobs.worker.engine.slots import Slots
 from asyncjobs.worker.engine.steps import Start, Step, Trade

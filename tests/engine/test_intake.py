@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.answers import StaleSequence
+from asyncjobs.store.answers import StaleSequence
+from asyncjobs.worker.engine.burst import Limit
 from asyncjobs.worker.engine.steps import (
     AskAgain,
     Done,
@@ -16,7 +17,6 @@ from asyncjobs.worker.engine.steps import (
     Start,
     Trade,
 )
-from asyncjobs.worker.limit import Limit
 from tests.engine.kit import (
     AWAY,
     BROKEN,

@@ -15,9 +15,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from asyncjobs.backends.answers import Exchange, Resync
-from asyncjobs.backends.lease import Offer
-from asyncjobs.job import Demand, Settlement, SettlementKind, TakenJob
+from asyncjobs.model.job import Demand, Settlement, SettlementKind, TakenJob
+from asyncjobs.store.answers import Exchange, Resync
+from asyncjobs.store.lease import Offer
 from asyncjobs.worker.engine.steps import (
     AskAgain,
     Done,

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from asyncjobs import AsyncJobs
-from asyncjobs.backends.redis.link import Link
+from asyncjobs.store.redis.link import Link
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
 from tests.worker.conftest import stage, thread_gate
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 from hypothesis import strategies as st
 
-from asyncjobs.job import State
+from asyncjobs.model.job import State
 from asyncjobs.model.outcome import Outcome
 
 __all__ = ["HOSTILE", "letters", "nested", "outcomes", "records"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.redis.keys import QUEUE_KEYS
+from asyncjobs.store.redis.keys import QUEUE_KEYS
 from asyncjobs.testing.servers import Server
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, register, until

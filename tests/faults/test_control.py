@@ -9,12 +9,12 @@ import re
 import pytest
 
 from asyncjobs import AsyncJobs, State, Worker
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.redis.leases import RedisLease
-from asyncjobs.backends.seam import StoreSettings
-from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreUnavailable
+from asyncjobs.model.clock import new_id
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.redis.leases import RedisLease
+from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.servers import Server
 from tests.faults.proxy import proxy_to
 from tests.worker import jobs
@@ -54,7 +54,7 @@ async def test_a_cut_connection_is_made_anew(
 async def test_a_half_open_connection_is_found_out(
     server: Server, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncjobs.worker.control.LISTEN_S", 0.2)
+    monkeypatch.setattr("asyncjobs.worker.lease.cancels.LISTEN_S", 0.2)
     async with proxy_to(server.port) as proxy:
         app, direct = AsyncJobs(proxy.url), AsyncJobs(server.url)
         job = register(app, jobs.gated)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from asyncjobs.backends.letters import LetterQuery, Revival, Revived
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.errors import StoreFull
-from asyncjobs.job import NewJob, Priority
+from asyncjobs.model.job import NewJob, Priority
 from asyncjobs.model.outcome import revived
+from asyncjobs.store.letters import LetterQuery, Revival, Revived
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.servers import Server
 from tests.cli.dying import Corpse, bury, left, on_store
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, StoreUnavailable, Worker
-from asyncjobs.backends.redis.address import Address
-from asyncjobs.backends.redis.link import MOST_LOADS, Command, Link
+from asyncjobs.store.redis.address import Address
+from asyncjobs.store.redis.link import MOST_LOADS, Command, Link
 from asyncjobs.testing.servers import Server
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, register

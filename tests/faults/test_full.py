@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, JobFunction, State, StoreFull, Worker
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.clock import new_id
 from asyncjobs.events import JobsReclaimed, LeaseLost
-from asyncjobs.job import PROGRESS, Demand, Effects, NewJob, Note, Settlement
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import PROGRESS, Demand, Effects, NewJob, Note, Settlement
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.testing.servers import Server
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, ended, events_of, eventually, is_settled, register

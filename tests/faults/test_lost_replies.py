@@ -10,9 +10,9 @@ from collections import Counter
 import pytest
 
 from asyncjobs import AsyncJobs, StoreUnavailable, Worker
-from asyncjobs.backends.redis.address import Address
-from asyncjobs.backends.redis.link import Link
 from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
+from asyncjobs.store.redis.address import Address
+from asyncjobs.store.redis.link import Link
 from asyncjobs.testing.servers import Server
 from tests.faults.proxy import Decide, Proxy, Wire, proxy_to
 from tests.worker import jobs

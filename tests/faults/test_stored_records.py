@@ -13,8 +13,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from asyncjobs import AsyncJobs, Discard, JobRef, RetryPolicy, Snooze, Worker
-from asyncjobs.clock import new_id, now_ms
-from asyncjobs.codec import BadRecord
+from asyncjobs.model.clock import new_id, now_ms
+from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.model.outcome import Outcome, read_dead_letter, revived
 from tests.faults.records import letters, outcomes, records

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from asyncjobs import AsyncJobs, JobFunction, JobHandle
-from asyncjobs.clock import new_id
+from asyncjobs.model.clock import new_id
 from asyncjobs.testing.servers import Server
 from tests.cli.process import Process
 from tests.guarantees import program

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncjobs import AsyncJobs, State
-from asyncjobs.backends.redis.scripts import script
+from asyncjobs.store.redis.scripts import script
 from tests.faults.proxy import Proxy, Wire, proxy_to
 from tests.guarantees import program
 from tests.guarantees.kit import Scene, until

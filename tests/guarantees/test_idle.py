@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.redis.scripts import script
-from asyncjobs.clock import new_id
+from asyncjobs.model.clock import new_id
+from asyncjobs.store.redis.scripts import script
 from asyncjobs.testing.servers import Server
 from tests.guarantees.monitor import Monitor
 from tests.worker.kit import until

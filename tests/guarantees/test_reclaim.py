@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from asyncjobs import JobHandle, State
-from asyncjobs.backends.redis.scripts import script
+from asyncjobs.store.redis.scripts import script
 from tests.cli.process import Process
 from tests.guarantees.kit import Scene, eventually, until
 from tests.guarantees.monitor import Monitor

@@ -16,7 +16,7 @@ from tests.kit.environment import LIMIT_S, ROOT
 from tests.kit.waiting import ticks
 
 QUICK = """
-from asyncjobs.worker.health import beats, condition
+from asyncjobs.host.health import beats, condition
 condition.LIVE_S = 1.0
 beats.BEAT_S = 0.1
 """

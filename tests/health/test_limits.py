@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.cli.health import ParentHealth, WorkerHealth
-from asyncjobs.worker.health import condition, fleet
-from asyncjobs.worker.health.health import Health, HealthOptions
-from asyncjobs.worker.supervisor.child import Child
-from asyncjobs.worker.supervisor.supervisor import Supervisor
+from asyncjobs.cli.worker.health import ParentHealth, WorkerHealth
+from asyncjobs.host.health import condition, fleet
+from asyncjobs.host.health.health import Health, HealthOptions
+from asyncjobs.host.supervisor.child import Child
+from asyncjobs.host.supervisor.supervisor import Supervisor
 from tests.health.kit import probe
 
 pytestmark = pytest.mark.anyio

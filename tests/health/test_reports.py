@@ -12,14 +12,14 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from asyncjobs.worker.health.fleet import Fleet
-from asyncjobs.worker.pulse import Pulse
-from asyncjobs.worker.supervisor.child import Child
-from asyncjobs.worker.supervisor.link import VARIABLE, ParentLink, link_text
+from asyncjobs.host.health.fleet import Fleet
+from asyncjobs.host.pulse import Pulse
+from asyncjobs.host.supervisor.child import Child
+from asyncjobs.host.supervisor.link import VARIABLE, ParentLink, link_text
 
 REPORTING = """
 import os
-from asyncjobs.worker.supervisor.link import ParentLink
+from asyncjobs.host.supervisor.link import ParentLink
 link = ParentLink.take()
 link.report({"lost": True})
 link.say_ready({"banner": 1})

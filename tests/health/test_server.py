@@ -9,8 +9,8 @@ from http import HTTPStatus
 import pytest
 
 from asyncjobs.errors import AsyncJobsError, ConfigError
-from asyncjobs.worker.health import server as module
-from asyncjobs.worker.health.server import Answer, ProbeServer, bind
+from asyncjobs.host.health import server as module
+from asyncjobs.host.health.server import Answer, ProbeServer, bind
 
 LIMIT_S = 20.0
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from asyncjobs.errors import ConfigError
-from asyncjobs.worker.health.beats import Beats
-from asyncjobs.worker.health.condition import Condition, Vitals
-from asyncjobs.worker.health.file import HealthFile
-from asyncjobs.worker.health.systemd import Systemd
-from asyncjobs.worker.pulse import Pulse
+from asyncjobs.host.health.beats import Beats
+from asyncjobs.host.health.condition import Condition, Vitals
+from asyncjobs.host.health.file import HealthFile
+from asyncjobs.host.health.systemd import Systemd
+from asyncjobs.host.pulse import Pulse
 from tests.health.kit import Listener
 
 LIMIT_S = 20.0

@@ -205,19 +205,6 @@ def _main() -> int:
 
 def _prepare() -> None:
     """Import what commands import, so that no fork has to. Starts no thread and no loop."""
-    import asyncjobs.app
-    import asyncjobs.backends.embedded.backend
-    import asyncjobs.backends.memory
-    import asyncjobs.backends.redis.backend
-    import asyncjobs.cli.check
-    import asyncjobs.cli.dead
-    import asyncjobs.cli.doctor
-    import asyncjobs.cli.enqueue
-    import asyncjobs.cli.jobs
-    import asyncjobs.cli.queues
-    import asyncjobs.cli.render
-    import asyncjobs.cli.revive
-    import asyncjobs.cli.stats  # noqa: F401
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from asyncjobs.backends.activity import ENQUEUED, MINUTE_MS
-from asyncjobs.backends.letters import DeadLetter, LetterKey, LetterQuery, Revival, Revived
-from asyncjobs.job import Priority
+from asyncjobs.model.job import Priority
+from asyncjobs.store.activity import ENQUEUED, MINUTE_MS
+from asyncjobs.store.letters import DeadLetter, LetterKey, LetterQuery, Revival, Revived
 from asyncjobs.testing.conformance.store import QUEUE, ref
 from tests.model.machine import StoreMachine
 from tests.model.model import QueueModel

@@ -10,11 +10,11 @@ from typing import Any, TypeAlias, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from asyncjobs.backends.answers import CancelVerdict, Exchange, Registered, StaleSequence
-from asyncjobs.backends.lease import Lease, LeaseSpec
-from asyncjobs.backends.seam import Backend, Clock, EnqueueBatch, StoreSettings
-from asyncjobs.clock import new_id
-from asyncjobs.job import PROGRESS, Demand, NewJob, Note, Settlement, State, TakenJob
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import PROGRESS, Demand, NewJob, Note, Settlement, State, TakenJob
+from asyncjobs.store.answers import CancelVerdict, Exchange, Registered, StaleSequence
+from asyncjobs.store.lease import Lease, LeaseSpec
+from asyncjobs.store.seam import Backend, Clock, EnqueueBatch, StoreSettings
 from asyncjobs.testing.conformance.store import (
     GRACE_MS,
     LEASE_MS,

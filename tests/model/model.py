@@ -12,11 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asyncjobs.backends.activity import ENQUEUED, MINUTE_MS, RESCHEDULED, flow_of
-from asyncjobs.backends.answers import CancelVerdict, Reclaimed
-from asyncjobs.backends.inspect import QueueCounts, QueueFlow
-from asyncjobs.backends.seam import StoreSettings
-from asyncjobs.job import (
+from asyncjobs.model.job import (
     Demand,
     JobRecord,
     JobRef,
@@ -26,6 +22,10 @@ from asyncjobs.job import (
     State,
     TakenJob,
 )
+from asyncjobs.store.activity import ENQUEUED, MINUTE_MS, RESCHEDULED, flow_of
+from asyncjobs.store.answers import CancelVerdict, Reclaimed
+from asyncjobs.store.inspect import QueueCounts, QueueFlow
+from asyncjobs.store.seam import StoreSettings
 from tests.model.parts import Answer, End, Job, LeaseEntry, Letter, has_room
 
 __all__ = ["QueueModel"]

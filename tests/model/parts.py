@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from asyncjobs.job import Demand, Settlement, State, TakenJob
+from asyncjobs.model.job import Demand, Settlement, State, TakenJob
 
 __all__ = ["Answer", "End", "Job", "LeaseEntry", "Letter", "has_room"]
 

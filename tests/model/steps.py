@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition
 
-from asyncjobs.backends.answers import Exchange
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.job import Demand, Settlement, TakenJob
+from asyncjobs.model.job import Demand, Settlement, TakenJob
+from asyncjobs.store.answers import Exchange
+from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.testing.conformance.store import QUEUE
 from tests.model.parts import Answer
 

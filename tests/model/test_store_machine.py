@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.redis.backend import RedisBackend
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.redis.backend import RedisBackend
 from tests.model.letters import LetterMachine
 from tests.model.machine import MakeStore
 

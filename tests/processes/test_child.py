@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import anyio
 import pytest
 
-from asyncjobs.worker.exits import ExitCode
-from asyncjobs.worker.supervisor.child import Child
-from asyncjobs.worker.supervisor.link import VARIABLE, ParentLink, link_text
-from asyncjobs.worker.supervisor.patience import Patience
+from asyncjobs.host.exits import ExitCode
+from asyncjobs.host.supervisor.child import Child
+from asyncjobs.host.supervisor.link import VARIABLE, ParentLink, link_text
+from asyncjobs.host.supervisor.patience import Patience
 
 Start = Callable[[str], Child]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncjobs.cli.collector import NEW_OBJECTS
+from asyncjobs.cli.worker.collector import NEW_OBJECTS
 from asyncjobs.testing.servers import Server
 from tests.cli.conftest import Start
 

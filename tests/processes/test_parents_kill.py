@@ -21,8 +21,8 @@ async def block(*, ctx: JobContext = INJECTED) -> None:
 """
 
 HURRIED = """
-from asyncjobs.cli import serve
-from asyncjobs.worker.supervisor import supervisor
+from asyncjobs.cli.worker import serve
+from asyncjobs.host.supervisor import supervisor
 serve.STOP_S = 600  # or the process would end before it is killed
 supervisor.STUCK_S = 6  # enough for the process to tell the store that it was told to end
 """

@@ -121,8 +121,8 @@ def test_children_finish_and_end_when_the_parent_is_killed(
 
 HURRIED = """
 import os
-from asyncjobs.cli import serve
-from asyncjobs.worker.supervisor import renewal, supervisor
+from asyncjobs.cli.worker import serve
+from asyncjobs.host.supervisor import renewal, supervisor
 serve.STOP_S = float(os.environ.get("STOP_S", serve.STOP_S))
 renewal.STUCK_S = supervisor.STUCK_S = 0.1
 """

@@ -17,8 +17,8 @@ from tests.kit.environment import ROOT
 from tests.processes.kit import lines, newest, wait_ready
 
 IMPATIENT = """
-from asyncjobs.worker.supervisor import supervisor
-from asyncjobs.worker.supervisor.patience import Patience
+from asyncjobs.host.supervisor import supervisor
+from asyncjobs.host.supervisor.patience import Patience
 supervisor.PATIENCE = Patience(base_s=0.01, cap_s=0.02, limit=3)
 """
 CRASHING = """

@@ -12,11 +12,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+from asyncjobs.host.exits import ExitCode
+from asyncjobs.host.supervisor import supervisor as module
+from asyncjobs.host.supervisor.patience import Patience
+from asyncjobs.host.supervisor.supervisor import Supervisor
 from asyncjobs.testing.servers import start_server
-from asyncjobs.worker.exits import ExitCode
-from asyncjobs.worker.supervisor import supervisor as module
-from asyncjobs.worker.supervisor.patience import Patience
-from asyncjobs.worker.supervisor.supervisor import Supervisor
 from tests.cli.conftest import Start
 from tests.cli.process import Process
 from tests.kit.environment import ROOT
@@ -24,8 +24,8 @@ from tests.kit.waiting import ticks
 from tests.processes.kit import lines, newest, wait_ready
 
 HASTY = """
-from asyncjobs.worker.supervisor import supervisor
-from asyncjobs.worker.supervisor.patience import Patience
+from asyncjobs.host.supervisor import supervisor
+from asyncjobs.host.supervisor.patience import Patience
 supervisor.PATIENCE = Patience(base_s=0.05, cap_s=0.1, limit=2)
 """
 TRIED_AGAIN = "could not reach its store; tried again in"

@@ -80,7 +80,8 @@ async def hang_at_exit(*, ctx: JobContext = INJECTED) -> None:
 """
 
 HURRIED = """
-from asyncjobs.cli import last_resort, serve
+from asyncjobs.cli.worker import last_resort
+from asyncjobs.cli.worker import serve
 serve.STOP_S = 0.3
 last_resort.END_LIMIT_S = 0.3
 """

@@ -9,11 +9,11 @@ from typing import Any
 import anyio
 import pytest
 
-from asyncjobs.worker.exits import ExitCode
-from asyncjobs.worker.supervisor import fleet as module
-from asyncjobs.worker.supervisor.child import Child
-from asyncjobs.worker.supervisor.patience import Patience
-from asyncjobs.worker.supervisor.supervisor import Supervisor
+from asyncjobs.host.exits import ExitCode
+from asyncjobs.host.supervisor import fleet as module
+from asyncjobs.host.supervisor.child import Child
+from asyncjobs.host.supervisor.patience import Patience
+from asyncjobs.host.supervisor.supervisor import Supervisor
 
 pytestmark = pytest.mark.anyio
 

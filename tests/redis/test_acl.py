@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import settings
 
-import asyncjobs.backends.redis
+import asyncjobs.store.redis
 from asyncjobs import AsyncJobs, ConfigError, Worker
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import Clock, StoreSettings
-from asyncjobs.clock import new_id
+from asyncjobs.model.clock import new_id
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import Clock, StoreSettings
 from asyncjobs.testing import conformance
 from asyncjobs.testing.conformance.store import MakeBackend
 from asyncjobs.testing.servers import Server
@@ -32,7 +32,7 @@ from tests.model.test_store_machine import PACE, hold_to_the_model
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = Path(asyncjobs.backends.redis.__file__).parent
+PACKAGE = Path(asyncjobs.store.redis.__file__).parent
 
 
 def rule() -> list[str]:

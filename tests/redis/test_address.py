@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncjobs.backends.redis.address import Address
-from asyncjobs.backends.redis.resolving import NamedConnection, NamedSSLConnection
 from asyncjobs.errors import ConfigError
+from asyncjobs.store.redis.address import Address
+from asyncjobs.store.redis.resolving import NamedConnection, NamedSSLConnection
 from redis.asyncio import UnixDomainSocketConnection
 
 

@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from asyncjobs import AsyncJobs
-from asyncjobs.backends.redis.address import Address
-from asyncjobs.backends.redis.link import Link
+from asyncjobs.store.redis.address import Address
+from asyncjobs.store.redis.link import Link
 from asyncjobs.testing.servers import Server, start_server
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.redis.diagnosis import findings
+from asyncjobs.store.redis.diagnosis import findings
 
 
 @pytest.mark.parametrize(("file", "is_rewritten"), [("/etc/valkey.conf", True), ("", False)])

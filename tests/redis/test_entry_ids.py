@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
-from asyncjobs.clock import new_id
-from asyncjobs.job import NewJob
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import NewJob
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 
 pytestmark = pytest.mark.anyio
 

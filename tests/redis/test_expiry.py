@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.clock import new_id
+from asyncjobs.model.clock import new_id
 
 pytestmark = pytest.mark.anyio
 

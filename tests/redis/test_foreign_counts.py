@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.redis.exchange import MOST_CRASHES, crashes_in
-from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
-from asyncjobs.clock import new_id
-from asyncjobs.job import Demand, JobRef, NewJob, Settlement
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand, JobRef, NewJob, Settlement
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.redis.exchange import MOST_CRASHES, crashes_in
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unaudited("foreign counts are what is tested")]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
-from asyncjobs.clock import new_id
-from asyncjobs.job import NewJob, Settlement
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import NewJob, Settlement
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 from asyncjobs.testing.conformance.store import QUEUE, PinnedClock, Store
 
 pytestmark = pytest.mark.anyio

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, State
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.redis.layout import LAYOUT
-from asyncjobs.backends.seam import Backend, StoreSettings
-from asyncjobs.clock import new_id
-from asyncjobs.job import PROGRESS, Note, Settlement
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import PROGRESS, Note, Settlement
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.redis.layout import LAYOUT
+from asyncjobs.store.seam import Backend, StoreSettings
 from asyncjobs.testing.conformance.store import PinnedClock, Store, Worker, ids
 from asyncjobs.testing.servers import Server
 from tests.audit import audit

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.redis import listing
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.redis.scripts import script
-from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
-from asyncjobs.clock import new_id
-from asyncjobs.job import NewJob
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import NewJob
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis import listing
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.redis.scripts import script
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 from asyncjobs.testing.conformance.store import LEASE_MS, QUEUE, are_new
 
 pytestmark = pytest.mark.anyio

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends import SCHEMES, make_backend
-from asyncjobs.backends.seam import StoreSettings
 from asyncjobs.errors import ConfigError
+from asyncjobs.store import SCHEMES, make_backend
+from asyncjobs.store.seam import StoreSettings
 
 SECRET = "kretword"
 FORMS = [

@@ -11,11 +11,11 @@ import anyio
 import pytest
 
 from asyncjobs import AsyncJobs, StoreUnavailable
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.redis.keys import StoreKeys
-from asyncjobs.backends.seam import EnqueueBatch
-from asyncjobs.clock import new_id
-from asyncjobs.job import NewJob
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import NewJob
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.redis.keys import StoreKeys
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.servers import Server, start_server
 from tests.worker.kit import LIMIT_S, eventually, register
 

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.lease import Offer
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.redis.keys import StoreKeys
-from asyncjobs.backends.redis.scripts import run, script
-from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
 from asyncjobs.errors import StoreError, StoreFull
-from asyncjobs.job import PROGRESS, Demand, NewJob, Note, Settlement, State
+from asyncjobs.model.job import PROGRESS, Demand, NewJob, Note, Settlement, State
+from asyncjobs.store.lease import Offer
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.redis.keys import StoreKeys
+from asyncjobs.store.redis.scripts import run, script
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 from asyncjobs.testing.conformance.store import LIMIT_S, QUEUE, PinnedClock, Store, Worker, ids, ref
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
 

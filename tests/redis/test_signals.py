@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.answers import CancelCall, QueueChanged, ReclaimDue, Signal
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.redis.control import decode_signal, encode_signal
-from asyncjobs.backends.seam import StoreSettings
-from asyncjobs.clock import new_id
-from asyncjobs.job import JobRef
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import JobRef
+from asyncjobs.store.answers import CancelCall, QueueChanged, ReclaimDue, Signal
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.redis.control import decode_signal, encode_signal
+from asyncjobs.store.seam import StoreSettings
 
 pytestmark = pytest.mark.anyio
 

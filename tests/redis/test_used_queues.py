@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
-from asyncjobs.clock import new_id
-from asyncjobs.job import Demand, NewJob, Settlement
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand, NewJob, Settlement
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 from asyncjobs.testing.conformance.store import LEASE_MS, QUEUE
 
 pytestmark = pytest.mark.anyio

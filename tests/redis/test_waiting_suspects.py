@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import StoreSettings
-from asyncjobs.job import Demand
+from asyncjobs.model.job import Demand
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.conformance.store import LEASE_MS, PinnedClock, Store
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
 

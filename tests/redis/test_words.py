@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from asyncjobs.backends.redis.address import Address
-from asyncjobs.backends.redis.faults import AccessDenied, ClusterNode, Demoted, NoScript
-from asyncjobs.backends.redis.link import Link
 from asyncjobs.errors import StoreError, StoreFull, StoreUnavailable
+from asyncjobs.store.redis.address import Address
+from asyncjobs.store.redis.faults import AccessDenied, ClusterNode, Demoted, NoScript
+from asyncjobs.store.redis.link import Link
 
 pytestmark = pytest.mark.anyio
 

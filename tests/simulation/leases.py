@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from asyncjobs.backends.lease import LeaseSpec
+from asyncjobs.store.lease import LeaseSpec
 from tests.simulation.loop import SimLoop
 
 __all__ = ["Entry", "Leases"]

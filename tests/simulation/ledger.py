@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from asyncjobs.backends.answers import CancelVerdict, Exchange
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.job import JobRecord, JobRef, Settlement, SettlementKind, State, TakenJob
+from asyncjobs.model.job import JobRecord, JobRef, Settlement, SettlementKind, State, TakenJob
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.store.answers import CancelVerdict, Exchange
+from asyncjobs.store.lease import LeaseSpec
 from tests.simulation.leases import Leases
 from tests.simulation.loop import START_S, Process, SimLoop
 from tests.simulation.stories import JobStory, Taking, crashes_after

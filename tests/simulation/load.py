@@ -8,12 +8,12 @@ from random import Random
 from typing import Any
 
 from asyncjobs import INJECTED, AsyncJobs, Discard, JobContext, Retry, RetryPolicy, Snooze, constant
-from asyncjobs.backends.answers import CancelVerdict
-from asyncjobs.backends.seam import Backend
 from asyncjobs.client import Client
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.events import Events
-from asyncjobs.job import JobRef, NewJob, Priority, State
+from asyncjobs.model.job import JobRef, NewJob, Priority, State
+from asyncjobs.store.answers import CancelVerdict
+from asyncjobs.store.seam import Backend
 from tests.simulation.ledger import Ledger
 
 __all__ = ["APP", "Order", "enqueue_and_cancel", "set_ledger", "stock_up"]

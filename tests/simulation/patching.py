@@ -16,13 +16,13 @@ from weakref import WeakKeyDictionary
 
 from anyio._backends import _asyncio as anyio_asyncio
 
-from asyncjobs import clock
-from asyncjobs.guarded import GuardedLog
-from asyncjobs.job import JobRef, TakenJob
-from asyncjobs.worker import describing
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.model import clock
+from asyncjobs.model.job import JobRef, TakenJob
+from asyncjobs.worker.engine import error_text as describing
 from asyncjobs.worker.engine import runner
+from asyncjobs.worker.engine.attempt import Attempt
 from asyncjobs.worker.engine.runner import Runner
-from asyncjobs.worker.run import Attempt
 from tests.simulation.loop import SimLoop
 
 __all__ = ["in_simulation"]

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.memory.queue import Queue
-from asyncjobs.backends.memory.stored import Held
-from asyncjobs.backends.memory.wakes import Wakes
-from asyncjobs.job import NewJob, Settlement, SettlementKind, TakenJob
 from asyncjobs.model.envelope import Envelope
-from asyncjobs.worker.doubt import InDoubt, Unanswered
+from asyncjobs.model.job import NewJob, Settlement, SettlementKind, TakenJob
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.memory.queue import Queue
+from asyncjobs.store.memory.stored import Held
+from asyncjobs.store.memory.wakes import Wakes
+from asyncjobs.worker.engine.attempt import Attempt
+from asyncjobs.worker.engine.doubt import InDoubt, Unanswered
 from asyncjobs.worker.engine.offer import StandingOffer
-from asyncjobs.worker.run import Attempt
-from asyncjobs.worker.session import Session
-from asyncjobs.worker.settling import Settler
+from asyncjobs.worker.engine.settling import Settler
+from asyncjobs.worker.lease.session import Session
 
 __all__ = ["PLANTED", "planted"]
 

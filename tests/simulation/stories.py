@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asyncjobs.job import JobRef, State, TakenJob
 from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.job import JobRef, State, TakenJob
 from tests.simulation.loop import Process
 
 __all__ = ["JobStory", "Taking", "crashes_after"]

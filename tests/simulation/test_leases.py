@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from asyncjobs.backends.lease import LeaseSpec
+from asyncjobs.store.lease import LeaseSpec
 from tests.simulation.leases import Leases
 from tests.simulation.loop import SimLoop
 

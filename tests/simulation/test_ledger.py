@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.lease import LeaseSpec, Offer
-from asyncjobs.backends.seam import EnqueueBatch
-from asyncjobs.job import Demand, State
+from asyncjobs.model.job import Demand, State
+from asyncjobs.store.lease import LeaseSpec, Offer
+from asyncjobs.store.seam import EnqueueBatch
 from tests.simulation.ledger import PROMPT_S, Ledger
 from tests.simulation.load import APP, work
 from tests.simulation.loop import Process, SimLoop

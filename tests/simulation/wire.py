@@ -11,7 +11,10 @@ from collections.abc import Collection, Coroutine, Mapping, Sequence
 from enum import Enum
 from typing import Any, cast
 
-from asyncjobs.backends.answers import (
+from asyncjobs.errors import StoreUnavailable
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand, JobRecord, JobRef, Note, Notes, Settlement, TakenJob
+from asyncjobs.store.answers import (
     CancelVerdict,
     Enqueued,
     Exchange,
@@ -22,14 +25,11 @@ from asyncjobs.backends.answers import (
     Resync,
     Signal,
 )
-from asyncjobs.backends.inspect import Inspection, Survey
-from asyncjobs.backends.lease import LeaseSpec, Offer
-from asyncjobs.backends.letters import DeadLetters
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.seam import Backend, EnqueueBatch, StoreInfo
-from asyncjobs.clock import new_id
-from asyncjobs.errors import StoreUnavailable
-from asyncjobs.job import Demand, JobRecord, JobRef, Note, Notes, Settlement, TakenJob
+from asyncjobs.store.inspect import Inspection, Survey
+from asyncjobs.store.lease import LeaseSpec, Offer
+from asyncjobs.store.letters import DeadLetters
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.seam import Backend, EnqueueBatch, StoreInfo
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import Process, SimLoop, SimTask
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final, Self
 
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.seam import Backend, Clock, StoreSettings
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
-from asyncjobs.job import JobRecord, JobRef, State
 from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.model.job import JobRecord, JobRef, State
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.seam import Backend, Clock, StoreSettings
 from asyncjobs.worker.worker import Worker
 from tests.simulation.clock_steps import ClockSteps
 from tests.simulation.ledger import Ledger

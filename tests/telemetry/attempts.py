@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from asyncjobs.attempt import AttemptInfo
-from asyncjobs.job import JobRef
+from asyncjobs.model.attempt import AttemptInfo
+from asyncjobs.model.job import JobRef
 
 __all__ = ["attempt_info"]
 

@@ -16,10 +16,10 @@ from asyncjobs import (
     constant,
     events,
 )
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.seam import Backend
-from asyncjobs.clock import new_id
-from asyncjobs.job import Demand
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.seam import Backend
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording
 from tests.worker import jobs

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, State, StoreUnavailable, Worker, events
-from asyncjobs.backends.answers import Exchange
-from asyncjobs.backends.lease import Lease, LeaseSpec
+from asyncjobs.store.answers import Exchange
+from asyncjobs.store.lease import Lease, LeaseSpec
 from asyncjobs.telemetry.metrics import Metrics
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording

@@ -12,14 +12,14 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant, events
-from asyncjobs.attempt import StopAsked
-from asyncjobs.backends.letters import Revival, Revived
-from asyncjobs.clock import now_ms
-from asyncjobs.job import JobRef
+from asyncjobs.model.attempt import StopAsked
+from asyncjobs.model.clock import now_ms
+from asyncjobs.model.job import JobRef
 from asyncjobs.model.outcome import revived
 from asyncjobs.options.app import AppSettings
+from asyncjobs.store.letters import Revival, Revived
 from asyncjobs.telemetry.tracing import Tracing
-from asyncjobs.worker import records, settling
+from asyncjobs.worker.engine import records, settling
 from tests.tasks import every_task
 from tests.telemetry import tasks
 from tests.telemetry.attempts import attempt_info

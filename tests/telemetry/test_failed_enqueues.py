@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, PayloadTooLarge, StoreFull, StoreUnavailable, events
-from asyncjobs.backends.answers import Enqueued
-from asyncjobs.backends.seam import EnqueueBatch
-from asyncjobs.client import calls as module
+from asyncjobs.client import waiters as module
+from asyncjobs.store.answers import Enqueued
+from asyncjobs.store.seam import EnqueueBatch
 from tests.telemetry.reading import Reading
 from tests.worker import jobs
 from tests.worker.kit import NewApp, events_of, register

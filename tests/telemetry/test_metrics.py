@@ -9,7 +9,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, Metric, Sum
 
 from asyncjobs import AsyncJobs, JobRef, Retry, RetryPolicy, Worker, constant, events
-from asyncjobs.clock import now_ms
+from asyncjobs.model.clock import now_ms
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.telemetry import counting
 from asyncjobs.telemetry import metrics as module

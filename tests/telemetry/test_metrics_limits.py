@@ -15,9 +15,9 @@ from http import HTTPStatus
 
 import pytest
 
+from asyncjobs.host.health import server as module
+from asyncjobs.host.health.server import Answer, ProbeServer, Request, listen
 from asyncjobs.testing.servers import Server
-from asyncjobs.worker.health import server as module
-from asyncjobs.worker.health.server import Answer, ProbeServer, Request, listen
 from tests.cli.conftest import Put, Start
 from tests.cli.process import Ledger
 from tests.health.kit import probe, wait_port

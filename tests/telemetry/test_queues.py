@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from asyncjobs import AsyncJobs, State
-from asyncjobs.backends.inspect import QueueFlow
 from asyncjobs.errors import StoreUnavailable
+from asyncjobs.store.inspect import QueueFlow
 from asyncjobs.telemetry import queues as module
 from asyncjobs.telemetry.instruments import FLEET
 from asyncjobs.telemetry.queues import QueueGauges, QueueView, look_at_queues

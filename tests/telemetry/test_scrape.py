@@ -20,8 +20,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from asyncjobs.errors import ConfigError
+from asyncjobs.host.exits import ExitCode
 from asyncjobs.testing.servers import Server, start_server
-from asyncjobs.worker.exits import ExitCode
 from tests.cli.conftest import Put, Start
 from tests.cli.process import Ledger
 from tests.kit.environment import LIMIT_S, ROOT
@@ -29,8 +29,8 @@ from tests.kit.waiting import ticks
 
 pytest.importorskip("opentelemetry.exporter.prometheus", reason="extra prometheus is missing")
 
-from asyncjobs.cli import endpoint as module
-from asyncjobs.cli.endpoint import Endpoint
+from asyncjobs.cli.shared import endpoint as module
+from asyncjobs.cli.shared.endpoint import Endpoint
 
 
 def free_port(number: int = 1) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from asyncjobs import AsyncJobs
-from asyncjobs.backends.redis.address import Address
-from asyncjobs.clock import new_id
+from asyncjobs.model.clock import new_id
+from asyncjobs.store.redis.address import Address
 from asyncjobs.telemetry.spans import Attributes, Server
 from asyncjobs.testing.servers import Server as StoreServer
 from asyncjobs.testing.servers import start_server

@@ -8,7 +8,7 @@ import pytest
 
 from asyncjobs import AsyncJobs
 from asyncjobs.events import JobDead, JobExpired, JobSucceeded
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.model.job import Settlement, TakenJob
 from asyncjobs.options.app import AppSettings
 from asyncjobs.telemetry.tracing import Tracing
 from tests.telemetry import tasks

@@ -14,10 +14,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
-from asyncjobs.backends.answers import Enqueued
-from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.errors import ConfigError
-from asyncjobs.job import JobRef, State
+from asyncjobs.model.job import JobRef, State
+from asyncjobs.store.answers import Enqueued
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.telemetry import carrier
 from asyncjobs.telemetry.sending import conversation
 from asyncjobs.telemetry.tracing import _is_child

@@ -27,16 +27,16 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import SpanKind
 
 from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant
-from asyncjobs.backends.seam import Backend
 from asyncjobs.events import Events, JobsReclaimed
 from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.options.app import AppSettings
+from asyncjobs.store.seam import Backend
 from asyncjobs.telemetry import spans
 from asyncjobs.telemetry.sampler import LinkedParentSampler
 from asyncjobs.telemetry.spans import global_provider
 from asyncjobs.telemetry.telemetry import Telemetry
 from asyncjobs.telemetry.tracing import Tracing
-from asyncjobs.worker.lease import Heartbeats
+from asyncjobs.worker.lease.heartbeat import Heartbeats
 from tests.telemetry import tasks
 from tests.telemetry.recording import Recording, context_of
 from tests.worker import jobs

@@ -14,10 +14,8 @@ from typing import Any
 import pytest
 
 import asyncjobs
-from asyncjobs import AsyncJobs, JobRegistry, errors, opening
-from asyncjobs.backends import URL_VARIABLE, embedded
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.seam import StoreInfo
+from asyncjobs import AsyncJobs, JobRegistry, errors
+from asyncjobs.client import opening
 from asyncjobs.errors import (
     ArgumentsError,
     ConfigError,
@@ -29,6 +27,9 @@ from asyncjobs.errors import (
 )
 from asyncjobs.events import Event, JobEnqueued
 from asyncjobs.options.app import AppSettings
+from asyncjobs.store import URL_VARIABLE, embedded
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.seam import StoreInfo
 
 pytestmark = pytest.mark.anyio
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.answers import Exchange, Heartbeat
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.memory.lease import MemoryLease
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted, LeaseLost
-from asyncjobs.job import Demand, Settlement
-from asyncjobs.policy.limits import QueueShares
-from asyncjobs.worker.doubt import InDoubt
+from asyncjobs.model.job import Demand, Settlement
+from asyncjobs.policy.fairness import QueueShares
+from asyncjobs.store.answers import Exchange, Heartbeat
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.memory.lease import MemoryLease
+from asyncjobs.worker.engine.doubt import InDoubt
 from tests.hooked import HookedStore
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, events_of, register, until
@@ -31,8 +31,8 @@ JOBS = 30
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncjobs.worker.doubt.FIRST_S", 0.01)
-    monkeypatch.setattr("asyncjobs.worker.doubt.MOST_S", 0.02)
+    monkeypatch.setattr("asyncjobs.worker.engine.doubt.FIRST_S", 0.01)
+    monkeypatch.setattr("asyncjobs.worker.engine.doubt.MOST_S", 0.02)
 
 
 @pytest.fixture
@@ -129,8 +129,8 @@ async def test_it_is_asked_with_pauses(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And nothing spins meanwhile, also when it is the only queue."""
-    monkeypatch.setattr("asyncjobs.worker.doubt.FIRST_S", 1000.0)
-    monkeypatch.setattr("asyncjobs.worker.doubt.MOST_S", 1000.0)
+    monkeypatch.setattr("asyncjobs.worker.engine.doubt.FIRST_S", 1000.0)
+    monkeypatch.setattr("asyncjobs.worker.engine.doubt.MOST_S", 1000.0)
     for queues in (QUEUES, {"bad": 1}):
         store = Counting()
         app, good, _ = _app(store)

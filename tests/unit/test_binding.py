@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.binding import Binding
-from asyncjobs.context import INJECTED, JobContext
 from asyncjobs.errors import ArgumentsError, RegistrationError
+from asyncjobs.jobs.binding import Binding
+from asyncjobs.jobs.context import INJECTED, JobContext
 
 
 def plain(a: int, b: str = "x") -> None: ...

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.job import JobRef
-from asyncjobs.worker import by_ref
-from asyncjobs.worker.run import Reason
-from asyncjobs.worker.running import Running
+from asyncjobs.model.job import JobRef
+from asyncjobs.worker.engine import by_ref
+from asyncjobs.worker.engine.attempt import Reason
+from asyncjobs.worker.engine.running import Running
 
 
 class Attempt(SimpleNamespace):

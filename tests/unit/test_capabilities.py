@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 import pytest
 
 from asyncjobs import AsyncJobs, JobRegistry, MissingCapability, Worker
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.seam import Capabilities, StoreSettings
 from asyncjobs.options import given
 from asyncjobs.options.table import OPTIONS
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.seam import Capabilities, StoreSettings
 
 pytestmark = pytest.mark.anyio
 

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.answers import Enqueued, Placed
-from asyncjobs.backends.seam import Backend, EnqueueBatch
 from asyncjobs.client import Client, batcher, space
 from asyncjobs.errors import NotOpen, PayloadTooLarge, StoreError, StoreFull, StoreUnavailable
 from asyncjobs.events import Event, Events, JobEnqueued
-from asyncjobs.job import JobRef, NewJob
+from asyncjobs.model.job import JobRef, NewJob
 from asyncjobs.options.app import AppSettings
+from asyncjobs.store.answers import Enqueued, Placed
+from asyncjobs.store.seam import Backend, EnqueueBatch
 from tests.tasks import every_task
 
 pytestmark = pytest.mark.anyio

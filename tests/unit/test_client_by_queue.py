@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.backends.answers import Placed
 from asyncjobs.errors import StoreFull, StoreUnavailable
 from asyncjobs.events import EnqueueFailed, JobEnqueued
-from asyncjobs.job import JobRef
+from asyncjobs.model.job import JobRef
+from asyncjobs.store.answers import Placed
 from tests.unit.test_client import job, opened
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.clock import at_ms, new_id, now_ms, seconds
 from asyncjobs.errors import ConfigError
+from asyncjobs.model.clock import at_ms, new_id, now_ms, seconds
 
 
 def test_seconds_from_numbers_and_timedeltas() -> None:

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.codec import BadRecord, check_json
 from asyncjobs.errors import EncodeError
-from asyncjobs.job import State
+from asyncjobs.guard.untrusted import MAX_DEPTH
+from asyncjobs.model.codec import BadRecord, check_json
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.model.headers import NO_HEADERS, Headers
+from asyncjobs.model.job import State
 from asyncjobs.model.outcome import Outcome, dead_letter, read_dead_letter
-from asyncjobs.untrusted import MAX_DEPTH
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 JSON = st.recursive(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from asyncjobs.errors import ConfigError
-from asyncjobs.job import Priority
+from asyncjobs.model.job import Priority
 from asyncjobs.options.app import AppSettings
 from asyncjobs.options.checks import check_job_id, check_queue_name, parse_priority
 from asyncjobs.options.durations import parse_duration

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from asyncjobs.context import INJECTED, JobContext, _current, current_job
 from asyncjobs.errors import UsageError
-from asyncjobs.job import JobRef
+from asyncjobs.jobs.context import INJECTED, JobContext, _current, current_job
+from asyncjobs.model.job import JobRef
 
 pytestmark = pytest.mark.anyio
 

@@ -7,13 +7,13 @@ from collections.abc import Collection
 
 import pytest
 
-from asyncjobs.backends.answers import CancelCall, QueueChanged, ReclaimDue, Signal
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.memory.lease import MemoryLease
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.job import JobRef
-from asyncjobs.worker.control import Control
-from asyncjobs.worker.session import Session
+from asyncjobs.model.job import JobRef
+from asyncjobs.store.answers import CancelCall, QueueChanged, ReclaimDue, Signal
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.memory.lease import MemoryLease
+from asyncjobs.worker.lease.cancels import Control
+from asyncjobs.worker.lease.session import Session
 from tests.hooked import HookedStore
 
 pytestmark = pytest.mark.anyio

@@ -8,16 +8,16 @@ import orjson
 import pytest
 
 from asyncjobs import AsyncJobs, State
-from asyncjobs.codec import BadRecord
 from asyncjobs.events import Events, JobDead
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT
+from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
+from asyncjobs.model.job import Settlement, TakenJob
 from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.options.app import AppSettings
-from asyncjobs.untrusted import LAST_MS, MOST_COUNT
-from asyncjobs.worker.decoding import decode
-from asyncjobs.worker.run import Attempt, Crew
-from asyncjobs.worker.settling import Settler
+from asyncjobs.worker.engine.attempt import Attempt, Crew
+from asyncjobs.worker.engine.decoding import decode
+from asyncjobs.worker.engine.settling import Settler
 from tests.faults.records import nested
 
 NOW_MS = 1_800_000_000_000
@@ -118,7 +118,7 @@ def test_an_outcome_is_read_with_limits() -> None:
 
 
 def test_more_bytes_than_any_record_has_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncjobs.codec.MAX_ENVELOPE", 1000)
+    monkeypatch.setattr("asyncjobs.model.codec.MAX_ENVELOPE", 1000)
     raw = Envelope("subject", ["x" * 1000], {}, 1).encode()
     with pytest.raises(BadRecord, match="more than any"):
         Envelope.decode(raw)

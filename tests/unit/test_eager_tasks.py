@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from asyncjobs.job import NewJob
+from asyncjobs.model.job import NewJob
 from tests.unit.test_client import opened
 from tests.unit.test_parking import SignallingLease, parking_on, sleep
 

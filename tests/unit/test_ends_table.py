@@ -9,14 +9,14 @@ import pytest
 
 import asyncjobs
 from asyncjobs import events
-from asyncjobs.backends.redis.scripts import _SCRIPTS
-from asyncjobs.codec import BadRecord
 from asyncjobs.errors import ResultError
-from asyncjobs.job import JobRef, State
+from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.ends import ENDS, FINAL_EVENTS, OUTCOMES
+from asyncjobs.model.job import JobRef, State
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.store.redis.scripts import _SCRIPTS
 
-LUA = Path(asyncjobs.__file__).parent / "backends" / "redis" / "lua"
+LUA = Path(asyncjobs.__file__).parent / "store" / "redis" / "lua"
 REF = JobRef("default", "a")
 
 

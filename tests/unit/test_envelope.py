@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.codec import BadRecord
+from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, encode_call, without_trace
 from asyncjobs.model.headers import NO_HEADERS, Headers, new_headers
 

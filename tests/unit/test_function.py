@@ -9,11 +9,11 @@ import orjson
 import pytest
 
 from asyncjobs import AsyncJobs, JobRegistry, RetryPolicy, constant
-from asyncjobs.context import INJECTED, JobContext, current_job
 from asyncjobs.errors import ArgumentsError, ConfigError, EncodeError, NotBound
-from asyncjobs.function import JobFunction
-from asyncjobs.job import Priority
+from asyncjobs.jobs.context import INJECTED, JobContext, current_job
+from asyncjobs.jobs.function import JobFunction
 from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.job import Priority
 from asyncjobs.options.durations import When
 from asyncjobs.options.table import JobOptions
 from asyncjobs.policy.retry import Retries

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from asyncjobs import guarded
 from asyncjobs.events import Event, Events, JobEnqueued
-from asyncjobs.guarded import GuardedLog, call, error_text, report
-from asyncjobs.job import JobRef
+from asyncjobs.guard import guarded
+from asyncjobs.guard.guarded import GuardedLog, call, error_text, report
+from asyncjobs.model.job import JobRef
 from asyncjobs.worker.upkeep import Upkeep
 
 RAISED = [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError]

@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, JobError, JobRef, Priority, Progress, State
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.context import from_ms
 from asyncjobs.errors import (
     ConfigError,
     JobCancelled,
@@ -23,11 +20,14 @@ from asyncjobs.errors import (
     ResultUnavailable,
     UsageError,
 )
-from asyncjobs.job import PROGRESS, Demand, Note, Settlement, TakenJob
+from asyncjobs.jobs.context import from_ms
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, PastError
+from asyncjobs.model.job import PROGRESS, Demand, Note, Settlement, TakenJob
 from asyncjobs.model.outcome import Outcome, dead_letter
 from asyncjobs.options.app import AppSettings
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.memory import MemoryBackend
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 import asyncjobs
-from asyncjobs.codec import BadRecord
-from asyncjobs.job import State
+from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, Headers, PastError, PutBack
+from asyncjobs.model.job import State
 from asyncjobs.model.outcome import Outcome, dead_letter, revived
 
 

@@ -7,12 +7,12 @@ from random import Random
 
 import pytest
 
-from asyncjobs.backends.answers import Heartbeat
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.memory.lease import MemoryLease
-from asyncjobs.worker.lease import Heartbeats
-from asyncjobs.worker.pulse import Pulse
-from asyncjobs.worker.session import Session
+from asyncjobs.host.pulse import Pulse
+from asyncjobs.store.answers import Heartbeat
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.memory.lease import MemoryLease
+from asyncjobs.worker.lease.heartbeat import Heartbeats
+from asyncjobs.worker.lease.session import Session
 from tests.hooked import HookedStore
 from tests.simulation.loop import SimLoop
 from tests.simulation.patching import in_simulation

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from asyncjobs.backends.inspect import Leftover, QueueCounts
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.memory.inspection import MemoryQueueInspection
-from asyncjobs.backends.memory.queues import Queues
-from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
-from asyncjobs.clock import now_ms
 from asyncjobs.errors import StoreError
-from asyncjobs.job import NewJob
+from asyncjobs.model.clock import now_ms
+from asyncjobs.model.job import NewJob
+from asyncjobs.store.inspect import Leftover, QueueCounts
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.memory.inspection import MemoryQueueInspection
+from asyncjobs.store.memory.queues import Queues
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 from asyncjobs.testing.conformance.store import LEASE_MS, PinnedClock
 from asyncjobs.worker.duties.unattended import NEXT_S, Unattended
 from asyncjobs.worker.idle_queues import EVERY_S, IDLE_MS, MOST_NAMED, IdleQueues

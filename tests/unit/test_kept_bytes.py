@@ -20,9 +20,9 @@ MAKERS = {
 PROGRAM = """
 from asyncjobs.model.envelope import Envelope, encode_call
 from asyncjobs.model.outcome import Outcome, dead_letter
-from asyncjobs.context import JobContext
+from asyncjobs.jobs.context import JobContext
 from asyncjobs.model.outcome import revived
-from asyncjobs.job import State
+from asyncjobs.model.job import State
 
 def note(number, notes={{}}):
     context = JobContext.__new__(JobContext)

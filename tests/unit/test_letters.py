@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from asyncjobs.backends.letters import MAX_PAGE_BYTES, LetterKey
-from asyncjobs.backends.redis.letters import _in_steps
-from asyncjobs.backends.redis.lookups import STEP
-from asyncjobs.job import JobRef
+from asyncjobs.model.job import JobRef
+from asyncjobs.store.letters import MAX_PAGE_BYTES, LetterKey
+from asyncjobs.store.redis.letters import _in_steps
+from asyncjobs.store.redis.lookups import STEP
 
 
 def keys(*queues: str) -> list[LetterKey]:

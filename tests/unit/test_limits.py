@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.job import Demand
-from asyncjobs.policy.limits import ASK_ALL_S, GUARD_ONE_IN, QueueShares
+from asyncjobs.model.job import Demand
+from asyncjobs.policy.fairness import ASK_ALL_S, GUARD_ONE_IN, QueueShares
 
 names = st.sampled_from("abcdef")
 weights = st.dictionaries(names, st.integers(1, 20), min_size=1, max_size=6)

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.codec import MAX_TEXT
+from asyncjobs.model.codec import MAX_TEXT
 from asyncjobs.policy import escapes, masking
 from asyncjobs.policy.escapes import TooManyEscapes, readings
 from asyncjobs.policy.masking import LONGEST_VALUE, MASK, MOST_TEXT, MOST_VALUES
 from asyncjobs.policy.redaction import Mask, Redaction
-from asyncjobs.worker.describing import describe
+from asyncjobs.worker.engine.error_text import describe
 
 HIDDEN = "too much of the job is sensitive"
 

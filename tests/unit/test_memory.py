@@ -6,8 +6,8 @@ import pytest
 
 from asyncjobs import ConfigError
 from asyncjobs.options.durations import parse_size
-from asyncjobs.worker import memory
-from asyncjobs.worker.memory import MemoryLimit, resident_bytes, show_bytes
+from asyncjobs.worker.watch import memory
+from asyncjobs.worker.watch.memory import MemoryLimit, resident_bytes, show_bytes
 
 
 @pytest.mark.parametrize(

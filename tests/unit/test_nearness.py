@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.nearness import nearest_function
+from asyncjobs.guard.nearness import nearest_function
 
 KNOWN = ["shop.tasks.send", "mail.send", "shop.tasks.pay", "tasks.nap"]
 

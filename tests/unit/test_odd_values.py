@@ -23,11 +23,11 @@ from asyncjobs import (
     exponential,
     polynomial,
 )
-from asyncjobs.clock import at_ms, seconds
-from asyncjobs.codec import check_json
+from asyncjobs.guard.texts import safe_text, shown
+from asyncjobs.model.clock import at_ms, seconds
+from asyncjobs.model.codec import check_json
 from asyncjobs.options.checks import check_queue_name, parse_priority
 from asyncjobs.options.durations import parse_duration
-from asyncjobs.texts import safe_text, shown
 from tests.faults.records import nested
 
 LONGEST = 3_000

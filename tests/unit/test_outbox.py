@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from asyncjobs import AsyncJobs, JobHandle
-from asyncjobs.backends.answers import Placed
 from asyncjobs.errors import ArgumentsError, EncodeError, UsageError
-from asyncjobs.job import JobRef
+from asyncjobs.model.job import JobRef
+from asyncjobs.store.answers import Placed
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from asyncjobs import ConfigError, Discard, JobSignal, Retry, RetryPolicy, Snooze, constant
-from asyncjobs.policy.outcome import Ending, Verdict, judge
 from asyncjobs.policy.retry import Retries
+from asyncjobs.policy.verdict import Ending, Verdict, judge
 
 POLICY = Retries.of(RetryPolicy(max_attempts=3, backoff=constant(7)))
 

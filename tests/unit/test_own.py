@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import asyncjobs
-from asyncjobs.backends.redis import resolving
-from asyncjobs.backends.redis.resolving import addresses_of
-from asyncjobs.own import hide, in_own_thread
+from asyncjobs.guard.own import hide, in_own_thread
+from asyncjobs.store.redis import resolving
+from asyncjobs.store.redis.resolving import addresses_of
 
 pytestmark = pytest.mark.anyio
 
@@ -26,15 +26,15 @@ TASKS = {"create_task", "ensure_future", "Task"}
 
 # The module, and why it may.
 MAY_WAIT = {
-    "backends/redis/resolving.py": "socket.getaddrinfo itself, in a thread of its own",
-    "function.py": "runs the user's function, called directly",
+    "store/redis/resolving.py": "socket.getaddrinfo itself, in a thread of its own",
+    "jobs/function.py": "runs the user's function, called directly",
 }
 MAY_SHOW = {
-    "worker/run.py": "the attempts, which are the users'",
-    "cli/supervise.py": "a process without jobs",
-    "worker/supervisor/fleet.py": "a process without jobs",
-    "worker/health/server.py": "a loop without jobs",
-    "worker/lease.py": "a loop without jobs, in its thread",
+    "worker/engine/attempt.py": "the attempts, which are the users'",
+    "cli/worker/supervise.py": "a process without jobs",
+    "host/supervisor/fleet.py": "a process without jobs",
+    "host/health/server.py": "a loop without jobs",
+    "worker/lease/heartbeat.py": "a loop without jobs, in its thread",
 }
 
 

@@ -8,16 +8,16 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from asyncjobs.backends.answers import Parked
-from asyncjobs.backends.lease import LeaseSpec, Offer
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.job import Demand
-from asyncjobs.policy.limits import QueueShares
+from asyncjobs.model.job import Demand
+from asyncjobs.policy.fairness import QueueShares
+from asyncjobs.store.answers import Parked
+from asyncjobs.store.lease import LeaseSpec, Offer
 from asyncjobs.worker.engine.appetite import Appetite
 from asyncjobs.worker.engine.parking import Parking
 from asyncjobs.worker.engine.slots import Slots
 from asyncjobs.worker.engine.steps import Park
-from asyncjobs.worker.session import Session
+from asyncjobs.worker.lease.session import Session
 from tests.tasks import every_task
 
 pytestmark = pytest.mark.anyio

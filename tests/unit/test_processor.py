@@ -21,21 +21,21 @@ from asyncjobs import (
     Worker,
     constant,
 )
-from asyncjobs.backends.answers import Exchange, Parked, Resync
-from asyncjobs.backends.lease import LeaseSpec, Offer
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.memory.lease import MemoryLease
-from asyncjobs.backends.seam import EnqueueBatch, StoreSettings
-from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted, LeaseLost
-from asyncjobs.job import Demand, Settlement, TakenJob
+from asyncjobs.model.clock import new_id
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import Headers
-from asyncjobs.policy.limits import QueueShares
+from asyncjobs.model.job import Demand, Settlement, TakenJob
+from asyncjobs.policy.fairness import QueueShares
+from asyncjobs.store.answers import Exchange, Parked, Resync
+from asyncjobs.store.lease import LeaseSpec, Offer
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.memory.lease import MemoryLease
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 from asyncjobs.worker.engine.loop import Processor
-from asyncjobs.worker.session import Session
-from asyncjobs.worker.threads import Threads
+from asyncjobs.worker.engine.threads import Threads
+from asyncjobs.worker.lease.session import Session
 from tests.hooked import HookedStore
 from tests.tasks import every_task
 from tests.worker import jobs
@@ -56,8 +56,8 @@ AWAY = StoreUnavailable("the wire broke")
 
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncjobs.worker.session.BACKOFF_FIRST_S", 0.001)
-    monkeypatch.setattr("asyncjobs.worker.session.BACKOFF_MOST_S", 0.002)
+    monkeypatch.setattr("asyncjobs.worker.lease.session.BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr("asyncjobs.worker.lease.session.BACKOFF_MOST_S", 0.002)
 
 
 @pytest.fixture

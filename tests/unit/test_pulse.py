@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncjobs.worker.pulse import Standstill
+from asyncjobs.host.pulse import Standstill
 
 NAP_S = 0.2
 

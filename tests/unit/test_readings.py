@@ -8,8 +8,8 @@ import pytest
 
 from asyncjobs import AsyncJobs, JobRef, State
 from asyncjobs.errors import ConfigError, JobNotFound, UsageError
-from asyncjobs.readings import Readings, check_job_name, read_job_name
-from asyncjobs.texts import in_queues
+from asyncjobs.guard.texts import in_queues
+from asyncjobs.jobs.readings import Readings, check_job_name, read_job_name
 
 pytestmark = pytest.mark.anyio
 

@@ -245,7 +245,7 @@ def test_the_rooms_in_contributing_are_there() -> None:
 
 def test_the_guardian_of_the_embedded_store_imports_the_standard_library_only() -> None:
     """It runs by its path in an isolated interpreter, which has no asyncjobs."""
-    tree = ast.parse((PACKAGE / "backends/embedded/guardian.py").read_text())
+    tree = ast.parse((PACKAGE / "store/embedded/guardian.py").read_text())
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

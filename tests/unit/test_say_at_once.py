@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from asyncjobs.worker.exits import say_at_once
+from asyncjobs.host.exits import say_at_once
 
 
 def test_they_are_written() -> None:

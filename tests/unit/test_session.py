@@ -9,13 +9,13 @@ from typing import cast
 
 import pytest
 
-from asyncjobs.backends.answers import Resync, StaleSequence
-from asyncjobs.backends.lease import Lease, LeaseSpec
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.seam import Backend, StoreSettings
 from asyncjobs.errors import StoreError, StoreUnavailable
-from asyncjobs.job import TakenJob
-from asyncjobs.worker.session import Session
+from asyncjobs.model.job import TakenJob
+from asyncjobs.store.answers import Resync, StaleSequence
+from asyncjobs.store.lease import Lease, LeaseSpec
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.seam import Backend, StoreSettings
+from asyncjobs.worker.lease.session import Session
 
 pytestmark = pytest.mark.anyio
 SPEC = LeaseSpec("lease", "worker", ("a", "b"), 15_000)
@@ -53,8 +53,8 @@ def nothing() -> list[TakenJob]:
 
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncjobs.worker.session.BACKOFF_FIRST_S", 0.001)
-    monkeypatch.setattr("asyncjobs.worker.session.BACKOFF_MOST_S", 0.002)
+    monkeypatch.setattr("asyncjobs.worker.lease.session.BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr("asyncjobs.worker.lease.session.BACKOFF_MOST_S", 0.002)
 
 
 async def test_an_outage_is_told_once_each_way(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,13 +11,13 @@ import pytest
 
 from asyncjobs import AsyncJobs, RetryPolicy, Snooze, State, constant, events
 from asyncjobs.events import Events
-from asyncjobs.job import Settlement, SettlementKind, TakenJob
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, Headers
+from asyncjobs.model.job import Settlement, SettlementKind, TakenJob
 from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.options.app import AppSettings
-from asyncjobs.worker.run import BEGUN, Attempt, Crew, Reason
-from asyncjobs.worker.settling import Settler
+from asyncjobs.worker.engine.attempt import BEGUN, Attempt, Crew, Reason
+from asyncjobs.worker.engine.settling import Settler
 
 SETTINGS = AppSettings(max_result=200, unknown_ttl_ms=60_000)
 NOW_MS = 1_800_000_000_000

@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from asyncjobs.worker.stacks import MOST_AWAITS, MOST_FRAMES, stack_text, task_frames
+from asyncjobs.worker.watch.stacks import MOST_AWAITS, MOST_FRAMES, stack_text, task_frames
 
 
 class Endless:

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from asyncjobs.worker import starving
-from asyncjobs.worker.starving import Evidence, Used, cpu_of_thread
+from asyncjobs.worker.watch import starving
+from asyncjobs.worker.watch.starving import Evidence, Used, cpu_of_thread
 
 NAP_S = 0.2
 WARN_S = 1.0

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from asyncjobs.worker.store_clock import StoreClock
+from asyncjobs.worker.lease.store_clock import StoreClock
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import logging
 import pytest
 
 from asyncjobs import events
-from asyncjobs.backends.answers import Exchange
 from asyncjobs.events import Events
-from asyncjobs.job import Settlement, TakenJob
 from asyncjobs.model.envelope import Envelope
-from asyncjobs.worker.telling import tell_exchanged
+from asyncjobs.model.job import Settlement, TakenJob
+from asyncjobs.store.answers import Exchange
+from asyncjobs.worker.engine.announce import tell_exchanged
 
 
 def taken(envelope: bytes) -> TakenJob:

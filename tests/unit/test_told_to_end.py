@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from asyncjobs import AsyncJobs, Worker
-from asyncjobs.backends.answers import Heartbeat
-from asyncjobs.backends.memory.lease import MemoryLease
+from asyncjobs.store.answers import Heartbeat
+from asyncjobs.store.memory.lease import MemoryLease
 from tests.hooked import HookedStore
 
 pytestmark = pytest.mark.anyio

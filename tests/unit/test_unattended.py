@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.backends.inspect import QueueCounts, Survey
-from asyncjobs.backends.memory.inspection import MemoryQueueInspection
-from asyncjobs.backends.memory.queues import Queues
-from asyncjobs.backends.seam import StoreSettings
-from asyncjobs.clock import now_ms
 from asyncjobs.errors import StoreError
+from asyncjobs.model.clock import now_ms
+from asyncjobs.store.inspect import QueueCounts, Survey
+from asyncjobs.store.memory.inspection import MemoryQueueInspection
+from asyncjobs.store.memory.queues import Queues
+from asyncjobs.store.seam import StoreSettings
 from asyncjobs.worker.duties.unattended import LOOK, MOST_LINES, NEXT_S, Unattended
 
 pytestmark = pytest.mark.anyio

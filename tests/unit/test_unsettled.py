@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asyncjobs.job import MOST_EFFECT_JOBS, Effects, NewJob, Settlement, TakenJob
-from asyncjobs.worker.unsettled import BYTES_LIMIT, COUNT_LIMIT, Unsettled
+from asyncjobs.model.job import MOST_EFFECT_JOBS, Effects, NewJob, Settlement, TakenJob
+from asyncjobs.worker.engine.unsettled import BYTES_LIMIT, COUNT_LIMIT, Unsettled
 
 
 def settlements(count: int, size: int) -> list[Settlement]:

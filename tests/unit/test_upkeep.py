@@ -9,15 +9,15 @@ from typing import Any, Self, cast
 
 import pytest
 
-from asyncjobs.backends.answers import Heartbeat, Reclaimed
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.seam import Backend, StoreSettings
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.events import Events, JobsReclaimed
+from asyncjobs.store.answers import Heartbeat, Reclaimed
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.seam import Backend, StoreSettings
 from asyncjobs.worker import duties
 from asyncjobs.worker.duties.reclaim import Reclaim
-from asyncjobs.worker.session import Session
+from asyncjobs.worker.lease.session import Session
 
 pytestmark = pytest.mark.anyio
 

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from asyncjobs import AsyncJobs, Discard, RetryPolicy, constant, guarded
+from asyncjobs import AsyncJobs, Discard, RetryPolicy, constant
 from asyncjobs.events import Events
-from asyncjobs.job import Settlement, SettlementKind, State, TakenJob
+from asyncjobs.guard import guarded
 from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.job import Settlement, SettlementKind, State, TakenJob
 from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import is_cancellation, is_on_purpose
-from asyncjobs.worker.describing import describe
-from asyncjobs.worker.run import Attempt, Crew, Reason
-from asyncjobs.worker.settling import Settler
+from asyncjobs.worker.engine.attempt import Attempt, Crew, Reason
+from asyncjobs.worker.engine.error_text import describe
+from asyncjobs.worker.engine.settling import Settler
 
 
 def refuse(*_: object) -> Any:

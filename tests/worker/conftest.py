@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs
-from asyncjobs.clock import new_id
+from asyncjobs.model.clock import new_id
 from tests.worker import jobs
 from tests.worker.kit import Mute, NewApp, Stage
 

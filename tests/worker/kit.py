@@ -11,14 +11,14 @@ import anyio
 import pytest
 
 from asyncjobs import AsyncJobs, JobFunction, State, Worker
-from asyncjobs.backends.inspect import QueueCounts
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.redis.backend import RedisBackend
-from asyncjobs.backends.seam import EnqueueBatch
-from asyncjobs.clock import new_id
 from asyncjobs.events import Event
-from asyncjobs.job import NewJob
-from asyncjobs.worker.lease import Heartbeats
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import NewJob
+from asyncjobs.store.inspect import QueueCounts
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import EnqueueBatch
+from asyncjobs.worker.lease.heartbeat import Heartbeats
 
 LIMIT_S = 10.0
 """How long a test waits for what must happen; reached only when it fails."""

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, RetryPolicy, State, Worker, constant
-from asyncjobs.backends.answers import Exchange, Parked
-from asyncjobs.backends.lease import LeaseSpec, Offer
-from asyncjobs.backends.memory.lease import MemoryLease
-from asyncjobs.clock import new_id
-from asyncjobs.job import Demand, Settlement
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand, Settlement
+from asyncjobs.store.answers import Exchange, Parked
+from asyncjobs.store.lease import LeaseSpec, Offer
+from asyncjobs.store.memory.lease import MemoryLease
 from tests.hooked import HookedStore
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, counts, ended, listens, register, until, working

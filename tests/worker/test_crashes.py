@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs import AsyncJobs, JobFailed, Worker
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.clock import new_id
 from asyncjobs.events import JobStarted
-from asyncjobs.job import Demand
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand
+from asyncjobs.store.lease import LeaseSpec
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, events_of, eventually, register
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from asyncjobs import INJECTED, AsyncJobs, JobContext, Secret
-from asyncjobs.binding import Binding
 from asyncjobs.errors import ArgumentsError
-from asyncjobs.parameters import parameters_of
+from asyncjobs.jobs.binding import Binding
+from asyncjobs.policy.parameters import parameters_of
 from asyncjobs.policy.redaction import Redaction
 from tests.worker.kit import LIMIT_S, working
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant
-from asyncjobs.clock import now_ms
 from asyncjobs.events import JobStarted
+from asyncjobs.model.clock import now_ms
 from tests.worker import jobs
 from tests.worker.kit import (
     LIMIT_S,

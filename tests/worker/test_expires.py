@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 import pytest
 
 from asyncjobs import AsyncJobs, JobDiscarded, RetryPolicy, State, Worker, constant, events
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.seam import StoreSettings
-from asyncjobs.clock import new_id, now_ms
-from asyncjobs.context import from_ms
+from asyncjobs.jobs.context import from_ms
+from asyncjobs.model.clock import new_id, now_ms
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, PastError
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.conformance.store import PinnedClock
 from tests.worker import jobs
 from tests.worker.kit import (

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, JobFailed, Retry, RetryPolicy, constant
-from asyncjobs.worker import failures
-from asyncjobs.worker.describing import ErrorText, describe
-from asyncjobs.worker.failures import FailureLog
+from asyncjobs.worker.engine import failures
+from asyncjobs.worker.engine.error_text import ErrorText, describe
+from asyncjobs.worker.engine.failures import FailureLog
 from tests.worker.kit import LIMIT_S, register, working
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from asyncjobs import RetryPolicy, constant
-from asyncjobs.worker.run import Attempt
+from asyncjobs.worker.engine.attempt import Attempt
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, NewApp, Stage, is_settled, register, working
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, State, Worker
-from asyncjobs.backends.lease import LeaseSpec
 from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
+from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.worker.duties.reclaim import Reclaim
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Mute, Stage, counts, events_of, eventually, register, until

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from asyncjobs import AsyncJobs
-from asyncjobs.guarded import loop_guarded
+from asyncjobs.guard.guarded import loop_guarded
 from tests.worker.kit import LIMIT_S, register, working
 
 pytestmark = pytest.mark.anyio

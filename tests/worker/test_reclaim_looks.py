@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from asyncjobs import Worker
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.clock import new_id
-from asyncjobs.job import Demand
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand
+from asyncjobs.store.lease import LeaseSpec
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, NewApp, register
 

@@ -24,8 +24,8 @@ from asyncjobs import (
     Snooze,
     UsageError,
 )
-from asyncjobs.clock import at_ms
-from asyncjobs.codec import clean_text
+from asyncjobs.model.clock import at_ms
+from asyncjobs.model.codec import clean_text
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, register, working
 

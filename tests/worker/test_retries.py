@@ -20,10 +20,10 @@ from asyncjobs import (
     Worker,
     constant,
 )
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.clock import new_id
-from asyncjobs.job import Demand
+from asyncjobs.model.clock import new_id
 from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.job import Demand
+from asyncjobs.store.lease import LeaseSpec
 from tests.worker import jobs
 from tests.worker.jobs import Broken
 from tests.worker.kit import LIMIT_S, NewApp, Stage, ended, register, working

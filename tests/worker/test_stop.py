@@ -11,7 +11,7 @@ import pytest
 
 from asyncjobs import AsyncJobs, State, StoreUnavailable, UsageError, Worker
 from asyncjobs.events import WorkerStarted, WorkerStopped
-from asyncjobs.worker.lease import Heartbeats
+from asyncjobs.worker.lease.heartbeat import Heartbeats
 from tests.tasks import every_task
 from tests.worker import jobs
 from tests.worker.kit import (

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from asyncjobs import INJECTED, AsyncJobs, JobContext, Worker
-from asyncjobs.backends.memory import MemoryBackend
-from asyncjobs.backends.seam import StoreSettings
-from asyncjobs.context import from_ms
 from asyncjobs.events import JobStarted
+from asyncjobs.jobs.context import from_ms
+from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.conformance.store import PinnedClock
 from tests.worker.kit import events_of
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, Worker, constant
-from asyncjobs.worker.farewell import within
-from asyncjobs.worker.threads import THREAD_NAME
+from asyncjobs.worker.engine.threads import THREAD_NAME
+from asyncjobs.worker.lease.farewell import within
 
 ran: list[int] = []
 

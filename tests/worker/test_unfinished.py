@@ -12,7 +12,7 @@ import pytest
 
 from asyncjobs import AsyncJobs, JobFailed, ResultUnavailable, RetryPolicy, State, constant
 from asyncjobs.events import JobRetryScheduled
-from asyncjobs.worker.unfinished import unfinished
+from asyncjobs.worker.engine.unfinished import unfinished
 from tests.worker.kit import LIMIT_S, events_of, register, working
 
 pytestmark = pytest.mark.anyio

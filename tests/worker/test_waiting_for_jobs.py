@@ -10,7 +10,7 @@ import pytest
 
 from asyncjobs import AsyncJobs, JobFunction, State, Worker
 from asyncjobs.events import JobReleased, WorkerQuiet
-from asyncjobs.worker import waiting
+from asyncjobs.worker.engine import waiting
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, events_of, register, until
 

@@ -12,7 +12,7 @@ import pytest
 
 from asyncjobs import INJECTED, AsyncJobs, ConfigError, JobContext, Worker
 from asyncjobs.events import LoopBlocked
-from asyncjobs.worker.pulse import Pulse
+from asyncjobs.host.pulse import Pulse
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, events_of, register, until, working
 

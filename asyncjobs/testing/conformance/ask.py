@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.answers import CancelVerdict
-from asyncjobs.backends.inspect import QueueCounts
-from asyncjobs.backends.letters import Revival
-from asyncjobs.backends.seam import StoreSettings
-from asyncjobs.clock import new_id
-from asyncjobs.job import PROGRESS, Note, Settlement, State
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import PROGRESS, Note, Settlement, State
 from asyncjobs.model.outcome import Outcome, dead_letter
+from asyncjobs.store.answers import CancelVerdict
+from asyncjobs.store.inspect import QueueCounts
+from asyncjobs.store.letters import Revival
+from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.conformance.store import LEASE_MS, Store, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.backends.redis.keys import QUEUE_KEYS
-from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
-from asyncjobs.job import Demand, Settlement
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand, Settlement
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis.keys import QUEUE_KEYS
 from asyncjobs.testing.conformance.spoiled import ALL, BAD, Spoil
 from asyncjobs.testing.conformance.store import GRACE_MS, LEASE_MS, Store, Worker, ids
 

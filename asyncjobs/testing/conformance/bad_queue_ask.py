@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from asyncjobs.backends.answers import CancelVerdict
-from asyncjobs.backends.redis.backend import RedisBackend
 from asyncjobs.errors import StoreError
-from asyncjobs.job import JobRecord, JobRef, Settlement, State
+from asyncjobs.model.job import JobRecord, JobRef, Settlement, State
+from asyncjobs.store.answers import CancelVerdict
+from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.testing.conformance.spoiled import ALL, BAD, Spoil
 from asyncjobs.testing.conformance.store import LIMIT_S, Store, eventually, outcome, ref
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.errors import StoreError
-from asyncjobs.job import NewJob, Settlement
+from asyncjobs.model.job import NewJob, Settlement
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.spoiled import BAD, Spoil
 from asyncjobs.testing.conformance.store import Store, are_new, ids
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from asyncjobs.backends.answers import CancelCall, CancelVerdict
-from asyncjobs.job import Settlement
+from asyncjobs.model.job import Settlement
+from asyncjobs.store.answers import CancelCall, CancelVerdict
 from asyncjobs.testing.conformance.store import LIMIT_S, SHORT_S, Store, Worker, outcome, ref
 
 pytestmark = pytest.mark.anyio

@@ -6,11 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from asyncjobs.backends.letters import LetterQuery
-from asyncjobs.backends.seam import EnqueueBatch
-from asyncjobs.clock import new_id
 from asyncjobs.errors import MissingCapability, UsageError
-from asyncjobs.job import (
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import (
     MOST_EFFECT_BYTES,
     MOST_EFFECT_JOBS,
     Barrier,
@@ -22,6 +20,8 @@ from asyncjobs.job import (
     Terms,
     Unique,
 )
+from asyncjobs.store.letters import LetterQuery
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.spoiled import BAD, Spoil
 from asyncjobs.testing.conformance.store import LEASE_MS, SHORT_S, Store, Worker, ids, outcome, ref
 

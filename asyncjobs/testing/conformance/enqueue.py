@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.answers import Placed
-from asyncjobs.backends.seam import EnqueueBatch
-from asyncjobs.job import JobRef, NewJob, Settlement, State
+from asyncjobs.model.job import JobRef, NewJob, Settlement, State
+from asyncjobs.store.answers import Placed
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import Store, are_new, eventually, ids
 
 pytestmark = pytest.mark.anyio

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.answers import StaleSequence
-from asyncjobs.backends.seam import EnqueueBatch
-from asyncjobs.clock import new_id
-from asyncjobs.job import Demand, NewJob, Settlement, State
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand, NewJob, Settlement, State
+from asyncjobs.store.answers import StaleSequence
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import LEASE_MS, Store, ids
 
 pytestmark = pytest.mark.anyio

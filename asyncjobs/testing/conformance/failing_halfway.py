@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.letters import LetterQuery, Revival, Revived
-from asyncjobs.backends.seam import EnqueueBatch
-from asyncjobs.clock import new_id
 from asyncjobs.errors import StoreError
-from asyncjobs.job import NewJob, Priority, Settlement, State
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import NewJob, Priority, Settlement, State
+from asyncjobs.store.letters import LetterQuery, Revival, Revived
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.spoiled import ALL, BAD, Spoil
 from asyncjobs.testing.conformance.store import LEASE_MS, Store, Worker, are_new, ids
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from asyncjobs.backends.inspect import Leftover
-from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.errors import StoreError
-from asyncjobs.job import JobRef, NewJob, Settlement, State
+from asyncjobs.model.job import JobRef, NewJob, Settlement, State
+from asyncjobs.store.inspect import Leftover
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.spoiled import ALL, BAD, Spoil
 from asyncjobs.testing.conformance.store import LEASE_MS, LIMIT_S, QUEUE, Store, eventually, outcome
 

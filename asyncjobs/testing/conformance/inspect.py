@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.inspect import Finding, Verdict
-from asyncjobs.job import Settlement, State
 from asyncjobs.model.ends import ENDS
+from asyncjobs.model.job import Settlement, State
+from asyncjobs.store.inspect import Finding, Verdict
 from asyncjobs.testing.conformance.store import LEASE_MS, Store, ref
 
 pytestmark = pytest.mark.anyio

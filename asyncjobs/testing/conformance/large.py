@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from asyncjobs.backends.lease import Offer
-from asyncjobs.backends.seam import EnqueueBatch
-from asyncjobs.clock import new_id
-from asyncjobs.job import Demand, NewJob, Settlement, TakenJob
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand, NewJob, Settlement, TakenJob
+from asyncjobs.store.lease import Offer
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import LIMIT_S, QUEUE, Store, Worker, ids
 
 pytestmark = pytest.mark.anyio

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.answers import Registered, StaleSequence
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.clock import new_id
-from asyncjobs.job import PROGRESS, Note, Settlement, State
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import PROGRESS, Note, Settlement, State
+from asyncjobs.store.answers import Registered, StaleSequence
+from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.testing.conformance.store import GRACE_MS, LEASE_MS, QUEUE, Store, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.letters import (
+from asyncjobs.model.job import Priority, Settlement, State
+from asyncjobs.model.outcome import Outcome, dead_letter
+from asyncjobs.store.letters import (
     MAX_PAGE,
     MAX_PAGE_BYTES,
     LetterKey,
@@ -14,8 +16,6 @@ from asyncjobs.backends.letters import (
     Revived,
     cut_letter,
 )
-from asyncjobs.job import Priority, Settlement, State
-from asyncjobs.model.outcome import Outcome, dead_letter
 from asyncjobs.testing.conformance.store import QUEUE, SHORT_S, Store, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from asyncjobs.job import Settlement, State
+from asyncjobs.model.job import Settlement, State
 from asyncjobs.testing.conformance.store import Store
 
 pytestmark = pytest.mark.anyio

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.answers import CancelVerdict
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.job import Settlement
+from asyncjobs.model.job import Settlement
+from asyncjobs.store.answers import CancelVerdict
+from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.testing.conformance.store import (
     LEASE_MS,
     Store,

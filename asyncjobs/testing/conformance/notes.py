@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from asyncjobs.backends.letters import LetterQuery, Revival, Revived
-from asyncjobs.job import PROGRESS, Note, Settlement, State, TakenJob
+from asyncjobs.model.job import PROGRESS, Note, Settlement, State, TakenJob
+from asyncjobs.store.letters import LetterQuery, Revival, Revived
 from asyncjobs.testing.conformance.store import Store, Worker, ref
 
 pytestmark = pytest.mark.anyio

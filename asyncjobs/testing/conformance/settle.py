@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.job import Settlement, State, TakenJob
 from asyncjobs.model.ends import ENDS
+from asyncjobs.model.job import Settlement, State, TakenJob
 from asyncjobs.model.outcome import Outcome, dead_letter
 from asyncjobs.testing.conformance.store import Store, eventually, ids, outcome
 

@@ -10,13 +10,13 @@ from typing import TypeAlias
 import anyio
 import pytest
 
-from asyncjobs.backends.answers import Exchange, Placed, Reclaimed
-from asyncjobs.backends.inspect import QueueCounts
-from asyncjobs.backends.lease import Lease, LeaseSpec
-from asyncjobs.backends.seam import Backend, Clock, EnqueueBatch, StoreSettings
-from asyncjobs.clock import new_id
-from asyncjobs.job import Demand, JobRecord, JobRef, NewJob, Settlement, State, TakenJob
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand, JobRecord, JobRef, NewJob, Settlement, State, TakenJob
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.store.answers import Exchange, Placed, Reclaimed
+from asyncjobs.store.inspect import QueueCounts
+from asyncjobs.store.lease import Lease, LeaseSpec
+from asyncjobs.store.seam import Backend, Clock, EnqueueBatch, StoreSettings
 
 LIMIT_S = 20.0
 """How long a case waits for what must happen; reached only when it fails."""

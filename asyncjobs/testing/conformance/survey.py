@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.inspect import Survey
+from asyncjobs.store.inspect import Survey
 from asyncjobs.testing.conformance.store import Store, eventually
 
 pytestmark = pytest.mark.anyio

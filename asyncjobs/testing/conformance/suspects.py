@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.job import Demand, Settlement, TakenJob
+from asyncjobs.model.job import Demand, Settlement, TakenJob
 from asyncjobs.testing.conformance.store import QUEUE, SHORT_S, Store, Worker, ids
 
 pytestmark = pytest.mark.anyio

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.backends.seam import EnqueueBatch
 from asyncjobs.errors import MissingCapability
-from asyncjobs.job import Arrival, Barrier, Gate, NewJob, Terms, Unique
+from asyncjobs.model.job import Arrival, Barrier, Gate, NewJob, Terms, Unique
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import Store, are_new
 
 pytestmark = pytest.mark.anyio

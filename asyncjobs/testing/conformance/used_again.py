@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from asyncjobs.backends.seam import EnqueueBatch
-from asyncjobs.job import NewJob, Settlement, State
+from asyncjobs.model.job import NewJob, Settlement, State
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import Store, Worker, outcome, ref
 
 pytestmark = pytest.mark.anyio

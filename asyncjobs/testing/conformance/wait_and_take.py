@@ -7,9 +7,9 @@ import asyncio
 import anyio
 import pytest
 
-from asyncjobs.backends.answers import Parked
-from asyncjobs.backends.lease import Offer
-from asyncjobs.job import Demand, Settlement, State
+from asyncjobs.model.job import Demand, Settlement, State
+from asyncjobs.store.answers import Parked
+from asyncjobs.store.lease import Offer
 from asyncjobs.testing.conformance.store import LIMIT_S, QUEUE, SHORT_S, Store, Worker, ids, ref
 
 pytestmark = pytest.mark.anyio

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Self
 
-from asyncjobs.backends.answers import Heartbeat
-from asyncjobs.backends.seam import Backend
-from asyncjobs.events import Events
+from asyncjobs.model.events import Events
+from asyncjobs.store.answers import Heartbeat
+from asyncjobs.store.seam import Backend
 from asyncjobs.worker.engine.loop import Processor
-from asyncjobs.worker.session import Session
+from asyncjobs.worker.lease.session import Session
 from asyncjobs.worker.settings import WorkerSettings
 
 __all__ = ["Duty", "Site"]

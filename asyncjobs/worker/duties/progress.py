@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final, Self
 
-from asyncjobs.job import PROGRESS, Note
+from asyncjobs.model.job import PROGRESS, Note
 from asyncjobs.worker.duties.duty import Duty, Site
 from asyncjobs.worker.engine.loop import Processor
-from asyncjobs.worker.session import Session
+from asyncjobs.worker.lease.session import Session
 
 __all__ = ["ProgressNotes"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from typing import Final, Self
 
-from asyncjobs.backends.seam import Backend
+from asyncjobs.store.seam import Backend
 from asyncjobs.worker.duties.duty import Duty, Site
-from asyncjobs.worker.session import Session
+from asyncjobs.worker.lease.session import Session
 
 __all__ = ["Prune"]
 

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final, Self
 
-from asyncjobs import events
-from asyncjobs.backends.answers import Heartbeat
-from asyncjobs.backends.seam import Backend
-from asyncjobs.events import Events
-from asyncjobs.guarded import GuardedLog
-from asyncjobs.worker.doubt import AwayLog
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.model import events
+from asyncjobs.model.events import Events
+from asyncjobs.store.answers import Heartbeat
+from asyncjobs.store.seam import Backend
 from asyncjobs.worker.duties.duty import Duty, Site
-from asyncjobs.worker.session import Session
+from asyncjobs.worker.engine.doubt import AwayLog
+from asyncjobs.worker.lease.session import Session
 
 __all__ = ["Reclaim"]
 

@@ -6,13 +6,13 @@ import asyncio
 import time
 from typing import Final, Self
 
-from asyncjobs import events
-from asyncjobs.events import Events
-from asyncjobs.guarded import GuardedLog
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.model import events
+from asyncjobs.model.events import Events
 from asyncjobs.worker.duties.duty import Duty, Site
+from asyncjobs.worker.engine.attempt import Attempt, Reason
 from asyncjobs.worker.engine.loop import Processor
-from asyncjobs.worker.run import Attempt, Reason
-from asyncjobs.worker.stacks import stack_text, task_frames
+from asyncjobs.worker.watch.stacks import stack_text, task_frames
 
 __all__ = ["Stuck"]
 

@@ -6,10 +6,10 @@ import random
 from collections.abc import Collection, Mapping
 from typing import Final, Self
 
-from asyncjobs.backends.apart import apart
-from asyncjobs.backends.inspect import QueueCounts, QueueInspection
 from asyncjobs.errors import StoreError
-from asyncjobs.guarded import GuardedLog
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.store.apart import apart
+from asyncjobs.store.inspect import QueueCounts, QueueInspection
 from asyncjobs.worker.duties.duty import Duty, Site
 from asyncjobs.worker.idle_queues import IdleQueues
 

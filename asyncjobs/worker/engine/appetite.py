@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from asyncjobs.backends.answers import Exchange
-from asyncjobs.backends.lease import Offer
 from asyncjobs.errors import StoreError
-from asyncjobs.job import Demand, TakenJob
-from asyncjobs.policy.limits import QueueShares
+from asyncjobs.model.job import Demand, TakenJob
+from asyncjobs.policy.fairness import QueueShares
+from asyncjobs.store.answers import Exchange
+from asyncjobs.store.lease import Offer
+from asyncjobs.worker.engine.burst import Limit
 from asyncjobs.worker.engine.offer import MOST_OFFERED, StandingOffer
 from asyncjobs.worker.engine.signals import Signals
 from asyncjobs.worker.engine.slots import Slots
 from asyncjobs.worker.engine.steps import Park
-from asyncjobs.worker.limit import Limit
 
 __all__ = ["Appetite"]
 

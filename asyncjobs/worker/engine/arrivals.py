@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from asyncjobs.backends.answers import Exchange, Resync
 from asyncjobs.errors import StoreError
-from asyncjobs.job import JobRef, Settlement, TakenJob
+from asyncjobs.model.job import JobRef, Settlement, TakenJob
+from asyncjobs.store.answers import Exchange, Resync
 from asyncjobs.worker.engine.appetite import Appetite
 from asyncjobs.worker.engine.holdings import Holdings
 from asyncjobs.worker.engine.steps import Orders, Trade

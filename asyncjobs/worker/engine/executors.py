@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from asyncjobs.jobs.isolation import Isolation
-from asyncjobs.worker.run import Attempt
+from asyncjobs.worker.engine.attempt import Attempt
 
 __all__ = ["Executor", "Executors", "OnLoop"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from asyncjobs.job import JobRef, Settlement, TakenJob
-from asyncjobs.worker.doubt import InDoubt
-from asyncjobs.worker.unsettled import Unsettled
+from asyncjobs.model.job import JobRef, Settlement, TakenJob
+from asyncjobs.worker.engine.doubt import InDoubt
+from asyncjobs.worker.engine.unsettled import Unsettled
 
 __all__ = ["Holdings"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from asyncjobs.job import Settlement
-from asyncjobs.policy.limits import QueueShares
-from asyncjobs.worker.doubt import Unanswered
+from asyncjobs.model.job import Settlement
+from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.worker.engine.appetite import Appetite
 from asyncjobs.worker.engine.arrivals import Arrivals
+from asyncjobs.worker.engine.doubt import Unanswered
 from asyncjobs.worker.engine.holdings import Holdings
 from asyncjobs.worker.engine.slots import Slots
 from asyncjobs.worker.engine.steps import (

@@ -12,22 +12,26 @@ from collections.abc import Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from asyncjobs.backends.answers import Exchange, Heartbeat, StaleSequence
-from asyncjobs.backends.lease import LeaseSpec
-from asyncjobs.clock import now_ms as wall_ms
 from asyncjobs.errors import StoreError
-from asyncjobs.events import Events
-from asyncjobs.job import JobRef, Settlement, TakenJob
+from asyncjobs.guard.own import hide
 from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.model.clock import now_ms as wall_ms
+from asyncjobs.model.events import Events
+from asyncjobs.model.job import JobRef, Settlement, TakenJob
 from asyncjobs.options.app import AppSettings
-from asyncjobs.own import hide
-from asyncjobs.policy.limits import QueueShares
-from asyncjobs.worker.decoding import Find, decode
+from asyncjobs.policy.fairness import QueueShares
+from asyncjobs.store.answers import Exchange, Heartbeat, StaleSequence
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.worker.engine.announce import tell_exchanged, tell_given_back, tell_lease_lost
+from asyncjobs.worker.engine.attempt import Crew, Reason
+from asyncjobs.worker.engine.decoding import Find, decode
 from asyncjobs.worker.engine.executors import Executors, OnLoop
 from asyncjobs.worker.engine.intake import Intake
 from asyncjobs.worker.engine.parking import Parking
 from asyncjobs.worker.engine.runner import Runner
+from asyncjobs.worker.engine.running import Running
+from asyncjobs.worker.engine.settling import Settler
 from asyncjobs.worker.engine.slots import Slots
 from asyncjobs.worker.engine.steps import (
     AskAgain,
@@ -40,13 +44,9 @@ from asyncjobs.worker.engine.steps import (
     Start,
     Trade,
 )
-from asyncjobs.worker.run import Crew, Reason
-from asyncjobs.worker.running import Running
-from asyncjobs.worker.session import Session
-from asyncjobs.worker.settling import Settler
-from asyncjobs.worker.sweeps import Sweeps
-from asyncjobs.worker.telling import tell_exchanged, tell_given_back, tell_lease_lost
-from asyncjobs.worker.threads import Threads
+from asyncjobs.worker.engine.sweeps import Sweeps
+from asyncjobs.worker.engine.threads import Threads
+from asyncjobs.worker.lease.session import Session
 
 __all__ = ["Processor"]
 

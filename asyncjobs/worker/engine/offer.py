@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from asyncjobs.backends.answers import Exchange, StaleSequence
-from asyncjobs.backends.lease import Offer
 from asyncjobs.errors import StoreError
+from asyncjobs.store.answers import Exchange, StaleSequence
+from asyncjobs.store.lease import Offer
 
 __all__ = ["MOST_OFFERED", "Landed", "StandingOffer"]
 

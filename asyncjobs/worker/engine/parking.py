@@ -10,15 +10,15 @@ import asyncio
 import random
 from typing import Final
 
-from asyncjobs.backends.answers import Parked
-from asyncjobs.backends.lease import Offer
 from asyncjobs.errors import StoreError
-from asyncjobs.guarded import GuardedLog
-from asyncjobs.job import Demand
-from asyncjobs.own import hide
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.guard.own import hide
+from asyncjobs.model.job import Demand
+from asyncjobs.store.answers import Parked
+from asyncjobs.store.lease import Offer
 from asyncjobs.worker.engine.appetite import Appetite
 from asyncjobs.worker.engine.steps import Park
-from asyncjobs.worker.session import Session
+from asyncjobs.worker.lease.session import Session
 
 __all__ = ["Parking"]
 

@@ -9,17 +9,17 @@ from functools import partial
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from asyncjobs.clock import now_ms as wall_ms
-from asyncjobs.context import _current
-from asyncjobs.events import Events, JobStarted
-from asyncjobs.function import JobFunction
-from asyncjobs.job import Settlement, TakenJob
+from asyncjobs.jobs.context import _current
+from asyncjobs.jobs.function import JobFunction
 from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.middleware import Middleware, Middlewares, enter
+from asyncjobs.model.clock import now_ms as wall_ms
+from asyncjobs.model.events import Events, JobStarted
+from asyncjobs.model.job import Settlement, TakenJob
+from asyncjobs.worker.engine.attempt import BEGUN, NEW, WAITING, Attempt, Body, start_task
 from asyncjobs.worker.engine.executors import Executor, Executors
-from asyncjobs.worker.run import BEGUN, NEW, WAITING, Attempt, Body, start_task
-from asyncjobs.worker.running import Running
-from asyncjobs.worker.settling import Settler
+from asyncjobs.worker.engine.running import Running
+from asyncjobs.worker.engine.settling import Settler
 
 __all__ = ["ATTEMPT_CODE", "Runner", "attempt_in"]
 

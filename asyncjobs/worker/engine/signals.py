@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from asyncjobs.backends.answers import Exchange
+from asyncjobs.store.answers import Exchange
 
 __all__ = ["BEATS_WITHIN_S", "Signals"]
 

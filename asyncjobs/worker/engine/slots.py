@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from asyncjobs.job import TakenJob
+from asyncjobs.model.job import TakenJob
 
 __all__ = ["Slots"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from asyncjobs.backends.answers import Exchange
-from asyncjobs.job import Demand, JobRef, Settlement, TakenJob
+from asyncjobs.model.job import Demand, JobRef, Settlement, TakenJob
+from asyncjobs.store.answers import Exchange
 
 __all__ = [
     "DONE",

@@ -1,0 +1,1 @@
+"""`asyncjobs check` and `asyncjobs doctor`: whether all is well."""

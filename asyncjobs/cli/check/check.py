@@ -1,0 +1,158 @@
+"""`asyncjobs check`: is the store there, and does somebody run its jobs?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from asyncjobs.cli.shared.render import Part, Table, clean, line, paint, show, show_json
+from asyncjobs.cli.shared.store_command import ask, describe_store, store_options
+from asyncjobs.cli.shared.values import count
+from asyncjobs.host.exits import ExitCode
+from asyncjobs.model.clock import now_ms
+from asyncjobs.model.codec import BadRecord
+from asyncjobs.model.envelope import Envelope, NewerEnvelope
+from asyncjobs.store.apart import apart
+from asyncjobs.store.inspect import QueueCounts
+from asyncjobs.store.seam import Backend, StoreInfo
+
+__all__ = ["check"]
+
+MOST_LOOKED_AT: Final = 100
+"""Scheduled jobs of a queue, those that are due first: a put-back lasts a minute at most."""
+MOST_CHARACTERS: Final = 100
+_EPILOG = """\b
+Exit codes:
+  0  healthy: the store answers, every queue can be read, and every queue with jobs has a
+     live worker
+  1  unhealthy
+  2  wrong usage or configuration
+  3  the store cannot be reached, or has another layout
+"""
+
+
+@click.command(epilog=_EPILOG)
+@store_options
+@click.pass_context
+def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool) -> None:
+    """Check that the store answers and that every queue with jobs has a worker.
+
+    Does not import the app.
+    """
+
+    async def question(store: Backend, info: StoreInfo) -> int:
+        found = await apart(store.inspect.queues.counts, await store.inspect.queues.names())
+        queues = list(found.answers.values())
+        problems = [_problem(queue) for queue in queues if _is_left_alone(queue)]
+        problems += [f"queue {name!r} cannot be read: {why}" for name, why in found.refused.items()]
+        told = await _put_back(store, [queue.queue for queue in queues if queue.scheduled])
+        info = info._replace(warnings=(*info.warnings, *told))
+        if as_json:
+            show_json(_fields(info, queues, problems))
+        else:
+            show(*_parts(info, queues, problems))
+        return ExitCode.failed_if(problems)
+
+    ctx.exit(ask(url, prefix, question, as_json=as_json, refused=ExitCode.FAILED, healthy=False))
+
+
+async def _put_back(store: Backend, queues: Sequence[str]) -> list[str]:
+    """For each queue with jobs that its workers put back, how many and of which functions."""
+
+    async def look(some: Sequence[str]) -> list[list[bytes]]:
+        return await store.inspect.queues.put_back(some, MOST_LOOKED_AT)
+
+    told = []
+    for queue, envelopes in (await apart(look, queues)).answers.items():
+        names = Counter(filter(None, map(_name_of_put_back, envelopes)))
+        if names:
+            functions = ", ".join(f"{name} ({number:,})" for name, number in names.most_common(3))
+            told.append(
+                f"queue {queue!r}: workers put back at least {count(names.total(), 'job')}, "
+                f"because they do not have the function: {functions}; deploy a worker that has "
+                "it. The workers' log names functions with similar names"
+            )
+    return told
+
+
+def _name_of_put_back(raw: bytes) -> str | None:
+    """The function of a job that was put back; None for one that only looks like it."""
+    try:
+        envelope = Envelope.decode(raw)
+    except NewerEnvelope:
+        return "of a newer release"
+    except BadRecord:
+        return None
+    if not envelope.headers.put_back(now_ms()).times:
+        return None
+    return clean(envelope.name)[:MOST_CHARACTERS]
+
+
+def _held(queue: QueueCounts) -> int:
+    """Jobs that still have to run or to end."""
+    return sum(queue.ready) + queue.running + queue.scheduled
+
+
+def _is_left_alone(queue: QueueCounts) -> bool:
+    return _held(queue) > 0 and queue.workers == 0
+
+
+def _problem(queue: QueueCounts) -> str:
+    return (
+        f"queue {queue.queue!r} holds {count(_held(queue), 'job')} and has no live worker; start "
+        f"one: asyncjobs worker APP --queues {clean(queue.queue)}"
+    )
+
+
+def _fields(
+    info: StoreInfo, queues: Sequence[QueueCounts], problems: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "healthy": not problems,
+        "store": {
+            "name": info.name,
+            "version": info.version,
+            "address": info.address,
+            "embedded": info.address.startswith("embedded:"),
+        },
+        "queues": [
+            {
+                "queue": queue.queue,
+                "ready": sum(queue.ready),
+                "running": queue.running,
+                "scheduled": queue.scheduled,
+                "dead": queue.dead,
+                "workers": queue.workers,
+                "healthy": not _is_left_alone(queue),
+            }
+            for queue in queues
+        ],
+        "warnings": list(info.warnings),
+        "problems": list(problems),
+    }
+
+
+def _parts(info: StoreInfo, queues: Sequence[QueueCounts], problems: Sequence[str]) -> list[Part]:
+    parts: list[Part] = [f"store: {describe_store(info)}"]
+    parts += [f"{paint('warning', 'yellow')}: {line(warning)}" for warning in info.warnings]
+    if queues:
+        columns = ("queue", "ready", "running", "scheduled", "dead", "workers", "state")
+        parts.append(
+            Table(columns, [_row(queue) for queue in queues], numbers=frozenset(columns[1:6]))
+        )
+    elif not problems:
+        parts.append("no queue yet: nothing was enqueued, and no worker has started")
+    parts += [f"{paint('problem', 'red')}: {line(problem)}" for problem in problems]
+    parts.append(paint("unhealthy", "red") if problems else paint("healthy", "green"))
+    return parts
+
+
+def _row(queue: QueueCounts) -> tuple[str, ...]:
+    numbers = (sum(queue.ready), queue.running, queue.scheduled, queue.dead, queue.workers)
+    state = paint("ok", "green")
+    if _is_left_alone(queue):
+        state = paint("no worker", "red")
+    return (clean(queue.queue), *map(str, numbers), state)

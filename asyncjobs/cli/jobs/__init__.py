@@ -1,0 +1,1 @@
+"""`asyncjobs enqueue` and `asyncjobs jobs`: one job, made or looked up."""

@@ -1,0 +1,1 @@
+"""`asyncjobs queues` and `asyncjobs stats`: what is in the queues."""

@@ -1,0 +1,141 @@
+"""`asyncjobs queues forget`: drop queues that nobody uses any more."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+import click
+
+from asyncjobs.cli.dead.filters import read_queues
+from asyncjobs.cli.shared.render import line, show_json
+from asyncjobs.cli.shared.store_command import ask, fail, refusals, store_options
+from asyncjobs.cli.shared.values import count
+from asyncjobs.guard.nearness import nearest
+from asyncjobs.host.exits import ExitCode
+from asyncjobs.store.apart import Apart, apart
+from asyncjobs.store.inspect import Leftover
+from asyncjobs.store.seam import Backend, StoreInfo
+
+__all__ = ["queues"]
+
+_EPILOG = """\b
+Exit codes:
+  0  forgotten; with --all: every empty queue is forgotten
+  1  a queue does not exist, is not empty, or cannot be read; you answered no; the store failed
+  2  wrong usage or configuration; no terminal to ask on, and no --yes
+  3  the store cannot be reached, or has another layout
+"""
+
+
+@click.group()
+def queues() -> None:
+    """Remove queues that nobody uses."""
+
+
+@queues.command("forget", epilog=_EPILOG)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "all_", is_flag=True, help="Forget every empty queue.")
+@click.option("--yes", is_flag=True, help="Do not ask before forgetting more than one.")
+@store_options
+@click.pass_context
+def forget(
+    ctx: click.Context,
+    /,
+    names: tuple[str, ...],
+    url: str | None,
+    prefix: str,
+    *,
+    all_: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Remove empty queues from all lists, metrics and warnings, until they are used again.
+
+    No job is ever dropped. A queue stays if it holds jobs (dead ones, too), has a live worker, or
+    was used in the last minutes: ids of finished jobs are remembered for id_ttl. Asks before it
+    forgets more than one. Does not import the app.
+    """
+    if bool(names) == all_:
+        raise click.UsageError("name the queues, or give --all; asyncjobs stats shows them", ctx)
+    names = read_queues(ctx, names)
+
+    async def question(store: Backend, info: StoreInfo) -> int:
+        known = await store.inspect.queues.names()
+        missing = [_unknown(name, known) for name in names if name not in known]
+        chosen = known if all_ else [name for name in names if name in known]
+        if len(chosen) > 1 and not yes:
+            if not sys.stdin.isatty():
+                message = f"this is about {count(len(chosen), 'queue')}; add --yes to do it"
+                return fail(ExitCode.USAGE, message, as_json=as_json)
+            if not _confirm(len(chosen)):
+                click.echo("nothing was forgotten", err=True)
+                return ExitCode.FAILED
+        found = await apart(lambda some: store.inspect.queues.forget(some, 0), chosen)
+        return _tell(found, missing, all_=all_, as_json=as_json)
+
+    ctx.exit(ask(url, prefix, question, as_json=as_json))
+
+
+def _tell(found: Apart[str, Leftover], missing: list[str], *, all_: bool, as_json: bool) -> int:
+    """Say what was forgotten and what stays; returns the exit code."""
+    left = [each for each in found.answers.values() if not each.is_forgotten]
+    gone = [each.queue for each in found.answers.values() if each.is_forgotten]
+    for problem in missing:
+        click.echo(f"Error: {line(problem)}", err=True)
+    for problem in refusals(found.refused):
+        click.echo(problem, err=True)
+    if not all_:
+        for each in left:
+            click.echo(f"Error: {line(f'queue {each.queue!r} stays: {_why(each)}')}", err=True)
+    if as_json:
+        refused = {queue: str(error) for queue, error in found.refused.items()}
+        kept = [each._asdict() for each in left]
+        show_json({"forgotten": gone, "left": kept, "errors": missing, "refused": refused})
+    else:
+        told = f"forgotten: {count(len(gone), 'queue')}"
+        if all_ and left:
+            told += f"; {count(len(left), 'queue')} still in use"
+        click.echo(told)
+    return ExitCode.failed_if(missing or found.refused or (left and not all_))
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    if near := nearest(name, known):
+        return f"no queue {name!r}; did you mean {near!r}?"
+    return f"no queue {name!r}"
+
+
+def _why(left: Leftover) -> str:
+    """What is left there, and what to do about it."""
+    held: dict[str, Any] = {
+        "ready": left.ready,
+        "running": left.running,
+        "scheduled": left.scheduled,
+        "dead": left.dead,
+    }
+    if any(held.values()):
+        jobs = ", ".join(f"{number:,} {word}" for word, number in held.items() if number)
+        if left.dead:
+            jobs += f" (asyncjobs dead purge --queue {left.queue} drops dead ones)"
+        return f"it holds jobs: {jobs}"
+    if left.workers:
+        return f"{count(left.workers, 'live worker')} there; stop it first, or leave its queue out"
+    if left.awaited:
+        return "somebody waits for the result of a job; try again later"
+    if left.indexed:
+        return f"its index names {count(left.indexed, 'job')} that somebody has removed by hand"
+    minutes = -(-left.wait_ms // 60_000)
+    return (
+        f"it was used lately, and ids may not be used again yet; try in {count(minutes, 'minute')}"
+    )
+
+
+def _confirm(number: int) -> bool:
+    # The loop's own handler would only note a Ctrl-C, and the prompt would go on waiting.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return click.confirm(f"Forget {count(number, 'queue')} if nothing is left there?", err=True)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,300 @@
+"""`asyncjobs stats`: what is in the queues, how fast it moves, and who works there."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+
+from asyncjobs.cli.shared.render import (
+    Part,
+    Screen,
+    Table,
+    ago,
+    clean,
+    hanging,
+    paint,
+    show,
+    show_json,
+)
+from asyncjobs.cli.shared.store_command import ask, describe_store, refusals, store_options
+from asyncjobs.cli.shared.values import Duration
+from asyncjobs.errors import StoreError, StoreUnavailable
+from asyncjobs.host.exits import ExitCode
+from asyncjobs.model.clock import now_ms
+from asyncjobs.model.codec import BadRecord, read_fields
+from asyncjobs.model.ends import ENDS
+from asyncjobs.model.job import Priority, State
+from asyncjobs.store.apart import apart
+from asyncjobs.store.inspect import QueueCounts, QueueFlow, WorkerEntry
+from asyncjobs.store.seam import Backend, StoreInfo
+
+__all__ = ["stats"]
+
+SHORTEST_S: Final = 0.1
+MOST_TOLD: Final = 200
+"""Characters that are shown of what a worker says of itself."""
+_EPILOG = """\b
+Exit codes:
+  0  shown
+  1  a queue cannot be read; the store failed meanwhile
+  2  wrong usage or configuration
+  3  the store cannot be reached, or has another layout
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option(
+    "--watch",
+    type=Duration(),
+    is_flag=False,
+    flag_value="2s",
+    metavar="[SECONDS]",
+    help="Refresh every 2 seconds, or this often, until Ctrl-C.",
+)
+@store_options
+@click.pass_context
+def stats(
+    ctx: click.Context, /, watch: float | None, url: str | None, prefix: str, *, as_json: bool
+) -> None:
+    """Show queues, rates and workers.
+
+    Rates are jobs per second over the last minute. Does not import the app.
+    """
+    if watch is not None and watch < SHORTEST_S:
+        raise click.BadParameter(f"it must be at least {SHORTEST_S:g}s", ctx, param_hint="--watch")
+
+    async def question(store: Backend, info: StoreInfo) -> int:
+        if watch is not None:
+            await _watch(store, info, watch, as_json=as_json)
+            return ExitCode.CLEAN
+        view = await _look(store)
+        if as_json:
+            show_json(view.fields(info))
+        else:
+            show(*view.parts(info))
+        return ExitCode.failed_if(view.refused)
+
+    ctx.exit(ask(url, prefix, question, as_json=as_json))
+
+
+async def _watch(store: Backend, info: StoreInfo, interval_s: float, *, as_json: bool) -> None:
+    """Until Ctrl-C. A store that is away meanwhile is waited for."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask_to_stop(number: int, frame: object) -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    before = {each: signal.signal(each, ask_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with Screen() as screen:
+            while not stop.is_set():
+                try:
+                    view = await _look(store)
+                except StoreUnavailable as error:
+                    click.echo(f"Error: {hanging(str(error))}", err=True)
+                else:
+                    if as_json:
+                        show_json(view.fields(info))
+                    else:
+                        screen.update(*view.parts(info))
+                try:
+                    async with asyncio.timeout(interval_s):
+                        await stop.wait()
+                except TimeoutError:
+                    continue
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """One lease with the queues in which it stands."""
+
+    lease: str
+    queues: list[str]
+    left_s: float
+    about: dict[str, Any]
+
+    @property
+    def age_s(self) -> float:
+        """How old the lease is: its id begins with the time at which it was made."""
+        try:
+            made_ms = int(self.lease[:12], 16)
+        except ValueError:
+            return 0.0
+        return max(now_ms() - made_ms, 0) / 1000
+
+    def told(self, name: str) -> str:
+        """One of the things that the worker said of itself."""
+        value = self.about.get(name)
+        if value is None:
+            return "?"
+        return clean(str(value)[:MOST_TOLD])
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """Everything that is shown, at one moment."""
+
+    counts: Sequence[QueueCounts]
+    flows: Sequence[QueueFlow]
+    workers: Sequence[_Worker]
+    refused: dict[str, StoreError]
+
+    def fields(self, info: StoreInfo) -> dict[str, Any]:
+        return {
+            "at": datetime.now(UTC),
+            "store": {"name": info.name, "version": info.version, "address": info.address},
+            "queues": [
+                _queue_fields(count, flow)
+                for count, flow in zip(self.counts, self.flows, strict=True)
+            ],
+            "workers": [
+                {
+                    "worker": worker.about.get("worker"),
+                    "host": worker.about.get("host"),
+                    "pid": worker.about.get("pid"),
+                    "queues": worker.queues,
+                    "concurrency": worker.about.get("concurrency"),
+                    "lease": worker.lease,
+                    "lease_age_s": round(worker.age_s, 3),
+                    "lease_left_s": round(worker.left_s, 3),
+                }
+                for worker in self.workers
+            ],
+            "refused": {queue: str(error) for queue, error in self.refused.items()},
+        }
+
+    def parts(self, info: StoreInfo) -> list[Part]:
+        head = f"store: {describe_store(info)}"
+        problems: list[Part] = list(refusals(self.refused))
+        if not self.counts:
+            none = "no queue yet: nothing was enqueued, and no worker has started"
+            return [head, *(problems or [none])]
+        rates = "jobs per second, over the last minute:"
+        tables: list[Part] = [self._queues(), "", rates, self._rates(), "", self._workers()]
+        return [head, *problems, "", *tables]
+
+    def _queues(self) -> Table:
+        priorities = [priority.name.lower() for priority in Priority]
+        numbers = [*priorities, "running", "scheduled", "dead", "workers", "oldest"]
+        rows = []
+        for count, flow in zip(self.counts, self.flows, strict=True):
+            dead = paint(str(count.dead), ENDS[State.DEAD].color) if count.dead else "0"
+            left = (str(count.running), str(count.scheduled), dead, str(count.workers))
+            rows.append((clean(count.queue), *map(str, count.ready), *left, _oldest(flow)))
+        return Table(("queue", *numbers), rows, frozenset(numbers))
+
+    def _rates(self) -> Table:
+        names = ["enqueued", *ENDS, "rescheduled"]
+        rows = [(clean(flow.queue), *map(_rate, _rates(flow).values())) for flow in self.flows]
+        return Table(("queue", *names), rows, frozenset(names))
+
+    def _workers(self) -> Part:
+        if not self.workers:
+            return "no worker; start one: asyncjobs worker APP"
+        columns = ("worker", "host", "pid", "queues", "concurrency", "lease age", "lease ends")
+        rows = [
+            (
+                worker.told("worker"),
+                worker.told("host"),
+                worker.told("pid"),
+                clean(", ".join(worker.queues)),
+                worker.told("concurrency"),
+                ago(worker.age_s),
+                f"in {ago(worker.left_s)}" if worker.left_s > 0 else paint("over", "red"),
+            )
+            for worker in self.workers
+        ]
+        return Table(columns, rows, frozenset({"pid", "concurrency", "lease age", "lease ends"}))
+
+
+async def _look(store: Backend) -> _View:
+    counts = await apart(store.inspect.queues.counts, await store.inspect.queues.names())
+    flows = await apart(store.inspect.queues.flow, list(counts.answers))
+
+    async def workers_of(queues: Sequence[str]) -> list[list[WorkerEntry]]:
+        found: dict[str, list[WorkerEntry]] = {queue: [] for queue in queues}
+        for entry in await store.inspect.workers(queues):
+            found[entry.queue].append(entry)
+        return list(found.values())
+
+    workers = await apart(workers_of, list(flows.answers))
+    return _View(
+        [counts.answers[queue] for queue in flows.answers],
+        list(flows.answers.values()),
+        _by_lease([entry for entries in workers.answers.values() for entry in entries]),
+        counts.refused | flows.refused | workers.refused,
+    )
+
+
+def _by_lease(entries: Sequence[WorkerEntry]) -> list[_Worker]:
+    found: dict[str, _Worker] = {}
+    for entry in entries:
+        left_s = (entry.end_ms - entry.now_ms) / 1000
+        worker = found.setdefault(entry.lease, _Worker(entry.lease, [], left_s, _about(entry.info)))
+        worker.queues.append(entry.queue)
+    return sorted(found.values(), key=lambda worker: (worker.told("worker"), worker.lease))
+
+
+def _about(raw: bytes) -> dict[str, Any]:
+    try:
+        return read_fields(raw)
+    except BadRecord:
+        return {}
+
+
+def _rates(flow: QueueFlow) -> dict[str, float]:
+    """Jobs a second, in the order of the columns."""
+    numbers = {
+        "enqueued": flow.enqueued,
+        **{state.value: flow.ended[state] for state in ENDS},
+        "rescheduled": flow.rescheduled,
+    }
+    return {name: number / 60 for name, number in numbers.items()}
+
+
+def _rate(rate: float) -> str:
+    """Few digits, but a job a minute is to be seen."""
+    if rate == 0:
+        return "0"
+    if rate >= 100:
+        return f"{rate:,.0f}"
+    return f"{rate:.2f}"
+
+
+def _oldest_s(flow: QueueFlow) -> float | None:
+    if flow.oldest_ready_ms is None:
+        return None
+    return max(flow.now_ms - flow.oldest_ready_ms, 0) / 1000
+
+
+def _oldest(flow: QueueFlow) -> str:
+    oldest_s = _oldest_s(flow)
+    if oldest_s is None:
+        return "-"
+    return ago(oldest_s)
+
+
+def _queue_fields(count: QueueCounts, flow: QueueFlow) -> dict[str, Any]:
+    return {
+        "queue": count.queue,
+        "ready": {
+            priority.name.lower(): number
+            for priority, number in zip(Priority, count.ready, strict=True)
+        },
+        "running": count.running,
+        "scheduled": count.scheduled,
+        "dead": count.dead,
+        "workers": count.workers,
+        "oldest_ready_s": _oldest_s(flow),
+        "per_second": {name: round(rate, 3) for name, rate in _rates(flow).items()},
+    }

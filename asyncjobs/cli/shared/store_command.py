@@ -1,0 +1,150 @@
+"""How commands look at a store without an app: flags, opening it, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from asyncjobs.cli.shared.render import hanging, line, paint, show_json
+from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
+from asyncjobs.host.exits import ExitCode
+from asyncjobs.model.job import JobRef
+from asyncjobs.options.app import AppSettings
+from asyncjobs.store import make_backend, store_url
+from asyncjobs.store.apart import apart
+from asyncjobs.store.seam import Backend, StoreInfo
+
+__all__ = [
+    "ask",
+    "describe_store",
+    "each_by_itself",
+    "fail",
+    "new_store",
+    "place_options",
+    "refusals",
+    "store_options",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+Question = Callable[[Backend, StoreInfo], Awaitable[int]]
+
+
+def store_options(command: F) -> F:
+    """--url, --prefix and --json, as each of these commands has them."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on one line.")
+    return place_options(as_json(command))
+
+
+def place_options(command: F) -> F:
+    """--url and --prefix: which store."""
+    flags = (
+        click.option(
+            "--url",
+            metavar="URL",
+            help="Store to use. By default $ASYNCJOBS_URL, else the embedded store of this folder.",
+        ),
+        click.option(
+            "--prefix",
+            default="asyncjobs",
+            show_default=True,
+            metavar="TEXT",
+            help="Prefix of the keys in the store, as in AsyncJobs(prefix=...).",
+        ),
+    )
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
+
+
+def fail(code: ExitCode, error: object, *, as_json: bool = False, **fields: Any) -> ExitCode:
+    """Say why, to stderr; `as_json` also to stdout, with `fields`. Returns `code`."""
+    click.echo(f"Error: {hanging(str(error))}", err=True)
+    if as_json:
+        show_json({**fields, "error": str(error)})
+    return code
+
+
+def new_store(url: str | None, prefix: str) -> Backend:
+    """The store, not yet open. Raises ConfigError."""
+    settings = AppSettings.of(prefix=prefix).store()
+    return make_backend(store_url(url), settings)
+
+
+def ask(
+    url: str | None,
+    prefix: str,
+    question: Question,
+    *,
+    as_json: bool,
+    refused: ExitCode = ExitCode.USAGE,
+    **fields: Any,
+) -> int:
+    """Open the store, put the question, close it; returns the exit code.
+
+    `refused`: the code when the store is there but cannot be used; `fields` stand in the
+    JSON that tells an error.
+    """
+    fields["as_json"] = as_json
+    try:
+        store = new_store(url, prefix)
+    except ConfigError as error:
+        return fail(ExitCode.USAGE, error, **fields)
+    return asyncio.run(_ask(store, question, refused, fields))
+
+
+async def _ask(
+    store: Backend, question: Question, refused: ExitCode, fields: Mapping[str, Any]
+) -> int:
+    try:
+        info = await store.open()
+    except UnsupportedLayout as error:
+        await store.close()
+        return fail(ExitCode.UNREACHABLE, error, **fields)
+    except ConfigError as error:
+        await store.close()
+        return fail(refused, error, **fields)
+    except StoreError as error:
+        await store.close()
+        return fail(ExitCode.UNREACHABLE, error, **fields)
+    try:
+        return await question(store, info)
+    except StoreError as error:
+        return fail(ExitCode.FAILED, error, **fields)
+    finally:
+        await store.close()
+
+
+def describe_store(info: StoreInfo) -> str:
+    """Name, version and place of a store, for people."""
+    scheme, _, folder = info.address.partition(":")
+    if scheme == "embedded":
+        return line(f"{info.name} {info.version}, embedded in {folder}")
+    return line(f"{info.name} {info.version} at {info.address}")
+
+
+def each_by_itself(
+    ask: Callable[[Sequence[JobRef]], Awaitable[Sequence[T | None]]],
+) -> Callable[[Sequence[JobRef]], Awaitable[list[T | None]]]:
+    """`ask`, with None for jobs that cannot be read: they are named on stderr."""
+
+    async def asked(refs: Sequence[JobRef]) -> list[T | None]:
+        found = await apart(ask, refs)
+        for ref, error in found.refused.items():
+            click.echo(line(f"Error: job {ref} cannot be read: {error}"), err=True)
+        return [found.answers.get(ref) for ref in refs]
+
+    return asked
+
+
+def refusals(refused: Mapping[str, StoreError]) -> list[str]:
+    """A line for each queue that cannot be read: the others can."""
+    return [
+        f"{paint('problem', 'red')}: {line(f'queue {queue!r} cannot be read: {error}')}"
+        for queue, error in refused.items()
+    ]

@@ -1,0 +1,140 @@
+"""What stands behind a flag: durations, sizes and queues as text, refused with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from asyncjobs.errors import ConfigError
+from asyncjobs.model.codec import BadRecord, read_fields
+from asyncjobs.options.checks import check_queue_name
+from asyncjobs.options.durations import parse_duration, parse_size
+
+__all__ = [
+    "Duration",
+    "DurationOrOff",
+    "Queues",
+    "Size",
+    "count",
+    "merge_queues",
+    "show_duration",
+    "worker_name",
+]
+
+
+class Duration(click.ParamType[float]):
+    """A time with its unit, such as `250ms` or `30s`; converted to seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if not isinstance(value, str):
+            return float(value)
+        try:
+            return parse_duration(value, field="")
+        except ConfigError as error:
+            # click names the flag itself, and its environment variable.
+            self.fail(str(error).removeprefix("="), param, ctx)
+
+
+class DurationOrOff(click.ParamType[float | None]):
+    """A duration, or `off` (or 0): None."""
+
+    name = "duration|off"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        if value is None or (isinstance(value, str) and value.strip().lower() == "off"):
+            return None
+        return Duration().convert(value, param, ctx) or None
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes with its unit, such as `512MiB`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if not isinstance(value, str):
+            return int(value)
+        try:
+            return parse_size(value, field="")
+        except ConfigError as error:
+            self.fail(str(error).removeprefix("="), param, ctx)
+
+
+class Queues(click.ParamType[dict[str, int]]):
+    """`mail:3,default:1`: names with their weights, 1 where none is given."""
+
+    name = "queues"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, int]:
+        if isinstance(value, Mapping):
+            return dict(value)
+        weights: dict[str, int] = {}
+        for part in filter(None, (part.strip() for part in str(value).split(","))):
+            queue, colon, weight = part.partition(":")
+            try:
+                check_queue_name(queue, field="")
+            except ConfigError as error:
+                self.fail(str(error).removeprefix("="), param, ctx)
+            if colon and not (weight.isdecimal() and weight.isascii() and int(weight)):
+                self.fail(
+                    f"{weight!r} is not a weight for queue {queue!r}; write a whole number of at "
+                    f"least 1: {queue}:3",
+                    param,
+                    ctx,
+                )
+            if queue in weights:
+                self.fail(f"queue {queue!r} is named twice in {value!r}; name it once", param, ctx)
+            weights[queue] = int(weight) if colon else 1
+        if not weights:
+            self.fail(f"{value!r} names no queue; write mail,default or mail:3", param, ctx)
+        return weights
+
+
+def merge_queues(
+    ctx: click.Context, param: click.Parameter, value: Iterable[Mapping[str, int]]
+) -> dict[str, int] | None:
+    """One mapping from a flag that may be repeated; None when it was not given."""
+    merged: dict[str, int] = {}
+    for weights in value:
+        for queue, weight in weights.items():
+            if queue in merged:
+                raise click.BadParameter(
+                    f"queue {queue!r} is named twice; name it once", ctx=ctx, param=param
+                )
+            merged[queue] = weight
+    return merged or None
+
+
+def show_duration(seconds: float) -> str:
+    """`0.3` as `300ms`, `30` as `30s`: as it is written on the command line."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    return f"{seconds:g}s"
+
+
+def worker_name(info: bytes) -> str | None:
+    """What a worker calls itself, by what it told its store; None when that is unreadable."""
+    try:
+        name = read_fields(info).get("worker")
+    except BadRecord:
+        return None
+    if not isinstance(name, str):
+        return None
+    return name or None
+
+
+def count(number: int, noun: str) -> str:
+    """`1 job`, `1,200 jobs`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun}s"

@@ -1,0 +1,1 @@
+"""`asyncjobs worker`: one process, or a parent with several."""

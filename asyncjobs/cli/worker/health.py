@@ -1,0 +1,73 @@
+"""The health of `asyncjobs worker`: of one process, or of a parent for all of its own."""
+
+from __future__ import annotations
+
+import os
+
+from asyncjobs.host.health.condition import Condition, Look, Vitals
+from asyncjobs.host.health.fleet import Fleet
+from asyncjobs.host.health.health import Health, HealthOptions
+from asyncjobs.host.health.systemd import Systemd
+from asyncjobs.host.pulse import Pulse
+from asyncjobs.host.supervisor.link import ParentLink
+from asyncjobs.host.supervisor.supervisor import Supervisor
+from asyncjobs.worker.worker import Worker
+
+__all__ = ["ParentHealth", "WorkerHealth"]
+
+
+class _Reports:
+    """Tells the parent."""
+
+    def __init__(self, parent: ParentLink) -> None:
+        self._parent = parent
+
+    def tell(self, condition: Condition) -> None:
+        self._parent.report({"live": condition.live, "ready": condition.ready})
+
+    def close(self) -> None:
+        """The pipe is the parent link's."""
+
+
+class WorkerHealth(Health):
+    """Of the worker of this process. With a parent, which speaks for all, to it alone."""
+
+    def __init__(self, options: HealthOptions, worker: Worker, parent: ParentLink | None) -> None:
+        self._worker = worker
+        self._vitals: Vitals | None = None
+        if parent is None:
+            systemd = Systemd.take(os.environ, os.getpid())
+            super().__init__(options, self._new_look, systemd=systemd)
+        else:
+            others = [_Reports(parent)] if parent.reports else []
+            super().__init__(HealthOptions(), self._new_look, others=others)
+
+    def _new_look(self, pulse: Pulse, live_s: float) -> Look:
+        worker = self._worker
+        self._vitals = Vitals(
+            pulse, worker.name, worker.unready, lambda: worker.is_stopping, live_s
+        )
+        return self._vitals.look
+
+    def note_started(self) -> None:
+        """The worker has registered and takes jobs."""
+        if self._vitals is not None:
+            self._vitals.has_started = True
+            self.wake()
+
+
+class ParentHealth(Health):
+    """Of a parent and its processes, as one. Takes systemd's variables out of the
+    environment: made before a process is started."""
+
+    def __init__(self, options: HealthOptions, name: str) -> None:
+        systemd = Systemd.take(os.environ, os.getpid())
+        super().__init__(options, self._new_look, systemd=systemd)
+        self._name = name
+        self.supervisor: Supervisor | None = None
+        """Set before the health begins."""
+        self.is_told = systemd is not None or options != HealthOptions(host=options.host)
+
+    def _new_look(self, pulse: Pulse, live_s: float) -> Look:
+        assert self.supervisor is not None
+        return Fleet(pulse, self.supervisor, self._name, live_s).look

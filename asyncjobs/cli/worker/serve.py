@@ -1,0 +1,375 @@
+"""One worker in one process: start it, hand it the signals, end with the right code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Final, NoReturn
+
+from asyncjobs import __version__
+from asyncjobs.app import AsyncJobs
+from asyncjobs.cli.shared.metrics import shown
+from asyncjobs.cli.shared.values import count, show_duration
+from asyncjobs.cli.shared.voice import Voice
+from asyncjobs.cli.worker.banner import Banner, loop_name
+from asyncjobs.cli.worker.collector import spare_the_collector
+from asyncjobs.cli.worker.health import WorkerHealth
+from asyncjobs.cli.worker.last_resort import STOP_S, LastResort
+from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, UnsupportedLayout
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.guard.nearness import nearest
+from asyncjobs.guard.own import hide
+from asyncjobs.host.children import end_children
+from asyncjobs.host.exits import ExitCode, exit_now
+from asyncjobs.host.health.health import HealthOptions
+from asyncjobs.host.signals import Signals
+from asyncjobs.host.supervisor.link import ParentLink
+from asyncjobs.model.events import WorkerStarted
+from asyncjobs.telemetry.logs import JobLog
+from asyncjobs.worker.lease.farewell import FAREWELL_S, within
+from asyncjobs.worker.watch.escapes import job_behind, run_until_done
+from asyncjobs.worker.worker import Worker, WorkerReport
+
+__all__ = ["ExitCode", "WorkerOptions", "last_words", "serve"]
+
+logger = GuardedLog("asyncjobs.cli")
+
+_LAST_WORDS: Final = "third signal: exit now; running jobs are run again when the lease ends"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """The flags of `asyncjobs worker`, converted; times in seconds."""
+
+    queues: dict[str, int] | None
+    concurrency: int
+    burst: bool
+    burst_wait_s: float
+    grace_s: float
+    lease_s: float
+    max_jobs: int | None
+    max_memory: int | None
+    threads: int
+    block_warning_s: float | None
+    hard_limit_s: float | None
+    stuck_after_s: float | None
+    name: str | None
+    json: bool
+    health: HealthOptions
+    metrics_port: int | None
+    metrics_host: str
+    job_log_level: str | None
+    log_args: bool
+
+
+def serve(
+    app: AsyncJobs, options: WorkerOptions, voice: Voice, parent: ParentLink | None = None
+) -> int:
+    """Run a worker until it ends; returns the exit code of the process.
+
+    `voice`: keeps the log audible, whatever the app or a job does to logging.
+    `parent`: it says what there is to say at the start, and this worker ends with it.
+    From the end on the process has a few seconds to be gone: see `LastResort`.
+    """
+    number = parent.number if parent else None
+    try:
+        with shown(app, options.metrics_host, options.metrics_port, number):
+            return _run(app, options, voice, parent)
+    except ConfigError as error:
+        return _fail(ExitCode.USAGE, error, voice)
+
+
+def _run(app: AsyncJobs, options: WorkerOptions, voice: Voice, parent: ParentLink | None) -> int:
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    loop = runner.get_loop()
+    serving = _Serving(app, options, voice, parent)
+    last_resort = LastResort(serving.leave)
+
+    def on_count(signals: int) -> None:
+        # rule:17 a stop has an end although a job blocks the loop
+        last_resort.within(STOP_S if signals > 1 else options.grace_s + STOP_S)
+
+    def on_orphaned() -> None:
+        serving.expect_end()
+        last_resort.within(options.grace_s + STOP_S)
+        # The loop is closed: this process is at its end anyway.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(serving.on_parent_gone)
+
+    # The parent, which has had the signal too, says it once for all.
+    words = b"" if parent else last_words(json=options.json)
+    with Signals(
+        loop,
+        serving.on_signal,
+        at_once=serving.expect_end,
+        last_words=words,
+        on_count=on_count,
+    ) as signals:
+        if parent is not None:
+            parent.watch(on_orphaned)
+        code = _turn(loop, serving, signals)
+        if serving.report is not None and serving.report.threads_left:
+            logger.warning(
+                "%s left behind by sync jobs; the process ends all the same",
+                count(serving.report.threads_left, "thread"),
+            )
+            exit_now(code)
+        last_resort.conclude(code)
+        runner.close()
+        end_children()
+    return code
+
+
+def _turn(loop: asyncio.AbstractEventLoop, serving: _Serving, signals: Signals) -> int:
+    """Run the worker to its end; returns the exit code of the process."""
+    task = hide(loop.create_task(serving.run()))
+    try:
+        run_until_done(loop, task, signals.interrupt)
+    except BaseException as error:
+        serving.end_broken(error)
+    try:
+        return task.result()
+    except BaseException as error:
+        logger.critical("the worker failed", exc_info=error)
+        return ExitCode.FAILED
+
+
+def last_words(*, json: bool) -> bytes:
+    """What is written when a third signal ends the process, as a line of the log."""
+    words = f'{{"event": "{_LAST_WORDS}"}}' if json else _LAST_WORDS
+    return f"{words}\n".encode()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+class _Serving:
+    """Owns the worker of this process and knows whether it has started."""
+
+    def __init__(
+        self,
+        app: AsyncJobs,
+        options: WorkerOptions,
+        voice: Voice,
+        parent: ParentLink | None = None,
+    ) -> None:
+        self._app = app
+        self._options = options
+        self._voice = voice
+        self._parent = parent
+        self._worker: Worker | None = None
+        self._task: asyncio.Task[int] | None = None
+        self._has_started = False
+        self._signals = 0
+        self._health: WorkerHealth | None = None
+        self.report: WorkerReport | None = None
+
+    async def run(self) -> int:
+        self._task = asyncio.current_task()
+        self._voice.start(asyncio.get_running_loop())
+        try:
+            return await self._work()
+        except asyncio.CancelledError:
+            if not self._signals:
+                raise
+            return ExitCode.CLEAN
+        except UnsupportedLayout as error:
+            return _fail(ExitCode.UNREACHABLE, error, self._voice)
+        except ConfigError as error:
+            return _fail(ExitCode.USAGE, error, self._voice)
+        except StoreError as error:
+            code = ExitCode.FAILED if self._has_started else ExitCode.UNREACHABLE
+            return _fail(code, error, self._voice)
+        except AsyncJobsError as error:
+            return _fail(ExitCode.FAILED, error, self._voice)
+        except Exception as error:
+            self._voice.restore()
+            logger.critical("the worker failed", exc_info=error)
+            self._voice.say_why(f"the worker failed: {type(error).__name__}")
+            return ExitCode.FAILED
+        finally:
+            self._voice.stop()
+
+    async def _work(self) -> int:
+        options = self._options
+        worker = self._worker = Worker(
+            self._app,
+            queues=options.queues,
+            concurrency=options.concurrency,
+            grace=options.grace_s,
+            lease=options.lease_s,
+            threads=options.threads,
+            block_warning=options.block_warning_s,
+            hard_limit=options.hard_limit_s,
+            stuck_after=options.stuck_after_s,
+            name=options.name,
+        )
+
+        health = self._health = WorkerHealth(options.health, worker, self._parent)
+
+        def greet(_: WorkerStarted) -> None:
+            # A listener that stays would make every job pay for its events.
+            forget()
+            self._has_started = True
+            health.note_started()
+            spare_the_collector()
+            self._voice.restore()
+            self._greet(worker)
+
+        self._log_jobs()
+        forget = self._app.on(WorkerStarted, greet)
+        try:
+            async with health:
+                self.report = await worker.run(
+                    burst=options.burst,
+                    burst_wait=options.burst_wait_s,
+                    max_jobs=options.max_jobs,
+                    max_memory=options.max_memory,
+                )
+        finally:
+            forget()
+        return self._conclude(self.report)
+
+    def _log_jobs(self) -> None:
+        options = self._options
+        if options.job_log_level is not None:
+            level = logging.getLevelNamesMapping()[options.job_log_level]
+            JobLog(level, args=options.log_args).attach(self._app.events)
+
+    def _greet(self, worker: Worker) -> None:
+        app = self._app
+        options = self._options
+        banner = Banner(
+            version=__version__,
+            worker=worker.name,
+            store=app.store_info,
+            queues=worker.queues,
+            functions=[function.name for function in app.registry.functions()],
+            concurrency=worker.concurrency,
+            grace_s=options.grace_s,
+            loop=loop_name(asyncio.get_running_loop()),
+        )
+        hints = list(self._hints(worker.queues))
+        if self._parent is not None:
+            fields = asdict(banner) | {"store": tuple(banner.store)}
+            self._parent.say_ready({"banner": fields, "hints": hints})
+            return
+        banner.show(json=options.json)
+        for hint in hints:
+            logger.warning("%s", hint)
+
+    def _hints(self, queues: Iterable[str]) -> Iterator[str]:
+        app = self._app
+        if not app.registry.functions():
+            yield (
+                "the app has no job functions; import the modules that define them where the "
+                "app is made"
+            )
+        if not app.backend.capabilities.shared:
+            yield (
+                "the store is this process's own memory: jobs that other processes enqueue never "
+                "arrive here; set ASYNCJOBS_URL=redis://localhost:6379"
+            )
+        known = app.local_queues
+        for queue in queues:
+            if queue in known:
+                continue
+            hint = f"no job function here names queue {queue!r}; "
+            if near := nearest(queue, known):
+                yield f"{hint}did you mean {near!r}?"
+            else:
+                yield f"{hint}they name {', '.join(known)}, and options(queue=...) any other"
+
+    def expect_end(self) -> None:
+        """In a signal handler or a thread: the end is planned, however it comes."""
+        if (worker := self._worker) is not None:
+            worker.expect_end()
+
+    def leave(self, limit_s: float) -> None:
+        """Give all jobs back without the loop, which does not turn any more. Blocks."""
+        if self._worker is not None:
+            self._worker.leave_at_once(limit_s=limit_s)
+
+    def end_broken(self, error: BaseException) -> NoReturn:
+        """The loop itself has failed: end the process, and charge who has done that."""
+        self._voice.restore()
+        worker = self._worker
+        context = job_behind(error)
+        # rule:17 who breaks the loop itself is charged
+        charged = () if worker is None else worker.suspected(context)
+        who = "all that were running" if context is None else str(context.ref)
+        logger.critical(
+            "a job broke the event loop (%s: %s); the process ends with code %d, its jobs are "
+            "given back, charged with a crash: %s",
+            type(error).__name__,
+            error,
+            ExitCode.LOOP,
+            who,
+        )
+        if worker is not None:
+            within(FAREWELL_S + 1, lambda: worker.leave_at_once(charged, FAREWELL_S))
+        exit_now(ExitCode.LOOP)
+
+    def on_parent_gone(self) -> None:
+        """Finish as at a first signal, unless one has come already."""
+        if not self._signals:
+            self.on_signal("the parent process is gone", 1)
+
+    def on_signal(self, name: str, number: int) -> None:
+        """The first lets running jobs finish, the second releases them."""
+        self._signals = number
+        self._voice.restore()
+        worker = self._worker
+        if worker is None or not self._has_started:
+            # Nothing runs yet, and the store may take its time to be unreachable.
+            logger.info("%s: stopped before the start was over", name)
+            if self._task is not None:
+                self._task.cancel()
+            return
+        worker.stop()
+        if self._health is not None:
+            self._health.wake()
+        jobs = count(worker.running, "job")
+        if number > 1:
+            logger.info("%s: releasing %s now; again to exit at once", name, jobs)
+        elif worker.running:
+            grace = show_duration(self._options.grace_s)
+            logger.info("%s: finishing %s within %s; again to release at once", name, jobs, grace)
+        else:
+            logger.info("%s: stopping, no job is running", name)
+
+    def _conclude(self, report: WorkerReport) -> int:
+        self._voice.restore()
+        taken = count(report.taken, "job")
+        if report.leases_lost:
+            lost = count(report.leases_lost, "time")
+            logger.warning("the lease was lost in a queue, and entered again: %s", lost)
+        if report.released:
+            logger.warning(
+                "worker ended: %s taken, %s released; a release spends no attempt",
+                taken,
+                f"{report.released:,}",
+            )
+        else:
+            logger.info("worker ended: %s taken, none released", taken)
+        if report.over_memory is not None and not self._signals:
+            return ExitCode.MEMORY
+        if report.released:
+            return ExitCode.RELEASED
+        return ExitCode.CLEAN
+
+
+def _fail(code: ExitCode, error: AsyncJobsError, voice: Voice) -> ExitCode:
+    voice.restore()
+    # Critical, so that no --log-level hides why the process is gone.
+    logger.critical("%s", error)
+    voice.say_why(str(error))
+    return code

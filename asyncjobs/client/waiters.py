@@ -1,0 +1,142 @@
+"""Those who wait for an enqueue: their jobs, their answers and their errors."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from asyncjobs.errors import NotOpen, StoreUnavailable
+from asyncjobs.model.job import NewJob
+from asyncjobs.store.answers import Enqueued, Placed
+
+__all__ = [
+    "MAX_BATCH_BYTES",
+    "MAX_BATCH_JOBS",
+    "Call",
+    "Part",
+    "answer_calls",
+    "by_queue",
+    "closed_error",
+    "fail_calls",
+    "in_chunks",
+    "maybe_stored_error",
+    "partly_stored_error",
+]
+
+MAX_BATCH_JOBS: Final = 1_000
+MAX_BATCH_BYTES: Final = 4 << 20
+
+
+class Call:
+    """Jobs of one queue that one caller waits for. Never larger than a batch may be."""
+
+    __slots__ = ("answer", "deadline_s", "jobs", "size")
+
+    def __init__(
+        self,
+        jobs: Sequence[NewJob],
+        size: int,
+        answer: asyncio.Future[Sequence[Placed | None]],
+        deadline_s: float,
+    ) -> None:
+        self.jobs = jobs
+        self.size = size
+        self.answer = answer
+        self.deadline_s = deadline_s
+
+    def fail(self, error: BaseException) -> None:
+        """Raise `error` at the caller, unless it has its answer or has left."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            # Read once here: a caller cancelled in this very turn never will, and an
+            # unread exception is logged.
+            self.answer.exception()
+
+
+def answer_calls(calls: list[Call], enqueued: Enqueued, place: int) -> int:
+    """Answer callers, whose jobs start at `place`; where the next one's jobs start."""
+    places, refused = enqueued
+    for call in calls:
+        end = place + len(call.jobs)
+        # rule:5 callers hear of their own queue
+        if refused and (error := refused.get(call.jobs[0].queue)) is not None:
+            call.fail(_copy(error))
+        elif not call.answer.done():
+            call.answer.set_result(places[place:end])
+        place = end
+    return place
+
+
+def in_chunks(jobs: Sequence[NewJob]) -> list[tuple[Sequence[NewJob], int]]:
+    """The jobs in pieces that fit a batch, each with its size in bytes."""
+    pieces: list[tuple[Sequence[NewJob], int]] = []
+    first = size = 0
+    for place, job in enumerate(jobs):
+        own = len(job.envelope)
+        if place > first and (place - first >= MAX_BATCH_JOBS or size + own > MAX_BATCH_BYTES):
+            pieces.append((jobs[first:place], size))
+            first = place
+            size = 0
+        size += own
+    if first < len(jobs):
+        pieces.append((jobs[first:], size))
+    return pieces
+
+
+class Part(NamedTuple):
+    """The jobs of one queue in a chunk: their places there, and their size in bytes."""
+
+    places: Sequence[int]
+    jobs: Sequence[NewJob]
+    size: int
+
+
+def by_queue(chunk: Sequence[NewJob], size: int) -> list[Part]:
+    """A chunk in parts of one queue each: one may be refused where others are stored."""
+    places: dict[str, list[int]] = {}
+    for place, job in enumerate(chunk):
+        places.setdefault(job.queue, []).append(place)
+    if len(places) == 1:
+        return [Part(range(len(chunk)), chunk, size)]
+    parts = []
+    for own in places.values():
+        jobs = [chunk[place] for place in own]
+        parts.append(Part(own, jobs, sum(len(job.envelope) for job in jobs)))
+    return parts
+
+
+def fail_calls(calls: list[Call], error: Exception) -> None:
+    """Give each caller an error of its own: one instance would collect all tracebacks."""
+    for call in calls:
+        call.fail(_copy(error))
+
+
+def _copy(error: Exception) -> Exception:
+    try:
+        own = copy.copy(error)
+    except Exception:  # a foreign class may not be made again from its arguments
+        return error
+    own.__cause__ = error
+    return own
+
+
+def closed_error() -> NotOpen:
+    return NotOpen("the app was closed while this enqueue waited; it may or may not be stored")
+
+
+def maybe_stored_error(refusal: Exception) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"a first try was not confirmed, and now {refusal}. The jobs may be stored: repeat "
+        "the call with the same job ids to be sure"
+    )
+
+
+def partly_stored_error(stored: int, jobs: int, refusal: Exception) -> StoreUnavailable:
+    """For a call of which some jobs are stored and others refused: it must not be repeated as
+    if nothing had happened."""
+    return StoreUnavailable(
+        f"{stored:,} of these {jobs:,} jobs are stored, and others were refused: {refusal}. "
+        "Repeat the call with the same job ids, or only for what is not stored"
+    )

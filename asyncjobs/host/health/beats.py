@@ -1,0 +1,89 @@
+"""Tells the condition again and again, from a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.host.health.condition import Condition, Look
+
+__all__ = ["BEAT_S", "Beats", "Teller"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+BEAT_S: Final = 2.0
+"""How often it is told, at the least."""
+END_S: Final = 2.0
+
+
+class Teller(Protocol):
+    """One way to tell the condition. Used by one thread."""
+
+    def tell(self, condition: Condition) -> None:
+        """Raises OSError when it cannot be told now; it is tried again."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more is told."""
+        ...
+
+
+class Beats:
+    """Owns a thread that looks every `interval_s`, and at once when woken, and tells."""
+
+    def __init__(self, look: Look, tellers: Sequence[Teller], interval_s: float) -> None:
+        self._look = look
+        self._tellers = tellers
+        self._interval_s = interval_s
+        self._wake = threading.Event()
+        self._is_over = False
+        self._failing: set[int] = set()
+        self._thread = threading.Thread(target=self._run, name="asyncjobs-health", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something has changed that others wait for."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Returns when nothing is told any more, or nearly at once. Blocks that long."""
+        self._is_over = True
+        self._wake.set()
+        self._thread.join(END_S)
+
+    def _run(self) -> None:
+        while not self._is_over:
+            self._beat()
+            self._wake.wait(self._interval_s)
+            self._wake.clear()
+        for number, teller in enumerate(self._tellers):
+            try:
+                teller.close()
+            except OSError as error:
+                self._complain(number, error)
+
+    def _beat(self) -> None:
+        try:
+            condition = self._look()
+        except Exception:
+            # No beat is the honest answer: whoever waits for one will act.
+            logger.exception("the worker's health could not be looked at")
+            return
+        for number, teller in enumerate(self._tellers):
+            try:
+                teller.tell(condition)
+            except OSError as error:
+                self._complain(number, error)
+            else:
+                self._failing.discard(number)
+
+    def _complain(self, number: int, error: OSError) -> None:
+        """Once for each row of failures."""
+        if number not in self._failing:
+            self._failing.add(number)
+            name = type(self._tellers[number]).__name__
+            logger.warning("health cannot be told by %s, trying on: %s", name, error)

@@ -1,0 +1,132 @@
+"""What was asked for, of all that tells of a process's health: started and stopped together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import orjson
+
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.guard.own import in_own_thread
+from asyncjobs.host.health import beats, condition
+from asyncjobs.host.health.beats import Beats, Teller
+from asyncjobs.host.health.condition import Condition, Look
+from asyncjobs.host.health.file import HealthFile
+from asyncjobs.host.health.server import Answer, ProbeServer, bind
+from asyncjobs.host.health.systemd import Systemd
+from asyncjobs.host.pulse import Pulse
+
+__all__ = ["Health", "HealthOptions"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+PULSES_A_LIMIT: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class HealthOptions:
+    """What to start; nothing by default."""
+
+    port: int | None = None
+    host: str = "127.0.0.1"
+    file: Path | None = None
+
+
+class Health:
+    """Owns the threads and the timer. Made on the event loop; `async with`, once.
+
+    new_look: from a pulse of this loop, and the limit for it, to what looks.
+    others: further ways to tell, beside those of the options.
+    """
+
+    def __init__(
+        self,
+        options: HealthOptions,
+        new_look: Callable[[Pulse, float], Look],
+        *,
+        systemd: Systemd | None = None,
+        others: Sequence[Teller] = (),
+    ) -> None:
+        self._options = options
+        self._look_by = new_look
+        self._systemd = systemd
+        self._others = others
+        self._pulse: Pulse | None = None
+        self._beats: Beats | None = None
+        self._server: ProbeServer | None = None
+
+    async def __aenter__(self) -> Self:
+        """Raises ConfigError, or AsyncJobsError for a port in use; then nothing has begun."""
+        options = self._options
+        tellers: list[Teller] = list(self._others)
+        if self._systemd:
+            tellers.append(self._systemd)
+        if options.port is None and options.file is None and not tellers:
+            return self
+        live_s = condition.LIVE_S
+        pulse = Pulse(live_s / PULSES_A_LIMIT)
+        look = self._look_by(pulse, live_s)
+        listener = None
+        if options.port is not None:
+            listen = partial(bind, options.host, options.port, flag="--health-port")
+            listener = await in_own_thread(listen)
+        try:
+            if options.file is not None:
+                tellers.append(await in_own_thread(HealthFile, options.file))
+        except BaseException:
+            if listener is not None:
+                listener.close()
+            raise
+        self._pulse = pulse
+        pulse.start()
+        if listener is not None:
+            server = self._server = ProbeServer(listener, _routes(look))
+            server.start()
+            host = f"[{options.host}]" if ":" in options.host else options.host
+            logger.info("health is served at http://%s:%d/livez", host, server.port)
+        if tellers:
+            self._beats = Beats(look, tellers, self._interval_s())
+            self._beats.start()
+        return self
+
+    def _interval_s(self) -> float:
+        if self._systemd is None or self._systemd.watchdog_s is None:
+            return beats.BEAT_S
+        return min(beats.BEAT_S, self._systemd.watchdog_s / 2)
+
+    def wake(self) -> None:
+        """Tell a change now, and not at the next beat."""
+        if self._beats is not None:
+            self._beats.wake()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pulse is not None:
+            self._pulse.stop()
+        for part in (self._server, self._beats):
+            if part is not None:
+                await in_own_thread(part.stop)
+
+
+def _routes(look: Look) -> dict[str, Callable[[], Answer]]:
+    return {
+        "/livez": lambda: _answer(seen := look(), seen.live),
+        "/readyz": lambda: _answer(seen := look(), seen.ready),
+        "/startupz": lambda: _answer(seen := look(), seen.started),
+    }
+
+
+def _answer(seen: Condition, reasons: tuple[str, ...]) -> Answer:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+    body = orjson.dumps({"ok": not reasons, "reasons": reasons, **seen.facts})
+    return Answer(status, body + b"\n", "application/json")

@@ -1,0 +1,275 @@
+"""Keeps worker processes alive: starts, replaces, renews and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.host.exits import ExitCode
+from asyncjobs.host.supervisor.child import Child
+from asyncjobs.host.supervisor.fleet import Fleet
+from asyncjobs.host.supervisor.patience import Patience
+from asyncjobs.host.supervisor.renewal import STUCK_S, Renewal
+from asyncjobs.host.supervisor.replacements import Replacements
+
+__all__ = ["Supervisor"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+PATIENCE: Final = Patience()
+_BADNESS: Final = (ExitCode.CLEAN, ExitCode.RELEASED, ExitCode.FAILED)
+_DONE: Final = (ExitCode.CLEAN, ExitCode.RELEASED)
+"""How a process of a burst ends when it has found nothing left to do."""
+
+
+class Supervisor:
+    """Decides what follows when one of `processes` worker processes ends. One `run`.
+
+    The first one starts alone: what is wrong with the app or the store is told once.
+    Processes that end are replaced, each under its number, with a backoff when they fail.
+    While the store cannot be reached they are started again and again: that passes.
+
+    command: starts one process; it finds its ParentLink in the environment.
+    grace_s: what one may take to stop when it is renewed.
+    burst: a process that ends well has done its work, and is not replaced.
+    waits_for_change: one that cannot start waits for `renew` instead of ending the whole.
+    on_begun: called with what the first process says when it is ready.
+    reports: the processes tell of their health, for `children` to show.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        processes: int,
+        *,
+        grace_s: float,
+        burst: bool = False,
+        waits_for_change: bool = False,
+        patience: Patience | None = None,
+        on_begun: Callable[[dict[str, Any]], None],
+        reports: bool = False,
+    ) -> None:
+        self._processes = processes
+        self._grace_s = grace_s
+        self._burst = burst
+        self._waits_for_change = waits_for_change
+        self._on_begun = on_begun
+        self._fleet = Fleet(command, reports=reports, on_fault=self._break)
+        self._replacements = Replacements(patience or PATIENCE, self._start_planned)
+        self._renewal = Renewal(self, self._fleet, self._replacements, grace_s)
+        self._begun = False
+        self._stops = 0
+        self._worst = ExitCode.CLEAN
+        self._over: asyncio.Future[int] | None = None
+
+    async def run(self) -> int:
+        """Until all have ended; returns the exit code for the whole.
+
+        2 as the first process when it could not start (3 in a burst), else the worst of 0,
+        4 (jobs were released) and 1 (a process failed at the end, or one again and again).
+        """
+        self._over = asyncio.get_running_loop().create_future()
+        self._fleet.open()
+        try:
+            self._start(1)
+            return await self._over
+        finally:
+            self._replacements.forget_all()
+            self._fleet.close()
+
+    @property
+    def size(self) -> int:
+        """How many processes there shall be."""
+        return self._processes
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stops > 0
+
+    def children(self) -> dict[int, Child]:
+        """The newest process of each number that was started. From any thread."""
+        return self._fleet.children()
+
+    def stop(self, number: int) -> None:
+        """Pass the signal on to all; nothing is started any more."""
+        self._stops += 1
+        self._replacements.forget_all()
+        self._fleet.stop(number, self._stops)
+        limit_s = STUCK_S
+        if self._stops == 1:
+            limit_s += self._grace_s
+        asyncio.get_running_loop().call_later(limit_s, self._fleet.kill_stubborn)
+        self.end_if_all_have()
+
+    async def kill(self, after_s: float) -> None:
+        """Returns when all are gone; kills what is still there after that time."""
+        await self._fleet.kill(after_s)
+
+    def renew(self) -> None:
+        """Replace one process after the other: the old one ends when the new one is ready.
+
+        Asked again meanwhile, all are renewed once more.
+        """
+        if self._stops:
+            return
+        if not (self._begun or self._waits_for_change):
+            logger.warning("no restart now: the first process is still starting")
+            return
+        self._renewal.ask()
+
+    # -- starting ------------------------------------------------------------------------
+
+    def numbers(self) -> range:
+        """Those of the processes that have been started."""
+        # Before the first one is ready the others have not been.
+        last = self._processes if self._begun else 1
+        return range(1, last + 1)
+
+    def start_beside(self, number: int) -> Child:
+        """Start a process beside the one that is there. Raises OSError."""
+        child = self._fleet.start(number)
+        self._fleet.look_after(self._greet(child))
+        self._fleet.look_after(self._attend(child))
+        return child
+
+    def _start(self, number: int) -> None:
+        child = self.start_beside(number)
+        self._fleet.choose(child)
+
+    async def _greet(self, child: Child) -> None:
+        message = await child.ready
+        if message is None:
+            return
+        self._replacements.found_store(child.number)
+        if not self._begun:
+            self._begun = True
+            self._on_begun(message)
+            if not self._stops:
+                for number in range(2, self._processes + 1):
+                    self._start_or_plan(number)
+        logger.info("process %d is ready: pid %d", child.number, child.pid)
+
+    # -- ends ----------------------------------------------------------------------------
+
+    async def _attend(self, child: Child) -> None:
+        await child.ended
+        self._fleet.bury(child)
+        if self._stops:
+            self._note(child)
+        elif child.was_told_to_stop:
+            logger.info("process %d: the old one (pid %d) has ended", child.number, child.pid)
+        elif self._is_renewed(child):
+            return
+        elif self._burst and child.was_ready and child.verdict() in _DONE:
+            self._note(child)
+        elif self._waits_for_store(child):
+            self._plan_for_store(child)
+        elif not (self._begun or self._waits_for_change):
+            self._conclude_start(child)
+        else:
+            self.replace(child)
+        self.end_if_all_have()
+
+    def _is_renewed(self, child: Child) -> bool:
+        """Whether the renewal looks after its number."""
+        number = child.number
+        return number == self._renewal.number or self._fleet.current(number) is not child
+
+    def _note(self, child: Child) -> None:
+        verdict = child.verdict()
+        if verdict is ExitCode.FAILED:
+            logger.error("process %d (pid %d) %s", child.number, child.pid, child.epitaph())
+        # One that was about to be replaced for its memory has done nothing wrong.
+        if verdict is not ExitCode.MEMORY:
+            self._blame(verdict)
+
+    def _blame(self, verdict: ExitCode) -> None:
+        self._worst = max(self._worst, verdict, key=_BADNESS.index)
+
+    def _waits_for_store(self, child: Child) -> bool:
+        """Whether it has ended because it could not reach its store, and shall try again.
+
+        A burst shall end: whoever has started it sees by the code why it could not begin.
+        """
+        is_away = not child.was_ready and child.ended.result() == ExitCode.UNREACHABLE
+        # rule:10 processes that start without their store try again
+        return is_away and (self._begun or not self._burst)
+
+    def _plan_for_store(self, child: Child) -> None:
+        delay_s = self._replacements.start_after_outage(child.number)
+        logger.warning(
+            "process %d (pid %d) could not reach its store; tried again in %.1f s",
+            child.number,
+            child.pid,
+            delay_s,
+        )
+
+    def _conclude_start(self, child: Child) -> None:
+        """The one that starts alone: a second one would fail in the same way."""
+        code = child.ended.result()
+        if code in (ExitCode.USAGE, ExitCode.UNREACHABLE):
+            # The process itself has told the reason.
+            self._conclude(code)
+            return
+        logger.critical("the first process %s before it was ready", child.epitaph())
+        self._conclude(ExitCode.FAILED)
+
+    def replace(self, child: Child) -> None:
+        """It has ended, and there is no other one of its number."""
+        number = child.number
+        name = f"process {number} (pid {child.pid})"
+        if child.verdict() is not ExitCode.FAILED:
+            self._replacements.is_well(number)
+            logger.info("%s %s; a new one starts", name, child.epitaph())
+            self._start_or_plan(number)
+            return
+        if self._waits_for_change and not child.was_ready:
+            logger.error("%s %s before it was ready; waiting for a change", name, child.epitaph())
+            return
+        self._plan(number, f"{name} {child.epitaph()}", child.ready_s())
+
+    def _start_or_plan(self, number: int) -> None:
+        try:
+            self._start(number)
+        except OSError as error:
+            self.cannot_start(number, error)
+
+    def cannot_start(self, number: int, error: OSError) -> None:
+        """There is no process of this number, and none could be started."""
+        # Out of processes, memory or files: that passes, and counts like any failure.
+        self._plan(number, f"process {number} cannot be started ({error})", 0.0)
+
+    def _plan(self, number: int, failed: str, ready_s: float) -> None:
+        """Start it again after a while; too many failures in a row end the whole."""
+        too_many = self._replacements.failed(number, ready_s)
+        if too_many is not None:
+            logger.critical(
+                "%s, failure %d in a row: giving up; see its log lines for the reason",
+                failed,
+                too_many,
+            )
+            self._blame(ExitCode.FAILED)
+            self.stop(signal.SIGTERM)
+            return
+        delay_s = self._replacements.start_after_failure(number)
+        logger.warning("%s; a new one starts in %.1f s", failed, delay_s)
+
+    def _start_planned(self, number: int) -> None:
+        self._start_or_plan(number)
+        self.end_if_all_have()
+
+    def end_if_all_have(self) -> None:
+        waiting = self._waits_for_change and not self._stops
+        if not (self._fleet or self._replacements or self._renewal.number or waiting):
+            self._conclude(self._worst)
+
+    def _conclude(self, code: int) -> None:
+        if self._over is not None and not self._over.done():
+            self._over.set_result(code)
+
+    def _break(self, error: BaseException) -> None:
+        if self._over is not None and not self._over.done():
+            self._over.set_exception(error)

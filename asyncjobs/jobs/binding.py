@@ -1,0 +1,225 @@
+"""Whether arguments fit a job function: decided at enqueue, before anything is stored."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter
+from typing import Any, Final, get_args
+
+from asyncjobs.errors import ArgumentsError, EncodeError, RegistrationError
+from asyncjobs.guard.texts import shown
+from asyncjobs.jobs.context import INJECTED, JobContext
+from asyncjobs.model.codec import check_json, is_unicode
+from asyncjobs.policy.parameters import parameters_of
+from asyncjobs.policy.redaction import Redaction
+
+__all__ = ["Binding"]
+
+_NO_LIMIT: Final = 2**31
+"""More arguments than any call has."""
+
+
+class Binding:
+    """A job function's parameters, read once at registration.
+
+    Checks arguments without calling anything: `inspect.Signature.bind` costs ten times
+    as much, for each job. `injected` is the name of the JobContext parameter, `redaction`
+    says what must not stand in the texts of errors.
+    """
+
+    __slots__ = (
+        "_injected",
+        "_keywords",
+        "_most",
+        "_name",
+        "_parameters",
+        "_positional",
+        "_required",
+        "_simple_from",
+        "_spread_keywords",
+        "_unkeyed",
+        "redaction",
+    )
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        """Raises RegistrationError for injected parameters that could not be filled."""
+        parameters = parameters_of(function)
+        self._name = name
+        self._injected = _find_injected(name, parameters.all)
+        self._parameters = parameters.without(self._injected)
+        self.redaction = Redaction()
+        shown = self._parameters.all
+        positional = self._parameters.positional
+        keyword_only = [p for p in shown if p.kind is p.KEYWORD_ONLY]
+        # What a wrapper passes on, it may as well fill in.
+        needed = [p for p in shown if p.default is p.empty and p.name not in parameters.passed]
+        required = [p for p in positional if p in needed]
+        keywords_needed = frozenset(p.name for p in keyword_only if p in needed)
+        spread = any(p.kind is p.VAR_POSITIONAL for p in shown)
+        self._positional = tuple(p.name for p in positional)
+        self._unkeyed = frozenset(p.name for p in positional if p.kind is p.POSITIONAL_ONLY)
+        self._keywords = frozenset(
+            p.name for p in [*positional, *keyword_only] if p.kind is not p.POSITIONAL_ONLY
+        )
+        self._required = (*(p.name for p in required), *sorted(keywords_needed))
+        self._spread_keywords = any(p.kind is p.VAR_KEYWORD for p in shown)
+        self._most = _NO_LIMIT if spread else len(positional)
+        # With so many positional arguments or more, and no keywords, `check` need not look
+        # further. A keyword that has to be given rules that out.
+        self._simple_from = _NO_LIMIT if keywords_needed else len(required)
+
+    @property
+    def injected(self) -> str | None:
+        """The parameter that the worker fills in, if there is one."""
+        return self._injected
+
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raises ArgumentsError naming the function, its signature and what is wrong."""
+        if not kwargs and self._simple_from <= len(args) <= self._most:
+            return
+        wrong = self._wrong(args, kwargs)
+        if wrong:
+            raise ArgumentsError(f"{self._signature()}: {wrong}")
+
+    def check_values(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raises EncodeError for the first argument that JSON would lose or change."""
+        for place, value in _places(args, kwargs):
+            path = self.path(place)
+            try:
+                check_json(value, path)
+            except EncodeError:
+                if not self._hides(place):
+                    raise
+                # The text may tell of a number or a key.
+                raise EncodeError(
+                    f"{path}, which is sensitive, holds what JSON would lose or change; give "
+                    "text, numbers, lists, and dicts whose keys are text"
+                ) from None
+
+    def explain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raises EncodeError for the argument that cannot be encoded, which is only worth
+        looking for when one cannot."""
+        self.check_values(args, kwargs)
+        for place, value in _places(args, kwargs):
+            if not is_unicode(value):
+                raise EncodeError(
+                    f"{self.path(place)} has text that is not Unicode (a lone surrogate); write "
+                    "text.encode('utf-8', 'replace').decode()"
+                ) from None
+
+    def _hides(self, place: int | str) -> bool:
+        rule = self.redaction
+        return rule.hides_position(place) if isinstance(place, int) else rule.hides(place)
+
+    def _signature(self) -> str:
+        """Without the defaults of sensitive parameters; the others are cut. What a wrapper may
+        fill in looks as if it had a default."""
+        parameters = [self._in_signature(p) for p in self._parameters.all]
+        try:
+            return f"{self._name}{inspect.Signature(parameters, __validate_parameters__=False)}"
+        except Exception:
+            # An annotation may be any object, and its `__repr__` may raise.
+            return f"{self._name}({', '.join(p.name for p in parameters)})"
+
+    def _in_signature(self, parameter: Parameter) -> Parameter:
+        if parameter.default is not parameter.empty:
+            is_hidden = self.redaction.hides(parameter.name)
+            text = "..." if is_hidden else shown(parameter.default)
+            return parameter.replace(default=_Default(text))
+        is_spread = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.name in self._parameters.passed and not is_spread:
+            return parameter.replace(default=_Default("..."))
+        return parameter
+
+    def path(self, place: int | str) -> str:
+        """How errors name one argument, given its position or its keyword."""
+        name = place
+        if isinstance(place, int):
+            # Beyond the named ones stand those of `*args`.
+            name = self._positional[place] if place < len(self._positional) else f"*{place}"
+        return f"{self._name}: argument {name!r:.100}"
+
+    def _wrong(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        count = len(args)
+        if self._injected in kwargs:
+            return f"{self._injected!r} is filled in by the worker; leave it out"
+        if count > self._most:
+            return f"takes at most {self._most} positional arguments, {count} were given"
+        given = self._positional[:count]
+        for name in given:
+            if name in kwargs and name not in self._unkeyed:
+                return f"{name!r:.100} was given twice, by position and by keyword"
+        for name in kwargs:
+            if name not in self._keywords and not self._spread_keywords:
+                if name in self._unkeyed:
+                    return f"{name!r:.100} can only be given by position"
+                advice = ""
+                if self._parameters.passed:
+                    advice = "; if a decorator takes it, name it in the wrapper's parameters"
+                return f"unexpected keyword argument {name!r:.100}{advice}"
+        for name in self._required:
+            if name not in given and (name not in kwargs or name in self._unkeyed):
+                return f"missing argument {name!r}"
+        return ""
+
+
+class _Default:
+    """Stands for a default in a signature, with the text that is to be shown for it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _places(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[int | str, Any]]:
+    """Each argument with its position or its keyword."""
+    places: list[tuple[int | str, Any]] = [*enumerate(args)]
+    return [*places, *kwargs.items()]
+
+
+def _find_injected(name: str, parameters: Sequence[Parameter]) -> str | None:
+    found: str | None = None
+    for parameter in parameters:
+        is_marked = parameter.default is INJECTED
+        if not is_marked and _names_context(parameter.annotation):
+            raise RegistrationError(
+                f"{name}: parameter {parameter.name!r} is a JobContext that nobody would fill "
+                f"in; write '*, {parameter.name}: JobContext = INJECTED'"
+            )
+        if not is_marked:
+            continue
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            raise RegistrationError(
+                f"{name}: the injected parameter {parameter.name!r} must be keyword-only; "
+                f"write '*, {parameter.name}: JobContext = INJECTED' at the end"
+            )
+        if not _may_be_context(parameter.annotation):
+            raise RegistrationError(
+                f"{name}: the injected parameter {parameter.name!r} is annotated "
+                f"{parameter.annotation!r}; only a JobContext can be injected"
+            )
+        if found is not None:
+            raise RegistrationError(
+                f"{name}: {found!r} and {parameter.name!r} are both INJECTED; one JobContext "
+                "is enough"
+            )
+        found = parameter.name
+    return found
+
+
+def _names_context(annotation: Any) -> bool:
+    """Also as a part of a union: nobody would fill that in either."""
+    if isinstance(annotation, str):
+        return re.search(r"\bJobContext\b", annotation) is not None
+    return annotation is JobContext or JobContext in get_args(annotation)
+
+
+def _may_be_context(annotation: Any) -> bool:
+    """False only when it is certain: a text may be an alias known to type checkers."""
+    return annotation in (Parameter.empty, Any, JobContext) or isinstance(annotation, str)

@@ -1,0 +1,288 @@
+"""Job functions by name. Names are looked up here and never imported from stored data."""
+
+from __future__ import annotations
+
+import inspect
+import os.path
+import sys
+from collections.abc import Callable, Coroutine
+from types import FunctionType
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+from asyncjobs.errors import RegistrationError
+from asyncjobs.guard.nearness import nearest_function
+from asyncjobs.guard.texts import shown
+from asyncjobs.jobs.function import Home, JobFunction, Sender
+from asyncjobs.jobs.isolation import isolation_of
+from asyncjobs.options.app import AppSettings
+from asyncjobs.options.given import Given
+from asyncjobs.options.option import Scope, read
+from asyncjobs.options.table import FUNCTION, FunctionOptions
+
+__all__ = ["JobRegistry", "Register"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Register(Protocol):
+    """What `job(queue=...)` returns: a decorator for async and for sync functions."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> JobFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
+
+
+class JobRegistry:
+    """A set of job functions, to be included in an app or in another registry.
+
+    Lets modules define jobs without importing the app. Owns the names: a registry holds
+    its own job functions and those of all registries that it includes.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, JobFunction[..., Any]] = {}
+        self._parent: JobRegistry | None = None
+        self._children: list[JobRegistry] = []
+        self._home = Home()
+
+    @overload
+    def job(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> JobFunction[P, R]: ...
+    @overload
+    def job(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
+    @overload
+    def job(self, function: None = None, /, **options: Unpack[FunctionOptions]) -> Register: ...
+    def job(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Register a function: `@registry.job` or `@registry.job(queue="mail")`.
+
+        `timeout` of each attempt and `result_ttl` in seconds or as timedelta (timeout
+        None: none at all); `retry` a RetryPolicy or a list of them, a number of attempts
+        or False; `discard_on` exceptions that end the job without a retry; `expires`
+        (seconds or timedelta after the enqueue) ends a job that has not started by then;
+        `tracing` where the trace of an attempt begins, None takes the app's; `sensitive`
+        names parameters whose values are never shown, and `parameter.key` what stands under
+        a key; `name` instead of `module.function`; `aliases` names under which older jobs are
+        stored. Raises RegistrationError for what cannot be a job function and for names
+        that are taken, ConfigError for an option that cannot work.
+        """
+        fields = read(options, FUNCTION, Scope.FUNCTION)
+        name = fields.pop("name", None)
+        aliases = fields.pop("aliases", ())
+        sensitive = fields.pop("sensitive", ())
+        given = Given(fields)
+
+        def register(function: Callable[..., Any], /) -> JobFunction[..., Any]:
+            return self._add(function, name, aliases, sensitive, given)
+
+        return register if function is None else register(function)
+
+    def include(self, registry: JobRegistry) -> None:
+        """Take over all job functions of `registry`, also ones that it gets later.
+
+        Raises RegistrationError when a name is taken, or when another app or registry
+        includes it already: its jobs would not know where to go.
+        """
+        if not isinstance(registry, JobRegistry):
+            raise RegistrationError(f"include() takes a JobRegistry, not {shown(registry)}")
+        if registry._parent is self:
+            return
+        if registry._parent is not None or registry._home.sender is not None:
+            raise RegistrationError(
+                "this JobRegistry is included in another app or registry; make one registry "
+                "for each, its jobs can go to one app only"
+            )
+        if registry in self._ancestry():
+            raise RegistrationError("a JobRegistry cannot include itself")
+        for name, function in registry._names.items():
+            self._check_free(name, function)
+        for ancestor in self._ancestry():
+            ancestor._names.update(registry._names)
+        registry._parent = self
+        self._children.append(registry)
+        if self._home.sender is not None:
+            registry.bind(self._home.sender, self._home.settings)
+
+    def find(self, name: str) -> JobFunction[..., Any] | None:
+        """The job function with this name or alias; None when there is none."""
+        return self._names.get(name)
+
+    def near(self, name: str) -> str | None:
+        """The name here that was probably meant by one that is not here."""
+        return nearest_function(name, self._names)
+
+    def functions(self) -> list[JobFunction[..., Any]]:
+        """Every job function once, included ones too, in order of their registration."""
+        return list(dict.fromkeys(self._names.values()))
+
+    def queues(self) -> set[str]:
+        """The queues that the job functions name."""
+        return {function.settings.queue for function in self._names.values()}
+
+    def bind(self, sender: Sender, settings: AppSettings) -> None:
+        """Send the jobs of this registry and of all it includes to this app."""
+        self._home.sender = sender
+        self._home.settings = settings
+        for child in self._children:
+            child.bind(sender, settings)
+
+    def _ancestry(self) -> list[JobRegistry]:
+        """This registry, the one that includes it, and so on up."""
+        found: list[JobRegistry] = [self]
+        while found[-1]._parent is not None:
+            found.append(found[-1]._parent)
+        return found
+
+    def _add(
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        aliases: tuple[str, ...],
+        sensitive: tuple[str, ...],
+        given: Given,
+    ) -> JobFunction[..., Any]:
+        checked = _check_function(function)
+        full_name = _default_name(checked) if name is None else name
+        job_function: JobFunction[..., Any] = JobFunction(
+            checked,
+            name=full_name,
+            aliases=aliases,
+            isolation=isolation_of(checked),
+            home=self._home,
+            given=given,
+            sensitive=sensitive,
+        )
+        names = (full_name, *aliases)
+        for each in names:
+            self._check_free(each, job_function)
+        for registry in self._ancestry():
+            for stale in _older_definitions(registry._names, job_function):
+                del registry._names[stale]
+            registry._names.update(dict.fromkeys(names, job_function))
+        return job_function
+
+    def _check_free(self, name: str, function: JobFunction[..., Any]) -> None:
+        for registry in self._ancestry():
+            taken = registry._names.get(name)
+            if taken is None or taken is function:
+                continue
+            if _same_function(taken, function):
+                raise RegistrationError(
+                    f"{name} is a job function already, registered from {_place(taken)}; write "
+                    "f.options(...) for other options of a single enqueue, or name=... for a "
+                    "second job function"
+                )
+            if not _same_definition(taken, function):
+                raise RegistrationError(
+                    f"two job functions are called {name!r}: {_place(taken)} and "
+                    f"{_place(function)}; give one of them name=..."
+                )
+
+
+def _same_definition(one: JobFunction[..., Any], other: JobFunction[..., Any]) -> bool:
+    """True for one `def` that was executed twice: a reload, or a module that is both
+    run as __main__ and imported. The newer one takes its place."""
+    return _place(one) == _place(other) and one.__qualname__ == other.__qualname__
+
+
+def _same_function(one: JobFunction[..., Any], other: JobFunction[..., Any]) -> bool:
+    """True for one function that was registered twice: a `def` that is executed again
+    makes another function. The second registration would silently replace the options
+    of the first."""
+    return inspect.unwrap(one.function) is inspect.unwrap(other.function)
+
+
+def _older_definitions(
+    names: dict[str, JobFunction[..., Any]], function: JobFunction[..., Any]
+) -> list[str]:
+    return [
+        name
+        for name, known in names.items()
+        if known.name == function.name and _same_definition(known, function)
+    ]
+
+
+def _place(function: JobFunction[..., Any]) -> str:
+    inner = inspect.unwrap(function.function)
+    code = getattr(inner, "__code__", function.function.__code__)
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _check_function(function: Any) -> FunctionType:
+    """`function`, if it can be found again by its name in another process."""
+    if isinstance(function, JobFunction):
+        raise RegistrationError(
+            f"{function.name} is a job function already; use aliases= for a second name"
+        )
+    if inspect.ismethod(function):
+        raise _refused(function, "is a method; its object would not travel with the job")
+    if not isinstance(function, FunctionType):
+        raise _refused(function, "is not a plain function; wrap it in a def at module level")
+    if function.__name__ == "<lambda>":
+        raise _refused(function, "is a lambda; it has no name to be found by, use def")
+    if "<locals>" in function.__qualname__:
+        raise _refused(
+            function,
+            "is nested in another function; move it to module level, where a worker finds it "
+            "(a decorator of it needs functools.wraps)",
+        )
+    if "." in function.__qualname__:
+        raise _refused(
+            function, "is a method; its object would not travel with the job, use a module function"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise _refused(function, "is a generator; a job returns one value, collect them in a list")
+    inner = inspect.unwrap(function)
+    if inspect.iscoroutinefunction(inner) and not inspect.iscoroutinefunction(function):
+        raise _refused(
+            function, "is a plain function around an async one; make the wrapper async def"
+        )
+    return function
+
+
+def _refused(function: Any, why: str) -> RegistrationError:
+    name = getattr(function, "__qualname__", None) or repr(function)
+    module = getattr(function, "__module__", None)
+    return RegistrationError(f"{module}.{name} {why}" if module else f"{name} {why}")
+
+
+def _default_name(function: FunctionType) -> str:
+    module: str | None = function.__module__
+    if module == "__main__":
+        module = _main_module()
+    if module is None:
+        raise RegistrationError(
+            f"{function.__qualname__} is written on a command line (python -c), in an interactive "
+            "session or in a notebook, and no worker can import it from there; move it to a "
+            "module, or give it name=... if a worker in this very process runs it"
+        )
+    return f"{module}.{function.__qualname__}"
+
+
+def _main_module() -> str | None:
+    """The name under which a worker imports the module that runs as `__main__`; None for
+    one that is no file.
+
+    From `python -m`, or from the file: as a member of its package, or relative to the
+    working directory, which workers have on their path. Jobs named `__main__.f` would
+    be unknown to every worker.
+    """
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name)
+    path = getattr(main, "__file__", None)
+    if not path or path.startswith("<"):  # <stdin>
+        return None
+    folder, file = os.path.split(os.path.abspath(path))
+    stem = os.path.splitext(file)[0]
+    parts = [stem]
+    if os.path.exists(os.path.join(folder, "__init__.py")):
+        while os.path.exists(os.path.join(folder, "__init__.py")):
+            folder, package = os.path.split(folder)
+            parts.insert(0, package)
+        return ".".join(parts)
+    below = os.path.relpath(folder, os.getcwd()).split(os.sep)
+    if below != ["."] and all(part.isidentifier() for part in below):
+        parts = [*below, stem]
+    return ".".join(parts)

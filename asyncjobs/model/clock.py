@@ -1,0 +1,97 @@
+"""Clocks and durations. A name says which clock and unit: `now_ms`, `mono_s`.
+
+Job times are the store's wall clock in milliseconds since the epoch; what a process
+measures for itself (time-outs, grace) is its monotonic clock in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import time
+from datetime import MINYEAR, datetime, timedelta
+from typing import Final, TypeAlias, cast
+
+from asyncjobs.errors import ConfigError
+from asyncjobs.guard.texts import shown
+from asyncjobs.guard.untrusted import LAST_MS
+
+__all__ = ["Seconds", "at_ms", "new_id", "now_ms", "seconds"]
+
+LONGEST_S: Final = 100 * 366 * 86_400.0
+"""Longer times overflow dates and the store's own clocks."""
+
+Seconds: TypeAlias = float | timedelta
+"""A duration in Python code: seconds as int or float, or a timedelta."""
+
+
+def now_ms() -> int:
+    """This process's wall clock, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def seconds(value: Seconds, *, field: str, minimum: float = 0.0) -> float:
+    """`value` in seconds, checked; `field` names the setting in the error."""
+    if isinstance(value, timedelta):
+        number = value.total_seconds()
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        # An integer of hundreds of digits is more than any float, and no float can be made of it.
+        number = float(value) if abs(value) <= LONGEST_S else math.inf
+    else:
+        raise ConfigError(f"{field} must be seconds (a number) or a timedelta, not {shown(value)}")
+    if math.isnan(number) or not minimum <= number <= LONGEST_S:
+        raise ConfigError(
+            f"{field} must be a time from {minimum:g} s to 100 years, not {shown(value)}"
+        )
+    return number
+
+
+def at_ms(value: datetime, *, field: str = "at") -> int:
+    """An aware datetime as milliseconds since the epoch; naive ones are refused.
+
+    A naive time means a different instant on each machine, so there is no safe guess.
+    """
+    if not isinstance(value, datetime):
+        raise ConfigError(f"{field} must be a datetime, not {shown(value)}")
+    if value.utcoffset() is None:
+        raise ConfigError(
+            f"{field}={shown(value)} has no time zone; write datetime(..., tzinfo=UTC) "
+            "or a zoneinfo.ZoneInfo"
+        )
+    try:
+        ms = round(value.timestamp() * 1000)
+    except OverflowError:
+        # Beside the first and the last day there is none in other time zones.
+        ms = 0 if value.year == MINYEAR else LAST_MS
+    if ms > now_ms() + LONGEST_S * 1000:
+        raise ConfigError(f"{field}={shown(value)} is more than 100 years ahead")
+    return ms
+
+
+_drawn: list[bytes] = []
+"""Random bytes from the kernel that no id has used yet; forgotten in a forked child, so
+that two processes never share a sequence."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drawn.clear)
+
+
+def _random8() -> bytes:
+    try:
+        return _drawn.pop()
+    except IndexError:
+        # One call of the kernel for many ids: it costs as much as all else here.
+        one, *others = struct.unpack("8s" * 64, os.urandom(8 * 64))
+        _drawn.extend(others)
+        return cast(bytes, one)
+
+
+def new_id(at_ms: int | None = None) -> str:
+    """A new job or worker id: 28 hex digits that sort by creation time.
+
+    48 bits of milliseconds, `at_ms` or now, and 64 bits from the kernel.
+    """
+    if at_ms is None:
+        at_ms = now_ms()
+    return (at_ms.to_bytes(6, "big") + _random8()).hex()

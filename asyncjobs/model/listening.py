@@ -1,0 +1,66 @@
+"""What may listen to events: plain functions only."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+from asyncjobs.errors import UsageError
+from asyncjobs.guard.texts import shown
+
+__all__ = ["check_kind", "check_listener", "refuse_answer"]
+
+_ADVICE = (
+    "write a plain function, which may hand the event on: queue.put_nowait(event), or "
+    "loop.create_task(...) with a reference kept to the task"
+)
+
+
+def check_kind(kind: Any, base: type) -> None:
+    """Raises UsageError for what is no kind of event: a name would fail where an event
+    happens, in an enqueue; another class would never be heard of."""
+    if not isinstance(kind, type) or not issubclass(kind, base):
+        raise UsageError(
+            f"on({shown(kind)}) is not a class of event; write one of asyncjobs.events, such as "
+            "app.on(JobDead, listener)"
+        )
+
+
+def check_listener(listener: Any) -> None:
+    """Raises UsageError for what cannot listen.
+
+    Also for a partial, a method or an object whose call is async: Python would make a
+    coroutine of each event, and nobody would ever run it.
+    """
+    if not callable(listener):
+        raise UsageError(f"the listener {shown(listener)} cannot be called; {_ADVICE}")
+    inner = listener
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    for called in (inner, type(inner).__call__):
+        if _never_runs(called):
+            raise UsageError(
+                f"the listener {shown(listener)} is async and would never run; {_ADVICE}"
+            )
+
+
+def _never_runs(called: Any) -> bool:
+    return (
+        inspect.iscoroutinefunction(called)
+        or inspect.isasyncgenfunction(called)
+        or inspect.isgeneratorfunction(called)
+    )
+
+
+def refuse_answer(listener: Any, answer: Any) -> None:
+    """A lambda around an async function looks plain until it is called.
+
+    Raises UsageError, which is logged like any failure of a listener. The coroutine is
+    closed, or Python would warn of it a second time, somewhere else.
+    """
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise UsageError(
+            f"the listener {shown(listener)} returned a coroutine, which nobody runs; {_ADVICE}"
+        )

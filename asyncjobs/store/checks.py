@@ -1,0 +1,97 @@
+"""What a store refuses before it sends anything: terms and effects that it could not keep.
+
+Ignored in silence, a job would run twice, too early, or never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from asyncjobs.errors import MissingCapability, UsageError
+from asyncjobs.model.job import (
+    MOST_EFFECT_BYTES,
+    MOST_EFFECT_JOBS,
+    JobRef,
+    Settlement,
+    State,
+    Terms,
+)
+from asyncjobs.store.seam import Backend, Capabilities, EnqueueBatch
+
+__all__ = ["check_batch", "check_effects", "check_needs", "needs_of"]
+
+
+def needs_of(terms: Terms) -> frozenset[str]:
+    """The capabilities that a store needs to keep these terms, by their names."""
+    needs = {
+        "unique": terms.unique is not None,
+        "gates": terms.gate is not None,
+        "flows": terms.behind is not None or bool(terms.arrivals),
+    }
+    return frozenset(name for name, is_needed in needs.items() if is_needed)
+
+
+def check_needs(function: str, needs: Mapping[str, str], backend: Backend) -> None:
+    """Raises MissingCapability when the store cannot keep what a job function was registered
+    with. `needs`: by option the name of a capability."""
+    for option, capability in needs.items():
+        if not getattr(backend.capabilities, capability):
+            raise MissingCapability(
+                f"the job function {function} has the option {option}, and the store at "
+                f"{backend.address} has no capability {capability!r} for it: use a store that "
+                f"has it, or register the function without {option}"
+            )
+
+
+def check_batch(batch: EnqueueBatch, capabilities: Capabilities) -> None:
+    """Raises MissingCapability when the store cannot keep barriers or terms of this batch."""
+    for job in batch.jobs:
+        if job.terms is not None:
+            _check_terms(job.ref, job.terms, capabilities)
+    if batch.barriers and not capabilities.flows:
+        raise MissingCapability(
+            f"the store has no capability 'flows', which the barrier {batch.barriers[0].id!r} "
+            "needs: use a store that has it"
+        )
+
+
+def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
+    """Raises UsageError for effects that no store could keep with this settlement,
+    MissingCapability for what this one cannot."""
+    effects, job = settlement.effects, settlement.job
+    if effects is None:
+        return
+    if settlement.state is not State.SUCCEEDED:
+        raise UsageError(
+            f"the settlement of {job.ref} is {settlement.state} and carries effects: only a "
+            "success may, for whatever else becomes of an attempt drops them"
+        )
+    size = sum(len(new.envelope) for new in effects.jobs)
+    if len(effects.jobs) > MOST_EFFECT_JOBS or size > MOST_EFFECT_BYTES:
+        raise UsageError(
+            f"the settlement of {job.ref} carries {len(effects.jobs):,} jobs of {size:,} bytes, "
+            f"and may carry {MOST_EFFECT_JOBS:,} of {MOST_EFFECT_BYTES:,} bytes: enqueue them "
+            "in parts, or one job that enqueues them"
+        )
+    for new in effects.jobs:
+        if new.queue != job.queue and not capabilities.across_queues:
+            raise UsageError(
+                f"the settlement of {job.ref} carries the job {new.ref}, and this store keeps "
+                "only jobs of the same queue with a settlement: enqueue the job by itself"
+            )
+        if new.terms is not None:
+            _check_terms(new.ref, new.terms, capabilities)
+    if effects.barriers and not capabilities.flows:
+        raise MissingCapability(
+            f"the store has no capability 'flows', which the settlement of {job.ref} needs for "
+            "its barriers: use a store that has it"
+        )
+
+
+def _check_terms(ref: JobRef, terms: Terms, capabilities: Capabilities) -> None:
+    for name in sorted(needs_of(terms)):
+        if not getattr(capabilities, name):
+            raise MissingCapability(
+                f"the store has no capability {name!r}, which the terms of the job {ref} "
+                "need: use a store that has it, or enqueue the job without them"
+            )

@@ -1,0 +1,60 @@
+"""The dead letters of a store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asyncjobs.model.job import JobRef, Priority
+from asyncjobs.store.letters import (
+    DeadLetter,
+    LetterKey,
+    LetterPage,
+    LetterQuery,
+    Revival,
+    Revived,
+)
+from asyncjobs.store.memory.queues import Queues
+
+__all__ = ["MemoryDeadLetters"]
+
+
+class MemoryDeadLetters:
+    """See `DeadLetters`."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+
+    async def page(self, query: LetterQuery, after: LetterKey | None = None) -> LetterPage:
+        now = self._queues.now_ms()
+        queue = self._queues.by_name.get(query.queue)
+        if queue is None:
+            return LetterPage([], None, 0, now)
+        return queue.ended.letters(query, after, now)
+
+    async def find(
+        self, refs: Sequence[JobRef], *, cut: int | None = None
+    ) -> list[DeadLetter | None]:
+        by_name = self._queues.by_name
+        return [
+            by_name[ref.queue].ended.find_letter(ref, cut) if ref.queue in by_name else None
+            for ref in refs
+        ]
+
+    async def revive(
+        self, revivals: Sequence[Revival], *, priority: Priority | None = None
+    ) -> list[Revived]:
+        self._queues.raise_broken(revival.key.ref.queue for revival in revivals)
+        now = self._queues.now_ms()
+        by_name = self._queues.by_name
+        return [
+            by_name[revival.key.ref.queue].revive(revival, priority, now)
+            if revival.key.ref.queue in by_name
+            else Revived.GONE
+            for revival in revivals
+        ]
+
+    async def purge(self, letters: Sequence[LetterKey]) -> list[bool]:
+        by_name = self._queues.by_name
+        return [
+            key.ref.queue in by_name and by_name[key.ref.queue].ended.purge(key) for key in letters
+        ]

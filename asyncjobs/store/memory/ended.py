@@ -1,0 +1,180 @@
+"""What a queue in memory keeps of jobs that have ended: ids, results, dead letters."""
+
+from __future__ import annotations
+
+from heapq import nlargest, nsmallest
+
+from asyncjobs.model.job import JobRecord, JobRef, Priority, State
+from asyncjobs.store.letters import (
+    MAX_PAGE,
+    MAX_PAGE_BYTES,
+    DeadLetter,
+    LetterKey,
+    LetterPage,
+    LetterQuery,
+    cut_letter,
+)
+from asyncjobs.store.memory.stored import Kept, Letter, StoredJob
+from asyncjobs.store.memory.structures import Timed
+from asyncjobs.store.seam import StoreSettings
+
+__all__ = ["Ended"]
+
+
+class Ended:
+    """Each of the three has a time of its own, after which it is gone."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._known: Timed[State] = Timed()
+        self._results: Timed[Kept] = Timed()
+        self._dead: Timed[Letter] = Timed()
+        self._dead_bytes = 0
+
+    @property
+    def dead(self) -> int:
+        """How many dead letters there are."""
+        return len(self._dead)
+
+    @property
+    def known_until_ms(self) -> int:
+        """Until when ids are remembered; 0 when none is."""
+        return max((ms for ms, _ in self._known.times()), default=0)
+
+    def has_results(self, now: int) -> bool:
+        """Whether outcomes are kept that may still be asked for."""
+        self.forget(now)
+        return self._results.first_ms() is not None
+
+    def knows(self, id: str, now: int) -> bool:
+        """Whether a job with this id has finished lately."""
+        return self._known.after(id, now) is not None
+
+    def put(self, id: str, state: State, outcome: bytes | None, ttl_ms: int, now: int) -> None:
+        """Remember that the job is final, and its outcome for `ttl_ms`."""
+        self.forget(now)
+        self._known.put(id, now + self._settings.id_ttl_ms, state)
+        if outcome is not None and ttl_ms > 0:
+            self._results.put(id, now + ttl_ms, Kept(state, outcome))
+
+    def drop_result(self, id: str) -> None:
+        """The id is used again: the result of the job before is not that of the new one."""
+        self._results.pop(id)
+
+    def bury(self, job: StoredJob, dead_letter: bytes, now: int) -> None:
+        """Keep the dead letter of a job, and its notes."""
+        self._drop(self._dead.pop(job.id))
+        self._dead.put(job.id, now, Letter(job.priority, dead_letter, job.notes))
+        self._dead_bytes += len(dead_letter)
+
+    def record(self, ref: JobRef, now: int) -> JobRecord | None:
+        """What is known of a job that does not live any more, None when nothing is."""
+        kept, letter = self._results.after(ref.id, now), self._dead.get(ref.id)
+        known = self._known.after(ref.id, now)
+        if known not in (None, State.DEAD):
+            letter = None  # of an earlier job with this id
+        if known is None and kept is None and letter is None:
+            return None
+        state = known or (kept.state if kept is not None else State.DEAD)
+        outcome = None if kept is None else kept.outcome
+        if letter is None:
+            return JobRecord(ref, state, outcome=outcome)
+        return JobRecord(
+            ref, state, letter.priority, outcome=outcome, dead_letter=letter.dead_letter
+        )
+
+    def letters(self, query: LetterQuery, after: LetterKey | None, now: int) -> LetterPage:
+        """One page of dead letters; see `DeadLetters.page`."""
+        since_ms = -1 if query.since_ms is None else query.since_ms
+        places = [
+            (died_ms, _raw(id), id)
+            for died_ms, id in self._dead.times()
+            if died_ms >= since_ms and (query.before_ms is None or died_ms < query.before_ms)
+        ]
+        total = len(places)
+        if after is not None:
+            begin = (after.died_ms, _raw(after.ref.id), after.ref.id)
+            places = [
+                place
+                for place in places
+                if (place > begin if query.oldest_first else place < begin)
+            ]
+        choose = nsmallest if query.oldest_first else nlargest
+        letters: list[DeadLetter] = []
+        size = 0
+        for died_ms, _, id in choose(min(query.limit, MAX_PAGE), places):
+            if size >= MAX_PAGE_BYTES:
+                break
+            key = LetterKey(JobRef(query.queue, id), died_ms)
+            letters.append(self._letter(key, query.cut))
+            size += letters[-1].size
+        more = len(letters) < len(places)
+        return LetterPage(letters, letters[-1].key if more and letters else None, total, now)
+
+    def find_letter(self, ref: JobRef, cut: int | None) -> DeadLetter | None:
+        """The job's dead letter, None without one."""
+        died_ms = self._dead.time_of(ref.id)
+        return None if died_ms is None else self._letter(LetterKey(ref, died_ms), cut)
+
+    def _letter(self, key: LetterKey, cut: int | None) -> DeadLetter:
+        stored = self._dead.get(key.ref.id)
+        assert stored is not None
+        priority, letter, _ = stored
+        return DeadLetter(key, Priority(priority), cut_letter(letter, cut), len(letter))
+
+    def purge(self, key: LetterKey) -> bool:
+        """Drop the letter of this death; False when there is none."""
+        return self._pop_letter(key) is not None
+
+    def revive(self, key: LetterKey) -> Letter | None:
+        """Forget everything of this death; its letter, or None without effect."""
+        letter = self._pop_letter(key)
+        if letter is not None:
+            self._known.pop(key.ref.id)
+            self._results.pop(key.ref.id)
+        return letter
+
+    def _pop_letter(self, key: LetterKey) -> Letter | None:
+        if self._dead.time_of(key.ref.id) != key.died_ms:
+            return None
+        return self._drop(self._dead.pop(key.ref.id))
+
+    def _drop(self, letter: Letter | None) -> Letter | None:
+        """A letter has gone, if it was there."""
+        if letter is not None:
+            self._dead_bytes -= len(letter.dead_letter)
+        return letter
+
+    def prune(self, limit: int, now: int) -> int:
+        """Drop dead letters over their age, number or bytes; returns how many."""
+        dropped = 0
+        while dropped < limit and self._is_over(now):
+            self._drop(self._dead.pop_first())
+            dropped += 1
+        return dropped
+
+    def _is_over(self, now: int) -> bool:
+        """Whether the oldest dead letter has to go."""
+        settings, died_ms = self._settings, self._dead.first_ms()
+        if died_ms is None:
+            return False
+        return (
+            died_ms < now - settings.dead_max_age_ms
+            or len(self._dead) > settings.dead_max_count
+            or self._dead_bytes > settings.dead_max_bytes
+        )
+
+    def pull_back(self, from_ms: int, by_ms: int) -> None:
+        """The clock has gone back: what is kept for some time is kept for no longer."""
+        self._known.pull_back(from_ms, by_ms)
+        self._results.pull_back(from_ms, by_ms)
+
+    def forget(self, now: int) -> None:
+        """Drop ids and results whose time has come."""
+        self._known.drop_until(now)
+        self._results.drop_until(now)
+
+
+def _raw(id: str) -> bytes:
+    """An id as a server orders it."""
+    return id.encode("utf-8", "surrogateescape")

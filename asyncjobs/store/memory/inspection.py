@@ -1,0 +1,100 @@
+"""The inspection of a store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asyncjobs.store.activity import flow_of
+from asyncjobs.store.inspect import (
+    Finding,
+    Leftover,
+    QueueCounts,
+    QueueFlow,
+    Survey,
+    Verdict,
+    WorkerEntry,
+)
+from asyncjobs.store.memory.leftover import left_in
+from asyncjobs.store.memory.queues import Queues
+from asyncjobs.store.memory.surveyor import Surveyor
+
+__all__ = ["MemoryInspection", "MemoryQueueInspection"]
+
+
+class MemoryInspection:
+    """See `Inspection`."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+        self.queues = MemoryQueueInspection(queues)
+
+    async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
+        now = self._queues.now_ms()
+        by_name = self._queues.by_name
+        known = [by_name[name] for name in queues if name in by_name]
+        return [entry for queue in known for entry in queue.workers(now)]
+
+    async def diagnose(self) -> list[Finding]:
+        """One problem: this store ends with its process."""
+        found = "this process's own memory: jobs end with it, and no other process sees them"
+        change = ("set ASYNCJOBS_URL=redis://localhost:6379",)
+        return [Finding("store", Verdict.PROBLEM, found, change)]
+
+
+class MemoryQueueInspection:
+    """See `QueueInspection`."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+        self._surveyor: Surveyor | None = None
+
+    async def names(self) -> list[str]:
+        return self._queues.names()
+
+    async def forget(self, queues: Sequence[str], idle_ms: int) -> list[Leftover]:
+        known = [name for name in queues if name in self._queues.by_name]
+        found, away = self._queues.reach(known)
+        for error in away.values():
+            raise error
+        now = self._queues.now_ms()
+        awaited = self._queues.results.queues()
+        left: dict[str, Leftover] = {}
+        for queue in found:
+            left[queue.name] = left_in(queue, idle_ms, now, is_awaited=queue.name in awaited)
+            if left[queue.name].is_forgotten:
+                self._queues.forget(queue, now)
+        return [left.get(name, Leftover(name)) for name in queues]
+
+    async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:
+        """See `QueueInspection.survey`; queues that come meanwhile may be left to the next
+        round."""
+        now = self._queues.now_ms()
+        present = self._surveyor
+        if present is None or present.until_ms <= now:
+            present = self._surveyor = Surveyor(asker)
+        elif present.asker != asker:
+            return Survey(is_turn=False, is_last=False, queues=[])
+        return present.look(self._queues.names(), about, now + turn_ms)
+
+    async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
+        """One queue at one moment, each; all zero for a queue that was never used."""
+        now = self._queues.now_ms()
+        by_name = self._queues.by_name
+        return [
+            by_name[name].counts(now)
+            if name in by_name
+            else QueueCounts(name, (0, 0, 0, 0), 0, 0, 0, 0)
+            for name in queues
+        ]
+
+    async def flow(self, queues: Sequence[str]) -> list[QueueFlow]:
+        now = self._queues.now_ms()
+        by_name = self._queues.by_name
+        return [
+            by_name[name].flow(now) if name in by_name else flow_of(name, now, None, {})
+            for name in queues
+        ]
+
+    async def put_back(self, queues: Sequence[str], limit: int) -> list[list[bytes]]:
+        by_name = self._queues.by_name
+        return [by_name[name].put_back(limit) if name in by_name else [] for name in queues]

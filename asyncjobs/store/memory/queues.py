@@ -1,0 +1,86 @@
+"""The queues of a store in memory, and everybody who waits for something in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from asyncjobs.errors import StoreError
+from asyncjobs.model.job import JobRef
+from asyncjobs.store.answers import NONE_AWAY
+from asyncjobs.store.memory.control import ControlBoard
+from asyncjobs.store.memory.queue import Queue
+from asyncjobs.store.memory.results import ResultWaiters
+from asyncjobs.store.memory.wakes import Wakes
+from asyncjobs.store.seam import Clock, StoreSettings
+
+__all__ = ["Queues"]
+
+
+class Queues:
+    """What the store, its leases, its inspection and its dead letters have in common."""
+
+    def __init__(self, settings: StoreSettings, now_ms: Clock) -> None:
+        self.settings = settings
+        self.now_ms = now_ms
+        self.wakes = Wakes()
+        self.results = ResultWaiters()
+        self.control = ControlBoard()
+        self.by_name: dict[str, Queue] = {}
+        """Every queue that has something to keep, also those in no list."""
+        self.broken: dict[str, StoreError] = {}
+        """Queues that a test has broken, and what they answer."""
+        self._forgotten: set[str] = set()
+        """Queues in no list, of which results are still there."""
+
+    def queue(self, name: str) -> Queue:
+        """The queue of this name, made when it is new."""
+        queue = self.by_name.get(name)
+        if queue is None:
+            queue = Queue(name, self.settings, self.wakes.signal, self.tell_finished)
+            self.by_name[name] = queue
+        return queue
+
+    def tell_finished(self, ref: JobRef) -> None:
+        """The job has ended: wake who waits for it."""
+        self.results.tell(ref)
+
+    def reach(self, names: Iterable[str]) -> tuple[list[Queue], Mapping[str, StoreError]]:
+        """The queues of these names, and why some of them do not answer."""
+        if not self.broken:
+            return [self.queue(name) for name in names], NONE_AWAY
+        away = {name: self.broken[name] for name in names if name in self.broken}
+        return [self.queue(name) for name in names if name not in away], away
+
+    def sound(self, name: str) -> Queue:
+        """The queue of this name. Raises its error when it is broken."""
+        self.raise_broken([name])
+        return self.queue(name)
+
+    def raise_broken(self, names: Iterable[str]) -> None:
+        """Raises the error of the first of these that is broken."""
+        for name in names:
+            if name in self.broken:
+                raise self.broken[name]
+
+    def note_used(self, name: str) -> None:
+        """A job or a worker has come: the queue is in the list of queues again."""
+        self._forgotten.discard(name)
+
+    def names(self) -> list[str]:
+        """Every queue in use, sorted."""
+        return sorted(self.by_name.keys() - self._forgotten)
+
+    def forget(self, queue: Queue, now: int) -> None:
+        """Drop a queue in which nothing is left but, perhaps, results."""
+        self.wakes.drop(queue.name)
+        if queue.ended.has_results(now):
+            self._forgotten.add(queue.name)
+            return
+        self._forgotten.discard(queue.name)
+        del self.by_name[queue.name]
+
+    def close(self) -> None:
+        """Send everybody home who is parked; the jobs stay."""
+        self.wakes.close()
+        self.control.close()
+        self.results.close()

@@ -1,0 +1,62 @@
+"""Who waits for the end of jobs in a store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from asyncjobs.model.job import JobRef
+
+__all__ = ["ResultWaiters"]
+
+
+class ResultWaiters:
+    """Owns the futures of those who wait, by job."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[JobRef, set[asyncio.Future[None]]] = {}
+
+    def __contains__(self, ref: JobRef) -> bool:
+        return ref in self._waiters
+
+    def __len__(self) -> int:
+        """How many jobs are waited for."""
+        return len(self._waiters)
+
+    def queues(self) -> set[str]:
+        """The queues in which jobs are waited for."""
+        return {ref.queue for ref in self._waiters}
+
+    def tell(self, ref: JobRef) -> None:
+        """The job has ended."""
+        for future in self._waiters.get(ref, ()):
+            _resolve(future)
+
+    def tell_queue(self, queue: str) -> None:
+        """Those who wait in this queue have to look again."""
+        for ref in [ref for ref in self._waiters if ref.queue == queue]:
+            self.tell(ref)
+
+    async def wait(self, refs: Sequence[JobRef], timeout_s: float | None) -> None:
+        """Until one of these jobs has ended, or the time is over."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for ref in refs:
+            self._waiters.setdefault(ref, set()).add(future)
+        try:
+            await asyncio.wait((future,), timeout=timeout_s)
+        finally:
+            for ref in set(refs):
+                self._waiters[ref].discard(future)
+                if not self._waiters[ref]:
+                    del self._waiters[ref]
+
+    def close(self) -> None:
+        """Send everybody home who waits."""
+        for futures in self._waiters.values():
+            for future in futures:
+                _resolve(future)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

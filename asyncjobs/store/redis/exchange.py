@@ -1,0 +1,369 @@
+"""One exchange as a plan: from settlements and demand to commands, from replies to values.
+
+Pure and synchronous, so that cancelling the trip in between can leave nothing half done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from asyncjobs.errors import StoreError
+from asyncjobs.model.ends import ENDS
+from asyncjobs.model.job import Demand, JobRef, NewJob, Settlement, SettlementKind, TakenJob
+from asyncjobs.store.answers import NONE_AWAY, Exchange, StaleSequence
+from asyncjobs.store.checks import check_effects
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis.keys import QueueKeys, StoreKeys
+from asyncjobs.store.redis.layout import CAPABILITIES
+from asyncjobs.store.redis.scripts import Script
+
+__all__ = [
+    "ExchangePlan",
+    "OfferPlan",
+    "crashes_in",
+    "id_of",
+    "job_args",
+    "taken_job",
+]
+
+# The first argument of each settlement, made once: see lua/exchange.lua.
+_FINISH: Final = {
+    (state, p): f"f{p}{end.code}".encode() for state, end in ENDS.items() for p in range(4)
+}
+_WITH_OUTCOME: Final = {
+    (state, p): f"o{p}{end.code}".encode() for state, end in ENDS.items() for p in range(4)
+}
+_DEAD: Final = tuple(f"d{p}".encode() for p in range(4))
+_RESCHEDULE: Final = tuple(f"r{p}".encode() for p in range(4))
+_RELEASE: Final = tuple(f"b{p}".encode() for p in range(4))
+
+# The priority of a new job: see lua/enqueue.lua.
+_NEW_ID: Final = tuple(b"%dn" % p for p in range(4))
+_GIVEN_ID: Final = tuple(b"%d" % p for p in range(4))
+
+_new: Final = tuple.__new__
+_FINISHED: Final = SettlementKind.FINISH
+MOST_CRASHES: Final = 16
+"""As lua/shared.lua counts them."""
+_NO_DEMAND: Final = Demand(0)
+
+
+class ExchangePlan:
+    """The calls of one exchange, one for each queue that it covers."""
+
+    __slots__ = ("_foreign", "_holders", "_settled", "commands", "queues")
+
+    def __init__(
+        self,
+        script: Script,
+        keys: StoreKeys,
+        lease: LeaseSpec,
+        pinned: bytes,
+        id_ttl_ms: int,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> None:
+        self._foreign: list[Settlement] = []
+        self._settled = self._by_queue(lease, settlements, demand)
+        self._holders = {queue: lease.entry(queue) for queue in self._settled}
+        self.queues = tuple(self._settled)
+        self.commands = tuple(
+            self._command(
+                script,
+                keys.queue(queue),
+                [
+                    pinned,
+                    self._holders[queue],
+                    sequence,
+                    id_ttl_ms,
+                    *demand.get(queue, _NO_DEMAND)[:3],
+                    _rooms(demand[queue].suspects) if queue in demand else b"",
+                ],
+                settled,
+            )
+            for queue, settled in self._settled.items()
+        )
+
+    def _by_queue(
+        self, lease: LeaseSpec, settlements: Sequence[Settlement], demand: Mapping[str, Demand]
+    ) -> dict[str, list[Settlement]]:
+        settled: dict[str, list[Settlement]] = {queue: [] for queue in demand}
+        queue = entry = None
+        ours: list[Settlement] = []
+        for settlement in settlements:
+            job = settlement.job
+            if job.queue != queue:
+                queue = job.queue
+                entry = lease.entry(queue)
+                ours = settled.setdefault(queue, [])
+            # rule:5 what was taken under another entry is not settled
+            if job.holder == entry:
+                ours.append(settlement)
+            else:
+                # Taken under an entry that was lost: XACK alone would not notice, it
+                # accepts an entry whoever it is pending for.
+                self._foreign.append(settlement)
+        return settled
+
+    @staticmethod
+    def _command(
+        script: Script, keys: QueueKeys, head: list[bytes | str | int], settled: list[Settlement]
+    ) -> tuple[bytes | str | int, ...]:
+        results: list[bytes] = []
+        args = [*head, len(settled)]
+        causes_jobs = False
+        for settlement in settled:
+            job = settlement.job
+            if (
+                settlement.kind is _FINISHED
+                and settlement.outcome is None
+                and settlement.dead_letter is None
+                and settlement.effects is None
+            ):
+                # Most of all settlements; called for each, `_add` would double its cost.
+                word = _FINISH[settlement.state, job.priority]
+                args += (word, job.receipt, job.id.encode("utf-8", "surrogateescape"))
+            else:
+                _add(settlement, args, results, keys)
+                causes_jobs |= settlement.effects is not None
+        if causes_jobs:
+            _add_effects(settled, args, results, keys)
+        return script.command(keys, *args, more_keys=tuple(results))
+
+    def read(self, replies: Iterable[Any]) -> Exchange:
+        """Errors in the place of replies are those of single queues. Raises StaleSequence when
+        any queue refused the sequence."""
+        jobs: list[TakenJob] = []
+        not_yours, cancelled = list(self._foreign), list[Settlement]()
+        cancels, left = list[JobRef](), list[str]()
+        promoted: list[tuple[str, int]] = []
+        suspects: dict[str, int] = {}
+        next_due: dict[str, int | None] = {}
+        lease_ends: list[int] = []
+        answers, lost, now_ms, away = self._answers(replies)
+        for queue, reply in answers:
+            _, now_ms, due, lease_end, ready, foreign, stopped, marked, taken, moved, fewest = reply
+            next_due[queue] = due if due >= 0 else None
+            lease_ends.append(lease_end)
+            if moved:
+                promoted.append((queue, moved))
+            if ready:
+                left.append(queue)
+            if fewest:
+                suspects[queue] = fewest
+            not_yours += [self._settled[queue][place - 1] for place in foreign]
+            cancelled += [self._settled[queue][place - 1] for place in stopped]
+            cancels += [JobRef(queue, id_of(name)) for name in marked]
+            _read_taken(queue, self._holders[queue], taken, jobs)
+        return Exchange(
+            jobs,
+            not_yours,
+            tuple(lost),
+            cancels,
+            frozenset(left),
+            next_due,
+            min((end for end in lease_ends if end >= 0), default=None),
+            now_ms,
+            tuple(promoted),
+            cancelled,
+            suspects,
+            away,
+        )
+
+    def _answers(
+        self, replies: Iterable[Any]
+    ) -> tuple[list[tuple[str, list[Any]]], list[str], int, Mapping[str, StoreError]]:
+        """The replies that are answers; the queues without a lease, and the time there; those
+        that have not answered."""
+        answers: list[tuple[str, list[Any]]] = []
+        lost: list[str] = []
+        away: dict[str, StoreError] = {}
+        now_ms = 0
+        for queue, reply in zip(self.queues, replies, strict=True):
+            if type(reply) is not list:
+                away[queue] = reply
+            elif reply[0] == b"ok":
+                answers.append((queue, reply))
+            else:
+                now_ms = _time_of_loss(queue, reply)
+                lost.append(queue)
+        return answers, lost, now_ms, away or NONE_AWAY
+
+
+class OfferPlan:
+    """What waits behind a call: an exchange that settles nothing, one call for each queue."""
+
+    __slots__ = ("_holders", "commands")
+
+    def __init__(
+        self,
+        script: Script,
+        keys: StoreKeys,
+        lease: LeaseSpec,
+        pinned: bytes,
+        sequence: int,
+        demand: Mapping[str, Demand],
+    ) -> None:
+        self._holders = {queue: lease.entry(queue) for queue in demand}
+        self.commands = tuple(
+            script.command(keys.queue(queue), pinned, holder, sequence, demand[queue].slots)
+            for queue, holder in self._holders.items()
+        )
+
+    def read(self, replies: Iterable[list[Any]]) -> Exchange:
+        """Raises StaleSequence when any queue refused the sequence."""
+        jobs: list[TakenJob] = []
+        lost, left = list[str](), list[str]()
+        next_due: dict[str, int | None] = {}
+        now_ms = 0
+        for (queue, holder), reply in zip(self._holders.items(), replies, strict=True):
+            if reply[0] != b"ok":
+                now_ms = _time_of_loss(queue, reply)
+                lost.append(queue)
+                continue
+            now_ms, due, ready = reply[1:4]
+            next_due[queue] = due if due >= 0 else None
+            if ready:
+                left.append(queue)
+            for at in range(4, len(reply), 4):
+                priority, receipt, id, envelope = reply[at : at + 4]
+                jobs.append(taken_job(queue, holder, priority, [receipt, [id, envelope]], 0))
+        return Exchange(jobs, [], tuple(lost), [], frozenset(left), next_due, None, now_ms)
+
+
+def _time_of_loss(queue: str, reply: list[Any]) -> int:
+    """The store's time, of an exchange that found no lease. Raises StaleSequence for one that
+    was refused."""
+    if reply[0] == b"stale":
+        raise StaleSequence(f"{queue}: last applied was {reply[1]}")
+    now_ms: int = reply[1]
+    return now_ms
+
+
+@lru_cache(maxsize=1024)
+def _rooms(suspects: tuple[int, ...]) -> bytes:
+    """The room for suspects as lua/exchange.lua reads it."""
+    return b" ".join(b"%d" % room for room in suspects)
+
+
+def _add(
+    settlement: Settlement, args: list[bytes | str | int], results: list[bytes], keys: QueueKeys
+) -> None:
+    job = settlement.job
+    priority, name = job.priority, job.id.encode("utf-8", "surrogateescape")
+    if settlement.kind is SettlementKind.RESCHEDULE:
+        args += (_RESCHEDULE[priority], job.receipt, name, settlement.delay_ms)
+        args.append(settlement.envelope)
+        return
+    if settlement.kind is SettlementKind.RELEASE:
+        args += (_RELEASE[priority], job.receipt, name)
+        return
+    outcome = settlement.outcome if settlement.result_ttl_ms > 0 else None
+    if outcome is not None:
+        results.append(keys.result(job.id))
+    if settlement.dead_letter is not None:
+        ttl_ms = settlement.result_ttl_ms if outcome is not None else 0
+        args += (_DEAD[priority], job.receipt, name, ttl_ms, outcome or b"")
+        args.append(settlement.dead_letter)
+    elif outcome is not None:
+        word = _WITH_OUTCOME[settlement.state, priority]
+        args += (word, job.receipt, name, settlement.result_ttl_ms, outcome)
+    else:
+        args += (_FINISH[settlement.state, priority], job.receipt, name)
+
+
+def _add_effects(
+    settled: list[Settlement],
+    args: list[bytes | str | int],
+    results: list[bytes],
+    keys: QueueKeys,
+) -> None:
+    """The jobs that successes store, behind all settlements: most exchanges have none."""
+    for place, settlement in enumerate(settled, start=1):
+        check_effects(settlement, CAPABILITIES)
+        if settlement.effects is None:
+            continue
+        for job in settlement.effects.jobs:
+            args += (place, *job_args(job))
+            if not job.has_new_id:
+                results.append(keys.result(job.id))
+
+
+def _read_taken(queue: str, holder: str, taken: list[list[Any]], jobs: list[TakenJob]) -> None:
+    for part in taken:
+        _read_part(queue, holder, part, jobs)
+
+
+def _read_part(queue: str, holder: str, part: list[Any], jobs: list[TakenJob]) -> None:
+    priority, entries = part[0], part[1]
+    if len(part) == 2:
+        # `taken_job` for each, without the calls: on the way of every job.
+        jobs += [
+            _new(
+                TakenJob,
+                (
+                    queue,
+                    fields[0].decode("utf-8", "surrogateescape"),
+                    priority,
+                    receipt,
+                    fields[1],
+                    0,
+                    int(receipt[:13]) if receipt[13:14] == b"-" else _ms_of(receipt),
+                    holder,
+                ),
+            )
+            for receipt, fields in entries
+        ]
+        return
+    jobs += [
+        taken_job(queue, holder, priority, entry, crashes_in(crashes))
+        for entry, crashes in zip(entries, part[2], strict=True)
+    ]
+
+
+def crashes_in(stored: bytes | int | None) -> int:
+    """How many workers died with a job. What a foreign writer has put there is no small number:
+    read as one, a job that kills its workers would get all its chances anew."""
+    if stored is None:
+        return 0
+    text = b"%d" % stored if isinstance(stored, int) else stored
+    return int(text) if text.isdigit() and len(text) < 10 else MOST_CRASHES
+
+
+def _ms_of(receipt: bytes) -> int:
+    """The time in a stream entry's id."""
+    return int(receipt.partition(b"-")[0])
+
+
+def id_of(raw: bytes) -> str:
+    """A job id from the store. One that is no text can only come from a foreign writer;
+    its job is settled like any unreadable one, so it must survive the way and back."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def taken_job(queue: str, holder: str, priority: int, entry: list[Any], crashes: int) -> TakenJob:
+    """A stream entry `[entry id, [job id, envelope]]` as the worker sees it."""
+    receipt, fields = entry
+    return TakenJob(
+        queue,
+        id_of(fields[0]),
+        priority,
+        receipt,
+        fields[1],
+        crashes,
+        _ms_of(receipt),
+        holder,
+    )
+
+
+def job_args(job: NewJob) -> tuple[str, bytes, bytes, bytes]:
+    """A new job as lua/enqueue.lua reads it."""
+    priority = (_NEW_ID if job.has_new_id else _GIVEN_ID)[job.priority]
+    if job.at_ms is not None:
+        return job.id, priority, b"%d" % job.at_ms, job.envelope
+    if job.delay_ms > 0:
+        return job.id, priority, b"+%d" % job.delay_ms, job.envelope
+    return job.id, priority, b"", job.envelope

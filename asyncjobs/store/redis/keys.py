@@ -1,0 +1,88 @@
+"""The names of all keys. All of a queue's keys share one hash tag, so one cluster slot."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from asyncjobs.model.job import JobRef
+
+__all__ = ["QUEUE_KEYS", "QueueKeys", "StoreKeys"]
+
+QUEUE_KEYS: Final = (
+    "ready:0",
+    "ready:1",
+    "ready:2",
+    "ready:3",
+    "index",
+    "scheduled",
+    "scheduled:data",
+    "workers",
+    "workers:info",
+    "sequence",
+    "leaving",
+    "wake",
+    "cancel",
+    "cancel:held",
+    "returned",
+    "crashes",
+    "dead",
+    "dead:data",
+    "dead:bytes",
+    "progress",
+    "noted",
+    "upkeep",
+    "known:0",
+    "known:1",
+    "known:2",
+    "awaited",
+    "stats",
+    "largest",
+)
+"""How the names of a queue's keys end; lua/shared.lua uses them."""
+
+
+class QueueKeys:
+    """The keys of one queue, as bytes ready to be sent."""
+
+    __slots__ = ("all", "base", "control", "queue", "ready", "wake")
+
+    def __init__(self, prefix: str, queue: str) -> None:
+        self.queue = queue
+        self.base = f"{{{prefix}:{queue}}}:".encode()
+        self.all = tuple(self.base + name.encode() for name in QUEUE_KEYS)
+        self.ready = self.all[:4]
+        self.wake = self.base + b"wake"
+        self.control = self.base + b"control"
+        """A channel, no key."""
+
+    def result(self, job_id: str) -> bytes:
+        """Where the outcome is kept; also the channel on which it is announced."""
+        return self.base + b"result:" + job_id.encode("utf-8", "surrogateescape")
+
+    def notes(self, job_id: str) -> bytes:
+        """Where the notes of a job are kept that has not ended."""
+        return self.base + b"notes:" + job_id.encode("utf-8", "surrogateescape")
+
+    def batch(self, token: str) -> bytes:
+        """Where the answer to an enqueue batch is kept."""
+        return self.base + b"batch:" + token.encode()
+
+
+class StoreKeys:
+    """The keys of the whole store, and those of its queues, made once each."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.layout = f"{prefix}:layout".encode()
+        self.queues = f"{prefix}:queues".encode()
+        self.survey = f"{prefix}:survey".encode()
+        self._of_queue: dict[str, QueueKeys] = {}
+
+    def queue(self, name: str) -> QueueKeys:
+        keys = self._of_queue.get(name)
+        if keys is None:
+            keys = self._of_queue[name] = QueueKeys(self.prefix, name)
+        return keys
+
+    def result(self, ref: JobRef) -> bytes:
+        return self.queue(ref.queue).result(ref.id)

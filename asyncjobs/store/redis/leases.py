@@ -1,0 +1,375 @@
+"""What a worker asks of the server in the name of its lease.
+
+One connection of a lease exchanges, one waits and one listens; none is shared and none
+repeats anything by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from asyncjobs.errors import StoreError
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import Demand, JobRef, Note, Notes, Settlement, TakenJob
+from asyncjobs.store.answers import (
+    Exchange,
+    Heartbeat,
+    Parked,
+    Registered,
+    Resync,
+    Signal,
+    StaleSequence,
+)
+from asyncjobs.store.lease import LeaseSpec, Offer
+from asyncjobs.store.redis.access import Access
+from asyncjobs.store.redis.control import ControlChannel
+from asyncjobs.store.redis.exchange import ExchangePlan, OfferPlan, crashes_in, id_of, taken_job
+from asyncjobs.store.redis.faults import NoScript, is_of_queue
+from asyncjobs.store.redis.link import Command, Link
+from asyncjobs.store.redis.lookups import STEP
+from asyncjobs.store.redis.notes import place_of, read_notes, steps_of
+from asyncjobs.store.redis.scripts import (
+    Script,
+    by_queue,
+    raise_away,
+    run,
+    run_all,
+    run_each,
+    script,
+)
+
+__all__ = ["LeaseLinks", "RedisLease"]
+
+logger = GuardedLog("asyncjobs.redis")
+
+RESYNC_LIMIT: Final = 100_000
+
+
+class LeaseLinks:
+    """The connections of one lease: one exchanges, one waits, one listens."""
+
+    __slots__ = ("control", "exchange", "silent", "wait")
+
+    def __init__(self, exchange: Link, wait: Link, control: ControlChannel) -> None:
+        self.exchange = exchange
+        self.wait = wait
+        self.control = control
+        self.silent: frozenset[str] = frozenset()
+        """Queues that could not be waited for when that was last looked into."""
+
+    async def close(self) -> None:
+        await self.exchange.close()
+        await self.wait.close()
+        await self.control.close()
+
+
+class RedisLease:
+    """See `Lease`. Owns its connections, from the first call that needs them until it leaves.
+
+    `opened` is the store's list of such connections, so that it can close those of leases
+    that have not left.
+    """
+
+    def __init__(self, access: Access, spec: LeaseSpec, opened: set[LeaseLinks]) -> None:
+        self._access = access
+        self._keys = access.keys
+        self._opened = opened
+        self._links: LeaseLinks | None = None
+        self.spec = spec
+        self.entered = Registered(0)
+
+    @property
+    def links(self) -> LeaseLinks:
+        """Its connections, made when first needed."""
+        # rule:14 the exchanges of a worker share one connection
+        links = self._links
+        if links is None:
+            new_link = self._access.new_link
+            control = ControlChannel(new_link("control"), self._keys, self.spec.queues)
+            links = self._links = LeaseLinks(new_link("exchange"), new_link("wait"), control)
+            self._opened.add(links)
+        return links
+
+    async def close(self) -> None:
+        """Let go of the connections; the entries stay."""
+        links, self._links = self._links, None
+        if links is not None:
+            self._opened.discard(links)
+            await links.close()
+
+    # rule:9 a worker says its queues when its lease keeps them from being forgotten
+    async def enter(self) -> None:
+        """Enter all queues of a new lease."""
+        self.entered = await self._enter(self.spec, self.spec.queues)
+        # Not before: until the lease stands there, somebody may forget the queue.
+        await self._list(self.spec.queues)
+
+    async def rejoin(self, queues: Collection[str]) -> Registered:
+        name = new_id()
+        answer = await self._enter(self.spec.renew(queues, name), tuple(queues))
+        entered = [queue for queue in queues if queue not in answer.away]
+        self.spec = self.spec.renew(entered, name)
+        await self._list(self.spec.queues)
+        return answer
+
+    async def _enter(self, spec: LeaseSpec, queues: Sequence[str]) -> Registered:
+        enter = script("register")
+        about = (spec.duration_ms, spec.info)
+        commands = tuple(
+            enter.command(self._keys.queue(queue), self._access.pinned(), spec.entry(queue), *about)
+            for queue in queues
+        )
+        replies = await run_each(self.links.exchange, enter, commands)
+        times, away = by_queue(queues, replies)
+        return Registered(max(times.values(), default=0), away)
+
+    async def _list(self, queues: Collection[str]) -> None:
+        """Enter queues into the list of all queues, also when memory is full."""
+        announce = script("announce")
+        head: tuple[bytes | int, ...] = (
+            b"EVALSHA",
+            announce.digest,
+            1,
+            self._keys.queues,
+            b"",
+        )
+        await run(self._access.link, announce, (*head, *queues))
+
+    async def exchange(
+        self,
+        sequence: int,
+        settlements: Sequence[Settlement],
+        demand: Mapping[str, Demand],
+    ) -> Exchange:
+        trade = script("exchange")
+        plan = ExchangePlan(
+            trade,
+            self._keys,
+            self.spec,
+            self._access.pinned(),
+            self._access.settings.id_ttl_ms,
+            sequence,
+            settlements,
+            demand,
+        )
+        replies = await run_each(self.links.exchange, trade, plan.commands)
+        return plan.read(replies)
+
+    async def resync(
+        self,
+        sequence: int,
+        holding: Collection[TakenJob],
+        queues: Collection[str] | None = None,
+    ) -> Resync:
+        spec, ask = self.spec, script("resync")
+        queues = spec.queues if queues is None else tuple(queues)
+        numbers = (sequence, RESYNC_LIMIT)
+        commands = tuple(
+            ask.command(self._keys.queue(queue), self._access.pinned(), spec.entry(queue), *numbers)
+            for queue in queues
+        )
+        known = _entries(spec, holding)
+        applied: dict[str, int] = {}
+        missing: list[TakenJob] = []
+        lost: list[str] = []
+        answers, failed = by_queue(queues, await run_each(self.links.exchange, ask, commands))
+        away = dict(failed)
+        for queue, reply in answers.items():
+            if reply[0] == b"lost":
+                lost.append(queue)
+                continue
+            if reply[0] == b"stale":
+                raise StaleSequence(f"{queue}: last applied was {reply[1]}")
+            unknown = [
+                [entry for entry in entries if (queue, priority, entry) not in known]
+                for priority, entries in enumerate(reply[2])
+            ]
+            try:
+                missing += await self._held(spec, queue, unknown)
+                applied[queue] = reply[1]
+            except StoreError as error:
+                if not is_of_queue(error):
+                    raise
+                away[queue] = error
+        return Resync(applied, missing, tuple(lost), away)
+
+    async def _held(
+        self, spec: LeaseSpec, queue: str, by_priority: Sequence[Sequence[bytes]]
+    ) -> list[TakenJob]:
+        """The jobs of these stream entries, which this lease holds."""
+        fetch, keys, holder = script("held"), self._keys.queue(queue), spec.entry(queue)
+        jobs: list[TakenJob] = []
+        for priority, entries in enumerate(by_priority):
+            first = 0
+            while first < len(entries):
+                step = entries[first : first + STEP]
+                command = fetch.command(keys, self._access.pinned(), priority, *step)
+                # Fewer where they are large: the script stops after 4 MiB.
+                looked, found = await run(self.links.exchange, fetch, command)
+                first += looked
+                for entry, crashes in found:
+                    jobs.append(taken_job(queue, holder, priority, entry, crashes_in(crashes)))
+        return jobs
+
+    async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
+        if offer is None:
+            return Parked(await self._wait_all(timeout_s), None)
+        # What a connection has sent behind a blocking command is kept by the server, and
+        # executed as soon as that one has been answered: the exchange needs no trip of its
+        # own, and it is checked then like any other.
+        take = script("offer")
+        plan = OfferPlan(take, self._keys, self.spec, self._access.pinned(), *offer)
+        called, replies = await self._wait(self.spec.queues, timeout_s, plan.commands)
+        if any(isinstance(reply, NoScript) for reply in replies):
+            replies = await run_all(self.links.wait, take, plan.commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        try:
+            return Parked(called, plan.read(replies))
+        except StaleSequence:
+            return Parked(called, None)
+
+    async def _wait_all(self, timeout_s: float) -> Collection[str]:
+        """Wait for all queues, or for those whose signals can be read."""
+        queues = self.spec.queues
+        try:
+            called, _ = await self._wait(queues, timeout_s, ())
+        except StoreError as error:
+            if not is_of_queue(error):
+                raise
+            sound = await self._sound_wakes()
+            # One key of a wrong type fails the whole command.
+            # rule:1 a queue that wakes nobody keeps no other one from waking
+            if not sound or len(sound) == len(queues):
+                raise
+            called, _ = await self._wait(sound, timeout_s, ())
+        return called
+
+    async def _sound_wakes(self) -> list[str]:
+        """The queues of the lease that can be waited for; others are told of once."""
+        links, queues = self.links, self.spec.queues
+        commands = [(b"LLEN", self._keys.queue(queue).wake) for queue in queues]
+        answers, away = by_queue(queues, await links.wait.calls(commands))
+        for queue in away.keys() - links.silent:
+            logger.error("queue %r wakes nobody, the others do: %s", queue, away[queue])
+        links.silent = frozenset(away)
+        return list(answers)
+
+    async def _wait(
+        self, queues: Collection[str], timeout_s: float, behind: Sequence[Command]
+    ) -> tuple[Collection[str], list[Any]]:
+        """The queues that called, and the replies to what was sent behind the wait."""
+        wakes = {self._keys.queue(queue).wake: queue for queue in queues}
+        wait: Command = (b"BLPOP", *wakes, f"{max(timeout_s, 0.001):.3f}")  # 0 would be for ever
+        # A half-open connection never answers: give the server a margin, no more.
+        reply, *replies = await self.links.wait.calls((wait, *behind), timeout_s=timeout_s + 5)
+        if isinstance(reply, Exception):
+            raise reply
+        return (() if reply is None else (wakes[reply[0]],)), replies
+
+    async def beat(self, *, leaves: bool = False) -> Heartbeat:
+        spec, beat = self.spec, script("heartbeat")
+        about = (spec.duration_ms, int(leaves))
+        commands = tuple(
+            beat.command(self._keys.queue(queue), self._access.pinned(), spec.entry(queue), *about)
+            for queue in spec.queues
+        )
+        lost: list[str] = []
+        cancels: list[JobRef] = []
+        ends: list[int] = []
+        replies = await run_each(self._access.link, beat, commands)
+        answers, away = by_queue(spec.queues, replies)
+        ready: list[str] = []
+        for queue, (held, _, end, marked, is_ready) in answers.items():
+            if is_ready:
+                ready.append(queue)
+            if not held:
+                lost.append(queue)
+            if end >= 0:
+                ends.append(end)
+            cancels += [JobRef(queue, id_of(name)) for name in marked]
+        now_ms = max((answer[1] for answer in answers.values()), default=0)
+        next_end_ms = min(ends, default=None)
+        return Heartbeat(tuple(lost), cancels, next_end_ms, now_ms, tuple(ready), away)
+
+    async def listen(self, timeout_s: float) -> Collection[Signal]:
+        return await self.links.control.listen(timeout_s)
+
+    async def note(self, notes: Sequence[Note]) -> list[bool]:
+        spec, write, kept = self.spec, script("note"), [False] * len(notes)
+        steps = steps_of(spec, [note.job for note in notes])
+        commands = []
+        for queue, places in steps:
+            keys = self._keys.queue(queue)
+            args: list[bytes | str | int] = [self._access.pinned(), spec.entry(queue)]
+            for place in places:
+                job, name, value = notes[place]
+                args += (job.id, place_of(job), name, value)
+            more_keys = tuple(keys.notes(notes[place].job.id) for place in places)
+            commands.append(write.command(keys, *args, more_keys=more_keys))
+        for (_, places), reply in zip(steps, await self._all(write, commands), strict=True):
+            for place, letter in zip(places, reply, strict=True):
+                kept[place] = letter == ord("1")
+        return kept
+
+    async def notes(self, jobs: Sequence[TakenJob]) -> list[Notes | None]:
+        spec, read = self.spec, script("notes")
+        found: list[Notes | None] = [None] * len(jobs)
+        steps = steps_of(spec, jobs)
+        commands = []
+        for queue, places in steps:
+            keys = self._keys.queue(queue)
+            args: list[bytes | str | int] = [self._access.pinned(), spec.entry(queue)]
+            args += [place_of(jobs[place]) for place in places]
+            more_keys = tuple(keys.notes(jobs[place].id) for place in places)
+            commands.append(read.command(keys, *args, more_keys=more_keys))
+        for (_, places), reply in zip(steps, await self._all(read, commands), strict=True):
+            for place, answer in zip(places, reply, strict=True):
+                if isinstance(answer, list):
+                    found[place] = read_notes(answer)
+        return found
+
+    async def _all(self, which: Script, commands: Sequence[Command]) -> list[Any]:
+        """The replies to calls of one script; none to none."""
+        return await run_all(self._access.link, which, tuple(commands)) if commands else []
+
+    async def leave(self, crashed: Collection[TakenJob] = ()) -> None:
+        away: dict[str, StoreError] = {}
+        try:
+            for queue in self.spec.queues:
+                try:
+                    await self._leave(queue, crashed)
+                except StoreError as error:
+                    if not is_of_queue(error):
+                        raise
+                    away[queue] = error
+            raise_away(away)
+        finally:
+            await self.close()
+
+    async def _leave(self, queue: str, crashed: Collection[TakenJob]) -> None:
+        leave, entry, link = script("deregister"), self.spec.entry(queue), self._access.link
+        head = (self._keys.queue(queue), self._access.pinned(), entry, 1000)
+        charged: list[bytes | str | int] = []
+        for job in crashed:
+            if job.queue == queue and job.holder == entry:
+                charged += (job.priority, job.receipt)
+        # 1,000 jobs a call, so that the server stays free in between; charged once.
+        is_gone = await run(link, leave, leave.command(*head, *charged))
+        while not is_gone:
+            is_gone = await run(link, leave, leave.command(*head))
+
+
+def _entries(spec: LeaseSpec, jobs: Collection[TakenJob]) -> set[tuple[str, int, bytes]]:
+    """Where these jobs stand in the streams of their queues.
+
+    Not of an attempt that is left over from a lost entry: its job may have been taken again since.
+    """
+    return {
+        (job.queue, job.priority, job.receipt)
+        for job in jobs
+        if job.holder == spec.entry(job.queue)
+    }

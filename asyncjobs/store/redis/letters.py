@@ -1,0 +1,139 @@
+"""Dead letters on a server: pages of them, and their revival or end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from asyncjobs.model.job import JobRef, Priority
+from asyncjobs.store.letters import (
+    MAX_PAGE,
+    MAX_PAGE_BYTES,
+    DeadLetter,
+    LetterKey,
+    LetterPage,
+    LetterQuery,
+    Revival,
+    Revived,
+)
+from asyncjobs.store.redis.access import Access
+from asyncjobs.store.redis.exchange import id_of
+from asyncjobs.store.redis.link import Command
+from asyncjobs.store.redis.lookups import STEP, in_steps
+from asyncjobs.store.redis.scripts import run, run_all, script
+
+__all__ = ["RedisDeadLetters"]
+
+_REVIVED: Final = {ord("1"): Revived.READY, ord("0"): Revived.GONE, ord("x"): Revived.TAKEN}
+_PRIORITIES: Final = tuple(b"%d" % priority for priority in Priority)
+
+
+class RedisDeadLetters:
+    """See `DeadLetters`."""
+
+    def __init__(self, access: Access) -> None:
+        self._link = access.link
+        self._keys = access.keys
+        self._pinned = access.pinned
+
+    async def page(self, query: LetterQuery, after: LetterKey | None = None) -> LetterPage:
+        look = script("letters")
+        args: list[bytes | int] = [
+            b"old" if query.oldest_first else b"new",
+            b"" if query.since_ms is None else query.since_ms,
+            b"" if query.before_ms is None else query.before_ms,
+            min(query.limit, MAX_PAGE),
+            MAX_PAGE_BYTES,
+            b"" if query.cut is None else query.cut,
+        ]
+        if after is not None:
+            args += (after.died_ms, _raw(after.ref.id))
+        command = look.command(self._keys.queue(query.queue), self._pinned(), *args)
+        now_ms, total, more, found = await run(self._link, look, command)
+        letters = [
+            _letter(JobRef(query.queue, id_of(found[at])), *found[at + 1 : at + 4])
+            for at in range(0, len(found), 4)
+        ]
+        return LetterPage(letters, letters[-1].key if more and letters else None, total, now_ms)
+
+    async def find(
+        self, refs: Sequence[JobRef], *, cut: int | None = None
+    ) -> list[DeadLetter | None]:
+        look = script("find_letters")
+
+        def command(queue: str, ids: list[str]) -> Command:
+            keys, head = self._keys.queue(queue), b"" if cut is None else cut
+            return look.command(keys, self._pinned(), head, *map(_raw, ids))
+
+        letters: list[DeadLetter | None] = [None] * len(refs)
+        steps, commands = in_steps(refs, command)
+        for places, answers in zip(steps, await run_all(self._link, look, commands), strict=True):
+            for place, answer in zip(places, answers, strict=True):
+                letters[place] = _letter(refs[place], *answer) if answer else None
+        return letters
+
+    async def revive(
+        self, revivals: Sequence[Revival], *, priority: Priority | None = None
+    ) -> list[Revived]:
+        again = script("revive")
+        wanted = b"" if priority is None else int(priority)
+        verdicts = [Revived.GONE] * len(revivals)
+        letters = [revival.key for revival in revivals]
+        for places in _in_steps(letters, [len(revival.envelope) for revival in revivals]):
+            keys = self._keys.queue(letters[places[0]].ref.queue)
+            args: list[bytes | str | int] = []
+            for place in places:
+                (ref, died_ms), envelope = revivals[place]
+                args += (_raw(ref.id), died_ms, envelope)
+            results = tuple(keys.result(letters[place].ref.id) for place in places)
+            command = again.command(keys, self._pinned(), wanted, *args, more_keys=results)
+            # One at a time: together they would be as large as all their envelopes.
+            answer = await run(self._link, again, command)
+            for place, letter in zip(places, answer, strict=True):
+                verdicts[place] = _REVIVED[letter]
+        return verdicts
+
+    async def purge(self, letters: Sequence[LetterKey]) -> list[bool]:
+        drop = script("purge")
+        steps = list(_in_steps(letters, [0] * len(letters)))
+        commands: list[Command] = []
+        for places in steps:
+            args: list[bytes | int] = []
+            for place in places:
+                args += (_raw(letters[place].ref.id), letters[place].died_ms)
+            keys = self._keys.queue(letters[places[0]].ref.queue)
+            commands.append(drop.command(keys, self._pinned(), *args))
+        dropped = [False] * len(letters)
+        answers = await run_all(self._link, drop, tuple(commands))
+        for places, answer in zip(steps, answers, strict=True):
+            for place, letter in zip(places, answer, strict=True):
+                dropped[place] = letter == ord("1")
+        return dropped
+
+
+def _in_steps(letters: Sequence[LetterKey], sizes: Sequence[int]) -> Iterator[list[int]]:
+    """The places of letters of one queue, few and small enough for one call of a script."""
+    by_queue: dict[str, list[int]] = {}
+    for place, key in enumerate(letters):
+        by_queue.setdefault(key.ref.queue, []).append(place)
+    for places in by_queue.values():
+        step: list[int] = []
+        size = 0
+        for place in places:
+            if step and (len(step) == STEP or size + sizes[place] > MAX_PAGE_BYTES):
+                yield step
+                step, size = [], 0
+            step.append(place)
+            size += sizes[place]
+        yield step
+
+
+def _raw(job_id: str) -> bytes:
+    return job_id.encode("utf-8", "surrogateescape")
+
+
+def _letter(ref: JobRef, died_ms: int, size: int, stored: bytes) -> DeadLetter:
+    """`stored` begins with the priority; one that is none was written by somebody else."""
+    head = stored[:1]
+    priority = Priority(int(head)) if head in _PRIORITIES else Priority.NORMAL
+    return DeadLetter(LetterKey(ref, died_ms), priority, stored[1:], size)

@@ -1,0 +1,77 @@
+"""Questions about jobs by their refs, as plans: commands in steps, and answers as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from asyncjobs.guard.untrusted import LAST_MS
+from asyncjobs.model.codec import BadRecord
+from asyncjobs.model.ends import STATE_OF_CODE
+from asyncjobs.model.job import JobRecord, JobRef, Priority, State
+from asyncjobs.model.outcome import Outcome
+from asyncjobs.store.redis.link import Command
+
+__all__ = ["STEP", "in_steps", "read_record"]
+
+_LIVE: Final = {
+    state.value.encode(): state for state in (State.SCHEDULED, State.READY, State.RUNNING)
+}
+_PRIORITIES: Final = frozenset(Priority)
+STEP: Final = 500
+"""Jobs named in one call of a script, where a caller may name any number."""
+
+
+def in_steps(
+    refs: Sequence[JobRef], command: Callable[[str, list[str]], Command]
+) -> tuple[list[list[int]], tuple[Command, ...]]:
+    """The places of `refs` by queue, at most STEP together, and the command for each."""
+    by_queue: dict[str, list[int]] = {}
+    for place, ref in enumerate(refs):
+        by_queue.setdefault(ref.queue, []).append(place)
+    steps: list[list[int]] = []
+    commands: list[Command] = []
+    for queue, places in by_queue.items():
+        for first in range(0, len(places), STEP):
+            step = places[first : first + STEP]
+            steps.append(step)
+            commands.append(command(queue, [refs[place].id for place in step]))
+    return steps, tuple(commands)
+
+
+def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
+    """One job's part of the answer of lua/get.lua."""
+    code, priority, due, envelope, outcome, progress, holder, dead_letter, *held = answer
+    state = STATE_OF_CODE.get(code) or _LIVE.get(code)
+    if state is None and code != b"?":
+        return None
+    if code == b"?":
+        state = _state_of(outcome)
+        if state is None:
+            return None
+    assert state is not None
+    return JobRecord(
+        ref,
+        state,
+        priority=priority if priority in _PRIORITIES else None,
+        due_ms=_whole_ms(due) if due else None,
+        envelope=envelope or None,
+        outcome=outcome or None,
+        progress=progress or None,
+        holder=holder.decode("utf-8", "backslashreplace") or None,
+        dead_letter=dead_letter or None,
+        taken_ms=held[0] if held else None,
+        is_cancelled=bool(held and held[1]),
+    )
+
+
+def _whole_ms(score: bytes) -> int:
+    """A time in a sorted set; a foreign writer's may be infinite."""
+    return int(min(max(float(score), 0.0), float(LAST_MS)))
+
+
+def _state_of(outcome: bytes) -> State | None:
+    try:
+        return Outcome.decode(outcome).state
+    except BadRecord:
+        return None

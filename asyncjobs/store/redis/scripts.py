@@ -1,0 +1,207 @@
+"""The Lua scripts: read once, called by their digest, loaded again when forgotten."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from operator import itemgetter
+from typing import Any, Final
+
+from asyncjobs.errors import StoreError
+from asyncjobs.model.ends import ENDS
+from asyncjobs.model.job import State
+from asyncjobs.store.answers import NONE_AWAY
+from asyncjobs.store.redis.faults import is_of_queue
+from asyncjobs.store.redis.keys import QUEUE_KEYS, QueueKeys
+from asyncjobs.store.redis.link import Command, Link
+
+__all__ = ["Script", "by_queue", "raise_away", "run", "run_all", "run_each", "script"]
+
+_FOLDER: Final = files("asyncjobs.store.redis") / "lua"
+_COMMENT: Final = re.compile(r"--.*")
+_WORD: Final = re.compile(r"[A-Za-z_]\w*")
+_NAMES: Final = re.compile(r"local (?:function )?([\w, ]+)")
+_KEY: Final = re.compile(r"QUEUE\['([^']+)'\]")
+_END: Final = re.compile(r"END\['([^']+)'\]")
+
+
+def _statements() -> list[tuple[frozenset[str], frozenset[str], str]]:
+    """Each `local` of what scripts share: the names that it makes, the words in it, its text."""
+    texts = [(_FOLDER / name).read_text() for name in ("shared.lua", "ended.lua")]
+    text = _COMMENT.sub("", "\n".join(texts))
+    found = []
+    for statement in re.split(r"\n(?=local )", text)[1:]:
+        made = _NAMES.match(statement)
+        assert made is not None
+        found.append(
+            (
+                frozenset(made[1].replace(" ", "").split(",")),
+                frozenset(_WORD.findall(statement)),
+                statement.strip(),
+            )
+        )
+    return found
+
+
+_SHARED: Final = _statements()
+
+
+def _used_by(body: str) -> str:
+    """What a script without comments needs of what is shared, in the order of these files."""
+    words = set(_WORD.findall(body))
+    used = []
+    for names, inner, statement in reversed(_SHARED):
+        if names & words:
+            words |= inner
+            used.append(statement)
+    return "\n".join(reversed(used))
+
+
+def _with_keys(text: str) -> tuple[str, list[str]]:
+    """The text with the number of each key in place of its name, and these names in order.
+
+    The server reads, checks and hands to Lua each key that a call names, used or not.
+    """
+    names = list(dict.fromkeys(_KEY.findall(text)))
+    numbered = _KEY.sub(lambda found: f"KEYS[{names.index(found[1]) + 1}]", text)
+    return numbered.replace("#QUEUE", str(len(names))), names
+
+
+def _with_codes(text: str) -> str:
+    """The text with the code of each end in place of its state: model/ends.py has the codes."""
+    return _END.sub(lambda found: f"'{ENDS[State(found[1])].code}'", text)
+
+
+class Script:
+    """One script: its text with what it shares with others in front, and its SHA-1 digest."""
+
+    __slots__ = ("_count", "_pick", "digest", "name", "text")
+
+    def __init__(self, name: str) -> None:
+        flags, _, body = (_FOLDER / f"{name}.lua").read_text().partition("\n")
+        body = _COMMENT.sub("", body)
+        text, keys = _with_keys(_with_codes(f"{flags}\n{_used_by(body)}\n{body}"))
+        self.name = name
+        self.text = text.encode()
+        self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
+        self._count = len(keys)
+        self._pick = _picker([QUEUE_KEYS.index(key) for key in keys])
+
+    def command(
+        self, keys: QueueKeys, *args: bytes | str | int, more_keys: tuple[bytes, ...] = ()
+    ) -> tuple[bytes | str | int, ...]:
+        """The EVALSHA call on one queue. `args` start with the pinned time or ''."""
+        return (
+            b"EVALSHA",
+            self.digest,
+            self._count + len(more_keys),
+            *self._pick(keys.all),
+            *more_keys,
+            *args,
+        )
+
+
+def _picker(places: list[int]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...]]:
+    """Takes what stands at `places`, in one step of the interpreter where it can."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda keys: tuple(keys[place] for place in places)
+
+
+# Read while importing: a script first read when it is needed would block the loop.
+_SCRIPTS: Final = {
+    name: Script(name)
+    for name in (
+        "announce",
+        "cancel",
+        "counts",
+        "deregister",
+        "enqueue",
+        "enqueue_new",
+        "exchange",
+        "find_letters",
+        "flow",
+        "forget",
+        "get",
+        "heartbeat",
+        "held",
+        "letters",
+        "offer",
+        "note",
+        "notes",
+        "prune",
+        "purge",
+        "put_back",
+        "reclaim",
+        "register",
+        "resync",
+        "revive",
+        "survey",
+        "workers",
+    )
+}
+
+
+def script(name: str) -> Script:
+    """One of the scripts in lua/."""
+    return _SCRIPTS[name]
+
+
+async def run(link: Link, which: Script, command: Command) -> Any:
+    """Call one script; its error is raised, translated."""
+    (reply,) = await run_all(link, which, (command,))
+    return reply
+
+
+async def run_all(
+    link: Link,
+    which: Script,
+    commands: tuple[Command, ...],
+) -> list[Any]:
+    """Call one script for several queues in one trip; replies in order.
+
+    The first error is raised after all replies have been read.
+    """
+    replies = await link.script_calls(which.text, commands)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+async def run_each(
+    link: Link,
+    which: Script,
+    commands: tuple[Command, ...],
+    *,
+    last: tuple[Command, ...] = (),
+    keeps_cancelled: bool = False,
+) -> list[Any]:
+    """Like `run_all`, but the errors that cost one queue alone stay among the replies.
+
+    For `last` and `keeps_cancelled` see `Link.script_calls`.
+    """
+    replies = await link.script_calls(which.text, commands, last, keeps_cancelled=keeps_cancelled)
+    for reply in replies:
+        if isinstance(reply, StoreError) and not is_of_queue(reply):
+            raise reply
+    return replies
+
+
+def by_queue(
+    queues: Sequence[str], replies: Sequence[Any]
+) -> tuple[dict[str, Any], Mapping[str, StoreError]]:
+    """The answers of `run_each`, and the errors of the queues that have none."""
+    answers = dict(zip(queues, replies, strict=True))
+    away = {queue: reply for queue, reply in answers.items() if isinstance(reply, StoreError)}
+    if not away:
+        return answers, NONE_AWAY
+    return {queue: reply for queue, reply in answers.items() if queue not in away}, away
+
+
+def raise_away(away: Mapping[str, StoreError]) -> None:
+    """Raise the first of these errors, with the name of its queue."""
+    for queue, error in away.items():
+        raise type(error)(f"queue {queue!r}: {error}") from error

@@ -1,0 +1,164 @@
+"""Finding the master behind sentinels: asked anew for each connection, nothing is cached.
+
+The driver's own pool asks one sentinel after the other, so that one which never answers
+uses up all the time, and it retries what must not be sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any, Final, TypeAlias
+
+from redis.asyncio import Connection
+from redis.exceptions import RedisError
+
+from asyncjobs.errors import StoreError, StoreUnavailable
+from asyncjobs.guard.own import hide
+from asyncjobs.store.redis.address import Address, Sentinels, place_text
+from asyncjobs.store.redis.faults import AccessDenied, translate
+
+__all__ = ["connect_master"]
+
+Place: TypeAlias = tuple[str, int]
+Answer: TypeAlias = Place | StoreError | None
+
+TRY_PART: Final = 0.5
+"""Part of the connect timeout for all sentinels, and for each server that they name: what
+hangs leaves time for the rest."""
+
+
+async def connect_master(
+    address: Address, sentinels: Sentinels, options: dict[str, Any], timeout_s: float
+) -> Connection:
+    """An open connection to the server that the sentinels name and that agrees.
+
+    Raises StoreUnavailable naming service and sentinels, AccessDenied when credentials
+    are refused; takes about `timeout_s` at the most.
+    """
+    answers = await _ask_all(address, sentinels, options, timeout_s)
+    # One sentinel may be cut off from the others and still name a master that has been
+    # replaced; what that one accepts is thrown away when it is made a replica.
+    votes = Counter(answer for answer in answers.values() if isinstance(answer, tuple))
+    refusal: StoreError | None = None
+    for place, _ in votes.most_common():
+        try:
+            async with asyncio.timeout(timeout_s * TRY_PART):
+                return await _enter(address, place, options)
+        except (RedisError, OSError, StoreError) as error:
+            refusal = _refusal(_told(error, place), address, sentinels)
+    raise refusal or _nobody(address, sentinels, answers)
+
+
+async def _ask_all(
+    address: Address, sentinels: Sentinels, options: dict[str, Any], timeout_s: float
+) -> dict[Place, Answer]:
+    """What each sentinel says, asked all at once: until most agree, or all have spoken
+    or had their time."""
+    answers: dict[Place, Answer] = {}
+
+    async def hear(sentinel: Place) -> None:
+        try:
+            async with asyncio.timeout(timeout_s * TRY_PART):
+                answers[sentinel] = await _master_by(address, sentinels, sentinel, options)
+        except (RedisError, OSError) as error:
+            answers[sentinel] = _told(error, sentinel)
+
+    asks = {hide(asyncio.create_task(hear(sentinel))) for sentinel in sentinels.places}
+    pending = asks
+    try:
+        while pending and not _agree(answers, len(asks)):
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for ask in asks:
+            ask.cancel()
+        await asyncio.gather(*asks, return_exceptions=True)
+    return answers
+
+
+def _agree(answers: dict[Place, Answer], asked: int) -> bool:
+    votes = Counter(answer for answer in answers.values() if isinstance(answer, tuple))
+    return max(votes.values(), default=0) * 2 > asked
+
+
+async def _master_by(
+    address: Address, sentinels: Sentinels, sentinel: Place, options: dict[str, Any]
+) -> Place | None:
+    """Where this sentinel says that the master is; None when it knows of none."""
+    host, port = sentinel
+    connection = address.kind(host=host, port=port, **sentinels.arguments, **options)
+    try:
+        await _open(connection)
+        found = await _ask(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", sentinels.service)
+        return None if found is None else (found[0].decode(), int(found[1]))
+    finally:
+        await connection.disconnect(nowait=True)
+
+
+async def _enter(address: Address, place: Place, options: dict[str, Any]) -> Connection:
+    host, port = place
+    connection = address.kind(host=host, port=port, **address.arguments, **options)
+    assert isinstance(connection, Connection)
+    try:
+        await _open(connection)
+        role = (await _ask(connection, "ROLE"))[0].decode()
+        if role != "master":
+            raise StoreUnavailable("it is a replica; a failover may be under way")
+        return connection
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+
+
+async def _open(connection: Any) -> None:
+    # The driver ships types, but left this method without.
+    await connection.connect()
+
+
+async def _ask(connection: Any, *command: str) -> Any:
+    await connection.send_command(*command, check_health=False)
+    return await connection.read_response(disconnect_on_error=False)
+
+
+def _told(error: BaseException, place: Place) -> StoreError:
+    """What one server said or did, named by its place."""
+    denied = isinstance(error, AccessDenied) or isinstance(translate(error, ""), AccessDenied)
+    kind = AccessDenied if denied else StoreUnavailable
+    told = kind(f"{place_text(*place)}: {str(error) or 'no answer in time'}")
+    told.__cause__ = error
+    return told
+
+
+def _refusal(error: StoreError, address: Address, sentinels: Sentinels) -> StoreError:
+    """Why the master that was named cannot be used."""
+    if isinstance(error, AccessDenied):
+        advice = "check user, password, ACL (it needs +role)"
+    else:
+        advice = "if this lasts, ask a sentinel with SENTINEL MASTER " + sentinels.service
+    refusal = type(error)(
+        f"the store at {address.text} is not available: the master that the sentinels name "
+        f"cannot be used, {error}; {advice}"
+    )
+    refusal.__cause__ = error
+    return refusal
+
+
+def _nobody(address: Address, sentinels: Sentinels, answers: dict[Place, Answer]) -> StoreError:
+    """Why no sentinel has named a master."""
+    asked = ", ".join(place_text(*place) for place in sentinels.places)
+    errors = [answer for answer in answers.values() if isinstance(answer, StoreError)]
+    told = "".join(f"; {error}" for error in errors)
+    if len(errors) < len(answers):
+        return StoreUnavailable(
+            f"no master known for service {sentinels.service!r}; asked {asked}; check the "
+            f"service's name with SENTINEL MASTERS on one of them{told}"
+        )
+    if any(isinstance(error, AccessDenied) for error in errors):
+        return AccessDenied(
+            f"the sentinels of {address.text} refused the credentials; check "
+            f"sentinel_username and sentinel_password in the store URL{told}"
+        )
+    return StoreUnavailable(
+        f"the store at {address.text} is not available: no sentinel answers; check that they "
+        f"run and that the URL is right{told}"
+    )

@@ -1,0 +1,193 @@
+"""What the store has not answered: an exchange as a whole, or single queues beside others.
+
+When the reply to an exchange is lost, a resync says what took effect. A wrong-typed key or a
+missing right costs one queue: its settlements are kept until it answers by itself, and nothing
+is taken from it meanwhile. The others go on at their full rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from asyncjobs.errors import StoreError
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.model.job import Settlement, TakenJob
+
+__all__ = ["AwayLog", "InDoubt", "Unanswered"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+FIRST_S: Final = 0.1
+MOST_S: Final = 10.0
+"""How long a queue that fails is left alone: doubled with each failure in a row."""
+
+
+class AwayLog:
+    """Says once which queues are away, and once that they are back."""
+
+    __slots__ = ("_away", "_what")
+
+    def __init__(self, what: str) -> None:
+        """`what` fails there."""
+        self._what = what
+        self._away: set[str] = set()
+
+    def note(self, away: Mapping[str, StoreError]) -> None:
+        """All the queues that are away now, and why."""
+        for queue in sorted(away.keys() - self._away):
+            logger.error(
+                "queue %r is left out, %s fails there: %s; the other queues go on, and it is "
+                "tried again",
+                queue,
+                self._what,
+                away[queue],
+            )
+        for queue in sorted(self._away - away.keys()):
+            logger.warning("queue %r is back: %s works there again", queue, self._what)
+        self._away = set(away)
+
+
+class _Doubt:
+    """What waits for one queue."""
+
+    __slots__ = ("again_s", "settlements")
+
+    def __init__(self, again_s: float) -> None:
+        self.again_s = again_s
+        self.settlements: list[Settlement] = []
+
+
+class Unanswered:
+    """An exchange whose reply is not here, and may never come."""
+
+    __slots__ = ("cause", "sequence", "settlements")
+
+    def __init__(self, cause: BaseException, settlements: Sequence[Settlement] = ()) -> None:
+        self.cause = cause
+        self.settlements = settlements
+        self.sequence = 0
+
+    def to_send_again(self, applied: Mapping[str, int]) -> list[Settlement]:
+        """Those that had no effect, when these are the last exchanges that took effect by queue.
+        Of a queue that has not said so nothing is known yet."""
+        sequence = self.sequence
+        return [
+            settlement
+            for settlement in self.settlements
+            if applied.get(settlement.job.queue, sequence) < sequence
+        ]
+
+
+class InDoubt:
+    """Owns the settlements of which nobody knows whether they count. Asks nobody. Times are
+    monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.exchange: Unanswered | None = None
+        """The exchange that is under way, or whose reply was lost. Also what else has shown that
+        this worker may hold jobs that it does not know of; then there are no settlements."""
+        self.queues: dict[str, _Doubt] = {}
+        """Left out until they have answered a question that is about them alone."""
+        self.failing: dict[str, StoreError] = {}
+        """Those of which no exchange has come back since they failed."""
+        self._failures: dict[str, int] = {}
+        self._log = AwayLog("an exchange")
+
+    def fail(self, cause: BaseException) -> None:
+        """There is no answer: ask what the store knows."""
+        if self.exchange is None:
+            self.exchange = Unanswered(cause)
+        else:
+            self.exchange.cause = cause
+
+    def add(
+        self, away: Mapping[str, StoreError], settlements: Iterable[Settlement], now_s: float
+    ) -> None:
+        """These queues have not answered; what was sent to them may count or not.
+
+        It is sent again whatever a resync says of its number: a script that fails in the middle
+        has noted the number, and not all settlements. Each counts only once all the same.
+        """
+        for queue, error in away.items():
+            failures = self._failures[queue] = self._failures.get(queue, 0) + 1
+            again_s = now_s + min(FIRST_S * 2.0 ** min(failures - 1, 20), MOST_S)
+            doubt = self.queues.get(queue)
+            if doubt is None:
+                self.queues[queue] = _Doubt(again_s)
+            else:
+                doubt.again_s = again_s
+            self.failing[queue] = error
+        for settlement in settlements:
+            if settlement.job.queue in away:
+                # rule:5 what was sent to a queue that failed is kept until it answers
+                self.queues[settlement.job.queue].settlements.append(settlement)
+        self._log.note(self.failing)
+
+    def hold_back(self, settlements: list[Settlement], *names: set[str]) -> list[Settlement]:
+        """Keep those of queues in doubt; returns the others. Takes these queues out of `names`,
+        too: what stays there would be looked at again and again."""
+        for queues in names:
+            queues.difference_update(self.queues)
+        others = []
+        for settlement in settlements:
+            doubt = self.queues.get(settlement.job.queue)
+            if doubt is None:
+                others.append(settlement)
+            else:
+                doubt.settlements.append(settlement)
+        return others
+
+    def due(self, now_s: float, unrenewed: Collection[str] = ()) -> list[str]:
+        """The queues to ask again now. `unrenewed`: their leases are not renewed, so nothing
+        may be taken there whatever they answer."""
+        return [
+            queue
+            for queue, doubt in self.queues.items()
+            if doubt.again_s <= now_s and queue not in unrenewed
+        ]
+
+    def wake_s(self, now_s: float) -> float:
+        """When the next pause is over; infinity when all are."""
+        pauses = (doubt.again_s for doubt in self.queues.values() if doubt.again_s > now_s)
+        return min(pauses, default=float("inf"))
+
+    def resolve(self, queues: Collection[str]) -> list[Settlement]:
+        """These queues have answered what they were asked alone: their settlements."""
+        found: list[Settlement] = []
+        for queue in queues:
+            doubt = self.queues.pop(queue, None)
+            if doubt is not None:
+                found += doubt.settlements
+        return found
+
+    def note_exchange(self, queues: Collection[str]) -> None:
+        """An exchange has come back for these queues: the next failure is a first one."""
+        for queue in queues:
+            self._failures.pop(queue, None)
+            self.failing.pop(queue, None)
+        self._log.note(self.failing)
+
+    def drop(self, queues: Collection[str]) -> None:
+        """Forget settlements of jobs that belong to others now."""
+        for queue in queues:
+            if queue in self.queues:
+                self.queues[queue].settlements.clear()
+
+    def jobs(self) -> Iterator[TakenJob]:
+        """The jobs whose settlements are kept here."""
+        yield from self.sent_jobs()
+        for doubt in self.queues.values():
+            for settlement in doubt.settlements:
+                yield settlement.job
+
+    def sent_jobs(self) -> Iterator[TakenJob]:
+        """The jobs that the exchange without an answer settles."""
+        if self.exchange is not None:
+            for settlement in self.exchange.settlements:
+                yield settlement.job
+
+    def holds_settlements(self) -> bool:
+        if self.exchange is not None and self.exchange.settlements:
+            return True
+        return any(doubt.settlements for doubt in self.queues.values())

@@ -1,0 +1,120 @@
+"""What an attempt leaves behind: the outcome of its job, its dead letter, its next envelope."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asyncjobs.errors import EncodeError
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.model.clock import now_ms
+from asyncjobs.model.codec import check_json
+from asyncjobs.model.ends import ENDS
+from asyncjobs.model.headers import Headers, PastError
+from asyncjobs.model.job import Settlement, State, TakenJob
+from asyncjobs.model.outcome import Outcome, dead_letter
+from asyncjobs.policy.retry import Charge
+from asyncjobs.worker.engine.attempt import Attempt
+from asyncjobs.worker.engine.error_text import describe
+
+__all__ = ["bury", "last_envelope", "later", "log_end", "outcome_of", "result_of"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+
+def outcome_of(attempt: Attempt, state: State, **about: Any) -> Outcome:
+    """How the job of this attempt has ended. `about` is what an Outcome has besides."""
+    return Outcome(
+        state,
+        name=attempt.function.name,
+        attempt=attempt.envelope.attempt,
+        finished_ms=now_ms(),
+        **about,
+    )
+
+
+def result_of(attempt: Attempt, value: Any, max_bytes: int) -> bytes:
+    """The outcome of a job that has returned `value`, as stored.
+
+    A value that cannot be kept becomes the reason why there is none: the job has succeeded
+    and must not run again because of what it returned.
+    """
+    what = f"the result of {attempt.function.name}"
+    try:
+        if value is not None:
+            check_json(value, what)
+        # `outcome_of` without its call: on the way of every job whose result is kept.
+        outcome = Outcome(
+            State.SUCCEEDED,
+            value,
+            name=attempt.function.name,
+            attempt=attempt.envelope.attempt,
+            finished_ms=now_ms(),
+        ).encode()
+        if len(outcome) <= max_bytes:
+            return outcome
+        problem = f"{what} takes {len(outcome)} B, more than max_result={max_bytes} B"
+    except EncodeError as error:
+        problem = describe(error, attempt.mask).message
+    # rule:16 a success stays one when its result cannot be read
+    except BaseException as error:
+        # An unbound proxy, or an object of a closed session, raises when it is looked at.
+        told = describe(error, attempt.mask)
+        problem = (
+            f"{what} cannot be read: {told.kind}: {told.message}; "
+            "return plain data (numbers, text, lists, dicts)"
+        )
+    logger.warning("%s: the result is not kept: %s", attempt.job.ref, problem, extra=attempt.label)
+    return outcome_of(attempt, State.SUCCEEDED, unavailable=problem).encode()
+
+
+def bury(
+    job: TakenJob, outcome: Outcome, result_ttl_ms: int, envelope: bytes | None = None
+) -> Settlement:
+    """The end of a job as a dead letter, with `envelope`, None: with the one that it has."""
+    record = outcome.encode()
+    letter = dead_letter(record, job.envelope if envelope is None else envelope)
+    return Settlement.dead(job, letter, record, result_ttl_ms)
+
+
+def later(
+    attempt: Attempt,
+    middlewares: Middlewares,
+    delay_s: float,
+    number: int,
+    error: PastError | None = None,
+    charge: Charge | None = None,
+) -> Settlement:
+    """Run the job again as attempt `number`, which knows of this one's error and charge."""
+    headers = attempt.envelope.headers
+    if error is not None:
+        headers = headers.with_error(error)
+    if charge is not None and charge.policy.on is not None:
+        headers = headers.with_spent(charge.policy.key, charge.failures)
+    headers = _traced(attempt, middlewares, headers).with_crashes(attempt.all_crashes)
+    envelope = attempt.envelope.again(attempt.job.envelope, number, headers)
+    return Settlement.reschedule(attempt.job, envelope, round(delay_s * 1000))
+
+
+def last_envelope(attempt: Attempt, middlewares: Middlewares) -> bytes:
+    """The envelope of a job that ends with this attempt, as it was taken; with the attempt's
+    trace, so that one after a revival can link to it."""
+    stored = attempt.job.envelope
+    envelope = attempt.envelope
+    headers = _traced(attempt, middlewares, envelope.headers)
+    if headers is envelope.headers:
+        return stored
+    return envelope.again(stored, envelope.attempt, headers)
+
+
+def _traced(attempt: Attempt, middlewares: Middlewares, headers: Headers) -> Headers:
+    if not middlewares.carries:
+        return headers
+    carried = headers.trace
+    trace = middlewares.carry(attempt.info, carried)
+    return headers if trace is carried else headers.with_trace(trace)
+
+
+def log_end(state: State, text: str, *args: Any, extra: dict[str, Any]) -> None:
+    """The line about a job that has ended, at the level of the table of ends."""
+    logger.log(ENDS[state].level, text, *args, extra=extra)

@@ -1,0 +1,142 @@
+"""The attempts that are under way, and what can be done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Final
+
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.jobs.context import JobContext
+from asyncjobs.jobs.isolation import Isolation
+from asyncjobs.model.job import JobRef, TakenJob
+from asyncjobs.policy.suspects import SuspectBounds
+from asyncjobs.worker.engine.attempt import Attempt, Reason
+from asyncjobs.worker.engine.by_ref import AttemptsByRef
+
+__all__ = ["Running"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+
+class Running:
+    """Owns the runs and, through them, their tasks; settles nothing."""
+
+    def __init__(self, slots: int, max_crashes: int) -> None:
+        # Dicts for their order: what is stopped or given back goes by age.
+        self._attempts: dict[Attempt, None] = {}
+        self._suspects: dict[Attempt, None] = {}
+        self._by_ref: AttemptsByRef | None = None
+        self._stuck: set[Attempt] = set()
+        self._bounds: Final = SuspectBounds(slots, max_crashes)
+        self._notes: dict[JobContext, bytes] = {}
+        # Called from any thread; storing into a dict is one step.
+        self.note = self._notes.__setitem__
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    def __contains__(self, attempt: Attempt) -> bool:
+        return attempt in self._attempts
+
+    def add(self, attempt: Attempt) -> None:
+        self._attempts[attempt] = None
+        if attempt.job.crashes:
+            self._suspects[attempt] = None
+        if self._by_ref is not None and not self._by_ref.add(attempt):
+            self._by_ref = None
+
+    def remove(self, attempt: Attempt) -> bool:
+        """False when it was abandoned before: then its end is nobody's business."""
+        if attempt not in self._attempts:
+            self._stuck.discard(attempt)
+            return False
+        del self._attempts[attempt]
+        if attempt.job.crashes:
+            self._suspects.pop(attempt, None)
+        if self._by_ref is not None:
+            self._by_ref.remove(attempt)
+        return True
+
+    def jobs(self) -> Iterator[TakenJob]:
+        return (attempt.job for attempt in self._attempts)
+
+    def room(self, taken: Collection[TakenJob]) -> tuple[int, ...]:
+        """How many jobs that were running when a worker died may be taken now, beside those
+        that run and those that are `taken` and have not started. See `Demand`."""
+        crashes = [attempt.job.crashes for attempt in self._suspects]
+        crashes += [job.crashes for job in taken if job.crashes]
+        return self._bounds.room(crashes)
+
+    def cancel(self, refs: Collection[JobRef]) -> None:
+        """A user wants these jobs to stop; ones that are not here are ignored."""
+        if not refs:
+            return
+        if self._by_ref is None:
+            self._by_ref = AttemptsByRef(self._attempts)
+        for attempt in self._by_ref.find(refs):
+            attempt.stop(Reason.CANCEL)
+
+    def lose(self, queues: Collection[str]) -> int:
+        """Stop what belongs to other workers now; returns how many."""
+        lost = [attempt for attempt in self._attempts if attempt.job.queue in queues]
+        for attempt in lost:
+            attempt.stop_again(Reason.LEASE_LOST)
+        return len(lost)
+
+    def release(self) -> None:
+        """Stop everything; the jobs are given back."""
+        for attempt in list(self._attempts):
+            attempt.stop_again(Reason.SHUTDOWN)
+
+    def abandon(self) -> list[Attempt]:
+        """Let go of all attempts, which swallow their cancellation, and return them."""
+        stuck = list(self._attempts)
+        for attempt in stuck:
+            logger.error(
+                "%s: stuck, it ignores its cancellation", attempt.job.ref, extra=attempt.label
+            )
+            self.let_go(attempt)
+        return stuck
+
+    def stubborn(self, since_s: float) -> list[Attempt]:
+        """Those told to stop at `since_s` or before that go on all the same.
+
+        A thread cannot be stopped at all and keeps its slot; what is left at a shutdown
+        is abandoned there.
+        """
+        return [
+            attempt
+            for attempt in self._attempts
+            if attempt.stopping is not None
+            and attempt.stopping.since_s <= since_s
+            and attempt.function.isolation.is_cancellable
+            and attempt.reason is not Reason.SHUTDOWN
+        ]
+
+    def let_go(self, attempt: Attempt) -> None:
+        """Its slot is free; the task is kept until it ends, for nobody else holds it."""
+        attempt.let_go()
+        if self.remove(attempt):
+            self._stuck.add(attempt)
+
+    def find(self, context: JobContext) -> Attempt | None:
+        """The attempt with this context, while it holds its slot. From any thread."""
+        return next(
+            (attempt for attempt in list(self._attempts) if attempt.is_about(context)), None
+        )
+
+    def in_threads(self) -> list[Attempt]:
+        """The attempts of sync functions that have a thread. From any thread."""
+        return [
+            attempt
+            for attempt in list(self._attempts)
+            if attempt.function.isolation is Isolation.THREAD and attempt.has_begun
+        ]
+
+    def take_notes(self) -> list[tuple[TakenJob, bytes]]:
+        """The newest progress of each attempt, since the last call."""
+        notes = [self._notes.popitem() for _ in range(len(self._notes))]
+        if not notes:
+            return []
+        jobs = {attempt.context: attempt.job for attempt in self._attempts if attempt.has_context}
+        return [(jobs[context], note) for context, note in notes if context in jobs]

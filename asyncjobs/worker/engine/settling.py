@@ -1,0 +1,280 @@
+"""From the end of an attempt to its settlement. Synchronous: no store is asked here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from asyncjobs.guard.guarded import GuardedLog, call
+from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.model import events
+from asyncjobs.model.clock import now_ms as wall_ms
+from asyncjobs.model.ends import ENDS
+from asyncjobs.model.events import Events
+from asyncjobs.model.headers import PastError
+from asyncjobs.model.job import Settlement, State
+from asyncjobs.model.outcome import Outcome
+from asyncjobs.options.app import AppSettings
+from asyncjobs.policy.retry import class_name, is_on_purpose
+from asyncjobs.policy.verdict import Ending, Verdict
+from asyncjobs.worker.engine.attempt import Attempt, Reason, TooLate
+from asyncjobs.worker.engine.error_text import describe, log_failure
+from asyncjobs.worker.engine.failures import FailureLog, counted
+from asyncjobs.worker.engine.records import (
+    bury,
+    last_envelope,
+    later,
+    log_end,
+    outcome_of,
+    result_of,
+)
+from asyncjobs.worker.engine.unfinished import close_unfinished, not_done, unfinished
+from asyncjobs.worker.engine.unstarted import Unstarted
+from asyncjobs.worker.engine.verdicts import verdict_on
+
+__all__ = ["Settler"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+LAST_RESORT_S: Final = 10.0
+UNRECORDED: Final = "logging an end that could not be recorded"
+
+
+class Settler:
+    """Turns values and errors into settlements, and tells listeners and the log.
+
+    The settlement is made first, and then the end is told: an end that could not be made into
+    a settlement is another one. `value` and `error` raise nothing, whatever the user's
+    exceptions, values and classes do: without a settlement the job would stay `running`.
+    """
+
+    def __init__(
+        self, settings: AppSettings, hub: Events, clock_s: Callable[[], float], worker: str
+    ) -> None:
+        """`worker` is the name that stays with the errors of jobs."""
+        self._settings = settings
+        self._events = hub
+        self._clock_s = clock_s
+        self._worker = worker
+        self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
+        """Whether this attempt was cancelled by another job."""
+        self.middlewares = Middlewares()
+        """Asked what the next attempt of a job takes along."""
+        self._failures = FailureLog()
+        self.released = 0
+        self.unstarted = Unstarted(settings, hub, clock_s)
+        """For jobs that never come to an attempt."""
+
+    def value(self, attempt: Attempt, value: Any) -> Settlement | None:
+        """The attempt returned."""
+        # rule:16 a job that returns a coroutine has not succeeded
+        if value is not None and (work := unfinished(value)) is not None:
+            # Whoever forgets an `await` must hear of it: the job has done nothing.
+            close_unfinished(value)
+            function = attempt.function
+            return self.error(attempt, not_done(function.name, work, is_async=function.is_async))
+        if attempt.result_ttl_ms <= 0 and attempt.stopping is None and not self._events.active:
+            return Settlement.succeeded(attempt.job)
+        try:
+            return self._value(attempt, value)
+        except BaseException as fault:
+            if attempt.reason not in (None, Reason.SHUTDOWN):
+                return self._last_resort(attempt, fault)
+            # The job has done its work: it must not run again.
+            call(UNRECORDED, self._log_fault, attempt, "its result could not be kept", fault)
+            problem = f"it could not be kept: {class_name(type(fault))}"
+            outcome = Outcome(State.SUCCEEDED, unavailable=problem).encode()
+            return Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms)
+
+    def error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
+        """The attempt raised, or was stopped; None when its end is not ours to say."""
+        try:
+            # By its type: an error of the user's own may raise when it is asked for its class.
+            # rule:17 jobs that another one has cancelled are given back
+            if issubclass(type(error), asyncio.CancelledError) and self.is_swept(attempt):
+                return self._stopped_by_another(attempt)
+            return self._error(attempt, error)
+        except BaseException as fault:
+            return self._last_resort(attempt, fault)
+
+    def _last_resort(self, attempt: Attempt, fault: BaseException) -> Settlement | None:
+        """An end that cannot be put into words must still free the slot and the job."""
+        # A log line is words as well: what made the first ones fail may make it fail.
+        call(UNRECORDED, self._log_fault, attempt, "its end could not be recorded", fault)
+        if attempt.reason is Reason.LEASE_LOST:
+            return None
+        if attempt.reason is Reason.SHUTDOWN:
+            self.released += 1
+            return Settlement.release(attempt.job)
+        if attempt.reason is Reason.CANCEL:
+            return Settlement.cancelled(attempt.job)
+        try:
+            return self._end_without_words(attempt, fault)
+        # rule:15 an end that cannot be written again is one all the same
+        except BaseException as another:
+            # What is stored of it cannot even be written again.
+            return self.unstarted.unreadable(attempt.job, another)
+
+    @staticmethod
+    def _log_fault(attempt: Attempt, text: str, fault: BaseException) -> None:
+        told = describe(fault, attempt.mask)
+        log_failure(logger, attempt, f"%s: {text}", attempt.job.ref, error=told)
+
+    def _end_without_words(self, attempt: Attempt, fault: BaseException) -> Settlement:
+        ended = self._ended(attempt)
+        number = attempt.envelope.attempt
+        if number < attempt.settings.retry.max_attempts:
+            settlement = later(attempt, self.middlewares, LAST_RESORT_S, number + 1)
+            self._tell(attempt, events.JobRetryScheduled, *ended, LAST_RESORT_S, fault)
+            return settlement
+        message = "its end could not be recorded; the worker's log tells why"
+        outcome = Outcome(State.DEAD, reason="exhausted", message=message)
+        envelope = last_envelope(attempt, self.middlewares)
+        settlement = bury(attempt.job, outcome, attempt.result_ttl_ms, envelope)
+        self._tell(attempt, events.JobDead, *ended, "exhausted", fault)
+        return settlement
+
+    def _tell(
+        self, attempt: Attempt, kind: Callable[..., events.AttemptEnded], *about: Any
+    ) -> None:
+        """`about`: the attempt, its duration, and what else this kind of end has."""
+        if self._events.active:
+            info = attempt.info
+            self._events.emit(kind(info.ref, info.name, *about, info=info))
+
+    def _value(self, attempt: Attempt, value: Any) -> Settlement | None:
+        if attempt.reason is not None and attempt.reason is not Reason.SHUTDOWN:
+            # Told to stop, it returned all the same: what was asked for stands.
+            return self._error(attempt, asyncio.CancelledError())
+        # On the way of every job: nothing is measured that nobody hears of.
+        hub = self._events
+        is_heard = hub.active and hub.wants(events.JobSucceeded)
+        ended = self._ended(attempt) if is_heard else None
+        outcome = None
+        if attempt.result_ttl_ms > 0:
+            outcome = result_of(attempt, value, self._settings.max_result)
+        if ended is not None:
+            info = attempt.info
+            hub.emit(events.JobSucceeded(info.ref, info.name, *ended, info=info))
+        return Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms)
+
+    def _error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
+        if attempt.reason is Reason.LEASE_LOST:
+            self._log_clean_up(attempt, error, "its lease was lost")
+            self._tell(attempt, events.JobLost, *self._ended(attempt))
+            return None
+        if attempt.reason is Reason.CANCEL:
+            self._log_clean_up(attempt, error, "cancelled while running")
+            return self._cancelled(attempt)
+        # rule:16 what a stopped attempt raises spends nothing
+        if attempt.reason is Reason.SHUTDOWN:
+            # Whatever it raises: it was the worker that has not let it finish.
+            self._log_clean_up(attempt, error, "given back, since the worker stops")
+            return self._released(attempt)
+        if attempt.reason is Reason.TIMEOUT:
+            late = TimeoutError(
+                f"the attempt took longer than its {attempt.settings.timeout_s:g} s"
+            )
+            late.__cause__ = error
+            error = late
+        if type(error) is TooLate:
+            return self.unstarted.expired(attempt)
+        verdict = verdict_on(attempt, error)
+        if verdict.ending is Ending.RETRY:
+            return self._retry(attempt, error, verdict)
+        if verdict.ending is Ending.SNOOZE:
+            return self._snooze(attempt, verdict.delay_s)
+        if verdict.ending is Ending.DISCARD:
+            return self._discarded(attempt, verdict.reason)
+        return self._dead(attempt, error, verdict.reason)
+
+    def _log_clean_up(self, attempt: Attempt, error: BaseException, why: str) -> None:
+        self._failures.write_clean_up(attempt, error, why, **self._lasted(attempt))
+
+    def _ended(self, attempt: Attempt) -> tuple[int, float]:
+        """Its number, and how long it took in seconds."""
+        duration_s = 0.0
+        # Else a sync function has waited for a thread, and did not start.
+        if attempt.has_begun:
+            duration_s = self._clock_s() - attempt.started_s
+        return attempt.envelope.attempt, duration_s
+
+    def _lasted(self, attempt: Attempt) -> dict[str, Any]:
+        return {"duration_ms": round(self._ended(attempt)[1] * 1000)}
+
+    def _label(self, attempt: Attempt) -> dict[str, Any]:
+        return attempt.label | self._lasted(attempt)
+
+    def _cancelled(self, attempt: Attempt) -> Settlement:
+        ended = self._ended(attempt)
+        outcome = outcome_of(attempt, State.CANCELLED).encode()
+        settlement = Settlement.cancelled(attempt.job, outcome, attempt.result_ttl_ms)
+        text = "%s: cancelled while running"
+        log_end(State.CANCELLED, text, attempt.job.ref, extra=self._label(attempt))
+        self._tell(attempt, events.JobCancelled, *ended)
+        return settlement
+
+    def _released(self, attempt: Attempt) -> Settlement:
+        self.released += 1
+        self._tell(attempt, events.JobReleased, *self._ended(attempt))
+        return Settlement.release(attempt.job)
+
+    def _stopped_by_another(self, attempt: Attempt) -> Settlement:
+        """Another job has cancelled it: it runs again, and no attempt is spent."""
+        self._tell(attempt, events.JobReleased, *self._ended(attempt))
+        return Settlement.release(attempt.job)
+
+    def _retry(self, attempt: Attempt, error: BaseException, verdict: Verdict) -> Settlement:
+        ended = self._ended(attempt)
+        delay_s = verdict.delay_s
+        charge = verdict.charge
+        told = describe(error, attempt.mask)
+        number = attempt.envelope.attempt
+        past = PastError(number, told.kind, told.message, told.trace, wall_ms(), self._worker)
+        settlement = later(attempt, self.middlewares, delay_s, number + 1, past, charge)
+        text = "%s: %s, again in %.1f s: %s: %s"
+        about = (attempt.job.ref, counted(attempt, charge), delay_s, told.kind, told.message)
+        if is_on_purpose(error):
+            logger.warning(text, *about, extra=self._label(attempt))
+        else:
+            self._failures.write(attempt, error, told, text, *about, **self._lasted(attempt))
+        self._tell(attempt, events.JobRetryScheduled, *ended, delay_s, error)
+        return settlement
+
+    def _snooze(self, attempt: Attempt, delay_s: float) -> Settlement:
+        settlement = later(attempt, self.middlewares, delay_s, attempt.envelope.attempt)
+        self._tell(attempt, events.JobSnoozed, *self._ended(attempt), delay_s)
+        return settlement
+
+    def _discarded(self, attempt: Attempt, reason: str) -> Settlement:
+        if attempt.mask is not None:
+            reason = attempt.mask.text(reason)
+        ended = self._ended(attempt)
+        outcome = outcome_of(attempt, State.DISCARDED, reason=reason).encode()
+        settlement = Settlement.discarded(attempt.job, outcome, attempt.result_ttl_ms)
+        text = "%s: discarded: %s"
+        log_end(State.DISCARDED, text, attempt.job.ref, reason, extra=self._label(attempt))
+        self._tell(attempt, events.JobDiscarded, *ended, reason)
+        return settlement
+
+    def _dead(self, attempt: Attempt, error: BaseException, reason: str) -> Settlement:
+        ended = self._ended(attempt)
+        told = describe(error, attempt.mask)
+        outcome = outcome_of(
+            attempt,
+            State.DEAD,
+            reason=reason,
+            error_type=told.kind,
+            message=told.message,
+            traceback=told.trace,
+            worker=self._worker,
+        )
+        envelope = last_envelope(attempt, self.middlewares)
+        settlement = bury(attempt.job, outcome, attempt.result_ttl_ms, envelope)
+        text = "%s: dead at attempt %d (%s)"
+        about = (attempt.job.ref, ended[0], reason)
+        level = ENDS[State.DEAD].level
+        log_failure(logger, attempt, text, *about, error=told, level=level, **self._lasted(attempt))
+        self._tell(attempt, events.JobDead, *ended, reason, error)
+        return settlement

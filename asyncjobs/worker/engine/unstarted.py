@@ -1,0 +1,135 @@
+"""Settlements of jobs that never come to an attempt. Synchronous: no store is asked here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from asyncjobs.model import events
+from asyncjobs.model.backoff import doubled
+from asyncjobs.model.envelope import AnyEnvelope
+from asyncjobs.model.events import Events
+from asyncjobs.model.headers import MAX_MESSAGE, PutBack
+from asyncjobs.model.job import Settlement, State, TakenJob
+from asyncjobs.model.outcome import Outcome
+from asyncjobs.options.app import AppSettings
+from asyncjobs.worker.engine.attempt import Attempt, call_of, label_of
+from asyncjobs.worker.engine.error_text import describe
+from asyncjobs.worker.engine.put_back_log import PutBackLog
+from asyncjobs.worker.engine.records import bury, log_end, outcome_of
+
+__all__ = ["Unstarted"]
+
+EXPIRED: Final = "expired"
+"""The reason of a job that had not started by its `expires`."""
+FIRST_S: Final = 1.0
+MOST_S: Final = 60.0
+"""How long a job of an unknown function is put back, the first time and at the most."""
+
+
+class Unstarted:
+    """Says how jobs end or go on that this worker does not run, and tells listeners and the
+    log of them. Owns how many it has put back."""
+
+    def __init__(self, settings: AppSettings, hub: Events, clock_s: Callable[[], float]) -> None:
+        self._settings = settings
+        self._events = hub
+        self.put_back_log = PutBackLog(clock_s)
+        self.put_back = 0
+
+    def crashed(self, attempt: Attempt) -> Settlement:
+        """Its workers died too often while they ran it."""
+        job = attempt.job
+        message = f"its worker died while it ran, {attempt.crashes} times"
+        outcome = outcome_of(attempt, State.DEAD, reason="crashed", message=message)
+        settlement = bury(job, outcome, attempt.result_ttl_ms)
+        log_end(State.DEAD, "%s: dead: %s", job.ref, message, extra=attempt.label)
+        name, number = attempt.function.name, attempt.envelope.attempt
+        self._tell_dead(job, name, number, "crashed", attempt=attempt)
+        return settlement
+
+    def expired(self, attempt: Attempt) -> Settlement:
+        """It has not started in time. The error of its last attempt, if any, is kept."""
+        job = attempt.job
+        number = attempt.envelope.attempt
+        outcome = outcome_of(attempt, State.DISCARDED, reason=EXPIRED)
+        for last in attempt.envelope.headers.errors()[-1:]:
+            outcome.error_type = last.type
+            outcome.message = last.message
+            outcome.traceback = last.traceback
+        settlement = Settlement.discarded(job, outcome.encode(), attempt.result_ttl_ms)
+        text = "%s: discarded: expired before attempt %d"
+        log_end(State.DISCARDED, text, job.ref, number, extra=attempt.label)
+        if self._events.active:
+            info = attempt.info
+            self._events.emit(
+                events.JobExpired(info.ref, info.name, number, 0.0, EXPIRED, info=info)
+            )
+        return settlement
+
+    def cancelled(self, job: TakenJob) -> Settlement:
+        """Cancelled after it was taken and before it was started."""
+        name, number = call_of(job)
+        outcome = Outcome(State.CANCELLED).encode()
+        settlement = Settlement.cancelled(job, outcome, self._settings.result_ttl_ms)
+        log_end(State.CANCELLED, "%s: cancelled", job.ref, extra=label_of(job, name, number))
+        if self._events.active:
+            self._events.emit(events.JobCancelled(job.ref, name, number, 0.0))
+        return settlement
+
+    def unreadable(self, job: TakenJob, error: BaseException) -> Settlement:
+        """A stored record that cannot be read or written again: kept as it is, not run."""
+        problem = describe(error).message[:MAX_MESSAGE]
+        message = f"the stored bytes are no valid envelope: {problem}"
+        outcome = Outcome(State.DEAD, reason="unreadable", message=message)
+        settlement = bury(job, outcome, self._settings.result_ttl_ms)
+        text = "%s: dead: no valid envelope: %s"
+        log_end(State.DEAD, text, job.ref, problem, extra=label_of(job))
+        self._tell_dead(job, "", 1, "unreadable", error)
+        return settlement
+
+    def unknown(self, job: TakenJob, name: str, problem: str, now_ms: int) -> Settlement:
+        """A function or envelope that this worker does not have: later, perhaps elsewhere.
+
+        During a rolling deploy another worker may know it. The delay grows, no attempt
+        is spent; after `unknown_ttl` the job is dead. Raises BadRecord.
+        """
+        envelope = AnyEnvelope.decode(job.envelope)
+        since_ms, times = envelope.headers.put_back(now_ms)
+        # rule:13 after unknown_ttl an unknown job is dead
+        if now_ms - since_ms > self._settings.unknown_ttl_ms:
+            return self._given_up(job, name, problem)
+        # rule:13 the delay of an unknown job grows
+        # rule:13 the delay of an unknown job is capped
+        most_s = doubled(FIRST_S, MOST_S, times)
+        delay_s = random.uniform(most_s / 2, most_s)
+        # rule:13 the envelope keeps when its job was first unknown
+        headers = envelope.headers.with_put_back(PutBack(since_ms, times + 1), job.crashes)
+        again = envelope.with_headers(headers)
+        settlement = Settlement.reschedule(job, again, round(delay_s * 1000))
+        self.put_back += 1
+        self.put_back_log.write(job, name, problem)
+        if self._events.active:
+            self._events.emit(events.JobPutBack(job.ref, name, delay_s))
+        return settlement
+
+    def _given_up(self, job: TakenJob, name: str, problem: str) -> Settlement:
+        outcome = Outcome(State.DEAD, reason="unknown", message=problem)
+        settlement = bury(job, outcome, self._settings.result_ttl_ms)
+        log_end(State.DEAD, "%s: dead: %s", job.ref, problem, extra=label_of(job, name))
+        self._tell_dead(job, name, 1, "unknown")
+        return settlement
+
+    def _tell_dead(
+        self,
+        job: TakenJob,
+        name: str,
+        number: int,
+        reason: str,
+        error: BaseException | None = None,
+        attempt: Attempt | None = None,
+    ) -> None:
+        if self._events.active:
+            info = None if attempt is None else attempt.info
+            self._events.emit(events.JobDead(job.ref, name, number, 0.0, reason, error, info=info))

@@ -1,0 +1,72 @@
+"""Hearing at once that running jobs were cancelled, however busy the worker is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Final
+
+from asyncjobs.errors import StoreError
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.model.backoff import Pauses
+from asyncjobs.model.job import JobRef
+from asyncjobs.store.answers import CancelCall, ReclaimDue
+from asyncjobs.worker.lease.session import Session
+
+__all__ = ["Control"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+LISTEN_S: Final = 30.0
+"""How long one call listens; at its end a connection that nobody answers on is found out."""
+BACKOFF_FIRST_S: Final = 0.1
+BACKOFF_MOST_S: Final = 5.0
+
+
+class Control:
+    """Listens on the queues of one session, whatever its entries there are called.
+
+    What is missed while the store is away comes with the next heartbeat or exchange.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        on_cancel: Callable[[Collection[JobRef]], None],
+        on_reclaim_due: Callable[[], None],
+    ) -> None:
+        self._session = session
+        self._on_cancel = on_cancel
+        self._on_reclaim_due = on_reclaim_due
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        pauses = Pauses(BACKOFF_FIRST_S, BACKOFF_MOST_S)
+        while True:
+            try:
+                await self._listen()
+            except StoreError as error:
+                # The exchange meets the same fault and reports it once.
+                logger.debug("no cancels are heard at present: %s", error)
+            except Exception:
+                logger.exception("listening for cancels failed")
+            else:
+                pauses.reset()
+                continue
+            await asyncio.sleep(pauses.next_s())
+
+    async def _listen(self) -> None:
+        signals = await self._session.lease.listen(LISTEN_S)
+        spec = self._session.spec
+        cancelled: list[JobRef] = []
+        for signal in signals:
+            match signal:
+                case CancelCall(holder, ref) if holder == spec.entry(ref.queue):
+                    cancelled.append(ref)
+                case ReclaimDue():
+                    self._on_reclaim_due()
+                case _:
+                    # About another worker, or of a kind that this one has no use for.
+                    pass
+        if cancelled:
+            self._on_cancel(cancelled)

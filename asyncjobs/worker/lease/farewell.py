@@ -1,0 +1,62 @@
+"""Giving the jobs of a worker back when its own event loop cannot do it any more."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Collection
+from typing import Final
+
+from asyncjobs.errors import AsyncJobsError
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.host.exits import say_at_once
+from asyncjobs.model.job import TakenJob
+from asyncjobs.worker.lease.session import Session
+
+__all__ = ["FAREWELL_S", "say_farewell", "within"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+FAREWELL_S: Final = 4.0
+"""How long the store may take to hear of the end."""
+
+
+def say_farewell(
+    session: Session, charged: Collection[TakenJob] = (), limit_s: float = FAREWELL_S
+) -> None:
+    """Release the jobs of this worker; each of `charged` counts a crash. Blocks.
+
+    On a loop and connection of its own, so from any thread that runs no loop.
+    """
+    if session.backend.capabilities.threaded_heartbeat:
+        asyncio.run(_say_farewell(session, charged, limit_s))
+
+
+async def _say_farewell(session: Session, charged: Collection[TakenJob], limit_s: float) -> None:
+    twin = session.backend.for_thread()
+    try:
+        async with asyncio.timeout(limit_s):
+            await twin.attach(session.spec).leave(charged)
+    except (AsyncJobsError, TimeoutError) as error:
+        logger.error(
+            "the store could not be told; when the lease ends, all jobs of this worker are "
+            "charged: %s",
+            str(error) or "no answer in time",
+        )
+    finally:
+        await twin.close()
+
+
+def within(limit_s: float, do: Callable[[], object]) -> None:
+    """Do it in a thread of its own, and wait for it no longer than that.
+
+    Left out when there is none to be had: the process that a job has filled with threads must
+    end all the same, and here it might wait for ever.
+    """
+    thread = threading.Thread(target=do, name="asyncjobs-step", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        say_at_once(b"asyncjobs: no thread can be started; a step of the end is left out\n")
+        return
+    thread.join(limit_s)

@@ -1,0 +1,42 @@
+"""Noticing that the store's clock was set back, for the log."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from asyncjobs.guard.guarded import GuardedLog
+
+__all__ = ["StoreClock"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+TOLD_MS: Final = 1000
+"""A step back by less goes unnoticed."""
+
+
+class StoreClock:
+    """Compares how far the store's clock has come with the time that has really passed.
+
+    A step forward cannot be told from a pause of this machine, so only steps back count.
+    """
+
+    def __init__(self) -> None:
+        self._store_ms: int | None = None
+        self._heard_s = 0.0
+
+    def watch(self, store_ms: int, sent_s: float, heard_s: float) -> None:
+        """The store has answered with its time a call that was sent and heard at these
+        monotonic times."""
+        if self._store_ms is not None:
+            # At the least: from the end of the last call to the beginning of this one.
+            passed_ms = (sent_s - self._heard_s) * 1000
+            back_ms = self._store_ms + passed_ms - store_ms
+            if back_ms > TOLD_MS:
+                logger.warning(
+                    "the store's clock has gone back by %.0f s; jobs that were stored with a "
+                    "delay while it was ahead come later by that, and leases go on; keep its "
+                    "machine in time by NTP, without steps",
+                    back_ms / 1000,
+                )
+        self._store_ms = store_ms
+        self._heard_s = heard_s
