@@ -15,10 +15,10 @@ from asyncjobs.client.space import Space
 from asyncjobs.client.waiters import (
     MAX_BATCH_BYTES,
     MAX_BATCH_JOBS,
-    Call,
-    answer_calls,
+    Waiter,
+    answer_waiters,
     closed_error,
-    fail_calls,
+    fail_waiters,
 )
 from asyncjobs.guard.own import hide
 from asyncjobs.model.clock import new_id
@@ -28,7 +28,7 @@ from asyncjobs.store.seam import EnqueueBatch
 
 __all__ = ["Batcher"]
 
-LEAD_CALLS: Final = 16
+LEAD_WAITERS: Final = 16
 """With fewer callers a second trip costs more than is won by it."""
 
 
@@ -36,7 +36,7 @@ class Batcher:
     """Sends what is enqueued in one turn of the loop, or while a batch is on its way, as the
     next batch.
 
-    Owns the calls that wait, the batch in flight and the task that sends it. `is_held`: a lone
+    Owns the callers that wait, the batch in flight and the task that sends it. `is_held`: a lone
     caller is on its way, what comes waits for its end. Never cancels a batch because one of its
     callers left.
     """
@@ -47,8 +47,8 @@ class Batcher:
         self.flusher: asyncio.Task[None] | None = None
         self.is_held = False
         self.is_closed = False
-        self.waiting: deque[Call] = deque()
-        self.in_flight: list[Call] = []
+        self.waiting: deque[Waiter] = deque()
+        self.in_flight: list[Waiter] = []
         self.space = Space(loop, delivery.unavailable)
         self._loop = loop
         self._delivery = delivery
@@ -69,11 +69,11 @@ class Batcher:
         if self.is_closed and not is_first:
             raise closed_error()
         answer: asyncio.Future[Sequence[Placed | None]] = self._loop.create_future()
-        call = Call(jobs, size, answer, deadline_s)
+        waiter = Waiter(jobs, size, answer, deadline_s)
         if is_first:
-            self.waiting.appendleft(call)
+            self.waiting.appendleft(waiter)
         else:
-            self.waiting.append(call)
+            self.waiting.append(waiter)
         space = self.space
         space.jobs += len(jobs)
         space.bytes += size
@@ -90,22 +90,22 @@ class Batcher:
             self._start()
 
     def expire(self, now_s: float) -> float | None:
-        """Fail the calls whose time is over; when to come back.
+        """Fail the waiters whose time is over; when to come back.
 
         The batch in flight goes on for the other callers, and until the backend gives up.
         """
-        for call in (*self.in_flight, *self.waiting):
-            if call.answer.done():
+        for waiter in (*self.in_flight, *self.waiting):
+            if waiter.answer.done():
                 continue
-            if not is_over(call.deadline_s, now_s):
-                return call.deadline_s
-            call.fail(self._delivery.unavailable())
+            if not is_over(waiter.deadline_s, now_s):
+                return waiter.deadline_s
+            waiter.fail(self._delivery.unavailable())
         return None if self.flusher is None else now_s + self._timeout_s
 
     def fail_all(self) -> None:
         """Nobody gets an answer any more."""
-        for call in (*self.in_flight, *self.waiting):
-            call.fail(closed_error())
+        for waiter in (*self.in_flight, *self.waiting):
+            waiter.fail(closed_error())
         self.waiting.clear()
         self.space.clear()
 
@@ -121,11 +121,11 @@ class Batcher:
     async def _flush(self) -> None:
         try:
             while self.waiting:
-                calls = self.in_flight = self._next_calls()
-                if calls:
-                    enqueued = await self._send(calls)
+                waiters = self.in_flight = self._next_waiters()
+                if waiters:
+                    enqueued = await self._send(waiters)
                     if enqueued is not None:
-                        await self._tell(calls, enqueued)
+                        await self._tell(waiters, enqueued)
         except asyncio.CancelledError:
             self.fail_all()
             raise
@@ -133,47 +133,47 @@ class Batcher:
             self.in_flight = []
             self.flusher = None
 
-    def _next_calls(self) -> list[Call]:
-        """The calls of the next batch. One whose caller has left is not sent at all."""
+    def _next_waiters(self) -> list[Waiter]:
+        """The waiters of the next batch. One whose caller has left is not sent at all."""
         space = self.space
         if space.jobs <= MAX_BATCH_JOBS and space.bytes <= MAX_BATCH_BYTES:
             # Nearly always: all that wait are one batch.
-            calls = [call for call in self.waiting if not call.answer.done()]
+            waiters = [waiter for waiter in self.waiting if not waiter.answer.done()]
             self.waiting.clear()
             space.give_back(space.jobs, space.bytes)
-            return calls
-        calls = []
+            return waiters
+        waiters = []
         jobs = size = taken_jobs = taken_bytes = 0
         while self.waiting:
-            call = self.waiting[0]
+            waiter = self.waiting[0]
             # rule:11 batches of an enqueue are bounded
-            if calls and (
-                jobs + len(call.jobs) > MAX_BATCH_JOBS or size + call.size > MAX_BATCH_BYTES
+            if waiters and (
+                jobs + len(waiter.jobs) > MAX_BATCH_JOBS or size + waiter.size > MAX_BATCH_BYTES
             ):
                 break
             self.waiting.popleft()
-            taken_jobs += len(call.jobs)
-            taken_bytes += call.size
-            if not call.answer.done():
-                calls.append(call)
-                jobs += len(call.jobs)
-                size += call.size
+            taken_jobs += len(waiter.jobs)
+            taken_bytes += waiter.size
+            if not waiter.answer.done():
+                waiters.append(waiter)
+                jobs += len(waiter.jobs)
+                size += waiter.size
         space.give_back(taken_jobs, taken_bytes)
-        return calls
+        return waiters
 
-    async def _send(self, calls: list[Call]) -> Enqueued | None:
-        """The answer for all jobs of these calls; None when the callers have an error."""
-        jobs = [job for call in calls for job in call.jobs]
+    async def _send(self, waiters: list[Waiter]) -> Enqueued | None:
+        """The answer for all jobs of these waiters; None when the callers have an error."""
+        jobs = [job for waiter in waiters for job in waiter.jobs]
         batch = EnqueueBatch(new_id(), jobs)
         try:
             return await self._delivery.send(
-                batch, lambda: all(call.answer.done() for call in calls)
+                batch, lambda: all(waiter.answer.done() for waiter in waiters)
             )
         except Exception as error:
-            fail_calls(calls, error)
+            fail_waiters(waiters, error)
             return None
 
-    async def _tell(self, calls: list[Call], enqueued: Enqueued) -> None:
+    async def _tell(self, waiters: list[Waiter], enqueued: Enqueued) -> None:
         """Answer the callers of a batch so that they and the store work side by side.
 
         What waits is sent first: its batch is with the store while these callers go on.
@@ -182,16 +182,16 @@ class Batcher:
         """
         self.in_flight = []
         place = 0
-        if len(calls) >= LEAD_CALLS and not self.waiting:
-            half = len(calls) // 2
-            place = answer_calls(calls[:half], enqueued, 0)
-            calls = calls[half:]
+        if len(waiters) >= LEAD_WAITERS and not self.waiting:
+            half = len(waiters) // 2
+            place = answer_waiters(waiters[:half], enqueued, 0)
+            waiters = waiters[half:]
             try:
                 await asyncio.sleep(0)
             except asyncio.CancelledError:
-                answer_calls(calls, enqueued, place)
+                answer_waiters(waiters, enqueued, place)
                 raise
         if self.waiting:
-            self._loop.call_soon(answer_calls, calls, enqueued, place)
+            self._loop.call_soon(answer_waiters, waiters, enqueued, place)
         else:
-            answer_calls(calls, enqueued, place)
+            answer_waiters(waiters, enqueued, place)

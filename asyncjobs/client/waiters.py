@@ -14,12 +14,12 @@ from asyncjobs.store.answers import Enqueued, Placed
 __all__ = [
     "MAX_BATCH_BYTES",
     "MAX_BATCH_JOBS",
-    "Call",
     "Part",
-    "answer_calls",
+    "Waiter",
+    "answer_waiters",
     "by_queue",
     "closed_error",
-    "fail_calls",
+    "fail_waiters",
     "in_chunks",
     "maybe_stored_error",
     "partly_stored_error",
@@ -29,7 +29,7 @@ MAX_BATCH_JOBS: Final = 1_000
 MAX_BATCH_BYTES: Final = 4 << 20
 
 
-class Call:
+class Waiter:
     """Jobs of one queue that one caller waits for. Never larger than a batch may be."""
 
     __slots__ = ("answer", "deadline_s", "jobs", "size")
@@ -55,16 +55,16 @@ class Call:
             self.answer.exception()
 
 
-def answer_calls(calls: list[Call], enqueued: Enqueued, place: int) -> int:
+def answer_waiters(waiters: list[Waiter], enqueued: Enqueued, place: int) -> int:
     """Answer callers, whose jobs start at `place`; where the next one's jobs start."""
     places, refused = enqueued
-    for call in calls:
-        end = place + len(call.jobs)
+    for waiter in waiters:
+        end = place + len(waiter.jobs)
         # rule:5 callers hear of their own queue
-        if refused and (error := refused.get(call.jobs[0].queue)) is not None:
-            call.fail(_copy(error))
-        elif not call.answer.done():
-            call.answer.set_result(places[place:end])
+        if refused and (error := refused.get(waiter.jobs[0].queue)) is not None:
+            waiter.fail(_copy(error))
+        elif not waiter.answer.done():
+            waiter.answer.set_result(places[place:end])
         place = end
     return place
 
@@ -107,10 +107,10 @@ def by_queue(chunk: Sequence[NewJob], size: int) -> list[Part]:
     return parts
 
 
-def fail_calls(calls: list[Call], error: Exception) -> None:
+def fail_waiters(waiters: list[Waiter], error: Exception) -> None:
     """Give each caller an error of its own: one instance would collect all tracebacks."""
-    for call in calls:
-        call.fail(_copy(error))
+    for waiter in waiters:
+        waiter.fail(_copy(error))
 
 
 def _copy(error: Exception) -> Exception:

@@ -56,16 +56,16 @@ class QueueShares:
         free: int,
         now_s: float,
         *,
-        called: Collection[str] = (),
+        signalled: Collection[str] = (),
         most: Mapping[str, int] | None = None,
         room: tuple[int, ...] = (),
     ) -> dict[str, Demand]:
         """The demand on each queue to ask. Together they ask for at most `free` slots.
 
-        `called` queues are asked in any case, even without a slot: that passes their signal on to
-        another worker. `most` bounds single queues. Slots that such a queue leaves are not given to
-        others, because they are soon needed again. `room` is the room for suspects (see `Demand`);
-        one queue at a time may hand out suspects.
+        `signalled` queues are asked in any case, even without a slot: that passes their signal on
+        to another worker. `most` bounds single queues. Slots that such a queue leaves are not given
+        to others, because they are soon needed again. `room` is the room for suspects (see
+        `Demand`); one queue at a time may hand out suspects.
         """
         most = most or {}
         suspected: list[str] = []
@@ -73,10 +73,10 @@ class QueueShares:
             suspected = self.with_suspects(room, [queue for queue in most if not most[queue]])
         hot = [queue for queue in self.weights if queue in self.hot or queue in suspected]
         # It comes as a set. Unsorted, the process's hash seed would decide whose turn it is.
-        called = sorted(called)
+        signalled = sorted(signalled)
         if self._left_out:
             hot = [queue for queue in hot if queue not in self._left_out]
-            called = [queue for queue in called if queue not in self._left_out]
+            signalled = [queue for queue in signalled if queue not in self._left_out]
         self._trips += 1
         self.asked_all = free > 0 and (
             self.look
@@ -85,7 +85,7 @@ class QueueShares:
             or now_s - self._asked_all_s >= ASK_ALL_S
         )
         if free <= 0:
-            return {queue: Demand(0, suspects=room) for queue in called}
+            return {queue: Demand(0, suspects=room) for queue in signalled}
         if self.asked_all:
             self.look = False
             self._asked_all_s = now_s
@@ -93,7 +93,7 @@ class QueueShares:
         if self.asked_all:
             asked = [queue for queue in self.weights if queue not in self._left_out]
         slots = self._split(free, asked, hot)
-        for queue in (*called, *asked):
+        for queue in (*signalled, *asked):
             # A queue that is asked without a slot still reports whether it holds ready jobs.
             slots.setdefault(queue, 0)
         for queue, bound in most.items():

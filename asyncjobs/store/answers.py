@@ -104,12 +104,12 @@ class Exchange(NamedTuple):
 class Parked(NamedTuple):
     """The answer to a wait with an exchange behind it.
 
-    `called`: the queues that called, if it was a call; `exchange`: None when the store has
+    `signalled`: the queues that signalled work, if any did; `exchange`: None when the store has
     refused it, as it does after a resync. To a caller that has not resynced it means that
     a copy of it has taken effect: then it is time to.
     """
 
-    called: Collection[str]
+    signalled: Collection[str]
     exchange: Exchange | None
 
 
@@ -117,7 +117,7 @@ class Heartbeat(NamedTuple):
     """The answer to a heartbeat.
 
     `ready`: queues of the lease that hold jobs which are ready or overdue, whether or not
-    anybody was called for them. `next_lease_end_ms`: when a reclaim is due, that is the
+    anybody was signalled for them. `next_lease_end_ms`: when a reclaim is due, that is the
     earliest end of another worker's lease, or now while jobs of an ended one wait to be
     given back; None when there is neither. `away`: queues in which nothing is renewed.
     """

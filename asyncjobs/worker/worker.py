@@ -28,11 +28,11 @@ from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Heartbeat
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.worker.duties import Site
-from asyncjobs.worker.engine.burst import Limit
+from asyncjobs.worker.engine.burst import Burst
 from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.engine.threads import Threads
 from asyncjobs.worker.engine.waiting import Waiting
-from asyncjobs.worker.lease.cancels import Control
+from asyncjobs.worker.lease.cancels import CancelListener
 from asyncjobs.worker.lease.farewell import say_farewell
 from asyncjobs.worker.lease.heartbeat import Heartbeats
 from asyncjobs.worker.lease.session import Session
@@ -212,7 +212,7 @@ class Worker:
         if self._busy:
             raise UsageError("this worker runs already")
         started = asyncio.Event()
-        body = self._run(started, Limit(), None)
+        body = self._run(started, Burst(), None)
         task = hide(asyncio.create_task(body, name="asyncjobs-worker"))
         self._background = task
         waiting = hide(asyncio.create_task(started.wait()))
@@ -264,26 +264,26 @@ class Worker:
         memory = None
         if max_memory is not None:
             memory = MemoryLimit(checked_count(max_memory, "max_memory"))
-        return await self._run(asyncio.Event(), Limit(max_jobs, wait_s), memory)
+        return await self._run(asyncio.Event(), Burst(max_jobs, wait_s), memory)
 
     # -- inside --------------------------------------------------------------------------
 
     async def _run(
-        self, started: asyncio.Event, limit: Limit, memory: MemoryLimit | None
+        self, started: asyncio.Event, burst: Burst, memory: MemoryLimit | None
     ) -> WorkerReport:
         if self._busy:
             raise UsageError("this worker runs already")
         self._busy = True
         try:
             with loop_guarded():
-                return await self._session(started, limit, memory)
+                return await self._session(started, burst, memory)
         finally:
             self._busy = self._is_asked_to_stop = False
             self._stopping.clear()
             self._hurry.clear()
 
     async def _session(
-        self, started: asyncio.Event, limit: Limit, memory: MemoryLimit | None
+        self, started: asyncio.Event, burst: Burst, memory: MemoryLimit | None
     ) -> WorkerReport:
         async with self.app:
             session = await Session.begin(self.app.backend, self._new_spec())
@@ -292,9 +292,9 @@ class Worker:
             processor = self._processor = self._new_processor(session)
             if away:
                 processor.start_without(away)
-            processor.intake.appetite.burst = limit
+            processor.intake.appetite.burst = burst
             # A burst ends by what its last look into all queues has shown.
-            processor.intake.appetite.signals.always_looks = limit.is_burst
+            processor.intake.appetite.signals.always_looks = burst.is_burst
             life = self._watch_over(session, processor)
             self._beats = life.beats
             try:
@@ -370,9 +370,9 @@ class Worker:
         backend = self.app.backend
         site = Site(backend, session, processor, self._settings, self.app.events)
         upkeep = self._upkeep = Upkeep.of(site)
-        control = Control(session, self._on_cancel, upkeep.hear_reclaim_due)
+        listener = CancelListener(session, self._on_cancel, upkeep.hear_reclaim_due)
         waiting = Waiting(self.app, backend, self.queues, lambda: processor.is_quiet)
-        beside = [upkeep.run(), control.run(), waiting.give_back()]
+        beside = [upkeep.run(), listener.run(), waiting.give_back()]
         if memory is not None:
             beside.append(memory.watch(partial(self._on_memory, memory)))
         processor.sweeps.start()

@@ -49,7 +49,7 @@ async def test_closing_sends_the_parked_home(own: Store) -> None:
     await worker.take_one()
     await worker.settle_calls()
     with anyio.fail_after(10):
-        call = asyncio.ensure_future(worker.called())
+        call = asyncio.ensure_future(worker.signalled())
         result = asyncio.ensure_future(own.backend.wait_results([ref("a")], None))
         await anyio.sleep(0)
         await own.backend.close()
@@ -60,13 +60,13 @@ async def test_closing_sends_the_parked_home(own: Store) -> None:
 
 async def test_a_call_to_one_who_leaves_goes_to_the_next(own: Store) -> None:
     first, second = await own.worker(), await own.worker()
-    leaving = asyncio.ensure_future(first.called())
+    leaving = asyncio.ensure_future(first.signalled())
     await anyio.sleep(0)
     await own.enqueue("a")
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    assert await second.called() == ["work"]
+    assert await second.signalled() == ["work"]
 
 
 async def test_there_is_no_twin_for_another_thread(own: Store) -> None:

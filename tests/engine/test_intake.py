@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs.store.answers import StaleSequence
-from asyncjobs.worker.engine.burst import Limit
+from asyncjobs.worker.engine.burst import Burst
 from asyncjobs.worker.engine.steps import (
     AskAgain,
     Done,
@@ -571,7 +571,7 @@ def test_a_signal_is_passed_on_before_the_end() -> None:
 
 def test_a_worker_takes_no_more_jobs_than_it_was_told() -> None:
     worker = Worker(concurrency=9)
-    worker.intake.appetite.burst = Limit(max_jobs=2)
+    worker.intake.appetite.burst = Burst(max_jobs=2)
     assert slots_of(worker.trade(A, B)) == {"q": 2}
     worker.start()
     assert not worker.expect(Park).listens
@@ -584,7 +584,7 @@ def test_a_worker_takes_no_more_jobs_than_it_was_told() -> None:
 def test_a_burst_looks_once_more_after_its_last_job() -> None:
     """The job may have enqueued another one, also when its end is not ours to record."""
     worker = Worker(concurrency=1)
-    worker.intake.appetite.burst = Limit(burst_wait_s=0)
+    worker.intake.appetite.burst = Burst(burst_wait_s=0)
     worker.run(A)
     worker.intake.appetite.hear_signal(["q"])
     worker.trade()
@@ -596,7 +596,7 @@ def test_a_burst_looks_once_more_after_its_last_job() -> None:
 
 def test_a_burst_waits_for_what_is_due_soon() -> None:
     worker = Worker()
-    worker.intake.appetite.burst = Limit(burst_wait_s=5)
+    worker.intake.appetite.burst = Burst(burst_wait_s=5)
     worker.trade(next_due_ms={"q": NOW_MS + 4_000})
     assert isinstance(worker.next(), Park)
     worker.now_s += 4
@@ -606,14 +606,14 @@ def test_a_burst_waits_for_what_is_due_soon() -> None:
 
 def test_a_burst_waits_for_the_jobs_of_a_worker_that_died() -> None:
     worker = Worker()
-    worker.intake.appetite.burst = Limit(burst_wait_s=5)
+    worker.intake.appetite.burst = Burst(burst_wait_s=5)
     worker.trade(next_lease_end_ms=NOW_MS - 1)
     assert isinstance(worker.next(), Park)
 
 
 def test_a_burst_does_not_take_a_queue_that_is_away_for_empty() -> None:
     worker = Worker("bad", "good")
-    worker.intake.appetite.burst = Limit(burst_wait_s=0)
+    worker.intake.appetite.burst = Burst(burst_wait_s=0)
     worker.trade(away={"bad": BROKEN})
     assert isinstance(worker.next(), Park)
     assert not worker.intake.appetite.is_quiet

@@ -391,8 +391,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(number=WORKERS)
     def wait(self, number: int) -> None:
         """A token that has to be there is there; taking it takes no job."""
-        called = self.do(self.lease(self.party(number).lease).park(LIMIT_S)).called
-        assert list(called) == [QUEUE]
+        signalled = self.do(self.lease(self.party(number).lease).park(LIMIT_S)).signalled
+        assert list(signalled) == [QUEUE]
         self.model.is_called = False
 
     @invariant()

@@ -231,7 +231,7 @@ def test_slots_are_shared_among_the_others() -> None:
     shares.leave_out({"bad": 1})
     assert not shares.wanting()
     shares.look = True
-    demand = shares.demand(9, 1.0, called=["bad", "a"])
+    demand = shares.demand(9, 1.0, signalled=["bad", "a"])
     assert set(demand) == {"a", "b"}
     assert sum(one.slots for one in demand.values()) == 9
     shares.look = False

@@ -12,7 +12,7 @@ from asyncjobs.model.job import JobRef
 from asyncjobs.store.answers import CancelCall, QueueChanged, ReclaimDue, Signal
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.memory.lease import MemoryLease
-from asyncjobs.worker.lease.cancels import Control
+from asyncjobs.worker.lease.cancels import CancelListener
 from asyncjobs.worker.lease.session import Session
 from tests.hooked import HookedStore
 
@@ -41,7 +41,7 @@ class Calls(HookedStore):
 
 async def heard(lease: LeaseSpec, *answers: Collection[Signal] | Exception) -> list[JobRef]:
     store, found = Calls(*answers), list[JobRef]()
-    control = Control(Session(store, store.attach(lease)), found.extend, lambda: None)
+    control = CancelListener(Session(store, store.attach(lease)), found.extend, lambda: None)
     task = asyncio.create_task(control.run())
     async with asyncio.timeout(LIMIT_S):
         await store.silent.wait()
@@ -77,7 +77,7 @@ async def test_a_reclaim_that_is_due_is_passed_on_and_other_signals_are_passed_o
     store = Calls([QueueChanged("one"), ReclaimDue("one")], [QueueChanged("one")])
     due, cancelled = list[str](), list[JobRef]()
     session = Session(store, store.attach(LeaseSpec("mine", "w", ("one",), 1000)))
-    control = Control(session, cancelled.extend, lambda: due.append("reclaim"))
+    control = CancelListener(session, cancelled.extend, lambda: due.append("reclaim"))
     task = asyncio.create_task(control.run())
     async with asyncio.timeout(LIMIT_S):
         await store.silent.wait()

@@ -26,12 +26,12 @@ def test_never_more_slots_than_are_free(
     weights: dict[str, int], steps: list[tuple[int, set[str], set[str]]]
 ) -> None:
     shares = QueueShares(weights)
-    for now_s, (free, called, left) in enumerate(steps):
-        called &= set(weights)
-        demand = shares.demand(free, now_s / 10, called=called)
+    for now_s, (free, signalled, left) in enumerate(steps):
+        signalled &= set(weights)
+        demand = shares.demand(free, now_s / 10, signalled=signalled)
         assert sum(part.slots for part in demand.values()) <= free
         assert all(0 <= part.guard <= part.slots for part in demand.values())
-        assert called <= set(demand) <= set(weights)
+        assert signalled <= set(demand) <= set(weights)
         shares.learn(demand, left & set(demand))
 
 
@@ -64,12 +64,12 @@ def test_what_is_left_goes_to_hot_queues() -> None:
 
 def test_called_queues_are_asked_in_the_same_order_in_every_process() -> None:
     shares = QueueShares({"a": 1, "b": 1, "c": 1})
-    assert list(shares.demand(0, 0.0, called=["c", "a", "b"])) == ["a", "b", "c"]
+    assert list(shares.demand(0, 0.0, signalled=["c", "a", "b"])) == ["a", "b", "c"]
 
 
 def test_a_called_queue_is_asked_even_without_a_slot() -> None:
     shares = QueueShares({"a": 1, "b": 1})
-    demand = shares.demand(0, 0.0, called=["b"])
+    demand = shares.demand(0, 0.0, signalled=["b"])
     assert {queue: part.slots for queue, part in demand.items()} == {"b": 0}
 
 
@@ -210,4 +210,4 @@ def test_a_queue_with_suspects_is_asked_beside_a_hot_one() -> None:
 
 def test_a_call_that_is_passed_on_tells_of_the_room() -> None:
     shares = QueueShares({"a": 1})
-    assert shares.demand(0, 0.0, called=["a"], room=(8, 1)) == {"a": Demand(0, suspects=(8, 1))}
+    assert shares.demand(0, 0.0, signalled=["a"], room=(8, 1)) == {"a": Demand(0, suspects=(8, 1))}

@@ -32,9 +32,9 @@ async def test_a_call_that_a_worker_standing_still_has_got(
 
         # Parked for longer than anybody else, it gets each call, and does nothing.
         still = await other.backend.lease(LeaseSpec(new_id(), "still", ("default",), 60_000))
-        assert (await still.park(10)).called == ("default",)
+        assert (await still.park(10)).signalled == ("default",)
         waiting = asyncio.create_task(still.park(60))
         async with Worker(app, lease=1, grace=2):
             assert await handle.result(LIMIT_S) == 7
-        assert list((await waiting).called) == ["default"]
+        assert list((await waiting).signalled) == ["default"]
         await still.leave()

@@ -127,25 +127,25 @@ class MemoryLease:
         )
 
     async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
-        called = await self._queues.wakes.wait(self.spec.queues, timeout_s)
+        signalled = await self._queues.wakes.wait(self.spec.queues, timeout_s)
         if offer is None:
-            return Parked(called, None)
-        return self._answer(called, offer)
+            return Parked(signalled, None)
+        return self._answer(signalled, offer)
 
-    def _answer(self, called: Collection[str], offer: Offer) -> Parked:
+    def _answer(self, signalled: Collection[str], offer: Offer) -> Parked:
         """The exchange that was sent behind the wait."""
         demand = {name: wanted._replace(suspects=()) for name, wanted in offer.demand.items()}
         try:
             exchange = self._exchange(offer.sequence, (), demand, is_parked=True)
         except StaleSequence:
-            return Parked(called, None)
+            return Parked(signalled, None)
         for error in exchange.away.values():
             raise error
         # Suspects were passed over; whoever knows what else runs shall have them.
         left = [name for name in demand if self._queues.queue(name).has_work(exchange.now_ms)]
         for name in left:
             self._queues.wakes.signal(name)
-        return Parked(called, exchange._replace(left_ready=frozenset(left)))
+        return Parked(signalled, exchange._replace(left_ready=frozenset(left)))
 
     async def resync(
         self,

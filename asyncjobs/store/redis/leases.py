@@ -221,22 +221,22 @@ class RedisLease:
         # own, and it is checked then like any other.
         take = script("offer")
         plan = OfferPlan(take, self._keys, self.spec, self._access.pinned(), *offer)
-        called, replies = await self._wait(self.spec.queues, timeout_s, plan.commands)
+        signalled, replies = await self._wait(self.spec.queues, timeout_s, plan.commands)
         if any(isinstance(reply, NoScript) for reply in replies):
             replies = await run_all(self.links.wait, take, plan.commands)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
         try:
-            return Parked(called, plan.read(replies))
+            return Parked(signalled, plan.read(replies))
         except StaleSequence:
-            return Parked(called, None)
+            return Parked(signalled, None)
 
     async def _wait_all(self, timeout_s: float) -> Collection[str]:
         """Wait for all queues, or for those whose signals can be read."""
         queues = self.spec.queues
         try:
-            called, _ = await self._wait(queues, timeout_s, ())
+            signalled, _ = await self._wait(queues, timeout_s, ())
         except StoreError as error:
             if not is_of_queue(error):
                 raise
@@ -245,8 +245,8 @@ class RedisLease:
             # rule:1 a queue that wakes nobody keeps no other one from waking
             if not sound or len(sound) == len(queues):
                 raise
-            called, _ = await self._wait(sound, timeout_s, ())
-        return called
+            signalled, _ = await self._wait(sound, timeout_s, ())
+        return signalled
 
     async def _sound_wakes(self) -> list[str]:
         """The queues of the lease that can be waited for; others are told of once."""
@@ -261,7 +261,7 @@ class RedisLease:
     async def _wait(
         self, queues: Collection[str], timeout_s: float, behind: Sequence[Command]
     ) -> tuple[Collection[str], list[Any]]:
-        """The queues that called, and the replies to what was sent behind the wait."""
+        """The queues that signalled, and the replies to what was sent behind the wait."""
         wakes = {self._keys.queue(queue).wake: queue for queue in queues}
         wait: Command = (b"BLPOP", *wakes, f"{max(timeout_s, 0.001):.3f}")  # 0 would be for ever
         # A half-open connection never answers: give the server a margin, no more.

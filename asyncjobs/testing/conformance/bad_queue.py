@@ -147,12 +147,12 @@ async def test_the_others_call(store: Store, spoil: Spoil) -> None:
     worker = await store.worker(*QUEUES)
     await worker.settle_calls()
     await spoil("wake")
-    assert await worker.called(0.01) == []
+    assert await worker.signalled(0.01) == []
     await store.enqueue("a", queue="two")
-    assert await worker.called() == ["two"]
+    assert await worker.signalled() == ["two"]
     await spoil("wake", is_sound=True)
     await store.enqueue("a", queue=BAD)
-    assert await worker.called() == [BAD]
+    assert await worker.signalled() == [BAD]
 
 
 @pytest.mark.parametrize("key", QUEUE_KEYS)
@@ -178,5 +178,5 @@ async def test_whatever_key_is_spoiled(store: Store, spoil: Spoil, key: str) -> 
     assert not {*beat.lost, *beat.away} - {BAD}
     assert not set((await store.reclaim(*QUEUES)).away) - {BAD}
     await store.enqueue("c", queue="two")
-    assert await worker.called() in (["one"], ["two"], [BAD])
+    assert await worker.signalled() in (["one"], ["two"], [BAD])
     await spoil(ALL, is_sound=True)

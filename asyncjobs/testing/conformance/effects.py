@@ -75,8 +75,8 @@ async def test_they_are_taken_by_the_exchange_that_settles(store: Store) -> None
     end = causing(await parent(store, worker), new("a"), new("b", 0), new("c", 3))
     await other.settle_calls()
     assert ids((await worker.exchange(end, demand=10)).jobs) == ["b", "a", "c"]
-    # Nothing is left, so nobody is called for nothing.
-    assert await other.called(SHORT_S) == []
+    # Nothing is left, so nobody is signalled for nothing.
+    assert await other.signalled(SHORT_S) == []
 
 
 async def test_what_is_left_of_them_calls(store: Store) -> None:
@@ -84,7 +84,7 @@ async def test_what_is_left_of_them_calls(store: Store) -> None:
     end = causing(await parent(store, worker), new("a"), new("b"))
     await other.settle_calls()
     assert ids((await worker.exchange(end, demand=1)).jobs) == ["a"]
-    assert await other.called() == ["work"]
+    assert await other.signalled() == ["work"]
     assert ids(await other.take()) == ["b"]
 
 
@@ -101,7 +101,7 @@ async def test_they_may_be_for_later(store: Store) -> None:
     assert (record.state, record.due_ms, record.envelope) == (State.SCHEDULED, later, b"delayed")
     assert (await store.look("at")).due_ms == last
     # A sleeping worker would sleep past a new earliest time.
-    assert await other.called() == ["work"]
+    assert await other.signalled() == ["work"]
     store.clock.ms = last
     assert ids(await other.take()) == ["delayed", "at"]
 
@@ -112,7 +112,7 @@ async def test_one_that_is_later_than_others_calls_nobody(store: Store) -> None:
     end = causing(await parent(store, worker), new("later", delay_ms=500))
     await other.settle_calls()
     await worker.exchange(end)
-    assert await other.called(SHORT_S) == []
+    assert await other.signalled(SHORT_S) == []
 
 
 async def test_a_success_that_is_sent_again_stores_nothing_twice(store: Store) -> None:

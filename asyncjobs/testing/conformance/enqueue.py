@@ -113,7 +113,7 @@ async def test_a_lone_new_job_calls_is_found_and_counted(store: Store) -> None:
     (flow,) = await store.backend.inspect.queues.flow(["work"])
     assert flow.enqueued == 1
     worker = await store.worker()
-    assert await worker.called() == ["work"]
+    assert await worker.signalled() == ["work"]
     (taken,) = await worker.take()
     assert (taken.id, taken.priority, taken.envelope) == ("a", 1, b"a")
     # A second one of the same minute, and one that a later batch names again.

@@ -68,7 +68,7 @@ async def test_due_jobs_that_are_left_call_the_next_one(store: Store) -> None:
     await idle.settle_calls()
     answer = await worker.exchange(demand={QUEUE: Demand(ENOUGH)})
     assert (len(answer.jobs), answer.left_ready) == (ENOUGH, frozenset({QUEUE}))
-    assert await idle.called(LIMIT_S) == [QUEUE]
+    assert await idle.signalled(LIMIT_S) == [QUEUE]
 
 
 @pytest.mark.parametrize("how", ["one by one", "batched", "due", "released"])

@@ -294,9 +294,9 @@ async def test_a_revival_calls_a_worker(store: Store) -> None:
     worker = await store.worker()
     await worker.settle_calls()
     assert await revive(store, key._replace(died_ms=1)) == [Revived.GONE]
-    assert await worker.called(SHORT_S) == []
+    assert await worker.signalled(SHORT_S) == []
     await revive(store, key)
-    assert await worker.called() == [QUEUE]
+    assert await worker.signalled() == [QUEUE]
 
 
 async def test_a_revived_job_counts_as_enqueued(store: Store) -> None:

@@ -94,13 +94,13 @@ class Worker:
         (job,) = await self.take(1)
         return job
 
-    async def called(self, timeout_s: float = LIMIT_S) -> list[str]:
-        """The queues that called within the time."""
-        return list((await self.lease.park(timeout_s)).called)
+    async def signalled(self, timeout_s: float = LIMIT_S) -> list[str]:
+        """The queues that signalled within the time."""
+        return list((await self.lease.park(timeout_s)).signalled)
 
     async def settle_calls(self) -> None:
         """Use up calls that were made before."""
-        while await self.called(SHORT_S):
+        while await self.signalled(SHORT_S):
             continue
 
 

@@ -155,7 +155,7 @@ async def test_what_is_passed_over_is_not_left_ready(store: Store) -> None:
     await other.settle_calls()
     answer = await keeper.exchange(demand={QUEUE: Demand(1)})
     assert (ids(answer.jobs), answer.left_ready) == (["a"], frozenset())
-    assert await other.called(SHORT_S) == []
+    assert await other.signalled(SHORT_S) == []
 
 
 async def test_suspects_that_only_a_slot_is_missing_for_call_another_worker(store: Store) -> None:
@@ -164,7 +164,7 @@ async def test_suspects_that_only_a_slot_is_missing_for_call_another_worker(stor
     await other.settle_calls()
     answer = await keeper.exchange(demand={QUEUE: Demand(0, suspects=(5,))})
     assert answer.left_ready == {QUEUE}
-    assert await other.called() == [QUEUE]
+    assert await other.signalled() == [QUEUE]
 
 
 async def test_who_takes_some_suspects_calls_another_worker_for_the_rest(store: Store) -> None:
@@ -173,7 +173,7 @@ async def test_who_takes_some_suspects_calls_another_worker_for_the_rest(store: 
     await other.settle_calls()
     answer = await keeper.exchange(demand={QUEUE: Demand(10, suspects=(3,))})
     assert (len(answer.jobs), answer.left_ready) == (3, frozenset())
-    assert await other.called() == [QUEUE]
+    assert await other.signalled() == [QUEUE]
 
 
 async def test_the_guard_starts_where_it_is_told(store: Store) -> None:

@@ -34,7 +34,7 @@ async def running(waiting: Awaitable[T]) -> AsyncIterator[asyncio.Future[T]]:
 
 async def test_a_parked_worker_is_called_by_new_work(store: Store) -> None:
     worker = await store.worker()
-    async with running(worker.called()) as call:
+    async with running(worker.signalled()) as call:
         await store.enqueue("a")
         assert await call == ["work"]
     assert await store.state("a") is State.READY
@@ -43,12 +43,12 @@ async def test_a_parked_worker_is_called_by_new_work(store: Store) -> None:
 
 async def test_work_that_was_there_before_calls(store: Store) -> None:
     await store.enqueue("a")
-    assert await (await store.worker()).called() == ["work"]
+    assert await (await store.worker()).signalled() == ["work"]
 
 
 async def test_the_queue_that_calls_is_named(store: Store) -> None:
     worker = await store.worker("one", "two", "three")
-    async with running(worker.called()) as call:
+    async with running(worker.signalled()) as call:
         await store.enqueue("a", queue="two")
         assert await call == ["two"]
 
@@ -56,28 +56,28 @@ async def test_the_queue_that_calls_is_named(store: Store) -> None:
 async def test_a_queue_of_others_does_not_call(store: Store) -> None:
     worker = await store.worker()
     await store.enqueue("a", queue="other")
-    assert await worker.called(SHORT_S) == []
+    assert await worker.signalled(SHORT_S) == []
 
 
 async def test_there_is_one_call_for_any_number_of_jobs(store: Store) -> None:
     for name in "abc":
         await store.enqueue(name)
     worker = await store.worker()
-    assert await worker.called() == ["work"]
-    assert await worker.called(SHORT_S) == []
+    assert await worker.signalled() == ["work"]
+    assert await worker.signalled(SHORT_S) == []
 
 
 async def test_no_time_at_all_is_a_look(store: Store) -> None:
     worker = await store.worker()
     with anyio.fail_after(LIMIT_S):
-        assert await worker.called(0) == []
+        assert await worker.signalled(0) == []
 
 
 async def test_a_leftover_calls_the_next_one(store: Store) -> None:
     await store.enqueue("a", "b")
     first, second = await store.worker(), await store.worker()
-    assert await first.called() == ["work"]
-    async with running(second.called()) as call:
+    assert await first.signalled() == ["work"]
+    async with running(second.signalled()) as call:
         assert (await first.exchange(demand=1)).left_ready == {"work"}
         assert await call == ["work"]
     assert ids(await second.take()) == ["b"]
@@ -86,17 +86,17 @@ async def test_a_leftover_calls_the_next_one(store: Store) -> None:
 async def test_an_exchange_without_demand_passes_the_call_on(store: Store) -> None:
     await store.enqueue("a")
     busy, idle = await store.worker(), await store.worker()
-    assert await busy.called() == ["work"]
+    assert await busy.signalled() == ["work"]
     await busy.exchange(demand=0)
-    assert await idle.called() == ["work"]
+    assert await idle.signalled() == ["work"]
 
 
 async def test_an_exchange_that_leaves_nothing_calls_nobody(store: Store) -> None:
     await store.enqueue("a", "b")
     worker = await store.worker()
-    assert await worker.called() == ["work"]
+    assert await worker.signalled() == ["work"]
     assert len(await worker.take()) == 2
-    assert await worker.called(SHORT_S) == []
+    assert await worker.signalled(SHORT_S) == []
 
 
 async def test_a_known_job_calls_nobody(store: Store) -> None:
@@ -106,17 +106,17 @@ async def test_a_known_job_calls_nobody(store: Store) -> None:
     await worker.settle_calls()
     await store.enqueue("a", token="once")
     await store.enqueue("a")
-    assert await worker.called(SHORT_S) == []
+    assert await worker.signalled(SHORT_S) == []
 
 
 async def test_only_a_new_earliest_scheduled_job_calls(store: Store) -> None:
     worker = await store.worker()
     await store.enqueue("first", delay_ms=5000)
-    assert await worker.called() == ["work"]
+    assert await worker.signalled() == ["work"]
     await store.enqueue("later", delay_ms=6000)
-    assert await worker.called(SHORT_S) == []
+    assert await worker.signalled(SHORT_S) == []
     await store.enqueue("sooner", delay_ms=4000)
-    assert await worker.called() == ["work"]
+    assert await worker.signalled() == ["work"]
     assert (await worker.exchange(demand=1)).next_due_ms == {"work": store.clock.ms + 4000}
 
 
@@ -125,7 +125,7 @@ async def test_a_released_job_calls(store: Store) -> None:
     leaver, idle = await store.worker(), await store.worker()
     taken = await leaver.take_one()
     await idle.settle_calls()
-    async with running(idle.called()) as call:
+    async with running(idle.signalled()) as call:
         await leaver.exchange(Settlement.release(taken), demand={})
         assert await call == ["work"]
 
@@ -135,7 +135,7 @@ async def test_a_worker_that_leaves_with_jobs_calls(store: Store) -> None:
     leaver, idle = await store.worker(), await store.worker()
     await leaver.take_one()
     await idle.settle_calls()
-    async with running(idle.called()) as call:
+    async with running(idle.signalled()) as call:
         await leaver.lease.leave()
         assert await call == ["work"]
 
@@ -145,7 +145,7 @@ async def test_reclaimed_jobs_call(store: Store) -> None:
     dead, idle = await store.worker(), await store.worker()
     await dead.take_one()
     await idle.settle_calls()
-    async with running(idle.called()) as call:
+    async with running(idle.signalled()) as call:
         await store.end_leases(idle)
         assert await call == ["work"]
 
@@ -156,17 +156,17 @@ async def test_a_promoted_job_left_behind_calls(store: Store) -> None:
     await worker.settle_calls()
     store.clock.ms += 10
     await worker.take_one()
-    assert await idle.called() == ["work"]
+    assert await idle.signalled() == ["work"]
 
 
 async def test_a_wait_can_be_cancelled_and_waited_again(store: Store) -> None:
     worker = await store.worker()
     with anyio.move_on_after(SHORT_S):
-        await worker.called()
+        await worker.signalled()
     await store.enqueue("a")
     assert ids(await worker.take()) == ["a"]
     await worker.settle_calls()
-    async with running(worker.called()) as call:
+    async with running(worker.signalled()) as call:
         await store.enqueue("b")
         assert await call == ["work"]
 
@@ -178,7 +178,7 @@ async def test_several_parked_workers_share_the_work(store: Store) -> None:
 
     async def work(worker: Worker) -> None:
         while len(seen) < 4:
-            if await worker.called(SHORT_S):
+            if await worker.signalled(SHORT_S):
                 seen.extend(ids(await worker.take(1)))
 
     with anyio.fail_after(LIMIT_S):

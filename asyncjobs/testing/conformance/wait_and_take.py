@@ -32,8 +32,8 @@ async def test_new_work_comes_with_its_call(store: Store) -> None:
     worker = await store.worker()
     task = await parked(worker)
     await store.enqueue("a", "b")
-    called, exchange = await task
-    assert list(called) == [QUEUE]
+    signalled, exchange = await task
+    assert list(signalled) == [QUEUE]
     assert exchange is not None
     assert ids(exchange.jobs) == ["a", "b"]
     assert [job.holder for job in exchange.jobs] == [worker.lease.spec.entry(QUEUE)] * 2
@@ -50,8 +50,8 @@ async def test_work_that_was_there_before_comes_at_once(store: Store) -> None:
 
 async def test_without_a_call_it_looks_when_the_time_is_over(store: Store) -> None:
     worker = await store.worker()
-    called, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
-    assert list(called) == []
+    signalled, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
+    assert list(signalled) == []
     assert exchange is not None
     assert exchange.jobs == []
 
@@ -63,7 +63,7 @@ async def test_no_more_than_was_asked_for_and_the_next_one_is_called(store: Stor
     exchange = (await task).exchange
     assert exchange is not None
     assert (ids(exchange.jobs), exchange.left_ready) == (["a"], frozenset([QUEUE]))
-    assert await other.called() == [QUEUE]
+    assert await other.signalled() == [QUEUE]
 
 
 async def test_other_exchanges_go_on_meanwhile(store: Store) -> None:
@@ -89,8 +89,8 @@ async def test_a_resync_refuses_what_waits(store: Store) -> None:
     answer = await worker.lease.resync(worker.sequence, [])
     assert answer.missing == []
     await store.enqueue("a")
-    called, exchange = await task
-    assert (list(called), exchange) == ([QUEUE], None)
+    signalled, exchange = await task
+    assert (list(signalled), exchange) == ([QUEUE], None)
     assert await store.state("a") is State.READY
     # The next one is of a higher number.
     assert ids(await worker.take()) == ["a"]
@@ -141,8 +141,8 @@ async def test_suspects_are_passed_on(store: Store) -> None:
     assert exchange is not None
     assert ids(exchange.jobs) == ["innocent"]
     assert exchange.left_ready == frozenset([QUEUE])
-    # It may be one of many, and no worker takes all: others are called for them.
-    assert await other.called() == [QUEUE]
+    # It may be one of many, and no worker takes all: others are signalled for them.
+    assert await other.signalled() == [QUEUE]
     assert ids(await keeper.take()) == ["suspect"]
 
 
@@ -162,7 +162,7 @@ async def test_a_job_that_was_given_back_calls_one_worker(store: Store) -> None:
     await worker.exchange(Settlement.release(await worker.take_one()))
     await worker.settle_calls()
     await wait_and_take(worker, timeout_s=SHORT_S)
-    assert await other.called(SHORT_S) == []
+    assert await other.signalled(SHORT_S) == []
 
 
 async def test_a_job_given_back_and_cancelled_since_calls_nobody(store: Store) -> None:
@@ -174,7 +174,7 @@ async def test_a_job_given_back_and_cancelled_since_calls_nobody(store: Store) -
     _, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
     assert exchange is not None
     assert (exchange.jobs, exchange.left_ready) == ([], frozenset())
-    assert await other.called(SHORT_S) == []
+    assert await other.signalled(SHORT_S) == []
 
 
 async def test_a_due_job_comes_or_is_told_of(store: Store) -> None:

@@ -10,7 +10,7 @@ from asyncjobs.model.job import Demand, TakenJob
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Exchange
 from asyncjobs.store.lease import Offer
-from asyncjobs.worker.engine.burst import Limit
+from asyncjobs.worker.engine.burst import Burst
 from asyncjobs.worker.engine.offer import MOST_OFFERED, StandingOffer
 from asyncjobs.worker.engine.signals import Signals
 from asyncjobs.worker.engine.slots import Slots
@@ -39,7 +39,7 @@ class Appetite:
         self.shares = shares
         self.signals = Signals()
         self.offer = StandingOffer()
-        self.burst = Limit()
+        self.burst = Burst()
         self.is_quiet = False
         """True when no more jobs are asked for."""
         self._slots = slots
@@ -81,7 +81,7 @@ class Appetite:
         return shares.demand(
             free,
             now_s,
-            called=signals.signalled,
+            signalled=signals.signalled,
             most=self._slots.most(len(unstarted)),
             room=self._slots.room(unstarted),
         )

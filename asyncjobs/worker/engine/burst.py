@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from asyncjobs.store.answers import Exchange
 
-__all__ = ["Limit"]
+__all__ = ["Burst"]
 
 
-class Limit:
+class Burst:
     """What was asked for, and what the last exchange said of it. Times are monotonic.
 
     max_jobs: end after so many jobs. burst_wait_s: end when nothing is ready, running,

@@ -95,7 +95,7 @@ class Parking:
             logger.exception("waiting for signals failed")
         self._wait = None
         now_s = self._loop.time()
-        self._appetite.parked(parked.called, parked.exchange, now_s, has_failed=has_failed)
+        self._appetite.parked(parked.signalled, parked.exchange, now_s, has_failed=has_failed)
         self._changed.set()
 
     async def _listen(self, offer: Offer | None) -> Parked:

@@ -13,7 +13,7 @@ from asyncjobs.model.job import JobRef
 from asyncjobs.store.answers import CancelCall, ReclaimDue
 from asyncjobs.worker.lease.session import Session
 
-__all__ = ["Control"]
+__all__ = ["CancelListener"]
 
 logger = GuardedLog("asyncjobs.worker")
 
@@ -23,7 +23,7 @@ BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MOST_S: Final = 5.0
 
 
-class Control:
+class CancelListener:
     """Listens on the queues of one session, whatever its entries there are called.
 
     What is missed while the store is away comes with the next heartbeat or exchange.
