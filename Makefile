@@ -81,10 +81,7 @@ layers: $(STAMP) ## Imports go down only, by import-linter
 .PHONY: docs
 docs: $(STAMP) ## Links, code blocks and reference pages of the documents; sizes, exports
 	@$(BIN)/python -m pytest -q tests/unit/test_repository.py tests/unit/test_measures.py
-	@$(BIN)/python tools/settings_page.py --check
-	@$(BIN)/python tools/cli_page.py --check
-	@$(BIN)/python tools/api_page.py --check
-	@$(BIN)/python tools/telemetry_page.py --check
+	@$(BIN)/python tools/pages.py --check
 
 .PHONY: measures
 measures: $(STAMP) ## How the code reads, in figures: ARGS=--where tells each place
@@ -92,10 +89,7 @@ measures: $(STAMP) ## How the code reads, in figures: ARGS=--where tells each pl
 
 .PHONY: settings
 settings: $(STAMP) ## Write docs/reference/ from the code: settings, CLI, API, telemetry
-	@$(BIN)/python tools/settings_page.py
-	@$(BIN)/python tools/cli_page.py
-	@$(BIN)/python tools/api_page.py
-	@$(BIN)/python tools/telemetry_page.py
+	@$(BIN)/python tools/pages.py
 
 .PHONY: clean
 clean: ## Remove the environments and what the tools leave behind

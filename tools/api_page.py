@@ -1,18 +1,12 @@
-"""Writes docs/reference/api.md from the docstrings of the public names.
+"""docs/reference/api.md: the public names with their docstrings.
 
-    python tools/api_page.py            write the page
-    python tools/api_page.py --check    end with 1 when the page is not what it would be
-
-Griffe reads the source without importing it; the options of jobs are read from their table. A
-public name without a place here, or without a docstring, ends the program with an error.
+Griffe reads the source without importing it. The options of jobs come from their table. A public
+name without a place here, or without a docstring, stops the program with an error.
 """
-
-# ruff: noqa: INP001  a program, not a package
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +15,6 @@ import griffe
 from asyncjobs.options.table import ENQUEUE, FUNCTION
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "reference" / "api.md"
 
 HEAD = """\
 # API
@@ -310,18 +303,3 @@ def fields_of(found: griffe.Class) -> Iterator[str]:
     for name, member in found.members.items():
         if isinstance(member, griffe.Attribute) and not name.startswith("_"):
             yield name
-
-
-def main(arguments: Sequence[str]) -> int:
-    text = page()
-    if "--check" not in arguments:
-        PAGE.write_text(text)
-        return 0
-    if PAGE.is_file() and PAGE.read_text() == text:
-        return 0
-    sys.stderr.write("docs/reference/api.md is not up to date; run make settings\n")
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,26 +1,15 @@
-"""Writes docs/reference/cli.md from the commands themselves: usage, help, flags, exit codes.
-
-python tools/cli_page.py            write the page
-python tools/cli_page.py --check    end with 1 when the page is not what it would be
-"""
-
-# ruff: noqa: INP001  a program, not a package
+"""docs/reference/cli.md: the commands with their usage, help, flags and exit codes."""
 
 from __future__ import annotations
 
 import enum
 import re
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import click
 
 from asyncjobs.cli.command import cli
 from asyncjobs.cli.shared.values import show_duration
-
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "reference" / "cli.md"
 
 HEAD = """\
 # Command line
@@ -109,18 +98,3 @@ def default_of(flag: click.Option) -> str:
 
 def in_table(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip().replace("|", "\\|")
-
-
-def main(arguments: Sequence[str]) -> int:
-    text = page()
-    if "--check" not in arguments:
-        PAGE.write_text(text)
-        return 0
-    if PAGE.is_file() and PAGE.read_text() == text:
-        return 0
-    sys.stderr.write("docs/reference/cli.md is not up to date; run make settings\n")
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,7 @@ What is over a limit asks for the concept that is missing; tests/unit/test_measu
 the limits.
 """
 
-# ruff: noqa: INP001, T201  a program, not a package; it prints its table
+# ruff: noqa: T201  a program, not a package; it prints its table
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ in the code, which stands above the statement that keeps it. The tree is copied 
 folder; the tests run there first as it is, and have to pass.
 """
 
-# ruff: noqa: INP001, T201  a program, not a package; it prints its table
+# ruff: noqa: T201  a program, not a package; it prints its table
 
 from __future__ import annotations
 

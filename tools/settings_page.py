@@ -1,19 +1,14 @@
-"""Writes docs/reference/settings.md from the code: names, defaults and variables.
+"""docs/reference/settings.md: names, defaults and environment variables.
 
-    python tools/settings_page.py            write the page
-    python tools/settings_page.py --check    end with 1 when the page is not what it would be
-
-The options of jobs and the settings of an app are read from their tables in asyncjobs/options/.
-Anything else has its text here: one without its text, or the reverse, ends it with an error.
+The options of jobs and the settings of an app come from their tables in asyncjobs/options/.
+Everything else has its text here. A setting without a text, or a text without a setting, stops
+the program with an error.
 """
-
-# ruff: noqa: INP001  a program, not a package
 
 from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +21,6 @@ from asyncjobs.options.table import ENQUEUE, FUNCTION, EnqueueOptions, FunctionO
 from asyncjobs.policy.backoff import Constant, Exponential
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "reference" / "settings.md"
 
 HEAD = """\
 # Settings
@@ -202,18 +196,3 @@ def _variables() -> Iterator[str]:
     for name, text in VARIABLES.items():
         yield f"| `{name}` | {text} |"
     yield ""
-
-
-def main(arguments: list[str]) -> int:
-    text = page()
-    if "--check" not in arguments:
-        PAGE.write_text(text)
-        return 0
-    if PAGE.is_file() and PAGE.read_text() == text:
-        return 0
-    sys.stderr.write("docs/reference/settings.md is not up to date; run make settings\n")
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,19 +1,12 @@
-"""Writes docs/reference/telemetry.md from the code: metrics, spans, attributes, Prometheus names.
+"""docs/reference/telemetry.md: metrics, spans, attributes, Prometheus names.
 
-    python tools/telemetry_page.py            write the page
-    python tools/telemetry_page.py --check    end with 1 when the page is not what it would be
-
-The Prometheus names are what OpenTelemetry's exporter makes of each metric. Needs the extra
-`prometheus`.
+A Prometheus name is what OpenTelemetry's exporter makes of a metric: each is exported once, and
+the name is read from the result. Needs the extra `prometheus`.
 """
-
-# ruff: noqa: INP001  a program, not a package
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Meter, Observation
@@ -23,9 +16,6 @@ from prometheus_client import generate_latest
 from asyncjobs.model.ends import OUTCOMES
 from asyncjobs.telemetry import instruments, spans
 from asyncjobs.telemetry.instruments import FLEET, WORKER, Instrument
-
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "reference" / "telemetry.md"
 
 HEAD = """\
 # Telemetry reference
@@ -86,18 +76,12 @@ OF_SPANS = {
 }
 
 
-def main(arguments: Sequence[str]) -> int:
-    text = "\n".join(page()) + "\n"
-    if list(arguments) != ["--check"]:
-        PAGE.write_text(text)
-        return 0
-    if not PAGE.exists() or PAGE.read_text() != text:
-        print(f"{PAGE.name} is not up to date; run make settings", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+def page() -> str:
+    """The whole page."""
+    return "\n".join(_lines()) + "\n"
 
 
-def page() -> Iterator[str]:
+def _lines() -> Iterator[str]:
     yield HEAD.format(schema=instruments.SCHEMA_URL.rpartition("/")[2])
     yield "## Metrics of workers, and of processes that enqueue\n"
     yield from table(WORKER)
@@ -159,7 +143,3 @@ def _measure(meter: Meter, row: Instrument) -> None:
         meter.create_observable_gauge(
             row.name, [lambda _: [Observation(1)]], unit=row.unit, description=row.text
         )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

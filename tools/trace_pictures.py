@@ -7,8 +7,6 @@ times are those of the run, so the files change each time and are drawn anew by 
 compares all but the times.
 """
 
-# ruff: noqa: INP001  a program, not a package
-
 from __future__ import annotations
 
 import asyncio

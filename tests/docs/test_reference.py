@@ -1,56 +1,75 @@
-"""docs/reference/cli.md and docs/reference/api.md are what the code says."""
+"""The pages of docs/reference/ say what the code says."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+import pages
+import settings_page
+
+NEEDS = {
+    "api": ("griffe", "dev"),
+    "telemetry": ("opentelemetry.exporter.prometheus", "prometheus"),
+}
+"""A package that a page is made with, and the extra that has it."""
 
 
-def load(program: str) -> ModuleType:
-    """A program of tools/, which are in no package."""
-    spec = importlib.util.spec_from_file_location(program, ROOT / f"tools/{program}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(params=pages.NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    page: str = request.param
+    if page in NEEDS:
+        package, extra = NEEDS[page]
+        pytest.importorskip(package, reason=f"the extra {extra} is missing")
+    return page
 
 
-@pytest.fixture(params=["cli_page", "api_page"])
-def writer(request: pytest.FixtureRequest) -> ModuleType:
-    if request.param == "api_page":
-        pytest.importorskip("griffe", reason="griffelib comes with the extra dev")
-    return load(request.param)
+def test_the_page_is_up_to_date(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pages.main(["--check"], [name]) == 0, capsys.readouterr().err
 
 
-def test_the_page_is_up_to_date(writer: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert writer.main(["--check"]) == 0, capsys.readouterr().err
-
-
+@pytest.mark.parametrize(
+    ("name", "word", "other"),
+    [
+        ("settings", "`15`", "`20`"),
+        ("cli", "job", "task"),
+        ("api", "job", "task"),
+        ("telemetry", "histogram", "gauge"),
+    ],
+    indirect=["name"],
+)
 def test_a_page_that_differs_is_reported(
-    writer: ModuleType,
+    name: str,
+    word: str,
+    other: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    page = tmp_path / "page.md"
-    monkeypatch.setattr(writer, "PAGE", page)
-    assert writer.main(["--check"]) == 1
-    assert "make settings" in capsys.readouterr().err
-    assert writer.main([]) == 0
-    assert writer.main(["--check"]) == 0
-    page.write_text(page.read_text().replace("job", "task", 1))
-    assert writer.main(["--check"]) == 1
+    monkeypatch.setattr(pages, "FOLDER", tmp_path)
+    assert pages.main(["--check"], [name]) == 1
+    assert f"{name}.md is not up to date; run make settings" in capsys.readouterr().err
+    assert pages.main([], [name]) == 0
+    assert pages.main(["--check"], [name]) == 0
+    page = tmp_path / f"{name}.md"
+    assert word in page.read_text()
+    page.write_text(page.read_text().replace(word, other, 1))
+    assert pages.main(["--check"], [name]) == 1
 
 
 def test_a_public_name_without_a_place_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("griffe", reason="griffelib comes with the extra dev")
-    writer = load("api_page")
-    monkeypatch.setitem(writer.SECTIONS, "Types", [])
+    import api_page
+
+    monkeypatch.setitem(api_page.SECTIONS, "Types", [])
     with pytest.raises(SystemExit, match="Seconds"):
-        writer.page()
+        api_page.page()
+
+
+@pytest.mark.parametrize("texts", ["APP", "POLICY", "WORKER", "VARIABLES"])
+def test_a_setting_without_a_text_is_an_error(monkeypatch: pytest.MonkeyPatch, texts: str) -> None:
+    known = getattr(settings_page, texts)
+    monkeypatch.setattr(settings_page, texts, {"made_up": "no such setting", **known})
+    with pytest.raises(SystemExit, match="made_up"):
+        settings_page.page()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+import measures
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,19 +20,6 @@ LARGE_CLASSES = 4  # 0
 MOST_COMMENTS = 5.0
 
 
-def load() -> ModuleType:
-    """tools/measures.py, which is a program and in no package."""
-    spec = importlib.util.spec_from_file_location("measures", ROOT / "tools/measures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-measures = load()
 FOUND = measures.measure(ROOT / "asyncjobs")
 
 

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
-import sys
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+import mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = 17
 
 
-def load() -> ModuleType:
-    """tools/mutants.py, which is a program and in no package."""
-    spec = importlib.util.spec_from_file_location("mutants", ROOT / "tools/mutants.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-mutants = load()
 LISTED = mutants.mutants()
 
 
