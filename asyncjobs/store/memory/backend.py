@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from asyncjobs.errors import StoreError, UsageError
+from asyncjobs.model.batches import places_by_queue
 from asyncjobs.model.clock import now_ms as system_now_ms
 from asyncjobs.model.job import JobRecord, JobRef
 from asyncjobs.store.answers import (
@@ -82,10 +83,9 @@ class MemoryBackend:
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         """See `Backend.enqueue`. Raises ValueError for an unknown priority."""
         check_batch(batch, self.capabilities)
-        places: dict[str, list[int]] = {}
-        for place, job in enumerate(batch.jobs):
+        for job in batch.jobs:
             check_priority(job)
-            places.setdefault(job.queue, []).append(place)
+        places = places_by_queue(job.queue for job in batch.jobs)
         now = self._queues.now_ms()
         token_ttl_ms = batch.token_ttl_ms or self._queues.settings.token_ttl_ms
         answer: list[Placed | None] = [None] * len(batch.jobs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heapq import nlargest, nsmallest
 
+from asyncjobs.model.ids import id_bytes
 from asyncjobs.model.job import JobRecord, JobRef, Priority, State
 from asyncjobs.store.letters import (
     MAX_PAGE,
@@ -86,14 +87,15 @@ class Ended:
     def letters(self, query: LetterQuery, after: LetterKey | None, now: int) -> LetterPage:
         """One page of dead letters; see `DeadLetters.page`."""
         since_ms = -1 if query.since_ms is None else query.since_ms
+        # Ordered by bytes, as a server does it.
         places = [
-            (died_ms, _raw(id), id)
+            (died_ms, id_bytes(id), id)
             for died_ms, id in self._dead.times()
             if died_ms >= since_ms and (query.before_ms is None or died_ms < query.before_ms)
         ]
         total = len(places)
         if after is not None:
-            begin = (after.died_ms, _raw(after.ref.id), after.ref.id)
+            begin = (after.died_ms, id_bytes(after.ref.id), after.ref.id)
             places = [
                 place
                 for place in places
@@ -173,8 +175,3 @@ class Ended:
         """Drop ids and results whose time has come."""
         self._known.drop_until(now)
         self._results.drop_until(now)
-
-
-def _raw(id: str) -> bytes:
-    """An id as a server orders it."""
-    return id.encode("utf-8", "surrogateescape")

@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
+from asyncjobs.model.ids import id_bytes, id_text
 from asyncjobs.model.job import JobRef
 from asyncjobs.store.answers import CancelCall, QueueChanged, ReclaimDue, Signal
-from asyncjobs.store.redis.exchange import id_of
 from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.redis.link import Link
 
@@ -30,7 +30,7 @@ _WORDS: Final = {kind: word for word, kind in _KINDS.items()}
 def encode_signal(signal: Signal) -> bytes:
     """What is published on the channel of the queue that the signal is about."""
     if isinstance(signal, CancelCall):
-        job_id = signal.ref.id.encode("utf-8", "surrogateescape")
+        job_id = id_bytes(signal.ref.id)
         return b"%b %b" % (signal.holder.encode(), job_id)
     return _WORDS[type(signal)]
 
@@ -43,7 +43,7 @@ def decode_signal(queue: str, data: bytes) -> Signal | None:
     holder, space, job_id = data.partition(b" ")
     if not space:
         return None
-    return CancelCall(id_of(holder), JobRef(queue, id_of(job_id)))
+    return CancelCall(id_text(holder), JobRef(queue, id_text(job_id)))
 
 
 class ControlChannel:

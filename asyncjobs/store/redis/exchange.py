@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from asyncjobs.errors import StoreError
 from asyncjobs.model.ends import ENDS
+from asyncjobs.model.ids import id_bytes, id_text
 from asyncjobs.model.job import Demand, JobRef, NewJob, Settlement, SettlementKind, TakenJob
 from asyncjobs.store.answers import NONE_AWAY, Exchange, StaleSequence
 from asyncjobs.store.checks import check_effects
@@ -23,7 +24,6 @@ __all__ = [
     "ExchangePlan",
     "OfferPlan",
     "crashes_in",
-    "id_of",
     "job_args",
     "taken_job",
 ]
@@ -123,7 +123,8 @@ class ExchangePlan:
                 and settlement.dead_letter is None
                 and settlement.effects is None
             ):
-                # Most of all settlements; called for each, `_add` would double its cost.
+                # Most of all settlements: calling `_add` and `id_bytes` for each would double
+                # their cost.
                 word = _FINISH[settlement.state, job.priority]
                 args += (word, job.receipt, job.id.encode("utf-8", "surrogateescape"))
             else:
@@ -156,7 +157,7 @@ class ExchangePlan:
                 suspects[queue] = fewest
             not_yours += [self._settled[queue][place - 1] for place in foreign]
             cancelled += [self._settled[queue][place - 1] for place in stopped]
-            cancels += [JobRef(queue, id_of(name)) for name in marked]
+            cancels += [JobRef(queue, id_text(name)) for name in marked]
             _read_taken(queue, self._holders[queue], taken, jobs)
         return Exchange(
             jobs,
@@ -253,7 +254,8 @@ def _add(
     settlement: Settlement, args: list[bytes | str | int], results: list[bytes], keys: QueueKeys
 ) -> None:
     job = settlement.job
-    priority, name = job.priority, job.id.encode("utf-8", "surrogateescape")
+    priority = job.priority
+    name = id_bytes(job.id)
     if settlement.kind is SettlementKind.RESCHEDULE:
         args += (_RESCHEDULE[priority], job.receipt, name, settlement.delay_ms)
         args.append(settlement.envelope)
@@ -300,7 +302,7 @@ def _read_taken(queue: str, holder: str, taken: list[list[Any]], jobs: list[Take
 def _read_part(queue: str, holder: str, part: list[Any], jobs: list[TakenJob]) -> None:
     priority, entries = part[0], part[1]
     if len(part) == 2:
-        # `taken_job` for each, without the calls: on the way of every job.
+        # `taken_job` and `id_text` for each, without the calls: on the way of every job.
         jobs += [
             _new(
                 TakenJob,
@@ -338,18 +340,12 @@ def _ms_of(receipt: bytes) -> int:
     return int(receipt.partition(b"-")[0])
 
 
-def id_of(raw: bytes) -> str:
-    """A job id from the store. One that is no text can only come from a foreign writer;
-    its job is settled like any unreadable one, so it must survive the way and back."""
-    return raw.decode("utf-8", "surrogateescape")
-
-
 def taken_job(queue: str, holder: str, priority: int, entry: list[Any], crashes: int) -> TakenJob:
     """A stream entry `[entry id, [job id, envelope]]` as the worker sees it."""
     receipt, fields = entry
     return TakenJob(
         queue,
-        id_of(fields[0]),
+        id_text(fields[0]),
         priority,
         receipt,
         fields[1],

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from asyncjobs.model.ends import STATE_OF_CODE
 from asyncjobs.model.headers import PUT_BACK_MARK
+from asyncjobs.model.ids import id_text
 from asyncjobs.store.activity import ENQUEUED, RESCHEDULED, flow_of
 from asyncjobs.store.inspect import (
     Finding,
@@ -18,7 +19,6 @@ from asyncjobs.store.inspect import (
 )
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.diagnosis import diagnose
-from asyncjobs.store.redis.exchange import id_of
 from asyncjobs.store.redis.scripts import run, run_all, script
 
 __all__ = ["RedisInspection", "RedisQueueInspection"]
@@ -37,7 +37,7 @@ class RedisInspection:
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         replies = await _ask(self._access, "workers", queues, MOST_WORKERS)
         return [
-            WorkerEntry(queue, id_of(found[at]), found[at + 1], now_ms, found[at + 2])
+            WorkerEntry(queue, id_text(found[at]), found[at + 1], now_ms, found[at + 2])
             for queue, (now_ms, found) in zip(queues, replies, strict=True)
             for at in range(0, len(found), 3)
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from asyncjobs.model.ids import id_bytes
 from asyncjobs.model.job import JobRef
 
 __all__ = ["QUEUE_KEYS", "QueueKeys", "StoreKeys"]
@@ -57,11 +58,11 @@ class QueueKeys:
 
     def result(self, job_id: str) -> bytes:
         """Where the outcome is kept; also the channel on which it is announced."""
-        return self.base + b"result:" + job_id.encode("utf-8", "surrogateescape")
+        return self.base + b"result:" + id_bytes(job_id)
 
     def notes(self, job_id: str) -> bytes:
         """Where the notes of a job are kept that has not ended."""
-        return self.base + b"notes:" + job_id.encode("utf-8", "surrogateescape")
+        return self.base + b"notes:" + id_bytes(job_id)
 
     def batch(self, token: str) -> bytes:
         """Where the answer to an enqueue batch is kept."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 from asyncjobs.errors import StoreError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.clock import new_id
+from asyncjobs.model.ids import id_text
 from asyncjobs.model.job import Demand, JobRef, Note, Notes, Settlement, TakenJob
 from asyncjobs.store.answers import (
     Exchange,
@@ -25,7 +26,7 @@ from asyncjobs.store.answers import (
 from asyncjobs.store.lease import LeaseSpec, Offer
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.control import ControlChannel
-from asyncjobs.store.redis.exchange import ExchangePlan, OfferPlan, crashes_in, id_of, taken_job
+from asyncjobs.store.redis.exchange import ExchangePlan, OfferPlan, crashes_in, taken_job
 from asyncjobs.store.redis.faults import NoScript, is_of_queue
 from asyncjobs.store.redis.link import Command, Link
 from asyncjobs.store.redis.lookups import STEP
@@ -290,7 +291,7 @@ class RedisLease:
                 lost.append(queue)
             if end >= 0:
                 ends.append(end)
-            cancels += [JobRef(queue, id_of(name)) for name in marked]
+            cancels += [JobRef(queue, id_text(name)) for name in marked]
         now_ms = max((answer[1] for answer in answers.values()), default=0)
         next_end_ms = min(ends, default=None)
         return Heartbeat(tuple(lost), cancels, next_end_ms, now_ms, tuple(ready), away)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from asyncjobs.model.batches import cut, places_by_queue
+from asyncjobs.model.ids import id_bytes, id_text
 from asyncjobs.model.job import JobRef, Priority
 from asyncjobs.store.letters import (
     MAX_PAGE,
@@ -17,7 +19,6 @@ from asyncjobs.store.letters import (
     Revived,
 )
 from asyncjobs.store.redis.access import Access
-from asyncjobs.store.redis.exchange import id_of
 from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.lookups import STEP, in_steps
 from asyncjobs.store.redis.scripts import run, run_all, script
@@ -47,11 +48,11 @@ class RedisDeadLetters:
             b"" if query.cut is None else query.cut,
         ]
         if after is not None:
-            args += (after.died_ms, _raw(after.ref.id))
+            args += (after.died_ms, id_bytes(after.ref.id))
         command = look.command(self._keys.queue(query.queue), self._pinned(), *args)
         now_ms, total, more, found = await run(self._link, look, command)
         letters = [
-            _letter(JobRef(query.queue, id_of(found[at])), *found[at + 1 : at + 4])
+            _letter(JobRef(query.queue, id_text(found[at])), *found[at + 1 : at + 4])
             for at in range(0, len(found), 4)
         ]
         return LetterPage(letters, letters[-1].key if more and letters else None, total, now_ms)
@@ -63,7 +64,7 @@ class RedisDeadLetters:
 
         def command(queue: str, ids: list[str]) -> Command:
             keys, head = self._keys.queue(queue), b"" if cut is None else cut
-            return look.command(keys, self._pinned(), head, *map(_raw, ids))
+            return look.command(keys, self._pinned(), head, *map(id_bytes, ids))
 
         letters: list[DeadLetter | None] = [None] * len(refs)
         steps, commands = in_steps(refs, command)
@@ -84,7 +85,7 @@ class RedisDeadLetters:
             args: list[bytes | str | int] = []
             for place in places:
                 (ref, died_ms), envelope = revivals[place]
-                args += (_raw(ref.id), died_ms, envelope)
+                args += (id_bytes(ref.id), died_ms, envelope)
             results = tuple(keys.result(letters[place].ref.id) for place in places)
             command = again.command(keys, self._pinned(), wanted, *args, more_keys=results)
             # One at a time: together they would be as large as all their envelopes.
@@ -100,7 +101,7 @@ class RedisDeadLetters:
         for places in steps:
             args: list[bytes | int] = []
             for place in places:
-                args += (_raw(letters[place].ref.id), letters[place].died_ms)
+                args += (id_bytes(letters[place].ref.id), letters[place].died_ms)
             keys = self._keys.queue(letters[places[0]].ref.queue)
             commands.append(drop.command(keys, self._pinned(), *args))
         dropped = [False] * len(letters)
@@ -113,23 +114,10 @@ class RedisDeadLetters:
 
 def _in_steps(letters: Sequence[LetterKey], sizes: Sequence[int]) -> Iterator[list[int]]:
     """The places of letters of one queue, few and small enough for one call of a script."""
-    by_queue: dict[str, list[int]] = {}
-    for place, key in enumerate(letters):
-        by_queue.setdefault(key.ref.queue, []).append(place)
-    for places in by_queue.values():
-        step: list[int] = []
-        size = 0
-        for place in places:
-            if step and (len(step) == STEP or size + sizes[place] > MAX_PAGE_BYTES):
-                yield step
-                step, size = [], 0
-            step.append(place)
-            size += sizes[place]
-        yield step
-
-
-def _raw(job_id: str) -> bytes:
-    return job_id.encode("utf-8", "surrogateescape")
+    for places in places_by_queue(key.ref.queue for key in letters).values():
+        own_sizes = [sizes[place] for place in places]
+        for step in cut(own_sizes, most=STEP, most_bytes=MAX_PAGE_BYTES):
+            yield places[step.start : step.stop]
 
 
 def _letter(ref: JobRef, died_ms: int, size: int, stored: bytes) -> DeadLetter:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from asyncjobs.guard.untrusted import LAST_MS
+from asyncjobs.model.batches import pieces, places_by_queue
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.ends import STATE_OF_CODE
 from asyncjobs.model.job import JobRecord, JobRef, Priority, State
@@ -24,16 +25,12 @@ STEP: Final = 500
 
 def in_steps(
     refs: Sequence[JobRef], command: Callable[[str, list[str]], Command]
-) -> tuple[list[list[int]], tuple[Command, ...]]:
+) -> tuple[list[Sequence[int]], tuple[Command, ...]]:
     """The places of `refs` by queue, at most STEP together, and the command for each."""
-    by_queue: dict[str, list[int]] = {}
-    for place, ref in enumerate(refs):
-        by_queue.setdefault(ref.queue, []).append(place)
-    steps: list[list[int]] = []
+    steps: list[Sequence[int]] = []
     commands: list[Command] = []
-    for queue, places in by_queue.items():
-        for first in range(0, len(places), STEP):
-            step = places[first : first + STEP]
+    for queue, places in places_by_queue(ref.queue for ref in refs).items():
+        for step in pieces(places, STEP):
             steps.append(step)
             commands.append(command(queue, [refs[place].id for place in step]))
     return steps, tuple(commands)

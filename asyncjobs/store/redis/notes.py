@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from asyncjobs.model.batches import pieces, places_by_queue
 from asyncjobs.model.job import Notes, TakenJob
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.lookups import STEP
@@ -11,21 +12,18 @@ from asyncjobs.store.redis.lookups import STEP
 __all__ = ["place_of", "read_notes", "steps_of"]
 
 
-def steps_of(lease: LeaseSpec, jobs: Sequence[TakenJob]) -> list[tuple[str, list[int]]]:
+def steps_of(lease: LeaseSpec, jobs: Sequence[TakenJob]) -> list[tuple[str, Sequence[int]]]:
     """The places of the jobs that were taken under this lease: by queue, at most STEP together.
 
     One that was taken under an entry that is lost is left out: its receipt may name the same
     entry of the stream as that of its present holder.
     """
-    by_queue: dict[str, list[int]] = {}
-    for place, job in enumerate(jobs):
-        if job.holder == lease.entry(job.queue):
-            by_queue.setdefault(job.queue, []).append(place)
-    return [
-        (queue, places[first : first + STEP])
-        for queue, places in by_queue.items()
-        for first in range(0, len(places), STEP)
-    ]
+    steps: list[tuple[str, Sequence[int]]] = []
+    for queue, places in places_by_queue(job.queue for job in jobs).items():
+        entry = lease.entry(queue)
+        ours = [place for place in places if jobs[place].holder == entry]
+        steps += [(queue, step) for step in pieces(ours, STEP)]
+    return steps
 
 
 def place_of(job: TakenJob) -> bytes:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guard.own import hide
 from asyncjobs.model.backoff import Pauses
+from asyncjobs.model.batches import pieces
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.job import JobRecord, JobRef
 from asyncjobs.model.outcome import Outcome
@@ -148,9 +149,8 @@ class ResultBoard:
 
     async def _subscribe(self, new: Sequence[_Waiter]) -> None:
         channels = {self._keys.result(waiter.ref) for waiter in new} - self._subscribed
-        ordered = sorted(channels)
-        for first in range(0, len(ordered), SUBSCRIBE_STEP):
-            await self._link.push((b"SUBSCRIBE", *ordered[first : first + SUBSCRIBE_STEP]))
+        for part in pieces(sorted(channels), SUBSCRIBE_STEP):
+            await self._link.push((b"SUBSCRIBE", *part))
         async with asyncio.timeout(self._link.timeout_s):
             while not channels <= self._subscribed:
                 self._confirmed.clear()
@@ -158,8 +158,7 @@ class ResultBoard:
 
     async def _look_at(self, waiters: Sequence[_Waiter]) -> None:
         refs = list({waiter.ref: None for waiter in waiters})
-        for first in range(0, len(refs), SUBSCRIBE_STEP):
-            part = refs[first : first + SUBSCRIBE_STEP]
+        for part in pieces(refs, SUBSCRIBE_STEP):
             records, away = await self._look(part)
             for ref, record in zip(part, records, strict=True):
                 if ref.queue in away:
