@@ -126,7 +126,7 @@ async def test_nobody_reads_what_is_given_back_unless_somebody_hears_of_it(
     def read(*args: object) -> tuple[str, int]:
         raise AssertionError("a stop takes the longer the more is read")
 
-    monkeypatch.setattr("asyncjobs.worker.telling.call_of", read)
+    monkeypatch.setattr("asyncjobs.worker.engine.announce.call_of", read)
     async with app:
         await job.enqueue("n")
         worker = Worker(app)

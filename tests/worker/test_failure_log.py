@@ -73,7 +73,7 @@ async def test_each_failure_is_put_into_words_once(
         told.append(describe(*about))
         return told[-1]
 
-    monkeypatch.setattr("asyncjobs.worker.settling.describe", count)
+    monkeypatch.setattr("asyncjobs.worker.engine.settling.describe", count)
     job = register(app, fails, retry=RetryPolicy(3, constant(0)), sensitive=["kind"])
     async with working(app):
         with pytest.raises(JobFailed):

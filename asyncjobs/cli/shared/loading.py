@@ -17,13 +17,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+import asyncjobs
 from asyncjobs.app import AsyncJobs
 from asyncjobs.guard.nearness import nearest
 from asyncjobs.jobs.function import JobFunction
 
 __all__ = ["LoadError", "load_app", "put_working_directory_on_path"]
 
-_HERE: Final = str(Path(__file__).resolve().parent.parent) + os.sep
+_HERE: Final = str(Path(asyncjobs.__file__).resolve().parent) + os.sep
 _IMPORTLIB: Final = (
     "<frozen importlib",
     str(Path(importlib.__file__).parent) + os.sep,
