@@ -49,7 +49,8 @@ from asyncjobs.policy.redaction import Secret
 from asyncjobs.policy.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from asyncjobs.worker.worker import Worker, WorkerReport
+    from asyncjobs.worker.report import WorkerReport
+    from asyncjobs.worker.worker import Worker
 
 __all__ = [
     "INJECTED",
@@ -111,8 +112,12 @@ except _metadata.PackageNotFoundError:
 
 def __getattr__(name: str) -> Any:
     # The worker loads when it is asked for: a web process that enqueues never runs it.
-    if name in ("Worker", "WorkerReport"):
-        from asyncjobs.worker import worker
+    if name == "Worker":
+        from asyncjobs.worker.worker import Worker
 
-        return getattr(worker, name)
+        return Worker
+    if name == "WorkerReport":
+        from asyncjobs.worker.report import WorkerReport
+
+        return WorkerReport
     raise AttributeError(f"module 'asyncjobs' has no attribute {name!r}")

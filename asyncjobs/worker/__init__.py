@@ -1,6 +1,6 @@
-"""The worker: engine/ is the way of a job, the rest stands around it.
+"""Takes, runs and settles jobs. `worker.py` is what users start.
 
-worker.py starts and stops · session.py holds the lease and numbers the exchanges ·
-lease.py renews it · settling.py says how an attempt ended · duties/ has the periodic duties,
-upkeep.py the loop that runs them · supervisor/ keeps several worker processes alive.
+worker.py has the settings and the switch · shift.py is one run from entering the queues to leaving
+them · engine/ takes, runs and settles · lease/ keeps the right to the jobs · duties/ has what is
+done from time to time, upkeep.py runs it · watch/ looks at the event loop from another thread.
 """

@@ -18,7 +18,7 @@ from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.servers import Server
 from tests.faults.proxy import proxy_to
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, Stage, ended, eventually, listens, register
+from tests.worker.kit import LIMIT_S, Stage, ended, eventually, listens, processor_of, register
 
 pytestmark = pytest.mark.anyio
 
@@ -62,8 +62,7 @@ async def test_a_half_open_connection_is_found_out(
             handle = await job.enqueue("g")
             await stage.noted(("started", "g"))
             await listens(direct)
-            processor = worker._processor
-            assert processor is not None
+            processor = processor_of(worker)
             lease = processor.session.lease
             assert isinstance(lease, RedisLease)
             channel = lease.links.control

@@ -105,7 +105,7 @@ async def test_a_store_that_forgot_everything_is_entered_anew(server: Server, st
 async def test_stopping_without_a_store_ends(
     server: Server, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncjobs.worker.worker.LEAVE_S", 0.2)
+    monkeypatch.setattr("asyncjobs.worker.shift.LEAVE_S", 0.2)
     app = AsyncJobs(server.url, connect_timeout=0.3)
     job = register(app, jobs.gated)
     async with app:
@@ -260,7 +260,7 @@ async def test_a_stop_that_has_nothing_to_wait_for_does_not_wait_out_the_grace(
     worker = Worker(app, grace=300)
     async with app:
         run = asyncio.create_task(worker.run())
-        await until(lambda: worker._processor is not None)
+        await until(lambda: worker._shift is not None)
         await asyncio.to_thread(durable.kill)
         async with asyncio.timeout(30):
             while "store is away" not in caplog.text:

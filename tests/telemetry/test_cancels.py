@@ -23,7 +23,17 @@ from asyncjobs.store.seam import Backend
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, NewApp, Stage, ended, events_of, register, until, working
+from tests.worker.kit import (
+    LIMIT_S,
+    NewApp,
+    Stage,
+    ended,
+    events_of,
+    processor_of,
+    register,
+    until,
+    working,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -113,8 +123,7 @@ async def test_one_before_its_first_step(
 
         @app.on(events.JobStarted)
         def cancel(event: events.JobStarted) -> None:
-            assert worker._processor is not None
-            worker._processor.cancel([event.ref])
+            processor_of(worker).cancel([event.ref])
 
         handle = await job.enqueue("never")
         with pytest.raises(JobCancelled):

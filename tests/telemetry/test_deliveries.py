@@ -21,6 +21,7 @@ from tests.worker.kit import (
     counts,
     ended,
     events_of,
+    processor_of,
     register,
     store_raw,
     until,
@@ -68,8 +69,7 @@ def meddle(app: AsyncJobs, monkeypatch: pytest.MonkeyPatch, then: Then) -> None:
 
 async def stopped(worker: Worker) -> None:
     """Told to release everything at once, and doing it."""
-    processor = worker._processor
-    assert processor is not None
+    processor = processor_of(worker)
     worker.stop()
     worker.stop()
     await until(lambda: processor.intake.holdings.is_releasing)
@@ -153,8 +153,7 @@ async def test_one_whose_last_attempt_here_goes_on_after_a_lost_lease(
     async with app, Worker(app, lease=60, grace=1) as worker:
         handle = await job.enqueue("s")
         await stage.noted(("started", "s"))
-        processor = worker._processor
-        assert processor is not None
+        processor = processor_of(worker)
         lease = processor.session.spec
         await app.backend.attach(lease).leave()
         processor.note_lost(lease, ["default"])
@@ -179,8 +178,7 @@ async def test_an_end_that_the_store_refuses_is_counted_here_and_there(
     async with app, Worker(app, concurrency=1, lease=60, grace=1) as worker:
         handle = await job.enqueue("g")
         await stage.noted(("started", "g"))
-        processor = worker._processor
-        assert processor is not None
+        processor = processor_of(worker)
         # Its lease is over, and it has not heard of it when the job ends.
         await app.backend.attach(processor.session.spec).leave()
         stage.open("g")

@@ -15,7 +15,7 @@ from tests.telemetry import tasks
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording, context_of
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, NewApp, Stage, ended, events_of, register, until
+from tests.worker.kit import LIMIT_S, NewApp, Stage, ended, events_of, processor_of, register, until
 
 pytestmark = pytest.mark.anyio
 
@@ -80,8 +80,7 @@ async def test_one_cancelled_while_it_waits_has_not_run(
 ) -> None:
     heard = events_of(app, events.JobCancelled)
     async with one_waits(app, stage) as (worker, handle):
-        assert worker._processor is not None
-        worker._processor.cancel([handle.ref])
+        processor_of(worker).cancel([handle.ref])
         with pytest.raises(JobCancelled):
             await handle.result(LIMIT_S)
         assert heard == [events.JobCancelled(handle.ref, "looks_in_thread", 1, 0.0)]
@@ -100,8 +99,7 @@ async def test_one_that_expires_while_it_waits_has_not_run(
     thread_gate: threading.Event,
 ) -> None:
     async with one_waits(app, stage, expires=0.5) as (worker, handle):
-        processor = worker._processor
-        assert processor is not None
+        processor = processor_of(worker)
         # The store's clock is ahead by more than its time.
         processor.runner.clock_ahead_ms += 60_000
         thread_gate.set()

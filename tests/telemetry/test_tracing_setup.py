@@ -40,7 +40,16 @@ from asyncjobs.worker.lease.heartbeat import Heartbeats
 from tests.telemetry import tasks
 from tests.telemetry.recording import Recording, context_of
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, NewApp, Stage, eventually, register, until, working
+from tests.worker.kit import (
+    LIMIT_S,
+    NewApp,
+    Stage,
+    eventually,
+    processor_of,
+    register,
+    until,
+    working,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -120,7 +129,7 @@ async def test_an_idle_worker_makes_no_span(
             assert len(recording.spans()) == before
             # It was there: it renewed its lease, and its upkeep ran.
             assert beats >= 2
-            parking = worker._processor.parking  # type: ignore[union-attr]
+            parking = processor_of(worker).parking
             woken = 0
             sleep = parking.sleep
 

@@ -45,6 +45,7 @@ from tests.worker.kit import (
     counts,
     events_of,
     is_settled,
+    processor_of,
     register,
     store_raw,
     until,
@@ -359,8 +360,7 @@ async def test_a_job_taken_anew_is_not_taken_for_its_zombie(stage: Stage) -> Non
     async with app, Worker(app, lease=60, grace=1) as worker:
         handle = await job.enqueue("s")
         await stage.noted(("started", "s"))
-        processor = worker._processor
-        assert processor is not None
+        processor = processor_of(worker)
         lease = processor.session.spec
         await MemoryLease(store._queues, lease).leave()
         store.lost_replies[store.exchanges] = AWAY
@@ -388,13 +388,13 @@ class CountingStore(HookedStore):
         demand: Mapping[str, Demand],
     ) -> Exchange:
         answer = await super().exchange(lease, sequence, settlements, demand)
-        if self.worker is not None and self.worker._processor is not None:
+        if self.worker is not None and self.worker._shift is not None:
             for settlement in settlements:
                 self.held.pop(settlement.job.id, None)
             self.held |= {job.id: job.crashes for job in answer.jobs if job.crashes}
             self.most.append(sorted(self.held.values()))
             if answer.jobs:
-                self.worker._processor.intake.appetite.hear_signal(lease.spec.queues)
+                processor_of(self.worker).intake.appetite.hear_signal(lease.spec.queues)
         return answer
 
 
@@ -489,7 +489,7 @@ async def test_suspects_of_every_queue_start_at_once(stage: Stage) -> None:
 async def test_a_stop_in_an_outage_waits_for_what_has_ended(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncjobs.worker.worker.LEAVE_S", 0.02)
+    monkeypatch.setattr("asyncjobs.worker.shift.LEAVE_S", 0.02)
     store = LossyStore()
     app = AsyncJobs(backend=store)
     job = register(app, jobs.gated)

@@ -18,6 +18,7 @@ from asyncjobs.store.inspect import QueueCounts
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import EnqueueBatch
+from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.lease.heartbeat import Heartbeats
 
 LIMIT_S = 10.0
@@ -137,6 +138,13 @@ async def listens(app: AsyncJobs, queue: str = "default", number: int = 1) -> No
         return int(listeners) >= number
 
     await eventually(check)
+
+
+def processor_of(worker: Worker) -> Processor:
+    """The processor of a worker that is in its queues."""
+    shift = worker._shift
+    assert shift is not None
+    return shift.processor
 
 
 @asynccontextmanager

@@ -16,7 +16,17 @@ from asyncjobs.store.lease import LeaseSpec, Offer
 from asyncjobs.store.memory.lease import MemoryLease
 from tests.hooked import HookedStore
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, Stage, counts, ended, listens, register, until, working
+from tests.worker.kit import (
+    LIMIT_S,
+    Stage,
+    counts,
+    ended,
+    listens,
+    processor_of,
+    register,
+    until,
+    working,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -130,8 +140,7 @@ async def test_who_entered_anew_hears_at_once(app: AsyncJobs, stage: Stage) -> N
         handle = await job.enqueue("g")
         await stage.noted(("started", "g"))
         await listens(app)
-        processor = worker._processor
-        assert processor is not None
+        processor = processor_of(worker)
         lease = processor.session.spec
         # As a reclaim would: its entry is gone, and it takes the job again under another.
         other = replace(lease, id=new_id(), renewed={"default": lease.entry("default")})
@@ -210,8 +219,7 @@ async def test_a_cancel_may_overtake_the_job_on_its_way(stage: Stage, queues: li
         handle = await job.enqueue("never")
         await store.has_taken.wait()
         assert await handle.cancel()
-        processor = worker._processor
-        assert processor is not None
+        processor = processor_of(worker)
         await until(lambda: bool(processor.intake.holdings.unwanted))
         store.reply.set()
         await ended(app, handle.id, State.CANCELLED)

@@ -13,7 +13,17 @@ from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.worker.duties.reclaim import Reclaim
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, Mute, Stage, counts, events_of, eventually, register, until
+from tests.worker.kit import (
+    LIMIT_S,
+    Mute,
+    Stage,
+    counts,
+    events_of,
+    eventually,
+    processor_of,
+    register,
+    until,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -56,8 +66,7 @@ async def test_without_confirmation_nothing_new_is_started(
     async with app, Worker(app, lease=1) as worker:
         await (await job.enqueue(1)).result(LIMIT_S)
         mute.on = True
-        processor = worker._processor
-        assert processor is not None
+        processor = processor_of(worker)
         session = processor.session
         await until(lambda: not session.is_confirmed(time.monotonic()))
         handle = await job.enqueue(2)
@@ -114,8 +123,7 @@ async def test_a_lease_lost_in_one_queue_only(app: AsyncJobs, stage: Stage) -> N
         second = await job.options(queue="two").enqueue("two")
         await stage.noted(("started", "one"))
         await stage.noted(("started", "two"))
-        processor = worker._processor
-        assert processor is not None
+        processor = processor_of(worker)
         lease = processor.session.spec
         # Leaving behind the worker's back is what a reclaim in one queue looks like.
         await _leave_one_queue(app, lease, "one")

@@ -14,14 +14,7 @@ from asyncjobs.events import WorkerStarted, WorkerStopped
 from asyncjobs.worker.lease.heartbeat import Heartbeats
 from tests.tasks import every_task
 from tests.worker import jobs
-from tests.worker.kit import (
-    LIMIT_S,
-    Stage,
-    counts,
-    events_of,
-    register,
-    until,
-)
+from tests.worker.kit import LIMIT_S, Stage, counts, events_of, processor_of, register, until
 
 pytestmark = pytest.mark.anyio
 
@@ -136,7 +129,7 @@ async def test_a_finished_job_is_settled_on_the_way_out(app: AsyncJobs, stage: S
 async def test_a_job_that_will_not_stop_is_let_go(
     app: AsyncJobs, stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("asyncjobs.worker.worker.LEAVE_S", 0.1)
+    monkeypatch.setattr("asyncjobs.worker.shift.LEAVE_S", 0.1)
     job = register(app, jobs.stubborn)
     async with app:
         worker = Worker(app, grace=0)
@@ -191,8 +184,7 @@ async def test_the_last_offer_goes_before_the_farewell(
         # Nor while the heartbeat ends, which takes as long as the store needs to answer.
         monkeypatch.setattr(Heartbeats, "stop", watched(Heartbeats.stop))
         async with Worker(app, grace=1) as worker:
-            processor = worker._processor
-            assert processor is not None
+            processor = processor_of(worker)
             lease = processor.session.lease
             monkeypatch.setattr(lease, "leave", watched(lease.leave))
             await until(lambda: processor.parking._wait is not None)

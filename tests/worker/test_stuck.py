@@ -19,6 +19,7 @@ from tests.worker.kit import (
     counts,
     ended,
     events_of,
+    processor_of,
     register,
     until,
     working,
@@ -131,8 +132,7 @@ async def test_a_thread_keeps_its_slot(
         handle = await job.enqueue("t")
         await stage.noted(("started", "t"))
         assert await handle.cancel()
-        processor = worker._processor
-        assert processor is not None
+        processor = processor_of(worker)
         await until(lambda: any(each.reason is not None for each in processor.running._attempts))
         # As if ever so much time had passed.
         assert processor.running.stubborn(float("inf")) == []
@@ -149,8 +149,7 @@ async def test_what_is_stuck_at_the_end_is_let_go(app: AsyncJobs, stage: Stage) 
     async with working(app, stuck_after=0.05, grace=0) as worker:
         await job.enqueue("s")
         await stage.noted(("started", "s"))
-        processor = worker._processor
-        assert processor is not None
+        processor = processor_of(worker)
         worker.stop()
         await stage.noted(("swallowed", "s"))
         assert processor.running.stubborn(float("inf")) == []

@@ -30,8 +30,9 @@ from asyncjobs.host.supervisor.link import ParentLink
 from asyncjobs.model.events import WorkerStarted
 from asyncjobs.telemetry.logs import JobLog
 from asyncjobs.worker.lease.farewell import FAREWELL_S, within
+from asyncjobs.worker.report import WorkerReport
 from asyncjobs.worker.watch.escapes import job_behind, run_until_done
-from asyncjobs.worker.worker import Worker, WorkerReport
+from asyncjobs.worker.worker import Worker
 
 __all__ = ["ExitCode", "WorkerOptions", "last_words", "serve"]
 

@@ -1,0 +1,339 @@
+"""One run of a worker: enter the queues, work, quiet down, leave.
+
+Read `work` first. A stop has four phases: quiet (take no more jobs), grace (let running jobs
+finish), release (cancel them and give them back), abandon (give back those that do not end).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Collection
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final, Self
+
+import anyio
+import orjson
+
+from asyncjobs.errors import AsyncJobsError, StoreError
+from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.guard.own import hide
+from asyncjobs.host.pulse import Pulse
+from asyncjobs.jobs.context import JobContext
+from asyncjobs.model import events
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import TakenJob
+from asyncjobs.policy.fairness import QueueShares
+from asyncjobs.store.answers import Heartbeat
+from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.worker.duties import Site
+from asyncjobs.worker.engine.burst import Burst
+from asyncjobs.worker.engine.loop import Processor
+from asyncjobs.worker.engine.threads import Threads
+from asyncjobs.worker.engine.waiting import Waiting
+from asyncjobs.worker.lease.cancels import CancelListener
+from asyncjobs.worker.lease.farewell import say_farewell
+from asyncjobs.worker.lease.heartbeat import Heartbeats
+from asyncjobs.worker.lease.session import Session
+from asyncjobs.worker.report import WorkerReport
+from asyncjobs.worker.settings import Host, WorkerSettings, sync_queues
+from asyncjobs.worker.stop_request import StopRequest
+from asyncjobs.worker.upkeep import Upkeep
+from asyncjobs.worker.watch.memory import MemoryLimit, show_bytes
+from asyncjobs.worker.watch.watchdog import Watchdog, pulse_interval_s
+
+__all__ = ["LEAVE_S", "Shift"]
+
+logger = GuardedLog("asyncjobs.worker")
+
+LEAVE_S: Final = 5.0
+"""How long stopped jobs may take for their `finally` blocks."""
+TELL: Final = 0.4
+"""The share of `LEAVE_S` that each last request to the store may take."""
+SILENCE_S: Final = 15.0
+"""A lease ends by itself when the loop is blocked for so much longer than the hard limit:
+then the watchdog, which ends the process, has failed."""
+
+
+class Shift:
+    """One run of a worker. `begin` it, then `work` once.
+
+    Owns what lives as long as its lease: the lease itself, heartbeats, watchdog, processor and
+    duties. Knows nothing of runs before it, and starts no other one.
+    """
+
+    def __init__(
+        self,
+        app: Host,
+        settings: WorkerSettings,
+        session: Session,
+        stop_request: StopRequest,
+        memory: MemoryLimit | None,
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._stop_request = stop_request
+        self._memory = memory
+        self.session = session
+        self.processor = _new_processor(app, settings, session)
+        self._upkeep = Upkeep.of(Site(app.backend, session, self.processor, settings, app.events))
+        pulse = Pulse(pulse_interval_s(settings.block_warning_s, settings.hard_limit_s))
+        self._beats = self._new_heartbeats(pulse)
+        self._watchdog = self._new_watchdog(pulse)
+        self._has_left = False
+
+    @classmethod
+    async def begin(
+        cls,
+        app: Host,
+        settings: WorkerSettings,
+        stop_request: StopRequest,
+        burst: Burst,
+        memory: MemoryLimit | None,
+    ) -> Self:
+        """Enter the queues. Raises the first error when none of them can be entered."""
+        session = await Session.begin(app.backend, _new_spec(settings))
+        shift = cls(app, settings, session, stop_request, memory)
+        processor = shift.processor
+        away = session.lease.entered.away
+        if away:
+            processor.start_without(away)
+        processor.intake.appetite.burst = burst
+        # A burst ends by what its last look into all queues has shown.
+        processor.intake.appetite.signals.always_looks = burst.is_burst
+        return shift
+
+    def _new_heartbeats(self, pulse: Pulse) -> Heartbeats:
+        limit_s = self._settings.hard_limit_s
+        silence_s = None
+        if limit_s is not None:
+            silence_s = limit_s + SILENCE_S
+        return Heartbeats(
+            self._app.backend,
+            self.session,
+            self._on_heartbeat,
+            pulse,
+            silence_s=silence_s,
+            on_failed=self._on_failed_beat,
+        )
+
+    def _new_watchdog(self, pulse: Pulse) -> Watchdog:
+        return Watchdog(
+            self.session,
+            self.processor.running,
+            self._app.events,
+            pulse,
+            warn_s=self._settings.block_warning_s,
+            limit_s=self._settings.hard_limit_s,
+        )
+
+    # -- from its start to its end ---------------------------------------------------------
+
+    async def work(self, started: asyncio.Event) -> WorkerReport:
+        """Take and run jobs until a stop, or until a burst is over; then leave the queues,
+        whatever has happened. Sets `started` when the first jobs may come."""
+        settings = self._settings
+        try:
+            self._watchdog.start()
+            self._beats.start()
+            queues = tuple(settings.queues)
+            self._emit(events.WorkerStarted(settings.name, queues, settings.concurrency))
+            started.set()
+            await self._process()
+        finally:
+            await self._leave()
+        return self._report()
+
+    async def _process(self) -> None:
+        """Run the processor, and what has to run beside it, until the processor is done."""
+        processor = self.processor
+        waiting = Waiting(
+            self._app, self._app.backend, self._settings.queues, lambda: processor.is_quiet
+        )
+        listener = CancelListener(self.session, processor.cancel, self._upkeep.hear_reclaim_due)
+        beside = [self._upkeep.run(), listener.run(), waiting.give_back()]
+        if self._memory is not None:
+            beside.append(self._memory.watch(partial(self._on_memory, self._memory)))
+        processor.sweeps.start()
+        try:
+            # Not anyio's, which enters a scope in the first step of each task: it knows no task
+            # that a factory of the user's own starts eagerly.
+            async with asyncio.TaskGroup() as tasks:
+                with waiting.heard():
+                    # Its attempts have the context that it is created in.
+                    work = hide(tasks.create_task(processor.run()))
+                beside.append(self._end_on_request(work))
+                companions = [hide(tasks.create_task(body)) for body in beside]
+                await asyncio.wait({work})
+                for companion in companions:
+                    companion.cancel()
+        except BaseExceptionGroup as group:
+            # Most often one part has failed and the others were cancelled for it: its own error
+            # says more to a caller than a group of one.
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
+
+    async def _end_on_request(self, work: asyncio.Task[None]) -> None:
+        """From the first request to stop on: quiet, then the grace, then release."""
+        await self._stop_request.wait()
+        self.expect_end()
+        processor = self.processor
+        processor.quiet()
+        self._emit(events.WorkerQuiet(self._settings.name, tuple(self._settings.queues)))
+        if processor.running:
+            logger.debug("stopping; jobs that may finish: %d", len(processor.running))
+        end_s = time.monotonic() + self._settings.grace_s
+        while (left_s := end_s - time.monotonic()) > 0:
+            if await self._stop_request.is_hurried_within(min(left_s, LEAVE_S)):
+                break
+            if processor.intake.holds_nothing():
+                # It only waits for a store that is away, to learn of nothing.
+                work.cancel()
+        if processor.running:
+            logger.warning("running jobs are stopped and given back: %d", len(processor.running))
+        processor.release()
+        await asyncio.sleep(LEAVE_S)
+        processor.abandon()
+        await asyncio.sleep(LEAVE_S * TELL)
+        # The store is away: what cannot be told now is found out when the lease ends.
+        work.cancel()
+
+    async def _leave(self) -> None:
+        """Release, stop the heartbeat, tell the store; also when cancelled or failing.
+
+        Each step is done whatever became of the one before: a heartbeat left behind
+        would hold the jobs of a dead worker.
+        """
+        processor = self.processor
+        with anyio.CancelScope(shield=True):
+            async with AsyncExitStack() as steps:  # the last one first
+                steps.push_async_callback(self._say_farewell)
+                steps.callback(self._watchdog.stop)
+                steps.push_async_callback(self._beats.stop)
+                # Or its offer takes jobs that nobody starts, should the farewell be lost.
+                steps.push_async_callback(processor.close)
+                steps.push_async_callback(processor.sweeps.stop)
+                steps.callback(processor.abandon)
+                processor.release()
+                if not (self.session.away and processor.intake.holds_nothing()):
+                    with anyio.move_on_after(LEAVE_S * TELL):
+                        await processor.run()
+
+    async def _say_farewell(self) -> None:
+        try:
+            with anyio.move_on_after(LEAVE_S * TELL):
+                await self.session.lease.leave()
+        except AsyncJobsError as error:
+            logger.warning("the lease could not be given back, it will end: %s", error)
+        finally:
+            self._has_left = True
+            released = self.processor.settler.released
+            queues = tuple(self._settings.queues)
+            self._emit(events.WorkerStopped(self._settings.name, released, queues))
+
+    def _report(self) -> WorkerReport:
+        processor = self.processor
+        over_memory = None
+        if self._memory is not None:
+            over_memory = self._memory.found
+        return WorkerReport(
+            taken=processor.intake.holdings.taken,
+            released=processor.settler.released,
+            threads_left=processor.threads.abandoned,
+            put_back=processor.settler.unstarted.put_back,
+            leases_lost=self.session.losses,
+            over_memory=over_memory,
+        )
+
+    # -- from any thread ---------------------------------------------------------------------
+
+    def unready(self) -> str | None:
+        """Why it takes no jobs now; None when it does."""
+        if self.processor.is_quiet:
+            return "the worker is quiet: it takes no more jobs"
+        now_s = time.monotonic()
+        if not self.session.is_confirmed(now_s):
+            return f"the lease was last confirmed {now_s - self.session.confirmed_s:.1f} s ago"
+        return None
+
+    def expect_end(self) -> None:
+        """Tell the store that this worker was told to end; see `Worker.expect_end`."""
+        self.session.leaves = True
+        # rule:7 a worker that was told to end says so at once
+        self._beats.hasten()
+
+    def suspected(self, context: JobContext | None) -> list[TakenJob]:
+        """The running job with this context; when it is not known, all that run, and those
+        that have ended and are not settled."""
+        attempt = None
+        if context is not None:
+            attempt = self.processor.running.find(context)
+        if attempt is None:
+            return self.processor.holding()
+        return [attempt.job]
+
+    def leave_at_once(self, charged: Collection[TakenJob], limit_s: float) -> None:
+        """Give all jobs back, each of `charged` with a crash. Blocks; on no loop."""
+        say_farewell(self.session, charged, limit_s)
+
+    # -- what its parts tell it ----------------------------------------------------------------
+
+    def _on_heartbeat(self, spec: LeaseSpec, beat: Heartbeat) -> None:
+        # A beat that was under way at the farewell finds no lease. That is no lost lease, and
+        # must not be logged as one.
+        if not self._has_left:
+            self.processor.hear_beat(spec, beat)
+            self._upkeep.hear_beat(beat)
+
+    def _on_failed_beat(self, error: StoreError) -> None:
+        """A worker that is busy may have nothing to ask of the store for long, and one whose
+        lease may be over asks for nothing: nobody else would find out that it is away."""
+        if not self._has_left:
+            self.processor.hear_fault(error)
+
+    def _on_memory(self, limit: MemoryLimit) -> None:
+        assert limit.found is not None
+        logger.warning(
+            "the process holds %s of memory, more than max_memory=%s: it takes no more jobs, and "
+            "ends when those that run have finished, within the grace of %g s",
+            show_bytes(limit.found),
+            show_bytes(limit.most),
+            self._settings.grace_s,
+        )
+        self._stop_request.ask_by_itself()
+
+    def _emit(self, event: events.Event) -> None:
+        if self._app.events.active:
+            self._app.events.emit(event)
+
+
+def _new_spec(settings: WorkerSettings) -> LeaseSpec:
+    info = {
+        "worker": settings.name,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "queues": settings.queues,
+        "concurrency": settings.concurrency,
+    }
+    return LeaseSpec(
+        new_id(), settings.name, tuple(settings.queues), settings.lease_ms, orjson.dumps(info)
+    )
+
+
+def _new_processor(app: Host, settings: WorkerSettings, session: Session) -> Processor:
+    processor = Processor(
+        session,
+        QueueShares(settings.queues),
+        app.registry.find,
+        app.settings,
+        app.events,
+        concurrency=settings.concurrency,
+        middlewares=app.middlewares,
+        threads=Threads(settings.threads, sync_queues(app.registry, settings.queues)),
+    )
+    processor.settler.unstarted.put_back_log.near = app.registry.near
+    return processor
