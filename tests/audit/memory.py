@@ -34,19 +34,17 @@ def _audit_queue(queue: Queue) -> Iterator[str]:
             yield f"job {job.id}: {place}, and its holder is {job.holder}"
     for id in sorted(queue._jobs.keys() - places.keys()):
         yield f"job {id}: nowhere to be found"
-    for name, held in queue._leases.items():
-        marked = {id for id, job in queue._marked.items() if job.holder == name}
+    for name, held in queue.leases.items():
+        marked = {id for id, job in queue._jobs.items() if job.is_marked and job.holder == name}
         for id in sorted(marked ^ held.marked.keys()):
             yield f"job {id}: marked to be cancelled, and {name} does not hear of it"
-    for id in sorted(queue._marked.keys() - queue._jobs.keys()):
-        yield f"job {id}: marked to be cancelled, and gone"
 
 
 def _stored(queue: Queue) -> Iterator[tuple[StoredJob, str]]:
-    for ready in queue._ready:
+    for ready in queue.waiting._ready:
         yield from ((job, "ready") for job in ready)
-    yield from ((job, "scheduled") for _, _, job in queue._scheduled._items.values())
-    for name, held in queue._leases.items():
+    yield from ((job, "scheduled") for _, _, job in queue.waiting._scheduled._items.values())
+    for name, held in queue.leases.items():
         yield from ((job, f"held by {name}") for job in held.jobs.values())
-    for held in queue.leaving:
+    for held in queue.leases.leaving:
         yield from ((job, f"held by {job.holder}") for job in held.jobs.values())

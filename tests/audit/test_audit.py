@@ -177,13 +177,13 @@ async def test_the_memory_store_is_audited_too() -> None:
     await store.enqueue("a", "b")
     assert audit_memory(backend) == []
     queue = backend._queues.by_name[QUEUE]
-    job = queue._ready[2].take_new()
+    job = queue.waiting._ready[2].take_new()
     assert job is not None
     assert audit_memory(backend) == ["work: job a: nowhere to be found"]
-    queue._schedule(job, 5)
-    queue._ready[2].append(job)
+    queue.waiting.schedule(job, 5)
+    queue.waiting._ready[2].append(job)
     assert "work: job a: stored twice, ready and scheduled" in audit_memory(backend)
-    queue._scheduled.pop("a")
+    queue.waiting._scheduled.pop("a")
     job.due_ms = None
     assert audit_memory(backend) == []
 

@@ -93,8 +93,9 @@ async def test_nothing_is_left_of_finished_jobs_after_their_time(
     await backend.prune(["work"], 10)
     queue = backend._queues.by_name["work"]
     ended = queue.ended
-    left = (queue._jobs, ended._known, ended._results, queue._answers, queue._marked)
-    assert [len(part) for part in left] == [0, 0, 0, 0, 0]
+    left = (queue._jobs, ended._known, ended._results, queue._answers)
+    assert [len(part) for part in left] == [0, 0, 0, 0]
+    assert [len(held.marked) for _, held in queue.leases.items()] == [0]
     assert len(backend._queues.results) == 0
 
 
@@ -102,7 +103,7 @@ async def test_cancelled_schedules_do_not_pile_up(own: Store, backend: MemoryBac
     for number in range(1000):
         await own.enqueue(f"job-{number}", delay_ms=86_400_000)
         await backend.cancel([ref(f"job-{number}")], None, 0)
-    assert len(backend._queues.by_name["work"]._scheduled._heap) < 100
+    assert len(backend._queues.by_name["work"].waiting._scheduled._heap) < 100
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.one_of(st.none(), st.integers(0, 9)))))

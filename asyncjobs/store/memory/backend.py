@@ -137,10 +137,11 @@ class MemoryBackend:
         now = self._queues.now_ms()
         verdicts = []
         for ref in refs:
-            queue, verdict = self._queues.by_name.get(ref.queue), CancelVerdict.UNKNOWN
+            queue = self._queues.by_name.get(ref.queue)
+            verdict = CancelVerdict.UNKNOWN
             if queue is not None and ref.queue not in self._queues.broken:
-                verdict = queue.cancel(ref.id, outcome, result_ttl_ms, now)
-                if (holder := queue.holder(ref.id)) is not None:
+                verdict, holder = queue.cancel(ref.id, outcome, result_ttl_ms, now)
+                if holder is not None:
                     self._queues.control.tell(ref.queue, CancelCall(holder, ref))
             verdicts.append(verdict)
         self._queues.raise_broken(ref.queue for ref in refs)

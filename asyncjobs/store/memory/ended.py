@@ -136,8 +136,12 @@ class Ended:
             self._results.pop(key.ref.id)
         return letter
 
+    def has_letter(self, key: LetterKey) -> bool:
+        """Whether the letter of this very death is there."""
+        return self._dead.time_of(key.ref.id) == key.died_ms
+
     def _pop_letter(self, key: LetterKey) -> Letter | None:
-        if self._dead.time_of(key.ref.id) != key.died_ms:
+        if not self.has_letter(key):
             return None
         return self._drop(self._dead.pop(key.ref.id))
 
@@ -148,7 +152,9 @@ class Ended:
         return letter
 
     def prune(self, limit: int, now: int) -> int:
-        """Drop dead letters over their age, number or bytes; returns how many."""
+        """Drop what nobody can ask for, and dead letters over their age, number or bytes;
+        returns how many letters."""
+        self.forget(now)
         dropped = 0
         while dropped < limit and self._is_over(now):
             self._drop(self._dead.pop_first())

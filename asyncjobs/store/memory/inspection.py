@@ -14,7 +14,7 @@ from asyncjobs.store.inspect import (
     Verdict,
     WorkerEntry,
 )
-from asyncjobs.store.memory.leftover import left_in
+from asyncjobs.store.memory.figures import counts_of, left_in, queue_flow
 from asyncjobs.store.memory.queues import Queues
 from asyncjobs.store.memory.surveyor import Surveyor
 
@@ -32,7 +32,7 @@ class MemoryInspection:
         now = self._queues.now_ms()
         by_name = self._queues.by_name
         known = [by_name[name] for name in queues if name in by_name]
-        return [entry for queue in known for entry in queue.workers(now)]
+        return [entry for queue in known for entry in queue.leases.workers(now)]
 
     async def diagnose(self) -> list[Finding]:
         """One problem: this store ends with its process."""
@@ -81,7 +81,7 @@ class MemoryQueueInspection:
         now = self._queues.now_ms()
         by_name = self._queues.by_name
         return [
-            by_name[name].counts(now)
+            counts_of(by_name[name], now)
             if name in by_name
             else QueueCounts(name, (0, 0, 0, 0), 0, 0, 0, 0)
             for name in queues
@@ -91,10 +91,10 @@ class MemoryQueueInspection:
         now = self._queues.now_ms()
         by_name = self._queues.by_name
         return [
-            by_name[name].flow(now) if name in by_name else flow_of(name, now, None, {})
+            queue_flow(by_name[name], now) if name in by_name else flow_of(name, now, None, {})
             for name in queues
         ]
 
     async def put_back(self, queues: Sequence[str], limit: int) -> list[list[bytes]]:
         by_name = self._queues.by_name
-        return [by_name[name].put_back(limit) if name in by_name else [] for name in queues]
+        return [by_name[name].waiting.put_back(limit) if name in by_name else [] for name in queues]

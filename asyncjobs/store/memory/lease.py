@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
 
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand, Note, Notes, Settlement, TakenJob
+from asyncjobs.model.job import Demand, Note, Notes, Settlement, State, TakenJob
 from asyncjobs.store.answers import (
     Exchange,
     Heartbeat,
@@ -17,15 +18,17 @@ from asyncjobs.store.answers import (
 )
 from asyncjobs.store.checks import check_effects
 from asyncjobs.store.lease import LeaseSpec, Offer
-from asyncjobs.store.memory.queue import MOST_MARKS, Queue
+from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.queues import Queues
 from asyncjobs.store.seam import Capabilities
 
 __all__ = ["CAPABILITIES", "MemoryLease"]
 
 CAPABILITIES = Capabilities(durable=False, shared=False, threaded_heartbeat=False, notes=True)
-PROMOTED_AT_LEAST = 100
-NO_DEMAND = Demand(0)
+PROMOTED_AT_LEAST: Final = 100
+NO_DEMAND: Final = Demand(0)
+MOST_MARKS: Final = 100
+"""Marks that one exchange tells of. A heartbeat tells of all."""
 
 
 class MemoryLease:
@@ -65,14 +68,15 @@ class MemoryLease:
             raise error
 
     async def beat(self, *, leaves: bool = False) -> Heartbeat:
-        spec, now = self.spec, self._queues.now_ms()
+        spec = self.spec
+        now = self._queues.now_ms()
         queues, away = self._queues.reach(spec.queues)
-        held = [queue for queue in queues if queue.renew(spec, now, leaves)]
+        held = [queue for queue in queues if queue.renew(spec, now, leaves=leaves)]
         lost = tuple(queue.name for queue in queues if queue not in held)
-        cancels = [ref for queue in held for ref in queue.cancels(spec)]
-        ready = tuple(queue.name for queue in held if queue.has_work(now))
+        cancels = [ref for queue in held for ref in queue.leases.cancels(spec)]
+        ready = tuple(queue.name for queue in held if queue.waiting.has_work(now))
         # rule:2 a heartbeat tells of a reclaim that nobody has ended, in memory
-        ends = [now if queue.leaving else queue.next_lease_end(spec) for queue in queues]
+        ends = [now if q.leases.leaving else q.leases.next_end_ms(spec) for q in queues]
         return Heartbeat(lost, cancels, _earliest(ends), now, ready, away)
 
     async def exchange(
@@ -93,15 +97,57 @@ class MemoryLease:
     ) -> Exchange:
         for settlement in settlements:
             check_effects(settlement, CAPABILITIES)
-        spec, now = self.spec, self._queues.now_ms()
+        spec = self.spec
+        now = self._queues.now_ms()
         names = dict.fromkeys([*demand, *(settlement.job.queue for settlement in settlements)])
-        # Every queue is asked before the first is touched: a stale exchange has no effect.
         found, away = self._queues.reach(names)
-        present = {q.name: q for q in found if q.check_sequence(spec, sequence, is_parked)}
-        for queue in present.values():
-            queue.begin(spec, sequence, is_parked)
+        present = self._begin(found, sequence, is_parked=is_parked)
+        settled = self._settle(present, settlements, now)
+        jobs, promoted = _hand_out(present.values(), spec, demand, now)
+        return Exchange(
+            jobs,
+            [settlement for settlement, state in settled if state is None],
+            lost=tuple(name for name in names if name not in present and name not in away),
+            cancels=[ref for q in present.values() for ref in q.leases.cancels(spec, MOST_MARKS)],
+            left_ready=frozenset(
+                name for name, queue in present.items() if queue.waiting.left_ready
+            ),
+            next_due_ms={name: queue.waiting.next_due_ms for name, queue in present.items()},
+            next_lease_end_ms=_earliest(q.leases.next_end_ms(spec) for q in present.values()),
+            now_ms=now,
+            promoted=promoted,
+            cancelled=[s for s, state in settled if state not in (None, s.state)],
+            suspects={
+                name: fewest
+                for name, queue in present.items()
+                if (fewest := queue.waiting.fewest_crashes)
+            },
+            away=away,
+        )
+
+    def _begin(
+        self, queues: Sequence[Queue], sequence: int, *, is_parked: bool
+    ) -> dict[str, Queue]:
+        """The queues in which the exchange takes effect, by name: those that have the lease.
+
+        Raises StaleSequence.
+        """
+        # Every queue is asked before the first is touched: a stale exchange has no effect.
+        present = [
+            queue
+            for queue in queues
+            if queue.leases.check_sequence(self.spec, sequence, is_parked=is_parked)
+        ]
+        for queue in present:
+            queue.leases.of(self.spec).begin(sequence, is_parked=is_parked)
+        return {queue.name: queue for queue in present}
+
+    def _settle(
+        self, present: Mapping[str, Queue], settlements: Sequence[Settlement], now: int
+    ) -> list[tuple[Settlement, State | None]]:
+        """Each settlement with the state of its job from now on, None where it does not count."""
         settled = [
-            (settlement, present[name].settle(spec, settlement, now))
+            (settlement, present[name].settle(self.spec, settlement, now))
             for settlement in settlements
             if (name := settlement.job.queue) in present
         ]
@@ -110,21 +156,7 @@ class MemoryLease:
             # rule:5 a success that does not count stores nothing, also in memory
             if settlement.effects is not None and state is not None:
                 present[settlement.job.queue].store(settlement.effects.jobs, now)
-        jobs, promoted = _hand_out(present.values(), spec, demand, now)
-        return Exchange(
-            jobs,
-            [settlement for settlement, state in settled if state is None],
-            lost=tuple(name for name in names if name not in present and name not in away),
-            cancels=[ref for q in present.values() for ref in q.cancels(spec, MOST_MARKS)],
-            left_ready=frozenset(name for name, queue in present.items() if queue.left_ready),
-            next_due_ms={name: queue.next_due_ms for name, queue in present.items()},
-            next_lease_end_ms=_earliest(q.next_lease_end(spec) for q in present.values()),
-            now_ms=now,
-            promoted=promoted,
-            cancelled=[s for s, state in settled if state not in (None, s.state)],
-            suspects={q.name: fewest for q in present.values() if (fewest := q.fewest_crashes)},
-            away=away,
-        )
+        return settled
 
     async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
         signalled = await self._queues.wakes.wait(self.spec.queues, timeout_s)
@@ -142,7 +174,9 @@ class MemoryLease:
         for error in exchange.away.values():
             raise error
         # Suspects were passed over; whoever knows what else runs shall have them.
-        left = [name for name in demand if self._queues.queue(name).has_work(exchange.now_ms)]
+        left = [
+            name for name in demand if self._queues.queue(name).waiting.has_work(exchange.now_ms)
+        ]
         for name in left:
             self._queues.wakes.signal(name)
         return Parked(signalled, exchange._replace(left_ready=frozenset(left)))
@@ -156,21 +190,31 @@ class MemoryLease:
         """See `Lease.resync`. Raises StaleSequence for a sequence that was used."""
         spec = self.spec
         asked, away = self._queues.reach(spec.queues if queues is None else queues)
-        present = [queue for queue in asked if queue.check_sequence(spec, sequence)]
+        present = [q for q in asked if q.leases.check_sequence(spec, sequence, is_parked=False)]
         named = {(job.queue, job.receipt) for job in holding if job.holder == spec.entry(job.queue)}
         applied: dict[str, int] = {}
         missing: list[TakenJob] = []
         for queue in present:
-            applied[queue.name], held = queue.resync(spec, sequence)
-            missing += [job for job in held if (job.queue, job.receipt) not in named]
+            held = queue.leases.of(spec)
+            held.refuse(sequence)
+            applied[queue.name] = held.applied
+            jobs = [job.taken(queue.name) for job in held.jobs.values()]
+            missing += [job for job in jobs if (job.queue, job.receipt) not in named]
         lost = tuple(queue.name for queue in asked if queue not in present)
         return Resync(applied, missing, lost, away)
 
     async def note(self, notes: Sequence[Note]) -> list[bool]:
-        return [self._queues.sound(note.job.queue).note(self.spec, note) for note in notes]
+        kept = []
+        for note in notes:
+            job = self._queues.sound(note.job.queue).held(self.spec, note.job)
+            if job is not None:
+                job.notes[note.name] = note.value
+            kept.append(job is not None)
+        return kept
 
     async def notes(self, jobs: Sequence[TakenJob]) -> list[Notes | None]:
-        return [self._queues.sound(job.queue).notes(self.spec, job) for job in jobs]
+        found = [self._queues.sound(taken.queue).held(self.spec, taken) for taken in jobs]
+        return [None if job is None else dict(job.notes) for job in found]
 
     async def listen(self, timeout_s: float) -> Collection[Signal]:
         return await self._queues.control.listen(self.spec, timeout_s)
@@ -184,7 +228,7 @@ def _hand_out(
     promoted: list[tuple[str, int]] = []
     for queue in queues:
         wanted = demand.get(queue.name, NO_DEMAND)
-        if moved := queue.promote(max(PROMOTED_AT_LEAST, wanted.slots), now):
+        if moved := queue.waiting.promote(max(PROMOTED_AT_LEAST, wanted.slots), now):
             promoted.append((queue.name, moved))
         jobs += queue.take(spec, wanted, now)
     return jobs, tuple(promoted)

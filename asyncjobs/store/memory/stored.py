@@ -1,52 +1,13 @@
-"""What a queue in memory keeps of leases, jobs and results."""
+"""What a queue in memory keeps of jobs and results."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from asyncjobs.model.job import PROGRESS, Demand, JobRecord, JobRef, NewJob, Notes, State, TakenJob
+from asyncjobs.model.job import PROGRESS, JobRecord, JobRef, NewJob, Notes, State, TakenJob
 from asyncjobs.store.activity import KEPT_MINUTES, MINUTE_MS
 
-__all__ = ["Held", "Kept", "Letter", "StoredJob", "SuspectRoom", "Tally", "check_priority"]
-
-
-class Held:
-    """A lease in one queue and the jobs it holds, by serial. Its presence is the fence.
-
-    `marked`: those of its jobs, by id, that somebody wants to stop.
-    Exchanges up to `fence` are refused; `applied` is the last one that took effect. Those
-    behind a wait are numbered apart, up to `parked`.
-    """
-
-    __slots__ = (
-        "applied",
-        "end_ms",
-        "fence",
-        "grace_ms",
-        "info",
-        "jobs",
-        "leaves",
-        "marked",
-        "parked",
-    )
-
-    def __init__(self, end_ms: int) -> None:
-        self.end_ms = end_ms
-        self.grace_ms = 0
-        self.fence = self.parked = 0
-        self.applied = 0
-        self.info = b"{}"
-        self.leaves = False
-        """Its worker was told to end: its death is no crash."""
-        self.jobs: dict[int, StoredJob] = {}
-        self.marked: dict[str, StoredJob] = {}
-
-    def begin(self, sequence: int, *, is_parked: bool) -> None:
-        """An exchange takes effect."""
-        if is_parked:
-            self.parked = sequence
-        else:
-            self.fence = self.applied = sequence
+__all__ = ["Kept", "Letter", "StoredJob", "Tally", "check_priority"]
 
 
 class StoredJob:
@@ -58,6 +19,7 @@ class StoredJob:
         "envelope",
         "holder",
         "id",
+        "is_marked",
         "notes",
         "priority",
         "ready_ms",
@@ -74,6 +36,8 @@ class StoredJob:
         self.ready_ms = 0
         self.due_ms: int | None = None
         self.holder: str | None = None
+        self.is_marked = False
+        """Somebody wants to stop it. That outlives a lease: whoever takes it next is told."""
         self.taken_ms = 0
         self.notes: Notes = {}
 
@@ -100,7 +64,7 @@ class StoredJob:
             self.holder or "",
         )
 
-    def record(self, ref: JobRef, *, is_cancelled: bool) -> JobRecord:
+    def record(self, ref: JobRef) -> JobRecord:
         """What is known of the job; `ref` is its own."""
         is_running = self.state is State.RUNNING
         return JobRecord(
@@ -112,7 +76,7 @@ class StoredJob:
             progress=self.notes.get(PROGRESS),
             holder=self.holder,
             taken_ms=self.taken_ms if is_running else None,
-            is_cancelled=is_running and is_cancelled,
+            is_cancelled=is_running and self.is_marked,
         )
 
 
@@ -120,34 +84,6 @@ def check_priority(job: NewJob) -> None:
     """Raises ValueError for one that is not 0 to 3."""
     if not 0 <= job.priority <= 3:
         raise ValueError(f"job {job.ref} has the priority {job.priority!r}; use 0 to 3")
-
-
-class SuspectRoom:
-    """How many jobs that were running when a worker died an exchange may hand out yet.
-
-    What is handed out together is blamed together: the one of them with the most crashes
-    decides how many they may be.
-    """
-
-    __slots__ = ("_by_crashes", "_most", "given")
-
-    def __init__(self, demand: Demand) -> None:
-        self._by_crashes = demand.suspects or (0,)
-        self._most = self._by_crashes[0]
-        self.given = 0
-
-    def left(self, crashes: int) -> int:
-        """For suspects with so many crashes."""
-        return min(self._most, self._bound(crashes)) - self.given
-
-    def give(self, crashes: int) -> None:
-        """One with so many crashes is handed out."""
-        # rule:7 of the suspects the one with the most crashes decides, in memory
-        self._most = min(self._most, self._bound(crashes))
-        self.given += 1
-
-    def _bound(self, crashes: int) -> int:
-        return self._by_crashes[min(crashes, len(self._by_crashes)) - 1]
 
 
 QUIET_MINUTES: Final = 4
