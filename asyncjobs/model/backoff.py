@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
-__all__ = ["Pauses", "doubled"]
+__all__ = ["Pauses", "doubled", "pause_s"]
 
 _MOST_DOUBLINGS: Final = 512
 """A float holds at most 2 ** 1023. The longest pause applies long before that."""
@@ -15,6 +15,12 @@ def doubled(first_s: float, longest_s: float, times: int) -> float:
     """`first_s`, doubled so many times, and never more than `longest_s`."""
     doublings = min(max(times, 0), _MOST_DOUBLINGS)
     return min(first_s * 2.0**doublings, longest_s)
+
+
+def pause_s(first_s: float, longest_s: float, times: int) -> float:
+    """`first_s`, doubled this many times, with a random upper half; at most `longest_s`."""
+    most_s = doubled(first_s, longest_s, times)
+    return random.uniform(most_s / 2, most_s)
 
 
 class Pauses:
@@ -35,6 +41,6 @@ class Pauses:
 
     def next_s(self) -> float:
         """How long to wait now that a try has failed, in seconds."""
-        most_s = doubled(self._first_s, self._longest_s, self._times)
+        next_s = pause_s(self._first_s, self._longest_s, self._times)
         self._times += 1
-        return random.uniform(most_s / 2, most_s)
+        return next_s

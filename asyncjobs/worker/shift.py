@@ -10,7 +10,6 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Collection
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final, Self
@@ -22,10 +21,8 @@ from asyncjobs.errors import AsyncJobsError, StoreError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.own import hide
 from asyncjobs.host.pulse import Pulse
-from asyncjobs.jobs.context import JobContext
 from asyncjobs.model import events
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import TakenJob
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Heartbeat
 from asyncjobs.store.lease import LeaseSpec
@@ -35,7 +32,6 @@ from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.engine.threads import Threads
 from asyncjobs.worker.engine.waiting import Waiting
 from asyncjobs.worker.lease.cancels import CancelListener
-from asyncjobs.worker.lease.farewell import say_farewell
 from asyncjobs.worker.lease.heartbeat import Heartbeats
 from asyncjobs.worker.lease.session import Session
 from asyncjobs.worker.report import WorkerReport
@@ -265,20 +261,6 @@ class Shift:
         self.session.leaves = True
         # rule:7 a worker that was told to end says so at once
         self._beats.hasten()
-
-    def suspected(self, context: JobContext | None) -> list[TakenJob]:
-        """The running job with this context; when it is not known, all that run, and those
-        that have ended and are not settled."""
-        attempt = None
-        if context is not None:
-            attempt = self.processor.running.find(context)
-        if attempt is None:
-            return self.processor.holding()
-        return [attempt.job]
-
-    def leave_at_once(self, charged: Collection[TakenJob], limit_s: float) -> None:
-        """Give all jobs back, each of `charged` with a crash. Blocks; on no loop."""
-        say_farewell(self.session, charged, limit_s)
 
     # -- what its parts tell it ----------------------------------------------------------------
 

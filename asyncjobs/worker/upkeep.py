@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.model.backoff import Pauses
 from asyncjobs.store.answers import Heartbeat
 from asyncjobs.worker.duties import Duty, Site, every_duty
 
@@ -16,8 +17,9 @@ __all__ = ["Upkeep"]
 
 logger = GuardedLog("asyncjobs.worker")
 
+REFUSED_FIRST_S: Final = 2.0
 REFUSED_MOST_S: Final = 60.0
-"""The longest pause after a refusal; it doubles with each in a row."""
+"""The pauses after refusals in a row grow from the first to the second of these."""
 
 
 class Upkeep:
@@ -25,8 +27,8 @@ class Upkeep:
 
     def __init__(self, duties: Sequence[Duty]) -> None:
         self._duties = duties
-        self._refused: dict[Duty, int] = {}
-        """How often in a row the store has refused a duty, though it could be reached."""
+        self._refused: dict[Duty, Pauses] = {}
+        """Duties that the store has refused the last time, though it could be reached."""
 
     @classmethod
     def of(cls, site: Site) -> Self:
@@ -70,7 +72,7 @@ class Upkeep:
 
     def _put_off(self, duty: Duty, error: StoreError) -> float:
         """Something in the store is wrong, and nobody else may meet it: told once."""
-        times = self._refused[duty] = self._refused.get(duty, 0) + 1
-        if times == 1:
+        if duty not in self._refused:
+            self._refused[duty] = Pauses(REFUSED_FIRST_S, REFUSED_MOST_S)
             logger.error("%s is refused, tried again: %s", type(duty).__name__, error)
-        return random.uniform(0.5, 1.0) * min(2.0 ** min(times, 20), REFUSED_MOST_S)
+        return self._refused[duty].next_s()

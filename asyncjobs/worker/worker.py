@@ -14,6 +14,7 @@ from asyncjobs.jobs.context import JobContext
 from asyncjobs.model.clock import Seconds, seconds
 from asyncjobs.model.job import TakenJob
 from asyncjobs.worker.engine.burst import Burst
+from asyncjobs.worker.lease.farewell import say_farewell
 from asyncjobs.worker.report import WorkerReport
 from asyncjobs.worker.settings import Host, Queues, WorkerSettings, checked_count
 from asyncjobs.worker.shift import LEAVE_S, Shift
@@ -124,13 +125,18 @@ class Worker:
         that have ended and are not settled."""
         if (shift := self._shift) is None:
             return []
-        return shift.suspected(context)
+        attempt = None
+        if context is not None:
+            attempt = shift.processor.running.find(context)
+        if attempt is None:
+            return shift.processor.holding()
+        return [attempt.job]
 
     def leave_at_once(self, charged: Collection[TakenJob] = (), limit_s: float = LEAVE_S) -> None:
         """Give all jobs back, each of `charged` with a crash, from a thread that runs no loop:
         for a process that ends now because the worker's own loop does not turn. Blocks."""
         if (shift := self._shift) is not None:
-            shift.leave_at_once(charged, limit_s)
+            say_farewell(shift.session, charged, limit_s)
 
     async def __aenter__(self) -> Self:
         """Start in the background. Raises what `run` would raise before it takes jobs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.model.backoff import Pauses, doubled
+from asyncjobs.model.backoff import Pauses, doubled, pause_s
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,11 @@ def test_each_pause_may_be_twice_as_long_as_the_one_before() -> None:
         assert most_s / 2 <= pauses.next_s() <= most_s
     pauses.reset()
     assert pauses.next_s() <= 1.0
+
+
+def test_a_pause_that_is_counted_elsewhere_grows_in_the_same_way() -> None:
+    for times, most_s in ((0, 1.0), (1, 2.0), (2, 3.0), (10**9, 3.0)):
+        assert most_s / 2 <= pause_s(1.0, 3.0, times) <= most_s
 
 
 def test_the_half_that_is_random_differs() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 
 import pytest
 
-from asyncjobs.errors import StoreUnavailable
+from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.events import Events, JobsReclaimed
 from asyncjobs.store.answers import Heartbeat, Reclaimed
 from asyncjobs.store.lease import LeaseSpec
@@ -18,6 +18,7 @@ from asyncjobs.store.seam import Backend, StoreSettings
 from asyncjobs.worker import duties
 from asyncjobs.worker.duties.reclaim import Reclaim
 from asyncjobs.worker.lease.session import Session
+from asyncjobs.worker.upkeep import Upkeep
 
 pytestmark = pytest.mark.anyio
 
@@ -140,6 +141,33 @@ async def test_what_a_heartbeat_says_during_a_reclaim_is_not_forgotten(
     store.answers = [Reclaimed(0, 0, 15_000, 1_000_000)]
     await duty.run()
     assert len(store.asked) == 2
+
+
+async def test_a_refused_duty_is_told_once_and_tried_after_pauses_that_grow(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Moody(duties.Duty):
+        is_refused = True
+
+        @classmethod
+        def of(cls, site: duties.Site) -> Self:
+            return cls()
+
+        async def run(self) -> float:
+            if self.is_refused:
+                raise StoreError("no right to do this")
+            return 7.0
+
+    duty = Moody()
+    upkeep = Upkeep([duty])
+    for most_s in (2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0):
+        assert most_s / 2 <= await upkeep._once(duty) <= most_s
+    assert caplog.messages == ["Moody is refused, tried again: no right to do this"]
+    duty.is_refused = False
+    assert await upkeep._once(duty) == 7.0
+    duty.is_refused = True
+    assert 1.0 <= await upkeep._once(duty) <= 2.0
+    assert len(caplog.messages) == 2
 
 
 def test_each_module_of_the_folder_has_one_duty_and_all_are_found() -> None:

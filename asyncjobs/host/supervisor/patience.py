@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asyncjobs.model.backoff import doubled
-from asyncjobs.policy.backoff import Uniform
+from asyncjobs.model.backoff import pause_s
 
 __all__ = ["Patience"]
 
@@ -25,9 +24,9 @@ class Patience:
     steady_s: float = 30.0
     limit: int = 8
 
-    def delay_s(self, failures: int, uniform: Uniform) -> float:
+    def delay_s(self, failures: int) -> float:
         """How long to wait after so many failures in a row, from 1."""
-        return doubled(self.base_s, self.cap_s, failures - 1) * uniform(0.5, 1.0)
+        return pause_s(self.base_s, self.cap_s, failures - 1)
 
     def failures(self, before: int, ready_s: float) -> int:
         """Failures in a row, now that a process has failed that was ready for `ready_s`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 
 from asyncjobs.host.supervisor.patience import Patience
@@ -58,7 +57,7 @@ class Replacements:
         return self._start_later(number, tries)
 
     def _start_later(self, number: int, times: int) -> float:
-        delay_s = self._patience.delay_s(times, random.uniform)
+        delay_s = self._patience.delay_s(times)
         loop = asyncio.get_running_loop()
         self._timers[number] = loop.call_later(delay_s, self._start_now, number)
         return delay_s

@@ -12,6 +12,7 @@ from typing import Final
 
 from asyncjobs.errors import StoreError
 from asyncjobs.guard.guarded import GuardedLog
+from asyncjobs.model.backoff import doubled
 from asyncjobs.model.job import Settlement, TakenJob
 
 __all__ = ["AwayLog", "InDoubt", "Unanswered"]
@@ -111,7 +112,7 @@ class InDoubt:
         """
         for queue, error in away.items():
             failures = self._failures[queue] = self._failures.get(queue, 0) + 1
-            again_s = now_s + min(FIRST_S * 2.0 ** min(failures - 1, 20), MOST_S)
+            again_s = now_s + doubled(FIRST_S, MOST_S, failures - 1)
             doubt = self.queues.get(queue)
             if doubt is None:
                 self.queues[queue] = _Doubt(again_s)

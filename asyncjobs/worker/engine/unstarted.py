@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Final
 
 from asyncjobs.model import events
-from asyncjobs.model.backoff import doubled
+from asyncjobs.model.backoff import pause_s
 from asyncjobs.model.envelope import AnyEnvelope
 from asyncjobs.model.events import Events
 from asyncjobs.model.headers import MAX_MESSAGE, PutBack
@@ -102,8 +101,7 @@ class Unstarted:
             return self._given_up(job, name, problem)
         # rule:13 the delay of an unknown job grows
         # rule:13 the delay of an unknown job is capped
-        most_s = doubled(FIRST_S, MOST_S, times)
-        delay_s = random.uniform(most_s / 2, most_s)
+        delay_s = pause_s(FIRST_S, MOST_S, times)
         # rule:13 the envelope keeps when its job was first unknown
         headers = envelope.headers.with_put_back(PutBack(since_ms, times + 1), job.crashes)
         again = envelope.with_headers(headers)
