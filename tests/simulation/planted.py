@@ -9,8 +9,9 @@ from typing import Any
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.job import NewJob, Settlement, SettlementKind, TakenJob
 from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.memory.entries import Entries, Held
 from asyncjobs.store.memory.queue import Queue
-from asyncjobs.store.memory.stored import Held
+from asyncjobs.store.memory.waiting import Waiting
 from asyncjobs.store.memory.wakes import Wakes
 from asyncjobs.worker.engine.attempt import Attempt
 from asyncjobs.worker.engine.doubt import InDoubt, Unanswered
@@ -24,8 +25,8 @@ PLANTED: dict[str, list[tuple[type[Any], str, Callable[..., Any]]]] = {}
 """By name: each class, its method, and what stands in its place."""
 
 _settle, _enqueue, _reclaim, _renew = Queue.settle, Queue.enqueue, Queue.reclaim, Queue.renew
-_retry, _check_sequence = Settler._retry, Queue.check_sequence
-_pull_back, _touch_upkeep = Queue._pull_back, Queue._touch_upkeep
+_retry, _check_sequence = Settler._retry, Entries.check_sequence
+_pull_back, _touch = Entries._pull_back, Entries.touch
 
 
 def _plant(
@@ -51,22 +52,26 @@ def planted(name: str) -> Iterator[None]:
             setattr(owner, method, before)
 
 
-@_plant(Queue, "check_sequence")
+def _stands(leases: Entries, lease: LeaseSpec) -> bool:
+    return lease.entry(leases._queue) in leases._held
+
+
+@_plant(Entries, "check_sequence")
 def late_exchange_takes_effect(
-    queue: Queue, lease: LeaseSpec, sequence: int, is_parked: bool = False
+    leases: Entries, lease: LeaseSpec, sequence: int, *, is_parked: bool
 ) -> bool:
     """A request that arrives after the resync takes jobs that nobody will hear of."""
-    return lease.entry(queue.name) in queue._leases
+    return _stands(leases, lease)
 
 
-@_plant(Queue, "check_sequence")
+@_plant(Entries, "check_sequence")
 def late_parked_exchange_takes_effect(
-    queue: Queue, lease: LeaseSpec, sequence: int, is_parked: bool = False
+    leases: Entries, lease: LeaseSpec, sequence: int, *, is_parked: bool
 ) -> bool:
-    """One that waited behind a call takes jobs that nobody will hear of, after a resync."""
+    """One that was sent behind a wait takes jobs that nobody will hear of, after a resync."""
     if is_parked:
-        return lease.entry(queue.name) in queue._leases
-    return _check_sequence(queue, lease, sequence)
+        return _stands(leases, lease)
+    return _check_sequence(leases, lease, sequence, is_parked=is_parked)
 
 
 @_plant(StandingOffer, "withdraw")
@@ -74,16 +79,17 @@ def an_offer_outlives_a_resync(offer: StandingOffer) -> None:
     """What it has brought is started twice: the resync has told of it, too."""
 
 
-def _let_in(queue: Queue, lease: LeaseSpec, sequence: int, is_parked: bool = False) -> bool:
-    queue._leases.setdefault(lease.entry(queue.name), Held(0))
+def _let_in(leases: Entries, lease: LeaseSpec, sequence: int, *, is_parked: bool) -> bool:
+    entry = lease.entry(leases._queue)
+    leases._held.setdefault(entry, Held(entry))
     return True
 
 
-@_plant(Queue, "settle", (Queue, "check_sequence", _let_in))
+@_plant(Queue, "settle", (Entries, "check_sequence", _let_in))
 def anybody_settles(queue: Queue, lease: LeaseSpec, settlement: Settlement, now: int) -> bool:
     """A worker that has lost its lease records the outcome of a job that another one runs."""
     job = queue._jobs.get(settlement.job.id)
-    if job is None or job.holder not in queue._leases:
+    if job is None or queue.leases.get(job.holder) is None:
         return False
     holder = LeaseSpec(job.holder or "", "", (), 0)
     taken = settlement.job._replace(receipt=job.receipt)
@@ -101,24 +107,26 @@ def releases_count_as_crashes(
     return is_right
 
 
-@_plant(Queue, "resync")
-def nothing_is_missing(queue: Queue, lease: LeaseSpec, sequence: int) -> tuple[int, list[TakenJob]]:
+@_plant(Held, "taken_jobs")
+def nothing_is_missing(held: Held, queue: str) -> list[TakenJob]:
     """Jobs whose reply was lost are held, and never started."""
-    held = queue._leases[lease.entry(queue.name)]
-    held.fence = sequence
-    return held.applied, []
+    return []
 
 
 @_plant(Queue, "renew")
-def renewals_do_not_count(queue: Queue, lease: LeaseSpec, now: int, leaves: bool = False) -> bool:
+def renewals_do_not_count(
+    queue: Queue, lease: LeaseSpec, now: int, *, leaves: bool = False
+) -> bool:
     """Every lease ends; what its worker still runs is given to others."""
-    return lease.entry(queue.name) in queue._leases
+    return _stands(queue.leases, lease)
 
 
 @_plant(Queue, "renew")
-def lost_leases_come_back(queue: Queue, lease: LeaseSpec, now: int, leaves: bool = False) -> bool:
+def lost_leases_come_back(
+    queue: Queue, lease: LeaseSpec, now: int, *, leaves: bool = False
+) -> bool:
     """A worker never learns that its jobs were given to others."""
-    if not _renew(queue, lease, now, leaves):
+    if not _renew(queue, lease, now, leaves=leaves):
         queue.register(lease, now)
     return True
 
@@ -129,8 +137,8 @@ def reclaim_forgets_cancels(
 ) -> tuple[int, int, int | None]:
     """A job that was cancelled while it ran on a worker that died runs again."""
     answer = _reclaim(queue, grace_ms, limit, now)
-    for id in [id for id, job in queue._marked.items() if job.holder is None]:
-        del queue._marked[id]
+    for job in queue._jobs.values():
+        job.is_marked = job.is_marked and job.holder is not None
     return answer
 
 
@@ -143,11 +151,11 @@ def answers_are_not_kept(
     return _enqueue(queue, token, jobs, token_ttl_ms, now)
 
 
-def _no_work(queue: Queue, now: int) -> bool:
+def _no_work(waiting: Waiting, now: int) -> bool:
     return False
 
 
-@_plant(Wakes, "signal", (Queue, "has_work", _no_work))
+@_plant(Wakes, "signal", (Waiting, "has_work", _no_work))
 def calls_are_swallowed(wakes: Wakes, queue: str) -> None:
     """Idle workers sleep on while jobs are ready; heartbeats do not tell them either."""
 
@@ -179,20 +187,21 @@ def a_lease_is_believed_in(session: Session, now_s: float) -> bool:
     return True
 
 
-@_plant(Queue, "_pull_back")
-def holds_stay_ahead(queue: Queue, now: int, by_ms: int) -> None:
+@_plant(Entries, "_pull_back")
+def holds_stay_ahead(leases: Entries, now: int) -> None:
     """After a step back of the clock nothing is reclaimed for as long as the step."""
 
 
-@_plant(Queue, "_pull_back")
-def a_step_back_ends_holds(queue: Queue, now: int, by_ms: int) -> None:
+@_plant(Entries, "_pull_back")
+def a_step_back_ends_holds(leases: Entries, now: int) -> None:
     """Forward, and back by half: those who live have had no time to renew."""
-    _pull_back(queue, now, by_ms)
-    queue._holds = dict.fromkeys(queue._holds, 0)
+    _pull_back(leases, now)
+    leases._holds = dict.fromkeys(leases._holds, 0)
 
 
-@_plant(Queue, "_touch_upkeep")
-def a_step_forward_costs_leases(queue: Queue, now: int, grace_ms: int) -> None:
+@_plant(Entries, "touch")
+def a_step_forward_costs_leases(leases: Entries, now: int, grace_ms: int) -> int:
     """The clock goes forward, and all leases are over at once."""
-    _touch_upkeep(queue, now, grace_ms)
-    queue._holds = dict.fromkeys(queue._holds, 0)
+    back_ms = _touch(leases, now, grace_ms)
+    leases._holds = dict.fromkeys(leases._holds, 0)
+    return back_ms

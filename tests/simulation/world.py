@@ -250,9 +250,9 @@ class World:
         """Jobs that were stored with a delay while the store's clock was ahead come later by
         that step. When there are no others, the clock is set to their time, once more."""
         queues = self.store._queues.by_name.values()
-        if all(len(queue._jobs) == len(queue._scheduled) for queue in queues):
+        if all(queue.living == queue.waiting.scheduled for queue in queues):
             now_ms = self.loop.store_ms()
-            dues = [due for queue in queues if (due := queue.next_due_ms) is not None]
+            dues = [due for queue in queues if (due := queue.waiting.next_due_ms) is not None]
             if dues and min(dues) > now_ms + FAR_MS:
                 self.clock_steps.set_by(min(dues) - now_ms)
 
@@ -308,13 +308,15 @@ class World:
         for text in self.loop.leftovers():
             self.ledger.violated(None, text)
         for name, queue in self.store._queues.by_name.items():
+            leases = [held for _, held in queue.leases.items()]
+            leaving = queue.leases.leaving
             left = {
-                "jobs": len(queue._jobs),
-                "ready": sum(len(ready) for ready in queue._ready),
-                "scheduled": len(queue._scheduled),
-                "leases": len(queue._leases),
-                "leaving": len(queue.leaving),
-                "cancel marks": len(queue._marked),
+                "jobs": queue.living,
+                "ready": sum(queue.waiting.ready),
+                "scheduled": queue.waiting.scheduled,
+                "leases": len(leases),
+                "leaving": len(leaving),
+                "cancel marks": sum(len(held.marked) for held in [*leases, *leaving]),
                 "dead letters too many": queue.ended.dead - dead[name],
             }
             for what, count in left.items():

@@ -531,7 +531,7 @@ async def test_a_burst_does_not_spin_while_a_lost_thread_uses_the_last_place(
         try:
             await until(started.is_set)
             queue = store._queues.by_name["default"]
-            _, held = queue._leases.popitem()
+            _, held = queue.leases._held.popitem()
             queue._give_back(held, list(held.jobs.values()))
             await until(lambda: bool(lost))
             before = store.exchanges

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.job import JobRef, TakenJob
 from asyncjobs.store.answers import StaleSequence
 from asyncjobs.store.inspect import WorkerEntry
 from asyncjobs.store.lease import LeaseSpec
@@ -77,6 +77,10 @@ class Held:
         """Refuse every exchange and offer up to this number: a resync begins."""
         self.fence = sequence
         self.parked = sequence
+
+    def taken_jobs(self, queue: str) -> list[TakenJob]:
+        """Its jobs as its worker sees them."""
+        return [job.taken(queue) for job in self.jobs.values()]
 
     def in_order(self) -> list[StoredJob]:
         """Its jobs, the most urgent and oldest first."""

@@ -198,7 +198,7 @@ class MemoryLease:
             held = queue.leases.of(spec)
             held.refuse(sequence)
             applied[queue.name] = held.applied
-            jobs = [job.taken(queue.name) for job in held.jobs.values()]
+            jobs = held.taken_jobs(queue.name)
             missing += [job for job in jobs if (job.queue, job.receipt) not in named]
         lost = tuple(queue.name for queue in asked if queue not in present)
         return Resync(applied, missing, lost, away)
