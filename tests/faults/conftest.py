@@ -29,7 +29,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls are given up after half a second and not after ten."""
     limit = property(lambda self: 0.5, lambda self, value: None)
     monkeypatch.setattr(Link, "timeout_s", limit, raising=False)
-    monkeypatch.setattr("asyncjobs.worker.engine.parking.CALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("asyncjobs.worker.engine.parking.WAIT_S", 0.5)
 
 
 @pytest.fixture(params=["valkey", "redis"])

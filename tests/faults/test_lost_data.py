@@ -60,7 +60,7 @@ LOST = pytest.mark.unaudited("the index names jobs whose stream was deleted unde
 async def test_a_group_destroyed_in_the_middle(
     server: Server, stage: Stage, monkeypatch: pytest.MonkeyPatch, how: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("asyncjobs.worker.engine.parking.CALL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("asyncjobs.worker.engine.parking.WAIT_S", 0.2)
     app = AsyncJobs(server.url)
     gated, note = register(app, jobs.gated), register(app, jobs.note)
     async with app, Worker(app, concurrency=3, grace=2):

@@ -167,7 +167,7 @@ async def is_parked(server: Server) -> bool:
 async def test_a_half_open_wait_recovers(
     server: Server, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncjobs.worker.engine.parking.CALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("asyncjobs.worker.engine.parking.WAIT_S", 0.5)
     async with proxy_to(server.port) as proxy:
         app, direct = AsyncJobs(proxy.url), AsyncJobs(server.url)
         register(app, jobs.note)
@@ -189,7 +189,7 @@ async def test_a_frozen_worker_loses_its_jobs_and_settles_nothing_twice(
     server: Server, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A call that reaches a frozen connection is lost; its own look makes up for it.
-    monkeypatch.setattr("asyncjobs.worker.engine.parking.CALL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("asyncjobs.worker.engine.parking.WAIT_S", 0.2)
     async with proxy_to(server.port) as proxy:
         frozen, healthy = AsyncJobs(proxy.url), AsyncJobs(server.url)
         job = register(frozen, jobs.gated)

@@ -37,7 +37,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 @pytest.fixture
 def _no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that looks by itself would hide a call that was lost."""
-    monkeypatch.setattr("asyncjobs.worker.engine.parking.CALL_TIMEOUT_S", NO_LOOK_S)
+    monkeypatch.setattr("asyncjobs.worker.engine.parking.WAIT_S", NO_LOOK_S)
 
 
 @pytest.mark.usefixtures("_no_looks")

@@ -100,7 +100,7 @@ async def test_a_free_slot_is_refilled_at_once(
     app: AsyncJobs, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without its own looks and calls, a worker lives on what exchanges tell it.
-    monkeypatch.setattr("asyncjobs.worker.engine.parking.CALL_TIMEOUT_S", 600.0)
+    monkeypatch.setattr("asyncjobs.worker.engine.parking.WAIT_S", 600.0)
     job = register(app, jobs.gated)
     async with working(app, concurrency=2):
         names = [f"g{number}" for number in range(6)]

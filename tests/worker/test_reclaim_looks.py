@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_call_that_a_worker_standing_still_has_got(
     new_app: NewApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncjobs.worker.engine.parking.CALL_TIMEOUT_S", 60)
+    monkeypatch.setattr("asyncjobs.worker.engine.parking.WAIT_S", 60)
     app, other = new_app(), new_app()
     job = register(app, jobs.echo)
     async with app, other:

@@ -19,8 +19,8 @@ from asyncjobs.worker.engine.steps import Park
 __all__ = ["Appetite"]
 
 TAKE_LIMIT: Final = 256
-"""Jobs taken in one exchange at the most: enough to make the trip cheap for each, few
-enough that the server answers others in between."""
+"""The most jobs of one exchange. Enough that the round trip costs little for each, and few enough
+that the server answers others in between."""
 
 LOOK_S: Final = 1.0
 """How long a worker sleeps at the most while jobs of its queues wait for a thread."""
@@ -29,8 +29,8 @@ LOOK_S: Final = 1.0
 class Appetite:
     """Weighs free slots against hints of work. Times are monotonic seconds.
 
-    `can_offer`: whether the store may hand out jobs together with a signal. `unstarted` are jobs
-    that have come and were not started: they will need slots and threads as well.
+    `can_offer`: whether the store may hand out jobs together with a signal.
+    `unstarted`: jobs that have come and were not started. They will need slots and threads, too.
     """
 
     __slots__ = ("_can_offer", "_slots", "burst", "is_quiet", "offer", "shares", "signals")
@@ -46,10 +46,10 @@ class Appetite:
         self._can_offer = can_offer
 
     def free(self, unstarted: int, taken: int) -> int:
-        """How many jobs may come now, of a worker that has taken so many since its start."""
+        """How many jobs may come now. `taken`: how many have come since the worker's start."""
         # rule:12 never more than there are free slots
         # rule:12 jobs that are taken and not started count
-        # rule:12 slots that are offered behind a call count
+        # rule:12 slots that are offered behind a wait count
         used = self._slots.in_use() + unstarted + self.offer.slots
         free = self._slots.concurrency - used
         if free <= 0:
@@ -61,7 +61,7 @@ class Appetite:
         shares = self.shares
         is_hinted = bool(shares.look or self.signals.due)
         if free <= 0:
-            # All free slots are offered: what is due is signalled for, and comes by the offer.
+            # All free slots are offered. What is due comes by the offer, once it is signalled.
             return is_hinted and self.offer.slots > 0
         if is_hinted or (shares.hot and shares.hot - self._full(len(unstarted))):
             return True
@@ -72,8 +72,11 @@ class Appetite:
 
     def demand(self, free: int, now_s: float, unstarted: Collection[TakenJob]) -> dict[str, Demand]:
         """What to ask of which queue; empty when there is nothing to ask."""
-        shares, signals, offer = self.shares, self.signals, self.offer
+        shares = self.shares
+        signals = self.signals
+        offer = self.offer
         if not free and offer.slots and (signals.due or shares.look):
+            # An exchange without slots makes the store signal, and the signal releases the offer.
             signals.signalled.update(signals.due or shares.weights)
             shares.look = False
         if signals.signalled or signals.due:
@@ -94,7 +97,8 @@ class Appetite:
         shares.learn(asked, exchange.left_ready)
         self.signals.note_due(exchange, now_s)
         if is_offer:
-            # It hands out no suspects, and looks into one queue only.
+            # An offer brings no suspects and looks into one queue only, so it says nothing of
+            # the others.
             return
         if exchange.suspects or shares.suspects:
             shares.learn_suspects(exchange.next_due_ms, exchange.suspects)
@@ -104,12 +108,14 @@ class Appetite:
     def park(self, free: int, now_s: float, unstarted: int) -> Park:
         """How to sleep. Asked with nothing to trade and nothing to start."""
         signals = self.signals
-        # Jobs that wait for a thread signal again and again: so nobody listens to them.
+        # Jobs that wait for a thread stay in their queue, which signals them again and again.
+        # A worker that listened would ask in vain each time.
         is_blocked = self._is_blocked(unstarted)
         signals.look_within(LOOK_S if is_blocked else None, now_s)
         listens = free > 0 and not is_blocked
         slots = 0
-        # What a signal brings must be able to start at once.
+        # What a signal brings must be able to start at once. So no offer where jobs may wait for
+        # a thread, and none by a worker that ends by itself.
         if listens and self._can_offer and not (self.burst.is_set or self._slots.has_threads):
             slots = min(free, MOST_OFFERED)
         return Park(listens, self._slots.in_use() > 0, slots, signals.wake_s)
@@ -120,7 +126,7 @@ class Appetite:
         burst = self.burst
         if burst.is_reached(taken):
             return True
-        # Blocked: by threads that are left behind, whose jobs were lost.
+        # Blocked with no slot in use: threads that were left behind still hold all places.
         if not burst.is_burst or self._slots.in_use() or not free or self._is_blocked(0):
             return False
         if not burst.drained:
@@ -143,10 +149,10 @@ class Appetite:
         *,
         has_failed: bool = False,
     ) -> None:
-        """The wait has ended, by a signal of these queues or by time; `exchange` is what came of
-        the offer behind it."""
+        """The wait has ended, by a signal of these queues or by time. `exchange`: what the offer
+        behind it has brought."""
         if self.offer.answer(signalled, exchange):
-            # It has looked into the worker's one queue, whether or not that has signalled.
+            # The offer has looked into the worker's only queue, with or without a signal.
             return
         if self.signals.hear_wait(signalled, now_s, has_failed=has_failed):
             self.shares.look = True
@@ -161,7 +167,7 @@ class Appetite:
         self.offer.give_up(error)
 
     def hear_signal(self, queues: Collection[str]) -> None:
-        """There may be work in these queues, whoever else was signalled for it."""
+        """There may be work in these queues, even if another worker was signalled for it."""
         self.signals.signalled.update(queues)
 
     # -- threads ------------------------------------------------------------------------

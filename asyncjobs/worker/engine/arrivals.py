@@ -1,7 +1,7 @@
-"""Takes in what a worker is told: answers of the store, heartbeats, cancels, the stop. Pure.
+"""Takes in events: answers of the store, heartbeats, cancels, the stop. Pure.
 
-Each event changes what is held and what is wanted. It returns orders when something has to be
-done at once, whatever the next step is. Times are monotonic seconds and are passed in.
+An event changes what is held and what is wanted. It returns orders if something has to be done
+at once, whatever the next step is. Times are monotonic seconds and are passed in.
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ class Arrivals:
         return self._take_in(exchange.jobs, exchange.lost, exchange.cancels)
 
     def landed(self, now_s: float) -> Orders | None:
-        """What the offer has brought is taken in."""
+        """Take in what the offer has brought."""
         landed = self._offer.landed
         assert landed is not None
         self._offer.landed = None
         exchange = landed.exchange
         if not exchange.jobs:
-            # The signal was for jobs that are no longer there, or for suspects.
+            # The signal was for jobs that are gone by now, or for suspects, which no offer takes.
+            # The next exchange asks for them, and passes the signal on.
             self._signals.signalled.update(landed.signalled)
         self._appetite.learn(landed.offer.demand, exchange, now_s, is_offer=True)
         return self._take_in_late(exchange.jobs, exchange.lost, exchange.cancels)
@@ -67,8 +68,9 @@ class Arrivals:
         return self._resume(answer)
 
     def asked_again(self, answer: Resync, now_s: float) -> Orders | None:
-        """Queues in doubt were asked by themselves, and some have answered."""
+        """Queues in doubt were asked alone, and some have answered."""
         self._leave_out(answer.away, now_s)
+        # The jobs of lost queues are other workers': what was to be settled there is dropped.
         self._doubt.resolve(answer.lost)
         return self._resume(answer)
 
@@ -119,8 +121,8 @@ class Arrivals:
     def hear_beat(
         self, ready: Collection[str], away: Mapping[str, StoreError], now_s: float
     ) -> None:
-        """The store has renewed the lease, except in the queues that are away, and names those
-        that hold work: that finds what no signal was heard for."""
+        """The store has renewed the lease, except in the queues that are away. `ready`: queues
+        that hold work. That finds jobs whose signal was lost."""
         self.unrenewed = away.keys()
         new = {queue: why for queue, why in away.items() if queue not in self._doubt.queues}
         if new:
@@ -130,7 +132,7 @@ class Arrivals:
         self._signals.hear_beat(ready, now_s)
 
     def cancel(self, refs: Collection[JobRef]) -> Orders:
-        """A user wants these jobs to stop; ones that have not started must not."""
+        """A user cancels these jobs. Running ones are stopped, the others never start."""
         return Orders(refs, cancelled=self._drop_unwanted(refs))
 
     def _drop_unwanted(self, refs: Collection[JobRef]) -> list[TakenJob]:
@@ -145,12 +147,12 @@ class Arrivals:
     def _lose(self, queues: Collection[str]) -> Collection[str]:
         new = self._holdings.lose(queues)
         if new:
-            # What it brings belongs to others by now.
+            # Its jobs belong to other workers now.
             self._offer.withdraw()
         return new
 
     def start_without(self, away: Mapping[str, StoreError], now_s: float) -> None:
-        """These queues could not be entered at the start: they are, as soon as they answer."""
+        """These queues could not be entered at the start. They are entered when they answer."""
         self._holdings.lost.update(away)
         self._leave_out(away, now_s)
 
@@ -161,7 +163,7 @@ class Arrivals:
         settlements: Collection[Settlement] = (),
         asked: Collection[str] = (),
     ) -> None:
-        """Go on without the queues that are away; of those asked, the others have answered."""
+        """Go on without the queues that are away. All others of `asked` have answered."""
         self._doubt.add(away, settlements, now_s)
         self._doubt.note_exchange([queue for queue in asked if queue not in away])
         self._shares.leave_out(self._doubt.queues)

@@ -1,4 +1,4 @@
-"""When a worker that shall end by itself has come to its end: `--burst`, `--max-jobs`."""
+"""When a worker ends by itself: `--burst` and `--max-jobs`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["Burst"]
 
 
 class Burst:
-    """What was asked for, and what the last exchange said of it. Times are monotonic.
+    """When to end, and what the last exchange says about that. Times are monotonic seconds.
 
-    max_jobs: end after so many jobs. burst_wait_s: end when nothing is ready, running,
-    or due within so many seconds.
+    max_jobs: end after this many jobs.
+    burst_wait_s: end when nothing is ready, running, or due within this time.
     """
 
     __slots__ = ("_burst_wait_s", "_max_jobs", "_over_s", "drained")
@@ -25,22 +25,26 @@ class Burst:
 
     @property
     def is_set(self) -> bool:
-        """Whether this worker shall end by itself at all."""
+        """Whether this worker ends by itself at all."""
         return self._max_jobs is not None or self.is_burst
 
     def cap(self, free: int, taken: int) -> int:
         """How many jobs may be taken yet: `free`, or fewer."""
-        return free if self._max_jobs is None else max(min(free, self._max_jobs - taken), 0)
+        if self._max_jobs is None:
+            return free
+        return max(min(free, self._max_jobs - taken), 0)
 
     def learn(self, exchange: Exchange, now_s: float, *, drained: bool) -> None:
-        """What an exchange on the queues has brought."""
+        """What an exchange says of the queues."""
         self.drained = drained
         end_ms = exchange.next_lease_end_ms
-        left_s = float("inf") if end_ms is None else (end_ms - exchange.now_ms) / 1000
+        left_s = float("inf")
+        if end_ms is not None:
+            left_s = (end_ms - exchange.now_ms) / 1000
         self._over_s = now_s + left_s
 
     def is_reached(self, taken: int) -> bool:
-        """True when as many jobs were taken as shall be."""
+        """Whether `max_jobs` were taken."""
         return self._max_jobs is not None and taken >= self._max_jobs
 
     @property
@@ -48,7 +52,10 @@ class Burst:
         return self._burst_wait_s is not None
 
     def is_drained(self, now_s: float, due_in_s: float | None) -> bool:
-        """True when a burst has nothing to wait for any more."""
-        if self._burst_wait_s is None or not self.drained or self._over_s <= now_s:
-            return False  # the lease of a worker that died: its jobs are about to come back
+        """Whether a burst has nothing left to wait for."""
+        if self._burst_wait_s is None or not self.drained:
+            return False
+        if self._over_s <= now_s:
+            # A worker has died and its lease is over: its jobs are about to come back.
+            return False
         return due_in_s is None or due_in_s > self._burst_wait_s

@@ -1,4 +1,4 @@
-"""The attempts under way by the job that they are for, while somebody cancels jobs."""
+"""An index of the running attempts by job, kept while somebody cancels jobs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from asyncjobs.worker.engine.attempt import Attempt
 __all__ = ["AttemptsByRef"]
 
 KEPT_FOR: Final = 10_000
-"""Jobs that start without any cancel in between until the index is dropped."""
+"""The index is dropped when this many jobs have started since the last cancel."""
 
 
 class AttemptsByRef:
-    """Finds attempts by their job without looking through all that run.
+    """Finds the attempts of a job without a look at all that run.
 
-    A fleet may cancel ten thousand running jobs one by one, and each look through all of
-    them would block the loop for a minute. But an index costs each job a little, so it is
-    made by the first cancel, and kept only while there are more.
+    Somebody may cancel ten thousand running jobs one by one. If each cancel looked through all
+    attempts, the loop would be blocked for a minute. But an index costs each job a little, so the
+    first cancel makes it, and it is dropped when no more cancels come.
     """
 
     __slots__ = ("_attempts", "_since_cancel")
 
     def __init__(self, attempts: Iterable[Attempt]) -> None:
-        # A job may have two: one that has lost its lease and still ends, and its rerun.
+        # A job may have two: one that has lost its lease and is still ending, and its rerun.
         self._attempts: dict[JobRef, list[Attempt]] = {}
         self._since_cancel = 0
         for attempt in attempts:
@@ -35,13 +35,13 @@ class AttemptsByRef:
         self._attempts.setdefault(attempt.job.ref, []).append(attempt)
 
     def add(self, attempt: Attempt) -> bool:
-        """False when nobody has cancelled anything for long: then it may be dropped."""
+        """False when the index may be dropped: there was no cancel for a long time."""
         self._put(attempt)
         self._since_cancel += 1
         return self._since_cancel < KEPT_FOR
 
     def remove(self, attempt: Attempt) -> None:
-        """An attempt that was put in gives up its slot."""
+        """An attempt that was added has freed its slot."""
         ref = attempt.job.ref
         attempts = self._attempts[ref]
         attempts.remove(attempt)

@@ -1,4 +1,4 @@
-"""A taken job becomes an attempt that can run, or a settlement that says why it cannot."""
+"""Makes a taken job an attempt that can run, or a settlement that says why it cannot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asyncjobs.worker.engine.unstarted import Unstarted
 __all__ = ["Find", "decode"]
 
 Find = Callable[[str], JobFunction[..., Any] | None]
-"""The job function of this name, None when it is not known here."""
+"""Finds the job function of this name; None when it is not known here."""
 
 
 def decode(
@@ -26,9 +26,10 @@ def decode(
     job: TakenJob,
     now_ms: int,
 ) -> Attempt | Settlement:
-    """The attempt that a job asks for. `now_ms` is the store's clock.
+    """The attempt of this job. `now_ms`: by the store's clock.
 
-    What cannot run is settled at once: put back when another worker may know it, else ended.
+    A job that cannot run is settled at once. It is put back if another worker may know its
+    function, otherwise it ends.
     """
     try:
         try:
@@ -49,7 +50,7 @@ def decode(
             return unstarted.expired(attempt)
     # rule:15 whatever is raised while a job is decoded costs that job
     except Exception as error:
-        # Whatever somebody stored, and whatever is wrong with how it is read: it may cost this
-        # job. Raised from here it would end the worker, and then the next one that takes it.
+        # Somebody may have stored anything, and our reader may have a fault. That may cost this
+        # job. Raised from here it would end the worker, and then the next one that takes the job.
         return unstarted.unreadable(job, error)
     return attempt

@@ -1,8 +1,8 @@
-"""What the store has not answered: an exchange as a whole, or single queues beside others.
+"""What the store has not answered: a whole exchange, or some queues of one.
 
-When the reply to an exchange is lost, a resync says what took effect. A wrong-typed key or a
-missing right costs one queue: its settlements are kept until it answers by itself, and nothing
-is taken from it meanwhile. The others go on at their full rate.
+When the reply to an exchange is lost, a resync says what took effect. A key of a wrong type or a
+missing right makes one queue fail. Its settlements are kept until it answers a question of its
+own, and nothing is taken from it meanwhile. The other queues go on at their full rate.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ logger = GuardedLog("asyncjobs.worker")
 
 FIRST_S: Final = 0.1
 MOST_S: Final = 10.0
-"""How long a queue that fails is left alone: doubled with each failure in a row."""
+"""The shortest and the longest pause of a queue that fails. It doubles with each failure in a
+row."""
 
 
 class AwayLog:
-    """Says once which queues are away, and once that they are back."""
+    """Logs once that a queue is away, and once that it is back."""
 
     __slots__ = ("_away", "_what")
 
     def __init__(self, what: str) -> None:
-        """`what` fails there."""
+        """`what`: the request that fails there."""
         self._what = what
         self._away: set[str] = set()
 
@@ -50,7 +51,7 @@ class AwayLog:
 
 
 class _Doubt:
-    """What waits for one queue."""
+    """What is kept for one queue."""
 
     __slots__ = ("again_s", "settlements")
 
@@ -60,7 +61,7 @@ class _Doubt:
 
 
 class Unanswered:
-    """An exchange whose reply is not here, and may never come."""
+    """An exchange without a reply, which may never come."""
 
     __slots__ = ("cause", "sequence", "settlements")
 
@@ -70,9 +71,11 @@ class Unanswered:
         self.sequence = 0
 
     def to_send_again(self, applied: Mapping[str, int]) -> list[Settlement]:
-        """Those that had no effect, when these are the last exchanges that took effect by queue.
-        Of a queue that has not said so nothing is known yet."""
+        """The settlements without an effect. `applied`: for each queue the last exchange that took
+        effect there."""
         sequence = self.sequence
+        # A queue that is not in `applied` has not answered. Nothing is known of it, so nothing is
+        # sent again.
         return [
             settlement
             for settlement in self.settlements
@@ -81,22 +84,22 @@ class Unanswered:
 
 
 class InDoubt:
-    """Owns the settlements of which nobody knows whether they count. Asks nobody. Times are
+    """Owns the settlements of which nobody knows whether they count. Does no I/O. Times are
     monotonic seconds."""
 
     def __init__(self) -> None:
         self.exchange: Unanswered | None = None
-        """The exchange that is under way, or whose reply was lost. Also what else has shown that
-        this worker may hold jobs that it does not know of; then there are no settlements."""
+        """The exchange that is under way, or whose reply was lost. Without settlements: another
+        request has failed, and this worker may hold jobs that it does not know of."""
         self.queues: dict[str, _Doubt] = {}
-        """Left out until they have answered a question that is about them alone."""
+        """Queues that are left out until they answer a question about them alone."""
         self.failing: dict[str, StoreError] = {}
-        """Those of which no exchange has come back since they failed."""
+        """Queues without an answered exchange since they failed, and why."""
         self._failures: dict[str, int] = {}
         self._log = AwayLog("an exchange")
 
     def fail(self, cause: BaseException) -> None:
-        """There is no answer: ask what the store knows."""
+        """A request has no answer, so the store has to be asked what it knows."""
         if self.exchange is None:
             self.exchange = Unanswered(cause)
         else:
@@ -105,10 +108,10 @@ class InDoubt:
     def add(
         self, away: Mapping[str, StoreError], settlements: Iterable[Settlement], now_s: float
     ) -> None:
-        """These queues have not answered; what was sent to them may count or not.
+        """These queues have not answered. What was sent to them may count or not.
 
-        It is sent again whatever a resync says of its number: a script that fails in the middle
-        has noted the number, and not all settlements. Each counts only once all the same.
+        It is sent again, whatever a resync says of its number: a script that fails in the middle
+        has noted the number, and has not done all settlements. Each counts only once all the same.
         """
         for queue, error in away.items():
             failures = self._failures[queue] = self._failures.get(queue, 0) + 1
@@ -126,8 +129,11 @@ class InDoubt:
         self._log.note(self.failing)
 
     def hold_back(self, settlements: list[Settlement], *names: set[str]) -> list[Settlement]:
-        """Keep those of queues in doubt; returns the others. Takes these queues out of `names`,
-        too: what stays there would be looked at again and again."""
+        """Keep the settlements of queues in doubt, and return the others.
+
+        Removes these queues from each set of `names`, too. Left there, they would ask for an
+        exchange again and again.
+        """
         for queues in names:
             queues.difference_update(self.queues)
         others = []
@@ -140,8 +146,8 @@ class InDoubt:
         return others
 
     def due(self, now_s: float, unrenewed: Collection[str] = ()) -> list[str]:
-        """The queues to ask again now. `unrenewed`: their leases are not renewed, so nothing
-        may be taken there whatever they answer."""
+        """The queues to ask again now. `unrenewed`: queues in which the lease is not renewed. They
+        are left out: nothing may be taken there, whatever they answer."""
         return [
             queue
             for queue, doubt in self.queues.items()
@@ -149,12 +155,12 @@ class InDoubt:
         ]
 
     def wake_s(self, now_s: float) -> float:
-        """When the next pause is over; infinity when all are."""
+        """When the next pause ends; infinity when none is left."""
         pauses = (doubt.again_s for doubt in self.queues.values() if doubt.again_s > now_s)
         return min(pauses, default=float("inf"))
 
     def resolve(self, queues: Collection[str]) -> list[Settlement]:
-        """These queues have answered what they were asked alone: their settlements."""
+        """These queues have answered, each alone. Hands over their settlements."""
         found: list[Settlement] = []
         for queue in queues:
             doubt = self.queues.pop(queue, None)
@@ -163,14 +169,14 @@ class InDoubt:
         return found
 
     def note_exchange(self, queues: Collection[str]) -> None:
-        """An exchange has come back for these queues: the next failure is a first one."""
+        """These queues have answered an exchange. Their next failure is a first one."""
         for queue in queues:
             self._failures.pop(queue, None)
             self.failing.pop(queue, None)
         self._log.note(self.failing)
 
     def drop(self, queues: Collection[str]) -> None:
-        """Forget settlements of jobs that belong to others now."""
+        """Forget the settlements of these queues: their jobs belong to other workers."""
         for queue in queues:
             if queue in self.queues:
                 self.queues[queue].settlements.clear()
@@ -183,7 +189,7 @@ class InDoubt:
                 yield settlement.job
 
     def sent_jobs(self) -> Iterator[TakenJob]:
-        """The jobs that the exchange without an answer settles."""
+        """The jobs that the exchange without a reply settles."""
         if self.exchange is not None:
             for settlement in self.exchange.settlements:
                 yield settlement.job

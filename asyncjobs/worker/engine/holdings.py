@@ -1,5 +1,5 @@
-"""What a worker holds and does not run: jobs that have not been started, and settlements that
-the store has not confirmed. Pure."""
+"""What a worker holds and does not run: jobs that were not started, and settlements that the store
+has not confirmed. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Holdings"]
 
 
 class Holdings:
-    """Owns them. Each job that has come is in one place: here, or among the running attempts."""
+    """Owns both. Each job that has come is in one place: here, or among the running attempts."""
 
     __slots__ = ("doubt", "is_releasing", "lost", "taken", "unsettled", "unstarted", "unwanted")
 
@@ -22,33 +22,34 @@ class Holdings:
         self.unsettled = Unsettled()
         """Settlements that wait for the next trade."""
         self.doubt = InDoubt()
-        """Settlements that were sent, and may count or not."""
+        """Settlements that were sent. Nobody knows yet whether they count."""
         self.lost: set[str] = set()
         """Queues in which the lease is not entered: it was lost there, or never was."""
         self.unwanted: set[JobRef] = set()
         """Jobs that were cancelled and may still be on their way here."""
         self.is_releasing = False
-        """True when nothing is started any more, and what comes goes back."""
+        """True when nothing is started any more. Jobs that still come are given back."""
         self.taken = 0
         """How many jobs have come to this worker."""
 
     def take_unstarted(self) -> list[TakenJob]:
-        """The jobs that were not started, out of here: for whoever starts them now."""
-        jobs, self.unstarted = self.unstarted, []
+        """Hand over the jobs that were not started, to be started now."""
+        jobs = self.unstarted
+        self.unstarted = []
         return jobs
 
     def give_back(self, jobs: Collection[TakenJob]) -> list[TakenJob]:
-        """Settle these jobs as given back. Returns those that were still ours."""
+        """Settle these jobs as released. Returns those that were still ours."""
         ours = [job for job in jobs if job.queue not in self.lost]
         self.unsettled.put_back([Settlement.release(job) for job in ours])
         return ours
 
     def lose(self, queues: Collection[str]) -> Collection[str]:
-        """Jobs of lost queues belong to other workers: start none, and settle none. Returns the
+        """Start and settle no jobs of lost queues: they belong to other workers. Returns the
         queues that are newly lost.
 
-        Called with each reply while any queue is lost: one that was on its way when a heartbeat
-        told of the loss may still bring such jobs.
+        Call it with each reply while any queue is lost. A reply may have left the store before
+        the loss, and then still brings such jobs.
         """
         new = {*queues} - self.lost
         self.lost |= new
@@ -59,9 +60,9 @@ class Holdings:
         return new
 
     def drop_unwanted(self, refs: Collection[JobRef], *, more_may_come: bool) -> list[TakenJob]:
-        """These were cancelled. Returns those that were not started, out of here, to be settled.
+        """These jobs were cancelled. Hands over those that were not started, to be settled.
 
-        `more_may_come`: whether a reply is on its way that may bring some of them.
+        `more_may_come`: whether a reply may be on its way that brings some of them.
         """
         unwanted = self.unwanted
         unwanted.update(refs)
@@ -71,6 +72,7 @@ class Holdings:
         if dropped:
             self.unstarted = [job for job in self.unstarted if job.ref not in unwanted]
         if not more_may_come:
+            # None of them can come any more, and a long life sees many cancels.
             unwanted.clear()
         return dropped
 
@@ -78,7 +80,7 @@ class Holdings:
         return not (self.unstarted or self.unsettled or self.doubt.holds_settlements())
 
     def jobs(self) -> list[TakenJob]:
-        """All of them: the store need not tell of these again."""
+        """All jobs here. The store need not name them in a resync."""
         return [*self.unsettled.jobs(), *self.unstarted, *self.doubt.jobs()]
 
     def ended_jobs(self) -> list[TakenJob]:

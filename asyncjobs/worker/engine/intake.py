@@ -1,7 +1,7 @@
-"""Decides what the loop does next. Pure: it is told what happened, asks nobody, and never waits.
+"""Decides what the loop does next. Pure: events are passed in, and it never asks or waits.
 
-Read `next` first: its order is the order of urgency. What the worker is told between two steps
-is in arrivals.py. Times are monotonic seconds and are passed in.
+Read `next` first: it looks for the most urgent step first. arrivals.py takes in what happens
+between two steps. Times are monotonic seconds and are passed in.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CUT_OFF: Final = asyncio.CancelledError()
 
 
 class Intake:
-    """Joins what the worker holds with what it wants, and says what is to be done.
+    """Compares what the worker holds with what it wants, and decides the next step.
 
     `can_offer`: whether the store may hand out jobs together with a signal.
     """
@@ -53,10 +53,10 @@ class Intake:
     # -- the next step -------------------------------------------------------------------
 
     def next(self, now_s: float, *, is_sure: bool) -> Step:
-        """What is to be done now. Do it before you ask again.
+        """The next step. Carry it out before you ask again.
 
-        `is_sure`: whether the lease is confirmed. When it is not, other workers may have our
-        jobs: then nothing is taken or started.
+        `is_sure`: whether the lease is confirmed. If not, other workers may have our jobs, so
+        nothing is taken or started.
         """
         holdings, appetite, doubt = self.holdings, self.appetite, self._doubt
         if appetite.is_quiet and self._is_empty():
@@ -79,7 +79,7 @@ class Intake:
         free = self._free() if may_ask and is_sure else 0
         has_news = holdings.unsettled or self._signals.signalled
         if has_news or (may_ask and appetite.wants_jobs(free, holdings.unstarted)):
-            # No trade: all of it is about queues in doubt, and is kept for them by now.
+            # No trade: all of it was about queues in doubt and is kept for them now. Ask again.
             return self._trade(free, now_s) or self.next(now_s, is_sure=is_sure)
         if holdings.unstarted and is_sure:
             return Start(holdings.take_unstarted())
@@ -88,7 +88,8 @@ class Intake:
         return self._park(free, now_s)
 
     def _is_empty(self) -> bool:
-        # A signal has to be passed on before the end, and what it brought given back.
+        # A signal that this worker keeps to itself reaches nobody: its job would wait for the
+        # next look of another worker. And jobs that came with it must be given back.
         has_heard = self._signals.signalled or self._offer.landed is not None
         return self.holds_nothing() and self._doubt.exchange is None and not has_heard
 
@@ -100,17 +101,17 @@ class Intake:
         return self.appetite.free(len(self.holdings.unstarted), self.holdings.taken)
 
     def _to_ask_again(self, now_s: float) -> list[str]:
-        """Queues in doubt that have been left alone for long enough."""
+        """Queues in doubt whose pause is over."""
         lost = self.holdings.lost
         due = self._doubt.due(now_s, {*self.arrivals.unrenewed} - lost)
         if not due:
             return []
-        # Where there is no lease there is nothing to ask about: it is entered again.
+        # Without a lease there is nothing to ask about: `Rejoin` enters the queue again.
         self._doubt.resolve([queue for queue in due if queue in lost])
         self._shares.leave_out(self._doubt.queues)
         asked = [queue for queue in due if queue not in lost]
         if asked:
-            # It would not bring anything: asking a worker's one queue makes its offer void.
+            # The question is a resync of this worker's only queue, which makes the offer void.
             self._offer.withdraw()
         return asked
 
@@ -127,15 +128,16 @@ class Intake:
         signals.signalled = set()
         if free or self._offer.slots:
             signals.due = set()
-        # Until the reply is here nothing is known of these settlements.
+        # Set before the request leaves: should this worker be cancelled meanwhile, its next step
+        # is a resync, which finds out which of these settlements count.
         self._doubt.exchange = Unanswered(CUT_OFF, settlements)
         return Trade(settlements, demand)
 
     def _moves_to_the_end(self, free: int, now_s: float) -> bool:
-        """Whether a worker that ends by itself comes nearer to its end: by becoming quiet, or by
-        looking once more."""
+        """For a worker that ends by itself: whether it becomes quiet now, or looks into all
+        queues once more."""
         if self.appetite.is_quiet or self._doubt.queues:
-            # Nobody knows of queues in doubt whether they are empty.
+            # A queue in doubt may still hold jobs.
             return False
         self.appetite.is_quiet = self.appetite.is_over(free, now_s, self.holdings.taken)
         return self.appetite.is_quiet or self._shares.look
@@ -159,7 +161,7 @@ class Intake:
         self._doubt.fail(error)
 
     def ended(self, settlement: Settlement | None) -> None:
-        """An attempt has given up its slot; None when its end is not ours to record."""
+        """An attempt has freed its slot. None: its end is not this worker's to record."""
         if settlement is not None:
             self.holdings.unsettled.append(settlement)
         self.appetite.burst.drained = False

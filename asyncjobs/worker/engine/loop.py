@@ -1,7 +1,7 @@
 """The loop of a worker: take, start, settle, and take again.
 
-`intake.next` says what is to be done; each step has one method here, which talks to the store
-and tells the intake what came of it.
+`intake.next` decides the next step. Each step has one method here, which talks to the store and
+reports the result to the intake.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ __all__ = ["Processor"]
 
 
 class Processor:
-    """Does what the intake says. One `run` at a time; it may be run again after it was cancelled.
+    """Carries out what the intake decides. One `run` at a time; another one may follow a cancelled
+    one.
 
-    Owns the parts of the engine. What it knows of jobs that do not run is in `intake`, of those
-    that run in `running`.
+    Owns the parts of the engine. `running` has the jobs that run, `intake` has all others.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Processor:
         self.settler = Settler(settings, hub, self._loop.time, session.spec.worker)
         self.settler.middlewares = middlewares
         threads.is_swept = self.settler.is_swept = self.sweeps.hit
-        # Signals come from any of several queues; an offer can stand behind one of them only.
+        # An offer looks into one queue. With several queues the signal may come from another one.
         has_one_queue = len(session.spec.queues) == 1
         self.intake = Intake(shares, self._slots(concurrency), can_offer=has_one_queue)
         self._arrivals = self.intake.arrivals
@@ -99,7 +99,7 @@ class Processor:
     # -- the loop ------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Take, run and settle until the intake has had enough and everything is settled."""
+        """Take, run and settle until the intake wants no more jobs and every job is settled."""
         while True:
             is_sure = self.session.is_confirmed(time.monotonic())
             match self.intake.next(self._loop.time(), is_sure=is_sure):
@@ -107,7 +107,8 @@ class Processor:
                     await self._trade(trade)
                 case Start(jobs):
                     self.runner.start(jobs)
-                    # Their first steps come first: those that need a thread ask for it there.
+                    # Their first steps run now: there a job asks for a thread. Before that, the
+                    # next trade would take the thread for a free one.
                     await asyncio.sleep(0)
                 case Park() as park:
                     await self.parking.sleep(park)
@@ -123,7 +124,7 @@ class Processor:
                     return
 
     def _is_sure(self) -> bool:
-        """False while the lease may be over: what is started then may run elsewhere, too."""
+        """Whether the lease is confirmed. If not, a job that starts may also run elsewhere."""
         return self.session.is_confirmed(time.monotonic())
 
     async def _trade(self, trade: Trade) -> None:
@@ -138,14 +139,14 @@ class Processor:
         self._note_answer(exchange, self._arrivals.answered(trade, exchange, self._loop.time()))
 
     async def _start_during(self, trip: Coroutine[Any, Any, Exchange]) -> Exchange:
-        """Start what the last exchange has brought while the store works on this one."""
+        """Start the jobs of the last exchange while the store works on this one."""
         if not self.intake.holdings.unstarted or not self._is_sure():
             return await trip
         reply = hide(self._loop.create_task(trip))
         try:
             await asyncio.sleep(0)  # one turn of the loop, in which the request leaves
-            # Asked again: in that turn the process may have been stopped for longer than
-            # the lease, and what it took runs elsewhere.
+            # Checked again: the process may have been stopped in that turn for longer than the
+            # lease. Then its jobs run elsewhere.
             if self._is_sure():
                 self.runner.start(self.intake.holdings.take_unstarted())
             return await reply
@@ -211,16 +212,16 @@ class Processor:
     # -- events from outside the loop ---------------------------------------------------------
 
     def settle(self, settlement: Settlement | None) -> None:
-        """An attempt has given up its slot; None when its end is not ours to record."""
+        """An attempt has freed its slot. None: its end is not this worker's to record."""
         self.intake.ended(settlement)
         self.parking.nudge()
 
     def cancel(self, refs: Collection[JobRef]) -> None:
-        """A user wants these jobs to stop; ones that have not started must not."""
+        """A user cancels these jobs. Running ones are stopped, the others never start."""
         self._obey_now(self._arrivals.cancel(refs))
 
     def hear_beat(self, spec: LeaseSpec, beat: Heartbeat) -> None:
-        """A heartbeat of the lease, as `spec` says that it stood then, was answered."""
+        """The store has answered a heartbeat. `spec`: the lease as the heartbeat has sent it."""
         if beat.lost:
             self.note_lost(spec, beat.lost)
         if beat.cancels:
@@ -229,24 +230,26 @@ class Processor:
         self.parking.nudge()
 
     def hear_fault(self, error: StoreError) -> None:
-        """Heartbeats fail, and the lease may be over for all that is known."""
+        """Heartbeats fail, and the lease may have ended."""
         if not self.session.away:
             self.intake.appetite.hear_fault(error)
             self.parking.nudge()
 
     def hear_signal(self, queues: Collection[str]) -> None:
-        """There may be work in these queues, whoever else was signalled for it."""
+        """There may be work in these queues, even if another worker was signalled for it."""
         self.intake.appetite.hear_signal(queues)
         self.parking.nudge()
 
     def note_lost(self, spec: LeaseSpec, queues: Collection[str]) -> None:
-        """The store did not find the entries of `spec` in these queues."""
+        """The store has no entry of this lease in these queues."""
+        # An answer may be old: where the worker has entered the queue again since, only the
+        # entry before is gone.
         present = self.session.spec
         lost = [queue for queue in queues if spec.entry(queue) == present.entry(queue)]
         self._obey_now(self._arrivals.lose(lost))
 
     def start_without(self, away: Mapping[str, StoreError]) -> None:
-        """These queues could not be entered at the start: they are, as soon as they answer."""
+        """These queues could not be entered at the start. They are entered when they answer."""
         self._arrivals.start_without(away, self._loop.time())
 
     @property
@@ -262,7 +265,7 @@ class Processor:
         self.parking.nudge()
 
     def release(self) -> None:
-        """Stop everything that runs; it is given back and spends no attempt."""
+        """Stop all that runs and give it back. That spends no attempt."""
         orders = self._arrivals.release()
         self.running.release()
         self._obey_now(orders)
@@ -271,6 +274,7 @@ class Processor:
         """Give back the jobs of attempts that swallow their cancellation."""
         for attempt in self.running.abandon():
             self.settler.released += 1
+            # After a lost lease the job is another worker's: there is nothing to give back.
             is_lost = attempt.reason is Reason.LEASE_LOST
             self.settle(None if is_lost else Settlement.release(attempt.job))
 

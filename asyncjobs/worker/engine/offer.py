@@ -12,8 +12,8 @@ from asyncjobs.store.lease import Offer
 __all__ = ["MOST_OFFERED", "Landed", "StandingOffer"]
 
 MOST_OFFERED: Final = 8
-"""Slots of one offer. Not all that are free: a process that is stopped, or a machine that has
-lost its power, is handed what was offered, and keeps it until its lease is over."""
+"""The most slots of one offer, even if more are free. A process that is stopped, or a machine that
+has lost its power, is still handed these jobs, and keeps them until its lease ends."""
 
 
 class Landed(NamedTuple):
@@ -25,27 +25,27 @@ class Landed(NamedTuple):
 
 
 class StandingOffer:
-    """Owns the one offer of a worker, from when it is made to when it is taken in.
+    """Owns the one offer of a worker, from when it is made until its answer is taken in.
 
-    It stands, then it lands or breaks. A resync of the worker ends it in any case: what it has
-    brought is among the jobs that the resync finds.
+    An offer stands, then it lands or breaks. A resync of the worker ends it in any case, and finds
+    the jobs that it has brought.
     """
 
     __slots__ = ("_offer", "_unheard", "broken", "landed", "slots")
 
     def __init__(self) -> None:
         self.slots = 0
-        """How many slots are kept for what the offer may bring."""
+        """How many slots are kept free for the jobs that the offer may bring."""
         self.landed: Landed | None = None
-        """What it has brought, not yet taken in."""
+        """Its answer, not yet taken in."""
         self.broken: StoreError | StaleSequence | None = None
-        """Why it has no answer: this worker may hold jobs that it does not know of."""
+        """Why it has no answer. This worker may hold jobs that it does not know of."""
         self._offer: Offer | None = None
         self._unheard: Offer | None = None
-        """The offer that had no answer when a heartbeat last said that there is work."""
+        """The offer that had no answer when a heartbeat last reported ready work."""
 
     def make(self, offer: Offer) -> None:
-        """It is on its way to the store."""
+        """This offer is on its way to the store."""
         self._offer = offer
         self.slots = sum(demand.slots for demand in offer.demand.values())
 
@@ -56,35 +56,40 @@ class StandingOffer:
         if offer is None:
             return False
         if exchange is None:
-            # It was not withdrawn, and yet the store has seen its number: a copy of the request
-            # has taken effect.
+            # It was not withdrawn, and yet the store refuses its number: a copy of the request
+            # has taken effect before.
             self.broken = StaleSequence(f"the offer {offer.sequence} was refused")
             return False
         self.landed = Landed(signalled, offer, exchange)
         return True
 
     def fail(self, error: StoreError | StaleSequence) -> None:
-        """The wait in front of it has failed. Means nothing when no offer was made."""
+        """The wait in front of it has failed. Does nothing when no offer was made."""
         if self._offer is not None:
             self._end()
             self.broken = error
 
     def give_up(self, error: StoreError) -> None:
-        """The store does not answer somebody else of this worker: ask it what it knows."""
+        """Another request of this worker has no answer. Ask the store what it knows."""
         if self.broken is None:
             self._end()
             self.broken = error
 
     def hear_beat(self, *, has_work: bool) -> None:
-        """The store lives. An offer that two heartbeats with work find unanswered is broken:
-        the slots that it keeps would do, and its connection may be dead."""
+        """The store has answered a heartbeat. `has_work`: it has reported ready work.
+
+        An offer without an answer at two such heartbeats in a row is broken: a live one would have
+        taken that work. Most likely its connection is dead.
+        """
         if has_work and self._offer is not None and self._unheard is self._offer:
             self._end()
             self.broken = StaleSequence("an offer has no answer")
-        self._unheard = self._offer if has_work else None
+        self._unheard = None
+        if has_work:
+            self._unheard = self._offer
 
     def withdraw(self) -> None:
-        """Whatever it brings is found by a resync, or belongs to others by now."""
+        """Forget it. A resync finds what it brings, or other workers own that by now."""
         self._end()
         self.landed = None
         self.broken = None

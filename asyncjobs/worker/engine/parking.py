@@ -1,7 +1,7 @@
 """How an idle worker sleeps: until a job ends, a queue signals, or a time has come.
 
-With an offer, an exchange waits at the store right behind the wait for a signal, so that new
-work needs no trip of its own.
+An offer is an exchange that waits at the store right behind the wait for a signal. So a new job
+needs no extra round trip.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ __all__ = ["Parking"]
 
 logger = GuardedLog("asyncjobs.worker")
 
-CALL_TIMEOUT_S: Final = 5.0
-"""How long one wait lasts: what a lost wake-up costs a worker whose heartbeats are rare."""
+WAIT_S: Final = 5.0
+"""How long one wait lasts. A lost signal costs that much, if heartbeats are rare."""
 FALLBACK_S: Final = 5.0
-"""How long a wait that has failed is put off, at the most."""
+"""The longest pause after a wait that has failed."""
 BRIEF_S: Final = 0.005
-"""A worker that runs jobs listens for signals only when that takes longer: most jobs are over
-by then, and their settlement asks for new ones. And an idle worker can make an offer."""
+"""How long a busy worker runs jobs before it listens for signals. Most jobs are over by then, and
+the exchange that settles them asks for new ones. Then the worker is idle, and can make an offer."""
 NEVER_S: Final = float("inf")
 _NOBODY: Final = Parked((), None)
 
 
 class Parking:
-    """Owns the one wait at the store, and the one timer. Tells the appetite what came of a wait.
+    """Owns the one wait at the store and the one timer. Tells the appetite how a wait has ended.
 
-    The wait outlives a nap: cutting it off would cost its connection.
+    A wait goes on after the sleep has ended. To cut it off would cost its connection.
     """
 
     def __init__(self, session: Session, appetite: Appetite) -> None:
@@ -47,16 +47,15 @@ class Parking:
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self.nudge: Final = self._changed.set
-        """Something has changed: whoever sleeps here wakes and asks what is next. Called for each
-        job that ends."""
+        """Wake the loop, so that it asks for the next step. Called for each job that ends."""
         self._wait: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
-        """Begins the wait of a busy worker."""
+        """Begins the wait of a busy worker after `BRIEF_S`."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = NEVER_S
 
     async def sleep(self, park: Park) -> None:
-        """Until a nudge, or what `park` names."""
+        """Return after a nudge, or when something happens that `park` names."""
         if not (park.listens and park.is_busy):
             self._forget_later()
         if park.listens and self._wait is None:
@@ -73,10 +72,13 @@ class Parking:
         self._later = None
         if self._wait is not None:
             return
-        offer = self._offer(slots) if slots else None
+        offer = None
+        if slots:
+            offer = self._offer(slots)
         wait = hide(self._loop.create_task(self._wait_once(offer), name="asyncjobs-wait"))
-        # Of an eager task factory it may be over by now: then it has told all.
-        self._wait = None if wait.done() else wait
+        # An eager task factory may have run it to its end: then there is nothing to keep.
+        if not wait.done():
+            self._wait = wait
 
     def _offer(self, slots: int) -> Offer:
         queues = self._session.spec.queues
@@ -85,9 +87,10 @@ class Parking:
         return offer
 
     async def _wait_once(self, offer: Offer | None) -> None:
-        """One wait, up to what it has come to. That is told here: a callback of the task would
-        come a turn of the loop later, and what it brings would start later."""
-        has_failed, parked = False, _NOBODY
+        """Wait once, and tell the appetite how that has ended. A callback of the task would come
+        one turn of the loop later, and so would the jobs that an offer has brought."""
+        has_failed = False
+        parked = _NOBODY
         try:
             parked = await self._listen(offer)
         except Exception:
@@ -100,11 +103,13 @@ class Parking:
 
     async def _listen(self, offer: Offer | None) -> Parked:
         try:
-            return await self._session.lease.park(CALL_TIMEOUT_S, offer)
+            return await self._session.lease.park(WAIT_S, offer)
         except StoreError as error:
             self._appetite.park_failed(error)
             self._changed.set()
-            # The exchange meets the same fault and reports it; here it must only not spin.
+            # The exchange meets the same fault and reports it. Here a pause is enough: without
+            # one the worker would wait and fail again at once. It is random, so that a fleet does
+            # not come back to the store at one moment.
             logger.debug("waiting for signals failed: %s", error)
             await asyncio.sleep(random.uniform(0.1, FALLBACK_S))
             return _NOBODY
@@ -113,7 +118,7 @@ class Parking:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        # The time is kept here: uvloop's handle of a time that is past does not tell it.
+        # Kept here, because a timer handle of uvloop does not tell a time that has passed.
         self._timer_s = wake_s
         if wake_s != NEVER_S:
             # rule:1 the worker's own timer at the next due time

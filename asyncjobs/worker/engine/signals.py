@@ -1,4 +1,4 @@
-"""Where there may be work: queues that have signalled, and jobs that have become due. Pure."""
+"""Which queues may have work: those that have signalled, and those with due jobs. Pure."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Signals:
 
     def __init__(self) -> None:
         self.signalled: set[str] = set()
-        """Queues that have signalled. The next exchange asks them, with or without free slots:
-        that passes the signal on."""
+        """Queues that have signalled. The next exchange asks them, with or without free slots.
+        That passes the signal on to another worker, if work is left."""
         self.due: set[str] = set()
         """Queues in which a scheduled job has become due."""
         self.always_looks = False
-        """Whether to look after each wait, whatever heartbeats say: a worker that ends by itself
-        must see for itself that nothing is left."""
+        """Whether to look into all queues after each wait, whatever heartbeats report. A worker
+        that ends by itself must see for itself that nothing is left."""
         self.wake_s = NEVER_S
-        """When `tick` has something to say."""
+        """When `tick` has to be called next."""
         self._due_s: dict[str, float] = {}
         self._first_due_s = NEVER_S
         self._look_s = NEVER_S
@@ -49,7 +49,7 @@ class Signals:
         self._gap_s = float("-inf")
 
     def hear_beat(self, ready: Collection[str], now_s: float) -> None:
-        """A heartbeat was answered; these queues hold work, whether or not they signalled."""
+        """The store has answered a heartbeat. `ready`: queues that hold work, signalled or not."""
         self._gap_s = now_s - self._beat_s
         self._beat_s = now_s
         # rule:1 a worker that no token reaches looks by itself
@@ -59,13 +59,14 @@ class Signals:
         """A wait has ended, by a signal of these queues or by time. True when it is time to look
         into all queues."""
         self.signalled.update(queues)
-        # Both: the last one may be recent although they are rare.
+        # The last heartbeat may be recent although heartbeats are rare, so the gap before it
+        # counts, too.
         longest_s = max(now_s - self._beat_s, self._gap_s)
         return bool(queues) or has_failed or self.always_looks or longest_s > BEATS_WITHIN_S
 
     def note_due(self, exchange: Exchange, now_s: float) -> None:
-        """Remember when the next scheduled jobs are due. The store's clock rules: both of its
-        times come from the exchange."""
+        """Remember when the next scheduled jobs are due. Both times of the exchange are by the
+        store's clock, so this machine's clock does not matter."""
         for queue, due_ms in exchange.next_due_ms.items():
             if due_ms is not None:
                 self._due_s[queue] = now_s + max(due_ms - exchange.now_ms, 0) / 1000
@@ -75,7 +76,7 @@ class Signals:
                 self._set_wake()
 
     def look_within(self, limit_s: float | None, now_s: float) -> None:
-        """Look into all queues after this time. Saying so again does not put it off; None
+        """Look into all queues after this time. Another call does not put that off; None
         takes it back."""
         if limit_s is None:
             if self._look_s == NEVER_S:
@@ -86,7 +87,7 @@ class Signals:
         self._set_wake()
 
     def tick(self, now_s: float) -> bool:
-        """Note what has become due by now. True when it is time to look into all queues."""
+        """Note which queues have due jobs by now. True when it is time to look into all."""
         is_time_to_look = self._look_s <= now_s
         if is_time_to_look:
             self._look_s = NEVER_S
@@ -98,8 +99,10 @@ class Signals:
         return is_time_to_look
 
     def next_due_in_s(self, now_s: float) -> float | None:
-        """Seconds until the earliest scheduled job known of; None when none is."""
-        return self._first_due_s - now_s if self._due_s else None
+        """Seconds until the first scheduled job is due; None when none is known."""
+        if not self._due_s:
+            return None
+        return self._first_due_s - now_s
 
     def _set_wake(self) -> None:
         self._first_due_s = min(self._due_s.values(), default=NEVER_S)

@@ -1,4 +1,4 @@
-"""How the intake asks what the running attempts leave free."""
+"""How the intake asks what running attempts leave free."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["Slots"]
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """The places of a worker for attempts. Each figure is asked for when it is needed."""
+    """The slots of a worker. Each figure is asked for when it is needed."""
 
     concurrency: int
     """How many attempts may run at a time."""
     in_use: Callable[[], int]
     """How many attempts hold a slot."""
     most: Callable[[int], Mapping[str, int]]
-    """What single queues may hand out at the most, because their jobs need threads. It is given
-    how many jobs are here that were not started: they may need threads, too."""
+    """The most jobs that single queues may hand out, because these jobs need threads. Its argument
+    is how many jobs have come and were not started: they may need threads, too."""
     room: Callable[[Collection[TakenJob]], tuple[int, ...]]
     """How many suspects may be taken beside these jobs; see `Demand`."""
     has_threads: bool = False

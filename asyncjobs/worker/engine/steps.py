@@ -1,4 +1,4 @@
-"""What the intake answers with: the next step of the loop, and orders to be carried out at once."""
+"""The answers of the intake: the next step of the loop, and orders to carry out at once."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ __all__ = [
 
 
 class Land(NamedTuple):
-    """Take in what an exchange has brought that was parked behind a signal."""
+    """Take in the exchange that an offer has brought."""
 
     exchange: Exchange
 
 
 class Recover(NamedTuple):
-    """Ask the store what took effect: for this reason nobody knows."""
+    """Ask the store what took effect. `cause` says why nobody knows."""
 
     cause: BaseException
 
 
 class AskAgain(NamedTuple):
-    """Ask these queues again, which did not answer while others did."""
+    """Ask these queues again. They have failed while others answered."""
 
     queues: list[str]
 
@@ -63,9 +63,10 @@ class Start(NamedTuple):
 class Park(NamedTuple):
     """Sleep until something happens.
 
-    `listens`: also until a queue signals. `is_busy`: jobs are running; then listening begins
-    only when that lasts, and nothing is offered: a job that blocks the loop would hold up what
-    comes. `slots`: how many jobs the store may hand out together with a signal.
+    `listens`: a signal of a queue ends the sleep, too.
+    `is_busy`: jobs are running. Then listening begins only if that lasts, and nothing is offered:
+    a job that blocks the loop would hold up the jobs that an offer brings.
+    `slots`: how many jobs the store may hand out together with a signal.
     `wake_s`: when to wake in any case, in monotonic seconds; infinity for never.
     """
 
@@ -85,7 +86,7 @@ Step = Land | Recover | AskAgain | Rejoin | Trade | Start | Park | Done
 
 
 class Orders(NamedTuple):
-    """What an event asks for at once, whatever the next step is."""
+    """What has to be done at once after an event, whatever the next step is."""
 
     cancel: Collection[JobRef] = ()
     """A user wants these jobs to stop; some may not be running here."""

@@ -11,11 +11,11 @@ __all__ = ["Unsettled"]
 
 COUNT_LIMIT: Final = 512
 BYTES_LIMIT: Final = 4 * 1024 * 1024
-"""What one exchange carries at the most: results may have a megabyte each."""
+"""The most that one exchange carries: a result may have a megabyte."""
 
 
 class Unsettled:
-    """Owns what the store has not been told yet. Bounded by the jobs that are held."""
+    """Owns the settlements that were not sent yet. Bounded by the number of jobs held."""
 
     __slots__ = ("_waiting", "append")
 
