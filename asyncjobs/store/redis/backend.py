@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from asyncjobs.errors import StoreError, StoreFull, StoreUnavailable
+from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.own import hide
-from asyncjobs.model.job import JobRecord, JobRef, NewJob
-from asyncjobs.store.answers import CancelVerdict, Enqueued, Placed, Reclaimed
-from asyncjobs.store.checks import check_batch
+from asyncjobs.model.job import JobRecord, JobRef
+from asyncjobs.store.answers import CancelVerdict, Enqueued, Reclaimed
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.address import Address
-from asyncjobs.store.redis.exchange import job_args
+from asyncjobs.store.redis.enqueue import Enqueuer
 from asyncjobs.store.redis.inspection import RedisInspection
 from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.redis.layout import CAPABILITIES
 from asyncjobs.store.redis.leases import LeaseLinks, RedisLease
 from asyncjobs.store.redis.letters import RedisDeadLetters
 from asyncjobs.store.redis.link import Command, Link
-from asyncjobs.store.redis.listing import QueueNames
 from asyncjobs.store.redis.lookups import in_steps, read_record
 from asyncjobs.store.redis.results import ResultBoard
 from asyncjobs.store.redis.scripts import (
-    Script,
     by_queue,
     raise_away,
     run_each,
@@ -44,12 +39,6 @@ from asyncjobs.store.seam import (
 __all__ = ["RedisBackend"]
 
 logger = GuardedLog("asyncjobs.redis")
-
-LARGE = 32_768
-"""Bytes of an envelope above which workers have to know of it: see lua/shared.lua."""
-ONE_NEW = Enqueued((None,))
-REPLICA_WAIT_MS = 1_000
-"""How long one try of an enqueue waits for replicas; the client tries again."""
 
 
 class RedisBackend:
@@ -76,7 +65,7 @@ class RedisBackend:
         self.dead = RedisDeadLetters(self._access)
         self._lease_links: set[LeaseLinks] = set()
         self._board: ResultBoard | None = None
-        self._names = QueueNames(self._keys.queues)
+        self._enqueuer = Enqueuer(self._access, self.address)
 
     @property
     def address(self) -> str:
@@ -111,87 +100,7 @@ class RedisBackend:
         return RedisLease(self._access, spec, self._lease_links)
 
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
-        jobs = batch.jobs
-        token_ttl_ms = batch.token_ttl_ms or self._settings.token_ttl_ms
-        if len(jobs) == 1 and jobs[0].is_plain and len(jobs[0].envelope) <= LARGE:
-            return await self._enqueue_plain(jobs[0], batch.token, token_ttl_ms)
-        check_batch(batch, self.capabilities)
-        parts: dict[str, tuple[list[int], list[bytes | str | int], list[bytes]]] = {}
-        for place, job in enumerate(jobs):
-            places, args, results = parts.setdefault(job.queue, ([], [], []))
-            places.append(place)
-            args += job_args(job)
-            if not job.has_new_id:
-                results.append(self._keys.result(job.ref))
-        store = script("enqueue")
-        commands = []
-        head = (self._pinned(), token_ttl_ms)
-        for queue, (_, args, results) in parts.items():
-            keys = self._keys.queue(queue)
-            more_keys = (keys.batch(batch.token), *results)
-            commands.append(store.command(keys, *head, *args, more_keys=more_keys))
-        answers = await self._confirmed(store, tuple(commands), tuple(parts))
-        if len(answers) == 1 and type(answers[0]) is bytes and b"0" not in answers[0]:
-            return Enqueued([None] * len(jobs))
-        found: list[Placed | None] = [None] * len(jobs)
-        refused: dict[str, StoreError] = {}
-        for (queue, (places, _, _)), answer in zip(parts.items(), answers, strict=True):
-            if isinstance(answer, StoreError):
-                refused[queue] = _refusal(queue, answer)
-                continue
-            for place, letter in zip(places, answer, strict=True):
-                if letter != ord("1"):
-                    found[place] = Placed(jobs[place].ref, "there")
-        return Enqueued(found, refused)
-
-    async def _enqueue_plain(self, job: NewJob, token: str, token_ttl_ms: int) -> Enqueued:
-        """One job that is ready at once, under an id that nobody has: most of all calls."""
-        store, keys = script("enqueue_new"), self._keys.queue(job.queue)
-        more_keys = (keys.ready[job.priority], keys.batch(token))
-        args = (self._pinned(), token_ttl_ms, job.id, b"%d" % job.priority, job.envelope)
-        command = store.command(keys, *args, more_keys=more_keys)
-        (answer,) = await self._confirmed(store, (command,), (job.queue,))
-        if isinstance(answer, StoreError):
-            return Enqueued((None,), {job.queue: _refusal(job.queue, answer)})
-        return ONE_NEW
-
-    async def _confirmed(
-        self, store: Script, commands: tuple[Command, ...], queues: tuple[str, ...]
-    ) -> list[Any]:
-        """The answers of `store` for each of these queues, refusals among them, once as many
-        replicas have them as the settings say."""
-        wanted = self._settings.wait_replicas
-        unsaid = self._names.due(queues)
-        if not wanted and not unsaid:
-            return await run_each(self._link, store, commands, keeps_cancelled=True)
-        last: list[Command] = [self._names.command(unsaid)] if unsaid else []
-        if wanted:
-            # In one go: on a connection made anew, WAIT would not know of these writes.
-            last.append((b"WAIT", wanted, REPLICA_WAIT_MS))
-        sent_s = time.monotonic()
-        replies = await run_each(
-            self._link, store, commands, last=tuple(last), keeps_cancelled=not wanted
-        )
-        answers, behind = replies[: len(commands)], replies[len(commands) :]
-        if unsaid:
-            new = {q for q, answer in zip(queues, answers, strict=True) if _has_new(answer)}
-            self._names.note([queue for queue in unsaid if queue in new], sent_s, behind[0])
-        if wanted:
-            self._check_copies(answers, behind[-1])
-        return answers
-
-    def _check_copies(self, answers: list[Any], copies: Any) -> None:
-        """Raises StoreUnavailable when fewer replicas have confirmed than the settings say."""
-        if isinstance(copies, StoreError):
-            raise copies
-        wanted = self._settings.wait_replicas
-        has_stored = not all(isinstance(answer, StoreError) for answer in answers)
-        if copies < wanted and has_stored:
-            raise StoreUnavailable(
-                f"the store at {self.address} has the jobs, but {copies} of wait_replicas="
-                f"{wanted} replicas confirmed them within {REPLICA_WAIT_MS} ms; check its "
-                "replication, or lower wait_replicas"
-            )
+        return await self._enqueuer.enqueue(batch)
 
     async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
         end = script("reclaim")
@@ -319,15 +228,3 @@ class RedisBackend:
             connect_timeout_s=self._settings.connect_timeout_s,
             timeout_s=self._settings.command_timeout_s,
         )
-
-
-def _has_new(answer: Any) -> bool:
-    """Whether an enqueue has stored a job."""
-    return isinstance(answer, bytes) and b"1" in answer
-
-
-def _refusal(queue: str, error: StoreError) -> StoreError:
-    """Why a queue has taken no jobs, for those who wanted to put some there."""
-    if isinstance(error, StoreFull):
-        return error
-    return type(error)(f"queue {queue!r}: {error}; some of the jobs may be stored all the same")

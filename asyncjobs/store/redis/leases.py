@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from asyncjobs.errors import StoreError
-from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.clock import new_id
 from asyncjobs.model.ids import id_text
 from asyncjobs.model.job import Demand, JobRef, Note, Notes, Settlement, TakenJob
@@ -27,10 +26,10 @@ from asyncjobs.store.lease import LeaseSpec, Offer
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.control import ControlChannel
 from asyncjobs.store.redis.exchange import ExchangePlan, OfferPlan, crashes_in, taken_job
-from asyncjobs.store.redis.faults import NoScript, is_of_queue
+from asyncjobs.store.redis.faults import is_of_queue
 from asyncjobs.store.redis.link import Command, Link
 from asyncjobs.store.redis.lookups import STEP
-from asyncjobs.store.redis.notes import place_of, read_notes, steps_of
+from asyncjobs.store.redis.notes import NoteReads, NoteWrites
 from asyncjobs.store.redis.scripts import (
     Script,
     by_queue,
@@ -40,10 +39,9 @@ from asyncjobs.store.redis.scripts import (
     run_each,
     script,
 )
+from asyncjobs.store.redis.wakes import Wakes
 
 __all__ = ["LeaseLinks", "RedisLease"]
-
-logger = GuardedLog("asyncjobs.redis")
 
 RESYNC_LIMIT: Final = 100_000
 
@@ -51,18 +49,16 @@ RESYNC_LIMIT: Final = 100_000
 class LeaseLinks:
     """The connections of one lease: one exchanges, one waits, one listens."""
 
-    __slots__ = ("control", "exchange", "silent", "wait")
+    __slots__ = ("control", "exchange", "wakes")
 
-    def __init__(self, exchange: Link, wait: Link, control: ControlChannel) -> None:
+    def __init__(self, exchange: Link, wakes: Wakes, control: ControlChannel) -> None:
         self.exchange = exchange
-        self.wait = wait
+        self.wakes = wakes
         self.control = control
-        self.silent: frozenset[str] = frozenset()
-        """Queues that could not be waited for when that was last looked into."""
 
     async def close(self) -> None:
         await self.exchange.close()
-        await self.wait.close()
+        await self.wakes.close()
         await self.control.close()
 
 
@@ -88,8 +84,10 @@ class RedisLease:
         links = self._links
         if links is None:
             new_link = self._access.new_link
+            wakes = Wakes(new_link("wait"), self._keys)
             control = ControlChannel(new_link("control"), self._keys, self.spec.queues)
-            links = self._links = LeaseLinks(new_link("exchange"), new_link("wait"), control)
+            links = LeaseLinks(new_link("exchange"), wakes, control)
+            self._links = links
             self._opened.add(links)
         return links
 
@@ -215,61 +213,18 @@ class RedisLease:
         return jobs
 
     async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
+        queues = self.spec.queues
+        wakes = self.links.wakes
         if offer is None:
-            return Parked(await self._wait_all(timeout_s), None)
-        # What a connection has sent behind a blocking command is kept by the server, and
-        # executed as soon as that one has been answered: the exchange needs no trip of its
-        # own, and it is checked then like any other.
+            return Parked(await wakes.wait(queues, timeout_s), None)
         take = script("offer")
         plan = OfferPlan(take, self._keys, self.spec, self._access.pinned(), *offer)
-        signalled, replies = await self._wait(self.spec.queues, timeout_s, plan.commands)
-        if any(isinstance(reply, NoScript) for reply in replies):
-            replies = await run_all(self.links.wait, take, plan.commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
+        signalled, replies = await wakes.wait_and_run(queues, timeout_s, take, plan.commands)
         try:
             return Parked(signalled, plan.read(replies))
         except StaleSequence:
+            # A resync came first: what the offer would have taken is nobody's yet.
             return Parked(signalled, None)
-
-    async def _wait_all(self, timeout_s: float) -> Collection[str]:
-        """Wait for all queues, or for those whose signals can be read."""
-        queues = self.spec.queues
-        try:
-            signalled, _ = await self._wait(queues, timeout_s, ())
-        except StoreError as error:
-            if not is_of_queue(error):
-                raise
-            sound = await self._sound_wakes()
-            # One key of a wrong type fails the whole command.
-            # rule:1 a queue that wakes nobody keeps no other one from waking
-            if not sound or len(sound) == len(queues):
-                raise
-            signalled, _ = await self._wait(sound, timeout_s, ())
-        return signalled
-
-    async def _sound_wakes(self) -> list[str]:
-        """The queues of the lease that can be waited for; others are told of once."""
-        links, queues = self.links, self.spec.queues
-        commands = [(b"LLEN", self._keys.queue(queue).wake) for queue in queues]
-        answers, away = by_queue(queues, await links.wait.calls(commands))
-        for queue in away.keys() - links.silent:
-            logger.error("queue %r wakes nobody, the others do: %s", queue, away[queue])
-        links.silent = frozenset(away)
-        return list(answers)
-
-    async def _wait(
-        self, queues: Collection[str], timeout_s: float, behind: Sequence[Command]
-    ) -> tuple[Collection[str], list[Any]]:
-        """The queues that signalled, and the replies to what was sent behind the wait."""
-        wakes = {self._keys.queue(queue).wake: queue for queue in queues}
-        wait: Command = (b"BLPOP", *wakes, f"{max(timeout_s, 0.001):.3f}")  # 0 would be for ever
-        # A half-open connection never answers: give the server a margin, no more.
-        reply, *replies = await self.links.wait.calls((wait, *behind), timeout_s=timeout_s + 5)
-        if isinstance(reply, Exception):
-            raise reply
-        return (() if reply is None else (wakes[reply[0]],)), replies
 
     async def beat(self, *, leaves: bool = False) -> Heartbeat:
         spec, beat = self.spec, script("heartbeat")
@@ -300,42 +255,18 @@ class RedisLease:
         return await self.links.control.listen(timeout_s)
 
     async def note(self, notes: Sequence[Note]) -> list[bool]:
-        spec, write, kept = self.spec, script("note"), [False] * len(notes)
-        steps = steps_of(spec, [note.job for note in notes])
-        commands = []
-        for queue, places in steps:
-            keys = self._keys.queue(queue)
-            args: list[bytes | str | int] = [self._access.pinned(), spec.entry(queue)]
-            for place in places:
-                job, name, value = notes[place]
-                args += (job.id, place_of(job), name, value)
-            more_keys = tuple(keys.notes(notes[place].job.id) for place in places)
-            commands.append(write.command(keys, *args, more_keys=more_keys))
-        for (_, places), reply in zip(steps, await self._all(write, commands), strict=True):
-            for place, letter in zip(places, reply, strict=True):
-                kept[place] = letter == ord("1")
-        return kept
+        write = script("note")
+        plan = NoteWrites(write, self._keys, self.spec, self._access.pinned(), notes)
+        return plan.read(await self._all(write, plan.commands))
 
     async def notes(self, jobs: Sequence[TakenJob]) -> list[Notes | None]:
-        spec, read = self.spec, script("notes")
-        found: list[Notes | None] = [None] * len(jobs)
-        steps = steps_of(spec, jobs)
-        commands = []
-        for queue, places in steps:
-            keys = self._keys.queue(queue)
-            args: list[bytes | str | int] = [self._access.pinned(), spec.entry(queue)]
-            args += [place_of(jobs[place]) for place in places]
-            more_keys = tuple(keys.notes(jobs[place].id) for place in places)
-            commands.append(read.command(keys, *args, more_keys=more_keys))
-        for (_, places), reply in zip(steps, await self._all(read, commands), strict=True):
-            for place, answer in zip(places, reply, strict=True):
-                if isinstance(answer, list):
-                    found[place] = read_notes(answer)
-        return found
+        read = script("notes")
+        plan = NoteReads(read, self._keys, self.spec, self._access.pinned(), jobs)
+        return plan.read(await self._all(read, plan.commands))
 
-    async def _all(self, which: Script, commands: Sequence[Command]) -> list[Any]:
+    async def _all(self, which: Script, commands: tuple[Command, ...]) -> list[Any]:
         """The replies to calls of one script; none to none."""
-        return await run_all(self._access.link, which, tuple(commands)) if commands else []
+        return await run_all(self._access.link, which, commands) if commands else []
 
     async def leave(self, crashed: Collection[TakenJob] = ()) -> None:
         away: dict[str, StoreError] = {}
