@@ -1,4 +1,4 @@
-"""What a worker says of verdicts and of its lease, to the log and to listeners."""
+"""Tells the log and listeners what the store has answered, and of a lost lease."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from asyncjobs.model import events
 from asyncjobs.model.events import Events
 from asyncjobs.model.job import TakenJob
 from asyncjobs.store.answers import Exchange
-from asyncjobs.worker.engine.attempt import call_of, label_of
+from asyncjobs.worker.engine.labels import call_of, label_of
 
 __all__ = ["tell_exchanged", "tell_given_back", "tell_lease_lost"]
 
@@ -17,7 +17,7 @@ logger = GuardedLog("asyncjobs.worker")
 
 
 def tell_exchanged(hub: Events, exchange: Exchange) -> None:
-    """Settlements that had no effect or another one, and jobs that became due."""
+    """Jobs that became due, and settlements that had no effect or another one."""
     if exchange.promoted and hub.active:
         for queue, jobs in exchange.promoted:
             hub.emit(events.JobsPromoted(jobs, queue))
@@ -37,7 +37,7 @@ def tell_exchanged(hub: Events, exchange: Exchange) -> None:
 
 
 def tell_lease_lost(hub: Events, worker: str, queues: Collection[str], stopped: int) -> None:
-    """The lease is gone in these queues, and so many running jobs were stopped."""
+    """The lease was lost in these queues. `stopped`: how many running jobs were stopped."""
     names = tuple(sorted(queues))
     logger.error(
         "the lease ended in %s; running jobs stopped here because they run elsewhere: %d",
@@ -49,7 +49,7 @@ def tell_lease_lost(hub: Events, worker: str, queues: Collection[str], stopped: 
 
 
 def tell_given_back(hub: Events, jobs: Collection[TakenJob]) -> None:
-    """Jobs that came to this worker go back before they were started."""
+    """Jobs that were taken are given back before they have started."""
     if jobs and hub.active and hub.wants(events.JobReleased):
         for job in jobs:
             hub.emit(events.JobReleased(job.ref, *call_of(job), 0.0))

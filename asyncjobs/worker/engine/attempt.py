@@ -1,4 +1,4 @@
-"""One attempt on its way through a worker, and why it may be told to stop."""
+"""One attempt from the taken job to its end, and why it may be told to stop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from typing import Any, Final, NamedTuple
 from asyncjobs.jobs.context import Current, JobContext
 from asyncjobs.jobs.function import JobFunction
 from asyncjobs.model.attempt import AttemptInfo, StopAsked
-from asyncjobs.model.codec import BadRecord
-from asyncjobs.model.envelope import Envelope, NewerEnvelope
+from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS
 from asyncjobs.model.job import TakenJob
 from asyncjobs.options.app import AppSettings
-from asyncjobs.options.checks import MAX_NAME
 from asyncjobs.policy.redaction import Mask, mask_of
+from asyncjobs.worker.engine.labels import label_of
 
 __all__ = [
     "BEGUN",
@@ -32,8 +31,6 @@ __all__ = [
     "Stop",
     "TooLate",
     "attempt_of",
-    "call_of",
-    "label_of",
     "start_task",
 ]
 
@@ -41,23 +38,23 @@ __all__ = [
 Body = Coroutine[Any, Any, Any]
 
 NEW: Final = 0
-"""The phase of an attempt whose task has not come to it yet."""
+"""The phase of an attempt whose task has not made its first step yet."""
 WAITING: Final = 1
-"""Its executor has no place for it yet."""
+"""It waits for a place at its executor."""
 BEGUN: Final = 2
 """It runs, or has run."""
 
 
 class TooLate(BaseException):
-    """The job has expired before there was a thread for it."""
+    """The job has expired while it waited for a thread."""
 
 
 OnProgress = Callable[[JobContext, bytes], None]
-"""Told when a job says how far it is, with its JSON."""
+"""Called when a job reports progress, with that as JSON."""
 
 
 class Reason(Enum):
-    """Why an attempt was told to stop. All arrive in the job as CancelledError."""
+    """Why an attempt was told to stop. In the job each one is a CancelledError."""
 
     TIMEOUT = "timeout"
     CANCEL = "cancel"
@@ -66,9 +63,9 @@ class Reason(Enum):
 
 
 class Stop:
-    """That an attempt was told to stop: why, and since when in monotonic seconds.
+    """Why an attempt was told to stop, and when, in monotonic seconds.
 
-    `is_let_go`: it did not, and its slot and its job were given away while it goes on.
+    `is_let_go`: it goes on all the same, and its slot and its job were given away.
     """
 
     __slots__ = ("is_let_go", "reason", "since_s")
@@ -90,8 +87,9 @@ class Crew(NamedTuple):
 class Attempt:
     """A taken job, its decoded call, and the task that runs it.
 
-    `settings` are the job function's with what this enqueue asked for. `began_ms`, by the
-    store's clock, is when it was taken until it begins. `started_s` is the same by the loop's.
+    `settings`: the job function's, changed by the options of this enqueue.
+    `began_ms`: when it began by the store's clock; before that, when it was taken.
+    `started_s`: the same by the loop's clock.
     """
 
     __slots__ = (
@@ -120,13 +118,14 @@ class Attempt:
         crew: Crew,
         now_ms: int,
     ) -> None:
-        """Raises ConfigError or BadRecord for stored options or headers that no client of
-        ours writes."""
+        """Raises ConfigError or BadRecord for stored options or headers that no client of ours
+        writes."""
         settings = function.settings
         if envelope.options:
             settings = function.settings_for(envelope.options)
         if envelope.headers is not NO_HEADERS:
-            envelope.headers.crashes()  # refused now: later it would look like the job's error
+            # Bad headers are refused here. Read later, they would look like the job's own error.
+            envelope.headers.crashes()
         self.job = job
         self.envelope = envelope
         self.function = function
@@ -144,26 +143,36 @@ class Attempt:
 
     @property
     def crashes(self) -> int:
-        """How many workers have died with it since its last attempt came to an end."""
+        """How many workers have died with it since its last attempt has ended."""
         headers = self.envelope.headers
         # Asked of each job that is taken, and most have no headers.
-        counted = None if headers is NO_HEADERS else headers.crashes()
-        return self.job.crashes if counted is None else self.job.crashes + counted[0]
+        if headers is NO_HEADERS:
+            return self.job.crashes
+        counted = headers.crashes()
+        if counted is None:
+            return self.job.crashes
+        return self.job.crashes + counted[0]
 
     @property
     def all_crashes(self) -> int:
         """How many workers have ever died with it."""
         counted = self.envelope.headers.crashes()
-        return self.job.crashes if counted is None else self.job.crashes + sum(counted)
+        if counted is None:
+            return self.job.crashes
+        return self.job.crashes + sum(counted)
 
     # -- what others see of it ------------------------------------------------------------
 
     @property
     def info(self) -> AttemptInfo:
-        """What events and middleware get. Made when first asked for: most attempts have nobody
-        who listens."""
+        """What events and middleware get. Made when first asked for: for most attempts nobody
+        listens."""
         if self._info is None:
-            job, envelope = self.job, self.envelope
+            job = self.job
+            envelope = self.envelope
+            began_ms = None
+            if self.phase == BEGUN:
+                began_ms = self.began_ms
             self._info = AttemptInfo(
                 job.ref,
                 self.function.name,
@@ -174,7 +183,7 @@ class Attempt:
                 envelope.enqueued_ms,
                 envelope.scheduled_ms,
                 job.ready_ms,
-                self.began_ms if self.phase == BEGUN else None,
+                began_ms,
                 self.settings.tracing,
                 envelope.headers.trace,
                 [],
@@ -187,7 +196,11 @@ class Attempt:
     def context(self) -> JobContext:
         """The attempt as the job sees it. Made when first asked for: most jobs do not ask."""
         if self._context is None:
-            envelope, timeout_s = self.envelope, self.settings.timeout_s
+            envelope = self.envelope
+            timeout_s = self.settings.timeout_s
+            deadline_ms = None
+            if timeout_s is not None:
+                deadline_ms = self.began_ms + round(timeout_s * 1000)
             self._context = JobContext(
                 self.job,
                 self.function.name,
@@ -195,7 +208,7 @@ class Attempt:
                 self.settings.retry.max_attempts,
                 envelope.enqueued_ms,
                 envelope.scheduled_ms,
-                None if timeout_s is None else self.began_ms + round(timeout_s * 1000),
+                deadline_ms,
                 self.all_crashes,
                 self._crew.on_progress,
                 envelope.expires_ms,
@@ -204,27 +217,29 @@ class Attempt:
 
     @property
     def has_context(self) -> bool:
-        """False while nobody has asked for it."""
+        """Whether anybody has asked for its context."""
         return self._context is not None
 
     def is_about(self, context: JobContext) -> bool:
-        """Whether this is the attempt that has this context."""
+        """Whether this context is the one of this attempt."""
         return self._context is context
 
     @property
     def mask(self) -> Mask | None:
-        """What must not be shown of this job; None when all may be."""
+        """What must not be shown of this job; None if all may be shown."""
         try:
             return self._mask
         except AttributeError:
-            # Made when first asked for, and without a cost for the others.
+            # Made when first asked for. An unset slot says so, for None is an answer, and a value
+            # set in __init__ would cost each attempt an assignment.
             self._mask: Mask | None = mask_of(self.function.redaction, self.job.envelope)
             return self._mask
 
     def shown_call(self) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments as they were stored, fit to be shown."""
+        """The arguments as they were stored, without sensitive values."""
         if self.mask is not None:
             return self.mask.arguments()
+        # Decoded anew: the job may have changed its own arguments by now.
         envelope = Envelope.decode(self.job.envelope)
         return envelope.args, envelope.kwargs
 
@@ -237,16 +252,16 @@ class Attempt:
 
     @property
     def has_begun(self) -> bool:
-        """False before its first step, and while it waits for its executor."""
+        """False before its first step, and while it waits for a place."""
         return self.phase == BEGUN
 
     def is_too_late(self, now_ms: int) -> bool:
-        """Whether it has expired, and must not be started any more."""
+        """Whether the job has expired and must not start any more."""
         expires_ms = self.envelope.expires_ms
         return expires_ms is not None and expires_ms <= now_ms
 
     def begin(self, now_ms: int, loop: asyncio.AbstractEventLoop) -> None:
-        """It has waited, and there is a place: its time counts from now on. Raises TooLate."""
+        """Its wait for a place is over, and its time counts from now on. Raises TooLate."""
         if self.is_too_late(now_ms):
             raise TooLate
         self.began_ms = now_ms
@@ -255,21 +270,23 @@ class Attempt:
         self.arm(loop)
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Stop it when its time, if it has a limit, is over."""
+        """Stop it after its time-out, if it has one."""
         if self.settings.timeout_s is not None:
             end_s = self.started_s + self.settings.timeout_s
             self.timer = loop.call_at(end_s, self.stop, Reason.TIMEOUT)
 
     def when_cut_off(self, tell: Callable[[Attempt, BaseException], None]) -> None:
-        """Call `tell` should the task end although it has not come to the attempt.
+        """Call `tell` if the task ends without its first step.
 
-        Another job may cancel it before its first step: then Python runs none of it, and
-        nobody else would settle the job or free its slot.
+        Another job may cancel it before that step. Then Python runs nothing of it, and nobody
+        else would settle the job or free its slot.
         """
 
         def ended(task: asyncio.Task[Any]) -> None:
             if self.phase == NEW:
-                error = None if task.cancelled() else task.exception()
+                error: BaseException | None = None
+                if not task.cancelled():
+                    error = task.exception()
                 tell(self, error or asyncio.CancelledError())
 
         if self.task is not None:
@@ -279,16 +296,18 @@ class Attempt:
         """The attempt is over: nothing will stop it any more."""
         if self.timer is not None:
             self.timer.cancel()
-        # The task's context refers to the attempt. In a circle both would stay, with the call's
-        # arguments and its span, until the garbage collector comes.
+        # The task's context refers to the attempt. Such a circle would keep both, with the
+        # arguments and the span, until the garbage collector runs.
         self.task = None
 
     # -- being stopped ------------------------------------------------------------------------
 
     @property
     def reason(self) -> Reason | None:
-        """What it was told to stop for; None: it was not."""
-        return None if self.stopping is None else self.stopping.reason
+        """Why it was told to stop; None if it was not."""
+        if self.stopping is None:
+            return None
+        return self.stopping.reason
 
     @property
     def is_let_go(self) -> bool:
@@ -296,15 +315,15 @@ class Attempt:
         return self.stopping is not None and self.stopping.is_let_go
 
     def stop(self, reason: Reason) -> None:
-        """Ask the attempt to end; the first reason given is the one that counts."""
+        """Ask the attempt to end. The first reason counts."""
         if self.stopping is None:
             self.stop_again(reason)
 
     def stop_again(self, reason: Reason) -> None:
-        """A more urgent reason for an attempt that may have been told to stop already.
+        """Ask the attempt to end, for a reason that counts more than one before.
 
-        A task that is cancelled before its first step never runs at all, and nobody
-        would settle the job; so one that has not come to it yet finds the reason there.
+        A task that is cancelled before its first step never runs, and nobody would settle the
+        job. So such a task is not cancelled: in its first step it looks at the reason.
         """
         self.stopping = Stop(reason)
         if self._info is not None:
@@ -317,7 +336,7 @@ class Attempt:
             self._info.stops.append(StopAsked(stop.reason.value, stop.since_s))
 
     def let_go(self) -> None:
-        """It ignores that it was told to stop: how it ends does not count any more."""
+        """It has ignored that it was told to stop. How it ends does not count any more."""
         if self.timer is not None:
             self.timer.cancel()
         if self.stopping is None:
@@ -326,26 +345,11 @@ class Attempt:
 
 
 def attempt_of(current: Current | None) -> Attempt | None:
-    """The attempt of a worker that this is about; a plain call of a job function within it
-    has a context of its own."""
+    """The worker's attempt behind this context. A plain call of a job function inside an attempt
+    has a context of its own, which leads to the outer one."""
     while isinstance(current, JobContext):
         current = current.outer
     return current if isinstance(current, Attempt) else None
-
-
-def call_of(job: TakenJob) -> tuple[str, int]:
-    """The function and the attempt that this job is for; ('', 1) when it cannot be read."""
-    try:
-        envelope = Envelope.decode(job.envelope)
-    except (BadRecord, NewerEnvelope):
-        return "", 1
-    return envelope.name[:MAX_NAME], envelope.attempt
-
-
-def label_of(job: TakenJob, name: str = "", attempt: int | None = None) -> dict[str, Any]:
-    """The fields of a log line about a job, as far as they are known."""
-    fields = {"job_id": job.id, "job": name or None, "queue": job.queue, "attempt": attempt}
-    return {key: value for key, value in fields.items() if value is not None}
 
 
 if sys.version_info >= (3, 12):
@@ -353,8 +357,8 @@ if sys.version_info >= (3, 12):
     def start_task(loop: asyncio.AbstractEventLoop, body: Body, name: str) -> asyncio.Task[None]:
         """A task of its own with a copy of this context.
 
-        Eager: a job that never waits is finished without a turn of the loop. A factory that
-        somebody has set comes first: Sentry gives each task a scope of its own by one, and
+        Eager: a job that never waits is done without a turn of the loop. But a task factory that
+        somebody has set comes first. Sentry gives each task a scope of its own in this way;
         without it the tags and the user of one job would show in the events of others.
         """
         if loop.get_task_factory() is not None:

@@ -1,4 +1,4 @@
-"""How an attempt's error is put into words, without what is sensitive in its job."""
+"""Formats the error of an attempt, without sensitive values of its job."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ __all__ = ["ErrorText", "describe", "log_failure"]
 
 
 class ErrorText(NamedTuple):
-    """An error in words of bounded size: its qualified type, its message, its traceback.
+    """An error as text of bounded size: its qualified type, its message, its traceback.
 
     Made once for each failure: for the log, for the stored job and for the dead letter.
-    `shown`: the error itself where log handlers may have it. They would put it into words
-    again, so they get none of a job with sensitive arguments, and none whose words cannot be
-    made, or not soon.
+    `shown`: the error itself, if log handlers may have it. They would format it again. So they do
+    not get it if the job has sensitive arguments, or if it cannot be formatted, or not soon.
     """
 
     kind: str
@@ -32,9 +31,11 @@ class ErrorText(NamedTuple):
 
 
 def describe(error: BaseException, mask: Mask | None = None) -> ErrorText:
-    """The error in words. Raises nothing, whatever the user's own exception does."""
+    """The error as text. Raises nothing, whatever the user's own exception does."""
     kind = class_name(type(error))
-    shown = error if mask is None else None
+    shown = None
+    if mask is None:
+        shown = error
     try:
         message = str(error)
     except BaseException as fault:  # a __str__ of the user's own may raise
@@ -53,7 +54,7 @@ def describe(error: BaseException, mask: Mask | None = None) -> ErrorText:
         shown = None
     try:
         if mask is not None:
-            # Before anything is cut off: half of a secret would not be found.
+            # Before the text is cut off: half of a secret would not be found.
             message = mask.text(message, MAX_TEXT)
             text = mask.text(text, MAX_TEXT)
     except BaseException as fault:
@@ -72,7 +73,9 @@ def log_failure(
     **fields: Any,
 ) -> None:
     """A line about this attempt, with the traceback of its error."""
-    exc_text = None if error.shown is not None else error.trace.rstrip()
+    exc_text = None
+    if error.shown is None:
+        exc_text = error.trace.rstrip()
     extra = {**attempt.label, **fields}
     logger.log(
         level, text, *args, exc_info=error.shown, exc_text=exc_text, extra=extra, stacklevel=2
@@ -84,7 +87,7 @@ def _no_text(fault: BaseException) -> str:
 
 
 def _frames(error: BaseException, last_line: str) -> str:
-    """What is left of a traceback when the error itself cannot be formatted."""
+    """The frames alone, for an error that cannot be formatted."""
     try:
         return "".join(traceback.format_tb(_of_the_job(error))) + last_line
     except BaseException:
@@ -92,7 +95,7 @@ def _frames(error: BaseException, last_line: str) -> str:
 
 
 def _of_the_job(error: BaseException) -> TracebackType | None:
-    """The traceback without our own frames at its top: they tell the user nothing."""
+    """The traceback without our own frames at its top, which tell the user nothing."""
     trace = error.__traceback__
     while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith(
         ("asyncjobs.worker.", "concurrent.futures.")

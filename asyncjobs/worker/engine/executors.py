@@ -1,4 +1,4 @@
-"""Where the calls of job functions are made: one executor for each `Isolation`."""
+"""Where job functions are called: one executor for each `Isolation`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Executor", "Executors", "OnLoop"]
 
 
 class Executor(Protocol):
-    """Makes the calls of the job functions of one `Isolation`; knows nothing of settlements.
+    """Calls the job functions of one `Isolation`. Knows nothing of settlements.
 
     An attempt acquires a place, begins, calls the function, and releases its place, in this
     order. Its time-out runs from its begin.
     """
 
     async def acquire(self) -> None:
-        """Wait for a place. Not asked for where `starts_at_once`."""
+        """Wait for a place. Not called for an isolation that `starts_at_once`."""
         ...
 
     def release(self, attempt: Attempt) -> None:
@@ -27,14 +27,14 @@ class Executor(Protocol):
         ...
 
     def call(self, attempt: Attempt, function: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
-        """The function's value, or what it raises. When the attempt's task is cancelled, this
-        decides what becomes of what runs."""
+        """The function's value, or what it raises. When the attempt's task is cancelled, the
+        executor decides what happens to the function."""
         ...
 
 
 class OnLoop:
-    """The executor of async functions: a place is always there, and whoever cancels the task
-    cancels the function."""
+    """The executor of async functions. There is always a place, and to cancel the task is to
+    cancel the function."""
 
     async def acquire(self) -> None:
         return

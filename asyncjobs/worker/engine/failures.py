@@ -1,4 +1,4 @@
-"""Which failures the log has shown with a traceback already."""
+"""Logs failed attempts, and knows which failures it has shown with a traceback."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["FailureLog", "counted"]
 logger = GuardedLog("asyncjobs.worker")
 
 MOST_KINDS: Final = 1_000
-"""Pairs of job function and error type that are remembered, the newest ones."""
+"""How many pairs of job function and error type are remembered; the newest ones."""
 MOST_LEAVES: Final = 10
 
 
 class FailureLog:
-    """Logs failed attempts: the first of an error type of a job function with the traceback,
-    its repeats by one line, since an outage makes thousands of them."""
+    """Logs failed attempts. The first failure of a job function by one error type has a traceback.
+    Each other one is a single line, since an outage makes thousands of them."""
 
     def __init__(self) -> None:
         self._shown: dict[tuple[str, str], None] = {}
@@ -35,7 +35,7 @@ class FailureLog:
         *args: Any,
         **fields: Any,
     ) -> None:
-        """A warning about this attempt. `told` is the error in words."""
+        """Warn of this attempt. `told`: its error as text."""
         if self.is_first(attempt.function.name, error, told.kind):
             log_failure(logger, attempt, text, *args, error=told, level=logging.WARNING, **fields)
         else:
@@ -44,8 +44,8 @@ class FailureLog:
     def write_clean_up(
         self, attempt: Attempt, error: BaseException, why: str, **fields: Any
     ) -> None:
-        """A warning about what an attempt raised after it was told to stop. It changes nothing;
-        `why` says what became of the job."""
+        """Warn of an error that an attempt raised after it was told to stop. The error changes
+        nothing. `why`: what happens to the job."""
         if is_cancellation(error) or is_on_purpose(error):
             return
         told = describe(error, attempt.mask)
@@ -54,7 +54,7 @@ class FailureLog:
         self.write(attempt, error, told, text, *about, **fields)
 
     def is_first(self, name: str, error: BaseException, kind: str) -> bool:
-        """Whether this type of error of this job function is new here; from now on it is not."""
+        """Whether this job function fails by this type of error for the first time."""
         key = (name, _kinds(error, kind))
         if key in self._shown:
             return False
@@ -65,7 +65,7 @@ class FailureLog:
 
 
 def _kinds(error: BaseException, kind: str) -> str:
-    """The type of an error; of a group those of its members, too."""
+    """The type of an error; for a group with the types of its members."""
     try:
         if isinstance(error, BaseExceptionGroup):
             members = {class_name(type(each)) for each in error.exceptions[:MOST_LEAVES]}
@@ -76,11 +76,13 @@ def _kinds(error: BaseException, kind: str) -> str:
 
 
 def counted(attempt: Attempt, charge: Charge | None) -> str:
-    """Which attempt has failed, and how much of what budget that makes."""
+    """Which attempt has failed, and how much of which budget is spent."""
     number = attempt.envelope.attempt
     if charge is None:
         return f"attempt {number} failed"
     if charge.used == number:
         return f"attempt {number} of {charge.budget} failed"
-    policy = f"the policy on {charge.policy.key}" if charge.policy.key else "the default policy"
+    policy = "the default policy"
+    if charge.policy.key:
+        policy = f"the policy on {charge.policy.key}"
     return f"attempt {number} failed, failure {charge.used} of {charge.budget} of {policy}"

@@ -1,4 +1,4 @@
-"""What an attempt leaves behind: the outcome of its job, its dead letter, its next envelope."""
+"""The stored records of an attempt's end: outcome, dead letter, next envelope."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = GuardedLog("asyncjobs.worker")
 
 
 def outcome_of(attempt: Attempt, state: State, **about: Any) -> Outcome:
-    """How the job of this attempt has ended. `about` is what an Outcome has besides."""
+    """How the job of this attempt has ended. `about`: more fields of the outcome."""
     return Outcome(
         state,
         name=attempt.function.name,
@@ -36,14 +36,14 @@ def outcome_of(attempt: Attempt, state: State, **about: Any) -> Outcome:
 def result_of(attempt: Attempt, value: Any, max_bytes: int) -> bytes:
     """The outcome of a job that has returned `value`, as stored.
 
-    A value that cannot be kept becomes the reason why there is none: the job has succeeded
-    and must not run again because of what it returned.
+    If the value cannot be kept, the outcome says why there is none. The job has succeeded and must
+    not run again because of what it has returned.
     """
     what = f"the result of {attempt.function.name}"
     try:
         if value is not None:
             check_json(value, what)
-        # `outcome_of` without its call: on the way of every job whose result is kept.
+        # Not by `outcome_of`: each job whose result is kept passes here, and a call costs time.
         outcome = Outcome(
             State.SUCCEEDED,
             value,
@@ -58,7 +58,7 @@ def result_of(attempt: Attempt, value: Any, max_bytes: int) -> bytes:
         problem = describe(error, attempt.mask).message
     # rule:16 a success stays one when its result cannot be read
     except BaseException as error:
-        # An unbound proxy, or an object of a closed session, raises when it is looked at.
+        # A proxy without a target, or an object of a closed session, raises when it is read.
         told = describe(error, attempt.mask)
         problem = (
             f"{what} cannot be read: {told.kind}: {told.message}; "
@@ -71,9 +71,12 @@ def result_of(attempt: Attempt, value: Any, max_bytes: int) -> bytes:
 def bury(
     job: TakenJob, outcome: Outcome, result_ttl_ms: int, envelope: bytes | None = None
 ) -> Settlement:
-    """The end of a job as a dead letter, with `envelope`, None: with the one that it has."""
+    """The job is dead and kept as a dead letter. `envelope`: what is kept in it; None: the job's
+    own."""
     record = outcome.encode()
-    letter = dead_letter(record, job.envelope if envelope is None else envelope)
+    if envelope is None:
+        envelope = job.envelope
+    letter = dead_letter(record, envelope)
     return Settlement.dead(job, letter, record, result_ttl_ms)
 
 
@@ -85,7 +88,7 @@ def later(
     error: PastError | None = None,
     charge: Charge | None = None,
 ) -> Settlement:
-    """Run the job again as attempt `number`, which knows of this one's error and charge."""
+    """Run the job again as attempt `number`. Its headers keep this attempt's error and charge."""
     headers = attempt.envelope.headers
     if error is not None:
         headers = headers.with_error(error)
@@ -97,8 +100,8 @@ def later(
 
 
 def last_envelope(attempt: Attempt, middlewares: Middlewares) -> bytes:
-    """The envelope of a job that ends with this attempt, as it was taken; with the attempt's
-    trace, so that one after a revival can link to it."""
+    """The envelope of a job that ends with this attempt. It has the attempt's trace, so that an
+    attempt after a revival can link to it."""
     stored = attempt.job.envelope
     envelope = attempt.envelope
     headers = _traced(attempt, middlewares, envelope.headers)
@@ -112,9 +115,11 @@ def _traced(attempt: Attempt, middlewares: Middlewares, headers: Headers) -> Hea
         return headers
     carried = headers.trace
     trace = middlewares.carry(attempt.info, carried)
-    return headers if trace is carried else headers.with_trace(trace)
+    if trace is carried:
+        return headers
+    return headers.with_trace(trace)
 
 
 def log_end(state: State, text: str, *args: Any, extra: dict[str, Any]) -> None:
-    """The line about a job that has ended, at the level of the table of ends."""
+    """Log that a job has ended, at the level that the table of ends says."""
     logger.log(ENDS[state].level, text, *args, extra=extra)

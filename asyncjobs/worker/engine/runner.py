@@ -1,5 +1,5 @@
-"""From a taken job to the settlement of its attempt. What counts here are microseconds: no lock,
-no scope, no log line and no event object unless somebody uses it."""
+"""From a taken job to the settlement of its attempt. Microseconds count here: no lock, no scope,
+no log line and no event object unless somebody needs it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ Call = Callable[[Attempt], Coroutine[Any, Any, Any]]
 
 
 class Runner:
-    """Starts attempts and passes on how they end. Asks no store.
+    """Starts attempts and reports how they end. Never talks to the store.
 
-    `decode` makes a taken job an attempt, or the settlement of a job that cannot run, by the
-    store's time. `settle` is called when an attempt has given up its slot, with None when its end
-    is not this worker's to record.
+    `decode`: makes a taken job an attempt, or a settlement if it cannot run. Its second argument
+    is the store's time.
+    `settle`: called when an attempt has freed its slot; with None if its end is not this worker's
+    to record.
 
-    What an attempt passes is put together once for each job function, in `_make`. Most need
-    nothing but `_attempt`: an async function, and nobody around it.
+    `_make` builds what is around an attempt, once for each job function. Most functions need
+    nothing but `_attempt`: they are async and have no middleware.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Runner:
         now_ms = wall_ms() + self.clock_ahead_ms
         now_s = self._loop.time()
         started = [each for job in jobs if (each := self._start(job, now_ms, now_s)) is not None]
-        # After the first step of each: a job that is done by then needs no timer.
+        # Timers are set after the first step of each job: many are done by then and need none.
         self._loop.call_soon(self._arm_all, started)
 
     def _start(self, job: TakenJob, now_ms: int, now_s: float) -> Attempt | None:
@@ -79,8 +80,9 @@ class Runner:
         function = attempt.function
         body = self._bodies.get(function) or self._make(function)
         task = start_task(self._loop, body(attempt), function.name)
-        is_over = attempt.phase != NEW and task.done()
-        attempt.task = None if is_over else task
+        # An eager task may be over. Kept, it would hold the attempt in a circle; see `finish`.
+        if attempt.phase == NEW or not task.done():
+            attempt.task = task
         return attempt
 
     def _arm_all(self, started: list[Attempt]) -> None:
@@ -99,8 +101,9 @@ class Runner:
     # -- what an attempt passes ---------------------------------------------------------------
 
     def _make(self, function: JobFunction[..., Any]) -> MakeBody:
-        """From the inside out: the call, the attempt, what is around it, the wait for a place."""
-        around, within = self._middlewares.around, self._middlewares.within
+        """From the inside out: the call, the attempt, its middleware, the wait for a place."""
+        around = self._middlewares.around
+        within = self._middlewares.within
         isolation = function.isolation
         executor = self._executors[isolation]
         body: MakeBody = self._attempt
@@ -116,10 +119,10 @@ class Runner:
     async def _attempt(self, attempt: Attempt, call: Call | None = None) -> Settlement | None:
         """One attempt, from the call of the job function to the settlement.
 
-        Runs as a task of its own, so a context variable set in one job never shows in
-        the next. Catches everything: even SystemExit ends the attempt, not the worker.
+        Runs as a task of its own, so a context variable that one job sets never shows in the
+        next. Catches everything: even SystemExit ends only the attempt, not the worker.
 
-        `call`: what to call in place of the function itself.
+        `call`: what to call instead of the function itself.
         """
         attempt.phase = BEGUN
         try:
@@ -128,7 +131,8 @@ class Runner:
             if attempt.stopping is not None:
                 raise asyncio.CancelledError
             _current.set(attempt)
-            envelope, function = attempt.envelope, attempt.function
+            envelope = attempt.envelope
+            function = attempt.function
             kwargs = envelope.kwargs
             if function.injected is not None:
                 kwargs[function.injected] = attempt.context
@@ -153,38 +157,43 @@ class Runner:
         envelope = attempt.envelope
         function = partial(attempt.function.function, *envelope.args, **envelope.kwargs)
         call = partial(executor.call, attempt, function)
-        return enter(within, attempt.info, call) if within else call()
+        if not within:
+            return call()
+        return enter(within, attempt.info, call)
 
     async def _attempt_in_turn(self, executor: Executor, body: MakeBody, attempt: Attempt) -> None:
-        """An attempt that begins when its executor has a place for it."""
+        """An attempt that has to wait for a place at its executor."""
         attempt.phase = WAITING
         has_place = False
         try:
             if attempt.stopping is not None:
                 raise asyncio.CancelledError
-            # The time-out must not count this wait, or jobs die unstarted.
+            # Its time-out begins after this wait. Otherwise jobs would die before they start.
             await executor.acquire()
             has_place = True
             attempt.begin(wall_ms() + self.clock_ahead_ms, self._loop)
             await body(attempt)
         except BaseException as error:
             if attempt not in self._running and not attempt.is_let_go:
-                raise  # from what is around it, after its end
+                # It has ended and is settled: this is an error of middleware around it.
+                raise
             self._end(attempt, error)
         finally:
             if has_place:
                 executor.release(attempt)
 
     def _end(self, attempt: Attempt, error: BaseException) -> None:
-        """An attempt that has not come to its function."""
-        settlement = None if attempt.is_let_go else self._settler.error(attempt, error)
+        """End an attempt that has not come to its function."""
+        settlement = None
+        if not attempt.is_let_go:
+            settlement = self._settler.error(attempt, error)
         attempt.finish()
         if self._running.remove(attempt):
             self._settle(settlement)
 
     def _tell_started(self, attempt: Attempt) -> None:
-        # Within the task and what is around it: what listeners set belongs to this attempt, and
-        # not to all that are started after it; what they write or measure belongs to its trace.
+        # Told in the attempt's own task, inside the middleware: context variables that listeners
+        # set stay in this attempt, and what they log or measure belongs to its trace.
         if self._events.wants(JobStarted):
             info = attempt.info
             self._events.emit(
@@ -204,11 +213,11 @@ def _surround(around: tuple[Middleware, ...], body: MakeBody, attempt: Attempt) 
 
 
 ATTEMPT_CODE: Final[CodeType] = Runner._attempt.__code__
-"""Frames with it are of an attempt; what they have called is the job's own."""
+"""The code of each attempt's frame. The frames that it has called are the job's own."""
 
 
 def attempt_in(frame: FrameType) -> Attempt | None:
-    """The attempt whose frame this is; None for all other frames."""
+    """The attempt that runs in this frame; None for other frames."""
     if frame.f_code is not ATTEMPT_CODE:
         return None
     return next((value for value in frame.f_locals.values() if type(value) is Attempt), None)

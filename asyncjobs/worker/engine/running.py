@@ -1,4 +1,4 @@
-"""The attempts that are under way, and what can be done to them."""
+"""The attempts that run, and what can be done to them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ logger = GuardedLog("asyncjobs.worker")
 
 
 class Running:
-    """Owns the runs and, through them, their tasks; settles nothing."""
+    """Owns the attempts that hold a slot and, through them, their tasks. Settles nothing."""
 
     def __init__(self, slots: int, max_crashes: int) -> None:
-        # Dicts for their order: what is stopped or given back goes by age.
+        # Dicts keep the order: attempts are stopped and given back by age.
         self._attempts: dict[Attempt, None] = {}
         self._suspects: dict[Attempt, None] = {}
         self._by_ref: AttemptsByRef | None = None
         self._stuck: set[Attempt] = set()
         self._bounds: Final = SuspectBounds(slots, max_crashes)
         self._notes: dict[JobContext, bytes] = {}
-        # Called from any thread; storing into a dict is one step.
+        # Jobs call it from any thread. To store into a dict is one step, so it needs no lock.
         self.note = self._notes.__setitem__
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class Running:
             self._by_ref = None
 
     def remove(self, attempt: Attempt) -> bool:
-        """False when it was abandoned before: then its end is nobody's business."""
+        """False if it was let go before: then its end does not count."""
         if attempt not in self._attempts:
             self._stuck.discard(attempt)
             return False
@@ -61,14 +61,14 @@ class Running:
         return (attempt.job for attempt in self._attempts)
 
     def room(self, taken: Collection[TakenJob]) -> tuple[int, ...]:
-        """How many jobs that were running when a worker died may be taken now, beside those
-        that run and those that are `taken` and have not started. See `Demand`."""
+        """How many suspects may be taken now, beside those that run and those that are `taken`
+        and have not started. See `Demand`."""
         crashes = [attempt.job.crashes for attempt in self._suspects]
         crashes += [job.crashes for job in taken if job.crashes]
         return self._bounds.room(crashes)
 
     def cancel(self, refs: Collection[JobRef]) -> None:
-        """A user wants these jobs to stop; ones that are not here are ignored."""
+        """A user cancels these jobs. Jobs that do not run here are ignored."""
         if not refs:
             return
         if self._by_ref is None:
@@ -77,19 +77,19 @@ class Running:
             attempt.stop(Reason.CANCEL)
 
     def lose(self, queues: Collection[str]) -> int:
-        """Stop what belongs to other workers now; returns how many."""
+        """Stop the attempts in these queues: other workers have their jobs. Returns how many."""
         lost = [attempt for attempt in self._attempts if attempt.job.queue in queues]
         for attempt in lost:
             attempt.stop_again(Reason.LEASE_LOST)
         return len(lost)
 
     def release(self) -> None:
-        """Stop everything; the jobs are given back."""
+        """Stop all attempts, to give their jobs back."""
         for attempt in list(self._attempts):
             attempt.stop_again(Reason.SHUTDOWN)
 
     def abandon(self) -> list[Attempt]:
-        """Let go of all attempts, which swallow their cancellation, and return them."""
+        """Let go of all attempts, since they swallow their cancellation. Returns them."""
         stuck = list(self._attempts)
         for attempt in stuck:
             logger.error(
@@ -99,10 +99,10 @@ class Running:
         return stuck
 
     def stubborn(self, since_s: float) -> list[Attempt]:
-        """Those told to stop at `since_s` or before that go on all the same.
+        """Attempts that were told to stop at `since_s` or before, and still run.
 
-        A thread cannot be stopped at all and keeps its slot; what is left at a shutdown
-        is abandoned there.
+        Not those in threads: a thread cannot be stopped, and keeps its slot. Not those that a
+        shutdown stops: it abandons them by itself.
         """
         return [
             attempt
@@ -114,7 +114,7 @@ class Running:
         ]
 
     def let_go(self, attempt: Attempt) -> None:
-        """Its slot is free; the task is kept until it ends, for nobody else holds it."""
+        """Free its slot. Its task is kept until it ends: asyncio itself holds tasks only weakly."""
         attempt.let_go()
         if self.remove(attempt):
             self._stuck.add(attempt)
@@ -134,7 +134,7 @@ class Running:
         ]
 
     def take_notes(self) -> list[tuple[TakenJob, bytes]]:
-        """The newest progress of each attempt, since the last call."""
+        """The newest progress of each attempt since the last call."""
         notes = [self._notes.popitem() for _ in range(len(self._notes))]
         if not notes:
             return []

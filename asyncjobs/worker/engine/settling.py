@@ -1,4 +1,4 @@
-"""From the end of an attempt to its settlement. Synchronous: no store is asked here."""
+"""From the end of an attempt to its settlement. Synchronous: never talks to the store."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ UNRECORDED: Final = "logging an end that could not be recorded"
 class Settler:
     """Turns values and errors into settlements, and tells listeners and the log.
 
-    The settlement is made first, and then the end is told: an end that could not be made into
-    a settlement is another one. `value` and `error` raise nothing, whatever the user's
-    exceptions, values and classes do: without a settlement the job would stay `running`.
+    The settlement is made first and the end is told after that: if it cannot be made, the job ends
+    in another way. `value` and `error` raise nothing, whatever the user's exceptions, values and
+    classes do. Without a settlement the job would stay `running`.
     """
 
     def __init__(
         self, settings: AppSettings, hub: Events, clock_s: Callable[[], float], worker: str
     ) -> None:
-        """`worker` is the name that stays with the errors of jobs."""
+        """`worker`: the name that is stored with the errors of jobs."""
         self._settings = settings
         self._events = hub
         self._clock_s = clock_s
@@ -60,7 +60,7 @@ class Settler:
         self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
         """Whether this attempt was cancelled by another job."""
         self.middlewares = Middlewares()
-        """Asked what the next attempt of a job takes along."""
+        """They say what the next attempt of a job carries along, such as a trace."""
         self._failures = FailureLog()
         self.released = 0
         self.unstarted = Unstarted(settings, hub, clock_s)
@@ -70,7 +70,7 @@ class Settler:
         """The attempt returned."""
         # rule:16 a job that returns a coroutine has not succeeded
         if value is not None and (work := unfinished(value)) is not None:
-            # Whoever forgets an `await` must hear of it: the job has done nothing.
+            # Who forgets an `await` must hear of it: the job has done nothing.
             close_unfinished(value)
             function = attempt.function
             return self.error(attempt, not_done(function.name, work, is_async=function.is_async))
@@ -81,16 +81,16 @@ class Settler:
         except BaseException as fault:
             if attempt.reason not in (None, Reason.SHUTDOWN):
                 return self._last_resort(attempt, fault)
-            # The job has done its work: it must not run again.
+            # The job has done its work, so it must not run again: it succeeds without a result.
             call(UNRECORDED, self._log_fault, attempt, "its result could not be kept", fault)
             problem = f"it could not be kept: {class_name(type(fault))}"
             outcome = Outcome(State.SUCCEEDED, unavailable=problem).encode()
             return Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms)
 
     def error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
-        """The attempt raised, or was stopped; None when its end is not ours to say."""
+        """The attempt raised, or was stopped. None: its end is not this worker's to record."""
         try:
-            # By its type: an error of the user's own may raise when it is asked for its class.
+            # Not isinstance: an error of the user's own may raise when it is asked for its class.
             # rule:17 jobs that another one has cancelled are given back
             if issubclass(type(error), asyncio.CancelledError) and self.is_swept(attempt):
                 return self._stopped_by_another(attempt)
@@ -99,8 +99,8 @@ class Settler:
             return self._last_resort(attempt, fault)
 
     def _last_resort(self, attempt: Attempt, fault: BaseException) -> Settlement | None:
-        """An end that cannot be put into words must still free the slot and the job."""
-        # A log line is words as well: what made the first ones fail may make it fail.
+        """The error cannot be described. The slot and the job must be freed all the same."""
+        # The log line may fail for the same reason as the description.
         call(UNRECORDED, self._log_fault, attempt, "its end could not be recorded", fault)
         if attempt.reason is Reason.LEASE_LOST:
             return None
@@ -113,7 +113,7 @@ class Settler:
             return self._end_without_words(attempt, fault)
         # rule:15 an end that cannot be written again is one all the same
         except BaseException as another:
-            # What is stored of it cannot even be written again.
+            # Not even its envelope can be written again.
             return self.unstarted.unreadable(attempt.job, another)
 
     @staticmethod
@@ -145,12 +145,14 @@ class Settler:
 
     def _value(self, attempt: Attempt, value: Any) -> Settlement | None:
         if attempt.reason is not None and attempt.reason is not Reason.SHUTDOWN:
-            # Told to stop, it returned all the same: what was asked for stands.
+            # It was told to stop and has returned all the same. The reason for the stop counts.
             return self._error(attempt, asyncio.CancelledError())
-        # On the way of every job: nothing is measured that nobody hears of.
+        # Each job passes here, so nothing is measured that nobody listens to.
         hub = self._events
         is_heard = hub.active and hub.wants(events.JobSucceeded)
-        ended = self._ended(attempt) if is_heard else None
+        ended = None
+        if is_heard:
+            ended = self._ended(attempt)
         outcome = None
         if attempt.result_ttl_ms > 0:
             outcome = result_of(attempt, value, self._settings.max_result)
@@ -169,7 +171,7 @@ class Settler:
             return self._cancelled(attempt)
         # rule:16 what a stopped attempt raises spends nothing
         if attempt.reason is Reason.SHUTDOWN:
-            # Whatever it raises: it was the worker that has not let it finish.
+            # Whatever it raises: the worker has not let it finish.
             self._log_clean_up(attempt, error, "given back, since the worker stops")
             return self._released(attempt)
         if attempt.reason is Reason.TIMEOUT:
@@ -195,7 +197,7 @@ class Settler:
     def _ended(self, attempt: Attempt) -> tuple[int, float]:
         """Its number, and how long it took in seconds."""
         duration_s = 0.0
-        # Else a sync function has waited for a thread, and did not start.
+        # Otherwise a sync function has waited for a thread and was never called.
         if attempt.has_begun:
             duration_s = self._clock_s() - attempt.started_s
         return attempt.envelope.attempt, duration_s
@@ -221,7 +223,7 @@ class Settler:
         return Settlement.release(attempt.job)
 
     def _stopped_by_another(self, attempt: Attempt) -> Settlement:
-        """Another job has cancelled it: it runs again, and no attempt is spent."""
+        """Another job has cancelled it. It runs again and spends no attempt."""
         self._tell(attempt, events.JobReleased, *self._ended(attempt))
         return Settlement.release(attempt.job)
 

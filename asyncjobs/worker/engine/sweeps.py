@@ -1,8 +1,7 @@
-"""Jobs that cancel all tasks of the event loop: found out, and their neighbours given back.
+"""Finds jobs that cancel all tasks of the event loop, so that the jobs they stop are given back.
 
 `for task in asyncio.all_tasks(): task.cancel()` is a common clean-up. The worker's own tasks
-are hidden from it. The attempts of other jobs are not: a job that is stopped by another one
-must not fail for it.
+are hidden from it. The attempts of other jobs are not, and must not fail for it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ logger = GuardedLog("asyncjobs.worker")
 
 
 class Sweeps:
-    """Knows when a job has cancelled all tasks, and which. Owns the decoy while started."""
+    """Knows which job has cancelled all tasks, and when. Owns the decoy while started."""
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
         self._clock_s = clock_s
@@ -36,19 +35,21 @@ class Sweeps:
         self._decoy = _Decoy(loop, self._note)
 
     async def stop(self) -> None:
-        decoy, self._decoy = self._decoy, None
+        decoy = self._decoy
+        self._decoy = None
         if decoy is not None:
             decoy.end()
             await asyncio.wait({decoy})
 
     def _note(self, loop: asyncio.AbstractEventLoop, culprit: Attempt) -> None:
         is_told = self._culprit is culprit.job
-        self._swept_s, self._culprit = self._clock_s(), culprit.job
+        self._swept_s = self._clock_s()
+        self._culprit = culprit.job
         if self._decoy is not None:
-            # The next sweep must be found out, too.
+            # The next sweep must be found, too.
             self._decoy = _Decoy(loop, self._note)
         if is_told:
-            # It sweeps until no task is left, as it hopes.
+            # It cancels tasks again and again until none is left, or so it hopes.
             return
         logger.error(
             "%s has cancelled all tasks of the event loop; other jobs that this stops are given "
@@ -58,7 +59,7 @@ class Sweeps:
         )
 
     def hit(self, attempt: Attempt) -> bool:
-        """Whether this attempt was cancelled by another job. Asked when it was cancelled."""
+        """Whether another job has cancelled this attempt. Ask when it was cancelled."""
         return (
             attempt.reason is None
             and attempt.started_s <= self._swept_s
@@ -69,8 +70,8 @@ class Sweeps:
 
 
 class _Decoy(asyncio.Task[None]):
-    """Stands among all tasks and does nothing: a job that cancels all cancels this one, and
-    another takes its place. It does end then, for the job may wait until all have ended."""
+    """A task that does nothing. A job that cancels all tasks cancels this one, too. Then it ends,
+    because the job may wait until all have ended, and another decoy takes its place."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class _Decoy(asyncio.Task[None]):
     ) -> None:
         self._over: asyncio.Future[None] = loop.create_future()
         self._on_swept = on_swept
-        # Not in the context of a job that sweeps: it would keep the job's arguments.
+        # In an empty context: the one of the job that sweeps would keep the job's arguments.
         super().__init__(self._stand(), loop=loop, name="asyncjobs-decoy", context=Context())
 
     async def _stand(self) -> None:
@@ -93,5 +94,5 @@ class _Decoy(asyncio.Task[None]):
         culprit = attempt_of(_current.get(None))
         if culprit is not None and not self.cancelling():
             self._on_swept(self.get_loop(), culprit)
-        # Else it is the end of the program, or somebody who cancels it twice.
+        # Without an attempt, it is the end of the program. Or it is cancelled for a second time.
         return super().cancel(msg)

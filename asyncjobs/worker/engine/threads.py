@@ -1,4 +1,4 @@
-"""Sync job functions run in threads, which nobody can stop."""
+"""Runs sync job functions in threads, which nobody can stop."""
 
 from __future__ import annotations
 
@@ -22,37 +22,42 @@ THREAD_NAME: Final = "asyncjobs-job"
 
 
 class Threads:
-    """The executor of sync functions. Owns the worker's threads: a bound of its own, apart from
-    the concurrency.
+    """The executor of sync functions. Owns the worker's threads, which have a limit of their own
+    beside the concurrency.
     """
 
     def __init__(self, most: int, sync_queues: Mapping[str, bool]) -> None:
-        """`sync_queues` says of queues with sync job functions whether they have no others."""
+        """`sync_queues`: the queues with sync job functions, and whether they have no others."""
         self.sync_queues = sync_queues
         self._pool = ThreadPoolExecutor(most, thread_name_prefix=THREAD_NAME)
         self._most = most
         self._places = asyncio.Semaphore(most)
         self._users = 0
         self._called: set[Attempt] = set()
-        """Those whose place belongs to a thread now, and is free when that ends."""
+        """Attempts whose thread runs. Their place is free when the thread ends."""
         self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
         """Whether this attempt was cancelled by another job."""
         self.abandoned = 0
-        """Threads still running although their job has been given back."""
+        """Threads that still run although their job was given back."""
 
     def most(self, unstarted: int) -> dict[str, int]:
-        """What queues with sync functions may hand out, with so many jobs not started.
+        """The most jobs that queues with sync functions may hand out. `unstarted`: how many jobs
+        have come and were not started.
 
         A job that would wait here for a thread is better left to a worker that has one.
         """
         if not self.sync_queues:
             return {}
         free = self._most - self._users - unstarted
-        return {
-            queue: max(free, 0) if only_sync else 0
-            for queue, only_sync in self.sync_queues.items()
-            if only_sync or free < 0
-        }
+        most = {}
+        for queue, only_sync in self.sync_queues.items():
+            if only_sync:
+                most[queue] = max(free, 0)
+            elif free < 0:
+                # Its next job may be an async one, which needs no thread. So such a queue is
+                # closed only while jobs wait for a thread already.
+                most[queue] = 0
+        return most
 
     async def acquire(self) -> None:
         """Wait until there is a thread for one more attempt."""
@@ -64,7 +69,7 @@ class Threads:
             raise
 
     def release(self, attempt: Attempt) -> None:
-        """This attempt is over; its place is free, unless a thread is still busy with it."""
+        """This attempt is over. Its place is free, unless its thread still runs."""
         if attempt in self._called:
             self._called.remove(attempt)
         else:
@@ -73,9 +78,9 @@ class Threads:
     async def call(self, attempt: Attempt, function: Callable[[], Any]) -> Any:
         """Run `function` in a thread with this task's context. Once for each `acquire`.
 
-        Told to stop, the attempt keeps its slot until the thread ends. Only when the worker
-        must let go (shutdown, lost lease) is the thread left behind; then it may overlap with
-        the job's next attempt.
+        An attempt that is told to stop keeps its slot until the thread ends. Only when the worker
+        must let go of the job (shutdown, lost lease), the thread is left behind. Then it may
+        overlap with the job's next attempt.
         """
         future = asyncio.wrap_future(self._submit(function))
         self._called.add(attempt)
@@ -87,7 +92,7 @@ class Threads:
                 if future.done() and not future.cancelled():
                     return future.result()
                 if self.is_swept(attempt):
-                    # By another job. The thread goes on, so the attempt does.
+                    # Another job has cancelled it. The thread goes on, and so does the attempt.
                     _uncancel()
                     continue
                 if attempt.reason in (None, Reason.SHUTDOWN, Reason.LEASE_LOST):
@@ -106,8 +111,8 @@ class Threads:
         try:
             return self._pool.submit(context.run, call_job, calls)
         except BaseException:
-            # The system has no more threads. The pool has kept the call all the same, for a
-            # thread that becomes free: by then the attempt has failed, and it must not run.
+            # The system has no more threads. But the pool has kept the call for a thread that
+            # becomes free. By then the attempt has failed, so the function must not run.
             calls.clear()
             raise
 
@@ -146,11 +151,11 @@ def _uncancel() -> None:
 
 
 def call_job(calls: list[Callable[[], Any]]) -> Any:
-    """In a thread: the job function, unless its call was given up before."""
+    """In a thread: call the job function, unless `calls` was cleared before."""
     if not calls:
         return None
     try:
         return calls.pop()()
     except StopIteration as error:
-        # A future cannot hold one: its waiter, and so the slot, would never hear of it.
+        # A future cannot hold a StopIteration: its waiter would never wake, nor the slot be freed.
         raise RuntimeError("the job function raised StopIteration") from error

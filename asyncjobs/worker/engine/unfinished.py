@@ -1,4 +1,4 @@
-"""Tells when a job function has returned work that was not done, instead of a value."""
+"""Finds out that a job function has returned work that was not done, instead of a value."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _DATA: Final = frozenset({str, bool, int, float, list, dict, tuple, set, bytes})
 
 
 def unfinished(value: Any) -> str | None:
-    """What work this value stands for that has not been done; None for any other value.
+    """The work behind this value that was not done, in words; None for any other value.
 
-    A forgotten `await` would else be a job that succeeds and does nothing. Work that is over
-    is no reason to run the job again: such a value can only not be kept.
+    With a forgotten `await` a job would succeed and do nothing. Work that is over is no reason to
+    run the job again: its value cannot be kept, and that is all.
     """
     kind = type(value)
     if kind in _DATA:
@@ -28,28 +28,35 @@ def unfinished(value: Any) -> str | None:
     try:
         return _unfinished(kind, value)
     except BaseException:
-        # The class of a proxy may raise at any question. Whatever it is, the job has returned.
+        # The class of a proxy may raise at any question. The job has returned all the same.
         return None
 
 
 def _unfinished(kind: type[Any], value: Any) -> str | None:
+    is_over = False
     if issubclass(kind, CoroutineType):
         is_over = inspect.getcoroutinestate(value) == inspect.CORO_CLOSED
-        return None if is_over else "a coroutine that was not awaited"
-    if issubclass(kind, AsyncGeneratorType):
-        return None if value.ag_frame is None else "an async generator that was not run"
-    if issubclass(kind, GeneratorType):
-        is_new = inspect.getgeneratorstate(value) == inspect.GEN_CREATED
-        return "a generator that was not run" if is_new else None
-    if issubclass(kind, asyncio.Future | concurrent.futures.Future):
-        return None if value.done() else f"a {class_name(kind)} that was not awaited"
-    if hasattr(kind, "__await__"):
-        return f"an awaitable ({class_name(kind)}) that was not awaited"
-    return None
+        work = "a coroutine that was not awaited"
+    elif issubclass(kind, AsyncGeneratorType):
+        is_over = value.ag_frame is None
+        work = "an async generator that was not run"
+    elif issubclass(kind, GeneratorType):
+        is_over = inspect.getgeneratorstate(value) != inspect.GEN_CREATED
+        work = "a generator that was not run"
+    elif issubclass(kind, asyncio.Future | concurrent.futures.Future):
+        is_over = value.done()
+        work = f"a {class_name(kind)} that was not awaited"
+    elif hasattr(kind, "__await__"):
+        work = f"an awaitable ({class_name(kind)}) that was not awaited"
+    else:
+        return None
+    if is_over:
+        return None
+    return work
 
 
 def not_done(name: str, work: str, *, is_async: bool) -> UsageError:
-    """The error of an attempt of the job function `name` that has returned this work."""
+    """The error of an attempt of the job function `name` that has returned unfinished work."""
     advice = "make it an async def function that awaits it"
     if is_async:
         advice = "await it in the function"
@@ -59,7 +66,7 @@ def not_done(name: str, work: str, *, is_async: bool) -> UsageError:
 
 
 def close_unfinished(value: Any) -> None:
-    """Close a coroutine that nobody will run, or Python warns of it somewhere else."""
+    """Close a coroutine that nobody will run. Otherwise Python warns of it somewhere else."""
     is_coroutine = type(value) is CoroutineType
     if is_coroutine and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
         value.close()

@@ -1,4 +1,4 @@
-"""Settlements of jobs that never come to an attempt. Synchronous: no store is asked here."""
+"""Settlements of jobs that are not run. Synchronous: never talks to the store."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from asyncjobs.model.headers import MAX_MESSAGE, PutBack
 from asyncjobs.model.job import Settlement, State, TakenJob
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.options.app import AppSettings
-from asyncjobs.worker.engine.attempt import Attempt, call_of, label_of
+from asyncjobs.worker.engine.attempt import Attempt
 from asyncjobs.worker.engine.error_text import describe
+from asyncjobs.worker.engine.labels import call_of, label_of
 from asyncjobs.worker.engine.put_back_log import PutBackLog
 from asyncjobs.worker.engine.records import bury, log_end, outcome_of
 
 __all__ = ["Unstarted"]
 
 EXPIRED: Final = "expired"
-"""The reason of a job that had not started by its `expires`."""
+"""The reason of a job that has not started before its `expires`."""
 FIRST_S: Final = 1.0
 MOST_S: Final = 60.0
-"""How long a job of an unknown function is put back, the first time and at the most."""
+"""The first and the longest delay of a job whose function is unknown."""
 
 
 class Unstarted:
-    """Says how jobs end or go on that this worker does not run, and tells listeners and the
-    log of them. Owns how many it has put back."""
+    """Settles jobs that this worker does not run, and tells listeners and the log. Counts those
+    that it has put back."""
 
     def __init__(self, settings: AppSettings, hub: Events, clock_s: Callable[[], float]) -> None:
         self._settings = settings
@@ -38,18 +39,18 @@ class Unstarted:
         self.put_back = 0
 
     def crashed(self, attempt: Attempt) -> Settlement:
-        """Its workers died too often while they ran it."""
+        """Too many workers have died while they ran it."""
         job = attempt.job
         message = f"its worker died while it ran, {attempt.crashes} times"
         outcome = outcome_of(attempt, State.DEAD, reason="crashed", message=message)
         settlement = bury(job, outcome, attempt.result_ttl_ms)
         log_end(State.DEAD, "%s: dead: %s", job.ref, message, extra=attempt.label)
-        name, number = attempt.function.name, attempt.envelope.attempt
-        self._tell_dead(job, name, number, "crashed", attempt=attempt)
+        number = attempt.envelope.attempt
+        self._tell_dead(job, attempt.function.name, number, "crashed", attempt=attempt)
         return settlement
 
     def expired(self, attempt: Attempt) -> Settlement:
-        """It has not started in time. The error of its last attempt, if any, is kept."""
+        """It has not started in time. The outcome keeps the error of its last attempt, if any."""
         job = attempt.job
         number = attempt.envelope.attempt
         outcome = outcome_of(attempt, State.DISCARDED, reason=EXPIRED)
@@ -68,7 +69,7 @@ class Unstarted:
         return settlement
 
     def cancelled(self, job: TakenJob) -> Settlement:
-        """Cancelled after it was taken and before it was started."""
+        """It was cancelled after it was taken and before it has started."""
         name, number = call_of(job)
         outcome = Outcome(State.CANCELLED).encode()
         settlement = Settlement.cancelled(job, outcome, self._settings.result_ttl_ms)
@@ -78,7 +79,7 @@ class Unstarted:
         return settlement
 
     def unreadable(self, job: TakenJob, error: BaseException) -> Settlement:
-        """A stored record that cannot be read or written again: kept as it is, not run."""
+        """Its envelope cannot be read, or cannot be written again. It is kept as it is."""
         problem = describe(error).message[:MAX_MESSAGE]
         message = f"the stored bytes are no valid envelope: {problem}"
         outcome = Outcome(State.DEAD, reason="unreadable", message=message)
@@ -89,10 +90,10 @@ class Unstarted:
         return settlement
 
     def unknown(self, job: TakenJob, name: str, problem: str, now_ms: int) -> Settlement:
-        """A function or envelope that this worker does not have: later, perhaps elsewhere.
+        """This worker does not know its function or its envelope, so it runs later or elsewhere.
 
-        During a rolling deploy another worker may know it. The delay grows, no attempt
-        is spent; after `unknown_ttl` the job is dead. Raises BadRecord.
+        During a rolling deploy another worker may know it. The delay grows and no attempt is
+        spent. After `unknown_ttl` the job is dead. Raises BadRecord.
         """
         envelope = AnyEnvelope.decode(job.envelope)
         since_ms, times = envelope.headers.put_back(now_ms)
@@ -129,5 +130,7 @@ class Unstarted:
         attempt: Attempt | None = None,
     ) -> None:
         if self._events.active:
-            info = None if attempt is None else attempt.info
+            info = None
+            if attempt is not None:
+                info = attempt.info
             self._events.emit(events.JobDead(job.ref, name, number, 0.0, reason, error, info=info))

@@ -1,4 +1,4 @@
-"""What the retry policies of a job function say about a failed attempt, even broken ones."""
+"""Asks the retry policies of a job function about a failed attempt, even broken policies."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def verdict_on(attempt: Attempt, error: BaseException) -> Verdict:
     """How the job goes on after its attempt raised `error`. Raises nothing."""
     settings = attempt.settings
     number = attempt.envelope.attempt
-    # A backoff of the user's own that raises must cost neither job nor slot; nor must an
-    # exception class that raises when it is asked whether an error is its own.
+    # A backoff of the user's own may raise, and so may an exception class that is asked whether
+    # an error is one of its own. That must cost neither the job nor the slot.
     for retry in (settings.retry, settings.retry.plain()):
         try:
             return judge(
@@ -31,6 +31,6 @@ def verdict_on(attempt: Attempt, error: BaseException) -> Verdict:
         except BaseException as fault:
             told = describe(fault, attempt.mask)
             log_failure(logger, attempt, "%s: its retry policy failed", attempt.job.ref, error=told)
-    # Any error will do: this one cannot even be asked for its class, or for its members.
+    # Any other error will do: this one cannot even be asked for its class or its members.
     last = Retries(default=RetryPolicy(max_attempts=settings.retry.max_attempts))
     return judge(Exception(), attempt=number, retry=last, discard_on=(), spent={})

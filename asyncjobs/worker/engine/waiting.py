@@ -1,7 +1,7 @@
-"""Attempts that wait for the result of another job: warned of, and no reason to stay.
+"""Warns of attempts that wait for the result of another job, and ends their wait at a stop.
 
-A job that awaits a job holds its slot while it waits. With all slots waiting like that,
-what they wait for never starts.
+A job that awaits a job holds its slot while it waits. When all slots wait like that, the jobs
+they wait for never start.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["Waiting"]
 logger = GuardedLog("asyncjobs.worker")
 
 LOOK_S: Final = 0.5
-"""How long a worker that takes no more jobs stays for such an attempt, at the most."""
+"""How often a worker that takes no more jobs looks whether such a wait is in vain."""
 MOST_TOLD: Final = 1_000
 
 
 class _Wait:
-    """One `result()` of an attempt, and the task that waits for it."""
+    """One wait of an attempt for a result, and the task that waits."""
 
     __slots__ = ("attempt", "ref", "task")
 
@@ -40,10 +40,10 @@ class _Wait:
 
 
 class Waiting:
-    """Knows the attempts of one worker that wait for another job; owns no task.
+    """Knows the attempts of one worker that wait for another job. Owns no task.
 
-    A worker that takes no more jobs gives them back, as soon as none of the jobs that they
-    wait for is running anywhere: nobody may start these before this worker has left.
+    A worker that takes no more jobs gives such an attempt back as soon as none of the jobs that it
+    waits for is running anywhere: they may not start before this worker has left.
     """
 
     def __init__(
@@ -53,8 +53,7 @@ class Waiting:
         queues: Collection[str],
         is_quiet: Callable[[], bool],
     ) -> None:
-        """`app`: the worker's; `queues`: what the worker serves; `is_quiet`: whether
-        it takes no more jobs."""
+        """`queues`: those that the worker serves. `is_quiet`: whether it takes no more jobs."""
         self._app = app
         self._backend = backend
         self._queues = frozenset(queues)
@@ -65,7 +64,7 @@ class Waiting:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """What is started meanwhile, from this task, says here what it waits for."""
+        """Tasks that are started in this block report here what they wait for."""
         token = _result_waits.set(self.of)
         try:
             yield
@@ -77,7 +76,7 @@ class Waiting:
         """While the running attempt waits for the end of `ref`, a job of `app`."""
         attempt = attempt_of(_current.get(None))
         if attempt is None or app is not self._app:
-            # Not on this worker's behalf, or a job of another app.
+            # Not an attempt of this worker, or a job of another app.
             yield
             return
         self._warn(attempt, ref)
@@ -92,7 +91,7 @@ class Waiting:
                 self._some.clear()
 
     def _warn(self, attempt: Attempt, ref: JobRef) -> None:
-        """Once for each job function."""
+        """Warn once for each job function."""
         name = attempt.function.name
         if ref.queue not in self._queues or name in self._told or len(self._told) >= MOST_TOLD:
             return
@@ -109,7 +108,7 @@ class Waiting:
         )
 
     async def give_back(self) -> None:
-        """Until cancelled: give back those that wait in vain once the worker is quiet."""
+        """Until cancelled: once the worker is quiet, give back the attempts that wait in vain."""
         while True:
             await self._some.wait()
             if self._is_quiet():
@@ -128,7 +127,7 @@ class Waiting:
     async def _look(self) -> None:
         refs = list({wait.ref for wait in self._waits})
         found = await apart(self._backend.get, refs)
-        # A job that cannot be asked about may be running: it is waited for.
+        # A job that cannot be looked up may be running, so it is worth the wait.
         idle = {
             ref
             for ref, record in found.answers.items()
@@ -147,5 +146,5 @@ class Waiting:
                 )
             wait.attempt.stop(Reason.SHUTDOWN)
             if not wait.attempt.function.isolation.is_cancellable and wait.task is not None:
-                # Its thread cannot be stopped, but what it waits for can.
+                # Its thread cannot be stopped, but its wait for the result can.
                 wait.task.cancel()
