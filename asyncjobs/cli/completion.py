@@ -1,4 +1,4 @@
-"""`asyncjobs completion SHELL`: the script that makes a shell complete the commands."""
+"""`asyncjobs completion SHELL`: the script with which a shell completes the commands."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from click.shell_completion import ShellComplete, get_completion_class
 __all__ = ["completion"]
 
 _EPILOG = """\b
-To have it always:
+To install it for good:
   bash  asyncjobs completion bash > ~/.local/share/bash-completion/completions/asyncjobs
   zsh   asyncjobs completion zsh > a file _asyncjobs in a folder of $fpath
   fish  asyncjobs completion fish > ~/.config/fish/completions/asyncjobs.fish
 """
 PROGRAM = "asyncjobs"
 VARIABLE = "_ASYNCJOBS_COMPLETE"
-"""What click reads when the shell asks, for a program of this name."""
+"""The variable through which the shell asks click for completions. Its name follows PROGRAM."""
 
 
 @click.command(epilog=_EPILOG)
@@ -31,5 +31,6 @@ def completion(ctx: click.Context, /, shell: str) -> None:
     if kind is None:
         raise click.UsageError(f"click knows no shell {shell!r}", ctx)
     made = kind(ctx.find_root().command, {}, PROGRAM, VARIABLE)
-    # The base's: that of bash starts a bash to learn its version, and this may be a build.
+    # The method of the base class. The one for bash starts a bash to check its version, and fails
+    # where there is none, as in the build of a package.
     click.echo(ShellComplete.source(made))

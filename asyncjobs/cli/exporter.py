@@ -1,14 +1,14 @@
-"""`asyncjobs exporter`: how full the queues are, for Prometheus, once for all workers."""
+"""`asyncjobs exporter`: the state of all queues for Prometheus, one exporter for all workers."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 from contextlib import suppress
 from typing import Final
 
 import click
 
+from asyncjobs.cli.shared.stopping import stop_signals
 from asyncjobs.cli.shared.store_command import ask, fail, place_options
 from asyncjobs.errors import ConfigError
 from asyncjobs.guard.own import in_own_thread
@@ -17,10 +17,10 @@ from asyncjobs.store.seam import Backend, StoreInfo
 
 __all__ = ["exporter"]
 
-LOOK_S: Final = 5.0
-"""How long a scrape waits for the store; Prometheus itself gives up after ten."""
+SCRAPE_S: Final = 5.0
+"""How long a scrape waits for the store. Prometheus itself gives up after ten seconds."""
 TURN_S: Final = 0.5
-"""How often the loop turns, at the least."""
+"""The loop wakes at least this often, see `_serve`."""
 _EPILOG = """\b
 Exit codes:
   0  stopped by a signal
@@ -48,10 +48,10 @@ Exit codes:
 @place_options
 @click.pass_context
 def exporter(ctx: click.Context, /, port: int, host: str, url: str | None, prefix: str) -> None:
-    """Serve metrics of all queues until stopped.
+    """Serve metrics of all queues for Prometheus, until stopped.
 
-    Run one for all workers: the numbers are the store's. Each scrape asks the store. Does not
-    import the app.
+    Run one exporter for all workers, because the numbers are the store's. Each scrape asks the
+    store. Does not import the app.
     """
     from asyncjobs.cli.shared.logs import configure_logging, is_json
     from asyncjobs.cli.shared.metrics import EXTRA_MISSING, can_export
@@ -71,35 +71,29 @@ def exporter(ctx: click.Context, /, port: int, host: str, url: str | None, prefi
 
 
 async def _serve(store: Backend, host: str, port: int) -> None:
-    """Until SIGINT or SIGTERM. Raises ConfigError."""
+    """Serve until SIGINT or SIGTERM. Raises ConfigError."""
     from asyncjobs.cli.shared.endpoint import Endpoint
     from asyncjobs.telemetry.queues import QueueGauges, QueueView, look_at_queues
 
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     async def look() -> QueueView:
-        async with asyncio.timeout(LOOK_S):
+        async with asyncio.timeout(SCRAPE_S):
             return await look_at_queues(store)
 
     def look_from_thread() -> QueueView:
         return asyncio.run_coroutine_threadsafe(look(), loop).result()
 
-    def ask_to_stop(number: int, frame: object) -> None:
-        loop.call_soon_threadsafe(stop.set)
-
-    before = {each: signal.signal(each, ask_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
     endpoint = Endpoint(host, port)
     QueueGauges(look_from_thread).attach(endpoint.provider)
-    try:
-        await in_own_thread(endpoint.open)
-        while not stop.is_set():
-            # The system may hand a signal to a thread that serves a scrape: that wakes no loop,
-            # and the handler runs when it turns next.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), TURN_S)
-    finally:
-        # In a thread: a scrape that is under way still needs the loop.
-        await in_own_thread(endpoint.close)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with stop_signals() as stop:
+        try:
+            await in_own_thread(endpoint.open)
+            while not stop.is_set():
+                # The system may deliver a signal to a thread that serves a scrape. That does not
+                # wake the loop, and Python runs the handler only when the loop wakes.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), TURN_S)
+        finally:
+            # In a thread, because a scrape in progress still needs this loop.
+            await in_own_thread(endpoint.close)

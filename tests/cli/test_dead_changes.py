@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from asyncjobs.cli.dead import revive
+from asyncjobs.cli.dead import changes
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.job import JobRef, State
 from asyncjobs.store.letters import DeadLetter, LetterKey
@@ -225,7 +225,7 @@ def test_what_others_did_meanwhile_is_not_counted(
     server: Server, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     bury(server.url, *(Corpse(name) for name in "abcd"))
-    work = revive._work
+    work = changes._work
 
     async def late(store: RedisBackend, *args: Any) -> None:
         """Between the search and the work, two letters go."""
@@ -233,7 +233,7 @@ def test_what_others_did_meanwhile_is_not_counted(
         await store.dead.purge([letter.key for letter in letters if letter is not None])
         await work(store, *args)
 
-    monkeypatch.setattr(revive, "_work", late)
+    monkeypatch.setattr(changes, "_work", late)
     result = dead(server, verb, "--all", "--yes", "--json")
     assert result.exit_code == 0
     told = json.loads(result.stdout)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from asyncjobs.cli import command
+from asyncjobs.cli.command import cli
+from asyncjobs.cli.worker import command
 from tests.cli.conftest import Put, Start
 from tests.cli.process import Ledger
 from tests.processes.kit import wait_ready
@@ -85,7 +86,7 @@ def test_what_is_no_source_does_not_restart(work: Start, folder: Path) -> None:
 
 
 def refused(*args: str) -> str:
-    result = CliRunner(env={"ASYNCJOBS_APP": ""}).invoke(command.cli, ["worker", "a:b", *args])
+    result = CliRunner(env={"ASYNCJOBS_APP": ""}).invoke(cli, ["worker", "a:b", *args])
     assert result.exit_code == 2
     return " ".join(result.stderr.split())
 

@@ -132,7 +132,7 @@ def test_a_taken_port_is_an_error(work: Start, run: Start, server: Server) -> No
 def test_a_process_waits_for_the_port_of_the_one_that_it_replaces(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "AGAIN_S", 0.01)
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
     with socket.socket() as old:
         old.bind(("127.0.0.1", 0))
         old.listen()

@@ -1,1 +1,1 @@
-"""`asyncjobs check` and `asyncjobs doctor`: whether all is well."""
+"""`asyncjobs check` and `asyncjobs doctor`: is the store healthy?"""

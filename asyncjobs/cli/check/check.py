@@ -1,4 +1,4 @@
-"""`asyncjobs check`: is the store there, and does somebody run its jobs?"""
+"""`asyncjobs check`: does the store answer, and does every queue with jobs have a worker?"""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from asyncjobs.store.seam import Backend, StoreInfo
 
 __all__ = ["check"]
 
-MOST_LOOKED_AT: Final = 100
-"""Scheduled jobs of a queue, those that are due first: a put-back lasts a minute at most."""
+MOST_EXAMINED: Final = 100
+"""How many scheduled jobs of a queue are examined, those due first. A put-back lasts a minute at
+most, so jobs that workers have put back are among the first."""
 MOST_CHARACTERS: Final = 100
+"""How much of a function's name is shown: anybody who can write to the store may have chosen it."""
 _EPILOG = """\b
 Exit codes:
   0  healthy: the store answers, every queue can be read, and every queue with jobs has a
@@ -48,8 +50,8 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
         queues = list(found.answers.values())
         problems = [_problem(queue) for queue in queues if _is_left_alone(queue)]
         problems += [f"queue {name!r} cannot be read: {why}" for name, why in found.refused.items()]
-        told = await _put_back(store, [queue.queue for queue in queues if queue.scheduled])
-        info = info._replace(warnings=(*info.warnings, *told))
+        warnings = await _put_back(store, [queue.queue for queue in queues if queue.scheduled])
+        info = info._replace(warnings=(*info.warnings, *warnings))
         if as_json:
             show_json(_fields(info, queues, problems))
         else:
@@ -60,26 +62,26 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
 
 
 async def _put_back(store: Backend, queues: Sequence[str]) -> list[str]:
-    """For each queue with jobs that its workers put back, how many and of which functions."""
+    """A warning for each queue whose workers put jobs back: how many, and of which functions."""
 
     async def look(some: Sequence[str]) -> list[list[bytes]]:
-        return await store.inspect.queues.put_back(some, MOST_LOOKED_AT)
+        return await store.inspect.queues.put_back(some, MOST_EXAMINED)
 
-    told = []
+    warnings = []
     for queue, envelopes in (await apart(look, queues)).answers.items():
         names = Counter(filter(None, map(_name_of_put_back, envelopes)))
         if names:
             functions = ", ".join(f"{name} ({number:,})" for name, number in names.most_common(3))
-            told.append(
+            warnings.append(
                 f"queue {queue!r}: workers put back at least {count(names.total(), 'job')}, "
                 f"because they do not have the function: {functions}; deploy a worker that has "
                 "it. The workers' log names functions with similar names"
             )
-    return told
+    return warnings
 
 
 def _name_of_put_back(raw: bytes) -> str | None:
-    """The function of a job that was put back; None for one that only looks like it."""
+    """The function of a job that was put back; None for any other scheduled job."""
     try:
         envelope = Envelope.decode(raw)
     except NewerEnvelope:
@@ -92,7 +94,7 @@ def _name_of_put_back(raw: bytes) -> str | None:
 
 
 def _held(queue: QueueCounts) -> int:
-    """Jobs that still have to run or to end."""
+    """How many jobs still have to run or to finish."""
     return sum(queue.ready) + queue.running + queue.scheduled
 
 
@@ -146,7 +148,10 @@ def _parts(info: StoreInfo, queues: Sequence[QueueCounts], problems: Sequence[st
     elif not problems:
         parts.append("no queue yet: nothing was enqueued, and no worker has started")
     parts += [f"{paint('problem', 'red')}: {line(problem)}" for problem in problems]
-    parts.append(paint("unhealthy", "red") if problems else paint("healthy", "green"))
+    if problems:
+        parts.append(paint("unhealthy", "red"))
+    else:
+        parts.append(paint("healthy", "green"))
     return parts
 
 

@@ -1,4 +1,4 @@
-"""`asyncjobs doctor`: the store's settings that lose jobs, and what to change."""
+"""`asyncjobs doctor`: settings of the store that can lose jobs, and how to change them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ async def _examine(store: Backend) -> tuple[str, list[Finding]]:
         try:
             await store.open()
         except (ConfigError, StoreError) as error:
-            # Perhaps for what is to be told of here: eviction, a replica, an old release.
+            # The store may have refused for a reason that the diagnosis explains better: eviction,
+            # a replica, an old release. So examine it before giving up.
             refusal = error
         try:
             return store.address, await store.inspect.diagnose()

@@ -1,1 +1,1 @@
-"""`asyncjobs dead`: look at jobs that have failed for good, retry or drop them."""
+"""`asyncjobs dead`: look at jobs that have failed for good, run them again, or delete them."""

@@ -1,4 +1,4 @@
-"""Flags and arguments that say which dead jobs a command is about."""
+"""The flags and arguments that choose dead jobs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any, TypeVar
 
 import click
 
-from asyncjobs.cli.dead.letters import Wanted
+from asyncjobs.cli.dead.letters import Filters
 from asyncjobs.cli.shared.values import Duration
 from asyncjobs.errors import ConfigError
 from asyncjobs.jobs.readings import check_job_name
 from asyncjobs.options.checks import check_queue_name
 
-__all__ = ["read_ids", "read_queues", "read_wanted", "wanted_options"]
+__all__ = ["read_filters", "read_ids", "read_queues", "search_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def wanted_options(command: F) -> F:
-    """The filters that these commands share. A job must match all of them."""
+def search_options(command: F) -> F:
+    """Add the filters. A job must pass all of them."""
     flags = (
         click.option(
             "--queue",
@@ -34,13 +34,14 @@ def wanted_options(command: F) -> F:
         click.option(
             "--reason",
             metavar="WORD",
-            help="Only jobs dead for this reason: exhausted, crashed, unknown, unreadable, ...",
+            help="Only jobs that died for this reason, such as exhausted, crashed, unknown or "
+            "unreadable.",
         ),
         click.option(
-            "--error", metavar="TYPE", help="Only jobs with this in the type of their last error."
+            "--error", metavar="TYPE", help="Only jobs whose last error has this in its type."
         ),
         click.option(
-            "--message", metavar="TEXT", help="Only jobs with this in the text of their last error."
+            "--message", metavar="TEXT", help="Only jobs whose last error has this in its text."
         ),
         click.option(
             "--since", type=Duration(), help="Only jobs that died within this time: 30m, 2d."
@@ -52,8 +53,8 @@ def wanted_options(command: F) -> F:
     return command
 
 
-def read_wanted(ctx: click.Context, flags: dict[str, Any]) -> Wanted:
-    """Takes the filters out of `flags`. Raises click.UsageError."""
+def read_filters(ctx: click.Context, flags: dict[str, Any]) -> Filters:
+    """Take the filters out of `flags`. Raises click.UsageError."""
     queues = read_queues(ctx, flags.pop("queues"))
     names = ("function", "reason", "error", "message")
     since_s = flags.pop("since")
@@ -66,14 +67,15 @@ def read_wanted(ctx: click.Context, flags: dict[str, Any]) -> Wanted:
         )
     texts = {name: flags.pop(name) for name in names}
     for name, text in texts.items():
-        # A part of every text: an unset variable in a script would mean all there are.
+        # An empty text is part of every text. With an unset variable in a script, the command would
+        # change all dead jobs.
         if text is not None and not text.strip():
             raise click.UsageError(f"--{name} is empty; say what to look for, or leave it out", ctx)
-    return Wanted(queues, **texts, since_s=since_s, before_s=before_s)
+    return Filters(queues, **texts, since_s=since_s, before_s=before_s)
 
 
 def read_queues(ctx: click.Context, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Each once. Raises click.UsageError."""
+    """Check the names, and drop repeated ones. Raises click.UsageError."""
     try:
         return tuple(dict.fromkeys(check_queue_name(name, field="--queue") for name in names))
     except ConfigError as error:
@@ -81,7 +83,7 @@ def read_queues(ctx: click.Context, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def read_ids(ctx: click.Context, ids: tuple[str, ...]) -> list[str]:
-    """Each once. Raises click.UsageError."""
+    """Check the IDs, and drop repeated ones. Raises click.UsageError."""
     try:
         return list(dict.fromkeys(check_job_name(job_id, field="ID") for job_id in ids))
     except ConfigError as error:

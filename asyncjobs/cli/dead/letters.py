@@ -1,14 +1,16 @@
-"""Dead letters as commands see them: what each tells, which are meant, how to find them."""
+"""Dead letters as commands see them: a summary of each, filters, and the search for them."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from asyncjobs.cli.shared.store_command import each_by_itself
 from asyncjobs.guard.texts import in_queues
+from asyncjobs.jobs.context import from_ms
 from asyncjobs.jobs.readings import read_job_name
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import name_in
@@ -17,14 +19,23 @@ from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.store.letters import DeadLetter, LetterKey, LetterQuery
 from asyncjobs.store.seam import Backend
 
-__all__ = ["HEAD", "Finding", "Told", "Wanted", "find", "look_for", "tell"]
+__all__ = [
+    "SUMMARY_BYTES",
+    "Filters",
+    "Matches",
+    "Summary",
+    "find",
+    "search",
+    "stored_time",
+    "summarize",
+]
 
-HEAD: Final = 1024
-"""Bytes of an envelope that are read to list it: its function stands at the start."""
+SUMMARY_BYTES: Final = 1024
+"""How many bytes of an envelope are read for a summary: the job function is named at the start."""
 
 
-class Told(NamedTuple):
-    """What a dead letter says, without arguments and history; '' for what it does not."""
+class Summary(NamedTuple):
+    """What a dead letter says, without arguments and history; '' where it says nothing."""
 
     key: LetterKey
     size: int
@@ -40,16 +51,47 @@ class Told(NamedTuple):
         first_line = self.message.strip().partition("\n")[0]
         return ": ".join(filter(None, (self.error_type, first_line)))
 
+    def fields(self) -> dict[str, Any]:
+        """The summary for JSON."""
+        ref, died_ms = self.key
+        error = None
+        if self.error:
+            error = {"type": self.error_type, "message": self.message}
+        return {
+            "job": str(ref),
+            "queue": ref.queue,
+            "id": ref.id,
+            "function": self.function or None,
+            "reason": self.reason or None,
+            "error": error,
+            "attempts": self.attempts,
+            "died_at": stored_time(died_ms),
+            "size": self.size,
+        }
 
-def tell(letter: DeadLetter) -> Told:
-    """Read a letter, whole or cut at HEAD. One that is none is told as `unreadable`."""
+
+def stored_time(ms: int | None) -> datetime | None:
+    """A time from the store; None also for a number that another program wrote and no date has."""
+    if ms is None:
+        return None
+    try:
+        return from_ms(ms)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def summarize(letter: DeadLetter) -> Summary:
+    """Read a letter, whole or only its first SUMMARY_BYTES.
+
+    If it cannot be read, the reason is `unreadable`.
+    """
     try:
         outcome, envelope = read_dead_letter(letter.letter)
     except BadRecord as error:
         problem = f"what is stored is not a dead letter: {error}"
         outcome = Outcome(State.DEAD, reason="unreadable", message=problem)
         envelope = b""
-    return Told(
+    return Summary(
         letter.key,
         letter.size,
         outcome.name or name_in(envelope),
@@ -61,12 +103,12 @@ def tell(letter: DeadLetter) -> Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which dead letters a command is about; None asks for nothing.
+class Filters:
+    """Which dead letters a command is about. None accepts every letter.
 
-    `function` and `reason` are the whole word, `error` and `message` a part of the error's
-    type and text, in capitals or not. `since_s` and `before_s` count back from the store's
-    present.
+    `function` and `reason` must be the whole word. `error` and `message` must be part of the type
+    and the text of the error, in upper or lower case. `since_s` and `before_s` are seconds before
+    the present, by the clock of the store.
     """
 
     queues: tuple[str, ...] = ()
@@ -78,22 +120,22 @@ class Wanted:
     before_s: float | None = None
 
     @property
-    def is_all(self) -> bool:
-        """Whether nothing is asked for."""
-        return self == Wanted()
+    def accept_all(self) -> bool:
+        """Whether no filter is given."""
+        return self == Filters()
 
     @property
-    def reads(self) -> bool:
-        """Whether letters have to be read to know."""
+    def need_contents(self) -> bool:
+        """Whether letters must be read to decide. Queue and time are known without."""
         return (self.function, self.reason, self.error, self.message) != (None,) * 4
 
-    def matches(self, told: Told) -> bool:
-        """Whether it is one of those, apart from queue and time."""
+    def accept(self, letter: Summary) -> bool:
+        """Whether the letter passes, apart from queue and time."""
         return (
-            (self.function is None or told.function == self.function)
-            and (self.reason is None or told.reason == self.reason)
-            and _has(told.error_type, self.error)
-            and _has(told.message, self.message)
+            (self.function is None or letter.function == self.function)
+            and (self.reason is None or letter.reason == self.reason)
+            and _has(letter.error_type, self.error)
+            and _has(letter.message, self.message)
         )
 
 
@@ -101,32 +143,33 @@ def _has(text: str, part: str | None) -> bool:
     return part is None or part.casefold() in text.casefold()
 
 
-class Finding(NamedTuple):
-    """One page's letters that are wanted; `total` counts those of queue and time."""
+class Matches(NamedTuple):
+    """The letters of one page that pass the filters; `total` counts all by queue and time alone."""
 
-    told: list[Told]
+    letters: list[Summary]
     total: int
 
 
-async def look_for(
-    store: Backend, wanted: Wanted, queue: str, *, limit: int = 500, oldest_first: bool
-) -> AsyncIterator[Finding]:
-    """The wanted letters of one queue, page by page, in the order of their deaths."""
-    query = LetterQuery(queue, oldest_first=oldest_first, limit=limit, cut=HEAD)
-    if wanted.since_s is not None or wanted.before_s is not None:
-        # The store's time is that of the deaths; ours may be off.
+async def search(
+    store: Backend, filters: Filters, queue: str, *, limit: int = 500, oldest_first: bool
+) -> AsyncIterator[Matches]:
+    """The matching letters of one queue, page by page, in the order in which the jobs died."""
+    query = LetterQuery(queue, oldest_first=oldest_first, limit=limit, cut=SUMMARY_BYTES)
+    if filters.since_s is not None or filters.before_s is not None:
+        # Times of death are by the clock of the store. The clock of this machine may differ.
         now_ms = (await store.dead.page(query._replace(limit=1, cut=0))).now_ms
         query = query._replace(
-            since_ms=_before(now_ms, wanted.since_s), before_ms=_before(now_ms, wanted.before_s)
+            since_ms=_before(now_ms, filters.since_s), before_ms=_before(now_ms, filters.before_s)
         )
     after = None
     seen = set[LetterKey]()
     while True:
         page = await store.dead.page(query, after)
-        told = [each for each in map(tell, page.letters) if wanted.matches(each)]
-        yield Finding(told, page.total)
+        letters = [each for each in map(summarize, page.letters) if filters.accept(each)]
+        yield Matches(letters, page.total)
         after = page.after
-        # Times that a foreign writer has put there may lead back to where a page began.
+        # Another program may have written times that lead back to an earlier page. Without this
+        # check the search would never end.
         if after is None or after in seen:
             return
         seen.add(after)
@@ -139,11 +182,13 @@ def _before(now_ms: int, seconds: float | None) -> int | None:
 
 
 async def find(store: Backend, job_id: str, queues: Sequence[str], **read: Any) -> DeadLetter | str:
-    """The dead letter of a job that somebody named, or why there is none.
+    """The dead letter of the job that a user named, or the reason why there is none.
 
-    `read`: how much of it, as `find_letters` takes it.
+    `read`: how much of the letter to read, as for `store.dead.find`.
     """
-    known = [] if queues else await store.inspect.queues.names()
+    known: list[str] = []
+    if not queues:
+        known = await store.inspect.queues.names()
     readings = read_job_name(job_id, known, only=queues or None)
     found = await readings.find(each_by_itself(partial(store.dead.find, **read)))
     if len(found) == 1:
@@ -151,8 +196,9 @@ async def find(store: Backend, job_id: str, queues: Sequence[str], **read: Any) 
     if found:
         places = ", ".join(str(letter.key.ref) for letter in found)
         return f"job id {job_id!r} stands for several dead jobs: {places}; write queue/id"
-    names = queues or [ref.queue for ref in readings.refs]
-    where = in_queues(names) if names else "and no queue either"
+    where = "and no queue either"
+    if names := queues or [ref.queue for ref in readings.refs]:
+        where = in_queues(names)
     return (
         f"no dead job {job_id!r} {where}: it has not died here, or it was retried, purged or "
         f"over dead_max_age; asyncjobs jobs show says what is known of it"

@@ -1,1 +1,1 @@
-"""`asyncjobs enqueue` and `asyncjobs jobs`: one job, made or looked up."""
+"""`asyncjobs enqueue` and `asyncjobs jobs`: make one job, or show one."""

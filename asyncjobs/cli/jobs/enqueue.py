@@ -1,4 +1,4 @@
-"""`asyncjobs enqueue APP NAME`: one job from the shell."""
+"""`asyncjobs enqueue APP NAME`: make one job from the shell."""
 
 from __future__ import annotations
 
@@ -46,8 +46,11 @@ Exit codes:
 """
 
 
+_JSON_NAMES: Final = {list: "a list", dict: "an object"}
+
+
 class Json(click.ParamType[Any]):
-    """A list or an object, as JSON."""
+    """A list or an object, written as JSON."""
 
     name = "json"
 
@@ -61,16 +64,15 @@ class Json(click.ParamType[Any]):
         try:
             found = orjson.loads(value)
         except ValueError as error:
-            # Without the text: it may hold what is sensitive.
+            # The message leaves out the text itself, because arguments may be sensitive.
             self.fail(f"it is not JSON ({error}); write {self._example}", param, ctx)
         if not isinstance(found, self._kind):
-            what = "a list" if self._kind is list else "an object"
-            self.fail(f"it is not {what}; write {self._example}", param, ctx)
+            self.fail(f"it is not {_JSON_NAMES[self._kind]}; write {self._example}", param, ctx)
         return found
 
 
 class Instant(click.ParamType[datetime]):
-    """A time with its zone, in ISO 8601."""
+    """A time in ISO 8601, with its time zone."""
 
     name = "time"
 
@@ -95,11 +97,11 @@ _KINDS: Final[dict[str, click.ParamType[Any]]] = {
     "text": click.STRING,
 }
 _OPTION: Final = "option_"
-"""Before the names of the job's options among those of the command's own flags."""
+"""A prefix that tells options of the job from the command's own flags, which may share a name."""
 
 
 def _job_options(command: Command) -> Command:
-    """Adds a flag for each option of the table that has one, in its order."""
+    """Add a flag for each option in the table that has one, in the order of the table."""
     for option in reversed(ENQUEUE.values()):
         if (flag := option.flag) is not None:
             command = click.option(
@@ -128,14 +130,17 @@ def _job_options(command: Command) -> Command:
     help="Keyword arguments, as a JSON object.",
 )
 @_job_options
-@click.option("--wait", is_flag=True, help="Wait for the result and print it as JSON.")
-@click.option("--timeout", type=Duration(), help="How long to --wait.")
+@click.option(
+    "--wait", is_flag=True, help="Wait for the end of the job, and print its result as JSON."
+)
+@click.option("--timeout", type=Duration(), help="How long --wait waits. By default, no limit.")
 @click.option("--factory", is_flag=True, help="APP is a function that returns the app.")
 @click.pass_context
 def enqueue(ctx: click.Context, /, app: str, name: str, *, factory: bool, **flags: Any) -> None:
     """Enqueue a job of APP's job function NAME, and print its queue/id.
 
-    APP is module:attribute. The working directory is on the import path. The store is the app's.
+    APP is module:attribute. The working directory is on the import path. The job goes to the store
+    of the app.
 
     \b
     Example: asyncjobs enqueue tasks:app tasks.send --args '["Ada"]' --delay 30s
@@ -205,7 +210,9 @@ async def _enqueue(
     except (ConfigError, UsageError, EncodeError, PayloadTooLarge) as error:
         return fail(ExitCode.USAGE, error)
     except StoreError as error:
-        return fail(ExitCode.FAILED if is_open else ExitCode.UNREACHABLE, error)
+        if is_open:
+            return fail(ExitCode.FAILED, error)
+        return fail(ExitCode.UNREACHABLE, error)
 
 
 async def _wait(handle: JobHandle[Any], timeout_s: float | None) -> ExitCode:

@@ -1,4 +1,4 @@
-"""`asyncjobs jobs show ID`: what the store knows of one job."""
+"""`asyncjobs jobs show ID`: what the store knows about one job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from typing import Any
 import click
 import orjson
 
-from asyncjobs.cli.shared.render import Part, Table, block, clean, show, show_json
+from asyncjobs.cli.shared.render import (
+    Part,
+    Table,
+    block,
+    clean,
+    field_table,
+    moment,
+    show,
+    show_json,
+)
 from asyncjobs.cli.shared.store_command import ask, each_by_itself, fail, store_options
 from asyncjobs.cli.shared.values import count, worker_name
 from asyncjobs.errors import ConfigError, JobNotFound, NotOpen
@@ -54,7 +63,7 @@ def show_job(
     *,
     as_json: bool,
 ) -> None:
-    """Show what the store knows of a job: state, times, arguments, errors, progress.
+    """Show what the store knows about a job: state, times, arguments, errors, progress.
 
     ID is queue/id. With the id alone, all queues are searched. Values that were declared
     sensitive when the job was enqueued are masked. Does not import the app.
@@ -67,7 +76,9 @@ def show_job(
         raise click.UsageError(str(error), ctx) from None
 
     async def question(store: Backend, info: StoreInfo) -> int:
-        only = None if queue is None else (queue,)
+        only = None
+        if queue is not None:
+            only = (queue,)
         return await _show(store, job_id, only, as_json=as_json)
 
     ctx.exit(ask(url, prefix, question, as_json=as_json))
@@ -98,7 +109,7 @@ async def _show(store: Backend, job_id: str, only: tuple[str, ...] | None, *, as
 
 
 async def _with_worker(store: Backend, job: JobInfo) -> JobInfo:
-    """The same with the worker's name in the place of its lease, which nobody knows."""
+    """The same job, with the name of its worker instead of its lease: people know only the name."""
     if job.worker is None:
         return job
     for entry in await store.inspect.workers([job.ref.queue]):
@@ -108,7 +119,8 @@ async def _with_worker(store: Backend, job: JobInfo) -> JobInfo:
 
 
 class _StoreReader:
-    """Stands for the app that a handle asks: there is none here, so none of its settings."""
+    """Stands for the app that a handle asks for its settings. Commands have no app, so these are
+    the settings of the job itself."""
 
     def __init__(self, store: Backend) -> None:
         self._store = store
@@ -128,7 +140,9 @@ class _StoreReader:
 
 
 def _not_found(job_id: str, looked_in: Sequence[str]) -> str:
-    where = in_queues(looked_in) if looked_in else "and no queue either"
+    where = "and no queue either"
+    if looked_in:
+        where = in_queues(looked_in)
     return (
         f"no job {job_id!r} {where}; finished jobs are known for id_ttl and their results for "
         "result_ttl. Is it the right store? asyncjobs check says which one this is"
@@ -179,9 +193,12 @@ def _error_fields(error: JobError) -> dict[str, Any]:
 
 
 def _parts(job: JobInfo) -> list[Part]:
+    state = str(job.state)
+    if job.is_cancelled:
+        state += ", asked to stop"
     rows = {
         "job": str(job.ref),
-        "state": f"{job.state}, asked to stop" if job.is_cancelled else str(job.state),
+        "state": state,
         "function": job.name,
         "attempt": _in_json(job.attempt),
         "priority": _priority(job),
@@ -199,11 +216,7 @@ def _parts(job: JobInfo) -> list[Part]:
         "reason": job.reason,
         "error": _error(job.error),
     }
-    table = Table(
-        ("field", "value"),
-        [(name, clean(value)) for name, value in rows.items() if value is not None],
-    )
-    parts: list[Part] = [table]
+    parts: list[Part] = [field_table(rows)]
     if job.errors:
         parts.append(Table(("failed", "at", "on", "error"), [_error_row(e) for e in job.errors]))
         if trace := job.errors[-1].traceback.rstrip():
@@ -222,7 +235,9 @@ def _put_back(job: JobInfo) -> str | None:
 
 def _error_row(error: JobError) -> tuple[str, ...]:
     first_line = error.message.partition("\n")[0]
-    number = "" if error.attempt is None else f"attempt {error.attempt}"
+    number = ""
+    if error.attempt is not None:
+        number = f"attempt {error.attempt}"
     row = (number, _when(error.at) or "", error.worker or "", f"{error.type}: {first_line}")
     return tuple(clean(text) for text in row)
 
@@ -230,7 +245,7 @@ def _error_row(error: JobError) -> tuple[str, ...]:
 def _when(time: datetime | None) -> str | None:
     if time is None:
         return None
-    return time.isoformat(sep=" ", timespec="milliseconds")
+    return moment(time)
 
 
 def _error(error: JobError | None) -> str | None:

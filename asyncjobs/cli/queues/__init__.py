@@ -1,1 +1,1 @@
-"""`asyncjobs queues` and `asyncjobs stats`: what is in the queues."""
+"""`asyncjobs queues` and `asyncjobs stats`: what the queues hold."""

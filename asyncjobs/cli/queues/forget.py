@@ -1,14 +1,13 @@
-"""`asyncjobs queues forget`: drop queues that nobody uses any more."""
+"""`asyncjobs queues forget`: remove queues that nobody uses any more."""
 
 from __future__ import annotations
 
-import signal
-import sys
 from typing import Any
 
 import click
 
 from asyncjobs.cli.dead.filters import read_queues
+from asyncjobs.cli.shared.confirm import can_ask, confirm
 from asyncjobs.cli.shared.render import line, show_json
 from asyncjobs.cli.shared.store_command import ask, fail, refusals, store_options
 from asyncjobs.cli.shared.values import count
@@ -53,9 +52,9 @@ def forget(
 ) -> None:
     """Remove empty queues from all lists, metrics and warnings, until they are used again.
 
-    No job is ever dropped. A queue stays if it holds jobs (dead ones, too), has a live worker, or
-    was used in the last minutes: ids of finished jobs are remembered for id_ttl. Asks before it
-    forgets more than one. Does not import the app.
+    No job is ever lost: a queue stays if it holds jobs (dead ones, too) or has a live worker. It
+    also stays for some minutes after its last use, and while ids of its finished jobs are
+    remembered (id_ttl). Asks before it forgets more than one queue. Does not import the app.
     """
     if bool(names) == all_:
         raise click.UsageError("name the queues, or give --all; asyncjobs stats shows them", ctx)
@@ -64,12 +63,14 @@ def forget(
     async def question(store: Backend, info: StoreInfo) -> int:
         known = await store.inspect.queues.names()
         missing = [_unknown(name, known) for name in names if name not in known]
-        chosen = known if all_ else [name for name in names if name in known]
+        chosen = known
+        if not all_:
+            chosen = [name for name in names if name in known]
         if len(chosen) > 1 and not yes:
-            if not sys.stdin.isatty():
+            if not can_ask():
                 message = f"this is about {count(len(chosen), 'queue')}; add --yes to do it"
                 return fail(ExitCode.USAGE, message, as_json=as_json)
-            if not _confirm(len(chosen)):
+            if not confirm(f"Forget {count(len(chosen), 'queue')} if nothing is left there?"):
                 click.echo("nothing was forgotten", err=True)
                 return ExitCode.FAILED
         found = await apart(lambda some: store.inspect.queues.forget(some, 0), chosen)
@@ -79,7 +80,7 @@ def forget(
 
 
 def _tell(found: Apart[str, Leftover], missing: list[str], *, all_: bool, as_json: bool) -> int:
-    """Say what was forgotten and what stays; returns the exit code."""
+    """Say which queues were forgotten and which stay, and return the exit code."""
     left = [each for each in found.answers.values() if not each.is_forgotten]
     gone = [each.queue for each in found.answers.values() if each.is_forgotten]
     for problem in missing:
@@ -94,10 +95,10 @@ def _tell(found: Apart[str, Leftover], missing: list[str], *, all_: bool, as_jso
         kept = [each._asdict() for each in left]
         show_json({"forgotten": gone, "left": kept, "errors": missing, "refused": refused})
     else:
-        told = f"forgotten: {count(len(gone), 'queue')}"
+        summary = f"forgotten: {count(len(gone), 'queue')}"
         if all_ and left:
-            told += f"; {count(len(left), 'queue')} still in use"
-        click.echo(told)
+            summary += f"; {count(len(left), 'queue')} still in use"
+        click.echo(summary)
     return ExitCode.failed_if(missing or found.refused or (left and not all_))
 
 
@@ -108,7 +109,7 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _why(left: Leftover) -> str:
-    """What is left there, and what to do about it."""
+    """Why a queue stays, and what to do about it."""
     held: dict[str, Any] = {
         "ready": left.ready,
         "running": left.running,
@@ -130,12 +131,3 @@ def _why(left: Leftover) -> str:
     return (
         f"it was used lately, and ids may not be used again yet; try in {count(minutes, 'minute')}"
     )
-
-
-def _confirm(number: int) -> bool:
-    # The loop's own handler would only note a Ctrl-C, and the prompt would go on waiting.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return click.confirm(f"Forget {count(number, 'queue')} if nothing is left there?", err=True)
-    finally:
-        signal.signal(signal.SIGINT, before)

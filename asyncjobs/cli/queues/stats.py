@@ -1,9 +1,8 @@
-"""`asyncjobs stats`: what is in the queues, how fast it moves, and who works there."""
+"""`asyncjobs stats`: jobs in the queues, rates, and workers."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from asyncjobs.cli.shared.render import (
     show,
     show_json,
 )
+from asyncjobs.cli.shared.stopping import stop_signals
 from asyncjobs.cli.shared.store_command import ask, describe_store, refusals, store_options
 from asyncjobs.cli.shared.values import Duration
 from asyncjobs.errors import StoreError, StoreUnavailable
@@ -37,8 +37,9 @@ from asyncjobs.store.seam import Backend, StoreInfo
 __all__ = ["stats"]
 
 SHORTEST_S: Final = 0.1
-MOST_TOLD: Final = 200
-"""Characters that are shown of what a worker says of itself."""
+"""The shortest interval of --watch; each refresh asks the store."""
+MOST_SHOWN: Final = 200
+"""How much of a worker's name or host is shown, in characters: the worker chose it."""
 _EPILOG = """\b
 Exit codes:
   0  shown
@@ -54,8 +55,8 @@ Exit codes:
     type=Duration(),
     is_flag=False,
     flag_value="2s",
-    metavar="[SECONDS]",
-    help="Refresh every 2 seconds, or this often, until Ctrl-C.",
+    metavar="[DURATION]",
+    help="Refresh until Ctrl-C, every 2s or at this interval.",
 )
 @store_options
 @click.pass_context
@@ -84,39 +85,28 @@ def stats(
 
 
 async def _watch(store: Backend, info: StoreInfo, interval_s: float, *, as_json: bool) -> None:
-    """Until Ctrl-C. A store that is away meanwhile is waited for."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def ask_to_stop(number: int, frame: object) -> None:
-        loop.call_soon_threadsafe(stop.set)
-
-    before = {each: signal.signal(each, ask_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with Screen() as screen:
-            while not stop.is_set():
-                try:
-                    view = await _look(store)
-                except StoreUnavailable as error:
-                    click.echo(f"Error: {hanging(str(error))}", err=True)
+    """Show the view again and again until Ctrl-C. If the store is away, wait for it."""
+    with stop_signals() as stop, Screen() as screen:
+        while not stop.is_set():
+            try:
+                view = await _look(store)
+            except StoreUnavailable as error:
+                click.echo(f"Error: {hanging(str(error))}", err=True)
+            else:
+                if as_json:
+                    show_json(view.fields(info))
                 else:
-                    if as_json:
-                        show_json(view.fields(info))
-                    else:
-                        screen.update(*view.parts(info))
-                try:
-                    async with asyncio.timeout(interval_s):
-                        await stop.wait()
-                except TimeoutError:
-                    continue
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+                    screen.update(*view.parts(info))
+            try:
+                async with asyncio.timeout(interval_s):
+                    await stop.wait()
+            except TimeoutError:
+                continue
 
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """One lease with the queues in which it stands."""
+    """One worker: its lease, and the queues that it takes jobs from."""
 
     lease: str
     queues: list[str]
@@ -125,24 +115,24 @@ class _Worker:
 
     @property
     def age_s(self) -> float:
-        """How old the lease is: its id begins with the time at which it was made."""
+        """The age of the lease. Its id starts with the time at which it was made."""
         try:
             made_ms = int(self.lease[:12], 16)
         except ValueError:
             return 0.0
         return max(now_ms() - made_ms, 0) / 1000
 
-    def told(self, name: str) -> str:
-        """One of the things that the worker said of itself."""
+    def shown(self, name: str) -> str:
+        """A fact that the worker gave about itself, such as its host."""
         value = self.about.get(name)
         if value is None:
             return "?"
-        return clean(str(value)[:MOST_TOLD])
+        return clean(str(value)[:MOST_SHOWN])
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """Everything that is shown, at one moment."""
+    """Everything that the command shows, as it was at one moment."""
 
     counts: Sequence[QueueCounts]
     flows: Sequence[QueueFlow]
@@ -188,7 +178,9 @@ class _View:
         numbers = [*priorities, "running", "scheduled", "dead", "workers", "oldest"]
         rows = []
         for count, flow in zip(self.counts, self.flows, strict=True):
-            dead = paint(str(count.dead), ENDS[State.DEAD].color) if count.dead else "0"
+            dead = "0"
+            if count.dead:
+                dead = paint(str(count.dead), ENDS[State.DEAD].color)
             left = (str(count.running), str(count.scheduled), dead, str(count.workers))
             rows.append((clean(count.queue), *map(str, count.ready), *left, _oldest(flow)))
         return Table(("queue", *numbers), rows, frozenset(numbers))
@@ -204,17 +196,23 @@ class _View:
         columns = ("worker", "host", "pid", "queues", "concurrency", "lease age", "lease ends")
         rows = [
             (
-                worker.told("worker"),
-                worker.told("host"),
-                worker.told("pid"),
+                worker.shown("worker"),
+                worker.shown("host"),
+                worker.shown("pid"),
                 clean(", ".join(worker.queues)),
-                worker.told("concurrency"),
+                worker.shown("concurrency"),
                 ago(worker.age_s),
-                f"in {ago(worker.left_s)}" if worker.left_s > 0 else paint("over", "red"),
+                _lease_end(worker.left_s),
             )
             for worker in self.workers
         ]
         return Table(columns, rows, frozenset({"pid", "concurrency", "lease age", "lease ends"}))
+
+
+def _lease_end(left_s: float) -> str:
+    if left_s > 0:
+        return f"in {ago(left_s)}"
+    return paint("over", "red")
 
 
 async def _look(store: Backend) -> _View:
@@ -242,7 +240,7 @@ def _by_lease(entries: Sequence[WorkerEntry]) -> list[_Worker]:
         left_s = (entry.end_ms - entry.now_ms) / 1000
         worker = found.setdefault(entry.lease, _Worker(entry.lease, [], left_s, _about(entry.info)))
         worker.queues.append(entry.queue)
-    return sorted(found.values(), key=lambda worker: (worker.told("worker"), worker.lease))
+    return sorted(found.values(), key=lambda worker: (worker.shown("worker"), worker.lease))
 
 
 def _about(raw: bytes) -> dict[str, Any]:
@@ -253,7 +251,7 @@ def _about(raw: bytes) -> dict[str, Any]:
 
 
 def _rates(flow: QueueFlow) -> dict[str, float]:
-    """Jobs a second, in the order of the columns."""
+    """Jobs per second, in the order of the columns."""
     numbers = {
         "enqueued": flow.enqueued,
         **{state.value: flow.ended[state] for state in ENDS},
@@ -263,7 +261,7 @@ def _rates(flow: QueueFlow) -> dict[str, float]:
 
 
 def _rate(rate: float) -> str:
-    """Few digits, but a job a minute is to be seen."""
+    """With few digits, but enough that one job a minute is not shown as 0."""
     if rate == 0:
         return "0"
     if rate >= 100:

@@ -1,1 +1,1 @@
-"""What several commands need: opening the store, flags, tables, logs, and how an app is loaded."""
+"""What several commands share: loading an app, opening a store, flags, tables and logs."""

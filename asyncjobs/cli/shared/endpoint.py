@@ -15,22 +15,24 @@ __all__ = ["Endpoint"]
 
 logger = GuardedLog("asyncjobs.telemetry")
 
-AGAIN_S: Final = 1.0
-"""How often a patient endpoint looks whether its port has become free."""
+RETRY_S: Final = 1.0
+"""How often a patient endpoint tries again to listen at its port."""
 
 
 class Endpoint:
-    """Owns what is measured and the server that shows it, in threads of their own: a job that
-    blocks the event loop does not hide what is measured of it.
+    """Owns the metrics of this process and the server that shows them.
 
-    The server is the one that answers probes. prometheus_client's own has a thread and a file
-    for each connection that somebody opens, without a limit: idle ones would take all files of
-    the process, and the worker could not reach its store again.
+    The server runs in threads of its own, so metrics stay readable while a job blocks the event
+    loop. It is the server that also answers probes. The one of prometheus_client takes a thread
+    and a file for each connection, without a limit: idle connections would use up the files of
+    the process, and the worker could no longer reach its store.
     """
 
     def __init__(self, host: str, port: int) -> None:
-        # An IPv6 address stands in brackets.
-        shown = f"[{host}]" if ":" in host else host
+        shown = host
+        if ":" in host:
+            # In a URL, an IPv6 address needs brackets.
+            shown = f"[{host}]"
         self.url = f"http://{shown}:{port}/metrics"
         self._exposition = Exposition()
         self.provider = self._exposition.provider
@@ -42,8 +44,11 @@ class Endpoint:
         self._waiting: threading.Thread | None = None
 
     def open(self, *, patient: bool = False) -> None:
-        """Listen; blocks. `patient`: a port that is taken is waited for in a thread, for a
-        process that is replaced may still be there. Else raises ConfigError."""
+        """Start to listen; blocks. Raises ConfigError when the port is taken.
+
+        `patient`: wait for the port in a thread instead of raising. The process that this one
+        replaces may still hold it.
+        """
         try:
             self._listen()
         except OSError as error:
@@ -59,7 +64,7 @@ class Endpoint:
             self._waiting.start()
 
     def close(self) -> None:
-        """Blocks until nobody is served any more, a few seconds at the most."""
+        """Stop the server; blocks until its requests are answered, a few seconds at most."""
         self._closed.set()
         if self._waiting is not None:
             self._waiting.join()
@@ -79,7 +84,7 @@ class Endpoint:
         logger.info("metrics: %s", self.url)
 
     def _listen_later(self) -> None:
-        while not self._closed.wait(AGAIN_S):
+        while not self._closed.wait(RETRY_S):
             try:
                 self._listen()
             except OSError:

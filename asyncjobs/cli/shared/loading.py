@@ -1,7 +1,7 @@
-"""From the text APP to the AsyncJobs it names, or to an error that a user can act on.
+"""Loads the AsyncJobs that the text APP names, or says what to change.
 
-The traceback shown is the user's own: frames of asyncjobs and of the import machinery
-would bury the one line that matters.
+A traceback shows only frames of the user's own code. Frames of asyncjobs and of Python's import
+system would hide the one line that matters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from asyncjobs.jobs.function import JobFunction
 
 __all__ = ["LoadError", "load_app", "put_working_directory_on_path"]
 
-_HERE: Final = str(Path(asyncjobs.__file__).resolve().parent) + os.sep
+_OURS: Final = str(Path(asyncjobs.__file__).resolve().parent) + os.sep
 _IMPORTLIB: Final = (
     "<frozen importlib",
     str(Path(importlib.__file__).parent) + os.sep,
@@ -32,7 +32,7 @@ _IMPORTLIB: Final = (
 
 
 class LoadError(Exception):
-    """APP leads to no AsyncJobs. `traceback` is the user's own, as text, or empty."""
+    """APP names no AsyncJobs. `traceback` is text: the frames of the user's code, or empty."""
 
     def __init__(self, message: str, error: BaseException | None = None) -> None:
         super().__init__(message)
@@ -42,16 +42,17 @@ class LoadError(Exception):
 
 
 def put_working_directory_on_path() -> None:
-    """A console script starts with its own folder there instead."""
+    """Let the user's modules be imported. A console script has its own folder on the path, not the
+    working directory."""
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
         sys.path.insert(0, folder)
 
 
 def load_app(text: str, *, factory: bool = False) -> AsyncJobs:
-    """The app that `module:attribute` names; raises LoadError.
+    """The app that `module:attribute` names. Raises LoadError.
 
-    Without `:attribute`, the only AsyncJobs of the module. `factory`: the attribute is a
+    Without `:attribute`, the module must have exactly one AsyncJobs. `factory`: the attribute is a
     function without arguments that returns the app.
     """
     module_name, _, attribute = text.strip().partition(":")
@@ -74,7 +75,10 @@ def _check_module_name(text: str, name: str) -> None:
     if name.endswith(".py") or "/" in name or "\\" in name:
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         dotted = ".".join(parts).removesuffix(".py")
-        advice = f"write {dotted}:app" if ".." not in parts else "change to its folder"
+        advice = f"write {dotted}:app"
+        if ".." in parts:
+            # No module name leads out of the working directory.
+            advice = "change to its folder"
         raise LoadError(f"{name!r} is a file, not a module; {advice}")
     if name.startswith(".") or name.endswith(".") or ".." in name:
         raise LoadError(f"{name!r} is not a module name; write it in full, as in package.tasks:app")
@@ -104,7 +108,8 @@ def _import_failed(name: str, error: BaseException) -> str:
 
 def _missing_module(name: str, missing: str) -> str:
     parent_name, _, last = missing.rpartition(".")
-    parent = sys.modules.get(parent_name) if parent_name else None
+    # There is no module named "", so a name without a parent finds None here.
+    parent = sys.modules.get(parent_name)
     if parent is not None and name == missing and hasattr(parent, last):
         return f"there is no module {name!r}; did you mean {parent_name}:{last}?"
     if parent is None:
@@ -118,7 +123,9 @@ def _missing_module(name: str, missing: str) -> str:
     found = nearest(last, (module.name for module in pkgutil.iter_modules(paths)))
     if found is None:
         return f"there is no module {missing!r} in {place}; run this where it is"
-    full = f"{parent_name}.{found}" if parent_name else found
+    full = found
+    if parent_name:
+        full = f"{parent_name}.{found}"
     return f"there is no module {missing!r} in {place}; did you mean {full!r}?"
 
 
@@ -129,7 +136,9 @@ def _attribute(module: ModuleType, path: str) -> Any:
         try:
             value = getattr(value, name)
         except AttributeError:
-            what = "module" if value is module else "object"
+            what = "object"
+            if value is module:
+                what = "module"
             message = f"{what} {walked!r} has no attribute {name!r}"
             near = nearest(name, _apps(module)) or nearest(name, _public_names(value))
             if near is not None:
@@ -196,7 +205,9 @@ def _described(value: Any) -> str:
     if inspect.isroutine(value):
         return "a function"
     name = type(value).__qualname__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+    if name[0] in "aeiouAEIOU":
+        return f"an {name}"
+    return f"a {name}"
 
 
 def _apps(module: ModuleType) -> dict[str, AsyncJobs]:
@@ -215,7 +226,7 @@ def _listed(module: ModuleType, names: Iterable[str]) -> str:
 
 
 def _is_users(filename: str) -> bool:
-    return not filename.startswith((_HERE, *_IMPORTLIB))
+    return not filename.startswith((_OURS, *_IMPORTLIB))
 
 
 def _users_frames(error: BaseException) -> list[traceback.FrameSummary]:
@@ -224,12 +235,13 @@ def _users_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def _users_traceback(error: BaseException) -> str:
-    told = traceback.TracebackException.from_exception(error)
-    pending: list[traceback.TracebackException | None] = [told]
+    whole = traceback.TracebackException.from_exception(error)
+    # Causes and grouped errors have tracebacks of their own.
+    pending: list[traceback.TracebackException | None] = [whole]
     while pending:
         each = pending.pop()
         if each is not None:
             kept = [frame for frame in each.stack if _is_users(frame.filename)]
             each.stack = traceback.StackSummary.from_list(kept)
             pending += [each.__cause__, each.__context__, *(each.exceptions or ())]
-    return "".join(told.format()).rstrip()
+    return "".join(whole.format()).rstrip()

@@ -1,4 +1,4 @@
-"""`--metrics-port`: what this process measures, for Prometheus."""
+"""`--metrics-port`: the metrics of this process, for Prometheus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXTRA_MISSING = "needs OpenTelemetry's exporter; pip install 'asyncjobs-framewor
 
 
 def can_export() -> bool:
-    """True when the extra `prometheus` is installed."""
+    """Whether the extra `prometheus` is installed."""
     try:
         import_module("opentelemetry.exporter.prometheus")
     except ImportError:
@@ -24,10 +24,12 @@ def can_export() -> bool:
 
 @contextmanager
 def shown(app: AsyncJobs, host: str, port: int | None, process: int | None) -> Iterator[None]:
-    """Measure the app and serve it at the port, if there is one. Raises ConfigError.
+    """Collect the metrics of the app and serve them at `port`; None does nothing.
 
-    `process`: the number under a parent, from 1. Each has a port of its own, counted from
-    the first one's: one that all listen at would show another process at each scrape.
+    `process`: the number of this process under its parent, from 1. Each process listens at a port
+    of its own, counted up from `port`: with a shared port, each scrape would reach another process.
+
+    Raises ConfigError.
     """
     if port is None:
         yield

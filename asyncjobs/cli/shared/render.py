@@ -1,6 +1,6 @@
-"""What commands show: tables and lines on a terminal, plain text for programs off it.
+"""What commands show: tables and colors on a terminal, plain lines elsewhere.
 
-With the extra `cli`, rich draws the tables; without it they are lined up with blanks.
+With the extra `cli`, rich draws the tables. Without it, columns are aligned with spaces.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -24,10 +25,13 @@ __all__ = [
     "Screen",
     "Table",
     "ago",
+    "allows_colors",
     "block",
     "clean",
+    "field_table",
     "hanging",
     "line",
+    "moment",
     "paint",
     "show",
     "show_json",
@@ -36,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text under their headings; `numbers` are set to the right."""
+    """Rows of text under their headings. The columns in `numbers` are aligned to the right."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -46,8 +50,14 @@ class Table:
 Part: TypeAlias = str | Table
 
 
+def field_table(rows: Mapping[str, str | None]) -> Table:
+    """A row for each field that has a value."""
+    known = [(name, clean(value)) for name, value in rows.items() if value is not None]
+    return Table(("field", "value"), known)
+
+
 def show(*parts: Part) -> None:
-    """To stdout. Off a terminal a table is lines with tabs in between."""
+    """Write the parts to stdout. Off a terminal, a row is a line with tabs between its cells."""
     if _is_terminal() and _has_rich():
         _show_rich(parts)
         return
@@ -56,11 +66,11 @@ def show(*parts: Part) -> None:
 
 
 def show_json(value: Any) -> None:
-    """One line of JSON to stdout. What would steer a terminal is escaped in it."""
+    """Write one line of JSON to stdout. Characters that would control a terminal are escaped."""
     try:
         text = orjson.dumps(value, default=str).decode()
     except TypeError:
-        # An id of a foreign writer may be no text.
+        # An id that another program has stored may hold bytes that are not UTF-8.
         text = orjson.dumps(_encodable(value), default=str).decode()
     if not text.isprintable() or not _can_write(text):
         text = "".join(map(_in_json, text))
@@ -74,8 +84,10 @@ def _in_json(char: str) -> str:
 
 
 def _can_write(text: str) -> bool:
-    """Whether stdout has all these characters. What it lacks it would escape in its own way,
-    and the line would be no JSON any more."""
+    """Whether the encoding of stdout has all these characters.
+
+    stdout would escape the others in its own way, and the line would no longer be JSON.
+    """
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except (UnicodeEncodeError, LookupError):
@@ -84,7 +96,7 @@ def _can_write(text: str) -> bool:
 
 
 def _encodable(value: Any) -> Any:
-    """A copy whose texts are Unicode."""
+    """A copy in which every text can be encoded as UTF-8."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
@@ -95,7 +107,7 @@ def _encodable(value: Any) -> Any:
 
 
 class Screen:
-    """Parts that are shown again and again: in their place on a terminal, else below."""
+    """Shows parts again and again. On a terminal they replace the last ones."""
 
     def __init__(self) -> None:
         self._live: Any = None
@@ -118,7 +130,7 @@ class Screen:
             self._live.stop()
 
     def update(self, *parts: Part) -> None:
-        """Show these in the place of the last ones."""
+        """Replace what is shown."""
         if self._live is not None:
             from rich.console import Group
 
@@ -130,32 +142,38 @@ class Screen:
 
 
 def paint(text: str, color: str | None) -> str:
-    """`text` in a color, None: in that of all else; what is no terminal gets it without."""
+    """`text` in this color; None is the usual color. Colors are removed where there is no
+    terminal."""
     return click.style(text, fg=color)
 
 
 def clean(text: str) -> str:
-    """Text out of the store, with what would steer a terminal made visible."""
+    """Text from the store. Characters that would control a terminal are written out."""
     return visible(text)
 
 
 def line(text: str) -> str:
-    """The same on one line: a line of its own could pass for one of ours."""
+    """`clean`, on one line. A second line could be mistaken for output of the command itself."""
     return clean(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def hanging(text: str) -> str:
-    """`clean`, with all lines but the first one set off."""
+    """`clean`, with every line but the first indented."""
     return clean(text).replace("\n", "\n    ")
 
 
 def block(text: str) -> str:
-    """Foreign text of several lines, all of them set off from ours."""
+    """`clean`, with every line indented, so that foreign text stands apart from the command's."""
     return f"    {hanging(text)}"
 
 
+def moment(time: datetime) -> str:
+    """A time, to the millisecond."""
+    return time.isoformat(sep=" ", timespec="milliseconds")
+
+
 def ago(seconds: float) -> str:
-    """`0.3s`, `12s`, `4m 10s`, `2h 5m`, `3d 4h`."""
+    """A span of time in at most two units: `0.3s`, `12s`, `4m 10s`, `2h 5m`, `3d 4h`."""
     if seconds < 10:
         return f"{max(seconds, 0):.1f}s"
     whole = round(seconds)
@@ -172,8 +190,13 @@ def _is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def allows_colors() -> bool:
+    """Whether the environment allows colors. $NO_COLOR forbids them (no-color.org)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def _colors() -> bool:
-    return _is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return _is_terminal() and allows_colors()
 
 
 def _has_rich() -> bool:
@@ -183,7 +206,7 @@ def _has_rich() -> bool:
 def _plain(part: Part) -> str:
     if isinstance(part, str):
         return part
-    # A row is a line, also for those who read it with a program.
+    # A row is one line, because programs read the output line by line.
     rows = [part.columns, *([_on_one_line(cell) for cell in row] for row in part.rows)]
     if not _is_terminal():
         return "\n".join("\t".join(map(click.unstyle, row)) for row in rows)
@@ -203,7 +226,9 @@ def _on_one_line(cell: str) -> str:
 
 def _padded(cell: str, width: int, *, right: bool) -> str:
     room = " " * (width - len(click.unstyle(cell)))
-    return room + cell if right else cell + room
+    if right:
+        return room + cell
+    return cell + room
 
 
 # ── with rich ────────────────────────────────────────────────────────────────────────
@@ -227,11 +252,15 @@ def _rich(part: Part) -> Any:
 
     if isinstance(part, str):
         return Text.from_ansi(part)
-    # No lines: the ten columns of `stats` fit into a terminal of 80.
+    # Without borders, the ten columns of `stats` fit into a terminal of 80 characters.
     table = RichTable(box=None, header_style="bold", pad_edge=False)
     for name in part.columns:
-        table.add_column(name, justify="right" if name in part.numbers else "left")
+        if name in part.numbers:
+            table.add_column(name, justify="right")
+        else:
+            table.add_column(name, justify="left")
     for first, *others in part.rows:
-        # What follows stands below its own column; the first one has the edge.
+        # rich keeps further lines of a cell in their column. Those of the first column would start
+        # at the edge, where they could be mistaken for rows.
         table.add_row(*(Text.from_ansi(cell) for cell in (_on_one_line(first), *others)))
     return table

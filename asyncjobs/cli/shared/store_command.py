@@ -1,4 +1,4 @@
-"""How commands look at a store without an app: flags, opening it, exit codes."""
+"""Commands that ask a store without an app: their flags, opening the store, exit codes."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ Question = Callable[[Backend, StoreInfo], Awaitable[int]]
 
 
 def store_options(command: F) -> F:
-    """--url, --prefix and --json, as each of these commands has them."""
+    """Add --url, --prefix and --json."""
     as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on one line.")
     return place_options(as_json(command))
 
 
 def place_options(command: F) -> F:
-    """--url and --prefix: which store."""
+    """Add --url and --prefix, which choose the store."""
     flags = (
         click.option(
             "--url",
@@ -63,7 +63,10 @@ def place_options(command: F) -> F:
 
 
 def fail(code: ExitCode, error: object, *, as_json: bool = False, **fields: Any) -> ExitCode:
-    """Say why, to stderr; `as_json` also to stdout, with `fields`. Returns `code`."""
+    """Write the error to stderr, and return `code`.
+
+    `as_json`: also write it to stdout as JSON, together with `fields`.
+    """
     click.echo(f"Error: {hanging(str(error))}", err=True)
     if as_json:
         show_json({**fields, "error": str(error)})
@@ -71,7 +74,7 @@ def fail(code: ExitCode, error: object, *, as_json: bool = False, **fields: Any)
 
 
 def new_store(url: str | None, prefix: str) -> Backend:
-    """The store, not yet open. Raises ConfigError."""
+    """Make the store; it is not open yet. Raises ConfigError."""
     settings = AppSettings.of(prefix=prefix).store()
     return make_backend(store_url(url), settings)
 
@@ -85,10 +88,10 @@ def ask(
     refused: ExitCode = ExitCode.USAGE,
     **fields: Any,
 ) -> int:
-    """Open the store, put the question, close it; returns the exit code.
+    """Open the store, ask the question, close the store, and return the exit code.
 
-    `refused`: the code when the store is there but cannot be used; `fields` stand in the
-    JSON that tells an error.
+    `refused`: the exit code if the store answers but cannot be used. `fields`: more fields for the
+    JSON of an error.
     """
     fields["as_json"] = as_json
     try:
@@ -121,7 +124,7 @@ async def _ask(
 
 
 def describe_store(info: StoreInfo) -> str:
-    """Name, version and place of a store, for people."""
+    """Name, version and address of a store, for people."""
     scheme, _, folder = info.address.partition(":")
     if scheme == "embedded":
         return line(f"{info.name} {info.version}, embedded in {folder}")
@@ -131,7 +134,10 @@ def describe_store(info: StoreInfo) -> str:
 def each_by_itself(
     ask: Callable[[Sequence[JobRef]], Awaitable[Sequence[T | None]]],
 ) -> Callable[[Sequence[JobRef]], Awaitable[list[T | None]]]:
-    """`ask`, with None for jobs that cannot be read: they are named on stderr."""
+    """Make `ask` answer None for a job that cannot be read, and name the job on stderr.
+
+    Otherwise a single unreadable job would hide all others.
+    """
 
     async def asked(refs: Sequence[JobRef]) -> list[T | None]:
         found = await apart(ask, refs)
@@ -143,7 +149,7 @@ def each_by_itself(
 
 
 def refusals(refused: Mapping[str, StoreError]) -> list[str]:
-    """A line for each queue that cannot be read: the others can."""
+    """A line for each queue that cannot be read."""
     return [
         f"{paint('problem', 'red')}: {line(f'queue {queue!r} cannot be read: {error}')}"
         for queue, error in refused.items()

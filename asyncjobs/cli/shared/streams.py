@@ -1,4 +1,4 @@
-"""The three standard streams, made fit for whatever a command says."""
+"""Makes the three standard streams safe for all that a command writes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["prepare_streams"]
 
 
 def prepare_streams() -> None:
-    """Open those that the caller has closed, and let each write any character.
+    """Open the streams that the caller has closed, and let each write any character.
 
-    Called first of all: the next file to be opened, a connection perhaps, would get the
-    number of a closed one, and what is said in an emergency would be written to it.
+    To be called before anything else. The next file that is opened gets the number of a closed
+    stream. That could be a connection, and emergency messages would be written into it.
     """
     for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         if not _is_open(number):
-            # The lowest number that is free is given, which is this one.
+            # The system gives the lowest free number, and that is this one.
             os.open(os.devnull, flags)
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)))
@@ -26,7 +26,7 @@ def prepare_streams() -> None:
     if sys.stderr is None:
         sys.stderr = _writer(2)
     for stream in (sys.stdout, sys.stderr):
-        # Names and errors may hold any character, also where the terminal has few.
+        # Names and errors may hold characters that the encoding of the terminal does not have.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 

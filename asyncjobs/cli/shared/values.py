@@ -1,4 +1,4 @@
-"""What stands behind a flag: durations, sizes and queues as text, refused with the reason."""
+"""Values of flags: durations, sizes and queues are read from text, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Duration(click.ParamType[float]):
         try:
             return parse_duration(value, field="")
         except ConfigError as error:
-            # click names the flag itself, and its environment variable.
+            # click itself names the flag and its environment variable.
             self.fail(str(error).removeprefix("="), param, ctx)
 
 
 class DurationOrOff(click.ParamType[float | None]):
-    """A duration, or `off` (or 0): None."""
+    """A duration; `off` and 0 become None."""
 
     name = "duration|off"
 
@@ -69,7 +69,7 @@ class Size(click.ParamType[int]):
 
 
 class Queues(click.ParamType[dict[str, int]]):
-    """`mail:3,default:1`: names with their weights, 1 where none is given."""
+    """`mail:3,default:1`: names with their weights. The default weight is 1."""
 
     name = "queues"
 
@@ -94,7 +94,9 @@ class Queues(click.ParamType[dict[str, int]]):
                 )
             if queue in weights:
                 self.fail(f"queue {queue!r} is named twice in {value!r}; name it once", param, ctx)
-            weights[queue] = int(weight) if colon else 1
+            weights[queue] = 1
+            if colon:
+                weights[queue] = int(weight)
         if not weights:
             self.fail(f"{value!r} names no queue; write mail,default or mail:3", param, ctx)
         return weights
@@ -103,7 +105,7 @@ class Queues(click.ParamType[dict[str, int]]):
 def merge_queues(
     ctx: click.Context, param: click.Parameter, value: Iterable[Mapping[str, int]]
 ) -> dict[str, int] | None:
-    """One mapping from a flag that may be repeated; None when it was not given."""
+    """Merge the values of a flag that may be repeated; None if it was not given."""
     merged: dict[str, int] = {}
     for weights in value:
         for queue, weight in weights.items():
@@ -116,14 +118,14 @@ def merge_queues(
 
 
 def show_duration(seconds: float) -> str:
-    """`0.3` as `300ms`, `30` as `30s`: as it is written on the command line."""
+    """A duration as it is written on the command line: 0.3 is `300ms`, 30 is `30s`."""
     if 0 < seconds < 1:
         return f"{seconds * 1000:g}ms"
     return f"{seconds:g}s"
 
 
 def worker_name(info: bytes) -> str | None:
-    """What a worker calls itself, by what it told its store; None when that is unreadable."""
+    """The name of a worker, from the facts it registered with; None if they cannot be read."""
     try:
         name = read_fields(info).get("worker")
     except BadRecord:

@@ -1,8 +1,8 @@
-"""Keeps the worker's log audible, whatever the app configures for its own.
+"""Keeps the log of a worker alive, however the app configures logging.
 
-`logging.config.dictConfig` and `fileConfig` switch off every logger that exists and that they
-do not name, unless they are told otherwise. Those of asyncjobs exist before the app is
-imported, so a worker would end with an empty log.
+By default, `logging.config.dictConfig` and `fileConfig` disable every existing logger that they
+do not name. The loggers of asyncjobs exist before the app is imported, so without this module
+such an app would leave the worker with an empty log.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ __all__ = ["Voice"]
 
 OURS: Final = "asyncjobs"
 WITNESS: Final = "asyncjobs-witness"
-"""A logger that nobody names or writes to. It is switched off when all that are not named are,
-and not when somebody switches off one of asyncjobs on purpose."""
+"""A logger that nobody names or writes to. If it is disabled, all loggers that were not named have
+been disabled. If somebody disables a logger of asyncjobs on purpose, this one stays enabled."""
 LOOK_S: Final = 2.0
-"""How often a running worker looks: a job may configure logging, too."""
+"""How often a running worker checks its loggers: a job may configure logging, too."""
 
 
 class Voice:
-    """Switches the loggers of asyncjobs on again that were switched off by the way.
+    """Enables the loggers of asyncjobs again that were disabled by accident.
 
-    What the user says of them on purpose stands: a level, handlers, `propagate`, `disabled`.
+    What the user has set on purpose stays: a level, handlers, `propagate`, `disabled`.
     """
 
     def __init__(self, handler: logging.Handler) -> None:
-        """`handler`: where the log goes. Made before the app is imported."""
+        """`handler` writes the log. To be made before the app is imported."""
         self._handler = handler
         self._witness = logging.getLogger(WITNESS)
         self._witness.disabled = False
-        self._meant: frozenset[str] = frozenset()
-        """Loggers that were switched off on purpose."""
+        self._disabled_on_purpose: frozenset[str] = frozenset()
         self._timer: asyncio.TimerHandle | None = None
 
     def restore(self) -> None:
-        """After the app may have configured logging."""
+        """Repair the loggers. To be called whenever the app may have configured logging."""
         if self._witness.disabled:
             self._witness.disabled = False
             for logger in _ours():
-                logger.disabled = logger.name in self._meant
+                logger.disabled = logger.name in self._disabled_on_purpose
         else:
-            self._meant = frozenset(logger.name for logger in _ours() if logger.disabled)
+            disabled = (logger.name for logger in _ours() if logger.disabled)
+            self._disabled_on_purpose = frozenset(disabled)
         self._restore_handler()
 
     def _restore_handler(self) -> None:
-        """A configuration that gives the root no handlers would leave us none."""
+        """Add our handler if the app's configuration left the root logger without any."""
         top = logging.getLogger(OURS)
         root = logging.getLogger()
         if root.handlers:
@@ -59,7 +59,7 @@ class Voice:
             top.addHandler(self._handler)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Restore every few seconds from now on."""
+        """Restore now and every few seconds."""
         self.restore()
         self._timer = loop.call_later(LOOK_S, self.start, loop)
 
@@ -69,7 +69,7 @@ class Voice:
             self._timer = None
 
     def say_why(self, text: str) -> None:
-        """Why the process ends, on stderr, if the log does not take it: never without a word."""
+        """Say on stderr why the process ends, if the log would not show it."""
         if not logging.getLogger(f"{OURS}.cli").isEnabledFor(logging.CRITICAL):
             click.echo(f"Error: {text}", err=True)
 

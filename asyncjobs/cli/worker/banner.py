@@ -1,4 +1,4 @@
-"""What a worker says of itself when it has started."""
+"""What a worker shows about itself when it has started."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Banner", "loop_name"]
 logger = GuardedLog("asyncjobs.cli")
 
 SHOWN_NAMES = 8
-"""Job functions listed one by one; an app may have hundreds."""
+"""At most this many job functions are listed by name; an app may have hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Banner:
-    """Holds no secret: a store's address is given without credentials."""
+    """The facts that a worker shows. The address of the store is without credentials."""
 
     version: str
     worker: str
@@ -36,10 +36,10 @@ class Banner:
     grace_s: float
     loop: str
     processes: int | None = None
-    """Worker processes of a parent; None when this process works itself."""
+    """Worker processes of this parent; None if this process is the worker."""
 
     def show(self, *, json: bool) -> None:
-        """To stderr, as text or as one JSON log line."""
+        """Write it to stderr, as text or as one JSON log line."""
         if json:
             logger.info("worker started", extra=self.fields())
         else:
@@ -102,7 +102,7 @@ def _weighted(queue: str, weight: int) -> str:
 def _cut(names: Sequence[str]) -> str:
     if not names:
         return "none"
-    # One name more costs no more room than "and 1 more".
+    # "and 1 more" would be as long as the one name that it replaces.
     if len(names) <= SHOWN_NAMES + 1:
         return ", ".join(names)
     return f"{', '.join(names[:SHOWN_NAMES])} and {len(names) - SHOWN_NAMES} more"
@@ -110,4 +110,7 @@ def _cut(names: Sequence[str]) -> str:
 
 def loop_name(loop: object) -> str:
     """`uvloop` or `asyncio`."""
-    return "uvloop" if type(loop).__module__.partition(".")[0] == "uvloop" else "asyncio"
+    package = type(loop).__module__.partition(".")[0]
+    if package == "uvloop":
+        return package
+    return "asyncio"

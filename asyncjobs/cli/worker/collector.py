@@ -1,6 +1,6 @@
-"""The garbage collector of a worker process, set for many objects that live for a moment.
+"""Tunes Python's garbage collector for a worker process, whose objects are many and short-lived.
 
-Only the worker command does this: in a program of the user's own it is the user's matter.
+Only the worker command does this. In a program of their own, users decide about it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from typing import Final
 __all__ = ["spare_the_collector"]
 
 NEW_OBJECTS: Final = 10_000
-"""After how many new objects the collector looks through the young ones. Each job makes
-some ten, nearly all of which go by their reference counts; by default (700) it looks every
-70 jobs, through the thousands that wait for something."""
+"""After how many new objects the collector examines the young ones. A job makes about ten, and
+reference counts free nearly all of them. With the default of 700 the collector would run every
+70 jobs, and examine thousands of objects that only wait."""
 
 _DEFAULT: Final = gc.get_threshold()
 
 
 def spare_the_collector() -> None:
-    """Leave alone what is there once the worker has started, and collect less often.
+    """Exclude the objects that exist now from collection, and collect less often.
 
-    To be called when the app is loaded. A threshold that the app has set stays.
+    To be called once the app is loaded and the worker has started. A threshold that the app has set
+    stays.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The health of `asyncjobs worker`: of one process, or of a parent for all of its own."""
+"""The health of `asyncjobs worker`: of a single process, or of a parent and its processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ParentHealth", "WorkerHealth"]
 
 
 class _Reports:
-    """Tells the parent."""
+    """Sends the condition of this process to its parent."""
 
     def __init__(self, parent: ParentLink) -> None:
         self._parent = parent
@@ -26,11 +26,14 @@ class _Reports:
         self._parent.report({"live": condition.live, "ready": condition.ready})
 
     def close(self) -> None:
-        """The pipe is the parent link's."""
+        """Nothing to close: the parent link owns the pipe."""
 
 
 class WorkerHealth(Health):
-    """Of the worker of this process. With a parent, which speaks for all, to it alone."""
+    """The health of the worker in this process.
+
+    With a parent, it is reported to the parent only, which answers the probes for all processes.
+    """
 
     def __init__(self, options: HealthOptions, worker: Worker, parent: ParentLink | None) -> None:
         self._worker = worker
@@ -39,7 +42,9 @@ class WorkerHealth(Health):
             systemd = Systemd.take(os.environ, os.getpid())
             super().__init__(options, self._new_look, systemd=systemd)
         else:
-            others = [_Reports(parent)] if parent.reports else []
+            others = []
+            if parent.reports:
+                others.append(_Reports(parent))
             super().__init__(HealthOptions(), self._new_look, others=others)
 
     def _new_look(self, pulse: Pulse, live_s: float) -> Look:
@@ -57,15 +62,18 @@ class WorkerHealth(Health):
 
 
 class ParentHealth(Health):
-    """Of a parent and its processes, as one. Takes systemd's variables out of the
-    environment: made before a process is started."""
+    """The health of a parent and its processes, as one.
+
+    To be made before a process is started: it takes systemd's variables out of the environment, and
+    a child that inherited them would report to systemd, too.
+    """
 
     def __init__(self, options: HealthOptions, name: str) -> None:
         systemd = Systemd.take(os.environ, os.getpid())
         super().__init__(options, self._new_look, systemd=systemd)
         self._name = name
         self.supervisor: Supervisor | None = None
-        """Set before the health begins."""
+        """Set before the health starts."""
         self.is_told = systemd is not None or options != HealthOptions(host=options.host)
 
     def _new_look(self, pulse: Pulse, live_s: float) -> Look:

@@ -1,4 +1,4 @@
-"""The end of a worker's process although something in it does not end."""
+"""Ends the process of a worker, even if a job or a thread in it never ends."""
 
 from __future__ import annotations
 
@@ -18,41 +18,46 @@ __all__ = ["STOP_S", "LastResort"]
 logger = GuardedLog("asyncjobs.cli")
 
 STOP_S: Final = 11.5
-"""What a stop may take beyond the grace: `finally` blocks, a store that is slow to answer."""
+"""How long a stop may take beyond the grace: for `finally` blocks and a slow store."""
 END_LIMIT_S: Final = 5.0
-"""How long what jobs leave behind may hold up the end of the process."""
+"""How long tasks and threads that jobs left behind may delay the end of the process."""
 LEAVE_S: Final = 2.0
+"""How long giving back the jobs may take."""
 LOG_S: Final = 0.5
+"""How long writing the log may take; its reader may have stopped."""
 
 
 class LastResort:
-    """Owns a thread that ends the process when a limit is over. Made once a process.
+    """Owns a thread that ends the process when a time limit is over. Made once per process.
 
-    A job may block the loop, swallow what stops it, or leave threads that the interpreter
-    waits for: none of that may hold up a deploy for ever.
+    A job may block the loop, ignore its cancellation, or leave threads that the interpreter waits
+    for. Nothing of this may delay a deployment for ever.
     """
 
     def __init__(self, leave: Callable[[float], None]) -> None:
-        """`leave` gives the jobs back without the loop, within so many seconds."""
+        """`leave` gives the jobs back without using the loop, within the given seconds."""
         self._leave = leave
-        # The only kind of queue that a signal handler may put into.
+        # A signal handler puts into it, and may have interrupted another `put`. Any other kind of
+        # queue could deadlock then; this one is reentrant.
         self._limits: SimpleQueue[float] = SimpleQueue()
         self._code: int | None = None
         threading.Thread(target=self._run, name="asyncjobs-end", daemon=True).start()
 
     def within(self, limit_s: float) -> None:
-        """The process ends in so many seconds at the latest. From a signal handler, too."""
+        """Let the process end in this many seconds at the latest. Safe in a signal handler."""
         self._limits.put(time.monotonic() + limit_s)
 
     def conclude(self, code: int) -> None:
-        """The worker has ended, with this exit code; what is left has a few seconds."""
+        """The worker has ended with this exit code. Give whatever still runs a few seconds."""
         self._code = code
         self.within(END_LIMIT_S)
 
     def _run(self) -> None:
         end_s = math.inf
         while True:
-            left_s = None if end_s == math.inf else max(end_s - time.monotonic(), 0.0)
+            left_s = None
+            if end_s != math.inf:
+                left_s = max(end_s - time.monotonic(), 0.0)
             try:
                 end_s = min(end_s, self._limits.get(timeout=left_s))
             except Empty:

@@ -1,4 +1,4 @@
-"""`--reload`: tells when a Python file of the working directory has changed."""
+"""`--reload`: notices when a Python file in the working directory changes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ logger = GuardedLog("asyncjobs.cli")
 
 
 def can_watch() -> bool:
-    """True when the extra `reload` is installed."""
+    """Whether the extra `reload` is installed."""
     return find_spec("watchfiles") is not None
 
 
 async def watch(folder: Path, on_change: Callable[[], None]) -> None:
-    """Call `on_change` after each burst of changes; watches from its first step on.
+    """Call `on_change` after each burst of changes. Watches as soon as it first runs.
 
-    Files of environments, caches and version control do not count.
+    Ignores files of virtual environments, caches and version control.
     """
     from watchfiles import awatch
 
-    # Its own report of each change, at the level at which ours is.
+    # It logs each change at info, as this module does.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     async for changes in awatch(folder, watch_filter=_filter(folder)):
         paths = sorted({path for _, path in changes})
@@ -42,7 +42,7 @@ async def watch(folder: Path, on_change: Callable[[], None]) -> None:
 def _filter(folder: Path) -> Callable[[Any, str], bool]:
     from watchfiles import PythonFilter
 
-    # An environment may be called anything; the one that runs this is known, and each
-    # other one in the folder has the file that makes it one.
+    # A virtual environment may have any name. The running one is known; the others are found by
+    # the file that every virtual environment has.
     environments = {str(found.parent) for found in folder.glob("*/pyvenv.cfg")}
     return PythonFilter(ignore_paths=[sys.prefix, str(folder / ".asyncjobs"), *environments])

@@ -1,10 +1,10 @@
-"""One worker in one process: start it, hand it the signals, end with the right code."""
+"""Runs one worker in this process: starts it, passes signals on, ends with the right exit code."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Final, NoReturn
@@ -17,10 +17,10 @@ from asyncjobs.cli.shared.voice import Voice
 from asyncjobs.cli.worker.banner import Banner, loop_name
 from asyncjobs.cli.worker.collector import spare_the_collector
 from asyncjobs.cli.worker.health import WorkerHealth
+from asyncjobs.cli.worker.hints import hints
 from asyncjobs.cli.worker.last_resort import STOP_S, LastResort
 from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, UnsupportedLayout
 from asyncjobs.guard.guarded import GuardedLog
-from asyncjobs.guard.nearness import nearest
 from asyncjobs.guard.own import hide
 from asyncjobs.host.children import end_children
 from asyncjobs.host.exits import ExitCode, exit_now
@@ -28,6 +28,7 @@ from asyncjobs.host.health.health import HealthOptions
 from asyncjobs.host.signals import Signals
 from asyncjobs.host.supervisor.link import ParentLink
 from asyncjobs.model.events import WorkerStarted
+from asyncjobs.model.job import TakenJob
 from asyncjobs.telemetry.logs import JobLog
 from asyncjobs.worker.lease.farewell import FAREWELL_S, within
 from asyncjobs.worker.report import WorkerReport
@@ -69,13 +70,16 @@ class WorkerOptions:
 def serve(
     app: AsyncJobs, options: WorkerOptions, voice: Voice, parent: ParentLink | None = None
 ) -> int:
-    """Run a worker until it ends; returns the exit code of the process.
+    """Run a worker until it ends, and return the exit code of the process.
 
-    `voice`: keeps the log audible, whatever the app or a job does to logging.
-    `parent`: it says what there is to say at the start, and this worker ends with it.
-    From the end on the process has a few seconds to be gone: see `LastResort`.
+    `voice`: keeps the log alive, whatever the app or a job does to logging.
+    `parent`: shows the banner for all its processes; when it dies, this worker stops.
+
+    Afterwards the process has only a few seconds left: see `LastResort`.
     """
-    number = parent.number if parent else None
+    number = None
+    if parent is not None:
+        number = parent.number
     try:
         with shown(app, options.metrics_host, options.metrics_port, number):
             return _run(app, options, voice, parent)
@@ -90,23 +94,24 @@ def _run(app: AsyncJobs, options: WorkerOptions, voice: Voice, parent: ParentLin
     last_resort = LastResort(serving.leave)
 
     def on_count(signals: int) -> None:
+        limit_s = STOP_S
+        if signals == 1:
+            limit_s += options.grace_s
         # rule:17 a stop has an end although a job blocks the loop
-        last_resort.within(STOP_S if signals > 1 else options.grace_s + STOP_S)
+        last_resort.within(limit_s)
 
     def on_orphaned() -> None:
         serving.expect_end()
         last_resort.within(options.grace_s + STOP_S)
-        # The loop is closed: this process is at its end anyway.
+        # RuntimeError: the loop is closed, so this process is about to end anyway.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(serving.on_parent_gone)
 
-    # The parent, which has had the signal too, says it once for all.
-    words = b"" if parent else last_words(json=options.json)
     with Signals(
         loop,
         serving.on_signal,
         at_once=serving.expect_end,
-        last_words=words,
+        last_words=serving.last_words(),
         on_count=on_count,
     ) as signals:
         if parent is not None:
@@ -125,7 +130,7 @@ def _run(app: AsyncJobs, options: WorkerOptions, voice: Voice, parent: ParentLin
 
 
 def _turn(loop: asyncio.AbstractEventLoop, serving: _Serving, signals: Signals) -> int:
-    """Run the worker to its end; returns the exit code of the process."""
+    """Run the loop until the worker has ended, and return the exit code of the process."""
     task = hide(loop.create_task(serving.run()))
     try:
         run_until_done(loop, task, signals.interrupt)
@@ -139,8 +144,10 @@ def _turn(loop: asyncio.AbstractEventLoop, serving: _Serving, signals: Signals) 
 
 
 def last_words(*, json: bool) -> bytes:
-    """What is written when a third signal ends the process, as a line of the log."""
-    words = f'{{"event": "{_LAST_WORDS}"}}' if json else _LAST_WORDS
+    """The line that is written when a third signal ends the process, in the format of the log."""
+    words = _LAST_WORDS
+    if json:
+        words = f'{{"event": "{_LAST_WORDS}"}}'
     return f"{words}\n".encode()
 
 
@@ -187,8 +194,9 @@ class _Serving:
         except ConfigError as error:
             return _fail(ExitCode.USAGE, error, self._voice)
         except StoreError as error:
-            code = ExitCode.FAILED if self._has_started else ExitCode.UNREACHABLE
-            return _fail(code, error, self._voice)
+            if self._has_started:
+                return _fail(ExitCode.FAILED, error, self._voice)
+            return _fail(ExitCode.UNREACHABLE, error, self._voice)
         except AsyncJobsError as error:
             return _fail(ExitCode.FAILED, error, self._voice)
         except Exception as error:
@@ -217,7 +225,8 @@ class _Serving:
         health = self._health = WorkerHealth(options.health, worker, self._parent)
 
         def greet(_: WorkerStarted) -> None:
-            # A listener that stays would make every job pay for its events.
+            # Events are made only while somebody listens: a listener that stayed would cost each
+            # job something.
             forget()
             self._has_started = True
             health.note_started()
@@ -258,55 +267,44 @@ class _Serving:
             grace_s=options.grace_s,
             loop=loop_name(asyncio.get_running_loop()),
         )
-        hints = list(self._hints(worker.queues))
+        found = list(hints(app, worker.queues))
         if self._parent is not None:
             fields = asdict(banner) | {"store": tuple(banner.store)}
-            self._parent.say_ready({"banner": fields, "hints": hints})
+            self._parent.say_ready({"banner": fields, "hints": found})
             return
         banner.show(json=options.json)
-        for hint in hints:
+        for hint in found:
             logger.warning("%s", hint)
 
-    def _hints(self, queues: Iterable[str]) -> Iterator[str]:
-        app = self._app
-        if not app.registry.functions():
-            yield (
-                "the app has no job functions; import the modules that define them where the "
-                "app is made"
-            )
-        if not app.backend.capabilities.shared:
-            yield (
-                "the store is this process's own memory: jobs that other processes enqueue never "
-                "arrive here; set ASYNCJOBS_URL=redis://localhost:6379"
-            )
-        known = app.local_queues
-        for queue in queues:
-            if queue in known:
-                continue
-            hint = f"no job function here names queue {queue!r}; "
-            if near := nearest(queue, known):
-                yield f"{hint}did you mean {near!r}?"
-            else:
-                yield f"{hint}they name {', '.join(known)}, and options(queue=...) any other"
+    def last_words(self) -> bytes:
+        """What this process writes when a third signal ends it."""
+        if self._parent is not None:
+            # The parent gets the signal, too, and writes it once for all its processes.
+            return b""
+        return last_words(json=self._options.json)
 
     def expect_end(self) -> None:
-        """In a signal handler or a thread: the end is planned, however it comes."""
+        """From now on an end is expected. Safe in a signal handler and in a thread."""
         if (worker := self._worker) is not None:
             worker.expect_end()
 
     def leave(self, limit_s: float) -> None:
-        """Give all jobs back without the loop, which does not turn any more. Blocks."""
+        """Give all jobs back without the loop, which may be blocked. Blocks the caller."""
         if self._worker is not None:
             self._worker.leave_at_once(limit_s=limit_s)
 
     def end_broken(self, error: BaseException) -> NoReturn:
-        """The loop itself has failed: end the process, and charge who has done that."""
+        """The event loop itself has failed: charge the job that broke it, and end the process."""
         self._voice.restore()
         worker = self._worker
         context = job_behind(error)
-        # rule:17 who breaks the loop itself is charged
-        charged = () if worker is None else worker.suspected(context)
-        who = "all that were running" if context is None else str(context.ref)
+        charged: Sequence[TakenJob] = ()
+        if worker is not None:
+            # rule:17 who breaks the loop itself is charged
+            charged = worker.suspected(context)
+        who = "all that were running"
+        if context is not None:
+            who = str(context.ref)
         logger.critical(
             "a job broke the event loop (%s: %s); the process ends with code %d, its jobs are "
             "given back, charged with a crash: %s",
@@ -320,17 +318,17 @@ class _Serving:
         exit_now(ExitCode.LOOP)
 
     def on_parent_gone(self) -> None:
-        """Finish as at a first signal, unless one has come already."""
+        """Stop as after a first signal, unless there was one already."""
         if not self._signals:
             self.on_signal("the parent process is gone", 1)
 
     def on_signal(self, name: str, number: int) -> None:
-        """The first lets running jobs finish, the second releases them."""
+        """The first signal lets running jobs finish; the second releases them."""
         self._signals = number
         self._voice.restore()
         worker = self._worker
         if worker is None or not self._has_started:
-            # Nothing runs yet, and the store may take its time to be unreachable.
+            # No job runs yet. A store that does not answer could delay the start, and so the stop.
             logger.info("%s: stopped before the start was over", name)
             if self._task is not None:
                 self._task.cancel()
@@ -370,7 +368,7 @@ class _Serving:
 
 def _fail(code: ExitCode, error: AsyncJobsError, voice: Voice) -> ExitCode:
     voice.restore()
-    # Critical, so that no --log-level hides why the process is gone.
+    # Critical, so that no --log-level hides why the process has ended.
     logger.critical("%s", error)
     voice.say_why(str(error))
     return code

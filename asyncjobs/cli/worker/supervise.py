@@ -1,4 +1,4 @@
-"""The parent of several worker processes: one banner, and the signals for all."""
+"""The parent of several worker processes: shows one banner and passes on the signals."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = ["SuperviseOptions", "supervise"]
 logger = GuardedLog("asyncjobs.cli")
 
 THIRD_S: Final = 1.0
-"""What the processes may take to exit by themselves after a third signal."""
+"""After a third signal, the processes may take this long to exit by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class SuperviseOptions:
-    """The flags of `asyncjobs worker` that its parent process needs."""
+    """The flags of `asyncjobs worker` that the parent process needs."""
 
     processes: int
     reload: bool
@@ -44,22 +44,27 @@ class SuperviseOptions:
 
 
 def supervise(options: SuperviseOptions) -> int:
-    """Run worker processes with the command line of this one; returns the exit code."""
+    """Run worker processes with the command line of this one, and return the exit code."""
     try:
         return asyncio.run(_Parent(options).run())
     except AsyncJobsError as error:
-        # Critical, so that no --log-level hides why the process is gone.
+        # Critical, so that no --log-level hides why the process has ended.
         logger.critical("%s", error)
-        return ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FAILED
+        if isinstance(error, ConfigError):
+            return ExitCode.USAGE
+        return ExitCode.FAILED
 
 
 def _command() -> list[str]:
-    """This very command again. The flags of Python are in it, the app is not imported."""
+    """The command line of this process, with the flags of Python itself.
+
+    The parent never imports the app, so the children are the only ones that run its code.
+    """
     return [sys.executable, *sys.orig_argv[1:]]
 
 
 class _Parent:
-    """Owns the signals of this process. Made and run once."""
+    """Owns the signal handlers of the parent process. Made and run once."""
 
     def __init__(self, options: SuperviseOptions) -> None:
         self._options = options
@@ -78,7 +83,7 @@ class _Parent:
         )
 
     async def run(self) -> int:
-        """Raises AsyncJobsError when the health cannot be told; then nothing has begun."""
+        """Raises AsyncJobsError if the health cannot be served; then no process was started."""
         async with self._health:
             return await self._run()
 
@@ -91,7 +96,8 @@ class _Parent:
             return await self._supervisor.run()
         watching = asyncio.create_task(watch(Path.cwd(), self._supervisor.renew))
         watching.add_done_callback(self._on_watch_end)
-        # Before the app is imported: no change shall fall in between.
+        # Let the watch begin before a child imports the app. Otherwise a change in between would be
+        # missed.
         await asyncio.sleep(0)
         try:
             return await self._supervisor.run()
@@ -121,14 +127,15 @@ class _Parent:
             self._dying = asyncio.create_task(self._die(number))
 
     async def _die(self, number: signal.Signals) -> None:
-        # They exit by themselves, unless one is busy with what no handler can interrupt.
+        # The processes had the signals, too. One may be stuck where no handler can run.
         await self._supervisor.kill(THIRD_S)
         say_at_once(last_words(json=self._options.json))
         os._exit(128 + number)
 
     def _on_hangup(self) -> None:
         if self._has_terminal and not _has_terminal():
-            # Nobody asked for a restart: the window was closed. The shell may say so twice.
+            # This SIGHUP means that the terminal was closed, not that a restart is wanted. A shell
+            # may send it twice.
             if not self._signals:
                 self._on_stop(signal.SIGTERM)
             return

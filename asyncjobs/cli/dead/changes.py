@@ -1,22 +1,24 @@
-"""`asyncjobs dead retry` and `dead purge`: what is done with dead jobs, few or many."""
+"""`asyncjobs dead retry` and `dead purge`: run dead jobs again, or delete them."""
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 import click
 
-from asyncjobs.cli.dead.filters import read_ids, read_wanted, wanted_options
-from asyncjobs.cli.dead.letters import Wanted, find, look_for
+from asyncjobs.cli.dead.filters import read_filters, read_ids, search_options
+from asyncjobs.cli.dead.letters import Filters, find, search
+from asyncjobs.cli.shared.confirm import can_ask, confirm
 from asyncjobs.cli.shared.render import line, show_json
 from asyncjobs.cli.shared.store_command import ask, fail, refusals, store_options
 from asyncjobs.cli.shared.values import count
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.host.exits import ExitCode
+from asyncjobs.model.batches import cut
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.job import JobRef, Priority
@@ -27,12 +29,12 @@ from asyncjobs.store.seam import Backend, StoreInfo
 __all__ = ["purge", "retry"]
 
 STEP: Final = 500
-"""Letters in one trip to the store, if they are small."""
+"""Letters in one call to the store, if they are small."""
 MOST_NAMED: Final = 10
-"""Jobs that are named where many may be meant."""
+"""At most this many jobs are named in a message."""
 _EPILOG = """\b
 Exit codes:
-  0  done, also if others did some of it meanwhile, or if there was nothing to do
+  0  done, even if others did some of it meanwhile, or if there was nothing to do
   1  an ID is not a dead job, or some could not be retried; you answered no; the
      store failed
   2  wrong usage or configuration; no terminal to ask on, and no --yes
@@ -42,37 +44,41 @@ _PURGE_EPILOG: Final = _EPILOG.replace(", or some could not be retried", "")
 
 
 class _Target(NamedTuple):
+    """A dead letter that the command is about."""
+
     key: LetterKey
     size: int
 
 
 @dataclass(slots=True)
 class _Tally:
-    """What became of the letters so far."""
+    """What has become of the letters so far."""
 
     done: int = 0
     gone: int = 0
+    """Letters that others have retried, purged or pruned meanwhile."""
     taken: list[JobRef] = field(default_factory=list)
+    """Jobs whose id a living job has."""
     unreadable: list[JobRef] = field(default_factory=list)
-
     refused: dict[str, StoreError] = field(default_factory=dict)
+    """Queues that the store could not change."""
     skipped: int = 0
-    """Letters of queues that refused."""
+    """Letters of the queues in `refused`."""
 
     @property
     def seen(self) -> int:
-        """How many letters have been looked at."""
+        """How many letters have been handled."""
         return self.done + self.gone + len(self.taken) + len(self.unreadable) + self.skipped
 
     @property
     def is_partial(self) -> bool:
-        """Whether something was not done that should have been."""
+        """Whether some letters should have been changed and were not."""
         return bool(self.taken or self.unreadable or self.refused)
 
 
 @dataclass(frozen=True, slots=True)
-class _Errand:
-    """One of the two commands: its words, and what it does with a few letters."""
+class _Change:
+    """One of the two commands: its words, and how it changes a batch of letters."""
 
     verb: str
     past: str
@@ -80,13 +86,13 @@ class _Errand:
 
 
 def _choice(command: Callable[..., Any]) -> Callable[..., Any]:
-    """ID..., the filters and what both commands ask before they do anything."""
+    """Add the arguments and flags of both commands."""
     options = (
         click.argument("ids", nargs=-1, metavar="[ID]..."),
-        wanted_options,
+        search_options,
         click.option("--all", "all_", is_flag=True, help="Choose all dead jobs of all queues."),
-        click.option("--yes", is_flag=True, help="Do not ask before changing more than one."),
-        click.option("--dry-run", is_flag=True, help="Only count the jobs."),
+        click.option("--yes", is_flag=True, help="Do not ask before changing more than one job."),
+        click.option("--dry-run", is_flag=True, help="Count the jobs and change nothing."),
         store_options,
         click.pass_context,
     )
@@ -99,22 +105,24 @@ def _choice(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--priority",
     type=click.Choice([priority.name.lower() for priority in Priority]),
-    help="Give the jobs this priority instead of their own.",
+    help="Give the jobs this priority. By default they keep their own.",
 )
 @_choice
 def retry(ctx: click.Context, /, priority: str | None, **flags: Any) -> None:
     """Run dead jobs again, the oldest first.
 
     Choose them by ID (queue/id, or the id alone), by filters, or with --all. Each job starts at
-    attempt 1 with its old arguments, and keeps the errors it had. Asks before it changes more than
-    one. Does not import the app.
+    attempt 1 with its old arguments, and keeps its earlier errors. Asks before it changes more than
+    one job. Does not import the app.
     """
-    wanted = None if priority is None else Priority[priority.upper()]
+    new_priority = None
+    if priority is not None:
+        new_priority = Priority[priority.upper()]
 
     async def act(store: Backend, targets: Sequence[_Target], tally: _Tally) -> None:
-        await _retry(store, targets, tally, wanted)
+        await _retry(store, targets, tally, new_priority)
 
-    _run(ctx, _Errand("retry", "retried", act), flags)
+    _run(ctx, _Change("retry", "retried", act), flags)
 
 
 @click.command(epilog=_PURGE_EPILOG)
@@ -123,9 +131,9 @@ def purge(ctx: click.Context, /, **flags: Any) -> None:
     """Delete dead jobs with their arguments and errors, for good.
 
     Choose them by ID (queue/id, or the id alone), by filters, or with --all. Asks before it deletes
-    more than one. Does not import the app.
+    more than one job. Does not import the app.
     """
-    _run(ctx, _Errand("purge", "purged", _purge), flags)
+    _run(ctx, _Change("purge", "purged", _purge), flags)
 
 
 async def _retry(
@@ -155,32 +163,33 @@ async def _purge(store: Backend, targets: Sequence[_Target], tally: _Tally) -> N
     tally.gone += dropped.count(False)
 
 
-def _run(ctx: click.Context, errand: _Errand, flags: dict[str, Any]) -> None:
+def _run(ctx: click.Context, change: _Change, flags: dict[str, Any]) -> None:
     url, prefix, as_json = (flags.pop(name) for name in ("url", "prefix", "as_json"))
     ids = read_ids(ctx, flags["ids"])
-    wanted = read_wanted(ctx, flags)
-    _check_choice(ctx, errand, ids, wanted, all_=flags["all_"])
+    filters = read_filters(ctx, flags)
+    _check_choice(ctx, change, ids, filters, all_=flags["all_"])
 
     async def question(store: Backend, info: StoreInfo) -> int:
-        targets, missing = await _targets(store, ids, wanted)
+        targets, missing = await _targets(store, ids, filters)
         for problem in missing:
             click.echo(f"Error: {line(problem)}", err=True)
         code = ExitCode.failed_if(missing)
         tally = _Tally()
-        told = {"found": len(targets), "errors": missing, "dry_run": flags["dry_run"]}
+        found = {"found": len(targets), "errors": missing, "dry_run": flags["dry_run"]}
         if not flags["dry_run"] and targets:
             if not flags["yes"] and len(targets) > 1:
-                if not sys.stdin.isatty():
-                    return fail(ExitCode.USAGE, _nobody(errand, targets), as_json=as_json)
-                if not _confirm(errand, targets):
-                    click.echo(f"nothing was {errand.past}", err=True)
+                jobs = count(len(targets), "dead job")
+                if not can_ask():
+                    return fail(ExitCode.USAGE, _cannot_ask(change, jobs), as_json=as_json)
+                if not confirm(f"{change.verb.capitalize()} {jobs}?"):
+                    click.echo(f"nothing was {change.past}", err=True)
                     return ExitCode.FAILED
-            await _work(store, errand, targets, tally)
+            await _work(store, change, targets, tally)
         if as_json:
-            show_json(told | _counted(errand, tally))
+            show_json(found | _counted(change, tally))
         elif targets or not missing:
-            click.echo(_summary(errand, targets, tally, dry_run=flags["dry_run"]))
-        _tell_rest(tally)
+            click.echo(_summary(change, targets, tally, dry_run=flags["dry_run"]))
+        _show_rest(tally)
         if tally.is_partial:
             return ExitCode.FAILED
         return code
@@ -189,41 +198,43 @@ def _run(ctx: click.Context, errand: _Errand, flags: dict[str, Any]) -> None:
 
 
 def _check_choice(
-    ctx: click.Context, errand: _Errand, ids: list[str], wanted: Wanted, *, all_: bool
+    ctx: click.Context, change: _Change, ids: list[str], filters: Filters, *, all_: bool
 ) -> None:
-    filters = "--queue, --function, --reason, --error, --message, --since, --before"
-    if ids and (all_ or Wanted(wanted.queues) != wanted):
+    names = "--queue, --function, --reason, --error, --message, --since, --before"
+    if ids and (all_ or Filters(filters.queues) != filters):
         raise click.UsageError(
             "give IDs, or filters, or --all, but not two of them (--queue may be given with IDs)",
             ctx,
         )
-    if all_ and not wanted.is_all:
+    if all_ and not filters.accept_all:
         raise click.UsageError("--all means every dead job; leave out --all or the filters", ctx)
-    if not ids and not all_ and wanted.is_all:
+    if not ids and not all_ and filters.accept_all:
         raise click.UsageError(
-            f"which dead jobs? Give IDs, filters ({filters}) or --all; asyncjobs dead list "
-            f"shows the jobs to {errand.verb}",
+            f"which dead jobs? Give IDs, filters ({names}) or --all; asyncjobs dead list "
+            f"shows the jobs to {change.verb}",
             ctx,
         )
 
 
 async def _targets(
-    store: Backend, ids: list[str], wanted: Wanted
+    store: Backend, ids: list[str], filters: Filters
 ) -> tuple[list[_Target], list[str]]:
-    """The letters that are meant, and for each ID without one why."""
+    """The letters that the user chose, and for each ID without one the reason."""
+    # Keeps each letter once: two IDs may name the same one, with its queue and without.
     targets: dict[_Target, None] = {}
     missing = []
     for job_id in ids:
-        letter = await find(store, job_id, wanted.queues, cut=0)
+        letter = await find(store, job_id, filters.queues, cut=0)
         if isinstance(letter, str):
             missing.append(letter)
         else:
             targets[_Target(letter.key, letter.size)] = None
     if not ids:
-        for queue in wanted.queues or await store.inspect.queues.names():
+        for queue in filters.queues or await store.inspect.queues.names():
             try:
-                async for found in look_for(store, wanted, queue, oldest_first=True):
-                    targets.update({_Target(told.key, told.size): None for told in found.told})
+                async for found in search(store, filters, queue, oldest_first=True):
+                    for each in found.letters:
+                        targets[_Target(each.key, each.size)] = None
             except StoreUnavailable:
                 raise
             except StoreError as error:
@@ -231,84 +242,65 @@ async def _targets(
     return list(targets), missing
 
 
-def _nobody(errand: _Errand, targets: Sequence[_Target]) -> str:
+def _cannot_ask(change: _Change, jobs: str) -> str:
     return (
-        f"this would {errand.verb} {count(len(targets), 'dead job')}, and there is no terminal to "
-        "ask on; add --yes to do it, or --dry-run to count the jobs"
+        f"this would {change.verb} {jobs}, and there is no terminal to ask on; add --yes to do it, "
+        "or --dry-run to count the jobs"
     )
 
 
-def _confirm(errand: _Errand, targets: Sequence[_Target]) -> bool:
-    # The loop's own handler would only note a Ctrl-C, and the prompt would go on waiting.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return click.confirm(
-            f"{errand.verb.capitalize()} {count(len(targets), 'dead job')}?", err=True
-        )
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-async def _work(store: Backend, errand: _Errand, targets: Sequence[_Target], tally: _Tally) -> None:
+async def _work(store: Backend, change: _Change, targets: Sequence[_Target], tally: _Tally) -> None:
     shows = len(targets) > STEP and sys.stderr.isatty()
     try:
-        for step in _steps(targets):
-            queue = step[0].key.ref.queue
+        for queue, step in _steps(targets):
             try:
-                await errand.act(store, step, tally)
+                await change.act(store, step, tally)
             except StoreUnavailable:
                 raise
             except StoreError as error:
-                # A key of a wrong type, say: the other queues are not the worse for it.
+                # A key of the wrong type, for example. The other queues can still be changed.
                 tally.refused[queue] = error
                 tally.skipped += len(step)
             if shows:
-                end = "\n" if tally.seen == len(targets) else ""
+                end = ""
+                if tally.seen == len(targets):
+                    end = "\n"
                 click.echo(f"\r{tally.seen:,} of {len(targets):,}{end}", nl=False, err=True)
     except BaseException:
-        # Ctrl-C, or the store is away: what was done stays done, and may be gone on with.
+        # Ctrl-C, or the store is away. What was done stays done, so the command can be repeated.
         click.echo(
-            f"stopped: {errand.past} {tally.done:,} of {count(len(targets), 'dead job')}; "
+            f"stopped: {change.past} {tally.done:,} of {count(len(targets), 'dead job')}; "
             "run the same command again for the rest",
             err=True,
         )
         raise
 
 
-def _steps(targets: Sequence[_Target]) -> Iterator[list[_Target]]:
-    """Of one queue each, few and small enough for one trip, whether they are read or only
-    named."""
-    step: list[_Target] = []
-    size = 0
-    for target in targets:
-        is_full = len(step) == STEP or size + target.size > MAX_PAGE_BYTES
-        if step and (is_full or step[0].key.ref.queue != target.key.ref.queue):
-            yield step
-            step = []
-            size = 0
-        step.append(target)
-        size += target.size
-    if step:
-        yield step
+def _steps(targets: Sequence[_Target]) -> Iterator[tuple[str, list[_Target]]]:
+    """Each queue with a batch of its letters, small enough for one call that reads them all."""
+    for queue, group in groupby(targets, key=lambda target: target.key.ref.queue):
+        own = list(group)
+        for places in cut([each.size for each in own], most=STEP, most_bytes=MAX_PAGE_BYTES):
+            yield queue, [own[place] for place in places]
 
 
-def _counted(errand: _Errand, tally: _Tally) -> dict[str, Any]:
-    counted: dict[str, Any] = {errand.past: tally.done, "gone": tally.gone}
-    if errand.verb == "retry":
+def _counted(change: _Change, tally: _Tally) -> dict[str, Any]:
+    counted: dict[str, Any] = {change.past: tally.done, "gone": tally.gone}
+    if change.verb == "retry":
         counted["id_taken"] = list(map(str, tally.taken))
         counted["unreadable"] = list(map(str, tally.unreadable))
     return counted
 
 
-def _summary(errand: _Errand, targets: Sequence[_Target], tally: _Tally, *, dry_run: bool) -> str:
+def _summary(change: _Change, targets: Sequence[_Target], tally: _Tally, *, dry_run: bool) -> str:
     if not targets:
-        return f"no dead job to {errand.verb}"
+        return f"no dead job to {change.verb}"
     if dry_run:
-        return f"would {errand.verb} {count(len(targets), 'dead job')}"
-    return f"{errand.past} {count(tally.done, 'dead job')}"
+        return f"would {change.verb} {count(len(targets), 'dead job')}"
+    return f"{change.past} {count(tally.done, 'dead job')}"
 
 
-def _tell_rest(tally: _Tally) -> None:
+def _show_rest(tally: _Tally) -> None:
     if tally.gone:
         gone = count(tally.gone, "dead job")
         click.echo(f"{gone} disappeared meanwhile: retried, purged or pruned by others", err=True)
