@@ -11,9 +11,9 @@ from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import Backend, Clock, StoreSettings
 from asyncjobs.testing.conformance.store import MakeBackend, clock, new_settings, store
-from tests.conformance.spoiling import spoil
+from tests.conformance.spoiling import any_part, spoil
 
-__all__ = ["clock", "new_settings", "spoil", "store"]
+__all__ = ["any_part", "clock", "new_settings", "spoil", "store"]
 
 
 @pytest.fixture(params=["memory", "valkey", "redis"])

@@ -4,54 +4,119 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from asyncjobs.errors import StoreError
+from asyncjobs.model.job import JobRef
 from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.redis.keys import QUEUE_KEYS
-from asyncjobs.testing.conformance.spoiled import ALL, BAD, Spoil
+from asyncjobs.testing.conformance.spoiled import BAD, Part, Spoil
 from asyncjobs.testing.conformance.store import Store
 
-__all__ = ["spoil"]
+__all__ = ["any_part", "spoil"]
+
+KEYS: Final[dict[str, str]] = {
+    Part.LEASES: "workers",
+    Part.UPKEEP: "upkeep",
+    Part.LEAVING: "leaving",
+    Part.PLACES: "index",
+    Part.CRITICAL: "ready:0",
+    Part.NORMAL: "ready:2",
+    Part.LOW: "ready:3",
+    Part.DUE_TIMES: "scheduled",
+    Part.SCHEDULED: "scheduled:data",
+    Part.KNOWN: "known:0",
+    Part.DEATHS: "dead",
+    Part.LETTERS: "dead:data",
+    Part.LETTER_BYTES: "dead:bytes",
+    Part.ACTIVITY: "stats",
+    Part.SIGNALS: "wake",
+}
+
+
+class MemorySpoil(Spoil):
+    """In memory the queue is broken as a whole, whatever the part."""
+
+    error = "WRONGTYPE"
+
+    def __init__(self, backend: MemoryBackend) -> None:
+        self._backend = backend
+
+    async def __call__(self, part: str) -> None:
+        self._backend.break_queue(BAD, StoreError("planted: WRONGTYPE"))
+
+    async def mend(self, part: str | None = None) -> None:
+        self._backend.break_queue(BAD, None)
+
+    async def has_waiter(self, about: JobRef) -> bool:
+        return about in self._backend._queues.results
+
+
+class ServerSpoil(Spoil):
+    """On a server a value of another type stands in the place of a key."""
+
+    error = "WRONGTYPE"
+
+    def __init__(self, backend: RedisBackend, prefix: str, server: Any) -> None:
+        self._backend = backend
+        self._server = server
+        self._start = f"{{{prefix}:{BAD}}}:"
+        self._spoiled: set[str] = set()
+
+    async def __call__(self, part: str) -> None:
+        name = KEYS.get(part, part)
+        self._spoiled.add(name)
+        await asyncio.to_thread(self._put, name)
+
+    def _put(self, name: str) -> None:
+        key = self._start + name
+        self._server.command("DEL", key)
+        # Of no type that a queue's key has: `awaited` is text, all others are not.
+        other = ("SADD", key, "x") if name == "awaited" else ("SET", key, "x")
+        self._server.command(*other)
+
+    async def mend(self, part: str | None = None) -> None:
+        if part is None:
+            self._spoiled.update(QUEUE_KEYS)
+            await asyncio.to_thread(self.mend_all)
+            return
+        name = KEYS.get(part, part)
+        self._spoiled.discard(name)
+        await asyncio.to_thread(self._server.command, "DEL", self._start + name)
+
+    def mend_all(self) -> None:
+        """Take away every key that is spoiled, before the keys are audited."""
+        if self._spoiled:
+            self._server.command("DEL", *(self._start + name for name in self._spoiled))
+        self._spoiled.clear()
+
+    async def has_waiter(self, about: JobRef) -> bool:
+        board = self._backend._board
+        channel = self._backend._keys.result(about)
+        return board is not None and channel in board._subscribed and not board._new
 
 
 @pytest.fixture
 def spoil(store: Store, request: pytest.FixtureRequest, servers: Any) -> Iterator[Spoil]:
-    """`await spoil("index")` puts a value of another type in the place of a key of queue BAD,
-    `await spoil("index", is_sound=True)` takes it away, before the keys are audited. In memory
-    the queue is broken as a whole. ALL takes the whole queue away, where keys of it are left
-    that do not fit together any more."""
-    backend, spoiled = store.backend, set[str]()
-    memory = backend if isinstance(backend, MemoryBackend) else None
+    backend = store.backend
+    if isinstance(backend, MemoryBackend):
+        yield MemorySpoil(backend)
+        backend.break_queue(BAD, None)
+        return
+    assert isinstance(backend, RedisBackend)
     # tests/redis/test_acl.py runs the suite as users of a server.
     params = request.node.callspec.params
     kind = params["users"] if "users" in params else params["make_backend"]
+    spoiled = ServerSpoil(backend, store.settings.prefix, servers.get(kind))
+    yield spoiled
+    spoiled.mend_all()
 
-    def put(name: str) -> None:
-        spoiled.add(name)
-        if memory is not None:
-            memory.break_queue(BAD, StoreError("planted: WRONGTYPE"))
-            return
-        key = f"{{{store.settings.prefix}:{BAD}}}:{name}"
-        servers.get(kind).command("DEL", key)
-        # Of no type that a queue's key has: `awaited` is text, all others are not.
-        other = ("SADD", key, "x") if name == "awaited" else ("SET", key, "x")
-        servers.get(kind).command(*other)
 
-    def mend(name: str) -> None:
-        spoiled.discard(name)
-        if memory is not None:
-            memory.break_queue(BAD, None)
-            return
-        start = f"{{{store.settings.prefix}:{BAD}}}:"
-        names = QUEUE_KEYS if name == ALL else (name,)
-        servers.get(kind).command("DEL", *(start + name for name in names))
-
-    async def change(name: str, *, is_sound: bool = False) -> None:
-        await asyncio.to_thread(mend if is_sound else put, name)
-
-    yield change
-    for name in tuple(spoiled):
-        mend(name)
+@pytest.fixture(params=QUEUE_KEYS)
+def any_part(request: pytest.FixtureRequest) -> str:
+    """Each key of a queue, also those that no part is named after."""
+    key: str = request.param
+    return key

@@ -41,15 +41,38 @@ def anyio_backend():
 def make_backend():
     return lambda settings, now_ms: MyBackend(settings, now_ms=now_ms)
 """
+SPOIL = """
+
+from asyncjobs.errors import StoreError
+from asyncjobs.testing.conformance.spoiled import BAD, Spoil
 
 
-def run_suite(folder: Path, store: str, *args: str) -> tuple[int, str]:
+class MySpoil(Spoil):
+    error = "out of order"
+
+    def __init__(self, backend):
+        self.backend = backend
+
+    async def __call__(self, part):
+        self.backend.break_queue(BAD, StoreError("this queue is out of order"))
+
+    async def mend(self, part=None):
+        self.backend.break_queue(BAD, None)
+
+
+@pytest.fixture
+def spoil(store):
+    return MySpoil(store.backend)
+"""
+
+
+def run_suite(folder: Path, store: str, *args: str, tests: str = TESTS) -> tuple[int, str]:
     """The exit code, and what pytest has said."""
     package = Path(asyncjobs.__file__).parent
     site = folder / "site"
     shutil.copytree(package, site / "asyncjobs", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "my_store.py").write_text(store)
-    (folder / "test_my_store.py").write_text(TESTS)
+    (folder / "test_my_store.py").write_text(tests)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:valkey", *args],
         cwd=folder,
@@ -69,6 +92,12 @@ def test_a_store_of_somebody_else_passes(tmp_path: Path) -> None:
     assert passed is not None, said
     assert int(passed[1]) > 250
     assert "nothing says how a queue of this store is spoiled" in said
+
+
+def test_a_store_of_somebody_else_says_how_a_queue_of_it_is_spoiled(tmp_path: Path) -> None:
+    code, said = run_suite(tmp_path, STORE, tests=TESTS + SPOIL)
+    assert code == 0, said
+    assert "nothing says how a queue of this store is spoiled" not in said
 
 
 def test_a_store_with_a_fault_fails_and_says_what_was_compared(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from asyncjobs.store.seam import Clock, StoreSettings
 from asyncjobs.testing import conformance
 from asyncjobs.testing.conformance.store import MakeBackend
 from asyncjobs.testing.servers import Server
-from tests.conformance.spoiling import spoil as spoil_as_owner
+from tests.conformance import spoiling
 from tests.kit.environment import environment
 from tests.model.test_store_machine import PACE, hold_to_the_model
 
@@ -92,7 +92,7 @@ def make_backend(users: Users) -> Iterator[MakeBackend]:
 
 globals().update(conformance.suite())
 # A queue of a server is spoiled as the server's owner, whoever is the user.
-globals()["spoil"] = spoil_as_owner
+globals().update(spoil=spoiling.spoil, any_part=spoiling.any_part)
 
 
 def test_any_calls_have_the_answers_of_the_model(users: Users) -> None:

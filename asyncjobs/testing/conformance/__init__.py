@@ -12,9 +12,14 @@ To prove a store of your own, make a test module of four lines:
 
 `settings` is a StoreSettings with a prefix that no other case has; `now_ms` is the clock to
 read, or None for the store's own. All times come from a pinned clock, except where a store can
-only expire by its own. Cases that need more than every store has are skipped by capability, and
-those with a spoiled queue unless you override the fixture `spoil`, too. The suite needs pytest
-and anyio's plugin for it, on asyncio: the fixture `anyio_backend` has to say so.
+only expire by its own. Cases that need more than every store has are skipped by capability.
+
+Some cases spoil one queue and look at the others. They are skipped unless you override the
+fixture `spoil`: it says how a queue of your store is spoiled, and what is heard then (`Spoil` in
+spoiled.py). The fixture `any_part` may name more that can be spoiled.
+
+The suite needs pytest and anyio's plugin for it, on asyncio: the fixture `anyio_backend` has to
+say so.
 """
 
 from __future__ import annotations

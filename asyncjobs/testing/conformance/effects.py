@@ -22,7 +22,7 @@ from asyncjobs.model.job import (
 )
 from asyncjobs.store.letters import LetterQuery
 from asyncjobs.store.seam import EnqueueBatch
-from asyncjobs.testing.conformance.spoiled import BAD, Spoil
+from asyncjobs.testing.conformance.spoiled import BAD, Part, Spoil
 from asyncjobs.testing.conformance.store import LEASE_MS, SHORT_S, Store, Worker, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio
@@ -307,9 +307,9 @@ async def test_a_success_wins_over_a_mark_and_stores_its_jobs(store: Store) -> N
     assert ids((await worker.exchange(causing(taken, new("a")), demand=1)).jobs) == ["a"]
 
 
-@pytest.mark.parametrize("key", ["ready:2", "scheduled", "scheduled:data", "index"])
+@pytest.mark.parametrize("part", [Part.NORMAL, Part.DUE_TIMES, Part.SCHEDULED, Part.PLACES])
 async def test_where_they_cannot_be_kept_the_job_is_not_acknowledged(
-    store: Store, spoil: Spoil, key: str
+    store: Store, spoil: Spoil, part: Part
 ) -> None:
     worker = await store.worker(BAD)
     await store.enqueue("parent", queue=BAD, priority=1)
@@ -319,9 +319,9 @@ async def test_where_they_cannot_be_kept_the_job_is_not_acknowledged(
         new("b", queue=BAD),
         new("c", queue=BAD, delay_ms=1),
     ]
-    await spoil(key)
+    await spoil(part)
     assert list((await worker.exchange(causing(taken, *jobs))).away) == [BAD]
-    await spoil(key, is_sound=True)
+    await spoil.mend(part)
     other = await store.worker(BAD)
     await store.pass_time(LEASE_MS + 1, other)
     await store.reclaim(BAD)

@@ -9,7 +9,7 @@ from asyncjobs.model.clock import new_id
 from asyncjobs.model.job import NewJob, Priority, Settlement, State
 from asyncjobs.store.letters import LetterQuery, Revival, Revived
 from asyncjobs.store.seam import EnqueueBatch
-from asyncjobs.testing.conformance.spoiled import ALL, BAD, Spoil
+from asyncjobs.testing.conformance.spoiled import BAD, Part, Spoil
 from asyncjobs.testing.conformance.store import LEASE_MS, Store, Worker, are_new, ids
 
 pytestmark = pytest.mark.anyio
@@ -23,48 +23,48 @@ async def _after_its_death(store: Store) -> Worker:
     return other
 
 
-@pytest.mark.parametrize("key", ["scheduled", "scheduled:data"])
-async def test_a_job_that_shall_run_again_later(store: Store, spoil: Spoil, key: str) -> None:
+@pytest.mark.parametrize("part", [Part.DUE_TIMES, Part.SCHEDULED])
+async def test_a_job_that_shall_run_again_later(store: Store, spoil: Spoil, part: Part) -> None:
     worker = await store.worker(BAD)
     await store.enqueue("a", queue=BAD)
     again = Settlement.reschedule(await worker.take_one(), b"again", 1000)
-    await spoil(key)
+    await spoil(part)
     assert list((await worker.exchange(again)).away) == [BAD]
-    await spoil(key, is_sound=True)
+    await spoil.mend(part)
     # Its worker might send it again, and dies before.
     assert ids(await (await _after_its_death(store)).take()) == ["a"]
 
 
-@pytest.mark.parametrize("key", ["dead", "dead:data", "dead:bytes"])
-async def test_a_job_that_is_dead(store: Store, spoil: Spoil, key: str) -> None:
+@pytest.mark.parametrize("part", [Part.DEATHS, Part.LETTERS, Part.LETTER_BYTES])
+async def test_a_job_that_is_dead(store: Store, spoil: Spoil, part: Part) -> None:
     worker = await store.worker(BAD)
     await store.enqueue("a", "b", queue=BAD)
     first, second = await worker.take()
     ends = [Settlement.dead(first, b"{}\n{}"), Settlement.reschedule(second, b"again", 1000)]
-    await spoil(key)
+    await spoil(part)
     answer = await worker.exchange(*ends)
-    await spoil(key, is_sound=True)
+    await spoil.mend(part)
     if answer.away:
         assert ids(await (await _after_its_death(store)).take()) == ["a", "b"]
         return
     assert await store.state("a", BAD) is State.DEAD
     assert await store.state("b", BAD) is State.SCHEDULED
-    await spoil(ALL, is_sound=True)
+    await spoil.mend()
 
 
-@pytest.mark.parametrize("key", ["ready:0", "ready:3"])
+@pytest.mark.parametrize(("part", "priority"), [(Part.CRITICAL, 0), (Part.LOW, 3)])
 async def test_due_jobs_before_one_that_cannot_be_made_ready(
-    store: Store, spoil: Spoil, key: str
+    store: Store, spoil: Spoil, part: Part, priority: int
 ) -> None:
     worker = await store.worker(BAD)
-    for name, priority in (("a", 2), ("b", int(key[-1])), ("c", 2)):
-        await store.enqueue(name, queue=BAD, priority=priority, delay_ms=1000)
+    for name, own in (("a", 2), ("b", priority), ("c", 2)):
+        await store.enqueue(name, queue=BAD, priority=own, delay_ms=1000)
         store.clock.ms += 1
-    await spoil(key)
+    await spoil(part)
     store.clock.ms += 1000
     for _ in range(3):
         assert list((await worker.exchange(demand=10)).away) == [BAD]
-    await spoil(key, is_sound=True)
+    await spoil.mend(part)
     worker.sequence += 1
     held = (await worker.lease.resync(worker.sequence, [])).missing
     assert sorted(ids([*held, *await worker.take()])) == ["a", "b", "c"]
@@ -82,9 +82,9 @@ async def test_small_jobs_given_back_beside_a_large_one(store: Store) -> None:
 
 
 @pytest.mark.parametrize("has_new_id", [False, True])
-@pytest.mark.parametrize("key", ["ready:3", "scheduled", "index"])
+@pytest.mark.parametrize("part", [Part.LOW, Part.DUE_TIMES, Part.PLACES])
 async def test_a_batch_that_is_refused_leaves_nothing(
-    store: Store, spoil: Spoil, key: str, has_new_id: bool
+    store: Store, spoil: Spoil, part: Part, has_new_id: bool
 ) -> None:
     """Whoever is told so enqueues these jobs again, in a batch of its own."""
     jobs = [
@@ -93,9 +93,9 @@ async def test_a_batch_that_is_refused_leaves_nothing(
         NewJob(BAD, "c", 3, b"{}", has_new_id=has_new_id),
         NewJob(BAD, "d", 2, b"{}", 1000, has_new_id=has_new_id),
     ]
-    await spoil(key)
+    await spoil(part)
     assert list((await store.backend.enqueue(EnqueueBatch(new_id(), jobs))).refused) == [BAD]
-    await spoil(key, is_sound=True)
+    await spoil.mend(part)
     assert are_new((await store.backend.enqueue(EnqueueBatch(new_id(), jobs))).places) == [True] * 4
     store.clock.ms += 1000
     worker = await store.worker(BAD)
@@ -104,9 +104,9 @@ async def test_a_batch_that_is_refused_leaves_nothing(
 
 async def test_a_lone_job_that_is_refused_leaves_nothing(store: Store, spoil: Spoil) -> None:
     job = NewJob(BAD, "a", 2, b"{}", has_new_id=True)
-    await spoil("index")
+    await spoil(Part.PLACES)
     assert (await store.backend.enqueue(EnqueueBatch(new_id(), [job]))).refused
-    await spoil("index", is_sound=True)
+    await spoil.mend(Part.PLACES)
     assert not (await store.backend.enqueue(EnqueueBatch(new_id(), [job]))).refused
     worker = await store.worker(BAD)
     assert ids(await worker.take()) == ["a"]
@@ -118,10 +118,10 @@ async def test_a_letter_whose_job_cannot_be_made_ready(store: Store, spoil: Spoi
     await worker.exchange(Settlement.dead(await worker.take_one(), b"{}\n{}"))
     (letter,) = (await store.backend.dead.page(LetterQuery(BAD))).letters
     revival = Revival(letter.key, b"again")
-    await spoil("ready:0")
+    await spoil(Part.CRITICAL)
     with pytest.raises(StoreError):
         await store.backend.dead.revive([revival], priority=Priority.CRITICAL)
-    await spoil("ready:0", is_sound=True)
+    await spoil.mend(Part.CRITICAL)
     assert await store.state("a", BAD) is State.DEAD
     assert await store.backend.dead.revive([revival]) == [Revived.READY]
     assert ids(await worker.take()) == ["a"]
