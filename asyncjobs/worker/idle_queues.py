@@ -1,4 +1,4 @@
-"""Queues in which nothing is left and that nobody has served for a day: they are forgotten."""
+"""Forgets queues in which nothing is left and that nobody has served for a day."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["IdleQueues"]
 logger = GuardedLog("asyncjobs.worker")
 
 IDLE_MS: Final = 86_400_000
-"""How long no worker must have been heard of. A fleet that is scaled down to none over night
-finds its queues as it left them, and so do those who watch their depth."""
+"""How long a queue must have been without a worker. A fleet that is scaled down to none over night
+finds its queues as it has left them, and so do dashboards that show their depth."""
 EVERY_S: Final = 3600.0
-"""From one round in which queues are forgotten to the next: a day passes slowly."""
+"""The pause between rounds in which queues are forgotten: a day passes slowly."""
 MOST_NAMED: Final = 10
 
 
 class IdleQueues:
-    """Forgets them, in one round of whoever looks through all queues out of many.
+    """Forgets idle queues, in some of the rounds of a duty that looks at all queues.
 
-    A name of a queue costs each look at all of them, and a queue once used keeps a few hundred
-    bytes: programs that make a queue for each customer or build would fill a store with them.
+    Each known queue costs time in every round, and a queue once used keeps a few hundred bytes.
+    Programs that make a queue for each customer or build would fill a store with them.
     """
 
     def __init__(
@@ -55,11 +55,13 @@ class IdleQueues:
         if self._is_due:
             self._looked_s = now_s
         if self._forgotten:
+            names = ", ".join(self._forgotten[:MOST_NAMED])
+            if len(self._forgotten) > MOST_NAMED:
+                names += ", ..."
             logger.info(
                 "forgotten, with no job left and no worker for a day: %d queues: %s",
                 len(self._forgotten),
-                ", ".join(self._forgotten[:MOST_NAMED])
-                + (", ..." if len(self._forgotten) > MOST_NAMED else ""),
+                names,
             )
             self._forgotten.clear()
         self._is_due = now_s - self._looked_s >= EVERY_S

@@ -1,4 +1,4 @@
-"""What a worker needs of its app, and its own settings, checked once."""
+"""What a worker needs from its app, and its own settings, checked once."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from asyncjobs.store.seam import Backend
 __all__ = ["Host", "Queues", "WorkerSettings", "checked_count", "sync_queues"]
 
 SHORTEST_S: Final = 0.05
-"""Shorter limits would find the loop blocked by its own turns."""
+"""The shortest limit for the event loop. An ordinary turn of the loop would break a shorter one."""
 
 Queues = str | Iterable[str] | Mapping[str, int]
 
 
 class Host(Protocol):
-    """What a worker needs of an app: AsyncJobs is one. The floor above is not known here."""
+    """What a worker needs from an app. AsyncJobs is one, but it is above this room."""
 
     settings: AppSettings
     registry: JobRegistry
@@ -52,7 +52,7 @@ class Host(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """See `Worker`; times in seconds, None for what is off."""
+    """The settings of a `Worker`. Times are in seconds, None turns a setting off."""
 
     queues: dict[str, int]
     concurrency: int
@@ -91,7 +91,8 @@ class WorkerSettings:
             hard_limit_s=_limit(hard_limit, "hard_limit"),
             stuck_after_s=_limit(stuck_after, "stuck_after"),
         )
-        warning_s, limit_s = settings.block_warning_s, settings.hard_limit_s
+        warning_s = settings.block_warning_s
+        limit_s = settings.hard_limit_s
         if warning_s is not None and limit_s is not None and limit_s <= warning_s:
             raise ConfigError(
                 f"hard_limit={limit_s:g} s must be longer than block_warning={warning_s:g} s; "
@@ -101,7 +102,7 @@ class WorkerSettings:
 
 
 def sync_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, bool]:
-    """Queues with sync job functions, and whether they have no others."""
+    """The queues with sync job functions, and whether they have no others."""
     kinds: dict[str, set[Isolation]] = {}
     for function in registry.functions():
         kinds.setdefault(function.settings.queue, set()).add(function.isolation)
@@ -113,14 +114,16 @@ def sync_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, boo
 
 
 def checked_count(value: int, field: str) -> int:
-    """`value`, if it is a whole number of at least 1. Raises ConfigError naming `field`."""
+    """`value`, if it is a whole number of at least 1. Raises ConfigError that names `field`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"{field} must be a whole number of at least 1, not {shown(value)}")
     return value
 
 
 def _limit(value: Seconds | None, field: str) -> float | None:
-    return None if value is None else seconds(value, field=field, minimum=SHORTEST_S)
+    if value is None:
+        return None
+    return seconds(value, field=field, minimum=SHORTEST_S)
 
 
 def _weights(app: Host, queues: Queues | None) -> dict[str, int]:

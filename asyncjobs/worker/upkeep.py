@@ -1,4 +1,4 @@
-"""The one loop that runs the duties of a worker; see duties/."""
+"""The loop that runs the duties of a worker; see duties/."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ REFUSED_MOST_S: Final = 60.0
 
 
 class Upkeep:
-    """Runs the duties one after the other, each when it said it wants to."""
+    """Runs the duties one after the other, each when it has asked for it."""
 
     def __init__(self, duties: Sequence[Duty]) -> None:
         self._duties = duties
         self._refused: dict[Duty, Pauses] = {}
-        """Duties that the store has refused the last time, though it could be reached."""
+        """Duties whose last run the store has refused although it could be reached."""
 
     @classmethod
     def of(cls, site: Site) -> Self:
@@ -42,7 +42,7 @@ class Upkeep:
             duty.hear_beat(beat)
 
     def hear_reclaim_due(self) -> None:
-        """Somebody knows that a lease has ended."""
+        """A signal says that a lease has ended."""
         for duty in self._duties:
             duty.hear_reclaim_due()
 
@@ -68,10 +68,12 @@ class Upkeep:
             return self._put_off(duty, error)
         except Exception:
             logger.exception("%s failed", type(duty).__name__)
+        # Random, so that a fleet does not come back to its store at one moment.
         return random.uniform(1.0, 3.0)
 
     def _put_off(self, duty: Duty, error: StoreError) -> float:
-        """Something in the store is wrong, and nobody else may meet it: told once."""
+        """Something in the store is wrong, and perhaps only this duty meets it. So it is logged,
+        but once and not at each try."""
         if duty not in self._refused:
             self._refused[duty] = Pauses(REFUSED_FIRST_S, REFUSED_MOST_S)
             logger.error("%s is refused, tried again: %s", type(duty).__name__, error)

@@ -28,12 +28,12 @@ class Site:
 
 
 class Duty(ABC):
-    """Something that every worker does from time to time. Safe to be done by many at a time."""
+    """Something that each worker does from time to time. Several workers may do it at once."""
 
     @classmethod
     @abstractmethod
     def of(cls, site: Site) -> Self | None:
-        """The duty of this worker; None when it does not have it."""
+        """The duty for this worker; None if it does not have it."""
 
     @abstractmethod
     async def run(self) -> float:
@@ -43,4 +43,4 @@ class Duty(ABC):
         """The store has answered a heartbeat."""
 
     def hear_reclaim_due(self) -> None:  # noqa: B027  most have no use for it
-        """Somebody knows that a lease has ended."""
+        """A signal says that a lease has ended."""

@@ -1,4 +1,4 @@
-"""Storing how far running jobs are."""
+"""Stores the progress of running jobs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from asyncjobs.worker.lease.session import Session
 __all__ = ["ProgressNotes"]
 
 EVERY_S: Final = 0.5
+"""A job may report each of a million steps. The store hears of the newest one this often."""
 
 
 class ProgressNotes(Duty):

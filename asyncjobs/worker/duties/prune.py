@@ -1,4 +1,4 @@
-"""Dropping dead letters and remembered ids that are over their bounds."""
+"""Drops dead letters and remembered ids that are too old or too many."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from asyncjobs.worker.lease.session import Session
 __all__ = ["Prune"]
 
 STEP: Final = 1000
-"""Dead letters that one call drops, so that the store stays free for others."""
+"""The most dead letters that one request drops, so that the store can answer others."""
 
 
 class Prune(Duty):
-    """Keeps dead letters and remembered ids within their age and number."""
+    """Keeps dead letters and remembered ids within their limits of age and number."""
 
     def __init__(self, backend: Backend, session: Session) -> None:
         self._backend = backend
@@ -28,7 +28,7 @@ class Prune(Duty):
 
     async def run(self) -> float:
         dropped = await self._backend.prune(self._session.spec.queues, STEP)
-        # A full step hints at more; with many workers a minute's jitter spreads the calls.
+        # After a full step there may be more. The random pause spreads the requests of a fleet.
         if dropped >= STEP:
             return 0.1
         return random.uniform(45, 75)

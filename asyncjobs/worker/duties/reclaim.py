@@ -1,4 +1,4 @@
-"""Giving back the jobs of workers that died."""
+"""Gives back the jobs of workers that died."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["Reclaim"]
 logger = GuardedLog("asyncjobs.worker")
 
 STEP: Final = 1000
-"""Jobs of one queue that one call gives back, so that the store stays free for others."""
+"""The most jobs of one queue that one request gives back, so that the store can answer others."""
 HEARS_S: Final = 0.5
-"""How long it may take until a heartbeat that tells of an earlier end is acted on."""
+"""The longest sleep before a reclaim. A heartbeat may report an earlier end meanwhile."""
 
 
 class Reclaim(Duty):
-    """Gives back the jobs of workers whose lease has ended, when the first one ends.
+    """Removes leases that have ended, and gives their jobs back.
 
-    Each heartbeat says anew when that can be. While all others renew theirs it is always
-    yet to come, and nothing is asked.
+    Each heartbeat reports when the next lease of another worker ends. While all workers renew
+    theirs, that time never comes, and the store is not asked.
     """
 
     def __init__(
@@ -37,15 +37,14 @@ class Reclaim(Duty):
         backend: Backend,
         session: Session,
         hub: Events,
-        call: Callable[[Collection[str]], None],
+        on_returned: Callable[[Collection[str]], None],
     ) -> None:
-        """`call` is given the queues when jobs were given back. A worker that died or stands
-        still may have been waiting, and gets the store's call for them; nobody else would
-        hear of it."""
+        """`on_returned`: called with the queues when jobs were given back. The store signals these
+        jobs, too, but perhaps to a worker that has died in its wait."""
         self._backend = backend
         self._session = session
         self._events = hub
-        self._call = call
+        self._on_returned = on_returned
         self._due_s = float("-inf")
         self._log = AwayLog("reclaiming")
 
@@ -56,32 +55,40 @@ class Reclaim(Duty):
     def hear_beat(self, beat: Heartbeat) -> None:
         """The store has renewed the lease and said when the next one of others ends."""
         end_ms = beat.next_lease_end_ms
-        # A lease is over when its end has passed, not at it.
-        # rule:2 a heartbeat says when the next lease of others ends
-        self._set_due(None if end_ms is None else end_ms - beat.now_ms + 1)
+        in_ms = None
+        if end_ms is not None:
+            # One more: a lease is over after its end, not at it.
+            # rule:2 a heartbeat says when the next lease of others ends
+            in_ms = end_ms - beat.now_ms + 1
+        self._set_due(in_ms)
 
     def hear_reclaim_due(self) -> None:
-        """Somebody knows that a lease has ended."""
+        """A signal says that a lease has ended."""
         self._set_due(0)
 
     def _set_due(self, in_ms: int | None) -> None:
-        left_s = float("inf") if in_ms is None else in_ms / 1000
+        left_s = float("inf")
+        if in_ms is not None:
+            left_s = in_ms / 1000
         self._due_s = time.monotonic() + left_s
 
     async def run(self) -> float:
         if (left_s := self._due_s - time.monotonic()) > 0:
             return min(left_s, HEARS_S)
-        lease, known_s = self._session.spec, self._due_s
+        lease = self._session.spec
+        known_s = self._due_s
         answer = await self._backend.reclaim(lease.queues, lease.grace_ms, STEP)
         self._log.note(answer.away)
-        # A heartbeat that came meanwhile may know of an end that this answer does not.
-        heard_s = self._due_s if self._due_s != known_s else float("inf")
+        # A heartbeat that came meanwhile may know of an end that this answer does not know of.
+        heard_s = float("inf")
+        if self._due_s != known_s:
+            heard_s = self._due_s
         # rule:2 reclaim comes when the next lease ends
         self._set_due(answer.again_ms)
         self._due_s = min(self._due_s, heard_s)
         if answer.returned:
             # rule:1 who gives jobs back looks for them at once
-            self._call(lease.queues)
+            self._on_returned(lease.queues)
         if answer.returned or answer.leases:
             logger.warning(
                 "leases ended without a farewell: %d; jobs that are ready again: %d",

@@ -1,4 +1,4 @@
-"""Attempts that swallow their cancellation: reported, and their slots freed."""
+"""Reports attempts that swallow their cancellation, and frees their slots."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WHY: Final = {
 
 
 class Stuck(Duty):
-    """The duty that looks for them. `after_s`: what an attempt may take to end."""
+    """Looks for such attempts. `after_s`: how long an attempt may take to end."""
 
     def __init__(self, processor: Processor, hub: Events, after_s: float) -> None:
         self._processor = processor
@@ -36,7 +36,9 @@ class Stuck(Duty):
     @classmethod
     def of(cls, site: Site) -> Self | None:
         after_s = site.settings.stuck_after_s
-        return None if after_s is None else cls(site.processor, site.hub, after_s)
+        if after_s is None:
+            return None
+        return cls(site.processor, site.hub, after_s)
 
     async def run(self) -> float:
         now_s = time.monotonic()
@@ -46,8 +48,10 @@ class Stuck(Duty):
         return min(self._after_s / 4, 5.0)
 
     def _let_go(self, attempt: Attempt, reason: Reason, ignored_s: float) -> None:
-        """Settle the job as the reason demands; what its task still does is ignored."""
-        stack = "" if attempt.task is None else stack_text(task_frames(attempt.task.get_coro()))
+        """Settle the job for the reason of its stop. What its task does later is ignored."""
+        stack = ""
+        if attempt.task is not None:
+            stack = stack_text(task_frames(attempt.task.get_coro()))
         logger.error(
             "%s: stuck: %s %.1f s ago, and it goes on all the same; its slot is free now, and "
             "how it ends will not count; it hangs at:\n%s",
@@ -64,6 +68,7 @@ class Stuck(Duty):
                     info.ref, info.name, info.number, reason.value, ignored_s, stack, info=info
                 )
             )
+        # A time-out is retried as one. Its error tells where the attempt hung.
         hung = asyncio.CancelledError()
         hung.add_note(f"It was ignored for {ignored_s:.1f} s. The attempt hung at:\n{stack}")
         settlement = self._processor.settler.error(attempt, hung)

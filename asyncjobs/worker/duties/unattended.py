@@ -1,4 +1,4 @@
-"""Queues that hold jobs and have no live worker: a typo, or a dead fleet."""
+"""Warns of queues that hold jobs and have no live worker: a typo, or a dead fleet."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ __all__ = ["Unattended"]
 logger = GuardedLog("asyncjobs.worker")
 
 LOOK: Final = 200
-"""Queues that one look asks about. A store may hold ten thousand: asked about in one go they
-would keep it, and this loop, for half a second."""
+"""How many queues one look asks about. A store may have ten thousand: to ask about all of them at
+once would block it, and this loop, for half a second."""
 NEXT_S: Final = 2.0
-"""From one look to the next, until all queues have been asked about."""
+"""The pause between two looks of one round."""
 TURN_MS: Final = 90_000
-"""A worker that has not asked for so long has its turn no more; longer than between two rounds."""
+"""A worker that does not ask for so long loses its turn. Longer than the pause between rounds."""
 MOST_LINES: Final = 10
-"""Queues that one round names in the log; of the others it says how many they are."""
+"""How many queues one round names in the log. The others are only counted."""
 
 
 class Unattended(Duty):
-    """Warns of them, in one worker of the fleet, which looks at a few queues at a time.
+    """Looks at all queues, a few at a time, in one worker of the fleet.
 
-    Others only ask whether it is their turn. `asker`: a name that no other worker has.
-    `own`: queues that this worker serves, so that they need not be asked about. What it sees of
-    the others it shows to whoever forgets idle ones.
+    The other workers only ask whether it is their turn. What a round finds is also used to forget
+    idle queues.
+    `asker`: a name that no other worker has.
+    `own`: the queues of this worker. They have a live worker, so they are not looked at.
     """
 
     def __init__(self, inspection: QueueInspection, asker: str, own: Collection[str]) -> None:
@@ -56,7 +57,7 @@ class Unattended(Duty):
         if not survey.is_turn:
             return random.uniform(20, 40)
         others = [queue for queue in survey.queues if queue not in self._own]
-        # One that cannot be read must not hide the others, in this look or in any other.
+        # A queue that cannot be read must not hide the others.
         found = await apart(self._inspection.counts, others)
         counts = sorted(found.answers.values())
         for count in counts:
@@ -88,7 +89,7 @@ class Unattended(Duty):
         )
 
     def _tell_broken(self, refused: Mapping[str, StoreError], asked: Collection[str]) -> None:
-        """Once for each queue, until it can be read again."""
+        """Log once for each queue that it cannot be read, until it can be read again."""
         self._told_broken -= set(asked) - refused.keys()
         for queue in refused.keys() - self._told_broken:
             self._told_broken.add(queue)

@@ -1,4 +1,4 @@
-"""Hearing at once that running jobs were cancelled, however busy the worker is."""
+"""Hears at once that running jobs were cancelled, however busy the worker is."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ __all__ = ["CancelListener"]
 logger = GuardedLog("asyncjobs.worker")
 
 LISTEN_S: Final = 30.0
-"""How long one call listens; at its end a connection that nobody answers on is found out."""
+"""How long one request listens. At its end a dead connection is found."""
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MOST_S: Final = 5.0
 
 
 class CancelListener:
-    """Listens on the queues of one session, whatever its entries there are called.
+    """Listens on the queues of one session.
 
-    What is missed while the store is away comes with the next heartbeat or exchange.
+    Signals that are missed while the store is away do no harm: the next heartbeat or exchange
+    brings the cancels.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class CancelListener:
                 case ReclaimDue():
                     self._on_reclaim_due()
                 case _:
-                    # About another worker, or of a kind that this one has no use for.
+                    # For another worker, or of a kind that this one has no use for.
                     pass
         if cancelled:
             self._on_cancel(cancelled)

@@ -1,4 +1,4 @@
-"""Giving the jobs of a worker back when its own event loop cannot do it any more."""
+"""Gives the jobs of a worker back when its own event loop cannot do it any more."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["FAREWELL_S", "say_farewell", "within"]
 logger = GuardedLog("asyncjobs.worker")
 
 FAREWELL_S: Final = 4.0
-"""How long the store may take to hear of the end."""
+"""How long the request to the store may take."""
 
 
 def say_farewell(
     session: Session, charged: Collection[TakenJob] = (), limit_s: float = FAREWELL_S
 ) -> None:
-    """Release the jobs of this worker; each of `charged` counts a crash. Blocks.
+    """Release the jobs of this worker. Each of `charged` counts a crash. Blocks.
 
-    On a loop and connection of its own, so from any thread that runs no loop.
+    Uses a loop and a connection of its own, so call it from a thread that runs no loop.
     """
     if session.backend.capabilities.threaded_heartbeat:
         asyncio.run(_say_farewell(session, charged, limit_s))
@@ -48,10 +48,10 @@ async def _say_farewell(session: Session, charged: Collection[TakenJob], limit_s
 
 
 def within(limit_s: float, do: Callable[[], object]) -> None:
-    """Do it in a thread of its own, and wait for it no longer than that.
+    """Call `do` in a thread of its own, and wait for it no longer than `limit_s`.
 
-    Left out when there is none to be had: the process that a job has filled with threads must
-    end all the same, and here it might wait for ever.
+    If no thread can be started, `do` is left out: a process that a job has filled with threads must
+    end all the same. Called in this thread, `do` might block for ever.
     """
     thread = threading.Thread(target=do, name="asyncjobs-step", daemon=True)
     try:

@@ -1,10 +1,9 @@
-"""Renewing the lease, from a thread where the store allows it.
+"""Renews the lease, in a thread where the store allows it.
 
-A coroutine that blocks the event loop must not cost the lease: another worker would run
-the same jobs again. So the heartbeat is a coroutine on a small loop of its own, with a
-connection of its own. It stops by itself when the event loop was stopped, or has shown no
-sign of life for longer than a limit: a live thread beside a dead loop would hold jobs for
-ever.
+A coroutine that blocks the event loop must not cost the lease: another worker would run the same
+jobs again. So heartbeats are sent by a coroutine on a small loop of its own, with a connection of
+its own. They end by themselves when the worker's loop was stopped, or has not turned for longer
+than a limit. Otherwise a live thread beside a dead loop would hold the jobs for ever.
 """
 
 from __future__ import annotations
@@ -31,22 +30,22 @@ __all__ = ["Heartbeats"]
 logger = GuardedLog("asyncjobs.worker")
 
 EVERY: Final = 0.3
-"""A lease is renewed each time that this share of it has passed. Two heartbeats in a row
-may be lost: the third is sent, and can be answered, before the lease ends. And less than
-`LeaseSpec.grace_ms`, or a lone worker would be taken for a store that was away."""
+"""A lease is renewed when this share of it has passed. So two heartbeats in a row may be lost: the
+third one can be answered before the lease ends. It is also less than `LeaseSpec.grace_ms`. If not,
+the heartbeats of a lone worker would look like those after an outage of the store."""
 ANSWERED_WITHIN: Final = 0.2
-"""The share of a lease after which no answer is expected any more."""
+"""The share of a lease that an answer may take."""
 AGAIN_AFTER: Final = 0.05
-"""The share of a lease after which a heartbeat that failed is repeated."""
+"""The share of a lease after which a failed heartbeat is repeated."""
 STOP_S: Final = 3.0
-"""How long the thread may take to end; it lets go of its connection."""
+"""How long the thread may take to close its connection and end."""
 
 
 class Heartbeats:
     """Owns the thread or task that renews the lease of one session.
 
-    silence_s: renew no more when the pulse is older; None renews for ever.
-    on_failed: called on the worker's loop for each renewal that fails once the lease may be over.
+    silence_s: stop to renew when the pulse is older than that; None renews for ever.
+    on_failed: called on the worker's loop for each failed renewal once the lease may have ended.
     """
 
     def __init__(
@@ -71,9 +70,9 @@ class Heartbeats:
         self._thread: threading.Thread | None = None
         self._thread_loop: asyncio.AbstractEventLoop | None = None
         self._beating: asyncio.Task[None] | None = None
-        """On the loop of the thread, or on the worker's own."""
+        """The task that sends heartbeats, on the loop of the thread or on the worker's own."""
         self._bell: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
-        """The loop that beats, and what wakes it there before its time."""
+        """The loop that sends heartbeats, and the event that makes it send one now."""
 
     def start(self) -> None:
         if self._backend.capabilities.threaded_heartbeat:
@@ -87,9 +86,9 @@ class Heartbeats:
             )
 
     async def stop(self) -> None:
-        """Returns when nothing beats any more.
+        """Returns when no heartbeat is sent any more.
 
-        A renewal that is under way is not waited for: after the farewell it finds no entry.
+        Does not wait for one that is under way: after the farewell it renews nothing.
         """
         self._is_over = True
         if self._thread is None:
@@ -99,7 +98,7 @@ class Heartbeats:
             return
         loop = self._thread_loop
         if loop is not None:
-            # The loop is closed: the thread has ended by itself.
+            # A RuntimeError: the loop is closed, since the thread has ended by itself.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._end_beating)
         await in_own_thread(self._thread.join, STOP_S)
@@ -109,10 +108,10 @@ class Heartbeats:
             self._beating.cancel()
 
     def hasten(self) -> None:
-        """Beat now. From any thread, and from a signal handler."""
+        """Send a heartbeat now. From any thread, and from a signal handler."""
         if self._bell is not None:
             loop, bell = self._bell
-            # Closed: it has ended.
+            # A RuntimeError: the loop is closed, and no heartbeat will be sent.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(bell.set)
 
@@ -127,7 +126,7 @@ class Heartbeats:
         self._beating = asyncio.create_task(self._beat(twin))
         self._thread_loop = asyncio.get_running_loop()
         if self._is_over:
-            # Asked to before there was a loop that could be told.
+            # `stop` has come before there was a loop on which it could cancel.
             self._beating.cancel()
         try:
             await asyncio.wait({self._beating})
@@ -138,7 +137,7 @@ class Heartbeats:
             await twin.close()
 
     async def _leave_for_good(self, backend: Backend) -> None:
-        """The worker's loop was closed under it: nobody else will give its jobs back."""
+        """The worker's loop was closed while it ran. Nobody else will give its jobs back."""
         logger.error("the event loop was closed while a worker ran on it: giving back its jobs")
         try:
             async with asyncio.timeout(STOP_S):
@@ -149,7 +148,7 @@ class Heartbeats:
     async def _beat(self, backend: Backend) -> None:
         """Until cancelled, or until the worker's loop is closed."""
         bell = asyncio.Event()
-        self._bell = asyncio.get_running_loop(), bell
+        self._bell = (asyncio.get_running_loop(), bell)
         lease_s = self._session.spec.duration_ms / 1000
         next_s = lease_s * EVERY
         while not self._loop.is_closed():
@@ -157,23 +156,29 @@ class Heartbeats:
                 async with asyncio.timeout(next_s):
                     await bell.wait()
             bell.clear()
-            next_s = lease_s * (EVERY if await self._renew(backend) else AGAIN_AFTER)
+            share = AGAIN_AFTER
+            if await self._renew(backend):
+                share = EVERY
+            next_s = lease_s * share
 
     async def _renew(self, backend: Backend) -> bool:
+        """Send one heartbeat. False if it has failed and is to be repeated soon."""
         if self._thread is not None and not self._loop.is_running():
-            # It was stopped, perhaps for good: nothing runs there that a lease would be for.
+            # The loop was stopped, perhaps for good. Nothing runs there that needs a lease.
             return False
         silent_s = time.monotonic() - self._pulse.mark_s
         if self._silence_s is not None and silent_s > self._silence_s:
             logger.error("the event loop is blocked for %.0f s: not renewing", silent_s)
             return True
         sent_s = time.monotonic()
-        # The worker may have entered a queue anew since the last beat.
+        # Read each time: the worker may have entered a queue again since the last heartbeat.
         spec = self._session.spec
         lease_s = spec.duration_ms / 1000
-        # A connection that never answers must not cost the lease: try another in time. When
-        # that has passed, on a line that is slow to connect, nothing is won by haste.
-        limit_s = lease_s * (ANSWERED_WITHIN if self._session.is_confirmed(sent_s) else 1)
+        # A connection that never answers must not cost the lease, so another one is tried in time.
+        # Once the lease may have ended, haste wins nothing, and a slow line needs the time.
+        limit_s = lease_s
+        if self._session.is_confirmed(sent_s):
+            limit_s = lease_s * ANSWERED_WITHIN
         try:
             async with asyncio.timeout(limit_s):
                 beat = await backend.attach(spec).beat(leaves=self._session.leaves)
@@ -183,7 +188,7 @@ class Heartbeats:
             self._tell_failed(error)
             return False
         except Exception:
-            # Whatever it was: without a next beat the worker would be a zombie.
+            # Whatever has failed: without a next heartbeat the worker would run without a lease.
             logger.exception("heartbeat failed")
             return False
         session = self._session
@@ -191,11 +196,12 @@ class Heartbeats:
         # rule:2 a queue that fails keeps no other one from being renewed
         if len(beat.away) < len(spec.queues):
             self._clock.watch(beat.now_ms, sent_s, time.monotonic())
-            # A queue that the worker has not entered is none that it could run jobs of.
+            # Losses in queues that the worker has not entered do not count: it runs no jobs of
+            # theirs.
             if session.outside.issuperset(beat.lost):
                 # Counted from when it was sent: the store cannot have renewed it earlier.
                 session.confirmed_s = sent_s
-        # Closed meanwhile: then there is nobody to be told.
+        # A RuntimeError: the worker's loop was closed meanwhile, so nobody has to be told.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._listener, spec, beat)
         return True

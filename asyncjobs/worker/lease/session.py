@@ -1,4 +1,4 @@
-"""A worker's standing with the store: its lease, and the numbering of its exchanges."""
+"""The session of a worker with the store: its lease, and the numbers of its exchanges."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BACKOFF_MOST_S: Final = 3.0
 
 
 class Session:
-    """Owns lease and sequence. One exchange at a time, none while it resyncs."""
+    """Owns the lease and the sequence. One exchange at a time, and none during a resync."""
 
     def __init__(self, backend: Backend, lease: Lease) -> None:
         self.backend = backend
@@ -33,23 +33,23 @@ class Session:
         self.confirmed_s = float("-inf")
         """Monotonic time at which the last confirmed renewal was sent."""
         self.leaves = False
-        """Set from any thread when the worker was told to end: heartbeats say so from then on,
-        and should it die on its way, nobody is charged with a crash."""
+        """Set from any thread when the worker was told to end. From then on heartbeats say so, and
+        if the worker dies before its end, no job is charged with a crash."""
         self.away = False
         """True while the store cannot be reached."""
         self.losses = 0
-        """How often the lease was lost in a queue, and that queue entered again."""
+        """How often the lease was lost in a queue and that queue was entered again."""
         self._failures = 0
         self.unrenewed: frozenset[str] = frozenset()
-        """Queues in which the last heartbeat could not renew the lease; set by its thread."""
+        """Queues in which the last heartbeat could not renew the lease. Set by its thread."""
         self.outside: frozenset[str] = frozenset()
         """Queues in which the lease is not entered: it was lost there, or never was."""
         self._never_entered: frozenset[str] = frozenset()
 
     @classmethod
     async def begin(cls, backend: Backend, spec: LeaseSpec) -> Session:
-        """Enter all queues of a new lease; those that have failed are in `outside`, to be
-        entered later by `rejoin`. Raises the first error when all have."""
+        """Enter all queues with a new lease. Those that fail are in `outside`, and `rejoin` enters
+        them later. Raises the first error when all have failed."""
         sent_s = time.monotonic()
         lease = await backend.lease(spec)
         away = lease.entered.away
@@ -63,11 +63,11 @@ class Session:
 
     @property
     def spec(self) -> LeaseSpec:
-        """The lease as it stands now; may be read from any thread."""
+        """The lease as it is now. May be read from any thread."""
         return self.lease.spec
 
     def next_sequence(self) -> int:
-        """The number of the next exchange; never used twice."""
+        """The number of the next exchange. No number is used twice."""
         self._sequence += 1
         return self._sequence
 
@@ -80,16 +80,17 @@ class Session:
         return answer
 
     def is_confirmed(self, now_s: float) -> bool:
-        """False when the lease may have ended for all this worker knows."""
+        """False when the lease may have ended without this worker knowing it."""
         # rule:2 nothing starts while the lease is not confirmed
         return now_s - self.confirmed_s < self.lease.spec.duration_ms / 1000
 
     async def resync(
         self, cause: BaseException, holding: Callable[[], Collection[TakenJob]]
     ) -> Resync:
-        """Ask until the store answers, with backoff and jitter; told once a change.
+        """Ask until the store answers, with growing pauses. Logs once that the store is away, and
+        once that it is back.
 
-        Exchanges up to the present sequence that arrive later have no effect any more.
+        Exchanges that arrive after it have no effect if their number is lower.
         """
         if not self.away and isinstance(cause, StoreUnavailable):
             self.away = True
@@ -97,7 +98,7 @@ class Session:
         elif isinstance(cause, StoreError) and not isinstance(cause, StoreUnavailable):
             logger.error("an exchange was refused: %s", cause)
         if self._failures:
-            # The store answers resyncs but fails each exchange: do not spin.
+            # The store answers resyncs but fails each exchange. Without a pause this would spin.
             await asyncio.sleep(doubled(BACKOFF_FIRST_S, BACKOFF_MOST_S, self._failures))
         self._failures += 1
         pauses = Pauses(BACKOFF_FIRST_S, BACKOFF_MOST_S)
@@ -105,6 +106,7 @@ class Session:
             try:
                 answer = await self.lease.resync(self.next_sequence(), holding())
             except StaleSequence:
+                # The store has seen a number as high as this one. A leap gets above it.
                 self._sequence += 1000
             except StoreError as error:
                 logger.debug("the store is still away: %s", error)
@@ -116,7 +118,7 @@ class Session:
                 return answer
 
     async def rejoin(self, queues: Collection[str]) -> Mapping[str, StoreError]:
-        """Enter the queues in which the lease was lost, under a new name; those that have
+        """Enter the queues in which the lease was lost, under a new name. Returns those that have
         failed."""
         sent_s = time.monotonic()
         away = (await self.lease.rejoin(queues)).away
@@ -124,12 +126,13 @@ class Session:
         self.losses += len(entered - self._never_entered)
         self._never_entered -= entered
         if entered == set(self.spec.queues):
+            # Only then: in the other queues an older lease goes on, and that may have ended.
             self.confirmed_s = sent_s
         return away
 
     async def ask(self, queues: Collection[str], holding: Collection[TakenJob]) -> Resync:
-        """Resync these queues alone, once; the others go on by their numbers.
+        """Resync these queues alone, once. The others go on with their numbers.
 
-        Raises StoreError or StaleSequence: then it is no longer about these queues.
+        Raises StoreError or StaleSequence: then not only these queues have a fault.
         """
         return await self.lease.resync(self.next_sequence(), holding, queues)

@@ -1,4 +1,4 @@
-"""Noticing that the store's clock was set back, for the log."""
+"""Notices that the store's clock was set back, and logs it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["StoreClock"]
 logger = GuardedLog("asyncjobs.worker")
 
 TOLD_MS: Final = 1000
-"""A step back by less goes unnoticed."""
+"""A step back by less is not logged."""
 
 
 class StoreClock:
-    """Compares how far the store's clock has come with the time that has really passed.
+    """Compares the time that has passed by the store's clock with the time that has really passed.
 
-    A step forward cannot be told from a pause of this machine, so only steps back count.
+    A step forward looks like a pause of this machine, so only steps back count.
     """
 
     def __init__(self) -> None:
@@ -25,10 +25,10 @@ class StoreClock:
         self._heard_s = 0.0
 
     def watch(self, store_ms: int, sent_s: float, heard_s: float) -> None:
-        """The store has answered with its time a call that was sent and heard at these
-        monotonic times."""
+        """The store has answered with its time. The request was sent, and its answer heard, at
+        these monotonic times."""
         if self._store_ms is not None:
-            # At the least: from the end of the last call to the beginning of this one.
+            # At least the time from the last answer to this request has passed.
             passed_ms = (sent_s - self._heard_s) * 1000
             back_ms = self._store_ms + passed_ms - store_ms
             if back_ms > TOLD_MS:

@@ -1,1 +1,1 @@
-"""Watches the event loop and the process from outside: who blocks it, and what it costs."""
+"""Watches the event loop and the process: who blocks the loop, and how much memory is held."""

@@ -1,6 +1,6 @@
-"""Who blocks the event loop: the job, as far as it can be told from another thread.
+"""Finds the job that blocks the event loop, as far as another thread can tell.
 
-And who leaves it no turn: threads that compute, which are those of sync jobs most likely.
+Also describes the threads that leave the loop no turn. Most likely they run sync jobs that compute.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DEBUGGERS: Final = frozenset({"bdb", "pdb", "ipdb", "pudb", "pydevd", "debugpy"
 
 
 class Blocker(NamedTuple):
-    """What the loop's thread is busy with. `attempt`: the job's, while it holds its slot."""
+    """What keeps the loop's thread busy. `attempt`: the job's, while it holds its slot."""
 
     context: JobContext | None
     attempt: Attempt | None
@@ -46,7 +46,7 @@ class Blocker(NamedTuple):
 
     @property
     def label(self) -> dict[str, Any]:
-        """The fields that a log line about it carries."""
+        """The fields of a log line about it."""
         context = self.context
         if context is None:
             return {}
@@ -62,26 +62,32 @@ def find_blocker(thread: int, loop: asyncio.AbstractEventLoop, running: Running)
     """What runs in the loop's thread at this moment."""
     frames = list(frames_above(sys._current_frames().get(thread)))
     place = next((n for n, frame in enumerate(frames) if frame.f_code is ATTEMPT_CODE), None)
-    # A sync function runs elsewhere: what is on the loop hands it to its thread.
+    # A sync function runs in a thread. On the loop its attempt only hands the call over, so the job
+    # is not to blame for what happens there.
     is_handing = any(frame.f_code is _THREADS for frame in frames[:place])
-    current = None if is_handing else _of_task(loop)
+    current = None
+    if not is_handing:
+        current = _of_task(loop)
     if place is None:
-        # Not in the job's own task: one that it has started works with its context.
+        # Not the job's own task. A task or callback that the job has started has its context.
         place = next((n for n, frame in enumerate(frames) if frame.f_code is _HANDLE), None)
         current = current or _of_handle(frames, place)
-    # A plain call of a job function has a context of its own; who made it is what blocks.
+    # A plain call of a job function has a context of its own. The attempt that has made the call
+    # is what blocks.
     attempt = attempt_of(current)
     if attempt is not None:
         current = attempt
         if attempt not in running:
             attempt = None
-    context = None if current is None else current.context
+    context = None
+    if current is not None:
+        context = current.context
     text = stack_text(reversed(frames[:place]))
     return Blocker(context, attempt, text, _is_debugged(frames))
 
 
 def describe_threads(running: Running) -> tuple[str, str]:
-    """The sync jobs that have a thread, for people, and where the busiest of the threads is."""
+    """The sync jobs that have a thread, as text, and the stack of the busiest thread."""
     attempts = running.in_threads()
     names = [f"{attempt.job.ref} ({attempt.function.name})" for attempt in attempts[:SHOWN_JOBS]]
     if len(attempts) > SHOWN_JOBS:
@@ -106,28 +112,33 @@ def _of_task(loop: asyncio.AbstractEventLoop) -> Current | None:
         return None
     if sys.version_info >= (3, 12):
         return task.get_context().get(_current)
-    # Older tasks do not tell their context: only the garbage collector knows it.
-    found = next((held for held in gc.get_referents(task) if isinstance(held, Context)), None)
-    return None if found is None else found.get(_current)
+    # Before Python 3.12 a task does not show its context, so it is looked for among the objects
+    # that the task refers to.
+    for held in gc.get_referents(task):
+        if isinstance(held, Context):
+            return held.get(_current)
+    return None
 
 
 def _of_handle(frames: list[FrameType], place: int | None) -> Current | None:
-    # A callback of asyncio's own loop; another loop's handles are no Python code.
+    # Only handles of asyncio's own loop: those of uvloop are no Python code and have no frames.
     if place is None:
         return None
     context = getattr(frames[place].f_locals["self"], "_context", None)
-    return context.get(_current) if isinstance(context, Context) else None
+    if not isinstance(context, Context):
+        return None
+    return context.get(_current)
 
 
 def _is_debugged(frames: list[FrameType]) -> bool:
-    """True while somebody may be looking at it step by step."""
+    """Whether somebody may be debugging the process step by step."""
     if sys.gettrace() is not None:
         return True
     if sys.version_info >= (3, 12):
         monitoring = sys.monitoring
         if monitoring.get_tool(monitoring.DEBUGGER_ID) is not None:
             return True
-    # Tracing is a matter of each thread: that of the loop's shows in its frames.
+    # Each thread has its own tracing. That of the loop's thread shows in its frames.
     return any(
         frame.f_trace is not None
         or str(frame.f_globals.get("__name__", "")).partition(".")[0] in _DEBUGGERS

@@ -1,8 +1,8 @@
-"""What jobs let out of the event loop: found, told, and the loop goes on.
+"""Runs the event loop again when a job has stopped it, and logs which job that was.
 
-asyncio lets SystemExit and KeyboardInterrupt of a task or callback stop the loop itself.
-`sys.exit()` in a task that a job has started would so end the worker. Nothing is lost when
-the loop is run again: the task has ended with its exception, and whoever awaits it gets it.
+With asyncio, SystemExit and KeyboardInterrupt of a task or callback stop the loop itself. So
+`sys.exit()` in a task that a job has started would end the worker. Nothing is lost when the loop
+is run again: the task has ended with its exception, and who awaits the task gets that.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def run_until_done(
 ) -> None:
     """Run the loop until the task is done, whatever jobs raise in it or do to it.
 
-    on_interrupt: called for a KeyboardInterrupt, which may be a signal's.
-    Raises what has broken the loop itself: then it cannot go on.
+    on_interrupt: called for a KeyboardInterrupt, which may come from a signal.
+    Raises the error that has broken the loop itself: then it cannot go on.
     """
     task.add_done_callback(lambda _: loop.stop())
     while not task.done():
@@ -71,10 +71,10 @@ def _tell(error: BaseException) -> None:
 
 
 def job_behind(error: BaseException) -> JobContext | None:
-    """The job in whose task or callback it was raised, as far as that can be told."""
+    """The job in whose task or callback the error was raised; None if that is not known."""
     trace = error.__traceback__
     while trace is not None:
-        # uvloop lets it out after the attempt that awaits the task has got it, too.
+        # With uvloop the error may already have passed through the attempt that awaits the task.
         attempt = attempt_in(trace.tb_frame)
         if attempt is not None:
             return attempt.context
@@ -89,14 +89,15 @@ def job_behind(error: BaseException) -> JobContext | None:
 def _contexts(error: BaseException) -> Iterator[Context]:
     trace = error.__traceback__
     while trace is not None:
-        # A handle of asyncio's own loop; those of another loop are no Python code.
+        # Only handles of asyncio's own loop: those of uvloop are no Python code.
         if trace.tb_frame.f_code is _HANDLE:
             context = getattr(trace.tb_frame.f_locals["self"], "_context", None)
             if isinstance(context, Context):
                 yield context
         trace = trace.tb_next
-    # The task that has ended with it. Nobody else knows that task; this is rare enough.
+    # The task that has ended with this error. Nothing else refers to the task, so all objects are
+    # searched. That is slow, but rare.
     for task in gc.get_objects():
-        # Not isinstance, which asks objects of users for their class.
+        # Not isinstance: it would ask the users' objects for their class, and they may raise.
         if issubclass(type(task), asyncio.Task) and getattr(task, "_exception", None) is error:
             yield from (held for held in gc.get_referents(task) if isinstance(held, Context))

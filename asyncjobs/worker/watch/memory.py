@@ -1,4 +1,4 @@
-"""How much memory this process holds, and when that is too much: `--max-memory`."""
+"""Measures the memory of this process, and notices when it is too much: `--max-memory`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asyncjobs.errors import ConfigError
 __all__ = ["MemoryLimit", "resident_bytes", "show_bytes"]
 
 LOOK_S: Final = 1.0
-"""How often the memory is looked at."""
+"""How often the memory is measured."""
 LINUX: Final = sys.platform == "linux"
 NOT_MEASURED: Final = (
     "max_memory={limit} cannot be kept: this system does not tell how much memory a process "
@@ -25,12 +25,13 @@ NOT_MEASURED: Final = (
 class MemoryLimit:
     """Watches how much memory this process holds. Stops nothing itself.
 
-    most: bytes. `found` becomes what the process held when that was more, else None.
+    most: the limit in bytes.
+    `found`: the bytes that the process held when they were over the limit; None before.
     """
 
     def __init__(self, most: int) -> None:
-        """Raises ConfigError when the memory cannot be measured here, and when the process
-        holds as much already: it would end before its first job, again and again."""
+        """Raises ConfigError if the memory cannot be measured here, or if the process holds that
+        much already: it would end before its first job, again and again."""
         held = resident_bytes()
         if held is None:
             raise ConfigError(NOT_MEASURED.format(limit=show_bytes(most)))
@@ -43,7 +44,7 @@ class MemoryLimit:
         self.found: int | None = None
 
     async def watch(self, on_over: Callable[[], object]) -> None:
-        """Call `on_over` once the process holds more; returns then."""
+        """Wait until the process holds more than the limit, then call `on_over` and return."""
         while self.found is None:
             await asyncio.sleep(LOOK_S)
             held = resident_bytes()
@@ -53,10 +54,10 @@ class MemoryLimit:
 
 
 def resident_bytes() -> int | None:
-    """What this process holds of the machine's memory; its children are not counted.
+    """The memory of this process in bytes, without that of its children.
 
-    Where only the most that it ever held is known, as on macOS, it is that. None where the
-    system does not tell, as on Windows.
+    Where the system tells only the most that the process ever held, as on macOS, it is that. None
+    where the system tells nothing, as on Windows.
     """
     if LINUX:
         with suppress(OSError):
@@ -65,8 +66,8 @@ def resident_bytes() -> int | None:
 
 
 def _now_on_linux() -> int:
-    # Pages: all, then those that are resident. The kernel answers from what it knows, so
-    # this does not wait for a disk.
+    # Two numbers of pages: all, then the resident ones. The kernel answers from memory, so this
+    # does not block the loop.
     statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     try:
         pages = int(os.pread(statm, 128, 0).split()[1])
@@ -81,7 +82,9 @@ def _most_ever() -> int | None:
     except ImportError:
         return None
     # Bytes on macOS, KiB elsewhere.
-    unit = 1 if sys.platform == "darwin" else 1024
+    unit = 1024
+    if sys.platform == "darwin":
+        unit = 1
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
@@ -93,5 +96,5 @@ def show_bytes(number: int) -> str:
         return f"{number / (1 << 20):,.0f} MiB"
     if number >= 1 << 10:
         return f"{number / 1024:,.0f} KiB"
-    # Somebody has left out the unit: 0 KiB would be no word of theirs.
+    # Most likely somebody has forgotten the unit. As 0 KiB they would not recognise their value.
     return f"{number} bytes"

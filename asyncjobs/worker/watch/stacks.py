@@ -1,4 +1,4 @@
-"""Where code hangs, as text: the stack of a thread, or of a task that waits."""
+"""The stack of a thread, or of a task that waits, as text: where the code hangs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["frames_above", "stack_text", "task_frames"]
 
 MOST_FRAMES: Final = 30
 MOST_AWAITS: Final = 1_000
-"""A mock that is awaited has an endless chain of them."""
+"""The chain of awaits of a mock is endless."""
 
 
 def frames_above(frame: FrameType | None) -> Iterator[FrameType]:
@@ -24,9 +24,9 @@ def frames_above(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def task_frames(awaiting: Any) -> Iterator[FrameType]:
-    """What a suspended coroutine waits in, outermost first.
+    """The frames in which a suspended coroutine waits, outermost first.
 
-    A task itself tells only the first of them. An awaitable of the user's own ends the row.
+    A task itself shows only the first one. They end at an awaitable of the user's own.
     """
     for _ in range(MOST_AWAITS):
         for kind, waits_for in (("cr", "await"), ("gi", "yieldfrom"), ("ag", "await")):
@@ -47,9 +47,9 @@ def _attribute(awaiting: Any, name: str) -> Any:
 
 
 def stack_text(frames: Iterable[FrameType]) -> str:
-    """The innermost of these frames as lines of a traceback; `frames` outermost first."""
+    """The innermost of these frames as lines of a traceback. `frames`: outermost first."""
     kept = list(frames)[-MOST_FRAMES:]
-    # Line numbers are read now: a frame that runs moves on.
+    # Line numbers are read now, because a frame that runs moves on.
     places = [(frame, frame.f_lineno) for frame in kept]
     try:
         lines = traceback.StackSummary.extract(iter(places), lookup_lines=True).format()

@@ -1,12 +1,12 @@
-"""Watches the event loop from a thread: names the job that blocks it, and ends a process
-that it blocks for too long.
+"""Watches the event loop from a thread. Names the job that blocks it, and ends the process when a
+job blocks it for too long.
 
-A blocked loop keeps its lease, which is renewed from another thread, so nobody else
-would ever notice. A call in C that holds the interpreter's lock stops all threads, this one
-too: it is reported when it is over.
+A blocked loop keeps its lease, because another thread renews it. So nobody else would ever notice.
+A call in C that holds the interpreter's lock stops all threads, the watchdog too: it is reported
+when it is over.
 
-Only what runs on the loop can block it. When other threads leave the loop no turn, that is
-said instead: no job is named as the one that blocks, none is charged, and the process goes on.
+Only code on the loop can block it. When other threads leave the loop no turn, that is logged
+instead: no job is blamed or charged, and the process goes on.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ __all__ = ["Watchdog", "pulse_interval_s"]
 logger = GuardedLog("asyncjobs.worker")
 
 LOG_S: Final = 1.0
-"""How long a line of the log may take: the loop may be blocked by the log itself."""
+"""How long a line of the log may take. The log itself may be what blocks the loop."""
 HELD_S: Final = 1.0
-"""Looks that are less late than that say nothing of the interpreter's lock."""
+"""A look that is late by less than that proves nothing about the interpreter's lock."""
 STARVED_AGAIN_S: Final = 60.0
-"""How often the log says at the most that threads leave the loop no turn."""
+"""The shortest time between two warnings that threads leave the loop no turn."""
 
 
 def pulse_interval_s(*limits_s: float | None) -> float:
-    """How often the loop has to show that it turns, for limits that are watched."""
+    """The interval of the pulse for these limits: short enough to notice in time."""
     return min([1.0, *(limit_s / 5 for limit_s in limits_s if limit_s is not None)])
 
 
@@ -58,16 +58,16 @@ class _Block:
         self.is_starved_told = False
         """Whether it was said that threads leave the loop no turn."""
         self.is_spared = False
-        """Whether a debugger has saved the process."""
+        """Whether the process was not ended because of a debugger."""
 
 
 class Watchdog:
-    """Owns the thread that watches one worker's loop. Touches nothing on the loop but by
+    """Owns the thread that watches one worker's loop. Changes things on the loop only by
     `call_soon_threadsafe`.
 
-    warn_s: a block of this length is told once, with job and stack; None never.
-    limit_s: after this length the process ends, and the job that blocks it is charged
-    with a crash, no other; None never.
+    warn_s: a block of this length is logged once, with job and stack; None: never.
+    limit_s: after a block of this length the process ends. Only the job that blocks is charged
+    with a crash. None: never.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Watchdog:
         self._starved_told_s = float("-inf")
 
     def start(self) -> None:
-        """Start the pulse too; nothing at all when there is nothing to watch for."""
+        """Start the pulse and the thread. Does nothing if there is no limit to watch."""
         if self._warn_s is not None or self._limit_s is not None:
             self._pulse.start()
             self._thread = threading.Thread(
@@ -106,17 +106,18 @@ class Watchdog:
             self._thread.start()
 
     def stop(self) -> None:
-        """It does nothing any more, and ends within a moment."""
+        """It does nothing from now on, and ends within a moment."""
         self._stop.set()
         self._pulse.stop()
 
     def _watch(self) -> None:
-        nap_s, pulse = self._pulse.interval_s, self._pulse
+        pulse = self._pulse
+        nap_s = pulse.interval_s
         still = Standstill(nap_s, time.monotonic(), pulse.mark_s)
         evidence = self._new_evidence()
         while not (self._stop.wait(nap_s) or self._loop.is_closed()):
             if not self._loop.is_running():
-                # Its program has stopped it, and may go on with it: no job blocks it.
+                # Its program has stopped the loop and may run it again. No job blocks it.
                 still.excuse(time.monotonic(), pulse.mark_s)
                 evidence = self._new_evidence()
                 continue
@@ -129,7 +130,8 @@ class Watchdog:
                 self._gather(evidence, has_turned=has_turned)
                 self._judge(still.mark_s, still_s, evidence)
             except BaseException:
-                # Reading a stack asks the loaders of the user's modules for their source.
+                # To read a stack is to ask the loaders of the user's modules for their source, and
+                # these may raise anything.
                 logger.exception("the watchdog failed to look at the event loop")
 
     def _new_evidence(self) -> Evidence:
@@ -150,7 +152,8 @@ class Watchdog:
             self._say_starved(now_s - held_s, held_s)
 
     def _judge(self, since_s: float, still_s: float, evidence: Evidence) -> None:
-        limit_s, warn_s = self._limit_s, self._warn_s
+        limit_s = self._limit_s
+        warn_s = self._warn_s
         if limit_s is not None and still_s >= limit_s and not self._block.is_spared:
             if not evidence.is_starved(limit_s):
                 self._strike(since_s, still_s)
@@ -182,7 +185,7 @@ class Watchdog:
         )
 
     def _say_held(self, blocker: Blocker, held_s: float) -> None:
-        """What ran on the loop let nobody else run either, this thread included."""
+        """Code on the loop has kept all other threads from running, this one too."""
         since_s = time.monotonic() - held_s
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._on_free, blocker, since_s)
@@ -199,7 +202,7 @@ class Watchdog:
         )
 
     def _say_starved(self, since_s: float, still_s: float) -> None:
-        """Not each time: under such a load it comes again and again."""
+        """Warn, but not each time: under such a load it happens again and again."""
         now_s = time.monotonic()
         jobs, stack = describe_threads(self._running)
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -242,18 +245,23 @@ class Watchdog:
             extra=blocker.label,
         )
         if self._events.active:
-            context, attempt = blocker.context, blocker.attempt
-            self._events.emit(
-                events.LoopBlocked(
-                    self._session.spec.worker,
-                    None if context is None else context.ref,
-                    "" if context is None else context.name,
-                    blocked_s,
-                    blocker.stack,
-                    tuple(self._session.spec.queues),
-                    info=None if attempt is None else attempt.info,
-                )
+            self._tell_blocked(blocker, blocked_s)
+
+    def _tell_blocked(self, blocker: Blocker, blocked_s: float) -> None:
+        lease = self._session.spec
+        ref = None
+        name = ""
+        if blocker.context is not None:
+            ref = blocker.context.ref
+            name = blocker.context.name
+        info = None
+        if blocker.attempt is not None:
+            info = blocker.attempt.info
+        self._events.emit(
+            events.LoopBlocked(
+                lease.worker, ref, name, blocked_s, blocker.stack, tuple(lease.queues), info=info
             )
+        )
 
     # -- the hard limit ------------------------------------------------------------------
 
@@ -282,9 +290,12 @@ class Watchdog:
             ),
         )
         if since_s != self._pulse.mark_s or self._stop.is_set():
-            # Free while the line was written: what it takes now must not be charged.
+            # The loop was freed while the line was written. A job that it takes now must not be
+            # charged.
             logger.warning("the event loop is free again at the last moment: the process goes on")
             return
-        charged = () if blocker.attempt is None else (blocker.attempt.job,)
+        charged = []
+        if blocker.attempt is not None:
+            charged.append(blocker.attempt.job)
         within(FAREWELL_S + LOG_S, lambda: say_farewell(self._session, charged))
         self._end_process(ExitCode.BLOCKED)
