@@ -1,6 +1,6 @@
 """asyncjobs: run async functions as jobs, at least once, in worker processes.
 
-The public names, beside those of `asyncjobs.events` (for `app.on`) and
+These names are public, and so are those of `asyncjobs.events` (for `app.on`) and
 `asyncjobs.testing`. Everything else may change between releases.
 """
 
@@ -40,7 +40,8 @@ from asyncjobs.errors import (
 )
 from asyncjobs.jobs.context import INJECTED, JobContext, current_job
 from asyncjobs.jobs.function import JobCall, JobFunction
-from asyncjobs.jobs.handle import JobError, JobHandle, JobInfo, Progress
+from asyncjobs.jobs.handle import JobHandle
+from asyncjobs.jobs.info import JobError, JobInfo, Progress
 from asyncjobs.jobs.registry import JobRegistry
 from asyncjobs.model.clock import Seconds
 from asyncjobs.model.job import JobRef, Priority, State
@@ -111,7 +112,7 @@ except _metadata.PackageNotFoundError:
 
 
 def __getattr__(name: str) -> Any:
-    # The worker loads when it is asked for: a web process that enqueues never runs it.
+    # A web process only enqueues, so the worker's modules are imported on first use.
     if name == "Worker":
         from asyncjobs.worker.worker import Worker
 

@@ -37,26 +37,38 @@ T = TypeVar("T")
 
 
 class AsyncJobs:
-    """An application's jobs: what may run, and where jobs are stored.
+    """The job functions of one application, and the store that keeps their jobs.
 
-    `async with app` opens the store; it may be entered any number of times on one event
-    loop and closes with the last exit. Owns the connections while it is open; owns no
-    worker. Its settings, times in seconds or as timedelta and sizes in bytes:
+    `async with app` opens the store. It may be entered any number of times on one event loop, and
+    the last exit closes the store. It runs no jobs: a `Worker` does. Times are seconds or
+    timedelta, sizes are bytes.
 
-    `url` is the store's, by default $ASYNCJOBS_URL at the time of opening, else the
-    embedded store when that extra is installed. `prefix` starts all keys in the store.
-    `result_ttl`: how long results are kept, 0 = not at all. `id_ttl`: how long a finished
-    id stays known. `connect_timeout`: how long an enqueue tries. `unknown_ttl`: how long
-    jobs wait for a worker that knows their function. `max_crashes`: how many workers a job
-    may take down. `timeout` and `retry` hold for job functions that do not say.
-    `dead_max_age`, `dead_max_count`, `dead_max_bytes` bound what is kept of dead jobs.
-    `wait_replicas`: how many replicas of the store have to hold a job before its enqueue
-    returns. `redact`: names, or patterns with `*`, of arguments and keys whose values are
-    never shown.
-    `meter_provider`, `tracer_provider`: of OpenTelemetry; by default the process's own, if
-    they are set up when the app opens. `tracing`: where the trace of an attempt begins.
-    `propagate_baggage`: what of it travels with jobs. `trace_upkeep`: spans of reclaims
-    and of due jobs that were made ready.
+    url: the store. By default $ASYNCJOBS_URL when the app opens, else the embedded store if that
+    extra is installed.
+    backend: a store that you have made yourself, instead of `url`.
+    meter_provider: of OpenTelemetry. By default the process's own, if it is set up when the app
+    opens.
+    tracer_provider: the same for traces.
+    prefix: the start of all keys in the store.
+    result_ttl: how long results are kept; 0 keeps none.
+    max_payload: the largest size of an encoded job.
+    max_result: the largest size of an encoded result.
+    id_ttl: how long the id of a finished job stays known.
+    connect_timeout: how long an enqueue tries to reach the store.
+    unknown_ttl: how long a job waits for a worker that knows its function.
+    max_crashes: how many workers may die while they run a job, before the job is dead.
+    timeout: time-out of an attempt, for job functions without their own; None means no limit.
+    retry: a RetryPolicy or a list of them, for job functions without their own.
+    dead_max_age: how long a dead job is kept.
+    dead_max_count: how many dead jobs each queue keeps.
+    dead_max_bytes: how many bytes of dead jobs each queue keeps.
+    wait_replicas: how many replicas of the store must have a job before its enqueue returns.
+    tracing: where the trace of an attempt begins: `link`, `child`, `auto` or `none`.
+    propagate_baggage: which baggage travels with jobs: `all`, `none` or a list of keys.
+    trace_upkeep: also trace reclaims, and due jobs that became ready.
+    redact: names of arguments and keys, or patterns with `*`, whose values are never shown.
+
+    Raises ConfigError naming the setting, and TypeError for an unknown name.
     """
 
     def __init__(
@@ -68,7 +80,7 @@ class AsyncJobs:
         tracer_provider: TracerProvider | None = None,
         **settings: Unpack[AppOptions],
     ) -> None:
-        """Connects to nothing yet. Raises ConfigError naming the setting."""
+        """Does not connect yet. Raises ConfigError and TypeError, as the class says."""
         if url is not None and backend is not None:
             raise ConfigError("give AsyncJobs a url or a backend, not both")
         self.settings = AppSettings.of(**settings)
@@ -91,41 +103,50 @@ class AsyncJobs:
     @overload
     def job(self, function: None = None, /, **options: Unpack[FunctionOptions]) -> Register: ...
     def job(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-        """Register a function: `@app.job` or `@app.job(queue="mail", timeout=30)`.
+        """Register a function as a job function: `@app.job`, or `@app.job(queue="mail")`.
 
-        Options and errors are those of `JobRegistry.job`.
+        The options and the errors are those of `JobRegistry.job`.
         """
         if function is None:
             return self.registry.job(**options)
         return self.registry.job(function, **options)
 
     def include(self, registry: JobRegistry) -> None:
-        """Take over the job functions of `registry`. Raises RegistrationError."""
+        """Add the job functions of `registry`, including those that it gets later.
+
+        Raises RegistrationError if a name is taken, or if `registry` belongs to another app or
+        registry.
+        """
         self.registry.include(registry)
 
     @property
     def local_queues(self) -> tuple[str, ...]:
-        """The queues that the job functions name, and `default`; sorted."""
+        """The queues of the job functions, and `default`, in alphabetical order."""
         return tuple(sorted(self.registry.queues() | {DEFAULT_QUEUE}))
 
     # ── jobs ─────────────────────────────────────────────────────────────────────────
 
     async def enqueue_many(self, calls: Iterable[JobCall[R]]) -> list[JobHandle[R]]:
-        """Store many jobs, a batch a trip; handles in the order of the calls.
+        """Store many jobs, and return their handles in the order of the calls.
 
-        Everything is checked and encoded before anything is stored. Raises like
-        `JobFunction.enqueue`, StoreFull only when none of the jobs is stored; with another
-        failure of the store some of them may be.
+        `calls` are made by `f.bind(...)`. The jobs travel in batches of up to 1,000 jobs or
+        4 MiB. All of them are checked and encoded before the first batch is sent.
+
+        Raises UsageError for what is no call of this app, NotOpen, EncodeError and
+        PayloadTooLarge, all before anything is stored. StoreFull means that none of the jobs is
+        stored. After StoreUnavailable some of them may be stored: repeat the call with the same
+        job ids.
         """
         return await self._outbox.send_many(calls)
 
     def handle(self, id: str, queue: str | None = None) -> JobHandle[Any]:
-        """The handle of any job; `id` may be written `queue/id`.
+        """The handle of any job. `id` may be the public id, `queue/id`. Asks no store.
 
-        Without a queue, the first question looks for the job in all queues that this
-        app knows, in one trip. An id may contain a slash: of several jobs that `id` may
-        stand for, the one with this public id is found. Raises ConfigError for what is no
-        job id or queue.
+        Without a queue, the handle looks for the job in all queues that this app knows, when it
+        is first asked something. An id may contain a slash. If `id` fits several jobs, the one
+        whose public id it is counts.
+
+        Raises ConfigError for what is no job id or queue name.
         """
         if queue is not None:
             return JobHandle(self, (JobRef(check_queue_name(queue), check_job_id(id)),))
@@ -134,7 +155,8 @@ class AsyncJobs:
         readings = read_job_name(id, known)
         candidates = readings.refs
         if readings.is_written and readings.refs[0].queue in known:
-            # The queue is known here: the text is taken at its word, until the store says else.
+            # A known queue stands before the slash, so `handle.ref` can answer at once. The other
+            # readings stay in `readings`, for an id that contains a slash itself.
             candidates = readings.refs[:1]
         return JobHandle(self, candidates, readings=readings)
 
@@ -143,11 +165,14 @@ class AsyncJobs:
     @overload
     def on(self, kind: type[E]) -> Callable[[Listener[E]], Listener[E]]: ...
     def on(self, kind: type[E], listener: Listener[E] | None = None) -> Any:
-        """Call `listener` for each event of this kind; returns what removes it again.
+        """Call `listener(event)` for each event of this kind, subclasses included.
 
-        Without a listener it is a decorator: `@app.on(JobDead)`. A listener is a plain
-        function: raises UsageError for an async one, which would never run, and for what is
-        no class of event.
+        Returns a function that removes the listener again. Without a listener it is a decorator:
+        `@app.on(JobDead)`. A listener runs where the event happens, so keep it short. If it
+        raises, the job goes on, and the error is logged once.
+
+        Raises UsageError for what is no class of event, and for an async listener, which would
+        never run.
         """
         if listener is None:
             return listening(self.events, kind)
@@ -158,9 +183,10 @@ class AsyncJobs:
     async def __aenter__(self) -> Self:
         """Open the store, or join those who have it open on this loop.
 
-        Raises ConfigError for a URL or a store that cannot work, StoreUnavailable,
-        UnsupportedLayout, and UsageError on another loop than the open one, in a forked
-        child of the process that opened it, and under another library than asyncio.
+        Raises ConfigError for a URL or a store that cannot work, MissingCapability for a store
+        that lacks what a job function needs, UnsupportedLayout and StoreUnavailable. Raises
+        UsageError outside of asyncio, on another loop than the open one, and in a forked child of
+        the process that opened the app.
         """
         await self._openings.enter()
         return self
@@ -189,7 +215,7 @@ class AsyncJobs:
         return self._openings.info
 
     def _watch(self) -> None:
-        """Trace and measure, if there is by now who wants it."""
+        """Start tracing and metrics, if their providers are set up by now."""
         openings = self._openings
         find = self.registry.find
         self._telemetry.start(
@@ -206,7 +232,7 @@ class AsyncJobs:
     def ask_from_thread(
         self, question: Callable[[Backend], Coroutine[Any, Any, T]], what: str
     ) -> T:
-        """Ask the store from a thread; behind `JobHandle.result_sync`."""
+        """Ask the store from a thread and block until it answers. Used by `JobHandle.*_sync`."""
         way = self._openings.from_thread(
             f"{what} would block the event loop that runs here; "
             f"write await handle.{what.replace('_sync', '')}"
@@ -218,17 +244,17 @@ class AsyncJobs:
         return self.client.backend
 
     def result_ttl_ms(self, name: str | None, options: dict[str, Any] | None) -> int:
-        """How long such a job's outcome is kept; 0 = not at all."""
+        """How long the outcome of such a job is kept, in milliseconds; 0 keeps none."""
         ttl_ms = (options or {}).get("result_ttl")
         if ttl_ms is not None:
             return int(ttl_ms)
-        function = self.registry.find(name) if name is not None else None
+        function = self.registry.find(name or "")
         if function is None:
             return self.settings.result_ttl_ms
         return function.settings.result_ttl_ms
 
     def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
-        """The most attempts that such a job has; None when its function is not known here."""
+        """How many attempts such a job may have; None if its function is not known here."""
         attempts = (options or {}).get("max_attempts")
         function = self.registry.find(name)
         if attempts is None and function is not None:

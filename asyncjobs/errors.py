@@ -141,7 +141,9 @@ class JobFailed(ResultError):
 
     def __str__(self) -> str:
         text = super().__str__()
-        return f"{text}\n\n{self.remote_traceback}" if self.remote_traceback else text
+        if self.remote_traceback:
+            text += f"\n\n{self.remote_traceback}"
+        return text
 
 
 class JobDiscarded(ResultError):
@@ -172,37 +174,51 @@ class JobSignal(Exception):
     """Base of the signals that a job raises to say what happens next. Not an error."""
 
 
-def _checked(name: str, delay: object) -> float | timedelta:
+def _check_delay(name: str, delay: object) -> None:
     """Refuse a wrong delay at the user's own line, instead of later in the worker."""
-    number = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    number = delay
+    if isinstance(delay, timedelta):
+        number = delay.total_seconds()
     if (
         isinstance(delay, float | int | timedelta)
         and not isinstance(delay, bool)
         and isinstance(number, float | int)
         and 0 <= number < 3e9
     ):
-        return delay
+        return
     raise ConfigError(
         f"{name}(delay={shown(delay)}) must be a number of seconds or a timedelta, 0 or more"
     )
 
 
 class Retry(JobSignal):
-    """Run this job again. Spends an attempt of the retry policy.
+    """Raise it in a job to run the job again. Spends an attempt of the retry policy.
 
-    `delay` in seconds or as timedelta; None takes the backoff of the retry policy.
+    message: why, for the log and the job's errors.
+    delay: the pause before the next attempt (seconds or timedelta); None takes the backoff of the
+    retry policy.
+
+    Raises ConfigError for a wrong delay.
     """
 
     def __init__(self, message: str = "", *, delay: float | timedelta | None = None) -> None:
         super().__init__(message or "the job asked to be retried")
-        self.delay = None if delay is None else _checked("Retry", delay)
+        self.delay = delay
+        if delay is not None:
+            _check_delay("Retry", delay)
 
 
 class Snooze(JobSignal):
-    """Run this job again after `delay` (seconds or timedelta); spends no attempt."""
+    """Raise it in a job to run the job again later. Spends no attempt.
+
+    delay: the pause before the next attempt (seconds or timedelta).
+
+    Raises ConfigError for a wrong delay.
+    """
 
     def __init__(self, delay: float | timedelta) -> None:
-        self.delay = _checked("Snooze", delay)
+        _check_delay("Snooze", delay)
+        self.delay = delay
         super().__init__(f"snoozed for {delay}")
 
     def __reduce__(self) -> tuple[type[Snooze], tuple[float | timedelta]]:
@@ -212,7 +228,10 @@ class Snooze(JobSignal):
 
 
 class Discard(JobSignal):
-    """End this job for good, without retries and without a dead letter."""
+    """Raise it in a job to end the job for good, without a retry and without a dead letter.
+
+    reason: why, for `handle.result()` and the log. An exception is turned into its text.
+    """
 
     def __init__(self, reason: object = "") -> None:
         # Often an exception is passed. Only its text can be stored.

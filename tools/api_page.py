@@ -12,6 +12,7 @@ from pathlib import Path
 
 import griffe
 
+from asyncjobs.options.app import SETTINGS
 from asyncjobs.options.table import ENQUEUE, FUNCTION
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,10 +84,12 @@ MEMBERS = {
 }
 """Members that users call, where a class has others for asyncjobs itself. Of all other classes,
 every member with a docstring is shown."""
-MADE_FOR_YOU = {"JobFunction", "JobCall", "JobHandle", "JobContext", "Server"}
+MADE_FOR_YOU = {"JobFunction", "JobCall", "JobHandle", "JobContext", "JobRef", "Server"}
 """Classes that asyncjobs makes: how they are constructed is nobody's business."""
 TABLES = {"job": FUNCTION, "options": ENQUEUE}
 """Methods that take the options of a table, as `**options`."""
+NAMED_BY = {**TABLES, "AsyncJobs": SETTINGS}
+"""What takes the names of a table beside its parameters: a docstring lists them in the same way."""
 WIDTH = 92
 """Longer signatures have a line for each parameter."""
 SHORT = 110
@@ -137,7 +140,7 @@ def entry(found: griffe.Object, name: str) -> Iterator[str]:
     if isinstance(found, griffe.Attribute):
         yield f"{as_markdown(docstring(found, name), ())}\n"
         return
-    is_enum = is_subclass(found, "Enum") or is_subclass(found, "IntEnum")
+    is_enum = any(is_subclass(found, kind) for kind in ("Enum", "IntEnum", "StrEnum"))
     if not is_enum and name not in MADE_FOR_YOU:
         yield "<!-- docs: not run: a signature -->"
         yield f"```text\n{signature(found, name)}\n```\n"
@@ -178,7 +181,9 @@ def signature(
         result = ""
     else:
         start = "async " * ("async" in found.labels) + name
-        result = f" -> {found.returns}" if getattr(found, "returns", None) is not None else ""
+        # The signature behind overloads returns Any. The first overload is the usual call.
+        returns = (getattr(found, "overloads", None) or [found])[0]
+        result = f" -> {returns.returns}" if getattr(returns, "returns", None) is not None else ""
     parts = list(parameter_parts(found, with_types=with_types))
     whole = f"{start}({', '.join(parts)}){result}"
     if len(whole) <= width:
@@ -222,7 +227,8 @@ def parameter_parts(found: griffe.Object, *, with_types: bool) -> Iterator[str]:
 
 
 def parameters_of(found: griffe.Object) -> tuple[str, ...]:
-    return tuple(each.name for each in getattr(found, "parameters", ()))
+    names = [each.name for each in getattr(found, "parameters", ())]
+    return (*names, *NAMED_BY.get(found.name, ()))
 
 
 def as_markdown(text: str, parameters: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Sends jobs to the store: many concurrent enqueues, one batch at a time."""
+"""Sends new jobs to the store. Concurrent enqueues share a batch."""
 
 from asyncjobs.client.client import Client
 

@@ -1,4 +1,4 @@
-"""The deadlines of callers: one timer for all of them, however many wait."""
+"""One timer for the deadlines of all callers, however many wait."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _RESOLUTION_S = 0.001
 
 
 def is_over(deadline_s: float, now_s: float) -> bool:
-    """Whether this deadline has come: a timer may fire early by the clock's resolution."""
+    """Whether this deadline has passed. A timer may fire early by the clock's resolution."""
     return deadline_s <= now_s + _RESOLUTION_S
 
 
 class Alarm:
-    """Fails the callers whose time is over, and comes back for the next one.
+    """Fails the callers whose deadline has passed.
 
-    Set anew when it has gone off, not for each caller: most have their answer long before.
-    Each of `checks` is told the time, fails whom it has to, and answers when to come back, or
-    None.
+    The timer is set again when it goes off, not for each caller: nearly all callers have their
+    answer long before their deadline. Each of `checks` gets the time, fails the callers that are
+    late, and returns when it has to be called again, or None.
     """
 
     __slots__ = ("_context", "_loop", "checks", "timer")
@@ -33,12 +33,12 @@ class Alarm:
         self._context = context
 
     def arm(self, deadline_s: float) -> None:
-        """Go off at that time of the loop, unless it goes off before."""
+        """Go off at that time of the loop, unless a time is set already."""
         if self.timer is None:
             self.timer = self._loop.call_at(deadline_s, self.go_off, context=self._context)
 
     def go_off(self) -> None:
-        """Look at all callers."""
+        """Check all callers, and set the timer for the next deadline."""
         self.timer = None
         now_s = self._loop.time()
         found = [check(now_s) for check in self.checks]
@@ -47,6 +47,6 @@ class Alarm:
             self.arm(min(next_times))
 
     def stop(self) -> None:
-        """Go off no more."""
+        """Cancel the timer."""
         if self.timer is not None:
             self.timer.cancel()

@@ -1,4 +1,4 @@
-"""Many callers: their jobs wait for the next batch, one batch at a time is on its way."""
+"""Collects the jobs of many callers into batches. One batch at a time is on its way."""
 
 from __future__ import annotations
 
@@ -29,16 +29,15 @@ from asyncjobs.store.seam import EnqueueBatch
 __all__ = ["Batcher"]
 
 LEAD_WAITERS: Final = 16
-"""With fewer callers a second trip costs more than is won by it."""
+"""With fewer callers in a batch, an early half would cost a trip more than it saves."""
 
 
 class Batcher:
-    """Sends what is enqueued in one turn of the loop, or while a batch is on its way, as the
-    next batch.
+    """Collects jobs while a batch is on its way, and sends them as the next batch.
 
-    Owns the callers that wait, the batch in flight and the task that sends it. `is_held`: a lone
-    caller is on its way, what comes waits for its end. Never cancels a batch because one of its
-    callers left.
+    Owns the waiters, the batch in flight and the task that sends it. `is_held`: a lone caller is
+    on its way, and the batcher sends nothing until its end. Never cancels a batch because one of
+    its callers left.
     """
 
     def __init__(
@@ -54,7 +53,8 @@ class Batcher:
         self._delivery = delivery
         self._alarm = alarm
         self._timeout_s = timeout_s
-        # Not that of the caller who comes first: its job and span are not those of the others.
+        # An empty context. The task sends the jobs of many callers, so it must not run in the
+        # context of the first one: their spans and their current job differ.
         self._context = Context()
 
     # ── a caller's side ──────────────────────────────────────────────────────────────
@@ -62,9 +62,10 @@ class Batcher:
     def put(
         self, jobs: Sequence[NewJob], size: int, deadline_s: float, *, is_first: bool = False
     ) -> asyncio.Future[Sequence[Placed | None]]:
-        """Let these jobs wait for the next batch; its answer for them. Raises NotOpen.
+        """Add these jobs to the next batch. The future gets the batch's answer for them.
 
-        `is_first`: before all others, also of a caller that came before the end.
+        `is_first`: put them before all others, even after the close: the caller came before it.
+        Raises NotOpen.
         """
         if self.is_closed and not is_first:
             raise closed_error()
@@ -84,15 +85,15 @@ class Batcher:
         return answer
 
     def release(self) -> None:
-        """The lone caller has its answer: send what has come meanwhile."""
+        """The lone caller has its answer. Send what was enqueued meanwhile."""
         self.is_held = False
         if self.waiting and self.flusher is None:
             self._start()
 
     def expire(self, now_s: float) -> float | None:
-        """Fail the waiters whose time is over; when to come back.
+        """Fail the waiters whose deadline has passed. Returns when to check again.
 
-        The batch in flight goes on for the other callers, and until the backend gives up.
+        The batch in flight goes on for the other callers, until the backend gives up.
         """
         for waiter in (*self.in_flight, *self.waiting):
             if waiter.answer.done():
@@ -103,7 +104,7 @@ class Batcher:
         return None if self.flusher is None else now_s + self._timeout_s
 
     def fail_all(self) -> None:
-        """Nobody gets an answer any more."""
+        """Fail all waiters with NotOpen."""
         for waiter in (*self.in_flight, *self.waiting):
             waiter.fail(closed_error())
         self.waiting.clear()
@@ -112,10 +113,11 @@ class Batcher:
     # ── the sending side: one task, while anything waits ─────────────────────────────
 
     def _start(self) -> None:
-        # Not as an argument: a task factory of the user's own may take no context.
+        # Run inside the context, not given as an argument: a user's own task factory may not
+        # take a context.
         start = partial(self._loop.create_task, name="asyncjobs enqueue")
         flusher = hide(self._context.copy().run(start, self._flush()))
-        # Of an eager task factory it may be over by now: nothing had to be waited for.
+        # With an eager task factory the task may be done already, if nothing had to wait.
         self.flusher = None if flusher.done() else flusher
 
     async def _flush(self) -> None:
@@ -134,10 +136,10 @@ class Batcher:
             self.flusher = None
 
     def _next_waiters(self) -> list[Waiter]:
-        """The waiters of the next batch. One whose caller has left is not sent at all."""
+        """The waiters of the next batch. Jobs whose caller has left are not sent."""
         space = self.space
         if space.jobs <= MAX_BATCH_JOBS and space.bytes <= MAX_BATCH_BYTES:
-            # Nearly always: all that wait are one batch.
+            # The usual case: everything that waits fits into one batch.
             waiters = [waiter for waiter in self.waiting if not waiter.answer.done()]
             self.waiting.clear()
             space.give_back(space.jobs, space.bytes)
@@ -162,7 +164,7 @@ class Batcher:
         return waiters
 
     async def _send(self, waiters: list[Waiter]) -> Enqueued | None:
-        """The answer for all jobs of these waiters; None when the callers have an error."""
+        """The answer for all jobs of these waiters; None if the callers got an error instead."""
         jobs = [job for waiter in waiters for job in waiter.jobs]
         batch = EnqueueBatch(new_id(), jobs)
         try:
@@ -174,11 +176,11 @@ class Batcher:
             return None
 
     async def _tell(self, waiters: list[Waiter], enqueued: Enqueued) -> None:
-        """Answer the callers of a batch so that they and the store work side by side.
+        """Answer the callers of a batch so that they and the store work at the same time.
 
-        What waits is sent first: its batch is with the store while these callers go on.
-        Wakes half the callers one turn of the loop early: otherwise all enqueue in lockstep,
-        and the store idles between batches.
+        If jobs wait, their batch is sent first, and these callers go on while the store works.
+        If none wait, half the callers are woken one turn of the loop early. Otherwise all would
+        enqueue in lockstep, and the store would idle between batches.
         """
         self.in_flight = []
         place = 0

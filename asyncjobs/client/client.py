@@ -1,4 +1,4 @@
-"""Sends jobs to the store: many concurrent enqueues, one batch at a time."""
+"""The client: the way from new jobs to one store."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["Client"]
 
 
 class Client:
-    """The way of new jobs to one store, on one event loop.
+    """Stores new jobs in one store, on one event loop.
 
-    Decides who sends a job, its caller or the batcher, and tells listeners what became of it.
-    Never owns the backend.
+    Decides who sends a job, its caller or the batcher, and emits the events of enqueues. Never
+    owns the backend.
     """
 
     def __init__(self, backend: Backend, settings: AppSettings, events: Events) -> None:
-        """To be made on the loop that it will run on."""
+        """Must be made on the loop that it runs on."""
         self.backend = backend
         self.loop = loop = asyncio.get_running_loop()
         self._max_payload = settings.max_payload
@@ -43,14 +43,14 @@ class Client:
 
     @property
     def queues(self) -> set[str]:
-        """The queues that jobs have gone to."""
+        """The queues in which jobs were stored."""
         return self._delivery.queues
 
     async def enqueue(self, job: NewJob, name: str) -> Placed | None:
-        """Store one job of the job function `name`; None when it is new, else the job in its
-        place.
+        """Store one job of the job function `name`.
 
-        Raises PayloadTooLarge, StoreFull, StoreUnavailable, and NotOpen after close().
+        Returns None if the job is new, else which job stands in its place. Raises
+        PayloadTooLarge, StoreFull, StoreUnavailable, and NotOpen after close().
         """
         size = len(job.envelope)
         if size > self._max_payload:
@@ -76,10 +76,11 @@ class Client:
     async def enqueue_many(
         self, jobs: Sequence[NewJob], names: Sequence[str]
     ) -> list[Placed | None]:
-        """Store many jobs, in batches; for each: None when it is new, else the job in its place.
+        """Store many jobs in batches.
 
-        Nothing is stored when one of them is too large. Raises like `enqueue`, StoreFull only
-        when none of them is stored; else StoreUnavailable says how many are.
+        Returns for each: None if it is new, else which job stands in its place. If one job is too
+        large, nothing is stored. Raises like `enqueue`, but StoreFull only if none of the jobs is
+        stored. If some are, StoreUnavailable says how many.
         """
         for job, name in zip(jobs, names, strict=True):
             if len(job.envelope) > self._max_payload:
@@ -116,8 +117,12 @@ class Client:
         sent: Sequence[asyncio.Future[Sequence[Placed | None]]],
         began_s: float,
     ) -> tuple[dict[int, Placed | None], Exception | None]:
-        """What became of the parts of a chunk: the answers for the places that are stored, and
-        the first error. Tells of both, a part at a time: a later one may fail."""
+        """Wait for the parts of a chunk. Returns the answers by place in the chunk, and the first
+        error.
+
+        Emits the events of each part by itself, because one part may be stored and the next one
+        refused.
+        """
         found: dict[int, Placed | None] = {}
         failure: Exception | None = None
         answers = await asyncio.gather(*sent, return_exceptions=True)
@@ -137,7 +142,7 @@ class Client:
         return found, failure
 
     async def close(self) -> None:
-        """Send what waits, for at most `connect_timeout`; fail the rest with NotOpen."""
+        """Send what waits, for at most `connect_timeout`. Fail the rest with NotOpen."""
         batcher = self._batcher
         batcher.is_closed = True
         try:
@@ -146,7 +151,7 @@ class Client:
                 if batcher.flusher is not None:
                     await asyncio.wait([batcher.flusher])
         except TimeoutError:
-            pass  # the others get NotOpen
+            pass  # `fail_all` below tells those who still wait
         finally:
             self._alarm.stop()
             flusher = batcher.flusher

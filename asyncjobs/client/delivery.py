@@ -1,4 +1,4 @@
-"""One batch on its way to the store, however often it has to be sent."""
+"""Sends one batch to the store, again and again until the store answers."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ LONGEST_PAUSE_S: Final = 1.0
 
 
 class Delivery:
-    """Sends a batch again while the store is away.
+    """Sends a batch, and sends it again while the store is unavailable.
 
-    Remembers the queues that jobs have gone to, and the last failure, for the errors of those
-    whose time is over meanwhile. Never owns the backend.
+    Remembers the queues in which jobs were stored, and the last failure, which explains the
+    errors of callers whose deadline passes meanwhile. Never owns the backend.
     """
 
     __slots__ = ("_backend", "_failure", "_timeout_s", "queues")
 
     def __init__(self, backend: Backend, timeout_s: float) -> None:
-        """`timeout_s`: how long each caller waits."""
+        """`timeout_s`: how long each caller waits at most."""
         self.queues: set[str] = set()
         self._backend = backend
         self._timeout_s = timeout_s
         self._failure: StoreUnavailable | None = None
 
     async def send(self, batch: EnqueueBatch, is_given_up: Callable[[], bool]) -> Enqueued | None:
-        """The answer for a batch; None when nobody wants it any more.
+        """The store's answer for a batch; None if no caller waits for it any more.
 
-        Sent again as it is while the store is away: by its token a batch that was stored,
-        and whose reply was lost, is answered again and not stored again.
+        The batch keeps its token when it is sent again. If it was stored and only the reply was
+        lost, the store knows the token, and answers without storing the jobs twice.
         """
         failures = 0
         while True:
@@ -57,20 +57,22 @@ class Delivery:
             if job.queue not in self.queues:
                 self.queues.add(job.queue)
         if enqueued.refused and failures:
-            # A try before may have stored these jobs: then they were not refused, and who is
-            # told so would enqueue them twice.
+            # An earlier try may have stored these jobs. A caller who hears "refused" would then
+            # enqueue them a second time.
             refused = {queue: maybe_stored_error(why) for queue, why in enqueued.refused.items()}
             return enqueued._replace(refused=refused)
         return enqueued
 
     def _pause_s(self, failures: int) -> float:
-        # Much shorter than a caller's whole time: those who wait behind want a try, too.
+        # Much shorter than a caller's time-out: the batches behind this one need a try, too.
         longest_s = min(LONGEST_PAUSE_S, self._timeout_s / 8)
         return random.uniform(0, doubled(FIRST_PAUSE_S, longest_s, failures))
 
     def unavailable(self) -> StoreUnavailable:
-        """The error for a caller whose time is over."""
-        why = "" if self._failure is None else f": {self._failure}"
+        """The error for a caller whose deadline has passed."""
+        why = ""
+        if self._failure is not None:
+            why = f": {self._failure}"
         error = StoreUnavailable(
             f"the store at {self._backend.address} did not confirm the enqueue within "
             f"connect_timeout={self._timeout_s:g} s{why}. The jobs may be "

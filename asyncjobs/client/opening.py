@@ -1,4 +1,4 @@
-"""One opening of the store: on the app's loop, or on a loop in a background thread."""
+"""Opens and closes the store: on the app's loop, or on a loop in a background thread."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ and in its tests, where a client that is not entered runs no lifespan:
 
 
 class Opening:
-    """The store, open on one event loop of one process, for any number of users.
+    """One opening of the store, on one event loop of one process, for any number of users.
 
-    Owns the backend and the client from the first `enter` to the last `leave`; is never
-    opened again.
+    Owns the backend and the client from the first `enter` to the last `leave`. After that it is
+    over: the app makes another one.
     """
 
     def __init__(
@@ -71,11 +71,12 @@ class Opening:
         self._settings = settings
         self._events = events
         self._users = 0
-        # Opening and closing take time: whoever comes meanwhile waits for the end of it.
+        # Opening and closing wait for the store. Whoever enters or leaves meanwhile has to wait,
+        # or two users would open the store twice.
         self._lock = asyncio.Lock()
 
     async def enter(self) -> bool:
-        """Join, and open the store as the first; False when this opening is over."""
+        """Join. The first user opens the store. Returns False if this opening is over."""
         async with self._lock:
             if self.is_over:
                 return False
@@ -85,7 +86,7 @@ class Opening:
             return True
 
     async def leave(self) -> None:
-        """Part, and close the store as the last, also when the caller is cancelled."""
+        """Leave. The last user closes the store, even if it is cancelled meanwhile."""
         with CancelScope(shield=True):
             async with self._lock:
                 self._users -= 1
@@ -94,7 +95,8 @@ class Opening:
 
     async def _open(self) -> None:
         try:
-            # The first backend imports its driver and reads its scripts: not on the loop.
+            # Making the first backend imports its driver and reads its scripts from disk. That
+            # takes long enough to block the loop.
             self.backend = await in_own_thread(self._new_backend)
             try:
                 self.info = await self.backend.open()
@@ -111,7 +113,7 @@ class Opening:
         self.client = Client(self.backend, self._settings, self._events)
 
     async def _close(self) -> None:
-        # From here on nobody finds the client; who entered meanwhile gets a new opening.
+        # Hide the client first, so that nobody enqueues while it closes.
         client = self.client
         self.client = None
         self.info = None
@@ -125,14 +127,14 @@ class Opening:
                 self.is_over = True
 
     def serves_threads(self) -> bool:
-        """True when threads of this process can enqueue through this opening."""
+        """Whether threads of this process can use this opening."""
         return self.client is not None and self.pid == os.getpid() and self.loop.is_running()
 
     def call_from_thread(self, ask: Callable[[Client], Coroutine[Any, Any, T]], name: str) -> T:
-        """What `ask` answers on the opening's loop, to a thread that has none; `name` is of
-        the one who asks.
+        """Run `ask` on the opening's loop, for a thread that runs none, and return its answer.
 
-        Raises what `ask` raises, and NotOpen when the loop stops meanwhile.
+        Errors begin with `name`. Raises what `ask` raises, and NotOpen if the loop stops
+        meanwhile.
         """
         client = self.client
         if client is None:
@@ -144,7 +146,8 @@ class Opening:
             call.close()
             raise NotOpen(f"{name}: the app's event loop has ended: {error}") from error
         try:
-            # A loop that stops runs no callbacks: without this look the thread waits for ever.
+            # A loop that stops runs no more callbacks, so the future never ends. Without this
+            # check the thread would wait for ever.
             while not wait([future], timeout=1.0).done:
                 if not self.loop.is_running():
                     raise NotOpen(
@@ -152,19 +155,19 @@ class Opening:
                     )
             return future.result()
         finally:
-            # Also when Ctrl-C has ended the wait: nobody is there for the answer.
+            # If Ctrl-C has ended the wait, nobody is left to take the answer.
             future.cancel()
 
 
 class BackgroundOpening:
     """An opening on an event loop in a thread of its own, for sync code without a loop.
 
-    Owns the thread until the interpreter ends. Belongs to one process: a forked child
-    has no such thread and makes its own.
+    Owns the thread until the interpreter ends. Belongs to one process: a forked child does not
+    inherit the thread, so it makes its own.
     """
 
     def __init__(self, backend: Backend, settings: AppSettings, events: Events) -> None:
-        """Opens the store and blocks meanwhile; raises what `Backend.open` raises."""
+        """Opens the store, and blocks until it is open. Raises what `Backend.open` raises."""
         self._pid = os.getpid()
         self._is_closed = False
         self._starting = start_blocking_portal(backend="asyncio", name="asyncjobs enqueue_sync")
@@ -179,17 +182,17 @@ class BackgroundOpening:
         _not_closed.add(self)
 
     def is_usable(self) -> bool:
-        """False in a forked child, and after close()."""
+        """False in a forked child and after `close`."""
         return not self._is_closed and self._pid == os.getpid()
 
     def call_from_thread(self, ask: Callable[[Client], Coroutine[Any, Any, T]], name: str) -> T:
-        """What `ask` answers there, to any thread. Raises what it raises, and NotOpen."""
+        """Run `ask` on that loop, for any thread. Raises what `ask` raises, and NotOpen."""
         if self._opening.client is None:
             raise NotOpen(f"{name}: the interpreter is ending; nothing is stored or asked")
         return self._opening.call_from_thread(ask, name)
 
     def close(self) -> None:
-        """Send what waits and end the thread; does nothing in a forked child."""
+        """Send what waits, and end the thread. Does nothing in a forked child."""
         if self.is_usable():
             atexit.unregister(self.close)
             try:
@@ -204,9 +207,9 @@ class BackgroundOpening:
 
 
 class Openings:
-    """What an app has open: its store on one event loop, and another one for threads.
+    """The openings of one app: one on an event loop, and one in the background for threads.
 
-    Owns at most one opening of each kind. Each forked child has its own.
+    Owns at most one of each. A forked child makes its own.
     """
 
     def __init__(
@@ -218,7 +221,7 @@ class Openings:
         before_open: Callable[[], None],
         check_store: Callable[[Backend], None],
     ) -> None:
-        """`before_open` is called before each opening: telemetry that was set up late.
+        """`before_open` is called before each opening, so that telemetry may be set up late.
         `check_store` raises for a store that cannot keep what the app needs."""
         self.current: Opening | None = None
         self.background: BackgroundOpening | None = None
@@ -233,12 +236,12 @@ class Openings:
     # ── on the loop ──────────────────────────────────────────────────────────────────
 
     async def enter(self) -> None:
-        """Open the store on this loop, or join those who have. Raises as `AsyncJobs` says."""
+        """Open the store on this loop, or join those who have. `AsyncJobs` lists the errors."""
         while not await self._here().enter():
-            pass  # it was closed meanwhile: there is a new one
+            pass  # the last user closed it while we waited: try the next opening
 
     async def leave(self) -> None:
-        """Part; the last one closes the store."""
+        """Leave. The last user closes the store."""
         if self.current is not None:
             await self.current.leave()
 
@@ -273,7 +276,7 @@ class Openings:
 
     @property
     def address(self) -> str:
-        """Of the server behind the open store; empty without one."""
+        """The address of the open store; empty if none is open."""
         current = self.current
         if current is None or current.info is None:
             return ""
@@ -281,14 +284,14 @@ class Openings:
 
     @property
     def queues(self) -> set[str]:
-        """The queues that jobs have gone to, since the store was opened."""
+        """The queues in which jobs were stored since the store was opened."""
         current = self.current
         if current is None or current.client is None:
             return set()
         return current.client.queues
 
     def _here(self) -> Opening:
-        """The opening to enter: the one that is there, or a new one."""
+        """The opening to enter: the current one if it still can be used, or a new one."""
         loop = running_loop()
         if loop is None:
             raise UsageError(
@@ -297,7 +300,8 @@ class Openings:
             )
         self._before_open()
         current = self.current
-        # A loop that ended without leaving has taken its connections with it.
+        # A loop that was closed without leaving the app took its connections with it. Waiting
+        # for that opening would fail, so it is replaced.
         if current is None or current.is_over or current.loop.is_closed():
             current = Opening(loop, self.new_backend, self._settings, self._events)
             self.current = current
@@ -306,8 +310,10 @@ class Openings:
         return current
 
     def new_backend(self) -> Backend:
-        """The backend that was given, or one for the URL. Raises ConfigError, before anything
-        is asked of the store."""
+        """The backend that was given, or one for the URL. Asks the store nothing.
+
+        Raises ConfigError.
+        """
         backend = self._given
         if backend is None:
             backend = make_backend(store_url(self.url), self._settings.store())
@@ -317,9 +323,10 @@ class Openings:
     # ── from threads ─────────────────────────────────────────────────────────────────
 
     def from_thread(self, instead: str) -> Opening | BackgroundOpening:
-        """The store where it is open in this process, else a connection in the background.
+        """The opening of this process if there is one, else a background opening.
 
-        Raises NotOpen, and UsageError with `instead` where a loop runs: it would be blocked.
+        Raises NotOpen, and UsageError with the text `instead` on a running loop, which would be
+        blocked.
         """
         if running_loop() is not None:
             raise UsageError(instead)
@@ -329,7 +336,8 @@ class Openings:
         return self._in_background()
 
     def _in_background(self) -> BackgroundOpening:
-        # One lock a process: one that is held while another thread forks stays shut.
+        # One lock for each process: a lock that is held while another thread forks stays locked
+        # in the child for ever.
         with unless_ending(), self._locks.setdefault(os.getpid(), threading.Lock()):
             background = self.background
             if background is None or not background.is_usable():
@@ -345,8 +353,8 @@ class Openings:
 
 
 _not_closed: set[BackgroundOpening] = set()
-"""Keeps them from being collected: in a forked child that would wait for ever for the
-thread of the parent, which is not there."""
+"""Keeps them from being collected. In a forked child, collecting one would wait for ever for the
+parent's thread, which does not exist there."""
 
 
 async def _new_opening(backend: Backend, settings: AppSettings, events: Events) -> Opening:
@@ -355,8 +363,11 @@ async def _new_opening(backend: Backend, settings: AppSettings, events: Events) 
 
 @contextmanager
 def unless_ending() -> Iterator[None]:
-    """Raises NotOpen for what Python refuses while the interpreter ends: it starts no thread
-    any more, and imports nothing at the very end. It has no class of its own for that."""
+    """Raises NotOpen for what Python refuses while the interpreter ends.
+
+    It then starts no threads, and at the very end it imports nothing. There is no error class for
+    that, so the state of the main thread decides.
+    """
     try:
         yield
     except (RuntimeError, ImportError) as error:
@@ -370,7 +381,7 @@ def unless_ending() -> Iterator[None]:
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop that runs in this thread."""
+    """The event loop that runs in this thread, or None."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -378,7 +389,7 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def why_not_open(opening: Opening | None) -> NotOpen:
-    """What keeps an app from being used here, whose newest opening this is."""
+    """The error for an app that cannot be used here. `opening` is its newest one."""
     if opening is None or opening.is_over or opening.loop.is_closed():
         return NotOpen(f"the app is not open; {_LIFESPAN}")
     if opening.pid != os.getpid():
@@ -399,7 +410,7 @@ _namesake_checked = threading.Event()
 
 
 async def _warn_of_namesake() -> None:
-    """Once a process: a look at the installed distributions reads folders."""
+    """Checks once in each process, and in a thread, because listing distributions reads disks."""
     if not _namesake_checked.is_set():
         _namesake_checked.set()
         if await in_own_thread(_has_namesake):

@@ -1,4 +1,4 @@
-"""The outbox: from calls of job functions to stored jobs and their handles."""
+"""The outbox turns calls of job functions into stored jobs and their handles."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 PLAN_STEP: Final = 1_000
-"""Calls that are listed or encoded in one go; then the loop has its turn."""
+"""Calls that are listed or encoded in one go. Then the event loop has its turn."""
 
 
 class ThreadWay(Protocol):
-    """An open store, for threads that run no loop."""
+    """An open store, for threads that run no event loop."""
 
     def call_from_thread(self, ask: Callable[[Client], Coroutine[Any, Any, T]], name: str) -> T:
-        """What `ask` answers on the loop of the store; blocks. `name` is of who asks."""
+        """Run `ask` on the store's loop, and block until it returns. Errors begin with `name`."""
         ...
 
 
 class Access(Protocol):
-    """How the outbox comes to the open store."""
+    """Gives the outbox the open store."""
 
     @property
     def client(self) -> Client:
@@ -43,35 +43,37 @@ class Access(Protocol):
         ...
 
     def from_thread(self, instead: str) -> ThreadWay:
-        """The open store, or one that is opened for threads. Raises NotOpen, and UsageError
-        where a loop runs, which says what to write `instead`."""
+        """The open store, or one that is opened for threads.
+
+        Raises NotOpen, and UsageError with the text `instead` if an event loop runs here.
+        """
         ...
 
 
 class Maker(Protocol):
-    """Makes jobs: the template of a job function, or one with a trace for each job."""
+    """Makes jobs of one job function. A `JobTemplate` is one; tracing wraps it in another."""
 
     def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> NewJob: ...
 
 
 class Spans(Protocol):
-    """What surrounds an enqueue: tracing."""
+    """Tracing, as the outbox uses it."""
 
     @property
     def tracing(self) -> object | None:
-        """None while nobody traces."""
+        """None if nothing is traced."""
         ...
 
     def enqueue(self, templates: Sequence[JobTemplate]) -> AbstractContextManager[Sequence[Maker]]:
-        """Entered, it gives a maker for each job; left, the jobs are stored or are not."""
+        """The spans of one enqueue. Entering returns a maker for each job."""
         ...
 
 
 class Plan(Generic[R]):
-    """What is to be stored for some calls. Synchronous: asks no store, tests need none.
+    """The jobs to store for some calls. Synchronous, so tests need no store.
 
-    `encode` makes the jobs, and takes the calls off while it does: a million of them need as
-    much memory as their jobs. `handles` is what the callers get.
+    `encode` makes the jobs, and drops each call when its job is made. Otherwise a million calls
+    and their jobs would be in memory together. `handles` makes what the callers get.
     """
 
     def __init__(self, calls: Iterable[JobCall[R]]) -> None:
@@ -85,7 +87,10 @@ class Plan(Generic[R]):
         return [template.name for template in self.templates]
 
     def encode(self, makers: Iterable[Maker]) -> Iterator[None]:
-        """Make the jobs; yields after each thousand. Raises ArgumentsError, EncodeError."""
+        """Make the jobs. Yields after each thousand, so that the loop can have its turn.
+
+        Raises ArgumentsError and EncodeError.
+        """
         for maker in makers:
             call = self._calls.popleft()
             self.jobs.append(maker.new_job(call.args, call.kwargs))
@@ -93,7 +98,7 @@ class Plan(Generic[R]):
                 yield
 
     def handles(self, reader: Reader, places: Sequence[Placed | None]) -> list[JobHandle[R]]:
-        """The handles, given where each job is: None for one that is new."""
+        """The handles. `places` has None for each new job, else which job stands in its place."""
         return [
             _handle(template, reader, job, place)
             for template, job, place in zip(self.templates, self.jobs, places, strict=True)
@@ -101,23 +106,21 @@ class Plan(Generic[R]):
 
 
 class Outbox:
-    """Plans what is to be stored, sends it, and hands out the handles.
+    """Makes jobs, sends them, and returns their handles.
 
-    One way down: a job function calls `send`, which makes the job by the function's template
-    and gives it to the client. There are three ways to send: a lone job on this loop, many on
-    this loop, one from a thread. Owns nothing that is open. What shall surround each enqueue,
-    or store it in a transaction of the user's, has its place here, between plan and client.
+    There are three ways to send: one job on this loop, many jobs on this loop, one job from a
+    thread. Each makes the jobs by the templates of their job functions, and gives them to the
+    client. Owns no connection. Whatever has to surround each enqueue belongs here.
     """
 
     def __init__(self, reader: Reader, access: Access, spans: Spans) -> None:
-        """`reader`: what the handles ask, the app."""
+        """`reader`: the app, which the handles ask."""
         self.reader = reader
         self._access = access
         self._spans = spans
 
     def plan(self, calls: Iterable[JobCall[R]]) -> Plan[R]:
-        """What is to be stored for these calls. Raises UsageError for what is no call of a job
-        function of this app."""
+        """Plan the jobs of these calls. Raises UsageError for what is no call of this app."""
         listed = list(calls)
         for call in listed:
             self._check(call)
@@ -126,9 +129,9 @@ class Outbox:
     async def send(
         self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> JobHandle[Any]:
-        """Store one job; behind `JobFunction.enqueue`, which says what is raised.
+        """Store one job, for `JobFunction.enqueue`, which lists the errors.
 
-        The plan of one call is its job: a Plan around it would cost a tenth of an enqueue.
+        Makes no Plan: that would add a tenth to the cost of an enqueue.
         """
         client = self._access.client
         template = function.template
@@ -144,7 +147,7 @@ class Outbox:
         return _handle(template, self.reader, job, place)
 
     async def send_many(self, calls: Iterable[JobCall[R]]) -> list[JobHandle[R]]:
-        """Store many jobs; behind `AsyncJobs.enqueue_many`, which says what is raised."""
+        """Store many jobs, for `AsyncJobs.enqueue_many`, which lists the errors."""
         client = self._access.client
         plan = self.plan(await _listed(calls))
         with self._spans.enqueue(plan.templates) as makers:
@@ -156,7 +159,7 @@ class Outbox:
     def send_from_thread(
         self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> JobHandle[Any]:
-        """Store one job from a thread; behind `JobFunction.enqueue_sync`."""
+        """Store one job from a thread, for `JobFunction.enqueue_sync`."""
         template = function.template
         name = template.name
         way = self._access.from_thread(
@@ -180,14 +183,14 @@ class Outbox:
 def _handle(
     template: JobTemplate, reader: Reader, job: NewJob, place: Placed | None
 ) -> JobHandle[Any]:
-    """The handle of a job that was enqueued, or of the one that stands in its place."""
+    """The handle of the job that was enqueued, or of the job that stands in its place."""
     if place is None:
         return template.handle(reader, job.id, is_new=True)
     return template.handle(reader, place.ref.id, is_new=False)
 
 
 async def _listed(calls: Iterable[JobCall[R]]) -> list[JobCall[R]]:
-    """The calls of an iterator, which may take long to make them."""
+    """The calls as a list. A slow iterator does not block the loop for long."""
     listed: list[JobCall[R]] = []
     for call in calls:
         listed.append(call)

@@ -1,4 +1,4 @@
-"""How much may wait to be sent, and who waits until there is room."""
+"""Limits how much may wait to be sent. Callers over the limit queue for room."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MAX_WAITING_BYTES: Final = 64 << 20
 
 
 class Space:
-    """Counts the jobs and bytes that wait for a batch; over the limits, callers queue here."""
+    """Counts the jobs and bytes that wait for a batch. Over the limits, callers queue here."""
 
     __slots__ = ("_loop", "_unavailable", "bytes", "jobs", "turns")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, unavailable: Callable[[], StoreUnavailable]
     ) -> None:
-        """`unavailable` makes the error for those whose time is over before there is room."""
+        """`unavailable` makes the error for callers whose deadline passes before there is room."""
         self.jobs = 0
         self.bytes = 0
         self.turns: deque[asyncio.Future[None]] = deque()
@@ -31,7 +31,7 @@ class Space:
         self._unavailable = unavailable
 
     def is_full(self) -> bool:
-        """Whether the next caller has to wait, and those who wait already go first."""
+        """Whether the next caller has to wait for room. Callers that wait already go first."""
         return bool(self.turns) or self.jobs >= MAX_WAITING_JOBS or self.bytes >= MAX_WAITING_BYTES
 
     async def wait(self, deadline_s: float) -> None:
@@ -44,25 +44,26 @@ class Space:
         except TimeoutError:
             raise self._unavailable() from None
         except asyncio.CancelledError:
-            # Called and cancelled in one turn of the loop: the place is the next one's.
+            # The caller got its place and was cancelled in the same turn of the loop. The place
+            # goes to the next caller; else it would be lost for good.
             if turn.done() and not turn.cancelled():
-                self._call(1)
+                self._let_in(1)
             raise
 
     def give_back(self, jobs: int, size: int) -> None:
-        """So much has left: as many callers may come as jobs have gone."""
+        """So much was sent. Lets in as many callers as jobs have gone."""
         self.jobs -= jobs
         self.bytes -= size
         if self.turns:
-            self._call(jobs)
+            self._let_in(jobs)
 
     def clear(self) -> None:
-        """Nothing waits any more; callers go on, and find out themselves why."""
+        """The client is closed. Lets all callers in: each then gets NotOpen from the batcher."""
         self.jobs = self.bytes = 0
-        self._call(len(self.turns))
+        self._let_in(len(self.turns))
         self.turns.clear()
 
-    def _call(self, places: int) -> None:
+    def _let_in(self, places: int) -> None:
         while self.turns and places > 0:
             turn = self.turns.popleft()
             if not turn.done():

@@ -1,4 +1,4 @@
-"""Those who wait for an enqueue: their jobs, their answers and their errors."""
+"""The callers that wait for an enqueue: their jobs, their answers and their errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_BATCH_BYTES: Final = 4 << 20
 
 
 class Waiter:
-    """Jobs of one queue that one caller waits for. Never larger than a batch may be."""
+    """Jobs of one queue, and the caller that waits for them. Never larger than a batch."""
 
     __slots__ = ("answer", "deadline_s", "jobs", "size")
 
@@ -47,16 +47,16 @@ class Waiter:
         self.deadline_s = deadline_s
 
     def fail(self, error: BaseException) -> None:
-        """Raise `error` at the caller, unless it has its answer or has left."""
+        """Raise `error` at the caller, unless it has its answer already or has left."""
         if not self.answer.done():
             self.answer.set_exception(error)
-            # Read once here: a caller cancelled in this very turn never will, and an
-            # unread exception is logged.
+            # asyncio logs an exception that nobody reads, and a caller that is cancelled in this
+            # very turn never reads it. So it is read once here.
             self.answer.exception()
 
 
 def answer_waiters(waiters: list[Waiter], enqueued: Enqueued, place: int) -> int:
-    """Answer callers, whose jobs start at `place`; where the next one's jobs start."""
+    """Answer these callers, whose jobs start at `place` in the batch. Returns where they end."""
     places, refused = enqueued
     for waiter in waiters:
         end = place + len(waiter.jobs)
@@ -70,7 +70,7 @@ def answer_waiters(waiters: list[Waiter], enqueued: Enqueued, place: int) -> int
 
 
 def in_chunks(jobs: Sequence[NewJob]) -> list[tuple[Sequence[NewJob], int]]:
-    """The jobs in pieces that fit a batch, each with its size in bytes."""
+    """Cut the jobs into pieces that fit a batch. Returns each with its size in bytes."""
     pieces: list[tuple[Sequence[NewJob], int]] = []
     first = size = 0
     for place, job in enumerate(jobs):
@@ -86,7 +86,7 @@ def in_chunks(jobs: Sequence[NewJob]) -> list[tuple[Sequence[NewJob], int]]:
 
 
 class Part(NamedTuple):
-    """The jobs of one queue in a chunk: their places there, and their size in bytes."""
+    """The jobs of one queue in a chunk, with their places there and their size in bytes."""
 
     places: Sequence[int]
     jobs: Sequence[NewJob]
@@ -94,7 +94,7 @@ class Part(NamedTuple):
 
 
 def by_queue(chunk: Sequence[NewJob], size: int) -> list[Part]:
-    """A chunk in parts of one queue each: one may be refused where others are stored."""
+    """Cut a chunk into one part for each queue, because the store may refuse one queue only."""
     places: dict[str, list[int]] = {}
     for place, job in enumerate(chunk):
         places.setdefault(job.queue, []).append(place)
@@ -108,7 +108,7 @@ def by_queue(chunk: Sequence[NewJob], size: int) -> list[Part]:
 
 
 def fail_waiters(waiters: list[Waiter], error: Exception) -> None:
-    """Give each caller an error of its own: one instance would collect all tracebacks."""
+    """Give each caller its own copy of the error. A shared one would collect all tracebacks."""
     for waiter in waiters:
         waiter.fail(_copy(error))
 
@@ -116,7 +116,8 @@ def fail_waiters(waiters: list[Waiter], error: Exception) -> None:
 def _copy(error: Exception) -> Exception:
     try:
         own = copy.copy(error)
-    except Exception:  # a foreign class may not be made again from its arguments
+    except Exception:
+        # Copying calls the class with `args`, and a foreign class may not accept them.
         return error
     own.__cause__ = error
     return own
@@ -134,8 +135,8 @@ def maybe_stored_error(refusal: Exception) -> StoreUnavailable:
 
 
 def partly_stored_error(stored: int, jobs: int, refusal: Exception) -> StoreUnavailable:
-    """For a call of which some jobs are stored and others refused: it must not be repeated as
-    if nothing had happened."""
+    """Some jobs of a call are stored, and others were refused. The caller must not repeat the
+    call as if nothing had happened, so the error is not the refusal itself."""
     return StoreUnavailable(
         f"{stored:,} of these {jobs:,} jobs are stored, and others were refused: {refusal}. "
         "Repeat the call with the same job ids, or only for what is not stored"

@@ -1,4 +1,4 @@
-"""Foreign values and texts as people may see them: short, and unable to steer a terminal."""
+"""Makes foreign values and texts safe to show: short, and without control characters."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Final
 __all__ = ["in_queues", "safe_repr", "safe_text", "shown", "visible"]
 
 _MOST: Final = 200
-"""Characters of one value."""
+"""The most characters of one value."""
 _MOST_NAMES: Final = 10
-"""In one line."""
+"""The most names in one line."""
 
 
 class _Short(reprlib.Repr):
@@ -31,7 +31,7 @@ _SHORT: Final = _Short()
 
 
 def shown(value: Any) -> str:
-    """`repr(value)`, cut. Never raises: a `__repr__` of a user's own class may."""
+    """`repr(value)`, cut to some hundred characters. Never raises, even if `__repr__` does."""
     try:
         text = _SHORT.repr(value)
     except Exception:
@@ -44,7 +44,7 @@ def shown(value: Any) -> str:
 
 
 def safe_repr(value: Any) -> str:
-    """`repr(value)`, whole, also when it raises."""
+    """`repr(value)`, not cut. If it raises, a text that says so."""
     try:
         return repr(value)
     except Exception as error:
@@ -52,7 +52,7 @@ def safe_repr(value: Any) -> str:
 
 
 def safe_text(value: Any) -> str:
-    """`str(value)`, also when it raises."""
+    """`str(value)`. If it raises, a text that says so."""
     try:
         return str(value)
     except Exception as error:
@@ -60,9 +60,11 @@ def safe_text(value: Any) -> str:
 
 
 def in_queues(names: Iterable[str]) -> str:
-    """`in queue mail`, `in queues mail, default`. There may be very many: most are counted."""
+    """`in queue mail`, or `in queues mail, default`. Beyond ten queues, the rest is counted."""
     found = list(dict.fromkeys(names))
-    word = "queue" if len(found) == 1 else "queues"
+    word = "queues"
+    if len(found) == 1:
+        word = "queue"
     rest = len(found) - _MOST_NAMES
     text = f"in {word} {', '.join(found[:_MOST_NAMES])}"
     if rest > 0:
@@ -71,13 +73,16 @@ def in_queues(names: Iterable[str]) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with what would steer a terminal written out; line ends and tabs stay.
+    """The text with characters that would steer a terminal written out. Line ends and tabs stay.
 
-    Escape sequences, and also characters that turn the direction of writing.
+    That are escape sequences, and also characters that change the direction of writing.
     """
     if text.isprintable():
         return text
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
-        for char in text
-    )
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if character.isprintable() or character in "\n\t":
+        return character
+    return character.encode("unicode_escape").decode()

@@ -1,1 +1,1 @@
-"""What users write against: job functions, their arguments, the registry, handles, the context."""
+"""What users write against: job functions, the registry, handles and the context of a job."""

@@ -1,4 +1,4 @@
-"""Whether arguments fit a job function: decided at enqueue, before anything is stored."""
+"""Checks at enqueue that arguments fit a job function, before anything is stored."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _NO_LIMIT: Final = 2**31
 
 
 class Binding:
-    """A job function's parameters, read once at registration.
+    """The parameters of a job function, read once at registration.
 
-    Checks arguments without calling anything: `inspect.Signature.bind` costs ten times
-    as much, for each job. `injected` is the name of the JobContext parameter, `redaction`
-    says what must not stand in the texts of errors.
+    Checks the arguments of each job. `inspect.Signature.bind` would cost ten times as much.
+    `injected` is the name of the JobContext parameter. `redaction` says which values must not
+    appear in errors.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Binding:
         shown = self._parameters.all
         positional = self._parameters.positional
         keyword_only = [p for p in shown if p.kind is p.KEYWORD_ONLY]
-        # What a wrapper passes on, it may as well fill in.
+        # A wrapper may fill in what it passes on, so the caller need not give it.
         needed = [p for p in shown if p.default is p.empty and p.name not in parameters.passed]
         required = [p for p in positional if p in needed]
         keywords_needed = frozenset(p.name for p in keyword_only if p in needed)
@@ -65,14 +65,18 @@ class Binding:
         )
         self._required = (*(p.name for p in required), *sorted(keywords_needed))
         self._spread_keywords = any(p.kind is p.VAR_KEYWORD for p in shown)
-        self._most = _NO_LIMIT if spread else len(positional)
-        # With so many positional arguments or more, and no keywords, `check` need not look
-        # further. A keyword that has to be given rules that out.
-        self._simple_from = _NO_LIMIT if keywords_needed else len(required)
+        self._most = len(positional)
+        if spread:
+            self._most = _NO_LIMIT
+        # The fast path of `check`: with at least so many positional arguments and no keywords,
+        # nothing can be missing. A keyword that has to be given rules the fast path out.
+        self._simple_from = len(required)
+        if keywords_needed:
+            self._simple_from = _NO_LIMIT
 
     @property
     def injected(self) -> str | None:
-        """The parameter that the worker fills in, if there is one."""
+        """The parameter that the worker fills in; None if there is none."""
         return self._injected
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -92,15 +96,18 @@ class Binding:
             except EncodeError:
                 if not self._hides(place):
                     raise
-                # The text may tell of a number or a key.
+                # The error's own text quotes the number or the key that it refuses, and that is
+                # a part of the sensitive value.
                 raise EncodeError(
                     f"{path}, which is sensitive, holds what JSON would lose or change; give "
                     "text, numbers, lists, and dicts whose keys are text"
                 ) from None
 
     def explain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Raises EncodeError for the argument that cannot be encoded, which is only worth
-        looking for when one cannot."""
+        """Raises EncodeError for the argument that could not be encoded.
+
+        Called only after the encoder has failed: the search costs more than the encoding.
+        """
         self.check_values(args, kwargs)
         for place, value in _places(args, kwargs):
             if not is_unicode(value):
@@ -110,12 +117,13 @@ class Binding:
                 ) from None
 
     def _hides(self, place: int | str) -> bool:
-        rule = self.redaction
-        return rule.hides_position(place) if isinstance(place, int) else rule.hides(place)
+        if isinstance(place, int):
+            return self.redaction.hides_position(place)
+        return self.redaction.hides(place)
 
     def _signature(self) -> str:
-        """Without the defaults of sensitive parameters; the others are cut. What a wrapper may
-        fill in looks as if it had a default."""
+        """The signature for errors. Defaults of sensitive parameters are hidden, others are cut.
+        A parameter that a wrapper may fill in looks as if it had a default."""
         parameters = [self._in_signature(p) for p in self._parameters.all]
         try:
             return f"{self._name}{inspect.Signature(parameters, __validate_parameters__=False)}"
@@ -125,8 +133,9 @@ class Binding:
 
     def _in_signature(self, parameter: Parameter) -> Parameter:
         if parameter.default is not parameter.empty:
-            is_hidden = self.redaction.hides(parameter.name)
-            text = "..." if is_hidden else shown(parameter.default)
+            text = shown(parameter.default)
+            if self.redaction.hides(parameter.name):
+                text = "..."
             return parameter.replace(default=_Default(text))
         is_spread = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         if parameter.name in self._parameters.passed and not is_spread:
@@ -137,8 +146,9 @@ class Binding:
         """How errors name one argument, given its position or its keyword."""
         name = place
         if isinstance(place, int):
-            # Beyond the named ones stand those of `*args`.
-            name = self._positional[place] if place < len(self._positional) else f"*{place}"
+            name = f"*{place}"  # one of `*args`, which have no names
+            if place < len(self._positional):
+                name = self._positional[place]
         return f"{self._name}: argument {name!r:.100}"
 
     def _wrong(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -166,7 +176,7 @@ class Binding:
 
 
 class _Default:
-    """Stands for a default in a signature, with the text that is to be shown for it."""
+    """Stands for a default in a signature, and shows this text for it."""
 
     __slots__ = ("_text",)
 
@@ -214,12 +224,12 @@ def _find_injected(name: str, parameters: Sequence[Parameter]) -> str | None:
 
 
 def _names_context(annotation: Any) -> bool:
-    """Also as a part of a union: nobody would fill that in either."""
+    """Whether an annotation names JobContext, alone or in a union such as `JobContext | None`."""
     if isinstance(annotation, str):
         return re.search(r"\bJobContext\b", annotation) is not None
     return annotation is JobContext or JobContext in get_args(annotation)
 
 
 def _may_be_context(annotation: Any) -> bool:
-    """False only when it is certain: a text may be an alias known to type checkers."""
+    """False only if it certainly is another type. A text may be an alias of JobContext."""
     return annotation in (Parameter.empty, Any, JobContext) or isinstance(annotation, str)

@@ -1,4 +1,4 @@
-"""What a running job knows of itself."""
+"""The context of a running job: what a job can ask about itself."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class _Injected:
 
 
 INJECTED: Final[Any] = _Injected()
-"""Default of a job function's keyword-only parameter that the worker fills in:
-`ctx: JobContext = INJECTED`."""
+"""The default of a keyword-only parameter that the worker fills in with the job's context:
+`async def send(to: str, *, ctx: JobContext = INJECTED)`."""
 
 
 def from_ms(value: int) -> datetime:
@@ -39,12 +39,17 @@ def from_ms(value: int) -> datetime:
     return datetime.fromtimestamp(value / 1000, UTC)
 
 
-class JobContext:
-    """One attempt of a job, as seen from inside it.
+def _time(ms: int | None) -> datetime | None:
+    if ms is None:
+        return None
+    return from_ms(ms)
 
-    Holds what was stored with the job and nothing of the worker; every read is local.
-    `attempt` counts from 1, `max_attempts` is the most that the retry policies allow,
-    `crashes` counts the workers that died while they ran this job.
+
+class JobContext:
+    """One attempt of a job, as the job sees it. No property asks the store.
+
+    `name` is the name of the job function. `attempt` counts from 1; `max_attempts` is the most
+    that the retry policies allow. `crashes` counts the workers that died while they ran this job.
     """
 
     __slots__ = (
@@ -85,11 +90,11 @@ class JobContext:
         self._expires_ms = expires_ms
         self._on_progress = on_progress
         self.outer: Current | None = None
-        """Of a plain call: the job that it is made in."""
+        """The job that makes this plain call; None for an attempt, and outside of a job."""
 
     @classmethod
     def local(cls, name: str, *, queue: str = "default") -> JobContext:
-        """The context of a plain call, outside any worker: id `local`, attempt 1 of 1."""
+        """The context of a plain call, which runs without a worker: id `local`, attempt 1 of 1."""
         context = cls(
             JobRef(queue, "local"),
             name,
@@ -106,17 +111,17 @@ class JobContext:
 
     @property
     def context(self) -> JobContext:
-        """This very context: see `Current`."""
+        """This context itself, so that it can be a `Current`."""
         return self
 
     @property
     def mask(self) -> Mask | None:
-        """None: what hides a job's values is known to its worker, see `Current`."""
+        """Always None: a plain call hides no values in logs. See `Current`."""
         return None
 
     @property
     def ref(self) -> JobRef:
-        """The job's identity; written `queue/id`."""
+        """The job's queue and id. `str(ctx.ref)` is its public id, `queue/id`."""
         return JobRef(self._job.queue, self._job.id)
 
     @property
@@ -131,30 +136,35 @@ class JobContext:
 
     @property
     def enqueued_at(self) -> datetime:
-        """When the job was enqueued, in UTC, by the clock of the one who did."""
+        """When the job was enqueued, in UTC, by the clock of the enqueuing process."""
         return from_ms(self._enqueued_ms)
 
     @property
     def scheduled_at(self) -> datetime | None:
-        """The time in UTC that `delay=` or `at=` asked for; None without."""
-        return None if self._scheduled_ms is None else from_ms(self._scheduled_ms)
+        """The time in UTC that `delay=` or `at=` asked for; None if neither was given."""
+        return _time(self._scheduled_ms)
 
     @property
     def expires_at(self) -> datetime | None:
-        """From when on no attempt starts, in UTC, by `expires=`; None without."""
-        return None if self._expires_ms is None else from_ms(self._expires_ms)
+        """The time in UTC by `expires=`: no attempt starts at it or later. None without one."""
+        return _time(self._expires_ms)
 
     @property
     def deadline(self) -> datetime | None:
-        """When this attempt's time-out strikes, in UTC; None without a time-out."""
-        return None if self._deadline_ms is None else from_ms(self._deadline_ms)
+        """When this attempt is cancelled by its time-out, in UTC; None without a time-out."""
+        return _time(self._deadline_ms)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Say how far the job is; shown by `handle.info()`.
+        """Report how far the job is. `handle.info()` shows the newest report.
 
-        A plain call, from the job or from its threads. It never waits: the worker sends
-        the newest report of each job from time to time and drops older ones. `note` is
-        cut to 1,000 characters. Raises UsageError for what is no finite number.
+        done: how much is done, in any unit.
+        total: how much there is to do, in the same unit; None if that is not known.
+        note: a text of up to 1,000 characters. A longer one is cut.
+
+        Not async: call it from the job or from its threads. It never waits. The worker sends the
+        newest report of each job at short intervals, and drops older ones.
+
+        Raises UsageError for a number that is not finite.
         """
         if not _is_number(done) or not (total is None or _is_number(total)):
             raise UsageError(
@@ -175,7 +185,8 @@ def _is_number(value: Any) -> bool:
 
 
 class Current(Protocol):
-    """What a task knows of the job that it runs: the context is made when asked for."""
+    """What a task knows of the job that it runs. Most jobs never ask, so a worker makes the
+    context and the mask only on request."""
 
     @property
     def context(self) -> JobContext: ...
@@ -187,14 +198,15 @@ class Current(Protocol):
 _current: ContextVar[Current] = ContextVar("asyncjobs_current_job")
 _result_waits: ContextVar[Callable[[Any, JobRef], AbstractContextManager[None]]]
 _result_waits = ContextVar("asyncjobs_result_waits")
-"""Set by a worker for its jobs: to be entered, with the app, while a job waits for another."""
+"""Set by a worker for its jobs. A job that waits for the result of another job enters it, so that
+the worker knows which jobs wait."""
 
 
 def current_job() -> JobContext:
     """The context of the job that this code runs in.
 
-    Also in tasks and threads that the job started with its context. Raises UsageError
-    outside of a job.
+    Works in the job function, and in the tasks and threads that it starts with its context
+    (`asyncio.to_thread` does). Raises UsageError outside of a job.
     """
     current = _current.get(None)
     if current is None:

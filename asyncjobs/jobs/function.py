@@ -1,4 +1,4 @@
-"""The job function: a registered function, and the ways to make jobs of it."""
+"""Job functions: registered functions, and the ways to enqueue jobs that call them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
 WRAPPED: Final = ("__module__", "__name__", "__qualname__", "__doc__")
-"""What a job function takes over from its function, beside its signature."""
+"""The attributes that a job function copies from its function."""
 
 
 class Sender(Protocol):
-    """What job functions need of the outbox of the app that includes their registry."""
+    """What job functions need of their app's outbox."""
 
     @property
     def reader(self) -> Reader:
-        """What the handles of their jobs ask."""
+        """The app, which the handles of their jobs ask."""
         ...
 
     def send(
@@ -47,15 +47,15 @@ class Sender(Protocol):
     def send_from_thread(
         self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> JobHandle[Any]:
-        """Store one job, from code that runs on no event loop."""
+        """Store one job, from code that does not run on an event loop."""
         ...
 
 
 class Home:
-    """What the job functions of one registry share: where their jobs go.
+    """The app of a registry, shared by all of its job functions.
 
-    `sender` is None until an app includes the registry; from then on `settings` are the
-    app's, which fill in what a job function does not say.
+    `sender` is None until an app includes the registry. From then on `settings` are the app's,
+    which hold for the options that a job function does not give.
     """
 
     __slots__ = ("sender", "settings")
@@ -66,7 +66,10 @@ class Home:
 
 
 class JobCall(Generic[R_co]):
-    """A job function with checked arguments, not yet enqueued: for `app.enqueue_many`."""
+    """A job function with its arguments, checked but not yet enqueued.
+
+    Made by `f.bind(...)`, for `app.enqueue_many`.
+    """
 
     __slots__ = ("args", "function", "kwargs")
 
@@ -87,8 +90,8 @@ class JobCall(Generic[R_co]):
 class JobFunction(Generic[P, R_co]):
     """A function registered with `@app.job` or `@registry.job`.
 
-    Knows its name, its options and its parameters, and where its jobs go. Awaiting a
-    plain call of it runs the function here and makes no job.
+    `await f.enqueue(...)` stores a job, which a worker runs. A plain call, `await f(...)`, runs
+    the function here and makes no job, even if the function is sync.
     """
 
     __name__: str
@@ -105,7 +108,7 @@ class JobFunction(Generic[P, R_co]):
         given: Given,
         sensitive: tuple[str, ...] = (),
     ) -> None:
-        """`given`: the options that were given; the rest is the app's."""
+        """`given`: the options that were given. The app's settings hold for the others."""
         self.function = function
         self.name = name
         self.aliases = aliases
@@ -118,35 +121,38 @@ class JobFunction(Generic[P, R_co]):
         self._given = given
         self._template: JobTemplate
         self._made_for: AppSettings | None = None
-        # Not what stands in its __dict__: a decorator of the user's may have put anything there.
+        # Without the function's __dict__: a user's decorator may have put names there that would
+        # replace ours.
         update_wrapper(self, function, WRAPPED, updated=())
 
     @property
     def is_async(self) -> bool:
-        """Whether it was written as `async def`."""
+        """Whether the function is async."""
         return self.isolation is Isolation.LOOP
 
     @property
     def template(self) -> JobTemplate:
-        """What jobs of this function are made by, in the app that it belongs to now."""
+        """The template of this function's jobs, in the app that it belongs to now."""
         if self._home.settings is not self._made_for:
             self._resolve()
         return self._template
 
     @property
     def settings(self) -> JobOptions:
-        """The options of this job function, with the app's where it does not say."""
-        # Asked for each attempt: not by way of `template`, which is another call.
+        """The options of this job function, with the app's settings for those not given."""
+        # Read for each attempt, so it repeats `template` instead of calling it.
         if self._home.settings is not self._made_for:
             self._resolve()
         return self._template.options
 
     def _resolve(self) -> None:
-        """Fill in what the app says."""
+        """Make the template, with the settings of the app."""
         app = self._home.settings
         rule = self._redaction.with_patterns(app.redact, self.function)
         self.redaction = self.binding.redaction = rule
-        sensitive = rule.stored() if rule else None
+        sensitive = None
+        if rule:
+            sensitive = rule.stored()
         self._template = JobTemplate(
             self.name, self.binding, self._given.within(app), self._given.stored, sensitive
         )
@@ -154,7 +160,7 @@ class JobFunction(Generic[P, R_co]):
 
     @property
     def needs(self) -> dict[str, str]:
-        """By option: the capability that a store must have for the jobs of this function."""
+        """The capabilities that a store must have for this function's jobs, by option name."""
         return self._given.needs
 
     @property
@@ -169,13 +175,15 @@ class JobFunction(Generic[P, R_co]):
         return sender
 
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Run the function here and now: no job, no retries, no time-out.
+        """Run the function here and now, without a job, retries or a time-out.
 
-        An injected context is a local one, unless it is given. A sync function runs in
-        a thread. Raises ArgumentsError, and whatever the function raises.
+        A sync function runs in a thread. The injected context is `JobContext.local(...)`, unless
+        one is given. Raises ArgumentsError, and whatever the function raises.
         """
         given: dict[str, Any] = dict(kwargs)
-        context = given.pop(self.injected, None) if self.injected else None
+        context: JobContext | None = None
+        if self.injected:
+            context = given.pop(self.injected, None)
         self.binding.check(args, given)
         if context is None:
             context = JobContext.local(self.name, queue=self.settings.queue)
@@ -193,45 +201,58 @@ class JobFunction(Generic[P, R_co]):
             _current.reset(token)
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R_co]]:
-        """Store a job that calls this function with these arguments; to be awaited.
+        """Store a job that calls this function with these arguments. Await it.
 
-        When that returns, the job is stored. Raises NotBound, NotOpen, ArgumentsError,
-        EncodeError and PayloadTooLarge before anything is stored; StoreFull;
-        StoreUnavailable when the store does not answer within `connect_timeout`.
+        When it returns, the store has the job. Returns the handle of the job.
+
+        Raises ArgumentsError, EncodeError, PayloadTooLarge, NotOpen and NotBound before anything
+        is stored. Raises StoreFull if the store is out of memory. Raises StoreUnavailable if the
+        store does not confirm the job within `connect_timeout`: then the job may be stored.
         """
-        # No coroutine of its own: each on the way of a call costs it time.
+        # Not `async def`: each coroutine on the way of an enqueue costs time.
         return self.sender.send(self, args, kwargs)
 
     def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R_co]:
-        """`enqueue` for threads and sync views; blocks until the job is stored.
+        """`enqueue` for threads and sync views. Blocks until the store has the job.
 
-        Uses the app where it is open in this process, else a background connection of
-        its own. Raises like `enqueue`, and UsageError on a running event loop.
+        Uses the app if it is open in this process, else a connection in a background thread.
+        Raises like `enqueue`, and UsageError on a running event loop, which it would block.
         """
         return self.sender.send_from_thread(self, args, kwargs)
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> JobCall[R_co]:
-        """A call for `app.enqueue_many`. Raises ArgumentsError."""
+        """Check the arguments and return a call for `app.enqueue_many`. Raises ArgumentsError."""
         self.binding.check(args, kwargs)
         return JobCall(self, args, kwargs)
 
     def handle(self, id: str) -> JobHandle[R_co]:
-        """The handle of a job of this function in its queue; asks nobody.
+        """The handle of a job of this function, by its id in the function's queue.
 
-        Raises ConfigError for what is no job id, NotBound.
+        Asks no store, so the job need not exist. Raises ConfigError for what is no job id, and
+        NotBound.
         """
         reader = self.sender.reader
         return self.template.handle(reader, check_job_id(id))
 
     def options(self, **options: Unpack[EnqueueOptions]) -> JobFunction[P, R_co]:
-        """This job function with other options for the jobs that are made through it.
+        """This job function with other options: `await f.options(delay=60).enqueue(...)`.
 
-        `delay` (seconds or timedelta) and `at` (aware datetime) schedule; `id` makes
-        the enqueue idempotent; `retry` takes a number of attempts, for whatever errors,
-        or False; `expires` (seconds or timedelta after the enqueue, or an aware datetime)
-        ends a job that has not started by then. `timeout=None` and `expires=None` take
-        these away. `queue`, `priority`, `result_ttl` and `tracing`: others than the job
-        function's. Raises ConfigError naming the option.
+        They hold for the jobs that are enqueued through the returned function, and come before
+        the options of the job function. Times are seconds or timedelta.
+
+        delay: run the job this much later.
+        at: run the job at this time, an aware datetime.
+        id: the job's id. A second enqueue with it stores nothing while the id is known.
+        queue: another queue.
+        priority: `critical`, `high`, `normal` or `low`.
+        timeout: time-out of each attempt; None removes it.
+        retry: a number of attempts, whatever the error is, or False for one attempt.
+        result_ttl: how long the result is kept; 0 keeps none.
+        expires: how long after the enqueue, or until which aware datetime, an attempt may start;
+        after that the job is discarded. None removes the limit.
+        tracing: where the trace of an attempt begins: `link`, `child`, `auto` or `none`.
+
+        Raises ConfigError naming the option, and TypeError for an unknown one.
         """
         return self._variant(self._given.by_enqueue(options, self.name))
 
@@ -243,9 +264,9 @@ class JobFunction(Generic[P, R_co]):
         return variant
 
     def settings_for(self, stored: dict[str, Any] | None) -> JobOptions:
-        """The options that hold for a stored job, given its envelope's `options`.
+        """The options of a stored job. `stored` are the options in its envelope.
 
-        Raises ConfigError for values that no `options()` has written.
+        Raises ConfigError for values that no `options()` writes.
         """
         if not stored:
             return self.settings

@@ -1,4 +1,4 @@
-"""Where a job function runs. Decided once, when it is registered."""
+"""Where a job function runs. Decided once, at its registration."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["Isolation", "isolation_of"]
 
 
 class Isolation(Enum):
-    """What an attempt of a job function is kept apart from. A worker has an executor for each."""
+    """How far an attempt is kept apart from other attempts. A worker has an executor for each."""
 
     LOOP = "loop"
-    """Nothing: an async function shares the event loop with all others."""
+    """Not at all: an async function shares the event loop with all others."""
     THREAD = "thread"
-    """The event loop: a sync function may block, so it runs in a thread."""
+    """In a thread, because a sync function may block and would block the event loop."""
 
     @property
     def starts_at_once(self) -> bool:
-        """False when an attempt has to wait until its executor has a place for it."""
+        """False if an attempt may have to wait for a place in its executor."""
         return self is Isolation.LOOP
 
     @property
     def is_cancellable(self) -> bool:
-        """False when what runs cannot be stopped and keeps its slot until it ends."""
+        """False if an attempt cannot be stopped. It then keeps its slot until it ends."""
         return self is Isolation.LOOP
 
 
 def isolation_of(function: Callable[..., Any]) -> Isolation:
-    """Where this function has to run."""
+    """The isolation that this function needs."""
     if inspect.iscoroutinefunction(function):
         return Isolation.LOOP
     return Isolation.THREAD

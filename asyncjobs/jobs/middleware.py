@@ -1,9 +1,9 @@
-"""What surrounds the attempts of job functions: one seam for tracing and for what is to come.
+"""Middleware around the attempts of job functions.
 
-Each middleware is `async def m(attempt, call_next)`. It awaits `call_next()` once at most. From
-the outside in, an attempt passes: those `around` it → the worker, which judges how it ended and
-settles it → those `within` → the function, on its executor. An attempt that never begins
-passes none of them.
+A middleware is `async def m(attempt, call_next)`. It awaits `call_next()` at most once. From the
+outside in, an attempt passes the middleware `around` it, the worker (which judges how it ended and
+settles it), the middleware `within` it, and the function on its executor. An attempt that never
+begins passes none of them.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ __all__ = ["CallNext", "Carry", "Middleware", "Middlewares", "enter"]
 CallNext: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
 Middleware: TypeAlias = Callable[[AttemptInfo, CallNext], Coroutine[Any, Any, Any]]
 Carry: TypeAlias = Callable[[AttemptInfo, Any], Any]
-"""Given the trace that a job's next attempt will find, returns it, or what JSON can hold in its
-place."""
+"""Gets the trace that a job carries to its next attempt, and returns it or another one. The other
+one must be JSON."""
 
 
 class Middlewares:
-    """Holds an app's middleware, the outermost first. What is added holds from the next attempt
-    on.
+    """The middleware of an app, the outermost first. An added one works from the next attempt on.
 
-    `around`: `call_next()` raises nothing. It returns the attempt's `Settlement`, after it was
-    handed to the store's queue; None when its end is not this worker's to record. For telemetry:
-    what is raised here ends up in the worker's log and changes nothing.
+    `around` is for telemetry. `call_next()` raises nothing and returns the attempt's `Settlement`,
+    which is on its way to the store; None if another worker has to record the end. An exception
+    in such a middleware is logged by the worker and changes nothing.
 
-    `within`: `call_next()` returns and raises what the job function does. What such a middleware
-    returns or raises instead is taken for the function's, and judged.
+    `within` may change the outcome. `call_next()` returns or raises what the job function does.
+    What the middleware returns or raises counts as the function's, and is judged.
     """
 
     def __init__(self) -> None:
@@ -42,44 +41,44 @@ class Middlewares:
         self._on_change: list[Callable[[], None]] = []
 
     def add_around(self, middleware: Middleware) -> None:
-        """Put it inside of those that are around each attempt already."""
+        """Add a middleware around each attempt, inside of those added before."""
         self.around += (middleware,)
         self._tell_change()
 
     def add_within(self, middleware: Middleware) -> None:
-        """Put it inside of those that are around each call of a job function already."""
+        """Add a middleware around each call of a job function, inside of those added before."""
         self.within += (middleware,)
         self._tell_change()
 
     def add_carry(self, carry: Carry) -> None:
-        """Ask it each time a job is stored for another attempt, or as dead."""
+        """Call `carry` each time a job is stored for another attempt, or as dead."""
         self._carries += (carry,)
 
     def carry(self, attempt: AttemptInfo, trace: Any) -> Any:
-        """What the job carries to the attempt after this one."""
+        """The trace that the job carries to its next attempt."""
         for each in self._carries:
             trace = each(attempt, trace)
         return trace
 
     @property
     def carries(self) -> bool:
-        """False when `carry` changes nothing."""
+        """False if `carry` would return the trace unchanged."""
         return bool(self._carries)
 
-    def on_change(self, told: Callable[[], None]) -> Callable[[], None]:
-        """Call `told` whenever one is added; returns what ends that."""
-        self._on_change.append(told)
-        return partial(self._on_change.remove, told)
+    def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` when a middleware is added. Returns a function that removes it."""
+        self._on_change.append(listener)
+        return partial(self._on_change.remove, listener)
 
     def _tell_change(self) -> None:
-        for told in tuple(self._on_change):
-            told()
+        for listener in tuple(self._on_change):
+            listener()
 
 
 def enter(
     middlewares: Sequence[Middleware], attempt: AttemptInfo, innermost: CallNext
 ) -> Coroutine[Any, Any, Any]:
-    """The call of the first of `middlewares`, which leads through all others to `innermost`."""
+    """Call the first middleware. Its `call_next` leads through the others to `innermost`."""
     call_next = innermost
     for middleware in reversed(middlewares):
         call_next = partial(middleware, attempt, call_next)

@@ -1,4 +1,4 @@
-"""Which job a text names: `queue/id`, or the id alone, which may hold a slash itself."""
+"""Finds the job that a text names: by `queue/id`, or by the id alone, which may contain a slash."""
 
 from __future__ import annotations
 
@@ -12,61 +12,71 @@ __all__ = ["Readings", "check_job_name", "read_job_name"]
 
 T = TypeVar("T")
 Ask: TypeAlias = Callable[[Sequence[JobRef]], Awaitable[Sequence[T | None]]]
-"""Asks a store for these jobs; None for one that is not there."""
+"""Asks a store for these jobs. The answer has None for a job that does not exist."""
 
 
 class Readings(NamedTuple):
-    """The jobs that a text may stand for.
+    """The jobs that a text may name.
 
-    `is_written`: the first of them is the one whose public id it is, `queue/id`. That one
-    is meant if it exists: no id that somebody else has chosen may stand in the way of a
-    public id. The others count only without it.
+    `is_written`: the text is the public id, `queue/id`, of the first one. If that job exists, it
+    is meant, because an id that somebody else has chosen must not hide a public id. The other
+    readings count only if it does not exist.
     """
 
     refs: tuple[JobRef, ...]
     is_written: bool = False
 
     async def find(self, ask: Ask[T]) -> list[T]:
-        """What is there and is meant; more than one when the text is ambiguous."""
+        """The jobs that exist and are meant. There are several if the text is ambiguous."""
         others = self.refs
         if self.is_written:
-            # Alone first: most texts are public ids, and there may be very many queues.
+            # Ask for this one alone first: most texts are public ids, and to look into all
+            # queues would cost a look for each.
             (found,) = await ask(self.refs[:1])
             if found is not None:
                 return [found]
             others = self.refs[1:]
-        answers = await ask(others) if others else ()
-        return [answer for answer in answers if answer is not None]
+        if not others:
+            return []
+        return [answer for answer in await ask(others) if answer is not None]
 
 
 def check_job_name(text: str, *, field: str = "id") -> str:
-    """`text`, if it is a job id or a queue with one. Raises ConfigError naming `field`.
+    """`text`, if it is a job id or a public id. Raises ConfigError naming `field`.
 
-    A whole public id may be longer than the longest id.
+    A public id may be longer than an id may be.
     """
-    return text if _written(text) is not None else check_job_id(text, field=field)
+    if _written(text) is not None:
+        return text
+    return check_job_id(text, field=field)
 
 
 def read_job_name(
     text: str, known: Collection[str], *, only: Collection[str] | None = None
 ) -> Readings:
-    """The readings of a text that `check_job_name` has let pass.
+    """The readings of a text that `check_job_name` has accepted.
 
-    An id alone is looked for in the `known` queues. `only` these queues are meant, if given.
+    An id alone may be in any of the `known` queues. `only`: look in these queues alone.
     """
-    queues = known if only is None else only
+    queues = known
     written = _written(text)
-    if written is not None and only is not None and written.queue not in only:
-        written = None
-    refs = [JobRef(queue, text) for queue in queues] if is_job_id(text) else []
+    if only is not None:
+        queues = only
+        if written is not None and written.queue not in only:
+            written = None
+    refs: list[JobRef] = []
+    if is_job_id(text):
+        refs = [JobRef(queue, text) for queue in queues]
     if written is None:
         return Readings(tuple(refs))
     return Readings((written, *refs), is_written=True)
 
 
 def _written(text: str) -> JobRef | None:
-    """The job whose public id this is."""
+    """The job whose public id this text is; None if it is no public id."""
     if not isinstance(text, str):
         return None
     queue, _, id = text.partition("/")
-    return JobRef(queue, id) if is_queue_name(queue) and is_job_id(id) else None
+    if is_queue_name(queue) and is_job_id(id):
+        return JobRef(queue, id)
+    return None

@@ -1,4 +1,4 @@
-"""Job functions by name. Names are looked up here and never imported from stored data."""
+"""Job functions by name. A name from a stored job is looked up here, and never imported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 class Register(Protocol):
-    """What `job(queue=...)` returns: a decorator for async and for sync functions."""
+    """What `job(queue=...)` returns: a decorator for async and sync functions."""
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> JobFunction[P, R]: ...
@@ -35,10 +35,10 @@ class Register(Protocol):
 
 
 class JobRegistry:
-    """A set of job functions, to be included in an app or in another registry.
+    """A set of job functions, for modules that must not import the app.
 
-    Lets modules define jobs without importing the app. Owns the names: a registry holds
-    its own job functions and those of all registries that it includes.
+    An app or another registry includes it. Owns the names of its own job functions and of those
+    in the registries that it includes.
     """
 
     def __init__(self) -> None:
@@ -54,17 +54,28 @@ class JobRegistry:
     @overload
     def job(self, function: None = None, /, **options: Unpack[FunctionOptions]) -> Register: ...
     def job(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-        """Register a function: `@registry.job` or `@registry.job(queue="mail")`.
+        """Register a function as a job function: `@registry.job`, or `@registry.job(queue="mail")`.
 
-        `timeout` of each attempt and `result_ttl` in seconds or as timedelta (timeout
-        None: none at all); `retry` a RetryPolicy or a list of them, a number of attempts
-        or False; `discard_on` exceptions that end the job without a retry; `expires`
-        (seconds or timedelta after the enqueue) ends a job that has not started by then;
-        `tracing` where the trace of an attempt begins, None takes the app's; `sensitive`
-        names parameters whose values are never shown, and `parameter.key` what stands under
-        a key; `name` instead of `module.function`; `aliases` names under which older jobs are
-        stored. Raises RegistrationError for what cannot be a job function and for names
-        that are taken, ConfigError for an option that cannot work.
+        Times are seconds or timedelta.
+
+        queue: the queue of its jobs; by default `default`.
+        priority: `critical`, `high`, `normal` or `low`; by default `normal`.
+        timeout: time-out of each attempt; None means no limit; by default the app's.
+        retry: a RetryPolicy or a list of them, a number of attempts, or False for one attempt. By
+        default the app's, which also hold for errors that a list does not name.
+        discard_on: one exception class or several. They end the job without a retry.
+        result_ttl: how long its results are kept; 0 keeps none; by default the app's.
+        expires: how long after its enqueue an attempt may start. After that the job is discarded.
+        tracing: where the trace of an attempt begins: `link`, `child`, `auto` or `none`; by
+        default the app's.
+        sensitive: names of parameters whose values are never shown. `parameter.key` names one key
+        of a parameter.
+        name: the name that is stored with its jobs; by default `module.function`.
+        aliases: older names, under which jobs may still be stored.
+
+        Raises RegistrationError for a function that cannot be a job function and for a name that
+        is taken, ConfigError naming an option that cannot work, and TypeError for an unknown
+        option.
         """
         fields = read(options, FUNCTION, Scope.FUNCTION)
         name = fields.pop("name", None)
@@ -75,13 +86,15 @@ class JobRegistry:
         def register(function: Callable[..., Any], /) -> JobFunction[..., Any]:
             return self._add(function, name, aliases, sensitive, given)
 
-        return register if function is None else register(function)
+        if function is None:
+            return register
+        return register(function)
 
     def include(self, registry: JobRegistry) -> None:
-        """Take over all job functions of `registry`, also ones that it gets later.
+        """Add the job functions of `registry`, including those that it gets later.
 
-        Raises RegistrationError when a name is taken, or when another app or registry
-        includes it already: its jobs would not know where to go.
+        Raises RegistrationError if a name is taken, or if `registry` belongs to another app or
+        registry, because its jobs can go to one app only.
         """
         if not isinstance(registry, JobRegistry):
             raise RegistrationError(f"include() takes a JobRegistry, not {shown(registry)}")
@@ -104,30 +117,30 @@ class JobRegistry:
             registry.bind(self._home.sender, self._home.settings)
 
     def find(self, name: str) -> JobFunction[..., Any] | None:
-        """The job function with this name or alias; None when there is none."""
+        """The job function with this name or alias; None if there is none."""
         return self._names.get(name)
 
     def near(self, name: str) -> str | None:
-        """The name here that was probably meant by one that is not here."""
+        """The name that was probably meant by an unknown one; None if none is near."""
         return nearest_function(name, self._names)
 
     def functions(self) -> list[JobFunction[..., Any]]:
-        """Every job function once, included ones too, in order of their registration."""
+        """All job functions, included ones too, in the order of their registration."""
         return list(dict.fromkeys(self._names.values()))
 
     def queues(self) -> set[str]:
-        """The queues that the job functions name."""
+        """The queues of all job functions."""
         return {function.settings.queue for function in self._names.values()}
 
     def bind(self, sender: Sender, settings: AppSettings) -> None:
-        """Send the jobs of this registry and of all it includes to this app."""
+        """Send the jobs of this registry, and of those that it includes, to this app."""
         self._home.sender = sender
         self._home.settings = settings
         for child in self._children:
             child.bind(sender, settings)
 
     def _ancestry(self) -> list[JobRegistry]:
-        """This registry, the one that includes it, and so on up."""
+        """This registry, the one that includes it, and so on to the outermost."""
         found: list[JobRegistry] = [self]
         while found[-1]._parent is not None:
             found.append(found[-1]._parent)
@@ -142,7 +155,9 @@ class JobRegistry:
         given: Given,
     ) -> JobFunction[..., Any]:
         checked = _check_function(function)
-        full_name = _default_name(checked) if name is None else name
+        full_name = name
+        if full_name is None:
+            full_name = _default_name(checked)
         job_function: JobFunction[..., Any] = JobFunction(
             checked,
             name=full_name,
@@ -156,6 +171,8 @@ class JobRegistry:
         for each in names:
             self._check_free(each, job_function)
         for registry in self._ancestry():
+            # A reload defines the same function again, perhaps with fewer aliases. Those of the
+            # older definition must not stay behind.
             for stale in _older_definitions(registry._names, job_function):
                 del registry._names[stale]
             registry._names.update(dict.fromkeys(names, job_function))
@@ -180,15 +197,14 @@ class JobRegistry:
 
 
 def _same_definition(one: JobFunction[..., Any], other: JobFunction[..., Any]) -> bool:
-    """True for one `def` that was executed twice: a reload, or a module that is both
-    run as __main__ and imported. The newer one takes its place."""
+    """Whether both come from one `def` that was executed twice: by a reload, or because a module
+    is run as `__main__` and also imported. The newer one replaces the older."""
     return _place(one) == _place(other) and one.__qualname__ == other.__qualname__
 
 
 def _same_function(one: JobFunction[..., Any], other: JobFunction[..., Any]) -> bool:
-    """True for one function that was registered twice: a `def` that is executed again
-    makes another function. The second registration would silently replace the options
-    of the first."""
+    """Whether one function was registered twice. The second registration would silently replace
+    the options of the first. (A `def` that is executed again makes another function.)"""
     return inspect.unwrap(one.function) is inspect.unwrap(other.function)
 
 
@@ -209,7 +225,7 @@ def _place(function: JobFunction[..., Any]) -> str:
 
 
 def _check_function(function: Any) -> FunctionType:
-    """`function`, if it can be found again by its name in another process."""
+    """`function`, if another process can find it by its name. Raises RegistrationError."""
     if isinstance(function, JobFunction):
         raise RegistrationError(
             f"{function.name} is a job function already; use aliases= for a second name"
@@ -243,7 +259,9 @@ def _check_function(function: Any) -> FunctionType:
 def _refused(function: Any, why: str) -> RegistrationError:
     name = getattr(function, "__qualname__", None) or repr(function)
     module = getattr(function, "__module__", None)
-    return RegistrationError(f"{module}.{name} {why}" if module else f"{name} {why}")
+    if module:
+        name = f"{module}.{name}"
+    return RegistrationError(f"{name} {why}")
 
 
 def _default_name(function: FunctionType) -> str:
@@ -260,12 +278,11 @@ def _default_name(function: FunctionType) -> str:
 
 
 def _main_module() -> str | None:
-    """The name under which a worker imports the module that runs as `__main__`; None for
-    one that is no file.
+    """The name under which a worker imports the module that runs as `__main__`.
 
-    From `python -m`, or from the file: as a member of its package, or relative to the
-    working directory, which workers have on their path. Jobs named `__main__.f` would
-    be unknown to every worker.
+    Jobs named `__main__.f` would be unknown to every worker. The name comes from `python -m`, or
+    from the path of the file: its place in its package, or relative to the working directory,
+    which workers have on their import path. None if the module is no file.
     """
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)

@@ -1,4 +1,4 @@
-"""The template of jobs: from checked arguments to a job to store, and to its handle."""
+"""The template of jobs: makes the job to store from arguments, and the handle of a job."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from asyncjobs.options.table import JobOptions
 __all__ = ["JobTemplate"]
 
 _PLAIN: Final = frozenset({str, bool, type(None), int})
-"""Types of arguments that JSON keeps as they are; an integer that is too large for it is
-refused by the encoder."""
-_new: Final = tuple.__new__  # of a NamedTuple: half the time of a call of its class
+"""Types of arguments that JSON keeps as they are. The encoder refuses integers over 64 bits."""
+# Makes a NamedTuple in half the time that a call of its class takes.
+_new: Final = tuple.__new__
 
 
 class JobTemplate:
-    """What all jobs have in common that are made through one job function, or through one
-    `options()` of it. Synchronous, and never changes.
+    """Makes the jobs of one job function, or of one `options()` of it. Never changes.
 
-    Resolved once, with the app's settings: an enqueue looks nothing up any more. `stored` is
-    what of the options travels in the envelope, `sensitive` what of a job must not be shown.
+    All options are resolved once, with the app's settings, so an enqueue looks nothing up.
+    `stored` are the options that travel in the envelope. `sensitive` is the rule of what must not
+    be shown.
     """
 
     __slots__ = (
@@ -59,7 +59,8 @@ class JobTemplate:
         self._stored = stored
         self._sensitive = sensitive
         self._headers = new_headers(sensitive, None)
-        # Read for each job: an attribute of this object costs half of one behind another.
+        # Copied because they are read for each job: `self._queue` costs half of
+        # `self.options.queue`.
         self._queue = options.queue
         self._priority = options.priority
         self._given_id = options.id
@@ -71,9 +72,9 @@ class JobTemplate:
     def new_job(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], trace: dict[str, Any] | None = None
     ) -> NewJob:
-        """The job to store; `trace` is what it carries of telemetry/carrier.py.
+        """The job to store. `trace` is what telemetry/carrier.py sends along.
 
-        Raises ArgumentsError and EncodeError; does no I/O.
+        Does no I/O. Raises ArgumentsError and EncodeError.
         """
         binding = self._binding
         binding.check(args, kwargs)
@@ -112,10 +113,10 @@ class JobTemplate:
         return _new(NewJob, fields)
 
     def without_trace(self, job: NewJob, trace: dict[str, Any] | None) -> NewJob:
-        """A job that `new_job` has made with this trace, without it."""
+        """The same job without its trace. `new_job` has made it with this trace."""
         return job._replace(envelope=without_trace(job.envelope, self._sensitive, trace))
 
     def handle(self, reader: Reader, id: str, *, is_new: bool | None = None) -> JobHandle[Any]:
-        """The handle of the job with this id; asks nobody."""
+        """The handle of the job with this id. Asks no store."""
         ref = _new(JobRef, (self._queue, id))
         return JobHandle(reader, (ref,), is_new=is_new, ttl_ms=self._result_ttl_ms, name=self.name)

@@ -10,8 +10,10 @@ __all__ = ["AttemptInfo", "StopAsked"]
 
 
 class StopAsked(NamedTuple):
-    """An attempt was told to stop. `reason`: `timeout`, `cancel`, `shutdown` or `lease lost`;
-    `mono_s`: when, in monotonic seconds."""
+    """An attempt was asked to stop, at `mono_s` (monotonic seconds).
+
+    `reason` is `timeout`, `cancel`, `shutdown` or `lease lost`.
+    """
 
     reason: str
     mono_s: float
@@ -34,33 +36,36 @@ class _Fields(NamedTuple):
 
 
 class AttemptInfo(_Fields):
-    """Which execution of which job this is, and what is known of it when it begins.
+    """One attempt: which execution of which job it is, and what is known when it begins.
 
-    All events of one attempt and all its middleware get the same object, so it may be the key
-    of a dict: two are equal only if they are one. A job may have two attempts with the same
-    number, for a lost lease spends none. It holds no arguments.
+    All events and all middleware of one attempt get the same object, so it can be the key of a
+    dict. Two attempts are never equal, even if they have the same number: a lost lease spends no
+    attempt. It holds no arguments.
 
-    `name` is that of the job function. `number` counts from 1. `began_ms` is None while a sync
-    function waits for a thread, and stays so if it never gets one. `ready_ms` and `began_ms` are
-    by the store's clock, `enqueued_ms` and `scheduled_ms` by that of the client; all are
-    milliseconds since the epoch. `trace` is what the job carries of a trace, as it was stored:
-    nobody has looked at it. `stops` is what the attempt has been told since, oldest first: the one
-    thing here that grows.
+    `name` is the job function. `number` counts from 1. Times are milliseconds since the epoch:
+    `ready_ms` and `began_ms` by the store's clock, `enqueued_ms` and `scheduled_ms` by the
+    client's. `began_ms` is None until a sync function has its thread. `trace` is what the job
+    carries of a trace, as stored and unchecked. `stops` lists each time that the attempt was asked
+    to stop, oldest first. Only this list grows.
     """
 
     __slots__ = ()
 
     @property
     def queue_time_ms(self) -> int:
-        """From being ready to the begin; 0 before it has begun."""
-        return 0 if self.began_ms is None else max(self.began_ms - self.ready_ms, 0)
+        """How long the job was ready before the attempt began; 0 before it begins."""
+        if self.began_ms is None:
+            return 0
+        return max(self.began_ms - self.ready_ms, 0)
 
     @property
     def stop_asked(self) -> StopAsked | None:
-        """The last thing that it was told to stop for; None: it was not."""
-        return self.stops[-1] if self.stops else None
+        """The last time that it was asked to stop; None if it was not."""
+        if not self.stops:
+            return None
+        return self.stops[-1]
 
-    # A tuple's own compare all fields.
+    # Compare by identity. A tuple compares its fields, which two attempts may share.
     __eq__ = object.__eq__  # pyright: ignore[reportAssignmentType]
     __ne__ = object.__ne__
     __hash__ = object.__hash__

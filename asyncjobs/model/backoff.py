@@ -12,7 +12,7 @@ _MOST_DOUBLINGS: Final = 512
 
 
 def doubled(first_s: float, longest_s: float, times: int) -> float:
-    """`first_s`, doubled so many times, and never more than `longest_s`."""
+    """`first_s`, doubled this many times, but at most `longest_s`."""
     doublings = min(max(times, 0), _MOST_DOUBLINGS)
     return min(first_s * 2.0**doublings, longest_s)
 
@@ -24,9 +24,9 @@ def pause_s(first_s: float, longest_s: float, times: int) -> float:
 
 
 class Pauses:
-    """The pauses between tries of one thing: each up to twice as long as the one before.
+    """The pauses between tries of one thing. Each is up to twice as long as the one before.
 
-    The upper half of each is random, so that those who failed together do not come back
+    The upper half of each pause is random, so that those who failed together do not try again
     together.
     """
 
@@ -36,11 +36,11 @@ class Pauses:
         self._times = 0
 
     def reset(self) -> None:
-        """It has worked: the next pause is a first one again."""
+        """A try has worked, so the next pause is a first one again."""
         self._times = 0
 
     def next_s(self) -> float:
-        """How long to wait now that a try has failed, in seconds."""
+        """How long to wait after a failed try, in seconds."""
         next_s = pause_s(self._first_s, self._longest_s, self._times)
         self._times += 1
         return next_s

@@ -1,7 +1,7 @@
 """Clocks and durations. A name says which clock and unit: `now_ms`, `mono_s`.
 
-Job times are the store's wall clock in milliseconds since the epoch; what a process
-measures for itself (time-outs, grace) is its monotonic clock in seconds.
+Times of jobs are the store's wall clock, in milliseconds since the epoch. What a process measures
+for itself, such as time-outs, is its monotonic clock, in seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONGEST_S: Final = 100 * 366 * 86_400.0
 """Longer times overflow dates and the store's own clocks."""
 
 Seconds: TypeAlias = float | timedelta
-"""A duration in Python code: seconds as int or float, or a timedelta."""
+"""A duration in Python code: a number of seconds, or a timedelta."""
 
 
 def now_ms() -> int:
@@ -32,12 +32,15 @@ def now_ms() -> int:
 
 
 def seconds(value: Seconds, *, field: str, minimum: float = 0.0) -> float:
-    """`value` in seconds, checked; `field` names the setting in the error."""
+    """`value` in seconds. Raises ConfigError naming `field` if it is no time of at least
+    `minimum` seconds and at most 100 years."""
     if isinstance(value, timedelta):
         number = value.total_seconds()
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        # An integer of hundreds of digits is more than any float, and no float can be made of it.
-        number = float(value) if abs(value) <= LONGEST_S else math.inf
+        number = math.inf
+        # `float` raises OverflowError for an integer of hundreds of digits.
+        if abs(value) <= LONGEST_S:
+            number = float(value)
     else:
         raise ConfigError(f"{field} must be seconds (a number) or a timedelta, not {shown(value)}")
     if math.isnan(number) or not minimum <= number <= LONGEST_S:
@@ -48,9 +51,9 @@ def seconds(value: Seconds, *, field: str, minimum: float = 0.0) -> float:
 
 
 def at_ms(value: datetime, *, field: str = "at") -> int:
-    """An aware datetime as milliseconds since the epoch; naive ones are refused.
+    """An aware datetime as milliseconds since the epoch. Raises ConfigError naming `field`.
 
-    A naive time means a different instant on each machine, so there is no safe guess.
+    A naive datetime is refused: it means a different moment on each machine.
     """
     if not isinstance(value, datetime):
         raise ConfigError(f"{field} must be a datetime, not {shown(value)}")
@@ -62,16 +65,18 @@ def at_ms(value: datetime, *, field: str = "at") -> int:
     try:
         ms = round(value.timestamp() * 1000)
     except OverflowError:
-        # Beside the first and the last day there is none in other time zones.
-        ms = 0 if value.year == MINYEAR else LAST_MS
+        # On the first and the last day of the calendar, UTC may be outside of it.
+        ms = LAST_MS
+        if value.year == MINYEAR:
+            ms = 0
     if ms > now_ms() + LONGEST_S * 1000:
         raise ConfigError(f"{field}={shown(value)} is more than 100 years ahead")
     return ms
 
 
 _drawn: list[bytes] = []
-"""Random bytes from the kernel that no id has used yet; forgotten in a forked child, so
-that two processes never share a sequence."""
+"""Random bytes from the kernel that no id has used yet. A forked child drops them. Otherwise it and
+its parent would make the same ids."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drawn.clear)
@@ -81,16 +86,16 @@ def _random8() -> bytes:
     try:
         return _drawn.pop()
     except IndexError:
-        # One call of the kernel for many ids: it costs as much as all else here.
+        # One call of the kernel for many ids, because it costs as much as the rest of an id.
         one, *others = struct.unpack("8s" * 64, os.urandom(8 * 64))
         _drawn.extend(others)
         return cast(bytes, one)
 
 
 def new_id(at_ms: int | None = None) -> str:
-    """A new job or worker id: 28 hex digits that sort by creation time.
+    """A new id of a job or a worker: 28 hex digits that sort by creation time.
 
-    48 bits of milliseconds, `at_ms` or now, and 64 bits from the kernel.
+    They are 48 bits of milliseconds (`at_ms`, or now), and 64 random bits from the kernel.
     """
     if at_ms is None:
         at_ms = now_ms()

@@ -1,7 +1,7 @@
-"""JSON as it is stored: what may be written of a value, and what is parsed at all.
+"""Reads and writes the JSON that is stored.
 
-Everything read back from a store is untrusted input, so it is parsed with limits. The
-records themselves are read in model/.
+What is read back from a store is untrusted input, so it is parsed with limits. What is written is
+checked, so that a job gets exactly the values that were enqueued.
 """
 
 from __future__ import annotations
@@ -32,35 +32,41 @@ __all__ = [
 ]
 
 MAX_TEXT: Final = 16_384
-"""Characters kept of a message or a traceback: from its end, where the cause stands."""
+"""Characters that are kept of a message or a traceback: the last ones, where the cause stands."""
 
 MAX_ENVELOPE: Final = 64 * 1024 * 1024
-"""Bytes that are parsed at all; far above any sensible `max_payload`."""
+"""Longer records are not parsed. In bytes; far above any sensible `max_payload`."""
 
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 
 
 class BadRecord(Exception):
-    """Stored bytes that are no record of ours."""
+    """Stored bytes that are no record of asyncjobs."""
 
 
 FLAT: Final = 2 * MAX_DEPTH
-"""Bytes that a value must have to be nested deeper than MAX_DEPTH."""
+"""A value of at most so many bytes cannot be nested deeper than MAX_DEPTH."""
 
 
 def parse(raw: bytes) -> Any:
-    """A record that was stored. Raises ValueError for no JSON, BadRecord for more or deeper
-    than any of ours."""
-    return orjson.loads(raw) if len(raw) <= FLAT else parse_long(raw)
+    """Parse a stored record.
+
+    Raises ValueError for what is no JSON, and BadRecord for a record that is too long or nested
+    too deeply.
+    """
+    if len(raw) <= FLAT:
+        return orjson.loads(raw)
+    return parse_long(raw)
 
 
 def parse_long(raw: bytes) -> Any:
-    """`parse` for a record of more than FLAT bytes, which may be nested too deep."""
+    """`parse` for a record of more than FLAT bytes, which may be nested too deeply."""
     if len(raw) > MAX_ENVELOPE:
         raise BadRecord(f"{len(raw)} B are more than any record may have")
     fields = orjson.loads(raw)
-    # Counted in C, and for nearly all the end of it: with so few brackets nothing is deep.
+    # Counting brackets runs in C. Nearly all records have too few of them to be nested deeply,
+    # so the walk through the value is rare.
     # rule:15 a record has a limit of nesting
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and is_deep(fields):
         raise BadRecord(f"it is nested deeper than {MAX_DEPTH} levels")
@@ -68,7 +74,7 @@ def parse_long(raw: bytes) -> Any:
 
 
 def read_fields(raw: bytes) -> dict[str, Any]:
-    """The fields of a record that may be of a later release. Raises BadRecord."""
+    """The fields of a record, which a later release may have written. Raises BadRecord."""
     try:
         fields = parse(raw)
     except ValueError as error:
@@ -79,16 +85,16 @@ def read_fields(raw: bytes) -> dict[str, Any]:
 
 
 def to_json(value: Any) -> bytes:
-    """`value` as JSON that may be kept. Raises TypeError or ValueError.
+    """`value` as JSON. Raises TypeError or ValueError.
 
-    What orjson returns holds on to the 4 KB buffer it was written in, however short it is: a
-    million envelopes that wait to be sent would need 4 GB. A copy holds its own bytes alone.
+    Returns a copy of what orjson returns, because that keeps a buffer of 4 KB alive, however
+    short it is. A million jobs that wait to be sent would need 4 GB.
     """
     try:
         return b"%b" % orjson.dumps(value)
     except TypeError:
-        # The encoder takes a subclass of str as a value, but as a key only on request, and
-        # then it takes numbers and dates, too. Rare, so it is looked for only now.
+        # The encoder accepts subclasses of str as values, but as keys only with an option that
+        # also accepts numbers and dates. Such keys are rare, so they are looked for only now.
         if not _has_text_keys(value, 0):
             raise
         return b"%b" % orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
@@ -103,13 +109,13 @@ def _has_text_keys(value: Any, depth: int) -> bool:
         inner = value
     else:
         return True
-    # A value that holds itself has no end.
+    # A value that contains itself would never end.
     return depth < 2 * MAX_DEPTH and all(_has_text_keys(item, depth + 1) for item in inner)
 
 
 def clean_text(text: str) -> str:
-    """`text` cut to MAX_TEXT from its end, with lone surrogates made visible, and control
-    characters too: a terminal that shows it later must not obey it."""
+    """The last MAX_TEXT characters of `text`, with lone surrogates and control characters written
+    out. Otherwise a terminal that shows the text would obey them."""
     cut = text[-MAX_TEXT:].translate(_CONTROLS)[-MAX_TEXT:]
     return cut.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -120,7 +126,7 @@ _CONTROLS: Final = {
 
 
 def is_unicode(value: Any) -> bool:
-    """Whether a value that is JSON otherwise can be written: no lone surrogates in it."""
+    """Whether the value can be encoded: it has no lone surrogates. It must pass `check_json`."""
     try:
         orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError):
@@ -131,8 +137,8 @@ def is_unicode(value: Any) -> bool:
 def check_json(value: Any, path: str) -> None:
     """Refuse what JSON would lose or change. Raises EncodeError naming `path`.
 
-    orjson alone would quietly turn NaN into null, a tuple into a list, a UUID or a
-    date into text: the job would get something else than was enqueued.
+    orjson alone would silently turn NaN into null, a tuple into a list, and a UUID or a date into
+    text. The job would get something else than was enqueued.
     """
     kind = type(value)
     if kind is str or value is None or kind is bool:
@@ -171,13 +177,13 @@ def _check_deep(value: Any, path: str, depth: int) -> None:
 
 
 def _is_text(kind: type) -> bool:
-    """Whether values of a subclass of str stand for their text, as what template renderers
-    return (Markup, SafeString). Members of an enumeration stand for more than that."""
+    """Whether the type is str or a subclass whose values are just text, such as Markup or
+    SafeString. A member of an enumeration is more than its text, so it is refused."""
     return issubclass(kind, str) and not issubclass(kind, Enum)
 
 
 def _step(path: str, key: str | int) -> str:
-    """The path of an item; of a very long one its start."""
+    """The path of an item. A very long path is not made longer."""
     if len(path) > _LONGEST_PATH:
         return path
     return f"{path}[{key!r:.80}]"
@@ -208,7 +214,7 @@ def _advice(value: Any) -> str:
     try:
         return _conversion(value)
     except Exception:
-        # A class of the user's own may raise when it is asked for an attribute.
+        # A user's own class may raise for any attribute.
         return "lose; pass its id or its plain data instead"
 
 

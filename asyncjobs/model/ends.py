@@ -1,7 +1,7 @@
-"""The table of ends: each state in which a job stays for good, and all that goes with it.
+"""The table of ends: the states in which a job stays for good.
 
-A new way to end is a member of `State` and a row here. What stores write, listeners hear,
-`handle.result()` raises, workers log and commands show reads this table.
+Stores, events, `handle.result()`, the worker's log and the command line read this table. A new
+terminal state is a member of `State` and a row here.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ Explain: TypeAlias = Callable[[JobRef, Outcome], ResultError]
 
 
 class End(NamedTuple):
-    """One state in which a job stays.
+    """One terminal state.
 
-    `code`: the letter that stands for it in stores.
-    `event`: what listeners hear of it.
-    `error`: what `handle.result()` raises; None where there is a value.
-    `level`: of the line about it in the log.
-    `color`: in which commands show how many jobs ended so; None: as all else.
-    `has_details`: its outcome says more than the state, so without it there is no answer.
+    code: the letter that stands for it in stores.
+    event: the event that tells listeners of it.
+    error: makes the error that `handle.result()` raises; None if the job has a value.
+    level: the level of the log line about it.
+    color: the color in which commands show its count; None for the usual one.
+    has_details: whether `handle.result()` needs the stored outcome, because the state alone does
+    not say enough.
     """
 
     code: str
@@ -60,7 +61,7 @@ ENDS: Final[Mapping[State, End]] = {
     State.SUCCEEDED: End("s", events.JobSucceeded, None, logging.DEBUG),
     State.DEAD: End("d", events.JobDead, _dead, logging.ERROR, "red"),
     State.DISCARDED: End("x", events.JobDiscarded, _discarded, logging.INFO),
-    # One that was to be retried when its mark was found has no outcome of its own.
+    # A job that is cancelled instead of being retried has no outcome of its own.
     State.CANCELLED: End("c", events.JobCancelled, _cancelled, logging.INFO, has_details=False),
 }
 
@@ -72,7 +73,7 @@ FINAL_EVENTS: Final[Mapping[type[events.AttemptEnded], State]] = {
     **{end.event: state for state, end in ENDS.items()},
     events.JobExpired: State.DISCARDED,
 }
-"""The events that tell of an end for good."""
+"""The events that end a job for good, with its state."""
 
 OUTCOMES: Final[Mapping[type[events.AttemptEnded], str]] = {
     **{event: state.value for event, state in FINAL_EVENTS.items()},
@@ -81,4 +82,4 @@ OUTCOMES: Final[Mapping[type[events.AttemptEnded], str]] = {
     events.JobReleased: "released",
     events.JobLost: "lease_lost",
 }
-"""The word for each end of an attempt, in metrics and spans."""
+"""The word for each end of an attempt in metrics and spans."""

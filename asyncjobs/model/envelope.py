@@ -1,8 +1,7 @@
-"""The envelope: a call and its history, as a job carries them through the store.
+"""The envelope: a call of a job function and its history, as a job carries them through the store.
 
-The keys of its fields are known here and nowhere else. What is read back is untrusted input:
-it is parsed with limits, checked field by field, and never names anything that would be
-imported.
+Only this module knows the keys of its fields. An envelope that is read back is untrusted input: it
+is parsed with limits and checked field by field, and nothing that it names is ever imported.
 """
 
 from __future__ import annotations
@@ -31,15 +30,14 @@ ENVELOPE_VERSION: Final = 1
 
 
 class NewerEnvelope(Exception):
-    """An envelope written by a release that this one does not know."""
+    """An envelope that a later release has written."""
 
 
 class Envelope:
-    """A call and its history, as it travels through the store.
+    """A call and its history. All times are milliseconds since the epoch.
 
-    `attempt` is the number of the execution it is taken for; none starts at `expires_ms`
-    (epoch) or later. `options` are what one enqueue overrides of its job function
-    (`timeout`, `result_ttl`, ...).
+    `attempt` is the number of the attempt that it is taken for. No attempt starts at `expires_ms`
+    or later. `options` are those that the enqueue gave (`timeout`, `result_ttl`, ...).
     """
 
     __slots__ = (
@@ -77,7 +75,7 @@ class Envelope:
         self.headers = headers
 
     def encode(self) -> bytes:
-        """As stored. Raises EncodeError for text that is no Unicode (lone surrogates)."""
+        """The bytes to store. Raises EncodeError for text with lone surrogates."""
         return encode_call(
             self.name,
             self.args,
@@ -94,10 +92,13 @@ class Envelope:
     def decode(cls, raw: bytes) -> Envelope:
         """Raises BadRecord or NewerEnvelope."""
         try:
-            # A short record cannot be nested too deep: most jobs pay for this line alone.
+            # `parse`, written out: a short record cannot be nested too deeply, and each job of a
+            # worker comes through here.
             fields = orjson.loads(raw) if len(raw) <= FLAT else parse_long(raw)
             version = fields["v"]
-            name, attempt, enqueued_ms = fields["f"], fields["n"], fields["e"]
+            name = fields["f"]
+            attempt = fields["n"]
+            enqueued_ms = fields["e"]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _not_ours(raw, error) from error
         if version != ENVELOPE_VERSION:
@@ -111,7 +112,7 @@ class Envelope:
         if not (1 <= attempt <= MOST_COUNT and 0 <= enqueued_ms <= LAST_MS):
             raise BadRecord("the number of the attempt or the time of the enqueue is out of range")
         envelope = cls(name, args, kwargs, enqueued_ms, None, None, attempt)
-        # Most envelopes have these fields alone, and this is on the way of every job.
+        # Most envelopes have no other fields, so the rare ones are read in a call of their own.
         if len(fields) > 4 + ("a" in fields) + ("k" in fields):
             envelope._add_rare(fields)
         return envelope
@@ -135,11 +136,11 @@ class Envelope:
             self.headers = Headers(headers)
 
     def again(self, raw: bytes, attempt: int, headers: Headers) -> bytes:
-        """As stored for `attempt`, with these headers. `raw` is what it was decoded from.
+        """The bytes to store for `attempt`, with these headers. `raw` is what it was decoded from.
 
-        The call is copied out of `raw`: the job may have changed the arguments that it was
-        given, and to decode and encode them again would cost more than all else here. Raises
-        BadRecord for a `raw` that it was not decoded from, EncodeError.
+        The call is copied out of `raw`, because the job may have changed the arguments that it
+        got. To decode and encode them again would also cost more than all the rest. Raises
+        BadRecord if `raw` is another envelope, and EncodeError.
         """
         start = b'{"v":%d,"f":%b,"n":' % (ENVELOPE_VERSION, orjson.dumps(self.name))
         head = b'%b%d,"e":%d' % (start, self.attempt, self.enqueued_ms)
@@ -151,8 +152,8 @@ class Envelope:
 
     @staticmethod
     def _written_anew(raw: bytes, attempt: int, headers: Headers) -> bytes:
-        """`again` for an envelope that another program has written, with other blanks or its
-        fields in another order."""
+        """`again` for an envelope that another program has written: its blanks or the order of
+        its fields may differ, so nothing can be copied."""
         envelope = Envelope.decode(raw)
         envelope.attempt = attempt
         envelope.headers = headers
@@ -165,8 +166,8 @@ _DICT_OR_NONE: Final = (type(None), dict)
 
 
 class AnyEnvelope:
-    """An envelope of whatever release. Only what all releases have is read, without a promise
-    that it makes sense; whatever else stands in it stays as it is."""
+    """An envelope of any release. Reads only what all releases have, and checks little. All other
+    fields stay as they are."""
 
     __slots__ = ("_fields", "headers")
 
@@ -176,22 +177,22 @@ class AnyEnvelope:
 
     @classmethod
     def decode(cls, raw: bytes) -> AnyEnvelope:
-        """Raises BadRecord for what is no JSON object, and for more than any record has."""
+        """Raises BadRecord for what is no JSON object, and for one that is too long or deep."""
         return cls(read_fields(raw))
 
     @property
     def has_attempt(self) -> bool:
-        """Whether it counts its attempts, as all do that this release can start anew."""
+        """Whether it counts attempts. Without that, this release cannot start it anew."""
         return "n" in self._fields
 
     @property
     def attempt(self) -> int:
-        """The number of its attempt; 0 for what is none."""
+        """The number of its attempt; 0 if it has no valid one."""
         return in_range(self._fields.get("n"), MOST_COUNT)
 
     def call(self) -> tuple[list[Any], dict[str, Any]]:
-        """Its arguments, by position and by keyword; all of them by position when they are of
-        a kind that this release does not know."""
+        """Its positional and keyword arguments. Arguments of an unknown kind are returned as one
+        positional argument."""
         args = self._fields.get("a", [])
         kwargs = self._fields.get("k", {})
         if isinstance(args, list) and isinstance(kwargs, dict):
@@ -199,19 +200,21 @@ class AnyEnvelope:
         return [args], {}
 
     def with_headers(self, headers: Headers) -> bytes:
-        """As stored with other headers. Raises TypeError or ValueError for what is read, but
-        cannot be written."""
+        """The bytes to store with other headers.
+
+        Raises TypeError or ValueError for values that JSON can be read from, but not written to.
+        """
         # rule:13 an unknown job spends no attempt
         return to_json({**self._fields, "h": headers.fields})
 
     def started_anew(self, last: PastError, at_ms: int) -> bytes:
-        """As stored for a job that has ended with the error `last` and starts at `at_ms` with
-        attempt 1."""
+        """The bytes to store for a job that ended with the error `last`, and starts again at
+        `at_ms` with attempt 1."""
         fields = {**self._fields, "n": 1, "h": self.headers.with_revival(last, at_ms).fields}
         expires_ms = fields.get("x")
         enqueued_ms = fields.get("e")
         if type(expires_ms) is int and type(enqueued_ms) is int:
-            # Its time is over by now, and a worker would only discard it.
+            # Its old expiry may have passed. A worker would then discard it at once.
             fields["x"] = min(at_ms + max(expires_ms - enqueued_ms, 0), LAST_MS)
         return to_json(fields)
 
@@ -227,12 +230,12 @@ def encode_call(
     headers: dict[str, Any] | None = None,
     attempt: int = 1,
 ) -> bytes:
-    """An envelope as stored. On the way of every enqueue: no Envelope is made for it.
+    """The bytes of an envelope. Makes no Envelope, because each enqueue comes through here.
 
-    `headers` of a new job are those of `new_headers`. Raises EncodeError for what is no JSON,
-    and for text that is no Unicode (lone surrogates).
+    The `headers` of a new job come from `new_headers`. Raises EncodeError for what JSON does not
+    have, and for text with lone surrogates.
     """
-    # `Envelope.again` and `without_trace` rely on this order.
+    # `Envelope.again`, `without_trace` and `name_in` rely on this order of the fields.
     fields: dict[str, Any] = {"v": ENVELOPE_VERSION, "f": name, "n": attempt, "e": enqueued_ms}
     if args:
         fields["a"] = args
@@ -253,7 +256,7 @@ def encode_call(
 
 
 def _tail(headers: Headers) -> bytes:
-    """The end of an envelope with these headers."""
+    """The last bytes of an envelope with these headers."""
     if not headers.fields:
         return b"}"
     return b',"h":%b}' % orjson.dumps(headers.fields)
@@ -262,8 +265,8 @@ def _tail(headers: Headers) -> bytes:
 def without_trace(
     raw: bytes, sensitive: dict[str, Any] | None, trace: dict[str, Any] | None
 ) -> bytes:
-    """The envelope of a new job with these headers, without the trace: it is cut off, for the
-    call may be large."""
+    """The envelope of a new job without its trace. Cuts it off instead of encoding the call again,
+    which may be large."""
     carried = _tail(Headers(new_headers(sensitive, trace)))
     return raw.removesuffix(carried) + _tail(Headers(new_headers(sensitive, None)))
 
@@ -272,8 +275,8 @@ _NAME: Final = re.compile(rb'\{"v":\d+,"f":("(?:[^"\\]|\\.)*")')
 
 
 def name_in(start: bytes) -> str:
-    """The job function that an envelope names, of which only the start is known; '' when that
-    does not tell."""
+    """The name of the job function, read from the start of an envelope. '' if the start does not
+    have it."""
     found = _NAME.match(start)
     if found is None:
         return ""
@@ -284,7 +287,8 @@ def name_in(start: bytes) -> str:
 
 
 def _not_ours(raw: bytes, error: Exception) -> BadRecord | NewerEnvelope:
-    """A later release may have renamed every field but the version."""
+    """The error for an envelope that cannot be read. A later release may have renamed every field
+    except the version, so the version decides which error it is."""
     try:
         version = orjson.loads(raw)["v"]
     except (ValueError, TypeError, KeyError):

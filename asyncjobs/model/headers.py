@@ -1,8 +1,8 @@
-"""The headers of a job: what travels beside its call, from one attempt to the next.
+"""The headers of a job: what it carries beside its call, from one attempt to the next.
 
-Their keys are known here and nowhere else. Whoever can write to the store may have written
-them, so each reader checks its own field. They are bounded: the last few errors, each cut to
-a few thousand characters, so that a job that fails for days does not grow.
+Only this module knows their keys. Anyone who can write to the store may have written them, so each
+reader checks its own field. Their size is bounded: they keep the last few errors, each cut to a few
+thousand characters. A job that fails for days does not grow.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = [
 ]
 
 KEPT: Final = 5
-"""Errors that stay with a job: the newest ones."""
+"""How many errors a job keeps: the newest ones."""
 MAX_MESSAGE: Final = 1_000
 MAX_TRACEBACK: Final = 4_000
-"""Characters; of a traceback from its end, where the cause stands."""
+"""Characters. Of a traceback the last ones are kept, where the cause stands."""
 
 _ERRORS: Final = "errors"
 _SPENT: Final = "spent"
@@ -41,16 +41,17 @@ _SENSITIVE: Final = "sensitive"
 _TRACE: Final = "t"
 
 _TOWARDS_THE_END: Final = (_SPENT, _CRASHES, _CRASHES_KEPT, _UNKNOWN_SINCE, _UNKNOWN_TIMES)
-"""What counts towards the end of a job: a fresh start is made without it."""
+"""The headers that bring a job closer to its end. A fresh start drops them."""
 
 SENSITIVE_MARK: Final = b'"sensitive"'
-"""Stands in each envelope that has a rule of what is sensitive, and perhaps in others."""
+"""These bytes are in each envelope with a rule of what is sensitive, and perhaps in others. Looking
+for them is much cheaper than decoding each envelope."""
 PUT_BACK_MARK: Final = b'"unknown_times":'
-"""Stands in each envelope that was put back, and perhaps in others."""
+"""The same for envelopes of jobs that were put back."""
 
 
 class PastError(NamedTuple):
-    """How one attempt failed. `at_ms` by the worker's clock; `worker` is its name."""
+    """How one attempt failed. `at_ms` is by the worker's clock, and `worker` is its name."""
 
     attempt: int
     type: str
@@ -61,17 +62,17 @@ class PastError(NamedTuple):
 
 
 class PutBack(NamedTuple):
-    """Since when and how often a job was put back because a worker did not have its function."""
+    """How often workers put a job back because they do not have its function, and since when."""
 
     since_ms: int
     times: int
 
 
 class Headers:
-    """The headers of one job. Never changed: each `with_...` returns other ones, in which
-    whatever it does not know stays as it is.
+    """The headers of one job. They never change: each `with_...` returns new ones, and keeps the
+    headers that this release does not know.
 
-    `fields` are the headers as they are stored. Only what stores and reads them looks there.
+    `fields` are the headers as they are stored, for code that encodes or decodes them.
     """
 
     __slots__ = ("fields",)
@@ -81,8 +82,10 @@ class Headers:
 
     @classmethod
     def of(cls, stored: Any) -> Headers:
-        """What is stored where headers should be; none when it is something else."""
-        return cls(stored) if type(stored) is dict and stored else NO_HEADERS
+        """The headers in an envelope. What is no object counts as no headers."""
+        if type(stored) is dict and stored:
+            return cls(stored)
+        return NO_HEADERS
 
     def __bool__(self) -> bool:
         return bool(self.fields)
@@ -93,14 +96,14 @@ class Headers:
     # -- failed attempts --------------------------------------------------------------
 
     def errors(self) -> list[PastError]:
-        """The errors of failed attempts, oldest first; what is none is passed over."""
+        """The errors of failed attempts, oldest first. Entries that are no errors are skipped."""
         known = self.fields.get(_ERRORS)
         if not isinstance(known, list):
             return []
         return [_past_error(entry) for entry in known[-KEPT:] if isinstance(entry, dict)]
 
     def with_error(self, error: PastError) -> Headers:
-        """One more error; the oldest ones give way."""
+        """The same with one more error. Only the newest few are kept."""
         entry = {
             "n": error.attempt,
             "t": clean_text(error.type[:MAX_MESSAGE]),
@@ -109,13 +112,14 @@ class Headers:
             "e": error.at_ms,
             "w": clean_text(error.worker[:MAX_MESSAGE]),
         }
-        known = self.fields.get(_ERRORS)
-        before = known if isinstance(known, list) else []
+        before = self.fields.get(_ERRORS)
+        if not isinstance(before, list):
+            before = []
         return Headers({**self.fields, _ERRORS: [*before, entry][-KEPT:]})
 
     def spent(self) -> dict[str, int]:
-        """The failures that each retry policy has counted, by its key; what is no such number
-        is left out."""
+        """How many failures each retry policy has counted, by its key. Invalid counts are left
+        out."""
         known = self.fields.get(_SPENT)
         if not isinstance(known, dict):
             return {}
@@ -126,17 +130,17 @@ class Headers:
         }
 
     def with_spent(self, key: str, failures: int) -> Headers:
-        """The retry policy with this key has now counted so many failures."""
+        """The same, with this many failures counted by the retry policy with this key."""
         return Headers({**self.fields, _SPENT: {**self.spent(), key: failures}})
 
     # -- crashes of workers -----------------------------------------------------------
 
     def crashes(self) -> tuple[int, int] | None:
-        """The workers that died with this job, beside those that the store counts: since its
-        last attempt came to an end, and before that; None for most jobs.
+        """The workers that died with this job, as far as the store does not count them: since the
+        end of its last attempt, and before that. None for most jobs.
 
-        Raises BadRecord for what is no count: read as 0, a job that kills its workers would
-        get all its chances anew.
+        Raises BadRecord for what is no count. If it were read as 0, a job that kills its workers
+        would get all its chances again.
         """
         fields = self.fields
         if _CRASHES not in fields and _CRASHES_KEPT not in fields:
@@ -148,9 +152,9 @@ class Headers:
             raise BadRecord(f"among its headers {error}") from None
 
     def with_crashes(self, crashes: int) -> Headers:
-        """An attempt came to an end, and so many workers have died with this job until now.
+        """The same after the end of an attempt. `crashes` workers have died with this job so far.
 
-        The store counts crashes for one place in the queue; a new place starts at none.
+        The store counts crashes only as long as the job keeps its place in the queue.
         """
         fields = self.fields
         if not crashes and _CRASHES_KEPT not in fields:
@@ -163,17 +167,18 @@ class Headers:
     # -- functions that a worker does not have ----------------------------------------
 
     def put_back(self, now_ms: int) -> PutBack:
-        """Since when and how often it was put back. A time that lies ahead of `now_ms` counts
-        as none: it would keep the job for ever."""
+        """How often it was put back, and since when. A time after `now_ms` is ignored: it would
+        keep the job for ever."""
         since_ms = in_range(self.fields.get(_UNKNOWN_SINCE), now_ms) or now_ms
         return PutBack(since_ms, in_range(self.fields.get(_UNKNOWN_TIMES), MOST_COUNT - 1))
 
     def with_put_back(self, put_back: PutBack, crashes: int) -> Headers:
-        """It is put back; `crashes` are those that the store has counted at this place."""
+        """The same after one more put-back. `crashes`: those that the store has counted here."""
         fields = dict(self.fields)
         if crashes:
-            # The store counts for one place in the queue. Forgotten here, a job that kills
-            # each worker that knows it would do so for ever beside workers that do not.
+            # The job loses its place, and the store forgets the count. Without a copy here, a
+            # job that kills each worker that knows it could do so for ever, as long as other
+            # workers put it back in between.
             fields[_CRASHES_KEPT] = in_range(fields.get(_CRASHES_KEPT), MOST_COUNT) + crashes
         fields[_UNKNOWN_SINCE] = put_back.since_ms
         fields[_UNKNOWN_TIMES] = put_back.times
@@ -182,14 +187,14 @@ class Headers:
     # -- fresh starts -----------------------------------------------------------------
 
     def revivals(self) -> tuple[int, int | None]:
-        """How often this job was dead and started anew, and when last (ms since the epoch)."""
+        """How often this job was dead and started anew, and when last (epoch milliseconds)."""
         times = self.fields.get(_REVIVED)
         if type(times) is not int or not 1 <= times < MOST_COUNT:
             return 0, None
         return times, in_range(self.fields.get(_REVIVED_AT), LAST_MS) or None
 
     def with_revival(self, last: PastError, at_ms: int) -> Headers:
-        """It starts anew at `at_ms` (epoch) after it has ended with this error."""
+        """The same for a job that ended with this error, and starts anew at `at_ms` (epoch)."""
         fields = {key: value for key, value in self.fields.items() if key not in _TOWARDS_THE_END}
         times, _ = self.revivals()
         fields[_REVIVED] = times + 1
@@ -200,33 +205,35 @@ class Headers:
 
     @property
     def trace(self) -> Any:
-        """What telemetry/carrier.py has stored, unchecked; None without it."""
+        """What telemetry/carrier.py has stored, unchecked; None if there is nothing."""
         return self.fields.get(_TRACE)
 
     def with_trace(self, carrier: dict[str, Any]) -> Headers:
-        """It carries this from now on."""
+        """The same with this carrier."""
         return Headers({**self.fields, _TRACE: carrier})
 
     @property
     def is_sensitive(self) -> bool:
-        """Whether there is a rule of what is sensitive, even one that cannot be read."""
+        """Whether there is a rule of what is sensitive, readable or not."""
         return _SENSITIVE in self.fields
 
     @property
     def sensitive(self) -> Any:
-        """The rule that policy/redaction.py has stored, unchecked; None without one."""
+        """The rule that policy/redaction.py has stored, unchecked; None if there is none."""
         return self.fields.get(_SENSITIVE)
 
 
 NO_HEADERS: Final = Headers({})
-"""Those of most jobs: one for all."""
+"""Most jobs have no headers, so they share this object."""
 
 
 def new_headers(sensitive: dict[str, Any] | None, trace: dict[str, Any] | None) -> dict[str, Any]:
-    """The headers of a new job, as stored: the rule of what must not be shown, as
-    policy/redaction.py gives it, and what telemetry/carrier.py sends along."""
+    """The headers of a new job, as stored: the rule of what must not be shown (from
+    policy/redaction.py), and the trace (from telemetry/carrier.py)."""
     if trace is None:
-        return {} if sensitive is None else {_SENSITIVE: sensitive}
+        if sensitive is None:
+            return {}
+        return {_SENSITIVE: sensitive}
     if sensitive is None:
         return {_TRACE: trace}
     return {_SENSITIVE: sensitive, _TRACE: trace}
@@ -235,7 +242,9 @@ def new_headers(sensitive: dict[str, Any] | None, trace: dict[str, Any] | None) 
 def _past_error(entry: dict[str, Any]) -> PastError:
     def text(key: str) -> str:
         value = entry.get(key)
-        return value if isinstance(value, str) else ""
+        if isinstance(value, str):
+            return value
+        return ""
 
     return PastError(
         in_range(entry.get("n"), MOST_COUNT),

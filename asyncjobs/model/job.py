@@ -1,4 +1,4 @@
-"""The values that pass between the floors: plain, immutable, no behaviour of a store."""
+"""The values that pass between the rooms: plain and immutable, without a store's behaviour."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ __all__ = [
 
 
 class State(StrEnum):
-    """Where a job is.
+    """Where a job is: scheduled → ready → running → one of the final states.
 
-    scheduled → ready → running → succeeded | scheduled (retry) | dead | discarded |
-    cancelled.
+    A running job that is retried becomes scheduled again. The final states are succeeded, dead,
+    discarded and cancelled.
     """
 
     SCHEDULED = "scheduled"
@@ -47,7 +47,7 @@ class State(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """True when the job will not run again."""
+        """Whether the job has finished and will not run again."""
         return self not in _LIVE
 
 
@@ -55,7 +55,10 @@ _LIVE = frozenset({State.SCHEDULED, State.READY, State.RUNNING})
 
 
 class Priority(IntEnum):
-    """The order in which ready jobs of one queue are taken; 0 is the most urgent."""
+    """The priority of a job. The ready jobs of a queue are taken in this order, `CRITICAL` first.
+
+    One slot in 20 starts with a less urgent priority, so that low priorities always go on.
+    """
 
     CRITICAL = 0
     HIGH = 1
@@ -64,7 +67,10 @@ class Priority(IntEnum):
 
 
 class JobRef(NamedTuple):
-    """A job's public identity; written `queue/id`."""
+    """A job's identity: its `queue`, and its `id`, which is unique there.
+
+    `str(ref)` is the public id, `queue/id`.
+    """
 
     queue: str
     id: str
@@ -74,16 +80,16 @@ class JobRef(NamedTuple):
 
 
 Until: TypeAlias = Literal["finished", "started", "window"]
-"""When a unique key is free again: after the end of the job that holds it, when that job is
-first taken, or after the time of the key alone."""
+"""When a unique key is free again: when the job that holds it has finished, when that job is first
+taken, or only when the key's time is over."""
 
 
 class Unique(NamedTuple):
     """At most one job at a time holds `key` in its queue.
 
-    The key is free again by `until`, and after `ttl_ms` whatever happens. `replace`: the new job
-    takes the place of a holder that has not started, and `ttl_ms` starts anew, but ends no later
-    than `latest_ms` after the first job.
+    `until` says when the key is free again. After `ttl_ms` it is free in any case. `replace`: the
+    new job takes the place of a holder that has not started. `ttl_ms` then starts again, but ends
+    at most `latest_ms` after the first job.
     """
 
     key: bytes
@@ -94,15 +100,18 @@ class Unique(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """What a job has to pass before it is taken: `limits`, each with the key that counts there,
-    and its `turn`: jobs of one turn share what several of them wait for."""
+    """What a job has to pass before it is taken.
+
+    `limits`: pairs of a limit and the key that counts there. `turn`: jobs with different turns
+    that wait at the same limit get fair shares of it.
+    """
 
     limits: tuple[tuple[str, str], ...] = ()
     turn: str = ""
 
 
 class Arrival(NamedTuple):
-    """The end of a job counts down this barrier."""
+    """A barrier that the end of a job counts down."""
 
     queue: str
     barrier: str

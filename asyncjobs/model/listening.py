@@ -1,4 +1,4 @@
-"""What may listen to events: plain functions only."""
+"""Checks of listeners: only plain functions may listen to events."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _ADVICE = (
 
 
 def check_kind(kind: Any, base: type) -> None:
-    """Raises UsageError for what is no kind of event: a name would fail where an event
-    happens, in an enqueue; another class would never be heard of."""
+    """Raises UsageError for what is no class of event. Otherwise a wrong class would never match,
+    and a text would fail later, inside an enqueue."""
     if not isinstance(kind, type) or not issubclass(kind, base):
         raise UsageError(
             f"on({shown(kind)}) is not a class of event; write one of asyncjobs.events, such as "
@@ -28,10 +28,10 @@ def check_kind(kind: Any, base: type) -> None:
 
 
 def check_listener(listener: Any) -> None:
-    """Raises UsageError for what cannot listen.
+    """Raises UsageError for what cannot be called, and for what is async.
 
-    Also for a partial, a method or an object whose call is async: Python would make a
-    coroutine of each event, and nobody would ever run it.
+    Partials, methods and objects whose call is async are refused, too. Python would make a
+    coroutine for each event, and nobody would ever run it.
     """
     if not callable(listener):
         raise UsageError(f"the listener {shown(listener)} cannot be called; {_ADVICE}")
@@ -54,10 +54,11 @@ def _never_runs(called: Any) -> bool:
 
 
 def refuse_answer(listener: Any, answer: Any) -> None:
-    """A lambda around an async function looks plain until it is called.
+    """Raises UsageError if a listener returned a coroutine, for example a lambda around an async
+    function, which looks plain until it is called.
 
-    Raises UsageError, which is logged like any failure of a listener. The coroutine is
-    closed, or Python would warn of it a second time, somewhere else.
+    The error is logged like any failure of a listener. The coroutine is closed. Otherwise Python
+    would warn a second time, somewhere else.
     """
     if inspect.iscoroutine(answer):
         answer.close()

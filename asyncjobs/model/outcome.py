@@ -1,4 +1,4 @@
-"""How a job ended, as it is stored: the outcome, and the dead letter that begins with it."""
+"""How a job ended, as it is stored: its outcome, and the dead letter of a dead job."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ __all__ = ["Outcome", "dead_letter", "envelope_in", "read_dead_letter", "revived
 
 
 class Outcome:
-    """How a job ended, as waiters read it.
+    """How a job ended, as `handle.result()` reads it.
 
-    `value` only when succeeded; `unavailable` says why a value could not be kept;
-    `reason`, `error_type`, `message`, `traceback` describe the other ends, `worker` names
-    the one that saw the error. `name`, `attempt` and `finished_ms` (the worker's clock)
-    outlive the envelope here; they are empty for a job that was cancelled before it ran.
+    A job that succeeded has a `value`, or `unavailable` says why its value could not be kept. The
+    other ends have `reason`, `error_type`, `message`, `traceback` and the name of the `worker`
+    that saw the error. The envelope is deleted at the end of a job, so its `name`, `attempt` and
+    `finished_ms` (the worker's clock) are kept here. They are empty for a job that was cancelled
+    before it ran.
     """
 
     __slots__ = (
@@ -65,7 +66,7 @@ class Outcome:
         self.worker = worker
 
     def encode(self) -> bytes:
-        """As stored. Raises EncodeError when the value is no JSON."""
+        """The bytes to store. Raises EncodeError if JSON does not have the value."""
         fields: dict[str, Any] = {"s": self.state.value}
         if self.attempt:
             fields["n"] = self.attempt
@@ -117,13 +118,13 @@ class Outcome:
 
     @property
     def summary(self) -> str:
-        """The error's type and message on one line."""
+        """The type and the message of the error, separated by a colon."""
         return ": ".join(part for part in (self.error_type, self.message) if part)
 
     def as_error(self, attempt: int = 0) -> PastError:
-        """The error that the job ended with; its reason where there was no exception.
+        """The error that the job ended with. Without an exception, the reason stands for its type.
 
-        `attempt` is that of its envelope, for an outcome that names none.
+        `attempt`: the one of its envelope, for an outcome that has none.
         """
         return PastError(
             self.attempt or attempt,
@@ -138,28 +139,28 @@ class Outcome:
 def dead_letter(outcome: bytes, envelope: bytes) -> bytes:
     """The record of a dead job: its outcome as one line of JSON, then its envelope.
 
-    The envelope is kept byte by byte, since it may be the very thing that is broken.
+    The envelope is kept as it is, because it may be the very thing that is broken.
     """
     return outcome + b"\n" + envelope
 
 
 def read_dead_letter(letter: bytes) -> tuple[Outcome, bytes]:
-    """Outcome and raw envelope of a dead letter. Raises BadRecord."""
+    """The outcome and the raw envelope of a dead letter. Raises BadRecord."""
     outcome, _, envelope = letter.partition(b"\n")
     return Outcome.decode(outcome), envelope
 
 
 def envelope_in(letter: bytes) -> bytes:
-    """The raw envelope of a dead letter whose outcome nobody needs; b"" without one."""
+    """The raw envelope of a dead letter, without decoding its outcome; b"" if there is none."""
     return letter.partition(b"\n")[2]
 
 
 def revived(letter: bytes, at_ms: int) -> bytes:
-    """The envelope with which a dead job starts anew at `at_ms` (epoch): attempt 1, its
-    errors kept, and as much time until it expires as it was enqueued with.
+    """The envelope with which a dead job starts anew at `at_ms` (epoch).
 
-    An envelope that cannot be read comes back byte by byte. Raises BadRecord when
-    `letter` is no dead letter at all.
+    It starts with attempt 1. It keeps its errors, and has as long until it expires as it had at
+    its enqueue. An envelope that cannot be read is returned as it is. Raises BadRecord if
+    `letter` is no dead letter.
     """
     outcome, raw = read_dead_letter(letter)
     try:

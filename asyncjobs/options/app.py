@@ -1,4 +1,4 @@
-"""The settings of an app: the table of them, and their checked values."""
+"""The settings of an app: their table, and their checked values."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["SETTINGS", "AppOptions", "AppSettings"]
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _RETRIES: Final = Retries(default=RetryPolicy())
 _MAX_SIZE: Final = MAX_ENVELOPE // 2
-"""Half of what can be read back: each retry may add to the envelope's headers."""
+"""Half of what can be read back, because each retry may add to the envelope's headers."""
 
 
 class AppOptions(TypedDict, total=False):
-    """The settings of an app as users write them: what `AsyncJobs(...)` takes."""
+    """The settings that `AsyncJobs(...)` takes, as users write them."""
 
     prefix: str
     result_ttl: Seconds
@@ -52,10 +52,11 @@ class AppOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class AppSettings:
-    """The settings of an app, checked; made by `AppSettings.of`.
+    """The settings of an app, checked. Made by `AppSettings.of`.
 
-    `timeout_s`, `retry`, `result_ttl_ms` and `tracing` hold for job functions that do not say.
-    Sizes in bytes. `baggage_keys` travel with jobs, None: all do.
+    `timeout_s`, `retry`, `result_ttl_ms` and `tracing` hold for job functions that do not give
+    these options. Sizes are in bytes. `baggage_keys`: the keys of baggage that travel with jobs;
+    None for all.
     """
 
     prefix: str = "asyncjobs"
@@ -79,22 +80,25 @@ class AppSettings:
 
     @classmethod
     def of(cls, **settings: Unpack[AppOptions]) -> AppSettings:
-        """From what a user writes. Raises ConfigError naming the field, and TypeError for a
-        name that there is not."""
+        """Check the settings of a user.
+
+        Raises ConfigError naming the setting, and TypeError for an unknown name.
+        """
         made = cls(**read(settings, SETTINGS, Scope.APP))
-        # An enqueue repeated after a lost reply must still find the finished id.
+        # An enqueue that is repeated after a lost reply must still find the id, even if the job
+        # has finished meanwhile. Otherwise the job would be stored a second time.
         least_s = 3 * made.connect_timeout_s
         seconds(made.id_ttl_ms / 1000, field="id_ttl", minimum=least_s)
         return made
 
     def store(self) -> StoreSettings:
-        """What of this the backend needs."""
+        """The settings that the backend needs."""
         return StoreSettings(
             prefix=self.prefix,
             connect_timeout_s=self.connect_timeout_s,
             id_ttl_ms=self.id_ttl_ms,
-            # Above the time for which a batch may be sent again, or a late repeat of it
-            # would store its jobs a second time.
+            # Longer than a batch may be sent again. Otherwise the store could forget the token
+            # before the last repeat, and store the jobs a second time.
             token_ttl_ms=max(60_000, round(self.connect_timeout_s * 3000)),
             dead_max_age_ms=self.dead_max_age_ms,
             dead_max_count=self.dead_max_count,
@@ -117,18 +121,16 @@ def _check_retry(value: RetryValue, *, field: str) -> Retries:
 
 
 def _check_baggage(value: Any, *, field: str) -> frozenset[str] | None:
-    """The keys to pass on; None is all."""
+    """The keys of the baggage that travels; None for all."""
     if value == "all":
         return None
     if value == "none":
         return frozenset()
-    is_list = isinstance(value, Iterable) and not isinstance(value, str)
-    keys: list[Any] = list(value) if is_list else [None]
-    if not all(isinstance(key, str) for key in keys):
-        raise ConfigError(
-            f"{field} must be 'all', 'none' or the keys to pass on, not {shown(value)}"
-        )
-    return frozenset(keys)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        keys = list(value)
+        if all(isinstance(key, str) for key in keys):
+            return frozenset(keys)
+    raise ConfigError(f"{field} must be 'all', 'none' or the keys to pass on, not {shown(value)}")
 
 
 def _check_switch(value: Any, *, field: str) -> bool:

@@ -1,6 +1,6 @@
-"""Names, ids and choices: what may be given, and the error for everything else.
+"""Checks of names, ids and choices.
 
-Every refusal is a ConfigError that names the field, the value and what would do.
+Each refusal is a ConfigError that names the field, the value and what to write instead.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ def check_queue_name(name: str, *, field: str = "queue") -> str:
 
 
 def is_queue_name(name: Any) -> bool:
-    """True for a text that can be a queue."""
+    """Whether the value can be the name of a queue."""
     return isinstance(name, str) and _QUEUE.fullmatch(name) is not None
 
 
 def check_job_id(value: str, *, field: str = "id") -> str:
     """`value`, if it can be a job id. Raises ConfigError naming `field`.
 
-    White space and control characters are refused because ids stand in log lines, keys
-    and on command lines.
+    White space and control characters are refused because ids appear in log lines, in keys and on
+    command lines.
     """
     if not is_job_id(value):
         raise ConfigError(
@@ -83,12 +83,12 @@ def check_job_id(value: str, *, field: str = "id") -> str:
 
 
 def is_job_id(value: Any) -> bool:
-    """True for a text that can be a job id."""
+    """Whether the value can be a job id."""
     return _is_plain(value, MAX_ID)
 
 
 def check_function_name(name: str, *, field: str = "name") -> str:
-    """`name`, if a job function can be called so. Raises RegistrationError naming `field`."""
+    """`name`, if it can be the name of a job function. Raises RegistrationError naming `field`."""
     if not _is_plain(name, MAX_NAME):
         raise RegistrationError(
             f"{field}={shown(name)} is not a name for a job function; "
@@ -99,7 +99,10 @@ def check_function_name(name: str, *, field: str = "name") -> str:
 
 
 def check_aliases(aliases: Iterable[str], *, field: str = "aliases") -> tuple[str, ...]:
-    """Names of a job function. Raises RegistrationError for what is none, and for one text."""
+    """Names of a job function as a tuple.
+
+    Raises RegistrationError for what is no name, and for a text instead of a list.
+    """
     if isinstance(aliases, str) or not isinstance(aliases, Iterable):
         raise RegistrationError(
             f"{field}={shown(aliases)} must be a list of names: [{shown(aliases)}]"
@@ -108,7 +111,7 @@ def check_aliases(aliases: Iterable[str], *, field: str = "aliases") -> tuple[st
 
 
 def _is_plain(value: Any, most: int) -> bool:
-    """True for a text of 1 to `most` printable characters without white space."""
+    """Whether the value is a text of 1 to `most` printable characters without white space."""
     return (
         isinstance(value, str)
         and 1 <= len(value) <= most
@@ -118,7 +121,7 @@ def _is_plain(value: Any, most: int) -> bool:
 
 
 def parse_priority(value: PriorityValue, *, field: str = "priority") -> Priority:
-    """A priority from its name. Raises ConfigError naming `field`."""
+    """The priority with this name. Raises ConfigError naming `field`."""
     if isinstance(value, Priority):
         return value
     if isinstance(value, str) and value in _PRIORITIES:
@@ -140,14 +143,17 @@ def check_retry(value: RetryValue, *, field: str = "retry") -> Retries:
 
 
 def check_attempts(value: int | bool, *, field: str = "retry") -> int:
-    """How many attempts one enqueue asks for; False is one. Raises ConfigError."""
+    """The number of attempts that one enqueue asks for. False is one. Raises ConfigError."""
     if not isinstance(value, int) or value is True:
         raise ConfigError(
             f"options({field}={shown(value)}) must be a number of attempts or False; a whole "
             "RetryPolicy belongs on the job function"
         )
-    # The policy has the limits, and the words for what is beyond them.
-    return RetryPolicy(max_attempts=1 if value is False else value).max_attempts
+    # RetryPolicy checks the limits, and has the error for a number beyond them.
+    attempts = value
+    if value is False:
+        attempts = 1
+    return RetryPolicy(max_attempts=attempts).max_attempts
 
 
 def check_exceptions(value: ExceptionClasses, *, field: str) -> tuple[type[BaseException], ...]:

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 SHORTEST_S: Final = 0.001
-"""The shortest time-out: shorter ones are 0 milliseconds, which would mean none."""
+"""The shortest time-out. A shorter one would be 0 milliseconds, which means none."""
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, None: 1.0}
@@ -41,14 +41,16 @@ _UNITS_BYTES: Final = {
 
 
 class When(NamedTuple):
-    """A time that an enqueue names: `after_ms` from the enqueue, or at `at_ms` (epoch)."""
+    """A time that an option gives: `after_ms` after the enqueue, or `at_ms` since the epoch."""
 
     after_ms: int = 0
     at_ms: int | None = None
 
     def from_ms(self, now_ms: int) -> int:
         """This time in milliseconds since the epoch, for a job that is enqueued now."""
-        return now_ms + self.after_ms if self.at_ms is None else self.at_ms
+        if self.at_ms is None:
+            return now_ms + self.after_ms
+        return self.at_ms
 
 
 # ── text: the command line, the environment, URLs ────────────────────────────────────
@@ -57,8 +59,8 @@ class When(NamedTuple):
 def parse_duration(text: str, *, field: str) -> float:
     """Seconds from a text such as `250ms`, `30s`, `5m`, `2h`, `1d` or `30` (seconds).
 
-    Only for the command line, the environment and URLs: Python code gives numbers and
-    timedeltas. Raises ConfigError naming `field`.
+    Only for the command line, the environment and URLs. Python code gives numbers and timedeltas.
+    Raises ConfigError naming `field`.
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
@@ -75,8 +77,8 @@ def parse_duration(text: str, *, field: str) -> float:
 def parse_size(text: str, *, field: str) -> int:
     """Bytes from a text such as `512MiB`, `1.5GiB`, `800MB` or `536870912`.
 
-    KiB, MiB and GiB count by 1024; KB, MB and GB by 1000. A bare M or G means one here and
-    the other there, so it is refused. Raises ConfigError naming `field`.
+    KiB, MiB and GiB count by 1024; KB, MB and GB by 1000. A bare M or G is refused, because
+    programs do not agree on what it means. Raises ConfigError naming `field`.
     """
     match = _SIZE.fullmatch(text.strip())
     size = 0
@@ -95,19 +97,19 @@ def parse_size(text: str, *, field: str) -> int:
 
 
 def check_ttl_ms(value: Seconds, *, field: str) -> int:
-    """A time to keep something, in milliseconds; 0 keeps nothing. Raises ConfigError."""
+    """How long something is kept, in milliseconds. 0 keeps nothing. Raises ConfigError."""
     return round(seconds(value, field=field) * 1000)
 
 
 def check_timeout(value: Seconds | None, *, field: str = "timeout") -> float | None:
-    """A time-out in seconds; None is none. Raises ConfigError naming `field`."""
+    """A time-out in seconds; None for no time-out. Raises ConfigError naming `field`."""
     if value is None:
         return None
     return seconds(value, field=field, minimum=SHORTEST_S)
 
 
 def check_delay(value: Seconds, *, field: str) -> When:
-    """A time after the enqueue; 0 is at once. Raises ConfigError naming `field`."""
+    """A time after the enqueue; 0 for at once. Raises ConfigError naming `field`."""
     return When(after_ms=round(seconds(value, field=field) * 1000))
 
 
@@ -117,12 +119,12 @@ def check_moment(value: datetime, *, field: str) -> When:
 
 
 def check_window(value: Seconds, *, field: str) -> When:
-    """A time after the enqueue that is not over at once. Raises ConfigError naming `field`."""
+    """A time after the enqueue, of 1 ms or more. Raises ConfigError naming `field`."""
     return When(after_ms=round(seconds(value, field=field, minimum=SHORTEST_S) * 1000))
 
 
 def check_expiry(value: Any, *, field: str) -> When | None:
-    """A time after the enqueue, or an aware datetime; None is never. Raises ConfigError."""
+    """A time after the enqueue, or an aware datetime; None for never. Raises ConfigError."""
     if value is None:
         return None
     if isinstance(value, datetime):

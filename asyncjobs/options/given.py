@@ -1,4 +1,4 @@
-"""What has been said of a job: by its function, by one enqueue, and by a stored envelope."""
+"""The options that were given for a job: by its function, by one enqueue, by an envelope."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _FROM_APP: Final = {option.field: option.from_app for option in OPTIONS if optio
 
 
 class Given:
-    """The options that were given, checked; what was not given is the app's. Never changes.
+    """Options that were given, checked. Never changes.
 
-    `fields` are those of JobOptions. `stored` is what of an enqueue travels in the envelope,
-    None for nothing.
+    `fields` holds them by the fields of JobOptions. `stored` are those of an enqueue that travel
+    in the envelope; None if there are none. The app's settings hold for all others.
     """
 
     __slots__ = ("fields", "stored")
@@ -41,9 +41,10 @@ class Given:
         }
 
     def by_enqueue(self, options: Mapping[str, Any], name: str) -> Given:
-        """The same with what `f.options(...)` says, `name` being f's.
+        """These options, overridden by those of `f.options(...)`. `name` is that of f, for errors.
 
-        Raises ConfigError, also for a job that would expire before it is due, and TypeError.
+        Raises ConfigError for a value that cannot work and for a job that would expire before it
+        is due, and TypeError for an unknown option.
         """
         said = read(options, ENQUEUE, Scope.ENQUEUE)
         stored = dict(self.stored or ())
@@ -55,7 +56,10 @@ class Given:
         return given
 
     def by_envelope(self, stored: dict[str, Any]) -> Given:
-        """The same with what travelled. Raises ConfigError for what no enqueue writes."""
+        """These options, overridden by those that travelled in an envelope.
+
+        Raises ConfigError for values that no enqueue writes.
+        """
         fields = dict(self.fields)
         for option in _TRAVELLING:
             travel = option.travels
@@ -64,10 +68,11 @@ class Given:
         return Given(fields, stored)
 
     def within(self, app: AppSettings) -> JobOptions:
-        """All options of such a job in this app."""
+        """All options of such a job, with the app's settings for those not given."""
         fields = {field: getattr(app, its) for field, its in _FROM_APP.items()}
         fields |= self.fields
-        # Policies do not replace the app's, they go before them.
+        # The function's policies do not replace the app's. They come first, and the app's hold
+        # for errors that they do not name.
         retries: Retries = self.fields.get("retry", Retries()).within(app.retry)
         attempts = fields.get("attempts")
         if attempts is not None:

@@ -1,4 +1,4 @@
-"""What a row of a table of options says, and how options are read by such a table."""
+"""The row of a table of options, and how options are read by such a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["UNSET", "Flag", "Option", "Scope", "Travel", "Unset", "Use", "of_sco
 
 
 class Unset:
-    """The type of `UNSET`: an option that is not given, where None has a meaning."""
+    """The type of `UNSET`, which stands for an option that is not given where None is a value."""
 
     __slots__ = ()
 
@@ -26,7 +26,7 @@ UNSET: Final = Unset()
 
 
 class Scope(StrEnum):
-    """Where an option may be given; the value is what users call."""
+    """Where an option may be given. The value is the name of what users call there."""
 
     APP = "AsyncJobs"
     FUNCTION = "job"
@@ -34,10 +34,10 @@ class Scope(StrEnum):
 
 
 class Use(NamedTuple):
-    """An option in one scope: `help` for docs/reference/settings.md, and its default.
+    """An option in one scope: its `help` for docs/reference/settings.md, and its default.
 
-    None says nothing where it is the default. Elsewhere it is a value like any other: an
-    option that can be switched off by None has the default UNSET.
+    If the default is None, giving None is the same as not giving the option. An option for which
+    None is a value, such as "no time-out", has the default UNSET.
     """
 
     help: str
@@ -45,10 +45,10 @@ class Use(NamedTuple):
 
 
 class Travel(NamedTuple):
-    """How an option travels in the envelope: under which key, and how it is read there.
+    """How an option travels in the envelope.
 
-    What is written is the value of its field. `read(value, field=...)` checks what comes
-    back, since a store may hold anything. Raises ConfigError.
+    The value of its field is written under `key`. `read(value, field=...)` checks the value that
+    comes back, because a store may hold anything, and raises ConfigError.
     """
 
     key: str
@@ -56,7 +56,7 @@ class Travel(NamedTuple):
 
 
 class Flag(NamedTuple):
-    """The option as a flag of `asyncjobs enqueue`, and what is written behind it."""
+    """An option as a flag of `asyncjobs enqueue`. `kind` says how its value is written there."""
 
     help: str
     kind: Literal["duration", "time", "priority", "text"]
@@ -67,11 +67,16 @@ class Flag(NamedTuple):
 class Option:
     """All that is known of one option.
 
-    `name` as users write it; `field` of JobOptions or AppSettings that it sets;
-    `check(value, field=name)` makes the field's value from what users write, or raises
-    ConfigError. Options of one field exclude each other. `travels`: the workers need it.
-    `from_app`: the field of AppSettings that holds where nobody says. `flag`: also on the
-    command line. `needs`: the capability of a store without which the option cannot be kept.
+    name: as users write it.
+    field: the field of JobOptions or AppSettings that it sets. Two options of one field exclude
+    each other.
+    check: `check(value, field=name)` makes the field's value from the user's, or raises
+    ConfigError.
+    scopes: where it may be given.
+    travels: set if the value has to travel in the envelope, because workers need it.
+    from_app: the field of AppSettings that holds if the option is not given.
+    flag: set if it is also a flag of the command line.
+    needs: the capability without which a store cannot keep the option.
     """
 
     name: str
@@ -85,20 +90,20 @@ class Option:
     needs: str = ""
 
     def is_given(self, value: Any, scope: Scope) -> bool:
-        """False for a value that says as little as leaving the option out."""
+        """False if giving this value is the same as not giving the option."""
         return value is not None or self.scopes[scope].default is not None
 
 
 def of_scope(options: Iterable[Option], scope: Scope) -> dict[str, Option]:
-    """The options that may be given there, by name, in the order of the table."""
+    """The options of this scope by name, in the order of the table."""
     return {option.name: option for option in options if scope in option.scopes}
 
 
 def read(given: Mapping[str, Any], known: Mapping[str, Option], scope: Scope) -> dict[str, Any]:
-    """The fields that these options set, checked.
+    """Check these options, and return the fields that they set.
 
-    Raises TypeError for a name that there is not, as Python itself does, and ConfigError for
-    values that cannot work.
+    Raises TypeError for an unknown name, as Python does for an unknown keyword, and ConfigError
+    for a value that cannot work.
     """
     fields: dict[str, Any] = {}
     for name, value in given.items():
@@ -116,5 +121,7 @@ def read(given: Mapping[str, Any], known: Mapping[str, Option], scope: Scope) ->
 
 def _unexpected(name: str, known: Iterable[str], scope: Scope) -> TypeError:
     near = nearest(name, known)
-    advice = "" if near is None else f"; did you mean {near!r}?"
+    advice = ""
+    if near is not None:
+        advice = f"; did you mean {near!r}?"
     return TypeError(f"{scope}() got an unexpected keyword argument {name!r}{advice}")

@@ -1,8 +1,8 @@
-"""The table of a job's options: what each is called, where it may be given, and what for.
+"""The table of a job's options: the name of each, where it may be given, and what it does.
 
-An option has a line in the TypedDict of each scope in which it may be given, which is what type
-checkers and editors read; a row in `OPTIONS`, which is what everything else reads; and the
-field of JobOptions that it sets. A test holds the three against each other.
+An option has three places here. Type checkers and editors read its line in the TypedDict of each
+scope. Everything else reads its row in `OPTIONS`. Its value is a field of JobOptions. A test
+compares the three.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ _AT_ONCE: Final = When()
 class JobOptions:
     """How the jobs of one job function run, and what one enqueue asked for.
 
-    The defaults are those of a job function that says nothing, in an app that says nothing.
-    No attempt starts at `expires` or later. `retry` has `attempts` counted in. `attempts`,
-    `due` and `id` belong to a single enqueue and are never set on the job function itself.
+    The defaults hold if neither the job function nor the app gives the option. No attempt starts
+    at `expires` or later. `retry` already includes `attempts`. `attempts`, `due` and `id` belong
+    to a single enqueue and are never set on a job function.
     """
 
     queue: str = DEFAULT_QUEUE
@@ -77,7 +77,7 @@ class JobOptions:
 
 
 class FunctionOptions(TypedDict, total=False):
-    """What `@app.job(...)` and `@registry.job(...)` take."""
+    """The options that `@app.job(...)` and `@registry.job(...)` take."""
 
     queue: str
     priority: PriorityValue
@@ -93,7 +93,7 @@ class FunctionOptions(TypedDict, total=False):
 
 
 class EnqueueOptions(TypedDict, total=False):
-    """What `f.options(...)` takes."""
+    """The options that `f.options(...)` takes."""
 
     delay: Seconds | None
     at: datetime | None
@@ -108,7 +108,8 @@ class EnqueueOptions(TypedDict, total=False):
 
 
 def _read_ttl_ms(value: Any, *, field: str) -> int:
-    # Milliseconds, of which no more are taken than there may be seconds: no date overflows.
+    # The envelope has milliseconds. Checking them as seconds is a thousand times too strict,
+    # and still far above any sensible time; it keeps dates from overflowing.
     return round(seconds(value, field=field))
 
 
@@ -170,7 +171,8 @@ OPTIONS: Final = (
         travels=Travel("timeout", check_timeout),
         from_app="timeout_s",
     ),
-    # One name, two meanings: policies belong to the code, a number may travel with a job.
+    # One name with two rows, because policies belong to the code and cannot be stored. A number
+    # of attempts can, so an enqueue may give one.
     Option(
         "retry",
         "retry",
@@ -214,7 +216,8 @@ OPTIONS: Final = (
         travels=Travel("result_ttl", _read_ttl_ms),
         from_app="result_ttl_ms",
     ),
-    # A moment would be the same for all jobs of a function, so only an enqueue may give one.
+    # Two rows again: a moment would be the same for all jobs of a function, so only an enqueue
+    # may give one.
     Option(
         "expires",
         "expires",

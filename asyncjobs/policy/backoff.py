@@ -27,20 +27,29 @@ MOST_EXPONENT = 1_000
 """With this exponent the second pause of a `polynomial` already reaches any cap."""
 
 Uniform = Callable[[float, float], float]
-"""Draws a number between two bounds. Passed in, so that a test can pin it."""
+"""Draws a random number between two bounds. Passed in, so that a test can choose it."""
 
 
 class Backoff(Protocol):
-    """How long to wait after failure number `attempt` (from 1) of those that the policy counts."""
+    """The pauses between attempts: `delay_s` is that after failure number `attempt`, from 1.
+
+    Only failures that the retry policy counts have numbers.
+    """
 
     def delay_s(self, attempt: int, uniform: Uniform) -> float: ...
 
 
+def _drawn_s(most_s: float, uniform: Uniform, *, jitter: bool) -> float:
+    if not jitter:
+        return most_s
+    return uniform(0.0, most_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Exponential:
-    """min(cap, base * 2 ** (attempt - 1)) seconds; with jitter uniform(0, that).
+    """min(cap, base * 2 ** (attempt - 1)) seconds; with jitter a random time from 0 to that.
 
-    The whole range is random, so jobs that failed together do not come back together.
+    The whole range is random, so that jobs which failed together do not come back together.
     """
 
     base: float
@@ -49,12 +58,12 @@ class Exponential:
 
     def delay_s(self, attempt: int, uniform: Uniform) -> float:
         most_s = doubled(self.base, self.cap, attempt - 1)
-        return uniform(0.0, most_s) if self.jitter else most_s
+        return _drawn_s(most_s, uniform, jitter=self.jitter)
 
 
 @dataclass(frozen=True, slots=True)
 class Polynomial:
-    """min(cap, base * attempt ** exponent) seconds; with jitter uniform(0, that)."""
+    """min(cap, base * attempt ** exponent) seconds; with jitter a random time from 0 to that."""
 
     base: float
     exponent: float
@@ -65,24 +74,26 @@ class Polynomial:
         try:
             most_s = min(self.cap, self.base * float(max(attempt, 1)) ** self.exponent)
         except OverflowError:
-            most_s = self.cap if self.base else 0.0
-        return uniform(0.0, most_s) if self.jitter else most_s
+            most_s = self.cap
+            if not self.base:
+                most_s = 0.0  # as zero times any other number
+        return _drawn_s(most_s, uniform, jitter=self.jitter)
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """The same delay after each failure; with jitter uniform(0, delay)."""
+    """The same delay after each failure; with jitter a random time from 0 to it."""
 
     delay: float
     jitter: bool = False
 
     def delay_s(self, attempt: int, uniform: Uniform) -> float:
-        return uniform(0.0, self.delay) if self.jitter else self.delay
+        return _drawn_s(self.delay, uniform, jitter=self.jitter)
 
 
 @dataclass(frozen=True, slots=True)
 class OwnBackoff:
-    """A user's function from the failure's number to seconds or a timedelta."""
+    """A user's function that returns the pause, in seconds or as timedelta, after a failure."""
 
     function: Callable[[int], Seconds]
 
@@ -93,10 +104,13 @@ class OwnBackoff:
 
 
 def exponential(*, base: Seconds = 2, cap: Seconds = 600, jitter: bool = True) -> Exponential:
-    """After failure n: a random time from 0 to min(`cap`, `base` * 2 ** (n - 1)).
+    """A backoff that doubles: after failure n, a random time from 0 to `base` * 2 ** (n - 1).
 
-    `base` and `cap` in seconds or as timedelta; without `jitter` always the longest of
-    these times. Raises ConfigError for a negative time or a cap below the base.
+    base: the longest pause after the first failure (seconds or timedelta).
+    cap: the longest pause of all (seconds or timedelta).
+    jitter: False always takes the longest time instead of a random one.
+
+    Raises ConfigError for a negative time, and for a cap below the base.
     """
     base_s = seconds(base, field="exponential(base)")
     cap_s = seconds(cap, field="exponential(cap)", minimum=base_s)
@@ -106,11 +120,16 @@ def exponential(*, base: Seconds = 2, cap: Seconds = 600, jitter: bool = True) -
 def polynomial(
     *, base: Seconds = 2, exponent: float = 2, cap: Seconds = 600, jitter: bool = True
 ) -> Polynomial:
-    """After failure n: a random time from 0 to min(`cap`, `base` * n ** `exponent`).
+    """A backoff that grows by a power: after failure n, a random time from 0 to `base` * n **
+    `exponent`. It grows more slowly than `exponential`.
 
-    `base` and `cap` in seconds or as timedelta, `exponent` a number of 0 or more; without
-    `jitter` always the longest of these times. Grows more slowly than `exponential`.
-    Raises ConfigError for a negative time or exponent and for a cap below the base.
+    base: the longest pause after the first failure (seconds or timedelta).
+    exponent: a number from 0 to 1,000.
+    cap: the longest pause of all (seconds or timedelta).
+    jitter: False always takes the longest time instead of a random one.
+
+    Raises ConfigError for a negative time, for an exponent out of range, and for a cap below the
+    base.
     """
     base_s = seconds(base, field="polynomial(base)")
     cap_s = seconds(cap, field="polynomial(cap)", minimum=base_s)
@@ -127,9 +146,12 @@ def polynomial(
 
 
 def constant(delay: Seconds, *, jitter: bool = False) -> Constant:
-    """Always `delay` (seconds or timedelta); with `jitter` a random time from 0 to it.
+    """A backoff that does not grow: the same pause after each failure.
 
-    Raises ConfigError.
+    delay: the pause (seconds or timedelta).
+    jitter: True takes a random time from 0 to `delay`.
+
+    Raises ConfigError for a negative time.
     """
     return Constant(seconds(delay, field="constant(delay)"), _flag(jitter, "constant(jitter)"))
 

@@ -1,7 +1,7 @@
-"""A text as it stands, and with the escapes of URLs, HTML, JSON and Python undone. Pure.
+"""Reads a text as it is, and with the escapes of URLs, HTML, JSON and Python undone. Pure.
 
-A value that is compared with all of these is found however it was written: a URL may escape
-any of its characters or none. Each reading of a text knows where its characters stand in it.
+A sensitive value may be written in any of these ways: a URL may escape any of its characters. So
+it is searched for in each reading. A reading knows where its characters are in the text itself.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from typing import Final, NamedTuple
 __all__ = ["LONGEST_ESCAPE", "MOST_ESCAPES", "Reading", "TooManyEscapes", "readings"]
 
 MOST_ESCAPES: Final = 10_000
-"""Escapes that are undone in one reading: each costs some microseconds."""
+"""The most escapes that are undone in one reading. Each costs some microseconds."""
 LONGEST_ESCAPE: Final = 24
-"""Characters that may stand for one: four bytes as `%25F0`, escaped twice, and some room."""
+"""The most characters that stand for one: four bytes, each as `%25F0` (escaped twice), and some
+room."""
 
 _UNDONE_TWICE: Final = 2
-"""A URL inside the query of another is escaped twice, a `repr` of a text of JSON as well."""
+"""A URL inside the query of another one is escaped twice, and so is the `repr` of a JSON text."""
 
 
 class TooManyEscapes(Exception):
-    """The text has more escapes than are undone."""
+    """The text has more than MOST_ESCAPES escapes."""
 
 
 class Reading(NamedTuple):
-    """A text with some escapes undone.
+    """A text with some escapes undone, and where its characters come from.
 
-    `marks` and `places` say where it continues: what stands at `marks[n]` here stands at
-    `places[n]` in the text that was read, and so on one by one until the next mark.
+    The character at `marks[n]` here is at `places[n]` in the text that was read. The next ones
+    follow one by one, until the next mark.
     """
 
     text: str
@@ -39,13 +40,13 @@ class Reading(NamedTuple):
     places: Sequence[int] = (0,)
 
     def place(self, position: int) -> int:
-        """Where the character at this position stands in the text that was read."""
+        """Where the character at this position is in the text that was read."""
         nearest = bisect_right(self.marks, position) - 1
         return self.places[nearest] + position - self.marks[nearest]
 
 
 Undone = Sequence[tuple[str, int]]
-"""The characters that escapes stand for, each with the number of characters that it took."""
+"""The characters that escapes stand for, each with the length of its escape."""
 
 
 class _Escaping(NamedTuple):
@@ -57,7 +58,10 @@ class _Escaping(NamedTuple):
     plus: bool = False
 
     def read(self, text: str) -> Reading | None:
-        """None when there is nothing of this kind in the text. Raises TooManyEscapes."""
+        """The text without its escapes; None if it has none of this kind.
+
+        Raises TooManyEscapes.
+        """
         if self.sign not in text:
             return None
         if self.plus:
@@ -86,8 +90,8 @@ class _Escaping(NamedTuple):
 
 
 def _utf8(data: bytes, length: int) -> Undone:
-    """The characters of bytes that take `length` characters each. What is no UTF-8 stays
-    apart from all text."""
+    """The characters of these bytes, each of which is written with `length` characters. Bytes
+    that are no UTF-8 become surrogates, which match no text."""
     text = data.decode("utf-8", "surrogateescape")
     return [(each, length * len(each.encode("utf-8", "surrogateescape"))) for each in text]
 
@@ -125,7 +129,10 @@ def _undo_backslash(escape: str) -> Undone:
         return [(chr(0x10000 + ((high - 0xD800) << 10) + low - 0xDC00), len(escape))]
     digits = escape[2:]
     code = int(digits, 16)
-    return [(chr(code) if code < 0x110000 else "\ufffd", len(escape))]
+    character = "\ufffd"  # `\UFFFFFFFF` looks like an escape, and is beyond Unicode
+    if code < 0x110000:
+        character = chr(code)
+    return [(character, len(escape))]
 
 
 def _undo_bytes(escapes: str) -> Undone:
@@ -153,9 +160,8 @@ _ESCAPINGS: Final = (
 
 
 def readings(text: str) -> Iterator[tuple[str, Callable[[int], int]]]:
-    """The text, and then each other reading of it, with what tells the places in the text.
-
-    Raises TooManyEscapes.
+    """The text itself, and then each other reading of it. The function with each returns where a
+    position in the reading is in the text. Raises TooManyEscapes.
     """
     yield text, _same
     for escaping in _ESCAPINGS:

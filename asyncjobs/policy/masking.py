@@ -238,8 +238,9 @@ def mask_value(places: Places, value: Any, depth: int = 0) -> Any:
         return mask_text(places, value)
     if isinstance(value, int | float):
         # A number is compared as it is written.
-        is_masked = mask_text(places, repr(value)) != repr(value)
-        return MASK if is_masked else value
+        if mask_text(places, repr(value)) != repr(value):
+            return MASK
+        return value
     if depth > _MOST_DEPTH:
         return MASK
     if isinstance(value, Mapping):

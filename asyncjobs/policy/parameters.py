@@ -1,4 +1,4 @@
-"""What a call of a function takes, seen from outside of its decorators."""
+"""The parameters that a call of a decorated function takes."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 class Parameters(NamedTuple):
     """The parameters of a function, in order.
 
-    `passed`: the names of those that the wrapper of a decorator passes on to the function
-    inside, by `*args` and `**kwargs`. The wrapper may fill some of them in, so that none has
-    to be given, and those by position may stand at an earlier place than it seems.
+    `passed`: the names of those that a decorator's wrapper passes on to the function inside, by
+    `*args` and `**kwargs`. The wrapper may fill some of them in. So none of them has to be given,
+    and a positional one may be at an earlier position than it seems.
     """
 
     all: Sequence[Parameter]
     passed: frozenset[str] = frozenset()
 
     def without(self, name: str | None) -> Parameters:
-        """The same without this one."""
+        """The same without the parameter of this name."""
         return Parameters([p for p in self.all if p.name != name], self.passed)
 
     @property
     def positional(self) -> list[Parameter]:
-        """Those that may be given by position."""
+        """The parameters that may be given by position."""
         return [p for p in self.all if p.kind in _BY_POSITION]
 
 
 def parameters_of(function: Callable[..., Any]) -> Parameters:
-    """`inspect.signature` takes those of the innermost function for those of the whole.
+    """The parameters of a function, including those that its wrappers pass on.
 
-    But a wrapper is called with what it takes itself. One with `*args` and `**kwargs` passes
-    on what it is given, and perhaps more. A `__signature__` is taken at its word.
+    `inspect.signature` shows the parameters of the innermost function. But a call has to fit the
+    wrapper, which may take fewer or more. A `__signature__`, if there is one, is believed.
     """
     own = list(inspect.signature(function, follow_wrapped=False).parameters.values())
     inner = getattr(function, "__wrapped__", None)
@@ -61,14 +61,17 @@ def parameters_of(function: Callable[..., Any]) -> Parameters:
 
 
 def _reached(parameter: Parameter, *, by_position: bool, by_name: bool) -> Parameter | None:
-    """How a parameter inside can be reached through the wrapper, if at all."""
+    """The inner parameter as it can be given through the wrapper; None if it cannot."""
+    is_reached = by_position or by_name
     kind = parameter.kind
     if kind is Parameter.POSITIONAL_OR_KEYWORD and not by_name:
         return parameter.replace(kind=Parameter.POSITIONAL_ONLY)
     if kind is Parameter.POSITIONAL_OR_KEYWORD and not by_position:
         return parameter.replace(kind=Parameter.KEYWORD_ONLY)
     if kind in (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL):
-        return parameter if by_position else None
-    if kind in (Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD):
-        return parameter if by_name else None
+        is_reached = by_position
+    elif kind in (Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD):
+        is_reached = by_name
+    if not is_reached:
+        return None
     return parameter

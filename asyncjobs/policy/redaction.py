@@ -75,8 +75,8 @@ class Redaction:
         known = {p.name for p in parameters.all}
         names: list[str] = []
         for each in sensitive:
-            head, dot, tail = each.rpartition(".")
-            if (head.partition(".")[0] if dot else tail) not in known and not takes_any:
+            tail = each.rpartition(".")[2]
+            if each.partition(".")[0] not in known and not takes_any:
                 raise RegistrationError(
                     f"{name}: sensitive={each!r} is not a parameter; it has "
                     f"{', '.join(sorted(known)) or 'none'}; a key inside of one is written "
@@ -102,9 +102,12 @@ class Redaction:
         # A sensitive `**card` hides everything that it may hold.
         if any(p.kind is p.VAR_KEYWORD and is_sensitive(p.name) for p in every):
             names = ("*",)
-        start = len(order) - len(parameters.passed & {p.name for p in order})
-        from_position = start if parameters.passed else len(order)
-        return cls(frozenset(positions), names, from_position if spreads else None)
+        spread: int | None = None
+        if spreads:
+            # `*args` stand behind the named ones, and a wrapper may have inserted each that it
+            # passes on.
+            spread = len(order) - len(parameters.passed & {p.name for p in order})
+        return cls(frozenset(positions), names, spread)
 
     def with_patterns(self, patterns: tuple[str, ...], function: Callable[..., Any]) -> Redaction:
         """This rule and the patterns of the app."""
@@ -209,15 +212,21 @@ def mask_of(redaction: Redaction, raw: bytes) -> Mask | None:
     try:
         envelope = AnyEnvelope.decode(raw)
     except BadRecord:
-        return Mask(_EVERYTHING) if redaction else None
+        if not redaction:
+            return None
+        return Mask(_EVERYTHING)
     rule = redaction | Redaction.read(envelope.headers)
-    return Mask(rule, *envelope.call()) if rule else None
+    if not rule:
+        return None
+    return Mask(rule, *envelope.call())
 
 
 def mask_of_call(headers: Headers, args: list[Any], kwargs: dict[str, Any]) -> Mask | None:
     """What to hide of a job whose envelope is decoded already."""
     rule = Redaction.read(headers)
-    return Mask(rule, args, kwargs) if rule else None
+    if not rule:
+        return None
+    return Mask(rule, args, kwargs)
 
 
 def mask_of_raw(raw: bytes) -> Mask | None:

@@ -37,9 +37,12 @@ ExceptionClasses: TypeAlias = type[BaseException] | Iterable[type[BaseException]
 class RetryPolicy:
     """How many attempts a job has, and the pause between them.
 
-    `max_attempts` includes the first attempt. `backoff` comes from `exponential`, `polynomial` or
-    `constant`, or is a function from the number of the failure to seconds. `on` is one exception
-    class or several; without it the policy is for all errors. Raises ConfigError naming the field.
+    max_attempts: how often the job runs at most, the first attempt included.
+    backoff: `exponential(...)`, `polynomial(...)`, `constant(...)`, or a function that returns the
+    pause (seconds or timedelta) after failure n, counted from 1; by default `exponential()`.
+    on: one exception class or several; without it the policy is for all errors.
+
+    Raises ConfigError naming the field.
     """
 
     max_attempts: int = 10
@@ -73,8 +76,8 @@ class RetryPolicy:
     def key(self) -> str:
         """The name under which a stored job counts its failures; empty without `on`.
 
-        Made of the classes' names and not of its place in a list: a deploy may put the
-        policies into another order while jobs wait for their retry.
+        It is made of the names of the classes, not of the policy's place in a list: a deploy may
+        change the order of the policies while jobs wait for their retry.
         """
         return "|".join(sorted({class_name(kind) for kind in self.classes}))
 
@@ -83,8 +86,8 @@ class RetryPolicy:
 
         Raises ConfigError when a user's own backoff returns no usable time.
         """
-        # A plain function was wrapped by __post_init__; the field keeps both types, since
-        # it is also what users pass in.
+        # __post_init__ has wrapped a plain function. The field's type has both kinds, because
+        # users pass both.
         delay_s = cast(Backoff, self.backoff).delay_s(attempt, uniform)
         if not math.isfinite(delay_s) or delay_s < 0:
             raise ConfigError(
@@ -148,12 +151,13 @@ class Retries:
             return cls()
         if value is True:
             return cls(default=RetryPolicy())
+        if value is False:
+            return cls(default=RetryPolicy(max_attempts=1))
         if isinstance(value, int):
-            return cls(default=RetryPolicy(max_attempts=1 if value is False else value))
-        policies = (value,) if isinstance(value, RetryPolicy) else _policies(value)
+            return cls(default=RetryPolicy(max_attempts=value))
         named: list[RetryPolicy] = []
         default: RetryPolicy | None = None
-        for policy in policies:
+        for policy in _policies(value):
             if policy.on is not None:
                 if _is_covered(policy, named):
                     raise ConfigError(
@@ -220,8 +224,9 @@ class Retries:
 def class_name(kind: type[Any]) -> str:
     """The class's name with its module; a built-in class without it."""
     try:
-        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-        return f"{module}{kind.__qualname__}"
+        if kind.__module__ == "builtins":
+            return f"{kind.__qualname__}"
+        return f"{kind.__module__}.{kind.__qualname__}"
     except BaseException:  # a metaclass of the user's own may raise
         name: str = type.__dict__["__qualname__"].__get__(kind)
         return name
@@ -248,9 +253,10 @@ def _is_all(error: BaseException | None, kind: type[BaseException]) -> bool:
 
 def exception_classes(value: ExceptionClasses, *, name: str) -> tuple[type[BaseException], ...]:
     """One class or several as a tuple. Raises ConfigError naming the option `name`."""
-    # A metaclass may make a class iterable (an Enum): a class is one exception, not several.
-    one = isinstance(value, type) or not isinstance(value, Iterable)
-    kinds: tuple[Any, ...] = (value,) if one else tuple(cast(Iterable[Any], value))
+    kinds: tuple[Any, ...] = (value,)
+    # A metaclass may make a class iterable, as Enum does. A class is one exception all the same.
+    if not isinstance(value, type) and isinstance(value, Iterable):
+        kinds = tuple(value)
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise ConfigError(f"{name} must hold exception classes, not {shown(kind)}")
@@ -271,7 +277,11 @@ def _policy_classes(value: ExceptionClasses) -> tuple[type[BaseException], ...]:
 
 
 def _policies(value: Any) -> tuple[RetryPolicy, ...]:
-    policies = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    policies: tuple[Any, ...] = ()
+    if isinstance(value, RetryPolicy):
+        policies = (value,)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        policies = tuple(value)
     if not policies or not all(isinstance(policy, RetryPolicy) for policy in policies):
         raise ConfigError(
             "retry must be a RetryPolicy or a list of them, a number of attempts, True or False, "

@@ -1,1 +1,1 @@
-"""What listens to events and tells it to the tools that people already run."""
+"""Listens to events, and passes them on as traces, metrics and log fields."""

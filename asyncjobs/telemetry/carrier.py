@@ -1,7 +1,7 @@
-"""What travels with a job so that its attempts find the trace that they belong to.
+"""The carrier: what a job carries so that its attempts find the trace that they belong to.
 
-One small object, the `trace` of the job's headers. It is read back from a store, so
-it is untrusted: what is no trace context is as good as none.
+It is one small object, the `trace` of the job's headers. It is read back from a store, so it is
+untrusted: a value that is no trace context is ignored.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 __all__ = ["MAX_SIZE", "Carried", "baggage_text", "read", "with_previous", "write"]
 
 MAX_SIZE: Final = 4096
-"""Characters of a carrier, all values together: it is stored with every job."""
+"""The most characters of a carrier, all values together. It is stored with every job."""
 _TRACE_SIZE: Final = 1024
-"""Of these, what is kept free for all but baggage."""
+"""How many of these are reserved for everything except baggage."""
 PLAIN_SIZE: Final = 55
-"""Of a `traceparent`. And what is kept free for that of the attempt before, which a retry adds."""
+"""The size of a `traceparent`. So many are reserved for that of the previous attempt, which a retry
+adds."""
 
 _PLAIN: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _FLAGS: Final = {"00": TraceFlags(0), "01": TraceFlags(1)}
@@ -38,8 +39,11 @@ _BAGGAGE: Final = W3CBaggagePropagator()
 
 
 class Carried(NamedTuple):
-    """What was carried: the span that enqueued the job, the span of its last attempt, the
-    baggage as a context, and the first job of the conversation."""
+    """What a job carries.
+
+    `creation` is the span that enqueued the job, `previous` that of its last attempt. `context`
+    has the baggage. `conversation` is the first of the jobs that led to this one.
+    """
 
     creation: SpanContext
     previous: SpanContext
@@ -48,12 +52,12 @@ class Carried(NamedTuple):
 
 
 EMPTY: Final = Context()
-"""No baggage. One for all jobs: nothing can be changed in a context."""
+"""A context without baggage. All jobs share it, because a context never changes."""
 NOTHING: Final = Carried(INVALID_SPAN_CONTEXT, INVALID_SPAN_CONTEXT, EMPTY, "")
 
 
 def baggage_text(keys: frozenset[str] | None) -> str:
-    """The present baggage under these keys, None: all of it. Entries beyond the limit stay."""
+    """The current baggage with these keys; None for all. Entries beyond the limit are left out."""
     room = MAX_SIZE - _TRACE_SIZE
     entries: list[str] = []
     for key, value in get_all().items():
@@ -67,32 +71,35 @@ def baggage_text(keys: frozenset[str] | None) -> str:
 
 
 def write(creation: SpanContext, baggage: str = "", conversation: str = "") -> dict[str, Any]:
-    """What a new job carries."""
+    """The carrier of a new job."""
     carrier = _traced(creation)
     if baggage:
         carrier["baggage"] = baggage
     if conversation:
         carrier["conversation"] = conversation
+    # Vendors may make the trace state long. Without it the trace still holds together.
     if sum(map(len, carrier.values())) > MAX_SIZE - PLAIN_SIZE:
         carrier.pop("tracestate", None)
     return carrier
 
 
 def with_previous(carrier: Any, previous: SpanContext) -> Any:
-    """What a job that carries this takes along to the attempt after this one."""
+    """The carrier for the next attempt of a job, `previous` being the span of this one."""
     if not previous.is_valid:
         return carrier
-    known = carrier if isinstance(carrier, dict) else {}
-    return {**known, "previous": _traced(previous)["traceparent"]}
+    traceparent = _traced(previous)["traceparent"]
+    if not isinstance(carrier, dict):
+        return {"previous": traceparent}
+    return {**carrier, "previous": traceparent}
 
 
 def read(carrier: Any) -> Carried:
-    """What a job carries; None for one that carries nothing."""
+    """Read the carrier of a job; None for a job without one."""
     if not isinstance(carrier, dict):
         return NOTHING
     traceparent = carrier.get("traceparent")
     if len(carrier) == 1 and isinstance(traceparent, str) and len(traceparent) == PLAIN_SIZE:
-        # What nearly all carry. Jobs of one bulk call carry the same.
+        # Nearly all carriers look like this, and all jobs of one bulk call have the same one.
         known = _of_creation(traceparent)
         if known is not None:
             return known
@@ -109,7 +116,9 @@ def read(carrier: Any) -> Carried:
 
 def _text(carrier: dict[str, Any], key: str) -> str:
     value = carrier.get(key)
-    return value if isinstance(value, str) and len(value) <= MAX_SIZE else ""
+    if isinstance(value, str) and len(value) <= MAX_SIZE:
+        return value
+    return ""
 
 
 def _traced(span: SpanContext) -> dict[str, str]:
@@ -133,11 +142,13 @@ def _span_context(traceparent: str, tracestate: str = "") -> SpanContext:
 @lru_cache(maxsize=16)
 def _of_creation(traceparent: str) -> Carried | None:
     creation = _plain(traceparent)
-    return None if creation is None else Carried(creation, INVALID_SPAN_CONTEXT, EMPTY, "")
+    if creation is None:
+        return None
+    return Carried(creation, INVALID_SPAN_CONTEXT, EMPTY, "")
 
 
 def _plain(traceparent: str) -> SpanContext | None:
-    """The propagator's answer to what nearly all carry, for a tenth of its time."""
+    """What the propagator answers to a usual `traceparent`, in a tenth of its time."""
     found = _PLAIN.fullmatch(traceparent)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""How metrics are counted: instruments of OpenTelemetry, and what costs less than they do."""
+"""Counts for metrics: by OpenTelemetry's instruments, and by a counter that costs less."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _INSTRUMENTS: Final = {instrument.name: instrument for instrument in WORKER}
 
 
 def histogram(meter: Meter, name: str) -> Histogram:
-    """The histogram of this name, with the boundaries that the table advises."""
+    """Make the histogram of this name, with the boundaries from the table of instruments."""
     made = _INSTRUMENTS[name]
     return meter.create_histogram(
         name, made.unit, made.text, explicit_bucket_boundaries_advisory=made.buckets
@@ -36,23 +36,21 @@ def histogram(meter: Meter, name: str) -> Histogram:
 
 
 class Sum:
-    """A counter: one number for each set of attributes, read when somebody reads metrics.
+    """A counter: one number for each set of attributes, which the SDK reads on each collection.
 
-    An SDK takes some 20 µs to add to a counter of its own, more than all of a small job.
-    Sets of attributes are told apart by identity: each is made once and kept.
+    The counters of an SDK take about 20 µs for each addition, which is more than a small job
+    costs. Sets of attributes are compared by identity, so make each of them once and keep it.
     """
 
     def __init__(self, meter: Meter, name: str) -> None:
         self._cells: dict[int, tuple[Attributes, list[int]]] = {}
-        # Enqueues come from threads, too.
+        # Threads may enqueue, so they count too.
         self._lock = threading.Lock()
         made = _INSTRUMENTS[name]
-        create = (
-            meter.create_observable_counter
-            if made.kind == "counter"
-            else meter.create_observable_up_down_counter
-        )
-        create(name, [self._observe], made.unit, made.text)
+        if made.kind == "counter":
+            meter.create_observable_counter(name, [self._observe], made.unit, made.text)
+        else:
+            meter.create_observable_up_down_counter(name, [self._observe], made.unit, made.text)
 
     def add(self, number: int, attributes: Attributes) -> None:
         with self._lock:
@@ -63,7 +61,7 @@ class Sum:
                 cell[1][0] += number
 
     def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
-        # Several apps have attributes of their own that are equal.
+        # Several apps may have equal sets of attributes. An SDK takes one number for each.
         together: dict[frozenset[tuple[str, str]], tuple[Attributes, int]] = {}
         with self._lock:
             for about, (number,) in self._cells.values():
@@ -77,7 +75,8 @@ _sums_lock = threading.Lock()
 
 
 def sum_of(provider: MeterProvider, meter: Meter, name: str) -> Sum:
-    """The one counter of this name: of a second one an SDK takes no numbers, and says nothing."""
+    """The counter of this name. There is one for each provider, because an SDK silently ignores
+    the numbers of a second one."""
     with _sums_lock:
         of_provider = _sums.setdefault(provider, {})
         if name not in of_provider:
@@ -86,7 +85,7 @@ def sum_of(provider: MeterProvider, meter: Meter, name: str) -> Sum:
 
 
 class LoopLag:
-    """Measures how late a timer on the running loop is; runs while a worker does."""
+    """Measures how late a timer on the event loop fires. It runs as long as a worker does."""
 
     def __init__(self, record: Callable[[float], None]) -> None:
         self._record = record
@@ -107,7 +106,7 @@ class LoopLag:
 
     def _tick(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
         late_s = max(loop.time() - due_s, 0.0)
-        # First, or an SDK that raises once would end the measuring. And a SystemExit of a
-        # callback would end the loop.
+        # Set the next timer first: otherwise an SDK that raises once would end the measuring.
+        # And call `record` guarded, because a SystemExit in a callback would end the loop.
         self._arm(loop)
         call("measuring the event loop's lag", self._record, late_s)

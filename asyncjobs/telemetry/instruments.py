@@ -1,6 +1,7 @@
-"""The metrics by name, unit, buckets and attributes: the one table that all else is made from.
+"""The table of metrics: their names, units, buckets and attributes.
 
-docs/reference/telemetry.md is written from it by tools/telemetry_page.py.
+Metrics are made from this table, and tools/telemetry_page.py writes docs/reference/telemetry.md
+from it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ __all__ = ["ERROR", "FLEET", "JOB", "OTHER", "OUTCOME", "QUEUE", "SCHEMA_URL", "
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 OTHER: Final = "_OTHER"
-"""Stands for the name of a job function that this process does not have."""
+"""Stands for a job function that this process does not have."""
 
 SYSTEM: Final = "messaging.system"
 OPERATION: Final = "messaging.operation.name"
@@ -88,14 +89,14 @@ WORKER: Final = (
         "messaging.client.sent.messages",
         "counter",
         "{message}",
-        "Jobs enqueued, those among them that were there already.",
+        "Jobs enqueued, including those that were already there.",
         _MESSAGING,
     ),
     Instrument(
         "messaging.client.consumed.messages",
         "counter",
         "{message}",
-        "Jobs that came to a worker: one each time, also when the job could not run or was given "
+        "Jobs that a worker took. Counts each time, even if the job could not run or was given "
         "back before it started.",
         _MESSAGING,
     ),
@@ -111,7 +112,7 @@ WORKER: Final = (
         "asyncjobs.job.queue_time",
         "histogram",
         "s",
-        "From being ready to the start, by the store's clock.",
+        "How long a job was ready before it started, by the store's clock.",
         (QUEUE, JOB),
         _SECONDS,
     ),
@@ -119,40 +120,40 @@ WORKER: Final = (
         "asyncjobs.jobs.finished",
         "counter",
         "{job}",
-        "Jobs that ended for good: on a worker, or by a cancel in their queue.",
+        "Jobs that ended for good: on a worker, or cancelled while they waited.",
         (QUEUE, JOB, OUTCOME, ERROR),
     ),
     Instrument(
         "asyncjobs.jobs.reclaimed",
         "counter",
         "{job}",
-        "Jobs that this worker gave back because the lease of another one ended.",
+        "Jobs of other workers that this worker made ready again because a lease had ended.",
     ),
     Instrument(
         "asyncjobs.jobs.deduplicated",
         "counter",
         "{job}",
-        "Enqueues that stored nothing because a job with that id was there.",
+        "Enqueues that stored nothing because a job with that id was already there.",
         (QUEUE, JOB),
     ),
     Instrument(
         "asyncjobs.jobs.active",
         "up_down_counter",
         "{job}",
-        "Attempts that run now.",
+        "Attempts that are running.",
         (QUEUE, JOB),
     ),
     Instrument(
         "asyncjobs.worker.slots",
         "up_down_counter",
         "{job}",
-        "Attempts that may run at a time.",
+        "Attempts that may run at the same time.",
     ),
     Instrument(
         "asyncjobs.worker.event_loop.lag",
         "histogram",
         "s",
-        "How late the event loop ran a timer, looked at twice a second.",
+        "How late the event loop ran a timer. Measured twice a second.",
         (),
         _SECONDS,
     ),
@@ -160,12 +161,12 @@ WORKER: Final = (
         "asyncjobs.payload.size",
         "histogram",
         "By",
-        "Size of an enqueued job as it is stored.",
+        "Size of an enqueued job, as stored.",
         (QUEUE, JOB),
         _BYTES,
     ),
 )
-"""What each process that enqueues or works tells of itself."""
+"""The metrics of each process that enqueues jobs or runs a worker."""
 
 FLEET: Final = (
     Instrument(
@@ -179,15 +180,15 @@ FLEET: Final = (
         "asyncjobs.queue.oldest_age",
         "gauge",
         "s",
-        "For how long the oldest ready job has been ready; 0 without one.",
+        "How long the oldest ready job has been ready; 0 if no job is ready.",
         (QUEUE,),
     ),
     Instrument(
         "asyncjobs.scheduler.lag",
         "gauge",
         "s",
-        "For how long the first scheduled job is overdue; 0 when none is.",
+        "How long the first scheduled job is overdue; 0 if none is.",
         (QUEUE,),
     ),
 )
-"""What `asyncjobs exporter` tells, once for all processes."""
+"""The metrics of `asyncjobs exporter`, which reports them once for all processes."""

@@ -1,7 +1,7 @@
-"""What a log line knows of the job and the span that it is written in, and a line a job.
+"""Adds the running job and the current span to log lines, and masks sensitive values in them.
 
-For any program's logging, which stays its own: nothing here configures a logger. All of it
-reads the context when a line is written, so a job that writes none pays nothing.
+Nothing here configures a logger: a program keeps its own logging. The fields are read from the
+context when a line is written, so a job that writes no lines pays nothing.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ _OWN: Final = frozenset(
         "pid",
     }
 )
-"""Fields that no job has written."""
+"""Fields that loggers add themselves. No job has chosen their names."""
 _RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-"""Fields of a record of `logging` that are no extras."""
+"""The attributes of each record of `logging`. All others come from `extra`."""
 _WORDS: Final[dict[type[events.AttemptEnded], str]] = {
     events.JobSucceeded: OUTCOMES[events.JobSucceeded],
     events.JobSnoozed: OUTCOMES[events.JobSnoozed],
     events.JobReleased: OUTCOMES[events.JobReleased],
     events.JobLost: "lost",
 }
-"""Ends that the worker itself has no line for."""
+"""The ends for which the worker writes no line of its own."""
 
 
 def add_job_context(
     logger: Any, method: str, fields: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """A processor of structlog: the fields of the running job and of the current span.
+    """A structlog processor that adds the running job and the current span to each line.
 
-    `job_id`, `job`, `queue`, `attempt`; `trace_id`, `span_id`, `trace_flags` in hex. A field
-    that is there already stays.
+    The fields are `job_id`, `job`, `queue` and `attempt`, and in hex `trace_id`, `span_id` and
+    `trace_flags`. Fields that are already set stay as they are.
     """
     for name, value in _context().items():
         fields.setdefault(name, value)
@@ -71,8 +71,10 @@ def add_job_context(
 def mask_job_values(
     logger: Any, method: str, fields: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """A processor of structlog, to stand behind `format_exc_info`: in lines that a job
-    writes, a mask takes the place of what is sensitive in that job."""
+    """A structlog processor that masks the sensitive values of a job in the lines that it writes.
+
+    Put it after `format_exc_info`, so that it also sees tracebacks.
+    """
     mask = _mask()
     if mask is not None:
         for name, value in fields.items():
@@ -84,14 +86,15 @@ def mask_job_values(
 
 
 class JobContextFilter(logging.Filter):
-    """The same two for the handlers of `logging`: `handler.addFilter(JobContextFilter())`.
+    """A filter for handlers of `logging`: `handler.addFilter(JobContextFilter())`.
 
-    Lets every record through. A record that a job with sensitive arguments writes gets its
-    text here, without their values.
+    Does what `add_job_context` and `mask_job_values` do for structlog, and lets every record
+    through. If the job has sensitive arguments, the record becomes plain text without their
+    values.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Adds attributes to the record; those that are there stay."""
+        """Add attributes to the record. Attributes that are already set stay as they are."""
         for name, value in _context().items():
             if not hasattr(record, name):
                 setattr(record, name, value)
@@ -100,7 +103,8 @@ class JobContextFilter(logging.Filter):
             try:
                 _hide(record, mask)
             except BaseException as error:
-                # A record that cannot be made into text must neither end the job nor pass.
+                # If the text cannot be made, the record must not show its values, and the error
+                # must not end the job.
                 record.msg = f"a log line of the job could not be masked: {type(error).__name__}"
                 record.args = record.exc_info = record.exc_text = record.stack_info = None
                 for name in vars(record).keys() - _RECORD - _OWN:
@@ -109,10 +113,11 @@ class JobContextFilter(logging.Filter):
 
 
 def _hide(record: logging.LogRecord, mask: Mask) -> None:
-    record.msg, record.args = mask.text(record.getMessage()), None
+    record.msg = mask.text(record.getMessage())
+    record.args = None
     if record.exc_info and not record.exc_text:
         record.exc_text = "".join(traceback.format_exception(*record.exc_info)).rstrip()
-    # Other formatters make the text anew from the error itself.
+    # Formatters that ignore `exc_text` would make the text again from the error, unmasked.
     record.exc_info = None
     record.exc_text = record.exc_text and mask.text(record.exc_text)
     record.stack_info = record.stack_info and mask.text(record.stack_info)
@@ -124,13 +129,17 @@ def _hide(record: logging.LogRecord, mask: Mask) -> None:
 
 
 def _hidden(mask: Mask, name: str, value: Any) -> Any:
-    # By its name as well, but for what is there in each line: a rule may hide all names.
-    return mask.value(value, "" if name in ("event", "exception", "stack") else name)
+    if name in ("event", "exception", "stack"):
+        # structlog puts these into each line. A rule that hides all names must not hide them.
+        name = ""
+    return mask.value(value, name)
 
 
 def _mask() -> Mask | None:
     current = _current.get(None)
-    return None if current is None else current.mask
+    if current is None:
+        return None
+    return current.mask
 
 
 def _context() -> dict[str, Any]:
@@ -148,11 +157,13 @@ def _context() -> dict[str, Any]:
 
 
 class JobLog:
-    """A listener that writes a line when an attempt starts and one when it ends.
+    """Writes a log line when an attempt starts, and one when it ends.
 
-    Retries, deaths, discards and cancels have lines of the worker's own, at their own
-    levels: none is written twice. With `args`, the start line has the arguments, with
-    what is sensitive masked.
+    level: the level of these lines, by default DEBUG.
+    args: True adds the arguments to the line at the start, with sensitive values masked.
+
+    The worker itself writes lines about retries, deaths, discards and cancels, at levels of their
+    own. JobLog does not repeat them.
     """
 
     def __init__(self, level: int = ENDS[State.SUCCEEDED].level, *, args: bool = False) -> None:
@@ -160,7 +171,10 @@ class JobLog:
         self._args = args
 
     def attach(self, hub: Events) -> Callable[[], None]:
-        """Listen from now on; returns what ends it."""
+        """Listen to the events of an app: `JobLog().attach(app.events)`.
+
+        Returns a function that stops it.
+        """
         removes = [hub.on(events.JobStarted, self._started)]
         removes.append(hub.on(events.AttemptEnded, self._ended))
 

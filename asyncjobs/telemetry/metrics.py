@@ -1,4 +1,4 @@
-"""Metrics of jobs and workers: listeners on events, nothing else."""
+"""Metrics of enqueues, attempts and workers. They are measured by listening to events."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from asyncjobs.telemetry.instruments import (
 __all__ = ["Metrics", "global_provider", "new_meter"]
 
 MOST_SERIES: Final = 1_000
-"""Pairs of queue and job function that are told apart; all others are `_OTHER` together."""
+"""Pairs of queue and job function with metrics of their own. All others share `_OTHER`."""
 MOST_ENDS: Final = 100
-"""The same for the ends of each, whose number is that of error types."""
+"""The same for the error types of each pair."""
 
 Find = Callable[[str], object | None]
 Handlers: TypeAlias = Mapping[type[events.Event], Callable[[Any], None]]
@@ -42,25 +42,26 @@ _SUCCEEDED: Final = OUTCOMES[events.JobSucceeded]
 
 
 def global_provider() -> MeterProvider | None:
-    """The meter provider of this process, if somebody has set up one that measures."""
+    """The meter provider of this process; None if none is set up that measures."""
     provider = get_meter_provider()
-    # The API's own providers stand in for one that is missing, and measure nothing.
-    own = type(provider).__module__.split(".")[:2] == ["opentelemetry", "metrics"]
-    return None if own else provider
+    # The API has providers of its own, which stand in for a missing one and measure nothing.
+    if type(provider).__module__.split(".")[:2] == ["opentelemetry", "metrics"]:
+        return None
+    return provider
 
 
 def new_meter(provider: MeterProvider) -> Meter:
     """The meter of scope `asyncjobs`."""
-    # Asked of the metadata here, it would be read from disk while the loop waits.
+    # Not from the metadata of the distribution: that would be read from disk, on the event loop.
     release: str | None = getattr(sys.modules.get("asyncjobs"), "__version__", None)
     return provider.get_meter("asyncjobs", release, schema_url=SCHEMA_URL)
 
 
 class Metrics:
-    """Turns events into measurements: of enqueues, of attempts and of workers."""
+    """Turns events into measurements of enqueues, attempts and workers."""
 
     def __init__(self, provider: MeterProvider, find: Find) -> None:
-        """`find` tells whether a name is of a job function: others are `_OTHER`."""
+        """`find` returns the job function of a name, or None. Unknown names share `_OTHER`."""
         meter = new_meter(provider)
         self.series = SeriesTable(find)
         enqueues = _Enqueues(provider, meter, self.series)
@@ -73,7 +74,7 @@ class Metrics:
         }
 
     def attach(self, hub: Events) -> Callable[[], None]:
-        """Listen from now on; returns what ends it."""
+        """Listen from now on. Returns a function that stops it."""
         return hub.on(events.Event, self)
 
     def __call__(self, event: events.Event) -> None:
@@ -83,7 +84,7 @@ class Metrics:
 
 
 class SeriesTable:
-    """Owns the attributes of all job functions, each made once."""
+    """Owns the attributes of all job functions. Each set is made once."""
 
     def __init__(self, find: Find) -> None:
         self._find = find
@@ -93,19 +94,23 @@ class SeriesTable:
         return len(self._known)
 
     def of(self, queue: str, name: str) -> _Series:
-        """Those of this job function in this queue."""
+        """The attributes of this job function in this queue."""
         series = self._known.get((queue, name))
         if series is None:
-            known = name if self._find(name) is not None else OTHER
+            known = name
+            if self._find(name) is None:
+                # Anyone who can enqueue may send new names without end. They share one entry, so
+                # that they do not fill the table.
+                known = OTHER
             if len(self._known) >= MOST_SERIES:
-                queue = name = known = OTHER
-            # Unknown names are not kept: as many as a stranger likes would fill the table.
+                queue = known = OTHER
             series = self._known.setdefault((queue, known), _Series(queue, known))
         return series
 
 
 class _Series:
-    """The attributes of one job function in one queue, made once: a job only refers to them."""
+    """The attributes of one job function in one queue. Made once, because `Sum` compares sets of
+    attributes by identity."""
 
     __slots__ = ("_ended", "finished", "job", "process", "send", "succeeded")
 
@@ -119,7 +124,7 @@ class _Series:
         self.finished = self.ended(self.job, _SUCCEEDED, "")
 
     def failed(self, fault: str) -> Attributes:
-        # Errors of ours and of backends: few kinds, whatever the jobs are.
+        # Not bounded by MOST_ENDS: these are errors of asyncjobs and of backends, of few kinds.
         return self._ended.get((0, "", fault)) or self._ended.setdefault(
             (0, "", fault), {**self.send, ERROR: fault}
         )
@@ -132,13 +137,15 @@ class _Series:
                 return self._ended.setdefault(
                     (len(base), outcome, OTHER), {**base, OUTCOME: outcome, ERROR: OTHER}
                 )
-            found = {**base, OUTCOME: outcome, ERROR: fault} if fault else base | {OUTCOME: outcome}
+            found = base | {OUTCOME: outcome}
+            if fault:
+                found[ERROR] = fault
             self._ended[key] = found
         return found
 
 
 class _Enqueues:
-    """What enqueues cost their callers, and what they send."""
+    """Measures enqueues: how long callers wait, and what is stored."""
 
     def __init__(self, provider: MeterProvider, meter: Meter, series: SeriesTable) -> None:
         self._series = series
@@ -167,14 +174,13 @@ class _Enqueues:
 
 
 class _Attempts:
-    """What comes to the workers of this process, and what becomes of it. Owns what it knows of
-    running attempts."""
+    """Measures attempts on the workers of this process. Owns the record of running attempts."""
 
     def __init__(self, provider: MeterProvider, meter: Meter, series: SeriesTable) -> None:
         self._series = series
         self._running: dict[AttemptInfo, _Series] = {}
         self._latest: dict[JobRef, AttemptInfo] = {}
-        """Of each job that is counted as active."""
+        """The newest attempt of each job that is counted as active."""
         self._consumed = sum_of(provider, meter, "messaging.client.consumed.messages")
         self._process = histogram(meter, "messaging.process.duration")
         self._queue_time = histogram(meter, "asyncjobs.job.queue_time")
@@ -198,17 +204,20 @@ class _Attempts:
         self._queue_time.record(event.queue_time_ms / 1000, series.job)
         if event.info is None:
             return
-        # Its last attempt here may end without a word, or the number would never fall.
+        # After a lost lease a job may run here twice, and the older attempt may end without an
+        # event. A job is counted once, or the number would never fall to 0 again.
         if event.ref not in self._latest:
             self._active.add(1, series.job)
         self._latest[event.ref] = event.info
         self._running[event.info] = series
 
     def _ended(self, event: events.AttemptEnded) -> _Series | None:
-        """Of the attempt that has ended; None when it never started here."""
+        """The attributes of the attempt that has ended; None if it never started here."""
         info = event.info
-        series = None if info is None else self._running.pop(info, None)
-        # Else its job was taken anew after a lost lease, and runs here for the second time.
+        if info is None:
+            return None
+        series = self._running.pop(info, None)
+        # If a newer attempt runs here, the job is still active.
         if series is not None and self._latest.get(event.ref) is info:
             del self._latest[event.ref]
             self._active.add(-1, series.job)
@@ -218,19 +227,19 @@ class _Attempts:
         fault = _fault(event)
         series: _Series | None
         if isinstance(event, events.JobCancelled) and event.was_queued:
-            series = self._series.of(event.ref.queue, event.name)  # it came to no worker
+            series = self._series.of(event.ref.queue, event.name)  # no worker took it
         elif (series := self._ended(event)) is not None:
             self._process.record(event.duration_s, series.ended(series.process, outcome, fault))
         else:
-            # It came here and never started: given back, lost, cancelled, expired, unreadable,
-            # unknown, or crashed too often.
+            # The worker took the job, but no attempt started: it was given back, lost, cancelled,
+            # expired, unreadable or unknown, or had crashed too often.
             series = self._series.of(event.ref.queue, event.name)
             self._consumed.add(1, series.process)
         if final:
             self._finished.add(1, series.ended(series.job, outcome, fault))
 
     def _on_success(self, event: events.JobSucceeded) -> None:
-        # By far the most frequent end: nothing is asked of it that is known.
+        # By far the most frequent end, so its attributes are ready-made.
         series = self._ended(event)
         if series is None:
             self._on_end(event, _SUCCEEDED, final=True)
@@ -242,7 +251,7 @@ class _Attempts:
         self._consumed.add(1, self._series.of(event.ref.queue, event.name).process)
 
     def end_silent(self) -> None:
-        """Those that have swallowed their cancellation have no end of their own."""
+        """Stop counting attempts that swallowed their cancellation. No event ends them."""
         for info in self._latest.values():
             self._active.add(-1, self._running[info].job)
         self._latest.clear()
@@ -250,12 +259,12 @@ class _Attempts:
 
 
 class _Workers:
-    """The workers of this process. Owns the timer that measures the event loop."""
+    """Measures the workers of this process. Owns the timer that measures the event loop."""
 
     def __init__(
         self, provider: MeterProvider, meter: Meter, on_last_end: Callable[[], None]
     ) -> None:
-        """`on_last_end` is called when no worker is left."""
+        """`on_last_end` is called when the last worker has stopped."""
         self._on_last_end = on_last_end
         self._present: list[events.WorkerStarted] = []
         self._reclaimed = sum_of(provider, meter, "asyncjobs.jobs.reclaimed")
@@ -290,11 +299,15 @@ class _Workers:
 
 
 def _fault(event: events.AttemptEnded) -> str:
-    """The value of `error.type`; empty when the end was no error."""
-    if isinstance(event, events.JobRetryScheduled):
-        if is_on_purpose(event.error):
-            return ""
-        return class_name(type(event.error)) if event.error is not None else OTHER
+    """The value of `error.type`; empty if the end was no error."""
+    if isinstance(event, events.JobLost):
+        return OUTCOMES[events.JobLost]
     if isinstance(event, events.JobDead):
-        return event.reason if event.error is None else class_name(type(event.error))
-    return OUTCOMES[events.JobLost] if isinstance(event, events.JobLost) else ""
+        if event.error is None:
+            return event.reason
+        return class_name(type(event.error))
+    if isinstance(event, events.JobRetryScheduled) and not is_on_purpose(event.error):
+        if event.error is None:
+            return OTHER
+        return class_name(type(event.error))
+    return ""

@@ -1,6 +1,6 @@
-"""Metrics as Prometheus reads them, by OpenTelemetry's own exporter: the names are its own.
+"""Metrics as Prometheus reads them. OpenTelemetry's exporter makes the page, and its names.
 
-Needs the extra `prometheus`; nothing else imports this module.
+Needs the extra `prometheus`, so nothing imports this module before it is needed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ __all__ = ["Exposition"]
 
 
 class Exposition:
-    """Owns a meter provider, and puts what it has measured into Prometheus's words.
+    """Owns a meter provider, and shows its measurements as a page for Prometheus.
 
-    What else this process has registered with prometheus_client is shown, too.
+    The page also has what else this process has registered with prometheus_client.
     """
 
     def __init__(self) -> None:
         self.provider = MeterProvider([PrometheusMetricReader()], shutdown_on_exit=False)
-        # Their own page, for it knows the formats that a client may ask for.
+        # Their own page, because it knows the formats and encodings that a client may ask for.
         self._page: Callable[..., Sequence[bytes]] = make_wsgi_app()
 
     def page(
         self, query: str, accept: str, accept_encoding: str
     ) -> tuple[list[tuple[str, str]], bytes]:
-        """Headers and body. Blocks while the metrics are collected."""
+        """The headers and the body. Blocks while the metrics are collected."""
         headers: list[tuple[str, str]] = []
 
         def start(status: str, found: list[tuple[str, str]], *more: Any) -> None:

@@ -1,4 +1,5 @@
-"""Gauges of queues, for one process of a fleet: told by each, sums would multiply."""
+"""Gauges of queues. One process of a fleet exports them: if each did, sums would count a job many
+times."""
 
 from __future__ import annotations
 
@@ -23,12 +24,12 @@ __all__ = ["QueueGauges", "QueueView", "look_at_queues"]
 logger = GuardedLog("asyncjobs.telemetry")
 
 FRESH_S: Final = 1.0
-"""One look at the store serves all gauges of a scrape."""
+"""A look at the store stays fresh this long, so that all gauges of one scrape share it."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """All queues at one moment. `refused`: those that cannot be read, and why."""
+    """All queues at one moment. `refused`: the queues that cannot be read, and why."""
 
     counts: Sequence[QueueCounts] = ()
     flows: Sequence[QueueFlow] = ()
@@ -36,8 +37,10 @@ class QueueView:
 
 
 async def look_at_queues(store: Backend) -> QueueView:
-    """Each queue by itself: one that cannot be read does not hide the others. Raises
-    StoreError when none can be asked about."""
+    """Read all queues. One that cannot be read does not hide the others.
+
+    Raises StoreError if the store cannot be asked at all.
+    """
     counts = await apart(store.inspect.queues.counts, await store.inspect.queues.names())
     flows = await apart(store.inspect.queues.flow, list(counts.answers))
     return QueueView(
@@ -50,21 +53,22 @@ async def look_at_queues(store: Backend) -> QueueView:
 class QueueGauges:
     """Looks at the store when somebody asks for metrics, and never otherwise.
 
-    While the store is away there are no values: old ones would say that all is well.
+    While the store is unavailable there are no values. Old ones would say that all is well.
     """
 
     def __init__(self, look: Callable[[], QueueView]) -> None:
-        """`look` is called in the thread of whoever reads the metrics; it may raise."""
+        """`look` is called in the thread that reads the metrics. It may raise."""
         self._look = look
         self._lock = threading.Lock()
-        self._view, self._looked_s = QueueView(), float("-inf")
+        self._view = QueueView()
+        self._looked_s = float("-inf")
         self._is_away = False
         self._refused: set[str] = set()
 
     def attach(self, provider: MeterProvider) -> None:
         meter = new_meter(provider)
-        told = (self._jobs, self._oldest_age, self._scheduler_lag)
-        for instrument, callback in zip(FLEET, told, strict=True):
+        callbacks = (self._jobs, self._oldest_age, self._scheduler_lag)
+        for instrument, callback in zip(FLEET, callbacks, strict=True):
             meter.create_observable_gauge(
                 instrument.name, [callback], instrument.unit, instrument.text
             )
@@ -87,7 +91,7 @@ class QueueGauges:
             return self._view
 
     def _tell_refused(self, refused: Mapping[str, StoreError]) -> None:
-        """Once for each queue, until it can be read again."""
+        """Log once for each queue, until it can be read again."""
         for queue in sorted(refused.keys() - self._refused):
             logger.warning("no metrics of queue %r: %s", queue, refused[queue])
         self._refused = set(refused)
@@ -113,4 +117,6 @@ class QueueGauges:
 
 
 def _since_s(flow: QueueFlow, moment_ms: int | None) -> float:
-    return 0.0 if moment_ms is None else max(flow.now_ms - moment_ms, 0) / 1000
+    if moment_ms is None:
+        return 0.0
+    return max(flow.now_ms - moment_ms, 0) / 1000

@@ -1,4 +1,4 @@
-"""A sampler for attempts that only link to the span that enqueued their job."""
+"""A sampler that keeps an attempt if the enqueue of its job was kept."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ _BY_FLAG: Final = {True: ALWAYS_ON, False: ALWAYS_OFF}
 
 
 class LinkedParentSampler(Sampler):
-    """Samples an attempt if the enqueue of its job was sampled; else asks `otherwise`.
+    """Samples an attempt if the enqueue of its job was sampled.
 
-    In mode `link` an attempt begins a trace of its own, so a sampler that looks at parents
-    finds none, and draws anew: most sampled enqueues would link to nothing that was kept.
+    In mode `link` an attempt begins a trace of its own. A sampler that looks at parents finds
+    none and decides again, so most sampled enqueues would link to attempts that were not kept.
+
+    otherwise: the sampler for all other spans, and for those with a parent.
     """
 
     def __init__(self, otherwise: Sampler) -> None:
@@ -37,8 +39,8 @@ class LinkedParentSampler(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """As the span that a link says is the creation; with a parent, or without such a
-        link, as `otherwise` says."""
+        """Decide like the enqueue that a link points to. With a parent, or without such a link,
+        `otherwise` decides."""
         sampler = self._otherwise
         if not get_current_span(parent_context).get_span_context().is_valid:
             creation = _creation(links or ())
@@ -49,7 +51,7 @@ class LinkedParentSampler(Sampler):
         )
 
     def get_description(self) -> str:
-        """As it is named where samplers are listed."""
+        """The name of this sampler in OpenTelemetry's lists."""
         return f"LinkedParentSampler{{{self._otherwise.get_description()}}}"
 
 

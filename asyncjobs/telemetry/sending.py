@@ -1,4 +1,4 @@
-"""The spans of enqueues, and what carries them to the attempts."""
+"""The spans of enqueues, and the carriers that link attempts to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Protocol
 
-from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+)
 
 from asyncjobs.jobs.template import JobTemplate
 from asyncjobs.model.job import NewJob
@@ -27,20 +34,20 @@ from asyncjobs.telemetry.spans import (
 __all__ = ["Maker", "Sending", "conversation"]
 
 MOST_SPANS: Final = 100
-"""Jobs of one call that get a span each; more share one."""
+"""Up to so many jobs of one call get a span each. More jobs share one span."""
 
 conversation: ContextVar[str] = ContextVar("asyncjobs_conversation", default="")
-"""The first job of those that have led to what runs here."""
+"""The first of the jobs that led to the code that runs here."""
 
 
 class Maker(Protocol):
-    """Makes jobs of one job function: its template, or one with a trace for each."""
+    """Makes jobs of one job function: its template, or a `_Traced` around it."""
 
     def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> NewJob: ...
 
 
 class _Traced:
-    """Makes the jobs of one template with what they carry, and tells their span of them."""
+    """Makes the jobs of one template with their trace, and writes their ids into their span."""
 
     def __init__(
         self,
@@ -49,7 +56,7 @@ class _Traced:
         trace: dict[str, Any],
         settings: AppSettings,
     ) -> None:
-        """`span`: of this one job, None where there is none or it is of many."""
+        """`span`: the span of this one job; None if it has none, or shares one."""
         self._template = template
         self._span = span
         self._trace = trace
@@ -59,7 +66,7 @@ class _Traced:
         template = self._template
         job = template.new_job(args, kwargs, self._trace)
         if len(job.envelope) > self._settings.max_payload:
-            # The trace must not be what makes a job too large.
+            # A job that fits without a trace must not be refused because of it.
             job = template.without_trace(job, self._trace)
         if self._span is not None:
             try:
@@ -73,9 +80,9 @@ class _Traced:
 
 
 class Sending:
-    """The spans of one call that enqueues. Entered, it gives a maker for each job.
+    """The spans of one call that enqueues jobs. Entering returns a maker for each job.
 
-    Owns its spans from entering to leaving; they end when the jobs are stored, or are not.
+    Owns its spans until it is left, when the jobs are stored or have failed.
     """
 
     def __init__(
@@ -106,7 +113,7 @@ class Sending:
     ) -> None:
         for span in self._spans:
             try:
-                # Who does not wait any more has changed its mind: no error.
+                # A caller that was cancelled has stopped waiting. That is no error.
                 if kind is not None and not issubclass(kind, CancelledError):
                     span.set_attribute(ERROR, class_name(kind))
                     span.set_status(Status(StatusCode.ERROR))
@@ -120,22 +127,26 @@ class Sending:
         if not traced and not first:
             return self._templates
         baggage = carrier.baggage_text(self._settings.baggage_keys)
-        shared = self._start_shared(traced) if len(traced) > MOST_SPANS else None
+        shared: Span | None = None
+        if len(traced) > MOST_SPANS:
+            shared = self._start_shared(traced)
         makers: list[Maker] = []
         for template in self._templates:
             if template.options.tracing == "none":
                 makers.append(self._untraced(template, first))
                 continue
             span = shared or self._start(template.options.queue, template.name, {})
+            own: Span | None = span
+            if shared is not None:
+                own = None
             trace = carrier.write(span.get_span_context(), baggage, first)
-            own = span if shared is None else None
             makers.append(_Traced(template, own, trace, self._settings))
         return makers
 
     def _untraced(self, template: JobTemplate, first: str) -> Maker:
         if not first:
             return template
-        # What such a job enqueues may be traced, and belongs to the same conversation.
+        # The jobs that this one enqueues may be traced. They belong to the same conversation.
         trace = carrier.write(INVALID_SPAN_CONTEXT, conversation=first)
         return _Traced(template, None, trace, self._settings)
 

@@ -1,4 +1,4 @@
-"""The names and attributes of spans, and what all that make spans share."""
+"""The names and attributes of spans, shared by the modules that make them."""
 
 from __future__ import annotations
 
@@ -33,29 +33,31 @@ GROUP: Final = "messaging.consumer.group.name"
 BATCH: Final = "messaging.batch.message_count"
 
 MOST_FIXED: Final = 1_000
-"""Pairs of queue and job function that are remembered: a queue may have any name."""
+"""Pairs of queue and job function that are remembered. Queues may have any names, without end."""
 
 Attributes = dict[str, AttributeValue]
 _told: set[str] = set()
 
 
 def global_provider() -> TracerProvider | None:
-    """The tracer provider of this process, if somebody has set up one that records."""
+    """The tracer provider of this process; None if none is set up that records."""
     provider = get_tracer_provider()
-    # The API's own providers stand in for one that is missing, and record nothing.
-    own = type(provider).__module__.split(".")[:2] == ["opentelemetry", "trace"]
-    return None if own else provider
+    # The API has providers of its own, which stand in for a missing one and record nothing.
+    if type(provider).__module__.split(".")[:2] == ["opentelemetry", "trace"]:
+        return None
+    return provider
 
 
 def new_tracer(provider: TracerProvider) -> Tracer:
     """The tracer of scope `asyncjobs`."""
-    # Asked of the metadata here, it would be read from disk while the loop waits.
+    # Not from the metadata of the distribution: that would be read from disk, on the event loop.
     release: str | None = getattr(sys.modules.get("asyncjobs"), "__version__", None)
     return provider.get_tracer("asyncjobs", release, schema_url=SCHEMA_URL)
 
 
 class Server:
-    """The store's address as attributes. Asks for it each time: an app may open anew."""
+    """The store's address as attributes. An app may be opened again with another address, so it
+    is asked for each time."""
 
     def __init__(self, address: Callable[[], str]) -> None:
         self._address = address
@@ -63,29 +65,38 @@ class Server:
         self._attributes: Attributes = {}
 
     def attributes(self) -> Attributes:
-        """Nothing for a store that is no server, and while the app is not open."""
+        """Empty for a store that is no server, and while the app is not open."""
         address = self._address()
         if address != self._of:
-            self._of, self._attributes = address, _server(address)
+            self._of = address
+            self._attributes = _server(address)
         return self._attributes
 
 
 def _server(address: str) -> Attributes:
     try:
         parts = urlsplit(address)
-        first = parts.netloc.rpartition("@")[2].partition(",")[0]  # of several sentinels
+        first = parts.netloc.rpartition("@")[2].partition(",")[0]  # the first of the sentinels
         host = urlsplit(f"//{first}")
-        name, port = host.hostname, host.port
+        name = host.hostname
+        port = host.port
     except ValueError:
-        return {}  # of a backend with addresses of its own kind: no reason to have no span
+        return {}  # a user's own backend may have addresses that are no URLs
+    found: Attributes = {}
     if name:
-        found: Attributes = {"server.address": name}
-        return found | {"server.port": port} if port else found
-    return {"server.address": parts.path} if parts.scheme == "unix" else {}
+        found["server.address"] = name
+        if port:
+            found["server.port"] = port
+    elif parts.scheme == "unix":
+        found["server.address"] = parts.path
+    return found
 
 
 def common(server: Server, queue: str, name: str, *, operation: str, type: str) -> Attributes:
-    """What samplers may read, so it is there when a span is created. '' is left out."""
+    """The attributes that each span has from its creation, so that samplers can read them.
+
+    An empty `queue` or `name` is left out.
+    """
     found: Attributes = {SYSTEM: "asyncjobs", OPERATION: operation, TYPE: type}
     if queue:
         found[QUEUE] = queue
@@ -95,7 +106,8 @@ def common(server: Server, queue: str, name: str, *, operation: str, type: str) 
 
 
 class Fixed:
-    """What all spans of one operation on one job function in one queue share, made once."""
+    """The names and attributes that all spans of one operation share, for each job function in
+    each queue. Each set is made once."""
 
     def __init__(self, server: Server, *, operation: str, type: str) -> None:
         self._server = server
@@ -105,7 +117,7 @@ class Fixed:
         self._made: dict[tuple[str, str], tuple[str, Attributes]] = {}
 
     def of(self, queue: str, name: str) -> tuple[str, Attributes]:
-        """The name of the span, and its attributes: not to be changed."""
+        """The name and the attributes of a span. Copy the attributes, do not change them."""
         server = self._server.attributes()
         if server is not self._of or len(self._made) > MOST_FIXED:
             self._of = server
@@ -119,7 +131,8 @@ class Fixed:
 
 
 def failed(what: str) -> None:
-    """An exception of OpenTelemetry's or of its processors: a job must not know of it."""
+    """Log an exception of OpenTelemetry or of a span processor, once for each `what`. It must not
+    reach the job."""
     if what not in _told:
         _told.add(what)
         logger.error("tracing: %s failed; jobs go on, told once", what, exc_info=sys.exception())

@@ -1,4 +1,4 @@
-"""What watches one app: its traces and its metrics, from when somebody wants them."""
+"""The telemetry of one app: starts traces and metrics when their providers are set up."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["Telemetry"]
 
 
 class Telemetry:
-    """Owns what listens to an app for OpenTelemetry. Imports nothing of it before `start`:
-    a process that only defines jobs does not pay for it."""
+    """Owns the tracing and the metrics of an app. Imports OpenTelemetry only in `start`, so a
+    process that only defines jobs does not pay for it."""
 
     def __init__(
         self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None
     ) -> None:
-        """None: the process's own, if one is set up when the app opens."""
+        """None stands for the process's own provider, if one is set up when the app opens."""
         self.tracing: Tracing | None = None
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
@@ -45,9 +45,12 @@ class Telemetry:
         find: Callable[[str], object],
         address: Callable[[], str],
     ) -> None:
-        """Measure and trace from now on, once, if there is who wants it: an SDK may be set up
-        after the app was made."""
-        # Of each process: one that another thread holds while a process forks stays shut.
+        """Start tracing and metrics if their providers are set up. Does each at most once.
+
+        Called at each opening, because an SDK may be set up after the app was made.
+        """
+        # One lock for each process: a lock that is held while another thread forks stays locked
+        # in the child for ever.
         with self._locks.setdefault(os.getpid(), threading.Lock()):
             if self.tracing is None:
                 from asyncjobs.telemetry.spans import global_provider as global_tracers
@@ -67,7 +70,7 @@ class Telemetry:
                     Metrics(meters, find).attach(hub)
 
     def enqueue(self, templates: Sequence[JobTemplate]) -> AbstractContextManager[Sequence[Maker]]:
-        """What surrounds one call that enqueues jobs by these templates, and makes them."""
+        """The spans of one call that enqueues jobs. Entering returns a maker for each template."""
         if self.tracing is None:
             return nullcontext(templates)
         return self.tracing.enqueue(templates)

@@ -1,4 +1,4 @@
-"""Traces: a span for each enqueue, and one for each attempt, linked to where it came from."""
+"""Traces: a span for each enqueue, and a span for each attempt that links to it."""
 
 from __future__ import annotations
 
@@ -37,17 +37,18 @@ from asyncjobs.telemetry.spans import Attributes, Fixed, Server, common, failed
 __all__ = ["Tracing"]
 
 AUTO_MS: Final = 30_000
-"""In mode `auto`, an attempt belongs to the trace of its enqueue if it began sooner."""
+"""In mode `auto`, an attempt belongs to the trace of its enqueue if it begins sooner than this."""
 
 _STOPS: Final = {
     "timeout": "timeout",
     "shutdown": "shutdown_requested",
     "lease lost": "lease_lost",
 }
-"""The event of a span for what its attempt was told to stop for."""
-_CONSUMER: Final = SpanKind.CONSUMER  # looked up in an enum it costs more, each time
+"""The span event for each reason to stop an attempt."""
+_CONSUMER: Final = SpanKind.CONSUMER  # looking it up in the enum for each span costs more
 _LISTENED: Final = OUTCOMES.keys() - {events.JobSucceeded, events.JobExpired}
-"""Of a success it is told without an event; who listens to discarded jobs hears of expired ones."""
+"""The ends to listen to. A success is seen in the settlement, which saves making an event.
+JobExpired arrives as its base class, JobDiscarded."""
 _PRIORITIES: Final = {priority.value: priority.name.lower() for priority in Priority}
 _CREATION: Final = {spans.LINK: spans.CREATION}
 _PREVIOUS: Final = {spans.LINK: spans.PREVIOUS}
@@ -56,7 +57,7 @@ _SILENT_ENDS: Final = {
     "lease lost": OUTCOMES[events.JobLost],
     "cancel": OUTCOMES[events.JobCancelled],
 }
-"""How an attempt that nobody told of has ended, by what it was told to stop for."""
+"""The outcome of an attempt that ends without an event, by the reason why it was asked to stop."""
 
 
 class _Traced:
@@ -68,14 +69,14 @@ class _Traced:
         self.info = info
         self.span = span
         self.is_stuck = False
-        """Whether its task goes on after its end: then the span cannot wait for that."""
+        """Whether the task goes on after the attempt has ended. Then the span ends without it."""
         self.is_told = False
-        """Whether its outcome has been written down."""
+        """Whether the span has its outcome."""
         self.is_over = False
-        """Whether its span has ended."""
+        """Whether the span has ended."""
 
     def tell(self, event: events.AttemptEnded) -> None:
-        """Write down how it ended."""
+        """Write into the span how the attempt ended."""
         self.is_told = True
         span = self.span
         if not span.is_recording():
@@ -95,7 +96,7 @@ class _Traced:
             self._fail(None, outcome)
 
     def tell_success(self) -> None:
-        """Write down that the job function returned."""
+        """Write into the span that the job function returned."""
         self.is_told = True
         span = self.span
         if span.is_recording():
@@ -103,8 +104,11 @@ class _Traced:
             span.set_attribute(OUTCOME, OUTCOMES[events.JobSucceeded])
 
     def _fail(self, error: BaseException | None, reason: str) -> None:
-        # No text: what an exception says may hold arguments of the job.
-        self.span.set_attribute(ERROR, reason if error is None else class_name(type(error)))
+        # Without the text of the exception, which may contain arguments of the job.
+        fault = reason
+        if error is not None:
+            fault = class_name(type(error))
+        self.span.set_attribute(ERROR, fault)
         self.span.set_status(Status(StatusCode.ERROR))
 
     def _tell_stop(self) -> None:
@@ -114,7 +118,7 @@ class _Traced:
             self.span.add_event(name, timestamp=time.time_ns() - round(ago_s * 1e9))
 
     def end(self) -> None:
-        """The task is over, or nobody waits for it any more."""
+        """End the span: the task is over, or nobody waits for it any more."""
         if self.is_over:
             return
         self.is_over = True
@@ -123,27 +127,29 @@ class _Traced:
         self.span.end()
 
     def _tell_silent_end(self) -> None:
-        """Let go of by a worker that ends: nobody has said how it ended."""
+        """Write the outcome of an attempt that a worker abandoned at its own end, without an
+        event. The reason why it was asked to stop says how it ended."""
         self._tell_stop()
         stop = self.info.stop_asked
-        outcome = None if stop is None else _SILENT_ENDS.get(stop.reason)
-        if outcome is not None:
-            self.span.set_attribute(OUTCOME, outcome)
-            if outcome == OUTCOMES[events.JobLost]:
-                self._fail(None, outcome)
+        if stop is None or stop.reason not in _SILENT_ENDS:
+            return
+        outcome = _SILENT_ENDS[stop.reason]
+        self.span.set_attribute(OUTCOME, outcome)
+        if outcome == OUTCOMES[events.JobLost]:
+            self._fail(None, outcome)
 
 
 class Tracing:
-    """The middleware around each attempt that makes its span. Never asks the store.
+    """The middleware that makes the span of each attempt. Never asks the store.
 
-    Whatever OpenTelemetry, a sampler, a span processor or an exporter raises is logged once,
-    and the job goes on: a SystemExit of theirs would end it.
+    If OpenTelemetry, a sampler, a span processor or an exporter raises, the error is logged once
+    and the job goes on. Even a SystemExit is caught, which would end the job.
     """
 
     def __init__(
         self, provider: TracerProvider, settings: AppSettings, address: Callable[[], str]
     ) -> None:
-        """`address`: of the open store, as a URL; empty while there is none."""
+        """`address` returns the address of the open store as a URL; empty if none is open."""
         self._tracer = spans.new_tracer(provider)
         self._server = Server(address)
         self._enqueues = Fixed(self._server, operation="enqueue", type="send")
@@ -155,7 +161,6 @@ class Tracing:
         """Trace the attempts that begin from now on."""
         middlewares.add_around(self)
         middlewares.add_carry(self.carry)
-        # Not of all ends: a success shows in the settlement, with no event made for it.
         for kind in _LISTENED:
             hub.on(kind, self._on_end)
         hub.on(events.JobStuck, self._on_stuck)
@@ -164,13 +169,13 @@ class Tracing:
             hub.on(events.JobsPromoted, self._on_promoted)
 
     def enqueue(self, templates: Sequence[JobTemplate]) -> Sending:
-        """The spans of jobs that one call enqueues, of these templates in this order."""
+        """The spans of one call that enqueues jobs of these templates, in this order."""
         return Sending(self._tracer, self._enqueues, self._settings, templates)
 
     # -- attempts -------------------------------------------------------------------------
 
     async def __call__(self, attempt: AttemptInfo, call_next: CallNext) -> Settlement | None:
-        """`call_next` within the span of its attempt, or within none."""
+        """Call `call_next` within the span of its attempt, if there is one."""
         traced = self._begun(attempt)
         settlement: Settlement | None = None
         try:
@@ -181,7 +186,7 @@ class Tracing:
         return settlement
 
     def carry(self, attempt: AttemptInfo, trace: Any) -> Any:
-        """The same with the span of this attempt as that of the previous one."""
+        """The trace for the job's next attempt: it names the span of this one as the previous."""
         traced = self._running.get(attempt)
         if traced is None:
             return trace
@@ -233,8 +238,8 @@ class Tracing:
             links=links,
         )
         traced = _Traced(attempt, span)
-        # For good: the task and its context are this attempt's own. To detach would be a
-        # fault wherever a coroutine is closed in another context.
+        # Never detached: the task and its context belong to this attempt alone. Detaching would
+        # fail if the coroutine is closed in another context.
         attach(set_span_in_context(span, context))
         conversation.set(first)
         self._running[attempt] = traced
@@ -243,7 +248,8 @@ class Tracing:
     def _attributes(
         self, attempt: AttemptInfo, fixed: Attributes, id: str, first: str
     ) -> Attributes:
-        # All at once, and before the sampler looks: to set one later costs more than a µs.
+        # All at the creation of the span, so that the sampler sees them. Setting an attribute
+        # later would cost more than a microsecond for each.
         return {
             **fixed,
             spans.MESSAGE_ID: id,
@@ -277,7 +283,9 @@ class Tracing:
 
     def _on_reclaimed(self, event: events.JobsReclaimed) -> None:
         if event.jobs:
-            queue = event.queues[0] if len(event.queues) == 1 else ""
+            queue = ""
+            if len(event.queues) == 1:
+                queue = event.queues[0]
             self._tell_upkeep(
                 "reclaim", queue, {spans.JOBS: event.jobs, spans.LEASES: event.leases}
             )
@@ -303,7 +311,7 @@ def _end(traced: _Traced) -> None:
 
 
 def _is_child(attempt: AttemptInfo, carried: Carried) -> bool:
-    """Whether the attempt belongs to the trace of its enqueue; else it only links to it."""
+    """Whether the attempt belongs to the trace of its enqueue. Otherwise it only links to it."""
     if attempt.tracing != "auto":
         return attempt.tracing == "child"
     is_first = attempt.number == 1 and not carried.previous.is_valid
@@ -312,9 +320,10 @@ def _is_child(attempt: AttemptInfo, carried: Carried) -> bool:
 
 
 def _leave_traces(attempt: AttemptInfo) -> None:
-    """This attempt has no span. What it enqueues belongs to its conversation all the same."""
+    """Set the context of an attempt without a span. The jobs that it enqueues still belong to its
+    conversation."""
     try:
-        # The worker may have been started within a span, to which its jobs do not belong.
+        # The worker may have been started within a span. Its jobs do not belong to that one.
         attach(Context())
         conversation.set(carrier.read(attempt.trace).conversation or str(attempt.ref))
     except BaseException:

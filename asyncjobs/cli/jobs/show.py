@@ -26,7 +26,8 @@ from asyncjobs.errors import ConfigError, JobNotFound, NotOpen
 from asyncjobs.guard.texts import in_queues
 from asyncjobs.guard.untrusted import MOST_COUNT, in_range
 from asyncjobs.host.exits import ExitCode
-from asyncjobs.jobs.handle import JobError, JobHandle, JobInfo
+from asyncjobs.jobs.handle import JobHandle
+from asyncjobs.jobs.info import JobError, JobInfo
 from asyncjobs.jobs.readings import check_job_name, read_job_name
 from asyncjobs.model.events import Events
 from asyncjobs.options.checks import check_queue_name
