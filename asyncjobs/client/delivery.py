@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Final
 
 from asyncjobs.client.waiters import maybe_stored_error
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.model.backoff import doubled
+from asyncjobs.model.backoff import pause_s
 from asyncjobs.store.answers import Enqueued
 from asyncjobs.store.seam import Backend, EnqueueBatch
 
@@ -66,7 +65,7 @@ class Delivery:
     def _pause_s(self, failures: int) -> float:
         # Much shorter than a caller's time-out: the batches behind this one need a try, too.
         longest_s = min(LONGEST_PAUSE_S, self._timeout_s / 8)
-        return random.uniform(0, doubled(FIRST_PAUSE_S, longest_s, failures))
+        return pause_s(FIRST_PAUSE_S, longest_s, failures)
 
     def unavailable(self) -> StoreUnavailable:
         """The error for a caller whose deadline has passed."""

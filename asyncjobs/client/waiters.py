@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from asyncjobs.errors import NotOpen, StoreUnavailable
+from asyncjobs.model.batches import cut, places_by_queue
 from asyncjobs.model.job import NewJob
 from asyncjobs.store.answers import Enqueued, Placed
 
@@ -71,18 +72,11 @@ def answer_waiters(waiters: list[Waiter], enqueued: Enqueued, place: int) -> int
 
 def in_chunks(jobs: Sequence[NewJob]) -> list[tuple[Sequence[NewJob], int]]:
     """Cut the jobs into pieces that fit a batch. Returns each with its size in bytes."""
-    pieces: list[tuple[Sequence[NewJob], int]] = []
-    first = size = 0
-    for place, job in enumerate(jobs):
-        own = len(job.envelope)
-        if place > first and (place - first >= MAX_BATCH_JOBS or size + own > MAX_BATCH_BYTES):
-            pieces.append((jobs[first:place], size))
-            first = place
-            size = 0
-        size += own
-    if first < len(jobs):
-        pieces.append((jobs[first:], size))
-    return pieces
+    sizes = [len(job.envelope) for job in jobs]
+    return [
+        (jobs[places.start : places.stop], sum(sizes[places.start : places.stop]))
+        for places in cut(sizes, most=MAX_BATCH_JOBS, most_bytes=MAX_BATCH_BYTES)
+    ]
 
 
 class Part(NamedTuple):
@@ -95,9 +89,7 @@ class Part(NamedTuple):
 
 def by_queue(chunk: Sequence[NewJob], size: int) -> list[Part]:
     """Cut a chunk into one part for each queue, because the store may refuse one queue only."""
-    places: dict[str, list[int]] = {}
-    for place, job in enumerate(chunk):
-        places.setdefault(job.queue, []).append(place)
+    places = places_by_queue(job.queue for job in chunk)
     if len(places) == 1:
         return [Part(range(len(chunk)), chunk, size)]
     parts = []
