@@ -1,4 +1,4 @@
-"""The processes that jobs have started end with their worker."""
+"""Ends the processes that jobs have started, together with their worker."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Final
 __all__ = ["end_children"]
 
 TERM_S: Final = 1.0
-"""What they may take to end by themselves."""
+"""How long they may take to end by themselves."""
 
 
 def end_children(limit_s: float = TERM_S) -> None:
-    """End what this process has started and what that has started; blocks for so long.
+    """End all descendants of this process. Blocks for up to `limit_s`, then kills the rest.
 
-    A process with a session of its own (`start_new_session=True`, a daemon) stays: it was
-    meant to. So does multiprocessing's tracker, which ends by itself when the others have,
-    and removes the memory that they have shared.
+    A process with a session of its own (`start_new_session=True`, a daemon) stays, as it was meant
+    to. The tracker of multiprocessing stays, too: it ends by itself after the others, and removes
+    the memory that they have shared.
     """
     found = _descendants()
     if not found:
@@ -40,13 +40,16 @@ def _signal(pids: list[int], number: int) -> None:
 
 
 def _descendants() -> list[int]:
-    """Of this process, within its session, zombies left out. Empty where /proc is missing."""
+    """The descendants of this process within its session, without zombies. Empty where there is no
+    /proc."""
     parents: dict[int, list[int]] = {}
-    session = os.getsid(0) if hasattr(os, "getsid") else 0
+    session = 0
+    if hasattr(os, "getsid"):
+        session = os.getsid(0)
     for folder in Path("/proc").glob("[0-9]*"):
-        # One that ends while it is looked at is none any more.
+        # An error: the process has ended during the look.
         with contextlib.suppress(OSError, ValueError):
-            # After the name, which may hold anything: state, parent, group, session.
+            # Behind the name, which may hold anything, stand state, parent, group and session.
             state, parent, _, of = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
             # rule:17 a daemon of a job outlives the worker, as it was meant to
             if state not in "ZX" and int(of) == session:
@@ -61,7 +64,7 @@ def _descendants() -> list[int]:
 
 
 def _tracker() -> int | None:
-    # Not imported: without multiprocessing there is none.
+    # Not imported here: a process that does not use multiprocessing has no tracker.
     import sys
 
     module = sys.modules.get("multiprocessing.resource_tracker")

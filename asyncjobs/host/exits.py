@@ -1,4 +1,4 @@
-"""How the process of a worker ends."""
+"""Ends the process of a worker, by a code that says why."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from asyncjobs.host.children import end_children
 __all__ = ["ExitCode", "exit_now", "say_at_once"]
 
 FLUSH_S: Final = 2.0
-"""How long the log may take to be written: nobody may be reading it any more."""
+"""How long it may take to write the log. Perhaps nobody reads it any more, and it would block."""
 
 
 class ExitCode(IntEnum):
-    """How `asyncjobs worker` ends; a third signal ends it with 128 + its number."""
+    """The exit codes of `asyncjobs worker`. A third signal ends it with 128 + its number."""
 
     CLEAN = 0
     FAILED = 1
@@ -33,30 +33,32 @@ class ExitCode(IntEnum):
 
     @classmethod
     def failed_if(cls, problems: object) -> ExitCode:
-        """FAILED when there are any problems, else CLEAN."""
-        return cls.FAILED if problems else cls.CLEAN
+        """FAILED when there are any problems, CLEAN when there are none."""
+        if problems:
+            return cls.FAILED
+        return cls.CLEAN
 
 
 def say_at_once(words: bytes, stream: int = 2) -> None:
-    """Write a few words to stderr, past the log, if they can be written now. Raises nothing.
+    """Write a few words to stderr without the log, if that is possible now. Raises nothing.
 
-    For who ends the process, also in a signal handler: a reader of stderr that is gone, or one
-    that reads no more, must not keep it from that.
+    For code that ends the process, also in a signal handler. A reader of stderr that is gone, or
+    that does not read, must not hold up the end.
     """
     with suppress(OSError, ValueError):
-        # Windows can ask this of sockets alone.
+        # On Windows `select` works for sockets only.
         if os.name != "posix" or select.select([], [stream], [], 0)[1]:
             os.write(stream, words)
 
 
 def exit_now(code: int) -> NoReturn:
-    """End the process at once, whatever runs in it, with what jobs have started; what is
-    logged already is written."""
+    """End the process at once, whatever runs in it, and the processes that jobs have started. Lines
+    that are logged already are written."""
     flush = threading.Thread(target=_flush, daemon=True)
     try:
         flush.start()
     except RuntimeError:
-        # The interpreter is at its end, or out of threads.
+        # The interpreter is at its end, or the system has no more threads.
         _flush()
     else:
         flush.join(FLUSH_S)

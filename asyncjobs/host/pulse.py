@@ -1,4 +1,4 @@
-"""The event loop's sign of life, for the threads that watch it."""
+"""The sign of life of an event loop, for threads that watch it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["Pulse", "Standstill"]
 
 
 class Pulse:
-    """A mark that a timer on the loop sets again and again; read from any thread.
+    """A time mark that a timer on the loop renews. Read it from any thread.
 
-    The loop's and not the processor's: one that waits long for a store, or for the end of
-    its jobs, is as alive as any, and must not lose its lease.
+    It is a mark of the loop and not of the worker's processor. A processor may wait long for a
+    store, or for the end of its jobs. It is alive all the same, and must not lose its lease.
     """
 
     def __init__(self, interval_s: float) -> None:
@@ -27,17 +27,17 @@ class Pulse:
         self._timer = self._loop.call_later(self.interval_s, self.start)
 
     def stop(self) -> None:
-        """The mark stays as it is."""
+        """The mark is not renewed any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
 
 class Standstill:
-    """For how long the mark has stayed what it is, as one sees it who looks every `nap_s`.
+    """How long the pulse has been unchanged, for an observer that looks every `nap_s`.
 
-    When looks come too late the whole process stood still, or nearly: it was stopped, or
-    the machine was. Nobody is to blame for that, so it does not count.
+    When looks come too late, the observer itself was paused: the process was stopped (SIGSTOP), or
+    the machine was (a VM freeze). No job is to blame for that, so such time does not count.
     """
 
     __slots__ = ("_excused_s", "_last_s", "_nap_s", "mark_s")
@@ -49,16 +49,17 @@ class Standstill:
         self.mark_s = mark_s
 
     def look(self, now_s: float, mark_s: float) -> float:
-        """The seconds, by this look and those before."""
+        """Look once more. Returns the seconds that count."""
         if mark_s != self.mark_s:
-            self.mark_s, self._excused_s = mark_s, 0.0
-        # Not what was before the mark: the loop has turned since.
+            self.mark_s = mark_s
+            self._excused_s = 0.0
+        # A pause before the mark does not matter: the loop has turned since.
         since_s = max(self._last_s, mark_s)
         self._excused_s += max(now_s - since_s - 2 * self._nap_s, 0.0)
         self._last_s = now_s
         return max(now_s - mark_s - self._excused_s, 0.0)
 
     def excuse(self, now_s: float, mark_s: float) -> None:
-        """What has passed so far does not count: the loop was not running at all."""
+        """The time so far does not count, because the loop was not running at all."""
         self.look(now_s, mark_s)
         self._excused_s = max(now_s - mark_s, 0.0)

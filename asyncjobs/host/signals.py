@@ -1,4 +1,4 @@
-"""The three signals of a worker's end: finish, release, exit."""
+"""Handles the three signals of a worker's end: finish, release, exit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Signals"]
 logger = GuardedLog("asyncjobs.cli")
 
 LOOK_S: Final = 0.5
-"""How often it is looked whether a job has replaced the handlers."""
+"""How often to check whether a job has replaced the handlers."""
 _PR_SET_PDEATHSIG: Final = 1
 _HANDLED: Final = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)
@@ -33,17 +33,17 @@ _HANDLED: Final = tuple(
 class Signals:
     """Owns the handlers of SIGTERM and SIGINT while it is entered, on the main thread.
 
-    The first two signals are handed to `on_signal` on the loop, with their name and
-    count. The third ends the process at once. Handlers of the interpreter and not of the
-    loop: when a job blocks the loop, the third signal must work all the same.
+    The first two signals are passed to `on_signal` on the loop. The third one ends the process at
+    once. The handlers are the interpreter's and not the loop's: when a job blocks the loop, the
+    third signal must work all the same. They are for this process only: a child that a job forks
+    gets the handlers from before.
 
-    `at_once` is called in the handler itself, whatever blocks the loop: it must take no lock.
-
-    `on_signal` runs in the context of whoever enters. A handler runs in that of the code that
-    it interrupts, and a log line would then carry the id of some job.
-    `on_count` is called in the handler itself, with the count: it may do next to nothing.
-
-    They are this process's alone: a child that a job forks gets back what was there before.
+    on_signal: called with the name of the signal and its count, in the context of the code that has
+    entered. A handler runs in the context of the code that it interrupts, so a log line would carry
+    the id of some job.
+    at_once: called in the handler itself, even if a job blocks the loop. It must take no lock.
+    on_count: called in the handler itself with the count. It may do next to nothing.
+    last_words: written to stderr when the third signal ends the process.
     """
 
     def __init__(
@@ -65,7 +65,8 @@ class Signals:
         self._pid = os.getpid()
         self._thread = threading.get_ident()
         self._die_with_parent = _parent_death()
-        self._handler = self._handle  # one object, to be known again
+        # Each access to `_handle` makes a new object. One is kept, to be found by `is`.
+        self._handler = self._handle
         self._before: dict[int, Any] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -86,14 +87,14 @@ class Signals:
         _entered.remove(self)
         if self._timer is not None:
             self._timer.cancel()
-        # The worker has ended and the exit code stands: a signal that comes this late must not
-        # make the end look like a failure.
+        # The worker has ended and its exit code is decided. A signal this late must not make the
+        # end look like a failure.
         for number in _HANDLED:
             signal.signal(number, signal.SIG_IGN)
 
     def interrupt(self) -> None:
-        """KeyboardInterrupt came out of the loop: a job's own, or that of a SIGINT whose
-        handler a job has replaced."""
+        """A KeyboardInterrupt has stopped the loop. A job has raised it, or it comes from a SIGINT
+        after a job has replaced the handler."""
         if self._take_back():
             self._handle(signal.SIGINT, None)
 
@@ -102,7 +103,7 @@ class Signals:
         self._take_back()
 
     def _take_back(self) -> list[str]:
-        """Install the handlers again that somebody has replaced; returns their names."""
+        """Install the handlers again that somebody has replaced. Returns their names."""
         names = []
         for number in _HANDLED:
             if signal.getsignal(number) is not self._handler:
@@ -117,24 +118,25 @@ class Signals:
         return names
 
     def leave_child(self) -> None:
-        """In a forked child: nothing here is the child's."""
+        """Called in a forked child, which must not act as the worker."""
         for number, handler in self._before.items():
             # rule:17 a forked child has no handlers of the worker
             if signal.getsignal(number) is self._handler:
                 signal.signal(number, handler)
         with contextlib.suppress(ValueError):
-            # Else its signals would wake the loop of the worker.
+            # Otherwise a signal of the child would wake the loop of the worker.
             signal.set_wakeup_fd(-1)
         if threading.get_ident() != self._thread:
-            # The system would take the end of the thread that forks for that of the process.
+            # The system takes the end of the thread that forks for the death of the parent.
             return
         self._die_with_parent()
         if os.getppid() != self._pid:
-            # The worker was killed in between: no signal would come.
+            # The worker was killed before this: the signal of its death will not come.
             os._exit(ExitCode.FAILED)
         if self._loop.is_running():
-            # Should it return into the loop, it would be a second worker on our connections.
-            # What is ready there is the worker's to do; uvloop shows nobody its own.
+            # A child that returns into the loop would be a second worker on the same connections.
+            # Its copies of the ready callbacks are dropped, and the next turn ends it. uvloop does
+            # not show its ready callbacks.
             ready = getattr(self._loop, "_ready", None)
             if isinstance(ready, deque):
                 ready.clear()
@@ -142,16 +144,16 @@ class Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
-            # A fork that Python has not heard of.
+            # A fork in C code, which has not called the hooks of Python.
             self.leave_child()
             os.kill(os.getpid(), number)
             return
         self._count += 1
         if self._count > 3:
-            # It has interrupted the end.
+            # The third signal is already ending the process.
             return
         if self._count == 3:
-            # Not through the log: the thread that is interrupted may be writing to it.
+            # Not by the log: the interrupted thread may hold its lock.
             say_at_once(self._last_words)
             end_children(0)
             os._exit(128 + number)
@@ -167,7 +169,7 @@ class Signals:
 
 
 def _parent_death() -> Callable[[], object]:
-    """What makes a forked child end with this process, also when that is killed. On Linux."""
+    """Makes a forked child end with this process, even if that is killed. On Linux only."""
     if not sys.platform.startswith("linux"):
         return lambda: None
     import ctypes
@@ -181,10 +183,10 @@ _held: Final = threading.local()
 
 
 def _hold_signals() -> None:
-    """Before a fork: what comes for the child waits until it has its own handlers.
+    """Before a fork: hold signals back until the child has its own handlers.
 
-    Python forgets the signals that have come by the time a child sets out, and a job that ends
-    its child at once would wait for it in vain.
+    Python drops the signals that a child gets before that. A job that ends its child at once would
+    then wait for its end in vain.
     """
     if _entered:
         _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)

@@ -1,9 +1,9 @@
-"""What a worker process says of its own health, to whoever would restart it.
+"""Reports the health of a worker process to the system that would restart it.
 
-condition.py is what is said, of one worker · fleet.py the same of a parent's processes ·
-server.py, file.py and systemd.py are ways to say it · beats.py says it again and again ·
+condition.py is the report for one worker · fleet.py the report for a parent and its processes ·
+server.py, file.py and systemd.py are ways to send it · beats.py sends it again and again ·
 health.py starts and stops what was asked for.
 
-Nothing here asks the store, and nothing runs on the worker's event loop but one timer: a
-loop that is blocked has to be told of, too.
+Nothing here asks the store. Only one timer runs on the worker's event loop, because a blocked loop
+has to be reported, too.
 """

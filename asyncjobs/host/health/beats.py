@@ -1,4 +1,4 @@
-"""Tells the condition again and again, from a thread."""
+"""Reports the condition again and again, from a thread."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ __all__ = ["BEAT_S", "Beats", "Teller"]
 logger = GuardedLog("asyncjobs.worker")
 
 BEAT_S: Final = 2.0
-"""How often it is told, at the least."""
+"""The longest pause between two reports."""
 END_S: Final = 2.0
+"""How long `stop` waits for the thread."""
 
 
 class Teller(Protocol):
-    """One way to tell the condition. Used by one thread."""
+    """One way to report the condition. Used by one thread."""
 
     def tell(self, condition: Condition) -> None:
-        """Raises OSError when it cannot be told now; it is tried again."""
+        """Raises OSError when it cannot report now. The next beat tries again."""
         ...
 
     def close(self) -> None:
-        """Nothing more is told."""
+        """Nothing more is reported."""
         ...
 
 
 class Beats:
-    """Owns a thread that looks every `interval_s`, and at once when woken, and tells."""
+    """Owns a thread that looks and reports every `interval_s`, and at once when woken."""
 
     def __init__(self, look: Look, tellers: Sequence[Teller], interval_s: float) -> None:
         self._look = look
@@ -46,11 +47,11 @@ class Beats:
         self._thread.start()
 
     def wake(self) -> None:
-        """Something has changed that others wait for."""
+        """Report now: something has changed that others wait for."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Returns when nothing is told any more, or nearly at once. Blocks that long."""
+        """Blocks until nothing is reported any more, or for `END_S`."""
         self._is_over = True
         self._wake.set()
         self._thread.join(END_S)
@@ -70,7 +71,7 @@ class Beats:
         try:
             condition = self._look()
         except Exception:
-            # No beat is the honest answer: whoever waits for one will act.
+            # No report is the honest answer: the system that waits for one will act.
             logger.exception("the worker's health could not be looked at")
             return
         for number, teller in enumerate(self._tellers):
@@ -82,7 +83,7 @@ class Beats:
                 self._failing.discard(number)
 
     def _complain(self, number: int, error: OSError) -> None:
-        """Once for each row of failures."""
+        """Log once for several failures in a row."""
         if number not in self._failing:
             self._failing.add(number)
             name = type(self._tellers[number]).__name__

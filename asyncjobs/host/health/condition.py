@@ -1,4 +1,4 @@
-"""The condition of a worker process: live, ready, started, or the reasons why not."""
+"""The condition of a worker process: live, ready, started; or the reasons why not."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from asyncjobs.host.pulse import Pulse
 __all__ = ["LIVE_S", "Condition", "Look", "Vitals"]
 
 LIVE_S: Final = 10.0
-"""A loop that has not turned for so long is not live."""
+"""A loop that has not turned for this long is not live."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Reasons why something does not hold; none when it holds.
+    """For each question the reasons for a no. Without a reason the answer is yes.
 
-    live: the process is worth keeping. ready: it takes jobs. started: it was ready once.
+    live: is the process worth keeping? ready: does it take jobs? started: was it ready once?
     stopping: it was told to end, and will. facts: what else a reader may want to know.
     """
 
@@ -31,11 +31,11 @@ class Condition:
 
 
 Look = Callable[[], Condition]
-"""Called from any thread; must neither block nor ask the store."""
+"""Called from any thread. Must neither block nor ask the store."""
 
 
 class Vitals:
-    """Looks at the worker of this process. Written on its loop, read from any thread.
+    """Looks at the worker of this process. Changed on its loop, read from any thread.
 
     unready: why the worker takes no jobs, None when it does.
     is_stopping: whether it was told to end.
@@ -62,7 +62,7 @@ class Vitals:
         live: tuple[str, ...] = ()
         if silent_s >= self._live_s:
             live = (f"the event loop is blocked, for {silent_s:.1f} s so far",)
-        # Who is blocked takes no jobs, whatever the lease.
+        # A worker whose loop is blocked takes no jobs, even with a valid lease.
         ready = live
         if (reason := self._unready()) is not None:
             ready = (*live, reason)

@@ -14,9 +14,10 @@ __all__ = ["HealthFile"]
 
 
 class HealthFile:
-    """Owns one file: written anew at each beat while live, gone after a clean end.
+    """Owns one file. It is written again at each beat while the worker is live, and removed at a
+    clean end.
 
-    Its age is what counts: a process that was killed leaves it behind.
+    A probe has to check its age, because a process that was killed leaves it behind.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +41,7 @@ class HealthFile:
 
     def _write(self, condition: Condition) -> None:
         text = {"pid": os.getpid(), "ready": not condition.ready, "reasons": condition.ready}
-        # Replaced as a whole: who reads it never finds half of it.
+        # Replaced as a whole, so that a probe never reads half of it.
         try:
             self._draft.write_bytes(orjson.dumps(text) + b"\n")
             self._draft.replace(self._path)

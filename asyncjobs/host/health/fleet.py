@@ -14,7 +14,7 @@ __all__ = ["Fleet"]
 
 
 class Processes(Protocol):
-    """What a Supervisor shows of itself, to any thread."""
+    """What a Supervisor shows of itself. May be read from any thread."""
 
     @property
     def size(self) -> int: ...
@@ -24,11 +24,11 @@ class Processes(Protocol):
 
 
 class Fleet:
-    """Looks at the processes of a parent by what each has last reported.
+    """Looks at the processes of a parent, by the last report of each.
 
-    Live while the parent's loop turns and not all that work are blocked: the parent
-    replaces those that die, and --hard-limit ends the one that is blocked; a restart of the
-    whole would take the jobs of the others, too. Ready when each number has a process that is.
+    Live while the parent's loop turns and at least one working process is not blocked. The parent
+    replaces processes that die, and --hard-limit ends one that is blocked. A restart of the whole
+    would stop the jobs of the others, too. Ready when the process of each number is ready.
     """
 
     def __init__(self, pulse: Pulse, processes: Processes, worker: str, live_s: float) -> None:
@@ -69,7 +69,7 @@ class Fleet:
         return ()
 
     def _look_at(self, number: int, child: Child | None, now_s: float) -> dict[str, Any]:
-        """`live` is None where nothing works yet, or no more."""
+        """The report about one process. `live` is None while it does not work."""
         name = f"process {number}"
         if child is None or not child.is_alive:
             return _entry(number, None, None, f"{name} is not there; a new one starts")

@@ -1,4 +1,4 @@
-"""What was asked for, of all that tells of a process's health: started and stopped together."""
+"""Starts and stops the reports of a process's health that were asked for."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ __all__ = ["Health", "HealthOptions"]
 logger = GuardedLog("asyncjobs.worker")
 
 PULSES_A_LIMIT: Final = 5
+"""How often the loop marks its pulse within the limit for a live loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthOptions:
-    """What to start; nothing by default."""
+    """Which reports to start; none by default."""
 
     port: int | None = None
     host: str = "127.0.0.1"
@@ -39,10 +40,10 @@ class HealthOptions:
 
 
 class Health:
-    """Owns the threads and the timer. Made on the event loop; `async with`, once.
+    """Owns the threads and the timer. Made on the event loop; use `async with`, once.
 
-    new_look: from a pulse of this loop, and the limit for it, to what looks.
-    others: further ways to tell, beside those of the options.
+    new_look: makes the look from a pulse of this loop and the limit for it.
+    others: more ways to report, beside those of the options.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Health:
         self._server: ProbeServer | None = None
 
     async def __aenter__(self) -> Self:
-        """Raises ConfigError, or AsyncJobsError for a port in use; then nothing has begun."""
+        """Raises ConfigError, or AsyncJobsError if the port is in use. Then nothing was started."""
         options = self._options
         tellers: list[Teller] = list(self._others)
         if self._systemd:
@@ -88,7 +89,10 @@ class Health:
         if listener is not None:
             server = self._server = ProbeServer(listener, _routes(look))
             server.start()
-            host = f"[{options.host}]" if ":" in options.host else options.host
+            host = options.host
+            if ":" in host:
+                # An IPv6 address has colons of its own, so a URL has brackets around it.
+                host = f"[{host}]"
             logger.info("health is served at http://%s:%d/livez", host, server.port)
         if tellers:
             self._beats = Beats(look, tellers, self._interval_s())
@@ -101,7 +105,7 @@ class Health:
         return min(beats.BEAT_S, self._systemd.watchdog_s / 2)
 
     def wake(self) -> None:
-        """Tell a change now, and not at the next beat."""
+        """Report a change now, and not at the next beat."""
         if self._beats is not None:
             self._beats.wake()
 
@@ -127,6 +131,8 @@ def _routes(look: Look) -> dict[str, Callable[[], Answer]]:
 
 
 def _answer(seen: Condition, reasons: tuple[str, ...]) -> Answer:
-    status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+    status = HTTPStatus.OK
+    if reasons:
+        status = HTTPStatus.SERVICE_UNAVAILABLE
     body = orjson.dumps({"ok": not reasons, "reasons": reasons, **seen.facts})
     return Answer(status, body + b"\n", "application/json")

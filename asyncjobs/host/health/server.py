@@ -1,8 +1,8 @@
 """A small HTTP server in a thread, for a few short answers to GET and HEAD: probes, metrics.
 
-Every answer closes its connection and no request has a body, so there is nothing to keep
-apart from request to request. What a stranger can cost is bounded: the size of a request,
-its time, the number of connections.
+Each answer closes its connection and no request has a body, so one request never affects another.
+A stranger can cost little: the size of a request, its time and the number of connections have
+limits.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ logger = GuardedLog("asyncjobs.worker")
 MOST_BYTES: Final = 4096
 MOST_CONNECTIONS: Final = 32
 REQUEST_S: Final = 5.0
-"""How long a request may take to arrive, and a quick answer with it."""
+"""How long a request may take to arrive and to get a quick answer."""
 ANSWER_S: Final = 15.0
-"""How long a slow answer may take, and wait for others before it."""
+"""How long a slow answer may take, including the wait for others before it."""
 LINGER_BYTES: Final = 65536
-"""What is read of a request that is too long: closing on unread bytes would reset the
-connection, and the answer with it."""
+"""How many more bytes are read of a request that is too long. To close a connection with unread
+bytes would reset it, and the answer would be lost."""
 END_S: Final = 2.0
+"""How long `stop` waits for the thread."""
 ACCEPT_AGAIN_S: Final = 0.1
+"""The pause after a connection could not be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Answer:
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
     headers: tuple[tuple[str, str], ...] = ()
-    """More of them."""
+    """Headers beside those that each answer has."""
 
     def encode(self, *, with_body: bool) -> bytes:
         more = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
@@ -58,12 +60,14 @@ class Answer:
             "Cache-Control: no-store\r\n"
             f"{more}Connection: close\r\n\r\n"
         )
-        return head.encode() + (self.body if with_body else b"")
+        if not with_body:
+            return head.encode()
+        return head.encode() + self.body
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a slow route may look at. Names of headers are in lower case."""
+    """The part of a request that a slow route may read. Names of headers are in lower case."""
 
     query: str
     headers: Mapping[str, str]
@@ -75,17 +79,20 @@ SlowRoutes = Mapping[str, Callable[[Request], Answer]]
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises OSError."""
+    family = socket.AF_INET
+    if ":" in host:
+        family = socket.AF_INET6
     return socket.create_server(
         (host, port),
-        family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+        family=family,
         dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
         backlog=MOST_CONNECTIONS,
     )
 
 
 def bind(host: str, port: int, *, flag: str) -> socket.socket:
-    """A listening socket. Raises AsyncJobsError when the port is taken, which passes, and
-    ConfigError for what does not."""
+    """A listening socket. Raises AsyncJobsError when the port is in use, because that may pass, and
+    ConfigError for what will not pass."""
     try:
         return listen(host, port)
     except OSError as error:
@@ -103,9 +110,9 @@ def bind(host: str, port: int, *, flag: str) -> socket.socket:
 class ProbeServer:
     """Owns a listening socket and the thread that answers on it.
 
-    routes: path -> what answers; called on the thread's loop, so it must not block.
-    slow: the same for what may block; one at a time, in a thread of its own.
-    name: of the thread.
+    routes: a function for each path. It is called on the thread's loop, so it must not block.
+    slow: the same for functions that may block. One at a time runs, in a thread of its own.
+    name: the name of the thread.
     """
 
     def __init__(
@@ -120,7 +127,7 @@ class ProbeServer:
         self._routes = routes
         self._slow = slow or {}
         self._turn = asyncio.Lock()
-        """Held while a slow route is asked."""
+        """Held while a slow route runs."""
         self._connections: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_over = False
@@ -135,10 +142,10 @@ class ProbeServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Returns when nothing answers any more. Blocks that long, two seconds at the most."""
+        """Blocks until nothing answers any more, or for `END_S`."""
         self._is_over = True
         if (loop := self._loop) is not None:
-            # The loop is closed: it has ended by itself.
+            # A RuntimeError: the loop is closed, since the thread has ended by itself.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._end.set)
         self._thread.join(END_S)
@@ -146,7 +153,7 @@ class ProbeServer:
 
     def _run(self) -> None:
         try:
-            # Not the loop of the platform: on Windows that one has no readers.
+            # Not the default loop of the platform: on Windows that one has no `add_reader`.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 runner.run(self._serve())
         except Exception:
@@ -171,16 +178,17 @@ class ProbeServer:
             self._loop.add_reader(self._listener, self._accept, self._loop)
 
     def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take one connection. Not by `asyncio.start_server` nor `sock_accept`: both lose
-        sight of one that comes in at the very end, and the first has no bound."""
+        """Take one connection. Not by `asyncio.start_server` or `sock_accept`: both forget a
+        connection that comes in at the very end, and the first one has no limit."""
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
-            # It is gone already.
+            # The connection is gone already.
             return
         except OSError as error:
             logger.debug("a probe could not be accepted: %s", error)
-            # Out of files, most likely: that lasts, and the listener stays ready meanwhile.
+            # Most likely no more files can be opened. That lasts, and the listener stays ready, so
+            # with its reader the loop would spin.
             loop.remove_reader(self._listener)
             loop.call_later(ACCEPT_AGAIN_S, self._listen)
             return
@@ -192,7 +200,7 @@ class ProbeServer:
         self._connections.add(task)
 
         def end(task: asyncio.Task[None]) -> None:
-            # Here, and not inside: a task that is cancelled before it begins closes nothing.
+            # Not in the task itself: one that is cancelled before its first step closes nothing.
             self._connections.discard(task)
             connection.close()
 
@@ -209,7 +217,8 @@ class ProbeServer:
         while b"\r\n\r\n" not in head and len(head) <= MOST_BYTES:
             piece = await loop.sock_recv(connection, MOST_BYTES)
             if not piece:
-                # Gone before the request was whole: a look at the port, or one that gave up.
+                # Closed before the request was complete: a check of the port, or a client that has
+                # given up.
                 return
             head += piece
         if len(head) > MOST_BYTES:
@@ -246,8 +255,9 @@ class ProbeServer:
             return _refuse(HTTPStatus.INTERNAL_SERVER_ERROR), method == "GET"
 
     async def _in_thread(self, route: Callable[[Request], Answer], request: Request) -> Answer:
-        """Not in an executor: those are waited for at the end of the process, and a route may
-        hang. The turn is over when the thread is, so there is one thread at the most."""
+        """Call a slow route in a thread of its own. Not in an executor: Python waits for its
+        threads at the end of the process, and a route may hang. The turn lasts as long as the
+        thread, so there is one thread at most."""
         await self._turn.acquire()
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[Answer] = loop.create_future()
@@ -268,7 +278,7 @@ class ProbeServer:
                 answer = route(request)
             except Exception as error:
                 fault = error
-            # The loop is closed: nobody waits any more.
+            # A RuntimeError: the loop is closed, so nobody waits any more.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(end, answer, fault)
 

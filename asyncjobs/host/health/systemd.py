@@ -1,4 +1,4 @@
-"""systemd's notify protocol: datagrams of `NAME=value` lines, to a socket that it names."""
+"""systemd's notify protocol: datagrams of `NAME=value` lines to a socket that systemd names."""
 
 from __future__ import annotations
 
@@ -11,34 +11,38 @@ from asyncjobs.host.health.condition import Condition
 __all__ = ["Systemd"]
 
 SEND_S: Final = 1.0
-"""How long systemd may take to have room for a datagram."""
+"""How long systemd may take until it has room for a datagram."""
 _VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class Systemd:
-    """Tells systemd READY once, STATUS when it changes, STOPPING once, and WATCHDOG while
-    live. `watchdog_s`: how often systemd wants to hear that; None never."""
+    """Sends systemd READY once, STATUS when it changes, STOPPING once, and WATCHDOG while live.
+    `watchdog_s`: how often systemd wants a WATCHDOG; None: never."""
 
     def __init__(self, address: str, watchdog_s: float | None) -> None:
         self.watchdog_s = watchdog_s
-        # In the abstract namespace an address begins with a zero byte, written as @.
+        # An address in the abstract namespace begins with a zero byte, which is written as @.
         if address.startswith("@"):
             address = f"\0{address[1:]}"
         self._address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(SEND_S)
         self._status = ""
-        self._has_started = self._is_stopping = False
+        self._has_started = False
+        self._is_stopping = False
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str], pid: int) -> Self | None:
-        """What systemd has asked for, once: programs that a job starts must not speak for
-        the worker. None without systemd, and for sockets that are not of this machine."""
+        """What systemd has asked for, taken out of the environment: programs that a job starts must
+        not speak for the worker. None without systemd, and for a socket of another machine."""
         address, usec, main_pid = (environment.pop(name, "") for name in _VARIABLES)
         if not address.startswith(("/", "@")) or not hasattr(socket, "AF_UNIX"):
             return None
         is_watched = usec.isdecimal() and int(usec) > 0 and main_pid in ("", str(pid))
-        return cls(address, int(usec) / 1e6 if is_watched else None)
+        watchdog_s = None
+        if is_watched:
+            watchdog_s = int(usec) / 1e6
+        return cls(address, watchdog_s)
 
     def tell(self, condition: Condition) -> None:
         lines: list[str] = []
@@ -55,7 +59,7 @@ class Systemd:
             lines.append("WATCHDOG=1")
         if lines:
             self._send(lines)
-        # Only now: what could not be sent is sent again.
+        # Noted only after the send: what could not be sent is sent again.
         self._status = status
         self._has_started |= starts
         self._is_stopping |= stops
@@ -76,7 +80,7 @@ def _status(condition: Condition) -> str:
         return "stopping"
     if not condition.ready:
         return "taking jobs"
-    # Without the numbers it would be another one at each beat.
+    # Without the seconds, or the status would change at each beat.
     if condition.live:
         return "the event loop is blocked"
     return "; ".join(condition.ready)

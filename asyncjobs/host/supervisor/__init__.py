@@ -1,6 +1,7 @@
 """Several worker processes under one parent that runs no jobs and imports no app.
 
-supervisor.py keeps them alive, restarts and stops them · child.py is one of them as the
-parent sees it · link.py is the parent as a child sees it · patience.py says when a process
-that fails is started again, and when no more.
+supervisor.py decides what follows when a process ends · fleet.py owns the live processes ·
+child.py is one process as the parent sees it · link.py is the parent as a child sees it ·
+renewal.py replaces running processes by new ones · replacements.py starts failed ones again ·
+patience.py says after which pause, and how often.
 """

@@ -23,15 +23,19 @@ __all__ = ["Child"]
 class Child:
     """Owns one process from its start to its end. Made on the event loop.
 
-    `ready` becomes what the process says when it takes jobs, or None when it ended before.
-    `ended` becomes its exit code, or minus the number of the signal that killed it.
+    `ready`: its result is the message of the process when it takes jobs; None if it has ended
+    before.
+    `ended`: its result is the exit code, or minus the number of the signal that has killed it.
     """
 
     def __init__(
         self, command: Sequence[str], number: int, life: int, *, reports: bool = False
     ) -> None:
-        """Start it: a new program, never a fork. `life` is its end of the parent's pipe,
-        `reports` asks it to tell of its health."""
+        """Start it: a new program, never a fork.
+
+        life: the end of the parent's pipe that the process reads.
+        reports: whether it has to report its health.
+        """
         self.number = number
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[dict[str, Any] | None] = self._loop.create_future()
@@ -39,8 +43,9 @@ class Child:
         self._signals = 0
         self._ready_at_s: float | None = None
         self._said = b""
-        self.report: tuple[dict[str, Any], float] = {}, 0.0
-        """The last one, and when it came, in monotonic seconds; set on the loop."""
+        self.report: tuple[dict[str, Any], float] = ({}, 0.0)
+        """The last report of its health, and when it came, in monotonic seconds. Set on the
+        loop."""
         self._pipe, other_end = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -48,8 +53,8 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {VARIABLE: link_text(number, other_end, life, reports=reports)},
                 pass_fds=(other_end, life),
-                # A terminal sends Ctrl-C to a whole group: passed on by the parent besides,
-                # it would count as the second signal.
+                # A terminal sends Ctrl-C to a whole group. In the parent's group the process would
+                # get it twice, since the parent passes it on, and would release its jobs at once.
                 process_group=0,
             )
         except BaseException:
@@ -59,7 +64,7 @@ class Child:
             os.close(other_end)
         os.set_blocking(self._pipe, False)
         self._loop.add_reader(self._pipe, self._read)
-        # A thread each, and no SIGCHLD: that works whatever the loop and the platform.
+        # A thread for each process, and no SIGCHLD: that works with any loop and platform.
         threading.Thread(target=self._wait, name=f"asyncjobs-wait-{number}", daemon=True).start()
 
     @property
@@ -79,17 +84,17 @@ class Child:
         return self._signals > 0
 
     def ready_s(self) -> float:
-        """For how long it has been taking jobs, in seconds."""
+        """How long it has been taking jobs, in seconds."""
         if self._ready_at_s is None:
             return 0.0
         return time.monotonic() - self._ready_at_s
 
     def stop(self, number: int, times: int = 1) -> None:
-        """Send the signal, unless it has had so many of this kind already."""
+        """Send the signal, unless the process has got this many already."""
         if self.is_alive and self._signals < times:
             self._signals += 1
-            # One that is not ready may not have its handlers yet. An interrupt would then
-            # end it with a traceback.
+            # A process that is not ready may not have its handlers yet. SIGINT would end it with a
+            # traceback.
             if not self.was_ready:
                 number = signal.SIGTERM
             self._process.send_signal(number)
@@ -99,7 +104,7 @@ class Child:
             self._process.kill()
 
     def verdict(self) -> ExitCode:
-        """What its end means for the whole; only when it has ended."""
+        """What its end means for the whole. Call it after the end only."""
         code = self.ended.result()
         if not self.was_ready and self.was_told_to_stop:
             return ExitCode.CLEAN
@@ -108,7 +113,7 @@ class Child:
         return ExitCode.FAILED
 
     def epitaph(self) -> str:
-        """How it ended, for people: `was killed by SIGKILL`."""
+        """How it has ended, for people: `was killed by SIGKILL`."""
         code = self.ended.result()
         if code == ExitCode.BLOCKED:
             return f"ended with exit code {code}: a job blocked it for longer than --hard-limit"
@@ -131,7 +136,7 @@ class Child:
         if not piece:
             self._loop.remove_reader(self._pipe)
         if b"\n" not in piece:
-            # Not split again and again while a long line comes in pieces.
+            # A long line comes in pieces. It is not split before it is complete.
             return
         *lines, self._said = self._said.split(b"\n")
         for line in lines:
@@ -141,24 +146,25 @@ class Child:
         now_s = time.monotonic()
         if self._ready_at_s is None:
             self._ready_at_s = now_s
-            # Until the first report comes, that it is ready is one.
-            self.report = {}, now_s
+            # The message counts as a report until the first one comes.
+            self.report = ({}, now_s)
             self.ready.set_result(message)
         else:
-            self.report = message, now_s
+            self.report = (message, now_s)
 
     def _wait(self) -> None:
         code = self._process.wait()
         if code < 0:
-            # Killed, it could not end what its jobs have started. It led a group of its own.
+            # It was killed, so it could not end the processes that its jobs have started. They are
+            # in its group.
             with contextlib.suppress(OSError):
                 os.killpg(self.pid, signal.SIGKILL)
-        # The loop may be closed: then nobody asks any more.
+        # A RuntimeError: the loop is closed, so nobody asks any more.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._bury, code)
 
     def _bury(self, code: int) -> None:
-        # It may have been ready and gone before the loop came to read of it.
+        # It may have become ready and ended before the loop has read its message.
         self._read()
         self._loop.remove_reader(self._pipe)
         os.close(self._pipe)

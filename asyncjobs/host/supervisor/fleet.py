@@ -1,4 +1,4 @@
-"""The processes that are alive, and the tasks that look after them."""
+"""The live processes, and the tasks that look after them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ logger = GuardedLog("asyncjobs.worker")
 class Fleet:
     """Owns the worker processes from their start to their end. Decides nothing.
 
-    command: starts one process; it finds its ParentLink in the environment.
-    reports: the processes tell of their health.
+    command: starts one process. The process finds its ParentLink in the environment.
+    reports: whether the processes have to report their health.
     on_fault: called when a task that looks after them has failed.
     """
 
@@ -39,8 +39,8 @@ class Fleet:
         return bool(self._alive)
 
     def open(self) -> None:
-        # The end for reading goes to the children. The other is held here alone: when this
-        # process is gone, however it died, they read that it is.
+        # The children get the reading end. Only this process holds the other one. When it is gone,
+        # however it has died, the system closes that end, and the children notice.
         self._life = os.pipe()
 
     def close(self) -> None:
@@ -50,20 +50,20 @@ class Fleet:
             os.close(end)
 
     def start(self, number: int) -> Child:
-        """Start a process beside those that are there. Raises OSError."""
+        """Start one more process. Raises OSError."""
         child = Child(self._command, number, self._life[0], reports=self._reports)
         self._alive.add(child)
         return child
 
     def choose(self, child: Child) -> None:
-        """From now on it is the one of its number."""
+        """From now on this is the process of its number."""
         self._current[child.number] = child
 
     def current(self, number: int) -> Child | None:
         return self._current.get(number)
 
     def children(self) -> dict[int, Child]:
-        """The current one of each number that was started. From any thread."""
+        """The current process of each number that was started. From any thread."""
         return self._current.copy()
 
     def bury(self, child: Child) -> None:
@@ -71,25 +71,25 @@ class Fleet:
         self._alive.discard(child)
 
     def stop(self, number: int, times: int) -> None:
-        """Pass a signal on to all, unless they have had so many already."""
+        """Pass a signal on to all processes that have got fewer than `times`."""
         for child in self._alive:
             child.stop(number, times)
 
     def kill_stubborn(self) -> None:
-        """They end by themselves, unless what they are busy with lets no thread run."""
+        """Kill all that are left. A process ends by itself, unless a job lets no thread run."""
         for child in self._alive:
             logger.error("process %d (pid %d) does not end; it is killed", child.number, child.pid)
             child.kill()
 
     async def kill(self, after_s: float) -> None:
-        """Returns when all are gone; kills what is still there after that time."""
+        """Wait until all have ended. After `after_s`, kill those that are left."""
         if self._alive:
             await asyncio.wait([child.ended for child in self._alive], timeout=after_s)
         for child in self._alive:
             child.kill()
 
     def look_after(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run it as a task until it ends, or all is over."""
+        """Run this as a task until it ends, or until `close`."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -99,5 +99,6 @@ class Fleet:
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
-            # Nobody awaits the task; without this the parent would go on half blind.
+            # Nobody awaits the task. Without this its error would be lost, and the parent would not
+            # see when a process ends.
             self._on_fault(error)

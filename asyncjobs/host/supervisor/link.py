@@ -1,8 +1,8 @@
 """The parent, as a supervised worker process sees it: two pipes.
 
-Into one it writes a line when it is ready, and reports of its health after that if the
-parent wants them. The other is never written to: it comes
-to its end when the parent is gone, however the parent died.
+Into the first one the worker writes a line when it is ready. After that it writes reports of its
+health, if the parent wants them. Nobody writes to the second one: the worker reads its end when the
+parent is gone, however the parent has died.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from asyncjobs.errors import UsageError
 __all__ = ["VARIABLE", "ParentLink", "link_text"]
 
 VARIABLE: Final = "ASYNCJOBS_SUPERVISED"
-"""Set by the supervisor for its processes: `number:ready:life`, two file descriptors;
-`:reports` at the end when the parent wants to hear more than that it is ready."""
+"""Set by the supervisor for its processes: `number:ready:life`. The last two are file descriptors.
+`:reports` follows if the parent wants reports of the health."""
 REPORT_BYTES: Final = 512
-"""A write of so much to a pipe is never torn apart, on any system (POSIX)."""
+"""On each POSIX system a pipe takes a write of this size as a whole."""
 
 
 def link_text(number: int, ready: int, life: int, *, reports: bool = False) -> str:
@@ -35,7 +35,7 @@ def link_text(number: int, ready: int, life: int, *, reports: bool = False) -> s
 
 
 class ParentLink:
-    """Owns this process's ends of the pipes. `number` counts the processes from 1."""
+    """Owns this process's ends of the pipes. `number`: its number among the processes, from 1."""
 
     def __init__(self, number: int, ready: int, life: int, *, reports: bool = False) -> None:
         self.number = number
@@ -50,9 +50,9 @@ class ParentLink:
 
     @classmethod
     def take(cls) -> Self | None:
-        """The link that the environment tells of, once; None without a supervisor.
+        """The link from the environment, taken out of it; None without a supervisor.
 
-        Raises UsageError when the variable was not set by one.
+        Raises UsageError if no supervisor has set the variable.
         """
         text = os.environ.pop(VARIABLE, None)
         if text is None:
@@ -68,13 +68,13 @@ class ParentLink:
             ) from None
 
     def say_ready(self, message: dict[str, Any]) -> None:
-        """Tell the parent that this worker takes jobs; once."""
+        """Tell the parent that this worker takes jobs. Call it once."""
         line = orjson.dumps(message) + b"\n"
         try:
             while line:
                 line = line[os.write(self._ready, line) :]
         except BrokenPipeError:
-            # The parent is gone; the other pipe says so.
+            # The parent is gone. `watch` notices that by the other pipe.
             return
         finally:
             if self.reports:
@@ -85,9 +85,9 @@ class ParentLink:
                 os.close(self._ready)
 
     def report(self, message: dict[str, Any]) -> None:
-        """Tell the parent of this worker's health; nothing before it is ready.
+        """Tell the parent the health of this worker. Does nothing before it is ready.
 
-        What the parent has no room for is left out: the next report says it again.
+        A report that the pipe has no room for is left out: the next one says it again.
         """
         line = orjson.dumps(message) + b"\n"
         if self._is_ready and len(line) <= REPORT_BYTES:

@@ -1,4 +1,4 @@
-"""When a worker process that has failed is started again."""
+"""When a worker process that has failed is started again, and when not any more."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Patience"]
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Backoff for a process that fails again and again; times in seconds.
+    """The pauses after failures of a process. Times are in seconds.
 
-    base_s, cap_s: the delay doubles from the one to the other; its upper half is random,
-    so that processes that failed together do not come back together, and none spins.
-    steady_s: one that was ready for so long has not failed in a row.
-    limit: so many failures in a row, and the supervisor gives up.
+    base_s, cap_s: the pause doubles from the first to the second. Its upper half is random, so that
+    processes that failed together do not start together.
+    steady_s: a process that was ready for this long begins a new row of failures.
+    limit: after this many failures in a row the supervisor gives up.
     """
 
     base_s: float = 0.5
@@ -25,7 +25,7 @@ class Patience:
     limit: int = 8
 
     def delay_s(self, failures: int) -> float:
-        """How long to wait after so many failures in a row, from 1."""
+        """How long to wait after this many failures in a row, from 1."""
         return pause_s(self.base_s, self.cap_s, failures - 1)
 
     def failures(self, before: int, ready_s: float) -> int:

@@ -1,4 +1,4 @@
-"""Replaces running processes by new ones, as for new code."""
+"""Replaces running processes by new ones, for example to load new code."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ __all__ = ["STUCK_S", "Host", "Renewal"]
 logger = GuardedLog("asyncjobs.worker")
 
 STUCK_S: Final = 15.0
-"""What a process that is to stop may take beyond its grace; then it is killed."""
+"""How long a process may take to stop beyond its grace. After that it is killed."""
 
 
 class Host(Protocol):
-    """What a renewal asks of the supervisor, which decides about starts and ends."""
+    """What a renewal needs from the supervisor, which decides about starts and ends."""
 
     @property
     def is_stopping(self) -> bool: ...
 
     def numbers(self) -> range:
-        """Those of the processes that have been started."""
+        """The numbers of the processes that were started."""
         ...
 
     def start_beside(self, number: int) -> Child:
-        """Start a process beside the one that is there. Raises OSError."""
+        """Start a process beside the current one of this number. Raises OSError."""
         ...
 
     def cannot_start(self, number: int, error: OSError) -> None:
-        """There is no process of this number, and none could be started."""
+        """This number has no process, and none could be started."""
         ...
 
     def replace(self, child: Child) -> None:
-        """It has ended, and there is no other one of its number."""
+        """The process has ended, and its number has no other one."""
         ...
 
     def end_if_all_have(self) -> None: ...
 
 
 class Renewal:
-    """Owns the number that is being renewed: nobody else starts a process for it.
+    """Renews the processes one after the other. An old one ends when the new one is ready.
 
-    One after the other: the old one ends when the new one is ready.
+    `number`: the process that is being renewed. Nobody else starts one for this number.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Renewal:
         self._is_running = False
 
     def ask(self) -> None:
-        """Renew all. Asked again meanwhile, all are renewed once more."""
+        """Renew all processes. A request during a renewal renews all once more."""
         self._is_asked = True
         if not self._is_running:
             self._is_running = True
@@ -84,7 +84,7 @@ class Renewal:
         return True
 
     async def _renew(self, number: int) -> bool:
-        """Returns whether the next one may follow."""
+        """Renew one process. Returns whether the next one may follow."""
         old = self._fleet.current(number)
         self._replacements.forget(number)
         self.number = number

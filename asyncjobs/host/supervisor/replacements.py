@@ -1,4 +1,4 @@
-"""Which processes are to be started again, and when."""
+"""Starts processes again after a pause."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["Replacements"]
 
 
 class Replacements:
-    """Counts the failures of each number in a row, and owns the timers of the next starts.
+    """Counts the failures in a row of each number, and owns the timers of the next starts.
 
-    start: called with a number when its time has come.
+    start: called with a number when its pause is over.
     """
 
     def __init__(self, patience: Patience, start: Callable[[int], None]) -> None:
@@ -21,24 +21,24 @@ class Replacements:
         self._start = start
         self._failures: dict[int, int] = {}
         self._store_tries: dict[int, int] = {}
-        """Starts in a row that have not found the store; they never end the whole."""
+        """Starts in a row that could not reach the store. They never end the whole."""
         self._timers: dict[int, asyncio.TimerHandle] = {}
 
     def __bool__(self) -> bool:
-        """Whether any waits for its time."""
+        """Whether any start is planned."""
         return bool(self._timers)
 
     def found_store(self, number: int) -> None:
         self._store_tries.pop(number, None)
 
     def is_well(self, number: int) -> None:
-        """Its next failure is the first one in a row."""
+        """The next failure of this number is a first one in a row."""
         self._failures[number] = 0
 
     def failed(self, number: int, ready_s: float) -> int | None:
-        """Count a failure of a process that was ready for so long.
+        """Count a failure of a process that was ready for `ready_s`.
 
-        None when it may be started again, else how many failures in a row are too many.
+        Returns None if it may be started again, otherwise how many failures in a row it has had.
         """
         failures = self._patience.failures(self._failures.get(number, 0), ready_s)
         self._failures[number] = failures
@@ -47,11 +47,12 @@ class Replacements:
         return failures
 
     def start_after_failure(self, number: int) -> float:
-        """Start it again after a pause that grows with its failures; returns the pause."""
+        """Start it again after a pause that grows with its failures. Returns the pause."""
         return self._start_later(number, self._failures[number])
 
     def start_after_outage(self, number: int) -> float:
-        """The same, however often its store was away: that is not its own fault."""
+        """The same after its store was away. That may happen any number of times: it is not the
+        fault of the process."""
         tries = self._store_tries.get(number, 0) + 1
         self._store_tries[number] = tries
         return self._start_later(number, tries)

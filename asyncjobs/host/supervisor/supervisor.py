@@ -28,16 +28,16 @@ _DONE: Final = (ExitCode.CLEAN, ExitCode.RELEASED)
 class Supervisor:
     """Decides what follows when one of `processes` worker processes ends. One `run`.
 
-    The first one starts alone: what is wrong with the app or the store is told once.
-    Processes that end are replaced, each under its number, with a backoff when they fail.
-    While the store cannot be reached they are started again and again: that passes.
+    The first process starts alone, so that a fault of the app or the store is reported once.
+    A process that ends is replaced under its number, after a pause if it has failed. While the
+    store cannot be reached, processes are started again and again.
 
-    command: starts one process; it finds its ParentLink in the environment.
-    grace_s: what one may take to stop when it is renewed.
+    command: starts one process. The process finds its ParentLink in the environment.
+    grace_s: how long a process may take to stop when it is renewed.
     burst: a process that ends well has done its work, and is not replaced.
-    waits_for_change: one that cannot start waits for `renew` instead of ending the whole.
-    on_begun: called with what the first process says when it is ready.
-    reports: the processes tell of their health, for `children` to show.
+    waits_for_change: a process that cannot start waits for `renew` instead of ending the whole.
+    on_begun: called with the message of the first process when it is ready.
+    reports: whether the processes report their health, for `children` to show.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class Supervisor:
         self._over: asyncio.Future[int] | None = None
 
     async def run(self) -> int:
-        """Until all have ended; returns the exit code for the whole.
+        """Run until all have ended. Returns the exit code for the whole.
 
-        2 as the first process when it could not start (3 in a burst), else the worst of 0,
-        4 (jobs were released) and 1 (a process failed at the end, or one again and again).
+        That is the code of the first process if it could not start: 2, or 3 in a burst. Otherwise
+        the worst of 0, 4 (jobs were released) and 1 (a process failed at the end or too often).
         """
         self._over = asyncio.get_running_loop().create_future()
         self._fleet.open()
@@ -82,7 +82,7 @@ class Supervisor:
 
     @property
     def size(self) -> int:
-        """How many processes there shall be."""
+        """How many processes there are to be."""
         return self._processes
 
     @property
@@ -90,11 +90,11 @@ class Supervisor:
         return self._stops > 0
 
     def children(self) -> dict[int, Child]:
-        """The newest process of each number that was started. From any thread."""
+        """The current process of each number that was started. From any thread."""
         return self._fleet.children()
 
     def stop(self, number: int) -> None:
-        """Pass the signal on to all; nothing is started any more."""
+        """Pass the signal on to all. Nothing is started any more."""
         self._stops += 1
         self._replacements.forget_all()
         self._fleet.stop(number, self._stops)
@@ -105,13 +105,13 @@ class Supervisor:
         self.end_if_all_have()
 
     async def kill(self, after_s: float) -> None:
-        """Returns when all are gone; kills what is still there after that time."""
+        """Wait until all have ended. After `after_s`, kill those that are left."""
         await self._fleet.kill(after_s)
 
     def renew(self) -> None:
-        """Replace one process after the other: the old one ends when the new one is ready.
+        """Replace one process after the other. An old one ends when the new one is ready.
 
-        Asked again meanwhile, all are renewed once more.
+        A request during a renewal renews all once more.
         """
         if self._stops:
             return
@@ -123,13 +123,14 @@ class Supervisor:
     # -- starting ------------------------------------------------------------------------
 
     def numbers(self) -> range:
-        """Those of the processes that have been started."""
-        # Before the first one is ready the others have not been.
-        last = self._processes if self._begun else 1
-        return range(1, last + 1)
+        """The numbers of the processes that were started."""
+        if not self._begun:
+            # The others start when the first one is ready.
+            return range(1, 2)
+        return range(1, self._processes + 1)
 
     def start_beside(self, number: int) -> Child:
-        """Start a process beside the one that is there. Raises OSError."""
+        """Start a process beside the current one of this number. Raises OSError."""
         child = self._fleet.start(number)
         self._fleet.look_after(self._greet(child))
         self._fleet.look_after(self._attend(child))
@@ -174,7 +175,7 @@ class Supervisor:
         self.end_if_all_have()
 
     def _is_renewed(self, child: Child) -> bool:
-        """Whether the renewal looks after its number."""
+        """Whether the renewal looks after this number."""
         number = child.number
         return number == self._renewal.number or self._fleet.current(number) is not child
 
@@ -182,7 +183,7 @@ class Supervisor:
         verdict = child.verdict()
         if verdict is ExitCode.FAILED:
             logger.error("process %d (pid %d) %s", child.number, child.pid, child.epitaph())
-        # One that was about to be replaced for its memory has done nothing wrong.
+        # A process that was to be replaced for its memory has done nothing wrong.
         if verdict is not ExitCode.MEMORY:
             self._blame(verdict)
 
@@ -190,9 +191,9 @@ class Supervisor:
         self._worst = max(self._worst, verdict, key=_BADNESS.index)
 
     def _waits_for_store(self, child: Child) -> bool:
-        """Whether it has ended because it could not reach its store, and shall try again.
+        """Whether it could not reach its store and has to try again.
 
-        A burst shall end: whoever has started it sees by the code why it could not begin.
+        A burst ends instead: its exit code says why it could not begin.
         """
         is_away = not child.was_ready and child.ended.result() == ExitCode.UNREACHABLE
         # rule:10 processes that start without their store try again
@@ -208,17 +209,17 @@ class Supervisor:
         )
 
     def _conclude_start(self, child: Child) -> None:
-        """The one that starts alone: a second one would fail in the same way."""
+        """End the whole after the first process: a second one would fail in the same way."""
         code = child.ended.result()
         if code in (ExitCode.USAGE, ExitCode.UNREACHABLE):
-            # The process itself has told the reason.
+            # The process has logged the reason itself.
             self._conclude(code)
             return
         logger.critical("the first process %s before it was ready", child.epitaph())
         self._conclude(ExitCode.FAILED)
 
     def replace(self, child: Child) -> None:
-        """It has ended, and there is no other one of its number."""
+        """The process has ended, and its number has no other one."""
         number = child.number
         name = f"process {number} (pid {child.pid})"
         if child.verdict() is not ExitCode.FAILED:
@@ -238,12 +239,12 @@ class Supervisor:
             self.cannot_start(number, error)
 
     def cannot_start(self, number: int, error: OSError) -> None:
-        """There is no process of this number, and none could be started."""
-        # Out of processes, memory or files: that passes, and counts like any failure.
+        """This number has no process, and none could be started."""
+        # No more processes, memory or files: that may pass, and counts like any failure.
         self._plan(number, f"process {number} cannot be started ({error})", 0.0)
 
     def _plan(self, number: int, failed: str, ready_s: float) -> None:
-        """Start it again after a while; too many failures in a row end the whole."""
+        """Start it again after a pause. Too many failures in a row end the whole."""
         too_many = self._replacements.failed(number, ready_s)
         if too_many is not None:
             logger.critical(

@@ -77,11 +77,54 @@ class Stop:
 
 
 class Crew(NamedTuple):
-    """What all attempts of one worker share. `worker`: its name."""
+    """What all attempts of one worker share, and what others see of each. `worker`: its name."""
 
     settings: AppSettings
     worker: str
     on_progress: OnProgress
+
+    def new_info(self, attempt: Attempt) -> AttemptInfo:
+        """The attempt as events and middleware see it."""
+        job = attempt.job
+        envelope = attempt.envelope
+        began_ms = None
+        if attempt.has_begun:
+            began_ms = attempt.began_ms
+        return AttemptInfo(
+            job.ref,
+            attempt.function.name,
+            envelope.attempt,
+            attempt.settings.retry.max_attempts,
+            job.priority,
+            self.worker,
+            envelope.enqueued_ms,
+            envelope.scheduled_ms,
+            job.ready_ms,
+            began_ms,
+            attempt.settings.tracing,
+            envelope.headers.trace,
+            [],
+        )
+
+    def new_context(self, attempt: Attempt) -> JobContext:
+        """The attempt as the job sees it."""
+        envelope = attempt.envelope
+        timeout_s = attempt.settings.timeout_s
+        deadline_ms = None
+        if timeout_s is not None:
+            deadline_ms = attempt.began_ms + round(timeout_s * 1000)
+        return JobContext(
+            attempt.job,
+            attempt.function.name,
+            envelope.attempt,
+            attempt.settings.retry.max_attempts,
+            envelope.enqueued_ms,
+            envelope.scheduled_ms,
+            deadline_ms,
+            attempt.all_crashes,
+            self.on_progress,
+            envelope.expires_ms,
+        )
 
 
 class Attempt:
@@ -168,26 +211,7 @@ class Attempt:
         """What events and middleware get. Made when first asked for: for most attempts nobody
         listens."""
         if self._info is None:
-            job = self.job
-            envelope = self.envelope
-            began_ms = None
-            if self.phase == BEGUN:
-                began_ms = self.began_ms
-            self._info = AttemptInfo(
-                job.ref,
-                self.function.name,
-                envelope.attempt,
-                self.settings.retry.max_attempts,
-                job.priority,
-                self._crew.worker,
-                envelope.enqueued_ms,
-                envelope.scheduled_ms,
-                job.ready_ms,
-                began_ms,
-                self.settings.tracing,
-                envelope.headers.trace,
-                [],
-            )
+            self._info = self._crew.new_info(self)
             if self.stopping is not None:
                 self._note_stop(self.stopping)
         return self._info
@@ -196,23 +220,7 @@ class Attempt:
     def context(self) -> JobContext:
         """The attempt as the job sees it. Made when first asked for: most jobs do not ask."""
         if self._context is None:
-            envelope = self.envelope
-            timeout_s = self.settings.timeout_s
-            deadline_ms = None
-            if timeout_s is not None:
-                deadline_ms = self.began_ms + round(timeout_s * 1000)
-            self._context = JobContext(
-                self.job,
-                self.function.name,
-                envelope.attempt,
-                self.settings.retry.max_attempts,
-                envelope.enqueued_ms,
-                envelope.scheduled_ms,
-                deadline_ms,
-                self.all_crashes,
-                self._crew.on_progress,
-                envelope.expires_ms,
-            )
+            self._context = self._crew.new_context(self)
         return self._context
 
     @property
