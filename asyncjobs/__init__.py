@@ -44,7 +44,8 @@ from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.info import JobError, JobInfo, Progress
 from asyncjobs.jobs.registry import JobRegistry
 from asyncjobs.model.clock import Seconds
-from asyncjobs.model.job import JobRef, Priority, State
+from asyncjobs.model.job import Priority, State
+from asyncjobs.model.refs import JobRef
 from asyncjobs.policy.backoff import constant, exponential, polynomial
 from asyncjobs.policy.redaction import Secret
 from asyncjobs.policy.retry import RetryPolicy

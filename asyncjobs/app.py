@@ -16,7 +16,7 @@ from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.jobs.readings import check_job_name, read_job_name
 from asyncjobs.jobs.registry import JobRegistry, Register
 from asyncjobs.model.events import Event, Events, Listener, listening
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.options.app import AppOptions, AppSettings
 from asyncjobs.options.checks import DEFAULT_QUEUE, check_job_id, check_queue_name
 from asyncjobs.options.table import FunctionOptions

@@ -16,7 +16,8 @@ import time
 
 from asyncjobs import AsyncJobs, JobHandle, Worker
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand, NewJob, Priority
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import NewJob, Priority
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import EnqueueBatch

@@ -19,7 +19,7 @@ import time
 from asyncjobs import AsyncJobs, Worker
 from asyncjobs.cli.worker.collector import spare_the_collector
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand
+from asyncjobs.model.demand import Demand
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.testing.servers import start_server
 from benchmarks import timing

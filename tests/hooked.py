@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from asyncjobs.model.job import Demand, Settlement, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange, Heartbeat, Parked, Resync, Signal
 from asyncjobs.store.lease import LeaseSpec, Offer
 from asyncjobs.store.memory import MemoryBackend

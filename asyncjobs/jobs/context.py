@@ -13,7 +13,8 @@ from asyncjobs.errors import UsageError
 from asyncjobs.guard.texts import shown
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import clean_text, to_json
-from asyncjobs.model.job import JobRef, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.refs import JobRef
 from asyncjobs.policy.redaction import Mask
 
 __all__ = ["INJECTED", "JobContext", "current_job", "from_ms"]

@@ -23,8 +23,9 @@ from asyncjobs.model import events
 from asyncjobs.model.clock import Seconds, seconds
 from asyncjobs.model.ends import ENDS
 from asyncjobs.model.events import Events
-from asyncjobs.model.job import JobRecord, JobRef, State
+from asyncjobs.model.job import JobRecord, State
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.seam import Backend
 

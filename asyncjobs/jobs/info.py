@@ -13,8 +13,9 @@ from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import BadRecord, read_fields
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.model.headers import Headers, PastError
-from asyncjobs.model.job import JobRecord, JobRef, Priority, State
+from asyncjobs.model.job import JobRecord, Priority, State
 from asyncjobs.model.outcome import Outcome, envelope_in, read_dead_letter
+from asyncjobs.model.refs import JobRef
 from asyncjobs.policy.redaction import Mask, mask_of_call
 
 __all__ = ["JobError", "JobInfo", "Progress", "envelope_of", "info_of", "outcome_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.options.checks import check_job_id, is_job_id, is_queue_name
 
 __all__ = ["Readings", "check_job_name", "read_job_name"]

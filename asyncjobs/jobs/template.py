@@ -10,7 +10,8 @@ from asyncjobs.jobs.handle import JobHandle, Reader
 from asyncjobs.model.clock import new_id, now_ms
 from asyncjobs.model.envelope import encode_call, without_trace
 from asyncjobs.model.headers import new_headers
-from asyncjobs.model.job import JobRef, NewJob
+from asyncjobs.model.job import NewJob
+from asyncjobs.model.refs import JobRef
 from asyncjobs.options.table import JobOptions
 
 __all__ = ["JobTemplate"]

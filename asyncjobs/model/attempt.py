@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 
 __all__ = ["AttemptInfo", "StopAsked"]
 

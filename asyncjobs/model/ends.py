@@ -12,8 +12,9 @@ from typing import Final, NamedTuple, TypeAlias
 
 from asyncjobs.errors import JobCancelled, JobDiscarded, JobFailed, ResultError
 from asyncjobs.model import events
-from asyncjobs.model.job import JobRef, State
+from asyncjobs.model.job import State
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.model.refs import JobRef
 
 __all__ = ["ENDS", "FINAL_EVENTS", "OUTCOMES", "STATE_OF_CODE", "End"]
 

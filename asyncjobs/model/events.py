@@ -12,8 +12,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.attempt import AttemptInfo
-from asyncjobs.model.job import JobRef, NewJob
+from asyncjobs.model.job import NewJob
 from asyncjobs.model.listening import check_kind, check_listener, refuse_answer
+from asyncjobs.model.refs import JobRef
 
 __all__ = [
     "AttemptEnded",

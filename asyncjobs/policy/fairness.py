@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from asyncjobs.model.job import Demand
+from asyncjobs.model.demand import Demand
 
 __all__ = ["GUARD_ONE_IN", "QueueShares"]
 

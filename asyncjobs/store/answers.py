@@ -8,7 +8,9 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from asyncjobs.errors import StoreError
-from asyncjobs.model.job import JobRef, Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 
 __all__ = [
     "CancelCall",

@@ -8,14 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from asyncjobs.errors import MissingCapability, UsageError
-from asyncjobs.model.job import (
-    MOST_EFFECT_BYTES,
-    MOST_EFFECT_JOBS,
-    JobRef,
-    Settlement,
-    State,
-    Terms,
-)
+from asyncjobs.model.job import State
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import MOST_EFFECT_BYTES, MOST_EFFECT_JOBS, Settlement
+from asyncjobs.model.terms import Terms
 from asyncjobs.store.seam import Backend, Capabilities, EnqueueBatch
 
 __all__ = ["check_batch", "check_effects", "check_needs", "needs_of"]

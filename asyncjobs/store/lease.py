@@ -6,7 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
-from asyncjobs.model.job import Demand, Note, Notes, Settlement, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.notes import Note, Notes
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import (
     Exchange,
     Heartbeat,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
-from asyncjobs.model.job import JobRef, Priority
+from asyncjobs.model.job import Priority
+from asyncjobs.model.refs import JobRef
 
 __all__ = [
     "MAX_PAGE",

@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from asyncjobs.model.job import Barrier, JobRecord, JobRef, NewJob
+from asyncjobs.model.job import JobRecord, NewJob
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.terms import Barrier
 from asyncjobs.store.answers import CancelVerdict, Enqueued, Reclaimed
 from asyncjobs.store.inspect import Inspection
 from asyncjobs.store.lease import Lease, LeaseSpec

@@ -13,7 +13,7 @@ from asyncjobs.model import events
 from asyncjobs.model.attempt import AttemptInfo
 from asyncjobs.model.ends import FINAL_EVENTS, OUTCOMES
 from asyncjobs.model.events import Events
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.telemetry.counting import Attributes, LoopLag, histogram, sum_of
 from asyncjobs.telemetry.instruments import (

@@ -25,7 +25,8 @@ from asyncjobs.model import events
 from asyncjobs.model.attempt import AttemptInfo
 from asyncjobs.model.ends import OUTCOMES
 from asyncjobs.model.events import Events
-from asyncjobs.model.job import Priority, Settlement, State
+from asyncjobs.model.job import Priority, State
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.telemetry import carrier, spans

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.model.job import PROGRESS, JobRef, Note, Settlement
+from asyncjobs.model.notes import PROGRESS, Note
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import Backend, StoreSettings

@@ -16,7 +16,8 @@ from redis.exceptions import RedisError
 
 from asyncjobs import AsyncJobsError, JobCancelled, JobDiscarded, JobFailed, State
 from asyncjobs.errors import ResultError, StoreError
-from asyncjobs.model.job import JobRecord, JobRef
+from asyncjobs.model.job import JobRecord
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.servers import Server

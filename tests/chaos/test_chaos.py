@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.model.job import JobRecord, JobRef, State
+from asyncjobs.model.job import JobRecord, State
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.model.refs import JobRef
 from asyncjobs.testing.servers import available_servers
 from tests.chaos.faults import A_MINUTE, Fault, schedule
 from tests.chaos.jobs import Planned, nap, plan

@@ -10,10 +10,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from asyncjobs.model.clock import new_id, now_ms
+from asyncjobs.model.demand import Demand
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import Headers
-from asyncjobs.model.job import Demand, JobRecord, JobRef, NewJob, Settlement, State, TakenJob
+from asyncjobs.model.job import JobRecord, NewJob, State, TakenJob
 from asyncjobs.model.outcome import Outcome, dead_letter
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.letters import LetterQuery
 from asyncjobs.store.redis.backend import RedisBackend

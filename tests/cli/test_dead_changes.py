@@ -18,7 +18,8 @@ from click.testing import Result
 
 from asyncjobs.cli.dead import changes
 from asyncjobs.model.envelope import Envelope
-from asyncjobs.model.job import JobRef, State
+from asyncjobs.model.job import State
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.letters import DeadLetter, LetterKey
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.redis.letters import RedisDeadLetters

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from asyncjobs.errors import StoreError
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.redis.keys import QUEUE_KEYS

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncjobs.errors import UsageError
-from asyncjobs.model.job import Settlement
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.memory.stored import StoredJob
 from asyncjobs.store.memory.structures import ReadyList, Timed

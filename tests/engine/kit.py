@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from asyncjobs.errors import StoreError, StoreUnavailable
-from asyncjobs.model.job import Demand, Settlement, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Exchange, Resync
 from asyncjobs.store.lease import Offer

@@ -15,7 +15,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from asyncjobs.model.job import Demand, Settlement, SettlementKind, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.answers import Exchange, Resync
 from asyncjobs.store.lease import Offer
 from asyncjobs.worker.engine.steps import (

@@ -10,7 +10,10 @@ import pytest
 from asyncjobs import AsyncJobs, JobCancelled, JobFunction, State, StoreFull, Worker
 from asyncjobs.events import JobsReclaimed, LeaseLost
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import PROGRESS, Demand, Effects, NewJob, Note, Settlement
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import NewJob
+from asyncjobs.model.notes import PROGRESS, Note
+from asyncjobs.model.settlement import Effects, Settlement
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.testing.servers import Server

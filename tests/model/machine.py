@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import PROGRESS, Demand, NewJob, Note, Settlement, State, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import NewJob, State, TakenJob
+from asyncjobs.model.notes import PROGRESS, Note
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import CancelVerdict, Exchange, Registered, StaleSequence
 from asyncjobs.store.lease import Lease, LeaseSpec
 from asyncjobs.store.seam import Backend, Clock, EnqueueBatch, StoreSettings

@@ -12,16 +12,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asyncjobs.model.job import (
-    Demand,
-    JobRecord,
-    JobRef,
-    NewJob,
-    Settlement,
-    SettlementKind,
-    State,
-    TakenJob,
-)
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import JobRecord, NewJob, State, TakenJob
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.activity import ENQUEUED, MINUTE_MS, RESCHEDULED, flow_of
 from asyncjobs.store.answers import CancelVerdict, Reclaimed
 from asyncjobs.store.inspect import QueueCounts, QueueFlow

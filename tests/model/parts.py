@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from asyncjobs.model.job import Demand, Settlement, State, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import State, TakenJob
+from asyncjobs.model.settlement import Settlement
 
 __all__ = ["Answer", "End", "Job", "LeaseEntry", "Letter", "has_room"]
 

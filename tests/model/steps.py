@@ -9,7 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition
 
-from asyncjobs.model.job import Demand, Settlement, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.testing.conformance.store import QUEUE

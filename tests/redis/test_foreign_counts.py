@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand, JobRef, NewJob, Settlement
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import NewJob
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.redis.exchange import MOST_CRASHES, crashes_in

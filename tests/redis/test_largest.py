@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import NewJob, Settlement
+from asyncjobs.model.job import NewJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 from asyncjobs.testing.conformance.store import QUEUE, PinnedClock, Store

@@ -11,7 +11,8 @@ import pytest
 
 from asyncjobs import AsyncJobs, State
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import PROGRESS, Note, Settlement
+from asyncjobs.model.notes import PROGRESS, Note
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.redis.layout import LAYOUT
 from asyncjobs.store.seam import Backend, StoreSettings

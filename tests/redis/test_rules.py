@@ -8,7 +8,10 @@ from typing import Any, cast
 import pytest
 
 from asyncjobs.errors import StoreError, StoreFull
-from asyncjobs.model.job import PROGRESS, Demand, NewJob, Note, Settlement, State
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import NewJob, State
+from asyncjobs.model.notes import PROGRESS, Note
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.lease import Offer
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.redis.keys import StoreKeys

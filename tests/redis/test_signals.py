@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import CancelCall, QueueChanged, ReclaimDue, Signal
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.backend import RedisBackend

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand, NewJob, Settlement
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import NewJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import EnqueueBatch, StoreSettings

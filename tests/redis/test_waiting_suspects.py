@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from asyncjobs.model.job import Demand
+from asyncjobs.model.demand import Demand
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.conformance.store import LEASE_MS, PinnedClock, Store

@@ -11,8 +11,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from asyncjobs.model.job import JobRecord, JobRef, Settlement, SettlementKind, State, TakenJob
+from asyncjobs.model.job import JobRecord, State, TakenJob
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.answers import CancelVerdict, Exchange
 from asyncjobs.store.lease import LeaseSpec
 from tests.simulation.leases import Leases

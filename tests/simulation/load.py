@@ -11,7 +11,8 @@ from asyncjobs import INJECTED, AsyncJobs, Discard, JobContext, Retry, RetryPoli
 from asyncjobs.client import Client
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.events import Events
-from asyncjobs.model.job import JobRef, NewJob, Priority, State
+from asyncjobs.model.job import NewJob, Priority, State
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.seam import Backend
 from tests.simulation.ledger import Ledger

@@ -18,7 +18,8 @@ from anyio._backends import _asyncio as anyio_asyncio
 
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model import clock
-from asyncjobs.model.job import JobRef, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.refs import JobRef
 from asyncjobs.worker.engine import error_text as describing
 from asyncjobs.worker.engine import runner
 from asyncjobs.worker.engine.attempt import Attempt

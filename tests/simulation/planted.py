@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from asyncjobs.model.envelope import Envelope
-from asyncjobs.model.job import NewJob, Settlement, SettlementKind, TakenJob
+from asyncjobs.model.job import NewJob, TakenJob
+from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.memory.entries import Entries, Held
 from asyncjobs.store.memory.queue import Queue

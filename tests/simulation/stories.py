@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from asyncjobs.model.envelope import Envelope
-from asyncjobs.model.job import JobRef, State, TakenJob
+from asyncjobs.model.job import State, TakenJob
+from asyncjobs.model.refs import JobRef
 from tests.simulation.loop import Process
 
 __all__ = ["JobStory", "Taking", "crashes_after"]

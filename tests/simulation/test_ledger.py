@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.model.job import Demand, State
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import State
 from asyncjobs.store.lease import LeaseSpec, Offer
 from asyncjobs.store.seam import EnqueueBatch
 from tests.simulation.ledger import PROMPT_S, Ledger

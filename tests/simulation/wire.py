@@ -13,7 +13,11 @@ from typing import Any, cast
 
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand, JobRecord, JobRef, Note, Notes, Settlement, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import JobRecord, TakenJob
+from asyncjobs.model.notes import Note, Notes
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import (
     CancelVerdict,
     Enqueued,

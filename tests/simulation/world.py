@@ -13,7 +13,8 @@ from typing import Any, Final, Self
 from asyncjobs.errors import StoreError
 from asyncjobs.events import Events
 from asyncjobs.jobs.middleware import Middlewares
-from asyncjobs.model.job import JobRecord, JobRef, State
+from asyncjobs.model.job import JobRecord, State
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.seam import Backend, Clock, StoreSettings
 from asyncjobs.worker.worker import Worker

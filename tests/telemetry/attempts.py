@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from asyncjobs.model.attempt import AttemptInfo
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 
 __all__ = ["attempt_info"]
 

@@ -17,7 +17,7 @@ from asyncjobs import (
     events,
 )
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand
+from asyncjobs.model.demand import Demand
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.seam import Backend
 from tests.telemetry.reading import Reading

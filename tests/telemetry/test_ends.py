@@ -14,8 +14,8 @@ from opentelemetry.trace import StatusCode
 from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant, events
 from asyncjobs.model.attempt import StopAsked
 from asyncjobs.model.clock import now_ms
-from asyncjobs.model.job import JobRef
 from asyncjobs.model.outcome import revived
+from asyncjobs.model.refs import JobRef
 from asyncjobs.options.app import AppSettings
 from asyncjobs.store.letters import Revival, Revived
 from asyncjobs.telemetry.tracing import Tracing

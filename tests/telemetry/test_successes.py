@@ -8,7 +8,8 @@ import pytest
 
 from asyncjobs import AsyncJobs
 from asyncjobs.events import JobDead, JobExpired, JobSucceeded
-from asyncjobs.model.job import Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
 from asyncjobs.telemetry.tracing import Tracing
 from tests.telemetry import tasks

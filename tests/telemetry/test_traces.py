@@ -15,7 +15,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from asyncjobs import AsyncJobs, RetryPolicy, Worker, constant
 from asyncjobs.errors import ConfigError
-from asyncjobs.model.job import JobRef, State
+from asyncjobs.model.job import State
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import Enqueued
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.telemetry import carrier

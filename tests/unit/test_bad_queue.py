@@ -13,7 +13,8 @@ import pytest
 from asyncjobs import AsyncJobs, Worker
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted, LeaseLost
-from asyncjobs.model.job import Demand, Settlement
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Exchange, Heartbeat
 from asyncjobs.store.memory import MemoryBackend

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.worker.engine import by_ref
 from asyncjobs.worker.engine.attempt import Reason
 from asyncjobs.worker.engine.running import Running

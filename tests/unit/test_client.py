@@ -12,7 +12,8 @@ import pytest
 from asyncjobs.client import Client, batcher, space
 from asyncjobs.errors import NotOpen, PayloadTooLarge, StoreError, StoreFull, StoreUnavailable
 from asyncjobs.events import Event, Events, JobEnqueued
-from asyncjobs.model.job import JobRef, NewJob
+from asyncjobs.model.job import NewJob
+from asyncjobs.model.refs import JobRef
 from asyncjobs.options.app import AppSettings
 from asyncjobs.store.answers import Enqueued, Placed
 from asyncjobs.store.seam import Backend, EnqueueBatch

@@ -9,7 +9,7 @@ import pytest
 
 from asyncjobs.errors import StoreFull, StoreUnavailable
 from asyncjobs.events import EnqueueFailed, JobEnqueued
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import Placed
 from tests.unit.test_client import job, opened
 

@@ -9,7 +9,7 @@ import pytest
 
 from asyncjobs.errors import UsageError
 from asyncjobs.jobs.context import INJECTED, JobContext, _current, current_job
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 
 pytestmark = pytest.mark.anyio
 

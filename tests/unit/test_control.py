@@ -8,7 +8,7 @@ from collections.abc import Collection
 import pytest
 
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import CancelCall, QueueChanged, ReclaimDue, Signal
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.memory.lease import MemoryLease

@@ -12,8 +12,9 @@ from asyncjobs.events import Events, JobDead
 from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
-from asyncjobs.model.job import Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
 from asyncjobs.model.outcome import Outcome, read_dead_letter
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
 from asyncjobs.worker.engine.attempt import Attempt, Crew
 from asyncjobs.worker.engine.decoding import decode

@@ -12,8 +12,9 @@ from asyncjobs import events
 from asyncjobs.errors import ResultError
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.ends import ENDS, FINAL_EVENTS, OUTCOMES
-from asyncjobs.model.job import JobRef, State
+from asyncjobs.model.job import State
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.redis.scripts import _SCRIPTS
 
 LUA = Path(asyncjobs.__file__).parent / "store" / "redis" / "lua"

@@ -6,7 +6,7 @@ import pytest
 
 from asyncjobs import AsyncJobs
 from asyncjobs.events import Event, Events, JobEnqueued, JobEvent, JobStarted, WorkerQuiet
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 
 ENQUEUED = JobEnqueued(JobRef("mail", "1"), "tasks.send", True)
 STARTED = JobStarted(JobRef("mail", "1"), "tasks.send", 1, 3)

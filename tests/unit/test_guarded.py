@@ -14,7 +14,7 @@ import pytest
 from asyncjobs.events import Event, Events, JobEnqueued
 from asyncjobs.guard import guarded
 from asyncjobs.guard.guarded import GuardedLog, call, error_text, report
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.worker.upkeep import Upkeep
 
 RAISED = [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError]

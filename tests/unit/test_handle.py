@@ -21,10 +21,13 @@ from asyncjobs.errors import (
     UsageError,
 )
 from asyncjobs.jobs.context import from_ms
+from asyncjobs.model.demand import Demand
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, PastError
-from asyncjobs.model.job import PROGRESS, Demand, Note, Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.model.outcome import Outcome, dead_letter
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.memory import MemoryBackend

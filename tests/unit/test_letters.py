@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.letters import MAX_PAGE_BYTES, LetterKey
 from asyncjobs.store.redis.letters import _in_steps
 from asyncjobs.store.redis.lookups import STEP

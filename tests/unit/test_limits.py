@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs.model.job import Demand
+from asyncjobs.model.demand import Demand
 from asyncjobs.policy.fairness import ASK_ALL_S, GUARD_ONE_IN, QueueShares
 
 names = st.sampled_from("abcdef")

@@ -12,7 +12,7 @@ import pytest
 from asyncjobs import AsyncJobs
 from asyncjobs.errors import UsageError
 from asyncjobs.events import Event, Events, JobEnqueued, JobEvent
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 
 ENQUEUED = JobEnqueued(JobRef("mail", "1"), "tasks.send", True)
 

@@ -10,7 +10,7 @@ import pytest
 
 from asyncjobs import AsyncJobs, JobHandle
 from asyncjobs.errors import ArgumentsError, EncodeError, UsageError
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import Placed
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from asyncjobs.errors import StoreUnavailable
-from asyncjobs.model.job import Demand
+from asyncjobs.model.demand import Demand
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Parked
 from asyncjobs.store.lease import LeaseSpec, Offer

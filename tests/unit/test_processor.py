@@ -24,9 +24,11 @@ from asyncjobs import (
 from asyncjobs.errors import StoreError
 from asyncjobs.events import JobStarted, LeaseLost
 from asyncjobs.model.clock import new_id
+from asyncjobs.model.demand import Demand
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import Headers
-from asyncjobs.model.job import Demand, Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Exchange, Parked, Resync
 from asyncjobs.store.lease import LeaseSpec, Offer

@@ -13,8 +13,9 @@ from asyncjobs import AsyncJobs, RetryPolicy, Snooze, State, constant, events
 from asyncjobs.events import Events
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, Headers
-from asyncjobs.model.job import Settlement, SettlementKind, TakenJob
+from asyncjobs.model.job import TakenJob
 from asyncjobs.model.outcome import Outcome, read_dead_letter
+from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.options.app import AppSettings
 from asyncjobs.worker.engine.attempt import BEGUN, Attempt, Crew, Reason
 from asyncjobs.worker.engine.settling import Settler

@@ -9,7 +9,8 @@ import pytest
 from asyncjobs import events
 from asyncjobs.events import Events
 from asyncjobs.model.envelope import Envelope
-from asyncjobs.model.job import Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange
 from asyncjobs.worker.engine.announce import tell_exchanged
 

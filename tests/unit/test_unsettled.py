@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from asyncjobs.model.job import MOST_EFFECT_JOBS, Effects, NewJob, Settlement, TakenJob
+from asyncjobs.model.job import NewJob, TakenJob
+from asyncjobs.model.settlement import MOST_EFFECT_JOBS, Effects, Settlement
 from asyncjobs.worker.engine.unsettled import BYTES_LIMIT, COUNT_LIMIT, Unsettled
 
 

@@ -12,8 +12,9 @@ from asyncjobs import AsyncJobs, Discard, RetryPolicy, constant
 from asyncjobs.events import Events
 from asyncjobs.guard import guarded
 from asyncjobs.model.envelope import Envelope
-from asyncjobs.model.job import Settlement, SettlementKind, State, TakenJob
+from asyncjobs.model.job import State, TakenJob
 from asyncjobs.model.outcome import Outcome, read_dead_letter
+from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import is_cancellation, is_on_purpose
 from asyncjobs.worker.engine.attempt import Attempt, Crew, Reason

@@ -10,7 +10,8 @@ import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, RetryPolicy, State, Worker, constant
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand, Settlement
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange, Parked
 from asyncjobs.store.lease import LeaseSpec, Offer
 from asyncjobs.store.memory.lease import MemoryLease

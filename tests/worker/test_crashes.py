@@ -7,7 +7,7 @@ import pytest
 from asyncjobs import AsyncJobs, JobFailed, Worker
 from asyncjobs.events import JobStarted
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand
+from asyncjobs.model.demand import Demand
 from asyncjobs.store.lease import LeaseSpec
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, events_of, eventually, register

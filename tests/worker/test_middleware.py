@@ -10,7 +10,7 @@ import pytest
 from asyncjobs import AsyncJobs, JobFailed, RetryPolicy, Snooze, State, constant, events
 from asyncjobs.events import AttemptInfo
 from asyncjobs.jobs.middleware import CallNext, Middleware
-from asyncjobs.model.job import Settlement
+from asyncjobs.model.settlement import Settlement
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, ended, events_of, register, until, working
 

@@ -21,8 +21,8 @@ from asyncjobs import (
     constant,
 )
 from asyncjobs.model.clock import new_id
+from asyncjobs.model.demand import Demand
 from asyncjobs.model.envelope import Envelope
-from asyncjobs.model.job import Demand
 from asyncjobs.store.lease import LeaseSpec
 from tests.worker import jobs
 from tests.worker.jobs import Broken

@@ -21,8 +21,9 @@ from asyncjobs.host.exits import ExitCode
 from asyncjobs.model.batches import cut
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import BadRecord
-from asyncjobs.model.job import JobRef, Priority
+from asyncjobs.model.job import Priority
 from asyncjobs.model.outcome import revived
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.letters import MAX_PAGE_BYTES, LetterKey, Revival, Revived
 from asyncjobs.store.seam import Backend, StoreInfo
 

@@ -11,7 +11,7 @@ import click
 from asyncjobs.cli.shared.render import hanging, line, paint, show_json
 from asyncjobs.errors import ConfigError, StoreError, UnsupportedLayout
 from asyncjobs.host.exits import ExitCode
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.options.app import AppSettings
 from asyncjobs.store import make_backend, store_url
 from asyncjobs.store.apart import apart

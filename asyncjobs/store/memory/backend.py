@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from asyncjobs.errors import StoreError, UsageError
 from asyncjobs.model.batches import places_by_queue
 from asyncjobs.model.clock import now_ms as system_now_ms
-from asyncjobs.model.job import JobRecord, JobRef
+from asyncjobs.model.job import JobRecord
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import (
     CancelCall,
     CancelVerdict,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asyncjobs.model.job import JobRef, Priority
+from asyncjobs.model.job import Priority
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.letters import (
     DeadLetter,
     LetterKey,

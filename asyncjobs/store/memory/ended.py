@@ -5,7 +5,8 @@ from __future__ import annotations
 from heapq import nlargest, nsmallest
 
 from asyncjobs.model.ids import id_bytes
-from asyncjobs.model.job import JobRecord, JobRef, Priority, State
+from asyncjobs.model.job import JobRecord, Priority, State
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.letters import (
     MAX_PAGE,
     MAX_PAGE_BYTES,

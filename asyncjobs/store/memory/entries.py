@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
-from asyncjobs.model.job import JobRef, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import StaleSequence
 from asyncjobs.store.inspect import WorkerEntry
 from asyncjobs.store.lease import LeaseSpec

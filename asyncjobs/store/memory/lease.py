@@ -6,7 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand, Note, Notes, Settlement, State, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import State, TakenJob
+from asyncjobs.model.notes import Note, Notes
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import (
     Exchange,
     Heartbeat,

@@ -8,17 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from asyncjobs.model.job import (
-    Demand,
-    JobRecord,
-    JobRef,
-    NewJob,
-    Priority,
-    Settlement,
-    SettlementKind,
-    State,
-    TakenJob,
-)
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import JobRecord, NewJob, Priority, State, TakenJob
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.activity import ENQUEUED, RESCHEDULED
 from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.lease import LeaseSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from asyncjobs.errors import StoreError
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import NONE_AWAY
 from asyncjobs.store.memory.control import ControlBoard
 from asyncjobs.store.memory.queue import Queue

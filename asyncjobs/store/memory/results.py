@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 
 __all__ = ["ResultWaiters"]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from asyncjobs.model.job import PROGRESS, JobRecord, JobRef, NewJob, Notes, State, TakenJob
+from asyncjobs.model.job import JobRecord, NewJob, State, TakenJob
+from asyncjobs.model.notes import PROGRESS, Notes
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.activity import KEPT_MINUTES, MINUTE_MS
 
 __all__ = ["Kept", "Letter", "StoredJob", "Tally", "check_priority"]

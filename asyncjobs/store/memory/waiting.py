@@ -7,8 +7,9 @@ from heapq import nsmallest
 from itertools import count
 from typing import Final
 
+from asyncjobs.model.demand import Demand
 from asyncjobs.model.headers import PUT_BACK_MARK
-from asyncjobs.model.job import Demand, Priority
+from asyncjobs.model.job import Priority
 from asyncjobs.store.memory.stored import StoredJob
 from asyncjobs.store.memory.structures import ReadyList, Timed
 

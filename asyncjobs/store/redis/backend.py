@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.own import hide
-from asyncjobs.model.job import JobRecord, JobRef
+from asyncjobs.model.job import JobRecord
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import CancelVerdict, Enqueued, Reclaimed
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.access import Access

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from asyncjobs.model.ids import id_bytes, id_text
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import CancelCall, QueueChanged, ReclaimDue, Signal
 from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.redis.link import Link

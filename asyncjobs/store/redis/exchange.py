@@ -10,9 +10,12 @@ from functools import lru_cache
 from typing import Any, Final
 
 from asyncjobs.errors import StoreError
+from asyncjobs.model.demand import Demand
 from asyncjobs.model.ends import ENDS
 from asyncjobs.model.ids import id_bytes, id_text
-from asyncjobs.model.job import Demand, JobRef, NewJob, Settlement, SettlementKind, TakenJob
+from asyncjobs.model.job import NewJob, TakenJob
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.answers import NONE_AWAY, Exchange, StaleSequence
 from asyncjobs.store.checks import check_effects
 from asyncjobs.store.lease import LeaseSpec

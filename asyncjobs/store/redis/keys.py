@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from asyncjobs.model.ids import id_bytes
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 
 __all__ = ["QUEUE_KEYS", "QueueKeys", "StoreKeys"]
 

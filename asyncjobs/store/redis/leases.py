@@ -11,8 +11,12 @@ from typing import Any, Final
 
 from asyncjobs.errors import StoreError
 from asyncjobs.model.clock import new_id
+from asyncjobs.model.demand import Demand
 from asyncjobs.model.ids import id_text
-from asyncjobs.model.job import Demand, JobRef, Note, Notes, Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.notes import Note, Notes
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import (
     Exchange,
     Heartbeat,

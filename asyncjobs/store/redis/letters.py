@@ -7,7 +7,8 @@ from typing import Final
 
 from asyncjobs.model.batches import cut, places_by_queue
 from asyncjobs.model.ids import id_bytes, id_text
-from asyncjobs.model.job import JobRef, Priority
+from asyncjobs.model.job import Priority
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.letters import (
     MAX_PAGE,
     MAX_PAGE_BYTES,

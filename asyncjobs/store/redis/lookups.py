@@ -9,8 +9,9 @@ from asyncjobs.guard.untrusted import LAST_MS
 from asyncjobs.model.batches import pieces, places_by_queue
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.ends import STATE_OF_CODE
-from asyncjobs.model.job import JobRecord, JobRef, Priority, State
+from asyncjobs.model.job import JobRecord, Priority, State
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.redis.link import Command
 
 __all__ = ["STEP", "in_steps", "read_record"]

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from asyncjobs.model.batches import pieces, places_by_queue
-from asyncjobs.model.job import Note, Notes, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.notes import Note, Notes
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.redis.link import Command

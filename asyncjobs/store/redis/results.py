@@ -16,8 +16,9 @@ from asyncjobs.guard.own import hide
 from asyncjobs.model.backoff import Pauses
 from asyncjobs.model.batches import pieces
 from asyncjobs.model.codec import BadRecord
-from asyncjobs.model.job import JobRecord, JobRef
+from asyncjobs.model.job import JobRecord
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.redis.link import Link
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import PROGRESS, Note, Settlement, State
+from asyncjobs.model.job import State
+from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.model.outcome import Outcome, dead_letter
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.inspect import QueueCounts
 from asyncjobs.store.letters import Revival

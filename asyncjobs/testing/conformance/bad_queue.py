@@ -8,7 +8,8 @@ import pytest
 
 from asyncjobs.errors import StoreError
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand, Settlement
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.testing.conformance.spoiled import BAD, Part, Spoil
 from asyncjobs.testing.conformance.store import GRACE_MS, LEASE_MS, Store, Worker, ids

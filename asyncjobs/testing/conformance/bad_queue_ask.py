@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from asyncjobs.errors import StoreError
-from asyncjobs.model.job import JobRecord, JobRef, Settlement, State
+from asyncjobs.model.job import JobRecord, State
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.testing.conformance.spoiled import BAD, Part, Spoil
 from asyncjobs.testing.conformance.store import LIMIT_S, Store, eventually, outcome, ref

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from asyncjobs.errors import StoreError
-from asyncjobs.model.job import NewJob, Settlement
+from asyncjobs.model.job import NewJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.spoiled import BAD, Part, Spoil
 from asyncjobs.testing.conformance.store import Store, are_new, ids

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.model.job import Settlement, State
+from asyncjobs.model.job import State
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.testing.conformance.store import GRACE_MS, LEASE_MS, QUEUE, Store, Worker, ids
 
 pytestmark = pytest.mark.anyio

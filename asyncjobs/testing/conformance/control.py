@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from asyncjobs.model.job import Settlement
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import CancelCall, CancelVerdict
 from asyncjobs.testing.conformance.store import LIMIT_S, SHORT_S, Store, Worker, outcome, ref
 

@@ -8,18 +8,9 @@ import pytest
 
 from asyncjobs.errors import MissingCapability, UsageError
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import (
-    MOST_EFFECT_BYTES,
-    MOST_EFFECT_JOBS,
-    Barrier,
-    Effects,
-    NewJob,
-    Settlement,
-    State,
-    TakenJob,
-    Terms,
-    Unique,
-)
+from asyncjobs.model.job import NewJob, State, TakenJob
+from asyncjobs.model.settlement import MOST_EFFECT_BYTES, MOST_EFFECT_JOBS, Effects, Settlement
+from asyncjobs.model.terms import Barrier, Terms, Unique
 from asyncjobs.store.letters import LetterQuery
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.spoiled import BAD, Part, Spoil

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.model.job import JobRef, NewJob, Settlement, State
+from asyncjobs.model.job import NewJob, State
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Placed
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import Store, are_new, eventually, ids

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand, NewJob, Settlement, State
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import NewJob, State
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import StaleSequence
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import LEASE_MS, Store, ids

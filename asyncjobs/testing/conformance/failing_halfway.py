@@ -6,7 +6,8 @@ import pytest
 
 from asyncjobs.errors import StoreError
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import NewJob, Priority, Settlement, State
+from asyncjobs.model.job import NewJob, Priority, State
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.letters import LetterQuery, Revival, Revived
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.spoiled import BAD, Part, Spoil

@@ -8,7 +8,9 @@ import anyio
 import pytest
 
 from asyncjobs.errors import StoreError
-from asyncjobs.model.job import JobRef, NewJob, Settlement, State
+from asyncjobs.model.job import NewJob, State
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.inspect import Leftover
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.spoiled import BAD, Part, Spoil

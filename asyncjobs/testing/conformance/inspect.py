@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs.model.ends import ENDS
-from asyncjobs.model.job import Settlement, State
+from asyncjobs.model.job import State
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.inspect import Finding, Verdict
 from asyncjobs.testing.conformance.store import LEASE_MS, Store, ref
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand, NewJob, Settlement, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import NewJob, TakenJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.lease import Offer
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import LIMIT_S, QUEUE, Store, Worker, ids

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import PROGRESS, Note, Settlement, State
+from asyncjobs.model.job import State
+from asyncjobs.model.notes import PROGRESS, Note
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Registered, StaleSequence
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.testing.conformance.store import GRACE_MS, LEASE_MS, QUEUE, Store, ids, outcome, ref

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.model.job import Priority, Settlement, State
+from asyncjobs.model.job import Priority, State
 from asyncjobs.model.outcome import Outcome, dead_letter
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.letters import (
     MAX_PAGE,
     MAX_PAGE_BYTES,

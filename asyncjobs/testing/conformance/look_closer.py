@@ -5,7 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from asyncjobs.model.job import Settlement, State
+from asyncjobs.model.job import State
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.testing.conformance.store import Store
 
 pytestmark = pytest.mark.anyio

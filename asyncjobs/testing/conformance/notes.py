@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from asyncjobs.model.job import PROGRESS, Note, Settlement, State, TakenJob
+from asyncjobs.model.job import State, TakenJob
+from asyncjobs.model.notes import PROGRESS, Note
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.letters import LetterQuery, Revival, Revived
 from asyncjobs.testing.conformance.store import Store, Worker, ref
 

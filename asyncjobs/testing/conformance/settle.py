@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs.model.ends import ENDS
-from asyncjobs.model.job import Settlement, State, TakenJob
+from asyncjobs.model.job import State, TakenJob
 from asyncjobs.model.outcome import Outcome, dead_letter
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.testing.conformance.store import Store, eventually, ids, outcome
 
 pytestmark = pytest.mark.anyio

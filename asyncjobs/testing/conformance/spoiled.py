@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 
 __all__ = ["BAD", "Part", "Spoil", "any_part", "spoil"]
 

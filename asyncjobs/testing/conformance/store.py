@@ -11,8 +11,11 @@ import anyio
 import pytest
 
 from asyncjobs.model.clock import new_id
-from asyncjobs.model.job import Demand, JobRecord, JobRef, NewJob, Settlement, State, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import JobRecord, NewJob, State, TakenJob
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange, Placed, Reclaimed
 from asyncjobs.store.inspect import QueueCounts
 from asyncjobs.store.lease import Lease, LeaseSpec

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.model.job import Demand, Settlement, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.testing.conformance.store import QUEUE, SHORT_S, Store, Worker, ids
 
 pytestmark = pytest.mark.anyio

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs.errors import MissingCapability
-from asyncjobs.model.job import Arrival, Barrier, Gate, NewJob, Terms, Unique
+from asyncjobs.model.job import NewJob
+from asyncjobs.model.terms import Arrival, Barrier, Gate, Terms, Unique
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import Store, are_new
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from asyncjobs.model.job import NewJob, Settlement, State
+from asyncjobs.model.job import NewJob, State
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import Store, Worker, outcome, ref
 

@@ -10,7 +10,8 @@ from typing import TypeVar
 import anyio
 import pytest
 
-from asyncjobs.model.job import Settlement, State
+from asyncjobs.model.job import State
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.testing.conformance.store import LIMIT_S, SHORT_S, Store, Worker, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio

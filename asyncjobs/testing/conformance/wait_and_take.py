@@ -7,7 +7,9 @@ import asyncio
 import anyio
 import pytest
 
-from asyncjobs.model.job import Demand, Settlement, State
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import State
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Parked
 from asyncjobs.store.lease import Offer
 from asyncjobs.testing.conformance.store import LIMIT_S, QUEUE, SHORT_S, Store, Worker, ids, ref

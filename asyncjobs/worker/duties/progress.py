@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Self
 
-from asyncjobs.model.job import PROGRESS, Note
+from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.worker.duties.duty import Duty, Site
 from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.lease.session import Session

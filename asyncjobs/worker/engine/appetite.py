@@ -6,7 +6,8 @@ from collections.abc import Collection
 from typing import Final
 
 from asyncjobs.errors import StoreError
-from asyncjobs.model.job import Demand, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import TakenJob
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Exchange
 from asyncjobs.store.lease import Offer

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from asyncjobs.errors import StoreError
-from asyncjobs.model.job import JobRef, Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange, Resync
 from asyncjobs.worker.engine.appetite import Appetite
 from asyncjobs.worker.engine.holdings import Holdings

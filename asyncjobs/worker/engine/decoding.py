@@ -8,7 +8,8 @@ from typing import Any
 from asyncjobs.jobs.function import JobFunction
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
-from asyncjobs.model.job import Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.checks import MAX_NAME
 from asyncjobs.worker.engine.attempt import Attempt, Crew
 from asyncjobs.worker.engine.unstarted import Unstarted

@@ -13,7 +13,8 @@ from typing import Final
 from asyncjobs.errors import StoreError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.backoff import doubled
-from asyncjobs.model.job import Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import Settlement
 
 __all__ = ["AwayLog", "InDoubt", "Unanswered"]
 

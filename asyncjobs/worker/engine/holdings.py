@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from asyncjobs.model.job import JobRef, Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.worker.engine.doubt import InDoubt
 from asyncjobs.worker.engine.unsettled import Unsettled
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from asyncjobs.model.job import Settlement
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.worker.engine.appetite import Appetite
 from asyncjobs.worker.engine.arrivals import Arrivals

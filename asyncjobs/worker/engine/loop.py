@@ -18,7 +18,9 @@ from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.model.clock import now_ms as wall_ms
 from asyncjobs.model.events import Events
-from asyncjobs.model.job import JobRef, Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Exchange, Heartbeat, StaleSequence

@@ -13,7 +13,7 @@ from typing import Final
 from asyncjobs.errors import StoreError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.own import hide
-from asyncjobs.model.job import Demand
+from asyncjobs.model.demand import Demand
 from asyncjobs.store.answers import Parked
 from asyncjobs.store.lease import Offer
 from asyncjobs.worker.engine.appetite import Appetite

@@ -11,8 +11,9 @@ from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import check_json
 from asyncjobs.model.ends import ENDS
 from asyncjobs.model.headers import Headers, PastError
-from asyncjobs.model.job import Settlement, State, TakenJob
+from asyncjobs.model.job import State, TakenJob
 from asyncjobs.model.outcome import Outcome, dead_letter
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.policy.retry import Charge
 from asyncjobs.worker.engine.attempt import Attempt
 from asyncjobs.worker.engine.error_text import describe

@@ -15,7 +15,8 @@ from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.middleware import Middleware, Middlewares, enter
 from asyncjobs.model.clock import now_ms as wall_ms
 from asyncjobs.model.events import Events, JobStarted
-from asyncjobs.model.job import Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.worker.engine.attempt import BEGUN, NEW, WAITING, Attempt, Body, start_task
 from asyncjobs.worker.engine.executors import Executor, Executors
 from asyncjobs.worker.engine.running import Running

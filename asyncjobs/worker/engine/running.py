@@ -8,7 +8,8 @@ from typing import Final
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.jobs.context import JobContext
 from asyncjobs.jobs.isolation import Isolation
-from asyncjobs.model.job import JobRef, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.refs import JobRef
 from asyncjobs.policy.suspects import SuspectBounds
 from asyncjobs.worker.engine.attempt import Attempt, Reason
 from asyncjobs.worker.engine.by_ref import AttemptsByRef

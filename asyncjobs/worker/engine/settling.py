@@ -13,8 +13,9 @@ from asyncjobs.model.clock import now_ms as wall_ms
 from asyncjobs.model.ends import ENDS
 from asyncjobs.model.events import Events
 from asyncjobs.model.headers import PastError
-from asyncjobs.model.job import Settlement, State
+from asyncjobs.model.job import State
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.policy.verdict import Ending, Verdict

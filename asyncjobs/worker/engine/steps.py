@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from asyncjobs.model.job import Demand, JobRef, Settlement, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange
 
 __all__ = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from asyncjobs.model.job import MOST_EFFECT_JOBS, Settlement, TakenJob
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import MOST_EFFECT_JOBS, Settlement
 
 __all__ = ["Unsettled"]
 

@@ -10,8 +10,9 @@ from asyncjobs.model.backoff import pause_s
 from asyncjobs.model.envelope import AnyEnvelope
 from asyncjobs.model.events import Events
 from asyncjobs.model.headers import MAX_MESSAGE, PutBack
-from asyncjobs.model.job import Settlement, State, TakenJob
+from asyncjobs.model.job import State, TakenJob
 from asyncjobs.model.outcome import Outcome
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
 from asyncjobs.worker.engine.attempt import Attempt
 from asyncjobs.worker.engine.error_text import describe

@@ -14,7 +14,8 @@ from typing import Final
 from asyncjobs.errors import StoreError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.jobs.context import _current, _result_waits
-from asyncjobs.model.job import JobRef, State
+from asyncjobs.model.job import State
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.apart import apart
 from asyncjobs.store.seam import Backend
 from asyncjobs.worker.engine.attempt import Attempt, Reason, attempt_of

@@ -9,7 +9,7 @@ from typing import Final
 from asyncjobs.errors import StoreError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.backoff import Pauses
-from asyncjobs.model.job import JobRef
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import CancelCall, ReclaimDue
 from asyncjobs.worker.lease.session import Session
 

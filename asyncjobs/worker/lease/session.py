@@ -10,7 +10,9 @@ from typing import Final
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.backoff import Pauses, doubled
-from asyncjobs.model.job import Demand, Settlement, TakenJob
+from asyncjobs.model.demand import Demand
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange, Resync, StaleSequence
 from asyncjobs.store.lease import Lease, LeaseSpec
 from asyncjobs.store.seam import Backend

@@ -1,0 +1,24 @@
+"""Notes: named values of a running job, such as its progress."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, TypeAlias
+
+from asyncjobs.model.job import TakenJob
+
+__all__ = ["PROGRESS", "Note", "Notes"]
+
+PROGRESS: Final = "progress"
+"""The name of the note that `JobRecord.progress` shows."""
+
+
+class Note(NamedTuple):
+    """A named value of a job that runs: its progress, a cursor, the result of a step."""
+
+    job: TakenJob
+    name: str
+    value: bytes
+
+
+Notes: TypeAlias = dict[str, bytes]
+"""The notes of one job, by their names."""

@@ -1,0 +1,65 @@
+"""The terms of a job: what it may wait for, and what its end lets go on."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+__all__ = ["Arrival", "Barrier", "Gate", "Terms", "Unique", "Until"]
+
+Until: TypeAlias = Literal["finished", "started", "window"]
+"""When a unique key is free again: when the job that holds it has finished, when that job is first
+taken, or only when the key's time is over."""
+
+
+class Unique(NamedTuple):
+    """At most one job at a time holds `key` in its queue.
+
+    `until` says when the key is free again. After `ttl_ms` it is free in any case. `replace`: the
+    new job takes the place of a holder that has not started. `ttl_ms` then starts again, but ends
+    at most `latest_ms` after the first job.
+    """
+
+    key: bytes
+    until: Until
+    ttl_ms: int
+    replace: bool = False
+    latest_ms: int | None = None
+
+
+class Gate(NamedTuple):
+    """What a job has to pass before it is taken.
+
+    `limits`: pairs of a limit and the key that counts there. `turn`: jobs with different turns
+    that wait at the same limit get fair shares of it.
+    """
+
+    limits: tuple[tuple[str, str], ...] = ()
+    turn: str = ""
+
+
+class Arrival(NamedTuple):
+    """A barrier that the end of a job counts down."""
+
+    queue: str
+    barrier: str
+
+
+class Barrier(NamedTuple):
+    """A counter with jobs behind it: they are ready when `arrivals` jobs have ended."""
+
+    queue: str
+    id: str
+    arrivals: int
+
+
+class Terms(NamedTuple):
+    """What few jobs have: conditions that the store itself keeps.
+
+    `behind` is the id of a barrier of the job's own queue; `arrivals` are the barriers that its
+    end counts down. A store that cannot keep one of them refuses the job.
+    """
+
+    unique: Unique | None = None
+    gate: Gate | None = None
+    behind: str | None = None
+    arrivals: tuple[Arrival, ...] = ()
