@@ -1,4 +1,4 @@
-"""Stores behind one seam. See seam.py for what a store must do; each imports its own driver."""
+"""Stores behind one seam: seam.py says what a store must do. Each imports its own driver."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def store_url(url: str | None = None) -> str:
 
 
 def make_backend(url: str, settings: StoreSettings) -> Backend:
-    """The backend for a store URL; its driver is imported only now.
+    """The backend for a store URL. Its driver is imported only now.
 
-    Raises ConfigError naming the schemes for one that is not known.
+    Raises ConfigError for an unknown scheme; the error names those that are known.
     """
     scheme = url.partition(":")[0].lower()
     if f"{scheme}://" in SCHEMES:
@@ -62,7 +62,7 @@ def make_backend(url: str, settings: StoreSettings) -> Backend:
 
         return MemoryBackend(settings)
     said = "no known scheme"
-    # What else stands there may be a piece of `user:password@host`: it is not repeated.
+    # Without a scheme the text may begin with a password, so the error does not repeat it.
     if _SCHEME.match(url):
         said = f"the unknown scheme {scheme!r}"
     raise ConfigError(f"the store URL has {said}; use one of {', '.join(SCHEMES)}")

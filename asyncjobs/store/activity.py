@@ -1,4 +1,4 @@
-"""What happened lately in a queue, from counters that are kept by the minute."""
+"""What happened in a queue in the last minute, from counters that are kept by the minute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ENQUEUED", "KEPT_MINUTES", "MINUTE_MS", "RESCHEDULED", "flow_of"]
 
 MINUTE_MS: Final = 60_000
 KEPT_MINUTES: Final = 5
-"""Minutes whose counters are kept, the present one among them."""
+"""How many minutes' counters are kept, with the present one."""
 
 ENQUEUED: Final = "enqueued"
 RESCHEDULED: Final = "rescheduled"
@@ -25,9 +25,9 @@ def flow_of(
     counters: Mapping[tuple[int, str], int],
     next_due_ms: int | None = None,
 ) -> QueueFlow:
-    """The last minute: what the present one has so far, and the rest out of the one before.
+    """The last 60 seconds: the present minute so far, and a share of the minute before.
 
-    `counters` by minute since the epoch and by word: ENQUEUED, RESCHEDULED or a final
+    `counters` are by minute since the epoch and by word: ENQUEUED, RESCHEDULED or a final
     state.
     """
     minute, passed_ms = divmod(now_ms, MINUTE_MS)

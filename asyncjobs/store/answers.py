@@ -1,4 +1,4 @@
-"""What a store answers a worker, and what a cancel comes to: plain values."""
+"""What a store answers, as plain values."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ NONE_AWAY: Final[Mapping[str, StoreError]] = MappingProxyType({})
 class Placed(NamedTuple):
     """The job that stands in the place of one that was not stored as new.
 
-    `how`: it was "there" before, by its id or its unique key, and goes on unchanged; or it was
-    "replaced", and runs with the new arguments at the new time.
+    `how` is "there" when a job with this id or unique key existed and goes on unchanged. It is
+    "replaced" when that job now has the new arguments and the new time.
     """
 
     ref: JobRef
@@ -50,9 +50,9 @@ class Placed(NamedTuple):
 class Enqueued(NamedTuple):
     """The answer to a batch of new jobs.
 
-    `places`, in the order of the jobs: None for one that is stored now, else the job in its
-    place. `refused`: queues of which the store has taken no job of this batch, and why; their
-    places say nothing. The others have theirs.
+    `places` is in the order of the jobs: None for a job that is stored as new, else the job in
+    its place. `refused` has the queues for which no job of this batch was stored, and why. The
+    places of their jobs mean nothing. The jobs of all other queues are stored.
     """
 
     places: Sequence[Placed | None]
@@ -60,55 +60,57 @@ class Enqueued(NamedTuple):
 
 
 class Registered(NamedTuple):
-    """The answer to a lease that enters its queues. `away`: those that it has not entered."""
+    """The answer to a lease that enters its queues. `away` has those that it has not entered."""
 
     now_ms: int
     away: Mapping[str, StoreError] = NONE_AWAY
 
 
 class Exchange(NamedTuple):
-    """The answer to an exchange. Times are the store's, in milliseconds; all are missing, and
-    `now_ms` is 0, when every queue is away."""
+    """The answer to an exchange.
+
+    Times are the store's, in milliseconds. When every queue is away there are none, and
+    `now_ms` is 0.
+    """
 
     jobs: list[TakenJob]
     not_yours: list[Settlement]
-    """Settlements that had no effect: another worker owns these jobs, or nobody."""
+    """Settlements that had no effect: this lease does not hold their jobs any more."""
     lost: tuple[str, ...]
-    """Queues in which the lease is gone: nothing was settled or taken there."""
+    """Queues in which the lease is gone. Nothing was settled or taken there."""
     cancels: list[JobRef]
     """Jobs of this lease that somebody wants to stop."""
     left_ready: frozenset[str]
     """Queues that still hold ready jobs."""
     next_due_ms: dict[str, int | None]
-    """For each queue asked: when its earliest scheduled job is due."""
+    """When the first scheduled job of each queue is due."""
     next_lease_end_ms: int | None
-    """The earliest end of another worker's lease in the queues asked."""
+    """The earliest end of another worker's lease in these queues: a reclaim may be due then."""
     now_ms: int
     promoted: tuple[tuple[str, int], ...] = ()
-    """Queues in which jobs became due and were made ready, and how many."""
+    """Queues in which due jobs were made ready, and how many."""
     cancelled: Sequence[Settlement] = ()
-    """Settlements for a later attempt, of jobs that somebody wanted to stop: there is none, and
-    these jobs are cancelled."""
+    """Settlements that asked for a later attempt of a job that somebody wanted to stop. Such a
+    job is cancelled instead."""
     suspects: Mapping[str, int] = _NO_SUSPECTS
     """Queues in which suspects wait, and the fewest crashes that one of them has been through."""
-
     away: Mapping[str, StoreError] = NONE_AWAY
-    """Queues that have not answered, and why. Nothing is known of them: what was settled there
-    may count or not, and jobs of theirs may be held."""
+    """Queues that have not answered, and why. Nothing is known of them: settlements may count or
+    not, and the lease may hold jobs that nobody has told its worker of."""
 
     @property
     def has_news(self) -> bool:
-        """Whether it says more than what was taken, and when to come back."""
-        told = self.not_yours or self.cancels or self.lost or self.promoted or self.cancelled
-        return bool(told)
+        """Whether there is more than jobs, and times at which to come back."""
+        news = self.not_yours or self.cancels or self.lost or self.promoted or self.cancelled
+        return bool(news)
 
 
 class Parked(NamedTuple):
-    """The answer to a wait with an exchange behind it.
+    """The answer to `Lease.park`.
 
-    `signalled`: the queues that signalled work, if any did; `exchange`: None when the store has
-    refused it, as it does after a resync. To a caller that has not resynced it means that
-    a copy of it has taken effect: then it is time to.
+    `signalled` has the queues that signalled work, if any did. `exchange` is the answer to the
+    offer; None without one, and when the store has refused it. It is refused after a resync.
+    A caller that has not resynced must do so now: a copy of the offer has taken effect.
     """
 
     signalled: Collection[str]
@@ -118,10 +120,11 @@ class Parked(NamedTuple):
 class Heartbeat(NamedTuple):
     """The answer to a heartbeat.
 
-    `ready`: queues of the lease that hold jobs which are ready or overdue, whether or not
-    anybody was signalled for them. `next_lease_end_ms`: when a reclaim is due, that is the
-    earliest end of another worker's lease, or now while jobs of an ended one wait to be
-    given back; None when there is neither. `away`: queues in which nothing is renewed.
+    `lost` has the queues in which the lease is gone, and `away` those in which nothing was
+    renewed. `ready` has the queues with ready or overdue jobs, whether or not they have
+    signalled that. `next_lease_end_ms` is when a reclaim is due: at the earliest end of another
+    worker's lease, or now while jobs of an ended one wait to be given back; None when there is
+    neither.
     """
 
     lost: tuple[str, ...]
@@ -135,9 +138,9 @@ class Heartbeat(NamedTuple):
 class Resync(NamedTuple):
     """What the store says after a lost reply.
 
-    `applied`: for each queue the last exchange that took effect; `missing`: jobs that
-    this lease holds in the store and the caller did not name. Of queues that are `away`
-    nothing is said.
+    `applied` is the last exchange that took effect in each queue. `missing` are the jobs that
+    this lease holds in the store and that the caller did not name. Nothing is known of queues
+    that are `away`.
     """
 
     applied: dict[str, int]
@@ -149,8 +152,9 @@ class Resync(NamedTuple):
 class Reclaimed(NamedTuple):
     """The answer to a reclaim.
 
-    `returned` jobs are ready again; `leases` that ended; `again_ms`: when to come back
-    (0 = at once, None = nobody else holds a lease). `away`: queues that were not looked into.
+    `returned` is how many jobs are ready again, and `leases` how many leases have ended.
+    `again_ms` says when to come back: 0 is at once, None is when nobody holds a lease. `away`
+    has the queues that were not looked into.
     """
 
     returned: int
@@ -161,7 +165,7 @@ class Reclaimed(NamedTuple):
 
 
 class CancelVerdict(StrEnum):
-    """What a cancel came to."""
+    """What became of a cancel."""
 
     CANCELLED = "cancelled"
     REQUESTED = "requested"
@@ -171,8 +175,8 @@ class CancelVerdict(StrEnum):
 
 
 class CancelCall(NamedTuple):
-    """Somebody wants this running job to stop; `holder` is the entry of the lease it runs
-    under."""
+    """Somebody wants this running job to stop. `holder` is the entry of the lease that holds
+    it."""
 
     holder: str
     ref: JobRef
@@ -191,8 +195,8 @@ class QueueChanged(NamedTuple):
 
 
 Signal: TypeAlias = CancelCall | ReclaimDue | QueueChanged
-"""What `Lease.listen` answers. Who knows no use for one of them passes over it."""
+"""What `Lease.listen` answers. A listener ignores the signals that it has no use for."""
 
 
 class StaleSequence(Exception):
-    """An exchange at or below the last one applied: it had no effect. Resync."""
+    """An exchange whose number is not above the last one. It had no effect: resync."""

@@ -1,4 +1,4 @@
-"""One question about many queues or jobs, where one of them must not spoil the answer."""
+"""One question about many queues or jobs, of which one may fail without hiding the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Apart(NamedTuple, Generic[K, T]):
-    """What was answered, in the order of the question, and about whom the store refused to."""
+    """The answers, in the order of the question, and the errors of those without one."""
 
     answers: dict[K, T]
     refused: dict[K, StoreError]
@@ -23,14 +23,16 @@ class Apart(NamedTuple, Generic[K, T]):
 async def apart(
     ask: Callable[[Sequence[K]], Awaitable[Sequence[T]]], about: Sequence[K]
 ) -> Apart[K, T]:
-    """`ask` about all at once; if that fails by one of them, about halves, down to that one.
+    """`ask` about all at once. If that fails, ask about halves, down to the one that fails.
 
-    So a key of a wrong type in one queue does not hide the others. Raises StoreUnavailable:
-    a store that is away is away for all of them.
+    So a key of a wrong type in one queue does not hide the others. Raises StoreUnavailable,
+    for a store that is away answers about none of them.
     """
     answers: dict[K, T] = {}
     refused: dict[K, StoreError] = {}
-    waiting = [list(about)] if about else []
+    waiting: list[Sequence[K]] = []
+    if about:
+        waiting.append(about)
     while waiting:
         part = waiting.pop()
         try:

@@ -1,6 +1,6 @@
-"""What a store refuses before it sends anything: terms and effects that it could not keep.
+"""What a store refuses before it sends anything: terms and effects that it cannot keep.
 
-Ignored in silence, a job would run twice, too early, or never.
+A store that ignored them would run a job twice, too early, or never, and nobody would know.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def needs_of(terms: Terms) -> frozenset[str]:
 
 def check_needs(function: str, needs: Mapping[str, str], backend: Backend) -> None:
     """Raises MissingCapability when the store cannot keep what a job function was registered
-    with. `needs`: by option the name of a capability."""
+    with. `needs` has the name of a capability for each option."""
     for option, capability in needs.items():
         if not getattr(backend.capabilities, capability):
             raise MissingCapability(
@@ -52,9 +52,10 @@ def check_batch(batch: EnqueueBatch, capabilities: Capabilities) -> None:
 
 
 def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
-    """Raises UsageError for effects that no store could keep with this settlement,
-    MissingCapability for what this one cannot."""
-    effects, job = settlement.effects, settlement.job
+    """Raises UsageError for effects that no store can keep with this settlement, and
+    MissingCapability for effects that this store cannot keep."""
+    effects = settlement.effects
+    job = settlement.job
     if effects is None:
         return
     if settlement.state is not State.SUCCEEDED:

@@ -1,6 +1,6 @@
 """What command line, dashboard and warnings ask of a store: `store.inspect`.
 
-One small protocol a subject; a store has them all.
+There is one small protocol for each subject, and a store has all of them.
 """
 
 from __future__ import annotations
@@ -38,40 +38,41 @@ class QueueCounts(NamedTuple):
 
 
 class QueueFlow(NamedTuple):
-    """What happened in one queue in the last minute, to within a few seconds' worth.
+    """What happened in one queue in the last minute, in numbers of jobs.
 
-    Numbers of jobs, as floats: part of an older minute is counted in.
+    A store counts by the minute. So these are estimates: they take their share of the minute
+    before, and are floats.
     """
 
     queue: str
     now_ms: int
     oldest_ready_ms: int | None
-    """Since when the job is ready that is ready for longest; None without ready jobs."""
+    """When the oldest ready job became ready; None without one."""
     enqueued: float
-    """Dead jobs that were revived are counted too."""
+    """New jobs, and dead ones that were revived."""
     rescheduled: float
     """Attempts that were followed by a retry or a snooze."""
     ended: dict[State, float]
     next_due_ms: int | None = None
-    """When the first scheduled job is due; in the past while nobody has promoted it."""
+    """When the first scheduled job is due. In the past until somebody promotes it."""
 
 
 class WorkerEntry(NamedTuple):
-    """A lease as it stands in one queue; over when `end_ms` is not after `now_ms`."""
+    """A lease as it stands in one queue. It is over when `end_ms` is not after `now_ms`."""
 
     queue: str
     lease: str
     end_ms: int
     now_ms: int
     info: bytes
-    """What the worker said of itself, as JSON; see `LeaseSpec`."""
+    """What the worker has said about itself, as JSON; see `LeaseSpec`."""
 
 
 class Survey(NamedTuple):
-    """Some of all queues, for one of all who look through them.
+    """Some names of queues. Of all workers that ask, one looks through the queues for all.
 
-    `is_turn`: False while somebody else looks; `is_last`: these were the last names, and
-    the next look begins anew. A name may come twice in a round.
+    `is_turn` is False while another worker looks. `is_last` is True when these were the last
+    names, and the next look begins at the first one. A name may come twice in a round.
     """
 
     is_turn: bool
@@ -80,7 +81,7 @@ class Survey(NamedTuple):
 
 
 class Leftover(NamedTuple):
-    """Why a queue is not forgotten: what is left in it. When nothing is, it has been."""
+    """What is left in a queue, and keeps it from being forgotten. Without any it is forgotten."""
 
     queue: str
     ready: int = 0
@@ -90,11 +91,12 @@ class Leftover(NamedTuple):
     workers: int = 0
     """Leases that have not ended."""
     indexed: int = 0
-    """Jobs that the index knows; somebody else may have removed some by hand."""
+    """Jobs that the store's index names. More than there are if somebody has removed some by
+    hand."""
     awaited: int = 0
     """1 when somebody waits for the result of a job."""
     wait_ms: int = 0
-    """How long its past is needed yet: ids of jobs that have ended, or that it was used."""
+    """How long its past is still needed: ids of jobs that have ended, or when it was used."""
 
     @property
     def is_forgotten(self) -> bool:
@@ -106,7 +108,7 @@ class Verdict(StrEnum):
 
     OK = "ok"
     NOTE = "note"
-    """Worth knowing, or it could not be read."""
+    """It is worth knowing, or it could not be read."""
     WARNING = "warning"
     """Something suffers, but no job is lost."""
     PROBLEM = "problem"
@@ -120,37 +122,47 @@ class Finding(NamedTuple):
     verdict: Verdict
     found: str
     change: tuple[str, ...] = ()
-    """Lines to give the store, or to follow; empty when nothing is to be done."""
+    """Lines to give to the store, or advice to follow. Empty when nothing is to be done."""
 
 
 class QueueInspection(Protocol):
     """Questions about queues, and forgetting them."""
 
     async def names(self) -> list[str]:
-        """Every queue that has had a job or a worker and was not forgotten since, sorted."""
+        """Every queue that has had a job or a worker, and was not forgotten since; sorted."""
         ...
 
     async def forget(self, queues: Sequence[str], idle_ms: int) -> list[Leftover]:
-        """Drop what queues without jobs and workers have kept, and their names.
+        """Drop queues without jobs and workers: their names and what they have kept.
 
-        One that is used again is there again. `idle_ms`: only if no worker was heard of for so
-        long. Results that are kept stay readable for their time.
+        A queue is dropped only if no worker was heard of for `idle_ms`. When it is used again
+        it is there again. Results stay readable for their time.
         """
         ...
 
     async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:
-        """The next names of queues, `about` so many, for one of all who ask: whoever has
-        begun goes on, and another one takes over when it has not asked for `turn_ms`."""
+        """The next names of queues, `about` so many.
+
+        Only one of all askers gets names: the one that has begun. Another one takes over when
+        the first has not asked for `turn_ms`.
+        """
         ...
 
-    async def counts(self, queues: Sequence[str]) -> list[QueueCounts]: ...
+    async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
+        """How many jobs there are in each state."""
+        ...
 
-    async def flow(self, queues: Sequence[str]) -> list[QueueFlow]: ...
+    async def flow(self, queues: Sequence[str]) -> list[QueueFlow]:
+        """What happened in the last minute."""
+        ...
 
     async def put_back(self, queues: Sequence[str], limit: int) -> list[list[bytes]]:
-        """By queue: envelopes of jobs that were put back, since no worker that took them has
-        their function. Only the next `limit` due ones are looked at; others may be among
-        them, whose arguments look like it."""
+        """For each queue, envelopes of jobs that workers put back because they do not have their
+        function.
+
+        Only the `limit` scheduled jobs that are due next are looked at. A job whose arguments
+        contain the same mark may be among them.
+        """
         ...
 
 
@@ -161,12 +173,12 @@ class Inspection(Protocol):
     def queues(self) -> QueueInspection: ...
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
-        """The leases in these queues, also ones that are over; at most 1,000 a queue."""
+        """The leases in these queues, also those that are over; at most 1,000 in each."""
         ...
 
     async def diagnose(self) -> list[Finding]:
-        """The store's settings that decide whether jobs are lost.
+        """The settings of the store that decide whether jobs are lost.
 
-        Also for a store that `open` refuses.
+        Works also for a store that `open` refuses.
         """
         ...

@@ -1,4 +1,4 @@
-"""The lease at the seam: what it is made of, and what a worker asks of the store in its name."""
+"""The lease at the seam: what it consists of, and what a worker asks of the store in its name."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ __all__ = ["Lease", "LeaseSpec", "Offer"]
 
 @dataclass(frozen=True, slots=True)
 class LeaseSpec:
-    """A worker's timed right to the jobs it holds, one entry in each of its queues.
+    """A worker's timed right to the jobs it holds. It has one entry in each of its queues.
 
-    `id` is new for each worker run; `worker` is a label. A queue in which the lease was
-    lost is entered again under a name of its own (`renewed`), for an entry's name is
-    never reused: the jobs of the lost one may still be on their way back. `info` is
-    what inspection shows of the worker, as JSON.
+    `id` is new for each run of a worker, and `worker` is a label. `info` is what inspection
+    shows of the worker, as JSON.
+
+    A queue in which the lease was lost is entered again under a new name (`renewed`). The name
+    of an entry is never used twice: jobs of the lost one may still be on their way back.
     """
 
     id: str
@@ -44,7 +45,7 @@ class LeaseSpec:
         return self.renewed.get(queue, self.id)
 
     def within(self, queues: Collection[str]) -> LeaseSpec:
-        """This lease as far as these of its queues go, to ask about them alone."""
+        """This lease, but for these of its queues alone."""
         return replace(self, queues=tuple(queues))
 
     def renew(self, queues: Collection[str], name: str) -> LeaseSpec:
@@ -54,17 +55,17 @@ class LeaseSpec:
 
     @property
     def grace_ms(self) -> int:
-        """A silence of all workers for longer than this means that the store was away;
-        then they get as long again to renew. Longer than from one heartbeat to the next."""
+        """How long all workers of a queue may be silent before the store must have been away.
+        Then they get as long again to renew. It is longer than the time between heartbeats."""
         return self.duration_ms * 2 // 5
 
 
 class Offer(NamedTuple):
     """An exchange that settles nothing, sent behind the wait of `Lease.park`.
 
-    `sequence` is of the same row as those of exchanges, and these do not make it stale:
-    others may go on meanwhile, so `demand` must leave out what they ask for. A resync makes
-    it stale.
+    `sequence` comes from the same counter as those of exchanges. Later exchanges do not make it
+    stale, for they may go on while the offer waits; `demand` must leave out the slots that they
+    ask for. A resync makes it stale.
     """
 
     sequence: int
@@ -72,22 +73,24 @@ class Offer(NamedTuple):
 
 
 class Lease(Protocol):
-    """A worker's standing in its queues. Made by `Backend.lease`, which enters them, or by
-    `Backend.attach` over entries that stand there.
+    """What a worker asks of the store in the name of its lease.
 
-    Every method may raise StoreUnavailable; then nothing is known. Belongs to one event
-    loop; another one attaches a lease of its own to `spec`, on a twin of the store.
+    `Backend.lease` makes one and enters its queues. `Backend.attach` makes one for entries that
+    stand there already. It belongs to one event loop: another loop attaches its own to `spec`,
+    on a twin of the store.
+
+    Every method may raise StoreUnavailable. Then it is not known what took effect.
     """
 
     @property
     def spec(self) -> LeaseSpec:
-        """The lease as it stands now; `rejoin` replaces it. May be read from any thread."""
+        """The lease as it stands now. `rejoin` replaces it. Any thread may read it."""
         ...
 
     @property
     def entered(self) -> Registered:
-        """What the store said when the queues were entered. One that was attached knows
-        nothing of it: nothing is away, and `now_ms` is 0."""
+        """The answer to entering the queues. For an attached lease `away` is empty and `now_ms`
+        is 0, for it has entered none."""
         ...
 
     async def exchange(
@@ -98,39 +101,41 @@ class Lease(Protocol):
     ) -> Exchange:
         """Settle finished jobs and take new ones, in one round trip.
 
-        Covers the queues of `demand` and of `settlements`. For each: check the lease
-        and that `sequence` is above the last applied, settle what this lease still
-        owns, promote due jobs, take. Raises StaleSequence without any effect.
+        It covers the queues of `demand` and of `settlements`. In each of them the store checks
+        the lease and that `sequence` is above the last one, settles what this lease still
+        holds, promotes due jobs, and hands out jobs. Raises StaleSequence without any effect.
 
-        A success stores its `effects` in the same step, and only if it counts: never when it is
-        among `not_yours`, so what is sent again stores nothing twice. A job whose id is there
-        is not stored again. Effects are never refused for memory: they are bounded, and a
-        settlement must always be possible. Raises UsageError, before anything is sent, for effects
-        of anything but a success, for another queue or over their bounds; MissingCapability for
-        terms that this store cannot keep.
+        A success stores its `effects` in the same step, and only if it counts. One among
+        `not_yours` stores nothing, so a settlement that is sent again stores nothing twice. A
+        job whose id is taken is not stored again. Effects are never refused for memory: they
+        are bounded, and a settlement must always be possible.
+
+        Raises UsageError before anything is sent when effects belong to anything but a success,
+        are for another queue, or are over their bounds. Raises MissingCapability for terms that
+        this store cannot keep.
         """
         ...
 
     async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
         """Block until a queue signals work, at most `timeout_s`.
 
-        Without an offer nothing is taken. Whoever was signalled must exchange on these
-        queues, with demand or without: that passes the signal on.
+        Without an offer nothing is taken. A caller that was signalled must exchange on these
+        queues, with or without demand: that passes the signal on if there is more work.
 
-        With an offer its exchange follows on the same connection, so that new work needs no
-        trip of its own. It is fenced apart from other exchanges (see `Offer`). It hands out new
-        jobs only: suspects never, jobs that were given back or are due perhaps; these are
-        told of as `left_ready` and `next_due_ms`, and the next exchange brings them.
-        `next_lease_end_ms` may be left out. After an error the jobs may be taken: resync.
+        With an offer its exchange follows the wait on the same connection, so new work needs no
+        extra round trip. It is fenced apart from other exchanges (see `Offer`). It hands out
+        fresh jobs. It never hands out suspects, and may leave jobs that were given back or are
+        due to the next exchange: `left_ready` and `next_due_ms` name them. `next_lease_end_ms`
+        may be missing. After an error resync, for jobs may have been taken.
         """
         ...
 
     async def beat(self, *, leaves: bool = False) -> Heartbeat:
-        """Renew the entries that still exist, also ones that are over.
+        """Renew the entries that still exist, also those that are over.
 
-        `leaves`: the worker was told to end; once a beat has said so, no crash is counted if
-        the lease ends by itself. The answer names queues with work, so that an idle worker
-        learns of a signal that was lost.
+        `leaves` says that the worker was told to end. After such a beat no crash is counted if
+        the lease ends by itself. The answer names queues with work: so an idle worker learns of
+        it when a signal was lost.
         """
         ...
 
@@ -140,11 +145,11 @@ class Lease(Protocol):
         holding: Collection[TakenJob],
         queues: Collection[str] | None = None,
     ) -> Resync:
-        """After an exchange whose reply was lost, in `queues` (None: all of the lease).
+        """Find out what a lost reply would have said, in `queues` (None: all of the lease).
 
         No exchange on these queues may be in flight. `sequence` must be above every one used
-        before; exchanges at or below it that arrive late have no effect any more. `holding`:
-        the jobs the caller knows of, running or with a settlement not yet confirmed.
+        before. Exchanges at or below it have no effect when they arrive later. `holding` are
+        the jobs that the caller knows of: they run, or their settlement is not confirmed yet.
         """
         ...
 
@@ -156,30 +161,30 @@ class Lease(Protocol):
         ...
 
     async def note(self, notes: Sequence[Note]) -> list[bool]:
-        """Keep named values of the jobs that this lease still holds; for each: whether it does.
+        """Keep named values of jobs; for each, whether this lease holds its job and it is kept.
 
-        Written through: what is True is in the store. A note is kept for as long as its job
-        lives, whoever runs it, and with its dead letter; a revived job has its notes again. Never
-        refused for memory. Callers bound how many a job has, and how large they are.
+        A note is kept for as long as its job lives, whoever runs it, and then with its dead
+        letter. So a revived job has its notes again. Never refused for memory: callers bound
+        how many notes a job has, and how large they are.
         """
         ...
 
     async def notes(self, jobs: Sequence[TakenJob]) -> list[Notes | None]:
-        """All notes of these jobs by their names; None for a job that this lease does not hold."""
+        """All notes of these jobs by name. None for a job that this lease does not hold."""
         ...
 
     async def listen(self, timeout_s: float) -> Collection[Signal]:
-        """Block until somebody signals something about these queues, at most `timeout_s`.
+        """Block until there is a signal about these queues, at most `timeout_s`.
 
-        What is said between two calls is heard by the next one; before the first call has
-        returned, and while the store cannot be reached, it may be missed, so a signal
+        A signal that comes between two calls is returned by the next one. A signal may be
+        missed before the first call has returned, and while the store cannot be reached. So it
         is never the only way to learn of something. Signals may be about other workers.
         """
         ...
 
     async def leave(self, crashed: Collection[TakenJob] = ()) -> None:
-        """Release the jobs still held and remove the entries.
+        """Release the jobs that are still held, and remove the entries.
 
-        No crash is counted, but one for each of `crashed` that the lease still holds.
+        A crash is counted only for those of `crashed` that the lease still holds.
         """
         ...

@@ -1,4 +1,4 @@
-"""Dead letters at the seam: what a store answers, and what it is asked to do with them."""
+"""Dead letters at the seam: what a store does with them, and what it answers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = [
 ]
 
 MAX_PAGE: Final = 1_000
-"""Dead letters in one page, at the most."""
+"""The most dead letters of one page."""
 MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
 """Bytes of stored letters after which a page ends, so that one trip stays short."""
 
 
 class LetterKey(NamedTuple):
-    """One death of one job: its id may die again later, with another letter.
+    """One death of one job. A revived job may die again, and then it has another letter.
 
-    `died_ms` by the store's clock.
+    `died_ms` is by the store's clock.
     """
 
     ref: JobRef
@@ -39,7 +39,7 @@ class LetterKey(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A dead letter as it is stored, perhaps cut; `size` in bytes is that of all of it."""
+    """A dead letter as it is stored, perhaps cut. `size` is that of the whole one, in bytes."""
 
     key: LetterKey
     priority: Priority
@@ -50,8 +50,8 @@ class DeadLetter(NamedTuple):
 class LetterQuery(NamedTuple):
     """Which dead letters of a queue, and how much of them.
 
-    Those that died at `since_ms` or later and before `before_ms` (epoch, by the store's
-    clock); a page has at most `limit`, and of each envelope `cut` bytes (see `cut_letter`).
+    They died at `since_ms` or later and before `before_ms`, by the store's clock. A page has at
+    most `limit` of them, and of each envelope at most `cut` bytes (see `cut_letter`).
     """
 
     queue: str
@@ -65,8 +65,8 @@ class LetterQuery(NamedTuple):
 class LetterPage(NamedTuple):
     """Some dead letters of one queue, in the order of their deaths.
 
-    `after`: where the next page begins; None when this was the last one. `total`: how
-    many letters of the time asked for there are just now. `now_ms` by the store's clock.
+    The next page begins `after` this key; None when this was the last one. `total` is how many
+    letters of the time asked for there are now. `now_ms` is by the store's clock.
     """
 
     letters: list[DeadLetter]
@@ -83,7 +83,7 @@ class Revival(NamedTuple):
 
 
 class Revived(StrEnum):
-    """What a revival came to."""
+    """What became of a revival."""
 
     READY = "ready"
     GONE = "gone"
@@ -98,16 +98,18 @@ class DeadLetters(Protocol):
     async def page(self, query: LetterQuery, after: LetterKey | None = None) -> LetterPage:
         """One page of a queue's dead letters.
 
-        It ends after MAX_PAGE letters or MAX_PAGE_BYTES, and is empty only when it is the
-        last. Letters that come and go meanwhile move no others from page to page.
+        It ends after MAX_PAGE letters or MAX_PAGE_BYTES. Only the last one may be empty.
+        Letters that come and go meanwhile move no other letter to another page.
         """
         ...
 
     async def find(
         self, refs: Sequence[JobRef], *, cut: int | None = None
     ) -> list[DeadLetter | None]:
-        """The dead letters of these jobs, None where there is none. Their sizes add up:
-        name few at a time, unless `cut` is small."""
+        """The dead letters of these jobs, None where there is none.
+
+        All of them come in one answer. So ask for few at a time, unless `cut` is small.
+        """
         ...
 
     async def revive(
@@ -115,21 +117,24 @@ class DeadLetters(Protocol):
     ) -> list[Revived]:
         """Make dead jobs ready again, in this order, at their old priority or `priority`.
 
-        Each letter goes, with what was known of the job's end; from now on it is a living
-        job as any other. No effect on one whose letter is gone or whose id is taken. Also
-        when the store has no memory left.
+        The letter and the result of its death are dropped: from now on it is a job like any
+        other. A job whose letter is gone or whose id is taken is left alone. Never refused for
+        memory.
         """
         ...
 
     async def purge(self, letters: Sequence[LetterKey]) -> list[bool]:
-        """Drop dead letters; for each: whether it was there. The job's id and result stay
-        known for their times."""
+        """Drop dead letters; for each, whether it was there. The id and the result of its job
+        stay known for their times."""
         ...
 
 
 def cut_letter(letter: bytes, cut: int | None) -> bytes:
-    """A dead letter with its first line, which tells how the job ended, and `cut` bytes of
-    the envelope behind it. What has no first line is cut as a whole."""
+    """A dead letter with at most `cut` bytes of the envelope.
+
+    The first line, which says how the job ended, stays whole. A text of one line is cut as an
+    envelope.
+    """
     if cut is None:
         return letter
     line = letter.find(b"\n") + 1

@@ -1,13 +1,13 @@
 """The seam: what a store has to do for asyncjobs, and nothing of how.
 
-Plain values in and out, batches everywhere. A backend never decides: what to take, how
-to settle and when to retry is said by the floors above. Its clock rules; tests pin it
-with the `now_ms` that every backend's constructor takes.
+Plain values go in and out, always in batches. A backend never decides: the floors above say
+what to take, how to settle and when to retry. The store's clock is the only one that counts.
+Tests pin it with the `now_ms` that every backend's constructor takes.
 
-A worker speaks to the store through its lease (`lease.py`). What one looks at is in
-`inspect.py`, dead letters are in `letters.py`, the answers in `answers.py`.
+A worker speaks to the store through its lease (`lease.py`). What people look at is in
+`inspect.py`, dead letters are in `letters.py`, and the answers are in `answers.py`.
 
-The promises that each method keeps are written once, as cases, in `tests/conformance/`.
+The promises of each method are written once, as cases, in `asyncjobs/testing/conformance/`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 Clock = Callable[[], int]
-"""Milliseconds since the epoch; given to a backend it takes the place of the store's."""
+"""Milliseconds since the epoch. A backend that is given one uses it in place of the store's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,45 +46,46 @@ class Capabilities:
     shared: bool
     """Several processes can use one store."""
     threaded_heartbeat: bool
-    """`for_thread()` gives a twin for another event loop, so that a blocked loop keeps
-    its lease."""
+    """`for_thread()` makes a twin for another event loop. So a worker whose loop is blocked
+    still renews its lease."""
     unique: bool = False
     """Keeps `Terms.unique`: at most one job holds a key."""
     gates: bool = False
-    """Keeps `Terms.gate`: limits by key, and turns."""
+    """Keeps `Terms.gate`: limits by key, and turns between keys."""
     flows: bool = False
     """Keeps barriers: jobs that wait for the ends of others."""
     notes: bool = False
     """Keeps named values of running jobs."""
     schedules: bool = False
-    """Keeps rules that make jobs."""
+    """Keeps rules that make jobs at set times."""
     transactions: bool = False
-    """Stores and settles within a transaction of the caller's own."""
+    """Enqueues and settles within a transaction of the caller."""
     across_queues: bool = False
-    """The effects of a settlement may be for other queues than its own."""
+    """The effects of a settlement may be for another queue than that of its job."""
     lease_by_queue: bool = False
-    """Each queue may be on a server of its own, so a lease is one for each."""
+    """Each queue may be on a server of its own, so a worker has one lease for each queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """The settings of an app that its backend needs. Times in milliseconds."""
+    """The settings of an app that its backend needs. Times are in milliseconds."""
 
     prefix: str = "asyncjobs"
     connect_timeout_s: float = 5.0
     command_timeout_s: float = 10.0
-    """How long one exchange with the store may take before its connection is given up."""
+    """How long one round trip may take. After that its connection is given up."""
     id_ttl_ms: int = 600_000
     token_ttl_ms: int = 60_000
+    # A dead letter goes when one of the three is exceeded, the oldest first.
     dead_max_age_ms: int = 30 * 86_400_000
     dead_max_count: int = 100_000
     dead_max_bytes: int = 256 << 20
     wait_replicas: int = 0
-    """Copies that have to confirm an enqueue before it returns."""
+    """How many replicas have to confirm an enqueue before it returns."""
 
 
 class StoreInfo(NamedTuple):
-    """The server behind the backend, for banners and error texts; holds no secret."""
+    """The server behind the backend, for banners and error texts. Holds no secret."""
 
     name: str
     version: str
@@ -95,8 +96,9 @@ class StoreInfo(NamedTuple):
 class EnqueueBatch(NamedTuple):
     """Jobs to store in one go.
 
-    The answer to a `token` is kept for `token_ttl_ms` (None: as long as the settings of the
-    store say) and repeated, so sending a batch again after a lost reply never stores a job twice.
+    The answer to a `token` is kept for `token_ttl_ms`; None: as long as the settings of the
+    store say. A batch that is sent again with its token is given that answer, so no job is
+    stored twice when a reply was lost.
     """
 
     token: str
@@ -106,11 +108,11 @@ class EnqueueBatch(NamedTuple):
 
 
 class Backend(Protocol):
-    """A store. Every method may raise StoreUnavailable; then nothing is known.
+    """A store. Every method may raise StoreUnavailable. Then it is not known what took effect.
 
-    A queue that fails by itself costs no other one: what a worker asks of several queues says
-    in `away` which have not answered, an enqueue in `refused`. Where there is no such
-    answer, a StoreError is raised when all others have been served.
+    A queue that fails by itself does no harm to the others. The answers to a worker name in
+    `away` the queues that have not answered, and the answer to an enqueue names them in
+    `refused`. A method without such an answer serves all other queues, then raises StoreError.
     """
 
     @property
@@ -118,7 +120,7 @@ class Backend(Protocol):
 
     @property
     def inspect(self) -> Inspection:
-        """What command line, dashboard and warnings ask."""
+        """What command line, dashboard and warnings ask about the store."""
         ...
 
     @property
@@ -132,49 +134,55 @@ class Backend(Protocol):
         ...
 
     async def open(self) -> StoreInfo:
-        """Connect and check the store. Raises ConfigError for one that loses jobs,
-        UnsupportedLayout for one of another release."""
+        """Connect and check the store.
+
+        Raises ConfigError for a store that is set up to lose jobs, and UnsupportedLayout for
+        one whose data another release has written.
+        """
         ...
 
     async def close(self) -> None: ...
 
     def for_thread(self) -> Backend:
-        """A twin for another event loop, to be opened and closed there.
+        """A twin of this store for another event loop, to be opened and closed there.
 
-        Only with `capabilities.threaded_heartbeat`.
+        Needs `capabilities.threaded_heartbeat`.
         """
         ...
 
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
-        """Store the jobs, each queue's by itself.
+        """Store the jobs of each queue in one step.
 
-        An id is taken while its job lives and for `id_ttl_ms` after it has finished. What the
-        store refuses is refused by queue, with StoreFull when it has no memory left. Raises
-        MissingCapability, and stores nothing, for terms that this store cannot keep.
+        An id is taken while its job lives, and for `id_ttl_ms` after it has finished. A queue
+        whose jobs are not stored stands in `refused`, with StoreFull when the store has no
+        memory left. Raises MissingCapability for terms that this store cannot keep; then
+        nothing is stored.
         """
         ...
 
     async def lease(self, spec: LeaseSpec) -> Lease:
-        """Enter all queues of `spec`; those that have not answered are in `entered.away`."""
+        """Enter all queues of `spec`. Those that have not answered are in `entered.away`."""
         ...
 
     def attach(self, spec: LeaseSpec) -> Lease:
-        """A lease object over entries that stand in the store; enters nothing.
+        """A lease object for entries that stand in the store already. Enters nothing.
 
-        For another thread: each beat attaches to the present `spec` on its own twin.
+        The heartbeat's thread uses it: each beat attaches to the present `spec`, on the twin
+        of that thread.
         """
         ...
 
     async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
         """Make the jobs of ended leases ready again, at most `limit` a queue.
 
-        `grace_ms`: when no worker was heard of for longer than that, the store was
-        down; then live workers get that long to renew before anything is taken.
+        When no worker was heard of for longer than `grace_ms`, the store was down. Then live
+        workers have so long to renew before a lease is ended.
         """
         ...
 
     async def prune(self, queues: Sequence[str], limit: int) -> int:
-        """Drop what is over its age, count or bytes; returns how many dead letters went."""
+        """Drop up to `limit` dead letters that are over their age, number or bytes; returns how
+        many."""
         ...
 
     async def get(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
@@ -184,7 +192,7 @@ class Backend(Protocol):
     async def cancel(
         self, refs: Sequence[JobRef], outcome: bytes | None, result_ttl_ms: int
     ) -> list[CancelVerdict]:
-        """Remove queued and scheduled jobs, ask for the end of running ones."""
+        """Remove ready and scheduled jobs, and ask the workers of running ones to stop them."""
         ...
 
     async def wait_results(
@@ -192,7 +200,7 @@ class Backend(Protocol):
     ) -> list[JobRecord | None]:
         """Return once at least one of these jobs is final, or after `timeout_s`.
 
-        Answers like `get`; a final or unknown job among them is not waited for. Any
-        number of callers at a time share one connection.
+        Answers like `get`. When one of them is final or unknown already, it returns at once.
+        Any number of callers share one connection.
         """
         ...
