@@ -50,11 +50,12 @@ class MemoryBackend:
         self.dead = MemoryDeadLetters(self._queues)
 
     async def open(self) -> StoreInfo:
-        """Nothing to connect to; never fails. Nobody else reads what is kept: it has no layout."""
+        """Never fails: there is nothing to connect to, and no layout that another release may
+        have written."""
         return StoreInfo("memory", "1", self.address)
 
     async def close(self) -> None:
-        """Send everybody home who is parked; the jobs stay."""
+        """End all waits. The jobs stay."""
         self._queues.close()
 
     def for_thread(self) -> Backend:
@@ -65,8 +66,11 @@ class MemoryBackend:
         )
 
     def break_queue(self, name: str, error: StoreError | None) -> None:
-        """Answer with `error` for this queue from now on, None: no more. For tests of what
-        becomes of the others: this store has no faults of its own."""
+        """Fail with `error` for this queue from now on; None mends it.
+
+        It is there for tests of what becomes of the other queues: this store has no faults of
+        its own.
+        """
         if error is None:
             self._queues.broken.pop(name, None)
         else:
@@ -151,7 +155,7 @@ class MemoryBackend:
     async def wait_results(
         self, refs: Sequence[JobRef], timeout_s: float | None
     ) -> list[JobRecord | None]:
-        """See `Backend.wait_results`; returns at once when one of the ids is unknown."""
+        """See `Backend.wait_results`."""
         records = self._records(refs)
         if not refs or any(record is None or record.state.is_final for record in records):
             return records

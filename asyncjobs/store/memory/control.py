@@ -1,4 +1,4 @@
-"""Who hears signals at once, in memory: an inbox for each lease that listens."""
+"""Who hears of cancels and other signals in memory: an inbox for each lease that listens."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class _Inbox:
 
 
 class ControlBoard:
-    """Owns the inboxes, from the first `listen` of a lease until it leaves."""
+    """Owns the inbox of each lease, from its first `listen` until it leaves."""
 
     def __init__(self) -> None:
         self._inboxes: dict[str, _Inbox] = {}
 
     def tell(self, queue: str, signal: Signal) -> None:
-        """Put the signal into the inbox of everybody who listens on this queue."""
+        """Put the signal into the inbox of every lease that listens on this queue."""
         for inbox in self._inboxes.values():
             if queue in inbox.queues:
                 inbox.signals.append(signal)
@@ -43,12 +43,13 @@ class ControlBoard:
                 await inbox.arrived.wait()
         except TimeoutError:
             return ()
-        signals, inbox.signals = inbox.signals, []
+        signals = inbox.signals
+        inbox.signals = []
         inbox.arrived.clear()
         return signals
 
     def close(self) -> None:
-        """Send everybody home who is parked."""
+        """End all waits."""
         for inbox in self._inboxes.values():
             inbox.arrived.set()
 

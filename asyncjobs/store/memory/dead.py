@@ -46,13 +46,14 @@ class MemoryDeadLetters:
     ) -> list[Revived]:
         self._queues.raise_broken(revival.key.ref.queue for revival in revivals)
         now = self._queues.now_ms()
-        by_name = self._queues.by_name
-        return [
-            by_name[revival.key.ref.queue].revive(revival, priority, now)
-            if revival.key.ref.queue in by_name
-            else Revived.GONE
-            for revival in revivals
-        ]
+        verdicts = []
+        for revival in revivals:
+            queue = self._queues.by_name.get(revival.key.ref.queue)
+            verdict = Revived.GONE
+            if queue is not None:
+                verdict = queue.revive(revival, priority, now)
+            verdicts.append(verdict)
+        return verdicts
 
     async def purge(self, letters: Sequence[LetterKey]) -> list[bool]:
         by_name = self._queues.by_name

@@ -24,7 +24,7 @@ __all__ = ["Ended"]
 
 
 class Ended:
-    """Each of the three has a time of its own, after which it is gone."""
+    """Owns them. Ids and results go after a time, letters also when they are too many."""
 
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
@@ -35,21 +35,21 @@ class Ended:
 
     @property
     def dead(self) -> int:
-        """How many dead letters there are."""
+        """How many dead letters are kept."""
         return len(self._dead)
 
     @property
     def known_until_ms(self) -> int:
-        """Until when ids are remembered; 0 when none is."""
+        """Until when the last id is remembered; 0 when none is."""
         return max((ms for ms, _ in self._known.times()), default=0)
 
     def has_results(self, now: int) -> bool:
-        """Whether outcomes are kept that may still be asked for."""
+        """Whether outcomes are kept that somebody may still ask for."""
         self.forget(now)
         return self._results.first_ms() is not None
 
     def knows(self, id: str, now: int) -> bool:
-        """Whether a job with this id has finished lately."""
+        """Whether a job with this id has ended lately."""
         return self._known.after(id, now) is not None
 
     def put(self, id: str, state: State, outcome: bytes | None, ttl_ms: int, now: int) -> None:
@@ -60,7 +60,8 @@ class Ended:
             self._results.put(id, now + ttl_ms, Kept(state, outcome))
 
     def drop_result(self, id: str) -> None:
-        """The id is used again: the result of the job before is not that of the new one."""
+        """The id is used again: who waits for the new job must not get the result of the old
+        one."""
         self._results.pop(id)
 
     def bury(self, job: StoredJob, dead_letter: bytes, now: int) -> None:
@@ -70,15 +71,21 @@ class Ended:
         self._dead_bytes += len(dead_letter)
 
     def record(self, ref: JobRef, now: int) -> JobRecord | None:
-        """What is known of a job that does not live any more, None when nothing is."""
-        kept, letter = self._results.after(ref.id, now), self._dead.get(ref.id)
-        known = self._known.after(ref.id, now)
-        if known not in (None, State.DEAD):
-            letter = None  # of an earlier job with this id
-        if known is None and kept is None and letter is None:
+        """What is known of a job that has ended, None when nothing is."""
+        kept = self._results.after(ref.id, now)
+        letter = self._dead.get(ref.id)
+        state = self._known.after(ref.id, now)
+        outcome = None
+        if state not in (None, State.DEAD):
+            # It is the letter of an earlier job with this id.
+            letter = None
+        if kept is not None:
+            state = state or kept.state
+            outcome = kept.outcome
+        if letter is not None:
+            state = state or State.DEAD
+        if state is None:
             return None
-        state = known or (kept.state if kept is not None else State.DEAD)
-        outcome = None if kept is None else kept.outcome
         if letter is None:
             return JobRecord(ref, state, outcome=outcome)
         return JobRecord(
@@ -87,8 +94,10 @@ class Ended:
 
     def letters(self, query: LetterQuery, after: LetterKey | None, now: int) -> LetterPage:
         """One page of dead letters; see `DeadLetters.page`."""
-        since_ms = -1 if query.since_ms is None else query.since_ms
-        # Ordered by bytes, as a server does it.
+        since_ms = -1
+        if query.since_ms is not None:
+            since_ms = query.since_ms
+        # Letters of one moment are in the order of their bytes, as a server has them.
         places = [
             (died_ms, id_bytes(id), id)
             for died_ms, id in self._dead.times()
@@ -97,11 +106,10 @@ class Ended:
         total = len(places)
         if after is not None:
             begin = (after.died_ms, id_bytes(after.ref.id), after.ref.id)
-            places = [
-                place
-                for place in places
-                if (place > begin if query.oldest_first else place < begin)
-            ]
+            if query.oldest_first:
+                places = [place for place in places if place > begin]
+            else:
+                places = [place for place in places if place < begin]
         choose = nsmallest if query.oldest_first else nlargest
         letters: list[DeadLetter] = []
         size = 0
@@ -111,8 +119,10 @@ class Ended:
             key = LetterKey(JobRef(query.queue, id), died_ms)
             letters.append(self._letter(key, query.cut))
             size += letters[-1].size
-        more = len(letters) < len(places)
-        return LetterPage(letters, letters[-1].key if more and letters else None, total, now)
+        next_page = None
+        if letters and len(letters) < len(places):
+            next_page = letters[-1].key
+        return LetterPage(letters, next_page, total, now)
 
     def find_letter(self, ref: JobRef, cut: int | None) -> DeadLetter | None:
         """The job's dead letter, None without one."""
@@ -130,7 +140,7 @@ class Ended:
         return self._pop_letter(key) is not None
 
     def revive(self, key: LetterKey) -> Letter | None:
-        """Forget everything of this death; its letter, or None without effect."""
+        """Forget everything about this death; its letter. None, and no effect, without one."""
         letter = self._pop_letter(key)
         if letter is not None:
             self._known.pop(key.ref.id)
@@ -147,7 +157,7 @@ class Ended:
         return self._drop(self._dead.pop(key.ref.id))
 
     def _drop(self, letter: Letter | None) -> Letter | None:
-        """A letter has gone, if it was there."""
+        """Count out a letter that was removed, if there was one."""
         if letter is not None:
             self._dead_bytes -= len(letter.dead_letter)
         return letter
@@ -164,7 +174,8 @@ class Ended:
 
     def _is_over(self, now: int) -> bool:
         """Whether the oldest dead letter has to go."""
-        settings, died_ms = self._settings, self._dead.first_ms()
+        settings = self._settings
+        died_ms = self._dead.first_ms()
         if died_ms is None:
             return False
         return (
@@ -174,7 +185,7 @@ class Ended:
         )
 
     def pull_back(self, from_ms: int, by_ms: int) -> None:
-        """The clock has gone back: what is kept for some time is kept for no longer."""
+        """The clock has gone back: keep nothing for longer than it was meant to stay."""
         self._known.pull_back(from_ms, by_ms)
         self._results.pull_back(from_ms, by_ms)
 

@@ -35,7 +35,7 @@ class MemoryInspection:
         return [entry for queue in known for entry in queue.leases.workers(now)]
 
     async def diagnose(self) -> list[Finding]:
-        """One problem: this store ends with its process."""
+        """Always one problem: the jobs of this store end with its process."""
         found = "this process's own memory: jobs end with it, and no other process sees them"
         change = ("set ASYNCJOBS_URL=redis://localhost:6379",)
         return [Finding("store", Verdict.PROBLEM, found, change)]
@@ -66,8 +66,7 @@ class MemoryQueueInspection:
         return [left.get(name, Leftover(name)) for name in queues]
 
     async def survey(self, asker: str, about: int, turn_ms: int) -> Survey:
-        """See `QueueInspection.survey`; queues that come meanwhile may be left to the next
-        round."""
+        """See `QueueInspection.survey`. A new queue may have to wait for the next round."""
         now = self._queues.now_ms()
         present = self._surveyor
         if present is None or present.until_ms <= now:
@@ -77,13 +76,12 @@ class MemoryQueueInspection:
         return present.look(self._queues.names(), about, now + turn_ms)
 
     async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
-        """One queue at one moment, each; all zero for a queue that was never used."""
+        """All zero for a queue that was never used."""
         now = self._queues.now_ms()
         by_name = self._queues.by_name
+        unused = ((0, 0, 0, 0), 0, 0, 0, 0)
         return [
-            counts_of(by_name[name], now)
-            if name in by_name
-            else QueueCounts(name, (0, 0, 0, 0), 0, 0, 0, 0)
+            counts_of(by_name[name], now) if name in by_name else QueueCounts(name, *unused)
             for name in queues
         ]
 

@@ -35,7 +35,7 @@ MOST_MARKS: Final = 100
 
 
 class MemoryLease:
-    """See `Lease`. Owns nothing but its own name: what it holds is in the queues."""
+    """See `Lease`. Owns nothing but its name: the queues know what it holds."""
 
     def __init__(self, queues: Queues, spec: LeaseSpec) -> None:
         self._queues = queues
@@ -43,8 +43,10 @@ class MemoryLease:
         self.entered = Registered(0)
 
     async def enter(self, queues: Collection[str] | None = None) -> Registered:
-        """Enter these queues, or all, under the names that the lease has there."""
-        self.entered = self._enter(self.spec, self.spec.queues if queues is None else queues)
+        """Enter these queues, or all of them, under the names that the lease has there."""
+        if queues is None:
+            queues = self.spec.queues
+        self.entered = self._enter(self.spec, queues)
         return self.entered
 
     async def rejoin(self, queues: Collection[str]) -> Registered:
@@ -168,7 +170,7 @@ class MemoryLease:
         return self._answer(signalled, offer)
 
     def _answer(self, signalled: Collection[str], offer: Offer) -> Parked:
-        """The exchange that was sent behind the wait."""
+        """Make the exchange that was offered behind the wait."""
         demand = {name: wanted._replace(suspects=()) for name, wanted in offer.demand.items()}
         try:
             exchange = self._exchange(offer.sequence, (), demand, is_parked=True)
@@ -176,7 +178,7 @@ class MemoryLease:
             return Parked(signalled, None)
         for error in exchange.away.values():
             raise error
-        # Suspects were passed over; whoever knows what else runs shall have them.
+        # Suspects were passed over. A worker that exchanges says how many it may take.
         left = [
             name for name in demand if self._queues.queue(name).waiting.has_work(exchange.now_ms)
         ]
@@ -190,9 +192,11 @@ class MemoryLease:
         holding: Collection[TakenJob],
         queues: Collection[str] | None = None,
     ) -> Resync:
-        """See `Lease.resync`. Raises StaleSequence for a sequence that was used."""
+        """See `Lease.resync`. Raises StaleSequence for a number that was used before."""
         spec = self.spec
-        asked, away = self._queues.reach(spec.queues if queues is None else queues)
+        if queues is None:
+            queues = spec.queues
+        asked, away = self._queues.reach(queues)
         present = [q for q in asked if q.leases.check_sequence(spec, sequence, is_parked=False)]
         named = {(job.queue, job.receipt) for job in holding if job.holder == spec.entry(job.queue)}
         applied: dict[str, int] = {}
@@ -226,7 +230,7 @@ class MemoryLease:
 def _hand_out(
     queues: Iterable[Queue], spec: LeaseSpec, demand: Mapping[str, Demand], now: int
 ) -> tuple[list[TakenJob], tuple[tuple[str, int], ...]]:
-    """The jobs taken, and in which queues how many became due."""
+    """The jobs that are handed out, and how many became due in which queues."""
     jobs: list[TakenJob] = []
     promoted: list[tuple[str, int]] = []
     for queue in queues:

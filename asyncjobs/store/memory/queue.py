@@ -264,8 +264,9 @@ class Queue:
         """Remove a job that waits, mark one that runs; the entry of the lease that runs it."""
         job = self._jobs.get(id)
         if job is None:
-            is_known = self.ended.record(JobRef(self.name, id), now) is not None
-            return (CancelVerdict.FINISHED if is_known else CancelVerdict.UNKNOWN), None
+            if self.ended.record(JobRef(self.name, id), now) is None:
+                return CancelVerdict.UNKNOWN, None
+            return CancelVerdict.FINISHED, None
         if job.holder is not None:
             job.is_marked = True
             # A lease that is over has nobody to hear of it. The next holder does.

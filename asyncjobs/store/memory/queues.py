@@ -1,4 +1,4 @@
-"""The queues of a store in memory, and everybody who waits for something in them."""
+"""The queues of a store in memory, and who waits for something in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Queues"]
 
 
 class Queues:
-    """What the store, its leases, its inspection and its dead letters have in common."""
+    """What the store, its leases, its inspection and its dead letters share."""
 
     def __init__(self, settings: StoreSettings, now_ms: Clock) -> None:
         self.settings = settings
@@ -26,11 +26,11 @@ class Queues:
         self.results = ResultWaiters()
         self.control = ControlBoard()
         self.by_name: dict[str, Queue] = {}
-        """Every queue that has something to keep, also those in no list."""
+        """Every queue that keeps something, also those that are not listed."""
         self.broken: dict[str, StoreError] = {}
-        """Queues that a test has broken, and what they answer."""
+        """Queues that a test has broken, and their errors."""
         self._forgotten: set[str] = set()
-        """Queues in no list, of which results are still there."""
+        """Queues that are not listed any more, and whose results are still kept."""
 
     def queue(self, name: str) -> Queue:
         """The queue of this name, made when it is new."""
@@ -41,11 +41,11 @@ class Queues:
         return queue
 
     def tell_finished(self, ref: JobRef) -> None:
-        """The job has ended: wake who waits for it."""
+        """The job has ended: wake those who wait for that."""
         self.results.tell(ref)
 
     def reach(self, names: Iterable[str]) -> tuple[list[Queue], Mapping[str, StoreError]]:
-        """The queues of these names, and why some of them do not answer."""
+        """The queues of these names, and the errors of those that do not answer."""
         if not self.broken:
             return [self.queue(name) for name in names], NONE_AWAY
         away = {name: self.broken[name] for name in names if name in self.broken}
@@ -57,21 +57,21 @@ class Queues:
         return self.queue(name)
 
     def raise_broken(self, names: Iterable[str]) -> None:
-        """Raises the error of the first of these that is broken."""
+        """Raise the error of the first of these queues that is broken."""
         for name in names:
             if name in self.broken:
                 raise self.broken[name]
 
     def note_used(self, name: str) -> None:
-        """A job or a worker has come: the queue is in the list of queues again."""
+        """A job or a worker has come: the queue is listed again."""
         self._forgotten.discard(name)
 
     def names(self) -> list[str]:
-        """Every queue in use, sorted."""
+        """Every queue that is listed, sorted."""
         return sorted(self.by_name.keys() - self._forgotten)
 
     def forget(self, queue: Queue, now: int) -> None:
-        """Drop a queue in which nothing is left but, perhaps, results."""
+        """Drop a queue. It is only taken off the list while results of it are kept."""
         self.wakes.drop(queue.name)
         if queue.ended.has_results(now):
             self._forgotten.add(queue.name)
@@ -80,7 +80,7 @@ class Queues:
         del self.by_name[queue.name]
 
     def close(self) -> None:
-        """Send everybody home who is parked; the jobs stay."""
+        """End all waits. The jobs stay."""
         self.wakes.close()
         self.control.close()
         self.results.close()

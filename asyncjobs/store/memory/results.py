@@ -11,7 +11,7 @@ __all__ = ["ResultWaiters"]
 
 
 class ResultWaiters:
-    """Owns the futures of those who wait, by job."""
+    """Owns the futures of the waiters, by job."""
 
     def __init__(self) -> None:
         self._waiters: dict[JobRef, set[asyncio.Future[None]]] = {}
@@ -20,25 +20,25 @@ class ResultWaiters:
         return ref in self._waiters
 
     def __len__(self) -> int:
-        """How many jobs are waited for."""
+        """How many jobs have waiters."""
         return len(self._waiters)
 
     def queues(self) -> set[str]:
-        """The queues in which jobs are waited for."""
+        """The queues of these jobs."""
         return {ref.queue for ref in self._waiters}
 
     def tell(self, ref: JobRef) -> None:
-        """The job has ended."""
+        """The job has ended: wake its waiters."""
         for future in self._waiters.get(ref, ()):
             _resolve(future)
 
     def tell_queue(self, queue: str) -> None:
-        """Those who wait in this queue have to look again."""
+        """Wake all waiters of this queue, so that they look again."""
         for ref in [ref for ref in self._waiters if ref.queue == queue]:
             self.tell(ref)
 
     async def wait(self, refs: Sequence[JobRef], timeout_s: float | None) -> None:
-        """Until one of these jobs has ended, or the time is over."""
+        """Return when one of these jobs has ended, or after `timeout_s`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for ref in refs:
             self._waiters.setdefault(ref, set()).add(future)
@@ -51,7 +51,7 @@ class ResultWaiters:
                     del self._waiters[ref]
 
     def close(self) -> None:
-        """Send everybody home who waits."""
+        """End all waits."""
         for futures in self._waiters.values():
             for future in futures:
                 _resolve(future)

@@ -54,7 +54,7 @@ class StoredJob:
         return State.READY if self.holder is None else State.RUNNING
 
     def taken(self, queue: str) -> TakenJob:
-        """The job as its holder sees it."""
+        """The job as its worker sees it."""
         return TakenJob(
             queue,
             self.id,
@@ -67,7 +67,7 @@ class StoredJob:
         )
 
     def record(self, ref: JobRef) -> JobRecord:
-        """What is known of the job; `ref` is its own."""
+        """What is known of the job. `ref` is its own."""
         is_running = self.state is State.RUNNING
         return JobRecord(
             ref,
@@ -83,17 +83,17 @@ class StoredJob:
 
 
 def check_priority(job: NewJob) -> None:
-    """Raises ValueError for one that is not 0 to 3."""
+    """Raises ValueError for a priority that is not 0 to 3."""
     if not 0 <= job.priority <= 3:
         raise ValueError(f"job {job.ref} has the priority {job.priority!r}; use 0 to 3")
 
 
 QUIET_MINUTES: Final = 4
-"""How long a queue is in use after something has happened in it."""
+"""How long a queue counts as used after something has happened in it."""
 
 
 class Tally:
-    """What happened in the last few minutes, in numbers by minute and word."""
+    """Counts what happened in the last few minutes, by minute and word."""
 
     __slots__ = ("counters",)
 
@@ -101,13 +101,15 @@ class Tally:
         self.counters: dict[tuple[int, str], int] = {}
 
     def quiet_from_ms(self, now: int) -> int:
-        """When nothing will have happened for some minutes; 0 when nothing ever has."""
-        # What lies ahead was counted before the clock went back.
+        """From when on the queue counts as unused; 0 when nothing ever happened in it."""
+        # Minutes that lie ahead were counted before the clock was set back.
         minutes = [minute for minute, _ in self.counters if minute * MINUTE_MS <= now]
-        return (max(minutes) + 1 + QUIET_MINUTES) * MINUTE_MS if minutes else 0
+        if not minutes:
+            return 0
+        return (max(minutes) + 1 + QUIET_MINUTES) * MINUTE_MS
 
     def add(self, now: int, word: str, number: int = 1) -> None:
-        """Count; the first of a minute drops what is old."""
+        """Count so many. The first count of a minute drops the old minutes."""
         minute = now // MINUTE_MS
         if (minute, word) not in self.counters:
             self.counters = {
@@ -119,7 +121,7 @@ class Tally:
 
 
 class Kept(NamedTuple):
-    """An outcome that waiters can still read."""
+    """The outcome of a job that has ended, for those who ask for it."""
 
     state: State
     outcome: bytes

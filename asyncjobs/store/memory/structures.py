@@ -1,4 +1,4 @@
-"""The two shapes of data that a queue in memory is made of. They know no job states."""
+"""The data structures that a queue in memory consists of. They know no job states."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ V = TypeVar("V")
 
 
 class Timed(Generic[V]):
-    """Values by key, each with a time in ms; the earliest is found at once.
+    """Values by key, each with a time in ms. The earliest is found at once.
 
     Entries of one time come out in the order in which they were put.
     """
@@ -30,7 +30,7 @@ class Timed(Generic[V]):
         return len(self._items)
 
     def put(self, key: str, ms: int, value: V) -> None:
-        """Store `value`, in the place of what was there."""
+        """Store `value` in place of what was there under this key."""
         serial = next(self._serials)
         self._items[key] = (ms, serial, value)
         heappush(self._heap, (ms, serial, key))
@@ -51,13 +51,15 @@ class Timed(Generic[V]):
         return None if item is None else item[0]
 
     def times(self) -> Iterator[tuple[int, str]]:
-        """Every time in ms with its key, in no order."""
+        """Every time in ms with its key, in any order."""
         return ((item[0], key) for key, item in self._items.items())
 
     def after(self, key: str, now_ms: int) -> V | None:
         """The value, unless its time has come."""
         item = self._items.get(key)
-        return None if item is None or item[0] <= now_ms else item[2]
+        if item is None or item[0] <= now_ms:
+            return None
+        return item[2]
 
     def pop(self, key: str) -> V | None:
         """Remove and return the value."""
@@ -82,7 +84,7 @@ class Timed(Generic[V]):
         return self._items.pop(heappop(self._heap)[2])[2]
 
     def pull_back(self, from_ms: int, by_ms: int) -> None:
-        """The clock has gone back by so much: so do all times from then on."""
+        """Move all times after `from_ms` back: the clock was set back by so much."""
         for key, (ms, _, value) in [*self._items.items()]:
             if ms > from_ms:
                 self.put(key, ms - by_ms, value)
@@ -102,7 +104,7 @@ J = TypeVar("J", bound=Waits)
 
 
 class GivenBack(Generic[J]):
-    """Jobs that were taken before, by serial."""
+    """Jobs that were taken before and came back, by serial."""
 
     __slots__ = ("_jobs", "_order")
 
@@ -124,7 +126,8 @@ class GivenBack(Generic[J]):
         del self._jobs[job.serial]
 
     def take(self) -> J | None:
-        """The oldest one, None when there is none."""
+        """Remove and return the oldest one, None when there is none."""
+        # Jobs that were removed stay in the order until they would be next.
         while self._order:
             job = self._jobs.pop(heappop(self._order), None)
             if job is not None:
@@ -133,8 +136,11 @@ class GivenBack(Generic[J]):
 
 
 class ReadyList(Generic[J]):
-    """The ready jobs of one priority: those that were given back, in their old order and apart
-    by the crashes they have been through; and new ones."""
+    """The ready jobs of one priority: fresh ones, and those that were given back.
+
+    Jobs that were given back keep their old order. They stand apart by the crashes they have
+    been through, so that taking some never walks past the others.
+    """
 
     __slots__ = ("_fresh", "_returned")
 
@@ -146,7 +152,7 @@ class ReadyList(Generic[J]):
         return len(self._fresh) + sum(map(len, self._returned.values()))
 
     def __iter__(self) -> Iterator[J]:
-        """All of them, in no order."""
+        """All of them, in any order."""
         yield from self._fresh.values()
         for given_back in self._returned.values():
             yield from given_back
@@ -156,35 +162,39 @@ class ReadyList(Generic[J]):
         self._fresh[job.serial] = job
 
     def give_back(self, job: J) -> None:
-        """Put a job that was taken into its old place."""
+        """Put a job that was taken back into its old place."""
         self._returned.setdefault(job.crashes, GivenBack()).put(job)
 
     def remove(self, job: J) -> None:
-        """Take out a job that is not at its turn."""
+        """Take out a job that may not be the next one."""
         if self._fresh.pop(job.serial, None) is None:
             self._returned[job.crashes].remove(job)
 
     def oldest(self) -> J | None:
-        """The job that was made ready first, which stays; None when there is none."""
+        """The job that became ready first, None when there is none. It stays."""
         firsts = [*islice(self._fresh.values(), 1), *chain.from_iterable(self._returned.values())]
         return min(firsts, key=lambda job: job.serial, default=None)
 
     def crashes(self) -> list[int]:
-        """Those that jobs given back have been through, fewest first."""
+        """The numbers of crashes for which jobs were given back, fewest first."""
         return sorted(crashes for crashes, jobs in self._returned.items() if jobs)
 
     def has_unsuspected(self) -> bool:
-        """Whether a job waits that was running at no worker's death."""
+        """Whether a job waits that was never running when a worker died."""
         return bool(self._fresh or self._returned.get(0))
 
     def take_returned(self, crashes: int) -> J | None:
-        """The next one that was given back with so many crashes, None when there is none."""
+        """Take the next job that was given back with so many crashes, None when there is none."""
         given_back = self._returned.get(crashes)
-        job = None if given_back is None else given_back.take()
+        if given_back is None:
+            return None
+        job = given_back.take()
         if job is None:
-            self._returned.pop(crashes, None)
+            del self._returned[crashes]
         return job
 
     def take_new(self) -> J | None:
-        """The next job that was never taken, None when there is none."""
-        return self._fresh.popitem(last=False)[1] if self._fresh else None
+        """Take the next fresh job, None when there is none."""
+        if not self._fresh:
+            return None
+        return self._fresh.popitem(last=False)[1]

@@ -1,4 +1,4 @@
-"""Who looks through the queues of a store in memory, and where it is."""
+"""The worker that looks through the queues of a store in memory for all, and where it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Surveyor"]
 
 
 class Surveyor:
-    """One of all who ask, until it has not asked for a while."""
+    """The asker whose turn it is, until it has not asked for a while."""
 
     __slots__ = ("_last", "asker", "until_ms")
 
@@ -21,10 +21,12 @@ class Surveyor:
         self._last = ""
 
     def look(self, names: Sequence[str], about: int, until_ms: int) -> Survey:
-        """The next ones of these sorted names."""
+        """The next `about` of these sorted names."""
         self.until_ms = until_ms
         first = bisect_right(names, self._last)
         found = list(names[first : first + about])
         is_last = first + about >= len(names)
-        self._last = "" if is_last else found[-1]
+        self._last = ""
+        if not is_last:
+            self._last = found[-1]
         return Survey(is_turn=True, is_last=is_last, queues=found)

@@ -1,4 +1,4 @@
-"""Who is parked on the queues of a store in memory, and whom new work wakes."""
+"""Who is parked on the queues of a store in memory, and whom a signal wakes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Wakes:
         self._parked = defaultdict(OrderedDict)
 
     def __len__(self) -> int:
-        """How many wait; one that waits on several queues counts for each."""
+        """How many are parked. One that is parked on several queues counts for each."""
         return sum(map(len, self._parked.values()))
 
     def signal(self, queue: str) -> None:
-        """Wake the one who has waited longest, or leave the signal for the next to come."""
+        """Wake the one who is parked for longest, or keep the signal for the next to park."""
         for future in self._parked.get(queue, ()):
             if not future.done():
                 future.set_result(queue)
@@ -30,11 +30,11 @@ class Wakes:
         self._unheard.add(queue)
 
     def drop(self, queue: str) -> None:
-        """The queue is forgotten, and its signal with it."""
+        """Forget the signal of a queue that is forgotten."""
         self._unheard.discard(queue)
 
     async def wait(self, queues: Collection[str], timeout_s: float) -> Collection[str]:
-        """The queue that signals work within the time; nothing when none does."""
+        """The queue that signals work within the time, empty when none does."""
         for queue in queues:
             if queue in self._unheard:
                 self._unheard.discard(queue)
@@ -45,7 +45,8 @@ class Wakes:
         try:
             await asyncio.wait((future,), timeout=timeout_s)
         except asyncio.CancelledError:
-            # Signalled and cancelled in one turn of the loop: the signal is somebody else's.
+            # Signalled and cancelled in one turn of the loop: another one must get the signal,
+            # or the job waits although workers are idle.
             if future.done() and not future.cancelled():
                 self.signal(future.result())
             raise
@@ -57,7 +58,7 @@ class Wakes:
         return ()
 
     def close(self) -> None:
-        """Send everybody home who is parked."""
+        """End all waits."""
         for parked in self._parked.values():
             for future in parked:
                 future.cancel()
