@@ -203,7 +203,7 @@ async def test_an_open_that_fails_leaves_no_user(store: Store) -> None:
 async def test_a_worker_goes_on_when_the_server_or_its_guardian_is_killed(
     store: Store, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_backend, "WATCH_S", 0.05)
+    monkeypatch.setattr(embedded_backend, "FOLDER_CHECK_S", 0.05)
     app = AsyncJobs(store.url)
     stage = STAGE[0] = Stage(asyncio.Event())
     work = app.job(work_at_gate)

@@ -36,7 +36,7 @@ def delete_locks(folder: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _watchful(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded_backend, "WATCH_S", 0.05)
+    monkeypatch.setattr(embedded_backend, "FOLDER_CHECK_S", 0.05)
 
 
 async def echo(number: int) -> int:

@@ -21,7 +21,7 @@ __all__ = ["EmbeddedBackend"]
 
 logger = GuardedLog("asyncjobs")
 
-WATCH_S = 1.0
+FOLDER_CHECK_S = 1.0
 """How often a user checks that the guardian lives and the folder is there."""
 TELL_S = 60.0
 """How often it logs that the folder is gone."""
@@ -117,7 +117,7 @@ class EmbeddedBackend(RedisBackend):
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(WATCH_S)
+            await asyncio.sleep(FOLDER_CHECK_S)
             hold = self._hold
             if hold is None:
                 continue

@@ -32,7 +32,7 @@ class Threads:
         self._pool = ThreadPoolExecutor(most, thread_name_prefix=THREAD_NAME)
         self._most = most
         self._places = asyncio.Semaphore(most)
-        self._users = 0
+        self._attempts = 0
         self._called: set[Attempt] = set()
         """Attempts whose thread runs. Their place is free when the thread ends."""
         self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
@@ -48,7 +48,7 @@ class Threads:
         """
         if not self.sync_queues:
             return {}
-        free = self._most - self._users - unstarted
+        free = self._most - self._attempts - unstarted
         most = {}
         for queue, only_sync in self.sync_queues.items():
             if only_sync:
@@ -61,11 +61,11 @@ class Threads:
 
     async def acquire(self) -> None:
         """Wait until there is a thread for one more attempt."""
-        self._users += 1
+        self._attempts += 1
         try:
             await self._places.acquire()
         except BaseException:
-            self._users -= 1
+            self._attempts -= 1
             raise
 
     def release(self, attempt: Attempt) -> None:
@@ -117,7 +117,7 @@ class Threads:
             raise
 
     def _free(self, _future: asyncio.Future[Any] | None = None) -> None:
-        self._users -= 1
+        self._attempts -= 1
         self._places.release()
 
     def _leave_behind(self, attempt: Attempt, future: asyncio.Future[Any]) -> None:
