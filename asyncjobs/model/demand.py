@@ -8,16 +8,16 @@ __all__ = ["Demand"]
 
 
 class Demand(NamedTuple):
-    """How much one queue may hand out in an exchange.
+    """How many jobs of one queue an exchange may hand out.
 
-    Up to `slots` jobs, most urgent priority first, except that the first `guard` of them
-    come from priority `guard_from`, then from the least urgent upwards: that keeps the
-    others moving under load.
+    It hands out up to `slots` jobs, the most urgent priority first. The first `guard` of them are
+    an exception: they come from priority `guard_from` first, then from the least urgent upwards.
+    Otherwise low priorities would never run under load.
 
-    A job that was running when a worker died is a suspect. `suspects` is the room for them,
-    by the crashes they have been through: a number for one crash, for two and so on, the
-    last one for all above; it falls. No more of them are handed out together than the one
-    with the most crashes has room for. Those with the fewest come first.
+    A job that was running when a worker died is a suspect. `suspects` is the room for suspects, by
+    their number of crashes: the first entry is for one crash, the second for two and so on, and
+    the last one for all above. The entries fall. The suspect with the most crashes decides how
+    many are handed out together. Those with the fewest crashes come first.
     """
 
     slots: int

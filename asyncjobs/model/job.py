@@ -48,10 +48,10 @@ class Priority(IntEnum):
 
 
 class NewJob(NamedTuple):
-    """A job to be stored: ready at once, after `delay_ms`, or at `at_ms` (epoch).
+    """A job to store. It is ready at once, after `delay_ms`, or at `at_ms` (epoch).
 
-    `has_new_id`: the id was made for it, so no store needs to look whether a job with this
-    id has finished before. A batch sent again is known by its token.
+    `has_new_id`: the id was made for this job. Then a store need not look for a finished job with
+    the same id. If the batch is sent again, the store knows it by its token.
     """
 
     queue: str
@@ -65,7 +65,7 @@ class NewJob(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Ready at once, without terms, under an id that was made for it."""
+        """Whether it is ready at once, without terms, and has an id that was made for it."""
         return self.has_new_id and self.at_ms is None and self.delay_ms <= 0 and self.terms is None
 
     @property
@@ -76,10 +76,9 @@ class NewJob(NamedTuple):
 class TakenJob(NamedTuple):
     """A job that an exchange has handed to a lease.
 
-    `receipt` names this taking to the backend and is opaque to everybody else.
-    `crashes` counts the workers that died while they ran it since it became ready;
-    `ready_ms` is when it became ready, by the store's clock; `holder` is the lease's
-    entry under which it was taken.
+    Only the backend knows what `receipt` means: it names this one taking. `crashes` counts the
+    workers that died while they ran the job, since it last became ready. `ready_ms` is when it
+    became ready, by the store's clock. `holder` is the entry of the lease that has taken it.
     """
 
     queue: str
@@ -97,12 +96,12 @@ class TakenJob(NamedTuple):
 
 
 class JobRecord(NamedTuple):
-    """What the store knows of a job.
+    """What the store knows of a job. What it does not know is None.
 
-    `envelope` while it is queued or running; `outcome` once it has finished and while
-    its result is kept; `dead_letter` while that is kept; `due_ms` while scheduled;
-    `holder` is the lease id of the worker that runs it, since `taken_ms` by the store's
-    clock; `is_cancelled`: it has been asked to stop.
+    `envelope` is there until the job has finished, `due_ms` while it is scheduled. `outcome` is
+    there as long as the result is kept, `dead_letter` as long as that is kept. `holder` is the id
+    of the lease that holds the running job, since `taken_ms` by the store's clock.
+    `is_cancelled`: the job was asked to stop.
     """
 
     ref: JobRef

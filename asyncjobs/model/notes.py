@@ -9,11 +9,11 @@ from asyncjobs.model.job import TakenJob
 __all__ = ["PROGRESS", "Note", "Notes"]
 
 PROGRESS: Final = "progress"
-"""The name of the note that `JobRecord.progress` shows."""
+"""The name of the note that `JobRecord.progress` holds."""
 
 
 class Note(NamedTuple):
-    """A named value of a job that runs: its progress, a cursor, the result of a step."""
+    """A named value of a running job: its progress, a cursor, or the result of a step."""
 
     job: TakenJob
     name: str

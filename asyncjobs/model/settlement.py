@@ -11,17 +11,17 @@ from asyncjobs.model.terms import Barrier
 __all__ = ["MOST_EFFECT_BYTES", "MOST_EFFECT_JOBS", "Effects", "Settlement", "SettlementKind"]
 
 MOST_EFFECT_JOBS: Final = 1_000
-"""New jobs that one settlement may carry."""
+"""The most new jobs of one settlement."""
 
 MOST_EFFECT_BYTES: Final = 4 << 20
-"""Bytes of their envelopes, together."""
+"""The most bytes of their envelopes, together."""
 
 
 class Effects(NamedTuple):
-    """What a success causes besides: new jobs, and barriers for them.
+    """What a success causes besides: new jobs, and the barriers that they wait behind.
 
-    At most MOST_EFFECT_JOBS, MOST_EFFECT_BYTES together. They are stored in the step that
-    records the success, or not at all.
+    The store records them in the same step as the success, or not at all. There are limits:
+    MOST_EFFECT_JOBS, and MOST_EFFECT_BYTES.
     """
 
     jobs: tuple[NewJob, ...] = ()
@@ -36,16 +36,17 @@ class SettlementKind(StrEnum):
     RELEASE = "release"
 
 
-# Named once: looking a member up in its enumeration is slow before Python 3.12.
-_FINISH, _SUCCEEDED = SettlementKind.FINISH, State.SUCCEEDED
+# Before Python 3.12, looking up a member in its enumeration is slow, and each success needs these.
+_FINISH = SettlementKind.FINISH
+_SUCCEEDED = State.SUCCEEDED
 
 
 class Settlement(NamedTuple):
-    """How an attempt ended; made by the named constructors only.
+    """How an attempt ended, for the store to record. Made by the named constructors only.
 
-    `outcome` is the encoded record that waiters read, kept for `result_ttl_ms`
-    (0 keeps none); `dead_letter` is what inspection shows of a dead job; `effects` is what
-    the store does in the same step, only with a success.
+    `outcome` is the encoded Outcome, which the store keeps for `result_ttl_ms` (0 keeps none).
+    `dead_letter` is the record of a dead job. `effects` are stored in the same step, with a
+    success only.
     """
 
     job: TakenJob
@@ -66,10 +67,10 @@ class Settlement(NamedTuple):
         return cls(job, _FINISH, _SUCCEEDED, outcome, result_ttl_ms)
 
     def causing(self, effects: Effects) -> Settlement:
-        """This success, which stores `effects` if it counts.
+        """This success, together with `effects`.
 
-        They are dropped where the success is not recorded: the lease was lost, or it has been
-        recorded before. Any other settlement with effects is refused by the store.
+        If the success is not recorded, the effects are dropped: the lease was lost, or the success
+        has been recorded before. The store refuses effects of any other settlement.
         """
         return self._replace(effects=effects)
 
@@ -77,7 +78,7 @@ class Settlement(NamedTuple):
     def discarded(
         cls, job: TakenJob, outcome: bytes | None = None, result_ttl_ms: int = 0
     ) -> Settlement:
-        """The job asked for its end, or raised what its `discard_on` names."""
+        """The job raised Discard or an exception of its `discard_on`, or it has expired."""
         return cls(job, SettlementKind.FINISH, State.DISCARDED, outcome, result_ttl_ms)
 
     @classmethod
@@ -95,7 +96,7 @@ class Settlement(NamedTuple):
         outcome: bytes | None = None,
         result_ttl_ms: int = 0,
     ) -> Settlement:
-        """No attempt is left, or the job cannot be run at all."""
+        """The job has no attempt left, or cannot be run at all."""
         return cls(job, SettlementKind.FINISH, State.DEAD, outcome, result_ttl_ms, dead_letter)
 
     @classmethod
@@ -107,5 +108,5 @@ class Settlement(NamedTuple):
 
     @classmethod
     def release(cls, job: TakenJob) -> Settlement:
-        """Give the job back unharmed: it keeps its place and spends no attempt."""
+        """Give the job back unharmed. It keeps its place and spends no attempt."""
         return cls(job, SettlementKind.RELEASE, State.READY)

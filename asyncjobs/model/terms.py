@@ -45,7 +45,7 @@ class Arrival(NamedTuple):
 
 
 class Barrier(NamedTuple):
-    """A counter with jobs behind it: they are ready when `arrivals` jobs have ended."""
+    """A counter with jobs behind it. They become ready when `arrivals` jobs have ended."""
 
     queue: str
     id: str
@@ -53,10 +53,10 @@ class Barrier(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What few jobs have: conditions that the store itself keeps.
+    """Conditions of a job that the store itself keeps. Most jobs have none.
 
-    `behind` is the id of a barrier of the job's own queue; `arrivals` are the barriers that its
-    end counts down. A store that cannot keep one of them refuses the job.
+    `behind`: the job waits behind this barrier of its own queue. `arrivals`: the barriers that the
+    end of the job counts down. A store that cannot keep one of these terms refuses the job.
     """
 
     unique: Unique | None = None
