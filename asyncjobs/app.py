@@ -41,7 +41,7 @@ class AsyncJobs:
 
     `async with app` opens the store. It may be entered any number of times on one event loop, and
     the last exit closes the store. It runs no jobs: a `Worker` does. Times are seconds or
-    timedelta, sizes are bytes.
+    timedelta, sizes are bytes. docs/reference/settings.md has all defaults.
 
     url: the store. By default $ASYNCJOBS_URL when the app opens, else the embedded store if that
     extra is installed.

@@ -235,6 +235,7 @@ def as_markdown(text: str, parameters: Sequence[str]) -> str:
     """A docstring as Markdown: `name: what it is` becomes a list, `Raises` a paragraph."""
     lines: list[str] = []
     in_list = False
+    text = text.replace("docs/reference/settings.md", "[Settings](settings.md)")
     for line in text.splitlines():
         name = re.match(r"(\w+): ", line)
         if name and name[1] in parameters:

@@ -239,6 +239,7 @@ class JobFunction(Generic[P, R_co]):
 
         They hold for the jobs that are enqueued through the returned function, and come before
         the options of the job function. Times are seconds or timedelta.
+        docs/reference/settings.md lists all options. The usual ones are:
 
         delay: run the job this much later.
         at: run the job at this time, an aware datetime.

@@ -56,7 +56,8 @@ class JobRegistry:
     def job(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Register a function as a job function: `@registry.job`, or `@registry.job(queue="mail")`.
 
-        Times are seconds or timedelta.
+        Times are seconds or timedelta. docs/reference/settings.md lists all options with their
+        defaults. The usual ones are:
 
         queue: the queue of its jobs; by default `default`.
         priority: `critical`, `high`, `normal` or `low`; by default `normal`.
