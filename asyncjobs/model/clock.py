@@ -53,7 +53,8 @@ def seconds(value: Seconds, *, field: str, minimum: float = 0.0) -> float:
 def at_ms(value: datetime, *, field: str = "at") -> int:
     """An aware datetime as milliseconds since the epoch. Raises ConfigError naming `field`.
 
-    A naive datetime is refused: it means a different moment on each machine.
+    A datetime before 1970 counts as 1970: stored jobs have no negative times. A naive datetime is
+    refused: it means a different moment on each machine.
     """
     if not isinstance(value, datetime):
         raise ConfigError(f"{field} must be a datetime, not {shown(value)}")
@@ -69,6 +70,8 @@ def at_ms(value: datetime, *, field: str = "at") -> int:
         ms = LAST_MS
         if value.year == MINYEAR:
             ms = 0
+    # rule:15 a moment before 1970 is stored as 0, which every reader takes
+    ms = max(ms, 0)
     if ms > now_ms() + LONGEST_S * 1000:
         raise ConfigError(f"{field}={shown(value)} is more than 100 years ahead")
     return ms

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from asyncjobs.errors import ConfigError
 from asyncjobs.guard.texts import shown
 from asyncjobs.model.clock import LONGEST_S, Seconds, at_ms, seconds
+from asyncjobs.options.checks import check_whole
 
 __all__ = [
     "When",
@@ -20,6 +21,7 @@ __all__ = [
     "check_window",
     "parse_duration",
     "parse_size",
+    "read_ttl_ms",
 ]
 
 SHORTEST_S: Final = 0.001
@@ -99,6 +101,12 @@ def parse_size(text: str, *, field: str) -> int:
 def check_ttl_ms(value: Seconds, *, field: str) -> int:
     """How long something is kept, in milliseconds. 0 keeps nothing. Raises ConfigError."""
     return round(seconds(value, field=field) * 1000)
+
+
+def read_ttl_ms(value: Any, *, field: str) -> int:
+    """What `check_ttl_ms` has returned, read back from an envelope. Raises ConfigError."""
+    # rule:15 a stored time in milliseconds may be as long as an enqueue may ask for
+    return check_whole(value, field=field, minimum=0, maximum=round(LONGEST_S * 1000))
 
 
 def check_timeout(value: Seconds | None, *, field: str = "timeout") -> float | None:

@@ -46,7 +46,7 @@ class Given:
         Raises ConfigError for a value that cannot work and for a job that would expire before it
         is due, and TypeError for an unknown option.
         """
-        said = read(options, ENQUEUE, Scope.ENQUEUE)
+        said = read(options, ENQUEUE, Scope.ENQUEUE, name)
         stored = dict(self.stored or ())
         for option in _TRAVELLING:
             if option.travels is not None and option.field in said:

@@ -99,22 +99,27 @@ def of_scope(options: Iterable[Option], scope: Scope) -> dict[str, Option]:
     return {option.name: option for option in options if scope in option.scopes}
 
 
-def read(given: Mapping[str, Any], known: Mapping[str, Option], scope: Scope) -> dict[str, Any]:
+def read(
+    given: Mapping[str, Any], known: Mapping[str, Option], scope: Scope, owner: str = ""
+) -> dict[str, Any]:
     """Check these options, and return the fields that they set.
 
     Raises TypeError for an unknown name, as Python does for an unknown keyword, and ConfigError
-    for a value that cannot work.
+    for a value that cannot work. `owner` is the name of the job function, for errors.
     """
-    fields: dict[str, Any] = {}
-    for name, value in given.items():
-        option = known.get(name)
-        if option is None:
+    # All names first, so that a misspelled one is reported whatever the other values are.
+    for name in given:
+        if name not in known:
             raise _unexpected(name, known, scope)
+    fields: dict[str, Any] = {}
+    rivals: dict[str, str] = {}
+    for name, value in given.items():
+        option = known[name]
         if not option.is_given(value, scope):
             continue
-        if option.field in fields:
-            rivals = " or ".join(each for each in given if known[each].field == option.field)
-            raise ConfigError(f"give {rivals}, not both")
+        rival = rivals.setdefault(option.field, name)
+        if rival != name:
+            raise ConfigError(f"{owner or scope}: give {rival} or {name}, not both")
         fields[option.field] = option.check(value, field=name)
     return fields
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypedDict
+from typing import Final, TypedDict
 
-from asyncjobs.model.clock import Seconds, seconds
+from asyncjobs.model.clock import Seconds
 from asyncjobs.model.job import Priority
 from asyncjobs.options.checks import (
     DEFAULT_QUEUE,
@@ -36,6 +36,7 @@ from asyncjobs.options.durations import (
     check_timeout,
     check_ttl_ms,
     check_window,
+    read_ttl_ms,
 )
 from asyncjobs.options.option import UNSET, Flag, Option, Scope, Travel, Use, of_scope
 from asyncjobs.policy.redaction import check_patterns
@@ -105,12 +106,6 @@ class EnqueueOptions(TypedDict, total=False):
     result_ttl: Seconds | None
     expires: Seconds | datetime | None
     tracing: TracingMode | None
-
-
-def _read_ttl_ms(value: Any, *, field: str) -> int:
-    # The envelope has milliseconds. Checking them as seconds is a thousand times too strict,
-    # and still far above any sensible time; it keeps dates from overflowing.
-    return round(seconds(value, field=field))
 
 
 OPTIONS: Final = (
@@ -213,7 +208,7 @@ OPTIONS: Final = (
             ),
             Scope.ENQUEUE: Use("another time to keep the result"),
         },
-        travels=Travel("result_ttl", _read_ttl_ms),
+        travels=Travel("result_ttl", read_ttl_ms),
         from_app="result_ttl_ms",
     ),
     # Two rows again: a moment would be the same for all jobs of a function, so only an enqueue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -102,6 +103,18 @@ def test_an_option_that_there_is_not_is_told_with_the_one_that_was_meant() -> No
         function.options(aliases=["a"])  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"AsyncJobs\(\) got .* 'prefx'; did you mean 'prefix'\?"):
         AsyncJobs(prefx="a")  # type: ignore[call-arg]
+
+
+def test_options_that_exclude_each_other_are_told_with_the_function() -> None:
+    function = JobRegistry().job(noop, name="mail.send")
+    both: Any = {"delay": 1, "at": datetime(2031, 1, 1, tzinfo=UTC)}
+    with pytest.raises(ConfigError, match=r"^mail\.send: give delay or at, not both$"):
+        function.options(**both)
+    # Wherever it stands, the misspelled name comes first.
+    for options in ({**both, "bogus": 1}, {"bogus": 1, **both}):
+        with pytest.raises(TypeError, match=r"^options\(\) got an unexpected .* 'bogus'$"):
+            function.options(**options)
+    assert function.options(delay=1, at=None).settings.due.after_ms == 1_000
 
 
 def test_none_says_nothing_where_it_is_the_default() -> None:

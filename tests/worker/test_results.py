@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,10 +20,12 @@ from asyncjobs import (
     ResultUnavailable,
     State,
 )
+from asyncjobs.model.clock import LONGEST_S
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, NewApp, Stage, ended, eventually, register, working
 
 pytestmark = pytest.mark.anyio
+LONG_AGO = datetime(1969, 12, 31, tzinfo=UTC)
 
 
 async def test_a_waiter_that_came_first_is_told(app: AsyncJobs, stage: Stage) -> None:
@@ -175,3 +178,32 @@ async def test_waiters_may_leave(app: AsyncJobs, stage: Stage) -> None:
         stage.open("g")
         assert await waiters[9] == "g"
         assert all(waiter.cancelled() for waiter in waiters[:9])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"result_ttl": LONGEST_S},
+        {"timeout": LONGEST_S},
+        {"timeout": None},
+        {"expires": LONGEST_S},
+        {"at": LONG_AGO},
+        {"retry": False},
+    ],
+    ids=str,
+)
+async def test_a_job_with_the_most_extreme_option_runs(
+    app: AsyncJobs, options: dict[str, Any]
+) -> None:
+    job = register(app, jobs.echo)
+    async with working(app):
+        handle = await job.options(**options).enqueue("here")
+        assert await handle.result(LIMIT_S) == "here"
+
+
+async def test_a_job_that_expired_before_1970_is_discarded(app: AsyncJobs) -> None:
+    job = register(app, jobs.echo)
+    async with working(app):
+        handle = await job.options(expires=LONG_AGO).enqueue("here")
+        with pytest.raises(JobDiscarded, match="expired"):
+            await handle.result(LIMIT_S)
