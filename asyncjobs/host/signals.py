@@ -111,8 +111,8 @@ class Signals:
                 names.append(signal.Signals(number).name)
         if names:
             logger.warning(
-                "a job has replaced the handler of %s: the worker could not be stopped by it, and "
-                "has its own back; run what handles signals in a process of its own",
+                "a job has replaced the handler of %s: the worker could not be stopped by it, so "
+                "it has installed its own again; run code that handles signals in another process",
                 " and ".join(names),
             )
         return names

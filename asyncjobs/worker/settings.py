@@ -96,7 +96,7 @@ class WorkerSettings:
         if warning_s is not None and limit_s is not None and limit_s <= warning_s:
             raise ConfigError(
                 f"hard_limit={limit_s:g} s must be longer than block_warning={warning_s:g} s; "
-                "give a longer one, or None for none"
+                "give a longer one, or None to turn it off"
             )
         return settings
 

@@ -142,7 +142,7 @@ def test_one_that_fails_is_reported_once_and_holds_up_no_other(
     wait(good, 5, beats.wake)
     beats.stop()
     complaints = [record.getMessage() for record in caplog.records]
-    assert complaints == ["health cannot be told by Failing, trying on: planted"]
+    assert complaints == ["Failing cannot report the health, trying again: planted"]
     assert (bad.is_closed, good.is_closed) == (True, True)
 
 

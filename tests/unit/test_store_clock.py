@@ -30,5 +30,5 @@ def test_steps_back_are_told(
         for answer in answers:
             clock.watch(*answer)
     assert [record.getMessage()[:50] for record in caplog.records] == [
-        "the store's clock has gone back by 3600 s; jobs th"
+        "the store's clock was set back by 3600 s; jobs tha"
     ] * told

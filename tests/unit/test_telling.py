@@ -12,7 +12,7 @@ from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange
-from asyncjobs.worker.engine.announce import tell_exchanged
+from asyncjobs.worker.engine.announce import announce_exchange
 
 
 def taken(envelope: bytes) -> TakenJob:
@@ -35,7 +35,7 @@ def test_a_retry_that_was_cancelled_is_told_of(
     answer = Exchange([], [], (), [], frozenset(), {}, None, 0, cancelled=[settlement])
     assert answer.has_news
     with caplog.at_level(logging.INFO, "asyncjobs.worker"):
-        tell_exchanged(hub, answer)
+        announce_exchange(hub, answer)
     assert heard == [events.JobCancelled(settlement.job.ref, name, attempt, 0.0, was_queued=True)]
     assert [record.getMessage() for record in caplog.records] == [
         f"{settlement.job.ref}: cancelled, not run again"

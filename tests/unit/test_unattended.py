@@ -120,7 +120,7 @@ async def test_a_queue_that_cannot_be_read_hides_no_other(
     await one_round(duty)
     lines = [record.getMessage() for record in heard.records]
     assert len([line for line in lines if "has no live worker" in line]) == 6
-    broken = "queue 'queue-00003' cannot be looked at: planted: WRONGTYPE"
+    broken = "queue 'queue-00003' cannot be read: planted: WRONGTYPE"
     assert lines.count(broken) == 1
     store.broken = None
     await one_round(duty)

@@ -72,7 +72,7 @@ class Beats:
             condition = self._look()
         except Exception:
             # No report is the honest answer: the system that waits for one will act.
-            logger.exception("the worker's health could not be looked at")
+            logger.exception("the worker's health could not be checked")
             return
         for number, teller in enumerate(self._tellers):
             try:
@@ -87,4 +87,4 @@ class Beats:
         if number not in self._failing:
             self._failing.add(number)
             name = type(self._tellers[number]).__name__
-            logger.warning("health cannot be told by %s, trying on: %s", name, error)
+            logger.warning("%s cannot report the health, trying again: %s", name, error)

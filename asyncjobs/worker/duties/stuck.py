@@ -53,8 +53,8 @@ class Stuck(Duty):
         if attempt.task is not None:
             stack = stack_text(task_frames(attempt.task.get_coro()))
         logger.error(
-            "%s: stuck: %s %.1f s ago, and it goes on all the same; its slot is free now, and "
-            "how it ends will not count; it hangs at:\n%s",
+            "%s: stuck: %s %.1f s ago, and it still runs; its slot is free now, and its end will "
+            "not count; it hangs at:\n%s",
             attempt.job.ref,
             _WHY[reason],
             ignored_s,

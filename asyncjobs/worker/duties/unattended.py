@@ -93,7 +93,7 @@ class Unattended(Duty):
         self._told_broken -= set(asked) - refused.keys()
         for queue in refused.keys() - self._told_broken:
             self._told_broken.add(queue)
-            logger.error("queue %r cannot be looked at: %s", queue, refused[queue])
+            logger.error("queue %r cannot be read: %s", queue, refused[queue])
 
     def _end_round(self) -> None:
         self._idle.end_round()

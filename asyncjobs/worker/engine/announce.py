@@ -11,19 +11,19 @@ from asyncjobs.model.job import TakenJob
 from asyncjobs.store.answers import Exchange
 from asyncjobs.worker.engine.labels import call_of, label_of
 
-__all__ = ["tell_exchanged", "tell_given_back", "tell_lease_lost"]
+__all__ = ["announce_exchange", "announce_given_back", "announce_lease_lost"]
 
 logger = GuardedLog("asyncjobs.worker")
 
 
-def tell_exchanged(hub: Events, exchange: Exchange) -> None:
+def announce_exchange(hub: Events, exchange: Exchange) -> None:
     """Jobs that became due, and settlements that had no effect or another one."""
     if exchange.promoted and hub.active:
         for queue, jobs in exchange.promoted:
             hub.emit(events.JobsPromoted(jobs, queue))
     for settlement in exchange.not_yours:
         logger.warning(
-            "%s: ended as %s here, but it belongs to another worker now; its word counts",
+            "%s: ended as %s here, but it belongs to another worker now, whose outcome counts",
             settlement.job.ref,
             settlement.state.value,
             extra=label_of(settlement.job),
@@ -36,7 +36,7 @@ def tell_exchanged(hub: Events, exchange: Exchange) -> None:
             hub.emit(events.JobCancelled(job.ref, name, attempt, 0.0, was_queued=True))
 
 
-def tell_lease_lost(hub: Events, worker: str, queues: Collection[str], stopped: int) -> None:
+def announce_lease_lost(hub: Events, worker: str, queues: Collection[str], stopped: int) -> None:
     """The lease was lost in these queues. `stopped`: how many running jobs were stopped."""
     names = tuple(sorted(queues))
     logger.error(
@@ -48,7 +48,7 @@ def tell_lease_lost(hub: Events, worker: str, queues: Collection[str], stopped: 
         hub.emit(events.LeaseLost(worker, names))
 
 
-def tell_given_back(hub: Events, jobs: Collection[TakenJob]) -> None:
+def announce_given_back(hub: Events, jobs: Collection[TakenJob]) -> None:
     """Jobs that were taken are given back before they have started."""
     if jobs and hub.active and hub.wants(events.JobReleased):
         for job in jobs:

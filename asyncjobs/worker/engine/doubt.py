@@ -40,8 +40,8 @@ class AwayLog:
         """All the queues that are away now, and why."""
         for queue in sorted(away.keys() - self._away):
             logger.error(
-                "queue %r is left out, %s fails there: %s; the other queues go on, and it is "
-                "tried again",
+                "queue %r is left out because %s fails there: %s; it is tried again, and the other "
+                "queues go on",
                 queue,
                 self._what,
                 away[queue],

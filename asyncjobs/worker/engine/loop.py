@@ -25,7 +25,7 @@ from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Exchange, Heartbeat, StaleSequence
 from asyncjobs.store.lease import LeaseSpec
-from asyncjobs.worker.engine.announce import tell_exchanged, tell_given_back, tell_lease_lost
+from asyncjobs.worker.engine.announce import announce_exchange, announce_given_back, announce_lease_lost
 from asyncjobs.worker.engine.attempt import Crew, Reason
 from asyncjobs.worker.engine.decoding import Find, decode
 from asyncjobs.worker.engine.executors import Executors, OnLoop
@@ -160,7 +160,7 @@ class Processor:
         if exchange.now_ms:  # else every queue is away
             self.runner.clock_ahead_ms = exchange.now_ms - wall_ms()
         if exchange.has_news:
-            tell_exchanged(self._events, exchange)
+            announce_exchange(self._events, exchange)
         if orders is not None:
             self._obey(orders)
 
@@ -200,8 +200,8 @@ class Processor:
             lost = self.intake.holdings.lost
             self.session.outside = frozenset(lost)
             stopped = self.running.lose(lost)
-            tell_lease_lost(self._events, self.session.spec.worker, orders.lost, stopped)
-        tell_given_back(self._events, orders.given_back)
+            announce_lease_lost(self._events, self.session.spec.worker, orders.lost, stopped)
+        announce_given_back(self._events, orders.given_back)
         for job in orders.cancelled:
             self.intake.ended(self.settler.unstarted.cancelled(job))
         self.running.cancel(orders.cancel)

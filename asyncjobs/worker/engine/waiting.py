@@ -121,9 +121,9 @@ class Waiting:
             await self._look()
         except StoreError as error:
             # The processor meets the same fault and reports it once.
-            logger.debug("jobs that are waited for could not be asked about: %s", error)
+            logger.debug("jobs that are waited for could not be looked up: %s", error)
         except Exception:
-            logger.exception("jobs that are waited for could not be asked about")
+            logger.exception("jobs that are waited for could not be looked up")
 
     async def _look(self) -> None:
         refs = list({wait.ref for wait in self._waits})

@@ -39,8 +39,8 @@ async def _say_farewell(session: Session, charged: Collection[TakenJob], limit_s
             await twin.attach(session.spec).leave(charged)
     except (AsyncJobsError, TimeoutError) as error:
         logger.error(
-            "the store could not be told; when the lease ends, all jobs of this worker are "
-            "charged: %s",
+            "the store did not hear of the end of this worker; when its lease ends, all its jobs "
+            "are charged with a crash: %s",
             str(error) or "no answer in time",
         )
     finally:

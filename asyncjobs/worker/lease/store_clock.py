@@ -33,9 +33,9 @@ class StoreClock:
             back_ms = self._store_ms + passed_ms - store_ms
             if back_ms > TOLD_MS:
                 logger.warning(
-                    "the store's clock has gone back by %.0f s; jobs that were stored with a "
-                    "delay while it was ahead come later by that, and leases go on; keep its "
-                    "machine in time by NTP, without steps",
+                    "the store's clock was set back by %.0f s; jobs that were stored with a delay "
+                    "while it was ahead come later by that time, and leases go on; keep it in time "
+                    "with NTP, without steps",
                     back_ms / 1000,
                 )
         self._store_ms = store_ms
