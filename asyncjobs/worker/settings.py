@@ -20,7 +20,7 @@ from asyncjobs.options.app import AppSettings
 from asyncjobs.options.checks import DEFAULT_QUEUE, check_queue_name
 from asyncjobs.store.seam import Backend
 
-__all__ = ["Host", "Queues", "WorkerSettings", "checked_count", "sync_queues"]
+__all__ = ["App", "Queues", "WorkerSettings", "checked_count", "sync_queues"]
 
 SHORTEST_S: Final = 0.05
 """The shortest limit for the event loop. An ordinary turn of the loop would break a shorter one."""
@@ -28,7 +28,7 @@ SHORTEST_S: Final = 0.05
 Queues = str | Iterable[str] | Mapping[str, int]
 
 
-class Host(Protocol):
+class App(Protocol):
     """What a worker needs from an app. AsyncJobs is one, but it is above this room."""
 
     settings: AppSettings
@@ -67,7 +67,7 @@ class WorkerSettings:
     @classmethod
     def of(
         cls,
-        app: Host,
+        app: App,
         queues: Queues | None,
         name: str | None,
         *,
@@ -126,7 +126,7 @@ def _limit(value: Seconds | None, field: str) -> float | None:
     return seconds(value, field=field, minimum=SHORTEST_S)
 
 
-def _weights(app: Host, queues: Queues | None) -> dict[str, int]:
+def _weights(app: App, queues: Queues | None) -> dict[str, int]:
     if queues is None:
         every = {*app.registry.queues(), DEFAULT_QUEUE}
         weights: dict[str, int] = dict.fromkeys(sorted(every), 1)

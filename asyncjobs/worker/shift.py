@@ -29,13 +29,13 @@ from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.worker.duties import Site
 from asyncjobs.worker.engine.burst import Burst
 from asyncjobs.worker.engine.loop import Processor
+from asyncjobs.worker.engine.result_waits import ResultWaits
 from asyncjobs.worker.engine.threads import Threads
-from asyncjobs.worker.engine.waiting import Waiting
 from asyncjobs.worker.lease.cancels import CancelListener
 from asyncjobs.worker.lease.heartbeat import Heartbeats
 from asyncjobs.worker.lease.session import Session
 from asyncjobs.worker.report import WorkerReport
-from asyncjobs.worker.settings import Host, WorkerSettings, sync_queues
+from asyncjobs.worker.settings import App, WorkerSettings, sync_queues
 from asyncjobs.worker.stop_request import StopRequest
 from asyncjobs.worker.upkeep import Upkeep
 from asyncjobs.worker.watch.memory import MemoryLimit, show_bytes
@@ -63,7 +63,7 @@ class Shift:
 
     def __init__(
         self,
-        app: Host,
+        app: App,
         settings: WorkerSettings,
         session: Session,
         stop_request: StopRequest,
@@ -84,7 +84,7 @@ class Shift:
     @classmethod
     async def begin(
         cls,
-        app: Host,
+        app: App,
         settings: WorkerSettings,
         stop_request: StopRequest,
         burst: Burst,
@@ -146,11 +146,11 @@ class Shift:
     async def _process(self) -> None:
         """Run the processor, and what has to run beside it, until the processor is done."""
         processor = self.processor
-        waiting = Waiting(
+        waits = ResultWaits(
             self._app, self._app.backend, self._settings.queues, lambda: processor.is_quiet
         )
         listener = CancelListener(self.session, processor.cancel, self._upkeep.hear_reclaim_due)
-        beside = [self._upkeep.run(), listener.run(), waiting.give_back()]
+        beside = [self._upkeep.run(), listener.run(), waits.give_back()]
         if self._memory is not None:
             beside.append(self._memory.watch(partial(self._on_memory, self._memory)))
         processor.sweeps.start()
@@ -158,7 +158,7 @@ class Shift:
             # Not anyio's, which enters a scope in the first step of each task: it knows no task
             # that a factory of the user's own starts eagerly.
             async with asyncio.TaskGroup() as tasks:
-                with waiting.heard():
+                with waits.heard():
                     # Its attempts have the context that it is created in.
                     work = hide(tasks.create_task(processor.run()))
                 beside.append(self._end_on_request(work))
@@ -306,7 +306,7 @@ def _new_spec(settings: WorkerSettings) -> LeaseSpec:
     )
 
 
-def _new_processor(app: Host, settings: WorkerSettings, session: Session) -> Processor:
+def _new_processor(app: App, settings: WorkerSettings, session: Session) -> Processor:
     processor = Processor(
         session,
         QueueShares(settings.queues),

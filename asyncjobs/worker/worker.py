@@ -16,7 +16,7 @@ from asyncjobs.model.job import TakenJob
 from asyncjobs.worker.engine.burst import Burst
 from asyncjobs.worker.lease.farewell import say_farewell
 from asyncjobs.worker.report import WorkerReport
-from asyncjobs.worker.settings import Host, Queues, WorkerSettings, checked_count
+from asyncjobs.worker.settings import App, Queues, WorkerSettings, checked_count
 from asyncjobs.worker.shift import LEAVE_S, Shift
 from asyncjobs.worker.stop_request import StopRequest
 from asyncjobs.worker.watch.memory import MemoryLimit
@@ -46,7 +46,7 @@ class Worker:
 
     def __init__(
         self,
-        app: Host,
+        app: App,
         *,
         queues: Queues | None = None,
         concurrency: int = 1000,

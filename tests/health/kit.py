@@ -16,9 +16,9 @@ from tests.kit.environment import LIMIT_S, ROOT
 from tests.kit.waiting import ticks
 
 QUICK = """
-from asyncjobs.host.health import beats, condition
+from asyncjobs.host.health import condition, reporter
 condition.LIVE_S = 1.0
-beats.BEAT_S = 0.1
+reporter.REPORT_S = 0.1
 """
 """Put into sitecustomize.py: the limits, short enough for a test."""
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from asyncjobs.host.health.fleet import Fleet
+from asyncjobs.host.health.fleet import FleetVitals
 from asyncjobs.host.pulse import Pulse
 from asyncjobs.host.supervisor.child import Child
 from asyncjobs.host.supervisor.link import VARIABLE, ParentLink, link_text
@@ -90,8 +90,8 @@ class Processes:
         return self._children
 
 
-def fleet(*children: Child, is_stopping: bool = False) -> Fleet:
-    return Fleet(Pulse(1.0), Processes(*children, is_stopping=is_stopping), "all", 10.0)
+def fleet(*children: Child, is_stopping: bool = False) -> FleetVitals:
+    return FleetVitals(Pulse(1.0), Processes(*children, is_stopping=is_stopping), "all", 10.0)
 
 
 @pytest.mark.anyio
@@ -122,7 +122,7 @@ async def test_one_blocked_is_not_the_whole_but_all_are() -> None:
 @pytest.mark.anyio
 async def test_what_was_ready_once_has_started() -> None:
     processes = Processes(child(), child())
-    whole = Fleet(Pulse(1.0), processes, "all", 10.0)
+    whole = FleetVitals(Pulse(1.0), processes, "all", 10.0)
     assert whole.look().started == ()
     processes.children()[2] = child(ready=False)
     assert (whole.look().started, len(whole.look().ready)) == ((), 1)
@@ -131,7 +131,7 @@ async def test_what_was_ready_once_has_started() -> None:
 @pytest.mark.anyio
 async def test_the_parents_own_loop_counts() -> None:
     pulse = Pulse(1.0)
-    whole = Fleet(pulse, Processes(child(), child()), "all", 10.0)
+    whole = FleetVitals(pulse, Processes(child(), child()), "all", 10.0)
     pulse.mark_s -= 11
     assert "the parent's event loop is blocked" in whole.look().live[0]
 

@@ -1,4 +1,4 @@
-"""What tells the condition: the vitals themselves, systemd, a file, the thread of the beats."""
+"""What tells the condition: the vitals themselves, systemd, a file, the thread that reports."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from asyncjobs.errors import ConfigError
-from asyncjobs.host.health.beats import Beats
 from asyncjobs.host.health.condition import Condition, Vitals
 from asyncjobs.host.health.file import HealthFile
+from asyncjobs.host.health.reporter import Reporter
 from asyncjobs.host.health.systemd import Systemd
 from asyncjobs.host.pulse import Pulse
 from tests.health.kit import Listener
@@ -137,19 +137,19 @@ def test_one_that_fails_is_reported_once_and_holds_up_no_other(
 ) -> None:
     bad, good = Failing(), Failing()
     good.is_failing = False
-    beats = Beats(Condition, [bad, good], 0.01)
-    beats.start()
-    wait(good, 5, beats.wake)
-    beats.stop()
+    reporter = Reporter(Condition, [bad, good], 0.01)
+    reporter.start()
+    wait(good, 5, reporter.wake)
+    reporter.stop()
     complaints = [record.getMessage() for record in caplog.records]
     assert complaints == ["Failing cannot report the health, trying again: planted"]
     assert (bad.is_closed, good.is_closed) == (True, True)
 
 
-def test_a_wake_does_not_wait_for_the_beat() -> None:
+def test_a_wake_does_not_wait_for_the_next_report() -> None:
     teller = Failing()
     teller.is_failing = False
-    beats = Beats(Condition, [teller], 3600)
-    beats.start()
-    wait(teller, 3, beats.wake)
-    beats.stop()
+    reporter = Reporter(Condition, [teller], 3600)
+    reporter.start()
+    wait(teller, 3, reporter.wake)
+    reporter.stop()

@@ -20,7 +20,7 @@ Loop = asyncio.AbstractEventLoop
 Body = Coroutine[Any, Any, Any]
 
 
-OWN_CODE = re.compile("Worker|Upkeep|Processor|CancelListener|Waiting|Parking|_Decoy")
+OWN_CODE = re.compile("Worker|Upkeep|Processor|CancelListener|ResultWaits|Parking|_Decoy")
 """What coroutines of a worker are called by."""
 
 

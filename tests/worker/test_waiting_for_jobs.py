@@ -10,7 +10,7 @@ import pytest
 
 from asyncjobs import AsyncJobs, JobFunction, State, Worker
 from asyncjobs.events import JobReleased, WorkerQuiet
-from asyncjobs.worker.engine import waiting
+from asyncjobs.worker.engine import result_waits
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, events_of, register, until
 
@@ -58,14 +58,14 @@ async def child(number: int) -> int:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with each look at the jobs that are waited for."""
     counted: list[int] = []
-    look = waiting.Waiting._look
+    look = result_waits.ResultWaits._look
 
-    async def count(self: waiting.Waiting) -> None:
+    async def count(self: result_waits.ResultWaits) -> None:
         await look(self)
         counted.append(1)
 
-    monkeypatch.setattr(waiting.Waiting, "_look", count)
-    monkeypatch.setattr(waiting, "LOOK_S", 0.01)
+    monkeypatch.setattr(result_waits.ResultWaits, "_look", count)
+    monkeypatch.setattr(result_waits, "LOOK_S", 0.01)
     return counted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from asyncjobs.host.health.condition import Condition, Look, Vitals
-from asyncjobs.host.health.fleet import Fleet
+from asyncjobs.host.health.fleet import FleetVitals
 from asyncjobs.host.health.health import Health, HealthOptions
 from asyncjobs.host.health.systemd import Systemd
 from asyncjobs.host.pulse import Pulse
@@ -78,4 +78,4 @@ class ParentHealth(Health):
 
     def _new_look(self, pulse: Pulse, live_s: float) -> Look:
         assert self.supervisor is not None
-        return Fleet(pulse, self.supervisor, self._name, live_s).look
+        return FleetVitals(pulse, self.supervisor, self._name, live_s).look

@@ -14,8 +14,8 @@ __all__ = ["HealthFile"]
 
 
 class HealthFile:
-    """Owns one file. It is written again at each beat while the worker is live, and removed at a
-    clean end.
+    """Owns one file. It is written again with each report while the worker is live, and removed at
+    a clean end.
 
     A probe has to check its age, because a process that was killed leaves it behind.
     """

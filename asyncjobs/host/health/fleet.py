@@ -10,7 +10,7 @@ from asyncjobs.host.health.condition import Condition
 from asyncjobs.host.pulse import Pulse
 from asyncjobs.host.supervisor.child import Child
 
-__all__ = ["Fleet"]
+__all__ = ["FleetVitals"]
 
 
 class Processes(Protocol):
@@ -23,7 +23,7 @@ class Processes(Protocol):
     def children(self) -> Mapping[int, Child]: ...
 
 
-class Fleet:
+class FleetVitals:
     """Looks at the processes of a parent, by the last report of each.
 
     Live while the parent's loop turns and at least one working process is not blocked. The parent

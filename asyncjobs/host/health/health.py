@@ -14,10 +14,10 @@ import orjson
 
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.own import in_own_thread
-from asyncjobs.host.health import beats, condition
-from asyncjobs.host.health.beats import Beats, Teller
+from asyncjobs.host.health import condition, reporter
 from asyncjobs.host.health.condition import Condition, Look
 from asyncjobs.host.health.file import HealthFile
+from asyncjobs.host.health.reporter import Reporter, Teller
 from asyncjobs.host.health.server import Answer, ProbeServer, bind
 from asyncjobs.host.health.systemd import Systemd
 from asyncjobs.host.pulse import Pulse
@@ -59,7 +59,7 @@ class Health:
         self._systemd = systemd
         self._others = others
         self._pulse: Pulse | None = None
-        self._beats: Beats | None = None
+        self._reporter: Reporter | None = None
         self._server: ProbeServer | None = None
 
     async def __aenter__(self) -> Self:
@@ -95,19 +95,19 @@ class Health:
                 host = f"[{host}]"
             logger.info("health is served at http://%s:%d/livez", host, server.port)
         if tellers:
-            self._beats = Beats(look, tellers, self._interval_s())
-            self._beats.start()
+            self._reporter = Reporter(look, tellers, self._interval_s())
+            self._reporter.start()
         return self
 
     def _interval_s(self) -> float:
         if self._systemd is None or self._systemd.watchdog_s is None:
-            return beats.BEAT_S
-        return min(beats.BEAT_S, self._systemd.watchdog_s / 2)
+            return reporter.REPORT_S
+        return min(reporter.REPORT_S, self._systemd.watchdog_s / 2)
 
     def wake(self) -> None:
-        """Report a change now, and not at the next beat."""
-        if self._beats is not None:
-            self._beats.wake()
+        """Report a change now, and not with the next report."""
+        if self._reporter is not None:
+            self._reporter.wake()
 
     async def __aexit__(
         self,
@@ -117,7 +117,7 @@ class Health:
     ) -> None:
         if self._pulse is not None:
             self._pulse.stop()
-        for part in (self._server, self._beats):
+        for part in (self._server, self._reporter):
             if part is not None:
                 await in_own_thread(part.stop)
 

@@ -80,7 +80,7 @@ def _status(condition: Condition) -> str:
         return "stopping"
     if not condition.ready:
         return "taking jobs"
-    # Without the seconds, or the status would change at each beat.
+    # Without the seconds, or the status would change with each report.
     if condition.live:
         return "the event loop is blocked"
     return "; ".join(condition.ready)

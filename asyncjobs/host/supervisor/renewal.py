@@ -11,7 +11,7 @@ from asyncjobs.host.supervisor.child import Child
 from asyncjobs.host.supervisor.fleet import Fleet
 from asyncjobs.host.supervisor.replacements import Replacements
 
-__all__ = ["STUCK_S", "Host", "Renewal"]
+__all__ = ["STUCK_S", "Renewal", "Starter"]
 
 logger = GuardedLog("asyncjobs.worker")
 
@@ -19,7 +19,7 @@ STUCK_S: Final = 15.0
 """How long a process may take to stop beyond its grace. After that it is killed."""
 
 
-class Host(Protocol):
+class Starter(Protocol):
     """What a renewal needs from the supervisor, which decides about starts and ends."""
 
     @property
@@ -51,9 +51,9 @@ class Renewal:
     """
 
     def __init__(
-        self, host: Host, fleet: Fleet, replacements: Replacements, grace_s: float
+        self, starter: Starter, fleet: Fleet, replacements: Replacements, grace_s: float
     ) -> None:
-        self._host = host
+        self._starter = starter
         self._fleet = fleet
         self._replacements = replacements
         self._grace_s = grace_s
@@ -70,7 +70,7 @@ class Renewal:
 
     async def _renew_all(self) -> None:
         try:
-            while self._is_asked and not self._host.is_stopping:
+            while self._is_asked and not self._starter.is_stopping:
                 self._is_asked = False
                 if await self._renew_each():
                     logger.info("restart: all processes are new")
@@ -78,7 +78,7 @@ class Renewal:
             self._is_running = False
 
     async def _renew_each(self) -> bool:
-        for number in self._host.numbers():
+        for number in self._starter.numbers():
             if not await self._renew(number):
                 return False
         return True
@@ -89,7 +89,7 @@ class Renewal:
         self._replacements.forget(number)
         self.number = number
         try:
-            new = self._host.start_beside(number)
+            new = self._starter.start_beside(number)
             is_ready = await new.ready is not None
             if is_ready:
                 self._fleet.choose(new)
@@ -98,12 +98,12 @@ class Renewal:
         except OSError as error:
             logger.error("restart: process %d cannot be started: %s", number, error)
             if old is None or not old.is_alive:
-                self._host.cannot_start(number, error)
+                self._starter.cannot_start(number, error)
             return False
         finally:
             self.number = None
-        if self._host.is_stopping:
-            self._host.end_if_all_have()
+        if self._starter.is_stopping:
+            self._starter.end_if_all_have()
             return False
         if not is_ready:
             self._keep_old(old, new)
@@ -111,11 +111,11 @@ class Renewal:
         self._replacements.is_well(number)
         if old is not None:
             await self._retire(old)
-        return not self._host.is_stopping
+        return not self._starter.is_stopping
 
     def _keep_old(self, old: Child | None, new: Child) -> None:
         if old is None or not old.is_alive:
-            self._host.replace(new)
+            self._starter.replace(new)
             return
         logger.error(
             "restart: process %d: the new one (pid %d) %s before it was ready; the old ones "

@@ -25,7 +25,11 @@ from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Exchange, Heartbeat, StaleSequence
 from asyncjobs.store.lease import LeaseSpec
-from asyncjobs.worker.engine.announce import announce_exchange, announce_given_back, announce_lease_lost
+from asyncjobs.worker.engine.announce import (
+    announce_exchange,
+    announce_given_back,
+    announce_lease_lost,
+)
 from asyncjobs.worker.engine.attempt import Crew, Reason
 from asyncjobs.worker.engine.decoding import Find, decode
 from asyncjobs.worker.engine.executors import Executors, OnLoop

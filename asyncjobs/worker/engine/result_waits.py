@@ -20,7 +20,7 @@ from asyncjobs.store.apart import apart
 from asyncjobs.store.seam import Backend
 from asyncjobs.worker.engine.attempt import Attempt, Reason, attempt_of
 
-__all__ = ["Waiting"]
+__all__ = ["ResultWaits"]
 
 logger = GuardedLog("asyncjobs.worker")
 
@@ -40,7 +40,7 @@ class _Wait:
         self.task = task
 
 
-class Waiting:
+class ResultWaits:
     """Knows the attempts of one worker that wait for another job. Owns no task.
 
     A worker that takes no more jobs gives such an attempt back as soon as none of the jobs that it

@@ -9,11 +9,11 @@ from typing import Final, Protocol
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.host.health.condition import Condition, Look
 
-__all__ = ["BEAT_S", "Beats", "Teller"]
+__all__ = ["REPORT_S", "Reporter", "Teller"]
 
 logger = GuardedLog("asyncjobs.worker")
 
-BEAT_S: Final = 2.0
+REPORT_S: Final = 2.0
 """The longest pause between two reports."""
 END_S: Final = 2.0
 """How long `stop` waits for the thread."""
@@ -23,7 +23,7 @@ class Teller(Protocol):
     """One way to report the condition. Used by one thread."""
 
     def tell(self, condition: Condition) -> None:
-        """Raises OSError when it cannot report now. The next beat tries again."""
+        """Raises OSError when it cannot report now. The next report tries again."""
         ...
 
     def close(self) -> None:
@@ -31,7 +31,7 @@ class Teller(Protocol):
         ...
 
 
-class Beats:
+class Reporter:
     """Owns a thread that looks and reports every `interval_s`, and at once when woken."""
 
     def __init__(self, look: Look, tellers: Sequence[Teller], interval_s: float) -> None:
@@ -58,7 +58,7 @@ class Beats:
 
     def _run(self) -> None:
         while not self._is_over:
-            self._beat()
+            self._report()
             self._wake.wait(self._interval_s)
             self._wake.clear()
         for number, teller in enumerate(self._tellers):
@@ -67,7 +67,7 @@ class Beats:
             except OSError as error:
                 self._complain(number, error)
 
-    def _beat(self) -> None:
+    def _report(self) -> None:
         try:
             condition = self._look()
         except Exception:
