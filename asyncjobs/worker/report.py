@@ -1,4 +1,4 @@
-"""What a worker did, for whoever has run it."""
+"""What a worker has done in one run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ __all__ = ["WorkerReport"]
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """What a worker did: jobs taken, jobs given back at its end, threads left behind, how
-    often it put back a job whose function it does not have, how often it lost its lease in a
-    queue, and the bytes of memory that the process held if it ended for that."""
+    """What a worker has done in one run.
+
+    taken: how many jobs it has taken.
+    released: how many jobs it has given back at its end.
+    threads_left: how many threads of sync jobs still run.
+    put_back: how often it has put back a job because it does not know its function.
+    leases_lost: how often it has lost its lease in a queue.
+    over_memory: the bytes that the process held, if the worker has ended for that.
+    """
 
     taken: int
     released: int

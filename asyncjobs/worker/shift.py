@@ -50,15 +50,15 @@ LEAVE_S: Final = 5.0
 TELL: Final = 0.4
 """The share of `LEAVE_S` that each last request to the store may take."""
 SILENCE_S: Final = 15.0
-"""A lease ends by itself when the loop is blocked for so much longer than the hard limit:
-then the watchdog, which ends the process, has failed."""
+"""The lease is not renewed when the loop is blocked for this much longer than the hard limit. By then
+the watchdog should have ended the process, so it has failed."""
 
 
 class Shift:
     """One run of a worker. `begin` it, then `work` once.
 
-    Owns what lives as long as its lease: the lease itself, heartbeats, watchdog, processor and
-    duties. Knows nothing of runs before it, and starts no other one.
+    Owns what lives as long as the lease: the lease itself, heartbeats, watchdog, processor and
+    duties. It never starts another run.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Shift:
         if away:
             processor.start_without(away)
         processor.intake.appetite.burst = burst
-        # A burst ends by what its last look into all queues has shown.
+        # A burst ends by what it has seen itself in its last look into all queues.
         processor.intake.appetite.signals.always_looks = burst.is_burst
         return shift
 
@@ -155,11 +155,11 @@ class Shift:
             beside.append(self._memory.watch(partial(self._on_memory, self._memory)))
         processor.sweeps.start()
         try:
-            # Not anyio's, which enters a scope in the first step of each task: it knows no task
-            # that a factory of the user's own starts eagerly.
+            # Not a task group of anyio: it enters a scope in the first step of each task, and does
+            # not know a task that a factory of the user's own starts eagerly.
             async with asyncio.TaskGroup() as tasks:
                 with waits.heard():
-                    # Its attempts have the context that it is created in.
+                    # All attempts inherit the context in which this task is created.
                     work = hide(tasks.create_task(processor.run()))
                 beside.append(self._end_on_request(work))
                 companions = [hide(tasks.create_task(body)) for body in beside]
@@ -174,7 +174,7 @@ class Shift:
             raise
 
     async def _end_on_request(self, work: asyncio.Task[None]) -> None:
-        """From the first request to stop on: quiet, then the grace, then release."""
+        """Wait for the first request to stop, then: quiet, grace, release, abandon."""
         await self._stop_request.wait()
         self.expect_end()
         processor = self.processor
@@ -187,7 +187,7 @@ class Shift:
             if await self._stop_request.is_hurried_within(min(left_s, LEAVE_S)):
                 break
             if processor.intake.holds_nothing():
-                # It only waits for a store that is away, to learn of nothing.
+                # The processor waits for a store that is away, and has nothing to tell it.
                 work.cancel()
         if processor.running:
             logger.warning("running jobs are stopped and given back: %d", len(processor.running))
@@ -195,22 +195,24 @@ class Shift:
         await asyncio.sleep(LEAVE_S)
         processor.abandon()
         await asyncio.sleep(LEAVE_S * TELL)
-        # The store is away: what cannot be told now is found out when the lease ends.
+        # The store is away. What it was not told, a reclaim finds out when the lease ends.
         work.cancel()
 
     async def _leave(self) -> None:
-        """Release, stop the heartbeat, tell the store; also when cancelled or failing.
+        """Release, stop the heartbeats, tell the store; also after a cancel or an error.
 
-        Each step is done whatever became of the one before: a heartbeat left behind
-        would hold the jobs of a dead worker.
+        Each step is done even if the one before has failed: a heartbeat left behind would hold the
+        jobs of a dead worker.
         """
         processor = self.processor
         with anyio.CancelScope(shield=True):
-            async with AsyncExitStack() as steps:  # the last one first
+            # Read it from below: the step that is pushed last comes first.
+            async with AsyncExitStack() as steps:
                 steps.push_async_callback(self._say_farewell)
                 steps.callback(self._watchdog.stop)
                 steps.push_async_callback(self._beats.stop)
-                # Or its offer takes jobs that nobody starts, should the farewell be lost.
+                # Before the farewell, which may be lost: an open offer would then take jobs that
+                # nobody starts.
                 steps.push_async_callback(processor.close)
                 steps.push_async_callback(processor.sweeps.stop)
                 steps.callback(processor.abandon)
@@ -272,8 +274,8 @@ class Shift:
             self._upkeep.hear_beat(beat)
 
     def _on_failed_beat(self, error: StoreError) -> None:
-        """A worker that is busy may have nothing to ask of the store for long, and one whose
-        lease may be over asks for nothing: nobody else would find out that it is away."""
+        """Heartbeats find out that the store is away. A busy worker may send nothing else for long,
+        and one whose lease may have ended sends nothing at all."""
         if not self._has_left:
             self.processor.hear_fault(error)
 

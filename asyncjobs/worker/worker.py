@@ -1,4 +1,4 @@
-"""The worker as users hold it: settings, start and stop, and what it says of itself."""
+"""The worker that users start, stop and ask: its settings, and the run that is under way."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from asyncjobs.worker.watch.memory import MemoryLimit
 __all__ = ["Worker"]
 
 THREADS: Final = 16
-"""More do not help sync functions that compute: one thread at a time holds the interpreter's lock,
-and each one makes the event loop wait longer for its turn. See docs/explanation/performance.md."""
+"""More threads do not help sync functions that compute. Only one thread at a time holds the
+interpreter's lock, and with each one the event loop waits longer for its turn. See
+docs/explanation/performance.md."""
 
 
 class Worker:
@@ -33,7 +34,7 @@ class Worker:
 
     queues: names, or names with weights as in {"mail": 3, "default": 1}; None takes
     every queue that the app's job functions name, plus `default`.
-    concurrency: jobs running at a time, at the most.
+    concurrency: how many jobs run at a time, at most.
     grace: how long a stop waits for running jobs (seconds or timedelta).
     lease: how long a worker that died keeps its jobs; at least 1 s.
     threads: how many sync job functions run at a time.
@@ -41,7 +42,7 @@ class Worker:
     hard_limit: the process ends when a job blocks its event loop for that long.
     stuck_after: how long a job may swallow its cancellation until its slot is freed.
     None turns any of these three off.
-    Raises ConfigError naming the setting.
+    Raises ConfigError that names the setting.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Worker:
 
     @property
     def running(self) -> int:
-        """How many attempts are under way; 0 when the worker does not run."""
+        """How many attempts run now; 0 when the worker does not run."""
         if (shift := self._shift) is None:
             return 0
         return len(shift.processor.running)
@@ -95,7 +96,7 @@ class Worker:
         return self._stop_request.is_made
 
     def unready(self) -> str | None:
-        """Why it takes no jobs now; None when it does. May be asked from any thread."""
+        """Why it takes no jobs now; None when it does. Call it from any thread."""
         if self.is_stopping:
             return "the worker is stopping"
         if (shift := self._shift) is None:
@@ -103,17 +104,20 @@ class Worker:
         return shift.unready()
 
     def expect_end(self) -> None:
-        """Tell the store that this worker was told to end: should it die before it has given
-        its jobs back, no crash is counted for them. From any thread, and from a signal
-        handler; `stop` does it too, but on the loop, which a job may block."""
+        """Tell the store that this worker was told to end. If it dies before it has given its jobs
+        back, no crash is counted for them.
+
+        Call it from any thread or from a signal handler. `stop` does the same, but on the loop,
+        which a job may block.
+        """
         if (shift := self._shift) is not None:
             shift.expect_end()
 
     def stop(self) -> None:
-        """Take no more jobs; finish what runs within the grace, release the rest.
+        """Take no more jobs, let running jobs finish within the grace, and release the rest.
 
-        A second call releases at once. Returns immediately: `run` returns at the end.
-        Nothing happens when the worker does not run.
+        A second call releases at once. Returns immediately: `run` returns at the end. Does nothing
+        when the worker does not run.
         """
         if self._is_busy:
             if self._stop_request.is_from_outside:
@@ -121,8 +125,8 @@ class Worker:
             self._stop_request.ask()
 
     def suspected(self, context: JobContext | None) -> list[TakenJob]:
-        """The running job with this context; when it is not known, all that run, and those
-        that have ended and are not settled."""
+        """The running job with this context. Without a known one: all running jobs, and those that
+        have ended and are not settled."""
         if (shift := self._shift) is None:
             return []
         attempt = None
@@ -133,8 +137,11 @@ class Worker:
         return [attempt.job]
 
     def leave_at_once(self, charged: Collection[TakenJob] = (), limit_s: float = LEAVE_S) -> None:
-        """Give all jobs back, each of `charged` with a crash, from a thread that runs no loop:
-        for a process that ends now because the worker's own loop does not turn. Blocks."""
+        """Give all jobs back, each of `charged` with a crash. Blocks.
+
+        For a process that ends now because the worker's loop does not turn. Call it from a thread
+        that runs no loop.
+        """
         if (shift := self._shift) is not None:
             say_farewell(shift.session, charged, limit_s)
 
@@ -156,6 +163,7 @@ class Worker:
         finally:
             waiting.cancel()
         if not started.is_set():
+            # It has ended before it took jobs: raise its error here, where the block begins.
             self._background = None
             await task
         return self
@@ -166,12 +174,12 @@ class Worker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop within the grace. Raises what has ended the worker meanwhile."""
+        """Stop within the grace. Raises the error that has ended the worker, if any."""
         task = self._background
         self._background = None
         if task is not None:
             if self._is_busy:
-                # Not a second request, even after `stop`: who leaves the block waits the grace.
+                # Not a second request, even after `stop`: the end of the block waits for the grace.
                 self._stop_request.ask()
             await task
 
@@ -188,7 +196,7 @@ class Worker:
         burst: end when nothing is ready, running, or due within `burst_wait`.
         max_jobs: end after so many jobs.
         max_memory: stop, within the grace, once this process holds more bytes than that.
-        Cancelling `run` releases what is running. Raises ConfigError naming the setting.
+        To cancel `run` is to release the running jobs. Raises ConfigError that names the setting.
         """
         wait_s = None
         if burst:
