@@ -93,6 +93,7 @@ class WorkerSettings:
         )
         warning_s = settings.block_warning_s
         limit_s = settings.hard_limit_s
+        # The process ends at the hard limit: a warning that comes later would never be seen.
         if warning_s is not None and limit_s is not None and limit_s <= warning_s:
             raise ConfigError(
                 f"hard_limit={limit_s:g} s must be longer than block_warning={warning_s:g} s; "
@@ -133,6 +134,7 @@ def _weights(app: App, queues: Queues | None) -> dict[str, int]:
     elif isinstance(queues, Mapping):
         weights = dict(queues)
     elif isinstance(queues, Iterable):
+        # A text is iterable, too, and would be taken for names of one letter each.
         names = [queues] if isinstance(queues, str) else list(queues)
         weights = {check_queue_name(name, field="queues"): 1 for name in names}
     else:

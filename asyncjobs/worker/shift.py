@@ -50,8 +50,8 @@ LEAVE_S: Final = 5.0
 TELL: Final = 0.4
 """The share of `LEAVE_S` that each last request to the store may take."""
 SILENCE_S: Final = 15.0
-"""The lease is not renewed when the loop is blocked for this much longer than the hard limit. By then
-the watchdog should have ended the process, so it has failed."""
+"""The lease is not renewed when the loop is blocked for this much longer than the hard limit. The
+watchdog should have ended the process by then, so it has failed."""
 
 
 class Shift:

@@ -45,6 +45,7 @@ class FleetVitals:
             self._look_at(number, children.get(number), now_s)
             for number in range(1, self._processes.size + 1)
         ]
+        # Never taken back: a process that is replaced later does not undo the start of the whole.
         self._were_ready |= {number for number, child in children.items() if child.was_ready}
         live = self._live(found, now_s)
         ready = [*live, *(reason for one in found for reason in one["reasons"])]
@@ -80,6 +81,7 @@ class FleetVitals:
             reason = f"{name} has said nothing for {now_s - reported_s:.1f} s"
             return _entry(number, child.pid, False, reason)
         reasons = [f"{name}: {reason}" for reason in report.get("ready", ())]
+        # A report has the reasons against "live". Without any it is.
         return _entry(number, child.pid, not report.get("live"), *reasons)
 
 

@@ -86,6 +86,7 @@ class Renewal:
     async def _renew(self, number: int) -> bool:
         """Renew one process. Returns whether the next one may follow."""
         old = self._fleet.current(number)
+        # A planned start of this number would come on top of the new process.
         self._replacements.forget(number)
         self.number = number
         try:
@@ -94,6 +95,7 @@ class Renewal:
             if is_ready:
                 self._fleet.choose(new)
             else:
+                # It has ended, or is about to. What follows asks for its exit code.
                 await new.ended
         except OSError as error:
             logger.error("restart: process %d cannot be started: %s", number, error)
@@ -108,6 +110,7 @@ class Renewal:
         if not is_ready:
             self._keep_old(old, new)
             return False
+        # The new process works, so failures of the old one do not count any more.
         self._replacements.is_well(number)
         if old is not None:
             await self._retire(old)

@@ -29,6 +29,7 @@ class Replacements:
         return bool(self._timers)
 
     def found_store(self, number: int) -> None:
+        """This number has reached its store: the next outage begins with a short pause."""
         self._store_tries.pop(number, None)
 
     def is_well(self, number: int) -> None:

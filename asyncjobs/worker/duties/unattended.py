@@ -72,6 +72,7 @@ class Unattended(Duty):
     def _judge(self, count: QueueCounts) -> None:
         waiting = sum(count.ready) + count.scheduled
         if count.workers or not waiting:
+            # Should it lose its workers again, that is worth another line.
             self._told.discard(count.queue)
             return
         if count.queue in self._told:

@@ -157,6 +157,8 @@ class InDoubt:
 
     def wake_s(self, now_s: float) -> float:
         """When the next pause ends; infinity when none is left."""
+        # A queue whose pause is over waits for its lease to be renewed. To wake for it would not
+        # help, and the loop would spin.
         pauses = (doubt.again_s for doubt in self.queues.values() if doubt.again_s > now_s)
         return min(pauses, default=float("inf"))
 

@@ -59,6 +59,7 @@ class FailureLog:
         if key in self._shown:
             return False
         if len(self._shown) >= MOST_KINDS:
+            # The first key is the oldest one.
             del self._shown[next(iter(self._shown))]
         self._shown[key] = None
         return True

@@ -122,6 +122,7 @@ class Running:
 
     def find(self, context: JobContext) -> Attempt | None:
         """The attempt with this context, while it holds its slot. From any thread."""
+        # A copy, because the loop's thread may change the dict during the search.
         return next(
             (attempt for attempt in list(self._attempts) if attempt.is_about(context)), None
         )

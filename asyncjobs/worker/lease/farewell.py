@@ -28,6 +28,7 @@ def say_farewell(
 
     Uses a loop and a connection of its own, so call it from a thread that runs no loop.
     """
+    # Without a twin, the store can only be used on the worker's loop, which does not turn.
     if session.backend.capabilities.threaded_heartbeat:
         asyncio.run(_say_farewell(session, charged, limit_s))
 
@@ -53,6 +54,7 @@ def within(limit_s: float, do: Callable[[], object]) -> None:
     If no thread can be started, `do` is left out: a process that a job has filled with threads must
     end all the same. Called in this thread, `do` might block for ever.
     """
+    # A daemon: a step that hangs must not keep the process alive.
     thread = threading.Thread(target=do, name="asyncjobs-step", daemon=True)
     try:
         thread.start()

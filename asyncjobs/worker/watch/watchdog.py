@@ -274,6 +274,7 @@ class Watchdog:
             within(LOG_S, lambda: logger.warning(text, self._limit_s, blocker))
             return
         if since_s != self._pulse.mark_s or self._stop.is_set():
+            # The loop has turned since the look, so there is nothing to end.
             return
         within(
             LOG_S,
