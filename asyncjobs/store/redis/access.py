@@ -1,4 +1,4 @@
-"""How every part of the backend reaches the server."""
+"""How each part of the backend reaches the server."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Access"]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What leases, inspection and dead letters have in common. Owns no connection."""
+    """What leases, enqueues, inspection and dead letters share. Owns no connection."""
 
     link: Link
-    """For calls that are answered at once; shared."""
+    """The shared connection, for calls that are answered at once."""
     new_link: Callable[[str], Link]
-    """Makes another connection, with a label that the server shows."""
+    """Makes another connection. The server shows its label."""
     keys: StoreKeys
     settings: StoreSettings
     pinned: Callable[[], bytes]
-    """The time in ms when a test pins the clock, else nothing."""
+    """The time in ms when a test pins the clock, else empty: then the server's clock counts."""

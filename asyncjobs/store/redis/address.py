@@ -1,4 +1,4 @@
-"""From a store URL to the arguments of a connection. Knows no secret afterwards but those."""
+"""From a store URL to the arguments of a connection. Only these hold secrets afterwards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SAME = {
     "valkey+sentinel": "redis+sentinel",
     "valkeys+sentinel": "rediss+sentinel",
 }
-"""Other names of schemes: both servers speak one protocol."""
+"""Other names of schemes: both servers speak the same protocol."""
 _SERVICE = re.compile(r"[A-Za-z0-9._-]+")
 
 _FIELD = re.compile(r"[a-z][a-z_]{1,39}")
@@ -47,7 +47,7 @@ _ESCAPE = "in a password write %2F for /, %3F for ?, %23 for #, %40 for @"
 
 @dataclass(frozen=True, slots=True)
 class Sentinels:
-    """Who tells where the master of `service` is, and how to get in there."""
+    """The sentinels that know where the master of `service` is, and how to connect to them."""
 
     service: str
     places: tuple[tuple[str, int], ...]
@@ -56,7 +56,7 @@ class Sentinels:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the store is and how to get in.
+    """Where the store is, and how to connect to it.
 
     redis://[user:password@]host[:port][/db], rediss:// the same with TLS and the query
     fields ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_keyfile_password, ssl_check_hostname
@@ -72,11 +72,11 @@ class Address:
     kind: type[Connection | UnixDomainSocketConnection]
     arguments: dict[str, Any] = field(repr=False)
     sentinels: Sentinels | None = None
-    """With them, `arguments` lack host and port: the sentinels tell those."""
+    """With them `arguments` have no host and port: the sentinels name these."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is unsafe about the way there."""
+        """What is unsafe about this connection."""
         if self.arguments.get("ssl_cert_reqs") != "none":
             return ()
         return (
@@ -86,7 +86,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """Raises ConfigError naming the part that is wrong, never a password."""
+        """Raises ConfigError. The error names the part that is wrong, and never a password."""
         parts = _split(url)
         # A plus stands for itself, as it does in front of the question mark.
         fields = parse_qs(parts.query.replace("+", "%2B"), keep_blank_values=True)
@@ -99,8 +99,11 @@ class Address:
         if parts.scheme == "unix":
             return cls._socket(parts, query, arguments)
         scheme = _SAME.get(parts.scheme, parts.scheme)
-        tls = _tls(query) if scheme.startswith("rediss") else {}
-        kind = NamedSSLConnection if tls else NamedConnection
+        tls: dict[str, Any] = {}
+        kind: type[Connection] = NamedConnection
+        if scheme.startswith("rediss"):
+            tls = _tls(query)
+            kind = NamedSSLConnection
         if scheme.endswith("+sentinel"):
             return cls._service(parts, query, kind, arguments | tls, tls)
         arguments["host"] = parts.hostname or "localhost"
@@ -118,7 +121,7 @@ class Address:
         path = unquote(parts.path)
         host = parts.netloc.rpartition("@")[2]
         if host or not path.startswith("/") or "\0" in path:
-            # What stands there may be a piece of the password: it is not repeated.
+            # This may be a piece of the password, so the error does not repeat it.
             raise ConfigError(
                 "a unix:// store URL needs a path and names no host, as in "
                 f"unix:///run/valkey.sock or unix://user:password@/run/valkey.sock; {_ESCAPE}"
@@ -144,7 +147,7 @@ class Address:
     ) -> Address:
         service, _, db = parts.path.strip("/").partition("/")
         if _SERVICE.fullmatch(service) is None:
-            # What stands there may be a piece of the password: it is not repeated.
+            # This may be a piece of the password, so the error does not repeat it.
             raise ConfigError(
                 f"a {parts.scheme}:// store URL names the service behind the sentinels, in "
                 f"letters, digits, '.', '-' and '_': {parts.scheme}://host1:26379,host2:26379/"
@@ -167,19 +170,23 @@ class Address:
 
 
 def place_text(host: str, port: int) -> str:
-    """As a URL has it: without its brackets an IPv6 address would swallow the port."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    """Host and port as in a URL: without brackets the port would read as part of an IPv6
+    address."""
+    if ":" in host:
+        return f"[{host}]:{port}"
+    return f"{host}:{port}"
 
 
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         if not parts.scheme.endswith("+sentinel"):
-            _ = parts.port  # read now: it is checked only when it is asked for
+            # Read now, for a wrong port is noticed only when it is asked for.
+            _ = parts.port
     except ValueError:
         raise _unreadable() from None
     if parts.fragment or "#" in url:
-        # Most likely of a password, whose first part would then stand for host and port.
+        # Most likely it is part of a password. Its first part would then be taken for the host.
         raise ConfigError(f"the store URL has a '#'; {_ESCAPE}")
     return parts
 
@@ -195,7 +202,7 @@ def _place(text: str) -> tuple[str, int]:
 
 
 def _unreadable() -> ConfigError:
-    # What could not be read may be a piece of the password: it is not repeated.
+    # What could not be read may be a piece of the password, so the error does not repeat it.
     return ConfigError(f"the store URL cannot be read: look at host and port; {_ESCAPE}")
 
 
@@ -206,7 +213,8 @@ def _db(text: str) -> int:
 
 
 def _tls(query: dict[str, str]) -> dict[str, Any]:
-    # Behind the question mark of a password stands the rest of it, up to the '@'.
+    # A '@' behind the question mark means that a password has the question mark, and that what
+    # looks like fields is the rest of it.
     is_sure = not any("@" in text for field in query.items() for text in field)
     arguments: dict[str, Any] = {
         "ssl_cert_reqs": _cert_reqs(query.pop("ssl_cert_reqs", "required")),
@@ -214,13 +222,15 @@ def _tls(query: dict[str, str]) -> dict[str, Any]:
         "ssl_min_version": ssl.TLSVersion.TLSv1_2,
     }
     if arguments["ssl_cert_reqs"] == "none":
-        # A name that stands in a certificate which nobody checks says nothing.
+        # The name in a certificate that nobody checks proves nothing.
         arguments["ssl_check_hostname"] = False
     for name, argument in _TLS.items():
         if name in query:
             arguments[argument] = query.pop(name)
             if name != "ssl_keyfile_password" and not _can_read(arguments[argument]):
-                path = f"={arguments[argument]:.200}" if is_sure else ""
+                path = ""
+                if is_sure:
+                    path = f"={arguments[argument]:.200}"
                 raise ConfigError(
                     f"the store URL's {name}{path} cannot be read; check the path and its rights"
                 )
@@ -232,15 +242,17 @@ def _can_read(path: str) -> bool:
 
 
 def _cert_reqs(value: str) -> str:
-    """As the driver takes it. Also `CERT_NONE`, as Celery and kombu write it."""
+    """The value for the driver. `CERT_NONE`, as Celery and kombu write it, is known, too."""
     wanted = value.lower().removeprefix("cert_")
     if wanted not in ("required", "optional", "none"):
         raise ConfigError(
             "the store URL's ssl_cert_reqs must be required, or none for a server whose "
             "certificate nobody checks"
         )
-    # A server always shows its certificate: optional would check it all the same.
-    return "none" if wanted == "none" else "required"
+    # A server always shows its certificate, so "optional" would check it all the same.
+    if wanted == "optional":
+        return "required"
+    return wanted
 
 
 def _refuse_rest(query: dict[str, str], scheme: str) -> None:
@@ -249,12 +261,15 @@ def _refuse_rest(query: dict[str, str], scheme: str) -> None:
     known = _FIELDS[_SAME.get(scheme, scheme)]
     wrong = [name for name in query if _FIELD.fullmatch(name)]
     if len(wrong) < len(query) or any("@" in value for value in query.values()):
-        # It may be a piece of the password, which ends at an '@': it is not repeated.
-        said, advice = "an unknown field", f"; {_ESCAPE}"
+        # It may be a piece of the password, which ends at an '@': do not repeat it.
+        said = "an unknown field"
+        advice = f"; {_ESCAPE}"
     else:
         near = get_close_matches(wrong[0], known, n=1)
         said = f"the unknown field {wrong[0]!r}"
-        advice = f"; did you mean {near[0]}?" if near else ""
+        advice = ""
+        if near:
+            advice = f"; did you mean {near[0]}?"
     raise ConfigError(
         f"the store URL has {said} behind '?'; {scheme}:// knows {', '.join(known)}{advice}"
     )

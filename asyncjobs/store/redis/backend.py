@@ -43,8 +43,8 @@ logger = GuardedLog("asyncjobs.redis")
 
 
 class RedisBackend:
-    """See `Backend`. Owns a connection for calls and one for results; see RedisLease for a
-    worker's."""
+    """See `Backend`. Owns one connection for calls and one for results. `RedisLease` owns those
+    of a worker."""
 
     capabilities = CAPABILITIES
 
@@ -80,7 +80,8 @@ class RedisBackend:
         return info._replace(warnings=(*info.warnings, *self._address.warnings))
 
     async def close(self) -> None:
-        board, self._board = self._board, None
+        board = self._board
+        self._board = None
         if board is not None:
             await board.close()
         for links in list(self._lease_links):
@@ -151,7 +152,8 @@ class RedisBackend:
         try:
             replies = await run_each(self._link, look, commands)
         except StoreUnavailable:
-            # Looking has no effect, and after a restart each connection fails once.
+            # Looking has no effect, so a second try is safe. After a restart of the server each
+            # connection fails once.
             replies = await run_each(self._link, look, commands)
         records: list[JobRecord | None] = [None] * len(refs)
         away: dict[str, StoreError] = {}
@@ -167,7 +169,9 @@ class RedisBackend:
         self, refs: Sequence[JobRef], outcome: bytes | None, result_ttl_ms: int
     ) -> list[CancelVerdict]:
         stop = script("cancel")
-        ttl_ms = result_ttl_ms if outcome is not None else 0
+        ttl_ms = 0
+        if outcome is not None:
+            ttl_ms = result_ttl_ms
 
         def command(queue: str, ids: list[str]) -> Command:
             keys = self._keys.queue(queue)
@@ -220,7 +224,9 @@ class RedisBackend:
         return await self._records(refs, b"await")
 
     def _pinned(self) -> bytes:
-        return b"" if self._now_ms is None else str(self._now_ms()).encode()
+        if self._now_ms is None:
+            return b""
+        return b"%d" % self._now_ms()
 
     def _new_link(self, label: str) -> Link:
         return Link(

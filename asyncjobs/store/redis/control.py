@@ -1,8 +1,8 @@
-"""The channel on which a worker hears at once what is said about its queues.
+"""The channel on which a worker hears of cancels and other signals at once.
 
-A cancel is the entry that holds the job, a space and the job's id, as lua/cancel.lua sends it.
-Other signals begin with an exclamation mark, as no entry does; those that are unknown here
-are of a later release, and passed over.
+A cancel is the entry that holds the job, a space, and the id of the job: lua/cancel.lua sends
+it. All other signals begin with an exclamation mark, as no entry does. A signal that is unknown
+here comes from a later release, and is ignored.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ def encode_signal(signal: Signal) -> bytes:
 
 
 def decode_signal(queue: str, data: bytes) -> Signal | None:
-    """None for what this release does not know."""
+    """None for a signal that this release does not know."""
     if data.startswith(MARK):
         kind = _KINDS.get(data)
-        return None if kind is None else kind(queue)
+        if kind is None:
+            return None
+        return kind(queue)
     holder, space, job_id = data.partition(b" ")
     if not space:
         return None
@@ -47,10 +49,10 @@ def decode_signal(queue: str, data: bytes) -> Signal | None:
 
 
 class ControlChannel:
-    """Owns one subscribed connection, made when first needed and again after a fault.
+    """Owns one subscribed connection. It is made when first needed, and again after a fault.
 
-    While nothing is said, nothing is asked but once at the end of each silent call: a
-    half-open connection would be silent for ever.
+    At the end of each call without a signal the server is asked something. Otherwise a
+    half-open connection would be silent for ever, and nobody would notice.
     """
 
     def __init__(self, link: Link, keys: StoreKeys, queues: Sequence[str]) -> None:
@@ -80,13 +82,13 @@ class ControlChannel:
             async with asyncio.timeout(timeout_s):
                 return await self._link.next_message()
         except TimeoutError:
-            # Subscribing again changes nothing, is answered, and unlike PING needs no right
-            # that this user does not have anyway.
+            # Subscribing again changes nothing and is answered. Unlike PING it needs no right
+            # that this user may lack.
             await self._link.push((b"SUBSCRIBE", next(iter(self._channels))))
             return await self._answer()
 
     async def _answer(self) -> Any:
-        """The next message, when one has been asked for."""
+        """The next message, after the server was asked for one."""
         try:
             async with asyncio.timeout(self._link.timeout_s):
                 return await self._link.next_message()
@@ -94,12 +96,14 @@ class ControlChannel:
             raise self._link.silent() from None
 
     def _read(self, message: Any) -> Collection[Signal]:
-        """What a message says; nothing when it is the answer to a SUBSCRIBE."""
+        """The signal in a message, nothing in the answer to a SUBSCRIBE."""
         kind, channel, data = message
         if kind != b"message":
             return ()
         signal = decode_signal(self._channels[channel], data)
-        return () if signal is None else (signal,)
+        if signal is None:
+            return ()
+        return (signal,)
 
     async def close(self) -> None:
         self._is_subscribed = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from asyncjobs.errors import StoreError
 from asyncjobs.model.clock import now_ms
@@ -12,12 +13,15 @@ from asyncjobs.store.redis.server import OLDEST, fields_of, is_cluster, releases
 
 __all__ = ["diagnose", "findings"]
 
-OK, NOTE, WARNING, PROBLEM = Verdict.OK, Verdict.NOTE, Verdict.WARNING, Verdict.PROBLEM
+OK: Final = Verdict.OK
+NOTE: Final = Verdict.NOTE
+WARNING: Final = Verdict.WARNING
+PROBLEM: Final = Verdict.PROBLEM
 
 SKEW_MS = 1000
-"""Clocks that differ by more are told of."""
+"""Clocks that differ by more are reported."""
 FULL = 0.8
-"""Part of maxmemory in use from which it is told of."""
+"""The part of maxmemory in use from which it is reported."""
 _KEEP = "CONFIG REWRITE"
 """Without it the setting is gone after a restart."""
 _START = "and the same among the options with which the server is started"
@@ -36,7 +40,7 @@ async def diagnose(link: Link) -> list[Finding]:
     info = fields_of(await link.call(b"INFO"))
     before_ms = now_ms()
     seconds, microseconds = await link.call(b"TIME")
-    # Half of the way there and back, as the answer was made somewhere in between.
+    # The answer was made somewhere in between: take the middle of the round trip.
     here_ms = (before_ms + now_ms()) // 2
     store_ms = int(seconds) * 1000 + int(microseconds) // 1000
     config: dict[str, str] = {}
@@ -44,7 +48,8 @@ async def diagnose(link: Link) -> list[Finding]:
         try:
             reply = await link.call(b"CONFIG", b"GET", name)
         except StoreError:
-            break  # managed servers and small ACLs deny it: what INFO tells is used
+            # Managed servers and small ACLs deny it. Then INFO has to do.
+            break
         config |= {
             key.decode(): value.decode() for key, value in zip(reply[::2], reply[1::2], strict=True)
         }
@@ -52,7 +57,8 @@ async def diagnose(link: Link) -> list[Finding]:
 
 
 def findings(info: Mapping[str, str], config: Mapping[str, str], skew_ms: int) -> list[Finding]:
-    """From what INFO and CONFIG GET say; `skew_ms`: the server's clock before ours."""
+    """What the answers of INFO and CONFIG GET mean. `skew_ms` is by how much the server's clock
+    is ahead of ours."""
     found = [
         _version(info),
         _eviction(info, config),
@@ -65,11 +71,16 @@ def findings(info: Mapping[str, str], config: Mapping[str, str], skew_ms: int) -
     ]
     if info.get("config_file", "unknown"):
         return found
-    # Started by options alone, the server has no file that it could rewrite.
-    return [
-        finding._replace(change=tuple(_START if c == _KEEP else c for c in finding.change))
-        for finding in found
-    ]
+    # A server that was started by options alone has no file that it could rewrite.
+    return [_for_options(finding) for finding in found]
+
+
+def _for_options(finding: Finding) -> Finding:
+    """The finding with another way to keep its change over a restart."""
+    change = list(finding.change)
+    if _KEEP in change:
+        change[change.index(_KEEP)] = _START
+    return finding._replace(change=tuple(change))
 
 
 def _version(info: Mapping[str, str]) -> Finding:
@@ -129,7 +140,8 @@ def _fsync(policy: str | None) -> Finding:
 
 
 def _memory(info: Mapping[str, str]) -> Finding:
-    used, most = _number(info, "used_memory"), _number(info, "maxmemory")
+    used = _number(info, "used_memory")
+    most = _number(info, "maxmemory")
     if not most:
         found = f"no limit, {_size(used)} in use: the system may kill the server when it has none"
         change = "with three quarters of its memory in bytes: CONFIG SET maxmemory BYTES"
@@ -179,7 +191,8 @@ def _idle(config: Mapping[str, str]) -> Finding:
 
 
 def _expiry(config: Mapping[str, str]) -> Finding:
-    setting, value = "lazyfree-lazy-expire", config.get("lazyfree-lazy-expire")
+    setting = "lazyfree-lazy-expire"
+    value = config.get(setting)
     if value is None:
         return Finding(setting, NOTE, "could not be read; it should be yes")
     if value == "yes":
@@ -194,8 +207,9 @@ def _expiry(config: Mapping[str, str]) -> Finding:
 def _clock(skew_ms: int) -> Finding:
     if abs(skew_ms) <= SKEW_MS:
         return Finding("clock", OK, f"as here, to within {SKEW_MS // 1000} s")
+    where = "before" if skew_ms > 0 else "behind"
     found = (
-        f"{abs(skew_ms) / 1000:.1f} s {'before' if skew_ms > 0 else 'behind'} this machine's: "
+        f"{abs(skew_ms) / 1000:.1f} s {where} this machine's: "
         "jobs with --at or at= come early or late by that"
     )
     return Finding("clock", WARNING, found, ("set both clocks by NTP",))
@@ -203,8 +217,12 @@ def _clock(skew_ms: int) -> Finding:
 
 def _number(info: Mapping[str, str], name: str) -> int:
     text = info.get(name, "0")
-    return int(text) if text.isdecimal() else 0
+    if not text.isdecimal():
+        return 0
+    return int(text)
 
 
 def _size(number: int) -> str:
-    return f"{number / (1 << 20):,.0f} MiB" if number >= 1 << 20 else f"{number / 1024:,.0f} KiB"
+    if number >= 1 << 20:
+        return f"{number / (1 << 20):,.0f} MiB"
+    return f"{number / 1024:,.0f} KiB"

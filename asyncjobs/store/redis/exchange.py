@@ -1,6 +1,6 @@
 """One exchange as a plan: from settlements and demand to commands, from replies to values.
 
-Pure and synchronous, so that cancelling the trip in between can leave nothing half done.
+Pure and synchronous. So when the trip in between is cancelled, nothing is half done here.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class ExchangePlan:
             if job.holder == entry:
                 ours.append(settlement)
             else:
-                # Taken under an entry that was lost: XACK alone would not notice, it
-                # accepts an entry whoever it is pending for.
+                # It was taken under an entry that was lost. The script would not notice: XACK
+                # accepts an entry whoever holds it.
                 self._foreign.append(settlement)
         return settled
 
@@ -138,8 +138,8 @@ class ExchangePlan:
         return script.command(keys, *args, more_keys=tuple(results))
 
     def read(self, replies: Iterable[Any]) -> Exchange:
-        """Errors in the place of replies are those of single queues. Raises StaleSequence when
-        any queue refused the sequence."""
+        """The answer. An error in place of a reply concerns its queue alone. Raises StaleSequence
+        when any queue has refused the sequence."""
         jobs: list[TakenJob] = []
         not_yours, cancelled = list(self._foreign), list[Settlement]()
         cancels, left = list[JobRef](), list[str]()
@@ -180,8 +180,8 @@ class ExchangePlan:
     def _answers(
         self, replies: Iterable[Any]
     ) -> tuple[list[tuple[str, list[Any]]], list[str], int, Mapping[str, StoreError]]:
-        """The replies that are answers; the queues without a lease, and the time there; those
-        that have not answered."""
+        """The replies that are answers, the queues without the lease, the time there, and the
+        queues that have not answered."""
         answers: list[tuple[str, list[Any]]] = []
         lost: list[str] = []
         away: dict[str, StoreError] = {}
@@ -198,7 +198,7 @@ class ExchangePlan:
 
 
 class OfferPlan:
-    """What waits behind a call: an exchange that settles nothing, one call for each queue."""
+    """The calls of an offer, one for each queue. They are sent behind the wait for a signal."""
 
     __slots__ = ("_holders", "commands")
 
@@ -218,7 +218,7 @@ class OfferPlan:
         )
 
     def read(self, replies: Iterable[list[Any]]) -> Exchange:
-        """Raises StaleSequence when any queue refused the sequence."""
+        """The answer. Raises StaleSequence when any queue has refused the sequence."""
         jobs: list[TakenJob] = []
         lost, left = list[str](), list[str]()
         next_due: dict[str, int | None] = {}
@@ -239,8 +239,8 @@ class OfferPlan:
 
 
 def _time_of_loss(queue: str, reply: list[Any]) -> int:
-    """The store's time, of an exchange that found no lease. Raises StaleSequence for one that
-    was refused."""
+    """The store's time, from the reply to an exchange that found no lease. Raises StaleSequence
+    for one that was refused."""
     if reply[0] == b"stale":
         raise StaleSequence(f"{queue}: last applied was {reply[1]}")
     now_ms: int = reply[1]
@@ -249,7 +249,7 @@ def _time_of_loss(queue: str, reply: list[Any]) -> int:
 
 @lru_cache(maxsize=1024)
 def _rooms(suspects: tuple[int, ...]) -> bytes:
-    """The room for suspects as lua/exchange.lua reads it."""
+    """The room for suspects, as lua/exchange.lua reads it."""
     return b" ".join(b"%d" % room for room in suspects)
 
 
@@ -330,8 +330,8 @@ def _read_part(queue: str, holder: str, part: list[Any], jobs: list[TakenJob]) -
 
 
 def crashes_in(stored: bytes | int | None) -> int:
-    """How many workers died with a job. What a foreign writer has put there is no small number:
-    read as one, a job that kills its workers would get all its chances anew."""
+    """How many workers died with a job. What is no number comes from a foreign writer, and counts
+    as very many: as 0 it would let a job that kills its workers start over."""
     if stored is None:
         return 0
     text = b"%d" % stored if isinstance(stored, int) else stored

@@ -1,8 +1,8 @@
-"""The server's errors in asyncjobs' words. Each has a defined answer.
+"""The server's errors, translated into ours. Each has a defined answer.
 
 | the server says | what it becomes | what callers do |
 |---|---|---|
-| NOSCRIPT | NoScript | load the script, send again: nothing was executed |
+| NOSCRIPT | NoScript | load the script and send again: nothing was executed |
 | NOGROUP | answered inside the scripts | the group is made anew, from the start |
 | NOAUTH, WRONGPASS, NOPERM | AccessDenied | open raises ConfigError, a worker backs off |
 | OOM | StoreFull | only an enqueue can meet it |
@@ -11,8 +11,8 @@
 | MOVED, ASK, CROSSSLOT | ClusterNode | open raises ConfigError; reported |
 | anything else | StoreError | a fault of ours or of the server's set-up: reported |
 
-Some of these are about the server, whatever was asked; AccessDenied, StoreFull and a plain
-StoreError are about the keys of the call, and cost one queue and no other (`is_of_queue`).
+AccessDenied, StoreFull and a plain StoreError are about the keys of a call, so they concern one
+queue and no other (`is_of_queue`). All others are about the server, whatever was asked.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class NoScript(StoreError):
 
 
 class AccessDenied(StoreUnavailable):
-    """Credentials or rights are missing. Final at open; while a worker runs, somebody
-    is changing them, and it has to outlast that."""
+    """Credentials or rights are missing. At open that is final. A running worker has had them, so
+    somebody is changing them, and it has to wait until that is done."""
 
 
 class ClusterNode(StoreError):
-    """The server is a node of a cluster: it has a part of the keys only."""
+    """The server is a node of a cluster, so it has only a part of the keys."""
 
 
 class Demoted(StoreUnavailable):
@@ -82,9 +82,9 @@ class Demoted(StoreUnavailable):
 
 
 def translate(error: BaseException, address: str) -> StoreError:
-    """Our error for the driver's; the text names the address and the next step."""
+    """Our error for one of the driver. Its text names the address and the next step."""
     if isinstance(error.__cause__, AuthenticationError):
-        # Over a socket the driver wraps what the server said in one of its own.
+        # Over a unix socket the driver wraps the error of the server in one of its own.
         error = error.__cause__
     text = str(error)
     # rule:10 OOM is StoreFull
@@ -120,7 +120,7 @@ def translate(error: BaseException, address: str) -> StoreError:
 
 
 def cluster_error(address: str, sign: str) -> ClusterNode:
-    """`sign`: by what it was known."""
+    """The error for a node of a cluster. `sign` is how it was recognized."""
     return ClusterNode(
         f"the store at {address} is a node of a cluster ({sign}), and asyncjobs needs one server "
         "for all queues: use one with cluster-enabled no, alone or behind sentinels"
@@ -128,7 +128,7 @@ def cluster_error(address: str, sign: str) -> ClusterNode:
 
 
 def is_of_queue(error: StoreError) -> bool:
-    """Whether other queues may have another answer than this one."""
+    """Whether the error concerns one queue alone: others may have been answered."""
     return isinstance(error, AccessDenied) or not isinstance(error, StoreUnavailable)
 
 

@@ -1,4 +1,4 @@
-"""The inspection of a server: what command line, dashboard and warnings ask."""
+"""The inspection of a server, for command line, dashboard and warnings."""
 
 from __future__ import annotations
 
@@ -71,17 +71,10 @@ class RedisQueueInspection:
         ]
 
     async def flow(self, queues: Sequence[str]) -> list[QueueFlow]:
+        replies = await _ask(self._access, "flow", queues)
         return [
-            flow_of(
-                queue,
-                now_ms,
-                None if oldest < 0 else oldest,
-                _counters(stored),
-                None if due < 0 else due,
-            )
-            for queue, (now_ms, oldest, stored, due) in zip(
-                queues, await _ask(self._access, "flow", queues), strict=True
-            )
+            flow_of(queue, now_ms, _time(oldest), _counters(stored), _time(due))
+            for queue, (now_ms, oldest, stored, due) in zip(queues, replies, strict=True)
         ]
 
     async def put_back(self, queues: Sequence[str], limit: int) -> list[list[bytes]]:
@@ -99,7 +92,9 @@ class RedisQueueInspection:
             )
             for queue in queues
         )
-        replies = await run_all(self._access.link, drop, commands) if commands else []
+        if not commands:
+            return []
+        replies = await run_all(self._access.link, drop, commands)
         return [Leftover(queue, *reply) for queue, reply in zip(queues, replies, strict=True)]
 
 
@@ -115,8 +110,14 @@ async def _ask(access: Access, name: str, queues: Sequence[str], *args: int | by
     )
 
 
+def _time(reply: int) -> int | None:
+    """A time as the scripts answer it: below 0 there is none."""
+    return None if reply < 0 else reply
+
+
 def _name(raw: bytes) -> str:
-    """A foreign writer's bytes are no reason to show nothing at all."""
+    """The name of a queue. A foreign writer's bytes are shown as escapes: they are no reason to
+    show nothing at all."""
     return raw.decode("utf-8", "backslashreplace")
 
 
@@ -124,7 +125,7 @@ def _counters(stored: list[bytes]) -> dict[tuple[int, str], int]:
     found: dict[tuple[int, str], int] = {}
     for field, number in zip(stored[::2], stored[1::2], strict=True):
         minute, _, code = field.partition(b":")
-        # What somebody else may have put there is not ours to count.
+        # A foreign writer may have put something else there. It is not counted.
         is_number = minute.isdigit() and number.isdigit() and len(minute) + len(number) < 40
         if code in _WORDS and is_number:
             found[int(minute), _WORDS[code]] = int(number)

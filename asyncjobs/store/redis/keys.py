@@ -1,4 +1,4 @@
-"""The names of all keys. All of a queue's keys share one hash tag, so one cluster slot."""
+"""The names of all keys. The keys of a queue share a hash tag, so they share a cluster slot."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ QUEUE_KEYS: Final = (
     "stats",
     "largest",
 )
-"""How the names of a queue's keys end; lua/shared.lua uses them."""
+"""How the names of a queue's keys end. lua/shared.lua uses them."""
 
 
 class QueueKeys:
@@ -54,14 +54,14 @@ class QueueKeys:
         self.ready = self.all[:4]
         self.wake = self.base + b"wake"
         self.control = self.base + b"control"
-        """A channel, no key."""
+        """This is a channel, not a key."""
 
     def result(self, job_id: str) -> bytes:
-        """Where the outcome is kept; also the channel on which it is announced."""
+        """Where the outcome is kept. The channel that announces it has the same name."""
         return self.base + b"result:" + id_bytes(job_id)
 
     def notes(self, job_id: str) -> bytes:
-        """Where the notes of a job are kept that has not ended."""
+        """Where the notes of a living job are kept."""
         return self.base + b"notes:" + id_bytes(job_id)
 
     def batch(self, token: str) -> bytes:
@@ -70,7 +70,7 @@ class QueueKeys:
 
 
 class StoreKeys:
-    """The keys of the whole store, and those of its queues, made once each."""
+    """The keys of the whole store, and those of its queues. Each is made once."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix

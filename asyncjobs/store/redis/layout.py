@@ -11,8 +11,8 @@ __all__ = ["CAPABILITIES", "LAYOUT", "READABLE"]
 CAPABILITIES: Final = Capabilities(durable=True, shared=True, threaded_heartbeat=True, notes=True)
 
 LAYOUT: Final = 2
-"""Version of the keys, for stores that are made from now on. 2: notes in the place of progress."""
+"""The version of the keys in stores that this release makes. 2 has notes in place of progress."""
 
 READABLE: Final = frozenset({"1", "2"})
-"""Stores of these layouts can be opened. One of layout 1 stays one: workers of the release that
-made it go on beside this one, and what they write is read."""
+"""The versions that this release can open. A store of layout 1 keeps it: workers of the release
+that made it may run beside this one, and this one reads what they write."""

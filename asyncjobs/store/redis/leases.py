@@ -1,7 +1,7 @@
 """What a worker asks of the server in the name of its lease.
 
-One connection of a lease exchanges, one waits and one listens; none is shared and none
-repeats anything by itself.
+A lease has one connection for exchanges, one for waiting and one for signals. They are shared
+with nobody, and none of them sends anything twice by itself.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ from asyncjobs.store.redis.wakes import Wakes
 __all__ = ["LeaseLinks", "RedisLease"]
 
 RESYNC_LIMIT: Final = 100_000
+"""The most jobs of each priority that a resync asks for, so that its reply stays bounded."""
+LEAVE_STEP: Final = 1_000
+"""Jobs that one call gives back: in between the server serves others."""
 
 
 class LeaseLinks:
@@ -69,8 +72,8 @@ class LeaseLinks:
 class RedisLease:
     """See `Lease`. Owns its connections, from the first call that needs them until it leaves.
 
-    `opened` is the store's list of such connections, so that it can close those of leases
-    that have not left.
+    `opened` is the store's set of such connections. So the store can close those of a lease
+    that has not left.
     """
 
     def __init__(self, access: Access, spec: LeaseSpec, opened: set[LeaseLinks]) -> None:
@@ -83,7 +86,7 @@ class RedisLease:
 
     @property
     def links(self) -> LeaseLinks:
-        """Its connections, made when first needed."""
+        """Its connections. They are made when first needed."""
         # rule:14 the exchanges of a worker share one connection
         links = self._links
         if links is None:
@@ -96,8 +99,9 @@ class RedisLease:
         return links
 
     async def close(self) -> None:
-        """Let go of the connections; the entries stay."""
-        links, self._links = self._links, None
+        """Close the connections. The entries stay."""
+        links = self._links
+        self._links = None
         if links is not None:
             self._opened.discard(links)
             await links.close()
@@ -106,7 +110,8 @@ class RedisLease:
     async def enter(self) -> None:
         """Enter all queues of a new lease."""
         self.entered = await self._enter(self.spec, self.spec.queues)
-        # Not before: until the lease stands there, somebody may forget the queue.
+        # Not before: until the lease stands there, somebody may forget the queue and take its
+        # name off the list.
         await self._list(self.spec.queues)
 
     async def rejoin(self, queues: Collection[str]) -> Registered:
@@ -129,7 +134,7 @@ class RedisLease:
         return Registered(max(times.values(), default=0), away)
 
     async def _list(self, queues: Collection[str]) -> None:
-        """Enter queues into the list of all queues, also when memory is full."""
+        """Add queues to the list of all queues, also when memory is full."""
         announce = script("announce")
         head: tuple[bytes | int, ...] = (
             b"EVALSHA",
@@ -166,7 +171,8 @@ class RedisLease:
         holding: Collection[TakenJob],
         queues: Collection[str] | None = None,
     ) -> Resync:
-        spec, ask = self.spec, script("resync")
+        spec = self.spec
+        ask = script("resync")
         queues = spec.queues if queues is None else tuple(queues)
         numbers = (sequence, RESYNC_LIMIT)
         commands = tuple(
@@ -202,14 +208,16 @@ class RedisLease:
         self, spec: LeaseSpec, queue: str, by_priority: Sequence[Sequence[bytes]]
     ) -> list[TakenJob]:
         """The jobs of these stream entries, which this lease holds."""
-        fetch, keys, holder = script("held"), self._keys.queue(queue), spec.entry(queue)
+        fetch = script("held")
+        keys = self._keys.queue(queue)
+        holder = spec.entry(queue)
         jobs: list[TakenJob] = []
         for priority, entries in enumerate(by_priority):
             first = 0
             while first < len(entries):
                 step = entries[first : first + STEP]
                 command = fetch.command(keys, self._access.pinned(), priority, *step)
-                # Fewer where they are large: the script stops after 4 MiB.
+                # The script stops after 4 MiB, so it may have looked at fewer.
                 looked, found = await run(self.links.exchange, fetch, command)
                 first += looked
                 for entry, crashes in found:
@@ -227,11 +235,12 @@ class RedisLease:
         try:
             return Parked(signalled, plan.read(replies))
         except StaleSequence:
-            # A resync came first: what the offer would have taken is nobody's yet.
+            # A resync came first, or a copy of this offer has taken effect: see `Parked`.
             return Parked(signalled, None)
 
     async def beat(self, *, leaves: bool = False) -> Heartbeat:
-        spec, beat = self.spec, script("heartbeat")
+        spec = self.spec
+        beat = script("heartbeat")
         about = (spec.duration_ms, int(leaves))
         commands = tuple(
             beat.command(self._keys.queue(queue), self._access.pinned(), spec.entry(queue), *about)
@@ -269,8 +278,10 @@ class RedisLease:
         return plan.read(await self._all(read, plan.commands))
 
     async def _all(self, which: Script, commands: tuple[Command, ...]) -> list[Any]:
-        """The replies to calls of one script; none to none."""
-        return await run_all(self._access.link, which, commands) if commands else []
+        """The replies of one script. Without commands the server is not asked."""
+        if not commands:
+            return []
+        return await run_all(self._access.link, which, commands)
 
     async def leave(self, crashed: Collection[TakenJob] = ()) -> None:
         away: dict[str, StoreError] = {}
@@ -287,13 +298,15 @@ class RedisLease:
             await self.close()
 
     async def _leave(self, queue: str, crashed: Collection[TakenJob]) -> None:
-        leave, entry, link = script("deregister"), self.spec.entry(queue), self._access.link
-        head = (self._keys.queue(queue), self._access.pinned(), entry, 1000)
+        leave = script("deregister")
+        entry = self.spec.entry(queue)
+        link = self._access.link
+        head = (self._keys.queue(queue), self._access.pinned(), entry, LEAVE_STEP)
         charged: list[bytes | str | int] = []
         for job in crashed:
             if job.queue == queue and job.holder == entry:
                 charged += (job.priority, job.receipt)
-        # 1,000 jobs a call, so that the server stays free in between; charged once.
+        # The crashes are counted by the first call, and by no other.
         is_gone = await run(link, leave, leave.command(*head, *charged))
         while not is_gone:
             is_gone = await run(link, leave, leave.command(*head))
@@ -302,7 +315,8 @@ class RedisLease:
 def _entries(spec: LeaseSpec, jobs: Collection[TakenJob]) -> set[tuple[str, int, bytes]]:
     """Where these jobs stand in the streams of their queues.
 
-    Not of an attempt that is left over from a lost entry: its job may have been taken again since.
+    A job that was taken under a lost entry is left out: this lease may have taken it again since,
+    and then it is missing although its old attempt still runs.
     """
     return {
         (job.queue, job.priority, job.receipt)

@@ -1,4 +1,4 @@
-"""Dead letters on a server: pages of them, and their revival or end."""
+"""Dead letters on a server: reading, reviving and dropping them."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class RedisDeadLetters:
         look = script("letters")
         args: list[bytes | int] = [
             b"old" if query.oldest_first else b"new",
-            b"" if query.since_ms is None else query.since_ms,
-            b"" if query.before_ms is None else query.before_ms,
+            _or_empty(query.since_ms),
+            _or_empty(query.before_ms),
             min(query.limit, MAX_PAGE),
             MAX_PAGE_BYTES,
-            b"" if query.cut is None else query.cut,
+            _or_empty(query.cut),
         ]
         if after is not None:
             args += (after.died_ms, id_bytes(after.ref.id))
@@ -56,7 +56,10 @@ class RedisDeadLetters:
             _letter(JobRef(query.queue, id_text(found[at])), *found[at + 1 : at + 4])
             for at in range(0, len(found), 4)
         ]
-        return LetterPage(letters, letters[-1].key if more and letters else None, total, now_ms)
+        next_page = None
+        if more and letters:
+            next_page = letters[-1].key
+        return LetterPage(letters, next_page, total, now_ms)
 
     async def find(
         self, refs: Sequence[JobRef], *, cut: int | None = None
@@ -64,21 +67,22 @@ class RedisDeadLetters:
         look = script("find_letters")
 
         def command(queue: str, ids: list[str]) -> Command:
-            keys, head = self._keys.queue(queue), b"" if cut is None else cut
-            return look.command(keys, self._pinned(), head, *map(id_bytes, ids))
+            keys = self._keys.queue(queue)
+            return look.command(keys, self._pinned(), _or_empty(cut), *map(id_bytes, ids))
 
         letters: list[DeadLetter | None] = [None] * len(refs)
         steps, commands = in_steps(refs, command)
         for places, answers in zip(steps, await run_all(self._link, look, commands), strict=True):
             for place, answer in zip(places, answers, strict=True):
-                letters[place] = _letter(refs[place], *answer) if answer else None
+                if answer:
+                    letters[place] = _letter(refs[place], *answer)
         return letters
 
     async def revive(
         self, revivals: Sequence[Revival], *, priority: Priority | None = None
     ) -> list[Revived]:
         again = script("revive")
-        wanted = b"" if priority is None else int(priority)
+        wanted = _or_empty(priority)
         verdicts = [Revived.GONE] * len(revivals)
         letters = [revival.key for revival in revivals]
         for places in _in_steps(letters, [len(revival.envelope) for revival in revivals]):
@@ -89,7 +93,7 @@ class RedisDeadLetters:
                 args += (id_bytes(ref.id), died_ms, envelope)
             results = tuple(keys.result(letters[place].ref.id) for place in places)
             command = again.command(keys, self._pinned(), wanted, *args, more_keys=results)
-            # One at a time: together they would be as large as all their envelopes.
+            # One step at a time, for one trip with all envelopes could be as large as they like.
             answer = await run(self._link, again, command)
             for place, letter in zip(places, answer, strict=True):
                 verdicts[place] = _REVIVED[letter]
@@ -114,15 +118,22 @@ class RedisDeadLetters:
 
 
 def _in_steps(letters: Sequence[LetterKey], sizes: Sequence[int]) -> Iterator[list[int]]:
-    """The places of letters of one queue, few and small enough for one call of a script."""
+    """The places of letters of one queue each, few and small enough for one call of a script."""
     for places in places_by_queue(key.ref.queue for key in letters).values():
         own_sizes = [sizes[place] for place in places]
         for step in cut(own_sizes, most=STEP, most_bytes=MAX_PAGE_BYTES):
             yield places[step.start : step.stop]
 
 
+def _or_empty(number: int | None) -> bytes | int:
+    """An argument of a script, which knows no None."""
+    return b"" if number is None else int(number)
+
+
 def _letter(ref: JobRef, died_ms: int, size: int, stored: bytes) -> DeadLetter:
-    """`stored` begins with the priority; one that is none was written by somebody else."""
+    """A stored letter. Its first byte is the priority; a foreign writer may have left it out."""
     head = stored[:1]
-    priority = Priority(int(head)) if head in _PRIORITIES else Priority.NORMAL
+    priority = Priority.NORMAL
+    if head in _PRIORITIES:
+        priority = Priority(int(head))
     return DeadLetter(LetterKey(ref, died_ms), priority, stored[1:], size)

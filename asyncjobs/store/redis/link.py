@@ -1,8 +1,8 @@
 """One connection to the server, used by one caller at a time, without any retry.
 
-The driver's pool would retry a command whose reply was lost; for commands that take or
-settle jobs that takes them twice. Here a failure closes the connection and is reported,
-and the next call connects anew.
+The driver's pool retries a command whose reply was lost. A command that takes jobs would then
+take twice as many, and nobody would run the first ones. Here a failure closes the connection
+and is raised, and the next call connects again.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["Command", "Link"]
 Command: TypeAlias = Sequence[bytes | str | int]
 
 MOST_LOADS: Final = 5
-"""How often a script is loaded for one call: others may make the server forget it between."""
+"""How often a script is loaded for one call. Others may make the server forget it in between."""
 
 
 class Link:
-    """Owns one connection; opens it when first needed, in the process that needs it."""
+    """Owns one connection. Opens it when first needed, in the process that needs it."""
 
     def __init__(
         self, address: Address, *, label: str, connect_timeout_s: float, timeout_s: float
@@ -46,7 +46,8 @@ class Link:
         self._lock = asyncio.Lock()
 
     async def connect(self) -> None:
-        """Raises StoreUnavailable with the address, within the connect timeout."""
+        """Open the connection now. Raises StoreUnavailable with the address, within the connect
+        timeout."""
         await self._connected()
 
     async def _connected(self) -> Wire:
@@ -59,14 +60,14 @@ class Link:
         return self._wire
 
     async def _open_apart(self) -> AnyConnection:
-        """A connection lives longer than the call that needs it first, whose context it must
-        not keep."""
+        """Open it in a context of its own. It lives longer than the call that needs it first, and
+        would keep the context of that call."""
         # Not as an argument: a task factory of the user's own may take no context.
         opening = hide(Context().run(asyncio.create_task, self._open()))
         try:
             return await opening
         except BaseException:
-            # It may have been opened in the very turn in which its caller left.
+            # It may have opened in the very turn of the loop in which its caller was cancelled.
             if opening.done() and not opening.cancelled() and opening.exception() is None:
                 await self._discard(opening.result())
             raise
@@ -97,7 +98,7 @@ class Link:
         return connection
 
     async def call(self, *command: bytes | str | int) -> Any:
-        """Send one command and return its reply; server errors are translated."""
+        """Send one command and return its reply. Raises the server's error, translated."""
         (reply,) = await self.calls((command,))
         if isinstance(reply, Exception):
             raise reply
@@ -110,10 +111,10 @@ class Link:
         *,
         keeps_cancelled: bool = False,
     ) -> list[Any]:
-        """Send commands in one go; replies in order, translated errors among them.
+        """Send commands in one go; the replies in order, with translated errors among them.
 
-        `keeps_cancelled`: a caller who leaves does not cost the connection. For commands
-        that are answered at once, whose effect nobody has to know.
+        `keeps_cancelled` keeps the connection when the caller is cancelled. It is for commands
+        that are answered at once, and whose effect nobody has to know.
         """
         async with self._lock:
             return await self._send(commands, timeout_s or self.timeout_s, keeps_cancelled)
@@ -126,12 +127,11 @@ class Link:
         *,
         keeps_cancelled: bool = False,
     ) -> list[Any]:
-        """Like `calls`, for calls of one script; it is loaded when the server has forgotten it.
+        """Like `calls`, for calls of one script. It is loaded when the server has forgotten it.
 
-        `last` is sent behind the calls, again each time. A call that met a forgotten script was
-        not executed, so exactly those are sent again, with the script in front of them. That
-        happens before anybody else may use this connection: whoever waits for it finds
-        the script loaded.
+        A call that found no script was not executed. So exactly these calls are sent again, with
+        the script in front of them and `last` behind them each time. Nobody else uses the
+        connection until then, so the next caller finds the script loaded.
         """
         async with self._lock:
             sent = (*commands, *last) if last else commands
@@ -164,8 +164,8 @@ class Link:
         self, commands: Sequence[Command], timeout_s: float, keeps_cancelled: bool
     ) -> list[Any]:
         wire = self._wire
-        # A server or firewall that closes idle connections is no outage: start anew. Only
-        # before anything is sent, so nothing can be executed twice.
+        # Servers and firewalls close idle connections. That is no outage: connect again. It is
+        # safe only here, before anything is sent, so that nothing can be executed twice.
         if wire is not None and not wire.is_ready() and not await wire.is_usable():
             self._drop()
         if (wire := self._wire) is None:
@@ -178,7 +178,7 @@ class Link:
             self._drop()
             raise translate(error, self._address.text) from error
         except BaseException:
-            # Replies may still be on their way.
+            # Cancelled: replies may still be on their way, and must not reach the next caller.
             if keeps_cancelled:
                 wire.forget()
             else:
@@ -188,8 +188,8 @@ class Link:
             if isinstance(reply, RedisError):
                 replies[place] = refusal = translate(reply, self._address.text)
                 if isinstance(refusal, Demoted) or not isinstance(reply, ResponseError):
-                    # It leads to a replica for good, or to a server that takes no
-                    # commands now; a new one may lead to the new master.
+                    # This one leads to a replica, or to a server that takes no commands now.
+                    # A new connection may lead to the new master.
                     self._drop()
         return replies
 
@@ -203,7 +203,7 @@ class Link:
             raise translate(error, self._address.text) from error
 
     def silent(self) -> StoreUnavailable:
-        """The error for a server that has not said in time what it was asked for."""
+        """The error for a server that has not answered in time."""
         return StoreUnavailable(
             f"the store at {self._address.text} has not answered in {self.timeout_s:g} s; "
             "check the network in between"
@@ -234,7 +234,7 @@ class Link:
             wire.close()
 
     async def _discard(self, connection: AnyConnection) -> None:
-        # Shielded by its own limit: closing must neither hang nor hide the first error.
+        # Without waiting: closing must neither hang nor hide the first error.
         try:
             await connection.disconnect(nowait=True)
         except (RedisError, OSError, TimeoutError):
@@ -242,8 +242,8 @@ class Link:
 
 
 def _pack(command: Command) -> bytes:
-    # The driver packs in Python; for the hundreds of arguments of an exchange that costs
-    # more than everything else here. The stub of pack_command describes a 1-tuple.
+    # The driver packs in Python. For the hundreds of arguments of an exchange that costs more
+    # than all else here. The stub of pack_command describes a tuple of one.
     if type(command) is not tuple:
         command = tuple(command)
     packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]

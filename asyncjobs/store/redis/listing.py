@@ -1,4 +1,4 @@
-"""Which queues there are: enqueues say their names, each client now and then."""
+"""The list of all queues: each client adds the names of those it enqueues into, now and then."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ __all__ = ["AGAIN_S", "QueueNames"]
 logger = GuardedLog("asyncjobs.redis")
 
 AGAIN_S: Final = 60.0
-"""A name is said again after so long, for the store may have lost its data. lua/forget.lua keeps
+"""A name is sent again after so long, for the store may have lost its data. lua/forget.lua keeps
 a queue for longer than that after each enqueue."""
 
 
 class QueueNames:
-    """What this client has said to the list of all queues, and when. Owns no connection.
+    """The names that this client has added to the list, and when. Owns no connection.
 
-    A name is sent right behind the jobs, never before them: while a queue holds a job that was
-    just stored it cannot be forgotten, so from then on it is in the list.
+    A name is sent right behind the jobs, never before them. A queue that holds a new job cannot
+    be forgotten, so its name stays in the list. A name that came first could be taken off it
+    before the job is there.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -31,19 +32,19 @@ class QueueNames:
         self._said_s: dict[str, float] = {}
 
     def due(self, queues: Iterable[str]) -> list[str]:
-        """Those of the names that have to be said with the next job."""
+        """The names that have to be sent with the next job."""
         since_s = time.monotonic() - AGAIN_S
         return [queue for queue in queues if self._said_s.get(queue, since_s) <= since_s]
 
     def command(self, queues: Iterable[str]) -> Command:
-        """What enters these names."""
+        """The command that adds these names."""
         return (b"SADD", self._key, *queues)
 
     def note(self, queues: Iterable[str], sent_s: float, reply: Any) -> None:
-        """Names were sent at `sent_s`, each with a new job.
+        """Note that these names were sent at `sent_s`, each behind a new job.
 
-        Not with jobs that were there: these keep no queue from being forgotten, and the next
-        new one must be said.
+        Not behind a job that was there already. Such a job may have ended since, and then it
+        keeps no queue from being forgotten.
         """
         if isinstance(reply, StoreFull):
             return

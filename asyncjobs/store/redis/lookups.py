@@ -1,4 +1,4 @@
-"""Questions about jobs by their refs, as plans: commands in steps, and answers as values."""
+"""Questions about jobs as plans: from refs to commands, from replies to records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LIVE: Final = {
 }
 _PRIORITIES: Final = frozenset(Priority)
 STEP: Final = 500
-"""Jobs named in one call of a script, where a caller may name any number."""
+"""The most jobs that one call of a script names, where a caller may name any number."""
 
 
 def in_steps(
@@ -52,7 +52,7 @@ def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
         ref,
         state,
         priority=priority if priority in _PRIORITIES else None,
-        due_ms=_whole_ms(due) if due else None,
+        due_ms=_whole_ms(due),
         envelope=envelope or None,
         outcome=outcome or None,
         progress=progress or None,
@@ -63,8 +63,10 @@ def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
     )
 
 
-def _whole_ms(score: bytes) -> int:
-    """A time in a sorted set; a foreign writer's may be infinite."""
+def _whole_ms(score: bytes) -> int | None:
+    """A time in a sorted set, None without one. That of a foreign writer may be infinite."""
+    if not score:
+        return None
     return int(min(max(float(score), 0.0), float(LAST_MS)))
 
 

@@ -1,8 +1,8 @@
 """Host names are looked up in threads of our own.
 
-The event loop looks names up in its default executor, and uvloop in a pool of four
-threads. Jobs use both, and when they fill them, a worker could not reconnect. So the
-driver gets an IP address, and looks nothing up.
+The event loop looks names up in its default executor, and uvloop in a pool of four threads.
+Jobs use both, and while jobs fill them a worker could not reconnect. So the driver is given an
+IP address and looks nothing up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Place: TypeAlias = tuple[str, int]
 
 
 async def addresses_of(host: str, port: int) -> list[str]:
-    """The IP addresses of a host, best first, each once. Raises OSError."""
+    """The IP addresses of a host, each once, the best first. Raises OSError."""
     if _is_address(host):
         return [host]
     return await asyncio.wrap_future(_lookups.ask((host, port)))
@@ -39,9 +39,9 @@ def _is_address(host: str) -> bool:
 
 
 class _Lookups:
-    """Owns the lookups that are under way: one a name at a time, whoever waits for it.
+    """Owns the lookups that are under way: one for each name, shared by all who wait for it.
 
-    A resolver that does not answer would otherwise collect a thread for each attempt to
+    Otherwise a resolver that does not answer would cost one thread for each attempt to
     reconnect.
     """
 
@@ -50,13 +50,13 @@ class _Lookups:
         self._under_way: dict[Place, Future[list[str]]] = {}
 
     def ask(self, place: Place) -> Future[list[str]]:
-        """Raises OSError when there is no thread for it."""
+        """Look up a place. Raises OSError when no thread can be started."""
         with self._lock:
             found = self._under_way.get(place)
             if found is not None:
                 return found
             answer: Future[list[str]] = Future()
-            # From here on nobody can cancel it: others may wait for it, too.
+            # From here on no waiter can cancel it, for others may wait for it, too.
             answer.set_running_or_notify_cancel()
             thread = threading.Thread(
                 target=self._resolve, args=(place, answer), name="asyncjobs-resolve", daemon=True
@@ -78,7 +78,7 @@ class _Lookups:
         except OSError as error:
             failure = error
         except UnicodeError as error:
-            # A label that is empty or longer than 63 characters.
+            # A part of the name is empty, or longer than 63 characters.
             failure = OSError(f"{place[0]!r} is no host name: {error}")
         with self._lock:
             self._under_way.pop(place, None)
@@ -92,7 +92,7 @@ _lookups = _Lookups()
 
 
 def _start_anew() -> None:
-    """In a forked child: the threads are not there, and their lock may stay held."""
+    """In a forked child there are no threads, and their lock may stay held for ever."""
     global _lookups
     _lookups = _Lookups()
 
@@ -102,8 +102,8 @@ if hasattr(os, "register_at_fork"):
 
 
 class NamedConnection(Connection):
-    """A connection of the driver that is given its address, and keeps its name for people
-    and for TLS."""
+    """A connection of the driver to an address that we have looked up. It keeps the host's name
+    for people and for TLS."""
 
     _address: str | None = None
 

@@ -1,9 +1,9 @@
-"""Waiting for outcomes: any number of waiters on one subscribed connection.
+"""Waiting for outcomes: any number of waiters share one subscribed connection.
 
-A settlement announces its outcome on a channel named like the result key, in queues that
-are marked as awaited. Subscribing comes first, then one look at the store that sets the
-mark in the same step, so an outcome in between is not missed; a lost connection is
-followed by subscribing and looking again.
+In a queue that is marked as awaited, a settlement announces the outcome on a channel with the
+name of the result key. The board subscribes first. Then it looks at the store, and the same
+script sets the mark. So no outcome in between is missed. After a lost connection it subscribes
+and looks again.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ Look = Callable[
 """Records, and the errors of the queues that have not answered."""
 
 LOOK_AGAIN_S = 3.0
-"""Keeps the mark of awaited queues (10 s) alive, and bounds the delay when an announcement
-is lost with its server."""
+"""Keeps the mark of awaited queues alive, which expires after 10 s. It also bounds the delay when
+an announcement is lost with its server."""
 IDLE_S = 10.0
-"""How long the connection stays open without a waiter: single waits often follow each
-other."""
+"""How long the connection stays open without a waiter. Waits often follow each other."""
 SUBSCRIBE_STEP = 1000
 
 
@@ -47,7 +46,7 @@ class _Waiter:
 
 
 class ResultBoard:
-    """Owns the subscribed connection and the two tasks on it, while anybody waits."""
+    """Owns the subscribed connection, and the two tasks on it while anybody waits."""
 
     def __init__(self, link: Link, keys: StoreKeys, look: Look) -> None:
         self._link = link
@@ -62,7 +61,7 @@ class ResultBoard:
         self._task: asyncio.Task[None] | None = None
 
     async def wait(self, ref: JobRef, timeout_s: float | None) -> JobRecord | None:
-        """The job's record once it is final or found unknown; None after `timeout_s`."""
+        """The record of the job once it is final or unknown. None after `timeout_s`."""
         waiter = _Waiter(ref, asyncio.get_running_loop().create_future())
         channel = self._keys.result(ref)
         self._waiting.setdefault(channel, []).append(waiter)
@@ -89,7 +88,8 @@ class ResultBoard:
             self._stale.add(channel)
 
     async def close(self) -> None:
-        task, self._task = self._task, None
+        task = self._task
+        self._task = None
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -100,8 +100,8 @@ class ResultBoard:
         self._waiting.clear()
 
     async def _run(self) -> None:
-        """Serve until nobody waits, reconnecting: a store that is away passes, and the
-        waiters have time-outs of their own."""
+        """Serve until nobody waits, and connect again after a fault: the store comes back, and
+        the waiters have time-outs of their own."""
         pauses = Pauses(0.05, 2.0)
         while self._waiting:
             try:
@@ -113,7 +113,7 @@ class ResultBoard:
             except* (StoreError, TimeoutError):
                 await asyncio.sleep(pauses.next_s())
             except* Exception as fault:
-                # Nothing that waiting would mend: those who wait must hear of it.
+                # Trying again would not mend it, so the waiters must hear of it.
                 self._fail(fault.exceptions[0])
             finally:
                 self._subscribed.clear()
@@ -128,19 +128,22 @@ class ResultBoard:
         self._waiting.clear()
 
     async def _serve(self) -> None:
-        """Until nobody has waited for IDLE_S: the next waiter finds the connection open."""
+        """Serve until nobody has waited for IDLE_S."""
         loop = asyncio.get_running_loop()
         next_look_s = loop.time() + LOOK_AGAIN_S
         while True:
             self._arrived.clear()
-            new, self._new = [w for w in self._new if not w.future.done()], []
+            new = [waiter for waiter in self._new if not waiter.future.done()]
+            self._new = []
             await self._subscribe(new)
             await self._look_at(new)
             await self._drop_stale()
             if self._waiting and loop.time() >= next_look_s:
                 await self._look_at([w for waiters in self._waiting.values() for w in waiters])
                 next_look_s = loop.time() + LOOK_AGAIN_S
-            limit_s = max(next_look_s - loop.time(), 0.0) if self._waiting else IDLE_S
+            limit_s = IDLE_S
+            if self._waiting:
+                limit_s = max(next_look_s - loop.time(), 0.0)
             try:
                 async with asyncio.timeout(limit_s):
                     await self._arrived.wait()
@@ -169,9 +172,9 @@ class ResultBoard:
                     self._resolve(self._keys.result(ref), record)
 
     def _refuse(self, ref: JobRef, error: StoreError) -> None:
-        """One queue has not answered: its waiters hear of that, and no others do."""
+        """Tell the waiters of a queue that has not answered, and no others."""
         if isinstance(error, StoreUnavailable):
-            # Rights that are missing for now: looked at again, like a store that is away.
+            # Rights are missing for now. The next look may succeed, as after an outage.
             return
         channel = self._keys.result(ref)
         for waiter in self._waiting.pop(channel, ()):
@@ -196,7 +199,7 @@ class ResultBoard:
                 try:
                     state = Outcome.decode(data).state
                 except BadRecord:
-                    # An end without an outcome: the store tells more.
+                    # The job has ended without an outcome. The store says how.
                     self._new += self._waiting[channel]
                     self._arrived.set()
                     continue

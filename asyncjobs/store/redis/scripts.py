@@ -1,4 +1,4 @@
-"""The Lua scripts: read once, called by their digest, loaded again when forgotten."""
+"""The Lua scripts: they are read once, called by digest, and loaded again when forgotten."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _END: Final = re.compile(r"END\['([^']+)'\]")
 
 
 def _statements() -> list[tuple[frozenset[str], frozenset[str], str]]:
-    """Each `local` of what scripts share: the names that it makes, the words in it, its text."""
+    """Each `local` statement that scripts share: the names it makes, the words in it, its text."""
     texts = [(_FOLDER / name).read_text() for name in ("shared.lua", "ended.lua")]
     text = _COMMENT.sub("", "\n".join(texts))
     found = []
@@ -49,7 +49,7 @@ _SHARED: Final = _statements()
 
 
 def _used_by(body: str) -> str:
-    """What a script without comments needs of what is shared, in the order of these files."""
+    """The shared statements that a script needs, in the order of these files."""
     words = set(_WORD.findall(body))
     used = []
     for names, inner, statement in reversed(_SHARED):
@@ -62,7 +62,8 @@ def _used_by(body: str) -> str:
 def _with_keys(text: str) -> tuple[str, list[str]]:
     """The text with the number of each key in place of its name, and these names in order.
 
-    The server reads, checks and hands to Lua each key that a call names, used or not.
+    A script names only the keys that it uses, for the server reads, checks and hands to Lua each
+    key of a call.
     """
     names = list(dict.fromkeys(_KEY.findall(text)))
     numbered = _KEY.sub(lambda found: f"KEYS[{names.index(found[1]) + 1}]", text)
@@ -70,12 +71,12 @@ def _with_keys(text: str) -> tuple[str, list[str]]:
 
 
 def _with_codes(text: str) -> str:
-    """The text with the code of each end in place of its state: model/ends.py has the codes."""
+    """The text with the code of each final state in place of its name, as in model/ends.py."""
     return _END.sub(lambda found: f"'{ENDS[State(found[1])].code}'", text)
 
 
 class Script:
-    """One script: its text with what it shares with others in front, and its SHA-1 digest."""
+    """One script: its text, with the shared statements in front, and its SHA-1 digest."""
 
     __slots__ = ("_count", "_pick", "digest", "name", "text")
 
@@ -92,7 +93,7 @@ class Script:
     def command(
         self, keys: QueueKeys, *args: bytes | str | int, more_keys: tuple[bytes, ...] = ()
     ) -> tuple[bytes | str | int, ...]:
-        """The EVALSHA call on one queue. `args` start with the pinned time or ''."""
+        """The EVALSHA call on one queue. The first of `args` is the pinned time, or empty."""
         return (
             b"EVALSHA",
             self.digest,
@@ -104,7 +105,7 @@ class Script:
 
 
 def _picker(places: list[int]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...]]:
-    """Takes what stands at `places`, in one step of the interpreter where it can."""
+    """A function that takes what stands at `places`, fast: each call of a script needs it."""
     if len(places) > 1:
         return itemgetter(*places)
     return lambda keys: tuple(keys[place] for place in places)
@@ -150,7 +151,7 @@ def script(name: str) -> Script:
 
 
 async def run(link: Link, which: Script, command: Command) -> Any:
-    """Call one script; its error is raised, translated."""
+    """Call one script. Raises its error, translated."""
     (reply,) = await run_all(link, which, (command,))
     return reply
 
@@ -160,9 +161,9 @@ async def run_all(
     which: Script,
     commands: tuple[Command, ...],
 ) -> list[Any]:
-    """Call one script for several queues in one trip; replies in order.
+    """Call one script for several queues in one trip; the replies in order.
 
-    The first error is raised after all replies have been read.
+    Raises the first error, after all replies were read.
     """
     replies = await link.script_calls(which.text, commands)
     for reply in replies:
@@ -179,7 +180,7 @@ async def run_each(
     last: tuple[Command, ...] = (),
     keeps_cancelled: bool = False,
 ) -> list[Any]:
-    """Like `run_all`, but the errors that cost one queue alone stay among the replies.
+    """Like `run_all`, but errors that concern one queue alone stay among the replies.
 
     For `last` and `keeps_cancelled` see `Link.script_calls`.
     """
@@ -193,7 +194,7 @@ async def run_each(
 def by_queue(
     queues: Sequence[str], replies: Sequence[Any]
 ) -> tuple[dict[str, Any], Mapping[str, StoreError]]:
-    """The answers of `run_each`, and the errors of the queues that have none."""
+    """The answers of `run_each` by queue, and the errors of the queues without one."""
     answers = dict(zip(queues, replies, strict=True))
     away = {queue: reply for queue, reply in answers.items() if isinstance(reply, StoreError)}
     if not away:
@@ -202,6 +203,6 @@ def by_queue(
 
 
 def raise_away(away: Mapping[str, StoreError]) -> None:
-    """Raise the first of these errors, with the name of its queue."""
+    """Raise the first of these errors, with the name of its queue. None of them: do nothing."""
     for queue, error in away.items():
         raise type(error)(f"queue {queue!r}: {error}") from error

@@ -1,7 +1,7 @@
-"""Finding the master behind sentinels: asked anew for each connection, nothing is cached.
+"""Finds the master behind sentinels. They are asked for each connection, nothing is cached.
 
-The driver's own pool asks one sentinel after the other, so that one which never answers
-uses up all the time, and it retries what must not be sent twice.
+The driver's own pool asks one sentinel after the other, so one that never answers uses up all
+the time. It also retries commands that must not be sent twice.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ Place: TypeAlias = tuple[str, int]
 Answer: TypeAlias = Place | StoreError | None
 
 TRY_PART: Final = 0.5
-"""Part of the connect timeout for all sentinels, and for each server that they name: what
-hangs leaves time for the rest."""
+"""The part of the connect timeout that all sentinels have, and each server that they name. So one
+that hangs leaves time for the others."""
 
 
 async def connect_master(
     address: Address, sentinels: Sentinels, options: dict[str, Any], timeout_s: float
 ) -> Connection:
-    """An open connection to the server that the sentinels name and that agrees.
+    """An open connection to the server that the sentinels name, and that says it is the master.
 
-    Raises StoreUnavailable naming service and sentinels, AccessDenied when credentials
-    are refused; takes about `timeout_s` at the most.
+    Raises StoreUnavailable with service and sentinels, and AccessDenied when credentials are
+    refused. It takes about `timeout_s` at the most.
     """
     answers = await _ask_all(address, sentinels, options, timeout_s)
-    # One sentinel may be cut off from the others and still name a master that has been
-    # replaced; what that one accepts is thrown away when it is made a replica.
+    # A sentinel that is cut off from the others may still name a master that was replaced. What
+    # such a master accepts is lost when it becomes a replica, so most votes come first.
     votes = Counter(answer for answer in answers.values() if isinstance(answer, tuple))
     refusal: StoreError | None = None
     for place, _ in votes.most_common():
@@ -53,8 +53,8 @@ async def connect_master(
 async def _ask_all(
     address: Address, sentinels: Sentinels, options: dict[str, Any], timeout_s: float
 ) -> dict[Place, Answer]:
-    """What each sentinel says, asked all at once: until most agree, or all have spoken
-    or had their time."""
+    """What each sentinel says. All are asked at once, until most of them agree, or all have
+    answered or used up their time."""
     answers: dict[Place, Answer] = {}
 
     async def hear(sentinel: Place) -> None:
@@ -84,13 +84,15 @@ def _agree(answers: dict[Place, Answer], asked: int) -> bool:
 async def _master_by(
     address: Address, sentinels: Sentinels, sentinel: Place, options: dict[str, Any]
 ) -> Place | None:
-    """Where this sentinel says that the master is; None when it knows of none."""
+    """The master that this sentinel names, None when it knows of none."""
     host, port = sentinel
     connection = address.kind(host=host, port=port, **sentinels.arguments, **options)
     try:
         await _open(connection)
         found = await _ask(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", sentinels.service)
-        return None if found is None else (found[0].decode(), int(found[1]))
+        if found is None:
+            return None
+        return found[0].decode(), int(found[1])
     finally:
         await connection.disconnect(nowait=True)
 
@@ -121,16 +123,17 @@ async def _ask(connection: Any, *command: str) -> Any:
 
 
 def _told(error: BaseException, place: Place) -> StoreError:
-    """What one server said or did, named by its place."""
-    denied = isinstance(error, AccessDenied) or isinstance(translate(error, ""), AccessDenied)
-    kind = AccessDenied if denied else StoreUnavailable
+    """The error of one server, with its place."""
+    kind: type[StoreError] = StoreUnavailable
+    if isinstance(error, AccessDenied) or isinstance(translate(error, ""), AccessDenied):
+        kind = AccessDenied
     told = kind(f"{place_text(*place)}: {str(error) or 'no answer in time'}")
     told.__cause__ = error
     return told
 
 
 def _refusal(error: StoreError, address: Address, sentinels: Sentinels) -> StoreError:
-    """Why the master that was named cannot be used."""
+    """Why the master that the sentinels name cannot be used."""
     if isinstance(error, AccessDenied):
         advice = "check user, password, ACL (it needs +role)"
     else:
@@ -144,7 +147,7 @@ def _refusal(error: StoreError, address: Address, sentinels: Sentinels) -> Store
 
 
 def _nobody(address: Address, sentinels: Sentinels, answers: dict[Place, Answer]) -> StoreError:
-    """Why no sentinel has named a master."""
+    """Why no sentinel names a master."""
     asked = ", ".join(place_text(*place) for place in sentinels.places)
     errors = [answer for answer in answers.values() if isinstance(answer, StoreError)]
     told = "".join(f"; {error}" for error in errors)

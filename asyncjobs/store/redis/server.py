@@ -1,4 +1,4 @@
-"""What is checked of a server before jobs are trusted to it."""
+"""What is checked of a server before it is trusted with jobs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ except PackageNotFoundError:
 
 
 async def check_server(link: Link, keys: StoreKeys, address: str) -> StoreInfo:
-    """Name and version of the server. Raises ConfigError when it would lose jobs,
-    UnsupportedLayout when another release has written to it."""
+    """Name and version of the server.
+
+    Raises ConfigError for a server that would lose jobs or is not supported, and
+    UnsupportedLayout for data that this release cannot read.
+    """
     try:
         info = fields_of(await link.call(b"INFO", b"server"))
     except AccessDenied as error:
@@ -47,13 +50,13 @@ async def check_server(link: Link, keys: StoreKeys, address: str) -> StoreInfo:
 
 
 def is_cluster(info: Mapping[str, str]) -> bool:
-    """Whether the server is a node of a cluster, by its INFO. Valkey has another word for
-    it than Redis."""
+    """Whether the server is a node of a cluster, by its INFO. Valkey has another name for the
+    field than Redis."""
     return "cluster" in (info.get("redis_mode"), info.get("server_mode"))
 
 
 def releases(info: Mapping[str, str]) -> tuple[str, str, tuple[int, ...]]:
-    """The server's name and release, and the release of Redis that it is equal to."""
+    """The name and release of the server, and the release of Redis whose commands it has."""
     name = info.get("server_name", "redis")
     release = info.get(f"{name}_version") or info.get("redis_version", "0")
     speaks = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
@@ -70,9 +73,12 @@ async def _check_eviction(link: Link, address: str) -> tuple[str, ...]:
     try:
         reply = await link.call(b"CONFIG", b"GET", b"maxmemory-policy")
     except StoreError:
-        # Managed servers and small ACLs deny CONFIG; jobs still work there.
+        # Managed servers and small ACLs deny CONFIG. Jobs work there all the same.
         return (f"the eviction policy of {address} could not be read; it must be noeviction",)
-    policy = reply[1].decode() if len(reply) == 2 else "noeviction"
+    if len(reply) != 2:
+        # The server does not know this setting.
+        return ()
+    policy = reply[1].decode()
     # rule:6 an evicting policy is refused at open
     if policy.startswith("allkeys"):
         raise ConfigError(
@@ -96,7 +102,7 @@ async def _check_layout(link: Link, keys: StoreKeys, address: str) -> None:
         stored = await link.call(b"GET", keys.layout) or b""
     stored = stored.decode("utf-8", "replace")
     layout, _, writer = stored.partition(" ")
-    # Its first writer decides for how long a store stays open to an older release.
+    # The first writer has set the layout, and it stays: an older release may still use the store.
     if layout not in READABLE:
         raise UnsupportedLayout(
             f"the store at {address} holds key layout {layout!r}, written by "

@@ -1,8 +1,8 @@
 """The bytes of one open connection: commands out, parsed replies in.
 
-The driver opens connections well (TLS, sockets, credentials); its way of reading goes
-through a stream and three coroutines for each reply, which costs more than everything
-else that a call does in Python. Here replies are parsed where the bytes arrive.
+The driver opens connections well (TLS, sockets, credentials). But it reads each reply through
+a stream and three coroutines, which costs more than all else that a call does in Python. Here
+replies are parsed where the bytes arrive.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ __all__ = ["AnyConnection", "Wire"]
 AnyConnection = Connection | UnixDomainSocketConnection
 
 QUIET_S: Final = 1.0
-"""After so long without a call it is looked whether the other side has closed."""
+"""After so long without a call, check whether the other side has closed before the next one."""
 MOST_MESSAGES: Final = 1_000
-"""Messages that are kept for a reader that is slow, before the socket is left unread."""
+"""How many messages are kept for a slow reader. Beyond that nothing more is read."""
 
 _NOTHING: Final = object()
 _CONTEXT: Final = Context()
 
 
 class Wire(asyncio.Protocol):
-    """Owns the transport of one connection, and what has arrived and was not read yet.
+    """Owns the transport of one connection, and what has arrived on it and was not read yet.
 
-    Used by one caller at a time: `request` for commands with replies, or `push` and
-    `next_message` for a connection that messages arrive on.
+    One caller at a time uses it: `request` for commands with replies, or `push` and
+    `next_message` for a connection on which messages arrive.
     """
 
     def __init__(self, connection: AnyConnection) -> None:
-        """Take over an open connection, whose replies have all been read."""
+        """Take over an open connection whose replies were all read."""
         self._loop = asyncio.get_running_loop()
         reader, writer = connection._reader, connection._writer
         if reader is None or writer is None:
             raise DriverConnectionError("the connection is not open")
-        # The driver must neither close the transport nor warn of it any more. The writer
-        # lives on here: when it is collected, it closes its transport.
+        # From now on the driver must neither close the transport nor warn about it. The writer is
+        # kept here, for it closes the transport when it is collected.
         connection._reader = connection._writer = None
         self._writer = writer
-        # Of a socket: it can be read as well as written.
+        # It belongs to a socket, so it can be read as well as written.
         self._transport = cast(asyncio.Transport, writer.transport)
         self._parser = hiredis.Reader(
             protocolError=InvalidResponse,
@@ -98,13 +98,13 @@ class Wire(asyncio.Protocol):
     # ── what the caller asks for ─────────────────────────────────────────────────────
 
     def is_ready(self) -> bool:
-        """True when a call may be sent at once: it was used lately, and is usable."""
+        """Whether a call may be sent at once: it was used lately and is sound."""
         return self._loop.time() - self._used_s <= QUIET_S and self._is_sound()
 
     async def is_usable(self) -> bool:
-        """False when the other side has closed, or sent what nobody has asked for."""
-        # The loop may not have looked at the socket yet: in the first turn it does, in the
-        # second one what it found there has arrived here.
+        """False when the other side has closed, or has sent what nobody asked for."""
+        # The loop may not have looked at the socket yet. It does so in the first turn, and in the
+        # second one what it has found there arrives here.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return self._is_sound()
@@ -113,16 +113,16 @@ class Wire(asyncio.Protocol):
         return self._lost is None and not self._replies and not self._transport.is_closing()
 
     async def request(self, commands: bytes, count: int, timeout_s: float) -> list[Any]:
-        """Send packed commands and return their `count` replies; errors are among them.
+        """Send packed commands and return their `count` replies, with errors among them.
 
-        Raises what ended the connection, or TimeoutError. After any exception replies may
-        still be on their way: without `forget` the wire cannot be used again.
+        Raises what ended the connection, or TimeoutError. After any exception replies may still
+        be on their way: without `forget` the wire must not be used again.
         """
         loop = self._loop
         self._wanted = count
         self._used_s = now_s = loop.time()
         self._deadline_s = now_s + timeout_s
-        # One timer for many calls: it is set anew when it has gone off, not for each.
+        # One timer serves many calls: it is set again when it goes off, not for each call.
         if self._timer is None or self._timer.when() > self._deadline_s:
             self._arm()
         self._write(commands)
@@ -133,7 +133,7 @@ class Wire(asyncio.Protocol):
         return list(replies)
 
     def forget(self) -> None:
-        """The caller of `request` has left: its replies are dropped when they arrive."""
+        """The caller of `request` was cancelled: drop its replies when they arrive."""
         self._unwanted += self._wanted - len(self._replies)
         self._replies.clear()
 
@@ -155,13 +155,13 @@ class Wire(asyncio.Protocol):
         return message
 
     def close(self) -> None:
-        """Close at once, with whatever has not left yet; safe to call twice."""
+        """Close at once. What was not sent yet is lost. Safe to call twice."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         is_tls = self._transport.get_extra_info("ssl_object") is not None
         if is_tls or self._transport.get_write_buffer_size():
-            # The farewell of TLS takes trips, and the loop may end before.
+            # A TLS shutdown takes round trips, and the loop may end before it is done.
             self._transport.abort()
         else:
             self._transport.close()
@@ -179,13 +179,13 @@ class Wire(asyncio.Protocol):
             await waiter
         finally:
             self._waiter = None
-            # From here on a timer that goes off has nobody to tell.
+            # From here on nobody waits for the timer.
             self._deadline_s = float("inf")
 
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        # It stays for longer than the call that sets it, whose context it must not keep.
+        # The timer outlives the call that sets it, and must not keep the context of that call.
         self._timer = self._loop.call_at(self._deadline_s, self._expire, context=_CONTEXT)
 
     def _expire(self) -> None:
