@@ -92,6 +92,7 @@ class AsyncJobs:
             self.settings, self.events, url, backend, self._watch, self._check_store
         )
         self._outbox = Outbox(self, self._openings, self._telemetry)
+        # From here on, job functions know where their jobs go, and which settings hold for them.
         self.registry.bind(self._outbox, self.settings)
 
     # ── job functions ────────────────────────────────────────────────────────────────
@@ -245,6 +246,7 @@ class AsyncJobs:
 
     def result_ttl_ms(self, name: str | None, options: dict[str, Any] | None) -> int:
         """How long the outcome of such a job is kept, in milliseconds; 0 keeps none."""
+        # The enqueue's own time comes first. It travels with the job.
         ttl_ms = (options or {}).get("result_ttl")
         if ttl_ms is not None:
             return int(ttl_ms)

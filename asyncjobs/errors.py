@@ -162,6 +162,7 @@ class ResultsDisabled(ResultError):
     """Results are off (`result_ttl=0`) for this job."""
 
 
+# Also a TimeoutError, which is what code that waits for something usually catches.
 class ResultTimeout(ResultError, TimeoutError):
     """The job has not finished within the time-out. It goes on."""
 

@@ -78,6 +78,7 @@ class Batcher:
         space = self.space
         space.jobs += len(jobs)
         space.bytes += size
+        # Asked here, not in `arm`: the timer is nearly always set, and a call costs more.
         if self._alarm.timer is None:
             self._alarm.arm(deadline_s)
         if self.flusher is None and not self.is_held:
@@ -129,6 +130,7 @@ class Batcher:
                     if enqueued is not None:
                         await self._tell(waiters, enqueued)
         except asyncio.CancelledError:
+            # Only `Client.close` cancels this task, when its time is over.
             self.fail_all()
             raise
         finally:
@@ -144,6 +146,8 @@ class Batcher:
             self.waiting.clear()
             space.give_back(space.jobs, space.bytes)
             return waiters
+        # A waiter whose caller has left takes no room in the batch. Its room in the queue becomes
+        # free all the same, so both are counted.
         waiters = []
         jobs = size = taken_jobs = taken_bytes = 0
         while self.waiting:
@@ -182,6 +186,7 @@ class Batcher:
         If none wait, half the callers are woken one turn of the loop early. Otherwise all would
         enqueue in lockstep, and the store would idle between batches.
         """
+        # These callers have an answer, so a close or a deadline must not fail them any more.
         self.in_flight = []
         place = 0
         if len(waiters) >= LEAD_WAITERS and not self.waiting:
@@ -194,6 +199,7 @@ class Batcher:
                 answer_waiters(waiters, enqueued, place)
                 raise
         if self.waiting:
+            # Not at once: `_flush` goes on first, and sends the next batch.
             self._loop.call_soon(answer_waiters, waiters, enqueued, place)
         else:
             answer_waiters(waiters, enqueued, place)

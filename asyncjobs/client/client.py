@@ -58,6 +58,7 @@ class Client:
         deadline_s = self.loop.time() + self._timeout_s
         try:
             batcher = self._batcher
+            # Nobody else sends now, so the caller sends its job itself.
             if batcher.flusher is None and not (batcher.is_held or batcher.is_closed):
                 (place,) = await self._lone.send(job, size, deadline_s)
             else:
@@ -82,6 +83,7 @@ class Client:
         large, nothing is stored. Raises like `enqueue`, but StoreFull only if none of the jobs is
         stored. If some are, StoreUnavailable says how many.
         """
+        # All of them, before the first batch is sent.
         for job, name in zip(jobs, names, strict=True):
             if len(job.envelope) > self._max_payload:
                 raise self._too_large(job, name)
@@ -103,6 +105,7 @@ class Client:
             found, failure = await self._gather(own_names, parts, sent, began_s)
             stored += len(found)
             if failure is not None:
+                # The other failures say themselves that jobs may be stored.
                 is_refusal = isinstance(failure, StoreError)
                 if stored and is_refusal and not isinstance(failure, StoreUnavailable):
                     raise partly_stored_error(stored, len(jobs), failure) from failure
@@ -125,6 +128,7 @@ class Client:
         """
         found: dict[int, Placed | None] = {}
         failure: Exception | None = None
+        # A refused part must not hide that other parts are stored.
         answers = await asyncio.gather(*sent, return_exceptions=True)
         for part, answer in zip(parts, answers, strict=True):
             own_names = [names[place] for place in part.places]
@@ -147,6 +151,7 @@ class Client:
         batcher.is_closed = True
         try:
             async with asyncio.timeout(self._timeout_s):
+                # The lone caller first: the batcher sends nothing before its end.
                 await self._lone.wait()
                 if batcher.flusher is not None:
                     await asyncio.wait([batcher.flusher])

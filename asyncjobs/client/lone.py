@@ -28,6 +28,8 @@ class Lone:
 
     def __init__(self, task: asyncio.Task[Any], deadline_s: float) -> None:
         self.task = task
+        # Cancellations that were asked for before. `stop` adds one of its own, and `was_stopped`
+        # must not take a cancellation by the user for it.
         self.cancels = task.cancelling()
         self.deadline_s = deadline_s
         self.is_late = False
@@ -76,6 +78,7 @@ class LoneSender:
         lone = self.current = Lone(task, deadline_s)
         batcher.is_held = True
         try:
+            # Give other tasks one turn of the loop: callers that are ready join this batch.
             await asyncio.sleep(0)
             if batcher.waiting:
                 self.current = None
@@ -90,6 +93,7 @@ class LoneSender:
                 raise
             enqueued = None
         finally:
+            # Also after an error: the batcher would wait for ever.
             if self.current is lone:
                 self.current = None
                 batcher.release()

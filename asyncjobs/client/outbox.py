@@ -152,6 +152,7 @@ class Outbox:
         plan = self.plan(await _listed(calls))
         with self._spans.enqueue(plan.templates) as makers:
             for _ in plan.encode(makers):
+                # A worker in this process must get to its heartbeats and its jobs meanwhile.
                 await asyncio.sleep(0)
             places = await client.enqueue_many(plan.jobs, plan.names)
         return plan.handles(self.reader, places)

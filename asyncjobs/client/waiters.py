@@ -91,6 +91,7 @@ def by_queue(chunk: Sequence[NewJob], size: int) -> list[Part]:
     """Cut a chunk into one part for each queue, because the store may refuse one queue only."""
     places = places_by_queue(job.queue for job in chunk)
     if len(places) == 1:
+        # The usual case, without a copy of the jobs.
         return [Part(range(len(chunk)), chunk, size)]
     parts = []
     for own in places.values():

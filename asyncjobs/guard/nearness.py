@@ -34,6 +34,7 @@ def nearest_function(name: str, names: Iterable[str]) -> str | None:
     longer = [each for each in same if f".{each}".endswith(f".{name}")]
     shorter = [each for each in same if f".{name}".endswith(f".{each}")]
     for group in (longer, shorter, same):
+        # Of several equally near names none is a good guess.
         if len(group) == 1:
             return group[0]
     return nearest(name, known)

@@ -61,6 +61,7 @@ def in_range(value: Any, most: int) -> int:
 def read_whole(fields: Mapping[str, Any], name: str, most: int = MOST_COUNT) -> int:
     """The whole number from 0 to `most` in this field; 0 if it is missing. Raises ValueError."""
     value = fields.get(name, 0)
+    # `type`, as in `in_range`.
     if type(value) is not int or not 0 <= value <= most:
         raise ValueError(f"{name!r} is not a whole number from 0 to {most}")
     return value

@@ -81,6 +81,7 @@ class Binding:
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raises ArgumentsError naming the function, its signature and what is wrong."""
+        # The fast path: nearly all jobs are enqueued with the right number of arguments.
         if not kwargs and self._simple_from <= len(args) <= self._most:
             return
         wrong = self._wrong(args, kwargs)

@@ -181,6 +181,7 @@ class JobContext:
 
 
 def _is_number(value: Any) -> bool:
+    # Exact types and 64 bits: what JSON can hold without a change.
     kind = type(value)
     return (kind is int and -(2**63) <= value < 2**64) or (kind is float and math.isfinite(value))
 

@@ -133,6 +133,8 @@ class JobFunction(Generic[P, R_co]):
     @property
     def template(self) -> JobTemplate:
         """The template of this function's jobs, in the app that it belongs to now."""
+        # An app that includes the registry brings other settings, so the template is made when
+        # it is first needed, and again after that.
         if self._home.settings is not self._made_for:
             self._resolve()
         return self._template
@@ -189,6 +191,7 @@ class JobFunction(Generic[P, R_co]):
             context = JobContext.local(self.name, queue=self.settings.queue)
         if self.injected:
             given[self.injected] = context
+        # `current_job()` works inside a plain call, too. Afterwards the caller's job counts again.
         token = _current.set(context)
         try:
             result: R_co
@@ -258,10 +261,11 @@ class JobFunction(Generic[P, R_co]):
         return self._variant(self._given.by_enqueue(options, self.name))
 
     def _variant(self, given: Given) -> JobFunction[P, R_co]:
+        # Without `__init__`, which reads the signature: programs call `options()` for each job.
         variant: JobFunction[P, R_co] = object.__new__(type(self))
         variant.__dict__.update(self.__dict__)
         variant._given = given
-        variant._made_for = None
+        variant._made_for = None  # its options differ, so it needs a template of its own
         return variant
 
     def settings_for(self, stored: dict[str, Any] | None) -> JobOptions:

@@ -194,6 +194,8 @@ class JobHandle(Generic[R_co]):
         return value
 
     async def _result(self, backend: Backend, timeout_s: float | None) -> R_co:
+        # Results are off for this function. But a job that was there already may come from an
+        # enqueue with another `result_ttl`, so only the store can tell.
         is_unsure = self._ttl_ms == 0 and self._is_new is not True
         if self._ttl_ms is None or is_unsure or self._readings is not None:
             # Somebody else may have enqueued the job, with another result_ttl.

@@ -108,6 +108,7 @@ class JobRegistry:
             )
         if registry in self._ancestry():
             raise RegistrationError("a JobRegistry cannot include itself")
+        # Check all names before the first change: a refused registry changes nothing.
         for name, function in registry._names.items():
             self._check_free(name, function)
         for ancestor in self._ancestry():
@@ -169,6 +170,7 @@ class JobRegistry:
             sensitive=sensitive,
         )
         names = (full_name, *aliases)
+        # Names are checked in all registries above, because an app looks them up in one table.
         for each in names:
             self._check_free(each, job_function)
         for registry in self._ancestry():
@@ -237,6 +239,7 @@ def _check_function(function: Any) -> FunctionType:
         raise _refused(function, "is not a plain function; wrap it in a def at module level")
     if function.__name__ == "<lambda>":
         raise _refused(function, "is a lambda; it has no name to be found by, use def")
+    # A worker finds a job function by importing its module, and a nested one is not there.
     if "<locals>" in function.__qualname__:
         raise _refused(
             function,
@@ -249,6 +252,7 @@ def _check_function(function: Any) -> FunctionType:
         )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise _refused(function, "is a generator; a job returns one value, collect them in a list")
+    # A sync wrapper around an async function returns a coroutine, which a thread cannot await.
     inner = inspect.unwrap(function)
     if inspect.iscoroutinefunction(inner) and not inspect.iscoroutinefunction(function):
         raise _refused(

@@ -79,6 +79,7 @@ class JobTemplate:
         """
         binding = self._binding
         binding.check(args, kwargs)
+        # Most calls have plain values alone. All others are searched for what JSON would change.
         if not (
             _PLAIN.issuperset(map(type, args))
             and (not kwargs or _PLAIN.issuperset(map(type, kwargs.values())))
@@ -98,9 +99,11 @@ class JobTemplate:
                 self.name, args, kwargs, now, due_ms, ends_ms, self._stored, headers
             )
         except EncodeError:
+            # The encoder does not say which argument it was. `explain` finds it and raises.
             binding.explain(args, kwargs)
             raise
         given_id = self._given_id
+        # In the order of NewJob's fields.
         fields = (
             self._queue,
             given_id or new_id(now),

@@ -147,6 +147,7 @@ def check_json(value: Any, path: str) -> None:
 
 
 def _check_deep(value: Any, path: str, depth: int) -> None:
+    # Exact types, because JSON loses the class of a value: an IntEnum would come back as an int.
     kind = type(value)
     if kind is str or value is None or kind is bool:
         return

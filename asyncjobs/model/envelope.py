@@ -105,6 +105,7 @@ class Envelope:
             raise _not_ours(raw, ValueError(f"version {version!r}"))
         args = fields["a"] if "a" in fields else []  # noqa: SIM401 - a list made for nothing
         kwargs = fields["k"] if "k" in fields else {}  # noqa: SIM401 - the same
+        # Exact types in one comparison. `isinstance` would let True pass as a number.
         kinds = (type(name), type(args), type(kwargs), type(attempt), type(enqueued_ms))
         if kinds != _KINDS:
             raise BadRecord("a field has the wrong type")
@@ -145,6 +146,7 @@ class Envelope:
         start = b'{"v":%d,"f":%b,"n":' % (ENVELOPE_VERSION, orjson.dumps(self.name))
         head = b'%b%d,"e":%d' % (start, self.attempt, self.enqueued_ms)
         tail = _tail(self.headers)
+        # An envelope that `encode_call` wrote has this start and this end.
         if not (raw.startswith(head) and raw.endswith(tail)):
             return self._written_anew(raw, attempt, headers)
         call = raw[len(head) : -len(tail)]
@@ -271,6 +273,7 @@ def without_trace(
     return raw.removesuffix(carried) + _tail(Headers(new_headers(sensitive, None)))
 
 
+# The name comes second. A name of more characters than `start` has is not found.
 _NAME: Final = re.compile(rb'\{"v":\d+,"f":("(?:[^"\\]|\\.)*")')
 
 

@@ -68,6 +68,7 @@ class Outcome:
     def encode(self) -> bytes:
         """The bytes to store. Raises EncodeError if JSON does not have the value."""
         fields: dict[str, Any] = {"s": self.state.value}
+        # A job that was cancelled before it ran has no attempt, and nobody knows its name here.
         if self.attempt:
             fields["n"] = self.attempt
             fields["f"] = self.name

@@ -47,6 +47,7 @@ class Given:
         is due, and TypeError for an unknown option.
         """
         said = read(options, ENQUEUE, Scope.ENQUEUE, name)
+        # `options()` may be called on the result of `options()`: the later one wins.
         stored = dict(self.stored or ())
         for option in _TRAVELLING:
             if option.travels is not None and option.field in said:
@@ -87,6 +88,7 @@ class Given:
             return
         now = now_ms()
         due_ms = due.from_ms(now)
+        # A time in the past means "at once", so a job that is due then need not expire later.
         if expires.from_ms(now) <= due_ms and due_ms > now:
             raise ConfigError(
                 f"{name}: expires is not after the time that delay or at asks for, so the "

@@ -117,6 +117,7 @@ def read(
         option = known[name]
         if not option.is_given(value, scope):
             continue
+        # Two names for one field, such as `delay` and `at`.
         rival = rivals.setdefault(option.field, name)
         if rival != name:
             raise ConfigError(f"{owner or scope}: give {rival} or {name}, not both")

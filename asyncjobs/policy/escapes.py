@@ -152,9 +152,11 @@ _BYTES: Final = re.compile(rf"(?:\\x[0-9A-Fa-f]{{2}})+|\\{_PLAIN}")
 
 _ESCAPINGS: Final = (
     _Escaping("%", _PERCENT, _undo_percent),
+    # In a query a plus is a space, elsewhere it is a plus: both readings are searched.
     _Escaping("+", _PERCENT, _undo_percent, plus=True),
     _Escaping("&", _ENTITY, _undo_entity),
     _Escaping("\\", _BACKSLASH, _undo_backslash),
+    # `repr` of bytes writes each byte of UTF-8 by itself, `repr` of a text each character.
     _Escaping("\\", _BYTES, _undo_bytes),
 )
 

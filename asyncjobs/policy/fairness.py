@@ -155,6 +155,8 @@ class QueueShares:
             return {asked[0]: free}
         if free < len(asked):
             return self._in_turn(free, asked)
+        # One slot each, so that new jobs are found. The others go to the queues that are known to
+        # hold jobs.
         slots = dict.fromkeys(asked, 1)
         # rule:12 several queues share one budget
         left = free - len(asked)
@@ -189,6 +191,7 @@ class QueueShares:
 
     def learn(self, asked: Collection[str], left_ready: Collection[str]) -> None:
         """Remember, after an exchange, which of the asked queues still hold ready jobs."""
+        # A queue that was not asked may still be hot: the exchange says nothing about it.
         self.hot.difference_update(asked)
         self.hot.update(queue for queue in left_ready if queue in self.weights)
 

@@ -219,6 +219,7 @@ def _masked(text: str, shown_from: int, spans: list[tuple[int, int]]) -> str:
     position = shown_from
     hidden_to = -1
     for start, end in spans:
+        # Within a value that is masked already, or before the part that is shown.
         if end <= position:
             continue
         if start >= hidden_to:

@@ -56,6 +56,7 @@ def parameters_of(function: Callable[..., Any]) -> Parameters:
         and (reached := _reached(parameter, by_position=by_position, by_name=by_name)) is not None
     ]
     explicit = [p for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    # As Python orders them: by position, then `*args`, then by keyword, then `**kwargs`.
     order = sorted([*explicit, *passed], key=lambda parameter: parameter.kind)
     return Parameters(order, frozenset(p.name for p in passed))
 

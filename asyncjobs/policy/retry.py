@@ -205,6 +205,7 @@ class Retries:
         `spent`: earlier failures by policy key. Failures under no key belong to the default. Of
         several errors, the one whose policy has the least left is counted; of equals, the first.
         """
+        # An exception group may have errors of several policies. One failure is charged once.
         charges = [self._charge(self.policy_for(error), attempt, spent) for error in errors]
         return min(charges, key=lambda charge: charge.budget - charge.used)
 

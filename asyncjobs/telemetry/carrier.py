@@ -139,6 +139,7 @@ def _span_context(traceparent: str, tracestate: str = "") -> SpanContext:
     return get_current_span(_TRACE.extract(texts, EMPTY)).get_span_context()
 
 
+# Small: it is for the jobs of one bulk call, which have the same creation.
 @lru_cache(maxsize=16)
 def _of_creation(traceparent: str) -> Carried | None:
     creation = _plain(traceparent)

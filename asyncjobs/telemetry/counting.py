@@ -43,6 +43,8 @@ class Sum:
     """
 
     def __init__(self, meter: Meter, name: str) -> None:
+        # By identity. The attributes are kept beside the number, so that no other set can get the
+        # same `id`.
         self._cells: dict[int, tuple[Attributes, list[int]]] = {}
         # Threads may enqueue, so they count too.
         self._lock = threading.Lock()

@@ -192,6 +192,7 @@ class JobLog:
             logger.log(self._level, "%s: started", event.ref, extra=fields)
 
     def _ended(self, event: events.AttemptEnded) -> None:
+        # Other ends have a line of the worker's own.
         word = _WORDS.get(type(event))
         if word is not None and logger.isEnabledFor(self._level):
             fields = _fields(event, duration_ms=round(event.duration_s * 1000))

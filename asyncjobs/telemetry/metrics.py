@@ -130,6 +130,7 @@ class _Series:
         )
 
     def ended(self, base: Attributes, outcome: str, fault: str) -> Attributes:
+        # `job` and `process` have different numbers of attributes, so this tells them apart.
         key = (len(base), outcome, fault)
         found = self._ended.get(key)
         if found is None:
@@ -288,6 +289,7 @@ class _Workers:
         self._lag.start()
 
     def _on_end(self, event: events.WorkerStopped) -> None:
+        # By name, because the stop does not say how many slots the worker had.
         for started in self._present:
             if started.worker == event.worker:
                 self._present.remove(started)

@@ -74,6 +74,7 @@ class QueueGauges:
             )
 
     def _fresh(self) -> QueueView:
+        # Two readers may ask at the same time. The second one waits, and uses the first one's look.
         with self._lock:
             if time.monotonic() - self._looked_s > FRESH_S:
                 try:

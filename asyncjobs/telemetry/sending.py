@@ -122,6 +122,7 @@ class Sending:
                 failed("the end of a span of an enqueue")
 
     def _begin(self) -> Sequence[Maker]:
+        # A job that runs here belongs to a conversation, and so do the jobs that it enqueues.
         first = conversation.get()
         traced = [each for each in self._templates if each.options.tracing != "none"]
         if not traced and not first:

@@ -118,6 +118,7 @@ class Fixed:
 
     def of(self, queue: str, name: str) -> tuple[str, Attributes]:
         """The name and the attributes of a span. Copy the attributes, do not change them."""
+        # The server's attributes are in each set. `Server` makes new ones for another address.
         server = self._server.attributes()
         if server is not self._of or len(self._made) > MOST_FIXED:
             self._of = server

@@ -53,6 +53,7 @@ class Telemetry:
         # in the child for ever.
         with self._locks.setdefault(os.getpid(), threading.Lock()):
             if self.tracing is None:
+                # Imported here, not above: OpenTelemetry takes long to import.
                 from asyncjobs.telemetry.spans import global_provider as global_tracers
 
                 tracers = self._tracer_provider or global_tracers()

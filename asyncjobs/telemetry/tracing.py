@@ -221,6 +221,8 @@ class Tracing:
         creation, previous, context, first = carried
         links: list[Link] = []
         if creation.is_valid:
+            # An attempt may run days after its enqueue. As a child it would keep that trace open,
+            # so by default it only links to it.
             if _is_child(attempt, carried):
                 context = set_span_in_context(NonRecordingSpan(creation), context)
             else:
@@ -266,6 +268,7 @@ class Tracing:
     # -- events -----------------------------------------------------------------------------
 
     def _on_stuck(self, event: events.JobStuck) -> None:
+        # The task may never end. The event that ends the attempt follows, and then ends the span.
         if event.info is not None and (traced := self._running.get(event.info)) is not None:
             traced.is_stuck = True
 
@@ -315,6 +318,7 @@ def _is_child(attempt: AttemptInfo, carried: Carried) -> bool:
     """Whether the attempt belongs to the trace of its enqueue. Otherwise it only links to it."""
     if attempt.tracing != "auto":
         return attempt.tracing == "child"
+    # A job that was taken before carries the span of that attempt, even if no attempt is spent.
     is_first = attempt.number == 1 and not carried.previous.is_valid
     is_soon = attempt.scheduled_ms is None and attempt.queue_time_ms < AUTO_MS
     return is_first and is_soon
