@@ -11,11 +11,12 @@ from asyncjobs.client.batcher import Batcher
 from asyncjobs.client.delivery import Delivery
 from asyncjobs.client.lone import LoneSender
 from asyncjobs.client.waiters import Part, by_queue, in_chunks, partly_stored_error
-from asyncjobs.errors import PayloadTooLarge, StoreError, StoreUnavailable
+from asyncjobs.errors import MissingCapability, PayloadTooLarge, StoreError, StoreUnavailable
 from asyncjobs.model.events import Events, JobEnqueued, tell_failed, tell_stored
 from asyncjobs.model.job import NewJob
 from asyncjobs.options.app import AppSettings
 from asyncjobs.store.answers import Placed
+from asyncjobs.store.checks import check_terms
 from asyncjobs.store.seam import Backend
 
 __all__ = ["Client"]
@@ -50,11 +51,11 @@ class Client:
         """Store one job of the job function `name`.
 
         Returns None if the job is new, else which job stands in its place. Raises
-        PayloadTooLarge, StoreFull, StoreUnavailable, and NotOpen after close().
+        PayloadTooLarge, MissingCapability, StoreFull, StoreUnavailable, and NotOpen after close().
         """
         size = len(job.envelope)
-        if size > self._max_payload:
-            raise self._too_large(job, name)
+        if size > self._max_payload or job.terms is not None:
+            self._check(job, name)
         deadline_s = self.loop.time() + self._timeout_s
         try:
             batcher = self._batcher
@@ -85,8 +86,8 @@ class Client:
         """
         # All of them, before the first batch is sent.
         for job, name in zip(jobs, names, strict=True):
-            if len(job.envelope) > self._max_payload:
-                raise self._too_large(job, name)
+            if len(job.envelope) > self._max_payload or job.terms is not None:
+                self._check(job, name)
         answers: list[Placed | None] = []
         batcher = self._batcher
         stored = 0
@@ -167,11 +168,21 @@ class Client:
         if flusher is not None:
             await asyncio.wait([flusher])
 
-    def _too_large(self, job: NewJob, name: str) -> PayloadTooLarge:
-        error = PayloadTooLarge(
-            f"{name}: the job {job.ref} is {len(job.envelope):,} bytes, over max_payload="
-            f"{self._max_payload:,}; store the data elsewhere and pass its key, or "
-            "raise max_payload on the app"
-        )
-        tell_failed(self._events, (job,), (name,), error, 0.0)
-        return error
+    def _check(self, job: NewJob, name: str) -> None:
+        """Raise PayloadTooLarge or MissingCapability for a job that the store would refuse.
+
+        The store refuses a batch as a whole. Callers that share it with such a job would get the
+        error of somebody else.
+        """
+        try:
+            if len(job.envelope) > self._max_payload:
+                raise PayloadTooLarge(
+                    f"{name}: the job {job.ref} is {len(job.envelope):,} bytes, over max_payload="
+                    f"{self._max_payload:,}; store the data elsewhere and pass its key, or "
+                    "raise max_payload on the app"
+                )
+            # rule:5 what a store cannot keep is refused before it joins the batch of others
+            check_terms(job, self.backend.capabilities)
+        except (PayloadTooLarge, MissingCapability) as error:
+            tell_failed(self._events, (job,), (name,), error, 0.0)
+            raise

@@ -16,6 +16,7 @@ from asyncjobs.jobs.handle import JobHandle, Reader
 from asyncjobs.jobs.template import JobTemplate
 from asyncjobs.model.job import NewJob
 from asyncjobs.store.answers import Placed
+from asyncjobs.store.checks import check_needs
 
 __all__ = ["Access", "Maker", "Outbox", "Plan", "Spans", "ThreadWay"]
 
@@ -135,6 +136,8 @@ class Outbox:
         """
         client = self._access.client
         template = function.template
+        if template.needs:
+            check_needs(template.name, template.needs, client.backend)
         if self._spans.tracing is None:
             job = template.new_job(args, kwargs)
             place = await client.enqueue(job, template.name)
@@ -150,6 +153,9 @@ class Outbox:
         """Store many jobs, for `AsyncJobs.enqueue_many`, which lists the errors."""
         client = self._access.client
         plan = self.plan(await _listed(calls))
+        for template in plan.templates:
+            if template.needs:
+                check_needs(template.name, template.needs, client.backend)
         with self._spans.enqueue(plan.templates) as makers:
             for _ in plan.encode(makers):
                 # A worker in this process must get to its heartbeats and its jobs meanwhile.
@@ -169,7 +175,7 @@ class Outbox:
         )
         with self._spans.enqueue((template,)) as (maker,):
             job = maker.new_job(args, kwargs)
-            place = way.call_from_thread(lambda client: client.enqueue(job, name), name)
+            place = way.call_from_thread(lambda client: _enqueue(client, job, template), name)
         return _handle(template, self.reader, job, place)
 
     def _check(self, call: Any) -> None:
@@ -179,6 +185,13 @@ class Outbox:
             raise UsageError(
                 f"{call.function.name} belongs to another AsyncJobs; enqueue it through that one"
             )
+
+
+def _enqueue(
+    client: Client, job: NewJob, template: JobTemplate
+) -> Coroutine[Any, Any, Placed | None]:
+    check_needs(template.name, template.needs, client.backend)
+    return client.enqueue(job, template.name)
 
 
 def _handle(

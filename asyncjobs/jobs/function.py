@@ -155,8 +155,9 @@ class JobFunction(Generic[P, R_co]):
         sensitive = None
         if rule:
             sensitive = rule.stored()
+        given = self._given
         self._template = JobTemplate(
-            self.name, self.binding, self._given.within(app), self._given.stored, sensitive
+            self.name, self.binding, given.within(app), given.stored, sensitive, given.needs
         )
         self._made_for = app
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from asyncjobs.errors import EncodeError
@@ -27,7 +28,7 @@ class JobTemplate:
 
     All options are resolved once, with the app's settings, so an enqueue looks nothing up.
     `stored` are the options that travel in the envelope. `sensitive` is the rule of what must not
-    be shown.
+    be shown. `needs` are the capabilities that a store must have for these jobs, by option name.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class JobTemplate:
         "_sensitive",
         "_stored",
         "name",
+        "needs",
         "options",
     )
 
@@ -53,8 +55,10 @@ class JobTemplate:
         options: JobOptions,
         stored: dict[str, Any] | None,
         sensitive: dict[str, Any] | None,
+        needs: Mapping[str, str],
     ) -> None:
         self.name = name
+        self.needs = needs
         self.options = options
         self._binding = binding
         self._stored = stored

@@ -15,6 +15,7 @@ from asyncjobs.policy.retry import Retries
 __all__ = ["Given"]
 
 _TRAVELLING: Final = tuple(option for option in OPTIONS if option.travels is not None)
+_NEEDING: Final = tuple(option for option in OPTIONS if option.needs)
 _FROM_APP: Final = {option.field: option.from_app for option in OPTIONS if option.from_app}
 
 
@@ -34,10 +35,11 @@ class Given:
     @property
     def needs(self) -> dict[str, str]:
         """The capabilities that a store must have for these options, by the options' names."""
+        # None takes an option away, and then nothing has to be kept.
         return {
             option.name: option.needs
-            for option in OPTIONS
-            if option.needs and option.field in self.fields
+            for option in _NEEDING
+            if self.fields.get(option.field) is not None
         }
 
     def by_enqueue(self, options: Mapping[str, Any], name: str) -> Given:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from asyncjobs.errors import MissingCapability, UsageError
-from asyncjobs.model.job import State
-from asyncjobs.model.refs import JobRef
+from asyncjobs.model.job import NewJob, State
 from asyncjobs.model.settlement import MOST_EFFECT_BYTES, MOST_EFFECT_JOBS, Settlement
 from asyncjobs.model.terms import Terms
 from asyncjobs.store.seam import Backend, Capabilities, EnqueueBatch
 
-__all__ = ["check_batch", "check_effects", "check_needs", "needs_of"]
+__all__ = ["check_batch", "check_effects", "check_needs", "check_terms", "needs_of"]
 
 
 def needs_of(terms: Terms) -> frozenset[str]:
@@ -28,14 +27,28 @@ def needs_of(terms: Terms) -> frozenset[str]:
 
 
 def check_needs(function: str, needs: Mapping[str, str], backend: Backend) -> None:
-    """Raises MissingCapability when the store cannot keep what a job function was registered
-    with. `needs` has the name of a capability for each option."""
+    """Raises MissingCapability when the store cannot keep an option of a job function.
+
+    `needs` has the name of a capability for each option that needs one.
+    """
     for option, capability in needs.items():
         if not getattr(backend.capabilities, capability):
             raise MissingCapability(
                 f"the job function {function} has the option {option}, and the store at "
                 f"{backend.address} has no capability {capability!r} for it: use a store that "
-                f"has it, or register the function without {option}"
+                f"has it, or leave {option} out"
+            )
+
+
+def check_terms(job: NewJob, capabilities: Capabilities) -> None:
+    """Raises MissingCapability when the store cannot keep the terms of this job."""
+    if job.terms is None:
+        return
+    for name in sorted(needs_of(job.terms)):
+        if not getattr(capabilities, name):
+            raise MissingCapability(
+                f"the store has no capability {name!r}, which the terms of the job {job.ref} "
+                "need: use a store that has it, or enqueue the job without them"
             )
 
 
@@ -43,7 +56,7 @@ def check_batch(batch: EnqueueBatch, capabilities: Capabilities) -> None:
     """Raises MissingCapability when the store cannot keep barriers or terms of this batch."""
     for job in batch.jobs:
         if job.terms is not None:
-            _check_terms(job.ref, job.terms, capabilities)
+            check_terms(job, capabilities)
     if batch.barriers and not capabilities.flows:
         raise MissingCapability(
             f"the store has no capability 'flows', which the barrier {batch.barriers[0].id!r} "
@@ -76,19 +89,9 @@ def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
                 f"the settlement of {job.ref} carries the job {new.ref}, and this store keeps "
                 "only jobs of the same queue with a settlement: enqueue the job by itself"
             )
-        if new.terms is not None:
-            _check_terms(new.ref, new.terms, capabilities)
+        check_terms(new, capabilities)
     if effects.barriers and not capabilities.flows:
         raise MissingCapability(
             f"the store has no capability 'flows', which the settlement of {job.ref} needs for "
             "its barriers: use a store that has it"
         )
-
-
-def _check_terms(ref: JobRef, terms: Terms, capabilities: Capabilities) -> None:
-    for name in sorted(needs_of(terms)):
-        if not getattr(capabilities, name):
-            raise MissingCapability(
-                f"the store has no capability {name!r}, which the terms of the job {ref} "
-                "need: use a store that has it, or enqueue the job without them"
-            )

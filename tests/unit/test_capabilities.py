@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import anyio.to_thread
 import pytest
 
 from asyncjobs import AsyncJobs, JobRegistry, MissingCapability, Worker
@@ -37,8 +38,8 @@ class Store(MemoryBackend):
 @pytest.fixture(autouse=True)
 def needing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if a time-out of a job's own needed a store that keeps unique keys."""
-    table = [replace(row, needs="unique") if row.name == "timeout" else row for row in OPTIONS]
-    monkeypatch.setattr(given, "OPTIONS", tuple(table))
+    needing = [replace(row, needs="unique") for row in OPTIONS if row.name == "timeout"]
+    monkeypatch.setattr(given, "_NEEDING", tuple(needing))
 
 
 def app_on(store: Store) -> AsyncJobs:
@@ -84,3 +85,51 @@ def test_enqueueing_without_a_loop_is_checked_too() -> None:
 def test_each_need_is_a_capability() -> None:
     known = {field.name for field in fields(Capabilities)}
     assert {row.needs for row in OPTIONS if row.needs} <= known
+
+
+async def test_an_option_of_one_enqueue_is_checked_too() -> None:
+    store = Store(unique=False)
+    app = AsyncJobs(backend=store)
+    function = app.job(name="mail.lax")(plain)
+    async with app:
+        strict = function.options(timeout=5)
+        wanted = r"mail\.lax has the option timeout.*'unique'.*leave timeout out"
+        with pytest.raises(MissingCapability, match=wanted):
+            await strict.enqueue()
+        with pytest.raises(MissingCapability, match=wanted):
+            await app.enqueue_many([function.bind(), strict.bind()])
+        with pytest.raises(MissingCapability, match=wanted):
+            await anyio.to_thread.run_sync(strict.enqueue_sync)
+        assert await counts(app) == 0
+        # Who takes the option away asks for nothing that a store would have to keep.
+        await function.options(timeout=None).enqueue()
+        assert await counts(app) == 1
+
+
+async def test_a_function_that_is_registered_on_an_open_app_is_checked_too() -> None:
+    store = Store(unique=False)
+    app, registry = AsyncJobs(backend=store), JobRegistry()
+    async with app:
+        registry.job(timeout=5, name="mail.strict")(strict)
+        app.include(registry)
+        late = app.job(timeout=5, name="mail.late")(plain)
+        for function in (*registry.functions(), late):
+            with pytest.raises(MissingCapability, match=function.name):
+                await function.enqueue()
+        # Another opening finds them at once.
+    with pytest.raises(MissingCapability, match=r"mail\.strict"):
+        await app.__aenter__()
+
+
+async def test_a_store_that_keeps_the_option_of_an_enqueue_takes_the_job() -> None:
+    app = AsyncJobs(backend=Store(unique=True))
+    function = app.job(plain)
+    async with app:
+        await function.options(timeout=5).enqueue()
+        assert await counts(app) == 1
+
+
+async def counts(app: AsyncJobs) -> int:
+    """How many jobs are stored."""
+    (found,) = await app.backend.inspect.queues.counts(["default"])
+    return sum(found.ready)

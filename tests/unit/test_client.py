@@ -16,7 +16,7 @@ from asyncjobs.model.job import NewJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.options.app import AppSettings
 from asyncjobs.store.answers import Enqueued, Placed
-from asyncjobs.store.seam import Backend, EnqueueBatch
+from asyncjobs.store.seam import Backend, Capabilities, EnqueueBatch
 from tests.tasks import every_task
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +33,7 @@ class FakeStore:
     `answers` replaces the next answers: an exception to raise, or None for a normal answer."""
 
     address = "fake:"
+    capabilities: Capabilities
 
     def __init__(self) -> None:
         self.batches: list[EnqueueBatch] = []

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from asyncjobs.errors import StoreFull, StoreUnavailable
+from asyncjobs.errors import MissingCapability, StoreFull, StoreUnavailable
 from asyncjobs.events import EnqueueFailed, JobEnqueued
 from asyncjobs.model.refs import JobRef
+from asyncjobs.model.terms import Arrival, Gate, Terms, Unique
 from asyncjobs.store.answers import Placed
+from asyncjobs.store.seam import Capabilities
 from tests.unit.test_client import job, opened
 
 pytestmark = pytest.mark.anyio
@@ -91,3 +94,42 @@ async def test_a_refusal_after_an_unsure_try_is_unsure_for_that_queue_alone() ->
         assert sound is None
         assert isinstance(full, StoreUnavailable)
         assert "may be stored" in str(full)
+
+
+CAPABILITIES = Capabilities(durable=True, shared=True, threaded_heartbeat=True)
+
+
+@pytest.mark.parametrize(
+    ("capability", "terms"),
+    [
+        ("unique", Terms(unique=Unique(b"key", "finished", 1_000))),
+        ("gates", Terms(gate=Gate((("limit", "key"),)))),
+        ("flows", Terms(behind="barrier")),
+        ("flows", Terms(arrivals=(Arrival("q", "barrier"),))),
+    ],
+)
+async def test_terms_that_a_store_cannot_keep_fail_their_own_caller_alone(
+    capability: str, terms: Terms
+) -> None:
+    async with opened() as (client, store):
+        store.capabilities = CAPABILITIES
+        failed: list[Any] = []
+        client._events.on(EnqueueFailed, failed.append)
+        strict = job("strict", "q")._replace(terms=terms)
+        answers = await asyncio.gather(
+            client.enqueue(job("1", "q"), "f"),
+            client.enqueue(strict, "f"),
+            client.enqueue(job("2", "q"), "f"),
+            client.enqueue_many([job("3", "q"), strict], ["f", "f"]),
+            client.enqueue_many([job("4", "q"), job("5", "other")], ["f", "f"]),
+            return_exceptions=True,
+        )
+        assert [answers[0], answers[2], answers[4]] == [None, None, [None, None]]
+        for refused in (answers[1], answers[3]):
+            assert isinstance(refused, MissingCapability)
+            assert f"'{capability}'" in str(refused)
+        # Nothing of the call with the job that was refused, and all of the others.
+        assert store.ids == {"1", "2", "4", "5"}
+        assert ids(failed) == ["strict", "strict"]
+        store.capabilities = replace(CAPABILITIES, **{capability: True})
+        assert await client.enqueue(strict, "f") is None
