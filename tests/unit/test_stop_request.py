@@ -63,3 +63,10 @@ async def test_a_beat_that_comes_after_the_farewell_loses_no_lease() -> None:
         beat = Heartbeat(lost=("default",), cancels=[], next_lease_end_ms=None, now_ms=0, ready=())
         shift._on_heartbeat(shift.session.spec, beat)
     assert lost == []
+
+
+def test_a_worker_runs_again_on_another_loop() -> None:
+    """Nothing of a run is bound to the worker: each has a request of its own."""
+    worker = Worker(AsyncJobs("memory://"))
+    for _ in range(2):
+        asyncio.run(worker.run(burst=True, burst_wait=0))
