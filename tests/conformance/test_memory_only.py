@@ -47,7 +47,7 @@ async def test_closing_sends_the_parked_home(own: Store) -> None:
     await own.enqueue("a")
     worker = await own.worker()
     await worker.take_one()
-    await worker.settle_calls()
+    await worker.settle_signals()
     with anyio.fail_after(10):
         call = asyncio.ensure_future(worker.signalled())
         result = asyncio.ensure_future(own.backend.wait_results([ref("a")], None))

@@ -198,8 +198,8 @@ class Entries:
                 again.append(max(held.end_ms - now + 1, 1))
             # rule:2 after a silence reclaim waits for live workers, in memory
             elif left_ms > 0:
-                # Asked again only after a whole grace, this very call would look like a
-                # silence, and a lone worker would be held back for ever.
+                # A lone worker that came back only after a whole grace would see this very
+                # pause as a silence, and would be held back for ever.
                 again.append(max(min(left_ms, held.grace_ms // 2), 1))
             else:
                 over.append(name)

@@ -145,9 +145,9 @@ async def test_the_others_are_left(store: Store, spoil: Spoil) -> None:
     await spoil.mend()
 
 
-async def test_the_others_call(store: Store, spoil: Spoil) -> None:
+async def test_the_others_signal(store: Store, spoil: Spoil) -> None:
     worker = await store.worker(*QUEUES)
-    await worker.settle_calls()
+    await worker.settle_signals()
     await spoil(Part.SIGNALS)
     assert await worker.signalled(0.01) == []
     await store.enqueue("a", queue="two")

@@ -24,7 +24,7 @@ async def heard(worker: Worker, timeout_s: float = LIMIT_S) -> list[CancelCall]:
     return cancels
 
 
-async def test_nobody_calls_a_listener_without_a_cancel(store: Store) -> None:
+async def test_nobody_signals_a_listener_without_a_cancel(store: Store) -> None:
     worker = await store.worker()
     assert await heard(worker, SHORT_S) == []
     await store.enqueue("a")
@@ -32,7 +32,7 @@ async def test_nobody_calls_a_listener_without_a_cancel(store: Store) -> None:
     assert await heard(worker, SHORT_S) == []
 
 
-async def test_a_cancel_calls_the_holder_of_the_job(store: Store) -> None:
+async def test_a_cancel_signals_the_holder_of_the_job(store: Store) -> None:
     worker = await store.worker()
     await heard(worker, SHORT_S)
     await store.enqueue("a", "b")
@@ -67,7 +67,7 @@ async def test_each_of_several_queues_is_heard(store: Store) -> None:
         assert await heard(worker) == [CancelCall(worker.lease.spec.id, ref("a", queue))]
 
 
-async def test_what_does_not_run_calls_nobody(store: Store) -> None:
+async def test_what_does_not_run_signals_nobody(store: Store) -> None:
     worker = await store.worker()
     await heard(worker, SHORT_S)
     await store.enqueue("ready", "released", "finished")
@@ -82,7 +82,7 @@ async def test_what_does_not_run_calls_nobody(store: Store) -> None:
     assert await heard(worker, SHORT_S) == []
 
 
-async def test_the_call_names_the_entry_that_holds_the_job(store: Store) -> None:
+async def test_the_signal_names_the_entry_that_holds_the_job(store: Store) -> None:
     worker = await store.worker()
     await heard(worker, SHORT_S)
     # Lost and entered anew: whoever listens goes on listening.

@@ -64,16 +64,16 @@ async def test_they_are_ready_with_the_success(store: Store, has_new_id: bool) -
 async def test_they_are_taken_by_the_exchange_that_settles(store: Store) -> None:
     worker, other = await store.worker(), await store.worker()
     end = causing(await parent(store, worker), new("a"), new("b", 0), new("c", 3))
-    await other.settle_calls()
+    await other.settle_signals()
     assert ids((await worker.exchange(end, demand=10)).jobs) == ["b", "a", "c"]
     # Nothing is left, so nobody is signalled for nothing.
     assert await other.signalled(SHORT_S) == []
 
 
-async def test_what_is_left_of_them_calls(store: Store) -> None:
+async def test_what_is_left_of_them_signals(store: Store) -> None:
     worker, other = await store.worker(), await store.worker()
     end = causing(await parent(store, worker), new("a"), new("b"))
-    await other.settle_calls()
+    await other.settle_signals()
     assert ids((await worker.exchange(end, demand=1)).jobs) == ["a"]
     assert await other.signalled() == ["work"]
     assert ids(await other.take()) == ["b"]
@@ -85,7 +85,7 @@ async def test_they_may_be_for_later(store: Store) -> None:
     past = new("past", at_ms=store.clock.ms - 1)
     jobs = (new("delayed", 1, 500), new("at", at_ms=last), past)
     end = causing(await parent(store, worker), *jobs)
-    await other.settle_calls()
+    await other.settle_signals()
     answer = await worker.exchange(end, demand=1)
     assert (ids(answer.jobs), answer.next_due_ms) == (["past"], {"work": later})
     record = await store.look("delayed")
@@ -97,11 +97,11 @@ async def test_they_may_be_for_later(store: Store) -> None:
     assert ids(await other.take()) == ["delayed", "at"]
 
 
-async def test_one_that_is_later_than_others_calls_nobody(store: Store) -> None:
+async def test_one_that_is_later_than_others_signals_nobody(store: Store) -> None:
     worker, other = await store.worker(), await store.worker()
     await store.enqueue("first", delay_ms=100)
     end = causing(await parent(store, worker), new("later", delay_ms=500))
-    await other.settle_calls()
+    await other.settle_signals()
     await worker.exchange(end)
     assert await other.signalled(SHORT_S) == []
 

@@ -107,7 +107,7 @@ async def test_a_batch_sent_again_after_its_jobs_have_finished(
     assert await worker.take() == []
 
 
-async def test_a_lone_new_job_calls_is_found_and_counted(store: Store) -> None:
+async def test_a_lone_new_job_signals_is_found_and_counted(store: Store) -> None:
     job = NewJob("work", "a", 1, b"a", has_new_id=True)
     assert are_new((await store.backend.enqueue(EnqueueBatch("once", [job]))).places) == [True]
     assert await store.state("a") is State.READY

@@ -52,7 +52,7 @@ async def test_due_jobs_are_promoted_up_to_a_size(store: Store) -> None:
     store.clock.ms += 1000
     left, idle = 20, await store.worker()
     while left:
-        await idle.settle_calls()
+        await idle.settle_signals()
         answer = await worker.exchange(demand=0)
         promoted = min(ENOUGH, left)
         left -= promoted
@@ -63,11 +63,11 @@ async def test_due_jobs_are_promoted_up_to_a_size(store: Store) -> None:
     assert ids(await take_all(worker, 100)) == names(20)
 
 
-async def test_due_jobs_that_are_left_call_the_next_one(store: Store) -> None:
+async def test_due_jobs_that_are_left_signal_the_next_one(store: Store) -> None:
     await enqueue(store, names(ENOUGH + 1), delay_ms=1000)
     worker, idle = await store.worker(), await store.worker()
     store.clock.ms += 1000
-    await idle.settle_calls()
+    await idle.settle_signals()
     answer = await worker.exchange(demand={QUEUE: Demand(ENOUGH)})
     assert (len(answer.jobs), answer.left_ready) == (ENOUGH, frozenset({QUEUE}))
     assert await idle.signalled(LIMIT_S) == [QUEUE]

@@ -290,10 +290,10 @@ async def test_an_id_that_lives_again_is_not_revived(store: Store) -> None:
     assert (await store.look("a")).state is State.READY
 
 
-async def test_a_revival_calls_a_worker(store: Store) -> None:
+async def test_a_revival_signals_a_worker(store: Store) -> None:
     (key,) = await die(store, "a")
     worker = await store.worker()
-    await worker.settle_calls()
+    await worker.settle_signals()
     assert await revive(store, key._replace(died_ms=1)) == [Revived.GONE]
     assert await worker.signalled(SHORT_S) == []
     await revive(store, key)

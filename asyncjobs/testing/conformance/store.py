@@ -101,7 +101,7 @@ class Worker:
         """The queues that signalled within the time."""
         return list((await self.lease.park(timeout_s)).signalled)
 
-    async def settle_calls(self) -> None:
+    async def settle_signals(self) -> None:
         """Use up calls that were made before."""
         while await self.signalled(SHORT_S):
             continue

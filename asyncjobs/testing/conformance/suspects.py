@@ -152,27 +152,27 @@ async def test_what_is_passed_over_is_not_left_ready(store: Store) -> None:
     # Else a worker that may not take them would ask again and again, and call others.
     keeper, other = await store.worker(), await store.worker()
     await crashed(store, keeper, 5, 1)
-    await other.settle_calls()
+    await other.settle_signals()
     await store.enqueue("a")
-    await other.settle_calls()
+    await other.settle_signals()
     answer = await keeper.exchange(demand={QUEUE: Demand(1)})
     assert (ids(answer.jobs), answer.left_ready) == (["a"], frozenset())
     assert await other.signalled(SHORT_S) == []
 
 
-async def test_suspects_that_only_a_slot_is_missing_for_call_another_worker(store: Store) -> None:
+async def test_suspects_that_only_a_slot_is_missing_for_signal_another_worker(store: Store) -> None:
     keeper, other = await store.worker(), await store.worker()
     await crashed(store, keeper, 5, 1)
-    await other.settle_calls()
+    await other.settle_signals()
     answer = await keeper.exchange(demand={QUEUE: Demand(0, suspects=(5,))})
     assert answer.left_ready == {QUEUE}
     assert await other.signalled() == [QUEUE]
 
 
-async def test_who_takes_some_suspects_calls_another_worker_for_the_rest(store: Store) -> None:
+async def test_who_takes_some_suspects_signals_another_worker_for_the_rest(store: Store) -> None:
     keeper, other = await store.worker(), await store.worker()
     await crashed(store, keeper, 5, 1)
-    await other.settle_calls()
+    await other.settle_signals()
     answer = await keeper.exchange(demand={QUEUE: Demand(10, suspects=(3,))})
     assert (len(answer.jobs), answer.left_ready) == (3, frozenset())
     assert await other.signalled() == [QUEUE]

@@ -33,7 +33,7 @@ async def running(waiting: Awaitable[T]) -> AsyncIterator[asyncio.Future[T]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_parked_worker_is_called_by_new_work(store: Store) -> None:
+async def test_a_parked_worker_is_signalled_by_new_work(store: Store) -> None:
     worker = await store.worker()
     async with running(worker.signalled()) as call:
         await store.enqueue("a")
@@ -42,25 +42,25 @@ async def test_a_parked_worker_is_called_by_new_work(store: Store) -> None:
     assert ids(await worker.take()) == ["a"]
 
 
-async def test_work_that_was_there_before_calls(store: Store) -> None:
+async def test_work_that_was_there_before_signals(store: Store) -> None:
     await store.enqueue("a")
     assert await (await store.worker()).signalled() == ["work"]
 
 
-async def test_the_queue_that_calls_is_named(store: Store) -> None:
+async def test_the_queue_that_signals_is_named(store: Store) -> None:
     worker = await store.worker("one", "two", "three")
     async with running(worker.signalled()) as call:
         await store.enqueue("a", queue="two")
         assert await call == ["two"]
 
 
-async def test_a_queue_of_others_does_not_call(store: Store) -> None:
+async def test_a_queue_of_others_does_not_signal(store: Store) -> None:
     worker = await store.worker()
     await store.enqueue("a", queue="other")
     assert await worker.signalled(SHORT_S) == []
 
 
-async def test_there_is_one_call_for_any_number_of_jobs(store: Store) -> None:
+async def test_there_is_one_signal_for_any_number_of_jobs(store: Store) -> None:
     for name in "abc":
         await store.enqueue(name)
     worker = await store.worker()
@@ -74,7 +74,7 @@ async def test_no_time_at_all_is_a_look(store: Store) -> None:
         assert await worker.signalled(0) == []
 
 
-async def test_a_leftover_calls_the_next_one(store: Store) -> None:
+async def test_a_leftover_signals_the_next_one(store: Store) -> None:
     await store.enqueue("a", "b")
     first, second = await store.worker(), await store.worker()
     assert await first.signalled() == ["work"]
@@ -84,7 +84,7 @@ async def test_a_leftover_calls_the_next_one(store: Store) -> None:
     assert ids(await second.take()) == ["b"]
 
 
-async def test_an_exchange_without_demand_passes_the_call_on(store: Store) -> None:
+async def test_an_exchange_without_demand_passes_the_signal_on(store: Store) -> None:
     await store.enqueue("a")
     busy, idle = await store.worker(), await store.worker()
     assert await busy.signalled() == ["work"]
@@ -92,7 +92,7 @@ async def test_an_exchange_without_demand_passes_the_call_on(store: Store) -> No
     assert await idle.signalled() == ["work"]
 
 
-async def test_an_exchange_that_leaves_nothing_calls_nobody(store: Store) -> None:
+async def test_an_exchange_that_leaves_nothing_signals_nobody(store: Store) -> None:
     await store.enqueue("a", "b")
     worker = await store.worker()
     assert await worker.signalled() == ["work"]
@@ -100,17 +100,17 @@ async def test_an_exchange_that_leaves_nothing_calls_nobody(store: Store) -> Non
     assert await worker.signalled(SHORT_S) == []
 
 
-async def test_a_known_job_calls_nobody(store: Store) -> None:
+async def test_a_known_job_signals_nobody(store: Store) -> None:
     await store.enqueue("a", token="once")
     worker = await store.worker()
     await worker.take_one()
-    await worker.settle_calls()
+    await worker.settle_signals()
     await store.enqueue("a", token="once")
     await store.enqueue("a")
     assert await worker.signalled(SHORT_S) == []
 
 
-async def test_only_a_new_earliest_scheduled_job_calls(store: Store) -> None:
+async def test_only_a_new_earliest_scheduled_job_signals(store: Store) -> None:
     worker = await store.worker()
     await store.enqueue("first", delay_ms=5000)
     assert await worker.signalled() == ["work"]
@@ -121,40 +121,40 @@ async def test_only_a_new_earliest_scheduled_job_calls(store: Store) -> None:
     assert (await worker.exchange(demand=1)).next_due_ms == {"work": store.clock.ms + 4000}
 
 
-async def test_a_released_job_calls(store: Store) -> None:
+async def test_a_released_job_signals(store: Store) -> None:
     await store.enqueue("a")
     leaver, idle = await store.worker(), await store.worker()
     taken = await leaver.take_one()
-    await idle.settle_calls()
+    await idle.settle_signals()
     async with running(idle.signalled()) as call:
         await leaver.exchange(Settlement.release(taken), demand={})
         assert await call == ["work"]
 
 
-async def test_a_worker_that_leaves_with_jobs_calls(store: Store) -> None:
+async def test_a_worker_that_leaves_with_jobs_signals(store: Store) -> None:
     await store.enqueue("a")
     leaver, idle = await store.worker(), await store.worker()
     await leaver.take_one()
-    await idle.settle_calls()
+    await idle.settle_signals()
     async with running(idle.signalled()) as call:
         await leaver.lease.leave()
         assert await call == ["work"]
 
 
-async def test_reclaimed_jobs_call(store: Store) -> None:
+async def test_reclaimed_jobs_signal(store: Store) -> None:
     await store.enqueue("a")
     dead, idle = await store.worker(), await store.worker()
     await dead.take_one()
-    await idle.settle_calls()
+    await idle.settle_signals()
     async with running(idle.signalled()) as call:
         await store.end_leases(idle)
         assert await call == ["work"]
 
 
-async def test_a_promoted_job_left_behind_calls(store: Store) -> None:
+async def test_a_promoted_job_left_behind_signals(store: Store) -> None:
     await store.enqueue("a", "b", delay_ms=10)
     worker, idle = await store.worker(), await store.worker()
-    await worker.settle_calls()
+    await worker.settle_signals()
     store.clock.ms += 10
     await worker.take_one()
     assert await idle.signalled() == ["work"]
@@ -166,7 +166,7 @@ async def test_a_wait_can_be_cancelled_and_waited_again(store: Store) -> None:
         await worker.signalled()
     await store.enqueue("a")
     assert ids(await worker.take()) == ["a"]
-    await worker.settle_calls()
+    await worker.settle_signals()
     async with running(worker.signalled()) as call:
         await store.enqueue("b")
         assert await call == ["work"]

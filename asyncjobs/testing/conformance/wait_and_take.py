@@ -30,7 +30,7 @@ async def parked(worker: Worker, slots: int = 5) -> asyncio.Task[Parked]:
     return task
 
 
-async def test_new_work_comes_with_its_call(store: Store) -> None:
+async def test_new_work_comes_with_its_signal(store: Store) -> None:
     worker = await store.worker()
     task = await parked(worker)
     await store.enqueue("a", "b")
@@ -50,7 +50,7 @@ async def test_work_that_was_there_before_comes_at_once(store: Store) -> None:
     assert ids(exchange.jobs) == ["a"]
 
 
-async def test_without_a_call_it_looks_when_the_time_is_over(store: Store) -> None:
+async def test_without_a_signal_it_looks_when_the_time_is_over(store: Store) -> None:
     worker = await store.worker()
     signalled, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
     assert list(signalled) == []
@@ -58,7 +58,7 @@ async def test_without_a_call_it_looks_when_the_time_is_over(store: Store) -> No
     assert exchange.jobs == []
 
 
-async def test_no_more_than_was_asked_for_and_the_next_one_is_called(store: Store) -> None:
+async def test_no_more_than_was_asked_for_and_the_next_one_is_signalled(store: Store) -> None:
     worker, other = await store.worker(), await store.worker()
     task = await parked(worker, 1)
     await store.enqueue("a", "b")
@@ -71,7 +71,7 @@ async def test_no_more_than_was_asked_for_and_the_next_one_is_called(store: Stor
 async def test_other_exchanges_go_on_meanwhile(store: Store) -> None:
     worker = await store.worker()
     await store.enqueue("a")
-    await worker.settle_calls()
+    await worker.settle_signals()
     task = await parked(worker)
     (job,) = await worker.take()
     await worker.exchange(Settlement.succeeded(job))
@@ -136,7 +136,7 @@ async def test_suspects_are_passed_on(store: Store) -> None:
     await store.enqueue("suspect")
     await worker.take_one()
     assert (await store.end_leases(keeper, other)).returned == 1
-    await keeper.settle_calls()
+    await keeper.settle_signals()
     task = await parked(keeper)
     await store.enqueue("innocent")
     exchange = (await task).exchange
@@ -152,27 +152,27 @@ async def test_a_job_that_was_given_back_comes_or_is_told_of(store: Store) -> No
     worker = await store.worker()
     await store.enqueue("a")
     await worker.exchange(Settlement.release(await worker.take_one()))
-    await worker.settle_calls()
+    await worker.settle_signals()
     _, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
     assert exchange is not None
     assert ids(exchange.jobs) == ["a"] or exchange.left_ready == frozenset([QUEUE])
 
 
-async def test_a_job_that_was_given_back_calls_one_worker(store: Store) -> None:
+async def test_a_job_that_was_given_back_signals_one_worker(store: Store) -> None:
     worker, other = await store.worker(), await store.worker()
     await store.enqueue("a")
     await worker.exchange(Settlement.release(await worker.take_one()))
-    await worker.settle_calls()
+    await worker.settle_signals()
     await wait_and_take(worker, timeout_s=SHORT_S)
     assert await other.signalled(SHORT_S) == []
 
 
-async def test_a_job_given_back_and_cancelled_since_calls_nobody(store: Store) -> None:
+async def test_a_job_given_back_and_cancelled_since_signals_nobody(store: Store) -> None:
     worker, other = await store.worker(), await store.worker()
     await store.enqueue("a")
     await worker.exchange(Settlement.release(await worker.take_one()))
     await store.backend.cancel([ref("a")], None, 0)
-    await worker.settle_calls()
+    await worker.settle_signals()
     _, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
     assert exchange is not None
     assert (exchange.jobs, exchange.left_ready) == ([], frozenset())
@@ -183,7 +183,7 @@ async def test_a_due_job_comes_or_is_told_of(store: Store) -> None:
     worker = await store.worker()
     await store.enqueue("a", delay_ms=1_000)
     due_ms = store.clock.ms + 1_000
-    await worker.settle_calls()
+    await worker.settle_signals()
     store.clock.ms += 1_000
     _, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
     assert exchange is not None
@@ -193,7 +193,7 @@ async def test_a_due_job_comes_or_is_told_of(store: Store) -> None:
 async def test_it_tells_of_the_next_due_job(store: Store) -> None:
     worker = await store.worker()
     await store.enqueue("later", delay_ms=60_000)
-    await worker.settle_calls()
+    await worker.settle_signals()
     _, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
     assert exchange is not None
     assert exchange.next_due_ms == {QUEUE: store.clock.ms + 60_000}

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Enters queues into the list of all queues, also when memory is full: a worker that
--- starts then must not be refused.
+-- Adds queues to the list of all queues, also when memory is full: a worker that starts then
+-- must not be refused.
 -- KEYS: 1 the list of all queues.
 -- ARGV: 2 and on: names of queues.
 -- Result: how many were new.

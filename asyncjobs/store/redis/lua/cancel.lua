@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- rule:6 a cancel is not refused at maxmemory
--- Cancels jobs: queued and scheduled ones are removed, running ones are marked for their
--- worker, and told on the control channel: a full worker asks for nothing by itself. A
--- running entry is never deleted here: it would stay pending as a ghost.
+-- Cancels jobs. Ready and scheduled ones are removed. Running ones are marked for their worker,
+-- and published on the control channel, for a worker without a free slot asks for nothing by
+-- itself. The entry of a running job is never deleted here: it would stay pending for ever.
 -- KEYS: the queue's; then the result key of each job.
 -- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; then job ids.
 -- Result: for each job 'cancelled', 'requested', 'finished' or 'unknown'.

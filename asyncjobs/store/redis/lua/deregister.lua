@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- rule:6 a deregister is not refused at maxmemory
--- A lease leaves of its own will: what it still holds is given back, no crash counted
--- but for the jobs named.
+-- A lease leaves by itself. The jobs that it still holds are given back. Only those that are
+-- named are charged with a crash.
 -- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 how many jobs to give back at the most in this call; then for each
 --   job that is charged with a crash its priority and its entry.

@@ -1,20 +1,20 @@
--- Jobs that have ended, as several scripts see to them: their ids, their notes, their letters. It
--- stands behind shared.lua, which says how scripts get what they use.
+-- What several scripts do about jobs that have ended: with their ids, notes and letters. It stands
+-- behind shared.lua, which says how scripts get what they use.
 -- KEYS: those of shared.lua.
 -- ARGV: those of shared.lua.
 -- Result: none of its own.
--- A hash of known ids counts until then, and for `width` after the last id in it. Both stand
--- in its field '', so that processes with different id_ttl can share it.
+-- Sets until when a hash of known ids counts, which is `width` after the last id in it. Both
+-- stand in its field '', so that processes with different id_ttl can share the hash.
 local function keep_known(key, until_ms, width, now)
   redis.call('HSET', key, '', string.format('%.0f %.0f', until_ms, width))
-  -- Ten minutes later than needed: prune unlinks it in the background, a plain expiry of a
-  -- large hash may stop the server.
+  -- Ten minutes later than needed. Until then prune unlinks it in the background, for the plain
+  -- expiry of a large hash may stop the server for a while.
   redis.call('PEXPIRE', key, string.format('%.0f', until_ms - now + 600000))
 end
 
--- Until when a hash counts whose field '' is this; 0 when it does not. What lies further ahead
--- than two of its widths was written before the clock went back: from now on it counts for
--- as long as it would have then, or its ids would stay known for as long as the step.
+-- Until when a hash with this field '' counts; 0 when it does not. A time further ahead than two
+-- of its widths was written before the clock was set back. Then the hash counts for two widths
+-- from now on, or its ids would stay known for as long as the step.
 local function known_until(key, field, now)
   local until_ms, width = string.match(field or '', '^(%d+) ?(%d*)$')
   until_ms, width = tonumber(until_ms or '0'), tonumber(width)
@@ -26,7 +26,8 @@ local function known_until(key, field, now)
   return until_ms
 end
 
--- Finished ids are remembered in three hashes used in turn, each dropped whole.
+-- Remembers the ids of jobs that have ended, in three hashes in turn. So old ids are dropped by
+-- one UNLINK, not one by one.
 local function remember(now, width, ids_and_states)
   if #ids_and_states == 0 or width <= 0 then return end
   local bucket = math.floor(now / width)
@@ -37,7 +38,7 @@ local function remember(now, width, ids_and_states)
   in_chunks('HSET', key, ids_and_states)
 end
 
--- The codes of the states in which jobs with these ids ended, as far as that is remembered.
+-- In which states jobs with these ids have ended, by code, as far as that is remembered.
 local function recall(now, ids)
   local states = {}
   for first = 1, #ids, CHUNK do
@@ -54,8 +55,8 @@ local function recall(now, ids)
   return states
 end
 
--- Drops the notes of jobs that have ended. Their keys are not among KEYS: most jobs have none, and
--- whoever ends a job does not know. They have the hash tag of the queue, so its slot.
+-- Drops the notes of jobs that have ended. Their keys are not among KEYS, for most jobs have no
+-- notes and the caller does not know which do. They have the hash tag of the queue, so its slot.
 local function drop_notes(ids)
   if #ids == 0 or redis.call('EXISTS', NOTED) == 0 then return end
   for first = 1, #ids, CHUNK do
@@ -71,8 +72,8 @@ local function drop_notes(ids)
   end
 end
 
--- Dead letters are bounded by their bytes too, which are counted as they come and go. A count
--- that a foreign writer has spoiled begins anew: no job may be lost by it.
+-- Counts the bytes of dead letters, which are bounded. A count that a foreign writer has spoiled
+-- starts again at 0, for no job may be lost because of it.
 local function count_letters(bytes)
   -- rule:5 a count of letters that is spoiled loses no job
   local counted = redis.pcall('INCRBY', DEAD_BYTES, bytes)
@@ -84,7 +85,7 @@ local function bury(id, now, stored)
   redis.call('ZADD', DEAD, string.format('%.0f', now), id)
   redis.call('HSET', DEAD_DATA, id, stored)
   count_letters(#stored - before)
-  -- The notes of a dead job are kept apart: a new job may have its id before the letter goes.
+  -- The notes of a dead job are kept apart, for a new job may use its id before the letter goes.
   local base = string.sub(WAKE, 1, -5)
   if redis.call('SREM', NOTED, id) == 1 then
     redis.pcall('RENAME', base .. 'notes:' .. id, base .. 'dead:notes:' .. id)
@@ -102,8 +103,8 @@ local function drop_letters(ids)
   end
   in_chunks('ZREM', DEAD, ids)
   in_chunks('HDEL', DEAD_DATA, ids)
-  -- A letter that somebody wrote past the scripts was never counted. The count begins anew with
-  -- the next letter, or what it is wrong by would stay for ever.
+  -- A letter that a foreign writer has put there was never counted. Without letters the count
+  -- starts again, or its error would stay for ever.
   if redis.call('EXISTS', DEAD) == 0 then
     redis.call('UNLINK', DEAD_BYTES)
   else

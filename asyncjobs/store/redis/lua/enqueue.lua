@@ -1,18 +1,18 @@
 #!lua
--- Stores a batch of jobs, or repeats the answer that the batch's token was given.
+-- Stores a batch of jobs, or repeats the answer that was given to the token of the batch.
 -- KEYS: the queue's; then the token's answer; then the result key of each job whose id was given.
 -- ARGV: 2 token_ttl_ms; then for each job: id, priority, due, envelope. The priority is
---   followed by 'n' when the id was made for this job: it cannot have finished before.
+--   followed by 'n' when the id was made for this job: no job with it can have ended before.
 --   `due` is '' for ready at once, '+<ms>' for a delay, '<ms>' for a time since the epoch.
--- Result: one character a job: '1' new, '0' an id that was there.
+-- Result: one character for each job: '1' new, '0' the id was there.
 local ANSWER, token_ttl = KEYS[OWN_KEYS + 1], tonumber(ARGV[2])
 local FIELDS, FIRST = 4, 3
--- Everything is checked before the first write: an error later would not roll back.
+-- Everything is checked before the first write, for an error later does not roll back.
 local now
 local ids, asked, due_ms = {}, {}, {}
 local STREAMS = {['0'] = READY[1], ['1'] = READY[2], ['2'] = READY[3], ['3'] = READY[4]}
--- Of each word in use its priority, and whether its id may be known, looked into once: there
--- are few, and many jobs.
+-- The priority in each word, and whether ids with it may be known. Each word is read once, for
+-- there are few words and many jobs.
 local priorities, may_be_known = {}, {}
 for at = FIRST, #ARGV, FIELDS do
   local job, word, due = #ids + 1, ARGV[at + 1], ARGV[at + 2]
@@ -38,7 +38,7 @@ if next(due_ms) then
   earliest = tonumber(redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2] or 'inf')
 end
 
--- Of a batch whose ids were all made for it, the answer is known in advance.
+-- When all ids were made for this batch, the answer is known before: all jobs are new.
 local given
 if #asked == 0 then
   given = redis.call('SET', ANSWER, string.rep('1', #ids), 'NX', 'GET', 'PX', token_ttl)
@@ -47,7 +47,7 @@ else
 end
 -- rule:4 a batch sent again has the answer of the first time
 if given then
-  -- Written again, so that a WAIT behind this call has something to wait for.
+  -- A write, so that a WAIT behind this script waits for the replicas.
   redis.call('PEXPIRE', ANSWER, token_ttl)
   return given
 end
@@ -66,7 +66,7 @@ for first = 1, #asked, CHUNK do
   end
 end
 
-local answer, index, call, entry, failed = {}, {}, false, nil, nil
+local answer, index, signals, entry, failed = {}, {}, false, nil, nil
 local stale, given_ids, largest = {}, 0, 0
 for job = 1, #ids do
   local last = FIRST + job * FIELDS - 1
@@ -78,7 +78,7 @@ for job = 1, #ids do
   else
     taken[id], answer[job] = true, '1'
     index[#index + 1] = id
-    -- A result may be kept for longer than its id: it would pass for that of the new job.
+    -- A result may be kept for longer than the id. It would be taken for that of the new job.
     -- rule:5 an id that is used again is rid of the result of the job before
     if was_given then stale[#stale + 1] = KEYS[OWN_KEYS + 1 + given_ids] end
     if due then
@@ -88,8 +88,8 @@ for job = 1, #ids do
       failed = redis.pcall('ZADD', SCHEDULED, string.format('%.0f', due), id)
       if type(failed) == 'table' then break end
       -- A sleeping worker must learn of a new earliest time, or it sleeps past it.
-      -- rule:1 a new earliest due time calls
-      if due < earliest then call = true end
+      -- rule:1 a new earliest due time signals
+      if due < earliest then signals = true end
     else
       entry = redis.pcall('XADD', STREAMS[priority], '*', id, envelope)
       if type(entry) == 'table' then
@@ -98,7 +98,7 @@ for job = 1, #ids do
       end
       index[#index + 1] = priority .. ':' .. entry
       largest = math.max(largest, #envelope)
-      call = true
+      signals = true
     end
   end
 end
@@ -108,8 +108,8 @@ for first = 1, #index, CHUNK do
   failed = redis.pcall('HSET', INDEX, unpack(index, first, last))
 end
 if type(failed) == 'table' then
-  -- Whoever is told that a batch was refused sends it again: all of it goes, and a batch that
-  -- is sent again must not be told that it is stored.
+  -- A caller whose batch was refused sends it again. So nothing of it may stay, and its token must
+  -- not say that it is stored.
   redis.call('UNLINK', ANSWER)
   for position = 1, #index, 2 do
     local id, place = index[position], index[position + 1]
@@ -134,7 +134,7 @@ if entry and ARGV[1] == '' then
 end
 if #index > 0 then tally(now or store_now(), 'e', #index / 2) end
 -- rule:1 new ready work pushes a token
-if call then wake() end
+if signals then wake() end
 answer = table.concat(answer)
 if #asked > 0 then redis.call('SET', ANSWER, answer, 'PX', token_ttl) end
 return answer

@@ -1,20 +1,20 @@
 #!lua
--- Stores one job that is ready at once and whose id was made for it, or repeats the answer
--- that its token was given: enqueue.lua for the most common of all calls. Not for a large job, of
--- which others have to be told.
+-- Stores one job that is ready at once and whose id was made for it, or repeats the answer that
+-- was given to its token: enqueue.lua for the most common case. A large job has to be noted, so it
+-- goes through enqueue.lua.
 -- KEYS: the queue's; then the stream of its priority; then the token's answer.
 -- ARGV: 2 token_ttl_ms; 3 id, 4 priority, 5 envelope.
 -- Result: '1' new.
 local stream, token = KEYS[OWN_KEYS + 1], KEYS[OWN_KEYS + 2]
 -- rule:4 a lone new job sent again is not stored again
 if redis.call('SET', token, '1', 'NX', 'GET', 'PX', ARGV[2]) then
-  -- Written again, so that a WAIT behind this call has something to wait for.
+  -- A write, so that a WAIT behind this script waits for the replicas.
   redis.call('PEXPIRE', token, ARGV[2])
   return '1'
 end
 local entry = redis.pcall('XADD', stream, '*', ARGV[3], ARGV[5])
 if type(entry) == 'table' then
-  -- Nothing is stored, and a batch that is sent again must not be told that it is.
+  -- Nothing is stored. When the job is sent again, its token must not say that it is.
   -- rule:4 a batch that was refused has no answer under its token
   redis.call('UNLINK', token)
   return entry

@@ -32,7 +32,7 @@ local last = read_sequence(lease)
 -- rule:4 an exchange at or below the last one is refused
 if sequence <= last then return {'stale', last} end
 
--- What each word says, looked into once: there are few, and many settlements.
+-- What each word says. Each is read once, for there are few words and many settlements.
 local words = setmetatable({}, {__index = function(known, word)
   local operation = string.sub(word, 1, 1)
   local slot = (tonumber(string.sub(word, 2, 2)) or -1) + 1
@@ -41,7 +41,7 @@ local words = setmetatable({}, {__index = function(known, word)
   return known[word]
 end})
 
--- Everything is checked before the first write: an error later would not roll back.
+-- Everything is checked before the first write, for an error later does not roll back.
 local at = FIRST
 for _ = 1, settlements do
   local word = words[ARGV[at] or '']
@@ -51,7 +51,7 @@ for _ = 1, settlements do
   if width > 3 and not tonumber(ARGV[at + 3]) then return redis.error_reply('ERR bad number') end
   at = at + width
 end
--- What successes cause: checked, stored and paid for only where there is some.
+-- The jobs that successes store. An exchange without any pays nothing for them.
 local first_effect, EFFECT = at, 5
 if (#ARGV + 1 - at) % EFFECT ~= 0 then return redis.error_reply('ERR bad length') end
 for place = at, #ARGV, EFFECT do
@@ -61,7 +61,8 @@ for place = at, #ARGV, EFFECT do
   -- rule:5 a success is acknowledged only where the jobs that it stores can be made ready
   redis.call('XLEN', READY[priority + 1])
 end
--- So is each key that keeps a job which is acknowledged here: spoiled, it would lose the job.
+-- Each key that will keep a job which is acknowledged here is read first. If its type were wrong,
+-- the write would fail behind the acknowledgement, and the job would be lost.
 if first_effect <= #ARGV then
   -- rule:5 a success is acknowledged only where the times of the jobs that it stores can be kept
   redis.call('ZCARD', SCHEDULED)
@@ -85,11 +86,11 @@ for _, word in pairs(words) do
 end
 
 local now = store_now()
--- Most of the time there is none of these, and one question is enough.
+-- Most of the time none of these keys exists, and one question is enough.
 local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, NOTED, RETURNED, LARGEST) > 0
 if rare then STEP = portion(STEP) end
 local marked = rare and redis.call('EXISTS', CANCEL) == 1
--- Marks of other leases cost this one no more than these two questions.
+-- The marks of other leases cost this one no more than these two questions.
 local has_marks = marked and #marks_of(lease, 1) > 0
 if has_marks then redis.call('HEXISTS', CANCEL, '') end
 local noted = rare and redis.call('EXISTS', NOTED) == 1
@@ -106,10 +107,10 @@ local ended, rescheduled = {}, 0
 local function finish(id, state, key, ttl, outcome)
   gone[#gone + 1] = id
   ended[state] = (ended[state] or 0) + 1
-  -- Those of a dead job are with its letter by now.
+  -- The notes of a dead job are kept with its letter by now.
   if noted and state ~= END['dead'] then unnoted[#unnoted + 1] = id end
-  -- Only a foreign writer can make an empty id; remembered, it would overwrite the field
-  -- that says until when the hash counts.
+  -- Only a foreign writer can make an empty id. To remember it would overwrite the field that
+  -- says until when the hash counts.
   if id ~= '' then
     finished[#finished + 1] = id
     finished[#finished + 1] = state
@@ -125,7 +126,7 @@ local function release(slot, entry, id)
   give_back(slot, {entry}, false)
   -- rule:3 what an exchange has given back is seen by its own taking
   rare = true
-  -- The next taker is told to cancel it; this lease must not be any more.
+  -- The next lease that takes the job is told to cancel it, and this one must not be any more.
   if has_marks and redis.call('HEXISTS', CANCEL, id) == 1 then mark(id, '') end
   return true
 end
@@ -142,8 +143,9 @@ for position = 1, settlements do
   at = at + word[4]
 end
 
--- Acknowledges entries together, for a call each costs more than the rest of a settlement.
--- Where some were not pending, each is asked for: only one that is still in the stream counts.
+-- Acknowledges entries together, for one XACK each would cost more than the rest of a settlement.
+-- When some of them were not pending, each is deleted by itself: it counts only if it is still in
+-- the stream.
 local function acknowledge(slot, entries)
   for first = 1, #entries, CHUNK do
     local last = math.min(first + CHUNK - 1, #entries)
@@ -170,7 +172,7 @@ for position = 1, settlements do
     if not release(slot, entry, id) then not_yours[#not_yours + 1] = position end
   -- rule:5 a settlement has an effect only if its entry was acknowledged
   elseif missing[position] then
-    -- Reclaimed meanwhile: whoever owns the job now says how it ended.
+    -- It was reclaimed meanwhile. The lease that holds the job now says how it ends.
     not_yours[#not_yours + 1] = position
   else
     if crashed then uncrashed[#uncrashed + 1] = (slot - 1) .. ':' .. entry end
@@ -218,7 +220,7 @@ if #uncrashed > 0 then in_chunks('HDEL', CRASHES, uncrashed) end
 in_chunks('HSET', INDEX, index)
 
 if first_effect <= #ARGV then
-  local given, earliest, stored, call = {}, next_due() or math.huge, 0, false
+  local given, earliest, stored, signals = {}, next_due() or math.huge, 0, false
   for place = first_effect, #ARGV, EFFECT do
     if string.sub(ARGV[place + 2], 2, 2) ~= 'n' then given[#given + 1] = ARGV[place + 1] end
   end
@@ -237,23 +239,24 @@ if first_effect <= #ARGV then
       if string.sub(due, 1, 1) == '+' then ms = now + ms end
       if ms <= now then found = append_ready(priority, id, ARGV[place + 4]) end
       if type(found) ~= 'string' then
-        -- Also what could not be made ready: its success is acknowledged, so it is due.
+        -- A job that could not be made ready is stored as due: its success is acknowledged
+        -- already, so nobody would send it again.
         redis.call('HSET', SCHEDULED_DATA, id, priority .. ARGV[place + 4])
         redis.call('ZADD', SCHEDULED, string.format('%.0f', ms), id)
         found = 's'
-        call = call or ms < earliest
+        signals = signals or ms < earliest
       end
       redis.call('HSET', INDEX, id, found)
-      -- A result may be kept for longer than its id: it would pass for that of the new job.
+      -- A result may be kept for longer than the id. It would be taken for that of the new job.
       if was_given then redis.call('UNLINK', KEYS[result_key]) end
       stored = stored + 1
     end
   end
   tally(now, 'e', stored)
-  -- What is ready is taken below, or calls there. Only a new earliest time has to be said here:
+  -- A ready job is taken below, or signals there. Only a new earliest time has to signal here, or
   -- a sleeping worker would sleep past it.
-  -- rule:1 a job that a success stores for later, before all others, calls
-  if call then wake() end
+  -- rule:1 a job that a success stores for later, before all others, signals
+  if signals then wake() end
   STEP = portion(STEP)
 end
 
@@ -265,7 +268,7 @@ if due_ms and due_ms <= now then
   local size, last, failed = 0, #due, nil
   index = {}
   for position = 1, #due do
-    -- What is left is due: whoever has a free slot comes back for it at once.
+    -- The jobs that are left are due, so a worker with a free slot comes back for them at once.
     -- rule:11 promotion stops after 4 MiB
     if size >= MAX_BYTES then
       last = position - 1
@@ -284,7 +287,8 @@ if due_ms and due_ms <= now then
       index[#index + 1] = place
     end
   end
-  -- Also before an error is told: those that are ready would be made ready again and again.
+  -- Also before an error is returned, or the jobs that are ready now would be made ready again and
+  -- again.
   for position = #due, last + 1, -1 do due[position] = nil end
   in_chunks('ZREM', SCHEDULED, due)
   in_chunks('HDEL', SCHEDULED_DATA, due)
@@ -295,9 +299,9 @@ if due_ms and due_ms <= now then
 end
 
 local taken, bytes, cancels = {}, 0, {}
--- Which priorities have nothing new any more, and where jobs that were given back wait: by
--- priority, the crashes they have been through, fewest first. So most suspects are done
--- before those are run that come to be to blame.
+-- Which priorities have no new jobs any more, and where jobs that were given back wait: by
+-- priority, the crashes they have been through, fewest first. So most suspects are done before the
+-- likely culprits run.
 local drained, waiting, rooms = {}, {}, {}
 if rare then
   for _, place in ipairs(redis.call('SMEMBERS', RETURNED)) do
@@ -322,12 +326,12 @@ local function add(slot, entries, crashes)
     bytes = bytes + size
     if size > largest then largest, entry = size, entries[position][1] end
   end
-  -- Known already, unless somebody else has written them.
+  -- It is noted already, unless a foreign writer has made the entry.
   note_large(largest, entry)
   return #entries
 end
 
--- What is handed out together is blamed together: the one of them with the most crashes
+-- Jobs that are handed out together are blamed together. So the one of them with the most crashes
 -- decides how many they may be.
 local given, most = 0, math.huge
 local function room_for(crashes)
@@ -355,7 +359,7 @@ end
 -- Takes up to `want` jobs that wait at one place. Returns how many, and whether none is left.
 local function take_at(slot, place, want, is_suspect)
   local got = 0
-  -- More than enough, also where portions are of one job: some may be gone.
+  -- More than enough rounds, also when a portion is one job: some entries may be gone.
   -- rule:1 of jobs that were given back all are taken for which there are slots
   for _ = 1, 64 + want do
     if got >= want or bytes >= MAX_BYTES then return got, false end
@@ -374,7 +378,8 @@ local function take_at(slot, place, want, is_suspect)
   return got, false
 end
 
--- Takes up to `want` jobs of one priority that were given back; suspects as there is room.
+-- Takes up to `want` jobs of one priority that were given back, but no more suspects than there is
+-- room for.
 local function take_returned(slot, want)
   local got, left = 0, {}
   for _, crashes in ipairs(waiting[slot]) do
@@ -397,8 +402,8 @@ local function take_returned(slot, want)
   return got
 end
 
--- Takes up to `want` from one priority in steps, so that one oversized batch cannot
--- keep the server from everybody else. Returns how many are still wanted.
+-- Takes up to `want` jobs from one priority, in steps: one read of many large jobs would keep the
+-- server from everybody else. Returns how many are still wanted.
 -- rule:3 returned jobs are taken before new ones
 local function take(slot, want)
   if want <= 0 or bytes >= MAX_BYTES or drained[slot] then return want end
@@ -443,21 +448,21 @@ for slot, numbers in pairs(waiting) do
 end
 local left_ready = 0
 if wanted == 0 or bytes >= MAX_BYTES then
-  -- Suspects count where there was room for them: others would be called for nothing by
-  -- each exchange.
+  -- Without room suspects do not count: each exchange would signal another worker, and that one
+  -- could take none of them either.
   is_left = is_left or fewest > 0 and room_for(fewest) > 0
   for slot = 1, 4 do is_left = is_left or not drained[slot] and has_new(slot) end
-  -- rule:1 due jobs that a promotion leaves call the next worker
+  -- rule:1 due jobs that a promotion leaves signal the next worker
   is_left = is_left or due_ms ~= nil and due_ms <= now
   if is_left then left_ready = 1 end
 end
--- One worker does not take all suspects: who has taken some calls another one.
+-- One worker does not take all suspects. One that has taken some signals another worker.
 -- rule:1 an exchange that leaves ready work behind passes the token on
--- rule:7 who takes some suspects calls another worker
+-- rule:7 who takes some suspects signals another worker
 if left_ready == 1 or given > 0 and fewest > 0 then wake() end
 
--- Of many marks only some: heartbeats tell of all, and jobs that take their time to stop would
--- otherwise make each exchange as long as they are many.
+-- At most some of the marks are returned, for heartbeats return all. Otherwise many jobs that take
+-- their time to stop would make each exchange long.
 if has_marks then
   local told = {}
   for position = 1, #cancels do told[cancels[position]] = true end

@@ -2,7 +2,7 @@
 -- The dead letters of some jobs.
 -- KEYS: the queue's.
 -- ARGV: 2 bytes of an envelope, or '' for all; then job ids.
--- Result: for each job {died ms, size, letter}, or nothing in it without a letter.
+-- Result: for each job {died ms, size, letter}, empty without a letter.
 local cut, answer = tonumber(ARGV[2]), {}
 for position = 3, #ARGV do
   local died = redis.call('ZSCORE', DEAD, ARGV[position])

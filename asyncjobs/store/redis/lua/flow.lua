@@ -18,7 +18,7 @@ for _, place in ipairs(redis.call('SMEMBERS', RETURNED)) do
 end
 for slot = 1, 4 do
   if redis.call('XLEN', READY[slot]) > 0 then
-    -- Behind the last one that was handed out; from the start where nothing ever was.
+    -- Behind the last entry that was handed out, or from the start when none ever was.
     local from, groups = '-', redis.pcall('XINFO', 'GROUPS', READY[slot])
     if not groups.err and groups[1] then
       for field = 1, #groups[1], 2 do

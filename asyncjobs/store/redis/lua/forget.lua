@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Forgets a queue in which nothing is left: what it has kept of its past goes, and so does its
--- name in the list of all queues. Results and answers to batches stay until they expire.
--- A lease that is over counts for nothing here: it holds no job, or that would be there. Its
--- worker, if it still lives, finds its entry gone and enters anew, as after a reclaim.
+-- Forgets a queue in which nothing is left. Its past is dropped, and its name is taken off the list
+-- of all queues. Results and answers to batches stay until they expire.
+-- A lease that is over does not count. It holds no job, for a job would keep the queue. If its
+-- worker still lives it finds its entry gone and enters again, as after a reclaim.
 -- KEYS: the queue's; then the list of all queues.
 -- ARGV: 2 for how many ms no worker may have been heard of, 0 when that does not matter;
 --   3 the queue's name.
@@ -12,20 +12,21 @@
 local now, idle = store_now(), tonumber(ARGV[2])
 local ready, running = count_entries()
 local wait_ms = 0
--- Longer than clients keep to themselves that they have said the name of a queue, by far.
+-- Much longer than clients wait before they send the name of a queue again.
 local QUIET_MS = 240000
 
--- An id that is remembered must not be used again before its time.
+-- Ids that are remembered must not be used again before their time.
 for slot = 1, 3 do
   local field = redis.call('HGET', KNOWN[slot], '')
   wait_ms = math.max(wait_ms, known_until(KNOWN[slot], field, now) - now)
 end
--- Who has enqueued a job says the queue's name again a minute later at the earliest. So a queue
--- stays listed for longer than that after each job, or the next one would be in no list.
+-- A client that has enqueued a job sends the name of the queue again a minute later at the
+-- earliest. So the queue stays listed for longer than that, or the next job would be in a queue
+-- that no list names.
 local counters = redis.call('HGETALL', STATS)
 for position = 1, #counters, 2 do
   local begin = tonumber(string.match(counters[position], '^%d+') or '0') * 60000
-  -- What lies ahead was written before the clock went back.
+  -- A minute that lies ahead was counted before the clock was set back.
   -- rule:9 a queue is kept for longer than clients do not say its name
   if begin <= now then wait_ms = math.max(wait_ms, begin + 60000 + QUIET_MS - now) end
 end

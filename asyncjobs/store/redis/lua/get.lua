@@ -12,7 +12,7 @@ for position = 3, #ARGV do ids[position - 2] = ARGV[position] end
 local states, full = recall(now, ids), ARGV[2] == 'full'
 if ARGV[2] == 'await' then redis.call('SET', AWAITED, '1', 'PX', 10000) end
 
--- A worker of an older release keeps it by layout 1.
+-- A worker of an older release keeps progress in the key of layout 1.
 local function progress_of(id)
   local note = redis.call('HGET', string.sub(WAKE, 1, -5) .. 'notes:' .. id, 'progress')
   return note or redis.call('HGET', PROGRESS, id) or ''
@@ -49,7 +49,7 @@ for position = 1, #ids do
   else
     local outcome = redis.call('GET', KEYS[OWN_KEYS + position]) or ''
     local state, letter = states[id] or '', ''
-    -- Of a job that has ended otherwise, a letter under its id is that of an earlier one.
+    -- When the job has ended in another way, a letter under its id belongs to an earlier job.
     if state == '' or full and state == END['dead'] then
       letter = redis.call('HGET', DEAD_DATA, id) or ''
     end

@@ -2,11 +2,11 @@
 -- rule:6 a heartbeat is not refused at maxmemory
 -- Renews a lease that still exists, also one that is over: only reclaim removes it.
 -- KEYS: the queue's.
--- ARGV: 2 lease id; 3 duration_ms; 4 1 when its worker was told to end: should it die before
---   it has said farewell, nobody is charged with a crash.
+-- ARGV: 2 lease id; 3 duration_ms; 4 1 when its worker was told to end: if it dies before it has
+--   left, no job is charged with a crash.
 -- Result: {1 or 0 when lost, now, next lease end of others or -1, ids of held jobs to
---   cancel, 1 when jobs are ready or overdue}. That end is now while jobs of a lease that
---   has ended wait to be given back: who began it may be dead.
+--   cancel, 1 when jobs are ready or overdue}. That end is now while jobs of an ended lease wait to
+--   be given back: the worker that began to reclaim them may be dead.
 local lease, now = ARGV[2], store_now()
 touch_upkeep(now, math.floor(tonumber(ARGV[3]) * 2 / 5))
 local is_known, next_end = look_at_leases(lease)

@@ -2,7 +2,7 @@
 -- The entries that a lease holds, read without touching their delivery counts.
 -- KEYS: the queue's.
 -- ARGV: 2 priority; then entry ids.
--- Result: {how many were looked at, until they were too large together, {{{entry id,
+-- Result: {how many were looked at before they were too large together, {{{entry id,
 --   {job id, envelope}}, crashes or nothing} for each that exists}}.
 local slot, found, bytes, looked = tonumber(ARGV[2]) + 1, {}, 0, 0
 for position = 3, #ARGV do

@@ -10,7 +10,7 @@ local max_bytes, cut = tonumber(ARGV[6]), tonumber(ARGV[7])
 
 local function deaths_before(ms) return redis.call('ZCOUNT', DEAD, '-inf', '(' .. ms) end
 
--- Bytes compared as the sorted set does; `<` goes by the server's locale.
+-- Compares bytes as the sorted set does. In Lua `<` follows the locale of the server.
 local function precedes(a, b)
   for position = 1, math.min(#a, #b) do
     local left, right = string.byte(a, position), string.byte(b, position)
@@ -19,8 +19,8 @@ local function precedes(a, b)
   return #a < #b
 end
 
--- How many letters of `ms` or before stand before `id`. They may be many of one time, and
--- the letter itself may be gone: so by halves, not by its rank or one by one.
+-- How many letters of `ms` or before stand before `id`. It searches by halves: many letters may
+-- have the same time, and the letter itself may be gone, so it has no rank.
 local function rank_of(ms, id)
   local low, to = deaths_before(ms), tonumber(ms) >= 9e15 and '+inf' or ms
   local high = redis.call('ZCOUNT', DEAD, '-inf', to)

@@ -3,7 +3,7 @@
 -- Keeps notes of jobs that the lease still holds.
 -- KEYS: the queue's; then for each note the key of the job's notes.
 -- ARGV: 2 lease id; then for each note: id, place ('<p>:<entry>'), name, value.
--- Result: one character a note: '1' kept, '0' the lease does not hold the job.
+-- Result: one character for each note: '1' kept, '0' the lease does not hold the job.
 local lease, FIELDS, FIRST = ARGV[2], 4, 3
 local is_known = redis.call('ZSCORE', WORKERS, lease)
 local answer, names = {}, {}

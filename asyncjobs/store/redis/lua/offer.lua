@@ -1,22 +1,22 @@
 #!lua flags=allow-oom
--- rule:6 what waits behind a call is not refused at maxmemory
--- Hands out new jobs behind the wait for a call: exchange.lua for the most common of all
--- wake-ups. What is rare is left to an exchange, which it asks for: jobs that were given back,
--- some of them suspects (nobody knew, when this was sent, what else would run by now), and due
--- ones.
+-- rule:6 an offer is not refused at maxmemory
+-- Hands out new jobs behind the wait for a signal: exchange.lua for the most common wake-up. Rare
+-- cases are left to an exchange, and the answer asks for one: due jobs and jobs that were given
+-- back. Some of these are suspects, and when the offer was sent nobody knew what else would run by
+-- now.
 -- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 sequence; 4 slots.
 -- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, 1 when ready
 --   jobs are left, then for each job priority, entry, id, envelope}.
 local lease, sequence, wanted = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
--- rule:4 an exchange that waits behind a call takes nothing for a lost lease
+-- rule:4 an offer takes nothing for a lost lease
 if not redis.call('ZSCORE', WORKERS, lease) then return {'lost', store_now()} end
--- It is numbered apart: it waits here while exchanges, sent later, come and go.
--- rule:4 an exchange that waits behind a call makes no other one stale
+-- Offers are numbered apart, for exchanges that were sent later come and go while one waits here.
+-- rule:4 an offer makes no exchange stale
 local number = lease .. PARKED
 local last = read_sequence(number)
--- rule:4 an exchange that waits behind a call has an effect once
+-- rule:4 an offer has an effect once
 if sequence <= last then return {'stale', last} end
 
 redis.call('HSET', SEQUENCE, number, ARGV[3])
@@ -42,10 +42,10 @@ end
 
 local is_left = false
 if rare and redis.call('EXISTS', RETURNED) == 1 then
-  -- Asked for each: what was given back may have been cancelled since. Called for nothing, an
-  -- idle worker would call itself again and again.
-  -- rule:7 an exchange behind a call tells of jobs that were given back
-  -- rule:1 an exchange behind a call calls for nothing that was cancelled since
+  -- Each place is looked at, for jobs that were given back may have been cancelled since. A signal
+  -- for nothing would make an idle worker signal itself again and again.
+  -- rule:7 an offer tells of jobs that were given back
+  -- rule:1 an offer signals nothing that was cancelled since
   is_left = has_returned()
 end
 while wanted == 0 and slot <= 4 and not is_left do
@@ -54,10 +54,10 @@ while wanted == 0 and slot <= 4 and not is_left do
 end
 if is_left then
   answer[4] = 1
-  -- With a slot left, this worker asks at once, and that exchange calls for what it leaves. A
-  -- call from here would run through all idle workers before it comes; suspects may need them.
-  -- rule:1 an exchange behind a call passes the call on when all slots are taken
-  -- rule:1 an exchange behind a call keeps the call when its worker asks by itself
+  -- With a slot left this worker asks at once, and that exchange signals for what it leaves. A
+  -- signal from here would run through all idle workers before that. Only suspects may need them.
+  -- rule:1 an offer passes the signal on when all slots are taken
+  -- rule:1 an offer keeps the signal when its worker asks by itself
   if wanted == 0 or redis.call('EXISTS', CRASHES) == 1 then wake() end
 end
 return answer

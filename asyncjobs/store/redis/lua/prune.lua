@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Drops dead letters over their age, number or bytes, the oldest first, what is remembered past
--- its time, and what workers of an older release have left.
+-- Drops dead letters that are over their age, number or bytes, the oldest first. Also drops ids
+-- that are remembered past their time, and what workers of an older release have left.
 -- KEYS: the queue's.
 -- ARGV: 2 max_age_ms; 3 max_count; 4 max_bytes; 5 how many dead letters at the most.
 -- Result: how many dead letters were dropped.
@@ -22,7 +22,7 @@ if redis.call('EXISTS', LARGEST) == 1 then
   end
   if is_gone then redis.call('UNLINK', LARGEST) end
 end
--- Progress that was kept by layout 1 becomes a note of its job, or goes with it.
+-- Progress in the key of layout 1 becomes a note of its job. Without the job it is dropped.
 local kept = redis.call('HSCAN', PROGRESS, 0, 'COUNT', 100)[2]
 for position = 1, #kept, 2 do
   local id = kept[position]
@@ -32,7 +32,7 @@ for position = 1, #kept, 2 do
   end
   redis.call('HDEL', PROGRESS, id)
 end
--- An older release knows no notes: it leaves those of a job that it ends.
+-- A worker of an older release knows no notes, so it leaves those of a job that it ends.
 local noted = redis.call('SRANDMEMBER', NOTED, 100)
 local ended_ids = {}
 for position = 1, #noted do
@@ -62,6 +62,6 @@ while not is_done and #drop < limit do
   is_done = is_done or #found < 2 * (last - first + 1)
 end
 drop_letters(drop)
--- Where somebody else has removed the last letters, their bytes are still counted.
+-- When somebody has removed the last letters by hand, their bytes are still counted.
 if count == 0 then redis.call('UNLINK', DEAD_BYTES) end
 return #drop

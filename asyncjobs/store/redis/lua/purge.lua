@@ -2,7 +2,7 @@
 -- Drops dead letters.
 -- KEYS: the queue's.
 -- ARGV: 2 and on, for each letter: id, died ms.
--- Result: one character a letter: '1' dropped, '0' no letter of this death.
+-- Result: one character for each letter: '1' dropped, '0' no letter of this death.
 local count = (#ARGV - 1) / 2
 if count ~= math.floor(count) then return redis.error_reply('ERR bad length') end
 for letter = 1, count do

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Scheduled jobs that were put back, since no worker that took them has their function.
+-- Scheduled jobs that workers put back because they do not have their function.
 -- KEYS: the queue's.
--- ARGV: 2 how many jobs to look at, those that are due first; 3 what stands in each envelope
+-- ARGV: 2 how many jobs to look at, those that are due first; 3 the mark in the envelope of a job
 --   that was put back.
--- Result: envelopes, at most 1 MiB of them. What marks one may also stand among a job's
---   arguments: whoever reads them has to look again.
+-- Result: envelopes, at most 1 MiB of them. Arguments of a job may contain the mark, too, so the
+--   caller has to check them.
 local answer, size = {}, 0
 for _, id in ipairs(redis.call('ZRANGE', SCHEDULED, 0, tonumber(ARGV[2]) - 1)) do
   local stored = redis.call('HGET', SCHEDULED_DATA, id)

@@ -4,7 +4,7 @@
 -- Nothing else removes a lease, and nothing else counts a crash.
 -- KEYS: the queue's.
 -- ARGV: 2 grace_ms; 3 how many jobs at the most.
--- Result: {jobs returned, leases ended, ms until the next call is due or -1, now}.
+-- Result: {jobs returned, leases ended, ms until the next reclaim is due or -1, now}.
 local grace, limit, now = tonumber(ARGV[2]), tonumber(ARGV[3]), store_now()
 local holds = touch_upkeep(now, grace)
 local over = redis.call('ZRANGE', WORKERS, '-inf', '(' .. string.format('%.0f', now), 'BYSCORE',
@@ -17,8 +17,8 @@ for position = 1, #over do
   local left = (holds[own] or 0) - now
   -- rule:2 after a silence reclaim waits for live workers
   if left > 0 then
-    -- Asked again only after a whole grace, this very call would look like a silence, and
-    -- a lone worker would be held back for ever.
+    -- A lone worker that came back only after a whole grace would see this very pause as a silence,
+    -- and would be held back for ever.
     -- rule:2 a lone reclaimer is held back once
     again = math.min(again, math.max(math.min(left, math.floor(own / 2)), 1))
   else
@@ -41,7 +41,7 @@ for _, consumer in ipairs(redis.call('SMEMBERS', LEAVING)) do
   end
 end
 if redis.call('EXISTS', LEAVING) == 1 or ended == 100 then return {returned, ended, 0, now} end
--- Behind those that are over and held back.
+-- The first lease behind those that are over and held back.
 local from = '(' .. string.format('%.0f', now - 1)
 local coming = redis.call('ZRANGE', WORKERS, from, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
 if coming[2] then again = math.min(again, math.max(tonumber(coming[2]) - now + 1, 1)) end

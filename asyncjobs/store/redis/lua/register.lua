@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- rule:6 a register is not refused at maxmemory
--- Enters a new lease into the queue. Streams and their groups are made with their first jobs:
--- four empty ones would keep 7 KB of each queue that was ever used.
+-- Enters a new lease into the queue. Streams and their groups are made for their first jobs only,
+-- for four empty ones would take 7 KB of each queue that was ever used.
 -- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 duration_ms; 4 what inspection shows of the worker.
 -- Result: the store's time in ms.

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- rule:6 a resync is not refused at maxmemory
--- After a lost reply: what was applied last, and which entries the lease holds. Later
--- arrivals of exchanges up to this sequence are refused from now on, parked ones too.
+-- Says after a lost reply what was applied last, and which entries the lease holds. From now on
+-- exchanges and offers up to this sequence are refused when they arrive.
 -- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 sequence; 4 how many entries of one priority at the most.
 -- Result: {'lost'} | {'stale', last} | {'ok', last applied, {entry ids of each priority}}.
@@ -11,7 +11,7 @@ local seen, applied = read_sequence(lease)
 if sequence <= seen then return {'stale', seen} end
 -- rule:4 what arrives after a resync is refused
 -- rule:4 a resync tells the last exchange applied, not the last seen
--- rule:4 a resync refuses exchanges that wait behind a call
+-- rule:4 a resync refuses offers
 redis.call('HSET', SEQUENCE, lease, sequence .. ' ' .. applied, lease .. PARKED, sequence)
 local held = {{}, {}, {}, {}}
 for slot = 1, 4 do

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Makes dead jobs ready again. Also when memory is full: the letter that goes is about as
--- large as the envelope that comes, for it holds that envelope and the job's last error.
+-- Makes dead jobs ready again, also when memory is full: the letter that goes is about as large as
+-- the envelope that comes, for it holds the envelope and the last error of the job.
 -- KEYS: the queue's; then the result key of each job.
 -- ARGV: 2 priority, or '' for the old one; then for each job: id, died ms, envelope.
--- Result: one character a job: '1' ready, '0' no letter of this death, 'x' a living job
+-- Result: one character for each job: '1' ready, '0' no letter of this death, 'x' a living job
 --   has the id.
 local FIELDS, FIRST = 3, 3
 local count = (#ARGV - FIRST + 1) / FIELDS
@@ -32,7 +32,7 @@ for job = 1, count do
     answer[job] = '1'
     local priority = wanted or priority_of(redis.call('HGET', DEAD_DATA, id) or '')
     local place = append_ready(priority, id, ARGV[at + 2])
-    -- The letter stays: it is all that is left of the job.
+    -- The letter stays, for it is all that is left of the job.
     -- rule:5 a letter stays while its job cannot be made ready
     if type(place) == 'table' then
       failed = place
@@ -42,7 +42,7 @@ for job = 1, count do
     local base = string.sub(WAKE, 1, -5)
     local moved = redis.pcall('RENAME', base .. 'dead:notes:' .. id, base .. 'notes:' .. id)
     if not moved.err then redis.call('SADD', NOTED, id) end
-    -- At once, for the list may name an id twice.
+    -- Now and not at the end, for the list may name an id twice.
     drop_letters({id})
     redis.call('UNLINK', KEYS[OWN_KEYS + job])
     -- The field '' says until when a hash of known ids counts.
@@ -51,7 +51,7 @@ for job = 1, count do
     index[#index + 1] = place
   end
 end
--- Known as ended, an id would have the old end beside the next one.
+-- These ids must not be remembered as ended, or the old end would stand beside the next one.
 for slot = 1, 3 do in_chunks('HDEL', KNOWN[slot], gone) end
 in_chunks('HSET', INDEX, index)
 if #index > 0 then

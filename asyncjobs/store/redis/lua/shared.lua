@@ -1,7 +1,7 @@
--- The names of a queue's keys and what several scripts do; ended.lua stands behind it. Of these,
--- each script gets in front of it what it uses: a key that is named, and a closure that is made,
--- cost the server as much as a small command. QUEUE['name'] becomes the KEYS[n] of the key that
--- ends so; END['state'] becomes the code of a final state, as model/ends.py has it.
+-- The names of a queue's keys, and what several scripts do. ended.lua stands behind it. Each script
+-- gets in front of it only the statements that it uses, for a key that is named and a closure that
+-- is made cost the server as much as a small command. QUEUE['name'] becomes the KEYS[n] of the key
+-- that ends so. END['state'] becomes the code of a final state, as in model/ends.py.
 -- KEYS: those of the queue that a script uses, in the order of their first use here; scripts
 --   add theirs behind, from OWN_KEYS + 1.
 -- ARGV: 1 = the time in ms when a test pins the clock, else ''.
@@ -31,23 +31,23 @@ local STATS = QUEUE['stats']
 local LARGEST = QUEUE['largest']
 local OWN_KEYS = #QUEUE
 local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
--- Suspects wait apart, by the crashes that they have been through; those with more wait
--- together, for they all run alone.
+-- Suspects wait apart, by the crashes that they have been through. Those with this many or more
+-- wait together, for they all run alone.
 local MOST_CRASHES = 16
--- Behind a lease's id: the number of its last offer, sent behind a wait.
+-- Behind a lease's id: the number of its last offer.
 local PARKED = ':parked'
 -- Behind a lease's id: its grace in ms.
 local GRACE = ':grace'
--- Behind a lease's id: its worker was told to end, and its death will count for nothing.
+-- Behind a lease's id: its worker was told to end, so its death will be no crash.
 local LEAVES = ':leaves'
--- A clock that was set back by less does no harm that would be noticed.
+-- A clock that was set back by less does no harm that anybody would notice.
 local STEP_MS = 1000
 -- unpack() fails near 8,000 values; every variadic call stays far below.
 -- rule:11 variadic calls stay far below what unpack can do
 local CHUNK = 500
--- Envelopes above this size are noted, for 32 of them are more than may be read in one go.
+-- Envelopes above this size are noted, for 32 of them are too much to be read in one go.
 local LARGE, PORTION_BYTES = 32768, 1048576
--- Bytes of envelopes after which a script promotes and hands out no more.
+-- After so many bytes of envelopes a script promotes and hands out no more.
 -- rule:11 an exchange stops after 4 MiB
 local MAX_BYTES = 4194304
 
@@ -57,19 +57,20 @@ local function store_now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- When a job died. What a foreign writer has put there may be no time of ours: a whole number
--- that a reply can hold.
+-- When a job died. A foreign writer may have put any number there. The reply needs a whole number
+-- that it can hold.
 local function time_of(score)
   return math.floor(math.max(math.min(tonumber(score), 9e15), -9e15))
 end
 
--- One token at the most: a second one would wake a worker for nothing.
+-- Signals a waiting worker. One token at the most: a second one would wake a worker for nothing.
 local function wake()
   -- rule:1 one token at the most
   if redis.call('LLEN', WAKE) == 0 then redis.call('RPUSH', WAKE, '1') end
 end
 
--- Tells waiters how a job ended; '' sends them to look. Only called in an awaited queue.
+-- Tells those who wait for a result how the job has ended. '' makes them look at the store. It is
+-- only called in an awaited queue.
 local function announce(id, outcome)
   redis.call('PUBLISH', string.sub(WAKE, 1, -5) .. 'result:' .. id, outcome)
 end
@@ -95,15 +96,15 @@ local function tally(now, code, number)
   if number == 0 then return end
   local minute = math.floor(now / 60000)
   if redis.call('HINCRBY', STATS, minute .. ':' .. code, number) > number then return end
-  -- The first of its minute. A time from the id of an entry stays ahead after the clock has
-  -- gone back, for these ids only rise.
+  -- It is the first of its minute. A time from the id of an entry stays ahead after the clock was
+  -- set back, for these ids only rise.
   local present = math.floor(store_now() / 60000)
   if minute > present then
     redis.call('HDEL', STATS, minute .. ':' .. code)
     minute = present
     if redis.call('HINCRBY', STATS, minute .. ':' .. code, number) > number then return end
   end
-  -- What is old goes, so that the hash stays small and fast.
+  -- Old counters go, so that the hash stays small.
   local stored = redis.call('HGETALL', STATS)
   for position = 1, #stored, 2 do
     local age = minute - tonumber(string.match(stored[position], '^%d+') or '-1')
@@ -112,12 +113,12 @@ local function tally(now, code, number)
   redis.call('PEXPIRE', STATS, 600000)
 end
 
--- No command tells how large the entries of a stream are before they are read. So whatever
--- makes a large one ready says so, and since when there was no other one: prune forgets it when
--- nothing is as old. On a queue that is never empty one large job would slow down all others.
+-- No command tells how large the entries of a stream are before they are read. So whatever makes a
+-- large one ready notes its size and its time. Prune drops the note when no entry is as old: on a
+-- queue that is never empty one large job would otherwise slow down all others for ever.
 local function largest_noted()
   local noted = redis.pcall('GET', LARGEST)
-  -- A foreign writer may have made it something else.
+  -- A foreign writer may have put something else there.
   local size, last_ms = string.match(type(noted) == 'string' and noted or '', '^(%d+) (%d+)$')
   return tonumber(size or '0'), tonumber(last_ms or '0')
 end
@@ -139,8 +140,8 @@ local function portion(most)
   return math.max(math.min(most, math.floor(PORTION_BYTES / largest)), 1)
 end
 
--- The place of the new entry; or the error, and nothing is stored: whoever comes from somewhere
--- else stays there.
+-- Adds an entry; its place. Or the error, and then nothing is stored: the caller must leave the job
+-- where it is.
 local function append_ready(priority, id, envelope)
   local entry = redis.pcall('XADD', READY[priority + 1], '*', id, envelope)
   if type(entry) == 'table' then return entry end
@@ -155,9 +156,9 @@ local function priority_of(stored)
   return priority and READY[priority + 1] and priority or 2
 end
 
--- Notes that somebody wants to stop a job, and who holds it: '' while nobody does, nil when
--- the mark goes. Each lease must find its own marks without looking through all others, so
--- they stand in a sorted set as well, as '<lease><0><id>', in the order of their bytes.
+-- Marks a job that somebody wants to stop, with the lease that holds it: '' while none does, nil to
+-- drop the mark. Each lease must find its own marks without looking through all others. So they
+-- stand in a sorted set, too, as '<lease><0><id>', in the order of their bytes.
 local function mark(id, holder)
   local before = redis.call('HGET', CANCEL, id)
   if before and before ~= '' then redis.call('ZREM', CANCEL_HELD, before .. '\0' .. id) end
@@ -169,7 +170,7 @@ local function mark(id, holder)
   if holder ~= '' then redis.call('ZADD', CANCEL_HELD, 0, holder .. '\0' .. id) end
 end
 
--- The jobs that this lease holds and somebody wants to stop; `most` of them, -1 for all.
+-- The ids of jobs that this lease holds and somebody wants to stop, at most `most`; -1 for all.
 local function marks_of(lease, most)
   local from, to = '[' .. lease .. '\0', '(' .. lease .. '\1'
   local ids = redis.call('ZRANGE', CANCEL_HELD, from, to, 'BYLEX', 'LIMIT', 0, most)
@@ -179,7 +180,7 @@ end
 
 -- Whether the lease `own` is known, and the earliest end of another one, or -1.
 local function look_at_leases(own)
-  -- Two of them nearly always tell both.
+  -- The first two nearly always answer both.
   local first = redis.call('ZRANGE', WORKERS, 0, 1, 'WITHSCORES')
   local is_known = first[1] == own or first[3] == own
   -- rule:2 a lease that ends after others is looked for
@@ -195,7 +196,7 @@ local function next_due()
   return first[2] and tonumber(first[2])
 end
 
--- Takes up to `count` entries of this priority that nobody was given yet.
+-- Takes up to `count` entries of this priority that nobody has taken yet.
 local function read_new(slot, lease, count)
   local order = {'XREADGROUP', 'GROUP', GROUP, lease, 'COUNT', count, 'STREAMS', READY[slot], '>'}
   local read = redis.pcall(unpack(order))
@@ -212,12 +213,12 @@ end
 -- '<slot>:<crashes>' for suspects.
 local function consumer_at(place) return RETURNED_CONSUMER .. string.sub(place, 2) end
 
--- Whether entries of this consumer wait for whoever takes them, and nobody runs them.
+-- Whether the entries of this consumer wait to be taken, and nobody runs them.
 local function is_waiting(consumer)
   return string.sub(consumer, 1, #RETURNED_CONSUMER) == RETURNED_CONSUMER
 end
 
--- Whether jobs that were given back wait there; forgets the place when none does.
+-- Whether jobs that were given back wait at a place. Forgets the place when none does.
 local function waits_at(place)
   local slot = tonumber(string.sub(place, 1, 1))
   local order = {'XPENDING', READY[slot], GROUP, '-', '+', 1, consumer_at(place)}
@@ -271,9 +272,9 @@ local function count_entries()
   return ready, running
 end
 
--- The clock has gone back: a lease that ends later than it may, if it was renewed right now,
--- was renewed before that. It ends as if that had been now, or the jobs of a dead worker would
--- stay with it for as long as the step.
+-- The clock was set back. A lease that ends later than one that is renewed now was renewed before
+-- that. It ends as if it were renewed now, or the jobs of a dead worker would stay with it for as
+-- long as the step.
 local function pull_back_leases(now, grace)
   local from = '(' .. string.format('%.0f', now)
   local ahead = redis.call('ZRANGE', WORKERS, from, '+inf', 'BYSCORE', 'WITHSCORES')
@@ -287,10 +288,10 @@ local function pull_back_leases(now, grace)
   end
 end
 
--- If nobody was heard of for longer than a lease's grace, the store itself was away: such
--- leases are not reclaimed for one grace more, so that live workers can renew first. Each
--- length of grace has a field of its own: after a silence that means nothing to a long lease
--- a short one must be spared, and a long one for longer than a short one.
+-- When no worker was heard of for longer than a lease's grace, the store itself was away. Such
+-- leases are not reclaimed for one more grace, so that live workers can renew first. Each length of
+-- grace has a field of its own: after a silence that means nothing to a long lease a short one must
+-- be spared, and a long one for longer than a short one.
 local function touch_upkeep(now, grace)
   local upkeep, holds = redis.call('HGETALL', UPKEEP), {[grace] = 0}
   local silence = math.huge
@@ -315,7 +316,7 @@ local function touch_upkeep(now, grace)
       -- rule:2 after a step back of the clock no hold counts for as long as the step
       -- rule:2 a step back of the clock ends no hold: who lives may not have renewed in it
       if until_ms > now + length then
-        -- Some may not have been heard of since the clock went forward: it stays a hold.
+        -- Some workers may not have been heard of since the clock went forward: it stays a hold.
         holds[length] = now + length
         redis.call('HSET', UPKEEP, string.format('hold:%.0f', length),
           string.format('%.0f', holds[length]))
@@ -336,8 +337,8 @@ local function forget_lease(lease)
   redis.call('HDEL', SEQUENCE, lease, lease .. PARKED, lease .. GRACE)
 end
 
--- How many workers died with a job. What a foreign writer has put there is no small number: read
--- as one, a job that kills its workers would get all its chances anew.
+-- How many workers died with a job. What is no number comes from a foreign writer, and counts as
+-- very many: as 0 it would let a job that kills its workers start over.
 local function crashes_of(stored)
   local number = tonumber(stored or 0)
   if not number or number < 0 or number ~= math.floor(number) then return MOST_CRASHES end
@@ -353,8 +354,8 @@ local function charge(slot, entry)
   return MOST_CRASHES
 end
 
--- Moves entries of one priority to the reserved consumers, which keep their ids and order:
--- each to the one for its crashes, so that who takes some never walks past the others.
+-- Moves entries of one priority to the reserved consumers. That keeps their ids and their order.
+-- Each goes to the one for its crashes, so that taking some never walks past the others.
 local function give_back(slot, entries, count_crash)
   local crashes = {}
   if count_crash then
@@ -404,8 +405,8 @@ local function return_pending(consumer, limit, count_crash)
   if moved > 0 then wake() end
   -- rule:3 a consumer goes only with nothing pending
   if moved >= limit then return moved, false end
-  -- Nothing is pending any more: only now may the consumer go, or its entries would be
-  -- unreadable for ever.
+  -- Nothing is pending any more. Only now the consumer may go, or its entries would be unreadable
+  -- for ever.
   for slot = 1, 4 do
     if redis.call('EXISTS', READY[slot]) == 1 then
       redis.pcall('XGROUP', 'DELCONSUMER', READY[slot], GROUP, consumer)
@@ -414,8 +415,8 @@ local function return_pending(consumer, limit, count_crash)
   return moved, true
 end
 
--- A lease's numbers: the highest sequence seen, and that of the last exchange applied.
--- A resync raises only the first: asked twice, it must answer the same.
+-- A lease's numbers: the highest sequence seen, and that of the last exchange applied. A resync
+-- raises only the first, for a second resync must have the same answer.
 local function read_sequence(lease)
   local stored = redis.call('HGET', SEQUENCE, lease) or '0'
   local seen, applied = string.match(stored, '^(%d+) (%d+)$')

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Names of some queues, a few hundred at a time and in turn, for one of all who ask: whoever
--- has begun goes on, and another one takes over when it has not asked for a while.
+-- Names of queues, a few hundred at a time, in turn. Only one of all askers gets them: the one that
+-- has begun. Another one takes over when the first has not asked for a while.
 -- KEYS: 1 the list of all queues; 2 who looks through it, and where it is.
 -- ARGV: 2 who asks; 3 about how many names; 4 for how many ms it keeps the turn.
 -- Result: {1 when it is the turn of who asks, 1 when these were the last names, names}.

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- The leases of the queue, over or not, and what they say of their workers.
+-- The leases of the queue, over or not, and what they say about their workers.
 -- KEYS: the queue's.
 -- ARGV: 2 how many at the most.
 -- Result: {now, {lease, end in ms, info, ...}}.
