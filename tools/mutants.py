@@ -29,11 +29,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / "tools" / "mutants.toml"
 LIMIT_S = 300.0
-"""How long one run of tests may take; a mutant that makes them hang is not found by them."""
+"""How long one run of tests may take. A mutant that only makes them hang counts as not found."""
 FAILED, PASSED = 1, 0
 """What pytest ends with; every other code means that the tests did not run."""
 SOME_FAILED = re.compile(r"^(?:\d+ \w+, )*\d+ failed\b", re.MULTILINE)
-"""In pytest's last line; what is left at the end of the process is told behind it."""
+"""In pytest's summary. Messages from the end of the process may follow it."""
 
 ANCHOR = re.compile(r"^[ ]*(#|--) rule:(\d+) (.+)$", re.MULTILINE)
 """A comment that says what the statement below it keeps."""

@@ -31,6 +31,6 @@ def completion(ctx: click.Context, /, shell: str) -> None:
     if kind is None:
         raise click.UsageError(f"click knows no shell {shell!r}", ctx)
     made = kind(ctx.find_root().command, {}, PROGRAM, VARIABLE)
-    # The method of the base class. The one for bash starts a bash to check its version, and fails
-    # where there is none, as in the build of a package.
+    # The method of the base class. The one for bash starts a bash to check its version, and there
+    # may be none, as in the build of a package.
     click.echo(ShellComplete.source(made))

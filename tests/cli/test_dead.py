@@ -201,6 +201,13 @@ def test_an_envelope_that_cannot_be_read_is_shown_as_it_is(server: Server) -> No
     assert 'stored\t{"v":1, broken' in dead(server, "show", "a").stdout
 
 
+def test_an_argument_named_sensitive_is_no_rule(server: Server) -> None:
+    envelope = b'{"v":1,"f":"f","n":1,"e":1,"k":{"sensitive":1}}'
+    bury(server.url, Corpse("a", letter=b'{"s":"dead","d":"exhausted"}\n' + envelope))
+    fields = json.loads(dead(server, "show", "a", "--json").stdout)
+    assert (fields["kwargs"], fields["stored"]) == ({"sensitive": 1}, None)
+
+
 @pytest.mark.parametrize(
     "envelope",
     [

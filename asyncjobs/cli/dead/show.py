@@ -27,7 +27,7 @@ from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.model.headers import NO_HEADERS, Headers, PastError
 from asyncjobs.model.job import State
 from asyncjobs.model.outcome import Outcome, read_dead_letter
-from asyncjobs.policy.redaction import Mask, mask_of_raw
+from asyncjobs.policy.redaction import Mask, mask_of_call, mask_of_raw
 from asyncjobs.store.letters import DeadLetter
 from asyncjobs.store.seam import Backend, StoreInfo
 
@@ -97,20 +97,29 @@ class _View:
         except (BadRecord, NewerEnvelope):
             self._stored = raw.decode("utf-8", "backslashreplace")
         self._mask: Mask | None = None
-        try:
-            self._mask = mask_of_raw(raw)
-        except ValueError as error:
-            self._stored = f"(not shown: {error})"
-        if self._stored is not None and self._mask is not None:
-            # Only the release that wrote it knows where its arguments stand, so they cannot be
-            # masked here.
-            self._stored = "(not shown: it has sensitive arguments)"
+        if self._envelope is not None:
+            envelope = self._envelope
+            self._mask = mask_of_call(envelope.headers, envelope.args, envelope.kwargs)
+        else:
+            self._mask_unreadable(raw)
         # Older workers did not mask values in these texts.
         outcome.reason, outcome.message, outcome.traceback = map(
             self._clear, (outcome.reason, outcome.message, outcome.traceback)
         )
         self._summary = summary._replace(reason=outcome.reason, message=outcome.message)
         self._outcome = outcome
+
+    def _mask_unreadable(self, raw: bytes) -> None:
+        """Hide an envelope that cannot be read if it has sensitive arguments, or may have some."""
+        try:
+            self._mask = mask_of_raw(raw)
+        except ValueError as error:
+            self._stored = f"(not shown: {error})"
+            return
+        if self._mask is not None:
+            # Only the release that wrote it knows where its arguments stand, so they cannot be
+            # masked here.
+            self._stored = "(not shown: it has sensitive arguments)"
 
     def _clear(self, text: str) -> str:
         if self._mask is None:

@@ -20,7 +20,8 @@ def stop_signals() -> Iterator[asyncio.Event]:
     loop = asyncio.get_running_loop()
 
     def on_signal(number: int, frame: object) -> None:
-        # A handler runs between any two steps of the program: only this call wakes the loop.
+        # A handler runs between any two steps of the program. This call is safe there, and it wakes
+        # the loop.
         loop.call_soon_threadsafe(stop.set)
 
     before = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}

@@ -33,6 +33,7 @@ class Threads:
         self._most = most
         self._places = asyncio.Semaphore(most)
         self._attempts = 0
+        """Attempts that have a place or wait for one."""
         self._called: set[Attempt] = set()
         """Attempts whose thread runs. Their place is free when the thread ends."""
         self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
