@@ -133,7 +133,7 @@ class AsyncJobs:
         `calls` are made by `f.bind(...)`. The jobs travel in batches of up to 1,000 jobs or
         4 MiB. All of them are checked and encoded before the first batch is sent.
 
-        Raises UsageError for what is no call of this app, NotOpen, EncodeError and
+        Raises UsageError if a call does not belong to this app, NotOpen, EncodeError and
         PayloadTooLarge, all before anything is stored. StoreFull means that none of the jobs is
         stored. After StoreUnavailable some of them may be stored: repeat the call with the same
         job ids.
@@ -147,11 +147,12 @@ class AsyncJobs:
         is first asked something. An id may contain a slash. If `id` fits several jobs, the one
         whose public id it is counts.
 
-        Raises ConfigError for what is no job id or queue name.
+        Raises ConfigError if `id` is not a job id, or `queue` not a queue name.
         """
         if queue is not None:
             return JobHandle(self, (JobRef(check_queue_name(queue), check_job_id(id)),))
         check_job_name(id)
+        # Jobs may also have gone to queues that only `options(queue=...)` names.
         known = sorted({*self.local_queues, *self._openings.queues})
         readings = read_job_name(id, known)
         candidates = readings.refs
@@ -172,8 +173,8 @@ class AsyncJobs:
         `@app.on(JobDead)`. A listener runs where the event happens, so keep it short. If it
         raises, the job goes on, and the error is logged once.
 
-        Raises UsageError for what is no class of event, and for an async listener, which would
-        never run.
+        Raises UsageError if `kind` is not a class of event, and if the listener is async, because
+        it would never run.
         """
         if listener is None:
             return listening(self.events, kind)
@@ -252,6 +253,7 @@ class AsyncJobs:
             return int(ttl_ms)
         function = self.registry.find(name or "")
         if function is None:
+            # Another program may have the function, with a time of its own. This is a guess.
             return self.settings.result_ttl_ms
         return function.settings.result_ttl_ms
 

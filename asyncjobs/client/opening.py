@@ -148,6 +148,7 @@ class Opening:
         try:
             # A loop that stops runs no more callbacks, so the future never ends. Without this
             # check the thread would wait for ever.
+
             while not wait([future], timeout=1.0).done:
                 if not self.loop.is_running():
                     raise NotOpen(

@@ -79,6 +79,7 @@ class Plan(Generic[R]):
 
     def __init__(self, calls: Iterable[JobCall[R]]) -> None:
         self.jobs: list[NewJob] = []
+        # A deque, so that `encode` can drop each call in constant time.
         self._calls = deque(calls)
         self.templates = [call.function.template for call in self._calls]
 
@@ -146,11 +147,13 @@ class Outbox:
                 job = maker.new_job(args, kwargs)
                 place = await client.enqueue(job, template.name)
         if place is None:
+            # The usual answer, without another call.
             return template.handle(self.reader, job.id, is_new=True)
         return _handle(template, self.reader, job, place)
 
     async def send_many(self, calls: Iterable[JobCall[R]]) -> list[JobHandle[R]]:
         """Store many jobs, for `AsyncJobs.enqueue_many`, which lists the errors."""
+        # First, so that NotOpen comes before the work of listing and encoding.
         client = self._access.client
         plan = self.plan(await _listed(calls))
         for template in plan.templates:
@@ -181,6 +184,7 @@ class Outbox:
     def _check(self, call: Any) -> None:
         if not isinstance(call, JobCall):
             raise UsageError(f"enqueue_many() takes calls, not {shown(call)}; write f.bind(...)")
+        # Its registry may belong to another app, and then its jobs go to another store.
         if call.function.sender is not self:
             raise UsageError(
                 f"{call.function.name} belongs to another AsyncJobs; enqueue it through that one"

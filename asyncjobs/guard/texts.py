@@ -38,6 +38,7 @@ def shown(value: Any) -> str:
         return f"a value of type {type(value).__name__:.100}"
     if len(text) > 2 * _MOST:
         text = f"{text[: 2 * _MOST]}…"
+    # A `__repr__` may return line breaks and escape sequences.
     if text.isprintable():
         return text
     return text.encode("unicode_escape").decode()

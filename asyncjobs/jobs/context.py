@@ -107,6 +107,7 @@ class JobContext:
             crashes=0,
             on_progress=None,
         )
+        # A job may call another job function directly. What that logs belongs to the job.
         context.outer = _current.get(None)
         return context
 
@@ -172,6 +173,7 @@ class JobContext:
                 f"progress(done={shown(done)}, total={shown(total)}) of {self.ref}: both must be "
                 "finite numbers, or total None"
             )
+        # A plain call, made without a worker, reports to nobody.
         if self._on_progress is not None:
             report = {"done": done, "total": total, "note": clean_text(str(note)[:MAX_NOTE])}
             self._on_progress(self, to_json(report))

@@ -232,7 +232,7 @@ class JobFunction(Generic[P, R_co]):
     def handle(self, id: str) -> JobHandle[R_co]:
         """The handle of a job of this function, by its id in the function's queue.
 
-        Asks no store, so the job need not exist. Raises ConfigError for what is no job id, and
+        Asks no store, so the job need not exist. Raises ConfigError if `id` is not a job id, and
         NotBound.
         """
         reader = self.sender.reader

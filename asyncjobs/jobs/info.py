@@ -142,6 +142,7 @@ class JobInfo:
 
 def envelope_of(record: JobRecord) -> Envelope | None:
     """The envelope of a job, or of its dead letter; None if it is gone or cannot be read."""
+    # A user who asks about a job with a broken envelope still gets its state and its error.
     raw = record.envelope
     if raw is None and record.dead_letter is not None:
         raw = envelope_in(record.dead_letter)
@@ -196,6 +197,7 @@ def info_of(record: JobRecord, max_attempts: MaxAttempts) -> JobInfo:
         # After the envelope's fields: those of the last attempt count.
         known |= _of_outcome(outcome)
     if "error" in known:
+        # The headers have the errors before the last one. That one is in the outcome.
         errors.append(known["error"])
     if record.priority is not None:
         known["priority"] = Priority(record.priority)

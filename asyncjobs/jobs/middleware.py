@@ -42,6 +42,7 @@ class Middlewares:
 
     def add_around(self, middleware: Middleware) -> None:
         """Add a middleware around each attempt, inside of those added before."""
+        # A new tuple. Attempts that are running keep the one with which they began.
         self.around += (middleware,)
         self._tell_change()
 
@@ -71,6 +72,7 @@ class Middlewares:
         return partial(self._on_change.remove, listener)
 
     def _tell_change(self) -> None:
+        # A copy, because a listener may remove itself.
         for listener in tuple(self._on_change):
             listener()
 
@@ -80,6 +82,7 @@ def enter(
 ) -> Coroutine[Any, Any, Any]:
     """Call the first middleware. Its `call_next` leads through the others to `innermost`."""
     call_next = innermost
+    # From the inside out: each one gets the call of the next one.
     for middleware in reversed(middlewares):
         call_next = partial(middleware, attempt, call_next)
     return call_next()

@@ -66,6 +66,7 @@ ENDS: Final[Mapping[State, End]] = {
     State.CANCELLED: End("c", events.JobCancelled, _cancelled, logging.INFO, has_details=False),
 }
 
+# Stores write codes, because a state's name would cost bytes for each finished job.
 STATE_OF_CODE: Final[Mapping[bytes, State]] = {
     end.code.encode(): state for state, end in ENDS.items()
 }

@@ -53,7 +53,7 @@ __all__ = [
 logger = GuardedLog("asyncjobs.events")
 
 MOST_TOLD: Final = 1_000
-"""Failures of listeners that are told apart. Beyond them, nothing more is logged."""
+"""The most failures of listeners that are logged. Beyond them, nothing more is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +300,7 @@ class Events:
 
     def __init__(self) -> None:
         self._listeners: list[tuple[type[Event], Callable[[Any], object]]] = []
+        # The listeners by the exact class of event, found once for each class.
         self._wanted: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
         self._told: set[tuple[int, type[Event], type[BaseException]]] = set()
         self.active = False
@@ -307,14 +308,15 @@ class Events:
     def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]:
         """Call `listener` for each event of `kind`, subclasses included.
 
-        Returns a function that removes it again. Raises UsageError for what is no class of
-        event, and for what is no plain function: an async function or a generator would be
+        Returns a function that removes it again. Raises UsageError if `kind` is not a class of
+        event, or if `listener` is not a plain function: an async function or a generator would be
         called and never run.
         """
         check_kind(kind, Event)
         check_listener(listener)
         entry = (kind, listener)
         self._listeners.append(entry)
+        # Replaced, not cleared: another thread may be emitting an event by the old dict.
         self._wanted = {}
         self.active = True
 
@@ -327,7 +329,7 @@ class Events:
         return remove
 
     def wants(self, kind: type[Event]) -> bool:
-        """Whether anybody listens to events of just this class: else none need be made."""
+        """Whether anybody listens to events of exactly this class. If not, none need be made."""
         return bool(self._of(kind))
 
     def emit(self, event: Event) -> None:
@@ -352,7 +354,7 @@ class Events:
             return
         self._told.add(key)
         logger.error(
-            "listener %r failed on %s; jobs go on, and this is told once",
+            "listener %r failed on %s; jobs go on, and this is logged once",
             listener,
             kind.__name__,
             exc_info=error,
@@ -362,14 +364,15 @@ class Events:
         wanted = self._wanted
         found = wanted.get(kind)
         if found is None:
-            # Of the dict that was there before: one who comes meanwhile has made another.
+            # Into the dict from before: a listener that is added meanwhile replaces `_wanted`,
+            # and this answer would be wrong there.
             found = tuple(each for base, each in tuple(self._listeners) if issubclass(kind, base))
             wanted[kind] = found
         return found
 
 
 def listening(hub: Events, kind: type[E]) -> Callable[[Listener[E]], Listener[E]]:
-    """A decorator that lets the function listen and leaves it as it is."""
+    """A decorator that adds the function as a listener, and returns it unchanged."""
     check_kind(kind, Event)
 
     def decorate(listener: Listener[E]) -> Listener[E]:
@@ -382,7 +385,7 @@ def listening(hub: Events, kind: type[E]) -> Callable[[Listener[E]], Listener[E]
 def tell_stored(
     hub: Events, jobs: Sequence[NewJob], names: Sequence[str], stored: list[bool], duration_s: float
 ) -> None:
-    """One batch of a call for many jobs is answered."""
+    """Emit the events of one answered batch. `stored`: for each job, whether it is new."""
     for job, name, is_new in zip(jobs, names, stored, strict=False):
         hub.emit(JobEnqueued(job.ref, name, is_new, len(job.envelope), duration_s))
 
@@ -390,7 +393,7 @@ def tell_stored(
 def tell_failed(
     hub: Events, jobs: Sequence[NewJob], names: Sequence[str], error: Exception, duration_s: float
 ) -> None:
-    """The enqueue of these jobs has failed."""
+    """Emit the events of jobs whose enqueue has failed."""
     if hub.active:
         for job, name in zip(jobs, names, strict=False):
             hub.emit(EnqueueFailed(job.ref, name, error, duration_s))

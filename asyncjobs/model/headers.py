@@ -98,6 +98,7 @@ class Headers:
     def errors(self) -> list[PastError]:
         """The errors of failed attempts, oldest first. Entries that are no errors are skipped."""
         known = self.fields.get(_ERRORS)
+        # Not our list: the job runs all the same, only its history is missing.
         if not isinstance(known, list):
             return []
         return [_past_error(entry) for entry in known[-KEPT:] if isinstance(entry, dict)]

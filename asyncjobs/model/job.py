@@ -32,6 +32,7 @@ class State(StrEnum):
         return self not in _LIVE
 
 
+# Live states, not final ones, so that a new final state is only a row in ends.py.
 _LIVE = frozenset({State.SCHEDULED, State.READY, State.RUNNING})
 
 

@@ -35,6 +35,7 @@ def check_listener(listener: Any) -> None:
     """
     if not callable(listener):
         raise UsageError(f"the listener {shown(listener)} cannot be called; {_ADVICE}")
+    # A partial is never a coroutine function itself. What it calls may be one.
     inner = listener
     while isinstance(inner, functools.partial):
         inner = inner.func

@@ -99,6 +99,7 @@ class Outcome:
         try:
             fields = parse(raw)
             state = State(fields["s"])
+            # An outcome of a live job would make waiters return before its end.
             if not state.is_final:
                 raise ValueError(f"{state.value!r} is no end")
             return cls(
@@ -147,6 +148,7 @@ def dead_letter(outcome: bytes, envelope: bytes) -> bytes:
 
 def read_dead_letter(letter: bytes) -> tuple[Outcome, bytes]:
     """The outcome and the raw envelope of a dead letter. Raises BadRecord."""
+    # JSON writes a line break in a text as `\n`, so the first real one ends the outcome.
     outcome, _, envelope = letter.partition(b"\n")
     return Outcome.decode(outcome), envelope
 

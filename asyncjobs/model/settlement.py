@@ -72,6 +72,7 @@ class Settlement(NamedTuple):
         If the success is not recorded, the effects are dropped: the lease was lost, or the success
         has been recorded before. The store refuses effects of any other settlement.
         """
+        # Not a parameter of `succeeded`: nearly all successes have none, and it is a hot call.
         return self._replace(effects=effects)
 
     @classmethod

@@ -117,6 +117,7 @@ def _check_prefix(prefix: Any, *, field: str) -> str:
 
 
 def _check_retry(value: RetryValue, *, field: str) -> Retries:
+    # An app has nobody to inherit from, so it always has a policy for all errors.
     return check_retry(value, field=field).within(Retries())
 
 

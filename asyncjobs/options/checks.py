@@ -101,8 +101,9 @@ def check_function_name(name: str, *, field: str = "name") -> str:
 def check_aliases(aliases: Iterable[str], *, field: str = "aliases") -> tuple[str, ...]:
     """Names of a job function as a tuple.
 
-    Raises RegistrationError for what is no name, and for a text instead of a list.
+    Raises RegistrationError for a wrong name, and for a text instead of a list.
     """
+    # A text is iterable, too: each of its letters would become an alias.
     if isinstance(aliases, str) or not isinstance(aliases, Iterable):
         raise RegistrationError(
             f"{field}={shown(aliases)} must be a list of names: [{shown(aliases)}]"
@@ -144,6 +145,7 @@ def check_retry(value: RetryValue, *, field: str = "retry") -> Retries:
 
 def check_attempts(value: int | bool, *, field: str = "retry") -> int:
     """The number of attempts that one enqueue asks for. False is one. Raises ConfigError."""
+    # True is an int. As a number of attempts it would be 1, the same as False, and surprise.
     if not isinstance(value, int) or value is True:
         raise ConfigError(
             f"options({field}={shown(value)}) must be a number of attempts or False; a whole "

@@ -71,6 +71,7 @@ def parse_duration(text: str, *, field: str) -> float:
             "write a number and ms, s, m, h or d: 30s, 250ms"
         )
     found_s = float(match[1]) * _UNITS_S[match[2]]
+    # A number of hundreds of digits is infinite by now, and is refused here, too.
     if found_s > LONGEST_S:
         raise ConfigError(f"{field}={shown(text)} is more than 100 years; write a shorter time")
     return found_s

@@ -51,6 +51,7 @@ __all__ = [
     "JobOptions",
 ]
 
+# Shared by all job functions with these options: both never change.
 _RETRIES: Final = Retries(default=RetryPolicy())
 _AT_ONCE: Final = When()
 

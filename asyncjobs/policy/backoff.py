@@ -71,6 +71,7 @@ class Polynomial:
     jitter: bool = True
 
     def delay_s(self, attempt: int, uniform: Uniform) -> float:
+        # A large power is an OverflowError, not infinity.
         try:
             most_s = min(self.cap, self.base * float(max(attempt, 1)) ** self.exponent)
         except OverflowError:
@@ -98,6 +99,7 @@ class OwnBackoff:
     function: Callable[[int], Seconds]
 
     def delay_s(self, attempt: int, uniform: Uniform) -> float:
+        # Checked each time: the function is the user's, and may return anything.
         return seconds(
             self.function(attempt), field=f"the delay that {shown(self.function)} returned"
         )
@@ -112,6 +114,7 @@ def exponential(*, base: Seconds = 2, cap: Seconds = 600, jitter: bool = True) -
 
     Raises ConfigError for a negative time, and for a cap below the base.
     """
+    # A cap below the base would make the first pause shorter than asked for.
     base_s = seconds(base, field="exponential(base)")
     cap_s = seconds(cap, field="exponential(cap)", minimum=base_s)
     return Exponential(base_s, cap_s, _flag(jitter, "exponential(jitter)"))

@@ -74,6 +74,7 @@ class _Escaping(NamedTuple):
             parts.append(text[end : match.start()])
             position += match.start() - end
             end = match.start()
+            # A mark for each character, because each is longer in the text than here.
             for character, length in self.undo(match.group()):
                 escapes += 1
                 marks.append(position)
@@ -102,6 +103,7 @@ def _undo_percent(escapes: str) -> Undone:
 
 def _undo_entity(escape: str) -> Undone:
     text = html.unescape(escape)
+    # An unknown name stays as it is, and some names stand for two characters.
     if len(text) == 1:
         return [(text, len(escape))]
     return [(each, 1) for each in escape]
@@ -123,6 +125,7 @@ def _undo_backslash(escape: str) -> Undone:
     kind = escape[1]
     if kind not in "xuU":
         return [(_LETTERS.get(kind, kind), len(escape))]
+    # JSON writes a character beyond 16 bits as two escapes, a surrogate pair.
     if len(escape) == 12:
         high = int(escape[2:6], 16)
         low = int(escape[8:], 16)

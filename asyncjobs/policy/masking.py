@@ -184,6 +184,7 @@ def mask_text(places: Places, text: str, last: int | None = None) -> str:
     are shown, so no more of a longer text is searched.
     """
     forms = places.forms
+    # Too much to search for: showing nothing is safe, and the worker must not stand still.
     if not forms.may_show(len(text)):
         return _NOT_SHOWN
     if not (forms.short or forms.by_start):

@@ -177,6 +177,7 @@ class Retries:
             return self
         named = list(self.named)
         for policy in app.named:
+            # A policy whose errors all belong to earlier ones would never be asked.
             if not _is_covered(policy, named):
                 named.append(policy)
         return Retries(tuple(named), app.default or RetryPolicy(), self.total)

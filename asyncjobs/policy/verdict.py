@@ -67,6 +67,7 @@ def judge(
 def _again(delay_s: float | None, charge: Charge) -> Verdict:
     if charge.used >= charge.budget:
         return Verdict(Ending.DEAD, reason="exhausted", charge=charge)
+    # A delay that the job asked for comes before the backoff of the policy.
     if delay_s is None:
         delay_s = charge.policy.delay_s(charge.failures)
     return Verdict(Ending.RETRY, delay_s, charge=charge)

@@ -60,6 +60,7 @@ def baggage_text(keys: frozenset[str] | None) -> str:
     """The current baggage with these keys; None for all. Entries beyond the limit are left out."""
     room = MAX_SIZE - _TRACE_SIZE
     entries: list[str] = []
+    # Whole entries or none: half of a value would be a wrong value.
     for key, value in get_all().items():
         if keys is not None and key not in keys:
             continue

@@ -24,6 +24,7 @@ OUTCOME: Final = "asyncjobs.job.outcome"
 ERROR: Final = "error.type"
 STATE: Final = "asyncjobs.job.state"
 
+# From a no-op to a long job. Those up to 10 s are what OpenTelemetry advises for durations.
 _SECONDS: Final = (
     0.005,
     0.01,

@@ -22,6 +22,7 @@ class Exposition:
     """
 
     def __init__(self) -> None:
+        # Without its hook at exit: `close` ends it.
         self.provider = MeterProvider([PrometheusMetricReader()], shutdown_on_exit=False)
         # Their own page, because it knows the formats and encodings that a client may ask for.
         self._page: Callable[..., Sequence[bytes]] = make_wsgi_app()

@@ -43,6 +43,8 @@ async def look_at_queues(store: Backend) -> QueueView:
     """
     counts = await apart(store.inspect.queues.counts, await store.inspect.queues.names())
     flows = await apart(store.inspect.queues.flow, list(counts.answers))
+    # Counts and flow are asked one after the other. A queue that fails the second question is
+    # left out of both, or a scrape would show one half of it.
     return QueueView(
         [count for queue, count in counts.answers.items() if queue in flows.answers],
         list(flows.answers.values()),
@@ -83,6 +85,7 @@ class QueueGauges:
                     self._tell_refused(self._view.refused)
                 except Exception as error:
                     self._view = QueueView()
+                    # Once for each outage: scrapes come every few seconds.
                     if not self._is_away:
                         logger.warning(
                             "no metrics of queues: %s", str(error) or type(error).__name__

@@ -42,6 +42,7 @@ class LinkedParentSampler(Sampler):
         """Decide like the enqueue that a link points to. With a parent, or without such a link,
         `otherwise` decides."""
         sampler = self._otherwise
+        # With a parent, `otherwise` can decide by it.
         if not get_current_span(parent_context).get_span_context().is_valid:
             creation = _creation(links or ())
             if creation is not None:

@@ -136,4 +136,8 @@ def failed(what: str) -> None:
     reach the job."""
     if what not in _told:
         _told.add(what)
-        logger.error("tracing: %s failed; jobs go on, told once", what, exc_info=sys.exception())
+        logger.error(
+            "tracing: %s failed; jobs go on, and this is logged once",
+            what,
+            exc_info=sys.exception(),
+        )
