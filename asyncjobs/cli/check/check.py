@@ -46,6 +46,7 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
     """
 
     async def question(store: Backend, info: StoreInfo) -> int:
+        # A queue that cannot be read must not hide the others.
         found = await apart(store.inspect.queues.counts, await store.inspect.queues.names())
         queues = list(found.answers.values())
         problems = [_problem(queue) for queue in queues if _is_left_alone(queue)]
@@ -58,6 +59,7 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
             show(*_parts(info, queues, problems))
         return ExitCode.failed_if(problems)
 
+    # A store that refuses us is unhealthy. To other commands it is wrong configuration.
     ctx.exit(ask(url, prefix, question, as_json=as_json, refused=ExitCode.FAILED, healthy=False))
 
 

@@ -143,6 +143,8 @@ async def _retry(
     letters = await store.dead.find([target.key.ref for target in targets])
     revivals = []
     for target, letter in zip(targets, letters, strict=True):
+        # The key contains the time of death. Another time means that the job has run again and died
+        # again since it was chosen: the user has not chosen that death.
         if letter is None or letter.key != target.key:
             tally.gone += 1
             continue
@@ -202,6 +204,7 @@ def _check_choice(
     ctx: click.Context, change: _Change, ids: list[str], filters: Filters, *, all_: bool
 ) -> None:
     names = "--queue, --function, --reason, --error, --message, --since, --before"
+    # With IDs, --queue says where to look for them. All other filters would contradict them.
     if ids and (all_ or Filters(filters.queues) != filters):
         raise click.UsageError(
             "give IDs, or filters, or --all, but not two of them (--queue may be given with IDs)",
@@ -251,6 +254,7 @@ def _cannot_ask(change: _Change, jobs: str) -> str:
 
 
 async def _work(store: Backend, change: _Change, targets: Sequence[_Target], tally: _Tally) -> None:
+    # One step is over before anybody could read its progress.
     shows = len(targets) > STEP and sys.stderr.isatty()
     try:
         for queue, step in _steps(targets):

@@ -166,6 +166,7 @@ async def search(
     while True:
         page = await store.dead.page(query, after)
         letters = [each for each in map(summarize, page.letters) if filters.accept(each)]
+        # Page by page, so that a caller with enough letters does not read the rest.
         yield Matches(letters, page.total)
         after = page.after
         # Another program may have written times that lead back to an earlier page. Without this

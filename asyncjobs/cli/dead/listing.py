@@ -96,6 +96,7 @@ async def _list(store: Backend, filters: Filters, limit: int, *, oldest_first: b
             continue
         letters += own
         total += number
+    # Each queue has given its first `limit` letters. The first `limit` of all are among them.
     first = heapq.nlargest
     if oldest_first:
         first = heapq.nsmallest

@@ -99,6 +99,7 @@ class _View:
         self._mask: Mask | None = None
         if self._envelope is not None:
             envelope = self._envelope
+            # Commands import no app, so they use the rule that was stored with the job.
             self._mask = mask_of_call(envelope.headers, envelope.args, envelope.kwargs)
         else:
             self._mask_unreadable(raw)

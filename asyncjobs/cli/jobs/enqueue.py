@@ -166,6 +166,8 @@ def enqueue(ctx: click.Context, /, app: str, name: str, *, factory: bool, **flag
         ctx.exit(fail(ExitCode.USAGE, _unknown(loaded, name)))
     try:
         variant = function.options(**cast(EnqueueOptions, options))
+        # Before the store is opened: wrong arguments are wrong usage, whether or not a store
+        # answers.
         function.binding.check(flags["args"] or [], flags["kwargs"] or {})
     except AsyncJobsError as error:
         ctx.exit(fail(ExitCode.USAGE, error))

@@ -216,6 +216,7 @@ def _lease_end(left_s: float) -> str:
 
 
 async def _look(store: Backend) -> _View:
+    # A queue that cannot be read is left out of the next question.
     counts = await apart(store.inspect.queues.counts, await store.inspect.queues.names())
     flows = await apart(store.inspect.queues.flow, list(counts.answers))
 

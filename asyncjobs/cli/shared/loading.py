@@ -45,6 +45,7 @@ def put_working_directory_on_path() -> None:
     """Let the user's modules be imported. A console script has its own folder on the path, not the
     working directory."""
     folder = os.getcwd()
+    # An empty entry stands for the working directory.
     if folder not in sys.path and "" not in sys.path:
         sys.path.insert(0, folder)
 
@@ -89,6 +90,8 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
+        # If the traceback has frames of the user, the module itself was found, and something that
+        # it imports is missing.
         if not _users_frames(error) and (name == missing or name.startswith(f"{missing}.")):
             raise LoadError(_missing_module(name, missing)) from None
         raise LoadError(_import_failed(name, error), error) from error
@@ -110,6 +113,7 @@ def _missing_module(name: str, missing: str) -> str:
     parent_name, _, last = missing.rpartition(".")
     # There is no module named "", so a name without a parent finds None here.
     parent = sys.modules.get(parent_name)
+    # A dot in place of the colon: `tasks.app` for `tasks:app`.
     if parent is not None and name == missing and hasattr(parent, last):
         return f"there is no module {name!r}; did you mean {parent_name}:{last}?"
     if parent is None:
@@ -152,6 +156,7 @@ def _attribute(module: ModuleType, path: str) -> Any:
 
 def _only_app(module: ModuleType) -> AsyncJobs:
     apps = _apps(module)
+    # One app may have several names in the module.
     distinct = {id(app): app for app in apps.values()}
     if len(distinct) == 1:
         return next(iter(distinct.values()))

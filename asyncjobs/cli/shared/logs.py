@@ -57,7 +57,10 @@ def configure_logging(level: str, *, json: bool, stamp: Mapping[str, Any] | None
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())
+    # Otherwise Python would print warnings past the log, and JSON lines would have text between
+    # them.
     logging.captureWarnings(capture=True)
+    # Code of the user that logs with structlog gets the same lines.
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

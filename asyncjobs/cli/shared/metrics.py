@@ -40,6 +40,7 @@ def shown(app: AsyncJobs, host: str, port: int | None, process: int | None) -> I
     endpoint = Endpoint(host, port + (process or 1) - 1)
     remove = Metrics(endpoint.provider, app.registry.find).attach(app.events)
     try:
+        # Under a parent, the process that this one replaces may still hold the port.
         endpoint.open(patient=process is not None)
         yield
     finally:

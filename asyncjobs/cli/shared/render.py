@@ -116,6 +116,7 @@ class Screen:
         if _is_terminal() and _has_rich():
             from rich.live import Live
 
+            # Without auto_refresh, which would redraw from a thread of its own.
             self._live = Live(console=_console(), auto_refresh=False)
             self._live.start()
         return self
@@ -251,6 +252,7 @@ def _rich(part: Part) -> Any:
     from rich.text import Text
 
     if isinstance(part, str):
+        # Not as markup of rich: in foreign text, square brackets would be read as styles.
         return Text.from_ansi(part)
     # Without borders, the ten columns of `stats` fit into a terminal of 80 characters.
     table = RichTable(box=None, header_style="bold", pad_edge=False)

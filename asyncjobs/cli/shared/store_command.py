@@ -106,6 +106,7 @@ async def _ask(
 ) -> int:
     try:
         info = await store.open()
+    # Before ConfigError, of which it is a kind: the store cannot be used, but the command is right.
     except UnsupportedLayout as error:
         await store.close()
         return fail(ExitCode.UNREACHABLE, error, **fields)

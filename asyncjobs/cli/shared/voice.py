@@ -55,6 +55,7 @@ class Voice:
         root = logging.getLogger()
         if root.handlers:
             top.removeHandler(self._handler)
+        # Without propagation, or with handlers of its own, our log was redirected on purpose.
         elif top.propagate and not any(logger.handlers for logger in _ours()):
             top.addHandler(self._handler)
 
@@ -75,6 +76,7 @@ class Voice:
 
 
 def _ours() -> Iterator[logging.Logger]:
+    # A copy, because another thread may make a logger meanwhile.
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and (name == OURS or name.startswith(f"{OURS}.")):
             yield logger

@@ -24,7 +24,9 @@ def spare_the_collector() -> None:
     To be called once the app is loaded and the worker has started. A threshold that the app has set
     stays.
     """
+    # First: garbage that is frozen is never collected.
     gc.collect()
     gc.freeze()
+    # 0 means that collection was switched off when this module was loaded.
     if gc.get_threshold() == _DEFAULT and _DEFAULT[0] > 0:
         gc.set_threshold(NEW_OBJECTS, *_DEFAULT[1:])

@@ -62,6 +62,7 @@ def worker(ctx: click.Context, /, app: str | None, **flags: Any) -> None:
         raise click.UsageError(
             f"no APP; write asyncjobs worker module:attribute, or set {APP_VARIABLE}", ctx
         )
+    # Imported only now, so that `--help` and a wrong flag do not wait for it.
     from asyncjobs.errors import UsageError
     from asyncjobs.host.supervisor.link import ParentLink
 
@@ -70,6 +71,8 @@ def worker(ctx: click.Context, /, app: str | None, **flags: Any) -> None:
     except UsageError as error:
         raise click.UsageError(str(error), ctx) from None
     _check_metrics(ctx, flags)
+    # A child has the same command line as its parent. Only the link tells them apart; without this
+    # check each child would start children.
     if parent is None and (flags["processes"] > 1 or flags["reload"]):
         _check_supervised(ctx, flags)
         ctx.exit(_run_parent(flags))
@@ -122,6 +125,8 @@ def _run_parent(flags: dict[str, Any]) -> int:
 
     json = is_json(flags["log_format"])
     configure_logging(flags["log_level"], json=json)
+    # The parent does not import APP, so each new process imports the code as it is then. A restart
+    # and --reload get new code in this way.
     return supervise(
         SuperviseOptions(
             processes=flags["processes"],
@@ -149,10 +154,12 @@ def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> i
     json = is_json(flags["log_format"])
     stamp: dict[str, Any] | None = None
     if parent:
+        # All processes write to the same stderr.
         stamp = {"process": parent.number, "pid": os.getpid()}
     voice = configure_logging(flags["log_level"], json=json, stamp=stamp)
     name = flags["name"]
     if name and parent:
+        # Each process is a worker of its own. Lists and logs must tell them apart.
         name = f"{name}-{parent.number}"
     put_working_directory_on_path()
     try:
@@ -162,6 +169,7 @@ def _run_worker(app: str, flags: dict[str, Any], parent: ParentLink | None) -> i
             click.echo(error.traceback, err=True)
         click.echo(f"Error: APP {app!r}: {error}", err=True)
         return ExitCode.USAGE
+    # The import may have configured logging.
     voice.restore()
     return serve(loaded, _options(flags, name, json=json), voice, parent)
 

@@ -43,6 +43,7 @@ class WorkerHealth(Health):
             super().__init__(options, self._new_look, systemd=systemd)
         else:
             others = []
+            # A parent that answers no probes wants no reports, and reads none.
             if parent.reports:
                 others.append(_Reports(parent))
             super().__init__(HealthOptions(), self._new_look, others=others)

@@ -117,20 +117,25 @@ def _run(app: AsyncJobs, options: WorkerOptions, voice: Voice, parent: ParentLin
         if parent is not None:
             parent.watch(on_orphaned)
         code = _turn(loop, serving, signals)
+        # At its end, Python waits for threads that run. Those that jobs have left may run for ever.
         if serving.report is not None and serving.report.threads_left:
             logger.warning(
                 "%s left behind by sync jobs; the process ends all the same",
                 count(serving.report.threads_left, "thread"),
             )
             exit_now(code)
+        # Closing the loop waits for tasks and threads that jobs have started. They get a limit,
+        # too.
         last_resort.conclude(code)
         runner.close()
+        # Otherwise processes that jobs have started would outlive their worker.
         end_children()
     return code
 
 
 def _turn(loop: asyncio.AbstractEventLoop, serving: _Serving, signals: Signals) -> int:
     """Run the loop until the worker has ended, and return the exit code of the process."""
+    # Hidden, so that a job that cancels all tasks does not cancel the worker.
     task = hide(loop.create_task(serving.run()))
     try:
         run_until_done(loop, task, signals.interrupt)
@@ -190,6 +195,7 @@ class _Serving:
                 raise
             return ExitCode.CLEAN
         except UnsupportedLayout as error:
+            # It is a ConfigError, too, but no wrong usage: the store belongs to another release.
             return _fail(ExitCode.UNREACHABLE, error, self._voice)
         except ConfigError as error:
             return _fail(ExitCode.USAGE, error, self._voice)
@@ -269,6 +275,7 @@ class _Serving:
         )
         found = list(hints(app, worker.queues))
         if self._parent is not None:
+            # The parent shows one banner and the hints once, however many processes it has.
             fields = asdict(banner) | {"store": tuple(banner.store)}
             self._parent.say_ready({"banner": fields, "hints": found})
             return
@@ -359,6 +366,7 @@ class _Serving:
             )
         else:
             logger.info("worker ended: %s taken, none released", taken)
+        # After a signal, whoever sent it expects the exit code of a stop.
         if report.over_memory is not None and not self._signals:
             return ExitCode.MEMORY
         if report.released:

@@ -130,6 +130,7 @@ class _Parent:
         # The processes had the signals, too. One may be stuck where no handler can run.
         await self._supervisor.kill(THIRD_S)
         say_at_once(last_words(json=self._options.json))
+        # As a shell would report it if the signal itself had ended the process.
         os._exit(128 + number)
 
     def _on_hangup(self) -> None:
@@ -150,6 +151,8 @@ class _Parent:
 
 def _has_terminal() -> bool:
     with contextlib.suppress(OSError):
+        # This open fails in a process without a terminal. O_NOCTTY: it must not get one by the
+        # open.
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
         return True
     return False
