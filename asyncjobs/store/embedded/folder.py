@@ -47,12 +47,15 @@ class StoreFolder:
                 "%40 for an @"
             )
         chosen = named or os.environ.get(HOME_VARIABLE, "")
-        path = Path(chosen).expanduser() if chosen else _beside_project(Path.cwd()) / NAME
+        if chosen:
+            path = Path(chosen).expanduser()
+        else:
+            path = _beside_project(Path.cwd()) / NAME
         return cls(Path(os.path.abspath(path)))
 
     @property
     def address(self) -> str:
-        """For people."""
+        """Where the store is, for people."""
         return f"embedded:{self.path}"
 
     def prepare(self) -> None:

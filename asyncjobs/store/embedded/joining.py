@@ -107,8 +107,10 @@ class _Arrival:
         loading_end_s = time.monotonic() + LOADING_LIMIT_S
         while True:
             path = _recorded_socket(self._folder.path)
-            answer = _ping(path) if path else b""
-            if path and answer.startswith(b"+"):
+            answer = b""
+            if path is not None:
+                answer = _ping(path)
+            if answer.startswith(b"+"):
                 return path
             if not _is_taken(self._watch):
                 return None

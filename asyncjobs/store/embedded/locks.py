@@ -34,8 +34,10 @@ class FileLock:
     def take(self, *, shared: bool = False) -> bool:
         """Take the lock. False if somebody else has it."""
         try:
-            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(self._fd, kind | fcntl.LOCK_NB)
+            if shared:
+                fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            else:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -48,7 +50,8 @@ class FileLock:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
-            return True  # nothing is known: a folder that cannot be read just now
+            # The folder cannot be read just now. Nothing is known, so nothing is changed.
+            return True
         ours = os.fstat(self._fd)
         return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
@@ -63,7 +66,8 @@ class FileLock:
 
 def _close(fd: int, pid: int) -> None:
     if pid != os.getpid():
-        return  # closed at the fork; the number may be another file's by now
+        # It was closed at the fork, and the number may be that of another file by now.
+        return
     with _changing:
         _open_fds.discard(fd)
         # To close it is not enough if a child that C code has forked holds a copy.

@@ -1,4 +1,4 @@
-"""Looking at jobs, cancelling them, progress, dead letters, counts."""
+"""What the store knows of jobs: states, cancels, progress, dead letters, counts."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_a_mark_goes_to_the_next_holder(store: Store, how: str) -> None:
         await worker.lease.leave()
     answer = await keeper.exchange(demand=1)
     assert (ids(answer.jobs), answer.cancels) == (["a"], [taken.ref])
-    # Told again, for that answer may be lost.
+    # It says so again, for that answer may be lost.
     assert (await keeper.lease.beat()).cancels == [taken.ref]
     await keeper.exchange(Settlement.cancelled(answer.jobs[0]))
     assert await store.state("a") is State.CANCELLED

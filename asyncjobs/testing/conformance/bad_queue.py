@@ -1,4 +1,4 @@
-"""One queue of a worker fails, whatever is asked of it: its other queues are served."""
+"""One queue of a worker fails, whatever is asked of it. The other queues are served."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_what_it_may_have_handed_out_is_found_by_a_resync_of_it_alone(
     assert set(answer.applied) == {BAD}
     assert not answer.lost
     assert not answer.away
-    # The others were asked nothing: their numbers go on as before.
+    # The other queues were asked nothing, so their sequence goes on as before.
     assert not (await worker.exchange(demand=_demand(0))).away
 
 
@@ -158,7 +158,7 @@ async def test_the_others_signal(store: Store, spoil: Spoil) -> None:
 
 
 async def test_whatever_is_spoiled(store: Store, spoil: Spoil, any_part: str) -> None:
-    """From the entry of a lease to its end."""
+    """The other queues work from the entry of a lease to its end."""
     await _fill(store, BAD)
     await spoil(any_part)
     lease = await store.backend.lease(LeaseSpec(new_id(), "worker", QUEUES, LEASE_MS))

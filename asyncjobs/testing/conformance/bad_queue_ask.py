@@ -1,4 +1,4 @@
-"""A queue whose keys cannot be read, asked about beside others: these are answered in time."""
+"""Questions about a queue that cannot be read and about others: the others are answered in time."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ async def test_the_jobs_of_the_others_are_cancelled(store: Store, spoil: Spoil) 
 async def test_waiters_of_others_hear_of_an_end_in_time(
     store: Store, spoil: Spoil, part: Part
 ) -> None:
-    """Some wait before the queue goes bad and some after it; an outcome is told and not looked
-    for, so a second waiter that only a look can serve is there too."""
+    """One waits before the queue goes bad, and one after it. The first outcome is announced. The
+    second job has none, so its waiter hears of the end only by a look at the store."""
     worker = await store.worker("one")
     await store.enqueue("a", "b", queue="one")
     await store.enqueue("c", queue=BAD)
@@ -81,7 +81,7 @@ async def test_who_waits_in_the_bad_queue_hears_why(store: Store, spoil: Spoil) 
 
 
 async def _waits(store: Store, spoil: Spoil, about: JobRef) -> asyncio.Task[JobRecord]:
-    """A task that waits for the end of this job; the store knows of it."""
+    """A task that waits for the end of this job. The store knows that it waits."""
 
     async def wait() -> JobRecord:
         (record,) = await store.backend.wait_results([about], None)

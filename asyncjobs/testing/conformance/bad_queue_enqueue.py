@@ -1,4 +1,4 @@
-"""A batch over several queues, one of which takes nothing: the others have their jobs."""
+"""A batch for several queues, one of which takes nothing. The others have their jobs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ async def test_a_lone_job_that_is_refused(store: Store, spoil: Spoil) -> None:
 async def test_what_was_refused_is_stored_when_it_is_sent_again(
     store: Store, spoil: Spoil, part: Part, has_new_id: bool, number: int
 ) -> None:
-    """The same batch, as after a lost reply: its token must not say that the jobs are there."""
+    """The same batch is sent again, as after a lost reply. Its token must not say that the jobs are
+    there."""
     delay_ms = 0 if part is Part.NORMAL else 1000
     jobs = [_job(BAD, f"j{n}", has_new_id=has_new_id, delay_ms=delay_ms) for n in range(number)]
     batch = EnqueueBatch("token", jobs)

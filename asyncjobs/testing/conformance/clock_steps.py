@@ -1,4 +1,4 @@
-"""The store's clock is set forward and back: nothing may wait for as long as the step."""
+"""The clock of the store is set forward and back. Nothing may wait for as long as the step."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_a_heartbeat_knows_when_the_lease_of_the_dead_ends_after_the_step(
     await hour_ahead(store, dead, keeper)
     store.clock.ms -= STEP_MS
     beat = await keeper.lease.beat()
-    # Else nobody would ask for a reclaim before that.
+    # Otherwise nobody would ask for a reclaim before that.
     assert beat.next_lease_end_ms is not None
     assert store.clock.ms < beat.next_lease_end_ms <= store.clock.ms + LEASE_MS
     assert dead.lease.spec.id != keeper.lease.spec.id

@@ -1,4 +1,4 @@
-"""What a worker hears at once: a cancel of a running job."""
+"""A worker hears of the cancel of a running job at once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_cancels_between_two_calls_are_heard(store: Store) -> None:
     found: list[CancelCall] = []
     while len(found) < 3:
         found += await heard(worker)
-    assert [call.ref for call in found] == [ref("a"), ref("b"), ref("c")]
+    assert [signal.ref for signal in found] == [ref("a"), ref("b"), ref("c")]
     assert await heard(worker, SHORT_S) == []
 
 
@@ -91,9 +91,9 @@ async def test_the_signal_names_the_entry_that_holds_the_job(store: Store) -> No
     await store.enqueue("a")
     await worker.take()
     await cancel(store, "a")
-    (call,) = await heard(worker)
-    assert call == CancelCall(worker.lease.spec.entry("work"), ref("a"))
-    assert call.holder != worker.lease.spec.id
+    (signal,) = await heard(worker)
+    assert signal == CancelCall(worker.lease.spec.entry("work"), ref("a"))
+    assert signal.holder != worker.lease.spec.id
 
 
 async def test_a_listener_on_other_queues_hears_nothing(store: Store) -> None:
@@ -114,4 +114,4 @@ async def test_who_has_left_can_come_again(store: Store) -> None:
     await store.enqueue("a")
     await fresh.take()
     await cancel(store, "a")
-    assert [call.ref for call in await heard(fresh)] == [ref("a")]
+    assert [signal.ref for signal in await heard(fresh)] == [ref("a")]

@@ -66,7 +66,7 @@ async def test_they_are_taken_by_the_exchange_that_settles(store: Store) -> None
     end = causing(await parent(store, worker), new("a"), new("b", 0), new("c", 3))
     await other.settle_signals()
     assert ids((await worker.exchange(end, demand=10)).jobs) == ["b", "a", "c"]
-    # Nothing is left, so nobody is signalled for nothing.
+    # Nothing is left, so nobody may be signalled.
     assert await other.signalled(SHORT_S) == []
 
 
@@ -213,7 +213,7 @@ async def test_as_many_as_are_allowed(store: Store) -> None:
 
 
 async def test_large_ones_are_handed_out_in_parts(store: Store) -> None:
-    """Read in one go, they would hold up everybody else."""
+    """One read of all of them would hold up everybody else."""
     worker = await store.worker()
     size = MOST_EFFECT_BYTES // 20
     jobs = [NewJob("work", f"n{n:02}", 2, bytes(size), has_new_id=True) for n in range(20)]

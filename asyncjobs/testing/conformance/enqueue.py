@@ -216,7 +216,7 @@ async def test_more_jobs_become_due_than_one_exchange_promotes(store: Store) -> 
 
 
 async def test_one_exchange_promotes_a_bounded_number(store: Store) -> None:
-    # All at once, a day's worth of jobs would keep a server from everybody else.
+    # A day's worth of jobs promoted at once would keep the server from everybody else.
     names = [f"job-{number}" for number in range(250)]
     await store.enqueue(*names, delay_ms=10)
     worker = await store.worker()
@@ -274,13 +274,13 @@ async def test_the_clock_of_the_store_rules_when_none_is_given(store: Store) -> 
 async def test_a_token_with_a_time_of_its_own(
     store: Store, number: int, token_ttl_ms: int, is_kept: bool
 ) -> None:
-    """Kept for longer, a batch that is sent again late stores nothing twice."""
+    """A token that is kept for longer protects a batch that is sent again late."""
     jobs = [NewJob("work", f"j{n}", 2, b"{}", has_new_id=True) for n in range(number)]
     batch = EnqueueBatch("late", jobs, token_ttl_ms=token_ttl_ms)
     worker = await store.worker()
     await store.backend.enqueue(batch)
     await worker.exchange(*map(Settlement.succeeded, await worker.take()))
-    # Longer than ids are known, so the token alone can tell.
+    # Longer than ids are known, so only the token is left.
     await store.pass_time(store.settings.id_ttl_ms * 2 + 1, worker)
     assert are_new((await store.backend.enqueue(batch)).places) == [True] * number
     assert len(await worker.take()) == (0 if is_kept else number)

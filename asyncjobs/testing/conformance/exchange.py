@@ -1,4 +1,4 @@
-"""Taking: the fence, the order, the bounds."""
+"""Taking jobs: the fence, the order, the bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A key that fails in the middle of a call: no job is lost, and none is there twice."""
+"""A write fails in the middle of a step: no job is lost, and none is there twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_a_job_that_shall_run_again_later(store: Store, spoil: Spoil, part
     await spoil(part)
     assert list((await worker.exchange(again)).away) == [BAD]
     await spoil.mend(part)
-    # Its worker might send it again, and dies before.
+    # Its worker would send the settlement again, but dies before that.
     assert ids(await (await _after_its_death(store)).take()) == ["a"]
 
 
@@ -87,7 +87,7 @@ async def test_small_jobs_given_back_beside_a_large_one(store: Store) -> None:
 async def test_a_batch_that_is_refused_leaves_nothing(
     store: Store, spoil: Spoil, part: Part, has_new_id: bool
 ) -> None:
-    """Whoever is told so enqueues these jobs again, in a batch of its own."""
+    """A caller that is refused enqueues these jobs again, in another batch."""
     jobs = [
         NewJob(BAD, "a", 2, b"{}", has_new_id=has_new_id),
         NewJob(BAD, "b", 2, b"{}", 500, has_new_id=has_new_id),

@@ -105,7 +105,7 @@ async def test_it_is_kept_while_an_id_is_known(store: Store) -> None:
 
 
 async def test_it_is_kept_for_minutes_after_each_job(store: Store) -> None:
-    """A client says a queue's name a minute after it has last done so, and not before."""
+    """A client sends the name of a queue again after a minute, and not before."""
     backend = store.make(replace(store.settings, id_ttl_ms=0), store.clock)
     await backend.open()
     try:

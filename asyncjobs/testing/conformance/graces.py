@@ -1,4 +1,4 @@
-"""Leases of different lengths side by side: an outage must not cost any live worker its lease."""
+"""Leases of different lengths side by side. An outage must cost no live worker its lease."""
 
 from __future__ import annotations
 

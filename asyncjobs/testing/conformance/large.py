@@ -1,4 +1,4 @@
-"""Large jobs: whatever reads many of them stops after 4 MiB, so that others are answered."""
+"""Large jobs: a script that reads many of them stops after 4 MiB, so that others are answered."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_due_jobs_are_promoted_up_to_a_size(store: Store) -> None:
         promoted = min(ENOUGH, left)
         left -= promoted
         assert answer.promoted == ((QUEUE, promoted),)
-        # Who has a free slot comes back at once: what is left is due.
+        # A worker with a free slot comes back at once, for what is left is due.
         due_ms = answer.next_due_ms[QUEUE]
         assert due_ms == (store.clock.ms if left else None)
     assert ids(await take_all(worker, 100)) == names(20)

@@ -38,7 +38,7 @@ async def test_a_heartbeat_tells_of_a_reclaim_that_is_not_done(store: Store) -> 
     await worker.take(3)
     await store.pass_time(LEASE_MS + 1, keeper)
     assert (await store.reclaim(limit=2)).again_ms == 0
-    # Who began it may be dead by now, and the ended lease is nowhere to be seen.
+    # The worker that began it may be dead by now, and the ended lease is not shown any more.
     for _ in range(2):
         beat = await keeper.lease.beat()
         assert beat.next_lease_end_ms == store.clock.ms

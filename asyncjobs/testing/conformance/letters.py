@@ -278,7 +278,7 @@ async def test_a_letter_that_is_not_there_is_not_revived(store: Store) -> None:
 
 
 async def test_an_id_that_lives_again_is_not_revived(store: Store) -> None:
-    """Its id was forgotten before its letter, and somebody has used it anew."""
+    """The id was forgotten before the letter, and somebody has used it again."""
     (key,) = await die(store, "a")
     store.clock.ms += 3 * store.settings.id_ttl_ms
     assert await store.enqueue("a") == [True]
@@ -315,7 +315,7 @@ async def test_a_revived_job_can_be_cancelled(store: Store) -> None:
 
 
 async def test_many_large_jobs_are_revived(store: Store) -> None:
-    """More than one call of a script takes, in number and in bytes, of two queues."""
+    """Of two queues, in numbers and bytes that one call of a script does not take."""
     some = [f"job-{number:04}" for number in range(1200)]
     keys = await die(store, *some)
     other = await die(store, "x", "y", queue="mail")

@@ -1,4 +1,4 @@
-"""What a look at a running job tells of its holder, and which jobs were put back."""
+"""What the record of a running job says about its holder, and which jobs were put back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that was told to end and dies on its way: nobody is charged with a crash."""
+"""A worker that was told to end dies before it has left: no job is charged with a crash."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from asyncjobs.store.seam import Backend, Clock, EnqueueBatch, StoreSettings
 LIMIT_S = 20.0
 """How long a case waits for what must happen; reached only when it fails."""
 SHORT_S = 0.05
-"""How long a case parks to see that nothing calls."""
+"""How long a case parks to see that nothing signals."""
 LEASE_MS = 30_000
 GRACE_MS = 12_000
 QUEUE = "work"
@@ -102,7 +102,7 @@ class Worker:
         return list((await self.lease.park(timeout_s)).signalled)
 
     async def settle_signals(self) -> None:
-        """Use up calls that were made before."""
+        """Use up the signals from before."""
         while await self.signalled(SHORT_S):
             continue
 
@@ -157,7 +157,7 @@ class Store:
         return await self.backend.reclaim(queues or (QUEUE,), GRACE_MS, limit)
 
     async def end_unheard(self, queue: str, limit: int = 1000) -> None:
-        """Reclaim in a queue in which nobody was heard of for long: one grace is waited first."""
+        """Reclaim in a queue in which nobody was heard of for long: it waits one grace first."""
         assert (await self.reclaim(queue)).leases == 0
         self.clock.ms += GRACE_MS
         await self.reclaim(queue, limit=limit)

@@ -1,4 +1,4 @@
-"""Looking through all queues is the work of one at a time, in portions."""
+"""One worker at a time looks through all queues, in portions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUEUES = {f"queue-{number:03}" for number in range(450)}
 
 
 async def round_of(store: Store, asker: str, about: int = 200) -> list[list[str]]:
-    """What each look of one round brings."""
+    """The names that each look of one round returns."""
     looks = []
     while True:
         survey = await store.backend.inspect.queues.survey(asker, about, TURN_MS)

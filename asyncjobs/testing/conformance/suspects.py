@@ -1,4 +1,4 @@
-"""Jobs that were running when a worker died: each death must narrow who is to blame."""
+"""Jobs that were running when a worker died. Each death must narrow down which one kills it."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_crashes_beyond_count_are_told_exactly(store: Store) -> None:
 
 
 async def test_what_is_passed_over_is_not_left_ready(store: Store) -> None:
-    # Else a worker that may not take them would ask again and again, and call others.
+    # Otherwise a worker that may not take them would ask again and again, and signal others.
     keeper, other = await store.worker(), await store.worker()
     await crashed(store, keeper, 5, 1)
     await other.settle_signals()

@@ -1,4 +1,4 @@
-"""What a store cannot keep it refuses, with nothing stored: it never ignores it."""
+"""A store refuses what it cannot keep, and stores nothing then. It never ignores a term."""
 
 from __future__ import annotations
 

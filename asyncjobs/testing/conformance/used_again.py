@@ -1,4 +1,4 @@
-"""An id that is used again, once it is known no more: nothing of the first job is the second's."""
+"""An id is used again when it is not known any more. Nothing of the first job meets the second."""
 
 from __future__ import annotations
 

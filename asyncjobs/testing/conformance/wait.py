@@ -35,9 +35,9 @@ async def running(waiting: Awaitable[T]) -> AsyncIterator[asyncio.Future[T]]:
 
 async def test_a_parked_worker_is_signalled_by_new_work(store: Store) -> None:
     worker = await store.worker()
-    async with running(worker.signalled()) as call:
+    async with running(worker.signalled()) as signal:
         await store.enqueue("a")
-        assert await call == ["work"]
+        assert await signal == ["work"]
     assert await store.state("a") is State.READY
     assert ids(await worker.take()) == ["a"]
 
@@ -49,9 +49,9 @@ async def test_work_that_was_there_before_signals(store: Store) -> None:
 
 async def test_the_queue_that_signals_is_named(store: Store) -> None:
     worker = await store.worker("one", "two", "three")
-    async with running(worker.signalled()) as call:
+    async with running(worker.signalled()) as signal:
         await store.enqueue("a", queue="two")
-        assert await call == ["two"]
+        assert await signal == ["two"]
 
 
 async def test_a_queue_of_others_does_not_signal(store: Store) -> None:
@@ -78,9 +78,9 @@ async def test_a_leftover_signals_the_next_one(store: Store) -> None:
     await store.enqueue("a", "b")
     first, second = await store.worker(), await store.worker()
     assert await first.signalled() == ["work"]
-    async with running(second.signalled()) as call:
+    async with running(second.signalled()) as signal:
         assert (await first.exchange(demand=1)).left_ready == {"work"}
-        assert await call == ["work"]
+        assert await signal == ["work"]
     assert ids(await second.take()) == ["b"]
 
 
@@ -126,9 +126,9 @@ async def test_a_released_job_signals(store: Store) -> None:
     leaver, idle = await store.worker(), await store.worker()
     taken = await leaver.take_one()
     await idle.settle_signals()
-    async with running(idle.signalled()) as call:
+    async with running(idle.signalled()) as signal:
         await leaver.exchange(Settlement.release(taken), demand={})
-        assert await call == ["work"]
+        assert await signal == ["work"]
 
 
 async def test_a_worker_that_leaves_with_jobs_signals(store: Store) -> None:
@@ -136,9 +136,9 @@ async def test_a_worker_that_leaves_with_jobs_signals(store: Store) -> None:
     leaver, idle = await store.worker(), await store.worker()
     await leaver.take_one()
     await idle.settle_signals()
-    async with running(idle.signalled()) as call:
+    async with running(idle.signalled()) as signal:
         await leaver.lease.leave()
-        assert await call == ["work"]
+        assert await signal == ["work"]
 
 
 async def test_reclaimed_jobs_signal(store: Store) -> None:
@@ -146,9 +146,9 @@ async def test_reclaimed_jobs_signal(store: Store) -> None:
     dead, idle = await store.worker(), await store.worker()
     await dead.take_one()
     await idle.settle_signals()
-    async with running(idle.signalled()) as call:
+    async with running(idle.signalled()) as signal:
         await store.end_leases(idle)
-        assert await call == ["work"]
+        assert await signal == ["work"]
 
 
 async def test_a_promoted_job_left_behind_signals(store: Store) -> None:
@@ -167,9 +167,9 @@ async def test_a_wait_can_be_cancelled_and_waited_again(store: Store) -> None:
     await store.enqueue("a")
     assert ids(await worker.take()) == ["a"]
     await worker.settle_signals()
-    async with running(worker.signalled()) as call:
+    async with running(worker.signalled()) as signal:
         await store.enqueue("b")
-        assert await call == ["work"]
+        assert await signal == ["work"]
 
 
 async def test_several_parked_workers_share_the_work(store: Store) -> None:

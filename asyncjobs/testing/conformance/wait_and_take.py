@@ -1,4 +1,4 @@
-"""An exchange that waits behind a call: fenced like any other, and numbered apart."""
+"""An offer, sent behind the wait for a signal: fenced like an exchange, and numbered apart."""
 
 from __future__ import annotations
 
