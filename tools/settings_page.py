@@ -36,33 +36,32 @@ APP = {
     "url": "URL of the store; by default `$ASYNCJOBS_URL` when the app opens, else the embedded "
     "store",
     "backend": "a store object of your own, instead of a URL",
-    "meter_provider": "OpenTelemetry provider for metrics; by default the process's own, if one is "
-    "set up when the app opens",
+    "meter_provider": "OpenTelemetry provider for metrics; by default the process's own, if there "
+    "is one when the app opens",
     "tracer_provider": "OpenTelemetry provider for traces; by default the process's own, likewise",
 }
 POLICY = {
     "max_attempts": "how many attempts, including the first",
     "backoff": "pause after a failed attempt: `exponential()`, `polynomial()`, `constant()`, or "
     "a function from the number of the failure that this policy counts to seconds",
-    "on": "exception class or classes that the policy is for; None means all that no other policy "
-    "names",
+    "on": "exception class or classes that the policy is for; None: all that no other policy names",
 }
 BACKOFFS = {
     asyncjobs.exponential: {
         "base": "the longest pause after the first failure; it doubles from there",
         "cap": "the longest pause of all; each one is drawn at random from 0 up to its longest",
-        "jitter": "False: always the longest pause, without chance",
+        "jitter": "False: always the longest pause, nothing random",
     },
     asyncjobs.polynomial: {
         "base": "the longest pause after the first failure; after failure n it is "
         "`base * n ** exponent`",
         "exponent": "how fast it grows; 1 is linear",
         "cap": "the longest pause of all; each one is drawn at random from 0 up to its longest",
-        "jitter": "False: always the longest pause, without chance",
+        "jitter": "False: always the longest pause, nothing random",
     },
     asyncjobs.constant: {
         "delay": "the pause after each failure",
-        "jitter": "True: drawn at random from 0 up to it",
+        "jitter": "True: each pause is drawn at random from 0 up to `delay`",
     },
 }
 WORKER = {
@@ -70,13 +69,13 @@ WORKER = {
     "queues of the job functions, and `default`",
     "concurrency": "how many jobs run at a time",
     "grace": "how long a stop waits for running jobs",
-    "lease": "how long a worker that died keeps its jobs; at least 1 s",
+    "lease": "how long the jobs of a dead worker wait until others may take them; at least 1 s",
     "threads": "how many sync job functions run at a time; more help functions that wait, not "
     "functions that compute",
     "block_warning": "the log names a job that blocks the event loop for this long; None: never",
     "hard_limit": "the process ends with exit code 5 when a job blocks its event loop for this "
     "long; None: never",
-    "stuck_after": "a job that has swallowed its cancellation for this long loses its slot; None: "
+    "stuck_after": "a job that still runs this long after it was cancelled loses its slot; None: "
     "it keeps its slot",
     "name": "its name in logs and lists; None means `host:pid`",
 }
@@ -90,7 +89,7 @@ VARIABLES = {
 }
 
 INTERNAL = {"ASYNCJOBS_SUPERVISED"}
-"""Between a worker's parent process and its children; nobody else sets them."""
+"""Passed from a worker's parent process to its children. Users do not set them."""
 
 
 def page() -> str:
