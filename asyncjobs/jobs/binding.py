@@ -197,6 +197,7 @@ def _places(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[int | 
 def _find_injected(name: str, parameters: Sequence[Parameter]) -> str | None:
     found: str | None = None
     for parameter in parameters:
+        # A job runs long after its registration. These mistakes would all show only then.
         is_marked = parameter.default is INJECTED
         if not is_marked and _names_context(parameter.annotation):
             raise RegistrationError(

@@ -107,7 +107,8 @@ class JobContext:
             crashes=0,
             on_progress=None,
         )
-        # A job may call another job function directly. What that logs belongs to the job.
+        # A job may call another job function directly. The worker finds the job's attempt behind
+        # the context of that call.
         context.outer = _current.get(None)
         return context
 

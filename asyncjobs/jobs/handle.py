@@ -159,6 +159,7 @@ class JobHandle(Generic[R_co]):
                 await self._record(backend)
             except JobNotFound:
                 return False
+        # Those who wait for the result of a job that never ran get this outcome.
         outcome = Outcome(State.CANCELLED).encode()
         ttl_ms = self._ttl_ms
         if ttl_ms is None:
@@ -246,6 +247,7 @@ class JobHandle(Generic[R_co]):
                 f"job id {self.id!r} stands for several jobs: {places}; "
                 "give app.handle(id, queue=...)"
             )
+        # The next question is for this job alone.
         self._candidates = (found[0].ref,)
         self._readings = None
         return found[0]
@@ -299,6 +301,7 @@ def _value(record: JobRecord) -> Any:
     outcome: Outcome | None = Outcome(record.state)
     if ENDS[record.state].has_details:
         outcome = outcome_of(record)
+    # The job is remembered for `id_ttl`, which is often longer than its result.
     if outcome is None:
         raise JobNotFound(
             f"job {ref} ended {record.state}, and its result is not there: it has expired, or "

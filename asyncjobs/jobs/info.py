@@ -172,6 +172,7 @@ def outcome_of(record: JobRecord) -> Outcome | None:
 def _progress(raw: bytes | None) -> Progress | None:
     if raw is None:
         return None
+    # From the store, so it is checked. A broken report is left out.
     try:
         fields = read_fields(raw)
         done = fields.get("done")

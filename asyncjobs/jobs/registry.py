@@ -79,6 +79,7 @@ class JobRegistry:
         option.
         """
         fields = read(options, FUNCTION, Scope.FUNCTION)
+        # These three say what is registered. All others are options of its jobs.
         name = fields.pop("name", None)
         aliases = fields.pop("aliases", ())
         sensitive = fields.pop("sensitive", ())
@@ -99,6 +100,7 @@ class JobRegistry:
         """
         if not isinstance(registry, JobRegistry):
             raise RegistrationError(f"include() takes a JobRegistry, not {shown(registry)}")
+        # Two modules may include the same registry in one app.
         if registry._parent is self:
             return
         if registry._parent is not None or registry._home.sender is not None:
@@ -106,11 +108,13 @@ class JobRegistry:
                 "this JobRegistry is included in another app or registry; make one registry "
                 "for each, its jobs can go to one app only"
             )
+        # A circle of registries would make `_ancestry` endless.
         if registry in self._ancestry():
             raise RegistrationError("a JobRegistry cannot include itself")
         # Check all names before the first change: a refused registry changes nothing.
         for name, function in registry._names.items():
             self._check_free(name, function)
+        # Each registry above has all names, so that `find` is one look into a dict.
         for ancestor in self._ancestry():
             ancestor._names.update(registry._names)
         registry._parent = self
@@ -222,6 +226,7 @@ def _older_definitions(
 
 
 def _place(function: JobFunction[..., Any]) -> str:
+    # The user's own `def`, not the wrapper of a decorator: all wrappers stand at one place.
     inner = inspect.unwrap(function.function)
     code = getattr(inner, "__code__", function.function.__code__)
     return f"{code.co_filename}:{code.co_firstlineno}"
@@ -299,11 +304,13 @@ def _main_module() -> str | None:
     folder, file = os.path.split(os.path.abspath(path))
     stem = os.path.splitext(file)[0]
     parts = [stem]
+    # Inside a package: up to the folder that is none, from which Python imports.
     if os.path.exists(os.path.join(folder, "__init__.py")):
         while os.path.exists(os.path.join(folder, "__init__.py")):
             folder, package = os.path.split(folder)
             parts.insert(0, package)
         return ".".join(parts)
+    # Below the working directory: `jobs/tasks.py` is `jobs.tasks` for a worker that starts there.
     below = os.path.relpath(folder, os.getcwd()).split(os.sep)
     if below != ["."] and all(part.isidentifier() for part in below):
         parts = [*below, stem]

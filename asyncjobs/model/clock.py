@@ -58,6 +58,7 @@ def at_ms(value: datetime, *, field: str = "at") -> int:
     """
     if not isinstance(value, datetime):
         raise ConfigError(f"{field} must be a datetime, not {shown(value)}")
+    # `tzinfo` may be set and still have no offset, so the offset is asked for.
     if value.utcoffset() is None:
         raise ConfigError(
             f"{field}={shown(value)} has no time zone; write datetime(..., tzinfo=UTC) "

@@ -160,6 +160,7 @@ class Headers:
         fields = self.fields
         if not crashes and _CRASHES_KEPT not in fields:
             return self
+        # `crashes` has them already: counted again, they would be twice as many.
         fields = {key: value for key, value in fields.items() if key != _CRASHES_KEPT}
         if crashes:
             fields[_CRASHES] = crashes
@@ -196,6 +197,7 @@ class Headers:
 
     def with_revival(self, last: PastError, at_ms: int) -> Headers:
         """The same for a job that ended with this error, and starts anew at `at_ms` (epoch)."""
+        # The errors stay: whoever looks into the job wants to see why it was dead.
         fields = {key: value for key, value in self.fields.items() if key not in _TOWARDS_THE_END}
         times, _ = self.revivals()
         fields[_REVIVED] = times + 1

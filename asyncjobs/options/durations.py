@@ -136,6 +136,7 @@ def check_expiry(value: Any, *, field: str) -> When | None:
     """A time after the enqueue, or an aware datetime; None for never. Raises ConfigError."""
     if value is None:
         return None
+    # A datetime is no number, so the two kinds cannot be taken for each other.
     if isinstance(value, datetime):
         return check_moment(value, field=field)
     return check_window(value, field=field)

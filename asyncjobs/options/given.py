@@ -63,6 +63,7 @@ class Given:
 
         Raises ConfigError for values that no enqueue writes.
         """
+        # Only options of the table are read. A later release may have written others.
         fields = dict(self.fields)
         for option in _TRAVELLING:
             travel = option.travels

@@ -115,6 +115,7 @@ def read(
     rivals: dict[str, str] = {}
     for name, value in given.items():
         option = known[name]
+        # `timeout=None` may mean "not given" or "no time-out": the table says which.
         if not option.is_given(value, scope):
             continue
         # Two names for one field, such as `delay` and `at`.

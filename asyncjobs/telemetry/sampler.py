@@ -21,7 +21,7 @@ class LinkedParentSampler(Sampler):
     """Samples an attempt if the enqueue of its job was sampled.
 
     In mode `link` an attempt begins a trace of its own. A sampler that looks at parents finds
-    none and decides again, so most sampled enqueues would link to attempts that were not kept.
+    none and decides again, so most enqueues that are kept would have no attempt that is kept.
 
     otherwise: the sampler for all other spans, and for those with a parent.
     """
