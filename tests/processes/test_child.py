@@ -117,10 +117,12 @@ def test_the_link_is_taken_once_and_not_passed_to_programs(
     os.close(life)
 
 
-def test_the_delay_doubles_to_its_cap_and_is_never_nothing() -> None:
+def test_the_delay_doubles_to_its_cap_and_is_never_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     patience = Patience(base_s=0.5, cap_s=15)
-    longest = [patience.delay_s(n, lambda low, high: high) for n in (1, 2, 3, 5, 6, 5000)]
-    shortest = [patience.delay_s(n, lambda low, high: low) for n in (1, 2, 6)]
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    longest = [patience.delay_s(n) for n in (1, 2, 3, 5, 6, 5000)]
+    monkeypatch.setattr("random.uniform", lambda low, high: low)
+    shortest = [patience.delay_s(n) for n in (1, 2, 6)]
     assert longest == [0.5, 1, 2, 8, 15, 15]
     assert shortest == [0.25, 0.5, 7.5]
 

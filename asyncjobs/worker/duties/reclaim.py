@@ -58,8 +58,8 @@ class Reclaim(Duty):
         in_ms = None
         if end_ms is not None:
             # One more: a lease is over after its end, not at it.
-            # rule:2 a heartbeat says when the next lease of others ends
             in_ms = end_ms - beat.now_ms + 1
+        # rule:2 a heartbeat says when the next lease of others ends
         self._set_due(in_ms)
 
     def hear_reclaim_due(self) -> None:
