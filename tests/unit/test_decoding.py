@@ -16,6 +16,7 @@ from asyncjobs.model.job import TakenJob
 from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
+from asyncjobs.store.memory.lease import CAPABILITIES
 from asyncjobs.worker.engine.attempt import Attempt, Crew
 from asyncjobs.worker.engine.decoding import decode
 from asyncjobs.worker.engine.settling import Settler
@@ -35,7 +36,7 @@ class Case:
         self.hub = Events()
         self.dead: list[JobDead] = []
         self.hub.on(JobDead, self.dead.append)
-        self.settler = Settler(self.settings, self.hub, lambda: 0.0, "worker-1")
+        self.settler = Settler(self.settings, self.hub, lambda: 0.0, "worker-1", CAPABILITIES)
         self.app = AsyncJobs("memory:")
         self.app.job(name="subject")(subject)
 

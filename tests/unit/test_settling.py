@@ -13,10 +13,12 @@ from asyncjobs import AsyncJobs, RetryPolicy, Snooze, State, constant, events
 from asyncjobs.events import Events
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, Headers
-from asyncjobs.model.job import TakenJob
+from asyncjobs.model.job import NewJob, TakenJob
 from asyncjobs.model.outcome import Outcome, read_dead_letter
-from asyncjobs.model.settlement import Settlement, SettlementKind
+from asyncjobs.model.settlement import MOST_EFFECT_BYTES, Effects, Settlement, SettlementKind
+from asyncjobs.model.terms import Barrier, Terms, Unique
 from asyncjobs.options.app import AppSettings
+from asyncjobs.store.memory.lease import CAPABILITIES
 from asyncjobs.worker.engine.attempt import BEGUN, Attempt, Crew, Reason
 from asyncjobs.worker.engine.settling import Settler
 
@@ -37,7 +39,7 @@ class Case:
         self.heard: list[events.Event] = []
         self.hub.on(events.Event, self.heard.append)
         self.now_s = 1000.0
-        self.settler = Settler(SETTINGS, self.hub, lambda: self.now_s, "worker-1")
+        self.settler = Settler(SETTINGS, self.hub, lambda: self.now_s, "worker-1", CAPABILITIES)
         app = AsyncJobs("memory:")
         self.function: Any = app.job(name="subject", retry=RetryPolicy(3, constant(2)))(subject)
 
@@ -457,3 +459,70 @@ def test_a_large_job_with_errors_can_be_read_again(case: Case) -> None:
     assert len(large.headers.errors()) == 5
     assert len(large.encode()) < (1 << 20) + 200_000
     assert attempt.envelope.headers is NO_HEADERS
+
+
+UNIQUE = Terms(unique=Unique(b"key", "finished", 1_000))
+REFUSED = {
+    "another queue": Effects((NewJob("other", "a", 2, b"{}"),)),
+    "too many": Effects(tuple(NewJob("default", f"n{n}", 2, b"") for n in range(1_001))),
+    "too large": Effects((NewJob("default", "a", 2, bytes(MOST_EFFECT_BYTES + 1)),)),
+    "terms": Effects((NewJob("default", "a", 2, b"{}", terms=UNIQUE),)),
+    "barriers": Effects(barriers=(Barrier("default", "end", 1),)),
+}
+
+
+def cause(monkeypatch: pytest.MonkeyPatch, effects: Effects) -> None:
+    """Let each success have these effects."""
+    plain = Settlement.succeeded
+
+    def causing(*args: Any) -> Settlement:
+        return plain(*args).causing(effects)
+
+    monkeypatch.setattr(Settlement, "succeeded", causing)
+
+
+@pytest.mark.parametrize("value", ["kept", {1}, None])
+@pytest.mark.parametrize("options", [{}, {"result_ttl": 0}])
+@pytest.mark.parametrize("is_heard", [True, False])
+@pytest.mark.parametrize("what", REFUSED)
+def test_effects_that_a_store_cannot_keep_fail_the_attempt(
+    case: Case,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    is_heard: bool,
+    options: dict[str, Any],
+    value: Any,
+) -> None:
+    cause(monkeypatch, REFUSED[what])
+    if not is_heard:
+        case.settler._events = Events()
+    settlement = case.settler.value(case.attempt(options=options), value)
+    (error,) = later(settlement).headers.errors()
+    kind = "MissingCapability" if what in ("terms", "barriers") else "UsageError"
+    assert error.type == f"asyncjobs.errors.{kind}"
+    assert "default/id-1" in error.message or "default/a" in error.message
+    assert settlement is not None
+    assert settlement.effects is None
+    if is_heard:
+        assert [type(event) for event in case.heard] == [events.JobRetryScheduled]
+    last = case.settler.value(case.attempt(attempt=3, options=options), value)
+    assert last is not None
+    assert (last.state, last.effects) == (State.DEAD, None)
+
+
+def test_effects_that_a_store_can_keep_go_with_the_success(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    effects = Effects((NewJob("default", "child", 2, b"{}"),))
+    cause(monkeypatch, effects)
+    monkeypatch.setattr("asyncjobs.worker.engine.settling.result_of", lambda *_: 1 / 0)
+    for options in ({}, {"result_ttl": 0}):
+        settlement = case.settler.value(case.attempt(options=options), "value")
+        assert settlement is not None
+        assert (settlement.state, settlement.effects) == (State.SUCCEEDED, effects)
+    # That its result cannot be kept costs neither the success nor what it causes.
+    kept = outcome(case.settler.value(case.attempt(), "value"))
+    assert (kept.state, kept.unavailable) == (
+        State.SUCCEEDED,
+        "it could not be kept: ZeroDivisionError",
+    )

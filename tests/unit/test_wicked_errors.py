@@ -17,6 +17,7 @@ from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import is_cancellation, is_on_purpose
+from asyncjobs.store.memory.lease import CAPABILITIES
 from asyncjobs.worker.engine.attempt import Attempt, Crew, Reason
 from asyncjobs.worker.engine.error_text import describe
 from asyncjobs.worker.engine.settling import Settler
@@ -100,7 +101,7 @@ def ended(error: BaseException, *, attempt: int, reason: Reason | None = None) -
     made = Attempt(taken, Envelope.decode(raw), job, crew, 1)
     if reason is not None:
         made.stop(reason)
-    return Settler(settings, Events(), lambda: 0.0, "worker-1").error(made, error)
+    return Settler(settings, Events(), lambda: 0.0, "worker-1", CAPABILITIES).error(made, error)
 
 
 @pytest.mark.parametrize("what", WICKED)

@@ -263,6 +263,13 @@ class Attempt:
         """False before its first step, and while it waits for a place."""
         return self.phase == BEGUN
 
+    def lasted_s(self, now_s: float) -> float:
+        """How long it has run by now; 0 for a sync function that has waited for a thread and was
+        never called. `now_s`: by the loop's clock."""
+        if not self.has_begun:
+            return 0.0
+        return now_s - self.started_s
+
     def is_too_late(self, now_ms: int) -> bool:
         """Whether the job has expired and must not start any more."""
         expires_ms = self.envelope.expires_ms

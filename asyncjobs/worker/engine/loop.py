@@ -82,7 +82,9 @@ class Processor:
         self.running = Running(concurrency, settings.max_crashes)
         self.threads = threads
         self.sweeps = Sweeps(self._loop.time)
-        self.settler = Settler(settings, hub, self._loop.time, session.spec.worker)
+        worker = session.spec.worker
+        capabilities = session.backend.capabilities
+        self.settler = Settler(settings, hub, self._loop.time, worker, capabilities)
         self.settler.middlewares = middlewares
         threads.is_swept = self.settler.is_swept = self.sweeps.hit
         # An offer looks into one queue. With several queues the signal may come from another one.
@@ -90,7 +92,7 @@ class Processor:
         self.intake = Intake(shares, self._slots(concurrency), can_offer=has_one_queue)
         self._arrivals = self.intake.arrivals
         self.parking = Parking(session, self.intake.appetite)
-        crew = Crew(settings, session.spec.worker, self.running.note)
+        crew = Crew(settings, worker, self.running.note)
         make = partial(decode, find, crew, self.settler.unstarted)
         executors: Executors = {Isolation.LOOP: OnLoop(), Isolation.THREAD: threads}
         self.runner = Runner(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+from asyncjobs.errors import MissingCapability, UsageError
 from asyncjobs.guard.guarded import GuardedLog, call
 from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.model import events
@@ -19,6 +20,8 @@ from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.policy.verdict import Ending, Verdict
+from asyncjobs.store.checks import check_effects
+from asyncjobs.store.seam import Capabilities
 from asyncjobs.worker.engine.attempt import Attempt, Reason, TooLate
 from asyncjobs.worker.engine.error_text import describe, log_failure
 from asyncjobs.worker.engine.failures import FailureLog, counted
@@ -51,13 +54,20 @@ class Settler:
     """
 
     def __init__(
-        self, settings: AppSettings, hub: Events, clock_s: Callable[[], float], worker: str
+        self,
+        settings: AppSettings,
+        hub: Events,
+        clock_s: Callable[[], float],
+        worker: str,
+        capabilities: Capabilities,
     ) -> None:
-        """`worker`: the name that is stored with the errors of jobs."""
+        """`worker`: the name that is stored with the errors of jobs. `capabilities`: those of the
+        store."""
         self._settings = settings
         self._events = hub
         self._clock_s = clock_s
         self._worker = worker
+        self._capabilities = capabilities
         self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
         """Whether this attempt was cancelled by another job."""
         self.middlewares = Middlewares()
@@ -76,17 +86,18 @@ class Settler:
             function = attempt.function
             return self.error(attempt, not_done(function.name, work, is_async=function.is_async))
         if attempt.result_ttl_ms <= 0 and attempt.stopping is None and not self._events.active:
-            return Settlement.succeeded(attempt.job)
+            settlement = Settlement.succeeded(attempt.job)
+            if settlement.effects is None:
+                return settlement
         try:
             return self._value(attempt, value)
         except BaseException as fault:
             if attempt.reason not in (None, Reason.SHUTDOWN):
                 return self._last_resort(attempt, fault)
             # The job has done its work, so it must not run again: it succeeds without a result.
-            call(UNRECORDED, self._log_fault, attempt, "its result could not be kept", fault)
+            call(UNRECORDED, _log_fault, attempt, "its result could not be kept", fault)
             problem = f"it could not be kept: {class_name(type(fault))}"
-            outcome = Outcome(State.SUCCEEDED, unavailable=problem).encode()
-            return Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms)
+            return self._success(attempt, Outcome(State.SUCCEEDED, unavailable=problem).encode())
 
     def error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
         """The attempt raised, or was stopped. None: its end is not this worker's to record."""
@@ -102,7 +113,7 @@ class Settler:
     def _last_resort(self, attempt: Attempt, fault: BaseException) -> Settlement | None:
         """The error cannot be described. The slot and the job must be freed all the same."""
         # The log line may fail for the same reason as the description.
-        call(UNRECORDED, self._log_fault, attempt, "its end could not be recorded", fault)
+        call(UNRECORDED, _log_fault, attempt, "its end could not be recorded", fault)
         if attempt.reason is Reason.LEASE_LOST:
             return None
         if attempt.reason is Reason.SHUTDOWN:
@@ -116,11 +127,6 @@ class Settler:
         except BaseException as another:
             # Not even its envelope can be written again.
             return self.unstarted.unreadable(attempt.job, another)
-
-    @staticmethod
-    def _log_fault(attempt: Attempt, text: str, fault: BaseException) -> None:
-        told = describe(fault, attempt.mask)
-        log_failure(logger, attempt, f"%s: {text}", attempt.job.ref, error=told)
 
     def _end_without_words(self, attempt: Attempt, fault: BaseException) -> Settlement:
         ended = self._ended(attempt)
@@ -157,10 +163,23 @@ class Settler:
         outcome = None
         if attempt.result_ttl_ms > 0:
             outcome = result_of(attempt, value, self._settings.max_result)
-        if ended is not None:
+        settlement = self._success(attempt, outcome)
+        if ended is not None and settlement is not None and settlement.state is State.SUCCEEDED:
             info = attempt.info
             hub.emit(events.JobSucceeded(info.ref, info.name, *ended, info=info))
-        return Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms)
+        return settlement
+
+    def _success(self, attempt: Attempt, outcome: bytes | None) -> Settlement | None:
+        """The job has succeeded. If the store cannot keep what it causes, the attempt fails."""
+        settlement = Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms)
+        if settlement.effects is None:
+            return settlement
+        try:
+            # rule:17 effects that a store cannot keep fail the attempt, not the exchange
+            check_effects(settlement, self._capabilities)
+        except (UsageError, MissingCapability) as refused:
+            return self.error(attempt, refused)
+        return settlement
 
     def _error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
         if attempt.reason is Reason.LEASE_LOST:
@@ -176,11 +195,7 @@ class Settler:
             self._log_clean_up(attempt, error, "given back, since the worker stops")
             return self._released(attempt)
         if attempt.reason is Reason.TIMEOUT:
-            late = TimeoutError(
-                f"the attempt took longer than its {attempt.settings.timeout_s:g} s"
-            )
-            late.__cause__ = error
-            error = late
+            error = _time_out(attempt, error)
         if type(error) is TooLate:
             return self.unstarted.expired(attempt)
         verdict = verdict_on(attempt, error)
@@ -197,11 +212,7 @@ class Settler:
 
     def _ended(self, attempt: Attempt) -> tuple[int, float]:
         """Its number, and how long it took in seconds."""
-        duration_s = 0.0
-        # Otherwise a sync function has waited for a thread and was never called.
-        if attempt.has_begun:
-            duration_s = self._clock_s() - attempt.started_s
-        return attempt.envelope.attempt, duration_s
+        return attempt.envelope.attempt, attempt.lasted_s(self._clock_s())
 
     def _lasted(self, attempt: Attempt) -> dict[str, Any]:
         return {"duration_ms": round(self._ended(attempt)[1] * 1000)}
@@ -281,3 +292,15 @@ class Settler:
         log_failure(logger, attempt, text, *about, error=told, level=level, **self._lasted(attempt))
         self._tell(attempt, events.JobDead, *ended, reason, error)
         return settlement
+
+
+def _log_fault(attempt: Attempt, text: str, fault: BaseException) -> None:
+    told = describe(fault, attempt.mask)
+    log_failure(logger, attempt, f"%s: {text}", attempt.job.ref, error=told)
+
+
+def _time_out(attempt: Attempt, cause: BaseException) -> TimeoutError:
+    """The error of an attempt that has reached its time-out. `cause`: what it has raised then."""
+    error = TimeoutError(f"the attempt took longer than its {attempt.settings.timeout_s:g} s")
+    error.__cause__ = cause
+    return error
