@@ -581,6 +581,35 @@ def test_a_worker_takes_no_more_jobs_than_it_was_told() -> None:
     assert isinstance(worker.next(), Done)
 
 
+@pytest.mark.parametrize("burst", [Burst(max_jobs=9), Burst(burst_wait_s=0)])
+def test_a_worker_that_ends_by_itself_sleeps_while_all_slots_are_busy(
+    burst: Burst, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After an outage there may be work in any queue, and no slot for it."""
+    worker = Worker(concurrency=1)
+    worker.run(A)
+    worker.intake.appetite.burst = burst
+    worker.intake.appetite.parked([], None, worker.now_s, has_failed=True)
+    assert not worker.expect(Park).listens
+    assert caplog.records == []
+    worker.end(A)
+    assert slots_of(worker.trade()) == {"q": 1}
+
+
+@pytest.mark.parametrize("burst", [Burst(max_jobs=9), Burst(burst_wait_s=0)])
+def test_a_worker_that_ends_by_itself_sleeps_while_its_lease_is_not_sure(
+    burst: Burst, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker()
+    worker.intake.appetite.burst = burst
+    worker.intake.appetite.parked([], None, worker.now_s, has_failed=True)
+    worker.is_sure = False
+    assert isinstance(worker.next(), Park)
+    assert caplog.records == []
+    worker.is_sure = True
+    assert slots_of(worker.trade()) == {"q": 2}
+
+
 def test_a_burst_looks_once_more_after_its_last_job() -> None:
     """The job may have enqueued another one, also when its end is not ours to record."""
     worker = Worker(concurrency=1)

@@ -20,6 +20,7 @@ from asyncjobs.model.job import TakenJob
 from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.answers import Exchange, Resync
 from asyncjobs.store.lease import Offer
+from asyncjobs.worker.engine.burst import Burst
 from asyncjobs.worker.engine.steps import (
     AskAgain,
     Done,
@@ -97,12 +98,17 @@ class Plan(RuleBasedStateMachine):
     """The loop, a store, and chance."""
 
     queues: tuple[str, ...] = QUEUES
+    max_jobs: int | None = None
+    burst_wait_s: float | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self.store = Store()
         self.worker = Worker(*self.queues, concurrency=SLOTS)
         self.intake = self.worker.intake
+        burst = Burst(self.max_jobs, self.burst_wait_s)
+        self.intake.appetite.burst = burst
+        self.intake.appetite.signals.always_looks = burst.is_burst
         self.started: list[TakenJob] = []
         self.enqueued = 0
         self.entries = 0
@@ -222,6 +228,13 @@ class Plan(RuleBasedStateMachine):
             brought = None
         self.intake.appetite.parked([queue], brought, self.worker.now_s)
 
+    @precondition(lambda self: self.offer is None)
+    @rule(queue=st.sampled_from([None, *QUEUES]), has_failed=st.booleans())
+    def wait_ends(self, queue: str | None, has_failed: bool) -> None:
+        """By a signal, by time, or because the store was away for a moment."""
+        signalled = [queue] if queue in self.queues else []
+        self.intake.appetite.parked(signalled, None, self.worker.now_s, has_failed=has_failed)
+
     @rule(queue=st.sampled_from(QUEUES), heard=st.booleans())
     def lose(self, queue: str, heard: bool) -> None:
         """The lease ends; its jobs are given to another worker, which leaves them there."""
@@ -310,7 +323,31 @@ class PlanOfOneQueue(Plan):
     queues = ("a",)
 
 
-@pytest.mark.parametrize("machine", [Plan, PlanOfOneQueue])
-def test_no_job_is_lost_or_started_twice(machine: Callable[[], RuleBasedStateMachine]) -> None:
-    options = settings(max_examples=60, stateful_step_count=50, deadline=None)
+class PlanOfABurst(Plan):
+    """It ends by itself when nothing is left."""
+
+    burst_wait_s = 5.0
+
+
+class PlanOfFewJobs(Plan):
+    """It ends by itself after so many jobs."""
+
+    max_jobs = 4
+
+
+class PlanOfOneQueueAndFewJobs(PlanOfOneQueue):
+    """It never offers slots."""
+
+    max_jobs = 4
+
+
+MACHINES = [Plan, PlanOfOneQueue, PlanOfABurst, PlanOfFewJobs, PlanOfOneQueueAndFewJobs]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_no_job_is_lost_or_started_twice(
+    machine: Callable[[], RuleBasedStateMachine], caplog: pytest.LogCaptureFixture
+) -> None:
+    options = settings(max_examples=120, stateful_step_count=50, deadline=None)
     run_state_machine_as_test(machine, settings=options)
+    assert "no next step" not in caplog.text

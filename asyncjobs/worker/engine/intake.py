@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.worker.engine.appetite import Appetite
@@ -30,6 +31,11 @@ from asyncjobs.worker.engine.steps import (
 
 __all__ = ["Intake"]
 
+logger = GuardedLog("asyncjobs.worker")
+
+MOST_LOOKS: Final = 8
+"""Looks for one step. Each but the last one decides something that makes another one needed: at
+the most, what is held back for queues in doubt, then that the worker becomes quiet."""
 CUT_OFF: Final = asyncio.CancelledError()
 """Why an exchange has no reply when the worker was cancelled before it came."""
 
@@ -58,6 +64,17 @@ class Intake:
         `is_sure`: whether the lease is confirmed. If not, other workers may have our jobs, so
         nothing is taken or started.
         """
+        for _ in range(MOST_LOOKS):
+            step = self._look(now_s, is_sure=is_sure)
+            if step is not None:
+                return step
+        # No plan that is known comes here. Whoever went on looking would hold up the event loop
+        # and all its jobs; after a sleep there is something else to see.
+        logger.error("no next step was found in %d looks; please report this", MOST_LOOKS)
+        return self._park(0, now_s)
+
+    def _look(self, now_s: float, *, is_sure: bool) -> Step | None:
+        """The most urgent step; None when something was decided that asks for another look."""
         holdings, appetite, doubt = self.holdings, self.appetite, self._doubt
         if appetite.is_quiet and self._is_empty():
             return DONE
@@ -79,12 +96,12 @@ class Intake:
         free = self._free() if may_ask and is_sure else 0
         has_news = holdings.unsettled or self._signals.signalled
         if has_news or (may_ask and appetite.wants_jobs(free, holdings.unstarted)):
-            # No trade: all of it was about queues in doubt and is kept for them now. Ask again.
-            return self._trade(free, now_s) or self.next(now_s, is_sure=is_sure)
+            # No trade: all of it was about queues in doubt and is kept for them now. Look again.
+            return self._trade(free, now_s)
         if holdings.unstarted and is_sure:
             return Start(holdings.take_unstarted())
         if appetite.burst.is_set and self._moves_to_the_end(free, now_s):
-            return self.next(now_s, is_sure=is_sure)
+            return None
         return self._park(free, now_s)
 
     def _is_empty(self) -> bool:
@@ -140,7 +157,10 @@ class Intake:
             # A queue in doubt may still hold jobs.
             return False
         self.appetite.is_quiet = self.appetite.is_over(free, now_s, self.holdings.taken)
-        return self.appetite.is_quiet or self._shares.look
+        if self.appetite.is_quiet:
+            return True
+        # rule:12 a worker that ends by itself sleeps while it has no slot
+        return free > 0 and self._shares.look
 
     def _park(self, free: int, now_s: float) -> Park:
         park = self.appetite.park(free, now_s, len(self.holdings.unstarted))
