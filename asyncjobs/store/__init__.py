@@ -52,6 +52,7 @@ def make_backend(url: str, settings: StoreSettings) -> Backend:
     """
     scheme = url.partition(":")[0].lower()
     if f"{scheme}://" in SCHEMES:
+        # Only now, so that no other store needs the driver of this one.
         from asyncjobs.store.redis.backend import RedisBackend
 
         return RedisBackend(url, settings)

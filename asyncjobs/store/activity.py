@@ -31,6 +31,7 @@ def flow_of(
     state.
     """
     minute, passed_ms = divmod(now_ms, MINUTE_MS)
+    # The older part of the last 60 seconds lies in the minute before.
     share = 1 - passed_ms / MINUTE_MS
 
     def lately(word: str) -> float:

@@ -81,6 +81,7 @@ class StoreFolder:
             )
         gate = self.path / GATE
         # A .gitignore here must not hide files of other programs from git.
+        # Asked twice, for another process may make the gate in between.
         if not gate.exists() and any(self.path.iterdir()) and not gate.exists():
             raise ConfigError(
                 f"the folder {self.path} holds other files than an embedded store's; "

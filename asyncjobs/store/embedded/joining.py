@@ -131,6 +131,7 @@ class _Arrival:
 
 
 def _is_taken(watch: FileLock) -> bool:
+    # Shared, so that many users can look at once. The guardian holds it exclusively.
     if not watch.take(shared=True):
         return True
     watch.free()

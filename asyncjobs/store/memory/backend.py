@@ -75,6 +75,7 @@ class MemoryBackend:
             self._queues.broken.pop(name, None)
         else:
             self._queues.broken[name] = error
+            # Those who wait there look again, and get the error.
             self._queues.results.tell_queue(name)
 
     async def lease(self, spec: LeaseSpec) -> MemoryLease:

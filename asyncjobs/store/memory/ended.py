@@ -54,6 +54,7 @@ class Ended:
 
     def put(self, id: str, state: State, outcome: bytes | None, ttl_ms: int, now: int) -> None:
         """Remember that the job is final, and its outcome for `ttl_ms`."""
+        # Each job that ends drops the old ones, so a queue without a prune stays small, too.
         self.forget(now)
         self._known.put(id, now + self._settings.id_ttl_ms, state)
         if outcome is not None and ttl_ms > 0:

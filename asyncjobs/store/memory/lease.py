@@ -50,6 +50,7 @@ class MemoryLease:
         return self.entered
 
     async def rejoin(self, queues: Collection[str]) -> Registered:
+        # A new name: jobs of the lost entry may still be on their way back under the old one.
         name = new_id()
         answer = self._enter(self.spec.renew(queues, name), queues)
         entered = [queue for queue in queues if queue not in answer.away]
@@ -107,6 +108,7 @@ class MemoryLease:
         names = dict.fromkeys([*demand, *(settlement.job.queue for settlement in settlements)])
         found, away = self._queues.reach(names)
         present = self._begin(found, sequence, is_parked=is_parked)
+        # Before anything is taken: a job that is given back here may be handed out again at once.
         settled = self._settle(present, settlements, now)
         jobs, promoted = _hand_out(present.values(), spec, demand, now)
         return Exchange(

@@ -65,6 +65,7 @@ class Queue:
     ) -> list[bool]:
         """Store the jobs, or repeat the answer that `token` was given: for each, whether it is
         new."""
+        # The batch may be stored although its reply was lost.
         given = self._answers.after(token, now)
         if given is not None:
             return given
@@ -139,6 +140,7 @@ class Queue:
         """Give back what the lease holds and end it; a crash only for those named."""
         # rule:7 a farewell charges only what the lease still holds, in memory
         charged = [job for taken in crashed if (job := self.held(lease, taken)) is not None]
+        # After the look at what it holds: without an entry a lease holds nothing.
         held = self.leases.remove(lease)
         if held is not None and held.jobs:
             for job in charged:
@@ -184,7 +186,7 @@ class Queue:
         self._answers.drop_until(now)
         return self.ended.prune(limit, now)
 
-    # Taking and settling
+    # Taking, settling, cancelling
 
     def take(self, lease: LeaseSpec, demand: Demand, now: int) -> list[TakenJob]:
         """Hand out up to `demand.slots` jobs; signals again for what is left."""
@@ -247,8 +249,6 @@ class Queue:
         self.tally.add(now, state)
         self.ended.put(job.id, state, outcome, ttl_ms, now)
         self._tell_finished(JobRef(self.name, job.id))
-
-    # What is said and asked about single jobs
 
     def record(self, id: str, now: int) -> JobRecord | None:
         """What is known of a job, None when nothing is."""

@@ -73,6 +73,7 @@ class Queues:
     def forget(self, queue: Queue, now: int) -> None:
         """Drop a queue. It is only taken off the list while results of it are kept."""
         self.wakes.drop(queue.name)
+        # Results are kept in the queue, so it stays as long as they do.
         if queue.ended.has_results(now):
             self._forgotten.add(queue.name)
             return

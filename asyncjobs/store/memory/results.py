@@ -45,6 +45,7 @@ class ResultWaiters:
         try:
             await asyncio.wait((future,), timeout=timeout_s)
         finally:
+            # A caller may name a job twice.
             for ref in set(refs):
                 self._waiters[ref].discard(future)
                 if not self._waiters[ref]:

@@ -32,6 +32,8 @@ class Timed(Generic[V]):
     def put(self, key: str, ms: int, value: V) -> None:
         """Store `value` in place of what was there under this key."""
         serial = next(self._serials)
+        # The serial keeps the order of equal times, and tells the new entry of the heap from an
+        # old one of the same key.
         self._items[key] = (ms, serial, value)
         heappush(self._heap, (ms, serial, key))
         # Removed entries stay in the heap until their time, which may be years away:
@@ -74,6 +76,7 @@ class Timed(Generic[V]):
             item = self._items.get(key)
             if item is not None and item[1] == serial:
                 return ms
+            # The entry was removed or put anew meanwhile.
             heappop(heap)
         return None
 

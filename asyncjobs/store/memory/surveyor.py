@@ -23,6 +23,7 @@ class Surveyor:
     def look(self, names: Sequence[str], about: int, until_ms: int) -> Survey:
         """The next `about` of these sorted names."""
         self.until_ms = until_ms
+        # The place is a name and no number, so queues that come and go meanwhile skip nothing.
         first = bisect_right(names, self._last)
         found = list(names[first : first + about])
         is_last = first + about >= len(names)

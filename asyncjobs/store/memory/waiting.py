@@ -69,6 +69,7 @@ class Waiting:
         job.serial = next(self._serials)
         job.ready_ms = now
         job.due_ms = None
+        # A job comes here new or after a settlement: no worker has died with this attempt.
         job.crashes = 0
         self._ready[job.priority].append(job)
 
@@ -103,6 +104,7 @@ class Waiting:
         """Take out the jobs to hand out; suspects without room keep their place."""
         chosen: list[StoredJob] = []
         size = 0
+        # The guarded share comes first, or low priorities would starve under load.
         guard = min(demand.guard, demand.slots)
         guarded = (self._ready[demand.guard_from], *self._ready[::-1])
         for limit, lists in ((guard, guarded), (demand.slots, self._ready)):

@@ -94,6 +94,7 @@ class RedisBackend:
         try:
             await lease.enter()
         except BaseException:
+            # Also when cancelled, for nobody else knows of these connections.
             await lease.close()
             raise
         return lease
@@ -207,10 +208,12 @@ class RedisBackend:
         if board is None:
             link = self._new_link("results")
             board = self._board = ResultBoard(link, self._keys, self._look)
+        # One task for each job: the first end answers the whole question.
         waits = [hide(asyncio.create_task(board.wait(ref, timeout_s))) for ref in refs]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if len(refs) == 1 and (record := await waits[0]) is not None:
+                # The announcement had the outcome, so no further look is needed.
                 return [record]
         finally:
             for task in waits:
@@ -221,6 +224,7 @@ class RedisBackend:
     async def _look(
         self, refs: Sequence[JobRef]
     ) -> tuple[list[JobRecord | None], Mapping[str, StoreError]]:
+        # This also marks the queues as awaited, so that settlements announce outcomes there.
         return await self._records(refs, b"await")
 
     def _pinned(self) -> bytes:

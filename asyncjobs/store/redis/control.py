@@ -66,6 +66,7 @@ class ControlChannel:
             await self._subscribe()
             return self._read(await self._next(timeout_s))
         except BaseException:
+            # A confirmation or message may still be on its way, so the next call begins anew.
             await self.close()
             raise
 
@@ -73,6 +74,7 @@ class ControlChannel:
         if self._is_subscribed:
             return
         await self._link.push((b"SUBSCRIBE", *self._channels))
+        # The server confirms each channel by itself.
         for _ in self._channels:
             await self._answer()
         self._is_subscribed = True

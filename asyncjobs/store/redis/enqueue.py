@@ -23,6 +23,7 @@ __all__ = ["Enqueuer"]
 
 LARGE: Final = 32_768
 """Bytes of an envelope above which workers have to know of it: see lua/shared.lua."""
+# Made once, for it is the answer to most enqueues.
 ONE_NEW: Final = Enqueued((None,))
 REPLICA_WAIT_MS: Final = 1_000
 """How long one try of an enqueue waits for replicas; the client tries again."""
@@ -59,6 +60,7 @@ class Enqueuer:
             for queue, places in by_queue.items()
         )
         answers = await self._confirmed(store, commands, tuple(by_queue))
+        # Nearly every batch is new, and for one queue. Then no job has to be looked at.
         if len(answers) == 1 and type(answers[0]) is bytes and b"0" not in answers[0]:
             return Enqueued([None] * len(jobs))
         return _read(jobs, by_queue, answers)
@@ -96,6 +98,7 @@ class Enqueuer:
         wanted = self._access.settings.wait_replicas
         unsaid = self._names.due(queues)
         link = self._access.link
+        # Mostly the jobs go alone. Their names were sent lately, and no replica is waited for.
         if not wanted and not unsaid:
             return await run_each(link, store, commands, keeps_cancelled=True)
         last: list[Command] = []
@@ -104,6 +107,8 @@ class Enqueuer:
         if wanted:
             # In one go: on a connection made anew, WAIT would not know of these writes.
             last.append((b"WAIT", wanted, REPLICA_WAIT_MS))
+        # WAIT is not answered at once. When its caller is cancelled the connection is closed,
+        # or the next caller would wait behind it.
         sent_s = time.monotonic()
         replies = await run_each(
             link, store, commands, last=tuple(last), keeps_cancelled=not wanted
@@ -122,6 +127,7 @@ class Enqueuer:
         if isinstance(copies, StoreError):
             raise copies
         wanted = self._access.settings.wait_replicas
+        # Where nothing was stored there is nothing to confirm.
         has_stored = not all(isinstance(answer, StoreError) for answer in answers)
         if copies < wanted and has_stored:
             raise StoreUnavailable(

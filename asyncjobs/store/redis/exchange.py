@@ -98,6 +98,7 @@ class ExchangePlan:
         ours: list[Settlement] = []
         for settlement in settlements:
             job = settlement.job
+            # Settlements of one queue mostly follow each other: look its entry up once.
             if job.queue != queue:
                 queue = job.queue
                 entry = lease.entry(queue)
@@ -150,6 +151,7 @@ class ExchangePlan:
         answers, lost, now_ms, away = self._answers(replies)
         for queue, reply in answers:
             _, now_ms, due, lease_end, ready, foreign, stopped, marked, taken, moved, fewest = reply
+            # The scripts answer -1 where there is no time.
             next_due[queue] = due if due >= 0 else None
             lease_ends.append(lease_end)
             if moved:
@@ -158,6 +160,7 @@ class ExchangePlan:
                 left.append(queue)
             if fewest:
                 suspects[queue] = fewest
+            # Lua counts places from 1.
             not_yours += [self._settled[queue][place - 1] for place in foreign]
             cancelled += [self._settled[queue][place - 1] for place in stopped]
             cancels += [JobRef(queue, id_text(name)) for name in marked]
@@ -247,6 +250,7 @@ def _time_of_loss(queue: str, reply: list[Any]) -> int:
     return now_ms
 
 
+# Workers ask with the same few tuples again and again.
 @lru_cache(maxsize=1024)
 def _rooms(suspects: tuple[int, ...]) -> bytes:
     """The room for suspects, as lua/exchange.lua reads it."""

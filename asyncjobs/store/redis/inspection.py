@@ -66,6 +66,7 @@ class RedisQueueInspection:
 
     async def counts(self, queues: Sequence[str]) -> list[QueueCounts]:
         return [
+            # In the order in which lua/counts.lua answers.
             QueueCounts(queue, (r[0], r[1], r[2], r[3]), *r[4:])
             for queue, r in zip(queues, await _ask(self._access, "counts", queues), strict=True)
         ]

@@ -49,7 +49,9 @@ class QueueKeys:
 
     def __init__(self, prefix: str, queue: str) -> None:
         self.queue = queue
+        # The braces make a hash tag: a cluster puts all keys of a queue into one slot.
         self.base = f"{{{prefix}:{queue}}}:".encode()
+        # Made once, for each call of a script needs some of them.
         self.all = tuple(self.base + name.encode() for name in QUEUE_KEYS)
         self.ready = self.all[:4]
         self.wake = self.base + b"wake"

@@ -115,8 +115,10 @@ class RedisLease:
         await self._list(self.spec.queues)
 
     async def rejoin(self, queues: Collection[str]) -> Registered:
+        # A new name: jobs of the lost entry may still be on their way back under the old one.
         name = new_id()
         answer = await self._enter(self.spec.renew(queues, name), tuple(queues))
+        # In a queue that has not answered the entry is still lost, under its old name.
         entered = [queue for queue in queues if queue not in answer.away]
         self.spec = self.spec.renew(entered, name)
         await self._list(self.spec.queues)
@@ -136,6 +138,7 @@ class RedisLease:
     async def _list(self, queues: Collection[str]) -> None:
         """Add queues to the list of all queues, also when memory is full."""
         announce = script("announce")
+        # Without `Script.command`, for this script has no keys of a queue.
         head: tuple[bytes | int, ...] = (
             b"EVALSHA",
             announce.digest,
@@ -201,6 +204,7 @@ class RedisLease:
             except StoreError as error:
                 if not is_of_queue(error):
                     raise
+                # Without its jobs the answer of this queue is of no use. The caller asks again.
                 away[queue] = error
         return Resync(applied, missing, tuple(lost), away)
 
@@ -249,6 +253,7 @@ class RedisLease:
         lost: list[str] = []
         cancels: list[JobRef] = []
         ends: list[int] = []
+        # Not on the connection of exchanges: a heartbeat must not wait behind a large one.
         replies = await run_each(self._access.link, beat, commands)
         answers, away = by_queue(spec.queues, replies)
         ready: list[str] = []
@@ -295,6 +300,7 @@ class RedisLease:
                     away[queue] = error
             raise_away(away)
         finally:
+            # Also when the store is away, for this lease will not use them again.
             await self.close()
 
     async def _leave(self, queue: str, crashed: Collection[TakenJob]) -> None:

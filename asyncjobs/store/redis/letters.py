@@ -26,6 +26,7 @@ from asyncjobs.store.redis.scripts import run, run_all, script
 
 __all__ = ["RedisDeadLetters"]
 
+# The characters in the answer of lua/revive.lua.
 _REVIVED: Final = {ord("1"): Revived.READY, ord("0"): Revived.GONE, ord("x"): Revived.TAKEN}
 _PRIORITIES: Final = tuple(b"%d" % priority for priority in Priority)
 

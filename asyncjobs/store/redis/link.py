@@ -43,6 +43,7 @@ class Link:
         self._connect_timeout_s = connect_timeout_s
         self.timeout_s = timeout_s
         self._wire: Wire | None = None
+        # Replies come in the order of the commands, so callers have to take turns.
         self._lock = asyncio.Lock()
 
     async def connect(self) -> None:
@@ -149,6 +150,7 @@ class Link:
                 loaded, *answers = await self._send(again, self.timeout_s, keeps_cancelled)
                 if isinstance(loaded, Exception):
                     raise loaded
+                # `last` was sent again, so its replies are new as well.
                 places = (*forgotten, *range(len(commands), len(replies)))
                 for place, answer in zip(places, answers, strict=True):
                     replies[place] = answer

@@ -43,6 +43,7 @@ def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
     state = STATE_OF_CODE.get(code) or _LIVE.get(code)
     if state is None and code != b"?":
         return None
+    # Only the outcome is left, and it says which state it was.
     if code == b"?":
         state = _state_of(outcome)
         if state is None:
@@ -56,6 +57,7 @@ def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
         envelope=envelope or None,
         outcome=outcome or None,
         progress=progress or None,
+        # Bytes of a foreign writer are shown as escapes.
         holder=holder.decode("utf-8", "backslashreplace") or None,
         dead_letter=dead_letter or None,
         taken_ms=held[0] if held else None,

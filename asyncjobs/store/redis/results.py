@@ -66,6 +66,7 @@ class ResultBoard:
         channel = self._keys.result(ref)
         self._waiting.setdefault(channel, []).append(waiter)
         self._new.append(waiter)
+        # Wakes `_serve`, which may be waiting for its next look.
         self._arrived.set()
         if self._task is None or self._task.done():
             self._task = hide(asyncio.create_task(self._run(), name="asyncjobs-results"))
@@ -85,6 +86,7 @@ class ResultBoard:
             waiters.remove(waiter)
         if not waiters:
             del self._waiting[channel]
+            # It is unsubscribed later, together with others: another waiter may come at once.
             self._stale.add(channel)
 
     async def close(self) -> None:
@@ -116,8 +118,10 @@ class ResultBoard:
                 # Trying again would not mend it, so the waiters must hear of it.
                 self._fail(fault.exceptions[0])
             finally:
+                # A new connection has no channels.
                 self._subscribed.clear()
                 await self._link.close()
+            # Outcomes may have been announced meanwhile, so everybody needs a new look.
             self._new = [waiter for waiters in self._waiting.values() for waiter in waiters]
 
     def _fail(self, error: Exception) -> None:
@@ -135,6 +139,7 @@ class ResultBoard:
             self._arrived.clear()
             new = [waiter for waiter in self._new if not waiter.future.done()]
             self._new = []
+            # In this order: an outcome between the two is announced, so none is missed.
             await self._subscribe(new)
             await self._look_at(new)
             await self._drop_stale()
@@ -155,6 +160,7 @@ class ResultBoard:
         channels = {self._keys.result(waiter.ref) for waiter in new} - self._subscribed
         for part in pieces(sorted(channels), SUBSCRIBE_STEP):
             await self._link.push((b"SUBSCRIBE", *part))
+        # A look before the server has confirmed the channels could miss an announcement.
         async with asyncio.timeout(self._link.timeout_s):
             while not channels <= self._subscribed:
                 self._confirmed.clear()

@@ -32,6 +32,7 @@ def _statements() -> list[tuple[frozenset[str], frozenset[str], str]]:
     texts = [(_FOLDER / name).read_text() for name in ("shared.lua", "ended.lua")]
     text = _COMMENT.sub("", "\n".join(texts))
     found = []
+    # A statement goes on until the next line that begins with `local`.
     for statement in re.split(r"\n(?=local )", text)[1:]:
         made = _NAMES.match(statement)
         assert made is not None
@@ -52,6 +53,7 @@ def _used_by(body: str) -> str:
     """The shared statements that a script needs, in the order of these files."""
     words = set(_WORD.findall(body))
     used = []
+    # Backwards, for a statement uses only those in front of it.
     for names, inner, statement in reversed(_SHARED):
         if names & words:
             words |= inner
@@ -108,6 +110,7 @@ def _picker(places: list[int]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...
     """A function that takes what stands at `places`, fast: each call of a script needs it."""
     if len(places) > 1:
         return itemgetter(*places)
+    # itemgetter of a single place would return the key and no tuple.
     return lambda keys: tuple(keys[place] for place in places)
 
 

@@ -70,6 +70,7 @@ async def _ask_all(
         while pending and not _agree(answers, len(asks)):
             _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        # Nobody needs the answers that are still missing.
         for ask in asks:
             ask.cancel()
         await asyncio.gather(*asks, return_exceptions=True)
@@ -103,6 +104,7 @@ async def _enter(address: Address, place: Place, options: dict[str, Any]) -> Con
     assert isinstance(connection, Connection)
     try:
         await _open(connection)
+        # A sentinel may name a master that has just become a replica, so ask the server itself.
         role = (await _ask(connection, "ROLE"))[0].decode()
         if role != "master":
             raise StoreUnavailable("it is a replica; a failover may be under way")

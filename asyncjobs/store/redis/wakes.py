@@ -89,6 +89,7 @@ class Wakes:
 
     async def _sound(self, queues: Sequence[str]) -> list[str]:
         """The queues that can be waited for; others are told of once."""
+        # LLEN fails on the same keys as BLPOP, and takes no token.
         commands = [(b"LLEN", self._keys.queue(queue).wake) for queue in queues]
         answers, away = by_queue(queues, await self._link.calls(commands))
         for queue in away.keys() - self._silent:
