@@ -279,7 +279,7 @@ def error_classes(package: griffe.Object) -> Iterator[tuple[str, griffe.Class]]:
 def events(package: griffe.Object) -> Iterator[str]:
     yield "## `asyncjobs.events`\n"
     yield "`app.on(JobDead, listener)` calls `listener(event)` in the process where it happens."
-    yield "`app.on(JobEvent, ...)` hears all events of jobs.\n"
+    yield "`app.on(JobEvent, ...)` gets all events of jobs.\n"
     yield "| event | fields | when |\n|---|---|---|"
     for name, found in package["model.events"].members.items():
         if isinstance(found, griffe.Class) and is_event(found):

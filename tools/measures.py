@@ -60,7 +60,7 @@ class Class:
 
 @dataclass
 class Measures:
-    """What is counted over all files of a package; places are told as file:line."""
+    """What is counted over all files of a package; a place is written as file:line."""
 
     files: dict[str, int] = field(default_factory=dict)
     functions: list[int] = field(default_factory=list)
@@ -291,7 +291,7 @@ def rows(found: Measures) -> Iterator[tuple[str, str, str]]:
 def show(found: Measures, is_long: bool) -> None:
     for name, figure, limit in rows(found):
         print(f"{name:<42} {figure:>28}  {limit}".rstrip())
-    for title, told in (
+    for title, places in (
         ("files over the limit", found.large_files),
         ("large classes without a reason", found.large_classes),
         ("circles", [" ".join(circle) for circle in circles(found.imports)]),
@@ -299,8 +299,8 @@ def show(found: Measures, is_long: bool) -> None:
         ("tuple assignments", found.tuples if is_long else []),
         ("fmt: skip", found.unformatted if is_long else []),
     ):
-        if told:
-            print(f"{title}:", *told, sep="\n  ")
+        if places:
+            print(f"{title}:", *places, sep="\n  ")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

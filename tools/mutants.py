@@ -187,11 +187,11 @@ def tokens(text: str, marker: str) -> list[tuple[str, int, int]]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one mutant; `found` is what the tests ended with when it is not so."""
+    """Whether a test has found the mutant. If not, `output` has the last line of the tests."""
 
     is_found: bool
     seconds: float
-    told: str = ""
+    output: str = ""
 
 
 def mutants(rules: Sequence[int] = ()) -> list[Mutant]:
@@ -234,15 +234,15 @@ def check_imports(tree: Path) -> None:
     """Raises SystemExit when the installed package would be tested instead of the copy."""
     code = "import asyncjobs; print(asyncjobs.__file__)"
     command = [sys.executable, "-c", code]
-    told = subprocess.run(
+    found = subprocess.run(
         command, cwd=tree, env=environment(tree), capture_output=True, text=True, check=True
     )
-    if not Path(told.stdout.strip()).is_relative_to(tree):
-        raise SystemExit(f"the tests would import {told.stdout.strip()}, not the copy in {tree}")
+    if not Path(found.stdout.strip()).is_relative_to(tree):
+        raise SystemExit(f"the tests would import {found.stdout.strip()}, not the copy in {tree}")
 
 
 def run_tests(tree: Path, tests: Sequence[str], *arguments: str) -> tuple[int | None, str]:
-    """Pytest's exit code, None when it took too long, and the end of what it told."""
+    """Pytest's exit code, None when it took too long, and the end of its output."""
     command = [
         *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header"),
         "--hypothesis-seed=1",
@@ -260,12 +260,12 @@ def run_tests(tree: Path, tests: Sequence[str], *arguments: str) -> tuple[int | 
         text=True,
     )
     try:
-        told, _ = process.communicate(timeout=LIMIT_S)
+        output, _ = process.communicate(timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
         process.communicate()
         return None, f"no end within {LIMIT_S:.0f} s"
-    return process.returncode, told
+    return process.returncode, output
 
 
 def try_mutant(tree: Path, mutant: Mutant) -> Verdict:
@@ -273,14 +273,14 @@ def try_mutant(tree: Path, mutant: Mutant) -> Verdict:
     path, before = mutant.apply(tree)
     began = time.monotonic()
     try:
-        code, told = run_tests(tree, mutant.tests, "-x", "--tb=no")
+        code, output = run_tests(tree, mutant.tests, "-x", "--tb=no")
     finally:
         path.write_text(before)
     seconds = time.monotonic() - began
     # An error while tests are collected or set up is no failure of what they assert.
-    if code == FAILED and SOME_FAILED.search(told):
+    if code == FAILED and SOME_FAILED.search(output):
         return Verdict(True, seconds)
-    last = told.strip().splitlines()[-1] if told.strip() else "nothing was told"
+    last = output.strip().splitlines()[-1] if output.strip() else "no output"
     return Verdict(False, seconds, f"exit code {code}: {last}")
 
 
@@ -311,9 +311,9 @@ def try_all(found: Sequence[Mutant], tree: Path) -> int:
     copy_tree(tree)
     check_imports(tree)
     tests = list(dict.fromkeys(test for mutant in found for test in mutant.tests))
-    code, told = run_tests(tree, tests)
+    code, output = run_tests(tree, tests)
     if code != PASSED:
-        print(told)
+        print(output)
         print("the tests fail without any mutant; mend them first")
         return 1
     print(f"{len(tests)} tests pass without a mutant; mutants: {len(found)}")
@@ -324,8 +324,8 @@ def try_all(found: Sequence[Mutant], tree: Path) -> int:
         took = f"{verdict.seconds:6.1f} s" if verdict.is_found else "SURVIVES"
         survivors += not verdict.is_found
         print(f"{mutant.rule:>4}  {took}  {mutant.keeps}  ({mutant.tests[0]})", flush=True)
-        if verdict.told:
-            print(f"      {verdict.told}", flush=True)
+        if verdict.output:
+            print(f"      {verdict.output}", flush=True)
     print(f"found: {len(found) - survivors} of {len(found)}")
     return 1 if survivors else 0
 

@@ -158,7 +158,7 @@ def test_a_mutant_is_applied_and_told_apart(tmp_path: Path) -> None:
     found = mutants.Mutant(1, "enough", "42", "4", tests)
     assert mutants.try_mutant(tmp_path, found).is_found
     survives = mutants.Mutant(1, "enough", "42", "41", tests)
-    assert mutants.try_mutant(tmp_path, survives).told.startswith("exit code 0")
+    assert mutants.try_mutant(tmp_path, survives).output.startswith("exit code 0")
     broken = mutants.Mutant(1, "enough", "ANSWER", "QUESTION", tests)
     assert not mutants.try_mutant(tmp_path, broken).is_found
     assert answer.read_text() == "# rule:1 enough\nANSWER = 42\n"

@@ -75,7 +75,7 @@ class ParentHealth(Health):
         self._name = name
         self.supervisor: Supervisor | None = None
         """Set before the health starts."""
-        self.is_told = systemd is not None or options != HealthOptions(host=options.host)
+        self.is_wanted = systemd is not None or options != HealthOptions(host=options.host)
 
     def _new_look(self, pulse: Pulse, live_s: float) -> Look:
         assert self.supervisor is not None

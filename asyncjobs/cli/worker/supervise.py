@@ -79,7 +79,7 @@ class _Parent:
             burst=options.burst,
             waits_for_change=options.reload,
             on_begun=self._greet,
-            reports=health.is_told,
+            reports=health.is_wanted,
         )
 
     async def run(self) -> int:
