@@ -110,6 +110,8 @@ class World:
         self.concurrency = 1 + int(chance() * 4)
         self.ledger.concurrency = self.concurrency
         self.workers: dict[Process, Worker] = {}
+        self._ends = Random(f"ends of {seed}")
+        """Of its own, so that what came before a seed had workers like these stays as it was."""
         self._armed: dict[Process, Callable[[Process], None]] = {}
         self.crashes = self.pauses = self.started = 0
         self.ending = False
@@ -145,13 +147,22 @@ class World:
             )
             self.workers[process] = worker
             try:
-                await worker.run()
+                await worker.run(**self._own_end())
                 break
             except StoreError:
                 await asyncio.sleep(0.2)
         self.workers.pop(process, None)
         if not self.ending:
             self.loop.after(0.1, self.start_worker)
+
+    def _own_end(self) -> dict[str, Any]:
+        """Some workers end by themselves, after a few jobs or with nothing left to do."""
+        chance = self._ends.random()
+        if chance < 0.2:
+            return {"max_jobs": 1 + int(self._ends.random() * 12)}
+        if chance < 0.3:
+            return {"burst": True, "burst_wait": self._ends.random()}
+        return {}
 
     def crash(self, process: Process) -> None:
         """From here on nothing of this process happens any more."""
