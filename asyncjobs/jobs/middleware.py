@@ -1,9 +1,9 @@
 """Middleware around the attempts of job functions.
 
-A middleware is `async def m(attempt, call_next)`. It awaits `call_next()` at most once. From the
-outside in, an attempt passes the middleware `around` it, the worker (which judges how it ended and
-settles it), the middleware `within` it, and the function on its executor. An attempt that never
-begins passes none of them.
+A middleware is `async def m(attempt, call_next)`. It may await `call_next()` once; a second call
+raises UsageError. From the outside in, an attempt passes the middleware `around` it, the worker
+(which judges how it ended and settles it), the middleware `within` it, and the function on its
+executor. An attempt that never begins passes none of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
+from asyncjobs.errors import UsageError
 from asyncjobs.model.attempt import AttemptInfo
 
 __all__ = ["CallNext", "Carry", "Middleware", "Middlewares", "enter"]
@@ -27,11 +28,17 @@ class Middlewares:
     """The middleware of an app, the outermost first. An added one works from the next attempt on.
 
     `around` is for telemetry. `call_next()` raises nothing and returns the attempt's `Settlement`,
-    which is on its way to the store; None if another worker has to record the end. An exception
-    in such a middleware is logged by the worker and changes nothing.
+    which is on its way to the store; None if another worker has to record the end. The attempt's
+    time-out counts from the first step of the outermost one. It depends on `call_next()` what an
+    error of such a middleware does:
+
+    - Before it, the attempt fails with this error, as if the function had raised it. If the
+      middleware returns without `call_next()`, the attempt fails with UsageError.
+    - After it, the job is settled already. The worker logs the error, and nothing else changes.
 
     `within` may change the outcome. `call_next()` returns or raises what the job function does.
-    What the middleware returns or raises counts as the function's, and is judged.
+    What the middleware returns or raises counts as the function's, and is judged. It may leave out
+    `call_next()`: then the function is not called.
     """
 
     def __init__(self) -> None:
@@ -81,8 +88,31 @@ def enter(
     middlewares: Sequence[Middleware], attempt: AttemptInfo, innermost: CallNext
 ) -> Coroutine[Any, Any, Any]:
     """Call the first middleware. Its `call_next` leads through the others to `innermost`."""
-    call_next = innermost
+    call_next: CallNext = _Once(innermost)
     # From the inside out: each one gets the call of the next one.
     for middleware in reversed(middlewares):
         call_next = partial(middleware, attempt, call_next)
     return call_next()
+
+
+class _Once:
+    """The last `call_next` of an attempt: the second call is refused.
+
+    A second one would run a job that has been settled, or free the place of its thread twice.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: CallNext) -> None:
+        self._call: CallNext | None = call
+
+    def __call__(self) -> Coroutine[Any, Any, Any]:
+        call = self._call
+        # rule:16 a middleware runs a job function once at the most
+        if call is None:
+            raise UsageError(
+                "a middleware has called call_next() twice in one attempt; to run a job again, "
+                "let the attempt fail and give its function a retry policy"
+            )
+        self._call = None
+        return call()

@@ -54,10 +54,12 @@ async def test_an_attempt_is_a_root_that_links_to_its_enqueue(
 ) -> None:
     job = register(app, tasks.looks)
     with recording.provider.get_tracer("test").start_as_current_span("request") as request:
-        async with working(app):
+        async with app:
             handle = await job.enqueue()
-            seen = await handle.result(LIMIT_S)
-            (attempt,) = await recording.ended(1)
+            await asyncio.sleep(0.1)
+            async with Worker(app, grace=2):
+                seen = await handle.result(LIMIT_S)
+                (attempt,) = await recording.ended(1)
     (sent,) = recording.sent()
     assert (sent.name, attempt.name) == ("enqueue looks", "process looks")
     assert sent.parent is not None
@@ -98,7 +100,8 @@ def check_attributes(sent: ReadableSpan, attempt: ReadableSpan, id: str, kind: s
     assert isinstance(of_attempt.pop("messaging.consumer.group.name"), str)
     waited = of_attempt.pop("asyncjobs.job.queue_time_ms")
     assert isinstance(waited, int)
-    assert 0 <= waited < LIMIT_S * 1000
+    # It waited for 100 ms before a worker was there; a store's clock may differ by some of them.
+    assert 60 <= waited < LIMIT_S * 1000
     assert of_attempt == shared | {
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",

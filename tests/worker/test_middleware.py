@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +13,18 @@ from asyncjobs import AsyncJobs, JobFailed, RetryPolicy, Snooze, State, constant
 from asyncjobs.events import AttemptInfo
 from asyncjobs.jobs.middleware import CallNext, Middleware
 from asyncjobs.model.settlement import Settlement
+from asyncjobs.worker.engine.attempt import Attempt
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, Stage, ended, events_of, register, until, working
+from tests.worker.kit import (
+    LIMIT_S,
+    Stage,
+    ended,
+    events_of,
+    processor_of,
+    register,
+    until,
+    working,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("kind", ["memory"], indirect=True)]
 
@@ -31,6 +43,7 @@ async def fails_once(name: str) -> str:
     return name
 
 
+EACH = pytest.mark.parametrize("function", [hello, hello_in_thread])
 seen: list[tuple[str, Any]] = []
 
 
@@ -163,3 +176,199 @@ async def test_an_attempt_says_what_it_was_told_to_stop_for(app: AsyncJobs, stag
         await ended(app, handle.id, State.CANCELLED)
         assert info.stop_asked is not None
         assert info.stop_asked.reason == "cancel"
+
+
+# -- whatever a middleware around it does, the attempt ends, and so does no worker --------------
+
+
+def plain(attempt: AttemptInfo, call_next: CallNext) -> Any:
+    raise LookupError("raised when called, not when awaited")
+
+
+async def wants_more(attempt: AttemptInfo, call_next: CallNext, more: object) -> Any:
+    """A signature that does not fit."""
+
+
+async def exits(attempt: AttemptInfo, call_next: CallNext) -> Any:
+    raise SystemExit(3)
+
+
+async def leaves_it_out(attempt: AttemptInfo, call_next: CallNext) -> Any:
+    return None
+
+
+def first_time(middleware: Any) -> Middleware:
+    """Only the first attempt of each job passes this middleware."""
+
+    def chosen(attempt: AttemptInfo, call_next: CallNext) -> Any:
+        if attempt.number == 1:
+            return middleware(attempt, call_next)
+        return call_next()
+
+    return chosen
+
+
+@EACH
+@pytest.mark.parametrize(
+    ("middleware", "error"),
+    [
+        (plain, "LookupError"),
+        (wants_more, "TypeError"),
+        (exits, "SystemExit"),
+        (leaves_it_out, "UsageError"),
+    ],
+)
+async def test_one_around_it_that_does_not_come_to_it_costs_an_attempt(
+    app: AsyncJobs, function: Callable[..., Any], middleware: Any, error: str
+) -> None:
+    retries = events_of(app, events.JobRetryScheduled)
+    app.middlewares.add_around(first_time(middleware))
+    job = register(app, function, retry=RetryPolicy(2, constant(0)))
+    async with working(app, threads=1, concurrency=1) as worker:
+        assert await (await job.enqueue("you")).result(LIMIT_S) == "hello you"
+        assert [type(event.error).__name__ for event in retries] == [error]
+        await until(lambda: worker.running == 0)
+
+
+@EACH
+@pytest.mark.parametrize("fault", [LookupError, SystemExit])
+async def test_one_around_it_that_fails_after_the_attempt_is_logged_and_changes_nothing(
+    app: AsyncJobs,
+    function: Callable[..., Any],
+    fault: type[BaseException],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def breaks(attempt: AttemptInfo, call_next: CallNext) -> Any:
+        await call_next()
+        raise fault("after it")
+
+    app.middlewares.add_around(breaks)
+    job = register(app, function, retry=False)
+    async with working(app, threads=1, concurrency=1):
+        for _ in range(2):
+            assert await (await job.enqueue("you")).result(LIMIT_S) == "hello you"
+        await until(lambda: len(caplog.records) >= 2)
+    told = [record for record in caplog.records if "failed after its end" in record.message]
+    assert [record.__dict__["job"] for record in told] == [function.__name__] * 2
+    assert [record.exc_info is not None for record in told] == [True, False]
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
+@EACH
+async def test_a_time_out_reaches_one_around_it_that_waits(
+    app: AsyncJobs, function: Callable[..., Any]
+) -> None:
+    async def waits(attempt: AttemptInfo, call_next: CallNext) -> Any:
+        await asyncio.sleep(60)
+
+    app.middlewares.add_around(waits)
+    job = register(app, function, retry=False, timeout=0.05)
+    async with working(app):
+        with pytest.raises(JobFailed, match=r"longer than its 0\.05 s"):
+            await (await job.enqueue("you")).result(LIMIT_S)
+
+
+@EACH
+@pytest.mark.parametrize("swallows", [False, True])
+async def test_a_cancel_reaches_one_around_it_that_waits(
+    app: AsyncJobs, function: Callable[..., Any], swallows: bool
+) -> None:
+    async def waits(attempt: AttemptInfo, call_next: CallNext) -> Any:
+        seen.append(("waits", attempt))
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if not swallows:
+                raise
+
+    app.middlewares.add_around(waits)
+    job = register(app, function)
+    async with working(app):
+        handle = await job.enqueue("you")
+        await until(lambda: len(seen) == 1)
+        assert await handle.cancel()
+        await ended(app, handle.id, State.CANCELLED)
+
+
+@EACH
+async def test_one_that_was_stopped_before_its_first_step_passes_no_middleware(
+    app: AsyncJobs, function: Callable[..., Any]
+) -> None:
+    loop = asyncio.get_running_loop()
+    # Even where tasks start at once, this one makes its first step a turn later.
+    loop.set_task_factory(lambda loop, body, **more: asyncio.Task(body, loop=loop, **more))
+    app.middlewares.add_around(noting("around"))
+    job = register(app, function)
+    try:
+        async with working(app) as worker:
+            processor = processor_of(worker)
+            start = processor.runner.start
+
+            def start_and_cancel(taken: Any) -> None:
+                start(taken)
+                processor.cancel([each.ref for each in taken])
+
+            processor.runner.start = start_and_cancel  # type: ignore[method-assign]
+            handle = await job.enqueue("you")
+            await ended(app, handle.id, State.CANCELLED)
+    finally:
+        loop.set_task_factory(None)
+    assert seen == []
+
+
+async def test_one_around_it_cannot_run_a_job_twice(
+    app: AsyncJobs, stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def twice(attempt: AttemptInfo, call_next: CallNext) -> Any:
+        await call_next()
+        return await call_next()
+
+    app.middlewares.add_around(twice)
+    job = register(app, jobs.echo)
+    async with working(app):
+        assert await (await job.enqueue("x")).result(LIMIT_S) == "x"
+        await until(lambda: "call_next() twice" in caplog.text)
+
+
+@EACH
+async def test_one_within_it_cannot_call_the_function_twice(
+    app: AsyncJobs, function: Callable[..., Any]
+) -> None:
+    async def twice(attempt: AttemptInfo, call_next: CallNext) -> Any:
+        await call_next()
+        return await call_next()
+
+    app.middlewares.add_within(twice)
+    job = register(app, function, retry=False)
+    async with working(app, threads=1) as worker:
+        for _ in range(3):
+            with pytest.raises(JobFailed, match=r"call_next\(\) twice"):
+                await (await job.enqueue("you")).result(LIMIT_S)
+        await until(lambda: worker.running == 0)
+        free = processor_of(worker).threads.most(0)
+        assert free == ({"default": 1} if function is hello_in_thread else {})
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks start at once from Python 3.12 on")
+async def test_an_attempt_that_is_over_does_not_get_its_task_back(app: AsyncJobs) -> None:
+    gate = asyncio.Event()
+
+    async def lingers(attempt: AttemptInfo, call_next: CallNext) -> Any:
+        await call_next()
+        await gate.wait()
+
+    app.middlewares.add_around(lingers)
+    job = register(app, hello)
+    async with working(app) as worker:
+        running = processor_of(worker).running
+        attempts: list[Attempt] = []
+        add = running.add
+
+        def add_and_keep(attempt: Attempt) -> None:
+            attempts.append(attempt)
+            add(attempt)
+
+        running.add = add_and_keep  # type: ignore[method-assign]
+        assert await (await job.enqueue("you")).result(LIMIT_S) == "hello you"
+        assert [attempt.task for attempt in attempts] == [None]
+        gate.set()

@@ -9,6 +9,8 @@ from functools import partial
 from types import CodeType, FrameType
 from typing import Any, Final
 
+from asyncjobs.errors import UsageError
+from asyncjobs.guard.guarded import call as call_guarded
 from asyncjobs.jobs.context import _current
 from asyncjobs.jobs.function import JobFunction
 from asyncjobs.jobs.isolation import Isolation
@@ -18,7 +20,9 @@ from asyncjobs.model.events import Events, JobStarted
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.worker.engine.attempt import BEGUN, NEW, WAITING, Attempt, Body, start_task
+from asyncjobs.worker.engine.error_text import describe
 from asyncjobs.worker.engine.executors import Executor, Executors
+from asyncjobs.worker.engine.failures import FailureLog
 from asyncjobs.worker.engine.running import Running
 from asyncjobs.worker.engine.settling import Settler
 
@@ -26,6 +30,8 @@ __all__ = ["ATTEMPT_CODE", "Runner", "attempt_in"]
 
 MakeBody = Callable[[Attempt], Body]
 Call = Callable[[Attempt], Coroutine[Any, Any, Any]]
+
+LATE: Final = "logging an error of a middleware"
 
 
 class Runner:
@@ -58,6 +64,8 @@ class Runner:
         self._running = running
         self._settler = settler
         self._settle = settle
+        self._failures = FailureLog()
+        """Of middleware, after the end of an attempt."""
         self._bodies: dict[JobFunction[..., Any], MakeBody] = {}
         self._forget_bodies = middlewares.on_change(self._bodies.clear)
         self.clock_ahead_ms = 0
@@ -81,8 +89,9 @@ class Runner:
         function = attempt.function
         body = self._bodies.get(function) or self._make(function)
         task = start_task(self._loop, body(attempt), function.name)
-        # An eager task may be over. Kept, it would hold the attempt in a circle; see `finish`.
-        if attempt.phase == NEW or not task.done():
+        # An eager attempt may be over. Kept, its task would hold it in a circle; see `finish`. The
+        # task itself may go on for longer than the attempt, in a middleware around it.
+        if attempt.phase == NEW or (not task.done() and attempt in self._running):
             attempt.task = task
         return attempt
 
@@ -111,7 +120,7 @@ class Runner:
         if within or isolation is not Isolation.LOOP:
             body = partial(self._attempt, call=partial(self._call, executor, within))
         if around:
-            body = partial(_surround, around, body)
+            body = partial(self._around, around, body)
         if not isolation.starts_at_once:
             body = partial(self._attempt_in_turn, executor, body)
         self._bodies[function] = body
@@ -175,13 +184,46 @@ class Runner:
             attempt.begin(wall_ms() + self.clock_ahead_ms, self._loop)
             await body(attempt)
         except BaseException as error:
-            if attempt not in self._running and not attempt.is_let_go:
-                # It has ended and is settled: this is an error of middleware around it.
-                raise
+            # Neither `_attempt` nor `_around` raises, so it has not come to them.
             self._end(attempt, error)
         finally:
             if has_place:
                 executor.release(attempt)
+
+    async def _around(
+        self, around: tuple[Middleware, ...], body: MakeBody, attempt: Attempt
+    ) -> None:
+        """An attempt with middleware around it. Raises nothing: whatever a middleware does, the
+        attempt comes to its end and frees its slot."""
+        # Begun before the middleware, so that a cancel or a time-out reaches one that waits, and
+        # before its info is made, which tells how long the job was queued.
+        # rule:16 an attempt has begun before the first middleware around it
+        attempt.phase = BEGUN
+        try:
+            if attempt.stopping is not None:
+                raise asyncio.CancelledError
+            await enter(around, attempt.info, partial(body, attempt))
+        # rule:16 a middleware around an attempt may raise what is no Exception
+        except BaseException as error:
+            if self._is_open(attempt):
+                self._end(attempt, error)
+            else:
+                call_guarded(LATE, self._log_late, attempt, error)
+        else:
+            # rule:16 a middleware around an attempt that leaves it out ends it all the same
+            if self._is_open(attempt):
+                self._end(attempt, _left_out(attempt))
+
+    def _is_open(self, attempt: Attempt) -> bool:
+        """Whether nothing has ended this attempt yet. One that was let go has no end here."""
+        return attempt in self._running or attempt.is_let_go
+
+    def _log_late(self, attempt: Attempt, error: BaseException) -> None:
+        if issubclass(type(error), (asyncio.CancelledError, GeneratorExit)):
+            return  # the loop ends, or somebody cancels all tasks
+        told = describe(error, attempt.mask)
+        text = "%s: a middleware around it failed after its end, which stays: %s: %s"
+        self._failures.write(attempt, error, told, text, attempt.job.ref, told.kind, told.message)
 
     def _end(self, attempt: Attempt, error: BaseException) -> None:
         """End an attempt that has not come to its function."""
@@ -209,8 +251,15 @@ class Runner:
             )
 
 
-def _surround(around: tuple[Middleware, ...], body: MakeBody, attempt: Attempt) -> Body:
-    return enter(around, attempt.info, partial(body, attempt))
+def _left_out(attempt: Attempt) -> BaseException:
+    """The error of an attempt that a middleware around it has not called."""
+    if attempt.stopping is not None:
+        # It has swallowed its cancellation. The reason for the stop counts.
+        return asyncio.CancelledError()
+    return UsageError(
+        "a middleware around the attempt has returned without call_next(), so the job function "
+        "was not called; a middleware that may leave it out is added by add_within()"
+    )
 
 
 ATTEMPT_CODE: Final[CodeType] = Runner._attempt.__code__
