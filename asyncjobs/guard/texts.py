@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Iterable
 from typing import Any, Final
 
-__all__ = ["in_queues", "safe_repr", "safe_text", "shown", "visible"]
+__all__ = ["in_queues", "safe_repr", "safe_text", "shown", "type_of", "visible"]
 
 _MOST: Final = 200
 """The most characters of one value."""
@@ -58,6 +58,14 @@ def safe_text(value: Any) -> str:
         return str(value)
     except Exception as error:
         return f"(a {type(value).__name__:.100} without a text: {type(error).__name__:.100})"
+
+
+def type_of(value: Any) -> str:
+    """The type of a value, with its article: `an int`, `a Flask`."""
+    name = type(value).__qualname__
+    if name[0] in "aeiouAEIOU":
+        return f"an {name}"
+    return f"a {name}"
 
 
 def in_queues(names: Iterable[str]) -> str:

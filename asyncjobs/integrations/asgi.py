@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 from asyncjobs.app import AsyncJobs
 from asyncjobs.errors import UsageError
+from asyncjobs.guard.texts import type_of
 
 __all__ = ["Lifespan", "lifespan"]
 
@@ -18,7 +19,7 @@ State: TypeAlias = Mapping[str, Any] | None
 Lifespan: TypeAlias = Callable[[W], AbstractAsyncContextManager[State]]
 """A function from the web application to a context manager around its life."""
 
-# Frameworks type a lifespan with state and one without as two kinds; Any is both.
+# Frameworks have one type for a lifespan with state and another for one without. Any fits both.
 _Joined: TypeAlias = Callable[[W], AbstractAsyncContextManager[Any]]
 
 
@@ -43,13 +44,13 @@ def lifespan(app: AsyncJobs, /, *others: Lifespan[Any]) -> _Joined[Any]:
     """
     if not isinstance(app, AsyncJobs):
         raise UsageError(
-            f"lifespan() takes the AsyncJobs first, not {_kind(app)}; write "
+            f"lifespan() takes the AsyncJobs first, not {type_of(app)}; write "
             "FastAPI(lifespan=lifespan(jobs)), where jobs is your AsyncJobs"
         )
     for other in others:
         if not callable(other) or inspect.isasyncgenfunction(other):
             raise UsageError(
-                f"lifespan() cannot enter {getattr(other, '__qualname__', _kind(other))}; give "
+                f"lifespan() cannot enter {getattr(other, '__qualname__', type_of(other))}; give "
                 "a function of the web application with @asynccontextmanager above it"
             )
 
@@ -62,12 +63,8 @@ def lifespan(app: AsyncJobs, /, *others: Lifespan[Any]) -> _Joined[Any]:
                 given: State = await stack.enter_async_context(other(web))
                 if given is not None:
                     state.update(given)
-            # A server without ASGI's state extension refuses any mapping.
+            # None instead of an empty mapping: a server without ASGI's state extension refuses both
+            # an empty and a full one.
             yield state or None
 
     return joined
-
-
-def _kind(value: object) -> str:
-    name = type(value).__qualname__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

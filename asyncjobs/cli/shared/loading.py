@@ -20,6 +20,7 @@ from typing import Any, Final
 import asyncjobs
 from asyncjobs.app import AsyncJobs
 from asyncjobs.guard.nearness import nearest
+from asyncjobs.guard.texts import type_of
 from asyncjobs.jobs.function import JobFunction
 
 __all__ = ["LoadError", "load_app", "put_working_directory_on_path"]
@@ -209,10 +210,7 @@ def _described(value: Any) -> str:
         return f"the class {value.__qualname__}"
     if inspect.isroutine(value):
         return "a function"
-    name = type(value).__qualname__
-    if name[0] in "aeiouAEIOU":
-        return f"an {name}"
-    return f"a {name}"
+    return type_of(value)
 
 
 def _apps(module: ModuleType) -> dict[str, AsyncJobs]:
