@@ -160,7 +160,7 @@ class JobExpired(JobDiscarded):
 
 @dataclass(frozen=True, slots=True)
 class JobDead(AttemptEnded):
-    """The job is dead. `reason`: exhausted, crashed, unknown or unreadable."""
+    """The job is dead. `reason`: exhausted, crashed, unknown, unreadable or unrecorded."""
 
     reason: str
     error: BaseException | None

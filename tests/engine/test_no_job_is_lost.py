@@ -36,6 +36,8 @@ from tests.engine.kit import AWAY, BROKEN, Worker, exchange, job
 
 SLOTS = 3
 QUEUES = ("a", "b")
+MISHAPS = ("request lost", "reply lost", "request faulty", "reply faulty")
+FAULT = TypeError("planted")
 
 
 class Store:
@@ -115,6 +117,7 @@ class Plan(RuleBasedStateMachine):
         self.trade: Trade | None = None
         self.reply: Exchange | None = None
         self.offer: Offer | None = None
+        self.has_fault = False
         self.done = False
 
     # -- what the loop does ------------------------------------------------------------
@@ -128,7 +131,7 @@ class Plan(RuleBasedStateMachine):
             self.intake.ended(Settlement.cancelled(each))
 
     @precondition(lambda self: self.trade is None and not self.done)
-    @rule(fate=st.sampled_from(["reply", "reply", "reply", "request lost", "reply lost"]))
+    @rule(fate=st.sampled_from(["reply", "reply", "reply", *MISHAPS]))
     def step(self, fate: str) -> None:
         worker, intake, now_s = self.worker, self.intake, self.worker.now_s
         match worker.next():
@@ -136,10 +139,11 @@ class Plan(RuleBasedStateMachine):
                 worker.sequence += 1
                 intake.sent(worker.sequence)
                 self.trade, self.reply = trade, None
-                if fate != "request lost":
+                if fate not in ("request lost", "request faulty"):
                     self.reply = self.store.exchange(trade, worker.sequence)
-                if fate == "reply lost":
+                if fate != "reply":
                     self.reply = None
+                self.has_fault = fate.endswith("faulty") and bool(trade.settlements)
             case Start(jobs):
                 self.run(jobs)
             case Park(_, _, slots, wake_s):
@@ -181,11 +185,17 @@ class Plan(RuleBasedStateMachine):
             self.run(self.intake.holdings.take_unstarted())
 
     @precondition(lambda self: self.trade is not None)
-    @rule()
-    def answer(self) -> None:
+    @rule(instead=st.sampled_from(["the same", "the same", "nothing"]))
+    def answer(self, instead: str = "the same") -> None:
         assert self.trade is not None
         trade, self.trade = self.trade, None
-        if self.reply is None:
+        if self.has_fault:
+            if trade.is_alone:
+                assert not trade.demand
+                (settlement,) = trade.settlements
+                self.intake.send_instead(None if instead == "nothing" else settlement)
+            self.intake.broke(FAULT)
+        elif self.reply is None:
             self.intake.failed(AWAY)
         else:
             self.obey(self.intake.arrivals.answered(trade, self.reply, self.worker.now_s))
@@ -312,9 +322,11 @@ class Plan(RuleBasedStateMachine):
             self.step("reply")
             self.nothing_is_started_twice()
         assert self.done, self.worker.next()
-        assert not self.store.held
+        # What cannot be settled is given back by the end of the lease.
+        stuck = self.store.held.keys()
+        assert stuck <= {*self.intake.holdings.stuck}
         waiting = sum(len(jobs) for jobs in self.store.ready.values())
-        assert waiting + len(self.store.ended) == self.enqueued
+        assert waiting + len(self.store.ended) + len(stuck) == self.enqueued
 
 
 class PlanOfOneQueue(Plan):

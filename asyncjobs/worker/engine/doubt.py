@@ -71,6 +71,10 @@ class Unanswered:
         self.settlements = settlements
         self.sequence = 0
 
+    def jobs(self) -> list[TakenJob]:
+        """The jobs that its settlements are for."""
+        return [settlement.job for settlement in self.settlements]
+
     def to_send_again(self, applied: Mapping[str, int]) -> list[Settlement]:
         """The settlements without an effect. `applied`: for each queue the last exchange that took
         effect there."""
@@ -194,8 +198,7 @@ class InDoubt:
     def sent_jobs(self) -> Iterator[TakenJob]:
         """The jobs that the exchange without a reply settles."""
         if self.exchange is not None:
-            for settlement in self.exchange.settlements:
-                yield settlement.job
+            yield from self.exchange.jobs()
 
     def holds_settlements(self) -> bool:
         if self.exchange is not None and self.exchange.settlements:

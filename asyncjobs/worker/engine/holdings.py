@@ -17,7 +17,16 @@ __all__ = ["Holdings"]
 class Holdings:
     """Owns both. Each job that has come is in one place: here, or among the running attempts."""
 
-    __slots__ = ("doubt", "is_releasing", "lost", "taken", "unsettled", "unstarted", "unwanted")
+    __slots__ = (
+        "doubt",
+        "is_releasing",
+        "lost",
+        "stuck",
+        "taken",
+        "unsettled",
+        "unstarted",
+        "unwanted",
+    )
 
     def __init__(self) -> None:
         self.unstarted: list[TakenJob] = []
@@ -25,6 +34,9 @@ class Holdings:
         """Settlements that wait for the next trade."""
         self.doubt = InDoubt()
         """Settlements that were sent. Nobody knows yet whether they count."""
+        self.stuck: list[TakenJob] = []
+        """Jobs that have ended and cannot be settled, because of a fault. They keep nobody waiting:
+        the store gives them to another worker when the lease ends."""
         self.lost: set[str] = set()
         """Queues in which the lease is not entered: it was lost there, or never was."""
         self.unwanted: set[JobRef] = set()
@@ -59,6 +71,7 @@ class Holdings:
             self.unsettled.drop(self.lost)
             self.doubt.drop(self.lost)
             self.unstarted = [job for job in self.unstarted if job.queue not in self.lost]
+            self.stuck = [job for job in self.stuck if job.queue not in self.lost]
         return new
 
     def drop_unwanted(self, refs: Collection[JobRef], *, more_may_come: bool) -> list[TakenJob]:
@@ -83,7 +96,7 @@ class Holdings:
 
     def jobs(self) -> list[TakenJob]:
         """All jobs here. The store need not name them in a resync."""
-        return [*self.unsettled.jobs(), *self.unstarted, *self.doubt.jobs()]
+        return [*self.unsettled.jobs(), *self.unstarted, *self.doubt.jobs(), *self.stuck]
 
     def ended_jobs(self) -> list[TakenJob]:
         """Those that have run here and are not known to be settled."""

@@ -134,6 +134,8 @@ class Intake:
 
     def _trade(self, free: int, now_s: float) -> Trade | None:
         """Settle what has ended, and ask for what can start; None when there is neither."""
+        if self.holdings.unsettled.alone and (trade := self._trade_alone()) is not None:
+            return trade
         signals = self._signals
         settlements = self.holdings.unsettled.take()
         if self._doubt.queues:
@@ -149,6 +151,19 @@ class Intake:
         # is a resync, which finds out which of these settlements count.
         self._doubt.exchange = Unanswered(CUT_OFF, settlements)
         return Trade(settlements, demand)
+
+    def _trade_alone(self) -> Trade | None:
+        """Settle one that may be a misfit; None when their queues are all in doubt.
+
+        It asks for nothing: what is raised then is about this settlement.
+        """
+        unsettled = self.holdings.unsettled
+        while unsettled.alone:
+            settlements = self._doubt.hold_back(unsettled.take())
+            if settlements:
+                self._doubt.exchange = Unanswered(CUT_OFF, settlements)
+                return Trade(settlements, {}, is_alone=True)
+        return None
 
     def _moves_to_the_end(self, free: int, now_s: float) -> bool:
         """For a worker that ends by itself: whether it becomes quiet now, or looks into all
@@ -179,6 +194,25 @@ class Intake:
     def failed(self, error: Exception) -> None:
         """The store has not answered a trade, a rejoin, or a question about single queues."""
         self._doubt.fail(error)
+
+    def broke(self, fault: Exception) -> None:
+        """The trade has met a fault that is no answer of the store. One of its settlements may be
+        the cause, and the others must not share its fate."""
+        exchange = self._doubt.exchange
+        assert exchange is not None
+        # rule:17 the settlements of an exchange with a fault are sent again one by one
+        self.holdings.unsettled.alone += len(exchange.settlements)
+        self._doubt.fail(fault)
+
+    def send_instead(self, settlement: Settlement | None) -> None:
+        """Settle the job of the trade that is alone in this way. None: it cannot be settled."""
+        exchange = self._doubt.exchange
+        assert exchange is not None
+        if settlement is not None:
+            exchange.settlements = [settlement]
+            return
+        self.holdings.stuck += exchange.jobs()
+        exchange.settlements = ()
 
     def ended(self, settlement: Settlement | None) -> None:
         """An attempt has freed its slot. None: its end is not this worker's to record."""

@@ -34,6 +34,7 @@ from asyncjobs.worker.engine.attempt import Crew, Reason
 from asyncjobs.worker.engine.decoding import Find, decode
 from asyncjobs.worker.engine.executors import Executors, OnLoop
 from asyncjobs.worker.engine.intake import Intake
+from asyncjobs.worker.engine.misfits import Misfits
 from asyncjobs.worker.engine.parking import Parking
 from asyncjobs.worker.engine.runner import Runner
 from asyncjobs.worker.engine.running import Running
@@ -52,7 +53,7 @@ from asyncjobs.worker.engine.steps import (
 )
 from asyncjobs.worker.engine.sweeps import Sweeps
 from asyncjobs.worker.engine.threads import Threads
-from asyncjobs.worker.lease.session import Session
+from asyncjobs.worker.lease.session import ExchangeFault, Session
 
 __all__ = ["Processor"]
 
@@ -91,6 +92,7 @@ class Processor:
         has_one_queue = len(session.spec.queues) == 1
         self.intake = Intake(shares, self._slots(concurrency), can_offer=has_one_queue)
         self._arrivals = self.intake.arrivals
+        self._misfits = Misfits(settings, hub, self.intake)
         self.parking = Parking(session, self.intake.appetite)
         crew = Crew(settings, worker, self.running.note)
         make = partial(decode, find, crew, self.settler.unstarted)
@@ -143,6 +145,9 @@ class Processor:
             exchange = await self._start_during(trip)
         except (StoreError, StaleSequence) as error:
             self.intake.failed(error)
+            return
+        except ExchangeFault as fault:
+            self._misfits.isolate(trade, fault)
             return
         self._note_answer(exchange, self._arrivals.answered(trade, exchange, self._loop.time()))
 

@@ -51,10 +51,14 @@ class Rejoin(NamedTuple):
 
 
 class Trade(NamedTuple):
-    """Exchange ended jobs for new ones, in one round trip."""
+    """Exchange ended jobs for new ones, in one round trip.
+
+    `is_alone`: it has one settlement that may be a misfit, and asks for nothing.
+    """
 
     settlements: list[Settlement]
     demand: Mapping[str, Demand]
+    is_alone: bool = False
 
 
 class Start(NamedTuple):

@@ -18,9 +18,11 @@ BYTES_LIMIT: Final = 4 * 1024 * 1024
 class Unsettled:
     """Owns the settlements that were not sent yet. Bounded by the number of jobs held."""
 
-    __slots__ = ("_waiting", "append")
+    __slots__ = ("_waiting", "alone", "append")
 
     def __init__(self) -> None:
+        self.alone = 0
+        """How many of the next settlements go alone: one of them may be a misfit."""
         self._waiting: list[Settlement] = []
         self.append = self._waiting.append
 
@@ -29,6 +31,12 @@ class Unsettled:
 
     def take(self) -> list[Settlement]:
         """The next ones for an exchange, out of here."""
+        if self.alone:
+            self.alone = min(self.alone, len(self._waiting))
+            taken = self._waiting[:1]
+            del self._waiting[:1]
+            self.alone -= len(taken)
+            return taken
         count = size = jobs = 0
         # rule:11 what an exchange settles is bounded
         for settlement in self._waiting[:COUNT_LIMIT]:

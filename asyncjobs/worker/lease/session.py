@@ -17,12 +17,20 @@ from asyncjobs.store.answers import Exchange, Resync, StaleSequence
 from asyncjobs.store.lease import Lease, LeaseSpec
 from asyncjobs.store.seam import Backend
 
-__all__ = ["Session"]
+__all__ = ["ExchangeFault", "Session"]
 
 logger = GuardedLog("asyncjobs.worker")
 
 BACKOFF_FIRST_S: Final = 0.05
 BACKOFF_MOST_S: Final = 3.0
+
+
+class ExchangeFault(Exception):
+    """An exchange has raised what is no answer of a store: its client or our code has a fault.
+
+    The cause is what was raised. Errors of the operating system are not among them: they say
+    nothing of what was to be sent.
+    """
 
 
 class Session:
@@ -76,8 +84,15 @@ class Session:
     async def exchange(
         self, sequence: int, settlements: Sequence[Settlement], demand: Mapping[str, Demand]
     ) -> Exchange:
-        """Raises StoreError or StaleSequence: then nothing is known until a resync."""
-        answer = await self.lease.exchange(sequence, settlements, demand)
+        """Raises StoreError, StaleSequence or ExchangeFault: then nothing is known until a
+        resync."""
+        try:
+            answer = await self.lease.exchange(sequence, settlements, demand)
+        except (StoreError, StaleSequence, OSError):
+            raise
+        # rule:17 a fault in an exchange is told apart from faults of the loop
+        except Exception as fault:
+            raise ExchangeFault(f"{type(fault).__name__} in an exchange: {fault}") from fault
         self._failures = 0
         return answer
 
