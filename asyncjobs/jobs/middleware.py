@@ -13,7 +13,9 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from asyncjobs.errors import UsageError
+from asyncjobs.guard.guarded import report
 from asyncjobs.model.attempt import AttemptInfo
+from asyncjobs.model.codec import to_json
 
 __all__ = ["CallNext", "Carry", "Middleware", "Middlewares", "enter"]
 
@@ -21,7 +23,7 @@ CallNext: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
 Middleware: TypeAlias = Callable[[AttemptInfo, CallNext], Coroutine[Any, Any, Any]]
 Carry: TypeAlias = Callable[[AttemptInfo, Any], Any]
 """Gets the trace that a job carries to its next attempt, and returns it or another one. The other
-one must be JSON."""
+one must be JSON. If it is not, or if the carry raises, the job keeps the trace that it has."""
 
 
 class Middlewares:
@@ -65,7 +67,15 @@ class Middlewares:
     def carry(self, attempt: AttemptInfo, trace: Any) -> Any:
         """The trace that the job carries to its next attempt."""
         for each in self._carries:
-            trace = each(attempt, trace)
+            try:
+                changed = each(attempt, trace)
+                if changed is not trace:
+                    to_json(changed)
+            # rule:16 a carry that fails leaves the job the trace that it has
+            except BaseException as error:
+                report("the carry of a middleware failed", error)
+            else:
+                trace = changed
         return trace
 
     @property

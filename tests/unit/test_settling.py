@@ -11,6 +11,8 @@ import pytest
 
 from asyncjobs import AsyncJobs, RetryPolicy, Snooze, State, constant, events
 from asyncjobs.events import Events
+from asyncjobs.jobs.middleware import Carry
+from asyncjobs.model.attempt import AttemptInfo
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, Headers
 from asyncjobs.model.job import NewJob, TakenJob
@@ -129,6 +131,43 @@ def test_a_retry_takes_the_arguments_as_they_were(case: Case) -> None:
     assert (again.args, again.kwargs, again.attempt) == ([[1, 2]], {}, 2)
     assert settlement is not None
     assert settlement.delay_ms == 2000
+
+
+def carry_raises(attempt: AttemptInfo, trace: Any) -> Any:
+    raise SystemExit("telemetry is broken")
+
+
+def carry_cannot_be_kept(attempt: AttemptInfo, trace: Any) -> Any:
+    return {"x": object()}
+
+
+@pytest.mark.parametrize(
+    "carry", [carry_raises, carry_cannot_be_kept], ids=["raises", "cannot be kept"]
+)
+def test_a_carry_that_fails_costs_no_trace(case: Case, carry: Carry) -> None:
+    middlewares = case.settler.middlewares
+    middlewares.add_carry(lambda attempt, trace: {**trace, "first": 1})
+    middlewares.add_carry(carry)
+    middlewares.add_carry(lambda attempt, trace: {**trace, "last": 1})
+    carried = {"a": 1, "first": 1, "last": 1}
+    attempt = case.attempt(headers=Headers({"t": {"a": 1}}))
+    again = later(case.settler.error(attempt, ValueError("transient")))
+    assert (again.attempt, again.headers.trace) == (2, carried)
+    assert isinstance(case.heard[0], events.JobRetryScheduled)
+    attempt = case.attempt(attempt=3, headers=Headers({"t": {"a": 1}}))
+    settlement = case.settler.error(attempt, ValueError("final"))
+    assert settlement is not None
+    assert settlement.dead_letter is not None
+    told, raw = read_dead_letter(settlement.dead_letter)
+    assert (told.reason, Envelope.decode(raw).headers.trace) == ("exhausted", carried)
+
+
+def test_a_trace_that_user_code_has_spoiled_is_read_anew(case: Case) -> None:
+    """Everybody who sees an attempt sees its trace, and could write into it."""
+    attempt = case.attempt(headers=Headers({"t": {"a": 1}}))
+    attempt.info.trace["x"] = object()
+    again = later(case.settler.error(attempt, ValueError("transient")))
+    assert (again.attempt, again.headers.trace) == (2, {"a": 1})
 
 
 def test_a_snooze_keeps_the_attempt(case: Case) -> None:

@@ -12,6 +12,7 @@ from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.model import events
 from asyncjobs.model.clock import now_ms as wall_ms
 from asyncjobs.model.ends import ENDS
+from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.events import Events
 from asyncjobs.model.headers import PastError
 from asyncjobs.model.job import State
@@ -42,6 +43,7 @@ __all__ = ["Settler"]
 logger = GuardedLog("asyncjobs.worker")
 
 LAST_RESORT_S: Final = 10.0
+NO_MIDDLEWARES: Final = Middlewares()
 UNRECORDED: Final = "logging an end that could not be recorded"
 
 
@@ -129,15 +131,19 @@ class Settler:
             return self.unstarted.unreadable(attempt.job, another)
 
     def _end_without_words(self, attempt: Attempt, fault: BaseException) -> Settlement:
+        # Written from the stored bytes and without middleware: what user code could reach may be
+        # what has failed.
+        # rule:16 the last resort of an end trusts nothing that user code could change
+        attempt.envelope = Envelope.decode(attempt.job.envelope)
         ended = self._ended(attempt)
         number = attempt.envelope.attempt
         if number < attempt.settings.retry.max_attempts:
-            settlement = later(attempt, self.middlewares, LAST_RESORT_S, number + 1)
+            settlement = later(attempt, NO_MIDDLEWARES, LAST_RESORT_S, number + 1)
             self._tell(attempt, events.JobRetryScheduled, *ended, LAST_RESORT_S, fault)
             return settlement
         message = "its end could not be recorded; the worker's log tells why"
         outcome = Outcome(State.DEAD, reason="exhausted", message=message)
-        envelope = last_envelope(attempt, self.middlewares)
+        envelope = last_envelope(attempt, NO_MIDDLEWARES)
         settlement = bury(attempt.job, outcome, attempt.result_ttl_ms, envelope)
         self._tell(attempt, events.JobDead, *ended, "exhausted", fault)
         return settlement
