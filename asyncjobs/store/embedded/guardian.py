@@ -140,7 +140,8 @@ class Guardian:
             with server.stdin as settings:
                 settings.write(_SETTINGS.format(socket=_quoted(self._socket)).encode())
         except BrokenPipeError:
-            return  # ended already: whoever waits for its answer says so
+            # It has ended already. The wait for its answer reports that.
+            return
         self._write_record(server.pid)
 
     def _write_record(self, pid: int) -> None:

@@ -31,7 +31,7 @@ CAPABILITIES = Capabilities(durable=False, shared=False, threaded_heartbeat=Fals
 PROMOTED_AT_LEAST: Final = 100
 NO_DEMAND: Final = Demand(0)
 MOST_MARKS: Final = 100
-"""Marks that one exchange tells of. A heartbeat tells of all."""
+"""The most marks that one exchange returns. A heartbeat returns all."""
 
 
 class MemoryLease:
@@ -81,7 +81,7 @@ class MemoryLease:
         lost = tuple(queue.name for queue in queues if queue not in held)
         cancels = [ref for queue in held for ref in queue.leases.cancels(spec)]
         ready = tuple(queue.name for queue in held if queue.waiting.has_work(now))
-        # rule:2 a heartbeat tells of a reclaim that nobody has ended, in memory
+        # rule:2 a heartbeat reports a reclaim that nobody has ended, in memory
         ends = [now if q.leases.leaving else q.leases.next_end_ms(spec) for q in queues]
         return Heartbeat(lost, cancels, _earliest(ends), now, ready, away)
 

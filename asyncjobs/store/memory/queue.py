@@ -197,7 +197,7 @@ class Queue:
         for job in waiting.choose(demand, room):
             held.take(job, now)
             jobs.append(job.taken(self.name))
-        # One worker does not take all suspects: who has taken some signals another one.
+        # One worker does not take all suspects. One that has taken some signals another worker.
         # rule:1 an exchange that leaves ready work behind passes the token on, in memory
         if waiting.left_ready or (room.given and waiting.fewest_crashes):
             self._signal(self.name)

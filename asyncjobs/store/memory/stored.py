@@ -39,7 +39,7 @@ class StoredJob:
         self.due_ms: int | None = None
         self.holder: str | None = None
         self.is_marked = False
-        """Somebody wants to stop it. That outlives a lease: whoever takes it next is told."""
+        """Somebody wants to stop it. That outlives a lease: the next one that takes it is told."""
         self.taken_ms = 0
         self.notes: Notes = {}
 

@@ -76,7 +76,7 @@ class Timed(Generic[V]):
             item = self._items.get(key)
             if item is not None and item[1] == serial:
                 return ms
-            # The entry was removed or put anew meanwhile.
+            # The entry was removed or replaced meanwhile.
             heappop(heap)
         return None
 

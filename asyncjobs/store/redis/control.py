@@ -66,7 +66,7 @@ class ControlChannel:
             await self._subscribe()
             return self._read(await self._next(timeout_s))
         except BaseException:
-            # A confirmation or message may still be on its way, so the next call begins anew.
+            # A confirmation or message may still be on its way, so the next call subscribes again.
             await self.close()
             raise
 

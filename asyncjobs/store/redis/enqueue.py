@@ -30,7 +30,7 @@ REPLICA_WAIT_MS: Final = 1_000
 
 
 class Enqueuer:
-    """Stores batches of new jobs. Owns no connection, but what it has said of queues' names.
+    """Stores batches of new jobs. Owns no connection, but the names of queues that it has sent.
 
     `address` is shown in errors.
     """
@@ -96,16 +96,16 @@ class Enqueuer:
         """The answers of `store` for each of these queues, refusals among them, once as many
         replicas have them as the settings say."""
         wanted = self._access.settings.wait_replicas
-        unsaid = self._names.due(queues)
+        unlisted = self._names.due(queues)
         link = self._access.link
         # Mostly the jobs go alone. Their names were sent lately, and no replica is waited for.
-        if not wanted and not unsaid:
+        if not wanted and not unlisted:
             return await run_each(link, store, commands, keeps_cancelled=True)
         last: list[Command] = []
-        if unsaid:
-            last.append(self._names.command(unsaid))
+        if unlisted:
+            last.append(self._names.command(unlisted))
         if wanted:
-            # In one go: on a connection made anew, WAIT would not know of these writes.
+            # In one go: on a new connection WAIT would not know of these writes.
             last.append((b"WAIT", wanted, REPLICA_WAIT_MS))
         # WAIT is not answered at once. When its caller is cancelled the connection is closed,
         # or the next caller would wait behind it.
@@ -115,9 +115,9 @@ class Enqueuer:
         )
         answers = replies[: len(commands)]
         behind = replies[len(commands) :]
-        if unsaid:
+        if unlisted:
             new = {q for q, answer in zip(queues, answers, strict=True) if _has_new(answer)}
-            self._names.note([queue for queue in unsaid if queue in new], sent_s, behind[0])
+            self._names.note([queue for queue in unlisted if queue in new], sent_s, behind[0])
         if wanted:
             self._check_copies(answers, behind[-1])
         return answers

@@ -3,10 +3,10 @@
 | the server says | what it becomes | what callers do |
 |---|---|---|
 | NOSCRIPT | NoScript | load the script and send again: nothing was executed |
-| NOGROUP | answered inside the scripts | the group is made anew, from the start |
+| NOGROUP | answered inside the scripts | the group is made again, from the start |
 | NOAUTH, WRONGPASS, NOPERM | AccessDenied | open raises ConfigError, a worker backs off |
 | OOM | StoreFull | only an enqueue can meet it |
-| READONLY, MASTERDOWN, UNBLOCKED | Demoted | connect anew: the master is elsewhere; back off |
+| READONLY, MASTERDOWN, UNBLOCKED | Demoted | connect again: the master is elsewhere; back off |
 | LOADING, MISCONF, NOREPLICAS, BUSY | StoreUnavailable | they back off |
 | MOVED, ASK, CROSSSLOT | ClusterNode | open raises ConfigError; reported |
 | anything else | StoreError | a fault of ours or of the server's set-up: reported |

@@ -88,7 +88,7 @@ class Wakes:
         return tuple(queue for queue in queues if self._keys.queue(queue).wake == reply[0])
 
     async def _sound(self, queues: Sequence[str]) -> list[str]:
-        """The queues that can be waited for; others are told of once."""
+        """The queues that can be waited for. The others are logged once."""
         # LLEN fails on the same keys as BLPOP, and takes no token.
         commands = [(b"LLEN", self._keys.queue(queue).wake) for queue in queues]
         answers, away = by_queue(queues, await self._link.calls(commands))

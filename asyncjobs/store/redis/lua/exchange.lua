@@ -466,7 +466,7 @@ if left_ready == 1 or given > 0 and fewest > 0 then wake() end
 if has_marks then
   local told = {}
   for position = 1, #cancels do told[cancels[position]] = true end
-  -- rule:11 an exchange tells of a bounded number of marks
+  -- rule:11 an exchange returns a bounded number of marks
   for _, id in ipairs(marks_of(lease, MOST_MARKS)) do
     if not told[id] then cancels[#cancels + 1] = id end
   end

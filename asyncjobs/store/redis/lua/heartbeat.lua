@@ -10,14 +10,14 @@
 local lease, now = ARGV[2], store_now()
 touch_upkeep(now, math.floor(tonumber(ARGV[3]) * 2 / 5))
 local is_known, next_end = look_at_leases(lease)
--- rule:2 a heartbeat tells of a reclaim that nobody has ended
+-- rule:2 a heartbeat reports a reclaim that nobody has ended
 if redis.call('EXISTS', LEAVING) == 1 then next_end = now end
 -- rule:2 a lease that is over may be renewed
 -- rule:2 a heartbeat never brings an entry back
 if not is_known then return {0, now, next_end, {}, 0} end
 redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), lease)
 if ARGV[4] == '1' then redis.call('HSET', SEQUENCE, lease .. LEAVES, 1) end
--- rule:8 a heartbeat tells of all marks
+-- rule:8 a heartbeat returns all marks
 local cancels = marks_of(lease, -1)
 local is_ready = redis.call('ZCOUNT', SCHEDULED, '-inf', string.format('%.0f', now)) > 0
 is_ready = is_ready or has_returned()

@@ -44,7 +44,7 @@ local is_left = false
 if rare and redis.call('EXISTS', RETURNED) == 1 then
   -- Each place is looked at, for jobs that were given back may have been cancelled since. A signal
   -- for nothing would make an idle worker signal itself again and again.
-  -- rule:7 an offer tells of jobs that were given back
+  -- rule:7 an offer reports jobs that were given back
   -- rule:1 an offer signals nothing that was cancelled since
   is_left = has_returned()
 end
