@@ -6,14 +6,18 @@ A store that ignored them would run a job twice, too early, or never, and nobody
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from asyncjobs.errors import MissingCapability, UsageError
-from asyncjobs.model.job import NewJob, State
+from asyncjobs.model.job import NewJob, Priority, State
 from asyncjobs.model.settlement import MOST_EFFECT_BYTES, MOST_EFFECT_JOBS, Settlement
 from asyncjobs.model.terms import Terms
 from asyncjobs.store.seam import Backend, Capabilities, EnqueueBatch
 
 __all__ = ["check_batch", "check_effects", "check_needs", "check_terms", "needs_of"]
+
+
+PRIORITIES: Final = frozenset(Priority)
 
 
 def needs_of(terms: Terms) -> frozenset[str]:
@@ -88,6 +92,11 @@ def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
             raise UsageError(
                 f"the settlement of {job.ref} carries the job {new.ref}, and this store keeps "
                 "only jobs of the same queue with a settlement: enqueue the job by itself"
+            )
+        if new.priority not in PRIORITIES:
+            raise UsageError(
+                f"the settlement of {job.ref} carries the job {new.ref} with the priority "
+                f"{new.priority!r}: use 0 to 3"
             )
         check_terms(new, capabilities)
     if effects.barriers and not capabilities.flows:

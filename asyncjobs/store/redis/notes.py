@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from asyncjobs.model.batches import pieces, places_by_queue
+from asyncjobs.model.ids import id_bytes
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.notes import Note, Notes
 from asyncjobs.store.lease import LeaseSpec
@@ -38,7 +39,8 @@ class NoteWrites:
             args: list[bytes | str | int] = [pinned, lease.entry(queue)]
             for place in places:
                 job, name, value = notes[place]
-                args += (job.id, _place_of(job), name, value)
+                # rule:15 an id that is no text keeps no other job from its note
+                args += (id_bytes(job.id), _place_of(job), name, value)
             more_keys = tuple(of_queue.notes(notes[place].job.id) for place in places)
             commands.append(script.command(of_queue, *args, more_keys=more_keys))
         self.commands = tuple(commands)

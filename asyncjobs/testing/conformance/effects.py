@@ -229,6 +229,7 @@ REFUSED = [
     ([new("a", queue="other")], UsageError, r"work/parent.*other/a.*by itself"),
     ([new(f"n{n}") for n in range(MOST_EFFECT_JOBS + 1)], UsageError, r"1,001 jobs.*in parts"),
     ([NewJob("work", "a", 2, bytes(MOST_EFFECT_BYTES + 1))], UsageError, r"4,194,305 bytes"),
+    ([new("a"), NewJob("work", "b", 4, b"")], UsageError, r"work/parent.*work/b.*use 0 to 3"),
     (
         [new("a", terms=Terms(unique=Unique(b"k", "finished", 1)))],
         MissingCapability,
@@ -238,7 +239,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(
-    ("jobs", "error", "match"), REFUSED, ids=["queue", "count", "size", "terms"]
+    ("jobs", "error", "match"), REFUSED, ids=["queue", "count", "size", "priority", "terms"]
 )
 async def test_what_no_success_may_cause(
     store: Store, jobs: list[NewJob], error: type[Exception], match: str
