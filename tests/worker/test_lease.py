@@ -9,7 +9,14 @@ from dataclasses import replace
 import pytest
 
 from asyncjobs import AsyncJobs, JobCancelled, State, Worker
-from asyncjobs.events import JobsReclaimed, JobStarted, JobSucceeded, LeaseLost
+from asyncjobs.events import (
+    AttemptEnded,
+    JobLost,
+    JobsReclaimed,
+    JobStarted,
+    JobSucceeded,
+    LeaseLost,
+)
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.worker.duties.reclaim import Reclaim
 from tests.worker import jobs
@@ -94,6 +101,32 @@ async def test_what_ended_under_a_lost_lease_is_not_settled(
         stage.open("s")
         assert await handle.result(LIMIT_S) == "s"
         assert (await counts(app)).running == 0
+
+
+async def test_a_job_of_another_worker_is_lost_and_not_released_at_a_stop(
+    app: AsyncJobs, stage: Stage
+) -> None:
+    lost, ended = events_of(app, JobLost), events_of(app, AttemptEnded)
+    job = register(app, jobs.stubborn)
+    async with app:
+        worker = Worker(app, lease=60, grace=0)
+        run = asyncio.create_task(worker.run())
+        handle = await job.enqueue("s")
+        await stage.noted(("started", "s"))
+        processor = processor_of(worker)
+        processor.quiet()  # so it does not take the job again
+        lease = processor.session.spec
+        await app.backend.attach(lease).leave()
+        processor.note_lost(lease, ["default"])
+        await stage.noted(("swallowed", "s"))
+        worker.stop()
+        await stage.noted(("swallowed", "s"), 2)
+        stage.open("s")
+        report = await run
+        assert report.released == 0
+        assert [event.ref for event in lost] == [handle.ref]
+        assert ended == lost
+        assert await handle.status() is State.READY
 
 
 async def test_another_worker_takes_over(app: AsyncJobs, stage: Stage, mute: Mute) -> None:

@@ -335,11 +335,15 @@ class Attempt:
             self.stop_again(reason)
 
     def stop_again(self, reason: Reason) -> None:
-        """Ask the attempt to end, for a reason that counts more than one before.
+        """Ask the attempt to end, even if it was asked before. This reason counts, unless the
+        lease was lost before.
 
         A task that is cancelled before its first step never runs, and nobody would settle the
         job. So such a task is not cancelled: in its first step it looks at the reason.
         """
+        # rule:5 after a lost lease the job is another worker's, whatever stops the attempt later
+        if self.reason is Reason.LEASE_LOST:
+            reason = Reason.LEASE_LOST
         self.stopping = Stop(reason)
         if self._info is not None:
             self._note_stop(self.stopping)
