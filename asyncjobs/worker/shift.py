@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final, Self
@@ -26,7 +27,7 @@ from asyncjobs.model.clock import new_id
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Heartbeat
 from asyncjobs.store.lease import LeaseSpec
-from asyncjobs.worker.duties import Site
+from asyncjobs.worker.duties import Duty, Site, every_duty
 from asyncjobs.worker.engine.burst import Burst
 from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.engine.result_waits import ResultWaits
@@ -66,6 +67,7 @@ class Shift:
         app: App,
         settings: WorkerSettings,
         session: Session,
+        duties: Iterable[type[Duty]],
         stop_request: StopRequest,
         memory: MemoryLimit | None,
     ) -> None:
@@ -75,7 +77,8 @@ class Shift:
         self._memory = memory
         self.session = session
         self.processor = _new_processor(app, settings, session)
-        self._upkeep = Upkeep.of(Site(app.backend, session, self.processor, settings, app.events))
+        site = Site(app.backend, session, self.processor, settings, app.events)
+        self._upkeep = Upkeep.of(site, duties)
         pulse = Pulse(pulse_interval_s(settings.block_warning_s, settings.hard_limit_s))
         self._beats = self._new_heartbeats(pulse)
         self._watchdog = self._new_watchdog(pulse)
@@ -91,8 +94,9 @@ class Shift:
         memory: MemoryLimit | None,
     ) -> Self:
         """Enter the queues. Raises the first error when none of them can be entered."""
+        duties = every_duty()  # before a queue is entered, since it may refuse
         session = await Session.begin(app.backend, _new_spec(settings))
-        shift = cls(app, settings, session, stop_request, memory)
+        shift = cls(app, settings, session, duties, stop_request, memory)
         processor = shift.processor
         away = session.lease.entered.away
         if away:

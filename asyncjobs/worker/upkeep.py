@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.backoff import Pauses
 from asyncjobs.store.answers import Heartbeat
-from asyncjobs.worker.duties import Duty, Site, every_duty
+from asyncjobs.worker.duties import Duty, Site
 
 __all__ = ["Upkeep"]
 
@@ -31,9 +31,9 @@ class Upkeep:
         """Duties whose last run the store has refused although it could be reached."""
 
     @classmethod
-    def of(cls, site: Site) -> Self:
-        """All the duties that this worker has."""
-        duties = [kind.of(site) for kind in every_duty()]
+    def of(cls, site: Site, kinds: Iterable[type[Duty]]) -> Self:
+        """Those of these duties that this worker has."""
+        duties = [kind.of(site) for kind in kinds]
         return cls([duty for duty in duties if duty is not None])
 
     def hear_beat(self, beat: Heartbeat) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import pkgutil
+import subprocess
+import sys
 from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any, Self, cast
@@ -187,3 +190,51 @@ def test_a_duty_of_somebody_else_is_none_of_the_worker() -> None:
             return 1.0
 
     assert Foreign not in duties.every_duty()
+
+
+def test_a_duty_derived_from_another_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sooner(Reclaim):
+        """As if it stood in a file of the folder."""
+
+    Sooner.__module__ = f"{duties.__name__}.sooner"
+    found = duties.every_duty()
+    assert Reclaim in found
+    assert Sooner in found
+    assert len(set(found)) == len(found)
+    # Nobody else shall find it.
+    Sooner.__module__ = __name__
+    del Sooner, found
+    gc.collect()
+
+
+PACKED = """
+import asyncio, pkgutil
+every = pkgutil.iter_modules
+# The modules of this folder that an import names, as a tool that freezes programs finds them.
+pkgutil.iter_modules = lambda path=None, prefix="": [
+    module for module in every(path, prefix)
+    if not (path and str(list(path)[0]).endswith("duties")) or module.name in ("duty", "prune")
+]
+from asyncjobs import AsyncJobs, ConfigError, Worker
+
+async def main():
+    async with AsyncJobs("memory:") as app:
+        try:
+            await Worker(app, queues=["default"]).run(burst=True)
+        except ConfigError as error:
+            print(error)
+        (counts,) = await app.backend.inspect.queues.counts(["default"])
+        print("workers left:", counts.workers)
+
+asyncio.run(main())
+"""
+
+
+def test_without_reclaim_no_worker_starts() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PACKED], check=True, capture_output=True, text=True, timeout=60
+    )
+    told, left = done.stdout.splitlines()
+    assert "jobs of workers that died would never run again" in told
+    assert "--collect-submodules asyncjobs.worker.duties" in told
+    assert left == "workers left: 0"
