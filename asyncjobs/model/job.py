@@ -39,7 +39,7 @@ _LIVE = frozenset({State.SCHEDULED, State.READY, State.RUNNING})
 class Priority(IntEnum):
     """The priority of a job. The ready jobs of a queue are taken in this order, `CRITICAL` first.
 
-    One slot in 20 starts with a less urgent priority, so that low priorities always go on.
+    One slot in 20 takes less urgent jobs first, so that they are never starved under load.
     """
 
     CRITICAL = 0
