@@ -201,10 +201,12 @@ def _notes_are_of_jobs(queue: QueueSnapshot) -> Iterator[str]:
         yield f"job {id}: only one of noted and notes:{id}"
     for id in sorted(kept - queue.hashes["index"].keys()):
         yield f"job {id}: notes are kept, and the job is gone"
-    with_letters = {key for key in queue.ttl_ms if key.startswith("dead:notes:")}
-    for id in sorted(key.removeprefix("dead:notes:") for key in with_letters):
-        if id not in queue.zsets["dead"]:
-            yield f"job {id}: notes of a dead job are kept, and its letter is gone"
+    start = "dead:notes:"
+    with_letters = {key.removeprefix(start) for key in queue.ttl_ms if key.startswith(start)}
+    for id in sorted(with_letters - queue.zsets["dead"].keys()):
+        yield f"job {id}: notes of a dead job are kept, and its letter is gone"
+    for id in sorted(with_letters ^ queue.hashes["dead:noted"].keys()):
+        yield f"job {id}: only one of dead:noted and dead:notes:{id}"
 
 
 def _memories_are_bounded(queue: QueueSnapshot) -> Iterator[str]:

@@ -152,6 +152,7 @@ HASHES: Final = (
     "known:1",
     "known:2",
     "stats",
+    "dead:noted",
 )
 ZSETS: Final = ("scheduled", "workers", "dead", "cancel:held")
 SETS: Final = ("leaving", "returned", "noted")
@@ -197,7 +198,9 @@ def _read_queue(client: Client, prefix: str, name: str, keys: Sequence[bytes]) -
     zsets = {part: {k: float(v) for k, v in _pairs(following(part)).items()} for part in ZSETS}
     sets = {part: frozenset(map(text, following(part))) for part in SETS}
     wakes = following("wake") or 0
-    dead_bytes = (int(following("dead:bytes") or 0), sum(map(len, stored["dead:data"][1::2])))
+    in_letters = sum(map(len, stored["dead:data"][1::2]))
+    in_notes = sum(map(int, stored["dead:noted"][1::2]))
+    dead_bytes = (int(following("dead:bytes") or 0), in_letters + in_notes)
     ttl = {text(key[len(base) :]): following("ttl") for key in sorted(fixed)}
     ttl = {part: ms for part, ms in ttl.items() if ms != -2}
     return QueueSnapshot(name, ttl, streams, hashes, zsets, sets, wakes, dead_bytes, refused)

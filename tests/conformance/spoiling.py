@@ -56,7 +56,8 @@ class MemorySpoil(Spoil):
 
 
 class ServerSpoil(Spoil):
-    """On a server a value of another type stands in the place of a key."""
+    """On a server a value of another type stands in the place of a key, which comes back when it is
+    mended."""
 
     error = "WRONGTYPE"
 
@@ -64,6 +65,7 @@ class ServerSpoil(Spoil):
         self._backend = backend
         self._server = server
         self._start = f"{{{prefix}:{BAD}}}:"
+        self._saved = f"{{{prefix}:{BAD}}}-saved:"
         self._spoiled: set[str] = set()
 
     async def __call__(self, part: str) -> None:
@@ -73,24 +75,35 @@ class ServerSpoil(Spoil):
 
     def _put(self, name: str) -> None:
         key = self._start + name
-        self._server.command("DEL", key)
+        self._server.command("DEL", self._saved + name)
+        if self._server.command("EXISTS", key):
+            self._server.command("RENAME", key, self._saved + name)
         # Of no type that a queue's key has: `awaited` is text, all others are not.
         other = ("SADD", key, "x") if name == "awaited" else ("SET", key, "x")
         self._server.command(*other)
 
     async def mend(self, part: str | None = None) -> None:
         if part is None:
-            self._spoiled.update(QUEUE_KEYS)
-            await asyncio.to_thread(self.mend_all)
+            await asyncio.to_thread(self._drop)
             return
         name = KEYS.get(part, part)
         self._spoiled.discard(name)
-        await asyncio.to_thread(self._server.command, "DEL", self._start + name)
+        await asyncio.to_thread(self._restore, name)
+
+    def _restore(self, name: str) -> None:
+        self._server.command("DEL", self._start + name)
+        if self._server.command("EXISTS", self._saved + name):
+            self._server.command("RENAME", self._saved + name, self._start + name)
+
+    def _drop(self) -> None:
+        self.mend_all()
+        if keys := self._server.command("KEYS", f"{self._start}*"):
+            self._server.command("DEL", *keys)
 
     def mend_all(self) -> None:
         """Take away every key that is spoiled, before the keys are audited."""
-        if self._spoiled:
-            self._server.command("DEL", *(self._start + name for name in self._spoiled))
+        for name in self._spoiled:
+            self._server.command("DEL", self._start + name, self._saved + name)
         self._spoiled.clear()
 
     async def has_waiter(self, about: JobRef) -> bool:

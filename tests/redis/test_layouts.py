@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,10 +14,11 @@ from asyncjobs import AsyncJobs, State
 from asyncjobs.model.clock import new_id
 from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.model.settlement import Settlement
+from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.redis.layout import LAYOUT
 from asyncjobs.store.seam import Backend, StoreSettings
-from asyncjobs.testing.conformance.store import PinnedClock, Store, Worker, ids
+from asyncjobs.testing.conformance.store import PinnedClock, Store, Worker, ids, ref
 from asyncjobs.testing.servers import Server
 from tests.audit import audit
 
@@ -174,3 +176,110 @@ async def test_notes_that_an_old_worker_leaves_are_dropped(own: Store, server: S
     assert await worker.lease.notes([stays]) == [{"cursor": b"1"}]
     assert audit(server, own.settings.prefix) == []
     await worker.exchange(*map(Settlement.succeeded, jobs[1:]))
+
+
+async def test_what_an_old_worker_says_later_counts(own: Store, server: Server) -> None:
+    """Also when the job has a note already: old and new workers run side by side."""
+    await own.backend.prune(["work"], 100)
+    server.command("HSET", key(own, "progress"), "running", b'{"done":7}')
+    assert (await own.look("running")).progress == b'{"done":7}'
+    await own.backend.prune(["work"], 100)
+    assert server.command("EXISTS", key(own, "progress")) == 0
+    assert (await own.look("running")).progress == b'{"done":7}'
+    worker = await own.worker("work")
+    await own.end_leases(worker)
+    server.command("HSET", key(own, "progress"), "running", b'{"done":8}')
+    (taken,) = [job for job in await worker.take() if job.id == "running"]
+    await worker.lease.note([Note(taken, PROGRESS, b'{"done":9}')])
+    assert (await own.look("running")).progress == b'{"done":9}'
+    await finish_all(own)
+
+
+async def test_progress_goes_with_its_job(own: Store, server: Server) -> None:
+    """A new job under the same id must not show it."""
+    worker = await own.worker("work")
+    await own.end_leases(worker)
+    jobs = await worker.take()
+    for id in (*(job.id for job in jobs), "removed", "stays"):
+        server.command("HSET", key(own, "progress"), id, "old")
+    await own.enqueue("removed", "stays", delay_ms=60_000)
+    await worker.exchange(*map(Settlement.succeeded, jobs))
+    assert await own.backend.cancel([ref("removed")], None, 0) == [CancelVerdict.CANCELLED]
+    assert server.command("HKEYS", key(own, "progress")) == [b"stays"]
+    await finish_all(own)
+    assert server.command("EXISTS", key(own, "progress")) == 0
+
+
+async def test_all_progress_of_ended_jobs_goes(own: Store, server: Server) -> None:
+    for first in range(0, 8_000, 500):
+        words = [w for n in range(first, first + 500) for w in (f"gone-{n}", "x" * 70)]
+        server.command("HSET", key(own, "progress"), *words)
+    for _ in range(12):
+        await own.backend.prune(["work"], 100)
+    assert server.command("EXISTS", key(own, "progress")) == 0
+    assert (await own.look("running")).progress == HALF
+    await finish_all(own)
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+async def test_notes_of_a_letter_that_an_old_release_drops(
+    own: Store, server: Server, is_last: bool
+) -> None:
+    worker = await own.worker("work")
+    jobs = await worker.take()
+    await worker.lease.note([Note(job, PROGRESS, bytes(3000)) for job in jobs[:2]])
+    await worker.exchange(*(Settlement.dead(job, b"{}\n{}") for job in jobs[:2]))
+    for id in (jobs[0].id, *(["dead", jobs[1].id] if is_last else [])):
+        server.command(
+            "DECRBY", key(own, "dead:bytes"), server.command("HSTRLEN", key(own, "dead:data"), id)
+        )
+        server.command("ZREM", key(own, "dead"), id)
+        server.command("HDEL", key(own, "dead:data"), id)
+    await own.backend.prune(["work"], 100)
+    assert server.command("EXISTS", key(own, f"dead:notes:{jobs[0].id}")) == 0
+    assert server.command("EXISTS", key(own, f"dead:notes:{jobs[1].id}")) == (not is_last)
+    assert audit(server, own.settings.prefix) == []
+    await worker.exchange(*map(Settlement.succeeded, jobs[2:]))
+    await finish_all(own)
+
+
+@pytest.mark.parametrize("name", ["progress", "noted", "index", "dead:noted"])
+async def test_a_prune_drops_letters_whatever_is_spoiled_beside(
+    own: Store, server: Server, name: str
+) -> None:
+    await own.pass_time(own.settings.dead_max_age_ms + 1)
+    has_one = server.command("EXISTS", key(own, name))
+    if has_one:
+        server.command("RENAME", key(own, name), key(own, "saved"))
+    server.command("SET", key(own, name), "x")
+    assert await own.backend.prune(["work"], 100) == 1
+    server.command("DEL", key(own, name))
+    if has_one:
+        server.command("RENAME", key(own, "saved"), key(own, name))
+
+
+async def test_a_note_that_is_spoiled_costs_no_other_job_anything(
+    own: Store, server: Server
+) -> None:
+    worker = await own.worker("work")
+    first, second, third, *_ = await worker.take()
+    await worker.lease.note([Note(second, "x", b"1")])
+    for job in (first, third):
+        server.command("SET", key(own, f"notes:{job.id}"), "spoiled")
+    assert (await own.look(first.id)).progress is None
+    refs = [first.ref, second.ref]
+    waiter = asyncio.create_task(own.backend.wait_results(refs, 10))
+    assert await worker.lease.notes([first, second]) == [{}, {"x": b"1"}]
+    kept = await worker.lease.note([Note(job, PROGRESS, b"2") for job in (first, second)])
+    assert kept == [True, True]
+    found = await worker.lease.notes([first, second])
+    assert found == [{PROGRESS: b"2"}, {"x": b"1", PROGRESS: b"2"}]
+    server.command("SADD", key(own, "noted"), third.id)
+    await worker.exchange(
+        Settlement.succeeded(second),
+        Settlement.dead(third, b"{}\n{}"),
+        Settlement.dead(first, b"1"),
+    )
+    assert (await waiter)[1].state is State.SUCCEEDED
+    assert await own.state(third.id) is State.DEAD
+    assert audit(server, own.settings.prefix) == []

@@ -46,13 +46,16 @@ class MemoryDeadLetters:
     ) -> list[Revived]:
         self._queues.raise_broken(revival.key.ref.queue for revival in revivals)
         now = self._queues.now_ms()
+        by_name = self._queues.by_name
         verdicts = []
         for revival in revivals:
-            queue = self._queues.by_name.get(revival.key.ref.queue)
+            queue = by_name.get(revival.key.ref.queue)
             verdict = Revived.GONE
             if queue is not None:
                 verdict = queue.revive(revival, priority, now)
             verdicts.append(verdict)
+        for name in {revival.key.ref.queue for revival in revivals} & by_name.keys():
+            by_name[name].signal_news()
         return verdicts
 
     async def purge(self, letters: Sequence[LetterKey]) -> list[bool]:

@@ -68,8 +68,9 @@ class Ended:
     def bury(self, job: StoredJob, dead_letter: bytes, now: int) -> None:
         """Keep the dead letter of a job, and its notes."""
         self._drop(self._dead.pop(job.id))
-        self._dead.put(job.id, now, Letter(job.priority, dead_letter, job.notes))
-        self._dead_bytes += len(dead_letter)
+        letter = Letter(job.priority, dead_letter, job.notes)
+        self._dead.put(job.id, now, letter)
+        self._dead_bytes += letter.size
 
     def record(self, ref: JobRef, now: int) -> JobRecord | None:
         """What is known of a job that has ended, None when nothing is."""
@@ -160,7 +161,7 @@ class Ended:
     def _drop(self, letter: Letter | None) -> Letter | None:
         """Count out a letter that was removed, if there was one."""
         if letter is not None:
-            self._dead_bytes -= len(letter.dead_letter)
+            self._dead_bytes -= letter.size
         return letter
 
     def prune(self, limit: int, now: int) -> int:

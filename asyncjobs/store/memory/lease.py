@@ -213,12 +213,18 @@ class MemoryLease:
         return Resync(applied, missing, lost, away)
 
     async def note(self, notes: Sequence[Note]) -> list[bool]:
+        queues, away = self._queues.reach(dict.fromkeys(note.job.queue for note in notes))
+        by_name = {queue.name: queue for queue in queues}
         kept = []
         for note in notes:
-            job = self._queues.sound(note.job.queue).held(self.spec, note.job)
+            queue = by_name.get(note.job.queue)
+            job = None if queue is None else queue.held(self.spec, note.job)
             if job is not None:
                 job.notes[note.name] = note.value
             kept.append(job is not None)
+        # After the notes of all other queues are kept.
+        for error in away.values():
+            raise error
         return kept
 
     async def notes(self, jobs: Sequence[TakenJob]) -> list[Notes | None]:

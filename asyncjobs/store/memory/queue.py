@@ -47,6 +47,8 @@ class Queue:
         self.ended = Ended(settings)
         self.tally = Tally()
         self._signal = signal
+        self._has_news = False
+        """Work has come of which nobody was signalled yet."""
         self._tell_finished = tell_finished
         self._jobs: dict[str, StoredJob] = {}
         """Every job that has not ended, by id."""
@@ -74,15 +76,22 @@ class Queue:
         stored = self.store(jobs, now)
         answer = [job is not None for job in stored]
         self._answers.put(token, now + token_ttl_ms, answer)
-        if any(job is not None and job.due_ms is None for job in stored):
-            self._signal(self.name)
+        self._has_news |= any(job is not None and job.due_ms is None for job in stored)
+        self.signal_news()
         return answer
+
+    def signal_news(self) -> None:
+        """Signal once for all work that has come in this call."""
+        # As a server does it: a second signal would wake another worker for nothing.
+        if self._has_news:
+            self._has_news = False
+            self._signal(self.name)
 
     def store(self, jobs: Sequence[NewJob], now: int) -> list[StoredJob | None]:
         """Store each job whose id is free; None for the others.
 
-        A ready job signals nobody yet: the exchange that stores what a success causes may take
-        it itself.
+        Nobody is signalled yet: the exchange that stores what a success causes may take it
+        itself.
         """
         earliest = self.waiting.next_due_ms
         stored: list[StoredJob | None] = []
@@ -103,8 +112,7 @@ class Queue:
                 self.waiting.schedule(job, due)
         self.tally.add(now, ENQUEUED, sum(job is not None for job in stored))
         # A sleeping worker must learn of a new earliest time, or it sleeps past it.
-        if self.waiting.next_due_ms != earliest:
-            self._signal(self.name)
+        self._has_news |= self.waiting.next_due_ms != earliest
         return stored
 
     def revive(self, revival: Revival, priority: Priority | None, now: int) -> Revived:
@@ -121,7 +129,7 @@ class Queue:
         self._jobs[id] = job
         self.waiting.append(job, now)
         self.tally.add(now, ENQUEUED)
-        self._signal(self.name)
+        self._has_news = True
         return Revived.READY
 
     # Leases and upkeep
@@ -200,7 +208,8 @@ class Queue:
         # One worker does not take all suspects. One that has taken some signals another worker.
         # rule:1 an exchange that leaves ready work behind passes the token on, in memory
         if waiting.left_ready or (room.given and waiting.fewest_crashes):
-            self._signal(self.name)
+            self._has_news = True
+        self.signal_news()
         return jobs
 
     def settle(self, lease: LeaseSpec, settlement: Settlement, now: int) -> State | None:

@@ -133,3 +133,13 @@ class Letter(NamedTuple):
     priority: int
     dead_letter: bytes
     notes: Notes
+
+    @property
+    def size(self) -> int:
+        """The bytes that it counts for, with the notes of its job."""
+        # rule:11 the notes of a dead letter count as its bytes, in memory
+        notes = sum(
+            len(name.encode("utf-8", "surrogatepass")) + len(value)
+            for name, value in self.notes.items()
+        )
+        return len(self.dead_letter) + notes

@@ -43,7 +43,8 @@ class Enqueuer:
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         """See `Backend.enqueue`."""
         jobs = batch.jobs
-        if len(jobs) == 1 and jobs[0].is_plain and len(jobs[0].envelope) <= LARGE:
+        is_lone = len(jobs) == 1 and not batch.barriers
+        if is_lone and jobs[0].is_plain and len(jobs[0].envelope) <= LARGE:
             # One job that is ready at once, under an id that nobody has: most of all calls.
             (job,) = jobs
             store = script("enqueue_new")

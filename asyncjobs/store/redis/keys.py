@@ -29,6 +29,7 @@ QUEUE_KEYS: Final = (
     "dead",
     "dead:data",
     "dead:bytes",
+    "dead:noted",
     "progress",
     "noted",
     "upkeep",

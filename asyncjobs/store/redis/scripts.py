@@ -29,7 +29,7 @@ _END: Final = re.compile(r"END\['([^']+)'\]")
 
 def _statements() -> list[tuple[frozenset[str], frozenset[str], str]]:
     """Each `local` statement that scripts share: the names it makes, the words in it, its text."""
-    texts = [(_FOLDER / name).read_text() for name in ("shared.lua", "ended.lua")]
+    texts = [(_FOLDER / name).read_text() for name in ("shared.lua", "ended.lua", "effects.lua")]
     text = _COMMENT.sub("", "\n".join(texts))
     found = []
     # A statement goes on until the next line that begins with `local`.

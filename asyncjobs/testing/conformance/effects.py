@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
 
-from asyncjobs.errors import MissingCapability, UsageError
+from asyncjobs.errors import MissingCapability, StoreError, UsageError
 from asyncjobs.model.clock import new_id
 from asyncjobs.model.job import NewJob, State, TakenJob
+from asyncjobs.model.notes import Note
 from asyncjobs.model.settlement import MOST_EFFECT_BYTES, MOST_EFFECT_JOBS, Effects, Settlement
 from asyncjobs.model.terms import Barrier, Terms, Unique
 from asyncjobs.store.letters import LetterQuery
@@ -225,11 +227,40 @@ async def test_large_ones_are_handed_out_in_parts(store: Store) -> None:
     assert answer.left_ready == {"work"}
 
 
+async def test_a_success_of_what_was_given_back_stores_nothing(store: Store) -> None:
+    """Another worker runs the job by now, and will store what its own success causes."""
+    first, second = await store.worker(), await store.worker()
+    taken = await parent(store, first)
+    await first.exchange(Settlement.release(taken))
+    await store.enqueue("beside", priority=3)
+    again, beside = await second.take()
+    late = causing(taken, new("late"), new("made", has_new_id=True))
+    answer = await first.exchange(late)
+    assert answer.not_yours == [late]
+    assert await store.find("late") is None
+    assert await store.state("parent") is State.RUNNING
+    ends = causing(again, new("mine")), Settlement.succeeded(beside)
+    assert (await second.exchange(*ends)).not_yours == []
+    assert ids(await second.take()) == ["mine"]
+
+
+async def test_all_of_one_exchange_wake_one_worker(store: Store) -> None:
+    await store.enqueue("one", "two")
+    worker = await store.worker()
+    one, two = await worker.take()
+    await worker.settle_signals()
+    ends = causing(one, new("a"), new("b", delay_ms=500)), causing(two, new("c", delay_ms=200))
+    await worker.exchange(*ends)
+    assert await worker.signalled() == ["work"]
+    assert await worker.signalled(SHORT_S) == []
+
+
 REFUSED = [
     ([new("a", queue="other")], UsageError, r"work/parent.*other/a.*by itself"),
     ([new(f"n{n}") for n in range(MOST_EFFECT_JOBS + 1)], UsageError, r"1,001 jobs.*in parts"),
     ([NewJob("work", "a", 2, bytes(MOST_EFFECT_BYTES + 1))], UsageError, r"4,194,305 bytes"),
-    ([new("a"), NewJob("work", "b", 4, b"")], UsageError, r"work/parent.*work/b.*use 0 to 3"),
+    ([new("a"), new("b", 4)], UsageError, r"work/b.*priority 4"),
+    ([new("a"), new("b", -1)], UsageError, r"work/b.*priority -1"),
     (
         [new("a", terms=Terms(unique=Unique(b"k", "finished", 1)))],
         MissingCapability,
@@ -239,7 +270,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(
-    ("jobs", "error", "match"), REFUSED, ids=["queue", "count", "size", "priority", "terms"]
+    ("jobs", "error", "match"), REFUSED, ids=["queue", "count", "size", "above", "below", "terms"]
 )
 async def test_what_no_success_may_cause(
     store: Store, jobs: list[NewJob], error: type[Exception], match: str
@@ -305,23 +336,47 @@ async def test_where_they_cannot_be_kept_the_job_is_not_acknowledged(
 ) -> None:
     worker = await store.worker(BAD)
     await store.enqueue("parent", queue=BAD, priority=1)
+    jobs = new("a", queue=BAD, has_new_id=True), new("b", 2, 1, queue=BAD, has_new_id=True)
+    end = causing(await worker.take_one(), *jobs)
+    await spoil(part)
+    assert list((await worker.exchange(end)).away) == [BAD]
+    await spoil.mend(part)
+    worker.sequence += 1
+    answer = await worker.lease.resync(worker.sequence, [])
+    assert ids(answer.missing) == ["parent"]
+    assert await store.find("a", BAD) is None
+
+
+@pytest.mark.parametrize("has_notes", [False, True])
+async def test_whatever_fails_they_are_stored_once(
+    store: Store, spoil: Spoil, any_part: str, has_notes: bool
+) -> None:
+    """With the success, or when the job has run again."""
+    worker = await store.worker(BAD)
+    await store.enqueue("parent", queue=BAD, priority=1)
     taken = await worker.take_one()
+    if has_notes and store.backend.capabilities.notes:
+        await worker.lease.note([Note(taken, "x", b"1")])
     jobs = [
         new("a", queue=BAD, has_new_id=True),
         new("b", queue=BAD),
         new("c", queue=BAD, delay_ms=1),
     ]
-    await spoil(part)
-    assert list((await worker.exchange(causing(taken, *jobs))).away) == [BAD]
-    await spoil.mend(part)
+    await spoil(any_part)
+    with contextlib.suppress(StoreError):
+        await worker.exchange(causing(taken, *jobs))
+    await spoil.mend(any_part)
     other = await store.worker(BAD)
     await store.pass_time(LEASE_MS + 1, other)
     await store.reclaim(BAD)
-    (again,) = await other.take()
-    assert again.id == "parent"
-    await other.exchange(causing(again, *jobs))
+    found = await other.take()
+    if "parent" in ids(found):
+        assert ids(found) == ["parent"]
+        await other.exchange(causing(found.pop(), *jobs))
     store.clock.ms += 1
-    assert sorted(ids(await other.take())) == ["a", "b", "c"]
+    found += await other.take()
+    assert sorted(ids(found)) == ["a", "b", "c"]
+    assert (await other.exchange(*map(Settlement.succeeded, found))).not_yours == []
 
 
 async def test_a_child_that_dies_leaves_a_letter(store: Store) -> None:

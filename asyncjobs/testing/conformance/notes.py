@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from asyncjobs.model.clock import new_id
 from asyncjobs.model.job import State, TakenJob
 from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.letters import LetterQuery, Revival, Revived
+from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.conformance.store import Store, Worker, ref
 
 pytestmark = pytest.mark.anyio
@@ -219,3 +221,45 @@ async def test_a_new_job_under_the_id_of_a_dead_one(store: Store) -> None:
     revival = await dead(store, worker, third)
     await store.backend.dead.revive([revival])
     assert await notes(worker, await worker.take_one()) == [{"third": b"3"}]
+
+
+class TestBytesOfLetters:
+    """The notes of a dead job are kept with its letter, and count with it."""
+
+    @pytest.fixture
+    def new_settings(self) -> StoreSettings:
+        return StoreSettings(prefix=f"test-{new_id()}", dead_max_bytes=2_500)
+
+    async def test_notes_count(self, store: Store) -> None:
+        worker = await store.worker()
+        for number in range(4):
+            job = await running(store, worker, f"job-{number}")
+            await note(worker, (job, PROGRESS, bytes(900)), (job, "x" * 40, b""))
+            await worker.exchange(Settlement.dead(job, b"{}\n{}"))
+            store.clock.ms += 1
+        assert await store.backend.prune(["work"], 10) == 2
+        letters = (await store.backend.dead.page(LetterQuery("work"))).letters
+        assert sorted(letter.key.ref.id for letter in letters) == ["job-2", "job-3"]
+        assert await store.backend.prune(["work"], 10) == 0
+
+    async def test_a_revival_takes_them_out_of_the_count(self, store: Store) -> None:
+        worker = await store.worker()
+        for number in range(5):
+            job = await running(store, worker, f"job-{number}")
+            await note(worker, (job, PROGRESS, bytes(900)))
+            revival = await dead(store, worker, job)
+            assert await store.backend.dead.revive([revival]) == [Revived.READY]
+            await worker.exchange(Settlement.succeeded(await worker.take_one()))
+        last = await running(store, worker, "last")
+        await worker.exchange(Settlement.dead(last, b"{}\n{}"))
+        assert await store.backend.prune(["work"], 10) == 0
+
+    async def test_a_letter_in_the_place_of_another_one(self, store: Store) -> None:
+        worker = await store.worker()
+        for _ in range(4):
+            job = await running(store, worker)
+            await note(worker, (job, PROGRESS, bytes(900)))
+            await worker.exchange(Settlement.dead(job, b"{}\n{}"))
+            await store.pass_time(store.settings.id_ttl_ms * 2 + 1, worker)
+        assert await store.backend.prune(["work"], 10) == 0
+        assert (await store.counts()).dead == 1

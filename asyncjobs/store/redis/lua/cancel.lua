@@ -9,7 +9,17 @@
 local id_ttl, result_ttl, outcome, now = tonumber(ARGV[2]), ARGV[3], ARGV[4], store_now()
 local ids = {}
 for position = 5, #ARGV do ids[position - 4] = ARGV[position] end
+-- Everything is checked before the first job is removed: after an error nobody would be told of
+-- its end, and its id would be neither there nor known.
 local states = recall(now, ids)
+for slot = 1, 4 do redis.call('XLEN', READY[slot]) end
+redis.call('ZCARD', SCHEDULED)
+redis.call('ZCARD', CANCEL_HELD)
+redis.call('SISMEMBER', NOTED, '')
+for _, key in ipairs({INDEX, SCHEDULED_DATA, CANCEL, CRASHES, DEAD_DATA, PROGRESS}) do
+  -- rule:8 a cancel removes nothing where it cannot do all that belongs to it
+  redis.call('HEXISTS', key, '')
+end
 
 local function remove_queued(id, place)
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
@@ -51,6 +61,8 @@ for position = 1, #ids do
     answer[position] = 'cancelled'
     redis.call('HDEL', INDEX, id)
     mark(id, nil)
+    -- The list may name it again.
+    states[id] = END['cancelled']
     removed_ids[#removed_ids + 1] = id
     finished[#finished + 1] = id
     finished[#finished + 1] = END['cancelled']
@@ -60,6 +72,8 @@ for position = 1, #ids do
   end
 end
 drop_notes(removed_ids)
+-- Nor of the progress that an older release has kept.
+in_chunks('HDEL', PROGRESS, removed_ids)
 remember(now, id_ttl, finished)
 tally(now, END['cancelled'], #finished / 2)
 return answer

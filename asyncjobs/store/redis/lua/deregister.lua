@@ -8,6 +8,9 @@
 -- Result: 1 when the lease is gone, 0 when the call must be repeated.
 local lease = ARGV[2]
 if not redis.call('ZSCORE', WORKERS, lease) then return 1 end
+check_returns()
+redis.call('HEXISTS', WORKERS_INFO, '')
+redis.call('HEXISTS', SEQUENCE, '')
 for position = 4, #ARGV, 2 do
   local slot, entry = tonumber(ARGV[position]) + 1, ARGV[position + 1]
   local mine = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1, lease)

@@ -80,27 +80,53 @@ local function count_letters(bytes)
   if type(counted) == 'table' then redis.call('SET', DEAD_BYTES, math.max(bytes, 0)) end
 end
 
+-- Keeps the letter of a job that has died. Its entry is acknowledged by now, so nothing behind it
+-- may fail: the jobs that are settled after it would be lost.
 local function bury(id, now, stored)
+  local base, size = string.sub(WAKE, 1, -5), #stored
+  local notes = base .. 'dead:notes:' .. id
   local before = redis.call('HSTRLEN', DEAD_DATA, id)
   redis.call('ZADD', DEAD, string.format('%.0f', now), id)
   redis.call('HSET', DEAD_DATA, id, stored)
-  count_letters(#stored - before)
-  -- The notes of a dead job are kept apart, for a new job may use its id before the letter goes.
-  local base = string.sub(WAKE, 1, -5)
-  if redis.call('SREM', NOTED, id) == 1 then
-    redis.pcall('RENAME', base .. 'notes:' .. id, base .. 'dead:notes:' .. id)
-  elseif before > 0 then
-    redis.call('UNLINK', base .. 'dead:notes:' .. id)
+  local is_noted = redis.call('SREM', NOTED, id) == 1
+  if is_noted or before > 0 then
+    -- Those of a letter that this one replaces, or that an older release has dropped.
+    before = before + (tonumber(redis.pcall('HGET', DEAD_NOTED, id)) or 0)
+    redis.pcall('HDEL', DEAD_NOTED, id)
+    -- RENAME would free them at once.
+    redis.call('UNLINK', notes)
   end
+  -- The notes of a dead job are kept apart, for a new job may use its id before the letter goes.
+  if is_noted then
+    local bytes, found = 0, redis.pcall('HGETALL', base .. 'notes:' .. id)
+    for position = 1, #found do bytes = bytes + #found[position] end
+    if #found > 0 then
+      redis.call('RENAME', base .. 'notes:' .. id, notes)
+      -- rule:11 the notes of a dead letter count as its bytes
+      if redis.pcall('HSET', DEAD_NOTED, id, bytes) == 1 then size = size + bytes end
+    else
+      -- What a foreign writer has put there holds no notes.
+      redis.call('UNLINK', base .. 'notes:' .. id)
+    end
+  end
+  count_letters(size - before)
+end
+
+-- How many bytes a letter takes, with the notes of its job.
+local function letter_bytes(id)
+  local notes = redis.pcall('HGET', DEAD_NOTED, id)
+  return redis.call('HSTRLEN', DEAD_DATA, id) + (tonumber(notes) or 0)
 end
 
 local function drop_letters(ids)
   if #ids == 0 then return end
   local bytes = 0
+  for position = 1, #ids do bytes = bytes + letter_bytes(ids[position]) end
+  if type(redis.pcall('HLEN', DEAD_NOTED)) == 'table' then redis.call('UNLINK', DEAD_NOTED) end
   for position = 1, #ids do
-    bytes = bytes + redis.call('HSTRLEN', DEAD_DATA, ids[position])
     redis.call('UNLINK', string.sub(WAKE, 1, -5) .. 'dead:notes:' .. ids[position])
   end
+  in_chunks('HDEL', DEAD_NOTED, ids)
   in_chunks('ZREM', DEAD, ids)
   in_chunks('HDEL', DEAD_DATA, ids)
   -- A letter that a foreign writer has put there was never counted. Without letters the count

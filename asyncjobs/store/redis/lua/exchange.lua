@@ -52,25 +52,16 @@ for _ = 1, settlements do
   at = at + width
 end
 -- The jobs that successes store. An exchange without any pays nothing for them.
-local first_effect, EFFECT = at, 5
-if (#ARGV + 1 - at) % EFFECT ~= 0 then return redis.error_reply('ERR bad length') end
-for place = at, #ARGV, EFFECT do
-  local priority, due = tonumber(string.sub(ARGV[place + 2], 1, 1)), ARGV[place + 3]
-  local is_sound = READY[(priority or -1) + 1] and (due == '' or tonumber(due))
-  if not is_sound or not tonumber(ARGV[place]) then return redis.error_reply('ERR bad effect') end
-  -- rule:5 a success is acknowledged only where the jobs that it stores can be made ready
-  redis.call('XLEN', READY[priority + 1])
+local first_effect, effects = at, nil
+local has_effects = first_effect <= #ARGV
+if has_effects then
+  local failed
+  effects, failed = read_effects(first_effect)
+  if failed then return failed end
 end
 -- Each key that will keep a job which is acknowledged here is read first. If its type were wrong,
 -- the write would fail behind the acknowledgement, and the job would be lost.
-if first_effect <= #ARGV then
-  -- rule:5 a success is acknowledged only where the times of the jobs that it stores can be kept
-  redis.call('ZCARD', SCHEDULED)
-  -- rule:5 a success is acknowledged only where the envelopes of these jobs can be kept
-  redis.call('HEXISTS', SCHEDULED_DATA, '')
-  -- rule:5 a success is acknowledged only where the places of these jobs can be kept
-  redis.call('HEXISTS', INDEX, '')
-end
+local some_slot, has_more_slots = nil, false
 for _, word in pairs(words) do
   if word[1] == 'r' then
     -- rule:5 a job that shall run again is acknowledged only where its time can be kept
@@ -82,12 +73,28 @@ for _, word in pairs(words) do
     redis.call('ZCARD', DEAD)
     -- rule:5 a dead job is acknowledged only where the letter itself can be kept
     redis.call('HEXISTS', DEAD_DATA, '')
+  elseif word[1] == 'b' then
+    -- A job that is given back comes after others are acknowledged. What fails there would
+    -- lose those that shall run again.
+    -- rule:5 a job is given back only where the others of its exchange are not lost by it
+    redis.call('SISMEMBER', RETURNED, '')
+    redis.call('HEXISTS', CRASHES, '')
+  end
+  has_more_slots = has_more_slots or some_slot ~= nil and some_slot ~= word[2]
+  some_slot = word[2]
+end
+if has_more_slots then
+  for _, word in pairs(words) do
+    -- rule:5 nothing is acknowledged where entries of another priority cannot be
+    redis.call('XLEN', READY[word[2]])
   end
 end
 
 local now = store_now()
+if has_effects then look_up_effects(effects, now) end
 -- Most of the time none of these keys exists, and one question is enough.
-local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, NOTED, RETURNED, LARGEST) > 0
+local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, NOTED, RETURNED, LARGEST,
+  PROGRESS) > 0
 if rare then STEP = portion(STEP) end
 local marked = rare and redis.call('EXISTS', CANCEL) == 1
 -- The marks of other leases cost this one no more than these two questions.
@@ -95,7 +102,10 @@ local has_marks = marked and #marks_of(lease, 1) > 0
 if has_marks then redis.call('HEXISTS', CANCEL, '') end
 local noted = rare and redis.call('EXISTS', NOTED) == 1
 if noted then redis.call('SISMEMBER', NOTED, '') end
+local has_old_progress = rare and redis.call('EXISTS', PROGRESS) == 1
+if has_old_progress then redis.call('HEXISTS', PROGRESS, '') end
 local crashed = rare and redis.call('EXISTS', CRASHES) == 1
+if crashed then redis.call('HEXISTS', CRASHES, '') end
 local awaited = rare and redis.call('EXISTS', AWAITED) == 1
 redis.call('HSET', SEQUENCE, lease, sequence)
 
@@ -136,7 +146,15 @@ at = FIRST
 for position = 1, settlements do
   local word = words[ARGV[at]]
   local slot = word[2]
-  if word[1] ~= 'b' then
+  -- XACK accepts an entry whoever it is pending for. The jobs that a success stores cannot be
+  -- taken back when the holder settles later, so here the holder is asked for.
+  if has_effects and effects.carriers[position] then
+    local entry = ARGV[at + 1]
+    local mine = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1, lease)
+    -- rule:5 a success stores jobs only while its lease holds the job
+    missing[position] = mine.err ~= nil or #mine == 0 or nil
+  end
+  if word[1] ~= 'b' and not missing[position] then
     settled[slot][#settled[slot] + 1] = ARGV[at + 1]
     positions[slot][#positions[slot] + 1] = position
   end
@@ -158,6 +176,14 @@ local function acknowledge(slot, entries)
   end
 end
 for slot = 1, 4 do acknowledge(slot, settled[slot]) end
+
+-- Directly behind the acknowledgements: whatever fails later must not lose these jobs. A success
+-- that is sent again finds its entry gone, and stores nothing.
+local stored, signals = 0, false
+if has_effects then
+  stored, signals = store_effects(effects, missing, now)
+  STEP = portion(STEP)
+end
 
 at = FIRST
 for position = 1, settlements do
@@ -200,6 +226,7 @@ for position = 1, settlements do
 end
 -- rule:9 a settled entry is deleted
 for slot = 1, 4 do in_chunks('XDEL', READY[slot], settled[slot]) end
+in_chunks('HSET', INDEX, index)
 if #gone > 0 then
   in_chunks('HDEL', INDEX, gone)
   if has_marks then
@@ -210,54 +237,20 @@ if #gone > 0 then
   end
   -- rule:9 nothing is left of the notes of a job that has ended
   drop_notes(unnoted)
+  -- rule:9 nothing is left of the progress that an older release has kept of it
+  if has_old_progress then in_chunks('HDEL', PROGRESS, gone) end
   remember(now, id_ttl, finished)
 end
 for state, number in pairs(ended) do tally(now, state, number) end
 tally(now, 'r', rescheduled)
 -- rule:7 nothing is left of the crashes of a job that has ended
 if #uncrashed > 0 then in_chunks('HDEL', CRASHES, uncrashed) end
-
-in_chunks('HSET', INDEX, index)
-
-if first_effect <= #ARGV then
-  local given, earliest, stored, signals = {}, next_due() or math.huge, 0, false
-  for place = first_effect, #ARGV, EFFECT do
-    if string.sub(ARGV[place + 2], 2, 2) ~= 'n' then given[#given + 1] = ARGV[place + 1] end
-  end
-  local known = recall(now, given)
-  for place = first_effect, #ARGV, EFFECT do
-    local id, word, due = ARGV[place + 1], ARGV[place + 2], ARGV[place + 3]
-    local was_given, is_free = string.sub(word, 2, 2) ~= 'n', true
-    if was_given then
-      result_key = result_key + 1
-      is_free = not known[id] and redis.call('HEXISTS', INDEX, id) == 0
-    end
-    -- rule:5 a success that does not count stores nothing, so one sent again stores nothing twice
-    if missing[tonumber(ARGV[place])] then is_free = false end
-    if is_free then
-      local priority, ms, found = string.sub(word, 1, 1), tonumber(due) or now, nil
-      if string.sub(due, 1, 1) == '+' then ms = now + ms end
-      if ms <= now then found = append_ready(priority, id, ARGV[place + 4]) end
-      if type(found) ~= 'string' then
-        -- A job that could not be made ready is stored as due: its success is acknowledged
-        -- already, so nobody would send it again.
-        redis.call('HSET', SCHEDULED_DATA, id, priority .. ARGV[place + 4])
-        redis.call('ZADD', SCHEDULED, string.format('%.0f', ms), id)
-        found = 's'
-        signals = signals or ms < earliest
-      end
-      redis.call('HSET', INDEX, id, found)
-      -- A result may be kept for longer than the id. It would be taken for that of the new job.
-      if was_given then redis.call('UNLINK', KEYS[result_key]) end
-      stored = stored + 1
-    end
-  end
+if has_effects then
   tally(now, 'e', stored)
   -- A ready job is taken below, or signals there. Only a new earliest time has to signal here, or
   -- a sleeping worker would sleep past it.
   -- rule:1 a job that a success stores for later, before all others, signals
   if signals then wake() end
-  STEP = portion(STEP)
 end
 
 local due_ms, promoted = next_due(), 0

@@ -42,8 +42,11 @@ for _, number in ipairs(left) do
   if number > 0 then return left end
 end
 drop_notes(redis.call('SMEMBERS', NOTED))
+for _, id in ipairs(redis.call('HKEYS', DEAD_NOTED)) do
+  redis.call('UNLINK', string.sub(WAKE, 1, -5) .. 'dead:notes:' .. id)
+end
 redis.call('UNLINK', READY[1], READY[2], READY[3], READY[4], INDEX, SCHEDULED, SCHEDULED_DATA,
   WORKERS, WORKERS_INFO, SEQUENCE, LEAVING, WAKE, CANCEL, CANCEL_HELD, RETURNED, CRASHES, DEAD,
-  DEAD_DATA, DEAD_BYTES, PROGRESS, UPKEEP, KNOWN[1], KNOWN[2], KNOWN[3], STATS, LARGEST)
+  DEAD_DATA, DEAD_BYTES, DEAD_NOTED, PROGRESS, UPKEEP, KNOWN[1], KNOWN[2], KNOWN[3], STATS, LARGEST)
 redis.call('SREM', KEYS[OWN_KEYS + 1], ARGV[3])
 return left

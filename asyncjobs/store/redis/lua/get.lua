@@ -12,10 +12,16 @@ for position = 3, #ARGV do ids[position - 2] = ARGV[position] end
 local states, full = recall(now, ids), ARGV[2] == 'full'
 if ARGV[2] == 'await' then redis.call('SET', AWAITED, '1', 'PX', 10000) end
 
--- A worker of an older release keeps progress in the key of layout 1.
+-- A worker of an older release keeps progress in the key of layout 1, and may run beside this one.
+-- What stands there is newer than the note, for a note removes it. A caller that awaits an end
+-- needs no progress. A key with a wrong type costs no other job its answer.
+local has_old = full and redis.call('EXISTS', PROGRESS) == 1
 local function progress_of(id)
-  local note = redis.call('HGET', string.sub(WAKE, 1, -5) .. 'notes:' .. id, 'progress')
-  return note or redis.call('HGET', PROGRESS, id) or ''
+  if not full then return '' end
+  local old = has_old and redis.pcall('HGET', PROGRESS, id)
+  if type(old) == 'string' then return old end
+  local note = redis.pcall('HGET', string.sub(WAKE, 1, -5) .. 'notes:' .. id, 'progress')
+  return type(note) == 'string' and note or ''
 end
 
 local function queued(id, place)

@@ -5,6 +5,28 @@
 -- ARGV: 2 max_age_ms; 3 max_count; 4 max_bytes; 5 how many dead letters at the most.
 -- Result: how many dead letters were dropped.
 local now, limit = store_now(), tonumber(ARGV[5])
+local oldest, max_count, max_bytes = now - tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local count = redis.call('ZCARD', DEAD)
+-- A foreign writer may have made it something else.
+local bytes = tonumber(redis.pcall('GET', DEAD_BYTES) or '0') or 0
+local drop, is_done = {}, count == 0
+while not is_done and #drop < limit do
+  local first = #drop
+  local last = math.min(first + 100, limit) - 1
+  local found = redis.call('ZRANGE', DEAD, first, last, 'WITHSCORES')
+  for position = 1, #found, 2 do
+    local is_old = tonumber(found[position + 1]) < oldest
+    if not is_old and count - #drop <= max_count and bytes <= max_bytes then
+      is_done = true
+      break
+    end
+    drop[#drop + 1] = found[position]
+    bytes = bytes - letter_bytes(found[position])
+  end
+  is_done = is_done or #found < 2 * (last - first + 1)
+end
+drop_letters(drop)
+
 for slot = 1, 3 do
   local until_ms = redis.call('HGET', KNOWN[slot], '')
   if until_ms and known_until(KNOWN[slot], until_ms, now) <= now then
@@ -22,46 +44,40 @@ if redis.call('EXISTS', LARGEST) == 1 then
   end
   if is_gone then redis.call('UNLINK', LARGEST) end
 end
--- Progress in the key of layout 1 becomes a note of its job. Without the job it is dropped.
-local kept = redis.call('HSCAN', PROGRESS, 0, 'COUNT', 100)[2]
+
+-- The rest is about workers of an older release. Keys with a wrong type are passed over.
+local base = string.sub(WAKE, 1, -5)
+-- 1 or 0, or an error.
+local function lives(id) return redis.pcall('HEXISTS', INDEX, id) end
+
+-- Progress in the key of layout 1 becomes a note of its job. Without the job it is dropped. It is
+-- newer than a note, for a note removes it. Fields are picked at random: a scan from the start of a
+-- large hash would find the same few each time.
+-- rule:11 what an older release has kept goes in steps, all of it
+local kept = redis.pcall('HRANDFIELD', PROGRESS, 1000, 'WITHVALUES')
 for position = 1, #kept, 2 do
-  local id = kept[position]
-  if redis.call('HEXISTS', INDEX, id) == 1 then
-    redis.call('SADD', NOTED, id)
-    redis.call('HSETNX', string.sub(WAKE, 1, -5) .. 'notes:' .. id, 'progress', kept[position + 1])
-  end
-  redis.call('HDEL', PROGRESS, id)
+  local id, found = kept[position], lives(kept[position])
+  local is_noted = found == 1 and type(redis.pcall('SADD', NOTED, id)) == 'number'
+  if is_noted then redis.pcall('HSET', base .. 'notes:' .. id, 'progress', kept[position + 1]) end
+  if is_noted or found == 0 then redis.call('HDEL', PROGRESS, id) end
 end
 -- A worker of an older release knows no notes, so it leaves those of a job that it ends.
-local noted = redis.call('SRANDMEMBER', NOTED, 100)
-local ended_ids = {}
+local noted, ended_ids = redis.pcall('SRANDMEMBER', NOTED, 100), {}
 for position = 1, #noted do
-  if redis.call('HEXISTS', INDEX, noted[position]) == 0 then
-    ended_ids[#ended_ids + 1] = noted[position]
+  if lives(noted[position]) == 0 then ended_ids[#ended_ids + 1] = noted[position] end
+end
+if #ended_ids > 0 then drop_notes(ended_ids) end
+-- It leaves those of a letter that it drops, too.
+local ownerless = redis.pcall('HRANDFIELD', DEAD_NOTED, 100, 'WITHVALUES')
+for position = 1, #ownerless, 2 do
+  local id = ownerless[position]
+  if redis.call('HEXISTS', DEAD_DATA, id) == 0 then
+    redis.call('UNLINK', base .. 'dead:notes:' .. id)
+    redis.call('HDEL', DEAD_NOTED, id)
+    count_letters(-(tonumber(ownerless[position + 1]) or 0))
   end
 end
-drop_notes(ended_ids)
-local oldest, max_count, max_bytes = now - tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local count = redis.call('ZCARD', DEAD)
--- A foreign writer may have made it something else.
-local bytes = tonumber(redis.pcall('GET', DEAD_BYTES) or '0') or 0
-local drop, is_done = {}, count == 0
-while not is_done and #drop < limit do
-  local first = #drop
-  local last = math.min(first + 100, limit) - 1
-  local found = redis.call('ZRANGE', DEAD, first, last, 'WITHSCORES')
-  for position = 1, #found, 2 do
-    local is_old = tonumber(found[position + 1]) < oldest
-    if not is_old and count - #drop <= max_count and bytes <= max_bytes then
-      is_done = true
-      break
-    end
-    drop[#drop + 1] = found[position]
-    bytes = bytes - redis.call('HSTRLEN', DEAD_DATA, found[position])
-  end
-  is_done = is_done or #found < 2 * (last - first + 1)
-end
-drop_letters(drop)
+
 -- When somebody has removed the last letters by hand, their bytes are still counted.
-if count == 0 then redis.call('UNLINK', DEAD_BYTES) end
+if redis.call('EXISTS', DEAD) == 0 then redis.call('UNLINK', DEAD_BYTES) end
 return #drop

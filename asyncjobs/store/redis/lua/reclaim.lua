@@ -9,6 +9,11 @@ local grace, limit, now = tonumber(ARGV[2]), tonumber(ARGV[3]), store_now()
 local holds = touch_upkeep(now, grace)
 local over = redis.call('ZRANGE', WORKERS, '-inf', '(' .. string.format('%.0f', now), 'BYSCORE',
   'LIMIT', 0, 100)
+if #over > 0 then
+  -- A lease is taken out in one step, or not at all.
+  redis.call('HEXISTS', WORKERS_INFO, '')
+  redis.call('SISMEMBER', LEAVING, '')
+end
 local ended, again = 0, math.huge
 for position = 1, #over do
   local lease = over[position]

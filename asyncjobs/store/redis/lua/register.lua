@@ -7,10 +7,12 @@
 -- Result: the store's time in ms.
 local now, grace = store_now(), math.floor(tonumber(ARGV[3]) * 2 / 5)
 touch_upkeep(now, grace)
-redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), ARGV[2])
+-- The entry comes last: it is the lease, and what fails before enters nobody.
+redis.call('ZCARD', WORKERS)
 redis.call('HSET', WORKERS_INFO, ARGV[2], ARGV[4])
 redis.call('HSETNX', SEQUENCE, ARGV[2], 0)
 redis.call('HSET', SEQUENCE, ARGV[2] .. GRACE, grace)
 -- From now on a silence is measured by this grace too.
 redis.call('HSETNX', UPKEEP, string.format('hold:%.0f', grace), 0)
+redis.call('ZADD', WORKERS, string.format('%.0f', now + tonumber(ARGV[3])), ARGV[2])
 return now

@@ -20,6 +20,18 @@ for job = 1, count do
   end
 end
 
+-- Whatever is written behind a job that is ready again is checked first: after an error the job
+-- would be ready and dead, and could be revived once more.
+redis.call('ZCARD', DEAD)
+-- rule:5 a letter is revived only where it can be dropped
+redis.call('HEXISTS', DEAD_DATA, '')
+-- rule:5 a letter is revived only where its notes are known again
+redis.call('SISMEMBER', NOTED, '')
+for slot = 1, 3 do
+  -- rule:5 a letter is revived only where its end can be forgotten
+  redis.call('HEXISTS', KNOWN[slot], '')
+end
+
 local now, answer, gone, index, failed = store_now(), {}, {}, {}, nil
 for job = 1, count do
   local at = FIRST + (job - 1) * FIELDS

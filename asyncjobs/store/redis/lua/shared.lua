@@ -1,6 +1,6 @@
--- The names of a queue's keys, and what several scripts do. ended.lua stands behind it. Each script
--- gets in front of it only the statements that it uses, for a key that is named and a closure that
--- is made cost the server as much as a small command. QUEUE['name'] becomes the KEYS[n] of the key
+-- The names of a queue's keys, and what several scripts do. ended.lua and effects.lua stand
+-- behind it. Each script gets in front of it only the statements that it uses, for a key that is
+-- named and a closure that is made cost the server as much as a small command. QUEUE['name'] becomes the KEYS[n] of the key
 -- that ends so. END['state'] becomes the code of a final state, as in model/ends.py.
 -- KEYS: those of the queue that a script uses, in the order of their first use here; scripts
 --   add theirs behind, from OWN_KEYS + 1.
@@ -22,6 +22,7 @@ local CRASHES = QUEUE['crashes']
 local DEAD = QUEUE['dead']
 local DEAD_DATA = QUEUE['dead:data']
 local DEAD_BYTES = QUEUE['dead:bytes']
+local DEAD_NOTED = QUEUE['dead:noted']
 local PROGRESS = QUEUE['progress']
 local NOTED = QUEUE['noted']
 local UPKEEP = QUEUE['upkeep']
@@ -95,7 +96,14 @@ end
 local function tally(now, code, number)
   if number == 0 then return end
   local minute = math.floor(now / 60000)
-  if redis.call('HINCRBY', STATS, minute .. ':' .. code, number) > number then return end
+  local counted = redis.pcall('HINCRBY', STATS, minute .. ':' .. code, number)
+  if type(counted) == 'table' then
+    -- A count that a foreign writer has spoiled begins anew: what is counted has happened, and
+    -- an error here would say that it has not.
+    redis.call('UNLINK', STATS)
+    counted = redis.call('HINCRBY', STATS, minute .. ':' .. code, number)
+  end
+  if counted > number then return end
   -- It is the first of its minute. A time from the id of an entry stays ahead after the clock was
   -- set back, for these ids only rise.
   local present = math.floor(store_now() / 60000)
@@ -331,10 +339,11 @@ end
 
 -- Nothing is left of a lease but the jobs that it holds.
 local function forget_lease(lease)
-  redis.call('ZREM', WORKERS, lease)
   redis.call('HDEL', WORKERS_INFO, lease)
   -- rule:7 that a worker was told to end is known until all its jobs are back
   redis.call('HDEL', SEQUENCE, lease, lease .. PARKED, lease .. GRACE)
+  -- Last: while the entry is there, a call that fails before this line is made again.
+  redis.call('ZREM', WORKERS, lease)
 end
 
 -- How many workers died with a job. What is no number comes from a foreign writer, and counts as
@@ -377,14 +386,27 @@ local function give_back(slot, entries, count_crash)
   for place, order in pairs(orders) do
     -- rule:3 what is given back is given back by JUSTID
     order[#order + 1] = 'JUSTID'
-    redis.call(unpack(order))
+    -- Before they move: a place that nobody knows would keep them for ever, and one with
+    -- nothing in it is forgotten by whoever looks.
     redis.call('SADD', RETURNED, place)
+    redis.call(unpack(order))
+  end
+end
+
+-- Raises an error where entries cannot be given back. That comes before a crash is counted: a call
+-- that fails is made again, and would count it again.
+local function check_returns()
+  redis.call('SISMEMBER', RETURNED, '')
+  for slot = 1, 4 do
+    -- rule:3 a lease is not forgotten while what it holds cannot be looked at
+    redis.call('XLEN', READY[slot])
   end
 end
 
 -- Gives back up to `limit` pending entries of `consumer`. Returns how many, and whether that
 -- was all.
 local function return_pending(consumer, limit, count_crash)
+  check_returns()
   local moved = 0
   for slot = 1, 4 do
     if redis.call('EXISTS', READY[slot]) == 1 then

@@ -1,0 +1,197 @@
+"""Whatever fails in the middle of a call: the call can be made again, and nothing is lost or there
+twice."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from asyncjobs.errors import StoreError
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import NewJob, Priority, State, TakenJob
+from asyncjobs.model.notes import PROGRESS, Note
+from asyncjobs.model.settlement import Settlement
+from asyncjobs.store.answers import CancelVerdict
+from asyncjobs.store.letters import LetterQuery, Revival
+from asyncjobs.store.seam import EnqueueBatch
+from asyncjobs.testing.conformance.spoiled import BAD, Spoil
+from asyncjobs.testing.conformance.store import (
+    GRACE_MS,
+    LEASE_MS,
+    Store,
+    Worker,
+    ids,
+    outcome,
+    ref,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def _note(store: Store, worker: Worker, *jobs: TakenJob) -> None:
+    if store.backend.capabilities.notes:
+        await worker.lease.note([Note(job, PROGRESS, b"half") for job in jobs])
+
+
+async def _after_its_death(store: Store) -> Worker:
+    """Another worker, once the lease of the first one has been reclaimed."""
+    other = await store.worker(BAD)
+    await store.pass_time(LEASE_MS + 1, other)
+    await store.reclaim(BAD)
+    return other
+
+
+async def _letters(store: Store) -> list[str]:
+    page = await store.backend.dead.page(LetterQuery(BAD))
+    return [letter.key.ref.id for letter in page.letters]
+
+
+async def test_settlements_of_all_kinds(store: Store, spoil: Spoil, any_part: str) -> None:
+    worker = await store.worker(BAD)
+    for number, name in enumerate(("dead", "again", "back", "kept", "other")):
+        await store.enqueue(name, queue=BAD, priority=number % 4)
+    taken = {job.id: job for job in await worker.take()}
+    await _note(store, worker, taken["dead"], taken["again"])
+    ends = [
+        Settlement.release(taken["back"]),
+        Settlement.succeeded(taken["kept"], outcome(), 60_000),
+        Settlement.dead(taken["dead"], b"{}\n{}"),
+        Settlement.reschedule(taken["again"], b"again", 1),
+    ]
+    await spoil(any_part)
+    with contextlib.suppress(StoreError):
+        await worker.exchange(*ends)
+    await spoil.mend(any_part)
+    # Its worker might send them again, and dies before.
+    found = ids(await (await _after_its_death(store)).take())
+    dead = await _letters(store)
+    assert sorted([*found, *dead]) in (
+        ["again", "back", "dead", "other"],
+        ["again", "back", "dead", "kept", "other"],
+    )
+    await spoil.mend()
+
+
+async def test_a_letter_that_is_revived(store: Store, spoil: Spoil, any_part: str) -> None:
+    worker = await store.worker(BAD)
+    await store.enqueue("a", "b", queue=BAD)
+    jobs = await worker.take()
+    await _note(store, worker, *jobs)
+    await worker.exchange(*(Settlement.dead(job, b"{}\n{}") for job in jobs))
+    page = await store.backend.dead.page(LetterQuery(BAD))
+    revivals = [Revival(letter.key, b"again") for letter in page.letters]
+    await spoil(any_part)
+    with contextlib.suppress(StoreError):
+        await store.backend.dead.revive(revivals, priority=Priority.HIGH)
+    await spoil.mend(any_part)
+    await store.backend.dead.revive(revivals)
+    assert await _letters(store) == []
+    assert [await store.state(name, BAD) for name in ("a", "b")] == [State.READY] * 2
+    found = await worker.take()
+    assert sorted(ids(found)) == ["a", "b"]
+    if store.backend.capabilities.notes:
+        assert await worker.lease.notes(found) == [{PROGRESS: b"half"}] * 2
+    await worker.exchange(*map(Settlement.succeeded, found))
+    await spoil.mend()
+
+
+async def test_jobs_that_are_cancelled(store: Store, spoil: Spoil, any_part: str) -> None:
+    worker = await store.worker(BAD)
+    await store.enqueue("back", queue=BAD)
+    job = await worker.take_one()
+    await _note(store, worker, job)
+    await worker.exchange(Settlement.release(job))
+    await store.enqueue("ready", queue=BAD, priority=3)
+    await store.enqueue("later", queue=BAD, delay_ms=1000)
+    refs = [ref(name, BAD) for name in ("ready", "later", "back")]
+    await spoil(any_part)
+    with contextlib.suppress(StoreError):
+        await store.backend.cancel(refs, outcome(State.CANCELLED), 60_000)
+    await spoil.mend(any_part)
+    again = await store.backend.cancel(refs, outcome(State.CANCELLED), 60_000)
+    assert set(again) <= {CancelVerdict.CANCELLED, CancelVerdict.FINISHED}
+    for each in refs:
+        record = await store.look(each.id, BAD)
+        assert (record.state, record.outcome) == (State.CANCELLED, outcome(State.CANCELLED))
+    counts = await store.counts(BAD)
+    assert (sum(counts.ready), counts.running, counts.scheduled) == (0, 0, 0)
+    store.clock.ms += 1000
+    assert await worker.take() == []
+
+
+async def test_notes(store: Store, spoil: Spoil, any_part: str) -> None:
+    if not store.backend.capabilities.notes:
+        pytest.skip("no capability notes")
+    worker = await store.worker(BAD)
+    await store.enqueue("a", "b", queue=BAD)
+    jobs = await worker.take()
+    await spoil(any_part)
+    with contextlib.suppress(StoreError):
+        await _note(store, worker, *jobs)
+    await spoil.mend(any_part)
+    await worker.exchange(*map(Settlement.succeeded, jobs))
+    await store.pass_time(2 * store.settings.id_ttl_ms + 1, worker)
+    await store.enqueue("a", "b", queue=BAD)
+    assert await worker.lease.notes(await worker.take()) == [{}, {}]
+
+
+@pytest.mark.parametrize("way", ["farewell", "reclaim"])
+async def test_a_crash_is_counted_once(store: Store, spoil: Spoil, any_part: str, way: str) -> None:
+    worker = await store.worker(BAD)
+    await store.enqueue("a", "b", queue=BAD)
+    job, _ = await worker.take()
+    other = await store.worker(BAD)
+    if way == "reclaim":
+        await store.pass_time(LEASE_MS + 1, other)
+    await spoil(any_part)
+    with contextlib.suppress(StoreError):
+        if way == "farewell":
+            await worker.lease.leave([job])
+        else:
+            await store.reclaim(BAD)
+    await spoil.mend(any_part)
+    await store.pass_time(LEASE_MS + 1, other)
+    await store.reclaim(BAD)
+    store.clock.ms += GRACE_MS
+    await other.lease.beat()
+    await store.reclaim(BAD)
+    found = {job.id: job.crashes for job in await other.take()}
+    # Of a farewell that has failed nobody knows whom it has named: both are charged.
+    assert found == {"a": 1, "b": found["b"]}
+    assert found["b"] == 1 if way == "reclaim" else found["b"] <= 1
+
+
+async def test_letters_that_are_dropped(store: Store, spoil: Spoil, any_part: str) -> None:
+    worker = await store.worker(BAD)
+    await store.enqueue("a", "b", queue=BAD)
+    jobs = await worker.take()
+    await _note(store, worker, *jobs)
+    await worker.exchange(*(Settlement.dead(job, b"{}\n{}") for job in jobs))
+    page = await store.backend.dead.page(LetterQuery(BAD))
+    await spoil(any_part)
+    with contextlib.suppress(StoreError):
+        await store.backend.dead.purge([letter.key for letter in page.letters])
+    await spoil.mend(any_part)
+    await store.backend.dead.purge([letter.key for letter in page.letters])
+    assert await _letters(store) == []
+    assert (await store.counts(BAD)).dead == 0
+    await spoil.mend()
+
+
+@pytest.mark.parametrize("has_new_id", [False, True])
+@pytest.mark.parametrize("number", [1, 3])
+async def test_a_batch_that_is_sent_again(
+    store: Store, spoil: Spoil, any_part: str, has_new_id: bool, number: int
+) -> None:
+    jobs = [NewJob(BAD, f"{n}", n, b"{}", has_new_id=has_new_id) for n in range(number)]
+    jobs += [NewJob(BAD, "later", 2, b"{}", 500, has_new_id=has_new_id)] * (number > 1)
+    batch = EnqueueBatch(new_id(), jobs)
+    await spoil(any_part)
+    with contextlib.suppress(StoreError):
+        await store.backend.enqueue(batch)
+    await spoil.mend(any_part)
+    assert not (await store.backend.enqueue(batch)).refused
+    store.clock.ms += 500
+    worker = await store.worker(BAD)
+    assert sorted(ids(await worker.take())) == sorted(job.id for job in jobs)
