@@ -58,16 +58,16 @@ class Worker:
         slots = Slots(
             concurrency,
             in_use=lambda: len(self.running),
-            most=lambda unstarted: self.threads,
+            most=lambda arrived: self.threads,
             room=self._room,
             has_threads=threads is not None,
         )
         can_offer = len(weights) == 1 if can_offer is None else can_offer
         self.intake = Intake(QueueShares(weights), slots, can_offer=can_offer)
 
-    def _room(self, unstarted: Sequence[TakenJob]) -> tuple[int, ...]:
+    def _room(self, arrived: Sequence[TakenJob]) -> tuple[int, ...]:
         """One suspect at a time."""
-        here = [*self.running, *unstarted]
+        here = [*self.running, *arrived]
         return (0,) if any(each.crashes for each in here) else (1,)
 
     def next(self) -> Step:

@@ -69,7 +69,7 @@ def test_a_queue_that_holds_more_is_asked_before_its_jobs_start() -> None:
     worker = Worker(concurrency=2)
     worker.trade(A, left_ready=frozenset({"q"}))
     assert slots_of(worker.send()) == {"q": 1}
-    assert worker.intake.holdings.take_unstarted() == [A]
+    assert worker.intake.holdings.take_arrived() == [A]
 
 
 def test_a_full_worker_asks_for_nothing() -> None:
@@ -664,4 +664,4 @@ def test_a_start_hands_each_job_out_once() -> None:
     worker.trade(A, B)
     assert worker.expect(Start).jobs == [A, B]
     assert isinstance(worker.next(), Trade | Park)
-    assert worker.intake.holdings.take_unstarted() == []
+    assert worker.intake.holdings.take_arrived() == []

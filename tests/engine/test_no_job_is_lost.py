@@ -182,7 +182,7 @@ class Plan(RuleBasedStateMachine):
     @rule()
     def overlap(self) -> None:
         if self.worker.is_sure:
-            self.run(self.intake.holdings.take_unstarted())
+            self.run(self.intake.holdings.take_arrived())
 
     @precondition(lambda self: self.trade is not None)
     @rule(instead=st.sampled_from(["the same", "the same", "nothing"]))
@@ -294,7 +294,7 @@ class Plan(RuleBasedStateMachine):
 
     @invariant()
     def there_are_no_more_than_slots(self) -> None:
-        here = [*self.worker.running, *self.intake.holdings.unstarted]
+        here = [*self.worker.running, *self.intake.holdings.arrived]
         assert len([each for each in here if each in self.store.held]) <= SLOTS
 
     @invariant()

@@ -60,7 +60,7 @@ async def lease(anyio_backend: object) -> SignallingLease:
 
 
 def parking_on(lease: SignallingLease) -> tuple[Parking, Appetite]:
-    slots = Slots(9, in_use=lambda: 0, most=lambda unstarted: {}, room=lambda unstarted: ())
+    slots = Slots(9, in_use=lambda: 0, most=lambda arrived: {}, room=lambda arrived: ())
     appetite = Appetite(QueueShares({"a": 1}), slots, can_offer=True)
     session = Session(cast(Any, None), cast(Any, lease))
     return Parking(session, appetite), appetite

@@ -267,7 +267,7 @@ async def test_nothing_is_started_after_a_stop_that_may_have_cost_the_lease(stag
     for _ in range(10):
         await asyncio.sleep(0)
     assert (len(store.processor.running), stage.notes) == (0, [])
-    assert len(store.processor.intake.holdings.unstarted) == 1
+    assert len(store.processor.intake.holdings.arrived) == 1
     run.cancel()
     await asyncio.wait({run})
     await store.processor.close()

@@ -31,7 +31,7 @@ class Appetite:
     """Weighs free slots against hints of work. Times are monotonic seconds.
 
     `can_offer`: whether the store may hand out jobs together with a signal.
-    `unstarted`: jobs that have come and were not started. They will need slots and threads, too.
+    `arrived`: jobs that have come and were not started. They will need slots and threads, too.
     """
 
     __slots__ = ("_can_offer", "_slots", "burst", "is_quiet", "offer", "shares", "signals")
@@ -46,32 +46,32 @@ class Appetite:
         self._slots = slots
         self._can_offer = can_offer
 
-    def free(self, unstarted: int, taken: int) -> int:
+    def free(self, arrived: int, taken: int) -> int:
         """How many jobs may come now. `taken`: how many have come since the worker's start."""
         # rule:12 never more than there are free slots
         # rule:12 jobs that are taken and not started count
         # rule:12 slots that are offered behind a wait count
-        used = self._slots.in_use() + unstarted + self.offer.slots
+        used = self._slots.in_use() + arrived + self.offer.slots
         free = self._slots.concurrency - used
         if free <= 0:
             return 0
         return self.burst.cap(min(free, TAKE_LIMIT), taken)
 
-    def wants_jobs(self, free: int, unstarted: Collection[TakenJob]) -> bool:
+    def wants_jobs(self, free: int, arrived: Collection[TakenJob]) -> bool:
         """Whether there may be jobs to ask for."""
         shares = self.shares
         is_hinted = bool(shares.look or self.signals.due)
         if free <= 0:
             # All free slots are offered. What is due comes by the offer, once it is signalled.
             return is_hinted and self.offer.slots > 0
-        if is_hinted or (shares.hot and shares.hot - self._full(len(unstarted))):
+        if is_hinted or (shares.hot and shares.hot - self._full(len(arrived))):
             return True
         if not shares.suspects:
             return False
-        room = self._slots.room(unstarted)
-        return bool(shares.with_suspects(room, self._full(len(unstarted))))
+        room = self._slots.room(arrived)
+        return bool(shares.with_suspects(room, self._full(len(arrived))))
 
-    def demand(self, free: int, now_s: float, unstarted: Collection[TakenJob]) -> dict[str, Demand]:
+    def demand(self, free: int, now_s: float, arrived: Collection[TakenJob]) -> dict[str, Demand]:
         """What to ask of which queue; empty when there is nothing to ask."""
         shares = self.shares
         signals = self.signals
@@ -86,8 +86,8 @@ class Appetite:
             free,
             now_s,
             signalled=signals.signalled,
-            most=self._slots.most(len(unstarted)),
-            room=self._slots.room(unstarted),
+            most=self._slots.most(len(arrived)),
+            room=self._slots.room(arrived),
         )
 
     def learn(
@@ -106,12 +106,12 @@ class Appetite:
         is_drained = shares.asked_all and not (exchange.jobs or shares.hot or shares.suspects)
         self.burst.learn(exchange, now_s, drained=is_drained)
 
-    def park(self, free: int, now_s: float, unstarted: int) -> Park:
+    def park(self, free: int, now_s: float, arrived: int) -> Park:
         """How to sleep. Asked with nothing to trade and nothing to start."""
         signals = self.signals
         # Jobs that wait for a thread stay in their queue, which signals them again and again.
         # A worker that listened would ask in vain each time.
-        is_blocked = self._is_blocked(unstarted)
+        is_blocked = self._is_blocked(arrived)
         signals.look_within(LOOK_S if is_blocked else None, now_s)
         listens = free > 0 and not is_blocked
         slots = 0
@@ -173,14 +173,14 @@ class Appetite:
 
     # -- threads ------------------------------------------------------------------------
 
-    def _full(self, unstarted: int) -> set[str]:
+    def _full(self, arrived: int) -> set[str]:
         """Queues from which nothing may be taken, because its jobs would wait for a thread."""
-        most = self._slots.most(unstarted)
+        most = self._slots.most(arrived)
         return {queue for queue in most if not most[queue]}
 
-    def _is_blocked(self, unstarted: int) -> bool:
+    def _is_blocked(self, arrived: int) -> bool:
         """Whether jobs are known of that would wait for a thread."""
         shares = self.shares
         if not (shares.hot or shares.suspects):
             return False
-        return bool(shares.wanting() & self._full(unstarted))
+        return bool(shares.wanting() & self._full(arrived))

@@ -109,13 +109,13 @@ class Arrivals:
     ) -> Orders | None:
         holdings = self._holdings
         holdings.taken += len(jobs)
-        holdings.unstarted += jobs
+        holdings.arrived += jobs
         if not (lost or cancels or holdings.lost or holdings.unwanted or holdings.is_releasing):
             return None
         new = self._lose(lost)
         returned: Sequence[TakenJob] = ()
         if holdings.is_releasing:
-            returned = holdings.give_back(holdings.take_unstarted())
+            returned = holdings.give_back(holdings.take_arrived())
         return Orders(cancels, new, returned, self._drop_unwanted(cancels))
 
     # -- from heartbeats, users, and at the end ---------------------------------------------
@@ -174,4 +174,4 @@ class Arrivals:
         """Start nothing any more, and give back what has not been started."""
         self._appetite.is_quiet = True
         self._holdings.is_releasing = True
-        return Orders(given_back=self._holdings.give_back(self._holdings.take_unstarted()))
+        return Orders(given_back=self._holdings.give_back(self._holdings.take_arrived()))

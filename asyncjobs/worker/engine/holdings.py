@@ -18,18 +18,18 @@ class Holdings:
     """Owns both. Each job that has come is in one place: here, or among the running attempts."""
 
     __slots__ = (
+        "arrived",
         "doubt",
         "is_releasing",
         "lost",
         "stuck",
         "taken",
         "unsettled",
-        "unstarted",
         "unwanted",
     )
 
     def __init__(self) -> None:
-        self.unstarted: list[TakenJob] = []
+        self.arrived: list[TakenJob] = []
         self.unsettled = Unsettled()
         """Settlements that wait for the next trade."""
         self.doubt = InDoubt()
@@ -46,10 +46,10 @@ class Holdings:
         self.taken = 0
         """How many jobs have come to this worker."""
 
-    def take_unstarted(self) -> list[TakenJob]:
+    def take_arrived(self) -> list[TakenJob]:
         """Hand over the jobs that were not started, to be started now."""
-        jobs = self.unstarted
-        self.unstarted = []
+        jobs = self.arrived
+        self.arrived = []
         return jobs
 
     def give_back(self, jobs: Collection[TakenJob]) -> list[TakenJob]:
@@ -70,7 +70,7 @@ class Holdings:
         if self.lost:
             self.unsettled.drop(self.lost)
             self.doubt.drop(self.lost)
-            self.unstarted = [job for job in self.unstarted if job.queue not in self.lost]
+            self.arrived = [job for job in self.arrived if job.queue not in self.lost]
             self.stuck = [job for job in self.stuck if job.queue not in self.lost]
         return new
 
@@ -83,20 +83,20 @@ class Holdings:
         unwanted.update(refs)
         if not unwanted:
             return []
-        dropped = [job for job in self.unstarted if job.ref in unwanted]
+        dropped = [job for job in self.arrived if job.ref in unwanted]
         if dropped:
-            self.unstarted = [job for job in self.unstarted if job.ref not in unwanted]
+            self.arrived = [job for job in self.arrived if job.ref not in unwanted]
         if not more_may_come:
             # None of them can come any more, and a long life sees many cancels.
             unwanted.clear()
         return dropped
 
     def is_empty(self) -> bool:
-        return not (self.unstarted or self.unsettled or self.doubt.holds_settlements())
+        return not (self.arrived or self.unsettled or self.doubt.holds_settlements())
 
     def jobs(self) -> list[TakenJob]:
         """All jobs here. The store need not name them in a resync."""
-        return [*self.unsettled.jobs(), *self.unstarted, *self.doubt.jobs(), *self.stuck]
+        return [*self.unsettled.jobs(), *self.arrived, *self.doubt.jobs(), *self.stuck]
 
     def ended_jobs(self) -> list[TakenJob]:
         """Those that have run here and are not known to be settled."""

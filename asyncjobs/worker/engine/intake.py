@@ -95,11 +95,11 @@ class Intake:
         may_ask = not appetite.is_quiet
         free = self._free() if may_ask and is_sure else 0
         has_news = holdings.unsettled or self._signals.signalled
-        if has_news or (may_ask and appetite.wants_jobs(free, holdings.unstarted)):
+        if has_news or (may_ask and appetite.wants_jobs(free, holdings.arrived)):
             # No trade: all of it was about queues in doubt and is kept for them now. Look again.
             return self._trade(free, now_s)
-        if holdings.unstarted and is_sure:
-            return Start(holdings.take_unstarted())
+        if holdings.arrived and is_sure:
+            return Start(holdings.take_arrived())
         if appetite.burst.is_set and self._moves_to_the_end(free, now_s):
             return None
         return self._park(free, now_s)
@@ -115,7 +115,7 @@ class Intake:
         doubtful = self._doubt.queues
         if doubtful and len(doubtful) == len(self._shares.weights):
             return 0
-        return self.appetite.free(len(self.holdings.unstarted), self.holdings.taken)
+        return self.appetite.free(len(self.holdings.arrived), self.holdings.taken)
 
     def _to_ask_again(self, now_s: float) -> list[str]:
         """Queues in doubt whose pause is over."""
@@ -140,7 +140,7 @@ class Intake:
         settlements = self.holdings.unsettled.take()
         if self._doubt.queues:
             settlements = self._doubt.hold_back(settlements, signals.signalled, signals.due)
-        demand = self.appetite.demand(free, now_s, self.holdings.unstarted)
+        demand = self.appetite.demand(free, now_s, self.holdings.arrived)
         if not demand and not settlements:
             return None
         # The demand passes on the signals that were heard.
@@ -178,7 +178,7 @@ class Intake:
         return free > 0 and self._shares.look
 
     def _park(self, free: int, now_s: float) -> Park:
-        park = self.appetite.park(free, now_s, len(self.holdings.unstarted))
+        park = self.appetite.park(free, now_s, len(self.holdings.arrived))
         if self._doubt.queues:
             park = park._replace(wake_s=min(park.wake_s, self._doubt.wake_s(now_s)))
         return park

@@ -153,7 +153,7 @@ class Processor:
 
     async def _start_during(self, trip: Coroutine[Any, Any, Exchange]) -> Exchange:
         """Start the jobs of the last exchange while the store works on this one."""
-        if not self.intake.holdings.unstarted or not self._is_sure():
+        if not self.intake.holdings.arrived or not self._is_sure():
             return await trip
         reply = hide(self._loop.create_task(trip))
         try:
@@ -161,7 +161,7 @@ class Processor:
             # Checked again: the process may have been stopped in that turn for longer than the
             # lease. Then its jobs run elsewhere.
             if self._is_sure():
-                self.runner.start(self.intake.holdings.take_unstarted())
+                self.runner.start(self.intake.holdings.take_arrived())
             return await reply
         except BaseException:
             reply.cancel()

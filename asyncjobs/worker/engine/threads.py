@@ -41,15 +41,15 @@ class Threads:
         self.abandoned = 0
         """Threads that still run although their job was given back."""
 
-    def most(self, unstarted: int) -> dict[str, int]:
-        """The most jobs that queues with sync functions may hand out. `unstarted`: how many jobs
+    def most(self, arrived: int) -> dict[str, int]:
+        """The most jobs that queues with sync functions may hand out. `arrived`: how many jobs
         have come and were not started.
 
         A job that would wait here for a thread is better left to a worker that has one.
         """
         if not self.sync_queues:
             return {}
-        free = self._most - self._attempts - unstarted
+        free = self._most - self._attempts - arrived
         most = {}
         for queue, only_sync in self.sync_queues.items():
             if only_sync:
