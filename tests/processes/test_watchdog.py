@@ -124,7 +124,7 @@ def test_the_process_ends_although_the_store_is_away(run: Start, put: Put, ledge
         )
         ledger.wait_for("began", 1)
     assert process.end() == BLOCKED
-    assert "when the lease ends, all jobs of this worker are charged" in process.text
+    assert "when its lease ends, all its jobs are charged with a crash" in process.text
 
 
 def test_a_process_that_was_stopped_is_not_blocked(work: Start, put: Put, ledger: Ledger) -> None:
