@@ -366,3 +366,16 @@ async def test_backends_of_one_store_see_the_same_jobs(store: Store) -> None:
         )
     finally:
         await other.close()
+
+
+async def test_a_job_that_is_named_twice_in_one_cancel(store: Store) -> None:
+    await store.enqueue("ready")
+    await store.enqueue("later", delay_ms=1000)
+    refs = [ref("ready"), ref("later"), ref("ready"), ref("unknown"), ref("later")]
+    assert await store.backend.cancel(refs, None, 0) == [
+        CancelVerdict.CANCELLED,
+        CancelVerdict.CANCELLED,
+        CancelVerdict.FINISHED,
+        CancelVerdict.UNKNOWN,
+        CancelVerdict.FINISHED,
+    ]

@@ -8,6 +8,7 @@ import pytest
 
 from asyncjobs.errors import StoreError
 from asyncjobs.model.job import JobRecord, State
+from asyncjobs.model.notes import Note
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import CancelVerdict
@@ -92,3 +93,19 @@ async def _waits(store: Store, spoil: Spoil, about: JobRef) -> asyncio.Task[JobR
 
     await eventually(lambda: spoil.has_waiter(about))
     return task
+
+
+async def test_notes_of_sound_queues_are_kept(store: Store, spoil: Spoil) -> None:
+    if not store.backend.capabilities.notes:
+        pytest.skip("no capability notes")
+    queues = (BAD, "one", "two")
+    worker = await store.worker(*queues)
+    for queue in queues:
+        await store.enqueue("a", queue=queue)
+    jobs = sorted(await worker.take())
+    await spoil(Part.LEASES)
+    with pytest.raises(StoreError):
+        await worker.lease.note([Note(job, "x", b"1") for job in jobs])
+    await spoil.mend(Part.LEASES)
+    assert await worker.lease.notes(jobs) == [{}, {"x": b"1"}, {"x": b"1"}]
+    await worker.exchange(*map(Settlement.succeeded, jobs))

@@ -36,10 +36,13 @@ async def test_terms_that_it_cannot_keep(
     assert sum((await store.counts()).ready) == 0
 
 
-async def test_barriers_that_it_cannot_keep(store: Store) -> None:
+@pytest.mark.parametrize("has_new_id", [False, True])
+async def test_barriers_that_it_cannot_keep(store: Store, has_new_id: bool) -> None:
+    """Also beside a lone job, for which a store may have a way of its own."""
     if store.backend.capabilities.flows:
         pytest.skip("it has the capability flows")
-    batch = EnqueueBatch("token", [NewJob("work", "a", 2, b"{}")], (Barrier("work", "end", 1),))
+    job = NewJob("work", "a", 2, b"{}", has_new_id=has_new_id)
+    batch = EnqueueBatch("token", [job], (Barrier("work", "end", 1),))
     with pytest.raises(MissingCapability, match=r"'flows'.*'end'"):
         await store.backend.enqueue(batch)
     assert sum((await store.counts()).ready) == 0

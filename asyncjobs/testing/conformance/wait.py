@@ -10,8 +10,10 @@ from typing import TypeVar
 import anyio
 import pytest
 
-from asyncjobs.model.job import State
-from asyncjobs.model.settlement import Settlement
+from asyncjobs.model.job import NewJob, State
+from asyncjobs.model.settlement import Effects, Settlement
+from asyncjobs.store.letters import LetterQuery, Revival
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import LIMIT_S, SHORT_S, Store, Worker, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio
@@ -290,3 +292,31 @@ async def test_a_thousand_waiters(store: Store) -> None:
             taken = await worker.take(1000)
             await worker.exchange(*(Settlement.succeeded(j, outcome(), 60_000) for j in taken))
     assert records == [State.SUCCEEDED] * 1000
+
+
+@pytest.mark.parametrize("call", ["enqueue", "settle", "revive"])
+async def test_one_call_signals_one_worker(store: Store, call: str) -> None:
+    """However much it makes ready, and when a new earliest time comes with it."""
+    worker = await store.worker()
+    jobs = [NewJob("work", "a", 2, b"{}"), NewJob("work", "b", 2, b"{}", 500)]
+    await store.enqueue("one", "two")
+    held = await worker.take()
+    revivals: list[Revival] = []
+    if call == "revive":
+        await worker.exchange(*(Settlement.dead(job, b"{}\n{}") for job in held))
+        letters = (await store.backend.dead.page(LetterQuery("work"))).letters
+        revivals += [Revival(letter.key, b"again") for letter in letters]
+    await worker.settle_signals()
+    parked = [await store.worker() for _ in range(2)]
+    both = asyncio.gather(*(one.signalled(4 * SHORT_S) for one in parked))
+    async with running(both) as signals:
+        await anyio.sleep(SHORT_S)
+        if call == "enqueue":
+            await store.backend.enqueue(EnqueueBatch("token", jobs))
+        elif call == "settle":
+            first, second = (Settlement.succeeded(job) for job in held)
+            more = Effects((NewJob("work", "c", 2, b"{}", 200),))
+            await worker.exchange(first.causing(Effects(tuple(jobs))), second.causing(more))
+        else:
+            await store.backend.dead.revive(revivals)
+        assert sorted(await signals) == [[], ["work"]]
