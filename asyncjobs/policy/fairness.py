@@ -1,4 +1,4 @@
-"""Shares a worker's free slots among its queues and priorities. Pure."""
+"""Shares a worker's free slots among its queues and priorities. Does no I/O."""
 
 from __future__ import annotations
 

@@ -189,7 +189,8 @@ class ReclaimDue(NamedTuple):
 
 
 class QueueChanged(NamedTuple):
-    """What an exchange may take from this queue has changed: ask it again."""
+    """What an exchange may take from this queue has changed: ask it again. Nothing sends it
+    yet, and workers ignore it."""
 
     queue: str
 

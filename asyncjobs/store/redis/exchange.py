@@ -1,6 +1,6 @@
 """One exchange as a plan: from settlements and demand to commands, from replies to values.
 
-Pure and synchronous. So when the trip in between is cancelled, nothing is half done here.
+Synchronous, and does no I/O. So when the trip in between is cancelled, nothing is half done here.
 """
 
 from __future__ import annotations

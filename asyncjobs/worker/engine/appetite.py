@@ -1,4 +1,5 @@
-"""How many jobs a worker wants, of which queues, and how it waits when it wants none. Pure."""
+"""How many jobs a worker wants, of which queues, and how it waits when it wants none. Does no
+I/O; the clock is passed in."""
 
 from __future__ import annotations
 

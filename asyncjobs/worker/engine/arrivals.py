@@ -1,7 +1,8 @@
-"""Takes in events: answers of the store, heartbeats, cancels, the stop. Pure.
+"""Takes in events: answers of the store, heartbeats, cancels, the stop. Does no I/O.
 
 An event changes what is held and what is wanted. It returns orders if something has to be done
-at once, whatever the next step is. Times are monotonic seconds and are passed in.
+at once, whatever the next step is. The clock is passed in, in monotonic
+seconds.
 """
 
 from __future__ import annotations

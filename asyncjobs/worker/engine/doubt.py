@@ -3,6 +3,19 @@
 When the reply to an exchange is lost, a resync says what took effect. A key of a wrong type or a
 missing right makes one queue fail. Its settlements are kept until it answers a question of its
 own, and nothing is taken from it meanwhile. The other queues go on at their full rate.
+
+These are the words for a queue in trouble:
+
+- *away*: one request to the store has failed for this queue and was answered for others.
+- *in doubt*: it was away. Its settlements are kept, and it is *left out* of the shares, so nothing
+  is taken there. That lasts until it answers a question about it alone (`AskAgain`).
+- *failing*: it has not answered an exchange since it was away. A queue that has answered its
+  question is no longer in doubt and still failing: the next failure doubles its pause.
+- *unrenewed*: the last heartbeat could not renew the lease there. Then it stays in doubt.
+- *lost*: the lease is not entered there. It has ended, or was never entered. Jobs of this queue are
+  other workers', and `Rejoin` enters it again.
+- *outside*: the lost queues as the session knows them. A heartbeat that reports no others as lost
+  still confirms the lease.
 """
 
 from __future__ import annotations
@@ -52,7 +65,7 @@ class AwayLog:
 
 
 class _Doubt:
-    """What is kept for one queue."""
+    """What is kept for one queue in doubt."""
 
     __slots__ = ("again_s", "settlements")
 
@@ -94,8 +107,9 @@ class InDoubt:
 
     def __init__(self) -> None:
         self.exchange: Unanswered | None = None
-        """The exchange that is under way, or whose reply was lost. Without settlements: another
-        request has failed, and this worker may hold jobs that it does not know of."""
+        """The exchange that is under way, or whose reply was lost. It has no settlements if it
+        stands for another request that has failed. Then this worker may hold jobs that it does not
+        know of."""
         self.queues: dict[str, _Doubt] = {}
         """Queues that are left out until they answer a question about them alone."""
         self.failing: dict[str, StoreError] = {}

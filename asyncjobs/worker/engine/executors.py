@@ -19,22 +19,22 @@ class Executor(Protocol):
     """
 
     async def acquire(self) -> None:
-        """Wait for a place. Not called for an isolation that `starts_at_once`."""
+        """Wait for a place. Nobody calls this for an isolation that `starts_at_once`."""
         ...
 
     def release(self, attempt: Attempt) -> None:
-        """The attempt is over, whether or not its function was called."""
+        """Free the place of an attempt that is over, whether or not its function was called."""
         ...
 
     def call(self, attempt: Attempt, function: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
-        """The function's value, or what it raises. When the attempt's task is cancelled, the
-        executor decides what happens to the function."""
+        """Call the function; returns its value or raises its error. When the attempt's task is
+        cancelled, the executor decides what happens to the function."""
         ...
 
 
 class OnLoop:
-    """The executor of async functions. There is always a place, and to cancel the task is to
-    cancel the function."""
+    """The executor of async functions. It always has a place. Who cancels the task of an attempt
+    cancels its function, too."""
 
     async def acquire(self) -> None:
         return

@@ -1,5 +1,5 @@
 """What a worker holds and does not run: jobs that were not started, and settlements that the store
-has not confirmed. Pure."""
+has not confirmed. Does no I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ __all__ = ["Holdings"]
 
 
 class Holdings:
-    """Owns both. Each job that has come is in one place: here, or among the running attempts."""
+    """Owns the jobs that have come and do not run, and the settlements that may not count yet.
+
+    Each job of a worker is in one place: here before its attempt and after it, and in `Running`
+    during it.
+    """
 
     __slots__ = (
         "arrived",
@@ -30,6 +34,7 @@ class Holdings:
 
     def __init__(self) -> None:
         self.arrived: list[TakenJob] = []
+        """Jobs that have come and are about to start."""
         self.unsettled = Unsettled()
         """Settlements that wait for the next trade."""
         self.doubt = InDoubt()

@@ -1,7 +1,7 @@
-"""Decides what the loop does next. Pure: events are passed in, and it never asks or waits.
+"""Decides what the loop does next. Does no I/O: events are passed in, and it never asks or waits.
 
 Read `next` first: it looks for the most urgent step first. arrivals.py takes in what happens
-between two steps. Times are monotonic seconds and are passed in.
+between two steps. The clock is passed in, in monotonic seconds.
 """
 
 from __future__ import annotations
@@ -215,7 +215,8 @@ class Intake:
         exchange.settlements = ()
 
     def ended(self, settlement: Settlement | None) -> None:
-        """An attempt has freed its slot. None: its end is not this worker's to record."""
+        """A job has ended here, after an attempt or without one. None: its end is not this worker's
+        to record."""
         if settlement is not None:
             self.holdings.unsettled.append(settlement)
         self.appetite.burst.drained = False

@@ -225,7 +225,8 @@ class Processor:
     # -- events from outside the loop ---------------------------------------------------------
 
     def settle(self, settlement: Settlement | None) -> None:
-        """An attempt has freed its slot. None: its end is not this worker's to record."""
+        """Queue a settlement for the next trade: of an attempt that has freed its slot, or of a job
+        that cannot run. None: the end of an attempt is not this worker's to record."""
         self.intake.ended(settlement)
         self.parking.nudge()
 

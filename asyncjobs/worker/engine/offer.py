@@ -1,4 +1,5 @@
-"""Slots that the store may fill together with a signal, without another round trip. Pure."""
+"""Slots that the store may fill together with a signal, without another round trip. Does
+no I/O."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ _NOBODY: Final = Parked((), None)
 class Parking:
     """Owns the one wait at the store and the one timer. Tells the appetite how a wait has ended.
 
-    A wait goes on after the sleep has ended. To cut it off would cost its connection.
+    A sleep ends, but its wait at the store goes on until a signal or `WAIT_S`: to cut it off would
+    cost its connection. So a signal is heard even while the loop is busy.
     """
 
     def __init__(self, session: Session, appetite: Appetite) -> None:

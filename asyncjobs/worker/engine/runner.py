@@ -39,8 +39,8 @@ class Runner:
 
     `decode`: makes a taken job an attempt, or a settlement if it cannot run. Its second argument
     is the store's time.
-    `settle`: called when an attempt has freed its slot; with None if its end is not this worker's
-    to record.
+    `settle`: called with each settlement: of an attempt that has freed its slot, or of a job that
+    cannot run. None means that the end of an attempt is not this worker's to record.
 
     `_make` builds what is around an attempt, once for each job function. Most functions need
     nothing but `_attempt`: they are async and have no middleware.

@@ -1,4 +1,5 @@
-"""Which queues may have work: those that have signalled, and those with due jobs. Pure."""
+"""Which queues may have work: those that have signalled, and those with due jobs. Does no I/O;
+the clock is passed in."""
 
 from __future__ import annotations
 

@@ -53,6 +53,8 @@ class Rejoin(NamedTuple):
 class Trade(NamedTuple):
     """Exchange ended jobs for new ones, in one round trip.
 
+    While the store works on it, the jobs that the trade before has brought are started. Most jobs
+    start in this way.
     `is_alone`: it has one settlement that may be a misfit, and asks for nothing.
     """
 
@@ -62,7 +64,7 @@ class Trade(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Start these jobs."""
+    """Start these jobs. Only when there is nothing to trade: a trade starts them by itself."""
 
     jobs: list[TakenJob]
 
@@ -70,7 +72,8 @@ class Start(NamedTuple):
 class Park(NamedTuple):
     """Sleep until something happens.
 
-    `listens`: a signal of a queue ends the sleep, too.
+    `listens`: a signal of a queue ends the sleep, too. False begins no wait for signals, but one
+    that is under way goes on.
     `is_busy`: jobs are running. Then listening begins only if that lasts, and nothing is offered:
     a job that blocks the loop would hold up the jobs that an offer brings.
     `slots`: how many jobs the store may hand out together with a signal.
