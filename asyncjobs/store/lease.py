@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import TakenJob
@@ -19,7 +19,10 @@ from asyncjobs.store.answers import (
     Signal,
 )
 
-__all__ = ["Lease", "LeaseSpec", "Offer"]
+__all__ = ["ENTRY_MARK", "Lease", "LeaseSpec", "Offer"]
+
+ENTRY_MARK: Final = "."
+"""Stands between the id of a lease and what makes a later entry of it new. No id has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,14 @@ class LeaseSpec:
         """This lease, but for these of its queues alone."""
         return replace(self, queues=tuple(queues))
 
-    def renew(self, queues: Collection[str], name: str) -> LeaseSpec:
-        """This lease with a new entry in `queues`, to be registered there."""
+    def renew(self, queues: Collection[str], suffix: str) -> LeaseSpec:
+        """This lease with a new entry in `queues`, to be registered there.
+
+        The name of each entry begins with the id of the lease, so whoever knows the id alone can
+        find them all. `suffix` must be new.
+        """
         # rule:2 a lost queue is entered under a new name
+        name = f"{self.id}{ENTRY_MARK}{suffix}"
         return replace(self, renewed={**self.renewed, **dict.fromkeys(queues, name)})
 
     @property

@@ -172,11 +172,16 @@ class Backend(Protocol):
         """
         ...
 
-    async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
+    async def reclaim(
+        self, queues: Sequence[str], grace_ms: int, limit: int, *, dead: str = ""
+    ) -> Reclaimed:
         """Make the jobs of ended leases ready again, at most `limit` a queue.
 
         When no worker was heard of for longer than `grace_ms`, the store was down. Then live
         workers have so long to renew before a lease is ended.
+
+        `dead` is the id of a lease whose process is known to have ended. It ends at once, under
+        each name that it has in these queues. A crash is counted as for any other lease.
         """
         ...
 

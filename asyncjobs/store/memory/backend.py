@@ -106,10 +106,12 @@ class MemoryBackend:
                     answer[place] = Placed(batch.jobs[place].ref, "there")
         return Enqueued(answer, refused)
 
-    async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
+    async def reclaim(
+        self, queues: Sequence[str], grace_ms: int, limit: int, *, dead: str = ""
+    ) -> Reclaimed:
         now = self._queues.now_ms()
         found, away = self._queues.reach(queues)
-        answers = [queue.reclaim(grace_ms, limit, now) for queue in found]
+        answers = [queue.reclaim(grace_ms, limit, now, dead) for queue in found]
         return Reclaimed(
             returned=sum(answer[0] for answer in answers),
             leases=sum(answer[1] for answer in answers),

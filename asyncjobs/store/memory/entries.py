@@ -9,7 +9,7 @@ from asyncjobs.model.job import TakenJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import StaleSequence
 from asyncjobs.store.inspect import WorkerEntry
-from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.lease import ENTRY_MARK, LeaseSpec
 from asyncjobs.store.memory.stored import StoredJob
 
 __all__ = ["Entries", "Held"]
@@ -205,6 +205,16 @@ class Entries:
                 over.append(name)
         self.leaving.extend(self._held.pop(name) for name in over)
         return len(over), min(again, default=None)
+
+    def end_dead(self, dead: str) -> int:
+        """Move a lease whose process has ended to `leaving`, under each of its names; how many
+        names it had here. `dead`: its id, or ""."""
+        if not dead:
+            return 0
+        # rule:2 a lease known to be dead ends under each of its names, in memory
+        names = [n for n in self._held if n == dead or n.startswith(dead + ENTRY_MARK)]
+        self.leaving.extend(self._held.pop(name) for name in names)
+        return len(names)
 
     def next_end_ms(self, except_for: LeaseSpec) -> int | None:
         """The earliest end of a lease other than `except_for`."""

@@ -50,11 +50,11 @@ class MemoryLease:
         return self.entered
 
     async def rejoin(self, queues: Collection[str]) -> Registered:
-        # A new name: jobs of the lost entry may still be on their way back under the old one.
-        name = new_id()
-        answer = self._enter(self.spec.renew(queues, name), queues)
+        # A new entry: jobs of the lost entry may still be on their way back under the old name.
+        suffix = new_id()
+        answer = self._enter(self.spec.renew(queues, suffix), queues)
         entered = [queue for queue in queues if queue not in answer.away]
-        self.spec = self.spec.renew(entered, name)
+        self.spec = self.spec.renew(entered, suffix)
         return answer
 
     def _enter(self, spec: LeaseSpec, queues: Collection[str]) -> Registered:

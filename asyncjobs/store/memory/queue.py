@@ -156,10 +156,16 @@ class Queue:
             self._give_back(held, list(held.jobs.values()))
             self._signal(self.name)
 
-    def reclaim(self, grace_ms: int, limit: int, now: int) -> tuple[int, int, int | None]:
-        """Jobs returned, leases ended, and in how many ms to come back (None: no lease)."""
+    def reclaim(
+        self, grace_ms: int, limit: int, now: int, dead: str = ""
+    ) -> tuple[int, int, int | None]:
+        """Jobs returned, leases ended, and in how many ms to come back (None: no lease).
+
+        `dead`: the id of a lease that ends whatever its time, or "".
+        """
         self._touch(now, grace_ms)
-        ended, again = self.leases.end_over(now)
+        known_dead = self.leases.end_dead(dead)
+        over, again = self.leases.end_over(now)
         leaving = self.leases.leaving
         returned = 0
         while leaving and returned < limit:
@@ -174,7 +180,7 @@ class Queue:
                 leaving.pop(0)
         if returned:
             self._signal(self.name)
-        return returned, ended, 0 if leaving else again
+        return returned, known_dead + over, 0 if leaving else again
 
     def _touch(self, now: int, grace_ms: int) -> None:
         """Note that a worker was heard of, and follow a clock that was set back: ids of jobs

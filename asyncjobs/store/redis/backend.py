@@ -105,10 +105,12 @@ class RedisBackend:
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         return await self._enqueuer.enqueue(batch)
 
-    async def reclaim(self, queues: Sequence[str], grace_ms: int, limit: int) -> Reclaimed:
+    async def reclaim(
+        self, queues: Sequence[str], grace_ms: int, limit: int, *, dead: str = ""
+    ) -> Reclaimed:
         end = script("reclaim")
         commands = tuple(
-            end.command(self._keys.queue(queue), self._pinned(), grace_ms, limit)
+            end.command(self._keys.queue(queue), self._pinned(), grace_ms, limit, dead)
             for queue in queues
         )
         answers, away = by_queue(queues, await run_each(self._link, end, commands))

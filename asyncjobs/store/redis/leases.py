@@ -115,12 +115,12 @@ class RedisLease:
         await self._list(self.spec.queues)
 
     async def rejoin(self, queues: Collection[str]) -> Registered:
-        # A new name: jobs of the lost entry may still be on their way back under the old one.
-        name = new_id()
-        answer = await self._enter(self.spec.renew(queues, name), tuple(queues))
+        # A new entry: jobs of the lost entry may still be on their way back under the old name.
+        suffix = new_id()
+        answer = await self._enter(self.spec.renew(queues, suffix), tuple(queues))
         # In a queue that has not answered the entry is still lost, under its old name.
         entered = [queue for queue in queues if queue not in answer.away]
-        self.spec = self.spec.renew(entered, name)
+        self.spec = self.spec.renew(entered, suffix)
         await self._list(self.spec.queues)
         return answer
 

@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.known_dead on each store."""
+
+from asyncjobs.testing.conformance.known_dead import *
