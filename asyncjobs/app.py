@@ -212,6 +212,14 @@ class AsyncJobs:
         return self._openings.backend
 
     @property
+    def store_url(self) -> str | None:
+        """The URL of the store, with its password if it has one; None for a given backend.
+
+        Raises ConfigError when there is no URL at all.
+        """
+        return self._openings.store_url
+
+    @property
     def store_info(self) -> StoreInfo:
         """The server behind the open store. Raises NotOpen."""
         return self._openings.info

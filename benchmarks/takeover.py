@@ -1,6 +1,7 @@
 """How soon a second worker has done the jobs of one that was killed.
 
     python -m benchmarks.takeover [--jobs 1000] [--lease 15s] [--seconds 2] [--queues 1]
+    python -m benchmarks.takeover --supervised [--jobs 200]
 
 One worker runs all jobs and is ended; a second one is parked beside it, with nothing to do.
 The clock runs from the kill, and is that of this machine for all. A rerun takes `--seconds`.
@@ -13,6 +14,9 @@ Three ends, each on each server:
   at once.
 - by a bad job (with `--bad`): one of the jobs kills whatever worker runs it. Each death takes a
   lease; one job is dead at the end, and no other.
+
+With `--supervised` one of four processes of a parent is killed instead, and the parent gives its
+jobs back: they wait for no lease. The other three run jobs too, and have slots for all.
 """
 
 from __future__ import annotations
@@ -20,12 +24,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections import Counter
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +46,9 @@ START_S = 30.0
 TICK_S = 0.005
 TOLD_S = 1.0
 """How long a worker is told to end before it is killed."""
+PROCESSES = 4
+"""Of one parent, with `--supervised`."""
+CHILD = re.compile(r"is ready: pid (\d+)")
 ENDS = ("killed", "stopped", "a bad job")
 
 app = AsyncJobs(timeout=None, retry=False)
@@ -47,9 +56,10 @@ app = AsyncJobs(timeout=None, retry=False)
 
 @app.job
 async def hold(seconds: float, *, ctx: JobContext = INJECTED) -> None:
-    """On the first worker it runs until that one is killed; on the second, so many seconds."""
+    """On the first worker it runs until that one is killed; then, so many seconds."""
     _note("began", ctx)
-    await asyncio.sleep(LIMIT_S if "HOLDS" in os.environ else seconds)
+    holds = "HOLDS" in os.environ and ctx.crashes == 0
+    await asyncio.sleep(LIMIT_S if holds else seconds)
     _note("ended", ctx)
 
 
@@ -141,12 +151,23 @@ class Fleet:
             )
         worker = self._stack.enter_context(process)
         self._stack.callback(worker.kill)
+        self.wait_for(name, b"worker started", 1)
+        return worker
+
+    def wait_for(self, name: str, text: bytes, times: int) -> None:
+        """Until the log of this worker has the text so often."""
+        log = self.folder / name
         until_s = time.monotonic() + START_S
-        while b"worker started" not in log.read_bytes():
-            if worker.poll() is not None or time.monotonic() > until_s:
+        while log.read_bytes().count(text) < times:
+            if time.monotonic() > until_s:
                 raise SystemExit(f"a worker has not started: {log.read_text()[-2000:]}")
             time.sleep(TICK_S)
-        return worker
+
+    def kill_children(self, name: str) -> None:
+        """What a parent has started, and would leave to finish its jobs."""
+        for pid in CHILD.findall((self.folder / name).read_text()):
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
     async def enqueue(self, jobs: int, seconds: float, *, bad: bool) -> None:
         """Shared out among the queues; a bad one stands in the middle."""
@@ -212,6 +233,45 @@ def measure(
     )
 
 
+class ChildTimes(NamedTuple):
+    """Seconds after the kill of a child: when its jobs began again, on the others."""
+
+    jobs: int
+    first_began: float
+    last_began: float
+
+
+def measure_child(url: str, *, jobs: int, lease: str) -> ChildTimes:
+    """Kill one of four processes, all of which run jobs; see when its jobs run again."""
+    with ExitStack() as stack:
+        # Two of the processes have slots for all jobs, so the others have room for more.
+        fleet = Fleet(stack, url, max(jobs // 2, 1), lease, 1)
+        fleet.start("parent", "--processes", str(PROCESSES), HOLDS="1")
+        fleet.wait_for("parent", b"is ready: pid", PROCESSES)
+        stack.callback(fleet.kill_children, "parent")
+        asyncio.run(fleet.enqueue(jobs, 0.0, bad=False))
+        lines = _wait(fleet.ledger, "began", jobs)
+        pid, number = Counter(line.pid for line in lines).most_common(1)[0]
+        killed_s = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        lines = _wait(fleet.ledger, "began", jobs + number)
+        again = sorted(line.at_s - killed_s for line in lines if line.at_s > killed_s)
+        return ChildTimes(number, again[0], again[-1])
+
+
+def _show_children(jobs: int, lease: str) -> None:
+    print(f"- {machine()}")
+    print(f"- {jobs:,} jobs run on {PROCESSES} processes of one parent, lease {lease}\n")
+    print("| server | jobs of the killed process | first runs again, s | last runs again, s |")
+    print("|---|---:|---:|---:|")
+    for kind in available_servers():
+        with start_server(kind) as server:
+            name = f"{server.kind} {server.version}"
+            found = measure_child(server.url, jobs=jobs, lease=lease)
+        row = f"{found.jobs:,} | {found.first_began:.2f} | {found.last_began:.2f} |"
+        print(f"| {name} | {row}", flush=True)
+
+
 def main() -> None:
     """Print one table row for each server and end."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -220,7 +280,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="a rerun takes (2)")
     parser.add_argument("--queues", type=int, default=1, help="of both workers (1)")
     parser.add_argument("--bad", action="store_true", help="also with a job that kills its worker")
+    parser.add_argument("--supervised", action="store_true", help="kill one of four processes")
     options = parser.parse_args()
+    if options.supervised:
+        _show_children(options.jobs, options.lease)
+        return
     lease_s = parse_duration(options.lease, field="--lease")
     print(f"- {machine()}")
     print(

@@ -263,6 +263,14 @@ class Openings:
         return current.backend
 
     @property
+    def store_url(self) -> str | None:
+        """The URL of the store; None for a backend that was given. Raises ConfigError when there
+        is none."""
+        if self._given is not None:
+            return None
+        return store_url(self.url)
+
+    @property
     def info(self) -> StoreInfo:
         """The server behind the open store. Raises NotOpen."""
         current = self.current

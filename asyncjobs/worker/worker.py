@@ -13,6 +13,7 @@ from asyncjobs.guard.own import hide
 from asyncjobs.jobs.context import JobContext
 from asyncjobs.model.clock import Seconds, seconds
 from asyncjobs.model.job import TakenJob
+from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.worker.engine.burst import Burst
 from asyncjobs.worker.lease.farewell import say_farewell
 from asyncjobs.worker.report import WorkerReport
@@ -89,6 +90,13 @@ class Worker:
         if (shift := self._shift) is None:
             return 0
         return len(shift.processor.running)
+
+    @property
+    def lease(self) -> LeaseSpec | None:
+        """The lease under which it holds jobs; None when it does not run."""
+        if (shift := self._shift) is None:
+            return None
+        return shift.session.spec
 
     @property
     def is_stopping(self) -> bool:

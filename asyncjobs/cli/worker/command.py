@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from asyncjobs.cli.worker.flags import worker_flags
 
@@ -73,10 +74,15 @@ def worker(ctx: click.Context, /, app: str | None, **flags: Any) -> None:
     _check_metrics(ctx, flags)
     # A child has the same command line as its parent. Only the link tells them apart; without this
     # check each child would start children.
-    if parent is None and (flags["processes"] > 1 or flags["reload"]):
+    if parent is None and (_asks_for_processes(ctx) or flags["reload"]):
         _check_supervised(ctx, flags)
         ctx.exit(_run_parent(flags))
     ctx.exit(_run_worker(app, flags, parent))
+
+
+def _asks_for_processes(ctx: click.Context) -> bool:
+    """Whether a number of processes was given: `--processes 1` is one process with a parent."""
+    return ctx.get_parameter_source("processes") is not ParameterSource.DEFAULT
 
 
 def _check_metrics(ctx: click.Context, flags: dict[str, Any]) -> None:

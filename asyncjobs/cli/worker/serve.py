@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from asyncjobs import __version__
 from asyncjobs.app import AsyncJobs
@@ -27,6 +27,7 @@ from asyncjobs.host.exits import ExitCode, exit_now
 from asyncjobs.host.health.health import HealthOptions
 from asyncjobs.host.signals import Signals
 from asyncjobs.host.supervisor.link import ParentLink
+from asyncjobs.host.supervisor.recovery import StoreAccess, lease_message
 from asyncjobs.model.events import WorkerStarted
 from asyncjobs.model.job import TakenJob
 from asyncjobs.telemetry.logs import JobLog
@@ -277,7 +278,8 @@ class _Serving:
         if self._parent is not None:
             # The parent shows one banner and the hints once, however many processes it has.
             fields = asdict(banner) | {"store": tuple(banner.store)}
-            self._parent.say_ready({"banner": fields, "hints": found})
+            lease = _lease_message(app, worker)
+            self._parent.say_ready({"banner": fields, "hints": found, "lease": lease})
             return
         banner.show(json=options.json)
         for hint in found:
@@ -372,6 +374,14 @@ class _Serving:
         if report.released:
             return ExitCode.RELEASED
         return ExitCode.CLEAN
+
+
+def _lease_message(app: AsyncJobs, worker: Worker) -> dict[str, Any] | None:
+    """What the parent has to know to give this worker's jobs back, should it die."""
+    spec = worker.lease
+    if spec is None or app.store_url is None or not app.backend.capabilities.shared:
+        return None
+    return lease_message(spec, StoreAccess(app.store_url, app.settings.prefix))
 
 
 def _fail(code: ExitCode, error: AsyncJobsError, voice: Voice) -> ExitCode:

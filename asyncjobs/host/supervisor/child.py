@@ -43,6 +43,8 @@ class Child:
         self._signals = 0
         self._ready_at_s: float | None = None
         self._said = b""
+        self.lease: dict[str, Any] | None = None
+        """What it said of its lease when it was ready; see `Recovery`."""
         self.report: tuple[dict[str, Any], float] = ({}, 0.0)
         """The last report of its health, and when it came, in monotonic seconds. Set on the
         loop."""
@@ -148,6 +150,7 @@ class Child:
             self._ready_at_s = now_s
             # The message counts as a report until the first one comes.
             self.report = ({}, now_s)
+            self.lease = message.get("lease")
             self.ready.set_result(message)
         else:
             self.report = (message, now_s)

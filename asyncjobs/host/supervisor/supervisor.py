@@ -12,6 +12,7 @@ from asyncjobs.host.exits import ExitCode
 from asyncjobs.host.supervisor.child import Child
 from asyncjobs.host.supervisor.fleet import Fleet
 from asyncjobs.host.supervisor.patience import Patience
+from asyncjobs.host.supervisor.recovery import Recovery
 from asyncjobs.host.supervisor.renewal import STUCK_S, Renewal
 from asyncjobs.host.supervisor.replacements import Replacements
 
@@ -59,6 +60,7 @@ class Supervisor:
         self._on_begun = on_begun
         self._fleet = Fleet(command, reports=reports, on_fault=self._break)
         self._replacements = Replacements(patience or PATIENCE, self._start_planned)
+        self._recovery = Recovery()
         self._renewal = Renewal(self, self._fleet, self._replacements, grace_s)
         self._begun = False
         self._stops = 0
@@ -152,12 +154,20 @@ class Supervisor:
                 for number in range(2, self._processes + 1):
                     self._start_or_plan(number)
         logger.info("process %d is ready: pid %d", child.number, child.pid)
+        await self._recovery.prepare(child)
 
     # -- ends ----------------------------------------------------------------------------
 
     async def _attend(self, child: Child) -> None:
         await child.ended
         self._fleet.bury(child)
+        self._follow(child)
+        # Behind the decision: a store that is slow must not hold up the next process.
+        await self._recovery.recover(child)
+        self.end_if_all_have()
+
+    def _follow(self, child: Child) -> None:
+        """Decide what comes after a process that has ended."""
         if self._stops:
             self._note(child)
         elif child.was_told_to_stop:
@@ -172,7 +182,6 @@ class Supervisor:
             self._conclude_start(child)
         else:
             self.replace(child)
-        self.end_if_all_have()
 
     def _is_renewed(self, child: Child) -> bool:
         """Whether the renewal looks after this number."""
@@ -263,8 +272,12 @@ class Supervisor:
         self.end_if_all_have()
 
     def end_if_all_have(self) -> None:
-        waiting = self._waits_for_change and not self._stops
-        if not (self._fleet or self._replacements or self._renewal.number or waiting):
+        if self._fleet or self._replacements or self._renewal.number:
+            return
+        # rule:2 a parent stays until the jobs of dead processes are back
+        if self._recovery:
+            return
+        if not self._waits_for_change or self._stops:
             self._conclude(self._worst)
 
     def _conclude(self, code: int) -> None:
