@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +15,10 @@ from asyncjobs.host.exits import ExitCode
 from asyncjobs.host.supervisor import fleet as module
 from asyncjobs.host.supervisor.child import Child
 from asyncjobs.host.supervisor.patience import Patience
+from asyncjobs.host.supervisor.recovery import StoreAccess, lease_message
 from asyncjobs.host.supervisor.supervisor import Supervisor
+from asyncjobs.store.answers import Reclaimed
+from asyncjobs.store.lease import LeaseSpec
 
 pytestmark = pytest.mark.anyio
 
@@ -51,9 +56,11 @@ class Starts:
         return self.children[-1]
 
 
-def supervise(limit: int) -> Supervisor:
+def supervise(limit: int, said: dict[str, Any] | None = None) -> Supervisor:
+    """`said`: what a process says when it is ready."""
     patience = Patience(base_s=0.01, cap_s=0.02, limit=limit)
-    command = [sys.executable, "-c", PROGRAM]
+    program = PROGRAM.replace('b"{}"', repr(json.dumps(said or {}).encode()))
+    command = [sys.executable, "-c", program]
     return Supervisor(command, 1, grace_s=1, patience=patience, on_begun=lambda _: None)
 
 
@@ -90,3 +97,51 @@ async def test_one_that_is_always_refused_ends_the_whole(
             (await starts.ready(1)).kill()
     assert codes == [ExitCode.FAILED]
     assert "giving up" in caplog.text
+
+
+class SlowStore:
+    """A store that the first one who opens it has to wait for."""
+
+    def __init__(self) -> None:
+        self.may_open = anyio.Event()
+        self.opened = 0
+        self.ended = 0
+
+    async def open(self) -> None:
+        self.opened += 1
+        if self.opened == 1:
+            await self.may_open.wait()
+
+    async def reclaim(self, *args: Any, dead: str) -> Reclaimed:
+        return Reclaimed(1, 1, None, 0)
+
+    async def close(self) -> None:
+        self.ended += 1
+
+
+async def test_the_whole_ends_when_the_jobs_of_dead_processes_are_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    starts = Starts(lambda number: False)
+    store = SlowStore()
+    monkeypatch.setattr(module, "Child", starts)
+    monkeypatch.setattr("asyncjobs.host.supervisor.recovery.make_backend", lambda *_: store)
+    spec = LeaseSpec("0" * 28, "w", ("default",), 15_000)
+    message = lease_message(spec, StoreAccess("redis://localhost", "asyncjobs"))
+    whole = supervise(8, {"lease": message})
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(whole.run)
+            first = await starts.ready(1)
+            first.kill()
+            await starts.ready(2)
+            whole.stop(15)
+            # The second one has ended, and nothing of it is left to be done.
+            while store.ended < 1:
+                await anyio.sleep(0.01)
+            assert store.opened == 2
+            assert "jobs given back" in caplog.text
+            assert f"(pid {first.pid}): jobs given back" not in caplog.text
+            store.may_open.set()
+    assert f"(pid {first.pid}): jobs given back: 1" in caplog.text
