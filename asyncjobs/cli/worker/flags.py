@@ -48,8 +48,9 @@ _WORK = (
         default=1,
         show_default=True,
         metavar="N",
-        help="How many worker processes to run. A parent process replaces those that die, and gives "
-        "their jobs back at once. Given as 1, there is one process and its parent. Not on Windows.",
+        help="How many worker processes to run. A parent process replaces those that die, and "
+        "gives their jobs back at once. Given as 1, there is one process and its parent. Not on "
+        "Windows.",
     ),
     _flag(
         "--burst",

@@ -10,6 +10,7 @@ from typing import Any, Final
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.host.exits import ExitCode
 from asyncjobs.host.supervisor.child import Child
+from asyncjobs.host.supervisor.conclusion import Conclusion
 from asyncjobs.host.supervisor.fleet import Fleet
 from asyncjobs.host.supervisor.patience import Patience
 from asyncjobs.host.supervisor.recovery import Recovery
@@ -21,7 +22,6 @@ __all__ = ["Supervisor"]
 logger = GuardedLog("asyncjobs.worker")
 
 PATIENCE: Final = Patience()
-_BADNESS: Final = (ExitCode.CLEAN, ExitCode.RELEASED, ExitCode.FAILED)
 _DONE: Final = (ExitCode.CLEAN, ExitCode.RELEASED)
 """How a process of a burst ends when it has found nothing left to do."""
 
@@ -58,14 +58,13 @@ class Supervisor:
         self._burst = burst
         self._waits_for_change = waits_for_change
         self._on_begun = on_begun
-        self._fleet = Fleet(command, reports=reports, on_fault=self._break)
+        self._conclusion = Conclusion()
+        self._fleet = Fleet(command, reports=reports, on_fault=self._conclusion.fail)
         self._replacements = Replacements(patience or PATIENCE, self._start_planned)
         self._recovery = Recovery()
         self._renewal = Renewal(self, self._fleet, self._replacements, grace_s)
         self._begun = False
         self._stops = 0
-        self._worst = ExitCode.CLEAN
-        self._over: asyncio.Future[int] | None = None
 
     async def run(self) -> int:
         """Run until all have ended. Returns the exit code for the whole.
@@ -73,11 +72,10 @@ class Supervisor:
         That is the code of the first process if it could not start: 2, or 3 in a burst. Otherwise
         the worst of 0, 4 (jobs were released) and 1 (a process failed at the end or too often).
         """
-        self._over = asyncio.get_running_loop().create_future()
         self._fleet.open()
         try:
             self._start(1)
-            return await self._over
+            return await self._conclusion.wait()
         finally:
             self._replacements.forget_all()
             self._fleet.close()
@@ -169,13 +167,13 @@ class Supervisor:
     def _follow(self, child: Child) -> None:
         """Decide what comes after a process that has ended."""
         if self._stops:
-            self._note(child)
+            self._conclusion.note(child)
         elif child.was_told_to_stop:
             logger.info("process %d: the old one (pid %d) has ended", child.number, child.pid)
         elif self._is_renewed(child):
             return
         elif self._burst and child.was_ready and child.verdict() in _DONE:
-            self._note(child)
+            self._conclusion.note(child)
         elif self._waits_for_store(child):
             self._plan_for_store(child)
         elif not (self._begun or self._waits_for_change):
@@ -187,17 +185,6 @@ class Supervisor:
         """Whether the renewal looks after this number."""
         number = child.number
         return number == self._renewal.number or self._fleet.current(number) is not child
-
-    def _note(self, child: Child) -> None:
-        verdict = child.verdict()
-        if verdict is ExitCode.FAILED:
-            logger.error("process %d (pid %d) %s", child.number, child.pid, child.epitaph())
-        # A process that was to be replaced for its memory has done nothing wrong.
-        if verdict is not ExitCode.MEMORY:
-            self._blame(verdict)
-
-    def _blame(self, verdict: ExitCode) -> None:
-        self._worst = max(self._worst, verdict, key=_BADNESS.index)
 
     def _waits_for_store(self, child: Child) -> bool:
         """Whether it could not reach its store and has to try again.
@@ -222,10 +209,10 @@ class Supervisor:
         code = child.ended.result()
         if code in (ExitCode.USAGE, ExitCode.UNREACHABLE):
             # The process has logged the reason itself.
-            self._conclude(code)
+            self._conclusion.tell(code)
             return
         logger.critical("the first process %s before it was ready", child.epitaph())
-        self._conclude(ExitCode.FAILED)
+        self._conclusion.tell(ExitCode.FAILED)
 
     def replace(self, child: Child) -> None:
         """The process has ended, and its number has no other one."""
@@ -261,7 +248,7 @@ class Supervisor:
                 failed,
                 too_many,
             )
-            self._blame(ExitCode.FAILED)
+            self._conclusion.blame(ExitCode.FAILED)
             self.stop(signal.SIGTERM)
             return
         delay_s = self._replacements.start_after_failure(number)
@@ -278,12 +265,4 @@ class Supervisor:
         if self._recovery:
             return
         if not self._waits_for_change or self._stops:
-            self._conclude(self._worst)
-
-    def _conclude(self, code: int) -> None:
-        if self._over is not None and not self._over.done():
-            self._over.set_result(code)
-
-    def _break(self, error: BaseException) -> None:
-        if self._over is not None and not self._over.done():
-            self._over.set_exception(error)
+            self._conclusion.tell()

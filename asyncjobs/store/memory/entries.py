@@ -186,15 +186,21 @@ class Entries:
             # The grace is two fifths of a lease.
             held.end_ms = min(held.end_ms, now + -(-held.grace_ms * 5 // 2))
 
-    def end_over(self, now: int) -> tuple[int, int | None]:
+    def end_over(self, now: int, dead: str) -> tuple[int, int | None]:
         """Move the leases that are over to `leaving`; how many, and in how many ms to come
-        back (None: no lease is left)."""
+        back (None: no lease is left).
+
+        `dead`: the id of a lease that is over whatever its time, for its process has ended; or "".
+        """
         over: list[str] = []
         again: list[int] = []
         for name, held in self._held.items():
             # rule:2 each lease is spared for its own grace, in memory
             left_ms = self._holds.get(held.grace_ms, 0) - now
-            if held.end_ms >= now:
+            # rule:2 a lease known to be dead ends under each of its names, in memory
+            if dead and (name == dead or name.startswith(dead + ENTRY_MARK)):
+                over.append(name)
+            elif held.end_ms >= now:
                 again.append(max(held.end_ms - now + 1, 1))
             # rule:2 after a silence reclaim waits for live workers, in memory
             elif left_ms > 0:
@@ -205,16 +211,6 @@ class Entries:
                 over.append(name)
         self.leaving.extend(self._held.pop(name) for name in over)
         return len(over), min(again, default=None)
-
-    def end_dead(self, dead: str) -> int:
-        """Move a lease whose process has ended to `leaving`, under each of its names; how many
-        names it had here. `dead`: its id, or ""."""
-        if not dead:
-            return 0
-        # rule:2 a lease known to be dead ends under each of its names, in memory
-        names = [n for n in self._held if n == dead or n.startswith(dead + ENTRY_MARK)]
-        self.leaving.extend(self._held.pop(name) for name in names)
-        return len(names)
 
     def next_end_ms(self, except_for: LeaseSpec) -> int | None:
         """The earliest end of a lease other than `except_for`."""

@@ -7,6 +7,7 @@ server. Nothing here awaits, parks or knows another queue.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import JobRecord, NewJob, Priority, State, TakenJob
@@ -24,6 +25,9 @@ from asyncjobs.store.memory.waiting import SuspectRoom, Waiting
 from asyncjobs.store.seam import StoreSettings
 
 __all__ = ["Queue"]
+
+Reclaim: TypeAlias = tuple[int, int, int | None]
+"""Jobs returned, leases ended, and in how many ms to come back (None: no lease is left)."""
 
 
 class Queue:
@@ -156,16 +160,10 @@ class Queue:
             self._give_back(held, list(held.jobs.values()))
             self._signal(self.name)
 
-    def reclaim(
-        self, grace_ms: int, limit: int, now: int, dead: str = ""
-    ) -> tuple[int, int, int | None]:
-        """Jobs returned, leases ended, and in how many ms to come back (None: no lease).
-
-        `dead`: the id of a lease that ends whatever its time, or "".
-        """
+    def reclaim(self, grace_ms: int, limit: int, now: int, dead: str = "") -> Reclaim:
+        """Give the jobs of leases back that are over, or whose id is `dead`."""
         self._touch(now, grace_ms)
-        known_dead = self.leases.end_dead(dead)
-        over, again = self.leases.end_over(now)
+        ended, again = self.leases.end_over(now, dead)
         leaving = self.leases.leaving
         returned = 0
         while leaving and returned < limit:
@@ -180,7 +178,7 @@ class Queue:
                 leaving.pop(0)
         if returned:
             self._signal(self.name)
-        return returned, known_dead + over, 0 if leaving else again
+        return returned, ended, 0 if leaving else again
 
     def _touch(self, now: int, grace_ms: int) -> None:
         """Note that a worker was heard of, and follow a clock that was set back: ids of jobs

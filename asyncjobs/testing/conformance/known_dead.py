@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.model.job import Settlement
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Reclaimed
 from asyncjobs.testing.conformance.store import LEASE_MS, Store, Worker
 
