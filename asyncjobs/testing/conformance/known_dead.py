@@ -40,7 +40,7 @@ async def test_who_waits_is_signalled(store: Store) -> None:
     await store.enqueue("a")
     dead, other = await store.worker(), await store.worker()
     await dead.take_one()
-    await other.settle_calls()
+    await other.settle_signals()
     await end(store, dead)
     assert await other.signalled() == ["work"]
 
