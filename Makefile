@@ -80,7 +80,7 @@ layers: $(STAMP) ## Imports go down only, by import-linter
 
 .PHONY: docs
 docs: $(STAMP) ## Links, code blocks and reference pages of the documents; sizes, exports
-	@$(BIN)/python -m pytest -q tests/unit/test_repository.py tests/unit/test_measures.py
+	@$(BIN)/python -m pytest -q tests/unit/test_repository.py tests/unit/test_measures.py tests/docs/test_paths.py
 	@$(BIN)/python tools/pages.py --check
 
 .PHONY: measures
