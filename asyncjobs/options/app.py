@@ -135,7 +135,10 @@ def _check_baggage(value: Any, *, field: str) -> frozenset[str] | None:
 
 
 def _check_switch(value: Any, *, field: str) -> bool:
-    return bool(value)
+    # A text such as "false" from an environment variable is true to Python.
+    if not isinstance(value, bool):
+        raise ConfigError(f"{field} must be True or False, not {shown(value)}")
+    return value
 
 
 def _setting(name: str, field: str, check: Any, default: Any, text: str) -> Option:

@@ -59,6 +59,8 @@ def test_a_batch_token_outlives_the_time_of_trying_again() -> None:
         ("dead_max_age", -1),
         ("dead_max_count", -1),
         ("dead_max_bytes", -1),
+        ("trace_upkeep", "false"),
+        ("trace_upkeep", 1),
     ],
 )
 def test_a_refusal_names_the_field(field: str, value: Any) -> None:
