@@ -91,7 +91,8 @@ class Outcome:
         try:
             return to_json(fields)
         except (TypeError, ValueError) as error:
-            raise EncodeError(f"the result cannot be written as JSON: {error}") from error
+            what = f"the result of {self.name}" if self.name else "the result"
+            raise EncodeError(f"{what} cannot be written as JSON: {error}") from error
 
     @classmethod
     def decode(cls, raw: bytes) -> Outcome:

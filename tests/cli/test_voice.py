@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from asyncjobs.cli.shared.voice import WITNESS, Voice
@@ -170,8 +171,11 @@ async def test_a_running_worker_looks_again_and_again(monkeypatch: pytest.Monkey
     monkeypatch.setattr("asyncjobs.cli.shared.voice.LOOK_S", 0)
     voice = Voice(logging.NullHandler())
     voice.start(asyncio.get_running_loop())
+    log = logging.getLogger("asyncjobs.worker")
     for _ in range(2):
         switch_off_all()
-        while logging.getLogger("asyncjobs.worker").disabled:
-            await asyncio.sleep(0)
+        assert log.disabled
+        with anyio.fail_after(20):
+            while log.disabled:
+                await asyncio.sleep(0)
     voice.stop()
