@@ -19,6 +19,7 @@ from asyncjobs.model.events import Event, Events, Listener, listening
 from asyncjobs.model.refs import JobRef
 from asyncjobs.options.app import AppOptions, AppSettings
 from asyncjobs.options.checks import DEFAULT_QUEUE, check_job_id, check_queue_name
+from asyncjobs.options.given import Given
 from asyncjobs.options.table import FunctionOptions
 from asyncjobs.store.checks import check_needs
 from asyncjobs.store.seam import Backend, StoreInfo
@@ -256,9 +257,9 @@ class AsyncJobs:
     def result_ttl_ms(self, name: str | None, options: dict[str, Any] | None) -> int:
         """How long the outcome of such a job is kept, in milliseconds; 0 keeps none."""
         # The enqueue's own time comes first. It travels with the job.
-        ttl_ms = (options or {}).get("result_ttl")
+        ttl_ms: int | None = _read_options(options).get("result_ttl_ms")
         if ttl_ms is not None:
-            return int(ttl_ms)
+            return ttl_ms
         function = self.registry.find(name or "")
         if function is None:
             # Another program may have the function, with a time of its own. This is a guess.
@@ -267,7 +268,7 @@ class AsyncJobs:
 
     def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
         """How many attempts such a job may have; None if its function is not known here."""
-        attempts = (options or {}).get("max_attempts")
+        attempts: int | None = _read_options(options).get("attempts")
         function = self.registry.find(name)
         if attempts is None and function is not None:
             attempts = function.settings.retry.max_attempts
@@ -276,3 +277,14 @@ class AsyncJobs:
     def __repr__(self) -> str:
         state = "open" if self._openings.is_open else "closed"
         return f"<AsyncJobs {state}, {len(self.registry.functions())} job functions>"
+
+
+def _read_options(stored: dict[str, Any] | None) -> dict[str, Any]:
+    """The options of a stored job, by their fields; none when one of them is not valid."""
+    if not stored:
+        return {}
+    try:
+        # rule:15 an option that no enqueue writes fails no question about its job
+        return Given({}).by_envelope(stored).fields
+    except ConfigError:
+        return {}

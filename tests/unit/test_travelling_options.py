@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import orjson
 import pytest
 
-from asyncjobs import JobRegistry
+from asyncjobs import AsyncJobs, JobRegistry, ResultTimeout
 from asyncjobs.errors import ConfigError
 from asyncjobs.jobs.function import JobFunction
 from asyncjobs.model.clock import LONGEST_S
@@ -18,7 +19,9 @@ from asyncjobs.model.job import Priority
 from asyncjobs.options.app import AppSettings
 from asyncjobs.options.checks import check_job_id, check_queue_name
 from asyncjobs.options.given import Given
+from asyncjobs.options.option import Option
 from asyncjobs.options.table import ENQUEUE, OPTIONS, EnqueueOptions, JobOptions
+from tests.worker.kit import store_raw
 
 MOST = 2**70
 """Larger than any number that an option takes."""
@@ -132,3 +135,24 @@ def test_no_other_time_to_keep_a_result_is_read(stored: Any) -> None:
     with pytest.raises(ConfigError, match="stored result_ttl"):
         given.by_envelope({"result_ttl": stored})
     assert given.within(AppSettings()) == JobOptions()
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.travels is not None])
+@pytest.mark.parametrize("stored", ["x", "9", -5, 2**64 - 1, 1e300, [1], {"a": 1}, True], ids=str)
+@pytest.mark.anyio
+async def test_options_that_no_enqueue_writes_fail_no_question(option: Option, stored: Any) -> None:
+    assert option.travels is not None
+    app = AsyncJobs("memory:", result_ttl=7, retry=3)
+    function = app.job(noop)
+    with pytest.raises(ConfigError):
+        function.settings_for({option.travels.key: stored})
+    call = {"v": 1, "f": function.name, "n": 1, "e": 1, "o": {option.travels.key: stored}}
+    async with app:
+        handle = app.handle(await store_raw(app, orjson.dumps(call)), "default")
+        with pytest.raises(ResultTimeout, match="it is ready"):
+            await handle.result(0)
+        info = await handle.info()
+        assert info.max_attempts == 3
+        assert app.result_ttl_ms(function.name, call["o"]) == 7_000
+        assert app.result_ttl_ms(function.name, {"result_ttl": 9}) == 9
+        assert app.max_attempts(function.name, {"max_attempts": 9}) == 9
