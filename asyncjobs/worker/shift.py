@@ -157,7 +157,7 @@ class Shift:
         beside = [self._upkeep.run(), listener.run(), waits.give_back()]
         if self._memory is not None:
             beside.append(self._memory.watch(partial(self._on_memory, self._memory)))
-        processor.sweeps.start()
+        processor.mass_cancels.start()
         try:
             # Not a task group of anyio: it enters a scope in the first step of each task, and does
             # not know a task that a factory of the user's own starts eagerly.
@@ -218,7 +218,7 @@ class Shift:
                 # Before the farewell, which may be lost: an open offer would then take jobs that
                 # nobody starts.
                 steps.push_async_callback(processor.close)
-                steps.push_async_callback(processor.sweeps.stop)
+                steps.push_async_callback(processor.mass_cancels.stop)
                 steps.callback(processor.abandon)
                 processor.release()
                 if not (self.session.away and processor.intake.holds_nothing()):

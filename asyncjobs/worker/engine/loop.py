@@ -34,6 +34,7 @@ from asyncjobs.worker.engine.attempt import Crew, Reason
 from asyncjobs.worker.engine.decoding import Find, decode
 from asyncjobs.worker.engine.executors import Executors, OnLoop
 from asyncjobs.worker.engine.intake import Intake
+from asyncjobs.worker.engine.mass_cancels import MassCancels
 from asyncjobs.worker.engine.misfits import Misfits
 from asyncjobs.worker.engine.parking import Parking
 from asyncjobs.worker.engine.runner import Runner
@@ -51,7 +52,6 @@ from asyncjobs.worker.engine.steps import (
     Start,
     Trade,
 )
-from asyncjobs.worker.engine.sweeps import Sweeps
 from asyncjobs.worker.engine.threads import Threads
 from asyncjobs.worker.lease.session import ExchangeFault, Session
 
@@ -82,12 +82,13 @@ class Processor:
         self._events = hub
         self.running = Running(concurrency, settings.max_crashes)
         self.threads = threads
-        self.sweeps = Sweeps(self._loop.time)
+        self.mass_cancels = MassCancels(self._loop.time)
         worker = session.spec.worker
         capabilities = session.backend.capabilities
         self.settler = Settler(settings, hub, self._loop.time, worker, capabilities)
         self.settler.middlewares = middlewares
-        threads.is_swept = self.settler.is_swept = self.sweeps.hit
+        threads.is_stopped_by_another = self.mass_cancels.have_stopped
+        self.settler.is_stopped_by_another = self.mass_cancels.have_stopped
         # An offer looks into one queue. With several queues the signal may come from another one.
         has_one_queue = len(session.spec.queues) == 1
         self.intake = Intake(shares, self._slots(concurrency), can_offer=has_one_queue)

@@ -70,7 +70,7 @@ class Settler:
         self._clock_s = clock_s
         self._worker = worker
         self._capabilities = capabilities
-        self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
+        self.is_stopped_by_another: Callable[[Attempt], bool] = lambda attempt: False
         """Whether this attempt was cancelled by another job."""
         self.middlewares = Middlewares()
         """They say what the next attempt of a job carries along, such as a trace."""
@@ -105,8 +105,9 @@ class Settler:
         """The attempt raised, or was stopped. None: its end is not this worker's to record."""
         try:
             # Not isinstance: an error of the user's own may raise when it is asked for its class.
+            is_cancelled = issubclass(type(error), asyncio.CancelledError)
             # rule:17 jobs that another one has cancelled are given back
-            if issubclass(type(error), asyncio.CancelledError) and self.is_swept(attempt):
+            if is_cancelled and self.is_stopped_by_another(attempt):
                 return self._stopped_by_another(attempt)
             return self._error(attempt, error)
         except BaseException as fault:

@@ -36,7 +36,7 @@ class Threads:
         """Attempts that have a place or wait for one."""
         self._called: set[Attempt] = set()
         """Attempts whose thread runs. Their place is free when the thread ends."""
-        self.is_swept: Callable[[Attempt], bool] = lambda attempt: False
+        self.is_stopped_by_another: Callable[[Attempt], bool] = lambda attempt: False
         """Whether this attempt was cancelled by another job."""
         self.abandoned = 0
         """Threads that still run although their job was given back."""
@@ -92,7 +92,7 @@ class Threads:
             except asyncio.CancelledError:
                 if future.done() and not future.cancelled():
                     return future.result()
-                if self.is_swept(attempt):
+                if self.is_stopped_by_another(attempt):
                     # Another job has cancelled it. The thread goes on, and so does the attempt.
                     _uncancel()
                     continue

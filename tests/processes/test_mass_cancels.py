@@ -10,7 +10,7 @@ from tests.processes.kit import lines
 from tests.processes.program import LoopName, Program
 from tests.processes.test_watchdog import wait_dead
 
-SWEEPS = """
+JOBS = """
 @app.job(retry=False)
 def nap_in_thread(seconds: float, *, ctx: JobContext = INJECTED) -> None:
     write("began", ctx)
@@ -19,24 +19,24 @@ def nap_in_thread(seconds: float, *, ctx: JobContext = INJECTED) -> None:
 
 
 @app.job(retry=False)
-async def sweep(*, ctx: JobContext = INJECTED) -> None:
-    write("swept", ctx)
+async def cancel_all(*, ctx: JobContext = INJECTED) -> None:
+    write("cancelled", ctx)
     for task in asyncio.all_tasks():
         task.cancel()
     await asyncio.sleep(0)
 
 
 @app.job(retry=False)
-async def sweep_others(*, ctx: JobContext = INJECTED) -> None:
+async def cancel_others(*, ctx: JobContext = INJECTED) -> None:
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     await asyncio.sleep(0.1)
-    write("swept", ctx)
+    write("cancelled", ctx)
 
 
 @app.job(retry=False)
-async def sweep_and_wait(*, ctx: JobContext = INJECTED) -> None:
-    write("swept", ctx)
+async def cancel_all_and_wait(*, ctx: JobContext = INJECTED) -> None:
+    write("cancelled", ctx)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -53,17 +53,17 @@ LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
 @LOOPS
-@pytest.mark.parametrize("name", ["sweep", "sweep_others"])
+@pytest.mark.parametrize("name", ["cancel_all", "cancel_others"])
 def test_a_job_that_cancels_all_tasks_costs_nobody_an_attempt(
     program: Program, loop: LoopName, name: str
 ) -> None:
-    program.write(SWEEPS, loop)
+    program.write(JOBS, loop)
     naps = program.put("nap", 1.0, number=20)
     threads = program.put("nap_in_thread", 1.0, number=3)
     process = program.work("--lease", "1h")
     program.ledger.wait_for("began", 23)
     (id,) = program.put(name)
-    program.ledger.wait_for("swept", 1)
+    program.ledger.wait_for("cancelled", 1)
     program.ledger.wait_for("ended", 23)
     process.send(signal.SIGTERM)
     assert process.end() == 0
@@ -78,19 +78,19 @@ def test_a_job_that_cancels_all_tasks_costs_nobody_an_attempt(
 
 
 def test_who_cancels_all_tasks_fails_by_that(program: Program) -> None:
-    program.write(SWEEPS)
-    (id,) = program.put("sweep")
+    program.write(JOBS)
+    (id,) = program.put("cancel_all")
     process = program.work("--lease", "1h")
     assert "is dead (exhausted)" in wait_dead(program.url, id)
     process.send(signal.SIGTERM)
     assert process.end() == 0
 
 
-def test_who_cancels_itself_after_a_sweep_of_another_fails(program: Program) -> None:
-    program.write(SWEEPS)
-    program.put("sweep")
+def test_who_cancels_itself_after_a_mass_cancel_of_another_fails(program: Program) -> None:
+    program.write(JOBS)
+    program.put("cancel_all")
     process = program.work("--lease", "1h")
-    program.ledger.wait_for("swept", 1)
+    program.ledger.wait_for("cancelled", 1)
     (id,) = program.put("cancel_itself")
     assert "is dead (exhausted)" in wait_dead(program.url, id)
     process.send(signal.SIGTERM)
@@ -98,10 +98,12 @@ def test_who_cancels_itself_after_a_sweep_of_another_fails(program: Program) -> 
 
 
 @LOOPS
-def test_a_sweep_reaches_jobs_that_have_not_made_a_step(program: Program, loop: LoopName) -> None:
-    # Taken together: when the first one sweeps, the others are tasks that have not run yet.
-    program.write(SWEEPS, loop)
-    program.put("sweep")
+def test_a_mass_cancel_reaches_jobs_that_have_not_made_a_step(
+    program: Program, loop: LoopName
+) -> None:
+    # Taken together: when the first one cancels all tasks, those of the others have not run yet.
+    program.write(JOBS, loop)
+    program.put("cancel_all")
     naps = program.put("nap", 0.1, number=10) + program.put("nap_in_thread", 0.1, number=2)
     process = program.work("--lease", "1h", "--grace", "2s")
     program.ledger.wait_for("ended", 12)
@@ -112,13 +114,13 @@ def test_a_sweep_reaches_jobs_that_have_not_made_a_step(program: Program, loop: 
 
 @LOOPS
 def test_who_cancels_all_tasks_may_wait_for_their_end(program: Program, loop: LoopName) -> None:
-    program.write(SWEEPS, loop)
+    program.write(JOBS, loop)
     (nap,) = program.put("nap", 0.5)
     process = program.work("--lease", "1h", "--grace", "2s")
     program.ledger.wait_for("began", 1)
     # The second one, too, is found out.
     for number in (1, 2):
-        program.put("sweep_and_wait")
+        program.put("cancel_all_and_wait")
         program.ledger.wait_for("ended", number)
     program.ledger.wait_for("ended", 3)
     process.send(signal.SIGTERM)
