@@ -73,6 +73,7 @@ def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
     MissingCapability for effects that this store cannot keep."""
     effects = settlement.effects
     job = settlement.job
+    # Nearly all settlements have none: they pay for this look and for nothing else.
     if effects is None:
         return
     if settlement.state is not State.SUCCEEDED:
@@ -87,6 +88,8 @@ def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
             f"and may carry {MOST_EFFECT_JOBS:,} of {MOST_EFFECT_BYTES:,} bytes: enqueue them "
             "in parts, or one job that enqueues them"
         )
+    # Up to here it was about the settlement, from here on about each job of it. A store must not
+    # meet any of these when it has begun: what a success causes is stored whole or not at all.
     for new in effects.jobs:
         if new.queue != job.queue and not capabilities.across_queues:
             raise UsageError(

@@ -92,15 +92,18 @@ async def _show(store: Backend, job_id: str, only: tuple[str, ...] | None, *, as
     if not found:
         return fail(ExitCode.FAILED, _not_found(job_id, looked_in), as_json=as_json)
     if len(found) > 1:
+        # An id is unique within its queue only. To show one of them would be a guess.
         places = ", ".join(map(str, found))
         message = f"job id {job_id!r} stands for several jobs: {places}; name one with --queue"
         return fail(ExitCode.FAILED, message, as_json=as_json)
     try:
         job = await JobHandle[Any](_StoreReader(store), found).info()
+        # Before anything is shown, and for JSON as well: output ends up in tickets and chats.
         job = job.redacted()
         lease = job.worker
         job = await _with_worker(store, job)
     except JobNotFound:
+        # It was there a moment ago: its result has expired since.
         return fail(ExitCode.FAILED, _not_found(job_id, looked_in), as_json=as_json)
     if as_json:
         show_json({**_fields(job), "lease": lease})
@@ -134,6 +137,7 @@ class _StoreReader:
         raise NotOpen(f"{what}: a command has no threads")
 
     def result_ttl_ms(self, name: str | None, options: dict[str, Any] | None) -> int:
+        # Only a cancel asks for it, and this command changes nothing.
         return 0
 
     def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
@@ -219,6 +223,7 @@ def _parts(job: JobInfo) -> list[Part]:
     }
     parts: list[Part] = [field_table(rows)]
     if job.errors:
+        # The traceback of the last one alone: five of them would push the rest off the screen.
         parts.append(Table(("failed", "at", "on", "error"), [_error_row(e) for e in job.errors]))
         if trace := job.errors[-1].traceback.rstrip():
             parts.append(block(trace))
@@ -235,6 +240,7 @@ def _put_back(job: JobInfo) -> str | None:
 
 
 def _error_row(error: JobError) -> tuple[str, ...]:
+    # A row of a table has one line, and the whole message stands below or in the JSON.
     first_line = error.message.partition("\n")[0]
     number = ""
     if error.attempt is not None:

@@ -68,6 +68,7 @@ def forget(
             chosen = [name for name in names if name in known]
         if len(chosen) > 1 and not yes:
             if not can_ask():
+                # A script has nobody to answer. To go on would be worse than to stop.
                 message = f"this is about {count(len(chosen), 'queue')}; add --yes to do it"
                 return fail(ExitCode.USAGE, message, as_json=as_json)
             if not confirm(f"Forget {count(len(chosen), 'queue')} if nothing is left there?"):
@@ -88,6 +89,7 @@ def _tell(found: Apart[str, Leftover], missing: list[str], *, all_: bool, as_jso
     for problem in refusals(found.refused):
         click.echo(problem, err=True)
     if not all_:
+        # With --all it is no error that queues in use stay: nobody has named them.
         for each in left:
             click.echo(f"Error: {line(f'queue {each.queue!r} stays: {_why(each)}')}", err=True)
     if as_json:
@@ -127,6 +129,7 @@ def _why(left: Leftover) -> str:
         return "somebody waits for the result of a job; try again later"
     if left.indexed:
         return f"its index names {count(left.indexed, 'job')} that somebody has removed by hand"
+    # Rounded up: who comes back after that time must not be turned away again.
     minutes = -(-left.wait_ms // 60_000)
     return (
         f"it was used lately, and ids may not be used again yet; try in {count(minutes, 'minute')}"

@@ -91,6 +91,8 @@ async def _watch(store: Backend, info: StoreInfo, interval_s: float, *, as_json:
             try:
                 view = await _look(store)
             except StoreUnavailable as error:
+                # Who watches a store most often does so while it restarts. The view stays, and
+                # what is wrong is told below it.
                 click.echo(f"Error: {hanging(str(error))}", err=True)
             else:
                 if as_json:
@@ -120,6 +122,7 @@ class _Worker:
             made_ms = int(self.lease[:12], 16)
         except ValueError:
             return 0.0
+        # It is this machine's clock against the worker's: where they differ, nothing is negative.
         return max(now_ms() - made_ms, 0) / 1000
 
     def shown(self, name: str) -> str:
@@ -127,6 +130,7 @@ class _Worker:
         value = self.about.get(name)
         if value is None:
             return "?"
+        # Anybody who can write to the store may have written it: cut first, then made harmless.
         return clean(str(value)[:MOST_SHOWN])
 
 
@@ -165,6 +169,7 @@ class _View:
 
     def parts(self, info: StoreInfo) -> list[Part]:
         head = f"store: {describe_store(info)}"
+        # Above the tables: a queue that could not be read is missing in all of them.
         problems: list[Part] = list(refusals(self.refused))
         if not self.counts:
             none = "no queue yet: nothing was enqueued, and no worker has started"
@@ -237,6 +242,7 @@ async def _look(store: Backend) -> _View:
 
 def _by_lease(entries: Sequence[WorkerEntry]) -> list[_Worker]:
     found: dict[str, _Worker] = {}
+    # A worker has a lease in each of its queues, all under one id unless it has lost some of them.
     for entry in entries:
         left_s = (entry.end_ms - entry.now_ms) / 1000
         worker = found.setdefault(entry.lease, _Worker(entry.lease, [], left_s, _about(entry.info)))
@@ -248,6 +254,7 @@ def _about(raw: bytes) -> dict[str, Any]:
     try:
         return read_fields(raw)
     except BadRecord:
+        # One worker of a later release, or a foreign entry, must not hide all others.
         return {}
 
 

@@ -84,6 +84,7 @@ class Recovery:
         One that has left by itself has no lease any more: then nothing happens.
         """
         message = child.lease
+        # It was never ready, or no other process can reach its store.
         if message is None:
             return
         self._under_way += 1
@@ -104,6 +105,8 @@ class Recovery:
 
     async def _end(self, lease: _Lease) -> int:
         """How many jobs came back."""
+        # A connection for this alone. A parent has none while its processes are well, so a store
+        # with many parents is not kept busy by them.
         backend = await _new_backend(lease.access)
         try:
             await backend.open()
@@ -135,5 +138,6 @@ async def _reclaim(backend: Backend, spec: LeaseSpec) -> int:
         returned += answer.returned
         for queue, error in answer.away.items():
             logger.warning("queue %r: %s; its jobs run again when the lease ends", queue, error)
+        # Zero: more jobs wait to be given back, of this lease or of others that have ended.
         if answer.again_ms != 0:
             return returned
