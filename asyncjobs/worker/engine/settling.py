@@ -108,7 +108,7 @@ class Settler:
             is_cancelled = issubclass(type(error), asyncio.CancelledError)
             # rule:17 jobs that another one has cancelled are given back
             if is_cancelled and self.is_stopped_by_another(attempt):
-                return self._stopped_by_another(attempt)
+                return self._given_back(attempt)
             return self._error(attempt, error)
         except BaseException as fault:
             return self._last_resort(attempt, fault)
@@ -200,7 +200,8 @@ class Settler:
         if attempt.reason is Reason.SHUTDOWN:
             # Whatever it raises: the worker has not let it finish.
             self._log_clean_up(attempt, error, "given back, since the worker stops")
-            return self._released(attempt)
+            self.released += 1
+            return self._given_back(attempt)
         if attempt.reason is Reason.TIMEOUT:
             error = _time_out(attempt, error)
         if type(error) is TooLate:
@@ -236,13 +237,9 @@ class Settler:
         self._tell(attempt, events.JobCancelled, *ended)
         return settlement
 
-    def _released(self, attempt: Attempt) -> Settlement:
-        self.released += 1
-        self._tell(attempt, events.JobReleased, *self._ended(attempt))
-        return Settlement.release(attempt.job)
-
-    def _stopped_by_another(self, attempt: Attempt) -> Settlement:
-        """Another job has cancelled it. It runs again and spends no attempt."""
+    def _given_back(self, attempt: Attempt) -> Settlement:
+        """It was stopped by the worker's end or by another job. It runs again and spends no
+        attempt."""
         self._tell(attempt, events.JobReleased, *self._ended(attempt))
         return Settlement.release(attempt.job)
 
