@@ -212,6 +212,21 @@ class Entries:
         self.leaving.extend(self._held.pop(name) for name in over)
         return len(over), min(again, default=None)
 
+    def release_leaving(self, limit: int) -> list[StoredJob]:
+        """Take up to `limit` jobs from the leases that have ended, and charge each of them with a
+        crash, unless its worker was told to end."""
+        released: list[StoredJob] = []
+        while self.leaving and len(released) < limit:
+            held = self.leaving[0]
+            for job in held.in_order()[: limit - len(released)]:
+                # rule:7 a planned death counts no crash, in memory
+                job.crashes += not held.leaves
+                held.release(job)
+                released.append(job)
+            if not held.jobs:
+                self.leaving.pop(0)
+        return released
+
     def next_end_ms(self, except_for: LeaseSpec) -> int | None:
         """The earliest end of a lease other than `except_for`."""
         own = except_for.entry(self._queue)

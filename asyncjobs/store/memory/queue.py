@@ -164,21 +164,12 @@ class Queue:
         """Give the jobs of leases back that are over, or whose id is `dead`."""
         self._touch(now, grace_ms)
         ended, again = self.leases.end_over(now, dead)
-        leaving = self.leases.leaving
-        returned = 0
-        while leaving and returned < limit:
-            held = leaving[0]
-            jobs = held.in_order()[: limit - returned]
-            for job in jobs:
-                # rule:7 a planned death counts no crash, in memory
-                job.crashes += not held.leaves
-            self._give_back(held, jobs)
-            returned += len(jobs)
-            if not held.jobs:
-                leaving.pop(0)
+        returned = self.leases.release_leaving(limit)
+        for job in returned:
+            self.waiting.give_back(job)
         if returned:
             self._signal(self.name)
-        return returned, ended, 0 if leaving else again
+        return len(returned), ended, 0 if self.leases.leaving else again
 
     def _touch(self, now: int, grace_ms: int) -> None:
         """Note that a worker was heard of, and follow a clock that was set back: ids of jobs
