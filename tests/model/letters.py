@@ -32,6 +32,7 @@ def revive(model: QueueModel, revival: Revival, priority: Priority | None, now_m
     # Its result too: were it left, it would be found under the end that is to come.
     model.ends.pop(id, None)
     job = Job(id, letter.priority if priority is None else priority, revival.envelope)
+    job.notes = letter.notes
     model.jobs[id] = job
     model._make_ready(job)
     model.tally[now_ms // MINUTE_MS, ENQUEUED] += 1
@@ -88,7 +89,7 @@ class LetterMachine(StoreMachine):
                 break
         assert found == [
             DeadLetter(LetterKey(ref(id), at_ms), Priority(priority), text, len(text))
-            for id, (at_ms, priority, text) in sorted(
+            for id, (at_ms, priority, text, _) in sorted(
                 self.model.letters.items(), key=lambda item: item[1].at_ms, reverse=True
             )
         ]

@@ -14,7 +14,7 @@ from asyncjobs.model.clock import new_id
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import NewJob, State, TakenJob
 from asyncjobs.model.notes import PROGRESS, Note
-from asyncjobs.model.settlement import Settlement
+from asyncjobs.model.settlement import Effects, Settlement
 from asyncjobs.store.answers import CancelVerdict, Exchange, Registered, StaleSequence
 from asyncjobs.store.lease import Lease, LeaseSpec
 from asyncjobs.store.seam import Backend, Clock, EnqueueBatch, StoreSettings
@@ -34,11 +34,14 @@ from tests.model.steps import (
     ENDS,
     ID_TTL_MS,
     NAMES,
+    NOTES,
     OWN_ENDS,
     PICK,
+    WORK_ENDS,
     WORKERS,
     Call,
     Party,
+    delays_of,
     in_order,
     told,
     while_running,
@@ -223,11 +226,26 @@ class StoreMachine(RuleBasedStateMachine):
         self.exchange(number, [], Demand(slots), 0)
 
     @while_running
-    @rule(number=WORKERS, ends=OWN_ENDS, is_marked=st.booleans())
-    def settle(self, number: int, ends: list[tuple[str, int, bool]], is_marked: bool) -> None:
-        """`is_marked`: just before, somebody cancels one that runs."""
-        if is_marked:
+    @rule(
+        number=WORKERS,
+        ends=OWN_ENDS,
+        before=st.sampled_from(["mark", "note", "note", "nothing", "nothing"]),
+    )
+    def settle(self, number: int, ends: list[tuple[str, int, bool]], before: str) -> None:
+        """`before`: somebody cancels one that runs, or the worker notes something of its own."""
+        if before == "mark":
             self.cancel(0, True)
+        elif before == "note" and self.party(number).held:
+            self.note_all(number, self.party(number).held, PROGRESS)
+        self.exchange(number, ends, Demand(0), 0)
+
+    @with_jobs
+    @rule(number=WORKERS, ends=WORK_ENDS, is_noted=st.booleans())
+    def work(self, number: int, ends: list[tuple[str, int, bool]], is_noted: bool) -> None:
+        """A worker takes jobs, notes something of all, or nothing, and settles some."""
+        self.take(number, 4)
+        if is_noted and self.party(number).held:
+            self.note_all(number, self.party(number).held, PROGRESS)
         self.exchange(number, ends, Demand(0), 0)
 
     @with_jobs
@@ -269,13 +287,34 @@ class StoreMachine(RuleBasedStateMachine):
             return Settlement.dead(job, b"letter %d" % serial)
         if end in ("again", "soon"):
             delay_ms = self.free_delay(0 if end == "again" else 500)
-            while delay_ms in [s.delay_ms for s in before]:
+            while delay_ms in delays_of(before):
                 delay_ms = self.free_delay(delay_ms + 1)
             return Settlement.reschedule(job, b"%s %d" % (job.envelope, serial), delay_ms)
         if end in ("discarded", "dead"):
             return Settlement.discarded(job)
         kept = outcome(State.SUCCEEDED, serial) if end == "kept" else None
-        return Settlement.succeeded(job, kept, ID_TTL_MS // 2)
+        made = Settlement.succeeded(job, kept, ID_TTL_MS // 2)
+        return made.causing(self.effects(serial, before)) if end == "causing" else made
+
+    def effects(self, serial: int, before: list[Settlement]) -> Effects:
+        """A ready job and one for later, under ids that a store knows, or does not know, for sure:
+        no answer says which of them are new."""
+        names = [name for name in NAMES if self.is_clear(name)]
+        later = delays_of(before)
+        delay_ms = self.free_delay(300)
+        while delay_ms in later:
+            delay_ms = self.free_delay(delay_ms + 1)
+        return Effects(
+            tuple(
+                NewJob(QUEUE, name, serial % 4, b"%s %d" % (name.encode(), serial), delay)
+                for name, delay in zip(names[serial % 3 :], (0, delay_ms), strict=False)
+            )
+        )
+
+    def is_clear(self, name: str) -> bool:
+        """Whether it is known, or not, now and when the clock has gone on by 1 ms."""
+        seen = {self.model.knows(name, self.now + ms) for ms in (0, 1)}
+        return name in self.model.jobs or (len(seen) == 1 and None not in seen)
 
     @while_running
     @rule(number=WORKERS, is_number_only=st.booleans(), ends=ENDS, demand=DEMANDS)
@@ -383,12 +422,25 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.cancel(name, kept, ID_TTL_MS // 2, verdict, self.now)
 
     @while_running
-    @rule(number=WORKERS, pick=PICK)
-    def progress(self, number: int, pick: int) -> None:
+    @rule(number=WORKERS, picks=st.lists(PICK, min_size=1, max_size=3), name=NOTES)
+    def note(self, number: int, picks: list[int], name: str) -> None:
+        """Some jobs, of this worker or not, and what all of them have noted then."""
+        recent = self.ever_taken[-12:]
+        self.note_all(number, [recent[pick % len(recent)] for pick in picks], name)
+
+    def note_all(self, number: int, jobs: list[TakenJob], name: str) -> None:
         party, recent = self.party(number), self.ever_taken[-12:]
-        taken, note = recent[pick % len(recent)], b"%d" % next(self.serials)
-        self.do(self.lease(party.lease).note([Note(taken, PROGRESS, note)]))
-        self.model.progress(party.entry, taken, note)
+        call = [Note(job, name, b"%d" % next(self.serials)) for job in jobs]
+        kept = []
+        for note in call:
+            notes = self.model.notes_of(party.entry, note.job)
+            if notes is not None:
+                notes[name] = note.value
+            kept.append(notes is not None)
+        lease = self.lease(party.lease)
+        assert self.do(lease.note(call)) == kept
+        seen = [self.model.notes_of(party.entry, taken) for taken in recent]
+        assert self.do(lease.notes(recent)) == seen
 
     @precondition(lambda self: self.model.is_called)
     @rule(number=WORKERS)

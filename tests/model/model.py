@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import JobRecord, NewJob, State, TakenJob
+from asyncjobs.model.notes import PROGRESS, Notes
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.activity import ENQUEUED, MINUTE_MS, RESCHEDULED, flow_of
@@ -121,7 +122,7 @@ class QueueModel:
                 job.priority,
                 job.due_ms,
                 job.envelope,
-                progress=job.note,
+                progress=job.notes.get(PROGRESS),
                 holder=job.holder,
                 is_cancelled=is_running and job.marked,
             )
@@ -138,7 +139,7 @@ class QueueModel:
             return
         states = {end.state} if is_known or not letter else {end.state, State.DEAD}
         assert record.state in states
-        assert (record.priority, record.dead_letter) == (letter[1:] if letter else (None, None))
+        assert (record.priority, record.dead_letter) == (letter[1:3] if letter else (None, None))
         assert (record.envelope, record.holder, record.due_ms) == (None, None, None)
         if is_kept:
             assert record.outcome == end.outcome
@@ -159,16 +160,35 @@ class QueueModel:
             assert is_known is None or is_new is not is_known, f"{new.id} is new: {is_new}"
             if not is_new:
                 continue
-            self.tally[now_ms // MINUTE_MS, ENQUEUED] += 1
-            job = self.jobs[new.id] = Job(new.id, new.priority, new.envelope)
-            due_ms = now_ms + new.delay_ms if new.at_ms is None else new.at_ms
-            if due_ms <= now_ms:
-                self._make_ready(job)
-                self.is_called = True
-            else:
-                job.due_ms = due_ms
-                self.is_called |= earliest is None or due_ms < earliest
+            self.is_called |= self._store(new, now_ms)
+        self.is_called |= self._is_sooner_than(earliest)
         self.answers[token] = answer
+
+    def _store(self, new: NewJob, now_ms: int) -> bool:
+        """Whether the new job is ready at once."""
+        self.tally[now_ms // MINUTE_MS, ENQUEUED] += 1
+        job = self.jobs[new.id] = Job(new.id, new.priority, new.envelope)
+        due_ms = now_ms + new.delay_ms if new.at_ms is None else new.at_ms
+        if due_ms > now_ms:
+            job.due_ms = due_ms
+            return False
+        self._make_ready(job)
+        return True
+
+    def _is_sooner_than(self, earliest: int | None) -> bool:
+        """Whether a job that came meanwhile is due before all others."""
+        next_due = self.next_due()
+        return next_due is not None and (earliest is None or next_due < earliest)
+
+    def _cause(self, settlements: Sequence[Settlement], now_ms: int) -> None:
+        """Store what successes cause that count, once all settlements are done."""
+        earliest = self.next_due()
+        for new in (new for s in settlements if s.effects for new in s.effects.jobs):
+            is_known = new.id in self.jobs or self.knows(new.id, now_ms)
+            assert is_known is not None, "the machine names no such id"
+            if not is_known:
+                self._store(new, now_ms)
+        self.is_called |= self._is_sooner_than(earliest)
 
     def _make_ready(self, job: Job) -> None:
         job.place, job.due_ms, job.crashes, job.ready_ms = next(self.places), None, 0, 0
@@ -221,6 +241,7 @@ class QueueModel:
         lease.seen = lease.applied = sequence
         effects = [(s, self._settle(entry, s, now_ms)) for s in settlements]
         not_yours = [s for s, state in effects if state is None]
+        self._cause([s for s, state in effects if state is not None], now_ms)
         later = [(s, state) for s, state in effects if s.kind is SettlementKind.RESCHEDULE]
         for job in self.scheduled()[: max(100, demand.slots)]:
             if (job.due_ms or 0) <= now_ms:
@@ -262,7 +283,9 @@ class QueueModel:
             ttl_ms = settlement.result_ttl_ms
             self._finish(job, settlement.state, settlement.outcome, ttl_ms, now_ms)
             if settlement.dead_letter is not None:
-                self.letters[job.id] = Letter(now_ms, job.priority, settlement.dead_letter)
+                self.letters[job.id] = Letter(
+                    now_ms, job.priority, settlement.dead_letter, job.notes
+                )
             return settlement.state
         if job.marked:
             self._finish(job, State.CANCELLED, None, 0, now_ms)
@@ -385,7 +408,9 @@ class QueueModel:
             assert verdict is CancelVerdict.CANCELLED
             self._finish(job, State.CANCELLED, outcome, ttl_ms, now_ms)
 
-    def progress(self, entry: str, taken: TakenJob, note: bytes) -> None:
+    def notes_of(self, entry: str, taken: TakenJob) -> Notes | None:
+        """Those of a job that the lease holds; what is put there is kept."""
         job = self.jobs.get(taken.id)
         if entry in self.leases and job is not None and job.is_held(entry, taken):
-            job.note = note
+            return job.notes
+        return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import State, TakenJob
+from asyncjobs.model.notes import Notes
 from asyncjobs.model.settlement import Settlement
 
 __all__ = ["Answer", "End", "Job", "LeaseEntry", "Letter", "has_room"]
@@ -24,7 +25,7 @@ class Job:
     holder: str | None = None
     crashes: int = 0
     marked: bool = False
-    note: bytes | None = None
+    notes: Notes = field(default_factory=dict)
     receipt: bytes = b""
     ready_ms: int = 0
     """Both as the store said at the last taking; 0 when it was not taken since ready."""
@@ -83,6 +84,7 @@ class Letter(NamedTuple):
     at_ms: int
     priority: int
     text: bytes
+    notes: Notes
 
 
 def has_room(demand: Demand, crashes: list[int]) -> bool:

@@ -11,6 +11,7 @@ from hypothesis.stateful import precondition
 
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import TakenJob
+from asyncjobs.model.notes import PROGRESS
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange
 from asyncjobs.store.lease import LeaseSpec
@@ -22,11 +23,14 @@ __all__ = [
     "ENDS",
     "ID_TTL_MS",
     "NAMES",
+    "NOTES",
     "OWN_ENDS",
     "PICK",
     "WORKERS",
+    "WORK_ENDS",
     "Call",
     "Party",
+    "delays_of",
     "in_order",
     "told",
     "while_running",
@@ -37,10 +41,21 @@ R = TypeVar("R", bound=Callable[..., Any])
 
 NAMES = [f"job-{number}" for number in range(4)]
 ID_TTL_MS = 60_000
+NOTES = st.sampled_from([PROGRESS, PROGRESS, "cursor"])
 WORKERS = st.integers(0, 1)
 PICK = st.integers(0, 11)
 KINDS = st.sampled_from(
-    ["succeeded", "kept", "discarded", "dead", "again", "soon", "release", "release"]
+    [
+        "succeeded",
+        "kept",
+        "causing",
+        "discarded",
+        "dead",
+        "again",
+        "soon",
+        "release",
+        "release",
+    ]
 )
 ENDS = st.lists(
     st.tuples(
@@ -52,6 +67,12 @@ ENDS = st.lists(
     max_size=3,
 )
 OWN_ENDS = st.lists(st.tuples(KINDS, PICK, st.just(True)), min_size=1, max_size=3)
+# What is rare elsewhere, and has the most effects.
+WORK_ENDS = st.lists(
+    st.tuples(st.sampled_from(["causing", "dead", "dead", "kept", "soon"]), PICK, st.just(True)),
+    min_size=1,
+    max_size=3,
+)
 ANY_DEMAND = st.builds(
     Demand,
     slots=st.integers(0, 4),
@@ -98,6 +119,12 @@ class Party:
     @property
     def entry(self) -> str:
         return self.lease.entry(QUEUE)
+
+
+def delays_of(settlements: list[Settlement]) -> set[int]:
+    """The delays that are used already: which of two jobs due at one time is first is left open."""
+    caused = (new.delay_ms for s in settlements if s.effects for new in s.effects.jobs)
+    return {*caused, *(s.delay_ms for s in settlements)}
 
 
 def in_order(settlements: list[Settlement]) -> list[Settlement]:
