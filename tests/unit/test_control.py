@@ -56,10 +56,12 @@ def call(holder: str, id: str, queue: str = "one") -> CancelCall:
 
 async def test_only_calls_for_this_lease_are_passed_on() -> None:
     lease = LeaseSpec("mine", "w", ("one", "two"), 1000).renew(["two"], "again")
+    again = lease.entry("two")
+    assert again != "mine"
     found = await heard(
         lease,
-        [call("mine", "a"), call("theirs", "b"), call("again", "c")],
-        [call("mine", "d", "two"), call("again", "e", "two")],
+        [call("mine", "a"), call("theirs", "b"), call(again, "c")],
+        [call("mine", "d", "two"), call(again, "e", "two")],
     )
     assert found == [JobRef("one", "a"), JobRef("two", "e")]
 
