@@ -96,10 +96,10 @@ class Processor:
         self._misfits = Misfits(settings, hub, self.intake)
         self.parking = Parking(session, self.intake.appetite)
         crew = Crew(settings, worker, self.running.note)
-        make = partial(decode, find, crew, self.settler.unstarted)
+        decode_job = partial(decode, find, crew, self.settler.unstarted)
         executors: Executors = {Isolation.LOOP: OnLoop(), Isolation.THREAD: threads}
         self.runner = Runner(
-            make, hub, middlewares, executors, self.running, self.settler, self.settle
+            decode_job, hub, middlewares, executors, self.running, self.settler, self.settle
         )
 
     def _slots(self, concurrency: int) -> Slots:
@@ -118,8 +118,9 @@ class Processor:
                     await self._trade(trade)
                 case Start(jobs):
                     self.runner.start(jobs)
-                    # Their first steps run now: there a job asks for a thread. Before that, the
-                    # next trade would take the thread for a free one.
+                    # One turn, in which the tasks make their first steps. In that step a job asks
+                    # for its thread. Without the turn, the next trade would count that thread as
+                    # free and take a job for it.
                     await asyncio.sleep(0)
                 case Park() as park:
                     await self.parking.sleep(park)
@@ -178,7 +179,7 @@ class Processor:
 
     async def _recover(self, cause: BaseException) -> None:
         answer = await self.session.resync(cause, self._held)
-        self._note_resync(self._arrivals.recovered(answer, self._loop.time()))
+        self._obey_if_any(self._arrivals.recovered(answer, self._loop.time()))
 
     async def _ask_again(self, queues: list[str]) -> None:
         try:
@@ -186,7 +187,7 @@ class Processor:
         except (StoreError, StaleSequence) as error:
             self.intake.failed(error)
             return
-        self._note_resync(self._arrivals.asked_again(answer, self._loop.time()))
+        self._obey_if_any(self._arrivals.asked_again(answer, self._loop.time()))
 
     async def _rejoin(self, queues: list[str]) -> None:
         try:
@@ -201,7 +202,7 @@ class Processor:
         # rule:4 jobs that are running are named, so that none starts twice
         return [*self.running.jobs(), *self.intake.holdings.jobs()]
 
-    def _note_resync(self, orders: Orders | None) -> None:
+    def _obey_if_any(self, orders: Orders | None) -> None:
         if orders is not None:
             self._obey(orders)
 

@@ -22,6 +22,7 @@ class Slots:
     """The most jobs that single queues may hand out, because these jobs need threads. Its argument
     is how many jobs have come and were not started: they may need threads, too."""
     room: Callable[[Collection[TakenJob]], tuple[int, ...]]
-    """How many suspects may be taken beside these jobs; see `Demand`."""
+    """How many suspects may be taken beside these jobs; see `Demand`. A suspect is a job that was
+    running when a worker died."""
     has_threads: bool = False
     """Whether some jobs need a thread besides the slot."""
