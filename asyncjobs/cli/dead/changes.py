@@ -152,6 +152,7 @@ async def _retry(
             revivals.append(Revival(target.key, revived(letter.letter, now_ms())))
         except BadRecord:
             tally.unreadable.append(target.key.ref)
+    # The store compares the keys once more: a letter may have gone since it was found above.
     verdicts = await store.dead.revive(revivals, priority=priority)
     for revival, verdict in zip(revivals, verdicts, strict=True):
         if verdict is Revived.TAKEN:
@@ -180,6 +181,7 @@ def _run(ctx: click.Context, change: _Change, flags: dict[str, Any]) -> None:
         tally = _Tally()
         found = {"found": len(targets), "errors": missing, "dry_run": flags["dry_run"]}
         if not flags["dry_run"] and targets:
+            # One job that was named is meant. More than one may be a filter that matched too much.
             if not flags["yes"] and len(targets) > 1:
                 jobs = count(len(targets), "dead job")
                 if not can_ask():
@@ -233,6 +235,8 @@ async def _targets(
             missing.append(letter)
         else:
             targets[_Target(letter.key, letter.size)] = None
+    # All of them are listed before the first one is changed: what dies meanwhile was not chosen,
+    # and the question can say how many there are.
     if not ids:
         for queue in filters.queues or await store.inspect.queues.names():
             try:
@@ -240,6 +244,7 @@ async def _targets(
                     for each in found.letters:
                         targets[_Target(each.key, each.size)] = None
             except StoreUnavailable:
+                # That is no fault of this queue: the others would fail in the same way.
                 raise
             except StoreError as error:
                 missing.append(f"queue {queue!r} cannot be read: {error}")
@@ -316,6 +321,7 @@ def _show_rest(tally: _Tally) -> None:
         (tally.unreadable, "what is stored is not a dead letter; look at it with dead show"),
     ):
         if refs:
+            # Ids of thousands of jobs would push the summary off the screen. JSON has them all.
             names = ", ".join(map(str, refs[:MOST_NAMED]))
             if len(refs) > MOST_NAMED:
                 names += ", ..."

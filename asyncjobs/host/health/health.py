@@ -68,6 +68,7 @@ class Health:
         tellers: list[Teller] = list(self._others)
         if self._systemd:
             tellers.append(self._systemd)
+        # Nobody asks: no thread, no timer and no pulse for a health that nobody sees.
         if options.port is None and options.file is None and not tellers:
             return self
         live_s = condition.LIVE_S
@@ -84,6 +85,7 @@ class Health:
             if listener is not None:
                 listener.close()
             raise
+        # Only now: whatever fails above has started nothing that would have to be stopped.
         self._pulse = pulse
         pulse.start()
         if listener is not None:
@@ -102,6 +104,7 @@ class Health:
     def _interval_s(self) -> float:
         if self._systemd is None or self._systemd.watchdog_s is None:
             return reporter.REPORT_S
+        # Half of systemd's limit, as its manual advises: one late report must not end the service.
         return min(reporter.REPORT_S, self._systemd.watchdog_s / 2)
 
     def wake(self) -> None:
@@ -119,6 +122,7 @@ class Health:
             self._pulse.stop()
         for part in (self._server, self._reporter):
             if part is not None:
+                # Each waits for its thread to end, which must not hold up the loop.
                 await in_own_thread(part.stop)
 
 

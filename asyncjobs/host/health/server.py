@@ -193,6 +193,8 @@ class ProbeServer:
             loop.call_later(ACCEPT_AGAIN_S, self._listen)
             return
         if len(self._connections) >= MOST_CONNECTIONS:
+            # Closed at once, not left to wait: whoever holds connections open would otherwise take
+            # the files that the worker needs to reach its store.
             connection.close()
             return
         connection.setblocking(False)
@@ -226,6 +228,7 @@ class ProbeServer:
             with_body = True
         else:
             answer, with_body = await self._answer(head, limit)
+        # One answer a connection. Probes come every few seconds and gain nothing by keeping it.
         await loop.sock_sendall(connection, answer.encode(with_body=with_body))
         connection.shutdown(socket.SHUT_WR)
         left = LINGER_BYTES
@@ -245,12 +248,14 @@ class ProbeServer:
             if (route := self._routes.get(path)) is not None:
                 return route(), method == "GET"
             if (slow := self._slow.get(path)) is not None:
+                # Metrics of many queues take their time, and another reader may be served before.
                 limit.reschedule(asyncio.get_running_loop().time() + ANSWER_S)
                 request = Request(query, _headers(head))
                 return await self._in_thread(slow, request), method == "GET"
             text = f"nothing here; there is {', '.join([*self._routes, *self._slow])}\n"
             return Answer(HTTPStatus.NOT_FOUND, text.encode()), method == "GET"
         except Exception:
+            # Who asks gets no traceback: a probe may be readable for more people than the log.
             logger.exception("no answer for %s", target[:80])
             return _refuse(HTTPStatus.INTERNAL_SERVER_ERROR), method == "GET"
 
