@@ -56,7 +56,7 @@ local first_effect, effects = at, nil
 local has_effects = first_effect <= #ARGV
 if has_effects then
   local failed
-  effects, failed = read_effects(first_effect)
+  effects, failed = new_effects(first_effect)
   if failed then return failed end
 end
 -- Each key that will keep a job which is acknowledged here is read first. If its type were wrong,
@@ -91,7 +91,7 @@ if has_more_slots then
 end
 
 local now = store_now()
-if has_effects then look_up_effects(effects, now) end
+if has_effects then effects.look_up(now) end
 -- Most of the time none of these keys exists, and one question is enough.
 local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, NOTED, RETURNED, LARGEST,
   PROGRESS) > 0
@@ -181,7 +181,7 @@ for slot = 1, 4 do acknowledge(slot, settled[slot]) end
 -- that is sent again finds its entry gone, and stores nothing.
 local stored, signals = 0, false
 if has_effects then
-  stored, signals = store_effects(effects, missing, now)
+  stored, signals = effects.store(missing, now)
   STEP = portion(STEP)
 end
 

@@ -1,7 +1,8 @@
--- The names of a queue's keys, and what several scripts do. ended.lua and effects.lua stand
--- behind it. Each script gets in front of it only the statements that it uses, for a key that is
--- named and a closure that is made cost the server as much as a small command. QUEUE['name'] becomes the KEYS[n] of the key
--- that ends so. END['state'] becomes the code of a final state, as in model/ends.py.
+-- The names of a queue's keys, and what several scripts do. ended.lua and effects.lua stand behind
+-- it. Each script gets in front of it only the statements that it uses, for a key that is named and
+-- a closure that is made cost the server as much as a small command. QUEUE['name'] becomes the
+-- KEYS[n] of the key that ends so. END['state'] becomes the code of a final state, as in
+-- model/ends.py.
 -- KEYS: those of the queue that a script uses, in the order of their first use here; scripts
 --   add theirs behind, from OWN_KEYS + 1.
 -- ARGV: 1 = the time in ms when a test pins the clock, else ''.
