@@ -42,8 +42,9 @@ for _, number in ipairs(left) do
   if number > 0 then return left end
 end
 drop_notes(redis.call('SMEMBERS', NOTED))
-for _, id in ipairs(redis.call('HKEYS', DEAD_NOTED)) do
-  redis.call('UNLINK', string.sub(WAKE, 1, -5) .. 'dead:notes:' .. id)
+local with_notes = redis.call('HGETALL', DEAD_NOTED)
+for position = 1, #with_notes, 2 do
+  redis.call('UNLINK', string.sub(WAKE, 1, -5) .. 'dead:notes:' .. with_notes[position])
 end
 redis.call('UNLINK', READY[1], READY[2], READY[3], READY[4], INDEX, SCHEDULED, SCHEDULED_DATA,
   WORKERS, WORKERS_INFO, SEQUENCE, LEAVING, WAKE, CANCEL, CANCEL_HELD, RETURNED, CRASHES, DEAD,
