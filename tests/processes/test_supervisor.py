@@ -100,23 +100,19 @@ async def test_one_that_is_always_refused_ends_the_whole(
 
 
 class SlowStore:
-    """A store that the first one who opens it has to wait for."""
+    """A store that lets nobody in until the test says so."""
 
     def __init__(self) -> None:
         self.may_open = anyio.Event()
-        self.opened = 0
-        self.ended = 0
 
     async def open(self) -> None:
-        self.opened += 1
-        if self.opened == 1:
-            await self.may_open.wait()
+        await self.may_open.wait()
 
     async def reclaim(self, *args: Any, dead: str) -> Reclaimed:
         return Reclaimed(1, 1, None, 0)
 
     async def close(self) -> None:
-        self.ended += 1
+        pass
 
 
 async def test_the_whole_ends_when_the_jobs_of_dead_processes_are_back(
@@ -125,23 +121,53 @@ async def test_the_whole_ends_when_the_jobs_of_dead_processes_are_back(
     caplog.set_level(logging.INFO)
     starts = Starts(lambda number: False)
     store = SlowStore()
+    whole = supervise_on(store, 8, starts, monkeypatch)
+    codes: list[int] = []
+
+    async def run() -> None:
+        codes.append(await whole.run())
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            first = await starts.ready(1)
+            first.kill()
+            second = await starts.ready(2)
+            whole.stop(15)
+            await second.ended
+            # Nothing of the second one is left to be done.
+            for _ in range(20):
+                await anyio.sleep(0)
+            assert codes == []
+            store.may_open.set()
+    assert f"(pid {first.pid}): jobs given back: 1" in caplog.text
+    assert codes == [0]
+
+
+async def test_a_parent_that_gives_up_gives_the_jobs_back_first(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    starts = Starts(lambda number: False)
+    store = SlowStore()
+    store.may_open.set()
+    whole = supervise_on(store, 2, starts, monkeypatch)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(whole.run)
+            for number in (1, 2):
+                (await starts.ready(number)).kill()
+    assert "giving up" in caplog.text
+    for child in starts.children:
+        assert f"(pid {child.pid}): jobs given back: 1" in caplog.text
+
+
+def supervise_on(
+    store: SlowStore, limit: int, starts: Starts, monkeypatch: pytest.MonkeyPatch
+) -> Supervisor:
+    """A parent whose processes say that they have a lease in this store."""
     monkeypatch.setattr(module, "Child", starts)
     monkeypatch.setattr("asyncjobs.host.supervisor.recovery.make_backend", lambda *_: store)
     spec = LeaseSpec("0" * 28, "w", ("default",), 15_000)
     message = lease_message(spec, StoreAccess("redis://localhost", "asyncjobs"))
-    whole = supervise(8, {"lease": message})
-    with anyio.fail_after(30):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(whole.run)
-            first = await starts.ready(1)
-            first.kill()
-            await starts.ready(2)
-            whole.stop(15)
-            # The second one has ended, and nothing of it is left to be done.
-            while store.ended < 1:
-                await anyio.sleep(0.01)
-            assert store.opened == 2
-            assert "jobs given back" in caplog.text
-            assert f"(pid {first.pid}): jobs given back" not in caplog.text
-            store.may_open.set()
-    assert f"(pid {first.pid}): jobs given back: 1" in caplog.text
+    return supervise(limit, {"lease": message})

@@ -7,12 +7,14 @@ it end, and knows its lease. So only the death of the whole machine costs a leas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Self
 
 from asyncjobs.errors import AsyncJobsError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.own import in_own_thread
+from asyncjobs.host.exits import ExitCode
 from asyncjobs.host.supervisor.child import Child
 from asyncjobs.store import make_backend
 from asyncjobs.store.lease import LeaseSpec
@@ -27,6 +29,8 @@ STEP: Final = 1_000
 LIMIT_S: Final = 10.0
 """How long the store may take. After that the jobs come back when the lease ends."""
 CONNECT_S: Final = 2.0
+LEFT: Final = (ExitCode.CLEAN, ExitCode.RELEASED, ExitCode.MEMORY)
+"""How a process ends that has given its jobs back itself."""
 
 
 class StoreAccess(NamedTuple):
@@ -73,21 +77,32 @@ class Recovery:
         """Whether jobs are still being given back."""
         return self._under_way > 0
 
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """While this lasts, somebody gives jobs back or is about to."""
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
     async def prepare(self, child: Child) -> None:
         """Import what `recover` needs while there is time: a first import takes 0.2 s."""
-        if child.lease is not None:
+        if child.lease is None:
+            return
+        try:
             await _new_backend(_Lease.read(child.lease).access)
+        except Exception as error:
+            # `recover` meets it again, and then it matters.
+            logger.debug("process %d: its store cannot be prepared: %s", child.number, error)
 
     async def recover(self, child: Child) -> None:
-        """Give back what a process held that has ended; whatever fails is told, not raised.
-
-        One that has left by itself has no lease any more: then nothing happens.
-        """
+        """Give back what a process held that has died. Raises nothing: without this the jobs come
+        back when the lease ends, and the other processes must go on."""
         message = child.lease
-        # It was never ready, or no other process can reach its store.
-        if message is None:
+        # It was never ready, or no other process can reach its store, or it has left by itself.
+        if message is None or child.ended.result() in LEFT:
             return
-        self._under_way += 1
         try:
             async with asyncio.timeout(LIMIT_S):
                 returned = await self._end(_Lease.read(message))
@@ -95,13 +110,14 @@ class Recovery:
             _tell_failure(child, f"the store took more than {LIMIT_S:g} s")
         except AsyncJobsError as error:
             _tell_failure(child, str(error))
+        except Exception as error:
+            # Such as a message of another release, after an upgrade in place.
+            _tell_failure(child, f"{type(error).__name__}: {error}")
         else:
             if returned:
                 logger.info(
                     "process %d (pid %d): jobs given back: %d", child.number, child.pid, returned
                 )
-        finally:
-            self._under_way -= 1
 
     async def _end(self, lease: _Lease) -> int:
         """How many jobs came back."""

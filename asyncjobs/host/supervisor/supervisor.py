@@ -159,9 +159,10 @@ class Supervisor:
     async def _attend(self, child: Child) -> None:
         await child.ended
         self._fleet.bury(child)
-        self._follow(child)
-        # Behind the decision: a store that is slow must not hold up the next process.
-        await self._recovery.recover(child)
+        with self._recovery.under_way():
+            self._follow(child)
+            # Behind the decision: a store that is slow must not hold up the next process.
+            await self._recovery.recover(child)
         self.end_if_all_have()
 
     def _follow(self, child: Child) -> None:

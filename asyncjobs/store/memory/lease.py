@@ -185,7 +185,9 @@ class MemoryLease:
             name for name in demand if self._queues.queue(name).waiting.has_work(exchange.now_ms)
         ]
         for name in left:
-            self._queues.wakes.signal(name)
+            # For ready work that is left behind, the taking itself has signalled one worker.
+            if name not in exchange.left_ready:
+                self._queues.wakes.signal(name)
         return Parked(signalled, exchange._replace(left_ready=frozenset(left)))
 
     async def resync(

@@ -12,7 +12,15 @@ from asyncjobs.model.job import State
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Parked
 from asyncjobs.store.lease import Offer
-from asyncjobs.testing.conformance.store import LIMIT_S, QUEUE, SHORT_S, Store, Worker, ids, ref
+from asyncjobs.testing.conformance.store import (
+    LIMIT_S,
+    QUEUE,
+    SHORT_S,
+    Store,
+    Worker,
+    ids,
+    ref,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -201,3 +209,14 @@ async def test_it_tells_of_the_next_due_job(store: Store) -> None:
     _, exchange = await wait_and_take(worker, timeout_s=SHORT_S)
     assert exchange is not None
     assert exchange.next_due_ms == {QUEUE: store.clock.ms + 60_000}
+
+
+async def test_an_offer_that_leaves_work_behind_signals_one_other_worker(store: Store) -> None:
+    worker = await store.worker()
+    others = [await store.worker() for _ in range(2)]
+    task = await parked(worker, slots=1)
+    signals = [asyncio.create_task(one.signalled(4 * SHORT_S)) for one in others]
+    await anyio.sleep(SHORT_S)
+    await store.enqueue("a", "b", "c")
+    await task
+    assert sorted(await asyncio.gather(*signals)) == [[], [QUEUE]]

@@ -289,10 +289,12 @@ class Processor:
     def abandon(self) -> None:
         """Give back the jobs of attempts that swallow their cancellation."""
         for attempt in self.running.abandon():
+            if attempt.reason is Reason.LEASE_LOST:
+                # The job is another worker's: there is nothing to give back.
+                self.settle(None)
+                continue
             self.settler.released += 1
-            # After a lost lease the job is another worker's: there is nothing to give back.
-            is_lost = attempt.reason is Reason.LEASE_LOST
-            self.settle(None if is_lost else Settlement.release(attempt.job))
+            self.settle(Settlement.release(attempt.job))
 
     def holding(self) -> list[TakenJob]:
         """The jobs that have run here and are not known to be settled."""
