@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from asyncjobs.errors import UsageError
 from asyncjobs.guard.guarded import report
 from asyncjobs.model.attempt import AttemptInfo
-from asyncjobs.model.codec import to_json
+from asyncjobs.model.codec import parse, to_json
 
 __all__ = ["CallNext", "Carry", "Middleware", "Middlewares", "enter"]
 
@@ -23,7 +23,8 @@ CallNext: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
 Middleware: TypeAlias = Callable[[AttemptInfo, CallNext], Coroutine[Any, Any, Any]]
 Carry: TypeAlias = Callable[[AttemptInfo, Any], Any]
 """Gets the trace that a job carries to its next attempt, and returns it or another one. The other
-one must be JSON. If it is not, or if the carry raises, the job keeps the trace that it has."""
+one must be JSON, nested no deeper than arguments. If it is not, or if the carry raises, the job
+keeps the trace that it has."""
 
 
 class Middlewares:
@@ -70,7 +71,7 @@ class Middlewares:
             try:
                 changed = each(attempt, trace)
                 if changed is not trace:
-                    to_json(changed)
+                    changed = _plain(changed)
             # rule:16 a carry that fails leaves the job the trace that it has
             except BaseException as error:
                 report("the carry of a middleware failed", error)
@@ -92,6 +93,15 @@ class Middlewares:
         # A copy, because a listener may remove itself.
         for listener in tuple(self._on_change):
             listener()
+
+
+def _plain(trace: Any) -> Any:
+    """A copy of the trace that every envelope can hold. Raises what JSON does not have, and
+    BadRecord for one that is nested too deeply to be read again."""
+    # rule:16 a trace that makes a job unreadable is refused
+    # Read as a part of an envelope, so that the limit is the same. And what is read from JSON has
+    # no keys of a subclass of str, which cannot be written with all headers.
+    return parse(b'{"h":{"t":%b}}' % to_json(trace))["h"]["t"]
 
 
 def enter(

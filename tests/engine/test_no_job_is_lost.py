@@ -32,6 +32,7 @@ from asyncjobs.worker.engine.steps import (
     Start,
     Trade,
 )
+from asyncjobs.worker.engine.stuck import Again
 from tests.engine.kit import AWAY, BROKEN, Worker, exchange, job
 
 SLOTS = 3
@@ -185,15 +186,16 @@ class Plan(RuleBasedStateMachine):
             self.run(self.intake.holdings.take_arrived())
 
     @precondition(lambda self: self.trade is not None)
-    @rule(instead=st.sampled_from(["the same", "the same", "nothing"]))
-    def answer(self, instead: str = "the same") -> None:
+    @rule(when=st.sampled_from(["at once", "at once", "later"]))
+    def answer(self, when: str = "at once") -> None:
         assert self.trade is not None
         trade, self.trade = self.trade, None
         if self.has_fault:
             if trade.is_alone:
                 assert not trade.demand
                 (settlement,) = trade.settlements
-                self.intake.send_instead(None if instead == "nothing" else settlement)
+                again = None if when == "at once" else Again(self.worker.now_s + 5)
+                self.intake.send_instead(settlement, again)
             self.intake.broke(FAULT)
         elif self.reply is None:
             self.intake.failed(AWAY)
@@ -324,7 +326,7 @@ class Plan(RuleBasedStateMachine):
         assert self.done, self.worker.next()
         # What cannot be settled is given back by the end of the lease.
         stuck = self.store.held.keys()
-        assert stuck <= {*self.intake.holdings.stuck}
+        assert stuck <= {*self.intake.holdings.stuck.jobs()}
         waiting = sum(len(jobs) for jobs in self.store.ready.values())
         assert waiting + len(self.store.ended) + len(stuck) == self.enqueued
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from enum import StrEnum
 from typing import Any
 
 import orjson
@@ -141,8 +142,17 @@ def carry_cannot_be_kept(attempt: AttemptInfo, trace: Any) -> Any:
     return {"x": object()}
 
 
+def carry_is_deep(attempt: AttemptInfo, trace: Any) -> Any:
+    value: Any = 1
+    for _ in range(200):
+        value = [value]
+    return {"x": value}
+
+
 @pytest.mark.parametrize(
-    "carry", [carry_raises, carry_cannot_be_kept], ids=["raises", "cannot be kept"]
+    "carry",
+    [carry_raises, carry_cannot_be_kept, carry_is_deep],
+    ids=["raises", "cannot be kept", "cannot be read again"],
 )
 def test_a_carry_that_fails_costs_no_trace(case: Case, carry: Carry) -> None:
     middlewares = case.settler.middlewares
@@ -160,6 +170,16 @@ def test_a_carry_that_fails_costs_no_trace(case: Case, carry: Carry) -> None:
     assert settlement.dead_letter is not None
     told, raw = read_dead_letter(settlement.dead_letter)
     assert (told.reason, Envelope.decode(raw).headers.trace) == ("exhausted", carried)
+
+
+class Key(StrEnum):
+    ONE = "one"
+
+
+def test_a_carried_trace_is_stored_as_plain_json(case: Case) -> None:
+    case.settler.middlewares.add_carry(lambda attempt, trace: {Key.ONE: (1, 2)})
+    again = later(case.settler.error(case.attempt(), ValueError("transient")))
+    assert (again.attempt, again.headers.trace) == (2, {"one": [1, 2]})
 
 
 def test_a_trace_that_user_code_has_spoiled_is_read_anew(case: Case) -> None:

@@ -39,6 +39,13 @@ GOOD = [f"good {n}" for n in range(6)]
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncjobs.worker.lease.session.BACKOFF_FIRST_S", 0.001)
     monkeypatch.setattr("asyncjobs.worker.lease.session.BACKOFF_MOST_S", 0.002)
+    monkeypatch.setattr("asyncjobs.worker.engine.misfits.FIRST_S", 0.001)
+
+
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A settlement is replaced when it meets its first fault alone."""
+    monkeypatch.setattr("asyncjobs.worker.engine.misfits.PATIENCE_S", 0)
 
 
 class Poisoned(HookedStore):
@@ -96,6 +103,7 @@ async def run_beside_good_ones(app: AsyncJobs, evil: JobCall[Any], workers: int 
     assert sorted(each for each in jobs.stage.notes if each in GOOD) == GOOD
 
 
+@pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize(
     ("function", "error", "said"),
     [
@@ -133,10 +141,11 @@ async def test_an_end_that_cannot_be_sent_is_a_plainer_one(
     (record,) = [each for each in caplog.records if "default/evil: the store" in each.getMessage()]
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
-    # All together, each alone, and the one that is left once more, then the plainer one.
+    # All together, each alone, then the plainer one.
     assert store.sent.count(7) == 1
 
 
+@pytest.mark.usefixtures("no_patience")
 async def test_a_success_that_would_lose_what_it_causes_is_dead(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +167,7 @@ async def test_a_success_that_would_lose_what_it_causes_is_dead(
         assert await app.backend.get([JobRef("default", "child")]) == [None]
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [1, 2, 5])
 async def test_a_fault_that_passes_costs_nothing(stage: Stage, times: int) -> None:
     store = Poisoned(is_evil)
     store.times = times
@@ -181,6 +190,7 @@ async def test_a_fault_after_the_effect_costs_nothing(stage: Stage) -> None:
     assert store.sent.count(1) == 0
 
 
+@pytest.mark.usefixtures("no_patience")
 async def test_a_job_that_cannot_be_settled_at_all_keeps_nobody_waiting(stage: Stage) -> None:
     app = AsyncJobs(backend=Poisoned(is_evil))
     evil = register(app, jobs.flaky).options(id="evil")
@@ -219,6 +229,7 @@ async def test_an_error_of_the_system_is_no_fault_of_a_settlement(stage: Stage) 
         assert await evil.handle("evil").result(0) == "value"
 
 
+@pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize("kind", ["valkey", "redis"], indirect=True)
 async def test_what_the_driver_cannot_write_ends_no_worker(
     app: AsyncJobs, stage: Stage, monkeypatch: pytest.MonkeyPatch

@@ -65,8 +65,11 @@ class Arrivals:
         assert sent is not None
         self._doubt.exchange = None
         again = sent.to_send_again(answer.applied)
-        # rule:4 settlements that did not take effect are sent again
-        self._holdings.unsettled.put_back(again)
+        if sent.again is not None:
+            self._holdings.stuck.add(again, sent.again)
+        else:
+            # rule:4 settlements that did not take effect are sent again
+            self._holdings.unsettled.put_back(again)
         self._leave_out(answer.away, now_s, sent.settlements)
         return self._resume(answer)
 

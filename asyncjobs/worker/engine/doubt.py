@@ -28,6 +28,7 @@ from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.backoff import doubled
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.settlement import Settlement
+from asyncjobs.worker.engine.stuck import Again
 
 __all__ = ["AwayLog", "InDoubt", "Unanswered"]
 
@@ -77,12 +78,14 @@ class _Doubt:
 class Unanswered:
     """An exchange without a reply, which may never come."""
 
-    __slots__ = ("cause", "sequence", "settlements")
+    __slots__ = ("again", "cause", "sequence", "settlements")
 
     def __init__(self, cause: BaseException, settlements: Sequence[Settlement] = ()) -> None:
         self.cause = cause
         self.settlements = settlements
         self.sequence = 0
+        self.again: Again | None = None
+        """When its settlement is tried again, if that has met a fault alone; None: at once."""
 
     def jobs(self) -> list[TakenJob]:
         """The jobs that its settlements are for."""

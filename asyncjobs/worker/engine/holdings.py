@@ -9,6 +9,7 @@ from asyncjobs.model.job import TakenJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.worker.engine.doubt import InDoubt
+from asyncjobs.worker.engine.stuck import Stuck
 from asyncjobs.worker.engine.unsettled import Unsettled
 
 __all__ = ["Holdings"]
@@ -39,9 +40,8 @@ class Holdings:
         """Settlements that wait for the next trade."""
         self.doubt = InDoubt()
         """Settlements that were sent. Nobody knows yet whether they count."""
-        self.stuck: list[TakenJob] = []
-        """Jobs that have ended and cannot be settled, because of a fault. They keep nobody waiting:
-        the store gives them to another worker when the lease ends."""
+        self.stuck = Stuck()
+        """Settlements that a fault keeps from being sent. They are tried again."""
         self.lost: set[str] = set()
         """Queues in which the lease is not entered: it was lost there, or never was."""
         self.unwanted: set[JobRef] = set()
@@ -76,7 +76,7 @@ class Holdings:
             self.unsettled.drop(self.lost)
             self.doubt.drop(self.lost)
             self.arrived = [job for job in self.arrived if job.queue not in self.lost]
-            self.stuck = [job for job in self.stuck if job.queue not in self.lost]
+            self.stuck.drop(self.lost)
         return new
 
     def drop_unwanted(self, refs: Collection[JobRef], *, more_may_come: bool) -> list[TakenJob]:
@@ -101,7 +101,7 @@ class Holdings:
 
     def jobs(self) -> list[TakenJob]:
         """All jobs here. The store need not name them in a resync."""
-        return [*self.unsettled.jobs(), *self.arrived, *self.doubt.jobs(), *self.stuck]
+        return [*self.unsettled.jobs(), *self.arrived, *self.doubt.jobs(), *self.stuck.jobs()]
 
     def ended_jobs(self) -> list[TakenJob]:
         """Those that have run here and are not known to be settled."""

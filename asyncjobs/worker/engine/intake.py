@@ -28,6 +28,7 @@ from asyncjobs.worker.engine.steps import (
     Step,
     Trade,
 )
+from asyncjobs.worker.engine.stuck import Again
 
 __all__ = ["Intake"]
 
@@ -55,6 +56,8 @@ class Intake:
         self._signals = self.appetite.signals
         self._shares = shares
         self._slots = slots
+        self._has_tried_stuck = False
+        """True if no other settlements were sent since a stuck one was tried again."""
 
     # -- the next step -------------------------------------------------------------------
 
@@ -92,6 +95,8 @@ class Intake:
             return Rejoin(sorted(holdings.lost.difference(doubt.queues)))
         if self._signals.wake_s <= now_s and self._signals.tick(now_s):
             self._shares.look = True
+        if holdings.stuck:
+            self._try_stuck(now_s)
         may_ask = not appetite.is_quiet
         free = self._free() if may_ask and is_sure else 0
         has_news = holdings.unsettled or self._signals.signalled
@@ -137,6 +142,7 @@ class Intake:
         if self.holdings.unsettled.alone and (trade := self._trade_alone()) is not None:
             return trade
         signals = self._signals
+        self._has_tried_stuck = False
         settlements = self.holdings.unsettled.take()
         if self._doubt.queues:
             settlements = self._doubt.hold_back(settlements, signals.signalled, signals.due)
@@ -151,6 +157,21 @@ class Intake:
         # is a resync, which finds out which of these settlements count.
         self._doubt.exchange = Unanswered(CUT_OFF, settlements)
         return Trade(settlements, demand)
+
+    def _try_stuck(self, now_s: float) -> None:
+        """Bring back one stuck settlement that is due, to be sent alone."""
+        unsettled = self.holdings.unsettled
+        # The others take turns with it: many that fail again would hold them up for long.
+        if unsettled and (unsettled.alone or self._has_tried_stuck):
+            return
+        while (settlement := self.holdings.stuck.pop_due(now_s)) is not None:
+            if self._doubt.hold_back([settlement]):
+                unsettled.put_back([settlement])
+                unsettled.alone = 1
+                self._has_tried_stuck = True
+                # It may cause other jobs.
+                self._shares.look = True
+                return
 
     def _trade_alone(self) -> Trade | None:
         """Settle one that may be a misfit; None when their queues are all in doubt.
@@ -168,8 +189,8 @@ class Intake:
     def _moves_to_the_end(self, free: int, now_s: float) -> bool:
         """For a worker that ends by itself: whether it becomes quiet now, or looks into all
         queues once more."""
-        if self.appetite.is_quiet or self._doubt.queues:
-            # A queue in doubt may still hold jobs.
+        if self.appetite.is_quiet or self._doubt.queues or self.holdings.stuck.has_hope():
+            # A queue in doubt may still hold jobs, and so may the retry of a stuck settlement.
             return False
         self.appetite.is_quiet = self.appetite.is_over(free, now_s, self.holdings.taken)
         if self.appetite.is_quiet:
@@ -181,6 +202,9 @@ class Intake:
         park = self.appetite.park(free, now_s, len(self.holdings.arrived))
         if self._doubt.queues:
             park = park._replace(wake_s=min(park.wake_s, self._doubt.wake_s(now_s)))
+        if self.holdings.stuck:
+            # rule:17 the loop wakes when a stuck settlement is due
+            park = park._replace(wake_s=min(park.wake_s, self.holdings.stuck.wake_s()))
         return park
 
     # -- events --------------------------------------------------------------------------
@@ -200,19 +224,17 @@ class Intake:
         the cause, and the others must not share its fate."""
         exchange = self._doubt.exchange
         assert exchange is not None
-        # rule:17 the settlements of an exchange with a fault are sent again one by one
-        self.holdings.unsettled.alone += len(exchange.settlements)
+        if exchange.again is None:
+            # rule:17 the settlements of an exchange with a fault are sent again one by one
+            self.holdings.unsettled.alone += len(exchange.settlements)
         self._doubt.fail(fault)
 
-    def send_instead(self, settlement: Settlement | None) -> None:
-        """Settle the job of the trade that is alone in this way. None: it cannot be settled."""
+    def send_instead(self, settlement: Settlement, again: Again | None) -> None:
+        """Settle the job of the trade that is alone in this way. `again`: when; None: at once."""
         exchange = self._doubt.exchange
         assert exchange is not None
-        if settlement is not None:
-            exchange.settlements = [settlement]
-            return
-        self.holdings.stuck += exchange.jobs()
-        exchange.settlements = ()
+        exchange.settlements = [settlement]
+        exchange.again = again
 
     def ended(self, settlement: Settlement | None) -> None:
         """A job has ended here, after an attempt or without one. None: its end is not this worker's

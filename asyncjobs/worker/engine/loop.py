@@ -93,7 +93,7 @@ class Processor:
         has_one_queue = len(session.spec.queues) == 1
         self.intake = Intake(shares, self._slots(concurrency), can_offer=has_one_queue)
         self._arrivals = self.intake.arrivals
-        self._misfits = Misfits(settings, hub, self.intake)
+        self._misfits = Misfits(settings, hub, self.intake, find)
         self.parking = Parking(session, self.intake.appetite)
         crew = Crew(settings, worker, self.running.note)
         decode_job = partial(decode, find, crew, self.settler.unstarted)
@@ -149,7 +149,7 @@ class Processor:
             self.intake.failed(error)
             return
         except ExchangeFault as fault:
-            self._misfits.isolate(trade, fault)
+            self._misfits.isolate(trade, fault, self._loop.time())
             return
         self._note_answer(exchange, self._arrivals.answered(trade, exchange, self._loop.time()))
 
