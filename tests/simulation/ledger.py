@@ -84,6 +84,10 @@ class Ledger:
         for ref, story in self.stories.items():
             if story.holder is not None and story.holder.process is process:
                 self._check_prompt(ref, story.holder)
+        self.may_rest(process)
+
+    def may_rest(self, process: Process) -> None:
+        """This worker may have a free slot and want no job: it ends, or will end by itself."""
         self._held[process] = 1_000_000  # no slot is free, whatever ends
         self._free_s.pop(process, None)
 

@@ -146,8 +146,11 @@ class World:
                 hard_limit=None,
             )
             self.workers[process] = worker
+            own_end = self._own_end()
+            if own_end:
+                self.ledger.may_rest(process)
             try:
-                await worker.run(**self._own_end())
+                await worker.run(**own_end)
                 break
             except StoreError:
                 await asyncio.sleep(0.2)
