@@ -28,6 +28,8 @@ def end_children(limit_s: float = TERM_S) -> None:
     _signal(found, signal.SIGTERM)
     end_s = time.monotonic() + limit_s
     while found and time.monotonic() < end_s:
+        # The process ends here, so no event loop is held up. Nobody can wait for a grandchild: it
+        # is looked for again.
         time.sleep(0.02)
         found = _descendants()
     _signal(found, getattr(signal, "SIGKILL", signal.SIGTERM))
