@@ -2,6 +2,7 @@
 
     python tools/mutants.py               all of them, a table, end with 1 if one survives
     python tools/mutants.py --rule 4      those of one rule (may be repeated)
+    python tools/mutants.py --about lease those whose text has these words (may be repeated)
     python tools/mutants.py --list        what would be removed, without running anything
 
 The mutants are listed in tools/mutants.toml. Each belongs to a comment `rule:4 what it keeps`
@@ -295,11 +296,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 1 when a mutant survives or the tests fail without one."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rule", type=int, action="append", default=[], metavar="N")
+    parser.add_argument("--about", action="append", default=[], metavar="TEXT")
     parser.add_argument("--list", action="store_true", help="run nothing")
     options = parser.parse_args(arguments)
     found = mutants(options.rule)
+    if options.about:
+        found = [each for each in found if any(text in each.keeps for text in options.about)]
     if not found:
-        parser.error(f"no mutant of rule {', '.join(map(str, options.rule))}")
+        parser.error("no mutant of this rule with these words")
     if options.list:
         show_list(found)
         return 0

@@ -12,6 +12,8 @@ from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.memory.entries import Entries, Held
 from asyncjobs.store.memory.queue import Queue
+from asyncjobs.store.memory.stored import StoredJob
+from asyncjobs.store.memory.upkeep import Upkeep
 from asyncjobs.store.memory.waiting import Waiting
 from asyncjobs.store.memory.wakes import Wakes
 from asyncjobs.worker.engine.attempt import Attempt
@@ -25,7 +27,8 @@ __all__ = ["PLANTED", "planted"]
 PLANTED: dict[str, list[tuple[type[Any], str, Callable[..., Any]]]] = {}
 """By name: each class, its method, and what stands in its place."""
 
-_settle, _enqueue, _reclaim, _renew = Queue.settle, Queue.enqueue, Queue.reclaim, Queue.renew
+_settle, _enqueue, _renew = Queue.settle, Queue.enqueue, Upkeep.renew
+_release_leaving = Entries.release_leaving
 _retry, _check_sequence = Settler._retry, Entries.check_sequence
 _pull_back, _touch = Entries._pull_back, Entries.touch
 
@@ -114,33 +117,31 @@ def nothing_is_missing(held: Held, queue: str) -> list[TakenJob]:
     return []
 
 
-@_plant(Queue, "renew")
+@_plant(Upkeep, "renew")
 def renewals_do_not_count(
-    queue: Queue, lease: LeaseSpec, now: int, *, leaves: bool = False
+    upkeep: Upkeep, lease: LeaseSpec, now: int, *, leaves: bool = False
 ) -> bool:
     """Every lease ends; what its worker still runs is given to others."""
-    return _stands(queue.leases, lease)
+    return _stands(upkeep._leases, lease)
 
 
-@_plant(Queue, "renew")
+@_plant(Upkeep, "renew")
 def lost_leases_come_back(
-    queue: Queue, lease: LeaseSpec, now: int, *, leaves: bool = False
+    upkeep: Upkeep, lease: LeaseSpec, now: int, *, leaves: bool = False
 ) -> bool:
     """A worker never learns that its jobs were given to others."""
-    if not _renew(queue, lease, now, leaves=leaves):
-        queue.register(lease, now)
+    if not _renew(upkeep, lease, now, leaves=leaves):
+        upkeep.register(lease, now)
     return True
 
 
-@_plant(Queue, "reclaim")
-def reclaim_forgets_cancels(
-    queue: Queue, grace_ms: int, limit: int, now: int
-) -> tuple[int, int, int | None]:
+@_plant(Entries, "release_leaving")
+def reclaim_forgets_cancels(leases: Entries, limit: int) -> list[StoredJob]:
     """A job that was cancelled while it ran on a worker that died runs again."""
-    answer = _reclaim(queue, grace_ms, limit, now)
-    for job in queue._jobs.values():
-        job.is_marked = job.is_marked and job.holder is not None
-    return answer
+    released = _release_leaving(leases, limit)
+    for job in released:
+        job.is_marked = False
+    return released
 
 
 @_plant(Queue, "enqueue")

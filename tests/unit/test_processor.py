@@ -534,7 +534,9 @@ async def test_a_burst_does_not_spin_while_a_lost_thread_uses_the_last_place(
             await until(started.is_set)
             queue = store._queues.by_name["default"]
             _, held = queue.leases._held.popitem()
-            queue._give_back(held, list(held.jobs.values()))
+            for taken in list(held.jobs.values()):
+                held.release(taken)
+                queue.waiting.give_back(taken)
             await until(lambda: bool(lost))
             before = store.exchanges
             for _ in range(2_000):

@@ -111,7 +111,7 @@ class MemoryBackend:
     ) -> Reclaimed:
         now = self._queues.now_ms()
         found, away = self._queues.reach(queues)
-        answers = [queue.reclaim(grace_ms, limit, now, dead) for queue in found]
+        answers = [queue.upkeep.reclaim(grace_ms, limit, now, dead) for queue in found]
         return Reclaimed(
             returned=sum(answer[0] for answer in answers),
             leases=sum(answer[1] for answer in answers),
@@ -123,7 +123,7 @@ class MemoryBackend:
     async def prune(self, queues: Sequence[str], limit: int) -> int:
         now = self._queues.now_ms()
         found, away = self._queues.reach([name for name in queues if name in self._queues.by_name])
-        dropped = sum(queue.prune(limit, now) for queue in found)
+        dropped = sum(queue.upkeep.prune(limit, now) for queue in found)
         for error in away.values():
             raise error
         return dropped

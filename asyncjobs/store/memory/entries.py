@@ -10,7 +10,7 @@ from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import StaleSequence
 from asyncjobs.store.inspect import WorkerEntry
 from asyncjobs.store.lease import ENTRY_MARK, LeaseSpec
-from asyncjobs.store.memory.stored import StoredJob
+from asyncjobs.store.memory.stored import StoredJob, serial_of
 
 __all__ = ["Entries", "Held"]
 
@@ -111,6 +111,20 @@ class Entries:
     def of(self, lease: LeaseSpec) -> Held:
         """The entry of a lease that is known to stand here."""
         return self._held[lease.entry(self._queue)]
+
+    def held(self, lease: LeaseSpec, taken: TakenJob) -> StoredJob | None:
+        """The job, when the lease holds it by this very taking.
+
+        A job that was given back keeps its receipt. So what an earlier holder remembers of it
+        names the present taking too, but for the holder.
+        """
+        own = lease.entry(self._queue)
+        held = self._held.get(own)
+        # rule:5 what was taken under another entry is not settled, in memory
+        if held is None or taken.holder != own:
+            return None
+        job = held.jobs.get(serial_of(taken.receipt))
+        return job if job is not None and job.id == taken.id else None
 
     def items(self) -> list[tuple[str, Held]]:
         """Every lease, over or not, with the name of its entry."""

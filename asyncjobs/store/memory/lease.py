@@ -62,14 +62,14 @@ class MemoryLease:
         found, away = self._queues.reach(queues)
         for queue in found:
             self._queues.note_used(queue.name)
-            queue.register(spec, now)
+            queue.upkeep.register(spec, now)
         return Registered(now, away)
 
     async def leave(self, crashed: Collection[TakenJob] = ()) -> None:
         self._queues.control.drop(self.spec)
         queues, away = self._queues.reach(self.spec.queues)
         for queue in queues:
-            queue.deregister(self.spec, [job for job in crashed if job.queue == queue.name])
+            queue.upkeep.deregister(self.spec, [job for job in crashed if job.queue == queue.name])
         for error in away.values():
             raise error
 
@@ -77,7 +77,7 @@ class MemoryLease:
         spec = self.spec
         now = self._queues.now_ms()
         queues, away = self._queues.reach(spec.queues)
-        held = [queue for queue in queues if queue.renew(spec, now, leaves=leaves)]
+        held = [queue for queue in queues if queue.upkeep.renew(spec, now, leaves=leaves)]
         lost = tuple(queue.name for queue in queues if queue not in held)
         cancels = [ref for queue in held for ref in queue.leases.cancels(spec)]
         ready = tuple(queue.name for queue in held if queue.waiting.has_work(now))
@@ -220,7 +220,7 @@ class MemoryLease:
         kept = []
         for note in notes:
             queue = by_name.get(note.job.queue)
-            job = None if queue is None else queue.held(self.spec, note.job)
+            job = None if queue is None else queue.leases.held(self.spec, note.job)
             if job is not None:
                 job.notes[note.name] = note.value
             kept.append(job is not None)
@@ -230,7 +230,7 @@ class MemoryLease:
         return kept
 
     async def notes(self, jobs: Sequence[TakenJob]) -> list[Notes | None]:
-        found = [self._queues.sound(taken.queue).held(self.spec, taken) for taken in jobs]
+        found = [self._queues.sound(taken.queue).leases.held(self.spec, taken) for taken in jobs]
         return [None if job is None else dict(job.notes) for job in found]
 
     async def listen(self, timeout_s: float) -> Collection[Signal]:

@@ -6,8 +6,7 @@ server. Nothing here awaits, parks or knows another queue.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
 
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import JobRecord, NewJob, Priority, State, TakenJob
@@ -18,16 +17,14 @@ from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.letters import Revival, Revived
 from asyncjobs.store.memory.ended import Ended
-from asyncjobs.store.memory.entries import Entries, Held
+from asyncjobs.store.memory.entries import Entries
 from asyncjobs.store.memory.stored import StoredJob, Tally
 from asyncjobs.store.memory.structures import Timed
+from asyncjobs.store.memory.upkeep import Upkeep
 from asyncjobs.store.memory.waiting import SuspectRoom, Waiting
 from asyncjobs.store.seam import StoreSettings
 
 __all__ = ["Queue"]
-
-Reclaim: TypeAlias = tuple[int, int, int | None]
-"""Jobs returned, leases ended, and in how many ms to come back (None: no lease is left)."""
 
 
 class Queue:
@@ -58,6 +55,9 @@ class Queue:
         """Every job that has not ended, by id."""
         self._answers: Timed[list[bool]] = Timed()
         """What enqueues were answered, by token: a batch that is sent again is stored once."""
+        self.upkeep = Upkeep(
+            self.leases, self.waiting, self.ended, self._answers, lambda: signal(name)
+        )
 
     @property
     def living(self) -> int:
@@ -136,59 +136,6 @@ class Queue:
         self._has_news = True
         return Revived.READY
 
-    # Leases and upkeep
-
-    def register(self, lease: LeaseSpec, now: int) -> None:
-        """Enter a lease."""
-        self._touch(now, lease.grace_ms)
-        self.leases.register(lease, now)
-
-    def renew(self, lease: LeaseSpec, now: int, *, leaves: bool = False) -> bool:
-        """True when the lease was there, over or not. `leaves`: its worker was told to end."""
-        self._touch(now, lease.grace_ms)
-        return self.leases.renew(lease, now, leaves=leaves)
-
-    def deregister(self, lease: LeaseSpec, crashed: Iterable[TakenJob]) -> None:
-        """Give back what the lease holds and end it; a crash only for those named."""
-        # rule:7 a farewell charges only what the lease still holds, in memory
-        charged = [job for taken in crashed if (job := self.held(lease, taken)) is not None]
-        # After the look at what it holds: without an entry a lease holds nothing.
-        held = self.leases.remove(lease)
-        if held is not None and held.jobs:
-            for job in charged:
-                job.crashes += 1
-            self._give_back(held, list(held.jobs.values()))
-            self._signal(self.name)
-
-    def reclaim(self, grace_ms: int, limit: int, now: int, dead: str = "") -> Reclaim:
-        """Give the jobs of leases back that are over, or whose id is `dead`."""
-        self._touch(now, grace_ms)
-        ended, again = self.leases.end_over(now, dead)
-        returned = self.leases.release_leaving(limit)
-        for job in returned:
-            self.waiting.give_back(job)
-        if returned:
-            self._signal(self.name)
-        return len(returned), ended, 0 if self.leases.leaving else again
-
-    def _touch(self, now: int, grace_ms: int) -> None:
-        """Note that a worker was heard of, and follow a clock that was set back: ids of jobs
-        that have ended would stay known for as long as the step."""
-        back_ms = self.leases.touch(now, grace_ms)
-        if back_ms:
-            self.ended.pull_back(now + back_ms, back_ms)
-            self._answers.pull_back(now + back_ms, back_ms)
-
-    def _give_back(self, held: Held, jobs: Iterable[StoredJob]) -> None:
-        for job in jobs:
-            held.release(job)
-            self.waiting.give_back(job)
-
-    def prune(self, limit: int, now: int) -> int:
-        """Drop dead letters over their age or number, and what nobody can ask for."""
-        self._answers.drop_until(now)
-        return self.ended.prune(limit, now)
-
     # Taking, settling, cancelling
 
     def take(self, lease: LeaseSpec, demand: Demand, now: int) -> list[TakenJob]:
@@ -210,12 +157,13 @@ class Queue:
     def settle(self, lease: LeaseSpec, settlement: Settlement, now: int) -> State | None:
         """The state of the job from now on; None, and no effect, when the lease does not hold
         it any more."""
-        job = self.held(lease, settlement.job)
+        job = self.leases.held(lease, settlement.job)
         if job is None:
             return None
         held = self.leases.of(lease)
         if settlement.kind is SettlementKind.RELEASE:
-            self._give_back(held, [job])
+            held.release(job)
+            self.waiting.give_back(job)
             return State.READY
         held.release(job)
         if settlement.kind is SettlementKind.FINISH:
@@ -231,19 +179,6 @@ class Queue:
         job.envelope = settlement.envelope
         self.waiting.schedule(job, now + settlement.delay_ms)
         return State.SCHEDULED
-
-    def held(self, lease: LeaseSpec, taken: TakenJob) -> StoredJob | None:
-        """The job, when the lease holds it by this very taking.
-
-        A job given back keeps its receipt, so what an earlier holder remembers of it
-        names the present taking too, but for the holder.
-        """
-        job = self._jobs.get(taken.id)
-        own = lease.entry(self.name)
-        if job is None or self.leases.get(own) is None or job.receipt != taken.receipt:
-            return None
-        # rule:5 what was taken under another entry is not settled, in memory
-        return job if job.holder == own == taken.holder else None
 
     def _finish(
         self, job: StoredJob, state: State, outcome: bytes | None, ttl_ms: int, now: int

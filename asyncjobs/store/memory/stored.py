@@ -9,7 +9,7 @@ from asyncjobs.model.notes import PROGRESS, Notes
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.activity import KEPT_MINUTES, MINUTE_MS
 
-__all__ = ["Kept", "Letter", "StoredJob", "Tally", "check_priority"]
+__all__ = ["Kept", "Letter", "StoredJob", "Tally", "check_priority", "serial_of"]
 
 
 class StoredJob:
@@ -80,6 +80,11 @@ class StoredJob:
             taken_ms=self.taken_ms if is_running else None,
             is_cancelled=is_running and self.is_marked,
         )
+
+
+def serial_of(receipt: bytes) -> int:
+    """The serial of the job that was taken with this receipt."""
+    return int(receipt)
 
 
 def check_priority(job: NewJob) -> None:

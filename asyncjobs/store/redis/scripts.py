@@ -20,6 +20,8 @@ from asyncjobs.store.redis.link import Command, Link
 __all__ = ["Script", "by_queue", "raise_away", "run", "run_all", "run_each", "script"]
 
 _FOLDER: Final = files("asyncjobs.store.redis") / "lua"
+_SHARED_FILES: Final = ("shared.lua", "waiting.lua", "ended.lua", "effects.lua")
+"""A file may use the statements of those in front of it."""
 _COMMENT: Final = re.compile(r"--.*")
 _WORD: Final = re.compile(r"[A-Za-z_]\w*")
 _NAMES: Final = re.compile(r"local (?:function )?([\w, ]+)")
@@ -29,7 +31,7 @@ _END: Final = re.compile(r"END\['([^']+)'\]")
 
 def _statements() -> list[tuple[frozenset[str], frozenset[str], str]]:
     """Each `local` statement that scripts share: the names it makes, the words in it, its text."""
-    texts = [(_FOLDER / name).read_text() for name in ("shared.lua", "ended.lua", "effects.lua")]
+    texts = [(_FOLDER / name).read_text() for name in _SHARED_FILES]
     text = _COMMENT.sub("", "\n".join(texts))
     found = []
     # A statement goes on until the next line that begins with `local`.

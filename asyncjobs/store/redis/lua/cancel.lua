@@ -12,54 +12,30 @@ for position = 5, #ARGV do ids[position - 4] = ARGV[position] end
 -- Everything is checked before the first job is removed: after an error nobody would be told of
 -- its end, and its id would be neither there nor known.
 local states = recall(now, ids)
-for slot = 1, 4 do redis.call('XLEN', READY[slot]) end
-redis.call('ZCARD', SCHEDULED)
+check_waiting()
 redis.call('ZCARD', CANCEL_HELD)
 redis.call('SISMEMBER', NOTED, '')
-for _, key in ipairs({INDEX, SCHEDULED_DATA, CANCEL, CRASHES, DEAD_DATA, PROGRESS}) do
+for _, key in ipairs({CANCEL, DEAD_DATA, PROGRESS}) do
   -- rule:8 a cancel removes nothing where it cannot do all that belongs to it
   redis.call('HEXISTS', key, '')
-end
-
-local function remove_queued(id, place)
-  local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
-  local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
-  -- rule:8 a job given back is ready, not running
-  if not pending.err and pending[1] and not is_waiting(pending[1][2]) then
-    -- rule:8 a running job is marked
-    mark(id, pending[1][2])
-    -- rule:8 a cancel is told on the control channel
-    redis.call('PUBLISH', string.sub(WAKE, 1, -5) .. 'control', pending[1][2] .. ' ' .. id)
-    -- rule:8 a running entry is never deleted
-    return false
-  end
-  -- rule:8 a job given back is acknowledged, or it stays pending
-  if not pending.err and pending[1] then redis.call('XACK', READY[slot], GROUP, entry) end
-  -- rule:8 a ready job is removed
-  redis.call('XDEL', READY[slot], entry)
-  redis.call('HDEL', CRASHES, (slot - 1) .. ':' .. entry)
-  return true
 end
 
 local answer, finished, removed_ids = {}, {}, {}
 for position = 1, #ids do
   local id = ids[position]
-  local place, removed = redis.call('HGET', INDEX, id), false
-  if place == 's' then
-    -- rule:8 a scheduled job is removed
-    redis.call('ZREM', SCHEDULED, id)
-    redis.call('HDEL', SCHEDULED_DATA, id)
-    removed = true
-  elseif place then
-    removed = remove_queued(id, place)
+  local removed, holder = take_out(id)
+  if holder then
+    -- rule:8 a running job is marked
+    mark(id, holder)
+    -- rule:8 a cancel is told on the control channel
+    redis.call('PUBLISH', string.sub(WAKE, 1, -5) .. 'control', holder .. ' ' .. id)
     answer[position] = 'requested'
-  else
+  elseif not removed then
     local known = states[id] or redis.call('HEXISTS', DEAD_DATA, id) == 1
     answer[position] = known and 'finished' or 'unknown'
   end
   if removed then
     answer[position] = 'cancelled'
-    redis.call('HDEL', INDEX, id)
     mark(id, nil)
     -- The list may name it again.
     states[id] = END['cancelled']
