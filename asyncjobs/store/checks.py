@@ -14,7 +14,7 @@ from asyncjobs.model.settlement import MOST_EFFECT_BYTES, MOST_EFFECT_JOBS, Sett
 from asyncjobs.model.terms import Terms
 from asyncjobs.store.seam import Backend, Capabilities, EnqueueBatch
 
-__all__ = ["check_batch", "check_effects", "check_needs", "check_terms", "needs_of"]
+__all__ = ["check_batch", "check_effects", "check_needs", "check_terms", "needs_of", "no_schedules"]
 
 
 PRIORITIES: Final = frozenset(Priority)
@@ -107,3 +107,11 @@ def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
             f"the store has no capability 'flows', which the settlement of {job.ref} needs for "
             "its barriers: use a store that has it"
         )
+
+
+def no_schedules(address: str) -> MissingCapability:
+    """The error for schedules on a store that does not keep any."""
+    return MissingCapability(
+        f"the store at {address} has no capability 'schedules': use a store that has it, or let "
+        "something else enqueue the jobs at their times"
+    )

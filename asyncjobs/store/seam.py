@@ -5,7 +5,8 @@ what to take, how to settle and when to retry. The store's clock is the only one
 Tests pin it with the `now_ms` that every backend's constructor takes.
 
 A worker speaks to the store through its lease (`lease.py`). What people look at is in
-`inspect.py`, dead letters are in `letters.py`, and the answers are in `answers.py`.
+`inspect.py`, dead letters are in `letters.py`, schedules in `schedules.py`, and the answers are in
+`answers.py`.
 
 The promises of each method are written once, as cases, in `asyncjobs/testing/conformance/`.
 """
@@ -23,6 +24,7 @@ from asyncjobs.store.answers import CancelVerdict, Enqueued, Reclaimed
 from asyncjobs.store.inspect import Inspection
 from asyncjobs.store.lease import Lease, LeaseSpec
 from asyncjobs.store.letters import DeadLetters
+from asyncjobs.store.schedules import Schedules
 
 __all__ = [
     "Backend",
@@ -126,6 +128,12 @@ class Backend(Protocol):
     @property
     def dead(self) -> DeadLetters:
         """Jobs that have died and are kept."""
+        ...
+
+    @property
+    def schedules(self) -> Schedules:
+        """Rules that make jobs at set times. Raises MissingCapability without
+        `capabilities.schedules`."""
         ...
 
     @property

@@ -16,13 +16,14 @@ from asyncjobs.store.answers import (
     Placed,
     Reclaimed,
 )
-from asyncjobs.store.checks import check_batch
+from asyncjobs.store.checks import check_batch, no_schedules
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.memory.dead import MemoryDeadLetters
 from asyncjobs.store.memory.inspection import MemoryInspection
 from asyncjobs.store.memory.lease import CAPABILITIES, MemoryLease
 from asyncjobs.store.memory.queues import Queues
 from asyncjobs.store.memory.stored import check_priority
+from asyncjobs.store.schedules import Schedules
 from asyncjobs.store.seam import (
     Backend,
     Clock,
@@ -48,6 +49,10 @@ class MemoryBackend:
         self._queues = Queues(settings, now_ms or system_now_ms)
         self.inspect = MemoryInspection(self._queues)
         self.dead = MemoryDeadLetters(self._queues)
+
+    @property
+    def schedules(self) -> Schedules:
+        raise no_schedules(self.address)
 
     async def open(self) -> StoreInfo:
         """Never fails: there is nothing to connect to, and no layout that another release may

@@ -11,6 +11,7 @@ from asyncjobs.guard.own import hide
 from asyncjobs.model.job import JobRecord
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import CancelVerdict, Enqueued, Reclaimed
+from asyncjobs.store.checks import no_schedules
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.address import Address
@@ -30,6 +31,7 @@ from asyncjobs.store.redis.scripts import (
     script,
 )
 from asyncjobs.store.redis.server import check_server
+from asyncjobs.store.schedules import Schedules
 from asyncjobs.store.seam import (
     Clock,
     EnqueueBatch,
@@ -71,6 +73,10 @@ class RedisBackend:
     @property
     def address(self) -> str:
         return self._address.text
+
+    @property
+    def schedules(self) -> Schedules:
+        raise no_schedules(self.address)
 
     def for_thread(self) -> RedisBackend:
         return RedisBackend(self._address, self._settings, now_ms=self._now_ms, label="lease")
