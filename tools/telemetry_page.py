@@ -26,14 +26,16 @@ Scope `asyncjobs`, schema {schema}. How to turn it on: [Observability](../guides
 """
 ATTRIBUTES = {
     instruments.SYSTEM: "`asyncjobs`",
-    instruments.OPERATION: "`enqueue` or `process`; for upkeep `reclaim` or `promote`",
-    instruments.TYPE: "`send` or `process`; for upkeep `settle`",
+    instruments.OPERATION: "`enqueue` or `process`; for upkeep `reclaim`, `promote` or `cron`",
+    instruments.TYPE: "`send` or `process`; for upkeep `settle`, for `cron` `create`",
     instruments.QUEUE: f"the queue; `{instruments.OTHER}` beyond 1,000 pairs of queue and job "
     "function",
     instruments.JOB: f"the job function; `{instruments.OTHER}` for one that the process does not "
     "have",
     instruments.OUTCOME: "how an attempt or a job ended: "
     + ", ".join(f"`{word}`" for word in dict.fromkeys(OUTCOMES.values())),
+    instruments.TICK: "what became of a tick: `fired`, `missed` (outside of `catch_up`) or "
+    "`skipped` (by `overlap`)",
     instruments.ERROR: "only if it ended by an error: the type of the exception, or `crashed`, "
     f"`unknown`, `lease_lost`; `{instruments.OTHER}` beyond 100 kinds of end",
     instruments.STATE: "`ready`, `running`, `scheduled` or `dead`",
@@ -48,6 +50,7 @@ SPANS = """\
 | `process <job function>` | consumer | each attempt |
 | `reclaim` | internal | jobs of a dead worker were given back; only with `trace_upkeep=True` |
 | `promote` | internal | scheduled jobs were due and are ready; only with `trace_upkeep=True` |
+| `cron` | internal | a tick of a schedule has made a job; only with `trace_upkeep=True` |
 
 The attribute `asyncjobs.link` of a link says where it leads: `creation` (the enqueue) or
 `previous_attempt`.
@@ -72,6 +75,8 @@ OF_SPANS = {
     spans.PRIORITY: "`critical`, `high`, `normal` or `low`",
     spans.QUEUE_TIME: "from being ready to the start, in milliseconds by the store's clock",
     spans.JOBS: "for `reclaim`: jobs given back; for `promote`: jobs made ready",
+    spans.SCHEDULE: "for `cron`: the id of the schedule",
+    spans.TICK_LAG: "for `cron`: how long after the tick the job was stored, in milliseconds",
     spans.LEASES: "for `reclaim`: leases that had ended",
 }
 

@@ -8,16 +8,18 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
+from zoneinfo import ZoneInfo
 
 from asyncjobs.errors import UsageError
 from asyncjobs.guard.texts import shown
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import clean_text, to_json
+from asyncjobs.model.headers import TickMark
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.policy.redaction import Mask
 
-__all__ = ["INJECTED", "JobContext", "current_job", "from_ms"]
+__all__ = ["INJECTED", "JobContext", "current_job", "from_ms", "in_zone"]
 
 MAX_NOTE: Final = 1_000
 """Characters kept of a progress note."""
@@ -40,6 +42,16 @@ def from_ms(value: int) -> datetime:
     return datetime.fromtimestamp(value / 1000, UTC)
 
 
+def in_zone(ms: int, zone: str) -> datetime:
+    """Milliseconds since the epoch as an aware datetime in this zone; in UTC if this machine does
+    not know the zone."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, ZoneInfo(zone))
+    # A name from the store may be any text: a path, a folder, or one with a null byte.
+    except (ValueError, KeyError, OSError, OverflowError):
+        return from_ms(ms)
+
+
 def _time(ms: int | None) -> datetime | None:
     if ms is None:
         return None
@@ -60,6 +72,7 @@ class JobContext:
         "_job",
         "_on_progress",
         "_scheduled_ms",
+        "_tick",
         "attempt",
         "crashes",
         "max_attempts",
@@ -79,6 +92,7 @@ class JobContext:
         crashes: int,
         on_progress: Callable[[JobContext, bytes], None] | None,
         expires_ms: int | None = None,
+        tick: TickMark | None = None,
     ) -> None:
         self._job = job
         self.name = name
@@ -90,6 +104,7 @@ class JobContext:
         self._deadline_ms = deadline_ms
         self._expires_ms = expires_ms
         self._on_progress = on_progress
+        self._tick = tick
         self.outer: Current | None = None
         """The job that makes this plain call; None for an attempt, and outside of a job."""
 
@@ -146,6 +161,24 @@ class JobContext:
     def scheduled_at(self) -> datetime | None:
         """The time in UTC that `delay=` or `at=` asked for; None if neither was given."""
         return _time(self._scheduled_ms)
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The tick of the schedule that has made this job, in the schedule's time zone.
+
+        It is the time by the calendar, however late the job was made or started, and the same in
+        each attempt. None for a job that no schedule has made.
+        """
+        if self._tick is None:
+            return None
+        return in_zone(self._tick.at_ms, self._tick.zone)
+
+    @property
+    def schedule(self) -> str | None:
+        """The id of the schedule that has made this job; None if none has."""
+        if self._tick is None:
+            return None
+        return self._tick.schedule
 
     @property
     def expires_at(self) -> datetime | None:

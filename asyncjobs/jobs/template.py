@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from asyncjobs.errors import EncodeError
@@ -10,7 +10,7 @@ from asyncjobs.jobs.binding import Binding
 from asyncjobs.jobs.handle import JobHandle, Reader
 from asyncjobs.model.clock import new_id, now_ms
 from asyncjobs.model.envelope import encode_call, without_trace
-from asyncjobs.model.headers import new_headers
+from asyncjobs.model.headers import call_headers, new_headers
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.options.table import JobOptions
@@ -119,6 +119,20 @@ class JobTemplate:
             None,
         )
         return _new(NewJob, fields)
+
+    def new_call(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        fills: Sequence[tuple[int | str, str]],
+    ) -> bytes:
+        """The call of a schedule: an envelope of an enqueue at the time 0. `fills` are its
+        placeholders. Raises EncodeError."""
+        ends_ms = None
+        if self._expires is not None:
+            ends_ms = self._expires.after_ms
+        headers = call_headers(self._sensitive, fills)
+        return encode_call(self.name, args, kwargs, 0, None, ends_ms, self._stored, headers)
 
     def without_trace(self, job: NewJob, trace: dict[str, Any] | None) -> NewJob:
         """The same job without its trace. `new_job` has made it with this trace."""

@@ -20,6 +20,9 @@ __all__ = [
     "AttemptEnded",
     "AttemptEvent",
     "AttemptInfo",
+    "CronEnqueued",
+    "CronMissed",
+    "CronSkipped",
     "EnqueueFailed",
     "Event",
     "Events",
@@ -42,6 +45,7 @@ __all__ = [
     "LeaseLost",
     "Listener",
     "LoopBlocked",
+    "ScheduleEvent",
     "WorkerQuiet",
     "WorkerStarted",
     "WorkerStopped",
@@ -227,6 +231,50 @@ class JobsPromoted(Event):
 
     jobs: int
     queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleEvent(Event):
+    """Something that happened to a schedule. `name`: its job function.
+
+    Each event is emitted once, by the worker that has handled the tick.
+    """
+
+    schedule: str
+    queue: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CronEnqueued(ScheduleEvent):
+    """A tick has made a job. `scheduled_ms`: the tick, in milliseconds since the epoch.
+
+    `lag_s`: how long after the tick the job was stored, by the store's clock.
+    """
+
+    ref: JobRef
+    scheduled_ms: int
+    lag_s: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CronMissed(ScheduleEvent):
+    """Ticks have made no job, because no worker handled them in time. See `catch_up`.
+
+    `ticks`: how many.
+    """
+
+    ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class CronSkipped(ScheduleEvent):
+    """Ticks have made no job, because an earlier job of the schedule had not ended. See `overlap`.
+
+    `ticks`: how many.
+    """
+
+    ticks: int
 
 
 @dataclass(frozen=True, slots=True)

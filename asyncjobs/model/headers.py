@@ -7,9 +7,10 @@ thousand characters. A job that fails for days does not grow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range, read_whole
+from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range, read_text, read_whole
 from asyncjobs.model.codec import BadRecord, clean_text
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "Headers",
     "PastError",
     "PutBack",
+    "TickMark",
+    "call_headers",
     "new_headers",
 ]
 
@@ -39,6 +42,8 @@ _REVIVED: Final = "revived"
 _REVIVED_AT: Final = "revived_at"
 _SENSITIVE: Final = "sensitive"
 _TRACE: Final = "t"
+_TICK: Final = "tick"
+_FILLS: Final = "fills"
 
 _TOWARDS_THE_END: Final = (_SPENT, _CRASHES, _CRASHES_KEPT, _UNKNOWN_SINCE, _UNKNOWN_TIMES)
 """The headers that bring a job closer to its end. A fresh start drops them."""
@@ -66,6 +71,14 @@ class PutBack(NamedTuple):
 
     since_ms: int
     times: int
+
+
+class TickMark(NamedTuple):
+    """The tick of a schedule that a job was made for. `zone` is the IANA name of its time zone."""
+
+    schedule: str
+    at_ms: int
+    zone: str
 
 
 class Headers:
@@ -204,6 +217,47 @@ class Headers:
         fields[_REVIVED_AT] = at_ms
         return Headers(fields).with_error(last)
 
+    # -- schedules --------------------------------------------------------------------
+
+    @property
+    def tick(self) -> TickMark | None:
+        """The tick that the job was made for; None for a job that no schedule has made."""
+        stored = self.fields.get(_TICK)
+        if not isinstance(stored, dict):
+            return None
+        try:
+            schedule = read_text(stored, "s")
+            zone = read_text(stored, "z")
+            return TickMark(schedule, read_whole(stored, "at", LAST_MS), zone)
+        except ValueError:
+            # Not ours. The job runs all the same, as one that no schedule has made.
+            return None
+
+    def with_tick(self, tick: TickMark) -> Headers:
+        """The same for a job that is made for this tick. A retry keeps it."""
+        mark = {"s": tick.schedule, "at": tick.at_ms, "z": tick.zone}
+        return Headers({**self.fields, _TICK: mark})
+
+    def fills(self) -> list[tuple[int | str, str]]:
+        """The placeholders in the call of a schedule: position or keyword, and the word for what
+        each tick puts there. Raises BadRecord for what is no placeholder: a job without its
+        argument must not run."""
+        stored = self.fields.get(_FILLS, [])
+        if not isinstance(stored, list):
+            raise BadRecord("its placeholders are no list")
+        found: list[tuple[int | str, str]] = []
+        for entry in stored:
+            match entry:
+                case [int() | str() as place, str() as word] if place is not True:
+                    found.append((place, word))
+                case _:
+                    raise BadRecord("one of its placeholders cannot be read")
+        return found
+
+    def without_fills(self) -> Headers:
+        """The same for a job, whose placeholders are filled in."""
+        return Headers({key: value for key, value in self.fields.items() if key != _FILLS})
+
     # -- what others write, and read themselves ---------------------------------------
 
     @property
@@ -240,6 +294,16 @@ def new_headers(sensitive: dict[str, Any] | None, trace: dict[str, Any] | None) 
     if sensitive is None:
         return {_TRACE: trace}
     return {_SENSITIVE: sensitive, _TRACE: trace}
+
+
+def call_headers(
+    sensitive: dict[str, Any] | None, fills: Sequence[tuple[int | str, str]]
+) -> dict[str, Any]:
+    """The headers in the call of a schedule, as stored: what must not be shown, and `fills`."""
+    headers = new_headers(sensitive, None)
+    if fills:
+        return {**headers, _FILLS: [list(fill) for fill in fills]}
+    return headers
 
 
 def _past_error(entry: dict[str, Any]) -> PastError:

@@ -9,7 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["ERROR", "FLEET", "JOB", "OTHER", "OUTCOME", "QUEUE", "SCHEMA_URL", "STATE", "WORKER"]
+__all__ = [
+    "ERROR",
+    "FLEET",
+    "JOB",
+    "OTHER",
+    "OUTCOME",
+    "QUEUE",
+    "SCHEMA_URL",
+    "STATE",
+    "TICK",
+    "WORKER",
+]
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 OTHER: Final = "_OTHER"
@@ -21,6 +32,7 @@ TYPE: Final = "messaging.operation.type"
 QUEUE: Final = "messaging.destination.name"
 JOB: Final = "asyncjobs.job.name"
 OUTCOME: Final = "asyncjobs.job.outcome"
+TICK: Final = "asyncjobs.schedule.outcome"
 ERROR: Final = "error.type"
 STATE: Final = "asyncjobs.job.state"
 
@@ -136,6 +148,21 @@ WORKER: Final = (
         "{job}",
         "Enqueues that stored nothing because a job with that id was already there.",
         (QUEUE, JOB),
+    ),
+    Instrument(
+        "asyncjobs.schedule.ticks",
+        "counter",
+        "{tick}",
+        "Ticks of schedules that this worker handled: fired, missed or skipped.",
+        (QUEUE, JOB, TICK),
+    ),
+    Instrument(
+        "asyncjobs.schedule.lag",
+        "histogram",
+        "s",
+        "How long after its tick the job of a schedule was stored, by the store's clock.",
+        (QUEUE, JOB),
+        _SECONDS,
     ),
     Instrument(
         "asyncjobs.jobs.active",

@@ -25,6 +25,7 @@ from asyncjobs.telemetry.instruments import (
     QUEUE,
     SCHEMA_URL,
     SYSTEM,
+    TICK,
     TYPE,
 )
 
@@ -66,10 +67,12 @@ class Metrics:
         self.series = SeriesTable(find)
         enqueues = _Enqueues(provider, meter, self.series)
         attempts = _Attempts(provider, meter, self.series)
+        schedules = _Schedules(provider, meter, self.series)
         workers = _Workers(provider, meter, attempts.end_silent)
         self._handlers: Handlers = {
             **enqueues.handlers(),
             **attempts.handlers(),
+            **schedules.handlers(),
             **workers.handlers(),
         }
 
@@ -128,6 +131,11 @@ class _Series:
         return self._ended.get((0, "", fault)) or self._ended.setdefault(
             (0, "", fault), {**self.send, ERROR: fault}
         )
+
+    def tick(self, outcome: str) -> Attributes:
+        """The attributes of a tick that was `fired`, `missed` or `skipped`."""
+        key = (0, outcome, "")
+        return self._ended.get(key) or self._ended.setdefault(key, {**self.job, TICK: outcome})
 
     def ended(self, base: Attributes, outcome: str, fault: str) -> Attributes:
         # `job` and `process` have different numbers of attributes, so this tells them apart.
@@ -257,6 +265,33 @@ class _Attempts:
             self._active.add(-1, self._running[info].job)
         self._latest.clear()
         self._running.clear()
+
+
+class _Schedules:
+    """Measures the ticks of schedules that workers of this process have handled."""
+
+    def __init__(self, provider: MeterProvider, meter: Meter, series: SeriesTable) -> None:
+        self._series = series
+        self._ticks = sum_of(provider, meter, "asyncjobs.schedule.ticks")
+        self._lag = histogram(meter, "asyncjobs.schedule.lag")
+
+    def handlers(self) -> Handlers:
+        return {
+            events.CronEnqueued: self._on_enqueued,
+            events.CronMissed: self._on_missed,
+            events.CronSkipped: self._on_skipped,
+        }
+
+    def _on_enqueued(self, event: events.CronEnqueued) -> None:
+        series = self._series.of(event.queue, event.name)
+        self._ticks.add(1, series.tick("fired"))
+        self._lag.record(event.lag_s, series.job)
+
+    def _on_missed(self, event: events.CronMissed) -> None:
+        self._ticks.add(event.ticks, self._series.of(event.queue, event.name).tick("missed"))
+
+    def _on_skipped(self, event: events.CronSkipped) -> None:
+        self._ticks.add(event.ticks, self._series.of(event.queue, event.name).tick("skipped"))
 
 
 class _Workers:

@@ -168,6 +168,7 @@ class Tracing:
         if self._settings.trace_upkeep:
             hub.on(events.JobsReclaimed, self._on_reclaimed)
             hub.on(events.JobsPromoted, self._on_promoted)
+            hub.on(events.CronEnqueued, self._on_cron)
 
     def enqueue(self, templates: Sequence[JobTemplate]) -> Sending:
         """The spans of one call that enqueues jobs of these templates, in this order."""
@@ -297,9 +298,19 @@ class Tracing:
     def _on_promoted(self, event: events.JobsPromoted) -> None:
         self._tell_upkeep("promote", event.queue, {spans.JOBS: event.jobs})
 
-    def _tell_upkeep(self, name: str, queue: str, found: Attributes) -> None:
+    def _on_cron(self, event: events.CronEnqueued) -> None:
+        found: Attributes = {
+            spans.SCHEDULE: event.schedule,
+            spans.MESSAGE_ID: str(event.ref),
+            spans.TICK_LAG: round(event.lag_s * 1000),
+        }
+        self._tell_upkeep("cron", event.queue, found, event.name, type="create")
+
+    def _tell_upkeep(
+        self, name: str, queue: str, found: Attributes, job: str = "", *, type: str = "settle"
+    ) -> None:
         try:
-            about = common(self._server, queue, "", operation=name, type="settle") | found
+            about = common(self._server, queue, job, operation=name, type=type) | found
             self._tracer.start_span(
                 name, context=Context(), kind=SpanKind.INTERNAL, attributes=about
             ).end()

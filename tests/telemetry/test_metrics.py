@@ -54,6 +54,9 @@ async def test_all_instruments_as_the_table_says(reading: Reading) -> None:
         events.JobRetryScheduled(ref, "f", 1, 0.1, 5.0, ValueError("secret"), info=info),
         events.JobDead(ref, "f", 2, 0.0, "crashed", None),
         events.JobsReclaimed(3, 1),
+        events.CronEnqueued("nightly", "q", "f", ref, 0, 0.2),
+        events.CronMissed("nightly", "q", "f", 4),
+        events.CronSkipped("nightly", "q", "f", 2),
     ):
         hub.emit(event)
     await until(lambda: reading.total("asyncjobs.worker.event_loop.lag") > 0)
@@ -64,6 +67,7 @@ async def test_all_instruments_as_the_table_says(reading: Reading) -> None:
     assert reading.total("asyncjobs.worker.slots") == 7
     assert reading.total("asyncjobs.jobs.reclaimed") == 3
     assert reading.total("asyncjobs.jobs.deduplicated") == 1
+    assert reading.total("asyncjobs.schedule.ticks") == 7
     hub.emit(events.WorkerStopped("w", 0))
     assert reading.total("asyncjobs.worker.slots") == 0
     remove()

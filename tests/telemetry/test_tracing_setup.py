@@ -27,8 +27,9 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import SpanKind
 
 from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant
-from asyncjobs.events import Events, JobsReclaimed
+from asyncjobs.events import CronEnqueued, Events, JobsReclaimed
 from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.model.refs import JobRef
 from asyncjobs.options.app import AppSettings
 from asyncjobs.store.seam import Backend
 from asyncjobs.telemetry import spans
@@ -160,6 +161,24 @@ async def test_reclaims_are_traced_on_request_only(recording: Recording, is_on: 
         app.events.emit(JobsReclaimed(3, 1, ("mail",)))
     found = [(span.name, span.kind, span.parent) for span in recording.spans()]
     assert found == ([("reclaim", SpanKind.INTERNAL, None)] if is_on else [])
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+async def test_ticks_are_traced_on_request_only(recording: Recording, is_on: bool) -> None:
+    app = AsyncJobs("memory:", tracer_provider=recording.provider, trace_upkeep=is_on)
+    ref = JobRef("mail", "cron:nightly:0")
+    async with app:
+        app.events.emit(CronEnqueued("nightly", "mail", "send", ref, 0, 0.25))
+    if not is_on:
+        assert recording.spans() == []
+        return
+    (span,) = recording.spans()
+    assert (span.name, span.kind, span.parent) == ("cron", SpanKind.INTERNAL, None)
+    found = dict(span.attributes or {})
+    assert found["asyncjobs.schedule.id"] == "nightly"
+    assert found["asyncjobs.schedule.lag_ms"] == 250
+    assert found["messaging.message.id"] == "mail/cron:nightly:0"
+    assert found["messaging.operation.type"] == "create"
 
 
 @pytest.mark.parametrize("is_on", [False, True])

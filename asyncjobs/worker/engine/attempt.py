@@ -124,6 +124,7 @@ class Crew(NamedTuple):
             attempt.all_crashes,
             self.on_progress,
             envelope.expires_ms,
+            envelope.headers.tick,
         )
 
 
