@@ -98,6 +98,10 @@ class Exchange(NamedTuple):
     """Queues that have not answered, and why. Nothing is known of them: settlements may count or
     not, and the lease may hold jobs that nobody has told its worker of."""
 
+    paused: frozenset[str] = frozenset()
+    """Queues that hand out nothing, for somebody has paused them. They are not in `left_ready`,
+    whatever they hold, and no suspects of them are named."""
+
     @property
     def has_news(self) -> bool:
         """Whether there is more than jobs, and times at which to come back."""

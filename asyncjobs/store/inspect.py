@@ -98,6 +98,9 @@ class Leftover(NamedTuple):
     wait_ms: int = 0
     """How long its past is still needed: ids of jobs that have ended, or when it was used."""
 
+    paused: int = 0
+    """1 when the queue is paused, and one more for each job function that is."""
+
     @property
     def is_forgotten(self) -> bool:
         return not any(self[1:])

@@ -5,8 +5,8 @@ what to take, how to settle and when to retry. The store's clock is the only one
 Tests pin it with the `now_ms` that every backend's constructor takes.
 
 A worker speaks to the store through its lease (`lease.py`). What people look at is in
-`inspect.py`, dead letters are in `letters.py`, schedules in `schedules.py`, and the answers are in
-`answers.py`.
+`inspect.py`, what they do to queues and workers in `control.py`, dead letters are in `letters.py`,
+schedules in `schedules.py`, and the answers are in `answers.py`.
 
 The promises of each method are written once, as cases, in `asyncjobs/testing/conformance/`.
 """
@@ -21,6 +21,7 @@ from asyncjobs.model.job import JobRecord, NewJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Barrier
 from asyncjobs.store.answers import CancelVerdict, Enqueued, Reclaimed
+from asyncjobs.store.control import Control
 from asyncjobs.store.inspect import Inspection
 from asyncjobs.store.lease import Lease, LeaseSpec
 from asyncjobs.store.letters import DeadLetters
@@ -64,6 +65,8 @@ class Capabilities:
     """Enqueues and settles within a transaction of the caller."""
     across_queues: bool = False
     """The effects of a settlement may be for another queue than that of its job."""
+    control: bool = False
+    """Pauses and empties queues, and gives orders to workers: `Backend.control`."""
     lease_by_queue: bool = False
     """Each queue may be on a server of its own, so a worker has one lease for each queue."""
 
@@ -134,6 +137,11 @@ class Backend(Protocol):
     def schedules(self) -> Schedules:
         """Rules that make jobs at set times. Raises MissingCapability without
         `capabilities.schedules`."""
+        ...
+
+    @property
+    def control(self) -> Control:
+        """What operators do to queues and workers."""
         ...
 
     @property

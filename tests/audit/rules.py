@@ -8,7 +8,15 @@ from typing import Final
 
 from asyncjobs.model.ends import ENDS
 from asyncjobs.store.redis.keys import QueueKeys
-from tests.audit.snapshot import GROUP, QueueSnapshot, Reachable, connected, is_reserved, read
+from tests.audit.snapshot import (
+    GROUP,
+    QueueSnapshot,
+    Reachable,
+    connected,
+    is_reserved,
+    read,
+    set_aside_of,
+)
 
 __all__ = ["DOCUMENTED", "EXPIRING", "audit", "leftovers"]
 
@@ -34,6 +42,7 @@ group and the consumer `returned`, when a worker was last heard of, a token that
 nothing, how large its largest job was, and where to look for jobs that were given back."""
 
 _PLACE: Final = re.compile(r"([0-3]):(\d+)-(\d+)")
+_PAUSE: Final = re.compile(r"[pr]\d+ \{.*\}", re.DOTALL)
 _UNTIL: Final = re.compile(r"\d+ \d+")
 _CODES: Final = frozenset(end.code for end in ENDS.values())
 _COUNTER: Final = re.compile(rf"\d+:[er{''.join(sorted(_CODES))}]")
@@ -139,6 +148,10 @@ def _entries_are_held_or_ready(queue: QueueSnapshot) -> Iterator[str]:
         for name in sorted(stream.consumers - leases):
             if is_reserved(name):
                 continue
+            if (function := set_aside_of(name)) is not None:
+                if function not in queue.hashes["paused"]:
+                    yield f"ready:{p}: jobs of {function} stand aside, and it is not paused"
+                continue
             yield f"ready:{p}: the consumer {name} has no lease"
         delivered = stream.groups.get(GROUP, (0, 0))
         for entry, id in stream.jobs.items():
@@ -175,6 +188,12 @@ def _returned_are_found(queue: QueueSnapshot) -> Iterator[str]:
     for place in sorted(marked):
         if re.fullmatch(r"[1-4](:[1-9]|:1[0-6])?", place) is None:
             yield f"returned: {place!r} is no priority"
+
+
+def _pauses_are_readable(queue: QueueSnapshot) -> Iterator[str]:
+    for name, value in queue.hashes["paused"].items():
+        if _PAUSE.fullmatch(value) is None or (name == "" and value.startswith("r")):
+            yield f"paused: {name!r} has {value!r:.40}"
 
 
 def _marks_are_of_living_jobs(queue: QueueSnapshot) -> Iterator[str]:
@@ -232,6 +251,7 @@ _RULES: Final = (
     _entries_are_held_or_ready,
     _leases_agree,
     _returned_are_found,
+    _pauses_are_readable,
     _marks_are_of_living_jobs,
     _notes_are_of_jobs,
     _memories_are_bounded,

@@ -23,16 +23,23 @@ __all__ = [
     "is_reserved",
     "prefixes",
     "read",
+    "set_aside_of",
 ]
 
 GROUP: Final = "workers"
 RETURNED: Final = re.compile(r"returned(:[1-9]|:1[0-6])?")
+ASIDE: Final = "returned/"
 _KEY: Final = re.compile(r"\{([\w.-]+):(.+?)\}:(.+)|([\w.-]+):(?:layout|queues|survey)", re.DOTALL)
 _MOST: Final = 1_000_000
 
 Client: TypeAlias = redis.Redis
 Entry: TypeAlias = tuple[int, int]
 """A stream entry's id, as numbers that compare like it."""
+
+
+def set_aside_of(consumer: str) -> str | None:
+    """The paused job function whose jobs stand aside under this consumer."""
+    return consumer.removeprefix(ASIDE) if consumer.startswith(ASIDE) else None
 
 
 def is_reserved(consumer: str) -> bool:
@@ -153,6 +160,7 @@ HASHES: Final = (
     "known:2",
     "stats",
     "dead:noted",
+    "paused",
 )
 ZSETS: Final = ("scheduled", "workers", "dead", "cancel:held")
 SETS: Final = ("leaving", "returned", "noted")

@@ -21,6 +21,7 @@ from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.memory.dead import MemoryDeadLetters
 from asyncjobs.store.memory.inspection import MemoryInspection
 from asyncjobs.store.memory.lease import CAPABILITIES, MemoryLease
+from asyncjobs.store.memory.operating import MemoryControl
 from asyncjobs.store.memory.queues import Queues
 from asyncjobs.store.memory.stored import check_priority
 from asyncjobs.store.schedules import Schedules
@@ -49,6 +50,7 @@ class MemoryBackend:
         self._queues = Queues(settings, now_ms or system_now_ms)
         self.inspect = MemoryInspection(self._queues)
         self.dead = MemoryDeadLetters(self._queues)
+        self.control = MemoryControl(self._queues)
 
     @property
     def schedules(self) -> Schedules:

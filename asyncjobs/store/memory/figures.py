@@ -46,6 +46,7 @@ def left_in(queue: Queue, idle_ms: int, now: int, *, is_awaited: bool) -> Leftov
         counts.workers,
         indexed=queue.living,
         awaited=int(is_awaited),
+        paused=len(queue.pauses),
         wait_ms=max(_needed_until(queue, idle_ms, now) - now, 0),
     )
 

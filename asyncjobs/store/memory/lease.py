@@ -27,7 +27,9 @@ from asyncjobs.store.seam import Capabilities
 
 __all__ = ["CAPABILITIES", "MemoryLease"]
 
-CAPABILITIES = Capabilities(durable=False, shared=False, threaded_heartbeat=False, notes=True)
+CAPABILITIES = Capabilities(
+    durable=False, shared=False, threaded_heartbeat=False, notes=True, control=True
+)
 PROMOTED_AT_LEAST: Final = 100
 NO_DEMAND: Final = Demand(0)
 MOST_MARKS: Final = 100
@@ -130,6 +132,7 @@ class MemoryLease:
                 if (fewest := queue.waiting.fewest_crashes)
             },
             away=away,
+            paused=frozenset(n for n, queue in present.items() if queue.pauses.is_whole),
         )
 
     def _begin(

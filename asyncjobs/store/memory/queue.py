@@ -18,6 +18,7 @@ from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.letters import Revival, Revived
 from asyncjobs.store.memory.ended import Ended
 from asyncjobs.store.memory.entries import Entries
+from asyncjobs.store.memory.pauses import Pauses
 from asyncjobs.store.memory.stored import StoredJob, Tally
 from asyncjobs.store.memory.structures import Timed
 from asyncjobs.store.memory.upkeep import Upkeep
@@ -43,7 +44,8 @@ class Queue:
         tell_finished: Callable[[JobRef], None],
     ) -> None:
         self.name = name
-        self.waiting = Waiting()
+        self.pauses = Pauses()
+        self.waiting = Waiting(self.pauses)
         self.leases = Entries(name)
         self.ended = Ended(settings)
         self.tally = Tally()

@@ -121,6 +121,9 @@ class GivenBack(Generic[J]):
     def __iter__(self) -> Iterator[J]:
         return iter(self._jobs.values())
 
+    def __contains__(self, serial: int) -> bool:
+        return serial in self._jobs
+
     def put(self, job: J) -> None:
         self._jobs[job.serial] = job
         heappush(self._order, job.serial)
@@ -142,23 +145,34 @@ class ReadyList(Generic[J]):
     """The ready jobs of one priority: fresh ones, and those that were given back.
 
     Jobs that were given back keep their old order. They stand apart by the crashes they have
-    been through, so that taking some never walks past the others.
+    been through, so that taking some never walks past the others. Jobs of a paused function stand
+    aside, by its name: nobody takes them.
     """
 
-    __slots__ = ("_fresh", "_returned")
+    __slots__ = ("_aside", "_fresh", "_returned")
 
     def __init__(self) -> None:
         self._fresh: OrderedDict[int, J] = OrderedDict()
         self._returned: dict[int, GivenBack[J]] = {}
+        self._aside: dict[str, GivenBack[J]] = {}
 
     def __len__(self) -> int:
-        return len(self._fresh) + sum(map(len, self._returned.values()))
+        """All of them, those that stand aside, too."""
+        return len(self._fresh) + sum(map(len, self._behind()))
+
+    def _behind(self) -> Iterator[GivenBack[J]]:
+        yield from self._returned.values()
+        yield from self._aside.values()
+
+    def has_next(self) -> bool:
+        """Whether one may be taken."""
+        return bool(self._fresh) or any(self._returned.values())
 
     def __iter__(self) -> Iterator[J]:
         """All of them, in any order."""
         yield from self._fresh.values()
-        for given_back in self._returned.values():
-            yield from given_back
+        for jobs in self._behind():
+            yield from jobs
 
     def append(self, job: J) -> None:
         """Add a job at the end."""
@@ -170,12 +184,26 @@ class ReadyList(Generic[J]):
 
     def remove(self, job: J) -> None:
         """Take out a job that may not be the next one."""
-        if self._fresh.pop(job.serial, None) is None:
-            self._returned[job.crashes].remove(job)
+        if self._fresh.pop(job.serial, None) is not None:
+            return
+        # It may stand aside under any name: the envelope is not read again for that.
+        for jobs in self._behind():
+            if job.serial in jobs:
+                jobs.remove(job)
+                return
+
+    def set_aside(self, job: J, function: str) -> None:
+        """Put a job that was taken where nobody takes it: its function is paused."""
+        self._aside.setdefault(function, GivenBack()).put(job)
+
+    def bring_back(self, function: str) -> None:
+        """Put the jobs of a function that is resumed back into their old places."""
+        for job in self._aside.pop(function, ()):
+            self.give_back(job)
 
     def oldest(self) -> J | None:
         """The job that became ready first, None when there is none. It stays."""
-        firsts = [*islice(self._fresh.values(), 1), *chain.from_iterable(self._returned.values())]
+        firsts = [*islice(self._fresh.values(), 1), *chain.from_iterable(self._behind())]
         return min(firsts, key=lambda job: job.serial, default=None)
 
     def crashes(self) -> list[int]:

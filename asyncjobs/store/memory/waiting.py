@@ -10,6 +10,7 @@ from typing import Final
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.headers import PUT_BACK_MARK
 from asyncjobs.model.job import Priority
+from asyncjobs.store.memory.pauses import Pauses
 from asyncjobs.store.memory.stored import StoredJob
 from asyncjobs.store.memory.structures import ReadyList, Timed
 
@@ -54,7 +55,8 @@ class Waiting:
     Knows no lease: who takes the jobs, and what becomes of them then, is the queue's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pauses: Pauses) -> None:
+        self._pauses = pauses
         self.left_ready = False
         """Whether the last choice has left ready jobs behind that another worker could take."""
         self._left_due = False
@@ -82,6 +84,12 @@ class Waiting:
         """Put a job that was taken back into its old place."""
         self._ready[job.priority].give_back(job)
 
+    def bring_back(self, function: str | None) -> None:
+        """Put the jobs of a function that is resumed back into their old places."""
+        if function is not None:
+            for ready in self._ready:
+                ready.bring_back(function)
+
     def remove(self, job: StoredJob) -> None:
         """Take out a job, wherever it waits."""
         if self._scheduled.pop(job.id) is None:
@@ -104,12 +112,16 @@ class Waiting:
         """Take out the jobs to hand out; suspects without room keep their place."""
         chosen: list[StoredJob] = []
         size = 0
+        # rule:18 a paused queue hands out nothing and signals nobody, in memory
+        if self._pauses.is_whole:
+            self.left_ready = False
+            return chosen
         # The guarded share comes first, or low priorities would starve under load.
         guard = min(demand.guard, demand.slots)
         guarded = (self._ready[demand.guard_from], *self._ready[::-1])
         for limit, lists in ((guard, guarded), (demand.slots, self._ready)):
             for ready in lists:
-                jobs = _in_turn(ready, room)
+                jobs = _in_turn(ready, room, self._pauses)
                 # The generator comes last: what it has yielded is no longer in the list.
                 while len(chosen) < limit and size < MAX_BYTES and (job := next(jobs, None)):
                     chosen.append(job)
@@ -131,7 +143,10 @@ class Waiting:
 
     def has_work(self, now: int) -> bool:
         """Whether jobs are ready or overdue."""
-        return any(self._ready) or self._is_overdue(now)
+        # A worker that came would find nothing, and would come again with the next beat.
+        if self._pauses.is_whole:
+            return False
+        return any(ready.has_next() for ready in self._ready) or self._is_overdue(now)
 
     def _is_overdue(self, now: int) -> bool:
         due_ms = self.next_due_ms
@@ -144,7 +159,10 @@ class Waiting:
 
     @property
     def fewest_crashes(self) -> int:
-        """The fewest crashes that a waiting suspect has been through; 0 when none waits."""
+        """The fewest crashes that a waiting suspect has been through; 0 when none waits for a
+        worker."""
+        if self._pauses.is_whole:
+            return 0
         waiting = (crashes for ready in self._ready for crashes in ready.crashes() if crashes)
         return min(waiting, default=0)
 
@@ -172,16 +190,23 @@ class Waiting:
         return [job.envelope for job in jobs if job and PUT_BACK_MARK in job.envelope]
 
 
-def _in_turn(ready: ReadyList[StoredJob], room: SuspectRoom) -> Iterator[StoredJob]:
+def _in_turn(ready: ReadyList[StoredJob], room: SuspectRoom, pauses: Pauses) -> Iterator[StoredJob]:
     """Takes jobs of one priority: first those that were given back, fewest crashes first.
 
-    So most suspects are done before the likely culprits run.
+    So most suspects are done before the likely culprits run. Jobs of paused functions are set
+    aside.
     """
     for crashes in ready.crashes():
         # rule:7 no more suspects than there is room for, in memory
         while (not crashes or room.left(crashes) > 0) and (job := ready.take_returned(crashes)):
+            if name := pauses.paused_function(job.envelope):
+                ready.set_aside(job, name)
+                continue
             if crashes:
                 room.give(crashes)
             yield job
     while (job := ready.take_new()) is not None:
-        yield job
+        if name := pauses.paused_function(job.envelope):
+            ready.set_aside(job, name)
+        else:
+            yield job

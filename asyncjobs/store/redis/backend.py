@@ -23,6 +23,7 @@ from asyncjobs.store.redis.leases import LeaseLinks, RedisLease
 from asyncjobs.store.redis.letters import RedisDeadLetters
 from asyncjobs.store.redis.link import Command, Link
 from asyncjobs.store.redis.lookups import in_steps, read_record
+from asyncjobs.store.redis.operating import RedisControl
 from asyncjobs.store.redis.results import ResultBoard
 from asyncjobs.store.redis.scripts import (
     by_queue,
@@ -66,6 +67,7 @@ class RedisBackend:
         self._access = Access(self._link, self._new_link, self._keys, self._settings, self._pinned)
         self.inspect = RedisInspection(self._access)
         self.dead = RedisDeadLetters(self._access)
+        self.control = RedisControl(self._access)
         self._lease_links: set[LeaseLinks] = set()
         self._board: ResultBoard | None = None
         self._enqueuer = Enqueuer(self._access, self.address)

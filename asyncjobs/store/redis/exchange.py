@@ -145,6 +145,7 @@ class ExchangePlan:
         not_yours, cancelled = list(self._foreign), list[Settlement]()
         cancels, left = list[JobRef](), list[str]()
         promoted: list[tuple[str, int]] = []
+        paused: list[str] = []
         suspects: dict[str, int] = {}
         next_due: dict[str, int | None] = {}
         lease_ends: list[int] = []
@@ -157,7 +158,7 @@ class ExchangePlan:
             if moved:
                 promoted.append((queue, moved))
             if ready:
-                left.append(queue)
+                _note_ready(queue, ready, left, paused)
             if fewest:
                 suspects[queue] = fewest
             # Lua counts places from 1.
@@ -178,6 +179,7 @@ class ExchangePlan:
             cancelled,
             suspects,
             away,
+            frozenset(paused),
         )
 
     def _answers(
@@ -224,6 +226,7 @@ class OfferPlan:
         """The answer. Raises StaleSequence when any queue has refused the sequence."""
         jobs: list[TakenJob] = []
         lost, left = list[str](), list[str]()
+        paused: list[str] = []
         next_due: dict[str, int | None] = {}
         now_ms = 0
         for (queue, holder), reply in zip(self._holders.items(), replies, strict=True):
@@ -234,11 +237,29 @@ class OfferPlan:
             now_ms, due, ready = reply[1:4]
             next_due[queue] = due if due >= 0 else None
             if ready:
-                left.append(queue)
+                _note_ready(queue, ready, left, paused)
             for at in range(4, len(reply), 4):
                 priority, receipt, id, envelope = reply[at : at + 4]
                 jobs.append(taken_job(queue, holder, priority, [receipt, [id, envelope]], 0))
-        return Exchange(jobs, [], tuple(lost), [], frozenset(left), next_due, None, now_ms)
+        return Exchange(
+            jobs,
+            [],
+            tuple(lost),
+            [],
+            frozenset(left),
+            next_due,
+            None,
+            now_ms,
+            paused=frozenset(paused),
+        )
+
+
+def _note_ready(queue: str, ready: int, left: list[str], paused: list[str]) -> None:
+    """Note what a script says of the ready jobs of a queue: 1, some are left; 2, it is paused."""
+    if ready == 1:
+        left.append(queue)
+    else:
+        paused.append(queue)
 
 
 def _time_of_loss(queue: str, reply: list[Any]) -> int:

@@ -39,6 +39,7 @@ QUEUE_KEYS: Final = (
     "awaited",
     "stats",
     "largest",
+    "paused",
 )
 """How the names of a queue's keys end. lua/shared.lua uses them."""
 

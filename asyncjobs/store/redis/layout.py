@@ -8,7 +8,9 @@ from asyncjobs.store.seam import Capabilities
 
 __all__ = ["CAPABILITIES", "LAYOUT", "READABLE"]
 
-CAPABILITIES: Final = Capabilities(durable=True, shared=True, threaded_heartbeat=True, notes=True)
+CAPABILITIES: Final = Capabilities(
+    durable=True, shared=True, threaded_heartbeat=True, notes=True, control=True
+)
 
 LAYOUT: Final = 2
 """The version of the keys in stores that this release makes. 2 has notes in place of progress."""

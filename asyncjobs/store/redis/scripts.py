@@ -20,7 +20,7 @@ from asyncjobs.store.redis.link import Command, Link
 __all__ = ["Script", "by_queue", "raise_away", "run", "run_all", "run_each", "script"]
 
 _FOLDER: Final = files("asyncjobs.store.redis") / "lua"
-_SHARED_FILES: Final = ("shared.lua", "waiting.lua", "ended.lua", "effects.lua")
+_SHARED_FILES: Final = ("shared.lua", "waiting.lua", "ended.lua", "paused.lua", "effects.lua")
 """A file may use the statements of those in front of it."""
 _COMMENT: Final = re.compile(r"--.*")
 _WORD: Final = re.compile(r"[A-Za-z_]\w*")
@@ -137,11 +137,14 @@ _SCRIPTS: Final = {
         "offer",
         "note",
         "notes",
+        "pause",
+        "paused_list",
         "prune",
         "purge",
         "put_back",
         "reclaim",
         "register",
+        "resume",
         "resync",
         "revive",
         "survey",

@@ -15,10 +15,10 @@
 --   then for each job that a success stores: the place of the settlement, and what enqueue.lua
 --   says of a job: id, priority, due, envelope.
 -- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
---   end or -1, 1 when ready jobs are left, places of settlements without effect, places of
---   those for a later attempt that were cancelled instead, ids of held jobs to cancel,
---   {{priority, entries, crashes or nothing}, ...}, number of jobs promoted, the fewest
---   crashes of a suspect that is left or 0}.
+--   end or -1, 1 when ready jobs are left and 2 when the queue is paused, places of
+--   settlements without effect, places of those for a later attempt that were cancelled
+--   instead, ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}, number
+--   of jobs promoted, the fewest crashes of a suspect that is left or 0}.
 local lease, sequence = ARGV[2], tonumber(ARGV[3])
 local id_ttl, slots, guard = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local guard_from, settlements = tonumber(ARGV[7]), tonumber(ARGV[9])
@@ -94,7 +94,7 @@ local now = store_now()
 if has_effects then effects.look_up(now) end
 -- Most of the time none of these keys exists, and one question is enough.
 local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, NOTED, RETURNED, LARGEST,
-  PROGRESS) > 0
+  PROGRESS, PAUSED) > 0
 if rare then STEP = portion(STEP) end
 local marked = rare and redis.call('EXISTS', CANCEL) == 1
 -- The marks of other leases cost this one no more than these two questions.
@@ -107,6 +107,11 @@ if has_old_progress then redis.call('HEXISTS', PROGRESS, '') end
 local crashed = rare and redis.call('EXISTS', CRASHES) == 1
 if crashed then redis.call('HEXISTS', CRASHES, '') end
 local awaited = rare and redis.call('EXISTS', AWAITED) == 1
+local is_paused, paused = false, nil
+if rare and redis.call('EXISTS', PAUSED) == 1 then
+  check_returns()
+  is_paused, paused = read_paused()
+end
 redis.call('HSET', SEQUENCE, lease, sequence)
 
 local not_yours, cancelled, finished, gone = {}, {}, {}, {}
@@ -291,6 +296,9 @@ if due_ms and due_ms <= now then
   due_ms = next_due()
 end
 
+-- What has ended is settled, and what is due becomes ready. Only the handing out stops.
+-- rule:18 a paused queue hands out nothing
+if is_paused then slots, guard = 0, 0 end
 local taken, bytes, cancels = {}, 0, {}
 -- Which priorities have no new jobs any more, and where jobs that were given back wait: by
 -- priority, the crashes they have been through, fewest first. So most suspects are done before the
@@ -331,10 +339,23 @@ local function room_for(crashes)
   return math.min(most, rooms[math.min(crashes, #rooms)] or 0) - given
 end
 
+-- Entries of paused functions are set aside, at most so many; the others are handed out.
+local aside = 0
+local function without_paused(slot, entries, is_fresh)
+  local others, number, size = set_aside(slot, entries, paused, is_fresh)
+  aside, bytes = aside + number, bytes + size
+  -- As after 4 MiB: what is behind is left to the next exchange.
+  -- rule:11 an exchange sets a bounded number of jobs aside
+  if aside >= MOST_MOVED then bytes = math.max(bytes, MAX_BYTES) end
+  return others
+end
+
 local function claim(slot, pending, is_suspect)
   local order = {'XCLAIM', READY[slot], GROUP, lease, 0}
   for position = 1, #pending do order[position + 5] = pending[position][1] end
   local claimed, fields = redis.call(unpack(order)), {}
+  -- rule:18 a job that was given back waits while its function is paused
+  if paused then claimed = without_paused(slot, claimed, false) end
   if #claimed == 0 then return 0 end
   for position = 1, #claimed do
     fields[position] = (slot - 1) .. ':' .. claimed[position][1]
@@ -408,9 +429,12 @@ local function take(slot, want)
   if waiting[slot] then want = want - take_returned(slot, want) end
   while want > 0 and bytes < MAX_BYTES do
     local step = math.min(STEP, want)
-    local got = add(slot, read_new(slot, lease, step))
-    want = want - got
-    if got < step then
+    local entries = read_new(slot, lease, step)
+    local read = #entries
+    -- rule:18 a job waits while its function is paused
+    if paused then entries = without_paused(slot, entries, true) end
+    want = want - add(slot, entries)
+    if read < step then
       drained[slot] = true
       break
     end
@@ -429,7 +453,9 @@ end
 for slot = 1, 4 do wanted = take(slot, wanted) end
 
 -- What is left for others, or for the next exchange.
-local is_left, fewest = false, 0
+local is_left, fewest, left_ready = false, 0, 0
+-- rule:18 a paused queue signals nobody
+if is_paused then waiting, left_ready = {}, 2 end
 for slot, numbers in pairs(waiting) do
   for _, crashes in ipairs(numbers) do
     if crashes == 0 then
@@ -439,8 +465,7 @@ for slot, numbers in pairs(waiting) do
     end
   end
 end
-local left_ready = 0
-if wanted == 0 or bytes >= MAX_BYTES then
+if not is_paused and (wanted == 0 or bytes >= MAX_BYTES) then
   -- Without room suspects do not count: each exchange would signal another worker, and that one
   -- could take none of them either.
   is_left = is_left or fewest > 0 and room_for(fewest) > 0

@@ -16,6 +16,14 @@ for _, place in ipairs(redis.call('SMEMBERS', RETURNED)) do
   local returned = redis.pcall('XPENDING', stream, GROUP, '-', '+', 1, consumer_at(place))
   if not returned.err and returned[1] then see(returned[1][1]) end
 end
+local paused = redis.call('HGETALL', PAUSED)
+for position = 1, #paused, 2 do
+  for slot = 1, 4 do
+    local consumer = ASIDE .. paused[position]
+    local aside = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', 1, consumer)
+    if not aside.err and aside[1] then see(aside[1][1]) end
+  end
+end
 for slot = 1, 4 do
   if redis.call('XLEN', READY[slot]) > 0 then
     -- Behind the last entry that was handed out, or from the start when none ever was.

@@ -7,7 +7,7 @@
 -- ARGV: 2 for how many ms no worker may have been heard of, 0 when that does not matter;
 --   3 the queue's name.
 -- Result: {jobs ready, running, scheduled, dead, live leases, jobs that the index knows, 1 when
---   somebody waits for a result, for how many ms yet its past is needed}. All of them 0: it is
+--   somebody waits for a result, for how many ms yet its past is needed, what is paused}. All of them 0: it is
 --   forgotten.
 local now, idle = store_now(), tonumber(ARGV[2])
 local ready, running = count_entries()
@@ -36,7 +36,7 @@ if seen and idle > 0 then wait_ms = math.max(wait_ms, math.min(seen, now) + idle
 local from = '(' .. string.format('%.0f', now)
 local left = {ready[1] + ready[2] + ready[3] + ready[4], running, redis.call('ZCARD', SCHEDULED),
   redis.call('ZCARD', DEAD), redis.call('ZCOUNT', WORKERS, from, '+inf'),
-  redis.call('HLEN', INDEX), redis.call('EXISTS', AWAITED), math.ceil(wait_ms)}
+  redis.call('HLEN', INDEX), redis.call('EXISTS', AWAITED), math.ceil(wait_ms), redis.call('HLEN', PAUSED)}
 for _, number in ipairs(left) do
   -- rule:9 a queue with something left is not forgotten
   if number > 0 then return left end

@@ -22,5 +22,7 @@ local cancels = marks_of(lease, -1)
 local is_ready = redis.call('ZCOUNT', SCHEDULED, '-inf', string.format('%.0f', now)) > 0
 is_ready = is_ready or has_returned()
 for slot = 1, 4 do is_ready = is_ready or has_new(slot) end
+-- rule:18 a heartbeat calls nobody to a paused queue
+is_ready = (is_ready or is_resuming()) and may_hand_out()
 -- rule:8 a heartbeat returns the marks
 return {1, now, next_end, cancels, is_ready and 1 or 0}

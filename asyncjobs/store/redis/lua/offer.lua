@@ -7,7 +7,8 @@
 -- KEYS: the queue's.
 -- ARGV: 2 lease id; 3 sequence; 4 slots.
 -- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, 1 when ready
---   jobs are left, then for each job priority, entry, id, envelope}.
+--   jobs are left and 2 when the queue is paused, then for each job priority, entry, id,
+--   envelope}.
 local lease, sequence, wanted = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 -- rule:4 an offer takes nothing for a lost lease
@@ -21,7 +22,16 @@ if sequence <= last then return {'stale', last} end
 
 redis.call('HSET', SEQUENCE, number, ARGV[3])
 local answer = {'ok', store_now(), next_due() or -1, 0}
-local rare = redis.call('EXISTS', RETURNED, LARGEST) > 0
+local rare = redis.call('EXISTS', RETURNED, LARGEST, PAUSED) > 0
+local paused = rare and redis.call('EXISTS', PAUSED) == 1
+if paused and not may_hand_out() then
+  -- rule:18 an offer hands out nothing of a paused queue
+  answer[4] = 2
+  return answer
+end
+-- Which jobs may be handed out is known to an exchange. This worker has free slots, so it asks.
+-- rule:18 an offer leaves paused functions to an exchange
+if paused then wanted = 0 end
 local slot, step, bytes = 1, rare and portion(wanted) or wanted, 0
 while wanted > 0 and slot <= 4 do
   local asked, got = math.min(step, wanted), 0
@@ -48,6 +58,7 @@ if rare and redis.call('EXISTS', RETURNED) == 1 then
   -- rule:1 an offer signals nothing that was cancelled since
   is_left = has_returned()
 end
+is_left = is_left or paused and is_resuming()
 while wanted == 0 and slot <= 4 and not is_left do
   is_left = has_new(slot)
   slot = slot + 1
@@ -58,6 +69,6 @@ if is_left then
   -- signal from here would run through all idle workers before that. Only suspects may need them.
   -- rule:1 an offer passes the signal on when all slots are taken
   -- rule:1 an offer keeps the signal when its worker asks by itself
-  if wanted == 0 or redis.call('EXISTS', CRASHES) == 1 then wake() end
+  if wanted == 0 and not paused or redis.call('EXISTS', CRASHES) == 1 then wake() end
 end
 return answer

@@ -45,6 +45,18 @@ if redis.call('EXISTS', LARGEST) == 1 then
   if is_gone then redis.call('UNLINK', LARGEST) end
 end
 
+-- Somebody has removed a pause by hand. What was set aside for it would wait for ever.
+for slot = 1, 4 do
+  local pending = redis.pcall('XPENDING', READY[slot], GROUP)
+  for _, held in ipairs(not pending.err and pending[4] or {}) do
+    local name = string.match(held[1], '^' .. ASIDE .. '(.*)$')
+    -- rule:18 what was set aside comes back without its pause
+    if name and redis.pcall('HEXISTS', PAUSED, name) == 0 then
+      return_pending(held[1], MOST_MOVED, false)
+    end
+  end
+end
+
 -- The rest is about workers of an older release. Keys with a wrong type are passed over.
 local base = string.sub(WAKE, 1, -5)
 -- 1 or 0, or an error.

@@ -1,0 +1,59 @@
+"""What operators do to queues and workers: `store.control`.
+
+There is one small protocol for each subject, and a store with the capability `control` has all of
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+__all__ = ["Control", "Pause", "QueueControl"]
+
+
+class Pause(NamedTuple):
+    """A queue, or one job function of it, of which nothing is handed out."""
+
+    queue: str
+    function: str | None
+    """The name of the job function; None: the whole queue."""
+    since_ms: int
+    info: bytes
+    """Who has paused it, and why, as JSON."""
+    is_resuming: bool = False
+    """It is resumed, and some of its jobs are still on their way back. Workers bring them back
+    also when whoever began has gone."""
+
+
+class QueueControl(Protocol):
+    """Pausing and emptying queues. What it does counts at once, for all workers."""
+
+    async def pause(self, queues: Sequence[str], function: str | None, info: bytes) -> list[bool]:
+        """Hand out nothing of these queues, or of one job function in them; for each queue,
+        whether that is new.
+
+        What runs goes on and is settled, and scheduled jobs become ready at their time. Ready jobs
+        keep their order. What is paused already keeps its time, and has the new `info`. Raises
+        UsageError when so many functions of one queue are paused that exchanges would become slow
+        (1,000).
+        """
+        ...
+
+    async def resume(self, queues: Sequence[str], function: str | None) -> list[bool]:
+        """Hand out again what `pause` has stopped; for each queue, whether it was paused.
+
+        A function stays paused in a queue that is paused as a whole, and the other way round.
+        """
+        ...
+
+    async def paused(self, queues: Sequence[str]) -> list[list[Pause]]:
+        """For each queue what is paused: first the queue itself, then functions by name."""
+        ...
+
+
+class Control(Protocol):
+    """Changes what workers may do."""
+
+    @property
+    def queues(self) -> QueueControl: ...

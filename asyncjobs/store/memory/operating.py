@@ -1,0 +1,53 @@
+"""What operators do to queues and workers of a store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asyncjobs.store.control import Pause
+from asyncjobs.store.memory.queue import Queue
+from asyncjobs.store.memory.queues import Queues
+
+__all__ = ["MemoryControl", "MemoryQueueControl"]
+
+
+class MemoryControl:
+    """See `Control`."""
+
+    def __init__(self, queues: Queues) -> None:
+        self.queues = MemoryQueueControl(queues)
+
+
+class MemoryQueueControl:
+    """See `QueueControl`."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+
+    async def pause(self, queues: Sequence[str], function: str | None, info: bytes) -> list[bool]:
+        now = self._queues.now_ms()
+        answers = []
+        for queue in self._reach(queues):
+            self._queues.note_used(queue.name)
+            answers.append(queue.pauses.pause(queue.name, function, info, now))
+        return answers
+
+    async def resume(self, queues: Sequence[str], function: str | None) -> list[bool]:
+        answers = []
+        for queue in self._reach(queues):
+            # In one go: nothing else runs in between, so no order can be lost.
+            was_paused = queue.pauses.resume(function)
+            if was_paused:
+                queue.waiting.bring_back(function)
+                # rule:18 who resumes wakes a worker, in memory
+                self._queues.wakes.signal(queue.name)
+            answers.append(was_paused)
+        return answers
+
+    async def paused(self, queues: Sequence[str]) -> list[list[Pause]]:
+        by_name = self._queues.by_name
+        return [by_name[q].pauses.listed(q) if q in by_name else [] for q in queues]
+
+    def _reach(self, queues: Sequence[str]) -> list[Queue]:
+        self._queues.raise_broken(queues)
+        return [self._queues.queue(name) for name in queues]

@@ -1,0 +1,101 @@
+"""What operators do to queues and workers on a server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from asyncjobs.errors import UsageError
+from asyncjobs.model.ids import id_bytes
+from asyncjobs.store.control import Pause
+from asyncjobs.store.redis.access import Access
+from asyncjobs.store.redis.scripts import run, run_all, script
+
+__all__ = ["RedisControl", "RedisQueueControl"]
+
+_VALUE: Final = re.compile(rb"([pr])(\d{1,16}) (.*)", re.DOTALL)
+"""A value of the hash `paused`, as lua/paused.lua says."""
+
+
+class RedisControl:
+    """See `Control`."""
+
+    def __init__(self, access: Access) -> None:
+        self.queues = RedisQueueControl(access)
+
+
+class RedisQueueControl:
+    """See `QueueControl`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def pause(self, queues: Sequence[str], function: str | None, info: bytes) -> list[bool]:
+        stop = script("pause")
+        access = self._access
+        commands = tuple(
+            stop.command(
+                access.keys.queue(queue),
+                access.pinned(),
+                _field(function),
+                info,
+                queue,
+                more_keys=(access.keys.queues,),
+            )
+            for queue in queues
+        )
+        if not commands:
+            return []
+        replies = await run_all(access.link, stop, commands)
+        for queue, (is_new, _) in zip(queues, replies, strict=True):
+            if is_new < 0:
+                raise UsageError(
+                    f"1,000 job functions of the queue {queue!r} are paused, and no more can be: "
+                    "pause the queue itself, or resume functions that are gone"
+                )
+        return [is_new == 1 for is_new, _ in replies]
+
+    async def resume(self, queues: Sequence[str], function: str | None) -> list[bool]:
+        start = script("resume")
+        access = self._access
+        answers = []
+        for queue in queues:
+            command = start.command(access.keys.queue(queue), access.pinned(), _field(function))
+            # One after the other, for each may take several calls and a server serves others in
+            # between.
+            was_paused, has_more = await run(access.link, start, command)
+            answers.append(was_paused == 1)
+            # If this process dies here, exchanges go on: see lua/paused.lua. So nothing has to be
+            # made good when a call fails.
+            while has_more:
+                _, has_more = await run(access.link, start, command)
+        return answers
+
+    async def paused(self, queues: Sequence[str]) -> list[list[Pause]]:
+        look = script("paused_list")
+        access = self._access
+        commands = tuple(look.command(access.keys.queue(q), access.pinned()) for q in queues)
+        if not commands:
+            return []
+        replies = await run_all(access.link, look, commands)
+        return [
+            sorted(
+                (_pause(queue, reply[at], reply[at + 1]) for at in range(0, len(reply), 2)),
+                key=lambda pause: pause.function or "",
+            )
+            for queue, reply in zip(queues, replies, strict=True)
+        ]
+
+
+def _field(function: str | None) -> bytes:
+    return b"" if function is None else id_bytes(function)
+
+
+def _pause(queue: str, name: bytes, value: bytes) -> Pause:
+    function = name.decode("utf-8", "backslashreplace") or None
+    found = _VALUE.fullmatch(value)
+    if found is None:
+        # A foreign writer has put it there. It is in force all the same.
+        return Pause(queue, function, 0, b"{}")
+    return Pause(queue, function, int(found[2]), found[3], is_resuming=found[1] == b"r")

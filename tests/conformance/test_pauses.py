@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.pauses on each store."""
+
+from asyncjobs.testing.conformance.pauses import *
