@@ -63,6 +63,7 @@ class AsyncJobs:
     dead_max_age: how long a dead job is kept.
     dead_max_count: how many dead jobs each queue keeps.
     dead_max_bytes: how many bytes of dead jobs each queue keeps.
+    history: how many jobs that have ended the history of each queue lists; 0 keeps no history.
     wait_replicas: how many replicas of the store must have a job before its enqueue returns.
     tracing: where the trace of an attempt begins: `link`, `child`, `auto` or `none`.
     propagate_baggage: which baggage travels with jobs: `all`, `none` or a list of keys.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from asyncjobs.model.history import Run
 from asyncjobs.model.job import NewJob, State, TakenJob
 from asyncjobs.model.terms import Barrier
 
@@ -39,6 +40,7 @@ class SettlementKind(StrEnum):
 # Before Python 3.12, looking up a member in its enumeration is slow, and each success needs these.
 _FINISH = SettlementKind.FINISH
 _SUCCEEDED = State.SUCCEEDED
+_new = tuple.__new__
 
 
 class Settlement(NamedTuple):
@@ -46,7 +48,7 @@ class Settlement(NamedTuple):
 
     `outcome` is the encoded Outcome, which the store keeps for `result_ttl_ms` (0 keeps none).
     `dead_letter` is the record of a dead job. `effects` are stored in the same step, with a
-    success only.
+    success only. `run` is what the history is told of the attempt; None: nothing.
     """
 
     job: TakenJob
@@ -58,13 +60,21 @@ class Settlement(NamedTuple):
     envelope: bytes = b""
     delay_ms: int = 0
     effects: Effects | None = None
+    run: Run | None = None
 
     @classmethod
     def succeeded(
-        cls, job: TakenJob, outcome: bytes | None = None, result_ttl_ms: int = 0
+        cls,
+        job: TakenJob,
+        outcome: bytes | None = None,
+        result_ttl_ms: int = 0,
+        run: Run | None = None,
     ) -> Settlement:
         """The attempt returned a value."""
-        return cls(job, _FINISH, _SUCCEEDED, outcome, result_ttl_ms)
+        # Not `cls(...)`, which is a function in Python: each job that succeeds passes here.
+        return _new(
+            cls, (job, _FINISH, _SUCCEEDED, outcome, result_ttl_ms, None, b"", 0, None, run)
+        )
 
     def causing(self, effects: Effects) -> Settlement:
         """This success, together with `effects`.
@@ -74,6 +84,10 @@ class Settlement(NamedTuple):
         """
         # Not a parameter of `succeeded`: nearly all successes have none, and it is a hot call.
         return self._replace(effects=effects)
+
+    def telling(self, run: Run | None) -> Settlement:
+        """This settlement; the history is told how the attempt went."""
+        return self._replace(run=run)
 
     @classmethod
     def discarded(

@@ -26,6 +26,9 @@ _RETRIES: Final = Retries(default=RetryPolicy())
 _MAX_SIZE: Final = MAX_ENVELOPE // 2
 """Half of what can be read back, because each retry may add to the envelope's headers."""
 
+_MAX_HISTORY: Final = 100_000
+"""With 300 bytes a job they take 30 MB of the store, for each queue."""
+
 
 class AppOptions(TypedDict, total=False):
     """The settings that `AsyncJobs(...)` takes, as users write them."""
@@ -43,6 +46,7 @@ class AppOptions(TypedDict, total=False):
     dead_max_age: Seconds
     dead_max_count: int
     dead_max_bytes: int
+    history: int
     wait_replicas: int
     tracing: TracingMode
     propagate_baggage: Literal["all", "none"] | Iterable[str]
@@ -72,6 +76,7 @@ class AppSettings:
     dead_max_age_ms: int = 30 * 86_400_000
     dead_max_count: int = 100_000
     dead_max_bytes: int = 256 << 20
+    history: int = 1_000
     wait_replicas: int = 0
     tracing: TracingMode = "link"
     baggage_keys: frozenset[str] | None = None
@@ -103,6 +108,7 @@ class AppSettings:
             dead_max_age_ms=self.dead_max_age_ms,
             dead_max_count=self.dead_max_count,
             dead_max_bytes=self.dead_max_bytes,
+            history=self.history,
             wait_replicas=self.wait_replicas,
         )
 
@@ -243,6 +249,13 @@ SETTINGS: Final = of_scope(
             _natural,
             256 << 20,
             "how many bytes of dead jobs a queue keeps; the oldest are deleted first",
+        ),
+        _setting(
+            "history",
+            "history",
+            partial(check_whole, minimum=0, maximum=_MAX_HISTORY),
+            1_000,
+            "how many jobs that have ended the history of each queue lists; 0 keeps no history",
         ),
         _setting(
             "wait_replicas",

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from asyncjobs.model.job import State
+from asyncjobs.store.history import History
 
 __all__ = [
     "Finding",
@@ -174,6 +175,9 @@ class Inspection(Protocol):
 
     @property
     def queues(self) -> QueueInspection: ...
+
+    @property
+    def history(self) -> History: ...
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         """The leases in these queues, also those that are over; at most 1,000 in each."""

@@ -85,6 +85,8 @@ class StoreSettings:
     dead_max_age_ms: int = 30 * 86_400_000
     dead_max_count: int = 100_000
     dead_max_bytes: int = 256 << 20
+    history: int = 1_000
+    """How many jobs that have ended the history of each queue keeps; 0: there is none."""
     wait_replicas: int = 0
     """How many replicas have to confirm an enqueue before it returns."""
 

@@ -35,11 +35,15 @@ EXPIRING: Final = frozenset(
 """What goes by itself. Everything else must never expire: it would take jobs with it."""
 
 STAYING: Final = frozenset(
-    {"ready:0", "ready:1", "ready:2", "ready:3", "upkeep", "wake", "returned", "largest"}
+    {
+        *(f"ready:{priority}" for priority in range(4)),
+        *("upkeep", "wake", "returned", "largest", "history", "history:jobs"),
+    }
 )
 """What a queue keeps for ever, however many jobs it has seen: empty streams with their
 group and the consumer `returned`, when a worker was last heard of, a token that calls for
-nothing, how large its largest job was, and where to look for jobs that were given back."""
+nothing, how large its largest job was, where to look for jobs that were given back, and the last
+jobs that have ended."""
 
 _PLACE: Final = re.compile(r"([0-3]):(\d+)-(\d+)")
 _PAUSE: Final = re.compile(r"[pr]\d+ \{.*\}", re.DOTALL)

@@ -33,6 +33,8 @@ KEYS: Final[dict[str, str]] = {
     Part.LETTERS: "dead:data",
     Part.LETTER_BYTES: "dead:bytes",
     Part.ACTIVITY: "stats",
+    Part.FINISHED: "history",
+    Part.FINISHED_NUMBER: "history:jobs",
     Part.SIGNALS: "wake",
 }
 

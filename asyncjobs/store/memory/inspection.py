@@ -15,6 +15,7 @@ from asyncjobs.store.inspect import (
     WorkerEntry,
 )
 from asyncjobs.store.memory.figures import counts_of, left_in, queue_flow
+from asyncjobs.store.memory.history import MemoryHistory
 from asyncjobs.store.memory.queues import Queues
 from asyncjobs.store.memory.surveyor import Surveyor
 
@@ -27,6 +28,7 @@ class MemoryInspection:
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
         self.queues = MemoryQueueInspection(queues)
+        self.history = MemoryHistory(queues)
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         now = self._queues.now_ms()

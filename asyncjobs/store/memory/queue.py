@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from asyncjobs.model.demand import Demand
+from asyncjobs.model.history import unstarted
 from asyncjobs.model.job import JobRecord, NewJob, Priority, State, TakenJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement, SettlementKind
@@ -18,6 +19,7 @@ from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.letters import Revival, Revived
 from asyncjobs.store.memory.ended import Ended
 from asyncjobs.store.memory.entries import Entries
+from asyncjobs.store.memory.finished import Finished
 from asyncjobs.store.memory.pauses import Pauses
 from asyncjobs.store.memory.stored import StoredJob, Tally
 from asyncjobs.store.memory.structures import Timed
@@ -49,6 +51,7 @@ class Queue:
         self.leases = Entries(name)
         self.ended = Ended(settings)
         self.tally = Tally()
+        self.finished = Finished(name, settings.history)
         self._signal = signal
         self._has_news = False
         """Work has come of which nobody was signalled yet."""
@@ -170,12 +173,15 @@ class Queue:
         held.release(job)
         if settlement.kind is SettlementKind.FINISH:
             self._finish(job, settlement.state, settlement.outcome, settlement.result_ttl_ms, now)
+            # rule:19 what counts is in the history in the same step, in memory
+            self.finished.add(job.id, settlement.state, now, lease.worker, settlement.run)
             if settlement.dead_letter is not None:
                 self.ended.bury(job, settlement.dead_letter, now)
             return settlement.state
         # A retry would run what somebody has asked to stop.
         if job.is_marked:
             self._finish(job, State.CANCELLED, None, 0, now)
+            self.finished.add(job.id, State.CANCELLED, now, lease.worker, settlement.run)
             return State.CANCELLED
         self.tally.add(now, RESCHEDULED)
         job.envelope = settlement.envelope
@@ -216,4 +222,5 @@ class Queue:
             return CancelVerdict.REQUESTED, job.holder
         self.waiting.remove(job)
         self._finish(job, State.CANCELLED, outcome, result_ttl_ms, now)
+        self.finished.add(id, State.CANCELLED, now, run=unstarted(job.envelope))
         return CancelVerdict.CANCELLED, None

@@ -187,7 +187,9 @@ class RedisBackend:
         def command(queue: str, ids: list[str]) -> Command:
             keys = self._keys.queue(queue)
             results = tuple(keys.result(job_id) for job_id in ids)
-            head = (self._pinned(), self._settings.id_ttl_ms, ttl_ms, outcome or b"")
+            settings = self._settings
+            about = (settings.id_ttl_ms, ttl_ms, outcome or b"", settings.history)
+            head = (self._pinned(), *about)
             return stop.command(keys, *head, *ids, more_keys=results)
 
         steps, commands = in_steps(refs, command)

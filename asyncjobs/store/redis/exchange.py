@@ -19,6 +19,7 @@ from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.answers import NONE_AWAY, Exchange, StaleSequence
 from asyncjobs.store.checks import check_effects
 from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis.history import told_of
 from asyncjobs.store.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.store.redis.layout import CAPABILITIES
 from asyncjobs.store.redis.scripts import Script
@@ -68,7 +69,9 @@ class ExchangePlan:
         sequence: int,
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
+        history: int = 0,
     ) -> None:
+        """`history`: how many jobs that have ended each queue keeps."""
         self._foreign: list[Settlement] = []
         self._settled = self._by_queue(lease, settlements, demand)
         self._holders = {queue: lease.entry(queue) for queue in self._settled}
@@ -84,6 +87,9 @@ class ExchangePlan:
                     id_ttl_ms,
                     *demand.get(queue, _NO_DEMAND)[:3],
                     _rooms(demand[queue].suspects) if queue in demand else b"",
+                    len(settled),
+                    history,
+                    told_of(lease.worker, settled) if history and settled else b"",
                 ],
                 settled,
             )
@@ -117,7 +123,7 @@ class ExchangePlan:
         script: Script, keys: QueueKeys, head: list[bytes | str | int], settled: list[Settlement]
     ) -> tuple[bytes | str | int, ...]:
         results: list[bytes] = []
-        args = [*head, len(settled)]
+        args = [*head]
         causes_jobs = False
         for settlement in settled:
             job = settlement.job

@@ -19,6 +19,7 @@ from asyncjobs.store.inspect import (
 )
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.diagnosis import diagnose
+from asyncjobs.store.redis.history import RedisHistory
 from asyncjobs.store.redis.scripts import run, run_all, script
 
 __all__ = ["RedisInspection", "RedisQueueInspection"]
@@ -33,6 +34,7 @@ class RedisInspection:
     def __init__(self, access: Access) -> None:
         self._access = access
         self.queues = RedisQueueInspection(access)
+        self.history = RedisHistory(access)
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         replies = await _ask(self._access, "workers", queues, MOST_WORKERS)

@@ -40,6 +40,8 @@ QUEUE_KEYS: Final = (
     "stats",
     "largest",
     "paused",
+    "history",
+    "history:jobs",
 )
 """How the names of a queue's keys end. lua/shared.lua uses them."""
 

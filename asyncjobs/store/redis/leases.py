@@ -164,6 +164,7 @@ class RedisLease:
             sequence,
             settlements,
             demand,
+            self._access.settings.history,
         )
         replies = await run_each(self.links.exchange, trade, plan.commands)
         return plan.read(replies)

@@ -20,7 +20,14 @@ from asyncjobs.store.redis.link import Command, Link
 __all__ = ["Script", "by_queue", "raise_away", "run", "run_all", "run_each", "script"]
 
 _FOLDER: Final = files("asyncjobs.store.redis") / "lua"
-_SHARED_FILES: Final = ("shared.lua", "waiting.lua", "ended.lua", "paused.lua", "effects.lua")
+_SHARED_FILES: Final = (
+    "shared.lua",
+    "waiting.lua",
+    "ended.lua",
+    "history.lua",
+    "paused.lua",
+    "effects.lua",
+)
 """A file may use the statements of those in front of it."""
 _COMMENT: Final = re.compile(r"--.*")
 _WORD: Final = re.compile(r"[A-Za-z_]\w*")
@@ -128,6 +135,7 @@ _SCRIPTS: Final = {
         "enqueue_new",
         "exchange",
         "find_letters",
+        "finished",
         "flow",
         "forget",
         "get",

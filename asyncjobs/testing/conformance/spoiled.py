@@ -51,6 +51,10 @@ class Part(StrEnum):
     """How large all dead letters are together."""
     ACTIVITY = "activity"
     """What happened in the last minutes."""
+    FINISHED = "finished"
+    """The list of jobs that have ended."""
+    FINISHED_NUMBER = "finished-number"
+    """How many jobs have ended."""
     SIGNALS = "signals"
     """What wakes a parked worker."""
 

@@ -164,7 +164,8 @@ class Misfits:
                 unavailable=problem,
                 reason=problem,
             )
-            return Settlement(job, SettlementKind.FINISH, state, outcome.encode(), ttl_ms)
+            plain = Settlement(job, SettlementKind.FINISH, state, outcome.encode(), ttl_ms)
+            return plain.telling(settlement.run)
         outcome = Outcome(
             State.DEAD,
             name=name,
@@ -175,7 +176,7 @@ class Misfits:
         )
         if self._events.active:
             self._events.emit(events.JobDead(job.ref, name, number, 0.0, UNRECORDED, None))
-        return bury(job, outcome, ttl_ms)
+        return bury(job, outcome, ttl_ms).telling(settlement.run)
 
 
 def _problem(told: ErrorText) -> str:

@@ -12,7 +12,6 @@ from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.model import events
 from asyncjobs.model.clock import now_ms as wall_ms
 from asyncjobs.model.ends import ENDS
-from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.events import Events
 from asyncjobs.model.headers import PastError
 from asyncjobs.model.job import State
@@ -26,6 +25,7 @@ from asyncjobs.store.seam import Capabilities
 from asyncjobs.worker.engine.attempt import Attempt, Reason, TooLate
 from asyncjobs.worker.engine.error_text import describe, log_failure
 from asyncjobs.worker.engine.failures import FailureLog, counted
+from asyncjobs.worker.engine.last_resort import LAST_RESORT_S, end_without_words
 from asyncjobs.worker.engine.records import (
     bury,
     last_envelope,
@@ -34,6 +34,7 @@ from asyncjobs.worker.engine.records import (
     outcome_of,
     result_of,
 )
+from asyncjobs.worker.engine.runs import Teller, run_of
 from asyncjobs.worker.engine.unfinished import close_unfinished, not_done, unfinished
 from asyncjobs.worker.engine.unstarted import Unstarted
 from asyncjobs.worker.engine.verdicts import verdict_on
@@ -42,8 +43,6 @@ __all__ = ["Settler"]
 
 logger = GuardedLog("asyncjobs.worker")
 
-LAST_RESORT_S: Final = 10.0
-NO_MIDDLEWARES: Final = Middlewares()
 UNRECORDED: Final = "logging an end that could not be recorded"
 
 
@@ -76,7 +75,9 @@ class Settler:
         """They say what the next attempt of a job carries along, such as a trace."""
         self._failures = FailureLog()
         self.released = 0
-        self.unstarted = Unstarted(settings, hub, clock_s)
+        self._teller = Teller(settings, clock_s)
+        self._is_told = self._teller.is_on
+        self.unstarted = Unstarted(settings, hub, clock_s, self._teller)
         """For jobs that never come to an attempt."""
 
     def value(self, attempt: Attempt, value: Any) -> Settlement | None:
@@ -88,7 +89,12 @@ class Settler:
             function = attempt.function
             return self.error(attempt, not_done(function.name, work, is_async=function.is_async))
         if attempt.result_ttl_ms <= 0 and attempt.stopping is None and not self._events.active:
-            settlement = Settlement.succeeded(attempt.job)
+            run = None
+            if self._is_told:
+                # `Teller.run`, without the call: each job passes here.
+                attempt.ended_s = self._clock_s()
+                run = run_of(attempt)
+            settlement = Settlement.succeeded(attempt.job, None, 0, run)
             if settlement.effects is None:
                 return settlement
         try:
@@ -123,30 +129,18 @@ class Settler:
             self.released += 1
             return Settlement.release(attempt.job)
         if attempt.reason is Reason.CANCEL:
-            return Settlement.cancelled(attempt.job)
+            return Settlement.cancelled(attempt.job).telling(self._teller.run(attempt))
         try:
-            return self._end_without_words(attempt, fault)
+            settlement = end_without_words(attempt, fault, self._teller)
         # rule:15 an end that cannot be written again is one all the same
         except BaseException as another:
             # Not even its envelope can be written again.
             return self.unstarted.unreadable(attempt.job, another)
-
-    def _end_without_words(self, attempt: Attempt, fault: BaseException) -> Settlement:
-        # Written from the stored bytes and without middleware: what user code could reach may be
-        # what has failed.
-        # rule:16 the last resort of an end trusts nothing that user code could change
-        attempt.envelope = Envelope.decode(attempt.job.envelope)
         ended = self._ended(attempt)
-        number = attempt.envelope.attempt
-        if number < attempt.settings.retry.max_attempts:
-            settlement = later(attempt, NO_MIDDLEWARES, LAST_RESORT_S, number + 1)
+        if settlement.state is State.DEAD:
+            self._tell(attempt, events.JobDead, *ended, "exhausted", fault)
+        else:
             self._tell(attempt, events.JobRetryScheduled, *ended, LAST_RESORT_S, fault)
-            return settlement
-        message = "its end could not be recorded; the worker's log tells why"
-        outcome = Outcome(State.DEAD, reason="exhausted", message=message)
-        envelope = last_envelope(attempt, NO_MIDDLEWARES)
-        settlement = bury(attempt.job, outcome, attempt.result_ttl_ms, envelope)
-        self._tell(attempt, events.JobDead, *ended, "exhausted", fault)
         return settlement
 
     def _tell(
@@ -178,7 +172,8 @@ class Settler:
 
     def _success(self, attempt: Attempt, outcome: bytes | None) -> Settlement | None:
         """The job has succeeded. If the store cannot keep what it causes, the attempt fails."""
-        settlement = Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms)
+        run = self._teller.run(attempt)
+        settlement = Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms, run)
         if settlement.effects is None:
             return settlement
         try:
@@ -232,6 +227,7 @@ class Settler:
         ended = self._ended(attempt)
         outcome = outcome_of(attempt, State.CANCELLED).encode()
         settlement = Settlement.cancelled(attempt.job, outcome, attempt.result_ttl_ms)
+        settlement = settlement.telling(self._teller.run(attempt))
         text = "%s: cancelled while running"
         log_end(State.CANCELLED, text, attempt.job.ref, extra=self._label(attempt))
         self._tell(attempt, events.JobCancelled, *ended)
@@ -251,6 +247,7 @@ class Settler:
         number = attempt.envelope.attempt
         past = PastError(number, told.kind, told.message, told.trace, wall_ms(), self._worker)
         settlement = later(attempt, self.middlewares, delay_s, number + 1, past, charge)
+        settlement = settlement.telling(self._teller.run(attempt, told.kind, told.message))
         text = "%s: %s, again in %.1f s: %s: %s"
         about = (attempt.job.ref, counted(attempt, charge), delay_s, told.kind, told.message)
         if is_on_purpose(error):
@@ -262,6 +259,7 @@ class Settler:
 
     def _snooze(self, attempt: Attempt, delay_s: float) -> Settlement:
         settlement = later(attempt, self.middlewares, delay_s, attempt.envelope.attempt)
+        settlement = settlement.telling(self._teller.run(attempt))
         self._tell(attempt, events.JobSnoozed, *self._ended(attempt), delay_s)
         return settlement
 
@@ -271,6 +269,7 @@ class Settler:
         ended = self._ended(attempt)
         outcome = outcome_of(attempt, State.DISCARDED, reason=reason).encode()
         settlement = Settlement.discarded(attempt.job, outcome, attempt.result_ttl_ms)
+        settlement = settlement.telling(self._teller.run(attempt, reason))
         text = "%s: discarded: %s"
         log_end(State.DISCARDED, text, attempt.job.ref, reason, extra=self._label(attempt))
         self._tell(attempt, events.JobDiscarded, *ended, reason)
@@ -290,6 +289,7 @@ class Settler:
         )
         envelope = last_envelope(attempt, self.middlewares)
         settlement = bury(attempt.job, outcome, attempt.result_ttl_ms, envelope)
+        settlement = settlement.telling(self._teller.run(attempt, told.kind, told.message))
         text = "%s: dead at attempt %d (%s)"
         about = (attempt.job.ref, ended[0], reason)
         level = ENDS[State.DEAD].level

@@ -19,6 +19,7 @@ from asyncjobs.worker.engine.error_text import describe
 from asyncjobs.worker.engine.labels import call_of, label_of
 from asyncjobs.worker.engine.put_back_log import PutBackLog
 from asyncjobs.worker.engine.records import bury, log_end, outcome_of
+from asyncjobs.worker.engine.runs import Teller
 
 __all__ = ["Unstarted"]
 
@@ -33,9 +34,12 @@ class Unstarted:
     """Settles jobs that this worker does not run, and tells listeners and the log. Counts those
     that it has put back."""
 
-    def __init__(self, settings: AppSettings, hub: Events, clock_s: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: AppSettings, hub: Events, clock_s: Callable[[], float], teller: Teller
+    ) -> None:
         self._settings = settings
         self._events = hub
+        self._teller = teller
         self.put_back_log = PutBackLog(clock_s)
         self.put_back = 0
 
@@ -45,6 +49,7 @@ class Unstarted:
         message = f"its worker died while it ran, {attempt.crashes} times"
         outcome = outcome_of(attempt, State.DEAD, reason="crashed", message=message)
         settlement = bury(job, outcome, attempt.result_ttl_ms)
+        settlement = settlement.telling(self._teller.never(attempt, f"crashed: {message}"))
         log_end(State.DEAD, "%s: dead: %s", job.ref, message, extra=attempt.label)
         number = attempt.envelope.attempt
         self._tell_dead(job, attempt.function.name, number, "crashed", attempt=attempt)
@@ -60,6 +65,7 @@ class Unstarted:
             outcome.message = last.message
             outcome.traceback = last.traceback
         settlement = Settlement.discarded(job, outcome.encode(), attempt.result_ttl_ms)
+        settlement = settlement.telling(self._teller.never(attempt, EXPIRED))
         text = "%s: discarded: expired before attempt %d"
         log_end(State.DISCARDED, text, job.ref, number, extra=attempt.label)
         if self._events.active:
@@ -74,6 +80,7 @@ class Unstarted:
         name, number = call_of(job)
         outcome = Outcome(State.CANCELLED).encode()
         settlement = Settlement.cancelled(job, outcome, self._settings.result_ttl_ms)
+        settlement = self._teller.without_attempt(settlement, name, number, "")
         log_end(State.CANCELLED, "%s: cancelled", job.ref, extra=label_of(job, name, number))
         if self._events.active:
             self._events.emit(events.JobCancelled(job.ref, name, number, 0.0))
@@ -85,6 +92,7 @@ class Unstarted:
         message = f"the stored bytes are no valid envelope: {problem}"
         outcome = Outcome(State.DEAD, reason="unreadable", message=message)
         settlement = bury(job, outcome, self._settings.result_ttl_ms)
+        settlement = self._teller.without_attempt(settlement, "", 1, "unreadable")
         text = "%s: dead: no valid envelope: %s"
         log_end(State.DEAD, text, job.ref, problem, extra=label_of(job))
         self._tell_dead(job, "", 1, "unreadable", error)
@@ -117,6 +125,7 @@ class Unstarted:
     def _given_up(self, job: TakenJob, name: str, problem: str) -> Settlement:
         outcome = Outcome(State.DEAD, reason="unknown", message=problem)
         settlement = bury(job, outcome, self._settings.result_ttl_ms)
+        settlement = self._teller.without_attempt(settlement, name, 1, f"unknown: {problem}")
         log_end(State.DEAD, "%s: dead: %s", job.ref, problem, extra=label_of(job, name))
         self._tell_dead(job, name, 1, "unknown")
         return settlement

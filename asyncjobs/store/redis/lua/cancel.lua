@@ -4,11 +4,11 @@
 -- and published on the control channel, for a worker without a free slot asks for nothing by
 -- itself. The entry of a running job is never deleted here: it would stay pending for ever.
 -- KEYS: the queue's; then the result key of each job.
--- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; then job ids.
+-- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; 5 how many jobs the history keeps; then job ids.
 -- Result: for each job 'cancelled', 'requested', 'finished' or 'unknown'.
 local id_ttl, result_ttl, outcome, now = tonumber(ARGV[2]), ARGV[3], ARGV[4], store_now()
 local ids = {}
-for position = 5, #ARGV do ids[position - 4] = ARGV[position] end
+for position = 6, #ARGV do ids[position - 5] = ARGV[position] end
 -- Everything is checked before the first job is removed: after an error nobody would be told of
 -- its end, and its id would be neither there nor known.
 local states = recall(now, ids)
@@ -20,7 +20,7 @@ for _, key in ipairs({CANCEL, DEAD_DATA, PROGRESS}) do
   redis.call('HEXISTS', key, '')
 end
 
-local answer, finished, removed_ids = {}, {}, {}
+local answer, finished, removed_ids, waited = {}, {}, {}, {}
 for position = 1, #ids do
   local id = ids[position]
   local removed, holder = take_out(id)
@@ -40,6 +40,8 @@ for position = 1, #ids do
     -- The list may name it again.
     states[id] = END['cancelled']
     removed_ids[#removed_ids + 1] = id
+    waited[#waited + 1] = id
+    waited[#waited + 1] = removed
     finished[#finished + 1] = id
     finished[#finished + 1] = END['cancelled']
     local kept = result_ttl ~= '0'
@@ -52,4 +54,6 @@ drop_notes(removed_ids)
 in_chunks('HDEL', PROGRESS, removed_ids)
 remember(now, id_ttl, finished)
 tally(now, END['cancelled'], #finished / 2)
+-- rule:19 a job that was cancelled while it waited is in the history
+record_waiting(now, tonumber(ARGV[5]), waited)
 return answer

@@ -6,7 +6,8 @@
 --   under an id that was given.
 -- ARGV: 2 lease id; 3 sequence; 4 id_ttl_ms; the demand: 5 slots, 6 guard, 7 guard from,
 --   8 room for suspects, a number for each number of crashes, the last one for all above;
---   9 number of settlements; then these, each led by an operation and a priority in one word:
+--   9 number of settlements; 10 how many jobs the history keeps; 11 what it is told of these, see
+--   history.lua, or ''; then the settlements, each led by an operation and a priority in one word:
 --     f<p><code>   entry id                        finished
 --     o<p><code>   entry id ttl_ms outcome         finished, outcome kept
 --     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
@@ -23,7 +24,7 @@ local lease, sequence = ARGV[2], tonumber(ARGV[3])
 local id_ttl, slots, guard = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local guard_from, settlements = tonumber(ARGV[7]), tonumber(ARGV[9])
 local WIDTH = {f = 3, o = 5, d = 6, r = 5, b = 3}
-local FIRST, STEP, MOST_MARKS = 10, 32, 100
+local FIRST, STEP, MOST_MARKS = 12, 32, 100
 
 local is_known, lease_end = look_at_leases(lease)
 -- rule:2 a lease whose entry is gone may not settle or take
@@ -248,6 +249,10 @@ if #gone > 0 then
 end
 for state, number in pairs(ended) do tally(now, state, number) end
 tally(now, 'r', rescheduled)
+-- rule:19 what counts is in the history in the same step
+if ARGV[11] ~= '' and #gone > 0 then
+  record_ends(now, tonumber(ARGV[10]), #gone, ARGV[11], not_yours, cancelled)
+end
 -- rule:7 nothing is left of the crashes of a job that has ended
 if #uncrashed > 0 then in_chunks('HDEL', CRASHES, uncrashed) end
 if has_effects then

@@ -1,0 +1,106 @@
+"""What is told of jobs that have ended, and of their attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range
+from asyncjobs.model.envelope import name_in
+from asyncjobs.model.job import State
+from asyncjobs.model.refs import JobRef
+
+__all__ = [
+    "MAX_ERROR",
+    "FinishedJob",
+    "Run",
+    "error_line",
+    "finished_job",
+    "never_begun",
+    "unstarted",
+]
+
+MAX_ERROR: Final = 200
+"""Characters of an error that the history keeps."""
+
+START: Final = 399
+"""Bytes of an envelope in which the name of its job function ends."""
+
+Run: TypeAlias = tuple[Any, ...]
+"""How an attempt went, as its worker tells it with the settlement: the name of the job function,
+the number of the attempt, when the job was enqueued, was ready and began (ms, by the store's
+clock), and begin and end by the worker's monotonic clock in seconds. Behind these the error in one
+line, if there was one. An attempt that never began has began at 0.
+
+A plain tuple: one is made for each attempt, in one step of the interpreter."""
+
+
+class FinishedJob(NamedTuple):
+    """A job that has ended, as the history keeps it. Times are ms by the store's clock.
+
+    `number` counts the ends of its queue. `function` is empty if nobody could read the job, and
+    `worker` if none has ended it. `enqueued_ms`, `ready_ms` and `began_ms` are None where they are
+    not known: a job may end without an attempt. `lasted_s` is how long its last attempt has run.
+    `error` is one line.
+    """
+
+    number: int
+    ref: JobRef
+    state: State
+    ended_ms: int
+    function: str = ""
+    attempt: int = 0
+    worker: str = ""
+    enqueued_ms: int | None = None
+    ready_ms: int | None = None
+    began_ms: int | None = None
+    lasted_s: float = 0.0
+    error: str = ""
+
+    @property
+    def queued_ms(self) -> int | None:
+        """How long it was ready before its last attempt began."""
+        if self.began_ms is None or self.ready_ms is None:
+            return None
+        return max(self.began_ms - self.ready_ms, 0)
+
+
+def finished_job(
+    ref: JobRef, state: State, ended_ms: int, worker: str, run: Sequence[Any] | None
+) -> FinishedJob:
+    """The job as it ended; its number is not known yet. `run` may come from a store. Raises
+    ValueError or TypeError for one that no worker has told."""
+    job = FinishedJob(0, ref, state, ended_ms, worker=worker)
+    if run is None:
+        return job
+    name, attempt, enqueued_ms, ready_ms, began_ms, began_s, ended_s, *error = run
+    return job._replace(
+        function=str(name),
+        attempt=in_range(attempt, MOST_COUNT),
+        enqueued_ms=in_range(enqueued_ms, LAST_MS) or None,
+        ready_ms=in_range(ready_ms, LAST_MS) or None,
+        began_ms=in_range(began_ms, LAST_MS) or None,
+        lasted_s=max(float(ended_s) - float(began_s), 0.0),
+        error="".join(map(str, error))[:MAX_ERROR],
+    )
+
+
+def error_line(kind: str, message: str = "") -> str:
+    """An error in one line: its type and the beginning of its message."""
+    text = ": ".join(part for part in (kind, " ".join(message.split())) if part)
+    if len(text) > MAX_ERROR:
+        text = f"{text[: MAX_ERROR - 1]}…"
+    # Lone surrogates cannot be written as JSON.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def unstarted(envelope: bytes) -> Run | None:
+    """A job that ends while it waits, from the beginning of its envelope; None if nobody can read
+    that."""
+    name = name_in(envelope[:START])
+    return never_begun(name, 0, 0, 0) if name else None
+
+
+def never_begun(name: str, attempt: int, enqueued_ms: int, ready_ms: int, error: str = "") -> Run:
+    """A job that ends without an attempt."""
+    return (name, attempt, enqueued_ms, ready_ms, 0, 0.0, 0.0, error)

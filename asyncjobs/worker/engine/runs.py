@@ -1,0 +1,64 @@
+"""What the history is told of attempts: see `Settlement.run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Final
+
+from asyncjobs.model.history import Run, error_line, never_begun
+from asyncjobs.model.settlement import Settlement
+from asyncjobs.options.app import AppSettings
+from asyncjobs.worker.engine.attempt import Attempt
+
+__all__ = ["Teller", "run_of"]
+
+# One step of the interpreter, for each job that succeeds pays it.
+run_of: Final[Callable[[Attempt], Run]] = attrgetter(
+    "envelope.name",
+    "envelope.attempt",
+    "envelope.enqueued_ms",
+    "job.ready_ms",
+    "began_ms",
+    "started_s",
+    "ended_s",
+)
+"""An attempt that has returned. Its `ended_s` must be set."""
+
+
+class Teller:
+    """Adds to settlements how their attempts went, unless the history is switched off.
+    `clock_s`: the loop's."""
+
+    __slots__ = ("_clock_s", "is_on")
+
+    def __init__(self, settings: AppSettings, clock_s: Callable[[], float]) -> None:
+        self.is_on = settings.history > 0
+        self._clock_s = clock_s
+
+    def run(self, attempt: Attempt, kind: str = "", message: str = "") -> Run | None:
+        """The attempt up to now, and the error that it has ended with."""
+        if not self.is_on:
+            return None
+        error = error_line(kind, message)
+        if not attempt.has_begun:
+            # As for `duration`: it has waited for a thread and was never called.
+            return self.never(attempt, error)
+        attempt.ended_s = self._clock_s()
+        return (*run_of(attempt), error)
+
+    def never(self, attempt: Attempt, error: str = "") -> Run | None:
+        """The attempt has never begun."""
+        if not self.is_on:
+            return None
+        envelope = attempt.envelope
+        about = (envelope.name, envelope.attempt, envelope.enqueued_ms, attempt.job.ready_ms)
+        return never_begun(*about, error)
+
+    def without_attempt(
+        self, settlement: Settlement, name: str, number: int, error: str
+    ) -> Settlement:
+        """The job ends before it becomes an attempt."""
+        if not self.is_on:
+            return settlement
+        return settlement.telling(never_begun(name, number, 0, settlement.job.ready_ms, error))

@@ -1,0 +1,128 @@
+"""The history on a server: its bounds, and what foreign writers put there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.history import FinishedJob
+from asyncjobs.model.settlement import Settlement
+from asyncjobs.store.answers import CancelVerdict
+from asyncjobs.store.history import FinishedQuery
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import StoreSettings
+from asyncjobs.testing.conformance.store import QUEUE, PinnedClock, Store, Worker, ref
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["valkey", "redis"])
+async def own(
+    request: pytest.FixtureRequest, servers: Any, anyio_backend: str
+) -> AsyncIterator[tuple[Any, Store]]:
+    server, clock = servers.get(request.param), PinnedClock()
+    settings = StoreSettings(prefix=f"test-{new_id()}", history=10)
+    backend = RedisBackend(server.url, settings, now_ms=clock)
+    try:
+        await backend.open()
+        yield server, Store(backend, clock, settings, lambda *_: backend)
+    finally:
+        await backend.close()
+        server.command("DEL", *server.command("KEYS", f"*{settings.prefix}*"))
+
+
+def key(store: Store, name: str = "history") -> str:
+    return f"{{{store.settings.prefix}:{QUEUE}}}:{name}"
+
+
+async def end(store: Store, worker: Worker, *names: str) -> None:
+    await store.enqueue(*names)
+    await worker.exchange(*map(Settlement.succeeded, await worker.take()))
+
+
+async def finished(store: Store) -> list[FinishedJob]:
+    page = await store.backend.inspect.history.finished(FinishedQuery(QUEUE))
+    return list(page.jobs)
+
+
+async def test_the_ring_is_bounded_by_its_jobs(own: tuple[Any, Store]) -> None:
+    """An exchange of many jobs is one entry, so entries alone would say nothing."""
+    server, store = own
+    worker = await store.worker()
+    for begin in range(0, 40, 4):
+        await end(store, worker, *(f"job-{n}" for n in range(begin, begin + 4)))
+    assert server.command("XLEN", key(store)) == 3
+    assert len(await finished(store)) == 10
+    for number in range(20):
+        await end(store, worker, f"alone-{number}")
+    assert server.command("XLEN", key(store)) == 10
+    await end(store, worker, *(f"many-{n}" for n in range(50)))
+    assert server.command("XLEN", key(store)) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("at", "soon", "rows", "[]", "void", "", "cancelled", ""),
+        ("at", "1", "rows", "no json", "void", "", "cancelled", ""),
+        ("at", "1", "rows", '["w", 3]', "void", "", "cancelled", ""),
+        ("at", "1", "rows", '["w", [["a", "succeeded", ["f"]]]]', "void", "", "cancelled", ""),
+        ("at", "1", "rows", '["w", [["a", "no state", null]]]', "void", "", "cancelled", ""),
+        ("at", "1", "rows", '["w", []]', "void", "x", "cancelled", ""),
+        ("at", "1", "id", "a"),
+        ("jobs", "many"),
+        ("anything", "\\xff"),
+    ],
+)
+async def test_entries_of_a_foreign_writer_are_passed_over(
+    own: tuple[Any, Store], fields: tuple[str, ...]
+) -> None:
+    server, store = own
+    worker = await store.worker()
+    await end(store, worker, "a")
+    server.command("XADD", key(store), "1-5", *fields)
+    await end(store, worker, "b")
+    assert [job.ref.id for job in await finished(store)] == ["b", "a"]
+
+
+@pytest.mark.parametrize("name", ["history", "history:jobs"])
+async def test_keys_of_a_wrong_type_hold_up_no_settlement(
+    own: tuple[Any, Store], name: str
+) -> None:
+    server, store = own
+    worker = await store.worker()
+    await end(store, worker, "a")
+    server.command("DEL", key(store, name))
+    server.command("SADD", key(store, name), "x")
+    await end(store, worker, "b")
+    assert [(job.number, job.ref.id) for job in await finished(store)] == [(1, "b")]
+    assert (await store.counts()).running == 0
+    server.command("DEL", key(store, name))
+    server.command("SADD", key(store, name), "x")
+    await store.enqueue("c")
+    (verdict,) = await store.backend.cancel([ref("c")], None, 0)
+    assert verdict is CancelVerdict.CANCELLED
+
+
+async def test_it_begins_anew_behind_a_foreign_entry(own: tuple[Any, Store]) -> None:
+    server, store = own
+    worker = await store.worker()
+    await end(store, worker, "a")
+    server.command("XADD", key(store), "18446744073709551615-1", "rows", "")
+    await end(store, worker, "b", "c")
+    assert [(job.number, job.ref.id) for job in await finished(store)] == [(2, "c"), (1, "b")]
+    # A server that has lost one of the keys.
+    server.command("DEL", key(store, "history:jobs"))
+    await end(store, worker, "d")
+    assert [(job.number, job.ref.id) for job in await finished(store)] == [(1, "d")]
+
+
+async def test_an_id_that_is_no_text(own: tuple[Any, Store]) -> None:
+    server, store = own
+    worker = await store.worker()
+    server.command("XADD", key(store, "ready:2"), "*", b"\xff\xfe", b"{}")
+    await end(store, worker, "a")
+    assert {job.ref.id for job in await finished(store)} == {"\\xff\\xfe", "a"}
