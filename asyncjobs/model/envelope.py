@@ -188,6 +188,14 @@ class AnyEnvelope:
         return "n" in self._fields
 
     @property
+    def name(self) -> str:
+        """The name of its job function; '' if it has none."""
+        name = self._fields.get("f")
+        if not isinstance(name, str):
+            return ""
+        return name
+
+    @property
     def attempt(self) -> int:
         """The number of its attempt; 0 if it has no valid one."""
         return in_range(self._fields.get("n"), MOST_COUNT)

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from asyncjobs.model.job import State
 from asyncjobs.store.history import History
+from asyncjobs.store.listing import JobListing
 
 __all__ = [
     "Finding",
@@ -178,6 +179,9 @@ class Inspection(Protocol):
 
     @property
     def history(self) -> History: ...
+
+    @property
+    def jobs(self) -> JobListing: ...
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         """The leases in these queues, also those that are over; at most 1,000 in each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from heapq import nlargest, nsmallest
 
 from asyncjobs.model.ids import id_bytes
@@ -125,6 +126,13 @@ class Ended:
         if letters and len(letters) < len(places):
             next_page = letters[-1].key
         return LetterPage(letters, next_page, total, now)
+
+    def all_letters(self) -> Iterator[tuple[int, str, Letter]]:
+        """When each dead job died, its id, and its letter, in any order."""
+        for died_ms, id in self._dead.times():
+            letter = self._dead.get(id)
+            assert letter is not None
+            yield died_ms, id, letter
 
     def find_letter(self, ref: JobRef, cut: int | None) -> DeadLetter | None:
         """The job's dead letter, None without one."""

@@ -6,7 +6,7 @@ server. Nothing here awaits, parks or knows another queue.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.history import unstarted
@@ -68,6 +68,14 @@ class Queue:
     def living(self) -> int:
         """How many jobs have not ended."""
         return len(self._jobs)
+
+    def running_jobs(self, priority: int) -> Iterator[StoredJob]:
+        """The jobs of one priority that leases hold, in any order."""
+        return (
+            job
+            for job in self._jobs.values()
+            if job.priority == priority and job.state is State.RUNNING
+        )
 
     # Coming in
 

@@ -56,6 +56,10 @@ class Timed(Generic[V]):
         """Every time in ms with its key, in any order."""
         return ((item[0], key) for key, item in self._items.items())
 
+    def values(self) -> Iterator[V]:
+        """Every value, in any order."""
+        return (item[2] for item in self._items.values())
+
     def after(self, key: str, now_ms: int) -> V | None:
         """The value, unless its time has come."""
         item = self._items.get(key)

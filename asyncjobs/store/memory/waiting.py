@@ -183,6 +183,14 @@ class Waiting:
         """How many jobs wait for their time."""
         return len(self._scheduled)
 
+    def ready_jobs(self, priority: int) -> Iterator[StoredJob]:
+        """The ready jobs of one priority, in any order."""
+        return iter(self._ready[priority])
+
+    def scheduled_jobs(self) -> Iterator[StoredJob]:
+        """The scheduled jobs, in any order."""
+        return self._scheduled.values()
+
     def put_back(self, limit: int) -> list[bytes]:
         """Envelopes of jobs that were put back, among the next `limit` that are due."""
         soon = nsmallest(limit, self._scheduled.times())

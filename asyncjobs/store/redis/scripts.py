@@ -27,6 +27,7 @@ _SHARED_FILES: Final = (
     "history.lua",
     "paused.lua",
     "effects.lua",
+    "listing.lua",
 )
 """A file may use the statements of those in front of it."""
 _COMMENT: Final = re.compile(r"--.*")
@@ -142,6 +143,9 @@ _SCRIPTS: Final = {
         "heartbeat",
         "held",
         "letters",
+        "list_ready",
+        "list_running",
+        "list_timed",
         "offer",
         "note",
         "notes",

@@ -12,17 +12,9 @@ for position = 3, #ARGV do ids[position - 2] = ARGV[position] end
 local states, full = recall(now, ids), ARGV[2] == 'full'
 if ARGV[2] == 'await' then redis.call('SET', AWAITED, '1', 'PX', 10000) end
 
--- A worker of an older release keeps progress in the key of layout 1, and may run beside this one.
--- What stands there is newer than the note, for a note removes it. A caller that awaits an end
--- needs no progress. A key with a wrong type costs no other job its answer.
+-- A caller that awaits an end needs no progress.
 local has_old = full and redis.call('EXISTS', PROGRESS) == 1
-local function progress_of(id)
-  if not full then return '' end
-  local old = has_old and redis.pcall('HGET', PROGRESS, id)
-  if type(old) == 'string' then return old end
-  local note = redis.pcall('HGET', string.sub(WAKE, 1, -5) .. 'notes:' .. id, 'progress')
-  return type(note) == 'string' and note or ''
-end
+local function shown_progress(id) return full and progress_of(id, has_old) or '' end
 
 local function queued(id, place)
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
@@ -38,7 +30,7 @@ local function queued(id, place)
     local stored = redis.call('XRANGE', READY[slot], entry, entry)[1]
     if stored then envelope = stored[2][2] end
   end
-  return {state, slot - 1, '', envelope, '', progress_of(id), holder, '', taken, asked}
+  return {state, slot - 1, '', envelope, '', shown_progress(id), holder, '', taken, asked}
 end
 
 local answer = {}
@@ -49,7 +41,7 @@ for position = 1, #ids do
   if stored then
     answer[position] = {'scheduled', priority_of(stored),
       redis.call('ZSCORE', SCHEDULED, id), full and string.sub(stored, 2) or '', '',
-      progress_of(id), '', ''}
+      shown_progress(id), '', ''}
   elseif place and place ~= 's' then
     answer[position] = queued(id, place)
   else

@@ -1,0 +1,183 @@
+"""Lists of jobs on a server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from asyncjobs.errors import StoreError
+from asyncjobs.model.batches import pieces
+from asyncjobs.model.ids import id_bytes, id_text
+from asyncjobs.model.job import JobRecord, Priority, State
+from asyncjobs.model.refs import JobRef
+from asyncjobs.store.listing import JobCursor, JobPage, JobQuery, ListedJob
+from asyncjobs.store.looking import Ask, Batch, Found, check_query, look, needle_of, parts_of
+from asyncjobs.store.redis.access import Access
+from asyncjobs.store.redis.link import Command
+from asyncjobs.store.redis.scripts import run_each, script
+
+__all__ = ["RedisJobListing"]
+
+MOST_CALLS: Final = 50
+"""Calls of a script in one trip."""
+_SCRIPTS: Final = {
+    State.READY: "list_ready",
+    State.RUNNING: "list_running",
+    State.SCHEDULED: "list_timed",
+    State.DEAD: "list_timed",
+}
+_DIGITS: Final = {b"%d" % priority: priority for priority in Priority}
+
+
+class RedisJobListing:
+    """See `JobListing`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def page(self, query: JobQuery, after: JobCursor | None = None) -> JobPage:
+        check_query(query)
+        names = query.queues
+        if not names:
+            found = await self._access.link.call(b"SMEMBERS", self._access.keys.queues)
+            names = tuple(name.decode("utf-8", "backslashreplace") for name in found)
+        places = [(queue, part) for queue in sorted(names) for part in parts_of(query.state)]
+
+        async def read(asks: Sequence[Ask]) -> Sequence[Batch | StoreError]:
+            return await self._read(query, asks)
+
+        return await look(query, places, after, read)
+
+    async def _read(self, query: JobQuery, asks: Sequence[Ask]) -> list[Batch | StoreError]:
+        which = script(_SCRIPTS[query.state])
+        needle = needle_of(query)
+        in_streams = query.state in (State.READY, State.RUNNING)
+        answers: list[Batch | StoreError] = []
+        # A server answers a whole trip before it turns to other clients.
+        for step in pieces(asks, MOST_CALLS):
+            commands = tuple(self._command(query, ask, needle) for ask in step)
+            replies = await run_each(self._access.link, which, commands)
+            for ask, reply in zip(step, replies, strict=True):
+                if isinstance(reply, StoreError):
+                    answers.append(reply)
+                elif in_streams:
+                    answers.append(_of_stream(query.state, ask, *reply))
+                else:
+                    answers.append(_of_times(query.state, ask, *reply))
+        return answers
+
+    def _command(self, query: JobQuery, ask: Ask, needle: bytes) -> Command:
+        order = b"old" if query.oldest_first else b"new"
+        bounds: tuple[bytes | int, ...]
+        last: tuple[bytes | int, ...] = ()
+        if query.state in (State.READY, State.RUNNING):
+            kind: bytes | int = ask.part
+            bounds = _entries(ask, oldest_first=query.oldest_first)
+        else:
+            kind = query.state.value.encode()
+            bounds = (_or_empty(ask.since_ms), _or_empty(ask.before_ms))
+            if ask.after is not None:
+                last = ask.after
+        which = script(_SCRIPTS[query.state])
+        args = (kind, order, *bounds, ask.most, ask.most_bytes, needle, *last)
+        return which.command(self._access.keys.queue(ask.queue), self._access.pinned(), *args)
+
+
+def _entries(ask: Ask, *, oldest_first: bool) -> tuple[bytes, bytes]:
+    """The first and the last id of entries to look at."""
+    # The ids of entries are `<ms>-<number>`, and the numbers begin at 0 in each millisecond.
+    first = b"-"
+    last = b"+"
+    if ask.since_ms is not None:
+        first = b"%d-0" % max(ask.since_ms, 0)
+    if ask.before_ms is not None:
+        # There is no entry before 0-1.
+        last = b"(%d-1" % max(ask.before_ms, 0)
+        if ask.before_ms > 0:
+            last = b"(%d-0" % ask.before_ms
+    if ask.after is not None:
+        ms, number = ask.after
+        assert isinstance(number, int)
+        behind = b"(%d-%d" % (ms, number)
+        if oldest_first:
+            first = behind
+        else:
+            last = behind
+    return first, last
+
+
+def _or_empty(number: int | None) -> bytes | int:
+    return b"" if number is None else number
+
+
+def _position(entry: bytes) -> tuple[int, int]:
+    ms, _, number = entry.partition(b"-")
+    return int(ms), int(number)
+
+
+def _of_stream(
+    state: State,
+    ask: Ask,
+    now_ms: int,
+    looked: int,
+    size: int,
+    is_end: int,
+    last: bytes,
+    found: list[Any],
+) -> Batch:
+    """The answer of lua/list_ready.lua or lua/list_running.lua."""
+    width = 3 if state is State.READY else 8
+    jobs = []
+    for at in range(0, len(found), width):
+        entry, job_id, envelope, *held = found[at : at + width]
+        ms, number = _position(entry)
+        record = JobRecord(
+            JobRef(ask.queue, id_text(job_id)), state, priority=ask.part, envelope=envelope
+        )
+        worker = b""
+        time_ms = ms
+        # Nobody holds a ready one.
+        if held:
+            holder, time_ms, asked, progress, worker = held
+            record = record._replace(
+                holder=holder.decode("utf-8", "backslashreplace"),
+                taken_ms=time_ms,
+                is_cancelled=bool(asked),
+                progress=progress or None,
+            )
+        seen = b"%d:%b" % (ask.part, entry)
+        jobs.append(Found(number, ms, ListedJob(record, time_ms, seen, len(envelope), worker)))
+    reached = None
+    if last:
+        reached = _position(last)
+    return Batch(now_ms, looked, size, reached, bool(is_end), jobs)
+
+
+def _of_times(
+    state: State,
+    ask: Ask,
+    now_ms: int,
+    looked: int,
+    size: int,
+    is_end: int,
+    last: list[Any],
+    found: list[Any],
+) -> Batch:
+    """The answer of lua/list_timed.lua."""
+    jobs = []
+    for at in range(0, len(found), 3):
+        job_id, ms, stored = found[at : at + 3]
+        # Its first byte is the priority; a foreign writer may have left it out.
+        priority = _DIGITS.get(stored[:1], Priority.NORMAL)
+        record = JobRecord(JobRef(ask.queue, id_text(job_id)), state, priority=priority)
+        # The time is what the actions on this job compare: a retry or another death has another.
+        if state is State.DEAD:
+            record = record._replace(dead_letter=stored[1:])
+        else:
+            record = record._replace(due_ms=ms, envelope=stored[1:])
+        listed = ListedJob(record, ms, b"%d" % ms, max(len(stored) - 1, 0))
+        jobs.append(Found(id_bytes(record.ref.id), ms, listed))
+    reached = None
+    if last:
+        reached = (last[0], last[1])
+    return Batch(now_ms, looked, size, reached, bool(is_end), jobs)
