@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-__all__ = ["Control", "Pause", "QueueControl"]
+from asyncjobs.model.job import State
+
+__all__ = ["Control", "Pause", "Purge", "Purged", "QueueControl"]
 
 
 class Pause(NamedTuple):
@@ -24,6 +26,29 @@ class Pause(NamedTuple):
     is_resuming: bool = False
     """It is resumed, and some of its jobs are still on their way back. Workers bring them back
     also when whoever began has gone."""
+
+
+class Purge(NamedTuple):
+    """Which waiting jobs of a queue are to be cancelled, and how that is recorded."""
+
+    queue: str
+    function: str | None = None
+    """The name of the job function; None: all."""
+    states: frozenset[State] = frozenset({State.READY, State.SCHEDULED})
+    outcome: bytes | None = None
+    result_ttl_ms: int = 0
+    is_trial: bool = False
+    """Count them only."""
+
+
+class Purged(NamedTuple):
+    """One part of a purge: how many jobs it has cancelled, or counted.
+
+    `after` is where the next part begins; None when this was the last one.
+    """
+
+    jobs: int
+    after: bytes | None
 
 
 class QueueControl(Protocol):
@@ -49,6 +74,15 @@ class QueueControl(Protocol):
 
     async def paused(self, queues: Sequence[str]) -> list[list[Pause]]:
         """For each queue what is paused: first the queue itself, then functions by name."""
+        ...
+
+    async def purge(self, purge: Purge, limit: int, after: bytes | None = None) -> Purged:
+        """Cancel jobs that wait, ready ones from the most urgent and oldest on, then scheduled
+        ones. About `limit` jobs are looked at.
+
+        They end as by `Backend.cancel`: their ids are remembered, and who waits for a result is
+        told. Running jobs stay. Jobs that are enqueued meanwhile may stay.
+        """
         ...
 
 

@@ -12,6 +12,7 @@ from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import NewJob, State
 from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.model.settlement import Settlement
+from asyncjobs.store.control import Purge
 from asyncjobs.store.lease import Offer
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.redis.keys import StoreKeys
@@ -192,6 +193,20 @@ class Full:
         beat = await self.keeper.lease.beat()
         assert beat.cancels == [ref("held")]
 
+    async def purge(self) -> None:
+        wanted = Purge(QUEUE, outcome=b"outcome", result_ttl_ms=60_000)
+        purged = await self.own.backend.control.queues.purge(wanted, 100)
+        while purged.after is not None:
+            purged = await self.own.backend.control.queues.purge(wanted, 100, purged.after)
+        assert await self.own.state("a") is State.CANCELLED
+
+    async def pause(self) -> None:
+        queues = self.own.backend.control.queues
+        assert await queues.pause([QUEUE], None, b"{}") == [True]
+        assert await self.worker.take() == []
+        assert await queues.resume([QUEUE], None) == [True]
+        assert len(await self.worker.take()) == 2
+
 
 @pytest.mark.parametrize(
     "call",
@@ -206,6 +221,8 @@ class Full:
         "release",
         "deregister",
         "cancel",
+        "purge",
+        "pause",
     ],
 )
 async def test_a_full_store_refuses_nothing_but_new_jobs(

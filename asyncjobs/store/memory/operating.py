@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asyncjobs.store.control import Pause
+from asyncjobs.store.control import Pause, Purge, Purged
+from asyncjobs.store.memory.pauses import function_in
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.queues import Queues
 
@@ -47,6 +48,24 @@ class MemoryQueueControl:
     async def paused(self, queues: Sequence[str]) -> list[list[Pause]]:
         by_name = self._queues.by_name
         return [by_name[q].pauses.listed(q) if q in by_name else [] for q in queues]
+
+    async def purge(self, purge: Purge, limit: int, after: bytes | None = None) -> Purged:
+        """See `QueueControl.purge`. It is all done in one part, for nobody else could go on
+        meanwhile."""
+        self._queues.raise_broken([purge.queue])
+        queue = self._queues.by_name.get(purge.queue)
+        if queue is None:
+            return Purged(0, None)
+        jobs = [
+            job
+            for job in queue.waiting.jobs(purge.states)
+            if purge.function is None or function_in(job.envelope) == purge.function
+        ]
+        if not purge.is_trial:
+            now = self._queues.now_ms()
+            for job in jobs:
+                queue.cancel(job.id, purge.outcome, purge.result_ttl_ms, now)
+        return Purged(len(jobs), None)
 
     def _reach(self, queues: Sequence[str]) -> list[Queue]:
         self._queues.raise_broken(queues)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from heapq import nsmallest
 from itertools import count
 from typing import Final
 
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.headers import PUT_BACK_MARK
-from asyncjobs.model.job import Priority
+from asyncjobs.model.job import Priority, State
 from asyncjobs.store.memory.pauses import Pauses
 from asyncjobs.store.memory.stored import StoredJob
 from asyncjobs.store.memory.structures import ReadyList, Timed
@@ -140,6 +140,16 @@ class Waiting:
         return fewest > 0 and room.left(fewest) > 0
 
     # What stands here
+
+    def jobs(self, states: Collection[State]) -> list[StoredJob]:
+        """The jobs that wait in these states."""
+        found: list[StoredJob] = []
+        if State.READY in states:
+            for ready in self._ready:
+                found += ready
+        if State.SCHEDULED in states:
+            found += (job for _, id in self._scheduled.times() if (job := self._scheduled.get(id)))
+        return found
 
     def has_work(self, now: int) -> bool:
         """Whether jobs are ready or overdue."""

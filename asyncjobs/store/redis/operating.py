@@ -8,12 +8,15 @@ from typing import Final
 
 from asyncjobs.errors import UsageError
 from asyncjobs.model.ids import id_bytes
-from asyncjobs.store.control import Pause
+from asyncjobs.model.job import State
+from asyncjobs.store.control import Pause, Purge, Purged
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.scripts import run, run_all, script
 
 __all__ = ["RedisControl", "RedisQueueControl"]
 
+_LETTERS: Final = ((State.READY, "r"), (State.SCHEDULED, "s"))
+"""As lua/purge_waiting.lua knows the states, in the order in which it goes through them."""
 _VALUE: Final = re.compile(rb"([pr])(\d{1,16}) (.*)", re.DOTALL)
 """A value of the hash `paused`, as lua/paused.lua says."""
 
@@ -86,6 +89,31 @@ class RedisQueueControl:
             )
             for queue, reply in zip(queues, replies, strict=True)
         ]
+
+    async def purge(self, purge: Purge, limit: int, after: bytes | None = None) -> Purged:
+        # Without a state the script would begin with scheduled jobs.
+        if not purge.states:
+            return Purged(0, None)
+        drop = script("purge_waiting")
+        access = self._access
+        ttl_ms = 0
+        if purge.outcome is not None:
+            ttl_ms = purge.result_ttl_ms
+        command = drop.command(
+            access.keys.queue(purge.queue),
+            access.pinned(),
+            access.settings.id_ttl_ms,
+            ttl_ms,
+            purge.outcome or b"",
+            access.settings.history,
+            limit,
+            _field(purge.function),
+            "".join(letter for state, letter in _LETTERS if state in purge.states),
+            after or b"",
+            int(purge.is_trial),
+        )
+        jobs, goes_on = await run(access.link, drop, command)
+        return Purged(jobs, goes_on or None)
 
 
 def _field(function: str | None) -> bytes:

@@ -6,21 +6,12 @@
 -- KEYS: the queue's; then the result key of each job.
 -- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; 5 how many jobs the history keeps; then job ids.
 -- Result: for each job 'cancelled', 'requested', 'finished' or 'unknown'.
-local id_ttl, result_ttl, outcome, now = tonumber(ARGV[2]), ARGV[3], ARGV[4], store_now()
-local ids = {}
+local now, ids = store_now(), {}
 for position = 6, #ARGV do ids[position - 5] = ARGV[position] end
--- Everything is checked before the first job is removed: after an error nobody would be told of
--- its end, and its id would be neither there nor known.
 local states = recall(now, ids)
-check_waiting()
-redis.call('ZCARD', CANCEL_HELD)
-redis.call('SISMEMBER', NOTED, '')
-for _, key in ipairs({CANCEL, DEAD_DATA, PROGRESS}) do
-  -- rule:8 a cancel removes nothing where it cannot do all that belongs to it
-  redis.call('HEXISTS', key, '')
-end
+check_cancelled()
 
-local answer, finished, removed_ids, waited = {}, {}, {}, {}
+local answer, removed_ids, stored, result_keys = {}, {}, {}, {}
 for position = 1, #ids do
   local id = ids[position]
   local removed, holder = take_out(id)
@@ -36,24 +27,12 @@ for position = 1, #ids do
   end
   if removed then
     answer[position] = 'cancelled'
-    mark(id, nil)
     -- The list may name it again.
     states[id] = END['cancelled']
     removed_ids[#removed_ids + 1] = id
-    waited[#waited + 1] = id
-    waited[#waited + 1] = removed
-    finished[#finished + 1] = id
-    finished[#finished + 1] = END['cancelled']
-    local kept = result_ttl ~= '0'
-    if kept then redis.call('SET', KEYS[OWN_KEYS + position], outcome, 'PX', result_ttl) end
-    announce(id, kept and outcome or '')
+    stored[#stored + 1] = removed
+    result_keys[#result_keys + 1] = KEYS[OWN_KEYS + position]
   end
 end
-drop_notes(removed_ids)
--- Nor of the progress that an older release has kept.
-in_chunks('HDEL', PROGRESS, removed_ids)
-remember(now, id_ttl, finished)
-tally(now, END['cancelled'], #finished / 2)
--- rule:19 a job that was cancelled while it waited is in the history
-record_waiting(now, tonumber(ARGV[5]), waited)
+end_cancelled(removed_ids, stored, result_keys, now, ARGV)
 return answer

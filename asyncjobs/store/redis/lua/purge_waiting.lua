@@ -1,0 +1,86 @@
+#!lua flags=allow-oom
+-- rule:6 a purge is not refused at maxmemory
+-- Cancels the jobs that wait in a queue, a part of them in each call. Running ones stay.
+-- KEYS: the queue's.
+-- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; 5 how many jobs the history keeps; 6 how many
+--   jobs to look at; 7 name of the job function, '' for all; 8 which jobs: 'r' ready, 's'
+--   scheduled, 'rs' both; 9 where to go on, '' at first; 10 1 to count them only.
+-- Result: {how many, where to go on or '' at the end}.
+-- A place to go on is '<slot>:<entry>:<last entry>' among ready jobs, or 's:<rank>:<how many are
+-- left to look at>'. The end is set when a part begins: otherwise somebody who enqueues as fast as
+-- jobs are purged would keep it going for ever.
+local function_name, is_trial = ARGV[7], ARGV[10] == '1'
+local wants_scheduled = string.find(ARGV[8], 's', 1, true) ~= nil
+local step = portion(tonumber(ARGV[6]))
+check_cancelled()
+
+local at, first, last = string.match(ARGV[9], '^(%w):([^:]*):(.*)$')
+if not at then at = string.sub(ARGV[8], 1, 1) == 'r' and '1' or 's' end
+local function is_wanted(envelope)
+  return function_name == '' or function_in(envelope) == function_name
+end
+
+-- The ids of wanted ready jobs, and where to go on.
+local function look_at_ready(slot)
+  if not last then
+    local newest = redis.call('XREVRANGE', READY[slot], '+', '-', 'COUNT', 1)[1]
+    first, last = '-', newest and newest[1] or '0-0'
+  end
+  local entries, ids = redis.call('XRANGE', READY[slot], first, last, 'COUNT', step), {}
+  for position = 1, #entries do
+    local entry, id = entries[position][1], entries[position][2][1]
+    -- An entry that the index does not name was put there by a foreign writer.
+    local is_named = redis.call('HGET', INDEX, id) == (slot - 1) .. ':' .. entry
+    if is_named and is_wanted(entries[position][2][2]) then
+      local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
+      local holder = not pending.err and pending[1] and pending[1][2]
+      -- rule:8 a purge leaves running jobs alone
+      if not holder or is_waiting(holder) then ids[#ids + 1] = id end
+    end
+  end
+  if #entries == step then
+    return ids, slot .. ':(' .. entries[#entries][1] .. ':' .. last
+  elseif slot < 4 then
+    return ids, (slot + 1) .. '::'
+  end
+  return ids, wants_scheduled and 's::' or ''
+end
+
+local function look_at_scheduled()
+  local rank = tonumber(first or '') or 0
+  local left = tonumber(last or '') or redis.call('ZCARD', SCHEDULED)
+  local number, ids = math.min(step, left), {}
+  if number == 0 then return ids, '' end
+  local found = redis.call('ZRANGE', SCHEDULED, rank, rank + number - 1)
+  for position = 1, #found do
+    local stored = redis.call('HGET', SCHEDULED_DATA, found[position])
+    if stored and redis.call('HGET', INDEX, found[position]) == 's' then
+      if is_wanted(string.sub(stored, 2)) then ids[#ids + 1] = found[position] end
+    end
+  end
+  left = left - number
+  if left == 0 or #found < number then return ids, '' end
+  -- What is purged leaves the ranks to those behind it.
+  local stays = is_trial and #found or #found - #ids
+  return ids, string.format('s:%.0f:%.0f', rank + stays, left)
+end
+
+if last == '' then last = nil end
+local ids, goes_on
+if at == 's' then
+  ids, goes_on = look_at_scheduled()
+else
+  ids, goes_on = look_at_ready(tonumber(at))
+end
+if is_trial then return {#ids, goes_on} end
+local purged, stored, result_keys, base = {}, {}, {}, string.sub(WAKE, 1, -5)
+for position = 1, #ids do
+  local removed = take_out(ids[position])
+  if removed then
+    purged[#purged + 1] = ids[position]
+    stored[#stored + 1] = removed
+    result_keys[#result_keys + 1] = base .. 'result:' .. ids[position]
+  end
+end
+end_cancelled(purged, stored, result_keys, store_now(), ARGV)
+return {#purged, goes_on}

@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.purge on each store."""
+
+from asyncjobs.testing.conformance.purge import *
