@@ -247,6 +247,7 @@ def _checked(expression: str) -> str:
             )
         return MACROS[name]
     try:
+        # It gives up after fifty years, in milliseconds.
         first = next(CronSim(expression, _ANY_DAY), None)
     except CronSimError as error:
         raise ConfigError(

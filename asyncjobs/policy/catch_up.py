@@ -59,6 +59,7 @@ def due_ticks(
         oldest_ms = now_ms - max(window_ms, PUNCTUAL_MS)
     ticks, missed = _from(calendar, next_ms, oldest_ms, until_ms)
     if ticks:
+        # Of more than fit into one fire, the others stay due.
         last_ms = ticks[-1]
     else:
         last_ms = _newest(calendar, next_ms, until_ms)
@@ -66,6 +67,7 @@ def due_ticks(
             ticks = [last_ms]
             missed -= 1
     following_ms = first_after(calendar, last_ms, end_ms=end_ms)
+    # What a limit cuts off is used up as well: the schedule is over.
     return DueTicks(ticks[:left], missed, last_ms, following_ms)
 
 
@@ -76,6 +78,7 @@ def jitter_ms(schedule_id: str, tick_ms: int, most_ms: int) -> int:
     """
     if most_ms <= 0:
         return 0
+    # hash() differs from process to process.
     text = f"{schedule_id}:{tick_ms}".encode("utf-8", "surrogateescape")
     number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
     return number % (most_ms + 1)
@@ -92,6 +95,7 @@ def _from(calendar: Calendar, next_ms: int, oldest_ms: int, until_ms: int) -> tu
     missed = 0
     tick_ms: int | None = next_ms
     if next_ms < oldest_ms:
+        # Beyond the end there are no ticks that could be missed.
         before_ms = min(oldest_ms - 1, until_ms)
         missed = 1 + calendar.count(next_ms, before_ms)
         tick_ms = calendar.after(before_ms)

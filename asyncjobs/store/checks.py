@@ -5,16 +5,26 @@ A store that ignored them would run a job twice, too early, or never, and nobody
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from asyncjobs.errors import MissingCapability, UsageError
 from asyncjobs.model.job import NewJob, Priority, State
+from asyncjobs.model.schedules import ScheduleRef
 from asyncjobs.model.settlement import MOST_EFFECT_BYTES, MOST_EFFECT_JOBS, Settlement
 from asyncjobs.model.terms import Terms
+from asyncjobs.store.schedules import MOST_TICKS, Tick
 from asyncjobs.store.seam import Backend, Capabilities, EnqueueBatch
 
-__all__ = ["check_batch", "check_effects", "check_needs", "check_terms", "needs_of", "no_schedules"]
+__all__ = [
+    "check_batch",
+    "check_effects",
+    "check_needs",
+    "check_terms",
+    "check_ticks",
+    "needs_of",
+    "no_schedules",
+]
 
 
 PRIORITIES: Final = frozenset(Priority)
@@ -107,6 +117,29 @@ def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
             f"the store has no capability 'flows', which the settlement of {job.ref} needs for "
             "its barriers: use a store that has it"
         )
+
+
+def check_ticks(schedule: ScheduleRef, ticks: Sequence[Tick], capabilities: Capabilities) -> None:
+    """Raises UsageError for ticks that no store fires in one step, and MissingCapability for
+    terms of their jobs that this store cannot keep."""
+    if len(ticks) > MOST_TICKS:
+        raise UsageError(
+            f"{len(ticks):,} ticks of the schedule {schedule} are to fire at once, and "
+            f"{MOST_TICKS} may: fire them in parts"
+        )
+    for tick in ticks:
+        job = tick.job
+        if job.queue != schedule.queue:
+            raise UsageError(
+                f"a tick of the schedule {schedule} makes the job {job.ref}: make one for the "
+                f"queue {schedule.queue!r}"
+            )
+        if job.priority not in PRIORITIES:
+            raise UsageError(
+                f"a tick of the schedule {schedule} makes the job {job.ref} with the priority "
+                f"{job.priority!r}: use 0 to 3"
+            )
+        check_terms(job, capabilities)
 
 
 def no_schedules(address: str) -> MissingCapability:

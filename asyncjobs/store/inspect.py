@@ -99,9 +99,10 @@ class Leftover(NamedTuple):
     """1 when somebody waits for the result of a job."""
     wait_ms: int = 0
     """How long its past is still needed: ids of jobs that have ended, or when it was used."""
-
     paused: int = 0
     """1 when the queue is paused, and one more for each job function that is."""
+    schedules: int = 0
+    """Schedules that feed it."""
 
     @property
     def is_forgotten(self) -> bool:

@@ -19,6 +19,7 @@ from asyncjobs.model.schedules import Overlap, ScheduleRef
 from asyncjobs.store.answers import NONE_AWAY
 
 __all__ = [
+    "MOST_REPLACED",
     "MOST_RUNS",
     "MOST_TICKS",
     "DueSchedules",
@@ -39,6 +40,9 @@ MOST_TICKS: Final = 100
 MOST_RUNS: Final = 10_000
 """How many ticks that ran a store remembers for each schedule. An older one may run again when
 somebody backfills it."""
+
+MOST_REPLACED: Final = 8
+"""How many versions before the present one a store knows of a schedule."""
 
 
 class NewSchedule(NamedTuple):
@@ -133,13 +137,13 @@ class TickVerdict(StrEnum):
     """What became of a tick."""
 
     FIRED = "fired"
-    """Its job is stored. The id of the job may have been there already."""
+    """Its job is stored."""
     SKIPPED = "skipped"
     """An earlier job of the schedule lives."""
     OVER = "over"
     """The limit of the schedule is reached."""
     RAN = "ran"
-    """It ran before, so it is not fired once more."""
+    """It ran before, or a job has its id. So it is not fired once more."""
 
 
 class Fired(NamedTuple):
@@ -246,8 +250,11 @@ class Schedules(Protocol):
 
         A tick is used up once, whoever fires it. Its job is stored as `enqueue` does it. At most
         `left` jobs are stored, and after the last one there is no next tick. For the overlap the
-        last 100 jobs of the schedule are looked at. A queue without memory raises StoreFull, and
-        its ticks stay due. Raises UsageError for more than MOST_TICKS.
+        last 100 jobs of the schedule are looked at. Unless it is ALLOW, of several ticks at once
+        one fires: the last one if that cancels earlier jobs, else the first. A queue without
+        memory raises StoreFull, and its ticks stay due.
+
+        Raises UsageError for more than MOST_TICKS, and for a job of another queue.
         """
         ...
 
@@ -265,7 +272,11 @@ class Schedules(Protocol):
         ...
 
     async def pause(self, ids: Sequence[str], reason: str) -> list[bool]:
-        """Let schedules fire no more until they are resumed; for each, whether it was active."""
+        """Let schedules fire no more until they are resumed; for each, whether this changed it.
+
+        A lapsed one stays paused when a worker declares it again. One that was paused by hand
+        keeps its reason.
+        """
         ...
 
     async def resume(self, resumes: Sequence[Resume]) -> list[bool]:

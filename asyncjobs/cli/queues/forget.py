@@ -125,6 +125,8 @@ def _why(left: Leftover) -> str:
         return f"it holds jobs: {jobs}"
     if left.workers:
         return f"{count(left.workers, 'live worker')} there; stop it first, or leave its queue out"
+    if left.schedules:
+        return f"{count(left.schedules, 'schedule')} may fire there; delete it first"
     if left.awaited:
         return "somebody waits for the result of a job; try again later"
     if left.indexed:

@@ -16,15 +16,15 @@ from asyncjobs.store.answers import (
     Placed,
     Reclaimed,
 )
-from asyncjobs.store.checks import check_batch, no_schedules
+from asyncjobs.store.checks import check_batch
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.memory.dead import MemoryDeadLetters
 from asyncjobs.store.memory.inspection import MemoryInspection
 from asyncjobs.store.memory.lease import CAPABILITIES, MemoryLease
 from asyncjobs.store.memory.operating import MemoryControl
 from asyncjobs.store.memory.queues import Queues
+from asyncjobs.store.memory.schedules import MemorySchedules
 from asyncjobs.store.memory.stored import check_priority
-from asyncjobs.store.schedules import Schedules
 from asyncjobs.store.seam import (
     Backend,
     Clock,
@@ -51,10 +51,7 @@ class MemoryBackend:
         self.inspect = MemoryInspection(self._queues)
         self.dead = MemoryDeadLetters(self._queues)
         self.control = MemoryControl(self._queues)
-
-    @property
-    def schedules(self) -> Schedules:
-        raise no_schedules(self.address)
+        self.schedules = MemorySchedules(self._queues, self.capabilities)
 
     async def open(self) -> StoreInfo:
         """Never fails: there is nothing to connect to, and no layout that another release may

@@ -30,10 +30,10 @@ def queue_flow(queue: Queue, now: int) -> QueueFlow:
     return flow_of(queue.name, now, waiting.oldest_ready_ms, counters, waiting.next_due_ms)
 
 
-def left_in(queue: Queue, idle_ms: int, now: int, *, is_awaited: bool) -> Leftover:
+def left_in(queue: Queue, idle_ms: int, now: int, *, is_awaited: bool, schedules: int) -> Leftover:
     """What keeps a queue from being forgotten; see `QueueInspection.forget`.
 
-    `is_awaited`: somebody waits for a result of the queue.
+    `is_awaited`: somebody waits for a result of the queue. `schedules` is how many feed it.
     """
     counts = counts_of(queue, now)
     ready = sum(counts.ready)
@@ -47,6 +47,7 @@ def left_in(queue: Queue, idle_ms: int, now: int, *, is_awaited: bool) -> Leftov
         indexed=queue.living,
         awaited=int(is_awaited),
         paused=len(queue.pauses),
+        schedules=schedules,
         wait_ms=max(_needed_until(queue, idle_ms, now) - now, 0),
     )
 

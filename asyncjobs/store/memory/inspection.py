@@ -64,7 +64,9 @@ class MemoryQueueInspection:
         awaited = self._queues.results.queues()
         left: dict[str, Leftover] = {}
         for queue in found:
-            left[queue.name] = left_in(queue, idle_ms, now, is_awaited=queue.name in awaited)
+            fed = sum(rule.ref.queue == queue.name for rule in self._queues.rules.values())
+            is_awaited = queue.name in awaited
+            left[queue.name] = left_in(queue, idle_ms, now, is_awaited=is_awaited, schedules=fed)
             if left[queue.name].is_forgotten:
                 self._queues.forget(queue, now)
         return [left.get(name, Leftover(name)) for name in queues]

@@ -28,7 +28,7 @@ from asyncjobs.store.seam import Capabilities
 __all__ = ["CAPABILITIES", "MemoryLease"]
 
 CAPABILITIES = Capabilities(
-    durable=False, shared=False, threaded_heartbeat=False, notes=True, control=True
+    durable=False, shared=False, threaded_heartbeat=False, notes=True, control=True, schedules=True
 )
 PROMOTED_AT_LEAST: Final = 100
 NO_DEMAND: Final = Demand(0)

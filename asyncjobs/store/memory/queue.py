@@ -77,6 +77,15 @@ class Queue:
             if job.priority == priority and job.state is State.RUNNING
         )
 
+    def lives(self, id: str) -> bool:
+        """Whether a job with this id has not ended."""
+        return id in self._jobs
+
+    def waits(self, id: str) -> bool:
+        """Whether a job with this id lives, and does not run."""
+        job = self._jobs.get(id)
+        return job is not None and job.holder is None
+
     # Coming in
 
     def enqueue(
@@ -88,14 +97,18 @@ class Queue:
         given = self._answers.after(token, now)
         if given is not None:
             return given
-        self.ended.forget(now)
         self._answers.drop_until(now)
-        stored = self.store(jobs, now)
-        answer = [job is not None for job in stored]
+        answer = self.add(jobs, now)
         self._answers.put(token, now + token_ttl_ms, answer)
+        return answer
+
+    def add(self, jobs: Sequence[NewJob], now: int) -> list[bool]:
+        """Store the jobs and signal them; for each, whether it is new."""
+        self.ended.forget(now)
+        stored = self.store(jobs, now)
         self._has_news |= any(job is not None and job.due_ms is None for job in stored)
         self.signal_news()
-        return answer
+        return [job is not None for job in stored]
 
     def signal_news(self) -> None:
         """Signal once for all work that has come in this call."""

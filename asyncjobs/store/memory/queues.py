@@ -10,6 +10,7 @@ from asyncjobs.store.answers import NONE_AWAY
 from asyncjobs.store.memory.control import ControlBoard
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.results import ResultWaiters
+from asyncjobs.store.memory.rules import Rule
 from asyncjobs.store.memory.wakes import Wakes
 from asyncjobs.store.seam import Clock, StoreSettings
 
@@ -29,6 +30,8 @@ class Queues:
         """Every queue that keeps something, also those that are not listed."""
         self.broken: dict[str, StoreError] = {}
         """Queues that a test has broken, and their errors."""
+        self.rules: dict[str, Rule] = {}
+        """Every schedule, by id."""
         self._forgotten: set[str] = set()
         """Queues that are not listed any more, and whose results are still kept."""
 

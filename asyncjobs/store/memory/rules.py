@@ -1,0 +1,184 @@
+"""One schedule as a store in memory keeps it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from asyncjobs.model.schedules import Overlap, ScheduleRef
+from asyncjobs.store.schedules import (
+    MOST_REPLACED,
+    MOST_RUNS,
+    Fire,
+    NewSchedule,
+    Put,
+    Resume,
+    ScheduleRecord,
+    ScheduleRun,
+    TickVerdict,
+)
+
+__all__ = ["LOOKED_AT", "Rule"]
+
+LOOKED_AT: Final = 100
+"""How many of the last jobs are looked at, to see whether one of them still lives."""
+
+
+class Rule:
+    """What is known of one schedule, and how it changes. Knows no queue and stores no job."""
+
+    __slots__ = ("record", "replaced", "runs")
+
+    def __init__(self, new: NewSchedule, now: int) -> None:
+        self.record = ScheduleRecord(
+            new.ref,
+            new.definition,
+            new.version,
+            new.is_code,
+            next_ms=new.next_ms,
+            left=new.left,
+        )
+        self.replaced: list[str] = []
+        """The versions before this one, the newest last."""
+        self.runs: deque[ScheduleRun] = deque(maxlen=MOST_RUNS)
+        """The jobs that it has made, the newest last."""
+        self._mark(new, now)
+
+    @property
+    def ref(self) -> ScheduleRef:
+        return self.record.ref
+
+    def put(self, new: NewSchedule, now: int, fresh_ms: int) -> Put:
+        """Bring it up to date; see `Schedules.put`."""
+        record = self.record
+        if new.version == record.version:
+            # A definition that is the same keeps its next time: each deploy puts it again.
+            is_moved = new.ref != record.ref
+            self.record = record._replace(ref=new.ref, is_code=new.is_code)
+            if record.is_lapsed:
+                self._go_on(new.next_ms)
+            self._mark(new, now)
+            return Put.CHANGED if is_moved else Put.SAME
+        # rule:20 a version that was replaced does not come back while the newer one is declared
+        if new.is_code and new.version in self.replaced and self._is_fresh(now, fresh_ms):
+            return Put.OLDER
+        # A roll-back makes the present version an old one, and an old one the present one.
+        before = [version for version in self.replaced if version != new.version]
+        self.replaced = [*before, record.version][-MOST_REPLACED:]
+        self.record = record._replace(
+            ref=new.ref,
+            definition=new.definition,
+            version=new.version,
+            is_code=new.is_code,
+            left=new.left,
+        )
+        # rule:20 a schedule that somebody has paused stays paused when it changes
+        if record.paused is None or record.is_lapsed:
+            self._go_on(new.next_ms)
+        self._mark(new, now)
+        return Put.CHANGED
+
+    def declare(self, ref: ScheduleRef, version: str, now: int) -> bool:
+        """See `Schedules.declare`."""
+        record = self.record
+        if not record.is_code or record.is_lapsed or (record.ref, record.version) != (ref, version):
+            return False
+        self.record = record._replace(declared_ms=now)
+        return True
+
+    def lapse(self, age_ms: int, reason: str, now: int) -> bool:
+        """See `Schedules.lapse`."""
+        record = self.record
+        # One that was paused by hand stays so: no deploy may resume it later.
+        if not record.is_code or record.paused is not None or self._is_fresh(now, age_ms):
+            return False
+        self.record = record._replace(paused=reason, is_lapsed=True, next_ms=None)
+        return True
+
+    def pause(self, reason: str) -> bool:
+        """See `Schedules.pause`."""
+        # Over a lapse, for a worker that declares the schedule again ends only that.
+        if self.record.paused is not None and not self.record.is_lapsed:
+            return False
+        self.record = self.record._replace(paused=reason, is_lapsed=False, next_ms=None)
+        return True
+
+    def resume(self, resume: Resume) -> bool:
+        """See `Schedules.resume`."""
+        if self.record.paused is None or self.record.version != resume.version:
+            return False
+        self._go_on(resume.next_ms)
+        return True
+
+    def is_due(self, fire: Fire, now: int) -> bool:
+        """Whether this may fire now: the schedule is as it was read, and its tick has come."""
+        record = self.record
+        is_as_read = (record.version, record.next_ms) == (fire.version, fire.expected_ms)
+        # rule:20 the store's clock says whether a tick has come, in memory
+        return is_as_read and fire.expected_ms <= now
+
+    def plan(self, fire: Fire, waiting: bool, living: bool) -> list[TickVerdict]:
+        """Which ticks fire. `living` and `waiting`: whether an earlier job lives, or waits."""
+        number = len(fire.ticks)
+        left = self.record.left
+        most = number if left is None else min(left, number)
+        if fire.overlap is Overlap.ALLOW:
+            return [TickVerdict.FIRED] * most + [TickVerdict.OVER] * (number - most)
+        if most == 0:
+            return [TickVerdict.OVER] * number
+        verdicts = [TickVerdict.SKIPPED] * number
+        # Of several ticks at once one fires: the job of the first would be in the way of the next.
+        if fire.overlap is Overlap.CANCEL_RUNNING:
+            verdicts[-1] = TickVerdict.FIRED
+        elif not (living if fire.overlap is Overlap.SKIP else waiting):
+            verdicts[0] = TickVerdict.FIRED
+        return verdicts
+
+    def note_fire(self, fire: Fire, verdicts: list[TickVerdict], now: int) -> None:
+        """Use up the ticks of this fire, of which these became what `verdicts` say."""
+        record = self.record
+        fired = verdicts.count(TickVerdict.FIRED)
+        left = record.left
+        if left is not None:
+            left -= fired
+        # A fire without a job says nothing about how late jobs are made.
+        lag_ms = record.lag_ms
+        for tick, verdict in zip(fire.ticks, verdicts, strict=True):
+            if verdict is TickVerdict.FIRED:
+                self.runs.append(ScheduleRun(tick.tick_ms, tick.job.id))
+                lag_ms = max(now - tick.tick_ms, 0)
+        next_ms = fire.next_ms
+        # rule:20 after the last tick of a limit there is no next one, in memory
+        if left == 0:
+            next_ms = None
+        self.record = record._replace(
+            next_ms=next_ms,
+            last_ms=fire.last_ms,
+            fired=record.fired + fired,
+            missed=record.missed + fire.missed,
+            skipped=record.skipped + verdicts.count(TickVerdict.SKIPPED),
+            lag_ms=lag_ms,
+            left=left,
+        )
+
+    def note_run(self, run: ScheduleRun) -> None:
+        """A job was stored for a tick beside the plan."""
+        self.runs.append(run)
+        self.record = self.record._replace(fired=self.record.fired + 1)
+
+    def last_jobs(self, lives: Callable[[str], bool]) -> list[str]:
+        """The ids of those of its last jobs that live."""
+        recent = list(self.runs)[-LOOKED_AT:]
+        return [run.job_id for run in recent if lives(run.job_id)]
+
+    def _go_on(self, next_ms: int | None) -> None:
+        self.record = self.record._replace(paused=None, is_lapsed=False, next_ms=next_ms)
+
+    def _mark(self, new: NewSchedule, now: int) -> None:
+        declared_ms = now if new.is_code else None
+        self.record = self.record._replace(declared_ms=declared_ms)
+
+    def _is_fresh(self, now: int, age_ms: int) -> bool:
+        declared_ms = self.record.declared_ms
+        return declared_ms is not None and declared_ms > now - age_ms
