@@ -10,12 +10,14 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from asyncjobs.model.job import State
+from asyncjobs.store.changes import JobChanges
 from asyncjobs.store.history import History
 from asyncjobs.store.listing import JobListing
 
 __all__ = [
     "Finding",
     "Inspection",
+    "JobInspection",
     "Leftover",
     "QueueCounts",
     "QueueFlow",
@@ -172,8 +174,12 @@ class QueueInspection(Protocol):
         ...
 
 
+class JobInspection(JobListing, JobChanges, Protocol):
+    """Questions about many jobs, and actions on those that have not started."""
+
+
 class Inspection(Protocol):
-    """Looks at a store and changes no job."""
+    """Looks at a store. It changes what an operator asks for, and nothing else."""
 
     @property
     def queues(self) -> QueueInspection: ...
@@ -182,7 +188,7 @@ class Inspection(Protocol):
     def history(self) -> History: ...
 
     @property
-    def jobs(self) -> JobListing: ...
+    def jobs(self) -> JobInspection: ...
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         """The leases in these queues, also those that are over; at most 1,000 in each."""

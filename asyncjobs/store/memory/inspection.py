@@ -16,7 +16,7 @@ from asyncjobs.store.inspect import (
 )
 from asyncjobs.store.memory.figures import counts_of, left_in, queue_flow
 from asyncjobs.store.memory.history import MemoryHistory
-from asyncjobs.store.memory.jobs import MemoryJobListing
+from asyncjobs.store.memory.jobs import MemoryJobInspection
 from asyncjobs.store.memory.queues import Queues
 from asyncjobs.store.memory.surveyor import Surveyor
 
@@ -30,7 +30,7 @@ class MemoryInspection:
         self._queues = queues
         self.queues = MemoryQueueInspection(queues)
         self.history = MemoryHistory(queues)
-        self.jobs = MemoryJobListing(queues)
+        self.jobs = MemoryJobInspection(queues)
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         now = self._queues.now_ms()

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import nlargest, nsmallest
+from typing import TypeVar
 
 from asyncjobs.errors import StoreError
 from asyncjobs.model.ids import id_bytes
 from asyncjobs.model.job import JobRecord, State
 from asyncjobs.model.refs import JobRef
+from asyncjobs.store.changes import Change, Changed, Target
 from asyncjobs.store.listing import JobCursor, JobPage, JobQuery, ListedJob
 from asyncjobs.store.looking import Ask, Batch, Found, check_query, look, parts_of
+from asyncjobs.store.memory.amending import Amending
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.queues import Queues
 from asyncjobs.store.memory.stored import StoredJob
 
-__all__ = ["MemoryJobListing"]
+__all__ = ["MemoryJobInspection"]
+
+T = TypeVar("T", Target, Change)
 
 
-class MemoryJobListing:
-    """See `JobListing`."""
+class MemoryJobInspection:
+    """See `JobInspection`."""
 
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
@@ -33,6 +38,32 @@ class MemoryJobListing:
             return [self._read(query, ask) for ask in asks]
 
         return await look(query, places, after, read)
+
+    async def delete(self, targets: Sequence[Target]) -> list[Changed]:
+        return self._act(targets, lambda amending, target: amending.delete(target))
+
+    async def run_now(self, targets: Sequence[Target]) -> list[Changed]:
+        now = self._queues.now_ms()
+        return self._act(targets, lambda amending, target: amending.run_now(target, now))
+
+    async def change(self, changes: Sequence[Change]) -> list[Changed]:
+        now = self._queues.now_ms()
+        return self._act(changes, lambda amending, change: amending.change(change, now))
+
+    def _act(self, about: Sequence[T], act: Callable[[Amending, T], Changed]) -> list[Changed]:
+        """Act on each job whose queue is sound. Raises the error of one that is not."""
+        by_name = self._queues.by_name
+        verdicts: list[Changed] = []
+        for each in about:
+            queue = by_name.get(each.ref.queue)
+            verdict = Changed.GONE
+            if queue is not None and queue.name not in self._queues.broken:
+                verdict = act(queue.amending, each)
+            verdicts.append(verdict)
+        for name in {each.ref.queue for each in about} & by_name.keys():
+            by_name[name].amending.signal_news()
+        self._queues.raise_broken(each.ref.queue for each in about)
+        return verdicts
 
     def _read(self, query: JobQuery, ask: Ask) -> Batch | StoreError:
         now = self._queues.now_ms()
@@ -89,7 +120,7 @@ def _jobs(queue: Queue, state: State, part: int) -> Iterator[Found]:
     if state is State.SCHEDULED:
         for job in queue.waiting.scheduled_jobs():
             due_ms = job.due_ms or 0
-            yield Found(id_bytes(job.id), due_ms, _listed(queue, job, due_ms, b"%d" % due_ms))
+            yield Found(id_bytes(job.id), due_ms, _listed(queue, job, due_ms))
         return
     jobs = queue.waiting.ready_jobs(part)
     if state is State.RUNNING:
@@ -102,11 +133,9 @@ def _jobs(queue: Queue, state: State, part: int) -> Iterator[Found]:
             # A lease that is over is gone, while its jobs may not be given back yet.
             held = queue.leases.get(job.holder or "")
             worker = b"" if held is None else held.info
-        yield Found(job.serial, job.ready_ms, _listed(queue, job, time_ms, job.receipt, worker))
+        yield Found(job.serial, job.ready_ms, _listed(queue, job, time_ms, worker))
 
 
-def _listed(
-    queue: Queue, job: StoredJob, time_ms: int, seen: bytes, worker: bytes = b""
-) -> ListedJob:
+def _listed(queue: Queue, job: StoredJob, time_ms: int, worker: bytes = b"") -> ListedJob:
     record = job.record(JobRef(queue.name, job.id))
-    return ListedJob(record, time_ms, seen, len(job.envelope), worker)
+    return ListedJob(record, time_ms, job.seen, len(job.envelope), worker)

@@ -17,6 +17,7 @@ from asyncjobs.store.activity import ENQUEUED, RESCHEDULED
 from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.letters import Revival, Revived
+from asyncjobs.store.memory.amending import Amending
 from asyncjobs.store.memory.ended import Ended
 from asyncjobs.store.memory.entries import Entries
 from asyncjobs.store.memory.finished import Finished
@@ -62,6 +63,10 @@ class Queue:
         """What enqueues were answered, by token: a batch that is sent again is stored once."""
         self.upkeep = Upkeep(
             self.leases, self.waiting, self.ended, self._answers, lambda: signal(name)
+        )
+
+        self.amending = Amending(
+            self._jobs, self.waiting, lambda: signal(name), self._tell_finished
         )
 
     @property

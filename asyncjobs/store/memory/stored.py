@@ -48,6 +48,13 @@ class StoredJob:
         return b"%d" % self.serial
 
     @property
+    def seen(self) -> bytes:
+        """What names this very stay of a job that waits: its time or its place."""
+        if self.due_ms is not None:
+            return b"%d" % self.due_ms
+        return self.receipt
+
+    @property
     def state(self) -> State:
         if self.due_ms is not None:
             return State.SCHEDULED

@@ -20,7 +20,7 @@ from asyncjobs.store.inspect import (
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.diagnosis import diagnose
 from asyncjobs.store.redis.history import RedisHistory
-from asyncjobs.store.redis.jobs import RedisJobListing
+from asyncjobs.store.redis.jobs import RedisJobInspection
 from asyncjobs.store.redis.scripts import run, run_all, script
 
 __all__ = ["RedisInspection", "RedisQueueInspection"]
@@ -36,7 +36,7 @@ class RedisInspection:
         self._access = access
         self.queues = RedisQueueInspection(access)
         self.history = RedisHistory(access)
-        self.jobs = RedisJobListing(access)
+        self.jobs = RedisJobInspection(access)
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         replies = await _ask(self._access, "workers", queues, MOST_WORKERS)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
 
 from asyncjobs.errors import StoreError
-from asyncjobs.model.batches import pieces
+from asyncjobs.model.batches import cut, pieces, places_by_queue
 from asyncjobs.model.ids import id_bytes, id_text
 from asyncjobs.model.job import JobRecord, Priority, State
 from asyncjobs.model.refs import JobRef
+from asyncjobs.store.changes import Change, Changed, Target
+from asyncjobs.store.letters import MAX_PAGE_BYTES
 from asyncjobs.store.listing import JobCursor, JobPage, JobQuery, ListedJob
 from asyncjobs.store.looking import Ask, Batch, Found, check_query, look, needle_of, parts_of
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.link import Command
-from asyncjobs.store.redis.scripts import run_each, script
+from asyncjobs.store.redis.scripts import raise_away, run_each, script
 
-__all__ = ["RedisJobListing"]
+__all__ = ["RedisJobInspection"]
 
+MOST_CHANGES: Final = 100
+"""Jobs that one call of a script changes, for the same reason: that takes about a millisecond."""
 MOST_CALLS: Final = 50
 """Calls of a script in one trip."""
 _SCRIPTS: Final = {
@@ -29,8 +34,8 @@ _SCRIPTS: Final = {
 _DIGITS: Final = {b"%d" % priority: priority for priority in Priority}
 
 
-class RedisJobListing:
-    """See `JobListing`."""
+class RedisJobInspection:
+    """See `JobInspection`."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -47,6 +52,63 @@ class RedisJobListing:
             return await self._read(query, asks)
 
         return await look(query, places, after, read)
+
+    async def delete(self, targets: Sequence[Target]) -> list[Changed]:
+        return await self._act("delete", targets)
+
+    async def run_now(self, targets: Sequence[Target]) -> list[Changed]:
+        return await self._act("run_now", targets)
+
+    async def _act(self, name: str, targets: Sequence[Target]) -> list[Changed]:
+        args = [(id_bytes(target.ref.id), target.seen) for target in targets]
+        refs = [target.ref for target in targets]
+        return await self._change(name, refs, args, [0] * len(targets))
+
+    async def change(self, changes: Sequence[Change]) -> list[Changed]:
+        args: list[tuple[bytes | int, ...]] = [
+            (
+                id_bytes(each.ref.id),
+                hashlib.sha1(each.expected, usedforsecurity=False).hexdigest().encode(),
+                _or_empty(each.at_ms),
+                each.envelope,
+            )
+            for each in changes
+        ]
+        refs = [each.ref for each in changes]
+        return await self._change("change", refs, args, [len(each.envelope) for each in changes])
+
+    async def _change(
+        self,
+        name: str,
+        refs: Sequence[JobRef],
+        args: Sequence[tuple[bytes | int, ...]],
+        sizes: Sequence[int],
+    ) -> list[Changed]:
+        """The verdicts of a script that is given `args` of each job, of these sizes in bytes."""
+        which = script(name)
+        steps: list[list[int]] = []
+        commands: list[Command] = []
+        for queue, places in places_by_queue(ref.queue for ref in refs).items():
+            own_sizes = [sizes[place] for place in places]
+            for step in cut(own_sizes, most=MOST_CHANGES, most_bytes=MAX_PAGE_BYTES):
+                own = [places[at] for at in step]
+                flat = (value for place in own for value in args[place])
+                steps.append(own)
+                commands.append(
+                    which.command(self._access.keys.queue(queue), self._access.pinned(), *flat)
+                )
+        verdicts = [Changed.GONE] * len(refs)
+        away: dict[str, StoreError] = {}
+        for own, command in zip(steps, commands, strict=True):
+            # One step at a time, for a trip with all envelopes could be as large as they like.
+            (reply,) = await run_each(self._access.link, which, (command,))
+            if isinstance(reply, StoreError):
+                away[refs[own[0]].queue] = reply
+                continue
+            for place, verdict in zip(own, reply, strict=True):
+                verdicts[place] = Changed(verdict.decode())
+        raise_away(away)
+        return verdicts
 
     async def _read(self, query: JobQuery, asks: Sequence[Ask]) -> list[Batch | StoreError]:
         which = script(_SCRIPTS[query.state])

@@ -23,6 +23,7 @@ _FOLDER: Final = files("asyncjobs.store.redis") / "lua"
 _SHARED_FILES: Final = (
     "shared.lua",
     "waiting.lua",
+    "acting.lua",
     "ended.lua",
     "history.lua",
     "cancelled.lua",
@@ -131,7 +132,9 @@ _SCRIPTS: Final = {
     for name in (
         "announce",
         "cancel",
+        "change",
         "counts",
+        "delete",
         "deregister",
         "enqueue",
         "enqueue_new",
@@ -161,6 +164,7 @@ _SCRIPTS: Final = {
         "resume",
         "resync",
         "revive",
+        "run_now",
         "survey",
         "workers",
     )

@@ -13,6 +13,7 @@ from asyncjobs.model.job import NewJob, Priority, State, TakenJob
 from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import CancelVerdict
+from asyncjobs.store.changes import Change, Changed, Target
 from asyncjobs.store.letters import LetterQuery, Revival
 from asyncjobs.store.listing import LISTED_STATES, JobQuery
 from asyncjobs.store.seam import EnqueueBatch
@@ -213,4 +214,48 @@ async def test_jobs_that_are_listed(store: Store, spoil: Spoil, any_part: str) -
         expected = {"ready", "other"} if state is State.READY else {state.value}
         # Another part of the queue that cannot be read may have held no jobs.
         assert found in ([expected, expected - {state.value}] if answer.refused else [expected])
+    await spoil.mend()
+
+
+@pytest.mark.parametrize("way", ["delete", "run now", "change", "put off"])
+async def test_jobs_that_are_changed(store: Store, spoil: Spoil, any_part: str, way: str) -> None:
+    """Whatever fails in the middle, each job is there once, or deleted, when it is done again."""
+    names = ["back", "ready", "later"]
+    await store.enqueue("back", queue=BAD, priority=1)
+    worker = await store.worker(BAD)
+    await worker.exchange(Settlement.release(await worker.take_one()))
+    await store.enqueue("ready", queue=BAD, priority=2)
+    await store.enqueue("later", queue=BAD, priority=3, delay_ms=1000)
+    refs = [ref(name, BAD) for name in names]
+
+    async def act() -> list[Changed]:
+        if way == "delete":
+            return await store.backend.inspect.jobs.delete([Target(each) for each in refs])
+        if way == "run now":
+            return await store.backend.inspect.jobs.run_now([Target(each) for each in refs])
+        at_ms = None if way == "change" else store.clock.ms + 500
+        return await store.backend.inspect.jobs.change(
+            [Change(each, each.id.encode(), b"new", at_ms) for each in refs]
+        )
+
+    await spoil(any_part)
+    with contextlib.suppress(StoreError):
+        await act()
+    await spoil.mend(any_part)
+    await act()
+    left = [] if way == "delete" else sorted(names)
+    listed = [
+        job.ref.id
+        for state in (State.READY, State.SCHEDULED)
+        for job in (await store.backend.inspect.jobs.page(JobQuery(state))).jobs
+    ]
+    assert sorted(listed) == left
+    store.clock.ms += 1000
+    found = await worker.take()
+    assert sorted(ids(found)) == left
+    if way in ("change", "put off"):
+        assert {job.envelope for job in found} == {b"new"}
+    assert (await worker.exchange(*map(Settlement.succeeded, found))).not_yours == []
+    counts = await store.counts(BAD)
+    assert (sum(counts.ready), counts.running, counts.scheduled) == (0, 0, 0)
     await spoil.mend()

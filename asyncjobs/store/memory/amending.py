@@ -1,0 +1,97 @@
+"""Changes of jobs in memory that have not started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from asyncjobs.model.refs import JobRef
+from asyncjobs.store.changes import Change, Changed, Target
+from asyncjobs.store.memory.stored import StoredJob
+from asyncjobs.store.memory.waiting import Waiting
+
+__all__ = ["Amending"]
+
+
+class Amending:
+    """Deletes, hastens and changes jobs that wait in a queue.
+
+    It works on parts that belong to the queue: `jobs` are those that have not ended. It calls
+    `signal` when there may be work, and `tell_gone` with each job that is deleted.
+    """
+
+    def __init__(
+        self,
+        jobs: dict[str, StoredJob],
+        waiting: Waiting,
+        signal: Callable[[], None],
+        tell_gone: Callable[[JobRef], None],
+    ) -> None:
+        self._jobs = jobs
+        self._waiting = waiting
+        self._signal = signal
+        self._tell_gone = tell_gone
+        self._has_news = False
+
+    def signal_news(self) -> None:
+        """Signal once for all work that has come in this call."""
+        if self._has_news:
+            self._has_news = False
+            self._signal()
+
+    def delete(self, target: Target) -> Changed:
+        """See `JobChanges.delete`."""
+        job = self._chosen(target)
+        if isinstance(job, Changed):
+            return job
+        self._waiting.remove(job)
+        del self._jobs[job.id]
+        self._tell_gone(target.ref)
+        return Changed.DONE
+
+    def run_now(self, target: Target, now: int) -> Changed:
+        """See `JobChanges.run_now`."""
+        job = self._chosen(target)
+        if isinstance(job, Changed):
+            return job
+        if job.due_ms is None:
+            return Changed.READY
+        self._waiting.remove(job)
+        self._waiting.append(job, now)
+        self._has_news = True
+        return Changed.DONE
+
+    def change(self, change: Change, now: int) -> Changed:
+        """See `JobChanges.change`."""
+        job = self._chosen(Target(change.ref))
+        if isinstance(job, Changed):
+            return job
+        # rule:20 a job that was changed meanwhile is not changed, in memory
+        if job.envelope != change.expected:
+            return Changed.MOVED
+        job.envelope = change.envelope
+        due_ms = change.at_ms
+        if due_ms is None and job.due_ms is not None:
+            return Changed.DONE
+        earliest = self._waiting.next_due_ms
+        self._waiting.remove(job)
+        if due_ms is None or due_ms <= now:
+            self._waiting.append(job, now)
+            self._has_news = True
+        else:
+            self._waiting.schedule(job, due_ms)
+            # A sleeping worker must learn of a new earliest time, or it sleeps past it.
+            self._has_news |= self._waiting.next_due_ms != earliest
+        return Changed.DONE
+
+    def _chosen(self, target: Target) -> StoredJob | Changed:
+        """The job, or what keeps an action from it."""
+        job = self._jobs.get(target.ref.id)
+        if job is None:
+            return Changed.GONE
+        # rule:20 an action changes no job that runs, in memory
+        if job.holder is not None:
+            return Changed.RUNNING
+        # rule:20 an action changes no job that has moved since it was chosen, in memory
+        if target.seen and target.seen != job.seen:
+            return Changed.MOVED
+        return job

@@ -1,0 +1,29 @@
+#!lua flags=allow-oom
+-- Deletes jobs that wait, as if they had never been enqueued: nothing is left of them, and their
+-- ids may be used again at once. One that runs is left alone: its entry would stay pending for ever.
+-- KEYS: the queue's.
+-- ARGV: 2 and on, for each job: id, and which stay was chosen, or ''.
+-- Result: for each job 'done', 'gone', 'running' or 'moved'.
+-- Everything is checked before the first job is removed, as in cancel.lua.
+check_waiting()
+redis.call('ZCARD', CANCEL_HELD)
+redis.call('SISMEMBER', NOTED, '')
+for _, key in ipairs({CANCEL, PROGRESS}) do redis.call('HEXISTS', key, '') end
+
+local answer, removed = {}, {}
+for position = 2, #ARGV, 2 do
+  local id, seen = ARGV[position], ARGV[position + 1]
+  local verdict = obstacle(id, redis.call('HGET', INDEX, id), seen)
+  if not verdict then
+    take_out(id)
+    mark(id, nil)
+    removed[#removed + 1] = id
+    -- Who waits for its result looks at the store, and finds nothing.
+    announce(id, '')
+    verdict = 'done'
+  end
+  answer[#answer + 1] = verdict
+end
+drop_notes(removed)
+in_chunks('HDEL', PROGRESS, removed)
+return answer

@@ -1,0 +1,29 @@
+#!lua flags=allow-oom
+-- Makes scheduled jobs ready before their time.
+-- KEYS: the queue's.
+-- ARGV: 2 and on, for each job: id, and which stay was chosen, or ''.
+-- Result: for each job 'done', 'gone', 'running', 'moved', or 'ready' when it waits for no time.
+check_waiting()
+local answer, signals, failed = {}, false, nil
+for position = 2, #ARGV, 2 do
+  local id, seen = ARGV[position], ARGV[position + 1]
+  local place = redis.call('HGET', INDEX, id)
+  local verdict = obstacle(id, place, seen)
+  if not verdict and place ~= 's' then verdict = 'ready' end
+  if not verdict then
+    local stored = redis.call('HGET', SCHEDULED_DATA, id) or ''
+    local there = append_ready(priority_of(stored), id, string.sub(stored, 2))
+    -- A job that cannot be made ready stays scheduled.
+    if type(there) == 'table' then
+      failed = there
+      break
+    end
+    redis.call('ZREM', SCHEDULED, id)
+    redis.call('HDEL', SCHEDULED_DATA, id)
+    redis.call('HSET', INDEX, id, there)
+    signals, verdict = true, 'done'
+  end
+  answer[#answer + 1] = verdict
+end
+if signals then wake() end
+return failed or answer
