@@ -130,6 +130,7 @@ def _picker(places: list[int]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...
 _SCRIPTS: Final = {
     name: Script(name)
     for name in (
+        "add_figures",
         "announce",
         "cancel",
         "change",
@@ -140,6 +141,7 @@ _SCRIPTS: Final = {
         "enqueue_new",
         "exchange",
         "find_letters",
+        "figures",
         "finished",
         "flow",
         "forget",
