@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overloa
 from asyncjobs.client import Client
 from asyncjobs.client.opening import Openings
 from asyncjobs.client.outbox import Outbox
+from asyncjobs.client.queues import Queues
 from asyncjobs.errors import ConfigError
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
@@ -202,6 +203,11 @@ class AsyncJobs:
         traceback: TracebackType | None,
     ) -> None:
         await self._openings.leave()
+
+    @property
+    def queues(self) -> Queues:
+        """Pausing, draining and purging queues. Its methods raise NotOpen."""
+        return Queues(self.opened, self.settings, self.events)
 
     @property
     def client(self) -> Client:
