@@ -10,12 +10,13 @@ from importlib import metadata as _metadata
 from typing import TYPE_CHECKING, Any
 
 from asyncjobs.app import AsyncJobs
+from asyncjobs.client.schedules import Schedules
+from asyncjobs.client.ticks import Backfill
 from asyncjobs.errors import (
     ArgumentsError,
     AsyncJobsError,
     ConfigError,
     Discard,
-    DrainTimeout,
     EncodeError,
     JobCancelled,
     JobDiscarded,
@@ -32,6 +33,7 @@ from asyncjobs.errors import (
     ResultTimeout,
     ResultUnavailable,
     Retry,
+    ScheduleNotFound,
     Snooze,
     StoreError,
     StoreFull,
@@ -44,6 +46,8 @@ from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.info import JobError, JobInfo, Progress
 from asyncjobs.jobs.registry import JobRegistry
+from asyncjobs.jobs.schedule import Schedule
+from asyncjobs.jobs.tick import FromTick
 from asyncjobs.model.clock import Seconds
 from asyncjobs.model.job import Priority, State
 from asyncjobs.model.refs import JobRef
@@ -60,10 +64,11 @@ __all__ = [
     "ArgumentsError",
     "AsyncJobs",
     "AsyncJobsError",
+    "Backfill",
     "ConfigError",
     "Discard",
-    "DrainTimeout",
     "EncodeError",
+    "FromTick",
     "JobCall",
     "JobCancelled",
     "JobContext",
@@ -90,6 +95,9 @@ __all__ = [
     "ResultsDisabled",
     "Retry",
     "RetryPolicy",
+    "Schedule",
+    "ScheduleNotFound",
+    "Schedules",
     "Seconds",
     "Secret",
     "Snooze",

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, overload
 
 from asyncjobs.client import Client
 from asyncjobs.client.opening import Openings
 from asyncjobs.client.outbox import Outbox
-from asyncjobs.client.queues import Queues
+from asyncjobs.client.schedules import Schedules
 from asyncjobs.errors import ConfigError
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.jobs.readings import check_job_name, read_job_name
 from asyncjobs.jobs.registry import JobRegistry, Register
+from asyncjobs.jobs.rule import CronOptions, Interval, ScheduleOptions
 from asyncjobs.model.events import Event, Events, Listener, listening
 from asyncjobs.model.refs import JobRef
 from asyncjobs.options.app import AppOptions, AppSettings
@@ -36,6 +37,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+SCHEDULE_NEEDS: Final = {"cron or every": "schedules"}
+"""The capability that a store must have for schedules."""
 
 
 class AsyncJobs:
@@ -97,6 +102,7 @@ class AsyncJobs:
         self._outbox = Outbox(self, self._openings, self._telemetry)
         # From here on, job functions know where their jobs go, and which settings hold for them.
         self.registry.bind(self._outbox, self.settings)
+        self.schedules = Schedules(self, self.registry)
 
     # ── job functions ────────────────────────────────────────────────────────────────
 
@@ -114,6 +120,15 @@ class AsyncJobs:
         if function is None:
             return self.registry.job(**options)
         return self.registry.job(function, **options)
+
+    def cron(self, expression: str, **options: Unpack[CronOptions]) -> Callable[[F], F]:
+        """Make jobs at set times: `@app.cron("30 2 * * *", tz="Europe/Berlin")`. See
+        `JobRegistry.cron` for options and errors."""
+        return self.registry.cron(expression, **options)
+
+    def every(self, interval: Interval, **options: Unpack[ScheduleOptions]) -> Callable[[F], F]:
+        """Make jobs again and again: `@app.every("90s")`. See `JobRegistry.every`."""
+        return self.registry.every(interval, **options)
 
     def include(self, registry: JobRegistry) -> None:
         """Add the job functions of `registry`, including those that it gets later.
@@ -205,11 +220,6 @@ class AsyncJobs:
         await self._openings.leave()
 
     @property
-    def queues(self) -> Queues:
-        """Pausing, draining and purging queues. Its methods raise NotOpen."""
-        return Queues(self.opened, self.settings, self.events)
-
-    @property
     def client(self) -> Client:
         """The open client of the running loop. Raises NotOpen."""
         return self._openings.client
@@ -241,9 +251,7 @@ class AsyncJobs:
         )
 
     def _check_store(self, backend: Backend) -> None:
-        """Raises MissingCapability for a store that cannot keep what a job function needs."""
-        for function in self.registry.functions():
-            check_needs(function.name, function.needs, backend)
+        _check_store(self.registry, backend)
 
     # ── what handles ask (Reader) ────────────────────────────────────────────────────
 
@@ -284,6 +292,15 @@ class AsyncJobs:
     def __repr__(self) -> str:
         state = "open" if self._openings.is_open else "closed"
         return f"<AsyncJobs {state}, {len(self.registry.functions())} job functions>"
+
+
+def _check_store(registry: JobRegistry, backend: Backend) -> None:
+    """Raises MissingCapability for a store that cannot keep what a job function needs."""
+    for function in registry.functions():
+        check_needs(function.name, function.needs, backend)
+    # A schedule without its @app.job raises here, too: every module has been imported by now.
+    for schedule in registry.schedules():
+        check_needs(schedule.function.name, SCHEDULE_NEEDS, backend)
 
 
 def _read_options(stored: dict[str, Any] | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ AsyncJobsError
 │   ├── NotBound             the job function's registry belongs to no app
 │   └── ArgumentsError       arguments that do not fit the job function
 ├── EncodeError              a value that JSON would lose or change
+├── ScheduleNotFound         no schedule has this id
 ├── PayloadTooLarge          an encoded job over `max_payload`
 ├── StoreError               the store did not do what it was asked
 │   ├── StoreUnavailable     not reachable, or it refuses for now
@@ -54,6 +55,7 @@ __all__ = [
     "ResultUnavailable",
     "ResultsDisabled",
     "Retry",
+    "ScheduleNotFound",
     "Snooze",
     "StoreError",
     "StoreFull",
@@ -103,6 +105,10 @@ class EncodeError(AsyncJobsError):
     """A value that JSON would lose or change. The message names it and the conversion to write."""
 
 
+class ScheduleNotFound(AsyncJobsError):
+    """No schedule has this id. The message names it."""
+
+
 class PayloadTooLarge(AsyncJobsError):
     """The encoded job is larger than `max_payload`. The message names both sizes in bytes."""
 
@@ -121,10 +127,6 @@ class StoreUnavailable(StoreError):
 
 class StoreFull(StoreError):
     """The store is out of memory and refuses new jobs. Running jobs go on."""
-
-
-class DrainTimeout(AsyncJobsError, TimeoutError):
-    """The queue was not empty within the time-out. Its jobs go on."""
 
 
 class ResultError(AsyncJobsError):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import griffe
 
+from asyncjobs.jobs import rule
 from asyncjobs.options.app import SETTINGS
 from asyncjobs.options.table import ENQUEUE, FUNCTION
 
@@ -46,6 +47,7 @@ SECTIONS = {
         "State",
         "Priority",
     ],
+    "Schedules": ["Schedules", "Schedule", "FromTick", "Backfill"],
     "Workers": ["Worker", "WorkerReport"],
     "Types": ["Seconds"],
 }
@@ -63,8 +65,8 @@ MORE = {
 }
 """Public names of other modules."""
 MEMBERS = {
-    "AsyncJobs": ["job", "include", "enqueue_many", "handle", "on", "store_info"],
-    "JobRegistry": ["job", "include", "functions", "queues"],
+    "AsyncJobs": ["job", "cron", "every", "include", "enqueue_many", "handle", "on", "store_info"],
+    "JobRegistry": ["job", "cron", "every", "include", "functions", "queues"],
     "JobFunction": ["enqueue", "enqueue_sync", "bind", "handle", "options"],
     "JobContext": [
         "ref",
@@ -72,6 +74,8 @@ MEMBERS = {
         "queue",
         "enqueued_at",
         "scheduled_at",
+        "scheduled_for",
+        "schedule",
         "expires_at",
         "deadline",
         "progress",
@@ -84,9 +88,25 @@ MEMBERS = {
 }
 """Members that users call, where a class has others for asyncjobs itself. Of all other classes,
 every member with a docstring is shown."""
-MADE_FOR_YOU = {"JobFunction", "JobCall", "JobHandle", "JobContext", "JobRef", "Server"}
+MADE_FOR_YOU = {
+    "Schedules",
+    "JobFunction",
+    "JobCall",
+    "JobHandle",
+    "JobContext",
+    "JobRef",
+    "Server",
+}
 """Classes that asyncjobs makes: how they are constructed is nobody's business."""
-TABLES = {"job": FUNCTION, "options": ENQUEUE}
+RULE = tuple(rule.RuleOptions.__annotations__)
+SCHEDULE = (*RULE, *rule.ScheduleOptions.__annotations__)
+TABLES = {
+    "job": FUNCTION,
+    "options": ENQUEUE,
+    "every": SCHEDULE,
+    "cron": (*SCHEDULE, "tz"),
+    "put": (*RULE, "tz"),
+}
 """Methods that take the options of a table, as `**options`."""
 NAMED_BY = {**TABLES, "AsyncJobs": SETTINGS}
 """What takes the names of a table beside its parameters: a docstring lists them in the same way."""

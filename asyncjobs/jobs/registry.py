@@ -12,8 +12,18 @@ from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 from asyncjobs.errors import RegistrationError
 from asyncjobs.guard.nearness import nearest_function
 from asyncjobs.guard.texts import shown
+from asyncjobs.jobs.declared import Declarations, DeclaredSchedule, Draft, drafts_on
 from asyncjobs.jobs.function import Home, JobFunction, Sender
 from asyncjobs.jobs.isolation import isolation_of
+from asyncjobs.jobs.rule import (
+    CallOptions,
+    CronOptions,
+    Interval,
+    Rule,
+    ScheduleOptions,
+    cron_rule,
+    every_rule,
+)
 from asyncjobs.options.app import AppSettings
 from asyncjobs.options.given import Given
 from asyncjobs.options.option import Scope, read
@@ -23,6 +33,7 @@ __all__ = ["JobRegistry", "Register"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Register(Protocol):
@@ -46,6 +57,7 @@ class JobRegistry:
         self._parent: JobRegistry | None = None
         self._children: list[JobRegistry] = []
         self._home = Home()
+        self._declared = Declarations()
 
     @overload
     def job(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> JobFunction[P, R]: ...
@@ -92,6 +104,74 @@ class JobRegistry:
             return register
         return register(function)
 
+    def cron(self, expression: str, **options: Unpack[CronOptions]) -> Callable[[F], F]:
+        """Enqueue jobs of a function at the times of a cron expression:
+        `@registry.cron("30 2 * * *", tz="Europe/Berlin")`.
+
+        It stands above or below `@registry.job`, any number of times. An expression has five
+        fields, or is `@hourly`, `@daily`, `@weekly`, `@monthly` or `@yearly`.
+
+        tz: the IANA name of the time zone; by default UTC.
+        Further options are those of `every`.
+
+        Raises ConfigError for an expression, a zone or an option that cannot work,
+        RegistrationError for an id that is taken, and ArgumentsError or EncodeError for
+        arguments with which no job can be made.
+        """
+        return self._schedule(*cron_rule(expression, options))
+
+    def every(self, interval: Interval, **options: Unpack[ScheduleOptions]) -> Callable[[F], F]:
+        """Enqueue jobs of a function again and again: `@registry.every("90s")`.
+
+        The interval is a number of seconds, a timedelta, or a text such as `90s`, `5m` or `2h`;
+        at least 1 s. Its ticks are counted from 1970, so a restart does not move them.
+
+        id: the id of the schedule, unique in the store; by default the name of the job function,
+        and for further ones `name#2` and so on, from the `def` upwards.
+        args: the positional arguments of its jobs. `FromTick.DATE` and the like are filled in.
+        kwargs: the keyword arguments, in the same way.
+        catch_up: which ticks still fire after a time without workers: `latest`, `none` or `all`.
+        window: how old such a tick may be; by default 1 h.
+        overlap: what happens to a tick while an earlier job of the schedule has not ended:
+        `allow`, `skip`, `queue_one` or `cancel_running`.
+        jitter: fire each tick later, by up to this time.
+        start: no tick before this aware datetime.
+        end: no tick after this one.
+        limit: how many jobs it makes at most.
+
+        Raises like `cron`.
+        """
+        return self._schedule(*every_rule(interval, options))
+
+    def _schedule(self, rule: Rule, call: CallOptions) -> Callable[[F], F]:
+        def declare(function: F) -> F:
+            draft = Draft(rule, call)
+            if isinstance(function, JobFunction):
+                self._declare(draft, function)
+            else:
+                self._declared.wait(draft, function)
+            return function
+
+        return declare
+
+    def _declare(self, draft: Draft, function: JobFunction[..., Any]) -> None:
+        schedule = self._declared.new(draft, function)
+        # Ids are checked in all registries above, as names of job functions are.
+        for registry in self._ancestry():
+            registry._declared.check_free(schedule)
+        for registry in self._ancestry():
+            registry._declared.add([schedule])
+
+    def schedules(self) -> list[DeclaredSchedule]:
+        """The schedules of all job functions, those of included registries too.
+
+        Raises RegistrationError for a schedule on a function that is no job function.
+        """
+        for child in self._children:
+            child.schedules()
+        self._declared.check_waiting()
+        return list(self._declared.schedules.values())
+
     def include(self, registry: JobRegistry) -> None:
         """Add the job functions of `registry`, including those that it gets later.
 
@@ -114,9 +194,13 @@ class JobRegistry:
         # Check all names before the first change: a refused registry changes nothing.
         for name, function in registry._names.items():
             self._check_free(name, function)
+        for ancestor in self._ancestry():
+            for schedule in registry._declared.schedules.values():
+                ancestor._declared.check_free(schedule)
         # Each registry above has all names, so that `find` is one look into a dict.
         for ancestor in self._ancestry():
             ancestor._names.update(registry._names)
+            ancestor._declared.add(registry._declared.schedules.values())
         registry._parent = self
         self._children.append(registry)
         if self._home.sender is not None:
@@ -135,8 +219,10 @@ class JobRegistry:
         return list(dict.fromkeys(self._names.values()))
 
     def queues(self) -> set[str]:
-        """The queues of all job functions."""
-        return {function.settings.queue for function in self._names.values()}
+        """The queues of all job functions and schedules."""
+        functions = [*self._names.values()]
+        functions += [schedule.function for schedule in self._declared.schedules.values()]
+        return {function.settings.queue for function in functions}
 
     def bind(self, sender: Sender, settings: AppSettings) -> None:
         """Send the jobs of this registry, and of those that it includes, to this app."""
@@ -180,9 +266,13 @@ class JobRegistry:
         for registry in self._ancestry():
             # A reload defines the same function again, perhaps with fewer aliases. Those of the
             # older definition must not stay behind.
-            for stale in _older_definitions(registry._names, job_function):
-                del registry._names[stale]
+            stale = _older_definitions(registry._names, job_function)
+            for each in stale:
+                del registry._names[each]
+            registry._declared.drop(stale)
             registry._names.update(dict.fromkeys(names, job_function))
+        for draft in drafts_on(checked):
+            self._declare(draft, job_function)
         return job_function
 
     def _check_free(self, name: str, function: JobFunction[..., Any]) -> None:

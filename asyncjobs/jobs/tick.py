@@ -15,7 +15,7 @@ from asyncjobs.errors import ConfigError, EncodeError
 from asyncjobs.jobs.context import in_zone
 from asyncjobs.jobs.function import JobFunction
 from asyncjobs.model.codec import BadRecord
-from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.envelope import Envelope, name_in
 from asyncjobs.model.headers import TickMark
 from asyncjobs.model.job import NewJob
 
@@ -46,6 +46,11 @@ class ScheduledCall(NamedTuple):
     priority: int
     raw: bytes
 
+    @property
+    def name(self) -> str:
+        """The name of its job function; '' if the call cannot be read."""
+        return name_in(self.raw)
+
 
 def check_call(
     function: JobFunction[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -63,6 +68,7 @@ def check_call(
                 f"{function.name}: a schedule makes many jobs, so its call cannot have the option "
                 f"{name}; leave it out"
             )
+    # Texts stand for the placeholders, as they will in the job.
     filled, _ = _without_placeholders(args, kwargs)
     function.binding.check(*filled)
     function.binding.check_values(*filled)
@@ -87,6 +93,7 @@ def job_of_tick(call: ScheduledCall, job_id: str, mark: TickMark, now_ms: int) -
     envelope = Envelope.decode(call.raw)
     texts = _texts(mark)
     for place, word in envelope.headers.fills():
+        # A later release may have more words. Without its argument the job must not run.
         if word not in _WORDS:
             raise BadRecord(f"the placeholder {word!r:.40} is unknown to this release")
         if isinstance(place, int) and place < len(envelope.args):
@@ -96,6 +103,7 @@ def job_of_tick(call: ScheduledCall, job_id: str, mark: TickMark, now_ms: int) -
     if envelope.expires_ms is not None:
         # Stored for an enqueue at 0.
         envelope.expires_ms += now_ms
+    # By the store's clock, as all workers have it. Their own may differ by seconds.
     envelope.enqueued_ms = now_ms
     envelope.headers = envelope.headers.without_fills().with_tick(mark)
     try:

@@ -20,7 +20,7 @@ from asyncjobs.store.letters import Revival, Revived
 from asyncjobs.store.memory.amending import Amending
 from asyncjobs.store.memory.ended import Ended
 from asyncjobs.store.memory.entries import Entries
-from asyncjobs.store.memory.finished import Finished, KeptFigures
+from asyncjobs.store.memory.finished import Finished
 from asyncjobs.store.memory.pauses import Pauses
 from asyncjobs.store.memory.stored import StoredJob, Tally
 from asyncjobs.store.memory.structures import Timed
@@ -53,7 +53,6 @@ class Queue:
         self.ended = Ended(settings)
         self.tally = Tally()
         self.finished = Finished(name, settings.history)
-        self.figures = KeptFigures()
         self._signal = signal
         self._has_news = False
         """Work has come of which nobody was signalled yet."""

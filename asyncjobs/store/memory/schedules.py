@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.schedules import Overlap, ScheduleRef
-from asyncjobs.store.answers import CancelCall
+from asyncjobs.store.answers import CancelCall, QueueChanged
 from asyncjobs.store.checks import check_ticks
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.queues import Queues
@@ -40,7 +40,10 @@ class MemorySchedules:
     async def put(self, schedules: Sequence[NewSchedule], *, fresh_ms: int = 0) -> list[Put]:
         self._queues.raise_broken(new.ref.queue for new in schedules)
         now = self._queues.now_ms()
-        return [self._put(new, now, fresh_ms) for new in schedules]
+        verdicts = [self._put(new, now, fresh_ms) for new in schedules]
+        for queue in {new.ref.queue for new in schedules}:
+            self._tell_changed(queue)
+        return verdicts
 
     def _put(self, new: NewSchedule, now: int, fresh_ms: int) -> Put:
         # The queue is listed from now on.
@@ -154,14 +157,20 @@ class MemorySchedules:
 
     async def resume(self, resumes: Sequence[Resume]) -> list[bool]:
         rules = self._sound([resume.id for resume in resumes])
-        return [
-            rule is not None and rule.resume(resume)
-            for rule, resume in zip(rules, resumes, strict=True)
-        ]
+        goes_on = []
+        for rule, resume in zip(rules, resumes, strict=True):
+            goes_on.append(rule is not None and rule.resume(resume))
+            if rule is not None and goes_on[-1]:
+                self._tell_changed(rule.ref.queue)
+        return goes_on
 
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         self._sound(ids)
         return [self._rules.pop(id, None) is not None for id in ids]
+
+    def _tell_changed(self, queue: str) -> None:
+        """A next tick may be nearer now. Workers look for it only now and then by themselves."""
+        self._queues.control.tell(queue, QueueChanged(queue))
 
     def _of(self, queues: Sequence[str]) -> list[Rule]:
         """The rules of these queues, sorted by queue and id."""

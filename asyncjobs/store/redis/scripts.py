@@ -130,7 +130,6 @@ def _picker(places: list[int]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...
 _SCRIPTS: Final = {
     name: Script(name)
     for name in (
-        "add_figures",
         "announce",
         "cancel",
         "change",
@@ -141,7 +140,6 @@ _SCRIPTS: Final = {
         "enqueue_new",
         "exchange",
         "find_letters",
-        "figures",
         "finished",
         "flow",
         "forget",
