@@ -77,7 +77,7 @@ class Shift:
         self._memory = memory
         self.session = session
         self.processor = _new_processor(app, settings, session)
-        site = Site(app.backend, session, self.processor, settings, app.events)
+        site = Site(app.backend, session, self.processor, settings, app.events, app.registry)
         self._upkeep = Upkeep.of(site, duties)
         pulse = Pulse(pulse_interval_s(settings.block_warning_s, settings.hard_limit_s))
         self._beats = self._new_heartbeats(pulse)
@@ -153,8 +153,11 @@ class Shift:
         waits = ResultWaits(
             self._app, self._app.backend, self._settings.queues, lambda: processor.is_quiet
         )
-        listener = CancelListener(self.session, processor.cancel, self._upkeep.hear_reclaim_due)
-        beside = [self._upkeep.run(), listener.run(), waits.give_back()]
+        upkeep = self._upkeep
+        listener = CancelListener(
+            self.session, processor.cancel, upkeep.hear_reclaim_due, upkeep.hear_changed
+        )
+        beside = [upkeep.run(), listener.run(), waits.give_back()]
         if self._memory is not None:
             beside.append(self._memory.watch(partial(self._on_memory, self._memory)))
         processor.mass_cancels.start()
@@ -224,9 +227,6 @@ class Shift:
                 if not (self.session.away and processor.intake.holds_nothing()):
                     with anyio.move_on_after(LEAVE_S * TELL):
                         await processor.run()
-                if not self.session.away:
-                    with anyio.move_on_after(LEAVE_S * TELL):
-                        await self._upkeep.finish()
 
     async def _say_farewell(self) -> None:
         try:

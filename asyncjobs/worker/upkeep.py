@@ -46,6 +46,11 @@ class Upkeep:
         for duty in self._duties:
             duty.hear_reclaim_due()
 
+    def hear_changed(self, queue: str) -> None:
+        """A signal says that something about this queue was changed by hand."""
+        for duty in self._duties:
+            duty.hear_changed(queue)
+
     async def run(self) -> None:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
@@ -55,16 +60,6 @@ class Upkeep:
                 if next_s[place] <= loop.time():
                     next_s[place] = loop.time() + await self._once(duty)
             await asyncio.sleep(max(min(next_s) - loop.time(), 0.02))
-
-    async def finish(self) -> None:
-        """The worker leaves: each duty does what cannot wait, as far as the store lets it."""
-        for duty in self._duties:
-            try:
-                await duty.finish()
-            except StoreError as error:
-                logger.debug("%s is not finished: %s", type(duty).__name__, error)
-            except Exception:
-                logger.exception("%s failed", type(duty).__name__)
 
     async def _once(self, duty: Duty) -> float:
         try:

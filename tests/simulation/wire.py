@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any, cast
 
@@ -250,7 +251,8 @@ class Wire:
         self._loop = loop
         self._network = network
         self._process = process
-        self.capabilities = MemoryBackend.capabilities
+        # Nothing here has schedules. Asking for them would make each seed another run.
+        self.capabilities = replace(MemoryBackend.capabilities, schedules=False)
         self.inspect = cast(Inspection, _NotAsked())
         self.dead = cast(DeadLetters, None)
 

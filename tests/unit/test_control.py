@@ -41,7 +41,7 @@ class Calls(HookedStore):
 
 async def heard(lease: LeaseSpec, *answers: Collection[Signal] | Exception) -> list[JobRef]:
     store, found = Calls(*answers), list[JobRef]()
-    control = CancelListener(Session(store, store.attach(lease)), found.extend, lambda: None)
+    control = CancelListener(Session(store, store.attach(lease)), found.extend, lambda: None, str)
     task = asyncio.create_task(control.run())
     async with asyncio.timeout(LIMIT_S):
         await store.silent.wait()
@@ -75,14 +75,16 @@ async def test_it_listens_again_after_an_error(error: Exception) -> None:
     ]
 
 
-async def test_a_reclaim_that_is_due_is_passed_on_and_other_signals_are_passed_over() -> None:
-    store = Calls([QueueChanged("one"), ReclaimDue("one")], [QueueChanged("one")])
+async def test_a_reclaim_that_is_due_and_a_change_of_a_queue_are_passed_on() -> None:
+    store = Calls([QueueChanged("one"), ReclaimDue("one")], [QueueChanged("two")])
     due, cancelled = list[str](), list[JobRef]()
-    session = Session(store, store.attach(LeaseSpec("mine", "w", ("one",), 1000)))
-    control = CancelListener(session, cancelled.extend, lambda: due.append("reclaim"))
+    session = Session(store, store.attach(LeaseSpec("mine", "w", ("one", "two"), 1000)))
+    control = CancelListener(
+        session, cancelled.extend, lambda: due.append("reclaim"), lambda queue: due.append(queue)
+    )
     task = asyncio.create_task(control.run())
     async with asyncio.timeout(LIMIT_S):
         await store.silent.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert (due, cancelled) == (["reclaim"], [])
+    assert (due, cancelled) == (["one", "reclaim", "two"], [])

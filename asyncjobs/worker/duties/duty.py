@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Self
 
+from asyncjobs.jobs.registry import JobRegistry
 from asyncjobs.model.events import Events
 from asyncjobs.store.answers import Heartbeat
 from asyncjobs.store.seam import Backend
@@ -25,6 +26,7 @@ class Site:
     processor: Processor
     settings: WorkerSettings
     hub: Events
+    registry: JobRegistry
 
 
 class Duty(ABC):
@@ -39,11 +41,11 @@ class Duty(ABC):
     async def run(self) -> float:
         """Do it once. Returns the seconds until the next time."""
 
-    async def finish(self) -> None:  # noqa: B027  most have no use for it
-        """The worker has settled its last job and leaves: do what cannot wait."""
-
     def hear_beat(self, beat: Heartbeat) -> None:  # noqa: B027  most have no use for it
         """The store has answered a heartbeat."""
 
     def hear_reclaim_due(self) -> None:  # noqa: B027  most have no use for it
         """A signal says that a lease has ended."""
+
+    def hear_changed(self, queue: str) -> None:  # noqa: B027  most have no use for it
+        """A signal says that something about this queue was changed by hand."""

@@ -10,7 +10,7 @@ from asyncjobs.errors import StoreError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.backoff import Pauses
 from asyncjobs.model.refs import JobRef
-from asyncjobs.store.answers import CancelCall, ReclaimDue
+from asyncjobs.store.answers import CancelCall, QueueChanged, ReclaimDue
 from asyncjobs.worker.lease.session import Session
 
 __all__ = ["CancelListener"]
@@ -35,10 +35,12 @@ class CancelListener:
         session: Session,
         on_cancel: Callable[[Collection[JobRef]], None],
         on_reclaim_due: Callable[[], None],
+        on_changed: Callable[[str], None],
     ) -> None:
         self._session = session
         self._on_cancel = on_cancel
         self._on_reclaim_due = on_reclaim_due
+        self._on_changed = on_changed
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -66,6 +68,8 @@ class CancelListener:
                     cancelled.append(ref)
                 case ReclaimDue():
                     self._on_reclaim_due()
+                case QueueChanged(queue):
+                    self._on_changed(queue)
                 case _:
                     # For another worker, or of a kind that this one has no use for.
                     pass
