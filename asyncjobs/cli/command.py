@@ -16,8 +16,9 @@ from asyncjobs.cli.dead.commands import dead
 from asyncjobs.cli.exporter import exporter
 from asyncjobs.cli.jobs.enqueue import enqueue
 from asyncjobs.cli.jobs.show import jobs
-from asyncjobs.cli.queues.commands import queues
+from asyncjobs.cli.queues.forget import queues
 from asyncjobs.cli.queues.stats import stats
+from asyncjobs.cli.schedules.commands import schedules
 from asyncjobs.cli.shared.streams import prepare_streams
 from asyncjobs.cli.worker.command import worker
 
@@ -39,5 +40,17 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (check, completion, dead, doctor, enqueue, exporter, jobs, queues, stats, worker):
+for _command in (
+    check,
+    completion,
+    dead,
+    doctor,
+    enqueue,
+    exporter,
+    jobs,
+    queues,
+    schedules,
+    stats,
+    worker,
+):
     cli.add_command(_command)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import click
-from click import unstyle
 
-from asyncjobs.cli.queues.chosen import describe_pauses, pauses_of
+from asyncjobs.cli.check.schedules import look_at_schedules
 from asyncjobs.cli.shared.render import Part, Table, clean, line, paint, show, show_json
 from asyncjobs.cli.shared.store_command import ask, describe_store, store_options
 from asyncjobs.cli.shared.values import count
@@ -30,8 +29,8 @@ MOST_CHARACTERS: Final = 100
 """How much of a function's name is shown: anybody who can write to the store may have chosen it."""
 _EPILOG = """\b
 Exit codes:
-  0  healthy: the store answers, every queue can be read, and every queue with jobs has a
-     live worker
+  0  healthy: the store answers, every queue can be read, every queue with jobs has a
+     live worker, and no schedule is late
   1  unhealthy
   2  wrong usage or configuration
   3  the store cannot be reached, or has another layout
@@ -42,7 +41,8 @@ Exit codes:
 @store_options
 @click.pass_context
 def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool) -> None:
-    """Check that the store answers and that every queue with jobs has a worker.
+    """Check that the store answers, that every queue with jobs has a worker, and that schedules
+    fire.
 
     Does not import the app.
     """
@@ -54,8 +54,9 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
         problems = [_problem(queue) for queue in queues if _is_left_alone(queue)]
         problems += [f"queue {name!r} cannot be read: {why}" for name, why in found.refused.items()]
         warnings = await _put_back(store, [queue.queue for queue in queues if queue.scheduled])
-        pauses, _ = await pauses_of(store, [queue.queue for queue in queues])
-        warnings += map(unstyle, describe_pauses(pauses))
+        late = await look_at_schedules(store)
+        problems += late.problems
+        warnings += late.warnings
         info = info._replace(warnings=(*info.warnings, *warnings))
         if as_json:
             show_json(_fields(info, queues, problems))

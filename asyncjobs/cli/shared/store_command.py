@@ -18,6 +18,7 @@ from asyncjobs.store.apart import apart
 from asyncjobs.store.seam import Backend, StoreInfo
 
 __all__ = [
+    "Question",
     "ask",
     "describe_store",
     "each_by_itself",

@@ -1,0 +1,1 @@
+"""`asyncjobs schedules`: look at schedules, stop them, and let them make jobs."""

@@ -1,0 +1,152 @@
+"""`asyncjobs schedules pause`, `resume`, `trigger` and `delete`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import click
+
+from asyncjobs.cli.schedules.reading import ask_schedules, unknown
+from asyncjobs.cli.shared.confirm import can_ask, confirm
+from asyncjobs.cli.shared.render import line, show_json
+from asyncjobs.cli.shared.store_command import fail, store_options
+from asyncjobs.cli.shared.values import count
+from asyncjobs.client import ticks
+from asyncjobs.errors import ScheduleNotFound, UsageError
+from asyncjobs.host.exits import ExitCode
+from asyncjobs.store.seam import Backend, StoreInfo
+
+__all__ = ["delete", "pause", "resume", "trigger"]
+
+_EPILOG: Final = """\b
+Exit codes:
+  0  done, or there was nothing to do
+  1  no schedule has an id, one cannot be changed, or the store failed
+  2  wrong usage or configuration
+  3  the store cannot be reached, or has another layout
+"""
+_DELETE_EPILOG: Final = _EPILOG.replace(
+    "or the store failed\n  2  wrong usage or configuration",
+    "the store failed, or you answered no\n"
+    "  2  wrong usage or configuration; no terminal to ask on, and no --yes",
+)
+
+Act = Callable[[Backend, str], Awaitable[str]]
+"""Changes one schedule, and returns what was done to it, in words."""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--reason", default="", metavar="TEXT", help="Shown with the schedule.")
+@store_options
+@click.pass_context
+def pause(ctx: click.Context, /, reason: str, **flags: Any) -> None:
+    """Let schedules fire no more until they are resumed.
+
+    The pause outlives deploys. Jobs that were made stay. Does not import the app.
+    """
+
+    async def act(store: Backend, id: str) -> str:
+        is_new = (await store.schedules.pause([id], reason or "paused by hand"))[0]
+        if is_new:
+            return "paused"
+        # It also answers so for an unknown id.
+        await ticks.found(store, id)
+        return "was paused already"
+
+    _run(ctx, act, flags)
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@store_options
+@click.pass_context
+def resume(ctx: click.Context, /, **flags: Any) -> None:
+    """Let paused schedules go on with their next tick.
+
+    They make up for nothing: asyncjobs schedules backfill does. Does not import the app.
+    """
+
+    async def act(store: Backend, id: str) -> str:
+        if await ticks.resume(store, id):
+            return "resumed"
+        return "was not paused"
+
+    _run(ctx, act, flags)
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@store_options
+@click.pass_context
+def trigger(ctx: click.Context, /, **flags: Any) -> None:
+    """Make a job of each schedule now.
+
+    Its times, a pause, the overlap and the limit do not matter. Does not import the app.
+    """
+
+    async def act(store: Backend, id: str) -> str:
+        return f"made the job {(await ticks.trigger(store, id)).ref}"
+
+    _run(ctx, act, flags)
+
+
+@click.command(epilog=_DELETE_EPILOG)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@store_options
+@click.pass_context
+def delete(ctx: click.Context, /, *, yes: bool, **flags: Any) -> None:
+    """Delete schedules, with their counters. Their jobs stay.
+
+    A schedule that running workers have in their code comes back within a minute: remove it there,
+    or pause it. Does not import the app.
+    """
+
+    async def act(store: Backend, id: str) -> str:
+        if (await store.schedules.delete([id]))[0]:
+            return "deleted"
+        raise ScheduleNotFound(await unknown(store, id))
+
+    verb = ""
+    if not yes:
+        verb = "Delete"
+    _run(ctx, act, flags, verb=verb)
+
+
+def _run(ctx: click.Context, act: Act, flags: dict[str, Any], *, verb: str = "") -> None:
+    """Change each schedule by itself. `verb`: ask first, with this word."""
+    ids: tuple[str, ...] = flags["ids"]
+    as_json: bool = flags["as_json"]
+
+    async def question(store: Backend, info: StoreInfo) -> int:
+        if verb:
+            schedules = count(len(ids), "schedule")
+            # A script has nobody to answer. To go on would be worse than to stop.
+            if not can_ask():
+                message = f"this would {verb.lower()} {schedules}; add --yes to do it"
+                return fail(ExitCode.USAGE, message, as_json=as_json)
+            if not confirm(f"{verb} {schedules}?"):
+                click.echo("nothing was changed", err=True)
+                return ExitCode.FAILED
+        done: dict[str, str] = {}
+        errors: dict[str, str] = {}
+        # One by one: a mistake in the last id must not undo or hide what was done before.
+        for id in ids:
+            try:
+                done[id] = await act(store, id)
+            except ScheduleNotFound:
+                errors[id] = await unknown(store, id)
+            except UsageError as error:
+                errors[id] = str(error)
+        for problem in errors.values():
+            click.echo(f"Error: {line(problem)}", err=True)
+        if as_json:
+            show_json({"done": done, "errors": errors})
+        else:
+            for id, what in done.items():
+                click.echo(f"{line(id)}: {what}")
+        return ExitCode.failed_if(errors)
+
+    ctx.exit(ask_schedules(flags["url"], flags["prefix"], question, as_json=as_json))
