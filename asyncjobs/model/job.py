@@ -8,16 +8,18 @@ from typing import NamedTuple
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Terms
 
-__all__ = ["JobRecord", "NewJob", "Priority", "State", "TakenJob"]
+__all__ = ["JobRecord", "NewJob", "Priority", "State", "TakenJob", "held_by"]
 
 
 class State(StrEnum):
     """Where a job is: scheduled → ready → running → one of the final states.
 
-    A running job that is retried becomes scheduled again. The final states are succeeded, dead,
+    A running job that is retried becomes scheduled again. A held job waits for the end of the one
+    that holds its unique key, and is scheduled or ready then. The final states are succeeded, dead,
     discarded and cancelled.
     """
 
+    HELD = "held"
     SCHEDULED = "scheduled"
     READY = "ready"
     RUNNING = "running"
@@ -33,7 +35,7 @@ class State(StrEnum):
 
 
 # Live states, not final ones, so that a new final state is only a row in ends.py.
-_LIVE = frozenset({State.SCHEDULED, State.READY, State.RUNNING})
+_LIVE = frozenset({State.HELD, State.SCHEDULED, State.READY, State.RUNNING})
 
 
 class Priority(IntEnum):
@@ -96,13 +98,19 @@ class TakenJob(NamedTuple):
         return JobRef(self.queue, self.id)
 
 
+def held_by(ref: JobRef) -> str:
+    """`JobRecord.held_by` of a job that waits for the end of this one."""
+    return f"job {ref}"
+
+
 class JobRecord(NamedTuple):
     """What the store knows of a job. What it does not know is None.
 
     `envelope` is there until the job has finished, `due_ms` while it is scheduled. `outcome` is
     there as long as the result is kept, `dead_letter` as long as that is kept. `holder` is the id
     of the lease that holds the running job, since `taken_ms` by the store's clock.
-    `is_cancelled`: the job was asked to stop.
+    `is_cancelled`: the job was asked to stop. `held_by` says for what a held job waits: "job" and
+    the ref of the one that has to end before it.
     """
 
     ref: JobRef
@@ -116,3 +124,4 @@ class JobRecord(NamedTuple):
     dead_letter: bytes | None = None
     taken_ms: int | None = None
     is_cancelled: bool = False
+    held_by: str | None = None

@@ -14,15 +14,21 @@ taken, or only when the key's time is over."""
 class Unique(NamedTuple):
     """At most one job at a time holds `key` in its queue.
 
-    `until` says when the key is free again. After `ttl_ms` it is free in any case. `replace`: the
-    new job takes the place of a holder that has not started. `ttl_ms` then starts again, but ends
-    at most `latest_ms` after the first job.
+    `until` says when the key is free again. It is free in any case `ttl_ms` after its job was due;
+    a window lasts `ttl_ms` from the enqueue. A new job whose key is held is not stored, and the
+    holder stands in its place.
+
+    `replace`: a holder that no worker has taken yet gets the call, the priority and the time of the
+    new job, and `ttl_ms` starts again. It is due `latest_ms` after the first call at the latest.
+    `hold`: behind a holder that was taken, and whose key lasts until it has finished, one job is
+    held until that end. A later one replaces it.
     """
 
     key: bytes
     until: Until
     ttl_ms: int
     replace: bool = False
+    hold: bool = False
     latest_ms: int | None = None
 
 

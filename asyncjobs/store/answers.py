@@ -37,22 +37,28 @@ NONE_AWAY: Final[Mapping[str, StoreError]] = MappingProxyType({})
 
 
 class Placed(NamedTuple):
-    """The job that stands in the place of one that was not stored as new.
+    """The job that stands in the place of one that did not go its usual way.
 
     `how` is "there" when a job with this id or unique key existed and goes on unchanged. It is
-    "replaced" when that job now has the new arguments and the new time.
+    "replaced" when that job now has the new arguments and the new time. It is "held" for a new job
+    that was stored, and waits until the holder of its unique key has ended.
     """
 
     ref: JobRef
-    how: Literal["there", "replaced"]
+    how: Literal["there", "replaced", "held"]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the job itself was stored."""
+        return self.how == "held"
 
 
 class Enqueued(NamedTuple):
     """The answer to a batch of new jobs.
 
-    `places` is in the order of the jobs: None for a job that is stored as new, else the job in
-    its place. `refused` has the queues for which no job of this batch was stored, and why. The
-    places of their jobs mean nothing. The jobs of all other queues are stored.
+    `places` is in the order of the jobs: None for a job that is stored and runs at its time, else
+    what became of it. `refused` has the queues for which no job of this batch was stored, and why.
+    The places of their jobs mean nothing. The jobs of all other queues are stored.
     """
 
     places: Sequence[Placed | None]

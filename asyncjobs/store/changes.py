@@ -41,6 +41,8 @@ class Changed(StrEnum):
     """Somebody has changed it, or it waits elsewhere than it did, and it was left alone."""
     READY = "ready"
     """It waits for no time, so there is nothing to run before its time."""
+    HELD = "held"
+    """It waits for the end of another job, and cannot run before that."""
 
 
 class JobChanges(Protocol):

@@ -112,6 +112,11 @@ def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
                 f"{new.priority!r}: use 0 to 3"
             )
         check_terms(new, capabilities)
+        if new.terms is not None and new.terms.unique is not None:
+            raise UsageError(
+                f"the settlement of {job.ref} carries the job {new.ref} with a unique key, and no "
+                "store keeps both in one step yet: enqueue the job by itself"
+            )
     if effects.barriers and not capabilities.flows:
         raise MissingCapability(
             f"the store has no capability 'flows', which the settlement of {job.ref} needs for "
@@ -140,6 +145,11 @@ def check_ticks(schedule: ScheduleRef, ticks: Sequence[Tick], capabilities: Capa
                 f"{job.priority!r}: use 0 to 3"
             )
         check_terms(job, capabilities)
+        if job.terms is not None and job.terms.unique is not None:
+            raise UsageError(
+                f"a tick of the schedule {schedule} makes the job {job.ref} with a unique key, and "
+                "no store keeps both in one step yet: let the schedule's overlap decide"
+            )
 
 
 def no_schedules(address: str) -> MissingCapability:

@@ -39,6 +39,7 @@ class QueueCounts(NamedTuple):
     dead: int
     workers: int
     """Leases that have not ended."""
+    held: int = 0
 
 
 class QueueFlow(NamedTuple):

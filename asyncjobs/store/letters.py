@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
-from typing import Final, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal, NamedTuple, Protocol
 
 from asyncjobs.model.job import Priority
 from asyncjobs.model.refs import JobRef
+from asyncjobs.model.terms import Unique
 
 __all__ = [
     "MAX_PAGE",
@@ -76,20 +77,36 @@ class LetterPage(NamedTuple):
 
 
 class Revival(NamedTuple):
-    """A dead job that is to run again, with this envelope."""
+    """A dead job that is to run again, with this envelope.
+
+    `unique` is the key that it has to hold again. A window is none: it only bounds enqueues.
+    """
 
     key: LetterKey
     envelope: bytes
+    unique: Unique | None = None
 
 
-class Revived(StrEnum):
-    """What became of a revival."""
+@dataclass(frozen=True, slots=True)
+class Revived:
+    """What became of a revival: one of the three below.
 
-    READY = "ready"
-    GONE = "gone"
+    `holder` is the job that holds its unique key, if that is why it is taken.
+    """
+
+    how: Literal["ready", "gone", "taken"]
+    holder: JobRef | None = None
+
+    READY: ClassVar[Revived]
+    GONE: ClassVar[Revived]
     """There is no letter of this death any more: revived, purged or pruned meanwhile."""
-    TAKEN = "taken"
+    TAKEN: ClassVar[Revived]
     """A living job has the id; the letter stays."""
+
+
+Revived.READY = Revived("ready")
+Revived.GONE = Revived("gone")
+Revived.TAKEN = Revived("taken")
 
 
 class DeadLetters(Protocol):
@@ -118,8 +135,8 @@ class DeadLetters(Protocol):
         """Make dead jobs ready again, in this order, at their old priority or `priority`.
 
         The letter and the result of its death are dropped: from now on it is a job like any
-        other. A job whose letter is gone or whose id is taken is left alone. Never refused for
-        memory.
+        other. A job whose letter is gone or whose id or unique key is taken is left alone. Never
+        refused for memory.
         """
         ...
 

@@ -39,8 +39,23 @@ def _audit_queue(queue: Queue) -> Iterator[str]:
         for id in sorted(marked ^ held.marked.keys()):
             yield f"job {id}: marked to be cancelled, and {name} does not hear of it"
 
+    yield from _audit_locks(queue)
+
+
+def _audit_locks(queue: Queue) -> Iterator[str]:
+    locks = queue.locks
+    for key, lock in locks._by_key.items():
+        if lock.until != "window" and locks._of.get(lock.id) != key:
+            yield f"key {key!r}: job {lock.id} holds it, and does not know"
+    for id in sorted(locks._of.keys() - queue._jobs.keys()):
+        yield f"job {id}: its key is kept, and the job is gone"
+    for key, following in locks._next.items():
+        if key not in locks._by_key:
+            yield f"key {key!r}: job {following.job.id} waits for it, and it is free"
+
 
 def _stored(queue: Queue) -> Iterator[tuple[StoredJob, str]]:
+    yield from ((following.job, "held") for following in queue.locks._next.values())
     for ready in queue.waiting._ready:
         yield from ((job, "ready") for job in ready)
     yield from ((job, "scheduled") for _, _, job in queue.waiting._scheduled._items.values())

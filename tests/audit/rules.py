@@ -37,16 +37,17 @@ EXPIRING: Final = frozenset(
 STAYING: Final = frozenset(
     {
         *(f"ready:{priority}" for priority in range(4)),
-        *("upkeep", "wake", "returned", "largest", "history", "history:jobs"),
+        *("upkeep", "wake", "returned", "largest", "history", "history:jobs", "unique:windows"),
     }
 )
 """What a queue keeps for ever, however many jobs it has seen: empty streams with their
 group and the consumer `returned`, when a worker was last heard of, a token that calls for
-nothing, how large its largest job was, where to look for jobs that were given back, and the last
-jobs that have ended."""
+nothing, how large its largest job was, where to look for jobs that were given back, the last jobs
+that have ended, and the windows of unique keys, which last until they are over."""
 
 _PLACE: Final = re.compile(r"([0-3]):(\d+)-(\d+)")
 _PAUSE: Final = re.compile(r"[pr]\d+ \{.*\}", re.DOTALL)
+_LOCK: Final = re.compile(r"([fsw]) \d+ \d+ (.*)", re.DOTALL)
 _UNTIL: Final = re.compile(r"\d+ \d+")
 _CODES: Final = frozenset(end.code for end in ENDS.values())
 _COUNTER: Final = re.compile(rf"\d+:[er{''.join(sorted(_CODES))}]")
@@ -77,7 +78,7 @@ def leftovers(server: Reachable, prefix: str) -> list[str]:
     found = []
     for queue in queues:
         for key, ttl_ms in queue.ttl_ms.items():
-            if ttl_ms < 0 and key not in STAYING:
+            if ttl_ms < 0 and key not in STAYING and not (key == "unique" and _has_windows(queue)):
                 found.append(f"{queue.name}: {key} is left")
         for p, stream in enumerate(queue.streams):
             if stream.jobs:
@@ -111,7 +112,7 @@ def _place(p: int, entry: tuple[int, int]) -> str:
 def _index_agrees(queue: QueueSnapshot) -> Iterator[str]:
     """Each job is in one place, and the index says which."""
     index, scheduled = queue.hashes["index"], queue.zsets["scheduled"]
-    places = dict.fromkeys(scheduled, "s")
+    places = dict.fromkeys(scheduled, "s") | dict.fromkeys(queue.hashes["unique:held"], "h")
     for p, stream in enumerate(queue.streams):
         for entry, id in stream.jobs.items():
             if id in places:
@@ -232,6 +233,37 @@ def _notes_are_of_jobs(queue: QueueSnapshot) -> Iterator[str]:
         yield f"job {id}: only one of dead:noted and dead:notes:{id}"
 
 
+def _has_windows(queue: QueueSnapshot) -> bool:
+    """Whether no other locks than windows are left."""
+    return queue.hashes["unique"].keys() == queue.zsets["unique:windows"].keys()
+
+
+def _locks_are_of_living_jobs(queue: QueueSnapshot) -> Iterator[str]:
+    """A key is held by one job that lives, or for a window; one job at the most waits for it."""
+    locks, owners = queue.hashes["unique"], queue.hashes["unique:of"]
+    windows = set()
+    for key, stored in locks.items():
+        lock = _LOCK.fullmatch(stored)
+        if lock is None:
+            yield f"key {key}: {stored!r} is no lock"
+        elif lock[1] == "w":
+            windows.add(key)
+        elif owners.get(lock[2]) not in (f"{lock[1]}0{key}", f"{lock[1]}1{key}"):
+            yield f"key {key}: job {lock[2]} holds it, and does not know"
+    for key in sorted(windows ^ queue.zsets["unique:windows"].keys()):
+        yield f"key {key}: only one of unique and unique:windows"
+    waiting = {key: stored.split(" ", 2)[2] for key, stored in queue.hashes["unique:next"].items()}
+    for id, owner in owners.items():
+        if id not in queue.hashes["index"]:
+            yield f"job {id}: its key is kept, and the job is gone"
+        if owner[:1] == "h" and waiting.get(owner[2:]) != id:
+            yield f"job {id}: is held, and does not get its key next"
+    for key in sorted(waiting.keys() - locks.keys()):
+        yield f"key {key}: job {waiting[key]} waits for it, and it is free"
+    for id in sorted(set(waiting.values()) ^ queue.hashes["unique:held"].keys()):
+        yield f"job {id}: only one of unique:next and unique:held"
+
+
 def _memories_are_bounded(queue: QueueSnapshot) -> Iterator[str]:
     for part in ("known:0", "known:1", "known:2"):
         fields = queue.hashes[part]
@@ -258,5 +290,6 @@ _RULES: Final = (
     _pauses_are_readable,
     _marks_are_of_living_jobs,
     _notes_are_of_jobs,
+    _locks_are_of_living_jobs,
     _memories_are_bounded,
 )

@@ -161,8 +161,12 @@ HASHES: Final = (
     "stats",
     "dead:noted",
     "paused",
+    "unique",
+    "unique:of",
+    "unique:next",
+    "unique:held",
 )
-ZSETS: Final = ("scheduled", "workers", "dead", "cancel:held")
+ZSETS: Final = ("scheduled", "workers", "dead", "cancel:held", "unique:windows")
 SETS: Final = ("leaving", "returned", "noted")
 
 

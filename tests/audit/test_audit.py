@@ -119,6 +119,12 @@ PLANTED: list[tuple[str, list[str], str]] = [
     ("a note that stays", ["DEL", KEY + "noted"], "job running: only one of noted and notes:"),
     ("a note of a letter", ["HSET", KEY + "dead:notes:x", "name", "1"], "job x: notes of a dead"),
     ("a crash", ["HSET", KEY + "crashes", "2:1-1", "1"], "entry 2:1-1: crashes are kept"),
+    ("a lock", ["HSET", KEY + "unique", "k", "f 1 1 gone"], "job gone holds it, and does not know"),
+    ("no lock", ["HSET", KEY + "unique", "k", "gone"], "'gone' is no lock"),
+    ("an owner", ["HSET", KEY + "unique:of", "gone", "f0k"], "job gone: its key is kept"),
+    ("a window", ["ZADD", KEY + "unique:windows", "1", "k"], "k: only one of unique and unique:w"),
+    ("one who waits", ["HSET", KEY + "unique:next", "k", "1 1 x"], "job x waits for it, and it is"),
+    ("one held", ["HSET", KEY + "unique:held", "x", "2x"], "x: only one of unique:next and"),
     ("two tokens", ["RPUSH", KEY + "wake", "1", "1"], "wake: holds"),
     ("no counter", ["HSET", KEY + "stats", "x", "1"], "stats: 'x' is no counter"),
 ]

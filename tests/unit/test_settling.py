@@ -19,7 +19,7 @@ from asyncjobs.model.headers import NO_HEADERS, Headers
 from asyncjobs.model.job import NewJob, TakenJob
 from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.model.settlement import MOST_EFFECT_BYTES, Effects, Settlement, SettlementKind
-from asyncjobs.model.terms import Barrier, Terms, Unique
+from asyncjobs.model.terms import Barrier, Gate, Terms
 from asyncjobs.options.app import AppSettings
 from asyncjobs.store.memory.lease import CAPABILITIES
 from asyncjobs.worker.engine.attempt import BEGUN, Attempt, Crew, Reason
@@ -520,12 +520,12 @@ def test_a_large_job_with_errors_can_be_read_again(case: Case) -> None:
     assert attempt.envelope.headers is NO_HEADERS
 
 
-UNIQUE = Terms(unique=Unique(b"key", "finished", 1_000))
+GATED = Terms(gate=Gate(turn="acme"))
 REFUSED = {
     "another queue": Effects((NewJob("other", "a", 2, b"{}"),)),
     "too many": Effects(tuple(NewJob("default", f"n{n}", 2, b"") for n in range(1_001))),
     "too large": Effects((NewJob("default", "a", 2, bytes(MOST_EFFECT_BYTES + 1)),)),
-    "terms": Effects((NewJob("default", "a", 2, b"{}", terms=UNIQUE),)),
+    "terms": Effects((NewJob("default", "a", 2, b"{}", terms=GATED),)),
     "barriers": Effects(barriers=(Barrier("default", "end", 1),)),
 }
 

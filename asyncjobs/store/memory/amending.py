@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from asyncjobs.model.job import State
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.changes import Change, Changed, Target
+from asyncjobs.store.memory.news import News
 from asyncjobs.store.memory.stored import StoredJob
+from asyncjobs.store.memory.unique import Locks
 from asyncjobs.store.memory.waiting import Waiting
 
 __all__ = ["Amending"]
@@ -16,35 +19,39 @@ class Amending:
     """Deletes, hastens and changes jobs that wait in a queue.
 
     It works on parts that belong to the queue: `jobs` are those that have not ended. It calls
-    `signal` when there may be work, and `tell_gone` with each job that is deleted.
+    `tell_gone` with each job that is deleted.
     """
 
     def __init__(
         self,
         jobs: dict[str, StoredJob],
         waiting: Waiting,
-        signal: Callable[[], None],
+        locks: Locks,
+        news: News,
         tell_gone: Callable[[JobRef], None],
     ) -> None:
         self._jobs = jobs
         self._waiting = waiting
-        self._signal = signal
+        self._locks = locks
+        self._news = news
         self._tell_gone = tell_gone
-        self._has_news = False
 
     def signal_news(self) -> None:
         """Signal once for all work that has come in this call."""
-        if self._has_news:
-            self._has_news = False
-            self._signal()
+        self._news.tell()
 
-    def delete(self, target: Target) -> Changed:
+    def delete(self, target: Target, now: int) -> Changed:
         """See `JobChanges.delete`."""
         job = self._chosen(target)
         if isinstance(job, Changed):
             return job
-        self._waiting.remove(job)
+        if job.state is State.HELD:
+            self._locks.unhold(job)
+        else:
+            self._waiting.remove(job)
         del self._jobs[job.id]
+        # rule:21 a delete frees the key of a job, in memory
+        self._news.has_work |= self._locks.end(job.id, now)
         self._tell_gone(target.ref)
         return Changed.DONE
 
@@ -53,11 +60,13 @@ class Amending:
         job = self._chosen(target)
         if isinstance(job, Changed):
             return job
+        if job.state is State.HELD:
+            return Changed.HELD
         if job.due_ms is None:
             return Changed.READY
         self._waiting.remove(job)
         self._waiting.append(job, now)
-        self._has_news = True
+        self._news.has_work = True
         return Changed.DONE
 
     def change(self, change: Change, now: int) -> Changed:
@@ -70,17 +79,21 @@ class Amending:
             return Changed.MOVED
         job.envelope = change.envelope
         due_ms = change.at_ms
+        if job.state is State.HELD:
+            if due_ms is not None:
+                self._locks.put_off(job, due_ms)
+            return Changed.DONE
         if due_ms is None and job.due_ms is not None:
             return Changed.DONE
         earliest = self._waiting.next_due_ms
         self._waiting.remove(job)
         if due_ms is None or due_ms <= now:
             self._waiting.append(job, now)
-            self._has_news = True
+            self._news.has_work = True
         else:
             self._waiting.schedule(job, due_ms)
             # A sleeping worker must learn of a new earliest time, or it sleeps past it.
-            self._has_news |= self._waiting.next_due_ms != earliest
+            self._news.has_work |= self._waiting.next_due_ms != earliest
         return Changed.DONE
 
     def _chosen(self, target: Target) -> StoredJob | Changed:

@@ -105,9 +105,8 @@ class MemoryBackend:
             own = places[queue.name]
             jobs = [batch.jobs[place] for place in own]
             given = queue.enqueue(batch.token, jobs, token_ttl_ms, now)
-            for place, is_new in zip(own, given, strict=True):
-                if not is_new:
-                    answer[place] = Placed(batch.jobs[place].ref, "there")
+            for place, placed in zip(own, given, strict=True):
+                answer[place] = placed
         return Enqueued(answer, refused)
 
     async def reclaim(
@@ -128,6 +127,8 @@ class MemoryBackend:
         now = self._queues.now_ms()
         found, away = self._queues.reach([name for name in queues if name in self._queues.by_name])
         dropped = sum(queue.upkeep.prune(limit, now) for queue in found)
+        for queue in found:
+            queue.locks.prune(now)
         for error in away.values():
             raise error
         return dropped

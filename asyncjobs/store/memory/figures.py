@@ -16,10 +16,11 @@ def counts_of(queue: Queue, now: int) -> QueueCounts:
     return QueueCounts(
         queue.name,
         ready,
-        running=queue.living - sum(ready) - scheduled,
+        running=queue.living - sum(ready) - scheduled - queue.locks.held,
         scheduled=scheduled,
         dead=queue.ended.dead,
         workers=queue.leases.living(now),
+        held=queue.locks.held,
     )
 
 
@@ -55,6 +56,8 @@ def left_in(queue: Queue, idle_ms: int, now: int, *, is_awaited: bool, schedules
 def _needed_until(queue: Queue, idle_ms: int, now: int) -> int:
     """Until when it must be known which ids have ended, and that the queue was in use."""
     known_ms = max(queue.ended.known_until_ms, queue.tally.quiet_from_ms(now))
+    # rule:21 a queue is kept for as long as one of its windows, in memory
+    known_ms = max(known_ms, queue.locks.windows_until_ms)
     if idle_ms <= 0:
         return known_ms
     # A clock that was set back has seen workers that, by now, are in the future.

@@ -40,7 +40,8 @@ class MemoryJobInspection:
         return await look(query, places, after, read)
 
     async def delete(self, targets: Sequence[Target]) -> list[Changed]:
-        return self._act(targets, lambda amending, target: amending.delete(target))
+        now = self._queues.now_ms()
+        return self._act(targets, lambda amending, target: amending.delete(target, now))
 
     async def run_now(self, targets: Sequence[Target]) -> list[Changed]:
         now = self._queues.now_ms()

@@ -28,7 +28,13 @@ from asyncjobs.store.seam import Capabilities
 __all__ = ["CAPABILITIES", "MemoryLease"]
 
 CAPABILITIES = Capabilities(
-    durable=False, shared=False, threaded_heartbeat=False, notes=True, control=True, schedules=True
+    durable=False,
+    shared=False,
+    threaded_heartbeat=False,
+    notes=True,
+    control=True,
+    schedules=True,
+    unique=True,
 )
 PROMOTED_AT_LEAST: Final = 100
 NO_DEMAND: Final = Demand(0)

@@ -14,16 +14,18 @@ from asyncjobs.model.job import JobRecord, NewJob, Priority, State, TakenJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.activity import ENQUEUED, RESCHEDULED
-from asyncjobs.store.answers import CancelVerdict
+from asyncjobs.store.answers import CancelVerdict, Placed
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.letters import Revival, Revived
 from asyncjobs.store.memory.amending import Amending
 from asyncjobs.store.memory.ended import Ended
 from asyncjobs.store.memory.entries import Entries
 from asyncjobs.store.memory.finished import Finished
+from asyncjobs.store.memory.news import News
 from asyncjobs.store.memory.pauses import Pauses
 from asyncjobs.store.memory.stored import StoredJob, Tally
 from asyncjobs.store.memory.structures import Timed
+from asyncjobs.store.memory.unique import Locks
 from asyncjobs.store.memory.upkeep import Upkeep
 from asyncjobs.store.memory.waiting import SuspectRoom, Waiting
 from asyncjobs.store.seam import StoreSettings
@@ -53,20 +55,19 @@ class Queue:
         self.ended = Ended(settings)
         self.tally = Tally()
         self.finished = Finished(name, settings.history)
-        self._signal = signal
-        self._has_news = False
-        """Work has come of which nobody was signalled yet."""
+        self._news = News(lambda: signal(name))
         self._tell_finished = tell_finished
         self._jobs: dict[str, StoredJob] = {}
         """Every job that has not ended, by id."""
-        self._answers: Timed[list[bool]] = Timed()
+        self.locks = Locks(name, self._jobs, self.waiting, self._put)
+        self._answers: Timed[list[Placed | None]] = Timed()
         """What enqueues were answered, by token: a batch that is sent again is stored once."""
         self.upkeep = Upkeep(
             self.leases, self.waiting, self.ended, self._answers, lambda: signal(name)
         )
 
         self.amending = Amending(
-            self._jobs, self.waiting, lambda: signal(name), self._tell_finished
+            self._jobs, self.waiting, self.locks, self._news, self._tell_finished
         )
 
     @property
@@ -95,9 +96,8 @@ class Queue:
 
     def enqueue(
         self, token: str, jobs: Sequence[NewJob], token_ttl_ms: int, now: int
-    ) -> list[bool]:
-        """Store the jobs, or repeat the answer that `token` was given: for each, whether it is
-        new."""
+    ) -> list[Placed | None]:
+        """Store the jobs, or repeat the answer that `token` was given; see `Enqueued.places`."""
         # The batch may be stored although its reply was lost.
         given = self._answers.after(token, now)
         if given is not None:
@@ -107,54 +107,73 @@ class Queue:
         self._answers.put(token, now + token_ttl_ms, answer)
         return answer
 
-    def add(self, jobs: Sequence[NewJob], now: int) -> list[bool]:
-        """Store the jobs and signal them; for each, whether it is new."""
+    def add(self, jobs: Sequence[NewJob], now: int) -> list[Placed | None]:
+        """Store the jobs and signal them; see `Enqueued.places`."""
         self.ended.forget(now)
-        stored = self.store(jobs, now)
-        self._has_news |= any(job is not None and job.due_ms is None for job in stored)
+        self._news.is_ready = False
+        places = self.store(jobs, now)
+        self._news.has_work |= self._news.is_ready
         self.signal_news()
-        return [job is not None for job in stored]
+        return places
 
     def signal_news(self) -> None:
         """Signal once for all work that has come in this call."""
-        # As a server does it: a second signal would wake another worker for nothing.
-        if self._has_news:
-            self._has_news = False
-            self._signal(self.name)
+        self._news.tell()
 
-    def store(self, jobs: Sequence[NewJob], now: int) -> list[StoredJob | None]:
-        """Store each job whose id is free; None for the others.
+    def store(self, jobs: Sequence[NewJob], now: int) -> list[Placed | None]:
+        """Store each job whose id and unique key are free; see `Enqueued.places`.
 
         Nobody is signalled yet: the exchange that stores what a success causes may take it
         itself.
         """
+        places = [self._store(new, now) for new in jobs]
+        self.tally.add(now, ENQUEUED, sum(place is None or place.is_new for place in places))
+        return places
+
+    def _store(self, new: NewJob, now: int) -> Placed | None:
+        # The id comes first: the same id is the same job, whatever it holds.
+        if new.id in self._jobs or self.ended.knows(new.id, now):
+            return Placed(new.ref, "there")
+        due = now + new.delay_ms if new.at_ms is None else new.at_ms
+        unique = None if new.terms is None else new.terms.unique
+        lock = None if unique is None else self.locks.claim(new.id, unique, due, now)
+        place = None
+        if unique is not None and lock is not None:
+            place = self.locks.meet(lock, new, unique, due, now)
+            if not place.is_new:
+                return place
+        if not new.has_new_id:
+            # rule:5 an id that is used again is rid of the result of the job before, in memory
+            self.ended.drop_result(new.id)
+        job = StoredJob(new.id, new.priority, new.envelope)
+        self._jobs[new.id] = job
+        if unique is not None and lock is not None:
+            self.locks.hold(lock, job, unique, due)
+        else:
+            self._put(job, due, now)
+        return place
+
+    def _put(self, job: StoredJob, due: int, now: int) -> None:
+        """Make the job ready, or let it wait until it is due."""
+        if due <= now:
+            self.waiting.append(job, now)
+            self._news.is_ready = True
+            return
         earliest = self.waiting.next_due_ms
-        stored: list[StoredJob | None] = []
-        for new in jobs:
-            if new.id in self._jobs or self.ended.knows(new.id, now):
-                stored.append(None)
-                continue
-            if not new.has_new_id:
-                # rule:5 an id that is used again is rid of the result of the job before, in memory
-                self.ended.drop_result(new.id)
-            job = StoredJob(new.id, new.priority, new.envelope)
-            self._jobs[new.id] = job
-            stored.append(job)
-            due = now + new.delay_ms if new.at_ms is None else new.at_ms
-            if due <= now:
-                self.waiting.append(job, now)
-            else:
-                self.waiting.schedule(job, due)
-        self.tally.add(now, ENQUEUED, sum(job is not None for job in stored))
+        self.waiting.schedule(job, due)
         # A sleeping worker must learn of a new earliest time, or it sleeps past it.
-        self._has_news |= self.waiting.next_due_ms != earliest
-        return stored
+        self._news.has_work |= self.waiting.next_due_ms != earliest
 
     def revive(self, revival: Revival, priority: Priority | None, now: int) -> Revived:
         """Make a dead job ready again; see `DeadLetters.revive`."""
         id = revival.key.ref.id
         if id in self._jobs:
             return Revived.TAKEN if self.ended.has_letter(revival.key) else Revived.GONE
+        if revival.unique is not None and self.ended.has_letter(revival.key):
+            # rule:21 a dead job whose key is taken is not revived, in memory
+            holder = self.locks.again(id, revival.unique, now)
+            if holder is not None:
+                return Revived("taken", holder)
         letter = self.ended.revive(revival.key)
         if letter is None:
             return Revived.GONE
@@ -164,7 +183,7 @@ class Queue:
         self._jobs[id] = job
         self.waiting.append(job, now)
         self.tally.add(now, ENQUEUED)
-        self._has_news = True
+        self._news.has_work = True
         return Revived.READY
 
     # Taking, settling, cancelling
@@ -177,11 +196,12 @@ class Queue:
         jobs: list[TakenJob] = []
         for job in waiting.choose(demand, room):
             held.take(job, now)
+            self.locks.begin(job.id, now)
             jobs.append(job.taken(self.name))
         # One worker does not take all suspects. One that has taken some signals another worker.
         # rule:1 an exchange that leaves ready work behind passes the token on, in memory
         if waiting.left_ready or (room.given and waiting.fewest_crashes):
-            self._has_news = True
+            self._news.has_work = True
         self.signal_news()
         return jobs
 
@@ -221,6 +241,7 @@ class Queue:
         self._answers.drop_until(now)
         self.tally.add(now, state)
         self.ended.put(job.id, state, outcome, ttl_ms, now)
+        self.locks.end(job.id, now)
         self._tell_finished(JobRef(self.name, job.id))
 
     def record(self, id: str, now: int) -> JobRecord | None:
@@ -246,7 +267,14 @@ class Queue:
             if (held := self.leases.get(job.holder)) is not None:
                 held.marked[id] = job
             return CancelVerdict.REQUESTED, job.holder
-        self.waiting.remove(job)
+        if job.state is State.HELD:
+            self.locks.unhold(job)
+        else:
+            self.waiting.remove(job)
+        self._news.is_ready = False
         self._finish(job, State.CANCELLED, outcome, result_ttl_ms, now)
         self.finished.add(id, State.CANCELLED, now, run=unstarted(job.envelope))
+        # A held job goes on now.
+        self._news.has_work |= self._news.is_ready
+        self.signal_news()
         return CancelVerdict.CANCELLED, None

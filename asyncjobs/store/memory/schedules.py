@@ -195,8 +195,8 @@ class MemorySchedules:
         """Store the jobs of the ticks at `places`. One whose id is there ran before."""
         self._queues.note_used(queue.name)
         stored = queue.add([ticks[place].job for place in places], now)
-        for place, is_new in zip(places, stored, strict=True):
-            if not is_new:
+        for place, placed in zip(places, stored, strict=True):
+            if placed is not None:
                 verdicts[place] = TickVerdict.RAN
 
     def _cancel(self, queue: Queue, id: str, now: int) -> JobRef:

@@ -19,6 +19,7 @@ class StoredJob:
         "crashes",
         "due_ms",
         "envelope",
+        "held_by",
         "holder",
         "id",
         "is_marked",
@@ -41,7 +42,19 @@ class StoredJob:
         self.is_marked = False
         """Somebody wants to stop it. That outlives a lease: the next one that takes it is told."""
         self.taken_ms = 0
+        self.held_by: str | None = None
+        """What has to end before it, as a JobRecord says it."""
         self.notes: Notes = {}
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a worker has taken it, now or before."""
+        return self.taken_ms > 0
+
+    def call(self, new: NewJob) -> None:
+        """Take over the call of a job that was enqueued later."""
+        self.priority = new.priority
+        self.envelope = new.envelope
 
     @property
     def receipt(self) -> bytes:
@@ -56,6 +69,8 @@ class StoredJob:
 
     @property
     def state(self) -> State:
+        if self.held_by is not None:
+            return State.HELD
         if self.due_ms is not None:
             return State.SCHEDULED
         return State.READY if self.holder is None else State.RUNNING
@@ -86,6 +101,7 @@ class StoredJob:
             holder=self.holder,
             taken_ms=self.taken_ms if is_running else None,
             is_cancelled=is_running and self.is_marked,
+            held_by=self.held_by,
         )
 
 

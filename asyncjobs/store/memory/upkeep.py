@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from asyncjobs.model.job import TakenJob
+from asyncjobs.store.answers import Placed
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.memory.ended import Ended
 from asyncjobs.store.memory.entries import Entries
@@ -29,7 +30,7 @@ class Upkeep:
         leases: Entries,
         waiting: Waiting,
         ended: Ended,
-        answers: Timed[list[bool]],
+        answers: Timed[list[Placed | None]],
         signal: Callable[[], None],
     ) -> None:
         self._leases = leases

@@ -17,6 +17,7 @@ from asyncjobs.store.redis.layout import CAPABILITIES
 from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.listing import QueueNames
 from asyncjobs.store.redis.scripts import Script, run_each, script
+from asyncjobs.store.redis.unique import has_new, has_unique, read_places, unique_args
 from asyncjobs.store.seam import EnqueueBatch
 
 __all__ = ["Enqueuer"]
@@ -55,12 +56,14 @@ class Enqueuer:
             return ONE_NEW
         check_batch(batch, CAPABILITIES)
         by_queue = places_by_queue([job.queue for job in jobs])
-        store = script("enqueue")
+        store = script("enqueue_unique" if any(map(has_unique, jobs)) else "enqueue")
         commands = tuple(
             self._command(store, queue, [jobs[place] for place in places], batch)
             for queue, places in by_queue.items()
         )
         answers = await self._confirmed(store, commands, tuple(by_queue))
+        if store.name == "enqueue_unique":
+            return _read_unique(jobs, by_queue, answers)
         # Nearly every batch is new, and for one queue. Then no job has to be looked at.
         if len(answers) == 1 and type(answers[0]) is bytes and b"0" not in answers[0]:
             return Enqueued([None] * len(jobs))
@@ -80,8 +83,11 @@ class Enqueuer:
         keys = self._access.keys.queue(queue)
         args: list[bytes | str | int] = [self._access.pinned(), self._ttl_ms(batch)]
         more_keys = [keys.batch(batch.token)]
+        with_terms = store.name == "enqueue_unique"
         for job in jobs:
             args += job_args(job)
+            if with_terms:
+                args.append(unique_args(job))
             # The id may have been used before: the result of that job goes with this one.
             if not job.has_new_id:
                 more_keys.append(keys.result(job.id))
@@ -117,7 +123,12 @@ class Enqueuer:
         answers = replies[: len(commands)]
         behind = replies[len(commands) :]
         if unlisted:
-            new = {q for q, answer in zip(queues, answers, strict=True) if _has_new(answer)}
+            is_new = has_new if store.name == "enqueue_unique" else _has_new
+            new = {
+                queue
+                for queue, answer in zip(queues, answers, strict=True)
+                if isinstance(answer, bytes) and is_new(answer)
+            }
             self._names.note([queue for queue in unlisted if queue in new], sent_s, behind[0])
         if wanted:
             self._check_copies(answers, behind[-1])
@@ -154,9 +165,24 @@ def _read(
     return Enqueued(found, refused)
 
 
-def _has_new(answer: Any) -> bool:
+def _read_unique(
+    jobs: Sequence[NewJob], by_queue: Mapping[str, Sequence[int]], answers: Sequence[Any]
+) -> Enqueued:
+    """The same for a batch with unique jobs."""
+    found: list[Placed | None] = [None] * len(jobs)
+    refused: dict[str, StoreError] = {}
+    for (queue, places), answer in zip(by_queue.items(), answers, strict=True):
+        if isinstance(answer, StoreError):
+            refused[queue] = _refusal(queue, answer)
+            continue
+        for place, placed in zip(places, read_places(queue, answer), strict=True):
+            found[place] = placed
+    return Enqueued(found, refused)
+
+
+def _has_new(answer: bytes) -> bool:
     """Whether an enqueue has stored a job."""
-    return isinstance(answer, bytes) and b"1" in answer
+    return b"1" in answer
 
 
 def _refusal(queue: str, error: StoreError) -> StoreError:

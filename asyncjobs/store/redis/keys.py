@@ -42,6 +42,11 @@ QUEUE_KEYS: Final = (
     "paused",
     "history",
     "history:jobs",
+    "unique",
+    "unique:of",
+    "unique:next",
+    "unique:held",
+    "unique:windows",
 )
 """How the names of a queue's keys end. lua/shared.lua uses them."""
 

@@ -9,7 +9,12 @@ from asyncjobs.store.seam import Capabilities
 __all__ = ["CAPABILITIES", "LAYOUT", "READABLE"]
 
 CAPABILITIES: Final = Capabilities(
-    durable=True, shared=True, threaded_heartbeat=True, notes=True, control=True
+    durable=True,
+    shared=True,
+    threaded_heartbeat=True,
+    notes=True,
+    control=True,
+    unique=True,
 )
 
 LAYOUT: Final = 2

@@ -23,11 +23,13 @@ from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.lookups import STEP, in_steps
 from asyncjobs.store.redis.scripts import run, run_all, script
+from asyncjobs.store.redis.unique import key_args
 
 __all__ = ["RedisDeadLetters"]
 
-# The characters in the answer of lua/revive.lua.
+# The characters in the answer of lua/revive.lua, but for _KEY_TAKEN.
 _REVIVED: Final = {ord("1"): Revived.READY, ord("0"): Revived.GONE, ord("x"): Revived.TAKEN}
+_KEY_TAKEN: Final = ord("k")
 _PRIORITIES: Final = tuple(b"%d" % priority for priority in Priority)
 
 
@@ -90,14 +92,19 @@ class RedisDeadLetters:
             keys = self._keys.queue(letters[places[0]].ref.queue)
             args: list[bytes | str | int] = []
             for place in places:
-                (ref, died_ms), envelope = revivals[place]
-                args += (id_bytes(ref.id), died_ms, envelope)
+                (ref, died_ms), envelope, unique = revivals[place]
+                args += (id_bytes(ref.id), died_ms, envelope, key_args(unique))
             results = tuple(keys.result(letters[place].ref.id) for place in places)
             command = again.command(keys, self._pinned(), wanted, *args, more_keys=results)
             # One step at a time, for one trip with all envelopes could be as large as they like.
-            answer = await run(self._link, again, command)
+            answer, holders = await run(self._link, again, command)
+            held = iter(holders)
             for place, letter in zip(places, answer, strict=True):
-                verdicts[place] = _REVIVED[letter]
+                if letter == _KEY_TAKEN:
+                    queue = letters[place].ref.queue
+                    verdicts[place] = Revived("taken", JobRef(queue, id_text(next(held))))
+                else:
+                    verdicts[place] = _REVIVED[letter]
         return verdicts
 
     async def purge(self, letters: Sequence[LetterKey]) -> list[bool]:

@@ -9,7 +9,8 @@ from asyncjobs.guard.untrusted import LAST_MS
 from asyncjobs.model.batches import pieces, places_by_queue
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.ends import STATE_OF_CODE
-from asyncjobs.model.job import JobRecord, Priority, State
+from asyncjobs.model.ids import id_text
+from asyncjobs.model.job import JobRecord, Priority, State, held_by
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.redis.link import Command
@@ -17,7 +18,8 @@ from asyncjobs.store.redis.link import Command
 __all__ = ["STEP", "in_steps", "read_record"]
 
 _LIVE: Final = {
-    state.value.encode(): state for state in (State.SCHEDULED, State.READY, State.RUNNING)
+    state.value.encode(): state
+    for state in (State.HELD, State.SCHEDULED, State.READY, State.RUNNING)
 }
 _PRIORITIES: Final = frozenset(Priority)
 STEP: Final = 500
@@ -60,8 +62,9 @@ def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
         # Bytes of a foreign writer are shown as escapes.
         holder=holder.decode("utf-8", "backslashreplace") or None,
         dead_letter=dead_letter or None,
-        taken_ms=held[0] if held else None,
+        taken_ms=held[0] if held and state is State.RUNNING else None,
         is_cancelled=bool(held and held[1]),
+        held_by=held_by(JobRef(ref.queue, id_text(held[2]))) if state is State.HELD else None,
     )
 
 

@@ -22,12 +22,13 @@ __all__ = ["Script", "by_queue", "raise_away", "run", "run_all", "run_each", "sc
 _FOLDER: Final = files("asyncjobs.store.redis") / "lua"
 _SHARED_FILES: Final = (
     "shared.lua",
-    "waiting.lua",
-    "acting.lua",
     "ended.lua",
     "history.lua",
-    "cancelled.lua",
     "paused.lua",
+    "unique.lua",
+    "waiting.lua",
+    "acting.lua",
+    "cancelled.lua",
     "effects.lua",
     "listing.lua",
 )
@@ -138,6 +139,7 @@ _SCRIPTS: Final = {
         "deregister",
         "enqueue",
         "enqueue_new",
+        "enqueue_unique",
         "exchange",
         "find_letters",
         "finished",

@@ -12,7 +12,7 @@ from asyncjobs.model.clock import new_id
 from asyncjobs.model.job import NewJob, State, TakenJob
 from asyncjobs.model.notes import Note
 from asyncjobs.model.settlement import MOST_EFFECT_BYTES, MOST_EFFECT_JOBS, Effects, Settlement
-from asyncjobs.model.terms import Barrier, Terms, Unique
+from asyncjobs.model.terms import Barrier, Gate, Terms
 from asyncjobs.store.letters import LetterQuery
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.spoiled import BAD, Part, Spoil
@@ -262,9 +262,9 @@ REFUSED = [
     ([new("a"), new("b", 4)], UsageError, r"work/b.*priority 4"),
     ([new("a"), new("b", -1)], UsageError, r"work/b.*priority -1"),
     (
-        [new("a", terms=Terms(unique=Unique(b"k", "finished", 1)))],
+        [new("a", terms=Terms(gate=Gate(turn="acme")))],
         MissingCapability,
-        r"'unique'.*work/a",
+        r"'gates'.*work/a",
     ),
 ]
 

@@ -12,7 +12,8 @@ from asyncjobs.model.clock import new_id
 from asyncjobs.model.job import NewJob, Priority, State, TakenJob
 from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.model.settlement import Settlement
-from asyncjobs.store.answers import CancelVerdict
+from asyncjobs.model.terms import Terms, Unique
+from asyncjobs.store.answers import CancelVerdict, Placed
 from asyncjobs.store.changes import Change, Changed, Target
 from asyncjobs.store.letters import LetterQuery, Revival
 from asyncjobs.store.listing import LISTED_STATES, JobQuery
@@ -258,4 +259,46 @@ async def test_jobs_that_are_changed(store: Store, spoil: Spoil, any_part: str, 
     assert (await worker.exchange(*map(Settlement.succeeded, found))).not_yours == []
     counts = await store.counts(BAD)
     assert (sum(counts.ready), counts.running, counts.scheduled) == (0, 0, 0)
+    await spoil.mend()
+
+
+async def test_a_unique_job_that_ends(store: Store, spoil: Spoil, any_part: str) -> None:
+    """Either it has ended and the next one goes on, or neither."""
+    if not store.backend.capabilities.unique:
+        pytest.skip("no capability unique")
+    terms = Terms(unique=Unique(b"key", "finished", 3_600_000, replace=True, hold=True))
+    worker = await store.worker(BAD)
+    for id in ("a", "b"):
+        jobs = [NewJob(BAD, id, 2, b"{}", has_new_id=True, terms=terms)]
+        await store.backend.enqueue(EnqueueBatch(new_id(), jobs))
+        if id == "a":
+            taken = await worker.take_one()
+    await spoil(any_part)
+    with contextlib.suppress(StoreError):
+        await worker.exchange(Settlement.succeeded(taken))
+    await spoil.mend(any_part)
+    await worker.exchange(Settlement.succeeded(taken))
+    assert ids(await worker.take()) == ["b"]
+    await spoil.mend()
+
+
+@pytest.mark.parametrize("has_new_id", [False, True])
+async def test_unique_jobs_that_are_sent_again(
+    store: Store, spoil: Spoil, any_part: str, has_new_id: bool
+) -> None:
+    if not store.backend.capabilities.unique:
+        pytest.skip("no capability unique")
+    terms = Terms(unique=Unique(b"key", "finished", 3_600_000))
+    jobs = [
+        NewJob(BAD, id, 2, b"{}", delay_ms, has_new_id=has_new_id, terms=terms)
+        for id, delay_ms in (("a", 500), ("b", 0))
+    ]
+    batch = EnqueueBatch(new_id(), jobs)
+    await spoil(any_part)
+    with contextlib.suppress(StoreError):
+        await store.backend.enqueue(batch)
+    await spoil.mend(any_part)
+    answer = await store.backend.enqueue(batch)
+    assert list(answer.places) == [None, Placed(ref("a", BAD), "there")]
+    assert await store.state("a", BAD) is State.SCHEDULED
     await spoil.mend()

@@ -1,6 +1,6 @@
 -- How jobs end that waited and were taken out by a person: by a cancel, or by a purge of their
--- queue. It stands behind ended.lua and
--- history.lua; shared.lua says how scripts get what they use.
+-- queue. It stands behind ended.lua, history.lua, unique.lua and waiting.lua; shared.lua says how
+-- scripts get what they use.
 -- KEYS: those of shared.lua.
 -- ARGV: those of shared.lua.
 -- Result: none of its own.
@@ -16,6 +16,7 @@ local function check_cancelled()
     -- rule:8 a cancel removes nothing where it cannot do all that belongs to it
     redis.call('HEXISTS', key, '')
   end
+  if redis.call('EXISTS', UNIQUE_OF) == 1 then open_locks(0).check() end
 end
 
 -- Ends jobs that were taken out of their places. `stored`: what each was stored as; `result_keys`:
@@ -34,6 +35,9 @@ local function end_cancelled(ids, stored, result_keys, now, args)
     if kept then redis.call('SET', result_keys[position], outcome, 'PX', ttl) end
     announce(id, kept and outcome or '')
   end
+  local locks = redis.call('EXISTS', UNIQUE_OF) == 1 and open_locks(now)
+  -- rule:21 a cancel frees the keys of jobs that waited
+  if locks then locks.ended(ids) end
   drop_notes(ids)
   -- Nor of the progress that an older release has kept.
   in_chunks('HDEL', PROGRESS, ids)
@@ -41,4 +45,6 @@ local function end_cancelled(ids, stored, result_keys, now, args)
   tally(now, END['cancelled'], #ids)
   -- rule:19 a job that was cancelled while it waited is in the history
   record_waiting(now, tonumber(args[5]), waited)
+  -- rule:1 a held job that goes on after a cancel signals
+  if locks and (locks.is_ready or locks.is_earlier) then wake() end
 end

@@ -14,10 +14,13 @@ for at = FIRST, #ARGV, FIELDS do
 end
 check_waiting()
 local now, answer, signals, failed = store_now(), {}, false, nil
+local locks = open_locks(now)
+locks.check()
 
 -- What is stored of a job that waits, with its priority in front.
 local function stored_at(id, place)
   if place == 's' then return redis.call('HGET', SCHEDULED_DATA, id) or '' end
+  if place == 'h' then return redis.call('HGET', UNIQUE_HELD, id) or '' end
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
   local found = redis.call('XRANGE', READY[slot], entry, entry)[1]
   return (slot - 1) .. (found and found[2][2] or '')
@@ -28,6 +31,10 @@ local function change(id, place, expected, due, envelope)
   -- rule:20 a job that was changed meanwhile is not changed
   if redis.sha1hex(string.sub(stored, 2)) ~= expected then return 'moved' end
   local priority = priority_of(stored)
+  if place == 'h' then
+    locks.change(id, priority .. envelope, due)
+    return 'done'
+  end
   if place == 's' and not due then
     redis.call('HSET', SCHEDULED_DATA, id, priority .. envelope)
     return 'done'

@@ -2,9 +2,10 @@
 -- How many jobs the queue holds in each state, and how many leases are running.
 -- KEYS: the queue's.
 -- ARGV: none of its own.
--- Result: {ready 0, ready 1, ready 2, ready 3, running, scheduled, dead, workers}.
+-- Result: {ready 0, ready 1, ready 2, ready 3, running, scheduled, dead, workers, held}.
 local now = store_now()
 local ready, running = count_entries()
 local from = '(' .. string.format('%.0f', now)
 return {ready[1], ready[2], ready[3], ready[4], running, redis.call('ZCARD', SCHEDULED),
-  redis.call('ZCARD', DEAD), redis.call('ZCOUNT', WORKERS, from, '+inf')}
+  redis.call('ZCARD', DEAD), redis.call('ZCOUNT', WORKERS, from, '+inf'),
+  redis.call('HLEN', UNIQUE_HELD)}

@@ -9,6 +9,8 @@ check_waiting()
 redis.call('ZCARD', CANCEL_HELD)
 redis.call('SISMEMBER', NOTED, '')
 for _, key in ipairs({CANCEL, PROGRESS}) do redis.call('HEXISTS', key, '') end
+local locks = redis.call('EXISTS', UNIQUE_OF) == 1 and open_locks(store_now())
+if locks then locks.check() end
 
 local answer, removed = {}, {}
 for position = 2, #ARGV, 2 do
@@ -24,6 +26,9 @@ for position = 2, #ARGV, 2 do
   end
   answer[#answer + 1] = verdict
 end
+-- rule:21 a delete frees the keys of jobs
+if locks then locks.ended(removed) end
+if locks and (locks.is_ready or locks.is_earlier) then wake() end
 drop_notes(removed)
 in_chunks('HDEL', PROGRESS, removed)
 return answer

@@ -95,7 +95,7 @@ local now = store_now()
 if has_effects then effects.look_up(now) end
 -- Most of the time none of these keys exists, and one question is enough.
 local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, NOTED, RETURNED, LARGEST,
-  PROGRESS, PAUSED) > 0
+  PROGRESS, PAUSED, UNIQUE_OF) > 0
 if rare then STEP = portion(STEP) end
 local marked = rare and redis.call('EXISTS', CANCEL) == 1
 -- The marks of other leases cost this one no more than these two questions.
@@ -108,6 +108,8 @@ if has_old_progress then redis.call('HEXISTS', PROGRESS, '') end
 local crashed = rare and redis.call('EXISTS', CRASHES) == 1
 if crashed then redis.call('HEXISTS', CRASHES, '') end
 local awaited = rare and redis.call('EXISTS', AWAITED) == 1
+local locks = rare and redis.call('EXISTS', UNIQUE_OF) == 1 and open_locks(now)
+if locks then locks.check() end
 local is_paused, paused = false, nil
 if rare and redis.call('EXISTS', PAUSED) == 1 then
   check_returns()
@@ -245,6 +247,13 @@ if #gone > 0 then
   drop_notes(unnoted)
   -- rule:9 nothing is left of the progress that an older release has kept of it
   if has_old_progress then in_chunks('HDEL', PROGRESS, gone) end
+  if locks then
+    -- rule:21 a settlement frees the keys of jobs that have ended
+    locks.ended(gone)
+    -- One that goes on now is taken below, or signals there.
+    -- rule:1 a held job that goes on later, before all others, signals
+    if locks.is_earlier then wake() end
+  end
   remember(now, id_ttl, finished)
 end
 for state, number in pairs(ended) do tally(now, state, number) end
@@ -265,37 +274,8 @@ end
 
 local due_ms, promoted = next_due(), 0
 if due_ms and due_ms <= now then
-  -- rule:11 promotion is bounded
-  local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
-    'LIMIT', 0, math.max(100, slots))
-  local size, last, failed = 0, #due, nil
-  index = {}
-  for position = 1, #due do
-    -- The jobs that are left are due, so a worker with a free slot comes back for them at once.
-    -- rule:11 promotion stops after 4 MiB
-    if size >= MAX_BYTES then
-      last = position - 1
-      break
-    end
-    local stored = redis.call('HGET', SCHEDULED_DATA, due[position])
-    if stored then
-      local place = append_ready(priority_of(stored), due[position], string.sub(stored, 2))
-      -- rule:5 due jobs are made ready once, also when one of them cannot be
-      if type(place) == 'table' then
-        last, failed = position - 1, place
-        break
-      end
-      size, promoted = size + #stored, promoted + 1
-      index[#index + 1] = due[position]
-      index[#index + 1] = place
-    end
-  end
-  -- Also before an error is returned, or the jobs that are ready now would be made ready again and
-  -- again.
-  for position = #due, last + 1, -1 do due[position] = nil end
-  in_chunks('ZREM', SCHEDULED, due)
-  in_chunks('HDEL', SCHEDULED_DATA, due)
-  in_chunks('HSET', INDEX, index)
+  local failed
+  promoted, failed = promote(now, math.max(100, slots))
   if failed then return failed end
   -- rule:10 the next due time is that after a promotion
   due_ms = next_due()
@@ -304,6 +284,7 @@ end
 -- What has ended is settled, and what is due becomes ready. Only the handing out stops.
 -- rule:18 a paused queue hands out nothing
 if is_paused then slots, guard = 0, 0 end
+
 local taken, bytes, cancels = {}, 0, {}
 -- Which priorities have no new jobs any more, and where jobs that were given back wait: by
 -- priority, the crashes they have been through, fewest first. So most suspects are done before the
@@ -325,6 +306,8 @@ end
 
 local function add(slot, entries, crashes)
   if #entries == 0 then return 0 end
+  -- rule:21 an exchange notes which unique jobs have started
+  if locks then locks.begin(entries) end
   taken[#taken + 1] = {slot - 1, entries, crashes}
   local largest, entry = 0, nil
   for position = 1, #entries do

@@ -30,6 +30,10 @@ for position = 1, #counters, 2 do
   -- rule:9 a queue is kept for longer than clients do not say its name
   if begin <= now then wait_ms = math.max(wait_ms, begin + 60000 + QUIET_MS - now) end
 end
+-- A window is kept until it is over, or a second job would begin in it.
+local last = redis.call('ZRANGE', UNIQUE_WINDOWS, 0, 0, 'REV', 'WITHSCORES')
+-- rule:21 a queue is kept for as long as one of its windows
+if last[2] then wait_ms = math.max(wait_ms, tonumber(last[2]) - now) end
 local seen = tonumber(redis.call('HGET', UPKEEP, 'seen') or '')
 if seen and idle > 0 then wait_ms = math.max(wait_ms, math.min(seen, now) + idle - now) end
 
@@ -49,6 +53,7 @@ end
 redis.call('UNLINK', READY[1], READY[2], READY[3], READY[4], INDEX, SCHEDULED, SCHEDULED_DATA,
   WORKERS, WORKERS_INFO, SEQUENCE, LEAVING, WAKE, CANCEL, CANCEL_HELD, RETURNED, CRASHES, DEAD,
   DEAD_DATA, DEAD_BYTES, DEAD_NOTED, PROGRESS, UPKEEP, KNOWN[1], KNOWN[2], KNOWN[3], STATS, LARGEST,
-  HISTORY, HISTORY_JOBS)
+  HISTORY, HISTORY_JOBS, UNIQUE, UNIQUE_OF, UNIQUE_NEXT, UNIQUE_HELD,
+  UNIQUE_WINDOWS)
 redis.call('SREM', KEYS[OWN_KEYS + 1], ARGV[3])
 return left

@@ -5,7 +5,8 @@
 --   ends of these jobs: from now on, and for 10 s, they are announced; then job ids.
 -- Result: for each job {state, priority, due ms, envelope, outcome, progress, lease id,
 --   dead letter} with '' for what does not apply, and for a running job in 'full' since when
---   in ms it is held, and 1 if it was asked to stop, else 0; state '' when the job is unknown, '?'
+--   in ms it is held, and 1 if it was asked to stop, else 0; for a job that waits for the end of
+--   another one -1, 0 and the id of that one; state '' when the job is unknown, '?'
 --   when only its outcome is left, which tells the state.
 local now, ids = store_now(), {}
 for position = 3, #ARGV do ids[position - 2] = ARGV[position] end
@@ -15,6 +16,14 @@ if ARGV[2] == 'await' then redis.call('SET', AWAITED, '1', 'PX', 10000) end
 -- A caller that awaits an end needs no progress.
 local has_old = full and redis.call('EXISTS', PROGRESS) == 1
 local function shown_progress(id) return full and progress_of(id, has_old) or '' end
+
+-- A job that waits for the end of the one that holds its unique key.
+local function held(id)
+  local holder, stored = open_locks(now).holder_of(id)
+  if not stored then return nil end
+  return {'held', priority_of(stored), '', full and string.sub(stored, 2) or '', '', '', '', '',
+    -1, 0, holder}
+end
 
 local function queued(id, place)
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
@@ -42,7 +51,9 @@ for position = 1, #ids do
     answer[position] = {'scheduled', priority_of(stored),
       redis.call('ZSCORE', SCHEDULED, id), full and string.sub(stored, 2) or '', '',
       shown_progress(id), '', ''}
-  elseif place and place ~= 's' then
+  elseif place == 'h' and held(id) then
+    answer[position] = held(id)
+  elseif place and place ~= 's' and place ~= 'h' then
     answer[position] = queued(id, place)
   else
     local outcome = redis.call('GET', KEYS[OWN_KEYS + position]) or ''

@@ -22,7 +22,7 @@ if sequence <= last then return {'stale', last} end
 
 redis.call('HSET', SEQUENCE, number, ARGV[3])
 local answer = {'ok', store_now(), next_due() or -1, 0}
-local rare = redis.call('EXISTS', RETURNED, LARGEST, PAUSED) > 0
+local rare = redis.call('EXISTS', RETURNED, LARGEST, PAUSED, UNIQUE_OF) > 0
 local paused = rare and redis.call('EXISTS', PAUSED) == 1
 if paused and not may_hand_out() then
   -- rule:18 an offer hands out nothing of a paused queue
@@ -32,12 +32,16 @@ end
 -- Which jobs may be handed out is known to an exchange. This worker has free slots, so it asks.
 -- rule:18 an offer leaves paused functions to an exchange
 if paused then wanted = 0 end
+local locks = rare and redis.call('EXISTS', UNIQUE_OF) == 1 and open_locks(answer[2])
+if locks then locks.check() end
 local slot, step, bytes = 1, rare and portion(wanted) or wanted, 0
 while wanted > 0 and slot <= 4 do
   local asked, got = math.min(step, wanted), 0
   if redis.call('XLEN', READY[slot]) > 0 then
     local entries, size = read_new(slot, lease, asked), #answer
     got = #entries
+    -- rule:21 an offer notes which unique jobs have started
+    if locks then locks.begin(entries) end
     for position = 1, #entries do
       local entry, fields = entries[position][1], entries[position][2]
       answer[size + 1], answer[size + 2] = slot - 1, entry

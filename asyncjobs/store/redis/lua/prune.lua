@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Drops dead letters that are over their age, number or bytes, the oldest first. Also drops ids
--- that are remembered past their time, and what workers of an older release have left.
+-- that are remembered past their time, unique keys that nobody holds any more, and what workers of
+-- an older release have left.
 -- KEYS: the queue's.
 -- ARGV: 2 max_age_ms; 3 max_count; 4 max_bytes; 5 how many dead letters at the most.
 -- Result: how many dead letters were dropped.
@@ -55,6 +56,13 @@ for slot = 1, 4 do
       return_pending(held[1], MOST_MOVED, false)
     end
   end
+end
+
+-- Windows that are over, and locks of jobs that somebody has deleted by hand.
+if redis.call('EXISTS', UNIQUE_OF, UNIQUE_WINDOWS) > 0 then
+  local locks = open_locks(now)
+  if pcall(locks.check) then locks.prune(1000) end
+  if locks.is_ready or locks.is_earlier then wake() end
 end
 
 -- The rest is about workers of an older release. Keys with a wrong type are passed over.

@@ -31,6 +31,10 @@ local KNOWN = {QUEUE['known:0'], QUEUE['known:1'], QUEUE['known:2']}
 local AWAITED = QUEUE['awaited']
 local STATS = QUEUE['stats']
 local LARGEST = QUEUE['largest']
+local UNIQUE = QUEUE['unique']
+local UNIQUE_NEXT = QUEUE['unique:next']
+local UNIQUE_HELD = QUEUE['unique:held']
+local UNIQUE_WINDOWS = QUEUE['unique:windows']
 local OWN_KEYS = #QUEUE
 local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
 -- Suspects wait apart, by the crashes that they have been through. Those with this many or more

@@ -1,7 +1,44 @@
--- Takes a job that waits out of its place. It stands behind shared.lua; see there.
+-- What becomes of jobs that wait: due ones are made ready, others are taken out of their places. It
+-- stands behind shared.lua and unique.lua; see there.
 -- KEYS: none of its own.
 -- ARGV: none of its own.
 -- Result: none of its own.
+
+-- Makes up to `most` due jobs ready, fewer if they are large. Returns how many, and the error of one
+-- that could not be made ready.
+local function promote(now, most)
+  -- rule:11 promotion is bounded
+  local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
+    'LIMIT', 0, most)
+  local size, last, index, failed, promoted = 0, #due, {}, nil, 0
+  for position = 1, #due do
+    -- The jobs that are left are due, so a worker with a free slot comes back for them at once.
+    -- rule:11 promotion stops after 4 MiB
+    if size >= MAX_BYTES then
+      last = position - 1
+      break
+    end
+    local stored = redis.call('HGET', SCHEDULED_DATA, due[position])
+    if stored then
+      local place = append_ready(priority_of(stored), due[position], string.sub(stored, 2))
+      -- rule:5 due jobs are made ready once, also when one of them cannot be
+      if type(place) == 'table' then
+        last, failed = position - 1, place
+        break
+      end
+      size, promoted = size + #stored, promoted + 1
+      index[#index + 1] = due[position]
+      index[#index + 1] = place
+    end
+  end
+  -- Also before an error is returned, or the jobs that are ready now would be made ready again and
+  -- again.
+  for position = #due, last + 1, -1 do due[position] = nil end
+  in_chunks('ZREM', SCHEDULED, due)
+  in_chunks('HDEL', SCHEDULED_DATA, due)
+  in_chunks('HSET', INDEX, index)
+  return promoted, failed
+end
 
 -- Fails for keys of a wrong type, before anything is taken out: the entry of a job would be gone and
 -- its place in the index would not.
@@ -13,9 +50,10 @@ local function check_waiting()
   end
 end
 
--- Takes a ready or scheduled job out of its place and out of the index; what it was stored as, with
+-- Takes a ready, scheduled or held job out of its place and out of the index; what it was stored as, with
 -- its priority in front. For a job that runs: nil, and the lease that holds it. For an id that no
--- living job has: nil. The caller says how the job ends, or puts it to another place.
+-- living job has: nil. The caller says how the job ends, and frees its unique key, or puts it to
+-- another place.
 local function take_out(id)
   local place = redis.call('HGET', INDEX, id)
   if not place then return nil end
@@ -25,6 +63,9 @@ local function take_out(id)
     -- rule:8 a scheduled job is removed
     redis.call('ZREM', SCHEDULED, id)
     redis.call('HDEL', SCHEDULED_DATA, id)
+  elseif place == 'h' then
+    -- rule:21 a held job that is taken out never gets its key
+    stored = open_locks(0).unhold(id)
   else
     local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
     local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)

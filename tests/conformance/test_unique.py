@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.unique on each store."""
+
+from asyncjobs.testing.conformance.unique import *
