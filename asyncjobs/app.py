@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, 
 from asyncjobs.client import Client
 from asyncjobs.client.opening import Openings
 from asyncjobs.client.outbox import Outbox
+from asyncjobs.client.queues import Queues
 from asyncjobs.client.schedules import Schedules
 from asyncjobs.errors import ConfigError
 from asyncjobs.jobs.function import JobCall, JobFunction
@@ -43,6 +44,7 @@ SCHEDULE_NEEDS: Final = {"cron or every": "schedules"}
 """The capability that a store must have for schedules."""
 
 
+# size: a third of it says what each setting means, where users look for that
 class AsyncJobs:
     """The job functions of one application, and the store that keeps their jobs.
 
@@ -218,6 +220,11 @@ class AsyncJobs:
         traceback: TracebackType | None,
     ) -> None:
         await self._openings.leave()
+
+    @property
+    def queues(self) -> Queues:
+        """Pausing, draining and purging queues. Its methods raise NotOpen."""
+        return Queues(self.opened, self.settings, self.events)
 
     @property
     def client(self) -> Client:

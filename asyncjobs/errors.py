@@ -129,6 +129,10 @@ class StoreFull(StoreError):
     """The store is out of memory and refuses new jobs. Running jobs go on."""
 
 
+class DrainTimeout(AsyncJobsError, TimeoutError):
+    """The queue was not empty within the time-out. Its jobs go on."""
+
+
 class ResultError(AsyncJobsError):
     """`JobHandle.result()` has no value to return."""
 

@@ -16,7 +16,7 @@ from asyncjobs.cli.dead.commands import dead
 from asyncjobs.cli.exporter import exporter
 from asyncjobs.cli.jobs.enqueue import enqueue
 from asyncjobs.cli.jobs.show import jobs
-from asyncjobs.cli.queues.forget import queues
+from asyncjobs.cli.queues.commands import queues
 from asyncjobs.cli.queues.stats import stats
 from asyncjobs.cli.schedules.commands import schedules
 from asyncjobs.cli.shared.streams import prepare_streams

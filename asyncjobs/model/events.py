@@ -45,6 +45,9 @@ __all__ = [
     "LeaseLost",
     "Listener",
     "LoopBlocked",
+    "QueuePaused",
+    "QueuePurged",
+    "QueueResumed",
     "ScheduleEvent",
     "WorkerQuiet",
     "WorkerStarted",
@@ -275,6 +278,39 @@ class CronSkipped(ScheduleEvent):
     """
 
     ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePaused(Event):
+    """This process has paused a queue, or one job function of it. See `app.queues.pause`.
+
+    function: the name of the job function; None: the whole queue.
+    """
+
+    queue: str
+    function: str | None
+    by: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueResumed(Event):
+    """This process has resumed a queue, or one job function of it."""
+
+    queue: str
+    function: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePurged(Event):
+    """This process has cancelled `jobs` waiting jobs of a queue, or of one job function of it.
+
+    The jobs emit no JobCancelled of their own: there may be a million.
+    """
+
+    queue: str
+    function: str | None
+    jobs: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from asyncjobs.model.figures import Figures
 from asyncjobs.model.job import JobRecord, NewJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Barrier
@@ -216,6 +217,14 @@ class Backend(Protocol):
         self, refs: Sequence[JobRef], outcome: bytes | None, result_ttl_ms: int
     ) -> list[CancelVerdict]:
         """Remove ready and scheduled jobs, and ask the workers of running ones to stop them."""
+        ...
+
+    async def add_figures(self, figures: Sequence[Figures]) -> None:
+        """Add what a worker has counted to the figures of the history, by minute and by hour.
+
+        A call without an answer may have counted or not, and is not made again: figures may miss
+        what one worker has counted in some seconds, and are never too high.
+        """
         ...
 
     async def wait_results(

@@ -227,6 +227,9 @@ class Shift:
                 if not (self.session.away and processor.intake.holds_nothing()):
                     with anyio.move_on_after(LEAVE_S * TELL):
                         await processor.run()
+                if not self.session.away:
+                    with anyio.move_on_after(LEAVE_S * TELL):
+                        await self._upkeep.finish()
 
     async def _say_farewell(self) -> None:
         try:

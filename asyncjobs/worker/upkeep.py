@@ -61,6 +61,16 @@ class Upkeep:
                     next_s[place] = loop.time() + await self._once(duty)
             await asyncio.sleep(max(min(next_s) - loop.time(), 0.02))
 
+    async def finish(self) -> None:
+        """The worker leaves: each duty does what cannot wait, as far as the store lets it."""
+        for duty in self._duties:
+            try:
+                await duty.finish()
+            except StoreError as error:
+                logger.debug("%s is not finished: %s", type(duty).__name__, error)
+            except Exception:
+                logger.exception("%s failed", type(duty).__name__)
+
     async def _once(self, duty: Duty) -> float:
         try:
             next_s = await duty.run()

@@ -23,14 +23,14 @@ __all__ = ["DOCUMENTED", "EXPIRING", "audit", "leftovers"]
 _BASE: Final = QueueKeys("p", "q").base.decode()
 DOCUMENTED: Final = frozenset(
     key.decode().removeprefix(_BASE) for key in QueueKeys("p", "q").all
-) | {"result:", "batch:", "notes:", "dead:notes:"}
-"""The parts of a queue's key names; the last four have an id behind them."""
+) | {"result:", "batch:", "notes:", "dead:notes:", "figures:"}
+"""The parts of a queue's key names; the last ones have an id or a time behind them."""
 
 BESIDE: Final = frozenset({"layout", "queues", "survey"})
 """Keys of the whole store."""
 
 EXPIRING: Final = frozenset(
-    {"known:0", "known:1", "known:2", "awaited", "stats", "result:", "batch:"}
+    {"known:0", "known:1", "known:2", "awaited", "stats", "result:", "batch:", "figures:"}
 )
 """What goes by itself. Everything else must never expire: it would take jobs with it."""
 
@@ -44,6 +44,8 @@ STAYING: Final = frozenset(
 group and the consumer `returned`, when a worker was last heard of, a token that calls for
 nothing, how large its largest job was, where to look for jobs that were given back, the last jobs
 that have ended, and the windows of unique keys, which last until they are over."""
+
+_OF_UNLISTED: Final = frozenset({"upkeep", "result:", "batch:", "figures:"})
 
 _PLACE: Final = re.compile(r"([0-3]):(\d+)-(\d+)")
 _PAUSE: Final = re.compile(r"[pr]\d+ \{.*\}", re.DOTALL)
@@ -61,7 +63,12 @@ def audit(server: Reachable, prefix: str) -> list[str]:
     for queue in queues:
         # A call about a queue that nobody uses leaves no more than when it was made, and one that
         # was forgotten what goes by itself.
-        unlisted = {_kind(key) for key in queue.ttl_ms} - {"upkeep", "result:", "batch:"}
+        unlisted = {_kind(key) for key in queue.ttl_ms} - {
+            "upkeep",
+            "result:",
+            "batch:",
+            "figures:",
+        }
         if queue.name not in listed and unlisted:
             found.append(f"{queue.name}: not in the list of queues")
         found += [f"{queue.name}: {what}" for rule in _RULES for what in rule(queue)]
@@ -89,7 +96,7 @@ def leftovers(server: Reachable, prefix: str) -> list[str]:
 
 
 def _kind(key: str) -> str:
-    parts = ("result:", "batch:", "notes:", "dead:notes:")
+    parts = ("result:", "batch:", "notes:", "dead:notes:", "figures:")
     return next((part for part in parts if key.startswith(part)), key)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from asyncjobs.model.clock import new_id
+from asyncjobs.model.figures import HOUR_MS, MINUTE_MS, Figures
 from asyncjobs.model.history import FinishedJob
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import CancelVerdict
-from asyncjobs.store.history import FinishedQuery
+from asyncjobs.store.history import FiguresQuery, FinishedQuery
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.conformance.store import QUEUE, PinnedClock, Store, Worker, ref
@@ -126,3 +127,53 @@ async def test_an_id_that_is_no_text(own: tuple[Any, Store]) -> None:
     server.command("XADD", key(store, "ready:2"), "*", b"\xff\xfe", b"{}")
     await end(store, worker, "a")
     assert {job.ref.id for job in await finished(store)} == {"\\xff\\xfe", "a"}
+
+
+def counted(store: Store, function: str = "send") -> Figures:
+    at_ms = store.clock.ms - store.clock.ms % MINUTE_MS
+    return Figures(QUEUE, function, at_ms, 2, 1, {4: 2}, {0: 1, 7: 1})
+
+
+async def figures(store: Store, step_ms: int = MINUTE_MS) -> dict[str, int]:
+    now = store.clock.ms
+    query = FiguresQuery(QUEUE, now - HOUR_MS, now + 1, step_ms)
+    found = await store.backend.inspect.history.figures(query)
+    return {each.function: each.attempts for each in found}
+
+
+async def test_figures_expire(own: tuple[Any, Store]) -> None:
+    server, store = own
+    await store.backend.add_figures([counted(store)])
+    minute, hour = store.clock.ms // MINUTE_MS, store.clock.ms // HOUR_MS
+    day_ms = 24 * HOUR_MS
+    left_ms = server.command("PTTL", key(store, f"figures:minute:{minute}"))
+    assert day_ms - MINUTE_MS < left_ms <= day_ms
+    left_ms = server.command("PTTL", key(store, f"figures:hour:{hour}"))
+    assert 30 * day_ms - MINUTE_MS < left_ms <= 30 * day_ms
+
+
+async def test_spoiled_figures_begin_anew(own: tuple[Any, Store]) -> None:
+    server, store = own
+    minute, hour = store.clock.ms // MINUTE_MS, store.clock.ms // HOUR_MS
+    for name in (f"figures:minute:{minute}", f"figures:hour:{hour}"):
+        server.command("SET", key(store, name), "x")
+    assert await figures(store) == {}
+    await store.backend.add_figures([counted(store)])
+    assert await figures(store) == await figures(store, HOUR_MS) == {"send": 2}
+    for stored in ("x", "1 2|x|4", "-1 0||", "9" * 40 + " 0||"):
+        server.command("HSET", key(store, f"figures:minute:{minute}"), "send", stored)
+        assert await figures(store) == {}
+        await store.backend.add_figures([counted(store)])
+        assert await figures(store) == {"send": 2}
+
+
+async def test_bytes_of_figures(own: tuple[Any, Store]) -> None:
+    """As docs/guides/observability.md says: for one function and one day."""
+    server, store = own
+    spread = dict.fromkeys(range(30, 43), 9999)
+    each = counted(store, "shop.orders.send")._replace(attempts=130_000, queued=spread, ran=spread)
+    await store.backend.add_figures([each])
+    minute = store.clock.ms // MINUTE_MS
+    used = server.command("MEMORY", "USAGE", key(store, f"figures:minute:{minute}"))
+    assert used < 600
+    assert 24 * 60 * used < 1_000_000

@@ -8,19 +8,21 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, RetryPolicy, State, Worker, constant
-from asyncjobs.errors import StoreUnavailable
+from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.events import JobSucceeded
 from asyncjobs.jobs.middleware import CallNext
 from asyncjobs.model.attempt import AttemptInfo
+from asyncjobs.model.clock import now_ms
 from asyncjobs.model.demand import Demand
+from asyncjobs.model.figures import HOUR_MS, Figures
 from asyncjobs.model.history import MAX_ERROR, FinishedJob
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange
-from asyncjobs.store.history import FinishedQuery
+from asyncjobs.store.history import FiguresQuery, FinishedQuery
 from asyncjobs.store.memory.lease import MemoryLease
 from tests.hooked import HookedStore
 from tests.worker import jobs
-from tests.worker.kit import NewApp, Stage, ended, register, store_raw, working
+from tests.worker.kit import LIMIT_S, NewApp, Stage, ended, eventually, register, store_raw, working
 
 pytestmark = pytest.mark.anyio
 
@@ -163,3 +165,79 @@ async def test_no_job_is_listed_twice_after_lost_replies(
         await Worker(app, concurrency=4).run(burst=True)
         page = await app.backend.inspect.history.finished(FinishedQuery("default"))
     assert sorted(each.ref for each in page.jobs) == sorted(each.ref for each in sent)
+
+
+async def figures(app: AsyncJobs, queue: str = "default") -> dict[str, tuple[int, int]]:
+    """The attempts and the failures of each function."""
+    now = now_ms()
+    query = FiguresQuery(queue, now - HOUR_MS, now + HOUR_MS, 24 * HOUR_MS)
+    found = await app.backend.inspect.history.figures(query)
+    for each in found:
+        assert sum(each.queued.values()) == sum(each.ran.values()) == each.attempts
+    return {each.function: (each.attempts, each.failed) for each in found}
+
+
+async def test_attempts_are_counted(app: AsyncJobs, stage: Stage) -> None:
+    retry = RetryPolicy(max_attempts=3, backoff=constant(0))
+    async with app:
+        echo, other = register(app, jobs.echo), register(app, jobs.echo, name="other")
+        for job in (echo, other, echo, other, echo):
+            await job.enqueue(1)
+        await register(app, jobs.flaky, retry=retry).enqueue(1)
+        await register(app, jobs.fails, retry=retry).enqueue()
+        await register(app, jobs.discards).enqueue()
+        await store_raw(app, b"no envelope")
+        await Worker(app).run(burst=True)
+        # Told when the worker leaves, without a wait for the next time.
+        assert await figures(app) == {
+            "echo": (3, 0),
+            "other": (2, 0),
+            "flaky": (2, 1),
+            "fails": (3, 3),
+            "discards": (1, 0),
+        }
+
+
+async def test_figures_are_told_while_a_worker_runs(
+    app: AsyncJobs, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncjobs.worker.duties.figures.SHORTEST_S", 0.01)
+    monkeypatch.setattr("asyncjobs.worker.duties.figures.LONGEST_S", 0.02)
+    job = register(app, jobs.echo)
+    async with working(app):
+        await (await job.enqueue(1)).result(LIMIT_S)
+
+        async def counted() -> bool:
+            return await figures(app) == {"echo": (1, 0)}
+
+        await eventually(counted)
+
+
+async def test_lost_replies_leave_the_figures_right(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncjobs.worker.lease.session.BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr("asyncjobs.worker.lease.session.BACKOFF_MOST_S", 0.002)
+    app = AsyncJobs(backend=LostReplies())
+    job = register(app, jobs.echo)
+    async with app:
+        for number in range(40):
+            await job.enqueue(number)
+        await Worker(app, concurrency=4).run(burst=True)
+        assert await figures(app) == {"echo": (40, 0)}
+
+
+async def test_figures_that_cannot_be_told_hold_up_no_worker(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refuses(HookedStore):
+        async def add_figures(self, figures: Sequence[Figures]) -> None:
+            raise StoreError("planted: WRONGTYPE")
+
+    app = AsyncJobs(backend=Refuses())
+    job = register(app, jobs.echo)
+    async with app:
+        await job.enqueue(1)
+        report = await Worker(app).run(burst=True)
+        assert report.taken == 1
+        assert await figures(app) == {}

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import click
+from click import unstyle
 
 from asyncjobs.cli.check.schedules import look_at_schedules
+from asyncjobs.cli.queues.chosen import describe_pauses, pauses_of
 from asyncjobs.cli.shared.render import Part, Table, clean, line, paint, show, show_json
 from asyncjobs.cli.shared.store_command import ask, describe_store, store_options
 from asyncjobs.cli.shared.values import count
@@ -54,6 +56,8 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
         problems = [_problem(queue) for queue in queues if _is_left_alone(queue)]
         problems += [f"queue {name!r} cannot be read: {why}" for name, why in found.refused.items()]
         warnings = await _put_back(store, [queue.queue for queue in queues if queue.scheduled])
+        pauses, _ = await pauses_of(store, [queue.queue for queue in queues])
+        warnings += map(unstyle, describe_pauses(pauses))
         late = await look_at_schedules(store)
         problems += late.problems
         warnings += late.warnings

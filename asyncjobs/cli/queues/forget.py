@@ -7,17 +7,17 @@ from typing import Any
 import click
 
 from asyncjobs.cli.dead.filters import read_queues
+from asyncjobs.cli.queues.chosen import unknown
 from asyncjobs.cli.shared.confirm import can_ask, confirm
 from asyncjobs.cli.shared.render import line, show_json
 from asyncjobs.cli.shared.store_command import ask, fail, refusals, store_options
 from asyncjobs.cli.shared.values import count
-from asyncjobs.guard.nearness import nearest
 from asyncjobs.host.exits import ExitCode
 from asyncjobs.store.apart import Apart, apart
 from asyncjobs.store.inspect import Leftover
 from asyncjobs.store.seam import Backend, StoreInfo
 
-__all__ = ["queues"]
+__all__ = ["forget"]
 
 _EPILOG = """\b
 Exit codes:
@@ -28,12 +28,7 @@ Exit codes:
 """
 
 
-@click.group()
-def queues() -> None:
-    """Remove queues that nobody uses."""
-
-
-@queues.command("forget", epilog=_EPILOG)
+@click.command("forget", epilog=_EPILOG)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "all_", is_flag=True, help="Forget every empty queue.")
 @click.option("--yes", is_flag=True, help="Do not ask before forgetting more than one.")
@@ -62,7 +57,7 @@ def forget(
 
     async def question(store: Backend, info: StoreInfo) -> int:
         known = await store.inspect.queues.names()
-        missing = [_unknown(name, known) for name in names if name not in known]
+        missing = [problem for name in names if (problem := unknown(name, known))]
         chosen = known
         if not all_:
             chosen = [name for name in names if name in known]
@@ -104,12 +99,6 @@ def _tell(found: Apart[str, Leftover], missing: list[str], *, all_: bool, as_jso
     return ExitCode.failed_if(missing or found.refused or (left and not all_))
 
 
-def _unknown(name: str, known: list[str]) -> str:
-    if near := nearest(name, known):
-        return f"no queue {name!r}; did you mean {near!r}?"
-    return f"no queue {name!r}"
-
-
 def _why(left: Leftover) -> str:
     """Why a queue stays, and what to do about it."""
     held: dict[str, Any] = {
@@ -123,6 +112,8 @@ def _why(left: Leftover) -> str:
         if left.dead:
             jobs += f" (asyncjobs dead purge --queue {left.queue} drops dead ones)"
         return f"it holds jobs: {jobs}"
+    if left.paused:
+        return "something of it is paused; resume it first (asyncjobs queues list shows what)"
     if left.workers:
         return f"{count(left.workers, 'live worker')} there; stop it first, or leave its queue out"
     if left.schedules:

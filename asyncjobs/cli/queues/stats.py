@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from asyncjobs.cli.queues.chosen import describe_pauses, pause_fields, pauses_of
 from asyncjobs.cli.shared.render import (
     Part,
     Screen,
@@ -24,6 +25,7 @@ from asyncjobs.cli.shared.render import (
 from asyncjobs.cli.shared.stopping import stop_signals
 from asyncjobs.cli.shared.store_command import ask, describe_store, refusals, store_options
 from asyncjobs.cli.shared.values import Duration
+from asyncjobs.client.queues import QueuePause
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.host.exits import ExitCode
 from asyncjobs.model.clock import now_ms
@@ -142,6 +144,7 @@ class _View:
     flows: Sequence[QueueFlow]
     workers: Sequence[_Worker]
     refused: dict[str, StoreError]
+    pauses: dict[str, list[QueuePause]]
 
     def fields(self, info: StoreInfo) -> dict[str, Any]:
         return {
@@ -164,13 +167,18 @@ class _View:
                 }
                 for worker in self.workers
             ],
+            "paused": [
+                {"queue": queue, **pause_fields(pause)}
+                for queue, pauses in self.pauses.items()
+                for pause in pauses
+            ],
             "refused": {queue: str(error) for queue, error in self.refused.items()},
         }
 
     def parts(self, info: StoreInfo) -> list[Part]:
         head = f"store: {describe_store(info)}"
         # Above the tables: a queue that could not be read is missing in all of them.
-        problems: list[Part] = list(refusals(self.refused))
+        problems: list[Part] = [*refusals(self.refused), *describe_pauses(self.pauses)]
         if not self.counts:
             none = "no queue yet: nothing was enqueued, and no worker has started"
             return [head, *(problems or [none])]
@@ -232,11 +240,14 @@ async def _look(store: Backend) -> _View:
         return list(found.values())
 
     workers = await apart(workers_of, list(flows.answers))
+    # Last, for it is the only one that a store without the capability cannot answer.
+    pauses, unread = await pauses_of(store, list(flows.answers))
     return _View(
         [counts.answers[queue] for queue in flows.answers],
         list(flows.answers.values()),
         _by_lease([entry for entries in workers.answers.values() for entry in entries]),
-        counts.refused | flows.refused | workers.refused,
+        counts.refused | flows.refused | workers.refused | unread,
+        pauses,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from asyncjobs.errors import StoreError, UsageError
 from asyncjobs.model.batches import places_by_queue
 from asyncjobs.model.clock import now_ms as system_now_ms
+from asyncjobs.model.figures import Figures
 from asyncjobs.model.job import JobRecord
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import (
@@ -159,6 +160,15 @@ class MemoryBackend:
             verdicts.append(verdict)
         self._queues.raise_broken(ref.queue for ref in refs)
         return verdicts
+
+    async def add_figures(self, figures: Sequence[Figures]) -> None:
+        places = places_by_queue(each.queue for each in figures)
+        queues, away = self._queues.reach(places)
+        for queue in queues:
+            queue.figures.add([figures[place] for place in places[queue.name]])
+        # After those of all other queues are added.
+        for error in away.values():
+            raise error
 
     async def wait_results(
         self, refs: Sequence[JobRef], timeout_s: float | None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from asyncjobs.model.figures import Figures
 from asyncjobs.model.history import FinishedJob
-from asyncjobs.store.history import MAX_LOOK, FinishedPage, FinishedQuery
+from asyncjobs.store.history import MAX_LOOK, FiguresQuery, FinishedPage, FinishedQuery, in_steps
 from asyncjobs.store.memory.queues import Queues
 
 __all__ = ["MemoryHistory"]
@@ -34,3 +35,10 @@ class MemoryHistory:
             if query.since_ms is not None and job.ended_ms < query.since_ms:
                 break
         return FinishedPage(found, None, looked, now)
+
+    async def figures(self, query: FiguresQuery) -> list[Figures]:
+        self._queues.raise_broken([query.queue])
+        queue = self._queues.by_name.get(query.queue)
+        if queue is None:
+            return []
+        return in_steps(query, queue.figures.of(query.unit_ms, query.units))

@@ -20,7 +20,7 @@ from asyncjobs.store.letters import Revival, Revived
 from asyncjobs.store.memory.amending import Amending
 from asyncjobs.store.memory.ended import Ended
 from asyncjobs.store.memory.entries import Entries
-from asyncjobs.store.memory.finished import Finished
+from asyncjobs.store.memory.finished import Finished, KeptFigures
 from asyncjobs.store.memory.news import News
 from asyncjobs.store.memory.pauses import Pauses
 from asyncjobs.store.memory.stored import StoredJob, Tally
@@ -55,6 +55,7 @@ class Queue:
         self.ended = Ended(settings)
         self.tally = Tally()
         self.finished = Finished(name, settings.history)
+        self.figures = KeptFigures()
         self._news = News(lambda: signal(name))
         self._tell_finished = tell_finished
         self._jobs: dict[str, StoredJob] = {}

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.own import hide
+from asyncjobs.model.figures import Figures
 from asyncjobs.model.job import JobRecord
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import CancelVerdict, Enqueued, Reclaimed
@@ -203,6 +204,9 @@ class RedisBackend:
                 verdicts[place] = CancelVerdict(answer.decode())
         raise_away(away)
         return verdicts
+
+    async def add_figures(self, figures: Sequence[Figures]) -> None:
+        await self.inspect.history.add(figures)
 
     # rule:14 all waiters for results share one connection
     async def wait_results(

@@ -131,6 +131,7 @@ def _picker(places: list[int]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...
 _SCRIPTS: Final = {
     name: Script(name)
     for name in (
+        "add_figures",
         "announce",
         "cancel",
         "change",
@@ -142,6 +143,7 @@ _SCRIPTS: Final = {
         "enqueue_unique",
         "exchange",
         "find_letters",
+        "figures",
         "finished",
         "flow",
         "forget",

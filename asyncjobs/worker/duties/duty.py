@@ -41,6 +41,9 @@ class Duty(ABC):
     async def run(self) -> float:
         """Do it once. Returns the seconds until the next time."""
 
+    async def finish(self) -> None:  # noqa: B027  most have no use for it
+        """The worker has settled its last job and leaves: do what cannot wait."""
+
     def hear_beat(self, beat: Heartbeat) -> None:  # noqa: B027  most have no use for it
         """The store has answered a heartbeat."""
 

@@ -15,6 +15,7 @@ from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange, Resync
 from asyncjobs.worker.engine.appetite import Appetite
+from asyncjobs.worker.engine.counting import RunCounts
 from asyncjobs.worker.engine.holdings import Holdings
 from asyncjobs.worker.engine.steps import Orders, Trade
 
@@ -24,7 +25,16 @@ __all__ = ["Arrivals"]
 class Arrivals:
     """Sorts what arrives into the holdings and the appetite of a worker."""
 
-    __slots__ = ("_appetite", "_doubt", "_holdings", "_offer", "_shares", "_signals", "unrenewed")
+    __slots__ = (
+        "_appetite",
+        "_doubt",
+        "_holdings",
+        "_offer",
+        "_shares",
+        "_signals",
+        "counts",
+        "unrenewed",
+    )
 
     def __init__(self, holdings: Holdings, appetite: Appetite) -> None:
         self._holdings = holdings
@@ -33,6 +43,8 @@ class Arrivals:
         self._offer = appetite.offer
         self._signals = appetite.signals
         self._shares = appetite.shares
+        self.counts = RunCounts(is_on=False)
+        """What the attempts took whose ends the store has recorded."""
         self.unrenewed: Collection[str] = ()
         """Queues in which the last heartbeat could not renew the lease."""
 
@@ -41,6 +53,8 @@ class Arrivals:
     def answered(self, trade: Trade, exchange: Exchange, now_s: float) -> Orders | None:
         """The reply to the trade is here."""
         self._doubt.exchange = None
+        # rule:19 figures count what the store has recorded
+        self.counts.answered(trade.settlements, exchange)
         self._appetite.learn(trade.demand, exchange, now_s)
         if exchange.away or self._doubt.failing:
             self._leave_out(exchange.away, now_s, trade.settlements, trade.demand)
@@ -64,6 +78,8 @@ class Arrivals:
         sent = self._doubt.exchange
         assert sent is not None
         self._doubt.exchange = None
+        # rule:19 figures count what was recorded by an exchange without a reply
+        self.counts.recovered(sent, answer.applied)
         again = sent.to_send_again(answer.applied)
         if sent.again is not None:
             self._holdings.stuck.add(again, sent.again)

@@ -31,6 +31,7 @@ from asyncjobs.worker.engine.announce import (
     announce_lease_lost,
 )
 from asyncjobs.worker.engine.attempt import Crew, Reason
+from asyncjobs.worker.engine.counting import RunCounts
 from asyncjobs.worker.engine.decoding import Find, decode
 from asyncjobs.worker.engine.executors import Executors, OnLoop
 from asyncjobs.worker.engine.intake import Intake
@@ -83,9 +84,8 @@ class Processor:
         self.running = Running(concurrency, settings.max_crashes)
         self.threads = threads
         self.mass_cancels = MassCancels(self._loop.time)
-        worker = session.spec.worker
         capabilities = session.backend.capabilities
-        self.settler = Settler(settings, hub, self._loop.time, worker, capabilities)
+        self.settler = Settler(settings, hub, self._loop.time, session.spec.worker, capabilities)
         self.settler.middlewares = middlewares
         threads.is_stopped_by_another = self.mass_cancels.have_stopped
         self.settler.is_stopped_by_another = self.mass_cancels.have_stopped
@@ -93,9 +93,10 @@ class Processor:
         has_one_queue = len(session.spec.queues) == 1
         self.intake = Intake(shares, self._slots(concurrency), can_offer=has_one_queue)
         self._arrivals = self.intake.arrivals
+        self.counts = self._arrivals.counts = RunCounts(is_on=settings.history > 0)
         self._misfits = Misfits(settings, hub, self.intake, find)
         self.parking = Parking(session, self.intake.appetite)
-        crew = Crew(settings, worker, self.running.note)
+        crew = Crew(settings, session.spec.worker, self.running.note)
         decode_job = partial(decode, find, crew, self.settler.unstarted)
         executors: Executors = {Isolation.LOOP: OnLoop(), Isolation.THREAD: threads}
         self.runner = Runner(

@@ -48,3 +48,18 @@ local function record_waiting(now, most, waited)
     add_to_history(now, most, #fields / 4, unpack(fields))
   end
 end
+
+-- Drops the figures of a queue, see add_figures.lua. Their keys are not listed anywhere: each is
+-- named by its time, and those are dropped that can be there.
+local function drop_figures(now)
+  local base = string.sub(WAKE, 1, -5) .. 'figures:'
+  for unit, about in pairs({minute = {60000, 1440}, hour = {3600000, 720}}) do
+    local last, keys = math.floor(now / about[1]) + 1, {}
+    for number = last - about[2] - 1, last do
+      keys[#keys + 1] = string.format('%s%s:%.0f', base, unit, number)
+    end
+    for first = 1, #keys, CHUNK do
+      redis.call('UNLINK', unpack(keys, first, math.min(first + CHUNK - 1, #keys)))
+    end
+  end
+end
