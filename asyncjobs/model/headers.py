@@ -14,6 +14,7 @@ from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range, read_text, 
 from asyncjobs.model.codec import BadRecord, clean_text
 
 __all__ = [
+    "ERRORS_MARK",
     "MAX_MESSAGE",
     "NO_HEADERS",
     "PUT_BACK_MARK",
@@ -48,6 +49,8 @@ _FILLS: Final = "fills"
 _TOWARDS_THE_END: Final = (_SPENT, _CRASHES, _CRASHES_KEPT, _UNKNOWN_SINCE, _UNKNOWN_TIMES)
 """The headers that bring a job closer to its end. A fresh start drops them."""
 
+ERRORS_MARK: Final = b'"errors"'
+"""These bytes are in each envelope with errors of failed attempts, and perhaps in others."""
 SENSITIVE_MARK: Final = b'"sensitive"'
 """These bytes are in each envelope with a rule of what is sensitive, and perhaps in others. Looking
 for them is much cheaper than decoding each envelope."""

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 from asyncjobs.errors import StoreError, UsageError
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import AnyEnvelope, name_in
-from asyncjobs.model.headers import PastError
+from asyncjobs.model.headers import ERRORS_MARK, PastError
 from asyncjobs.model.job import Priority, State
 from asyncjobs.model.outcome import read_dead_letter
 from asyncjobs.store.letters import cut_letter
@@ -34,16 +34,17 @@ __all__ = [
     "Ask",
     "Batch",
     "Found",
+    "Needles",
     "Read",
     "check_query",
     "has_name",
     "has_text",
     "look",
-    "needle_of",
+    "needles_of",
     "parts_of",
 ]
 
-STEP: Final = 500
+STEP: Final = 400
 """Jobs that one trip looks at. All places share them, for a server that has begun to answer one
 client's commands may answer no other client in between."""
 STEP_BYTES: Final = 512 * 1024
@@ -140,18 +141,30 @@ class _Place:
         )
 
 
-def needle_of(query: JobQuery) -> bytes:
-    """Bytes that each job contains that the filters accept. A store may leave out others before
-    they are sent; b"" when there are none.
+class Needles(NamedTuple):
+    """Bytes that are in each job that the filters accept: a store may leave out others before they
+    are sent. `lowered` is there in upper or lower case, perhaps by letters outside of ASCII."""
 
-    Stored names are JSON, so only letters, digits and `_` are sure to stand there as they are.
-    """
-    parts: list[str] = []
+    exact: bytes
+    lowered: bytes
+
+
+def needles_of(query: JobQuery) -> Needles:
+    """What to look for in stored jobs; b"" for nothing."""
+    # A store that ignores these sends more than it needs to, and nothing else goes wrong.
+    exact = b""
     if query.function is not None:
         # What stands in brackets is one character of several.
-        without_sets = re.sub(r"\[.*?\]", "*", query.function)
-        parts = re.findall(r"[A-Za-z0-9_]+", without_sets)
-    return max(parts, key=len, default="").encode()
+        exact = _longest(re.sub(r"\[.*?\]", "*", query.function))
+    elif query.needs_error and query.state is not State.DEAD:
+        exact = ERRORS_MARK
+    lowered = max(_longest(query.error or ""), _longest(query.message or ""), key=len)
+    return Needles(exact, lowered.lower())
+
+
+def _longest(text: str) -> bytes:
+    """The longest part of a text that stands in JSON as it is, whoever has written it."""
+    return max(re.findall(r"[A-Za-z0-9_.: -]+", text), key=len, default="").encode()
 
 
 def has_name(name: str, pattern: str) -> bool:
@@ -250,6 +263,7 @@ class _Search:
         self._query = query
         self._places = places
         self._limit = max(min(query.limit, MOST_LISTED), 1)
+        # With their keys: the last one is where the next page begins.
         self._jobs: list[tuple[_Key, ListedJob]] = []
         self._refused: dict[str, StoreError] = {}
         self._now_ms = 0
@@ -274,6 +288,7 @@ class _Search:
         most = max(STEP // len(places), LEAST)
         # At least one of each, or a page with a small bound would come no further.
         most = min(most, max((query.most_looks - self._looked) // len(places), 1))
+        # Times are asked of each place, so they leave out nothing that was looked at.
         if query.function is None and not query.needs_error:
             # Each job that is looked at is shown, so there is no need for many more of them.
             most = min(most, self._limit - len(self._jobs) + 1)

@@ -14,7 +14,16 @@ from asyncjobs.model.refs import JobRef
 from asyncjobs.store.changes import Change, Changed, Target
 from asyncjobs.store.letters import MAX_PAGE_BYTES
 from asyncjobs.store.listing import JobCursor, JobPage, JobQuery, ListedJob
-from asyncjobs.store.looking import Ask, Batch, Found, check_query, look, needle_of, parts_of
+from asyncjobs.store.looking import (
+    Ask,
+    Batch,
+    Found,
+    Needles,
+    check_query,
+    look,
+    needles_of,
+    parts_of,
+)
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.scripts import raise_away, run_each, script
@@ -22,9 +31,9 @@ from asyncjobs.store.redis.scripts import raise_away, run_each, script
 __all__ = ["RedisJobInspection"]
 
 MOST_CHANGES: Final = 100
-"""Jobs that one call of a script changes, for the same reason: that takes about a millisecond."""
+"""Jobs that one call of a script changes. That takes about a millisecond."""
 MOST_CALLS: Final = 50
-"""Calls of a script in one trip."""
+"""Calls of a script in one trip: a server that has begun to answer answers all of them."""
 _SCRIPTS: Final = {
     State.READY: "list_ready",
     State.RUNNING: "list_running",
@@ -112,12 +121,13 @@ class RedisJobInspection:
 
     async def _read(self, query: JobQuery, asks: Sequence[Ask]) -> list[Batch | StoreError]:
         which = script(_SCRIPTS[query.state])
-        needle = needle_of(query)
+        needles = needles_of(query)
+        # Ready and running jobs are entries of streams, the others members of sorted sets.
         in_streams = query.state in (State.READY, State.RUNNING)
         answers: list[Batch | StoreError] = []
-        # A server answers a whole trip before it turns to other clients.
+        # A trip waits for its answer, so other clients have their turn in between.
         for step in pieces(asks, MOST_CALLS):
-            commands = tuple(self._command(query, ask, needle) for ask in step)
+            commands = tuple(self._command(query, ask, needles) for ask in step)
             replies = await run_each(self._access.link, which, commands)
             for ask, reply in zip(step, replies, strict=True):
                 if isinstance(reply, StoreError):
@@ -128,7 +138,7 @@ class RedisJobInspection:
                     answers.append(_of_times(query.state, ask, *reply))
         return answers
 
-    def _command(self, query: JobQuery, ask: Ask, needle: bytes) -> Command:
+    def _command(self, query: JobQuery, ask: Ask, needles: Needles) -> Command:
         order = b"old" if query.oldest_first else b"new"
         bounds: tuple[bytes | int, ...]
         last: tuple[bytes | int, ...] = ()
@@ -141,7 +151,7 @@ class RedisJobInspection:
             if ask.after is not None:
                 last = ask.after
         which = script(_SCRIPTS[query.state])
-        args = (kind, order, *bounds, ask.most, ask.most_bytes, needle, *last)
+        args = (kind, order, *bounds, ask.most, ask.most_bytes, *needles, *last)
         return which.command(self._access.keys.queue(ask.queue), self._access.pinned(), *args)
 
 

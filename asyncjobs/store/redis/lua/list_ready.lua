@@ -2,12 +2,12 @@
 -- A few entries of one priority that nobody runs, in the order of the stream, for a list.
 -- KEYS: the queue's.
 -- ARGV: 2 priority; 3 'old' or 'new' first; 4 and 5 the first and the last id to look at; 6 how many
---   to look at; 7 bytes after which it stops; 8 bytes that a job must contain, or ''.
+--   to look at; 7 bytes after which it stops; 8 and 9 what a job must contain, see may_match.
 -- Result: {now, looked at, their bytes, 1 when none is left, the last id looked at or '',
 --   {entry, id, envelope, ...}}.
 local stream, oldest_first = READY[tonumber(ARGV[2]) + 1], ARGV[3] == 'old'
 local from, to, most = ARGV[4], ARGV[5], tonumber(ARGV[6])
-local max_bytes, needle = tonumber(ARGV[7]), ARGV[8]
+local max_bytes, exact, lowered = tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local jobs, bytes, looked, last, is_end = {}, 0, 0, '', 0
 
 -- Which of these entries run, by id. An entry that was given back is pending and waits.
@@ -36,7 +36,7 @@ while looked < most and bytes < max_bytes do
       local entry, fields = read[position][1], read[position][2]
       bytes = bytes + #fields[2]
       -- rule:20 a running job is not listed among those that are ready
-      if not held[entry] and (needle == '' or string.find(fields[2], needle, 1, true)) then
+      if not held[entry] and may_match(fields[2], exact, lowered) then
         jobs[#jobs + 1] = entry
         jobs[#jobs + 1] = fields[1]
         jobs[#jobs + 1] = fields[2]

@@ -2,13 +2,13 @@
 -- A few entries of one priority that leases hold, in the order of the stream, for a list.
 -- KEYS: the queue's.
 -- ARGV: 2 priority; 3 'old' or 'new' first; 4 and 5 the first and the last id to look at; 6 how many
---   to look at; 7 bytes after which it stops; 8 bytes that a job must contain, or ''.
+--   to look at; 7 bytes after which it stops; 8 and 9 what a job must contain, see may_match.
 -- Result: {now, looked at, their bytes, 1 when none is left, the last id looked at or '',
 --   {entry, id, envelope, lease, since when in ms it is held, 1 if it was asked to stop or 0,
 --   progress, what its worker says about itself, ...}}.
 local stream, oldest_first = READY[tonumber(ARGV[2]) + 1], ARGV[3] == 'old'
 local from, to, most = ARGV[4], ARGV[5], tonumber(ARGV[6])
-local max_bytes, needle = tonumber(ARGV[7]), ARGV[8]
+local max_bytes, exact, lowered = tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local now, jobs, bytes, looked, last = store_now(), {}, 0, 0, ''
 local has_old = redis.call('EXISTS', PROGRESS) == 1
 
@@ -70,7 +70,7 @@ for position = 1, #found do
     local stored = redis.call('XRANGE', stream, entry, entry)[1]
     local id, envelope = stored and stored[2][1] or '', stored and stored[2][2] or ''
     bytes = bytes + #envelope
-    if stored and (needle == '' or string.find(envelope, needle, 1, true)) then
+    if stored and may_match(envelope, exact, lowered) then
       local said = redis.pcall('HGET', WORKERS_INFO, holder)
       local asked = redis.pcall('HEXISTS', CANCEL, id)
       for _, value in ipairs({entry, id, envelope, holder, now - idle, asked == 1 and 1 or 0,

@@ -69,3 +69,12 @@ local function progress_of(id, has_old)
   local note = redis.pcall('HGET', string.sub(WAKE, 1, -5) .. 'notes:' .. id, 'progress')
   return type(note) == 'string' and note or ''
 end
+
+-- Whether a job may be one that is looked for: it contains `exact`, and `lowered` in upper or lower
+-- case; '' is in each. Who asks looks closer. That saves sending jobs that are not wanted.
+local function may_match(stored, exact, lowered)
+  if exact ~= '' and not string.find(stored, exact, 1, true) then return false end
+  if lowered == '' or string.find(string.lower(stored), lowered, 1, true) then return true end
+  -- Letters outside of ASCII may have these as their lower case, and may be written as escapes.
+  return string.find(stored, '[\128-\255]') ~= nil or string.find(stored, '\\u', 1, true) ~= nil
+end
