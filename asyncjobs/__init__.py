@@ -42,11 +42,14 @@ from asyncjobs.errors import (
     UnsupportedLayout,
     UsageError,
 )
+from asyncjobs.jobs.acting import ActionVerdict
 from asyncjobs.jobs.context import INJECTED, JobContext, current_job
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.info import JobError, JobInfo, Progress
+from asyncjobs.jobs.overview import Jobs
 from asyncjobs.jobs.registry import JobRegistry
+from asyncjobs.jobs.rows import JobRow, JobRows
 from asyncjobs.jobs.schedule import Schedule
 from asyncjobs.jobs.tick import FromTick
 from asyncjobs.model.clock import Seconds
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INJECTED",
+    "ActionVerdict",
     "ArgumentsError",
     "AsyncJobs",
     "AsyncJobsError",
@@ -83,7 +87,10 @@ __all__ = [
     "JobNotFound",
     "JobRef",
     "JobRegistry",
+    "JobRow",
+    "JobRows",
     "JobSignal",
+    "Jobs",
     "MissingCapability",
     "NotBound",
     "NotOpen",

@@ -15,6 +15,7 @@ from asyncjobs.errors import ConfigError
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.jobs.overview import Jobs
 from asyncjobs.jobs.readings import check_job_name, read_job_name
 from asyncjobs.jobs.registry import JobRegistry, Register
 from asyncjobs.jobs.rule import CronOptions, Interval, ScheduleOptions
@@ -101,6 +102,7 @@ class AsyncJobs:
         self._openings = Openings(
             self.settings, self.events, url, backend, self._watch, self._check_store
         )
+        self.jobs = Jobs(self, self.registry, self.settings.max_payload)
         self._outbox = Outbox(self, self._openings, self._telemetry)
         # From here on, job functions know where their jobs go, and which settings hold for them.
         self.registry.bind(self._outbox, self.settings)

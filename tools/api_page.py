@@ -47,6 +47,7 @@ SECTIONS = {
         "State",
         "Priority",
     ],
+    "Many jobs at once": ["Jobs", "JobRow", "JobRows", "ActionVerdict"],
     "Schedules": ["Schedules", "Schedule", "FromTick", "Backfill"],
     "Workers": ["Worker", "WorkerReport"],
     "Types": ["Seconds"],
@@ -89,6 +90,8 @@ MEMBERS = {
 """Members that users call, where a class has others for asyncjobs itself. Of all other classes,
 every member with a docstring is shown."""
 MADE_FOR_YOU = {
+    "Jobs",
+    "JobRow",
     "Schedules",
     "JobFunction",
     "JobCall",

@@ -14,8 +14,8 @@ from asyncjobs.cli.check.doctor import doctor
 from asyncjobs.cli.completion import completion
 from asyncjobs.cli.dead.commands import dead
 from asyncjobs.cli.exporter import exporter
+from asyncjobs.cli.jobs.commands import jobs
 from asyncjobs.cli.jobs.enqueue import enqueue
-from asyncjobs.cli.jobs.show import jobs
 from asyncjobs.cli.queues.commands import queues
 from asyncjobs.cli.queues.stats import stats
 from asyncjobs.cli.schedules.commands import schedules

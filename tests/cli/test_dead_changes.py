@@ -162,10 +162,10 @@ def test_nobody_there_to_be_asked(server: Server, verb: str) -> None:
 class Asked:
     """A command with a terminal as its stdin, until it asks."""
 
-    def __init__(self, folder: Path, server: Server, *args: str) -> None:
+    def __init__(self, folder: Path, server: Server, *args: str, group: str = "dead") -> None:
         self.terminal, end = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "asyncjobs", "dead", *args],
+            [sys.executable, "-m", "asyncjobs", group, *args],
             cwd=folder,
             env=environment({"ASYNCJOBS_URL": server.url}),
             stdin=end,

@@ -29,7 +29,9 @@ def search_options(command: F) -> F:
             help="Only jobs of this queue. May be repeated.",
         ),
         click.option(
-            "--function", metavar="NAME", help="Only jobs of this job function, by its stored name."
+            "--function",
+            metavar="PATTERN",
+            help="Only jobs of this job function, by its stored name: mail.send, or 'mail.*'.",
         ),
         click.option(
             "--reason",

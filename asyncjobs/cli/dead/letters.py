@@ -17,6 +17,7 @@ from asyncjobs.model.envelope import name_in
 from asyncjobs.model.job import State
 from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.store.letters import DeadLetter, LetterKey, LetterQuery
+from asyncjobs.store.looking import has_name, has_text
 from asyncjobs.store.seam import Backend
 
 __all__ = [
@@ -106,9 +107,9 @@ def summarize(letter: DeadLetter) -> Summary:
 class Filters:
     """Which dead letters a command is about. None accepts every letter.
 
-    `function` and `reason` must be the whole word. `error` and `message` must be part of the type
-    and the text of the error, in upper or lower case. `since_s` and `before_s` are seconds before
-    the present, by the clock of the store.
+    `function` may be a pattern, and `reason` must be the whole word. `error` and `message` must be
+    part of the type and the text of the error, in upper or lower case. `since_s` and `before_s` are
+    seconds before the present, by the clock of the store.
     """
 
     queues: tuple[str, ...] = ()
@@ -132,15 +133,11 @@ class Filters:
     def accept(self, letter: Summary) -> bool:
         """Whether the letter passes, apart from queue and time."""
         return (
-            (self.function is None or letter.function == self.function)
+            (self.function is None or has_name(letter.function, self.function))
             and (self.reason is None or letter.reason == self.reason)
-            and _has(letter.error_type, self.error)
-            and _has(letter.message, self.message)
+            and (self.error is None or has_text(letter.error_type, self.error))
+            and (self.message is None or has_text(letter.message, self.message))
         )
-
-
-def _has(text: str, part: str | None) -> bool:
-    return part is None or part.casefold() in text.casefold()
 
 
 class Matches(NamedTuple):

@@ -1,1 +1,1 @@
-"""`asyncjobs enqueue` and `asyncjobs jobs`: make one job, or show one."""
+"""`asyncjobs enqueue` and `asyncjobs jobs`: make one job; list jobs, and act on them."""

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import orjson
 
+from asyncjobs.cli.jobs.listing import max_attempts, progress_text
 from asyncjobs.cli.shared.render import (
     Part,
     Table,
@@ -21,19 +22,19 @@ from asyncjobs.cli.shared.render import (
     show_json,
 )
 from asyncjobs.cli.shared.store_command import ask, each_by_itself, fail, store_options
-from asyncjobs.cli.shared.values import count, worker_name
+from asyncjobs.cli.shared.values import count
 from asyncjobs.errors import ConfigError, JobNotFound, NotOpen
 from asyncjobs.guard.texts import in_queues
-from asyncjobs.guard.untrusted import MOST_COUNT, in_range
 from asyncjobs.host.exits import ExitCode
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.info import JobError, JobInfo
 from asyncjobs.jobs.readings import check_job_name, read_job_name
+from asyncjobs.jobs.rows import worker_name
 from asyncjobs.model.events import Events
 from asyncjobs.options.checks import check_queue_name
 from asyncjobs.store.seam import Backend, StoreInfo
 
-__all__ = ["jobs"]
+__all__ = ["show_job"]
 
 _EPILOG = """\b
 Exit codes:
@@ -44,12 +45,7 @@ Exit codes:
 """
 
 
-@click.group()
-def jobs() -> None:
-    """Show a single job."""
-
-
-@jobs.command("show", epilog=_EPILOG)
+@click.command("show", epilog=_EPILOG)
 @click.argument("job_id", metavar="ID")
 @click.option("--queue", metavar="NAME", help="Look in this queue only.")
 @store_options
@@ -141,7 +137,7 @@ class _StoreReader:
         return 0
 
     def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
-        return in_range((options or {}).get("max_attempts"), MOST_COUNT) or None
+        return max_attempts(name, options)
 
 
 def _not_found(job_id: str, looked_in: Sequence[str]) -> str:
@@ -274,10 +270,4 @@ def _in_json(value: object) -> str | None:
 
 
 def _progress(job: JobInfo) -> str | None:
-    progress = job.progress
-    if progress is None:
-        return None
-    done = f"{progress.done:g}"
-    if progress.total is not None:
-        done += f" of {progress.total:g}"
-    return f"{done} {progress.note}".rstrip()
+    return progress_text(job.progress) or None

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from asyncjobs.errors import ConfigError
-from asyncjobs.model.codec import BadRecord, read_fields
 from asyncjobs.options.checks import check_queue_name
 from asyncjobs.options.durations import parse_duration, parse_size
 
@@ -20,7 +19,6 @@ __all__ = [
     "count",
     "merge_queues",
     "show_duration",
-    "worker_name",
 ]
 
 
@@ -122,17 +120,6 @@ def show_duration(seconds: float) -> str:
     if 0 < seconds < 1:
         return f"{seconds * 1000:g}ms"
     return f"{seconds:g}s"
-
-
-def worker_name(info: bytes) -> str | None:
-    """The name of a worker, from the facts it registered with; None if they cannot be read."""
-    try:
-        name = read_fields(info).get("worker")
-    except BadRecord:
-        return None
-    if not isinstance(name, str):
-        return None
-    return name or None
 
 
 def count(number: int, noun: str) -> str:
