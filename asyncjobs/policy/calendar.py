@@ -96,6 +96,7 @@ class Cron:
         return next(self._ticks(ms), None)
 
     def count(self, after_ms: int, until_ms: int) -> int:
+        # Cron expressions have no formula for this. Some hundred steps cost a few ms.
         number = 0
         for tick_ms in self._ticks(after_ms):
             if tick_ms > until_ms or number == MOST_COUNTED:
@@ -176,6 +177,7 @@ class Every:
         return self.start_ms + ((ms - self.start_ms) // self.every_ms + 1) * self.every_ms
 
     def count(self, after_ms: int, until_ms: int) -> int:
+        # The clock may have been set back in between.
         first = self._number(after_ms)
         return max(self._number(until_ms) - first, 0)
 

@@ -132,6 +132,7 @@ def check_ticks(schedule: ScheduleRef, ticks: Sequence[Tick], capabilities: Capa
             f"{len(ticks):,} ticks of the schedule {schedule} are to fire at once, and "
             f"{MOST_TICKS} may: fire them in parts"
         )
+    # As for effects: a store must meet none of these when it has begun.
     for tick in ticks:
         job = tick.job
         if job.queue != schedule.queue:

@@ -152,7 +152,9 @@ class Fired(NamedTuple):
     `is_ours` is False, and nothing has happened, when another worker was first, when the schedule
     was changed, paused or deleted meanwhile, or when the tick is not yet due by the store's
     clock. `verdicts` has one for each tick. `cancelled` are the jobs that had to make room; a
-    running one was asked to stop. `next_ms` is the next tick, None when there is none.
+    running one was asked to stop. `next_ms` is the next tick, None when there is none. `refused`
+    is why the queue has not answered; StoreFull when it has no memory, and then the ticks stay
+    due.
     """
 
     ref: ScheduleRef
@@ -162,6 +164,7 @@ class Fired(NamedTuple):
     lag_ms: int = 0
     left: int | None = None
     cancelled: Sequence[JobRef] = ()
+    refused: StoreError | None = None
 
 
 class DueSchedules(NamedTuple):
@@ -197,7 +200,8 @@ class Schedules(Protocol):
     """Keeps and fires schedules: `store.schedules`. Needs `capabilities.schedules`.
 
     An id that nobody knows is no error. Each method answers in the order of the question, and
-    raises StoreError when one of its queues does not answer, unless its answer has `away`.
+    raises StoreError when one of its queues does not answer, unless its answer has `away` or
+    `refused`.
     """
 
     async def put(self, schedules: Sequence[NewSchedule], *, fresh_ms: int = 0) -> list[Put]:
@@ -251,8 +255,8 @@ class Schedules(Protocol):
         A tick is used up once, whoever fires it. Its job is stored as `enqueue` does it. At most
         `left` jobs are stored, and after the last one there is no next tick. For the overlap the
         last 100 jobs of the schedule are looked at. Unless it is ALLOW, of several ticks at once
-        one fires: the last one if that cancels earlier jobs, else the first. A queue without
-        memory raises StoreFull, and its ticks stay due.
+        one fires: the last one if that cancels earlier jobs, else the first. A queue that does not
+        answer is `refused`, and the others fire.
 
         Raises UsageError for more than MOST_TICKS, and for a job of another queue.
         """

@@ -23,10 +23,10 @@ __all__ = ["DOCUMENTED", "EXPIRING", "audit", "leftovers"]
 _BASE: Final = QueueKeys("p", "q").base.decode()
 DOCUMENTED: Final = frozenset(
     key.decode().removeprefix(_BASE) for key in QueueKeys("p", "q").all
-) | {"result:", "batch:", "notes:", "dead:notes:", "figures:"}
+) | {"result:", "batch:", "notes:", "dead:notes:", "figures:", "cron:of:", "cron:ran:"}
 """The parts of a queue's key names; the last ones have an id or a time behind them."""
 
-BESIDE: Final = frozenset({"layout", "queues", "survey"})
+BESIDE: Final = frozenset({"layout", "queues", "survey", "schedules"})
 """Keys of the whole store."""
 
 EXPIRING: Final = frozenset(
@@ -38,6 +38,8 @@ STAYING: Final = frozenset(
     {
         *(f"ready:{priority}" for priority in range(4)),
         *("upkeep", "wake", "returned", "largest", "history", "history:jobs", "unique:windows"),
+        # Schedules stay until somebody drops them, whatever becomes of their jobs.
+        *("cron", "cron:next", "cron:of:", "cron:ran:"),
     }
 )
 """What a queue keeps for ever, however many jobs it has seen: empty streams with their
@@ -85,7 +87,8 @@ def leftovers(server: Reachable, prefix: str) -> list[str]:
     found = []
     for queue in queues:
         for key, ttl_ms in queue.ttl_ms.items():
-            if ttl_ms < 0 and key not in STAYING and not (key == "unique" and _has_windows(queue)):
+            has_windows = key == "unique" and _has_windows(queue)
+            if ttl_ms < 0 and _kind(key) not in STAYING and not has_windows:
                 found.append(f"{queue.name}: {key} is left")
         for p, stream in enumerate(queue.streams):
             if stream.jobs:
@@ -96,7 +99,7 @@ def leftovers(server: Reachable, prefix: str) -> list[str]:
 
 
 def _kind(key: str) -> str:
-    parts = ("result:", "batch:", "notes:", "dead:notes:", "figures:")
+    parts = ("result:", "batch:", "notes:", "dead:notes:", "figures:", "cron:of:", "cron:ran:")
     return next((part for part in parts if key.startswith(part)), key)
 
 
@@ -271,6 +274,24 @@ def _locks_are_of_living_jobs(queue: QueueSnapshot) -> Iterator[str]:
         yield f"job {id}: only one of unique:next and unique:held"
 
 
+def _schedules_agree(queue: QueueSnapshot) -> Iterator[str]:
+    """Each schedule is named, fires when its fields say, and is all that leaves something."""
+    named = queue.zsets["cron"].keys()
+    for id in sorted(named ^ queue.rules.keys()):
+        yield f"schedule {id}: only one of cron and cron:of:{id}"
+    start = "cron:ran:"
+    ran = {key.removeprefix(start) for key in queue.ttl_ms if key.startswith(start)}
+    for id in sorted(ran - named):
+        yield f"schedule {id}: its jobs are remembered, and it is gone"
+    times = {id: f"{ms:.0f}" for id, ms in queue.zsets["cron:next"].items()}
+    for id in sorted(times.keys() | queue.rules.keys()):
+        fields = queue.rules.get(id, {})
+        if times.get(id, "") != fields.get("next", ""):
+            yield f"schedule {id}: next is {fields.get('next')!r}, and it is due {times.get(id)}"
+        if fields.get("state") and fields.get("next"):
+            yield f"schedule {id}: it is paused, and has a next tick"
+
+
 def _memories_are_bounded(queue: QueueSnapshot) -> Iterator[str]:
     for part in ("known:0", "known:1", "known:2"):
         fields = queue.hashes[part]
@@ -298,5 +319,6 @@ _RULES: Final = (
     _marks_are_of_living_jobs,
     _notes_are_of_jobs,
     _locks_are_of_living_jobs,
+    _schedules_agree,
     _memories_are_bounded,
 )

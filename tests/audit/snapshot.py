@@ -29,7 +29,10 @@ __all__ = [
 GROUP: Final = "workers"
 RETURNED: Final = re.compile(r"returned(:[1-9]|:1[0-6])?")
 ASIDE: Final = "returned/"
-_KEY: Final = re.compile(r"\{([\w.-]+):(.+?)\}:(.+)|([\w.-]+):(?:layout|queues|survey)", re.DOTALL)
+RULE: Final = b"cron:of:"
+_KEY: Final = re.compile(
+    r"\{([\w.-]+):(.+?)\}:(.+)|([\w.-]+):(?:layout|queues|survey|schedules)", re.DOTALL
+)
 _MOST: Final = 1_000_000
 
 Client: TypeAlias = redis.Redis
@@ -69,6 +72,8 @@ class QueueSnapshot:
     zsets: dict[str, dict[str, float]]
     sets: dict[str, frozenset[str]]
     wakes: int
+    rules: dict[str, dict[str, str]]
+    """Its schedules by id, with their fields."""
     dead_bytes: tuple[int, int]
     """Of dead letters: as they are counted, and as they are."""
     refused: list[str]
@@ -166,7 +171,15 @@ HASHES: Final = (
     "unique:next",
     "unique:held",
 )
-ZSETS: Final = ("scheduled", "workers", "dead", "cancel:held", "unique:windows")
+ZSETS: Final = (
+    "scheduled",
+    "workers",
+    "dead",
+    "cancel:held",
+    "unique:windows",
+    "cron",
+    "cron:next",
+)
 SETS: Final = ("leaving", "returned", "noted")
 
 
@@ -184,6 +197,8 @@ def _read_queue(client: Client, prefix: str, name: str, keys: Sequence[bytes]) -
     commands += [("HGETALL", base + part.encode()) for part in HASHES]
     commands += [("ZRANGE", base + part.encode(), 0, -1, "WITHSCORES") for part in ZSETS]
     commands += [("SMEMBERS", base + part.encode()) for part in SETS]
+    rules = sorted(key for key in keys if key.startswith(base + RULE))
+    commands += [("HGETALL", key) for key in rules]
     commands.append(("LLEN", base + b"wake"))
     commands.append(("GET", base + b"dead:bytes"))
     fixed = {*keys, *(base + part.encode() for part in (*HASHES, *ZSETS, *SETS))}
@@ -209,13 +224,14 @@ def _read_queue(client: Client, prefix: str, name: str, keys: Sequence[bytes]) -
     hashes = {part: _pairs(flat) for part, flat in stored.items()}
     zsets = {part: {k: float(v) for k, v in _pairs(following(part)).items()} for part in ZSETS}
     sets = {part: frozenset(map(text, following(part))) for part in SETS}
+    found = {text(key[len(base + RULE) :]): _pairs(following("cron:of:")) for key in rules}
     wakes = following("wake") or 0
     in_letters = sum(map(len, stored["dead:data"][1::2]))
     in_notes = sum(map(int, stored["dead:noted"][1::2]))
     dead_bytes = (int(following("dead:bytes") or 0), in_letters + in_notes)
     ttl = {text(key[len(base) :]): following("ttl") for key in sorted(fixed)}
     ttl = {part: ms for part, ms in ttl.items() if ms != -2}
-    return QueueSnapshot(name, ttl, streams, hashes, zsets, sets, wakes, dead_bytes, refused)
+    return QueueSnapshot(name, ttl, streams, hashes, zsets, sets, wakes, found, dead_bytes, refused)
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[str, str]:

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from asyncjobs.model.job import NewJob
 from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.schedules import Tick, TickVerdict
 from asyncjobs.store.seam import Backend, StoreSettings
+from asyncjobs.testing.conformance.schedules import rule
 from asyncjobs.testing.conformance.store import (
     GRACE_MS,
     QUEUE,
@@ -63,7 +66,16 @@ async def _fill(store: Store) -> Worker:
     )
     await worker.lease.note([Note(taken["running"], PROGRESS, b"half")])
     await store.backend.cancel([JobRef(QUEUE, "running")], None, 0)
+    await _schedule(store)
     return worker
+
+
+async def _schedule(store: Store) -> None:
+    """A schedule that has fired, and one that is paused."""
+    await store.backend.schedules.put([rule(store, "nightly"), rule(store, "paused")])
+    await store.backend.schedules.pause(["paused"], "by hand")
+    past = Tick(5, NewJob(QUEUE, "past", 2, b"{}", delay_ms=60_000))
+    assert await store.backend.schedules.run("nightly", [past]) == [TickVerdict.FIRED]
 
 
 @pytest.fixture
@@ -84,6 +96,7 @@ async def test_a_store_in_use_has_no_findings(server: Server, store: Store) -> N
     used = {key.rpartition(b"}:")[2].decode() for key in server.command("KEYS", f"{{{PREFIX}:*")}
     assert {"cancel", "noted", "crashes", "returned", "dead:data", "scheduled"} <= used
     assert {"notes:running", "dead:notes:dead"} <= used
+    assert {"cron:of:nightly", "cron:ran:nightly", "cron", "cron:next"} <= used
     assert audit(server, PREFIX) == []
 
 
@@ -125,6 +138,11 @@ PLANTED: list[tuple[str, list[str], str]] = [
     ("a window", ["ZADD", KEY + "unique:windows", "1", "k"], "k: only one of unique and unique:w"),
     ("one who waits", ["HSET", KEY + "unique:next", "k", "1 1 x"], "job x waits for it, and it is"),
     ("one held", ["HSET", KEY + "unique:held", "x", "2x"], "x: only one of unique:next and"),
+    ("a schedule", ["HSET", KEY + "cron:of:x", "version", "1"], "schedule x: only one of cron and"),
+    ("a schedule lost", ["DEL", KEY + "cron:of:nightly"], "schedule nightly: only one of cron and"),
+    ("a tick", ["ZADD", KEY + "cron:next", "5", "nightly"], "schedule nightly: next is"),
+    ("a pause", ["HSET", KEY + "cron:of:nightly", "state", "p"], "nightly: it is paused, and has"),
+    ("a job of no schedule", ["RPUSH", KEY + "cron:ran:x", "5"], "schedule x: its jobs are"),
     ("two tokens", ["RPUSH", KEY + "wake", "1", "1"], "wake: holds"),
     ("no counter", ["HSET", KEY + "stats", "x", "1"], "stats: 'x' is no counter"),
 ]
@@ -158,7 +176,7 @@ async def test_a_drained_store_keeps_empty_structures_only(server: Server, store
     worker = await _fill(store)
     assert any("index is left" in line for line in leftovers(server, PREFIX))
     await store.backend.cancel(
-        [JobRef(QUEUE, id) for id in ("ready", "delayed", "retried")], b"", 0
+        [JobRef(QUEUE, id) for id in ("ready", "delayed", "retried", "past")], b"", 0
     )
     for job in await worker.take():
         await worker.exchange(Settlement.succeeded(job))

@@ -10,10 +10,10 @@ import pytest
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import Backend, Clock, StoreSettings
-from asyncjobs.testing.conformance.store import MakeBackend, clock, new_settings, store
+from asyncjobs.testing.conformance.store import MakeBackend, clock, new_settings, schedules, store
 from tests.conformance.spoiling import any_part, spoil
 
-__all__ = ["any_part", "clock", "new_settings", "spoil", "store"]
+__all__ = ["any_part", "clock", "new_settings", "schedules", "spoil", "store"]
 
 
 LONG = {"test_failing_anywhere.py"}

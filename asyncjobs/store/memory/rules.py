@@ -60,7 +60,7 @@ class Rule:
                 self._go_on(new.next_ms)
             self._mark(new, now)
             return Put.CHANGED if is_moved else Put.SAME
-        # rule:20 a version that was replaced does not come back while the newer one is declared
+        # rule:20 a replaced version does not come back while the newer one is declared, in memory
         if new.is_code and new.version in self.replaced and self._is_fresh(now, fresh_ms):
             return Put.OLDER
         # A roll-back makes the present version an old one, and an old one the present one.
@@ -73,7 +73,7 @@ class Rule:
             is_code=new.is_code,
             left=new.left,
         )
-        # rule:20 a schedule that somebody has paused stays paused when it changes
+        # rule:20 a schedule that somebody has paused stays paused when it changes, in memory
         if record.paused is None or record.is_lapsed:
             self._go_on(new.next_ms)
         self._mark(new, now)
@@ -127,6 +127,7 @@ class Rule:
             return [TickVerdict.FIRED] * most + [TickVerdict.OVER] * (number - most)
         if most == 0:
             return [TickVerdict.OVER] * number
+        # A tick that does not fire is used up all the same, or it would fire when the job ends.
         verdicts = [TickVerdict.SKIPPED] * number
         # Of several ticks at once one fires: the job of the first would be in the way of the next.
         if fire.overlap is Overlap.CANCEL_RUNNING:
@@ -169,6 +170,7 @@ class Rule:
 
     def last_jobs(self, lives: Callable[[str], bool]) -> list[str]:
         """The ids of those of its last jobs that live."""
+        # Older ones are not looked at: no store shall walk over thousands of ids at each tick.
         recent = list(self.runs)[-LOOKED_AT:]
         return [run.job_id for run in recent if lives(run.job_id)]
 
@@ -176,6 +178,7 @@ class Rule:
         self.record = self.record._replace(paused=None, is_lapsed=False, next_ms=next_ms)
 
     def _mark(self, new: NewSchedule, now: int) -> None:
+        # What people put is theirs: it does not lapse when a deploy leaves it out.
         declared_ms = now if new.is_code else None
         self.record = self.record._replace(declared_ms=declared_ms)
 

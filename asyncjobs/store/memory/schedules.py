@@ -84,7 +84,8 @@ class MemorySchedules:
 
     async def due(self, queues: Sequence[str], limit: int) -> DueSchedules:
         now = self._queues.now_ms()
-        found, away = self._queues.reach(name for name in queues if name in self._queues.by_name)
+        known = [name for name in queues if name in self._queues.by_name]
+        found, away = self._queues.reach(known)
         records: list[ScheduleRecord] = []
         next_ms: dict[str, int] = {}
         for queue in found:
@@ -103,9 +104,14 @@ class MemorySchedules:
     async def fire(self, fires: Sequence[Fire]) -> list[Fired]:
         for fire in fires:
             check_ticks(fire.ref, fire.ticks, self._capabilities)
-        self._queues.raise_broken(fire.ref.queue for fire in fires)
         now = self._queues.now_ms()
-        return [self._fire(fire, now) for fire in fires]
+        broken = self._queues.broken
+        return [
+            self._fire(fire, now)
+            if fire.ref.queue not in broken
+            else Fired(fire.ref, is_ours=False, refused=broken[fire.ref.queue])
+            for fire in fires
+        ]
 
     def _fire(self, fire: Fire, now: int) -> Fired:
         rule = self._rules.get(fire.ref.id)
@@ -119,12 +125,13 @@ class MemorySchedules:
         cancelled: list[JobRef] = []
         if fire.overlap is Overlap.CANCEL_RUNNING and TickVerdict.FIRED in verdicts:
             cancelled = [self._cancel(queue, id, now) for id in living]
+        # Of the others only the count remains.
         places = [n for n, verdict in enumerate(verdicts) if verdict is TickVerdict.FIRED]
         self._store(queue, fire.ticks, places, verdicts, now)
         rule.note_fire(fire, verdicts, now)
         record = rule.record
         return Fired(
-            fire.ref, True, verdicts, record.next_ms, record.lag_ms, record.left, cancelled
+            fire.ref, True, verdicts, record.next_ms, record.lag_ms, record.left, tuple(cancelled)
         )
 
     async def run(self, id: str, ticks: Sequence[Tick]) -> list[TickVerdict] | None:

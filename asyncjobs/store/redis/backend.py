@@ -12,7 +12,6 @@ from asyncjobs.model.figures import Figures
 from asyncjobs.model.job import JobRecord
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import CancelVerdict, Enqueued, Reclaimed
-from asyncjobs.store.checks import no_schedules
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.address import Address
@@ -26,6 +25,7 @@ from asyncjobs.store.redis.link import Command, Link
 from asyncjobs.store.redis.lookups import in_steps, read_record
 from asyncjobs.store.redis.operating import RedisControl
 from asyncjobs.store.redis.results import ResultBoard
+from asyncjobs.store.redis.schedules import RedisSchedules
 from asyncjobs.store.redis.scripts import (
     by_queue,
     raise_away,
@@ -33,7 +33,6 @@ from asyncjobs.store.redis.scripts import (
     script,
 )
 from asyncjobs.store.redis.server import check_server
-from asyncjobs.store.schedules import Schedules
 from asyncjobs.store.seam import (
     Clock,
     EnqueueBatch,
@@ -68,6 +67,7 @@ class RedisBackend:
         self._access = Access(self._link, self._new_link, self._keys, self._settings, self._pinned)
         self.inspect = RedisInspection(self._access)
         self.dead = RedisDeadLetters(self._access)
+        self.schedules = RedisSchedules(self._access)
         self.control = RedisControl(self._access)
         self._lease_links: set[LeaseLinks] = set()
         self._board: ResultBoard | None = None
@@ -76,10 +76,6 @@ class RedisBackend:
     @property
     def address(self) -> str:
         return self._address.text
-
-    @property
-    def schedules(self) -> Schedules:
-        raise no_schedules(self.address)
 
     def for_thread(self) -> RedisBackend:
         return RedisBackend(self._address, self._settings, now_ms=self._now_ms, label="lease")

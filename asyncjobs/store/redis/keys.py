@@ -47,6 +47,8 @@ QUEUE_KEYS: Final = (
     "unique:next",
     "unique:held",
     "unique:windows",
+    "cron",
+    "cron:next",
 )
 """How the names of a queue's keys end. lua/shared.lua uses them."""
 
@@ -75,6 +77,14 @@ class QueueKeys:
         """Where the notes of a living job are kept."""
         return self.base + b"notes:" + id_bytes(job_id)
 
+    def rule(self, schedule_id: str) -> bytes:
+        """Where a schedule is kept."""
+        return self.base + b"cron:of:" + id_bytes(schedule_id)
+
+    def ran(self, schedule_id: str) -> bytes:
+        """Where the jobs that a schedule has made are remembered."""
+        return self.base + b"cron:ran:" + id_bytes(schedule_id)
+
     def batch(self, token: str) -> bytes:
         """Where the answer to an enqueue batch is kept."""
         return self.base + b"batch:" + token.encode()
@@ -87,6 +97,7 @@ class StoreKeys:
         self.prefix = prefix
         self.layout = f"{prefix}:layout".encode()
         self.queues = f"{prefix}:queues".encode()
+        self.schedules = f"{prefix}:schedules".encode()
         self.survey = f"{prefix}:survey".encode()
         self._of_queue: dict[str, QueueKeys] = {}
 

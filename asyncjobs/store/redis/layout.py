@@ -15,6 +15,7 @@ CAPABILITIES: Final = Capabilities(
     notes=True,
     control=True,
     unique=True,
+    schedules=True,
 )
 
 LAYOUT: Final = 2

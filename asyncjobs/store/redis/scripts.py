@@ -31,6 +31,7 @@ _SHARED_FILES: Final = (
     "cancelled.lua",
     "effects.lua",
     "listing.lua",
+    "cron.lua",
 )
 """A file may use the statements of those in front of it."""
 _COMMENT: Final = re.compile(r"--.*")
@@ -137,6 +138,13 @@ _SCRIPTS: Final = {
         "change",
         "counts",
         "delete",
+        "cron_change",
+        "cron_due",
+        "cron_fire",
+        "cron_get",
+        "cron_marks",
+        "cron_put",
+        "cron_run",
         "deregister",
         "enqueue",
         "enqueue_new",

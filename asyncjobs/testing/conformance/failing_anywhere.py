@@ -11,17 +11,22 @@ from asyncjobs.errors import StoreError
 from asyncjobs.model.clock import new_id
 from asyncjobs.model.job import NewJob, Priority, State, TakenJob
 from asyncjobs.model.notes import PROGRESS, Note
+from asyncjobs.model.schedules import tick_job_id
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.model.terms import Terms, Unique
 from asyncjobs.store.answers import CancelVerdict, Placed
 from asyncjobs.store.changes import Change, Changed, Target
 from asyncjobs.store.letters import LetterQuery, Revival
 from asyncjobs.store.listing import LISTED_STATES, JobQuery
+from asyncjobs.store.schedules import Schedules
 from asyncjobs.store.seam import EnqueueBatch
+from asyncjobs.testing.conformance.schedules import MINUTE_MS, one, rule
+from asyncjobs.testing.conformance.schedules_fire import fire, firing
 from asyncjobs.testing.conformance.spoiled import BAD, Spoil
 from asyncjobs.testing.conformance.store import (
     GRACE_MS,
     LEASE_MS,
+    QUEUE,
     Store,
     Worker,
     ids,
@@ -301,4 +306,28 @@ async def test_unique_jobs_that_are_sent_again(
     answer = await store.backend.enqueue(batch)
     assert list(answer.places) == [None, Placed(ref("a", BAD), "there")]
     assert await store.state("a", BAD) is State.SCHEDULED
+    await spoil.mend()
+
+
+async def test_a_schedule_that_fires(
+    store: Store, schedules: Schedules, spoil: Spoil, any_part: str
+) -> None:
+    await schedules.put([rule(store), rule(store, "bad", queue=BAD)])
+    store.clock.ms += MINUTE_MS
+    bad, good = await one(schedules, "bad"), await one(schedules)
+    await spoil(any_part)
+    found = await schedules.due([BAD, QUEUE], 10)
+    assert good in found.records
+    first, second = await schedules.fire([firing(bad), firing(good)])
+    assert second.is_ours
+    await spoil.mend(any_part)
+    # A fire that was refused has done nothing, and one that was not has done all of it.
+    job = await store.find(tick_job_id("bad", bad.next_ms or 0), BAD)
+    after = await one(schedules, "bad")
+    assert (job is not None) == first.is_ours
+    assert after.fired == int(first.is_ours)
+    if not first.is_ours:
+        assert isinstance(first.refused, StoreError)
+        assert after == bad
+        assert (await fire(schedules, firing(bad))).is_ours
     await spoil.mend()

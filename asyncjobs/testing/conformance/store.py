@@ -19,6 +19,7 @@ from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange, Placed, Reclaimed
 from asyncjobs.store.inspect import QueueCounts
 from asyncjobs.store.lease import Lease, LeaseSpec
+from asyncjobs.store.schedules import Schedules
 from asyncjobs.store.seam import Backend, Clock, EnqueueBatch, StoreSettings
 
 LIMIT_S = 20.0
@@ -202,3 +203,11 @@ async def store(
         yield Store(backend, clock, new_settings, make_backend)
     finally:
         await backend.close()
+
+
+@pytest.fixture
+def schedules(store: Store) -> Schedules:
+    """The schedules of a store that keeps them."""
+    if not store.backend.capabilities.schedules:
+        pytest.skip("no capability schedules")
+    return store.backend.schedules

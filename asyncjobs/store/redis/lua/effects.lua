@@ -8,7 +8,7 @@ local EFFECT = 5
 -- Checks them before the first write. Returns them, or nil and the error to answer with. One
 -- function, for an exchange without effects pays for each that is made.
 -- `carriers`: the settlements that store some.
--- `look_up(now)`: finds out which of the given ids are in use. A job that is settled in this
+-- `look_up(now)`: finds out which of the given ids are in use, and returns them. A job that is settled in this
 --   exchange is still in the index.
 -- `store(missing, now)`: stores them, but for those of settlements that are `missing`. Returns how
 --   many are stored, and whether one of them is due before all others.
@@ -49,6 +49,7 @@ local function new_effects(begin)
         if found[offset] then known[given[first + offset - 1]] = true end
       end
     end
+    return known
   end
 
   function effects.store(missing, now)

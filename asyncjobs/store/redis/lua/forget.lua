@@ -7,8 +7,8 @@
 -- ARGV: 2 for how many ms no worker may have been heard of, 0 when that does not matter;
 --   3 the queue's name.
 -- Result: {jobs ready, running, scheduled, dead, live leases, jobs that the index knows, 1 when
---   somebody waits for a result, for how many ms yet its past is needed, what is paused}. All of them 0: it is
---   forgotten.
+--   somebody waits for a result, for how many ms yet its past is needed, what is paused, how many
+--   schedules feed it}. All of them 0: it is forgotten.
 local now, idle = store_now(), tonumber(ARGV[2])
 local ready, running = count_entries()
 local wait_ms = 0
@@ -40,7 +40,8 @@ if seen and idle > 0 then wait_ms = math.max(wait_ms, math.min(seen, now) + idle
 local from = '(' .. string.format('%.0f', now)
 local left = {ready[1] + ready[2] + ready[3] + ready[4], running, redis.call('ZCARD', SCHEDULED),
   redis.call('ZCARD', DEAD), redis.call('ZCOUNT', WORKERS, from, '+inf'),
-  redis.call('HLEN', INDEX), redis.call('EXISTS', AWAITED), math.ceil(wait_ms), redis.call('HLEN', PAUSED)}
+  redis.call('HLEN', INDEX), redis.call('EXISTS', AWAITED), math.ceil(wait_ms), redis.call('HLEN', PAUSED),
+  redis.call('ZCARD', CRON)}
 for _, number in ipairs(left) do
   -- rule:9 a queue with something left is not forgotten
   if number > 0 then return left end
@@ -54,7 +55,7 @@ redis.call('UNLINK', READY[1], READY[2], READY[3], READY[4], INDEX, SCHEDULED, S
   WORKERS, WORKERS_INFO, SEQUENCE, LEAVING, WAKE, CANCEL, CANCEL_HELD, RETURNED, CRASHES, DEAD,
   DEAD_DATA, DEAD_BYTES, DEAD_NOTED, PROGRESS, UPKEEP, KNOWN[1], KNOWN[2], KNOWN[3], STATS, LARGEST,
   HISTORY, HISTORY_JOBS, UNIQUE, UNIQUE_OF, UNIQUE_NEXT, UNIQUE_HELD,
-  UNIQUE_WINDOWS)
+  UNIQUE_WINDOWS, CRON_NEXT)
 drop_figures(now)
 redis.call('SREM', KEYS[OWN_KEYS + 1], ARGV[3])
 return left

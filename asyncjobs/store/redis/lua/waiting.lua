@@ -50,6 +50,14 @@ local function check_waiting()
   end
 end
 
+-- Whether a job at this place of the index waits, and nobody runs it.
+local function is_queued(place)
+  if place == 's' or place == 'h' then return true end
+  local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
+  local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
+  return pending.err ~= nil or pending[1] == nil or is_waiting(pending[1][2])
+end
+
 -- Takes a ready, scheduled or held job out of its place and out of the index; what it was stored as, with
 -- its priority in front. For a job that runs: nil, and the lease that holds it. For an id that no
 -- living job has: nil. The caller says how the job ends, and frees its unique key, or puts it to

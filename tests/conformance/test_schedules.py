@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.schedules on each store."""
+
+from asyncjobs.testing.conformance.schedules import *
