@@ -11,6 +11,7 @@ from asyncjobs.client.opening import Openings
 from asyncjobs.client.outbox import Outbox
 from asyncjobs.client.queues import Queues
 from asyncjobs.client.schedules import Schedules
+from asyncjobs.client.workers import Workers
 from asyncjobs.errors import ConfigError
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
@@ -104,6 +105,8 @@ class AsyncJobs:
         )
         self.jobs = Jobs(self, self.registry, self.settings.max_payload)
         self._outbox = Outbox(self, self._openings, self._telemetry)
+        self.queues = Queues(self.opened, self.settings, self.events)
+        self.workers = Workers(self.opened)
         # From here on, job functions know where their jobs go, and which settings hold for them.
         self.registry.bind(self._outbox, self.settings)
         self.schedules = Schedules(self, self.registry)
@@ -222,11 +225,6 @@ class AsyncJobs:
         traceback: TracebackType | None,
     ) -> None:
         await self._openings.leave()
-
-    @property
-    def queues(self) -> Queues:
-        """Pausing, draining and purging queues. Its methods raise NotOpen."""
-        return Queues(self.opened, self.settings, self.events)
 
     @property
     def client(self) -> Client:

@@ -21,6 +21,7 @@ from asyncjobs.cli.queues.stats import stats
 from asyncjobs.cli.schedules.commands import schedules
 from asyncjobs.cli.shared.streams import prepare_streams
 from asyncjobs.cli.worker.command import worker
+from asyncjobs.cli.workers.commands import workers
 
 __all__ = ["cli", "main"]
 
@@ -52,5 +53,6 @@ for _command in (
     schedules,
     stats,
     worker,
+    workers,
 ):
     cli.add_command(_command)

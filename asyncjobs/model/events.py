@@ -50,6 +50,7 @@ __all__ = [
     "QueueResumed",
     "ScheduleEvent",
     "WorkerQuiet",
+    "WorkerResumed",
     "WorkerStarted",
     "WorkerStopped",
     "listening",
@@ -352,7 +353,15 @@ class WorkerStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkerQuiet(Event):
-    """The worker takes no more jobs."""
+    """The worker takes no more jobs: it ends, or an operator has ordered it to be quiet."""
+
+    worker: str
+    queues: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerResumed(Event):
+    """The worker was quiet by order, and takes jobs again."""
 
     worker: str
     queues: tuple[str, ...] = field(default=(), compare=False)

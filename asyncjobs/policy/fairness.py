@@ -101,6 +101,11 @@ class QueueShares:
                 slots[queue] = min(slots[queue], bound)
         return self._demands(slots, suspected, room)
 
+    def reweigh(self, weights: Mapping[str, int]) -> None:
+        """Change the weights of queues that are shared here; others are left out."""
+        for queue in self.weights.keys() & weights.keys():
+            self.weights[queue] = weights[queue]
+
     def wanting(self) -> set[str]:
         """Queues that are known to hold jobs which nobody has taken yet."""
         return self.hot | self.suspects.keys()

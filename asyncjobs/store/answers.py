@@ -11,6 +11,7 @@ from asyncjobs.errors import StoreError
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement
+from asyncjobs.store.control import Order
 
 __all__ = [
     "CancelCall",
@@ -27,6 +28,7 @@ __all__ = [
     "Resync",
     "Signal",
     "StaleSequence",
+    "WorkerOrdered",
 ]
 
 _NO_SUSPECTS: Final[Mapping[str, int]] = MappingProxyType({})
@@ -143,6 +145,8 @@ class Heartbeat(NamedTuple):
     now_ms: int
     ready: tuple[str, ...]
     away: Mapping[str, StoreError] = NONE_AWAY
+    orders: Sequence[Order] = ()
+    """What operators have ordered, whether or not the worker has followed it already."""
 
 
 class Resync(NamedTuple):
@@ -205,7 +209,14 @@ class QueueChanged(NamedTuple):
     queue: str
 
 
-Signal: TypeAlias = CancelCall | ReclaimDue | QueueChanged
+class WorkerOrdered(NamedTuple):
+    """Somebody has given an order to the worker with this entry. Its next heartbeat brings it."""
+
+    queue: str
+    lease: str
+
+
+Signal: TypeAlias = CancelCall | ReclaimDue | QueueChanged | WorkerOrdered
 """What `Lease.listen` answers. A listener ignores the signals that it has no use for."""
 
 

@@ -7,11 +7,21 @@ them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from asyncjobs.model.job import State
 
-__all__ = ["Control", "Pause", "Purge", "Purged", "QueueControl"]
+__all__ = [
+    "Control",
+    "Order",
+    "OrderKind",
+    "Pause",
+    "Purge",
+    "Purged",
+    "QueueControl",
+    "WorkerControl",
+]
 
 
 class Pause(NamedTuple):
@@ -86,8 +96,45 @@ class QueueControl(Protocol):
         ...
 
 
+class OrderKind(StrEnum):
+    """What an order is about. A lease has at most one order of each kind: the last one."""
+
+    STATE = "state"
+    WEIGHTS = "weights"
+
+
+class Order(NamedTuple):
+    """What an operator wants of a worker.
+
+    `number` rises from order to order, so that a worker follows each order once although every
+    heartbeat brings it. `value`: what is ordered, as a text that workers know.
+    """
+
+    kind: OrderKind
+    number: int
+    value: str
+
+
+class WorkerControl(Protocol):
+    """Orders to workers."""
+
+    async def order(
+        self, entries: Sequence[tuple[str, str]], kind: OrderKind, value: str
+    ) -> list[bool]:
+        """Give an order to the leases that stand under these names: (queue, lease). For each,
+        whether it is there.
+
+        The order stays with the lease until it ends, so it outlives a lost signal and an outage. A
+        worker that listens hears of it at once, every other one by its next heartbeat.
+        """
+        ...
+
+
 class Control(Protocol):
     """Changes what workers may do."""
 
     @property
     def queues(self) -> QueueControl: ...
+
+    @property
+    def workers(self) -> WorkerControl: ...

@@ -71,6 +71,12 @@ class WorkerEntry(NamedTuple):
     now_ms: int
     info: bytes
     """What the worker has said about itself, as JSON; see `LeaseSpec`."""
+    running: int = 0
+    """How many jobs of this queue it holds."""
+    leaves: bool = False
+    """It was told to end, and has said so."""
+    ordered: str = ""
+    """The state that an operator has ordered last, '' without an order."""
 
 
 class Survey(NamedTuple):

@@ -138,11 +138,12 @@ class Lease(Protocol):
         """
         ...
 
-    async def beat(self, *, leaves: bool = False) -> Heartbeat:
+    async def beat(self, *, leaves: bool = False, info: bytes = b"") -> Heartbeat:
         """Renew the entries that still exist, also those that are over.
 
         `leaves` says that the worker was told to end. After such a beat no crash is counted if
-        the lease ends by itself. The answer names queues with work: so an idle worker learns of
+        the lease ends by itself. `info` replaces what inspection shows of the worker; empty: it
+        stays. The answer names queues with work: so an idle worker learns of
         it when a signal was lost.
         """
         ...

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
+from importlib import metadata
 from typing import Final, Self
 
 import anyio
@@ -35,6 +36,7 @@ from asyncjobs.worker.engine.threads import Threads
 from asyncjobs.worker.lease.cancels import CancelListener
 from asyncjobs.worker.lease.heartbeat import Heartbeats
 from asyncjobs.worker.lease.session import Session
+from asyncjobs.worker.orders import Orders
 from asyncjobs.worker.report import WorkerReport
 from asyncjobs.worker.settings import App, WorkerSettings, sync_queues
 from asyncjobs.worker.stop_request import StopRequest
@@ -46,6 +48,17 @@ __all__ = ["LEAVE_S", "Shift"]
 
 logger = GuardedLog("asyncjobs.worker")
 
+
+def _version() -> str | None:
+    """The release of this program, for those who look at a fleet with two of them."""
+    try:
+        return metadata.version("asyncjobs-framework")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+# Read while importing, for it is read from disk, and that would block the loop.
+VERSION: Final = _version()
 LEAVE_S: Final = 5.0
 """How long stopped jobs may take for their `finally` blocks."""
 TELL: Final = 0.4
@@ -82,6 +95,7 @@ class Shift:
         pulse = Pulse(pulse_interval_s(settings.block_warning_s, settings.hard_limit_s))
         self._beats = self._new_heartbeats(pulse)
         self._watchdog = self._new_watchdog(pulse)
+        self._orders = Orders(self.processor, stop_request, app.events, self._beats.hasten)
         self._has_left = False
 
     @classmethod
@@ -107,16 +121,12 @@ class Shift:
         return shift
 
     def _new_heartbeats(self, pulse: Pulse) -> Heartbeats:
-        limit_s = self._settings.hard_limit_s
-        silence_s = None
-        if limit_s is not None:
-            silence_s = limit_s + SILENCE_S
         return Heartbeats(
             self._app.backend,
             self.session,
             self._on_heartbeat,
             pulse,
-            silence_s=silence_s,
+            silence_s=_silence_s(self._settings),
             on_failed=self._on_failed_beat,
         )
 
@@ -154,8 +164,10 @@ class Shift:
             self._app, self._app.backend, self._settings.queues, lambda: processor.is_quiet
         )
         upkeep = self._upkeep
+        # An order is brought by a heartbeat, so one has to leave now.
+        hasten = self._beats.hasten
         listener = CancelListener(
-            self.session, processor.cancel, upkeep.hear_reclaim_due, upkeep.hear_changed
+            self.session, processor.cancel, upkeep.hear_reclaim_due, upkeep.hear_changed, hasten
         )
         beside = [upkeep.run(), listener.run(), waits.give_back()]
         if self._memory is not None:
@@ -282,6 +294,8 @@ class Shift:
         if not self._has_left:
             self.processor.hear_beat(spec, beat)
             self._upkeep.hear_beat(beat)
+            if beat.orders:
+                self._orders.hear_beat(beat.orders)
 
     def _on_failed_beat(self, error: StoreError) -> None:
         """Heartbeats find out that the store is away. A busy worker may send nothing else for long,
@@ -305,6 +319,12 @@ class Shift:
             self._app.events.emit(event)
 
 
+def _silence_s(settings: WorkerSettings) -> float | None:
+    if settings.hard_limit_s is None:
+        return None
+    return settings.hard_limit_s + SILENCE_S
+
+
 def _new_spec(settings: WorkerSettings) -> LeaseSpec:
     info = {
         "worker": settings.name,
@@ -312,6 +332,7 @@ def _new_spec(settings: WorkerSettings) -> LeaseSpec:
         "pid": os.getpid(),
         "queues": settings.queues,
         "concurrency": settings.concurrency,
+        "version": VERSION,
     }
     return LeaseSpec(
         new_id(), settings.name, tuple(settings.queues), settings.lease_ms, orjson.dumps(info)

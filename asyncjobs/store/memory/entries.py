@@ -8,6 +8,7 @@ from typing import Final
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import StaleSequence
+from asyncjobs.store.control import Order, OrderKind
 from asyncjobs.store.inspect import WorkerEntry
 from asyncjobs.store.lease import ENTRY_MARK, LeaseSpec
 from asyncjobs.store.memory.stored import StoredJob, serial_of
@@ -36,6 +37,7 @@ class Held:
         "jobs",
         "leaves",
         "marked",
+        "orders",
         "parked",
     )
 
@@ -49,6 +51,7 @@ class Held:
         self.info = b"{}"
         self.leaves = False
         """Its worker was told to end: its death is no crash."""
+        self.orders: dict[OrderKind, Order] = {}
         self.jobs: dict[int, StoredJob] = {}
         self.marked: dict[str, StoredJob] = {}
 
@@ -142,14 +145,30 @@ class Entries:
         held.grace_ms = lease.grace_ms
         held.info = lease.info
 
-    def renew(self, lease: LeaseSpec, now: int, *, leaves: bool) -> bool:
+    def renew(self, lease: LeaseSpec, now: int, *, leaves: bool, info: bytes = b"") -> bool:
         """True when the lease was there, over or not; only reclaim removes it."""
         held = self._held.get(lease.entry(self._queue))
         if held is None:
             return False
         held.end_ms = now + lease.duration_ms
         held.leaves |= leaves
+        held.info = info or held.info
         return True
+
+    def order(self, entry: str, kind: OrderKind, value: str, now: int) -> bool:
+        """Keep an order for a lease. False when it is not there."""
+        held = self._held.get(entry)
+        if held is None:
+            return False
+        number = now
+        if kind in held.orders:
+            number = max(now, held.orders[kind].number + 1)
+        held.orders[kind] = Order(kind, number, value)
+        return True
+
+    def orders(self, lease: LeaseSpec) -> list[Order]:
+        """What operators have ordered the worker with this lease to do."""
+        return [*self.of(lease).orders.values()]
 
     def remove(self, lease: LeaseSpec) -> Held | None:
         """Take out the entry of a lease that says farewell."""
@@ -263,5 +282,15 @@ class Entries:
         """The leases, over or not, the earliest end first."""
         leases = sorted(self._held.items(), key=lambda item: (item[1].end_ms, item[0]))
         return [
-            WorkerEntry(self._queue, name, held.end_ms, now, held.info) for name, held in leases
+            WorkerEntry(
+                self._queue,
+                name,
+                held.end_ms,
+                now,
+                held.info,
+                len(held.jobs),
+                held.leaves,
+                held.orders[OrderKind.STATE].value if OrderKind.STATE in held.orders else "",
+            )
+            for name, held in leases
         ]

@@ -81,17 +81,20 @@ class MemoryLease:
         for error in away.values():
             raise error
 
-    async def beat(self, *, leaves: bool = False) -> Heartbeat:
+    async def beat(self, *, leaves: bool = False, info: bytes = b"") -> Heartbeat:
         spec = self.spec
         now = self._queues.now_ms()
         queues, away = self._queues.reach(spec.queues)
-        held = [queue for queue in queues if queue.upkeep.renew(spec, now, leaves=leaves)]
+        held = [
+            queue for queue in queues if queue.upkeep.renew(spec, now, leaves=leaves, info=info)
+        ]
         lost = tuple(queue.name for queue in queues if queue not in held)
         cancels = [ref for queue in held for ref in queue.leases.cancels(spec)]
         ready = tuple(queue.name for queue in held if queue.waiting.has_work(now))
         # rule:2 a heartbeat reports a reclaim that nobody has ended, in memory
         ends = [now if q.leases.leaving else q.leases.next_end_ms(spec) for q in queues]
-        return Heartbeat(lost, cancels, _earliest(ends), now, ready, away)
+        orders = [order for queue in held for order in queue.leases.orders(spec)]
+        return Heartbeat(lost, cancels, _earliest(ends), now, ready, away, orders)
 
     async def exchange(
         self,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asyncjobs.store.control import Pause, Purge, Purged
+from asyncjobs.store.answers import WorkerOrdered
+from asyncjobs.store.control import OrderKind, Pause, Purge, Purged
 from asyncjobs.store.memory.pauses import function_in
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.queues import Queues
@@ -17,6 +18,26 @@ class MemoryControl:
 
     def __init__(self, queues: Queues) -> None:
         self.queues = MemoryQueueControl(queues)
+        self.workers = MemoryWorkerControl(queues)
+
+
+class MemoryWorkerControl:
+    """See `WorkerControl`."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+
+    async def order(
+        self, entries: Sequence[tuple[str, str]], kind: OrderKind, value: str
+    ) -> list[bool]:
+        now = self._queues.now_ms()
+        answers = []
+        for queue, lease in entries:
+            is_there = self._queues.sound(queue).leases.order(lease, kind, value, now)
+            if is_there:
+                self._queues.control.tell(queue, WorkerOrdered(queue, lease))
+            answers.append(is_there)
+        return answers
 
 
 class MemoryQueueControl:

@@ -44,10 +44,10 @@ class Upkeep:
         self._touch(now, lease.grace_ms)
         self._leases.register(lease, now)
 
-    def renew(self, lease: LeaseSpec, now: int, *, leaves: bool = False) -> bool:
+    def renew(self, lease: LeaseSpec, now: int, *, leaves: bool = False, info: bytes = b"") -> bool:
         """True when the lease was there, over or not. `leaves`: its worker was told to end."""
         self._touch(now, lease.grace_ms)
-        return self._leases.renew(lease, now, leaves=leaves)
+        return self._leases.renew(lease, now, leaves=leaves, info=info)
 
     def deregister(self, lease: LeaseSpec, crashed: Iterable[TakenJob]) -> None:
         """Give back what the lease holds and end it; a crash only for those named."""

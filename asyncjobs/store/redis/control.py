@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from asyncjobs.model.ids import id_bytes, id_text
 from asyncjobs.model.refs import JobRef
-from asyncjobs.store.answers import CancelCall, QueueChanged, ReclaimDue, Signal
+from asyncjobs.store.answers import CancelCall, QueueChanged, ReclaimDue, Signal, WorkerOrdered
 from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.redis.link import Link
 
@@ -24,6 +24,8 @@ _KINDS: Final[dict[bytes, type[ReclaimDue | QueueChanged]]] = {
     b"!reclaim": ReclaimDue,
     b"!changed": QueueChanged,
 }
+ORDER: Final = b"!order "
+"""The entry of a lease follows: lua/order.lua sends it."""
 _WORDS: Final = {kind: word for word, kind in _KINDS.items()}
 
 
@@ -32,11 +34,15 @@ def encode_signal(signal: Signal) -> bytes:
     if isinstance(signal, CancelCall):
         job_id = id_bytes(signal.ref.id)
         return b"%b %b" % (signal.holder.encode(), job_id)
+    if isinstance(signal, WorkerOrdered):
+        return ORDER + id_bytes(signal.lease)
     return _WORDS[type(signal)]
 
 
 def decode_signal(queue: str, data: bytes) -> Signal | None:
     """None for a signal that this release does not know."""
+    if data.startswith(ORDER):
+        return WorkerOrdered(queue, id_text(data.removeprefix(ORDER)))
     if data.startswith(MARK):
         kind = _KINDS.get(data)
         if kind is None:

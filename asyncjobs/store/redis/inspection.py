@@ -21,6 +21,7 @@ from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.diagnosis import diagnose
 from asyncjobs.store.redis.history import RedisHistory
 from asyncjobs.store.redis.jobs import RedisJobInspection
+from asyncjobs.store.redis.operating import ordered_state
 from asyncjobs.store.redis.scripts import run, run_all, script
 
 __all__ = ["RedisInspection", "RedisQueueInspection"]
@@ -41,9 +42,9 @@ class RedisInspection:
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         replies = await _ask(self._access, "workers", queues, MOST_WORKERS)
         return [
-            WorkerEntry(queue, id_text(found[at]), found[at + 1], now_ms, found[at + 2])
+            _worker(queue, now_ms, *found[at : at + 6])
             for queue, (now_ms, found) in zip(queues, replies, strict=True)
-            for at in range(0, len(found), 3)
+            for at in range(0, len(found), 6)
         ]
 
     async def diagnose(self) -> list[Finding]:
@@ -113,6 +114,14 @@ async def _ask(access: Access, name: str, queues: Sequence[str], *args: int | by
         which,
         tuple(which.command(access.keys.queue(q), access.pinned(), *args) for q in queues),
     )
+
+
+def _worker(
+    queue: str, now_ms: int, lease: bytes, end_ms: int, info: bytes, *state: Any
+) -> WorkerEntry:
+    running, leaves, ordered = state
+    about = (info, running, leaves == 1, ordered_state(ordered))
+    return WorkerEntry(queue, id_text(lease), end_ms, now_ms, *about)
 
 
 def _time(reply: int) -> int | None:

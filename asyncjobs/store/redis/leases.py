@@ -34,6 +34,7 @@ from asyncjobs.store.redis.faults import is_of_queue
 from asyncjobs.store.redis.link import Command, Link
 from asyncjobs.store.redis.lookups import STEP
 from asyncjobs.store.redis.notes import NoteReads, NoteWrites
+from asyncjobs.store.redis.operating import read_orders
 from asyncjobs.store.redis.scripts import (
     Script,
     by_queue,
@@ -243,32 +244,17 @@ class RedisLease:
             # A resync came first, or a copy of this offer has taken effect: see `Parked`.
             return Parked(signalled, None)
 
-    async def beat(self, *, leaves: bool = False) -> Heartbeat:
+    async def beat(self, *, leaves: bool = False, info: bytes = b"") -> Heartbeat:
         spec = self.spec
         beat = script("heartbeat")
-        about = (spec.duration_ms, int(leaves))
+        about = (spec.duration_ms, int(leaves), info)
         commands = tuple(
             beat.command(self._keys.queue(queue), self._access.pinned(), spec.entry(queue), *about)
             for queue in spec.queues
         )
-        lost: list[str] = []
-        cancels: list[JobRef] = []
-        ends: list[int] = []
         # Not on the connection of exchanges: a heartbeat must not wait behind a large one.
         replies = await run_each(self._access.link, beat, commands)
-        answers, away = by_queue(spec.queues, replies)
-        ready: list[str] = []
-        for queue, (held, _, end, marked, is_ready) in answers.items():
-            if is_ready:
-                ready.append(queue)
-            if not held:
-                lost.append(queue)
-            if end >= 0:
-                ends.append(end)
-            cancels += [JobRef(queue, id_text(name)) for name in marked]
-        now_ms = max((answer[1] for answer in answers.values()), default=0)
-        next_end_ms = min(ends, default=None)
-        return Heartbeat(tuple(lost), cancels, next_end_ms, now_ms, tuple(ready), away)
+        return _heartbeat(*by_queue(spec.queues, replies))
 
     async def listen(self, timeout_s: float) -> Collection[Signal]:
         return await self.links.control.listen(timeout_s)
@@ -317,6 +303,28 @@ class RedisLease:
         is_gone = await run(link, leave, leave.command(*head, *charged))
         while not is_gone:
             is_gone = await run(link, leave, leave.command(*head))
+
+
+def _heartbeat(answers: Mapping[str, Any], away: Mapping[str, StoreError]) -> Heartbeat:
+    """The answers of all queues to one heartbeat, as one."""
+    lost: list[str] = []
+    cancels: list[JobRef] = []
+    ends: list[int] = []
+    ready: list[str] = []
+    ordered: list[list[bytes | None]] = []
+    for queue, (held, _, end, marked, is_ready, orders) in answers.items():
+        ordered.append(orders)
+        if is_ready:
+            ready.append(queue)
+        if not held:
+            lost.append(queue)
+        if end >= 0:
+            ends.append(end)
+        cancels += [JobRef(queue, id_text(name)) for name in marked]
+    now_ms = max((answer[1] for answer in answers.values()), default=0)
+    next_end_ms = min(ends, default=None)
+    orders_given = read_orders(ordered)
+    return Heartbeat(tuple(lost), cancels, next_end_ms, now_ms, tuple(ready), away, orders_given)
 
 
 def _entries(spec: LeaseSpec, jobs: Collection[TakenJob]) -> set[tuple[str, int, bytes]]:

@@ -9,11 +9,17 @@ from typing import Final
 from asyncjobs.errors import UsageError
 from asyncjobs.model.ids import id_bytes
 from asyncjobs.model.job import State
-from asyncjobs.store.control import Pause, Purge, Purged
+from asyncjobs.store.control import Order, OrderKind, Pause, Purge, Purged
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.scripts import run, run_all, script
 
-__all__ = ["RedisControl", "RedisQueueControl"]
+__all__ = [
+    "RedisControl",
+    "RedisQueueControl",
+    "RedisWorkerControl",
+    "ordered_state",
+    "read_orders",
+]
 
 _LETTERS: Final = ((State.READY, "r"), (State.SCHEDULED, "s"))
 """As lua/purge_waiting.lua knows the states, in the order in which it goes through them."""
@@ -26,6 +32,7 @@ class RedisControl:
 
     def __init__(self, access: Access) -> None:
         self.queues = RedisQueueControl(access)
+        self.workers = RedisWorkerControl(access)
 
 
 class RedisQueueControl:
@@ -114,6 +121,53 @@ class RedisQueueControl:
         )
         jobs, goes_on = await run(access.link, drop, command)
         return Purged(jobs, goes_on or None)
+
+
+class RedisWorkerControl:
+    """See `WorkerControl`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def order(
+        self, entries: Sequence[tuple[str, str]], kind: OrderKind, value: str
+    ) -> list[bool]:
+        give = script("order")
+        access = self._access
+        commands = tuple(
+            give.command(access.keys.queue(queue), access.pinned(), id_bytes(lease), kind, value)
+            for queue, lease in entries
+        )
+        if not commands:
+            return []
+        return [reply == 1 for reply in await run_all(access.link, give, commands)]
+
+
+_KINDS: Final = (OrderKind.STATE, OrderKind.WEIGHTS)
+"""In the order in which lua/heartbeat.lua answers."""
+
+
+def read_orders(answers: Sequence[Sequence[bytes | None]]) -> tuple[Order, ...]:
+    """The last order of each kind, from the answers of all queues."""
+    last: dict[OrderKind, Order] = {}
+    for answer in answers:
+        for kind, stored in zip(_KINDS, answer, strict=False):
+            # Nearly always there is none. A foreign writer may have put anything there.
+            if not stored or (found := _ORDER.fullmatch(stored)) is None:
+                continue
+            order = Order(kind, int(found[1]), found[2].decode("utf-8", "replace"))
+            if kind not in last or order.number > last[kind].number:
+                last[kind] = order
+    return tuple(last.values())
+
+
+def ordered_state(stored: bytes) -> str:
+    """The state in an order, without its number."""
+    found = _ORDER.fullmatch(stored)
+    return found[2].decode("utf-8", "backslashreplace") if found else ""
+
+
+_ORDER: Final = re.compile(rb"(\d{1,16}) (.*)", re.DOTALL)
 
 
 def _field(function: str | None) -> bytes:

@@ -165,6 +165,7 @@ _SCRIPTS: Final = {
         "offer",
         "note",
         "notes",
+        "order",
         "pause",
         "paused_list",
         "prune",

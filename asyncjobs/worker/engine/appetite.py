@@ -35,7 +35,7 @@ class Appetite:
     `arrived`: jobs that have come and were not started. They will need slots and threads, too.
     """
 
-    __slots__ = ("_can_offer", "_slots", "burst", "is_quiet", "offer", "shares", "signals")
+    __slots__ = ("_can_offer", "_slots", "burst", "is_quiet", "offer", "rests", "shares", "signals")
 
     def __init__(self, shares: QueueShares, slots: Slots, *, can_offer: bool) -> None:
         self.shares = shares
@@ -43,9 +43,23 @@ class Appetite:
         self.offer = StandingOffer()
         self.burst = Burst()
         self.is_quiet = False
-        """True when no more jobs are asked for."""
+        """True when no more jobs are asked for, and the worker ends when it holds none."""
+        self.rests = False
+        """True while an operator wants it to take no jobs. It stays."""
         self._slots = slots
         self._can_offer = can_offer
+
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether no jobs are asked for at present."""
+        return self.is_quiet or self.rests
+
+    def rest(self, *, is_on: bool) -> None:
+        """Take no jobs until told otherwise, or take them again."""
+        self.rests = is_on
+        if not is_on:
+            # Signals that came meanwhile were passed on to other workers.
+            self.shares.look = True
 
     def free(self, arrived: int, taken: int) -> int:
         """How many jobs may come now. `taken`: how many have come since the worker's start."""

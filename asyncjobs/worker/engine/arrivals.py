@@ -117,7 +117,8 @@ class Arrivals:
         self, jobs: list[TakenJob], lost: Collection[str], cancels: Sequence[JobRef] = ()
     ) -> Orders | None:
         """Jobs that come beside a trade. A worker that is quiet does not start them."""
-        if not self._appetite.is_quiet:
+        # rule:22 a worker that was ordered to be quiet starts nothing
+        if not self._appetite.takes_nothing:
             return self._take_in(jobs, lost, cancels)
         self._holdings.taken += len(jobs)
         returned = self._holdings.give_back(jobs)

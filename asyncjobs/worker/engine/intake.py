@@ -97,7 +97,7 @@ class Intake:
             self._shares.look = True
         if holdings.stuck:
             self._try_stuck(now_s)
-        may_ask = not appetite.is_quiet
+        may_ask = not appetite.takes_nothing
         free = self._free() if may_ask and is_sure else 0
         has_news = holdings.unsettled or self._signals.signalled
         if has_news or (may_ask and appetite.wants_jobs(free, holdings.arrived)):

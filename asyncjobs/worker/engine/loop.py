@@ -272,7 +272,7 @@ class Processor:
     @property
     def is_quiet(self) -> bool:
         """Whether it takes no more jobs."""
-        return self.intake.appetite.is_quiet
+        return self.intake.appetite.takes_nothing
 
     # -- the end ---------------------------------------------------------------------------
 

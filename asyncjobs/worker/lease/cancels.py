@@ -1,4 +1,4 @@
-"""Hears at once that running jobs were cancelled, however busy the worker is."""
+"""Hears at once of cancels and orders, however busy the worker is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from asyncjobs.errors import StoreError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.backoff import Pauses
 from asyncjobs.model.refs import JobRef
-from asyncjobs.store.answers import CancelCall, QueueChanged, ReclaimDue
+from asyncjobs.store.answers import CancelCall, QueueChanged, ReclaimDue, WorkerOrdered
 from asyncjobs.worker.lease.session import Session
 
 __all__ = ["CancelListener"]
@@ -36,11 +36,13 @@ class CancelListener:
         on_cancel: Callable[[Collection[JobRef]], None],
         on_reclaim_due: Callable[[], None],
         on_changed: Callable[[str], None],
+        on_ordered: Callable[[], None],
     ) -> None:
         self._session = session
         self._on_cancel = on_cancel
         self._on_reclaim_due = on_reclaim_due
         self._on_changed = on_changed
+        self._on_ordered = on_ordered
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -70,6 +72,9 @@ class CancelListener:
                     self._on_reclaim_due()
                 case QueueChanged(queue):
                     self._on_changed(queue)
+                case WorkerOrdered(queue, lease) if lease == spec.entry(queue):
+                    # A heartbeat asks what it is.
+                    self._on_ordered()
                 case _:
                     # For another worker, or of a kind that this one has no use for.
                     pass

@@ -181,7 +181,8 @@ class Heartbeats:
             limit_s = lease_s * ANSWERED_WITHIN
         try:
             async with asyncio.timeout(limit_s):
-                beat = await backend.attach(spec).beat(leaves=self._session.leaves)
+                session = self._session
+                beat = await backend.attach(spec).beat(leaves=session.leaves, info=session.info)
         except (StoreError, TimeoutError) as error:
             logger.debug("heartbeat failed: %r", error)
             # rule:10 a busy worker finds out by its heartbeats that the store is away
@@ -191,7 +192,6 @@ class Heartbeats:
             # Whatever has failed: without a next heartbeat the worker would run without a lease.
             logger.exception("heartbeat failed")
             return False
-        session = self._session
         session.unrenewed = frozenset(beat.away)
         # rule:2 a queue that fails keeps no other one from being renewed
         if len(beat.away) < len(spec.queues):

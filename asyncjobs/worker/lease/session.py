@@ -45,6 +45,9 @@ class Session:
         self.leaves = False
         """Set from any thread when the worker was told to end. From then on heartbeats say so, and
         if the worker dies before its end, no job is charged with a crash."""
+        self.info = b""
+        """What heartbeats tell the store of this worker, once it is other than at its start. Set on
+        the worker's loop, read by the thread of heartbeats."""
         self.away = False
         """True while the store cannot be reached."""
         self.losses = 0

@@ -41,19 +41,19 @@ local function read_paused()
   local found, functions, is_paused = redis.call('HGETALL', PAUSED), nil, false
   local limit = MOST_MOVED
   for position = 1, #found, 2 do
-    local name, state = found[position], string.sub(found[position + 1], 1, 1)
+    local name, phase = found[position], string.sub(found[position + 1], 1, 1)
     if name == '' then
       is_paused = true
     else
       local is_back = false
-      if state == 'r' and limit > 0 then
+      if phase == 'r' and limit > 0 then
         local moved
         moved, is_back = bring_back(name, limit)
         limit = limit - moved
       end
       if not is_back then
         functions = functions or {}
-        functions[name] = state
+        functions[name] = phase
       end
     end
   end
@@ -81,9 +81,9 @@ local function set_aside(slot, entries, functions, is_fresh)
   for position = 1, #entries do
     local entry, envelope = entries[position][1], entries[position][2][2]
     local name = function_in(envelope)
-    local state = name and name ~= '' and functions[name]
+    local phase = name and name ~= '' and functions[name]
     -- What comes back of a function that is resumed passes. New jobs wait until all are back.
-    if state and (is_fresh or state ~= 'r') then
+    if phase and (is_fresh or phase ~= 'r') then
       orders[name] = orders[name] or {'XCLAIM', READY[slot], GROUP, ASIDE .. name, 0}
       table.insert(orders[name], entry)
       number, bytes = number + 1, bytes + #envelope

@@ -46,6 +46,8 @@ local PARKED = ':parked'
 local GRACE = ':grace'
 -- Behind a lease's id: its worker was told to end, so its death will be no crash.
 local LEAVES = ':leaves'
+-- Behind a lease's id: what an operator has ordered, with its number in front.
+local ORDERS = {':state', ':weights'}
 -- A clock that was set back by less does no harm that anybody would notice.
 local STEP_MS = 1000
 -- unpack() fails near 8,000 values; every variadic call stays far below.
@@ -346,7 +348,8 @@ end
 local function forget_lease(lease)
   redis.call('HDEL', WORKERS_INFO, lease)
   -- rule:7 that a worker was told to end is known until all its jobs are back
-  redis.call('HDEL', SEQUENCE, lease, lease .. PARKED, lease .. GRACE)
+  redis.call('HDEL', SEQUENCE, lease, lease .. PARKED, lease .. GRACE, lease .. ORDERS[1],
+    lease .. ORDERS[2])
   -- Last: while the entry is there, a call that fails before this line is made again.
   redis.call('ZREM', WORKERS, lease)
 end
