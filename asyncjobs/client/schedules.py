@@ -26,6 +26,7 @@ from asyncjobs.jobs.rule import (
 )
 from asyncjobs.jobs.schedule import Schedule, schedule_of
 from asyncjobs.jobs.tick import scheduled_call
+from asyncjobs.jobs.zones import load_zones, load_zones_of
 from asyncjobs.model.clock import at_ms
 from asyncjobs.model.schedules import ScheduleRef
 from asyncjobs.options.checks import check_queue_name, check_whole
@@ -78,6 +79,8 @@ class Schedules:
         """
         check_schedule_id(id)
         function, args, kwargs = _parts(call)
+        if isinstance(options.get("tz"), str):
+            await load_zones([options["tz"]])
         rule = _rule(cron, every, at, options)
         if function.sender.reader is not self._reader:
             raise UsageError(f"{function.name} belongs to another AsyncJobs; use its schedules")
@@ -105,6 +108,7 @@ class Schedules:
         (record,) = await self._store().schedules.get([id])
         if record is None:
             return None
+        await load_zones_of([record.definition])
         return schedule_of(record)
 
     async def list(self, queue: str | None = None) -> list[Schedule]:

@@ -10,6 +10,7 @@ from asyncjobs.errors import ScheduleNotFound, UsageError
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.rule import Definition, NewerDefinition, Rule
 from asyncjobs.jobs.tick import job_of_tick
+from asyncjobs.jobs.zones import load_zones_of
 from asyncjobs.model.clock import new_id
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import NewerEnvelope
@@ -66,6 +67,7 @@ async def found(store: Backend, id: str) -> ScheduleRecord:
         raise ScheduleNotFound(
             f"no schedule has the id {shown(id)}; asyncjobs schedules list shows them"
         )
+    await load_zones_of([record.definition])
     return record
 
 
@@ -75,6 +77,7 @@ async def every_record(store: Backend, queues: Sequence[str]) -> list[ScheduleRe
     after: ScheduleRef | None = None
     while True:
         page = await store.schedules.page(queues, after=after, limit=PAGE)
+        await load_zones_of(record.definition for record in page)
         records += page
         if len(page) < PAGE:
             return records

@@ -132,7 +132,6 @@ def _state(record: ScheduleRecord) -> Literal["active", "paused", "over"]:
 def _of_definition(definition: Definition) -> dict[str, Any]:
     rule = definition.rule
     envelope = Envelope.decode(definition.call.raw)
-    mask = mask_of_call(envelope.headers, envelope.args, envelope.kwargs)
     args: list[Any] = [*envelope.args]
     kwargs = {**envelope.kwargs}
     # Shown as a user has written them. An unknown word stays as it is.
@@ -154,7 +153,7 @@ def _of_definition(definition: Definition) -> dict[str, Any]:
         "priority": Priority(definition.call.priority),
         "args": args,
         "kwargs": kwargs,
-        "mask": mask,
+        "mask": mask_of_call(envelope.headers, args, kwargs),
     }
 
 

@@ -13,6 +13,7 @@ from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.jobs.rule import Definition, NewerDefinition
 from asyncjobs.jobs.tick import job_of_tick
+from asyncjobs.jobs.zones import load_zones_of
 from asyncjobs.model import events
 from asyncjobs.model.backoff import Pauses
 from asyncjobs.model.codec import BadRecord
@@ -130,9 +131,11 @@ class Firing:
             self._refuse(queue, error)
         next_ms = list(answer.next_ms.values())
         records = list(answer.records)
+        await load_zones_of(record.definition for record in records)
         # Workers that look at the same moment begin with different ones.
         random.shuffle(records)
         is_late = False
+        # rule:22 of more due schedules than one step all are fired
         for first in range(0, len(records), STEP):
             for fired in await self._fire(records[first : first + STEP], answer.now_ms):
                 if fired.next_ms is not None:
@@ -163,6 +166,7 @@ class Firing:
             except StoreUnavailable:
                 raise
             except StoreError as error:
+                # rule:22 a queue that refuses to fire does not stop the others
                 self._refuse(queue, error)
                 continue
             self._refused.pop(queue, None)

@@ -34,6 +34,7 @@ from asyncjobs.errors import UsageError
 from asyncjobs.host.exits import ExitCode
 from asyncjobs.jobs.context import in_zone
 from asyncjobs.jobs.schedule import Schedule, schedule_of
+from asyncjobs.jobs.zones import load_zones_of
 from asyncjobs.model.schedules import ScheduleRef
 from asyncjobs.store.schedules import ScheduleRecord
 from asyncjobs.store.seam import Backend, StoreInfo
@@ -128,6 +129,7 @@ def show_schedule(
         (record,) = await store.schedules.get([id])
         if record is None:
             return fail(ExitCode.FAILED, await unknown(store, id), as_json=as_json)
+        await load_zones_of([record.definition])
         schedule = schedule_of(record)
         if as_json:
             show_json(fields(schedule))
@@ -201,7 +203,9 @@ def next_ticks(
         records: list[ScheduleRecord] = []
         problems: list[str] = []
         if ids:
-            for id, record in zip(ids, await store.schedules.get(ids), strict=True):
+            named = await store.schedules.get(ids)
+            await load_zones_of(record.definition for record in named if record is not None)
+            for id, record in zip(ids, named, strict=True):
                 if record is None:
                     problems.append(await unknown(store, id))
                 else:
