@@ -39,6 +39,7 @@ from asyncjobs.errors import (
     StoreError,
     StoreFull,
     StoreUnavailable,
+    UniqueConflict,
     UnsupportedLayout,
     UsageError,
 )
@@ -58,6 +59,7 @@ from asyncjobs.model.refs import JobRef
 from asyncjobs.policy.backoff import constant, exponential, polynomial
 from asyncjobs.policy.redaction import Secret
 from asyncjobs.policy.retry import RetryPolicy
+from asyncjobs.policy.unique import Debounce, Throttle, Unique
 
 if TYPE_CHECKING:
     from asyncjobs.worker.report import WorkerReport
@@ -71,6 +73,7 @@ __all__ = [
     "AsyncJobsError",
     "Backfill",
     "ConfigError",
+    "Debounce",
     "Discard",
     "DrainTimeout",
     "EncodeError",
@@ -114,6 +117,9 @@ __all__ = [
     "StoreError",
     "StoreFull",
     "StoreUnavailable",
+    "Throttle",
+    "Unique",
+    "UniqueConflict",
     "UnsupportedLayout",
     "UsageError",
     "Worker",

@@ -9,6 +9,7 @@ AsyncJobsError
 │   ├── NotOpen              the app has not been opened (or on another loop)
 │   ├── NotBound             the job function's registry belongs to no app
 │   └── ArgumentsError       arguments that do not fit the job function
+├── UniqueConflict           another job holds the unique key of a call
 ├── EncodeError              a value that JSON would lose or change
 ├── ScheduleNotFound         no schedule has this id
 ├── PayloadTooLarge          an encoded job over `max_payload`
@@ -60,6 +61,7 @@ __all__ = [
     "StoreError",
     "StoreFull",
     "StoreUnavailable",
+    "UniqueConflict",
     "UnsupportedLayout",
     "UsageError",
 ]
@@ -99,6 +101,17 @@ class NotBound(UsageError):
 
 class ArgumentsError(UsageError):
     """The arguments do not fit the job function; nothing was stored."""
+
+
+class UniqueConflict(AsyncJobsError):
+    """Another job holds the unique key of a call, and nothing was stored for it.
+
+    `holder` is the public id of that job, `queue/id`.
+    """
+
+    def __init__(self, message: str, *, holder: str = "") -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class EncodeError(AsyncJobsError):

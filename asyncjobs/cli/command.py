@@ -20,6 +20,7 @@ from asyncjobs.cli.queues.commands import queues
 from asyncjobs.cli.queues.stats import stats
 from asyncjobs.cli.schedules.commands import schedules
 from asyncjobs.cli.shared.streams import prepare_streams
+from asyncjobs.cli.unique.commands import unique
 from asyncjobs.cli.worker.command import worker
 from asyncjobs.cli.workers.commands import workers
 
@@ -52,6 +53,7 @@ for _command in (
     queues,
     schedules,
     stats,
+    unique,
     worker,
     workers,
 ):

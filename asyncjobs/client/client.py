@@ -72,7 +72,10 @@ class Client:
             raise
         if self._events.active:
             duration_s = self.loop.time() - (deadline_s - self._timeout_s)
-            self._events.emit(JobEnqueued(job.ref, name, place is None, size, duration_s))
+            # Of a job that was not stored nobody would find anything.
+            ref = job.ref if place is None else place.ref
+            is_new = place is None or place.is_new
+            self._events.emit(JobEnqueued(ref, name, is_new, size, duration_s))
         return place
 
     async def enqueue_many(
@@ -142,7 +145,10 @@ class Client:
             else:
                 found.update(zip(part.places, answer, strict=True))
                 if self._events.active:
-                    stored = [place is None for place in answer]
+                    stored = [
+                        (job.ref, True) if place is None else (place.ref, place.is_new)
+                        for job, place in zip(part.jobs, answer, strict=True)
+                    ]
                     tell_stored(self._events, part.jobs, own_names, stored, waited_s)
         return found, failure
 

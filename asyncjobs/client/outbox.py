@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from asyncjobs.client.client import Client
-from asyncjobs.errors import UsageError
+from asyncjobs.errors import UniqueConflict, UsageError
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.function import JobCall, JobFunction
-from asyncjobs.jobs.handle import JobHandle, Reader
+from asyncjobs.jobs.handle import Disposition, JobHandle, Reader
 from asyncjobs.jobs.template import JobTemplate
 from asyncjobs.model.job import NewJob
 from asyncjobs.store.answers import Placed
@@ -23,6 +23,11 @@ __all__ = ["Access", "Maker", "Outbox", "Plan", "Spans", "ThreadWay"]
 R = TypeVar("R")
 T = TypeVar("T")
 
+_DISPOSITIONS: Final[dict[str, Disposition]] = {
+    "there": "existing",
+    "replaced": "replaced",
+    "held": "held",
+}
 PLAN_STEP: Final = 1_000
 """Calls that are listed or encoded in one go. Then the event loop has its turn."""
 
@@ -100,7 +105,23 @@ class Plan(Generic[R]):
                 yield
 
     def handles(self, reader: Reader, places: Sequence[Placed | None]) -> list[JobHandle[R]]:
-        """The handles. `places` has None for each new job, else which job stands in its place."""
+        """The handles. `places` has None for each new job, else what became of it.
+
+        Raises UniqueConflict, which says how many of the calls have met one.
+        """
+        # First, for the caller gets no handle at all when one call has met a conflict.
+        found = zip(self.templates, self.jobs, places, strict=True)
+        conflicts = [
+            conflict
+            for template, job, place in found
+            if place is not None and (conflict := template.conflict(job, place)) is not None
+        ]
+        if conflicts:
+            raise UniqueConflict(
+                f"{conflicts[0]} ({len(conflicts):,} of these {len(self.jobs):,} calls have met "
+                "such a job; the others are stored)",
+                holder=conflicts[0].holder,
+            )
         return [
             _handle(template, reader, job, place)
             for template, job, place in zip(self.templates, self.jobs, places, strict=True)
@@ -148,7 +169,7 @@ class Outbox:
                 place = await client.enqueue(job, template.name)
         if place is None:
             # The usual answer, without another call.
-            return template.handle(self.reader, job.id, is_new=True)
+            return template.handle(self.reader, job.id, disposition="new")
         return _handle(template, self.reader, job, place)
 
     async def send_many(self, calls: Iterable[JobCall[R]]) -> list[JobHandle[R]]:
@@ -201,10 +222,14 @@ def _enqueue(
 def _handle(
     template: JobTemplate, reader: Reader, job: NewJob, place: Placed | None
 ) -> JobHandle[Any]:
-    """The handle of the job that was enqueued, or of the job that stands in its place."""
+    """The handle of the job that was enqueued, or of the job that stands in its place. Raises
+    UniqueConflict."""
     if place is None:
-        return template.handle(reader, job.id, is_new=True)
-    return template.handle(reader, place.ref.id, is_new=False)
+        return template.handle(reader, job.id, disposition="new")
+    conflict = template.conflict(job, place)
+    if conflict is not None:
+        raise conflict
+    return template.handle(reader, place.ref.id, disposition=_DISPOSITIONS[place.how])
 
 
 async def _listed(calls: Iterable[JobCall[R]]) -> list[JobCall[R]]:

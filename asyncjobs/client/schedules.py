@@ -146,7 +146,7 @@ class Schedules:
         Raises like `resume`.
         """
         triggered = await ticks.trigger(self._store(), id)
-        return JobHandle(self._reader, (triggered.ref,), is_new=True, name=triggered.name)
+        return JobHandle(self._reader, (triggered.ref,), disposition="new", name=triggered.name)
 
     async def backfill(self, id: str, start: datetime, end: datetime) -> Backfill:
         """Make the jobs of all ticks from `start` to before `end`, except of those that ran.

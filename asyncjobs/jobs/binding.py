@@ -12,7 +12,7 @@ from asyncjobs.errors import ArgumentsError, EncodeError, RegistrationError
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.context import INJECTED, JobContext
 from asyncjobs.model.codec import check_json, is_unicode
-from asyncjobs.policy.parameters import parameters_of
+from asyncjobs.policy.parameters import Parameters, parameters_of
 from asyncjobs.policy.redaction import Redaction
 
 __all__ = ["Binding"]
@@ -73,6 +73,11 @@ class Binding:
         self._simple_from = len(required)
         if keywords_needed:
             self._simple_from = _NO_LIMIT
+
+    @property
+    def parameters(self) -> Parameters:
+        """What a call may give: all parameters but the injected one."""
+        return self._parameters
 
     @property
     def injected(self) -> str | None:

@@ -243,6 +243,15 @@ _result_waits = ContextVar("asyncjobs_result_waits")
 the worker knows which jobs wait."""
 
 
+def parent_job() -> str | None:
+    """The public id of the job that this code runs in; None outside of a job."""
+    current = _current.get(None)
+    # A plain call is no job. The job that makes it may be one.
+    while current is not None and isinstance(current, JobContext):
+        current = current.outer
+    return None if current is None else str(current.context.ref)
+
+
 def current_job() -> JobContext:
     """The context of the job that this code runs in.
 

@@ -8,18 +8,19 @@ from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
 import anyio.to_thread
 
-from asyncjobs.errors import NotBound
+from asyncjobs.errors import ConfigError, NotBound
 from asyncjobs.jobs.binding import Binding
 from asyncjobs.jobs.context import JobContext, _current
 from asyncjobs.jobs.handle import JobHandle, Reader
 from asyncjobs.jobs.isolation import Isolation
-from asyncjobs.jobs.template import JobTemplate
+from asyncjobs.jobs.template import JobTemplate, UniqueTemplate
 from asyncjobs.model.job import NewJob
 from asyncjobs.options.app import AppSettings
 from asyncjobs.options.checks import check_job_id
 from asyncjobs.options.given import Given
 from asyncjobs.options.table import EnqueueOptions, JobOptions
 from asyncjobs.policy.redaction import Redaction
+from asyncjobs.policy.unique import Debounce, UniqueRule
 
 __all__ = ["Home", "JobCall", "JobFunction", "JobOptions", "Sender"]
 
@@ -119,6 +120,7 @@ class JobFunction(Generic[P, R_co]):
         self.redaction = self.binding.redaction = self._redaction
         self._home = home
         self._given = given
+        self._unique = self._unique_rule()
         self._template: JobTemplate
         self._made_for: AppSettings | None = None
         # Without the function's __dict__: a user's decorator may have put names there that would
@@ -156,9 +158,11 @@ class JobFunction(Generic[P, R_co]):
         if rule:
             sensitive = rule.stored()
         given = self._given
-        self._template = JobTemplate(
-            self.name, self.binding, given.within(app), given.stored, sensitive, given.needs
-        )
+        parts = self.name, self.binding, given.within(app), given.stored, sensitive, given.needs
+        if self._unique is None:
+            self._template = JobTemplate(*parts)
+        else:
+            self._template = UniqueTemplate(*parts, self._unique)
         self._made_for = app
 
     @property
@@ -256,10 +260,26 @@ class JobFunction(Generic[P, R_co]):
         expires: how long after the enqueue, or until which aware datetime, an attempt may start;
         after that the job is discarded. None removes the limit.
         tracing: where the trace of an attempt begins: `link`, `child`, `auto` or `none`.
+        unique: at most one job with its key: a `Unique`, `Debounce` or `Throttle`; None removes it.
 
         Raises ConfigError naming the option, and TypeError for an unknown one.
         """
-        return self._variant(self._given.by_enqueue(options, self.name))
+        variant = self._variant(self._given.by_enqueue(options, self.name))
+        if "unique" in options or self._unique is not None:
+            variant._unique = variant._unique_rule()
+        return variant
+
+    def _unique_rule(self) -> UniqueRule | None:
+        """How its jobs get their unique keys. Raises RegistrationError and ConfigError."""
+        value = self._given.fields.get("unique")
+        if value is None:
+            return None
+        if isinstance(value, Debounce) and "due" in self._given.fields:
+            raise ConfigError(
+                f"{self.name}: unique=Debounce(...) decides when the job runs; leave delay and at "
+                "out, or give unique=None"
+            )
+        return UniqueRule(value, self.name, self.binding.parameters)
 
     def _variant(self, given: Given) -> JobFunction[P, R_co]:
         # Without `__init__`, which reads the signature: programs call `options()` for each job.

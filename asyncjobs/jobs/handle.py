@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from asyncjobs.errors import (
     JobNotFound,
@@ -29,7 +29,10 @@ from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.seam import Backend
 
-__all__ = ["JobHandle", "Reader"]
+__all__ = ["Disposition", "JobHandle", "Reader"]
+
+Disposition: TypeAlias = Literal["new", "existing", "replaced", "held"]
+"""What became of an enqueue; see `JobHandle.disposition`."""
 
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
@@ -71,14 +74,14 @@ class JobHandle(Generic[R_co]):
     queue, they raise UsageError if the id fits several jobs.
     """
 
-    __slots__ = ("_candidates", "_is_new", "_name", "_reader", "_readings", "_ttl_ms")
+    __slots__ = ("_candidates", "_disposition", "_name", "_reader", "_readings", "_ttl_ms")
 
     def __init__(
         self,
         reader: Reader,
         candidates: Sequence[JobRef],
         *,
-        is_new: bool | None = None,
+        disposition: Disposition | None = None,
         ttl_ms: int | None = None,
         name: str = "",
         readings: Readings | None = None,
@@ -92,7 +95,7 @@ class JobHandle(Generic[R_co]):
         self._reader = reader
         self._candidates = candidates
         self._readings = readings
-        self._is_new = is_new
+        self._disposition = disposition
         self._ttl_ms = ttl_ms
         self._name = name
 
@@ -120,12 +123,25 @@ class JobHandle(Generic[R_co]):
         return self.ref.queue
 
     @property
-    def is_new(self) -> bool | None:
-        """True if the enqueue stored a new job, False if a job with this id was there already.
+    def disposition(self) -> Disposition | None:
+        """What became of the enqueue; None if the handle was not made by one.
 
-        None if the handle was not made by an enqueue.
+        `new`: the job was stored. `existing`: a job with this id or this unique key was there, and
+        this is its handle. `replaced`: that job had not started, and has the new arguments and the
+        new time now. `held`: the job was stored, and waits until the one that holds its unique key
+        has ended.
         """
-        return self._is_new
+        return self._disposition
+
+    @property
+    def is_new(self) -> bool | None:
+        """True if the enqueue stored a new job, False if another job stands in its place.
+
+        None if the handle was not made by an enqueue. `disposition` says more.
+        """
+        if self._disposition is None:
+            return None
+        return self._disposition in ("new", "held")
 
     async def status(self) -> State:
         """The job's state now. Raises JobNotFound if the job is unknown or has expired."""
@@ -197,7 +213,7 @@ class JobHandle(Generic[R_co]):
     async def _result(self, backend: Backend, timeout_s: float | None) -> R_co:
         # Results are off for this function. But a job that was there already may come from an
         # enqueue with another `result_ttl`, so only the store can tell.
-        is_unsure = self._ttl_ms == 0 and self._is_new is not True
+        is_unsure = self._ttl_ms == 0 and self.is_new is not True
         if self._ttl_ms is None or is_unsure or self._readings is not None:
             # Somebody else may have enqueued the job, with another result_ttl.
             self._ttl_ms = await self._stored_ttl_ms(backend)

@@ -89,6 +89,7 @@ class JobInfo:
     errors: the errors of its last failed attempts, oldest first.
     started_at: when its worker took it, by the store's clock.
     is_cancelled: whether it was asked to stop.
+    held_by: what a held job waits for: `job` and the public id of the one that has to end before.
     put_back: how often workers that do not have its function put it back.
     put_back_since: when a worker first did so.
     mask: what is sensitive in this job, for `redacted()`.
@@ -116,6 +117,7 @@ class JobInfo:
     errors: tuple[JobError, ...] = ()
     started_at: datetime | None = None
     is_cancelled: bool = False
+    held_by: str | None = None
     put_back: int = 0
     put_back_since: datetime | None = None
     mask: Mask | None = field(default=None, repr=False, compare=False)
@@ -210,6 +212,7 @@ def info_of(record: JobRecord, max_attempts: MaxAttempts) -> JobInfo:
         worker=record.holder,
         started_at=_time(record.taken_ms),
         is_cancelled=record.is_cancelled,
+        held_by=record.held_by,
         errors=tuple(errors),
         **known,
     )

@@ -81,6 +81,7 @@ class JobRegistry:
         expires: how long after its enqueue an attempt may start. After that the job is discarded.
         tracing: where the trace of an attempt begins: `link`, `child`, `auto` or `none`; by
         default the app's.
+        unique: at most one job with the same key: a Unique, Debounce or Throttle.
         sensitive: names of parameters whose values are never shown. `parameter.key` names one key
         of a parameter.
         name: the name that is stored with its jobs; by default `module.function`.

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from asyncjobs.errors import EncodeError
+from asyncjobs.errors import EncodeError, UniqueConflict
 from asyncjobs.jobs.binding import Binding
-from asyncjobs.jobs.handle import JobHandle, Reader
+from asyncjobs.jobs.context import parent_job
+from asyncjobs.jobs.handle import Disposition, JobHandle, Reader
 from asyncjobs.model.clock import new_id, now_ms
-from asyncjobs.model.envelope import encode_call, without_trace
-from asyncjobs.model.headers import call_headers, new_headers
+from asyncjobs.model.envelope import encode_call, with_other_headers, without_trace
+from asyncjobs.model.headers import call_headers, new_headers, unique_header
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.refs import JobRef
+from asyncjobs.model.terms import Terms
+from asyncjobs.options.durations import When
 from asyncjobs.options.table import JobOptions
+from asyncjobs.policy.unique import UniqueRule
+from asyncjobs.store.answers import Placed
 
-__all__ = ["JobTemplate"]
+__all__ = ["JobTemplate", "UniqueTemplate"]
 
 _PLAIN: Final = frozenset({str, bool, type(None), int})
 """Types of arguments that JSON keeps as they are. The encoder refuses integers over 64 bits."""
@@ -138,7 +144,68 @@ class JobTemplate:
         """The same job without its trace. `new_job` has made it with this trace."""
         return job._replace(envelope=without_trace(job.envelope, self._sensitive, trace))
 
-    def handle(self, reader: Reader, id: str, *, is_new: bool | None = None) -> JobHandle[Any]:
+    def handle(
+        self, reader: Reader, id: str, *, disposition: Disposition | None = None
+    ) -> JobHandle[Any]:
         """The handle of the job with this id. Asks no store."""
         ref = _new(JobRef, (self._queue, id))
-        return JobHandle(reader, (ref,), is_new=is_new, ttl_ms=self._result_ttl_ms, name=self.name)
+        return JobHandle(
+            reader, (ref,), disposition=disposition, ttl_ms=self._result_ttl_ms, name=self.name
+        )
+
+    def conflict(self, job: NewJob, place: Placed) -> UniqueConflict | None:
+        """The error for a call of which `place` became; None if that is what it asked for."""
+        return None
+
+
+class UniqueTemplate(JobTemplate):
+    """Makes the jobs of a job function that are unique by `rule`. Other jobs pay nothing for it."""
+
+    __slots__ = ("_rule",)
+
+    def __init__(
+        self,
+        name: str,
+        binding: Binding,
+        options: JobOptions,
+        stored: dict[str, Any] | None,
+        sensitive: dict[str, Any] | None,
+        needs: Mapping[str, str],
+        rule: UniqueRule,
+    ) -> None:
+        if rule.delay_ms:
+            options = replace(options, due=When(after_ms=rule.delay_ms))
+        super().__init__(name, binding, options, stored, sensitive, needs)
+        self._rule = rule
+
+    def new_job(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], trace: dict[str, Any] | None = None
+    ) -> NewJob:
+        # The arguments are checked behind this line, and the key needs no other checks.
+        job = super().new_job(args, kwargs, trace)
+        parent = None
+        if self._rule.is_scoped:
+            parent = parent_job()
+        unique = self._rule.lock(args, kwargs, parent)
+        headers = new_headers(self._sensitive, trace)
+        # A dead letter has only its envelope, and a retry of it has to hold the key again.
+        envelope = with_other_headers(job.envelope, headers, unique_header(unique) | headers)
+        return job._replace(envelope=envelope, terms=Terms(unique=unique))
+
+    def without_trace(self, job: NewJob, trace: dict[str, Any] | None) -> NewJob:
+        assert job.terms is not None
+        assert job.terms.unique is not None
+        own = unique_header(job.terms.unique)
+        before = own | new_headers(self._sensitive, trace)
+        after = own | new_headers(self._sensitive, None)
+        return job._replace(envelope=with_other_headers(job.envelope, before, after))
+
+    def conflict(self, job: NewJob, place: Placed) -> UniqueConflict | None:
+        # The same id is the same job, which is what an id is for.
+        if not self._rule.raises or place.how != "there" or place.ref.id == job.id:
+            return None
+        return UniqueConflict(
+            f"{self.name}: the job {place.ref} holds the unique key of this call; wait for its "
+            "end, or take another on_conflict=",
+            holder=str(place.ref),
+        )

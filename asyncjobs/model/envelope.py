@@ -14,7 +14,8 @@ import orjson
 from asyncjobs.errors import EncodeError
 from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range
 from asyncjobs.model.codec import FLAT, BadRecord, parse_long, read_fields, to_json
-from asyncjobs.model.headers import NO_HEADERS, Headers, PastError, new_headers
+from asyncjobs.model.headers import NO_HEADERS, UNIQUE_MARK, Headers, PastError, new_headers
+from asyncjobs.model.terms import Unique
 
 __all__ = [
     "ENVELOPE_VERSION",
@@ -23,6 +24,8 @@ __all__ = [
     "NewerEnvelope",
     "encode_call",
     "name_in",
+    "unique_in",
+    "with_other_headers",
     "without_trace",
 ]
 
@@ -279,6 +282,23 @@ def without_trace(
     which may be large."""
     carried = _tail(Headers(new_headers(sensitive, trace)))
     return raw.removesuffix(carried) + _tail(Headers(new_headers(sensitive, None)))
+
+
+def unique_in(raw: bytes) -> Unique | None:
+    """The unique key that a job with this envelope has to hold; None for most jobs, and for an
+    envelope that cannot be read."""
+    if UNIQUE_MARK not in raw:
+        return None
+    try:
+        return AnyEnvelope.decode(raw).headers.unique
+    except BadRecord:
+        return None
+
+
+def with_other_headers(raw: bytes, before: dict[str, Any], after: dict[str, Any]) -> bytes:
+    """The envelope of a new job with other headers. `before`: those that it has. Cuts them off
+    instead of encoding the call again."""
+    return raw.removesuffix(_tail(Headers(before))) + _tail(Headers(after))
 
 
 # The name comes second. A name of more characters than `start` has is not found.

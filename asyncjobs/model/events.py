@@ -79,7 +79,8 @@ class JobEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobEnqueued(JobEvent):
-    """The store has the job. `is_new` is False when a job with this id was already there.
+    """The store has the job. `is_new` is False when a job with this id or unique key was already
+    there; then `ref` is that job.
 
     `size`: bytes of the stored job. `duration_s`: how long the caller waited.
     """
@@ -476,11 +477,16 @@ def listening(hub: Events, kind: type[E]) -> Callable[[Listener[E]], Listener[E]
 
 
 def tell_stored(
-    hub: Events, jobs: Sequence[NewJob], names: Sequence[str], stored: list[bool], duration_s: float
+    hub: Events,
+    jobs: Sequence[NewJob],
+    names: Sequence[str],
+    stored: Sequence[tuple[JobRef, bool]],
+    duration_s: float,
 ) -> None:
-    """Emit the events of one answered batch. `stored`: for each job, whether it is new."""
-    for job, name, is_new in zip(jobs, names, stored, strict=False):
-        hub.emit(JobEnqueued(job.ref, name, is_new, len(job.envelope), duration_s))
+    """Emit the events of one answered batch. `stored`: for each job, the one in its place, and
+    whether that is new."""
+    for job, name, (ref, is_new) in zip(jobs, names, stored, strict=False):
+        hub.emit(JobEnqueued(ref, name, is_new, len(job.envelope), duration_s))
 
 
 def tell_failed(

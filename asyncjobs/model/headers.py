@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range, read_text, read_whole
 from asyncjobs.model.codec import BadRecord, clean_text
+from asyncjobs.model.terms import Unique
 
 __all__ = [
     "ERRORS_MARK",
@@ -19,12 +20,14 @@ __all__ = [
     "NO_HEADERS",
     "PUT_BACK_MARK",
     "SENSITIVE_MARK",
+    "UNIQUE_MARK",
     "Headers",
     "PastError",
     "PutBack",
     "TickMark",
     "call_headers",
     "new_headers",
+    "unique_header",
 ]
 
 KEPT: Final = 5
@@ -42,6 +45,7 @@ _UNKNOWN_TIMES: Final = "unknown_times"
 _REVIVED: Final = "revived"
 _REVIVED_AT: Final = "revived_at"
 _SENSITIVE: Final = "sensitive"
+_UNIQUE: Final = "unique"
 _TRACE: Final = "t"
 _TICK: Final = "tick"
 _FILLS: Final = "fills"
@@ -54,6 +58,8 @@ ERRORS_MARK: Final = b'"errors"'
 SENSITIVE_MARK: Final = b'"sensitive"'
 """These bytes are in each envelope with a rule of what is sensitive, and perhaps in others. Looking
 for them is much cheaper than decoding each envelope."""
+UNIQUE_MARK: Final = b'"unique":'
+"""The same for envelopes of unique jobs."""
 PUT_BACK_MARK: Final = b'"unknown_times":'
 """The same for envelopes of jobs that were put back."""
 
@@ -273,6 +279,16 @@ class Headers:
         return Headers({**self.fields, _TRACE: carrier})
 
     @property
+    def unique(self) -> Unique | None:
+        """The key that the job has to hold; None for most jobs, and for what is no such header."""
+        match self.fields.get(_UNIQUE):
+            case [str(key), "finished" | "started" | "window" as until, int(ttl_ms)]:
+                ttl_ms = in_range(ttl_ms, LAST_MS)
+                if key and ttl_ms:
+                    return Unique(key.encode("utf-8", "surrogateescape"), until, ttl_ms)
+        return None
+
+    @property
     def is_sensitive(self) -> bool:
         """Whether there is a rule of what is sensitive, readable or not."""
         return _SENSITIVE in self.fields
@@ -297,6 +313,12 @@ def new_headers(sensitive: dict[str, Any] | None, trace: dict[str, Any] | None) 
     if sensitive is None:
         return {_TRACE: trace}
     return {_SENSITIVE: sensitive, _TRACE: trace}
+
+
+def unique_header(unique: Unique) -> dict[str, Any]:
+    """The header of a unique job, as stored: a dead one has to take its key again."""
+    key = unique.key.decode("utf-8", "surrogateescape")
+    return {_UNIQUE: [key, unique.until, unique.ttl_ms]}
 
 
 def call_headers(

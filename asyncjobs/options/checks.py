@@ -14,6 +14,7 @@ from asyncjobs.guard.texts import shown
 from asyncjobs.model.job import Priority
 from asyncjobs.policy.retry import ExceptionClasses, Retries, RetryPolicy, RetryValue
 from asyncjobs.policy.retry import exception_classes as exceptions_of
+from asyncjobs.policy.unique import Debounce, Throttle, Unique, UniqueValue
 
 __all__ = [
     "DEFAULT_QUEUE",
@@ -29,6 +30,7 @@ __all__ = [
     "check_queue_name",
     "check_retry",
     "check_tracing",
+    "check_unique",
     "check_whole",
     "is_job_id",
     "is_queue_name",
@@ -156,6 +158,16 @@ def check_attempts(value: int | bool, *, field: str = "retry") -> int:
     if value is False:
         attempts = 1
     return RetryPolicy(max_attempts=attempts).max_attempts
+
+
+def check_unique(value: UniqueValue | None, *, field: str = "unique") -> UniqueValue | None:
+    """`value`, if it is a rule of uniqueness; None for none. Raises ConfigError naming `field`."""
+    if value is not None and not isinstance(value, Unique | Debounce | Throttle):
+        raise ConfigError(
+            f"{field} must be a Unique, Debounce or Throttle, not {shown(value)}; write "
+            f"{field}=Unique() for one job with the same arguments at a time"
+        )
+    return value
 
 
 def check_exceptions(value: ExceptionClasses, *, field: str) -> tuple[type[BaseException], ...]:

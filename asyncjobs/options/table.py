@@ -26,6 +26,7 @@ from asyncjobs.options.checks import (
     check_queue_name,
     check_retry,
     check_tracing,
+    check_unique,
     parse_priority,
 )
 from asyncjobs.options.durations import (
@@ -41,6 +42,7 @@ from asyncjobs.options.durations import (
 from asyncjobs.options.option import UNSET, Flag, Option, Scope, Travel, Use, of_scope
 from asyncjobs.policy.redaction import check_patterns
 from asyncjobs.policy.retry import ExceptionClasses, Retries, RetryPolicy, RetryValue
+from asyncjobs.policy.unique import UniqueValue
 
 __all__ = [
     "ENQUEUE",
@@ -76,6 +78,7 @@ class JobOptions:
     attempts: int | None = None
     due: When = _AT_ONCE
     id: str | None = None
+    unique: UniqueValue | None = None
 
 
 class FunctionOptions(TypedDict, total=False):
@@ -89,6 +92,7 @@ class FunctionOptions(TypedDict, total=False):
     result_ttl: Seconds | None
     expires: Seconds | None
     tracing: TracingMode | None
+    unique: UniqueValue | None
     sensitive: Iterable[str]
     name: str | None
     aliases: Iterable[str]
@@ -107,6 +111,7 @@ class EnqueueOptions(TypedDict, total=False):
     result_ttl: Seconds | None
     expires: Seconds | datetime | None
     tracing: TracingMode | None
+    unique: UniqueValue | None
 
 
 OPTIONS: Final = (
@@ -247,6 +252,18 @@ OPTIONS: Final = (
         },
         travels=Travel("tracing", check_tracing),
         from_app="tracing",
+    ),
+    Option(
+        "unique",
+        "unique",
+        check_unique,
+        {
+            Scope.FUNCTION: Use(
+                "at most one job with the same key: a `Unique`, `Debounce` or `Throttle`"
+            ),
+            Scope.ENQUEUE: Use("another rule of uniqueness; None removes it", UNSET),
+        },
+        needs="unique",
     ),
     Option(
         "sensitive",

@@ -13,6 +13,7 @@ from asyncjobs.model.job import State
 from asyncjobs.store.changes import JobChanges
 from asyncjobs.store.history import History
 from asyncjobs.store.listing import JobListing
+from asyncjobs.store.locks import UniqueKeys
 
 __all__ = [
     "Finding",
@@ -196,6 +197,9 @@ class Inspection(Protocol):
 
     @property
     def jobs(self) -> JobInspection: ...
+
+    @property
+    def unique(self) -> UniqueKeys: ...
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         """The leases in these queues, also those that are over; at most 1,000 in each."""

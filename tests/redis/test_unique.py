@@ -53,6 +53,15 @@ def command(kind: str, servers: Any, store: Store) -> Command:
     return lambda name, key, *args: server.command(name, base + key, *args)
 
 
+async def test_nothing_is_left_of_jobs_that_have_ended(store: Store, command: Command) -> None:
+    worker, taken = await running(store)
+    await enqueue(store, new("b", LATEST))
+    (held,) = (await worker.exchange(Settlement.succeeded(taken), demand=1)).jobs
+    await worker.exchange(Settlement.succeeded(held))
+    names = ("unique", "unique:of", "unique:next", "unique:held")
+    assert [command("EXISTS", name) for name in names] == [0] * 4
+
+
 @pytest.mark.parametrize("state", ["ready", "scheduled", "index"])
 async def test_a_job_that_was_deleted_by_hand_holds_no_key(
     store: Store, command: Command, state: str

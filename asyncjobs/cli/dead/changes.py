@@ -21,6 +21,7 @@ from asyncjobs.host.exits import ExitCode
 from asyncjobs.model.batches import cut
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import BadRecord
+from asyncjobs.model.envelope import unique_in
 from asyncjobs.model.job import Priority
 from asyncjobs.model.outcome import revived
 from asyncjobs.model.refs import JobRef
@@ -60,6 +61,8 @@ class _Tally:
     """Letters that others have retried, purged or pruned meanwhile."""
     taken: list[JobRef] = field(default_factory=list)
     """Jobs whose id a living job has."""
+    held: list[tuple[JobRef, JobRef]] = field(default_factory=list)
+    """Jobs whose unique key another job holds, and that job."""
     unreadable: list[JobRef] = field(default_factory=list)
     refused: dict[str, StoreError] = field(default_factory=dict)
     """Queues that the store could not change."""
@@ -69,12 +72,13 @@ class _Tally:
     @property
     def seen(self) -> int:
         """How many letters have been handled."""
-        return self.done + self.gone + len(self.taken) + len(self.unreadable) + self.skipped
+        left_alone = len(self.taken) + len(self.held) + len(self.unreadable)
+        return self.done + self.gone + left_alone + self.skipped
 
     @property
     def is_partial(self) -> bool:
         """Whether some letters should have been changed and were not."""
-        return bool(self.taken or self.unreadable or self.refused)
+        return bool(self.taken or self.held or self.unreadable or self.refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +153,17 @@ async def _retry(
             tally.gone += 1
             continue
         try:
-            revivals.append(Revival(target.key, revived(letter.letter, now_ms())))
+            envelope = revived(letter.letter, now_ms())
+            # A unique job has to hold its key again.
+            revivals.append(Revival(target.key, envelope, unique_in(envelope)))
         except BadRecord:
             tally.unreadable.append(target.key.ref)
     # The store compares the keys once more: a letter may have gone since it was found above.
     verdicts = await store.dead.revive(revivals, priority=priority)
     for revival, verdict in zip(revivals, verdicts, strict=True):
-        if verdict is Revived.TAKEN:
+        if verdict.holder is not None:
+            tally.held.append((revival.key.ref, verdict.holder))
+        elif verdict == Revived.TAKEN:
             tally.taken.append(revival.key.ref)
     tally.done += verdicts.count(Revived.READY)
     tally.gone += verdicts.count(Revived.GONE)
@@ -298,6 +306,7 @@ def _counted(change: _Change, tally: _Tally) -> dict[str, Any]:
     counted: dict[str, Any] = {change.past: tally.done, "gone": tally.gone}
     if change.verb == "retry":
         counted["id_taken"] = list(map(str, tally.taken))
+        counted["key_taken"] = {str(job): str(holder) for job, holder in tally.held}
         counted["unreadable"] = list(map(str, tally.unreadable))
     return counted
 
@@ -318,6 +327,10 @@ def _show_rest(tally: _Tally) -> None:
         click.echo(problem, err=True)
     for refs, why in (
         (tally.taken, "a living job has the id; wait until it has ended, or purge the dead one"),
+        (
+            [f"{job} (held by {holder})" for job, holder in tally.held],
+            "another job holds the unique key; wait until it has ended, or cancel it",
+        ),
         (tally.unreadable, "what is stored is not a dead letter; look at it with dead show"),
     ):
         if refs:

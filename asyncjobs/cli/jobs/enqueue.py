@@ -100,6 +100,14 @@ _OPTION: Final = "option_"
 """A prefix that tells options of the job from the command's own flags, which may share a name."""
 
 
+_TOLD: Final = {
+    "existing": "exists already: nothing was stored",
+    "replaced": "has not started, and has these arguments now",
+    "held": "waits until the job that holds its unique key has ended",
+}
+"""What to say of an enqueue that has not gone its usual way."""
+
+
 def _job_options(command: Command) -> Command:
     """Add a flag for each option in the table that has one, in the order of the table."""
     for option in reversed(ENQUEUE.values()):
@@ -202,8 +210,9 @@ async def _enqueue(
                 )
             handle = await function.enqueue(*(flags["args"] or ()), **(flags["kwargs"] or {}))
             click.echo(str(handle.ref))
-            if handle.is_new is False:
-                click.echo(f"job {handle.ref} exists already: nothing was stored", err=True)
+            told = _TOLD.get(handle.disposition or "new")
+            if told is not None:
+                click.echo(f"job {handle.ref} {told}", err=True)
             if not flags["wait"]:
                 return ExitCode.CLEAN
             return await _wait(handle, flags["timeout"])

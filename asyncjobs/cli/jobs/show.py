@@ -163,6 +163,7 @@ def _fields(job: JobInfo) -> dict[str, Any]:
         "worker": job.worker,
         "started_at": job.started_at,
         "is_cancelled": job.is_cancelled,
+        "held_by": job.held_by,
         "put_back": None,
         "enqueued_at": job.enqueued_at,
         "scheduled_at": job.scheduled_at,
@@ -197,6 +198,8 @@ def _parts(job: JobInfo) -> list[Part]:
     state = str(job.state)
     if job.is_cancelled:
         state += ", asked to stop"
+    if job.held_by is not None:
+        state += f", waits for {job.held_by}"
     rows = {
         "job": str(job.ref),
         "state": state,

@@ -17,6 +17,7 @@ from asyncjobs.store.inspect import (
 from asyncjobs.store.memory.figures import counts_of, left_in, queue_flow
 from asyncjobs.store.memory.history import MemoryHistory
 from asyncjobs.store.memory.jobs import MemoryJobInspection
+from asyncjobs.store.memory.locks import MemoryUniqueKeys
 from asyncjobs.store.memory.queues import Queues
 from asyncjobs.store.memory.surveyor import Surveyor
 
@@ -31,6 +32,7 @@ class MemoryInspection:
         self.queues = MemoryQueueInspection(queues)
         self.history = MemoryHistory(queues)
         self.jobs = MemoryJobInspection(queues)
+        self.unique = MemoryUniqueKeys(queues)
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         now = self._queues.now_ms()

@@ -27,3 +27,9 @@ class News:
         if self.has_work:
             self.has_work = False
             self._signal()
+        self.is_ready = False
+
+    def tell_all(self) -> None:
+        """The same by a caller that takes nothing itself: for what was made ready, too."""
+        self.has_work |= self.is_ready
+        self.tell()

@@ -111,10 +111,8 @@ class Queue:
     def add(self, jobs: Sequence[NewJob], now: int) -> list[Placed | None]:
         """Store the jobs and signal them; see `Enqueued.places`."""
         self.ended.forget(now)
-        self._news.is_ready = False
         places = self.store(jobs, now)
-        self._news.has_work |= self._news.is_ready
-        self.signal_news()
+        self._news.tell_all()
         return places
 
     def signal_news(self) -> None:
@@ -153,6 +151,12 @@ class Queue:
         else:
             self._put(job, due, now)
         return place
+
+    def free(self, key: bytes, holder: str, now: int) -> bool:
+        """Free a key that this job holds; whether it did."""
+        was_held = self.locks.free(key, holder, now)
+        self._news.tell_all()
+        return was_held
 
     def _put(self, job: StoredJob, due: int, now: int) -> None:
         """Make the job ready, or let it wait until it is due."""
@@ -272,10 +276,8 @@ class Queue:
             self.locks.unhold(job)
         else:
             self.waiting.remove(job)
-        self._news.is_ready = False
         self._finish(job, State.CANCELLED, outcome, result_ttl_ms, now)
         self.finished.add(id, State.CANCELLED, now, run=unstarted(job.envelope))
         # A held job goes on now.
-        self._news.has_work |= self._news.is_ready
-        self.signal_news()
+        self._news.tell_all()
         return CancelVerdict.CANCELLED, None

@@ -9,6 +9,7 @@ from asyncjobs.model.job import NewJob, held_by
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Unique, Until
 from asyncjobs.store.answers import Placed
+from asyncjobs.store.locks import LockRef, UniqueLock
 from asyncjobs.store.memory.entries import CLOCK_STEP_MS
 from asyncjobs.store.memory.stored import StoredJob
 from asyncjobs.store.memory.waiting import Waiting
@@ -76,6 +77,7 @@ class Locks:
         # rule:21 a key has one holder, in memory
         if lock is not None:
             return lock
+        # The net of a job includes its delay; a window begins with the call.
         begin = now if unique.until == "window" else max(now, due)
         self._take(Lock(unique.key, unique.until, begin + unique.ttl_ms, now, id))
         return None
@@ -89,6 +91,7 @@ class Locks:
 
     def meet(self, lock: Lock, new: NewJob, unique: Unique, due: int, now: int) -> Placed:
         """What becomes of a job that has met this lock. A held one is stored by the caller."""
+        # None behind a window whose job has ended: the window goes on.
         holder = self._jobs.get(lock.id)
         there = Placed(JobRef(self._queue, lock.id), "there")
         if holder is None or not (unique.replace or unique.hold):
@@ -147,6 +150,24 @@ class Locks:
             return self._drop(lock, now)
         return False
 
+    def free(self, key: bytes, holder: str, now: int) -> bool:
+        """Take the key from this job, if it holds it; whether it did."""
+        lock = self._by_key.get(key)
+        if lock is None or lock.id != holder:
+            return False
+        self._drop(lock, now)
+        return True
+
+    def listed(self) -> list[UniqueLock]:
+        """All locks, in the order of their keys."""
+        locks = []
+        for key, lock in sorted(self._by_key.items()):
+            ref = LockRef(self._queue, key, JobRef(self._queue, lock.id))
+            following = self._next.get(key)
+            waits = None if following is None else JobRef(self._queue, following.job.id)
+            locks.append(UniqueLock(ref, lock.until, lock.first_ms, lock.over_ms, waits))
+        return locks
+
     def prune(self, now: int) -> None:
         """Drop windows that are over."""
         for lock in [*self._by_key.values()]:
@@ -190,6 +211,8 @@ class Locks:
         if unique.latest_ms is not None:
             # rule:21 a debounced job starts at its latest time, in memory
             due = min(due, lock.first_ms + unique.latest_ms)
+        # Before its priority changes, by which it is found. It goes behind all others, as on a
+        # server, where an entry cannot be changed.
         self._waiting.remove(holder)
         holder.call(new)
         self._put(holder, due, now)

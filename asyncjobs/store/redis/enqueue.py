@@ -56,6 +56,7 @@ class Enqueuer:
             return ONE_NEW
         check_batch(batch, CAPABILITIES)
         by_queue = places_by_queue([job.queue for job in jobs])
+        # All queues of a batch go one way, for a trip calls one script.
         store = script("enqueue_unique" if any(map(has_unique, jobs)) else "enqueue")
         commands = tuple(
             self._command(store, queue, [jobs[place] for place in places], batch)

@@ -21,6 +21,7 @@ from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.diagnosis import diagnose
 from asyncjobs.store.redis.history import RedisHistory
 from asyncjobs.store.redis.jobs import RedisJobInspection
+from asyncjobs.store.redis.locks import RedisUniqueKeys
 from asyncjobs.store.redis.operating import ordered_state
 from asyncjobs.store.redis.scripts import run, run_all, script
 
@@ -38,6 +39,7 @@ class RedisInspection:
         self.queues = RedisQueueInspection(access)
         self.history = RedisHistory(access)
         self.jobs = RedisJobInspection(access)
+        self.unique = RedisUniqueKeys(access)
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         replies = await _ask(self._access, "workers", queues, MOST_WORKERS)

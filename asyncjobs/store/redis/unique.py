@@ -34,6 +34,7 @@ def unique_args(job: NewJob) -> bytes:
     unique = None if job.terms is None else job.terms.unique
     if unique is None:
         return b""
+    # Who may wait may replace, too: the script asks for the start of the holder first.
     conflict = b"-"
     if unique.hold:
         conflict = b"h"
@@ -65,6 +66,7 @@ def has_new(answer: bytes) -> bool:
 
 
 def _parts(answer: bytes) -> Iterator[tuple[int, bytes]]:
+    # Ids may hold any byte, so each has its length in front of it.
     at = 0
     while at < len(answer):
         colon = answer.index(b":", at)

@@ -15,6 +15,7 @@ from asyncjobs.store.answers import CancelVerdict, Placed
 from asyncjobs.store.changes import Change, Changed, Target
 from asyncjobs.store.lease import Offer
 from asyncjobs.store.letters import LetterQuery, Revival, Revived
+from asyncjobs.store.locks import LockRef, UniqueLock
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import (
     LIMIT_S,
@@ -428,3 +429,46 @@ async def test_a_job_that_is_changed_keeps_its_key(store: Store) -> None:
     worker = await store.worker()
     await worker.exchange(Settlement.succeeded(await worker.take_one()))
     assert await enqueue(store, new("b")) == [None]
+
+
+async def locks(store: Store, limit: int = 500) -> list[UniqueLock]:
+    """All locks of the queue, by their keys."""
+    found: dict[bytes, UniqueLock] = {}
+    page = await store.backend.inspect.unique.page("work", None, limit)
+    found.update((lock.ref.key, lock) for lock in page.locks)
+    while page.after is not None:
+        page = await store.backend.inspect.unique.page("work", page.after, limit)
+        found.update((lock.ref.key, lock) for lock in page.locks)
+    return [found[key] for key in sorted(found)]
+
+
+async def test_locks_are_listed(store: Store) -> None:
+    now = store.clock.ms
+    await enqueue(store, new("a", FINISHED, delay_ms=1000), new("b", WINDOW._replace(key=b"w")))
+    await enqueue(store, new("c", STARTED._replace(key=b"s")))
+    assert await locks(store) == [
+        UniqueLock(LockRef("work", b"key", ref("a")), "finished", now, now + HOUR_MS + 1000),
+        UniqueLock(LockRef("work", b"s", ref("c")), "started", now, now + HOUR_MS),
+        UniqueLock(LockRef("work", b"w", ref("b")), "window", now, now + HOUR_MS),
+    ]
+    assert (await store.backend.inspect.unique.page("never")).locks == []
+
+
+async def test_many_locks_are_listed_in_pages(store: Store) -> None:
+    jobs = [new(f"n{n}", FINISHED._replace(key=b"%05d" % n)) for n in range(1000)]
+    await enqueue(store, *jobs)
+    found = await locks(store, 100)
+    assert [lock.ref.holder.id for lock in found] == [job.id for job in jobs]
+
+
+async def test_a_key_is_freed_by_hand(store: Store) -> None:
+    worker, taken = await running(store)
+    (lock,) = await locks(store)
+    other = lock.ref._replace(holder=ref("other"))
+    none = lock.ref._replace(key=b"none")
+    unique = store.backend.inspect.unique
+    assert await unique.free([other, none, lock.ref, lock.ref]) == [False, False, True, False]
+    assert await enqueue(store, new("b")) == [None]
+    # What becomes of the job that had it is nothing to the next holder.
+    await worker.exchange(Settlement.succeeded(taken))
+    assert await enqueue(store, new("c")) == [there("b")]

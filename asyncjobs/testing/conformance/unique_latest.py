@@ -292,3 +292,15 @@ async def test_a_held_job_is_changed(store: Store) -> None:
     await worker.exchange(Settlement.succeeded(taken))
     record = await store.look("b")
     assert (record.state, record.due_ms, record.envelope) == (State.SCHEDULED, due, b"newer")
+
+
+async def test_a_key_that_is_freed_goes_to_the_held_job(store: Store) -> None:
+    worker, _ = await running(store)
+    await enqueue(store, new("b", LATEST))
+    page = await store.backend.inspect.unique.page("work")
+    assert [(lock.ref.holder, lock.next) for lock in page.locks] == [(ref("a"), ref("b"))]
+    await worker.settle_signals()
+    assert await store.backend.inspect.unique.free([page.locks[0].ref]) == [True]
+    assert await worker.signalled() == ["work"]
+    assert ids(await worker.take()) == ["b"]
+    assert await enqueue(store, new("c")) == [there("b")]

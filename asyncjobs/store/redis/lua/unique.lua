@@ -20,6 +20,7 @@ local UNIQUE_OF = QUEUE['unique:of']
 -- `meet(lock, id, terms, priority, envelope, due)`: what becomes of a job that has met this lock:
 --   'there', 'replaced' or 'held', and the id of the job in its place.
 -- `begin(entries)`: these jobs are taken.
+-- `free(key, id)`: takes the key from this job; whether it held it.
 -- `ended(ids)`: they have ended. `unhold(id)`: takes out a held job. Returns it as it is stored.
 -- `holder_of(id)`: for whose end a held job waits.
 -- `is_ready`, `is_earlier`: whether a job was made ready, or is due before all others.
@@ -212,6 +213,13 @@ local function open_locks(now)
   end
 
   function locks.ended(ids) each(ids, free) end
+
+  function locks.free(key, id)
+    local lock = read(key)
+    if not lock or lock.id ~= id then return false end
+    drop(lock)
+    return true
+  end
 
   function locks.begin(entries)
     local ids = {}

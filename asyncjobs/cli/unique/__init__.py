@@ -1,0 +1,1 @@
+"""`asyncjobs unique`: who holds which unique key, and freeing one."""
