@@ -82,7 +82,7 @@ class Declaring:
             except StoreError as error:
                 self._tell_refused(queue, error)
         # Those that have the schedules may start as well, after a night without any worker.
-        # rule:22 a worker that has just started pauses no schedule
+        # rule:23 a worker that has just started pauses no schedule
         if time.monotonic() >= self._lapse_from_s:
             for queue in sorted({*others, *self._by_queue()}):
                 await self._lapse(queue)
@@ -118,11 +118,11 @@ class Declaring:
         if not rest:
             return
         # The clock of this machine may be ahead, and the next tick would be lost.
-        # rule:22 the store's clock says from when a schedule counts
+        # rule:23 the store's clock says from when a schedule counts
         now_ms = (await self._store.due([queue], 1)).now_ms
         new = [self._new(each, now_ms) for each in rest]
         # A worker of the version before may start late in a deploy.
-        # rule:22 an older version does not put its schedules back while the newer one runs
+        # rule:23 an older version does not put its schedules back while the newer one runs
         verdicts = await self._store.put(new, fresh_ms=round(GRACE_S * 1000))
         for each, verdict in zip(rest, verdicts, strict=True):
             self._tell(each, verdict)

@@ -118,6 +118,14 @@ class Firing:
 
     async def run(self, queues: Collection[str]) -> None:
         """Fire what is due in these queues. Raises StoreUnavailable."""
+        try:
+            await self._look(queues)
+        except StoreUnavailable:
+            # Nobody knows what is due, or what has fired: look again with the next try.
+            self.hasten()
+            raise
+
+    async def _look(self, queues: Collection[str]) -> None:
         began_s = time.monotonic()
         # Before the question: a signal that comes meanwhile must count.
         self._due_s = began_s + LOOK_S
@@ -135,7 +143,7 @@ class Firing:
         # Workers that look at the same moment begin with different ones.
         random.shuffle(records)
         is_late = False
-        # rule:22 of more due schedules than one step all are fired
+        # rule:23 of more due schedules than one step all are fired
         for first in range(0, len(records), STEP):
             for fired in await self._fire(records[first : first + STEP], answer.now_ms):
                 if fired.next_ms is not None:
@@ -166,14 +174,18 @@ class Firing:
             except StoreUnavailable:
                 raise
             except StoreError as error:
-                # rule:22 a queue that refuses to fire does not stop the others
+                # rule:23 a queue that refuses to fire does not stop the others
                 self._refuse(queue, error)
                 continue
-            self._refused.pop(queue, None)
             for fire, answer in zip(own, fired, strict=True):
                 if answer.is_ours:
                     self._tell(fire, answer)
-            answers += fired
+            refused = [answer.refused for answer in fired if answer.refused is not None]
+            if refused:
+                self._refuse(queue, refused[0])
+            else:
+                self._refused.pop(queue, None)
+            answers += [answer for answer in fired if answer.refused is None]
         return answers
 
     def _plan(self, record: ScheduleRecord, now_ms: int) -> Fire | None:

@@ -149,3 +149,5 @@ async def test_the_jobs_that_are_remembered_are_bounded(store: Store, schedules:
     assert await schedules.run("report", [tick]) == [TickVerdict.FIRED]
     runs = await schedules.runs("report")
     assert (len(runs), runs[0].job_id, runs[-1].tick_ms) == (MOST_RUNS, "by-hand", 2)
+    key = store.backend._keys.queue("mail").ran("report")
+    assert await store.backend._link.call("LLEN", key) == MOST_RUNS

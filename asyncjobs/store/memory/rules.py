@@ -60,7 +60,7 @@ class Rule:
                 self._go_on(new.next_ms)
             self._mark(new, now)
             return Put.CHANGED if is_moved else Put.SAME
-        # rule:20 a replaced version does not come back while the newer one is declared, in memory
+        # rule:23 a replaced version does not come back while the newer one is declared, in memory
         if new.is_code and new.version in self.replaced and self._is_fresh(now, fresh_ms):
             return Put.OLDER
         # A roll-back makes the present version an old one, and an old one the present one.
@@ -73,7 +73,7 @@ class Rule:
             is_code=new.is_code,
             left=new.left,
         )
-        # rule:20 a schedule that somebody has paused stays paused when it changes, in memory
+        # rule:23 a schedule that somebody has paused stays paused when it changes, in memory
         if record.paused is None or record.is_lapsed:
             self._go_on(new.next_ms)
         self._mark(new, now)
@@ -115,7 +115,7 @@ class Rule:
         """Whether this may fire now: the schedule is as it was read, and its tick has come."""
         record = self.record
         is_as_read = (record.version, record.next_ms) == (fire.version, fire.expected_ms)
-        # rule:20 the store's clock says whether a tick has come, in memory
+        # rule:23 the store's clock says whether a tick has come, in memory
         return is_as_read and fire.expected_ms <= now
 
     def plan(self, fire: Fire, waiting: bool, living: bool) -> list[TickVerdict]:
@@ -150,7 +150,7 @@ class Rule:
                 self.runs.append(ScheduleRun(tick.tick_ms, tick.job.id))
                 lag_ms = max(now - tick.tick_ms, 0)
         next_ms = fire.next_ms
-        # rule:20 after the last tick of a limit there is no next one, in memory
+        # rule:23 after the last tick of a limit there is no next one, in memory
         if left == 0:
             next_ms = None
         self.record = record._replace(

@@ -115,7 +115,7 @@ class MemorySchedules:
 
     def _fire(self, fire: Fire, now: int) -> Fired:
         rule = self._rules.get(fire.ref.id)
-        # rule:20 a tick is used up once, in memory
+        # rule:23 a tick is used up once, in memory
         if rule is None or rule.ref != fire.ref or not rule.is_due(fire, now):
             return Fired(fire.ref, is_ours=False)
         queue = self._queues.queue(fire.ref.queue)
@@ -142,7 +142,7 @@ class MemorySchedules:
         now = self._queues.now_ms()
         queue = self._queues.queue(rule.ref.queue)
         ran = {run.job_id for run in rule.runs}
-        # rule:20 a tick that ran is not run once more, in memory
+        # rule:23 a tick that ran is not run once more, in memory
         places = [place for place, tick in enumerate(ticks) if tick.job.id not in ran]
         verdicts = [TickVerdict.RAN] * len(ticks)
         for place in places:

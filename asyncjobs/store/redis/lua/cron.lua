@@ -57,7 +57,7 @@ end
 -- Fails for keys of a wrong type, before anything is written.
 local function check_cron()
   redis.call('ZCARD', CRON)
-  -- rule:20 a tick is used up only where the next one can be kept
+  -- rule:23 a tick is used up only where the next one can be kept
   redis.call('ZCARD', CRON_NEXT)
 end
 
@@ -73,7 +73,7 @@ end
 -- Notes the jobs that a schedule has made, the newest last.
 local function note_runs(key, items)
   in_chunks('RPUSH', key, items)
-  -- rule:20 the jobs of a schedule that are remembered are bounded
+  -- rule:23 the jobs of a schedule that are remembered are bounded
   if #items > 0 then redis.call('LTRIM', key, -10000, -1) end
 end
 
@@ -94,7 +94,7 @@ local function store_ticks(effects, begin, missing, now)
   end
   local stored, signals = effects.store(missing, now)
   tally(now, 'e', stored)
-  -- rule:1 a job that a schedule has made pushes a token
+  -- rule:23 a job that a schedule has made pushes a token
   if has_ready or signals then wake() end
   return ran
 end

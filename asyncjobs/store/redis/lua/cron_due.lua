@@ -12,7 +12,7 @@ for _, id in ipairs(due) do
   if not next_ms then
     -- A foreign writer has spoiled it. It fires no more until somebody puts it again, or its time
     -- would be due for ever and let workers ask without a pause.
-    -- rule:20 a schedule that is spoiled keeps no worker busy
+    -- rule:23 a schedule that is spoiled keeps no worker busy
     redis.call('ZREM', CRON_NEXT, id)
   elseif next_ms > now then
     redis.call('ZADD', CRON_NEXT, rule[RULE_NEXT], id)

@@ -14,9 +14,9 @@ local number, LOOKED_AT = tonumber(ARGV[11]), 100
 local begin = 12 + number
 local now, rule = store_now(), read_rule(key)
 if not rule or rule[RULE_VERSION] ~= ARGV[3] then return {} end
--- rule:20 a tick is used up once
+-- rule:23 a tick is used up once
 if tonumber(rule[RULE_NEXT] or '') ~= expected then return {} end
--- rule:20 the store's clock says whether a tick has come
+-- rule:23 the store's clock says whether a tick has come
 if expected > now then return {} end
 
 -- Everything is checked before the first write, for an error later does not roll back.
@@ -46,7 +46,7 @@ local letters, left = {}, tonumber(rule[RULE_LEFT] or '')
 local most = math.min(left or number, number)
 local living = {}
 if overlap == 'allow' then
-  -- rule:20 no more ticks fire than are left
+  -- rule:23 no more ticks fire than are left
   for tick = 1, number do letters[tick] = tick <= most and 'F' or 'O' end
 else
   local waits
@@ -57,7 +57,7 @@ else
     if overlap == 'cancel_running' then
       letters[number] = 'F'
     elseif overlap == 'skip' and #living == 0 or overlap == 'queue_one' and not waits then
-      -- rule:20 no tick fires while an earlier job is in its way
+      -- rule:23 no tick fires while an earlier job is in its way
       letters[1] = 'F'
     end
   end
@@ -95,7 +95,7 @@ for tick = 1, number do
 end
 note_runs(ran, items)
 if left then left = left - fired end
--- rule:20 after the last tick of a limit there is no next one
+-- rule:23 after the last tick of a limit there is no next one
 if left == 0 then next_ms = '' end
 local function total(field, more)
   return string.format('%.0f', (tonumber(rule[field] or '') or 0) + more)

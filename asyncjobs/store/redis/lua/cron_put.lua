@@ -37,7 +37,7 @@ local replaced = redis.call('HGET', key, 'replaced') or ''
 local is_same = rule[RULE_VERSION] == version
 if not is_same and not is_moved and code == '1' then
   local is_old = string.find(' ' .. replaced .. ' ', ' ' .. version .. ' ', 1, true)
-  -- rule:20 a replaced version does not come back while the newer one is declared
+  -- rule:23 a replaced version does not come back while the newer one is declared
   if is_old and is_fresh(rule, tonumber(ARGV[8]), now) then return 'older' end
 end
 redis.call('HSET', key, 'definition', definition, 'version', version, 'code', code,
@@ -59,7 +59,7 @@ if rule[RULE_STATE] == 'l' then
   redis.call('HSET', key, 'state', '', 'reason', '')
   keeps = next_ms
 elseif rule[RULE_STATE] == 'p' then
-  -- rule:20 a schedule that somebody has paused stays paused when it changes
+  -- rule:23 a schedule that somebody has paused stays paused when it changes
   keeps = ''
 end
 set_next(id, key, keeps)

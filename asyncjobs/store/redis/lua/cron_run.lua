@@ -13,7 +13,7 @@ local effects, failed = new_effects(begin)
 if not effects then return failed end
 local before, missing, letters, items = {}, {}, {}, {}
 for _, item in ipairs(runs_of(ran, 0)) do before[item] = true end
--- rule:20 a tick that ran is not run once more
+-- rule:23 a tick that ran is not run once more
 for tick = 1, number do missing[tick] = before[ARGV[2 + tick]] or false end
 local was_there = store_ticks(effects, begin, missing, now)
 for tick = 1, number do
