@@ -63,7 +63,8 @@ class JobChanges(Protocol):
     async def change(self, changes: Sequence[Change]) -> list[Changed]:
         """Give jobs that wait other envelopes or other times.
 
-        A job whose envelope is not the expected one any more is left alone. A ready job goes
+        A job whose envelope is not the expected one any more is left alone, and so is one that
+        was given back after somebody has asked to stop it. A ready job goes
         behind all others of its priority, and the crashes that were counted for it are forgotten.
         """
         ...

@@ -121,7 +121,8 @@ class JobCursor(NamedTuple):
 class ListedJob(NamedTuple):
     """A job on a page.
 
-    `record` is what `Backend.get` says of it, apart from a result. `time_ms` is its time, as
+    `record` is what `Backend.get` says of it, apart from a result, and from progress of a job that
+    does not run. `time_ms` is its time, as
     `JobQuery` counts it. `seen` names this very stay in its state, for the actions on it. `size`
     is that of the envelope or the letter in bytes, before it was cut. `worker` is what the worker
     of a running job has said about itself, as JSON.

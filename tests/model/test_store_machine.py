@@ -10,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.redis.backend import RedisBackend
-from tests.model.letters import LetterMachine
+from tests.model.listings import ListingMachine
 from tests.model.machine import MakeStore
 
 PACE = settings(
@@ -22,7 +22,7 @@ PACE = settings(
 
 def hold_to_the_model(make_store: MakeStore, pace: settings = PACE) -> None:
     """Raises AssertionError, with the shortest calls found, where the store differs."""
-    run_state_machine_as_test(lambda: LetterMachine(make_store), settings=pace)
+    run_state_machine_as_test(lambda: ListingMachine(make_store), settings=pace)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,9 @@ class Amending:
         # rule:20 a job that was changed meanwhile is not changed, in memory
         if job.envelope != change.expected:
             return Changed.MOVED
+        # rule:8 a job that somebody wants to stop is not stored anew, in memory
+        if job.is_marked:
+            return Changed.MOVED
         # Nothing can fail from here on, so the job is changed in all or in nothing.
         job.envelope = change.envelope
         due_ms = change.at_ms

@@ -139,4 +139,7 @@ def _jobs(queue: Queue, state: State, part: int) -> Iterator[Found]:
 
 def _listed(queue: Queue, job: StoredJob, time_ms: int, worker: bytes = b"") -> ListedJob:
     record = job.record(JobRef(queue.name, job.id))
+    if record.state is not State.RUNNING:
+        # A server would have to look for the notes of each job.
+        record = record._replace(progress=None)
     return ListedJob(record, time_ms, job.seen, len(job.envelope), worker)

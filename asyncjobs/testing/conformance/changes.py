@@ -241,6 +241,18 @@ async def test_what_has_started_or_ended_is_not_changed(store: Store) -> None:
     assert (await worker.exchange(demand=0)).not_yours == []
 
 
+async def test_a_job_that_is_to_stop_is_not_changed(store: Store) -> None:
+    """It was given back after somebody has asked to stop it. The next worker is told to."""
+    await store.enqueue("a")
+    worker = await store.worker()
+    taken = await worker.take_one()
+    await store.backend.cancel([taken.ref], None, 0)
+    await worker.exchange(Settlement.release(taken))
+    assert await jobs_of(store).change([Change(ref("a"), b"a", b"new")]) == [Changed.MOVED]
+    answer = await worker.exchange(demand=1)
+    assert ([job.envelope for job in answer.jobs], answer.cancels) == ([b"a"], [taken.ref])
+
+
 async def test_actions_on_nothing(store: Store) -> None:
     assert await jobs_of(store).delete([]) == []
     assert await jobs_of(store).run_now([]) == []

@@ -232,6 +232,17 @@ async def test_jobs_given_back_are_ready_and_keep_their_place(store: Store) -> N
     assert crashed.id == "crashed"
 
 
+async def test_jobs_of_a_paused_function_are_ready(store: Store) -> None:
+    """They were set aside by an exchange, and nobody runs them."""
+    await enqueue(store, "slow", function="slow")
+    await enqueue(store, "other")
+    await store.backend.control.queues.pause(["work"], "slow", b"{}")
+    worker = await store.worker()
+    assert [job.id for job in await worker.take()] == ["other"]
+    assert names(await pages(store, JobQuery(State.READY))) == ["slow"]
+    assert names(await pages(store, JobQuery(State.RUNNING))) == ["other"]
+
+
 async def test_a_running_job_comes_with_its_worker_and_progress(store: Store) -> None:
     await enqueue(store, "a")
     spec = LeaseSpec("lease", "label", ("work",), LEASE_MS, info=b'{"worker":"label"}')
@@ -293,7 +304,11 @@ ERRORS: list[tuple[str | None, str | None, list[str]]] = [
     ("builtins.valueerror", None, ["bad", "worse"]),
     (None, "No Host", ["worse"]),
     ("key", "host", []),
-    (None, "", ["bad", "worse"]),
+    (None, "", ["bad", "odd", "worse"]),
+    # Its long s has the usual one as its lower case, and a store that only looks for bytes must
+    # not leave it out.
+    (None, "A MESSAGE", ["odd"]),
+    (None, "STRASSE", ["odd"]),
 ]
 
 
@@ -301,6 +316,7 @@ ERRORS: list[tuple[str | None, str | None, list[str]]] = [
 async def test_jobs_are_found_by_their_last_error(store: Store, state: State) -> None:
     await bring(store, state, "bad", error="builtins.ValueError", text="too large")
     await bring(store, state, "worse", error="builtins.ValueError", text="no host there")
+    await bring(store, state, "odd", error="builtins.KeyError", text="a meſſage, Straße")
     if state is not State.DEAD:
         await bring(store, state, "new")
     for error, message, expected in ERRORS:

@@ -5,7 +5,7 @@
 -- ARGV: 2 and on, for each job: id; the SHA-1 of the envelope that the new one was made from; the
 --   time in ms at which it shall be ready, or '' to leave it; the new envelope.
 -- Result: for each job 'done', 'gone', 'running', or 'moved' when its envelope is another one by
---   now.
+--   now, or somebody wants to stop it.
 local FIELDS, FIRST = 4, 2
 for at = FIRST, #ARGV, FIELDS do
   if ARGV[at + 2] ~= '' and not tonumber(ARGV[at + 2]) then
@@ -13,6 +13,7 @@ for at = FIRST, #ARGV, FIELDS do
   end
 end
 check_waiting()
+redis.call('HEXISTS', CANCEL, '')
 local now, answer, signals, failed = store_now(), {}, false, nil
 local locks = open_locks(now)
 locks.check()
@@ -30,6 +31,9 @@ local function change(id, place, expected, due, envelope)
   local stored = stored_at(id, place)
   -- rule:20 a job that was changed meanwhile is not changed
   if redis.sha1hex(string.sub(stored, 2)) ~= expected then return 'moved' end
+  -- Only who takes it from those that were given back is told to stop it.
+  -- rule:8 a job that somebody wants to stop is not stored anew
+  if redis.call('HEXISTS', CANCEL, id) == 1 then return 'moved' end
   local priority = priority_of(stored)
   if place == 'h' then
     locks.change(id, priority .. envelope, due)
