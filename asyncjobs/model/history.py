@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range
@@ -12,6 +11,7 @@ from asyncjobs.model.refs import JobRef
 
 __all__ = [
     "MAX_ERROR",
+    "NOTHING",
     "FinishedJob",
     "Run",
     "error_line",
@@ -28,11 +28,14 @@ START: Final = 399
 
 Run: TypeAlias = tuple[Any, ...]
 """How an attempt went, as its worker tells it with the settlement: the name of the job function,
-the number of the attempt, when the job was enqueued, was ready and began (ms, by the store's
-clock), and begin and end by the worker's monotonic clock in seconds. Behind these the error in one
-line, if there was one. An attempt that never began has began at 0.
+the number of the attempt, when the job was enqueued and when the attempt began (ms, by the store's
+clock), and its begin and its end by the worker's monotonic clock in seconds. Behind these the error
+in one line, if there was one. An attempt that never began has 0 for its begin.
 
-A plain tuple: one is made for each attempt, in one step of the interpreter."""
+A plain tuple, for one is made for each attempt."""
+
+NOTHING: Final[Run] = ("", 0, 0, 0, 0.0, 0.0)
+"""For a settlement that tells nothing."""
 
 
 class FinishedJob(NamedTuple):
@@ -66,17 +69,19 @@ class FinishedJob(NamedTuple):
 
 
 def finished_job(
-    ref: JobRef, state: State, ended_ms: int, worker: str, run: Sequence[Any] | None
+    ref: JobRef, state: State, ended_ms: int, worker: str, ready_ms: int, run: Run | None
 ) -> FinishedJob:
-    """The job as it ended; its number is not known yet. `run` may come from a store. Raises
-    ValueError or TypeError for one that no worker has told."""
-    job = FinishedJob(0, ref, state, ended_ms, worker=worker)
-    if run is None:
-        return job
-    name, attempt, enqueued_ms, ready_ms, began_ms, began_s, ended_s, *error = run
-    return job._replace(
+    """The job as it ended; its number is not known yet. All may come from a store. Raises
+    ValueError or TypeError for what no worker has told."""
+    name, attempt, enqueued_ms, began_ms, began_s, ended_s, *error = run or NOTHING
+    return FinishedJob(
+        0,
+        ref,
+        state,
+        ended_ms,
         function=str(name),
         attempt=in_range(attempt, MOST_COUNT),
+        worker=worker,
         enqueued_ms=in_range(enqueued_ms, LAST_MS) or None,
         ready_ms=in_range(ready_ms, LAST_MS) or None,
         began_ms=in_range(began_ms, LAST_MS) or None,
@@ -98,9 +103,9 @@ def unstarted(envelope: bytes) -> Run | None:
     """A job that ends while it waits, from the beginning of its envelope; None if nobody can read
     that."""
     name = name_in(envelope[:START])
-    return never_begun(name, 0, 0, 0) if name else None
+    return never_begun(name, 0, 0) if name else None
 
 
-def never_begun(name: str, attempt: int, enqueued_ms: int, ready_ms: int, error: str = "") -> Run:
+def never_begun(name: str, attempt: int, enqueued_ms: int, error: str = "") -> Run:
     """A job that ends without an attempt."""
-    return (name, attempt, enqueued_ms, ready_ms, 0, 0.0, 0.0, error)
+    return (name, attempt, enqueued_ms, 0, 0.0, 0.0, error)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from asyncjobs.errors import StoreError
 from asyncjobs.model.figures import MINUTE_MS, Figures
-from asyncjobs.model.histogram import bucket_of_ms, bucket_of_s
+from asyncjobs.model.histogram import ENDS_MS, histogram_of
 from asyncjobs.model.history import never_begun
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange
 from asyncjobs.worker.engine.counting import (
-    MOST_ROWS,
+    MOST_TIMES,
     RunCounts,
     that_count,
     that_were_applied,
@@ -24,7 +24,7 @@ def taken(number: int = 0, queue: str = "work") -> TakenJob:
 
 
 def done(job: TakenJob, name: str = "send", lasted_s: float = 0.25) -> Settlement:
-    run = (name, 1, NOW - 60, job.ready_ms, job.ready_ms + 40, 7.0, 7.0 + lasted_s)
+    run = (name, 1, NOW - 60, job.ready_ms + 40, 7.0, 7.0 + lasted_s)
     return Settlement.succeeded(job, run=run)
 
 
@@ -33,7 +33,9 @@ def failed(job: TakenJob, error: str) -> Settlement:
     return Settlement.reschedule(job, b"", 10).telling(run)
 
 
-QUEUED, RAN = bucket_of_ms(40), bucket_of_s(0.25)
+(QUEUED,) = histogram_of([40], ENDS_MS)
+(RAN,) = histogram_of([0.25])
+(LONG,) = histogram_of([2.0])
 
 
 def test_successes_by_function_queue_and_minute() -> None:
@@ -46,7 +48,7 @@ def test_successes_by_function_queue_and_minute() -> None:
     counts.add([done(taken(5))])
     assert sorted(counts.take(), key=lambda each: each[:3]) == [
         Figures("mail", "send", NOW, 1, 0, {QUEUED: 1}, {RAN: 1}),
-        Figures("work", "pay", NOW, 1, 0, {QUEUED: 1}, {bucket_of_s(2.0): 1}),
+        Figures("work", "pay", NOW, 1, 0, {QUEUED: 1}, {LONG: 1}),
         Figures("work", "send", NOW, 3, 0, {QUEUED: 3}, {RAN: 3}),
         Figures("work", "send", NOW + MINUTE_MS, 1, 0, {QUEUED: 1}, {RAN: 1}),
     ]
@@ -66,7 +68,7 @@ def test_failures_and_what_never_ran() -> None:
             Settlement.dead(job, b"").telling((*(run or ()), "ValueError: no")),
             Settlement.discarded(job).telling((*(run or ()), "nothing to do")),
             Settlement.cancelled(job).telling(run),
-            Settlement.discarded(job).telling(never_begun("send", 1, 5, 6, "expired")),
+            Settlement.discarded(job).telling(never_begun("send", 1, 5, "expired")),
             Settlement.release(job),
             Settlement.succeeded(job),
         ]
@@ -78,11 +80,10 @@ def test_what_is_kept_is_bounded() -> None:
     counts = RunCounts()
     counts.note_time(NOW)
     for _ in range(5):
-        counts.add([done(taken(n)) for n in range(MOST_ROWS)])
-        counts.note_time(NOW)
-        assert len(counts._rows) == 0
+        counts.add([done(taken(n)) for n in range(MOST_TIMES)])
+        assert all(len(found.ran_s) <= 2 * MOST_TIMES for found in counts._open.values())
     (found,) = counts.take()
-    assert (found.attempts, found.ran) == (5 * MOST_ROWS, {RAN: 5 * MOST_ROWS})
+    assert (found.attempts, found.ran) == (5 * MOST_TIMES, {RAN: 5 * MOST_TIMES})
 
 
 def answer(**about: object) -> Exchange:

@@ -64,15 +64,21 @@ async def test_the_ring_is_bounded_by_its_jobs(own: tuple[Any, Store]) -> None:
     assert server.command("XLEN", key(store)) == 1
 
 
+TOLD = '{"w": "w", "i": ["a"], "f": "f", "n": 1, "e": 1, "r": 1, "b": 1, "t": 1, "s": "dead"}'
+
+
 @pytest.mark.parametrize(
     "fields",
     [
-        ("at", "soon", "rows", "[]", "void", "", "cancelled", ""),
-        ("at", "1", "rows", "no json", "void", "", "cancelled", ""),
-        ("at", "1", "rows", '["w", 3]', "void", "", "cancelled", ""),
-        ("at", "1", "rows", '["w", [["a", "succeeded", ["f"]]]]', "void", "", "cancelled", ""),
-        ("at", "1", "rows", '["w", [["a", "no state", null]]]', "void", "", "cancelled", ""),
-        ("at", "1", "rows", '["w", []]', "void", "x", "cancelled", ""),
+        ("at", "soon", "told", "{}", "void", "", "cancelled", ""),
+        ("at", "1", "told", "no json", "void", "", "cancelled", ""),
+        ("at", "1", "told", '{"w": "w", "i": 3}', "void", "", "cancelled", ""),
+        ("at", "1", "told", '{"w": "w", "i": ["a"]}', "void", "", "cancelled", ""),
+        ("at", "1", "told", TOLD.replace('"t": 1', '"t": "x"'), "void", "", "cancelled", ""),
+        ("at", "1", "told", TOLD.replace('"s"', '"x": 5, "s"'), "void", "", "cancelled", ""),
+        ("at", "1", "told", TOLD.replace("dead", "no state"), "void", "", "cancelled", ""),
+        ("at", "1", "told", TOLD.replace('"b": 1', '"b": [1, 2]'), "void", "", "cancelled", ""),
+        ("at", "1", "told", TOLD, "void", "x", "cancelled", ""),
         ("at", "1", "id", "a"),
         ("jobs", "many"),
         ("anything", "\\xff"),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 
 import pytest
 
 from asyncjobs.model.histogram import (
+    ENDS_MS,
     MOST_BUCKETS,
-    bucket_of_ms,
-    bucket_of_s,
+    histogram_of,
     merged,
     quantile_s,
 )
@@ -18,15 +17,16 @@ from asyncjobs.model.histogram import (
 
 @pytest.mark.parametrize("seconds", [0.00011, 0.004, 0.25, 1, 59.9, 3600, 86_000])
 def test_a_quantile_is_right_to_within_ten_per_cent(seconds: float) -> None:
-    found = quantile_s({bucket_of_s(seconds): 1}, 0.5)
-    assert found == pytest.approx(seconds, rel=0.1)
-    assert bucket_of_ms(seconds * 1000) == bucket_of_s(seconds)
+    histogram = histogram_of([seconds])
+    assert quantile_s(histogram, 0.5) == pytest.approx(seconds, rel=0.1)
+    assert histogram_of([seconds * 1000], ENDS_MS) == histogram
 
 
 def test_times_that_no_bucket_fits() -> None:
-    assert [bucket_of_s(value) for value in (-5, 0, 0.0001)] == [0, 0, 0]
+    assert histogram_of([-5, 0.0001, 0]) == {0: 3}
+    assert histogram_of([]) == {}
     assert quantile_s({0: 3}, 0.99) == 0.0001
-    assert bucket_of_s(10**9) == MOST_BUCKETS - 1
+    assert histogram_of([10**9, 10**10]) == {MOST_BUCKETS - 1: 2}
     last = quantile_s({MOST_BUCKETS - 1: 1}, 0.5)
     assert last is not None
     assert last > 60_000
@@ -37,7 +37,7 @@ def test_times_that_no_bucket_fits() -> None:
 def test_quantiles_of_many_values() -> None:
     rng = random.Random(7)
     values = sorted(rng.lognormvariate(-3, 1.5) for _ in range(10_000))
-    histogram = Counter(map(bucket_of_s, values))
+    histogram = histogram_of(list(values))
     for share in (0.01, 0.5, 0.95, 0.99):
         found = quantile_s(histogram, share)
         assert found == pytest.approx(values[int(share * 10_000) - 1], rel=0.1)

@@ -9,6 +9,7 @@ from asyncjobs.model.figures import HOUR_MS, MINUTE_MS, OTHERS, Figures
 from asyncjobs.model.history import FinishedJob, Run, finished_job
 from asyncjobs.model.job import State
 from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.history import KEPT_HOURS, KEPT_MINUTES, MOST_FUNCTIONS
 
 __all__ = ["Finished", "KeptFigures"]
@@ -23,14 +24,25 @@ class Finished:
         self.jobs: deque[FinishedJob] = deque(maxlen=most)
         self._total = 0
 
+    def settled(self, settlement: Settlement, state: State, now: int, worker: str) -> None:
+        """A worker has ended a job."""
+        job = settlement.job
+        self.add(job.id, state, now, worker, job.ready_ms, settlement.run)
+
     def add(
-        self, id: str, state: State, now: int, worker: str = "", run: Run | None = None
+        self,
+        id: str,
+        state: State,
+        now: int,
+        worker: str = "",
+        ready_ms: int = 0,
+        run: Run | None = None,
     ) -> None:
         """A job has ended."""
         if self.jobs.maxlen == 0:
             return
         self._total += 1
-        job = finished_job(JobRef(self._queue, id), state, now, worker, run)
+        job = finished_job(JobRef(self._queue, id), state, now, worker, ready_ms, run)
         self.jobs.append(job._replace(number=self._total))
 
 

@@ -225,14 +225,14 @@ class Queue:
         if settlement.kind is SettlementKind.FINISH:
             self._finish(job, settlement.state, settlement.outcome, settlement.result_ttl_ms, now)
             # rule:19 what counts is in the history in the same step, in memory
-            self.finished.add(job.id, settlement.state, now, lease.worker, settlement.run)
+            self.finished.settled(settlement, settlement.state, now, lease.worker)
             if settlement.dead_letter is not None:
                 self.ended.bury(job, settlement.dead_letter, now)
             return settlement.state
         # A retry would run what somebody has asked to stop.
         if job.is_marked:
             self._finish(job, State.CANCELLED, None, 0, now)
-            self.finished.add(job.id, State.CANCELLED, now, lease.worker, settlement.run)
+            self.finished.settled(settlement, State.CANCELLED, now, lease.worker)
             return State.CANCELLED
         self.tally.add(now, RESCHEDULED)
         job.envelope = settlement.envelope

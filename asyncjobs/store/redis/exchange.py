@@ -19,9 +19,9 @@ from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.answers import NONE_AWAY, Exchange, StaleSequence
 from asyncjobs.store.checks import check_effects
 from asyncjobs.store.lease import LeaseSpec
-from asyncjobs.store.redis.history import told_of
 from asyncjobs.store.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.store.redis.layout import CAPABILITIES
+from asyncjobs.store.redis.ring import told_of
 from asyncjobs.store.redis.scripts import Script
 
 __all__ = [

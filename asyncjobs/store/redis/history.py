@@ -1,24 +1,15 @@
-"""The history on a server: one entry for all jobs that an exchange has ended."""
+"""The history on a server: the ring of finished jobs, and the figures of job functions."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from operator import attrgetter
-from typing import Any, Final
-
-import orjson
+from collections.abc import Sequence
+from typing import Final
 
 from asyncjobs.errors import StoreError
-from asyncjobs.guard.untrusted import LAST_MS, in_range
 from asyncjobs.model.batches import pieces, places_by_queue
-from asyncjobs.model.codec import BadRecord, parse
 from asyncjobs.model.figures import HOUR_MS, MINUTE_MS, Figures
-from asyncjobs.model.history import FinishedJob, finished_job, unstarted
-from asyncjobs.model.ids import id_bytes, id_text
-from asyncjobs.model.job import State
-from asyncjobs.model.refs import JobRef
-from asyncjobs.model.settlement import Settlement
+from asyncjobs.model.history import FinishedJob
 from asyncjobs.store.history import (
     KEPT_HOURS,
     KEPT_MINUTES,
@@ -31,9 +22,10 @@ from asyncjobs.store.history import (
 )
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.link import Command
+from asyncjobs.store.redis.ring import read_entry
 from asyncjobs.store.redis.scripts import run, run_each, script
 
-__all__ = ["RedisHistory", "read_entry", "told_of"]
+__all__ = ["RedisHistory"]
 
 STEP: Final = 1_000
 """Jobs that one call of the script looks at."""
@@ -44,29 +36,6 @@ FIGURES_STEP: Final = 100
 _KEPT: Final = (MOST_FUNCTIONS, KEPT_MINUTES * MINUTE_MS, KEPT_HOURS * HOUR_MS)
 _PAIRS: Final = rb"((?:\d{1,3}:\d{1,15} ?)*)"
 _FIGURES: Final = re.compile(rb"(\d{1,15}) (\d{1,15})\|%b\|%b" % (_PAIRS, _PAIRS))
-
-# In one step of the interpreter, for each job that ends passes here.
-_ROW: Final = attrgetter("job.id", "state", "run")
-
-
-def told_of(worker: str, settlements: Sequence[Settlement]) -> bytes:
-    """What the history is told of these settlements, for lua/history.lua. Raises nothing: jobs must
-    be settled, whatever their ids are."""
-    rows = list(map(_ROW, settlements))
-    try:
-        return orjson.dumps((worker, rows))
-    except TypeError:
-        # An id of a foreign writer that is no UTF-8.
-        shown = [(_shown(id), state, told) for id, state, told in rows]
-    try:
-        return orjson.dumps((worker, shown))
-    except TypeError:
-        # The name of the worker, or what it tells, is no text either.
-        return orjson.dumps(("", [(id, state, None) for id, state, _ in shown]))
-
-
-def _shown(id: str) -> str:
-    return id_bytes(id).decode("utf-8", "backslashreplace")
 
 
 class RedisHistory:
@@ -166,47 +135,3 @@ def read_figures(queue: str, at_ms: int, fields: Sequence[bytes]) -> list[Figure
 def _histogram(stored: bytes) -> dict[int, int]:
     pairs = (pair.partition(b":") for pair in stored.split())
     return {int(bucket): int(number) for bucket, _, number in pairs}
-
-
-def read_entry(queue: str, entry: Sequence[Any]) -> list[FinishedJob]:
-    """The jobs of one entry, oldest first. None of one that a foreign writer has made."""
-    name, flat = entry
-    pairs = list(zip(flat[::2], flat[1::2], strict=False))
-    try:
-        last = int(name.partition(b"-")[0])
-        fields = dict(pairs)
-        ended_ms = in_range(int(fields[b"at"]), LAST_MS)
-        if b"rows" in fields:
-            found = _told(queue, ended_ms, fields)
-        else:
-            found = _waited(queue, ended_ms, pairs)
-    except (ValueError, TypeError, KeyError, AttributeError, BadRecord):
-        return []
-    # Whatever had no effect got no number.
-    first = last - len(found) + 1
-    return [job._replace(number=first + place) for place, job in enumerate(found)]
-
-
-def _told(queue: str, ended_ms: int, fields: Mapping[bytes, bytes]) -> list[FinishedJob]:
-    """The jobs that a worker has told of."""
-    worker, rows = parse(fields[b"rows"])
-    void = set(map(int, fields[b"void"].split()))
-    cancelled = set(map(int, fields[b"cancelled"].split()))
-    found = []
-    for place, (id, word, told) in enumerate(rows, start=1):
-        state = State.CANCELLED if place in cancelled else State(word)
-        # rule:19 only what has counted is in the history
-        if place not in void and state.is_final:
-            ref = JobRef(queue, str(id))
-            found.append(finished_job(ref, state, ended_ms, str(worker), told))
-    return found
-
-
-def _waited(queue: str, ended_ms: int, pairs: Sequence[tuple[bytes, bytes]]) -> list[FinishedJob]:
-    """The jobs that were cancelled while they waited."""
-    ids = [id_text(value) for name, value in pairs if name == b"id"]
-    starts = [value for name, value in pairs if name == b"start"]
-    return [
-        finished_job(JobRef(queue, id), State.CANCELLED, ended_ms, "", unstarted(start))
-        for id, start in zip(ids, starts, strict=True)
-    ]

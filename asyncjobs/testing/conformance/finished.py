@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 def run_of(job: TakenJob, name: str = "send", error: str = "") -> Run:
     """An attempt of 250 ms that began 40 ms after its job was ready."""
-    run = (name, 1, job.ready_ms - 5, job.ready_ms, job.ready_ms + 40, 7.0, 7.25)
+    run = (name, 1, job.ready_ms - 5, job.ready_ms + 40, 7.0, 7.25)
     return (*run, error) if error else run
 
 
@@ -61,7 +61,7 @@ async def test_each_kind_of_end_with_what_its_worker_says(store: Store) -> None:
     await worker.exchange(
         done(a),
         Settlement.dead(b, b"{}\n{}").telling(run_of(b, "pay", "ValueError: no")),
-        Settlement.discarded(c).telling(never_begun("send", 2, 11, 12, "expired")),
+        Settlement.discarded(c).telling(never_begun("send", 2, 11, "expired")),
         Settlement.cancelled(d, outcome(State.CANCELLED), 1000).telling(run_of(d)),
         Settlement.succeeded(e),
     )
@@ -84,12 +84,14 @@ async def test_each_kind_of_end_with_what_its_worker_says(store: Store) -> None:
         "ValueError: no",
     )
     assert last[2] == FinishedJob(
-        3, ref("c"), State.DISCARDED, now, "send", 2, "worker", 11, 12, error="expired"
+        3, ref("c"), State.DISCARDED, now, "send", 2, "worker", 11, ready, error="expired"
     )
     assert last[2].queued_ms is None
     assert last[1].state is State.CANCELLED
     # A worker may tell nothing.
-    assert last[0] == FinishedJob(5, ref("e"), State.SUCCEEDED, now, worker="worker")
+    assert last[0] == FinishedJob(
+        5, ref("e"), State.SUCCEEDED, now, worker="worker", ready_ms=ready
+    )
 
 
 async def test_only_ends_that_count(store: Store) -> None:

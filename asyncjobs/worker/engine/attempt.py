@@ -134,7 +134,6 @@ class Attempt:
     `settings`: the job function's, changed by the options of this enqueue.
     `began_ms`: when it began by the store's clock; before that, when it was taken.
     `started_s`: the same by the loop's clock.
-    `ended_s`: when it has ended by the loop's clock. Set at its end, if the history is on.
     """
 
     __slots__ = (
@@ -143,7 +142,6 @@ class Attempt:
         "_info",
         "_mask",
         "began_ms",
-        "ended_s",
         "envelope",
         "function",
         "job",
@@ -155,9 +153,6 @@ class Attempt:
         "task",
         "timer",
     )
-
-    # Not set in __init__, which each attempt would pay for.
-    ended_s: float
 
     def __init__(
         self,

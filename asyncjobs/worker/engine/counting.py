@@ -6,50 +6,58 @@ C, for all at once.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from operator import attrgetter, itemgetter, sub
-from typing import Any, Final, TypeAlias
+from operator import itemgetter, sub
+from typing import Final
 
 from asyncjobs.model.figures import MINUTE_MS, Figures
-from asyncjobs.model.histogram import bucket_of_ms, bucket_of_s
-from asyncjobs.model.history import Run
-from asyncjobs.model.job import State
+from asyncjobs.model.histogram import ENDS_MS, Histogram, histogram_of, merged
+from asyncjobs.model.job import State, TakenJob
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange
 from asyncjobs.worker.engine.doubt import Unanswered
 
 __all__ = ["RunCounts", "that_count", "that_were_applied"]
 
-MOST_ROWS: Final = 1_000
-"""So many runs are kept as they are. It bounds the memory, and adding up together is cheaper."""
+MOST_TIMES: Final = 1_000
+"""So many times of a function are kept as they are. It bounds the memory, and it is cheaper to sort
+more of them together."""
 
+# Fields of tuples, by place: by name they cost twice as much.
+_JOB: Final = itemgetter(Settlement._fields.index("job"))
+_STATE: Final = itemgetter(Settlement._fields.index("state"))
+_RUN: Final = itemgetter(Settlement._fields.index("run"))
+_QUEUE: Final = itemgetter(TakenJob._fields.index("queue"))
+_READY_MS: Final = itemgetter(TakenJob._fields.index("ready_ms"))
 # The places in a `Run`.
 _NAME: Final = itemgetter(0)
-_READY_MS: Final = itemgetter(3)
-_BEGAN_MS: Final = itemgetter(4)
-_BEGAN_S: Final = itemgetter(5)
-_ENDED_S: Final = itemgetter(6)
-# The places in a row.
-_QUEUE: Final = itemgetter(0)
-_STATE: Final = itemgetter(1)
-_RUN: Final = itemgetter(2)
-_ROW: Final = attrgetter("job.queue", "state", "run")
-
-_Row: TypeAlias = tuple[str, State, Any]
-_Key: TypeAlias = tuple[str, str]
+_BEGAN_MS: Final = itemgetter(3)
+_BEGAN_S: Final = itemgetter(4)
+_ENDED_S: Final = itemgetter(5)
+ERROR: Final = 6
 
 
 class _Open:
     """Figures that are still counted: those of one function in one minute."""
 
-    __slots__ = ("attempts", "failed", "queued", "ran")
+    __slots__ = ("attempts", "failed", "queued", "ran", "ran_s", "waited_ms")
 
     def __init__(self) -> None:
         self.attempts = 0
         self.failed = 0
-        self.queued: Counter[int] = Counter()
-        self.ran: Counter[int] = Counter()
+        self.queued: Histogram = {}
+        self.ran: Histogram = {}
+        self.waited_ms: list[float] = []
+        """How long attempts were queued that are not in the histogram yet."""
+        self.ran_s: list[float] = []
+
+    def add_up(self) -> None:
+        """Put all times into their buckets."""
+        self.attempts += len(self.ran_s)
+        self.queued = merged(self.queued, histogram_of(self.waited_ms, ENDS_MS))
+        self.ran = merged(self.ran, histogram_of(self.ran_s))
+        self.waited_ms = []
+        self.ran_s = []
 
 
 class RunCounts:
@@ -58,7 +66,6 @@ class RunCounts:
     def __init__(self, *, is_on: bool = True) -> None:
         """`is_on`: False if the history is switched off. Then nothing is counted."""
         self.is_on = is_on
-        self._rows: list[_Row] = []
         self._minute = 0
         self._open: dict[tuple[str, str, int], _Open] = {}
 
@@ -79,73 +86,55 @@ class RunCounts:
 
     def note_time(self, now_ms: int) -> None:
         """By the store's clock."""
-        minute = now_ms // MINUTE_MS
-        # Rows carry no minute of their own: all that wait here are of one.
-        if minute != self._minute or len(self._rows) >= MOST_ROWS:
-            self._add_up()
-            self._minute = minute
+        self._minute = now_ms // MINUTE_MS
 
     def add(self, settlements: Sequence[Settlement]) -> None:
         """These count."""
-        self._rows += map(_ROW, settlements)
+        runs = [*map(_RUN, settlements)]
+        is_success = [*map(_STATE, settlements)].count(State.SUCCEEDED) == len(runs)
+        if runs and is_success and all(runs):
+            jobs = [*map(_JOB, settlements)]
+            queue, name = _QUEUE(jobs[0]), _NAME(runs[0])
+            # Nearly always a worker has many of the same kind, or few at all.
+            is_same = [*map(_NAME, runs)].count(name) == len(runs)
+            if is_same and [*map(_QUEUE, jobs)].count(queue) == len(runs):
+                found = self._of(queue, name)
+                found.waited_ms += map(sub, map(_BEGAN_MS, runs), map(_READY_MS, jobs))
+                found.ran_s += map(sub, map(_ENDED_S, runs), map(_BEGAN_S, runs))
+                return
+        for settlement in settlements:
+            self._add_one(settlement)
+
+    def _add_one(self, settlement: Settlement) -> None:
+        run, job = settlement.run, settlement.job
+        # One that has never begun has taken no time.
+        if run is None or not _BEGAN_MS(run):
+            return
+        found = self._of(job.queue, _NAME(run))
+        found.waited_ms.append(_BEGAN_MS(run) - job.ready_ms)
+        found.ran_s.append(_ENDED_S(run) - _BEGAN_S(run))
+        # It has raised: its job is dead, or runs again for it.
+        if settlement.state in (State.DEAD, State.SCHEDULED) and any(run[ERROR:]):
+            found.failed += 1
 
     def take(self) -> list[Figures]:
         """What was counted since the last call."""
-        self._add_up()
-        found = [
-            Figures(
-                queue,
-                function,
-                minute * MINUTE_MS,
-                counted.attempts,
-                counted.failed,
-                dict(counted.queued),
-                dict(counted.ran),
-            )
-            for (queue, function, minute), counted in self._open.items()
-        ]
+        found = []
+        for (queue, name, minute), counted in self._open.items():
+            counted.add_up()
+            totals = (counted.attempts, counted.failed, counted.queued, counted.ran)
+            found.append(Figures(queue, name, minute * MINUTE_MS, *totals))
         self._open.clear()
         return found
-
-    def _add_up(self) -> None:
-        rows = self._rows
-        if not rows:
-            return
-        self._rows = []
-        failed: Counter[_Key] = Counter()
-        if [*map(_STATE, rows)].count(State.SUCCEEDED) < len(rows):
-            # Some have not run here, or have failed. Most of the time that is a short look, for
-            # a whole exchange of successes has neither.
-            rows = [row for row in rows if row[2] is not None and _BEGAN_MS(row[2])]
-            failed.update(
-                (queue, _NAME(run)) for queue, state, run in rows if _has_failed(state, run)
-            )
-        # From here on nothing is done for a single row in Python. A comprehension would cost each
-        # job as much as its settlement does.
-        runs = [*map(_RUN, rows)]
-        keys = [*zip(map(_QUEUE, rows), map(_NAME, runs), strict=True)]
-        for (queue, name), number in Counter(keys).items():
-            self._of(queue, name).attempts += number
-        for (queue, name), number in failed.items():
-            self._of(queue, name).failed += number
-        waited = map(bucket_of_ms, map(sub, map(_BEGAN_MS, runs), map(_READY_MS, runs)))
-        lasted = map(bucket_of_s, map(sub, map(_ENDED_S, runs), map(_BEGAN_S, runs)))
-        for ((queue, name), bucket), number in Counter(zip(keys, waited, strict=True)).items():
-            self._of(queue, name).queued[bucket] += number
-        for ((queue, name), bucket), number in Counter(zip(keys, lasted, strict=True)).items():
-            self._of(queue, name).ran[bucket] += number
 
     def _of(self, queue: str, name: str) -> _Open:
         key = (queue, name, self._minute)
         found = self._open.get(key)
         if found is None:
             found = self._open[key] = _Open()
+        elif len(found.ran_s) >= MOST_TIMES:
+            found.add_up()
         return found
-
-
-def _has_failed(state: State, run: Run) -> bool:
-    """Whether the attempt has raised: its job is dead, or runs again for it."""
-    return state in (State.DEAD, State.SCHEDULED) and any(run[7:])
 
 
 def that_count(settlements: Sequence[Settlement], exchange: Exchange) -> Sequence[Settlement]:

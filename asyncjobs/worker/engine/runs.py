@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
-from typing import Final
 
 from asyncjobs.model.history import Run, error_line, never_begun
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
 from asyncjobs.worker.engine.attempt import Attempt
 
-__all__ = ["Teller", "run_of"]
-
-# One step of the interpreter, for each job that succeeds pays it.
-run_of: Final[Callable[[Attempt], Run]] = attrgetter(
-    "envelope.name",
-    "envelope.attempt",
-    "envelope.enqueued_ms",
-    "job.ready_ms",
-    "began_ms",
-    "started_s",
-    "ended_s",
-)
-"""An attempt that has returned. Its `ended_s` must be set."""
+__all__ = ["Teller"]
 
 
 class Teller:
@@ -42,19 +28,26 @@ class Teller:
             return None
         # Cut here, and not by the store: a message may have 16,000 characters.
         error = error_line(kind, message)
+        envelope = attempt.envelope
         if not attempt.has_begun:
             # As for `duration`: it has waited for a thread and was never called.
             return self.never(attempt, error)
-        attempt.ended_s = self._clock_s()
-        return (*run_of(attempt), error)
+        return (
+            attempt.function.name,
+            envelope.attempt,
+            envelope.enqueued_ms,
+            attempt.began_ms,
+            attempt.started_s,
+            self._clock_s(),
+            error,
+        )
 
     def never(self, attempt: Attempt, error: str = "") -> Run | None:
         """The attempt has never begun."""
         if not self.is_on:
             return None
         envelope = attempt.envelope
-        about = (envelope.name, envelope.attempt, envelope.enqueued_ms, attempt.job.ready_ms)
-        return never_begun(*about, error)
+        return never_begun(attempt.function.name, envelope.attempt, envelope.enqueued_ms, error)
 
     def without_attempt(
         self, settlement: Settlement, name: str, number: int, error: str
@@ -62,4 +55,4 @@ class Teller:
         """The job ends before it becomes an attempt."""
         if not self.is_on:
             return settlement
-        return settlement.telling(never_begun(name, number, 0, settlement.job.ready_ms, error))
+        return settlement.telling(never_begun(name, number, 0, error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ from asyncjobs.worker.engine.records import (
     outcome_of,
     result_of,
 )
-from asyncjobs.worker.engine.runs import Teller, run_of
+from asyncjobs.worker.engine.runs import Teller
 from asyncjobs.worker.engine.unfinished import close_unfinished, not_done, unfinished
 from asyncjobs.worker.engine.unstarted import Unstarted
 from asyncjobs.worker.engine.verdicts import verdict_on
@@ -46,6 +47,8 @@ logger = GuardedLog("asyncjobs.worker")
 UNRECORDED: Final = "logging an end that could not be recorded"
 
 
+# size: one method for each kind of end. Each records it, logs it and tells it, and the success of a
+# job without listeners is written out, for each job passes there.
 class Settler:
     """Turns values and errors into settlements, and tells listeners and the log.
 
@@ -67,6 +70,9 @@ class Settler:
         self._settings = settings
         self._events = hub
         self._clock_s = clock_s
+        if getattr(clock_s, "__func__", None) is asyncio.BaseEventLoop.time:
+            # It asks the same clock, by a call in Python that each job would pay for.
+            self._clock_s = time.monotonic
         self._worker = worker
         self._capabilities = capabilities
         self.is_stopped_by_another: Callable[[Attempt], bool] = lambda attempt: False
@@ -89,12 +95,20 @@ class Settler:
             function = attempt.function
             return self.error(attempt, not_done(function.name, work, is_async=function.is_async))
         if attempt.result_ttl_ms <= 0 and attempt.stopping is None and not self._events.active:
-            run = None
             if self._is_told:
                 # `Teller.run`, without the call: each job passes here.
-                attempt.ended_s = self._clock_s()
-                run = run_of(attempt)
-            settlement = Settlement.succeeded(attempt.job, None, 0, run)
+                envelope = attempt.envelope
+                run = (
+                    attempt.function.name,
+                    envelope.attempt,
+                    envelope.enqueued_ms,
+                    attempt.began_ms,
+                    attempt.started_s,
+                    self._clock_s(),
+                )
+                settlement = Settlement.succeeded(attempt.job, None, 0, run)
+            else:
+                settlement = Settlement.succeeded(attempt.job)
             if settlement.effects is None:
                 return settlement
         try:

@@ -28,9 +28,9 @@ end
 
 -- Adds what a worker tells of the jobs that one exchange has ended. `void`, `cancelled`: places of
 -- settlements without effect, and of those that were cancelled instead of being run again.
-local function record_ends(now, most, number, rows, void, cancelled)
+local function record_ends(now, most, number, told, void, cancelled)
   add_to_history(now, most, number, 'void', table.concat(void, ' '),
-    'cancelled', table.concat(cancelled, ' '), 'rows', rows)
+    'cancelled', table.concat(cancelled, ' '), 'told', told)
 end
 
 -- Adds jobs that were cancelled while they waited. `waited` has for each its id and what it was
