@@ -14,6 +14,7 @@ from asyncjobs.cli.check.doctor import doctor
 from asyncjobs.cli.completion import completion
 from asyncjobs.cli.dead.commands import dead
 from asyncjobs.cli.exporter import exporter
+from asyncjobs.cli.history.commands import history
 from asyncjobs.cli.jobs.commands import jobs
 from asyncjobs.cli.jobs.enqueue import enqueue
 from asyncjobs.cli.queues.commands import queues
@@ -49,6 +50,7 @@ for _command in (
     doctor,
     enqueue,
     exporter,
+    history,
     jobs,
     queues,
     schedules,

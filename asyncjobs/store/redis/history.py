@@ -47,7 +47,6 @@ class RedisHistory:
     async def finished(self, query: FinishedQuery, after: int | None = None) -> FinishedPage:
         look = script("finished")
         keys = self._access.keys.queue(query.queue)
-        most = self._access.settings.history
         found: list[FinishedJob] = []
         looked, more = 0, 1
         while True:
@@ -55,12 +54,11 @@ class RedisHistory:
             if after is not None:
                 before = after
             command = look.command(keys, self._access.pinned(), before, STEP, STEP_BYTES)
-            now_ms, total, entries, more = await run(self._access.link, look, command)
+            now_ms, first, entries, more = await run(self._access.link, look, command)
             for entry in entries:
-                # Whole entries are kept, so the oldest one may have more jobs than the ring.
-                # Numbers, not counts: an entry may be that of a foreign writer and have none.
-                jobs = [job for job in read_entry(query.queue, entry) if job.number > total - most]
-                for job in reversed(jobs):
+                for job in reversed(read_entry(query.queue, entry)):
+                    if job.number < int(first):
+                        return FinishedPage(found, None, looked, now_ms)
                     if after is not None and job.number >= after:
                         continue
                     if len(found) == query.limit or looked == MAX_LOOK:

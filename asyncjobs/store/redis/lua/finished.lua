@@ -3,8 +3,8 @@
 -- KEYS: the queue's.
 -- ARGV: 2 the number of a job, before which the others have ended, or ''; 3 how many jobs at the
 --   most, rounded up to whole entries; 4 how many bytes at the most, the same.
--- Result: {now, how many jobs have ended, the entries, 1 when there is more}. The id of an entry
---   begins with the number of its last job.
+-- Result: {now, the number of the first job to show, the entries, 1 when there is more}. The id of
+--   an entry begins with the number of its last job.
 local before, most_jobs, most_bytes = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local found, jobs, bytes, more = {}, 0, 0, 1
 
@@ -36,4 +36,10 @@ while jobs < most_jobs and bytes < most_bytes do
   add(entries[1])
   from = '(' .. entries[1][1]
 end
-return {store_now(), tonumber(redis.call('GET', HISTORY_JOBS) or '0'), found, more}
+-- Entries are kept whole, so the oldest one may have more jobs than the ring.
+local newest, first = redis.call('XREVRANGE', HISTORY, '+', '-', 'COUNT', 1), 0
+if #newest > 0 then
+  local total, kept = string.match(newest[1][1], '^(%d+)-(%d+)$')
+  first = math.max(tonumber(total) - tonumber(kept) + 1, 0)
+end
+return {store_now(), string.format('%.0f', first), found, more}

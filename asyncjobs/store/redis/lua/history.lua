@@ -7,14 +7,15 @@ local HISTORY = QUEUE['history']
 local HISTORY_JOBS = QUEUE['history:jobs']
 
 -- Adds an entry for `number` jobs that have ended, and trims the ring to `most` jobs. The id of an
--- entry is how many jobs have ended so far, so one command adds it and trims by jobs.
+-- entry is how many jobs have ended so far, and `most`: so one command adds it and trims by jobs,
+-- and whoever reads the ring knows how many of them are to be shown.
 local function add_to_history(now, most, number, ...)
   local function add(...)
     local total = redis.pcall('INCRBY', HISTORY_JOBS, number)
     if type(total) == 'table' then return total end
     local first = string.format('%.0f', math.max(total - most + 1, 0))
     -- rule:19 the ring keeps no more jobs than it may
-    return redis.pcall('XADD', HISTORY, 'MINID', first, string.format('%.0f-1', total),
+    return redis.pcall('XADD', HISTORY, 'MINID', first, string.format('%.0f-%.0f', total, most),
       'at', string.format('%.0f', now), 'jobs', number, ...)
   end
   local added = add(...)

@@ -1,0 +1,1 @@
+"""`asyncjobs history`: jobs that have ended, and what job functions took."""
