@@ -158,7 +158,7 @@ class Network:
             return to_store
         lease = self._store.attach(args[0])
         if name == "beat":
-            return lease.beat(leaves=args[1])
+            return lease.beat(leaves=args[1], info=args[2])
         to_lease: Coroutine[Any, Any, Any] = getattr(lease, name)(*args[1:])
         return to_lease
 
@@ -337,8 +337,8 @@ class WireLease:
     async def leave(self, crashed: Collection[TakenJob] = ()) -> None:
         await self._wire.call("leave", self.spec, crashed)
 
-    async def beat(self, *, leaves: bool = False) -> Heartbeat:
-        answer: Heartbeat = await self._wire.call("beat", self.spec, leaves)
+    async def beat(self, *, leaves: bool = False, info: bytes = b"") -> Heartbeat:
+        answer: Heartbeat = await self._wire.call("beat", self.spec, leaves, info)
         return answer
 
     async def exchange(
