@@ -94,7 +94,7 @@ class World:
         self.loop = SimLoop(self.chance)
         self.ledger = Ledger(self.loop)
         # No step is as long, and forgets that a batch was answered.
-        settings = replace(APP.settings.store(), token_ttl_ms=86_400_000)
+        settings = replace(APP.settings.store(), token_ttl_ms=86_400_000, history=10_000)
         self.store = store_kind(settings, now_ms=self.loop.store_ms)
         self.store.ledger = self.ledger
         self.clock_steps = ClockSteps(seed, self.loop, self.ledger)
@@ -337,9 +337,24 @@ class World:
             for what, count in left.items():
                 if count:
                     self.ledger.violated(None, f"left in queue {name}: {count} {what}")
+        self._look_at_history(records)
         parked = len(self.store._queues.wakes)
         if parked or len(self.store._queues.results):
             self.ledger.violated(None, f"somebody still waits in the store: {parked}")
+
+    def _look_at_history(self, records: list[JobRecord | None]) -> None:
+        """Each job that has ended is listed once, with its end."""
+        ends = {record.ref: record.state for record in records if record is not None}
+        listed = [
+            job for queue in self.store._queues.by_name.values() for job in queue.finished.jobs
+        ]
+        times = Counter(job.ref for job in listed)
+        for job in listed:
+            if times[job.ref] > 1 or ends.get(job.ref) is not job.state:
+                self.ledger.violated(job.ref, f"is listed {times[job.ref]} times, as {job.state}")
+        for ref, state in ends.items():
+            if state.is_final and ref not in times:
+                self.ledger.violated(ref, f"has ended {state}, and is not in the history")
 
 
 def run_seed(seed: int, store_kind: type[Store] = Store) -> Report:

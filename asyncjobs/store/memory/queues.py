@@ -8,6 +8,7 @@ from asyncjobs.errors import StoreError
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import NONE_AWAY
 from asyncjobs.store.memory.control import ControlBoard
+from asyncjobs.store.memory.finished import KeptFigures
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.results import ResultWaiters
 from asyncjobs.store.memory.rules import Rule
@@ -76,6 +77,8 @@ class Queues:
     def forget(self, queue: Queue, now: int) -> None:
         """Drop a queue. It is only taken off the list while results of it are kept."""
         self.wakes.drop(queue.name)
+        queue.finished.jobs.clear()
+        queue.figures = KeptFigures()
         # Results are kept in the queue, so it stays as long as they do.
         if queue.ended.has_results(now):
             self._forgotten.add(queue.name)
