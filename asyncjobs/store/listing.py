@@ -34,7 +34,7 @@ LISTED_STATES: Final = (State.READY, State.SCHEDULED, State.RUNNING, State.DEAD)
 """The states whose jobs a store can list."""
 MOST_LISTED: Final = 1_000
 """The most jobs of one page."""
-MOST_LOOKS: Final = 5_000
+MOST_LOOKS: Final = 3_000
 """The most jobs that are looked at for one page."""
 MOST_LOOK_BYTES: Final = 4 * 1024 * 1024
 """Bytes of stored jobs after which a page ends, so that one call stays short."""

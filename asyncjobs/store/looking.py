@@ -44,7 +44,7 @@ __all__ = [
     "parts_of",
 ]
 
-STEP: Final = 400
+STEP: Final = 250
 """Jobs that one trip looks at. All places share them, for a server that has begun to answer one
 client's commands may answer no other client in between."""
 STEP_BYTES: Final = 512 * 1024

@@ -26,6 +26,10 @@ while looked < most and bytes < max_bytes do
   local step, read = math.min(portion(32), most - looked), nil
   if oldest_first then
     read = redis.call('XRANGE', stream, from, to, 'COUNT', step)
+  -- With nothing before `to`, XREVRANGE walks through the whole stream, from its end.
+  -- rule:11 no list walks through a stream
+  elseif #redis.call('XRANGE', stream, from, to, 'COUNT', 1) == 0 then
+    read = {}
   else
     read = redis.call('XREVRANGE', stream, to, from, 'COUNT', step)
   end

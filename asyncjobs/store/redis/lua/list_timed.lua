@@ -6,8 +6,8 @@
 --   of the job behind which it begins, if there is one: 10 ms, 11 id.
 -- Result: {now, looked at, their bytes, 1 when none is left, {ms, id} of the last one looked at or
 --   nothing, {id, ms, what is stored, ...}}.
-local times, data = SCHEDULED, SCHEDULED_DATA
-if ARGV[2] == 'dead' then times, data = DEAD, DEAD_DATA end
+local times, data, is_dead = SCHEDULED, SCHEDULED_DATA, ARGV[2] == 'dead'
+if is_dead then times, data = DEAD, DEAD_DATA end
 local found, _, left = members_between(times, ARGV[4], ARGV[5], ARGV[3] == 'old',
   tonumber(ARGV[6]), ARGV[10], ARGV[11])
 local max_bytes, exact, lowered = tonumber(ARGV[7]), ARGV[8], ARGV[9]
@@ -24,7 +24,9 @@ while looked < #found / 2 do
   for offset = 1, number do
     local ms, stored = time_of(found[2 * (looked + offset)]), read[offset] or ''
     bytes, last = bytes + #stored, {ms, ids[offset]}
-    if may_match(stored, exact, lowered) then
+    -- How a dead job ended is in the first line of its letter.
+    local line = is_dead and lowered ~= '' and string.match(stored, '^[^\n]*') or stored
+    if may_match(stored, exact, '') and may_match(line, '', lowered) then
       jobs[#jobs + 1] = ids[offset]
       jobs[#jobs + 1] = ms
       jobs[#jobs + 1] = stored
