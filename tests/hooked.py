@@ -37,8 +37,8 @@ class HookedStore(MemoryBackend):
     async def park(self, lease: MemoryLease, timeout_s: float, offer: Offer | None) -> Parked:
         return await MemoryLease.park(lease, timeout_s, offer)
 
-    async def beat(self, lease: MemoryLease, *, leaves: bool) -> Heartbeat:
-        return await MemoryLease.beat(lease, leaves=leaves)
+    async def beat(self, lease: MemoryLease, *, leaves: bool, info: bytes = b"") -> Heartbeat:
+        return await MemoryLease.beat(lease, leaves=leaves, info=info)
 
     async def resync(
         self,
@@ -74,8 +74,8 @@ class HookedLease(MemoryLease):
     async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
         return await self._store.park(self, timeout_s, offer)
 
-    async def beat(self, *, leaves: bool = False) -> Heartbeat:
-        return await self._store.beat(self, leaves=leaves)
+    async def beat(self, *, leaves: bool = False, info: bytes = b"") -> Heartbeat:
+        return await self._store.beat(self, leaves=leaves, info=info)
 
     async def resync(
         self,

@@ -8,6 +8,8 @@ from typing import Any, assert_type
 from asyncjobs import (
     INJECTED,
     AsyncJobs,
+    Backfill,
+    FromTick,
     JobCall,
     JobContext,
     JobError,
@@ -17,6 +19,7 @@ from asyncjobs import (
     JobRegistry,
     Priority,
     RetryPolicy,
+    Schedule,
     Secret,
     State,
     Worker,
@@ -41,6 +44,13 @@ class Dog(Animal): ...
 @app.job
 async def bare(user_id: int) -> str:
     return str(user_id)
+
+
+@app.cron("30 2 * * *", tz="Europe/Berlin", args=(7,), overlap="skip")
+@app.job
+@app.every(timedelta(minutes=5), args=(7,), window="1h")
+async def nightly(user_id: int, day: str = "") -> str:
+    return day * user_id
 
 
 @app.job()
@@ -113,6 +123,7 @@ async def enqueues() -> None:
         assert_type(entered, AsyncJobs)
     assert_type(await bare.enqueue(1), JobHandle[str])
     assert_type(await called.enqueue(1, name="n"), JobHandle[str])
+    assert_type(await nightly.enqueue(1, day="x"), JobHandle[str])
     assert_type(await send_welcome.enqueue(user_id=1), JobHandle[str])
     assert_type(await sync_job.enqueue("a", "b", sep=" "), JobHandle[list[str]])
     assert_type(await bare_sync.enqueue(1), JobHandle[float])
@@ -124,6 +135,16 @@ async def enqueues() -> None:
     assert_type(bare.enqueue_sync(1).status_sync(), State)
     assert_type(await owned.enqueue(self=1, kwargs="x"), JobHandle[str])
     assert_type(owned.bind(self=1, kwargs="x"), JobCall[str])
+
+
+async def schedules() -> None:
+    call = nightly.options(priority="low").bind(7, FromTick.DATE)
+    found = await app.schedules.put("us", call, cron="@daily", tz="UTC", catch_up="all")
+    assert_type(found, Schedule)
+    assert_type(await app.schedules.get("us"), Schedule | None)
+    assert_type(found.next_at, datetime | None)
+    assert_type(await app.schedules.trigger("us"), JobHandle[Any])
+    assert_type(await app.schedules.backfill("us", datetime.now(UTC), datetime.now(UTC)), Backfill)
 
 
 async def plain_calls() -> None:

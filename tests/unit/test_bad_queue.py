@@ -63,10 +63,10 @@ class Counting(HookedStore):
         self.asked += "bad" in {*demand, *settled}
         return await super().exchange(lease, sequence, settlements, demand)
 
-    async def beat(self, lease: MemoryLease, *, leaves: bool) -> Heartbeat:
+    async def beat(self, lease: MemoryLease, *, leaves: bool, info: bytes = b"") -> Heartbeat:
         self.beats += 1
         lease.spec = replace(lease.spec, queues=self._renewed(lease.spec.queues))
-        beat = await super().beat(lease, leaves=leaves)
+        beat = await super().beat(lease, leaves=leaves, info=info)
         return beat._replace(away={"bad": BROKEN} if self.breaks_heartbeats else {})
 
     def _renewed(self, queues: Collection[str]) -> tuple[str, ...]:

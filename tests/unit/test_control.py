@@ -41,7 +41,9 @@ class Calls(HookedStore):
 
 async def heard(lease: LeaseSpec, *answers: Collection[Signal] | Exception) -> list[JobRef]:
     store, found = Calls(*answers), list[JobRef]()
-    control = CancelListener(Session(store, store.attach(lease)), found.extend, lambda: None, str)
+    control = CancelListener(
+        Session(store, store.attach(lease)), found.extend, lambda: None, str, list
+    )
     task = asyncio.create_task(control.run())
     async with asyncio.timeout(LIMIT_S):
         await store.silent.wait()
@@ -80,7 +82,7 @@ async def test_a_reclaim_that_is_due_and_a_change_of_a_queue_are_passed_on() -> 
     due, cancelled = list[str](), list[JobRef]()
     session = Session(store, store.attach(LeaseSpec("mine", "w", ("one", "two"), 1000)))
     control = CancelListener(
-        session, cancelled.extend, lambda: due.append("reclaim"), lambda queue: due.append(queue)
+        session, cancelled.extend, lambda: due.append("reclaim"), due.append, list
     )
     task = asyncio.create_task(control.run())
     async with asyncio.timeout(LIMIT_S):

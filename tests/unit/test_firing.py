@@ -120,7 +120,6 @@ async def test_it_looks_again_when_the_next_tick_has_come(place: Place) -> None:
     await place.put("b", 7)
     worker = place.new_worker()
     await worker.run(["default"])
-    assert worker.due_s == START_MS / 1000 + min(60, START_MS % 7 or 7, 30) or worker.due_s > 0
     (record,) = await place.schedules.get(["b"])
     assert record is not None
     assert record.next_ms is not None

@@ -27,9 +27,9 @@ class Counting(HookedStore):
         super().__init__()
         self.beats = 0
 
-    async def beat(self, lease: MemoryLease, *, leaves: bool) -> Heartbeat:
+    async def beat(self, lease: MemoryLease, *, leaves: bool, info: bytes = b"") -> Heartbeat:
         self.beats += 1
-        return await super().beat(lease, leaves=leaves)
+        return await super().beat(lease, leaves=leaves, info=info)
 
 
 async def renewals(*, silent_s: float, silence_s: float | None) -> int:
@@ -53,12 +53,12 @@ def lost_beats(lost: int) -> float:
     class Losing(HookedStore):
         calls = 0
 
-        async def beat(self, lease: MemoryLease, *, leaves: bool) -> Heartbeat:
+        async def beat(self, lease: MemoryLease, *, leaves: bool, info: bytes = b"") -> Heartbeat:
             self.calls += 1
             if 1 < self.calls < 2 + lost:
                 await asyncio.sleep(1000)
             answered_s.append(loop.time())
-            return await super().beat(lease, leaves=leaves)
+            return await super().beat(lease, leaves=leaves, info=info)
 
     async def live() -> None:
         store = Losing()

@@ -22,11 +22,11 @@ class Told(HookedStore):
         self.leaves: list[bool] = []
         self.is_told = asyncio.Event()
 
-    async def beat(self, lease: MemoryLease, *, leaves: bool) -> Heartbeat:
+    async def beat(self, lease: MemoryLease, *, leaves: bool, info: bytes = b"") -> Heartbeat:
         self.leaves.append(leaves)
         if leaves:
             self.is_told.set()
-        return await super().beat(lease, leaves=leaves)
+        return await super().beat(lease, leaves=leaves, info=info)
 
 
 async def test_it_is_told_at_once() -> None:
