@@ -28,7 +28,7 @@ STEP: Final = 500
 """How many jobs one call of a purge looks at. In between, the store serves others."""
 MOST_REASON: Final = 1000
 """The longest reason of a pause, in characters."""
-PURGEABLE: Final = (State.READY, State.SCHEDULED)
+PURGEABLE: Final = (State.HELD, State.READY, State.SCHEDULED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,8 @@ class Queues:
         """Cancel the jobs of the queue that wait; running ones stay. Returns how many there were.
 
         function: only jobs of this job function, or of this name.
-        states: `State.READY`, `State.SCHEDULED`, or both. A retry that waits is scheduled.
+        states: `State.HELD`, `State.READY`, `State.SCHEDULED`, or some of them. A retry that waits
+        is scheduled.
         dry_run: only count them.
         on_progress: called with how many there are so far, after each part.
 
@@ -174,7 +175,7 @@ class Queues:
         """
         if strange := set(states) - set(PURGEABLE):
             raise UsageError(
-                f"states={sorted(strange)} cannot be purged: use State.READY and State.SCHEDULED; "
+                f"states={sorted(strange)} cannot be purged: use State.HELD, READY and SCHEDULED; "
                 "handle.cancel() stops running jobs"
             )
         backend = check_control(self._opened(), "queues.purge")

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import BadRecord
-from asyncjobs.model.envelope import AnyEnvelope, Envelope, NewerEnvelope
+from asyncjobs.model.envelope import AnyEnvelope, Envelope, NewerEnvelope, unique_in
 from asyncjobs.model.job import JobRecord, State
 from asyncjobs.model.outcome import Outcome, revived
 from asyncjobs.model.refs import JobRef
@@ -51,6 +51,8 @@ class ActionVerdict(StrEnum):
     """It waits for the end of another job, and cannot run before that."""
     ID_TAKEN = "id_taken"
     """It is dead, and a living job has its id."""
+    KEY_TAKEN = "key_taken"
+    """It is dead, and another job holds its unique key."""
     UNREADABLE = "unreadable"
     """What is stored of it cannot be read, so it cannot be made anew."""
 
@@ -64,9 +66,9 @@ _OF_CHANGED: Final = {
     Changed.HELD: ActionVerdict.HELD,
 }
 _OF_REVIVED: Final = {
-    Revived.READY: ActionVerdict.DONE,
-    Revived.GONE: ActionVerdict.MOVED,
-    Revived.TAKEN: ActionVerdict.ID_TAKEN,
+    Revived.READY.how: ActionVerdict.DONE,
+    Revived.GONE.how: ActionVerdict.MOVED,
+    Revived.TAKEN.how: ActionVerdict.ID_TAKEN,
 }
 _OF_CANCEL: Final = {
     CancelVerdict.CANCELLED: ActionVerdict.DONE,
@@ -210,12 +212,16 @@ async def _revive_some(store: Backend, dead: Sequence[Chosen]) -> list[ActionVer
         if letter is None or each.target.seen not in (b"", b"%d" % letter.key.died_ms):
             continue
         try:
-            revivals[place] = Revival(letter.key, revived(letter.letter, now_ms()))
+            envelope = revived(letter.letter, now_ms())
+            # A unique job has to hold its key again.
+            revivals[place] = Revival(letter.key, envelope, unique_in(envelope))
         except BadRecord:
             verdicts[place] = ActionVerdict.UNREADABLE
     answers = await store.dead.revive(list(revivals.values()))
     for place, answer in zip(revivals, answers, strict=True):
-        verdicts[place] = _OF_REVIVED[answer]
+        verdicts[place] = _OF_REVIVED[answer.how]
+        if answer.holder is not None:
+            verdicts[place] = ActionVerdict.KEY_TAKEN
     return verdicts
 
 

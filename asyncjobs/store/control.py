@@ -44,7 +44,7 @@ class Purge(NamedTuple):
     queue: str
     function: str | None = None
     """The name of the job function; None: all."""
-    states: frozenset[State] = frozenset({State.READY, State.SCHEDULED})
+    states: frozenset[State] = frozenset({State.HELD, State.READY, State.SCHEDULED})
     outcome: bytes | None = None
     result_ttl_ms: int = 0
     is_trial: bool = False

@@ -96,6 +96,18 @@ async def held(
     return worker_name()
 
 
+async def single(fails: int, *, ctx: JobContext = INJECTED) -> None:
+    """Fails as often as it is told. Its spans in the ledger must not meet those of other jobs."""
+    note("began", ctx)
+    try:
+        await asyncio.sleep(0.01)
+    finally:
+        # Also when it is cancelled, which takes its time in the store after this line.
+        note("ended", ctx)
+    if ctx.attempt <= fails:
+        raise PlantedError("as planned")
+
+
 async def poison(gate: str, *, ctx: JobContext = INJECTED) -> None:
     """Kills its worker: the first time at its gate, after that at once."""
     note("began", ctx)
@@ -122,6 +134,7 @@ def make(*, knows_fresh: bool, url: str | None = None, prefix: str | None = None
     """The app, by default on the store that the environment names."""
     app = AsyncJobs(url, prefix=prefix or os.environ["PREFIX"], connect_timeout=10)
     app.job(retry=RetryPolicy(max_attempts=3, backoff=constant(0)))(held)
+    app.job(retry=RetryPolicy(max_attempts=3, backoff=constant(0.01)))(single)
     app.job(retry=False)(poison)
     app.job(retry=False)(blocking)
     if knows_fresh:

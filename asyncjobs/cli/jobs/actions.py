@@ -50,6 +50,7 @@ Exit codes:
 """
 _WHY: Final = {
     ActionVerdict.RUNNING: "a worker runs them; asyncjobs jobs cancel asks it to stop",
+    ActionVerdict.KEY_TAKEN: "another job holds its unique key; asyncjobs unique list says which",
     ActionVerdict.ID_TAKEN: "a living job has the id; wait until it has ended",
     ActionVerdict.UNREADABLE: "what is stored cannot be read; look at it with dead show",
     ActionVerdict.HELD: "they wait for the ends of other jobs",

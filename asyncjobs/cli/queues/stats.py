@@ -310,6 +310,7 @@ def _queue_fields(count: QueueCounts, flow: QueueFlow) -> dict[str, Any]:
         },
         "running": count.running,
         "scheduled": count.scheduled,
+        "held": count.held,
         "dead": count.dead,
         "workers": count.workers,
         "oldest_ready_s": _oldest_s(flow),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from asyncjobs.model.job import State
 from asyncjobs.store.answers import WorkerOrdered
 from asyncjobs.store.control import OrderKind, Pause, Purge, Purged
 from asyncjobs.store.memory.pauses import function_in
@@ -77,9 +78,13 @@ class MemoryQueueControl:
         queue = self._queues.by_name.get(purge.queue)
         if queue is None:
             return Purged(0, None)
+        # First those that are held: they would go on when the jobs before them are cancelled.
+        waiting = queue.waiting.jobs(purge.states)
+        if State.HELD in purge.states:
+            waiting = [*queue.locks.held_jobs(), *waiting]
         jobs = [
             job
-            for job in queue.waiting.jobs(purge.states)
+            for job in waiting
             if purge.function is None or function_in(job.envelope) == purge.function
         ]
         if not purge.is_trial:

@@ -65,6 +65,10 @@ class Locks:
         """How many jobs are held."""
         return len(self._next)
 
+    def held_jobs(self) -> list[StoredJob]:
+        """Those jobs."""
+        return [following.job for following in self._next.values()]
+
     @property
     def windows_until_ms(self) -> int:
         """When the last window is over; 0 when there is none."""

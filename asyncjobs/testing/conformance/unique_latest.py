@@ -8,6 +8,7 @@ from asyncjobs.model.job import State
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.changes import Change, Changed, Target
+from asyncjobs.store.control import Purge
 from asyncjobs.testing.conformance.store import SHORT_S, Store, ids, outcome, ref
 from asyncjobs.testing.conformance.unique import (
     ENDS,
@@ -304,3 +305,29 @@ async def test_a_key_that_is_freed_goes_to_the_held_job(store: Store) -> None:
     assert await worker.signalled() == ["work"]
     assert ids(await worker.take()) == ["b"]
     assert await enqueue(store, new("c")) == [there("b")]
+
+
+@pytest.mark.parametrize("function", [None, "f"])
+async def test_a_purge_takes_held_jobs_too(store: Store, function: str | None) -> None:
+    worker, taken = await running(store)
+    call = b'{"v":1,"f":"f","n":1,"e":1}'
+    await worker.exchange(Settlement.reschedule(taken, call, 1000))
+    await enqueue(store, new("b", LATEST, envelope=call))
+    wanted = Purge("work", function)
+    purged = []
+    for is_trial in (True, False):
+        number, after = 0, None
+        while True:
+            part = await store.backend.control.queues.purge(
+                wanted._replace(is_trial=is_trial), 10, after
+            )
+            number += part.jobs
+            after = part.after
+            if after is None:
+                break
+        purged.append(number)
+    assert purged == [2, 2]
+    counts = await store.counts()
+    assert (sum(counts.ready), counts.scheduled, counts.held) == (0, 0, 0)
+    assert [await store.state(id) for id in "ab"] == [State.CANCELLED] * 2
+    assert await enqueue(store, new("c")) == [None]

@@ -3,19 +3,24 @@
 -- Cancels the jobs that wait in a queue, a part of them in each call. Running ones stay.
 -- KEYS: the queue's.
 -- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; 5 how many jobs the history keeps; 6 how many
---   jobs to look at; 7 name of the job function, '' for all; 8 which jobs: 'r' ready, 's'
---   scheduled, 'rs' both; 9 where to go on, '' at first; 10 1 to count them only.
+--   jobs to look at; 7 name of the job function, '' for all; 8 which jobs, in this order: 'h'
+--   held, 'r' ready, 's' scheduled; 9 where to go on, '' at first; 10 1 to count them only.
 -- Result: {how many, where to go on or '' at the end}.
--- A place to go on is '<slot>:<entry>:<last entry>' among ready jobs, or 's:<rank>:<how many are
--- left to look at>'. The end is set when a part begins: otherwise somebody who enqueues as fast as
+-- Held jobs come first: they would go on when the jobs before them are cancelled.
+-- A place to go on is '<slot>:<entry>:<last entry>' among ready jobs, 'h:<cursor>:' among held
+-- ones, or 's:<rank>:<how many are left to look at>'. The end is set when a part begins: otherwise somebody who enqueues as fast as
 -- jobs are purged would keep it going for ever.
 local function_name, is_trial = ARGV[7], ARGV[10] == '1'
+local wants_ready = string.find(ARGV[8], 'r', 1, true) ~= nil
 local wants_scheduled = string.find(ARGV[8], 's', 1, true) ~= nil
 local step = portion(tonumber(ARGV[6]))
 check_cancelled()
 
 local at, first, last = string.match(ARGV[9], '^(%w):([^:]*):(.*)$')
-if not at then at = string.sub(ARGV[8], 1, 1) == 'r' and '1' or 's' end
+if not at then
+  at = string.sub(ARGV[8], 1, 1)
+  if at == 'r' then at = '1' end
+end
 local function is_wanted(envelope)
   return function_name == '' or function_in(envelope) == function_name
 end
@@ -46,6 +51,15 @@ local function look_at_ready(slot)
   return ids, wants_scheduled and 's::' or ''
 end
 
+local function look_at_held()
+  local found, ids = redis.call('HSCAN', UNIQUE_HELD, first or '0', 'COUNT', step), {}
+  for position = 1, #found[2], 2 do
+    if is_wanted(string.sub(found[2][position + 1], 2)) then ids[#ids + 1] = found[2][position] end
+  end
+  if found[1] ~= '0' then return ids, 'h:' .. found[1] .. ':' end
+  return ids, wants_ready and '1::' or wants_scheduled and 's::' or ''
+end
+
 local function look_at_scheduled()
   local rank = tonumber(first or '') or 0
   local left = tonumber(last or '') or redis.call('ZCARD', SCHEDULED)
@@ -67,7 +81,9 @@ end
 
 if last == '' then last = nil end
 local ids, goes_on
-if at == 's' then
+if at == 'h' then
+  ids, goes_on = look_at_held()
+elseif at == 's' then
   ids, goes_on = look_at_scheduled()
 else
   ids, goes_on = look_at_ready(tonumber(at))
