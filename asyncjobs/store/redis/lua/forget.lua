@@ -40,7 +40,8 @@ if seen and idle > 0 then wait_ms = math.max(wait_ms, math.min(seen, now) + idle
 local from = '(' .. string.format('%.0f', now)
 local left = {ready[1] + ready[2] + ready[3] + ready[4], running, redis.call('ZCARD', SCHEDULED),
   redis.call('ZCARD', DEAD), redis.call('ZCOUNT', WORKERS, from, '+inf'),
-  redis.call('HLEN', INDEX), redis.call('EXISTS', AWAITED), math.ceil(wait_ms), redis.call('HLEN', PAUSED),
+  redis.call('HLEN', INDEX), redis.call('EXISTS', AWAITED), math.ceil(wait_ms),
+  redis.call('HLEN', PAUSED),
   redis.call('ZCARD', CRON)}
 for _, number in ipairs(left) do
   -- rule:9 a queue with something left is not forgotten

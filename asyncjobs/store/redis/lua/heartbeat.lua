@@ -5,8 +5,8 @@
 -- ARGV: 2 lease id; 3 duration_ms; 4 1 when its worker was told to end: if it dies before it has
 --   left, no job is charged with a crash; 5 what inspection shows of it from now on, or ''.
 -- Result: {1 or 0 when lost, now, next lease end of others or -1, ids of held jobs to
---   cancel, 1 when jobs are ready or overdue, orders}. That end is now while jobs of an ended lease wait to
---   be given back: the worker that began to reclaim them may be dead.
+--   cancel, 1 when jobs are ready or overdue, orders}. That end is now while jobs of an ended lease
+--   wait to be given back: the worker that began to reclaim them may be dead.
 local lease, now = ARGV[2], store_now()
 touch_upkeep(now, math.floor(tonumber(ARGV[3]) * 2 / 5))
 local is_known, next_end = look_at_leases(lease)

@@ -8,8 +8,8 @@
 -- Result: {how many, where to go on or '' at the end}.
 -- Held jobs come first: they would go on when the jobs before them are cancelled.
 -- A place to go on is '<slot>:<entry>:<last entry>' among ready jobs, 'h:<cursor>:' among held
--- ones, or 's:<rank>:<how many are left to look at>'. The end is set when a part begins: otherwise somebody who enqueues as fast as
--- jobs are purged would keep it going for ever.
+-- ones, or 's:<rank>:<how many are left to look at>'. The end is set when a part begins:
+-- otherwise somebody who enqueues as fast as jobs are purged would keep it going for ever.
 local function_name, is_trial = ARGV[7], ARGV[10] == '1'
 local wants_ready = string.find(ARGV[8], 'r', 1, true) ~= nil
 local wants_scheduled = string.find(ARGV[8], 's', 1, true) ~= nil
