@@ -333,6 +333,7 @@ class World:
                 "leaving": len(leaving),
                 "cancel marks": sum(len(held.marked) for held in [*leases, *leaving]),
                 "dead letters too many": queue.ended.dead - dead[name],
+                "unique keys": len(queue.locks.listed()),
             }
             for what, count in left.items():
                 if count:
