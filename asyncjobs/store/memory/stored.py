@@ -55,6 +55,8 @@ class StoredJob:
         """Take over the call of a job that was enqueued later."""
         self.priority = new.priority
         self.envelope = new.envelope
+        # rule:21 the notes of a job that was dead go with the arguments that it had, in memory
+        self.notes = {}
 
     @property
     def receipt(self) -> bytes:

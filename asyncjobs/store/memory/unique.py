@@ -100,8 +100,11 @@ class Locks:
         there = Placed(JobRef(self._queue, lock.id), "there")
         if holder is None or not (unique.replace or unique.hold):
             return there
+        # A window outlasts its job, which may be revived and run, or leave its id to another one.
+        # rule:21 only the job that has the key is replaced, in memory
+        has_key = self._of.get(lock.id) == lock.key
         # rule:21 what has started keeps its arguments, in memory
-        if not holder.has_started:
+        if has_key and not holder.has_started:
             self._replace(lock, holder, new, unique, due, now)
             return Placed(JobRef(self._queue, lock.id), "replaced")
         if not unique.hold or lock.until != "finished":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs.model.job import State
+from asyncjobs.model.notes import Note
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.changes import Change, Changed, Target
 from asyncjobs.store.control import Purge
+from asyncjobs.store.letters import Revived
 from asyncjobs.testing.conformance.store import SHORT_S, Store, ids, outcome, ref
 from asyncjobs.testing.conformance.unique import (
     ENDS,
@@ -17,6 +19,7 @@ from asyncjobs.testing.conformance.unique import (
     REPLACE,
     STARTED,
     WINDOW,
+    dead,
     enqueue,
     held,
     new,
@@ -118,6 +121,38 @@ async def test_a_window_is_not_prolonged_by_a_replacement(store: Store) -> None:
     assert await enqueue(store, new("b", later, delay_ms=1000)) == [replaced("a")]
     store.clock.ms += HOUR_MS - 900
     assert await enqueue(store, new("c", WINDOW)) == [None]
+
+
+async def test_the_job_of_a_window_is_not_replaced_after_its_end(store: Store) -> None:
+    """A window outlasts its job. One that lives again, or another job of its id, is no part of it,
+    and may run."""
+    window = WINDOW._replace(replace=True)
+    worker, _ = await running(store, "other")
+    await enqueue(store, new("a", window._replace(key=b"window"), has_new_id=False))
+    revival = await dead(store, worker, await worker.take_one())
+    again = revival._replace(unique=None)
+    assert await store.backend.dead.revive([again]) == [Revived.READY]
+    call = new("b", window._replace(key=b"window"), envelope=b"second")
+    assert await enqueue(store, call) == [there("a")]
+    taken = await worker.take_one()
+    assert (taken.id, taken.envelope) == ("a", b"again")
+    assert await enqueue(store, call) == [there("a")]
+    assert (await worker.exchange(Settlement.succeeded(taken))).not_yours == []
+    assert await enqueue(store, call) == [there("a")]
+    assert await worker.take() == []
+
+
+async def test_a_replaced_job_that_was_dead_has_no_notes(store: Store) -> None:
+    if not store.backend.capabilities.notes:
+        pytest.skip("no capability notes")
+    worker, taken = await running(store)
+    assert await worker.lease.note([Note(taken, "cursor", b"7")]) == [True]
+    assert await store.backend.dead.revive([await dead(store, worker, taken)]) == [Revived.READY]
+    # They belong to the arguments that it had.
+    assert await enqueue(store, new("b", REPLACE, envelope=b"second")) == [replaced("a")]
+    again = await worker.take_one()
+    assert (again.id, again.envelope) == ("a", b"second")
+    assert await worker.lease.notes([again]) == [{}]
 
 
 # Keeping the latest

@@ -91,7 +91,7 @@ local function open_locks(now)
   -- Whether the job of a lock 'waits' or has 'started', and its place; nil when it is gone.
   -- Somebody may have deleted it by hand. A job that was taken once has started, also while it
   -- waits for a retry or was given back: nobody may change what has begun.
-  local function look(id)
+  local function look(id, key)
     local place = redis.call('HGET', INDEX, id)
     if not place then return nil end
     local is_there
@@ -103,7 +103,10 @@ local function open_locks(now)
       is_there = stream and #redis.call('XRANGE', stream, entry, entry) > 0
     end
     if not is_there then return nil end
-    local has_started = string.sub(redis.call('HGET', UNIQUE_OF, id) or '', 2, 2) == '1'
+    local of = redis.call('HGET', UNIQUE_OF, id) or ''
+    -- A window outlasts its job, which may be revived and run, or leave its id to another one.
+    -- rule:21 only the job that has the key is replaced
+    local has_started = string.sub(of, 2, 2) == '1' or string.sub(of, 3) ~= key
     return has_started and 'started' or 'waits', place
   end
 
@@ -119,7 +122,7 @@ local function open_locks(now)
         lock.first = now
         write(lock)
       end
-      lock.state, lock.place = look(lock.id)
+      lock.state, lock.place = look(lock.id, key)
       -- rule:21 a lock is free after its time
       -- rule:21 a lock whose job was deleted by hand is free
       if lock.over > now and (lock.mode == 'w' or lock.state) then return lock end
@@ -156,6 +159,10 @@ local function open_locks(now)
       -- It may have been set aside for a pause, and is pending then.
       redis.pcall('XACK', stream, GROUP, entry)
       redis.call('XDEL', stream, entry)
+    end
+    -- rule:21 the notes of a job that was dead go with the arguments that it had
+    if redis.pcall('SREM', base .. 'noted', lock.id) == 1 then
+      redis.call('UNLINK', base .. 'notes:' .. lock.id)
     end
     redis.call('HSET', INDEX, lock.id, locks.put(lock.id, priority, envelope, due))
     if lock.mode ~= 'w' then
