@@ -139,6 +139,9 @@ class Firing:
             self._refuse(queue, error)
         next_ms = list(answer.next_ms.values())
         records = list(answer.records)
+        # One with due schedules may still refuse to fire them, and so wait longer each time.
+        for queue in {*asked} - {*answer.away} - {record.ref.queue for record in records}:
+            self._refused.pop(queue, None)
         await load_zones_of(record.definition for record in records)
         # Workers that look at the same moment begin with different ones.
         random.shuffle(records)
@@ -218,10 +221,10 @@ class Firing:
 
     def _may_ask(self, queue: str, now_s: float) -> bool:
         refusal = self._refused.get(queue)
-        if refusal is None:
+        if refusal is None or refusal.until_s <= now_s:
             return True
-        self._due_s = min(self._due_s, max(refusal.until_s, now_s))
-        return refusal.until_s <= now_s
+        self._due_s = min(self._due_s, refusal.until_s)
+        return False
 
     def _refuse(self, queue: str, error: StoreError) -> None:
         refusal = self._refused.get(queue)

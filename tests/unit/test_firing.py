@@ -21,7 +21,7 @@ from asyncjobs.model.refs import JobRef
 from asyncjobs.model.schedules import ScheduleRef
 from asyncjobs.policy.catch_up import jitter_ms
 from asyncjobs.store.memory import MemoryBackend
-from asyncjobs.store.schedules import Fire, Fired, NewSchedule
+from asyncjobs.store.schedules import DueSchedules, Fire, Fired, NewSchedule
 from asyncjobs.store.seam import StoreSettings
 from asyncjobs.worker.firing import Firing
 
@@ -259,6 +259,27 @@ async def test_a_queue_that_refuses_does_not_stop_the_others(
     place.at(140)
     await worker.run(["bad", "good"])
     assert await place.fired("a") == [120]
+
+
+async def test_a_queue_that_answers_again_is_not_asked_without_a_pause(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.put("a", every=3_600)
+    worker = place.new_worker()
+    look = place.schedules.due
+
+    async def refused(queues: Sequence[str], limit: int) -> DueSchedules:
+        return DueSchedules(place.now_ms, [], {}, {queues[0]: StoreError("spoiled")})
+
+    monkeypatch.setattr(place.schedules, "due", refused)
+    await worker.run(["default"])
+    monkeypatch.setattr(place.schedules, "due", look)
+    place.at(worker.due_s - START_MS / 1000)
+    for _ in range(2):
+        now_s = place.now_ms / 1000
+        await worker.run(["default"])
+        assert worker.due_s == now_s + 30
+        place.now_ms += 1_000
 
 
 async def test_a_store_that_is_away_is_told_to_upkeep(place: Place) -> None:
