@@ -58,6 +58,14 @@ def check_call(
     """Raises ArgumentsError or EncodeError for arguments with which no job could be made, and
     ConfigError for options that belong to a single job."""
     options = function.settings
+    # Its jobs would run beside one that holds the key, and nobody would know.
+    # rule:23 no schedule makes jobs that ought to hold a unique key
+    if "unique" in function.needs:
+        raise ConfigError(
+            f"{function.name}: its jobs hold a unique key, which those of a schedule cannot; let "
+            "the schedule's overlap decide with options(unique=None), or schedule a job function "
+            "that enqueues it"
+        )
     for name, is_given in (
         ("id", options.id is not None),
         ("delay or at", bool(options.due.after_ms) or options.due.at_ms is not None),

@@ -42,6 +42,8 @@ LIMIT: Final = 100
 MOST_BROKEN: Final = 1_000
 STEP: Final = 10
 """Schedules that are planned and fired in one go. Then the event loop has its turn."""
+STUCK_MS: Final = 5_000
+"""The pause before a worker looks again that could fire nothing of what is due."""
 AGAIN_S: Final = (0.02, 0.2)
 """The pause, at random, before a worker looks again that was too late for a tick."""
 REFUSED_S: Final = (2.0, 60.0)
@@ -145,15 +147,21 @@ class Firing:
         await load_zones_of(record.definition for record in records)
         # Workers that look at the same moment begin with different ones.
         random.shuffle(records)
-        is_late = False
+        is_late = has_fired = False
         # rule:23 of more due schedules than one step all are fired
         for first in range(0, len(records), STEP):
             for fired in await self._fire(records[first : first + STEP], answer.now_ms):
                 if fired.next_ms is not None:
                     next_ms.append(fired.next_ms)
                 is_late = is_late or not fired.is_ours
+                has_fired = has_fired or fired.is_ours
             await asyncio.sleep(0)
-        self._come_back(heard_s, [ms - answer.now_ms for ms in next_ms], is_late=is_late)
+        in_ms = [ms - answer.now_ms for ms in next_ms]
+        if records and not has_fired:
+            # More are due than one look brings, and none of these can fire here.
+            # rule:23 schedules that cannot fire here keep no worker busy
+            in_ms = [STUCK_MS, *(ms for ms in in_ms if ms > 0)]
+        self._come_back(heard_s, in_ms, is_late=is_late)
 
     def _come_back(self, heard_s: float, in_ms: Sequence[int], *, is_late: bool) -> None:
         """Look again when the next tick has come."""

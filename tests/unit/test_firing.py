@@ -212,6 +212,18 @@ async def test_a_schedule_that_cannot_be_read_does_not_stop_the_others(
     assert worker.due_s > place.now_ms / 1000 + 1
 
 
+async def test_hundreds_that_cannot_be_read_keep_no_worker_busy(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncjobs.worker.firing.MOST_BROKEN", 10)
+    refs = [ScheduleRef("default", f"newer{number}") for number in range(150)]
+    await place.schedules.put([NewSchedule(ref, b'{"v":9}', "v", START_MS) for ref in refs])
+    worker = place.new_worker()
+    place.at(60)
+    await worker.run(["default"])
+    assert worker.due_s >= place.now_ms / 1000 + 5
+
+
 async def test_more_due_ones_than_a_look_brings(place: Place) -> None:
     for number in range(230):
         await place.put(f"s{number}")

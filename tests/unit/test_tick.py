@@ -8,7 +8,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from asyncjobs import ArgumentsError, AsyncJobs, ConfigError, EncodeError, JobContext
+from asyncjobs import (
+    ArgumentsError,
+    AsyncJobs,
+    ConfigError,
+    Debounce,
+    EncodeError,
+    JobContext,
+    Throttle,
+    Unique,
+)
 from asyncjobs.jobs.tick import FromTick, ScheduledCall, job_of_tick, scheduled_call
 from asyncjobs.model.codec import BadRecord, to_json
 from asyncjobs.model.envelope import Envelope
@@ -74,6 +83,14 @@ def test_what_is_sensitive_stays_so() -> None:
 def test_options_of_a_single_job_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"report: a schedule makes many jobs.*leave it out"):
         scheduled_call(report.options(**options), ("eu", "x"), {})
+
+
+@pytest.mark.parametrize("unique", [Unique(), Unique(by="day"), Throttle(60), Debounce(60)])
+def test_a_call_that_would_hold_a_unique_key_is_refused(unique: Any) -> None:
+    held = report.options(unique=unique)
+    with pytest.raises(ConfigError, match="unique key"):
+        scheduled_call(held, ("eu", "x"), {})
+    assert scheduled_call(held.options(unique=None), ("eu", "x"), {}).queue == "default"
 
 
 def test_arguments_that_do_not_fit_are_refused() -> None:
