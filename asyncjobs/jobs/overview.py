@@ -77,7 +77,8 @@ class Jobs:
         A page is short when the store stopped looking (`is_bounded`). Go on with `after` until it
         is None. Jobs that come and go meanwhile move no other one to another page.
 
-        Raises UsageError for a state without a list, a limit below 1, and what is no cursor.
+        Raises UsageError for a state without a list, a limit below 1, and what is no cursor of a
+        list of this state.
         """
         store = self._reader.opened()
         if limit < 1:
@@ -237,7 +238,11 @@ async def store_now_ms(store: Backend, queues: tuple[str, ...]) -> int:
     """The time by the clock of the store: that of this machine may differ."""
     # Any list says the time. That of the dead jobs is one place of a queue, so one short call.
     query = JobQuery(State.DEAD, queues or ("default",), limit=1, most_looks=1, cut=0)
-    return (await store.inspect.jobs.page(query)).now_ms
+    page = await store.inspect.jobs.page(query)
+    # Without an answer there is no time, and every job would pass a filter that says since when.
+    for error in page.refused.values():
+        raise error
+    return page.now_ms
 
 
 async def _query(store: Backend, state: State | str, limit: int, filters: JobFilters) -> JobQuery:

@@ -38,7 +38,8 @@ class Changed(StrEnum):
     RUNNING = "running"
     """A worker runs it, and it was left alone."""
     MOVED = "moved"
-    """Somebody has changed it, or it waits elsewhere than it did, and it was left alone."""
+    """Somebody has changed it or wants to stop it, or it waits elsewhere than it did, and it was
+    left alone."""
     READY = "ready"
     """It waits for no time, so there is nothing to run before its time."""
     HELD = "held"

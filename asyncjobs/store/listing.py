@@ -169,6 +169,7 @@ class JobListing(Protocol):
 
         Jobs that come and go between two pages move no other job to another page: one that stays
         where it is, is on exactly one of them. Looking is bounded by `most_looks` and
-        `most_bytes`. Raises UsageError for a state that has no list.
+        `most_bytes`. Raises UsageError for a state that has no list, and for a cursor of a list of
+        another state.
         """
         ...

@@ -379,12 +379,19 @@ class _Search:
         return job._replace(record=record)
 
 
-def check_query(query: JobQuery) -> None:
-    """Raises UsageError for a state that has no list."""
+def check_query(query: JobQuery, after: JobCursor | None) -> None:
+    """Raises UsageError for a state that has no list, and for a cursor of another list."""
     if query.state not in LISTED_STATES:
         raise UsageError(
             f"jobs in the state {str(query.state)!r} are not listed; list those that are "
             f"{', '.join(LISTED_STATES)}"
+        )
+    # Ready and running jobs of one time are in the order of numbers, others in that of their ids.
+    has_numbers = query.state in (State.READY, State.RUNNING)
+    if after is not None and isinstance(after.tie, int) != has_numbers:
+        raise UsageError(
+            f"the cursor is of a list of jobs in another state than {str(query.state)!r}: give "
+            "the one that the page before has ended with"
         )
 
 

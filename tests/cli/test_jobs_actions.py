@@ -203,3 +203,14 @@ def test_a_job_is_given_other_arguments(server: Server, folder: Path) -> None:
     away = edit("b", "--args", "[1]", "--app", "nowhere:app")
     assert away.code == 2
     assert "--app 'nowhere:app'" in away.err
+
+
+def test_a_time_that_the_store_cannot_say(server: Server) -> None:
+    enqueue(server.url, Corpse("a"), Corpse("b"))
+    server.command("SET", "{asyncjobs:default}:dead", "x")
+    flags = ("--state", "ready", "--since", "10m", "--yes")
+    result = jobs(server, "delete", *flags)
+    server.command("DEL", "{asyncjobs:default}:dead")
+    # Without a time no job would be too old, and all of them would go.
+    assert result.exit_code == 1
+    assert [state(server, f"default/{name}") for name in "ab"] == [State.READY] * 2

@@ -14,6 +14,7 @@ from asyncjobs.model.headers import Headers, PastError
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.listing import JobCursor
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.servers import Server
@@ -214,6 +215,7 @@ def test_a_queue_that_cannot_be_read(server: Server) -> None:
         ((), "Missing argument"),
         (("done",), "'done' is not one of"),
         (("ready", "--after", "x"), "no cursor"),
+        (("ready", "--after", JobCursor(1, "default", 2, b"a").text()), "in another state"),
         (("ready", "--function", " "), "--function is empty"),
         (("ready", "--since", "1m", "--before", "1h"), "--since has to be the longer one"),
         (("scheduled", "--since", "1m"), "use --due-within"),

@@ -36,7 +36,7 @@ _WHY = {
     ActionVerdict.RUNNING: "a worker runs it",
     # It was there a moment ago.
     ActionVerdict.GONE: "it has ended",
-    ActionVerdict.MOVED: "somebody has changed it meanwhile; look at it, and try again",
+    ActionVerdict.MOVED: "somebody has changed it or wants to stop it; look at it, and try again",
     ActionVerdict.UNREADABLE: "what is stored of it cannot be read",
 }
 

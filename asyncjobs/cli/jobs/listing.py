@@ -18,6 +18,7 @@ from asyncjobs.jobs.info import JobError, Progress
 from asyncjobs.jobs.rows import JobRow, row_of
 from asyncjobs.model.job import State
 from asyncjobs.store.listing import JobCursor, JobQuery
+from asyncjobs.store.looking import check_query
 from asyncjobs.store.seam import Backend, StoreInfo
 
 __all__ = ["list_jobs", "max_attempts", "progress_text"]
@@ -71,7 +72,7 @@ def list_jobs(
     """
     wanted = State(state)
     filters = read_filters(ctx, flags, wanted)
-    after = _read_cursor(ctx, flags.pop("after"))
+    after = _read_cursor(ctx, flags.pop("after"), wanted)
 
     async def question(store: Backend, info: StoreInfo) -> int:
         query = await filters.query(store, wanted, oldest_first=flags["oldest_first"])
@@ -102,11 +103,13 @@ def list_jobs(
     ctx.exit(ask(url, prefix, question, as_json=as_json))
 
 
-def _read_cursor(ctx: click.Context, text: str | None) -> JobCursor | None:
+def _read_cursor(ctx: click.Context, text: str | None, state: State) -> JobCursor | None:
     if text is None:
         return None
     try:
-        return JobCursor.read(text)
+        cursor = JobCursor.read(text)
+        check_query(JobQuery(state), cursor)
+        return cursor
     except UsageError as error:
         raise click.UsageError(f"--after: {error}", ctx) from None
 

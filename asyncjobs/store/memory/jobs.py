@@ -30,7 +30,7 @@ class MemoryJobInspection:
         self._queues = queues
 
     async def page(self, query: JobQuery, after: JobCursor | None = None) -> JobPage:
-        check_query(query)
+        check_query(query, after)
         names = query.queues or self._queues.names()
         places = [(queue, part) for queue in sorted(names) for part in parts_of(query.state)]
 

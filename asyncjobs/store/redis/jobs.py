@@ -50,7 +50,7 @@ class RedisJobInspection:
         self._access = access
 
     async def page(self, query: JobQuery, after: JobCursor | None = None) -> JobPage:
-        check_query(query)
+        check_query(query, after)
         names = query.queues
         if not names:
             found = await self._access.link.call(b"SMEMBERS", self._access.keys.queues)

@@ -138,6 +138,15 @@ async def test_finished_jobs_have_no_such_list(store: Store) -> None:
 
 
 @STATES
+async def test_a_cursor_of_jobs_in_another_state(store: Store, state: State) -> None:
+    tie: int | bytes = 1
+    if state in (State.READY, State.RUNNING):
+        tie = b"a"
+    with pytest.raises(UsageError, match="in another state"):
+        await page(store, JobQuery(state), JobCursor(1, "work", 0, tie))
+
+
+@STATES
 async def test_pages_hold_each_job_once_and_in_order(store: Store, state: State) -> None:
     for priority, queue, name in [
         (2, "one", "a"),

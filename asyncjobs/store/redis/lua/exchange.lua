@@ -360,10 +360,13 @@ end
 
 -- Takes up to `want` jobs that wait at one place. Returns how many, and whether none is left.
 local function take_at(slot, place, want, is_suspect)
-  local got = 0
+  local got, most_aside = 0, 0
+  -- Jobs that are set aside use up rounds and fill no slot.
+  -- rule:18 of jobs that were given back none waits behind those of a paused function
+  if paused then most_aside = MOST_MOVED end
   -- More than enough rounds, also when a portion is one job: some entries may be gone.
   -- rule:1 of jobs that were given back all are taken for which there are slots
-  for _ = 1, 64 + want do
+  for _ = 1, 64 + want + most_aside do
     if got >= want or bytes >= MAX_BYTES then return got, false end
     local step = math.min(STEP, want - got)
     local pending = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', step, consumer_at(place))
