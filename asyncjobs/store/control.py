@@ -87,8 +87,8 @@ class QueueControl(Protocol):
         ...
 
     async def purge(self, purge: Purge, limit: int, after: bytes | None = None) -> Purged:
-        """Cancel jobs that wait, ready ones from the most urgent and oldest on, then scheduled
-        ones. About `limit` jobs are looked at.
+        """Cancel jobs that wait: held ones first, then ready ones from the most urgent and oldest
+        on, then scheduled ones. About `limit` jobs are looked at.
 
         They end as by `Backend.cancel`: their ids are remembered, and who waits for a result is
         told. Running jobs stay. Jobs that are enqueued meanwhile may stay.

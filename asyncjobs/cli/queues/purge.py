@@ -33,7 +33,7 @@ Exit codes:
     "states",
     type=click.Choice([state.value for state in PURGEABLE]),
     multiple=True,
-    help="Purge only jobs of this state. May be repeated; by default both.",
+    help="Purge only jobs of this state. May be repeated; by default all.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say how many jobs that would be.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -95,6 +95,8 @@ class Amending:
             self._waiting.append(job, now)
             self._news.has_work = True
         else:
+            # rule:21 a lock lasts for longer when its job is put off, in memory
+            self._locks.prolong(job.id, due_ms - max(job.due_ms or now, now))
             self._waiting.schedule(job, due_ms)
             # A sleeping worker must learn of a new earliest time, or it sleeps past it.
             self._news.has_work |= self._waiting.next_due_ms != earliest

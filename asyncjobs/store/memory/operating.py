@@ -81,6 +81,7 @@ class MemoryQueueControl:
         # First those that are held: they would go on when the jobs before them are cancelled.
         waiting = queue.waiting.jobs(purge.states)
         if State.HELD in purge.states:
+            # rule:21 a purge takes held jobs first, so that none goes on, in memory
             waiting = [*queue.locks.held_jobs(), *waiting]
         jobs = [
             job

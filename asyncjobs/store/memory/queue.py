@@ -237,6 +237,8 @@ class Queue:
         self.tally.add(now, RESCHEDULED)
         job.envelope = settlement.envelope
         self.waiting.schedule(job, now + settlement.delay_ms)
+        # rule:21 the time of a lock does not pass while its job waits for a retry, in memory
+        self.locks.prolong(job.id, settlement.delay_ms)
         return State.SCHEDULED
 
     def _finish(

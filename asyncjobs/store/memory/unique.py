@@ -145,6 +145,12 @@ class Locks:
             if following.job is job:
                 self._next[key] = following._replace(due_ms=due)
 
+    def prolong(self, id: str, ms: int) -> None:
+        """A job waits for so much longer than it was to, and so does its lock."""
+        lock = self._by_key.get(self._of.get(id, b""))
+        if lock is not None and lock.id == id and lock.until != "window":
+            lock.over_ms += ms
+
     def end(self, id: str, now: int) -> bool:
         """A job has ended. Whether another one goes on, with its key."""
         key = self._of.pop(id, None)

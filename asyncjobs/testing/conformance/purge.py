@@ -8,10 +8,13 @@ import contextlib
 import pytest
 
 from asyncjobs.errors import StoreError
-from asyncjobs.model.job import State
+from asyncjobs.model.envelope import encode_call
+from asyncjobs.model.job import NewJob, State, TakenJob
 from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.model.settlement import Settlement
+from asyncjobs.model.terms import Terms, Unique
 from asyncjobs.store.control import Purge
+from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.pauses import pause, put, put_raw, resume
 from asyncjobs.testing.conformance.spoiled import BAD, Spoil
 from asyncjobs.testing.conformance.store import LIMIT_S, QUEUE, Store, ids, outcome, ref
@@ -21,6 +24,8 @@ pytestmark = pytest.mark.anyio
 CANCELLED = outcome(State.CANCELLED)
 READY = frozenset({State.READY})
 SCHEDULED = frozenset({State.SCHEDULED})
+HELD = frozenset({State.HELD})
+CALL = encode_call("slow", [], {}, 1, None, None, None)
 
 
 @pytest.fixture(autouse=True)
@@ -231,3 +236,29 @@ async def test_a_pause_that_fails_can_be_made_again(
     await resume(store, function, BAD)
     assert ids(await worker.take()) == ["a", "b"]
     await spoil.mend()
+
+
+async def test_held_jobs_are_purged(store: Store) -> None:
+    if not store.backend.capabilities.unique:
+        pytest.skip("no capability unique")
+    worker = await store.worker()
+    names = [("running", "held"), ("back", "behind")]
+    taken: dict[str, TakenJob] = {}
+    for pair in names:
+        terms = Terms(Unique(pair[0].encode(), "finished", 60_000, replace=True, hold=True))
+        for name in pair:
+            new = NewJob(QUEUE, name, 2, CALL, terms=terms)
+            await store.backend.enqueue(EnqueueBatch(store.token(), [new]))
+            taken |= {job.id: job for job in await worker.take()}
+    assert taken.keys() == {"running", "back"}
+    assert (await store.counts()).held == 2
+    assert await purge(store, "slow", HELD, is_trial=True) == 2
+    # The job in front of it is purged, too, and must not let it go on.
+    await worker.exchange(Settlement.release(taken["back"]))
+    everything = Purge(QUEUE).states
+    assert await purge(store, states=everything, limit=1, is_trial=True) == 3
+    assert await purge(store, states=everything, limit=1) == 3
+    for name in ("held", "back", "behind"):
+        assert await store.state(name) is State.CANCELLED
+    assert await store.state("running") is State.RUNNING
+    assert await worker.take() == []

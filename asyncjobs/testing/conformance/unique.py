@@ -472,3 +472,28 @@ async def test_a_key_is_freed_by_hand(store: Store) -> None:
     # What becomes of the job that had it is nothing to the next holder.
     await worker.exchange(Settlement.succeeded(taken))
     assert await enqueue(store, new("c")) == [there("b")]
+
+
+async def test_a_key_is_kept_while_its_job_waits_for_a_retry(store: Store) -> None:
+    short = FINISHED._replace(ttl_ms=1000)
+    await enqueue(store, new("a", short))
+    worker = await store.worker()
+    taken = await worker.take_one()
+    await worker.exchange(Settlement.reschedule(taken, b"a", 5000))
+    store.clock.ms += 5500
+    assert await enqueue(store, new("b", short)) == [there("a")]
+    store.clock.ms += 500
+    assert await enqueue(store, new("b", short)) == [None]
+
+
+async def test_a_key_is_kept_while_its_job_is_put_off(store: Store) -> None:
+    short = FINISHED._replace(ttl_ms=1000)
+    await enqueue(store, new("a", short))
+    for delay_ms in (2000, 5000):
+        due = store.clock.ms + delay_ms
+        put_off = Change(ref("a"), b"a", b"a", due)
+        assert await store.backend.inspect.jobs.change([put_off]) == [Changed.DONE]
+    store.clock.ms += 5500
+    assert await enqueue(store, new("b", short)) == [there("a")]
+    store.clock.ms += 500
+    assert await enqueue(store, new("b", short)) == [None]

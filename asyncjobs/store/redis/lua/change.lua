@@ -44,6 +44,10 @@ local function change(id, place, expected, due, envelope)
     return 'done'
   end
   if due and due > now then
+    local before = now
+    if place == 's' then before = math.max(now, time_of(redis.call('ZSCORE', SCHEDULED, id) or '0')) end
+    -- rule:21 a lock lasts for longer when its job is put off
+    locks.prolong(id, due - before)
     take_out(id)
     local first = next_due()
     put_off(id, due, priority .. envelope)

@@ -225,6 +225,8 @@ for position = 1, settlements do
     else
       redis.call('ZADD', SCHEDULED, string.format('%.0f', now + tonumber(ARGV[at + 3])), id)
       redis.call('HSET', SCHEDULED_DATA, id, (slot - 1) .. ARGV[at + 4])
+      -- rule:21 the time of a lock does not pass while its job waits for a retry
+      if locks then locks.prolong(id, tonumber(ARGV[at + 3])) end
       index[#index + 1] = id
       index[#index + 1] = 's'
       rescheduled = rescheduled + 1

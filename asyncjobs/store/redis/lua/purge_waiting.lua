@@ -18,6 +18,7 @@ check_cancelled()
 
 local at, first, last = string.match(ARGV[9], '^(%w):([^:]*):(.*)$')
 if not at then
+  -- rule:21 a purge takes held jobs first, so that none goes on
   at = string.sub(ARGV[8], 1, 1)
   if at == 'r' then at = '1' end
 end

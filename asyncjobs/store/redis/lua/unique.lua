@@ -22,6 +22,7 @@ local UNIQUE_OF = QUEUE['unique:of']
 -- `begin(entries)`: these jobs are taken.
 -- `free(key, id)`: takes the key from this job; whether it held it.
 -- `ended(ids)`: they have ended. `unhold(id)`: takes out a held job. Returns it as it is stored.
+-- `prolong(id, ms)`: this job waits for so much longer than it was to.
 -- `holder_of(id)`: for whose end a held job waits.
 -- `is_ready`, `is_earlier`: whether a job was made ready, or is due before all others.
 local function open_locks(now)
@@ -259,6 +260,15 @@ local function open_locks(now)
     local ttl = string.match(redis.call('HGET', NEXT, key) or '', '^%d+')
     if ttl and due then
       redis.call('HSET', NEXT, key, string.format('%s %.0f ', ttl, math.max(due, 0)) .. id)
+    end
+  end
+
+  -- A job waits for longer than it was to, so its lock lasts for longer.
+  function locks.prolong(id, ms)
+    local lock = read(string.sub(redis.call('HGET', UNIQUE_OF, id) or '', 3))
+    if lock and lock.id == id and lock.mode ~= 'w' then
+      lock.over = math.max(lock.over + ms, 0)
+      write(lock)
     end
   end
 
