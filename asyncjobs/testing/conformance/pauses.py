@@ -396,17 +396,6 @@ async def test_jobs_given_back_while_their_function_is_paused(store: Store) -> N
     assert ids(await worker.take()) == ["a", "b", "c"]
 
 
-async def test_a_job_behind_many_that_were_given_back(store: Store) -> None:
-    leaving = await store.worker()
-    await put(store, "slow", *(f"slow-{number:03}" for number in range(150)))
-    await put(store, "fast", "z")
-    jobs = await leaving.take(151)
-    await pause(store, "slow")
-    await leaving.exchange(*map(Settlement.release, jobs))
-    # One free slot is enough: nobody would be called for a job that is left behind the others.
-    assert ids(await (await store.worker()).take(1)) == ["z"]
-
-
 async def test_suspects_of_a_paused_function_stay_suspects(store: Store) -> None:
     worker = await store.worker()
     dying = await store.worker()
