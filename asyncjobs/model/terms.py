@@ -20,6 +20,7 @@ class Unique(NamedTuple):
 
     `replace`: a holder that no worker has taken yet gets the call, the priority and the time of the
     new job, and `ttl_ms` starts again. It is due `latest_ms` after the first call at the latest.
+    Once it is ready by then and waits for a worker only, a key that lasts until the start is free.
     `hold`: behind a holder that was taken, and whose key lasts until it has finished, one job is
     held until that end. A later one replaces it.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from asyncjobs.model.job import NewJob, held_by
+from asyncjobs.model.job import NewJob, State, held_by
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Unique, Until
 from asyncjobs.store.answers import Placed
@@ -78,6 +78,11 @@ class Locks:
     def claim(self, id: str, unique: Unique, due: int, now: int) -> Lock | None:
         """Give the key to a new job; the lock of another one that holds it."""
         lock = self._look_up(unique.key, now)
+        # Replaced it would go behind all others again and again.
+        # rule:21 a debounced job that is ready at its latest time has no key, in memory
+        if lock is not None and self._is_late(lock, unique, now):
+            self.end(lock.id, now)
+            lock = None
         # rule:21 a key has one holder, in memory
         if lock is not None:
             return lock
@@ -85,6 +90,13 @@ class Locks:
         begin = now if unique.until == "window" else max(now, due)
         self._take(Lock(unique.key, unique.until, begin + unique.ttl_ms, now, id))
         return None
+
+    def _is_late(self, lock: Lock, unique: Unique, now: int) -> bool:
+        """Whether the job of a lock waits for a worker only, and not for calls any more."""
+        if unique.latest_ms is None or lock.until != "started":
+            return False
+        is_ready = self._jobs[lock.id].state is State.READY
+        return is_ready and lock.first_ms + unique.latest_ms <= now
 
     def again(self, id: str, unique: Unique, now: int) -> JobRef | None:
         """Give a dead job its key again; the job that holds it, if there is one."""

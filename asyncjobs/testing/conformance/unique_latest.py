@@ -114,6 +114,28 @@ async def test_a_debounced_job_has_a_latest_time(store: Store) -> None:
     assert await enqueue(store, new("c", debounce, delay_ms=1000)) == [None]
 
 
+async def test_a_debounced_job_keeps_its_place_at_its_latest_time(store: Store) -> None:
+    """Calls that come faster than the queue moves would else keep it waiting for ever."""
+    debounce = STARTED._replace(replace=True, latest_ms=2500)
+    await enqueue(store, new("a", debounce, delay_ms=1000))
+    worker = await store.worker()
+    store.clock.ms += 1000
+    # It is ready, and its quiet time begins again.
+    await worker.exchange()
+    assert await enqueue(store, new("b", debounce, delay_ms=1000)) == [replaced("a")]
+    assert await store.state("a") is State.SCHEDULED
+    store.clock.ms += 1500
+    assert await enqueue(store, new("c", debounce, delay_ms=1000)) == [replaced("a")]
+    await enqueue(store, new("behind", None))
+    assert await enqueue(store, new("d", debounce, delay_ms=1000)) == [None]
+    assert await enqueue(store, new("e", debounce, delay_ms=1000)) == [replaced("d")]
+    taken = await worker.take()
+    assert [(job.id, job.envelope) for job in taken] == [("a", b"c"), ("behind", b"behind")]
+    await worker.exchange(*map(Settlement.succeeded, taken))
+    # What became of the first one is nothing to the key of the second.
+    assert await enqueue(store, new("f", debounce, delay_ms=1000)) == [replaced("d")]
+
+
 async def test_a_window_is_not_prolonged_by_a_replacement(store: Store) -> None:
     await enqueue(store, new("a", WINDOW, delay_ms=1000))
     store.clock.ms += 900

@@ -133,9 +133,22 @@ local function open_locks(now)
     return nil
   end
 
+  -- Whether the job of a lock waits for a worker only, and not for calls any more.
+  local function is_late(lock, latest)
+    return latest > 0 and lock.mode == 's' and lock.state == 'waits' and lock.place ~= 's'
+      and lock.first + latest <= now
+  end
+
   function locks.claim(id, terms, due)
-    local mode, ttl, key = string.match(terms, '^(.). (%d+) %d+ (.*)$')
+    local mode, ttl, latest, key = string.match(terms, '^(.). (%d+) (%d+) (.*)$')
     local lock = look_up(key)
+    -- Replaced it would go behind all others again and again.
+    -- rule:21 a debounced job that is ready at its latest time stays there, without its key
+    if lock and is_late(lock, tonumber(latest)) then
+      redis.call('HDEL', UNIQUE_OF, lock.id)
+      drop(lock)
+      lock = nil
+    end
     -- rule:21 a key has one holder
     if lock then return lock end
     local from = math.max(now, due)
