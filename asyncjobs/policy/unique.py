@@ -151,6 +151,8 @@ class UniqueRule:
         "_lock",
         "_names",
         "_prefix",
+        "_unsure",
+        "_unsure_from",
         "delay_ms",
         "is_scoped",
         "raises",
@@ -174,15 +176,21 @@ class UniqueRule:
             for p in parameters.all
             if p.default is not p.empty and p.name not in parameters.passed
         }
-        # `*args` have no names that a call could give.
+        # A decorator that passes arguments on may fill in some of them. Then all behind the first
+        # stand at earlier positions than it seems.
+        passed = [n for n, name in enumerate(self._names) if name in parameters.passed]
+        self._unsure_from = passed[0] if passed else len(self._names)
+        self._unsure = {self._names[n] for n in passed[1:]}
+        # `*args` and `**kwargs` have no names that a call could give.
         for p in parameters.all:
-            if p.kind is Parameter.VAR_POSITIONAL:
+            if p.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
                 known.discard(p.name)
         # Here and not at the first enqueue: a typo would else show only in production.
         if isinstance(self._by, tuple):
-            has_any = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.all)
+            rest = [p.name for p in parameters.all if p.kind is Parameter.VAR_KEYWORD]
             for name in self._by:
-                if name not in known and not has_any:
+                # By the name of all others, each call would have the same key.
+                if name not in known and (name in rest or not rest):
                     raise RegistrationError(
                         f"{function}: unique by {name!r}, and it has no such argument; it has "
                         f"{', '.join(sorted(known)) or 'none'}"
@@ -228,12 +236,14 @@ class UniqueRule:
             chosen = self._by(*args, **kwargs)
         else:
             # By name, so that f(1) and f(account=1) have one key.
-            values = dict(zip(self._names, args, strict=False)) | dict(kwargs)
-            for name, default in self._defaults.items():
-                values.setdefault(name, default)
-            chosen = values, list(args[len(self._names) :])
+            by_position = dict(zip(self._names, args, strict=False))
+            values = {**self._defaults, **kwargs, **by_position}
+            # With `**kwargs` a name may be given twice: by position, and as one of these.
+            twice = {name: kwargs[name] for name in by_position.keys() & kwargs.keys()}
+            chosen = values, list(args[len(self._names) :]), twice
             if self._by is not None:
                 assert isinstance(self._by, tuple)
+                self._check_positions(len(args), kwargs)
                 chosen = [values.get(name) for name in self._by]
         try:
             text = orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS)
@@ -242,6 +252,20 @@ class UniqueRule:
                 f"{self._prefix[2:]}: its unique key cannot be written as JSON: {error}"
             ) from error
         return blake2b(text, digest_size=16).hexdigest()
+
+    def _check_positions(self, count: int, kwargs: Mapping[str, Any]) -> None:
+        """Raise ArgumentsError where an argument of the key may be another one than it seems.
+
+        Calls that differ would have one key, and all but the first would be lost.
+        """
+        if count <= self._unsure_from or not self._unsure:
+            return
+        for name in self._by if isinstance(self._by, tuple) else ():
+            if name in self._unsure and name not in kwargs:
+                raise ArgumentsError(
+                    f"{self._prefix[2:]}: it is unique by {name!r}, and its decorator may fill in "
+                    f"arguments before that one: give it by name, {name}=..."
+                )
 
 
 def _json_default(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import timedelta
 from typing import Any
 
@@ -35,6 +36,21 @@ async def report(account: int, day: str = "today", *, force: bool = False) -> No
 
 
 async def many(*accounts: int, **more: int) -> None: ...
+
+
+async def both(account: int, /, **more: int) -> None: ...
+
+
+def connect(function: Any) -> Any:
+    @functools.wraps(function)
+    async def connected(*args: Any, **kwargs: Any) -> None:
+        await function("connection", *args, **kwargs)
+
+    return connected
+
+
+@connect
+async def connected(connection: str, account: int, *, day: str = "") -> None: ...
 
 
 def job(unique: UniqueValue | None, function: Any = report) -> JobFunction[..., Any]:
@@ -85,6 +101,33 @@ def test_arguments_without_names_count() -> None:
     assert key(Unique(), 1, 2, function=many) != key(Unique(), 2, 1, function=many)
     assert key(Unique(), a=1, b=2, function=many) == key(Unique(), b=2, a=1, function=many)
     assert key(Unique(by="a"), 1, a=1, function=many) == key(Unique(by="a"), a=1, function=many)
+
+
+def test_a_name_that_is_given_twice_counts_twice() -> None:
+    calls = [(1, 2), (3, 2), (1, 4)]
+    assert len({key(Unique(), a, function=both, account=b) for a, b in calls}) == 3
+    assert key(Unique(by="account"), 1, function=both, account=2) == key(
+        Unique(by="account"), 1, function=both
+    )
+
+
+def test_a_key_by_the_name_of_all_others_is_refused() -> None:
+    with pytest.raises(RegistrationError, match="'more', and it has no such argument"):
+        job(Unique(by="more"), many)
+
+
+def test_an_argument_behind_a_decorator_that_may_fill_in_others() -> None:
+    # Else 7 would be the connection, and each account would have the key of all others.
+    with pytest.raises(ArgumentsError, match=r"unique by 'account'.* by name, account="):
+        key(Unique(by="account"), 7, function=connected)
+    by_name = {key(Unique(by="account"), function=connected, account=n) for n in (7, 8)}
+    assert len(by_name) == 2
+    # All arguments, the first one, and those that are given by name only are sure.
+    assert key(Unique(), 7, function=connected) != key(Unique(), 8, function=connected)
+    first = {key(Unique(by="connection"), n, function=connected) for n in ("a", "b")}
+    assert len(first) == 2
+    days = {key(Unique(by="day"), 7, function=connected, day=day) for day in ("a", "b")}
+    assert len(days) == 2
 
 
 def test_a_key_may_span_functions() -> None:
