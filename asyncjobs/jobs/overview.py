@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias, TypedDict, Unpack
 
-from asyncjobs.errors import JobNotFound, PayloadTooLarge, UsageError
+from asyncjobs.errors import JobNotFound, PayloadTooLarge, StoreError, UsageError
 from asyncjobs.jobs import acting
 from asyncjobs.jobs.acting import ActionVerdict, Chosen
 from asyncjobs.jobs.handle import JobHandle, Reader
@@ -236,13 +236,18 @@ async def run_at_ms(
 
 async def store_now_ms(store: Backend, queues: tuple[str, ...]) -> int:
     """The time by the clock of the store: that of this machine may differ."""
-    # Any list says the time. That of the dead jobs is one place of a queue, so one short call.
-    query = JobQuery(State.DEAD, queues or ("default",), limit=1, most_looks=1, cut=0)
-    page = await store.inspect.jobs.page(query)
     # Without an answer there is no time, and every job would pass a filter that says since when.
-    for error in page.refused.values():
-        raise error
-    return page.now_ms
+    # So another queue is asked when one cannot be read.
+    refused: StoreError | None = None
+    for queue in queues or ("default",):
+        # Any list says the time. That of the dead jobs is one place of a queue: one short call.
+        query = JobQuery(State.DEAD, (queue,), limit=1, most_looks=1, cut=0)
+        page = await store.inspect.jobs.page(query)
+        refused = page.refused.get(queue)
+        if refused is None:
+            return page.now_ms
+    assert refused is not None
+    raise refused
 
 
 async def _query(store: Backend, state: State | str, limit: int, filters: JobFilters) -> JobQuery:
@@ -265,7 +270,7 @@ async def _query(store: Backend, state: State | str, limit: int, filters: JobFil
     older = filters.get("older_than")
     if newer is None and older is None:
         return query
-    now = await store_now_ms(store, queues[:1])
+    now = await store_now_ms(store, queues)
     if newer is not None:
         query = query._replace(since_ms=now - round(1000 * seconds(newer, field="newer_than")))
     if older is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
 
 from asyncjobs.model.clock import new_id
@@ -15,7 +16,7 @@ from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.history import FiguresQuery, FinishedQuery
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import StoreSettings
-from asyncjobs.testing.conformance.store import QUEUE, PinnedClock, Store, Worker, ref
+from asyncjobs.testing.conformance.store import LIMIT_S, QUEUE, PinnedClock, Store, Worker, ref
 
 pytestmark = pytest.mark.anyio
 
@@ -156,6 +157,17 @@ async def test_figures_expire(own: tuple[Any, Store]) -> None:
     assert day_ms - MINUTE_MS < left_ms <= day_ms
     left_ms = server.command("PTTL", key(store, f"figures:hour:{hour}"))
     assert 30 * day_ms - MINUTE_MS < left_ms <= 30 * day_ms
+
+
+@pytest.mark.parametrize("told", ["x", "x" * 2_000_000])
+async def test_entries_that_cannot_be_read_end_no_look(own: tuple[Any, Store], told: str) -> None:
+    server, store = own
+    await end(store, await store.worker(), "a")
+    # Each is as much as one call looks at.
+    for entry in ("5000-8000", "8000-8000"):
+        server.command("XADD", key(store), entry, "at", 1, "jobs", 2000, "told", told)
+    with anyio.fail_after(LIMIT_S):
+        assert [job.ref.id for job in await finished(store)] == ["a"]
 
 
 async def test_spoiled_figures_begin_anew(own: tuple[Any, Store]) -> None:

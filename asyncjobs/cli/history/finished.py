@@ -97,7 +97,7 @@ async def _query(store: Backend, queues: tuple[str, ...], flags: dict[str, Any])
     # Without a time the clock of the store does not matter, and need not be asked.
     if flags["since"] is None or not queues:
         return query
-    now_ms = await store_now_ms(store, queues[:1])
+    now_ms = await store_now_ms(store, queues)
     return query._replace(since_ms=now_ms - round(1000 * flags["since"]))
 
 

@@ -64,7 +64,7 @@ def functions(
 
     async def question(store: Backend, info: StoreInfo) -> int:
         queues = chosen or tuple(await store.inspect.queues.names())
-        now_ms = await store_now_ms(store, queues[:1])
+        now_ms = await store_now_ms(store, queues)
         query = _query(now_ms, since_s, step_s)
         if flags["function"]:
             query = query._replace(functions=(flags["function"],))

@@ -54,7 +54,7 @@ class Filters:
         # Without times the clock of the store does not matter, and need not be asked.
         if (self.since_s, self.before_s, self.due_within_s) == (None, None, None):
             return query
-        now_ms = await store_now_ms(store, self.queues[:1])
+        now_ms = await store_now_ms(store, self.queues)
         if self.since_s is not None:
             query = query._replace(since_ms=now_ms - round(1000 * self.since_s))
         if self.before_s is not None:

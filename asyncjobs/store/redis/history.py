@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from asyncjobs.errors import StoreError
 from asyncjobs.model.batches import pieces, places_by_queue
@@ -71,6 +71,11 @@ class RedisHistory:
                         return FinishedPage(found, None, looked, now_ms)
             if not more or not entries:
                 return FinishedPage(found, None, looked, now_ms)
+            # Behind an entry that cannot be read no job says how far the look has come.
+            # rule:15 an entry of the history that cannot be read ends no look
+            reached = _number(entries[-1])
+            if after is None or reached < after:
+                after = reached
 
     async def figures(self, query: FiguresQuery) -> list[Figures]:
         look = script("figures")
@@ -104,6 +109,11 @@ class RedisHistory:
             # After those of all other queues are added.
             if isinstance(answer, StoreError):
                 raise answer
+
+
+def _number(entry: Sequence[Any]) -> int:
+    """The number of the last job of an entry, by its id."""
+    return int(entry[0].partition(b"-")[0])
 
 
 def write_figures(figures: Figures) -> bytes:

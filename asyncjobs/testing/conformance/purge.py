@@ -164,6 +164,23 @@ async def test_jobs_that_come_meanwhile_do_not_keep_it_going(store: Store) -> No
         assert await store.state(name) is State.CANCELLED
 
 
+async def test_jobs_that_become_due_meanwhile_hide_no_other(store: Store) -> None:
+    worker = await store.worker()
+    await put(store, "fast", "a", "b", "c", delay_ms=100)
+    await put(store, "fast", "d", delay_ms=150)
+    await put(store, "slow", *map(str, range(6)), delay_ms=200)
+    wanted = Purge(QUEUE, "slow", SCHEDULED, CANCELLED, 60_000)
+    control = store.backend.control.queues
+    jobs, after = await control.purge(wanted, 2)
+    store.clock.ms += 100
+    assert set(ids(await worker.take())) == {"a", "b", "c"}
+    while after is not None:
+        more, after = await control.purge(wanted, 2, after)
+        jobs += more
+    assert jobs == 6
+    assert (await store.counts()).scheduled == 1
+
+
 async def test_jobs_given_back_and_set_aside_are_purged(store: Store) -> None:
     worker = await store.worker()
     await put(store, "slow", "back", "suspect")

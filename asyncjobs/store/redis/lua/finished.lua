@@ -24,7 +24,10 @@ if before then
   local at = string.format('%.0f', before)
   local straddling = redis.call('XRANGE', HISTORY, at, '+', 'COUNT', 1)
   if #straddling > 0 then add(straddling[1]) end
-  from = '(' .. at
+  -- It does not count: each call has to come to another entry.
+  -- rule:11 a look at the history comes further, whatever its entries are
+  jobs, bytes = 0, 0
+  from = '(' .. at .. '-0'
 end
 -- Each round takes one entry at least, and the ring is bounded by its jobs.
 while jobs < most_jobs and bytes < most_bytes do

@@ -8,8 +8,9 @@
 -- Result: {how many, where to go on or '' at the end}.
 -- Held jobs come first: they would go on when the jobs before them are cancelled.
 -- A place to go on is '<slot>:<entry>:<last entry>' among ready jobs, 'h:<cursor>:' among held
--- ones, or 's:<rank>:<how many are left to look at>'. The end is set when a part begins:
--- otherwise somebody who enqueues as fast as jobs are purged would keep it going for ever.
+-- ones, or 's:<how many are left to look at>:<ms> <id>', those of the last one. The end is set when
+-- a part begins: otherwise somebody who enqueues as fast as jobs are purged would keep it going for
+-- ever.
 local function_name, is_trial = ARGV[7], ARGV[10] == '1'
 local wants_ready = string.find(ARGV[8], 'r', 1, true) ~= nil
 local wants_scheduled = string.find(ARGV[8], 's', 1, true) ~= nil
@@ -62,22 +63,23 @@ local function look_at_held()
 end
 
 local function look_at_scheduled()
-  local rank = tonumber(first or '') or 0
-  local left = tonumber(last or '') or redis.call('ZCARD', SCHEDULED)
+  local left = tonumber(first or '') or redis.call('ZCARD', SCHEDULED)
+  -- Not a rank: jobs that become due between two parts would move the others past it.
+  -- rule:20 a purge goes on behind the job that it has looked at last
+  local after_ms, after_id = string.match(last or '', '^(%-?%d+) (.*)$')
   local number, ids = math.min(step, left), {}
   if number == 0 then return ids, '' end
-  local found = redis.call('ZRANGE', SCHEDULED, rank, rank + number - 1)
-  for position = 1, #found do
+  local found, _, behind = members_between(SCHEDULED, '', '', true, number, after_ms, after_id)
+  for position = 1, #found, 2 do
     local stored = redis.call('HGET', SCHEDULED_DATA, found[position])
     if stored and redis.call('HGET', INDEX, found[position]) == 's' then
       if is_wanted(string.sub(stored, 2)) then ids[#ids + 1] = found[position] end
     end
   end
   left = left - number
-  if left == 0 or #found < number then return ids, '' end
-  -- What is purged leaves the ranks to those behind it.
-  local stays = is_trial and #found or #found - #ids
-  return ids, string.format('s:%.0f:%.0f', rank + stays, left)
+  if left == 0 or behind <= number then return ids, '' end
+  local place = string.format('s:%.0f:%.0f ', left, time_of(found[#found]))
+  return ids, place .. found[#found - 1]
 end
 
 if last == '' then last = nil end
