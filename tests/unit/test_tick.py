@@ -90,7 +90,7 @@ def test_a_call_that_would_hold_a_unique_key_is_refused(unique: Any) -> None:
     held = report.options(unique=unique)
     with pytest.raises(ConfigError, match="unique key"):
         scheduled_call(held, ("eu", "x"), {})
-    assert scheduled_call(held.options(unique=None), ("eu", "x"), {}).queue == "default"
+    assert scheduled_call(held.options(unique=None), ("eu", "x"), {}).queue == "reports"
 
 
 def test_arguments_that_do_not_fit_are_refused() -> None:
