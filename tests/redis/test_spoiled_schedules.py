@@ -115,7 +115,7 @@ async def test_a_move_that_was_broken_off_can_be_made_again(
     await schedules.put([rule(store)])
     before = await one(schedules)
     assert isinstance(store.backend, RedisBackend)
-    await store.backend.schedules._take(before.ref)
+    await store.backend.schedules._take(QUEUE, rule(store, queue="mail"), 0)
     store.clock.ms += MINUTE_MS
     # Nobody fires it meanwhile: the mover may be about to store it elsewhere.
     assert (await schedules.due([QUEUE], 10)).records == []
@@ -130,10 +130,26 @@ async def test_a_move_that_was_broken_off_can_be_taken_back(
     await schedules.put([rule(store)])
     before = await one(schedules)
     assert isinstance(store.backend, RedisBackend)
-    await store.backend.schedules._take(before.ref)
-    await store.backend.schedules._take(before.ref)
+    await store.backend.schedules._take(QUEUE, rule(store, queue="mail"), 0)
+    await store.backend.schedules._take(QUEUE, rule(store, queue="mail"), 0)
     assert await schedules.put([rule(store)]) == [Put.SAME]
     assert await one(schedules) == before
+
+
+async def test_a_move_that_was_broken_off_is_found_by_those_who_declare_it(
+    store: Store, schedules: Schedules
+) -> None:
+    code = rule(store, is_code=True)
+    await schedules.put([code])
+    before = await one(schedules)
+    assert isinstance(store.backend, RedisBackend)
+    await store.backend.schedules._take(QUEUE, rule(store, queue="mail", is_code=True), 0)
+    # The mover may be about to store it there.
+    assert await schedules.declare([(code.ref, "v1")]) == [True]
+    store.clock.ms += MINUTE_MS + 1
+    assert await schedules.declare([(code.ref, "v1")]) == [False]
+    assert await schedules.put([code], fresh_ms=5 * MINUTE_MS) == [Put.SAME]
+    assert (await one(schedules)).next_ms == before.next_ms
 
 
 async def test_the_jobs_that_are_remembered_are_bounded(store: Store, schedules: Schedules) -> None:

@@ -39,8 +39,8 @@ class Rule:
             next_ms=new.next_ms,
             left=new.left,
         )
-        self.replaced: list[str] = []
-        """The versions before this one, the newest last."""
+        self.replaced: list[tuple[str, str]] = []
+        """The queues and versions before these ones, the newest last."""
         self.runs: deque[ScheduleRun] = deque(maxlen=MOST_RUNS)
         """The jobs that it has made, the newest last."""
         self._mark(new, now)
@@ -52,6 +52,15 @@ class Rule:
     def put(self, new: NewSchedule, now: int, fresh_ms: int) -> Put:
         """Bring it up to date; see `Schedules.put`."""
         record = self.record
+        before = (record.ref.queue, record.version)
+        place = (new.ref.queue, new.version)
+        # rule:23 a replaced version does not come back while the newer one is declared, in memory
+        if new.is_code and place in self.replaced and self._is_fresh(now, fresh_ms):
+            return Put.OLDER
+        if before != place:
+            # A roll-back makes the present one an old one, and an old one the present one.
+            others = [each for each in self.replaced if each != place]
+            self.replaced = [*others, before][-MOST_REPLACED:]
         if new.version == record.version:
             # A definition that is the same keeps its next time: each deploy puts it again.
             is_moved = new.ref != record.ref
@@ -60,12 +69,6 @@ class Rule:
                 self._go_on(new.next_ms)
             self._mark(new, now)
             return Put.CHANGED if is_moved else Put.SAME
-        # rule:23 a replaced version does not come back while the newer one is declared, in memory
-        if new.is_code and new.version in self.replaced and self._is_fresh(now, fresh_ms):
-            return Put.OLDER
-        # A roll-back makes the present version an old one, and an old one the present one.
-        before = [version for version in self.replaced if version != new.version]
-        self.replaced = [*before, record.version][-MOST_REPLACED:]
         self.record = record._replace(
             ref=new.ref,
             definition=new.definition,

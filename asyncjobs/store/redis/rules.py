@@ -26,6 +26,7 @@ from asyncjobs.store.seam import StoreSettings
 
 __all__ = [
     "fire_command",
+    "place_of",
     "put_command",
     "read_fired",
     "read_rule",
@@ -66,11 +67,17 @@ def put_command(
         _text(new.next_ms),
         _text(new.left),
         fresh_ms,
+        place_of(new),
         len(fields),
         *fields,
         *jobs,
         more_keys=(of_queue.rule(new.ref.id), of_queue.ran(new.ref.id)),
     )
+
+
+def place_of(new: NewSchedule) -> str:
+    """Its queue and its version in one word: a rolling deploy may change either."""
+    return f"{new.ref.queue}/{new.version}"
 
 
 def fire_command(

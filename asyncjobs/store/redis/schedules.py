@@ -17,6 +17,7 @@ from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.lookups import STEP
 from asyncjobs.store.redis.rules import (
     fire_command,
+    place_of,
     put_command,
     read_fired,
     read_rule,
@@ -81,7 +82,10 @@ class RedisSchedules:
             # A rule that the index does not name would fire, and nobody could drop it by its id.
             await self._access.link.call(*index)
         elif before != queue:
-            carried = await self._take(ScheduleRef(before, new.ref.id))
+            taken = await self._take(before, new, fresh_ms)
+            if taken is None:
+                return Put.OLDER
+            carried = taken
         store = script("cron_put")
         pinned = self._access.pinned()
         command = put_command(store, keys, pinned, new, fresh_ms, carried)
@@ -94,9 +98,19 @@ class RedisSchedules:
             await self._change(ScheduleRef(before, new.ref.id), b"drop")
         return Put(replies[0].decode())
 
-    async def _take(self, ref: ScheduleRef) -> tuple[Sequence[bytes], Sequence[bytes]]:
-        """Let nobody fire a schedule any more, and return its fields and its jobs."""
-        reply = await self._change(ref, b"take")
+    async def _take(
+        self, before: str, new: NewSchedule, fresh_ms: int
+    ) -> tuple[Sequence[bytes], Sequence[bytes]] | None:
+        """Let nobody fire a schedule in its queue of `before` any more, and return its fields and
+        its jobs. None, and no effect, if it stays there, for the newer version is declared."""
+        # What people put is what they want.
+        age = b""
+        if new.is_code:
+            age = b"%d" % fresh_ms
+        ref = ScheduleRef(before, new.ref.id)
+        reply = await self._change(ref, b"take", place_of(new), age)
+        if reply == b"older":
+            return None
         if not isinstance(reply, list):
             return (), ()
         flat, jobs = reply

@@ -248,6 +248,27 @@ async def test_two_versions_of_a_rolling_deploy_do_not_fight(
     assert await schedules.put([rule(store, version="v2")], fresh_ms=1_000) == [Put.CHANGED]
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_two_versions_that_feed_different_queues_do_not_fight(
+    store: Store, schedules: Schedules, version: str
+) -> None:
+    old = rule(store, is_code=True)
+    new = rule(store, version=version, queue="mail", is_code=True)
+    await schedules.put([old], fresh_ms=1_000)
+    assert await schedules.put([new], fresh_ms=1_000) == [Put.CHANGED]
+    for _ in range(3):
+        store.clock.ms += 999
+        assert await schedules.declare([(old.ref, "v1")]) == [False]
+        assert await schedules.put([old], fresh_ms=1_000) == [Put.OLDER]
+        assert await schedules.declare([(new.ref, version)]) == [True]
+        assert (await one(schedules)).next_ms is not None
+    store.clock.ms += 1_000
+    assert await schedules.put([old], fresh_ms=1_000) == [Put.CHANGED]
+    assert (await one(schedules)).ref == old.ref
+    assert await schedules.put([new], fresh_ms=1_000) == [Put.OLDER]
+    assert await schedules.page(["mail"]) == []
+
+
 async def test_pages(store: Store, schedules: Schedules) -> None:
     names = [f"s{n:02}" for n in range(25)]
     await schedules.put([rule(store, name) for name in names])

@@ -32,6 +32,13 @@ local function is_fresh(rule, age, now)
   return declared ~= nil and declared > now - age
 end
 
+-- Whether what has replaced this version in this queue is still declared.
+local function is_older(key, rule, place, age, now)
+  local replaced = redis.call('HGET', key, 'replaced') or ''
+  local was_there = string.find(' ' .. replaced .. ' ', ' ' .. place .. ' ', 1, true)
+  return was_there and is_fresh(rule, age, now)
+end
+
 -- The job that an item of `cron:ran:<id>` is about. Behind the tick it has the id of a job that
 -- somebody has made by hand.
 local function ran_job(schedule, item)

@@ -2,8 +2,9 @@
 -- Pauses, resumes or drops a schedule, or lets it go to another queue.
 -- KEYS: the queue's; then the rule; then the list of its jobs.
 -- ARGV: 2 id; 3 'pause', 'resume', 'take' or 'drop'; for a pause: 4 why; to resume: 4 the version,
---   5 the next tick.
--- Result: 1, or 0 when nothing has changed; of 'take' {all fields and values, the jobs}, or 0.
+--   5 the next tick; to let go: 4 the place that it goes to, 5 for how many ms a declaration counts.
+-- Result: 1, or 0 when nothing has changed; of 'take' {all fields and values, the jobs}, 0, or
+--   'older' for a place that a newer one has replaced.
 local id, what, key, ran = ARGV[2], ARGV[3], KEYS[OWN_KEYS + 1], KEYS[OWN_KEYS + 2]
 check_cron()
 local rule = read_rule(key)
@@ -24,8 +25,14 @@ elseif what == 'resume' then
   set_next(id, key, ARGV[5])
   tell_changed()
 else
+  local age = tonumber(ARGV[5])
+  -- rule:23 a replaced queue does not get a schedule back while the newer one is declared
+  if age and is_older(key, rule, ARGV[4], age, store_now()) then return 'older' end
   -- Until it is there nobody fires it here. Should the mover die, it is still known what was next.
-  if rule[RULE_NEXT] ~= '' then redis.call('HSET', key, 'moved', rule[RULE_NEXT]) end
+  if rule[RULE_NEXT] ~= '' then
+    local taken = string.format('%.0f', store_now())
+    redis.call('HSET', key, 'moved', rule[RULE_NEXT], 'taken', taken)
+  end
   set_next(id, key, '')
   return {redis.call('HGETALL', key), runs_of(ran, 0)}
 end

@@ -3,22 +3,22 @@
 -- there before.
 -- KEYS: the queue's; then the rule; then the list of its jobs.
 -- ARGV: 2 id; 3 definition; 4 version; 5 '1' when it is declared in code, else ''; 6 the next tick;
---   7 how many may fire; 8 for how many ms a declaration counts; 9 how many fields and values come
---   along; then these; then the jobs that it has made.
+--   7 how many may fire; 8 for how many ms a declaration counts; 9 its queue and its version in one
+--   word; 10 how many fields and values come along; then these; then the jobs that it has made.
 -- Result: 'new', 'changed', 'same' or 'older'.
 local id, definition, version, code, next_ms, left = unpack(ARGV, 2, 7)
 local now, key, ran = store_now(), KEYS[OWN_KEYS + 1], KEYS[OWN_KEYS + 2]
 local MOST_REPLACED = 8
 check_cron()
-local rule, came = read_rule(key), tonumber(ARGV[9])
+local rule, place, came = read_rule(key), ARGV[9], tonumber(ARGV[10])
 local is_moved = came > 0 and not rule
 if not rule then
   -- Whatever a foreign writer has put there.
   redis.call('UNLINK', key, ran)
   if is_moved then
-    redis.call('HSET', key, unpack(ARGV, 10, 9 + came))
+    redis.call('HSET', key, unpack(ARGV, 11, 10 + came))
     local jobs = {}
-    for position = 10 + came, #ARGV do jobs[#jobs + 1] = ARGV[position] end
+    for position = 11 + came, #ARGV do jobs[#jobs + 1] = ARGV[position] end
     in_chunks('RPUSH', ran, jobs)
     rule = read_rule(key)
   end
@@ -27,32 +27,35 @@ local declared = code == '1' and string.format('%.0f', now) or ''
 -- Last, for what `cron` names is shown.
 if not rule then
   redis.call('HSET', key, 'definition', definition, 'version', version, 'code', code, 'state', '',
-    'left', left, 'declared', declared)
+    'left', left, 'declared', declared, 'place', place)
   set_next(id, key, next_ms)
   redis.call('ZADD', CRON, 0, id)
   tell_changed()
   return 'new'
 end
-local replaced = redis.call('HGET', key, 'replaced') or ''
 local is_same = rule[RULE_VERSION] == version
-if not is_same and not is_moved and code == '1' then
-  local is_old = string.find(' ' .. replaced .. ' ', ' ' .. version .. ' ', 1, true)
+-- One that has moved was let go, so it is the newer one.
+if not is_moved and code == '1' then
   -- rule:23 a replaced version does not come back while the newer one is declared
-  if is_old and is_fresh(rule, tonumber(ARGV[8]), now) then return 'older' end
+  if is_older(key, rule, place, tonumber(ARGV[8]), now) then return 'older' end
 end
+local before, replaced = unpack(redis.call('HMGET', key, 'place', 'replaced'))
 redis.call('HSET', key, 'definition', definition, 'version', version, 'code', code,
-  'declared', declared)
+  'declared', declared, 'place', place)
+if before ~= place then
+  local places = {}
+  for word in string.gmatch((replaced or '') .. ' ' .. (before or ''), '%S+') do
+    if word ~= place then places[#places + 1] = word end
+  end
+  local first = math.max(#places - MOST_REPLACED + 1, 1)
+  redis.call('HSET', key, 'replaced', table.concat(places, ' ', first))
+end
 -- What a move has begun and not finished.
 local moved = redis.call('HGET', key, 'moved')
-redis.call('HDEL', key, 'moved')
+redis.call('HDEL', key, 'moved', 'taken')
 local keeps = moved or rule[RULE_NEXT] or ''
 if not is_same then
-  local versions = {}
-  for word in string.gmatch(replaced .. ' ' .. rule[RULE_VERSION], '%S+') do
-    if word ~= version then versions[#versions + 1] = word end
-  end
-  local first = math.max(#versions - MOST_REPLACED + 1, 1)
-  redis.call('HSET', key, 'left', left, 'replaced', table.concat(versions, ' ', first))
+  redis.call('HSET', key, 'left', left)
   keeps = next_ms
 end
 if rule[RULE_STATE] == 'l' then
