@@ -123,7 +123,16 @@ class Rule:
 
     def plan(self, fire: Fire, waiting: bool, living: bool) -> list[TickVerdict]:
         """Which ticks fire. `living` and `waiting`: whether an earlier job lives, or waits."""
-        number = len(fire.ticks)
+        ran = {run.job_id for run in list(self.runs)[-LOOKED_AT:]}
+        # rule:23 a tick that has run by hand does not fire, in memory
+        due = [place for place, tick in enumerate(fire.ticks) if tick.job.id not in ran]
+        verdicts = [TickVerdict.RAN] * len(fire.ticks)
+        for place, verdict in zip(due, self._plan(fire, len(due), waiting, living), strict=True):
+            verdicts[place] = verdict
+        return verdicts
+
+    def _plan(self, fire: Fire, number: int, waiting: bool, living: bool) -> list[TickVerdict]:
+        """What becomes of so many ticks that have not run."""
         left = self.record.left
         most = number if left is None else min(left, number)
         if fire.overlap is Overlap.ALLOW:

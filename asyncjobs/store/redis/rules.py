@@ -31,6 +31,7 @@ __all__ = [
     "read_fired",
     "read_rule",
     "read_run",
+    "read_taken",
     "read_verdicts",
     "run_command",
 ]
@@ -137,6 +138,21 @@ def read_fired(fire: Fire, reply: Sequence[Any]) -> Fired:
 def read_verdicts(letters: bytes) -> list[TickVerdict]:
     """A letter for each tick."""
     return [_VERDICTS[letter] for letter in letters.decode()]
+
+
+def read_taken(reply: Any) -> tuple[Sequence[bytes], Sequence[bytes]] | None:
+    """What a schedule takes along to another queue: its fields and its jobs, as `put_command`
+    wants them. None, and it stays where it is, if what has replaced `place_of` is declared."""
+    if reply == b"older":
+        return None
+    # It is gone.
+    if not isinstance(reply, list):
+        return (), ()
+    flat, jobs = reply
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    # It was taken out of `next`, which its new queue has to know.
+    fields[b"next"] = fields.pop(b"moved", fields.get(b"next", b""))
+    return [part for pair in fields.items() for part in pair], jobs
 
 
 def read_rule(ref: ScheduleRef, fields: Sequence[bytes | None] | None) -> ScheduleRecord | None:

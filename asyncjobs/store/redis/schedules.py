@@ -22,6 +22,7 @@ from asyncjobs.store.redis.rules import (
     read_fired,
     read_rule,
     read_run,
+    read_taken,
     read_verdicts,
     run_command,
 )
@@ -101,23 +102,11 @@ class RedisSchedules:
     async def _take(
         self, before: str, new: NewSchedule, fresh_ms: int
     ) -> tuple[Sequence[bytes], Sequence[bytes]] | None:
-        """Let nobody fire a schedule in its queue of `before` any more, and return its fields and
-        its jobs. None, and no effect, if it stays there, for the newer version is declared."""
+        """Let nobody fire a schedule in its queue of `before` any more; see `read_taken`."""
         # What people put is what they want.
-        age = b""
-        if new.is_code:
-            age = b"%d" % fresh_ms
+        age = b"%d" % fresh_ms if new.is_code else b""
         ref = ScheduleRef(before, new.ref.id)
-        reply = await self._change(ref, b"take", place_of(new), age)
-        if reply == b"older":
-            return None
-        if not isinstance(reply, list):
-            return (), ()
-        flat, jobs = reply
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        # It was taken out of `next`, which its new queue has to know.
-        fields[b"next"] = fields.pop(b"moved", fields.get(b"next", b""))
-        return [part for pair in fields.items() for part in pair], jobs
+        return read_taken(await self._change(ref, b"take", place_of(new), age))
 
     async def declare(self, declared: Sequence[tuple[ScheduleRef, str]]) -> list[bool]:
         mark = script("cron_marks")

@@ -17,6 +17,7 @@ from asyncjobs.store.schedules import (
     MOST_TICKS,
     Fire,
     Fired,
+    Put,
     Resume,
     ScheduleRecord,
     ScheduleRun,
@@ -357,6 +358,31 @@ async def test_a_tick_that_ran_is_known_for_longer_than_its_id(
     await worker.exchange(Settlement.succeeded(await worker.take_one()))
     await store.pass_time(3 * store.settings.id_ttl_ms, worker)
     assert await schedules.run("report", [tick(at)]) == [RAN]
+
+
+@pytest.mark.parametrize("overlap", list(Overlap))
+async def test_a_tick_that_ran_before_its_time_was_used_up(
+    store: Store, schedules: Schedules, overlap: Overlap
+) -> None:
+    worker = await store.worker()
+    record = await due(store, schedules)
+    at = store.clock.ms
+    # Somebody has backfilled it, or the schedule has changed at this very moment.
+    assert await schedules.run("report", [tick(at)]) == [FIRED]
+    job = await worker.take_one()
+    fired = await fire(schedules, firing(record, overlap=overlap))
+    assert (fired.verdicts, fired.cancelled) == ([RAN], ())
+    await worker.exchange(Settlement.succeeded(job))
+    await store.pass_time(3 * store.settings.id_ttl_ms, worker)
+    # Even when its id is free again.
+    record = await one(schedules)
+    again = rule(store, version="v2", in_ms=at - store.clock.ms)
+    assert await schedules.put([again]) == [Put.CHANGED]
+    record = await one(schedules)
+    both = tick(at), tick(at + 1)
+    fired = await fire(schedules, firing(record, *both, overlap=overlap))
+    assert fired.verdicts == [RAN, FIRED]
+    assert (await one(schedules)).fired == 2
 
 
 async def test_ticks_that_no_store_can_fire(store: Store, schedules: Schedules) -> None:

@@ -7,7 +7,7 @@
 --   effects.lua, the place of the tick in front of each.
 -- Result: {} when it is not as it was read. Or {a letter for each tick, the next tick, the lag, how
 --   many may still fire, the jobs that were cancelled}. The letters: F fired, S an earlier job
---   lives, O the limit is reached, R the id was there.
+--   lives, O the limit is reached, R it ran before, or the id was there.
 local id, key, ran = ARGV[2], KEYS[OWN_KEYS + 1], KEYS[OWN_KEYS + 2]
 local expected, next_ms, overlap = tonumber(ARGV[4]), ARGV[5], ARGV[8]
 local number, LOOKED_AT = tonumber(ARGV[11]), 100
@@ -43,29 +43,38 @@ local function look_at_earlier()
 end
 
 local letters, left = {}, tonumber(rule[RULE_LEFT] or '')
-local most = math.min(left or number, number)
-local living = {}
+-- Somebody may have backfilled a tick before its time was used up. Its job would even be cancelled
+-- to make room for itself.
+local before, open = {}, {}
+for _, item in ipairs(runs) do before[item] = true end
+for tick = 1, number do
+  letters[tick] = 'R'
+  -- rule:23 a tick that has run by hand does not fire
+  if not before[ARGV[11 + tick]] then open[#open + 1] = tick end
+end
+local most = math.min(left or #open, #open)
+local living, last = {}, open[#open]
 if overlap == 'allow' then
   -- rule:23 no more ticks fire than are left
-  for tick = 1, number do letters[tick] = tick <= most and 'F' or 'O' end
+  for place, tick in ipairs(open) do letters[tick] = place <= most and 'F' or 'O' end
 else
   local waits
   living, waits = look_at_earlier()
-  for tick = 1, number do letters[tick] = most == 0 and 'O' or 'S' end
-  if number > 0 and most > 0 then
+  for _, tick in ipairs(open) do letters[tick] = most == 0 and 'O' or 'S' end
+  if most > 0 then
     -- Of several ticks at once one fires: the job of the first would be in the way of the next.
     if overlap == 'cancel_running' then
-      letters[number] = 'F'
+      letters[last] = 'F'
     elseif overlap == 'skip' and #living == 0 or overlap == 'queue_one' and not waits then
       -- rule:23 no tick fires while an earlier job is in its way
-      letters[1] = 'F'
+      letters[open[1]] = 'F'
     end
   end
 end
 
 local missing, cancelled, stored = {}, {}, {}
 for tick = 1, number do missing[tick] = letters[tick] ~= 'F' end
-if overlap == 'cancel_running' and letters[number] == 'F' then
+if overlap == 'cancel_running' and last and letters[last] == 'F' then
   local ended = {}
   for _, job in ipairs(living) do
     local taken_out, holder = take_out(job)
