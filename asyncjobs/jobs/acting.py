@@ -158,11 +158,12 @@ async def run_now(store: Backend, chosen: Sequence[Chosen]) -> list[ActionVerdic
 
 async def retry(store: Backend, chosen: Sequence[Chosen]) -> list[ActionVerdict]:
     """Run dead jobs again, and those at once that wait for their next attempt after a failure."""
-    dead = [each for each in chosen if each.state is State.DEAD]
+    # By the jobs themselves, and each once, for a list may name one twice.
+    once = list(dict.fromkeys(chosen))
+    dead = [each for each in once if each.state is State.DEAD]
     waiting = [
-        each for each in chosen if each.state is State.SCHEDULED and each.has_failed is not False
+        each for each in once if each.state is State.SCHEDULED and each.has_failed is not False
     ]
-    # By the jobs themselves, for a list may name one twice.
     of_dead = dict(zip(dead, await _revive(store, dead), strict=True))
     of_waiting = dict(zip(waiting, await run_now(store, waiting), strict=True))
     verdicts: list[ActionVerdict] = []

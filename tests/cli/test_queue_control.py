@@ -106,6 +106,17 @@ def test_a_function_is_paused(server: Server) -> None:
     assert take(server) == 1
 
 
+def test_a_pause_with_a_strange_name_keeps_no_other(server: Server) -> None:
+    fill(server, "a")
+    assert queues(server, "pause", "mail", "--function", "slow").exit_code == 0
+    server.command("HSET", "{asyncjobs:mail}:paused", "no name", "p1 {}")
+    result = queues(server, "resume", "--all")
+    server.command("HDEL", "{asyncjobs:mail}:paused", "no name")
+    assert result.exit_code == 1
+    assert result.stdout == "resumed: mail, function slow\n"
+    assert "no name" in result.stderr
+
+
 def test_a_queue_that_is_not_there(server: Server) -> None:
     fill(server, "a")
     for args in (("pause", "mial"), ("drain", "mial"), ("purge", "mial", "--yes")):

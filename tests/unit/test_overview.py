@@ -215,7 +215,7 @@ async def test_dead_jobs_are_deleted_and_retried_by_their_death(operated: Operat
     handle = await operated.send.enqueue("a")
     await operated.die()
     (row,) = (await jobs.page("dead")).rows
-    assert await jobs.retry([row]) == [DONE]
+    assert await jobs.retry([row, row]) == [DONE, DONE]
     assert await jobs.retry([row]) == [ActionVerdict.MOVED]
     assert await jobs.delete([row]) == [ActionVerdict.MOVED]
     await operated.die()

@@ -11,7 +11,7 @@ from asyncjobs.cli.dead.filters import read_queues
 from asyncjobs.cli.queues.chosen import function_option, queues_of, unknown
 from asyncjobs.cli.shared.render import clean, line, show_json
 from asyncjobs.cli.shared.store_command import ask, store_options
-from asyncjobs.errors import StoreError, StoreUnavailable, UsageError
+from asyncjobs.errors import ConfigError, StoreError, StoreUnavailable, UsageError
 from asyncjobs.host.exits import ExitCode
 from asyncjobs.store.seam import Backend, StoreInfo
 
@@ -126,7 +126,8 @@ class _Done:
             is_changed = await act
         except StoreUnavailable:
             raise
-        except (StoreError, UsageError) as error:
+        # Another program may have paused what has a name that none of ours can have.
+        except (StoreError, UsageError, ConfigError) as error:
             self.problems.append(f"queue {queue!r}: {error}")
         else:
             (self._changed if is_changed else self._same).append(label)
