@@ -209,7 +209,8 @@ class Schedules(Protocol):
 
         Counters, runs and a pause by hand stay. A schedule that has changed goes on from its new
         `next_ms`, so that it makes up for nothing. One that moves to another queue takes
-        everything with it. A lapsed one is resumed from `next_ms`.
+        everything with it. A lapsed one goes on: with the tick that was next if it is the same,
+        however long ago that was.
 
         A schedule that `is_code` is marked as declared now. It is left alone when a newer version
         was declared in the last `fresh_ms`.

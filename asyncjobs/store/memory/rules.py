@@ -28,7 +28,7 @@ LOOKED_AT: Final = 100
 class Rule:
     """What is known of one schedule, and how it changes. Knows no queue and stores no job."""
 
-    __slots__ = ("record", "replaced", "runs")
+    __slots__ = ("lapsed_ms", "record", "replaced", "runs")
 
     def __init__(self, new: NewSchedule, now: int) -> None:
         self.record = ScheduleRecord(
@@ -43,6 +43,8 @@ class Rule:
         """The queues and versions before these ones, the newest last."""
         self.runs: deque[ScheduleRun] = deque(maxlen=MOST_RUNS)
         """The jobs that it has made, the newest last."""
+        self.lapsed_ms: int | None = None
+        """The tick that was next when it lapsed."""
         self._mark(new, now)
 
     @property
@@ -65,8 +67,10 @@ class Rule:
             # A definition that is the same keeps its next time: each deploy puts it again.
             is_moved = new.ref != record.ref
             self.record = record._replace(ref=new.ref, is_code=new.is_code)
+            # A worker may only have been away, as in a slow restart: what it has missed is late.
             if record.is_lapsed:
-                self._go_on(new.next_ms)
+                # rule:23 a lapsed schedule loses no tick, in memory
+                self._go_on(self.lapsed_ms)
             self._mark(new, now)
             return Put.CHANGED if is_moved else Put.SAME
         self.record = record._replace(
@@ -96,6 +100,7 @@ class Rule:
         # One that was paused by hand stays so: no deploy may resume it later.
         if not record.is_code or record.paused is not None or self._is_fresh(now, age_ms):
             return False
+        self.lapsed_ms = record.next_ms
         self.record = record._replace(paused=reason, is_lapsed=True, next_ms=None)
         return True
 

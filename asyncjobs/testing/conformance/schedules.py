@@ -186,6 +186,7 @@ async def test_workers_hear_of_a_tick_that_may_be_nearer(
 async def test_what_nobody_declares_lapses(store: Store, schedules: Schedules) -> None:
     code = rule(store, is_code=True)
     await schedules.put([code, rule(store, "own"), rule(store, "held", is_code=True)])
+    before = await one(schedules)
     await schedules.pause(["held"], "by hand")
     store.clock.ms += 1_000
     assert await schedules.lapse([QUEUE], 1_001, "gone") == []
@@ -198,12 +199,30 @@ async def test_what_nobody_declares_lapses(store: Store, schedules: Schedules) -
     assert (record.paused, record.is_lapsed, record.next_ms) == ("gone", True, None)
     assert (await one(schedules, "own")).paused is None
     assert (await one(schedules, "held")).paused == "by hand"
-    # A worker that declares it again puts it, and it counts from now.
+    # A worker that declares it again puts it. What has passed is late, as without any workers.
+    store.clock.ms += 3 * MINUTE_MS
     assert await schedules.declare([(code.ref, "v1")]) == [False]
     assert await schedules.put([rule(store, in_ms=7, is_code=True)]) == [Put.SAME]
-    record = await one(schedules)
-    assert (record.paused, record.is_lapsed) == (None, False)
-    assert (record.next_ms, record.declared_ms) == (store.clock.ms + 7, store.clock.ms)
+    assert await one(schedules) == before._replace(declared_ms=store.clock.ms)
+    due = (await schedules.due([QUEUE], 10)).records
+    assert {record.ref.id for record in due} == {"own", "report"}
+
+
+async def test_a_lapsed_schedule_that_changes_counts_from_now(
+    store: Store, schedules: Schedules
+) -> None:
+    await schedules.put([rule(store, is_code=True)])
+    assert await schedules.lapse([QUEUE], 0, "gone") == [ScheduleRef(QUEUE, "report")]
+    store.clock.ms += 3 * MINUTE_MS
+    new = rule(store, version="v2", in_ms=7, is_code=True)
+    assert await schedules.put([new]) == [Put.CHANGED]
+    assert (await one(schedules)).next_ms == new.next_ms
+    # It lapses anew, and somebody lets it go on by hand.
+    store.clock.ms += 1
+    assert await schedules.lapse([QUEUE], 0, "gone") == [new.ref]
+    await schedules.pause(["report"], "by hand")
+    assert await schedules.resume([Resume("report", "v2", store.clock.ms + 9)]) == [True]
+    assert (await one(schedules)).next_ms == store.clock.ms + 9
 
 
 async def test_a_lapsed_schedule_may_be_paused_by_hand(store: Store, schedules: Schedules) -> None:

@@ -39,7 +39,7 @@ for _, id in ipairs(redis.call('ZRANGE', CRON, 0, -1)) do
   local may_lapse = rule and rule[RULE_CODE] == '1' and rule[RULE_STATE] == ''
   -- rule:23 a schedule that workers declare does not lapse
   if may_lapse and not is_fresh(rule, tonumber(ARGV[2]), now) then
-    redis.call('HSET', key, 'state', 'l', 'reason', ARGV[3])
+    redis.call('HSET', key, 'state', 'l', 'reason', ARGV[3], 'lapsed', rule[RULE_NEXT] or '')
     set_next(id, key, '')
     paused[#paused + 1] = id
   end

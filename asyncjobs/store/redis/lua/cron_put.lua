@@ -51,8 +51,8 @@ if before ~= place then
   redis.call('HSET', key, 'replaced', table.concat(places, ' ', first))
 end
 -- What a move has begun and not finished.
-local moved = redis.call('HGET', key, 'moved')
-redis.call('HDEL', key, 'moved', 'taken')
+local moved, lapsed = unpack(redis.call('HMGET', key, 'moved', 'lapsed'))
+redis.call('HDEL', key, 'moved', 'taken', 'lapsed')
 local keeps = moved or rule[RULE_NEXT] or ''
 if not is_same then
   redis.call('HSET', key, 'left', left)
@@ -60,7 +60,9 @@ if not is_same then
 end
 if rule[RULE_STATE] == 'l' then
   redis.call('HSET', key, 'state', '', 'reason', '')
-  keeps = next_ms
+  -- A worker may only have been away, as in a slow restart: what it has missed is late.
+  -- rule:23 a lapsed schedule loses no tick
+  if is_same then keeps = lapsed or next_ms end
 elseif rule[RULE_STATE] == 'p' then
   -- rule:23 a schedule that somebody has paused stays paused when it changes
   keeps = ''
