@@ -11,14 +11,16 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from asyncjobs.model.job import JobRecord, State, TakenJob
+from asyncjobs.model.job import JobRecord, NewJob, State, TakenJob
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement, SettlementKind
-from asyncjobs.store.answers import CancelVerdict, Exchange
+from asyncjobs.store.answers import CancelVerdict, Enqueued, Exchange
 from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.seam import EnqueueBatch
 from tests.simulation.leases import Leases
 from tests.simulation.loop import START_S, Process, SimLoop
+from tests.simulation.rules import QUIET_S, Keys, Orders, Pauses, Turns
 from tests.simulation.stories import JobStory, Taking, crashes_after
 
 __all__ = ["Ledger"]
@@ -35,7 +37,22 @@ RECLAIM_S: Final = 30.0
 CALM_S: Final = 6.0
 """After this time without any trouble nobody has lost a call that woke him."""
 
-ASLEEP: Final = frozenset({"enqueue", "cancel", "beat", "listen", "reclaim", "prune", "register"})
+ASLEEP: Final = frozenset(
+    {
+        "enqueue",
+        "cancel",
+        "beat",
+        "listen",
+        "reclaim",
+        "prune",
+        "register",
+        "add_figures",
+        "control.queues.pause",
+        "control.queues.resume",
+        "control.queues.purge",
+        "control.workers.order",
+    }
+)
 """Calls that wake nobody: whatever befalls them, workers with free slots wake up."""
 
 
@@ -55,6 +72,13 @@ class Ledger:
         self.concurrency = 1
         self._held: dict[Process, int] = {}
         self._free_s: dict[Process, float] = {}
+        self._resting: set[Process] = set()
+        self.pauses = Pauses(loop)
+        self.orders = Orders(loop)
+        self.keys = Keys()
+        self._turns = Turns()
+        self._just_finished: list[JobStory] = []
+        """By the call that is being carried out."""
 
     def note(self, process: Process, *what: Any) -> None:
         """Add to the trace."""
@@ -88,6 +112,7 @@ class Ledger:
 
     def may_rest(self, process: Process) -> None:
         """This worker may have a free slot and want no job: it ends, or will end by itself."""
+        self._resting.add(process)
         self._held[process] = 1_000_000  # no slot is free, whatever ends
         self._free_s.pop(process, None)
 
@@ -99,9 +124,9 @@ class Ledger:
             else:
                 self._free_s.setdefault(process, self._loop.now_s)
 
-    def expect(self, ref: JobRef, expected: State, budget: int) -> JobStory:
+    def expect(self, job: NewJob, expected: State, budget: int) -> JobStory:
         """A job is about to be enqueued."""
-        story = self.stories[ref] = JobStory(ref, expected, budget)
+        story = self.stories[job.ref] = JobStory(job, expected, budget)
         self.unfinished += 1
         return story
 
@@ -161,9 +186,11 @@ class Ledger:
             for queue in args[0].queues if args[1] is None else args[1]:
                 self._leases.hear(queue, args[0].grace_ms)
                 self._leases.renew(queue, args[0])
+            self.orders.enter(process, args[0], args[0].queues if args[1] is None else args[1])
             self.note(process, "registers", args[1])
         elif name == "leave":
             self.note(process, "deregisters")
+            self.orders.leave(process)
             for story in self.stories.values():
                 taking = story.holder
                 if taking is not None and taking.entry[1] == args[0].entry(taking.entry[0]):
@@ -185,10 +212,60 @@ class Ledger:
             self._cancelled(process, args[0], answer)
         elif name == "enqueue":
             self.note(process, "enqueues", [job.id for job in args[0].jobs], answer)
+            self._enqueued(args[0], answer)
+        elif name.startswith("control."):
+            self.note(process, name.removeprefix("control."), *args[:2], answer)
+            self._operated(process, name, args, answer)
+        self._just_finished.clear()
 
     def refused(self, process: Process, name: str, args: tuple[Any, ...], error: Exception) -> None:
         """The store has answered a call with an error."""
         self.note(process, name, type(error).__name__)
+        self._just_finished.clear()
+
+    def _enqueued(self, batch: EnqueueBatch, answer: Enqueued) -> None:
+        if not self.keys.is_new(batch.token):
+            return
+        for job, place in zip(batch.jobs, answer.places, strict=True):
+            story = self.stories[job.ref]
+            was_left_out = story.stands_for is not None
+            if wrong := self.keys.place(story, job, place, self.stories):
+                self.violated(job.ref, wrong)
+            # One that another has stood in for may be stored by a later try.
+            self.unfinished += was_left_out - (story.stands_for is not None)
+            if place is None:
+                self._turns.comes(story, job)
+
+    def _operated(self, process: Process, name: str, args: tuple[Any, ...], answer: Any) -> None:
+        if name.endswith("pause"):
+            self.pauses.pause(*args[:2])
+        elif name.endswith("resume"):
+            self.pauses.resume(*args)
+        elif name.endswith("purge"):
+            for story in self._just_finished:
+                story.is_cancelled = True
+                holder = story.holder
+                if holder is not None and self._leases.lives(holder.entry):
+                    self.violated(story.ref, f"was purged while {holder.process.name} held it")
+                if args[0].function not in (None, story.function):
+                    self.violated(story.ref, f"was purged with all {args[0].function}")
+            if args[0].is_trial and self._just_finished:
+                self.violated(None, "a trial of a purge has cancelled jobs")
+        else:
+            for again in self.orders.order(args, answer):
+                self._works_again(again)
+
+    def _works_again(self, process: Process) -> None:
+        """It was quiet. It hears of the order when its heartbeat is not lost."""
+        self._trouble_s = self._loop.now_s
+        if process not in self._resting and process in self._held:
+            self._free_s.pop(process, None)
+            self._held[process] = 0
+            held = sum(
+                story.holder is not None and story.holder.process is process
+                for story in self.stories.values()
+            )
+            self._hold(process, held)
 
     def _exchanged(
         self,
@@ -248,6 +325,7 @@ class Ledger:
         story = self.stories[ref]
         story.finals += 1
         self.unfinished -= 1
+        self._just_finished.append(story)
         if story.finals > 1:
             self.violated(ref, "has more than one recorded outcome")
 
@@ -270,8 +348,9 @@ class Ledger:
         if job.crashes not in crashes_after(before):
             seen = crashes_after(before)
             self.violated(job.ref, f"has {job.crashes} crashes, seen were {seen}")
+        self._check_rules(process, story)
         if before is None or before.settled in ("retry", "snooze"):
-            self._check_awake(job, now_s)
+            self._check_awake(job, story, now_s)
         story.takings.append(taking)
         story.holder = taking
         self._hold(process, 1)
@@ -304,11 +383,30 @@ class Ledger:
                     job.ref, f"stayed {waited_s:.1f} s with {holder.process.name}, which was dead"
                 )
 
-    def _check_awake(self, job: TakenJob, now_s: float) -> None:
+    def _check_rules(self, process: Process, story: JobStory) -> None:
+        """It may be handed out now, and to this worker."""
+        if self.pauses.stops(story.ref.queue, story.function):
+            self.violated(story.ref, "was handed out although it is paused")
+        for other in self.keys.beside(story, self.stories):
+            self.violated(story.ref, f"was handed out while {other.ref} holds its key")
+        for other in self._turns.overtaken(story, self.stories.values()):
+            if not self.pauses.stops(other.ref.queue, other.function):
+                self.violated(story.ref, f"has overtaken {other.ref}")
+        quiet_s = self.orders.quiet.get(process)
+        if quiet_s is not None:
+            now_s = self._loop.now_s
+            since_s = max(quiet_s, self._trouble_s, self._last_trouble_s(process, now_s))
+            if now_s - since_s > QUIET_S:
+                self.violated(story.ref, f"was handed to {process.name}, which was to be quiet")
+
+    def _check_awake(self, job: TakenJob, story: JobStory, now_s: float) -> None:
         """While the world is calm, nobody sleeps beside a ready job."""
         ready_s = now_s - (self._loop.store_ms() - job.ready_ms) / 1000
+        ready_s = max(ready_s, self.pauses.free_s(job.queue, story.function))
         if now_s - ready_s > IDLE_S and self._trouble_s < ready_s - CALM_S:
             for process, free_s in self._free_s.items():
+                if process in self.orders.quiet:
+                    continue
                 if now_s - max(free_s, ready_s) > IDLE_S:
                     self.violated(
                         job.ref,
@@ -345,6 +443,10 @@ class Ledger:
         """All is over: what became of each job, by the store's own word?"""
         for (ref, story), record in zip(self.stories.items(), records, strict=True):
             state = None if record is None else record.state
+            if story.stands_for is not None:
+                if record is not None:
+                    self.violated(ref, f"was left to {story.stands_for}, and is {state}")
+                continue
             if story.finals == 0:
                 self.violated(ref, f"is lost: it has no outcome, the store says {state}")
                 continue

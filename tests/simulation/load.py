@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -18,15 +18,14 @@ from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.seam import Backend
 from tests.simulation.ledger import Ledger
 
-__all__ = ["APP", "Order", "enqueue_and_cancel", "set_ledger", "stock_up"]
+__all__ = ["APP", "FUNCTIONS", "Order", "enqueue_and_cancel", "set_ledger", "stock_up"]
 
 BUDGET = 3
 RETRIES = RetryPolicy(BUDGET, constant(0.2))
 
 APP = AsyncJobs(
     "memory:",
-    # Its figures would be calls that nobody looks at, and make each seed another run.
-    history=0,
+    history=10_000,
     connect_timeout=1,
     retry=RETRIES,
     max_crashes=1000,
@@ -36,6 +35,8 @@ APP = AsyncJobs(
     id_ttl=86_400,
 )
 """Settings and job functions of all runs; never opened."""
+NET_MS = 86_400_000
+"""How long a key lasts at the most. No run is as long."""
 
 _ledger: Ledger
 _snoozed: set[str]
@@ -80,6 +81,11 @@ async def work(takes_s: float, fails: int, how: str, *, ctx: JobContext = INJECT
             ledger.ended(ref, taking, ended)
 
 
+chore = APP.job(work.function, name="chore")
+"""The same under another name, so that one may be paused beside the other."""
+FUNCTIONS = (work.name, chore.name)
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A job to enqueue `at_s` after the start, and what shall become of it."""
@@ -91,11 +97,30 @@ class Order:
     again_s: float | None
 
 
-def stock_up(chance: Random, queues: tuple[str, ...]) -> list[Order]:
-    """Between 20 and 23 jobs of all kinds, in the order in which they are enqueued."""
+def stock_up(chance: Random, beside: Random, queues: tuple[str, ...]) -> list[Order]:
+    """Between 20 and 23 jobs of all kinds, in the order in which they are enqueued.
+
+    `beside`: the chance by which they share unique keys, in every second run.
+    """
     count = 20 + int(chance.random() * 4)
     times = sorted(2.5 * chance.random() for _ in range(count))
-    return [_order(chance, f"j{number}", at_s, queues) for number, at_s in enumerate(times)]
+    orders = [_order(chance, f"j{number}", at_s, queues) for number, at_s in enumerate(times)]
+    if beside.random() < 0.5:
+        orders = [_share(beside, order) for order in orders]
+    return orders
+
+
+def _share(chance: Random, order: Order) -> Order:
+    """Mostly the same job, else with a key that others have, too."""
+    # One that is enqueued again would be a new job when another has stood in its place before.
+    if chance.random() < 0.5 or order.again_s is not None:
+        return order
+    number = int(chance.random() * 3)
+    until: Until = "finished" if number else "started"
+    mode = chance.random()
+    key = f"{order.job.queue} {number}".encode()
+    unique = Unique(key, until, NET_MS, replace=mode < 0.3, hold=mode > 0.5 and number > 0)
+    return replace(order, job=order.job._replace(terms=Terms(unique=unique)))
 
 
 def _order(chance: Random, id: str, at_s: float, queues: tuple[str, ...]) -> Order:
@@ -129,13 +154,15 @@ def _order(chance: Random, id: str, at_s: float, queues: tuple[str, ...]) -> Ord
         options["timeout"] = 0.2
     priority = Priority(int(chance.random() * 4))
     queue = queues[int(chance.random() * len(queues))]
-    function = work.options(id=id, queue=queue, priority=priority, **options)
+    # By its number, too: so each seed stays the run that it was.
+    function = chore if int(id[1:]) % 4 == 1 else work
+    function = function.options(id=id, queue=queue, priority=priority, **options)
     job = function.new_job((takes_s, fails, how), {})
     # Every third job holds a key of its own, which must be free at the end. By its number and not
     # by chance, so each seed stays the run that it was.
     if int(id[1:]) % 3 == 0:
         until: Until = "started" if int(id[1:]) % 2 else "finished"
-        job = job._replace(terms=Terms(unique=Unique(id.encode(), until, 86_400_000)))
+        job = job._replace(terms=Terms(unique=Unique(id.encode(), until, NET_MS)))
     return Order(job, at_s, expected, cancel_s, again_s)
 
 
@@ -166,7 +193,7 @@ async def enqueue_and_cancel(backend: Backend, ledger: Ledger, orders: list[Orde
     start_s = loop.time()
     tasks = []
     for order in orders:
-        ledger.expect(order.job.ref, order.expected, BUDGET)
+        ledger.expect(order.job, order.expected, BUDGET)
         if (wait_s := start_s + order.at_s - loop.time()) > 0:
             await asyncio.sleep(wait_s)
         tasks.append(loop.create_task(_place(client, ledger, order), name=order.job.id))
@@ -183,7 +210,8 @@ async def _place(client: Client, ledger: Ledger, order: Order) -> None:
             ledger.violated(order.job.ref, "was stored a second time under its id")
     if order.cancel_s is not None:
         await asyncio.sleep(order.cancel_s)
-        await _cancel(client.backend, ledger, order.job.ref)
+        if ledger.stories[order.job.ref].stands_for is None:
+            await _cancel(client.backend, ledger, order.job.ref)
 
 
 async def _enqueue(client: Client, ledger: Ledger, job: NewJob) -> bool:
@@ -192,13 +220,16 @@ async def _enqueue(client: Client, ledger: Ledger, job: NewJob) -> bool:
     is_first = not story.is_accepted
     while True:
         try:
-            is_new = await client.enqueue(job, work.name) is None
+            place = await client.enqueue(job, work.name)
         except StoreUnavailable:
             doubts += 1
             await asyncio.sleep(0.1)
         else:
             break
     story.is_accepted = True
+    is_new = place is None or place.is_new
+    if story.stands_for is not None:
+        return is_new
     if is_first and not doubts and not is_new:
         ledger.violated(job.ref, "was enqueued for the first time and is said to be old")
     return is_new

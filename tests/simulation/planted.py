@@ -7,15 +7,21 @@ from contextlib import contextmanager
 from typing import Any
 
 from asyncjobs.model.envelope import Envelope
-from asyncjobs.model.job import NewJob, TakenJob
+from asyncjobs.model.job import NewJob, State, TakenJob
 from asyncjobs.model.settlement import Settlement, SettlementKind
+from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.memory.entries import Entries, Held
+from asyncjobs.store.memory.operating import MemoryQueueControl
+from asyncjobs.store.memory.pauses import Pauses
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.stored import StoredJob
+from asyncjobs.store.memory.structures import ReadyList
+from asyncjobs.store.memory.unique import Lock, Locks
 from asyncjobs.store.memory.upkeep import Upkeep
 from asyncjobs.store.memory.waiting import Waiting
 from asyncjobs.store.memory.wakes import Wakes
+from asyncjobs.worker.engine.appetite import Appetite
 from asyncjobs.worker.engine.attempt import Attempt
 from asyncjobs.worker.engine.doubt import InDoubt, Unanswered
 from asyncjobs.worker.engine.offer import StandingOffer
@@ -28,6 +34,7 @@ PLANTED: dict[str, list[tuple[type[Any], str, Callable[..., Any]]]] = {}
 """By name: each class, its method, and what stands in its place."""
 
 _settle, _enqueue, _renew = Queue.settle, Queue.enqueue, Upkeep.renew
+_cancel, _drop_lock = Queue.cancel, Locks._drop
 _release_leaving = Entries.release_leaving
 _retry, _check_sequence = Settler._retry, Entries.check_sequence
 _pull_back, _touch = Entries._pull_back, Entries.touch
@@ -118,19 +125,15 @@ def nothing_is_missing(held: Held, queue: str) -> list[TakenJob]:
 
 
 @_plant(Upkeep, "renew")
-def renewals_do_not_count(
-    upkeep: Upkeep, lease: LeaseSpec, now: int, *, leaves: bool = False
-) -> bool:
+def renewals_do_not_count(upkeep: Upkeep, lease: LeaseSpec, now: int, **options: Any) -> bool:
     """Every lease ends; what its worker still runs is given to others."""
     return _stands(upkeep._leases, lease)
 
 
 @_plant(Upkeep, "renew")
-def lost_leases_come_back(
-    upkeep: Upkeep, lease: LeaseSpec, now: int, *, leaves: bool = False
-) -> bool:
+def lost_leases_come_back(upkeep: Upkeep, lease: LeaseSpec, now: int, **options: Any) -> bool:
     """A worker never learns that its jobs were given to others."""
-    if not _renew(upkeep, lease, now, leaves=leaves):
+    if not _renew(upkeep, lease, now, **options):
         upkeep.register(lease, now)
     return True
 
@@ -207,3 +210,89 @@ def a_step_forward_costs_leases(leases: Entries, now: int, grace_ms: int) -> int
     back_ms = _touch(leases, now, grace_ms)
     leases._holds = dict.fromkeys(leases._holds, 0)
     return back_ms
+
+
+# ── what operators order ───────────────────────────────────────────────────────────────
+
+
+PLANTED["a_paused_queue_hands_out"] = [(Pauses, "is_whole", property(lambda pauses: False))]  # type: ignore[list-item]
+
+
+@_plant(Pauses, "paused_function")
+def a_paused_function_is_handed_out(pauses: Pauses, envelope: bytes) -> str | None:
+    """Its jobs go on as before."""
+    return None
+
+
+@_plant(ReadyList, "set_aside")
+def a_pause_loses_jobs(ready: ReadyList[StoredJob], job: StoredJob, function: str) -> None:
+    """A job that was met while its function was paused is never seen again."""
+
+
+@_plant(ReadyList, "bring_back")
+def a_resume_loses_the_order(ready: ReadyList[StoredJob], function: str) -> None:
+    """Jobs of a function that is resumed stand behind those that came later."""
+    for job in ready._aside.pop(function, ()):
+        ready.append(job)
+
+
+@_plant(MemoryQueueControl, "resume", (Waiting, "has_work", _no_work))
+async def a_resume_wakes_nobody(
+    control: MemoryQueueControl, queues: Sequence[str], function: str | None
+) -> list[bool]:
+    """Idle workers sleep on after a resume; heartbeats do not tell them either."""
+    for queue in control._reach(queues):
+        queue.pauses.resume(function)
+        queue.waiting.bring_back(function)
+    return [True for _ in queues]
+
+
+@_plant(Appetite, "rest")
+def a_quiet_worker_takes_jobs(appetite: Appetite, *, is_on: bool) -> None:
+    """The order is heard, and nothing comes of it."""
+
+
+# ── unique keys ────────────────────────────────────────────────────────────────────────
+
+
+@_plant(Queue, "cancel")
+def a_cancel_keeps_the_key(queue: Queue, id: str, *details: Any) -> tuple[CancelVerdict, Any]:
+    """Whoever waits for the key of a job that was cancelled waits for ever."""
+    key = queue.locks._of.get(id)
+    if key is not None and queue.waits(id):
+        del queue.locks._of[id]
+    return _cancel(queue, id, *details)
+
+
+@_plant(Queue, "settle")
+def a_discard_keeps_the_key(
+    queue: Queue, lease: LeaseSpec, settlement: Settlement, now: int
+) -> State | None:
+    """One way to end was forgotten."""
+    if settlement.state is State.DISCARDED and queue.leases.held(lease, settlement.job):
+        queue.locks._of.pop(settlement.job.id, None)
+    return _settle(queue, lease, settlement, now)
+
+
+@_plant(Queue, "settle")
+def a_retry_frees_the_key(
+    queue: Queue, lease: LeaseSpec, settlement: Settlement, now: int
+) -> State | None:
+    """While a job waits for its next attempt, another one runs with its key."""
+    state = _settle(queue, lease, settlement, now)
+    if state is State.SCHEDULED:
+        queue.locks.end(settlement.job.id, now)
+        queue.signal_news()
+    return state
+
+
+@_plant(Locks, "_drop")
+def who_is_held_stays_held(locks: Locks, lock: Lock, now: int) -> bool:
+    """The end of a job frees its key, and nobody tells the job behind it."""
+    locks._next.pop(lock.key, None)
+    return _drop_lock(locks, lock, now)
+
+
+PLANTED["what_has_started_is_replaced"] = [
+    (StoredJob, "has_started", property(lambda job: False))  # type: ignore[list-item]
+]

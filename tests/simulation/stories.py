@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asyncjobs.model.envelope import Envelope
-from asyncjobs.model.job import State, TakenJob
+from asyncjobs.model.envelope import Envelope, name_in
+from asyncjobs.model.job import NewJob, State, TakenJob
 from asyncjobs.model.refs import JobRef
 from tests.simulation.loop import Process
 
@@ -56,15 +56,32 @@ class JobStory:
         "budget",
         "expected",
         "finals",
+        "function",
         "holder",
         "is_accepted",
         "is_cancelled",
+        "is_free_at_start",
+        "is_stored",
+        "key",
+        "priority",
         "ref",
+        "stands_for",
         "takings",
+        "turn",
     )
 
-    def __init__(self, ref: JobRef, expected: State, budget: int) -> None:
-        self.ref = ref
+    def __init__(self, job: NewJob, expected: State, budget: int) -> None:
+        unique = None if job.terms is None else job.terms.unique
+        self.ref = job.ref
+        self.function = name_in(job.envelope)
+        self.priority = job.priority
+        self.key = b"" if unique is None else unique.key
+        self.is_free_at_start = unique is not None and unique.until == "started"
+        self.is_stored = False
+        self.stands_for: JobRef | None = None
+        """The job that has its key, when it was not stored for that reason."""
+        self.turn = 0
+        """Its place among the jobs that were ready at once; 0 when that is not known."""
         self.expected = expected
         self.budget = budget
         self.takings: list[Taking] = []

@@ -59,7 +59,7 @@ class Parked:
         self.loop.after(0, self._network._arrive, *park, None, Fate.DOUBLE, other)
         self.loop.after(0.001, self._network._arrive, *park, self._reply, Fate.DOUBLE)
         await asyncio.sleep(0.01)
-        self.ledger.expect(self.job.ref, State.SUCCEEDED, 1)
+        self.ledger.expect(self.job, State.SUCCEEDED, 1)
         await wire.enqueue(EnqueueBatch("token", (self.job,)))
         answer = await self._reply
         assert answer.exchange is None, "its own call must be the one that was refused"

@@ -41,7 +41,7 @@ async def _tick() -> None:
 
 def new_app() -> AsyncJobs:
     """An app as each of the workers has it."""
-    app = AsyncJobs("memory:", history=0)
+    app = AsyncJobs("memory:")
     job = app.job(_tick, name="tick")
     for number in range(SCHEDULES):
         app.every(5 + number % 20, id=f"s{number}", catch_up="all")(job)

@@ -19,7 +19,7 @@ from tests.simulation.world import Report, run_seed
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = 200
 FOUND_WITHIN = 1000
-EXAMPLES = (0, 1, 3, 6, 7, 8, 9, 23, 41, 143, 507438, 404668333)
+EXAMPLES = (0, 1, 2, 3, 4, 6, 7, 14, 16, 21, 25, 41, 64, 67, 113, 507438, 404668333)
 """Run each time: together they find all planted bugs. The last two found that a reply brought
 jobs after its lease had been lost, and that the ledger believed in a lease again when the clock
 went forward after the end of it."""
@@ -61,6 +61,9 @@ def test_a_run_has_what_it_is_for() -> None:
         "request lost",
         "pauses",
         "clock steps",
+        "paused",
+        "ordered",
+        "left out",
     ):
         assert totals[name] >= 25, totals
 
@@ -106,12 +109,15 @@ def test_a_seed_can_be_replayed_from_the_command_line() -> None:
     assert "WRONG" in replay.stdout
 
 
+@pytest.mark.unaudited("a store with a bug may be left with what nobody finds")
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found(bug: str) -> None:
     with planted(bug):
         for seed in range(FOUND_WITHIN):
             report = run_seed(seed)
             if report.wrong:
+                # It is to break a rule, not to fail by itself.
+                assert "TypeError" not in report.wrong[0]
                 print(f"{bug}: found by seed {seed}: {report.wrong[0]}")
                 return
     pytest.fail(f"{bug} is not found within {FOUND_WITHIN} seeds")

@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
+from operator import attrgetter
 from typing import Any, cast
 
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.model.clock import new_id
 from asyncjobs.model.demand import Demand
+from asyncjobs.model.figures import Figures
 from asyncjobs.model.job import JobRecord, TakenJob
 from asyncjobs.model.notes import Note, Notes
 from asyncjobs.model.refs import JobRef
@@ -60,6 +62,10 @@ PARKING = frozenset({"park", "listen"})
 """Calls that stay at the store for a while."""
 OF_A_LEASE = PARKING | {"enter", "leave", "beat", "exchange", "resync", "note", "notes"}
 """Calls whose first argument is the lease in whose name they are made, as it was then."""
+
+NEVER_AGAIN = frozenset({"enter", "add_figures"})
+"""Calls that nobody sends again. Each try to enter has a name of its own: done twice, it would
+bring back a lease that has ended in between. And figures would be counted twice."""
 
 
 class Network:
@@ -114,9 +120,7 @@ class Network:
         if chance >= self.trouble:
             return Fate.FINE
         fate = TROUBLES[int(chance / self.trouble * len(TROUBLES))]
-        if fate is Fate.DOUBLE and name == "enter":
-            # Nobody sends it again: each try has a name of its own. Done twice, it would
-            # bring back a lease that has ended in between.
+        if fate is Fate.DOUBLE and name in NEVER_AGAIN:
             return Fate.FINE
         return fate
 
@@ -154,7 +158,7 @@ class Network:
 
     def _call(self, name: str, args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
         if name not in OF_A_LEASE:
-            to_store: Coroutine[Any, Any, Any] = getattr(self._store, name)(*args)
+            to_store: Coroutine[Any, Any, Any] = attrgetter(name)(self._store)(*args)
             return to_store
         lease = self._store.attach(args[0])
         if name == "beat":
@@ -300,6 +304,9 @@ class Wire:
     ) -> list[CancelVerdict]:
         verdicts: list[CancelVerdict] = await self.call("cancel", refs, outcome, result_ttl_ms)
         return verdicts
+
+    async def add_figures(self, figures: Sequence[Figures]) -> None:
+        await self.call("add_figures", figures)
 
     async def wait_results(
         self, refs: Sequence[JobRef], timeout_s: float | None
