@@ -113,6 +113,19 @@ async def test_pruning_forgets_a_held_job_that_was_deleted(store: Store, command
     assert ids(await worker.take()) == ["c"]
 
 
+async def test_pruning_lets_a_job_go_on_whose_lock_was_deleted(
+    store: Store, command: Command
+) -> None:
+    worker, _ = await running(store)
+    await enqueue(store, new("b", LATEST))
+    command("DEL", "unique")
+    await worker.settle_signals()
+    await store.backend.prune([QUEUE], 100)
+    assert await worker.signalled() == [QUEUE]
+    assert ids(await worker.take()) == ["b"]
+    assert await enqueue(store, new("c")) == [there("b")]
+
+
 @pytest.mark.parametrize("value", [b"", b"x", b"f", b"f 1 2", b"z 1 2 a", b"\xff\0"])
 async def test_a_lock_of_a_foreign_writer_locks_nothing(
     store: Store, command: Command, value: bytes

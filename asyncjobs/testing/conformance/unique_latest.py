@@ -177,6 +177,14 @@ async def test_a_replaced_job_that_was_dead_has_no_notes(store: Store) -> None:
     assert await worker.lease.notes([again]) == [{}]
 
 
+async def test_a_step_back_of_the_clock_keeps_no_queue(store: Store) -> None:
+    await enqueue(store, new("a", WINDOW))
+    store.clock.ms -= 24 * HOUR_MS
+    assert await enqueue(store, new("b", WINDOW)) == [there("a")]
+    (left,) = await store.backend.inspect.queues.forget(["work"], 0)
+    assert left.wait_ms == HOUR_MS
+
+
 # Keeping the latest
 
 

@@ -122,6 +122,10 @@ local function open_locks(now)
         lock.over = lock.over - lock.first + now
         lock.first = now
         write(lock)
+        if lock.mode == 'w' then
+          -- rule:21 after a step back of the clock a window keeps its queue no longer than it lasts
+          redis.call('ZADD', WINDOWS, string.format('%.0f', lock.over), key)
+        end
       end
       lock.state, lock.place = look(lock.id, key)
       -- rule:21 a lock is free after its time
@@ -304,6 +308,10 @@ local function open_locks(now)
       local id, is_held = sample[position], string.sub(sample[position + 1], 1, 1) == 'h'
       if redis.call('HEXISTS', INDEX, id) == 0 then
         if is_held then locks.unhold(id) else locks.ended({id}) end
+      elseif is_held then
+        local key = string.sub(sample[position + 1], 3)
+        -- rule:21 a held job goes on when the lock that it waits for was deleted by hand
+        if not read(key) then drop({key = key, mode = 'f'}) end
       end
     end
   end
