@@ -29,7 +29,7 @@ class JobFilters(TypedDict, total=False):
     queue: its queue, or several of them.
     function: the name of its job function, or a pattern with `*`, `?` and `[...]`.
     newer_than, older_than: how long ago its time is at the most or at the least (seconds or
-    timedelta): since when it is ready or runs, when it is due, or when it died.
+    timedelta): since when it is ready, held or runs, when it is due, or when it ended.
     error: part of the type of its last error, in upper or lower case.
     message: part of the text of its last error, in upper or lower case.
     oldest_first: begin with the oldest one.
@@ -53,8 +53,9 @@ Verdicts: TypeAlias = list[ActionVerdict]
 class Jobs:
     """All jobs of the store, by state.
 
-    States that can be listed are ready, scheduled, running and dead. All methods raise NotOpen
-    outside of `async with app`, and StoreUnavailable.
+    Jobs of each state can be listed. Those that have succeeded, or were discarded or cancelled, are
+    listed as far as the history of their queue goes. All methods raise NotOpen outside of
+    `async with app`, and StoreUnavailable.
     """
 
     __slots__ = ("_max_payload", "_reader", "_registry")

@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from asyncjobs.jobs.context import from_ms
-from asyncjobs.jobs.info import JobInfo, MaxAttempts, info_of
+from asyncjobs.jobs.info import JobError, JobInfo, MaxAttempts, info_of
 from asyncjobs.model.codec import BadRecord, read_fields
 from asyncjobs.model.envelope import Envelope, NewerEnvelope, name_in
+from asyncjobs.model.history import FinishedJob
 from asyncjobs.model.job import State
 from asyncjobs.model.outcome import read_dead_letter
 from asyncjobs.model.refs import JobRef
@@ -23,11 +24,13 @@ __all__ = ["JobRow", "JobRows", "row_of", "worker_name"]
 class JobRow:
     """A job as a list shows it. It is what the store knew when it was asked.
 
-    info: what is known of the job, as `handle.info()` says it.
-    time: since when it is ready or runs, when it is due, or when it died, by the store's clock;
-    None if that is no time that a date has.
-    worker: the name of the worker that runs it.
-    size: the size of what is stored of it, in bytes.
+    info: what is known of the job, as `handle.info()` says it. Of a job that has ended, and is not
+    dead, that is what the history of its queue keeps: its error has one line, and no call is left.
+    time: since when it is ready, held or runs, when it is due, or when it ended, by the store's
+    clock; None if that is no time that a date has.
+    worker: the name of the worker that runs it or has ended it.
+    size: the size of what is stored of it, in bytes; 0 for one that has ended and is not dead.
+    ran_s: how long the last attempt of such a job has run.
     is_readable: whether that could be read. If not, only queue, id, state and time are known.
     chosen: which stay of the job is meant, for the actions on it.
     """
@@ -38,6 +41,7 @@ class JobRow:
     size: int
     is_readable: bool
     chosen: Target
+    ran_s: float | None = None
 
     @property
     def ref(self) -> JobRef:
@@ -76,6 +80,8 @@ class JobRows(NamedTuple):
 
 def row_of(job: ListedJob, max_attempts: MaxAttempts) -> JobRow:
     """A listed job as people see it."""
+    if job.ended is not None:
+        return _row_of_ended(job, job.ended)
     info = info_of(job.record, max_attempts)
     raw = job.record.envelope
     # One that was cut can never be parsed, so nobody can tell whether it is sound.
@@ -95,6 +101,34 @@ def row_of(job: ListedJob, max_attempts: MaxAttempts) -> JobRow:
         info = replace(info, name=name_in(raw) or None)
     target = Target(job.ref, job.seen)
     return JobRow(info, _time(job.time_ms), _worker(job), job.size, is_readable, target)
+
+
+def _row_of_ended(job: ListedJob, ended: FinishedJob) -> JobRow:
+    """A job of which only the history knows."""
+    errors: tuple[JobError, ...] = ()
+    if ended.error:
+        kind, _, message = ended.error.partition(": ")
+        errors = (JobError(kind, message, "", ended.attempt or None, _time(ended.ended_ms)),)
+    info = JobInfo(
+        ended.ref,
+        ended.state,
+        name=ended.function or None,
+        attempt=ended.attempt or None,
+        enqueued_at=_time_or_none(ended.enqueued_ms),
+        started_at=_time_or_none(ended.began_ms),
+        finished_at=_time(ended.ended_ms),
+        errors=errors,
+    )
+    ran_s = None
+    if ended.began_ms is not None:
+        ran_s = ended.lasted_s
+    target = Target(job.ref, job.seen)
+    worker = ended.worker or None
+    return JobRow(info, _time(job.time_ms), worker, job.size, True, target, ran_s)
+
+
+def _time_or_none(ms: int | None) -> datetime | None:
+    return None if ms is None else _time(ms)
 
 
 def _is_envelope(raw: bytes) -> bool:

@@ -1,8 +1,12 @@
 """Lists of jobs at the seam: what is asked for, what a page has, and where the next one begins.
 
 A page is in the order of times. What the time of a job is depends on its state: since when it is
-ready, when it is due, or when it died. Running jobs are in the order in which they became ready.
-Jobs of one time are in the order of their queues, then of their priorities, then of their places.
+ready or held, when it is due, or when it ended. Running jobs are in the order in which they became
+ready. Jobs of one time are in the order of their queues, then of their priorities, then of their
+places.
+
+Dead jobs are listed as long as their letters are kept, and others that have ended as far as the
+history of their queue goes.
 """
 
 from __future__ import annotations
@@ -14,11 +18,13 @@ from typing import Any, Final, NamedTuple, Protocol, Self
 import orjson
 
 from asyncjobs.errors import StoreError, UsageError
+from asyncjobs.model.history import FinishedJob
 from asyncjobs.model.job import JobRecord, State
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import NONE_AWAY
 
 __all__ = [
+    "ENDED_STATES",
     "LISTED_STATES",
     "MOST_LISTED",
     "MOST_LOOKS",
@@ -30,7 +36,16 @@ __all__ = [
     "ListedJob",
 ]
 
-LISTED_STATES: Final = (State.READY, State.SCHEDULED, State.RUNNING, State.DEAD)
+ENDED_STATES: Final = (State.SUCCEEDED, State.DISCARDED, State.CANCELLED)
+"""The states whose jobs are listed from the history."""
+LISTED_STATES: Final = (
+    State.READY,
+    State.SCHEDULED,
+    State.HELD,
+    State.RUNNING,
+    State.DEAD,
+    *ENDED_STATES,
+)
 """The states whose jobs a store can list."""
 MOST_LISTED: Final = 1_000
 """The most jobs of one page."""
@@ -125,7 +140,8 @@ class ListedJob(NamedTuple):
     does not run. `time_ms` is its time, as
     `JobQuery` counts it. `seen` names this very stay in its state, for the actions on it. `size`
     is that of the envelope or the letter in bytes, before it was cut. `worker` is what the worker
-    of a running job has said about itself, as JSON.
+    of a running job has said about itself, as JSON. `ended` is all that is known of a job whose
+    list comes from the history.
     """
 
     record: JobRecord
@@ -133,6 +149,7 @@ class ListedJob(NamedTuple):
     seen: bytes
     size: int
     worker: bytes = b""
+    ended: FinishedJob | None = None
 
     @property
     def ref(self) -> JobRef:

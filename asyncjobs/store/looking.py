@@ -21,6 +21,7 @@ from asyncjobs.model.job import Priority, State
 from asyncjobs.model.outcome import read_dead_letter
 from asyncjobs.store.letters import cut_letter
 from asyncjobs.store.listing import (
+    ENDED_STATES,
     LISTED_STATES,
     MOST_LISTED,
     JobCursor,
@@ -201,6 +202,8 @@ def _accepts(query: JobQuery, job: ListedJob) -> bool:
 
 def _name_of(job: ListedJob) -> str:
     """The name of its job function; '' if nothing says it."""
+    if job.ended is not None:
+        return job.ended.function
     letter = job.record.dead_letter
     envelope = job.record.envelope
     # The outcome of a letter has the name even if its envelope was cut.
@@ -223,6 +226,8 @@ def _name_of(job: ListedJob) -> str:
 
 def _error_of(job: ListedJob) -> PastError | None:
     """Its last error; None if it has none, or if it cannot be read."""
+    if job.ended is not None:
+        return _error_in_line(job.ended.error)
     letter = job.record.dead_letter
     try:
         if letter is not None:
@@ -234,6 +239,14 @@ def _error_of(job: ListedJob) -> PastError | None:
     if not errors:
         return None
     return errors[-1]
+
+
+def _error_in_line(line: str) -> PastError | None:
+    """The error that the history has kept in a line."""
+    if not line:
+        return None
+    kind, _, message = line.partition(": ")
+    return PastError(0, kind, message, "", 0, "")
 
 
 async def look(
@@ -386,8 +399,8 @@ def check_query(query: JobQuery, after: JobCursor | None) -> None:
             f"jobs in the state {str(query.state)!r} are not listed; list those that are "
             f"{', '.join(LISTED_STATES)}"
         )
-    # Ready and running jobs of one time are in the order of numbers, others in that of their ids.
-    has_numbers = query.state in (State.READY, State.RUNNING)
+    # Jobs of one time are in the order of numbers in these states, else in that of their ids.
+    has_numbers = query.state in (State.READY, State.RUNNING, *ENDED_STATES)
     if after is not None and isinstance(after.tie, int) != has_numbers:
         raise UsageError(
             f"the cursor is of a list of jobs in another state than {str(query.state)!r}: give "

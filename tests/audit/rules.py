@@ -272,6 +272,8 @@ def _locks_are_of_living_jobs(queue: QueueSnapshot) -> Iterator[str]:
         yield f"key {key}: job {waiting[key]} waits for it, and it is free"
     for id in sorted(set(waiting.values()) ^ queue.hashes["unique:held"].keys()):
         yield f"job {id}: only one of unique:next and unique:held"
+    for id in sorted(queue.zsets["unique:since"].keys() ^ queue.hashes["unique:held"].keys()):
+        yield f"job {id}: only one of unique:since and unique:held"
 
 
 def _schedules_agree(queue: QueueSnapshot) -> Iterator[str]:

@@ -177,6 +177,7 @@ ZSETS: Final = (
     "dead",
     "cancel:held",
     "unique:windows",
+    "unique:since",
     "cron",
     "cron:next",
 )

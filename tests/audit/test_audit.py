@@ -137,6 +137,11 @@ PLANTED: list[tuple[str, list[str], str]] = [
     ("an owner", ["HSET", KEY + "unique:of", "gone", "f0k"], "job gone: its key is kept"),
     ("a window", ["ZADD", KEY + "unique:windows", "1", "k"], "k: only one of unique and unique:w"),
     ("one who waits", ["HSET", KEY + "unique:next", "k", "1 1 x"], "job x waits for it, and it is"),
+    (
+        "a time",
+        ["ZADD", KEY + "unique:since", "5", "x"],
+        "x: only one of unique:since and unique:h",
+    ),
     ("one held", ["HSET", KEY + "unique:held", "x", "2x"], "x: only one of unique:next and"),
     ("a schedule", ["HSET", KEY + "cron:of:x", "version", "1"], "schedule x: only one of cron and"),
     ("a schedule lost", ["DEL", KEY + "cron:of:nightly"], "schedule nightly: only one of cron and"),

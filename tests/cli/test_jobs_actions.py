@@ -147,7 +147,10 @@ def test_an_id_of_several_queues(server: Server) -> None:
         (("cancel",), "which jobs?"),
         (("cancel", "a", "--state", "ready"), "not both"),
         (("cancel", "a", "--function", "x"), "not both"),
-        (("cancel", "--state", "dead", "--all-matching"), "for ready or scheduled or running"),
+        (
+            ("cancel", "--state", "dead", "--all-matching"),
+            "for ready or scheduled or held or running",
+        ),
         (("delete", "--state", "running", "--all-matching"), "for dead or ready or scheduled"),
         (("run-now", "--state", "scheduled"), "would mean every scheduled job"),
         (("retry", "--state", "dead", "--all-matching", "--queue", "a"), "leave out the filters"),

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from asyncjobs.cli.dead.filters import read_ids
-from asyncjobs.cli.jobs.filters import STATE, Filters, filter_options, read_filters
+from asyncjobs.cli.jobs.filters import ACTION_STATE, Filters, filter_options, read_filters
 from asyncjobs.cli.shared.confirm import can_ask, confirm
 from asyncjobs.cli.shared.render import line, show_json
 from asyncjobs.cli.shared.store_command import (
@@ -87,7 +87,9 @@ def _choice(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the arguments and flags of all these commands."""
     options = (
         click.argument("ids", nargs=-1, metavar="[ID]..."),
-        click.option("--state", type=STATE, help="Choose jobs in this state, by the filters."),
+        click.option(
+            "--state", type=ACTION_STATE, help="Choose jobs in this state, by the filters."
+        ),
         filter_options,
         click.option(
             "--all-matching",
@@ -125,7 +127,7 @@ def cancel(ctx: click.Context, /, **flags: Any) -> None:
     async def act(store: Backend, chosen: Sequence[Chosen]) -> list[ActionVerdict]:
         return await acting.cancel(store, chosen, ttl_ms)
 
-    states = (State.READY, State.SCHEDULED, State.RUNNING)
+    states = (State.READY, State.SCHEDULED, State.HELD, State.RUNNING)
     _run(ctx, _Action("cancel", "cancelled", states, act), flags)
 
 
@@ -150,7 +152,7 @@ def delete(ctx: click.Context, /, **flags: Any) -> None:
     hears that there is no such job. Choose jobs by ID (queue/id, or the id alone), or by --state
     and filters. Asks before it deletes more than one job. Does not import the app.
     """
-    states = (State.DEAD, State.READY, State.SCHEDULED)
+    states = (State.DEAD, State.READY, State.SCHEDULED, State.HELD)
     _run(ctx, _Action("delete", "deleted", states, acting.delete), flags)
 
 

@@ -12,14 +12,18 @@ from asyncjobs.cli.dead.filters import read_queues
 from asyncjobs.cli.shared.values import Duration
 from asyncjobs.jobs.overview import store_now_ms
 from asyncjobs.model.job import State
-from asyncjobs.store.listing import LISTED_STATES, JobQuery
+from asyncjobs.store.listing import ENDED_STATES, LISTED_STATES, JobQuery
 from asyncjobs.store.seam import Backend
 
-__all__ = ["STATE", "Filters", "filter_options", "read_filters"]
+__all__ = ["ACTION_STATE", "STATE", "Filters", "filter_options", "read_filters"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 STATE: Final = click.Choice([state.value for state in LISTED_STATES])
+ACTION_STATE: Final = click.Choice(
+    [state.value for state in LISTED_STATES if state not in ENDED_STATES]
+)
+"""The states of jobs that something can be done about."""
 _TEXTS: Final = ("function", "error", "message")
 
 
@@ -88,12 +92,12 @@ def filter_options(command: F) -> F:
         click.option(
             "--since",
             type=Duration(),
-            help="Only jobs that became ready, started or died within this time: 30m, 2d.",
+            help="Only jobs that became ready, started or ended within this time: 30m, 2d.",
         ),
         click.option(
             "--before",
             type=Duration(),
-            help="Only jobs that became ready, started or died longer ago than this.",
+            help="Only jobs that became ready, started or ended longer ago than this.",
         ),
         click.option(
             "--due-within", type=Duration(), help="Only scheduled jobs that are due within this."

@@ -10,14 +10,14 @@ import click
 from asyncjobs.cli.jobs.filters import STATE, filter_options, read_filters
 from asyncjobs.cli.shared.render import Table, clean, moment, show, show_json
 from asyncjobs.cli.shared.store_command import ask, refusals, store_options
-from asyncjobs.cli.shared.values import count
+from asyncjobs.cli.shared.values import count, show_duration
 from asyncjobs.errors import StoreError, UsageError
 from asyncjobs.guard.untrusted import MOST_COUNT, in_range
 from asyncjobs.host.exits import ExitCode
 from asyncjobs.jobs.info import JobError, Progress
 from asyncjobs.jobs.rows import JobRow, row_of
 from asyncjobs.model.job import State
-from asyncjobs.store.listing import JobCursor, JobQuery
+from asyncjobs.store.listing import ENDED_STATES, JobCursor, JobQuery
 from asyncjobs.store.looking import check_query
 from asyncjobs.store.seam import Backend, StoreInfo
 
@@ -64,11 +64,12 @@ def max_attempts(name: str, options: dict[str, Any] | None) -> int | None:
 def list_jobs(
     ctx: click.Context, /, state: str, url: str | None, prefix: str, *, as_json: bool, **flags: Any
 ) -> None:
-    """List the jobs in a state, the newest first: ready, scheduled, running or dead.
+    """List the jobs in a state, the newest first.
 
     Ready jobs are in the order in which they became ready, scheduled ones in that of their times,
-    and running ones in the order in which they had become ready. Values that were declared
-    sensitive are masked. Does not import the app.
+    and running ones in the order in which they had become ready. Dead jobs are kept as letters,
+    and others that have ended are listed as far as the history of their queue goes. Values that
+    were declared sensitive are masked. Does not import the app.
     """
     wanted = State(state)
     filters = read_filters(ctx, flags, wanted)
@@ -168,10 +169,12 @@ def _fields(row: JobRow) -> dict[str, Any]:
         "at": row.time,
         "enqueued_at": info.enqueued_at,
         "worker": row.worker,
+        "held_by": info.held_by,
         "is_cancelled": info.is_cancelled,
         "progress": progress and _progress_fields(progress),
         "reason": info.reason,
         "error": _last_error_fields(row),
+        "ran_s": row.ran_s,
         "size": row.size,
         "is_readable": row.is_readable,
     }
@@ -198,15 +201,17 @@ def _last_error_fields(row: JobRow) -> dict[str, Any] | None:
 _COLUMNS: Final[dict[State, tuple[str, ...]]] = {
     State.READY: ("priority", "attempt", "ready since"),
     State.SCHEDULED: ("priority", "attempt", "due", "last error"),
+    State.HELD: ("priority", "held by", "held since"),
     State.RUNNING: ("worker", "attempt", "since", "progress"),
     State.DEAD: ("reason", "attempt", "died", "error"),
+    **dict.fromkeys(ENDED_STATES, ("worker", "attempt", "ended", "ran", "error")),
 }
 
 
 def _table(state: State, rows: Sequence[JobRow]) -> Table:
     columns = ("job", "function", *_COLUMNS[state])
     cells = [[clean(_cell(row, column)) for column in columns] for row in rows]
-    return Table(columns, cells, frozenset({"attempt"}))
+    return Table(columns, cells, frozenset({"attempt", "ran"}))
 
 
 def _cell(row: JobRow, column: str) -> str:
@@ -220,8 +225,12 @@ def _cell(row: JobRow, column: str) -> str:
         return _priority(row)
     if column == "attempt":
         return "" if info.attempt is None else str(info.attempt)
+    if column == "held by":
+        return _holder(row)
     if column == "worker":
         return f"{row.worker}, asked to stop" if info.is_cancelled else row.worker or ""
+    if column == "ran":
+        return "" if row.ran_s is None else show_duration(round(row.ran_s, 4))
     if column == "progress":
         return progress_text(info.progress)
     if column == "reason":
@@ -237,6 +246,11 @@ def _priority(row: JobRow) -> str:
     if priority is None:
         return ""
     return priority.name.lower()
+
+
+def _holder(row: JobRow) -> str:
+    """What has to end before a held job, as a person reads it."""
+    return (row.info.held_by or "").removeprefix("job ")
 
 
 def _on_one_line(error: JobError) -> str:

@@ -31,7 +31,7 @@ class MemoryInspection:
         self._queues = queues
         self.queues = MemoryQueueInspection(queues)
         self.history = MemoryHistory(queues)
-        self.jobs = MemoryJobInspection(queues)
+        self.jobs = MemoryJobInspection(queues, self.history)
         self.unique = MemoryUniqueKeys(queues)
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from heapq import nlargest, nsmallest
 from typing import TypeVar
 
 from asyncjobs.errors import StoreError
@@ -11,7 +10,9 @@ from asyncjobs.model.ids import id_bytes
 from asyncjobs.model.job import JobRecord, State
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.changes import Change, Changed, Target
-from asyncjobs.store.listing import JobCursor, JobPage, JobQuery, ListedJob
+from asyncjobs.store.ended_jobs import batch_of, page_of_ended
+from asyncjobs.store.history import History
+from asyncjobs.store.listing import ENDED_STATES, JobCursor, JobPage, JobQuery, ListedJob
 from asyncjobs.store.looking import Ask, Batch, Found, check_query, look, parts_of
 from asyncjobs.store.memory.amending import Amending
 from asyncjobs.store.memory.queue import Queue
@@ -26,12 +27,15 @@ T = TypeVar("T", Target, Change)
 class MemoryJobInspection:
     """See `JobInspection`."""
 
-    def __init__(self, queues: Queues) -> None:
+    def __init__(self, queues: Queues, history: History) -> None:
         self._queues = queues
+        self._history = history
 
     async def page(self, query: JobQuery, after: JobCursor | None = None) -> JobPage:
         check_query(query, after)
         names = query.queues or self._queues.names()
+        if query.state in ENDED_STATES:
+            return await page_of_ended(self._history, names, query, after)
         places = [(queue, part) for queue in sorted(names) for part in parts_of(query.state)]
 
         async def read(asks: Sequence[Ask]) -> Sequence[Batch | StoreError]:
@@ -73,38 +77,9 @@ class MemoryJobInspection:
         queue = self._queues.by_name.get(ask.queue)
         if queue is None:
             return Batch(now, 0, 0, None, is_end=True, found=[])
-        found = [
-            each
-            for each in _jobs(queue, query.state, ask.part)
-            if _is_asked(ask, each, oldest_first=query.oldest_first)
-        ]
+        found = _jobs(queue, query.state, ask.part)
         # Memory is for tests and small apps, so it sorts for each page what a server has in order.
-        choose = nsmallest if query.oldest_first else nlargest
-        chosen: list[Found] = []
-        size = 0
-        last = None
-        for each in choose(ask.most, found, key=lambda each: (each.order_ms, each.tie)):
-            # rule:11 a look at large jobs stops after so many bytes, in memory
-            if size >= ask.most_bytes:
-                break
-            chosen.append(each)
-            size += each.job.size
-            last = (each.order_ms, each.tie)
-        return Batch(now, len(chosen), size, last, len(chosen) == len(found), chosen)
-
-
-def _is_asked(ask: Ask, found: Found, *, oldest_first: bool) -> bool:
-    """Whether a job stands in what is asked for."""
-    if ask.since_ms is not None and found.order_ms < ask.since_ms:
-        return False
-    if ask.before_ms is not None and found.order_ms >= ask.before_ms:
-        return False
-    if ask.after is None:
-        return True
-    place = (found.order_ms, found.tie)
-    if oldest_first:
-        return place > ask.after
-    return place < ask.after
+        return batch_of(found, ask, now, oldest_first=query.oldest_first)
 
 
 def _jobs(queue: Queue, state: State, part: int) -> Iterator[Found]:
@@ -122,6 +97,10 @@ def _jobs(queue: Queue, state: State, part: int) -> Iterator[Found]:
         for job in queue.waiting.scheduled_jobs():
             due_ms = job.due_ms or 0
             yield Found(id_bytes(job.id), due_ms, _listed(queue, job, due_ms))
+        return
+    if state is State.HELD:
+        for job in queue.locks.held_jobs():
+            yield Found(id_bytes(job.id), job.held_ms, _listed(queue, job, job.held_ms))
         return
     jobs = queue.waiting.ready_jobs(part)
     if state is State.RUNNING:

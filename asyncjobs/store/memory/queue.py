@@ -147,7 +147,7 @@ class Queue:
         job = StoredJob(new.id, new.priority, new.envelope)
         self._jobs[new.id] = job
         if unique is not None and lock is not None:
-            self.locks.hold(lock, job, unique, due)
+            self.locks.hold(lock, job, unique, due, now)
         else:
             self._put(job, due, now)
         return place

@@ -20,6 +20,7 @@ class StoredJob:
         "due_ms",
         "envelope",
         "held_by",
+        "held_ms",
         "holder",
         "id",
         "is_marked",
@@ -44,6 +45,8 @@ class StoredJob:
         self.taken_ms = 0
         self.held_by: str | None = None
         """What has to end before it, as a JobRecord says it."""
+        self.held_ms = 0
+        """Since when it waits for that."""
         self.notes: Notes = {}
 
     @property
@@ -65,6 +68,8 @@ class StoredJob:
     @property
     def seen(self) -> bytes:
         """What names this very stay of a job that waits: its time or its place."""
+        if self.held_by is not None:
+            return b"%d" % self.held_ms
         if self.due_ms is not None:
             return b"%d" % self.due_ms
         return self.receipt

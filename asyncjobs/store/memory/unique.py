@@ -129,9 +129,10 @@ class Locks:
             return Placed(JobRef(self._queue, before.job.id), "replaced")
         return Placed(new.ref, "held")
 
-    def hold(self, lock: Lock, job: StoredJob, unique: Unique, due: int) -> None:
+    def hold(self, lock: Lock, job: StoredJob, unique: Unique, due: int, now: int) -> None:
         """Let a new job wait until its key is free."""
         job.held_by = held_by(JobRef(self._queue, lock.id))
+        job.held_ms = now
         self._next[lock.key] = _Next(job, unique.ttl_ms, due)
 
     def unhold(self, job: StoredJob) -> None:

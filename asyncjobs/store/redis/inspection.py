@@ -38,7 +38,7 @@ class RedisInspection:
         self._access = access
         self.queues = RedisQueueInspection(access)
         self.history = RedisHistory(access)
-        self.jobs = RedisJobInspection(access)
+        self.jobs = RedisJobInspection(access, self.history)
         self.unique = RedisUniqueKeys(access)
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:

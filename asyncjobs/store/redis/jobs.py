@@ -9,11 +9,13 @@ from typing import Any, Final
 from asyncjobs.errors import StoreError
 from asyncjobs.model.batches import cut, pieces, places_by_queue
 from asyncjobs.model.ids import id_bytes, id_text
-from asyncjobs.model.job import JobRecord, Priority, State
+from asyncjobs.model.job import JobRecord, Priority, State, held_by
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.changes import Change, Changed, Target
+from asyncjobs.store.ended_jobs import page_of_ended
+from asyncjobs.store.history import History
 from asyncjobs.store.letters import MAX_PAGE_BYTES
-from asyncjobs.store.listing import JobCursor, JobPage, JobQuery, ListedJob
+from asyncjobs.store.listing import ENDED_STATES, JobCursor, JobPage, JobQuery, ListedJob
 from asyncjobs.store.looking import (
     Ask,
     Batch,
@@ -38,6 +40,7 @@ _SCRIPTS: Final = {
     State.READY: "list_ready",
     State.RUNNING: "list_running",
     State.SCHEDULED: "list_timed",
+    State.HELD: "list_timed",
     State.DEAD: "list_timed",
 }
 _DIGITS: Final = {b"%d" % priority: priority for priority in Priority}
@@ -46,8 +49,9 @@ _DIGITS: Final = {b"%d" % priority: priority for priority in Priority}
 class RedisJobInspection:
     """See `JobInspection`."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, history: History) -> None:
         self._access = access
+        self._history = history
 
     async def page(self, query: JobQuery, after: JobCursor | None = None) -> JobPage:
         check_query(query, after)
@@ -55,6 +59,8 @@ class RedisJobInspection:
         if not names:
             found = await self._access.link.call(b"SMEMBERS", self._access.keys.queues)
             names = tuple(name.decode("utf-8", "backslashreplace") for name in found)
+        if query.state in ENDED_STATES:
+            return await page_of_ended(self._history, names, query, after)
         places = [(queue, part) for queue in sorted(names) for part in parts_of(query.state)]
 
         async def read(asks: Sequence[Ask]) -> Sequence[Batch | StoreError]:
@@ -237,14 +243,18 @@ def _of_times(
 ) -> Batch:
     """The answer of lua/list_timed.lua."""
     jobs = []
-    for at in range(0, len(found), 3):
-        job_id, ms, stored = found[at : at + 3]
+    for at in range(0, len(found), 4):
+        job_id, ms, stored, holder = found[at : at + 4]
         # Its first byte is the priority; a foreign writer may have left it out.
         priority = _DIGITS.get(stored[:1], Priority.NORMAL)
         record = JobRecord(JobRef(ask.queue, id_text(job_id)), state, priority=priority)
         # The time is what the actions on this job compare: a retry or another death has another.
         if state is State.DEAD:
             record = record._replace(dead_letter=stored[1:])
+        elif state is State.HELD:
+            record = record._replace(
+                envelope=stored[1:], held_by=held_by(JobRef(ask.queue, id_text(holder)))
+            )
         else:
             record = record._replace(due_ms=ms, envelope=stored[1:])
         listed = ListedJob(record, ms, b"%d" % ms, max(len(stored) - 1, 0))

@@ -46,6 +46,7 @@ QUEUE_KEYS: Final = (
     "unique:of",
     "unique:next",
     "unique:held",
+    "unique:since",
     "unique:windows",
     "cron",
     "cron:next",

@@ -132,11 +132,6 @@ async def test_a_page_of_nothing(store: Store, state: State) -> None:
     assert (answer.jobs, answer.after, answer.looked, answer.is_bounded) == ([], None, 0, False)
 
 
-async def test_finished_jobs_have_no_such_list(store: Store) -> None:
-    with pytest.raises(UsageError, match="ready, scheduled, running, dead"):
-        await page(store, JobQuery(State.SUCCEEDED))
-
-
 @STATES
 async def test_a_cursor_of_jobs_in_another_state(store: Store, state: State) -> None:
     tie: int | bytes = 1

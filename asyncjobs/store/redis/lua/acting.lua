@@ -23,6 +23,10 @@ local function obstacle(id, place, seen)
   if place == 's' then
     now_seen = string.format('%.0f', time_of(redis.call('ZSCORE', SCHEDULED, id) or '0'))
   end
+  -- rule:20 an action knows a held job by since when it is held
+  if place == 'h' then
+    now_seen = string.format('%.0f', time_of(redis.call('ZSCORE', UNIQUE_SINCE, id) or '0'))
+  end
   -- rule:20 an action changes no job that has moved since it was chosen
   if seen ~= '' and seen ~= now_seen then return 'moved' end
   return nil

@@ -34,6 +34,7 @@ local LARGEST = QUEUE['largest']
 local UNIQUE = QUEUE['unique']
 local UNIQUE_NEXT = QUEUE['unique:next']
 local UNIQUE_HELD = QUEUE['unique:held']
+local UNIQUE_SINCE = QUEUE['unique:since']
 local UNIQUE_WINDOWS = QUEUE['unique:windows']
 local OWN_KEYS = #QUEUE
 local GROUP, RETURNED_CONSUMER = 'workers', 'returned'

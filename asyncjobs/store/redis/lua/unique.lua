@@ -6,6 +6,7 @@
 --   unique:of       id -> '<mode><1 when it was taken before><key>': which key it has, or waits for
 --   unique:next     key -> '<ttl ms> <due ms> <id>': who gets it next
 --   unique:held     id -> '<priority><envelope>' of those who wait for their key
+--   unique:since    id -> since when it waits for its key (ms)
 --   unique:windows  key -> until when its window lasts
 -- Modes: 'f' until finished, 's' until started, 'w' for a window; 'h' in unique:of: it is held.
 -- KEYS: those of shared.lua.
@@ -28,7 +29,7 @@ local UNIQUE_OF = QUEUE['unique:of']
 local function open_locks(now)
   local base = string.sub(WAKE, 1, -5)
   local LOCKS, NEXT, HELD = base .. 'unique', base .. 'unique:next', base .. 'unique:held'
-  local WINDOWS = base .. 'unique:windows'
+  local WINDOWS, SINCE = base .. 'unique:windows', base .. 'unique:since'
   local locks = {is_ready = false, is_earlier = false}
 
   function locks.check()
@@ -36,8 +37,7 @@ local function open_locks(now)
     for _, key in ipairs({LOCKS, UNIQUE_OF, NEXT, HELD, SCHEDULED_DATA, INDEX}) do
       redis.call('HEXISTS', key, '')
     end
-    redis.call('ZCARD', WINDOWS)
-    redis.call('ZCARD', SCHEDULED)
+    for _, key in ipairs({WINDOWS, SINCE, SCHEDULED}) do redis.call('ZCARD', key) end
   end
 
   function locks.put(id, priority, envelope, due)
@@ -84,6 +84,8 @@ local function open_locks(now)
     redis.call('HSET', INDEX, id,
       locks.put(id, priority_of(stored), string.sub(stored, 2), tonumber(due)))
     redis.call('HDEL', HELD, id)
+    -- rule:20 a job that goes on is listed as held no longer
+    redis.call('ZREM', SINCE, id)
     redis.call('HSET', UNIQUE_OF, id, 'f0' .. lock.key)
     write({key = lock.key, mode = 'f', over = math.max(now, tonumber(due)) + tonumber(ttl),
       first = now, id = id})
@@ -203,6 +205,8 @@ local function open_locks(now)
     -- rule:21 one job at the most waits for a key
     if before and redis.call('HEXISTS', HELD, before) == 1 then how, waiting = 'replaced', before end
     redis.call('HSET', HELD, waiting, priority .. envelope)
+    -- A call in the place of another one waits for as long as that has waited.
+    redis.call('ZADD', SINCE, 'NX', string.format('%.0f', now), waiting)
     redis.call('HSET', NEXT, lock.key, string.format('%.0f %.0f ', ttl, due) .. waiting)
     redis.call('HSET', UNIQUE_OF, waiting, 'h0' .. lock.key)
     redis.call('HSET', INDEX, waiting, 'h')
@@ -266,6 +270,8 @@ local function open_locks(now)
     if waiting == id then redis.call('HDEL', NEXT, key) end
     local stored = redis.call('HGET', HELD, id)
     redis.call('HDEL', HELD, id)
+    -- rule:20 a held job that is taken out is listed as held no longer
+    redis.call('ZREM', SINCE, id)
     redis.call('HDEL', UNIQUE_OF, id)
     return stored or ''
   end

@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.listing_held on each store."""
+
+from asyncjobs.testing.conformance.listing_held import *
