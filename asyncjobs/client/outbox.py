@@ -18,7 +18,7 @@ from asyncjobs.model.job import NewJob
 from asyncjobs.store.answers import Placed
 from asyncjobs.store.checks import check_needs
 
-__all__ = ["Access", "Maker", "Outbox", "Plan", "Spans", "ThreadWay"]
+__all__ = ["Access", "Maker", "Outbox", "Plan", "Spans", "ThreadWay", "disposition_of"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -30,6 +30,13 @@ _DISPOSITIONS: Final[dict[str, Disposition]] = {
 }
 PLAN_STEP: Final = 1_000
 """Calls that are listed or encoded in one go. Then the event loop has its turn."""
+
+
+def disposition_of(place: Placed | None) -> Disposition:
+    """What became of a call, for its handle. `place`: None for a new job."""
+    if place is None:
+        return "new"
+    return _DISPOSITIONS[place.how]
 
 
 class ThreadWay(Protocol):

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final, Unpack
 
 from asyncjobs.client import ticks
+from asyncjobs.client.outbox import disposition_of
 from asyncjobs.client.ticks import Backfill
 from asyncjobs.errors import ConfigError, UsageError
 from asyncjobs.guard.texts import shown
@@ -85,8 +86,9 @@ class Schedules:
         if function.sender.reader is not self._reader:
             raise UsageError(f"{function.name} belongs to another AsyncJobs; use its schedules")
         # Everything is checked and encoded before the store is asked.
-        definition = Definition(rule, scheduled_call(function, args, kwargs))
+        definition = Definition(rule, scheduled_call(function, args, kwargs, rule.overlap))
         store = self._store()
+        check_needs(function.name, function.needs, store)
         self._check_not_declared(id, (await store.schedules.get([id]))[0])
         queue = definition.call.queue
         now_ms = await ticks.store_now_ms(store, queue)
@@ -142,17 +144,21 @@ class Schedules:
     async def trigger(self, id: str) -> JobHandle[Any]:
         """Make a job of the schedule now, and return its handle.
 
-        Its times, a pause, the overlap and the limit do not matter. `ctx.scheduled_for` is now.
+        Its times, a pause, the overlap and the limit do not matter. `ctx.scheduled_for` is now. If
+        the job function is unique, the handle's `disposition` says what became of the call, and
+        the handle may be that of another job.
         Raises like `resume`.
         """
-        triggered = await ticks.trigger(self._store(), id)
-        return JobHandle(self._reader, (triggered.ref,), disposition="new", name=triggered.name)
+        ref, name, place = await ticks.trigger(self._store(), id)
+        disposition = disposition_of(place)
+        return JobHandle(self._reader, (ref,), disposition=disposition, name=name)
 
     async def backfill(self, id: str, start: datetime, end: datetime) -> Backfill:
         """Make the jobs of all ticks from `start` to before `end`, except of those that ran.
 
         The store remembers the last 10,000 ticks of a schedule that ran. All jobs are ready at
-        once. Returns how many jobs were made, and how many ticks had run.
+        once. Returns how many jobs were made, how many ticks had run, and how many were skipped for
+        a unique key that another job held.
 
         Raises ScheduleNotFound, and UsageError for more than 1,000 ticks or for an end in the
         future. Nothing is stored then.

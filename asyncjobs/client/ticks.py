@@ -17,6 +17,7 @@ from asyncjobs.model.envelope import NewerEnvelope
 from asyncjobs.model.headers import TickMark
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.schedules import ScheduleRef, tick_job_id
+from asyncjobs.store.answers import Placed
 from asyncjobs.store.schedules import MOST_TICKS, Resume, ScheduleRecord, Tick, TickVerdict
 from asyncjobs.store.seam import Backend
 
@@ -47,17 +48,23 @@ T = TypeVar("T")
 
 class Backfill(NamedTuple):
     """What a backfill has done. `fired`: the ticks that made jobs. `ran`: those that had run
-    before, as far as the store remembers, and were left out."""
+    before, as far as the store remembers, and were left out. `skipped`: those of a unique job
+    function whose key another job held."""
 
     fired: int
     ran: int
+    skipped: int = 0
 
 
 class Triggered(NamedTuple):
-    """The job that a schedule has made by hand, and the name of its job function."""
+    """The job that a schedule has made by hand, and the name of its job function.
+
+    `place`: the job in the place of one whose unique key was taken, and what became of it; then
+    `ref` is that job."""
 
     ref: JobRef
     name: str
+    place: Placed | None = None
 
 
 async def found(store: Backend, id: str) -> ScheduleRecord:
@@ -123,9 +130,14 @@ async def trigger(store: Backend, id: str) -> Triggered:
     definition = definition_of(record)
     # An id of its own: the tick of this very moment may come by itself as well.
     tick = _tick(record, definition, now_ms, now_ms, new_id())
-    if await store.schedules.run(id, [tick]) is None:
+    ran = await store.schedules.run(id, [tick])
+    if ran is None:
         raise ScheduleNotFound(f"the schedule {id} was deleted at this moment")
-    return Triggered(tick.job.ref, definition.call.name)
+    place = ran.places.get(0)
+    ref = tick.job.ref
+    if place is not None:
+        ref = place.ref
+    return Triggered(ref, definition.call.name, place)
 
 
 class BackfillPlan(NamedTuple):
@@ -177,8 +189,9 @@ async def run_backfill(store: Backend, plan: BackfillPlan) -> Backfill:
             )
         # Each batch is one atomic step. What was made stays if the next one fails, and a second
         # backfill leaves it out.
-        verdicts += answer
-    return Backfill(verdicts.count(TickVerdict.FIRED), verdicts.count(TickVerdict.RAN))
+        verdicts += answer.verdicts
+    kinds = (TickVerdict.FIRED, TickVerdict.RAN, TickVerdict.SKIPPED)
+    return Backfill(*(verdicts.count(kind) for kind in kinds))
 
 
 async def _ticks_between(rule: Rule, start_ms: int, end_ms: int) -> list[int]:

@@ -85,10 +85,11 @@ class Declarations:
     def new(self, draft: Draft, function: JobFunction[..., Any]) -> DeclaredSchedule:
         """The schedule of this draft. It is not added yet.
 
-        Raises ArgumentsError, EncodeError, and ConfigError for options of a single job.
+        Raises ArgumentsError, EncodeError, and ConfigError for options of a single job and for a
+        unique key that does not fit.
         """
         # Now, at the import of the module, and not each night in the log of a worker.
-        check_call(function, draft.args, draft.kwargs)
+        check_call(function, draft.args, draft.kwargs, draft.rule.overlap)
         draft.is_taken = True
         return DeclaredSchedule(draft.id or self._own_id(function), function, draft)
 

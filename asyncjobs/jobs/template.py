@@ -15,7 +15,7 @@ from asyncjobs.model.envelope import encode_call, with_other_headers, without_tr
 from asyncjobs.model.headers import call_headers, new_headers, unique_header
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.refs import JobRef
-from asyncjobs.model.terms import Terms
+from asyncjobs.model.terms import Terms, Unique
 from asyncjobs.options.durations import When
 from asyncjobs.options.table import JobOptions
 from asyncjobs.policy.unique import UniqueRule
@@ -133,12 +133,17 @@ class JobTemplate:
         fills: Sequence[tuple[int | str, str]],
     ) -> bytes:
         """The call of a schedule: an envelope of an enqueue at the time 0. `fills` are its
-        placeholders. Raises EncodeError."""
+        placeholders. Raises ArgumentsError and EncodeError."""
         ends_ms = None
         if self._expires is not None:
             ends_ms = self._expires.after_ms
-        headers = call_headers(self._sensitive, fills)
+        headers = call_headers(self._sensitive, fills, self.call_key(args, kwargs))
         return encode_call(self.name, args, kwargs, 0, None, ends_ms, self._stored, headers)
+
+    def call_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Unique, int] | None:
+        """The unique key of a call that no job makes, and how long its job waits first, in ms. None
+        for most. Raises ArgumentsError."""
+        return None
 
     def without_trace(self, job: NewJob, trace: dict[str, Any] | None) -> NewJob:
         """The same job without its trace. `new_job` has made it with this trace."""
@@ -191,6 +196,9 @@ class UniqueTemplate(JobTemplate):
         # A dead letter has only its envelope, and a retry of it has to hold the key again.
         envelope = with_other_headers(job.envelope, headers, unique_header(unique) | headers)
         return job._replace(envelope=envelope, terms=Terms(unique=unique))
+
+    def call_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Unique, int] | None:
+        return self._rule.lock(args, kwargs, None), self._rule.delay_ms
 
     def without_trace(self, job: NewJob, trace: dict[str, Any] | None) -> NewJob:
         assert job.terms is not None

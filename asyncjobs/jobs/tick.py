@@ -18,6 +18,8 @@ from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, name_in
 from asyncjobs.model.headers import TickMark
 from asyncjobs.model.job import NewJob
+from asyncjobs.model.schedules import Overlap
+from asyncjobs.model.terms import Terms, Unique
 
 __all__ = ["FromTick", "ScheduledCall", "check_call", "job_of_tick", "scheduled_call"]
 
@@ -53,22 +55,27 @@ class ScheduledCall(NamedTuple):
 
 
 def check_call(
-    function: JobFunction[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    function: JobFunction[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    overlap: Overlap = Overlap.ALLOW,
 ) -> None:
     """Raises ArgumentsError or EncodeError for arguments with which no job could be made, and
-    ConfigError for options that belong to a single job."""
+    ConfigError for options that belong to a single job, and for a unique key that does not fit the
+    ticks or the overlap."""
+    # Texts stand for the placeholders, as they will in the job.
+    filled = _plainly(args, kwargs, "1")
+    function.binding.check(*filled)
+    function.binding.check_values(*filled)
+    found = function.template.call_key(*filled)
     options = function.settings
-    # Its jobs would run beside one that holds the key, and nobody would know.
-    # rule:23 no schedule makes jobs that ought to hold a unique key
-    if "unique" in function.needs:
-        raise ConfigError(
-            f"{function.name}: its jobs hold a unique key, which those of a schedule cannot; let "
-            "the schedule's overlap decide with options(unique=None), or schedule a job function "
-            "that enqueues it"
-        )
+    # A debounce makes a delay of its own, which each job of the schedule has.
+    own_ms = 0
+    if found is not None:
+        own_ms = found[1]
     for name, is_given in (
         ("id", options.id is not None),
-        ("delay or at", bool(options.due.after_ms) or options.due.at_ms is not None),
+        ("delay or at", options.due.after_ms != own_ms or options.due.at_ms is not None),
         ("expires with a datetime", options.expires is not None and options.expires.at_ms),
     ):
         if is_given:
@@ -76,20 +83,44 @@ def check_call(
                 f"{function.name}: a schedule makes many jobs, so its call cannot have the option "
                 f"{name}; leave it out"
             )
-    # Texts stand for the placeholders, as they will in the job.
-    filled, _ = _without_placeholders(args, kwargs)
-    function.binding.check(*filled)
-    function.binding.check_values(*filled)
+    if found is None:
+        return
+    # rule:23 a key that each tick would change is refused
+    if found != function.template.call_key(*_plainly(args, kwargs, "2")):
+        raise ConfigError(
+            f"{function.name}: its unique key comes from an argument that each tick fills in, and "
+            "is stored with the schedule; leave that argument out of by="
+        )
+    _check_overlap(function.name, found[0], overlap)
+
+
+def _check_overlap(name: str, unique: Unique, overlap: Overlap) -> None:
+    # rule:23 no job waits for two keys
+    if overlap is Overlap.QUEUE_ONE:
+        raise ConfigError(
+            f"{name}: its jobs hold a unique key, and with overlap='queue_one' they would wait for "
+            "a second one; use overlap='allow' with Unique(on_conflict='keep_latest'), or "
+            "options(unique=None)"
+        )
+    # It would ask the earlier job to stop, and then find that this one has the key still.
+    if overlap is Overlap.CANCEL_RUNNING and not (unique.hold or unique.until == "started"):
+        raise ConfigError(
+            f"{name}: with overlap='cancel_running' a job that stops still has the unique key of "
+            "the next one; use Unique(on_conflict='keep_latest'), or options(unique=None)"
+        )
 
 
 def scheduled_call(
-    function: JobFunction[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    function: JobFunction[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    overlap: Overlap = Overlap.ALLOW,
 ) -> ScheduledCall:
     """The call to store, with the function's options. Raises like `check_call`."""
-    check_call(function, args, kwargs)
-    (plain_args, plain_kwargs), fills = _without_placeholders(args, kwargs)
+    check_call(function, args, kwargs, overlap)
+    plain_args, plain_kwargs = _plainly(args, kwargs, "")
     options = function.settings
-    raw = function.template.new_call(plain_args, plain_kwargs, fills)
+    raw = function.template.new_call(plain_args, plain_kwargs, list(_placeholders(args, kwargs)))
     return ScheduledCall(options.queue, options.priority, raw)
 
 
@@ -113,12 +144,18 @@ def job_of_tick(call: ScheduledCall, job_id: str, mark: TickMark, now_ms: int) -
         envelope.expires_ms += now_ms
     # By the store's clock, as all workers have it. Their own may differ by seconds.
     envelope.enqueued_ms = now_ms
-    envelope.headers = envelope.headers.without_fills().with_tick(mark)
+    found = envelope.headers.call_key()
+    envelope.headers = envelope.headers.of_job().with_tick(mark)
     try:
         raw = envelope.encode()
     except EncodeError as error:
         raise BadRecord(str(error)) from error
-    return NewJob(call.queue, job_id, call.priority, raw)
+    job = NewJob(call.queue, job_id, call.priority, raw)
+    if found is None:
+        return job
+    unique, delay_ms = found
+    # Like an enqueue at this moment, so a debounce counts from now on.
+    return job._replace(delay_ms=delay_ms, terms=Terms(unique=unique))
 
 
 def _texts(mark: TickMark) -> dict[str, str]:
@@ -126,18 +163,17 @@ def _texts(mark: TickMark) -> dict[str, str]:
     return {"time": at.isoformat(), "date": at.date().isoformat(), "schedule": mark.schedule}
 
 
-def _without_placeholders(
-    args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[tuple[tuple[Any, ...], dict[str, Any]], list[tuple[int | str, str]]]:
-    """The arguments with an empty text for each placeholder, and where the placeholders stand."""
-    plain = tuple(_plain(value) for value in args)
-    named = {name: _plain(value) for name, value in kwargs.items()}
-    return (plain, named), list(_placeholders(args, kwargs))
+def _plainly(
+    args: Sequence[Any], kwargs: Mapping[str, Any], text: str
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with this text in place of each placeholder."""
+    plain = tuple(_plain(value, text) for value in args)
+    return plain, {name: _plain(value, text) for name, value in kwargs.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, text: str) -> Any:
     if isinstance(value, FromTick):
-        return ""
+        return text
     return value
 
 

@@ -274,12 +274,14 @@ class CronMissed(ScheduleEvent):
 
 @dataclass(frozen=True, slots=True)
 class CronSkipped(ScheduleEvent):
-    """Ticks have made no job, because an earlier job of the schedule had not ended. See `overlap`.
+    """Ticks have made no job, because an earlier job of the schedule had not ended (see `overlap`),
+    or because another job held the unique key of theirs.
 
-    `ticks`: how many.
+    `ticks`: how many. `holder`: the job that holds the key; None if the overlap is why.
     """
 
     ticks: int
+    holder: JobRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

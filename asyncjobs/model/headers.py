@@ -49,6 +49,7 @@ _UNIQUE: Final = "unique"
 _TRACE: Final = "t"
 _TICK: Final = "tick"
 _FILLS: Final = "fills"
+_LOCK: Final = "lock"
 
 _TOWARDS_THE_END: Final = (_SPENT, _CRASHES, _CRASHES_KEPT, _UNKNOWN_SINCE, _UNKNOWN_TIMES)
 """The headers that bring a job closer to its end. A fresh start drops them."""
@@ -263,9 +264,34 @@ class Headers:
                     raise BadRecord("one of its placeholders cannot be read")
         return found
 
-    def without_fills(self) -> Headers:
-        """The same for a job, whose placeholders are filled in."""
-        return Headers({key: value for key, value in self.fields.items() if key != _FILLS})
+    def call_key(self) -> tuple[Unique, int] | None:
+        """In the call of a schedule: the unique key of its jobs, and how long each of them waits
+        first, in ms. None for most. Raises BadRecord: without its key a job must not run."""
+        stored = self.fields.get(_LOCK)
+        if stored is None:
+            return None
+        match stored:
+            case [
+                str(key),
+                "finished" | "started" | "window" as until,
+                int(ttl_ms),
+                bool(replace),
+                bool(hold),
+                int() | None as latest_ms,
+                int(delay_ms),
+            ] if key and 0 < ttl_ms <= LAST_MS and 0 <= delay_ms <= LAST_MS:
+                if latest_ms is None or 0 < latest_ms <= LAST_MS:
+                    raw = key.encode("utf-8", "surrogateescape")
+                    return Unique(raw, until, ttl_ms, replace, hold, latest_ms), delay_ms
+        raise BadRecord("its unique key cannot be read")
+
+    def of_job(self) -> Headers:
+        """Those of a call for one of its jobs, whose placeholders are filled in."""
+        fields = {key: value for key, value in self.fields.items() if key not in (_FILLS, _LOCK)}
+        found = self.call_key()
+        if found is not None:
+            fields |= unique_header(found[0])
+        return Headers(fields)
 
     # -- what others write, and read themselves ---------------------------------------
 
@@ -322,10 +348,17 @@ def unique_header(unique: Unique) -> dict[str, Any]:
 
 
 def call_headers(
-    sensitive: dict[str, Any] | None, fills: Sequence[tuple[int | str, str]]
+    sensitive: dict[str, Any] | None,
+    fills: Sequence[tuple[int | str, str]],
+    key: tuple[Unique, int] | None,
 ) -> dict[str, Any]:
-    """The headers in the call of a schedule, as stored: what must not be shown, and `fills`."""
+    """The headers in the call of a schedule, as stored: what must not be shown, `fills`, and the
+    unique key of its jobs with the time that each of them waits first, in ms."""
     headers = new_headers(sensitive, None)
+    if key is not None:
+        unique, delay_ms = key
+        text = unique.key.decode("utf-8", "surrogateescape")
+        headers = {**headers, _LOCK: [text, *unique[1:], delay_ms]}
     if fills:
         return {**headers, _FILLS: [list(fill) for fill in fills]}
     return headers

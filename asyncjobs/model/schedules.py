@@ -26,7 +26,8 @@ class Overlap(StrEnum):
     SKIP = "skip"
     """It is used up without a job."""
     QUEUE_ONE = "queue_one"
-    """It fires unless a job of the schedule waits already."""
+    """Its job waits until the earlier one has ended. It is used up without a job if one waits
+    already."""
     CANCEL_RUNNING = "cancel_running"
     """The earlier job is cancelled, then it fires."""
 

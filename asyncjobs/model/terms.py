@@ -22,7 +22,8 @@ class Unique(NamedTuple):
     new job, and `ttl_ms` starts again. It is due `latest_ms` after the first call at the latest.
     Once it is ready by then and waits for a worker only, a key that lasts until the start is free.
     `hold`: behind a holder that was taken, and whose key lasts until it has finished, one job is
-    held until that end. A later one replaces it.
+    held until that end. With `replace` a later one replaces it; else the first one stays, and so
+    does a holder that was not taken yet.
     """
 
     key: bytes

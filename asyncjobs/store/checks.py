@@ -10,7 +10,7 @@ from typing import Final
 
 from asyncjobs.errors import MissingCapability, UsageError
 from asyncjobs.model.job import NewJob, Priority, State
-from asyncjobs.model.schedules import ScheduleRef
+from asyncjobs.model.schedules import Overlap, ScheduleRef
 from asyncjobs.model.settlement import MOST_EFFECT_BYTES, MOST_EFFECT_JOBS, Settlement
 from asyncjobs.model.terms import Terms
 from asyncjobs.store.schedules import MOST_TICKS, Tick
@@ -124,7 +124,12 @@ def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
         )
 
 
-def check_ticks(schedule: ScheduleRef, ticks: Sequence[Tick], capabilities: Capabilities) -> None:
+def check_ticks(
+    schedule: ScheduleRef,
+    ticks: Sequence[Tick],
+    capabilities: Capabilities,
+    overlap: Overlap = Overlap.ALLOW,
+) -> None:
     """Raises UsageError for ticks that no store fires in one step, and MissingCapability for
     terms of their jobs that this store cannot keep."""
     if len(ticks) > MOST_TICKS:
@@ -146,10 +151,11 @@ def check_ticks(schedule: ScheduleRef, ticks: Sequence[Tick], capabilities: Capa
                 f"{job.priority!r}: use 0 to 3"
             )
         check_terms(job, capabilities)
-        if job.terms is not None and job.terms.unique is not None:
+        is_unique = job.terms is not None and job.terms.unique is not None
+        if is_unique and overlap is Overlap.QUEUE_ONE:
             raise UsageError(
                 f"a tick of the schedule {schedule} makes the job {job.ref} with a unique key, and "
-                "no store keeps both in one step yet: let the schedule's overlap decide"
+                "with the overlap queue_one it waits for a key of the schedule: use another overlap"
             )
 
 

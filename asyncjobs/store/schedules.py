@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from asyncjobs.errors import StoreError
+from asyncjobs.model.clock import LONGEST_S
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.schedules import Overlap, ScheduleRef
-from asyncjobs.store.answers import NONE_AWAY
+from asyncjobs.model.terms import Unique
+from asyncjobs.store.answers import NONE_AWAY, Placed
 
 __all__ = [
     "MOST_REPLACED",
@@ -27,12 +30,14 @@ __all__ = [
     "Fired",
     "NewSchedule",
     "Put",
+    "Ran",
     "Resume",
     "ScheduleRecord",
     "ScheduleRun",
     "Schedules",
     "Tick",
     "TickVerdict",
+    "key_of_tick",
 ]
 
 MOST_TICKS: Final = 100
@@ -43,6 +48,8 @@ somebody backfills it."""
 
 MOST_REPLACED: Final = 8
 """How many versions before the present one a store knows of a schedule."""
+
+NO_PLACES: Final[Mapping[int, Placed]] = MappingProxyType({})
 
 
 class NewSchedule(NamedTuple):
@@ -97,7 +104,7 @@ class ScheduleRecord(NamedTuple):
     missed: int = 0
     """Ticks that were too old to be caught up."""
     skipped: int = 0
-    """Ticks without a job, for an earlier one lived."""
+    """Ticks without a job, for an earlier one lived or another one held their unique key."""
     lag_ms: int = 0
     """How long after its tick the last job was made."""
     left: int | None = None
@@ -139,7 +146,7 @@ class TickVerdict(StrEnum):
     FIRED = "fired"
     """Its job is stored."""
     SKIPPED = "skipped"
-    """An earlier job of the schedule lives."""
+    """An earlier job of the schedule lives, or another job holds the unique key of this one."""
     OVER = "over"
     """The limit of the schedule is reached."""
     RAN = "ran"
@@ -154,7 +161,8 @@ class Fired(NamedTuple):
     clock. `verdicts` has one for each tick. `cancelled` are the jobs that had to make room; a
     running one was asked to stop. `next_ms` is the next tick, None when there is none. `refused`
     is why the queue has not answered; StoreFull when it has no memory, and then the ticks stay
-    due.
+    due. `places` has what became of unique jobs that did not go their usual way, by the position of
+    their ticks: such a tick is SKIPPED if another job is "there", else FIRED.
     """
 
     ref: ScheduleRef
@@ -165,6 +173,27 @@ class Fired(NamedTuple):
     left: int | None = None
     cancelled: Sequence[JobRef] = ()
     refused: StoreError | None = None
+    places: Mapping[int, Placed] = NO_PLACES
+
+
+class Ran(NamedTuple):
+    """What became of ticks beside the plan: a verdict for each. `places` is as in `Fired`."""
+
+    verdicts: Sequence[TickVerdict]
+    places: Mapping[int, Placed] = NO_PLACES
+
+
+def key_of_tick(ref: ScheduleRef, tick: Tick, overlap: Overlap) -> Unique | None:
+    """The unique key that the job of a tick has to hold; None for most jobs.
+
+    With QUEUE_ONE it is a key of the schedule's own: one job holds it, and one is held behind it
+    until that one has ended.
+    """
+    if overlap is Overlap.QUEUE_ONE:
+        return Unique(f"cron:{ref.id}".encode(), "finished", round(LONGEST_S * 1000), hold=True)
+    if tick.job.terms is None:
+        return None
+    return tick.job.terms.unique
 
 
 class DueSchedules(NamedTuple):
@@ -259,16 +288,20 @@ class Schedules(Protocol):
         one fires: the last one if that cancels earlier jobs, else the first. A queue that does not
         answer is `refused`, and the others fire.
 
-        Raises UsageError for more than MOST_TICKS, and for a job of another queue.
+        With QUEUE_ONE a job is held while an earlier one runs. It becomes ready when the last
+        attempt of that one has ended, whatever the end is. While one waits, no tick fires.
+
+        Raises UsageError for more than MOST_TICKS, for a job of another queue, and for a unique job
+        with QUEUE_ONE.
         """
         ...
 
-    async def run(self, id: str, ticks: Sequence[Tick]) -> list[TickVerdict] | None:
+    async def run(self, id: str, ticks: Sequence[Tick]) -> Ran | None:
         """Store the jobs of these ticks in one atomic step, whatever the next tick is.
 
         A tick that ran before is answered RAN, as far back as MOST_RUNS. A job with an id of its
-        own is always stored. Pause, overlap and limit do not count here. None for an unknown
-        schedule.
+        own is always stored, unless another job holds its unique key. Pause, overlap and limit do
+        not count here. None for an unknown schedule.
         """
         ...
 

@@ -102,7 +102,9 @@ class Declaring:
         if declared.function.settings.queue not in self._queues:
             return None
         try:
-            call = scheduled_call(declared.function, declared.args, declared.kwargs)
+            call = scheduled_call(
+                declared.function, declared.args, declared.kwargs, declared.rule.overlap
+            )
         except AsyncJobsError as error:
             # Checked when it was declared. A user's value may have changed since.
             logger.error("schedule %r is not stored: %s", declared.id, error)

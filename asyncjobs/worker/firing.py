@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import groupby
 from typing import Final
@@ -91,7 +92,11 @@ def _tick(ref: ScheduleRef, definition: Definition, tick_ms: int, now_ms: int) -
     mark = TickMark(ref.id, tick_ms, rule.zone)
     job = job_of_tick(definition.call, tick_job_id(ref.id, tick_ms), mark, now_ms)
     if rule.jitter_ms:
-        job = job._replace(at_ms=tick_ms + jitter_ms(ref.id, tick_ms, rule.jitter_ms))
+        at_ms = tick_ms + jitter_ms(ref.id, tick_ms, rule.jitter_ms)
+        # A debounced job waits at least until its quiet time is over.
+        if job.delay_ms:
+            at_ms = max(at_ms, now_ms + job.delay_ms)
+        job = job._replace(at_ms=at_ms)
     return Tick(tick_ms, job)
 
 
@@ -251,25 +256,25 @@ class Firing:
         if not self._events.active:
             return
         name = ""
-        made = [
-            tick
-            for tick, verdict in zip(fire.ticks, fired.verdicts, strict=True)
-            if verdict is TickVerdict.FIRED
-        ]
+        made = [n for n, each in enumerate(fired.verdicts) if each is TickVerdict.FIRED]
         if fire.ticks:
             name = name_in(fire.ticks[0].job.envelope)
-        for tick in made:
+        for place in made:
+            tick_ms, job = fire.ticks[place]
             # The store says how late the last one was, and the others were so much later.
-            lag_ms = fired.lag_ms + made[-1].tick_ms - tick.tick_ms
+            lag_ms = fired.lag_ms + fire.ticks[made[-1]].tick_ms - tick_ms
+            # Another job may have taken over the call.
+            made_ref, _ = fired.places.get(place, (job.ref, ""))
             self._events.emit(
-                events.CronEnqueued(
-                    ref.id, ref.queue, name, tick.job.ref, tick.tick_ms, lag_ms / 1000
-                )
+                events.CronEnqueued(ref.id, ref.queue, name, made_ref, tick_ms, lag_ms / 1000)
             )
         if fire.missed:
             self._events.emit(events.CronMissed(ref.id, ref.queue, name, fire.missed))
-        if skipped := list(fired.verdicts).count(TickVerdict.SKIPPED):
-            self._events.emit(events.CronSkipped(ref.id, ref.queue, name, skipped))
+        skipped = [n for n, each in enumerate(fired.verdicts) if each is TickVerdict.SKIPPED]
+        # Without a holder an earlier job of the schedule was in the way.
+        holders = Counter(fired.places.get(n, (None, ""))[0] for n in skipped)
+        for holder, number in holders.items():
+            self._events.emit(events.CronSkipped(ref.id, ref.queue, name, number, holder))
 
 
 class _Refusal:

@@ -18,7 +18,7 @@ from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.redis.backend import RedisBackend
-from asyncjobs.store.schedules import Tick, TickVerdict
+from asyncjobs.store.schedules import Ran, Tick, TickVerdict
 from asyncjobs.store.seam import Backend, StoreSettings
 from asyncjobs.testing.conformance.schedules import rule
 from asyncjobs.testing.conformance.store import (
@@ -75,7 +75,7 @@ async def _schedule(store: Store) -> None:
     await store.backend.schedules.put([rule(store, "nightly"), rule(store, "paused")])
     await store.backend.schedules.pause(["paused"], "by hand")
     past = Tick(5, NewJob(QUEUE, "past", 2, b"{}", delay_ms=60_000))
-    assert await store.backend.schedules.run("nightly", [past]) == [TickVerdict.FIRED]
+    assert await store.backend.schedules.run("nightly", [past]) == Ran([TickVerdict.FIRED])
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ def test_backfill(server: Server) -> None:
     done = schedules(server, "backfill", "daily", *span, "--yes")
     assert (done.exit_code, done.stdout) == (0, "made 4 jobs; 0 ticks had run before\n")
     again = json.loads(schedules(server, "backfill", "daily", *span, "--yes", "--json").stdout)
-    assert again == {"ticks": 4, "fired": 0, "ran": 4, "dry_run": False}
+    assert again == {"ticks": 4, "fired": 0, "ran": 4, "skipped": 0, "dry_run": False}
     many = ("--from", "2016-01-01T00:00:00Z", "--to", "2026-01-01T00:00:00Z", "--yes")
     refused = schedules(server, "backfill", "daily", *many)
     assert refused.exit_code == 1

@@ -9,7 +9,7 @@ import pytest
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.schedules import tick_job_id
 from asyncjobs.store.redis.backend import RedisBackend
-from asyncjobs.store.schedules import MOST_RUNS, Fire, Put, Schedules, Tick, TickVerdict
+from asyncjobs.store.schedules import MOST_RUNS, Fire, Put, Ran, Schedules, Tick, TickVerdict
 from asyncjobs.testing.conformance.schedules import MINUTE_MS, one, rule
 from asyncjobs.testing.conformance.store import QUEUE, PinnedClock, Store, clock, new_settings
 
@@ -162,7 +162,7 @@ async def test_the_jobs_that_are_remembered_are_bounded(store: Store, schedules:
     await schedules.put([moved])
     assert len(await schedules.runs("report")) == MOST_RUNS
     tick = Tick(MOST_RUNS + 1, NewJob("mail", "by-hand", 2, b"{}"))
-    assert await schedules.run("report", [tick]) == [TickVerdict.FIRED]
+    assert await schedules.run("report", [tick]) == Ran([TickVerdict.FIRED])
     runs = await schedules.runs("report")
     assert (len(runs), runs[0].job_id, runs[-1].tick_ms) == (MOST_RUNS, "by-hand", 2)
     key = store.backend._keys.queue("mail").ran("report")

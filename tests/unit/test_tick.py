@@ -20,9 +20,11 @@ from asyncjobs import (
 )
 from asyncjobs.jobs.tick import FromTick, ScheduledCall, job_of_tick, scheduled_call
 from asyncjobs.model.codec import BadRecord, to_json
-from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.envelope import Envelope, unique_in
 from asyncjobs.model.headers import Headers, TickMark
+from asyncjobs.model.job import NewJob
 from asyncjobs.model.refs import JobRef
+from asyncjobs.model.schedules import Overlap
 
 BERLIN = "Europe/Berlin"
 AT_MS = 1_792_888_200_000
@@ -85,12 +87,78 @@ def test_options_of_a_single_job_are_refused(options: dict[str, Any]) -> None:
         scheduled_call(report.options(**options), ("eu", "x"), {})
 
 
+def job_with(unique: Any, *args: Any, overlap: Overlap = Overlap.ALLOW) -> NewJob:
+    """The job that a tick makes of a call of `report` with this rule."""
+    call = scheduled_call(report.options(unique=unique), args, {}, overlap)
+    return job_of_tick(call, "cron:x:1", TickMark("x", AT_MS, "UTC"), AT_MS)
+
+
+def test_the_job_of_a_tick_has_the_key_of_an_enqueue() -> None:
+    rule = Unique(by="region", on_conflict="keep_latest")
+    job = job_with(rule, "eu", FromTick.DATE)
+    as_enqueued = report.options(unique=rule).template.new_job(("eu", "y"), {})
+    assert job.terms == as_enqueued.terms
+    assert job.terms is not None
+    # A dead letter has only its envelope, and takes its key again.
+    assert unique_in(job.envelope) == unique_in(as_enqueued.envelope)
+    assert unique_in(job.envelope) is not None
+    assert b'"lock"' not in job.envelope
+    assert job_with(None, "eu", "x").terms is None
+
+
+def test_a_debounced_job_of_a_tick_waits() -> None:
+    job = job_with(Debounce(60, max_wait=90), "eu", "x")
+    assert job.delay_ms == 60_000
+    assert job.terms is not None
+    assert job.terms.unique is not None
+    assert job.terms.unique.latest_ms == 90_000
+
+
 @pytest.mark.parametrize("unique", [Unique(), Unique(by="day"), Throttle(60), Debounce(60)])
-def test_a_call_that_would_hold_a_unique_key_is_refused(unique: Any) -> None:
-    held = report.options(unique=unique)
-    with pytest.raises(ConfigError, match="unique key"):
-        scheduled_call(held, ("eu", "x"), {})
-    assert scheduled_call(held.options(unique=None), ("eu", "x"), {}).queue == "reports"
+def test_a_key_that_each_tick_changes_is_refused(unique: Any) -> None:
+    assert job_with(unique, "eu", "x").terms is not None
+    with pytest.raises(ConfigError, match="from an argument that each tick fills in"):
+        job_with(unique, "eu", FromTick.DATE)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "unique", "wanted"),
+    [
+        (Overlap.QUEUE_ONE, Unique(), "would wait for a second one"),
+        (Overlap.QUEUE_ONE, Unique(on_conflict="keep_latest"), "would wait for a second one"),
+        (Overlap.CANCEL_RUNNING, Unique(), "still has the unique key"),
+        (Overlap.CANCEL_RUNNING, Throttle(60), "still has the unique key"),
+        (Overlap.CANCEL_RUNNING, Unique(on_conflict="keep_latest"), ""),
+        (Overlap.CANCEL_RUNNING, Debounce(60), ""),
+        (Overlap.SKIP, Unique(), ""),
+    ],
+)
+def test_overlaps_of_unique_jobs(overlap: Overlap, unique: Any, wanted: str) -> None:
+    if not wanted:
+        assert job_with(unique, "eu", "x", overlap=overlap).terms is not None
+        return
+    with pytest.raises(ConfigError, match=wanted):
+        job_with(unique, "eu", "x", overlap=overlap)
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        5,
+        [],
+        ["", "finished", 1, False, False, None, 0],
+        ["k", "never", 1, False, False, None, 0],
+        ["k", "finished", 0, False, False, None, 0],
+        ["k", "finished", 1, False, False, -1, 0],
+        ["k", "finished", 1, False, False, None, -1],
+    ],
+)
+def test_a_key_that_cannot_be_read_makes_no_job(lock: Any) -> None:
+    call = scheduled_call(report.options(unique=Unique()), ("eu", "x"), {})
+    envelope = Envelope.decode(call.raw)
+    envelope.headers = Headers({**envelope.headers.fields, "lock": lock})
+    with pytest.raises(BadRecord, match="unique key"):
+        job_of_tick(call._replace(raw=envelope.encode()), "x", TickMark("x", 1, "UTC"), 1)
 
 
 def test_arguments_that_do_not_fit_are_refused() -> None:

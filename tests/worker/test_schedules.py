@@ -13,16 +13,19 @@ import pytest
 from asyncjobs import (
     INJECTED,
     AsyncJobs,
+    ConfigError,
     FromTick,
     JobContext,
     JobFunction,
     Retry,
     Schedule,
     ScheduleNotFound,
+    State,
+    Unique,
     UsageError,
     Worker,
 )
-from asyncjobs.events import CronEnqueued
+from asyncjobs.events import CronEnqueued, CronSkipped
 from asyncjobs.jobs.context import current_job
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.worker.declaring import Declaring
@@ -31,6 +34,7 @@ from tests.worker.kit import (
     LIMIT_S,
     NewApp,
     Stage,
+    ended,
     events_of,
     eventually,
     listens,
@@ -238,10 +242,9 @@ async def test_a_burst_leaves_schedules_alone(app: AsyncJobs, stage: Stage) -> N
     assert stage.notes == []
 
 
-# One store and one overlap are enough: the others are cases of the conformance suite.
-@pytest.mark.parametrize("kind", ["memory"])
 async def test_a_tick_is_skipped_while_the_last_job_runs(app: AsyncJobs, stage: Stage) -> None:
     job = register(app, waits)
+    heard = events_of(app, CronSkipped)
     async with working(app):
         await listens(app)
         await app.schedules.put("often", job, every=1, overlap="skip")
@@ -249,6 +252,83 @@ async def test_a_tick_is_skipped_while_the_last_job_runs(app: AsyncJobs, stage: 
         await comes(app, lambda schedule: schedule.skipped >= 1, "often")
         assert (await app.schedules.pause("often")).fired == 1
         stage.open("open")
+    assert heard[0].holder is None
+
+
+async def test_one_job_waits_while_the_last_one_runs(app: AsyncJobs, stage: Stage) -> None:
+    job = register(app, waits)
+    heard = events_of(app, CronEnqueued)
+    async with working(app, concurrency=8):
+        await listens(app)
+        await app.schedules.put("often", job, every=1, overlap="queue_one")
+        await comes(app, lambda schedule: schedule.skipped >= 1, "often")
+        assert (await app.schedules.pause("often")).fired == 2
+        # Slots are free, and the second one is held until the first one has ended.
+        assert stage.notes == [f"began {heard[0].ref.id}"]
+        info = await app.handle(heard[1].ref.id).info()
+        assert (info.state, info.held_by) == (State.HELD, f"job {heard[0].ref}")
+        stage.open("open")
+        await until(lambda: len(stage.notes) == 2)
+    assert stage.notes == [f"began {event.ref.id}" for event in heard]
+
+
+async def test_the_last_job_is_cancelled(app: AsyncJobs, stage: Stage) -> None:
+    job = register(app, waits)
+    heard = events_of(app, CronEnqueued)
+    async with working(app):
+        await listens(app)
+        await app.schedules.put("often", job, every=1, overlap="cancel_running")
+        await until(lambda: len(stage.notes) >= 2)
+        await app.schedules.pause("often")
+        await ended(app, heard[0].ref.id, State.CANCELLED)
+        stage.open("open")
+    assert stage.notes[:2] == [f"began {event.ref.id}" for event in heard[:2]]
+
+
+async def test_a_schedule_of_a_unique_job(app: AsyncJobs, stage: Stage) -> None:
+    job = register(app, waits, unique=Unique())
+    heard = events_of(app, CronSkipped)
+    async with working(app):
+        await listens(app)
+        handle = await job.enqueue()
+        await app.schedules.put("often", job, every=1)
+        await comes(app, lambda schedule: schedule.skipped >= 1, "often")
+        await until(lambda: len(heard) >= 1)
+        assert heard[0].holder == handle.ref
+        again = await app.schedules.trigger("often")
+        assert (again.id, again.disposition) == (handle.id, "existing")
+        stage.open("open")
+        await comes(app, lambda schedule: schedule.fired >= 1, "often")
+        await app.schedules.pause("often")
+    assert stage.notes[0] == f"began {handle.id}"
+
+
+async def test_what_a_trigger_does_to_a_unique_job(app: AsyncJobs, stage: Stage) -> None:
+    job = register(app, waits, unique=Unique(on_conflict="keep_latest"))
+    async with app:
+        await app.schedules.put("yearly", job, cron=YEARLY)
+        handles = [await app.schedules.trigger("yearly") for _ in range(2)]
+        async with Worker(app):
+            await until(lambda: len(stage.notes) == 1)
+            handles.append(await app.schedules.trigger("yearly"))
+            assert [handle.disposition for handle in handles] == ["new", "replaced", "held"]
+            assert handles[1].id == handles[0].id
+            stage.open("open")
+            await handles[2].result(LIMIT_S)
+        end = datetime(2026, 1, 2, tzinfo=UTC)
+        done = await app.schedules.backfill("yearly", datetime(2024, 1, 1, tzinfo=UTC), end)
+        assert done == (3, 0, 0)
+        assert (await of(app, "yearly")).fired == 6
+
+
+async def test_overlaps_that_a_unique_job_cannot_have(app: AsyncJobs) -> None:
+    job = register(app, waits, unique=Unique())
+    async with app:
+        for overlap in ("queue_one", "cancel_running"):
+            with pytest.raises(ConfigError, match=r"unique key of the next one|for a second one"):
+                await app.schedules.put("yearly", job, cron=YEARLY, overlap=overlap)
+    with pytest.raises(ConfigError, match="would wait for a second one"):
+        app.cron(YEARLY, overlap="queue_one")(job)
 
 
 async def test_by_hand(app: AsyncJobs, stage: Stage) -> None:
@@ -260,9 +340,9 @@ async def test_by_hand(app: AsyncJobs, stage: Stage) -> None:
         assert abs(datetime.fromisoformat(text) - datetime.now(UTC)) < timedelta(minutes=5)
         end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         start = end - timedelta(hours=5)
-        assert await app.schedules.backfill("hourly", start, end) == (5, 0)
+        assert await app.schedules.backfill("hourly", start, end) == (5, 0, 0)
         earlier = start - timedelta(hours=2)
-        assert await app.schedules.backfill("hourly", earlier, end) == (2, 5)
+        assert await app.schedules.backfill("hourly", earlier, end) == (2, 5, 0)
         assert (await of(app, "hourly")).fired == 8
         with pytest.raises(UsageError, match="more than 1,000 ticks"):
             await app.schedules.backfill("hourly", end - timedelta(days=60), end)

@@ -99,13 +99,16 @@ def backfill(
 
 def _tell(number: int, done: ticks.Backfill | None, *, as_json: bool) -> int:
     if as_json:
-        fired = ran = None
+        fired = ran = skipped = None
         if done is not None:
-            fired = done.fired
-            ran = done.ran
-        show_json({"ticks": number, "fired": fired, "ran": ran, "dry_run": done is None})
+            fired, ran, skipped = done
+        answer = {"ticks": number, "fired": fired, "ran": ran, "skipped": skipped}
+        show_json({**answer, "dry_run": done is None})
     elif done is None:
         click.echo(f"{count(number, 'tick')} in this time")
     else:
-        click.echo(f"made {count(done.fired, 'job')}; {count(done.ran, 'tick')} had run before")
+        text = f"made {count(done.fired, 'job')}; {count(done.ran, 'tick')} had run before"
+        if done.skipped:
+            text += f"; {count(done.skipped, 'tick')} skipped: another job has the unique key"
+        click.echo(text)
     return ExitCode.CLEAN

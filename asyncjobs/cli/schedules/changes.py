@@ -32,6 +32,12 @@ _DELETE_EPILOG: Final = _EPILOG.replace(
     "  2  wrong usage or configuration; no terminal to ask on, and no --yes",
 )
 
+_PLACES: Final = {
+    "there": "made no job: the job {} holds its unique key",
+    "replaced": "gave its call to the job {}, which holds its unique key and has not started",
+    "held": "made the job {}, which waits for its unique key",
+}
+
 Act = Callable[[Backend, str], Awaitable[str]]
 """Changes one schedule, and returns what was done to it, in words."""
 
@@ -83,11 +89,15 @@ def resume(ctx: click.Context, /, **flags: Any) -> None:
 def trigger(ctx: click.Context, /, **flags: Any) -> None:
     """Make a job of each schedule now.
 
-    Its times, a pause, the overlap and the limit do not matter. Does not import the app.
+    Its times, a pause, the overlap and the limit do not matter; a unique key that another job holds
+    does. Does not import the app.
     """
 
     async def act(store: Backend, id: str) -> str:
-        return f"made the job {(await ticks.trigger(store, id)).ref}"
+        ref, _, place = await ticks.trigger(store, id)
+        if place is None:
+            return f"made the job {ref}"
+        return _PLACES[place.how].format(ref)
 
     _run(ctx, act, flags)
 

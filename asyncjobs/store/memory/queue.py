@@ -89,9 +89,9 @@ class Queue:
         return id in self._jobs
 
     def waits(self, id: str) -> bool:
-        """Whether a job with this id lives, and does not run."""
+        """Whether a job with this id lives, does not run, and has not begun under a key."""
         job = self._jobs.get(id)
-        return job is not None and job.holder is None
+        return job is not None and job.holder is None and not self.locks.has_begun(job)
 
     # Coming in
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from asyncjobs.model.schedules import Overlap, ScheduleRef
+from asyncjobs.store.answers import Placed
 from asyncjobs.store.schedules import (
     MOST_REPLACED,
     MOST_RUNS,
@@ -16,6 +17,7 @@ from asyncjobs.store.schedules import (
     Resume,
     ScheduleRecord,
     ScheduleRun,
+    Tick,
     TickVerdict,
 )
 
@@ -28,7 +30,7 @@ LOOKED_AT: Final = 100
 class Rule:
     """What is known of one schedule, and how it changes. Knows no queue and stores no job."""
 
-    __slots__ = ("lapsed_ms", "record", "replaced", "runs")
+    __slots__ = ("lapsed_ms", "record", "replaced", "runs", "ticks")
 
     def __init__(self, new: NewSchedule, now: int) -> None:
         self.record = ScheduleRecord(
@@ -45,6 +47,9 @@ class Rule:
         """The jobs that it has made, the newest last."""
         self.lapsed_ms: int | None = None
         """The tick that was next when it lapsed."""
+        self.ticks: deque[str] = deque(maxlen=MOST_RUNS)
+        """The ids that the jobs of these ticks were to have. Another job may have taken over the
+        call."""
         self._mark(new, now)
 
     @property
@@ -128,7 +133,7 @@ class Rule:
 
     def plan(self, fire: Fire, waiting: bool, living: bool) -> list[TickVerdict]:
         """Which ticks fire. `living` and `waiting`: whether an earlier job lives, or waits."""
-        ran = {run.job_id for run in list(self.runs)[-LOOKED_AT:]}
+        ran = set(list(self.ticks)[-LOOKED_AT:])
         # rule:23 a tick that has run by hand does not fire, in memory
         due = [place for place, tick in enumerate(fire.ticks) if tick.job.id not in ran]
         verdicts = [TickVerdict.RAN] * len(fire.ticks)
@@ -153,7 +158,13 @@ class Rule:
             verdicts[0] = TickVerdict.FIRED
         return verdicts
 
-    def note_fire(self, fire: Fire, verdicts: list[TickVerdict], now: int) -> None:
+    def note_fire(
+        self,
+        fire: Fire,
+        verdicts: list[TickVerdict],
+        places: Mapping[int, Placed],
+        now: int,
+    ) -> None:
         """Use up the ticks of this fire, of which these became what `verdicts` say."""
         record = self.record
         fired = verdicts.count(TickVerdict.FIRED)
@@ -162,9 +173,9 @@ class Rule:
             left -= fired
         # A fire without a job says nothing about how late jobs are made.
         lag_ms = record.lag_ms
-        for tick, verdict in zip(fire.ticks, verdicts, strict=True):
+        for place, (tick, verdict) in enumerate(zip(fire.ticks, verdicts, strict=True)):
             if verdict is TickVerdict.FIRED:
-                self.runs.append(ScheduleRun(tick.tick_ms, tick.job.id))
+                self._note(tick, places.get(place))
                 lag_ms = max(now - tick.tick_ms, 0)
         next_ms = fire.next_ms
         # rule:23 after the last tick of a limit there is no next one, in memory
@@ -180,10 +191,17 @@ class Rule:
             left=left,
         )
 
-    def note_run(self, run: ScheduleRun) -> None:
+    def note_run(self, tick: Tick, place: Placed | None) -> None:
         """A job was stored for a tick beside the plan."""
-        self.runs.append(run)
+        self._note(tick, place)
         self.record = self.record._replace(fired=self.record.fired + 1)
+
+    def _note(self, tick: Tick, place: Placed | None) -> None:
+        id = tick.job.id
+        if place is not None:
+            id = place.ref.id
+        self.runs.append(ScheduleRun(tick.tick_ms, id))
+        self.ticks.append(tick.job.id)
 
     def last_jobs(self, lives: Callable[[str], bool]) -> list[str]:
         """The ids of those of its last jobs that live."""

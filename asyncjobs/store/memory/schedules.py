@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.schedules import Overlap, ScheduleRef
-from asyncjobs.store.answers import CancelCall, QueueChanged
+from asyncjobs.model.terms import Terms
+from asyncjobs.store.answers import CancelCall, Placed, QueueChanged
 from asyncjobs.store.checks import check_ticks
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.queues import Queues
@@ -18,11 +19,13 @@ from asyncjobs.store.schedules import (
     Fired,
     NewSchedule,
     Put,
+    Ran,
     Resume,
     ScheduleRecord,
     ScheduleRun,
     Tick,
     TickVerdict,
+    key_of_tick,
 )
 from asyncjobs.store.seam import Capabilities
 
@@ -103,7 +106,7 @@ class MemorySchedules:
 
     async def fire(self, fires: Sequence[Fire]) -> list[Fired]:
         for fire in fires:
-            check_ticks(fire.ref, fire.ticks, self._capabilities)
+            check_ticks(fire.ref, fire.ticks, self._capabilities, fire.overlap)
         now = self._queues.now_ms()
         broken = self._queues.broken
         return [
@@ -127,31 +130,45 @@ class MemorySchedules:
             cancelled = [self._cancel(queue, id, now) for id in living]
         # Of the others only the count remains.
         places = [n for n, verdict in enumerate(verdicts) if verdict is TickVerdict.FIRED]
-        self._store(queue, fire.ticks, places, verdicts, now)
-        rule.note_fire(fire, verdicts, now)
+        if fire.overlap is Overlap.QUEUE_ONE and places and living:
+            # One of a trigger, or of a time when another overlap counted, has no key to wait for.
+            own = key_of_tick(rule.ref, fire.ticks[0], fire.overlap)
+            assert own is not None
+            # rule:23 the one that waits does so until the one that runs has ended, in memory
+            queue.locks.lend(living[-1], own, now)
+        ticks = [_with_key(fire.ref, tick, fire.overlap) for tick in fire.ticks]
+        met = self._store(queue, ticks, places, verdicts, now)
+        rule.note_fire(fire, verdicts, met, now)
         record = rule.record
         return Fired(
-            fire.ref, True, verdicts, record.next_ms, record.lag_ms, record.left, tuple(cancelled)
+            fire.ref,
+            True,
+            verdicts,
+            record.next_ms,
+            record.lag_ms,
+            record.left,
+            tuple(cancelled),
+            places=met,
         )
 
-    async def run(self, id: str, ticks: Sequence[Tick]) -> list[TickVerdict] | None:
+    async def run(self, id: str, ticks: Sequence[Tick]) -> Ran | None:
         (rule,) = self._sound([id])
         if rule is None:
             return None
         check_ticks(rule.ref, ticks, self._capabilities)
         now = self._queues.now_ms()
         queue = self._queues.queue(rule.ref.queue)
-        ran = {run.job_id for run in rule.runs}
+        ran = set(rule.ticks)
         # rule:23 a tick that ran is not run once more, in memory
         places = [place for place, tick in enumerate(ticks) if tick.job.id not in ran]
         verdicts = [TickVerdict.RAN] * len(ticks)
         for place in places:
             verdicts[place] = TickVerdict.FIRED
-        self._store(queue, ticks, places, verdicts, now)
-        for tick, verdict in zip(ticks, verdicts, strict=True):
+        met = self._store(queue, ticks, places, verdicts, now)
+        for place, (tick, verdict) in enumerate(zip(ticks, verdicts, strict=True)):
             if verdict is TickVerdict.FIRED:
-                rule.note_run(ScheduleRun(tick.tick_ms, tick.job.id))
-        return verdicts
+                rule.note_run(tick, met.get(place))
+        return Ran(verdicts, met)
 
     async def runs(self, id: str, limit: int = MOST_RUNS) -> list[ScheduleRun]:
         (rule,) = self._sound([id])
@@ -198,13 +215,23 @@ class MemorySchedules:
         places: Sequence[int],
         verdicts: list[TickVerdict],
         now: int,
-    ) -> None:
-        """Store the jobs of the ticks at `places`. One whose id is there ran before."""
+    ) -> dict[int, Placed]:
+        """Store the jobs of the ticks at `places`. One whose id is there ran before. Returns what
+        became of unique jobs that did not go their usual way."""
         self._queues.note_used(queue.name)
         stored = queue.add([ticks[place].job for place in places], now)
+        met: dict[int, Placed] = {}
         for place, placed in zip(places, stored, strict=True):
-            if placed is not None:
+            if placed is None:
+                continue
+            if placed == Placed(ticks[place].job.ref, "there"):
                 verdicts[place] = TickVerdict.RAN
+                continue
+            met[place] = placed
+            # rule:23 a tick whose key is taken is skipped, in memory
+            if placed.how == "there":
+                verdicts[place] = TickVerdict.SKIPPED
+        return met
 
     def _cancel(self, queue: Queue, id: str, now: int) -> JobRef:
         """Cancel a job that lives: remove it, or ask its worker to stop it."""
@@ -213,3 +240,11 @@ class MemorySchedules:
         if holder is not None:
             self._queues.control.tell(queue.name, CancelCall(holder, job))
         return job
+
+
+def _with_key(ref: ScheduleRef, tick: Tick, overlap: Overlap) -> Tick:
+    """The tick, with the unique key that its job has to hold."""
+    unique = key_of_tick(ref, tick, overlap)
+    if unique is None:
+        return tick
+    return tick._replace(job=tick.job._replace(terms=Terms(unique=unique)))

@@ -98,6 +98,16 @@ class Locks:
         is_ready = self._jobs[lock.id].state is State.READY
         return is_ready and lock.first_ms + unique.latest_ms <= now
 
+    def has_begun(self, job: StoredJob) -> bool:
+        """Whether a job with a key was taken: it goes on until its last attempt has ended."""
+        return job.id in self._of and job.has_started
+
+    def lend(self, id: str, unique: Unique, now: int) -> None:
+        """Give a key that is free to a job that runs and has none, so that others can wait for its
+        end."""
+        if id not in self._of and self._look_up(unique.key, now) is None:
+            self._take(Lock(unique.key, unique.until, now + unique.ttl_ms, now, id))
+
     def again(self, id: str, unique: Unique, now: int) -> JobRef | None:
         """Give a dead job its key again; the job that holds it, if there is one."""
         if unique.until == "window":
@@ -115,6 +125,9 @@ class Locks:
         # A window outlasts its job, which may be revived and run, or leave its id to another one.
         # rule:21 only the job that has the key is replaced, in memory
         has_key = self._of.get(lock.id) == lock.key
+        # rule:21 who only waits takes no job's place, in memory
+        if has_key and not unique.replace and not holder.has_started:
+            return there
         # rule:21 what has started keeps its arguments, in memory
         if has_key and not holder.has_started:
             self._replace(lock, holder, new, unique, due, now)
@@ -124,6 +137,9 @@ class Locks:
         before = self._next.get(lock.key)
         # rule:21 one job at the most waits for a key, in memory
         if before is not None:
+            # rule:23 of the jobs that only wait, the first one does, in memory
+            if not unique.replace:
+                return Placed(JobRef(self._queue, before.job.id), "there")
             before.job.call(new)
             self._next[lock.key] = _Next(before.job, unique.ttl_ms, due)
             return Placed(JobRef(self._queue, before.job.id), "replaced")

@@ -8,19 +8,22 @@ from typing import Any, Final
 from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT
 from asyncjobs.model.ids import id_bytes, id_text
 from asyncjobs.model.refs import JobRef
-from asyncjobs.model.schedules import ScheduleRef, tick_job_id
+from asyncjobs.model.schedules import Overlap, ScheduleRef, tick_job_id
 from asyncjobs.store.redis.exchange import job_args
 from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.scripts import Script
+from asyncjobs.store.redis.unique import read_met, terms_args
 from asyncjobs.store.schedules import (
     Fire,
     Fired,
     NewSchedule,
+    Ran,
     ScheduleRecord,
     ScheduleRun,
     Tick,
     TickVerdict,
+    key_of_tick,
 )
 from asyncjobs.store.seam import StoreSettings
 
@@ -29,10 +32,10 @@ __all__ = [
     "place_of",
     "put_command",
     "read_fired",
+    "read_ran",
     "read_rule",
     "read_run",
     "read_taken",
-    "read_verdicts",
     "run_command",
 ]
 
@@ -99,6 +102,7 @@ def fire_command(
         settings.history,
         len(fire.ticks),
         *(_item(fire.ref, tick) for tick in fire.ticks),
+        *_terms(fire.ref, fire.ticks, fire.overlap),
         *_jobs(fire.ticks),
         more_keys=_tick_keys(keys, fire.ref, fire.ticks),
     )
@@ -113,6 +117,7 @@ def run_command(
         pinned,
         len(ticks),
         *(_item(ref, tick) for tick in ticks),
+        *_terms(ref, ticks, Overlap.ALLOW),
         *_jobs(ticks),
         more_keys=_tick_keys(keys, ref, ticks),
     )
@@ -123,19 +128,26 @@ def read_fired(fire: Fire, reply: Sequence[Any]) -> Fired:
     # Nothing has happened: it is not as it was read.
     if not reply:
         return Fired(fire.ref, is_ours=False)
-    letters, next_ms, lag_ms, left, cancelled = reply
+    letters, next_ms, lag_ms, left, cancelled, met = reply
     return Fired(
         fire.ref,
         True,
-        read_verdicts(letters),
+        _read_verdicts(letters),
         _number(next_ms, LAST_MS),
         _number(lag_ms, LAST_MS) or 0,
         _number(left, MOST_COUNT),
         tuple(JobRef(fire.ref.queue, id_text(job)) for job in cancelled),
+        places=read_met(fire.ref.queue, met),
     )
 
 
-def read_verdicts(letters: bytes) -> list[TickVerdict]:
+def read_ran(ref: ScheduleRef, reply: Sequence[Any]) -> Ran:
+    """The answer of lua/cron_run.lua."""
+    letters, met = reply
+    return Ran(_read_verdicts(letters), read_met(ref.queue, met))
+
+
+def _read_verdicts(letters: bytes) -> list[TickVerdict]:
     """A letter for each tick."""
     return [_VERDICTS[letter] for letter in letters.decode()]
 
@@ -187,6 +199,9 @@ def read_rule(ref: ScheduleRef, fields: Sequence[bytes | None] | None) -> Schedu
 def read_run(ref: ScheduleRef, item: bytes) -> ScheduleRun | None:
     """A job that a schedule has made, as `_item` has written it; None for foreign bytes."""
     time, _, job = item.partition(b" ")
+    # Another job has taken over its call: behind the id that it was to have, whose length is here.
+    time, _, length = time.partition(b"=")
+    job = job[_number(length, MOST_COUNT) or 0 :]
     tick_ms = _number(time, LAST_MS)
     if tick_ms is None:
         return None
@@ -199,6 +214,10 @@ def _item(ref: ScheduleRef, tick: Tick) -> bytes:
     if tick.job.id == tick_job_id(ref.id, tick.tick_ms):
         return b"%d" % tick.tick_ms
     return b"%d %s" % (tick.tick_ms, id_bytes(tick.job.id))
+
+
+def _terms(ref: ScheduleRef, ticks: Sequence[Tick], overlap: Overlap) -> list[bytes]:
+    return [terms_args(key_of_tick(ref, tick, overlap)) for tick in ticks]
 
 
 def _jobs(ticks: Sequence[Tick]) -> list[bytes | str | int]:

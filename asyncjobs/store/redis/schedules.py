@@ -20,10 +20,10 @@ from asyncjobs.store.redis.rules import (
     place_of,
     put_command,
     read_fired,
+    read_ran,
     read_rule,
     read_run,
     read_taken,
-    read_verdicts,
     run_command,
 )
 from asyncjobs.store.redis.scripts import (
@@ -42,11 +42,11 @@ from asyncjobs.store.schedules import (
     Fired,
     NewSchedule,
     Put,
+    Ran,
     Resume,
     ScheduleRecord,
     ScheduleRun,
     Tick,
-    TickVerdict,
 )
 
 __all__ = ["RedisSchedules"]
@@ -214,7 +214,7 @@ class RedisSchedules:
 
     async def fire(self, fires: Sequence[Fire]) -> list[Fired]:
         for fire in fires:
-            check_ticks(fire.ref, fire.ticks, CAPABILITIES)
+            check_ticks(fire.ref, fire.ticks, CAPABILITIES, fire.overlap)
         if not fires:
             return []
         use_up = script("cron_fire")
@@ -233,7 +233,7 @@ class RedisSchedules:
             for fire, reply in zip(fires, replies[: len(fires)], strict=True)
         ]
 
-    async def run(self, id: str, ticks: Sequence[Tick]) -> list[TickVerdict] | None:
+    async def run(self, id: str, ticks: Sequence[Tick]) -> Ran | None:
         (ref,) = await self._refs([id])
         if ref is None:
             return None
@@ -241,13 +241,13 @@ class RedisSchedules:
         store = script("cron_run")
         command = run_command(store, self._access.keys, self._access.pinned(), ref, ticks)
         names = (b"SADD", self._access.keys.queues, ref.queue)
-        letters, _ = await run_each(self._access.link, store, (command,), last=(names,))
-        if isinstance(letters, StoreError):
-            raise_away({ref.queue: letters})
-        # An unknown schedule has none, and so has a call without ticks.
-        if not letters and ticks:
+        reply, _ = await run_each(self._access.link, store, (command,), last=(names,))
+        if isinstance(reply, StoreError):
+            raise_away({ref.queue: reply})
+        # An unknown schedule.
+        if not reply:
             return None
-        return read_verdicts(letters)
+        return read_ran(ref, reply)
 
     async def runs(self, id: str, limit: int = MOST_RUNS) -> list[ScheduleRun]:
         (ref,) = await self._refs([id])

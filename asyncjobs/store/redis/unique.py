@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal
 
 from asyncjobs.model.ids import id_text
 from asyncjobs.model.job import NewJob
@@ -11,7 +11,15 @@ from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Unique
 from asyncjobs.store.answers import Placed
 
-__all__ = ["has_new", "has_unique", "key_args", "read_places", "unique_args"]
+__all__ = [
+    "has_new",
+    "has_unique",
+    "key_args",
+    "read_met",
+    "read_places",
+    "terms_args",
+    "unique_args",
+]
 
 # The modes of lua/unique.lua.
 _MODES: Final = {"finished": b"f", "started": b"s", "window": b"w"}
@@ -22,6 +30,9 @@ _HOW: Final[dict[int, Literal["there", "replaced", "held"]]] = {
     ord("r"): "replaced",
     ord("h"): "held",
 }
+_MET: Final[dict[bytes, Literal["there", "replaced", "held"]]] = {
+    how.encode(): how for how in _HOW.values()
+}
 
 
 def has_unique(job: NewJob) -> bool:
@@ -31,15 +42,19 @@ def has_unique(job: NewJob) -> bool:
 
 def unique_args(job: NewJob) -> bytes:
     """The terms of a new job, for lua/enqueue_unique.lua."""
-    unique = None if job.terms is None else job.terms.unique
+    return terms_args(None if job.terms is None else job.terms.unique)
+
+
+def terms_args(unique: Unique | None) -> bytes:
+    """The same for the key itself."""
     if unique is None:
         return b""
-    # Who may wait may replace, too: the script asks for the start of the holder first.
+    # Who may do both replaces: the script asks for the start of the holder first.
     conflict = b"-"
     if unique.hold:
-        conflict = b"h"
-    elif unique.replace:
-        conflict = b"r"
+        conflict = b"q"
+    if unique.replace:
+        conflict = b"h" if unique.hold else b"r"
     mode = _MODES[unique.until]
     return b"%b%b %d %d %b" % (mode, conflict, unique.ttl_ms, unique.latest_ms or 0, unique.key)
 
@@ -58,6 +73,15 @@ def read_places(queue: str, answer: bytes) -> list[Placed | None]:
         None if how == _NEW else Placed(JobRef(queue, id_text(id)), _HOW[how])
         for how, id in _parts(answer)
     ]
+
+
+def read_met(queue: str, flat: Sequence[Any]) -> dict[int, Placed]:
+    """What became of the unique jobs of ticks, by position, from the answer of lua/cron_fire.lua or
+    lua/cron_run.lua."""
+    return {
+        place - 1: Placed(JobRef(queue, id_text(id)), _MET[how])
+        for place, how, id in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    }
 
 
 def has_new(answer: bytes) -> bool:

@@ -21,7 +21,7 @@ from asyncjobs.store.listing import ENDED_STATES, LISTED_STATES, JobQuery
 from asyncjobs.store.schedules import Schedules
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.schedules import MINUTE_MS, one, rule
-from asyncjobs.testing.conformance.schedules_fire import fire, firing
+from asyncjobs.testing.conformance.schedules_fire import fire, firing, tick
 from asyncjobs.testing.conformance.spoiled import BAD, Spoil
 from asyncjobs.testing.conformance.store import (
     GRACE_MS,
@@ -325,13 +325,29 @@ async def test_unique_jobs_that_are_sent_again(
 async def test_a_schedule_that_fires(
     store: Store, schedules: Schedules, spoil: Spoil, any_part: str
 ) -> None:
+    await fire_beside_spoiled(store, schedules, spoil, any_part, None)
+
+
+async def test_a_schedule_of_unique_jobs_that_fires(
+    store: Store, schedules: Schedules, spoil: Spoil, any_part: str
+) -> None:
+    if not store.backend.capabilities.unique:
+        pytest.skip("no capability unique")
+    terms = Terms(unique=Unique(b"key", "finished", 3_600_000, replace=True, hold=True))
+    await fire_beside_spoiled(store, schedules, spoil, any_part, terms)
+
+
+async def fire_beside_spoiled(
+    store: Store, schedules: Schedules, spoil: Spoil, any_part: str, terms: Terms | None
+) -> None:
     await schedules.put([rule(store), rule(store, "bad", queue=BAD)])
     store.clock.ms += MINUTE_MS
     bad, good = await one(schedules, "bad"), await one(schedules)
+    about = firing(bad, tick(bad.next_ms or 0, "bad", queue=BAD, terms=terms))
     await spoil(any_part)
     found = await schedules.due([BAD, QUEUE], 10)
     assert good in found.records
-    first, second = await schedules.fire([firing(bad), firing(good)])
+    first, second = await schedules.fire([about, firing(good)])
     assert second.is_ours
     await spoil.mend(any_part)
     # A fire that was refused has done nothing, and one that was not has done all of it.
@@ -342,5 +358,5 @@ async def test_a_schedule_that_fires(
     if not first.is_ours:
         assert isinstance(first.refused, StoreError)
         assert after == bad
-        assert (await fire(schedules, firing(bad))).is_ours
+        assert (await fire(schedules, about)).is_ours
     await spoil.mend()

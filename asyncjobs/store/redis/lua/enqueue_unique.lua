@@ -5,7 +5,7 @@
 -- ARGV: 2 token_ttl_ms; then for each job: id, priority, due and envelope as in enqueue.lua, and
 --   its terms: '' for a job that is not unique, else '<until><conflict> <ttl ms> <latest ms, or 0>
 --   <key>'. `until` is a mode of unique.lua; `conflict` is '-' for the job that is there, 'r' to
---   replace one that has not started, 'h' to wait for one that has.
+--   replace one that has not started, 'h' to wait for one that has, too, 'q' to do only that.
 -- Result: for each job '<how><length>:<id>', in one text: '1' new, '0' there, 'r' replaced, 'h'
 --   held; the id is that of the job in its place, or empty.
 local ANSWER, token_ttl = KEYS[OWN_KEYS + 1], tonumber(ARGV[2])
@@ -19,7 +19,7 @@ for at = FIRST, #ARGV, FIELDS do
   local ms = tonumber(due ~= '' and due or '0')
   if not stream then return redis.error_reply('ERR bad priority') end
   if not ms then return redis.error_reply('ERR bad due time') end
-  if terms ~= '' and not string.match(terms, '^[fsw][-rh] %d+ %d+ .') then
+  if terms ~= '' and not string.match(terms, '^[fsw][-rhq] %d+ %d+ .') then
     return redis.error_reply('ERR bad terms')
   end
   if string.sub(due, 1, 1) == '+' then ms = now + ms end

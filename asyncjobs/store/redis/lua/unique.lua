@@ -20,6 +20,7 @@ local UNIQUE_OF = QUEUE['unique:of']
 -- `put(id, priority, envelope, due)`: stores a job. Returns its place for the index.
 -- `meet(lock, id, terms, priority, envelope, due)`: what becomes of a job that has met this lock:
 --   'there', 'replaced' or 'held', and the id of the job in its place.
+-- `lend(id, terms)`: gives a free key to a job that runs.
 -- `begin(entries)`: these jobs are taken.
 -- `free(key, id)`: takes the key from this job; whether it held it.
 -- `ended(ids)`: they have ended. `unhold(id)`: takes out a held job. Returns it as it is stored.
@@ -194,16 +195,20 @@ local function open_locks(now)
   function locks.meet(lock, id, terms, priority, envelope, due)
     local conflict, ttl, latest = string.match(terms, '^.(.) (%d+) (%d+) ')
     if conflict == '-' or not lock.state then return 'there', lock.id end
+    -- rule:21 who only waits takes no job's place
+    if conflict == 'q' and lock.state == 'waits' then return 'there', lock.id end
     -- rule:21 what has started keeps its arguments
     if lock.state == 'waits' then
       replace(lock, tonumber(ttl), tonumber(latest), priority, envelope, due)
       return 'replaced', lock.id
     end
-    if conflict ~= 'h' or lock.mode ~= 'f' then return 'there', lock.id end
+    if conflict == 'r' or lock.mode ~= 'f' then return 'there', lock.id end
     local how, waiting = 'held', id
     local before = string.match(redis.call('HGET', NEXT, lock.key) or '', '^%d+ %d+ (.*)$')
     -- rule:21 one job at the most waits for a key
     if before and redis.call('HEXISTS', HELD, before) == 1 then how, waiting = 'replaced', before end
+    -- rule:23 of the jobs that only wait, the first one does
+    if conflict == 'q' and how == 'replaced' then return 'there', before end
     redis.call('HSET', HELD, waiting, priority .. envelope)
     -- A call in the place of another one waits for as long as that has waited.
     redis.call('ZADD', SINCE, 'NX', string.format('%.0f', now), waiting)
@@ -219,6 +224,14 @@ local function open_locks(now)
     if lock then return lock.id end
     write({key = key, mode = mode, over = now + tonumber(ttl), first = now, id = id})
     redis.call('HSET', UNIQUE_OF, id, mode .. '0' .. key)
+  end
+
+  -- Gives a key that is free to a job that runs and has none, so that others can wait for its end.
+  function locks.lend(id, terms)
+    local ttl, key = string.match(terms, '^f. (%d+) %d+ (.*)$')
+    if look_up(key) or redis.call('HEXISTS', UNIQUE_OF, id) == 1 then return end
+    write({key = key, mode = 'f', over = now + tonumber(ttl), first = now, id = id})
+    redis.call('HSET', UNIQUE_OF, id, 'f1' .. key)
   end
 
   -- Calls `act(id, mode, key)` for each of these jobs that is unique.

@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.schedules_unique on each store."""
+
+from asyncjobs.testing.conformance.schedules_unique import *
