@@ -125,9 +125,23 @@ class Declaring:
         new = [self._new(each, now_ms) for each in rest]
         # A worker of the version before may start late in a deploy.
         # rule:23 an older version does not put its schedules back while the newer one runs
-        verdicts = await self._store.put(new, fresh_ms=round(GRACE_S * 1000))
-        for each, verdict in zip(rest, verdicts, strict=True):
-            self._tell(each, verdict)
+        for each, verdict in zip(rest, await self._put(queue, new), strict=True):
+            if verdict is not None:
+                self._tell(each, verdict)
+
+    async def _put(self, queue: str, new: Sequence[NewSchedule]) -> list[Put | None]:
+        """Store them; None for one that is refused. It may come from a queue that is spoiled."""
+        fresh_ms = round(GRACE_S * 1000)
+        try:
+            return [*await self._store.put(new, fresh_ms=fresh_ms)]
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            if len(new) == 1:
+                self._tell_refused(queue, error)
+                return [None]
+        # rule:23 a schedule that is refused does not keep the others out
+        return [verdict for each in new for verdict in await self._put(queue, [each])]
 
     @staticmethod
     def _new(own: _Own, now_ms: int) -> NewSchedule:

@@ -115,6 +115,14 @@ def test_an_unknown_id_is_named_with_the_nearest(server: Server) -> None:
     assert "did you mean 'daily'?" in filled.stderr
 
 
+def test_next_keeps_the_order_of_time_when_clocks_go_back(server: Server) -> None:
+    put(server, cron="*/30 * * * *", start=datetime(2099, 10, 25, tzinfo=UTC))
+    told = json.loads(schedules(server, "next", "--json", "-n", "4").stdout)
+    assert [tick["at"][11:] for tick in told["ticks"]] == [
+        *("02:00:00+02:00", "02:30:00+02:00", "02:00:00+01:00", "02:30:00+01:00")
+    ]
+
+
 def test_next(server: Server) -> None:
     none = schedules(server, "next")
     assert (none.exit_code, none.stdout) == (0, "")

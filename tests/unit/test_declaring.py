@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ from asyncjobs import AsyncJobs
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.jobs.declared import DeclaredSchedule
 from asyncjobs.store.memory import MemoryBackend
-from asyncjobs.store.schedules import ScheduleRecord
+from asyncjobs.store.schedules import NewSchedule, Put, ScheduleRecord
 from asyncjobs.store.seam import StoreSettings
 from asyncjobs.worker.declaring import GRACE_S, RENEW_S, Declaring
 
@@ -176,6 +177,24 @@ class Refusing:
 
     async def declare(self, declared: Any) -> list[bool]:
         raise self._error
+
+
+async def test_a_schedule_that_is_refused_does_not_keep_the_others_out(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    schedules = fleet.store.schedules
+    put = schedules.put
+
+    async def some(new: Sequence[NewSchedule], *, fresh_ms: int = 0) -> list[Put]:
+        if any(each.ref.id == "a" for each in new):
+            raise StoreError("the queue that it comes from has a key of a wrong type")
+        return await put(new, fresh_ms=fresh_ms)
+
+    monkeypatch.setattr(schedules, "put", some)
+    fleet.start("0 2 * * *", "0 3 * * *")
+    await fleet.live(3 * RENEW_S)
+    assert (await fleet.times("a"), await fleet.times("b")) == (None, "0 3 * * *")
+    assert caplog.text.count("cannot be renewed") == 1
 
 
 async def test_a_queue_that_refuses_is_logged_once(

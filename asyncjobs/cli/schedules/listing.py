@@ -230,9 +230,9 @@ async def _coming(
     store: Backend, records: list[ScheduleRecord], number: int, problems: list[str]
 ) -> list[tuple[datetime, ScheduleRef]]:
     """The next ticks of all of these schedules together."""
-    coming: list[tuple[datetime, ScheduleRef]] = []
     if not records:
-        return coming
+        return []
+    coming: list[tuple[int, ScheduleRef, str]] = []
     now_ms = await ticks.store_now_ms(store, records[0].ref.queue)
     for record in records:
         try:
@@ -240,10 +240,9 @@ async def _coming(
         except UsageError as error:
             problems.append(str(error))
             continue
-        coming += [(in_zone(tick_ms, zone), record.ref) for tick_ms in found]
-    # Aware times of several zones sort by the moment, not by the wall clock.
-    coming.sort()
-    return coming[:number]
+        coming += [(tick_ms, record.ref, zone) for tick_ms in found]
+    # Times of one zone would sort by the wall clock, which shows an hour twice in autumn.
+    return [(in_zone(tick_ms, zone), ref) for tick_ms, ref, zone in sorted(coming)[:number]]
 
 
 def _show_ticks(
