@@ -123,14 +123,14 @@ class Declaring:
         # rule:23 the store's clock says from when a schedule counts
         now_ms = (await self._store.due([queue], 1)).now_ms
         new = [self._new(each, now_ms) for each in rest]
-        # A worker of the version before may start late in a deploy.
-        # rule:23 an older version does not put its schedules back while the newer one runs
         for each, verdict in zip(rest, await self._put(queue, new), strict=True):
             if verdict is not None:
                 self._tell(each, verdict)
 
     async def _put(self, queue: str, new: Sequence[NewSchedule]) -> list[Put | None]:
         """Store them; None for one that is refused. It may come from a queue that is spoiled."""
+        # A worker of the version before may start late in a deploy.
+        # rule:23 an older version does not put its schedules back while the newer one runs
         fresh_ms = round(GRACE_S * 1000)
         try:
             return [*await self._store.put(new, fresh_ms=fresh_ms)]
