@@ -49,6 +49,7 @@ from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.info import JobError, JobInfo, Progress
 from asyncjobs.jobs.overview import Jobs
+from asyncjobs.jobs.past import EndedJob, FunctionFigures, History, Quantiles
 from asyncjobs.jobs.registry import JobRegistry
 from asyncjobs.jobs.rows import JobRow, JobRows
 from asyncjobs.jobs.schedule import Schedule
@@ -77,7 +78,10 @@ __all__ = [
     "Discard",
     "DrainTimeout",
     "EncodeError",
+    "EndedJob",
     "FromTick",
+    "FunctionFigures",
+    "History",
     "JobCall",
     "JobCancelled",
     "JobContext",
@@ -100,6 +104,7 @@ __all__ = [
     "PayloadTooLarge",
     "Priority",
     "Progress",
+    "Quantiles",
     "RegistrationError",
     "ResultError",
     "ResultTimeout",

@@ -17,6 +17,7 @@ from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.jobs.overview import Jobs
+from asyncjobs.jobs.past import History
 from asyncjobs.jobs.readings import check_job_name, read_job_name
 from asyncjobs.jobs.registry import JobRegistry, Register
 from asyncjobs.jobs.rule import CronOptions, Interval, ScheduleOptions
@@ -105,6 +106,7 @@ class AsyncJobs:
         )
         self.jobs = Jobs(self, self.registry, self.settings.max_payload)
         self._outbox = Outbox(self, self._openings, self._telemetry)
+        self.history = History(self.opened)
         self.queues = Queues(self.opened, self.settings, self.events)
         self.workers = Workers(self.opened)
         # From here on, job functions know where their jobs go, and which settings hold for them.

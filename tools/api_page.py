@@ -51,6 +51,7 @@ SECTIONS = {
         "Priority",
     ],
     "Many jobs at once": ["Jobs", "JobRow", "JobRows", "ActionVerdict"],
+    "The past": ["History", "EndedJob", "FunctionFigures", "Quantiles"],
     "Schedules": ["Schedules", "Schedule", "FromTick", "Backfill"],
     "Workers": ["Worker", "WorkerReport"],
     "Types": ["Seconds"],
@@ -70,6 +71,7 @@ MORE = {
 """Public names of other modules."""
 MEMBERS = {
     "AsyncJobs": ["job", "cron", "every", "include", "enqueue_many", "handle", "on", "store_info"],
+    "History": ["jobs", "functions"],
     "JobRegistry": ["job", "cron", "every", "include", "functions", "queues"],
     "JobFunction": ["enqueue", "enqueue_sync", "bind", "handle", "options"],
     "JobContext": [

@@ -14,6 +14,7 @@ from asyncjobs.cli.shared.values import Duration, count, show_duration
 from asyncjobs.host.exits import ExitCode
 from asyncjobs.jobs.context import from_ms
 from asyncjobs.jobs.overview import store_now_ms
+from asyncjobs.jobs.past import newest
 from asyncjobs.model.ends import ENDS
 from asyncjobs.model.history import FinishedJob
 from asyncjobs.model.job import State
@@ -70,7 +71,7 @@ def finished(
         query = await _query(store, queues, flags)
 
         async def pages(names: Sequence[str]) -> list[list[FinishedJob]]:
-            return [await _of_queue(store, query._replace(queue=name)) for name in names]
+            return [await newest(store, query._replace(queue=name)) for name in names]
 
         found = await apart(pages, queues)
         jobs = [job for part in found.answers.values() for job in part]
@@ -99,20 +100,6 @@ async def _query(store: Backend, queues: tuple[str, ...], flags: dict[str, Any])
         return query
     now_ms = await store_now_ms(store, queues)
     return query._replace(since_ms=now_ms - round(1000 * flags["since"]))
-
-
-async def _of_queue(store: Backend, query: FinishedQuery) -> list[FinishedJob]:
-    """The newest ones that pass, from several pages of the store if need be."""
-    jobs: list[FinishedJob] = []
-    after = None
-    while True:
-        page = await store.inspect.history.finished(
-            query._replace(limit=query.limit - len(jobs)), after
-        )
-        jobs += page.jobs
-        after = page.after
-        if after is None or len(jobs) >= query.limit:
-            return jobs
 
 
 def _show(jobs: Sequence[FinishedJob]) -> None:

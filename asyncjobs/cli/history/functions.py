@@ -15,16 +15,16 @@ from asyncjobs.cli.shared.values import Duration, show_duration
 from asyncjobs.host.exits import ExitCode
 from asyncjobs.jobs.context import from_ms
 from asyncjobs.jobs.overview import store_now_ms
-from asyncjobs.model.figures import MINUTE_MS, OTHERS, Figures
+from asyncjobs.jobs.past import figures_query, in_one
+from asyncjobs.model.figures import OTHERS, Figures
 from asyncjobs.model.histogram import Histogram, quantile_s
 from asyncjobs.store.apart import apart
-from asyncjobs.store.history import KEPT_HOURS, FiguresQuery
+from asyncjobs.store.history import KEPT_HOURS
 from asyncjobs.store.seam import Backend, StoreInfo
 
 __all__ = ["functions"]
 
 SHARES: Final = (0.5, 0.95, 0.99)
-DAY_S: Final = 86_400.0
 
 
 @click.command(epilog=EPILOG)
@@ -65,7 +65,7 @@ def functions(
     async def question(store: Backend, info: StoreInfo) -> int:
         queues = chosen or tuple(await store.inspect.queues.names())
         now_ms = await store_now_ms(store, queues)
-        query = _query(now_ms, since_s, step_s)
+        query = figures_query(now_ms, since_s, step_s)
         if flags["function"]:
             query = query._replace(functions=(flags["function"],))
 
@@ -76,7 +76,7 @@ def functions(
         found = await apart(figures, queues)
         rows = [each for part in found.answers.values() for each in part]
         if step_s is None:
-            rows = _in_one(rows)
+            rows = in_one(rows)
         for problem in refusals(found.refused):
             click.echo(problem, err=True)
         if as_json:
@@ -89,24 +89,6 @@ def functions(
         return ExitCode.failed_if(found.refused)
 
     ctx.exit(ask(url, prefix, question, as_json=as_json))
-
-
-def _query(now_ms: int, since_s: float, step_s: float | None) -> FiguresQuery:
-    """What to ask each queue. Minutes are kept for a day: what is older is there by the hour."""
-    step_ms = round(1000 * (step_s or 60))
-    if since_s > DAY_S:
-        step_ms = max(step_ms, 60 * MINUTE_MS)
-    return FiguresQuery("", now_ms - round(1000 * since_s), now_ms + 1, step_ms)
-
-
-def _in_one(rows: Sequence[Figures]) -> list[Figures]:
-    """All spans of a function together."""
-    together: dict[tuple[str, str], Figures] = {}
-    for each in rows:
-        key = (each.queue, each.function)
-        before = together.get(key)
-        together[key] = each if before is None else before.plus(each)
-    return list(together.values())
 
 
 def _table(rows: Sequence[Figures], *, has_steps: bool) -> Table:

@@ -14,6 +14,8 @@ from asyncjobs.model.history import FinishedJob, Run, never_begun
 from asyncjobs.model.job import NewJob, State, TakenJob
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import StaleSequence
+from asyncjobs.store.changes import Target
+from asyncjobs.store.control import Purge
 from asyncjobs.store.history import FinishedPage, FinishedQuery
 from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 from asyncjobs.testing.conformance.spoiled import BAD, Part, Spoil
@@ -268,3 +270,23 @@ async def test_a_history_that_is_spoiled_begins_anew(
         assert (job.number, job.ref.id) == (1, "b")
     await spoil.mend()
     assert c.id == "c"
+
+
+async def test_jobs_that_were_purged_or_deleted(store: Store) -> None:
+    if not store.backend.capabilities.control:
+        pytest.skip("no capability control")
+    await store.enqueue("deleted", "purged")
+    await store.enqueue("late", delay_ms=1000)
+    await store.backend.inspect.jobs.delete([Target(ref("deleted"))])
+    purge = Purge("work", states=frozenset({State.READY, State.SCHEDULED}))
+    after = None
+    while True:
+        _, after = await store.backend.control.queues.purge(purge, 100, after)
+        if after is None:
+            break
+    # What was deleted leaves nothing, as if it had never been enqueued.
+    found = await finished(store)
+    assert [(job.ref.id, job.state) for job in found] == [
+        ("late", State.CANCELLED),
+        ("purged", State.CANCELLED),
+    ]
