@@ -337,6 +337,26 @@ async def test_a_schedule_of_unique_jobs_that_fires(
     await fire_beside_spoiled(store, schedules, spoil, any_part, terms)
 
 
+async def test_a_tick_of_unique_jobs_by_hand(
+    store: Store, schedules: Schedules, spoil: Spoil, any_part: str
+) -> None:
+    if not store.backend.capabilities.unique:
+        pytest.skip("no capability unique")
+    await schedules.put([rule(store, "bad", queue=BAD)])
+    terms = Terms(unique=Unique(b"key", "finished", 3_600_000))
+    by_hand = tick(5, "bad", queue=BAD, terms=terms)
+    await spoil(any_part)
+    ran = None
+    with contextlib.suppress(StoreError):
+        ran = await schedules.run("bad", [by_hand])
+    await spoil.mend(any_part)
+    # No key is left behind by a job that is not there.
+    locks = (await store.backend.inspect.unique.page(BAD)).locks
+    assert len(locks) == int(ran is not None)
+    assert (await store.find(by_hand.job.id, BAD) is not None) == (ran is not None)
+    await spoil.mend()
+
+
 async def fire_beside_spoiled(
     store: Store, schedules: Schedules, spoil: Spoil, any_part: str, terms: Terms | None
 ) -> None:
