@@ -15,7 +15,9 @@ from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import NewJob, State, TakenJob
 from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.model.settlement import Effects, Settlement
+from asyncjobs.model.terms import Terms, Unique, Until
 from asyncjobs.store.answers import CancelVerdict, Exchange, Registered, StaleSequence
+from asyncjobs.store.history import FinishedQuery
 from asyncjobs.store.lease import Lease, LeaseSpec
 from asyncjobs.store.seam import Backend, Clock, EnqueueBatch, StoreSettings
 from asyncjobs.testing.conformance.store import (
@@ -33,6 +35,7 @@ from tests.model.steps import (
     DEMANDS,
     ENDS,
     ID_TTL_MS,
+    KEY_TTL_MS,
     NAMES,
     NOTES,
     OWN_ENDS,
@@ -128,14 +131,27 @@ class StoreMachine(RuleBasedStateMachine):
         priority=st.integers(0, 3),
         delay_ms=st.sampled_from([0, 0, 0, 500, 5000]),
         by_time=st.booleans(),
+        until=st.sampled_from([None, None, "finished", "started"]),
     )
-    def enqueue(self, names: list[str], priority: int, delay_ms: int, by_time: bool) -> None:
+    def enqueue(
+        self, names: list[str], priority: int, delay_ms: int, by_time: bool, until: Until | None
+    ) -> None:
+        """`until`: all of them want one unique key, which lasts so long."""
         # One delayed job a batch: two would be due at one time.
         names = names[:1] if delay_ms else names
         delay_ms = self.free_delay(delay_ms) if delay_ms else 0
         at_ms = self.now + delay_ms if by_time else None
+        terms = Terms(unique=Unique(until.encode(), until, KEY_TTL_MS)) if until else None
         jobs = [
-            NewJob(QUEUE, name, priority, f"{name} {next(self.serials)}".encode(), delay_ms, at_ms)
+            NewJob(
+                QUEUE,
+                name,
+                priority,
+                f"{name} {next(self.serials)}".encode(),
+                delay_ms,
+                at_ms,
+                terms=terms,
+            )
             for name in names
         ]
         self.send(EnqueueBatch(new_id(), jobs))
@@ -407,6 +423,26 @@ class StoreMachine(RuleBasedStateMachine):
     def prune(self, limit: int) -> None:
         assert self.do(self.store.prune([QUEUE], limit)) == self.model.prune(limit, self.now)
 
+    # Operators
+
+    @with_jobs
+    @rule(function=st.sampled_from([None, None, "other"]), slots=st.integers(1, 4))
+    def pause(self, function: str | None, slots: int) -> None:
+        """Somebody pauses the queue, or a function that has no jobs, and both workers ask."""
+        answer = self.do(self.store.control.queues.pause([QUEUE], function, b"{}"))
+        assert answer == [function not in self.model.paused]
+        self.model.paused.add(function)
+        for number in (0, 1):
+            self.take(number, slots)
+
+    @precondition(lambda self: self.model.paused)
+    @rule(function=st.sampled_from([None, None, "other"]))
+    def resume(self, function: str | None) -> None:
+        was_paused = function in self.model.paused
+        assert self.do(self.store.control.queues.resume([QUEUE], function)) == [was_paused]
+        self.model.paused.discard(function)
+        self.model.is_called |= was_paused
+
     # Asking
 
     @with_jobs
@@ -460,6 +496,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert counts == self.model.counts(self.now)
         (flow,) = self.do(self.store.inspect.queues.flow([QUEUE]))
         assert flow._replace(oldest_ready_ms=None, next_due_ms=None) == self.model.flow(self.now)
+        page = self.do(self.store.inspect.history.finished(FinishedQuery(QUEUE, limit=20)))
+        assert [(job.ref.id, job.state) for job in page.jobs] == self.model.finished[:-21:-1]
+        paused = self.do(self.store.control.queues.paused([QUEUE]))[0]
+        assert {pause.function for pause in paused} == self.model.paused
         entries = self.do(self.store.inspect.workers([QUEUE]))
         ends = {name: entry.end_ms for name, entry in self.model.leases.items()}
         assert {entry.lease: entry.end_ms for entry in entries} == ends

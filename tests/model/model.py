@@ -43,6 +43,10 @@ class QueueModel:
     heard_ms: int = 0
     holds: dict[int, int] = field(default_factory=dict)
     """By the grace of leases: until when they are not reclaimed."""
+    paused: set[str | None] = field(default_factory=set)
+    """Functions, and None for the whole queue."""
+    finished: list[tuple[str, State]] = field(default_factory=list)
+    """Every end, in order."""
     is_at_limit: bool = False
     """The last reclaim has stopped at its limit."""
     places: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -139,6 +143,9 @@ class QueueModel:
             return
         states = {end.state} if is_known or not letter else {end.state, State.DEAD}
         assert record.state in states
+        if record.state is not State.DEAD:
+            # It is the letter of an earlier job with this id.
+            letter = None
         assert (record.priority, record.dead_letter) == (letter[1:3] if letter else (None, None))
         assert (record.envelope, record.holder, record.due_ms) == (None, None, None)
         if is_kept:
@@ -157,6 +164,9 @@ class QueueModel:
         earliest = self.next_due()
         for new, is_new in zip(new_jobs, answer, strict=True):
             is_known = new.id in self.jobs or self.knows(new.id, now_ms)
+            # The id comes first, then the unique key: either is in the way.
+            if _key(new) and any(job.key == _key(new) for job in self.jobs.values()):
+                is_known = True
             assert is_known is None or is_new is not is_known, f"{new.id} is new: {is_new}"
             if not is_new:
                 continue
@@ -167,7 +177,7 @@ class QueueModel:
     def _store(self, new: NewJob, now_ms: int) -> bool:
         """Whether the new job is ready at once."""
         self.tally[now_ms // MINUTE_MS, ENQUEUED] += 1
-        job = self.jobs[new.id] = Job(new.id, new.priority, new.envelope)
+        job = self.jobs[new.id] = Job(new.id, new.priority, new.envelope, key=_key(new))
         due_ms = now_ms + new.delay_ms if new.at_ms is None else new.at_ms
         if due_ms > now_ms:
             job.due_ms = due_ms
@@ -246,14 +256,19 @@ class QueueModel:
         for job in self.scheduled()[: max(100, demand.slots)]:
             if (job.due_ms or 0) <= now_ms:
                 self._make_ready(job)
-        taken = self._choose(demand)
+        taken = [] if None in self.paused else self._choose(demand)
         for job in taken:
             job.holder = entry
+            if job.key == b"started":
+                job.key = b""
         given = [job.crashes for job in taken if job.crashes]
         left = [job for priority in range(4) for job in self.ready(priority)]
         suspects = [job.crashes for job in left if job.crashes]
         fits = any(has_room(demand, [*given, crashes]) for crashes in suspects)
         is_left = len(taken) == demand.slots and (fits or len(left) > len(suspects))
+        if None in self.paused:
+            # Nobody is called, and no suspect is named: nobody could take it.
+            is_left, suspects = False, []
         self.is_called |= is_left or bool(given and suspects)
         return Answer(
             [(job.id, job.priority, job.envelope, job.crashes) for job in taken],
@@ -300,6 +315,7 @@ class QueueModel:
     ) -> None:
         del self.jobs[job.id]
         self.tally[now_ms // MINUTE_MS, state] += 1
+        self.finished.append((job.id, state))
         earlier, before = frozenset[bytes](), self.ends.get(job.id)
         if before is not None:
             earlier = before.earlier | ({before.outcome} if before.outcome else set())
@@ -414,3 +430,9 @@ class QueueModel:
         if entry in self.leases and job is not None and job.is_held(entry, taken):
             return job.notes
         return None
+
+
+def _key(new: NewJob) -> bytes:
+    """The unique key that a job wants, if it does."""
+    unique = None if new.terms is None else new.terms.unique
+    return b"" if unique is None else unique.key

@@ -25,6 +25,8 @@ class Job:
     holder: str | None = None
     crashes: int = 0
     marked: bool = False
+    key: bytes = b""
+    """The unique key that it holds."""
     notes: Notes = field(default_factory=dict)
     receipt: bytes = b""
     ready_ms: int = 0

@@ -22,6 +22,7 @@ __all__ = [
     "DEMANDS",
     "ENDS",
     "ID_TTL_MS",
+    "KEY_TTL_MS",
     "NAMES",
     "NOTES",
     "OWN_ENDS",
@@ -41,6 +42,8 @@ R = TypeVar("R", bound=Callable[..., Any])
 
 NAMES = [f"job-{number}" for number in range(4)]
 ID_TTL_MS = 60_000
+KEY_TTL_MS = 10**12
+"""No machine lives as long: only its job frees a key."""
 NOTES = st.sampled_from([PROGRESS, PROGRESS, "cursor"])
 WORKERS = st.integers(0, 1)
 PICK = st.integers(0, 11)
