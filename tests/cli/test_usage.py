@@ -81,7 +81,8 @@ def test_help_names_each_flag_with_its_variable() -> None:
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["wroker"], "No such command 'wroker'. Did you mean 'worker'?"),
+        (["chekc"], "No such command 'chekc'. Did you mean 'check'?"),
+        (["wroker"], "No such command 'wroker'. (Did you mean one of: 'worker', 'workers'?)"),
         (["--vresion"], "No such option '--vresion'. Did you mean '--version'?"),
         (["worker", "--concurency", "3"], "Did you mean '--concurrency'?"),
         (["worker"], "no APP; write asyncjobs worker module:attribute, or set ASYNCJOBS_APP"),

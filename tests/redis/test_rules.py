@@ -114,7 +114,7 @@ async def test_what_a_script_refuses_has_no_effect(own: Store, server: Server, b
     worker = await own.worker()
     taken = await worker.take_one()
     before = server.command("HGETALL", f"{{asyncjobs:{QUEUE}}}:sequence")
-    head = [b"%d" % own.clock.ms, worker.lease.spec.id, 9, 60_000, 1, 0, 3, b"32 1", 2]
+    head = [b"%d" % own.clock.ms, worker.lease.spec.id, 9, 60_000, 1, 0, 3, b"32 1", 2, 0, b""]
     good = [b"f2s", taken.receipt, b"a"]
     trade, keys = script("exchange"), StoreKeys("asyncjobs").queue(QUEUE)
     message, words = BAD_SETTLEMENTS[bad]

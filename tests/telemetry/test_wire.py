@@ -142,9 +142,12 @@ async def test_metrics_over_the_wire(new_app: NewApp, receiver: Receiver, stage:
     found = {metric.name: metric for metric in scope.metrics}
     known = {each.name: each for each in WORKER}
     assert found.keys() <= known.keys()
-    # There was nothing to be reclaimed, and perhaps no time to look how late the loop is.
+    # There was nothing to be reclaimed, no schedule, and perhaps no time to look how late the loop
+    # is.
     assert known.keys() - found.keys() <= {
         "asyncjobs.jobs.reclaimed",
+        "asyncjobs.schedule.lag",
+        "asyncjobs.schedule.ticks",
         "asyncjobs.worker.event_loop.lag",
     }
     for metric in found.values():

@@ -21,6 +21,7 @@ from asyncjobs.options.checks import check_job_id, check_queue_name
 from asyncjobs.options.given import Given
 from asyncjobs.options.option import Option
 from asyncjobs.options.table import ENQUEUE, OPTIONS, EnqueueOptions, JobOptions
+from asyncjobs.policy.unique import Debounce, Throttle, Unique
 from tests.worker.kit import store_raw
 
 MOST = 2**70
@@ -62,6 +63,12 @@ def extremes(kind: Any, is_taken: Callable[[Any], bool]) -> list[Any]:
     if kind is timedelta:
         # The same limits, for the option converts it.
         return [timedelta(0), timedelta(milliseconds=1), timedelta(seconds=LONGEST_S)]
+    if kind is Unique:
+        return [Unique(), Unique(for_=0.001), Unique(until="window", for_=LONGEST_S)]
+    if kind is Debounce:
+        return [Debounce(0.001), Debounce(LONGEST_S, max_wait=LONGEST_S)]
+    if kind is Throttle:
+        return [Throttle(0.001), Throttle(LONGEST_S)]
     raise AssertionError(f"say here what the extremes of a {kind} are")
 
 

@@ -19,7 +19,7 @@ TERMS = Terms(unique=Unique(b"key", "finished", 1_000))
 REFUSED = [
     (NewJob("other", "a", 2, b"{}"), r"UsageError: .*default/evil.*by itself"),
     (NewJob("default", "a", 2, bytes(MOST_EFFECT_BYTES + 1)), r"UsageError: .*in parts"),
-    (NewJob("default", "a", 2, b"{}", terms=TERMS), r"MissingCapability: .*'unique'"),
+    (NewJob("default", "a", 2, b"{}", terms=TERMS), r"UsageError: .*default/evil.*unique key"),
 ]
 
 

@@ -236,9 +236,9 @@ async def test_what_the_driver_cannot_write_ends_no_worker(
 ) -> None:
     plain = Settlement.succeeded
 
-    def planted(job: TakenJob, outcome: bytes | None = None, ttl_ms: int = 0) -> Settlement:
+    def planted(job: TakenJob, outcome: bytes | None = None, *about: Any) -> Settlement:
         what: Any = ["no bytes"] if job.id == "evil" else outcome
-        return plain(job, what, ttl_ms)
+        return plain(job, what, *about)
 
     monkeypatch.setattr(Settlement, "succeeded", planted)
     evil = register(app, jobs.echo).options(id="evil")
