@@ -6,12 +6,12 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
 from click.testing import Result
 
-from asyncjobs import AsyncJobs, FromTick, Schedule, State
+from asyncjobs import AsyncJobs, FromTick, Schedule, State, Unique
 from asyncjobs.model.schedules import ScheduleRef
 from asyncjobs.store.schedules import NewSchedule
 from asyncjobs.testing.servers import Server
@@ -165,6 +165,46 @@ def test_trigger(server: Server) -> None:
     id = result.stdout.strip().removeprefix("daily: made the job ")
     state = on(server, lambda app, job: app.handle(id).status())
     assert state is State.READY
+
+
+@pytest.mark.parametrize(
+    ("on_conflict", "wanted"),
+    [
+        ("existing", "made no job: the job {} holds its unique key"),
+        (
+            "replace",
+            "gave its call to the job {}, which holds its unique key and has not started",
+        ),
+    ],
+)
+def test_a_trigger_of_a_unique_job(
+    server: Server, on_conflict: Literal["existing", "replace"], wanted: str
+) -> None:
+    unique = Unique(by="region", on_conflict=on_conflict)
+
+    async def act(app: AsyncJobs, job: Any) -> None:
+        call = job.options(unique=unique).bind("eu", FromTick.DATE)
+        await app.schedules.put("daily", call, cron="@daily")
+
+    on(server, act)
+    first = schedules(server, "trigger", "daily").stdout
+    holder = first.strip().removeprefix("daily: made the job ")
+    again = schedules(server, "trigger", "daily")
+    assert (again.exit_code, again.stdout) == (0, f"daily: {wanted.format(holder)}\n")
+
+
+def test_a_backfill_of_a_unique_job(server: Server) -> None:
+    async def act(app: AsyncJobs, job: Any) -> None:
+        call = job.options(unique=Unique(by="region")).bind("eu", FromTick.DATE)
+        await app.schedules.put("daily", call, cron="@daily")
+
+    on(server, act)
+    span = ("--from", "2026-03-27T00:00:00Z", "--to", "2026-03-29T00:00:00Z", "--yes")
+    done = schedules(server, "backfill", "daily", *span)
+    wanted = "made 1 job; 0 ticks had run before; 1 tick skipped: another job has the unique key\n"
+    assert (done.exit_code, done.stdout) == (0, wanted)
+    again = json.loads(schedules(server, "backfill", "daily", *span, "--json").stdout)
+    assert (again["ran"], again["skipped"]) == (1, 1)
 
 
 def test_backfill(server: Server) -> None:
