@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from asyncjobs.model.job import State
+from asyncjobs.store.apart import apart
 
 __all__ = [
     "Control",
@@ -21,6 +22,7 @@ __all__ = [
     "Purged",
     "QueueControl",
     "WorkerControl",
+    "paused_wholly",
 ]
 
 
@@ -59,6 +61,19 @@ class Purged(NamedTuple):
 
     jobs: int
     after: bytes | None
+
+
+async def paused_wholly(control: QueueControl, queues: Sequence[str]) -> set[str]:
+    """Which of these queues hand out nothing at all. One that cannot be read is not among them.
+
+    Raises StoreUnavailable.
+    """
+    found = await apart(control.paused, queues)
+    return {
+        queue
+        for queue, pauses in found.answers.items()
+        if any(pause.function is None and not pause.is_resuming for pause in pauses)
+    }
 
 
 class QueueControl(Protocol):

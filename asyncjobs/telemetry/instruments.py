@@ -218,5 +218,12 @@ FLEET: Final = (
         "How long the first scheduled job is overdue; 0 if none is.",
         (QUEUE,),
     ),
+    Instrument(
+        "asyncjobs.queue.paused",
+        "gauge",
+        "{queue}",
+        "1 while the whole queue is paused, so that no job of it is handed out; else 0.",
+        (QUEUE,),
+    ),
 )
 """The metrics of `asyncjobs exporter`, which reports them once for all processes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,7 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from asyncjobs.errors import StoreError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.store.apart import apart
+from asyncjobs.store.control import paused_wholly
 from asyncjobs.store.inspect import QueueCounts, QueueFlow
 from asyncjobs.store.seam import Backend
 from asyncjobs.telemetry.instruments import FLEET, QUEUE, STATE
@@ -29,11 +30,13 @@ FRESH_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """All queues at one moment. `refused`: the queues that cannot be read, and why."""
+    """All queues at one moment. `paused`: those that are paused as a whole. `refused`: the queues
+    that cannot be read, and why."""
 
     counts: Sequence[QueueCounts] = ()
     flows: Sequence[QueueFlow] = ()
     refused: Mapping[str, StoreError] = field(default_factory=dict)
+    paused: Collection[str] = ()
 
 
 async def look_at_queues(store: Backend) -> QueueView:
@@ -43,12 +46,17 @@ async def look_at_queues(store: Backend) -> QueueView:
     """
     counts = await apart(store.inspect.queues.counts, await store.inspect.queues.names())
     flows = await apart(store.inspect.queues.flow, list(counts.answers))
+    paused: Collection[str] = ()
+    # Without the capability nothing can be paused.
+    if store.capabilities.control:
+        paused = await paused_wholly(store.control.queues, list(flows.answers))
     # Counts and flow are asked one after the other. A queue that fails the second question is
     # left out of both, or a scrape would show one half of it.
     return QueueView(
         [count for queue, count in counts.answers.items() if queue in flows.answers],
         list(flows.answers.values()),
         counts.refused | flows.refused,
+        paused,
     )
 
 
@@ -69,7 +77,7 @@ class QueueGauges:
 
     def attach(self, provider: MeterProvider) -> None:
         meter = new_meter(provider)
-        callbacks = (self._jobs, self._oldest_age, self._scheduler_lag)
+        callbacks = (self._jobs, self._oldest_age, self._scheduler_lag, self._paused)
         for instrument, callback in zip(FLEET, callbacks, strict=True):
             meter.create_observable_gauge(
                 instrument.name, [callback], instrument.unit, instrument.text
@@ -118,6 +126,11 @@ class QueueGauges:
     def _scheduler_lag(self, _: CallbackOptions) -> Iterable[Observation]:
         for flow in self._fresh().flows:
             yield Observation(_since_s(flow, flow.next_due_ms), {QUEUE: flow.queue})
+
+    def _paused(self, _: CallbackOptions) -> Iterable[Observation]:
+        view = self._fresh()
+        for count in view.counts:
+            yield Observation(int(count.queue in view.paused), {QUEUE: count.queue})
 
 
 def _since_s(flow: QueueFlow, moment_ms: int | None) -> float:

@@ -46,6 +46,20 @@ def test_jobs_that_nobody_runs_are_unhealthy(
     assert stop(worker) == 0
 
 
+def test_a_paused_queue_needs_no_worker(folder: Path, server: Server, put: Put) -> None:
+    put("nap", 0, number=2)
+    env = {"ASYNCJOBS_URL": server.url}
+    assert operate(folder, "queues", "pause", "default", "--reason", "a fix", env=env).code == 0
+    done = operate(folder, "check", env=env)
+    assert done.code == 0
+    assert done.row("default") == ["default", "2", "0", "0", "0", "0", "paused"]
+    assert "a fix" in done.out
+    (queue,) = operate(folder, "check", "--json", env=env).json()["queues"]
+    assert (queue["healthy"], queue["paused"]) == (True, True)
+    assert operate(folder, "queues", "resume", "default", env=env).code == 0
+    assert operate(folder, "check", env=env).code == 1
+
+
 def test_scheduled_jobs_need_a_worker_too(folder: Path, server: Server) -> None:
     env = {"ASYNCJOBS_URL": server.url}
     assert operate(folder, "enqueue", "tasks:app", "tasks.send", "--delay", "1h", env=env).code == 0

@@ -18,7 +18,7 @@ from tests.worker.kit import NewApp, Stage, ended, register, working
 
 pytestmark = pytest.mark.anyio
 
-JOBS, OLDEST, LAG = (instrument.name for instrument in FLEET)
+JOBS, OLDEST, LAG, PAUSED = (instrument.name for instrument in FLEET)
 
 
 async def view_of(app: AsyncJobs) -> QueueView:
@@ -44,6 +44,19 @@ async def test_jobs_by_state(new_app: NewApp, reading: Reading, stage: Stage) ->
     assert found[("scheduled", "default")] == 1
     assert found[("dead", "default")] == 1
     assert set(reading.metrics()) == {instrument.name for instrument in FLEET}
+
+
+async def test_paused_queues(new_app: NewApp, reading: Reading) -> None:
+    app = new_app()
+    mail = register(app, jobs.fails, queue="mail")
+    async with app:
+        await mail.enqueue()
+        await mail.options(queue="work").enqueue()
+        await app.queues.pause("mail")
+        await app.queues.pause("work", function=mail.name)
+        view = await view_of(app)
+    QueueGauges(lambda: view).attach(reading.provider)
+    assert reading.points(PAUSED) == {("mail",): 1, ("work",): 0}
 
 
 async def test_ages(reading: Reading) -> None:

@@ -10,8 +10,10 @@ import pytest
 
 from asyncjobs.errors import StoreError
 from asyncjobs.model.clock import now_ms
+from asyncjobs.store.control import Pause
 from asyncjobs.store.inspect import QueueCounts, Survey
 from asyncjobs.store.memory.inspection import MemoryQueueInspection
+from asyncjobs.store.memory.operating import MemoryQueueControl
 from asyncjobs.store.memory.queues import Queues
 from asyncjobs.store.seam import StoreSettings
 from asyncjobs.worker.duties.unattended import LOOK, MOST_LINES, NEXT_S, Unattended
@@ -63,6 +65,20 @@ async def test_each_look_is_bounded_and_so_is_the_log(heard: pytest.LogCaptureFi
     assert lines[-1].startswith(f"{1_049 - MOST_LINES} more queues hold jobs and have no live")
     await one_round(duty)
     assert len(heard.records) == MOST_LINES + 1
+
+
+async def test_a_paused_queue_is_not_told(heard: pytest.LogCaptureFixture) -> None:
+    store = Fleet(3)
+    control = MemoryQueueControl(store._queues)
+    paused = {"queue-00000": None, "queue-00001": "send"}
+
+    async def which(queues: Sequence[str]) -> list[list[Pause]]:
+        return [[Pause(q, paused[q], 0, b"{}")] if q in paused else [] for q in queues]
+
+    control.paused = which  # type: ignore[method-assign]
+    await one_round(Unattended(store, "one", [], control))
+    lines = [record.getMessage() for record in heard.records]
+    assert [line.split("'")[1] for line in lines] == ["queue-00001", "queue-00002"]
 
 
 async def test_one_worker_of_the_fleet_looks() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import click
@@ -14,6 +14,7 @@ from asyncjobs.cli.queues.chosen import describe_pauses, pauses_of
 from asyncjobs.cli.shared.render import Part, Table, clean, line, paint, show, show_json
 from asyncjobs.cli.shared.store_command import ask, describe_store, store_options
 from asyncjobs.cli.shared.values import count
+from asyncjobs.client.queues import QueuePause
 from asyncjobs.host.exits import ExitCode
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import BadRecord
@@ -31,8 +32,8 @@ MOST_CHARACTERS: Final = 100
 """How much of a function's name is shown: anybody who can write to the store may have chosen it."""
 _EPILOG = """\b
 Exit codes:
-  0  healthy: the store answers, every queue can be read, every queue with jobs has a
-     live worker, and no schedule is late
+  0  healthy: the store answers, every queue can be read, every queue with jobs is paused
+     or has a live worker, and no schedule is late
   1  unhealthy
   2  wrong usage or configuration
   3  the store cannot be reached, or has another layout
@@ -53,19 +54,21 @@ def check(ctx: click.Context, /, url: str | None, prefix: str, *, as_json: bool)
         # A queue that cannot be read must not hide the others.
         found = await apart(store.inspect.queues.counts, await store.inspect.queues.names())
         queues = list(found.answers.values())
-        problems = [_problem(queue) for queue in queues if _is_left_alone(queue)]
+        pauses, _ = await pauses_of(store, [queue.queue for queue in queues])
+        paused = {queue for queue, own in pauses.items() if any(map(_is_of_all, own))}
+        alone = [queue for queue in queues if _is_left_alone(queue, paused)]
+        problems = [_problem(queue) for queue in alone]
         problems += [f"queue {name!r} cannot be read: {why}" for name, why in found.refused.items()]
         warnings = await _put_back(store, [queue.queue for queue in queues if queue.scheduled])
-        pauses, _ = await pauses_of(store, [queue.queue for queue in queues])
         warnings += map(unstyle, describe_pauses(pauses))
         late = await look_at_schedules(store)
         problems += late.problems
         warnings += late.warnings
         info = info._replace(warnings=(*info.warnings, *warnings))
         if as_json:
-            show_json(_fields(info, queues, problems))
+            show_json(_fields(info, queues, paused, problems))
         else:
-            show(*_parts(info, queues, problems))
+            show(*_parts(info, queues, paused, problems))
         return ExitCode.failed_if(problems)
 
     # A store that refuses us is unhealthy. To other commands it is wrong configuration.
@@ -109,8 +112,15 @@ def _held(queue: QueueCounts) -> int:
     return sum(queue.ready) + queue.running + queue.scheduled
 
 
-def _is_left_alone(queue: QueueCounts) -> bool:
-    return _held(queue) > 0 and queue.workers == 0
+def _is_left_alone(queue: QueueCounts, paused: Collection[str]) -> bool:
+    # What waits in a paused queue is meant to wait. What ran when its worker died is not.
+    jobs = queue.running if queue.queue in paused else _held(queue)
+    return jobs > 0 and queue.workers == 0
+
+
+def _is_of_all(pause: QueuePause) -> bool:
+    """Whether the whole queue is paused by this."""
+    return pause.function is None and not pause.is_resuming
 
 
 def _problem(queue: QueueCounts) -> str:
@@ -121,7 +131,10 @@ def _problem(queue: QueueCounts) -> str:
 
 
 def _fields(
-    info: StoreInfo, queues: Sequence[QueueCounts], problems: Sequence[str]
+    info: StoreInfo,
+    queues: Sequence[QueueCounts],
+    paused: Collection[str],
+    problems: Sequence[str],
 ) -> dict[str, Any]:
     return {
         "healthy": not problems,
@@ -139,7 +152,8 @@ def _fields(
                 "scheduled": queue.scheduled,
                 "dead": queue.dead,
                 "workers": queue.workers,
-                "healthy": not _is_left_alone(queue),
+                "healthy": not _is_left_alone(queue, paused),
+                "paused": queue.queue in paused,
             }
             for queue in queues
         ],
@@ -148,13 +162,22 @@ def _fields(
     }
 
 
-def _parts(info: StoreInfo, queues: Sequence[QueueCounts], problems: Sequence[str]) -> list[Part]:
+def _parts(
+    info: StoreInfo,
+    queues: Sequence[QueueCounts],
+    paused: Collection[str],
+    problems: Sequence[str],
+) -> list[Part]:
     parts: list[Part] = [f"store: {describe_store(info)}"]
     parts += [f"{paint('warning', 'yellow')}: {line(warning)}" for warning in info.warnings]
     if queues:
         columns = ("queue", "ready", "running", "scheduled", "dead", "workers", "state")
         parts.append(
-            Table(columns, [_row(queue) for queue in queues], numbers=frozenset(columns[1:6]))
+            Table(
+                columns,
+                [_row(queue, paused) for queue in queues],
+                numbers=frozenset(columns[1:6]),
+            )
         )
     elif not problems:
         parts.append("no queue yet: nothing was enqueued, and no worker has started")
@@ -166,9 +189,11 @@ def _parts(info: StoreInfo, queues: Sequence[QueueCounts], problems: Sequence[st
     return parts
 
 
-def _row(queue: QueueCounts) -> tuple[str, ...]:
+def _row(queue: QueueCounts, paused: Collection[str]) -> tuple[str, ...]:
     numbers = (sum(queue.ready), queue.running, queue.scheduled, queue.dead, queue.workers)
     state = paint("ok", "green")
-    if _is_left_alone(queue):
+    if queue.queue in paused:
+        state = paint("paused", "yellow")
+    if _is_left_alone(queue, paused):
         state = paint("no worker", "red")
     return (clean(queue.queue), *map(str, numbers), state)

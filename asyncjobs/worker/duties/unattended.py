@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Self
 
 from asyncjobs.errors import StoreError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.store.apart import apart
+from asyncjobs.store.control import QueueControl, paused_wholly
 from asyncjobs.store.inspect import QueueCounts, QueueInspection
 from asyncjobs.worker.duties.duty import Duty, Site
 from asyncjobs.worker.idle_queues import IdleQueues
@@ -35,9 +36,17 @@ class Unattended(Duty):
     idle queues.
     `asker`: a name that no other worker has.
     `own`: the queues of this worker. They have a live worker, so they are not looked at.
+    `control`: says which queues are paused; None for a store that cannot pause any.
     """
 
-    def __init__(self, inspection: QueueInspection, asker: str, own: Collection[str]) -> None:
+    def __init__(
+        self,
+        inspection: QueueInspection,
+        asker: str,
+        own: Collection[str],
+        control: QueueControl | None = None,
+    ) -> None:
+        self._control = control
         self._inspection = inspection
         self._asker = asker
         self._own = frozenset(own)
@@ -50,7 +59,11 @@ class Unattended(Duty):
     @classmethod
     def of(cls, site: Site) -> Self:
         spec = site.session.spec
-        return cls(site.backend.inspect.queues, spec.id, spec.queues)
+        backend = site.backend
+        control = None
+        if backend.capabilities.control:
+            control = backend.control.queues
+        return cls(backend.inspect.queues, spec.id, spec.queues, control)
 
     async def run(self) -> float:
         survey = await self._inspection.survey(self._asker, LOOK, TURN_MS)
@@ -60,8 +73,9 @@ class Unattended(Duty):
         # A queue that cannot be read must not hide the others.
         found = await apart(self._inspection.counts, others)
         counts = sorted(found.answers.values())
+        paused = await self._paused(counts)
         for count in counts:
-            self._judge(count)
+            self._judge(count, is_paused=count.queue in paused)
         self._tell_broken(found.refused, others)
         await self._idle.look(counts)
         if not survey.is_last:
@@ -69,9 +83,17 @@ class Unattended(Duty):
         self._end_round()
         return random.uniform(20, 40)
 
-    def _judge(self, count: QueueCounts) -> None:
+    async def _paused(self, counts: Sequence[QueueCounts]) -> set[str]:
+        """Those of the queues without a worker that somebody has paused."""
+        alone = [count.queue for count in counts if _is_alone(count)]
+        if self._control is None or not alone:
+            return set()
+        return await paused_wholly(self._control, alone)
+
+    def _judge(self, count: QueueCounts, *, is_paused: bool) -> None:
         waiting = sum(count.ready) + count.scheduled
-        if count.workers or not waiting:
+        # What somebody has paused is meant to stand still. `asyncjobs check` names it.
+        if is_paused or not _is_alone(count):
             # Should it lose its workers again, that is worth another line.
             self._told.discard(count.queue)
             return
@@ -105,3 +127,8 @@ class Unattended(Duty):
             )
         self._lines = 0
         self._more = 0
+
+
+def _is_alone(count: QueueCounts) -> bool:
+    """Whether jobs wait, and no worker is there to run them."""
+    return not count.workers and bool(sum(count.ready) + count.scheduled)
