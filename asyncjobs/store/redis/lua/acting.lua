@@ -14,7 +14,8 @@ local function runner_of(place)
 end
 
 -- What keeps an action from a job with this place in the index, by its verdict; nil when it may go
--- on. `seen` names the stay that was chosen, as list_ready.lua and list_timed.lua say it: '' is any.
+-- on. `seen` names the stay that was chosen, as list_ready.lua and list_timed.lua say it: '' is
+-- any.
 local function obstacle(id, place, seen)
   if not place then return 'gone' end
   -- rule:20 an action changes no job that runs

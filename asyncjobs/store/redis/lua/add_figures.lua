@@ -12,7 +12,8 @@ local most, kept = tonumber(ARGV[2]), {minute = ARGV[3], hour = ARGV[4]}
 local OTHERS, MOST_DIGITS = '', 15
 
 local function read(text)
-  local attempts, failed, queued, ran = string.match(text or '', '^(%d+) (%d+)|([%d: ]*)|([%d: ]*)$')
+  local attempts, failed, queued, ran =
+    string.match(text or '', '^(%d+) (%d+)|([%d: ]*)|([%d: ]*)$')
   -- No real count comes near: a reader refuses it.
   if not attempts or #attempts > MOST_DIGITS or #failed > MOST_DIGITS then return nil end
   local parts = {{}, {}}

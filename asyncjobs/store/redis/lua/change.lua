@@ -45,7 +45,9 @@ local function change(id, place, expected, due, envelope)
   end
   if due and due > now then
     local before = now
-    if place == 's' then before = math.max(now, time_of(redis.call('ZSCORE', SCHEDULED, id) or '0')) end
+    if place == 's' then
+      before = math.max(now, time_of(redis.call('ZSCORE', SCHEDULED, id) or '0'))
+    end
     -- rule:21 a lock lasts for longer when its job is put off
     locks.prolong(id, due - before)
     take_out(id)

@@ -39,8 +39,8 @@ local function is_older(key, rule, place, age, now)
   return was_there and is_fresh(rule, age, now)
 end
 
--- An item of `cron:ran:<id>` whose call another job has taken over: as it was without that, and that
--- job. Nothing for others.
+-- An item of `cron:ran:<id>` whose call another job has taken over: as it was without that, and
+-- that job. Nothing for others.
 local function taken_over(item)
   local tick, length, rest = string.match(item, '^(%d+)=(%d+) (.*)$')
   if not tick then return nil end
@@ -102,7 +102,8 @@ local function note_runs(key, items)
 end
 
 -- The locks for ticks whose jobs are unique, or nil when none is. `first`: where the terms of
--- the first of `number` ticks stand, each as in enqueue_unique.lua. Fails before anything is written.
+-- the first of `number` ticks stand, each as in enqueue_unique.lua. Fails before anything is
+-- written.
 local function locks_of_ticks(first, number, now)
   local locks
   for place = first, first + number - 1 do

@@ -2,7 +2,8 @@
 -- Pauses, resumes or drops a schedule, or lets it go to another queue.
 -- KEYS: the queue's; then the rule; then the list of its jobs.
 -- ARGV: 2 id; 3 'pause', 'resume', 'take' or 'drop'; for a pause: 4 why; to resume: 4 the version,
---   5 the next tick; to let go: 4 the place that it goes to, 5 for how many ms a declaration counts.
+--   5 the next tick; to let go: 4 the place that it goes to, 5 for how many ms a declaration
+--   counts.
 -- Result: 1, or 0 when nothing has changed; of 'take' {all fields and values, the jobs}, 0, or
 --   'older' for a place that a newer one has replaced.
 local id, what, key, ran = ARGV[2], ARGV[3], KEYS[OWN_KEYS + 1], KEYS[OWN_KEYS + 2]

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Deletes jobs that wait, as if they had never been enqueued: nothing is left of them, and their
--- ids may be used again at once. One that runs is left alone: its entry would stay pending for ever.
+-- ids may be used again at once. One that runs is left alone: its entry would stay pending for
+-- ever.
 -- KEYS: the queue's.
 -- ARGV: 2 and on, for each job: id, and which stay was chosen, or ''.
 -- Result: for each job 'done', 'gone', 'running' or 'moved'.

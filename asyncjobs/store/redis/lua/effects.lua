@@ -8,8 +8,8 @@ local EFFECT = 5
 -- Checks them before the first write. Returns them, or nil and the error to answer with. One
 -- function, for an exchange without effects pays for each that is made.
 -- `carriers`: the settlements that store some.
--- `look_up(now)`: finds out which of the given ids are in use, and returns them. A job that is settled in this
---   exchange is still in the index.
+-- `look_up(now)`: finds out which of the given ids are in use, and returns them. A job that is
+--   settled in this exchange is still in the index.
 -- `store(missing, now)`: stores them, but for those of settlements that are `missing`. Returns how
 --   many are stored, and whether one of them is due before all others.
 local function new_effects(begin)

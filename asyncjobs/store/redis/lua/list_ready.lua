@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- A few entries of one priority that nobody runs, in the order of the stream, for a list.
 -- KEYS: the queue's.
--- ARGV: 2 priority; 3 'old' or 'new' first; 4 and 5 the first and the last id to look at; 6 how many
---   to look at; 7 bytes after which it stops; 8 and 9 what a job must contain, see may_match.
+-- ARGV: 2 priority; 3 'old' or 'new' first; 4 and 5 the first and the last id to look at; 6 how
+--   many to look at; 7 bytes after which it stops; 8 and 9 what a job must contain, see may_match.
 -- Result: {now, looked at, their bytes, 1 when none is left, the last id looked at or '',
 --   {entry, id, envelope, ...}}.
 local stream, oldest_first = READY[tonumber(ARGV[2]) + 1], ARGV[3] == 'old'

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- A few scheduled, held or dead jobs in the order of their times, for a list.
 -- KEYS: the queue's.
--- ARGV: 2 'scheduled', 'held' or 'dead'; 3 'old' or 'new' first; 4 from, 5 before (ms or ''); 6 how many
---   to look at; 7 bytes after which it stops; 8 and 9 what a job must contain, see may_match; then
---   of the job behind which it begins, if there is one: 10 ms, 11 id.
+-- ARGV: 2 'scheduled', 'held' or 'dead'; 3 'old' or 'new' first; 4 from, 5 before (ms or ''); 6 how
+--   many to look at; 7 bytes after which it stops; 8 and 9 what a job must contain, see may_match;
+--   then of the job behind which it begins, if there is one: 10 ms, 11 id.
 -- Result: {now, looked at, their bytes, 1 when none is left, {ms, id} of the last one looked at or
 --   nothing, {id, ms, what is stored, the job that holds the key of a held one or '', ...}}.
 local times, data, is_dead = SCHEDULED, SCHEDULED_DATA, ARGV[2] == 'dead'

@@ -2,8 +2,8 @@
 -- Some unique keys and who holds them, for a list.
 -- KEYS: the queue's.
 -- ARGV: 2 where to go on, '0' at first; 3 about how many.
--- Result: {now, where to go on or '0', {key, mode, until ms, since ms, id, id of who gets it next or
---   '', ...}}. What a foreign writer has put there is left out.
+-- Result: {now, where to go on or '0', {key, mode, until ms, since ms, id, id of who gets it next
+--   or '', ...}}. What a foreign writer has put there is left out.
 local found, locks = redis.call('HSCAN', UNIQUE, ARGV[2], 'COUNT', ARGV[3]), {}
 for position = 1, #found[2], 2 do
   local key = found[2][position]

@@ -206,7 +206,9 @@ local function open_locks(now)
     local how, waiting = 'held', id
     local before = string.match(redis.call('HGET', NEXT, lock.key) or '', '^%d+ %d+ (.*)$')
     -- rule:21 one job at the most waits for a key
-    if before and redis.call('HEXISTS', HELD, before) == 1 then how, waiting = 'replaced', before end
+    if before and redis.call('HEXISTS', HELD, before) == 1 then
+      how, waiting = 'replaced', before
+    end
     -- rule:23 of the jobs that only wait, the first one does
     if conflict == 'q' and how == 'replaced' then return 'there', before end
     redis.call('HSET', HELD, waiting, priority .. envelope)

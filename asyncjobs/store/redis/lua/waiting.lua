@@ -4,8 +4,8 @@
 -- ARGV: none of its own.
 -- Result: none of its own.
 
--- Makes up to `most` due jobs ready, fewer if they are large. Returns how many, and the error of one
--- that could not be made ready.
+-- Makes up to `most` due jobs ready, fewer if they are large. Returns how many, and the error of
+-- one that could not be made ready.
 local function promote(now, most)
   -- rule:11 promotion is bounded
   local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
@@ -40,8 +40,8 @@ local function promote(now, most)
   return promoted, failed
 end
 
--- Fails for keys of a wrong type, before anything is taken out: the entry of a job would be gone and
--- its place in the index would not.
+-- Fails for keys of a wrong type, before anything is taken out: the entry of a job would be gone
+-- and its place in the index would not.
 local function check_waiting()
   for slot = 1, 4 do redis.call('XLEN', READY[slot]) end
   redis.call('ZCARD', SCHEDULED)
@@ -58,10 +58,10 @@ local function is_queued(place)
   return pending.err ~= nil or pending[1] == nil or is_waiting(pending[1][2])
 end
 
--- Takes a ready, scheduled or held job out of its place and out of the index; what it was stored as, with
--- its priority in front. For a job that runs: nil, and the lease that holds it. For an id that no
--- living job has: nil. The caller says how the job ends, and frees its unique key, or puts it to
--- another place.
+-- Takes a ready, scheduled or held job out of its place and out of the index; what it was stored
+-- as, with its priority in front. For a job that runs: nil, and the lease that holds it. For an id
+-- that no living job has: nil. The caller says how the job ends, and frees its unique key, or puts
+-- it to another place.
 local function take_out(id)
   local place = redis.call('HGET', INDEX, id)
   if not place then return nil end
