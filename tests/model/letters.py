@@ -9,8 +9,8 @@ from asyncjobs.model.job import Priority
 from asyncjobs.store.activity import ENQUEUED, MINUTE_MS
 from asyncjobs.store.letters import DeadLetter, LetterKey, LetterQuery, Revival, Revived
 from asyncjobs.testing.conformance.store import QUEUE, ref
-from tests.model.machine import StoreMachine
 from tests.model.model import QueueModel
+from tests.model.operators import OperatorMachine
 from tests.model.parts import Job
 from tests.model.steps import NAMES
 
@@ -40,7 +40,7 @@ def revive(model: QueueModel, revival: Revival, priority: Priority | None, now_m
     return Revived.READY
 
 
-class LetterMachine(StoreMachine):
+class LetterMachine(OperatorMachine):
     """Adds revivals and purges, and looks at all letters after each step."""
 
     def key(self, name: str, late_ms: int) -> LetterKey:

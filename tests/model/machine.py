@@ -423,26 +423,6 @@ class StoreMachine(RuleBasedStateMachine):
     def prune(self, limit: int) -> None:
         assert self.do(self.store.prune([QUEUE], limit)) == self.model.prune(limit, self.now)
 
-    # Operators
-
-    @with_jobs
-    @rule(function=st.sampled_from([None, None, "other"]), slots=st.integers(1, 4))
-    def pause(self, function: str | None, slots: int) -> None:
-        """Somebody pauses the queue, or a function that has no jobs, and both workers ask."""
-        answer = self.do(self.store.control.queues.pause([QUEUE], function, b"{}"))
-        assert answer == [function not in self.model.paused]
-        self.model.paused.add(function)
-        for number in (0, 1):
-            self.take(number, slots)
-
-    @precondition(lambda self: self.model.paused)
-    @rule(function=st.sampled_from([None, None, "other"]))
-    def resume(self, function: str | None) -> None:
-        was_paused = function in self.model.paused
-        assert self.do(self.store.control.queues.resume([QUEUE], function)) == [was_paused]
-        self.model.paused.discard(function)
-        self.model.is_called |= was_paused
-
     # Asking
 
     @with_jobs
