@@ -38,7 +38,7 @@ ATTRIBUTES = {
     "`skipped` (by `overlap`)",
     instruments.ERROR: "only if it ended by an error: the type of the exception, or `crashed`, "
     f"`unknown`, `lease_lost`; `{instruments.OTHER}` beyond 100 kinds of end",
-    instruments.STATE: "`ready`, `running`, `scheduled` or `dead`",
+    instruments.STATE: "`ready`, `held`, `running`, `scheduled` or `dead`",
 }
 
 SPANS = """\

@@ -112,6 +112,7 @@ class QueueGauges:
         for count in self._fresh().counts:
             numbers = {
                 "ready": sum(count.ready),
+                "held": count.held,
                 "running": count.running,
                 "scheduled": count.scheduled,
                 "dead": count.dead,

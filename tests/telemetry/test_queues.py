@@ -40,6 +40,7 @@ async def test_jobs_by_state(new_app: NewApp, reading: Reading, stage: Stage) ->
         found = reading.points(JOBS)
         stage.open("g")
     assert found[("ready", "default")] == 2
+    assert found[("held", "default")] == 0
     assert found[("running", "default")] == 1
     assert found[("scheduled", "default")] == 1
     assert found[("dead", "default")] == 1

@@ -12,12 +12,16 @@ from asyncjobs.model.clock import new_id
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.history import FinishedJob, Run, never_begun
 from asyncjobs.model.job import NewJob, State, TakenJob
+from asyncjobs.model.schedules import Overlap
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import StaleSequence
 from asyncjobs.store.changes import Target
 from asyncjobs.store.control import Purge
 from asyncjobs.store.history import FinishedPage, FinishedQuery
+from asyncjobs.store.schedules import Schedules
 from asyncjobs.store.seam import EnqueueBatch, StoreSettings
+from asyncjobs.testing.conformance.schedules import one
+from asyncjobs.testing.conformance.schedules_fire import earlier, fire, firing
 from asyncjobs.testing.conformance.spoiled import BAD, Part, Spoil
 from asyncjobs.testing.conformance.store import Store, Worker, outcome, ref
 
@@ -290,3 +294,11 @@ async def test_jobs_that_were_purged_or_deleted(store: Store) -> None:
         ("late", State.CANCELLED),
         ("purged", State.CANCELLED),
     ]
+
+
+async def test_a_job_that_its_schedule_has_cancelled(store: Store, schedules: Schedules) -> None:
+    _, name = await earlier(store, schedules, runs=False)
+    record = await one(schedules)
+    await fire(schedules, firing(record, overlap=Overlap.CANCEL_RUNNING))
+    found = await finished(store)
+    assert [(job.ref.id, job.state) for job in found] == [(name, State.CANCELLED)]
