@@ -26,8 +26,11 @@ class Teller:
         """The attempt up to now, and the error that it has ended with."""
         if not self.is_on:
             return None
-        # Cut here, and not by the store: a message may have 16,000 characters.
-        error = error_line(kind, message)
+        error = ""
+        # Nearly all attempts succeed, and an empty line costs a microsecond, too.
+        if kind:
+            # Cut here, and not by the store: a message may have 16,000 characters.
+            error = error_line(kind, message)
         envelope = attempt.envelope
         if not attempt.has_begun:
             # As for `duration`: it has waited for a thread and was never called.
