@@ -73,7 +73,8 @@ def _print(run: Run, verdict: Verdict) -> None:
     excused = ", ".join(f"{kind} {n}" for kind, n in verdict.repeats.most_common()) or "none"
     print(
         f"jobs: {len(run.planned)}, enqueue calls that failed: {run.failed_enqueues}, "
-        f"outcomes looked at early: {len(run.seen)}\n"
+        f"outcomes looked at early: {len(run.seen)}, left out for a key: {len(run.left_out)}, "
+        f"ticks: {len(run.ticks)}, pauses: {len(run.operator.done)}\n"
         f"executions: {len(run.executions)}, repeated: {verdict.repeats.total()} "
         f"(excused by {excused}), unexcused: {verdict.unexcused}\n"
         f"lost: {verdict.lost}, outcomes twice: {verdict.recorded_twice}, "

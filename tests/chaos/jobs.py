@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, State, exponential
+from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, State, Unique, exponential
 from asyncjobs.jobs.function import JobCall
 from tests.chaos.ledger import recorded
 
-__all__ = ["ENQUEUE_TRIES_S", "PREFIX", "QUEUES", "Planned", "app", "plan"]
+__all__ = ["ENQUEUE_TRIES_S", "FUNCTIONS", "PREFIX", "QUEUES", "SCHEDULE", "Planned", "app", "plan"]
 
 PREFIX: Final = "chaos"
 QUEUES: Final = ("default", "other")
@@ -69,9 +69,34 @@ def in_thread(seconds: float, *, ctx: JobContext = INJECTED) -> str:
     return run
 
 
+@app.job(unique=Unique(by="key"), retry=RetryPolicy(max_attempts=3, backoff=BACKOFF))
+async def alone(key: int, seconds: float, fails: int, *, ctx: JobContext = INJECTED) -> str:
+    with recorded(ctx) as run:
+        await asyncio.sleep(seconds)
+        if ctx.attempt <= fails:
+            raise ValueError("a planted failure")
+    return run
+
+
+SCHEDULE: Final = "tick"
+
+
+@app.every(1, id=SCHEDULE, catch_up="all")
+@app.job
+async def tick(*, ctx: JobContext = INJECTED) -> str:
+    with recorded(ctx) as run:
+        await asyncio.sleep(0.01)
+    return run
+
+
+FUNCTIONS: Final = (nap.name, flaky.name, alone.name)
+"""Those that an operator pauses."""
+
+
 @dataclass(frozen=True)
 class Planned:
-    """A job before it is stored. `budget`: attempts; `ends`: the states it may end in."""
+    """A job before it is stored. `budget`: attempts; `ends`: the states it may end in; `key`: its
+    unique key, if it wants one."""
 
     id: str
     queue: str
@@ -79,6 +104,7 @@ class Planned:
     budget: int
     ends: frozenset[State]
     cancel_after_s: float | None = None
+    key: str = ""
 
 
 def plan(chance: random.Random, number: int) -> Planned:
@@ -92,12 +118,17 @@ def plan(chance: random.Random, number: int) -> Planned:
     delay = chance.uniform(0.05, 3) if chance.random() < 0.1 else None
     priority = chance.choice(("critical", "high", "normal", "normal", "low"))
     variant = function.options(id=id, queue=queue, priority=priority, delay=delay)
-    return Planned(id, queue, variant.bind(*args), budget, frozenset(ends), cancel_after_s)
+    key = f"{queue} {args[0]}" if function is alone else ""
+    call = variant.bind(*args)
+    return Planned(id, queue, call, budget, frozenset(ends), cancel_after_s, key)
 
 
 def _kind(chance: random.Random) -> tuple[Any, tuple[Any, ...], int, State]:
     """Function, arguments, budget and end of a job."""
     dice = chance.random()
+    if dice < 0.05:
+        args = (chance.randint(1, 4), round(chance.uniform(0, 0.4), 3), chance.randint(0, 2))
+        return alone, args, 3, State.SUCCEEDED
     if dice < 0.62:
         return nap, (round(chance.uniform(0, 0.03), 4),), 3, State.SUCCEEDED
     if dice < 0.65:

@@ -26,8 +26,9 @@ from tests.audit.snapshot import connected, read
 from tests.chaos import ledger
 from tests.chaos.faults import Faults, schedule
 from tests.chaos.fleet import Slot
-from tests.chaos.jobs import PREFIX, QUEUES, Planned, app, plan
+from tests.chaos.jobs import PREFIX, QUEUES, SCHEDULE, Planned, app, plan
 from tests.chaos.proxy import Proxy, proxy_to
+from tests.chaos.rules import Operator, expected_ticks
 from tests.chaos.verdict import Evidence, Verdict, judge
 
 __all__ = ["Run"]
@@ -68,6 +69,10 @@ class Run:
         self._beside: set[asyncio.Task[None]] = set()
         self._counters: dict[tuple[str, str], int] = {}
         self.planned: dict[str, Planned] = {}
+        self.left_out: set[str] = set()
+        """Jobs that were not stored, for another one has their unique key."""
+        self.operator = Operator(seed)
+        self.ticks: list[str] = []
         self.confirmed: list[str] = []
         self.failed_enqueues = 0
         self.seen: dict[str, bytes | None] = {}
@@ -86,11 +91,13 @@ class Run:
             self.faults = Faults(self._server, slots, client, self._tell)
             feeding = asyncio.create_task(self._feed())
             sampling = asyncio.create_task(self._sample())
+            operating = asyncio.create_task(self.operator.run())
             try:
                 chance = random.Random(f"{self._seed} faults")
                 await self.faults.run(schedule(chance, seconds))
             finally:
                 feeding.cancel()
+                await _cancelled(operating)
             await self._drain(slots)
             sampling.cancel()
             for slot in slots:
@@ -151,8 +158,11 @@ class Run:
             except StoreError:
                 self.failed_enqueues += 1
                 await asyncio.sleep(0.2)
-        self.confirmed += [job.id for job in batch]
         for job, handle in zip(batch, handles, strict=True):
+            if handle.id != job.id:
+                self.left_out.add(job.id)
+                continue
+            self.confirmed.append(job.id)
             if job.cancel_after_s is not None:
                 self._keep(self._beside, self._cancel(handle, job.cancel_after_s))
             elif handle.id.endswith("7"):
@@ -218,6 +228,8 @@ class Run:
         backend = RedisBackend(self._server.url, StoreSettings(prefix=PREFIX))
         try:
             async with asyncio.timeout(DRAIN_LIMIT_S):
+                await self.operator.end()
+                await backend.schedules.pause([SCHEDULE], "the run is over")
                 while self._putting:
                     await asyncio.wait(self._putting)
                 while any(map(_holds, await backend.inspect.queues.counts(QUEUES))):
@@ -238,7 +250,8 @@ class Run:
             await backend.close()
 
     async def _verdict(self) -> Verdict:
-        everything = [self._ref(id) for id in self.planned]
+        planned = {id: job for id, job in self.planned.items() if id not in self.left_out}
+        everything = [self._ref(id) for id in planned]
         # Dead letters are read before they are pruned.
         backend = RedisBackend(self._server.url, StoreSettings(prefix=PREFIX, dead_max_count=0))
         try:
@@ -248,6 +261,7 @@ class Run:
                 found = await backend.get(refs)
                 records |= dict(zip((ref.id for ref in refs), found, strict=True))
             self.violations += audit(self._server, PREFIX)
+            self.ticks = await expected_ticks(backend, SCHEDULE)
             while await backend.prune(QUEUES, 1000):
                 pass
         finally:
@@ -258,8 +272,9 @@ class Run:
         for (_, field), number in self._counters.items():
             counted[field.partition(":")[2]] += number
         self.executions = ledger.executions(self._folder / "ledger")
-        evidence = Evidence(self.planned, self.executions, self.faults.done, records)
+        evidence = Evidence(planned, self.executions, self.faults.done, records)
         evidence.seen, evidence.heard, evidence.counted = self.seen, self.heard, counted
+        evidence.ticks, evidence.paused = self.ticks, self.operator.done
         verdict = judge(evidence)
         # What the keys say wrong is found again at each look.
         verdict.violations = [*dict.fromkeys(self.violations), *verdict.violations]

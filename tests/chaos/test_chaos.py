@@ -7,6 +7,8 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from asyncjobs.testing.servers import available_servers
 from tests.chaos.faults import A_MINUTE, Fault, schedule
 from tests.chaos.jobs import Planned, nap, plan
 from tests.chaos.ledger import Execution
+from tests.chaos.rules import Paused
 from tests.chaos.verdict import Evidence, Verdict, judge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,3 +175,78 @@ def test_an_outcome_recorded_twice() -> None:
 def test_an_execution_of_nothing() -> None:
     stray = Execution("x", "k", 1, 0, 1, 1.0)
     assert judged(DONE, ran("a", 1), stray).violations == ["k: was executed, and never enqueued"]
+
+
+# -- pauses, keys and ticks ----------------------------------------------------------------
+
+PAUSED = Paused("default", nap.name, from_s=0, to_s=5)
+
+
+@pytest.mark.parametrize(
+    ("paused", "fault", "violations"),
+    [
+        (PAUSED, None, 1),
+        (Paused("default", None, from_s=0, to_s=5), None, 1),
+        # What was taken before may still start; and what does not stop it.
+        (Paused("default", nap.name, from_s=1.5, to_s=5), None, 0),
+        (Paused("default", nap.name, from_s=0, to_s=1.5), None, 0),
+        (Paused("default", "flaky", from_s=0, to_s=5), None, 0),
+        (Paused("other", None, from_s=0, to_s=5), None, 0),
+        (PAUSED, Fault("long stop", 0, 1, 2), 0),
+    ],
+)
+def test_a_start_although_it_is_paused(
+    paused: Paused, fault: Fault | None, violations: int
+) -> None:
+    verdict = judged(DONE, ran("a", 2), faults=[fault] if fault else [], paused=[paused])
+    assert len(verdict.violations) == violations
+
+
+def of_one_key(*runs: Execution, faults: Sequence[Fault] = ()) -> list[str]:
+    planned = {
+        id: Planned(id, "default", nap.bind(0), 3, frozenset({State.SUCCEEDED}), key="k")
+        for id in ("j", "i")
+    }
+    records = {
+        id: JobRecord(
+            JobRef("default", id),
+            State.SUCCEEDED,
+            outcome=Outcome(
+                State.SUCCEEDED,
+                value=[run for run in runs if run.job == id][-1].run,
+                attempt=1,
+            ).encode(),
+        )
+        for id in planned
+    }
+    return judge(Evidence(planned, runs, faults, records)).violations
+
+
+def test_jobs_of_one_key_run_one_after_the_other() -> None:
+    assert of_one_key(ran("a", 1), replace(ran("b", 2), job="i")) == []
+
+
+def test_jobs_of_one_key_run_beside_each_other() -> None:
+    (wrong,) = of_one_key(ran("a", 1), replace(ran("b", 1.5), job="i"))
+    assert "j holds the key 'k'" in wrong
+
+
+def test_a_job_of_the_key_between_two_attempts() -> None:
+    between = replace(ran("b", 2.5, pid=2), job="i")
+    (wrong,) = of_one_key(ran("a", 1, "raised"), between, ran("c", 4, n=2))
+    assert "j holds the key 'k'" in wrong
+
+
+def test_a_job_of_the_key_beside_one_whose_lease_was_lost() -> None:
+    runs = (ran("a", 1), replace(ran("b", 1.5, pid=2), job="i"))
+    assert of_one_key(*runs, faults=[Fault("long stop", 1, 1, 2)]) == []
+
+
+def test_each_tick_runs() -> None:
+    tick = replace(ran("t", 3), job="cron:tick:1000")
+    assert judged(DONE, ran("a", 1), tick, ticks=[tick.job]) == Verdict()
+    verdict = judged(DONE, ran("a", 1), ticks=[tick.job])
+    assert "this tick has never run" in verdict.violations[0]
+    assert "never enqueued" in judged(DONE, ran("a", 1), tick).violations[0]
+    twice = judged(DONE, ran("a", 1), tick, replace(tick, run="u"), ticks=[tick.job])
+    assert twice.unexcused == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 from asyncjobs.model.job import JobRecord, State
 from asyncjobs.model.outcome import Outcome
+from tests.chaos import rules
 from tests.chaos.faults import Fault
 from tests.chaos.jobs import Planned
 from tests.chaos.ledger import Execution
@@ -42,6 +43,9 @@ class Evidence:
     """Outcomes that were read while the run went on."""
     heard: Mapping[str, tuple[State | None, Any]] = field(default_factory=dict)
     """What waiters were told: a state with its result or error."""
+    ticks: Sequence[str] = ()
+    """The jobs of a schedule; each has to run, and succeeds."""
+    paused: Sequence[rules.Paused] = ()
     counted: Mapping[str, int] = field(default_factory=dict)
     """What the store's own counters say: 'e' enqueued, or the letter of a final state."""
 
@@ -76,7 +80,20 @@ def judge(evidence: Evidence) -> Verdict:
         problems += _told(evidence.heard.get(id), record)
         if problems:
             verdict.violations.append(_report(id, problems, by_job[id], evidence))
-    for id in by_job.keys() - evidence.planned.keys():
+    for id in evidence.ticks:
+        problems = _repeats(verdict, by_job[id], evidence.faults)
+        if not by_job[id]:
+            problems.append("this tick has never run")
+        if problems:
+            verdict.violations.append(_report(id, problems, by_job[id], evidence))
+
+    def excused(run: Execution, end_s: float) -> bool:
+        return _excuse(run, end_s, evidence.faults) is not None
+
+    planned, runs = evidence.planned, evidence.executions
+    verdict.violations += rules.pauses(evidence.paused, planned, runs, excused)
+    verdict.violations += rules.keys(planned, runs, excused)
+    for id in by_job.keys() - evidence.planned.keys() - set(evidence.ticks):
         verdict.violations.append(f"{id}: was executed, and never enqueued")
     _totals(verdict, evidence)
     return verdict
@@ -169,7 +186,8 @@ def _totals(verdict: Verdict, evidence: Evidence) -> None:
     if not evidence.counted:
         return
     ends = Counter(record.state for record in evidence.records.values() if record is not None)
-    expected = {"e": len(evidence.planned)}
+    ends[State.SUCCEEDED] += len(evidence.ticks)
+    expected = {"e": len(evidence.planned) + len(evidence.ticks)}
     expected |= {letter: ends[state] for letter, state in _STATES.items()}
     for letter, number in expected.items():
         counted = evidence.counted.get(letter, 0)
