@@ -32,6 +32,7 @@ from asyncjobs.store.answers import (
     Resync,
     Signal,
 )
+from asyncjobs.store.control import Control
 from asyncjobs.store.inspect import Inspection, Survey
 from asyncjobs.store.lease import LeaseSpec, Offer
 from asyncjobs.store.letters import DeadLetters
@@ -259,6 +260,7 @@ class Wire:
         self.capabilities = replace(MemoryBackend.capabilities, schedules=False)
         self.inspect = cast(Inspection, _NotAsked())
         self.dead = cast(DeadLetters, None)
+        self.control = cast(Control, _NotAsked())
 
     def call(self, name: str, *args: Any) -> Reply:
         """Send a call; its answer comes by the future."""
