@@ -19,7 +19,7 @@ from tests.simulation.world import Report, run_seed
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = 200
 FOUND_WITHIN = 1000
-EXAMPLES = (0, 1, 2, 3, 4, 6, 7, 14, 16, 21, 25, 41, 64, 67, 113, 507438, 404668333)
+EXAMPLES = (0, 1, 2, 3, 4, 6, 7, 14, 16, 21, 25, 41, 64, 67, 113, 201085, 507438, 404668333)
 """Run each time: together they find all planted bugs. The last two found that a reply brought
 jobs after its lease had been lost, and that the ledger believed in a lease again when the clock
 went forward after the end of it."""

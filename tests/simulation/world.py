@@ -284,7 +284,7 @@ class World:
         """Jobs that were stored with a delay while the store's clock was ahead come later by
         that step. When there are no others, the clock is set to their time, once more."""
         queues = self.store._queues.by_name.values()
-        if all(queue.living == queue.waiting.scheduled for queue in queues):
+        if all(queue.living == queue.waiting.scheduled + queue.locks.held for queue in queues):
             now_ms = self.loop.store_ms()
             dues = [due for queue in queues if (due := queue.waiting.next_due_ms) is not None]
             if dues and min(dues) > now_ms + FAR_MS:
