@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,14 @@ def hold_lock_in_thread(number: int, *, ctx: JobContext = INJECTED) -> int:
     write("began", ctx)
     return sum(range(number))
 """
-MANY = 80_000_000
-"""Takes some seconds to count to."""
+
+
+def seconds_of_counting(seconds: float) -> int:
+    """To which number this machine counts in about so many seconds of processor time."""
+    sample = 2_000_000
+    began_s = time.thread_time()
+    sum(range(sample))
+    return int(sample * seconds / (time.thread_time() - began_s))
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +120,7 @@ def test_one_that_blocks_the_loop_is_found_beside_those_that_compute(
 def test_a_call_on_the_loop_that_holds_the_lock_is_named_afterwards(
     work: Start, put: Put, ledger: Ledger
 ) -> None:
-    (id,) = put("hold_lock", MANY, more=JOBS)
+    (id,) = put("hold_lock", seconds_of_counting(3), more=JOBS)
     process = work("--max-jobs", "1", "--block-warning", "500ms")
     assert process.end() == 0
     lines_of = [line for line in blamed(process) if "holds the interpreter's lock" in line["event"]]
@@ -125,7 +132,7 @@ def test_a_call_on_the_loop_that_holds_the_lock_is_named_afterwards(
 def test_a_call_in_a_thread_that_holds_the_lock_is_no_block(
     work: Start, put: Put, ledger: Ledger
 ) -> None:
-    put("hold_lock_in_thread", MANY, more=JOBS)
+    put("hold_lock_in_thread", seconds_of_counting(3), more=JOBS)
     process = work("--max-jobs", "1", "--block-warning", "500ms")
     assert process.end() == 0
     assert blamed(process) == []

@@ -35,7 +35,7 @@ async def succeed(store: Store, *ended: str, queue: str = "work", function: str 
     await worker.lease.leave()
 
 
-async def test_each_state_lists_its_jobs_and_no_other(store: Store) -> None:
+async def test_each_end_lists_its_jobs_and_no_other(store: Store) -> None:
     await store.enqueue("succeeded", "discarded", "cancelled", "dead", "running")
     worker = await store.worker()
     succeeded, discarded, cancelled, dead, _ = await worker.take()
@@ -101,13 +101,13 @@ async def test_a_clock_that_was_set_back_repeats_and_loses_nothing(store: Store)
         assert sorted(found) == ["a", "b", "c"]
 
 
-async def test_a_page_of_nothing(store: Store) -> None:
+async def test_a_page_of_no_ended_job(store: Store) -> None:
     for state in ENDED_STATES:
         answer = await page(store, JobQuery(state, ("never", "used")))
         assert (answer.jobs, answer.after, answer.is_bounded) == ([], None, False)
 
 
-async def test_a_queue_that_cannot_be_read_hides_no_other(store: Store, spoil: Spoil) -> None:
+async def test_a_history_that_cannot_be_read_hides_no_other(store: Store, spoil: Spoil) -> None:
     await succeed(store, "bad", queue=BAD)
     await succeed(store, "good")
     await spoil(Part.FINISHED)

@@ -59,7 +59,7 @@ async def test_held_jobs_with_what_they_wait_for(store: Store) -> None:
         assert names(await pages(store, JobQuery(state))) == [state]
 
 
-async def test_filters_orders_and_pages(store: Store) -> None:
+async def test_filters_orders_and_pages_of_held_jobs(store: Store) -> None:
     start = store.clock.ms
     await hold(store, "a", "b")
     await hold(store, "c", function="pay")
