@@ -105,6 +105,10 @@ class QueueShares:
         """Change the weights of queues that are shared here; others are left out."""
         for queue in self.weights.keys() & weights.keys():
             self.weights[queue] = weights[queue]
+        # Under a large weight the others gather credit for thousands of turns. They would all be
+        # served first, and a queue whose weight was lowered would not be asked for as long.
+        # rule:22 other weights begin with even turns
+        self._turn = dict.fromkeys(self.weights, 0)
 
     def wanting(self) -> set[str]:
         """Queues that are known to hold jobs which nobody has taken yet."""

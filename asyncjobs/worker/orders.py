@@ -61,6 +61,10 @@ class Orders:
             # A later release may know more states. To do nothing is safe.
             logger.warning("an order is unknown to this release, and is ignored: %.100s", value)
             return
+        # rule:22 a worker that ends follows no other order about its state
+        if self._stop_request.is_made:
+            logger.info("ordered to be %s, but it ends already", state.value)
+            return
         match state:
             case WorkerState.STOPPING:
                 logger.info("ordered to stop: it takes no more jobs, and ends within the grace")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 from click.testing import Result
 
+from asyncjobs.client.workers import WorkerInfo, Workers
 from asyncjobs.model.clock import new_id
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.backend import RedisBackend
@@ -125,6 +128,30 @@ def test_stopping_several_asks(server: Server, monkeypatch: pytest.MonkeyPatch) 
     assert [orders(server, lease) for lease in leases] == [{}, {}]
     assert workers(server, "stop", "--all", "--yes").exit_code == 0
     assert [orders(server, lease) for lease in leases] == [{"state": "stopping"}] * 2
+
+
+def test_one_that_ends_before_the_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    (lease,) = enter(server, "stays")
+    look = Workers.list
+    seen: list[str] = []
+
+    async def lists(self: Workers) -> Sequence[WorkerInfo]:
+        found = await look(self)
+        if not seen:
+            found = [*found, replace(found[0], name="goes", lease="gone")]
+        return found
+
+    def confirm(what: str) -> bool:
+        seen.append(what)
+        return True
+
+    monkeypatch.setattr(Workers, "list", lists)
+    monkeypatch.setattr("asyncjobs.cli.workers.orders.can_ask", lambda: True)
+    monkeypatch.setattr("asyncjobs.cli.workers.orders.confirm", confirm)
+    result = workers(server, "stop", "--all")
+    assert (result.stderr, seen) == ("", ["Order 2 workers: stop?"])
+    assert (result.exit_code, result.stdout) == (0, f"ordered: stop: stays ({lease})\n")
+    assert orders(server, lease) == {"state": "stopping"}
 
 
 def test_weights(server: Server) -> None:

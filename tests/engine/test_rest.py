@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.worker.engine.steps import Land, Park, Trade
 from tests.engine.kit import Worker, exchange, ids, job, settled, slots_of
 
@@ -65,3 +68,20 @@ def test_other_weights_share_the_slots_anew() -> None:
     shares = worker.intake.appetite.shares
     shares.reweigh({"a": 3, "c": 9})
     assert shares.weights == {"a": 3, "b": 1}
+
+
+def test_a_weight_that_was_large_starves_no_queue() -> None:
+    shares = QueueShares({"a": 1, "b": 1})
+
+    def asked(turns: int) -> Counter[str]:
+        """How often each queue has the one slot that is free."""
+        slots: Counter[str] = Counter()
+        for _ in range(turns):
+            shares.look = True
+            slots.update({queue: each.slots for queue, each in shares.demand(1, 0).items()})
+        return slots
+
+    shares.reweigh({"a": 1_000_000})
+    assert asked(100) == {"a": 100, "b": 0}
+    shares.reweigh({"a": 1})
+    assert asked(10) == {"a": 5, "b": 5}

@@ -101,6 +101,28 @@ async def test_a_worker_is_stopped(app: AsyncJobs, stage: Stage) -> None:
         assert await app.workers.list() == []
 
 
+async def test_a_worker_that_ends_is_not_resumed(app: AsyncJobs, stage: Stage) -> None:
+    resumed = events_of(app, events.WorkerResumed)
+    quiet = events_of(app, events.WorkerQuiet)
+    gate = register(app, jobs.gated)
+    async with app:
+        worker = Worker(app, name="w1", grace=LIMIT_S, lease=1)
+        running = asyncio.create_task(worker.run())
+        await gate.enqueue("g")
+        await stage.noted(("started", "g"))
+        await app.workers.stop("w1")
+        await until(lambda: bool(quiet))
+        shift = worker._shift
+        assert shift is not None
+        # Its second order about its state.
+        before = shift._orders._followed[OrderKind.STATE]
+        await app.workers.resume("w1")
+        await until(lambda: shift._orders._followed[OrderKind.STATE] > before)
+        stage.open("g")
+        await running
+    assert (resumed, len(quiet)) == ([], 1)
+
+
 async def test_a_lost_signal_does_not_lose_the_order(
     app: AsyncJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,9 @@ def _give(
             refusal = _ask_first(count(len(chosen), "worker"), word, as_json=as_json)
             if refusal is not None:
                 return refusal
+            if all_:
+                # Some may have ended while a person thought about it. That is no typo.
+                chosen = await _still_there(workers, chosen)
         try:
             found = await choose(workers)(*chosen)
         except UsageError as error:
@@ -64,6 +67,12 @@ def _give(
         return ExitCode.CLEAN
 
     ctx.exit(ask(url, prefix, question, as_json=as_json))
+
+
+async def _still_there(workers: Workers, leases: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of these leases that live."""
+    live = {worker.lease for worker in await workers.list()}
+    return tuple(lease for lease in leases if lease in live)
 
 
 def _ask_first(what: str, word: str, *, as_json: bool) -> ExitCode | None:
