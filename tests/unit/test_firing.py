@@ -363,3 +363,39 @@ async def test_each_real_hour_of_a_week_with_a_change(
     place: Place, first: datetime, hours: int
 ) -> None:
     assert len(await week(place, "0 * * * *", first, 7)) == hours
+
+
+A_WEEK: list[tuple[datetime, dict[str, str]]] = [
+    (
+        AUTUMN,
+        {
+            "30 2 * * *": "24 02:30+0200, 25 02:30+0200, 26 02:30+0100, 27 02:30+0100, "
+            "28 02:30+0100, 29 02:30+0100, 30 02:30+0100",
+            "15 2 * * SUN": "25 02:15+0200",
+            "0 2,3 24-26 * *": "24 02:00+0200, 24 03:00+0200, 25 02:00+0200, 25 03:00+0100, "
+            "26 02:00+0100, 26 03:00+0100",
+            "0 9 * * MON-WED": "26 09:00+0100, 27 09:00+0100, 28 09:00+0100",
+            "0 */12 25,30 * *": "25 00:00+0200, 25 12:00+0100, 30 00:00+0100, 30 12:00+0100",
+        },
+    ),
+    (
+        SPRING,
+        {
+            "30 2 * * *": "28 02:30+0100, 29 03:00+0200, 30 02:30+0200, 31 02:30+0200, "
+            "01 02:30+0200, 02 02:30+0200, 03 02:30+0200",
+            "15 2 * * SUN": "29 03:00+0200",
+            "0 2,3 28-30 * *": "28 02:00+0100, 28 03:00+0100, 29 03:00+0200, 30 02:00+0200, "
+            "30 03:00+0200",
+            "0 9 * * MON-WED": "30 09:00+0200, 31 09:00+0200, 01 09:00+0200",
+            "0 */12 29 * *": "29 00:00+0100, 29 12:00+0200",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("first", "table"), A_WEEK, ids=["autumn", "spring"])
+async def test_a_week_of_schedules_across_a_change_by_a_table(
+    place: Place, first: datetime, table: dict[str, str]
+) -> None:
+    found = {rule: ", ".join(await week(place, rule, first, 7)) for rule in table}
+    assert found == table
