@@ -10,6 +10,7 @@ from typing import Any, Final
 from asyncjobs.client.queues import check_control
 from asyncjobs.errors import UsageError
 from asyncjobs.guard.nearness import nearest
+from asyncjobs.guard.untrusted import LAST_MS
 from asyncjobs.model.codec import BadRecord, read_fields, to_json
 from asyncjobs.model.control import WorkerState
 from asyncjobs.options.checks import check_queue_name
@@ -200,7 +201,7 @@ def _worker(lease: str, entries: Sequence[WorkerEntry]) -> WorkerInfo:
         state=state,
         ordered=ordered if ordered is not state else None,
         since=_since(lease),
-        ends=datetime.fromtimestamp(last.end_ms / 1000, UTC),
+        ends=datetime.fromtimestamp(min(last.end_ms, LAST_MS) / 1000, UTC),
         entries=tuple((entry.queue, entry.lease) for entry in entries),
     )
 
