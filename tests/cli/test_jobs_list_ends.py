@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.envelope import encode_call
 from asyncjobs.model.job import NewJob
@@ -13,6 +15,7 @@ from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.servers import Server
 from tests.cli.dying import on_store
 from tests.cli.test_jobs_list import found, jobs, listed, rows
+from tests.cli.test_usage import call
 
 RAW = encode_call("tasks.sync", [], {}, 1, None, None, None, {})
 
@@ -61,6 +64,16 @@ def test_held_jobs(server: Server) -> None:
     assert (job["state"], job["held_by"]) == ("held", "job default/first")
     assert listed(server, "held", "--since", "1h", "--function", "tasks.*") == ["default/second"]
     assert listed(server, "held", "--before", "1h") == []
+
+
+def test_held_jobs_have_a_column_of_the_queues(server: Server) -> None:
+    hold(server)
+    url = {"ASYNCJOBS_URL": server.url}
+    for command in ["stats"], ["queues", "list"]:
+        lines = [line.split("\t") for line in call(*command, env=url).stdout.splitlines()]
+        head, row = next(pair for pair in pairwise(lines) if pair[0][0] == "queue")
+        found = dict(zip(head, row, strict=True))
+        assert (found["running"], found["scheduled"], found["held"]) == ("1", "0", "1")
 
 
 def test_held_jobs_are_cancelled_by_filters(server: Server) -> None:

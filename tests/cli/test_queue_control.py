@@ -74,7 +74,7 @@ def test_pause_and_resume(server: Server) -> None:
     (pause,) = found["pauses"]
     assert (pause["function"], pause["reason"], pause["resuming"]) == (None, "still", False)
     table = queues(server, "list").stdout
-    assert re.search(r"^mail\t2\t0\t0\t0\t0\tpaused \S+ ago by ", table, re.MULTILINE)
+    assert re.search(r"^mail\t2\t0\t0\t0\t0\t0\tpaused \S+ ago by ", table, re.MULTILINE)
     assert ": still\n" in table
     result = queues(server, "resume", "mail", "--json")
     assert result.exit_code == 0
@@ -94,7 +94,7 @@ def test_a_function_is_paused(server: Server) -> None:
     result = queues(server, "pause", "mail", "--function", "slow")
     assert result.stdout == "paused: mail, function slow\n"
     assert take(server) == 1
-    assert "  slow\t\t\t\t\t\tpaused " in queues(server, "list").stdout
+    assert "  slow\t\t\t\t\t\t\tpaused " in queues(server, "list").stdout
     assert json.loads(queues(server, "pause", "mail", "--function", "slow", "--json").stdout) == {
         "paused": [],
         "unchanged": ["mail"],

@@ -64,6 +64,7 @@ def _fields(count: QueueCounts, pauses: list[QueuePause]) -> dict[str, Any]:
         "ready": sum(count.ready),
         "running": count.running,
         "scheduled": count.scheduled,
+        "held": count.held,
         "dead": count.dead,
         "workers": count.workers,
         "paused": any(pause.function is None for pause in pauses),
@@ -76,15 +77,16 @@ def _parts(found: list[tuple[QueueCounts, list[QueuePause]]], *, only_paused: bo
         if only_paused:
             return ["nothing is paused"]
         return ["no queue yet: nothing was enqueued, and no worker has started"]
-    columns = ("queue", "ready", "running", "scheduled", "dead", "workers", "state")
+    columns = ("queue", "ready", "running", "scheduled", "held", "dead", "workers", "state")
     rows = [row for count, pauses in found for row in _rows(count, pauses)]
-    return [Table(columns, rows, frozenset(columns[1:6]))]
+    return [Table(columns, rows, frozenset(columns[1:7]))]
 
 
 def _rows(count: QueueCounts, pauses: list[QueuePause]) -> list[tuple[str, ...]]:
     """A row for the queue, and one for each of its functions that is paused."""
     # Jobs that stand aside count as ready, so no number stands beside a function.
-    numbers = (sum(count.ready), count.running, count.scheduled, count.dead, count.workers)
+    living = (sum(count.ready), count.running, count.scheduled, count.held)
+    numbers = (*living, count.dead, count.workers)
     state = "ok"
     rows = []
     for pause in pauses:
@@ -92,5 +94,5 @@ def _rows(count: QueueCounts, pauses: list[QueuePause]) -> list[tuple[str, ...]]
         if pause.function is None:
             state = text
         else:
-            rows.append((f"  {clean(pause.function)}", "", "", "", "", "", text))
+            rows.append((f"  {clean(pause.function)}", "", "", "", "", "", "", text))
     return [(clean(count.queue), *map(str, numbers), state), *rows]

@@ -188,14 +188,21 @@ class _View:
 
     def _queues(self) -> Table:
         priorities = [priority.name.lower() for priority in Priority]
+        # Most queues have none, and a terminal has room for ten columns.
+        has_held = any(count.held for count in self.counts)
         numbers = [*priorities, "running", "scheduled", "dead", "workers", "oldest"]
+        if has_held:
+            numbers.insert(numbers.index("dead"), "held")
         rows = []
         for count, flow in zip(self.counts, self.flows, strict=True):
             dead = "0"
             if count.dead:
                 dead = paint(str(count.dead), ENDS[State.DEAD].color)
-            left = (str(count.running), str(count.scheduled), dead, str(count.workers))
-            rows.append((clean(count.queue), *map(str, count.ready), *left, _oldest(flow)))
+            living = [*count.ready, count.running, count.scheduled]
+            if has_held:
+                living.append(count.held)
+            row = (clean(count.queue), *map(str, living), dead, str(count.workers))
+            rows.append((*row, _oldest(flow)))
         return Table(("queue", *numbers), rows, frozenset(numbers))
 
     def _rates(self) -> Table:
