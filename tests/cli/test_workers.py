@@ -178,6 +178,7 @@ def test_weights(server: Server) -> None:
         ("weights", "w1", "mail"),
         ("weights", "w1", "mail=x"),
         ("weights", "w1", "mail=1", "mail=2"),
+        ("weights", "w1", "mail=" + "9" * 5000),
     ],
 )
 def test_wrong_usage(server: Server, args: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import click
 
@@ -27,6 +28,7 @@ Exit codes:
   3  the store cannot be reached, or has another layout
 """
 
+MOST_DIGITS: Final = 100
 Order = Callable[..., Awaitable[Sequence[WorkerInfo]]]
 
 
@@ -214,7 +216,10 @@ def _read_weights(ctx: click.Context, shares: tuple[str, ...]) -> dict[str, int]
     found: dict[str, int] = {}
     for share in shares:
         queue, sign, weight = share.rpartition("=")
-        if not (sign and weight.isdecimal() and weight.isascii()) or queue in found:
-            raise click.UsageError(f"{share!r} is no weight; write each queue once: mail=3", ctx)
+        # Python reads no number of thousands of digits.
+        is_number = weight.isdecimal() and weight.isascii() and len(weight) <= MOST_DIGITS
+        if not (sign and is_number) or queue in found:
+            text = f"{share!r:.100} is no weight; write each queue once: mail=3"
+            raise click.UsageError(text, ctx)
         found[queue] = int(weight)
     return found
