@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -196,7 +196,7 @@ class Queues:
         return jobs
 
 
-async def _parts(backend: Backend, purge: Purge) -> Any:
+async def _parts(backend: Backend, purge: Purge) -> AsyncIterator[int]:
     after: bytes | None = None
     while True:
         number, after = await backend.control.queues.purge(purge, STEP, after)

@@ -80,8 +80,9 @@ class Schedules:
         """
         check_schedule_id(id)
         function, args, kwargs = _parts(call)
-        if isinstance(options.get("tz"), str):
-            await load_zones([options["tz"]])
+        tz = options.get("tz")
+        if isinstance(tz, str):
+            await load_zones([tz])
         rule = _rule(cron, every, at, options)
         if function.sender.reader is not self._reader:
             raise UsageError(f"{function.name} belongs to another AsyncJobs; use its schedules")

@@ -95,7 +95,7 @@ class JobHandle(Generic[R_co]):
         self._reader = reader
         self._candidates = candidates
         self._readings = readings
-        self._disposition = disposition
+        self._disposition: Disposition | None = disposition
         self._ttl_ms = ttl_ms
         self._name = name
 

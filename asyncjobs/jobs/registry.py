@@ -147,10 +147,11 @@ class JobRegistry:
     def _schedule(self, rule: Rule, call: CallOptions) -> Callable[[F], F]:
         def declare(function: F) -> F:
             draft = Draft(rule, call)
-            if isinstance(function, JobFunction):
-                self._declare(draft, function)
+            given: Callable[..., Any] = function
+            if isinstance(given, JobFunction):
+                self._declare(draft, given)
             else:
-                self._declared.wait(draft, function)
+                self._declared.wait(draft, given)
             return function
 
         return declare

@@ -27,7 +27,7 @@ class Lock:
 
     def __init__(self, key: bytes, until: Until, over_ms: int, first_ms: int, id: str) -> None:
         self.key = key
-        self.until = until
+        self.until: Until = until
         self.over_ms = over_ms
         self.first_ms = first_ms
         self.id = id

@@ -244,10 +244,10 @@ class RedisSchedules:
         reply, _ = await run_each(self._access.link, store, (command,), last=(names,))
         if isinstance(reply, StoreError):
             raise_away({ref.queue: reply})
+        elif reply:
+            return read_ran(ref, reply)
         # An unknown schedule.
-        if not reply:
-            return None
-        return read_ran(ref, reply)
+        return None
 
     async def runs(self, id: str, limit: int = MOST_RUNS) -> list[ScheduleRun]:
         (ref,) = await self._refs([id])

@@ -286,11 +286,13 @@ async def test_a_unique_job_that_ends(store: Store, spoil: Spoil, any_part: str)
         pytest.skip("no capability unique")
     terms = Terms(unique=Unique(b"key", "finished", 3_600_000, replace=True, hold=True))
     worker = await store.worker(BAD)
-    for id in ("a", "b"):
-        jobs = [NewJob(BAD, id, 2, b"{}", has_new_id=True, terms=terms)]
-        await store.backend.enqueue(EnqueueBatch(new_id(), jobs))
-        if id == "a":
-            taken = await worker.take_one()
+    first, second = (
+        EnqueueBatch(new_id(), [NewJob(BAD, id, 2, b"{}", has_new_id=True, terms=terms)])
+        for id in ("a", "b")
+    )
+    await store.backend.enqueue(first)
+    taken = await worker.take_one()
+    await store.backend.enqueue(second)
     await spoil(any_part)
     with contextlib.suppress(StoreError):
         await worker.exchange(Settlement.succeeded(taken))
