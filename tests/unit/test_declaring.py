@@ -135,6 +135,10 @@ async def test_after_a_night_without_workers_nothing_is_paused(fleet: Fleet) -> 
     # The first one to come back has other code. It must not pause what the next one brings.
     fleet.start()
     await fleet.live(GRACE_S - RENEW_S)
+    for id in next_ms:
+        record = await fleet.record(id)
+        assert record is not None
+        assert record.paused is None
     fleet.start("0 2 * * *", "0 3 * * *")
     await fleet.live(3 * GRACE_S)
     for id, before in next_ms.items():
