@@ -41,6 +41,7 @@ from asyncjobs.model.events import (
     tell_failed,
     tell_stored,
 )
+from asyncjobs.model.step_events import JobSuspended
 
 __all__ = [
     "AttemptEnded",
@@ -66,6 +67,7 @@ __all__ = [
     "JobStarted",
     "JobStuck",
     "JobSucceeded",
+    "JobSuspended",
     "JobsPromoted",
     "JobsReclaimed",
     "LeaseLost",

@@ -121,6 +121,11 @@ TABLES = {
 """Methods that take the options of a table, as `**options`."""
 NAMED_BY = {**TABLES, "AsyncJobs": SETTINGS}
 """What takes the names of a table beside its parameters: a docstring lists them in the same way."""
+PARTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "JobContext": {"jobs.stepwise.Stepwise": ("seat", "hear_stop")},
+}
+"""Classes with a base class of ours whose members are shown, too; and those members that are not
+for users."""
 WIDTH = 92
 """Longer signatures have a line for each parameter."""
 SHORT = 110
@@ -134,13 +139,14 @@ def page() -> str:
     for title, names in SECTIONS.items():
         lines.append(f"## {title}\n")
         for name in names:
-            lines += entry(resolved(package, name), name)
+            lines += entry(package, resolved(package, name), name)
     lines += errors(package)
     lines += events(package)
     for module, names in MORE.items():
         lines.append(f"## `{module}`\n")
         for name in names:
-            lines += entry(resolved(package, f"{module.removeprefix('asyncjobs.')}.{name}"), name)
+            path = f"{module.removeprefix('asyncjobs.')}.{name}"
+            lines += entry(package, resolved(package, path), name)
     check_complete(package)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -165,7 +171,7 @@ def docstring(found: griffe.Object, name: str) -> str:
     return found.docstring.value.strip()
 
 
-def entry(found: griffe.Object, name: str) -> Iterator[str]:
+def entry(package: griffe.Object, found: griffe.Object, name: str) -> Iterator[str]:
     """One name: its signature, its docstring, and the members of a class."""
     yield f"### {name}\n"
     if isinstance(found, griffe.Attribute):
@@ -182,6 +188,8 @@ def entry(found: griffe.Object, name: str) -> Iterator[str]:
         values = [f"`{m.name}`" for m in found.members.values() if m.name.isupper()]
         yield f"Members: {', '.join(values)}.\n"
     members = [found.members[each] for each in MEMBERS.get(name, found.members)]
+    for part, own in PARTS.get(name, {}).items():
+        members += [m for m in package[part].members.values() if m.name not in own]
     for member in members:
         if isinstance(member, griffe.Function | griffe.Attribute):
             yield from member_lines(member)
@@ -308,11 +316,14 @@ def error_classes(package: griffe.Object) -> Iterator[tuple[str, griffe.Class]]:
 
 
 def events(package: griffe.Object) -> Iterator[str]:
+    def members_of(module: str) -> list[tuple[str, griffe.Object | griffe.Alias]]:
+        return list(package[module].members.items())
+
     yield "## `asyncjobs.events`\n"
     yield "`app.on(JobDead, listener)` calls `listener(event)` in the process where it happens."
     yield "`app.on(JobEvent, ...)` gets all events of jobs.\n"
     yield "| event | fields | when |\n|---|---|---|"
-    for name, found in package["model.events"].members.items():
+    for name, found in [*members_of("model.events"), *members_of("model.step_events")]:
         if isinstance(found, griffe.Class) and is_event(found):
             fields = ", ".join(f"`{field}`" for field in fields_of(found))
             when = " ".join(docstring(found, name).split()).replace("|", "\\|")

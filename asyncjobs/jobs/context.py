@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 
 from asyncjobs.errors import UsageError
 from asyncjobs.guard.texts import shown
+from asyncjobs.jobs.seat import Desk, Seat
+from asyncjobs.jobs.stepwise import Stepwise
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import clean_text, to_json
 from asyncjobs.model.headers import TickMark
@@ -61,7 +63,7 @@ def _time(ms: int | None) -> datetime | None:
     return from_ms(ms)
 
 
-class JobContext:
+class JobContext(Stepwise):
     """One attempt of a job, as the job sees it. No property asks the store.
 
     `name` is the name of the job function. `attempt` counts from 1; `max_attempts` is the most
@@ -96,6 +98,7 @@ class JobContext:
         on_progress: Callable[[JobContext, bytes], None] | None,
         expires_ms: int | None = None,
         tick: TickMark | None = None,
+        desk: Desk | None = None,
     ) -> None:
         self._job = job
         self.name = name
@@ -108,6 +111,7 @@ class JobContext:
         self._expires_ms = expires_ms
         self._on_progress = on_progress
         self._tick = tick
+        self._desk = desk
         self.outer: Current | None = None
         """The job that makes this plain call; None for an attempt, and outside of a job."""
 
@@ -129,6 +133,11 @@ class JobContext:
         # the context of that call.
         context.outer = _current.get(None)
         return context
+
+    def _outer_seat(self) -> Seat | None:
+        if self.outer is None:
+            return None
+        return self.outer.context.seat
 
     @property
     def context(self) -> JobContext:

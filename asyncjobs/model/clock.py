@@ -17,7 +17,7 @@ from asyncjobs.errors import ConfigError
 from asyncjobs.guard.texts import shown
 from asyncjobs.guard.untrusted import LAST_MS
 
-__all__ = ["Seconds", "at_ms", "new_id", "now_ms", "seconds"]
+__all__ = ["LONGEST_S", "Seconds", "at_ms", "new_id", "now_ms", "seconds"]
 
 LONGEST_S: Final = 100 * 366 * 86_400.0
 """Longer times overflow dates and the store's own clocks."""

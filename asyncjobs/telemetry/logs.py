@@ -15,7 +15,7 @@ from opentelemetry.trace import get_current_span
 
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.jobs.context import _current
-from asyncjobs.model import events
+from asyncjobs.model import events, step_events
 from asyncjobs.model.ends import ENDS, OUTCOMES
 from asyncjobs.model.events import Events
 from asyncjobs.model.job import State
@@ -49,6 +49,7 @@ _RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "ascti
 _WORDS: Final[dict[type[events.AttemptEnded], str]] = {
     events.JobSucceeded: OUTCOMES[events.JobSucceeded],
     events.JobSnoozed: OUTCOMES[events.JobSnoozed],
+    step_events.JobSuspended: OUTCOMES[step_events.JobSuspended],
     events.JobReleased: OUTCOMES[events.JobReleased],
     events.JobLost: "lost",
 }

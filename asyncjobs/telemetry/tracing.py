@@ -21,7 +21,7 @@ from opentelemetry.trace import (
 
 from asyncjobs.jobs.middleware import CallNext, Middlewares
 from asyncjobs.jobs.template import JobTemplate
-from asyncjobs.model import events
+from asyncjobs.model import events, step_events
 from asyncjobs.model.attempt import AttemptInfo
 from asyncjobs.model.ends import OUTCOMES
 from asyncjobs.model.events import Events
@@ -91,6 +91,8 @@ class _Traced:
                 self._fail(event.error, OTHER)
         elif isinstance(event, events.JobSnoozed):
             span.add_event("snoozed", {"delay_s": event.delay_s})
+        elif isinstance(event, step_events.JobSuspended):
+            span.add_event("suspended", {"delay_s": event.delay_s, "reason": event.reason})
         elif isinstance(event, events.JobDead):
             self._fail(event.error, event.reason)
         elif isinstance(event, events.JobLost):

@@ -198,6 +198,7 @@ class Shift:
         self.expect_end()
         processor = self.processor
         processor.quiet()
+        processor.seats.end()
         self._emit(events.WorkerQuiet(self._settings.name, tuple(self._settings.queues)))
         if processor.running:
             logger.debug("stopping; jobs that may finish: %d", len(processor.running))

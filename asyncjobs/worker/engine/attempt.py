@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from asyncjobs.jobs.context import Current, JobContext
 from asyncjobs.jobs.function import JobFunction
+from asyncjobs.jobs.seat import Desk
 from asyncjobs.model.attempt import AttemptInfo, StopAsked
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS
@@ -77,11 +78,13 @@ class Stop:
 
 
 class Crew(NamedTuple):
-    """What all attempts of one worker share, and what others see of each. `worker`: its name."""
+    """What all attempts of one worker share, and what others see of each. `worker`: its name.
+    `desk`: where their jobs get their seats."""
 
     settings: AppSettings
     worker: str
     on_progress: OnProgress
+    desk: Desk | None = None
 
     def new_info(self, attempt: Attempt) -> AttemptInfo:
         """The attempt as events and middleware see it."""
@@ -125,6 +128,7 @@ class Crew(NamedTuple):
             self.on_progress,
             envelope.expires_ms,
             envelope.headers.tick,
+            self.desk,
         )
 
 
@@ -137,6 +141,7 @@ class Attempt:
     """
 
     __slots__ = (
+        "__weakref__",
         "_context",
         "_crew",
         "_info",
@@ -348,6 +353,8 @@ class Attempt:
         self.stopping = Stop(reason)
         if self._info is not None:
             self._note_stop(self.stopping)
+        if self._context is not None:
+            self._context.hear_stop()
         if self.phase != NEW and self.task is not None:
             self.task.cancel()
 

@@ -40,6 +40,7 @@ from asyncjobs.worker.engine.misfits import Misfits
 from asyncjobs.worker.engine.parking import Parking
 from asyncjobs.worker.engine.runner import Runner
 from asyncjobs.worker.engine.running import Running
+from asyncjobs.worker.engine.seats import Seats
 from asyncjobs.worker.engine.settling import Settler
 from asyncjobs.worker.engine.slots import Slots
 from asyncjobs.worker.engine.steps import (
@@ -96,7 +97,8 @@ class Processor:
         self.counts = self._arrivals.counts = RunCounts(is_on=settings.history > 0)
         self._misfits = Misfits(settings, hub, self.intake, find)
         self.parking = Parking(session, self.intake.appetite)
-        crew = Crew(settings, session.spec.worker, self.running.note)
+        self.seats = Seats(lambda: session.lease, self.running.find)
+        crew = Crew(settings, session.spec.worker, self.running.note, self.seats)
         decode_job = partial(decode, find, crew, self.settler.unstarted)
         executors: Executors = {Isolation.LOOP: OnLoop(), Isolation.THREAD: threads}
         self.runner = Runner(

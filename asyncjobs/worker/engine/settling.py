@@ -10,6 +10,7 @@ from typing import Any, Final
 from asyncjobs.errors import MissingCapability, UsageError
 from asyncjobs.guard.guarded import GuardedLog, call
 from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.jobs.suspend import Suspend, suspend_in
 from asyncjobs.model import events
 from asyncjobs.model.clock import now_ms as wall_ms
 from asyncjobs.model.ends import ENDS
@@ -18,6 +19,7 @@ from asyncjobs.model.headers import PastError
 from asyncjobs.model.job import State
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.settlement import Settlement
+from asyncjobs.model.step_events import JobSuspended
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.policy.verdict import Ending, Verdict
@@ -213,6 +215,8 @@ class Settler:
             return self._given_back(attempt)
         if attempt.reason is Reason.TIMEOUT:
             error = _time_out(attempt, error)
+        if (pause := suspend_in(error)) is not None:
+            return self._suspended(attempt, pause)
         if type(error) is TooLate:
             return self.unstarted.expired(attempt)
         verdict = verdict_on(attempt, error)
@@ -275,6 +279,14 @@ class Settler:
         settlement = later(attempt, self.middlewares, delay_s, attempt.envelope.attempt)
         settlement = settlement.telling(self._teller.run(attempt))
         self._tell(attempt, events.JobSnoozed, *self._ended(attempt), delay_s)
+        return settlement
+
+    def _suspended(self, attempt: Attempt, pause: Suspend) -> Settlement:
+        # rule:24 who gives the slot away spends no attempt
+        settlement = later(attempt, self.middlewares, pause.delay_s, attempt.envelope.attempt)
+        settlement = settlement.telling(self._teller.run(attempt))
+        ended = self._ended(attempt)
+        self._tell(attempt, JobSuspended, *ended, pause.delay_s, pause.reason)
         return settlement
 
     def _discarded(self, attempt: Attempt, reason: str) -> Settlement:

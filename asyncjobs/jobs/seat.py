@@ -1,0 +1,97 @@
+"""What a running job may ask of whoever runs it: its notes, and whether it should stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Literal, Protocol, TypeAlias
+
+from asyncjobs.model.notes import Notes
+
+__all__ = ["Desk", "LocalSeat", "Seat", "StopReason"]
+
+StopReason: TypeAlias = Literal["shutdown", "cancel", "timeout", "lease lost"]
+"""Why a job should stop: its worker ends, a user cancels it, its time is over, or the lease was
+lost and the job is another worker's."""
+
+
+class Seat(Protocol):
+    """The place of one attempt at its worker, as the attempt sees it.
+
+    `is_local`: nobody comes back to this job. It is a plain call, without a worker.
+    """
+
+    @property
+    def is_local(self) -> bool: ...
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the job should stop now; None while it may go on. From any thread."""
+        ...
+
+    async def stopping(self) -> StopReason:
+        """Wait until the job should stop; why."""
+        ...
+
+    def wake(self) -> None:
+        """The attempt was told to stop: who waits in `stopping` looks again."""
+        ...
+
+    async def read(self) -> Notes:
+        """All notes of this job. Waits while the store is away.
+
+        If the job is another worker's by now, the attempt is stopped: raises CancelledError.
+        """
+        ...
+
+    async def write(self, notes: Mapping[str, bytes]) -> None:
+        """Keep notes of this job; when it returns, the store has them. Waits while it is away.
+
+        Writing a note twice does no harm, so a lost reply is answered by sending it again. If the
+        job is another worker's by now, nothing is kept and the attempt is stopped: raises
+        CancelledError.
+        """
+        ...
+
+
+class Desk(Protocol):
+    """Gives each running job of a worker its seat."""
+
+    def seat_of(self, context: object) -> Seat:
+        """The seat of the attempt with this JobContext. From any thread."""
+        ...
+
+
+class LocalSeat:
+    """The seat of a plain call. Its notes are gone when the call ends, and it is never stopped,
+    unless it is made inside a job that is."""
+
+    def __init__(self, outer: Seat | None = None) -> None:
+        self._outer = outer
+        self._notes: Notes = {}
+
+    @property
+    def is_local(self) -> bool:
+        return True
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        if self._outer is None:
+            return None
+        return self._outer.stop_reason
+
+    async def stopping(self) -> StopReason:
+        if self._outer is not None:
+            return await self._outer.stopping()
+        # Nobody will ever ask it to stop: only a cancellation ends this.
+        never: asyncio.Future[StopReason] = asyncio.get_running_loop().create_future()
+        return await never
+
+    def wake(self) -> None:
+        return
+
+    async def read(self) -> Notes:
+        return dict(self._notes)
+
+    async def write(self, notes: Mapping[str, bytes]) -> None:
+        self._notes.update(notes)

@@ -1,0 +1,136 @@
+"""What running jobs may ask of their worker: their notes, and whether they should stop."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Final, cast
+
+from asyncjobs.errors import StoreUnavailable
+from asyncjobs.jobs.context import JobContext, _current
+from asyncjobs.jobs.seat import StopReason
+from asyncjobs.model.backoff import Pauses
+from asyncjobs.model.job import TakenJob
+from asyncjobs.model.notes import Note, Notes
+from asyncjobs.store.lease import Lease
+from asyncjobs.worker.engine.attempt import Attempt, Reason, attempt_of
+
+__all__ = ["Seats", "WorkerSeat"]
+
+PAUSE_FIRST_S: Final = 0.05
+PAUSE_MOST_S: Final = 3.0
+"""Between tries while the store is away."""
+
+
+class Seats:
+    """Gives running jobs their seats, and tells them when the worker is about to end.
+
+    `lease`: the lease as it is now. `find`: the attempt with a context, while it holds its slot.
+    """
+
+    def __init__(
+        self, lease: Callable[[], Lease], find: Callable[[JobContext], Attempt | None]
+    ) -> None:
+        self.lease = lease
+        self._find = find
+        self.is_ending = False
+        self._taken: weakref.WeakSet[WorkerSeat] = weakref.WeakSet()
+
+    def seat_of(self, context: object) -> WorkerSeat:
+        assert isinstance(context, JobContext)
+        # Most often a job asks for itself. Only its detached tasks and threads have to search.
+        attempt = attempt_of(_current.get(None))
+        if attempt is None or not attempt.is_about(context):
+            attempt = self._find(context)
+        seat = WorkerSeat(self, context._job, attempt)
+        self._taken.add(seat)
+        return seat
+
+    def end(self) -> None:
+        """The worker takes no more jobs and will end. Those that run may finish their piece."""
+        self.is_ending = True
+        for seat in list(self._taken):
+            seat.wake()
+
+
+class WorkerSeat:
+    """The seat of one attempt of a worker."""
+
+    is_local = False
+
+    def __init__(self, seats: Seats, job: object, attempt: Attempt | None) -> None:
+        self._seats = seats
+        self._job = cast(TakenJob, job)
+        # A strong reference would make a circle through the attempt's context, which keeps both
+        # with all arguments until the garbage collector runs.
+        self._attempt: weakref.ref[Attempt] | None = None
+        if attempt is not None:
+            self._attempt = weakref.ref(attempt)
+        self._woken: asyncio.Event | None = None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The attempt; None when it is over."""
+        if self._attempt is None:
+            return None
+        return self._attempt()
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        attempt = self.attempt
+        if attempt is not None and attempt.reason is not None:
+            return attempt.reason.value
+        # rule:24 jobs hear of the worker's end before the grace, not after it
+        if self._seats.is_ending:
+            return "shutdown"
+        return None
+
+    def wake(self) -> None:
+        """Something may have changed: who waits in `stopping` looks again."""
+        if self._woken is not None:
+            self._woken.set()
+
+    async def stopping(self) -> StopReason:
+        if self._woken is None:
+            self._woken = asyncio.Event()
+        while (reason := self.stop_reason) is None:
+            self._woken.clear()
+            await self._woken.wait()
+        return reason
+
+    async def read(self) -> Notes:
+        pauses = Pauses(PAUSE_FIRST_S, PAUSE_MOST_S)
+        while True:
+            try:
+                (found,) = await self._seats.lease().notes([self._job])
+            except StoreUnavailable:
+                await asyncio.sleep(pauses.next_s())
+            else:
+                if found is None:
+                    await self._lose()
+                else:
+                    return found
+
+    async def write(self, notes: Mapping[str, bytes]) -> None:
+        named = [Note(self._job, name, value) for name, value in notes.items()]
+        pauses = Pauses(PAUSE_FIRST_S, PAUSE_MOST_S)
+        while True:
+            try:
+                kept = await self._seats.lease().note(named)
+            except StoreUnavailable:
+                await asyncio.sleep(pauses.next_s())
+            else:
+                # rule:24 an attempt whose notes are refused has lost its job, and stops
+                if not all(kept):
+                    await self._lose()
+                return
+
+    async def _lose(self) -> None:
+        """The store says that the job is not this attempt's any more. Stop it."""
+        attempt = self.attempt
+        if attempt is not None and not attempt.is_let_go:
+            attempt.stop_again(Reason.LEASE_LOST)
+        # In the attempt's own task the cancellation arrives here, once.
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError("the lease was lost, and the job runs elsewhere")
