@@ -10,6 +10,7 @@ import anyio.to_thread
 
 from asyncjobs.errors import ConfigError, NotBound
 from asyncjobs.jobs.binding import Binding
+from asyncjobs.jobs.calling import CallPlan
 from asyncjobs.jobs.context import JobContext, _current
 from asyncjobs.jobs.handle import JobHandle, Reader
 from asyncjobs.jobs.isolation import Isolation
@@ -164,6 +165,11 @@ class JobFunction(Generic[P, R_co]):
         else:
             self._template = UniqueTemplate(*parts, self._unique)
         self._made_for = app
+
+    @property
+    def plan(self) -> CallPlan:
+        """The steps of each attempt before the call of the function. Most functions have none."""
+        return CallPlan()
 
     @property
     def needs(self) -> dict[str, str]:

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from asyncjobs.errors import UsageError
 from asyncjobs.guard.guarded import call as call_guarded
+from asyncjobs.jobs.calling import CallPlan
 from asyncjobs.jobs.context import _current
 from asyncjobs.jobs.function import JobFunction
 from asyncjobs.jobs.isolation import Isolation
-from asyncjobs.jobs.middleware import Middleware, Middlewares, enter
+from asyncjobs.jobs.middleware import CallNext, Middleware, Middlewares, enter
 from asyncjobs.model.clock import now_ms as wall_ms
 from asyncjobs.model.events import Events, JobStarted
 from asyncjobs.model.job import TakenJob
@@ -114,11 +115,12 @@ class Runner:
         """From the inside out: the call, the attempt, its middleware, the wait for a place."""
         around = self._middlewares.around
         within = self._middlewares.within
+        plan = function.plan
         isolation = function.isolation
         executor = self._executors[isolation]
         body: MakeBody = self._attempt
-        if within or isolation is not Isolation.LOOP:
-            body = partial(self._attempt, call=partial(self._call, executor, within))
+        if plan or within or isolation is not Isolation.LOOP:
+            body = partial(self._attempt, call=partial(self._call, executor, within, plan))
         if around:
             body = partial(self._around, around, body)
         if not isolation.starts_at_once:
@@ -162,11 +164,22 @@ class Runner:
         return settlement
 
     def _call(
-        self, executor: Executor, within: tuple[Middleware, ...], attempt: Attempt
+        self,
+        executor: Executor,
+        within: tuple[Middleware, ...],
+        plan: CallPlan,
+        attempt: Attempt,
     ) -> Coroutine[Any, Any, Any]:
         envelope = attempt.envelope
-        function = partial(attempt.function.function, *envelope.args, **envelope.kwargs)
-        call = partial(executor.call, attempt, function)
+        function = attempt.function.function
+        call: CallNext
+        if plan:
+            execute = partial(executor.call, attempt)
+            call = partial(plan.call, function, envelope.args, envelope.kwargs, execute)
+        else:
+            call = partial(
+                executor.call, attempt, partial(function, *envelope.args, **envelope.kwargs)
+            )
         if not within:
             return call()
         return enter(within, attempt.info, call)
