@@ -13,6 +13,8 @@ from asyncjobs.app import AsyncJobs
 from asyncjobs.client.schedules import Schedules
 from asyncjobs.client.ticks import Backfill
 from asyncjobs.errors import (
+    Abort,
+    Aborted,
     ArgumentsError,
     AsyncJobsError,
     ConfigError,
@@ -44,10 +46,13 @@ from asyncjobs.errors import (
     UsageError,
 )
 from asyncjobs.jobs.acting import ActionVerdict
+from asyncjobs.jobs.attempt import JobAttempt
 from asyncjobs.jobs.context import INJECTED, JobContext, current_job
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
+from asyncjobs.jobs.hooks import Hooked
 from asyncjobs.jobs.info import JobError, JobInfo, Progress
+from asyncjobs.jobs.middleware import CallNext
 from asyncjobs.jobs.overview import Jobs
 from asyncjobs.jobs.past import EndedJob, FunctionFigures, History, Quantiles
 from asyncjobs.jobs.registry import JobRegistry
@@ -68,11 +73,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INJECTED",
+    "Abort",
+    "Aborted",
     "ActionVerdict",
     "ArgumentsError",
     "AsyncJobs",
     "AsyncJobsError",
     "Backfill",
+    "CallNext",
     "ConfigError",
     "Debounce",
     "Discard",
@@ -82,6 +90,8 @@ __all__ = [
     "FromTick",
     "FunctionFigures",
     "History",
+    "Hooked",
+    "JobAttempt",
     "JobCall",
     "JobCancelled",
     "JobContext",

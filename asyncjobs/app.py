@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
+from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -15,6 +16,7 @@ from asyncjobs.client.workers import Workers
 from asyncjobs.errors import ConfigError
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
+from asyncjobs.jobs.hooks import Hooked
 from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.jobs.overview import Jobs
 from asyncjobs.jobs.past import History
@@ -48,7 +50,7 @@ SCHEDULE_NEEDS: Final = {"cron or every": "schedules"}
 
 
 # size: a third of it says what each setting means, where users look for that
-class AsyncJobs:
+class AsyncJobs(Hooked):
     """The job functions of one application, and the store that keeps their jobs.
 
     `async with app` opens the store. It may be entered any number of times on one event loop, and
@@ -100,6 +102,7 @@ class AsyncJobs:
         self.registry = JobRegistry()
         self.events = Events()
         self.middlewares = Middlewares()
+        self.hooks = self.registry.hooks
         self._telemetry = Telemetry(tracer_provider, meter_provider)
         self._openings = Openings(
             self.settings, self.events, url, backend, self._watch, self._check_store
@@ -111,6 +114,7 @@ class AsyncJobs:
         self.workers = Workers(self.opened)
         # From here on, job functions know where their jobs go, and which settings hold for them.
         self.registry.bind(self._outbox, self.settings)
+        self.hooks.on_change = self._compile_anew
         self.schedules = Schedules(self, self.registry)
 
     # ── job functions ────────────────────────────────────────────────────────────────
@@ -258,6 +262,12 @@ class AsyncJobs:
         self._telemetry.start(
             self.settings, self.events, self.middlewares, find, lambda: openings.address
         )
+
+    def _compile_anew(self) -> None:
+        """A hook was added: what job functions and workers have put together is not right now."""
+        # Job functions make their templates anew when the settings are another object.
+        self.registry.bind(self._outbox, copy(self.settings))
+        self.middlewares.tell_change()
 
     def _check_store(self, backend: Backend) -> None:
         _check_store(self.registry, backend)

@@ -9,6 +9,7 @@ AsyncJobsError
 │   ├── NotOpen              the app has not been opened (or on another loop)
 │   ├── NotBound             the job function's registry belongs to no app
 │   └── ArgumentsError       arguments that do not fit the job function
+├── Aborted                  an enqueue middleware has refused a call
 ├── UniqueConflict           another job holds the unique key of a call
 ├── EncodeError              a value that JSON would lose or change
 ├── ScheduleNotFound         no schedule has this id
@@ -25,8 +26,8 @@ AsyncJobsError
     ├── ResultTimeout        not finished within `timeout`
     └── ResultUnavailable    succeeded, but the value could not be kept
 
-`JobSignal` is not in the tree. Jobs raise `Retry`, `Snooze` and `Discard` to say what should happen
-next, and `except AsyncJobsError` in a job must not catch them.
+`JobSignal` is not in the tree. Jobs raise `Retry`, `Snooze`, `Discard` and `Abort` to say what
+should happen next, and `except AsyncJobsError` in a job must not catch them.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from datetime import timedelta
 from asyncjobs.guard.texts import safe_text, shown
 
 __all__ = [
+    "Abort",
+    "Aborted",
     "ArgumentsError",
     "AsyncJobsError",
     "ConfigError",
@@ -112,6 +115,17 @@ class UniqueConflict(AsyncJobsError):
     def __init__(self, message: str, *, holder: str = "") -> None:
         super().__init__(message)
         self.holder = holder
+
+
+class Aborted(AsyncJobsError):
+    """A middleware has refused a call by `Abort`, and nothing was stored for it.
+
+    `reason` is the one of the `Abort`; of several refused calls, that of the first.
+    """
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class EncodeError(AsyncJobsError):
@@ -261,3 +275,16 @@ class Discard(JobSignal):
         # Often an exception is passed. Only its text can be stored.
         self.reason = safe_text(reason) or "discarded by the job"
         super().__init__(self.reason)
+
+
+class Abort(Discard):
+    """Raise it in a middleware to refuse what it is around.
+
+    Around an enqueue: nothing is stored, and the caller gets `Aborted`. Around an attempt, and in
+    a job: the job is discarded, as by `Discard`.
+
+    reason: why. An exception is turned into its text.
+    """
+
+    def __init__(self, reason: object = "") -> None:
+        super().__init__(safe_text(reason) or "aborted by a middleware")

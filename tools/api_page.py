@@ -41,6 +41,7 @@ SECTIONS = {
         "Throttle",
     ],
     "Inside a job": ["JobContext", "current_job", "INJECTED", "Retry", "Snooze", "Discard"],
+    "Middleware and callbacks": ["Hooked", "JobAttempt", "CallNext", "Abort"],
     "Handles and what they return": [
         "JobHandle",
         "JobInfo",
@@ -86,6 +87,7 @@ MEMBERS = {
         "deadline",
         "progress",
     ],
+    "JobAttempt": ["ref", "name", "number", "info", "context"],
     "JobError": [],
     "RetryPolicy": [],
     "Unique": [],
@@ -105,6 +107,8 @@ MADE_FOR_YOU = {
     "JobCall",
     "JobHandle",
     "JobContext",
+    "JobAttempt",
+    "Hooked",
     "JobRef",
     "Server",
 }

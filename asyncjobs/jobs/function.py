@@ -13,6 +13,7 @@ from asyncjobs.jobs.binding import Binding
 from asyncjobs.jobs.calling import CallPlan
 from asyncjobs.jobs.context import JobContext, _current
 from asyncjobs.jobs.handle import JobHandle, Reader
+from asyncjobs.jobs.hooks import Hooked, Hooks
 from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.template import JobTemplate, UniqueTemplate
 from asyncjobs.model.job import NewJob
@@ -57,12 +58,13 @@ class Home:
     """The app of a registry, shared by all of its job functions.
 
     `sender` is None until an app includes the registry. From then on `settings` are the app's,
-    which hold for the options that a job function does not give.
+    which hold for the options that a job function does not give. `hooks` are the registry's.
     """
 
-    __slots__ = ("sender", "settings")
+    __slots__ = ("hooks", "sender", "settings")
 
     def __init__(self) -> None:
+        self.hooks = Hooks()
         self.sender: Sender | None = None
         self.settings = AppSettings()
 
@@ -89,7 +91,7 @@ class JobCall(Generic[R_co]):
         return f"<JobCall {self.function.name}>"
 
 
-class JobFunction(Generic[P, R_co]):
+class JobFunction(Hooked, Generic[P, R_co]):
     """A function registered with `@app.job` or `@registry.job`.
 
     `await f.enqueue(...)` stores a job, which a worker runs. A plain call, `await f(...)`, runs
@@ -120,6 +122,7 @@ class JobFunction(Generic[P, R_co]):
         self._redaction = Redaction.of(name, function, sensitive, self.injected)
         self.redaction = self.binding.redaction = self._redaction
         self._home = home
+        self.hooks = Hooks(home.hooks)
         self._given = given
         self._unique = self._unique_rule()
         self._template: JobTemplate

@@ -2,15 +2,15 @@
 
 A middleware is `async def m(attempt, call_next)`. It may await `call_next()` once; a second call
 raises UsageError. From the outside in, an attempt passes the middleware `around` it, the worker
-(which judges how it ended and settles it), the middleware `within` it, and the function on its
-executor. An attempt that never begins passes none of them.
+(which judges how it ended and settles it), the middleware `within` it, the middleware of users (see
+jobs/hooks.py), and the function on its executor. An attempt that never begins passes none of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from asyncjobs.errors import UsageError
 from asyncjobs.guard.guarded import report
@@ -19,7 +19,10 @@ from asyncjobs.model.codec import parse, to_json
 
 __all__ = ["CallNext", "Carry", "Middleware", "Middlewares", "enter"]
 
+A = TypeVar("A")
 CallNext: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
+"""What a middleware of attempts gets as its second argument. `await call_next()` runs what is
+inside, and returns or raises what the job function does."""
 Middleware: TypeAlias = Callable[[AttemptInfo, CallNext], Coroutine[Any, Any, Any]]
 Carry: TypeAlias = Callable[[AttemptInfo, Any], Any]
 """Gets the trace that a job carries to its next attempt, and returns it or another one. The other
@@ -54,12 +57,12 @@ class Middlewares:
         """Add a middleware around each attempt, inside of those added before."""
         # A new tuple. Attempts that are running keep the one with which they began.
         self.around += (middleware,)
-        self._tell_change()
+        self.tell_change()
 
     def add_within(self, middleware: Middleware) -> None:
         """Add a middleware around each call of a job function, inside of those added before."""
         self.within += (middleware,)
-        self._tell_change()
+        self.tell_change()
 
     def add_carry(self, carry: Carry) -> None:
         """Call `carry` each time a job is stored for another attempt, or as dead."""
@@ -89,7 +92,8 @@ class Middlewares:
         self._on_change.append(listener)
         return partial(self._on_change.remove, listener)
 
-    def _tell_change(self) -> None:
+    def tell_change(self) -> None:
+        """What attempts pass has changed."""
         # A copy, because a listener may remove itself.
         for listener in tuple(self._on_change):
             listener()
@@ -105,7 +109,9 @@ def _plain(trace: Any) -> Any:
 
 
 def enter(
-    middlewares: Sequence[Middleware], attempt: AttemptInfo, innermost: CallNext
+    middlewares: Sequence[Callable[[A, CallNext], Coroutine[Any, Any, Any]]],
+    attempt: A,
+    innermost: CallNext,
 ) -> Coroutine[Any, Any, Any]:
     """Call the first middleware. Its `call_next` leads through the others to `innermost`."""
     call_next: CallNext = _Once(innermost)

@@ -14,6 +14,7 @@ from asyncjobs.guard.nearness import nearest_function
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.declared import Declarations, DeclaredSchedule, Draft, drafts_on
 from asyncjobs.jobs.function import Home, JobFunction, Sender
+from asyncjobs.jobs.hooks import Hooked
 from asyncjobs.jobs.isolation import isolation_of
 from asyncjobs.jobs.rule import (
     CallOptions,
@@ -45,7 +46,7 @@ class Register(Protocol):
     def __call__(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
 
 
-class JobRegistry:
+class JobRegistry(Hooked):
     """A set of job functions, for modules that must not import the app.
 
     An app or another registry includes it. Owns the names of its own job functions and of those
@@ -57,6 +58,7 @@ class JobRegistry:
         self._parent: JobRegistry | None = None
         self._children: list[JobRegistry] = []
         self._home = Home()
+        self.hooks = self._home.hooks
         self._declared = Declarations()
 
     @overload
@@ -204,6 +206,7 @@ class JobRegistry:
             ancestor._names.update(registry._names)
             ancestor._declared.add(registry._declared.schedules.values())
         registry._parent = self
+        registry.hooks.outer = self.hooks
         self._children.append(registry)
         if self._home.sender is not None:
             registry.bind(self._home.sender, self._home.settings)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
+from asyncjobs.jobs.attempt import JobAttempt
 from asyncjobs.jobs.context import Current, JobContext
 from asyncjobs.jobs.function import JobFunction
 from asyncjobs.jobs.seat import Desk
@@ -228,6 +229,14 @@ class Attempt:
         if self._context is None:
             self._context = self._crew.new_context(self)
         return self._context
+
+    def seen(self) -> JobAttempt:
+        """The attempt as middleware and callbacks of users see it."""
+        envelope = self.envelope
+        given = dict(envelope.kwargs)
+        # What the worker injects is no argument of the call.
+        given.pop(self.function.injected or "", None)
+        return JobAttempt(self, envelope.args, given)
 
     @property
     def has_context(self) -> bool:

@@ -14,6 +14,7 @@ from asyncjobs.guard.guarded import call as call_guarded
 from asyncjobs.jobs.calling import CallPlan
 from asyncjobs.jobs.context import _current
 from asyncjobs.jobs.function import JobFunction
+from asyncjobs.jobs.hooks import Passage
 from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.middleware import CallNext, Middleware, Middlewares, enter
 from asyncjobs.model.clock import now_ms as wall_ms
@@ -115,12 +116,14 @@ class Runner:
         """From the inside out: the call, the attempt, its middleware, the wait for a place."""
         around = self._middlewares.around
         within = self._middlewares.within
+        passage = function.hooks.passage()
         plan = function.plan
         isolation = function.isolation
         executor = self._executors[isolation]
         body: MakeBody = self._attempt
-        if plan or within or isolation is not Isolation.LOOP:
-            body = partial(self._attempt, call=partial(self._call, executor, within, plan))
+        if plan or within or passage or isolation is not Isolation.LOOP:
+            call = partial(self._call, executor, within, passage, plan)
+            body = partial(self._attempt, call=call)
         if around:
             body = partial(self._around, around, body)
         if not isolation.starts_at_once:
@@ -167,6 +170,7 @@ class Runner:
         self,
         executor: Executor,
         within: tuple[Middleware, ...],
+        passage: Passage | None,
         plan: CallPlan,
         attempt: Attempt,
     ) -> Coroutine[Any, Any, Any]:
@@ -180,6 +184,9 @@ class Runner:
             call = partial(
                 executor.call, attempt, partial(function, *envelope.args, **envelope.kwargs)
             )
+        # rule:16 only what was put around a job function is called for its attempts
+        if passage is not None:
+            call = partial(passage.run, attempt.seen(), call)
         if not within:
             return call()
         return enter(within, attempt.info, call)

@@ -1,0 +1,42 @@
+"""Middleware and callbacks that both type checkers accept, and that keep their types."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from asyncjobs import AsyncJobs, CallNext, Hooked, JobAttempt, JobRegistry
+from asyncjobs.events import AttemptInfo
+
+app = AsyncJobs()
+registry = JobRegistry()
+
+
+@registry.job
+async def pay(amount: int) -> str:
+    return str(amount)
+
+
+@app.middleware
+@registry.middleware
+@pay.middleware
+async def measured(attempt: JobAttempt, call_next: CallNext) -> Any:
+    assert_type(attempt.info, AttemptInfo)
+    assert_type(attempt.number, int)
+    return await call_next()
+
+
+@pay.middleware
+async def counts(attempt: object, call_next: CallNext) -> int:
+    await call_next()
+    return 1
+
+
+def install(scope: Hooked) -> None:
+    scope.middleware(measured)
+
+
+async def kept(attempt: JobAttempt, call_next: CallNext) -> None:
+    assert_type(await counts(attempt, call_next), int)
+    install(app)
+    install(registry)
+    install(pay)
