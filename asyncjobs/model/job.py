@@ -110,7 +110,8 @@ class JobRecord(NamedTuple):
     there as long as the result is kept, `dead_letter` as long as that is kept. `holder` is the id
     of the lease that holds the running job, since `taken_ms` by the store's clock.
     `is_cancelled`: the job was asked to stop. `held_by` says for what a held job waits: "job" and
-    the ref of the one that has to end before it.
+    the ref of the one that has to end before it. Of a scheduled job it is there, too, when an event
+    makes it ready before its time: "event", its name and key.
     """
 
     ref: JobRef

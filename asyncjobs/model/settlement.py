@@ -35,6 +35,7 @@ class SettlementKind(StrEnum):
     FINISH = "finish"
     RESCHEDULE = "reschedule"
     RELEASE = "release"
+    WAIT = "wait"
 
 
 # Before Python 3.12, looking up a member in its enumeration is slow, and each success needs these.
@@ -120,6 +121,15 @@ class Settlement(NamedTuple):
         return cls(
             job, SettlementKind.RESCHEDULE, State.SCHEDULED, envelope=envelope, delay_ms=delay_ms
         )
+
+    @classmethod
+    def waiting(cls, job: TakenJob, envelope: bytes, delay_ms: int) -> Settlement:
+        """Run again when the event that the job waits for has come, or `delay_ms` from now.
+
+        It follows a wait that the lease has noted (`Lease.await_events`). An event that has come
+        in between makes the job due at once, in the step of this settlement.
+        """
+        return cls(job, SettlementKind.WAIT, State.SCHEDULED, envelope=envelope, delay_ms=delay_ms)
 
     @classmethod
     def release(cls, job: TakenJob) -> Settlement:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from asyncjobs.errors import StoreError
+from asyncjobs.model.awaiting import Sent
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement
@@ -17,6 +18,7 @@ __all__ = [
     "CancelCall",
     "CancelVerdict",
     "Enqueued",
+    "EventSent",
     "Exchange",
     "Heartbeat",
     "Parked",
@@ -53,6 +55,14 @@ class Placed(NamedTuple):
     def is_new(self) -> bool:
         """Whether the job itself was stored."""
         return self.how == "held"
+
+
+class EventSent(NamedTuple):
+    """What became of an event in each queue, and the errors of the queues that have not answered.
+    Of those it is not known whether they have it."""
+
+    by_queue: Mapping[str, Sent]
+    refused: Mapping[str, StoreError]
 
 
 class Enqueued(NamedTuple):

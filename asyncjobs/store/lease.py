@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, Protocol
 
+from asyncjobs.model.awaiting import Awaited, EventWait
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.notes import Note, Notes
@@ -113,6 +114,8 @@ class Lease(Protocol):
         the lease and that `sequence` is above the last one, settles what this lease still
         holds, promotes due jobs, and hands out jobs. Raises StaleSequence without any effect.
 
+        A settlement that waits makes its job due at once when the event has come meanwhile.
+
         A success stores its `effects` in the same step, and only if it counts. One among
         `not_yours` stores nothing, so a settlement that is sent again stores nothing twice. A
         job whose id is taken is not stored again. Effects are never refused for memory: they
@@ -180,6 +183,18 @@ class Lease(Protocol):
 
     async def notes(self, jobs: Sequence[TakenJob]) -> list[Notes | None]:
         """All notes of these jobs by name. None for a job that this lease does not hold."""
+        ...
+
+    async def await_events(self, waits: Sequence[EventWait]) -> list[Awaited | None]:
+        """Let jobs wait for events; for each how it stands. None: the lease does not hold the job.
+
+        An event counts that is kept and stands behind `after`; of several the first one. Else the
+        job waits from now on: an event that is sent now is written into its note, and makes the
+        job ready if it is scheduled. A job waits for one event at a time. The same wait again goes
+        on with its old end, whoever asks.
+
+        The wait goes with the job, and a dead letter has none. Its note stays.
+        """
         ...
 
     async def listen(self, timeout_s: float) -> Collection[Signal]:

@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from asyncjobs.model.awaiting import NewEvent
 from asyncjobs.model.figures import Figures
 from asyncjobs.model.job import JobRecord, NewJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Barrier
-from asyncjobs.store.answers import CancelVerdict, Enqueued, Reclaimed
+from asyncjobs.store.answers import CancelVerdict, Enqueued, EventSent, Reclaimed
 from asyncjobs.store.control import Control
 from asyncjobs.store.inspect import Inspection
 from asyncjobs.store.lease import Lease, LeaseSpec
@@ -60,6 +61,8 @@ class Capabilities:
     """Keeps barriers: jobs that wait for the ends of others."""
     notes: bool = False
     """Keeps named values of running jobs."""
+    events: bool = False
+    """Lets jobs wait for events, and sends these: `Lease.await_events`, `Backend.send_event`."""
     schedules: bool = False
     """Keeps rules that make jobs at set times."""
     transactions: bool = False
@@ -88,6 +91,11 @@ class StoreSettings:
     dead_max_bytes: int = 256 << 20
     history: int = 1_000
     """How many jobs that have ended the history of each queue keeps; 0: there is none."""
+    # An event goes when one of the three is exceeded, the oldest first.
+    event_ttl_ms: int = 86_400_000
+    """For how long an event is kept for jobs that do not wait for it yet."""
+    event_max_count: int = 10_000
+    event_max_bytes: int = 16 << 20
     wait_replicas: int = 0
     """How many replicas have to confirm an enqueue before it returns."""
 
@@ -217,6 +225,16 @@ class Backend(Protocol):
         self, refs: Sequence[JobRef], outcome: bytes | None, result_ttl_ms: int
     ) -> list[CancelVerdict]:
         """Remove ready and scheduled jobs, and ask the workers of running ones to stop them."""
+        ...
+
+    async def send_event(self, event: NewEvent, queues: Sequence[str]) -> EventSent:
+        """Send an event to these queues: all jobs there that wait for it get it, each once.
+
+        It is kept for `event_ttl_ms`, within the bounds of the settings, for jobs that wait for it
+        later. A queue that does not exist keeps it, too. Each queue is served by itself, and many
+        waiting jobs are woken in parts. A call that fails may have had its effect, whole or in
+        part. Made again it is another event.
+        """
         ...
 
     async def add_figures(self, figures: Sequence[Figures]) -> None:

@@ -30,7 +30,10 @@ BESIDE: Final = frozenset({"layout", "queues", "survey", "schedules"})
 """Keys of the whole store."""
 
 EXPIRING: Final = frozenset(
-    {"known:0", "known:1", "known:2", "awaited", "stats", "result:", "batch:", "figures:"}
+    {
+        *("known:0", "known:1", "known:2", "awaited", "stats", "result:", "batch:", "figures:"),
+        *("events", "events:of"),
+    }
 )
 """What goes by itself. Everything else must never expire: it would take jobs with it."""
 
@@ -70,6 +73,8 @@ def audit(server: Reachable, prefix: str) -> list[str]:
             "result:",
             "batch:",
             "figures:",
+            "events",
+            "events:of",
         }
         if queue.name not in listed and unlisted:
             found.append(f"{queue.name}: not in the list of queues")
@@ -243,6 +248,14 @@ def _notes_are_of_jobs(queue: QueueSnapshot) -> Iterator[str]:
         yield f"job {id}: only one of dead:noted and dead:notes:{id}"
 
 
+def _waits_are_of_living_jobs(queue: QueueSnapshot) -> Iterator[str]:
+    """A wait goes with the notes of its job."""
+    for member in sorted(queue.zsets["waits"]):
+        name, key, id = member.split("\0", 2)
+        if id not in queue.sets["noted"] or id not in queue.hashes["index"]:
+            yield f"job {id}: waits for event {name}:{key}, and the job is gone"
+
+
 def _has_windows(queue: QueueSnapshot) -> bool:
     """Whether no other locks than windows are left."""
     return queue.hashes["unique"].keys() == queue.zsets["unique:windows"].keys()
@@ -320,6 +333,7 @@ _RULES: Final = (
     _pauses_are_readable,
     _marks_are_of_living_jobs,
     _notes_are_of_jobs,
+    _waits_are_of_living_jobs,
     _locks_are_of_living_jobs,
     _schedules_agree,
     _memories_are_bounded,

@@ -180,6 +180,8 @@ ZSETS: Final = (
     "unique:since",
     "cron",
     "cron:next",
+    "waits",
+    "events:of",
 )
 SETS: Final = ("leaving", "returned", "noted")
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from asyncjobs.errors import StoreError, StoreFull
+from asyncjobs.model.awaiting import EventWait, NewEvent
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import NewJob, State
 from asyncjobs.model.notes import PROGRESS, Note
@@ -187,6 +188,17 @@ class Full:
         await self.keeper.lease.leave()
         assert await self.own.state("held") is State.READY
 
+    async def wait(self) -> None:
+        (job,) = await self.worker.take(1)
+        wait = EventWait(job, "paid", "", "n", "0", 1_000, b"")
+        (answer,) = await self.worker.lease.await_events([wait])
+        assert answer is not None
+        assert answer.how == "waits"
+
+    async def event(self) -> None:
+        answer = await self.own.backend.send_event(NewEvent("paid", "", b"1"), [QUEUE])
+        assert not answer.refused
+
     async def cancel(self) -> None:
         await self.own.backend.cancel([ref("a"), ref("held")], b"outcome", 60_000)
         assert await self.own.state("a") is State.CANCELLED
@@ -214,6 +226,8 @@ class Full:
         "exchange",
         "offer",
         "note",
+        "wait",
+        "event",
         "heartbeat",
         "register",
         "resync",

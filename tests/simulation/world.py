@@ -380,7 +380,7 @@ class World:
         counted = sum(
             figures.attempts
             for queue in self.store._queues.by_name.values()
-            for figures in queue.figures.of(MINUTE_MS, range(10**12))
+            for figures in queue.finished.figures.of(MINUTE_MS, range(10**12))
         )
         ran = sum(len(story.takings) for story in self.ledger.stories.values())
         if counted > ran:

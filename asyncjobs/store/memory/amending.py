@@ -16,7 +16,7 @@ __all__ = ["Amending"]
 
 
 class Amending:
-    """Deletes, hastens and changes jobs that wait in a queue.
+    """Deletes, hastens and changes jobs that wait in a queue, and frees unique keys.
 
     It works on parts that belong to the queue: `jobs` are those that have not ended. It calls
     `tell_gone` with each job that is deleted.
@@ -39,6 +39,12 @@ class Amending:
     def signal_news(self) -> None:
         """Signal once for all work that has come in this call."""
         self._news.tell()
+
+    def free(self, key: bytes, holder: str, now: int) -> bool:
+        """Free a key that this job holds; whether it did."""
+        was_held = self._locks.free(key, holder, now)
+        self._news.tell_all()
+        return was_held
 
     def delete(self, target: Target, now: int) -> Changed:
         """See `JobChanges.delete`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from asyncjobs.errors import StoreError, UsageError
+from asyncjobs.model.awaiting import NewEvent
 from asyncjobs.model.batches import places_by_queue
 from asyncjobs.model.clock import now_ms as system_now_ms
 from asyncjobs.model.figures import Figures
@@ -14,6 +15,7 @@ from asyncjobs.store.answers import (
     CancelCall,
     CancelVerdict,
     Enqueued,
+    EventSent,
     Placed,
     Reclaimed,
 )
@@ -161,11 +163,17 @@ class MemoryBackend:
         self._queues.raise_broken(ref.queue for ref in refs)
         return verdicts
 
+    async def send_event(self, event: NewEvent, queues: Sequence[str]) -> EventSent:
+        self._queues.keep_unlisted(queues)
+        found, away = self._queues.reach(dict.fromkeys(queues))
+        now = self._queues.now_ms()
+        return EventSent({queue.name: queue.events.send(event, now) for queue in found}, away)
+
     async def add_figures(self, figures: Sequence[Figures]) -> None:
         places = places_by_queue(each.queue for each in figures)
         queues, away = self._queues.reach(places)
         for queue in queues:
-            queue.figures.add([figures[place] for place in places[queue.name]])
+            queue.finished.figures.add([figures[place] for place in places[queue.name]])
         # After those of all other queues are added.
         for error in away.values():
             raise error

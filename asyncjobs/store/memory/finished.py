@@ -22,7 +22,13 @@ class Finished:
         self._queue = queue
         # rule:19 the ring keeps no more jobs than it may, in memory
         self.jobs: deque[FinishedJob] = deque(maxlen=most)
+        self.figures = KeptFigures()
         self._total = 0
+
+    def clear(self) -> None:
+        """Forget all of it: the queue is forgotten."""
+        self.jobs.clear()
+        self.figures = KeptFigures()
 
     def settled(self, settlement: Settlement, state: State, now: int, worker: str) -> None:
         """A worker has ended a job."""

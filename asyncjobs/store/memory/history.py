@@ -41,4 +41,4 @@ class MemoryHistory:
         queue = self._queues.by_name.get(query.queue)
         if queue is None:
             return []
-        return in_steps(query, queue.figures.of(query.unit_ms, query.units))
+        return in_steps(query, queue.finished.figures.of(query.unit_ms, query.units))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+from asyncjobs.model.awaiting import Awaited, EventWait
 from asyncjobs.model.clock import new_id
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import State, TakenJob
@@ -32,6 +33,7 @@ CAPABILITIES = Capabilities(
     shared=False,
     threaded_heartbeat=False,
     notes=True,
+    events=True,
     control=True,
     schedules=True,
     unique=True,
@@ -244,6 +246,16 @@ class MemoryLease:
     async def notes(self, jobs: Sequence[TakenJob]) -> list[Notes | None]:
         found = [self._queues.sound(taken.queue).leases.held(self.spec, taken) for taken in jobs]
         return [None if job is None else dict(job.notes) for job in found]
+
+    async def await_events(self, waits: Sequence[EventWait]) -> list[Awaited | None]:
+        now = self._queues.now_ms()
+        answers: list[Awaited | None] = []
+        for wait in waits:
+            queue = self._queues.sound(wait.job.queue)
+            # rule:31 only a job that the lease holds begins to wait, in memory
+            job = queue.leases.held(self.spec, wait.job)
+            answers.append(None if job is None else queue.events.wait(job, wait, now))
+        return answers
 
     async def listen(self, timeout_s: float) -> Collection[Signal]:
         return await self._queues.control.listen(self.spec, timeout_s)

@@ -35,6 +35,7 @@ class MemoryUniqueKeys:
         now = self._queues.now_ms()
         by_name = self._queues.by_name
         return [
-            lock.queue in by_name and by_name[lock.queue].free(lock.key, lock.holder.id, now)
+            lock.queue in by_name
+            and by_name[lock.queue].amending.free(lock.key, lock.holder.id, now)
             for lock in locks
         ]

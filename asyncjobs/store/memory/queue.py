@@ -20,7 +20,8 @@ from asyncjobs.store.letters import Revival, Revived
 from asyncjobs.store.memory.amending import Amending
 from asyncjobs.store.memory.ended import Ended
 from asyncjobs.store.memory.entries import Entries
-from asyncjobs.store.memory.finished import Finished, KeptFigures
+from asyncjobs.store.memory.events import Events
+from asyncjobs.store.memory.finished import Finished
 from asyncjobs.store.memory.news import News
 from asyncjobs.store.memory.pauses import Pauses
 from asyncjobs.store.memory.stored import StoredJob, Tally
@@ -55,11 +56,11 @@ class Queue:
         self.ended = Ended(settings)
         self.tally = Tally()
         self.finished = Finished(name, settings.history)
-        self.figures = KeptFigures()
         self._news = News(lambda: signal(name))
         self._tell_finished = tell_finished
         self._jobs: dict[str, StoredJob] = {}
         """Every job that has not ended, by id."""
+        self.events = Events(settings, self._jobs, self.waiting, self._news)
         self.locks = Locks(name, self._jobs, self.waiting, self._put)
         self._answers: Timed[list[Placed | None]] = Timed()
         """What enqueues were answered, by token: a batch that is sent again is stored once."""
@@ -152,12 +153,6 @@ class Queue:
             self._put(job, due, now)
         return place
 
-    def free(self, key: bytes, holder: str, now: int) -> bool:
-        """Free a key that this job holds; whether it did."""
-        was_held = self.locks.free(key, holder, now)
-        self._news.tell_all()
-        return was_held
-
     def _put(self, job: StoredJob, due: int, now: int) -> None:
         """Make the job ready, or let it wait until it is due."""
         if due <= now:
@@ -236,9 +231,10 @@ class Queue:
             return State.CANCELLED
         self.tally.add(now, RESCHEDULED)
         job.envelope = settlement.envelope
-        self.waiting.schedule(job, now + settlement.delay_ms)
+        delay_ms = self.events.delay_ms(job, settlement)
+        self.waiting.schedule(job, now + delay_ms)
         # rule:21 the time of a lock does not pass while its job waits for a retry, in memory
-        self.locks.prolong(job.id, settlement.delay_ms)
+        self.locks.prolong(job.id, delay_ms)
         return State.SCHEDULED
 
     def _finish(

@@ -8,7 +8,6 @@ from asyncjobs.errors import StoreError
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import NONE_AWAY
 from asyncjobs.store.memory.control import ControlBoard
-from asyncjobs.store.memory.finished import KeptFigures
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.results import ResultWaiters
 from asyncjobs.store.memory.rules import Rule
@@ -70,6 +69,10 @@ class Queues:
         """A job or a worker has come: the queue is listed again."""
         self._forgotten.discard(name)
 
+    def keep_unlisted(self, names: Iterable[str]) -> None:
+        """Something comes that makes no list of queues longer: queues that are new stay out."""
+        self._forgotten.update(name for name in names if name not in self.by_name)
+
     def names(self) -> list[str]:
         """Every queue that is listed, sorted."""
         return sorted(self.by_name.keys() - self._forgotten)
@@ -77,8 +80,7 @@ class Queues:
     def forget(self, queue: Queue, now: int) -> None:
         """Drop a queue. It is only taken off the list while results of it are kept."""
         self.wakes.drop(queue.name)
-        queue.finished.jobs.clear()
-        queue.figures = KeptFigures()
+        queue.finished.clear()
         # Results are kept in the queue, so it stays as long as they do.
         if queue.ended.has_results(now):
             self._forgotten.add(queue.name)

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from asyncjobs.model.awaiting import awaits
 from asyncjobs.model.job import JobRecord, NewJob, State, TakenJob
 from asyncjobs.model.notes import PROGRESS, Notes
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.activity import KEPT_MINUTES, MINUTE_MS
 
-__all__ = ["Kept", "Letter", "StoredJob", "Tally", "check_priority", "serial_of"]
+__all__ = ["Kept", "Letter", "StoredJob", "Tally", "Wait", "check_priority", "serial_of"]
+
+
+class Wait(NamedTuple):
+    """How a job waits; see `EventWait`. `until_ms` is the end of the wait."""
+
+    name: str
+    key: str
+    note: str
+    after: str
+    until_ms: int
+
+    @property
+    def held_by(self) -> str:
+        """As a JobRecord says it."""
+        return awaits(self.name, self.key)
 
 
 class StoredJob:
@@ -29,6 +45,7 @@ class StoredJob:
         "ready_ms",
         "serial",
         "taken_ms",
+        "wait",
     )
 
     def __init__(self, id: str, priority: int, envelope: bytes) -> None:
@@ -48,6 +65,8 @@ class StoredJob:
         self.held_ms = 0
         """Since when it waits for that."""
         self.notes: Notes = {}
+        self.wait: Wait | None = None
+        """The event that it waits for."""
 
     @property
     def has_started(self) -> bool:
@@ -108,8 +127,13 @@ class StoredJob:
             holder=self.holder,
             taken_ms=self.taken_ms if is_running else None,
             is_cancelled=is_running and self.is_marked,
-            held_by=self.held_by,
+            held_by=self._waits_for(),
         )
+
+    def _waits_for(self) -> str | None:
+        if self.wait is not None and self.due_ms is not None:
+            return self.wait.held_by
+        return self.held_by
 
 
 def serial_of(receipt: bytes) -> int:

@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.own import hide
+from asyncjobs.model.awaiting import NewEvent
 from asyncjobs.model.figures import Figures
 from asyncjobs.model.job import JobRecord
 from asyncjobs.model.refs import JobRef
-from asyncjobs.store.answers import CancelVerdict, Enqueued, Reclaimed
+from asyncjobs.store.answers import CancelVerdict, Enqueued, EventSent, Reclaimed
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.address import Address
 from asyncjobs.store.redis.enqueue import Enqueuer
+from asyncjobs.store.redis.events import send
 from asyncjobs.store.redis.inspection import RedisInspection
 from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.redis.layout import CAPABILITIES
@@ -200,6 +202,9 @@ class RedisBackend:
                 verdicts[place] = CancelVerdict(answer.decode())
         raise_away(away)
         return verdicts
+
+    async def send_event(self, event: NewEvent, queues: Sequence[str]) -> EventSent:
+        return await send(self._access, event, queues)
 
     async def add_figures(self, figures: Sequence[Figures]) -> None:
         await self.inspect.history.add(figures)

@@ -41,7 +41,10 @@ _WITH_OUTCOME: Final = {
 }
 _DEAD: Final = tuple(f"d{p}".encode() for p in range(4))
 _RESCHEDULE: Final = tuple(f"r{p}".encode() for p in range(4))
+_WAIT: Final = tuple(f"r{p}w".encode() for p in range(4))
 _RELEASE: Final = tuple(f"b{p}".encode() for p in range(4))
+
+_AGAIN: Final = {SettlementKind.RESCHEDULE: _RESCHEDULE, SettlementKind.WAIT: _WAIT}
 
 # The priority of a new job: see lua/enqueue.lua.
 _NEW_ID: Final = tuple(b"%dn" % p for p in range(4))
@@ -290,8 +293,9 @@ def _add(
     job = settlement.job
     priority = job.priority
     name = id_bytes(job.id)
-    if settlement.kind is SettlementKind.RESCHEDULE:
-        args += (_RESCHEDULE[priority], job.receipt, name, settlement.delay_ms)
+    words = _AGAIN.get(settlement.kind)
+    if words is not None:
+        args += (words[priority], job.receipt, name, settlement.delay_ms)
         args.append(settlement.envelope)
         return
     if settlement.kind is SettlementKind.RELEASE:

@@ -28,6 +28,7 @@ from asyncjobs.store.looking import (
 )
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.link import Command
+from asyncjobs.store.redis.lookups import event_held_by
 from asyncjobs.store.redis.scripts import raise_away, run_each, script
 
 __all__ = ["RedisJobInspection"]
@@ -256,7 +257,7 @@ def _of_times(
                 envelope=stored[1:], held_by=held_by(JobRef(ask.queue, id_text(holder)))
             )
         else:
-            record = record._replace(due_ms=ms, envelope=stored[1:])
+            record = record._replace(due_ms=ms, envelope=stored[1:], held_by=event_held_by(holder))
         listed = ListedJob(record, ms, b"%d" % ms, max(len(stored) - 1, 0))
         jobs.append(Found(id_bytes(record.ref.id), ms, listed))
     reached = None

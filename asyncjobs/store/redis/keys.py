@@ -50,6 +50,9 @@ QUEUE_KEYS: Final = (
     "unique:windows",
     "cron",
     "cron:next",
+    "waits",
+    "events",
+    "events:of",
 )
 """How the names of a queue's keys end. lua/shared.lua uses them."""
 

@@ -13,6 +13,7 @@ CAPABILITIES: Final = Capabilities(
     shared=True,
     threaded_heartbeat=True,
     notes=True,
+    events=True,
     control=True,
     unique=True,
     schedules=True,

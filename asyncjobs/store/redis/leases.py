@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from asyncjobs.errors import StoreError
+from asyncjobs.model.awaiting import Awaited, EventWait
 from asyncjobs.model.clock import new_id
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.ids import id_text
@@ -29,6 +30,7 @@ from asyncjobs.store.answers import (
 from asyncjobs.store.lease import LeaseSpec, Offer
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.control import ControlChannel
+from asyncjobs.store.redis.events import EventWaits
 from asyncjobs.store.redis.exchange import ExchangePlan, OfferPlan, crashes_in, taken_job
 from asyncjobs.store.redis.faults import is_of_queue
 from asyncjobs.store.redis.link import Command, Link
@@ -268,6 +270,13 @@ class RedisLease:
         read = script("notes")
         plan = NoteReads(read, self._keys, self.spec, self._access.pinned(), jobs)
         return plan.read(await self._all(read, plan.commands))
+
+    async def await_events(self, waits: Sequence[EventWait]) -> list[Awaited | None]:
+        ask = script("await_events")
+        access = self._access
+        ttl_ms = access.settings.event_ttl_ms
+        plan = EventWaits(ask, self._keys, self.spec, access.pinned(), ttl_ms, waits)
+        return plan.read(await self._all(ask, plan.commands))
 
     async def _all(self, which: Script, commands: tuple[Command, ...]) -> list[Any]:
         """The replies of one script. Without commands the server is not asked."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from asyncjobs.guard.untrusted import LAST_MS
+from asyncjobs.model.awaiting import awaits
 from asyncjobs.model.batches import pieces, places_by_queue
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.ends import STATE_OF_CODE
@@ -15,7 +16,7 @@ from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.redis.link import Command
 
-__all__ = ["STEP", "in_steps", "read_record"]
+__all__ = ["STEP", "event_held_by", "in_steps", "read_record"]
 
 _LIVE: Final = {
     state.value.encode(): state
@@ -64,8 +65,26 @@ def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
         dead_letter=dead_letter or None,
         taken_ms=held[0] if held and state is State.RUNNING else None,
         is_cancelled=bool(held and held[1]),
-        held_by=held_by(JobRef(ref.queue, id_text(held[2]))) if state is State.HELD else None,
+        held_by=_held_by(ref, state, held),
     )
+
+
+def _held_by(ref: JobRef, state: State, held: Sequence[Any]) -> str | None:
+    """For what a held or scheduled job waits, as lua/get.lua says it."""
+    if state is State.HELD:
+        return held_by(JobRef(ref.queue, id_text(held[2])))
+    if state is State.SCHEDULED:
+        return event_held_by(held[2])
+    return None
+
+
+def event_held_by(event: bytes) -> str | None:
+    """The event that a scheduled job waits for, as the scripts name it; None for none."""
+    if not event:
+        return None
+    name, _, key = event.partition(b"\0")
+    # Bytes of a foreign writer are shown as escapes.
+    return awaits(name.decode("utf-8", "backslashreplace"), key.decode("utf-8", "backslashreplace"))
 
 
 def _whole_ms(score: bytes) -> int | None:

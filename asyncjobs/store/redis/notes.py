@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from asyncjobs.model.batches import pieces, places_by_queue
 from asyncjobs.model.ids import id_bytes
@@ -15,7 +15,10 @@ from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.lookups import STEP
 from asyncjobs.store.redis.scripts import Script
 
-__all__ = ["NoteReads", "NoteWrites"]
+__all__ = ["NoteReads", "NoteWrites", "job_steps", "place_of"]
+
+# lua/events.lua keeps them among the notes of a job, and they are none.
+_OF_WAITS: Final = frozenset({"waits", "waits:until"})
 
 
 class NoteWrites:
@@ -32,7 +35,7 @@ class NoteWrites:
         notes: Sequence[Note],
     ) -> None:
         self._notes = notes
-        self._steps = _steps(lease, [note.job for note in notes])
+        self._steps = job_steps(lease, [note.job for note in notes])
         commands: list[Command] = []
         for queue, places in self._steps:
             of_queue = keys.queue(queue)
@@ -40,7 +43,7 @@ class NoteWrites:
             for place in places:
                 job, name, value = notes[place]
                 # rule:15 an id that is no text keeps no other job from its note
-                args += (id_bytes(job.id), _place_of(job), name, value)
+                args += (id_bytes(job.id), place_of(job), name, value)
             more_keys = tuple(of_queue.notes(notes[place].job.id) for place in places)
             commands.append(script.command(of_queue, *args, more_keys=more_keys))
         self.commands = tuple(commands)
@@ -67,11 +70,11 @@ class NoteReads:
         jobs: Sequence[TakenJob],
     ) -> None:
         self._number = len(jobs)
-        self._steps = _steps(lease, jobs)
+        self._steps = job_steps(lease, jobs)
         commands: list[Command] = []
         for queue, places in self._steps:
             of_queue = keys.queue(queue)
-            args = [_place_of(jobs[place]) for place in places]
+            args = [place_of(jobs[place]) for place in places]
             more_keys = tuple(of_queue.notes(jobs[place].id) for place in places)
             command = script.command(
                 of_queue, pinned, lease.entry(queue), *args, more_keys=more_keys
@@ -88,7 +91,7 @@ class NoteReads:
         return found
 
 
-def _steps(lease: LeaseSpec, jobs: Sequence[TakenJob]) -> list[tuple[str, Sequence[int]]]:
+def job_steps(lease: LeaseSpec, jobs: Sequence[TakenJob]) -> list[tuple[str, Sequence[int]]]:
     """The places of the jobs that were taken under this lease: by queue, at most STEP together.
 
     One that was taken under an entry that is lost is left out: its receipt may name the same
@@ -110,7 +113,7 @@ def _by_place(
         yield from zip(places, reply, strict=True)
 
 
-def _place_of(job: TakenJob) -> bytes:
+def place_of(job: TakenJob) -> bytes:
     """Where a job is that runs, as lua/note.lua and lua/notes.lua read it."""
     return b"%d:%s" % (job.priority, job.receipt)
 
@@ -118,4 +121,5 @@ def _place_of(job: TakenJob) -> bytes:
 def _read_notes(flat: Sequence[bytes]) -> Notes:
     """The fields of a hash. A name that is no text can only come from a foreign writer."""
     names = (name.decode("utf-8", "backslashreplace") for name in flat[::2])
-    return dict(zip(names, flat[1::2], strict=True))
+    notes = dict(zip(names, flat[1::2], strict=True))
+    return {name: value for name, value in notes.items() if name not in _OF_WAITS}

@@ -32,6 +32,7 @@ _SHARED_FILES: Final = (
     "effects.lua",
     "listing.lua",
     "cron.lua",
+    "events.lua",
 )
 """A file may use the statements of those in front of it."""
 _COMMENT: Final = re.compile(r"--.*")
@@ -134,6 +135,7 @@ _SCRIPTS: Final = {
     for name in (
         "add_figures",
         "announce",
+        "await_events",
         "cancel",
         "change",
         "counts",
@@ -180,6 +182,7 @@ _SCRIPTS: Final = {
         "resync",
         "revive",
         "run_now",
+        "send_event",
         "survey",
         "workers",
     )

@@ -8,6 +8,7 @@ import contextlib
 import pytest
 
 from asyncjobs.errors import StoreError
+from asyncjobs.model.awaiting import EventWait, NewEvent
 from asyncjobs.model.clock import new_id
 from asyncjobs.model.job import NewJob, Priority, State, TakenJob
 from asyncjobs.model.notes import PROGRESS, Note
@@ -142,6 +143,33 @@ async def test_notes(store: Store, spoil: Spoil, any_part: str) -> None:
     await store.pass_time(2 * store.settings.id_ttl_ms + 1, worker)
     await store.enqueue("a", "b", queue=BAD)
     assert await worker.lease.notes(await worker.take()) == [{}, {}]
+
+
+async def test_events(store: Store, spoil: Spoil, any_part: str) -> None:
+    """Each job that waits gets one in the end, and nothing is left of its wait."""
+    if not store.backend.capabilities.events:
+        pytest.skip("no capability events")
+    worker = await store.worker(BAD)
+    await store.enqueue("asleep", "awake", queue=BAD)
+    asleep, awake = await worker.take()
+    waits = [EventWait(job, "paid", "7", "n", "0", 60_000, b"") for job in (asleep, awake)]
+    await worker.lease.await_events(waits)
+    await worker.exchange(Settlement.waiting(asleep, b"again", 60_000))
+    event = NewEvent("paid", "7", b"1")
+    await spoil(any_part)
+    with contextlib.suppress(StoreError):
+        await worker.lease.await_events(waits[1:])
+    first = await store.backend.send_event(event, [BAD, "one"])
+    assert first.by_queue["one"].woken == 0
+    await spoil.mend(any_part)
+    second = await store.backend.send_event(event, [BAD])
+    before = first.by_queue[BAD].woken if BAD in first.by_queue else 0
+    assert before + second.by_queue[BAD].woken <= 2
+    (again,) = await worker.take()
+    answers = await worker.lease.await_events([waits[0]._replace(job=again), waits[1]])
+    assert [answer and answer.how for answer in answers] == ["come", "come"]
+    await worker.exchange(Settlement.succeeded(again), Settlement.succeeded(awake))
+    await spoil.mend()
 
 
 @pytest.mark.parametrize("way", ["farewell", "reclaim"])

@@ -59,14 +59,19 @@ end
 -- notes and the caller does not know which do. They have the hash tag of the queue, so its slot.
 local function drop_notes(ids)
   if #ids == 0 or redis.call('EXISTS', NOTED) == 0 then return end
+  local base = string.sub(WAKE, 1, -5)
+  local has_waits = redis.call('EXISTS', base .. 'waits') == 1
   for first = 1, #ids, CHUNK do
     local last = math.min(first + CHUNK - 1, #ids)
     local found = redis.call('SMISMEMBER', NOTED, unpack(ids, first, last))
     for offset = 1, #found do
       if found[offset] == 1 then
         local id = ids[first + offset - 1]
+        local wait = has_waits and redis.pcall('HGET', base .. 'notes:' .. id, 'waits')
+        -- rule:31 a job that has ended waits for no event
+        if type(wait) == 'string' then redis.pcall('ZREM', base .. 'waits', wait) end
         redis.call('SREM', NOTED, id)
-        redis.call('UNLINK', string.sub(WAKE, 1, -5) .. 'notes:' .. id)
+        redis.call('UNLINK', base .. 'notes:' .. id)
       end
     end
   end
@@ -98,6 +103,12 @@ local function bury(id, now, stored)
   end
   -- The notes of a dead job are kept apart, for a new job may use its id before the letter goes.
   if is_noted then
+    local wait = redis.pcall('HGET', base .. 'notes:' .. id, 'waits')
+    if type(wait) == 'string' then
+      -- rule:31 a dead letter waits for no event
+      redis.pcall('ZREM', base .. 'waits', wait)
+      redis.call('HDEL', base .. 'notes:' .. id, 'waits', 'waits:until')
+    end
     local bytes, found = 0, redis.pcall('HGETALL', base .. 'notes:' .. id)
     for position = 1, #found do bytes = bytes + #found[position] end
     if #found > 0 then

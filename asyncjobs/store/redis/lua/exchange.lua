@@ -11,7 +11,7 @@
 --     f<p><code>   entry id                        finished
 --     o<p><code>   entry id ttl_ms outcome         finished, outcome kept
 --     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
---     r<p>         entry id delay_ms envelope      again later
+--     r<p>         entry id delay_ms envelope      again later; 'w' behind it: or with its event
 --     b<p>         entry id                        given back
 --   then for each job that a success stores: the place of the settlement, and what enqueue.lua
 --   says of a job: id, priority, due, envelope.
@@ -223,10 +223,15 @@ for position = 1, settlements do
       -- rule:8 a worker hears that the retry of a marked job is dropped
       cancelled[#cancelled + 1] = position
     else
-      redis.call('ZADD', SCHEDULED, string.format('%.0f', now + tonumber(ARGV[at + 3])), id)
+      local delay = tonumber(ARGV[at + 3])
+      -- Whoever sends the event ends the wait.
+      local notes = word[3] == 'w' and string.sub(WAKE, 1, -5) .. 'notes:' .. id
+      -- rule:31 an event that has come before the job sleeps makes it due at once
+      if notes and redis.pcall('HEXISTS', notes, 'waits') ~= 1 then delay = 0 end
+      redis.call('ZADD', SCHEDULED, string.format('%.0f', now + delay), id)
       redis.call('HSET', SCHEDULED_DATA, id, (slot - 1) .. ARGV[at + 4])
       -- rule:21 the time of a lock does not pass while its job waits for a retry
-      if locks then locks.prolong(id, tonumber(ARGV[at + 3])) end
+      if locks then locks.prolong(id, delay) end
       index[#index + 1] = id
       index[#index + 1] = 's'
       rescheduled = rescheduled + 1

@@ -6,7 +6,7 @@
 -- Result: for each job {state, priority, due ms, envelope, outcome, progress, lease id,
 --   dead letter} with '' for what does not apply, and for a running job in 'full' since when
 --   in ms it is held, and 1 if it was asked to stop, else 0; for a job that waits for the end of
---   another one -1, 0 and the id of that one; state '' when the job is unknown, '?'
+--   another one -1, 0 and the id of that one; for one that waits for an event -1, 0 and that; state '' when the job is unknown, '?'
 --   when only its outcome is left, which tells the state.
 local now, ids = store_now(), {}
 for position = 3, #ARGV do ids[position - 2] = ARGV[position] end
@@ -50,7 +50,7 @@ for position = 1, #ids do
   if stored then
     answer[position] = {'scheduled', priority_of(stored),
       redis.call('ZSCORE', SCHEDULED, id), full and string.sub(stored, 2) or '', '',
-      shown_progress(id), '', ''}
+      shown_progress(id), '', '', -1, 0, full and event_of(id) or ''}
   elseif place == 'h' and held(id) then
     answer[position] = held(id)
   elseif place and place ~= 's' and place ~= 'h' then

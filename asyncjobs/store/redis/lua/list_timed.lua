@@ -5,13 +5,15 @@
 --   many to look at; 7 bytes after which it stops; 8 and 9 what a job must contain, see may_match;
 --   then of the job behind which it begins, if there is one: 10 ms, 11 id.
 -- Result: {now, looked at, their bytes, 1 when none is left, {ms, id} of the last one looked at or
---   nothing, {id, ms, what is stored, the job that holds the key of a held one or '', ...}}.
+--   nothing, {id, ms, what is stored, the job that holds the key of a held one, or the event that a
+--   scheduled one waits for, or '', ...}}.
 local times, data, is_dead = SCHEDULED, SCHEDULED_DATA, ARGV[2] == 'dead'
 if is_dead then times, data = DEAD, DEAD_DATA end
 local locks
 if ARGV[2] == 'held' then
   times, data, locks = UNIQUE_SINCE, UNIQUE_HELD, open_locks(0)
 end
+local has_waits = ARGV[2] == 'scheduled' and redis.call('EXISTS', WAITS) == 1
 local found, _, left = members_between(times, ARGV[4], ARGV[5], ARGV[3] == 'old',
   tonumber(ARGV[6]), ARGV[10], ARGV[11])
 local max_bytes, exact, lowered = tonumber(ARGV[7]), ARGV[8], ARGV[9]
@@ -34,7 +36,9 @@ while looked < #found / 2 do
       jobs[#jobs + 1] = ids[offset]
       jobs[#jobs + 1] = ms
       jobs[#jobs + 1] = stored
-      jobs[#jobs + 1] = locks and (locks.holder_of(ids[offset])) or ''
+      local before = locks and (locks.holder_of(ids[offset])) or ''
+      if has_waits then before = event_of(ids[offset]) end
+      jobs[#jobs + 1] = before
     end
   end
   looked = looked + number

@@ -70,6 +70,12 @@ local function progress_of(id, has_old)
   return type(note) == 'string' and note or ''
 end
 
+-- The event that a job waits for, as '<name><0><key>'; '' when it waits for none.
+local function event_of(id)
+  local wait = redis.pcall('HGET', string.sub(WAKE, 1, -5) .. 'notes:' .. id, 'waits')
+  return type(wait) == 'string' and string.sub(wait, 1, -(#id + 2)) or ''
+end
+
 -- Whether a job may be one that is looked for: it contains `exact`, and `lowered` in upper or lower
 -- case; '' is in each. Who asks looks closer. That saves sending jobs that are not wanted.
 local function may_match(stored, exact, lowered)

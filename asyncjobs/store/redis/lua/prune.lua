@@ -67,6 +67,19 @@ end
 
 -- The rest is about workers of an older release. Keys with a wrong type are passed over.
 local base = string.sub(WAKE, 1, -5)
+-- Such a worker ends a job that waits for an event, and does not know of that.
+local number = redis.pcall('ZCARD', WAITS)
+local waits = {}
+if type(number) == 'number' and number > 0 then
+  -- Another hundred each time.
+  waits = redis.call('ZRANGE', WAITS, now % number, now % number + 99)
+end
+for position = 1, #waits do
+  local id = string.match(waits[position], '^[^%z]*%z[^%z]*%z(.*)$') or ''
+  if redis.pcall('HGET', base .. 'notes:' .. id, 'waits') ~= waits[position] then
+    redis.call('ZREM', WAITS, waits[position])
+  end
+end
 -- 1 or 0, or an error.
 local function lives(id) return redis.pcall('HEXISTS', INDEX, id) end
 

@@ -36,6 +36,9 @@ local UNIQUE_NEXT = QUEUE['unique:next']
 local UNIQUE_HELD = QUEUE['unique:held']
 local UNIQUE_SINCE = QUEUE['unique:since']
 local UNIQUE_WINDOWS = QUEUE['unique:windows']
+local WAITS = QUEUE['waits']
+local EVENTS = QUEUE['events']
+local EVENTS_OF = QUEUE['events:of']
 local OWN_KEYS = #QUEUE
 local GROUP, RETURNED_CONSUMER = 'workers', 'returned'
 -- Suspects wait apart, by the crashes that they have been through. Those with this many or more
