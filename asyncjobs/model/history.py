@@ -39,7 +39,8 @@ NOTHING: Final[Run] = ("", 0, 0, 0, 0.0, 0.0)
 
 
 class FinishedJob(NamedTuple):
-    """A job that has ended, as the history keeps it. Times are ms by the store's clock.
+    """A job that has ended, as the history keeps it. Times are ms by the store's clock, but
+    `enqueued_ms` is by the client's.
 
     `number` counts the ends of its queue. `function` is empty if nobody could read the job, and
     `worker` if none has ended it. `enqueued_ms`, `ready_ms` and `began_ms` are None where they are
@@ -74,6 +75,13 @@ def finished_job(
     """The job as it ended; its number is not known yet. All may come from a store. Raises
     ValueError or TypeError for what no worker has told."""
     name, attempt, enqueued_ms, began_ms, began_s, ended_s, *error = run or NOTHING
+    ready_ms = in_range(ready_ms, LAST_MS)
+    began_ms = in_range(began_ms, LAST_MS)
+    # The worker guesses the store's clock, and is wrong by a few ms. A job that seems to begin
+    # before it was ready, or after its end, would show a negative time to whoever subtracts them.
+    # rule:19 a job begins between ready and end in the history
+    if began_ms and not ready_ms <= began_ms <= ended_ms:
+        began_ms = max(min(began_ms, ended_ms), ready_ms)
     return FinishedJob(
         0,
         ref,
@@ -83,8 +91,8 @@ def finished_job(
         attempt=in_range(attempt, MOST_COUNT),
         worker=worker,
         enqueued_ms=in_range(enqueued_ms, LAST_MS) or None,
-        ready_ms=in_range(ready_ms, LAST_MS) or None,
-        began_ms=in_range(began_ms, LAST_MS) or None,
+        ready_ms=ready_ms or None,
+        began_ms=began_ms or None,
         lasted_s=max(float(ended_s) - float(began_s), 0.0),
         error="".join(map(str, error))[:MAX_ERROR],
     )

@@ -50,7 +50,8 @@ async def _past(store: RedisBackend) -> None:
     await store.enqueue(EnqueueBatch("token", new))
     lease = await store.lease(LeaseSpec("lease", "w1", ("default",), 30_000))
     a, b = (await lease.exchange(1, (), {"default": Demand(2)})).jobs
-    began_ms = a.ready_ms + 40
+    began_ms = a.ready_ms
+    a, b = (job._replace(ready_ms=began_ms - 40) for job in (a, b))
     failed = ("shop.pay", 3, a.ready_ms, began_ms, 1.0, 1.25, "ValueError: \x1b[31mno")
     await lease.exchange(
         2,

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from redis import Redis
 from redis.exceptions import ConnectionError as NotConnected
 
 from asyncjobs.store.embedded import guardian
@@ -208,6 +209,14 @@ class Store:
         user = self.start_user(url=url)
         assert user.hear() == self.url
         return user
+
+    def until_written(self) -> None:
+        """Until the server has handed to the kernel all that it has confirmed.
+
+        While the disk is slow it confirms a write before that, and a `kill -9` loses the write.
+        """
+        with Redis.from_url(self.socket_url) as client:
+            until(lambda: client.info("persistence")["aof_buffer_length"] == 0)
 
     def until_stopped(self) -> None:
         until(lambda: is_stopped(self.folder))

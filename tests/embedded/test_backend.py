@@ -210,8 +210,8 @@ async def test_a_worker_goes_on_when_the_server_or_its_guardian_is_killed(
     async with app, Worker(app, concurrency=50):
         handles = await app.enqueue_many([work.bind(n) for n in range(200)])
         running = store.record
-        # The append-only file is written through once a second; KILL of a process keeps
-        # what it has handed to the kernel, so nothing may be missing.
+        # KILL of a process keeps what it has handed to the kernel, so nothing may be missing.
+        await asyncio.to_thread(store.until_written)
         os.kill(running._asdict()[who], signal.SIGKILL)
         with anyio.fail_after(LIMIT_S):
             while is_alive(running.server):

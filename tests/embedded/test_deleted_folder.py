@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +15,13 @@ import pytest
 
 from asyncjobs import AsyncJobs, StoreUnavailable, Worker
 from asyncjobs.store.embedded import backend as embedded_backend
-from asyncjobs.store.embedded.joining import Hold
+from asyncjobs.store.embedded import guardian
+from asyncjobs.store.embedded.folder import StoreFolder
+from asyncjobs.store.embedded.joining import Hold, join
 from asyncjobs.store.embedded.locks import FileLock
 from tests.embedded.kit import Store
 from tests.kit.environment import LIMIT_S
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -68,6 +73,37 @@ async def test_a_user_says_so_and_takes_no_new_jobs(
             assert await before.result(LIMIT_S) == 1
         assert caplog.text.count("its folder was deleted") == 1
     await asyncio.to_thread(shutil.rmtree, store.folder.with_name("moved"), True)
+
+
+def waits(pid: int) -> bool:
+    """For a lock that somebody else holds, as the guardian does while it has users."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and str(pid) in line.split() for line in lines)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing else tells who waits for a lock")
+@pytest.mark.parametrize("gone", [delete, delete_locks])
+async def test_nobody_stops_a_store_whose_folder_is_gone_at_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: Callable[[Path], None]
+) -> None:
+    """Also when the guardian has come no further than to say that the server answers."""
+    go = tmp_path / "go"
+    source = Path(guardian.__file__).read_text()
+    begin = "    def _stop_after_last_user(self, users: int) -> None:\n"
+    assert source.count(begin) == 1
+    waiting = f"        while not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
+    (tmp_path / "guardian.py").write_text(source.replace(begin, begin + waiting))
+    monkeypatch.setattr(guardian, "__file__", str(tmp_path / "guardian.py"))
+    hold = await asyncio.to_thread(join, StoreFolder(store.folder), threading.Event())
+    running = store.record
+    await asyncio.to_thread(gone, store.folder)
+    go.touch()
+    try:
+        await asyncio.to_thread(until, lambda: waits(running.guardian) or not hold.is_guarded())
+        assert hold.is_guarded()
+    finally:
+        hold.release()
+    await asyncio.to_thread(until, lambda: not any(store.temporary.iterdir()))
 
 
 async def test_a_folder_that_stays_is_nothing_to_speak_of(

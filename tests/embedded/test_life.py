@@ -149,6 +149,7 @@ def test_a_forked_child_is_no_user(store: Store) -> None:
 def test_a_killed_server_is_started_again(store: Store) -> None:
     user = store.user()
     user.ask("enqueue 5")
+    store.until_written()
     for _ in range(2):
         running = store.record
         os.kill(running.server, signal.SIGKILL)

@@ -34,7 +34,9 @@ async def end(app: AsyncJobs, queue: str, name: str, error: str = "") -> None:
     await store.enqueue(EnqueueBatch(f"{queue}/{name}", [NewJob(queue, name, 2, b"{}")]))
     lease = await store.lease(LeaseSpec(f"lease-{name}", "ada", (queue,), 60_000))
     (job,) = (await lease.exchange(1, [], {queue: Demand(1)})).jobs
-    run = ("send", 2, job.ready_ms - 5, job.ready_ms + 40, 7.0, 7.25)
+    began_ms = job.ready_ms
+    job = job._replace(ready_ms=began_ms - 40)
+    run = ("send", 2, began_ms - 45, began_ms, 7.0, 7.25)
     settlement = Settlement.succeeded(job, run=run)
     if error:
         settlement = Settlement.dead(job, b"{}\n{}").telling((*run, error))

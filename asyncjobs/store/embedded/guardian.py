@@ -79,13 +79,18 @@ class Guardian:
         self._socket = _private_folder() / "s"
         try:
             try:
+                # Before anybody is told that the server answers, for that user may delete the
+                # folder at once. Nobody holds a file that is made there later, so the store would
+                # be stopped under its users.
+                users = os.open(self._folder / USERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 self._start(past)
                 self._wait_until_it_answers()
             except (_NotStarted, OSError) as error:
                 _say(f"failed {error}")
                 return
             _say("ready")
-            threading.Thread(target=self._stop_after_last_user, daemon=True).start()
+            last = threading.Thread(target=self._stop_after_last_user, args=(users,), daemon=True)
+            last.start()
             self._keep_running()
         finally:
             self._end_server()
@@ -181,10 +186,9 @@ class Guardian:
                 # Tried again in the next round, which still waits for the ended server.
                 os.write(2, f"not restarted: {error}\n".encode(errors="replace"))
 
-    def _stop_after_last_user(self) -> None:
-        fd = os.open(self._folder / USERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _stop_after_last_user(self, users: int) -> None:
         # Kept until this process ends, so a user that arrives meanwhile waits for the end.
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(users, fcntl.LOCK_EX)
         with self._changing:
             self._is_over.set()
         self._end_server()

@@ -59,6 +59,24 @@ async def end(store: Store, worker: Worker, *names: str, **about: str) -> None:
     await worker.exchange(*(done(job, **about) for job in jobs))
 
 
+async def test_an_attempt_begins_between_ready_and_end(store: Store) -> None:
+    """Its worker guesses the store's clock. Nobody may see a negative time for that."""
+    await store.enqueue("early", "late", "never")
+    worker = await store.worker()
+    early, late, never = await worker.take()
+    store.clock.ms += 100
+    await worker.exchange(
+        Settlement.succeeded(early, run=("send", 1, 1, early.ready_ms - 1, 7.0, 7.1)),
+        Settlement.succeeded(late, run=("send", 1, 1, store.clock.ms + 1, 7.0, 7.1)),
+        Settlement.discarded(never).telling(never_begun("send", 1, 1, "expired")),
+    )
+    last = {job.ref.id: job for job in await finished(store)}
+    assert last["early"].began_ms == last["early"].ready_ms == early.ready_ms
+    assert last["early"].queued_ms == 0
+    assert last["late"].began_ms == last["late"].ended_ms == store.clock.ms
+    assert last["never"].began_ms is None
+
+
 async def test_each_kind_of_end_with_what_its_worker_says(store: Store) -> None:
     await store.enqueue("a", "b", "c", "d", "e")
     worker = await store.worker()
