@@ -31,6 +31,7 @@ from asyncjobs.errors import (
     NotOpen,
     PayloadTooLarge,
     RegistrationError,
+    ResourceError,
     ResultError,
     ResultsDisabled,
     ResultTimeout,
@@ -48,6 +49,7 @@ from asyncjobs.errors import (
 from asyncjobs.jobs.acting import ActionVerdict
 from asyncjobs.jobs.attempt import JobAttempt
 from asyncjobs.jobs.context import INJECTED, JobContext, current_job
+from asyncjobs.jobs.dependency import Depends
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.hooks import Hooked
@@ -83,6 +85,7 @@ __all__ = [
     "CallNext",
     "ConfigError",
     "Debounce",
+    "Depends",
     "Discard",
     "DrainTimeout",
     "EncodeError",
@@ -116,6 +119,7 @@ __all__ = [
     "Progress",
     "Quantiles",
     "RegistrationError",
+    "ResourceError",
     "ResultError",
     "ResultTimeout",
     "ResultUnavailable",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AbstractContextManager, asynccontextmanager
 from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, overload
@@ -18,6 +19,7 @@ from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.hooks import Hooked
 from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.jobs.opened import Opened
 from asyncjobs.jobs.overview import Jobs
 from asyncjobs.jobs.past import History
 from asyncjobs.jobs.readings import check_job_name, read_job_name
@@ -142,6 +144,38 @@ class AsyncJobs(Hooked):
     def every(self, interval: Interval, **options: Unpack[ScheduleOptions]) -> Callable[[F], F]:
         """Make jobs again and again: `@app.every("90s")`. See `JobRegistry.every`."""
         return self.registry.every(interval, **options)
+
+    # ── what job functions depend on ─────────────────────────────────────────────────
+
+    def lifespan(self, function: F) -> F:
+        """Open what this function makes when a worker starts, and close it after its last job:
+        `@app.lifespan`. See `JobRegistry.lifespan`."""
+        return self.registry.lifespan(function)
+
+    def override(
+        self, function: Callable[..., Any], replacement: Callable[..., Any]
+    ) -> AbstractContextManager[None]:
+        """Let `replacement` make what `function` makes: `with app.override(get_db, get_fake):`.
+
+        For tests. It holds for all that depend on `function` in this app, in all tasks and threads,
+        from the next attempt on until the block ends. What a worker has opened stays open.
+
+        Raises RegistrationError for a replacement that nothing can be made with.
+        """
+        return self.registry.resources.override(function, replacement)
+
+    @asynccontextmanager
+    async def resources(self) -> AsyncIterator[None]:
+        """Open the lifespans without a worker, for plain calls of job functions:
+        `async with app.resources():`.
+
+        They close at the end of the block. Without it, a plain call opens what it needs, and closes
+        that at once. Raises ResourceError for a lifespan that cannot be opened.
+        """
+        async with Opened.of(self.registry.resources) as opened:
+            await opened.open_lifespans()
+            with opened.everywhere():
+                yield
 
     def include(self, registry: JobRegistry) -> None:
         """Add the job functions of `registry`, including those that it gets later.

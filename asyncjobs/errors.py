@@ -14,6 +14,7 @@ AsyncJobsError
 ├── EncodeError              a value that JSON would lose or change
 ├── ScheduleNotFound         no schedule has this id
 ├── PayloadTooLarge          an encoded job over `max_payload`
+├── ResourceError            a lifespan could not be opened, or is closed
 ├── StoreError               the store did not do what it was asked
 │   ├── StoreUnavailable     not reachable, or it refuses for now
 │   └── StoreFull            out of memory: it refuses new jobs
@@ -54,6 +55,7 @@ __all__ = [
     "NotOpen",
     "PayloadTooLarge",
     "RegistrationError",
+    "ResourceError",
     "ResultError",
     "ResultTimeout",
     "ResultUnavailable",
@@ -134,6 +136,10 @@ class EncodeError(AsyncJobsError):
 
 class ScheduleNotFound(AsyncJobsError):
     """No schedule has this id. The message names it."""
+
+
+class ResourceError(AsyncJobsError):
+    """What is opened once a worker could not be opened, or is closed. The message names it."""
 
 
 class PayloadTooLarge(AsyncJobsError):

@@ -42,6 +42,7 @@ SECTIONS = {
     ],
     "Inside a job": ["JobContext", "current_job", "INJECTED", "Retry", "Snooze", "Discard"],
     "Middleware and callbacks": ["Hooked", "JobAttempt", "CallNext", "Abort"],
+    "Resources and dependencies": ["Depends"],
     "Handles and what they return": [
         "JobHandle",
         "JobInfo",
@@ -71,9 +72,21 @@ MORE = {
 }
 """Public names of other modules."""
 MEMBERS = {
-    "AsyncJobs": ["job", "cron", "every", "include", "enqueue_many", "handle", "on", "store_info"],
+    "AsyncJobs": [
+        "job",
+        "cron",
+        "every",
+        "lifespan",
+        "override",
+        "resources",
+        "include",
+        "enqueue_many",
+        "handle",
+        "on",
+        "store_info",
+    ],
     "History": ["jobs", "functions"],
-    "JobRegistry": ["job", "cron", "every", "include", "functions", "queues"],
+    "JobRegistry": ["job", "cron", "every", "lifespan", "include", "functions", "queues"],
     "JobFunction": ["enqueue", "enqueue_sync", "bind", "handle", "options"],
     "JobContext": [
         "ref",

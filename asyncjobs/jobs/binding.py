@@ -11,6 +11,7 @@ from typing import Any, Final, get_args
 from asyncjobs.errors import ArgumentsError, EncodeError, RegistrationError
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.context import INJECTED, JobContext
+from asyncjobs.jobs.dependency import needs_of
 from asyncjobs.model.codec import check_json, is_unicode
 from asyncjobs.policy.parameters import Parameters, parameters_of
 from asyncjobs.policy.redaction import Redaction
@@ -25,8 +26,8 @@ class Binding:
     """The parameters of a job function, read once at registration.
 
     Checks the arguments of each job. `inspect.Signature.bind` would cost ten times as much.
-    `injected` is the name of the JobContext parameter. `redaction` says which values must not
-    appear in errors.
+    `injected` is the name of the JobContext parameter, `needs` are the dependencies. `redaction`
+    says which values must not appear in errors.
     """
 
     __slots__ = (
@@ -40,6 +41,8 @@ class Binding:
         "_simple_from",
         "_spread_keywords",
         "_unkeyed",
+        "filled",
+        "needs",
         "redaction",
     )
 
@@ -48,7 +51,12 @@ class Binding:
         parameters = parameters_of(function)
         self._name = name
         self._injected = _find_injected(name, parameters.all)
-        self._parameters = parameters.without(self._injected)
+        self.needs = needs_of(name, parameters.all)
+        self.filled = frozenset(need.parameter for need in self.needs)
+        """The parameters that the worker fills in."""
+        if self._injected is not None:
+            self.filled |= {self._injected}
+        self._parameters = parameters.without(self.filled)
         self.redaction = Redaction()
         shown = self._parameters.all
         positional = self._parameters.positional
@@ -76,7 +84,7 @@ class Binding:
 
     @property
     def parameters(self) -> Parameters:
-        """What a call may give: all parameters but the injected one."""
+        """What a call may give: all parameters but those that are filled in."""
         return self._parameters
 
     @property
@@ -159,8 +167,8 @@ class Binding:
 
     def _wrong(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         count = len(args)
-        if self._injected in kwargs:
-            return f"{self._injected!r} is filled in by the worker; leave it out"
+        if self.filled and (taken := sorted(self.filled.intersection(kwargs))):
+            return f"{taken[0]!r} is filled in by the worker; leave it out"
         if count > self._most:
             return f"takes at most {self._most} positional arguments, {count} were given"
         given = self._positional[:count]

@@ -79,10 +79,9 @@ class CallPlan:
             value = await execute(partial(function, *prepared.args, **prepared.kwargs))
         except BaseException as error:
             # The resources see the error, as in an `async with` around the call.
-            if prepared.has_exits and await prepared.exits.__aexit__(
-                type(error), error, error.__traceback__
-            ):
-                return None
+            if prepared.has_exits:
+                await prepared.exits.__aexit__(type(error), error, error.__traceback__)
+            # rule:28 a dependency that swallows the error of its job does not make it a success
             raise
         if prepared.has_exits:
             await prepared.exits.aclose()

@@ -8,14 +8,16 @@ from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
 import anyio.to_thread
 
-from asyncjobs.errors import ConfigError, NotBound
+from asyncjobs.errors import ConfigError, NotBound, RegistrationError
 from asyncjobs.jobs.binding import Binding
 from asyncjobs.jobs.calling import CallPlan
 from asyncjobs.jobs.context import JobContext, _current
 from asyncjobs.jobs.handle import JobHandle, Reader
 from asyncjobs.jobs.hooks import Hooked, Hooks
 from asyncjobs.jobs.isolation import Isolation
+from asyncjobs.jobs.resources import Resources
 from asyncjobs.jobs.template import JobTemplate, UniqueTemplate
+from asyncjobs.jobs.wiring import Wiring
 from asyncjobs.model.job import NewJob
 from asyncjobs.options.app import AppSettings
 from asyncjobs.options.checks import check_job_id
@@ -58,15 +60,17 @@ class Home:
     """The app of a registry, shared by all of its job functions.
 
     `sender` is None until an app includes the registry. From then on `settings` are the app's,
-    which hold for the options that a job function does not give. `hooks` are the registry's.
+    which hold for the options that a job function does not give. `hooks` are the registry's,
+    `resources` what its jobs share in a worker.
     """
 
-    __slots__ = ("hooks", "sender", "settings")
+    __slots__ = ("hooks", "resources", "sender", "settings")
 
     def __init__(self) -> None:
         self.hooks = Hooks()
         self.sender: Sender | None = None
         self.settings = AppSettings()
+        self.resources = Resources()
 
 
 class JobCall(Generic[R_co]):
@@ -119,7 +123,12 @@ class JobFunction(Hooked, Generic[P, R_co]):
         self.isolation = isolation
         self.binding = Binding(name, function)
         self.injected = self.binding.injected
-        self._redaction = Redaction.of(name, function, sensitive, self.injected)
+        self.wiring: Wiring | None = None
+        """Its dependencies; None for most functions, which have none."""
+        if self.binding.needs:
+            self.wiring = Wiring(self.binding.needs, home.resources)
+            _check_isolation(name, isolation)
+        self._redaction = Redaction.of(name, function, sensitive, self.binding.filled)
         self.redaction = self.binding.redaction = self._redaction
         self._home = home
         self.hooks = Hooks(home.hooks)
@@ -172,7 +181,9 @@ class JobFunction(Hooked, Generic[P, R_co]):
     @property
     def plan(self) -> CallPlan:
         """The steps of each attempt before the call of the function. Most functions have none."""
-        return CallPlan()
+        if self.wiring is None:
+            return CallPlan()
+        return CallPlan([self.wiring.make])
 
     @property
     def needs(self) -> dict[str, str]:
@@ -194,12 +205,16 @@ class JobFunction(Hooked, Generic[P, R_co]):
         """Run the function here and now, without a job, retries or a time-out.
 
         A sync function runs in a thread. The injected context is `JobContext.local(...)`, unless
-        one is given. Raises ArgumentsError, and whatever the function raises.
+        one is given. Dependencies that are not given are made for this call, and ended after it.
+        Raises ArgumentsError, and whatever the function raises.
         """
         given: dict[str, Any] = dict(kwargs)
         context: JobContext | None = None
         if self.injected:
             context = given.pop(self.injected, None)
+        made: dict[str, Any] = {}
+        if self.wiring is not None:
+            made = self.wiring.take_given(given)
         self.binding.check(args, given)
         if context is None:
             context = JobContext.local(self.name, queue=self.settings.queue)
@@ -209,13 +224,20 @@ class JobFunction(Hooked, Generic[P, R_co]):
         token = _current.set(context)
         try:
             result: R_co
-            if self.is_async:
-                result = await self.function(*args, **given)
+            if self.wiring is None:
+                result = await self._execute(partial(self.function, *args, **given))
             else:
-                result = await anyio.to_thread.run_sync(partial(self.function, *args, **given))
+                plan = CallPlan([partial(self.wiring.make, given=made)])
+                result = await plan.call(self.function, args, given, self._execute)
             return result
         finally:
             _current.reset(token)
+
+    async def _execute(self, function: Callable[[], Any]) -> Any:
+        """Call the function with its arguments, without a worker."""
+        if self.is_async:
+            return await function()
+        return await anyio.to_thread.run_sync(function)
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R_co]]:
         """Store a job that calls this function with these arguments. Await it.
@@ -313,3 +335,12 @@ class JobFunction(Hooked, Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<JobFunction {self.name}>"
+
+
+def _check_isolation(name: str, isolation: Isolation) -> None:
+    """Raises RegistrationError if dependencies could not reach the function."""
+    if not isolation.shares_memory:
+        raise RegistrationError(
+            f"{name} has isolation={isolation.value!r}, and what Depends makes cannot travel to "
+            "another process; make it inside the function"
+        )

@@ -24,6 +24,11 @@ class Isolation(Enum):
         return self is Isolation.LOOP
 
     @property
+    def shares_memory(self) -> bool:
+        """False if what the worker has opened cannot reach the function."""
+        return self in (Isolation.LOOP, Isolation.THREAD)
+
+    @property
     def is_cancellable(self) -> bool:
         """False if an attempt cannot be stopped. It then keeps its slot until it ends."""
         return self is Isolation.LOOP

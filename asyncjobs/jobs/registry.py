@@ -16,6 +16,7 @@ from asyncjobs.jobs.declared import Declarations, DeclaredSchedule, Draft, draft
 from asyncjobs.jobs.function import Home, JobFunction, Sender
 from asyncjobs.jobs.hooks import Hooked
 from asyncjobs.jobs.isolation import isolation_of
+from asyncjobs.jobs.resources import Resources
 from asyncjobs.jobs.rule import (
     CallOptions,
     CronOptions,
@@ -46,6 +47,7 @@ class Register(Protocol):
     def __call__(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
 
 
+# size: a third of it says what each option means, where users look for that
 class JobRegistry(Hooked):
     """A set of job functions, for modules that must not import the app.
 
@@ -166,6 +168,24 @@ class JobRegistry(Hooked):
         for registry in self._ancestry():
             registry._declared.add([schedule])
 
+    def lifespan(self, function: F) -> F:
+        """Open what this function makes when a worker starts, and close it after its last job:
+        `@registry.lifespan`.
+
+        It is an async generator with one `yield`, or any other function that `Depends` takes. Job
+        functions get what it yields by `Depends(function)`. Apps that only enqueue do not open it.
+
+        Raises RegistrationError for parameters that nobody would fill in, and for a dependency
+        that is made once an attempt.
+        """
+        self.resources.add_lifespan(function)
+        return function
+
+    @property
+    def resources(self) -> Resources:
+        """What is opened once a worker for the jobs of this registry."""
+        return self._home.resources
+
     def schedules(self) -> list[DeclaredSchedule]:
         """The schedules of all job functions, those of included registries too.
 
@@ -208,6 +228,7 @@ class JobRegistry(Hooked):
         registry._parent = self
         registry.hooks.outer = self.hooks
         self._children.append(registry)
+        registry.resources.join(self.resources)
         if self._home.sender is not None:
             registry.bind(self._home.sender, self._home.settings)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from inspect import Parameter
 from typing import Any, NamedTuple
 
@@ -23,9 +23,9 @@ class Parameters(NamedTuple):
     all: Sequence[Parameter]
     passed: frozenset[str] = frozenset()
 
-    def without(self, name: str | None) -> Parameters:
-        """The same without the parameter of this name."""
-        return Parameters([p for p in self.all if p.name != name], self.passed)
+    def without(self, names: Collection[str]) -> Parameters:
+        """The same without the parameters of these names."""
+        return Parameters([p for p in self.all if p.name not in names], self.passed)
 
     @property
     def positional(self) -> list[Parameter]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
@@ -67,10 +67,15 @@ class Redaction:
 
     @classmethod
     def of(
-        cls, name: str, function: Callable[..., Any], sensitive: Sequence[str], injected: str | None
+        cls,
+        name: str,
+        function: Callable[..., Any],
+        sensitive: Sequence[str],
+        filled: Collection[str],
     ) -> Redaction:
-        """The rule of a job function. Raises RegistrationError for a name that it does not have."""
-        parameters = parameters_of(function).without(injected)
+        """The rule of a job function. `filled`: the parameters that the worker fills in. Raises
+        RegistrationError for a name that it does not have."""
+        parameters = parameters_of(function).without(filled)
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.all)
         known = {p.name for p in parameters.all}
         names: list[str] = []

@@ -11,6 +11,7 @@ from asyncjobs.errors import UsageError
 from asyncjobs.guard.guarded import loop_guarded
 from asyncjobs.guard.own import hide
 from asyncjobs.jobs.context import JobContext
+from asyncjobs.jobs.opened import Opened
 from asyncjobs.model.clock import Seconds, seconds
 from asyncjobs.model.job import TakenJob
 from asyncjobs.store.lease import LeaseSpec
@@ -227,11 +228,38 @@ class Worker:
         try:
             with loop_guarded():
                 async with self.app:
-                    return await self._work(started, burst, memory)
+                    return await self._work_with_resources(started, burst, memory)
         finally:
             self._is_busy = False
             # The next run must not find the request that has ended this one.
             self._stop_request = StopRequest()
+
+    async def _work_with_resources(
+        self, started: asyncio.Event, burst: Burst, memory: MemoryLimit | None
+    ) -> WorkerReport:
+        """Work between the opening and the closing of what jobs share. A stop ends the opening."""
+        resources = self.app.registry.resources
+        async with Opened.of(resources) as opened:
+            if resources.lifespans and not await self._is_open(opened):
+                # No queue is entered yet, so there is nothing to give back.
+                return WorkerReport(taken=0, released=0, threads_left=0)
+            with opened.within():
+                return await self._work(started, burst, memory)
+
+    async def _is_open(self, opened: Opened) -> bool:
+        """Open the lifespans. False if a stop was asked for before all of them were open."""
+        opening = hide(asyncio.create_task(opened.open_lifespans()))
+        stop = hide(asyncio.create_task(self._stop_request.wait()))
+        try:
+            await asyncio.wait({opening, stop}, return_when=asyncio.FIRST_COMPLETED)
+            # rule:28 a stop ends the opening of resources, however long that takes
+            if not opening.done():
+                return False
+            await opening
+            return True
+        finally:
+            opening.cancel()
+            stop.cancel()
 
     async def _work(
         self, started: asyncio.Event, burst: Burst, memory: MemoryLimit | None

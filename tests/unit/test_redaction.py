@@ -27,7 +27,7 @@ S = Secret
 
 
 def rule_of(function: Any, *sensitive: str, injected: str | None = None) -> Redaction:
-    return Redaction.of("f", function, sensitive, injected)
+    return Redaction.of("f", function, sensitive, injected or ())
 
 
 def mask_for(value: Any, *names: str) -> Mask:

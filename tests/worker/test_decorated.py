@@ -170,14 +170,14 @@ async def notes(pin: Secret[str], user: int) -> Any: ...
 
 
 def test_what_is_sensitive_is_hidden_wherever_it_may_stand() -> None:
-    rule = Redaction.of("pays", with_db_in_front(pays), (), None)
+    rule = Redaction.of("pays", with_db_in_front(pays), (), ())
     # `pays.enqueue(7, "1234")`: the pin is the second one, though it is named as the third.
     assert [n for n in range(4) if rule.hides_position(n)] == [0, 1, 2]
     assert rule.hides("pin")
     assert not rule.hides("user")
-    alone = Redaction.of("pays", pays, (), None)
+    alone = Redaction.of("pays", pays, (), ())
     assert [n for n in range(4) if alone.hides_position(n)] == [2]
-    first = Redaction.of("notes", as_it_is(notes), (), None)
+    first = Redaction.of("notes", as_it_is(notes), (), ())
     assert [n for n in range(4) if first.hides_position(n)] == [0]
     patterned = first.with_patterns(("us*",), as_it_is(notes))
     assert [n for n in range(4) if patterned.hides_position(n)] == [0, 1]
