@@ -60,6 +60,7 @@ from asyncjobs.jobs.past import EndedJob, FunctionFigures, History, Quantiles
 from asyncjobs.jobs.registry import JobRegistry
 from asyncjobs.jobs.rows import JobRow, JobRows
 from asyncjobs.jobs.schedule import Schedule
+from asyncjobs.jobs.steps import Step
 from asyncjobs.jobs.tick import FromTick
 from asyncjobs.model.clock import Seconds
 from asyncjobs.model.job import Priority, State
@@ -133,6 +134,7 @@ __all__ = [
     "Secret",
     "Snooze",
     "State",
+    "Step",
     "StoreError",
     "StoreFull",
     "StoreUnavailable",

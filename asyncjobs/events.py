@@ -41,7 +41,7 @@ from asyncjobs.model.events import (
     tell_failed,
     tell_stored,
 )
-from asyncjobs.model.step_events import JobSuspended
+from asyncjobs.model.step_events import JobResumed, JobSuspended, StepFinished
 
 __all__ = [
     "AttemptEnded",
@@ -62,6 +62,7 @@ __all__ = [
     "JobLost",
     "JobPutBack",
     "JobReleased",
+    "JobResumed",
     "JobRetryScheduled",
     "JobSnoozed",
     "JobStarted",
@@ -77,6 +78,7 @@ __all__ = [
     "QueuePurged",
     "QueueResumed",
     "ScheduleEvent",
+    "StepFinished",
     "WorkerQuiet",
     "WorkerResumed",
     "WorkerStarted",

@@ -40,9 +40,9 @@ SECTIONS = {
         "Debounce",
         "Throttle",
     ],
-    "Inside a job": ["JobContext", "current_job", "INJECTED", "Retry", "Snooze", "Discard"],
     "Middleware and callbacks": ["Hooked", "JobAttempt", "CallNext", "Abort"],
     "Resources and dependencies": ["Depends"],
+    "Inside a job": ["JobContext", "Step", "current_job", "INJECTED", "Retry", "Snooze", "Discard"],
     "Handles and what they return": [
         "JobHandle",
         "JobInfo",
@@ -122,6 +122,7 @@ MADE_FOR_YOU = {
     "JobContext",
     "JobAttempt",
     "Hooked",
+    "Step",
     "JobRef",
     "Server",
 }
@@ -136,10 +137,12 @@ TABLES = {
     "put": (*RULE, "tz"),
 }
 """Methods that take the options of a table, as `**options`."""
-NAMED_BY = {**TABLES, "AsyncJobs": SETTINGS}
+NAMED_BY = {**TABLES, "AsyncJobs": SETTINGS, "step": ("start", "cursor", "isolated")}
 """What takes the names of a table beside its parameters: a docstring lists them in the same way."""
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "JobContext": {"jobs.stepwise.Stepwise": ("seat", "hear_stop")},
+    "JobContext": {
+        "jobs.stepwise.Stepwise": ("seat", "ref", "work", "work_so_far", "hear_stop"),
+    },
 }
 """Classes with a base class of ours whose members are shown, too; and those members that are not
 for users."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Literal, Protocol, TypeAlias
 
+from asyncjobs.model.clock import now_ms
 from asyncjobs.model.notes import Notes
 
 __all__ = ["Desk", "LocalSeat", "Seat", "StopReason"]
@@ -19,10 +20,17 @@ class Seat(Protocol):
     """The place of one attempt at its worker, as the attempt sees it.
 
     `is_local`: nobody comes back to this job. It is a plain call, without a worker.
+    `is_open`: the attempt goes on, and its slot is its own. `now_ms`: the store's time.
     """
 
     @property
     def is_local(self) -> bool: ...
+
+    @property
+    def is_open(self) -> bool: ...
+
+    @property
+    def now_ms(self) -> int: ...
 
     @property
     def stop_reason(self) -> StopReason | None:
@@ -53,6 +61,10 @@ class Seat(Protocol):
         """
         ...
 
+    def tell_finished(self, step: str, duration_s: float) -> None:
+        """A step of the job is finished, and the store knows it. Tells listeners."""
+        ...
+
 
 class Desk(Protocol):
     """Gives each running job of a worker its seat."""
@@ -75,6 +87,14 @@ class LocalSeat:
         return True
 
     @property
+    def is_open(self) -> bool:
+        return True
+
+    @property
+    def now_ms(self) -> int:
+        return now_ms()
+
+    @property
     def stop_reason(self) -> StopReason | None:
         if self._outer is None:
             return None
@@ -95,3 +115,6 @@ class LocalSeat:
 
     async def write(self, notes: Mapping[str, bytes]) -> None:
         self._notes.update(notes)
+
+    def tell_finished(self, step: str, duration_s: float) -> None:
+        return

@@ -1,23 +1,56 @@
-"""The part of a job's context that steps, waits and stops need: its seat, made on request."""
+"""What a job can do over several attempts: steps, waits without a slot, and orderly stops."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
+from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
+from asyncjobs.errors import UsageError
+from asyncjobs.jobs.notebook import Notebook
 from asyncjobs.jobs.seat import Desk, LocalSeat, Seat, StopReason
+from asyncjobs.jobs.sleeping import Sleeps
+from asyncjobs.jobs.steps import Step, Steps
 from asyncjobs.jobs.suspend import Suspend
+from asyncjobs.model.clock import Seconds
+from asyncjobs.model.refs import JobRef
 
-__all__ = ["Stepwise"]
+__all__ = ["Stepwise", "Work"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+C = TypeVar("C")
+
+
+class Work:
+    """What an attempt keeps for the attempts after it. Made when the job first asks."""
+
+    def __init__(self, seat: Seat, ref: JobRef, function: str) -> None:
+        self.seat = seat
+        self.book = Notebook(seat, ref)
+        self.steps = Steps(seat, self.book, ref, function)
+        self.sleeps = Sleeps(seat, self.steps, function)
+
+    async def close(self, limit_s: float) -> None:
+        """The attempt has ended without a value: store what is not stored yet."""
+        self.steps.before_write()
+        await self.book.close(limit_s)
 
 
 class Stepwise:
-    """What a job may do over several attempts. A job that does nothing of it pays for nothing:
-    each part is made when it is first asked for."""
+    """The part of a job's context that outlives its attempt. A job that does nothing of it pays
+    for nothing: each part is made when it is first asked for."""
 
-    __slots__ = ("_desk", "_own_seat")
+    __slots__ = ("_desk", "_own_seat", "_own_work")
 
     _desk: Desk | None
     _own_seat: Seat
+    _own_work: Work
+    name: str
+
+    @property
+    def ref(self) -> JobRef:
+        raise NotImplementedError
 
     @property
     def seat(self) -> Seat:
@@ -36,6 +69,112 @@ class Stepwise:
     def _outer_seat(self) -> Seat | None:
         """The seat of the job that makes this plain call; None for an attempt."""
         return None
+
+    @property
+    def work(self) -> Work:
+        """Its steps, sleeps and state."""
+        try:
+            return self._own_work
+        except AttributeError:
+            self._own_work = Work(self.seat, self.ref, self.name)
+            return self._own_work
+
+    @property
+    def work_so_far(self) -> Work | None:
+        """The same, but None if the job has never asked for it."""
+        try:
+            return self._own_work
+        except AttributeError:
+            return None
+
+    # -- steps --------------------------------------------------------------------------------
+
+    @overload
+    def step(self, name: str, /, *, start: C, isolated: bool = False) -> Step[C]: ...
+    @overload
+    def step(self, name: str, /, *, cursor: type[C], isolated: bool = False) -> Step[C | None]: ...
+    @overload
+    def step(self, name: str, /, *, isolated: bool = False) -> Step[None]: ...
+    @overload
+    def step(
+        self, name: str, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def step(
+        self, name: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]: ...
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Any] | None = None,
+        /,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """A piece of the job that is not done again once it is finished, in whatever attempt.
+
+        With a function it is called, and its result is kept: `paid = await ctx.step("charge",
+        charge, order_id)`. A later attempt gets the kept result, and the function is not called.
+        A sync function runs in a thread.
+
+        Without one it is a block with a cursor: `async for step in ctx.step("import", start=0):`
+        runs its body once, or not at all if it is finished; the body begins at `step.cursor`, and
+        says `await step.advance(cursor)` after each piece. `async with ctx.step(…) as step:` is
+        the same, but runs the body of a finished step, too. See `Step`.
+
+        name: matches the step of earlier attempts, in whatever order. Each name is used once in
+        an attempt.
+        start: the cursor before the first `advance`.
+        cursor: the type of a cursor that is None before the first `advance`.
+        isolated: the step has an attempt of its own: the job comes back for it, and after it.
+
+        Cursors and results may be None, bool, int, float, str, bytes, date, datetime with its
+        zone, time, timedelta, UUID, Decimal, and tuples, lists and dicts of them.
+
+        Raises UsageError for a wrong or repeated name, and for one step too many.
+        """
+        if function is None:
+            return self._block(name, args, **kwargs)
+        return self.work.steps.call(name, function, args, kwargs)
+
+    def _block(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        start: Any = None,
+        cursor: type[Any] | None = None,
+        isolated: bool = False,
+    ) -> Step[Any]:
+        if args or (cursor is not None and start is not None):
+            raise UsageError(
+                f"ctx.step({name!r}, …) takes a function and its arguments, or start=, or cursor="
+            )
+        return Step(self.work.steps, name, start, is_isolated=isolated)
+
+    # -- waits --------------------------------------------------------------------------------
+
+    async def sleep(
+        self,
+        delay: Seconds | None = None,
+        *,
+        until: datetime | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Wait without a slot: the job is given away, and runs again when the time has come. Then
+        it passes this line. It spends no attempt, and survives the end of its worker.
+
+        delay: seconds or timedelta.
+        until: an aware datetime instead.
+        name: matches the sleep of earlier attempts. Without it the first sleep of an attempt
+        matches the first one, and so on: give names where a branch may leave one out.
+
+        The job runs again from its start, so what is before this line belongs into steps. Less
+        than a second is waited for in the slot. A plain call waits in place.
+
+        Raises UsageError unless one of `delay` and `until` is given, and ConfigError for a wrong
+        one.
+        """
+        await self.work.sleeps.sleep(delay, until, name)
 
     # -- stops --------------------------------------------------------------------------------
 

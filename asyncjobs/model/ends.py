@@ -82,6 +82,7 @@ OUTCOMES: Final[Mapping[type[events.AttemptEnded], str]] = {
     events.JobRetryScheduled: "retry",
     events.JobSnoozed: "snoozed",
     step_events.JobSuspended: "suspended",
+    step_events.JobResumed: "resumed",
     events.JobReleased: "released",
     events.JobLost: "lease_lost",
 }

@@ -42,6 +42,7 @@ _CRASHES: Final = "crashes"
 _CRASHES_KEPT: Final = "crashes_kept"
 _UNKNOWN_SINCE: Final = "first_unknown_at"
 _UNKNOWN_TIMES: Final = "unknown_times"
+_RESUMED: Final = "resumed"
 _REVIVED: Final = "revived"
 _REVIVED_AT: Final = "revived_at"
 _SENSITIVE: Final = "sensitive"
@@ -51,7 +52,14 @@ _TICK: Final = "tick"
 _FILLS: Final = "fills"
 _LOCK: Final = "lock"
 
-_TOWARDS_THE_END: Final = (_SPENT, _CRASHES, _CRASHES_KEPT, _UNKNOWN_SINCE, _UNKNOWN_TIMES)
+_TOWARDS_THE_END: Final = (
+    _SPENT,
+    _CRASHES,
+    _CRASHES_KEPT,
+    _UNKNOWN_SINCE,
+    _UNKNOWN_TIMES,
+    _RESUMED,
+)
 """The headers that bring a job closer to its end. A fresh start drops them."""
 
 ERRORS_MARK: Final = b'"errors"'
@@ -156,6 +164,15 @@ class Headers:
     def with_spent(self, key: str, failures: int) -> Headers:
         """The same, with this many failures counted by the retry policy with this key."""
         return Headers({**self.fields, _SPENT: {**self.spent(), key: failures}})
+
+    def resumptions(self) -> int:
+        """How often the job was resumed after an error, because its attempt had brought it
+        forward."""
+        return in_range(self.fields.get(_RESUMED), MOST_COUNT)
+
+    def with_resumptions(self, times: int) -> Headers:
+        """The same for a job that was resumed so often."""
+        return Headers({**self.fields, _RESUMED: times})
 
     # -- crashes of workers -----------------------------------------------------------
 

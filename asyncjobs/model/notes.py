@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from asyncjobs.model.job import TakenJob
 
-__all__ = ["PROGRESS", "Note", "Notes"]
+__all__ = ["PROGRESS", "SLEEP", "STATE", "STEP", "Note", "Notes"]
 
 PROGRESS: Final = "progress"
 """The name of the note that `JobRecord.progress` holds."""
@@ -22,3 +22,8 @@ class Note(NamedTuple):
 
 Notes: TypeAlias = dict[str, bytes]
 """The notes of one job, by their names."""
+
+STEP: Final = "step:"
+SLEEP: Final = "sleep:"
+STATE: Final = "state"
+"""How the names of the notes begin that steps, sleeps and states make."""

@@ -28,6 +28,7 @@ __all__ = [
     "check_function_name",
     "check_job_id",
     "check_queue_name",
+    "check_resumptions",
     "check_retry",
     "check_tracing",
     "check_unique",
@@ -158,6 +159,13 @@ def check_attempts(value: int | bool, *, field: str = "retry") -> int:
     if value is False:
         attempts = 1
     return RetryPolicy(max_attempts=attempts).max_attempts
+
+
+def check_resumptions(value: int, *, field: str = "max_resumptions") -> int:
+    """`value`, if it is a whole number from 0 to a million. Raises ConfigError."""
+    if type(value) is not int or not 0 <= value <= 1_000_000:
+        raise ConfigError(f"{field}={shown(value)} must be a whole number from 0 to 1,000,000")
+    return value
 
 
 def check_unique(value: UniqueValue | None, *, field: str = "unique") -> UniqueValue | None:

@@ -24,6 +24,7 @@ from asyncjobs.options.checks import (
     check_function_name,
     check_job_id,
     check_queue_name,
+    check_resumptions,
     check_retry,
     check_tracing,
     check_unique,
@@ -72,6 +73,7 @@ class JobOptions:
     timeout_s: float | None = 300.0
     retry: Retries = _RETRIES
     discard_on: tuple[type[BaseException], ...] = ()
+    max_resumptions: int = 100
     result_ttl_ms: int = 300_000
     expires: When | None = None
     tracing: TracingMode = "link"
@@ -89,6 +91,7 @@ class FunctionOptions(TypedDict, total=False):
     timeout: Seconds | None
     retry: RetryValue
     discard_on: ExceptionClasses
+    max_resumptions: int
     result_ttl: Seconds | None
     expires: Seconds | None
     tracing: TracingMode | None
@@ -203,6 +206,18 @@ OPTIONS: Final = (
         "discard_on",
         check_exceptions,
         {Scope.FUNCTION: Use("exceptions that end the job as discarded, without a retry", ())},
+    ),
+    Option(
+        "max_resumptions",
+        "max_resumptions",
+        check_resumptions,
+        {
+            Scope.FUNCTION: Use(
+                "how many failed attempts that have brought a job with steps forward spend no "
+                "attempt; 0: each one does",
+                100,
+            )
+        },
     ),
     Option(
         "result_ttl",

@@ -47,9 +47,13 @@ _STOPS: Final = {
 }
 """The span event for each reason to stop an attempt."""
 _CONSUMER: Final = SpanKind.CONSUMER  # looking it up in the enum for each span costs more
-_LISTENED: Final = OUTCOMES.keys() - {events.JobSucceeded, events.JobExpired}
+_LISTENED: Final = OUTCOMES.keys() - {
+    events.JobSucceeded,
+    events.JobExpired,
+    step_events.JobResumed,
+}
 """The ends to listen to. A success is seen in the settlement, which saves making an event.
-JobExpired arrives as its base class, JobDiscarded."""
+JobExpired arrives as its base class, JobDiscarded, and JobResumed as JobRetryScheduled."""
 _PRIORITIES: Final = {priority.value: priority.name.lower() for priority in Priority}
 _CREATION: Final = {spans.LINK: spans.CREATION}
 _PREVIOUS: Final = {spans.LINK: spans.PREVIOUS}

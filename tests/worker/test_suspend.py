@@ -49,8 +49,10 @@ async def waits_in_a_group(fails: bool) -> None:
         raise Suspend(60, "sleep")
 
     async def broken() -> None:
-        await asyncio.sleep(0)
-        raise jobs.Broken("no")
+        try:
+            await asyncio.sleep(LIMIT_S)
+        finally:
+            raise jobs.Broken("no")
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(waits())

@@ -97,7 +97,7 @@ class Processor:
         self.counts = self._arrivals.counts = RunCounts(is_on=settings.history > 0)
         self._misfits = Misfits(settings, hub, self.intake, find)
         self.parking = Parking(session, self.intake.appetite)
-        self.seats = Seats(lambda: session.lease, self.running.find)
+        self.seats = Seats(session, self.running, hub)
         crew = Crew(settings, session.spec.worker, self.running.note, self.seats)
         decode_job = partial(decode, find, crew, self.settler.unstarted)
         executors: Executors = {Isolation.LOOP: OnLoop(), Isolation.THREAD: threads}
@@ -174,7 +174,7 @@ class Processor:
 
     def _note_answer(self, exchange: Exchange, orders: Orders | None) -> None:
         if exchange.now_ms:  # else every queue is away
-            self.runner.clock_ahead_ms = exchange.now_ms - wall_ms()
+            self.runner.clock_ahead_ms = self.seats.clock_ahead_ms = exchange.now_ms - wall_ms()
         if exchange.has_news:
             announce_exchange(self._events, exchange)
         if orders is not None:

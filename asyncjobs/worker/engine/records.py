@@ -88,13 +88,17 @@ def later(
     number: int,
     error: PastError | None = None,
     charge: Charge | None = None,
+    resumptions: int = 0,
 ) -> Settlement:
-    """Run the job again as attempt `number`. Its headers keep this attempt's error and charge."""
+    """Run the job again as attempt `number`. Its headers keep this attempt's error and charge, and
+    how often the job was resumed, if this is a resumption."""
     headers = attempt.envelope.headers
     if error is not None:
         headers = headers.with_error(error)
     if charge is not None and charge.policy.on is not None:
         headers = headers.with_spent(charge.policy.key, charge.failures)
+    if resumptions:
+        headers = headers.with_resumptions(resumptions)
     headers = _traced(attempt, middlewares, headers).with_crashes(attempt.all_crashes)
     envelope = attempt.envelope.again(attempt.job.envelope, number, headers)
     return Settlement.reschedule(attempt.job, envelope, round(delay_s * 1000))

@@ -25,6 +25,7 @@ from asyncjobs.worker.engine.attempt import BEGUN, NEW, WAITING, Attempt, Body, 
 from asyncjobs.worker.engine.error_text import describe
 from asyncjobs.worker.engine.executors import Executor, Executors
 from asyncjobs.worker.engine.failures import FailureLog
+from asyncjobs.worker.engine.resuming import put_work_away
 from asyncjobs.worker.engine.running import Running
 from asyncjobs.worker.engine.settling import Settler
 
@@ -156,6 +157,8 @@ class Runner:
             else:
                 value = await call(attempt)
         except BaseException as error:
+            if attempt.has_context:
+                await put_work_away(attempt)
             settlement = None if attempt.is_let_go else self._settler.error(attempt, error)
         else:
             stop = attempt.stopping

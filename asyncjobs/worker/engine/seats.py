@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Final, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeVar, cast
 
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.jobs.context import JobContext, _current
 from asyncjobs.jobs.seat import StopReason
 from asyncjobs.model.backoff import Pauses
+from asyncjobs.model.clock import now_ms as wall_ms
+from asyncjobs.model.events import Events
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.notes import Note, Notes
+from asyncjobs.model.step_events import StepFinished
 from asyncjobs.store.lease import Lease
 from asyncjobs.worker.engine.attempt import Attempt, Reason, attempt_of
+from asyncjobs.worker.engine.running import Running
+from asyncjobs.worker.lease.session import Session
 
 __all__ = ["Seats", "WorkerSeat"]
+
+T = TypeVar("T")
 
 PAUSE_FIRST_S: Final = 0.05
 PAUSE_MOST_S: Final = 3.0
@@ -26,14 +33,15 @@ PAUSE_MOST_S: Final = 3.0
 class Seats:
     """Gives running jobs their seats, and tells them when the worker is about to end.
 
-    `lease`: the lease as it is now. `find`: the attempt with a context, while it holds its slot.
+    `session` has the lease as it is now. `running`: the attempts that hold a slot.
+    `clock_ahead_ms`: how far the store's clock is ahead of this machine's.
     """
 
-    def __init__(
-        self, lease: Callable[[], Lease], find: Callable[[JobContext], Attempt | None]
-    ) -> None:
-        self.lease = lease
-        self._find = find
+    def __init__(self, session: Session, running: Running, hub: Events) -> None:
+        self.session = session
+        self.running = running
+        self.hub = hub
+        self.clock_ahead_ms = 0
         self.is_ending = False
         self._taken: weakref.WeakSet[WorkerSeat] = weakref.WeakSet()
 
@@ -42,7 +50,7 @@ class Seats:
         # Most often a job asks for itself. Only its detached tasks and threads have to search.
         attempt = attempt_of(_current.get(None))
         if attempt is None or not attempt.is_about(context):
-            attempt = self._find(context)
+            attempt = self.running.find(context)
         seat = WorkerSeat(self, context._job, attempt)
         self._taken.add(seat)
         return seat
@@ -77,6 +85,15 @@ class WorkerSeat:
         return self._attempt()
 
     @property
+    def is_open(self) -> bool:
+        attempt = self.attempt
+        return attempt is not None and attempt in self._seats.running
+
+    @property
+    def now_ms(self) -> int:
+        return wall_ms() + self._seats.clock_ahead_ms
+
+    @property
     def stop_reason(self) -> StopReason | None:
         attempt = self.attempt
         if attempt is not None and attempt.reason is not None:
@@ -100,37 +117,40 @@ class WorkerSeat:
         return reason
 
     async def read(self) -> Notes:
-        pauses = Pauses(PAUSE_FIRST_S, PAUSE_MOST_S)
-        while True:
-            try:
-                (found,) = await self._seats.lease().notes([self._job])
-            except StoreUnavailable:
-                await asyncio.sleep(pauses.next_s())
-            else:
-                if found is None:
-                    await self._lose()
-                else:
-                    return found
+        (found,) = await self._ask(lambda lease: lease.notes([self._job]))
+        if found is None:
+            await self._lose()
+        return found or {}
 
     async def write(self, notes: Mapping[str, bytes]) -> None:
         named = [Note(self._job, name, value) for name, value in notes.items()]
+        kept = await self._ask(lambda lease: lease.note(named))
+        # rule:24 an attempt whose notes are refused has lost its job, and stops
+        if not all(kept):
+            await self._lose()
+
+    async def _ask(self, ask: Callable[[Lease], Awaitable[T]]) -> T:
+        """Ask until the store answers, for as long as the attempt goes on."""
         pauses = Pauses(PAUSE_FIRST_S, PAUSE_MOST_S)
         while True:
             try:
-                kept = await self._seats.lease().note(named)
+                return await ask(self._seats.session.lease)
             except StoreUnavailable:
                 await asyncio.sleep(pauses.next_s())
-            else:
-                # rule:24 an attempt whose notes are refused has lost its job, and stops
-                if not all(kept):
-                    await self._lose()
-                return
+                if not self.is_open:
+                    raise asyncio.CancelledError("the attempt is over") from None
 
     async def _lose(self) -> None:
         """The store says that the job is not this attempt's any more. Stop it."""
         attempt = self.attempt
-        if attempt is not None and not attempt.is_let_go:
+        if attempt is not None and self.is_open:
             attempt.stop_again(Reason.LEASE_LOST)
         # In the attempt's own task the cancellation arrives here, once.
         await asyncio.sleep(0)
         raise asyncio.CancelledError("the lease was lost, and the job runs elsewhere")
+
+    def tell_finished(self, step: str, duration_s: float) -> None:
+        attempt, hub = self.attempt, self._seats.hub
+        if attempt is not None and hub.active and hub.wants(StepFinished):
+            info = attempt.info
+            hub.emit(StepFinished(info.ref, info.name, info.number, step, duration_s, info=info))

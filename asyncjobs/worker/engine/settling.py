@@ -19,7 +19,7 @@ from asyncjobs.model.headers import PastError
 from asyncjobs.model.job import State
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.settlement import Settlement
-from asyncjobs.model.step_events import JobSuspended
+from asyncjobs.model.step_events import JobResumed, JobSuspended
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.policy.verdict import Ending, Verdict
@@ -37,6 +37,7 @@ from asyncjobs.worker.engine.records import (
     outcome_of,
     result_of,
 )
+from asyncjobs.worker.engine.resuming import pause_s, resumption_of
 from asyncjobs.worker.engine.runs import Teller
 from asyncjobs.worker.engine.unfinished import close_unfinished, not_done, unfinished
 from asyncjobs.worker.engine.unstarted import Unstarted
@@ -220,6 +221,8 @@ class Settler:
         if type(error) is TooLate:
             return self.unstarted.expired(attempt)
         verdict = verdict_on(attempt, error)
+        if times := resumption_of(attempt, verdict):
+            return self._resumed(attempt, error, pause_s(verdict), times)
         if verdict.ending is Ending.RETRY:
             return self._retry(attempt, error, verdict)
         if verdict.ending is Ending.SNOOZE:
@@ -273,6 +276,22 @@ class Settler:
         else:
             self._failures.write(attempt, error, told, text, *about, **self._lasted(attempt))
         self._tell(attempt, events.JobRetryScheduled, *ended, delay_s, error)
+        return settlement
+
+    def _resumed(
+        self, attempt: Attempt, error: BaseException, delay_s: float, times: int
+    ) -> Settlement:
+        """It failed, but has brought the job forward. `times`: how often that has happened."""
+        told = describe(error, attempt.mask)
+        number = attempt.envelope.attempt
+        past = PastError(number, told.kind, told.message, told.trace, wall_ms(), self._worker)
+        settlement = later(attempt, self.middlewares, delay_s, number, past, resumptions=times)
+        settlement = settlement.telling(self._teller.run(attempt, told.kind, told.message))
+        text = "%s: attempt %d failed on its way, resumption %d of %d in %.1f s: %s: %s"
+        most = attempt.settings.max_resumptions
+        about = (attempt.job.ref, number, times, most, delay_s, told.kind, told.message)
+        self._failures.write(attempt, error, told, text, *about, **self._lasted(attempt))
+        self._tell(attempt, JobResumed, *self._ended(attempt), delay_s, error, times)
         return settlement
 
     def _snooze(self, attempt: Attempt, delay_s: float) -> Settlement:
