@@ -289,6 +289,14 @@ class AsyncJobs(Hooked):
         """The server behind the open store. Raises NotOpen."""
         return self._openings.info
 
+    def _use(self, openings: Openings) -> Openings:
+        """Open the store in this way from now on, and return the way before. A test puts its own
+        store under the app like that; see `asyncjobs.testing`."""
+        before = self._openings
+        self._openings = openings
+        self._outbox.use(openings)
+        return before
+
     def _watch(self) -> None:
         """Start tracing and metrics, if their providers are set up by now."""
         openings = self._openings

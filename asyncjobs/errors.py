@@ -18,6 +18,8 @@ AsyncJobsError
 ├── StoreError               the store did not do what it was asked
 │   ├── StoreUnavailable     not reachable, or it refuses for now
 │   └── StoreFull            out of memory: it refuses new jobs
+├── JobsDied                 a test has run jobs that are dead
+├── JobsLeft                 the jobs of a test do not come to their end
 └── ResultError              `JobHandle.result()` has no value to return
     ├── JobFailed            ended dead; carries the remote traceback text
     ├── JobDiscarded         ended by `Discard` or `discard_on`
@@ -33,6 +35,7 @@ should happen next, and `except AsyncJobsError` in a job must not catch them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from asyncjobs.guard.texts import safe_text, shown
@@ -50,6 +53,8 @@ __all__ = [
     "JobFailed",
     "JobNotFound",
     "JobSignal",
+    "JobsDied",
+    "JobsLeft",
     "MissingCapability",
     "NotBound",
     "NotOpen",
@@ -164,6 +169,19 @@ class StoreFull(StoreError):
 
 class DrainTimeout(AsyncJobsError, TimeoutError):
     """The queue was not empty within the time-out. Its jobs go on."""
+
+
+class JobsDied(AsyncJobsError):
+    """Jobs have died while a test has run them. `dead` has their refs, and the cause is the error
+    of the first one."""
+
+    def __init__(self, message: str, *, dead: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.dead = dead
+
+
+class JobsLeft(AsyncJobsError):
+    """The jobs of a test do not come to their end: there is always another one, or one hangs."""
 
 
 class ResultError(AsyncJobsError):

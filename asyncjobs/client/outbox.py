@@ -149,6 +149,10 @@ class Outbox:
         self._access = access
         self._spans = spans
 
+    def use(self, access: Access) -> None:
+        """Store jobs through another open store from now on."""
+        self._access = access
+
     def plan(self, calls: Iterable[JobCall[R]]) -> Plan[R]:
         """Plan the jobs of these calls. Raises UsageError for what is no call of this app."""
         listed = list(calls)

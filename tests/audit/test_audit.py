@@ -275,6 +275,8 @@ def test_a_test_that_leaks_fails_and_says_what(tmp_path: Path) -> None:
             "no:cacheprovider",
             "-p",
             "no:valkey",
+            "-p",
+            "no:asyncio",
             "--rootdir",
             str(tmp_path),
             "-q",

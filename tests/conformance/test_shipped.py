@@ -74,7 +74,7 @@ def run_suite(folder: Path, store: str, *args: str, tests: str = TESTS) -> tuple
     (folder / "my_store.py").write_text(store)
     (folder / "test_my_store.py").write_text(tests)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:valkey", *args],
+        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:valkey", "-p", "no:asyncio", *args],
         cwd=folder,
         env=environment({"PYTHONPATH": str(site)}),
         capture_output=True,

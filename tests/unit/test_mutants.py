@@ -154,6 +154,9 @@ def test_a_mutant_is_applied_and_told_apart(tmp_path: Path) -> None:
     answer = tmp_path / "asyncjobs" / "answer.py"
     answer.parent.mkdir()
     (answer.parent / "__init__.py").touch()
+    # The plugin that pytest loads, for the distribution is installed here.
+    (answer.parent / "testing").mkdir()
+    (answer.parent / "testing" / "plugin.py").touch()
     answer.write_text("# rule:1 enough\nANSWER = 42\n")
     (tmp_path / "test_answer.py").write_text(
         "from asyncjobs.answer import ANSWER\ndef test_it():\n    assert ANSWER > 40\n"

@@ -54,6 +54,17 @@ class Appetite:
         """Whether no jobs are asked for at present."""
         return self.is_quiet or self.rests
 
+    def end(self) -> None:
+        """Ask for no more jobs, whatever a burst has in mind."""
+        self.is_quiet = True
+        self.burst.encore = None
+
+    def begin_again(self) -> None:
+        """A burst that had come to its end looks into all queues once more."""
+        self.is_quiet = False
+        self.burst.drained = False
+        self.shares.look = True
+
     def rest(self, *, is_on: bool) -> None:
         """Take no jobs until told otherwise, or take them again."""
         self.rests = is_on

@@ -193,6 +193,6 @@ class Arrivals:
 
     def release(self) -> Orders:
         """Start nothing any more, and give back what has not been started."""
-        self._appetite.is_quiet = True
+        self._appetite.end()
         self._holdings.is_releasing = True
         return Orders(given_back=self._holdings.give_back(self._holdings.take_arrived()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from asyncjobs.store.answers import Exchange
 
 __all__ = ["Burst"]
@@ -12,11 +14,18 @@ class Burst:
 
     max_jobs: end after this many jobs.
     burst_wait_s: end when nothing is ready, running, or due within this time.
+    encore: asked at the end of a burst. It may move the clock of the store; True: look once more.
     """
 
-    __slots__ = ("_burst_wait_s", "_max_jobs", "_over_s", "drained")
+    __slots__ = ("_burst_wait_s", "_max_jobs", "_over_s", "drained", "encore")
 
-    def __init__(self, max_jobs: int | None = None, burst_wait_s: float | None = None) -> None:
+    def __init__(
+        self,
+        max_jobs: int | None = None,
+        burst_wait_s: float | None = None,
+        encore: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        self.encore = encore
         self._max_jobs = max_jobs
         self._burst_wait_s = burst_wait_s
         self._over_s = float("inf")

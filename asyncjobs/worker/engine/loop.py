@@ -33,6 +33,7 @@ from asyncjobs.worker.engine.announce import (
 from asyncjobs.worker.engine.attempt import Crew, Reason
 from asyncjobs.worker.engine.counting import RunCounts
 from asyncjobs.worker.engine.decoding import Find, decode
+from asyncjobs.worker.engine.encore import goes_on
 from asyncjobs.worker.engine.executors import Executors, OnLoop
 from asyncjobs.worker.engine.intake import Intake
 from asyncjobs.worker.engine.mass_cancels import MassCancels
@@ -136,7 +137,8 @@ class Processor:
                 case Rejoin(queues):
                     await self._rejoin(queues)
                 case Done():
-                    return
+                    if not await goes_on(self.intake):
+                        return
 
     def _is_sure(self) -> bool:
         """Whether the lease is confirmed. If not, a job that starts may also run elsewhere."""
@@ -280,7 +282,7 @@ class Processor:
 
     def quiet(self) -> None:
         """Take no more jobs; `run` returns when what is running has been settled."""
-        self.intake.appetite.is_quiet = True
+        self.intake.appetite.end()
         self.parking.nudge()
 
     def release(self) -> None:

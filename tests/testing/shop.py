@@ -1,0 +1,104 @@
+"""The app whose tests these are: what a shop does in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime
+from typing import Any
+
+from asyncjobs import (
+    INJECTED,
+    AsyncJobs,
+    Discard,
+    JobContext,
+    RetryPolicy,
+    Secret,
+    Snooze,
+    Unique,
+    constant,
+)
+
+app = AsyncJobs(retry=RetryPolicy(max_attempts=3, backoff=constant(60)))
+log = logging.getLogger("shop")
+ran: list[Any] = []
+
+
+@app.job
+async def receipt(order: int, *, copies: int = 1, ctx: JobContext = INJECTED) -> str:
+    log.warning("receipt for %s", order)
+    ran.append(order)
+    return f"{copies} of {order}"
+
+
+@app.job(queue="mail", priority="high")
+def mail(to: str, password: Secret[str] = "") -> None:
+    """A sync function, which enqueues from its thread."""
+    ran.append(to)
+    receipt.enqueue_sync(99)
+
+
+@app.job
+async def tangle(address: dict[str, Any]) -> None:
+    ran.append(address)
+
+
+@app.job
+async def failing(times: int = 99, *, ctx: JobContext = INJECTED) -> int:
+    ran.append(ctx.attempt)
+    if ctx.attempt <= times:
+        raise ValueError("the printer is on fire")
+    return ctx.attempt
+
+
+@app.job
+async def late() -> None:
+    raise Snooze(30)
+
+
+@app.job
+async def dropped() -> None:
+    raise Discard("nobody wants it")
+
+
+@app.job
+async def forever() -> None:
+    await forever.enqueue()
+
+
+@app.job
+async def elsewhere() -> None:
+    await receipt.options(queue="nobody-knows-it").enqueue(5)
+
+
+@app.job(unique=Unique(until="window", for_=3_600))
+async def once_an_hour() -> None:
+    ran.append("once")
+
+
+@app.job(result_ttl=0)
+async def adds(a: int, b: int) -> int:
+    return a + b
+
+
+@app.job
+async def waits() -> str:
+    return await (await receipt.enqueue(1)).result()
+
+
+@app.job
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+ticks: list[datetime | None] = []
+
+
+@app.cron("0 3 * * *", tz="Europe/Berlin")
+@app.job(queue="night")
+async def nightly(*, ctx: JobContext = INJECTED) -> None:
+    ticks.append(ctx.scheduled_for)
+
+
+async def check_out(order: int) -> Any:
+    return await receipt.enqueue(order=order)
