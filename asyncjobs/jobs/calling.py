@@ -79,6 +79,7 @@ class CallPlan:
             value = await execute(partial(function, *prepared.args, **prepared.kwargs))
         except BaseException as error:
             # The resources see the error, as in an `async with` around the call.
+            # rule:28 what was made for an attempt is ended, whatever the end of the attempt is
             if prepared.has_exits:
                 await prepared.exits.__aexit__(type(error), error, error.__traceback__)
             # rule:28 a dependency that swallows the error of its job does not make it a success

@@ -123,16 +123,14 @@ class JobFunction(Hooked, Generic[P, R_co]):
         self.isolation = isolation
         self.binding = Binding(name, function)
         self.injected = self.binding.injected
-        self.wiring: Wiring | None = None
-        """Its dependencies; None for most functions, which have none."""
         if self.binding.needs:
-            self.wiring = Wiring(self.binding.needs, home.resources)
             _check_isolation(name, isolation)
         self._redaction = Redaction.of(name, function, sensitive, self.binding.filled)
         self.redaction = self.binding.redaction = self._redaction
         self._home = home
         self.hooks = Hooks(home.hooks)
         self._given = given
+        self.max_running: int | None = given.fields.get("max_running")
         self._unique = self._unique_rule()
         self._template: JobTemplate
         self._made_for: AppSettings | None = None
@@ -179,11 +177,19 @@ class JobFunction(Hooked, Generic[P, R_co]):
         self._made_for = app
 
     @property
+    def wiring(self) -> Wiring | None:
+        """What makes its dependencies; None for most functions, which have none."""
+        if not self.binding.needs:
+            return None
+        return Wiring(self.binding.needs, self._home.resources)
+
+    @property
     def plan(self) -> CallPlan:
         """The steps of each attempt before the call of the function. Most functions have none."""
-        if self.wiring is None:
+        wiring = self.wiring
+        if wiring is None:
             return CallPlan()
-        return CallPlan([self.wiring.make])
+        return CallPlan([wiring.make])
 
     @property
     def needs(self) -> dict[str, str]:
@@ -213,8 +219,9 @@ class JobFunction(Hooked, Generic[P, R_co]):
         if self.injected:
             context = given.pop(self.injected, None)
         made: dict[str, Any] = {}
-        if self.wiring is not None:
-            made = self.wiring.take_given(given)
+        wiring = self.wiring
+        if wiring is not None:
+            made = wiring.take_given(given)
         self.binding.check(args, given)
         if context is None:
             context = JobContext.local(self.name, queue=self.settings.queue)
@@ -224,10 +231,10 @@ class JobFunction(Hooked, Generic[P, R_co]):
         token = _current.set(context)
         try:
             result: R_co
-            if self.wiring is None:
+            if wiring is None:
                 result = await self._execute(partial(self.function, *args, **given))
             else:
-                plan = CallPlan([partial(self.wiring.make, given=made)])
+                plan = CallPlan([partial(wiring.make, given=made)])
                 result = await plan.call(self.function, args, given, self._execute)
             return result
         finally:

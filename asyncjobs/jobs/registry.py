@@ -86,6 +86,7 @@ class JobRegistry(Hooked):
         tracing: where the trace of an attempt begins: `link`, `child`, `auto` or `none`; by
         default the app's.
         unique: at most one job with the same key: a Unique, Debounce or Throttle.
+        max_running: how many of its jobs run at a time in one worker; by default as many as fit.
         sensitive: names of parameters whose values are never shown. `parameter.key` names one key
         of a parameter.
         name: the name that is stored with its jobs; by default `module.function`.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final, TypedDict
 
 from asyncjobs.model.clock import Seconds
@@ -28,6 +29,7 @@ from asyncjobs.options.checks import (
     check_retry,
     check_tracing,
     check_unique,
+    check_whole,
     parse_priority,
 )
 from asyncjobs.options.durations import (
@@ -81,6 +83,7 @@ class JobOptions:
     due: When = _AT_ONCE
     id: str | None = None
     unique: UniqueValue | None = None
+    max_running: int | None = None
 
 
 class FunctionOptions(TypedDict, total=False):
@@ -96,6 +99,7 @@ class FunctionOptions(TypedDict, total=False):
     expires: Seconds | None
     tracing: TracingMode | None
     unique: UniqueValue | None
+    max_running: int | None
     sensitive: Iterable[str]
     name: str | None
     aliases: Iterable[str]
@@ -279,6 +283,12 @@ OPTIONS: Final = (
             Scope.ENQUEUE: Use("another rule of uniqueness; None removes it", UNSET),
         },
         needs="unique",
+    ),
+    Option(
+        "max_running",
+        "max_running",
+        partial(check_whole, minimum=1),
+        {Scope.FUNCTION: Use("how many of its jobs run at a time in one worker")},
     ),
     Option(
         "sensitive",

@@ -20,7 +20,7 @@ from asyncjobs.options.app import AppSettings
 from asyncjobs.options.checks import DEFAULT_QUEUE, check_queue_name
 from asyncjobs.store.seam import Backend
 
-__all__ = ["App", "Queues", "WorkerSettings", "checked_count", "sync_queues"]
+__all__ = ["App", "Queues", "WorkerSettings", "bounded_queues", "checked_count", "sync_queues"]
 
 SHORTEST_S: Final = 0.05
 """The shortest limit for the event loop. An ordinary turn of the loop would break a shorter one."""
@@ -112,6 +112,19 @@ def sync_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, boo
         for queue in queues
         if Isolation.THREAD in kinds.get(queue, ())
     }
+
+
+def bounded_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, dict[str, int]]:
+    """The queues whose job functions all have `max_running`, with these by name."""
+    bounds: dict[str, dict[str, int | None]] = {}
+    for function in registry.functions():
+        bounds.setdefault(function.settings.queue, {})[function.name] = function.max_running
+    found: dict[str, dict[str, int]] = {}
+    for queue in queues:
+        known = {name: most for name, most in bounds.get(queue, {}).items() if most is not None}
+        if known and len(known) == len(bounds[queue]):
+            found[queue] = known
+    return found
 
 
 def checked_count(value: int, field: str) -> int:

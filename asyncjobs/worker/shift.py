@@ -29,6 +29,7 @@ from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Heartbeat
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.worker.duties import Duty, Site, every_duty
+from asyncjobs.worker.engine.bounds import Bounds
 from asyncjobs.worker.engine.burst import Burst
 from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.engine.result_waits import ResultWaits
@@ -38,7 +39,7 @@ from asyncjobs.worker.lease.heartbeat import Heartbeats
 from asyncjobs.worker.lease.session import Session
 from asyncjobs.worker.orders import Orders
 from asyncjobs.worker.report import WorkerReport
-from asyncjobs.worker.settings import App, WorkerSettings, sync_queues
+from asyncjobs.worker.settings import App, WorkerSettings, bounded_queues, sync_queues
 from asyncjobs.worker.stop_request import StopRequest
 from asyncjobs.worker.upkeep import Upkeep
 from asyncjobs.worker.watch.memory import MemoryLimit, show_bytes
@@ -350,6 +351,7 @@ def _new_processor(app: App, settings: WorkerSettings, session: Session) -> Proc
         concurrency=settings.concurrency,
         middlewares=app.middlewares,
         threads=Threads(settings.threads, sync_queues(app.registry, settings.queues)),
+        bounds=Bounds(bounded_queues(app.registry, settings.queues)),
     )
     processor.settler.unstarted.put_back_log.near = app.registry.near
     return processor

@@ -243,6 +243,7 @@ class Worker:
             if resources.lifespans and not await self._is_open(opened):
                 # No queue is entered yet, so there is nothing to give back.
                 return WorkerReport(taken=0, released=0, threads_left=0)
+            # rule:28 resources are closed after the last job
             with opened.within():
                 return await self._work(started, burst, memory)
 

@@ -60,7 +60,7 @@ class Worker:
             in_use=lambda: len(self.running),
             most=lambda arrived: self.threads,
             room=self._room,
-            has_threads=threads is not None,
+            has_places=threads is not None,
         )
         can_offer = len(weights) == 1 if can_offer is None else can_offer
         self.intake = Intake(QueueShares(weights), slots, can_offer=can_offer)

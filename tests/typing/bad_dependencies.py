@@ -31,3 +31,4 @@ async def wrong_calls() -> None:
     Depends(get_number, scope="job")  # error
     await wrong_type(name="x")  # error
     app.override(get_number, 1)  # error
+    app.job(max_running="2")  # error pyright: max_running

@@ -65,7 +65,7 @@ assert_type(Depends(get_lock), bytes)
 assert_type(Depends(Db), Db)
 
 
-@app.job
+@app.job(max_running=2)
 async def report(
     day: str,
     *,

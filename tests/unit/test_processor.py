@@ -35,6 +35,7 @@ from asyncjobs.store.lease import LeaseSpec, Offer
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.memory.lease import MemoryLease
 from asyncjobs.store.seam import EnqueueBatch, StoreSettings
+from asyncjobs.worker.engine.bounds import Bounds
 from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.engine.threads import Threads
 from asyncjobs.worker.lease.session import Session
@@ -229,6 +230,7 @@ async def _processor(store: LossyStore) -> tuple[Processor, JobFunction[..., Any
         middlewares=app.middlewares,
         concurrency=2,
         threads=Threads(1, {}),
+        bounds=Bounds({}),
     )
     return processor, job
 

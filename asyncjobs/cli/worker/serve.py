@@ -19,7 +19,13 @@ from asyncjobs.cli.worker.collector import spare_the_collector
 from asyncjobs.cli.worker.health import WorkerHealth
 from asyncjobs.cli.worker.hints import hints
 from asyncjobs.cli.worker.last_resort import STOP_S, LastResort
-from asyncjobs.errors import AsyncJobsError, ConfigError, StoreError, UnsupportedLayout
+from asyncjobs.errors import (
+    AsyncJobsError,
+    ConfigError,
+    ResourceError,
+    StoreError,
+    UnsupportedLayout,
+)
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.own import hide
 from asyncjobs.host.children import end_children
@@ -386,7 +392,11 @@ def _lease_message(app: AsyncJobs, worker: Worker) -> dict[str, Any] | None:
 
 def _fail(code: ExitCode, error: AsyncJobsError, voice: Voice) -> ExitCode:
     voice.restore()
+    cause = None
+    if isinstance(error, ResourceError):
+        # The user's own code has failed, which only its traceback shows.
+        cause = error.__cause__
     # Critical, so that no --log-level hides why the process has ended.
-    logger.critical("%s", error)
+    logger.critical("%s", error, exc_info=cause)
     voice.say_why(str(error))
     return code

@@ -143,7 +143,7 @@ class Appetite:
         slots = 0
         # What a signal brings must be able to start at once. So no offer where jobs may wait for
         # a thread, and none by a worker that ends by itself.
-        if listens and self._can_offer and not (self.burst.is_set or self._slots.has_threads):
+        if listens and self._can_offer and not (self.burst.is_set or self._slots.has_places):
             slots = min(free, MOST_OFFERED)
         return Park(listens, self._slots.in_use() > 0, slots, signals.wake_s)
 

@@ -31,6 +31,7 @@ from asyncjobs.worker.engine.announce import (
     announce_lease_lost,
 )
 from asyncjobs.worker.engine.attempt import Crew, Reason
+from asyncjobs.worker.engine.bounds import Bounds
 from asyncjobs.worker.engine.counting import RunCounts
 from asyncjobs.worker.engine.decoding import Find, decode
 from asyncjobs.worker.engine.encore import goes_on
@@ -79,6 +80,7 @@ class Processor:
         middlewares: Middlewares,
         concurrency: int,
         threads: Threads,
+        bounds: Bounds,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.session = session
@@ -93,7 +95,7 @@ class Processor:
         self.settler.is_stopped_by_another = self.mass_cancels.have_stopped
         # An offer looks into one queue. With several queues the signal may come from another one.
         has_one_queue = len(session.spec.queues) == 1
-        self.intake = Intake(shares, self._slots(concurrency), can_offer=has_one_queue)
+        self.intake = Intake(shares, self._slots(concurrency, bounds), can_offer=has_one_queue)
         self._arrivals = self.intake.arrivals
         self.counts = self._arrivals.counts = RunCounts(is_on=settings.history > 0)
         self._misfits = Misfits(settings, hub, self.intake, find)
@@ -103,13 +105,14 @@ class Processor:
         decode_job = partial(decode, find, crew, self.settler.unstarted)
         executors: Executors = {Isolation.LOOP: OnLoop(), Isolation.THREAD: threads}
         self.runner = Runner(
-            decode_job, hub, middlewares, executors, self.running, self.settler, self.settle
+            decode_job, hub, middlewares, executors, self.running, self.settler, self.settle, bounds
         )
 
-    def _slots(self, concurrency: int) -> Slots:
+    def _slots(self, concurrency: int, bounds: Bounds) -> Slots:
         running, threads = self.running, self.threads
-        has_threads = bool(threads.sync_queues)
-        return Slots(concurrency, running.__len__, threads.most, running.room, has_threads)
+        has_places = bool(threads.sync_queues or bounds.queues)
+        most = bounds.beside(threads.most)
+        return Slots(concurrency, running.__len__, most, running.room, has_places)
 
     # -- the loop ------------------------------------------------------------------------
 

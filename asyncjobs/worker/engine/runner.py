@@ -22,6 +22,7 @@ from asyncjobs.model.events import Events, JobStarted
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.worker.engine.attempt import BEGUN, NEW, WAITING, Attempt, Body, start_task
+from asyncjobs.worker.engine.bounds import Bounds
 from asyncjobs.worker.engine.error_text import describe
 from asyncjobs.worker.engine.executors import Executor, Executors
 from asyncjobs.worker.engine.failures import FailureLog
@@ -58,12 +59,14 @@ class Runner:
         running: Running,
         settler: Settler,
         settle: Callable[[Settlement | None], None],
+        bounds: Bounds,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._decode = decode
         self._events = hub
         self._middlewares = middlewares
         self._executors = executors
+        self._bounds = bounds
         self._running = running
         self._settler = settler
         self._settle = settle
@@ -104,7 +107,8 @@ class Runner:
                 if attempt.phase == NEW:
                     # rule:4 a task that was cancelled before its first step is settled all the same
                     attempt.when_cut_off(self._end)
-                if attempt.function.isolation.starts_at_once:
+                function = attempt.function
+                if function.max_running is None and function.isolation.starts_at_once:
                     attempt.arm(self._loop)
 
     def close(self) -> None:
@@ -121,13 +125,15 @@ class Runner:
         plan = function.plan
         isolation = function.isolation
         executor = self._executors[isolation]
+        if function.max_running is not None:
+            executor = self._bounds.around(function, function.max_running, executor)
         body: MakeBody = self._attempt
         if plan or within or passage or isolation is not Isolation.LOOP:
             call = partial(self._call, executor, within, passage, plan)
             body = partial(self._attempt, call=call)
         if around:
             body = partial(self._around, around, body)
-        if not isolation.starts_at_once:
+        if function.max_running is not None or not isolation.starts_at_once:
             body = partial(self._attempt_in_turn, executor, body)
         self._bodies[function] = body
         return body

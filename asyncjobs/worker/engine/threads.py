@@ -34,7 +34,7 @@ class Threads:
         self._places = asyncio.Semaphore(most)
         self._attempts = 0
         """Attempts that have a place or wait for one."""
-        self._called: set[Attempt] = set()
+        self._called: dict[Attempt, asyncio.Future[Any]] = {}
         """Attempts whose thread runs. Their place is free when the thread ends."""
         self.is_stopped_by_another: Callable[[Attempt], bool] = lambda attempt: False
         """Whether this attempt was cancelled by another job."""
@@ -72,9 +72,13 @@ class Threads:
     def release(self, attempt: Attempt) -> None:
         """This attempt is over. Its place is free, unless its thread still runs."""
         if attempt in self._called:
-            self._called.remove(attempt)
+            del self._called[attempt]
         else:
             self._free()
+
+    def thread_of(self, attempt: Attempt) -> asyncio.Future[Any] | None:
+        """The call in its thread; None before the call, and after `release`."""
+        return self._called.get(attempt)
 
     async def call(self, attempt: Attempt, function: Callable[[], Any]) -> Any:
         """Run `function` in a thread with this task's context. Once for each `acquire`.
@@ -84,7 +88,7 @@ class Threads:
         overlap with the job's next attempt.
         """
         future = asyncio.wrap_future(self._submit(function))
-        self._called.add(attempt)
+        self._called[attempt] = future
         future.add_done_callback(self._free)
         while True:
             try:
