@@ -68,6 +68,15 @@ def test_one_that_fails_is_named_and_ends_the_worker(program: Program, ledger: L
     assert "tasks.py" in told["exception"]
 
 
+def test_a_parent_tells_of_it_once(program: Program, ledger: Ledger) -> None:
+    program.write(POOL)
+    program.env["HOW"] = "broken"
+    process = program.work("--processes", "2")
+    assert process.end() == 1
+    assert process.text.count("the resource tasks.pool could not be opened") == 1
+    assert words(ledger) == ["opened"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_opening(
     program: Program, ledger: Ledger, number: signal.Signals

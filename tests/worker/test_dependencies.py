@@ -21,8 +21,18 @@ from asyncjobs import (
     State,
     constant,
 )
+from asyncjobs.model.envelope import encode_call
 from tests.worker import jobs
-from tests.worker.kit import LIMIT_S, Stage, ended, register, until, working
+from tests.worker.kit import (
+    LIMIT_S,
+    Stage,
+    ended,
+    processor_of,
+    register,
+    store_raw,
+    until,
+    working,
+)
 
 pytestmark = [pytest.mark.anyio]
 
@@ -244,6 +254,30 @@ async def test_one_that_swallows_an_error_makes_no_success(app: AsyncJobs, stage
         with pytest.raises(JobFailed, match="KeyError"):
             await (await job.enqueue()).result(timeout=LIMIT_S)
     assert stage.notes == ["swallowed"]
+
+
+async def without(name: str) -> str:
+    return name
+
+
+@MEMORY
+async def test_a_function_without_any_has_the_bare_body(app: AsyncJobs) -> None:
+    job = register(app, without)
+    async with working(app) as worker:
+        await (await job.enqueue("x")).result(timeout=LIMIT_S)
+        runner = processor_of(worker).runner
+        assert runner._bodies[job] == runner._attempt
+
+
+@MEMORY
+async def test_a_stored_keyword_replaces_none(app: AsyncJobs, stage: Stage) -> None:
+    """It may be of a job that was stored when the parameter was an argument."""
+    job = register(app, tells)
+    envelope = encode_call("tells", (), {"db": "mine"}, 0, None, None, None, {})
+    async with working(app):
+        handle = app.handle(await store_raw(app, envelope), "default")
+        assert await handle.result(timeout=LIMIT_S) == "Db"
+    assert job.binding.filled == {"db"}
 
 
 @MEMORY

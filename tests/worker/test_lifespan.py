@@ -136,7 +136,7 @@ async def test_a_stop_ends_the_opening(
             await task
     else:
         ends(worker)
-        assert (await task).taken == 0
+        assert (await asyncio.wait_for(task, LIMIT_S)).taken == 0
     assert stage.notes == ["settings opened", "slow", "left", "settings closed"]
 
 
