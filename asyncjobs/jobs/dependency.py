@@ -9,10 +9,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
-from asyncjobs.errors import RegistrationError
+from asyncjobs.errors import RegistrationError, UsageError
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.context import INJECTED
 
@@ -166,17 +167,33 @@ class Provider:
         """Its value. `stack` ends it."""
         made = self._enter(**values)
         if self._is_async is None:
-            return made
+            return await self._as_it_is(made)
         if not self._is_async:
             return stack.enter_context(made)
         if inspect.isawaitable(made):
             return await made
         return await stack.enter_async_context(made)
 
+    async def _as_it_is(self, made: Any) -> Any:
+        """What a plain function has returned, which may be work that is not done yet."""
+        if inspect.iscoroutine(made):
+            return await made
+        if inspect.isgenerator(made) or inspect.isasyncgen(made):
+            # Nobody would run what stands behind its `yield`.
+            raise UsageError(
+                f"the dependency {self.name} has returned a generator; give the generator function "
+                "itself, not a function that calls it"
+            )
+        return made
+
 
 def _way_to_make(function: Maker) -> tuple[Maker, bool | None]:
     """What to call for the value, and what is returned then: something to await or to enter on the
     loop (True), a context manager (False), or the value itself (None)."""
+    is_plain = inspect.isroutine(function) or inspect.isclass(function)
+    if not (is_plain or isinstance(function, partial)):
+        # An object with `async def __call__`, which Python does not take for an async function.
+        function = getattr(function, "__call__", function)  # noqa: B004 - its kind is asked for
     if inspect.isasyncgenfunction(function):
         return asynccontextmanager(function), True
     if inspect.isgeneratorfunction(function):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -42,6 +43,10 @@ SOON = RetryPolicy(max_attempts=2, backoff=constant(0))
 
 def note(what: Any) -> None:
     jobs.stage.note(what)
+
+
+async def get_sum(one: int, *, other: int = 0) -> int:
+    return one + other
 
 
 class Db:
@@ -217,6 +222,39 @@ async def test_one_that_cannot_be_made_fails_the_attempt(app: AsyncJobs, stage: 
         "broken closed",
         "session closed",
     ]
+
+
+class Getter:
+    """An object that makes dependencies, with settings of its own."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    async def __call__(self, *, ctx: JobContext = INJECTED) -> int:
+        return self.value + ctx.attempt
+
+
+async def gets(
+    *,
+    two: int = Depends(Getter(1)),
+    three: int = Depends(partial(get_sum, 1, other=2)),
+    lazy: str = Depends(lambda: get_name()),
+) -> list[Any]:
+    return [two, three, lazy]
+
+
+async def forgets(*, lock: Any = Depends(lambda: get_session("x"))) -> None:
+    raise AssertionError(lock)
+
+
+@MEMORY
+async def test_objects_and_lambdas_make_them_too(app: AsyncJobs) -> None:
+    job = register(app, gets)
+    wrong = register(app, forgets, retry=False)
+    async with working(app):
+        assert await (await job.enqueue()).result(timeout=LIMIT_S) == [2, 3, "name"]
+        with pytest.raises(JobFailed, match="has returned a generator; give the generator fun"):
+            await (await wrong.enqueue()).result(timeout=LIMIT_S)
 
 
 async def get_uncommitted() -> AsyncIterator[str]:
