@@ -237,15 +237,20 @@ class Worker:
     async def _work_with_resources(
         self, started: asyncio.Event, burst: Burst, memory: MemoryLimit | None
     ) -> WorkerReport:
-        """Work between the opening and the closing of what jobs share. A stop ends the opening."""
+        """Work between the opening and the closing of what jobs share. A stop ends the opening.
+        Raises ResourceError for a resource that cannot be opened, or that fails while it is
+        used."""
         resources = self.app.registry.resources
-        async with Opened.of(resources) as opened:
+        async with Opened.of(resources, self._stop_request.ask_by_itself) as opened:
             if resources.lifespans and not await self._is_open(opened):
                 # No queue is entered yet, so there is nothing to give back.
                 return WorkerReport(taken=0, released=0, threads_left=0)
             # rule:28 resources are closed after the last job
             with opened.within():
-                return await self._work(started, burst, memory)
+                report = await self._work(started, burst, memory)
+        if opened.failure is not None:
+            raise opened.failure
+        return report
 
     async def _is_open(self, opened: Opened) -> bool:
         """Open the lifespans. False if a stop was asked for before all of them were open."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from asyncjobs import AsyncJobs, Depends, ResourceError, Worker
@@ -176,6 +177,45 @@ async def test_one_that_fails_to_close_or_never_does_leaves_the_others(
     assert "fails failed to close" in caplog.text
     assert "at the end" in caplog.text
     assert stage.notes == ["settings opened", "settings closed"]
+
+
+@MEMORY
+@pytest.mark.parametrize("is_anyio", [False, True])
+async def test_one_that_fails_ends_the_worker_and_no_other_resource(
+    app: AsyncJobs, stage: Stage, is_anyio: bool
+) -> None:
+    async def poll() -> None:
+        await stage.gate("broken").wait()
+        raise LookupError("the feed is gone")
+
+    async def feed() -> AsyncIterator[str]:
+        if is_anyio:
+            async with anyio.create_task_group() as several:
+                several.start_soon(poll)
+                yield "feed"
+        else:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(poll())
+                yield "feed"
+
+    app.lifespan(pool)
+    app.lifespan(feed)
+    job = register(app, uses)
+    async with app:
+        worker = Worker(app)
+        task = asyncio.create_task(worker.run())
+        await until(lambda: worker.running == 0 and worker.unready() is None)
+        handle = await job.enqueue("a")
+        await stage.noted(("began", "a"))
+        stage.open("broken")
+        await until(lambda: worker.is_stopping)
+        assert stage.count("pool closed") == 0
+        stage.open("a")
+        with pytest.raises(ResourceError, match="feed has ended by itself") as told:
+            await asyncio.wait_for(task, LIMIT_S)
+        assert await handle.result(timeout=LIMIT_S) == ["settings"]
+    assert "the feed is gone" in str(getattr(told.value.__cause__, "exceptions", ""))
+    assert stage.notes[-2:] == CLOSED
 
 
 async def lazily() -> AsyncIterator[bool]:
