@@ -9,6 +9,8 @@ from typing import Any
 from asyncjobs.jobs.function import JobFunction
 from asyncjobs.worker.engine.attempt import Attempt
 from asyncjobs.worker.engine.executors import Executor
+from asyncjobs.worker.engine.running import Running
+from asyncjobs.worker.engine.slots import Slots
 from asyncjobs.worker.engine.threads import Threads
 
 __all__ = ["Bounds"]
@@ -31,8 +33,13 @@ class Bounds:
             found = self._bounded[function.name] = Bounded(most, executor)
         return found
 
-    def beside(self, threads: Callable[[int], dict[str, int]]) -> Callable[[int], dict[str, int]]:
-        """The most jobs that queues may hand out, by these bounds and by those of the threads."""
+    def slots(self, concurrency: int, running: Running, threads: Threads) -> Slots:
+        """What the intake asks: the slots, within these bounds and those of the threads."""
+        most = self._beside(threads.most)
+        has_places = bool(threads.sync_queues or self.queues)
+        return Slots(concurrency, running.__len__, most, running.room, has_places)
+
+    def _beside(self, threads: Callable[[int], dict[str, int]]) -> Callable[[int], dict[str, int]]:
         if not self.queues:
             return threads
         return lambda arrived: self.most(arrived, threads(arrived))

@@ -44,7 +44,6 @@ from asyncjobs.worker.engine.runner import Runner
 from asyncjobs.worker.engine.running import Running
 from asyncjobs.worker.engine.seats import Seats
 from asyncjobs.worker.engine.settling import Settler
-from asyncjobs.worker.engine.slots import Slots
 from asyncjobs.worker.engine.steps import (
     AskAgain,
     Done,
@@ -95,7 +94,8 @@ class Processor:
         self.settler.is_stopped_by_another = self.mass_cancels.have_stopped
         # An offer looks into one queue. With several queues the signal may come from another one.
         has_one_queue = len(session.spec.queues) == 1
-        self.intake = Intake(shares, self._slots(concurrency, bounds), can_offer=has_one_queue)
+        slots = bounds.slots(concurrency, self.running, threads)
+        self.intake = Intake(shares, slots, can_offer=has_one_queue)
         self._arrivals = self.intake.arrivals
         self.counts = self._arrivals.counts = RunCounts(is_on=settings.history > 0)
         self._misfits = Misfits(settings, hub, self.intake, find)
@@ -107,12 +107,6 @@ class Processor:
         self.runner = Runner(
             decode_job, hub, middlewares, executors, self.running, self.settler, self.settle, bounds
         )
-
-    def _slots(self, concurrency: int, bounds: Bounds) -> Slots:
-        running, threads = self.running, self.threads
-        has_places = bool(threads.sync_queues or bounds.queues)
-        most = bounds.beside(threads.most)
-        return Slots(concurrency, running.__len__, most, running.room, has_places)
 
     # -- the loop ------------------------------------------------------------------------
 
