@@ -18,7 +18,7 @@ from asyncjobs.model.outcome import Outcome, envelope_in, read_dead_letter
 from asyncjobs.model.refs import JobRef
 from asyncjobs.policy.redaction import Mask, mask_of_call
 
-__all__ = ["JobError", "JobInfo", "Progress", "envelope_of", "info_of", "outcome_of"]
+__all__ = ["JobError", "JobInfo", "Progress", "envelope_of", "info_of", "outcome_of", "progress_of"]
 
 MaxAttempts: TypeAlias = Callable[[str, dict[str, Any] | None], int | None]
 """How many attempts a job may have, by its function's name and its stored options; None if the
@@ -171,7 +171,7 @@ def outcome_of(record: JobRecord) -> Outcome | None:
     return None
 
 
-def _progress(raw: bytes | None) -> Progress | None:
+def progress_of(raw: bytes | None) -> Progress | None:
     if raw is None:
         return None
     # From the store, so it is checked. A broken report is left out.
@@ -208,7 +208,7 @@ def info_of(record: JobRecord, max_attempts: MaxAttempts) -> JobInfo:
         record.ref,
         record.state,
         due_at=_time(record.due_ms),
-        progress=_progress(record.progress),
+        progress=progress_of(record.progress),
         worker=record.holder,
         started_at=_time(record.taken_ms),
         is_cancelled=record.is_cancelled,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from asyncjobs.testing.calls import EnqueuedCall
     from asyncjobs.testing.clock import VirtualClock
+    from asyncjobs.testing.interrupting import Interruption, interrupt_at
     from asyncjobs.testing.matching import Subset
     from asyncjobs.testing.outcomes import Drained, Performed
     from asyncjobs.testing.recorder import Recorder
@@ -32,6 +33,7 @@ __all__ = [
     "ANY",
     "Drained",
     "EnqueuedCall",
+    "Interruption",
     "Performed",
     "Recorder",
     "Stage",
@@ -41,6 +43,7 @@ __all__ = [
     "assert_enqueued",
     "drain",
     "drain_sync",
+    "interrupt_at",
     "perform",
     "perform_sync",
     "refute_enqueued",
@@ -51,12 +54,14 @@ _HOMES: Final = {
     "ANY": "unittest.mock",
     "Drained": "asyncjobs.testing.outcomes",
     "EnqueuedCall": "asyncjobs.testing.calls",
+    "Interruption": "asyncjobs.testing.interrupting",
     "Performed": "asyncjobs.testing.outcomes",
     "Recorder": "asyncjobs.testing.recorder",
     "Stage": "asyncjobs.testing.stage",
     "StageWorker": "asyncjobs.testing.worker",
     "Subset": "asyncjobs.testing.matching",
     "VirtualClock": "asyncjobs.testing.clock",
+    "interrupt_at": "asyncjobs.testing.interrupting",
     "staged": "asyncjobs.testing.stage",
 }
 

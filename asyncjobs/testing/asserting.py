@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
-from asyncjobs.jobs.function import JobFunction
+from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.model.clock import Seconds
 from asyncjobs.model.job import Priority
 from asyncjobs.testing.calls import UNSET, EnqueuedCall
@@ -70,16 +70,32 @@ def refute_enqueued(
     )
 
 
+@overload
+async def perform(call: JobCall[R], /, *, attempt: int = 1) -> Performed[R]: ...
+@overload
 async def perform(
     function: JobFunction[P, R], /, *args: P.args, **kwargs: P.kwargs
-) -> Performed[R]:
+) -> Performed[R]: ...
+async def perform(function: Any, /, *args: Any, **kwargs: Any) -> Performed[Any]:
     """`worker.perform`: run one attempt of this call here and now, as a worker runs it."""
-    return await stage_of(function, "perform()").worker.perform(function, *args, **kwargs)
+    worker = stage_of(_function_of(function), "perform()").worker
+    return await worker.perform(function, *args, **kwargs)
 
 
-def perform_sync(function: JobFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Performed[R]:
+@overload
+def perform_sync(call: JobCall[R], /, *, attempt: int = 1) -> Performed[R]: ...
+@overload
+def perform_sync(
+    function: JobFunction[P, R], /, *args: P.args, **kwargs: P.kwargs
+) -> Performed[R]: ...
+def perform_sync(function: Any, /, *args: Any, **kwargs: Any) -> Performed[Any]:
     """`worker.perform_sync`: `perform` for tests that are not async."""
-    return stage_of(function, "perform_sync()").worker.perform_sync(function, *args, **kwargs)
+    worker = stage_of(_function_of(function), "perform_sync()").worker
+    return worker.perform_sync(function, *args, **kwargs)
+
+
+def _function_of(called: Any) -> Any:
+    return called.function if isinstance(called, JobCall) else called
 
 
 async def drain(

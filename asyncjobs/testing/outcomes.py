@@ -9,24 +9,29 @@ from datetime import timedelta
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from asyncjobs.errors import JobsDied
+from asyncjobs.jobs.info import Progress
 from asyncjobs.model import events
 from asyncjobs.model.events import AttemptEnded, Event, JobDead
 from asyncjobs.model.refs import JobRef
+from asyncjobs.model.step_events import JobSuspended
+from asyncjobs.testing.calls import EnqueuedCall
 
-__all__ = ["Drained", "Ending", "Performed", "drained_of", "ending_of"]
+__all__ = ["Drained", "Ending", "Performed", "drained_of", "ending_of", "raise_dead"]
 
 R_co = TypeVar("R_co", covariant=True)
 
 Ending: TypeAlias = Literal[
-    "succeeded", "retry", "snoozed", "discarded", "dead", "cancelled", "released"
+    "succeeded", "retry", "snoozed", "suspended", "discarded", "dead", "cancelled", "released"
 ]
 """How an attempt has ended. `retry`: it failed and runs again. `snoozed`: it runs again, and no
-attempt was spent. `released`: it was stopped and given back."""
+attempt was spent. `suspended`: it has given its slot away, to sleep for example. `released`: it was
+stopped and given back."""
 
 _ENDINGS: Final[Sequence[tuple[type[AttemptEnded], Ending]]] = (
     (events.JobSucceeded, "succeeded"),
     (events.JobRetryScheduled, "retry"),
     (events.JobSnoozed, "snoozed"),
+    (JobSuspended, "suspended"),
     (events.JobDiscarded, "discarded"),
     (events.JobDead, "dead"),
     (events.JobCancelled, "cancelled"),
@@ -41,6 +46,7 @@ class Drained:
 
     retried: they failed, and were stored for a later attempt.
     snoozed: they asked to run later.
+    suspended: they gave their slot away, to sleep or to wait.
     released: they were stopped and given back.
     dead_jobs: the jobs that died.
     """
@@ -48,6 +54,7 @@ class Drained:
     succeeded: int = 0
     retried: int = 0
     snoozed: int = 0
+    suspended: int = 0
     discarded: int = 0
     dead: int = 0
     cancelled: int = 0
@@ -58,7 +65,8 @@ class Drained:
     def attempts(self) -> int:
         """How many attempts have ended in all."""
         failed = self.retried + self.discarded + self.dead
-        return self.succeeded + failed + self.snoozed + self.cancelled + self.released
+        later = self.snoozed + self.suspended + self.released
+        return self.succeeded + failed + later + self.cancelled
 
 
 def ending_of(event: Event) -> Ending | None:
@@ -112,12 +120,13 @@ class Performed(Generic[R_co]):
 
     state: how it has ended.
     error: what the job function has raised, if the job is retried or dead.
-    delay: how long a retry or a snooze waits.
-    reason: why it was discarded or is dead.
+    delay: how long a retry, a snooze or a suspended job waits.
+    reason: why it was discarded, is dead or is suspended.
     attempt: the number of the attempt.
     duration: how long it took, by the real clock.
     logs: what was logged in it, as far as the levels of your loggers let it through.
     enqueued: the jobs that it has enqueued.
+    progress: its newest report by `ctx.progress(...)`.
     """
 
     state: Ending
@@ -127,7 +136,8 @@ class Performed(Generic[R_co]):
     attempt: int = 1
     duration: timedelta = timedelta()
     logs: Sequence[logging.LogRecord] = field(default=(), repr=False)
-    enqueued: Sequence[Any] = field(default=(), repr=False)
+    enqueued: Sequence[EnqueuedCall] = field(default=(), repr=False)
+    progress: Progress | None = None
     _value: Any = field(default=None, repr=False)
     _no_value: BaseException | None = field(default=None, repr=False)
 

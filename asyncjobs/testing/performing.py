@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
 from asyncjobs.app import AsyncJobs
-from asyncjobs.errors import ResultUnavailable
-from asyncjobs.jobs.function import JobFunction
+from asyncjobs.errors import ResultUnavailable, UsageError
+from asyncjobs.jobs.function import JobCall
+from asyncjobs.jobs.info import progress_of
 from asyncjobs.model.clock import new_id
+from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.events import AttemptEnded, Event
 from asyncjobs.model.job import NewJob
+from asyncjobs.model.notes import PROGRESS, Note
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import Placed
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.outcomes import Performed, ending_of
@@ -55,44 +59,84 @@ class _Aside:
         await self._app.__aexit__(kind, error, trace)
 
 
+class _Ear:
+    """Hears how one job is getting on."""
+
+    def __init__(self, ref: JobRef) -> None:
+        self.worker: BurstWorker | None = None
+        self.end: AttemptEnded | None = None
+        self.report: bytes | None = None
+        self._ref = ref
+
+    def hear(self, event: Event) -> None:
+        if not isinstance(event, AttemptEnded) or event.ref != self._ref:
+            return
+        self.end = event
+        # Most attempts of a test are over before the worker has told the store of their progress.
+        if self.worker is not None and (reports := self.worker.reports()):
+            self.report = reports[-1]
+
+    def note(self, note: Note) -> None:
+        if note.name == PROGRESS:
+            self.report = note.value
+
+
 async def perform_once(
-    app: AsyncJobs,
-    recorder: Recorder,
-    clock: WallClock,
-    function: JobFunction[..., Any],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
+    app: AsyncJobs, recorder: Recorder, clock: WallClock, call: JobCall[Any], number: int
 ) -> Performed[Any]:
     """Run one attempt of this call. See `StageWorker.perform`."""
-    kept = function.options(result_ttl=KEPT_S)
-    job = kept.new_job(tuple(args), dict(kwargs))
-    # It runs now, whatever its delay says, and holds no key that another job could want.
-    job = job._replace(id=new_id(), delay_ms=0, at_ms=None, has_new_id=True, terms=None)
-    backend = RecordingBackend(app.settings.store(), clock.now_ms, _ignore, recorder.settled)
+    kept = call.function.options(result_ttl=KEPT_S)
+    job = _at_once(kept.new_job(call.args, call.kwargs), number)
+    ear = _Ear(job.ref)
+    backend = RecordingBackend(
+        app.settings.store(), clock.now_ms, _ignore, recorder.settled, ear.note
+    )
     await backend.enqueue(EnqueueBatch(new_id(), [job]))
-    heard: list[Event] = []
     before = len(recorder.enqueued)
-    remove = app.events.on(Event, heard.append)
+    remove = app.events.on(Event, ear.hear)
     aside: Any = _Aside(app, backend)
+    ear.worker = BurstWorker(aside, [job.queue], concurrency=1)
     try:
-        await BurstWorker(aside, [job.queue], concurrency=1).work_off(1)
+        await ear.worker.work_off(1)
     finally:
         remove()
-    ends = [event for event in heard if isinstance(event, AttemptEnded) and event.ref == job.ref]
+    if ear.end is None:
+        raise UsageError(
+            f"{call.function.name}: the attempt {number} has not run; its arguments or its options "
+            "do not fit any more, which the log says"
+        )
+    found = _outcome(ear.end)
+    progress = progress_of(ear.report)
     logs = recorder.logs(job=job.ref)
-    found = _outcome(ends[-1], logs, recorder.enqueued[before:])
+    found = replace(found, logs=logs, enqueued=recorder.enqueued[before:], progress=progress)
     if found.state != "succeeded":
         return found
-    handle = kept.template.handle(aside, job.id)
     try:
-        return _with(found, _value=await handle.result(timeout=0))
+        value = await kept.template.handle(aside, job.id).result(timeout=0)
     except ResultUnavailable as error:
-        return _with(found, _no_value=error)
+        return replace(found, _no_value=error)
+    return replace(found, _value=value)
 
 
-def _outcome(end: AttemptEnded, logs: Sequence[Any], enqueued: Sequence[Any]) -> Performed[Any]:
+def _at_once(job: NewJob, number: int) -> NewJob:
+    """The job as it runs now, whatever its delay says, and without a key that another could want.
+    `number`: that of its attempt."""
+    envelope = Envelope.decode(job.envelope)
+    envelope.attempt = number
+    return job._replace(
+        id=new_id(),
+        delay_ms=0,
+        at_ms=None,
+        has_new_id=True,
+        terms=None,
+        envelope=envelope.encode(),
+    )
+
+
+def _outcome(end: AttemptEnded) -> Performed[Any]:
     state = ending_of(end)
-    assert state is not None, f"{end} is no end of an attempt"
+    if state is None:
+        raise UsageError(f"{end.name}: the attempt has no end: {end}")
     error = getattr(end, "error", None)
     reason = getattr(end, "reason", None)
     delay_s = getattr(end, "delay_s", None)
@@ -101,25 +145,11 @@ def _outcome(end: AttemptEnded, logs: Sequence[Any], enqueued: Sequence[Any]) ->
         delay = timedelta(seconds=delay_s)
     no_value = error
     if error is None and state != "succeeded":
-        told = reason or f"a delay of {delay}"
-        no_value = AssertionError(f"{end.name} has no value, for it is {state}: {told}")
-    return Performed(
-        state,
-        error,
-        delay,
-        reason,
-        end.attempt,
-        timedelta(seconds=end.duration_s),
-        logs,
-        enqueued,
-        None,
-        no_value,
-    )
-
-
-def _with(found: Performed[Any], **changes: Any) -> Performed[Any]:
-    fields = {name: getattr(found, name) for name in Performed.__dataclass_fields__}
-    return Performed(**{**fields, **changes})
+        no_value = AssertionError(
+            f"{end.name} has no value, for it is {state}: {reason or f'again after {delay}'}"
+        )
+    lasted = timedelta(seconds=end.duration_s)
+    return Performed(state, error, delay, reason, end.attempt, lasted, _no_value=no_value)
 
 
 def _ignore(job: NewJob, place: Placed | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import NewJob
+from asyncjobs.model.notes import Note
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Enqueued, Exchange, Placed
@@ -19,6 +20,7 @@ __all__ = ["RecordingBackend"]
 
 OnStored = Callable[[NewJob, "Placed | None"], None]
 OnSettled = Callable[[Settlement], None]
+OnNoted = Callable[[Note], None]
 
 
 class RecordingBackend(MemoryBackend):
@@ -26,14 +28,21 @@ class RecordingBackend(MemoryBackend):
 
     on_stored: called with each job that an enqueue has stored, and what stands in its place.
     on_settled: called with each settlement that counts.
+    on_noted: called with each note that a job has kept.
     """
 
     def __init__(
-        self, settings: StoreSettings, clock: Clock, on_stored: OnStored, on_settled: OnSettled
+        self,
+        settings: StoreSettings,
+        clock: Clock,
+        on_stored: OnStored,
+        on_settled: OnSettled,
+        on_noted: OnNoted = lambda note: None,
     ) -> None:
         super().__init__(settings, now_ms=clock)
         self._on_stored = on_stored
         self._on_settled = on_settled
+        self._on_noted = on_noted
 
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         answer = await super().enqueue(batch)
@@ -43,7 +52,7 @@ class RecordingBackend(MemoryBackend):
         return answer
 
     def attach(self, spec: LeaseSpec) -> MemoryLease:
-        return _RecordingLease(self._queues, spec, self._on_settled)
+        return _RecordingLease(self._queues, spec, self._on_settled, self._on_noted)
 
     def envelope(self, ref: JobRef) -> bytes | None:
         """The stored call of a job that has not ended."""
@@ -53,9 +62,19 @@ class RecordingBackend(MemoryBackend):
 
 
 class _RecordingLease(MemoryLease):
-    def __init__(self, queues: Queues, spec: LeaseSpec, on_settled: OnSettled) -> None:
+    def __init__(
+        self, queues: Queues, spec: LeaseSpec, on_settled: OnSettled, on_noted: OnNoted
+    ) -> None:
         super().__init__(queues, spec)
         self._on_settled = on_settled
+        self._on_noted = on_noted
+
+    async def note(self, notes: Sequence[Note]) -> list[bool]:
+        answer = await super().note(notes)
+        for note, is_kept in zip(notes, answer, strict=True):
+            if is_kept:
+                self._on_noted(note)
+        return answer
 
     async def exchange(
         self, sequence: int, settlements: Sequence[Settlement], demand: Mapping[str, Demand]

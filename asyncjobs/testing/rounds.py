@@ -16,7 +16,7 @@ from asyncjobs.worker.report import WorkerReport
 from asyncjobs.worker.settings import App
 from asyncjobs.worker.worker import Worker
 
-__all__ = ["BurstWorker", "Plan", "Rounds"]
+__all__ = ["BurstWorker", "Plan", "Rounds", "working_now"]
 
 Plan: TypeAlias = Callable[[], Awaitable[bool]]
 """Asked when nothing is ready: makes more ready, and returns whether it has done so."""
@@ -24,6 +24,13 @@ Plan: TypeAlias = Callable[[], Awaitable[bool]]
 LEASE_S: Final = 80 * 366 * 86_400.0
 """A lease that ends with no time that a test lets pass."""
 NAME: Final = "test"
+_working: Final[list[BurstWorker]] = []
+"""Those that work off a burst now, the newest last."""
+
+
+def working_now() -> BurstWorker | None:
+    """The worker that runs the jobs of the test at this moment."""
+    return _working[-1] if _working else None
 
 
 class BurstWorker(Worker):
@@ -41,10 +48,26 @@ class BurstWorker(Worker):
             block_warning=None,
             hard_limit=None,
         )
+        self.was_stopped = False
 
     async def work_off(self, limit: int, plan: Plan | None = None) -> WorkerReport:
         """Run what is ready, and what `plan` makes ready, but at most so many attempts."""
-        return await self._run(asyncio.Event(), Burst(limit, 0.0, plan), None)
+        _working.append(self)
+        try:
+            return await self._run(asyncio.Event(), Burst(limit, 0.0, plan), None)
+        finally:
+            _working.remove(self)
+
+    def interrupt(self) -> None:
+        """Stop, as a deploy does. What runs is given back."""
+        self.was_stopped = True
+        self.stop()
+
+    def reports(self) -> list[bytes]:
+        """Progress of the jobs that run, as far as the store has not heard of it."""
+        if self._shift is None:
+            return []
+        return [progress for _, progress in self._shift.processor.running.take_notes()]
 
 
 class Rounds:
@@ -73,6 +96,8 @@ class Rounds:
             worker = BurstWorker(self._app, queues, concurrency=concurrency)
             # rule:29 a drain comes to its end
             left -= (await worker.work_off(left, plan)).taken
+            if worker.was_stopped:
+                return True
             # A job may have enqueued into a queue of which nobody knew, for example by
             # `options(queue=...)`. That worker has not served it.
             if left > 0 and not await self._has_ready(set(await self.queues()) - {*queues}):

@@ -6,12 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self, TypeVar
+from typing import Any, Final, ParamSpec, Self, TypeVar, overload
 
 from asyncjobs.app import AsyncJobs
 from asyncjobs.client.opening import running_loop
 from asyncjobs.errors import JobsLeft, UsageError
-from asyncjobs.jobs.function import JobFunction
+from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.model.clock import Seconds, seconds
 from asyncjobs.model.events import AttemptEnded, Event, JobReleased, JobStarted
 from asyncjobs.testing.openings import OwnLoop
@@ -21,6 +21,7 @@ from asyncjobs.testing.recorder import Recorder
 from asyncjobs.testing.recording import RecordingBackend
 from asyncjobs.testing.rounds import BurstWorker, Plan, Rounds
 from asyncjobs.testing.wall_clock import WallClock
+from asyncjobs.worker.settings import checked_count
 
 __all__ = ["StageWorker"]
 
@@ -58,22 +59,38 @@ class StageWorker:
 
     # ── one call ─────────────────────────────────────────────────────────────────────
 
+    @overload
+    async def perform(self, call: JobCall[R], /, *, attempt: int = 1) -> Performed[R]: ...
+    @overload
     async def perform(
         self, function: JobFunction[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Performed[R]:
+    ) -> Performed[R]: ...
+    async def perform(self, function: Any, /, *args: Any, **kwargs: Any) -> Performed[Any]:
         """Run one attempt of this call here and now, as a worker runs it: its arguments are
         stored and read again, middleware surrounds it, and the policies judge how it ends.
 
-        No job is enqueued, and no unique key is asked for. `f.options(...)` may be given, too.
+        No job is enqueued, and no unique key is asked for. `f.options(...)` may be given, too, and
+        `perform(f.bind(...), attempt=3)` runs the third attempt.
 
         Raises ArgumentsError and EncodeError, as an enqueue does. What the job function raises is
         in the outcome.
         """
-        return await perform_once(self._app, self._recorder, self._clock, function, args, kwargs)
+        call, attempt = function, 1
+        if isinstance(function, JobCall):
+            attempt = checked_count(kwargs.pop("attempt", 1), "attempt")
+        elif isinstance(function, JobFunction):
+            call = function.bind(*args, **kwargs)
+        else:
+            raise UsageError(f"perform() takes a job function and its arguments, not {function!r}")
+        return await perform_once(self._app, self._recorder, self._clock, call, attempt)
 
+    @overload
+    def perform_sync(self, call: JobCall[R], /, *, attempt: int = 1) -> Performed[R]: ...
+    @overload
     def perform_sync(
         self, function: JobFunction[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Performed[R]:
+    ) -> Performed[R]: ...
+    def perform_sync(self, function: Any, /, *args: Any, **kwargs: Any) -> Performed[Any]:
         """`perform` for tests that are not async."""
         performing = self.perform(function, *args, **kwargs)
         return self.run_sync(performing, "worker.perform_sync()", "await worker.perform(...)")

@@ -137,6 +137,8 @@ class Workshop:
         )
         # The package from this checkout, the page's files from the working directory.
         self.env["PYTHONPATH"] = os.pathsep.join([str(folder), environment({})["PYTHONPATH"]])
+        # A project has one plugin for async tests, or none. All of them are installed here.
+        self.env["PYTEST_ADDOPTS"] = "-p no:asyncio -p no:valkey -p no:cacheprovider"
         # As for a reader: in a terminal, where people read and not programs.
         self.env["ASYNCJOBS_WORKER_LOG_FORMAT"] = "console"
 

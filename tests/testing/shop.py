@@ -91,6 +91,22 @@ async def hangs() -> None:
     await asyncio.Event().wait()
 
 
+@app.job
+async def imports(rows: int, *, ctx: JobContext = INJECTED) -> int:
+    async for step in ctx.step("rows", start=0):
+        for row in range(step.cursor, rows):
+            ran.append(row)
+            ctx.progress(row + 1, rows, "rows")
+            await step.advance(row + 1)
+    return rows
+
+
+@app.job
+async def naps(*, ctx: JobContext = INJECTED) -> str:
+    await ctx.sleep(3_600)
+    return "awake"
+
+
 ticks: list[datetime | None] = []
 
 

@@ -75,6 +75,14 @@ async def test_perform_says_how_the_policies_have_judged(asyncjobs_app: AsyncJob
     assert (dropped.state, dropped.reason) == ("discarded", "nobody wants it")
 
 
+async def test_perform_runs_the_attempt_that_is_asked_for(asyncjobs_app: AsyncJobs) -> None:
+    third = await perform(shop.failing.bind(), attempt=3)
+    assert (third.attempt, third.state) == (3, "dead")
+    assert (await perform(shop.failing.bind(times=2), attempt=3)).value == 3
+    with pytest.raises(UsageError, match="takes a job function"):
+        await perform(shop.check_out, 1)  # type: ignore[call-overload]
+
+
 async def test_perform_ignores_delays_and_unique_keys(asyncjobs_app: AsyncJobs) -> None:
     await shop.once_an_hour.enqueue()
     assert (await perform(shop.once_an_hour)).state == "succeeded"
