@@ -182,6 +182,7 @@ class Expected:
 
     def _shown(self, name: str, value: Any) -> str:
         # A test that fails is shown in the logs of a CI server, where many can read it.
+        # rule:29 what a test expects is hidden where it is sensitive
         if self.function is not None and self.function.redaction.hides(name):
             return MASK
         return shown(value)

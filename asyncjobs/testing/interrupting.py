@@ -30,6 +30,7 @@ class Interruption:
 
     def fits(self, step: str, cursor: Any) -> bool:
         """Whether the job has come to the place. Once only: then the job goes on."""
+        # rule:29 an interruption comes once, and the job goes on after it
         if self.has_happened or step != self._step:
             return False
         self.has_happened = self._cursor is UNSET or matches(self._cursor, cursor)

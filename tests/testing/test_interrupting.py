@@ -40,6 +40,14 @@ async def test_a_place_that_no_job_comes_to_fails_the_test(asyncjobs_app: AsyncJ
     assert Step.advance is advance
 
 
+async def test_an_interruption_comes_once(asyncjobs_app: AsyncJobs, ran: list[object]) -> None:
+    await shop.imports.enqueue(4)
+    with interrupt_at("rows"):
+        assert (await drain()).released == 1
+        assert (await drain()).succeeded == 1
+    assert ran == [0, 1, 2, 3]
+
+
 async def test_perform_is_interrupted_too(asyncjobs_app: AsyncJobs, ran: list[object]) -> None:
     with interrupt_at("rows", lambda cursor: cursor >= 2):
         done = await perform(shop.imports, 5)
