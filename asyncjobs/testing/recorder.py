@@ -14,7 +14,7 @@ from asyncjobs.model.clock import Seconds
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.model.events import Event
-from asyncjobs.model.job import NewJob, Priority, State
+from asyncjobs.model.job import JobRecord, NewJob, Priority, State
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement
@@ -197,10 +197,13 @@ class Recorder:
             due_ms = self._clock.now_ms() + job.delay_ms
         self._add(ref, job.priority, job.envelope, due_ms)
 
-    def fired(self, ref: JobRef, envelope: bytes | None) -> None:
-        """A schedule has made a job."""
-        if envelope is not None:
-            self._add(ref, Priority.NORMAL, envelope, None)
+    def fired(self, record: JobRecord | None) -> None:
+        """A schedule has made this job."""
+        if record is not None and record.envelope is not None:
+            priority = record.priority
+            if priority is None:
+                priority = Priority.NORMAL
+            self._add(record.ref, priority, record.envelope, record.due_ms)
 
     def _add(self, ref: JobRef, priority: int, envelope: bytes, due_ms: int | None) -> None:
         try:

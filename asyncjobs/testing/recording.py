@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from asyncjobs.model.demand import Demand
-from asyncjobs.model.job import NewJob
+from asyncjobs.model.job import JobRecord, NewJob
 from asyncjobs.model.notes import Note
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement
@@ -54,11 +54,12 @@ class RecordingBackend(MemoryBackend):
     def attach(self, spec: LeaseSpec) -> MemoryLease:
         return _RecordingLease(self._queues, spec, self._on_settled, self._on_noted)
 
-    def envelope(self, ref: JobRef) -> bytes | None:
-        """The stored call of a job that has not ended."""
+    def record(self, ref: JobRef) -> JobRecord | None:
+        """What is known of a job now."""
         queue = self._queues.by_name.get(ref.queue)
-        record = None if queue is None else queue.record(ref.id, self._queues.now_ms())
-        return None if record is None else record.envelope
+        if queue is None:
+            return None
+        return queue.record(ref.id, self._queues.now_ms())
 
 
 class _RecordingLease(MemoryLease):

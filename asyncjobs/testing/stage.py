@@ -49,7 +49,7 @@ class Stage:
         """An event of the app."""
         self.recorder.hear(event)
         if isinstance(event, CronEnqueued):
-            self.recorder.fired(event.ref, self.backend.envelope(event.ref))
+            self.recorder.fired(self.backend.record(event.ref))
 
 
 @contextmanager

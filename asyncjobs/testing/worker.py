@@ -11,6 +11,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar, overload
 from asyncjobs.app import AsyncJobs
 from asyncjobs.client.opening import running_loop
 from asyncjobs.errors import JobsLeft, UsageError
+from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.model.clock import Seconds, seconds
 from asyncjobs.model.events import AttemptEnded, Event, JobReleased, JobStarted
@@ -81,7 +82,9 @@ class StageWorker:
         elif isinstance(function, JobFunction):
             call = function.bind(*args, **kwargs)
         else:
-            raise UsageError(f"perform() takes a job function and its arguments, not {function!r}")
+            raise UsageError(
+                f"perform() takes a job function and its arguments, not {shown(function)}"
+            )
         return await perform_once(self._app, self._recorder, self._clock, call, attempt)
 
     @overload

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
 from asyncjobs import (
     INJECTED,
     AsyncJobs,
+    Depends,
     Discard,
     JobContext,
     RetryPolicy,
@@ -107,6 +109,19 @@ async def naps(*, ctx: JobContext = INJECTED) -> str:
     return "awake"
 
 
+@app.lifespan
+async def printer() -> AsyncIterator[str]:
+    printers.append("opened")
+    yield "laser"
+    printers.append("closed")
+
+
+@app.job
+async def prints(order: int, *, on: str = Depends(printer)) -> str:
+    return f"{order} on {on}"
+
+
+printers: list[str] = []
 ticks: list[datetime | None] = []
 
 

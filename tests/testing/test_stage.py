@@ -10,7 +10,7 @@ import pytest
 
 from asyncjobs import AsyncJobs, NotOpen, UsageError
 from asyncjobs.errors import MissingCapability
-from asyncjobs.testing import assert_enqueued, drain, drain_sync, perform, staged
+from asyncjobs.testing import Recorder, assert_enqueued, drain, drain_sync, perform, staged
 from tests.testing import shop
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +54,21 @@ async def test_settings_stay(asyncjobs_app: AsyncJobs) -> None:
     with staged(other):
         assert other.settings.result_ttl_ms == 77_000
         await elsewhere.enqueue(1)
+
+
+async def test_dependencies_are_those_of_the_app_and_may_be_replaced(
+    asyncjobs_app: AsyncJobs, recorder: Recorder
+) -> None:
+    shop.printers.clear()
+    await shop.prints.enqueue(1)
+    await shop.prints.options(delay=60).enqueue(2)
+    await drain(scheduled=True)
+    assert recorder.results(shop.prints) == ["1 on laser", "2 on laser"]
+    # Once a drain, however far the clock moves in it.
+    assert shop.printers == ["opened", "closed"]
+    with asyncjobs_app.override(shop.printer, lambda: "paper"):
+        assert (await perform(shop.prints, 3)).value == "3 on paper"
+    assert (await perform(shop.prints, 4)).value == "4 on laser"
 
 
 async def test_the_code_under_test_may_open_the_app_itself(asyncjobs_app: AsyncJobs) -> None:
