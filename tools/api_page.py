@@ -68,10 +68,32 @@ MORE = {
         "mask_job_values",
     ],
     "asyncjobs.telemetry.sampler": ["LinkedParentSampler"],
+    "asyncjobs.testing": [
+        "assert_enqueued",
+        "refute_enqueued",
+        "perform",
+        "drain",
+        "interrupt_at",
+        "staged",
+        "Recorder",
+        "StageWorker",
+        "VirtualClock",
+        "Performed",
+        "Drained",
+        "EnqueuedCall",
+        "Subset",
+        "Interruption",
+        "Stage",
+    ],
     "asyncjobs.testing.servers": ["start_server", "available_servers", "Server"],
 }
 """Public names of other modules."""
 MEMBERS = {
+    "Recorder": ["of", "results", "logs", "assert_enqueued", "refute_enqueued", "clear"],
+    "StageWorker": ["perform", "perform_sync", "drain", "drain_sync"],
+    "VirtualClock": ["now", "advance", "advance_to", "advance_sync", "leap", "leap_to"],
+    "Stage": [],
+    "Interruption": [],
     "AsyncJobs": [
         "job",
         "cron",
@@ -125,6 +147,14 @@ MADE_FOR_YOU = {
     "Step",
     "JobRef",
     "Server",
+    "Recorder",
+    "StageWorker",
+    "VirtualClock",
+    "Performed",
+    "Drained",
+    "EnqueuedCall",
+    "Interruption",
+    "Stage",
 }
 """Classes that asyncjobs makes: how they are constructed is nobody's business."""
 RULE = tuple(rule.RuleOptions.__annotations__)

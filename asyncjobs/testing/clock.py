@@ -75,7 +75,8 @@ class VirtualClock:
         the app fire at each tick. Returns what has run.
 
         by: seconds, or a timedelta; the next five arguments are those of timedelta, and are added.
-        raise_dead, limit: as in `drain`.
+        raise_dead: as in `drain`.
+        limit: the most attempts; by default 100,000.
         Raises like `leap` and `drain`.
         """
         ms = _ms(by, weeks, days, hours, minutes, seconds)

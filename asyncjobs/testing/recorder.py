@@ -95,9 +95,12 @@ class Recorder:
         """Fail unless such a job was enqueued in this test, whether or not it has run since.
         Returns those that fit.
 
-        args, kwargs: values or patterns. What is not named may be anything. It makes no difference
-        whether the enqueue named a parameter. A function is a predicate, `ANY` fits everything,
-        and a `Subset` larger dicts.
+        What is not named may be anything. It makes no difference whether the enqueue named a
+        parameter. A value may be a pattern: a function is a predicate, `ANY` fits everything, and
+        a `Subset` larger dicts.
+
+        args: values or patterns by position.
+        kwargs: values or patterns by name.
         queue: the queue.
         at: an aware datetime: due then, to the second. None: due at once.
         within: due by this time from now (seconds or timedelta).
