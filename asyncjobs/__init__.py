@@ -52,9 +52,10 @@ from asyncjobs.jobs.acting import ActionVerdict
 from asyncjobs.jobs.attempt import JobAttempt
 from asyncjobs.jobs.context import INJECTED, JobContext, current_job
 from asyncjobs.jobs.dependency import Depends
+from asyncjobs.jobs.enqueue_call import EnqueueCall, EnqueueMiddleware, Send
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
-from asyncjobs.jobs.hooks import Hooked
+from asyncjobs.jobs.hooks import AttemptMiddleware, Hooked
 from asyncjobs.jobs.info import JobError, JobInfo, Progress
 from asyncjobs.jobs.middleware import CallNext
 from asyncjobs.jobs.overview import Jobs
@@ -84,6 +85,7 @@ __all__ = [
     "ArgumentsError",
     "AsyncJobs",
     "AsyncJobsError",
+    "AttemptMiddleware",
     "Backfill",
     "CallNext",
     "ConfigError",
@@ -93,6 +95,8 @@ __all__ = [
     "DrainTimeout",
     "EncodeError",
     "EndedJob",
+    "EnqueueCall",
+    "EnqueueMiddleware",
     "FromTick",
     "FunctionFigures",
     "History",
@@ -136,6 +140,7 @@ __all__ = [
     "Schedules",
     "Seconds",
     "Secret",
+    "Send",
     "Snooze",
     "State",
     "Step",

@@ -196,12 +196,15 @@ class AsyncJobs(Hooked):
         """Store many jobs, and return their handles in the order of the calls.
 
         `calls` are made by `f.bind(...)`. The jobs travel in batches of up to 1,000 jobs or
-        4 MiB. All of them are checked and encoded before the first batch is sent.
+        4 MiB. All of them are checked and encoded before the first batch is sent. Calls that pass
+        an enqueue middleware do so beside each other, a thousand at a time, and each thousand is
+        stored before the next one begins.
 
         Raises UsageError if a call does not belong to this app, NotOpen, EncodeError and
-        PayloadTooLarge, all before anything is stored. StoreFull means that none of the jobs is
-        stored. After StoreUnavailable some of them may be stored: repeat the call with the same
-        job ids.
+        PayloadTooLarge, all before anything is stored. Raises Aborted if a middleware has refused
+        some of the calls: the others are stored, and `error.handles` has their handles. StoreFull
+        means that none of the jobs is stored. After StoreUnavailable some of them may be stored:
+        repeat the call with the same job ids.
         """
         return await self._outbox.send_many(calls)
 

@@ -37,6 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from asyncjobs.guard.texts import safe_text, shown
 
@@ -127,12 +128,17 @@ class UniqueConflict(AsyncJobsError):
 class Aborted(AsyncJobsError):
     """A middleware has refused a call by `Abort`, and nothing was stored for it.
 
-    `reason` is the one of the `Abort`; of several refused calls, that of the first.
+    `reason` is the one of the `Abort`; of several refused calls, that of the first. After
+    `enqueue_many`, `handles` has the handle of each call in their order, and None for those that
+    were not stored.
     """
 
-    def __init__(self, message: str, *, reason: str = "") -> None:
+    def __init__(
+        self, message: str, *, reason: str = "", handles: tuple[Any | None, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.reason = reason
+        self.handles = handles
 
 
 class EncodeError(AsyncJobsError):

@@ -6,11 +6,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from asyncjobs.client.client import Client
+from asyncjobs.client.convoy import Arrival, Convoy, conclude
+from asyncjobs.client.passing import Passing
 from asyncjobs.errors import UniqueConflict, UsageError
 from asyncjobs.guard.texts import shown
+from asyncjobs.jobs.enqueue_call import EnqueueCall
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import Disposition, JobHandle, Reader
 from asyncjobs.jobs.template import JobTemplate
@@ -111,6 +115,24 @@ class Plan(Generic[R]):
             if len(self.jobs) % PLAN_STEP == 0:
                 yield
 
+    def next_calls(self, most: int) -> list[tuple[JobCall[R], JobTemplate]]:
+        """Take the next calls out of the plan, with their templates."""
+        first = len(self.templates) - len(self._calls)
+        templates = self.templates[first : first + most]
+        return [(self._calls.popleft(), template) for template in templates]
+
+    def arrivals(
+        self, reader: Reader, places: Sequence[Placed | None]
+    ) -> list[JobHandle[R] | UniqueConflict]:
+        """For each call the handle, or the conflict that it has met."""
+        found: list[JobHandle[R] | UniqueConflict] = []
+        for template, job, place in zip(self.templates, self.jobs, places, strict=True):
+            try:
+                found.append(_handle(template, reader, job, place))
+            except UniqueConflict as conflict:
+                found.append(conflict)
+        return found
+
     def handles(self, reader: Reader, places: Sequence[Placed | None]) -> list[JobHandle[R]]:
         """The handles. `places` has None for each new job, else what became of it.
 
@@ -169,8 +191,11 @@ class Outbox:
         """
         client = self._access.client
         template = function.template
-        if template.needs:
+        # One question about all that most job functions do not have.
+        if template.asks:
             check_needs(template.name, template.needs, client.backend)
+            if template.through:
+                return await self._pass(client, function, args, kwargs)
         if self._spans.tracing is None:
             job = template.new_job(args, kwargs)
             place = await client.enqueue(job, template.name)
@@ -188,9 +213,13 @@ class Outbox:
         # First, so that NotOpen comes before the work of listing and encoding.
         client = self._access.client
         plan = self.plan(await _listed(calls))
+        passes = False
         for template in plan.templates:
-            if template.needs:
+            if template.asks:
                 check_needs(template.name, template.needs, client.backend)
+                passes = passes or bool(template.through)
+        if passes:
+            return await self._pass_many(client, plan)
         with self._spans.enqueue(plan.templates) as makers:
             for _ in plan.encode(makers):
                 # A worker in this process must get to its heartbeats and its jobs meanwhile.
@@ -208,10 +237,60 @@ class Outbox:
             f"{name}: enqueue_sync() would block the event loop that runs here; "
             "write await f.enqueue(...)"
         )
+        if template.through:
+            # On the loop of the store, where its middleware can await.
+            return way.call_from_thread(
+                lambda client: self._pass(client, function, args, kwargs), name
+            )
         with self._spans.enqueue((template,)) as (maker,):
             job = maker.new_job(args, kwargs)
             place = way.call_from_thread(lambda client: _enqueue(client, job, template), name)
         return _handle(template, self.reader, job, place)
+
+    # -- with middleware around it ----------------------------------------------------------------
+
+    def _pass(
+        self,
+        client: Client,
+        function: JobFunction[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Coroutine[Any, Any, JobHandle[Any]]:
+        """Take one call through its middleware to the store."""
+        call = EnqueueCall(function, args, kwargs)
+        return Passing(function.template.through, partial(self._deliver, client)).run(call)
+
+    async def _deliver(self, client: Client, call: EnqueueCall) -> JobHandle[Any]:
+        template: JobTemplate = call.function.template
+        with self._spans.enqueue((template,)) as (maker,):
+            job = maker.new_job(call.args, dict(call.kwargs))
+            # The middleware may have asked for more than the job function does.
+            place = await _enqueue(client, job, template)
+        return _handle(template, self.reader, job, place)
+
+    async def _pass_many(self, client: Client, plan: Plan[R]) -> list[JobHandle[R]]:
+        """Take calls through their middleware, a thousand beside each other."""
+        arrivals: list[Arrival] = []
+        while calls := plan.next_calls(PLAN_STEP):
+            arrivals += await Convoy(partial(self._deliver_all, client)).run(
+                [
+                    (EnqueueCall(each.function, each.args, each.kwargs), template.through)
+                    for each, template in calls
+                ]
+            )
+        return conclude(arrivals)
+
+    async def _deliver_all(
+        self, client: Client, calls: Sequence[EnqueueCall]
+    ) -> list[JobHandle[Any] | UniqueConflict]:
+        plan = Plan([JobCall(each.function, each.args, dict(each.kwargs)) for each in calls])
+        for template in plan.templates:
+            check_needs(template.name, template.needs, client.backend)
+        with self._spans.enqueue(plan.templates) as makers:
+            for _ in plan.encode(makers):
+                await asyncio.sleep(0)
+            places = await client.enqueue_many(plan.jobs, plan.names)
+        return plan.arrivals(self.reader, places)
 
     def _check(self, call: Any) -> None:
         if not isinstance(call, JobCall):

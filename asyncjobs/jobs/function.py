@@ -174,6 +174,7 @@ class JobFunction(Hooked, Generic[P, R_co]):
             self._template = JobTemplate(*parts)
         else:
             self._template = UniqueTemplate(*parts, self._unique)
+        self._template.pass_through(self.hooks.enqueue_chain())
         self._made_for = app
 
     @property
@@ -252,8 +253,9 @@ class JobFunction(Hooked, Generic[P, R_co]):
         When it returns, the store has the job. Returns the handle of the job.
 
         Raises ArgumentsError, EncodeError, PayloadTooLarge, NotOpen and NotBound before anything
-        is stored. Raises StoreFull if the store is out of memory. Raises StoreUnavailable if the
-        store does not confirm the job within `connect_timeout`: then the job may be stored.
+        is stored, and Aborted if a middleware refuses the call. Raises StoreFull if the store is
+        out of memory. Raises StoreUnavailable if the store does not confirm the job within
+        `connect_timeout`: then the job may be stored.
         """
         # Not `async def`: each coroutine on the way of an enqueue costs time.
         return self.sender.send(self, args, kwargs)

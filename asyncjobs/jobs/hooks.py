@@ -15,12 +15,15 @@ from typing import Any, TypeAlias, TypeVar
 from asyncjobs.errors import RegistrationError
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.attempt import JobAttempt
+from asyncjobs.jobs.enqueue_call import EnqueueMiddleware
 from asyncjobs.jobs.middleware import CallNext, enter
 
 __all__ = ["AttemptMiddleware", "Hooked", "Hooks", "Passage", "check_hook"]
 
 AttemptMiddleware: TypeAlias = Callable[[JobAttempt, CallNext], Coroutine[Any, Any, Any]]
+"""A middleware around attempts: `async def m(attempt, call_next)`."""
 M = TypeVar("M", bound=AttemptMiddleware)
+N = TypeVar("N", bound=EnqueueMiddleware)
 
 
 class Hooks:
@@ -29,6 +32,7 @@ class Hooks:
     def __init__(self, outer: Hooks | None = None) -> None:
         self.outer = outer
         self.middleware: tuple[AttemptMiddleware, ...] = ()
+        self.enqueue_middleware: tuple[EnqueueMiddleware, ...] = ()
         self.on_change: Callable[[], None] | None = None
         """Set by the app, on the outermost scope: what was put together has to be made anew."""
 
@@ -52,6 +56,10 @@ class Hooks:
         if not middleware:
             return None
         return Passage(middleware)
+
+    def enqueue_chain(self) -> tuple[EnqueueMiddleware, ...]:
+        """What an enqueue passes on its way to the store, the outermost first."""
+        return tuple(each for scope in reversed(self.scopes()) for each in scope.enqueue_middleware)
 
 
 class Passage:
@@ -91,6 +99,25 @@ class Hooked:
         """
         check_hook(middleware, "a middleware", "attempt", "call_next")
         self.hooks.middleware += (middleware,)
+        self.hooks.changed()
+        return middleware
+
+    def enqueue_middleware(self, middleware: N, /) -> N:
+        """Put a middleware around each enqueue: `async def e(call, send)`.
+
+        `call` is an EnqueueCall. `return await send()` stores the job, and
+        `send(call.replace(...))` stores a changed call. `raise Abort(reason)` before `send()`
+        refuses the call: nothing is stored, and the caller gets Aborted. A middleware may return
+        the handle of another job without `send()`. It must not call it twice.
+
+        `enqueue`, `enqueue_sync` and `enqueue_many` pass it. The ticks of schedules, `trigger` and
+        `backfill` do not: no caller makes these jobs. Nor do retries.
+
+        Returns the middleware. Raises RegistrationError for what is not async, or does not take
+        two arguments.
+        """
+        check_hook(middleware, "an enqueue middleware", "call", "send")
+        self.hooks.enqueue_middleware += (middleware,)
         self.hooks.changed()
         return middleware
 

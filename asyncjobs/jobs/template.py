@@ -9,6 +9,7 @@ from typing import Any, Final
 from asyncjobs.errors import EncodeError, UniqueConflict
 from asyncjobs.jobs.binding import Binding
 from asyncjobs.jobs.context import parent_job
+from asyncjobs.jobs.enqueue_call import EnqueueMiddleware
 from asyncjobs.jobs.handle import Disposition, JobHandle, Reader
 from asyncjobs.model.clock import new_id, now_ms
 from asyncjobs.model.envelope import encode_call, with_other_headers, without_trace
@@ -49,9 +50,11 @@ class JobTemplate:
         "_result_ttl_ms",
         "_sensitive",
         "_stored",
+        "asks",
         "name",
         "needs",
         "options",
+        "through",
     )
 
     def __init__(
@@ -65,6 +68,10 @@ class JobTemplate:
     ) -> None:
         self.name = name
         self.needs = needs
+        self.through: tuple[EnqueueMiddleware, ...] = ()
+        """The middleware that its calls pass, the outermost first."""
+        self.asks = bool(needs)
+        """Whether an enqueue has more to do than to store the job."""
         self.options = options
         self._binding = binding
         self._stored = stored
@@ -79,6 +86,11 @@ class JobTemplate:
         self._at_ms = options.due.at_ms
         self._expires = options.expires
         self._result_ttl_ms = options.result_ttl_ms
+
+    def pass_through(self, middleware: tuple[EnqueueMiddleware, ...]) -> None:
+        """Let the calls pass this middleware. Before the first one only."""
+        self.through = middleware
+        self.asks = self.asks or bool(middleware)
 
     def new_job(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], trace: dict[str, Any] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from asyncjobs import AsyncJobs, CallNext, JobAttempt
+from asyncjobs import AsyncJobs, CallNext, EnqueueCall, JobAttempt, JobHandle, Send
 
 app = AsyncJobs()
 
@@ -24,6 +24,25 @@ def registers() -> None:
     app.middleware(takes_one)  # error
     app.middleware(takes_a_number)  # error
     app.middleware()  # error
+
+
+async def returns_a_number(call: EnqueueCall, send: Send) -> int:
+    return 1
+
+
+async def takes_an_attempt(attempt: JobAttempt, call_next: CallNext) -> JobHandle[Any]:
+    raise NotImplementedError
+
+
+def registers_for_enqueues() -> None:
+    app.enqueue_middleware(returns_a_number)  # error
+    app.enqueue_middleware(takes_an_attempt)  # error
+
+
+async def replaces(call: EnqueueCall, send: Send) -> JobHandle[Any]:
+    call.kwargs["to"] = "me"  # error
+    await send(3)  # error
+    return await send(call.replace(priority="urgent"))  # error
 
 
 async def changes(attempt: JobAttempt, call_next: CallNext) -> Any:

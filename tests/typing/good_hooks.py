@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
-from asyncjobs import AsyncJobs, CallNext, Hooked, JobAttempt, JobRegistry
+from asyncjobs import (
+    AsyncJobs,
+    CallNext,
+    EnqueueCall,
+    Hooked,
+    JobAttempt,
+    JobHandle,
+    JobRegistry,
+    Send,
+)
 from asyncjobs.events import AttemptInfo
 
 app = AsyncJobs()
@@ -29,6 +38,18 @@ async def measured(attempt: JobAttempt, call_next: CallNext) -> Any:
 async def counts(attempt: object, call_next: CallNext) -> int:
     await call_next()
     return 1
+
+
+@app.enqueue_middleware
+@pay.enqueue_middleware
+async def cheaper(call: EnqueueCall, send: Send) -> JobHandle[Any]:
+    assert_type(call.options.queue, str)
+    return await send(call.replace(args=(1,), kwargs={}, priority="low", delay=3))
+
+
+@registry.enqueue_middleware
+async def forgets(call: EnqueueCall, send: Send) -> None:
+    await send()
 
 
 def install(scope: Hooked) -> None:
