@@ -192,7 +192,7 @@ class Outbox:
         client = self._access.client
         template = function.template
         # One question about all that most job functions do not have.
-        if template.asks:
+        if template.asks is not None:
             check_needs(template.name, template.needs, client.backend)
             if template.through:
                 return await self._pass(client, function, args, kwargs)
@@ -215,7 +215,7 @@ class Outbox:
         plan = self.plan(await _listed(calls))
         passes = False
         for template in plan.templates:
-            if template.asks:
+            if template.asks is not None:
                 check_needs(template.name, template.needs, client.backend)
                 passes = passes or bool(template.through)
         if passes:

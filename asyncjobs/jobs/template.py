@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from asyncjobs.errors import EncodeError, UniqueConflict
 from asyncjobs.jobs.binding import Binding
@@ -30,6 +30,13 @@ _PLAIN: Final = frozenset({str, bool, type(None), int})
 _new: Final = tuple.__new__
 
 
+class Asks(NamedTuple):
+    """What an enqueue asks for besides storing the job: capabilities, and middleware to pass."""
+
+    needs: Mapping[str, str]
+    through: tuple[EnqueueMiddleware, ...] = ()
+
+
 class JobTemplate:
     """Makes the jobs of one job function, or of one `options()` of it. Never changes.
 
@@ -52,9 +59,7 @@ class JobTemplate:
         "_stored",
         "asks",
         "name",
-        "needs",
         "options",
-        "through",
     )
 
     def __init__(
@@ -67,11 +72,10 @@ class JobTemplate:
         needs: Mapping[str, str],
     ) -> None:
         self.name = name
-        self.needs = needs
-        self.through: tuple[EnqueueMiddleware, ...] = ()
-        """The middleware that its calls pass, the outermost first."""
-        self.asks = bool(needs)
-        """Whether an enqueue has more to do than to store the job."""
+        self.asks: Asks | None = None
+        """What an enqueue has to do besides storing the job. Most have nothing."""
+        if needs:
+            self.asks = Asks(needs)
         self.options = options
         self._binding = binding
         self._stored = stored
@@ -89,8 +93,22 @@ class JobTemplate:
 
     def pass_through(self, middleware: tuple[EnqueueMiddleware, ...]) -> None:
         """Let the calls pass this middleware. Before the first one only."""
-        self.through = middleware
-        self.asks = self.asks or bool(middleware)
+        if middleware:
+            self.asks = Asks(self.needs, middleware)
+
+    @property
+    def needs(self) -> Mapping[str, str]:
+        """The capabilities that a store must have for these jobs, by option name."""
+        if self.asks is None:
+            return {}
+        return self.asks.needs
+
+    @property
+    def through(self) -> tuple[EnqueueMiddleware, ...]:
+        """The middleware that its calls pass, the outermost first."""
+        if self.asks is None:
+            return ()
+        return self.asks.through
 
     def new_job(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], trace: dict[str, Any] | None = None
