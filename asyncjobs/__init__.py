@@ -52,6 +52,7 @@ from asyncjobs.jobs.acting import ActionVerdict
 from asyncjobs.jobs.attempt import JobAttempt
 from asyncjobs.jobs.context import INJECTED, JobContext, current_job
 from asyncjobs.jobs.dependency import Depends
+from asyncjobs.jobs.ended import JobEnd
 from asyncjobs.jobs.enqueue_call import EnqueueCall, EnqueueMiddleware, Send
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
@@ -61,6 +62,7 @@ from asyncjobs.jobs.middleware import CallNext
 from asyncjobs.jobs.overview import Jobs
 from asyncjobs.jobs.past import EndedJob, FunctionFigures, History, Quantiles
 from asyncjobs.jobs.registry import JobRegistry
+from asyncjobs.jobs.rescue import Succeed
 from asyncjobs.jobs.rows import JobRow, JobRows
 from asyncjobs.jobs.schedule import Schedule
 from asyncjobs.jobs.steps import Step
@@ -106,6 +108,7 @@ __all__ = [
     "JobCancelled",
     "JobContext",
     "JobDiscarded",
+    "JobEnd",
     "JobError",
     "JobFailed",
     "JobFunction",
@@ -147,6 +150,7 @@ __all__ = [
     "StoreError",
     "StoreFull",
     "StoreUnavailable",
+    "Succeed",
     "Throttle",
     "Unique",
     "UniqueConflict",

@@ -48,6 +48,8 @@ SECTIONS = {
         "EnqueueCall",
         "Send",
         "EnqueueMiddleware",
+        "Succeed",
+        "JobEnd",
         "Abort",
     ],
     "Resources and dependencies": ["Depends"],

@@ -16,6 +16,7 @@ from anyio import CancelScope
 from anyio.from_thread import start_blocking_portal
 
 from asyncjobs.client import Client
+from asyncjobs.client.listeners import AsyncListeners
 from asyncjobs.errors import NotOpen, UsageError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.own import in_own_thread
@@ -60,7 +61,10 @@ class Opening:
         new_backend: Callable[[], Backend],
         settings: AppSettings,
         events: Events,
+        *,
+        has_listeners: bool,
     ) -> None:
+        """`has_listeners`: whether the async listeners of the app run here."""
         self.loop = loop
         self.pid = os.getpid()
         self.backend: Backend
@@ -68,8 +72,10 @@ class Opening:
         self.info: StoreInfo | None = None
         self.is_over = False
         self._new_backend = new_backend
+        self._has_listeners = has_listeners
         self._settings = settings
         self._events = events
+        self._listeners: AsyncListeners | None = None
         self._users = 0
         # Opening and closing wait for the store. Whoever enters or leaves meanwhile has to wait,
         # or two users would open the store twice.
@@ -111,8 +117,14 @@ class Opening:
             logger.warning("store %s: %s", self.info.address, warning)
         await _warn_of_namesake()
         self.client = Client(self.backend, self._settings, self._events)
+        if self._has_listeners:
+            self._listeners = AsyncListeners(self._events)
+            self._listeners.start()
 
     async def _close(self) -> None:
+        # Before the client closes: a listener may still enqueue.
+        if self._listeners is not None:
+            await self._listeners.stop()
         # Hide the client first, so that nobody enqueues while it closes.
         client = self.client
         self.client = None
@@ -312,7 +324,9 @@ class Openings:
         # A loop that was closed without leaving the app took its connections with it. Waiting
         # for that opening would fail, so it is replaced.
         if current is None or current.is_over or current.loop.is_closed():
-            current = Opening(loop, self.new_backend, self._settings, self._events)
+            current = Opening(
+                loop, self.new_backend, self._settings, self._events, has_listeners=True
+            )
             self.current = current
         elif current.pid != os.getpid() or current.loop is not loop:
             raise why_not_open(current)
@@ -367,7 +381,9 @@ parent's thread, which does not exist there."""
 
 
 async def _new_opening(backend: Backend, settings: AppSettings, events: Events) -> Opening:
-    return Opening(asyncio.get_running_loop(), lambda: backend, settings, events)
+    # Its loop is none that the program knows: async listeners wait for the app's own one.
+    loop = asyncio.get_running_loop()
+    return Opening(loop, lambda: backend, settings, events, has_listeners=False)
 
 
 @contextmanager

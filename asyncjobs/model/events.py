@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
-from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.attempt import AttemptInfo
+from asyncjobs.model.inboxes import Inboxes
 from asyncjobs.model.job import NewJob
-from asyncjobs.model.listening import check_kind, check_listener, refuse_answer
+from asyncjobs.model.listening import Failures, check_kind, check_listener, is_async, refuse_answer
 from asyncjobs.model.refs import JobRef
 
 __all__ = [
@@ -57,11 +57,6 @@ __all__ = [
     "tell_failed",
     "tell_stored",
 ]
-
-logger = GuardedLog("asyncjobs.events")
-
-MOST_TOLD: Final = 1_000
-"""The most failures of listeners that are logged. Beyond them, nothing more is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,31 +381,34 @@ Listener: TypeAlias = Callable[[E], object]
 class Events:
     """Holds the listeners, and calls them in the order in which they were added.
 
-    Listeners are plain functions and run where the event happens: keep them short. A listener
-    that raises does not disturb the job; it is logged once for each type of event and of error.
-    An async listener is refused, because an event may happen in any thread and while the loop
-    ends, so nobody could await it.
+    A plain listener runs where the event happens: keep it short. An async one gets its events from
+    an inbox, in order, on the loop on which the app is open: an event may happen in any thread. A
+    listener that raises does not disturb the job. It is logged once for each type of event and of
+    error.
     """
 
-    __slots__ = ("_listeners", "_told", "_wanted", "active")
+    __slots__ = ("_listeners", "_wanted", "active", "failures", "inboxes")
 
     def __init__(self) -> None:
         self._listeners: list[tuple[type[Event], Callable[[Any], object]]] = []
         # The listeners by the exact class of event, found once for each class.
         self._wanted: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
-        self._told: set[tuple[int, type[Event], type[BaseException]]] = set()
+        self.failures = Failures()
+        self.inboxes = Inboxes()
         self.active = False
 
     def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]:
         """Call `listener` for each event of `kind`, subclasses included.
 
         Returns a function that removes it again. Raises UsageError if `kind` is not a class of
-        event, or if `listener` is not a plain function: an async function or a generator would be
-        called and never run.
+        event, or if `listener` cannot be called or is a generator, which would never run.
         """
         check_kind(kind, Event)
         check_listener(listener)
-        entry = (kind, listener)
+        called: Callable[[Any], object] = listener
+        if is_async(listener):
+            called = self.inboxes.new(cast("Any", listener))
+        entry = (kind, called)
         self._listeners.append(entry)
         # Replaced, not cleared: another thread may be emitting an event by the old dict.
         self._wanted = {}
@@ -419,6 +417,7 @@ class Events:
         def remove() -> None:
             if entry in self._listeners:
                 self._listeners.remove(entry)
+            self.inboxes.drop(called)
             self._wanted = {}
             self.active = bool(self._listeners)
 
@@ -440,21 +439,7 @@ class Events:
             # rule:16 a listener may raise what is no Exception
             except BaseException as error:
                 # A SystemExit here would end the attempt without its settlement, or the loop.
-                self._tell_failed(listener, kind, error)
-
-    def _tell_failed(
-        self, listener: Callable[[Any], object], kind: type[Event], error: BaseException
-    ) -> None:
-        key = (id(listener), kind, type(error))
-        if key in self._told or len(self._told) >= MOST_TOLD:
-            return
-        self._told.add(key)
-        logger.error(
-            "listener %r failed on %s; jobs go on, and this is logged once",
-            listener,
-            kind.__name__,
-            exc_info=error,
-        )
+                self.failures.tell(listener, kind, error)
 
     def _of(self, kind: type[Event]) -> tuple[Callable[[Any], object], ...]:
         wanted = self._wanted

@@ -1,20 +1,22 @@
-"""Checks of listeners: only plain functions may listen to events."""
+"""Checks of listeners, and the log of those that fail."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from typing import Any, Final
 
 from asyncjobs.errors import UsageError
+from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.texts import shown
 
-__all__ = ["check_kind", "check_listener", "refuse_answer"]
+__all__ = ["Failures", "check_kind", "check_listener", "is_async", "refuse_answer"]
 
-_ADVICE = (
-    "write a plain function, which may hand the event on: queue.put_nowait(event), or "
-    "loop.create_task(...) with a reference kept to the task"
-)
+logger = GuardedLog("asyncjobs.events")
+
+MOST_TOLD: Final = 1_000
+"""The most failures of listeners that are logged. Beyond them, nothing more is."""
+_ADVICE = "write a plain function, or an async one: async def listener(event)"
 
 
 def check_kind(kind: Any, base: type) -> None:
@@ -28,30 +30,50 @@ def check_kind(kind: Any, base: type) -> None:
 
 
 def check_listener(listener: Any) -> None:
-    """Raises UsageError for what cannot be called, and for what is async.
-
-    Partials, methods and objects whose call is async are refused, too. Python would make a
-    coroutine for each event, and nobody would ever run it.
-    """
+    """Raises UsageError for what cannot be called, and for generators, which would never run."""
     if not callable(listener):
         raise UsageError(f"the listener {shown(listener)} cannot be called; {_ADVICE}")
-    # A partial is never a coroutine function itself. What it calls may be one.
-    inner = listener
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    for called in (inner, type(inner).__call__):
-        if _never_runs(called):
+    for called in _called(listener):
+        if inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called):
             raise UsageError(
-                f"the listener {shown(listener)} is async and would never run; {_ADVICE}"
+                f"the listener {shown(listener)} is a generator and would never run; {_ADVICE}"
             )
 
 
-def _never_runs(called: Any) -> bool:
-    return (
-        inspect.iscoroutinefunction(called)
-        or inspect.isasyncgenfunction(called)
-        or inspect.isgeneratorfunction(called)
-    )
+def is_async(listener: Any) -> bool:
+    """Whether somebody has to await what the listener returns. Partials, methods and objects whose
+    call is async are async, too."""
+    return any(map(inspect.iscoroutinefunction, _called(listener)))
+
+
+def _called(listener: Any) -> tuple[Any, Any]:
+    inner = listener
+    # A partial is never a coroutine function itself. What it calls may be one.
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    return inner, type(inner).__call__
+
+
+class Failures:
+    """Logs the failures of listeners: once for each listener, type of event and of error."""
+
+    __slots__ = ("_told",)
+
+    def __init__(self) -> None:
+        self._told: set[tuple[int, type, type[BaseException]]] = set()
+
+    def tell(self, listener: Any, kind: type, error: BaseException) -> None:
+        """`listener` has raised `error` on an event of this type."""
+        key = (id(listener), kind, type(error))
+        if key in self._told or len(self._told) >= MOST_TOLD:
+            return
+        self._told.add(key)
+        logger.error(
+            "listener %r failed on %s; jobs go on, and this is logged once",
+            listener,
+            kind.__name__,
+            exc_info=error,
+        )
 
 
 def refuse_answer(listener: Any, answer: Any) -> None:

@@ -34,6 +34,7 @@ from asyncjobs.worker.engine.burst import Burst
 from asyncjobs.worker.engine.loop import Processor
 from asyncjobs.worker.engine.result_waits import ResultWaits
 from asyncjobs.worker.engine.threads import Threads
+from asyncjobs.worker.last_calls import end_callbacks
 from asyncjobs.worker.lease.cancels import CancelListener
 from asyncjobs.worker.lease.heartbeat import Heartbeats
 from asyncjobs.worker.lease.session import Session
@@ -98,6 +99,7 @@ class Shift:
         self._watchdog = self._new_watchdog(pulse)
         self._orders = Orders(self.processor, stop_request, app.events, self._beats.hasten)
         self._has_left = False
+        self._grace_end_s: float | None = None
 
     @classmethod
     async def begin(
@@ -156,7 +158,7 @@ class Shift:
             await self._process()
         finally:
             await self._leave()
-        return self._report()
+        return _report(self.processor, self.session, self._memory)
 
     async def _process(self) -> None:
         """Run the processor, and what has to run beside it, until the processor is done."""
@@ -204,6 +206,7 @@ class Shift:
         if processor.running:
             logger.debug("stopping; jobs that may finish: %d", len(processor.running))
         end_s = time.monotonic() + self._settings.grace_s
+        self._grace_end_s = end_s
         while (left_s := end_s - time.monotonic()) > 0:
             if await self._stop_request.is_hurried_within(min(left_s, LEAVE_S)):
                 break
@@ -244,6 +247,12 @@ class Shift:
                 if not self.session.away:
                     with anyio.move_on_after(LEAVE_S * TELL):
                         await self._upkeep.finish()
+                await self._end_callbacks()
+
+    async def _end_callbacks(self) -> None:
+        grace_end_s = self._grace_end_s or time.monotonic() + self._settings.grace_s
+        callbacks = self.processor.settler.callbacks
+        await end_callbacks(callbacks, self._stop_request, grace_end_s, LEAVE_S * TELL)
 
     async def _say_farewell(self) -> None:
         try:
@@ -256,20 +265,6 @@ class Shift:
             released = self.processor.settler.released
             queues = tuple(self._settings.queues)
             self._emit(events.WorkerStopped(self._settings.name, released, queues))
-
-    def _report(self) -> WorkerReport:
-        processor = self.processor
-        over_memory = None
-        if self._memory is not None:
-            over_memory = self._memory.found
-        return WorkerReport(
-            taken=processor.intake.holdings.taken,
-            released=processor.settler.released,
-            threads_left=processor.threads.abandoned,
-            put_back=processor.settler.unstarted.put_back,
-            leases_lost=self.session.losses,
-            over_memory=over_memory,
-        )
 
     # -- from any thread ---------------------------------------------------------------------
 
@@ -321,6 +316,20 @@ class Shift:
             self._app.events.emit(event)
 
 
+def _report(processor: Processor, session: Session, memory: MemoryLimit | None) -> WorkerReport:
+    over_memory = None
+    if memory is not None:
+        over_memory = memory.found
+    return WorkerReport(
+        taken=processor.intake.holdings.taken,
+        released=processor.settler.released,
+        threads_left=processor.threads.abandoned,
+        put_back=processor.settler.unstarted.put_back,
+        leases_lost=session.losses,
+        over_memory=over_memory,
+    )
+
+
 def _silence_s(settings: WorkerSettings) -> float | None:
     if settings.hard_limit_s is None:
         return None
@@ -353,5 +362,6 @@ def _new_processor(app: App, settings: WorkerSettings, session: Session) -> Proc
         threads=Threads(settings.threads, sync_queues(app.registry, settings.queues)),
         bounds=Bounds(bounded_queues(app.registry, settings.queues)),
     )
+    processor.settler.callbacks.app = app.registry.hooks
     processor.settler.unstarted.put_back_log.near = app.registry.near
     return processor

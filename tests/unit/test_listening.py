@@ -1,4 +1,4 @@
-"""What may listen: plain functions. What would never run is refused, with the way out."""
+"""What may listen: plain functions and async ones. What would never run is refused."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ class Callable:
     async def __call__(self, event: Event) -> None: ...
 
 
+@pytest.mark.parametrize("listener", [generator, async_generator, functools.partial(generator)])
+def test_what_would_never_run_is_refused(listener: Any) -> None:
+    app = AsyncJobs("memory:")
+    for register in (lambda: app.on(JobEvent, listener), lambda: app.on(JobEvent)(listener)):
+        with pytest.raises(UsageError, match=r"never run; write a plain function, or an async"):
+            register()
+    assert not app.events.active
+
+
 @pytest.mark.parametrize(
     "listener",
     [
@@ -54,15 +63,16 @@ class Callable:
         Listens.static,
         Listens.of_class,
         Callable(),
-        generator,
-        async_generator,
     ],
 )
-def test_what_would_never_run_is_refused(listener: Any) -> None:
+def test_async_ones_have_an_inbox_until_they_are_removed(listener: Any) -> None:
     app = AsyncJobs("memory:")
-    for register in (lambda: app.on(JobEvent, listener), lambda: app.on(JobEvent)(listener)):
-        with pytest.raises(UsageError, match=r"never run; write a plain function.*put_nowait"):
-            register()
+    remove = app.on(JobEvent, listener)
+    assert [inbox.listener for inbox in app.events.inboxes.all] == [listener]
+    app.events.emit(ENQUEUED)
+    assert len(app.events.inboxes.all[0]) == 1
+    remove()
+    assert app.events.inboxes.all == []
     assert not app.events.active
 
 

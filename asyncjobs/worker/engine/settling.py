@@ -26,6 +26,7 @@ from asyncjobs.policy.verdict import Ending, Verdict
 from asyncjobs.store.checks import check_effects
 from asyncjobs.store.seam import Capabilities
 from asyncjobs.worker.engine.attempt import Attempt, Reason, TooLate
+from asyncjobs.worker.engine.callbacks import Callbacks
 from asyncjobs.worker.engine.error_text import describe, log_failure
 from asyncjobs.worker.engine.failures import FailureLog, counted
 from asyncjobs.worker.engine.last_resort import LAST_RESORT_S, end_without_words
@@ -86,7 +87,8 @@ class Settler:
         self.released = 0
         self._teller = Teller(settings, clock_s)
         self._is_told = self._teller.is_on
-        self.unstarted = Unstarted(settings, hub, clock_s, self._teller)
+        self.callbacks = Callbacks()
+        self.unstarted = Unstarted(settings, hub, clock_s, self._teller, self.callbacks)
         """For jobs that never come to an attempt."""
 
     def value(self, attempt: Attempt, value: Any) -> Settlement | None:
@@ -156,6 +158,7 @@ class Settler:
         ended = self._ended(attempt)
         if settlement.state is State.DEAD:
             self._tell(attempt, events.JobDead, *ended, "exhausted", fault)
+            self.callbacks.dead(attempt, "exhausted", fault)
         else:
             self._tell(attempt, events.JobRetryScheduled, *ended, LAST_RESORT_S, fault)
         return settlement
@@ -228,7 +231,7 @@ class Settler:
         if verdict.ending is Ending.SNOOZE:
             return self._snooze(attempt, verdict.delay_s)
         if verdict.ending is Ending.DISCARD:
-            return self._discarded(attempt, verdict.reason)
+            return self._discarded(attempt, verdict.reason, error)
         return self._dead(attempt, error, verdict.reason)
 
     def _log_clean_up(self, attempt: Attempt, error: BaseException, why: str) -> None:
@@ -308,7 +311,7 @@ class Settler:
         self._tell(attempt, JobSuspended, *ended, pause.delay_s, pause.reason)
         return settlement
 
-    def _discarded(self, attempt: Attempt, reason: str) -> Settlement:
+    def _discarded(self, attempt: Attempt, reason: str, error: BaseException) -> Settlement:
         if attempt.mask is not None:
             reason = attempt.mask.text(reason)
         ended = self._ended(attempt)
@@ -318,6 +321,7 @@ class Settler:
         text = "%s: discarded: %s"
         log_end(State.DISCARDED, text, attempt.job.ref, reason, extra=self._label(attempt))
         self._tell(attempt, events.JobDiscarded, *ended, reason)
+        self.callbacks.discarded(attempt, reason, error)
         return settlement
 
     def _dead(self, attempt: Attempt, error: BaseException, reason: str) -> Settlement:
@@ -340,6 +344,7 @@ class Settler:
         level = ENDS[State.DEAD].level
         log_failure(logger, attempt, text, *about, error=told, level=level, **self._lasted(attempt))
         self._tell(attempt, events.JobDead, *ended, reason, error)
+        self.callbacks.dead(attempt, reason, error)
         return settlement
 
 

@@ -15,6 +15,7 @@ from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
 from asyncjobs.worker.engine.attempt import Attempt
+from asyncjobs.worker.engine.callbacks import Callbacks
 from asyncjobs.worker.engine.error_text import describe
 from asyncjobs.worker.engine.labels import call_of, label_of
 from asyncjobs.worker.engine.put_back_log import PutBackLog
@@ -35,11 +36,17 @@ class Unstarted:
     that it has put back."""
 
     def __init__(
-        self, settings: AppSettings, hub: Events, clock_s: Callable[[], float], teller: Teller
+        self,
+        settings: AppSettings,
+        hub: Events,
+        clock_s: Callable[[], float],
+        teller: Teller,
+        callbacks: Callbacks,
     ) -> None:
         self._settings = settings
         self._events = hub
         self._teller = teller
+        self._callbacks = callbacks
         self.put_back_log = PutBackLog(clock_s)
         self.put_back = 0
 
@@ -73,6 +80,7 @@ class Unstarted:
             self._events.emit(
                 events.JobExpired(info.ref, info.name, number, 0.0, EXPIRED, info=info)
             )
+        self._callbacks.discarded(attempt, EXPIRED, None)
         return settlement
 
     def cancelled(self, job: TakenJob) -> Settlement:
@@ -144,3 +152,7 @@ class Unstarted:
             if attempt is not None:
                 info = attempt.info
             self._events.emit(events.JobDead(job.ref, name, number, 0.0, reason, error, info=info))
+        if attempt is None:
+            self._callbacks.dead_unknown(job, name, number, reason, error)
+        else:
+            self._callbacks.dead(attempt, reason, error)
