@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from asyncjobs import AsyncJobs, CallNext, EnqueueCall, JobAttempt, JobHandle, Send
+from asyncjobs import AsyncJobs, CallNext, EnqueueCall, JobAttempt, JobEnd, JobHandle, Send
 
 app = AsyncJobs()
 
@@ -37,6 +37,27 @@ async def takes_an_attempt(attempt: JobAttempt, call_next: CallNext) -> JobHandl
 def registers_for_enqueues() -> None:
     app.enqueue_middleware(returns_a_number)  # error
     app.enqueue_middleware(takes_an_attempt)  # error
+
+
+def plain_handler(attempt: JobAttempt, error: KeyError) -> None: ...
+
+
+async def for_keys(attempt: JobAttempt, error: KeyError) -> None: ...
+
+
+def plain_callback(end: JobEnd) -> None: ...
+
+
+async def takes_two(end: JobEnd, more: int) -> None: ...
+
+
+def registers_answers() -> None:
+    app.on_error(KeyError)(plain_handler)  # error
+    app.on_error(LookupError)(for_keys)  # error
+    app.on_error(BaseException)  # error
+    app.on_error("KeyError")  # error
+    app.on_dead(plain_callback)  # error
+    app.on_discard(takes_two)  # error
 
 
 async def replaces(call: EnqueueCall, send: Send) -> JobHandle[Any]:

@@ -10,11 +10,13 @@ from asyncjobs import (
     EnqueueCall,
     Hooked,
     JobAttempt,
+    JobEnd,
     JobHandle,
     JobRegistry,
+    Retry,
     Send,
 )
-from asyncjobs.events import AttemptInfo
+from asyncjobs.events import AttemptInfo, JobDead
 
 app = AsyncJobs()
 registry = JobRegistry()
@@ -52,12 +54,38 @@ async def forgets(call: EnqueueCall, send: Send) -> None:
     await send()
 
 
+@pay.on_error(KeyError)
+@registry.on_error(LookupError)
+async def answers(attempt: JobAttempt, error: LookupError) -> Retry | str:
+    return str(error)
+
+
+@app.on_error(ValueError, KeyError)
+async def answers_several(attempt: JobAttempt, error: Exception) -> None: ...
+
+
+@app.on_dead
+@registry.on_discard
+@pay.on_dead
+async def told(end: JobEnd) -> int:
+    return end.number
+
+
+@app.on(JobDead)
+async def hears(event: JobDead) -> None:
+    assert_type(event.reason, str)
+
+
+app.on(JobDead, hears)
+
+
 def install(scope: Hooked) -> None:
     scope.middleware(measured)
 
 
 async def kept(attempt: JobAttempt, call_next: CallNext) -> None:
     assert_type(await counts(attempt, call_next), int)
+    assert_type(await answers(attempt, KeyError()), Retry | str)
     install(app)
     install(registry)
     install(pay)
