@@ -62,7 +62,7 @@ class Opening:
         settings: AppSettings,
         events: Events,
         *,
-        has_listeners: bool,
+        has_listeners: bool = True,
     ) -> None:
         """`has_listeners`: whether the async listeners of the app run here."""
         self.loop = loop
@@ -324,9 +324,7 @@ class Openings:
         # A loop that was closed without leaving the app took its connections with it. Waiting
         # for that opening would fail, so it is replaced.
         if current is None or current.is_over or current.loop.is_closed():
-            current = Opening(
-                loop, self.new_backend, self._settings, self._events, has_listeners=True
-            )
+            current = Opening(loop, self.new_backend, self._settings, self._events)
             self.current = current
         elif current.pid != os.getpid() or current.loop is not loop:
             raise why_not_open(current)
