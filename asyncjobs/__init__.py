@@ -65,6 +65,7 @@ from asyncjobs.jobs.registry import JobRegistry
 from asyncjobs.jobs.rescue import Succeed
 from asyncjobs.jobs.rows import JobRow, JobRows
 from asyncjobs.jobs.schedule import Schedule
+from asyncjobs.jobs.step_info import StepInfo
 from asyncjobs.jobs.steps import Step
 from asyncjobs.jobs.tick import FromTick
 from asyncjobs.model.clock import Seconds
@@ -147,6 +148,7 @@ __all__ = [
     "Snooze",
     "State",
     "Step",
+    "StepInfo",
     "StoreError",
     "StoreFull",
     "StoreUnavailable",

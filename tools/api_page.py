@@ -57,6 +57,7 @@ SECTIONS = {
     "Handles and what they return": [
         "JobHandle",
         "JobInfo",
+        "StepInfo",
         "JobError",
         "Progress",
         "JobRef",

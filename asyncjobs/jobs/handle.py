@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from asyncjobs.errors import (
     JobNotFound,
@@ -19,6 +20,7 @@ from asyncjobs.guard.texts import in_queues
 from asyncjobs.jobs.context import _result_waits
 from asyncjobs.jobs.info import JobInfo, envelope_of, info_of, outcome_of
 from asyncjobs.jobs.readings import Readings
+from asyncjobs.jobs.step_info import steps_in
 from asyncjobs.model import events
 from asyncjobs.model.clock import Seconds, seconds
 from asyncjobs.model.ends import ENDS
@@ -30,6 +32,9 @@ from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.seam import Backend
 
 __all__ = ["Disposition", "JobHandle", "Reader"]
+
+_NOTED: Final = (State.RUNNING, State.READY, State.SCHEDULED, State.DEAD)
+"""States in which a job may have notes."""
 
 Disposition: TypeAlias = Literal["new", "existing", "replaced", "held"]
 """What became of an enqueue; see `JobHandle.disposition`."""
@@ -159,8 +164,13 @@ class JobHandle(Generic[R_co]):
 
     async def info(self) -> JobInfo:
         """What the store knows of the job now. Raises JobNotFound like `status`."""
-        record = await self._record(self._reader.opened())
-        return info_of(record, self._reader.max_attempts)
+        backend = self._reader.opened()
+        record = await self._record(backend)
+        info = info_of(record, self._reader.max_attempts)
+        if not backend.capabilities.notes or record.state not in _NOTED:
+            return info
+        notes = await backend.inspect.notes(record.ref, is_dead=record.state is State.DEAD)
+        return replace(info, steps=steps_in(notes))
 
     async def cancel(self) -> bool:
         """Cancel the job.

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from asyncjobs.guard.untrusted import LAST_MS, read_text
 from asyncjobs.jobs.context import from_ms
+from asyncjobs.jobs.step_info import StepInfo
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import BadRecord, read_fields
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
@@ -83,6 +84,8 @@ class JobInfo:
     args: its positional arguments.
     kwargs: its keyword arguments.
     progress: its newest report by `ctx.progress(...)`.
+    steps: its steps, as far as the store knows them, oldest first; without those of a job that has
+    ended, unless it is dead. A list of jobs leaves them out.
     error: the error that the job ended with.
     worker: the lease of the worker that runs it.
     reason: why it ended, for example `exhausted`.
@@ -111,6 +114,7 @@ class JobInfo:
     args: Sequence[Any] | None = field(default=None, repr=False)
     kwargs: dict[str, Any] | None = field(default=None, repr=False)
     progress: Progress | None = None
+    steps: tuple[StepInfo, ...] = ()
     error: JobError | None = None
     worker: str | None = None
     reason: str | None = None
@@ -131,6 +135,7 @@ class JobInfo:
             "error": self.error and self.error.masked(mask),
             "errors": tuple(error.masked(mask) for error in self.errors),
             "reason": self.reason and mask.text(self.reason),
+            "steps": tuple(step.masked(mask) for step in self.steps),
         }
         args, kwargs = mask.arguments()
         if self.args is not None:

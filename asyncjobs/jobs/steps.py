@@ -66,10 +66,14 @@ class Steps:
         self._used: set[str] = set()
         """Names that this attempt may not use again."""
         self._open: list[str] = []
+        self._said: dict[str, tuple[bool, Any]] = {}
+        """Whether each step is finished, and its cursor as JSON."""
         self._has_worked = False
         self._was_isolated = False
-        self.before_write: Callable[[], None] = lambda: None
-        """Called before a step is written as finished: what else is to be kept with it."""
+        self._is_broken = False
+        """Whether a step was left by an error."""
+        self.note_state: Callable[[], None] = lambda: None
+        """Notes the state of the job as it is now."""
 
     async def begin(self, name: str, *, is_isolated: bool) -> StepNote | None:
         """Enter a step; what the store knows of it. Raises UsageError, BadRecord, and Suspend if
@@ -96,6 +100,8 @@ class Steps:
             self._used.discard(name)
             raise
         self._open.append(name)
+        if known is not None:
+            self._said[name] = known.is_finished, to_tagged(known.cursor, "the cursor")
         return known
 
     async def _known(self, name: str) -> StepNote | None:
@@ -130,7 +136,13 @@ class Steps:
             record["cursor"] = to_tagged(cursor, f"the cursor of {what} of {self.ref}")
         if result is not None:
             record["result"] = to_tagged(result, f"the result of {what} of {self.ref}")
-        self.book.note(STEP + name, to_json(record), what)
+        said = is_finished, record.get("cursor")
+        # rule:24 a cursor that stays where it was brings no job forward
+        is_forward = said != self._said.get(name)
+        self._said[name] = said
+        self.book.note(STEP + name, to_json(record), what, forward=is_forward)
+        # rule:24 the state is noted with each cursor, and sent in one request with it
+        self.note_state()
 
     async def finish(self, name: str, began_s: float, cursor: Any, result: Any = None) -> None:
         """Return when the store knows that the step is finished."""
@@ -148,10 +160,22 @@ class Steps:
     def leave_failed(self, name: str) -> None:
         self.leave(name)
         self._used.discard(name)
+        self._is_broken = True
 
     async def write(self) -> None:
-        self.before_write()
+        """Return when the store has all notes."""
+        self.note_end()
         await self.book.write()
+
+    def note_end(self) -> None:
+        """Note the state where the attempt is left.
+
+        Not in the midst of a step: a later attempt begins at the cursor, and would count twice
+        what the state has of the piece behind it.
+        """
+        # rule:24 the state of a piece that was not finished is not kept
+        if not self._open and not self._is_broken:
+            self.note_state()
 
     async def call(
         self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -10,6 +10,7 @@ from asyncjobs.errors import UsageError
 from asyncjobs.jobs.notebook import Notebook
 from asyncjobs.jobs.seat import Desk, LocalSeat, Seat, StopReason
 from asyncjobs.jobs.sleeping import Sleeps
+from asyncjobs.jobs.state import KeptState
 from asyncjobs.jobs.steps import Step, Steps
 from asyncjobs.jobs.suspend import Suspend
 from asyncjobs.model.clock import Seconds
@@ -30,10 +31,11 @@ class Work:
         self.book = Notebook(seat, ref)
         self.steps = Steps(seat, self.book, ref, function)
         self.sleeps = Sleeps(seat, self.steps, function)
+        self.state = KeptState(self.steps, function)
 
     async def close(self, limit_s: float) -> None:
         """The attempt has ended without a value: store what is not stored yet."""
-        self.steps.before_write()
+        self.steps.note_end()
         await self.book.close(limit_s)
 
 
@@ -150,6 +152,29 @@ class Stepwise:
                 f"ctx.step({name!r}, …) takes a function and its arguments, or start=, or cursor="
             )
         return Step(self.work.steps, name, start, is_isolated=isolated)
+
+    # -- state --------------------------------------------------------------------------------
+
+    async def state(self, kind: type[T], /) -> T:
+        """The job's state as a value of this type, to be read and changed.
+
+        In the first attempt it is `kind()`. Later ones get it as it was. It is stored together
+        with each cursor and each finished step. Outside of steps it is stored when the attempt
+        fails, is stopped or gives its slot away; within a step such an end takes it back to the
+        last cursor. `save()` stores it at once. In one attempt each call returns the same object.
+
+        kind: a dataclass, an attrs class, a msgspec Struct, a pydantic model or a TypedDict, whose
+        fields have defaults. What a step may keep may be in its fields. A field that a deploy
+        has added has its default.
+
+        Raises UsageError for another type, and for two types in one job.
+        """
+        return await self.work.state.get(kind)
+
+    async def save(self) -> None:
+        """Return when the store has the state and all cursors of this attempt as they are now."""
+        self.work.steps.note_state()
+        await self.work.book.write()
 
     # -- waits --------------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from asyncjobs.model.job import State
+from asyncjobs.model.notes import Notes
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.changes import JobChanges
 from asyncjobs.store.history import History
 from asyncjobs.store.listing import JobListing
@@ -203,6 +205,13 @@ class Inspection(Protocol):
 
     async def workers(self, queues: Sequence[str]) -> list[WorkerEntry]:
         """The leases in these queues, also those that are over; at most 1,000 in each."""
+        ...
+
+    async def notes(self, ref: JobRef, *, is_dead: bool) -> Notes:
+        """The notes of a job that has not ended, or of a dead one; empty without any.
+
+        Unlike `Lease.notes` it asks nobody whether the job is its own.
+        """
         ...
 
     async def diagnose(self) -> list[Finding]:

@@ -16,6 +16,7 @@ from tests.kit.waiting import ticks
 
 MORE = """
 import asyncio
+from datetime import date
 from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, constant
 
 app = AsyncJobs()
@@ -30,6 +31,15 @@ async def trip(*, ctx: JobContext = INJECTED) -> None:
 async def climb(floors: int, *, ctx: JobContext = INJECTED) -> None:
     ctx.progress(2, floors, "resting")
     await asyncio.sleep(60)
+
+
+@app.job
+async def walk(*, ctx: JobContext = INJECTED) -> None:
+    async for step in ctx.step("pack", start=0):
+        pass
+    async for step in ctx.step("walk", start=date(2026, 1, 1)):
+        await step.checkpoint(date(2026, 11, 30))
+        await asyncio.sleep(60)
 """
 
 
@@ -94,6 +104,24 @@ def test_a_running_job_with_its_progress(folder: Path, env: dict[str, str], run:
     assert fields["worker"]
     assert fields["progress"] == {"done": 2, "total": 8, "note": "resting"}
     assert show(folder, env, job).row("progress") == ["progress", "2 of 8 resting"]
+
+
+def test_the_steps_of_a_running_job(folder: Path, env: dict[str, str], run: Start) -> None:
+    (folder / "more.py").write_text(MORE)
+    job = add(folder, env, "more:app", "more.walk")
+    run("worker", "more:app", env=env).wait_started()
+    for _ in ticks():
+        steps = show(folder, env, job, "--json").json()["steps"]
+        if len(steps) == 2:
+            break
+    assert [(step["step"], step["is_finished"]) for step in steps] == [
+        ("pack", True),
+        ("walk", False),
+    ]
+    assert steps[1]["cursor"] == {"$date": "2026-11-30"}
+    shown = show(folder, env, job)
+    assert shown.row("pack")[:2] == ["pack", "finished"]
+    assert "datetime.date(2026, 11, 30)" in shown.out
 
 
 def test_a_job_that_is_done(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -18,6 +19,7 @@ from asyncjobs import (
     JobContext,
     JobFailed,
     RetryPolicy,
+    Step,
     UsageError,
     Worker,
     constant,
@@ -114,6 +116,22 @@ async def test_an_error_without_progress_spends_one(app: AsyncJobs, stage: Stage
     async with working(app):
         with pytest.raises(JobFailed, match="at 0"):
             await (await job.enqueue(10, [0])).result(LIMIT_S)
+
+
+async def stands_still(*, ctx: JobContext = INJECTED) -> None:
+    jobs.stage.note("visit")
+    async for step in ctx.step("still", start=0):
+        await step.advance(1)
+        raise jobs.Broken("no")
+
+
+async def test_a_cursor_that_stays_is_no_progress(app: AsyncJobs, stage: Stage) -> None:
+    job = register(app, stands_still, retry=RetryPolicy(2, constant(0)))
+    async with working(app):
+        with pytest.raises(JobFailed, match="no"):
+            await (await job.enqueue()).result(LIMIT_S)
+    # The first visit has brought the job forward. The other two spend its attempts.
+    assert stage.count("visit") == 3
 
 
 async def test_resumptions_have_a_limit(app: AsyncJobs, stage: Stage) -> None:
@@ -398,3 +416,151 @@ async def test_wrong_calls() -> None:
                 pass
     with pytest.raises(UsageError, match="was not entered"):
         context.step("b", start=0).cursor  # noqa: B018
+
+
+async def test_the_steps_of_a_job_are_shown(app: AsyncJobs, stage: Stage) -> None:
+    job = register(app, walks, retry=RetryPolicy(1, constant(0)), max_resumptions=0)
+    async with working(app):
+        handle = await job.enqueue(6, [4])
+        with pytest.raises(JobFailed):
+            await handle.result(LIMIT_S)
+        (step,) = (await handle.info()).steps
+    assert (step.name, step.is_finished, step.cursor) == ("walk", False, 4)
+    assert abs(datetime.now(UTC) - step.at) < timedelta(minutes=1)
+
+
+@dataclass
+class Totals:
+    rows: int = 0
+    last: date | None = None
+    seen: list[Any] = field(default_factory=list)
+
+
+class Counts(TypedDict, total=False):
+    rows: int
+
+
+async def keeps_state(fails: int, *, ctx: JobContext = INJECTED) -> list[Any]:
+    state = await ctx.state(Totals)
+    assert await ctx.state(Totals) is state
+    state.rows += 1
+    state.last = date(2026, 11, state.rows)
+    state.seen.append((ctx.attempt, state.rows))
+    if state.rows <= fails:
+        raise jobs.Broken("no")
+    if state.rows == fails + 1:
+        ctx.interrupt()
+    return [state.rows, state.last.isoformat(), [list(pair) for pair in state.seen]]
+
+
+async def test_a_state_is_kept_from_attempt_to_attempt(app: AsyncJobs) -> None:
+    job = register(app, keeps_state, retry=RetryPolicy(3, constant(0)))
+    async with working(app):
+        found = await (await job.enqueue(2)).result(LIMIT_S)
+    # It brings no job forward: each failure spends an attempt.
+    assert found == [4, "2026-11-04", [[1, 1], [2, 2], [3, 3], [3, 4]]]
+
+
+async def keeps_counts(*, ctx: JobContext = INJECTED) -> int:
+    counts = await ctx.state(Counts)
+    counts["rows"] = counts.get("rows", 0) + 1
+    await ctx.save()
+    if counts["rows"] == 1:
+        # A kill would come to this: nothing is stored at the end of this attempt.
+        ctx.work.steps.note_state = lambda: None
+        counts["rows"] = 50
+        ctx.interrupt()
+    return counts["rows"]
+
+
+async def test_a_state_can_be_saved_at_once(app: AsyncJobs) -> None:
+    job = register(app, keeps_counts)
+    async with working(app):
+        assert await (await job.enqueue()).result(LIMIT_S) == 2
+
+
+async def counts_rows(total: int, breaks_at: int, form: str, *, ctx: JobContext = INJECTED) -> int:
+    """Counts in its state what it walks through, and fails once in the midst of a piece."""
+    state = await ctx.state(Totals)
+
+    async def walk(step: Step[int]) -> None:
+        for number in range(step.cursor, total):
+            state.rows += 1
+            if number == breaks_at and not jobs.stage.notes:
+                jobs.stage.note("broke")
+                raise jobs.Broken("midst")
+            await step.advance(number + 1)
+
+    if form == "for":
+        async for step in ctx.step("walk", start=0):
+            await walk(step)
+    else:
+        async with ctx.step("walk", start=0) as step:
+            await walk(step)
+    return state.rows
+
+
+@pytest.mark.parametrize("form", ["for", "with"])
+async def test_state_and_cursor_fit(app: AsyncJobs, stage: Stage, form: str) -> None:
+    job = register(app, counts_rows, retry=AT_ONCE)
+    async with working(app):
+        assert await (await job.enqueue(6, 3, form)).result(LIMIT_S) == 6
+    assert stage.notes == ["broke"]
+
+
+async def test_state_and_cursor_are_sent_together(
+    app: AsyncJobs, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebook, "EVERY_S", 60.0)
+    job = register(app, counts_rows)
+    async with working(app) as worker:
+        lease: Any = processor_of(worker).session.lease
+        write, calls = type(lease).note, []
+
+        async def note(self: Any, notes: Any) -> Any:
+            calls.append(sorted(each.name for each in notes))
+            return await write(self, notes)
+
+        monkeypatch.setattr(type(lease), "note", note)
+        await (await job.enqueue(6, 99, "for")).result(LIMIT_S)
+    assert calls == [["state", "step:walk"]]
+
+
+@dataclass
+class Demanding:
+    rows: int
+
+
+async def asks_for(which: str, *, ctx: JobContext = INJECTED) -> None:
+    await ctx.state({"no class": int, "demanding": Demanding, "two": Totals}[which])
+    await ctx.state(Counts)
+
+
+@pytest.mark.parametrize(
+    ("which", "text"),
+    [("no class", "a state is a dataclass"), ("demanding", "default"), ("two", "one state")],
+)
+async def test_a_state_that_cannot_be(app: AsyncJobs, which: str, text: str) -> None:
+    job = register(app, asks_for, retry=False)
+    async with working(app):
+        with pytest.raises(JobFailed, match=text):
+            await (await job.enqueue(which)).result(LIMIT_S)
+
+
+async def with_secret(token: str, *, ctx: JobContext = INJECTED) -> None:
+    async for step in ctx.step("login", start=""):
+        await step.advance(f"as {token}")
+        raise jobs.Broken("no")
+
+
+async def test_what_is_sensitive_is_hidden_in_cursors(app: AsyncJobs) -> None:
+    job = register(
+        app, with_secret, retry=RetryPolicy(1, constant(0)), max_resumptions=0, sensitive=["token"]
+    )
+    async with working(app):
+        handle = await job.enqueue("s3cr3t-token")
+        with pytest.raises(JobFailed):
+            await handle.result(LIMIT_S)
+        info = await handle.info()
+    assert "s3cr3t-token" in info.steps[0].cursor
+    assert "s3cr3t-token" not in str(info.redacted().steps)

@@ -24,12 +24,14 @@ from asyncjobs.cli.shared.render import (
 from asyncjobs.cli.shared.store_command import ask, each_by_itself, fail, store_options
 from asyncjobs.cli.shared.values import count
 from asyncjobs.errors import ConfigError, JobNotFound, NotOpen
-from asyncjobs.guard.texts import in_queues
+from asyncjobs.guard.texts import in_queues, shown
 from asyncjobs.host.exits import ExitCode
+from asyncjobs.jobs.cursors import to_tagged
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.info import JobError, JobInfo
 from asyncjobs.jobs.readings import check_job_name, read_job_name
 from asyncjobs.jobs.rows import worker_name
+from asyncjobs.jobs.step_info import StepInfo
 from asyncjobs.model.events import Events
 from asyncjobs.options.checks import check_queue_name
 from asyncjobs.store.seam import Backend, StoreInfo
@@ -174,6 +176,7 @@ def _fields(job: JobInfo) -> dict[str, Any]:
         "kwargs": job.kwargs,
         "progress": progress
         and {"done": progress.done, "total": progress.total, "note": progress.note},
+        "steps": [_step_fields(step) for step in job.steps],
         "reason": job.reason,
         "error": job.error and _error_fields(job.error),
         "errors": [_error_fields(error) for error in job.errors],
@@ -181,6 +184,15 @@ def _fields(job: JobInfo) -> dict[str, Any]:
     if job.put_back:
         fields["put_back"] = {"times": job.put_back, "since": job.put_back_since}
     return fields
+
+
+def _step_fields(step: StepInfo) -> dict[str, Any]:
+    return {
+        "step": step.name,
+        "is_finished": step.is_finished,
+        "cursor": to_tagged(step.cursor, "the cursor"),
+        "at": step.at,
+    }
 
 
 def _error_fields(error: JobError) -> dict[str, Any]:
@@ -221,12 +233,23 @@ def _parts(job: JobInfo) -> list[Part]:
         "error": _error(job.error),
     }
     parts: list[Part] = [field_table(rows)]
+    if job.steps:
+        parts.append(Table(("step", "state", "cursor", "at"), [_step_row(s) for s in job.steps]))
     if job.errors:
         # The traceback of the last one alone: five of them would push the rest off the screen.
         parts.append(Table(("failed", "at", "on", "error"), [_error_row(e) for e in job.errors]))
         if trace := job.errors[-1].traceback.rstrip():
             parts.append(block(trace))
     return parts
+
+
+def _step_row(step: StepInfo) -> tuple[str, ...]:
+    state = "finished" if step.is_finished else "begun"
+    cursor = ""
+    if step.cursor is not None:
+        # A date or a tuple reads as it is written in Python, and a foreign text has no line breaks.
+        cursor = shown(step.cursor)
+    return tuple(clean(text) for text in (step.name, state, cursor, _when(step.at) or ""))
 
 
 def _put_back(job: JobInfo) -> str | None:

@@ -7,6 +7,7 @@ from heapq import nlargest, nsmallest
 
 from asyncjobs.model.ids import id_bytes
 from asyncjobs.model.job import JobRecord, Priority, State
+from asyncjobs.model.notes import Notes
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.letters import (
     MAX_PAGE,
@@ -126,6 +127,13 @@ class Ended:
         if letters and len(letters) < len(places):
             next_page = letters[-1].key
         return LetterPage(letters, next_page, total, now)
+
+    def notes(self, id: str) -> Notes:
+        """The notes of a dead job."""
+        letter = self._dead.get(id)
+        if letter is None:
+            return {}
+        return dict(letter.notes)
 
     def all_letters(self) -> Iterator[tuple[int, str, Letter]]:
         """When each dead job died, its id, and its letter, in any order."""

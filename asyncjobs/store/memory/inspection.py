@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from asyncjobs.model.notes import Notes
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.activity import flow_of
 from asyncjobs.store.inspect import (
     Finding,
@@ -39,6 +41,17 @@ class MemoryInspection:
         by_name = self._queues.by_name
         known = [by_name[name] for name in queues if name in by_name]
         return [entry for queue in known for entry in queue.leases.workers(now)]
+
+    async def notes(self, ref: JobRef, *, is_dead: bool) -> Notes:
+        queue = self._queues.by_name.get(ref.queue)
+        if queue is None:
+            return {}
+        if is_dead:
+            return queue.ended.notes(ref.id)
+        job = queue.find(ref.id)
+        if job is None:
+            return {}
+        return dict(job.notes)
 
     async def diagnose(self) -> list[Finding]:
         """Always one problem: the jobs of this store end with its process."""

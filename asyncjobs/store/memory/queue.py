@@ -255,6 +255,10 @@ class Queue:
             return self.ended.record(ref, now)
         return job.record(ref)
 
+    def find(self, id: str) -> StoredJob | None:
+        """A job that has not ended."""
+        return self._jobs.get(id)
+
     def cancel(
         self, id: str, outcome: bytes | None, result_ttl_ms: int, now: int
     ) -> tuple[CancelVerdict, str | None]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from asyncjobs.errors import StoreUnavailable
 from asyncjobs.model.ends import STATE_OF_CODE
 from asyncjobs.model.headers import PUT_BACK_MARK
 from asyncjobs.model.ids import id_text
+from asyncjobs.model.notes import Notes
+from asyncjobs.model.refs import JobRef
 from asyncjobs.store.activity import ENQUEUED, RESCHEDULED, flow_of
 from asyncjobs.store.inspect import (
     Finding,
@@ -22,6 +25,7 @@ from asyncjobs.store.redis.diagnosis import diagnose
 from asyncjobs.store.redis.history import RedisHistory
 from asyncjobs.store.redis.jobs import RedisJobInspection
 from asyncjobs.store.redis.locks import RedisUniqueKeys
+from asyncjobs.store.redis.notes import read_notes
 from asyncjobs.store.redis.operating import ordered_state
 from asyncjobs.store.redis.scripts import run, run_all, script
 
@@ -48,6 +52,18 @@ class RedisInspection:
             for queue, (now_ms, found) in zip(queues, replies, strict=True)
             for at in range(0, len(found), 6)
         ]
+
+    async def notes(self, ref: JobRef, *, is_dead: bool) -> Notes:
+        keys = self._access.keys.queue(ref.queue)
+        key = keys.notes(ref.id)
+        if is_dead:
+            key = keys.dead_notes(ref.id)
+        try:
+            reply = await self._access.link.call(b"HGETALL", key)
+        except StoreUnavailable:
+            # After a restart of the server each connection fails once.
+            reply = await self._access.link.call(b"HGETALL", key)
+        return read_notes(reply)
 
     async def diagnose(self) -> list[Finding]:
         return await diagnose(self._access.link)

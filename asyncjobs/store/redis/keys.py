@@ -81,6 +81,10 @@ class QueueKeys:
         """Where the notes of a living job are kept."""
         return self.base + b"notes:" + id_bytes(job_id)
 
+    def dead_notes(self, job_id: str) -> bytes:
+        """Where the notes of a dead job are kept."""
+        return self.base + b"dead:notes:" + id_bytes(job_id)
+
     def rule(self, schedule_id: str) -> bytes:
         """Where a schedule is kept."""
         return self.base + b"cron:of:" + id_bytes(schedule_id)

@@ -15,7 +15,7 @@ from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.lookups import STEP
 from asyncjobs.store.redis.scripts import Script
 
-__all__ = ["NoteReads", "NoteWrites", "job_steps", "place_of"]
+__all__ = ["NoteReads", "NoteWrites", "job_steps", "place_of", "read_notes"]
 
 # lua/events.lua keeps them among the notes of a job, and they are none.
 _OF_WAITS: Final = frozenset({"waits", "waits:until"})
@@ -87,7 +87,7 @@ class NoteReads:
         found: list[Notes | None] = [None] * self._number
         for place, answer in _by_place(self._steps, replies):
             if isinstance(answer, list):
-                found[place] = _read_notes(answer)
+                found[place] = read_notes(answer)
         return found
 
 
@@ -118,7 +118,7 @@ def place_of(job: TakenJob) -> bytes:
     return b"%d:%s" % (job.priority, job.receipt)
 
 
-def _read_notes(flat: Sequence[bytes]) -> Notes:
+def read_notes(flat: Sequence[bytes]) -> Notes:
     """The fields of a hash. A name that is no text can only come from a foreign writer."""
     names = (name.decode("utf-8", "backslashreplace") for name in flat[::2])
     notes = dict(zip(names, flat[1::2], strict=True))

@@ -188,6 +188,22 @@ async def test_a_letter_without_notes_is_revived_without(store: Store) -> None:
     assert await notes(worker, await worker.take_one()) == [{}]
 
 
+async def test_who_inspects_sees_them_of_any_job(store: Store) -> None:
+    worker = await store.worker()
+    seen = store.backend.inspect.notes
+    assert await seen(ref("a"), is_dead=False) == {}
+    job = await running(store, worker)
+    await note(worker, (job, "step:x", b"1"))
+    assert await seen(ref("a"), is_dead=False) == {"step:x": b"1"}
+    assert await seen(ref("a"), is_dead=True) == {}
+    await worker.exchange(Settlement.reschedule(job, b"again", 0))
+    assert await seen(ref("a"), is_dead=False) == {"step:x": b"1"}
+    await dead(store, worker, await worker.take_one())
+    assert await seen(ref("a"), is_dead=False) == {}
+    assert await seen(ref("a"), is_dead=True) == {"step:x": b"1"}
+    assert await seen(ref("unknown"), is_dead=True) == {}
+
+
 @pytest.mark.parametrize("way", ["purge", "prune"])
 async def test_they_go_with_the_letter(store: Store, way: str) -> None:
     worker = await store.worker()

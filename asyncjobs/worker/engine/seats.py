@@ -43,7 +43,9 @@ class Seats:
         self.hub = hub
         self.clock_ahead_ms = 0
         self.is_ending = False
-        self._taken: weakref.WeakSet[WorkerSeat] = weakref.WeakSet()
+        self.waiting: set[WorkerSeat] = set()
+        """Those on which somebody waits for a stop. Changed on the loop only: jobs in threads have
+        seats, too, and a set must not change while it is read."""
 
     def seat_of(self, context: object) -> WorkerSeat:
         assert isinstance(context, JobContext)
@@ -51,14 +53,12 @@ class Seats:
         attempt = attempt_of(_current.get(None))
         if attempt is None or not attempt.is_about(context):
             attempt = self.running.find(context)
-        seat = WorkerSeat(self, context._job, attempt)
-        self._taken.add(seat)
-        return seat
+        return WorkerSeat(self, context._job, attempt)
 
     def end(self) -> None:
         """The worker takes no more jobs and will end. Those that run may finish their piece."""
         self.is_ending = True
-        for seat in list(self._taken):
+        for seat in list(self.waiting):
             seat.wake()
 
 
@@ -76,6 +76,8 @@ class WorkerSeat:
         if attempt is not None:
             self._attempt = weakref.ref(attempt)
         self._woken: asyncio.Event | None = None
+        self._waiters = 0
+        """How many tasks of the job wait for a stop."""
 
     @property
     def attempt(self) -> Attempt | None:
@@ -111,9 +113,16 @@ class WorkerSeat:
     async def stopping(self) -> StopReason:
         if self._woken is None:
             self._woken = asyncio.Event()
-        while (reason := self.stop_reason) is None:
-            self._woken.clear()
-            await self._woken.wait()
+        self._seats.waiting.add(self)
+        self._waiters += 1
+        try:
+            while (reason := self.stop_reason) is None:
+                self._woken.clear()
+                await self._woken.wait()
+        finally:
+            self._waiters -= 1
+            if not self._waiters:
+                self._seats.waiting.discard(self)
         return reason
 
     async def read(self) -> Notes:
