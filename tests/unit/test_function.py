@@ -57,7 +57,12 @@ def test_it_keeps_the_functions_name_and_signature() -> None:
 
 def test_settings_are_what_was_declared() -> None:
     assert send.settings == JobOptions(
-        "mail", Priority.HIGH, 30.0, Retries.of(RetryPolicy(5, constant(3))), (ValueError,), 60_000
+        "mail",
+        Priority.HIGH,
+        30.0,
+        Retries.of(RetryPolicy(5, constant(3))),
+        (ValueError,),
+        result_ttl_ms=60_000,
     )
     assert double.settings == JobOptions("default", Priority.NORMAL, 300.0, Retries.of(True))
 
