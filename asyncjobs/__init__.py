@@ -71,6 +71,7 @@ from asyncjobs.jobs.tick import FromTick
 from asyncjobs.model.clock import Seconds
 from asyncjobs.model.job import Priority, State
 from asyncjobs.model.refs import JobRef
+from asyncjobs.options.routes import QueueBy
 from asyncjobs.policy.backoff import constant, exponential, polynomial
 from asyncjobs.policy.redaction import Secret
 from asyncjobs.policy.retry import RetryPolicy
@@ -131,6 +132,7 @@ __all__ = [
     "Priority",
     "Progress",
     "Quantiles",
+    "QueueBy",
     "RegistrationError",
     "ResourceError",
     "ResultError",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
+from contextvars import ContextVar
 from copy import copy
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, overload
 
 from asyncjobs.client import Client
+from asyncjobs.client.deferred import Deferred
 from asyncjobs.client.opening import Openings
 from asyncjobs.client.outbox import Outbox
 from asyncjobs.client.queues import Queues
@@ -28,7 +31,8 @@ from asyncjobs.jobs.rule import CronOptions, Interval, ScheduleOptions
 from asyncjobs.model.events import Event, Events, Listener, listening
 from asyncjobs.model.refs import JobRef
 from asyncjobs.options.app import AppOptions, AppSettings
-from asyncjobs.options.checks import DEFAULT_QUEUE, check_job_id, check_queue_name
+from asyncjobs.options.carried import new_variable
+from asyncjobs.options.checks import check_job_id, check_queue_name
 from asyncjobs.options.given import Given
 from asyncjobs.options.table import FunctionOptions
 from asyncjobs.store.checks import check_needs
@@ -84,6 +88,7 @@ class AsyncJobs(Hooked):
     propagate_baggage: which baggage travels with jobs: `all`, `none` or a list of keys.
     trace_upkeep: also trace reclaims, and due jobs that became ready.
     redact: names of arguments and keys, or patterns with `*`, whose values are never shown.
+    queue_prefix: the start of the queues of all job functions, such as `staging-`.
 
     Raises ConfigError naming the setting, and TypeError for an unknown name.
     """
@@ -185,10 +190,36 @@ class AsyncJobs(Hooked):
         """
         self.registry.include(registry)
 
+    def carry(
+        self,
+        variable: ContextVar[T],
+        *,
+        name: str | None = None,
+        dump: Callable[[T], Any] | None = None,
+        load: Callable[[Any], T] | None = None,
+    ) -> None:
+        """Let a context variable travel with jobs, such as a locale, a time zone or a tenant.
+
+        The value that it has at an enqueue is stored with the job, and each attempt has it again.
+        A variable that is not set there has its default in the attempt.
+
+        name: under which it is stored; by default the variable's own name.
+        dump: makes JSON of a value that is none.
+        load: makes the value again. What it raises fails the attempt.
+
+        An enqueue raises EncodeError for a value that JSON does not have, and if all variables of
+        a job take more than 4,096 bytes. Raises RegistrationError for a name that is taken, and
+        ConfigError for one that cannot be stored.
+        """
+        known = self.settings.carried
+        new = new_variable(variable, name, dump, load, known)
+        self.settings = replace(self.settings, carried=(*known, new))
+        self._compile_anew()
+
     @property
     def local_queues(self) -> tuple[str, ...]:
         """The queues of the job functions, and `default`, in alphabetical order."""
-        return tuple(sorted(self.registry.queues() | {DEFAULT_QUEUE}))
+        return tuple(sorted(self.registry.queues() | {self.settings.default_queue}))
 
     # ── jobs ─────────────────────────────────────────────────────────────────────────
 
@@ -207,6 +238,17 @@ class AsyncJobs(Hooked):
         repeat the call with the same job ids.
         """
         return await self._outbox.send_many(calls)
+
+    def deferred(self) -> Deferred:
+        """Enqueues that wait for something else to succeed, such as a transaction:
+
+            async with app.deferred() as later:
+                async with session.begin():
+                    later.add(ship.bind(order.id))
+
+        The jobs are stored at the end of the block. If it raises, they are dropped.
+        """
+        return Deferred(self._outbox, self.settings.max_payload)
 
     def handle(self, id: str, queue: str | None = None) -> JobHandle[Any]:
         """The handle of any job. `id` may be the public id, `queue/id`. Asks no store.

@@ -205,7 +205,7 @@ class Outbox:
                 place = await client.enqueue(job, template.name)
         if place is None:
             # The usual answer, without another call.
-            return template.handle(self.reader, job.id, disposition="new")
+            return template.handle(self.reader, job.queue, job.id, "new")
         return _handle(template, self.reader, job, place)
 
     async def send_many(self, calls: Iterable[JobCall[R]]) -> list[JobHandle[R]]:
@@ -292,6 +292,12 @@ class Outbox:
             places = await client.enqueue_many(plan.jobs, plan.names)
         return plan.arrivals(self.reader, places)
 
+    def trial(self, call: JobCall[Any]) -> NewJob:
+        """The job of this call, which is not stored. Raises UsageError, ArgumentsError and
+        EncodeError."""
+        self._check(call)
+        return call.function.template.new_job(call.args, call.kwargs)
+
     def _check(self, call: Any) -> None:
         if not isinstance(call, JobCall):
             raise UsageError(f"enqueue_many() takes calls, not {shown(call)}; write f.bind(...)")
@@ -315,11 +321,11 @@ def _handle(
     """The handle of the job that was enqueued, or of the job that stands in its place. Raises
     UniqueConflict."""
     if place is None:
-        return template.handle(reader, job.id, disposition="new")
+        return template.handle(reader, job.queue, job.id, "new")
     conflict = template.conflict(job, place)
     if conflict is not None:
         raise conflict
-    return template.handle(reader, place.ref.id, disposition=_DISPOSITIONS[place.how])
+    return template.handle(reader, job.queue, place.ref.id, _DISPOSITIONS[place.how])
 
 
 async def _listed(calls: Iterable[JobCall[R]]) -> list[JobCall[R]]:

@@ -16,7 +16,7 @@ from asyncjobs.jobs.seat import Desk, Seat
 from asyncjobs.jobs.stepwise import Stepwise
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import clean_text, to_json
-from asyncjobs.model.headers import TickMark
+from asyncjobs.model.headers import NO_HEADERS, Headers
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.policy.redaction import Mask
@@ -74,10 +74,10 @@ class JobContext(Stepwise):
         "_deadline_ms",
         "_enqueued_ms",
         "_expires_ms",
+        "_headers",
         "_job",
         "_on_progress",
         "_scheduled_ms",
-        "_tick",
         "attempt",
         "crashes",
         "max_attempts",
@@ -97,7 +97,7 @@ class JobContext(Stepwise):
         crashes: int,
         on_progress: Callable[[JobContext, bytes], None] | None,
         expires_ms: int | None = None,
-        tick: TickMark | None = None,
+        headers: Headers = NO_HEADERS,
         desk: Desk | None = None,
     ) -> None:
         self._job = job
@@ -110,7 +110,7 @@ class JobContext(Stepwise):
         self._deadline_ms = deadline_ms
         self._expires_ms = expires_ms
         self._on_progress = on_progress
-        self._tick = tick
+        self._headers = headers
         self._desk = desk
         self.outer: Current | None = None
         """The job that makes this plain call; None for an attempt, and outside of a job."""
@@ -181,16 +181,28 @@ class JobContext(Stepwise):
         It is the time by the calendar, however late the job was made or started, and the same in
         each attempt. None for a job that no schedule has made.
         """
-        if self._tick is None:
+        tick = self._headers.tick
+        if tick is None:
             return None
-        return in_zone(self._tick.at_ms, self._tick.zone)
+        return in_zone(tick.at_ms, tick.zone)
 
     @property
     def schedule(self) -> str | None:
         """The id of the schedule that has made this job; None if none has."""
-        if self._tick is None:
+        tick = self._headers.tick
+        if tick is None:
             return None
-        return self._tick.schedule
+        return tick.schedule
+
+    @property
+    def meta(self) -> dict[str, str]:
+        """The labels that `meta=` gave to the job."""
+        return self._headers.labels.meta
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that `tags=` gave to the job."""
+        return self._headers.labels.tags
 
     @property
     def expires_at(self) -> datetime | None:

@@ -16,10 +16,11 @@ from asyncjobs.jobs.handle import JobHandle, Reader
 from asyncjobs.jobs.hooks import Hooked, Hooks
 from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.resources import Resources
-from asyncjobs.jobs.template import JobTemplate, UniqueTemplate
+from asyncjobs.jobs.template import JobTemplate, new_template
 from asyncjobs.jobs.wiring import Wiring
 from asyncjobs.model.job import NewJob
 from asyncjobs.options.app import AppSettings
+from asyncjobs.options.carried import CarriedVariable
 from asyncjobs.options.checks import check_job_id
 from asyncjobs.options.given import Given
 from asyncjobs.options.table import EnqueueOptions, JobOptions
@@ -168,12 +169,9 @@ class JobFunction(Hooked, Generic[P, R_co]):
         sensitive = None
         if rule:
             sensitive = rule.stored()
-        given = self._given
-        parts = self.name, self.binding, given.within(app), given.stored, sensitive, given.needs
-        if self._unique is None:
-            self._template = JobTemplate(*parts)
-        else:
-            self._template = UniqueTemplate(*parts, self._unique)
+        self._template = new_template(
+            self.name, self.binding, self._given, app, sensitive, self._unique
+        )
         self._template.pass_through(self.hooks.enqueue_chain())
         self._made_for = app
 
@@ -191,6 +189,11 @@ class JobFunction(Hooked, Generic[P, R_co]):
         if wiring is None:
             return CallPlan()
         return CallPlan([wiring.make])
+
+    @property
+    def carried(self) -> tuple[CarriedVariable, ...]:
+        """The context variables that travel with its jobs."""
+        return self._home.settings.carried
 
     @property
     def needs(self) -> dict[str, str]:
@@ -280,7 +283,7 @@ class JobFunction(Hooked, Generic[P, R_co]):
         NotBound.
         """
         reader = self.sender.reader
-        return self.template.handle(reader, check_job_id(id))
+        return self.template.handle_by_id(reader, check_job_id(id))
 
     def options(self, **options: Unpack[EnqueueOptions]) -> JobFunction[P, R_co]:
         """This job function with other options: `await f.options(delay=60).enqueue(...)`.
@@ -301,6 +304,8 @@ class JobFunction(Hooked, Generic[P, R_co]):
         after that the job is discarded. None removes the limit.
         tracing: where the trace of an attempt begins: `link`, `child`, `auto` or `none`.
         unique: at most one job with its key: a `Unique`, `Debounce` or `Throttle`; None removes it.
+        meta: more labels, which lists of jobs can be filtered by: `{"tenant": "acme"}`.
+        tags: more tags, which log lines, spans and the history show.
 
         Raises ConfigError naming the option, and TypeError for an unknown one.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -93,6 +93,8 @@ class JobInfo:
     started_at: when its worker took it, by the store's clock.
     is_cancelled: whether it was asked to stop.
     held_by: what a held job waits for: `job` and the public id of the one that has to end before.
+    meta: the labels that `meta=` gave to it.
+    tags: the tags that `tags=` gave to it.
     put_back: how often workers that do not have its function put it back.
     put_back_since: when a worker first did so.
     mask: what is sensitive in this job, for `redacted()`.
@@ -122,6 +124,8 @@ class JobInfo:
     started_at: datetime | None = None
     is_cancelled: bool = False
     held_by: str | None = None
+    meta: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
     put_back: int = 0
     put_back_since: datetime | None = None
     mask: Mask | None = field(default=None, repr=False, compare=False)
@@ -234,6 +238,8 @@ def _of_envelope(envelope: Envelope, max_attempts: MaxAttempts) -> dict[str, Any
         "args": envelope.args,
         "kwargs": envelope.kwargs,
         "mask": mask_of_call(envelope.headers, envelope.args, envelope.kwargs),
+        "meta": envelope.headers.labels.meta,
+        "tags": envelope.headers.labels.tags,
         **_put_back(envelope.headers),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias, TypedDict, Unpack
 
@@ -17,6 +17,7 @@ from asyncjobs.model.clock import Seconds, seconds
 from asyncjobs.model.job import JobRecord, State
 from asyncjobs.model.refs import JobRef
 from asyncjobs.options.checks import check_queue_name
+from asyncjobs.options.labels import check_meta, check_tags
 from asyncjobs.store.listing import LISTED_STATES, JobCursor, JobQuery
 from asyncjobs.store.seam import Backend
 
@@ -32,6 +33,8 @@ class JobFilters(TypedDict, total=False):
     timedelta): since when it is ready, held or runs, when it is due, or when it ended.
     error: part of the type of its last error, in upper or lower case.
     message: part of the text of its last error, in upper or lower case.
+    meta: labels that it has, all of them.
+    tags: tags that it has, all of them.
     oldest_first: begin with the oldest one.
     """
 
@@ -41,6 +44,8 @@ class JobFilters(TypedDict, total=False):
     older_than: Seconds
     error: str
     message: str
+    meta: Mapping[str, str]
+    tags: Sequence[str]
     oldest_first: bool
 
 
@@ -264,6 +269,8 @@ async def _query(store: Backend, state: State | str, limit: int, filters: JobFil
         filters.get("function"),
         error=filters.get("error"),
         message=filters.get("message"),
+        meta=tuple(check_meta(filters.get("meta", {}), field="meta").items()),
+        tags=check_tags(filters.get("tags", ()), field="tags"),
         oldest_first=filters.get("oldest_first", False),
         limit=limit,
     )

@@ -75,7 +75,7 @@ class JobRegistry(Hooked):
         Times are seconds or timedelta. docs/reference/settings.md lists all options with their
         defaults. The usual ones are:
 
-        queue: the queue of its jobs; by default `default`.
+        queue: the queue of its jobs, or a function of their arguments; by default `default`.
         priority: `critical`, `high`, `normal` or `low`; by default `normal`.
         timeout: time-out of each attempt; None means no limit; by default the app's.
         retry: a RetryPolicy or a list of them, a number of attempts, or False for one attempt. By
@@ -249,7 +249,7 @@ class JobRegistry(Hooked):
         """The queues of all job functions and schedules."""
         functions = [*self._names.values()]
         functions += [schedule.function for schedule in self._declared.schedules.values()]
-        return {function.settings.queue for function in functions}
+        return {queue for function in functions for queue in function.settings.queues}
 
     def bind(self, sender: Sender, settings: AppSettings) -> None:
         """Send the jobs of this registry, and of those that it includes, to this app."""

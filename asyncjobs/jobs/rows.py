@@ -118,6 +118,8 @@ def _row_of_ended(job: ListedJob, ended: FinishedJob) -> JobRow:
         started_at=_time_or_none(ended.began_ms),
         finished_at=_time(ended.ended_ms),
         errors=errors,
+        meta=ended.meta,
+        tags=ended.tags,
     )
     ran_s = None
     if ended.began_ms is not None:

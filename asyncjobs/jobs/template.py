@@ -6,23 +6,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from asyncjobs.errors import EncodeError, UniqueConflict
+from asyncjobs.errors import EncodeError, UniqueConflict, UsageError
 from asyncjobs.jobs.binding import Binding
 from asyncjobs.jobs.context import parent_job
 from asyncjobs.jobs.enqueue_call import EnqueueMiddleware
 from asyncjobs.jobs.handle import Disposition, JobHandle, Reader
 from asyncjobs.model.clock import new_id, now_ms
-from asyncjobs.model.envelope import encode_call, with_other_headers, without_trace
-from asyncjobs.model.headers import call_headers, new_headers, unique_header
+from asyncjobs.model.envelope import encode_call, with_more_headers, without_trace
+from asyncjobs.model.headers import call_headers, new_headers, own_headers, unique_header
 from asyncjobs.model.job import NewJob
+from asyncjobs.model.labels import variables_header
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Terms, Unique
+from asyncjobs.options.app import AppSettings
+from asyncjobs.options.carried import CarriedVariable, captured
 from asyncjobs.options.durations import When
+from asyncjobs.options.given import Given
 from asyncjobs.options.table import JobOptions
 from asyncjobs.policy.unique import UniqueRule
 from asyncjobs.store.answers import Placed
 
-__all__ = ["JobTemplate", "UniqueTemplate"]
+__all__ = ["CallTemplate", "JobTemplate", "UniqueTemplate", "new_template"]
 
 _PLAIN: Final = frozenset({str, bool, type(None), int})
 """Types of arguments that JSON keeps as they are. The encoder refuses integers over 64 bits."""
@@ -41,8 +45,8 @@ class JobTemplate:
     """Makes the jobs of one job function, or of one `options()` of it. Never changes.
 
     All options are resolved once, with the app's settings, so an enqueue looks nothing up.
-    `stored` are the options that travel in the envelope. `sensitive` is the rule of what must not
-    be shown. `needs` are the capabilities that a store must have for these jobs, by option name.
+    `stored` are the options that travel in the envelope. `own` are the headers that all these jobs
+    have. `needs` are the capabilities that a store must have for these jobs, by option name.
     """
 
     __slots__ = (
@@ -52,10 +56,10 @@ class JobTemplate:
         "_expires",
         "_given_id",
         "_headers",
+        "_own",
         "_priority",
         "_queue",
         "_result_ttl_ms",
-        "_sensitive",
         "_stored",
         "asks",
         "name",
@@ -68,7 +72,7 @@ class JobTemplate:
         binding: Binding,
         options: JobOptions,
         stored: dict[str, Any] | None,
-        sensitive: dict[str, Any] | None,
+        own: dict[str, Any] | None,
         needs: Mapping[str, str],
     ) -> None:
         self.name = name
@@ -79,8 +83,8 @@ class JobTemplate:
         self.options = options
         self._binding = binding
         self._stored = stored
-        self._sensitive = sensitive
-        self._headers = new_headers(sensitive, None)
+        self._own = own
+        self._headers = new_headers(own, None)
         # Copied because they are read for each job: `self._queue` costs half of
         # `self.options.queue`.
         self._queue = options.queue
@@ -133,7 +137,7 @@ class JobTemplate:
         ends_ms = None if expires is None else expires.from_ms(now)
         headers = self._headers
         if trace is not None:
-            headers = new_headers(self._sensitive, trace)
+            headers = new_headers(self._own, trace)
         try:
             envelope = encode_call(
                 self.name, args, kwargs, now, due_ms, ends_ms, self._stored, headers
@@ -167,7 +171,7 @@ class JobTemplate:
         ends_ms = None
         if self._expires is not None:
             ends_ms = self._expires.after_ms
-        headers = call_headers(self._sensitive, fills, self.call_key(args, kwargs))
+        headers = call_headers(self._own, fills, self.call_key(args, kwargs))
         return encode_call(self.name, args, kwargs, 0, None, ends_ms, self._stored, headers)
 
     def call_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Unique, int] | None:
@@ -175,25 +179,91 @@ class JobTemplate:
         for most. Raises ArgumentsError."""
         return None
 
-    def without_trace(self, job: NewJob, trace: dict[str, Any] | None) -> NewJob:
-        """The same job without its trace. `new_job` has made it with this trace."""
-        return job._replace(envelope=without_trace(job.envelope, self._sensitive, trace))
+    def without_trace(self, job: NewJob) -> NewJob:
+        """The same job without its trace."""
+        return job._replace(envelope=without_trace(job.envelope))
+
+    def queue_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """The queue of a job with these arguments."""
+        return self._queue
 
     def handle(
-        self, reader: Reader, id: str, *, disposition: Disposition | None = None
+        self, reader: Reader, queue: str, id: str, disposition: Disposition | None
     ) -> JobHandle[Any]:
-        """The handle of the job with this id. Asks no store."""
-        ref = _new(JobRef, (self._queue, id))
+        """The handle of the job with this id in this queue. Asks no store."""
+        ref = _new(JobRef, (queue, id))
         return JobHandle(
             reader, (ref,), disposition=disposition, ttl_ms=self._result_ttl_ms, name=self.name
         )
+
+    def handle_by_id(self, reader: Reader, id: str) -> JobHandle[Any]:
+        """The handle of the job with this id, in a queue of the job function. Raises UsageError if
+        the queue comes from the arguments, and may have any name."""
+        refs = tuple(JobRef(queue, id) for queue in self.options.queues)
+        if not refs:
+            raise UsageError(
+                f"{self.name}: the queue of its jobs comes from their arguments, so an id alone "
+                "names no job; write app.handle('queue/id')"
+            )
+        return JobHandle(reader, refs, ttl_ms=self._result_ttl_ms, name=self.name)
 
     def conflict(self, job: NewJob, place: Placed) -> UniqueConflict | None:
         """The error for a call of which `place` became; None if that is what it asked for."""
         return None
 
 
-class UniqueTemplate(JobTemplate):
+class CallTemplate(JobTemplate):
+    """Makes jobs of which the single call decides more than the arguments: the queue, by
+    `options.route`, and the context variables that they carry. Other jobs pay nothing for it."""
+
+    __slots__ = ("_carried",)
+
+    def __init__(
+        self,
+        name: str,
+        binding: Binding,
+        options: JobOptions,
+        stored: dict[str, Any] | None,
+        own: dict[str, Any] | None,
+        needs: Mapping[str, str],
+        carried: Sequence[CarriedVariable] = (),
+    ) -> None:
+        super().__init__(name, binding, options, stored, own, needs)
+        self._carried = carried
+
+    def new_job(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], trace: dict[str, Any] | None = None
+    ) -> NewJob:
+        return self._with_headers(self._routed(args, kwargs, trace), trace, {})
+
+    def queue_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        if self.options.route is None:
+            return super().queue_of(args, kwargs)
+        return self.options.route.queue_of(self.name, args, kwargs)
+
+    def _routed(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], trace: dict[str, Any] | None
+    ) -> NewJob:
+        # The arguments are checked behind this line, so the route sees none that do not fit.
+        job = super().new_job(args, kwargs, trace)
+        if self.options.route is None:
+            return job
+        # rule:33 the queue that the arguments ask for is the one of the job
+        return job._replace(queue=self.queue_of(args, kwargs))
+
+    def _with_headers(
+        self, job: NewJob, trace: dict[str, Any] | None, more: dict[str, Any]
+    ) -> NewJob:
+        values = captured(self._carried, self.name)
+        if values:
+            more = {**more, **variables_header(values)}
+        if not more:
+            return job
+        has_headers = bool(self._own) or trace is not None
+        return job._replace(envelope=with_more_headers(job.envelope, more, has_headers=has_headers))
+
+
+class UniqueTemplate(CallTemplate):
     """Makes the jobs of a job function that are unique by `rule`. Other jobs pay nothing for it."""
 
     __slots__ = ("_rule",)
@@ -204,39 +274,30 @@ class UniqueTemplate(JobTemplate):
         binding: Binding,
         options: JobOptions,
         stored: dict[str, Any] | None,
-        sensitive: dict[str, Any] | None,
+        own: dict[str, Any] | None,
         needs: Mapping[str, str],
+        carried: Sequence[CarriedVariable],
         rule: UniqueRule,
     ) -> None:
         if rule.delay_ms:
             options = replace(options, due=When(after_ms=rule.delay_ms))
-        super().__init__(name, binding, options, stored, sensitive, needs)
+        super().__init__(name, binding, options, stored, own, needs, carried)
         self._rule = rule
 
     def new_job(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], trace: dict[str, Any] | None = None
     ) -> NewJob:
-        # The arguments are checked behind this line, and the key needs no other checks.
-        job = super().new_job(args, kwargs, trace)
+        job = self._routed(args, kwargs, trace)
         parent = None
         if self._rule.is_scoped:
             parent = parent_job()
         unique = self._rule.lock(args, kwargs, parent)
-        headers = new_headers(self._sensitive, trace)
         # A dead letter has only its envelope, and a retry of it has to hold the key again.
-        envelope = with_other_headers(job.envelope, headers, unique_header(unique) | headers)
-        return job._replace(envelope=envelope, terms=Terms(unique=unique))
+        job = self._with_headers(job, trace, unique_header(unique))
+        return job._replace(terms=Terms(unique=unique))
 
     def call_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Unique, int] | None:
         return self._rule.lock(args, kwargs, None), self._rule.delay_ms
-
-    def without_trace(self, job: NewJob, trace: dict[str, Any] | None) -> NewJob:
-        assert job.terms is not None
-        assert job.terms.unique is not None
-        own = unique_header(job.terms.unique)
-        before = own | new_headers(self._sensitive, trace)
-        after = own | new_headers(self._sensitive, None)
-        return job._replace(envelope=with_other_headers(job.envelope, before, after))
 
     def conflict(self, job: NewJob, place: Placed) -> UniqueConflict | None:
         # The same id is the same job, which is what an id is for.
@@ -247,3 +308,26 @@ class UniqueTemplate(JobTemplate):
             "end, or take another on_conflict=",
             holder=str(place.ref),
         )
+
+
+def new_template(
+    name: str,
+    binding: Binding,
+    given: Given,
+    app: AppSettings,
+    sensitive: dict[str, Any] | None,
+    rule: UniqueRule | None,
+) -> JobTemplate:
+    """The template of a job function with these options, in an app with these settings.
+
+    `sensitive`: the rule of what must not be shown, as stored. `rule`: how its jobs are unique.
+    """
+    options = given.within(app)
+    own = own_headers(sensitive, options.meta, options.tags)
+    parts = name, binding, options, given.stored, own, given.needs
+    if rule is not None:
+        return UniqueTemplate(*parts, app.carried, rule)
+    # Most functions need neither, and their jobs are made with less work.
+    if app.carried or options.route is not None:
+        return CallTemplate(*parts, app.carried)
+    return JobTemplate(*parts)

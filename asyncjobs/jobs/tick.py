@@ -83,6 +83,15 @@ def check_call(
                 f"{function.name}: a schedule makes many jobs, so its call cannot have the option "
                 f"{name}; leave it out"
             )
+    queue = function.template.queue_of(*filled)
+    # A schedule stands in one queue, with its jobs.
+    if options.route is not None and queue != function.template.queue_of(
+        *_plainly(args, kwargs, "2")
+    ):
+        raise ConfigError(
+            f"{function.name}: its queue comes from an argument that each tick fills in, and a "
+            "schedule has one queue; give that argument a value, or write options(queue=...)"
+        )
     if found is None:
         return
     # rule:23 a key that each tick would change is refused
@@ -121,7 +130,8 @@ def scheduled_call(
     plain_args, plain_kwargs = _plainly(args, kwargs, "")
     options = function.settings
     raw = function.template.new_call(plain_args, plain_kwargs, list(_placeholders(args, kwargs)))
-    return ScheduledCall(options.queue, options.priority, raw)
+    queue = function.template.queue_of(plain_args, plain_kwargs)
+    return ScheduledCall(queue, options.priority, raw)
 
 
 def job_of_tick(call: ScheduledCall, job_id: str, mark: TickMark, now_ms: int) -> NewJob:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from asyncjobs.model.headers import NO_META
 from asyncjobs.model.refs import JobRef
 
 __all__ = ["AttemptInfo", "StopAsked"]
@@ -33,6 +35,8 @@ class _Fields(NamedTuple):
     tracing: str
     trace: Any
     stops: list[StopAsked]
+    tags: tuple[str, ...] = ()
+    meta: Mapping[str, str] = NO_META
 
 
 class AttemptInfo(_Fields):
@@ -46,7 +50,7 @@ class AttemptInfo(_Fields):
     `ready_ms` and `began_ms` by the store's clock, `enqueued_ms` and `scheduled_ms` by the
     client's. `began_ms` is None until a sync function has its thread. `trace` is what the job
     carries of a trace, as stored and unchecked. `stops` lists each time that the attempt was asked
-    to stop, oldest first. Only this list grows.
+    to stop, oldest first. Only this list grows. `tags` and `meta` are those of the job.
     """
 
     __slots__ = ()

@@ -14,7 +14,7 @@ import orjson
 from asyncjobs.errors import EncodeError
 from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range
 from asyncjobs.model.codec import FLAT, BadRecord, parse_long, read_fields, to_json
-from asyncjobs.model.headers import NO_HEADERS, UNIQUE_MARK, Headers, PastError, new_headers
+from asyncjobs.model.headers import NO_HEADERS, UNIQUE_MARK, Headers, PastError
 from asyncjobs.model.terms import Unique
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "encode_call",
     "name_in",
     "unique_in",
-    "with_other_headers",
+    "with_more_headers",
     "without_trace",
 ]
 
@@ -218,6 +218,8 @@ class AnyEnvelope:
         Raises TypeError or ValueError for values that JSON can be read from, but not written to.
         """
         # rule:13 an unknown job spends no attempt
+        if not headers.fields:
+            return to_json({key: value for key, value in self._fields.items() if key != "h"})
         return to_json({**self._fields, "h": headers.fields})
 
     def started_anew(self, last: PastError, at_ms: int) -> bytes:
@@ -275,13 +277,14 @@ def _tail(headers: Headers) -> bytes:
     return b',"h":%b}' % orjson.dumps(headers.fields)
 
 
-def without_trace(
-    raw: bytes, sensitive: dict[str, Any] | None, trace: dict[str, Any] | None
-) -> bytes:
-    """The envelope of a new job without its trace. Cuts it off instead of encoding the call again,
-    which may be large."""
-    carried = _tail(Headers(new_headers(sensitive, trace)))
-    return raw.removesuffix(carried) + _tail(Headers(new_headers(sensitive, None)))
+def without_trace(raw: bytes) -> bytes:
+    """The envelope of a new job without its trace. One that is too long to be read is returned as
+    it is: it is refused for its size anyway."""
+    try:
+        envelope = AnyEnvelope.decode(raw)
+    except BadRecord:
+        return raw
+    return envelope.with_headers(envelope.headers.with_trace(None))
 
 
 def unique_in(raw: bytes) -> Unique | None:
@@ -295,10 +298,13 @@ def unique_in(raw: bytes) -> Unique | None:
         return None
 
 
-def with_other_headers(raw: bytes, before: dict[str, Any], after: dict[str, Any]) -> bytes:
-    """The envelope of a new job with other headers. `before`: those that it has. Cuts them off
-    instead of encoding the call again."""
-    return raw.removesuffix(_tail(Headers(before))) + _tail(Headers(after))
+def with_more_headers(raw: bytes, more: dict[str, Any], *, has_headers: bool) -> bytes:
+    """The envelope of a new job with more headers, behind those that it has. Writes only them, for
+    the call may be large."""
+    added = to_json(more)
+    if not has_headers:
+        return b'%b,"h":%b}' % (raw[:-1], added)
+    return b"%b,%b}" % (raw[:-2], added[1:])
 
 
 # The name comes second. A name of more characters than `start` has is not found.

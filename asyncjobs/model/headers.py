@@ -1,23 +1,26 @@
 """The headers of a job: what it carries beside its call, from one attempt to the next.
 
-Only this module knows their keys. Anyone who can write to the store may have written them, so each
-reader checks its own field. Their size is bounded: they keep the last few errors, each cut to a few
-thousand characters. A job that fails for days does not grow.
+Only this module knows their keys, and labels.py those of labels. Anyone who can write to the store
+may have written them, so each reader checks its own field. Their size is bounded: they keep the
+last few errors, each cut to a few thousand characters. A job that fails for days does not grow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range, read_text, read_whole
 from asyncjobs.model.codec import BadRecord, clean_text
+from asyncjobs.model.labels import Labels, labels_of
 from asyncjobs.model.terms import Unique
 
 __all__ = [
     "ERRORS_MARK",
     "MAX_MESSAGE",
     "NO_HEADERS",
+    "NO_META",
     "PUT_BACK_MARK",
     "SENSITIVE_MARK",
     "UNIQUE_MARK",
@@ -27,6 +30,7 @@ __all__ = [
     "TickMark",
     "call_headers",
     "new_headers",
+    "own_headers",
     "unique_header",
 ]
 
@@ -71,6 +75,10 @@ UNIQUE_MARK: Final = b'"unique":'
 """The same for envelopes of unique jobs."""
 PUT_BACK_MARK: Final = b'"unknown_times":'
 """The same for envelopes of jobs that were put back."""
+
+
+NO_META: Final[Mapping[str, str]] = MappingProxyType({})
+"""The labels of most jobs."""
 
 
 class PastError(NamedTuple):
@@ -317,9 +325,12 @@ class Headers:
         """What telemetry/carrier.py has stored, unchecked; None if there is nothing."""
         return self.fields.get(_TRACE)
 
-    def with_trace(self, carrier: dict[str, Any]) -> Headers:
-        """The same with this carrier."""
-        return Headers({**self.fields, _TRACE: carrier})
+    def with_trace(self, carrier: dict[str, Any] | None) -> Headers:
+        """The same with this carrier; None: without any."""
+        fields = {key: value for key, value in self.fields.items() if key != _TRACE}
+        if carrier is not None:
+            fields[_TRACE] = carrier
+        return Headers(fields)
 
     @property
     def unique(self) -> Unique | None:
@@ -330,6 +341,11 @@ class Headers:
                 if key and ttl_ms:
                     return Unique(key.encode("utf-8", "surrogateescape"), until, ttl_ms)
         return None
+
+    @property
+    def labels(self) -> Labels:
+        """The labels and tags of the job."""
+        return Labels.of(self.fields)
 
     @property
     def is_sensitive(self) -> bool:
@@ -346,16 +362,25 @@ NO_HEADERS: Final = Headers({})
 """Most jobs have no headers, so they share this object."""
 
 
-def new_headers(sensitive: dict[str, Any] | None, trace: dict[str, Any] | None) -> dict[str, Any]:
-    """The headers of a new job, as stored: the rule of what must not be shown (from
-    policy/redaction.py), and the trace (from telemetry/carrier.py)."""
+def own_headers(
+    sensitive: dict[str, Any] | None, meta: Mapping[str, str], tags: Sequence[str]
+) -> dict[str, Any] | None:
+    """The headers that all jobs of one template have, as stored: the rule of what must not be shown
+    (from policy/redaction.py), the labels and the tags. None for most."""
+    own = labels_of(meta, tags)
+    if sensitive is not None:
+        own[_SENSITIVE] = sensitive
+    return own or None
+
+
+def new_headers(own: dict[str, Any] | None, trace: dict[str, Any] | None) -> dict[str, Any]:
+    """The headers of a new job, as stored: those of its template, and the trace (from
+    telemetry/carrier.py)."""
     if trace is None:
-        if sensitive is None:
-            return {}
-        return {_SENSITIVE: sensitive}
-    if sensitive is None:
+        return own or {}
+    if own is None:
         return {_TRACE: trace}
-    return {_SENSITIVE: sensitive, _TRACE: trace}
+    return {**own, _TRACE: trace}
 
 
 def unique_header(unique: Unique) -> dict[str, Any]:
@@ -365,13 +390,13 @@ def unique_header(unique: Unique) -> dict[str, Any]:
 
 
 def call_headers(
-    sensitive: dict[str, Any] | None,
+    own: dict[str, Any] | None,
     fills: Sequence[tuple[int | str, str]],
     key: tuple[Unique, int] | None,
 ) -> dict[str, Any]:
-    """The headers in the call of a schedule, as stored: what must not be shown, `fills`, and the
+    """The headers in the call of a schedule, as stored: those of its template, `fills`, and the
     unique key of its jobs with the time that each of them waits first, in ms."""
-    headers = new_headers(sensitive, None)
+    headers = new_headers(own, None)
     if key is not None:
         unique, delay_ms = key
         text = unique.key.decode("utf-8", "surrogateescape")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range
 from asyncjobs.model.envelope import name_in
+from asyncjobs.model.headers import NO_META, Headers
 from asyncjobs.model.job import State
+from asyncjobs.model.labels import labels_in
 from asyncjobs.model.refs import JobRef
 
 __all__ = [
@@ -18,6 +21,7 @@ __all__ = [
     "finished_job",
     "never_begun",
     "unstarted",
+    "with_labels",
 ]
 
 MAX_ERROR: Final = 200
@@ -30,7 +34,8 @@ Run: TypeAlias = tuple[Any, ...]
 """How an attempt went, as its worker tells it with the settlement: the name of the job function,
 the number of the attempt, when the job was enqueued and when the attempt began (ms, by the store's
 clock), and its begin and its end by the worker's monotonic clock in seconds. Behind these the error
-in one line, if there was one. An attempt that never began has 0 for its begin.
+in one line, if there was one, and behind that the labels of the job as `with_labels` adds them. An
+attempt that never began has 0 for its begin.
 
 A plain tuple, for one is made for each attempt."""
 
@@ -45,7 +50,7 @@ class FinishedJob(NamedTuple):
     `number` counts the ends of its queue. `function` is empty if nobody could read the job, and
     `worker` if none has ended it. `enqueued_ms`, `ready_ms` and `began_ms` are None where they are
     not known: a job may end without an attempt. `lasted_s` is how long its last attempt has run.
-    `error` is one line.
+    `error` is one line. `tags` and `meta` are those of the job.
     """
 
     number: int
@@ -60,6 +65,8 @@ class FinishedJob(NamedTuple):
     began_ms: int | None = None
     lasted_s: float = 0.0
     error: str = ""
+    tags: tuple[str, ...] = ()
+    meta: Mapping[str, str] = NO_META
 
     @property
     def queued_ms(self) -> int | None:
@@ -74,7 +81,9 @@ def finished_job(
 ) -> FinishedJob:
     """The job as it ended; its number is not known yet. All may come from a store. Raises
     ValueError or TypeError for what no worker has told."""
-    name, attempt, enqueued_ms, began_ms, began_s, ended_s, *error = run or NOTHING
+    name, attempt, enqueued_ms, began_ms, began_s, ended_s, *more = run or NOTHING
+    error, labels, *_ = (*more, "", None)
+    told = Headers.of(labels).labels
     ready_ms = in_range(ready_ms, LAST_MS)
     began_ms = in_range(began_ms, LAST_MS)
     # The worker guesses the store's clock, and is wrong by a few ms. A job that seems to begin
@@ -94,8 +103,19 @@ def finished_job(
         ready_ms=ready_ms or None,
         began_ms=began_ms or None,
         lasted_s=max(float(ended_s) - float(began_s), 0.0),
-        error="".join(map(str, error))[:MAX_ERROR],
+        error=str(error or "")[:MAX_ERROR],
+        tags=told.tags,
+        meta=told.meta,
     )
+
+
+def with_labels(run: Run, headers: Headers) -> Run:
+    """How an attempt went, with the tags and the labels of its job, if it has any."""
+    labels = labels_in(headers.fields)
+    if not labels:
+        return run
+    error = run[6] if len(run) > 6 else ""
+    return (*run[:6], error, labels)
 
 
 def error_line(kind: str, message: str = "") -> str:

@@ -12,7 +12,15 @@ from asyncjobs.errors import ConfigError
 from asyncjobs.guard.texts import shown
 from asyncjobs.model.clock import Seconds, seconds
 from asyncjobs.model.codec import MAX_ENVELOPE
-from asyncjobs.options.checks import TracingMode, check_retry, check_tracing, check_whole
+from asyncjobs.options.carried import CarriedVariable
+from asyncjobs.options.checks import (
+    DEFAULT_QUEUE,
+    TracingMode,
+    check_queue_name,
+    check_retry,
+    check_tracing,
+    check_whole,
+)
 from asyncjobs.options.durations import SHORTEST_S, check_timeout, check_ttl_ms
 from asyncjobs.options.option import Option, Scope, Use, of_scope, read
 from asyncjobs.policy.redaction import check_patterns
@@ -52,6 +60,7 @@ class AppOptions(TypedDict, total=False):
     propagate_baggage: Literal["all", "none"] | Iterable[str]
     trace_upkeep: bool
     redact: Iterable[str]
+    queue_prefix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ class AppSettings:
 
     `timeout_s`, `retry`, `result_ttl_ms` and `tracing` hold for job functions that do not give
     these options. Sizes are in bytes. `baggage_keys`: the keys of baggage that travel with jobs;
-    None for all.
+    None for all. `carried` are the context variables that travel with jobs.
     """
 
     prefix: str = "asyncjobs"
@@ -82,6 +91,13 @@ class AppSettings:
     baggage_keys: frozenset[str] | None = None
     trace_upkeep: bool = False
     redact: tuple[str, ...] = ()
+    queue_prefix: str = ""
+    carried: tuple[CarriedVariable, ...] = ()
+
+    @property
+    def default_queue(self) -> str:
+        """The queue of job functions that name none."""
+        return self.queue_prefix + DEFAULT_QUEUE
 
     @classmethod
     def of(cls, **settings: Unpack[AppOptions]) -> AppSettings:
@@ -120,6 +136,12 @@ def _check_prefix(prefix: Any, *, field: str) -> str:
             "digits, '_', '-' or '.'"
         )
     return prefix
+
+
+def _check_queue_prefix(prefix: Any, *, field: str) -> str:
+    if prefix == "":
+        return ""
+    return check_queue_name(prefix, field=field)
 
 
 def _check_retry(value: RetryValue, *, field: str) -> Retries:
@@ -293,6 +315,14 @@ SETTINGS: Final = of_scope(
             (),
             "names of arguments and keys, or patterns such as `*token*`, whose values are never "
             "shown",
+        ),
+        _setting(
+            "queue_prefix",
+            "queue_prefix",
+            _check_queue_prefix,
+            "",
+            "start of the queues of all job functions, such as `staging-`; queues that are named "
+            "elsewhere (`worker --queues`, `app.queues`) are named whole",
         ),
     ),
     Scope.APP,

@@ -8,7 +8,9 @@ from typing import Any, Final
 from asyncjobs.errors import ConfigError
 from asyncjobs.model.clock import now_ms
 from asyncjobs.options.app import AppSettings
+from asyncjobs.options.checks import DEFAULT_QUEUE
 from asyncjobs.options.option import Scope, read
+from asyncjobs.options.routes import QueueBy
 from asyncjobs.options.table import ENQUEUE, OPTIONS, JobOptions
 from asyncjobs.policy.retry import Retries
 
@@ -16,6 +18,7 @@ __all__ = ["Given"]
 
 _TRAVELLING: Final = tuple(option for option in OPTIONS if option.travels is not None)
 _NEEDING: Final = tuple(option for option in OPTIONS if option.needs)
+_MERGED: Final = {option.field: option.merge for option in ENQUEUE.values() if option.merge}
 _FROM_APP: Final = {option.field: option.from_app for option in OPTIONS if option.from_app}
 
 
@@ -49,6 +52,9 @@ class Given:
         is due, and TypeError for an unknown option.
         """
         said = read(options, ENQUEUE, Scope.ENQUEUE, name)
+        for field, merge in _MERGED.items():
+            if field in said and field in self.fields:
+                said[field] = merge(self.fields[field], said[field])
         # `options()` may be called on the result of `options()`: the later one wins.
         stored = dict(self.stored or ())
         for option in _TRAVELLING:
@@ -82,6 +88,12 @@ class Given:
         if attempts is not None:
             retries = retries.limited(attempts)
         fields["retry"] = retries
+        # The prefix keeps the queues of two deployments of one program apart.
+        queue = fields.get("queue", DEFAULT_QUEUE)
+        if isinstance(queue, QueueBy):
+            fields["route"] = queue.within(app.queue_prefix)
+            queue = DEFAULT_QUEUE
+        fields["queue"] = app.queue_prefix + queue
         return JobOptions(**fields)
 
     def _check_expiry(self, name: str) -> None:

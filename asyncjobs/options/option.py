@@ -77,6 +77,7 @@ class Option:
     from_app: the field of AppSettings that holds if the option is not given.
     flag: set if it is also a flag of the command line.
     needs: the capability without which a store cannot keep the option.
+    merge: joins the value of a job function with that of an enqueue, which otherwise replaces it.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Option:
     from_app: str = ""
     flag: Flag | None = None
     needs: str = ""
+    merge: Callable[[Any, Any], Any] | None = None
 
     def is_given(self, value: Any, scope: Scope) -> bool:
         """False if giving this value is the same as not giving the option."""

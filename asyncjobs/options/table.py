@@ -7,8 +7,8 @@ compares the three.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Final, TypedDict
@@ -42,7 +42,16 @@ from asyncjobs.options.durations import (
     check_window,
     read_ttl_ms,
 )
+from asyncjobs.options.labels import (
+    MetaValue,
+    TagsValue,
+    check_meta,
+    check_tags,
+    merge_meta,
+    merge_tags,
+)
 from asyncjobs.options.option import UNSET, Flag, Option, Scope, Travel, Use, of_scope
+from asyncjobs.options.routes import QueueBy, QueueValue, check_queue
 from asyncjobs.policy.redaction import check_patterns
 from asyncjobs.policy.retry import ExceptionClasses, Retries, RetryPolicy, RetryValue
 from asyncjobs.policy.unique import UniqueValue
@@ -67,7 +76,8 @@ class JobOptions:
 
     The defaults hold if neither the job function nor the app gives the option. No attempt starts
     at `expires` or later. `retry` already includes `attempts`. `attempts`, `due` and `id` belong
-    to a single enqueue and are never set on a job function.
+    to a single enqueue and are never set on a job function. `route` is set if the queue comes from
+    the arguments; `queue` is then the default one.
     """
 
     queue: str = DEFAULT_QUEUE
@@ -84,12 +94,22 @@ class JobOptions:
     id: str | None = None
     unique: UniqueValue | None = None
     max_running: int | None = None
+    meta: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    route: QueueBy | None = None
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues that the jobs go to, as far as they are known."""
+        if self.route is None:
+            return (self.queue,)
+        return self.route.queues
 
 
 class FunctionOptions(TypedDict, total=False):
     """The options that `@app.job(...)` and `@registry.job(...)` take."""
 
-    queue: str
+    queue: QueueValue
     priority: PriorityValue
     timeout: Seconds | None
     retry: RetryValue
@@ -100,6 +120,8 @@ class FunctionOptions(TypedDict, total=False):
     tracing: TracingMode | None
     unique: UniqueValue | None
     max_running: int | None
+    meta: MetaValue
+    tags: TagsValue
     sensitive: Iterable[str]
     name: str | None
     aliases: Iterable[str]
@@ -119,6 +141,8 @@ class EnqueueOptions(TypedDict, total=False):
     expires: Seconds | datetime | None
     tracing: TracingMode | None
     unique: UniqueValue | None
+    meta: MetaValue | None
+    tags: TagsValue | None
 
 
 OPTIONS: Final = (
@@ -147,15 +171,20 @@ OPTIONS: Final = (
         },
         flag=Flag("The job's id. A second job with it is not stored.", "text", "ID"),
     ),
+    # Two rows: only a job function may choose the queue of each job by its arguments.
     Option(
         "queue",
         "queue",
-        check_queue_name,
+        check_queue,
         {
-            Scope.FUNCTION: Use("the queue its jobs go to", DEFAULT_QUEUE),
-            Scope.ENQUEUE: Use("another queue"),
+            Scope.FUNCTION: Use(
+                "the queue its jobs go to, or a function of the arguments that returns it, see "
+                "`QueueBy`",
+                DEFAULT_QUEUE,
+            )
         },
     ),
+    Option("queue", "queue", check_queue_name, {Scope.ENQUEUE: Use("another queue")}),
     Option(
         "priority",
         "priority",
@@ -289,6 +318,26 @@ OPTIONS: Final = (
         "max_running",
         partial(check_whole, minimum=1),
         {Scope.FUNCTION: Use("how many of its jobs run at a time in one worker")},
+    ),
+    Option(
+        "meta",
+        "meta",
+        check_meta,
+        {
+            Scope.FUNCTION: Use('labels of its jobs, such as `{"team": "billing"}`', {}),
+            Scope.ENQUEUE: Use("more labels, for `asyncjobs jobs list --meta NAME=VALUE`"),
+        },
+        merge=merge_meta,
+    ),
+    Option(
+        "tags",
+        "tags",
+        check_tags,
+        {
+            Scope.FUNCTION: Use("tags of its jobs, in log lines, spans and the history", ()),
+            Scope.ENQUEUE: Use("more tags"),
+        },
+        merge=merge_tags,
     ),
     Option(
         "sensitive",

@@ -65,6 +65,7 @@ class JobQuery(NamedTuple):
     since_ms, before_ms: its time is `since_ms` or later, and before `before_ms`, by the clock of
     the store. The time of a running job is here the one when its worker took it.
     error, message: part of the type and of the text of its last error, in upper or lower case.
+    meta, tags: labels and tags that it has, all of them.
     limit: the most jobs of the page, up to MOST_LISTED.
     cut: of each envelope at most so many bytes (see `cut_letter` for dead jobs). A job that was
     cut is found by its function all the same.
@@ -81,6 +82,8 @@ class JobQuery(NamedTuple):
     oldest_first: bool = False
     limit: int = 50
     cut: int | None = None
+    meta: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ()
     most_looks: int = MOST_LOOKS
     most_bytes: int = MOST_LOOK_BYTES
 
@@ -88,6 +91,11 @@ class JobQuery(NamedTuple):
     def needs_error(self) -> bool:
         """Whether the last error of a job decides, so that all of it has to be read."""
         return self.error is not None or self.message is not None
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether its labels or tags decide: all of it has to be read, too."""
+        return bool(self.meta or self.tags)
 
 
 class JobCursor(NamedTuple):

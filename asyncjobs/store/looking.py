@@ -159,6 +159,9 @@ def needles_of(query: JobQuery) -> Needles:
         exact = _longest(re.sub(r"\[.*?\]", "*", query.function))
     elif query.needs_error and query.state is not State.DEAD:
         exact = ERRORS_MARK
+    elif query.needs_labels:
+        labels = [text for pair in query.meta for text in pair]
+        exact = max(map(_longest, [*labels, *query.tags]), key=len)
     lowered = max(_longest(query.error or ""), _longest(query.message or ""), key=len)
     return Needles(exact, lowered.lower())
 
@@ -190,6 +193,8 @@ def _accepts(query: JobQuery, job: ListedJob) -> bool:
             return False
     if query.function is not None and not has_name(_name_of(job), query.function):
         return False
+    if query.needs_labels and not _has_labels(query, job):
+        return False
     if not query.needs_error:
         return True
     error = _error_of(job)
@@ -198,6 +203,24 @@ def _accepts(query: JobQuery, job: ListedJob) -> bool:
     return (query.error is None or has_text(error.type, query.error)) and (
         query.message is None or has_text(error.message, query.message)
     )
+
+
+def _has_labels(query: JobQuery, job: ListedJob) -> bool:
+    """Whether a job has all labels and tags that are looked for."""
+    if job.ended is not None:
+        meta, tags = job.ended.meta, job.ended.tags
+    else:
+        letter = job.record.dead_letter
+        raw = job.record.envelope or b""
+        try:
+            if letter is not None:
+                raw = read_dead_letter(letter)[1]
+            headers = AnyEnvelope.decode(raw).headers
+        except BadRecord:
+            return False
+        meta, tags, _ = headers.labels
+    # rule:33 a list shows only jobs with all labels that are asked for
+    return all(meta.get(key) == text for key, text in query.meta) and set(query.tags) <= {*tags}
 
 
 def _name_of(job: ListedJob) -> str:
@@ -302,7 +325,7 @@ class _Search:
         # At least one of each, or a page with a small bound would come no further.
         most = min(most, max((query.most_looks - self._looked) // len(places), 1))
         # Times are asked of each place, so they leave out nothing that was looked at.
-        if query.function is None and not query.needs_error:
+        if query.function is None and not (query.needs_error or query.needs_labels):
             # Each job that is looked at is shown, so there is no need for many more of them.
             most = min(most, self._limit - len(self._jobs) + 1)
         left = min(query.most_bytes - self._bytes, STEP_BYTES)

@@ -31,6 +31,7 @@ _OWN: Final = frozenset(
         "job",
         "queue",
         "attempt",
+        "tags",
         "trace_id",
         "span_id",
         "trace_flags",
@@ -149,6 +150,8 @@ def _context() -> dict[str, Any]:
     if current is not None:
         job = current.context
         fields = {"job_id": job.id, "job": job.name, "queue": job.queue, "attempt": job.attempt}
+        if job.tags:
+            fields["tags"] = list(job.tags)
     span = get_current_span().get_span_context()
     if span.is_valid:
         fields["trace_id"] = f"{span.trace_id:032x}"
@@ -203,5 +206,12 @@ class JobLog:
 
 def _fields(event: events.JobStarted | events.AttemptEnded, **more: Any) -> dict[str, Any]:
     ref = event.ref
-    fields = {"job_id": ref.id, "job": event.name, "queue": ref.queue, "attempt": event.attempt}
+    fields: dict[str, Any] = {
+        "job_id": ref.id,
+        "job": event.name,
+        "queue": ref.queue,
+        "attempt": event.attempt,
+    }
+    if event.info is not None and event.info.tags:
+        fields["tags"] = list(event.info.tags)
     return fields | more

@@ -22,7 +22,7 @@ from asyncjobs.model.job import NewJob
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.retry import class_name
 from asyncjobs.telemetry import carrier
-from asyncjobs.telemetry.instruments import ERROR
+from asyncjobs.telemetry.instruments import ERROR, QUEUE
 from asyncjobs.telemetry.spans import (
     BATCH,
     CONVERSATION,
@@ -67,13 +67,15 @@ class _Traced:
         job = template.new_job(args, kwargs, self._trace)
         if len(job.envelope) > self._settings.max_payload:
             # A job that fits without a trace must not be refused because of it.
-            job = template.without_trace(job, self._trace)
+            job = template.without_trace(job)
         if self._span is not None:
             try:
                 if self._span.is_recording():
                     ref = str(job.ref)
                     first = conversation.get() or ref
                     self._span.set_attributes({MESSAGE_ID: ref, CONVERSATION: first})
+                    if not _queue_of(template):
+                        self._span.set_attribute(QUEUE, job.queue)
             except BaseException:
                 failed("the span of an enqueue")
         return job
@@ -136,7 +138,7 @@ class Sending:
             if template.options.tracing == "none":
                 makers.append(self._untraced(template, first))
                 continue
-            span = shared or self._start(template.options.queue, template.name, {})
+            span = shared or self._start(_queue_of(template), template.name, {})
             own: Span | None = span
             if shared is not None:
                 own = None
@@ -152,7 +154,7 @@ class Sending:
         return _Traced(template, None, trace, self._settings)
 
     def _start_shared(self, templates: Sequence[JobTemplate]) -> Span:
-        queues = {template.options.queue for template in templates}
+        queues = {_queue_of(template) for template in templates}
         names = {template.name for template in templates}
         queue = queues.pop() if len(queues) == 1 else ""
         name = names.pop() if len(names) == 1 else ""
@@ -168,3 +170,10 @@ class Sending:
         )
         self._spans.append(span)
         return span
+
+
+def _queue_of(template: JobTemplate) -> str:
+    """The queue of its jobs; empty if only the arguments of each job say it."""
+    if template.options.route is not None:
+        return ""
+    return template.options.queue

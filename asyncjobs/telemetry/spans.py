@@ -18,6 +18,7 @@ __all__ = ["Attributes", "Fixed", "Server", "common", "failed", "global_provider
 logger = GuardedLog("asyncjobs.telemetry")
 
 ATTEMPT: Final = "asyncjobs.job.attempt"
+TAGS: Final = "asyncjobs.job.tags"
 MAX_ATTEMPTS: Final = "asyncjobs.job.max_attempts"
 PRIORITY: Final = "asyncjobs.job.priority"
 QUEUE_TIME: Final = "asyncjobs.job.queue_time_ms"

@@ -260,8 +260,12 @@ class Tracing:
     ) -> Attributes:
         # All at the creation of the span, so that the sampler sees them. Setting an attribute
         # later would cost more than a microsecond for each.
+        tags: Attributes = {}
+        if attempt.tags:
+            tags = {spans.TAGS: attempt.tags}
         return {
             **fixed,
+            **tags,
             spans.MESSAGE_ID: id,
             spans.CONVERSATION: first,
             spans.CLIENT: attempt.worker,

@@ -99,7 +99,8 @@ class Declaring:
 
     def _made(self, declared: DeclaredSchedule) -> _Own | None:
         # A worker of that queue declares it. This one would not fire it either.
-        if declared.function.settings.queue not in self._queues:
+        known = declared.function.settings.queues
+        if known and self._queues.isdisjoint(known):
             return None
         try:
             call = scheduled_call(
@@ -108,6 +109,8 @@ class Declaring:
         except AsyncJobsError as error:
             # Checked when it was declared. A user's value may have changed since.
             logger.error("schedule %r is not stored: %s", declared.id, error)
+            return None
+        if call.queue not in self._queues:
             return None
         definition = Definition(declared.rule, call)
         ref = ScheduleRef(call.queue, declared.id)

@@ -17,7 +17,7 @@ from asyncjobs.jobs.registry import JobRegistry
 from asyncjobs.model import events
 from asyncjobs.model.clock import Seconds, seconds
 from asyncjobs.options.app import AppSettings
-from asyncjobs.options.checks import DEFAULT_QUEUE, check_queue_name
+from asyncjobs.options.checks import check_queue_name
 from asyncjobs.store.seam import Backend
 
 __all__ = ["App", "Queues", "WorkerSettings", "bounded_queues", "checked_count", "sync_queues"]
@@ -106,7 +106,8 @@ def sync_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, boo
     """The queues with sync job functions, and whether they have no others."""
     kinds: dict[str, set[Isolation]] = {}
     for function in registry.functions():
-        kinds.setdefault(function.settings.queue, set()).add(function.isolation)
+        for queue in function.settings.queues:
+            kinds.setdefault(queue, set()).add(function.isolation)
     return {
         queue: kinds[queue] == {Isolation.THREAD}
         for queue in queues
@@ -142,7 +143,7 @@ def _limit(value: Seconds | None, field: str) -> float | None:
 
 def _weights(app: App, queues: Queues | None) -> dict[str, int]:
     if queues is None:
-        every = {*app.registry.queues(), DEFAULT_QUEUE}
+        every = {*app.registry.queues(), app.settings.default_queue}
         weights: dict[str, int] = dict.fromkeys(sorted(every), 1)
     elif isinstance(queues, Mapping):
         weights = dict(queues)

@@ -184,7 +184,9 @@ def test_a_call_with_other_placeholders_makes_no_job(fills: Any) -> None:
 
 
 def test_a_job_knows_its_tick() -> None:
-    context = JobContext(JobRef("q", "1"), "f", 2, 3, 0, None, None, 0, None, tick=MARK)
+    context = JobContext(
+        JobRef("q", "1"), "f", 2, 3, 0, None, None, 0, None, headers=Headers({}).with_tick(MARK)
+    )
     found = context.scheduled_for
     assert found is not None
     assert found.isoformat() == "2026-10-25T02:30:00+02:00"
@@ -197,7 +199,9 @@ def test_a_job_knows_its_tick() -> None:
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../etc/passwd", "/", "", "\0", "Europe"])
 def test_a_zone_that_this_machine_does_not_have(zone: str) -> None:
     mark = TickMark("nightly", AT_MS, zone)
-    context = JobContext(JobRef("q", "1"), "f", 1, 3, 0, None, None, 0, None, tick=mark)
+    context = JobContext(
+        JobRef("q", "1"), "f", 1, 3, 0, None, None, 0, None, headers=Headers({}).with_tick(mark)
+    )
     assert context.scheduled_for is not None
     assert context.scheduled_for.isoformat() == "2026-10-25T00:30:00+00:00"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -47,6 +47,10 @@ def extremes(kind: Any, is_taken: Callable[[Any], bool]) -> list[Any]:
     """The smallest and the largest values of this type that an option takes."""
     if get_origin(kind) is Literal:
         return list(get_args(kind))
+    if get_origin(kind) is Mapping:
+        return [{}, {"n" * 64: "v" * 256}, {f"n{number}": "v" for number in range(16)}]
+    if get_origin(kind) is Iterable:
+        return [[], ["t" * 64], [f"t{number}" for number in range(16)]]
     if kind is Priority:
         return list(Priority)
     if kind is bool:

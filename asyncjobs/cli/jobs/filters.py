@@ -36,6 +36,8 @@ class Filters:
     function: str | None = None
     error: str | None = None
     message: str | None = None
+    meta: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ()
     since_s: float | None = None
     before_s: float | None = None
     due_within_s: float | None = None
@@ -53,6 +55,8 @@ class Filters:
             self.function,
             error=self.error,
             message=self.message,
+            meta=self.meta,
+            tags=self.tags,
             oldest_first=oldest_first,
         )
         # Without times the clock of the store does not matter, and need not be asked.
@@ -66,6 +70,23 @@ class Filters:
         if self.due_within_s is not None:
             query = query._replace(before_ms=now_ms + round(1000 * self.due_within_s))
         return query
+
+
+_LABELS: Final = (
+    click.option(
+        "--meta",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Only jobs with this label. May be repeated.",
+    ),
+    click.option(
+        "--tag",
+        "tags",
+        multiple=True,
+        metavar="TAG",
+        help="Only jobs with this tag. May be repeated.",
+    ),
+)
 
 
 def filter_options(command: F) -> F:
@@ -89,6 +110,7 @@ def filter_options(command: F) -> F:
         click.option(
             "--message", metavar="TEXT", help="Only jobs whose last error has this in its text."
         ),
+        *_LABELS,
         click.option(
             "--since",
             type=Duration(),
@@ -112,6 +134,8 @@ def read_filters(ctx: click.Context, flags: dict[str, Any], state: State | None)
     """Take the filters out of `flags`. Raises click.UsageError."""
     queues = read_queues(ctx, flags.pop("queues"))
     texts = {name: flags.pop(name) for name in _TEXTS}
+    tags = tuple(flags.pop("tags"))
+    meta = tuple(_label(ctx, text) for text in flags.pop("meta"))
     since_s = flags.pop("since")
     before_s = flags.pop("before")
     due_within_s = flags.pop("due_within")
@@ -134,4 +158,19 @@ def read_filters(ctx: click.Context, flags: dict[str, Any], state: State | None)
         )
     if state is not State.SCHEDULED and due_within_s is not None:
         raise click.UsageError("--due-within is for scheduled jobs", ctx)
-    return Filters(queues, **texts, since_s=since_s, before_s=before_s, due_within_s=due_within_s)
+    return Filters(
+        queues,
+        **texts,
+        meta=meta,
+        tags=tags,
+        since_s=since_s,
+        before_s=before_s,
+        due_within_s=due_within_s,
+    )
+
+
+def _label(ctx: click.Context, text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not name or not sign or not value:
+        raise click.UsageError(f"--meta {text!r} must be NAME=VALUE", ctx)
+    return name, value

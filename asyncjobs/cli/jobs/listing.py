@@ -170,6 +170,8 @@ def _fields(row: JobRow) -> dict[str, Any]:
         "enqueued_at": info.enqueued_at,
         "worker": row.worker,
         "held_by": info.held_by,
+        "meta": dict(info.meta),
+        "tags": list(info.tags),
         "is_cancelled": info.is_cancelled,
         "progress": progress and _progress_fields(progress),
         "reason": info.reason,

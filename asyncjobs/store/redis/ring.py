@@ -53,7 +53,10 @@ def told_of(worker: str, settlements: Sequence[Settlement]) -> bytes:
     }
     if states.count(State.SUCCEEDED) < len(states):
         told["s"] = states
-        told["x"] = ["".join(each[6:]) for each in runs]
+        told["x"] = [each[6] if len(each) > 6 else "" for each in runs]
+    # Labels are rare, and stand behind the error.
+    if max(map(len, runs)) > 7:
+        told["g"] = [each[7] if len(each) > 7 else None for each in runs]
     try:
         return orjson.dumps(told)
     except TypeError:
@@ -102,15 +105,15 @@ def _told(queue: str, ended_ms: int, fields: Mapping[bytes, bytes]) -> list[Fini
     void = set(map(int, fields[b"void"].split()))
     cancelled = set(map(int, fields[b"cancelled"].split()))
     ids = told["i"]
-    columns = [_column(told.get(key), len(ids)) for key in "fnebtrsx"]
+    columns = [_column(told.get(key), len(ids)) for key in "fnebtrsxg"]
     found = []
     for place, (id, *about) in enumerate(zip(ids, *columns, strict=True), start=1):
-        name, attempt, enqueued_ms, began_ms, lasted_s, ready_ms, word, error = about
+        name, attempt, enqueued_ms, began_ms, lasted_s, ready_ms, word, error, labels = about
         state = State.CANCELLED if place in cancelled else State(word or State.SUCCEEDED)
         # rule:19 only what has counted is in the history
         if place not in void and state.is_final:
             ref = JobRef(queue, str(id))
-            run = (name, attempt, enqueued_ms, began_ms, 0.0, lasted_s, error or "")
+            run = (name, attempt, enqueued_ms, began_ms, 0.0, lasted_s, error or "", labels)
             job = finished_job(ref, state, ended_ms, str(told["w"]), ready_ms, run)
             found.append(job)
     return found

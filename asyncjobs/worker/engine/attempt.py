@@ -108,6 +108,8 @@ class Crew(NamedTuple):
             attempt.settings.tracing,
             envelope.headers.trace,
             [],
+            envelope.headers.labels.tags,
+            envelope.headers.labels.meta,
         )
 
     def new_context(self, attempt: Attempt) -> JobContext:
@@ -128,7 +130,7 @@ class Crew(NamedTuple):
             attempt.all_crashes,
             self.on_progress,
             envelope.expires_ms,
-            envelope.headers.tick,
+            envelope.headers,
             self.desk,
         )
 
@@ -269,7 +271,10 @@ class Attempt:
     @property
     def label(self) -> dict[str, Any]:
         """The fields that every log line about this attempt carries."""
-        return label_of(self.job, self.function.name, self.envelope.attempt)
+        fields = label_of(self.job, self.function.name, self.envelope.attempt)
+        if tags := self.envelope.headers.labels.tags:
+            fields["tags"] = list(tags)
+        return fields
 
     # -- from its begin to its end ----------------------------------------------------------
 

@@ -114,7 +114,7 @@ class RunCounts:
         found.waited_ms.append(_BEGAN_MS(run) - job.ready_ms)
         found.ran_s.append(_ENDED_S(run) - _BEGAN_S(run))
         # It has raised: its job is dead, or runs again for it.
-        if settlement.state in (State.DEAD, State.SCHEDULED) and any(run[ERROR:]):
+        if settlement.state in (State.DEAD, State.SCHEDULED) and any(run[ERROR : ERROR + 1]):
             found.failed += 1
 
     def take(self) -> list[Figures]:

@@ -4,7 +4,7 @@ no log line and no event object unless somebody needs it."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
 from types import CodeType, FrameType
 from typing import Any, Final
@@ -21,6 +21,7 @@ from asyncjobs.model.clock import now_ms as wall_ms
 from asyncjobs.model.events import Events, JobStarted
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.settlement import Settlement
+from asyncjobs.options.carried import CarriedVariable, restore
 from asyncjobs.worker.engine.attempt import BEGUN, NEW, WAITING, Attempt, Body, start_task
 from asyncjobs.worker.engine.bounds import Bounds
 from asyncjobs.worker.engine.error_text import describe
@@ -128,8 +129,11 @@ class Runner:
         if function.max_running is not None:
             executor = self._bounds.around(function, function.max_running, executor)
         body: MakeBody = self._attempt
-        if plan or within or passage or isolation is not Isolation.LOOP:
-            call = partial(self._call, executor, within, passage, plan)
+        carried = function.carried
+        if plan or within or passage or carried or isolation is not Isolation.LOOP:
+            call: Call = partial(self._call, executor, within, passage, plan)
+            if carried:
+                call = partial(_with_variables, carried, call)
             body = partial(self._attempt, call=call)
         if around:
             body = partial(self._around, around, body)
@@ -278,6 +282,16 @@ class Runner:
                     info=info,
                 )
             )
+
+
+def _with_variables(
+    carried: Sequence[CarriedVariable], call: Call, attempt: Attempt
+) -> Coroutine[Any, Any, Any]:
+    """Call with the context variables that the job carries. In the attempt's own task, so no other
+    job sees them."""
+    # rule:33 each attempt has the context variables of its enqueue
+    restore(carried, attempt.envelope.headers.labels.variables)
+    return call(attempt)
 
 
 def _left_out(attempt: Attempt) -> BaseException:

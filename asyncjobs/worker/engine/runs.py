@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from asyncjobs.model.history import Run, error_line, never_begun
+from asyncjobs.model.history import Run, error_line, never_begun, with_labels
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
 from asyncjobs.worker.engine.attempt import Attempt
@@ -35,7 +35,7 @@ class Teller:
         if not attempt.has_begun:
             # As for `duration`: it has waited for a thread and was never called.
             return self.never(attempt, error)
-        return (
+        run = (
             attempt.function.name,
             envelope.attempt,
             envelope.enqueued_ms,
@@ -44,13 +44,15 @@ class Teller:
             self._clock_s(),
             error,
         )
+        return with_labels(run, envelope.headers)
 
     def never(self, attempt: Attempt, error: str = "") -> Run | None:
         """The attempt has never begun."""
         if not self.is_on:
             return None
         envelope = attempt.envelope
-        return never_begun(attempt.function.name, envelope.attempt, envelope.enqueued_ms, error)
+        run = never_begun(attempt.function.name, envelope.attempt, envelope.enqueued_ms, error)
+        return with_labels(run, envelope.headers)
 
     def without_attempt(
         self, settlement: Settlement, name: str, number: int, error: str

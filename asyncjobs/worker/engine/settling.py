@@ -15,7 +15,8 @@ from asyncjobs.model import events
 from asyncjobs.model.clock import now_ms as wall_ms
 from asyncjobs.model.ends import ENDS
 from asyncjobs.model.events import Events
-from asyncjobs.model.headers import PastError
+from asyncjobs.model.headers import NO_HEADERS, PastError
+from asyncjobs.model.history import Run, with_labels
 from asyncjobs.model.job import State
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.settlement import Settlement
@@ -103,7 +104,7 @@ class Settler:
             if self._is_told:
                 # `Teller.run`, without the call: each job passes here.
                 envelope = attempt.envelope
-                run = (
+                run: Run = (
                     attempt.function.name,
                     envelope.attempt,
                     envelope.enqueued_ms,
@@ -111,6 +112,8 @@ class Settler:
                     attempt.started_s,
                     self._clock_s(),
                 )
+                if envelope.headers is not NO_HEADERS:
+                    run = with_labels(run, envelope.headers)
                 settlement = Settlement.succeeded(attempt.job, None, 0, run)
             else:
                 settlement = Settlement.succeeded(attempt.job)
