@@ -112,7 +112,8 @@ async def perform_once(
     if found.state != "succeeded":
         return found
     try:
-        value = await kept.template.handle(aside, job.id).result(timeout=0)
+        handle = kept.template.handle(aside, job.queue, job.id, "new")
+        value = await handle.result(timeout=0)
     except ResultUnavailable as error:
         return replace(found, _no_value=error)
     return replace(found, _value=value)
