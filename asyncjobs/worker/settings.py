@@ -119,7 +119,8 @@ def bounded_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, 
     """The queues whose job functions all have `max_running`, with these by name."""
     bounds: dict[str, dict[str, int | None]] = {}
     for function in registry.functions():
-        bounds.setdefault(function.settings.queue, {})[function.name] = function.max_running
+        for queue in function.settings.queues:
+            bounds.setdefault(queue, {})[function.name] = function.max_running
     found: dict[str, dict[str, int]] = {}
     for queue in queues:
         known = {name: most for name, most in bounds.get(queue, {}).items() if most is not None}
