@@ -85,6 +85,7 @@ class Deferred:
         """
         if not self._calls:
             return []
+        # Forgotten only when they are stored: whoever sends again after an error loses none.
         handles = await self._outbox.send_many(self._calls)
         self._calls.clear()
         return handles

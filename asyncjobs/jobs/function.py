@@ -96,6 +96,8 @@ class JobCall(Generic[R_co]):
         return f"<JobCall {self.function.name}>"
 
 
+# size: each way to enqueue is a method here with the errors that it raises, where users look for
+# them. What the methods do is in the modules that they call.
 class JobFunction(Hooked, Generic[P, R_co]):
     """A function registered with `@app.job` or `@registry.job`.
 

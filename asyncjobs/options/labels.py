@@ -39,6 +39,7 @@ def check_tags(value: Any, *, field: str) -> tuple[str, ...]:
     # A text is iterable, too, and would be taken for tags of one letter each.
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigError(f"{field} must be a list of texts, not {shown(value)}")
+    # A dict, which keeps the order in which they were given.
     tags = dict.fromkeys(_check_text(tag, MOST_KEY, f"{field}: a tag") for tag in value)
     return tuple(_bounded(tags, field, "tags"))
 
@@ -63,6 +64,7 @@ def _check_text(value: Any, most: int, what: str) -> str:
 
 
 def _bounded(found: dict[str, Any], field: str, what: str) -> dict[str, Any]:
+    # Many labels would make each job larger than its arguments.
     if len(found) > MOST:
         raise ConfigError(f"{field} has {len(found)} {what}; a job has at most {MOST}")
     return found

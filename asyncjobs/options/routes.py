@@ -36,6 +36,7 @@ class QueueBy:
             raise ConfigError(f"QueueBy takes a plain function, not {shown(choose)}")
         if isinstance(among, str):
             raise ConfigError(f"QueueBy: among={among!r:.80} must be a list of queues")
+        # Each name becomes a queue that workers serve and ask the store about.
         names = tuple(check_queue_name(name, field="among") for name in among)
         if len(names) > _MOST_AMONG:
             raise ConfigError(f"QueueBy: among has {len(names):,} queues, over {_MOST_AMONG:,}")
@@ -63,6 +64,7 @@ class QueueBy:
                 f"{function}: its queue= returned {shown(name)}, which is not among "
                 f"{', '.join(self._among[:10])}"
             )
+        # The name may come from a request: it becomes part of the store's keys.
         return check_queue_name(f"{self._prefix}{name}", field=f"{function}: queue")
 
 
