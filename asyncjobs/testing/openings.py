@@ -7,7 +7,10 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from anyio import CancelScope
+
 from asyncjobs.client import Client
+from asyncjobs.client.listeners import AsyncListeners
 from asyncjobs.client.opening import Opening, Openings, running_loop, why_not_open
 from asyncjobs.errors import UsageError
 from asyncjobs.model.events import Events
@@ -43,6 +46,16 @@ class OwnLoop:
             self._runner.close()
 
 
+class _Listening:
+    """The async listeners of the app, on the loop of those who have entered it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, events: Events) -> None:
+        self.loop = loop
+        self.users = 0
+        self.listeners = AsyncListeners(events)
+        self.listeners.start()
+
+
 class StageOpenings(Openings):
     """The openings of an app during one test.
 
@@ -62,12 +75,36 @@ class StageOpenings(Openings):
         self._backend = backend
         self._own_loop = own_loop
         self._open: list[Opening] = []
+        self._listening: _Listening | None = None
 
     async def enter(self) -> None:
-        self._on_this_loop()
+        """Join. The first one lets the async listeners of the app run on its loop."""
+        loop = self._on_this_loop().loop
+        listening = self._listening
+        if listening is None or listening.loop.is_closed():
+            listening = self._listening = _Listening(loop, self._events)
+        if listening.loop is loop:
+            listening.users += 1
 
     async def leave(self) -> None:
-        """Nothing is closed before the end of the test: the jobs are looked at after that."""
+        """Leave. The store stays open until the end of the test: the jobs are looked at after
+        that."""
+        listening = self._listening
+        if listening is None or listening.loop is not running_loop():
+            return
+        listening.users -= 1
+        if listening.users == 0:
+            self._listening = None
+            with CancelScope(shield=True):
+                await listening.listeners.stop()
+
+    def close(self) -> None:
+        """The test is over: the app's own opening shall tell its listeners nothing of it."""
+        inboxes = self._events.inboxes
+        inboxes.keep_by(None)
+        for inbox in inboxes.all:
+            while len(inbox):
+                inbox.next()
 
     @property
     def client(self) -> Client:

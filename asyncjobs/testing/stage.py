@@ -69,11 +69,14 @@ def staged(app: AsyncJobs) -> Iterator[Stage]:
         wall_clock = _stages[-1].wall_clock
     stage = Stage(app, wall_clock)
     with ExitStack() as steps:
-        steps.callback(stage.own_loop.close)
         steps.enter_context(wall_clock.read_by_all())
-        before = app._use(
-            StageOpenings(app._openings, app.settings, app.events, stage.backend, stage.own_loop)
+        openings = StageOpenings(
+            app._openings, app.settings, app.events, stage.backend, stage.own_loop
         )
+        steps.callback(openings.close)
+        # Before that, for what is left on the loop may still tell listeners something.
+        steps.callback(stage.own_loop.close)
+        before = app._use(openings)
         # rule:29 after a test the app has its own store again
         steps.callback(app._use, before)
         steps.callback(app.events.on(Event, stage.hear))

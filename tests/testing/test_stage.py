@@ -10,6 +10,7 @@ import pytest
 
 from asyncjobs import AsyncJobs, NotOpen, UsageError
 from asyncjobs.errors import MissingCapability
+from asyncjobs.events import JobEvent, JobSucceeded
 from asyncjobs.testing import Recorder, assert_enqueued, drain, drain_sync, perform, staged
 from tests.testing import shop
 
@@ -69,6 +70,43 @@ async def test_dependencies_are_those_of_the_app_and_may_be_replaced(
     with asyncjobs_app.override(shop.printer, lambda: "paper"):
         assert (await perform(shop.prints, 3)).value == "3 on paper"
     assert (await perform(shop.prints, 4)).value == "4 on laser"
+
+
+async def test_async_listeners_hear_what_is_run_and_nothing_after_the_test() -> None:
+    heard: list[object] = []
+
+    async def listen(event: JobEvent) -> None:
+        heard.append(event.ref)
+
+    remove = other.on(JobEvent, listen)
+    try:
+        with staged(other) as stage:
+            handle = await elsewhere.enqueue(1)
+            await stage.worker.drain()
+            # Enqueued, started, succeeded: all of it is heard when the drain returns.
+            assert heard == [handle.ref] * 3
+            await elsewhere.enqueue(2)
+        async with other:
+            pass
+        assert heard == [handle.ref] * 3
+    finally:
+        remove()
+
+
+def test_async_listeners_hear_of_sync_tests() -> None:
+    heard: list[object] = []
+
+    async def listen(event: JobSucceeded) -> None:
+        heard.append(event.ref)
+
+    remove = other.on(JobSucceeded, listen)
+    try:
+        with staged(other) as stage:
+            handle = elsewhere.enqueue_sync(1)
+            stage.worker.drain_sync()
+        assert heard == [handle.ref]
+    finally:
+        remove()
 
 
 async def test_the_code_under_test_may_open_the_app_itself(asyncjobs_app: AsyncJobs) -> None:
