@@ -30,7 +30,7 @@ test: $(STAMP) ## Run the tests on real servers from wheels, and on redis-server
 
 .PHONY: test-rest
 test-rest: $(STAMP) ## What make test leaves out: the same once more on a second server
-	@$(BIN)/python -m pytest -n $(WORKERS) -m second_server tests/redis tests/model tests/conformance tests/guarantees/test_ticks.py tests/guarantees/test_steps.py $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m second_server tests/redis tests/model tests/conformance tests/guarantees/test_ticks.py tests/guarantees/test_steps.py tests/guarantees/test_crashes_apart.py $(ARGS)
 
 .PHONY: demo
 demo: $(STAMP) ## One job for each file of the standard library, on a real server and worker

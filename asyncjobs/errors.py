@@ -11,6 +11,8 @@ AsyncJobsError
 │   └── ArgumentsError       arguments that do not fit the job function
 ├── Aborted                  an enqueue middleware has refused a call
 ├── UniqueConflict           another job holds the unique key of a call
+├── ProcessDied              the process of an attempt has ended before the attempt
+│   └── MemoryLimit          the attempt wanted more than its `max_memory`
 ├── EncodeError              a value that JSON would lose or change
 ├── ScheduleNotFound         no schedule has this id
 ├── PayloadTooLarge          an encoded job over `max_payload`
@@ -56,10 +58,12 @@ __all__ = [
     "JobSignal",
     "JobsDied",
     "JobsLeft",
+    "MemoryLimit",
     "MissingCapability",
     "NotBound",
     "NotOpen",
     "PayloadTooLarge",
+    "ProcessDied",
     "RegistrationError",
     "ResourceError",
     "ResultError",
@@ -139,6 +143,19 @@ class Aborted(AsyncJobsError):
         super().__init__(message)
         self.reason = reason
         self.handles = handles
+
+
+class ProcessDied(AsyncJobsError):
+    """The process of an attempt has ended before the attempt: by a signal, or by `os._exit`.
+
+    The attempt has failed, and its retry policies decide. The message names the signal or the exit
+    code. Raised by the worker for job functions with `isolation="process"`.
+    """
+
+
+# Also a MemoryError, which is what a function without a limit would have raised.
+class MemoryLimit(ProcessDied, MemoryError):
+    """An attempt in a process of its own wanted more memory than its `max_memory`."""
 
 
 class EncodeError(AsyncJobsError):

@@ -72,6 +72,8 @@ WORKER = {
     "lease": "how long the jobs of a dead worker wait until others may take them; at least 1 s",
     "threads": "how many sync job functions run at a time; more help functions that wait, not "
     "functions that compute",
+    "job_processes": "how many attempts in processes of their own run at a time; None: one for "
+    "each core",
     "block_warning": "the log names a job that blocks the event loop for this long; None: never",
     "hard_limit": "the process ends with exit code 5 when a job blocks its event loop for this "
     "long; None: never",

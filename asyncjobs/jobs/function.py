@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from functools import partial, update_wrapper
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, Unpack
@@ -144,7 +145,7 @@ class JobFunction(Hooked, Generic[P, R_co]):
     @property
     def is_async(self) -> bool:
         """Whether the function is async."""
-        return self.isolation is Isolation.LOOP
+        return inspect.iscoroutinefunction(self.function)
 
     @property
     def template(self) -> JobTemplate:

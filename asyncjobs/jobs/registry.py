@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os.path
-import sys
 from collections.abc import Callable, Coroutine
 from types import FunctionType
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
@@ -16,6 +14,7 @@ from asyncjobs.jobs.declared import Declarations, DeclaredSchedule, Draft, draft
 from asyncjobs.jobs.function import Home, JobFunction, Sender
 from asyncjobs.jobs.hooks import Hooked
 from asyncjobs.jobs.isolation import isolation_of
+from asyncjobs.jobs.main_module import main_module
 from asyncjobs.jobs.resources import Resources
 from asyncjobs.jobs.rule import (
     CallOptions,
@@ -87,6 +86,8 @@ class JobRegistry(Hooked):
         default the app's.
         unique: at most one job with the same key: a Unique, Debounce or Throttle.
         max_running: how many of its jobs run at a time in one worker; by default as many as fit.
+        isolation: `process` runs each attempt in a process of its own.
+        max_memory: how much memory such an attempt may take: "512MiB".
         sensitive: names of parameters whose values are never shown. `parameter.key` names one key
         of a parameter.
         name: the name that is stored with its jobs; by default `module.function`.
@@ -281,7 +282,7 @@ class JobRegistry(Hooked):
             checked,
             name=full_name,
             aliases=aliases,
-            isolation=isolation_of(checked),
+            isolation=isolation_of(checked, full_name, given.fields),
             home=self._home,
             given=given,
             sensitive=sensitive,
@@ -394,7 +395,7 @@ def _refused(function: Any, why: str) -> RegistrationError:
 def _default_name(function: FunctionType) -> str:
     module: str | None = function.__module__
     if module == "__main__":
-        module = _main_module()
+        module = main_module()
     if module is None:
         raise RegistrationError(
             f"{function.__qualname__} is written on a command line (python -c), in an interactive "
@@ -402,33 +403,3 @@ def _default_name(function: FunctionType) -> str:
             "module, or give it name=... if a worker in this very process runs it"
         )
     return f"{module}.{function.__qualname__}"
-
-
-def _main_module() -> str | None:
-    """The name under which a worker imports the module that runs as `__main__`.
-
-    Jobs named `__main__.f` would be unknown to every worker. The name comes from `python -m`, or
-    from the path of the file: its place in its package, or relative to the working directory,
-    which workers have on their import path. None if the module is no file.
-    """
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name:
-        return str(spec.name)
-    path = getattr(main, "__file__", None)
-    if not path or path.startswith("<"):  # <stdin>
-        return None
-    folder, file = os.path.split(os.path.abspath(path))
-    stem = os.path.splitext(file)[0]
-    parts = [stem]
-    # Inside a package: up to the folder that is none, from which Python imports.
-    if os.path.exists(os.path.join(folder, "__init__.py")):
-        while os.path.exists(os.path.join(folder, "__init__.py")):
-            folder, package = os.path.split(folder)
-            parts.insert(0, package)
-        return ".".join(parts)
-    # Below the working directory: `jobs/tasks.py` is `jobs.tasks` for a worker that starts there.
-    below = os.path.relpath(folder, os.getcwd()).split(os.sep)
-    if below != ["."] and all(part.isidentifier() for part in below):
-        parts = [*below, stem]
-    return ".".join(parts)

@@ -19,6 +19,7 @@ from asyncjobs.policy.unique import Debounce, Throttle, Unique, UniqueValue
 __all__ = [
     "DEFAULT_QUEUE",
     "MAX_NAME",
+    "IsolationValue",
     "PriorityName",
     "PriorityValue",
     "TracingMode",
@@ -26,6 +27,7 @@ __all__ = [
     "check_attempts",
     "check_exceptions",
     "check_function_name",
+    "check_isolation",
     "check_job_id",
     "check_queue_name",
     "check_resumptions",
@@ -44,6 +46,8 @@ PriorityName: TypeAlias = Literal["critical", "high", "normal", "low"]
 PriorityValue: TypeAlias = PriorityName | Priority
 TracingMode: TypeAlias = Literal["link", "child", "auto", "none"]
 """Where the trace of an attempt begins; see docs/guides/observability.md."""
+IsolationValue: TypeAlias = Literal["loop", "thread", "process"]
+"""Where a job function runs; see docs/guides/processes.md."""
 
 MAX_ID: Final = 256
 MAX_NAME: Final = 256
@@ -51,6 +55,7 @@ MAX_NAME: Final = 256
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _PRIORITIES: Final = {priority.name.lower(): priority for priority in Priority}
 _TRACING: Final = ("link", "child", "auto", "none")
+_ISOLATIONS: Final = ("loop", "thread", "process")
 
 
 def check_queue_name(name: str, *, field: str = "queue") -> str:
@@ -139,6 +144,13 @@ def check_tracing(value: Any, *, field: str = "tracing") -> TracingMode:
         raise ConfigError(f"{field} must be one of {', '.join(_TRACING)}, not {shown(value)}")
     mode: TracingMode = value
     return mode
+
+
+def check_isolation(value: Any, *, field: str = "isolation") -> str:
+    """`value`, if a job function can run there. Raises ConfigError naming `field`."""
+    if value not in _ISOLATIONS:
+        raise ConfigError(f"{field} must be one of {', '.join(_ISOLATIONS)}, not {shown(value)}")
+    return str(value)
 
 
 def check_retry(value: RetryValue, *, field: str = "retry") -> Retries:

@@ -15,6 +15,7 @@ __all__ = [
     "When",
     "check_delay",
     "check_expiry",
+    "check_memory",
     "check_moment",
     "check_timeout",
     "check_ttl_ms",
@@ -26,6 +27,9 @@ __all__ = [
 
 SHORTEST_S: Final = 0.001
 """The shortest time-out. A shorter one would be 0 milliseconds, which means none."""
+
+LEAST_BYTES: Final = 1 << 20
+MOST_BYTES: Final = 1 << 50
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, None: 1.0}
@@ -97,6 +101,18 @@ def parse_size(text: str, *, field: str) -> int:
 
 
 # ── values: Python code ──────────────────────────────────────────────────────────────
+
+
+def check_memory(value: int | str, *, field: str) -> int:
+    """How much memory an attempt may take, in bytes. Raises ConfigError naming `field`."""
+    if isinstance(value, str):
+        value = parse_size(value, field=field)
+    size = check_whole(value, field=field, minimum=0, maximum=MOST_BYTES)
+    if size < LEAST_BYTES:
+        raise ConfigError(
+            f"{field}={shown(value)} is too little to run anything; give at least 1MiB"
+        )
+    return size
 
 
 def check_ttl_ms(value: Seconds, *, field: str) -> int:

@@ -17,12 +17,14 @@ from asyncjobs.model.clock import Seconds
 from asyncjobs.model.job import Priority
 from asyncjobs.options.checks import (
     DEFAULT_QUEUE,
+    IsolationValue,
     PriorityValue,
     TracingMode,
     check_aliases,
     check_attempts,
     check_exceptions,
     check_function_name,
+    check_isolation,
     check_job_id,
     check_queue_name,
     check_resumptions,
@@ -36,6 +38,7 @@ from asyncjobs.options.durations import (
     When,
     check_delay,
     check_expiry,
+    check_memory,
     check_moment,
     check_timeout,
     check_ttl_ms,
@@ -97,6 +100,8 @@ class JobOptions:
     meta: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     route: QueueBy | None = None
+    isolation: str | None = None
+    max_memory: int | None = None
 
     @property
     def queues(self) -> tuple[str, ...]:
@@ -122,6 +127,8 @@ class FunctionOptions(TypedDict, total=False):
     max_running: int | None
     meta: MetaValue
     tags: TagsValue
+    isolation: IsolationValue | None
+    max_memory: int | str | None
     sensitive: Iterable[str]
     name: str | None
     aliases: Iterable[str]
@@ -338,6 +345,29 @@ OPTIONS: Final = (
             Scope.ENQUEUE: Use("more tags"),
         },
         merge=merge_tags,
+    ),
+    Option(
+        "isolation",
+        "isolation",
+        check_isolation,
+        {
+            Scope.FUNCTION: Use(
+                "where its attempts run: on the event `loop`, in a `thread`, or each in a "
+                "`process` of its own; by default `loop` for an async function and `thread` for a "
+                "sync one"
+            )
+        },
+    ),
+    Option(
+        "max_memory",
+        "max_memory",
+        check_memory,
+        {
+            Scope.FUNCTION: Use(
+                'with `isolation="process"`: how much memory an attempt may take, in bytes or '
+                "as in `512MiB`; then it fails with `MemoryLimit`; Linux only"
+            )
+        },
     ),
     Option(
         "sensitive",

@@ -20,7 +20,7 @@ from asyncjobs.options.app import AppSettings
 from asyncjobs.options.checks import check_queue_name
 from asyncjobs.store.seam import Backend
 
-__all__ = ["App", "Queues", "WorkerSettings", "bounded_queues", "checked_count", "sync_queues"]
+__all__ = ["App", "Queues", "WorkerSettings", "bounded_queues", "checked_count", "queues_with"]
 
 SHORTEST_S: Final = 0.05
 """The shortest limit for the event loop. An ordinary turn of the loop would break a shorter one."""
@@ -57,6 +57,7 @@ class WorkerSettings:
     queues: dict[str, int]
     concurrency: int
     threads: int
+    job_processes: int | None
     name: str
     grace_s: float
     lease_ms: int
@@ -73,6 +74,7 @@ class WorkerSettings:
         *,
         concurrency: int,
         threads: int,
+        job_processes: int | None,
         grace: Seconds,
         lease: Seconds,
         block_warning: Seconds | None,
@@ -84,6 +86,7 @@ class WorkerSettings:
             queues=_weights(app, queues),
             concurrency=checked_count(concurrency, "concurrency"),
             threads=checked_count(threads, "threads"),
+            job_processes=_job_processes(job_processes),
             name=name or f"{socket.gethostname()}:{os.getpid()}",
             grace_s=seconds(grace, field="grace"),
             lease_ms=round(seconds(lease, field="lease", minimum=1) * 1000),
@@ -102,16 +105,16 @@ class WorkerSettings:
         return settings
 
 
-def sync_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, bool]:
-    """The queues with sync job functions, and whether they have no others."""
+def queues_with(
+    isolation: Isolation, registry: JobRegistry, queues: Collection[str]
+) -> dict[str, bool]:
+    """The queues with job functions of this isolation, and whether they have no others."""
     kinds: dict[str, set[Isolation]] = {}
     for function in registry.functions():
         for queue in function.settings.queues:
             kinds.setdefault(queue, set()).add(function.isolation)
     return {
-        queue: kinds[queue] == {Isolation.THREAD}
-        for queue in queues
-        if Isolation.THREAD in kinds.get(queue, ())
+        queue: kinds[queue] == {isolation} for queue in queues if isolation in kinds.get(queue, ())
     }
 
 
@@ -134,6 +137,12 @@ def checked_count(value: int, field: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"{field} must be a whole number of at least 1, not {shown(value)}")
     return value
+
+
+def _job_processes(value: int | None) -> int | None:
+    if value is None:
+        return None
+    return checked_count(value, "job_processes")
 
 
 def _limit(value: Seconds | None, field: str) -> float | None:

@@ -23,6 +23,7 @@ from asyncjobs.errors import AsyncJobsError, StoreError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.own import hide
 from asyncjobs.host.pulse import Pulse
+from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.model import events
 from asyncjobs.model.clock import new_id
 from asyncjobs.policy.fairness import QueueShares
@@ -32,6 +33,7 @@ from asyncjobs.worker.duties import Duty, Site, every_duty
 from asyncjobs.worker.engine.bounds import Bounds
 from asyncjobs.worker.engine.burst import Burst
 from asyncjobs.worker.engine.loop import Processor
+from asyncjobs.worker.engine.processes.executor import Processes
 from asyncjobs.worker.engine.result_waits import ResultWaits
 from asyncjobs.worker.engine.threads import Threads
 from asyncjobs.worker.last_calls import end_callbacks
@@ -40,7 +42,8 @@ from asyncjobs.worker.lease.heartbeat import Heartbeats
 from asyncjobs.worker.lease.session import Session
 from asyncjobs.worker.orders import Orders
 from asyncjobs.worker.report import WorkerReport
-from asyncjobs.worker.settings import App, WorkerSettings, bounded_queues, sync_queues
+from asyncjobs.worker.settings import App, WorkerSettings, bounded_queues, queues_with
+from asyncjobs.worker.starting_processes import processes_of
 from asyncjobs.worker.stop_request import StopRequest
 from asyncjobs.worker.upkeep import Upkeep
 from asyncjobs.worker.watch.memory import MemoryLimit, show_bytes
@@ -85,13 +88,14 @@ class Shift:
         duties: Iterable[type[Duty]],
         stop_request: StopRequest,
         memory: MemoryLimit | None,
+        processes: Processes | None,
     ) -> None:
         self._app = app
         self._settings = settings
         self._stop_request = stop_request
         self._memory = memory
         self.session = session
-        self.processor = _new_processor(app, settings, session)
+        self.processor = _new_processor(app, settings, session, processes)
         site = Site(app.backend, session, self.processor, settings, app.events, app.registry)
         self._upkeep = Upkeep.of(site, duties)
         pulse = Pulse(pulse_interval_s(settings.block_warning_s, settings.hard_limit_s))
@@ -112,11 +116,10 @@ class Shift:
     ) -> Self:
         """Enter the queues. Raises the first error when none of them can be entered."""
         duties = every_duty()  # before a queue is entered, since it may refuse
-        session = await Session.begin(app.backend, _new_spec(settings))
-        shift = cls(app, settings, session, duties, stop_request, memory)
+        session, processes = await _enter(app, settings)
+        shift = cls(app, settings, session, duties, stop_request, memory, processes)
         processor = shift.processor
-        away = session.lease.entered.away
-        if away:
+        if away := session.lease.entered.away:
             processor.start_without(away)
         processor.intake.appetite.burst = burst
         # A burst ends by what it has seen itself in its last look into all queues.
@@ -201,7 +204,7 @@ class Shift:
         self.expect_end()
         processor = self.processor
         processor.quiet()
-        processor.seats.end()
+        processor.hear_end()
         self._emit(events.WorkerQuiet(self._settings.name, tuple(self._settings.queues)))
         if processor.running:
             logger.debug("stopping; jobs that may finish: %d", len(processor.running))
@@ -323,7 +326,7 @@ def _report(processor: Processor, session: Session, memory: MemoryLimit | None) 
     return WorkerReport(
         taken=processor.intake.holdings.taken,
         released=processor.settler.released,
-        threads_left=processor.threads.abandoned,
+        threads_left=processor.executors.threads.abandoned,
         put_back=processor.settler.unstarted.put_back,
         leases_lost=session.losses,
         over_memory=over_memory,
@@ -350,7 +353,20 @@ def _new_spec(settings: WorkerSettings) -> LeaseSpec:
     )
 
 
-def _new_processor(app: App, settings: WorkerSettings, session: Session) -> Processor:
+async def _enter(app: App, settings: WorkerSettings) -> tuple[Session, Processes | None]:
+    # First the processes, which may refuse to start.
+    processes = await processes_of(app, settings)
+    try:
+        return await Session.begin(app.backend, _new_spec(settings)), processes
+    except BaseException:
+        if processes is not None:
+            await processes.close()
+        raise
+
+
+def _new_processor(
+    app: App, settings: WorkerSettings, session: Session, processes: Processes | None
+) -> Processor:
     processor = Processor(
         session,
         QueueShares(settings.queues),
@@ -359,7 +375,10 @@ def _new_processor(app: App, settings: WorkerSettings, session: Session) -> Proc
         app.events,
         concurrency=settings.concurrency,
         middlewares=app.middlewares,
-        threads=Threads(settings.threads, sync_queues(app.registry, settings.queues)),
+        threads=Threads(
+            settings.threads, queues_with(Isolation.THREAD, app.registry, settings.queues)
+        ),
+        processes=processes,
         bounds=Bounds(bounded_queues(app.registry, settings.queues)),
     )
     processor.settler.callbacks.app = app.registry.hooks

@@ -40,6 +40,8 @@ class Worker:
     grace: how long a stop waits for running jobs (seconds or timedelta).
     lease: how long a worker that died keeps its jobs; at least 1 s.
     threads: how many sync job functions run at a time.
+    job_processes: how many attempts in processes of their own run at a time; None takes the number
+    of cores.
     block_warning: the log names a job that blocks the event loop for that long.
     hard_limit: the process ends when a job blocks its event loop for that long.
     stuck_after: how long a job may swallow its cancellation until its slot is freed.
@@ -56,6 +58,7 @@ class Worker:
         grace: Seconds = 30,
         lease: Seconds = 15,
         threads: int = THREADS,
+        job_processes: int | None = None,
         name: str | None = None,
         block_warning: Seconds | None = 1,
         hard_limit: Seconds | None = 300,
@@ -68,6 +71,7 @@ class Worker:
             name,
             concurrency=concurrency,
             threads=threads,
+            job_processes=job_processes,
             grace=grace,
             lease=lease,
             block_warning=block_warning,

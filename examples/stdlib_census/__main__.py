@@ -46,9 +46,6 @@ from asyncjobs.testing.servers import available_servers, start_server
 HERE: Final = Path(__file__).resolve().parent
 READERS: Final = 100
 """Results awaited at a time; they share one connection."""
-THREADS: Final = 2
-"""In each process. Parsing holds the interpreter's lock: more threads make the worker slower,
-not faster. What uses more than one core are more processes."""
 NEXT: Final = """
 What to try next
   make demo ARGS="--limit 300 --processes 1"       fewer files, on one core
@@ -88,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             log = options.log or Path(scratch, "worker.log")
             _choose_store(options.server, Path(scratch, "store"), stack)
             # Before there is a worker: it would have to share the cores with it.
-            plain = plain_loop(files)
+            plain = plain_loop(files, options.processes)
             _say(
                 f"plain     a plain loop would take {plain.seconds:.1f} s, by {plain.counted} files"
             )
@@ -124,7 +121,7 @@ def _parse(argv: Sequence[str] | None) -> Options:
     add("--server", choices=stores, default="embedded", help="store to start (default: embedded)")
     add("--limit", type=_positive, metavar="N", help="only the first N files")
     add("--concurrency", type=_positive, default=64, metavar="N", help="of the worker")
-    add("--processes", type=_positive, default=_cores(), metavar="N", help="default: the cores")
+    add("--processes", type=_positive, default=_cores(), metavar="N", help="files at a time")
     add("--timeout", type=_positive, default=120, metavar="S", help="seconds for the worker")
     add("--log", type=Path, metavar="FILE", help="keep the worker's log lines there")
     given = parser.parse_args(argv)
@@ -145,9 +142,7 @@ def _parse(argv: Sequence[str] | None) -> Options:
 
 
 def _cores() -> int:
-    """Those that this process may use; one where a worker can have one process only."""
-    if os.name == "nt":
-        return 1
+    """Those that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -229,8 +224,7 @@ async def _start_worker(options: Options, log: Path) -> asyncio.subprocess.Proce
     kept = {n: value for n, value in os.environ.items() if n in store or "ASYNCJOBS_" not in n}
     command = [
         *(sys.executable, "-m", "asyncjobs", "worker", "tasks:app", "--burst"),
-        *("--concurrency", str(options.concurrency), "--threads", str(THREADS)),
-        *("--processes", str(options.processes)),
+        *("--concurrency", str(options.concurrency), "--job-processes", str(options.processes)),
         *("--grace", "5s", "--log-format", "console"),
     ]
     with log.open("wb") as file:

@@ -95,6 +95,11 @@ def _numbers(run: Run) -> Iterator[str]:
             f"{run.plain.seconds:,.1f}",
             f"estimated from {run.plain.counted:,} files; the worker took {run.work_s:.1f} s",
         )
+        yield _row(
+            "in threads, s",
+            f"{run.plain.threaded:,.1f}",
+            f"estimated; {run.processes:,} threads share one lock of the interpreter",
+        )
     yield ""
     yield "Found"
     for name in ("lines", "functions", "coroutines", "classes", "imports"):

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import ast
 import gc
+import os
 import threading
 import time
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final, Literal, TypedDict
 
 from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, exponential
 
 LONGEST: Final = 10
 """Functions that each file reports, so that one file may fill the whole table."""
 FAULT_EVERY: Final = 40
+# Windows cannot fork processes: there it runs in threads.
+ISOLATION: Final[Literal["process", "thread"]] = "process" if hasattr(os, "fork") else "thread"
 
 _parsing = threading.Lock()
 # The store's address comes from $ASYNCJOBS_URL; without one it is the embedded store.
@@ -56,12 +59,14 @@ class PlantedFault(OSError):
     """Stands for what passes by itself: a busy disk, a dropped connection."""
 
 
-# Sync, so the worker calls it in a thread: reading and parsing would block the event loop.
+# Parsing computes and holds the interpreter's lock, so threads would take turns on one core. Each
+# file has a process of its own, and as many of them run at a time as there are cores.
 # A file that does not parse never will: SyntaxError and ValueError (a null byte) end the
 # job at once, without retries.
 @app.job(
     retry=RetryPolicy(max_attempts=4, backoff=exponential(base=0.2, cap=2)),
     discard_on=(SyntaxError, ValueError),
+    isolation=ISOLATION,
 )
 def census_file(path: str, *, ctx: JobContext = INJECTED) -> Census:
     """Read the file at `path` and count what is in it."""

@@ -265,8 +265,8 @@ def test_it_runs_as_many_processes_as_there_are_cores(folder: Path, tmp_path: Pa
     assert done.returncode == 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert numbers(done.stdout)["processes"] == str(cores)
-    if cores != 1:
-        assert f"process {cores} is ready" in log.read_text()
+    row = r"^  in threads, s +\d+\.\d  estimated; \d+ threads share one lock"
+    assert re.search(row, done.stdout, re.MULTILINE)
 
 
 def test_a_plain_loop_is_estimated_by_size(tmp_path: Path) -> None:
@@ -276,9 +276,10 @@ def test_a_plain_loop_is_estimated_by_size(tmp_path: Path) -> None:
         path.write_text("x = 1\n" * (number % 7) + ("print 'two'" if number % 50 == 0 else ""))
         paths.append(path)
     with loaded(EXAMPLE, "plain") as (plain,):
-        found = plain.plain_loop(paths)
+        found = plain.plain_loop(paths, 2)
     assert found.counted == 60
     assert found.seconds > 0
+    assert found.threaded > 0
 
 
 def test_a_worker_that_cannot_run_is_shown_and_fails(folder: Path, tmp_path: Path) -> None:

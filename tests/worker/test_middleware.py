@@ -345,7 +345,7 @@ async def test_one_within_it_cannot_call_the_function_twice(
             with pytest.raises(JobFailed, match=r"call_next\(\) twice"):
                 await (await job.enqueue("you")).result(LIMIT_S)
         await until(lambda: worker.running == 0)
-        free = processor_of(worker).threads.most(0)
+        free = processor_of(worker).executors.most(0)
         assert free == ({"default": 1} if function is hello_in_thread else {})
 
 

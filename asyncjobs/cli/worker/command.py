@@ -193,6 +193,7 @@ def _options(flags: dict[str, Any], name: str | None, *, json: bool) -> WorkerOp
         max_jobs=flags["max_jobs"],
         max_memory=flags["max_memory"],
         threads=flags["threads"],
+        job_processes=_job_processes(flags),
         block_warning_s=flags["block_warning"],
         hard_limit_s=flags["hard_limit"],
         stuck_after_s=flags["stuck_after"],
@@ -203,6 +204,17 @@ def _options(flags: dict[str, Any], name: str | None, *, json: bool) -> WorkerOp
         metrics_host=flags["metrics_host"],
         **_job_log(flags),
     )
+
+
+def _job_processes(flags: dict[str, Any]) -> int:
+    from asyncjobs.worker.engine.processes.cores import available_cores
+
+    given: int | None = flags["job_processes"]
+    if given is not None:
+        return given
+    # All worker processes share the cores.
+    processes: int = flags["processes"]
+    return max(1, available_cores() // processes)
 
 
 def _job_log(flags: dict[str, Any]) -> dict[str, Any]:

@@ -94,6 +94,13 @@ _WORK = (
         "that wait, not functions that compute.",
     ),
     _flag(
+        "--job-processes",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="How many attempts with isolation='process' run at a time, each in a process of its "
+        "own. By default the number of cores, divided by --processes.",
+    ),
+    _flag(
         "--lease",
         type=Duration(),
         default="15s",

@@ -62,6 +62,7 @@ class WorkerOptions:
     max_jobs: int | None
     max_memory: int | None
     threads: int
+    job_processes: int
     block_warning_s: float | None
     hard_limit_s: float | None
     stuck_after_s: float | None
@@ -229,6 +230,7 @@ class _Serving:
             grace=options.grace_s,
             lease=options.lease_s,
             threads=options.threads,
+            job_processes=options.job_processes,
             block_warning=options.block_warning_s,
             hard_limit=options.hard_limit_s,
             stuck_after=options.stuck_after_s,

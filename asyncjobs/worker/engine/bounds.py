@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from asyncjobs.jobs.function import JobFunction
+from asyncjobs.worker.engine.all_executors import AllExecutors
 from asyncjobs.worker.engine.attempt import Attempt
 from asyncjobs.worker.engine.executors import Executor
 from asyncjobs.worker.engine.running import Running
@@ -33,10 +34,10 @@ class Bounds:
             found = self._bounded[function.name] = Bounded(most, executor)
         return found
 
-    def slots(self, concurrency: int, running: Running, threads: Threads) -> Slots:
-        """What the intake asks: the slots, within these bounds and those of the threads."""
-        most = self._beside(threads.most)
-        has_places = bool(threads.sync_queues or self.queues)
+    def slots(self, concurrency: int, running: Running, executors: AllExecutors) -> Slots:
+        """What the intake asks: the slots, within these bounds and those of the executors."""
+        most = self._beside(executors.most)
+        has_places = bool(executors.has_places or self.queues)
         return Slots(concurrency, running.__len__, most, running.room, has_places)
 
     def _beside(self, threads: Callable[[int], dict[str, int]]) -> Callable[[int], dict[str, int]]:

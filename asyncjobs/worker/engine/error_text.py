@@ -13,7 +13,7 @@ from asyncjobs.policy.redaction import Mask
 from asyncjobs.policy.retry import class_name
 from asyncjobs.worker.engine.attempt import Attempt
 
-__all__ = ["ErrorText", "describe", "log_failure"]
+__all__ = ["ErrorText", "FromElsewhere", "describe", "log_failure"]
 
 
 class ErrorText(NamedTuple):
@@ -30,8 +30,18 @@ class ErrorText(NamedTuple):
     shown: BaseException | None
 
 
+class FromElsewhere:
+    """Base of errors that were raised in another process, which has sent their text along as
+    `told_elsewhere`. Here they have no frames."""
+
+    __slots__ = ()
+
+
 def describe(error: BaseException, mask: Mask | None = None) -> ErrorText:
     """The error as text. Raises nothing, whatever the user's own exception does."""
+    elsewhere = _told_elsewhere(error, mask)
+    if elsewhere is not None:
+        return elsewhere
     kind = class_name(type(error))
     shown = None
     if mask is None:
@@ -80,6 +90,17 @@ def log_failure(
     logger.log(
         level, text, *args, exc_info=error.shown, exc_text=exc_text, extra=extra, stacklevel=2
     )
+
+
+def _told_elsewhere(error: BaseException, mask: Mask | None) -> ErrorText | None:
+    try:
+        told: ErrorText = BaseException.__getattribute__(error, "__dict__")["told_elsewhere"]
+        message, trace = told.message, told.trace
+        if mask is not None:
+            message, trace = mask.text(message, MAX_TEXT), mask.text(trace, MAX_TEXT)
+        return ErrorText(told.kind, clean_text(message), clean_text(trace), None)
+    except BaseException:  # nearly all errors are from here
+        return None
 
 
 def _no_text(fault: BaseException) -> str:

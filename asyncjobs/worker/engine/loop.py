@@ -14,7 +14,6 @@ from typing import Any
 
 from asyncjobs.errors import StoreError
 from asyncjobs.guard.own import hide
-from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.model.clock import now_ms as wall_ms
 from asyncjobs.model.events import Events
@@ -25,6 +24,7 @@ from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.fairness import QueueShares
 from asyncjobs.store.answers import Exchange, Heartbeat, StaleSequence
 from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.worker.engine.all_executors import AllExecutors
 from asyncjobs.worker.engine.announce import (
     announce_exchange,
     announce_given_back,
@@ -35,11 +35,11 @@ from asyncjobs.worker.engine.bounds import Bounds
 from asyncjobs.worker.engine.counting import RunCounts
 from asyncjobs.worker.engine.decoding import Find, decode
 from asyncjobs.worker.engine.encore import goes_on
-from asyncjobs.worker.engine.executors import Executors, OnLoop
 from asyncjobs.worker.engine.intake import Intake
 from asyncjobs.worker.engine.mass_cancels import MassCancels
 from asyncjobs.worker.engine.misfits import Misfits
 from asyncjobs.worker.engine.parking import Parking
+from asyncjobs.worker.engine.processes.executor import Processes
 from asyncjobs.worker.engine.runner import Runner
 from asyncjobs.worker.engine.running import Running
 from asyncjobs.worker.engine.seats import Seats
@@ -62,8 +62,7 @@ __all__ = ["Processor"]
 
 
 class Processor:
-    """Carries out what the intake decides. One `run` at a time; another one may follow a cancelled
-    one.
+    """Carries out what the intake decides. One `run` at a time, also after a cancelled one.
 
     Owns the parts of the engine. `running` has the jobs that run, `intake` has all others.
     """
@@ -80,12 +79,13 @@ class Processor:
         concurrency: int,
         threads: Threads,
         bounds: Bounds,
+        processes: Processes | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.session = session
         self._events = hub
         self.running = Running(concurrency, settings.max_crashes)
-        self.threads = threads
+        self.executors = AllExecutors(threads, processes, self.running.note)
         self.mass_cancels = MassCancels(self._loop.time)
         capabilities = session.backend.capabilities
         self.settler = Settler(settings, hub, self._loop.time, session.spec.worker, capabilities)
@@ -93,9 +93,8 @@ class Processor:
         threads.is_stopped_by_another = self.mass_cancels.have_stopped
         self.settler.is_stopped_by_another = self.mass_cancels.have_stopped
         # An offer looks into one queue. With several queues the signal may come from another one.
-        has_one_queue = len(session.spec.queues) == 1
-        slots = bounds.slots(concurrency, self.running, threads)
-        self.intake = Intake(shares, slots, can_offer=has_one_queue)
+        slots = bounds.slots(concurrency, self.running, self.executors)
+        self.intake = Intake(shares, slots, can_offer=len(session.spec.queues) == 1)
         self._arrivals = self.intake.arrivals
         self.counts = self._arrivals.counts = RunCounts(is_on=settings.history > 0)
         self._misfits = Misfits(settings, hub, self.intake, find)
@@ -103,7 +102,7 @@ class Processor:
         self.seats = Seats(session, self.running, hub)
         crew = Crew(settings, session.spec.worker, self.running.note, self.seats)
         decode_job = partial(decode, find, crew, self.settler.unstarted)
-        executors: Executors = {Isolation.LOOP: OnLoop(), Isolation.THREAD: threads}
+        executors = self.executors.each
         self.runner = Runner(
             decode_job, hub, middlewares, executors, self.running, self.settler, self.settle, bounds
         )
@@ -282,6 +281,11 @@ class Processor:
         self.intake.appetite.end()
         self.parking.nudge()
 
+    def hear_end(self) -> None:
+        """The worker will end: let the jobs that run know."""
+        self.seats.end()
+        self.executors.end()
+
     def release(self) -> None:
         """Stop all that runs and give it back. That spends no attempt."""
         orders = self._arrivals.release()
@@ -303,7 +307,7 @@ class Processor:
         return [*self.running.jobs(), *self.intake.holdings.ended_jobs()]
 
     async def close(self) -> None:
-        """Let go of the threads and of the pending wait."""
+        """Let go of the threads, the processes and the pending wait."""
         self.runner.close()
-        self.threads.close()
+        await self.executors.close()
         await self.parking.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from asyncjobs.errors import EncodeError
 from asyncjobs.guard.guarded import GuardedLog
@@ -18,9 +18,15 @@ from asyncjobs.policy.retry import Charge
 from asyncjobs.worker.engine.attempt import Attempt
 from asyncjobs.worker.engine.error_text import describe
 
-__all__ = ["bury", "last_envelope", "later", "log_end", "outcome_of", "result_of"]
+__all__ = ["Unkept", "bury", "last_envelope", "later", "log_end", "outcome_of", "result_of"]
 
 logger = GuardedLog("asyncjobs.worker")
+
+
+class Unkept(NamedTuple):
+    """Stands for a value that could not be kept where it was made. `problem` says why."""
+
+    problem: str
 
 
 def outcome_of(attempt: Attempt, state: State, **about: Any) -> Outcome:
@@ -42,6 +48,8 @@ def result_of(attempt: Attempt, value: Any, max_bytes: int) -> bytes:
     """
     what = f"the result of {attempt.function.name}"
     try:
+        if type(value) is Unkept:
+            raise EncodeError(value.problem)
         if value is not None:
             check_json(value, what)
         # Not by `outcome_of`: each job whose result is kept passes here, and a call costs time.

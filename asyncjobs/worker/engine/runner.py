@@ -123,8 +123,9 @@ class Runner:
         around = self._middlewares.around
         within = self._middlewares.within
         passage = function.hooks.passage()
-        plan = function.plan
         isolation = function.isolation
+        # The child of an attempt in a process passes the steps itself.
+        plan = CallPlan() if isolation is Isolation.PROCESS else function.plan
         executor = self._executors[isolation]
         if function.max_running is not None:
             executor = self._bounds.around(function, function.max_running, executor)

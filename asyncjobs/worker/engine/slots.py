@@ -19,11 +19,11 @@ class Slots:
     in_use: Callable[[], int]
     """How many attempts hold a slot."""
     most: Callable[[int], Mapping[str, int]]
-    """The most jobs that single queues may hand out, because these jobs need a thread or a turn of
-    their function. Its argument is how many jobs have come and were not started: they may need
-    one, too."""
+    """The most jobs that single queues may hand out, because these jobs need a thread, a process
+    or a turn of their function. Its argument is how many jobs have come and were not started:
+    they may need one, too."""
     room: Callable[[Collection[TakenJob]], tuple[int, ...]]
     """How many suspects may be taken beside these jobs; see `Demand`. A suspect is a job that was
     running when a worker died."""
     has_places: bool = False
-    """Whether some jobs need a thread or a turn besides the slot."""
+    """Whether some jobs need a thread, a process or a turn besides the slot."""

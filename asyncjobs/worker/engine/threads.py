@@ -12,6 +12,7 @@ from typing import Any, Final
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.worker.engine.attempt import Attempt, Reason
 from asyncjobs.worker.engine.error_text import describe
+from asyncjobs.worker.engine.places import Places
 
 __all__ = ["THREAD_NAME", "Threads", "call_job"]
 
@@ -28,12 +29,8 @@ class Threads:
 
     def __init__(self, most: int, sync_queues: Mapping[str, bool]) -> None:
         """`sync_queues`: the queues with sync job functions, and whether they have no others."""
-        self.sync_queues = sync_queues
+        self.places = Places(most, sync_queues)
         self._pool = ThreadPoolExecutor(most, thread_name_prefix=THREAD_NAME)
-        self._most = most
-        self._places = asyncio.Semaphore(most)
-        self._attempts = 0
-        """Attempts that have a place or wait for one."""
         self._called: dict[Attempt, asyncio.Future[Any]] = {}
         """Attempts whose thread runs. Their place is free when the thread ends."""
         self.is_stopped_by_another: Callable[[Attempt], bool] = lambda attempt: False
@@ -41,33 +38,9 @@ class Threads:
         self.abandoned = 0
         """Threads that still run although their job was given back."""
 
-    def most(self, arrived: int) -> dict[str, int]:
-        """The most jobs that queues with sync functions may hand out. `arrived`: how many jobs
-        have come and were not started.
-
-        A job that would wait here for a thread is better left to a worker that has one.
-        """
-        if not self.sync_queues:
-            return {}
-        free = self._most - self._attempts - arrived
-        most = {}
-        for queue, only_sync in self.sync_queues.items():
-            if only_sync:
-                most[queue] = max(free, 0)
-            elif free < 0:
-                # Its next job may be an async one, which needs no thread. So such a queue is
-                # closed only while jobs wait for a thread already.
-                most[queue] = 0
-        return most
-
     async def acquire(self) -> None:
         """Wait until there is a thread for one more attempt."""
-        self._attempts += 1
-        try:
-            await self._places.acquire()
-        except BaseException:
-            self._attempts -= 1
-            raise
+        await self.places.acquire()
 
     def release(self, attempt: Attempt) -> None:
         """This attempt is over. Its place is free, unless its thread still runs."""
@@ -122,8 +95,7 @@ class Threads:
             raise
 
     def _free(self, _future: asyncio.Future[Any] | None = None) -> None:
-        self._attempts -= 1
-        self._places.release()
+        self.places.release()
 
     def _leave_behind(self, attempt: Attempt, future: asyncio.Future[Any]) -> None:
         self.abandoned += 1
