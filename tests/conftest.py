@@ -14,6 +14,7 @@ from hypothesis import core, settings
 
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
 from tests.audit.after import Auditor
+from tests.kit.later import later
 
 settings.register_profile("asyncjobs", print_blob=True, deadline=None)
 settings.load_profile("asyncjobs")
@@ -55,6 +56,15 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     servers = ", ".join(available_servers()) or "none"
     return [f"servers: {servers}", f"--hypothesis-seed={core.global_force_seed}"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what waits for `make test-rest`, before pytest looks at the marks."""
+    for item in items:
+        mark = later(item)
+        if mark is not None:
+            item.add_marker(mark)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,19 +16,6 @@ from tests.conformance.spoiling import any_part, spoil
 __all__ = ["any_part", "clock", "new_settings", "schedules", "spoil", "store"]
 
 
-LONG = {"test_failing_anywhere.py"}
-"""Each case once for each key of a queue: `make test` runs them on one server of the two."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the second server to `make test-rest`, before pytest looks at the marks."""
-    for item in items:
-        kind = getattr(item, "callspec", None)
-        if item.path.name in LONG and kind and kind.params.get("make_backend") == "redis":
-            item.add_marker(pytest.mark.second_server)
-
-
 @pytest.fixture(params=["memory", "valkey", "redis"])
 def make_backend(request: pytest.FixtureRequest, servers: Any) -> Iterator[MakeBackend]:
     if request.param == "memory":

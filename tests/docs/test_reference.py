@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,8 @@ def test_a_page_that_differs_is_reported(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(pages, "FOLDER", tmp_path)
+    # Made once: some take seconds.
+    monkeypatch.setattr(pages, "text_of", functools.cache(pages.text_of))
     assert pages.main(["--check"], [name]) == 1
     assert f"{name}.md is not up to date; run make settings" in capsys.readouterr().err
     assert pages.main([], [name]) == 0

@@ -13,7 +13,7 @@ from asyncjobs.model.clock import new_id
 from tests.worker import process_jobs as jobs
 
 # Some 8 ms of processor time each: too long for each run of all tests.
-pytestmark = [pytest.mark.anyio, pytest.mark.second_server]
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 LIMIT_S = 300.0
 
 

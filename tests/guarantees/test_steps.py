@@ -111,6 +111,6 @@ async def test_a_few_kills(server: Server, tmp_path: Path) -> None:
     await run(server, tmp_path, jobs=8, kills=3, rounds=6)
 
 
-@pytest.mark.second_server
+@pytest.mark.long
 async def test_twenty_kills(server: Server, tmp_path: Path) -> None:
     await run(server, tmp_path, jobs=1, kills=20, rounds=35)

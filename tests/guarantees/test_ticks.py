@@ -20,7 +20,7 @@ from tests.cli.process import Process
 from tests.guarantees import ticking
 from tests.guarantees.kit import eventually
 
-pytestmark = [pytest.mark.anyio, pytest.mark.second_server]
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 WORKERS = 10
 KILLS = 20

@@ -25,9 +25,7 @@ def hold_to_the_model(make_store: MakeStore, pace: settings = PACE) -> None:
     run_state_machine_as_test(lambda: ListingMachine(make_store), settings=pace)
 
 
-@pytest.mark.parametrize(
-    "kind", ["memory", "valkey", pytest.param("redis", marks=pytest.mark.second_server)]
-)
+@pytest.mark.parametrize("kind", ["memory", "valkey", "redis"])
 def test_any_calls_have_the_answers_of_the_model(servers: Any, kind: str) -> None:
     if kind == "memory":
         hold_to_the_model(lambda config, clock: MemoryBackend(config, now_ms=clock))

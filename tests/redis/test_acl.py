@@ -72,7 +72,7 @@ class Users:
             self.server.command("ACL", "DELUSER", *self.names)
 
 
-@pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.second_server)])
+@pytest.fixture(params=["valkey", "redis"])
 def users(request: pytest.FixtureRequest, servers: Any) -> Iterator[Users]:
     made = Users(servers.get(request.param))
     yield made

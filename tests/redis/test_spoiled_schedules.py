@@ -18,7 +18,7 @@ __all__ = ["clock", "new_settings"]
 pytestmark = [pytest.mark.anyio, pytest.mark.unaudited("a foreign writer has been there")]
 
 
-@pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.second_server)])
+@pytest.fixture(params=["valkey", "redis"])
 async def store(request: Any, servers: Any, new_settings: Any, clock: PinnedClock) -> Any:
     server = servers.get(request.param)
 
