@@ -41,11 +41,13 @@ from asyncjobs.errors import (
     ResultTimeout,
     ResultUnavailable,
     Retry,
+    RowMissing,
     ScheduleNotFound,
     Snooze,
     StoreError,
     StoreFull,
     StoreUnavailable,
+    UnfitArguments,
     UniqueConflict,
     UnsupportedLayout,
     UsageError,
@@ -63,6 +65,7 @@ from asyncjobs.jobs.info import JobError, JobInfo, Progress
 from asyncjobs.jobs.middleware import CallNext
 from asyncjobs.jobs.overview import Jobs
 from asyncjobs.jobs.past import EndedJob, FunctionFigures, History, Quantiles
+from asyncjobs.jobs.ref import Ref, by_id
 from asyncjobs.jobs.registry import JobRegistry
 from asyncjobs.jobs.rescue import Succeed
 from asyncjobs.jobs.rows import JobRow, JobRows
@@ -137,6 +140,7 @@ __all__ = [
     "Progress",
     "Quantiles",
     "QueueBy",
+    "Ref",
     "RegistrationError",
     "ResourceError",
     "ResultError",
@@ -145,6 +149,7 @@ __all__ = [
     "ResultsDisabled",
     "Retry",
     "RetryPolicy",
+    "RowMissing",
     "Schedule",
     "ScheduleNotFound",
     "Schedules",
@@ -160,6 +165,7 @@ __all__ = [
     "StoreUnavailable",
     "Succeed",
     "Throttle",
+    "UnfitArguments",
     "Unique",
     "UniqueConflict",
     "UnsupportedLayout",
@@ -167,6 +173,7 @@ __all__ = [
     "Worker",
     "WorkerReport",
     "__version__",
+    "by_id",
     "constant",
     "current_job",
     "exponential",

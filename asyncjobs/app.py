@@ -18,6 +18,7 @@ from asyncjobs.client.queues import Queues
 from asyncjobs.client.schedules import Schedules
 from asyncjobs.client.workers import Workers
 from asyncjobs.errors import ConfigError
+from asyncjobs.jobs.foreign import Missing
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.hooks import Hooked
@@ -181,6 +182,24 @@ class AsyncJobs(Hooked):
             await opened.open_lifespans()
             with opened.everywhere():
                 yield
+
+    def serializer(
+        self, kind: type[T], /, *, dump: Callable[[T], Any], load: Callable[[Any], T]
+    ) -> None:
+        """Say how values of a class are stored. See `JobRegistry.serializer`."""
+        self.registry.serializer(kind, dump=dump, load=load)
+
+    def loader(
+        self,
+        model: type[T],
+        /,
+        *,
+        load: Callable[[Any], Coroutine[Any, Any, T | None]],
+        id: Callable[[T], Any],
+        missing: Missing = "discard",
+    ) -> None:
+        """Say how rows of a model are loaded for a `Ref[Model]`. See `JobRegistry.loader`."""
+        self.registry.loader(model, load=load, id=id, missing=missing)
 
     def include(self, registry: JobRegistry) -> None:
         """Add the job functions of `registry`, including those that it gets later.
@@ -390,6 +409,13 @@ class AsyncJobs(Hooked):
             return self.settings.result_ttl_ms
         return function.settings.result_ttl_ms
 
+    def result_value(self, ref: JobRef, name: str, value: Any) -> Any:
+        """The kept result of a job of this function, as its type. Raises ResultUnavailable."""
+        function = self.registry.find(name)
+        if function is None:
+            return value
+        return function.returns.value(ref, value)
+
     def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
         """How many attempts such a job may have; None if its function is not known here."""
         attempts: int | None = _read_options(options).get("attempts")
@@ -404,9 +430,12 @@ class AsyncJobs(Hooked):
 
 
 def _check_store(registry: JobRegistry, backend: Backend) -> None:
-    """Raises MissingCapability for a store that cannot keep what a job function needs."""
+    """Raises MissingCapability for a store that cannot keep what a job function needs, and
+    RegistrationError for an annotation that nobody knows to store."""
     for function in registry.functions():
         check_needs(function.name, function.needs, backend)
+        # Again, for classes that were not known yet when the function was registered.
+        function.read_types()
     # A schedule without its @app.job raises here, too: every module has been imported by now.
     for schedule in registry.schedules():
         check_needs(schedule.function.name, SCHEDULE_NEEDS, backend)

@@ -9,10 +9,12 @@ AsyncJobsError
 │   ├── NotOpen              the app has not been opened (or on another loop)
 │   ├── NotBound             the job function's registry belongs to no app
 │   └── ArgumentsError       arguments that do not fit the job function
+│       └── UnfitArguments   stored arguments that do not fit it any more
 ├── Aborted                  an enqueue middleware has refused a call
 ├── UniqueConflict           another job holds the unique key of a call
 ├── ProcessDied              the process of an attempt has ended before the attempt
 │   └── MemoryLimit          the attempt wanted more than its `max_memory`
+├── RowMissing               a row that a job refers to is gone
 ├── EncodeError              a value that JSON would lose or change
 ├── ScheduleNotFound         no schedule has this id
 ├── PayloadTooLarge          an encoded job over `max_payload`
@@ -71,11 +73,13 @@ __all__ = [
     "ResultUnavailable",
     "ResultsDisabled",
     "Retry",
+    "RowMissing",
     "ScheduleNotFound",
     "Snooze",
     "StoreError",
     "StoreFull",
     "StoreUnavailable",
+    "UnfitArguments",
     "UniqueConflict",
     "UnsupportedLayout",
     "UsageError",
@@ -116,6 +120,18 @@ class NotBound(UsageError):
 
 class ArgumentsError(UsageError):
     """The arguments do not fit the job function; nothing was stored."""
+
+
+class UnfitArguments(ArgumentsError):
+    """The stored arguments of a job do not fit its function any more.
+
+    The function was changed after the enqueue. It was not called, and the job is dead with the
+    reason `arguments`: a retry alone would not help.
+    """
+
+
+class RowMissing(AsyncJobsError, LookupError):
+    """There is no row with the id that a `Ref` argument has stored, and its loader says `fail`."""
 
 
 class UniqueConflict(AsyncJobsError):
@@ -252,7 +268,15 @@ class ResultTimeout(ResultError, TimeoutError):
 
 
 class ResultUnavailable(ResultError):
-    """The job succeeded, but its value could not be encoded or was larger than `max_result`."""
+    """The job succeeded, but its value could not be kept, or does not fit the annotation of its
+    function any more.
+
+    `stored` is what is kept of a value that does not fit, as plain data; else None.
+    """
+
+    def __init__(self, message: str, *, stored: Any = None) -> None:
+        super().__init__(message)
+        self.stored = stored
 
 
 class JobSignal(Exception):

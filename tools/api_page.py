@@ -36,6 +36,8 @@ SECTIONS = {
         "polynomial",
         "constant",
         "Secret",
+        "Ref",
+        "by_id",
         "Unique",
         "Debounce",
         "Throttle",

@@ -234,27 +234,58 @@ async def change(
     kwargs: dict[str, Any] | None = None,
     at_ms: int | None = None,
 ) -> ActionVerdict:
-    """Give a job that waits other arguments, another time, or both. None leaves what is there.
+    """Give a job that waits other arguments, another time, or both. None leaves what is there. A
+    dead job runs again with the other arguments.
 
     `record` is what the arguments were made from. The caller has checked them. Raises
     EncodeError.
     """
+    has_arguments = args is not None or kwargs is not None
+    if record.state is State.DEAD and record.dead_letter is not None and has_arguments:
+        return await _revive_changed(store, record, record.dead_letter, args, kwargs)
     if record.envelope is None:
         return ActionVerdict.GONE
     if record.state is State.RUNNING:
         return ActionVerdict.RUNNING
     # Without new arguments not a byte changes: the job may come from a later release.
     new = record.envelope
-    if args is not None or kwargs is not None:
+    if has_arguments:
         try:
-            envelope = Envelope.decode(record.envelope)
+            new = _with_arguments(record.envelope, args, kwargs)
         except (BadRecord, NewerEnvelope):
             return ActionVerdict.UNREADABLE
-        if args is not None:
-            envelope.args = list(args)
-        if kwargs is not None:
-            envelope.kwargs = kwargs
-        new = envelope.encode()
     asked = Change(record.ref, record.envelope, new, at_ms)
     (verdict,) = await store.inspect.jobs.change([asked])
     return _OF_CHANGED[verdict]
+
+
+def _with_arguments(raw: bytes, args: Sequence[Any] | None, kwargs: dict[str, Any] | None) -> bytes:
+    """The envelope with other arguments. Raises BadRecord, NewerEnvelope and EncodeError."""
+    envelope = Envelope.decode(raw)
+    if args is not None:
+        envelope.args = list(args)
+    if kwargs is not None:
+        envelope.kwargs = kwargs
+    return envelope.encode()
+
+
+async def _revive_changed(
+    store: Backend,
+    record: JobRecord,
+    letter: bytes,
+    args: Sequence[Any] | None,
+    kwargs: dict[str, Any] | None,
+) -> ActionVerdict:
+    """Run a dead job again with other arguments."""
+    (found,) = await store.dead.find([record.ref])
+    # rule:30 other arguments are given to the death that they were made for
+    if found is None or found.letter != letter:
+        return ActionVerdict.MOVED
+    try:
+        envelope = _with_arguments(revived(letter, now_ms()), args, kwargs)
+    except (BadRecord, NewerEnvelope):
+        return ActionVerdict.UNREADABLE
+    (answer,) = await store.dead.revive([Revival(found.key, envelope, unique_in(envelope))])
+    if answer.holder is not None:
+        return ActionVerdict.KEY_TAKEN
+    return _OF_REVIVED[answer.how]

@@ -6,18 +6,25 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeAlias, get_args
 
-from asyncjobs.errors import ArgumentsError, EncodeError, RegistrationError
+from asyncjobs.errors import ArgumentsError, EncodeError, RegistrationError, UnfitArguments
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.context import INJECTED, JobContext
+from asyncjobs.jobs.converting import Codec
 from asyncjobs.jobs.dependency import needs_of
+from asyncjobs.jobs.foreign import Types
+from asyncjobs.jobs.typed import Place, Reading
 from asyncjobs.model.codec import check_json, is_unicode
 from asyncjobs.policy.parameters import Parameters, parameters_of
 from asyncjobs.policy.redaction import Redaction
 
 __all__ = ["Binding"]
 
+Stored: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+
+_PLAIN: Final[frozenset[type[Any]]] = frozenset({str, bool, type(None), int})
+"""Types of arguments that JSON keeps as they are. The encoder refuses integers over 64 bits."""
 _NO_LIMIT: Final = 2**31
 """More arguments than any call has."""
 
@@ -37,10 +44,12 @@ class Binding:
         "_name",
         "_parameters",
         "_positional",
+        "_reading",
         "_required",
         "_simple_from",
         "_spread_keywords",
         "_unkeyed",
+        "are_plain",
         "filled",
         "needs",
         "redaction",
@@ -50,6 +59,9 @@ class Binding:
         """Raises RegistrationError for injected parameters that could not be filled."""
         parameters = parameters_of(function)
         self._name = name
+        self.are_plain: Callable[[Any], bool] = _PLAIN.issuperset
+        """Whether values of these types need no look: a tuple of the types of positional arguments,
+        or the set of those of keyword arguments."""
         self._injected = _find_injected(name, parameters.all)
         self.needs = needs_of(name, parameters.all)
         self.filled = frozenset(need.parameter for need in self.needs)
@@ -57,6 +69,7 @@ class Binding:
         if self._injected is not None:
             self.filled |= {self._injected}
         self._parameters = parameters.without(self.filled)
+        self._reading = Reading(name, function, self._parameters)
         self.redaction = Redaction()
         shown = self._parameters.all
         positional = self._parameters.positional
@@ -101,36 +114,113 @@ class Binding:
         if wrong:
             raise ArgumentsError(f"{self._signature()}: {wrong}")
 
-    def check_values(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Raises EncodeError for the first argument that JSON would lose or change."""
+    def read_types(self, types: Types, app: object, *, is_final: bool) -> None:
+        """Read the annotations of the parameters, if that was not done for this app; see `Reading`.
+
+        Raises RegistrationError if `is_final`, for a type that nobody knows to store.
+        """
+        if not self._reading.read(types, app, is_final=is_final):
+            return
+        typed = self._reading.typed
+        if typed is None:
+            self.are_plain = _PLAIN.issuperset
+            return
+        fewest = min(self._simple_from, self._most)
+        # No set is one of these tuples. By its keyword an argument may be any one, so those are
+        # looked at one by one.
+        self.are_plain = typed.shapes(fewest).__contains__
+
+    @property
+    def converts(self) -> bool:
+        """Whether some arguments are stored in another form than they are given."""
+        typed = self._reading.typed
+        return typed is not None and typed.converts
+
+    @property
+    def has_refs(self) -> bool:
+        """Whether some arguments are references to rows."""
+        typed = self._reading.typed
+        return typed is not None and typed.has_refs
+
+    def refers(self, place: Place) -> bool:
+        """Whether the argument at this place is, or has, a reference to a row."""
+        typed = self._reading.typed
+        spec = None
+        if typed is not None:
+            spec = typed.spec(place)
+        return isinstance(spec, Codec) and spec.has_refs
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether stored arguments have to be looked at before a call."""
+        return self._reading.typed is not None
+
+    def stored(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Stored:
+        """The arguments as JSON. Raises ArgumentsError for a value of another type than the
+        annotation says, and EncodeError for one that JSON would lose or change."""
+        typed = self._reading.typed
+        if typed is None:
+            for place, value in _places(args, kwargs):
+                self.check_value(place, value)
+            return tuple(args), dict(kwargs)
+        return (
+            tuple(typed.stored(self, place, value) for place, value in enumerate(args)),
+            {name: typed.stored(self, name, value) for name, value in kwargs.items()},
+        )
+
+    def loaded(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Stored:
+        """Stored arguments as the function takes them. A reference is not loaded yet.
+
+        Raises UnfitArguments naming what does not fit.
+        """
+        # rule:30 stored arguments are counted and named before they are converted
+        if wrong := self._wrong(args, kwargs):
+            raise UnfitArguments(f"{self._signature()}: {wrong}")
+        typed = self._reading.typed
+        if typed is None:
+            return tuple(args), dict(kwargs)
+        return (
+            tuple(typed.loaded(self, place, value) for place, value in enumerate(args)),
+            {name: typed.loaded(self, name, value) for name, value in kwargs.items()},
+        )
+
+    def check_stored(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Check arguments that are given as JSON. Raises ArgumentsError and EncodeError."""
+        self.check(args, kwargs)
         for place, value in _places(args, kwargs):
-            path = self.path(place)
-            try:
-                check_json(value, path)
-            except EncodeError:
-                if not self._hides(place):
-                    raise
-                # The error's own text quotes the number or the key that it refuses, and that is
-                # a part of the sensitive value.
-                raise EncodeError(
-                    f"{path}, which is sensitive, holds what JSON would lose or change; give "
-                    "text, numbers, lists, and dicts whose keys are text"
-                ) from None
+            self.check_value(place, value)
+        self.loaded(args, kwargs)
+
+    def check_value(self, place: Place, value: Any) -> None:
+        """Raises EncodeError for an argument that JSON would lose or change."""
+        path = self.path(place)
+        try:
+            check_json(value, path)
+        except EncodeError:
+            if not self.hides(place):
+                raise
+            # The error's own text quotes the number or the key that it refuses, and that is
+            # a part of the sensitive value.
+            raise EncodeError(
+                f"{path}, which is sensitive, holds what JSON would lose or change; give "
+                "text, numbers, lists, and dicts whose keys are text"
+            ) from None
 
     def explain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raises EncodeError for the argument that could not be encoded.
 
         Called only after the encoder has failed: the search costs more than the encoding.
         """
-        self.check_values(args, kwargs)
         for place, value in _places(args, kwargs):
+            self.check_value(place, value)
             if not is_unicode(value):
                 raise EncodeError(
                     f"{self.path(place)} has text that is not Unicode (a lone surrogate); write "
                     "text.encode('utf-8', 'replace').decode()"
                 ) from None
 
-    def _hides(self, place: int | str) -> bool:
+    def hides(self, place: Place) -> bool:
+        """Whether the argument at this place is sensitive."""
         if isinstance(place, int):
             return self.redaction.hides_position(place)
         return self.redaction.hides(place)
@@ -156,7 +246,7 @@ class Binding:
             return parameter.replace(default=_Default("..."))
         return parameter
 
-    def path(self, place: int | str) -> str:
+    def path(self, place: Place) -> str:
         """How errors name one argument, given its position or its keyword."""
         name = place
         if isinstance(place, int):
@@ -201,9 +291,9 @@ class _Default:
         return self._text
 
 
-def _places(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[int | str, Any]]:
+def _places(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[Place, Any]]:
     """Each argument with its position or its keyword."""
-    places: list[tuple[int | str, Any]] = [*enumerate(args)]
+    places: list[tuple[Place, Any]] = [*enumerate(args)]
     return [*places, *kwargs.items()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial, update_wrapper
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
@@ -13,11 +14,14 @@ from asyncjobs.errors import ConfigError, NotBound, RegistrationError
 from asyncjobs.jobs.binding import Binding
 from asyncjobs.jobs.calling import CallPlan
 from asyncjobs.jobs.context import JobContext, _current
+from asyncjobs.jobs.conversions import Returns, conversions
+from asyncjobs.jobs.foreign import Types
 from asyncjobs.jobs.handle import JobHandle, Reader
 from asyncjobs.jobs.hooks import Hooked, Hooks
 from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.resources import Resources
 from asyncjobs.jobs.template import JobTemplate, new_template
+from asyncjobs.jobs.typed import Placeholder
 from asyncjobs.jobs.wiring import Wiring
 from asyncjobs.model.job import NewJob
 from asyncjobs.options.app import AppSettings
@@ -63,16 +67,22 @@ class Home:
 
     `sender` is None until an app includes the registry. From then on `settings` are the app's,
     which hold for the options that a job function does not give. `hooks` are the registry's,
-    `resources` what its jobs share in a worker.
+    `resources` what its jobs share in a worker, `types` how values of foreign types are stored.
     """
 
-    __slots__ = ("hooks", "resources", "sender", "settings")
+    __slots__ = ("hooks", "resources", "sender", "settings", "types")
 
     def __init__(self) -> None:
         self.hooks = Hooks()
         self.sender: Sender | None = None
         self.settings = AppSettings()
         self.resources = Resources()
+        self.types = Types()
+
+    def renew(self) -> None:
+        """Let all templates be made again: a serializer or a loader has come."""
+        # They are made anew for other settings. A copy is another one.
+        self.settings = replace(self.settings)
 
 
 class JobCall(Generic[R_co]):
@@ -131,6 +141,8 @@ class JobFunction(Hooked, Generic[P, R_co]):
             _check_isolation(name, isolation)
         self._redaction = Redaction.of(name, function, sensitive, self.binding.filled)
         self.redaction = self.binding.redaction = self._redaction
+        self.binding.read_types(home.types, None, is_final=home.sender is not None)
+        self.returns = Returns(name, function, home)
         self._home = home
         self.hooks = Hooks(home.hooks)
         self._given = given
@@ -167,6 +179,7 @@ class JobFunction(Hooked, Generic[P, R_co]):
     def _resolve(self) -> None:
         """Make the template, with the settings of the app."""
         app = self._home.settings
+        self.read_types()
         rule = self._redaction.with_patterns(app.redact, self.function)
         self.redaction = self.binding.redaction = rule
         sensitive = None
@@ -188,10 +201,16 @@ class JobFunction(Hooked, Generic[P, R_co]):
     @property
     def plan(self) -> CallPlan:
         """The steps of each attempt before the call of the function. Most functions have none."""
+        steps = conversions(self.binding)
         wiring = self.wiring
         if wiring is None:
-            return CallPlan()
-        return CallPlan([wiring.make])
+            return steps
+        return steps + CallPlan([wiring.make])
+
+    def read_types(self) -> None:
+        """Read its annotations, with all that is known now. Raises RegistrationError."""
+        home = self._home
+        self.binding.read_types(home.types, home.settings, is_final=home.sender is not None)
 
     @property
     def carried(self) -> tuple[CarriedVariable, ...]:
@@ -275,8 +294,16 @@ class JobFunction(Hooked, Generic[P, R_co]):
         return self.sender.send_from_thread(self, args, kwargs)
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> JobCall[R_co]:
-        """Check the arguments and return a call for `app.enqueue_many`. Raises ArgumentsError."""
+        """Check the arguments and return a call for `app.enqueue_many`.
+
+        Raises ArgumentsError, and EncodeError for typed arguments that JSON would lose or change.
+        """
         self.binding.check(args, kwargs)
+        self.read_types()
+        # The call of a schedule may have placeholders. It is checked where it is stored.
+        values = (*args, *kwargs.values())
+        if self.binding.is_typed and not any(isinstance(each, Placeholder) for each in values):
+            self.binding.stored(args, kwargs)
         return JobCall(self, args, kwargs)
 
     def handle(self, id: str) -> JobHandle[R_co]:

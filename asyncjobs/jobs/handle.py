@@ -70,6 +70,10 @@ class Reader(Protocol):
         """How many attempts such a job may have; None if its function is not known here."""
         ...
 
+    def result_value(self, ref: JobRef, name: str, value: Any) -> Any:
+        """The kept result of a job of this function, as its type. Raises ResultUnavailable."""
+        ...
+
 
 class JobHandle(Generic[R_co]):
     """One job, by queue and id. Made by `enqueue`, `f.handle(id)` and `app.handle(id)`.
@@ -202,7 +206,8 @@ class JobHandle(Generic[R_co]):
         timeout: wait at most this long (seconds or timedelta); None waits until the job ends.
 
         Raises JobFailed if the job is dead, JobDiscarded or JobCancelled if it ended in that way,
-        and ResultUnavailable if its value could not be kept. Raises ResultTimeout after the
+        and ResultUnavailable if its value could not be kept, or does not fit the annotation of its
+        function any more. Raises ResultTimeout after the
         time-out; the job goes on. Raises JobNotFound if the job is unknown or its result has
         expired, and ResultsDisabled if its results are not kept.
         """
@@ -242,7 +247,8 @@ class JobHandle(Generic[R_co]):
                 f"job {ref} has not finished within {timeout_s:g} s: it is {record.state}; "
                 f"{await _what_to_do(backend, record)}"
             )
-        value: R_co = _value(record)
+        outcome = _succeeded(record)
+        value: R_co = self._reader.result_value(ref, outcome.name, outcome.value)
         return value
 
     async def _stored_ttl_ms(self, backend: Backend) -> int | None:
@@ -321,8 +327,8 @@ async def _what_to_do(backend: Backend, record: JobRecord) -> str:
     return "ask again, or cancel() it"
 
 
-def _value(record: JobRecord) -> Any:
-    """The value of a finished job. Raises the error that says why there is none."""
+def _succeeded(record: JobRecord) -> Outcome:
+    """The outcome of a finished job. Raises the error that says why it has no value."""
     ref = record.ref
     outcome: Outcome | None = Outcome(record.state)
     if ENDS[record.state].has_details:
@@ -337,5 +343,5 @@ def _value(record: JobRecord) -> Any:
         raise ResultUnavailable(f"job {ref} succeeded, but has no result: {outcome.unavailable}")
     error = ENDS[outcome.state].error
     if error is None:
-        return outcome.value
+        return outcome
     raise error(ref, outcome)

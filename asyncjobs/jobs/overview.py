@@ -126,9 +126,11 @@ class Jobs:
         at: datetime | None = None,
         delay: Seconds | None = None,
     ) -> ActionVerdict:
-        """Give a job that waits other arguments, another time, or both.
+        """Give a job that waits other arguments, another time, or both; a dead job runs again with
+        other arguments.
 
-        args, kwargs: its new positional or keyword arguments, all of them.
+        args, kwargs: its new positional or keyword arguments, all of them, as they are stored:
+        `info().args` shows that form.
         at, delay: when it shall run, or in how long.
         A ready job goes behind all others of its priority. One that was taken or changed
         meanwhile is left alone.
@@ -143,6 +145,8 @@ class Jobs:
             raise JobNotFound(f"job {ref}: expired or unknown")
         if args is not None or kwargs is not None:
             check_arguments(self._registry, self._max_payload, record, args, kwargs)
+        if record.state is State.DEAD and (at is not None or delay is not None):
+            raise UsageError(f"job {ref} is dead, and runs again at once: leave out at= and delay=")
         at_ms = await run_at_ms(store, ref.queue, at=at, delay=delay)
         return await acting.change(store, record, args=args, kwargs=kwargs, at_ms=at_ms)
 
@@ -213,8 +217,7 @@ def check_arguments(
         )
     new_args = envelope.args if args is None else args
     new_kwargs = envelope.kwargs if kwargs is None else kwargs
-    function.binding.check(new_args, new_kwargs)
-    function.binding.check_values(new_args, new_kwargs)
+    function.binding.check_stored(new_args, new_kwargs)
     envelope.args = list(new_args)
     envelope.kwargs = new_kwargs
     size = len(envelope.encode())

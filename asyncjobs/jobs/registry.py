@@ -10,7 +10,9 @@ from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 from asyncjobs.errors import RegistrationError
 from asyncjobs.guard.nearness import nearest_function
 from asyncjobs.guard.texts import shown
+from asyncjobs.jobs.conversions import ids_of
 from asyncjobs.jobs.declared import Declarations, DeclaredSchedule, Draft, drafts_on
+from asyncjobs.jobs.foreign import Missing
 from asyncjobs.jobs.function import Home, JobFunction, Sender
 from asyncjobs.jobs.hooks import Hooked
 from asyncjobs.jobs.isolation import isolation_of
@@ -35,6 +37,8 @@ __all__ = ["JobRegistry", "Register"]
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S")
+M = TypeVar("M")
 
 
 class Register(Protocol):
@@ -46,7 +50,7 @@ class Register(Protocol):
     def __call__(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
 
 
-# size: a third of it says what each option means, where users look for that
+# size: half of it says what each option means, where users look for that
 class JobRegistry(Hooked):
     """A set of job functions, for modules that must not import the app.
 
@@ -150,6 +154,50 @@ class JobRegistry(Hooked):
         """
         return self._schedule(*every_rule(interval, options))
 
+    def serializer(
+        self, kind: type[S], /, *, dump: Callable[[S], Any], load: Callable[[Any], S]
+    ) -> None:
+        """Say how values of a class are stored: `registry.serializer(Money, dump=str, load=read)`.
+
+        For annotated parameters and results of classes that are not known, and instead of the known
+        way for those that are. Write it before the job functions that need it.
+
+        dump: returns JSON for a value: text, numbers, lists, dicts.
+        load: returns the value again. It must be equal.
+
+        Raises RegistrationError.
+        """
+        self._home.types.add_serializer(kind, dump, load)
+        self._renew()
+
+    def loader(
+        self,
+        model: type[M],
+        /,
+        *,
+        load: Callable[[Any], Coroutine[Any, Any, M | None]],
+        id: Callable[[M], Any],
+        missing: Missing = "discard",
+    ) -> None:
+        """Say how rows of a model are loaded, for parameters that are a `Ref[Model]`.
+
+        load: an async function that gets an id and returns the row, or None if it is gone. The
+        annotation of its parameter is the type of the id; text or a number without one.
+        id: returns the id of a row.
+        missing: a job whose row is gone is discarded with the reason `gone`; with `fail` its
+        attempt fails with RowMissing.
+
+        Raises RegistrationError.
+        """
+        self._home.types.add_loader(model, load, id, ids_of(load), missing)
+        self._renew()
+
+    def _renew(self) -> None:
+        """Let all job functions that may use a new serializer read their annotations again."""
+        self._home.renew()
+        for child in self._children:
+            child._renew()
+
     def _schedule(self, rule: Rule, call: CallOptions) -> Callable[[F], F]:
         def declare(function: F) -> F:
             draft = Draft(rule, call)
@@ -229,6 +277,7 @@ class JobRegistry(Hooked):
             ancestor._declared.add(registry._declared.schedules.values())
         registry._parent = self
         registry.hooks.outer = self.hooks
+        registry._home.types.parent = self._home.types
         self._children.append(registry)
         registry.resources.join(self.resources)
         if self._home.sender is not None:
@@ -258,6 +307,9 @@ class JobRegistry(Hooked):
         self._home.settings = settings
         for child in self._children:
             child.bind(sender, settings)
+        # Now, and not at the first job: a type that nobody knows to store is a mistake in the code.
+        for function in self.functions():
+            function.read_types()
 
     def _ancestry(self) -> list[JobRegistry]:
         """This registry, the one that includes it, and so on to the outermost."""

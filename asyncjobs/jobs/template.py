@@ -12,7 +12,7 @@ from asyncjobs.jobs.context import parent_job
 from asyncjobs.jobs.enqueue_call import EnqueueMiddleware
 from asyncjobs.jobs.handle import Disposition, JobHandle, Reader
 from asyncjobs.model.clock import new_id, now_ms
-from asyncjobs.model.envelope import encode_call, with_more_headers, without_trace
+from asyncjobs.model.envelope import Envelope, encode_call, with_more_headers, without_trace
 from asyncjobs.model.headers import call_headers, new_headers, own_headers, unique_header
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.labels import variables_header
@@ -28,8 +28,6 @@ from asyncjobs.store.answers import Placed
 
 __all__ = ["CallTemplate", "JobTemplate", "UniqueTemplate", "new_template"]
 
-_PLAIN: Final = frozenset({str, bool, type(None), int})
-"""Types of arguments that JSON keeps as they are. The encoder refuses integers over 64 bits."""
 # Makes a NamedTuple in half the time that a call of its class takes.
 _new: Final = tuple.__new__
 
@@ -123,12 +121,13 @@ class JobTemplate:
         """
         binding = self._binding
         binding.check(args, kwargs)
-        # Most calls have plain values alone. All others are searched for what JSON would change.
+        # Most calls have plain values alone. All others are converted, and searched for what JSON
+        # would change.
         if not (
-            _PLAIN.issuperset(map(type, args))
-            and (not kwargs or _PLAIN.issuperset(map(type, kwargs.values())))
+            binding.are_plain(tuple(map(type, args)))
+            and (not kwargs or binding.are_plain({*map(type, kwargs.values())}))
         ):
-            binding.check_values(args, kwargs)
+            args, kwargs = binding.stored(args, kwargs)
         now = now_ms()
         due_ms = self._at_ms
         if self._after_ms:
@@ -166,8 +165,8 @@ class JobTemplate:
         kwargs: dict[str, Any],
         fills: Sequence[tuple[int | str, str]],
     ) -> bytes:
-        """The call of a schedule: an envelope of an enqueue at the time 0. `fills` are its
-        placeholders. Raises ArgumentsError and EncodeError."""
+        """The call of a schedule: an envelope of an enqueue at the time 0. The arguments are as
+        they are stored; `fills` are the placeholders. Raises ArgumentsError and EncodeError."""
         ends_ms = None
         if self._expires is not None:
             ends_ms = self._expires.after_ms
@@ -176,7 +175,7 @@ class JobTemplate:
 
     def call_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Unique, int] | None:
         """The unique key of a call that no job makes, and how long its job waits first, in ms. None
-        for most. Raises ArgumentsError."""
+        for most. The arguments are as they are stored. Raises ArgumentsError."""
         return None
 
     def without_trace(self, job: NewJob) -> NewJob:
@@ -291,12 +290,18 @@ class UniqueTemplate(CallTemplate):
         parent = None
         if self._rule.is_scoped:
             parent = parent_job()
+        if self._binding.converts and not self._rule.is_by_function:
+            # By what is stored, which is the same for equal values in each process.
+            stored = Envelope.decode(job.envelope)
+            args, kwargs = tuple(stored.args), stored.kwargs
         unique = self._rule.lock(args, kwargs, parent)
         # A dead letter has only its envelope, and a retry of it has to hold the key again.
         job = self._with_headers(job, trace, unique_header(unique))
         return job._replace(terms=Terms(unique=unique))
 
     def call_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Unique, int] | None:
+        if self._binding.converts and self._rule.is_by_function:
+            args, kwargs = self._binding.loaded(args, kwargs)
         return self._rule.lock(args, kwargs, None), self._rule.delay_ms
 
     def conflict(self, job: NewJob, place: Placed) -> UniqueConflict | None:

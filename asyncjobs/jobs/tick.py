@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from asyncjobs.errors import ConfigError, EncodeError
 from asyncjobs.jobs.context import in_zone
 from asyncjobs.jobs.function import JobFunction
+from asyncjobs.jobs.typed import Placeholder, Written
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, name_in
 from asyncjobs.model.headers import TickMark
@@ -24,7 +25,7 @@ from asyncjobs.model.terms import Terms, Unique
 __all__ = ["FromTick", "ScheduledCall", "check_call", "job_of_tick", "scheduled_call"]
 
 
-class FromTick(StrEnum):
+class FromTick(Placeholder, StrEnum):
     """A placeholder in the arguments of a schedule: `args=("eu", FromTick.DATE)`.
 
     Each tick puts a text in its place. It stands for a whole argument, never for a part of one.
@@ -38,6 +39,12 @@ class FromTick(StrEnum):
     """The id of the schedule."""
 
 
+_SAMPLES: Final = {
+    FromTick.TIME: ("2026-10-25T02:30:00+02:00", "2026-10-26T02:30:00+01:00"),
+    FromTick.DATE: ("2026-10-25", "2026-10-26"),
+    FromTick.SCHEDULE: ("1", "2"),
+}
+"""For each placeholder two texts as ticks write them."""
 _WORDS: Final = frozenset(tick.value for tick in FromTick)
 
 
@@ -63,11 +70,10 @@ def check_call(
     """Raises ArgumentsError or EncodeError for arguments with which no job could be made, and
     ConfigError for options that belong to a single job, and for a unique key that does not fit the
     ticks or the overlap."""
+    function.binding.check(args, kwargs)
+    template = function.template
     # Texts stand for the placeholders, as they will in the job.
-    filled = _plainly(args, kwargs, "1")
-    function.binding.check(*filled)
-    function.binding.check_values(*filled)
-    found = function.template.call_key(*filled)
+    found = template.call_key(*_stored(function, args, kwargs, 0))
     options = function.settings
     # A debounce makes a delay of its own, which each job of the schedule has.
     own_ms = 0
@@ -83,11 +89,9 @@ def check_call(
                 f"{function.name}: a schedule makes many jobs, so its call cannot have the option "
                 f"{name}; leave it out"
             )
-    queue = function.template.queue_of(*filled)
+    queue = _queue_of(function, args, kwargs, 0)
     # A schedule stands in one queue, with its jobs.
-    if options.route is not None and queue != function.template.queue_of(
-        *_plainly(args, kwargs, "2")
-    ):
+    if options.route is not None and queue != _queue_of(function, args, kwargs, 1):
         raise ConfigError(
             f"{function.name}: its queue comes from an argument that each tick fills in, and a "
             "schedule has one queue; give that argument a value, or write options(queue=...)"
@@ -95,7 +99,7 @@ def check_call(
     if found is None:
         return
     # rule:23 a key that each tick would change is refused
-    if found != function.template.call_key(*_plainly(args, kwargs, "2")):
+    if found != template.call_key(*_stored(function, args, kwargs, 1)):
         raise ConfigError(
             f"{function.name}: its unique key comes from an argument that each tick fills in, and "
             "is stored with the schedule; leave that argument out of by="
@@ -127,10 +131,14 @@ def scheduled_call(
 ) -> ScheduledCall:
     """The call to store, with the function's options. Raises like `check_call`."""
     check_call(function, args, kwargs, overlap)
-    plain_args, plain_kwargs = _plainly(args, kwargs, "")
+    stored_args, stored_kwargs = _stored(function, args, kwargs, 0)
     options = function.settings
-    raw = function.template.new_call(plain_args, plain_kwargs, list(_placeholders(args, kwargs)))
-    queue = function.template.queue_of(plain_args, plain_kwargs)
+    places = list(_placeholders(args, kwargs))
+    # Each tick writes its own text there. Until then there is none.
+    blank = tuple("" if place in dict(places) else each for place, each in enumerate(stored_args))
+    stored_kwargs |= {place: "" for place, _ in places if isinstance(place, str)}
+    raw = function.template.new_call(blank, stored_kwargs, places)
+    queue = _queue_of(function, args, kwargs, 0)
     return ScheduledCall(queue, options.priority, raw)
 
 
@@ -173,17 +181,53 @@ def _texts(mark: TickMark) -> dict[str, str]:
     return {"time": at.isoformat(), "date": at.date().isoformat(), "schedule": mark.schedule}
 
 
-def _plainly(
-    args: Sequence[Any], kwargs: Mapping[str, Any], text: str
+def _stored(
+    function: JobFunction[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], sample: int
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with this text in place of each placeholder."""
-    plain = tuple(_plain(value, text) for value in args)
-    return plain, {name: _plain(value, text) for name, value in kwargs.items()}
+    """The arguments as JSON, with a sample in place of each placeholder.
+
+    Raises ArgumentsError and EncodeError, also for a placeholder whose text its parameter does not
+    take.
+    """
+    filled = tuple(_filled(value, sample) for value in args)
+    named = {name: _filled(value, sample) for name, value in kwargs.items()}
+    if not function.binding.is_typed:
+        # Nothing says what the texts have to fit.
+        filled = tuple(_text(value) for value in filled)
+        named = {name: _text(value) for name, value in named.items()}
+    return function.binding.stored(filled, named)
 
 
-def _plain(value: Any, text: str) -> Any:
+def _queue_of(
+    function: JobFunction[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], sample: int
+) -> str:
+    """The queue of the call, with a sample in place of each placeholder."""
+    stored = _stored(function, args, kwargs, sample)
+    return function.template.queue_of(*function.binding.loaded(*stored))
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, Written):
+        return value.stored
+    return value
+
+
+def _has_placeholder(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(isinstance(item, FromTick) or _has_placeholder(item) for item in value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(isinstance(item, FromTick) or _has_placeholder(item) for item in value)
+    return False
+
+
+def _filled(value: Any, sample: int) -> Any:
     if isinstance(value, FromTick):
-        return text
+        return Written(_SAMPLES[value][sample])
+    # A placeholder is a text, too. In a list it would be stored as the word that it is.
+    if _has_placeholder(value):
+        raise EncodeError(
+            "a part of an argument is a FromTick, which stands for a whole argument only"
+        )
     return value
 
 

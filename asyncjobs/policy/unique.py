@@ -216,6 +216,11 @@ class UniqueRule:
             hold=value.on_conflict == "keep_latest",
         )
 
+    @property
+    def is_by_function(self) -> bool:
+        """Whether a function of the user's own gets the call, with the values of its arguments."""
+        return callable(self._by)
+
     def lock(self, args: Sequence[Any], kwargs: Mapping[str, Any], parent: str | None) -> Lock:
         """The key of this call, and how long it is held. `parent`: the job that makes the call.
 

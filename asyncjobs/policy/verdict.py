@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from asyncjobs.errors import Discard, JobSignal, Retry, Snooze
+from asyncjobs.errors import Discard, JobSignal, Retry, Snooze, UnfitArguments
 from asyncjobs.model.clock import seconds
 from asyncjobs.policy.retry import Charge, Retries, class_name
 
@@ -47,6 +47,9 @@ def judge(
     ordinary error makes the attempt a failed one. Of the policies that rule such leaves, the one
     with the least left counts it.
     """
+    # rule:30 a job whose stored arguments do not fit is dead at once, and spends no retry
+    if isinstance(error, UnfitArguments):
+        return Verdict(Ending.DEAD, reason="arguments")
     leaves = tuple(_leaves(error))
     if all(isinstance(leaf, (Discard, *discard_on)) for leaf in leaves):
         return Verdict(Ending.DISCARD, reason=_discard_reason(leaves[0]))

@@ -42,6 +42,10 @@ async def send(*, ctx: JobContext = INJECTED) -> None:
     write("sent", ctx)
 
 
+@app.job
+async def say(text: str) -> None: ...
+
+
 @app.job(retry=False)
 async def fail(*, ctx: JobContext = INJECTED) -> None:
     raise ValueError("planted fault")

@@ -195,7 +195,7 @@ def test_an_unreachable_store(folder: Path) -> None:
 
 
 def test_stored_text_cannot_steer_the_terminal(folder: Path, env: dict[str, str]) -> None:
-    job = add(folder, env, "tasks:app", "tasks.nap", "--args", '["\\u001b[2J"]')
+    job = add(folder, env, "tasks:app", "tasks.say", "--args", '["\\u001b[2J"]')
     done = show(folder, env, job)
     assert done.code == 0
     assert "\x1b" not in done.out

@@ -10,8 +10,10 @@ from asyncjobs import (
     JobCall,
     JobContext,
     JobHandle,
+    Ref,
     RetryPolicy,
     Secret,
+    by_id,
     constant,
     polynomial,
 )
@@ -61,6 +63,20 @@ async def wrong_arguments() -> None:
     bare.bind("1")  # error
     await pay.enqueue(1)  # error
     await bare.options(delay=1).enqueue("1")  # error
+
+
+@app.job
+async def row_job(row: Ref[Dog], at: datetime) -> Dog:
+    return row
+
+
+async def wrong_typed() -> None:
+    await row_job.enqueue(1, datetime.now(UTC))  # error
+    await row_job.enqueue(by_id(Dog, 1), "tomorrow")  # error
+    await row_job.enqueue(by_id(Animal, 1), datetime.now(UTC))  # error
+    text: str = await (await row_job.enqueue(Dog(), datetime.now(UTC))).result()  # error
+    app.serializer(Dog, dump=str, load=5)  # error
+    print(text)
 
 
 async def wrong_options() -> None:

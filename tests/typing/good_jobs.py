@@ -18,11 +18,13 @@ from asyncjobs import (
     JobInfo,
     JobRegistry,
     Priority,
+    Ref,
     RetryPolicy,
     Schedule,
     Secret,
     State,
     Worker,
+    by_id,
     constant,
     current_job,
     exponential,
@@ -135,6 +137,30 @@ async def enqueues() -> None:
     assert_type(bare.enqueue_sync(1).status_sync(), State)
     assert_type(await owned.enqueue(self=1, kwargs="x"), JobHandle[str])
     assert_type(owned.bind(self=1, kwargs="x"), JobCall[str])
+
+
+class Row:
+    id: int
+
+
+async def load_row(id: int) -> Row | None: ...
+
+
+app.loader(Row, load=load_row, id=lambda row: row.id)
+app.serializer(complex, dump=str, load=complex)
+
+
+@app.job
+async def typed(row: Ref[Row], others: list[Ref[Row]], at: datetime | None = None) -> Row:
+    assert_type(row, Row)
+    assert_type(others, list[Row])
+    return row
+
+
+async def typed_arguments(row: Row) -> None:
+    assert_type(await typed.enqueue(row, [row], at=datetime.now(UTC)), JobHandle[Row])
+    assert_type(await typed.enqueue(by_id(Row, 1), []), JobHandle[Row])
+    assert_type(await (await typed.enqueue(row, [])).result(), Row)
 
 
 async def schedules() -> None:

@@ -270,9 +270,12 @@ async def test_before_opening_the_error_shows_the_lifespan_lines() -> None:
         _ = app.backend
 
 
+async def note(text: str) -> None: ...
+
+
 async def test_bad_calls_store_nothing() -> None:
     app = AsyncJobs("memory:", max_payload=200)
-    job: Any = app.job(send)
+    job: Any = app.job(note)
     async with app:
         with pytest.raises(ArgumentsError):
             await job.enqueue()
@@ -281,7 +284,7 @@ async def test_bad_calls_store_nothing() -> None:
         with pytest.raises(PayloadTooLarge, match="200"):
             await job.enqueue("x" * 200)
         with pytest.raises(EncodeError):
-            await app.enqueue_many([job.bind(1), job.bind({1})])
+            await app.enqueue_many([job.bind("a"), job.bind({1})])
         assert await app.backend.inspect.queues.names() == []
 
 

@@ -227,7 +227,7 @@ async def test_a_retry_starts_from_the_arguments_as_enqueued(app: AsyncJobs) -> 
         assert await (await job.enqueue([1, 2])).result(LIMIT_S) == [1, 2]
 
 
-async def test_arguments_that_no_longer_fit_are_a_failed_attempt(app: AsyncJobs) -> None:
+async def test_arguments_that_no_longer_fit_are_dead_at_once(app: AsyncJobs) -> None:
     register(app, jobs.note, retry=RetryPolicy(2, constant(0)))
     async with working(app):
         envelope = Envelope("note", [1, 2, 3], {}, enqueued_ms=1)
@@ -235,7 +235,9 @@ async def test_arguments_that_no_longer_fit_are_a_failed_attempt(app: AsyncJobs)
         await ended(app, id, State.DEAD)
         with pytest.raises(JobFailed, match="positional argument") as caught:
             await app.handle(id, "default").result(LIMIT_S)
-    assert caught.value.error_type == "TypeError"
+        info = await app.handle(id, "default").info()
+    assert caught.value.error_type == "asyncjobs.errors.UnfitArguments"
+    assert (info.reason, info.attempt) == ("arguments", 1)
 
 
 @pytest.mark.parametrize(

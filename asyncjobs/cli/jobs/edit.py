@@ -20,6 +20,7 @@ from asyncjobs.jobs import acting
 from asyncjobs.jobs.acting import ActionVerdict
 from asyncjobs.jobs.overview import check_arguments, run_at_ms
 from asyncjobs.jobs.readings import check_job_name
+from asyncjobs.model.job import State
 from asyncjobs.options.checks import check_queue_name
 from asyncjobs.store.seam import Backend, StoreInfo
 
@@ -37,6 +38,8 @@ _WHY = {
     # It was there a moment ago.
     ActionVerdict.GONE: "it has ended",
     ActionVerdict.MOVED: "somebody has changed it or wants to stop it; look at it, and try again",
+    ActionVerdict.ID_TAKEN: "a living job has its id; wait until that one has ended",
+    ActionVerdict.KEY_TAKEN: "another job holds its unique key; wait for its end, or cancel it",
     ActionVerdict.UNREADABLE: "what is stored of it cannot be read",
 }
 
@@ -78,8 +81,9 @@ def edit(
 ) -> None:
     """Give a job that has not started other arguments, another time, or both.
 
-    A ready job goes behind all others of its priority. A job that was taken or changed meanwhile
-    is left alone. The app is imported only to check arguments: the store is that of --url.
+    A dead job runs again with its new arguments. A ready job goes behind all others of its
+    priority. A job that was taken or changed meanwhile is left alone. The app is imported only to
+    check arguments: the store is that of --url.
     """
     queues = _check(ctx, job_id, flags)
     # Before the store is opened: an app that cannot be imported is wrong usage either way.
@@ -132,6 +136,9 @@ async def _edit(
     if isinstance(record, str):
         return fail(ExitCode.FAILED, record, as_json=as_json)
     at: datetime | None = flags["at"]
+    if record.state is State.DEAD and (at is not None or flags["delay"] is not None):
+        message = f"job {record.ref} is dead, and runs again at once: leave out --at and --delay"
+        return fail(ExitCode.USAGE, message, as_json=as_json)
     args, kwargs = flags["args"], flags["kwargs"]
     try:
         if app is not None and (args is not None or kwargs is not None):

@@ -176,7 +176,10 @@ def enqueue(ctx: click.Context, /, app: str, name: str, *, factory: bool, **flag
         variant = function.options(**cast(EnqueueOptions, options))
         # Before the store is opened: wrong arguments are wrong usage, whether or not a store
         # answers.
-        function.binding.check(flags["args"] or [], flags["kwargs"] or {})
+        binding = variant.binding
+        binding.check(flags["args"] or [], flags["kwargs"] or {})
+        variant.read_types()
+        flags["call"] = binding.loaded(flags["args"] or [], flags["kwargs"] or {})
     except AsyncJobsError as error:
         ctx.exit(fail(ExitCode.USAGE, error))
     ctx.exit(asyncio.run(_enqueue(loaded, variant, flags)))
@@ -208,14 +211,15 @@ async def _enqueue(
                     "the app's store is in the memory of this process, so the job would be lost at "
                     "its end; set ASYNCJOBS_URL=redis://localhost:6379",
                 )
-            handle = await function.enqueue(*(flags["args"] or ()), **(flags["kwargs"] or {}))
+            args, kwargs = flags["call"]
+            handle = await function.enqueue(*args, **kwargs)
             click.echo(str(handle.ref))
             told = _TOLD.get(handle.disposition or "new")
             if told is not None:
                 click.echo(f"job {handle.ref} {told}", err=True)
             if not flags["wait"]:
                 return ExitCode.CLEAN
-            return await _wait(handle, flags["timeout"])
+            return await _wait(function, handle, flags["timeout"])
     except UnsupportedLayout as error:
         return fail(ExitCode.UNREACHABLE, error)
     except (ConfigError, UsageError, EncodeError, PayloadTooLarge) as error:
@@ -226,7 +230,9 @@ async def _enqueue(
         return fail(ExitCode.UNREACHABLE, error)
 
 
-async def _wait(handle: JobHandle[Any], timeout_s: float | None) -> ExitCode:
+async def _wait(
+    function: JobFunction[..., Any], handle: JobHandle[Any], timeout_s: float | None
+) -> ExitCode:
     try:
         value = await handle.result(timeout_s)
     except JobFailed as error:
@@ -235,5 +241,9 @@ async def _wait(handle: JobHandle[Any], timeout_s: float | None) -> ExitCode:
         return fail(ExitCode.FAILED, error)
     except ResultError as error:
         return fail(ExitCode.FAILED, error)
+    # As it is stored, for a terminal shows JSON.
+    codec = function.returns.codec
+    if codec is not None:
+        value = codec.dump(value)
     show_json(value)
     return ExitCode.CLEAN

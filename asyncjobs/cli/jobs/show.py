@@ -138,6 +138,9 @@ class _StoreReader:
         # Only a cancel asks for it, and this command changes nothing.
         return 0
 
+    def result_value(self, ref: object, name: str, value: Any) -> Any:
+        return value
+
     def max_attempts(self, name: str, options: dict[str, Any] | None) -> int | None:
         return max_attempts(name, options)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from asyncjobs.errors import EncodeError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.jobs.middleware import Middlewares
+from asyncjobs.jobs.misfit import Misfit
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import check_json
 from asyncjobs.model.ends import ENDS
@@ -14,6 +15,7 @@ from asyncjobs.model.headers import Headers, PastError
 from asyncjobs.model.job import State, TakenJob
 from asyncjobs.model.outcome import Outcome, dead_letter
 from asyncjobs.model.settlement import Settlement
+from asyncjobs.policy.redaction import Redaction
 from asyncjobs.policy.retry import Charge
 from asyncjobs.worker.engine.attempt import Attempt
 from asyncjobs.worker.engine.error_text import describe
@@ -51,7 +53,11 @@ def result_of(attempt: Attempt, value: Any, max_bytes: int) -> bytes:
         if type(value) is Unkept:
             raise EncodeError(value.problem)
         if value is not None:
-            check_json(value, what)
+            try:
+                check_json(value, what)
+            except EncodeError as refused:
+                # Only then, so that plain results pay nothing for typed ones.
+                value = _typed(attempt, value, what, refused)
         # Not by `outcome_of`: each job whose result is kept passes here, and a call costs time.
         outcome = Outcome(
             State.SUCCEEDED,
@@ -75,6 +81,19 @@ def result_of(attempt: Attempt, value: Any, max_bytes: int) -> bytes:
         )
     logger.warning("%s: the result is not kept: %s", attempt.job.ref, problem, extra=attempt.label)
     return outcome_of(attempt, State.SUCCEEDED, unavailable=problem).encode()
+
+
+def _typed(attempt: Attempt, value: Any, what: str, refused: EncodeError) -> Any:
+    """A result as JSON, by the annotation of its function. Raises EncodeError."""
+    codec = attempt.function.returns.codec
+    if codec is None:
+        raise refused
+    try:
+        stored = codec.dump(value)
+    except Misfit as misfit:
+        raise EncodeError(f"{what}{misfit.told(Redaction())}") from None
+    check_json(stored, what)
+    return stored
 
 
 def bury(

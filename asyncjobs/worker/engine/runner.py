@@ -9,7 +9,7 @@ from functools import partial
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from asyncjobs.errors import UsageError
+from asyncjobs.errors import UnfitArguments, UsageError
 from asyncjobs.guard.guarded import call as call_guarded
 from asyncjobs.jobs.calling import CallPlan
 from asyncjobs.jobs.context import _current
@@ -30,10 +30,12 @@ from asyncjobs.worker.engine.failures import FailureLog
 from asyncjobs.worker.engine.resuming import put_work_away
 from asyncjobs.worker.engine.running import Running
 from asyncjobs.worker.engine.settling import Settler
+from asyncjobs.worker.engine.unfit import unfit_plain
 
 __all__ = ["ATTEMPT_CODE", "Runner", "attempt_in"]
 
 MakeBody = Callable[[Attempt], Body]
+ArePlain = Callable[[tuple[type[Any], ...]], bool]
 Call = Callable[[Attempt], Coroutine[Any, Any, Any]]
 
 LATE: Final = "logging an error of a middleware"
@@ -136,6 +138,8 @@ class Runner:
             if carried:
                 call = partial(_with_variables, carried, call)
             body = partial(self._attempt, call=call)
+        if function.binding.is_typed and not function.binding.converts:
+            body = partial(_fitting, function.binding.are_plain, body, self._attempt)
         if around:
             body = partial(self._around, around, body)
         if function.max_running is not None or not isolation.starts_at_once:
@@ -293,6 +297,21 @@ def _with_variables(
     # rule:33 each attempt has the context variables of its enqueue
     restore(carried, attempt.envelope.headers.labels.variables)
     return call(attempt)
+
+
+def _fitting(
+    are_plain: ArePlain, body: MakeBody, refused: Callable[..., Body], attempt: Attempt
+) -> Body:
+    """An attempt whose arguments are plain, and need nothing but a look at their types."""
+    envelope = attempt.envelope
+    is_plain = not envelope.kwargs and are_plain(tuple(map(type, envelope.args)))
+    if not is_plain and (unfit := unfit_plain(attempt)):
+        return refused(attempt, call=partial(_refuse, unfit))
+    return body(attempt)
+
+
+async def _refuse(unfit: UnfitArguments, attempt: Attempt) -> Any:
+    raise unfit
 
 
 def _left_out(attempt: Attempt) -> BaseException:

@@ -42,6 +42,7 @@ from asyncjobs.worker.engine.records import (
 from asyncjobs.worker.engine.resuming import pause_s, resumption_of
 from asyncjobs.worker.engine.runs import Teller
 from asyncjobs.worker.engine.unfinished import close_unfinished, not_done, unfinished
+from asyncjobs.worker.engine.unfit import unfit_or
 from asyncjobs.worker.engine.unstarted import Unstarted
 from asyncjobs.worker.engine.verdicts import verdict_on
 
@@ -226,6 +227,7 @@ class Settler:
             return self._suspended(attempt, pause)
         if type(error) is TooLate:
             return self.unstarted.expired(attempt)
+        error = unfit_or(attempt, error)
         verdict = verdict_on(attempt, error)
         if times := resumption_of(attempt, verdict):
             return self._resumed(attempt, error, pause_s(verdict), times)
