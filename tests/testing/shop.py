@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from asyncjobs import (
@@ -122,6 +124,20 @@ async def prints(order: int, *, on: str = Depends(printer)) -> str:
 
 
 printers: list[str] = []
+
+
+@dataclass(frozen=True)
+class Address:
+    city: str
+    since: date | None = None
+
+
+@app.job
+async def moves(to: Address, price: Decimal = Decimal(0)) -> Address:
+    ran.append((to, price))
+    return to
+
+
 ticks: list[datetime | None] = []
 
 

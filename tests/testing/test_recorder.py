@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -41,6 +42,19 @@ async def test_patterns_fit_parts_of_arguments(asyncjobs_app: AsyncJobs) -> None
     refute_enqueued(shop.tangle, args=[{"city": "Bonn"}])  # not the whole of it
     refute_enqueued(shop.tangle, args=[Subset(city="Bonn", country=ANY)])
     refute_enqueued(shop.tangle, args=[Subset(streets=[Subset(number=lambda n: n > 3)])])
+
+
+async def test_typed_arguments_are_compared_as_values_or_as_stored(
+    asyncjobs_app: AsyncJobs,
+) -> None:
+    home = shop.Address("Bonn", date(2020, 2, 29))
+    await shop.moves.enqueue(home, Decimal("1.50"))
+    (call,) = assert_enqueued(shop.moves, args=[home, Decimal("1.5")])
+    assert call.arguments == {"to": home, "price": Decimal("1.50")}
+    assert_enqueued(shop.moves, kwargs={"to": lambda to: to.since.year == 2020})
+    assert_enqueued(shop.moves, args=[Subset(city="Bonn")], kwargs={"price": "1.50"})
+    refute_enqueued(shop.moves, args=[shop.Address("Bonn")])
+    refute_enqueued(shop.moves, kwargs={"price": Decimal("1.51")})
 
 
 async def test_queue_priority_and_time_count(asyncjobs_app: AsyncJobs, clock: VirtualClock) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -41,6 +42,14 @@ async def test_perform_passes_the_codec(asyncjobs_app: AsyncJobs, ran: list[obje
     assert ran[0] is not address
     with pytest.raises(ArgumentsError):
         await perform(shop.receipt)  # type: ignore[call-arg]
+
+
+async def test_perform_converts_arguments_and_results(
+    asyncjobs_app: AsyncJobs, ran: list[object]
+) -> None:
+    home = shop.Address("Bonn", date(2020, 2, 29))
+    assert (await perform(shop.moves, home, Decimal("1.50"))).value == home
+    assert ran == [(home, Decimal("1.50"))]
 
 
 async def test_perform_passes_middleware(asyncjobs_app: AsyncJobs) -> None:
