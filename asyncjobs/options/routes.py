@@ -76,5 +76,6 @@ def check_queue(value: Any, *, field: str) -> str | QueueBy:
     if isinstance(value, QueueBy):
         return value
     if callable(value):
-        return QueueBy(value)
+        choose: Any = value
+        return QueueBy(choose)
     return check_queue_name(value, field=field)
