@@ -85,17 +85,22 @@ class Notebook:
                 f"{what} of {self._ref} takes {size} B, more than {MOST_NOTE_BYTES} B; keep large "
                 "values elsewhere, and their key here"
             )
-        if known is None and len(self._notes) >= MOST_NOTES:
-            raise UsageError(
-                f"{what} would be note {MOST_NOTES + 1} of {self._ref}; a job has at most "
-                f"{MOST_NOTES} steps, sleeps and states: use one step with a cursor for many pieces"
-            )
+        self.check_room(name, what)
         if self._bytes - before + size > MOST_BYTES:
             raise UsageError(
                 f"with {what} the notes of {self._ref} take more than {MOST_BYTES} B; keep large "
                 "values elsewhere, and their keys here"
             )
         self._bytes += size - before
+
+    def check_room(self, name: str, what: str) -> None:
+        """Raises UsageError if the note `name` would be one too many. To be asked before the work
+        whose end it notes: otherwise each attempt would do that work, and none could say so."""
+        if name not in self._notes and len(self._notes) >= MOST_NOTES:
+            raise UsageError(
+                f"{what} would be note {MOST_NOTES + 1} of {self._ref}; a job has at most "
+                f"{MOST_NOTES} steps, sleeps and states: use one step with a cursor for many pieces"
+            )
 
     async def write(self) -> None:
         """Return when the store has all notes of this attempt. See `Seat.write`."""

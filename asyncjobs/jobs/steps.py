@@ -93,6 +93,8 @@ class Steps:
         try:
             known = await self._known(name)
             if known is None or not known.is_finished:
+                # rule:24 a step that the store would not keep does not run
+                self.book.check_room(STEP + name, f"step {shown(name)}")
                 if not self._has_worked:
                     self._warn_of_removed()
                 await self._stand_apart(is_isolated=is_isolated)
@@ -117,7 +119,10 @@ class Steps:
         """An isolated step begins an attempt, and nothing follows it there."""
         if self._was_isolated or (is_isolated and self._has_worked):
             await self.write()
-            raise Suspend(0, _ISOLATED)
+            # After steps that have failed the next attempt would come here again, for ever.
+            # rule:24 a job comes back for an isolated step only after it went forward
+            if self.book.is_ahead:
+                raise Suspend(0, _ISOLATED)
         self._has_worked = True
         self._was_isolated = is_isolated
 
