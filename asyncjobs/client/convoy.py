@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, TypeAlias
+from contextvars import Context, copy_context
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from asyncjobs.client.passing import Passing
 from asyncjobs.errors import Aborted, UniqueConflict
@@ -13,15 +14,25 @@ from asyncjobs.guard.own import hide
 from asyncjobs.jobs.enqueue_call import EnqueueCall, EnqueueMiddleware
 from asyncjobs.jobs.handle import JobHandle
 
-__all__ = ["Arrival", "Convoy", "StoreAll", "conclude"]
+__all__ = ["Arrival", "Convoy", "Passed", "StoreAll", "conclude"]
 
 PATIENCE_S: Final = 0.1
 """When no call has come for so long, those that are there are stored."""
 
 Arrival: TypeAlias = JobHandle[Any] | UniqueConflict | Aborted
 """What became of one call."""
+
+
+class Passed(NamedTuple):
+    """A call that has passed its middleware. `context`: where its `send()` was called, with what
+    the middleware has set."""
+
+    call: EnqueueCall
+    context: Context
+
+
 StoreAll: TypeAlias = Callable[
-    [Sequence[EnqueueCall]], Coroutine[Any, Any, list[JobHandle[Any] | UniqueConflict]]
+    [Sequence[Passed]], Coroutine[Any, Any, list[JobHandle[Any] | UniqueConflict]]
 ]
 """Stores calls in batches."""
 
@@ -36,7 +47,7 @@ class Convoy:
     def __init__(self, store_all: StoreAll) -> None:
         self._store_all = store_all
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[int, EnqueueCall] = {}
+        self._waiting: dict[int, Passed] = {}
         """The calls that wait for the store, by their place."""
         self._answers: dict[int, asyncio.Future[JobHandle[Any]]] = {}
         self._tasks: dict[int, asyncio.Task[JobHandle[Any]]] = {}
@@ -71,12 +82,13 @@ class Convoy:
 
     def _start(self, place: int, call: EnqueueCall, chain: Sequence[EnqueueMiddleware]) -> None:
         if not chain:
-            self._waiting[place] = call
+            self._waiting[place] = Passed(call, copy_context())
             self._come(place)
             return
 
         async def deliver(changed: EnqueueCall) -> JobHandle[Any]:
-            self._waiting[place] = changed
+            # rule:33 a job carries what its middleware has set, also one of many
+            self._waiting[place] = Passed(changed, copy_context())
             answer: asyncio.Future[JobHandle[Any]] = self._loop.create_future()
             self._answers[place] = answer
             self._come(place)

@@ -79,16 +79,22 @@ class Deferred:
 
     async def send(self) -> list[JobHandle[Any]]:
         """Store the jobs of all calls that wait; returns their handles in the order of the calls.
+        Each carries the context variables that are set now.
 
         Raises like `AsyncJobs.enqueue_many`. Then the calls still wait, and `send` may be repeated:
         no job is stored twice if its call has an id.
         """
         if not self._calls:
             return []
-        # Forgotten only when they are stored: whoever sends again after an error loses none.
-        handles = await self._outbox.send_many(self._calls)
-        self._calls.clear()
-        return handles
+        sent = self._calls
+        # A middleware of an enqueue may add calls meanwhile, and they wait for the next time.
+        self._calls = []
+        try:
+            return await self._outbox.send_many(sent)
+        except BaseException:
+            # rule:33 whoever sends again after an error loses no call
+            self._calls = sent + self._calls
+            raise
 
     def drop(self) -> int:
         """Forget the calls that wait. Returns how many there were."""

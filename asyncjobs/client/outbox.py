@@ -6,11 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from contextvars import Context
 from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from asyncjobs.client.client import Client
-from asyncjobs.client.convoy import Arrival, Convoy, conclude
+from asyncjobs.client.convoy import Arrival, Convoy, Passed, conclude
 from asyncjobs.client.passing import Passing
 from asyncjobs.errors import UniqueConflict, UsageError
 from asyncjobs.guard.texts import shown
@@ -281,13 +282,15 @@ class Outbox:
         return conclude(arrivals)
 
     async def _deliver_all(
-        self, client: Client, calls: Sequence[EnqueueCall]
+        self, client: Client, passed: Sequence[Passed]
     ) -> list[JobHandle[Any] | UniqueConflict]:
+        calls = [each.call for each in passed]
         plan = Plan([JobCall(each.function, each.args, dict(each.kwargs)) for each in calls])
         for template in plan.templates:
             check_needs(template.name, template.needs, client.backend)
+        contexts = [each.context for each in passed]
         with self._spans.enqueue(plan.templates) as makers:
-            for _ in plan.encode(makers):
+            for _ in plan.encode(map(_Within, contexts, makers)):
                 await asyncio.sleep(0)
             places = await client.enqueue_many(plan.jobs, plan.names)
         return plan.arrivals(self.reader, places)
@@ -306,6 +309,19 @@ class Outbox:
             raise UsageError(
                 f"{call.function.name} belongs to another AsyncJobs; enqueue it through that one"
             )
+
+
+class _Within:
+    """Makes jobs in a context: that of the middleware which a call has passed."""
+
+    __slots__ = ("_context", "_maker")
+
+    def __init__(self, context: Context, maker: Maker) -> None:
+        self._context = context
+        self._maker = maker
+
+    def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> NewJob:
+        return self._context.run(self._maker.new_job, args, kwargs)
 
 
 def _enqueue(
