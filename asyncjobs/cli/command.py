@@ -14,9 +14,11 @@ from asyncjobs.cli.check.doctor import doctor
 from asyncjobs.cli.completion import completion
 from asyncjobs.cli.dead.commands import dead
 from asyncjobs.cli.exporter import exporter
+from asyncjobs.cli.generate.commands import generate
 from asyncjobs.cli.history.commands import history
 from asyncjobs.cli.jobs.commands import jobs
 from asyncjobs.cli.jobs.enqueue import enqueue
+from asyncjobs.cli.new.command import new
 from asyncjobs.cli.queues.commands import queues
 from asyncjobs.cli.queues.stats import stats
 from asyncjobs.cli.schedules.commands import schedules
@@ -50,8 +52,10 @@ for _command in (
     doctor,
     enqueue,
     exporter,
+    generate,
     history,
     jobs,
+    new,
     queues,
     schedules,
     stats,

@@ -1,0 +1,1 @@
+"""`asyncjobs generate job`."""
