@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, 
 
 from asyncjobs.client import Client
 from asyncjobs.client.deferred import Deferred
+from asyncjobs.client.events import EventSender
 from asyncjobs.client.opening import Openings
 from asyncjobs.client.outbox import Outbox
 from asyncjobs.client.queues import Queues
@@ -84,6 +85,7 @@ class AsyncJobs(Hooked):
     dead_max_count: how many dead jobs each queue keeps.
     dead_max_bytes: how many bytes of dead jobs each queue keeps.
     history: how many jobs that have ended the history of each queue lists; 0 keeps no history.
+    event_ttl: how long an event is kept for jobs that do not wait for it yet.
     wait_replicas: how many replicas of the store must have a job before its enqueue returns.
     tracing: where the trace of an attempt begins: `link`, `child`, `auto` or `none`.
     propagate_baggage: which baggage travels with jobs: `all`, `none` or a list of keys.
@@ -120,6 +122,7 @@ class AsyncJobs(Hooked):
         self.history = History(self.opened)
         self.queues = Queues(self.opened, self.settings, self.events)
         self.workers = Workers(self.opened)
+        self._sender = EventSender(self._openings, lambda: self.local_queues, self.settings)
         # From here on, job functions know where their jobs go, and which settings hold for them.
         self.registry.bind(self._outbox, self.settings)
         self.hooks.on_change = self._compile_anew
@@ -268,6 +271,31 @@ class AsyncJobs(Hooked):
         The jobs are stored at the end of the block. If it raises, they are dropped.
         """
         return Deferred(self._outbox, self.settings.max_payload)
+
+    async def send_event(
+        self, name: str, key: str = "", value: Any = None, *, queues: Iterable[str] | None = None
+    ) -> int:
+        """Send an event to the jobs that wait for it: `await app.send_event("paid", order_id,
+        amount)`. Returns how many it has woken.
+
+        Each job that waits for this name and key by `ctx.wait_for` gets the value. It is kept for
+        `event_ttl`, for jobs that come to wait later.
+
+        value: of JSON, at most 64 KiB.
+        queues: those of the jobs; None: all that this app knows.
+
+        Raises UsageError for a wrong name or key, EncodeError for a value that JSON would change,
+        PayloadTooLarge, NotOpen, MissingCapability, and StoreUnavailable if the store does not
+        confirm it within `connect_timeout`. Then it may be sent: sent again it is another event,
+        which only a job that waits twice would notice.
+        """
+        return await self._sender.send(name, key, value, queues)
+
+    def send_event_sync(
+        self, name: str, key: str = "", value: Any = None, *, queues: Iterable[str] | None = None
+    ) -> int:
+        """The same from a thread without an event loop; it blocks. See `send_event`."""
+        return self._sender.send_from_thread(name, key, value, queues)
 
     def handle(self, id: str, queue: str | None = None) -> JobHandle[Any]:
         """The handle of any job. `id` may be the public id, `queue/id`. Asks no store.

@@ -16,6 +16,7 @@ AsyncJobsError
 │   └── MemoryLimit          the attempt wanted more than its `max_memory`
 ├── RowMissing               a row that a job refers to is gone
 ├── EncodeError              a value that JSON would lose or change
+├── EventTimeout             the event that a job waits for has not come
 ├── ScheduleNotFound         no schedule has this id
 ├── PayloadTooLarge          an encoded job over `max_payload`
 ├── ResourceError            a lifespan could not be opened, or is closed
@@ -53,6 +54,7 @@ __all__ = [
     "ConfigError",
     "Discard",
     "EncodeError",
+    "EventTimeout",
     "JobCancelled",
     "JobDiscarded",
     "JobFailed",
@@ -176,6 +178,11 @@ class MemoryLimit(ProcessDied, MemoryError):
 
 class EncodeError(AsyncJobsError):
     """A value that JSON would lose or change. The message names it and the conversion to write."""
+
+
+# Also a TimeoutError, which is what code that waits for something usually catches.
+class EventTimeout(AsyncJobsError, TimeoutError):
+    """Nobody has sent the event that `ctx.wait_for` waits for within its time-out."""
 
 
 class ScheduleNotFound(AsyncJobsError):

@@ -13,6 +13,7 @@ from asyncjobs.cli.check.check import check
 from asyncjobs.cli.check.doctor import doctor
 from asyncjobs.cli.completion import completion
 from asyncjobs.cli.dead.commands import dead
+from asyncjobs.cli.events.commands import events
 from asyncjobs.cli.exporter import exporter
 from asyncjobs.cli.generate.commands import generate
 from asyncjobs.cli.history.commands import history
@@ -51,6 +52,7 @@ for _command in (
     dead,
     doctor,
     enqueue,
+    events,
     exporter,
     generate,
     history,

@@ -14,6 +14,7 @@ from asyncjobs.errors import UsageError
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.seat import Desk, Seat
 from asyncjobs.jobs.stepwise import Stepwise
+from asyncjobs.jobs.waiting import EventWaits
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import clean_text, to_json
 from asyncjobs.model.headers import NO_HEADERS, Headers
@@ -138,6 +139,9 @@ class JobContext(Stepwise):
         if self.outer is None:
             return None
         return self.outer.context.seat
+
+    def _new_waits(self) -> EventWaits:
+        return EventWaits(self.seat, self.work.book.read, self.ref, self.attempt, self._enqueued_ms)
 
     @property
     def context(self) -> JobContext:

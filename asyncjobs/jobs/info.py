@@ -93,6 +93,8 @@ class JobInfo:
     started_at: when its worker took it, by the store's clock.
     is_cancelled: whether it was asked to stop.
     held_by: what a held job waits for: `job` and the public id of the one that has to end before.
+    Of a scheduled job that waits for an event: `event`, its name and key; it may come before
+    `due_at`.
     meta: the labels that `meta=` gave to it.
     tags: the tags that `tags=` gave to it.
     put_back: how often workers that do not have its function put it back.

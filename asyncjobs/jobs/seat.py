@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Literal, Protocol, TypeAlias
 
+from asyncjobs.errors import UsageError
+from asyncjobs.model.awaiting import Awaited
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.notes import Notes
 
@@ -65,6 +67,19 @@ class Seat(Protocol):
         """A step of the job is finished, and the store knows it. Tells listeners."""
         ...
 
+    def has_failed(self, attempt: int, kind: str) -> bool:
+        """Whether this earlier attempt of the job ended by an error of this type."""
+        ...
+
+    async def await_event(
+        self, name: str, key: str, note: str, after: str, timeout_ms: int, over: bytes
+    ) -> Awaited:
+        """Let the job wait for an event; see `EventWait`. Waits while the store is away.
+
+        If the job is another worker's by now, the attempt is stopped: raises CancelledError.
+        """
+        ...
+
 
 class Desk(Protocol):
     """Gives each running job of a worker its seat."""
@@ -118,3 +133,11 @@ class LocalSeat:
 
     def tell_finished(self, step: str, duration_s: float) -> None:
         return
+
+    def has_failed(self, attempt: int, kind: str) -> bool:
+        return False
+
+    async def await_event(
+        self, name: str, key: str, note: str, after: str, timeout_ms: int, over: bytes
+    ) -> Awaited:
+        raise UsageError(f"a plain call cannot wait for the event {name!r}; let a worker run it")

@@ -13,6 +13,7 @@ from asyncjobs.jobs.sleeping import Sleeps
 from asyncjobs.jobs.state import KeptState
 from asyncjobs.jobs.steps import Step, Steps
 from asyncjobs.jobs.suspend import Suspend
+from asyncjobs.jobs.waiting import EventWaits
 from asyncjobs.model.clock import Seconds
 from asyncjobs.model.refs import JobRef
 
@@ -43,10 +44,11 @@ class Stepwise:
     """The part of a job's context that outlives its attempt. A job that does nothing of it pays
     for nothing: each part is made when it is first asked for."""
 
-    __slots__ = ("_desk", "_own_seat", "_own_work")
+    __slots__ = ("_desk", "_own_seat", "_own_waits", "_own_work")
 
     _desk: Desk | None
     _own_seat: Seat
+    _own_waits: EventWaits
     _own_work: Work
     name: str
 
@@ -200,6 +202,40 @@ class Stepwise:
         one.
         """
         await self.work.sleeps.sleep(delay, until, name)
+
+    # -- events -------------------------------------------------------------------------------
+
+    @property
+    def waits(self) -> EventWaits:
+        """Its waits for events."""
+        try:
+            return self._own_waits
+        except AttributeError:
+            self._own_waits = self._new_waits()
+            return self._own_waits
+
+    def _new_waits(self) -> EventWaits:
+        raise NotImplementedError
+
+    async def wait_for(self, name: str, *, key: str = "", timeout: Seconds | None = None) -> Any:
+        """Wait for an event without a slot, and return its value: `paid = await ctx.wait_for(
+        "paid", key=order_id, timeout=86_400)`.
+
+        The job gives its slot away. It runs again when `app.send_event` has sent an event with
+        this name and key, and then passes this line. It spends no attempt, and survives the end
+        of its worker. The job runs again from its start, so what is before this line belongs into
+        steps.
+
+        name, key: texts, both together name the event.
+        timeout: seconds or timedelta; None: a year.
+
+        An event that was sent before counts, too, if it was sent since the job was enqueued and is
+        still kept (`event_ttl`). The second wait of a job for an event gets the second event.
+
+        Raises EventTimeout when none has come in time; UsageError for a wrong name or key, in a
+        plain call, and while another task of the job waits; ConfigError for a wrong time-out.
+        """
+        return await self.waits.wait(name, key, timeout)
 
     # -- stops --------------------------------------------------------------------------------
 

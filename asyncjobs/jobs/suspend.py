@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 from asyncjobs.model.clock import LONGEST_S
@@ -21,15 +22,21 @@ class Suspend(BaseException):
 
     delay_s: the seconds until the job runs again at the latest.
     reason: one word for events, spans and logs, such as `sleep`.
+    has_event: the job waits for an event, which the store knows. It may bring it back before.
     """
 
-    def __init__(self, delay_s: float, reason: str) -> None:
+    def __init__(self, delay_s: float, reason: str, *, has_event: bool = False) -> None:
         super().__init__(f"suspended for {delay_s:g} s ({reason})")
         self.delay_s = min(max(delay_s, 0.0), LONGEST_S)
         self.reason = reason
+        self.has_event = has_event
 
-    def __reduce__(self) -> tuple[type[Suspend], tuple[float, str]]:
-        return type(self), (self.delay_s, self.reason)
+    def __reduce__(self) -> tuple[Callable[..., Suspend], tuple[float, str, bool]]:
+        return _suspend, (self.delay_s, self.reason, self.has_event)
+
+
+def _suspend(delay_s: float, reason: str, has_event: bool) -> Suspend:
+    return Suspend(delay_s, reason, has_event=has_event)
 
 
 def suspend_in(error: BaseException) -> Suspend | None:

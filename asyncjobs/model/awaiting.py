@@ -17,6 +17,7 @@ __all__ = [
     "Waited",
     "awaits",
     "name_fault",
+    "time_mark",
 ]
 
 MOST_NAME_BYTES: Final = 512
@@ -33,11 +34,14 @@ class NewEvent(NamedTuple):
     """An event to send. Jobs wait for its `name` and `key`; `value` is for them to read.
 
     Neither name nor key has control characters (`name_fault`). A store refuses nothing else.
+    `token` is new for each event: one that is sent again with its token, because a reply was lost,
+    is kept once, unless another one with its name and key came in between. '' is no token.
     """
 
     name: str
     key: str
     value: bytes
+    token: str = ""
 
 
 class Sent(NamedTuple):
@@ -70,13 +74,20 @@ Waited: TypeAlias = Literal["come", "over", "waits"]
 
 
 class Awaited(NamedTuple):
-    """How a wait stands. `waits`: until `until_ms`, by the store's clock. Else the note is
-    `written`: `come` is an event, its id and a blank in front of its value; `over` is the time-out.
+    """How a wait stands. `waits`: until `until_ms`, by the store's clock; that is in `left_ms`.
+    Else the note is `written`: `come` is an event, its id and a blank in front of its value; `over`
+    is the time-out.
     """
 
     how: Waited
     written: bytes = b""
     until_ms: int = 0
+    left_ms: int = 0
+
+
+def time_mark(ms: int) -> str:
+    """A time (ms since the epoch) as `EventWait.after` has it: as the ids of events begin."""
+    return f"{ms:013d}"
 
 
 def awaits(name: str, key: str) -> str:

@@ -131,6 +131,10 @@ class Settlement(NamedTuple):
         """
         return cls(job, SettlementKind.WAIT, State.SCHEDULED, envelope=envelope, delay_ms=delay_ms)
 
+    def until_event(self) -> Settlement:
+        """This reschedule of a job that waits for an event. See `waiting`."""
+        return self._replace(kind=SettlementKind.WAIT)
+
     @classmethod
     def release(cls, job: TakenJob) -> Settlement:
         """Give the job back unharmed. It keeps its place and spends no attempt."""

@@ -55,6 +55,7 @@ class AppOptions(TypedDict, total=False):
     dead_max_count: int
     dead_max_bytes: int
     history: int
+    event_ttl: Seconds
     wait_replicas: int
     tracing: TracingMode
     propagate_baggage: Literal["all", "none"] | Iterable[str]
@@ -86,6 +87,7 @@ class AppSettings:
     dead_max_count: int = 100_000
     dead_max_bytes: int = 256 << 20
     history: int = 1_000
+    event_ttl_ms: int = 86_400_000
     wait_replicas: int = 0
     tracing: TracingMode = "link"
     baggage_keys: frozenset[str] | None = None
@@ -125,6 +127,7 @@ class AppSettings:
             dead_max_count=self.dead_max_count,
             dead_max_bytes=self.dead_max_bytes,
             history=self.history,
+            event_ttl_ms=self.event_ttl_ms,
             wait_replicas=self.wait_replicas,
         )
 
@@ -278,6 +281,13 @@ SETTINGS: Final = of_scope(
             partial(check_whole, minimum=0, maximum=_MAX_HISTORY),
             1_000,
             "how many jobs that have ended the history of each queue lists; 0 keeps no history",
+        ),
+        _setting(
+            "event_ttl",
+            "event_ttl_ms",
+            check_ttl_ms,
+            86_400,
+            "how long an event is kept for jobs that do not wait for it yet",
         ),
         _setting(
             "wait_replicas",

@@ -26,6 +26,8 @@ class Kept(NamedTuple):
     name: str
     key: str
     value: bytes
+    token: str
+    over_ms: int
 
     @property
     def sent_ms(self) -> int:
@@ -57,7 +59,7 @@ class Events:
 
     def send(self, event: NewEvent, now: int) -> Sent:
         """See `Backend.send_event`."""
-        kept = self._keep(event, now)
+        kept = self._find_again(event) or self._keep(event, now)
         woken = 0
         for job in list(self._jobs.values()):
             wait = job.wait
@@ -100,7 +102,7 @@ class Events:
             return Awaited("come", self._bring(job, wait.note, kept))
         if until_ms > now:
             job.wait = Wait(wait.name, wait.key, wait.note, wait.after, until_ms)
-            return Awaited("waits", until_ms=until_ms)
+            return Awaited("waits", until_ms=until_ms, left_ms=until_ms - now)
         job.wait = None
         job.notes[wait.note] = b"t" + wait.over
         return Awaited("over", wait.over)
@@ -114,10 +116,9 @@ class Events:
 
     def _find(self, wait: EventWait, has_waited: bool, until_ms: int, now: int) -> Kept | None:
         """The first event behind `wait.after`, of one that `has_waited` if it came in time."""
-        oldest_ms = now - self._settings.event_ttl_ms
         for kept in self._kept:
             is_wanted = (kept.name, kept.key) == (wait.name, wait.key)
-            if not is_wanted or kept.id <= wait.after or kept.sent_ms < oldest_ms:
+            if not is_wanted or kept.id <= wait.after or kept.over_ms <= now:
                 continue
             # rule:31 an event that comes after the time-out does not count, in memory
             if has_waited and kept.sent_ms >= until_ms:
@@ -125,11 +126,21 @@ class Events:
             return kept
         return None
 
+    def _find_again(self, event: NewEvent) -> Kept | None:
+        """The newest event with this name and key, if it has the same token."""
+        for kept in reversed(self._kept):
+            if (kept.name, kept.key) == (event.name, event.key):
+                # rule:4 an event that is sent again is kept once, in memory
+                return kept if event.token and kept.token == event.token else None
+        return None
+
     def _keep(self, event: NewEvent, now: int) -> Kept:
         # Also after the clock was set back an event stands behind those before it.
         ms, number = self._last
         self._last = max((now, 0), (ms, number + 1))
-        kept = Kept(f"{self._last[0]:013d}-{self._last[1]:010d}", *event)
+        kept = Kept(
+            f"{self._last[0]:013d}-{self._last[1]:010d}", *event, now + self._settings.event_ttl_ms
+        )
         self._kept.append(kept)
         self._bytes += kept.size
         while len(self._kept) > 1 and self._is_over(now):
@@ -141,7 +152,7 @@ class Events:
         settings = self._settings
         # rule:11 the events that a queue keeps are bounded, in memory
         return (
-            self._kept[0].sent_ms <= now - settings.event_ttl_ms
+            self._kept[0].over_ms <= now
             or len(self._kept) > settings.event_max_count
             or self._bytes > settings.event_max_bytes
         )

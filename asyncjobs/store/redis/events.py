@@ -35,14 +35,13 @@ class EventWaits:
         keys: StoreKeys,
         lease: LeaseSpec,
         pinned: bytes,
-        ttl_ms: int,
         waits: Sequence[EventWait],
     ) -> None:
         self._waits = waits
         self._steps = job_steps(lease, [wait.job for wait in waits])
         commands: list[Command] = []
         for queue, places in self._steps:
-            args: list[bytes | str | int] = [pinned, lease.entry(queue), ttl_ms]
+            args: list[bytes | str | int] = [pinned, lease.entry(queue)]
             for place in places:
                 job, name, key, note, after, timeout_ms, over = waits[place]
                 args += (id_bytes(job.id), place_of(job), _event_of(name, key))
@@ -60,9 +59,9 @@ class EventWaits:
         return found
 
 
-def _awaited(how: bytes, what: Any) -> Awaited:
+def _awaited(how: bytes, what: Any, now_ms: int = 0) -> Awaited:
     if how == b"waits":
-        return Awaited("waits", until_ms=what)
+        return Awaited("waits", until_ms=what, left_ms=what - now_ms)
     return Awaited(_HOW[how], what)
 
 
@@ -76,7 +75,7 @@ async def send(access: Access, event: NewEvent, queues: Sequence[str]) -> EventS
     bring = script("send_event")
     settings = access.settings
     head = (
-        *(_event_of(event.name, event.key), event.value, settings.event_ttl_ms),
+        *(_event_of(event.name, event.key), event.value, event.token, settings.event_ttl_ms),
         *(settings.event_max_count, settings.event_max_bytes, WAKE_STEP),
     )
     sent: dict[str, Sent] = {}

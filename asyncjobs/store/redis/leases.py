@@ -273,9 +273,7 @@ class RedisLease:
 
     async def await_events(self, waits: Sequence[EventWait]) -> list[Awaited | None]:
         ask = script("await_events")
-        access = self._access
-        ttl_ms = access.settings.event_ttl_ms
-        plan = EventWaits(ask, self._keys, self.spec, access.pinned(), ttl_ms, waits)
+        plan = EventWaits(ask, self._keys, self.spec, self._access.pinned(), waits)
         return plan.read(await self._all(ask, plan.commands))
 
     async def _all(self, which: Script, commands: tuple[Command, ...]) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from asyncjobs.model.awaiting import NewEvent
@@ -124,3 +126,38 @@ async def test_an_event_for_a_queue_that_nobody_uses(store: Store) -> None:
     answer = await store.backend.send_event(NewEvent("paid", "", b"1"), ["nobody"])
     assert answer.by_queue["nobody"].woken == 0
     assert "nobody" not in await store.backend.inspect.queues.names()
+
+
+async def test_an_event_that_is_sent_again_is_one(store: Store) -> None:
+    """Its reply was lost. One without a token, or with another one, is another event."""
+    worker = await store.worker()
+    job = await running(store, worker)
+    event = NewEvent("paid", "7", b"1", "token")
+    one = (await store.backend.send_event(event, ["work"])).by_queue["work"]
+    assert (await store.backend.send_event(event, ["work"])).by_queue["work"].id == one.id
+    assert await wait(worker, job) == come(one)
+    two = (await store.backend.send_event(event._replace(token="2"), ["work"])).by_queue["work"]
+    assert await wait(worker, job, note="second", after=one.id) == come(two)
+    three = await send(store)
+    assert (await send(store)).id > three.id > two.id
+
+
+async def test_an_event_that_is_sent_again_wakes_those_that_wait_meanwhile(store: Store) -> None:
+    worker = await store.worker()
+    await asleep(store, worker)
+    event = NewEvent("paid", "7", b"1", "token")
+    assert (await store.backend.send_event(event, ["work"])).by_queue["work"].woken == 1
+    assert (await store.backend.send_event(event, ["work"])).by_queue["work"].woken == 0
+
+
+async def test_each_event_is_kept_for_its_own_time(store: Store) -> None:
+    """Programs with other settings may send to the same queue."""
+    worker = await store.worker()
+    job = await running(store, worker)
+    sent = await send(store)
+    short = store.make(replace(store.settings, event_ttl_ms=1), store.clock)
+    await short.open()
+    store.clock.ms += 1_000
+    await short.send_event(NewEvent("other", "", b"x"), ["work"])
+    await short.close()
+    assert await wait(worker, job) == come(sent)

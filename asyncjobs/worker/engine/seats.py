@@ -10,6 +10,7 @@ from typing import Final, TypeVar, cast
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.jobs.context import JobContext, _current
 from asyncjobs.jobs.seat import StopReason
+from asyncjobs.model.awaiting import Awaited, EventWait
 from asyncjobs.model.backoff import Pauses
 from asyncjobs.model.clock import now_ms as wall_ms
 from asyncjobs.model.events import Events
@@ -148,6 +149,24 @@ class WorkerSeat:
                 await asyncio.sleep(pauses.next_s())
                 if not self.is_open:
                     raise asyncio.CancelledError("the attempt is over") from None
+
+    def has_failed(self, attempt: int, kind: str) -> bool:
+        present = self.attempt
+        if present is None:
+            return False
+        errors = present.envelope.headers.errors()
+        return any(error.attempt == attempt and error.type == kind for error in errors)
+
+    async def await_event(
+        self, name: str, key: str, note: str, after: str, timeout_ms: int, over: bytes
+    ) -> Awaited:
+        wait = EventWait(self._job, name, key, note, after, timeout_ms, over)
+        # The same wait again has the same answer, so a lost reply does no harm.
+        (answer,) = await self._ask(lambda lease: lease.await_events([wait]))
+        if answer is None:
+            await self._lose()
+        assert answer is not None
+        return answer
 
     async def _lose(self) -> None:
         """The store says that the job is not this attempt's any more. Stop it."""

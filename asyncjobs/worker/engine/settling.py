@@ -311,6 +311,9 @@ class Settler:
     def _suspended(self, attempt: Attempt, pause: Suspend) -> Settlement:
         # rule:24 who gives the slot away spends no attempt
         settlement = later(attempt, self.middlewares, pause.delay_s, attempt.envelope.attempt)
+        if pause.has_event:
+            # rule:31 the settlement of a job that waits looks for its event
+            settlement = settlement.until_event()
         settlement = settlement.telling(self._teller.run(attempt))
         ended = self._ended(attempt)
         self._tell(attempt, JobSuspended, *ended, pause.delay_s, pause.reason)

@@ -2,13 +2,12 @@
 -- rule:6 a wait is not refused at maxmemory
 -- Lets jobs that the lease still holds wait for events.
 -- KEYS: the queue's.
--- ARGV: 2 lease id; 3 for how many ms events are kept; then for each wait: id, place
---   ('<p>:<entry>'), event ('<name><0><key>'), note, after, timeout_ms, what is written at the
---   time-out.
--- Result: for each wait {'come' or 'over', what is written} | {'waits', until ms} | 0 when the lease
---   does not hold the job.
-local lease, ttl, FIELDS, FIRST = ARGV[2], tonumber(ARGV[3]), 7, 4
--- Events that somebody has removed by hand are looked past, at most so many.
+-- ARGV: 2 lease id; then for each wait: id, place ('<p>:<entry>'), event ('<name><0><key>'), note,
+--   after, timeout_ms, what is written at the time-out.
+-- Result: for each wait {'come' or 'over', what is written} | {'waits', until ms, now} | 0 when the
+--   lease does not hold the job.
+local lease, FIELDS, FIRST = ARGV[2], 7, 3
+-- Events that are over, or that somebody has removed by hand, are looked past, at most so many.
 local MOST_GONE = 100
 local NEVER = 9e15
 local now, answer = store_now(), {}
@@ -20,8 +19,6 @@ end
 
 -- The first event that is kept behind `after` and came before `until_ms`: its mark, and its value.
 local function find(event, after, until_ms)
-  local oldest = string.format('%013.0f', math.max(now - ttl, 0))
-  if is_behind(oldest .. '-0', after) then after = oldest end
   for _ = 1, MOST_GONE do
     local found = redis.call('ZRANGE', EVENTS_OF, '(' .. event .. '\0' .. after,
       '(' .. event .. '\1', 'BYLEX', 'LIMIT', 0, 1)[1]
@@ -31,10 +28,12 @@ local function find(event, after, until_ms)
     if is_behind(place, string.format('%013.0f', until_ms)) then return nil end
     local entry = entry_of(place)
     local stored = entry and redis.call('XRANGE', EVENTS, entry, entry)[1]
-    for field = 1, stored and #stored[2] or 0, 2 do
-      if stored[2][field] == 'value' then return place, stored[2][field + 1] end
+    if not stored then
+      redis.call('ZREM', EVENTS_OF, found)
+    elseif (tonumber(field_of(stored, 'over')) or 0) > now then
+      return place, field_of(stored, 'value')
     end
-    redis.call('ZREM', EVENTS_OF, found)
+    after = place
   end
 end
 
@@ -56,7 +55,7 @@ local function await(id, event, note, after, timeout, over)
     write_notes(id, 'waits', member, 'waits:until',
       string.format('%.0f %s ', until_ms, after) .. note)
     redis.call('ZADD', WAITS, 0, member)
-    return {'waits', until_ms}
+    return {'waits', until_ms, now}
   end
   local how, what = 'over', over
   if place then how, what = 'come', place .. ' ' .. value end

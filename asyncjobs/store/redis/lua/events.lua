@@ -1,7 +1,8 @@
 -- What the scripts share that bring events to jobs. It stands behind shared.lua, which says how
 -- scripts get what they use.
 --   waits      '<name><0><key><0><id>' of each job that waits, in the order of their bytes
---   events     a stream of the events that are kept, oldest first: fields 'of', 'value', 'total'
+--   events     a stream of the events that are kept, oldest first: fields 'of', 'value', 'token',
+--              'over' (until when it counts), 'total' (bytes of all that were ever kept)
 --   events:of  '<name><0><key><0><id of the event>' of each of them, in the order of their bytes
 -- Of a job that waits two of its notes tell the rest: 'waits' is its member of the first, and
 -- 'waits:until' is '<until ms> <after> <name of a note>'. So a wait goes with the notes of its job,
@@ -31,6 +32,14 @@ local function entry_of(place)
   local ms, number = string.match(place, '^(%d+)-(%d+)$')
   if not ms then return nil end
   return string.format('%.0f-%.0f', tonumber(ms), tonumber(number))
+end
+
+-- A field of an event that is kept, '' for none.
+local function field_of(entry, name)
+  for place = 1, #entry[2] - 1, 2 do
+    if entry[2][place] == name then return entry[2][place + 1] end
+  end
+  return ''
 end
 
 -- Whether an event stands behind a cursor: another event, or a time. In Lua `<` compares texts as

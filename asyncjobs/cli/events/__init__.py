@@ -1,0 +1,1 @@
+"""The commands about events that jobs wait for."""
