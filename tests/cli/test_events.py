@@ -51,6 +51,8 @@ def test_a_job_is_woken(server: Server) -> None:
     sleep(server, "a")
     shown = call("jobs", "show", "default/a", "--json", env={"ASYNCJOBS_URL": server.url})
     assert json.loads(shown.stdout)["held_by"] == "event paid:7"
+    listed = call("jobs", "list", "scheduled", env={"ASYNCJOBS_URL": server.url})
+    assert "waits for event paid:7" in listed.stdout
     result = send(server, "paid", "--key", "7", "--value", '{"amount": 42}')
     assert (result.exit_code, result.stdout) == (0, "sent 'paid' to 1 queue: woke 1 job\n")
     again = send(server, "paid", "--key", "7", "--queue", "default", "--queue", "mail", "--json")

@@ -237,6 +237,9 @@ def _cell(row: JobRow, column: str) -> str:
         return progress_text(info.progress)
     if column == "reason":
         return info.reason or ""
+    if column == "last error" and info.held_by is not None:
+        # Why it is scheduled now: its event may come before its time.
+        return f"waits for {info.held_by}"
     if column in ("error", "last error"):
         error = _last_error(row)
         return "" if error is None else _on_one_line(error)
