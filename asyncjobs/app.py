@@ -122,7 +122,7 @@ class AsyncJobs(Hooked):
         self.history = History(self.opened)
         self.queues = Queues(self.opened, self.settings, self.events)
         self.workers = Workers(self.opened)
-        self._sender = EventSender(self._openings, lambda: self.local_queues, self.settings)
+        self._sender = EventSender(self._openings, self._known_queues, self.settings)
         # From here on, job functions know where their jobs go, and which settings hold for them.
         self.registry.bind(self._outbox, self.settings)
         self.hooks.on_change = self._compile_anew
@@ -282,7 +282,8 @@ class AsyncJobs(Hooked):
         `event_ttl`, for jobs that come to wait later.
 
         value: of JSON, at most 64 KiB.
-        queues: those of the jobs; None: all that this app knows.
+        queues: those of the jobs, by their full names; None: `local_queues`, and those into which
+        this process has enqueued.
 
         Raises UsageError for a wrong name or key, EncodeError for a value that JSON would change,
         PayloadTooLarge, NotOpen, MissingCapability, and StoreUnavailable if the store does not
@@ -309,8 +310,7 @@ class AsyncJobs(Hooked):
         if queue is not None:
             return JobHandle(self, (JobRef(check_queue_name(queue), check_job_id(id)),))
         check_job_name(id)
-        # Jobs may also have gone to queues that only `options(queue=...)` names.
-        known = sorted({*self.local_queues, *self._openings.queues})
+        known = self._known_queues()
         readings = read_job_name(id, known)
         candidates = readings.refs
         if readings.is_written and readings.refs[0].queue in known:
@@ -318,6 +318,10 @@ class AsyncJobs(Hooked):
             # readings stay in `readings`, for an id that contains a slash itself.
             candidates = readings.refs[:1]
         return JobHandle(self, candidates, readings=readings)
+
+    def _known_queues(self) -> list[str]:
+        # Jobs may also have gone to queues that only `options(queue=...)` names.
+        return sorted({*self.local_queues, *self._openings.queues})
 
     @overload
     def on(self, kind: type[E], listener: Callable[[E], object]) -> Callable[[], None]: ...

@@ -73,6 +73,7 @@ class EventSender:
 def new_event(name: str, key: str, value: Any) -> NewEvent:
     """An event to send. Raises UsageError, EncodeError and PayloadTooLarge."""
     check_event_name(name, key, "send_event")
+    # Before it is written: JSON would silently make a list of a tuple.
     check_json(value, "the value of the event")
     try:
         raw = event_value(value)
@@ -113,6 +114,7 @@ async def send(backend: Backend, event: NewEvent, queues: Sequence[str], limit_s
                     f"within connect_timeout={limit_s:g} s: {error}. It may be sent"
                 ) from error
             await asyncio.sleep(pause_s)
+    # The others have it, and it must not look as if all had.
     for queue, refusal in answer.refused.items():
         raise StoreError(
             f"queue {queue!r} has not taken the event {event.name!r}, and the others have: "

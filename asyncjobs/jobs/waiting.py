@@ -94,6 +94,7 @@ class EventWaits:
                 f"{where}: a plain call has no store that could bring it the event {name!r}; "
                 "enqueue the job, and let a worker run it"
             )
+        # Its notes hold one wait: a second one would silently end the first.
         if self._is_waiting:
             raise UsageError(
                 f"{where}: the job waits for another event already; it waits for one at a time"
@@ -125,6 +126,7 @@ class EventWaits:
                 f"{self._ref}: nobody has sent the event {_shown(name, key)} in time"
             )
         id, _, raw = answer.written.partition(b" ")
+        # The next wait for this event is for one behind it.
         self._behind[event] = id.decode("ascii", "backslashreplace")
         return read_event(raw)
 
@@ -145,6 +147,7 @@ class EventWaits:
         return note, written
 
     async def _ask(self, name: str, key: str, note: str, after: str, timeout_ms: int) -> Awaited:
+        # A later attempt asks by it whether this time-out has ended the attempt.
         over = to_json({"attempt": self._attempt})
         return await self._seat.await_event(name, key, note, after, timeout_ms, over)
 

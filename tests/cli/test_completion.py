@@ -36,6 +36,7 @@ def test_the_script_names_the_program(folder: Path, shell: str) -> None:
                 "dead",
                 "doctor",
                 "enqueue",
+                "events",
                 "exporter",
                 "generate",
                 "history",

@@ -68,6 +68,7 @@ def send_event(
     limit_s = AppSettings().connect_timeout_s
 
     async def question(store: Backend, info: StoreInfo) -> int:
+        # Without the app nobody knows its queues, so all of the store get it.
         chosen = names or tuple(await store.inspect.queues.names())
         try:
             woken = await send(store, event, chosen, limit_s)

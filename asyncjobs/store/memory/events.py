@@ -61,6 +61,7 @@ class Events:
         """See `Backend.send_event`."""
         kept = self._find_again(event) or self._keep(event, now)
         woken = 0
+        # Memory is for tests and small apps, so it looks at each job.
         for job in list(self._jobs.values()):
             wait = job.wait
             # rule:31 an event wakes only the jobs that wait for its name and key, in memory

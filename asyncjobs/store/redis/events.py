@@ -97,4 +97,5 @@ async def send(access: Access, event: NewEvent, queues: Sequence[str]) -> EventS
             sent[queue] = Sent(id.decode(), before + woken)
             if goes_on:
                 left[queue] = (id, goes_on)
+    # What a later call has refused is in doubt, although its first part was served.
     return EventSent({name: one for name, one in sent.items() if name not in refused}, refused)

@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 
 from asyncjobs.errors import UsageError
 from asyncjobs.jobs.seat import Seat, StopReason
+from asyncjobs.model.awaiting import Awaited
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.notes import Notes
 from asyncjobs.worker.engine.processes.frames import HEAD, Kind
@@ -110,6 +111,16 @@ class Orders:
         _refuse()
 
     async def write(self, notes: Mapping[str, bytes]) -> None:
+        """Raises UsageError."""
+        _refuse()
+
+    def has_failed(self, attempt: int, kind: str) -> bool:
+        """Nobody comes here: `read` refuses before."""
+        return False
+
+    async def await_event(
+        self, name: str, key: str, note: str, after: str, timeout_ms: int, over: bytes
+    ) -> Awaited:
         """Raises UsageError."""
         _refuse()
 
