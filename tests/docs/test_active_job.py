@@ -82,6 +82,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "`queue_adapter`": ("conformance/test_shipped.py::",),
     "recurring tasks of Solid Queue, sidekiq-cron": ("worker/test_schedules.py::",),
     "`limits_concurrency` to 1, sidekiq-unique-jobs": ("conformance/test_unique.py::",),
+    "`rails generate job`": ("cli/test_new.py::",),
 }
 """For each row the tests that fail without it; a name that ends with `::` means the whole file."""
 
