@@ -50,6 +50,7 @@ def test_help_names_each_flag_with_its_variable() -> None:
         "max-jobs",
         "max-memory",
         "threads",
+        "job-processes",
         "lease",
         "block-warning",
         "hard-limit",

@@ -38,7 +38,7 @@ def test_banner_as_text(work: Start, server: Server) -> None:
     rows = {line[2:14].strip(): line[15:] for line in lines[1:7]}
     assert rows["store"] == f"valkey {server.version} at {server.url}/0"
     assert rows["queues"] == "mail (weight 3), default"
-    assert rows["functions"].startswith("tasks.nap, tasks.send, tasks.fail")
+    assert rows["functions"].startswith("tasks.nap, tasks.send, tasks.say, tasks.fail")
     assert rows["concurrency"] == "2,000 jobs at a time"
     assert rows["grace"] == "30s"
     assert rows["process"].startswith(f"pid {process.process.pid}, Python 3.")
@@ -67,9 +67,7 @@ def test_many_job_functions_are_cut_in_the_banner(work: Start, folder: Path) -> 
         tasks.write("for n in range(20):\n    app.job(name=f'more.f{n}')(send.function)\n")
     process = work("--burst", "--burst-wait", "0s", "--log-format", "console")
     assert process.end() == 0
-    assert (
-        "tasks.leave_thread, tasks.tell_crashes, tasks.block_at_first and 23 more\n" in process.text
-    )
+    assert "tasks.block_loop, tasks.leave_thread, tasks.tell_crashes and 24 more\n" in process.text
 
 
 def test_the_password_is_never_shown_and_warnings_are(run: Start) -> None:

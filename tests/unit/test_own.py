@@ -28,6 +28,7 @@ TASKS = {"create_task", "ensure_future", "Task"}
 MAY_WAIT = {
     "store/redis/resolving.py": "socket.getaddrinfo itself, in a thread of its own",
     "jobs/function.py": "runs the user's function, called directly",
+    "jobs/steps.py": "runs the user's function, as a step of a job",
 }
 MAY_SHOW = {
     "worker/engine/attempt.py": "the attempts, which are the users'",

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -18,6 +18,13 @@ from asyncjobs.host.exits import ExitCode
 from asyncjobs.host.supervisor.link import VARIABLE, link_text
 
 __all__ = ["Child"]
+
+_OTHER: Final[dict[int, int]] = {
+    signal.SIGTERM: signal.SIGINT,
+    signal.SIGINT: signal.SIGTERM,
+}
+"""What the second signal is. The system keeps one pending signal of each number: if the same came
+again before the process has seen the first, the process would see one, and go on for its grace."""
 
 
 class Child:
@@ -99,6 +106,8 @@ class Child:
             # traceback.
             if not self.was_ready:
                 number = signal.SIGTERM
+            elif self._signals == 2:
+                number = _OTHER.get(number, number)
             self._process.send_signal(number)
 
     def kill(self) -> None:
