@@ -217,7 +217,22 @@ class Stepwise:
     def _new_waits(self) -> EventWaits:
         raise NotImplementedError
 
-    async def wait_for(self, name: str, *, key: str = "", timeout: Seconds | None = None) -> Any:
+    @overload
+    async def wait_for(
+        self, name: str, *, key: str = "", timeout: Seconds | None = None
+    ) -> Any: ...
+    @overload
+    async def wait_for(
+        self, name: str, *, key: str = "", timeout: Seconds | None = None, type: type[T]
+    ) -> T: ...
+    async def wait_for(
+        self,
+        name: str,
+        *,
+        key: str = "",
+        timeout: Seconds | None = None,
+        type: Any = Any,
+    ) -> Any:
         """Wait for an event without a slot, and return its value: `paid = await ctx.wait_for(
         "paid", key=order_id, timeout=86_400)`.
 
@@ -228,14 +243,17 @@ class Stepwise:
 
         name, key: texts, both together name the event.
         timeout: seconds or timedelta; None: a year.
+        type: what the value is, such as a dataclass, a TypedDict, Decimal or datetime. It is
+        converted and checked, as annotated arguments are.
 
         An event that was sent before counts, too, if it was sent since the job was enqueued and is
         still kept (`event_ttl`). The second wait of a job for an event gets the second event.
 
         Raises EventTimeout when none has come in time; UsageError for a wrong name or key, in a
-        plain call, and while another task of the job waits; ConfigError for a wrong time-out.
+        plain call, while another task of the job waits, for a type that nobody can convert to, and
+        for a value that is no such one; ConfigError for a wrong time-out.
         """
-        return await self.waits.wait(name, key, timeout)
+        return await self.waits.wait(name, key, timeout, type)
 
     # -- stops --------------------------------------------------------------------------------
 

@@ -8,6 +8,10 @@ from typing import Any, Final
 
 from asyncjobs.errors import EventTimeout, UsageError
 from asyncjobs.guard.untrusted import LAST_MS, read_whole
+from asyncjobs.jobs.converting import Codec, Plain, codec_of
+from asyncjobs.jobs.foreign import Types
+from asyncjobs.jobs.misfit import Misfit
+from asyncjobs.jobs.parts import Unconvertible
 from asyncjobs.jobs.seat import Seat
 from asyncjobs.jobs.suspend import Suspend
 from asyncjobs.model.awaiting import LONGEST_WAIT_MS, Awaited, name_fault, time_mark
@@ -81,9 +85,11 @@ class EventWaits:
         """By event: the one that the last wait has got."""
         self._is_waiting = False
 
-    async def wait(self, name: str, key: str, timeout: Seconds | None) -> Any:
+    async def wait(self, name: str, key: str, timeout: Seconds | None, expected: Any = Any) -> Any:
         where = f"wait_for in {self._ref}"
         check_event_name(name, key, where)
+        # Before the job waits for days: a wrong type is no fault of the event.
+        codec = _codec(expected, where)
         timeout_ms = LONGEST_WAIT_MS
         if timeout is not None:
             timeout_ms = round(seconds(timeout, field="timeout") * 1000)
@@ -101,9 +107,10 @@ class EventWaits:
             )
         self._is_waiting = True
         try:
-            return await self._wait(name, key, timeout_ms)
+            value = await self._wait(name, key, timeout_ms)
         finally:
             self._is_waiting = False
+        return _read_as(codec, value, f"{self._ref}: the value of the event {_shown(name, key)}")
 
     async def _wait(self, name: str, key: str, timeout_ms: int) -> Any:
         event = (name, key)
@@ -150,6 +157,27 @@ class EventWaits:
         # A later attempt asks by it whether this time-out has ended the attempt.
         over = to_json({"attempt": self._attempt})
         return await self._seat.await_event(name, key, note, after, timeout_ms, over)
+
+
+def _codec(expected: Any, where: str) -> Plain | Codec | None:
+    """What reads values of this type. Raises UsageError."""
+    try:
+        return codec_of(expected, Types())
+    except Unconvertible as error:
+        raise UsageError(f"{where}: type={expected!r}: {error}") from error
+
+
+def _read_as(codec: Plain | Codec | None, value: Any, what: str) -> Any:
+    """The value as its type. Raises UsageError for one that does not fit."""
+    try:
+        if isinstance(codec, Codec):
+            return codec.load(value)
+        if codec is not None:
+            codec.check(value)
+        return value
+    except Misfit as misfit:
+        # The value is not quoted: nobody knows what is sensitive in it.
+        raise UsageError(f"{what} does not fit: {misfit.told(None)}") from None
 
 
 def _attempt_in(raw: bytes) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import assert_type
 
 from asyncjobs import INJECTED, AsyncJobs, EventTimeout, JobContext
@@ -17,6 +17,7 @@ async def waits(order: str, *, ctx: JobContext = INJECTED) -> int:
     except EventTimeout:
         return 0
     await ctx.wait_for("sent")
+    assert_type(await ctx.wait_for("due", type=datetime), datetime)
     return amount
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -43,6 +46,16 @@ from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, NewApp, ended, events_of, register, until, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("stage")]
+
+
+class Slow(LocalSeat):
+    """A seat whose store takes its time."""
+
+    is_local = False
+
+    async def read(self) -> Notes:
+        await asyncio.sleep(0)
+        return {}
 
 
 async def waits(
@@ -109,6 +122,49 @@ async def test_an_event_in_between_wakes_a_job_at_once(
 
         monkeypatch.setattr(lease, "await_events", overtaken)
         assert await (await job.enqueue("7")).result(LIMIT_S) == ["quick"]
+
+
+@dataclass
+class Payment:
+    amount: Decimal
+    at: datetime
+
+
+async def waits_typed(*, ctx: JobContext = INJECTED) -> str:
+    payment = await ctx.wait_for("paid", type=Payment)
+    count = await ctx.wait_for("count", type=int)
+    return f"{payment.amount + 1} {payment.at.isoformat()} {count}"
+
+
+async def test_a_value_is_of_its_type(app: AsyncJobs) -> None:
+    job = register(app, waits_typed, retry=False)
+    async with working(app):
+        right, wrong = await job.enqueue(), await job.enqueue()
+        await ended(app, right.id, State.SCHEDULED)
+        await ended(app, wrong.id, State.SCHEDULED)
+        paid = {"amount": "41.50", "at": "2026-11-30T12:00:00+01:00"}
+        assert await app.send_event("paid", value=paid) == 2
+        await ended(app, right.id, State.SCHEDULED)
+        await ended(app, wrong.id, State.SCHEDULED)
+        await wrong.cancel()
+        await app.send_event("count", value=3)
+        assert await right.result(LIMIT_S) == "42.50 2026-11-30T12:00:00+01:00 3"
+
+
+async def test_a_value_of_another_type_is_no_secret_in_the_error(app: AsyncJobs) -> None:
+    job = register(app, waits_typed, retry=False)
+    async with working(app):
+        handle = await job.enqueue()
+        await app.send_event("paid", value={"amount": "secret", "at": 7})
+        with pytest.raises(JobFailed, match="the value of the event 'paid' does not fit") as failed:
+            await handle.result(LIMIT_S)
+    assert "secret" not in str(failed.value)
+
+
+async def test_a_type_that_nobody_can_convert_to() -> None:
+    waiting = EventWaits(Slow(), Slow().read, JobRef("default", "a"), 1, 0)
+    with pytest.raises(UsageError, match="type="):
+        await waiting.wait("a", "", None, EventWaits)
 
 
 async def test_one_event_wakes_all(app: AsyncJobs) -> None:
@@ -188,16 +244,6 @@ async def test_a_cancelled_job_waits_no_more(app: AsyncJobs) -> None:
         await handle.cancel()
         assert await app.send_event("paid", "7") == 0
         assert await handle.status() is State.CANCELLED
-
-
-class Slow(LocalSeat):
-    """A seat whose store takes its time."""
-
-    is_local = False
-
-    async def read(self) -> Notes:
-        await asyncio.sleep(0)
-        return {}
 
 
 async def test_a_job_waits_for_one_event_at_a_time() -> None:
