@@ -173,7 +173,7 @@ class Binding:
 
         Raises UnfitArguments naming what does not fit.
         """
-        # rule:30 stored arguments are counted and named before they are converted
+        # Counted and named first, so that the error says more than that one cannot be converted.
         if wrong := self._wrong(args, kwargs):
             raise UnfitArguments(f"{self._signature()}: {wrong}")
         typed = self._reading.typed
