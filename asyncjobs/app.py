@@ -394,6 +394,8 @@ class AsyncJobs(Hooked):
         before = self._openings
         self._openings = openings
         self._outbox.use(openings)
+        # An event of a test must not reach the store that the app itself has open.
+        self._sender.use(openings)
         return before
 
     def _watch(self) -> None:

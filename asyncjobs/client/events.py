@@ -39,6 +39,10 @@ class EventSender:
         self._known = known
         self._settings = settings
 
+    def use(self, access: Access) -> None:
+        """Send events to another open store from now on."""
+        self._access = access
+
     async def send(self, name: str, key: str, value: Any, queues: Iterable[str] | None) -> int:
         """See `AsyncJobs.send_event`."""
         event, chosen = self._checked(name, key, value, queues)
