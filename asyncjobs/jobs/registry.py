@@ -65,6 +65,9 @@ class JobRegistry(Hooked):
         self._home = Home()
         self.hooks = self._home.hooks
         self._declared = Declarations()
+        self.made_by: tuple[str, str] | tuple[()] = ()
+        """The module and the name of the function that has made the app; empty if it is not known.
+        """
 
     @overload
     def job(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> JobFunction[P, R]: ...

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from asyncjobs import AsyncJobs, ConfigError, RegistrationError, Worker
+from asyncjobs.cli.shared.loading import load_app
 from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.worker.engine.places import Places
 from asyncjobs.worker.engine.processes.cores import available_cores
+from asyncjobs.worker.engine.processes.origin import find_functions, origin_of, read_origin
 
 
 def plain() -> None: ...
@@ -107,3 +109,30 @@ def test_jobs_beyond_the_places_stay_in_the_store() -> None:
     assert before == {"only": 1}
     # A mixed queue is closed only while jobs wait for a place already.
     assert after == {"only": 0, "mixed": 0}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_has_the_app_of_a_factory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made_shop.py").write_text(
+        "from contextvars import ContextVar\n"
+        "from asyncjobs import AsyncJobs\n"
+        "tenant = ContextVar('tenant')\n"
+        "def work(secret): ...\n"
+        "def make():\n"
+        "    app = AsyncJobs('memory:', redact=['secret'])\n"
+        "    app.carry(tenant)\n"
+        "    app.job(isolation='process')(work)\n"
+        "    return app\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    app = load_app("made_shop:make", factory=True)
+    origin = origin_of(app, app.registry)
+    assert origin.app == ("made_shop", "make")
+    found, missing = find_functions(read_origin(origin.functions, origin.app))
+    assert missing == {}
+    function = found["made_shop.work"]
+    assert [each.name for each in function.carried] == ["tenant"]
+    assert function.settings is not None
+    assert function.redaction.hides("secret")

@@ -67,7 +67,10 @@ def load_app(text: str, *, factory: bool = False) -> AsyncJobs:
     value = _attribute(module, attribute)
     where = f"{module_name}:{attribute}"
     if factory:
-        return _made(where, value)
+        made = _made(where, value)
+        # A process for single attempts has to make the same app.
+        made.registry.made_by = (module_name, attribute)
+        return made
     return _checked(where, value)
 
 

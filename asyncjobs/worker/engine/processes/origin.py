@@ -8,6 +8,7 @@ import os.path
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -31,7 +32,8 @@ class Wanted(NamedTuple):
 class Origin(NamedTuple):
     """Where to find an app's job functions.
 
-    `app`: a module and an attribute that is the app; empty if it is the attribute of no module.
+    `app`: a module and an attribute that is the app, or the function that makes it; empty if
+    neither is known.
     """
 
     functions: tuple[Wanted, ...]
@@ -50,7 +52,7 @@ def origin_of(app: object, registry: JobRegistry) -> Origin:
         for function in registry.functions()
         if function.isolation is Isolation.PROCESS
     )
-    return Origin(wanted, _place_of(app))
+    return Origin(wanted, _place_of(app) or registry.made_by)
 
 
 def _wanted(function: JobFunction[..., Any]) -> Wanted:
@@ -103,8 +105,7 @@ def find_functions(origin: Origin) -> tuple[dict[str, JobFunction[..., Any]], di
     """
     registry: JobRegistry | None = None
     if origin.app:
-        module, attribute = origin.app
-        registry = getattr(getattr(importlib.import_module(module), attribute), "registry", None)
+        registry = _registry_at(*origin.app)
     found: dict[str, JobFunction[..., Any]] = {}
     missing: dict[str, str] = {}
     for wanted in origin.functions:
@@ -119,6 +120,18 @@ def find_functions(origin: Origin) -> tuple[dict[str, JobFunction[..., Any]], di
             continue
         found[wanted.name] = function
     return found, missing
+
+
+def _registry_at(module: str, attribute: str) -> JobRegistry | None:
+    """The registry of the app that stands there, or of the one that is made there."""
+    value: Any = attrgetter(attribute)(importlib.import_module(module))
+    registry = getattr(value, "registry", None)
+    # Without the app itself, what was set on it would be missing: context variables that travel,
+    # ways to store a type, what must not be shown.
+    # rule:27 a process has the app of a factory, with all that was set on it
+    if registry is None and callable(value):
+        registry = getattr(value(), "registry", None)
+    return registry
 
 
 def _by_module(wanted: Wanted) -> JobFunction[..., Any] | None:
