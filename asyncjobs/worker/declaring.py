@@ -11,7 +11,7 @@ from asyncjobs.errors import AsyncJobsError, StoreError, StoreUnavailable
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.jobs.declared import DeclaredSchedule
 from asyncjobs.jobs.rule import Definition
-from asyncjobs.jobs.tick import scheduled_call
+from asyncjobs.jobs.tick import ScheduledCall, scheduled_call
 from asyncjobs.model.schedules import ScheduleRef
 from asyncjobs.store.schedules import NewSchedule, Put, Schedules
 
@@ -110,8 +110,20 @@ class Declaring:
             # Checked when it was declared. A user's value may have changed since.
             logger.error("schedule %r is not stored: %s", declared.id, error)
             return None
-        if call.queue not in self._queues:
-            return None
+        if call.queue in self._queues:
+            return self._own_of(declared, call)
+        if not known:
+            # No worker knows this queue by itself, so perhaps none serves it.
+            logger.warning(
+                "schedule %r goes to queue %r, which this worker does not serve; name the queue "
+                "with --queues, or in QueueBy(..., among=[...])",
+                declared.id,
+                call.queue,
+            )
+        return None
+
+    @staticmethod
+    def _own_of(declared: DeclaredSchedule, call: ScheduledCall) -> _Own:
         definition = Definition(declared.rule, call)
         ref = ScheduleRef(call.queue, declared.id)
         return _Own(ref, definition, definition.encode(), definition.version)

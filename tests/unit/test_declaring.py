@@ -212,3 +212,18 @@ async def test_a_queue_that_refuses_is_logged_once(
     away: Any = Refusing(fleet.store.schedules, StoreUnavailable("away"))
     with pytest.raises(StoreUnavailable):
         await Declaring(away, code("0 2 * * *"), ["default"]).run([])
+
+
+async def test_a_schedule_whose_queue_this_worker_does_not_serve_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its queue comes from a function, so perhaps no worker serves it."""
+    fleet = Fleet(monkeypatch)
+    app = AsyncJobs("memory:")
+    job = app.job(_note, name="note", queue=lambda: "odd")
+    app.cron("0 * * * *", id="a")(job)
+    worker = Declaring(fleet.store.schedules, app.registry.schedules(), ["default"])
+    await worker.run(["default"])
+    await worker.run(["default"])
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("schedule 'a' goes to queue 'odd', which this worker does not serve")
