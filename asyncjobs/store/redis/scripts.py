@@ -40,6 +40,7 @@ _WORD: Final = re.compile(r"[A-Za-z_]\w*")
 _NAMES: Final = re.compile(r"local (?:function )?([\w, ]+)")
 _KEY: Final = re.compile(r"QUEUE\['([^']+)'\]")
 _END: Final = re.compile(r"END\['([^']+)'\]")
+_PART: Final = re.compile(r"^PART\['([^']+)'\]$", re.MULTILINE)
 
 
 def _statements() -> list[tuple[frozenset[str], frozenset[str], str]]:
@@ -92,6 +93,11 @@ def _with_codes(text: str) -> str:
     return _END.sub(lambda found: f"'{ENDS[State(found[1])].code}'", text)
 
 
+def _with_parts(body: str) -> str:
+    """The body with the text of a file in place of its name: a script too long for one file."""
+    return _PART.sub(lambda found: (_FOLDER / f"{found[1]}.lua").read_text(), body)
+
+
 class Script:
     """One script: its text, with the shared statements in front, and its SHA-1 digest."""
 
@@ -99,7 +105,7 @@ class Script:
 
     def __init__(self, name: str) -> None:
         flags, _, body = (_FOLDER / f"{name}.lua").read_text().partition("\n")
-        body = _COMMENT.sub("", body)
+        body = _COMMENT.sub("", _with_parts(body))
         text, keys = _with_keys(_with_codes(f"{flags}\n{_used_by(body)}\n{body}"))
         self.name = name
         self.text = text.encode()
