@@ -14,9 +14,9 @@ from asyncjobs.client import Client
 from asyncjobs.client.deferred import Deferred
 from asyncjobs.client.events import EventSender
 from asyncjobs.client.opening import Openings
-from asyncjobs.client.outbox import Outbox
 from asyncjobs.client.queues import Queues
 from asyncjobs.client.schedules import Schedules
+from asyncjobs.client.sender import Sender
 from asyncjobs.client.workers import Workers
 from asyncjobs.errors import ConfigError
 from asyncjobs.jobs.foreign import Missing
@@ -118,13 +118,13 @@ class AsyncJobs(Hooked):
             self.settings, self.events, url, backend, self._watch, self._check_store
         )
         self.jobs = Jobs(self, self.registry, self.settings.max_payload)
-        self._outbox = Outbox(self, self._openings, self._telemetry)
+        self._sender = Sender(self, self._openings, self._telemetry)
         self.history = History(self.opened)
         self.queues = Queues(self.opened, self.settings, self.events)
         self.workers = Workers(self.opened)
-        self._sender = EventSender(self._openings, self._known_queues, self.settings)
+        self._event_sender = EventSender(self._openings, self._known_queues, self.settings)
         # From here on, job functions know where their jobs go, and which settings hold for them.
-        self.registry.bind(self._outbox, self.settings)
+        self.registry.bind(self._sender, self.settings)
         self.hooks.on_change = self._compile_anew
         self.schedules = Schedules(self, self.registry)
 
@@ -259,7 +259,7 @@ class AsyncJobs(Hooked):
         means that none of the jobs is stored. After StoreUnavailable some of them may be stored:
         repeat the call with the same job ids.
         """
-        return await self._outbox.send_many(calls)
+        return await self._sender.send_many(calls)
 
     def deferred(self) -> Deferred:
         """Enqueues that wait for something else to succeed, such as a transaction:
@@ -270,7 +270,7 @@ class AsyncJobs(Hooked):
 
         The jobs are stored at the end of the block. If it raises, they are dropped.
         """
-        return Deferred(self._outbox, self.settings.max_payload)
+        return Deferred(self._sender, self.settings.max_payload)
 
     async def send_event(
         self, name: str, key: str = "", value: Any = None, *, queues: Iterable[str] | None = None
@@ -290,13 +290,13 @@ class AsyncJobs(Hooked):
         confirm it within `connect_timeout`. Then it may be sent: sent again it is another event,
         which only a job that waits twice would notice.
         """
-        return await self._sender.send(name, key, value, queues)
+        return await self._event_sender.send(name, key, value, queues)
 
     def send_event_sync(
         self, name: str, key: str = "", value: Any = None, *, queues: Iterable[str] | None = None
     ) -> int:
         """The same from a thread without an event loop; it blocks. See `send_event`."""
-        return self._sender.send_from_thread(name, key, value, queues)
+        return self._event_sender.send_from_thread(name, key, value, queues)
 
     def handle(self, id: str, queue: str | None = None) -> JobHandle[Any]:
         """The handle of any job. `id` may be the public id, `queue/id`. Asks no store.
@@ -393,9 +393,9 @@ class AsyncJobs(Hooked):
         store under the app like that; see `asyncjobs.testing`."""
         before = self._openings
         self._openings = openings
-        self._outbox.use(openings)
-        # An event of a test must not reach the store that the app itself has open.
         self._sender.use(openings)
+        # An event of a test must not reach the store that the app itself has open.
+        self._event_sender.use(openings)
         return before
 
     def _watch(self) -> None:
@@ -409,7 +409,7 @@ class AsyncJobs(Hooked):
     def _compile_anew(self) -> None:
         """A hook was added: what job functions and workers have put together is not right now."""
         # Job functions make their templates anew when the settings are another object.
-        self.registry.bind(self._outbox, copy(self.settings))
+        self.registry.bind(self._sender, copy(self.settings))
         self.middlewares.tell_change()
 
     def _check_store(self, backend: Backend) -> None:

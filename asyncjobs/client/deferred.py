@@ -19,7 +19,7 @@ MOST_DEFERRED: Final = 100_000
 
 
 class Checker(Protocol):
-    """What `Deferred` needs of the outbox."""
+    """What `Deferred` needs of the sender."""
 
     def trial(self, call: JobCall[Any]) -> NewJob:
         """The job of this call, to look at. Raises for a call of which none can be made."""
@@ -46,8 +46,8 @@ class Deferred:
     rollback.
     """
 
-    def __init__(self, outbox: Checker, max_payload: int) -> None:
-        self._outbox = outbox
+    def __init__(self, sender: Checker, max_payload: int) -> None:
+        self._sender = sender
         self._max_payload = max_payload
         self._calls: list[JobCall[Any]] = []
 
@@ -68,7 +68,7 @@ class Deferred:
             )
         # After the commit an error would come too late.
         # rule:33 a call of which no job can be made is refused before the commit
-        size = len(self._outbox.trial(call).envelope)
+        size = len(self._sender.trial(call).envelope)
         if size > self._max_payload:
             raise PayloadTooLarge(
                 f"{call.function.name}: the job is {size:,} bytes, over max_payload="
@@ -90,7 +90,7 @@ class Deferred:
         # A middleware of an enqueue may add calls meanwhile, and they wait for the next time.
         self._calls = []
         try:
-            return await self._outbox.send_many(sent)
+            return await self._sender.send_many(sent)
         except BaseException:
             # rule:33 whoever sends again after an error loses no call
             self._calls = sent + self._calls

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from asyncjobs.client.outbox import Access
+from asyncjobs.client.sender import Access
 from asyncjobs.errors import (
     EncodeError,
     MissingCapability,

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, Unpack
 
 from asyncjobs.client import ticks
-from asyncjobs.client.outbox import disposition_of
+from asyncjobs.client.sender import disposition_of
 from asyncjobs.client.ticks import Backfill
 from asyncjobs.errors import ConfigError, UsageError
 from asyncjobs.guard.texts import shown

@@ -42,7 +42,7 @@ WRAPPED: Final = ("__module__", "__name__", "__qualname__", "__doc__")
 
 
 class Sender(Protocol):
-    """What job functions need of their app's outbox."""
+    """What job functions need of their app's sender."""
 
     @property
     def reader(self) -> Reader:
@@ -224,7 +224,7 @@ class JobFunction(Hooked, Generic[P, R_co]):
 
     @property
     def sender(self) -> Sender:
-        """The outbox of the app that this function belongs to. Raises NotBound."""
+        """The sender of the app that this function belongs to. Raises NotBound."""
         sender = self._home.sender
         if sender is None:
             raise NotBound(

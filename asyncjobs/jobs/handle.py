@@ -36,7 +36,7 @@ __all__ = ["Disposition", "JobHandle", "Reader"]
 _NOTED: Final = (State.RUNNING, State.READY, State.SCHEDULED, State.DEAD)
 """States in which a job may have notes."""
 
-Disposition: TypeAlias = Literal["new", "existing", "replaced", "held"]
+Disposition: TypeAlias = Literal["new", "existing", "replaced", "held", "cancelled"]
 """What became of an enqueue; see `JobHandle.disposition`."""
 
 R_co = TypeVar("R_co", covariant=True)
@@ -138,7 +138,8 @@ class JobHandle(Generic[R_co]):
         `new`: the job was stored. `existing`: a job with this id or this unique key was there, and
         this is its handle. `replaced`: that job had not started, and has the new arguments and the
         new time now. `held`: the job was stored, and waits until the one that holds its unique key
-        has ended.
+        has ended. `cancelled`: the job has ended at once, for its limit had no room and cancels new
+        jobs then.
         """
         return self._disposition
 

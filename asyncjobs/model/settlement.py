@@ -36,6 +36,7 @@ class SettlementKind(StrEnum):
     RESCHEDULE = "reschedule"
     RELEASE = "release"
     WAIT = "wait"
+    CLOSE = "close"
 
 
 # Before Python 3.12, looking up a member in its enumeration is slow, and each success needs these.
@@ -134,6 +135,12 @@ class Settlement(NamedTuple):
     def until_event(self) -> Settlement:
         """This reschedule of a job that waits for an event. See `waiting`."""
         return self._replace(kind=SettlementKind.WAIT)
+
+    def closing(self) -> Settlement:
+        """This reschedule of a job that was told to come back later, as by HTTP status 429: until
+        then nobody passes the limits of its gate under its keys. A job without a gate closes
+        nothing."""
+        return self._replace(kind=SettlementKind.CLOSE)
 
     @classmethod
     def release(cls, job: TakenJob) -> Settlement:

@@ -27,6 +27,7 @@ __all__ = [
     "ReclaimDue",
     "Reclaimed",
     "Registered",
+    "Relayed",
     "Resync",
     "Signal",
     "StaleSequence",
@@ -45,11 +46,12 @@ class Placed(NamedTuple):
 
     `how` is "there" when a job with this id or unique key existed and goes on unchanged. It is
     "replaced" when that job now has the new arguments and the new time. It is "held" for a new job
-    that was stored, and waits until the holder of its unique key has ended.
+    that was stored, and waits until the holder of its unique key has ended. It is "cancelled" for
+    one that has ended at once, for its gate had no room and asks for that (`Gate.when_full`).
     """
 
     ref: JobRef
-    how: Literal["there", "replaced", "held"]
+    how: Literal["there", "replaced", "held", "cancelled"]
 
     @property
     def is_new(self) -> bool:
@@ -119,6 +121,8 @@ class Exchange(NamedTuple):
     paused: frozenset[str] = frozenset()
     """Queues that hand out nothing, for somebody has paused them. They are not in `left_ready`,
     whatever they hold, and no suspects of them are named."""
+    relay: frozenset[str] = frozenset()
+    """Queues whose outbox holds something for other queues: see `Backend.relay`."""
 
     @property
     def has_news(self) -> bool:
@@ -185,6 +189,18 @@ class Reclaimed(NamedTuple):
     leases: int
     again_ms: int | None
     now_ms: int
+    away: Mapping[str, StoreError] = NONE_AWAY
+
+
+class Relayed(NamedTuple):
+    """The answer to a relay.
+
+    `moved` is how many entries of outboxes have come to their queues. `left` are the outboxes that
+    hold more. `away` has the queues that have not answered: outboxes, and targets that keep them.
+    """
+
+    moved: int
+    left: frozenset[str] = frozenset()
     away: Mapping[str, StoreError] = NONE_AWAY
 
 

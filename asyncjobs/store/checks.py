@@ -22,6 +22,7 @@ __all__ = [
     "check_needs",
     "check_terms",
     "check_ticks",
+    "missing",
     "needs_of",
     "no_schedules",
 ]
@@ -35,7 +36,7 @@ def needs_of(terms: Terms) -> frozenset[str]:
     needs = {
         "unique": terms.unique is not None,
         "gates": terms.gate is not None,
-        "flows": terms.behind is not None or bool(terms.arrivals),
+        "flows": terms.behind is not None or bool(terms.arrivals) or terms.node is not None,
     }
     return frozenset(name for name, is_needed in needs.items() if is_needed)
 
@@ -157,6 +158,13 @@ def check_ticks(
                 f"a tick of the schedule {schedule} makes the job {job.ref} with a unique key, and "
                 "with the overlap queue_one it waits for a key of the schedule: use another overlap"
             )
+
+
+def missing(capability: str, address: str) -> MissingCapability:
+    """The error for a part of the seam that the store at this address does not have."""
+    return MissingCapability(
+        f"the store at {address} has no capability {capability!r}: use a store that has it"
+    )
 
 
 def no_schedules(address: str) -> MissingCapability:

@@ -6,7 +6,8 @@ Tests pin it with the `now_ms` that every backend's constructor takes.
 
 A worker speaks to the store through its lease (`lease.py`). What people look at is in
 `inspect.py`, what they do to queues and workers in `control.py`, dead letters are in `letters.py`,
-schedules in `schedules.py`, and the answers are in `answers.py`.
+schedules in `schedules.py`, limits in `limits.py`, flows in `flows.py`, and the answers are in
+`answers.py`.
 
 The promises of each method are written once, as cases, in `asyncjobs/testing/conformance/`.
 """
@@ -22,11 +23,19 @@ from asyncjobs.model.figures import Figures
 from asyncjobs.model.job import JobRecord, NewJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Barrier
-from asyncjobs.store.answers import CancelVerdict, Enqueued, EventSent, Reclaimed
+from asyncjobs.store.answers import (
+    CancelVerdict,
+    Enqueued,
+    EventSent,
+    Reclaimed,
+    Relayed,
+)
 from asyncjobs.store.control import Control
+from asyncjobs.store.flows import Flows
 from asyncjobs.store.inspect import Inspection
 from asyncjobs.store.lease import Lease, LeaseSpec
 from asyncjobs.store.letters import DeadLetters
+from asyncjobs.store.limits import Limits
 from asyncjobs.store.schedules import Schedules
 
 __all__ = [
@@ -160,6 +169,18 @@ class Backend(Protocol):
         """Where the store is, without credentials."""
         ...
 
+    @property
+    def limits(self) -> Limits:
+        """Bounds by key that jobs wait at. Raises MissingCapability without
+        `capabilities.gates`."""
+        ...
+
+    @property
+    def flows(self) -> Flows:
+        """Records of jobs that wait for each other. Raises MissingCapability without
+        `capabilities.flows`."""
+        ...
+
     async def open(self) -> StoreInfo:
         """Connect and check the store.
 
@@ -196,6 +217,16 @@ class Backend(Protocol):
 
         The heartbeat's thread uses it: each beat attaches to the present `spec`, on the twin
         of that thread.
+        """
+        ...
+
+    async def relay(self, queues: Sequence[str], limit: int = 100) -> Relayed:
+        """Bring what the outboxes of these queues hold to its targets, at most `limit` entries of
+        each.
+
+        A settlement writes an entry, in its own step, for jobs and arrivals of other queues. Any
+        number of workers may relay at once, and each may die at any point: an entry takes effect
+        once, and those of one outbox in their order.
         """
         ...
 

@@ -103,7 +103,7 @@ CAPABILITIES = Capabilities(durable=True, shared=True, threaded_heartbeat=True)
     ("capability", "terms"),
     [
         ("unique", Terms(unique=Unique(b"key", "finished", 1_000))),
-        ("gates", Terms(gate=Gate((("limit", "key"),)))),
+        ("gates", Terms(gate=Gate(turn="key"))),
         ("flows", Terms(behind="barrier")),
         ("flows", Terms(arrivals=(Arrival("q", "barrier"),))),
     ],

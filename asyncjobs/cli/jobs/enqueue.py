@@ -104,6 +104,7 @@ _TOLD: Final = {
     "existing": "exists already: nothing was stored",
     "replaced": "has not started, and has these arguments now",
     "held": "waits until the job that holds its unique key has ended",
+    "cancelled": "was cancelled at once, for its limit has no room",
 }
 """What to say of an enqueue that has not gone its usual way."""
 

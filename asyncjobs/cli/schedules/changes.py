@@ -36,6 +36,7 @@ _PLACES: Final = {
     "there": "made no job: the job {} holds its unique key",
     "replaced": "gave its call to the job {}, which holds its unique key and has not started",
     "held": "made the job {}, which waits for its unique key",
+    "cancelled": "made the job {}, which was cancelled at once, for its limit has no room",
 }
 
 Act = Callable[[Backend, str], Awaitable[str]]

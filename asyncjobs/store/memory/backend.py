@@ -18,9 +18,12 @@ from asyncjobs.store.answers import (
     EventSent,
     Placed,
     Reclaimed,
+    Relayed,
 )
-from asyncjobs.store.checks import check_batch
+from asyncjobs.store.checks import check_batch, missing
+from asyncjobs.store.flows import Flows
 from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.limits import Limits
 from asyncjobs.store.memory.dead import MemoryDeadLetters
 from asyncjobs.store.memory.inspection import MemoryInspection
 from asyncjobs.store.memory.lease import CAPABILITIES, MemoryLease
@@ -111,6 +114,17 @@ class MemoryBackend:
             for place, placed in zip(own, given, strict=True):
                 answer[place] = placed
         return Enqueued(answer, refused)
+
+    @property
+    def limits(self) -> Limits:
+        raise missing("gates", self.address)
+
+    @property
+    def flows(self) -> Flows:
+        raise missing("flows", self.address)
+
+    async def relay(self, queues: Sequence[str], limit: int = 100) -> Relayed:
+        raise missing("across_queues", self.address)
 
     async def reclaim(
         self, queues: Sequence[str], grace_ms: int, limit: int, *, dead: str = ""

@@ -12,8 +12,17 @@ from asyncjobs.model.awaiting import NewEvent
 from asyncjobs.model.figures import Figures
 from asyncjobs.model.job import JobRecord
 from asyncjobs.model.refs import JobRef
-from asyncjobs.store.answers import CancelVerdict, Enqueued, EventSent, Reclaimed
+from asyncjobs.store.answers import (
+    CancelVerdict,
+    Enqueued,
+    EventSent,
+    Reclaimed,
+    Relayed,
+)
+from asyncjobs.store.checks import missing
+from asyncjobs.store.flows import Flows
 from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.limits import Limits
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.address import Address
 from asyncjobs.store.redis.enqueue import Enqueuer
@@ -111,6 +120,17 @@ class RedisBackend:
 
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         return await self._enqueuer.enqueue(batch)
+
+    @property
+    def limits(self) -> Limits:
+        raise missing("gates", self.address)
+
+    @property
+    def flows(self) -> Flows:
+        raise missing("flows", self.address)
+
+    async def relay(self, queues: Sequence[str], limit: int = 100) -> Relayed:
+        raise missing("across_queues", self.address)
 
     async def reclaim(
         self, queues: Sequence[str], grace_ms: int, limit: int, *, dead: str = ""

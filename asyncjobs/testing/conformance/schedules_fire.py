@@ -404,7 +404,7 @@ async def test_ticks_that_no_store_can_fire(store: Store, schedules: Schedules) 
         with pytest.raises(UsageError, match=wanted):
             await schedules.run("report", bad)
     if not store.backend.capabilities.gates:
-        gated = tick(at, terms=Terms(gate=Gate((("api", "x"),))))
+        gated = tick(at, terms=Terms(gate=Gate(turn="x")))
         with pytest.raises(MissingCapability):
             await schedules.fire([firing(record, gated)])
     assert await one(schedules) == record

@@ -6,18 +6,30 @@ import pytest
 
 from asyncjobs.errors import MissingCapability
 from asyncjobs.model.job import NewJob
-from asyncjobs.model.terms import Arrival, Barrier, Gate, Terms, Unique
+from asyncjobs.model.terms import (
+    Arrival,
+    Barrier,
+    FlowNode,
+    Gate,
+    LimitKind,
+    LimitRule,
+    LimitUse,
+    Terms,
+    Unique,
+)
 from asyncjobs.store.seam import EnqueueBatch
 from asyncjobs.testing.conformance.store import Store, are_new
 
 pytestmark = pytest.mark.anyio
 
+ONE_AT_A_TIME = LimitRule(LimitKind.CONCURRENCY, 1)
 TERMS = [
     ("unique", Terms(unique=Unique(b"key", "finished", 60_000))),
-    ("gates", Terms(gate=Gate((("api", "acme"),)))),
+    ("gates", Terms(gate=Gate((LimitUse("api", "acme", ONE_AT_A_TIME),)))),
     ("gates", Terms(gate=Gate(turn="acme"))),
     ("flows", Terms(behind="start")),
     ("flows", Terms(arrivals=(Arrival("work", "end"),))),
+    ("flows", Terms(node=FlowNode("work", "import", "first"))),
 ]
 
 

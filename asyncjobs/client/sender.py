@@ -1,4 +1,4 @@
-"""The outbox turns calls of job functions into stored jobs and their handles."""
+"""The sender turns calls of job functions into stored jobs and their handles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from asyncjobs.model.job import NewJob
 from asyncjobs.store.answers import Placed
 from asyncjobs.store.checks import check_needs
 
-__all__ = ["Access", "Maker", "Outbox", "Plan", "Spans", "ThreadWay", "disposition_of"]
+__all__ = ["Access", "Maker", "Plan", "Sender", "Spans", "ThreadWay", "disposition_of"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -32,6 +32,7 @@ _DISPOSITIONS: Final[dict[str, Disposition]] = {
     "there": "existing",
     "replaced": "replaced",
     "held": "held",
+    "cancelled": "cancelled",
 }
 PLAN_STEP: Final = 1_000
 """Calls that are listed or encoded in one go. Then the event loop has its turn."""
@@ -53,7 +54,7 @@ class ThreadWay(Protocol):
 
 
 class Access(Protocol):
-    """Gives the outbox the open store."""
+    """Gives the sender the open store."""
 
     @property
     def client(self) -> Client:
@@ -75,7 +76,7 @@ class Maker(Protocol):
 
 
 class Spans(Protocol):
-    """Tracing, as the outbox uses it."""
+    """Tracing, as the sender uses it."""
 
     @property
     def tracing(self) -> object | None:
@@ -158,7 +159,7 @@ class Plan(Generic[R]):
         ]
 
 
-class Outbox:
+class Sender:
     """Makes jobs, sends them, and returns their handles.
 
     There are three ways to send: one job on this loop, many jobs on this loop, one job from a

@@ -1,4 +1,4 @@
-"""The outbox: a plan is made without a store, and three ways send the same."""
+"""The sender: a plan is made without a store, and three ways send the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def send(number: Any) -> int:
 
 def encoded(app: AsyncJobs, *calls: Any) -> Any:
     """The plan for these calls, its jobs made; the app is not open."""
-    plan = app._outbox.plan(calls)
+    plan = app._sender.plan(calls)
     for _ in plan.encode(plan.templates):
         pass
     return plan
@@ -43,7 +43,7 @@ def test_a_plan_needs_no_store() -> None:
 def test_a_plan_takes_the_calls_off_while_it_makes_their_jobs() -> None:
     app = AsyncJobs("memory:")
     job = app.job(send)
-    plan = app._outbox.plan(job.bind(number) for number in range(2_500))
+    plan = app._sender.plan(job.bind(number) for number in range(2_500))
     made = [len(plan.jobs) for _ in plan.encode(plan.templates)]
     # The loop has its turn after each thousand.
     assert made == [1_000, 2_000]
@@ -60,9 +60,9 @@ def test_a_plan_refuses_what_cannot_be_sent() -> None:
     app, other = AsyncJobs("memory:"), AsyncJobs("memory:")
     job = app.job(send)
     with pytest.raises(UsageError, match=r"takes calls, not 3; write f\.bind"):
-        app._outbox.plan([3])  # type: ignore[list-item]
+        app._sender.plan([3])  # type: ignore[list-item]
     with pytest.raises(UsageError, match="belongs to another AsyncJobs"):
-        other._outbox.plan([job.bind(1)])
+        other._sender.plan([job.bind(1)])
     with pytest.raises(EncodeError):
         encoded(app, job.bind(1), job.bind({2}))
     with pytest.raises(ArgumentsError):
