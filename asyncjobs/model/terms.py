@@ -121,7 +121,8 @@ class Barrier(NamedTuple):
     """A counter with jobs behind it. They go on when `arrivals` jobs have ended.
 
     One that is there waits for so many more. So a job that adds others in front of a barrier
-    raises it in the step of its success, before it counts itself down.
+    raises it in the step of its success, before it counts itself down. One with the id of a flow
+    of this queue raises the number of nodes that the flow waits for.
     """
 
     queue: str
