@@ -113,11 +113,6 @@ def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
                 f"{new.priority!r}: use 0 to 3"
             )
         check_terms(new, capabilities)
-        if new.terms is not None and new.terms.unique is not None:
-            raise UsageError(
-                f"the settlement of {job.ref} carries the job {new.ref} with a unique key, and no "
-                "store keeps both in one step yet: enqueue the job by itself"
-            )
     if effects.barriers and not capabilities.flows:
         raise MissingCapability(
             f"the store has no capability 'flows', which the settlement of {job.ref} needs for "

@@ -105,7 +105,7 @@ BAD_SETTLEMENTS = {
     "an operation that is none": ("bad settlement", [b"z2", b"1-1", b"b"]),
     "a priority that is none": ("bad settlement", [b"f7s", b"1-1", b"b"]),
     "a delay that is no number": ("bad number", [b"r2", b"1-1", b"b", b"soon", b"again"]),
-    "an argument too many": ("bad length", [b"f2s", b"1-1", b"b", b"left over"]),
+    "an argument too many": ("bad effect", [b"f2s", b"1-1", b"b", b"left over"]),
 }
 
 

@@ -176,7 +176,7 @@ class MemoryLease:
         for settlement, state in settled:
             # rule:5 a success that does not count stores nothing, also in memory
             if settlement.effects is not None and state is not None:
-                present[settlement.job.queue].store(settlement.effects.jobs, now)
+                present[settlement.job.queue].placing.store(settlement.effects.jobs, now)
         return settled
 
     async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:

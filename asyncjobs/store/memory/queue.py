@@ -24,6 +24,7 @@ from asyncjobs.store.memory.events import Events
 from asyncjobs.store.memory.finished import Finished
 from asyncjobs.store.memory.news import News
 from asyncjobs.store.memory.pauses import Pauses
+from asyncjobs.store.memory.placing import Placing
 from asyncjobs.store.memory.stored import StoredJob, Tally
 from asyncjobs.store.memory.structures import Timed
 from asyncjobs.store.memory.unique import Locks
@@ -61,7 +62,7 @@ class Queue:
         self._jobs: dict[str, StoredJob] = {}
         """Every job that has not ended, by id."""
         self.events = Events(settings, self._jobs, self.waiting, self._news)
-        self.locks = Locks(name, self._jobs, self.waiting, self._put)
+        self.placing = Placing(name, self._jobs, self.waiting, self.ended, self.tally, self._news)
         self._answers: Timed[list[Placed | None]] = Timed()
         """What enqueues were answered, by token: a batch that is sent again is stored once."""
         self.upkeep = Upkeep(
@@ -71,6 +72,11 @@ class Queue:
         self.amending = Amending(
             self._jobs, self.waiting, self.locks, self._news, self._tell_finished
         )
+
+    @property
+    def locks(self) -> Locks:
+        """Who holds unique keys."""
+        return self.placing.locks
 
     @property
     def living(self) -> int:
@@ -112,57 +118,13 @@ class Queue:
     def add(self, jobs: Sequence[NewJob], now: int) -> list[Placed | None]:
         """Store the jobs and signal them; see `Enqueued.places`."""
         self.ended.forget(now)
-        places = self.store(jobs, now)
+        places = self.placing.store(jobs, now)
         self._news.tell_all()
         return places
 
     def signal_news(self) -> None:
         """Signal once for all work that has come in this call."""
         self._news.tell()
-
-    def store(self, jobs: Sequence[NewJob], now: int) -> list[Placed | None]:
-        """Store each job whose id and unique key are free; see `Enqueued.places`.
-
-        Nobody is signalled yet: the exchange that stores what a success causes may take it
-        itself.
-        """
-        places = [self._store(new, now) for new in jobs]
-        self.tally.add(now, ENQUEUED, sum(place is None or place.is_new for place in places))
-        return places
-
-    def _store(self, new: NewJob, now: int) -> Placed | None:
-        # The id comes first: the same id is the same job, whatever it holds.
-        if new.id in self._jobs or self.ended.knows(new.id, now):
-            return Placed(new.ref, "there")
-        due = now + new.delay_ms if new.at_ms is None else new.at_ms
-        unique = None if new.terms is None else new.terms.unique
-        lock = None if unique is None else self.locks.claim(new.id, unique, due, now)
-        place = None
-        if unique is not None and lock is not None:
-            place = self.locks.meet(lock, new, unique, due, now)
-            if not place.is_new:
-                return place
-        if not new.has_new_id:
-            # rule:5 an id that is used again is rid of the result of the job before, in memory
-            self.ended.drop_result(new.id)
-        job = StoredJob(new.id, new.priority, new.envelope)
-        self._jobs[new.id] = job
-        if unique is not None and lock is not None:
-            self.locks.hold(lock, job, unique, due, now)
-        else:
-            self._put(job, due, now)
-        return place
-
-    def _put(self, job: StoredJob, due: int, now: int) -> None:
-        """Make the job ready, or let it wait until it is due."""
-        if due <= now:
-            self.waiting.append(job, now)
-            self._news.is_ready = True
-            return
-        earliest = self.waiting.next_due_ms
-        self.waiting.schedule(job, due)
-        # A sleeping worker must learn of a new earliest time, or it sleeps past it.
-        self._news.has_work |= self.waiting.next_due_ms != earliest
 
     def revive(self, revival: Revival, priority: Priority | None, now: int) -> Revived:
         """Make a dead job ready again; see `DeadLetters.revive`."""

@@ -247,4 +247,5 @@ def _with_key(ref: ScheduleRef, tick: Tick, overlap: Overlap) -> Tick:
     unique = key_of_tick(ref, tick, overlap)
     if unique is None:
         return tick
-    return tick._replace(job=tick.job._replace(terms=Terms(unique=unique)))
+    terms = (tick.job.terms or Terms())._replace(unique=unique)
+    return tick._replace(job=tick.job._replace(terms=terms))

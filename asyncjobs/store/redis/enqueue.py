@@ -12,12 +12,11 @@ from asyncjobs.model.job import NewJob
 from asyncjobs.store.answers import Enqueued, Placed
 from asyncjobs.store.checks import check_batch
 from asyncjobs.store.redis.access import Access
-from asyncjobs.store.redis.exchange import job_args
 from asyncjobs.store.redis.layout import CAPABILITIES
 from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.listing import QueueNames
+from asyncjobs.store.redis.placing import has_new, has_terms, job_args, read_places, terms_args
 from asyncjobs.store.redis.scripts import Script, run_each, script
-from asyncjobs.store.redis.unique import has_new, has_unique, read_places, unique_args
 from asyncjobs.store.seam import EnqueueBatch
 
 __all__ = ["Enqueuer"]
@@ -57,14 +56,14 @@ class Enqueuer:
         check_batch(batch, CAPABILITIES)
         by_queue = places_by_queue([job.queue for job in jobs])
         # All queues of a batch go one way, for a trip calls one script.
-        store = script("enqueue_unique" if any(map(has_unique, jobs)) else "enqueue")
+        store = script("enqueue_terms" if any(map(has_terms, jobs)) else "enqueue")
         commands = tuple(
             self._command(store, queue, [jobs[place] for place in places], batch)
             for queue, places in by_queue.items()
         )
         answers = await self._confirmed(store, commands, tuple(by_queue))
-        if store.name == "enqueue_unique":
-            return _read_unique(jobs, by_queue, answers)
+        if store.name == "enqueue_terms":
+            return _read_places(jobs, by_queue, answers)
         # Nearly every batch is new, and for one queue. Then no job has to be looked at.
         if len(answers) == 1 and type(answers[0]) is bytes and b"0" not in answers[0]:
             return Enqueued([None] * len(jobs))
@@ -84,11 +83,11 @@ class Enqueuer:
         keys = self._access.keys.queue(queue)
         args: list[bytes | str | int] = [self._access.pinned(), self._ttl_ms(batch)]
         more_keys = [keys.batch(batch.token)]
-        with_terms = store.name == "enqueue_unique"
+        with_terms = store.name == "enqueue_terms"
         for job in jobs:
             args += job_args(job)
             if with_terms:
-                args.append(unique_args(job))
+                args.append(terms_args(job.terms))
             # The id may have been used before: the result of that job goes with this one.
             if not job.has_new_id:
                 more_keys.append(keys.result(job.id))
@@ -124,7 +123,7 @@ class Enqueuer:
         answers = replies[: len(commands)]
         behind = replies[len(commands) :]
         if unlisted:
-            is_new = has_new if store.name == "enqueue_unique" else _has_new
+            is_new = has_new if store.name == "enqueue_terms" else _has_new
             new = {
                 queue
                 for queue, answer in zip(queues, answers, strict=True)
@@ -166,10 +165,10 @@ def _read(
     return Enqueued(found, refused)
 
 
-def _read_unique(
+def _read_places(
     jobs: Sequence[NewJob], by_queue: Mapping[str, Sequence[int]], answers: Sequence[Any]
 ) -> Enqueued:
-    """The same for a batch with unique jobs."""
+    """The same for a batch with terms."""
     found: list[Placed | None] = [None] * len(jobs)
     refused: dict[str, StoreError] = {}
     for (queue, places), answer in zip(by_queue.items(), answers, strict=True):

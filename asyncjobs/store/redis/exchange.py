@@ -13,7 +13,7 @@ from asyncjobs.errors import StoreError
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.ends import ENDS
 from asyncjobs.model.ids import id_bytes, id_text
-from asyncjobs.model.job import NewJob, TakenJob
+from asyncjobs.model.job import TakenJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.answers import NONE_AWAY, Exchange, StaleSequence
@@ -21,6 +21,7 @@ from asyncjobs.store.checks import check_effects
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.store.redis.layout import CAPABILITIES
+from asyncjobs.store.redis.placing import effect_args
 from asyncjobs.store.redis.ring import told_of
 from asyncjobs.store.redis.scripts import Script
 
@@ -28,7 +29,6 @@ __all__ = [
     "ExchangePlan",
     "OfferPlan",
     "crashes_in",
-    "job_args",
     "taken_job",
 ]
 
@@ -45,10 +45,6 @@ _WAIT: Final = tuple(f"r{p}w".encode() for p in range(4))
 _RELEASE: Final = tuple(f"b{p}".encode() for p in range(4))
 
 _AGAIN: Final = {SettlementKind.RESCHEDULE: _RESCHEDULE, SettlementKind.WAIT: _WAIT}
-
-# The priority of a new job: see lua/enqueue.lua.
-_NEW_ID: Final = tuple(b"%dn" % p for p in range(4))
-_GIVEN_ID: Final = tuple(b"%d" % p for p in range(4))
 
 _new: Final = tuple.__new__
 _FINISHED: Final = SettlementKind.FINISH
@@ -327,7 +323,7 @@ def _add_effects(
         if settlement.effects is None:
             continue
         for job in settlement.effects.jobs:
-            args += (place, *job_args(job))
+            args += effect_args(place, job)
             if not job.has_new_id:
                 results.append(keys.result(job.id))
 
@@ -391,13 +387,3 @@ def taken_job(queue: str, holder: str, priority: int, entry: list[Any], crashes:
         _ms_of(receipt),
         holder,
     )
-
-
-def job_args(job: NewJob) -> tuple[str, bytes, bytes, bytes]:
-    """A new job as lua/enqueue.lua reads it."""
-    priority = (_NEW_ID if job.has_new_id else _GIVEN_ID)[job.priority]
-    if job.at_ms is not None:
-        return job.id, priority, b"%d" % job.at_ms, job.envelope
-    if job.delay_ms > 0:
-        return job.id, priority, b"+%d" % job.delay_ms, job.envelope
-    return job.id, priority, b"", job.envelope

@@ -22,8 +22,8 @@ from asyncjobs.store.letters import (
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.lookups import STEP, in_steps
+from asyncjobs.store.redis.placing import key_args
 from asyncjobs.store.redis.scripts import run, run_all, script
-from asyncjobs.store.redis.unique import key_args
 
 __all__ = ["RedisDeadLetters"]
 

@@ -9,11 +9,11 @@ from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT
 from asyncjobs.model.ids import id_bytes, id_text
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.schedules import Overlap, ScheduleRef, tick_job_id
-from asyncjobs.store.redis.exchange import job_args
+from asyncjobs.model.terms import Terms
 from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.redis.link import Command
+from asyncjobs.store.redis.placing import effect_args, read_met
 from asyncjobs.store.redis.scripts import Script
-from asyncjobs.store.redis.unique import read_met, terms_args
 from asyncjobs.store.schedules import (
     Fire,
     Fired,
@@ -102,8 +102,7 @@ def fire_command(
         settings.history,
         len(fire.ticks),
         *(_item(fire.ref, tick) for tick in fire.ticks),
-        *_terms(fire.ref, fire.ticks, fire.overlap),
-        *_jobs(fire.ticks),
+        *_jobs(fire.ref, fire.ticks, fire.overlap),
         more_keys=_tick_keys(keys, fire.ref, fire.ticks),
     )
 
@@ -117,8 +116,7 @@ def run_command(
         pinned,
         len(ticks),
         *(_item(ref, tick) for tick in ticks),
-        *_terms(ref, ticks, Overlap.ALLOW),
-        *_jobs(ticks),
+        *_jobs(ref, ticks, Overlap.ALLOW),
         more_keys=_tick_keys(keys, ref, ticks),
     )
 
@@ -216,15 +214,15 @@ def _item(ref: ScheduleRef, tick: Tick) -> bytes:
     return b"%d %s" % (tick.tick_ms, id_bytes(tick.job.id))
 
 
-def _terms(ref: ScheduleRef, ticks: Sequence[Tick], overlap: Overlap) -> list[bytes]:
-    return [terms_args(key_of_tick(ref, tick, overlap)) for tick in ticks]
-
-
-def _jobs(ticks: Sequence[Tick]) -> list[bytes | str | int]:
+def _jobs(ref: ScheduleRef, ticks: Sequence[Tick], overlap: Overlap) -> list[bytes | str | int]:
     args: list[bytes | str | int] = []
     for place, tick in enumerate(ticks, 1):
+        job = tick.job
+        unique = key_of_tick(ref, tick, overlap)
+        if unique is not None:
+            job = job._replace(terms=(job.terms or Terms())._replace(unique=unique))
         # An id that another worker may make as well has to be looked for.
-        args += (place, *job_args(tick.job._replace(has_new_id=False)))
+        args += effect_args(place, job._replace(has_new_id=False))
     return args
 
 

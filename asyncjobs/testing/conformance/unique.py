@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from asyncjobs.errors import UsageError
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import NewJob, State, TakenJob
-from asyncjobs.model.settlement import Effects, Settlement
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.model.terms import Terms, Unique, Until
 from asyncjobs.store.answers import CancelVerdict, Placed
 from asyncjobs.store.changes import Change, Changed, Target
@@ -386,14 +385,6 @@ async def test_pruning_frees_nothing_that_is_held(store: Store) -> None:
     again = (new("e"), new("f", WINDOW._replace(key=b"window")), new("g", other))
     assert await enqueue(store, *again) == [there("a"), there("b"), there("c")]
     assert await store.state("d") is State.HELD
-
-
-async def test_no_success_causes_a_unique_job_yet(store: Store) -> None:
-    await enqueue(store, new("parent"))
-    worker = await store.worker()
-    end = Settlement.succeeded(await worker.take_one()).causing(Effects((new("a"),)))
-    with pytest.raises(UsageError, match=r"work/parent.*work/a.*unique key.*by itself"):
-        await worker.exchange(end)
 
 
 async def test_many_at_once(store: Store) -> None:

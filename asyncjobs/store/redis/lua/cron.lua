@@ -101,70 +101,23 @@ local function note_runs(key, items)
   if #items > 0 then redis.call('LTRIM', key, -10000, -1) end
 end
 
--- The locks for ticks whose jobs are unique, or nil when none is. `first`: where the terms of
--- the first of `number` ticks stand, each as in enqueue_unique.lua. Fails before anything is
--- written.
-local function locks_of_ticks(first, number, now)
-  local locks
-  for place = first, first + number - 1 do
-    if ARGV[place] ~= '' then
-      if not string.match(ARGV[place], '^[fsw][-rhq] %d+ %d+ .') then error('ERR bad terms') end
-      locks = locks or open_locks(now)
-    end
-  end
-  if locks then
-    for slot = 1, 4 do redis.call('XLEN', READY[slot]) end
-    -- rule:23 a tick is used up only where its key can be kept
-    locks.check()
-  end
-  return locks
-end
-
--- Stores a unique job of a tick. Returns nothing for one that goes its usual way, else what became
--- of it and the id of the job in its place.
-local function store_unique(locks, place, terms, now)
-  local id, word, due, envelope = unpack(ARGV, place + 1, place + 4)
-  local position, priority = tonumber(ARGV[place]), tonumber(string.sub(word, 1, 1))
-  local ms = tonumber(due) or now
-  if string.sub(due, 1, 1) == '+' then ms = now + ms end
-  ms = math.max(ms, now)
-  local how, other
-  -- rule:23 the job of a tick holds its unique key
-  local lock = locks.claim(id, terms, ms)
-  if lock then how, other = locks.meet(lock, id, terms, priority, envelope, ms) end
-  if not how then redis.call('HSET', INDEX, id, locks.put(id, priority, envelope, ms)) end
-  -- A result may be kept for longer than the id. It would be taken for that of the new job.
-  if not how or how == 'held' then redis.call('UNLINK', KEYS[OWN_KEYS + 2 + position]) end
-  return how, other
-end
-
 -- Stores the jobs of ticks. Returns the places of those whose id was there already, and, for those
 -- of unique jobs that did not go their usual way, what became of them: {how, id}. `missing`: the
--- places of ticks that make no job. `terms`: in front of the terms of the first tick.
-local function store_ticks(effects, begin, missing, now, locks, terms)
-  local known, ran, met, others = effects.look_up(now), {}, {}, {}
-  local has_ready, number = false, 0
-  for place = begin, #ARGV, EFFECT do
-    local position, due = tonumber(ARGV[place]), tonumber(ARGV[place + 3])
-    local own = ARGV[terms + position]
-    others[position] = missing[position] or own ~= ''
-    if not missing[position] then
-      if known[ARGV[place + 1]] then
-        ran[position] = true
-      elseif own ~= '' then
-        known[ARGV[place + 1]] = true
-        local how, id = store_unique(locks, place, own, now)
-        if how then met[position] = {how, id} end
-        if not how or how == 'held' then number = number + 1 end
-      elseif not due or due <= now then
-        has_ready = true
-      end
+-- places of ticks that make no job.
+local function store_ticks(effects, missing, now)
+  local ran, met = {}, {}
+  effects.look_up()
+  local stored, signals = effects.store(missing)
+  for _, placed in ipairs(effects.places) do
+    local position, how, other, id = unpack(placed)
+    if how == 'there' and other == id then
+      ran[position] = true
+    else
+      met[position] = {how, other}
     end
   end
-  local stored, signals = effects.store(others, now)
-  tally(now, 'e', stored + number)
-  if locks then signals = signals or locks.is_ready or locks.is_earlier end
+  tally(now, 'e', stored)
   -- rule:23 a job that a schedule has made pushes a token
-  if has_ready or signals then wake() end
+  if effects.is_ready or signals then wake() end
   return ran, met
 end

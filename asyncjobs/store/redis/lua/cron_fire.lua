@@ -3,8 +3,8 @@
 -- KEYS: the queue's; then the rule; the list of its jobs; the result key of each job of a tick.
 -- ARGV: 2 id; 3 version; 4 the tick that was read as the next one; 5 the tick after these, '' for
 --   none; 6 the last one that is used up; 7 how many are missed; 8 the overlap; 9 id_ttl_ms; 10 how
---   many jobs the history keeps; 11 how many ticks fire; then each of them; then the terms of each
---   as in enqueue_unique.lua; then their jobs as in effects.lua, the place of the tick in front.
+--   many jobs the history keeps; 11 how many ticks fire; then each of them; then their jobs as in
+--   effects.lua, the place of the tick in front.
 -- Result: {} when it is not as it was read. Or {a letter for each tick, the next tick, the lag, how
 --   many may still fire, the jobs that were cancelled, and for ticks whose job did not go its usual
 --   way: place, how, id}. The letters: F fired, S an earlier job lives or another one has the key,
@@ -12,7 +12,6 @@
 local id, key, ran = ARGV[2], KEYS[OWN_KEYS + 1], KEYS[OWN_KEYS + 2]
 local expected, next_ms, overlap = tonumber(ARGV[4]), ARGV[5], ARGV[8]
 local number, LOOKED_AT = tonumber(ARGV[11]), 100
-local begin = 12 + 2 * number
 local now, rule = store_now(), read_rule(key)
 if not rule or rule[RULE_VERSION] ~= ARGV[3] then return {} end
 -- rule:23 a tick is used up once
@@ -25,9 +24,8 @@ check_cron()
 check_cancelled()
 redis.call('LLEN', WAKE)
 local runs = runs_of(ran, -LOOKED_AT)
-local effects, failed = new_effects(begin)
+local effects, failed = new_effects(12 + number, now)
 if not effects then return failed end
-local locks = locks_of_ticks(12 + number, number, now)
 
 -- The jobs of earlier ticks that live, and whether one of them waits. A job with a key that was
 -- taken does not: it goes on until its last attempt has ended.
@@ -98,9 +96,9 @@ end
 -- One of a trigger, or of a time when another overlap counted, has no key to wait for.
 -- rule:23 the one that waits does so until the last attempt of the one that runs has ended
 if overlap == 'queue_one' and letters[open[1]] == 'F' and #living > 0 then
-  locks.lend(living[#living], ARGV[12 + number])
+  effects.placing.locks.lend(living[#living], effects.placing.first_key)
 end
-local was_there, met = store_ticks(effects, begin, missing, now, locks, 11 + number)
+local was_there, met = store_ticks(effects, missing, now)
 local fired, skipped, lag, items, others = 0, 0, rule[RULE_LAG] or '0', {}, {}
 for tick = 1, number do
   local item, how, other = ARGV[11 + tick], unpack(met[tick] or {})

@@ -1,37 +1,49 @@
--- The jobs that successes store, for exchange.lua. It stands behind shared.lua and ended.lua.
+-- The jobs that successes store, and those of ticks: for exchange.lua and the scripts of schedules.
+-- It stands behind shared.lua, ended.lua and placing.lua.
 -- KEYS: those of shared.lua; behind all others the result key of each job whose id was given.
 -- ARGV: from `begin` on for each job: the place of the settlement that stores it, then id,
---   priority, due and envelope as in enqueue.lua.
+--   priority, due and envelope as in enqueue.lua. With a 't' at the end of the priority, the terms
+--   of the job follow, as in terms.lua.
 -- Result: none of its own.
-local EFFECT = 5
 
 -- Checks them before the first write. Returns them, or nil and the error to answer with. One
 -- function, for an exchange without effects pays for each that is made.
 -- `carriers`: the settlements that store some.
--- `look_up(now)`: finds out which of the given ids are in use, and returns them. A job that is
+-- `look_up()`: finds out which of the given ids are in use, and returns them. A job that is
 --   settled in this exchange is still in the index.
--- `store(missing, now)`: stores them, but for those of settlements that are `missing`. Returns how
+-- `store(missing)`: stores them, but for those of settlements that are `missing`. Returns how
 --   many are stored, and whether one of them is due before all others.
-local function new_effects(begin)
-  local effects, known = {carriers = {}}, nil
-  -- The priority of each word in use; the ids that were given, and not made for their jobs.
-  local priorities, given = {}, {}
-  if (#ARGV + 1 - begin) % EFFECT ~= 0 then return nil, redis.error_reply('ERR bad length') end
-  for place = begin, #ARGV, EFFECT do
-    local position, word, due = tonumber(ARGV[place]), ARGV[place + 2], ARGV[place + 3]
-    if not priorities[word] then
-      local priority = string.sub(word, 1, 1)
-      local stream = READY[(tonumber(priority) or -1) + 1]
+-- `places`: those that did not go their usual way: {settlement, how, id in its place, own id}.
+-- `is_ready`: whether one was made ready. `placing`: nil while no job has terms.
+local function new_effects(begin, now)
+  local effects, known = {carriers = {}, places = {}, is_ready = false}, {}
+  -- What each word says: priority, whether the id was given, whether terms follow. And the ids that
+  -- were given, and not made for their jobs.
+  local words, given, at = {}, {}, begin
+  while at <= #ARGV do
+    local position, word, due = tonumber(ARGV[at]), ARGV[at + 2], ARGV[at + 3]
+    if not position or not ARGV[at + 4] or due ~= '' and not tonumber(due) then
+      return nil, redis.error_reply('ERR bad effect')
+    end
+    if not words[word] then
+      local stream = READY[(tonumber(string.sub(word, 1, 1)) or -1) + 1]
       if not stream then return nil, redis.error_reply('ERR bad effect') end
       -- rule:5 a success is acknowledged only where the jobs that it stores can be made ready
       redis.call('XLEN', stream)
-      priorities[word] = priority
+      words[word] = {tonumber(string.sub(word, 1, 1)), not string.find(word, 'n', 2, true),
+        string.sub(word, -1) == 't'}
     end
-    if not position or due ~= '' and not tonumber(due) then
-      return nil, redis.error_reply('ERR bad effect')
+    local _, was_given, has_terms = unpack(words[word])
+    if has_terms then
+      effects.placing = effects.placing or open_placing(now)
+      -- rule:37 a success is acknowledged only where the terms of its jobs can be read
+      if not effects.placing.read(ARGV[at + 5] or '?') then
+        return nil, redis.error_reply('ERR bad terms')
+      end
     end
     effects.carriers[position] = true
-    if string.sub(word, 2, 2) ~= 'n' then given[#given + 1] = ARGV[place + 1] end
+    if was_given then given[#given + 1] = ARGV[at + 1] end
+    at = at + (has_terms and 6 or 5)
   end
   -- rule:5 a success is acknowledged only where the times of the jobs that it stores can be kept
   redis.call('ZCARD', SCHEDULED)
@@ -39,8 +51,10 @@ local function new_effects(begin)
   redis.call('HEXISTS', SCHEDULED_DATA, '')
   -- rule:5 a success is acknowledged only where the places of these jobs can be kept
   redis.call('HEXISTS', INDEX, '')
+  -- rule:37 a success is acknowledged only where the terms of its jobs can be kept
+  if effects.placing then effects.placing.check() end
 
-  function effects.look_up(now)
+  function effects.look_up()
     known = recall(now, given)
     for first = 1, #given, CHUNK do
       local last = math.min(first + CHUNK - 1, #given)
@@ -52,41 +66,67 @@ local function new_effects(begin)
     return known
   end
 
-  function effects.store(missing, now)
-    local earliest, places, stale, signals = next_due() or math.huge, {}, {}, false
-    local result, largest, newest = #KEYS - #given, 0, nil
-    for place = begin, #ARGV, EFFECT do
-      local id, word, due, envelope = unpack(ARGV, place + 1, place + 4)
-      local priority, was_given = priorities[word], string.sub(word, 2, 2) ~= 'n'
+  -- Stores a job without terms. Returns its place, and its entry when it is ready.
+  local function put(id, priority, ms, envelope)
+    local entry
+    if ms <= now then entry = redis.pcall('XADD', READY[priority + 1], '*', id, envelope) end
+    if type(entry) == 'string' then
+      effects.is_ready = true
+      return priority .. ':' .. entry, entry
+    end
+    -- A job that could not be made ready is stored as due: its success is acknowledged
+    -- already, so nobody would send it again.
+    redis.call('HSET', SCHEDULED_DATA, id, priority .. envelope)
+    redis.call('ZADD', SCHEDULED, string.format('%.0f', ms), id)
+    return 's'
+  end
+
+  function effects.store(missing)
+    local earliest, index, stale, signals = next_due() or math.huge, {}, {}, false
+    local result, largest, newest, stored = #KEYS - #given, 0, nil, 0
+    at = begin
+    while at <= #ARGV do
+      local id, word, due, envelope = unpack(ARGV, at + 1, at + 4)
+      local priority, was_given, has_terms = unpack(words[word])
+      local position, how, other, entry = tonumber(ARGV[at]), nil, nil, nil
       if was_given then result = result + 1 end
       -- rule:5 a success that does not count stores nothing, so one sent again stores nothing twice
-      if not missing[tonumber(ARGV[place])] and not known[id] then
-        known[id] = true
-        local ms, entry = tonumber(due) or now, nil
+      if not missing[position] then
+        local ms = tonumber(due) or now
         if string.sub(due, 1, 1) == '+' then ms = now + ms end
-        if ms <= now then entry = redis.pcall('XADD', READY[priority + 1], '*', id, envelope) end
-        places[#places + 1] = id
-        if type(entry) == 'string' then
-          places[#places + 1] = priority .. ':' .. entry
-          largest, newest = math.max(largest, #envelope), entry
+        if known[id] then
+          how, other = 'there', id
+        elseif has_terms then
+          -- rule:37 what a success stores keeps its terms
+          how, other = effects.placing.place(id, priority, math.max(ms, now), envelope, ARGV[at + 5])
         else
-          -- A job that could not be made ready is stored as due: its success is acknowledged
-          -- already, so nobody would send it again.
-          redis.call('HSET', SCHEDULED_DATA, id, priority .. envelope)
-          redis.call('ZADD', SCHEDULED, string.format('%.0f', ms), id)
-          places[#places + 1] = 's'
-          signals = signals or ms < earliest
+          index[#index + 1] = id
+          index[#index + 1], entry = put(id, priority, ms, envelope)
+          if entry then
+            largest, newest = math.max(largest, #envelope), entry
+          else
+            signals = signals or ms < earliest
+          end
         end
-        -- A result may be kept for longer than the id. It would be taken for that of the new job.
-        if was_given then stale[#stale + 1] = KEYS[result] end
+        if how then effects.places[#effects.places + 1] = {position, how, other, id} end
+        if not how or how == 'held' then
+          stored, known[id] = stored + 1, true
+          -- A result may be kept for longer than the id. It would be taken for that of the new job.
+          if was_given then stale[#stale + 1] = KEYS[result] end
+        end
       end
+      at = at + (has_terms and 6 or 5)
     end
-    in_chunks('HSET', INDEX, places)
+    in_chunks('HSET', INDEX, index)
     note_large(largest, newest)
     for first = 1, #stale, CHUNK do
       redis.call('UNLINK', unpack(stale, first, math.min(first + CHUNK - 1, #stale)))
     end
-    return #places / 2, signals
+    if effects.placing then
+      effects.is_ready = effects.is_ready or effects.placing.is_ready()
+      signals = signals or effects.placing.is_earlier()
+    end
+    return stored, signals
   end
 
   return effects

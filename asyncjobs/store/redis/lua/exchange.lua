@@ -13,8 +13,7 @@
 --     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
 --     r<p>         entry id delay_ms envelope      again later; 'w' behind it: or with its event
 --     b<p>         entry id                        given back
---   then for each job that a success stores: the place of the settlement, and what enqueue.lua
---   says of a job: id, priority, due, envelope.
+--   then the jobs that successes store, as in effects.lua.
 -- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
 --   end or -1, 1 when ready jobs are left and 2 when the queue is paused, places of
 --   settlements without effect, places of those for a later attempt that were cancelled
@@ -53,11 +52,11 @@ for _ = 1, settlements do
   at = at + width
 end
 -- The jobs that successes store. An exchange without any pays nothing for them.
-local first_effect, effects = at, nil
+local first_effect, effects, now = at, nil, store_now()
 local has_effects = first_effect <= #ARGV
 if has_effects then
   local failed
-  effects, failed = new_effects(first_effect)
+  effects, failed = new_effects(first_effect, now)
   if failed then return failed end
 end
 -- Each key that will keep a job which is acknowledged here is read first. If its type were wrong,
@@ -91,8 +90,7 @@ if has_more_slots then
   end
 end
 
-local now = store_now()
-if has_effects then effects.look_up(now) end
+if has_effects then effects.look_up() end
 -- Most of the time none of these keys exists, and one question is enough.
 local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, NOTED, RETURNED, LARGEST,
   PROGRESS, PAUSED, UNIQUE_OF) > 0
@@ -109,6 +107,10 @@ local crashed = rare and redis.call('EXISTS', CRASHES) == 1
 if crashed then redis.call('HEXISTS', CRASHES, '') end
 local awaited = rare and redis.call('EXISTS', AWAITED) == 1
 local locks = rare and redis.call('EXISTS', UNIQUE_OF) == 1 and open_locks(now)
+-- Jobs that are stored here may be the first ones with keys, and may be taken here.
+if has_effects and effects.placing and effects.placing.is_unique then
+  locks = effects.placing.locks
+end
 if locks then locks.check() end
 local is_paused, paused = false, nil
 if rare and redis.call('EXISTS', PAUSED) == 1 then

@@ -74,7 +74,19 @@ for slot = 1, 4 do acknowledge(slot, settled[slot]) end
 -- that is sent again finds its entry gone, and stores nothing.
 local stored, signals = 0, false
 if has_effects then
-  stored, signals = effects.store(missing, now)
+  if effects.placing and effects.placing.is_unique then
+    local over = {}
+    at = FIRST
+    for position = 1, settlements do
+      local word = words[ARGV[at]]
+      local is_over = word[1] ~= 'r' and word[1] ~= 'b' and not missing[position]
+      if is_over then over[#over + 1] = ARGV[at + 2] end
+      at = at + word[4]
+    end
+    -- rule:37 a job that has ended holds its key against none that its success stores
+    locks.ended(over)
+  end
+  stored, signals = effects.store(missing)
   STEP = portion(STEP)
 end
 

@@ -1,0 +1,65 @@
+-- Places new jobs that have terms: what enqueues, successes, schedules and relays have in common. It
+-- stands behind shared.lua, ended.lua, terms.lua and unique.lua. Whoever keeps a term has one line
+-- in `read`, in `check` and in `place`.
+-- KEYS: those of shared.lua.
+-- ARGV: those of shared.lua.
+-- Result: none of its own.
+
+-- One function, for a script that meets no terms pays for each that is made.
+-- `read(text)`: notes the terms that a job will be placed with; false when they are malformed.
+-- `check()`: raises an error where a key that they need has a wrong type. Both come before the first
+--   write.
+-- `place(id, priority, due, envelope, text)`: stores a job, unless its id or its unique key is
+--   taken. Returns nothing for one that goes its usual way. Else what became of it, 'there',
+--   'replaced' or 'held', and the id of the job in its place.
+-- `locks`: those of unique.lua; `is_unique`: whether some job needs them.
+-- `is_ready()`, `is_earlier()`: whether a job was made ready, or is due before all others.
+local function open_placing(now)
+  local locks = open_locks(now)
+  local placing = {locks = locks, is_unique = false, first_key = nil}
+  local known = setmetatable({}, {__index = function(parsed, text)
+    parsed[text] = read_terms(text) or false
+    return parsed[text]
+  end})
+
+  function placing.read(text)
+    local terms = known[text]
+    if not terms then return false end
+    if terms.u then
+      placing.is_unique = true
+      placing.first_key = placing.first_key or terms.u
+    end
+    return true
+  end
+
+  function placing.check()
+    -- What is written in `place` is read first: an error later does not roll back.
+    for slot = 1, 4 do redis.call('XLEN', READY[slot]) end
+    redis.call('ZCARD', SCHEDULED)
+    for _, key in ipairs({SCHEDULED_DATA, INDEX}) do redis.call('HEXISTS', key, '') end
+    -- rule:37 jobs with a unique key are stored only where it can be kept
+    if placing.is_unique then locks.check() end
+  end
+
+  function placing.place(id, priority, due, envelope, text)
+    local terms, how, other = known[text], nil, nil
+    -- The id comes first: the same id is the same job, whatever it holds.
+    if redis.call('HEXISTS', INDEX, id) == 1 then return 'there', id end
+    if terms.u then
+      local lock = locks.claim(id, terms.u, due)
+      if lock then how, other = locks.meet(lock, id, terms.u, priority, envelope, due) end
+      if how and how ~= 'held' then return how, other end
+    end
+    -- It is stored from here on. What is kept of it besides has its place here: its gate, its
+    -- arrivals, its node. One that is held for its key has them for the time when it goes on.
+    if how then return how, other end
+    -- A job behind a barrier is held here, and is not put.
+    redis.call('HSET', INDEX, id, locks.put(id, priority, envelope, due))
+  end
+
+  function placing.is_ready() return locks.is_ready end
+
+  function placing.is_earlier() return locks.is_earlier end
+
+  return placing
+end

@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.effects_terms on each store."""
+
+from asyncjobs.testing.conformance.effects_terms import *
