@@ -8,15 +8,15 @@ from typing import NamedTuple
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Terms
 
-__all__ = ["JobRecord", "NewJob", "Priority", "State", "TakenJob", "held_by"]
+__all__ = ["JobRecord", "NewJob", "Priority", "State", "TakenJob", "held_behind", "held_by"]
 
 
 class State(StrEnum):
     """Where a job is: scheduled → ready → running → one of the final states.
 
     A running job that is retried becomes scheduled again. A held job waits for the end of the one
-    that holds its unique key, and is scheduled or ready then. The final states are succeeded, dead,
-    discarded and cancelled.
+    that holds its unique key, or of all jobs in front of it, and is scheduled or ready then. The
+    final states are succeeded, dead, discarded and cancelled.
     """
 
     HELD = "held"
@@ -103,6 +103,11 @@ def held_by(ref: JobRef) -> str:
     return f"job {ref}"
 
 
+def held_behind(barrier: str) -> str:
+    """`JobRecord.held_by` of a job that waits for this barrier to fall."""
+    return f"barrier {barrier}"
+
+
 class JobRecord(NamedTuple):
     """What the store knows of a job. What it does not know is None.
 
@@ -110,8 +115,8 @@ class JobRecord(NamedTuple):
     there as long as the result is kept, `dead_letter` as long as that is kept. `holder` is the id
     of the lease that holds the running job, since `taken_ms` by the store's clock.
     `is_cancelled`: the job was asked to stop. `held_by` says for what a held job waits: "job" and
-    the ref of the one that has to end before it. Of a scheduled job it is there, too, when an event
-    makes it ready before its time: "event", its name and key.
+    the ref of the one that has to end before it, or "barrier" and its id. Of a scheduled job it is
+    there, too, when an event makes it ready before its time: "event", its name and key.
     """
 
     ref: JobRef

@@ -30,10 +30,13 @@ the permits longest are asked to stop, and it waits for them; or it is cancelled
 OnFailure: TypeAlias = Literal["cancel", "run", "skip"]
 """What happens to the jobs behind a barrier when a job in front of it has not succeeded. `cancel`:
 they are cancelled, and count as failed for those behind them. `run`: they run as if it had
-succeeded. `skip`: they are discarded, and count as succeeded for those behind them."""
+succeeded. `skip`: they are discarded, and count as succeeded for those behind them. It happens when
+all arrivals have come, so that nothing starts before all in front of it has ended. Of several
+failures the strongest decides: `cancel`, then `skip`."""
 FallsOn: TypeAlias = Literal["all", "first_failure"]
 """When a barrier falls: when all arrivals have come, or with the first one that is a failure. One
-that waits for a failure and sees none discards the jobs behind it when all arrivals have come."""
+that waits for a failure runs the jobs behind it, whatever `OnFailure` its arrivals have. If it sees
+none it skips them when all arrivals have come."""
 
 
 class Unique(NamedTuple):
@@ -120,9 +123,10 @@ class Arrival(NamedTuple):
 class Barrier(NamedTuple):
     """A counter with jobs behind it. They go on when `arrivals` jobs have ended.
 
-    One that is there waits for so many more. So a job that adds others in front of a barrier
-    raises it in the step of its success, before it counts itself down. One with the id of a flow
-    of this queue raises the number of nodes that the flow waits for.
+    One that has fallen is gone: a job that comes behind it later goes on at once, and an arrival
+    counts nothing. One that is there waits for so many more. So a job that adds others in front of
+    a barrier raises it in the step of its success, before it counts itself down. One with the id of
+    a flow of this queue raises the number of nodes that the flow waits for.
     """
 
     queue: str

@@ -5,18 +5,19 @@ A store that ignored them would run a job twice, too early, or never, and nobody
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from asyncjobs.errors import MissingCapability, UsageError
 from asyncjobs.model.job import NewJob, Priority, State
 from asyncjobs.model.schedules import Overlap, ScheduleRef
 from asyncjobs.model.settlement import MOST_EFFECT_BYTES, MOST_EFFECT_JOBS, Settlement
-from asyncjobs.model.terms import Terms
+from asyncjobs.model.terms import Barrier, Terms
 from asyncjobs.store.schedules import MOST_TICKS, Tick
 from asyncjobs.store.seam import Backend, Capabilities, EnqueueBatch
 
 __all__ = [
+    "check_barriers",
     "check_batch",
     "check_effects",
     "check_needs",
@@ -65,6 +66,29 @@ def check_terms(job: NewJob, capabilities: Capabilities) -> None:
                 f"the store has no capability {name!r}, which the terms of the job {job.ref} "
                 "need: use a store that has it, or enqueue the job without them"
             )
+    unique = job.terms.unique
+    # Its barrier could fall with a failure while it still waits for the key.
+    if job.terms.behind is not None and unique is not None and unique.hold:
+        raise UsageError(
+            f"the job {job.ref} is behind the barrier {job.terms.behind!r}, and may be held for "
+            "its unique key besides: it waits for one of them only, so enqueue it without the other"
+        )
+
+
+def check_barriers(barriers: Iterable[Barrier], capabilities: Capabilities, whose: str) -> None:
+    """Raises MissingCapability when the store keeps no barriers, and UsageError for one that
+    would wait for fewer than no arrivals."""
+    for barrier in barriers:
+        if not capabilities.flows:
+            raise MissingCapability(
+                f"the store has no capability 'flows', which {whose} needs for the barrier "
+                f"{barrier.id!r}: use a store that has it"
+            )
+        if barrier.arrivals < 0:
+            raise UsageError(
+                f"{whose} lets the barrier {barrier.id!r} wait for {barrier.arrivals:,} arrivals: "
+                "use 0 or more"
+            )
 
 
 def check_batch(batch: EnqueueBatch, capabilities: Capabilities) -> None:
@@ -72,11 +96,8 @@ def check_batch(batch: EnqueueBatch, capabilities: Capabilities) -> None:
     for job in batch.jobs:
         if job.terms is not None:
             check_terms(job, capabilities)
-    if batch.barriers and not capabilities.flows:
-        raise MissingCapability(
-            f"the store has no capability 'flows', which the barrier {batch.barriers[0].id!r} "
-            "needs: use a store that has it"
-        )
+    if batch.barriers:
+        check_barriers(batch.barriers, capabilities, "a batch")
 
 
 def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
@@ -113,11 +134,13 @@ def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
                 f"{new.priority!r}: use 0 to 3"
             )
         check_terms(new, capabilities)
-    if effects.barriers and not capabilities.flows:
-        raise MissingCapability(
-            f"the store has no capability 'flows', which the settlement of {job.ref} needs for "
-            "its barriers: use a store that has it"
-        )
+    check_barriers(effects.barriers, capabilities, f"the settlement of {job.ref}")
+    for barrier in effects.barriers:
+        if barrier.queue != job.queue and not capabilities.across_queues:
+            raise UsageError(
+                f"the settlement of {job.ref} raises the barrier {barrier.queue}/{barrier.id}, and "
+                "this store raises only barriers of the same queue with a settlement"
+            )
 
 
 def check_ticks(

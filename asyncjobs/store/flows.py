@@ -9,8 +9,14 @@ A flow counts as a barrier, too, under its own id: a `Barrier` with the queue an
 in a batch of new jobs or among the effects of a success, lets the flow wait for so many more ends.
 So a job that adds nodes does it in the step of its success, before its own end is recorded.
 
-Making a flow takes several calls. `open` enters its record. Enqueues store its jobs, the first of
-them behind a barrier in each queue. `start` lets these barriers fall. So half a flow never runs.
+Making a flow takes several calls. `open` enters its record, and `add_nodes` its nodes. Enqueues
+store its jobs, the first of them behind a barrier in each queue. `start` lets these barriers fall.
+So half a flow never runs. One whose maker has died before the start is cancelled by a prune, with
+all jobs that its nodes name.
+
+A node fails unless its job succeeds or is skipped. A failed node makes its flow fail, unless its
+job has arrivals, and each says `run` or `skip`. Each node has a name of its own. The end of a job
+that was revived replaces the end of its node.
 """
 
 from __future__ import annotations
@@ -19,12 +25,14 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
+from asyncjobs.errors import UsageError
 from asyncjobs.model.job import State
 from asyncjobs.model.refs import JobRef
 
 __all__ = [
     "MOST_FLOWS",
     "MOST_NODES",
+    "UNSTARTED_MS",
     "FlowCounts",
     "FlowPage",
     "FlowRecord",
@@ -35,12 +43,16 @@ __all__ = [
     "NodePage",
     "NodeRecord",
     "Obstacle",
+    "check_nodes",
+    "unknown_flow",
 ]
 
 MOST_FLOWS: Final = 1_000
 """The most flows of one page."""
 MOST_NODES: Final = 1_000
 """The most nodes of one page, and of one call of `add_nodes`."""
+UNSTARTED_MS: Final = 86_400_000
+"""A flow that is not started for so long is cancelled by a prune of its home."""
 
 
 class FlowState(StrEnum):
@@ -169,6 +181,10 @@ class Flows(Protocol):
         """Flows of one home queue; no states: all. A page may be shorter than `limit`."""
         ...
 
+    async def counts(self, queues: Sequence[str]) -> list[dict[FlowState, int]]:
+        """How many flows of each home queue are in which state."""
+        ...
+
     async def nodes(
         self, flow: FlowRef, after: str | None = None, limit: int = MOST_NODES
     ) -> NodePage:
@@ -185,7 +201,8 @@ class Flows(Protocol):
 
     async def mark_cancelled(self, flow: FlowRef) -> bool:
         """Let the flow end as cancelled when its nodes have ended; False when it has ended, or is
-        unknown. Its jobs are cancelled by `Backend.cancel`."""
+        unknown. Its jobs are cancelled by `Backend.cancel`. A flow that was not started ends at
+        once. Its barriers stand until `start` is called for them."""
         ...
 
     async def reopen(self, flow: FlowRef, nodes: int) -> bool:
@@ -197,3 +214,17 @@ class Flows(Protocol):
         """Drop a flow that has ended, with all that is kept of it; False when it has not, or is
         unknown."""
         ...
+
+
+def unknown_flow(flow: FlowRef) -> UsageError:
+    """The error for nodes of a flow that is not there."""
+    return UsageError(f"there is no flow {flow}: open it before you add nodes to it")
+
+
+def check_nodes(nodes: Sequence[NodeRecord]) -> None:
+    """Raises UsageError for more nodes than one call may add."""
+    if len(nodes) > MOST_NODES:
+        raise UsageError(
+            f"{len(nodes):,} nodes are to be added at once, and {MOST_NODES:,} may be: add them in "
+            "parts"
+        )

@@ -115,6 +115,10 @@ class Leftover(NamedTuple):
     """1 when the queue is paused, and one more for each job function that is."""
     schedules: int = 0
     """Schedules that feed it."""
+    flows: int = 0
+    """Flows that are kept in it: its home is this queue."""
+    barriers: int = 0
+    """Barriers that have not fallen."""
 
     @property
     def is_forgotten(self) -> bool:

@@ -40,6 +40,21 @@ def _audit_queue(queue: Queue) -> Iterator[str]:
             yield f"job {id}: marked to be cancelled, and {name} does not hear of it"
 
     yield from _audit_locks(queue)
+    yield from _audit_barriers(queue)
+
+
+def _audit_barriers(queue: Queue) -> Iterator[str]:
+    barriers = queue.barriers
+    for id in sorted((barriers._arrivals.keys() | barriers._nodes.keys()) - queue._jobs.keys()):
+        yield f"job {id}: its end has counted nowhere, and it is gone"
+    for name, standing in barriers._standing.items():
+        if standing.left <= 0:
+            yield f"barrier {name}: {standing.left} arrivals are left, and it stands"
+        for id in standing.behind:
+            if barriers._place.get(id) != name:
+                yield f"job {id}: is behind barrier {name}, and does not know"
+    if barriers._falling:
+        yield f"{len(barriers._falling)} barriers have fallen, and their jobs are held"
 
 
 def _audit_locks(queue: Queue) -> Iterator[str]:
@@ -56,6 +71,8 @@ def _audit_locks(queue: Queue) -> Iterator[str]:
 
 def _stored(queue: Queue) -> Iterator[tuple[StoredJob, str]]:
     yield from ((following.job, "held") for following in queue.locks._next.values())
+    for standing in queue.barriers._standing.values():
+        yield from ((behind.job, "behind a barrier") for behind in standing.behind.values())
     for ready in queue.waiting._ready:
         yield from ((job, "ready") for job in ready)
     yield from ((job, "scheduled") for _, _, job in queue.waiting._scheduled._items.values())

@@ -10,10 +10,17 @@ import pytest
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import Backend, Clock, StoreSettings
-from asyncjobs.testing.conformance.store import MakeBackend, clock, new_settings, schedules, store
+from asyncjobs.testing.conformance.store import (
+    MakeBackend,
+    clock,
+    flows,
+    new_settings,
+    schedules,
+    store,
+)
 from tests.conformance.spoiling import any_part, spoil
 
-__all__ = ["any_part", "clock", "new_settings", "schedules", "spoil", "store"]
+__all__ = ["any_part", "clock", "flows", "new_settings", "schedules", "spoil", "store"]
 
 
 @pytest.fixture(params=["memory", "valkey", "redis"])

@@ -118,6 +118,10 @@ def _why(left: Leftover) -> str:
         return f"{count(left.workers, 'live worker')} there; stop it first, or leave its queue out"
     if left.schedules:
         return f"{count(left.schedules, 'schedule')} may fire there; delete it first"
+    if left.flows:
+        return f"{count(left.flows, 'flow')} kept there; wait until they are over, or cancel them"
+    if left.barriers:
+        return f"{count(left.barriers, 'barrier')} there, which jobs of other queues may arrive at"
     if left.awaited:
         return "somebody waits for the result of a job; try again later"
     if left.indexed:

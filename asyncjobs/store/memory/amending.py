@@ -7,6 +7,7 @@ from collections.abc import Callable
 from asyncjobs.model.job import State
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.changes import Change, Changed, Target
+from asyncjobs.store.memory.barriers import Barriers
 from asyncjobs.store.memory.news import News
 from asyncjobs.store.memory.stored import StoredJob
 from asyncjobs.store.memory.unique import Locks
@@ -27,12 +28,14 @@ class Amending:
         jobs: dict[str, StoredJob],
         waiting: Waiting,
         locks: Locks,
+        barriers: Barriers,
         news: News,
         tell_gone: Callable[[JobRef], None],
     ) -> None:
         self._jobs = jobs
         self._waiting = waiting
         self._locks = locks
+        self._barriers = barriers
         self._news = news
         self._tell_gone = tell_gone
 
@@ -51,13 +54,16 @@ class Amending:
         job = self._chosen(target)
         if isinstance(job, Changed):
             return job
-        if job.state is State.HELD:
-            self._locks.unhold(job)
-        else:
+        if job.state is not State.HELD:
             self._waiting.remove(job)
+        elif not self._barriers.unhold(job):
+            self._locks.unhold(job)
         del self._jobs[job.id]
         # rule:21 a delete frees the key of a job, in memory
         self._news.has_work |= self._locks.end(job.id, now)
+        # rule:36 a job that is deleted counts as cancelled, in memory
+        self._barriers.end(job.id, State.CANCELLED, now)
+        self._news.has_work |= self._news.is_ready
         self._tell_gone(target.ref)
         return Changed.DONE
 
@@ -90,7 +96,7 @@ class Amending:
         job.envelope = change.envelope
         due_ms = change.at_ms
         if job.state is State.HELD:
-            if due_ms is not None:
+            if due_ms is not None and not self._barriers.put_off(job, due_ms):
                 self._locks.put_off(job, due_ms)
             return Changed.DONE
         if due_ms is None and job.due_ms is not None:

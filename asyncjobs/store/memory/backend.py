@@ -21,10 +21,10 @@ from asyncjobs.store.answers import (
     Relayed,
 )
 from asyncjobs.store.checks import check_batch, missing
-from asyncjobs.store.flows import Flows
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.limits import Limits
 from asyncjobs.store.memory.dead import MemoryDeadLetters
+from asyncjobs.store.memory.flows import MemoryFlows
 from asyncjobs.store.memory.inspection import MemoryInspection
 from asyncjobs.store.memory.lease import CAPABILITIES, MemoryLease
 from asyncjobs.store.memory.operating import MemoryControl
@@ -38,6 +38,7 @@ from asyncjobs.store.seam import (
     StoreInfo,
     StoreSettings,
 )
+from asyncjobs.store.unstarted import cancel_unstarted
 
 __all__ = ["MemoryBackend"]
 
@@ -58,6 +59,7 @@ class MemoryBackend:
         self.dead = MemoryDeadLetters(self._queues)
         self.control = MemoryControl(self._queues)
         self.schedules = MemorySchedules(self._queues, self.capabilities)
+        self.flows = MemoryFlows(self._queues)
 
     async def open(self) -> StoreInfo:
         """Never fails: there is nothing to connect to, and no layout that another release may
@@ -102,6 +104,8 @@ class MemoryBackend:
         for job in batch.jobs:
             check_priority(job)
         places = places_by_queue(job.queue for job in batch.jobs)
+        for barrier in batch.barriers:
+            places.setdefault(barrier.queue, [])
         now = self._queues.now_ms()
         token_ttl_ms = batch.token_ttl_ms or self._queues.settings.token_ttl_ms
         answer: list[Placed | None] = [None] * len(batch.jobs)
@@ -110,7 +114,8 @@ class MemoryBackend:
             self._queues.note_used(queue.name)
             own = places[queue.name]
             jobs = [batch.jobs[place] for place in own]
-            given = queue.enqueue(batch.token, jobs, token_ttl_ms, now)
+            barriers = [each for each in batch.barriers if each.queue == queue.name]
+            given = queue.enqueue(batch.token, jobs, barriers, token_ttl_ms, now)
             for place, placed in zip(own, given, strict=True):
                 answer[place] = placed
         return Enqueued(answer, refused)
@@ -118,10 +123,6 @@ class MemoryBackend:
     @property
     def limits(self) -> Limits:
         raise missing("gates", self.address)
-
-    @property
-    def flows(self) -> Flows:
-        raise missing("flows", self.address)
 
     async def relay(self, queues: Sequence[str], limit: int = 100) -> Relayed:
         raise missing("across_queues", self.address)
@@ -146,6 +147,8 @@ class MemoryBackend:
         dropped = sum(queue.upkeep.prune(limit, now) for queue in found)
         for queue in found:
             queue.locks.prune(now)
+            queue.barriers.flows.prune(limit, now)
+            await cancel_unstarted(self, [*queue.barriers.flows.unstarted(now)])
         for error in away.values():
             raise error
         return dropped

@@ -13,14 +13,15 @@ def counts_of(queue: Queue, now: int) -> QueueCounts:
     """How many jobs are in each state, and how many workers there are."""
     ready = queue.waiting.ready
     scheduled = queue.waiting.scheduled
+    held = queue.locks.held + queue.barriers.held
     return QueueCounts(
         queue.name,
         ready,
-        running=queue.living - sum(ready) - scheduled - queue.locks.held,
+        running=queue.living - sum(ready) - scheduled - held,
         scheduled=scheduled,
         dead=queue.ended.dead,
         workers=queue.leases.living(now),
-        held=queue.locks.held,
+        held=held,
     )
 
 
@@ -49,6 +50,8 @@ def left_in(queue: Queue, idle_ms: int, now: int, *, is_awaited: bool, schedules
         awaited=int(is_awaited),
         paused=len(queue.pauses),
         schedules=schedules,
+        flows=len(queue.barriers.flows),
+        barriers=queue.barriers.standing,
         wait_ms=max(_needed_until(queue, idle_ms, now) - now, 0),
     )
 

@@ -99,7 +99,7 @@ def _jobs(queue: Queue, state: State, part: int) -> Iterator[Found]:
             yield Found(id_bytes(job.id), due_ms, _listed(queue, job, due_ms))
         return
     if state is State.HELD:
-        for job in queue.locks.held_jobs():
+        for job in [*queue.locks.held_jobs(), *queue.barriers.held_jobs()]:
             yield Found(id_bytes(job.id), job.held_ms, _listed(queue, job, job.held_ms))
         return
     jobs = queue.waiting.ready_jobs(part)

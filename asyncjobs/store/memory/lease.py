@@ -37,6 +37,7 @@ CAPABILITIES = Capabilities(
     control=True,
     schedules=True,
     unique=True,
+    flows=True,
 )
 PROMOTED_AT_LEAST: Final = 100
 NO_DEMAND: Final = Demand(0)

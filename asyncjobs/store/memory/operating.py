@@ -82,7 +82,7 @@ class MemoryQueueControl:
         waiting = queue.waiting.jobs(purge.states)
         if State.HELD in purge.states:
             # rule:21 a purge takes held jobs first, so that none goes on, in memory
-            waiting = [*queue.locks.held_jobs(), *waiting]
+            waiting = [*queue.locks.held_jobs(), *queue.barriers.held_jobs(), *waiting]
         jobs = [
             job
             for job in waiting

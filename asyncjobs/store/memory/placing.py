@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from asyncjobs.model.job import NewJob
 from asyncjobs.store.activity import ENQUEUED
 from asyncjobs.store.answers import Placed
+from asyncjobs.store.memory.barriers import Barriers, Finish, Outcomes
 from asyncjobs.store.memory.ended import Ended
 from asyncjobs.store.memory.news import News
 from asyncjobs.store.memory.stored import StoredJob, Tally
@@ -20,6 +21,7 @@ class Placing:
     """Places the new jobs of one queue: what enqueues, successes and schedules have in common.
 
     Whoever keeps a term has one line in `_place`. `jobs` are the living jobs of the queue, by id.
+    `drop` ends one of them that no worker has taken.
     """
 
     def __init__(
@@ -30,13 +32,16 @@ class Placing:
         ended: Ended,
         tally: Tally,
         news: News,
+        outcomes: Outcomes,
+        drop: Finish,
     ) -> None:
         self._jobs = jobs
         self._waiting = waiting
         self._ended = ended
         self._tally = tally
         self._news = news
-        self.locks = Locks(name, jobs, waiting, self.put)
+        self.barriers = Barriers(name, self.put, drop, outcomes)
+        self.locks = Locks(name, jobs, waiting, self._put_again)
 
     def store(self, jobs: Sequence[NewJob], now: int) -> list[Placed | None]:
         """Store each job whose id and unique key are free; see `Enqueued.places`.
@@ -59,6 +64,7 @@ class Placing:
         if unique is not None and lock is not None:
             place = self.locks.meet(lock, new, unique, due, now)
             if not place.is_new:
+                self.barriers.absent(new, now)
                 return place
         if not new.has_new_id:
             # rule:5 an id that is used again is rid of the result of the job before, in memory
@@ -69,10 +75,16 @@ class Placing:
         # arrivals, its node.
         if unique is not None and lock is not None:
             self.locks.hold(lock, job, unique, due, now)
-        else:
-            # A job behind a barrier is held here, and is not put.
+        elif not self.barriers.hold(job, new.terms, due, now):
             self.put(job, due, now)
+        if new.terms is not None:
+            self.barriers.enter(job.id, new.terms)
         return place
+
+    def _put_again(self, job: StoredJob, due: int, now: int) -> None:
+        """The same as `put` for a job that may be behind a barrier: there it stays."""
+        if not self.barriers.put_off(job, due):
+            self.put(job, due, now)
 
     def put(self, job: StoredJob, due: int, now: int) -> None:
         """Make the job ready, or let it wait until it is due."""

@@ -13,11 +13,13 @@ from asyncjobs.model.history import unstarted
 from asyncjobs.model.job import JobRecord, NewJob, Priority, State, TakenJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement, SettlementKind
+from asyncjobs.model.terms import Barrier
 from asyncjobs.store.activity import ENQUEUED, RESCHEDULED
 from asyncjobs.store.answers import CancelVerdict, Placed
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.letters import Revival, Revived
 from asyncjobs.store.memory.amending import Amending
+from asyncjobs.store.memory.barriers import Barriers, Outcomes
 from asyncjobs.store.memory.ended import Ended
 from asyncjobs.store.memory.entries import Entries
 from asyncjobs.store.memory.events import Events
@@ -40,7 +42,7 @@ class Queue:
 
     Its parts may be asked directly; what moves a job from one to the other goes through the
     queue. It calls `signal` when there may be work, and `tell_finished` with each job that has
-    ended.
+    ended. `outcomes` hears of the ends that let others go on.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Queue:
         settings: StoreSettings,
         signal: Callable[[str], None],
         tell_finished: Callable[[JobRef], None],
+        outcomes: Outcomes,
     ) -> None:
         self.name = name
         self.pauses = Pauses()
@@ -62,7 +65,9 @@ class Queue:
         self._jobs: dict[str, StoredJob] = {}
         """Every job that has not ended, by id."""
         self.events = Events(settings, self._jobs, self.waiting, self._news)
-        self.placing = Placing(name, self._jobs, self.waiting, self.ended, self.tally, self._news)
+        self.placing = Placing(
+            name, self._jobs, self.waiting, self.ended, self.tally, self._news, outcomes, self._drop
+        )
         self._answers: Timed[list[Placed | None]] = Timed()
         """What enqueues were answered, by token: a batch that is sent again is stored once."""
         self.upkeep = Upkeep(
@@ -70,13 +75,18 @@ class Queue:
         )
 
         self.amending = Amending(
-            self._jobs, self.waiting, self.locks, self._news, self._tell_finished
+            self._jobs, self.waiting, self.locks, self.barriers, self._news, self._tell_finished
         )
 
     @property
     def locks(self) -> Locks:
         """Who holds unique keys."""
         return self.placing.locks
+
+    @property
+    def barriers(self) -> Barriers:
+        """The jobs that wait for the ends of others, and the flows."""
+        return self.placing.barriers
 
     @property
     def living(self) -> int:
@@ -103,7 +113,12 @@ class Queue:
     # Coming in
 
     def enqueue(
-        self, token: str, jobs: Sequence[NewJob], token_ttl_ms: int, now: int
+        self,
+        token: str,
+        jobs: Sequence[NewJob],
+        barriers: Sequence[Barrier],
+        token_ttl_ms: int,
+        now: int,
     ) -> list[Placed | None]:
         """Store the jobs, or repeat the answer that `token` was given; see `Enqueued.places`."""
         # The batch may be stored although its reply was lost.
@@ -111,6 +126,8 @@ class Queue:
         if given is not None:
             return given
         self._answers.drop_until(now)
+        # rule:36 a batch that is sent again raises its barriers once, in memory
+        self.barriers.lift(barriers)
         answer = self.add(jobs, now)
         self._answers.put(token, now + token_ttl_ms, answer)
         return answer
@@ -125,6 +142,10 @@ class Queue:
     def signal_news(self) -> None:
         """Signal once for all work that has come in this call."""
         self._news.tell()
+
+    def signal_all(self) -> None:
+        """The same by somebody who takes nothing here: for what was made ready, too."""
+        self._news.tell_all()
 
     def revive(self, revival: Revival, priority: Priority | None, now: int) -> Revived:
         """Make a dead job ready again; see `DeadLetters.revive`."""
@@ -180,6 +201,9 @@ class Queue:
             return State.READY
         held.release(job)
         if settlement.kind is SettlementKind.FINISH:
+            if settlement.effects is not None:
+                # rule:36 a success raises barriers before it counts itself, in memory
+                self.barriers.announce(settlement.effects.barriers)
             self._finish(job, settlement.state, settlement.outcome, settlement.result_ttl_ms, now)
             # rule:19 what counts is in the history in the same step, in memory
             self.finished.settled(settlement, settlement.state, now, lease.worker)
@@ -207,7 +231,14 @@ class Queue:
         self.tally.add(now, state)
         self.ended.put(job.id, state, outcome, ttl_ms, now)
         self.locks.end(job.id, now)
+        # rule:36 the end of a job counts in its own step, in memory
+        self.barriers.end(job.id, state, now)
         self._tell_finished(JobRef(self.name, job.id))
+
+    def _drop(self, job: StoredJob, state: State, now: int) -> None:
+        """End a job that no worker has taken."""
+        self._finish(job, state, None, 0, now)
+        self.finished.add(job.id, state, now, run=unstarted(job.envelope))
 
     def record(self, id: str, now: int) -> JobRecord | None:
         """What is known of a job, None when nothing is."""
@@ -236,10 +267,10 @@ class Queue:
             if (held := self.leases.get(job.holder)) is not None:
                 held.marked[id] = job
             return CancelVerdict.REQUESTED, job.holder
-        if job.state is State.HELD:
-            self.locks.unhold(job)
-        else:
+        if job.state is not State.HELD:
             self.waiting.remove(job)
+        elif not self.barriers.unhold(job):
+            self.locks.unhold(job)
         self._finish(job, State.CANCELLED, outcome, result_ttl_ms, now)
         self.finished.add(id, State.CANCELLED, now, run=unstarted(job.envelope))
         # A held job goes on now.

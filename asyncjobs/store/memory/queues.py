@@ -8,6 +8,7 @@ from asyncjobs.errors import StoreError
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import NONE_AWAY
 from asyncjobs.store.memory.control import ControlBoard
+from asyncjobs.store.memory.crossing import Crossing
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.results import ResultWaiters
 from asyncjobs.store.memory.rules import Rule
@@ -39,7 +40,8 @@ class Queues:
         """The queue of this name, made when it is new."""
         queue = self.by_name.get(name)
         if queue is None:
-            queue = Queue(name, self.settings, self.wakes.signal, self.tell_finished)
+            outcomes = Crossing(name, self.queue)
+            queue = Queue(name, self.settings, self.wakes.signal, self.tell_finished, outcomes)
             self.by_name[name] = queue
         return queue
 

@@ -17,6 +17,7 @@ from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Exchange, Placed, Reclaimed
+from asyncjobs.store.flows import Flows
 from asyncjobs.store.inspect import QueueCounts
 from asyncjobs.store.lease import Lease, LeaseSpec
 from asyncjobs.store.schedules import Schedules
@@ -211,3 +212,11 @@ def schedules(store: Store) -> Schedules:
     if not store.backend.capabilities.schedules:
         pytest.skip("no capability schedules")
     return store.backend.schedules
+
+
+@pytest.fixture
+def flows(store: Store) -> Flows:
+    """The flows of a store that keeps them."""
+    if not store.backend.capabilities.flows:
+        pytest.skip("no capability flows")
+    return store.backend.flows

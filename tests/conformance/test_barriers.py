@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.barriers on each store."""
+
+from asyncjobs.testing.conformance.barriers import *
