@@ -79,6 +79,7 @@ from asyncjobs.model.job import Priority, State
 from asyncjobs.model.refs import JobRef
 from asyncjobs.options.routes import QueueBy
 from asyncjobs.policy.backoff import constant, exponential, polynomial
+from asyncjobs.policy.limits import Concurrency, Fair, RateLimit
 from asyncjobs.policy.redaction import Secret
 from asyncjobs.policy.retry import RetryPolicy
 from asyncjobs.policy.unique import Debounce, Throttle, Unique
@@ -98,6 +99,7 @@ __all__ = [
     "AttemptMiddleware",
     "Backfill",
     "CallNext",
+    "Concurrency",
     "ConfigError",
     "Debounce",
     "Depends",
@@ -108,6 +110,7 @@ __all__ = [
     "EnqueueCall",
     "EnqueueMiddleware",
     "EventTimeout",
+    "Fair",
     "FromTick",
     "FunctionFigures",
     "History",
@@ -142,6 +145,7 @@ __all__ = [
     "Progress",
     "Quantiles",
     "QueueBy",
+    "RateLimit",
     "Ref",
     "RegistrationError",
     "ResourceError",

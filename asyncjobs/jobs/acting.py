@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import BadRecord
-from asyncjobs.model.envelope import AnyEnvelope, Envelope, NewerEnvelope, unique_in
+from asyncjobs.model.envelope import AnyEnvelope, Envelope, NewerEnvelope, gate_in, unique_in
 from asyncjobs.model.job import JobRecord, State
 from asyncjobs.model.outcome import Outcome, revived
 from asyncjobs.model.refs import JobRef
@@ -214,8 +214,7 @@ async def _revive_some(store: Backend, dead: Sequence[Chosen]) -> list[ActionVer
             continue
         try:
             envelope = revived(letter.letter, now_ms())
-            # A unique job has to hold its key again.
-            revivals[place] = Revival(letter.key, envelope, unique_in(envelope))
+            revivals[place] = _revival(letter.key, envelope)
         except BadRecord:
             verdicts[place] = ActionVerdict.UNREADABLE
     answers = await store.dead.revive(list(revivals.values()))
@@ -224,6 +223,13 @@ async def _revive_some(store: Backend, dead: Sequence[Chosen]) -> list[ActionVer
         if answer.holder is not None:
             verdicts[place] = ActionVerdict.KEY_TAKEN
     return verdicts
+
+
+def _revival(key: LetterKey, envelope: bytes) -> Revival:
+    """A unique job has to hold its key again, and one with limits to pass its gate. Raises
+    BadRecord for limits that cannot be read."""
+    # rule:39 a dead job that runs again passes its limits again
+    return Revival(key, envelope, unique_in(envelope), gate_in(envelope))
 
 
 async def change(
@@ -283,9 +289,10 @@ async def _revive_changed(
         return ActionVerdict.MOVED
     try:
         envelope = _with_arguments(revived(letter, now_ms()), args, kwargs)
+        revival = _revival(found.key, envelope)
     except (BadRecord, NewerEnvelope):
         return ActionVerdict.UNREADABLE
-    (answer,) = await store.dead.revive([Revival(found.key, envelope, unique_in(envelope))])
+    (answer,) = await store.dead.revive([revival])
     if answer.holder is not None:
         return ActionVerdict.KEY_TAKEN
     return _OF_REVIVED[answer.how]

@@ -28,7 +28,9 @@ from asyncjobs.options.app import AppSettings
 from asyncjobs.options.carried import CarriedVariable
 from asyncjobs.options.checks import check_job_id
 from asyncjobs.options.given import Given
+from asyncjobs.options.routes import QueueBy
 from asyncjobs.options.table import EnqueueOptions, JobOptions
+from asyncjobs.policy.gating import Gating
 from asyncjobs.policy.redaction import Redaction
 from asyncjobs.policy.unique import Debounce, UniqueRule
 
@@ -148,6 +150,9 @@ class JobFunction(Hooked, Generic[P, R_co]):
         self._given = given
         self.max_running: int | None = given.fields.get("max_running")
         self._unique = self._unique_rule()
+        self.gating: Gating | None = None
+        if limits := given.fields.get("limits"):
+            self.gating = Gating(limits, name, self.binding.parameters)
         self._template: JobTemplate
         self._made_for: AppSettings | None = None
         # Without the function's __dict__: a user's decorator may have put names there that would
@@ -183,10 +188,13 @@ class JobFunction(Hooked, Generic[P, R_co]):
         rule = self._redaction.with_patterns(app.redact, self.function)
         self.redaction = self.binding.redaction = rule
         sensitive = None
+        gating = self.gating
         if rule:
             sensitive = rule.stored()
+            # rule:39 the keys of limits show nothing that is sensitive
+            gating = gating and gating.hiding(rule)
         self._template = new_template(
-            self.name, self.binding, self._given, app, sensitive, self._unique
+            self.name, self.binding, self._given, app, sensitive, self._unique, gating
         )
         self._template.pass_through(self.hooks.enqueue_chain())
         self._made_for = app
@@ -211,6 +219,12 @@ class JobFunction(Hooked, Generic[P, R_co]):
         """Read its annotations, with all that is known now. Raises RegistrationError."""
         home = self._home
         self.binding.read_types(home.types, home.settings, is_final=home.sender is not None)
+
+    @property
+    def given_queue(self) -> str | QueueBy | None:
+        """Its `queue=`, without the app's prefix; None if it has none."""
+        queue: str | QueueBy | None = self._given.fields.get("queue")
+        return queue
 
     @property
     def carried(self) -> tuple[CarriedVariable, ...]:

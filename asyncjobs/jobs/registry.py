@@ -27,6 +27,7 @@ from asyncjobs.jobs.rule import (
     cron_rule,
     every_rule,
 )
+from asyncjobs.jobs.shared_limits import check_shared_limits
 from asyncjobs.options.app import AppSettings
 from asyncjobs.options.given import Given
 from asyncjobs.options.option import Scope, read
@@ -92,6 +93,8 @@ class JobRegistry(Hooked):
         tracing: where the trace of an attempt begins: `link`, `child`, `auto` or `none`; by
         default the app's.
         unique: at most one job with the same key: a Unique, Debounce or Throttle.
+        limits: how many of its jobs run at a time, or start in a time, in all workers together: a
+        list of Concurrency, RateLimit and Fair.
         max_running: how many of its jobs run at a time in one worker; by default as many as fit.
         isolation: `process` runs each attempt in a process of its own.
         max_memory: how much memory such an attempt may take: "512MiB".
@@ -271,6 +274,7 @@ class JobRegistry(Hooked):
         # Check all names before the first change: a refused registry changes nothing.
         for name, function in registry._names.items():
             self._check_free(name, function)
+            check_shared_limits(function, self._ancestry()[-1].functions())
         for ancestor in self._ancestry():
             for schedule in registry._declared.schedules.values():
                 ancestor._declared.check_free(schedule)
@@ -346,6 +350,7 @@ class JobRegistry(Hooked):
         # Names are checked in all registries above, because an app looks them up in one table.
         for each in names:
             self._check_free(each, job_function)
+        check_shared_limits(job_function, self._ancestry()[-1].functions())
         for registry in self._ancestry():
             # A reload defines the same function again, perhaps with fewer aliases. Those of the
             # older definition must not stay behind.

@@ -13,20 +13,27 @@ from asyncjobs.jobs.enqueue_call import EnqueueMiddleware
 from asyncjobs.jobs.handle import Disposition, JobHandle, Reader
 from asyncjobs.model.clock import new_id, now_ms
 from asyncjobs.model.envelope import Envelope, encode_call, with_more_headers, without_trace
-from asyncjobs.model.headers import call_headers, new_headers, own_headers, unique_header
+from asyncjobs.model.gates import gate_header
+from asyncjobs.model.headers import (
+    call_headers,
+    new_headers,
+    own_headers,
+    unique_header,
+)
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.labels import variables_header
 from asyncjobs.model.refs import JobRef
-from asyncjobs.model.terms import Terms, Unique
+from asyncjobs.model.terms import Gate, Terms, Unique
 from asyncjobs.options.app import AppSettings
 from asyncjobs.options.carried import CarriedVariable, captured
 from asyncjobs.options.durations import When
 from asyncjobs.options.given import Given
 from asyncjobs.options.table import JobOptions
+from asyncjobs.policy.gating import Gating
 from asyncjobs.policy.unique import UniqueRule
 from asyncjobs.store.answers import Placed
 
-__all__ = ["CallTemplate", "JobTemplate", "UniqueTemplate", "new_template"]
+__all__ = ["CallTemplate", "JobTemplate", "TermsTemplate", "new_template"]
 
 # Makes a NamedTuple in half the time that a call of its class takes.
 _new: Final = tuple.__new__
@@ -170,12 +177,18 @@ class JobTemplate:
         ends_ms = None
         if self._expires is not None:
             ends_ms = self._expires.after_ms
-        headers = call_headers(self._own, fills, self.call_key(args, kwargs))
+        key, gate = self.call_key(args, kwargs), self.call_gate(args, kwargs)
+        headers = call_headers(self._own, fills, key, gate)
         return encode_call(self.name, args, kwargs, 0, None, ends_ms, self._stored, headers)
 
     def call_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Unique, int] | None:
         """The unique key of a call that no job makes, and how long its job waits first, in ms. None
         for most. The arguments are as they are stored. Raises ArgumentsError."""
+        return None
+
+    def call_gate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Gate | None:
+        """The limits of a call that no job makes. None for most. The arguments are as they are
+        stored. Raises like `Gating.gate`."""
         return None
 
     def without_trace(self, job: NewJob) -> NewJob:
@@ -262,10 +275,11 @@ class CallTemplate(JobTemplate):
         return job._replace(envelope=with_more_headers(job.envelope, more, has_headers=has_headers))
 
 
-class UniqueTemplate(CallTemplate):
-    """Makes the jobs of a job function that are unique by `rule`. Other jobs pay nothing for it."""
+class TermsTemplate(CallTemplate):
+    """Makes the jobs of a job function that are unique by `rule`, or pass the limits of `gating`,
+    or both. Other jobs pay nothing for it."""
 
-    __slots__ = ("_rule",)
+    __slots__ = ("_gating", "_rule")
 
     def __init__(
         self,
@@ -276,37 +290,70 @@ class UniqueTemplate(CallTemplate):
         own: dict[str, Any] | None,
         needs: Mapping[str, str],
         carried: Sequence[CarriedVariable],
-        rule: UniqueRule,
+        rule: UniqueRule | None,
+        gating: Gating | None,
     ) -> None:
-        if rule.delay_ms:
+        if rule is not None and rule.delay_ms:
             options = replace(options, due=When(after_ms=rule.delay_ms))
         super().__init__(name, binding, options, stored, own, needs, carried)
         self._rule = rule
+        self._gating = gating
 
     def new_job(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], trace: dict[str, Any] | None = None
     ) -> NewJob:
         job = self._routed(args, kwargs, trace)
-        parent = None
-        if self._rule.is_scoped:
-            parent = parent_job()
-        if self._binding.converts and not self._rule.is_by_function:
+        values = stored = (args, kwargs)
+        if self._binding.converts:
             # By what is stored, which is the same for equal values in each process.
-            stored = Envelope.decode(job.envelope)
-            args, kwargs = tuple(stored.args), stored.kwargs
-        unique = self._rule.lock(args, kwargs, parent)
-        # A dead letter has only its envelope, and a retry of it has to hold the key again.
-        job = self._with_headers(job, trace, unique_header(unique))
-        return job._replace(terms=Terms(unique=unique))
+            envelope = Envelope.decode(job.envelope)
+            stored = tuple(envelope.args), envelope.kwargs
+        unique: Unique | None = None
+        gate: Gate | None = None
+        headers: dict[str, Any] = {}
+        # A dead letter has only its envelope. A retry of it has to hold the key again, and to pass
+        # the same limits.
+        if self._rule is not None:
+            unique = self._lock(self._rule, values, stored)
+            headers |= unique_header(unique)
+        if self._gating is not None:
+            gate = self._gating.gate(values, stored)
+            headers |= gate_header(gate)
+        job = self._with_headers(job, trace, headers)
+        return job._replace(terms=Terms(unique, gate))
+
+    def _lock(
+        self,
+        rule: UniqueRule,
+        values: tuple[tuple[Any, ...], dict[str, Any]],
+        stored: tuple[tuple[Any, ...], dict[str, Any]],
+    ) -> Unique:
+        parent = None
+        if rule.is_scoped:
+            parent = parent_job()
+        args, kwargs = values if rule.is_by_function else stored
+        return rule.lock(args, kwargs, parent)
 
     def call_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Unique, int] | None:
+        if self._rule is None:
+            return None
         if self._binding.converts and self._rule.is_by_function:
             args, kwargs = self._binding.loaded(args, kwargs)
         return self._rule.lock(args, kwargs, None), self._rule.delay_ms
 
+    def call_gate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Gate | None:
+        if self._gating is None:
+            return None
+        values = stored = (args, kwargs)
+        if self._binding.converts and self._gating.takes_values:
+            values = self._binding.loaded(args, kwargs)
+        return self._gating.gate(values, stored)
+
     def conflict(self, job: NewJob, place: Placed) -> UniqueConflict | None:
+        if self._rule is None or not self._rule.raises:
+            return None
         # The same id is the same job, which is what an id is for.
-        if not self._rule.raises or place.how != "there" or place.ref.id == job.id:
+        if place.how != "there" or place.ref.id == job.id:
             return None
         return UniqueConflict(
             f"{self.name}: the job {place.ref} holds the unique key of this call; wait for its "
@@ -322,16 +369,18 @@ def new_template(
     app: AppSettings,
     sensitive: dict[str, Any] | None,
     rule: UniqueRule | None,
+    gating: Gating | None = None,
 ) -> JobTemplate:
     """The template of a job function with these options, in an app with these settings.
 
     `sensitive`: the rule of what must not be shown, as stored. `rule`: how its jobs are unique.
+    `gating`: the limits that they pass.
     """
     options = given.within(app)
     own = own_headers(sensitive, options.meta, options.tags)
     parts = name, binding, options, given.stored, own, given.needs
-    if rule is not None:
-        return UniqueTemplate(*parts, app.carried, rule)
+    if rule is not None or gating is not None:
+        return TermsTemplate(*parts, app.carried, rule, gating)
     # Most functions need neither, and their jobs are made with less work.
     if app.carried or options.route is not None:
         return CallTemplate(*parts, app.carried)

@@ -16,7 +16,7 @@ from asyncjobs.jobs.context import in_zone
 from asyncjobs.jobs.function import JobFunction
 from asyncjobs.jobs.typed import Placeholder, Written
 from asyncjobs.model.codec import BadRecord
-from asyncjobs.model.envelope import Envelope, name_in
+from asyncjobs.model.envelope import Envelope, gate_in, name_in
 from asyncjobs.model.headers import TickMark
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.schedules import Overlap
@@ -96,6 +96,7 @@ def check_call(
             f"{function.name}: its queue comes from an argument that each tick fills in, and a "
             "schedule has one queue; give that argument a value, or write options(queue=...)"
         )
+    _check_gate(function, args, kwargs)
     if found is None:
         return
     # rule:23 a key that each tick would change is refused
@@ -105,6 +106,20 @@ def check_call(
             "is stored with the schedule; leave that argument out of by="
         )
     _check_overlap(function.name, found[0], overlap)
+
+
+def _check_gate(
+    function: JobFunction[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    template = function.template
+    first = template.call_gate(*_stored(function, args, kwargs, 0))
+    # A key by a date would stay that of the day on which the schedule was stored.
+    # rule:39 a key of a limit that each tick would change is refused
+    if first != template.call_gate(*_stored(function, args, kwargs, 1)):
+        raise ConfigError(
+            f"{function.name}: its limits depend on an argument that each tick fills in, and are "
+            "stored with the schedule; leave that argument out of by="
+        )
 
 
 def _check_overlap(name: str, unique: Unique, overlap: Overlap) -> None:
@@ -169,11 +184,12 @@ def job_of_tick(call: ScheduledCall, job_id: str, mark: TickMark, now_ms: int) -
     except EncodeError as error:
         raise BadRecord(str(error)) from error
     job = NewJob(call.queue, job_id, call.priority, raw)
-    if found is None:
+    gate = gate_in(call.raw)
+    if found is None and gate is None:
         return job
-    unique, delay_ms = found
+    unique, delay_ms = found or (None, 0)
     # Like an enqueue at this moment, so a debounce counts from now on.
-    return job._replace(delay_ms=delay_ms, terms=Terms(unique=unique))
+    return job._replace(delay_ms=delay_ms, terms=Terms(unique=unique, gate=gate))
 
 
 def _texts(mark: TickMark) -> dict[str, str]:

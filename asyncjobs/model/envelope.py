@@ -14,8 +14,9 @@ import orjson
 from asyncjobs.errors import EncodeError
 from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range
 from asyncjobs.model.codec import FLAT, BadRecord, parse_long, read_fields, to_json
+from asyncjobs.model.gates import GATE_MARK, gate_of
 from asyncjobs.model.headers import NO_HEADERS, UNIQUE_MARK, Headers, PastError
-from asyncjobs.model.terms import Unique
+from asyncjobs.model.terms import Gate, Unique
 
 __all__ = [
     "ENVELOPE_VERSION",
@@ -23,6 +24,7 @@ __all__ = [
     "Envelope",
     "NewerEnvelope",
     "encode_call",
+    "gate_in",
     "name_in",
     "unique_in",
     "with_more_headers",
@@ -296,6 +298,15 @@ def unique_in(raw: bytes) -> Unique | None:
         return AnyEnvelope.decode(raw).headers.unique
     except BadRecord:
         return None
+
+
+def gate_in(raw: bytes) -> Gate | None:
+    """The gate that a job with this envelope has to pass; None for most jobs. Raises BadRecord for
+    one that cannot be read: without its limits the job must not run."""
+    if GATE_MARK not in raw:
+        return None
+    # The bytes may be those of an argument.
+    return gate_of(AnyEnvelope.decode(raw).headers.fields)
 
 
 def with_more_headers(raw: bytes, more: dict[str, Any], *, has_headers: bool) -> bytes:

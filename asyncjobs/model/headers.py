@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from asyncjobs.guard.untrusted import LAST_MS, MOST_COUNT, in_range, read_text, read_whole
 from asyncjobs.model.codec import BadRecord, clean_text
+from asyncjobs.model.gates import gate_header
 from asyncjobs.model.labels import Labels, labels_of
-from asyncjobs.model.terms import Unique
+from asyncjobs.model.terms import Gate, Unique
 
 __all__ = [
     "ERRORS_MARK",
@@ -393,10 +394,13 @@ def call_headers(
     own: dict[str, Any] | None,
     fills: Sequence[tuple[int | str, str]],
     key: tuple[Unique, int] | None,
+    gate: Gate | None = None,
 ) -> dict[str, Any]:
-    """The headers in the call of a schedule, as stored: those of its template, `fills`, and the
-    unique key of its jobs with the time that each of them waits first, in ms."""
+    """The headers in the call of a schedule, as stored: those of its template, `fills`, the unique
+    key of its jobs with the time that each of them waits first, in ms, and their gate."""
     headers = new_headers(own, None)
+    if gate is not None:
+        headers = {**headers, **gate_header(gate)}
     if key is not None:
         unique, delay_ms = key
         text = unique.key.decode("utf-8", "surrogateescape")

@@ -38,12 +38,8 @@ class Given:
     @property
     def needs(self) -> dict[str, str]:
         """The capabilities that a store must have for these options, by the options' names."""
-        # None takes an option away, and then nothing has to be kept.
-        return {
-            option.name: option.needs
-            for option in _NEEDING
-            if self.fields.get(option.field) is not None
-        }
+        # None takes an option away, and an empty list asks for nothing: nothing has to be kept.
+        return {option.name: option.needs for option in _NEEDING if self.fields.get(option.field)}
 
     def by_enqueue(self, options: Mapping[str, Any], name: str) -> Given:
         """These options, overridden by those of `f.options(...)`. `name` is that of f, for errors.

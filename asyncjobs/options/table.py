@@ -55,6 +55,7 @@ from asyncjobs.options.labels import (
 )
 from asyncjobs.options.option import UNSET, Flag, Option, Scope, Travel, Use, of_scope
 from asyncjobs.options.routes import QueueBy, QueueValue, check_queue
+from asyncjobs.policy.limits import LimitsValue, LimitValue, check_limits
 from asyncjobs.policy.redaction import check_patterns
 from asyncjobs.policy.retry import ExceptionClasses, Retries, RetryPolicy, RetryValue
 from asyncjobs.policy.unique import UniqueValue
@@ -96,6 +97,7 @@ class JobOptions:
     due: When = _AT_ONCE
     id: str | None = None
     unique: UniqueValue | None = None
+    limits: tuple[LimitValue, ...] = ()
     max_running: int | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
@@ -124,6 +126,7 @@ class FunctionOptions(TypedDict, total=False):
     expires: Seconds | None
     tracing: TracingMode | None
     unique: UniqueValue | None
+    limits: LimitsValue
     max_running: int | None
     meta: MetaValue
     tags: TagsValue
@@ -319,6 +322,19 @@ OPTIONS: Final = (
             Scope.ENQUEUE: Use("another rule of uniqueness; None removes it", UNSET),
         },
         needs="unique",
+    ),
+    Option(
+        "limits",
+        "limits",
+        check_limits,
+        {
+            Scope.FUNCTION: Use(
+                "how many of its jobs run at a time, or start in a time, in all workers together: "
+                "a list of `Concurrency`, `RateLimit` and `Fair`",
+                (),
+            )
+        },
+        needs="gates",
     ),
     Option(
         "max_running",

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from inspect import Parameter
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import orjson
 
-from asyncjobs.errors import ArgumentsError, ConfigError, RegistrationError
+from asyncjobs.errors import ArgumentsError, ConfigError
 from asyncjobs.guard.texts import shown
 from asyncjobs.model.clock import LONGEST_S, Seconds, seconds
 from asyncjobs.model.terms import Unique as Lock
 from asyncjobs.model.terms import Until
+from asyncjobs.policy.by_name import ByName
 from asyncjobs.policy.parameters import Parameters
 
 __all__ = ["By", "Debounce", "OnConflict", "Throttle", "Unique", "UniqueRule", "UniqueValue"]
@@ -145,18 +145,7 @@ class UniqueRule:
     is an error.
     """
 
-    __slots__ = (
-        "_by",
-        "_defaults",
-        "_lock",
-        "_names",
-        "_prefix",
-        "_unsure",
-        "_unsure_from",
-        "delay_ms",
-        "is_scoped",
-        "raises",
-    )
+    __slots__ = ("_arguments", "_by", "_lock", "_prefix", "delay_ms", "is_scoped", "raises")
 
     def __init__(self, value: UniqueValue, function: str, parameters: Parameters) -> None:
         """Raises RegistrationError if `by` names an argument that the function does not have."""
@@ -169,32 +158,9 @@ class UniqueRule:
             self._prefix = f"k:{value.key}"
             if value.by is None:
                 self._by = ()
-        self._names = tuple(p.name for p in parameters.positional)
-        known = {p.name for p in parameters.all}
-        self._defaults = {
-            p.name: _json_default(p.default)
-            for p in parameters.all
-            if p.default is not p.empty and p.name not in parameters.passed
-        }
-        # A decorator that passes arguments on may fill in some of them. Then all behind the first
-        # stand at earlier positions than it seems.
-        passed = [n for n, name in enumerate(self._names) if name in parameters.passed]
-        self._unsure_from = passed[0] if passed else len(self._names)
-        self._unsure = {self._names[n] for n in passed[1:]}
-        # `*args` and `**kwargs` have no names that a call could give.
-        for p in parameters.all:
-            if p.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
-                known.discard(p.name)
-        # Here and not at the first enqueue: a typo would else show only in production.
+        self._arguments = ByName(function, parameters)
         if isinstance(self._by, tuple):
-            rest = [p.name for p in parameters.all if p.kind is Parameter.VAR_KEYWORD]
-            for name in self._by:
-                # By the name of all others, each call would have the same key.
-                if name not in known and (name in rest or not rest):
-                    raise RegistrationError(
-                        f"{function}: unique by {name!r}, and it has no such argument; it has "
-                        f"{', '.join(sorted(known)) or 'none'}"
-                    )
+            self._arguments.check(self._by, "unique by")
         self._lock = self._lock_of(value)
 
     def _lock_of(self, value: UniqueValue) -> Lock:
@@ -241,14 +207,13 @@ class UniqueRule:
             chosen = self._by(*args, **kwargs)
         else:
             # By name, so that f(1) and f(account=1) have one key.
-            by_position = dict(zip(self._names, args, strict=False))
-            values = {**self._defaults, **kwargs, **by_position}
+            by_position, values = self._arguments.values(args, kwargs)
             # With `**kwargs` a name may be given twice: by position, and as one of these.
             twice = {name: kwargs[name] for name in by_position.keys() & kwargs.keys()}
-            chosen = values, list(args[len(self._names) :]), twice
+            chosen = values, list(args[len(self._arguments.names) :]), twice
             if self._by is not None:
                 assert isinstance(self._by, tuple)
-                self._check_positions(len(args), kwargs)
+                self._arguments.check_positions(self._by, len(args), kwargs, "it is unique by")
                 chosen = [values.get(name) for name in self._by]
         try:
             text = orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS)
@@ -257,29 +222,6 @@ class UniqueRule:
                 f"{self._prefix[2:]}: its unique key cannot be written as JSON: {error}"
             ) from error
         return blake2b(text, digest_size=16).hexdigest()
-
-    def _check_positions(self, count: int, kwargs: Mapping[str, Any]) -> None:
-        """Raise ArgumentsError where an argument of the key may be another one than it seems.
-
-        Calls that differ would have one key, and all but the first would be lost.
-        """
-        if count <= self._unsure_from or not self._unsure:
-            return
-        for name in self._by if isinstance(self._by, tuple) else ():
-            if name in self._unsure and name not in kwargs:
-                raise ArgumentsError(
-                    f"{self._prefix[2:]}: it is unique by {name!r}, and its decorator may fill in "
-                    f"arguments before that one: give it by name, {name}=..."
-                )
-
-
-def _json_default(value: Any) -> Any:
-    """A default, as far as JSON has it; else the name of its class, the same in each process."""
-    try:
-        orjson.dumps(value)
-    except (TypeError, ValueError):
-        return f"<{type(value).__qualname__}>"
-    return value
 
 
 def _ms(value: Seconds) -> int:

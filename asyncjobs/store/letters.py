@@ -8,7 +8,7 @@ from typing import ClassVar, Final, Literal, NamedTuple, Protocol
 
 from asyncjobs.model.job import Priority
 from asyncjobs.model.refs import JobRef
-from asyncjobs.model.terms import Unique
+from asyncjobs.model.terms import Gate, Unique
 
 __all__ = [
     "MAX_PAGE",
@@ -80,11 +80,13 @@ class Revival(NamedTuple):
     """A dead job that is to run again, with this envelope.
 
     `unique` is the key that it has to hold again. A window is none: it only bounds enqueues.
+    `gate` is what it has to pass again.
     """
 
     key: LetterKey
     envelope: bytes
     unique: Unique | None = None
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, slots=True)

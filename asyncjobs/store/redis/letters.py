@@ -92,7 +92,7 @@ class RedisDeadLetters:
             keys = self._keys.queue(letters[places[0]].ref.queue)
             args: list[bytes | str | int] = []
             for place in places:
-                (ref, died_ms), envelope, unique = revivals[place]
+                (ref, died_ms), envelope, unique = revivals[place][:3]
                 args += (id_bytes(ref.id), died_ms, envelope, key_args(unique))
             results = tuple(keys.result(letters[place].ref.id) for place in places)
             command = again.command(keys, self._pinned(), wanted, *args, more_keys=results)
