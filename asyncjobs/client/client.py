@@ -12,6 +12,7 @@ from asyncjobs.client.delivery import Delivery
 from asyncjobs.client.lone import LoneSender
 from asyncjobs.client.waiters import Part, by_queue, in_chunks, partly_stored_error
 from asyncjobs.errors import MissingCapability, PayloadTooLarge, StoreError, StoreUnavailable
+from asyncjobs.jobs.handle import Disposition
 from asyncjobs.model.events import Events, JobEnqueued, tell_failed, tell_stored
 from asyncjobs.model.job import NewJob
 from asyncjobs.options.app import AppSettings
@@ -32,6 +33,7 @@ class Client:
     def __init__(self, backend: Backend, settings: AppSettings, events: Events) -> None:
         """Must be made on the loop that it runs on."""
         self.backend = backend
+        self.new: Disposition = "new"
         self.loop = loop = asyncio.get_running_loop()
         self._max_payload = settings.max_payload
         self._timeout_s = settings.connect_timeout_s
@@ -55,7 +57,7 @@ class Client:
         """
         size = len(job.envelope)
         if size > self._max_payload or job.terms is not None:
-            self._check(job, name)
+            self.check(job, name)
         deadline_s = self.loop.time() + self._timeout_s
         try:
             batcher = self._batcher
@@ -90,7 +92,7 @@ class Client:
         # All of them, before the first batch is sent.
         for job, name in zip(jobs, names, strict=True):
             if len(job.envelope) > self._max_payload or job.terms is not None:
-                self._check(job, name)
+                self.check(job, name)
         answers: list[Placed | None] = []
         batcher = self._batcher
         stored = 0
@@ -174,7 +176,7 @@ class Client:
         if flusher is not None:
             await asyncio.wait([flusher])
 
-    def _check(self, job: NewJob, name: str) -> None:
+    def check(self, job: NewJob, name: str) -> None:
         """Raise PayloadTooLarge or MissingCapability for a job that the store would refuse.
 
         The store refuses a batch as a whole. Callers that share it with such a job would get the

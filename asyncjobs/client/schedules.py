@@ -11,7 +11,6 @@ from asyncjobs.client.sender import disposition_of
 from asyncjobs.client.ticks import Backfill
 from asyncjobs.errors import ConfigError, UsageError
 from asyncjobs.guard.texts import shown
-from asyncjobs.jobs.context import in_zone
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle, Reader
 from asyncjobs.jobs.registry import JobRegistry
@@ -27,6 +26,7 @@ from asyncjobs.jobs.rule import (
 )
 from asyncjobs.jobs.schedule import Schedule, schedule_of
 from asyncjobs.jobs.tick import scheduled_call
+from asyncjobs.jobs.times import in_zone
 from asyncjobs.jobs.zones import load_zones, load_zones_of
 from asyncjobs.model.clock import at_ms
 from asyncjobs.model.schedules import ScheduleRef

@@ -12,9 +12,11 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from asyncjobs.client.client import Client
 from asyncjobs.client.convoy import Arrival, Convoy, Passed, conclude
+from asyncjobs.client.keeping import Keeping
 from asyncjobs.client.passing import Passing
 from asyncjobs.errors import UniqueConflict, UsageError
 from asyncjobs.guard.texts import shown
+from asyncjobs.jobs.effects import FindEffects
 from asyncjobs.jobs.enqueue_call import EnqueueCall
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import Disposition, JobHandle, Reader
@@ -22,6 +24,7 @@ from asyncjobs.jobs.template import JobTemplate
 from asyncjobs.model.job import NewJob
 from asyncjobs.store.answers import Placed
 from asyncjobs.store.checks import check_needs
+from asyncjobs.store.seam import Backend
 
 __all__ = ["Access", "Maker", "Plan", "Sender", "Spans", "ThreadWay", "disposition_of"]
 
@@ -67,6 +70,25 @@ class Access(Protocol):
         Raises NotOpen, and UsageError with the text `instead` if an event loop runs here.
         """
         ...
+
+
+class Taker(Protocol):
+    """Takes new jobs: the client, which stores them, or an attempt that keeps them.
+
+    `new`: what becomes of a job that it takes.
+    """
+
+    @property
+    def new(self) -> Disposition: ...
+
+    @property
+    def backend(self) -> Backend: ...
+
+    def enqueue(self, job: NewJob, name: str) -> Coroutine[Any, Any, Placed | None]: ...
+
+    def enqueue_many(
+        self, jobs: Sequence[NewJob], names: Sequence[str]
+    ) -> Coroutine[Any, Any, list[Placed | None]]: ...
 
 
 class Maker(Protocol):
@@ -124,18 +146,21 @@ class Plan(Generic[R]):
         return [(self._calls.popleft(), template) for template in templates]
 
     def arrivals(
-        self, reader: Reader, places: Sequence[Placed | None]
+        self, reader: Reader, places: Sequence[Placed | None], new: Disposition
     ) -> list[JobHandle[R] | UniqueConflict]:
-        """For each call the handle, or the conflict that it has met."""
+        """For each call the handle, or the conflict that it has met. `new`: what has become of a
+        job whose place is None."""
         found: list[JobHandle[R] | UniqueConflict] = []
         for template, job, place in zip(self.templates, self.jobs, places, strict=True):
             try:
-                found.append(_handle(template, reader, job, place))
+                found.append(_handle(template, reader, job, place, new))
             except UniqueConflict as conflict:
                 found.append(conflict)
         return found
 
-    def handles(self, reader: Reader, places: Sequence[Placed | None]) -> list[JobHandle[R]]:
+    def handles(
+        self, reader: Reader, places: Sequence[Placed | None], new: Disposition = "new"
+    ) -> list[JobHandle[R]]:
         """The handles. `places` has None for each new job, else what became of it.
 
         Raises UniqueConflict, which says how many of the calls have met one.
@@ -154,7 +179,7 @@ class Plan(Generic[R]):
                 holder=conflicts[0].holder,
             )
         return [
-            _handle(template, reader, job, place)
+            _handle(template, reader, job, place, new)
             for template, job, place in zip(self.templates, self.jobs, places, strict=True)
         ]
 
@@ -214,20 +239,22 @@ class Sender:
         """Store many jobs, for `AsyncJobs.enqueue_many`, which lists the errors."""
         # First, so that NotOpen comes before the work of listing and encoding.
         client = self._access.client
-        plan = self.plan(await _listed(calls))
+        return await self._send_many(client, self.plan(await _listed(calls)))
+
+    async def _send_many(self, taker: Taker, plan: Plan[R]) -> list[JobHandle[R]]:
         passes = False
         for template in plan.templates:
             if template.asks is not None:
-                check_needs(template.name, template.needs, client.backend)
+                check_needs(template.name, template.needs, taker.backend)
                 passes = passes or bool(template.through)
         if passes:
-            return await self._pass_many(client, plan)
+            return await self._pass_many(taker, plan)
         with self._spans.enqueue(plan.templates) as makers:
             for _ in plan.encode(makers):
                 # A worker in this process must get to its heartbeats and its jobs meanwhile.
                 await asyncio.sleep(0)
-            places = await client.enqueue_many(plan.jobs, plan.names)
-        return plan.handles(self.reader, places)
+            places = await taker.enqueue_many(plan.jobs, plan.names)
+        return plan.handles(self.reader, places, taker.new)
 
     def send_from_thread(
         self, function: JobFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -249,32 +276,72 @@ class Sender:
             place = way.call_from_thread(lambda client: _enqueue(client, job, template), name)
         return _handle(template, self.reader, job, place)
 
+    # -- kept for the success of an attempt -------------------------------------------------------
+
+    async def keep(self, call: JobCall[R], find: FindEffects) -> JobHandle[R]:
+        """Keep one job, for `JobContext.enqueue`, which lists the errors."""
+        self._check(call)
+        keeping = Keeping(self._access.client, find)
+        if call.function.template.through:
+            return await self._pass(keeping, call.function, call.args, call.kwargs)
+        (handle,) = await self._send_many(keeping, Plan([call]))
+        return handle
+
+    async def keep_many(self, calls: Sequence[JobCall[R]], find: FindEffects) -> list[JobHandle[R]]:
+        """Keep many jobs, for `JobContext.enqueue_many`, which lists the errors."""
+        return await self._send_many(Keeping(self._access.client, find), self.plan(calls))
+
+    def keep_from_thread(self, call: JobCall[R], find: FindEffects) -> JobHandle[R]:
+        """Keep one job from a thread, for `JobContext.enqueue_sync`."""
+        self._check(call)
+        function = call.function
+        template = function.template
+        name = template.name
+        way = self._access.from_thread(
+            f"{name}: ctx.enqueue_sync() would block the event loop that runs here; "
+            "write await ctx.enqueue(...)"
+        )
+        # What an attempt keeps is changed on its loop only.
+        if template.through:
+            return way.call_from_thread(
+                lambda client: self._pass(Keeping(client, find), function, call.args, call.kwargs),
+                name,
+            )
+        with self._spans.enqueue((template,)) as (maker,):
+            job = maker.new_job(call.args, call.kwargs)
+
+            async def ask(client: Client) -> Placed | None:
+                return await _enqueue(Keeping(client, find), job, template)
+
+            place = way.call_from_thread(ask, name)
+        return _handle(template, self.reader, job, place, "pending")
+
     # -- with middleware around it ----------------------------------------------------------------
 
     def _pass(
         self,
-        client: Client,
+        taker: Taker,
         function: JobFunction[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Coroutine[Any, Any, JobHandle[Any]]:
         """Take one call through its middleware to the store."""
         call = EnqueueCall(function, args, kwargs)
-        return Passing(function.template.through, partial(self._deliver, client)).run(call)
+        return Passing(function.template.through, partial(self._deliver, taker)).run(call)
 
-    async def _deliver(self, client: Client, call: EnqueueCall) -> JobHandle[Any]:
+    async def _deliver(self, taker: Taker, call: EnqueueCall) -> JobHandle[Any]:
         template: JobTemplate = call.function.template
         with self._spans.enqueue((template,)) as (maker,):
             job = maker.new_job(call.args, dict(call.kwargs))
             # The middleware may have asked for more than the job function does.
-            place = await _enqueue(client, job, template)
-        return _handle(template, self.reader, job, place)
+            place = await _enqueue(taker, job, template)
+        return _handle(template, self.reader, job, place, taker.new)
 
-    async def _pass_many(self, client: Client, plan: Plan[R]) -> list[JobHandle[R]]:
+    async def _pass_many(self, taker: Taker, plan: Plan[R]) -> list[JobHandle[R]]:
         """Take calls through their middleware, a thousand beside each other."""
         arrivals: list[Arrival] = []
         while calls := plan.next_calls(PLAN_STEP):
-            arrivals += await Convoy(partial(self._deliver_all, client)).run(
+            arrivals += await Convoy(partial(self._deliver_all, taker)).run(
                 [
                     (EnqueueCall(each.function, each.args, each.kwargs), template.through)
                     for each, template in calls
@@ -283,18 +350,18 @@ class Sender:
         return conclude(arrivals)
 
     async def _deliver_all(
-        self, client: Client, passed: Sequence[Passed]
+        self, taker: Taker, passed: Sequence[Passed]
     ) -> list[JobHandle[Any] | UniqueConflict]:
         calls = [each.call for each in passed]
         plan = Plan([JobCall(each.function, each.args, dict(each.kwargs)) for each in calls])
         for template in plan.templates:
-            check_needs(template.name, template.needs, client.backend)
+            check_needs(template.name, template.needs, taker.backend)
         contexts = [each.context for each in passed]
         with self._spans.enqueue(plan.templates) as makers:
             for _ in plan.encode(map(_Within, contexts, makers)):
                 await asyncio.sleep(0)
-            places = await client.enqueue_many(plan.jobs, plan.names)
-        return plan.arrivals(self.reader, places)
+            places = await taker.enqueue_many(plan.jobs, plan.names)
+        return plan.arrivals(self.reader, places, taker.new)
 
     def trial(self, call: JobCall[Any]) -> NewJob:
         """The job of this call, which is not stored. Raises UsageError, ArgumentsError and
@@ -326,19 +393,23 @@ class _Within:
 
 
 def _enqueue(
-    client: Client, job: NewJob, template: JobTemplate
+    taker: Taker, job: NewJob, template: JobTemplate
 ) -> Coroutine[Any, Any, Placed | None]:
-    check_needs(template.name, template.needs, client.backend)
-    return client.enqueue(job, template.name)
+    check_needs(template.name, template.needs, taker.backend)
+    return taker.enqueue(job, template.name)
 
 
 def _handle(
-    template: JobTemplate, reader: Reader, job: NewJob, place: Placed | None
+    template: JobTemplate,
+    reader: Reader,
+    job: NewJob,
+    place: Placed | None,
+    new: Disposition = "new",
 ) -> JobHandle[Any]:
     """The handle of the job that was enqueued, or of the job that stands in its place. Raises
     UniqueConflict."""
     if place is None:
-        return template.handle(reader, job.queue, job.id, "new")
+        return template.handle(reader, job.queue, job.id, new)
     conflict = template.conflict(job, place)
     if conflict is not None:
         raise conflict

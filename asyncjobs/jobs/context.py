@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Protocol
-from zoneinfo import ZoneInfo
 
 from asyncjobs.errors import UsageError
 from asyncjobs.guard.texts import shown
+from asyncjobs.jobs.causing import Causing
 from asyncjobs.jobs.seat import Desk, Seat
-from asyncjobs.jobs.stepwise import Stepwise
+from asyncjobs.jobs.times import from_ms, in_zone
 from asyncjobs.jobs.waiting import EventWaits
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import clean_text, to_json
@@ -40,31 +39,13 @@ INJECTED: Final[Any] = _Injected()
 `async def send(to: str, *, ctx: JobContext = INJECTED)`."""
 
 
-def from_ms(value: int) -> datetime:
-    """Milliseconds since the epoch as an aware datetime in UTC."""
-    return datetime.fromtimestamp(value / 1000, UTC)
-
-
-def in_zone(ms: int, zone: str) -> datetime:
-    """Milliseconds since the epoch as an aware datetime in this zone; in UTC if this machine does
-    not know the zone."""
-    if zone == "UTC":
-        # It needs no database of zones, which small images may lack.
-        return from_ms(ms)
-    try:
-        return datetime.fromtimestamp(ms / 1000, ZoneInfo(zone))
-    # A name from the store may be any text: a path, a folder, or one with a null byte.
-    except (ValueError, KeyError, OSError, OverflowError):
-        return from_ms(ms)
-
-
 def _time(ms: int | None) -> datetime | None:
     if ms is None:
         return None
     return from_ms(ms)
 
 
-class JobContext(Stepwise):
+class JobContext(Causing):
     """One attempt of a job, as the job sees it. No property asks the store.
 
     `name` is the name of the job function. `attempt` counts from 1; `max_attempts` is the most
@@ -262,10 +243,6 @@ class Current(Protocol):
 
 
 _current: ContextVar[Current] = ContextVar("asyncjobs_current_job")
-_result_waits: ContextVar[Callable[[Any, JobRef], AbstractContextManager[None]]]
-_result_waits = ContextVar("asyncjobs_result_waits")
-"""Set by a worker for its jobs. A job that waits for the result of another job enters it, so that
-the worker knows which jobs wait."""
 
 
 def parent_job() -> str | None:

@@ -13,6 +13,7 @@ import anyio.to_thread
 from asyncjobs.errors import ConfigError, NotBound, RegistrationError
 from asyncjobs.jobs.binding import Binding
 from asyncjobs.jobs.calling import CallPlan
+from asyncjobs.jobs.causing import Keeper
 from asyncjobs.jobs.context import JobContext, _current
 from asyncjobs.jobs.conversions import Returns, conversions
 from asyncjobs.jobs.foreign import Types
@@ -43,7 +44,7 @@ WRAPPED: Final = ("__module__", "__name__", "__qualname__", "__doc__")
 """The attributes that a job function copies from its function."""
 
 
-class Sender(Protocol):
+class Sender(Keeper, Protocol):
     """What job functions need of their app's sender."""
 
     @property

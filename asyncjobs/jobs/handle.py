@@ -17,9 +17,9 @@ from asyncjobs.errors import (
     UsageError,
 )
 from asyncjobs.guard.texts import in_queues
-from asyncjobs.jobs.context import _result_waits
 from asyncjobs.jobs.info import JobInfo, envelope_of, info_of, outcome_of
 from asyncjobs.jobs.readings import Readings
+from asyncjobs.jobs.result_waits import _result_waits
 from asyncjobs.jobs.step_info import steps_in
 from asyncjobs.model import events
 from asyncjobs.model.clock import Seconds, seconds
@@ -36,7 +36,7 @@ __all__ = ["Disposition", "JobHandle", "Reader"]
 _NOTED: Final = (State.RUNNING, State.READY, State.SCHEDULED, State.DEAD)
 """States in which a job may have notes."""
 
-Disposition: TypeAlias = Literal["new", "existing", "replaced", "held", "cancelled"]
+Disposition: TypeAlias = Literal["new", "existing", "replaced", "held", "cancelled", "pending"]
 """What became of an enqueue; see `JobHandle.disposition`."""
 
 R_co = TypeVar("R_co", covariant=True)
@@ -139,7 +139,8 @@ class JobHandle(Generic[R_co]):
         this is its handle. `replaced`: that job had not started, and has the new arguments and the
         new time now. `held`: the job was stored, and waits until the one that holds its unique key
         has ended. `cancelled`: the job has ended at once, for its limit had no room and cancels new
-        jobs then.
+        jobs then. `pending`: it was enqueued by `ctx.enqueue`, and is stored if and when the
+        attempt that has enqueued it succeeds.
         """
         return self._disposition
 
@@ -147,9 +148,10 @@ class JobHandle(Generic[R_co]):
     def is_new(self) -> bool | None:
         """True if the enqueue stored a new job, False if another job stands in its place.
 
-        None if the handle was not made by an enqueue. `disposition` says more.
+        None if the handle was not made by an enqueue, and for a job that `ctx.enqueue` keeps.
+        `disposition` says more.
         """
-        if self._disposition is None:
+        if self._disposition in (None, "pending"):
             return None
         return self._disposition in ("new", "held")
 
@@ -290,6 +292,11 @@ class JobHandle(Generic[R_co]):
         if self._readings is not None:
             refs = self._readings.refs
         where = in_queues(ref.queue for ref in refs)
+        if self._disposition == "pending":
+            return JobNotFound(
+                f"job {self.id!r} {where}: ctx.enqueue() keeps it until the attempt that has "
+                "enqueued it succeeds, or drops it; f.enqueue(...) stores a job at once"
+            )
         return JobNotFound(
             f"job {self.id!r} {where}: expired or unknown; finished jobs are known "
             "for id_ttl and their results for result_ttl"

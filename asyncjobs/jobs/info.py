@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from asyncjobs.guard.untrusted import LAST_MS, read_text
-from asyncjobs.jobs.context import from_ms
 from asyncjobs.jobs.step_info import StepInfo
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import BadRecord, read_fields
 from asyncjobs.model.envelope import Envelope, NewerEnvelope

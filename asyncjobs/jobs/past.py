@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from asyncjobs.errors import UsageError
-from asyncjobs.jobs.context import from_ms
 from asyncjobs.jobs.overview import store_now_ms
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.model.clock import Seconds, seconds
 from asyncjobs.model.figures import HOUR_MS, MINUTE_MS, Figures
 from asyncjobs.model.histogram import Histogram, quantile_s

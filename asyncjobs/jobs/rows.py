@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from asyncjobs.jobs.context import from_ms
 from asyncjobs.jobs.info import JobError, JobInfo, MaxAttempts, info_of
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.model.codec import BadRecord, read_fields
 from asyncjobs.model.envelope import Envelope, NewerEnvelope, name_in
 from asyncjobs.model.history import FinishedJob

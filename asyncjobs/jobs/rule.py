@@ -12,8 +12,8 @@ from asyncjobs.errors import ConfigError
 from asyncjobs.guard.nearness import nearest
 from asyncjobs.guard.texts import shown
 from asyncjobs.guard.untrusted import LAST_MS, read_text
-from asyncjobs.jobs.context import in_zone
 from asyncjobs.jobs.tick import ScheduledCall
+from asyncjobs.jobs.times import in_zone
 from asyncjobs.model.clock import Seconds, at_ms, seconds
 from asyncjobs.model.codec import BadRecord, read_fields, to_json
 from asyncjobs.model.job import Priority

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from asyncjobs.guard.untrusted import LAST_MS
-from asyncjobs.jobs.context import in_zone
 from asyncjobs.jobs.rule import Definition, NewerDefinition
 from asyncjobs.jobs.tick import FromTick
+from asyncjobs.jobs.times import in_zone
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.model.job import Priority

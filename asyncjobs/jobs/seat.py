@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal, Protocol, TypeAlias
 
 from asyncjobs.errors import UsageError
+from asyncjobs.jobs.effects import AttemptEffects
 from asyncjobs.model.awaiting import Awaited
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.notes import Notes
@@ -80,6 +81,11 @@ class Seat(Protocol):
         """
         ...
 
+    def effects(self) -> AttemptEffects:
+        """What the success of this attempt causes besides. Raises UsageError when it is over, and
+        where nothing can be kept for it."""
+        ...
+
 
 class Desk(Protocol):
     """Gives each running job of a worker its seat."""
@@ -141,3 +147,11 @@ class LocalSeat:
         self, name: str, key: str, note: str, after: str, timeout_ms: int, over: bytes
     ) -> Awaited:
         raise UsageError(f"a plain call cannot wait for the event {name!r}; let a worker run it")
+
+    def effects(self) -> AttemptEffects:
+        if self._outer is not None:
+            return self._outer.effects()
+        raise UsageError(
+            "ctx.enqueue() stores jobs with the success of an attempt, and a plain call has none: "
+            "let a worker run it, or write await f.enqueue(...)"
+        )

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from asyncjobs.guard.untrusted import LAST_MS
-from asyncjobs.jobs.context import from_ms
 from asyncjobs.jobs.cursors import to_tagged
 from asyncjobs.jobs.steps import read_step
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.notes import STEP
 from asyncjobs.policy.redaction import Mask

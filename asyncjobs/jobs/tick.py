@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from asyncjobs.errors import ConfigError, EncodeError
-from asyncjobs.jobs.context import in_zone
 from asyncjobs.jobs.function import JobFunction
+from asyncjobs.jobs.times import in_zone
 from asyncjobs.jobs.typed import Placeholder, Written
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, gate_in, name_in

@@ -10,6 +10,7 @@ from typing import Final
 
 from asyncjobs.errors import MissingCapability, UsageError
 from asyncjobs.model.job import NewJob, Priority, State
+from asyncjobs.model.refs import JobRef
 from asyncjobs.model.schedules import Overlap, ScheduleRef
 from asyncjobs.model.settlement import MOST_EFFECT_BYTES, MOST_EFFECT_JOBS, Settlement
 from asyncjobs.model.terms import Barrier, Terms
@@ -19,6 +20,7 @@ from asyncjobs.store.seam import Backend, Capabilities, EnqueueBatch
 __all__ = [
     "check_barriers",
     "check_batch",
+    "check_effect",
     "check_effects",
     "check_needs",
     "check_terms",
@@ -123,17 +125,7 @@ def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
     # Up to here it was about the settlement, from here on about each job of it. A store must not
     # meet any of these when it has begun: what a success causes is stored whole or not at all.
     for new in effects.jobs:
-        if new.queue != job.queue and not capabilities.across_queues:
-            raise UsageError(
-                f"the settlement of {job.ref} carries the job {new.ref}, and this store keeps "
-                "only jobs of the same queue with a settlement: enqueue the job by itself"
-            )
-        if new.priority not in PRIORITIES:
-            raise UsageError(
-                f"the settlement of {job.ref} carries the job {new.ref} with the priority "
-                f"{new.priority!r}: use 0 to 3"
-            )
-        check_terms(new, capabilities)
+        check_effect(job.ref, new, capabilities)
     check_barriers(effects.barriers, capabilities, f"the settlement of {job.ref}")
     for barrier in effects.barriers:
         if barrier.queue != job.queue and not capabilities.across_queues:
@@ -141,6 +133,22 @@ def check_effects(settlement: Settlement, capabilities: Capabilities) -> None:
                 f"the settlement of {job.ref} raises the barrier {barrier.queue}/{barrier.id}, and "
                 "this store raises only barriers of the same queue with a settlement"
             )
+
+
+def check_effect(job: JobRef, new: NewJob, capabilities: Capabilities) -> None:
+    """Raises UsageError or MissingCapability for a job that this store cannot keep with a success
+    of `job`."""
+    if new.queue != job.queue and not capabilities.across_queues:
+        raise UsageError(
+            f"the settlement of {job} carries the job {new.ref}, and this store keeps only jobs of "
+            "the same queue with a settlement: enqueue the job by itself"
+        )
+    if new.priority not in PRIORITIES:
+        raise UsageError(
+            f"the settlement of {job} carries the job {new.ref} with the priority "
+            f"{new.priority!r}: use 0 to 3"
+        )
+    check_terms(new, capabilities)
 
 
 def check_ticks(

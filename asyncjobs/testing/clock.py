@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from asyncjobs.errors import UsageError
-from asyncjobs.jobs.context import from_ms
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.model.clock import Seconds, at_ms, seconds
 from asyncjobs.testing.outcomes import Drained
 from asyncjobs.testing.wall_clock import WallClock

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from asyncjobs.jobs.context import _current, from_ms
+from asyncjobs.jobs.context import _current
 from asyncjobs.jobs.function import JobFunction
 from asyncjobs.jobs.registry import JobRegistry
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.model.clock import Seconds
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, NewerEnvelope

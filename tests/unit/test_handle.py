@@ -20,7 +20,7 @@ from asyncjobs.errors import (
     ResultUnavailable,
     UsageError,
 )
-from asyncjobs.jobs.context import from_ms
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, PastError

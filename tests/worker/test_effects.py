@@ -9,17 +9,15 @@ import pytest
 from asyncjobs import AsyncJobs, JobFailed, RetryPolicy, constant
 from asyncjobs.model.job import NewJob, TakenJob
 from asyncjobs.model.settlement import MOST_EFFECT_BYTES, Effects, Settlement
-from asyncjobs.model.terms import Terms, Unique
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, Stage, counts, register, working
 
 pytestmark = pytest.mark.anyio
 
-TERMS = Terms(unique=Unique(b"key", "finished", 1_000))
 REFUSED = [
     (NewJob("other", "a", 2, b"{}"), r"UsageError: .*default/evil.*by itself"),
     (NewJob("default", "a", 2, bytes(MOST_EFFECT_BYTES + 1)), r"UsageError: .*in parts"),
-    (NewJob("default", "a", 2, b"{}", terms=TERMS), r"UsageError: .*default/evil.*unique key"),
+    (NewJob("default", "a", 7, b"{}"), r"UsageError: .*default/evil.*priority 7"),
 ]
 
 
@@ -39,7 +37,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> dict[str, NewJob]:
     return planned
 
 
-@pytest.mark.parametrize(("child", "said"), REFUSED, ids=["queue", "size", "terms"])
+@pytest.mark.parametrize(("child", "said"), REFUSED, ids=["queue", "size", "priority"])
 async def test_what_a_store_cannot_keep_fails_its_job_alone(
     app: AsyncJobs, stage: Stage, poison: dict[str, NewJob], child: NewJob, said: str
 ) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from asyncjobs import AsyncJobs, JobDiscarded, RetryPolicy, State, Worker, constant, events
-from asyncjobs.jobs.context import from_ms
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.model.clock import new_id, now_ms
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS, PastError

@@ -9,7 +9,7 @@ import pytest
 
 from asyncjobs import INJECTED, AsyncJobs, JobContext, Worker
 from asyncjobs.events import JobStarted
-from asyncjobs.jobs.context import from_ms
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.seam import StoreSettings
 from asyncjobs.testing.conformance.store import PinnedClock

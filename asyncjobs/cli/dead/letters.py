@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from asyncjobs.cli.shared.store_command import each_by_itself
 from asyncjobs.guard.texts import in_queues
-from asyncjobs.jobs.context import from_ms
 from asyncjobs.jobs.readings import read_job_name
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import name_in
 from asyncjobs.model.job import State

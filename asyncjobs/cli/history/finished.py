@@ -12,9 +12,9 @@ from asyncjobs.cli.shared.render import Table, clean, moment, paint, show, show_
 from asyncjobs.cli.shared.store_command import ask, refusals, store_options
 from asyncjobs.cli.shared.values import Duration, count, show_duration
 from asyncjobs.host.exits import ExitCode
-from asyncjobs.jobs.context import from_ms
 from asyncjobs.jobs.overview import store_now_ms
 from asyncjobs.jobs.past import newest
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.model.ends import ENDS
 from asyncjobs.model.history import FinishedJob
 from asyncjobs.model.job import State

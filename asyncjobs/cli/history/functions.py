@@ -13,9 +13,9 @@ from asyncjobs.cli.shared.render import Table, clean, moment, paint, show, show_
 from asyncjobs.cli.shared.store_command import ask, refusals, store_options
 from asyncjobs.cli.shared.values import Duration, show_duration
 from asyncjobs.host.exits import ExitCode
-from asyncjobs.jobs.context import from_ms
 from asyncjobs.jobs.overview import store_now_ms
 from asyncjobs.jobs.past import figures_query, in_one
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.model.figures import OTHERS, Figures
 from asyncjobs.model.histogram import Histogram, quantile_s
 from asyncjobs.store.apart import apart

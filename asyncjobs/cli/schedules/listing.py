@@ -32,8 +32,8 @@ from asyncjobs.cli.shared.values import count, show_duration
 from asyncjobs.client import ticks
 from asyncjobs.errors import UsageError
 from asyncjobs.host.exits import ExitCode
-from asyncjobs.jobs.context import in_zone
 from asyncjobs.jobs.schedule import Schedule, schedule_of
+from asyncjobs.jobs.times import in_zone
 from asyncjobs.jobs.zones import load_zones_of
 from asyncjobs.model.schedules import ScheduleRef
 from asyncjobs.store.schedules import ScheduleRecord

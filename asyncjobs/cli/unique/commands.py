@@ -17,7 +17,7 @@ from asyncjobs.cli.shared.values import count
 from asyncjobs.errors import StoreError, StoreUnavailable
 from asyncjobs.guard.untrusted import LAST_MS
 from asyncjobs.host.exits import ExitCode
-from asyncjobs.jobs.context import from_ms
+from asyncjobs.jobs.times import from_ms
 from asyncjobs.store.locks import UniqueLock
 from asyncjobs.store.seam import Backend, StoreInfo
 

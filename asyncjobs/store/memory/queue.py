@@ -177,9 +177,10 @@ class Queue:
         room = SuspectRoom(demand)
         waiting = self.waiting
         jobs: list[TakenJob] = []
+        begin = self.placing.locks.begin
         for job in waiting.choose(demand, room):
             held.take(job, now)
-            self.locks.begin(job.id, now)
+            begin(job.id, now)
             jobs.append(job.taken(self.name))
         # One worker does not take all suspects. One that has taken some signals another worker.
         # rule:1 an exchange that leaves ready work behind passes the token on, in memory
@@ -230,7 +231,7 @@ class Queue:
         self._answers.drop_until(now)
         self.tally.add(now, state)
         self.ended.put(job.id, state, outcome, ttl_ms, now)
-        self.locks.end(job.id, now)
+        self.placing.locks.end(job.id, now)
         # rule:36 the end of a job counts in its own step, in memory
         self.barriers.end(job.id, state, now)
         self._tell_finished(JobRef(self.name, job.id))

@@ -13,7 +13,8 @@ from typing import Final
 
 from asyncjobs.errors import StoreError
 from asyncjobs.guard.guarded import GuardedLog
-from asyncjobs.jobs.context import _current, _result_waits
+from asyncjobs.jobs.context import _current
+from asyncjobs.jobs.result_waits import _result_waits
 from asyncjobs.model.job import State
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.apart import apart

@@ -9,6 +9,7 @@ from typing import Final, TypeVar, cast
 
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.jobs.context import JobContext, _current
+from asyncjobs.jobs.effects import AttemptEffects, over
 from asyncjobs.jobs.seat import StopReason
 from asyncjobs.model.awaiting import Awaited, EventWait
 from asyncjobs.model.backoff import Pauses
@@ -167,6 +168,13 @@ class WorkerSeat:
             await self._lose()
         assert answer is not None
         return answer
+
+    def effects(self) -> AttemptEffects:
+        attempt = self.attempt
+        # rule:37 nothing is kept for an attempt that is over
+        if attempt is None or not self.is_open:
+            raise over(self._job.ref)
+        return attempt.context.effects_in(self._seats.session.backend)
 
     async def _lose(self) -> None:
         """The store says that the job is not this attempt's any more. Stop it."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from asyncjobs.errors import MissingCapability, UsageError
 from asyncjobs.guard.guarded import GuardedLog, call
+from asyncjobs.jobs.effects import AttemptEffects
 from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.jobs.suspend import Suspend, suspend_in
 from asyncjobs.model import events
@@ -118,7 +119,8 @@ class Settler:
                 settlement = Settlement.succeeded(attempt.job, None, 0, run)
             else:
                 settlement = Settlement.succeeded(attempt.job)
-            if settlement.effects is None:
+            # A job that has never asked for its context has caused nothing.
+            if attempt._context is None or attempt._context.effects_so_far is None:
                 return settlement
         try:
             return self._value(attempt, value)
@@ -198,6 +200,10 @@ class Settler:
         """The job has succeeded. If the store cannot keep what it causes, the attempt fails."""
         run = self._teller.run(attempt)
         settlement = Settlement.succeeded(attempt.job, outcome, attempt.result_ttl_ms, run)
+        kept = _kept(attempt)
+        # rule:37 what an attempt has kept goes with its success
+        if kept is not None and (effects := kept.close()) is not None:
+            settlement = settlement.causing(effects)
         if settlement.effects is None:
             return settlement
         try:
@@ -205,6 +211,12 @@ class Settler:
             check_effects(settlement, self._capabilities)
         except (UsageError, MissingCapability) as refused:
             return self.error(attempt, refused)
+        if kept is not None and self._events.active:
+            # As the success itself they are told before the store has recorded it.
+            stored = [(job.ref, True) for job in settlement.effects.jobs]
+            events.tell_stored(
+                self._events, settlement.effects.jobs, kept.names, stored, duration_s=0.0
+            )
         return settlement
 
     def _error(self, attempt: Attempt, error: BaseException) -> Settlement | None:
@@ -354,6 +366,13 @@ class Settler:
         self._tell(attempt, events.JobDead, *ended, reason, error)
         self.callbacks.dead(attempt, reason, error)
         return settlement
+
+
+def _kept(attempt: Attempt) -> AttemptEffects | None:
+    """What the job has kept for its success; None if it has kept nothing."""
+    if attempt._context is None:
+        return None
+    return attempt._context.effects_so_far
 
 
 def _log_fault(attempt: Attempt, text: str, fault: BaseException) -> None:

@@ -124,6 +124,10 @@ class Orders:
         """Raises UsageError."""
         _refuse()
 
+    def effects(self) -> NoReturn:
+        """Raises UsageError."""
+        _refuse()
+
     def tell_finished(self, step: str, duration_s: float) -> None:
         """Nobody comes here: `write` refuses before."""
         return
@@ -131,6 +135,7 @@ class Orders:
 
 def _refuse() -> NoReturn:
     raise UsageError(
-        "steps, ctx.state, ctx.sleep and ctx.wait_for do not work with isolation='process', "
-        "which has no way to the store; let an async job without it call this one"
+        "steps, ctx.state, ctx.sleep, ctx.wait_for and ctx.enqueue do not work with "
+        "isolation='process', which has no way to the store; let an async job without it call "
+        "this one"
     )
