@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from asyncjobs import __version__
+from asyncjobs.cli.celery.command import check_celery
 from asyncjobs.cli.check.check import check
 from asyncjobs.cli.check.doctor import doctor
 from asyncjobs.cli.completion import completion
@@ -48,6 +49,7 @@ def cli(ctx: click.Context) -> None:
 
 for _command in (
     check,
+    check_celery,
     completion,
     dead,
     doctor,

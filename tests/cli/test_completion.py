@@ -32,6 +32,7 @@ def test_the_script_names_the_program(folder: Path, shell: str) -> None:
             "asyncjobs ",
             [
                 "check",
+                "check-celery",
                 "completion",
                 "dead",
                 "doctor",

@@ -5,6 +5,8 @@ What a block is, its language says:
 - `python` whose first line is a comment with a file's name (`# tasks.py`) is written to
   that file and imported; any other one is run as a program, and when it defines `main()`
   without calling it, that is done for it.
+  A file that cannot be imported here is only written:
+  `<!-- docs: only written: why -->` in the line before.
 - `console`: lines after `$ ` are commands; what follows is what they show. Shown lines
   must come in this order, `…` stands for anything. A last line `^C` means that the
   command goes on: the page goes on as soon as everything shown has come, and it is
@@ -53,6 +55,7 @@ class Block:
     language: str
     text: str
     reason: str = ""
+    is_imported: bool = True
 
     @property
     def place(self) -> str:
@@ -73,6 +76,9 @@ def blocks_of(page: Path, name: str) -> Iterator[Block]:
             yield Block(name, line, "stop", "")
             continue
         note = match["note"] or ""
+        if re.match("only written: .", note):
+            yield Block(name, line, match["language"], match["text"], is_imported=False)
+            continue
         reason = note.removeprefix("not run: ")
         assert not note or (reason != note and reason), f"{name}:{line}: unknown note {note!r}"
         yield Block(name, line, match["language"], match["text"], reason)
@@ -180,6 +186,8 @@ class Workshop:
             path = self.folder / match[1]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+            if not block.is_imported:
+                return
             module = match[1].removesuffix(".py").replace("/", ".")
             self._call([sys.executable, "-c", f"import {module}"])
             return
