@@ -34,8 +34,8 @@ AsyncJobsError
     ├── ResultTimeout        not finished within `timeout`
     └── ResultUnavailable    succeeded, but the value could not be kept
 
-`JobSignal` is not in the tree. Jobs raise `Retry`, `Snooze`, `Discard` and `Abort` to say what
-should happen next, and `except AsyncJobsError` in a job must not catch them.
+`JobSignal` is not in the tree. Jobs raise `Retry`, `Snooze`, `RateLimited`, `Discard` and `Abort`
+to say what should happen next, and `except AsyncJobsError` in a job must not catch them.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ __all__ = [
     "NotOpen",
     "PayloadTooLarge",
     "ProcessDied",
+    "RateLimited",
     "RegistrationError",
     "ResourceError",
     "ResultError",
@@ -290,7 +291,7 @@ class JobSignal(Exception):
     """Base of the signals that a job raises to say what happens next. Not an error."""
 
 
-def _check_delay(name: str, delay: object) -> None:
+def _check_delay(name: str, delay: object, field: str = "delay") -> None:
     """Refuse a wrong delay at the user's own line, instead of later in the worker."""
     number = delay
     if isinstance(delay, timedelta):
@@ -303,7 +304,7 @@ def _check_delay(name: str, delay: object) -> None:
     ):
         return
     raise ConfigError(
-        f"{name}(delay={shown(delay)}) must be a number of seconds or a timedelta, 0 or more"
+        f"{name}({field}={shown(delay)}) must be a number of seconds or a timedelta, 0 or more"
     )
 
 
@@ -341,6 +342,31 @@ class Snooze(JobSignal):
         # Pickle makes it again from its delay, not from its text. An error here, on the way back
         # from a process pool, would break the pool.
         return type(self), (self.delay,)
+
+
+class RateLimited(Snooze):
+    """Raise it in a job that was told to come back later, as by HTTP status 429. Spends no attempt.
+
+    Until then nobody passes the limits of this job under its keys: jobs that wait do not run into
+    the same answer. In a job without limits it is a `Snooze`.
+
+    after: the time until then (seconds or timedelta). Without it the class attribute of this name
+    counts, for a class of your own: `class Busy(RateLimited): after = 30`.
+
+    Raises ConfigError for a wrong time, and without any.
+    """
+
+    after: float | timedelta | None = None
+
+    def __init__(self, after: float | timedelta | None = None) -> None:
+        if after is None:
+            after = self.after
+        if after is None:
+            raise ConfigError(
+                f"{type(self).__name__}(): say when to come back: RateLimited(after=30), in seconds"
+            )
+        _check_delay(type(self).__name__, after, "after")
+        super().__init__(after)
 
 
 class Discard(JobSignal):

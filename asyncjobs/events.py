@@ -41,6 +41,7 @@ from asyncjobs.model.events import (
     tell_failed,
     tell_stored,
 )
+from asyncjobs.model.limit_events import JobRateLimited
 from asyncjobs.model.step_events import JobResumed, JobSuspended, StepFinished
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "JobExpired",
     "JobLost",
     "JobPutBack",
+    "JobRateLimited",
     "JobReleased",
     "JobResumed",
     "JobRetryScheduled",

@@ -59,7 +59,16 @@ SECTIONS = {
         "Abort",
     ],
     "Resources and dependencies": ["Depends"],
-    "Inside a job": ["JobContext", "Step", "current_job", "INJECTED", "Retry", "Snooze", "Discard"],
+    "Inside a job": [
+        "JobContext",
+        "Step",
+        "current_job",
+        "INJECTED",
+        "Retry",
+        "Snooze",
+        "RateLimited",
+        "Discard",
+    ],
     "Handles and what they return": [
         "JobHandle",
         "JobInfo",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 from asyncjobs.errors import JobCancelled, JobDiscarded, JobFailed, ResultError
-from asyncjobs.model import events, step_events
+from asyncjobs.model import events, limit_events, step_events
 from asyncjobs.model.job import State
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.refs import JobRef
@@ -81,6 +81,7 @@ OUTCOMES: Final[Mapping[type[events.AttemptEnded], str]] = {
     **{event: state.value for event, state in FINAL_EVENTS.items()},
     events.JobRetryScheduled: "retry",
     events.JobSnoozed: "snoozed",
+    limit_events.JobRateLimited: "rate_limited",
     step_events.JobSuspended: "suspended",
     step_events.JobResumed: "resumed",
     events.JobReleased: "released",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from asyncjobs.errors import Discard, JobSignal, Retry, Snooze, UnfitArguments
+from asyncjobs.errors import Discard, JobSignal, RateLimited, Retry, Snooze, UnfitArguments
 from asyncjobs.model.clock import seconds
 from asyncjobs.policy.retry import Charge, Retries, class_name
 
@@ -24,12 +24,13 @@ class Ending(StrEnum):
 
 class Verdict(NamedTuple):
     """`delay_s`: for retry and snooze. `reason`: for discard and dead. `charge`: which policy
-    counts a failed attempt."""
+    counts a failed attempt. `closes`: until then nobody passes the limits of the job."""
 
     ending: Ending
     delay_s: float = 0.0
     reason: str = ""
     charge: Charge | None = None
+    closes: bool = False
 
 
 def judge(
@@ -62,7 +63,8 @@ def judge(
             delay_s = _asked_s(asked[0])
         elif snoozes := [leaf for leaf in leaves if isinstance(leaf, Snooze)]:
             longest_s = max(seconds(leaf.delay, field="Snooze.delay") for leaf in snoozes)
-            return Verdict(Ending.SNOOZE, longest_s)
+            closes = any(isinstance(leaf, RateLimited) for leaf in snoozes)
+            return Verdict(Ending.SNOOZE, longest_s, closes=closes)
         # Else it is a signal class of the user's own. We do not know it: a failed attempt.
     return _again(delay_s, retry.charge(charged, attempt, spent))
 

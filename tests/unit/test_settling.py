@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 import orjson
 import pytest
 
-from asyncjobs import AsyncJobs, RetryPolicy, Snooze, State, constant, events
-from asyncjobs.events import Events
+from asyncjobs import AsyncJobs, RateLimited, RetryPolicy, Snooze, State, constant, events
+from asyncjobs.events import Events, JobRateLimited
 from asyncjobs.jobs.middleware import Carry
 from asyncjobs.model.attempt import AttemptInfo
 from asyncjobs.model.envelope import Envelope
+from asyncjobs.model.gates import gate_header
 from asyncjobs.model.headers import NO_HEADERS, Headers
 from asyncjobs.model.job import NewJob, TakenJob
 from asyncjobs.model.outcome import Outcome, read_dead_letter
 from asyncjobs.model.settlement import MOST_EFFECT_BYTES, Effects, Settlement, SettlementKind
-from asyncjobs.model.terms import Barrier, Gate, Terms
+from asyncjobs.model.terms import Barrier, Gate, LimitKind, LimitRule, LimitUse, Terms
 from asyncjobs.options.app import AppSettings
-from asyncjobs.store.memory.lease import CAPABILITIES
+from asyncjobs.store.memory.lease import CAPABILITIES as MEMORY
 from asyncjobs.worker.engine.attempt import BEGUN, Attempt, Crew, Reason
 from asyncjobs.worker.engine.settling import Settler
 
 SETTINGS = AppSettings(max_result=200, unknown_ttl_ms=60_000)
+CAPABILITIES = replace(MEMORY, gates=False, flows=False)
+"""Of a store that cannot keep all effects."""
 NOW_MS = 1_800_000_000_000
 CREW = Crew(SETTINGS, "worker-1", lambda context, note: None)
 
@@ -71,7 +76,7 @@ def outcome(settlement: Settlement | None) -> Outcome:
 
 def later(settlement: Settlement | None) -> Envelope:
     assert settlement is not None
-    assert settlement.kind is SettlementKind.RESCHEDULE
+    assert settlement.kind in (SettlementKind.RESCHEDULE, SettlementKind.CLOSE)
     return Envelope.decode(settlement.envelope)
 
 
@@ -193,6 +198,62 @@ def test_a_trace_that_user_code_has_spoiled_is_read_anew(case: Case) -> None:
 def test_a_snooze_keeps_the_attempt(case: Case) -> None:
     assert later(case.settler.error(case.attempt(attempt=3), Snooze(5))).attempt == 3
     assert isinstance(case.heard[0], events.JobSnoozed)
+
+
+class Busy(RateLimited):
+    after = timedelta(minutes=2)
+
+
+@pytest.mark.parametrize(
+    ("error", "delay_ms"),
+    [
+        (RateLimited(5), 5_000),
+        (RateLimited(after=timedelta(seconds=7)), 7_000),
+        (Busy(), 120_000),
+        (Busy(1), 1_000),
+        (ExceptionGroup("two calls", [RateLimited(5), Snooze(9)]), 9_000),
+    ],
+)
+def test_who_is_told_to_come_back_later_closes_the_keys(
+    case: Case, error: Exception, delay_ms: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    uses = (
+        LimitUse("api", "acme", LimitRule(LimitKind.CONCURRENCY, 5)),
+        LimitUse("partner", "", LimitRule(LimitKind.RATE, 5, 1_000)),
+    )
+    attempt = case.attempt(attempt=3, headers=Headers(gate_header(Gate(uses))))
+    settlement = case.settler.error(attempt, error)
+    assert settlement is not None
+    assert (settlement.kind, settlement.delay_ms) == (SettlementKind.CLOSE, delay_ms)
+    assert later(settlement).attempt == 3
+    (heard,) = case.heard
+    assert isinstance(heard, JobRateLimited)
+    assert (heard.delay_s, heard.closed) == (delay_ms / 1000, ("api acme", "partner"))
+    assert (
+        f"rate limited, again in {delay_ms / 1000:.1f} s; closes api acme, partner" in caplog.text
+    )
+
+
+def test_a_snooze_closes_nothing(case: Case) -> None:
+    settlement = case.settler.error(case.attempt(), Snooze(5))
+    assert settlement is not None
+    assert settlement.kind is SettlementKind.RESCHEDULE
+
+
+def test_a_failure_beside_it_is_a_failed_attempt(case: Case) -> None:
+    error = ExceptionGroup("both", [RateLimited(5), ValueError()])
+    assert later(case.settler.error(case.attempt(), error)).attempt == 2
+
+
+def test_a_job_without_limits_closes_nothing(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for headers in (NO_HEADERS, Headers({"gate": "broken"})):
+        assert later(case.settler.error(case.attempt(headers=headers), RateLimited(5))).attempt == 1
+        heard = case.heard.pop()
+        assert isinstance(heard, JobRateLimited)
+        assert heard.closed == ()
+    assert "closes no limit, for it has none" in caplog.text
 
 
 def test_crashes_are_remembered_over_a_retry(case: Case) -> None:

@@ -19,6 +19,7 @@ from asyncjobs.model.events import Events
 from asyncjobs.model.headers import NO_HEADERS, PastError
 from asyncjobs.model.history import Run, with_labels
 from asyncjobs.model.job import State
+from asyncjobs.model.limit_events import JobRateLimited
 from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.model.step_events import JobResumed, JobSuspended
@@ -29,6 +30,7 @@ from asyncjobs.store.checks import check_effects
 from asyncjobs.store.seam import Capabilities
 from asyncjobs.worker.engine.attempt import Attempt, Reason, TooLate
 from asyncjobs.worker.engine.callbacks import Callbacks
+from asyncjobs.worker.engine.closing import closed_by
 from asyncjobs.worker.engine.error_text import describe, log_failure
 from asyncjobs.worker.engine.failures import FailureLog, counted
 from asyncjobs.worker.engine.last_resort import LAST_RESORT_S, end_without_words
@@ -246,7 +248,7 @@ class Settler:
         if verdict.ending is Ending.RETRY:
             return self._retry(attempt, error, verdict)
         if verdict.ending is Ending.SNOOZE:
-            return self._snooze(attempt, verdict.delay_s)
+            return self._snooze(attempt, verdict)
         if verdict.ending is Ending.DISCARD:
             return self._discarded(attempt, verdict.reason, error)
         return self._dead(attempt, error, verdict.reason)
@@ -314,10 +316,25 @@ class Settler:
         self._tell(attempt, JobResumed, *self._ended(attempt), delay_s, error, times)
         return settlement
 
-    def _snooze(self, attempt: Attempt, delay_s: float) -> Settlement:
+    def _snooze(self, attempt: Attempt, verdict: Verdict) -> Settlement:
+        delay_s = verdict.delay_s
         settlement = later(attempt, self.middlewares, delay_s, attempt.envelope.attempt)
+        if verdict.closes:
+            return self._rate_limited(attempt, settlement, delay_s)
         settlement = settlement.telling(self._teller.run(attempt))
         self._tell(attempt, events.JobSnoozed, *self._ended(attempt), delay_s)
+        return settlement
+
+    def _rate_limited(self, attempt: Attempt, settlement: Settlement, delay_s: float) -> Settlement:
+        closed = closed_by(attempt)
+        told = f"again in {delay_s:.1f} s"
+        # rule:39 who was told to come back later closes the keys for all
+        settlement = settlement.closing()
+        settlement = settlement.telling(self._teller.run(attempt, "RateLimited", told))
+        text = "%s: rate limited, again in %.1f s; closes %s"
+        about = (attempt.job.ref, delay_s, ", ".join(closed) or "no limit, for it has none")
+        logger.info(text, *about, extra=self._label(attempt))
+        self._tell(attempt, JobRateLimited, *self._ended(attempt), delay_s, closed)
         return settlement
 
     def _suspended(self, attempt: Attempt, pause: Suspend) -> Settlement:
