@@ -8,14 +8,23 @@ from typing import NamedTuple
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Terms
 
-__all__ = ["JobRecord", "NewJob", "Priority", "State", "TakenJob", "held_behind", "held_by"]
+__all__ = [
+    "JobRecord",
+    "NewJob",
+    "Priority",
+    "State",
+    "TakenJob",
+    "held_at",
+    "held_behind",
+    "held_by",
+]
 
 
 class State(StrEnum):
     """Where a job is: scheduled → ready → running → one of the final states.
 
     A running job that is retried becomes scheduled again. A held job waits for the end of the one
-    that holds its unique key, or of all jobs in front of it, and is scheduled or ready then. The
+    that holds its unique key, of all jobs in front of it, or for room at a limit. The
     final states are succeeded, dead, discarded and cancelled.
     """
 
@@ -108,6 +117,11 @@ def held_behind(barrier: str) -> str:
     return f"barrier {barrier}"
 
 
+def held_at(limit: str, key: str) -> str:
+    """`JobRecord.held_by` of a job that waits for room at this key of a limit."""
+    return f"limit {limit} {key}"
+
+
 class JobRecord(NamedTuple):
     """What the store knows of a job. What it does not know is None.
 
@@ -115,8 +129,9 @@ class JobRecord(NamedTuple):
     there as long as the result is kept, `dead_letter` as long as that is kept. `holder` is the id
     of the lease that holds the running job, since `taken_ms` by the store's clock.
     `is_cancelled`: the job was asked to stop. `held_by` says for what a held job waits: "job" and
-    the ref of the one that has to end before it, or "barrier" and its id. Of a scheduled job it is
-    there, too, when an event makes it ready before its time: "event", its name and key.
+    the ref of the one that has to end before it, "barrier" and its id, or "limit", its name and
+    key. Of a scheduled job it is there, too, when an event makes it ready before its time: "event",
+    its name and key.
     """
 
     ref: JobRef

@@ -56,7 +56,7 @@ class Placed(NamedTuple):
     @property
     def is_new(self) -> bool:
         """Whether the job itself was stored."""
-        return self.how == "held"
+        return self.how in ("held", "cancelled")
 
 
 class EventSent(NamedTuple):
@@ -103,7 +103,7 @@ class Exchange(NamedTuple):
     left_ready: frozenset[str]
     """Queues that still hold ready jobs."""
     next_due_ms: dict[str, int | None]
-    """When the first scheduled job of each queue is due."""
+    """When the first scheduled job of each queue is due, or a limit opens that jobs wait at."""
     next_lease_end_ms: int | None
     """The earliest end of another worker's lease in these queues: a reclaim may be due then."""
     now_ms: int

@@ -43,7 +43,7 @@ class Changed(StrEnum):
     READY = "ready"
     """It waits for no time, so there is nothing to run before its time."""
     HELD = "held"
-    """It waits for the end of another job, and cannot run before that."""
+    """It waits for the end of another job or for room at a limit, and cannot run before that."""
 
 
 class JobChanges(Protocol):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from asyncjobs.model.terms import LimitKind
 from asyncjobs.store.memory import MemoryBackend
+from asyncjobs.store.memory.lineup import _text
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.stored import StoredJob
 
@@ -40,6 +42,7 @@ def _audit_queue(queue: Queue) -> Iterator[str]:
             yield f"job {id}: marked to be cancelled, and {name} does not hear of it"
 
     yield from _audit_locks(queue)
+    yield from _audit_gates(queue)
     yield from _audit_barriers(queue)
 
 
@@ -69,12 +72,41 @@ def _audit_locks(queue: Queue) -> Iterator[str]:
             yield f"key {key!r}: job {following.job.id} waits for it, and it is free"
 
 
+def _audit_gates(queue: Queue) -> Iterator[str]:
+    """Permits are of jobs that run, and no lane waits beside room that nobody goes for."""
+    gates = queue.waiting.gates
+    for key in gates.keys:
+        for id, job in key.holders.items():
+            if queue._jobs.get(id) is not job or job.holder is None:
+                yield f"key {key.name}: job {id} has a permit, and does not run"
+            if job.gated is None or job.gated.permits.count(key) != 1:
+                yield f"key {key.name}: job {id} has a permit, and does not know"
+        rule = gates.keys.rule(key.name)
+        is_open = rule.kind is LimitKind.CONCURRENCY and key.running < rule.number
+        is_sought = any(lane.line is gates.lanes.line for lane in key.lanes)
+        if key.barred and is_open and not is_sought and not key.closed_ms:
+            yield f"key {key.name}: {key.waiting()} jobs wait beside room"
+        is_timed = gates.lanes._opening.time_of(_text(key)) is not None
+        is_rate = rule.kind is LimitKind.RATE and rule.number > 0
+        if is_rate and key.barred and not is_sought and not is_timed:
+            yield f"key {key.name}: {key.waiting()} jobs wait, and nothing opens it"
+    for lane in gates.lanes:
+        if not len(lane):
+            yield f"lane {lane.name}: is empty, and stays"
+        if lane.has_next() and lane.line is None:
+            yield f"lane {lane.name}: has jobs, and stands nowhere"
+        if lane.line is not None and not lane.has_next():
+            yield f"lane {lane.name}: has no job to give, and stands in line"
+
+
 def _stored(queue: Queue) -> Iterator[tuple[StoredJob, str]]:
     yield from ((following.job, "held") for following in queue.locks._next.values())
     for standing in queue.barriers._standing.values():
         yield from ((behind.job, "behind a barrier") for behind in standing.behind.values())
     for ready in queue.waiting._ready:
         yield from ((job, "ready") for job in ready)
+    for lane in queue.waiting.gates.lanes:
+        yield from ((job, "ready") for job in lane)
     yield from ((job, "scheduled") for _, _, job in queue.waiting._scheduled._items.values())
     for name, held in queue.leases.items():
         yield from ((job, f"held by {name}") for job in held.jobs.values())

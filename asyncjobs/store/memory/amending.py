@@ -41,7 +41,7 @@ class Amending:
 
     def signal_news(self) -> None:
         """Signal once for all work that has come in this call."""
-        self._news.tell()
+        self._news.tell_all()
 
     def free(self, key: bytes, holder: str, now: int) -> bool:
         """Free a key that this job holds; whether it did."""
@@ -55,7 +55,7 @@ class Amending:
         if isinstance(job, Changed):
             return job
         if job.state is not State.HELD:
-            self._waiting.remove(job)
+            self._waiting.remove(job, now)
         elif not self._barriers.unhold(job):
             self._locks.unhold(job)
         del self._jobs[job.id]
@@ -75,10 +75,9 @@ class Amending:
         if job.state is State.HELD:
             return Changed.HELD
         if job.due_ms is None:
-            return Changed.READY
-        self._waiting.remove(job)
-        self._waiting.append(job, now)
-        self._news.has_work = True
+            return Changed.READY if job.barred_at is None else Changed.HELD
+        self._waiting.remove(job, now)
+        self._news.has_work |= self._waiting.append(job, now)
         return Changed.DONE
 
     def change(self, change: Change, now: int) -> Changed:
@@ -102,10 +101,9 @@ class Amending:
         if due_ms is None and job.due_ms is not None:
             return Changed.DONE
         earliest = self._waiting.next_due_ms
-        self._waiting.remove(job)
+        self._waiting.remove(job, now)
         if due_ms is None or due_ms <= now:
-            self._waiting.append(job, now)
-            self._news.has_work = True
+            self._news.has_work |= self._waiting.append(job, now)
         else:
             # rule:21 a lock lasts for longer when its job is put off, in memory
             self._locks.prolong(job.id, due_ms - max(job.due_ms or now, now))

@@ -22,11 +22,11 @@ from asyncjobs.store.answers import (
 )
 from asyncjobs.store.checks import check_batch, missing
 from asyncjobs.store.lease import LeaseSpec
-from asyncjobs.store.limits import Limits
 from asyncjobs.store.memory.dead import MemoryDeadLetters
 from asyncjobs.store.memory.flows import MemoryFlows
 from asyncjobs.store.memory.inspection import MemoryInspection
 from asyncjobs.store.memory.lease import CAPABILITIES, MemoryLease
+from asyncjobs.store.memory.limits import MemoryLimits
 from asyncjobs.store.memory.operating import MemoryControl
 from asyncjobs.store.memory.queues import Queues
 from asyncjobs.store.memory.schedules import MemorySchedules
@@ -60,6 +60,7 @@ class MemoryBackend:
         self.control = MemoryControl(self._queues)
         self.schedules = MemorySchedules(self._queues, self.capabilities)
         self.flows = MemoryFlows(self._queues)
+        self.limits = MemoryLimits(self._queues)
 
     async def open(self) -> StoreInfo:
         """Never fails: there is nothing to connect to, and no layout that another release may
@@ -119,10 +120,6 @@ class MemoryBackend:
             for place, placed in zip(own, given, strict=True):
                 answer[place] = placed
         return Enqueued(answer, refused)
-
-    @property
-    def limits(self) -> Limits:
-        raise missing("gates", self.address)
 
     async def relay(self, queues: Sequence[str], limit: int = 100) -> Relayed:
         raise missing("across_queues", self.address)

@@ -129,6 +129,15 @@ class Entries:
         job = held.jobs.get(serial_of(taken.receipt))
         return job if job is not None and job.id == taken.id else None
 
+    def mark(self, job: StoredJob) -> str:
+        """Somebody wants a running job to stop; the entry of the lease that runs it."""
+        assert job.holder is not None
+        job.is_marked = True
+        # A lease that is over has nobody to hear of it. The next holder does.
+        if (held := self._held.get(job.holder)) is not None:
+            held.marked[job.id] = job
+        return job.holder
+
     def items(self) -> list[tuple[str, Held]]:
         """Every lease, over or not, with the name of its entry."""
         return [*self._held.items()]

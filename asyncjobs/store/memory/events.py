@@ -72,9 +72,8 @@ class Events:
                 self._bring(job, wait.note, kept)
                 woken += 1
                 if job.due_ms is not None:
-                    self._waiting.remove(job)
-                    self._waiting.append(job, now)
-                    self._news.has_work = True
+                    self._waiting.remove(job, now)
+                    self._news.has_work |= self._waiting.append(job, now)
         self._news.tell()
         return Sent(kept.id, woken)
 

@@ -13,7 +13,7 @@ def counts_of(queue: Queue, now: int) -> QueueCounts:
     """How many jobs are in each state, and how many workers there are."""
     ready = queue.waiting.ready
     scheduled = queue.waiting.scheduled
-    held = queue.locks.held + queue.barriers.held
+    held = queue.locks.held + queue.barriers.held + queue.waiting.gates.lanes.held
     return QueueCounts(
         queue.name,
         ready,

@@ -101,6 +101,8 @@ def _jobs(queue: Queue, state: State, part: int) -> Iterator[Found]:
     if state is State.HELD:
         for job in [*queue.locks.held_jobs(), *queue.barriers.held_jobs()]:
             yield Found(id_bytes(job.id), job.held_ms, _listed(queue, job, job.held_ms))
+        for job in queue.waiting.gates.lanes.held_jobs():
+            yield Found(id_bytes(job.id), job.ready_ms, _listed(queue, job, job.ready_ms))
         return
     jobs = queue.waiting.ready_jobs(part)
     if state is State.RUNNING:

@@ -38,6 +38,7 @@ CAPABILITIES = Capabilities(
     schedules=True,
     unique=True,
     flows=True,
+    gates=True,
 )
 PROMOTED_AT_LEAST: Final = 100
 NO_DEMAND: Final = Demand(0)
@@ -80,7 +81,8 @@ class MemoryLease:
         self._queues.control.drop(self.spec)
         queues, away = self._queues.reach(self.spec.queues)
         for queue in queues:
-            queue.upkeep.deregister(self.spec, [job for job in crashed if job.queue == queue.name])
+            own = [job for job in crashed if job.queue == queue.name]
+            queue.upkeep.deregister(self.spec, own, self._queues.now_ms())
         for error in away.values():
             raise error
 
@@ -133,7 +135,7 @@ class MemoryLease:
             left_ready=frozenset(
                 name for name, queue in present.items() if queue.waiting.left_ready
             ),
-            next_due_ms={name: queue.waiting.next_due_ms for name, queue in present.items()},
+            next_due_ms={name: queue.waiting.next_look_ms for name, queue in present.items()},
             next_lease_end_ms=_earliest(q.leases.next_end_ms(spec) for q in present.values()),
             now_ms=now,
             promoted=promoted,

@@ -61,7 +61,7 @@ class MemoryQueueControl:
             # In one go: nothing else runs in between, so no order can be lost.
             was_paused = queue.pauses.resume(function)
             if was_paused:
-                queue.waiting.bring_back(function)
+                queue.waiting.bring_back(function, self._queues.now_ms())
                 # rule:18 who resumes wakes a worker, in memory
                 self._queues.wakes.signal(queue.name)
             answers.append(was_paused)

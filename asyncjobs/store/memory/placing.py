@@ -10,7 +10,7 @@ from asyncjobs.store.answers import Placed
 from asyncjobs.store.memory.barriers import Barriers, Finish, Outcomes
 from asyncjobs.store.memory.ended import Ended
 from asyncjobs.store.memory.news import News
-from asyncjobs.store.memory.stored import StoredJob, Tally
+from asyncjobs.store.memory.stored import Gated, StoredJob, Tally
 from asyncjobs.store.memory.unique import Locks
 from asyncjobs.store.memory.waiting import Waiting
 
@@ -70,15 +70,20 @@ class Placing:
             # rule:5 an id that is used again is rid of the result of the job before, in memory
             self._ended.drop_result(new.id)
         job = StoredJob(new.id, new.priority, new.envelope)
+        if new.terms is not None and new.terms.gate is not None:
+            job.gated = Gated(new.terms.gate)
         self._jobs[new.id] = job
+        if new.terms is not None:
+            self.barriers.enter(job.id, new.terms)
         # It is stored from here on. What is kept of it besides has its place here: its gate, its
         # arrivals, its node.
         if unique is not None and lock is not None:
             self.locks.hold(lock, job, unique, due, now)
         elif not self.barriers.hold(job, new.terms, due, now):
             self.put(job, due, now)
-        if new.terms is not None:
-            self.barriers.enter(job.id, new.terms)
+        if job.gated is not None and new.id not in self._jobs:
+            # Its gate has refused it.
+            return Placed(new.ref, "cancelled")
         return place
 
     def _put_again(self, job: StoredJob, due: int, now: int) -> None:
@@ -89,8 +94,7 @@ class Placing:
     def put(self, job: StoredJob, due: int, now: int) -> None:
         """Make the job ready, or let it wait until it is due."""
         if due <= now:
-            self._waiting.append(job, now)
-            self._news.is_ready = True
+            self._news.is_ready |= self._waiting.append(job, now)
             return
         earliest = self._waiting.next_due_ms
         self._waiting.schedule(job, due)

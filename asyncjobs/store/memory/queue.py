@@ -27,11 +27,12 @@ from asyncjobs.store.memory.finished import Finished
 from asyncjobs.store.memory.news import News
 from asyncjobs.store.memory.pauses import Pauses
 from asyncjobs.store.memory.placing import Placing
-from asyncjobs.store.memory.stored import StoredJob, Tally
+from asyncjobs.store.memory.stored import Gated, StoredJob, Tally
 from asyncjobs.store.memory.structures import Timed
+from asyncjobs.store.memory.suspects import SuspectRoom
 from asyncjobs.store.memory.unique import Locks
 from asyncjobs.store.memory.upkeep import Upkeep
-from asyncjobs.store.memory.waiting import SuspectRoom, Waiting
+from asyncjobs.store.memory.waiting import Waiting
 from asyncjobs.store.seam import StoreSettings
 
 __all__ = ["Queue"]
@@ -42,7 +43,8 @@ class Queue:
 
     Its parts may be asked directly; what moves a job from one to the other goes through the
     queue. It calls `signal` when there may be work, and `tell_finished` with each job that has
-    ended. `outcomes` hears of the ends that let others go on.
+    ended. `outcomes` hears of the ends that let others go on, and `tell_cancel` of a running job
+    that shall stop for another one.
     """
 
     def __init__(
@@ -51,16 +53,21 @@ class Queue:
         settings: StoreSettings,
         signal: Callable[[str], None],
         tell_finished: Callable[[JobRef], None],
+        tell_cancel: Callable[[str, JobRef], None],
         outcomes: Outcomes,
     ) -> None:
         self.name = name
         self.pauses = Pauses()
-        self.waiting = Waiting(self.pauses)
+        self._news = News(lambda: signal(name))
+        self.waiting = Waiting(self.pauses, self._news)
+        self.waiting.gates.refuse = lambda job, now: self._drop(job, State.CANCELLED, now)
+        self.waiting.gates.stop = lambda job: tell_cancel(
+            self.leases.mark(job), JobRef(name, job.id)
+        )
         self.leases = Entries(name)
         self.ended = Ended(settings)
         self.tally = Tally()
         self.finished = Finished(name, settings.history)
-        self._news = News(lambda: signal(name))
         self._tell_finished = tell_finished
         self._jobs: dict[str, StoredJob] = {}
         """Every job that has not ended, by id."""
@@ -163,10 +170,12 @@ class Queue:
         wanted = letter.priority if priority is None else priority
         job = StoredJob(id, wanted, revival.envelope)
         job.notes = letter.notes
+        if revival.gate is not None:
+            # Somebody wants it to run: it waits, whatever it had done when it was new.
+            job.gated = Gated(revival.gate._replace(when_full="wait"))
         self._jobs[id] = job
-        self.waiting.append(job, now)
+        self._news.has_work |= self.waiting.append(job, now)
         self.tally.add(now, ENQUEUED)
-        self._news.has_work = True
         return Revived.READY
 
     # Taking, settling, cancelling
@@ -178,7 +187,7 @@ class Queue:
         waiting = self.waiting
         jobs: list[TakenJob] = []
         begin = self.placing.locks.begin
-        for job in waiting.choose(demand, room):
+        for job in waiting.choose(demand, room, now):
             held.take(job, now)
             begin(job.id, now)
             jobs.append(job.taken(self.name))
@@ -198,9 +207,14 @@ class Queue:
         held = self.leases.of(lease)
         if settlement.kind is SettlementKind.RELEASE:
             held.release(job)
-            self.waiting.give_back(job)
+            self.waiting.give_back(job, now)
             return State.READY
         held.release(job)
+        if job.gated is not None:
+            if settlement.kind is SettlementKind.CLOSE:
+                until_ms = now + settlement.delay_ms
+                self.waiting.gates.close(job.gated.gate.uses, until_ms, now)
+            self.waiting.gates.end(job, now)
         if settlement.kind is SettlementKind.FINISH:
             if settlement.effects is not None:
                 # rule:36 a success raises barriers before it counts itself, in memory
@@ -263,13 +277,10 @@ class Queue:
                 return CancelVerdict.UNKNOWN, None
             return CancelVerdict.FINISHED, None
         if job.holder is not None:
-            job.is_marked = True
-            # A lease that is over has nobody to hear of it. The next holder does.
-            if (held := self.leases.get(job.holder)) is not None:
-                held.marked[id] = job
+            self.leases.mark(job)
             return CancelVerdict.REQUESTED, job.holder
         if job.state is not State.HELD:
-            self.waiting.remove(job)
+            self.waiting.remove(job, now)
         elif not self.barriers.unhold(job):
             self.locks.unhold(job)
         self._finish(job, State.CANCELLED, outcome, result_ttl_ms, now)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from asyncjobs.errors import StoreError
 from asyncjobs.model.refs import JobRef
-from asyncjobs.store.answers import NONE_AWAY
+from asyncjobs.store.answers import NONE_AWAY, CancelCall
 from asyncjobs.store.memory.control import ControlBoard
 from asyncjobs.store.memory.crossing import Crossing
 from asyncjobs.store.memory.queue import Queue
@@ -40,14 +40,24 @@ class Queues:
         """The queue of this name, made when it is new."""
         queue = self.by_name.get(name)
         if queue is None:
-            outcomes = Crossing(name, self.queue)
-            queue = Queue(name, self.settings, self.wakes.signal, self.tell_finished, outcomes)
+            queue = Queue(
+                name,
+                self.settings,
+                self.wakes.signal,
+                self.tell_finished,
+                self.tell_cancel,
+                Crossing(name, self.queue),
+            )
             self.by_name[name] = queue
         return queue
 
     def tell_finished(self, ref: JobRef) -> None:
         """The job has ended: wake those who wait for that."""
         self.results.tell(ref)
+
+    def tell_cancel(self, holder: str, ref: JobRef) -> None:
+        """Somebody wants this running job to stop: tell the worker that has it."""
+        self.control.tell(ref.queue, CancelCall(holder, ref))
 
     def reach(self, names: Iterable[str]) -> tuple[list[Queue], Mapping[str, StoreError]]:
         """The queues of these names, and the errors of those that do not answer."""

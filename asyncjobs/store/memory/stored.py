@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from asyncjobs.model.awaiting import awaits
-from asyncjobs.model.job import JobRecord, NewJob, State, TakenJob
+from asyncjobs.model.job import JobRecord, NewJob, State, TakenJob, held_at
 from asyncjobs.model.notes import PROGRESS, Notes
 from asyncjobs.model.refs import JobRef
+from asyncjobs.model.terms import Gate, WhenFull
 from asyncjobs.store.activity import KEPT_MINUTES, MINUTE_MS
+from asyncjobs.store.memory.lanes import Lane, LimitKey
 
-__all__ = ["Kept", "Letter", "StoredJob", "Tally", "Wait", "check_priority", "serial_of"]
+__all__ = ["Gated", "Kept", "Letter", "StoredJob", "Tally", "Wait", "check_priority", "serial_of"]
 
 
 class Wait(NamedTuple):
@@ -28,6 +30,19 @@ class Wait(NamedTuple):
         return awaits(self.name, self.key)
 
 
+class Gated:
+    """What a job with a gate has besides. `lane` is where it waits, and `permits` are the keys that
+    it has a permit of. `when_full` is what counts from now on."""
+
+    __slots__ = ("gate", "lane", "permits", "when_full")
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.when_full: WhenFull = gate.when_full
+        self.lane: Lane[StoredJob] | None = None
+        self.permits: tuple[LimitKey[StoredJob], ...] = ()
+
+
 class StoredJob:
     """A job that has not finished. `serial` is its place; a new one at each promotion."""
 
@@ -35,6 +50,7 @@ class StoredJob:
         "crashes",
         "due_ms",
         "envelope",
+        "gated",
         "held_by",
         "held_ms",
         "holder",
@@ -67,6 +83,7 @@ class StoredJob:
         self.notes: Notes = {}
         self.wait: Wait | None = None
         """The event that it waits for."""
+        self.gated: Gated | None = None
 
     @property
     def has_started(self) -> bool:
@@ -119,7 +136,7 @@ class StoredJob:
         is_running = self.state is State.RUNNING
         return JobRecord(
             ref,
-            self.state,
+            State.HELD if self.barred_at is not None else self.state,
             self.priority,
             due_ms=self.due_ms,
             envelope=self.envelope,
@@ -133,7 +150,17 @@ class StoredJob:
     def _waits_for(self) -> str | None:
         if self.wait is not None and self.due_ms is not None:
             return self.wait.held_by
+        if (key := self.barred_at) is not None:
+            return held_at(*key.name)
         return self.held_by
+
+    @property
+    def barred_at(self) -> LimitKey[StoredJob] | None:
+        """The key of a limit that it waits for. Its `state` is ready all the same: it has its place
+        among the ready jobs, and who acts on those acts on it."""
+        if self.gated is None or self.gated.lane is None:
+            return None
+        return self.gated.lane.barred_at
 
 
 def serial_of(receipt: bytes) -> int:

@@ -255,7 +255,7 @@ class Locks:
             due = min(due, lock.first_ms + unique.latest_ms)
         # Before its priority changes, by which it is found. It goes behind all others, as on a
         # server, where an entry cannot be changed.
-        self._waiting.remove(holder)
+        self._waiting.remove(holder, now)
         holder.call(new)
         self._put(holder, due, now)
         if lock.until != "window":

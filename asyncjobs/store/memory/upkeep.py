@@ -49,7 +49,7 @@ class Upkeep:
         self._touch(now, lease.grace_ms)
         return self._leases.renew(lease, now, leaves=leaves, info=info)
 
-    def deregister(self, lease: LeaseSpec, crashed: Iterable[TakenJob]) -> None:
+    def deregister(self, lease: LeaseSpec, crashed: Iterable[TakenJob], now: int) -> None:
         """Give back what the lease holds and end it; a crash only for those named."""
         # rule:7 a farewell charges only what the lease still holds, in memory
         charged = [job for taken in crashed if (job := self._leases.held(lease, taken)) is not None]
@@ -61,7 +61,7 @@ class Upkeep:
             job.crashes += 1
         for job in list(held.jobs.values()):
             held.release(job)
-            self._waiting.give_back(job)
+            self._waiting.give_back(job, now)
         self._signal()
 
     def reclaim(self, grace_ms: int, limit: int, now: int, dead: str = "") -> Reclaim:
@@ -70,7 +70,7 @@ class Upkeep:
         ended, again = self._leases.end_over(now, dead)
         returned = self._leases.release_leaving(limit)
         for job in returned:
-            self._waiting.give_back(job)
+            self._waiting.give_back(job, now)
         if returned:
             self._signal()
         return len(returned), ended, 0 if self._leases.leaving else again
@@ -78,6 +78,7 @@ class Upkeep:
     def prune(self, limit: int, now: int) -> int:
         """Drop dead letters over their age or number, and what nobody can ask for."""
         self._answers.drop_until(now)
+        self._waiting.gates.keys.forget(now)
         return self._ended.prune(limit, now)
 
     def _touch(self, now: int, grace_ms: int) -> None:
@@ -87,3 +88,4 @@ class Upkeep:
         if back_ms:
             self._ended.pull_back(now + back_ms, back_ms)
             self._answers.pull_back(now + back_ms, back_ms)
+            self._waiting.gates.pull_back(now + back_ms, back_ms, now)

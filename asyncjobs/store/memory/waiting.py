@@ -4,59 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from heapq import nsmallest
-from itertools import count
+from itertools import chain, count
 from typing import Final
 
 from asyncjobs.model.demand import Demand
 from asyncjobs.model.headers import PUT_BACK_MARK
 from asyncjobs.model.job import Priority, State
+from asyncjobs.store.memory.gates import Gates
+from asyncjobs.store.memory.news import News
 from asyncjobs.store.memory.pauses import Pauses
 from asyncjobs.store.memory.stored import StoredJob
 from asyncjobs.store.memory.structures import ReadyList, Timed
+from asyncjobs.store.memory.suspects import SuspectRoom, in_turn
 
-__all__ = ["SuspectRoom", "Waiting"]
+__all__ = ["Waiting"]
 
 # rule:11 an exchange stops after 4 MiB, in memory
 MAX_BYTES: Final = 4 * 1024 * 1024
 """Envelope bytes after which an exchange promotes, or hands out, no more: one trip stays short."""
 
 
-class SuspectRoom:
-    """How many jobs that were running when a worker died an exchange may still hand out.
-
-    Jobs that are handed out together are blamed together. So the one of them with the most
-    crashes decides how many they may be.
-    """
-
-    __slots__ = ("_by_crashes", "_most", "given")
-
-    def __init__(self, demand: Demand) -> None:
-        self._by_crashes = demand.suspects or (0,)
-        self._most = self._by_crashes[0]
-        self.given = 0
-
-    def left(self, crashes: int) -> int:
-        """For suspects with so many crashes."""
-        return min(self._most, self._bound(crashes)) - self.given
-
-    def give(self, crashes: int) -> None:
-        """One with so many crashes is handed out."""
-        # rule:7 of the suspects the one with the most crashes decides, in memory
-        self._most = min(self._most, self._bound(crashes))
-        self.given += 1
-
-    def _bound(self, crashes: int) -> int:
-        return self._by_crashes[min(crashes, len(self._by_crashes)) - 1]
-
-
 class Waiting:
     """Owns the ready and the scheduled jobs of a queue, and the serials that give the order.
 
-    Knows no lease: who takes the jobs, and what becomes of them then, is the queue's.
+    Knows no lease: who takes the jobs, and what becomes of them then, is the queue's. Ready jobs
+    with a gate are in its `gates`.
     """
 
-    def __init__(self, pauses: Pauses) -> None:
+    def __init__(self, pauses: Pauses, news: News) -> None:
         self._pauses = pauses
+        self.gates = Gates(pauses, news)
+        self._gates_first = False
         self.left_ready = False
         """Whether the last choice has left ready jobs behind that another worker could take."""
         self._left_due = False
@@ -66,33 +44,47 @@ class Waiting:
 
     # Jobs come and go
 
-    def append(self, job: StoredJob, now: int) -> None:
-        """Make a job ready, behind all others of its priority. It is no suspect."""
+    def append(self, job: StoredJob, now: int) -> bool:
+        """Make a job ready, behind all others of its priority. It is no suspect.
+
+        Whether a worker may take it: not when it has to wait for room at its gate.
+        """
         job.serial = next(self._serials)
         job.ready_ms = now
         job.due_ms = None
         # A job comes here new or after a settlement: no worker has died with this attempt.
         job.crashes = 0
+        if job.gated is not None:
+            return self.gates.append(job, now)
         self._ready[job.priority].append(job)
+        return True
 
     def schedule(self, job: StoredJob, due_ms: int) -> None:
         """Let a job wait for its time."""
         job.due_ms = due_ms
         self._scheduled.put(job.id, due_ms, job)
 
-    def give_back(self, job: StoredJob) -> None:
+    def give_back(self, job: StoredJob, now: int) -> None:
         """Put a job that was taken back into its old place."""
-        self._ready[job.priority].give_back(job)
+        if job.gated is not None:
+            self.gates.give_back(job, now)
+        else:
+            self._ready[job.priority].give_back(job)
 
-    def bring_back(self, function: str | None) -> None:
+    def bring_back(self, function: str | None, now: int) -> None:
         """Put the jobs of a function that is resumed back into their old places."""
         if function is not None:
+            self.gates.bring_back(function, now)
             for ready in self._ready:
                 ready.bring_back(function)
 
-    def remove(self, job: StoredJob) -> None:
+    def remove(self, job: StoredJob, now: int) -> None:
         """Take out a job, wherever it waits."""
-        if self._scheduled.pop(job.id) is None:
+        if self._scheduled.pop(job.id) is not None:
+            return
+        if job.gated is not None:
+            self.gates.remove(job, now)
+        else:
             self._ready[job.priority].remove(job)
 
     def promote(self, limit: int, now: int) -> int:
@@ -108,31 +100,49 @@ class Waiting:
         self._left_due = self._is_overdue(now)
         return promoted
 
-    def choose(self, demand: Demand, room: SuspectRoom) -> list[StoredJob]:
+    def choose(self, demand: Demand, room: SuspectRoom, now: int) -> list[StoredJob]:
         """Take out the jobs to hand out; suspects without room keep their place."""
         chosen: list[StoredJob] = []
-        size = 0
         # rule:18 a paused queue hands out nothing and signals nobody, in memory
         if self._pauses.is_whole:
             self.left_ready = False
             return chosen
+        self.gates.open(now)
+        if self.gates.has_next:
+            chosen += self.gates.take(room, self._share(demand.slots), MAX_BYTES, now)
+        size = sum(len(job.envelope) for job in chosen)
         # The guarded share comes first, or low priorities would starve under load.
-        guard = min(demand.guard, demand.slots)
+        guard = min(len(chosen) + demand.guard, demand.slots)
         guarded = (self._ready[demand.guard_from], *self._ready[::-1])
         for limit, lists in ((guard, guarded), (demand.slots, self._ready)):
             for ready in lists:
-                jobs = _in_turn(ready, room, self._pauses)
+                jobs = in_turn(ready, room, self._pauses)
                 # The generator comes last: what it has yielded is no longer in the list.
                 while len(chosen) < limit and size < MAX_BYTES and (job := next(jobs, None)):
                     chosen.append(job)
                     size += len(job.envelope)
+        if self.gates.has_next and len(chosen) < demand.slots:
+            # What plain jobs have left.
+            rest = demand.slots - len(chosen)
+            chosen += self.gates.take(room, rest, MAX_BYTES - size, now)
+            size = sum(len(job.envelope) for job in chosen)
         is_full = len(chosen) == demand.slots or size >= MAX_BYTES
         self.left_ready = is_full and self._has_more(room)
         return chosen
 
+    def _share(self, slots: int) -> int:
+        """How many slots jobs with a gate get before all others: each second one."""
+        if slots % 2 == 0:
+            return slots // 2
+        # rule:35 jobs with a gate and without one starve each other not, in memory
+        self._gates_first = not self._gates_first
+        return slots // 2 + self._gates_first
+
     def _has_more(self, room: SuspectRoom) -> bool:
         """Whether another exchange with the same room would find something."""
         if self._left_due or any(ready.has_unsuspected() for ready in self._ready):
+            return True
+        if self.gates.has_more(room):
             return True
         # Without room suspects do not count: each exchange would signal the next worker, and
         # that one could take none of them either.
@@ -145,8 +155,10 @@ class Waiting:
         """The jobs that wait in these states."""
         found: list[StoredJob] = []
         if State.READY in states:
-            for ready in self._ready:
-                found += ready
+            for priority in Priority:
+                found += self.ready_jobs(priority)
+        if State.HELD in states:
+            found += self.gates.lanes.held_jobs()
         if State.SCHEDULED in states:
             found += (job for _, id in self._scheduled.times() if (job := self._scheduled.get(id)))
         return found
@@ -156,7 +168,10 @@ class Waiting:
         # A worker that came would find nothing, and would come again with the next beat.
         if self._pauses.is_whole:
             return False
-        return any(ready.has_next() for ready in self._ready) or self._is_overdue(now)
+        if any(ready.has_next() for ready in self._ready) or self._is_overdue(now):
+            return True
+        opens_ms = self.gates.next_ms
+        return self.gates.has_next or (opens_ms is not None and opens_ms <= now)
 
     def _is_overdue(self, now: int) -> bool:
         due_ms = self.next_due_ms
@@ -168,24 +183,36 @@ class Waiting:
         return self._scheduled.first_ms()
 
     @property
+    def next_look_ms(self) -> int | None:
+        """When a worker has to come although nobody signals: a job is due, or a limit opens."""
+        times = (self.next_due_ms, self.gates.next_ms)
+        return min((ms for ms in times if ms is not None), default=None)
+
+    @property
     def fewest_crashes(self) -> int:
         """The fewest crashes that a waiting suspect has been through; 0 when none waits for a
         worker."""
         if self._pauses.is_whole:
             return 0
         waiting = (crashes for ready in self._ready for crashes in ready.crashes() if crashes)
-        return min(waiting, default=0)
+        return min(chain(waiting, self.gates.lanes.crashes()), default=0)
 
     @property
     def oldest_ready_ms(self) -> int | None:
         """Since when the oldest ready job is ready, None without one."""
         oldest = (ready.oldest() for ready in self._ready)
-        return min((job.ready_ms for job in oldest if job is not None), default=None)
+        times = [job.ready_ms for job in oldest if job is not None]
+        if (ms := self.gates.lanes.oldest_ready_ms) is not None:
+            times.append(ms)
+        return min(times, default=None)
 
     @property
     def ready(self) -> tuple[int, int, int, int]:
         """How many jobs are ready, by priority."""
-        critical, high, normal, low = map(len, self._ready)
+        gated = self.gates.lanes.ready
+        critical, high, normal, low = (
+            len(ready) + more for ready, more in zip(self._ready, gated, strict=True)
+        )
         return critical, high, normal, low
 
     @property
@@ -195,7 +222,7 @@ class Waiting:
 
     def ready_jobs(self, priority: int) -> Iterator[StoredJob]:
         """The ready jobs of one priority, in any order."""
-        return iter(self._ready[priority])
+        return chain(self._ready[priority], self.gates.lanes.ready_jobs(priority))
 
     def scheduled_jobs(self) -> Iterator[StoredJob]:
         """The scheduled jobs, in any order."""
@@ -206,25 +233,3 @@ class Waiting:
         soon = nsmallest(limit, self._scheduled.times())
         jobs = (self._scheduled.get(id) for _, id in soon)
         return [job.envelope for job in jobs if job and PUT_BACK_MARK in job.envelope]
-
-
-def _in_turn(ready: ReadyList[StoredJob], room: SuspectRoom, pauses: Pauses) -> Iterator[StoredJob]:
-    """Takes jobs of one priority: first those that were given back, fewest crashes first.
-
-    So most suspects are done before the likely culprits run. Jobs of paused functions are set
-    aside.
-    """
-    for crashes in ready.crashes():
-        # rule:7 no more suspects than there is room for, in memory
-        while (not crashes or room.left(crashes) > 0) and (job := ready.take_returned(crashes)):
-            if name := pauses.paused_function(job.envelope):
-                ready.set_aside(job, name)
-                continue
-            if crashes:
-                room.give(crashes)
-            yield job
-    while (job := ready.take_new()) is not None:
-        if name := pauses.paused_function(job.envelope):
-            ready.set_aside(job, name)
-        else:
-            yield job

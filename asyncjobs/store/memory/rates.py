@@ -1,0 +1,48 @@
+"""How a rate is kept: one number a key, the time at which all starts so far are paid for (GCRA).
+
+A rate of N starts in W with bursts of B lets one more go each T = W / (N - B + 1), and up to B at
+once. So no window of the length W ever sees more than N. Times are in microseconds here: T is
+rounded up, and sums of it stay exact.
+"""
+
+from __future__ import annotations
+
+from asyncjobs.model.terms import LimitRule
+
+__all__ = ["charged", "opens_ms", "owed_at_most", "starts_left"]
+
+
+def _interval_us(rule: LimitRule) -> int:
+    """The time between two starts that follow each other for long."""
+    # No window sees more starts than the rate, whatever the burst.
+    spread = rule.number - rule.burst + 1
+    return -(-rule.period_ms * 1000 // max(spread, 1))
+
+
+def owed_at_most(rule: LimitRule, paid_us: int, now: int) -> int:
+    """What is owed is never more than a burst: so it was another rule, or another clock."""
+    return min(paid_us, now * 1000 + max(rule.burst, 1) * _interval_us(rule))
+
+
+def opens_ms(rule: LimitRule, paid_us: int, tokens: int, now: int) -> int:
+    """When a start that counts for so many may pass; `now` or earlier: it may."""
+    interval = _interval_us(rule)
+    # After a step back of the clock nothing is owed for longer than it takes to pay for all.
+    paid_us = min(paid_us, now * 1000 + rule.number * interval)
+    # One that counts for more than all could never pass.
+    tokens = min(tokens, rule.number)
+    return -(-(paid_us + (tokens - max(rule.burst, 1)) * interval) // 1000)
+
+
+def charged(rule: LimitRule, paid_us: int, tokens: int, now: int) -> int:
+    """The time at which all is paid for, together with a start that counts for so many."""
+    interval = _interval_us(rule)
+    paid_us = min(paid_us, now * 1000 + rule.number * interval)
+    return max(paid_us, now * 1000) + min(tokens, rule.number) * interval
+
+
+def starts_left(rule: LimitRule, paid_us: int, now: int) -> int:
+    """How many single starts may pass at once."""
+    interval = _interval_us(rule)
+    free_us = now * 1000 - paid_us + max(rule.burst, 1) * interval
+    return min(max(free_us // interval, 0), max(rule.burst, 1))
