@@ -8,6 +8,7 @@ from typing import Final
 
 from asyncjobs.model.ends import ENDS
 from asyncjobs.store.redis.keys import QueueKeys
+from tests.audit.gates import GATE_KEYS, GATE_RULES, GATED
 from tests.audit.snapshot import (
     GROUP,
     QueueSnapshot,
@@ -23,7 +24,7 @@ __all__ = ["DOCUMENTED", "EXPIRING", "audit", "leftovers"]
 _BASE: Final = QueueKeys("p", "q").base.decode()
 DOCUMENTED: Final = frozenset(
     key.decode().removeprefix(_BASE) for key in QueueKeys("p", "q").all
-) | {"result:", "batch:", "notes:", "dead:notes:", "figures:", "cron:of:", "cron:ran:"}
+) | {"result:", "batch:", "notes:", "dead:notes:", "figures:", "cron:of:", "cron:ran:", *GATE_KEYS}
 """The parts of a queue's key names; the last ones have an id or a time behind them."""
 
 BESIDE: Final = frozenset({"layout", "queues", "survey", "schedules"})
@@ -32,7 +33,7 @@ BESIDE: Final = frozenset({"layout", "queues", "survey", "schedules"})
 EXPIRING: Final = frozenset(
     {
         *("known:0", "known:1", "known:2", "awaited", "stats", "result:", "batch:", "figures:"),
-        *("events", "events:of"),
+        *("events", "events:of", "rates", "closed"),
     }
 )
 """What goes by itself. Everything else must never expire: it would take jobs with it."""
@@ -43,6 +44,8 @@ STAYING: Final = frozenset(
         *("upkeep", "wake", "returned", "largest", "history", "history:jobs", "unique:windows"),
         # Schedules stay until somebody drops them, whatever becomes of their jobs.
         *("cron", "cron:next", "cron:of:", "cron:ran:"),
+        # The rules of limits, so that they can be changed while nobody uses them.
+        "limits",
     }
 )
 """What a queue keeps for ever, however many jobs it has seen: empty streams with their
@@ -52,7 +55,7 @@ that have ended, and the windows of unique keys, which last until they are over.
 
 _OF_UNLISTED: Final = frozenset({"upkeep", "result:", "batch:", "figures:"})
 
-_PLACE: Final = re.compile(r"([0-3]):(\d+)-(\d+)")
+_PLACE: Final = re.compile(r"([0-4]):(\d+)-(\d+)")
 _PAUSE: Final = re.compile(r"[pr]\d+ \{.*\}", re.DOTALL)
 _LOCK: Final = re.compile(r"([fsw]) \d+ \d+ (.*)", re.DOTALL)
 _UNTIL: Final = re.compile(r"\d+ \d+")
@@ -128,6 +131,7 @@ def _index_agrees(queue: QueueSnapshot) -> Iterator[str]:
     """Each job is in one place, and the index says which."""
     index, scheduled = queue.hashes["index"], queue.zsets["scheduled"]
     places = dict.fromkeys(scheduled, "s") | dict.fromkeys(queue.hashes["unique:held"], "h")
+    places |= dict.fromkeys(queue.hashes["gated:data"], "g")
     for p, stream in enumerate(queue.streams):
         for entry, id in stream.jobs.items():
             if id in places:
@@ -175,7 +179,8 @@ def _entries_are_held_or_ready(queue: QueueSnapshot) -> Iterator[str]:
             yield f"ready:{p}: the consumer {name} has no lease"
         delivered = stream.groups.get(GROUP, (0, 0))
         for entry, id in stream.jobs.items():
-            if entry <= delivered and entry not in stream.pending:
+            is_seen = entry <= delivered or p == GATED
+            if is_seen and entry not in stream.pending:
                 yield f"job {id}: {_place(p, entry)} is acknowledged and not deleted"
 
 
@@ -200,6 +205,8 @@ def _returned_are_found(queue: QueueSnapshot) -> Iterator[str]:
         for entry, holder in stream.pending.items():
             if not is_reserved(holder):
                 continue
+            if p == GATED:
+                yield f"gated: {holder} holds {_place(p, entry)}, and not its lane"
             if f"{p + 1}{holder.removeprefix('returned')}" not in marked:
                 yield f"ready:{p}: holds jobs given back, and nobody will look for them"
             crashes = min(int(queue.hashes["crashes"].get(_place(p, entry), 0)), 16)
@@ -228,7 +235,8 @@ def _marks_are_of_living_jobs(queue: QueueSnapshot) -> Iterator[str]:
         yield f"job {id}: only one of cancel and cancel:held has the mark for {holder}"
     for id in queue.hashes["progress"].keys() - index.keys():
         yield f"job {id}: progress is kept, and the job is gone"
-    for place in queue.hashes["crashes"].keys() - pending:
+    gated = {f"g:{id}" for id in queue.hashes["gated:of"]}
+    for place in queue.hashes["crashes"].keys() - pending - gated:
         yield f"entry {place}: crashes are kept, and nobody holds it"
 
 
@@ -335,6 +343,7 @@ _RULES: Final = (
     _notes_are_of_jobs,
     _waits_are_of_living_jobs,
     _locks_are_of_living_jobs,
+    *GATE_RULES,
     _schedules_agree,
     _memories_are_bounded,
 )

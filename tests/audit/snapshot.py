@@ -52,7 +52,8 @@ def is_reserved(consumer: str) -> bool:
 
 @dataclass(frozen=True)
 class Stream:
-    """The ready jobs of one priority: id and job by entry, and who holds which."""
+    """The ready jobs of one priority, or jobs with a gate that run: id and job by entry, and who
+    holds which."""
 
     jobs: dict[Entry, str]
     groups: dict[str, Entry]
@@ -170,6 +171,12 @@ HASHES: Final = (
     "unique:of",
     "unique:next",
     "unique:held",
+    "standing",
+    "closed",
+    "limits",
+    "gated:of",
+    "gated:data",
+    "holders:of",
 )
 ZSETS: Final = (
     "scheduled",
@@ -182,15 +189,26 @@ ZSETS: Final = (
     "cron:next",
     "waits",
     "events:of",
+    "lanes",
+    "turns",
+    "barred",
+    "later",
+    "lanes:of",
+    "gated:since",
+    "permits",
+    "rates",
+    "holders",
 )
+STREAMS: Final = ("ready:0", "ready:1", "ready:2", "ready:3", "gated")
+"""In the order of the places that the index names."""
 SETS: Final = ("leaving", "returned", "noted")
 
 
 def _read_queue(client: Client, prefix: str, name: str, keys: Sequence[bytes]) -> QueueSnapshot:
     base = QueueKeys(prefix, name).base
     commands: list[tuple[Any, ...]] = []
-    for p in range(4):
-        stream = base + b"ready:%d" % p
+    for part in STREAMS:
+        stream = base + part.encode()
         commands += [
             ("XRANGE", stream, "-", "+"),
             ("XINFO", "GROUPS", stream),
@@ -222,7 +240,7 @@ def _read_queue(client: Client, prefix: str, name: str, keys: Sequence[bytes]) -
             return []
         return reply
 
-    streams = tuple(_stream(*(following(f"ready:{p}") for _ in range(4))) for p in range(4))
+    streams = tuple(_stream(*(following(part) for _ in range(4))) for part in STREAMS)
     stored = {part: following(part) for part in HASHES}
     hashes = {part: _pairs(flat) for part, flat in stored.items()}
     zsets = {part: {k: float(v) for k, v in _pairs(following(part)).items()} for part in ZSETS}

@@ -47,7 +47,7 @@ async def store(
 @pytest.mark.parametrize("terms", MALFORMED.values(), ids=MALFORMED)
 async def test_a_batch_with_malformed_terms_is_refused(store: Store, terms: bytes) -> None:
     keep, keys = script("enqueue_terms"), StoreKeys(store.settings.prefix).queue(QUEUE)
-    head = [b"%d" % store.clock.ms, 60_000]
+    head = [b"%d" % store.clock.ms, 60_000, 600_000, 0]
     jobs = [b"a", b"2", b"", b"envelope", b"", b"b", b"2", b"", b"envelope", terms]
     command = keep.command(keys, *head, *jobs, more_keys=(keys.batch("token"),))
     with pytest.raises(StoreError, match="bad terms"):

@@ -22,7 +22,6 @@ from asyncjobs.store.answers import (
 from asyncjobs.store.checks import missing
 from asyncjobs.store.flows import Flows
 from asyncjobs.store.lease import LeaseSpec
-from asyncjobs.store.limits import Limits
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.address import Address
 from asyncjobs.store.redis.enqueue import Enqueuer
@@ -32,6 +31,7 @@ from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.redis.layout import CAPABILITIES
 from asyncjobs.store.redis.leases import LeaseLinks, RedisLease
 from asyncjobs.store.redis.letters import RedisDeadLetters
+from asyncjobs.store.redis.limits import RedisLimits
 from asyncjobs.store.redis.link import Command, Link
 from asyncjobs.store.redis.lookups import in_steps, read_record
 from asyncjobs.store.redis.operating import RedisControl
@@ -80,6 +80,7 @@ class RedisBackend:
         self.dead = RedisDeadLetters(self._access)
         self.schedules = RedisSchedules(self._access)
         self.control = RedisControl(self._access)
+        self.limits = RedisLimits(self._access)
         self._lease_links: set[LeaseLinks] = set()
         self._board: ResultBoard | None = None
         self._enqueuer = Enqueuer(self._access, self.address)
@@ -120,10 +121,6 @@ class RedisBackend:
 
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         return await self._enqueuer.enqueue(batch)
-
-    @property
-    def limits(self) -> Limits:
-        raise missing("gates", self.address)
 
     @property
     def flows(self) -> Flows:

@@ -84,6 +84,8 @@ class Enqueuer:
         args: list[bytes | str | int] = [self._access.pinned(), self._ttl_ms(batch)]
         more_keys = [keys.batch(batch.token)]
         with_terms = store.name == "enqueue_terms"
+        if with_terms:
+            args += [self._access.settings.id_ttl_ms, self._access.settings.history]
         for job in jobs:
             args += job_args(job)
             if with_terms:

@@ -19,6 +19,7 @@ from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.answers import NONE_AWAY, Exchange, StaleSequence
 from asyncjobs.store.checks import check_effects
 from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis.gates import GATED
 from asyncjobs.store.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.store.redis.layout import CAPABILITIES
 from asyncjobs.store.redis.placing import effect_args
@@ -42,9 +43,14 @@ _WITH_OUTCOME: Final = {
 _DEAD: Final = tuple(f"d{p}".encode() for p in range(4))
 _RESCHEDULE: Final = tuple(f"r{p}".encode() for p in range(4))
 _WAIT: Final = tuple(f"r{p}w".encode() for p in range(4))
+_CLOSE: Final = tuple(f"r{p}c".encode() for p in range(4))
 _RELEASE: Final = tuple(f"b{p}".encode() for p in range(4))
 
-_AGAIN: Final = {SettlementKind.RESCHEDULE: _RESCHEDULE, SettlementKind.WAIT: _WAIT}
+_AGAIN: Final = {
+    SettlementKind.RESCHEDULE: _RESCHEDULE,
+    SettlementKind.WAIT: _WAIT,
+    SettlementKind.CLOSE: _CLOSE,
+}
 
 _new: Final = tuple.__new__
 _FINISHED: Final = SettlementKind.FINISH
@@ -353,6 +359,17 @@ def _read_part(queue: str, holder: str, part: list[Any], jobs: list[TakenJob]) -
             )
             for receipt, fields in entries
         ]
+        return
+    if priority == GATED:
+        jobs += [
+            taken_job(queue, holder, own, entry, 0)._replace(ready_ms=since)
+            for entry, own, since in zip(entries, part[3], part[4], strict=True)
+        ]
+        # Suspects only have any.
+        if part[2]:
+            first = len(jobs) - len(entries)
+            for place, crashes in enumerate(part[2], start=first):
+                jobs[place] = jobs[place]._replace(crashes=crashes_in(crashes))
         return
     jobs += [
         taken_job(queue, holder, priority, entry, crashes_in(crashes))

@@ -27,8 +27,9 @@ from asyncjobs.store.looking import (
     parts_of,
 )
 from asyncjobs.store.redis.access import Access
+from asyncjobs.store.redis.gates import GATED
 from asyncjobs.store.redis.link import Command
-from asyncjobs.store.redis.lookups import event_held_by
+from asyncjobs.store.redis.lookups import event_held_by, text
 from asyncjobs.store.redis.scripts import raise_away, run_each, script
 
 __all__ = ["RedisJobInspection"]
@@ -44,6 +45,7 @@ _SCRIPTS: Final = {
     State.HELD: "list_timed",
     State.DEAD: "list_timed",
 }
+_WITH_GATES: Final = frozenset({State.READY, State.RUNNING, State.HELD})
 _DIGITS: Final = {b"%d" % priority: priority for priority in Priority}
 
 
@@ -62,7 +64,10 @@ class RedisJobInspection:
             names = tuple(name.decode("utf-8", "backslashreplace") for name in found)
         if query.state in ENDED_STATES:
             return await page_of_ended(self._history, names, query, after)
-        places = [(queue, part) for queue in sorted(names) for part in parts_of(query.state)]
+        parts = [*parts_of(query.state)]
+        if query.state in _WITH_GATES:
+            parts.append(GATED)
+        places = [(queue, part) for queue in sorted(names) for part in parts]
 
         async def read(asks: Sequence[Ask]) -> Sequence[Batch | StoreError]:
             return await self._read(query, asks)
@@ -127,39 +132,50 @@ class RedisJobInspection:
         return verdicts
 
     async def _read(self, query: JobQuery, asks: Sequence[Ask]) -> list[Batch | StoreError]:
-        which = script(_SCRIPTS[query.state])
         needles = needles_of(query)
-        # Ready and running jobs are entries of streams, the others members of sorted sets.
-        in_streams = query.state in (State.READY, State.RUNNING)
-        answers: list[Batch | StoreError] = []
-        # A trip waits for its answer, so other clients have their turn in between.
-        for step in pieces(asks, MOST_CALLS):
-            commands = tuple(self._command(query, ask, needles) for ask in step)
-            replies = await run_each(self._access.link, which, commands)
-            for ask, reply in zip(step, replies, strict=True):
-                if isinstance(reply, StoreError):
-                    answers.append(reply)
-                elif in_streams:
-                    answers.append(_of_stream(query.state, ask, *reply))
-                else:
-                    answers.append(_of_times(query.state, ask, *reply))
-        return answers
+        answers: dict[Ask, Batch | StoreError] = {}
+        # A trip calls one script.
+        for name in ("list_ready", "list_running", "list_timed"):
+            own = [ask for ask in asks if _script_for(query.state, ask) == name]
+            # A trip waits for its answer, so other clients have their turn in between.
+            for step in pieces(own, MOST_CALLS):
+                commands = tuple(self._command(query, ask, needles) for ask in step)
+                replies = await run_each(self._access.link, script(name), commands)
+                for ask, reply in zip(step, replies, strict=True):
+                    if isinstance(reply, StoreError):
+                        answers[ask] = reply
+                    elif name == "list_timed":
+                        answers[ask] = _of_times(query.state, ask, *reply)
+                    else:
+                        answers[ask] = _of_stream(query.state, ask, *reply)
+        return [answers[ask] for ask in asks]
 
     def _command(self, query: JobQuery, ask: Ask, needles: Needles) -> Command:
         order = b"old" if query.oldest_first else b"new"
         bounds: tuple[bytes | int, ...]
         last: tuple[bytes | int, ...] = ()
-        if query.state in (State.READY, State.RUNNING):
+        name = _script_for(query.state, ask)
+        if name != "list_timed":
             kind: bytes | int = ask.part
             bounds = _entries(ask, oldest_first=query.oldest_first)
         else:
             kind = query.state.value.encode()
+            if ask.part == GATED:
+                kind = b"gated:" + kind
             bounds = (_or_empty(ask.since_ms), _or_empty(ask.before_ms))
             if ask.after is not None:
                 last = ask.after
-        which = script(_SCRIPTS[query.state])
+        which = script(name)
         args = (kind, order, *bounds, ask.most, ask.most_bytes, *needles, *last)
         return which.command(self._access.keys.queue(ask.queue), self._access.pinned(), *args)
+
+
+def _script_for(state: State, ask: Ask) -> str:
+    """The script that lists jobs of a state at one place."""
+    # Ready jobs in lanes are in the order of their times.
+    if ask.part == GATED and state is State.READY:
+        return "list_timed"
+    return _SCRIPTS[state]
 
 
 def _entries(ask: Ask, *, oldest_first: bool) -> tuple[bytes, bytes]:
@@ -178,6 +194,8 @@ def _entries(ask: Ask, *, oldest_first: bool) -> tuple[bytes, bytes]:
         ms, number = ask.after
         assert isinstance(number, int)
         behind = b"(%d-%d" % (ms, number)
+        if ask.part == GATED:
+            behind = b"(1-%d" % number
         if oldest_first:
             first = behind
         else:
@@ -191,6 +209,9 @@ def _or_empty(number: int | None) -> bytes | int:
 
 def _position(entry: bytes) -> tuple[int, int]:
     ms, _, number = entry.partition(b"-")
+    # Those of jobs with a gate are numbered in microseconds, about when they were taken.
+    if ms == b"1":
+        return int(number) // 1000, int(number)
     return int(ms), int(number)
 
 
@@ -205,7 +226,7 @@ def _of_stream(
     found: list[Any],
 ) -> Batch:
     """The answer of lua/list_ready.lua or lua/list_running.lua."""
-    width = 3 if state is State.READY else 8
+    width = 3 if state is State.READY else 9
     jobs = []
     for at in range(0, len(found), width):
         entry, job_id, envelope, *held = found[at : at + width]
@@ -217,9 +238,10 @@ def _of_stream(
         time_ms = ms
         # Nobody holds a ready one.
         if held:
-            holder, time_ms, asked, progress, worker = held
+            holder, time_ms, asked, progress, worker, priority = held
             record = record._replace(
-                holder=holder.decode("utf-8", "backslashreplace"),
+                priority=priority,
+                holder=text(holder),
                 taken_ms=time_ms,
                 is_cancelled=bool(asked),
                 progress=progress or None,
@@ -252,6 +274,8 @@ def _of_times(
         # The time is what the actions on this job compare: a retry or another death has another.
         if state is State.DEAD:
             record = record._replace(dead_letter=stored[1:])
+        elif ask.part == GATED:
+            record = record._replace(envelope=stored[1:], held_by=text(holder) or None)
         elif state is State.HELD:
             record = record._replace(
                 envelope=stored[1:], held_by=held_by(JobRef(ask.queue, id_text(holder)))

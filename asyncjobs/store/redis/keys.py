@@ -39,6 +39,7 @@ QUEUE_KEYS: Final = (
     "awaited",
     "stats",
     "largest",
+    "gated",
     "paused",
     "history",
     "history:jobs",

@@ -17,6 +17,7 @@ CAPABILITIES: Final = Capabilities(
     control=True,
     unique=True,
     schedules=True,
+    gates=True,
 )
 
 LAYOUT: Final = 2

@@ -33,6 +33,7 @@ from asyncjobs.store.redis.control import ControlChannel
 from asyncjobs.store.redis.events import EventWaits
 from asyncjobs.store.redis.exchange import ExchangePlan, OfferPlan, crashes_in, taken_job
 from asyncjobs.store.redis.faults import is_of_queue
+from asyncjobs.store.redis.gates import GATED, slot_of
 from asyncjobs.store.redis.link import Command, Link
 from asyncjobs.store.redis.lookups import STEP
 from asyncjobs.store.redis.notes import NoteReads, NoteWrites
@@ -228,8 +229,11 @@ class RedisLease:
                 # The script stops after 4 MiB, so it may have looked at fewer.
                 looked, found = await run(self.links.exchange, fetch, command)
                 first += looked
-                for entry, crashes in found:
-                    jobs.append(taken_job(queue, holder, priority, entry, crashes_in(crashes)))
+                for entry, crashes, own, since in found:
+                    job = taken_job(queue, holder, priority, entry, crashes_in(crashes))
+                    if priority == GATED:
+                        job = job._replace(priority=own, ready_ms=since)
+                    jobs.append(job)
         return jobs
 
     async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
@@ -305,7 +309,7 @@ class RedisLease:
         charged: list[bytes | str | int] = []
         for job in crashed:
             if job.queue == queue and job.holder == entry:
-                charged += (job.priority, job.receipt)
+                charged += (slot_of(job), job.receipt)
         # The crashes are counted by the first call, and by no other.
         is_gone = await run(link, leave, leave.command(*head, *charged))
         while not is_gone:
@@ -341,7 +345,7 @@ def _entries(spec: LeaseSpec, jobs: Collection[TakenJob]) -> set[tuple[str, int,
     and then it is missing although its old attempt still runs.
     """
     return {
-        (job.queue, job.priority, job.receipt)
+        (job.queue, slot_of(job), job.receipt)
         for job in jobs
         if job.holder == spec.entry(job.queue)
     }

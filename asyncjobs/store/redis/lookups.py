@@ -16,7 +16,7 @@ from asyncjobs.model.outcome import Outcome
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.redis.link import Command
 
-__all__ = ["STEP", "event_held_by", "in_steps", "read_record"]
+__all__ = ["STEP", "event_held_by", "in_steps", "read_record", "text"]
 
 _LIVE: Final = {
     state.value.encode(): state
@@ -60,8 +60,7 @@ def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
         envelope=envelope or None,
         outcome=outcome or None,
         progress=progress or None,
-        # Bytes of a foreign writer are shown as escapes.
-        holder=holder.decode("utf-8", "backslashreplace") or None,
+        holder=text(holder) or None,
         dead_letter=dead_letter or None,
         taken_ms=held[0] if held and state is State.RUNNING else None,
         is_cancelled=bool(held and held[1]),
@@ -72,6 +71,9 @@ def read_record(ref: JobRef, answer: list[Any]) -> JobRecord | None:
 def _held_by(ref: JobRef, state: State, held: Sequence[Any]) -> str | None:
     """For what a held or scheduled job waits, as lua/get.lua says it."""
     if state is State.HELD:
+        # What follows says what kind of thing it is that holds the job.
+        if len(held) > 3:
+            return text(held[2])
         return held_by(JobRef(ref.queue, id_text(held[2])))
     if state is State.SCHEDULED:
         return event_held_by(held[2])
@@ -83,8 +85,12 @@ def event_held_by(event: bytes) -> str | None:
     if not event:
         return None
     name, _, key = event.partition(b"\0")
-    # Bytes of a foreign writer are shown as escapes.
-    return awaits(name.decode("utf-8", "backslashreplace"), key.decode("utf-8", "backslashreplace"))
+    return awaits(text(name), text(key))
+
+
+def text(raw: bytes) -> str:
+    """What is shown to people. Bytes of a foreign writer are shown as escapes."""
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def _whole_ms(score: bytes) -> int | None:

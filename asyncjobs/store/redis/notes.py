@@ -10,6 +10,7 @@ from asyncjobs.model.ids import id_bytes
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.notes import Note, Notes
 from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.redis.gates import slot_of
 from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.lookups import STEP
@@ -115,7 +116,7 @@ def _by_place(
 
 def place_of(job: TakenJob) -> bytes:
     """Where a job is that runs, as lua/note.lua and lua/notes.lua read it."""
-    return b"%d:%s" % (job.priority, job.receipt)
+    return b"%d:%s" % (slot_of(job), job.receipt)
 
 
 def read_notes(flat: Sequence[bytes]) -> Notes:

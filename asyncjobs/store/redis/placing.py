@@ -10,6 +10,7 @@ from asyncjobs.model.job import NewJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Terms, Unique
 from asyncjobs.store.answers import Placed
+from asyncjobs.store.redis.gates import gate_args
 
 __all__ = [
     "effect_args",
@@ -74,6 +75,8 @@ def _parts(terms: Terms) -> Iterator[tuple[bytes, bytes]]:
     # A term that this store does not keep was refused before.
     if terms.unique is not None:
         yield b"u", _unique(terms.unique)
+    if terms.gate is not None:
+        yield b"g", gate_args(terms.gate)
 
 
 def _unique(unique: Unique) -> bytes:

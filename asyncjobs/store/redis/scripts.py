@@ -24,6 +24,12 @@ _SHARED_FILES: Final = (
     "shared.lua",
     "ended.lua",
     "history.lua",
+    "rooms.lua",
+    "lanes.lua",
+    "gate_times.lua",
+    "gates.lua",
+    "gate_looks.lua",
+    "returning.lua",
     "paused.lua",
     "terms.lua",
     "unique.lua",
@@ -35,6 +41,7 @@ _SHARED_FILES: Final = (
     "listing.lua",
     "cron.lua",
     "events.lua",
+    "hand_out.lua",
 )
 """A file may use the statements of those in front of it."""
 _COMMENT: Final = re.compile(r"--.*")
@@ -171,6 +178,12 @@ _SCRIPTS: Final = {
         "held",
         "letters",
         "locks",
+        "limit_acquire",
+        "limit_close",
+        "limit_free",
+        "limit_holder",
+        "limit_page",
+        "limit_set",
         "list_ready",
         "list_running",
         "list_timed",

@@ -28,6 +28,10 @@ local function obstacle(id, place, seen)
   if place == 'h' then
     now_seen = string.format('%.0f', time_of(redis.call('ZSCORE', UNIQUE_SINCE, id) or '0'))
   end
+  if place == 'g' then
+    local since = redis.call('ZSCORE', string.sub(WAKE, 1, -5) .. 'gated:since', id)
+    now_seen = string.format('%.0f', time_of(since or '0'))
+  end
   -- rule:20 an action changes no job that has moved since it was chosen
   if seen ~= '' and seen ~= now_seen then return 'moved' end
   return nil

@@ -38,6 +38,7 @@ local function end_cancelled(ids, stored, result_keys, now, args)
   local locks = redis.call('EXISTS', UNIQUE_OF) == 1 and open_locks(now)
   -- rule:21 a cancel frees the keys of jobs that waited
   if locks then locks.ended(ids) end
+  drop_gates(ids)
   drop_notes(ids)
   -- Nor of the progress that an older release has kept.
   in_chunks('HDEL', PROGRESS, ids)
@@ -47,4 +48,16 @@ local function end_cancelled(ids, stored, result_keys, now, args)
   record_waiting(now, tonumber(args[5]), waited)
   -- rule:1 a held job that goes on after a cancel signals
   if locks and (locks.is_ready or locks.is_earlier) then wake() end
+end
+
+-- Ends jobs that came to a gate without room and do not wait. `refused` has for each its id and what
+-- it would have been stored as; `id_ttl`: for how many ms their ids stay known.
+local function end_refused(refused, now, id_ttl, history)
+  local ids, stored = {}, {}
+  for place = 1, #refused, 2 do
+    ids[#ids + 1] = refused[place]
+    stored[#stored + 1] = refused[place + 1]
+  end
+  -- A job that does not wait is known as cancelled.
+  end_cancelled(ids, stored, {}, now, {'', id_ttl, '0', '', history})
 end

@@ -22,6 +22,7 @@ locks.check()
 local function stored_at(id, place)
   if place == 's' then return redis.call('HGET', SCHEDULED_DATA, id) or '' end
   if place == 'h' then return redis.call('HGET', UNIQUE_HELD, id) or '' end
+  if place == 'g' then return redis.call('HGET', string.sub(WAKE, 1, -5) .. 'gated:data', id) or '' end
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
   local found = redis.call('XRANGE', READY[slot], entry, entry)[1]
   return (slot - 1) .. (found and found[2][2] or '')
@@ -57,13 +58,15 @@ local function change(id, place, expected, due, envelope)
     signals = signals or not first or due < first
     return 'done'
   end
-  local there = append_ready(priority, id, envelope)
+  -- A lane has always room, and a job stands in one once.
+  if place == 'g' then take_out(id) end
+  local there = make_ready(priority, id, envelope, now)
   if type(there) == 'table' then
     failed = there
     return 'failed'
   end
   -- Only now, for a job that cannot be stored anew must stay as it is.
-  take_out(id)
+  if place ~= 'g' then take_out(id) end
   redis.call('HSET', INDEX, id, there)
   signals = true
   return 'done'

@@ -104,7 +104,7 @@ end
 -- Stores the jobs of ticks. Returns the places of those whose id was there already, and, for those
 -- of unique jobs that did not go their usual way, what became of them: {how, id}. `missing`: the
 -- places of ticks that make no job.
-local function store_ticks(effects, missing, now)
+local function store_ticks(effects, missing, now, id_ttl, history)
   local ran, met = {}, {}
   effects.look_up()
   local stored, signals = effects.store(missing)
@@ -116,6 +116,7 @@ local function store_ticks(effects, missing, now)
       met[position] = {how, other}
     end
   end
+  if effects.placing then effects.placing.end_refused(id_ttl or '0', history or '0') end
   tally(now, 'e', stored)
   -- rule:23 a job that a schedule has made pushes a token
   if effects.is_ready or signals then wake() end

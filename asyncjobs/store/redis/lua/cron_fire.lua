@@ -98,7 +98,7 @@ end
 if overlap == 'queue_one' and letters[open[1]] == 'F' and #living > 0 then
   effects.placing.locks.lend(living[#living], effects.placing.first_key)
 end
-local was_there, met = store_ticks(effects, missing, now)
+local was_there, met = store_ticks(effects, missing, now, ARGV[9], ARGV[10])
 local fired, skipped, lag, items, others = 0, 0, rule[RULE_LAG] or '0', {}, {}
 for tick = 1, number do
   local item, how, other = ARGV[11 + tick], unpack(met[tick] or {})

@@ -30,6 +30,7 @@ end
 -- rule:21 a delete frees the keys of jobs
 if locks then locks.ended(removed) end
 if locks and (locks.is_ready or locks.is_earlier) then wake() end
+drop_gates(removed)
 drop_notes(removed)
 in_chunks('HDEL', PROGRESS, removed)
 return answer

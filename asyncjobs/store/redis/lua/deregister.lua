@@ -13,10 +13,14 @@ redis.call('HEXISTS', WORKERS_INFO, '')
 redis.call('HEXISTS', SEQUENCE, '')
 for position = 4, #ARGV, 2 do
   local slot, entry = tonumber(ARGV[position]) + 1, ARGV[position + 1]
+  local field = (slot - 1) .. ':' .. entry
   local mine = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1, lease)
   -- rule:7 a farewell charges the job that it names
   -- rule:7 a farewell charges only what the lease still holds
-  if not mine.err and #mine > 0 then charge(slot, entry) end
+  if not mine.err and #mine > 0 then
+    if slot == 5 then field = 'g:' .. redis.call('XRANGE', READY[5], entry, entry)[1][2][1] end
+    charge(field)
+  end
 end
 -- rule:7 leaving counts no crash
 local _, all = return_pending(lease, tonumber(ARGV[3]), false)

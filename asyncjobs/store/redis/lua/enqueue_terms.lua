@@ -2,12 +2,12 @@
 -- Stores a batch with jobs that have terms, or repeats the answer that was given to its token:
 -- enqueue.lua for what few batches need.
 -- KEYS: the queue's; then the token's answer; then the result key of each job whose id was given.
--- ARGV: 2 token_ttl_ms; then for each job: id, priority, due and envelope as in enqueue.lua, and
+-- ARGV: 2 token_ttl_ms; 3 id_ttl_ms; 4 how many jobs the history keeps; then for each job: id, priority, due and envelope as in enqueue.lua, and
 --   its terms as in terms.lua.
 -- Result: for each job '<how><length>:<id>', in one text: '1' new, '0' there, 'r' replaced, 'h'
 --   held, 'c' cancelled at once; the id is that of the job in its place, or empty.
 local ANSWER, token_ttl = KEYS[OWN_KEYS + 1], tonumber(ARGV[2])
-local FIELDS, FIRST = 5, 3
+local FIELDS, FIRST = 5, 5
 local WORDS = {there = '0', replaced = 'r', held = 'h', cancelled = 'c'}
 -- Everything is checked before the first write, for an error later does not roll back.
 local now, asked, dues = store_now(), {}, {}
@@ -56,6 +56,7 @@ end
 answer = table.concat(answer)
 -- Before what may still fail: a batch that is sent again finds its answer.
 redis.call('SET', ANSWER, answer, 'PX', token_ttl)
+placing.end_refused(ARGV[3], ARGV[4])
 tally(now, 'e', stored)
 -- rule:1 new work with terms pushes a token
 if placing.is_ready() or placing.is_earlier() then wake() end

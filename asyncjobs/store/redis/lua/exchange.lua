@@ -13,11 +13,14 @@
 --     d<p>         entry id ttl_ms outcome letter  dead; no outcome kept when ttl_ms is 0
 --     r<p>         entry id delay_ms envelope      again later; 'w' behind it: or with its event
 --     b<p>         entry id                        given back
+--   The entry of a job with a gate stands in a stream of its own, whatever its priority. 'c' behind
+--   an 'r': nobody passes the keys of its gate until then.
 --   then the jobs that successes store, as in effects.lua.
 -- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
 --   end or -1, 1 when ready jobs are left and 2 when the queue is paused, places of
 --   settlements without effect, places of those for a later attempt that were cancelled
---   instead, ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}, number
+--   instead, ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}, those of
+--   jobs with a gate {4, entries, crashes or nothing, priorities, since when they were ready}, number
 --   of jobs promoted, the fewest crashes of a suspect that is left or 0}.
 local lease, sequence = ARGV[2], tonumber(ARGV[3])
 local id_ttl, slots, guard = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -36,7 +39,7 @@ if sequence <= last then return {'stale', last} end
 local words = setmetatable({}, {__index = function(known, word)
   local operation = string.sub(word, 1, 1)
   local slot = (tonumber(string.sub(word, 2, 2)) or -1) + 1
-  if not WIDTH[operation] or not READY[slot] then return nil end
+  if not WIDTH[operation] or slot > 4 or not READY[slot] then return nil end
   known[word] = {operation, slot, string.sub(word, 3, 3), WIDTH[operation]}
   return known[word]
 end})
@@ -93,7 +96,7 @@ end
 if has_effects then effects.look_up() end
 -- Most of the time none of these keys exists, and one question is enough.
 local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, NOTED, RETURNED, LARGEST,
-  PROGRESS, PAUSED, UNIQUE_OF) > 0
+  PROGRESS, PAUSED, UNIQUE_OF, GATED) > 0
 if rare then STEP = portion(STEP) end
 local marked = rare and redis.call('EXISTS', CANCEL) == 1
 -- The marks of other leases cost this one no more than these two questions.
@@ -112,6 +115,12 @@ if has_effects and effects.placing and effects.placing.is_unique then
   locks = effects.placing.locks
 end
 if locks then locks.check() end
+if not rare then
+  -- Unless jobs that are stored here are the first ones with a gate.
+  GATES = GATES or false
+elseif gates_here(now) then
+  GATES.check()
+end
 local is_paused, paused = false, nil
 if rare and redis.call('EXISTS', PAUSED) == 1 then
   check_returns()
@@ -123,12 +132,14 @@ PART['exchange_settle']
 
 local due_ms, promoted = next_due(), 0
 if due_ms and due_ms <= now then
-  local failed
-  promoted, failed = promote(now, math.max(100, slots))
+  local failed, refused
+  promoted, failed, refused = promote(now, math.max(100, slots))
   if failed then return failed end
+  if refused then end_refused(refused, now, ARGV[4], ARGV[10]) end
   -- rule:10 the next due time is that after a promotion
   due_ms = next_due()
 end
+if GATES then due_ms = GATES.open(due_ms) end
 
 -- What has ended is settled, and what is due becomes ready. Only the handing out stops.
 -- rule:18 a paused queue hands out nothing
@@ -157,6 +168,19 @@ if not is_paused and (wanted == 0 or bytes >= MAX_BYTES) then
   -- rule:1 due jobs that a promotion leaves signal the next worker
   is_left = is_left or due_ms ~= nil and due_ms <= now
   if is_left then left_ready = 1 end
+end
+if GATES then
+  -- What was handed out may have put lanes off.
+  due_ms = GATES.next_due(next_due())
+  if not is_paused then
+    local class = GATES.first_in_line(0)
+    -- Lanes that are left in line signal, others signal nobody.
+    if class and class < 4 then left_ready = 1 end
+    class = GATES.first_in_line(4)
+    if class and (fewest == 0 or class - 3 < fewest) then fewest = class - 3 end
+    if class and wanted == 0 and room_for(class - 3) > 0 then left_ready = 1 end
+  end
+  GATES.tidy()
 end
 -- One worker does not take all suspects. One that has taken some signals another worker.
 -- rule:1 an exchange that leaves ready work behind passes the token on

@@ -34,11 +34,20 @@ local function release(slot, entry, id)
   return true
 end
 
-local settled, positions, missing = {{}, {}, {}, {}}, {{}, {}, {}, {}}, {}
+local settled, positions, missing = {{}, {}, {}, {}, {}}, {{}, {}, {}, {}, {}}, {}
+-- Of jobs with a gate: those that run no longer, their entries, and which of them have ended.
+local left, left_entries, left_for_good = {}, {}, {}
+
+-- The stream in which an entry stands, for a job of this priority.
+local function slot_of(slot, entry)
+  if GATES and string.byte(entry, 2) == 45 then return 5 end
+  return slot
+end
+
 at = FIRST
 for position = 1, settlements do
   local word = words[ARGV[at]]
-  local slot = word[2]
+  local slot = slot_of(word[2], ARGV[at + 1])
   -- XACK accepts an entry whoever it is pending for. The jobs that a success stores cannot be
   -- taken back when the holder settles later, so here the holder is asked for.
   if has_effects and effects.carriers[position] then
@@ -68,7 +77,7 @@ local function acknowledge(slot, entries)
     end
   end
 end
-for slot = 1, 4 do acknowledge(slot, settled[slot]) end
+for slot = 1, 5 do acknowledge(slot, settled[slot]) end
 
 -- Directly behind the acknowledgements: whatever fails later must not lose these jobs. A success
 -- that is sent again finds its entry gone, and stores nothing.
@@ -87,13 +96,14 @@ if has_effects then
     locks.ended(over)
   end
   stored, signals = effects.store(missing)
+  if effects.placing then effects.placing.end_refused(ARGV[4], ARGV[10]) end
   STEP = portion(STEP)
 end
 
 at = FIRST
 for position = 1, settlements do
   local word, entry, id = words[ARGV[at]], ARGV[at + 1], ARGV[at + 2]
-  local operation, slot = word[1], word[2]
+  local operation, slot = word[1], slot_of(word[2], entry)
   local key
   if operation == 'o' or (operation == 'd' and ARGV[at + 3] ~= '0') then
     result_key = result_key + 1
@@ -106,13 +116,20 @@ for position = 1, settlements do
     -- It was reclaimed meanwhile. The lease that holds the job now says how it ends.
     not_yours[#not_yours + 1] = position
   else
-    if crashed then uncrashed[#uncrashed + 1] = (slot - 1) .. ':' .. entry end
+    if crashed then
+      uncrashed[#uncrashed + 1] = slot == 5 and 'g:' .. id or (slot - 1) .. ':' .. entry
+    end
+    if slot == 5 then
+      left[#left + 1] = id
+      left_entries[#left_entries + 1] = entry
+      left_for_good[#left_for_good + 1] = id
+    end
     if operation == 'f' then
       finish(id, word[3])
     elseif operation == 'o' then
       finish(id, word[3], key, ARGV[at + 3], ARGV[at + 4])
     elseif operation == 'd' then
-      bury(id, now, (slot - 1) .. ARGV[at + 5])
+      bury(id, now, (word[2] - 1) .. ARGV[at + 5])
       finish(id, END['dead'], key, ARGV[at + 3], ARGV[at + 4])
     -- rule:8 a marked job is not run again by a retry
     elseif has_marks and redis.call('HEXISTS', CANCEL, id) == 1 then
@@ -121,12 +138,17 @@ for position = 1, settlements do
       cancelled[#cancelled + 1] = position
     else
       local delay = tonumber(ARGV[at + 3])
+      if slot == 5 then
+        left_for_good[#left_for_good] = nil
+        -- A job that was told to come back later closes its keys until then.
+        if word[3] == 'c' then GATES.close(id, now + delay) end
+      end
       -- Whoever sends the event ends the wait.
       local notes = word[3] == 'w' and string.sub(WAKE, 1, -5) .. 'notes:' .. id
       -- rule:31 an event that has come before the job sleeps makes it due at once
       if notes and redis.pcall('HEXISTS', notes, 'waits') ~= 1 then delay = 0 end
       redis.call('ZADD', SCHEDULED, string.format('%.0f', now + delay), id)
-      redis.call('HSET', SCHEDULED_DATA, id, (slot - 1) .. ARGV[at + 4])
+      redis.call('HSET', SCHEDULED_DATA, id, (word[2] - 1) .. ARGV[at + 4])
       -- rule:21 the time of a lock does not pass while its job waits for a retry
       if locks then locks.prolong(id, delay) end
       index[#index + 1] = id
@@ -137,8 +159,15 @@ for position = 1, settlements do
   at = at + word[4]
 end
 -- rule:9 a settled entry is deleted
-for slot = 1, 4 do in_chunks('XDEL', READY[slot], settled[slot]) end
+for slot = 1, 5 do in_chunks('XDEL', READY[slot], settled[slot]) end
 in_chunks('HSET', INDEX, index)
+if #left > 0 then
+  -- Behind what is written of those that run again: it may wake others that wait at their gates.
+  -- Each end of an attempt gives its permits back.
+  GATES.leave(left, left_entries)
+  -- Nothing is left of the gate of a job that has ended.
+  GATES.forget(left_for_good)
+end
 if #gone > 0 then
   in_chunks('HDEL', INDEX, gone)
   if has_marks then

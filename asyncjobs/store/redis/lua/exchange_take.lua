@@ -21,11 +21,11 @@ if rare then
   for room in string.gmatch(ARGV[8], '%d+') do rooms[#rooms + 1] = tonumber(room) end
 end
 
-local function add(slot, entries, crashes)
+local function add(slot, entries, crashes, priorities, since)
   if #entries == 0 then return 0 end
   -- rule:21 an exchange notes which unique jobs have started
   if locks then locks.begin(entries) end
-  taken[#taken + 1] = {slot - 1, entries, crashes}
+  taken[#taken + 1] = {slot - 1, entries, crashes or priorities and {}, priorities, since}
   local largest, entry = 0, nil
   for position = 1, #entries do
     local size = #entries[position][2][2]
@@ -127,7 +127,7 @@ end
 -- Takes up to `want` jobs from one priority, in steps: one read of many large jobs would keep the
 -- server from everybody else. Returns how many are still wanted.
 -- rule:3 returned jobs are taken before new ones
-local function take(slot, want)
+local function take_from_stream(slot, want)
   if want <= 0 or bytes >= MAX_BYTES or drained[slot] then return want end
   -- rule:12 empty streams are skipped
   if redis.call('XLEN', READY[slot]) == 0 then
@@ -150,7 +150,65 @@ local function take(slot, want)
   return want
 end
 
+-- Tells the lease of marks that come with these jobs.
+local function take_marks(entries)
+  for position = 1, #entries do
+    local id = entries[position][2][1]
+    if redis.call('HEXISTS', CANCEL, id) == 1 then
+      mark(id, lease)
+      cancels[#cancels + 1] = id
+    end
+  end
+end
+
+-- Takes up to `want` jobs of a class from lanes. Returns how many.
+local function take_from_lanes(class, want)
+  if want <= 0 or bytes >= MAX_BYTES then return 0 end
+  local found, number, size = hand_out(GATES, class, want, lease, paused, MAX_BYTES - bytes)
+  local before = bytes
+  aside = aside + number
+  if marked then take_marks(found[1]) end
+  add(5, found[1], found[4], found[2], found[3])
+  bytes = before + size
+  if aside >= MOST_MOVED then bytes = math.max(bytes, MAX_BYTES) end
+  return #found[1]
+end
+
+-- Takes up to `want` suspects that wait in lanes, those with the fewest crashes first.
+local function take_suspects(want)
+  for _ = 1, MOST_CRASHES do
+    local class = GATES.first_in_line(4)
+    local room = class and math.min(want, room_for(class - 3)) or 0
+    if room <= 0 then break end
+    local number = take_from_lanes(class, room)
+    if number == 0 then break end
+    -- Of suspects at gates, too, the one with the most crashes decides.
+    most = math.min(most, rooms[math.min(class - 3, #rooms)])
+    given, want = given + number, want - number
+  end
+  return want
+end
+
+-- Takes up to `want` jobs of one priority, from lanes and from its stream. Returns how many are
+-- still wanted.
+local function take(slot, want)
+  if not GATES or GATES.first_in_line(slot - 1) ~= slot - 1 then
+    return take_from_stream(slot, want)
+  end
+  local part = want
+  if want > 0 and not drained[slot] and (waiting[slot] or has_new(slot)) then
+    -- Jobs with a gate and others of one priority share.
+    part = GATES.half(slot - 1, want)
+  end
+  want = take_from_stream(slot, want - take_from_lanes(slot - 1, part))
+  return want - take_from_lanes(slot - 1, want)
+end
+
 local wanted = slots
+if GATES and wanted > 0 then
+  wanted = take_suspects(wanted)
+  slots = wanted
+end
 if guard > 0 then
   guard = math.min(guard, slots)
   local left = take(guard_from + 1, guard)

@@ -37,5 +37,11 @@ for slot = 1, 4 do
     see(fresh and fresh[1])
   end
 end
+-- Jobs with a gate are ready while none of them is held.
+local base = string.sub(WAKE, 1, -5)
+if redis.call('EXISTS', base .. 'barred', base .. 'later') == 0 then
+  local waits = redis.pcall('ZRANGE', base .. 'gated:since', 0, 0, 'WITHSCORES')
+  if waits[2] then see(waits[2] .. '-0') end
+end
 local first = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')
 return {store_now(), oldest, redis.call('HGETALL', STATS), tonumber(first[2]) or -1}

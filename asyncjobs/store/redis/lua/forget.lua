@@ -56,7 +56,12 @@ redis.call('UNLINK', READY[1], READY[2], READY[3], READY[4], INDEX, SCHEDULED, S
   WORKERS, WORKERS_INFO, SEQUENCE, LEAVING, WAKE, CANCEL, CANCEL_HELD, RETURNED, CRASHES, DEAD,
   DEAD_DATA, DEAD_BYTES, DEAD_NOTED, PROGRESS, UPKEEP, KNOWN[1], KNOWN[2], KNOWN[3], STATS, LARGEST,
   HISTORY, HISTORY_JOBS, UNIQUE, UNIQUE_OF, UNIQUE_NEXT, UNIQUE_HELD,
-  UNIQUE_SINCE, UNIQUE_WINDOWS, CRON_NEXT, WAITS, EVENTS, EVENTS_OF)
+  UNIQUE_SINCE, UNIQUE_WINDOWS, CRON_NEXT, WAITS, EVENTS, EVENTS_OF, GATED)
+local base = string.sub(WAKE, 1, -5)
+for _, name in ipairs({'lanes', 'turns', 'barred', 'later', 'standing', 'lanes:of', 'permits', 'rates',
+  'closed', 'limits', 'holders', 'holders:of', 'gated:of', 'gated:data', 'gated:since'}) do
+  redis.call('UNLINK', base .. name)
+end
 drop_figures(now)
 redis.call('SREM', KEYS[OWN_KEYS + 1], ARGV[3])
 return left

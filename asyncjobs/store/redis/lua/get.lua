@@ -6,7 +6,8 @@
 -- Result: for each job {state, priority, due ms, envelope, outcome, progress, lease id,
 --   dead letter} with '' for what does not apply, and for a running job in 'full' since when
 --   in ms it is held, and 1 if it was asked to stop, else 0; for a job that waits for the end of
---   another one -1, 0 and the id of that one; for one that waits for an event -1, 0 and that; state '' when the job is unknown, '?'
+--   another one -1, 0 and the id of that one; for one in a lane -1, 0, what it is held by or '', and
+--   'limit'; for one that waits for an event -1, 0 and that; state '' when the job is unknown, '?'
 --   when only its outcome is left, which tells the state.
 local now, ids = store_now(), {}
 for position = 3, #ARGV do ids[position - 2] = ARGV[position] end
@@ -25,6 +26,16 @@ local function held(id)
     -1, 0, holder}
 end
 
+-- A job that waits in a lane: it is held while its lane has no room.
+local function gated(id)
+  local gates = gates_anyway(now)
+  local stored = redis.call('HGET', gates.base .. 'gated:data', id)
+  if not stored then return nil end
+  local by = gates.held_by(id)
+  return {by and 'held' or 'ready', priority_of(stored), '', full and string.sub(stored, 2) or '',
+    '', shown_progress(id), '', '', -1, 0, by or '', 'limit'}
+end
+
 local function queued(id, place)
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
   local state, holder, envelope, taken, asked = 'ready', '', '', nil, nil
@@ -39,7 +50,12 @@ local function queued(id, place)
     local stored = redis.call('XRANGE', READY[slot], entry, entry)[1]
     if stored then envelope = stored[2][2] end
   end
-  return {state, slot - 1, '', envelope, '', shown_progress(id), holder, '', taken, asked}
+  local priority = slot - 1
+  if slot == 5 then
+    local of = gates_anyway(now).of(id)
+    priority = of and tonumber(string.sub(of.stay, 1, 1)) or 2
+  end
+  return {state, priority, '', envelope, '', shown_progress(id), holder, '', taken, asked}
 end
 
 local answer = {}
@@ -53,7 +69,9 @@ for position = 1, #ids do
       shown_progress(id), '', '', -1, 0, full and event_of(id) or ''}
   elseif place == 'h' and held(id) then
     answer[position] = held(id)
-  elseif place and place ~= 's' and place ~= 'h' then
+  elseif place == 'g' and gated(id) then
+    answer[position] = gated(id)
+  elseif place and place ~= 's' and place ~= 'h' and place ~= 'g' then
     answer[position] = queued(id, place)
   else
     local outcome = redis.call('GET', KEYS[OWN_KEYS + position]) or ''

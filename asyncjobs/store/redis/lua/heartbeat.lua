@@ -22,6 +22,12 @@ local cancels = marks_of(lease, -1)
 local is_ready = redis.call('ZCOUNT', SCHEDULED, '-inf', string.format('%.0f', now)) > 0
 is_ready = is_ready or has_returned()
 for slot = 1, 4 do is_ready = is_ready or has_new(slot) end
+if not is_ready and redis.call('EXISTS', GATED) == 1 then
+  local gates = gates_here(now)
+  local due = gates.next_due(nil)
+  -- A heartbeat names queues with lanes in line, or that are open by now.
+  is_ready = gates.first_in_line(0) ~= nil or due ~= nil and due <= now
+end
 -- rule:18 a heartbeat calls nobody to a paused queue
 is_ready = (is_ready or is_resuming()) and may_hand_out()
 if ARGV[5] ~= '' then redis.call('HSET', WORKERS_INFO, lease, ARGV[5]) end

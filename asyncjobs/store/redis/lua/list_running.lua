@@ -5,7 +5,7 @@
 --   many to look at; 7 bytes after which it stops; 8 and 9 what a job must contain, see may_match.
 -- Result: {now, looked at, their bytes, 1 when none is left, the last id looked at or '',
 --   {entry, id, envelope, lease, since when in ms it is held, 1 if it was asked to stop or 0,
---   progress, what its worker says about itself, ...}}.
+--   progress, what its worker says about itself, its priority, ...}}.
 local stream, oldest_first = READY[tonumber(ARGV[2]) + 1], ARGV[3] == 'old'
 local from, to, most = ARGV[4], ARGV[5], tonumber(ARGV[6])
 local max_bytes, exact, lowered = tonumber(ARGV[7]), ARGV[8], ARGV[9]
@@ -14,6 +14,13 @@ local has_old = redis.call('EXISTS', PROGRESS) == 1
 
 -- So many entries may become ready in one millisecond.
 local MOST_AT_ONCE = 10000
+
+-- In the stream of jobs with a gate each has its own.
+local function priority_at(id)
+  if ARGV[2] ~= '4' then return tonumber(ARGV[2]) end
+  local of = gates_anyway(now).of(id)
+  return of and tonumber(string.sub(of.stay, 1, 1)) or 2
+end
 
 local function pending_in(first, second, count)
   local found = redis.pcall('XPENDING', stream, GROUP, first, second, count)
@@ -74,7 +81,7 @@ for position = 1, #found do
       local said = redis.pcall('HGET', WORKERS_INFO, holder)
       local asked = redis.pcall('HEXISTS', CANCEL, id)
       for _, value in ipairs({entry, id, envelope, holder, now - idle, asked == 1 and 1 or 0,
-        progress_of(id, has_old), type(said) == 'string' and said or ''}) do
+        progress_of(id, has_old), type(said) == 'string' and said or '', priority_at(id)}) do
         jobs[#jobs + 1] = value
       end
     end

@@ -1,17 +1,22 @@
 #!lua flags=allow-oom
 -- A few scheduled, held or dead jobs in the order of their times, for a list.
 -- KEYS: the queue's.
--- ARGV: 2 'scheduled', 'held' or 'dead'; 3 'old' or 'new' first; 4 from, 5 before (ms or ''); 6 how
+-- ARGV: 2 'scheduled', 'held' or 'dead', or 'gated:ready' or 'gated:held' of those in lanes; 3 'old' or 'new' first; 4 from, 5 before (ms or ''); 6 how
 --   many to look at; 7 bytes after which it stops; 8 and 9 what a job must contain, see may_match;
 --   then of the job behind which it begins, if there is one: 10 ms, 11 id.
 -- Result: {now, looked at, their bytes, 1 when none is left, {ms, id} of the last one looked at or
---   nothing, {id, ms, what is stored, the job that holds the key of a held one, or the event that a
---   scheduled one waits for, or '', ...}}.
+--   nothing, {id, ms, what is stored, the job that holds the key of a held one, the limit of one in
+--   a lane, or the event that a scheduled one waits for, or '', ...}}.
 local times, data, is_dead = SCHEDULED, SCHEDULED_DATA, ARGV[2] == 'dead'
 if is_dead then times, data = DEAD, DEAD_DATA end
 local locks
 if ARGV[2] == 'held' then
   times, data, locks = UNIQUE_SINCE, UNIQUE_HELD, open_locks(0)
+end
+local gates, is_held
+if string.sub(ARGV[2], 1, 6) == 'gated:' then
+  gates, is_held = gates_anyway(store_now()), ARGV[2] == 'gated:held'
+  times, data = gates.base .. 'gated:since', gates.base .. 'gated:data'
 end
 local has_waits = ARGV[2] == 'scheduled' and redis.call('EXISTS', WAITS) == 1
 local found, _, left = members_between(times, ARGV[4], ARGV[5], ARGV[3] == 'old',
@@ -31,12 +36,16 @@ while looked < #found / 2 do
     local ms, stored = time_of(found[2 * (looked + offset)]), read[offset] or ''
     bytes, last = bytes + #stored, {ms, ids[offset]}
     -- How a dead job ended is in the first line of its letter.
+    local by = gates and gates.held_by(ids[offset])
+    -- A job in a lane is held while its lane has no room, and ready otherwise.
+    local is_wanted = not gates or is_held == (by ~= nil)
     local line = is_dead and lowered ~= '' and string.match(stored, '^[^\n]*') or stored
-    if may_match(stored, exact, '') and may_match(line, '', lowered) then
+    if is_wanted and may_match(stored, exact, '') and may_match(line, '', lowered) then
       jobs[#jobs + 1] = ids[offset]
       jobs[#jobs + 1] = ms
       jobs[#jobs + 1] = stored
       local before = locks and (locks.holder_of(ids[offset])) or ''
+      if gates then before = by or '' end
       if has_waits then before = event_of(ids[offset]) end
       jobs[#jobs + 1] = before
     end

@@ -22,7 +22,7 @@ if sequence <= last then return {'stale', last} end
 
 redis.call('HSET', SEQUENCE, number, ARGV[3])
 local answer = {'ok', store_now(), next_due() or -1, 0}
-local rare = redis.call('EXISTS', RETURNED, LARGEST, PAUSED, UNIQUE_OF) > 0
+local rare = redis.call('EXISTS', RETURNED, LARGEST, PAUSED, UNIQUE_OF, GATED) > 0
 local paused = rare and redis.call('EXISTS', PAUSED) == 1
 if paused and not may_hand_out() then
   -- rule:18 an offer hands out nothing of a paused queue
@@ -34,6 +34,14 @@ end
 if paused then wanted = 0 end
 local locks = rare and redis.call('EXISTS', UNIQUE_OF) == 1 and open_locks(answer[2])
 if locks then locks.check() end
+local has_lanes = false
+if rare and gates_here(answer[2]) then
+  -- Lanes are left to an exchange.
+  -- An offer says when lanes are open, and whether some are in line.
+  local due_ms = GATES.next_due(next_due())
+  answer[3] = due_ms or -1
+  has_lanes = GATES.first_in_line(0) ~= nil or due_ms ~= nil and due_ms <= answer[2]
+end
 local slot, step, bytes = 1, rare and portion(wanted) or wanted, 0
 while wanted > 0 and slot <= 4 do
   local asked, got = math.min(step, wanted), 0
@@ -62,7 +70,7 @@ if rare and redis.call('EXISTS', RETURNED) == 1 then
   -- rule:1 an offer signals nothing that was cancelled since
   is_left = has_returned()
 end
-is_left = is_left or paused and is_resuming()
+is_left = is_left or paused and is_resuming() or has_lanes
 while wanted == 0 and slot <= 4 and not is_left do
   is_left = has_new(slot)
   slot = slot + 1

@@ -11,24 +11,17 @@
 -- Result: none of its own.
 local PAUSED = QUEUE['paused']
 local ASIDE = RETURNED_CONSUMER .. '/'
--- How many entries one exchange sets aside, and how many one call brings back, at the most.
-local MOST_MOVED = 1000
-
--- The name of the job function in an envelope, or nil. Ours begin with their version and the name,
--- so no argument can look like it. What another program has written is decoded.
-local function function_in(envelope)
-  local name = string.match(envelope, '^{"v":%d+,"f":"([^"\\]*)"')
-  if name then return name end
-  local is_read, fields = pcall(cjson.decode, envelope)
-  name = is_read and type(fields) == 'table' and fields.f
-  return type(name) == 'string' and name or nil
-end
-
 -- Brings back up to `limit` jobs of a function that is resumed, each to its place among those that
 -- were given back: it is older than all that were never taken. Returns how many, and whether all
 -- are back. Then the function is paused no more.
 local function bring_back(name, limit)
   local moved, is_all = return_pending(ASIDE .. name, limit, false)
+  local gates = is_all and gates_here(store_now())
+  if gates then
+    local more
+    more, is_all = gates.bring_back(name, limit - moved)
+    moved = moved + more
+  end
   -- Not before: until all are back, new jobs of the function are set aside behind them.
   -- rule:18 a function that is resumed keeps its order
   if is_all then redis.call('HDEL', PAUSED, name) end

@@ -11,12 +11,15 @@
 --   write.
 -- `place(id, priority, due, envelope, text)`: stores a job, unless its id or its unique key is
 --   taken. Returns nothing for one that goes its usual way. Else what became of it, 'there',
---   'replaced' or 'held', and the id of the job in its place.
+--   'replaced' or 'held', and the id of the job in its place; 'cancelled' for one that does not wait
+--   at its gate. `end_refused(id_ttl, history)`: ends those. `id_ttl` is for how many ms their ids
+--   stay known, and `history` how many jobs it keeps.
 -- `locks`: those of unique.lua; `is_unique`: whether some job needs them.
 -- `is_ready()`, `is_earlier()`: whether a job was made ready, or is due before all others.
 local function open_placing(now)
   local locks = open_locks(now)
   local placing = {locks = locks, is_unique = false, first_key = nil}
+  local gates, refused = nil, {}
   local known = setmetatable({}, {__index = function(parsed, text)
     parsed[text] = read_terms(text) or false
     return parsed[text]
@@ -29,6 +32,10 @@ local function open_placing(now)
       placing.is_unique = true
       placing.first_key = placing.first_key or terms.u
     end
+    if terms.g then
+      gates = gates_anyway(now)
+      if not gates.read_gate(terms.g) then return false end
+    end
     return true
   end
 
@@ -39,12 +46,15 @@ local function open_placing(now)
     for _, key in ipairs({SCHEDULED_DATA, INDEX}) do redis.call('HEXISTS', key, '') end
     -- rule:37 jobs with a unique key are stored only where it can be kept
     if placing.is_unique then locks.check() end
+    -- Jobs with a gate are stored only where they can wait at it.
+    if gates then gates.check() end
   end
 
   function placing.place(id, priority, due, envelope, text)
     local terms, how, other = known[text], nil, nil
     -- The id comes first: the same id is the same job, whatever it holds.
     if redis.call('HEXISTS', INDEX, id) == 1 then return 'there', id end
+    locks.gate = terms.g
     if terms.u then
       local lock = locks.claim(id, terms.u, due)
       if lock then how, other = locks.meet(lock, id, terms.u, priority, envelope, due) end
@@ -52,9 +62,22 @@ local function open_placing(now)
     end
     -- It is stored from here on. What is kept of it besides has its place here: its gate, its
     -- arrivals, its node. One that is held for its key has them for the time when it goes on.
+    if terms.g then
+      gates.note(id, terms.g)
+      if not how and due <= now and gates.is_refused(id) then
+        refused[#refused + 1] = id
+        refused[#refused + 1] = priority .. envelope
+        return 'cancelled', id
+      end
+    end
     if how then return how, other end
     -- A job behind a barrier is held here, and is not put.
     redis.call('HSET', INDEX, id, locks.put(id, priority, envelope, due))
+  end
+
+  function placing.end_refused(id_ttl, history)
+    if #refused > 0 then end_refused(refused, now, id_ttl, history) end
+    refused = {}
   end
 
   function placing.is_ready() return locks.is_ready end

@@ -65,6 +65,14 @@ if redis.call('EXISTS', UNIQUE_OF, UNIQUE_WINDOWS) > 0 then
   if locks.is_ready or locks.is_earlier then wake() end
 end
 
+-- Permits of those who are no job, and what is kept of keys of limits that nobody uses.
+local gates = gates_anyway(now)
+if pcall(gates.check) then
+  gates.drop_holders(1000)
+  prune_limits(gates, now, 1000)
+  if gates.is_ready or gates.is_earlier then wake() end
+end
+
 -- The rest is about workers of an older release. Keys with a wrong type are passed over.
 local base = string.sub(WAKE, 1, -5)
 -- Such a worker ends a job that waits for an event, and does not know of that.

@@ -4,15 +4,17 @@
 -- KEYS: the queue's.
 -- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; 5 how many jobs the history keeps; 6 how many
 --   jobs to look at; 7 name of the job function, '' for all; 8 which jobs, in this order: 'h'
---   held, 'r' ready, 's' scheduled; 9 where to go on, '' at first; 10 1 to count them only.
+--   held, 'r' ready, 's' scheduled; those in lanes are held or ready; 9 where to go on, '' at
+--   first; 10 1 to count them only.
 -- Result: {how many, where to go on or '' at the end}.
 -- Held jobs come first: they would go on when the jobs before them are cancelled.
 -- A place to go on is '<slot>:<entry>:<last entry>' among ready jobs, 'h:<cursor>:' among held
--- ones, or 's:<how many are left to look at>:<ms> <id>', those of the last one. The end is set when
+-- ones, 'g:<cursor>:' among those in lanes, or 's:<how many are left to look at>:<ms> <id>', those of the last one. The end is set when
 -- a part begins: otherwise somebody who enqueues as fast as jobs are purged would keep it going for
 -- ever.
 local function_name, is_trial = ARGV[7], ARGV[10] == '1'
 local wants_ready = string.find(ARGV[8], 'r', 1, true) ~= nil
+local wants_held = string.find(ARGV[8], 'h', 1, true) ~= nil
 local wants_scheduled = string.find(ARGV[8], 's', 1, true) ~= nil
 local step = portion(tonumber(ARGV[6]))
 check_cancelled()
@@ -21,7 +23,7 @@ local at, first, last = string.match(ARGV[9], '^(%w):([^:]*):(.*)$')
 if not at then
   -- rule:21 a purge takes held jobs first, so that none goes on
   at = string.sub(ARGV[8], 1, 1)
-  if at == 'r' then at = '1' end
+  if at == 'r' then at = 'g' end
 end
 local function is_wanted(envelope)
   return function_name == '' or function_in(envelope) == function_name
@@ -59,6 +61,21 @@ local function look_at_held()
     if is_wanted(string.sub(found[2][position + 1], 2)) then ids[#ids + 1] = found[2][position] end
   end
   if found[1] ~= '0' then return ids, 'h:' .. found[1] .. ':' end
+  return ids, 'g::'
+end
+
+local function look_at_gated()
+  local gates, ids = gates_anyway(store_now()), {}
+  local data = gates.base .. 'gated:data'
+  local found = redis.call('HSCAN', data, first or '0', 'COUNT', step)
+  for position = 1, #found[2], 2 do
+    local id = found[2][position]
+    local is_held = gates.held_by(id) ~= nil
+    if is_held and wants_held or not is_held and wants_ready then
+      if is_wanted(string.sub(found[2][position + 1], 2)) then ids[#ids + 1] = id end
+    end
+  end
+  if found[1] ~= '0' then return ids, 'g:' .. found[1] .. ':' end
   return ids, wants_ready and '1::' or wants_scheduled and 's::' or ''
 end
 
@@ -83,9 +100,12 @@ local function look_at_scheduled()
 end
 
 if last == '' then last = nil end
+if first == '' then first = nil end
 local ids, goes_on
 if at == 'h' then
   ids, goes_on = look_at_held()
+elseif at == 'g' then
+  ids, goes_on = look_at_gated()
 elseif at == 's' then
   ids, goes_on = look_at_scheduled()
 else

@@ -13,8 +13,8 @@ if sequence <= seen then return {'stale', seen} end
 -- rule:4 a resync tells the last exchange applied, not the last seen
 -- rule:4 a resync refuses offers
 redis.call('HSET', SEQUENCE, lease, sequence .. ' ' .. applied, lease .. PARKED, sequence)
-local held = {{}, {}, {}, {}}
-for slot = 1, 4 do
+local held = {{}, {}, {}, {}, {}}
+for slot = 1, 5 do
   local from = '-'
   while #held[slot] < limit do
     local pending = redis.pcall('XPENDING', READY[slot], GROUP, from, '+', CHUNK, lease)

@@ -67,7 +67,7 @@ for job = 1, count do
   else
     answer[job] = '1'
     local priority = wanted or priority_of(redis.call('HGET', DEAD_DATA, id) or '')
-    local place = append_ready(priority, id, ARGV[at + 2])
+    local place = make_ready(priority, id, ARGV[at + 2], now)
     -- The letter stays, for it is all that is left of the job.
     -- rule:5 a letter stays while its job cannot be made ready
     if type(place) == 'table' then

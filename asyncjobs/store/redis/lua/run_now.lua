@@ -14,7 +14,7 @@ for position = 2, #ARGV, 2 do
   if not verdict and place ~= 's' then verdict = 'ready' end
   if not verdict then
     local stored = redis.call('HGET', SCHEDULED_DATA, id) or ''
-    local there = append_ready(priority_of(stored), id, string.sub(stored, 2))
+    local there = make_ready(priority_of(stored), id, string.sub(stored, 2), store_now())
     -- A job that cannot be made ready stays scheduled.
     if type(there) == 'table' then
       failed = there

@@ -75,7 +75,7 @@ end
 
 -- Makes a job ready that sleeps until its event. One that runs finds the event when it is settled.
 local function wake_up(id, stored)
-  local there = append_ready(priority_of(stored), id, string.sub(stored, 2))
+  local there = make_ready(priority_of(stored), id, string.sub(stored, 2), store_now())
   if type(there) == 'table' then
     -- One that cannot be made ready is due.
     redis.call('ZADD', SCHEDULED, string.format('%.0f', now), id)

@@ -7,7 +7,10 @@
 --   add theirs behind, from OWN_KEYS + 1.
 -- ARGV: 1 = the time in ms when a test pins the clock, else ''.
 -- Result: none of its own.
-local READY = {QUEUE['ready:0'], QUEUE['ready:1'], QUEUE['ready:2'], QUEUE['ready:3']}
+-- The streams of the four priorities. In the fifth stand those jobs with a gate that leases hold,
+-- see gates.lua: nobody reads it, and its jobs keep their own priorities.
+local READY = {QUEUE['ready:0'], QUEUE['ready:1'], QUEUE['ready:2'], QUEUE['ready:3'],
+  QUEUE['gated']}
 local INDEX = QUEUE['index']
 local SCHEDULED = QUEUE['scheduled']
 local SCHEDULED_DATA = QUEUE['scheduled:data']
@@ -172,7 +175,7 @@ end
 local function priority_of(stored)
   local priority = tonumber(string.sub(stored, 1, 1))
   -- rule:15 a scheduled job without a priority has one
-  return priority and READY[priority + 1] and priority or 2
+  return priority and priority < 4 and READY[priority + 1] and priority or 2
 end
 
 -- Marks a job that somebody wants to stop, with the lease that holds it: '' while none does, nil to
@@ -267,10 +270,10 @@ local function has_new(slot)
   return true
 end
 
--- How many entries of each priority are ready, and how many of all are running.
+-- How many entries of each stream are ready, and how many of all are running.
 local function count_entries()
-  local ready, running = {0, 0, 0, 0}, 0
-  for slot = 1, 4 do
+  local ready, running = {0, 0, 0, 0, 0}, 0
+  for slot = 1, 5 do
     local length = redis.call('XLEN', READY[slot])
     ready[slot] = length
     if length > 0 then
@@ -366,87 +369,12 @@ local function crashes_of(stored)
   return math.min(number, MOST_CRASHES)
 end
 
-local function charge(slot, entry)
-  local field = (slot - 1) .. ':' .. entry
+local function charge(field)
   -- rule:7 a farewell survives a count that is none
   local counted = redis.pcall('HINCRBY', CRASHES, field, 1)
   if type(counted) ~= 'table' then return counted end
   redis.call('HSET', CRASHES, field, MOST_CRASHES)
   return MOST_CRASHES
-end
-
--- Moves entries of one priority to the reserved consumers. That keeps their ids and their order.
--- Each goes to the one for its crashes, so that taking some never walks past the others.
-local function give_back(slot, entries, count_crash)
-  local crashes = {}
-  if count_crash then
-    for position = 1, #entries do crashes[position] = charge(slot, entries[position]) end
-  elseif redis.call('EXISTS', CRASHES) == 1 then
-    local fields = {}
-    for position = 1, #entries do fields[position] = (slot - 1) .. ':' .. entries[position] end
-    -- rule:7 a suspect that is given back stays one
-    crashes = redis.call('HMGET', CRASHES, unpack(fields))
-  end
-  local orders = {}
-  for position = 1, #entries do
-    -- rule:7 suspects wait apart, by their crashes
-    local number = crashes_of(crashes[position])
-    local place = number == 0 and tostring(slot) or slot .. ':' .. number
-    orders[place] = orders[place] or {'XCLAIM', READY[slot], GROUP, consumer_at(place), 0}
-    table.insert(orders[place], entries[position])
-  end
-  for place, order in pairs(orders) do
-    -- rule:3 what is given back is given back by JUSTID
-    order[#order + 1] = 'JUSTID'
-    -- Before they move: a place that nobody knows would keep them for ever, and one with
-    -- nothing in it is forgotten by whoever looks.
-    redis.call('SADD', RETURNED, place)
-    redis.call(unpack(order))
-  end
-end
-
--- Raises an error where entries cannot be given back. That comes before a crash is counted: a call
--- that fails is made again, and would count it again.
-local function check_returns()
-  redis.call('SISMEMBER', RETURNED, '')
-  for slot = 1, 4 do
-    -- rule:3 a lease is not forgotten while what it holds cannot be looked at
-    redis.call('XLEN', READY[slot])
-  end
-end
-
--- Gives back up to `limit` pending entries of `consumer`. Returns how many, and whether that
--- was all.
-local function return_pending(consumer, limit, count_crash)
-  check_returns()
-  local moved = 0
-  for slot = 1, 4 do
-    if redis.call('EXISTS', READY[slot]) == 1 then
-      -- rule:3 reclaim is bounded
-      while moved < limit do
-        local step = math.min(100, limit - moved)
-        local pending = redis.pcall('XPENDING', READY[slot], GROUP, '-', '+', step, consumer)
-        if pending.err or #pending == 0 then break end
-        local entries = {}
-        for position = 1, #pending do entries[position] = pending[position][1] end
-        give_back(slot, entries, count_crash)
-        moved = moved + #entries
-        if #pending < step then break end
-      end
-    end
-  end
-  -- rule:1 jobs given back push a token
-  if moved > 0 then wake() end
-  -- rule:3 a consumer goes only with nothing pending
-  if moved >= limit then return moved, false end
-  -- Nothing is pending any more. Only now the consumer may go, or its entries would be unreadable
-  -- for ever.
-  for slot = 1, 4 do
-    if redis.call('EXISTS', READY[slot]) == 1 then
-      redis.pcall('XGROUP', 'DELCONSUMER', READY[slot], GROUP, consumer)
-    end
-  end
-  return moved, true
 end
 
 -- A lease's numbers: the highest sequence seen, and that of the last exchange applied. A resync
@@ -457,3 +385,17 @@ local function read_sequence(lease)
   if seen then return tonumber(seen), tonumber(applied) end
   return tonumber(stored), tonumber(stored)
 end
+
+-- The name of the job function in an envelope, or nil. Ours begin with their version and the name,
+-- so no argument can look like it. What another program has written is decoded.
+local function function_in(envelope)
+  local name = string.match(envelope, '^{"v":%d+,"f":"([^"\\]*)"')
+  if name then return name end
+  local is_read, fields = pcall(cjson.decode, envelope)
+  name = is_read and type(fields) == 'table' and fields.f
+  return type(name) == 'string' and name or nil
+end
+
+-- How many jobs of paused functions one exchange sets aside, and how many one call brings back, at
+-- the most.
+local MOST_MOVED = 1000

@@ -9,7 +9,7 @@
 -- KEYS: none of its own.
 -- ARGV: none of its own.
 -- Result: none of its own.
-local TERM_SHAPES = {u = '^[fsw][-rhq] %d+ %d+ .'}
+local TERM_SHAPES = {u = '^[fsw][-rhq] %d+ %d+ .', g = '^[wcn]%d+ %d+:.'}
 
 -- The parts by their letters, those of `a` as a list; nil for what is malformed.
 local function read_terms(text)

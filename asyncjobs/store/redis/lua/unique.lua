@@ -43,9 +43,11 @@ local function open_locks(now)
 
   function locks.put(id, priority, envelope, due)
     if due <= now then
-      local place = append_ready(priority, id, envelope)
+      local place = make_ready(priority, id, envelope, now)
       if type(place) == 'string' then
-        locks.is_ready = true
+        locks.is_ready = locks.is_ready or place ~= 'g' or GATES.is_ready
+        -- A job whose lane is put off until before all others signals.
+        locks.is_earlier = locks.is_earlier or place == 'g' and GATES.is_earlier
         return place
       end
       -- One that could not be made ready is stored as due. What made room for it has happened.
@@ -101,6 +103,8 @@ local function open_locks(now)
     local is_there
     if place == 's' then
       is_there = redis.call('HEXISTS', SCHEDULED_DATA, id) == 1
+    elseif place == 'g' then
+      is_there = redis.call('HEXISTS', base .. 'gated:data', id) == 1
     else
       local stream = READY[(tonumber(string.sub(place, 1, 1)) or -1) + 1]
       local entry = string.sub(place, 3)
@@ -174,6 +178,8 @@ local function open_locks(now)
     if lock.place == 's' then
       redis.call('ZREM', SCHEDULED, lock.id)
       redis.call('HDEL', SCHEDULED_DATA, lock.id)
+    elseif lock.place == 'g' then
+      gates_anyway(now).take_out(lock.id)
     else
       local stream = READY[tonumber(string.sub(lock.place, 1, 1)) + 1]
       local entry = string.sub(lock.place, 3)
@@ -185,6 +191,8 @@ local function open_locks(now)
     if redis.pcall('SREM', base .. 'noted', lock.id) == 1 then
       redis.call('UNLINK', base .. 'notes:' .. lock.id)
     end
+    -- Who is replaced has the gate of the new call.
+    if locks.gate then gates_anyway(now).note(lock.id, locks.gate) end
     redis.call('HSET', INDEX, lock.id, locks.put(lock.id, priority, envelope, due))
     if lock.mode ~= 'w' then
       lock.over = math.max(now, due) + ttl

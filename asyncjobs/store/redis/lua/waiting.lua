@@ -5,12 +5,13 @@
 -- Result: none of its own.
 
 -- Makes up to `most` due jobs ready, fewer if they are large. Returns how many, and the error of
--- one that could not be made ready.
+-- one that could not be made ready; and ids and envelopes of those that do not wait at their gates.
 local function promote(now, most)
   -- rule:11 promotion is bounded
   local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
     'LIMIT', 0, most)
   local size, last, index, failed, promoted = 0, #due, {}, nil, 0
+  local gates, refused = gates_here(now), nil
   for position = 1, #due do
     -- The jobs that are left are due, so a worker with a free slot comes back for them at once.
     -- rule:11 promotion stops after 4 MiB
@@ -20,15 +21,25 @@ local function promote(now, most)
     end
     local stored = redis.call('HGET', SCHEDULED_DATA, due[position])
     if stored then
-      local place = append_ready(priority_of(stored), due[position], string.sub(stored, 2))
+      local is_refused = gates and gates.is_refused(due[position])
+      if is_refused then
+        refused = refused or {}
+        refused[#refused + 1] = due[position]
+        refused[#refused + 1] = stored
+        redis.call('HDEL', INDEX, due[position])
+      end
+      local place = not is_refused and make_ready(priority_of(stored), due[position], string.sub(stored, 2), now)
       -- rule:5 due jobs are made ready once, also when one of them cannot be
       if type(place) == 'table' then
         last, failed = position - 1, place
         break
       end
-      size, promoted = size + #stored, promoted + 1
-      index[#index + 1] = due[position]
-      index[#index + 1] = place
+      size = size + #stored
+      if place then
+        promoted = promoted + 1
+        index[#index + 1] = due[position]
+        index[#index + 1] = place
+      end
     end
   end
   -- Also before an error is returned, or the jobs that are ready now would be made ready again and
@@ -37,7 +48,7 @@ local function promote(now, most)
   in_chunks('ZREM', SCHEDULED, due)
   in_chunks('HDEL', SCHEDULED_DATA, due)
   in_chunks('HSET', INDEX, index)
-  return promoted, failed
+  return promoted, failed, refused
 end
 
 -- Fails for keys of a wrong type, before anything is taken out: the entry of a job would be gone
@@ -48,11 +59,12 @@ local function check_waiting()
   for _, key in ipairs({INDEX, SCHEDULED_DATA, CRASHES}) do
     redis.call('HEXISTS', key, '')
   end
+  if gates_here(store_now()) then GATES.check() end
 end
 
 -- Whether a job at this place of the index waits, and nobody runs it.
 local function is_queued(place)
-  if place == 's' or place == 'h' then return true end
+  if place == 's' or place == 'h' or place == 'g' then return true end
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
   local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
   return pending.err ~= nil or pending[1] == nil or is_waiting(pending[1][2])
@@ -74,6 +86,9 @@ local function take_out(id)
   elseif place == 'h' then
     -- rule:21 a held job that is taken out never gets its key
     stored = open_locks(0).unhold(id)
+  elseif place == 'g' then
+    -- A job that is taken out of its lane is on nobody's way.
+    stored = gates_anyway(store_now()).take_out(id)
   else
     local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
     local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)

@@ -5,7 +5,7 @@
 -- Result: {now, {lease, end in ms, info, jobs that it runs, 1 when it was told to end, the state
 --   that was ordered or '', ...}}.
 local running = {}
-for slot = 1, 4 do
+for slot = 1, 5 do
   local pending = redis.pcall('XPENDING', READY[slot], GROUP)
   for _, held in ipairs(not pending.err and pending[4] or {}) do
     running[held[1]] = (running[held[1]] or 0) + tonumber(held[2])

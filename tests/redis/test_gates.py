@@ -1,0 +1,118 @@
+"""Jobs with a gate on a server: what the keys of their lanes hold, and that none is left."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
+
+import pytest
+
+from asyncjobs.model.clock import new_id
+from asyncjobs.model.job import NewJob, State, TakenJob
+from asyncjobs.model.settlement import Settlement
+from asyncjobs.model.terms import Gate, LimitKind, LimitRule, LimitUse, Terms, WhenFull
+from asyncjobs.store.answers import Placed
+from asyncjobs.store.redis.backend import RedisBackend
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
+from asyncjobs.testing.conformance.store import PinnedClock, Store, ids, ref
+
+pytestmark = pytest.mark.anyio
+
+Places: TypeAlias = list[Placed | None]
+
+
+@pytest.fixture(params=["valkey", "redis"])
+async def store(
+    request: pytest.FixtureRequest, servers: Any, anyio_backend: str
+) -> AsyncIterator[Store]:
+    clock, settings = PinnedClock(), StoreSettings(prefix=f"test-{new_id()}")
+    backend = RedisBackend(servers.get(request.param).url, settings, now_ms=clock)
+    try:
+        await backend.open()
+        yield Store(backend, clock, settings, lambda *_: backend)
+    finally:
+        await backend.close()
+
+
+def running(number: int, key: str = "acme", limit: str = "crm") -> LimitUse:
+    return LimitUse(limit, key, LimitRule(LimitKind.CONCURRENCY, number))
+
+
+def new(
+    id: str,
+    *uses: LimitUse,
+    priority: int = 2,
+    turn: str = "",
+    when_full: WhenFull = "wait",
+    delay_ms: int = 0,
+) -> NewJob:
+    terms = Terms(gate=Gate(uses, turn, 1, when_full))
+    return NewJob("work", id, priority, id.encode(), delay_ms, has_new_id=True, terms=terms)
+
+
+async def enqueue(store: Store, *jobs: NewJob) -> Places:
+    answer = await store.backend.enqueue(EnqueueBatch(store.token(), jobs))
+    for refusal in answer.refused.values():
+        raise refusal
+    return list(answer.places)
+
+
+async def test_two_limits_at_once_leave_no_key(store: Store) -> None:
+    jobs = [new(f"j{n}", running(2, f"k{n % 3}"), running(4, "", "all")) for n in range(40)]
+    await enqueue(store, *jobs)
+    worker = await store.worker()
+    seen: list[str] = []
+    held: list[TakenJob] = []
+    for _ in jobs:
+        ends = [Settlement.succeeded(job) for job in held[:2]]
+        taken = (await worker.exchange(*ends, demand=10)).jobs
+        held = held[2:] + taken
+        seen += ids(taken)
+        assert len(held) <= 4
+    while held:
+        ends = [Settlement.succeeded(job) for job in held]
+        held = (await worker.exchange(*ends, demand=10)).jobs
+        seen += ids(held)
+    assert sorted(seen) == sorted(job.id for job in jobs)
+    left = await _keys(store)
+    assert left & {b"gated", b"standing", b"turns", b"barred", b"lanes", b"permits"} == set()
+    assert b"limits" in left
+
+
+async def test_a_job_that_goes_back_is_first_and_a_suspect(store: Store) -> None:
+    await enqueue(store, *(new(f"j{n}", running(1)) for n in range(3)))
+    worker = await store.worker()
+    (job,) = await worker.take()
+    assert ids((await worker.exchange(Settlement.release(job), demand=10)).jobs) == ["j0"]
+    other = await store.worker()
+    await store.end_leases(other)
+    (again,) = await other.take()
+    assert (again.id, again.crashes) == ("j0", 1)
+    retry = Settlement.reschedule(again, b"again", 1000)
+    assert ids((await other.exchange(retry, demand=10)).jobs) == ["j1"]
+
+
+async def test_one_that_does_not_wait(store: Store) -> None:
+    await enqueue(store, new("a", running(1)))
+    worker = await store.worker()
+    (job,) = await worker.take()
+    assert await enqueue(store, new("b", running(1), when_full="cancel_new")) == [
+        Placed(ref("b"), "cancelled")
+    ]
+    assert await store.state("b") is State.CANCELLED
+    await enqueue(store, new("c", running(1), when_full="cancel_new", delay_ms=5))
+    store.clock.ms += 5
+    assert (await worker.exchange(demand=10)).jobs == []
+    assert await store.state("c") is State.CANCELLED
+    await enqueue(store, new("d", running(1), when_full="cancel_running"))
+    answer = await worker.exchange(demand=10)
+    assert [each.id for each in answer.cancels] == ["a"]
+    assert ids((await worker.exchange(Settlement.cancelled(job), demand=10)).jobs) == ["d"]
+
+
+async def _keys(store: Store) -> set[bytes]:
+    backend = store.backend
+    assert isinstance(backend, RedisBackend)
+    base = b"{%b:work}:" % store.settings.prefix.encode()
+    found = await backend._link.call(b"KEYS", base.replace(b"[", b"\\[") + b"*")
+    return {key.removeprefix(base) for key in found}
