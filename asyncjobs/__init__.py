@@ -17,6 +17,7 @@ from asyncjobs.errors import (
     Aborted,
     ArgumentsError,
     AsyncJobsError,
+    BatchError,
     ConfigError,
     Discard,
     DrainTimeout,
@@ -56,6 +57,7 @@ from asyncjobs.errors import (
 )
 from asyncjobs.jobs.acting import ActionVerdict
 from asyncjobs.jobs.attempt import JobAttempt
+from asyncjobs.jobs.batches import BatchContext
 from asyncjobs.jobs.context import INJECTED, JobContext, current_job
 from asyncjobs.jobs.dependency import Depends
 from asyncjobs.jobs.ended import JobEnd
@@ -78,6 +80,7 @@ from asyncjobs.jobs.tick import FromTick
 from asyncjobs.model.clock import Seconds
 from asyncjobs.model.job import Priority, State
 from asyncjobs.model.refs import JobRef
+from asyncjobs.options.batch import Batch
 from asyncjobs.options.routes import QueueBy
 from asyncjobs.policy.backoff import constant, exponential, polynomial
 from asyncjobs.policy.limits import Concurrency, Fair, RateLimit
@@ -99,6 +102,9 @@ __all__ = [
     "AsyncJobsError",
     "AttemptMiddleware",
     "Backfill",
+    "Batch",
+    "BatchContext",
+    "BatchError",
     "CallNext",
     "Concurrency",
     "ConfigError",

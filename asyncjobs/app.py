@@ -28,11 +28,13 @@ from asyncjobs.jobs.opened import Opened
 from asyncjobs.jobs.overview import Jobs
 from asyncjobs.jobs.past import History
 from asyncjobs.jobs.readings import check_job_name, read_job_name
-from asyncjobs.jobs.registry import JobRegistry, Register
+from asyncjobs.jobs.register import Register, RegisterBatch
+from asyncjobs.jobs.registry import JobRegistry
 from asyncjobs.jobs.rule import CronOptions, Interval, ScheduleOptions
 from asyncjobs.model.events import Event, Events, Listener, listening
 from asyncjobs.model.refs import JobRef
 from asyncjobs.options.app import AppOptions, AppSettings
+from asyncjobs.options.batch import Batch
 from asyncjobs.options.carried import new_variable
 from asyncjobs.options.checks import check_job_id, check_queue_name
 from asyncjobs.options.given import Given
@@ -134,6 +136,10 @@ class AsyncJobs(Hooked):
     def job(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> JobFunction[P, R]: ...
     @overload
     def job(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
+    @overload
+    def job(
+        self, function: None = None, /, *, batch: Batch, **options: Unpack[FunctionOptions]
+    ) -> RegisterBatch: ...
     @overload
     def job(self, function: None = None, /, **options: Unpack[FunctionOptions]) -> Register: ...
     def job(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:

@@ -34,13 +34,14 @@ AsyncJobsError
     ├── ResultTimeout        not finished within `timeout`
     └── ResultUnavailable    succeeded, but the value could not be kept
 
-`JobSignal` is not in the tree. Jobs raise `Retry`, `Snooze`, `RateLimited`, `Discard` and `Abort`
-to say what should happen next, and `except AsyncJobsError` in a job must not catch them.
+`JobSignal` is not in the tree. Jobs raise `Retry`, `Snooze`, `RateLimited`, `Discard`, `Abort` and
+`BatchError` to say what should happen next, and `except AsyncJobsError` in a job must not catch
+them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -51,6 +52,7 @@ __all__ = [
     "Aborted",
     "ArgumentsError",
     "AsyncJobsError",
+    "BatchError",
     "ConfigError",
     "Discard",
     "EncodeError",
@@ -379,6 +381,33 @@ class Discard(JobSignal):
         # Often an exception is passed. Only its text can be stored.
         self.reason = safe_text(reason) or "discarded by the job"
         super().__init__(self.reason)
+
+
+class BatchError(JobSignal):
+    """Raise it in a batch consumer when some items have failed: `raise BatchError({3: error})`.
+
+    errors: the exception of each item that has failed, by its position in the list that the
+    function got. Each fails its own job, by the retry policies of that job. All other items have
+    succeeded.
+
+    Raises UsageError for what is no mapping of positions to exceptions.
+    """
+
+    def __init__(self, errors: Mapping[int, BaseException]) -> None:
+        if not isinstance(errors, Mapping) or not errors:
+            raise UsageError(f"BatchError({{position: error}}) names at least one, not {errors!r}")
+        for place, error in errors.items():
+            if type(place) is not int or place < 0 or not isinstance(error, BaseException):
+                raise UsageError(
+                    "BatchError({position: error}): a position is a number from 0, and an error "
+                    f"an exception; here is one of {type(place).__name__} with one of "
+                    f"{type(error).__name__}"
+                )
+        self.errors: dict[int, BaseException] = dict(errors)
+        super().__init__(f"{len(self.errors):,} items of a batch have failed")
+
+    def __reduce__(self) -> tuple[type[BatchError], tuple[dict[int, BaseException]]]:
+        return type(self), (self.errors,)
 
 
 class Abort(Discard):

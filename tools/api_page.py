@@ -45,6 +45,7 @@ SECTIONS = {
         "RateLimit",
         "Fair",
         "QueueBy",
+        "Batch",
     ],
     "Middleware and callbacks": [
         "Hooked",
@@ -61,6 +62,7 @@ SECTIONS = {
     "Resources and dependencies": ["Depends"],
     "Inside a job": [
         "JobContext",
+        "BatchContext",
         "Step",
         "current_job",
         "INJECTED",
@@ -68,6 +70,7 @@ SECTIONS = {
         "Snooze",
         "RateLimited",
         "Discard",
+        "BatchError",
     ],
     "Handles and what they return": [
         "JobHandle",
@@ -161,6 +164,7 @@ MEMBERS = {
     "RateLimit": [],
     "Fair": [],
     "QueueBy": [],
+    "Batch": [],
     "Worker": ["run", "stop", "running", "is_stopping", "unready"],
     "LinkedParentSampler": [],
     "JobContextFilter": [],
@@ -175,6 +179,7 @@ MADE_FOR_YOU = {
     "JobCall",
     "JobHandle",
     "JobContext",
+    "BatchContext",
     "JobAttempt",
     "Hooked",
     "Step",

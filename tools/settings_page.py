@@ -17,7 +17,7 @@ import asyncjobs
 from asyncjobs.model.clock import Seconds
 from asyncjobs.options.app import SETTINGS, AppOptions
 from asyncjobs.options.option import UNSET, Option, Scope
-from asyncjobs.options.table import ENQUEUE, FUNCTION, EnqueueOptions, FunctionOptions
+from asyncjobs.options.table import ENQUEUE, FUNCTION, EnqueueOptions, RegisteredOptions
 from asyncjobs.policy.backoff import Constant, Exponential
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,7 +105,7 @@ def _python() -> Iterator[str]:
     yield from _options(SETTINGS, Scope.APP, AppOptions)
     yield ""
     yield from _heading("`@app.job(...)`", "The same for `@registry.job(...)`.")
-    yield from _options(FUNCTION, Scope.FUNCTION, FunctionOptions)
+    yield from _options(FUNCTION, Scope.FUNCTION, RegisteredOptions)
     yield ""
     yield from _heading(
         "`f.options(...)`",

@@ -26,7 +26,8 @@ Scope `asyncjobs`, schema {schema}. How to turn it on: [Observability](../guides
 """
 ATTRIBUTES = {
     instruments.SYSTEM: "`asyncjobs`",
-    instruments.OPERATION: "`enqueue` or `process`; for upkeep `reclaim`, `promote` or `cron`",
+    instruments.OPERATION: "`enqueue`, `process` or `batch`; for upkeep `reclaim`, `promote` or "
+    "`cron`",
     instruments.TYPE: "`send` or `process`; for upkeep `settle`, for `cron` `create`",
     instruments.QUEUE: f"the queue; `{instruments.OTHER}` beyond 1,000 pairs of queue and job "
     "function",
@@ -48,12 +49,13 @@ SPANS = """\
 |---|---|---|
 | `enqueue <job function>` | producer | each enqueue; one span for a call of over 100 jobs |
 | `process <job function>` | consumer | each attempt |
+| `batch <job function>` | consumer | each call of a batch consumer, with a link to each attempt |
 | `reclaim` | internal | jobs of a dead worker were given back; only with `trace_upkeep=True` |
 | `promote` | internal | scheduled jobs were due and are ready; only with `trace_upkeep=True` |
 | `cron` | internal | a tick of a schedule has made a job; only with `trace_upkeep=True` |
 
-The attribute `asyncjobs.link` of a link says where it leads: `creation` (the enqueue) or
-`previous_attempt`.
+The attribute `asyncjobs.link` of a link says where it leads: `creation` (the enqueue),
+`previous_attempt`, or `item` (an attempt of a batch).
 Events of an attempt: `retry_scheduled` and `snoozed` with `delay_s`, `timeout`, `lease_lost`,
 `shutdown_requested`.
 
@@ -69,7 +71,7 @@ OF_SPANS = {
     spans.CONVERSATION: "the first job of the chain that led to this one",
     spans.CLIENT: "the worker",
     spans.GROUP: "the app's `prefix`",
-    spans.BATCH: "the number of jobs in a call of over 100",
+    spans.BATCH: "the number of jobs in a call of over 100, or in a batch",
     spans.ATTEMPT: "the attempt's number, from 1",
     spans.MAX_ATTEMPTS: "the most attempts of the job",
     spans.PRIORITY: "`critical`, `high`, `normal` or `low`",

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias, get_args
 
 from asyncjobs.errors import ArgumentsError, EncodeError, RegistrationError, UnfitArguments
 from asyncjobs.guard.texts import shown
+from asyncjobs.jobs.batches import BatchContext, check_consumer
 from asyncjobs.jobs.context import INJECTED, JobContext
 from asyncjobs.jobs.converting import Codec
 from asyncjobs.jobs.dependency import needs_of
@@ -55,21 +56,28 @@ class Binding:
         "redaction",
     )
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
-        """Raises RegistrationError for injected parameters that could not be filled."""
+    def __init__(self, name: str, function: Callable[..., Any], *, is_batch: bool = False) -> None:
+        """`is_batch`: the function gets a list of items, and each call gives one.
+
+        Raises RegistrationError for injected parameters that could not be filled, and for a batch
+        consumer that takes more than its list.
+        """
         parameters = parameters_of(function)
         self._name = name
         self.are_plain: Callable[[Any], bool] = _PLAIN.issuperset
         """Whether values of these types need no look: a tuple of the types of positional arguments,
         or the set of those of keyword arguments."""
-        self._injected = _find_injected(name, parameters.all)
+        kind = BatchContext if is_batch else JobContext
+        self._injected = _find_injected(name, parameters.all, kind)
         self.needs = needs_of(name, parameters.all)
         self.filled = frozenset(need.parameter for need in self.needs)
         """The parameters that the worker fills in."""
         if self._injected is not None:
             self.filled |= {self._injected}
         self._parameters = parameters.without(self.filled)
-        self._reading = Reading(name, function, self._parameters)
+        if is_batch:
+            self._parameters = check_consumer(name, self._parameters)
+        self._reading = Reading(name, function, self._parameters, is_batch=is_batch)
         self.redaction = Redaction()
         shown = self._parameters.all
         positional = self._parameters.positional
@@ -228,23 +236,13 @@ class Binding:
     def _signature(self) -> str:
         """The signature for errors. Defaults of sensitive parameters are hidden, others are cut.
         A parameter that a wrapper may fill in looks as if it had a default."""
-        parameters = [self._in_signature(p) for p in self._parameters.all]
+        passed = self._parameters.passed
+        parameters = [_in_signature(p, passed, self.redaction) for p in self._parameters.all]
         try:
             return f"{self._name}{inspect.Signature(parameters, __validate_parameters__=False)}"
         except Exception:
             # An annotation may be any object, and its `__repr__` may raise.
             return f"{self._name}({', '.join(p.name for p in parameters)})"
-
-    def _in_signature(self, parameter: Parameter) -> Parameter:
-        if parameter.default is not parameter.empty:
-            text = shown(parameter.default)
-            if self.redaction.hides(parameter.name):
-                text = "..."
-            return parameter.replace(default=_Default(text))
-        is_spread = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if parameter.name in self._parameters.passed and not is_spread:
-            return parameter.replace(default=_Default("..."))
-        return parameter
 
     def path(self, place: Place) -> str:
         """How errors name one argument, given its position or its keyword."""
@@ -279,6 +277,18 @@ class Binding:
         return ""
 
 
+def _in_signature(parameter: Parameter, passed: frozenset[str], redaction: Redaction) -> Parameter:
+    if parameter.default is not parameter.empty:
+        text = shown(parameter.default)
+        if redaction.hides(parameter.name):
+            text = "..."
+        return parameter.replace(default=_Default(text))
+    is_spread = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    if parameter.name in passed and not is_spread:
+        return parameter.replace(default=_Default("..."))
+    return parameter
+
+
 class _Default:
     """Stands for a default in a signature, and shows this text for it."""
 
@@ -297,44 +307,51 @@ def _places(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[Place,
     return [*places, *kwargs.items()]
 
 
-def _find_injected(name: str, parameters: Sequence[Parameter]) -> str | None:
+def _find_injected(name: str, parameters: Sequence[Parameter], kind: type[Any]) -> str | None:
     found: str | None = None
+    wanted = kind.__name__
     for parameter in parameters:
         # A job runs long after its registration. These mistakes would all show only then.
         is_marked = parameter.default is INJECTED
         if not is_marked and _names_context(parameter.annotation):
             raise RegistrationError(
-                f"{name}: parameter {parameter.name!r} is a JobContext that nobody would fill "
-                f"in; write '*, {parameter.name}: JobContext = INJECTED'"
+                f"{name}: parameter {parameter.name!r} is a {wanted} that nobody would fill "
+                f"in; write '*, {parameter.name}: {wanted} = INJECTED'"
             )
         if not is_marked:
             continue
         if parameter.kind is not parameter.KEYWORD_ONLY:
             raise RegistrationError(
                 f"{name}: the injected parameter {parameter.name!r} must be keyword-only; "
-                f"write '*, {parameter.name}: JobContext = INJECTED' at the end"
+                f"write '*, {parameter.name}: {wanted} = INJECTED' at the end"
             )
-        if not _may_be_context(parameter.annotation):
+        if not _may_be_context(parameter.annotation, kind):
             raise RegistrationError(
                 f"{name}: the injected parameter {parameter.name!r} is annotated "
-                f"{parameter.annotation!r}; only a JobContext can be injected"
+                f"{parameter.annotation!r}; only a {wanted} can be injected"
             )
         if found is not None:
             raise RegistrationError(
-                f"{name}: {found!r} and {parameter.name!r} are both INJECTED; one JobContext "
+                f"{name}: {found!r} and {parameter.name!r} are both INJECTED; one {wanted} "
                 "is enough"
             )
         found = parameter.name
     return found
 
 
+_CONTEXTS: Final = (JobContext, BatchContext)
+
+
 def _names_context(annotation: Any) -> bool:
-    """Whether an annotation names JobContext, alone or in a union such as `JobContext | None`."""
+    """Whether an annotation names a context, alone or in a union such as `JobContext | None`."""
     if isinstance(annotation, str):
-        return re.search(r"\bJobContext\b", annotation) is not None
-    return annotation is JobContext or JobContext in get_args(annotation)
+        return re.search(r"\b(Job|Batch)Context\b", annotation) is not None
+    return annotation in _CONTEXTS or any(each in get_args(annotation) for each in _CONTEXTS)
 
 
-def _may_be_context(annotation: Any) -> bool:
-    """False only if it certainly is another type. A text may be an alias of JobContext."""
-    return annotation in (Parameter.empty, Any, JobContext) or isinstance(annotation, str)
+def _may_be_context(annotation: Any, kind: type[Any]) -> bool:
+    """False only if it certainly is another type. A text may be an alias of the context."""
+    if isinstance(annotation, str):
+        other = {each.__name__ for each in _CONTEXTS} - {kind.__name__}
+        return annotation not in other
+    return annotation in (Parameter.empty, Any, kind)

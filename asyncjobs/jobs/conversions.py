@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from asyncjobs.errors import RegistrationError, ResultUnavailable
 from asyncjobs.jobs.annotations import Unresolved, evaluated, return_annotation
+from asyncjobs.jobs.batches import result_of_item
 from asyncjobs.jobs.binding import Binding
 from asyncjobs.jobs.calling import CallPlan, Prepared, Step
 from asyncjobs.jobs.converting import Codec, codec_of
@@ -87,9 +88,12 @@ class HasTypes(Protocol):
 class Returns:
     """What a job function says it returns. Read when it is first needed."""
 
-    __slots__ = ("_codec", "_function", "_home", "_name", "_read_for")
+    __slots__ = ("_codec", "_function", "_home", "_is_batch", "_name", "_read_for")
 
-    def __init__(self, name: str, function: Callable[..., Any], home: HasTypes) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Any], home: HasTypes, *, is_batch: bool = False
+    ) -> None:
+        self._is_batch = is_batch
         self._name = name
         self._function = function
         self._home = home
@@ -120,8 +124,11 @@ class Returns:
             ) from None
 
     def _read(self) -> Codec | None:
+        annotation = return_annotation(self._function)
+        if self._is_batch:
+            annotation = result_of_item(annotation)
         try:
-            found = codec_of(return_annotation(self._function), self._home.types)
+            found = codec_of(annotation, self._home.types)
         except Unconvertible:
             return None
         # A row that the job returns would come back as its id alone.

@@ -26,6 +26,7 @@ from asyncjobs.jobs.typed import Placeholder
 from asyncjobs.jobs.wiring import Wiring
 from asyncjobs.model.job import NewJob
 from asyncjobs.options.app import AppSettings
+from asyncjobs.options.batch import Batch
 from asyncjobs.options.carried import CarriedVariable
 from asyncjobs.options.checks import check_job_id
 from asyncjobs.options.given import Given
@@ -138,18 +139,24 @@ class JobFunction(Hooked, Generic[P, R_co]):
         self.name = name
         self.aliases = aliases
         self.isolation = isolation
-        self.binding = Binding(name, function)
+        self.batch: Batch | None = given.fields.get("batch")
+        is_batch = self.batch is not None
+        self.binding = Binding(name, function, is_batch=is_batch)
         self.injected = self.binding.injected
         if self.binding.needs:
             _check_isolation(name, isolation)
         self._redaction = Redaction.of(name, function, sensitive, self.binding.filled)
         self.redaction = self.binding.redaction = self._redaction
         self.binding.read_types(home.types, None, is_final=home.sender is not None)
-        self.returns = Returns(name, function, home)
+        self.returns = Returns(name, function, home, is_batch=is_batch)
         self._home = home
         self.hooks = Hooks(home.hooks)
         self._given = given
         self.max_running: int | None = given.fields.get("max_running")
+        self.starts_at_once = (
+            isolation.starts_at_once and self.max_running is None and self.batch is None
+        )
+        """Whether an attempt that was taken never waits: for a place, a turn, or others."""
         self._unique = self._unique_rule()
         self.gating: Gating | None = None
         if limits := given.fields.get("limits"):

@@ -66,6 +66,11 @@ def isolation_of(function: Callable[..., Any], name: str, options: Mapping[str, 
             "isolation='loop' to run it in a thread"
         )
     if isolation is Isolation.PROCESS:
+        if options.get("batch") is not None:
+            raise RegistrationError(
+                f"{name}: batch= and isolation='process' do not go together, for the items of a "
+                "batch are settled one by one in the worker; leave out one of them"
+            )
         _check_process(function, name)
     return isolation
 

@@ -14,16 +14,17 @@ from typing import Any, TypeAlias, TypeVar
 
 from asyncjobs.errors import UsageError
 from asyncjobs.guard.guarded import report
-from asyncjobs.model.attempt import AttemptInfo
+from asyncjobs.model.attempt import AttemptInfo, BatchInfo
 from asyncjobs.model.codec import parse, to_json
 
-__all__ = ["CallNext", "Carry", "Middleware", "Middlewares", "enter"]
+__all__ = ["BatchMiddleware", "CallNext", "Carry", "Middleware", "Middlewares", "enter"]
 
 A = TypeVar("A")
 CallNext: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
 """What a middleware of attempts gets as its second argument. `await call_next()` runs what is
 inside, and returns or raises what the job function does."""
 Middleware: TypeAlias = Callable[[AttemptInfo, CallNext], Coroutine[Any, Any, Any]]
+BatchMiddleware: TypeAlias = Callable[[BatchInfo, CallNext], Coroutine[Any, Any, Any]]
 Carry: TypeAlias = Callable[[AttemptInfo, Any], Any]
 """Gets the trace that a job carries to its next attempt, and returns it or another one. The other
 one must be JSON, nested no deeper than arguments. If it is not, or if the carry raises, the job
@@ -50,6 +51,8 @@ class Middlewares:
     def __init__(self) -> None:
         self.around: tuple[Middleware, ...] = ()
         self.within: tuple[Middleware, ...] = ()
+        self.batches: tuple[BatchMiddleware, ...] = ()
+        """Around each call of a batch consumer, which serves several attempts."""
         self._carries: tuple[Carry, ...] = ()
         self._on_change: list[Callable[[], None]] = []
 
@@ -63,6 +66,11 @@ class Middlewares:
         """Add a middleware around each call of a job function, inside of those added before."""
         self.within += (middleware,)
         self.tell_change()
+
+    def add_batch(self, middleware: BatchMiddleware) -> None:
+        """Add a middleware around each call of a batch consumer, inside of those added before.
+        Each of its attempts passes the other middleware by itself."""
+        self.batches += (middleware,)
 
     def add_carry(self, carry: Carry) -> None:
         """Call `carry` each time a job is stored for another attempt, or as dead."""

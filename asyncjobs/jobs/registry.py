@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine
 from types import FunctionType
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from asyncjobs.errors import RegistrationError
 from asyncjobs.guard.nearness import nearest_function
 from asyncjobs.guard.texts import shown
+from asyncjobs.jobs.batch_function import BatchFunction
 from asyncjobs.jobs.conversions import ids_of
 from asyncjobs.jobs.declared import Declarations, DeclaredSchedule, Draft, drafts_on
 from asyncjobs.jobs.foreign import Missing
@@ -17,6 +18,7 @@ from asyncjobs.jobs.function import Home, JobFunction, Sender
 from asyncjobs.jobs.hooks import Hooked
 from asyncjobs.jobs.isolation import isolation_of
 from asyncjobs.jobs.main_module import main_module
+from asyncjobs.jobs.register import Register, RegisterBatch
 from asyncjobs.jobs.resources import Resources
 from asyncjobs.jobs.rule import (
     CallOptions,
@@ -29,26 +31,18 @@ from asyncjobs.jobs.rule import (
 )
 from asyncjobs.jobs.shared_limits import check_shared_limits
 from asyncjobs.options.app import AppSettings
+from asyncjobs.options.batch import Batch
 from asyncjobs.options.given import Given
 from asyncjobs.options.option import Scope, read
 from asyncjobs.options.table import FUNCTION, FunctionOptions
 
-__all__ = ["JobRegistry", "Register"]
+__all__ = ["JobRegistry"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S")
 M = TypeVar("M")
-
-
-class Register(Protocol):
-    """What `job(queue=...)` returns: a decorator for async and sync functions."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> JobFunction[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
 
 
 # size: half of it says what each option means, where users look for that
@@ -75,6 +69,10 @@ class JobRegistry(Hooked):
     @overload
     def job(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
     @overload
+    def job(
+        self, function: None = None, /, *, batch: Batch, **options: Unpack[FunctionOptions]
+    ) -> RegisterBatch: ...
+    @overload
     def job(self, function: None = None, /, **options: Unpack[FunctionOptions]) -> Register: ...
     def job(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Register a function as a job function: `@registry.job`, or `@registry.job(queue="mail")`.
@@ -96,6 +94,7 @@ class JobRegistry(Hooked):
         limits: how many of its jobs run at a time, or start in a time, in all workers together: a
         list of Concurrency, RateLimit and Fair.
         max_running: how many of its jobs run at a time in one worker; by default as many as fit.
+        batch: a Batch; the function takes a list, and each job has one item of it.
         isolation: `process` runs each attempt in a process of its own.
         max_memory: how much memory such an attempt may take: "512MiB".
         sensitive: names of parameters whose values are never shown. `parameter.key` names one key
@@ -337,7 +336,10 @@ class JobRegistry(Hooked):
         full_name = name
         if full_name is None:
             full_name = _default_name(checked)
-        job_function: JobFunction[..., Any] = JobFunction(
+        kind: type[JobFunction[..., Any]] = JobFunction
+        if "batch" in given.fields:
+            kind = BatchFunction
+        job_function: JobFunction[..., Any] = kind(
             checked,
             name=full_name,
             aliases=aliases,

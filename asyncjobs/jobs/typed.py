@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from asyncjobs.errors import ArgumentsError, EncodeError, RegistrationError, UnfitArguments
 from asyncjobs.jobs.annotations import Unresolved, evaluated
+from asyncjobs.jobs.batches import item_of
 from asyncjobs.jobs.converting import Codec, Plain, codec_of
 from asyncjobs.jobs.foreign import Types
 from asyncjobs.jobs.misfit import Misfit
@@ -173,8 +174,11 @@ def typed_of(
     types: Types,
     *,
     is_final: bool,
+    is_batch: bool = False,
 ) -> Typed | None:
     """The specs of a job function; None if it has no annotation that says anything.
+
+    `is_batch`: its parameter is a list, and a call gives one item of it.
 
     Raises RegistrationError for a type that nobody knows to store, but not before `is_final`: the
     app that includes a registry may bring its serializer.
@@ -184,6 +188,8 @@ def typed_of(
     foreign = set[str]()
     for parameter in parameters.all:
         annotation = _annotation(function, parameter)
+        if is_batch:
+            annotation = item_of(name, parameter, annotation)
         if isinstance(annotation, Unresolved):
             unresolved[parameter.name] = annotation
             continue
@@ -263,9 +269,17 @@ def _refused(
 class Reading:
     """The annotations of one job function, read when that is needed: `typed` is the result."""
 
-    __slots__ = ("_function", "_name", "_parameters", "_read_for", "typed")
+    __slots__ = ("_function", "_is_batch", "_name", "_parameters", "_read_for", "typed")
 
-    def __init__(self, name: str, function: Callable[..., Any], parameters: Parameters) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        parameters: Parameters,
+        *,
+        is_batch: bool = False,
+    ) -> None:
+        self._is_batch = is_batch
         self._name = name
         self._function = function
         self._parameters = parameters
@@ -281,7 +295,12 @@ class Reading:
         if app is not None and self._read_for is app:
             return False
         self.typed = typed_of(
-            self._name, self._function, self._parameters, types, is_final=is_final
+            self._name,
+            self._function,
+            self._parameters,
+            types,
+            is_final=is_final,
+            is_batch=self._is_batch,
         )
         self._read_for = app
         return True

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from asyncjobs.model.headers import NO_META
 from asyncjobs.model.refs import JobRef
 
-__all__ = ["AttemptInfo", "StopAsked"]
+__all__ = ["AttemptInfo", "BatchInfo", "StopAsked"]
 
 
 class StopAsked(NamedTuple):
@@ -73,3 +73,12 @@ class AttemptInfo(_Fields):
     __eq__ = object.__eq__  # pyright: ignore[reportAssignmentType]
     __ne__ = object.__ne__
     __hash__ = object.__hash__
+
+
+class BatchInfo(NamedTuple):
+    """One call of a batch consumer: the name of its job function, a queue, and its attempts in the
+    order of the items."""
+
+    name: str
+    queue: str
+    attempts: Sequence[AttemptInfo]

@@ -15,6 +15,7 @@ from typing import Final, TypedDict
 
 from asyncjobs.model.clock import Seconds
 from asyncjobs.model.job import Priority
+from asyncjobs.options.batch import Batch, check_batch
 from asyncjobs.options.checks import (
     DEFAULT_QUEUE,
     IsolationValue,
@@ -67,6 +68,7 @@ __all__ = [
     "EnqueueOptions",
     "FunctionOptions",
     "JobOptions",
+    "RegisteredOptions",
 ]
 
 # Shared by all job functions with these options: both never change.
@@ -99,6 +101,7 @@ class JobOptions:
     unique: UniqueValue | None = None
     limits: tuple[LimitValue, ...] = ()
     max_running: int | None = None
+    batch: Batch | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     route: QueueBy | None = None
@@ -135,6 +138,13 @@ class FunctionOptions(TypedDict, total=False):
     sensitive: Iterable[str]
     name: str | None
     aliases: Iterable[str]
+
+
+class RegisteredOptions(FunctionOptions, total=False):
+    """All options of a job function. Another overload of `job` takes `batch`: it changes the type
+    of the function."""
+
+    batch: Batch | None
 
 
 class EnqueueOptions(TypedDict, total=False):
@@ -408,6 +418,12 @@ OPTIONS: Final = (
         "aliases",
         check_aliases,
         {Scope.FUNCTION: Use("older names under which jobs may still be stored", ())},
+    ),
+    Option(
+        "batch",
+        "batch",
+        check_batch,
+        {Scope.FUNCTION: Use("call it with a list of items, one of each job: a `Batch`")},
     ),
 )
 """In the order of docs/reference/settings.md."""

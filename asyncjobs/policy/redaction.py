@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeVar, get_args
@@ -206,6 +206,32 @@ class Mask:
         if self.redaction.hides(name):
             return MASK
         return mask_value(self._places, value)
+
+
+class JointMask(Mask):
+    """What to hide of one job in texts that may tell values of others: those of its batch."""
+
+    __slots__ = ("_all",)
+
+    def __init__(self, own: Mask, every: Mask) -> None:
+        super().__init__(own.redaction, own._args, own._kwargs)
+        self._all = every
+
+    def text(self, text: str, last: int | None = None) -> str:
+        return self._all.text(text, last)
+
+    def value(self, value: Any, name: str = "") -> Any:
+        return self._all.value(value, name)
+
+
+def joint_mask(masks: Sequence[Mask]) -> Mask:
+    """What to hide of any of these jobs, each of which has one positional argument."""
+    rule = masks[0].redaction
+    for mask in masks[1:]:
+        rule |= mask.redaction
+    if rule.hides_position(0):
+        rule = replace(rule, spread=0)
+    return Mask(rule, [value for mask in masks for value in mask._args])
 
 
 def mask_of(redaction: Redaction, raw: bytes) -> Mask | None:

@@ -22,7 +22,7 @@ from opentelemetry.trace import (
 from asyncjobs.jobs.middleware import CallNext, Middlewares
 from asyncjobs.jobs.template import JobTemplate
 from asyncjobs.model import events, step_events
-from asyncjobs.model.attempt import AttemptInfo
+from asyncjobs.model.attempt import AttemptInfo, BatchInfo
 from asyncjobs.model.ends import OUTCOMES
 from asyncjobs.model.events import Events
 from asyncjobs.model.job import Priority, State
@@ -57,6 +57,7 @@ JobExpired arrives as its base class, JobDiscarded, and JobResumed as JobRetrySc
 _PRIORITIES: Final = {priority.value: priority.name.lower() for priority in Priority}
 _CREATION: Final = {spans.LINK: spans.CREATION}
 _PREVIOUS: Final = {spans.LINK: spans.PREVIOUS}
+_ITEM: Final = {spans.LINK: spans.ITEM}
 _SILENT_ENDS: Final = {
     "shutdown": OUTCOMES[events.JobReleased],
     "lease lost": OUTCOMES[events.JobLost],
@@ -161,12 +162,14 @@ class Tracing:
         self._server = Server(address)
         self._enqueues = Fixed(self._server, operation="enqueue", type="send")
         self._processes = Fixed(self._server, operation="process", type="process")
+        self._batches = Fixed(self._server, operation="batch", type="process")
         self._settings = settings
         self._running: dict[AttemptInfo, _Traced] = {}
 
     def attach(self, hub: Events, middlewares: Middlewares) -> None:
         """Trace the attempts that begin from now on."""
         middlewares.add_around(self)
+        middlewares.add_batch(self._around_batch)
         middlewares.add_carry(self.carry)
         for kind in _LISTENED:
             hub.on(kind, self._on_end)
@@ -192,6 +195,42 @@ class Tracing:
             if traced is not None:
                 self._close(traced, settlement)
         return settlement
+
+    async def _around_batch(self, batch: BatchInfo, call_next: CallNext) -> Any:
+        """Call `call_next` within the span of a batch, which links to those of its attempts."""
+        span = self._begin_batch(batch)
+        if span is None:
+            return await call_next()
+        try:
+            return await call_next()
+        except BaseException as error:
+            if not is_on_purpose(error):
+                # Without the text of the exception, which may contain arguments of a job.
+                span.set_attribute(ERROR, class_name(type(error)))
+                span.set_status(Status(StatusCode.ERROR))
+            raise
+        finally:
+            span.end()
+
+    def _begin_batch(self, batch: BatchInfo) -> Span | None:
+        try:
+            # A batch belongs to the traces of all its jobs, so it is a child of none of them.
+            found = [self._running[each].span for each in batch.attempts if each in self._running]
+            if not found:
+                return None
+            about = self._batches.of(batch.queue, batch.name)
+            span = self._tracer.start_span(
+                about[0],
+                context=Context(),
+                kind=_CONSUMER,
+                attributes={**about[1], spans.BATCH: len(batch.attempts)},
+                links=[Link(each.get_span_context(), _ITEM) for each in found],
+            )
+            attach(set_span_in_context(span, Context()))
+        except BaseException:
+            failed("the span of a batch")
+            return None
+        return span
 
     def carry(self, attempt: AttemptInfo, trace: Any) -> Any:
         """The trace for the job's next attempt: it names the span of this one as the previous."""

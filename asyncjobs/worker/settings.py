@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from asyncjobs.errors import ConfigError
 from asyncjobs.guard.texts import shown
+from asyncjobs.jobs.function import JobFunction
 from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.middleware import Middlewares
 from asyncjobs.jobs.registry import JobRegistry
@@ -111,8 +112,12 @@ def queues_with(
     """The queues with job functions of this isolation, and whether they have no others."""
     kinds: dict[str, set[Isolation]] = {}
     for function in registry.functions():
+        kind = function.isolation
+        if function.batch is not None:
+            # One thread serves a whole batch, so its jobs need not wait in the store for one each.
+            kind = Isolation.LOOP
         for queue in function.settings.queues:
-            kinds.setdefault(queue, set()).add(function.isolation)
+            kinds.setdefault(queue, set()).add(kind)
     return {
         queue: kinds[queue] == {isolation} for queue in queues if isolation in kinds.get(queue, ())
     }
@@ -123,13 +128,21 @@ def bounded_queues(registry: JobRegistry, queues: Collection[str]) -> dict[str, 
     bounds: dict[str, dict[str, int | None]] = {}
     for function in registry.functions():
         for queue in function.settings.queues:
-            bounds.setdefault(queue, {})[function.name] = function.max_running
+            bounds.setdefault(queue, {})[function.name] = _most_jobs(function)
     found: dict[str, dict[str, int]] = {}
     for queue in queues:
         known = {name: most for name, most in bounds.get(queue, {}).items() if most is not None}
         if known and len(known) == len(bounds[queue]):
             found[queue] = known
     return found
+
+
+def _most_jobs(function: JobFunction[..., Any]) -> int | None:
+    """How many of its jobs may run at a time here. `max_running` counts calls, and a call of a
+    batch consumer serves many."""
+    if function.max_running is None or function.batch is None:
+        return function.max_running
+    return function.max_running * function.batch.size
 
 
 def checked_count(value: int, field: str) -> int:

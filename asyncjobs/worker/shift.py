@@ -122,6 +122,7 @@ class Shift:
         if away := session.lease.entered.away:
             processor.start_without(away)
         processor.intake.appetite.burst = burst
+        processor.executors.batches.is_burst = burst.is_set
         # A burst ends by what it has seen itself in its last look into all queues.
         processor.intake.appetite.signals.always_looks = burst.is_burst
         return shift

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import orjson
 
-from asyncjobs import INJECTED, AsyncJobs, JobContext, RetryPolicy, constant
+from asyncjobs import INJECTED, AsyncJobs, Batch, BatchContext, JobContext, RetryPolicy, constant
 
 POLL_S = 0.01
 """How often a worker looks for gates that have opened."""
@@ -116,6 +116,17 @@ async def poison(gate: str, *, ctx: JobContext = INJECTED) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def poison_batch(items: list[str], *, ctx: BatchContext = INJECTED) -> None:
+    """Kills its worker if one of the items says so."""
+    for item in ctx.items:
+        note("began", item)
+    await gates.wait("batch")
+    if "poison" in items:
+        os.kill(os.getpid(), signal.SIGKILL)
+    for item in ctx.items:
+        note("ended", item)
+
+
 async def blocking(gate: str, *, ctx: JobContext = INJECTED) -> str:
     """Blocks the loop of its worker while its gate is shut."""
     note("began", ctx)
@@ -137,6 +148,7 @@ def make(*, knows_fresh: bool, url: str | None = None, prefix: str | None = None
     app.job(retry=RetryPolicy(max_attempts=3, backoff=constant(0.01)))(single)
     app.job(retry=False)(poison)
     app.job(retry=False)(blocking)
+    app.job(retry=False, batch=Batch(size=64, window=0.2))(poison_batch)
     if knows_fresh:
         app.job(fresh)
     return app

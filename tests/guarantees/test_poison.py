@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -47,6 +48,36 @@ async def test_one_poison_job_among_999_innocents(scene: Scene) -> None:
     runs = scene.lines("began", id=poison.id)
     assert [(line.attempt, line.crashes) for line in runs] == [(1, n) for n in range(CRASHES)]
     _check_innocents(scene, poison.id, runs)
+
+
+async def test_one_poison_item_in_a_batch_of_64(scene: Scene) -> None:
+    async with scene.app:
+        job = scene.job(program.poison_batch)
+        calls = [job.bind("poison" if n == 40 else "good") for n in range(64)]
+        handles = await scene.app.enqueue_many(calls)
+        poison = handles.pop(40)
+        parent = await scene.start("p", "--processes", "2", "--concurrency", "64")
+        await asyncio.to_thread(wait_ready, parent, 2)
+        scene.open("batch")
+        assert await scene.results(handles) == [None] * 63
+        with pytest.raises(JobFailed, match="crashed"):
+            await poison.result(LIMIT_S)
+        assert await scene.stop(parent) == 0
+    runs = scene.lines("began", id=poison.id)
+    assert [line.crashes for line in runs] == list(range(CRASHES))
+    # Each call that had it was at the most half as large as the one before, and the last was alone.
+    sizes = [_size_of_call(scene, line) for line in runs]
+    assert sizes[0] > 1
+    assert all(2 * after <= before or after == 1 for before, after in pairwise(sizes)), sizes
+    assert sizes[-1] == 1
+    assert {line.attempt for line in scene.lines("began")} == {1}
+
+
+def _size_of_call(scene: Scene, run: Line) -> int:
+    """How many items the call had in which the poison item had so many crashes."""
+    return len(scene.lines("began", pid=run.pid, crashes=run.crashes)) - len(
+        scene.lines("ended", pid=run.pid, crashes=run.crashes)
+    )
 
 
 def _check_innocents(scene: Scene, poison: str, runs: list[Line]) -> None:

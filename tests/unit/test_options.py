@@ -18,13 +18,13 @@ from asyncjobs.options.table import (
     FUNCTION,
     OPTIONS,
     EnqueueOptions,
-    FunctionOptions,
     JobOptions,
+    RegisteredOptions,
 )
 
 SCOPES: dict[Scope, tuple[dict[str, Option], Any]] = {
     Scope.APP: (SETTINGS, AppOptions),
-    Scope.FUNCTION: (FUNCTION, FunctionOptions),
+    Scope.FUNCTION: (FUNCTION, RegisteredOptions),
     Scope.ENQUEUE: (ENQUEUE, EnqueueOptions),
 }
 OF_THE_FUNCTION_ITSELF = {"sensitive", "name", "aliases"}

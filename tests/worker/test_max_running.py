@@ -144,14 +144,14 @@ async def test_a_thread_that_is_left_behind_keeps_its_turn() -> None:
     bounded = bounds.around(cast("Any", SimpleNamespace(name="f")), 1, threads)
     assert bounds.most(0, {}) == {"few": 1}
     attempt = cast("Attempt", Lost())
-    await bounded.acquire()
+    await bounded.acquire(attempt)
     call = asyncio.create_task(bounded.call(attempt, lambda: gate.wait(LIMIT_S)))
     await until(lambda: threads.thread_of(attempt) is not None)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     bounded.release(attempt)
-    waiting = asyncio.create_task(bounded.acquire())
+    waiting = asyncio.create_task(bounded.acquire(attempt))
     await asyncio.sleep(0)
     assert not waiting.done()
     assert bounds.most(0, {"few": 3, "other": 2}) == {"few": 0, "other": 2}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from asyncjobs.jobs.context import JobContext
 from asyncjobs.jobs.isolation import Isolation
+from asyncjobs.worker.engine.batches.collector import Batches
 from asyncjobs.worker.engine.executors import Executor, OnLoop
 from asyncjobs.worker.engine.places import Places
 from asyncjobs.worker.engine.processes.executor import Processes
@@ -26,7 +27,9 @@ class AllExecutors:
         threads: Threads,
         processes: Processes | None,
         on_progress: Callable[[JobContext, bytes], None],
+        batches: Batches,
     ) -> None:
+        self.batches = batches
         self.each: dict[Isolation, Executor] = {
             Isolation.LOOP: OnLoop(),
             Isolation.THREAD: threads,
@@ -56,6 +59,7 @@ class AllExecutors:
 
     def end(self) -> None:
         """The worker takes no more jobs and will end: let those that run know."""
+        self.batches.end()
         if self._processes is not None:
             self._processes.end()
 

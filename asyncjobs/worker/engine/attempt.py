@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from asyncjobs.jobs.attempt import JobAttempt
@@ -18,7 +19,7 @@ from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.headers import NO_HEADERS
 from asyncjobs.model.job import TakenJob
 from asyncjobs.options.app import AppSettings
-from asyncjobs.policy.redaction import Mask, mask_of
+from asyncjobs.policy.redaction import JointMask, Mask, joint_mask, mask_of
 from asyncjobs.worker.engine.labels import label_of
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "OnProgress",
     "Reason",
     "Stop",
+    "Together",
     "TooLate",
     "attempt_of",
     "start_task",
@@ -260,6 +262,10 @@ class Attempt:
             self._mask: Mask | None = mask_of(self.function.redaction, self.job.envelope)
             return self._mask
 
+    def hide(self, mask: Mask) -> None:
+        """Hide these values in all that is shown of the job from now on."""
+        self._mask = mask
+
     def shown_call(self) -> tuple[list[Any], dict[str, Any]]:
         """The arguments as they were stored, without sensitive values."""
         if self.mask is not None:
@@ -316,16 +322,8 @@ class Attempt:
         Another job may cancel it before that step. Then Python runs nothing of it, and nobody
         else would settle the job or free its slot.
         """
-
-        def ended(task: asyncio.Task[Any]) -> None:
-            if self.phase == NEW:
-                error: BaseException | None = None
-                if not task.cancelled():
-                    error = task.exception()
-                tell(self, error or asyncio.CancelledError())
-
         if self.task is not None:
-            self.task.add_done_callback(ended)
+            self.task.add_done_callback(partial(_cut_off, self, tell))
 
     def finish(self) -> None:
         """The attempt is over: nothing will stop it any more."""
@@ -385,11 +383,54 @@ class Attempt:
         self.stopping.is_let_go = True
 
 
+def _cut_off(
+    attempt: Attempt, tell: Callable[[Attempt, BaseException], None], task: asyncio.Task[Any]
+) -> None:
+    if attempt.phase == NEW:
+        error: BaseException | None = None
+        if not task.cancelled():
+            error = task.exception()
+        tell(attempt, error or asyncio.CancelledError())
+
+
+class Together:
+    """What the call of a batch consumer knows of its jobs. Log lines, and whoever asks for the
+    current job, are told the first one."""
+
+    __slots__ = ("attempts", "mask")
+
+    def __init__(self, attempts: Sequence[Attempt]) -> None:
+        self.attempts = attempts
+        masks = [mask for attempt in attempts if (mask := attempt.mask) is not None]
+        self.mask: Mask | None = None
+        """What must not be shown of any of them."""
+        if masks:
+            self.mask = joint_mask(masks)
+
+    @property
+    def context(self) -> JobContext:
+        return self.attempts[0].context
+
+    def about(self, context: JobContext) -> Attempt | None:
+        """The attempt with this context; None if it is another job's."""
+        return next((each for each in self.attempts if each.is_about(context)), None)
+
+    def hide_all(self) -> None:
+        """An error of the call may tell values of any item, and is stored with each of them."""
+        if self.mask is None:
+            return
+        for attempt in self.attempts:
+            if (own := attempt.mask) is not None:
+                attempt.hide(JointMask(own, self.mask))
+
+
 def attempt_of(current: Current | None) -> Attempt | None:
     """The worker's attempt behind this context. A plain call of a job function inside an attempt
     has a context of its own, which leads to the outer one."""
     while isinstance(current, JobContext):
         current = current.outer
+    if isinstance(current, Together):
+        return current.attempts[0]
     return current if isinstance(current, Attempt) else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from asyncjobs.jobs.function import JobFunction
 from asyncjobs.worker.engine.all_executors import AllExecutors
@@ -17,6 +17,13 @@ from asyncjobs.worker.engine.threads import Threads
 __all__ = ["Bounds"]
 
 
+class Counted(Protocol):
+    """Knows how many attempts of one function have a turn or wait for one."""
+
+    @property
+    def attempts(self) -> int: ...
+
+
 class Bounds:
     """The bounds of a worker's job functions, and how much room they leave.
 
@@ -25,14 +32,18 @@ class Bounds:
 
     def __init__(self, queues: Mapping[str, Mapping[str, int]]) -> None:
         self.queues = queues
-        self._bounded: dict[str, Bounded] = {}
+        self._bounded: dict[str, Counted] = {}
 
     def around(self, function: JobFunction[..., Any], most: int, executor: Executor) -> Bounded:
         """The executor of a function with a bound. The bound outlives a change of middleware."""
         found = self._bounded.get(function.name)
-        if found is None:
+        if not isinstance(found, Bounded):
             found = self._bounded[function.name] = Bounded(most, executor)
         return found
+
+    def count(self, function: JobFunction[..., Any], attempts: Counted) -> None:
+        """These are the attempts of a function that keeps its bound by itself."""
+        self._bounded[function.name] = attempts
 
     def slots(self, concurrency: int, running: Running, executors: AllExecutors) -> Slots:
         """What the intake asks: the slots, within these bounds and those of the executors."""
@@ -74,12 +85,12 @@ class Bounded:
     place in the executor itself."""
 
     def __init__(self, most: int, executor: Executor) -> None:
-        self.attempts = 0
+        self.attempts: int = 0
         """Attempts that have a turn or wait for one."""
         self._turns = asyncio.Semaphore(most)
         self._executor = executor
 
-    async def acquire(self) -> None:
+    async def acquire(self, attempt: Attempt) -> None:
         self.attempts += 1
         try:
             await self._turns.acquire()
@@ -87,7 +98,7 @@ class Bounded:
             self.attempts -= 1
             raise
         try:
-            await self._executor.acquire()
+            await self._executor.acquire(attempt)
         except BaseException:
             self._free()
             raise

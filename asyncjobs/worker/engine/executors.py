@@ -18,8 +18,8 @@ class Executor(Protocol):
     order. Its time-out runs from its begin.
     """
 
-    async def acquire(self) -> None:
-        """Wait for a place. Nobody calls this for an isolation that `starts_at_once`."""
+    async def acquire(self, attempt: Attempt) -> None:
+        """Wait for a place. Nobody calls this for a job function that `starts_at_once`."""
         ...
 
     def release(self, attempt: Attempt) -> None:
@@ -36,7 +36,7 @@ class OnLoop:
     """The executor of async functions. It always has a place. Who cancels the task of an attempt
     cancels its function, too."""
 
-    async def acquire(self) -> None:
+    async def acquire(self, attempt: Attempt) -> None:
         return
 
     def release(self, attempt: Attempt) -> None:

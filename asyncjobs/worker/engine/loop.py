@@ -31,6 +31,7 @@ from asyncjobs.worker.engine.announce import (
     announce_lease_lost,
 )
 from asyncjobs.worker.engine.attempt import Crew, Reason
+from asyncjobs.worker.engine.batches.collector import Batches
 from asyncjobs.worker.engine.bounds import Bounds
 from asyncjobs.worker.engine.counting import RunCounts
 from asyncjobs.worker.engine.decoding import Find, decode
@@ -85,7 +86,8 @@ class Processor:
         self.session = session
         self._events = hub
         self.running = Running(concurrency, settings.max_crashes)
-        self.executors = AllExecutors(threads, processes, self.running.note)
+        batches = Batches(concurrency, self.running, middlewares)
+        self.executors = AllExecutors(threads, processes, self.running.note, batches)
         self.mass_cancels = MassCancels(self._loop.time)
         capabilities = session.backend.capabilities
         self.settler = Settler(settings, hub, self._loop.time, session.spec.worker, capabilities)
@@ -98,11 +100,11 @@ class Processor:
         self._arrivals = self.intake.arrivals
         self.counts = self._arrivals.counts = RunCounts(is_on=settings.history > 0)
         self._misfits = Misfits(settings, hub, self.intake, find)
-        self.parking = Parking(session, self.intake.appetite)
+        self.parking = Parking(session, self.intake.appetite, batches.flush)
         self.seats = Seats(session, self.running, hub)
         crew = Crew(settings, session.spec.worker, self.running.note, self.seats)
         decode_job = partial(decode, find, crew, self.settler.unstarted)
-        executors = self.executors.each
+        executors = self.executors
         self.runner = Runner(
             decode_job, hub, middlewares, executors, self.running, self.settler, self.settle, bounds
         )
@@ -175,12 +177,11 @@ class Processor:
             self.runner.clock_ahead_ms = self.seats.clock_ahead_ms = exchange.now_ms - wall_ms()
         if exchange.has_news:
             announce_exchange(self._events, exchange)
-        if orders is not None:
-            self._obey(orders)
+        self._obey(orders)
 
     async def _recover(self, cause: BaseException) -> None:
         answer = await self.session.resync(cause, self._held)
-        self._obey_if_any(self._arrivals.recovered(answer, self._loop.time()))
+        self._obey(self._arrivals.recovered(answer, self._loop.time()))
 
     async def _ask_again(self, queues: list[str]) -> None:
         try:
@@ -188,7 +189,7 @@ class Processor:
         except (StoreError, StaleSequence) as error:
             self.intake.failed(error)
             return
-        self._obey_if_any(self._arrivals.asked_again(answer, self._loop.time()))
+        self._obey(self._arrivals.asked_again(answer, self._loop.time()))
 
     async def _rejoin(self, queues: list[str]) -> None:
         try:
@@ -203,13 +204,11 @@ class Processor:
         # rule:4 jobs that are running are named, so that none starts twice
         return [*self.running.jobs(), *self.intake.holdings.jobs()]
 
-    def _obey_if_any(self, orders: Orders | None) -> None:
-        if orders is not None:
-            self._obey(orders)
-
     # -- what is to be done at once ---------------------------------------------------------
 
-    def _obey(self, orders: Orders) -> None:
+    def _obey(self, orders: Orders | None) -> None:
+        if orders is None:
+            return
         if orders.lost:
             lost = self.intake.holdings.lost
             self.session.outside = frozenset(lost)

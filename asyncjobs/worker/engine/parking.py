@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Final
 
 from asyncjobs.errors import StoreError
@@ -42,7 +43,12 @@ class Parking:
     cost its connection. So a signal is heard even while the loop is busy.
     """
 
-    def __init__(self, session: Session, appetite: Appetite) -> None:
+    def __init__(
+        self, session: Session, appetite: Appetite, on_lull: Callable[[], None] | None = None
+    ) -> None:
+        """`on_lull`: called when a worker that ends by itself has nothing to start: what waits for
+        more jobs need not wait."""
+        self._on_lull = on_lull
         self._session = session
         self._appetite = appetite
         self._loop = asyncio.get_running_loop()
@@ -57,6 +63,8 @@ class Parking:
 
     async def sleep(self, park: Park) -> None:
         """Return after a nudge, or when something happens that `park` names."""
+        if self._on_lull is not None and self._appetite.burst.is_set:
+            self._on_lull()
         if not (park.listens and park.is_busy):
             self._forget_later()
         if park.listens and self._wait is None:

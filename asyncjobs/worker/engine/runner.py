@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from asyncjobs.errors import UnfitArguments, UsageError
 from asyncjobs.guard.guarded import call as call_guarded
+from asyncjobs.jobs.batches import take_item
 from asyncjobs.jobs.calling import CallPlan
 from asyncjobs.jobs.context import _current
 from asyncjobs.jobs.function import JobFunction
@@ -22,10 +23,11 @@ from asyncjobs.model.events import Events, JobStarted
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.carried import CarriedVariable, restore
+from asyncjobs.worker.engine.all_executors import AllExecutors
 from asyncjobs.worker.engine.attempt import BEGUN, NEW, WAITING, Attempt, Body, start_task
 from asyncjobs.worker.engine.bounds import Bounds
 from asyncjobs.worker.engine.error_text import describe
-from asyncjobs.worker.engine.executors import Executor, Executors
+from asyncjobs.worker.engine.executors import Executor
 from asyncjobs.worker.engine.failures import FailureLog
 from asyncjobs.worker.engine.resuming import put_work_away
 from asyncjobs.worker.engine.running import Running
@@ -58,7 +60,7 @@ class Runner:
         decode: Callable[[TakenJob, int], Attempt | Settlement],
         hub: Events,
         middlewares: Middlewares,
-        executors: Executors,
+        executors: AllExecutors,
         running: Running,
         settler: Settler,
         settle: Callable[[Settlement | None], None],
@@ -110,8 +112,7 @@ class Runner:
                 if attempt.phase == NEW:
                     # rule:4 a task that was cancelled before its first step is settled all the same
                     attempt.when_cut_off(self._end)
-                function = attempt.function
-                if function.max_running is None and function.isolation.starts_at_once:
+                if attempt.function.starts_at_once:
                     attempt.arm(self._loop)
 
     def close(self) -> None:
@@ -128,13 +129,21 @@ class Runner:
         isolation = function.isolation
         # The child of an attempt in a process passes the steps itself.
         plan = CallPlan() if isolation is Isolation.PROCESS else function.plan
-        executor = self._executors[isolation]
-        if function.max_running is not None:
+        executor = self._executors.each[isolation]
+        called = function.function
+        if function.batch is not None:
+            executor = collector = self._executors.batches.around(
+                function, function.batch, executor
+            )
+            self._bounds.count(function, collector)
+            plan, called = collector.item_plan, take_item
+        elif function.max_running is not None:
             executor = self._bounds.around(function, function.max_running, executor)
         body: MakeBody = self._attempt
         carried = function.carried
-        if plan or within or passage or carried or isolation is not Isolation.LOOP:
-            call: Call = partial(self._call, executor, within, passage, plan)
+        is_bare = isolation is Isolation.LOOP and function.batch is None
+        if plan or within or passage or carried or not is_bare:
+            call: Call = partial(self._call, executor, within, passage, plan, called)
             if carried:
                 call = partial(_with_variables, carried, call)
             body = partial(self._attempt, call=call)
@@ -142,7 +151,7 @@ class Runner:
             body = partial(_fitting, function.binding.are_plain, body, self._attempt)
         if around:
             body = partial(self._around, around, body)
-        if function.max_running is not None or not isolation.starts_at_once:
+        if not function.starts_at_once:
             body = partial(self._attempt_in_turn, executor, body)
         self._bodies[function] = body
         return body
@@ -158,7 +167,7 @@ class Runner:
         attempt.phase = BEGUN
         try:
             if self._events.active:
-                self._tell_started(attempt)
+                _tell_started(self._events, attempt)
             if attempt.stopping is not None:
                 raise asyncio.CancelledError
             _current.set(attempt)
@@ -190,10 +199,10 @@ class Runner:
         within: tuple[Middleware, ...],
         passage: Passage | None,
         plan: CallPlan,
+        function: Callable[..., Any],
         attempt: Attempt,
     ) -> Coroutine[Any, Any, Any]:
         envelope = attempt.envelope
-        function = attempt.function.function
         call: CallNext
         if plan:
             execute = partial(executor.call, attempt)
@@ -217,7 +226,7 @@ class Runner:
             if attempt.stopping is not None:
                 raise asyncio.CancelledError
             # Its time-out begins after this wait. Otherwise jobs would die before they start.
-            await executor.acquire()
+            await executor.acquire(attempt)
             has_place = True
             attempt.begin(wall_ms() + self.clock_ahead_ms, self._loop)
             await body(attempt)
@@ -272,21 +281,17 @@ class Runner:
         if self._running.remove(attempt):
             self._settle(settlement)
 
-    def _tell_started(self, attempt: Attempt) -> None:
-        # Told in the attempt's own task, inside the middleware: context variables that listeners
-        # set stay in this attempt, and what they log or measure belongs to its trace.
-        if self._events.wants(JobStarted):
-            info = attempt.info
-            self._events.emit(
-                JobStarted(
-                    info.ref,
-                    info.name,
-                    info.number,
-                    info.queue_time_ms,
-                    attempt.shown_call,
-                    info=info,
-                )
+
+def _tell_started(hub: Events, attempt: Attempt) -> None:
+    # Told in the attempt's own task, inside the middleware: context variables that listeners set
+    # stay in this attempt, and what they log or measure belongs to its trace.
+    if hub.wants(JobStarted):
+        info = attempt.info
+        hub.emit(
+            JobStarted(
+                info.ref, info.name, info.number, info.queue_time_ms, attempt.shown_call, info=info
             )
+        )
 
 
 def _with_variables(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from asyncjobs.guard.guarded import GuardedLog
@@ -29,6 +29,7 @@ class Running:
         self._by_ref: AttemptsByRef | None = None
         self._stuck: set[Attempt] = set()
         self._bounds: Final = SuspectBounds(slots, max_crashes)
+        self._united: dict[Attempt, Sequence[Attempt]] = {}
         self._notes: dict[JobContext, bytes] = {}
         # Jobs call it from any thread. To store into a dict is one step, so it needs no lock.
         self.note = self._notes.__setitem__
@@ -67,6 +68,20 @@ class Running:
         crashes = [attempt.job.crashes for attempt in self._suspects]
         crashes += [job.crashes for job in taken if job.crashes]
         return self._bounds.room(crashes)
+
+    def unite(self, attempts: Sequence[Attempt]) -> None:
+        """One call serves all of these now."""
+        self._united[attempts[0]] = attempts
+
+    def part(self, attempts: Sequence[Attempt]) -> None:
+        """That call is over."""
+        self._united.pop(attempts[0], None)
+
+    def blamed_with(self, attempt: Attempt) -> list[TakenJob]:
+        """The jobs to blame for what this attempt does: its own, or those of its batch. From any
+        thread."""
+        # rule:38 what a batch does is blamed on all of its jobs
+        return [each.job for each in self._united.get(attempt, (attempt,))]
 
     def cancel(self, refs: Collection[JobRef]) -> None:
         """A user cancels these jobs. Jobs that do not run here are ignored."""

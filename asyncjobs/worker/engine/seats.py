@@ -19,7 +19,7 @@ from asyncjobs.model.job import TakenJob
 from asyncjobs.model.notes import Note, Notes
 from asyncjobs.model.step_events import StepFinished
 from asyncjobs.store.lease import Lease
-from asyncjobs.worker.engine.attempt import Attempt, Reason, attempt_of
+from asyncjobs.worker.engine.attempt import Attempt, Reason, Together, attempt_of
 from asyncjobs.worker.engine.running import Running
 from asyncjobs.worker.lease.session import Session
 
@@ -52,9 +52,13 @@ class Seats:
     def seat_of(self, context: object) -> WorkerSeat:
         assert isinstance(context, JobContext)
         # Most often a job asks for itself. Only its detached tasks and threads have to search.
-        attempt = attempt_of(_current.get(None))
+        current = _current.get(None)
+        attempt = attempt_of(current)
         if attempt is None or not attempt.is_about(context):
             attempt = self.running.find(context)
+        if attempt is None and isinstance(current, Together):
+            # An item that has left its batch. The call may ask why.
+            attempt = current.about(context)
         return WorkerSeat(self, context._job, attempt)
 
     def end(self) -> None:

@@ -38,7 +38,7 @@ class Threads:
         self.abandoned = 0
         """Threads that still run although their job was given back."""
 
-    async def acquire(self) -> None:
+    async def acquire(self, attempt: Attempt) -> None:
         """Wait until there is a thread for one more attempt."""
         await self.places.acquire()
 

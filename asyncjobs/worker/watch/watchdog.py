@@ -297,6 +297,6 @@ class Watchdog:
             return
         charged = []
         if blocker.attempt is not None:
-            charged.append(blocker.attempt.job)
+            charged += self._running.blamed_with(blocker.attempt)
         within(FAREWELL_S + LOG_S, lambda: say_farewell(self._session, charged))
         self._end_process(ExitCode.BLOCKED)

@@ -70,7 +70,7 @@ class Processes:
         """Start the children. Raises ConfigError if another process cannot import the app."""
         await self._pool.ready()
 
-    async def acquire(self) -> None:
+    async def acquire(self, attempt: Attempt) -> None:
         """Wait until one more attempt may run. Raises ConfigError."""
         await self.places.acquire()
         try:
