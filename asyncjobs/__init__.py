@@ -10,6 +10,8 @@ from importlib import metadata as _metadata
 from typing import TYPE_CHECKING, Any
 
 from asyncjobs.app import AsyncJobs
+from asyncjobs.client.flow_handle import FlowHandle, NodeHandle
+from asyncjobs.client.flows import Flows
 from asyncjobs.client.schedules import Schedules
 from asyncjobs.client.ticks import Backfill
 from asyncjobs.errors import (
@@ -23,6 +25,9 @@ from asyncjobs.errors import (
     DrainTimeout,
     EncodeError,
     EventTimeout,
+    FlowCancelled,
+    FlowFailed,
+    FlowNotFound,
     JobCancelled,
     JobDiscarded,
     JobFailed,
@@ -40,6 +45,7 @@ from asyncjobs.errors import (
     RegistrationError,
     ResourceError,
     ResultError,
+    ResultMissing,
     ResultsDisabled,
     ResultTimeout,
     ResultUnavailable,
@@ -62,11 +68,13 @@ from asyncjobs.jobs.context import INJECTED, JobContext, current_job
 from asyncjobs.jobs.dependency import Depends
 from asyncjobs.jobs.ended import JobEnd
 from asyncjobs.jobs.enqueue_call import EnqueueCall, EnqueueMiddleware, Send
+from asyncjobs.jobs.flow_info import FlowInfo, NodeInfo
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.hooks import AttemptMiddleware, Hooked
 from asyncjobs.jobs.info import JobError, JobInfo, Progress
 from asyncjobs.jobs.middleware import CallNext
+from asyncjobs.jobs.node import PREVIOUS, Node
 from asyncjobs.jobs.overview import Jobs
 from asyncjobs.jobs.past import EndedJob, FunctionFigures, History, Quantiles
 from asyncjobs.jobs.ref import Ref, by_id
@@ -77,6 +85,7 @@ from asyncjobs.jobs.schedule import Schedule
 from asyncjobs.jobs.step_info import StepInfo
 from asyncjobs.jobs.steps import Step
 from asyncjobs.jobs.tick import FromTick
+from asyncjobs.jobs.workflow import Flow, Workflow, chain, chord, group
 from asyncjobs.model.clock import Seconds
 from asyncjobs.model.job import Priority, State
 from asyncjobs.model.refs import JobRef
@@ -87,6 +96,7 @@ from asyncjobs.policy.limits import Concurrency, Fair, RateLimit
 from asyncjobs.policy.redaction import Secret
 from asyncjobs.policy.retry import RetryPolicy
 from asyncjobs.policy.unique import Debounce, Throttle, Unique
+from asyncjobs.store.flows import FlowState
 
 if TYPE_CHECKING:
     from asyncjobs.worker.report import WorkerReport
@@ -94,6 +104,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INJECTED",
+    "PREVIOUS",
     "Abort",
     "Aborted",
     "ActionVerdict",
@@ -118,6 +129,14 @@ __all__ = [
     "EnqueueMiddleware",
     "EventTimeout",
     "Fair",
+    "Flow",
+    "FlowCancelled",
+    "FlowFailed",
+    "FlowHandle",
+    "FlowInfo",
+    "FlowNotFound",
+    "FlowState",
+    "Flows",
     "FromTick",
     "FunctionFigures",
     "History",
@@ -144,6 +163,9 @@ __all__ = [
     "JobsLeft",
     "MemoryLimit",
     "MissingCapability",
+    "Node",
+    "NodeHandle",
+    "NodeInfo",
     "NotBound",
     "NotOpen",
     "PayloadTooLarge",
@@ -158,6 +180,7 @@ __all__ = [
     "RegistrationError",
     "ResourceError",
     "ResultError",
+    "ResultMissing",
     "ResultTimeout",
     "ResultUnavailable",
     "ResultsDisabled",
@@ -186,11 +209,15 @@ __all__ = [
     "UsageError",
     "Worker",
     "WorkerReport",
+    "Workflow",
     "__version__",
     "by_id",
+    "chain",
+    "chord",
     "constant",
     "current_job",
     "exponential",
+    "group",
     "polynomial",
 ]
 

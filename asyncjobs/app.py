@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, 
 from asyncjobs.client import Client
 from asyncjobs.client.deferred import Deferred
 from asyncjobs.client.events import EventSender
+from asyncjobs.client.flows import Flows
 from asyncjobs.client.opening import Openings
 from asyncjobs.client.queues import Queues
 from asyncjobs.client.schedules import Schedules
@@ -121,6 +122,7 @@ class AsyncJobs(Hooked):
         )
         self.jobs = Jobs(self, self.registry, self.settings.max_payload)
         self._sender = Sender(self, self._openings, self._telemetry)
+        self.flows = Flows(self._sender)
         self.history = History(self.opened)
         self.queues = Queues(self.opened, self.settings, self.events)
         self.workers = Workers(self.opened)

@@ -10,6 +10,7 @@ AsyncJobsError
 │   ├── NotBound             the job function's registry belongs to no app
 │   └── ArgumentsError       arguments that do not fit the job function
 │       └── UnfitArguments   stored arguments that do not fit it any more
+│           └── ResultMissing    a result that a node of a flow needs is not there
 ├── Aborted                  an enqueue middleware has refused a call
 ├── UniqueConflict           another job holds the unique key of a call
 ├── ProcessDied              the process of an attempt has ended before the attempt
@@ -17,6 +18,7 @@ AsyncJobsError
 ├── RowMissing               a row that a job refers to is gone
 ├── EncodeError              a value that JSON would lose or change
 ├── EventTimeout             the event that a job waits for has not come
+├── FlowNotFound             no flow has this id
 ├── ScheduleNotFound         no schedule has this id
 ├── PayloadTooLarge          an encoded job over `max_payload`
 ├── ResourceError            a lifespan could not be opened, or is closed
@@ -32,6 +34,8 @@ AsyncJobsError
     ├── JobNotFound          id unknown, or the result has expired
     ├── ResultsDisabled      results are off for this job function
     ├── ResultTimeout        not finished within `timeout`
+    ├── FlowFailed           a flow has ended, and not as a success
+    ├── FlowCancelled        a flow was cancelled
     └── ResultUnavailable    succeeded, but the value could not be kept
 
 `JobSignal` is not in the tree. Jobs raise `Retry`, `Snooze`, `RateLimited`, `Discard`, `Abort` and
@@ -57,6 +61,9 @@ __all__ = [
     "Discard",
     "EncodeError",
     "EventTimeout",
+    "FlowCancelled",
+    "FlowFailed",
+    "FlowNotFound",
     "JobCancelled",
     "JobDiscarded",
     "JobFailed",
@@ -74,6 +81,7 @@ __all__ = [
     "RegistrationError",
     "ResourceError",
     "ResultError",
+    "ResultMissing",
     "ResultTimeout",
     "ResultUnavailable",
     "ResultsDisabled",
@@ -135,6 +143,14 @@ class UnfitArguments(ArgumentsError):
     """
 
 
+class ResultMissing(UnfitArguments):
+    """A result that a node of a flow needs is not there any more, or was never kept.
+
+    Its function was not called, and its job is dead with the reason `arguments`. The message says
+    what to set.
+    """
+
+
 class RowMissing(AsyncJobsError, LookupError):
     """There is no row with the id that a `Ref` argument has stored, and its loader says `fail`."""
 
@@ -190,6 +206,10 @@ class EventTimeout(AsyncJobsError, TimeoutError):
 
 class ScheduleNotFound(AsyncJobsError):
     """No schedule has this id. The message names it."""
+
+
+class FlowNotFound(AsyncJobsError):
+    """No flow has this id: it was never started here, or it was dropped. The message names it."""
 
 
 class ResourceError(AsyncJobsError):
@@ -270,6 +290,19 @@ class JobNotFound(ResultError):
 
 class ResultsDisabled(ResultError):
     """Results are off (`result_ttl=0`) for this job."""
+
+
+class FlowFailed(ResultError):
+    """The flow has failed. `nodes` are the names of those that failed first: those behind them
+    were cancelled."""
+
+    def __init__(self, message: str, *, nodes: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.nodes = tuple(nodes)
+
+
+class FlowCancelled(ResultError):
+    """The flow was cancelled."""
 
 
 # Also a TimeoutError, which is what code that waits for something usually catches.

@@ -13,12 +13,14 @@ from asyncjobs.client.lone import LoneSender
 from asyncjobs.client.waiters import Part, by_queue, in_chunks, partly_stored_error
 from asyncjobs.errors import MissingCapability, PayloadTooLarge, StoreError, StoreUnavailable
 from asyncjobs.jobs.handle import Disposition
+from asyncjobs.model.clock import new_id
 from asyncjobs.model.events import Events, JobEnqueued, tell_failed, tell_stored
 from asyncjobs.model.job import NewJob
+from asyncjobs.model.terms import Barrier
 from asyncjobs.options.app import AppSettings
 from asyncjobs.store.answers import Placed
 from asyncjobs.store.checks import check_terms
-from asyncjobs.store.seam import Backend
+from asyncjobs.store.seam import Backend, EnqueueBatch
 
 __all__ = ["Client"]
 
@@ -118,6 +120,34 @@ class Client:
                 raise failure
             answers += [found[place] for place in range(len(chunk))]
         return answers
+
+    async def store(
+        self, jobs: Sequence[NewJob], names: Sequence[str], barriers: Sequence[Barrier] = ()
+    ) -> None:
+        """Store jobs of one queue and their barriers in one step. No more jobs than a batch has.
+
+        Raises like `enqueue`. After StoreUnavailable they may be stored.
+        """
+        for job, name in zip(jobs, names, strict=True):
+            if len(job.envelope) > self._max_payload or job.terms is not None:
+                self.check(job, name)
+        began_s = self.loop.time()
+        ends_s = began_s + self._timeout_s
+        batch = EnqueueBatch(new_id(), jobs, barriers)
+        # Not through the batcher: the jobs of others need no barriers, and these are a batch.
+        enqueued = await self._delivery.send(batch, lambda: self.loop.time() >= ends_s)
+        error: Exception | None = None
+        if enqueued is None:
+            error = self._delivery.unavailable()
+        else:
+            error = next(iter(enqueued.refused.values()), None)
+        waited_s = self.loop.time() - began_s
+        if error is not None:
+            tell_failed(self._events, jobs, names, error, waited_s)
+            raise error
+        if self._events.active:
+            stored = [(job.ref, True) for job in jobs]
+            tell_stored(self._events, jobs, names, stored, waited_s)
 
     async def _gather(
         self,

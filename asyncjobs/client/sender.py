@@ -198,6 +198,16 @@ class Sender:
         self._access = access
         self._spans = spans
 
+    @property
+    def access(self) -> Access:
+        """Where jobs go now."""
+        return self._access
+
+    @property
+    def spans(self) -> Spans:
+        """The tracing of enqueues."""
+        return self._spans
+
     def use(self, access: Access) -> None:
         """Store jobs through another open store from now on."""
         self._access = access

@@ -22,7 +22,7 @@ from asyncjobs.jobs.hooks import Hooked, Hooks
 from asyncjobs.jobs.isolation import Isolation
 from asyncjobs.jobs.resources import Resources
 from asyncjobs.jobs.template import JobTemplate, new_template
-from asyncjobs.jobs.typed import Placeholder
+from asyncjobs.jobs.typed import has_placeholder
 from asyncjobs.jobs.wiring import Wiring
 from asyncjobs.model.job import NewJob
 from asyncjobs.options.app import AppSettings
@@ -245,6 +245,11 @@ class JobFunction(Hooked, Generic[P, R_co]):
         return self._given.needs
 
     @property
+    def is_unique(self) -> bool:
+        """Whether its jobs hold a unique key."""
+        return self._unique is not None
+
+    @property
     def sender(self) -> Sender:
         """The sender of the app that this function belongs to. Raises NotBound."""
         sender = self._home.sender
@@ -322,9 +327,8 @@ class JobFunction(Hooked, Generic[P, R_co]):
         """
         self.binding.check(args, kwargs)
         self.read_types()
-        # The call of a schedule may have placeholders. It is checked where it is stored.
-        values = (*args, *kwargs.values())
-        if self.binding.is_typed and not any(isinstance(each, Placeholder) for each in values):
+        # Calls of schedules and flows may have placeholders, and are checked where they are stored.
+        if self.binding.is_typed and not has_placeholder((*args, *kwargs.values())):
             self.binding.stored(args, kwargs)
         return JobCall(self, args, kwargs)
 

@@ -7,12 +7,13 @@ stored as they are, as long as JSON keeps them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from inspect import Parameter
 from types import NoneType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from asyncjobs.errors import ArgumentsError, EncodeError, RegistrationError, UnfitArguments
+from asyncjobs.guard.untrusted import MAX_DEPTH
 from asyncjobs.jobs.annotations import Unresolved, evaluated
 from asyncjobs.jobs.batches import item_of
 from asyncjobs.jobs.converting import Codec, Plain, codec_of
@@ -22,7 +23,16 @@ from asyncjobs.jobs.parts import Unconvertible, name_of
 from asyncjobs.policy.parameters import Parameters
 from asyncjobs.policy.redaction import Redaction
 
-__all__ = ["Place", "Placeholder", "Places", "Reading", "Typed", "Written", "typed_of"]
+__all__ = [
+    "Place",
+    "Placeholder",
+    "Places",
+    "Reading",
+    "Typed",
+    "Written",
+    "has_placeholder",
+    "typed_of",
+]
 
 Place: TypeAlias = int | str
 """The position of an argument, or its keyword."""
@@ -61,12 +71,29 @@ class Placeholder:
 
 
 class Written:
-    """An argument that is given as it is stored, and not as a value of its type."""
+    """An argument that is given as it is stored, and not as a value of its type. `is_whole`: else
+    a part of it comes later, and only then it fits its type."""
 
-    __slots__ = ("stored",)
+    __slots__ = ("is_whole", "stored")
 
-    def __init__(self, stored: Any) -> None:
+    def __init__(self, stored: Any, *, is_whole: bool = True) -> None:
         self.stored = stored
+        self.is_whole = is_whole
+
+
+def has_placeholder(values: Collection[Any], depth: int = 0) -> bool:
+    """Whether one of these values is, or has, a placeholder. Looks into lists, tuples and dicts."""
+    # A list may contain itself. It is refused where it is encoded.
+    if depth > MAX_DEPTH:
+        return False
+    for value in values:
+        if isinstance(value, Placeholder):
+            return True
+        if isinstance(value, dict) and has_placeholder(value.values(), depth + 1):
+            return True
+        if isinstance(value, list | tuple) and has_placeholder(value, depth + 1):
+            return True
+    return False
 
 
 class Typed(NamedTuple):
@@ -96,8 +123,9 @@ class Typed(NamedTuple):
         spec = self.spec(place)
         try:
             if isinstance(value, Written):
+                if value.is_whole:
+                    _load(spec, value.stored)
                 value = value.stored
-                _load(spec, value)
             elif isinstance(spec, Codec):
                 value = spec.dump(value)
             elif spec is not None:

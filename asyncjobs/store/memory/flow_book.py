@@ -64,6 +64,10 @@ class Flow:
 
     def put(self, node: NodeRecord) -> None:
         """Enter a node, or put it in the place of one with its name."""
+        before = self.nodes.get(node.node)
+        # rule:40 who has lost a job cannot undo that it has ended, in memory
+        if before is not None and before.state is not None and before.job == node.job:
+            return
         self.nodes[node.node] = node._replace(state=None)
         self.bad.discard(node.node)
 

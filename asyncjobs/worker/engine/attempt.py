@@ -20,6 +20,7 @@ from asyncjobs.model.headers import NO_HEADERS
 from asyncjobs.model.job import TakenJob
 from asyncjobs.options.app import AppSettings
 from asyncjobs.policy.redaction import JointMask, Mask, joint_mask, mask_of
+from asyncjobs.store.seam import Backend
 from asyncjobs.worker.engine.labels import label_of
 
 __all__ = [
@@ -82,12 +83,13 @@ class Stop:
 
 class Crew(NamedTuple):
     """What all attempts of one worker share, and what others see of each. `worker`: its name.
-    `desk`: where their jobs get their seats."""
+    `desk`: where their jobs get their seats. `store`: where results of other jobs are."""
 
     settings: AppSettings
     worker: str
     on_progress: OnProgress
     desk: Desk | None = None
+    store: Backend | None = None
 
     def new_info(self, attempt: Attempt) -> AttemptInfo:
         """The attempt as events and middleware see it."""

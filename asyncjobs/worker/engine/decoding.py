@@ -8,10 +8,13 @@ from typing import Any
 from asyncjobs.jobs.function import JobFunction
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
+from asyncjobs.model.flow_mark import REFERENCES
+from asyncjobs.model.headers import NO_HEADERS
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.checks import MAX_NAME
 from asyncjobs.worker.engine.attempt import Attempt, Crew
+from asyncjobs.worker.engine.resolving import Dependent, dependent
 from asyncjobs.worker.engine.unstarted import Unstarted
 
 __all__ = ["Find", "decode"]
@@ -26,7 +29,7 @@ def decode(
     unstarted: Unstarted,
     job: TakenJob,
     now_ms: int,
-) -> Attempt | Settlement:
+) -> Attempt | Dependent | Settlement:
     """The attempt of this job. `now_ms`: by the store's clock.
 
     A job that cannot run is settled at once. It is put back if another worker may know its
@@ -49,6 +52,8 @@ def decode(
             return unstarted.crashed(attempt)
         if envelope.expires_ms is not None and attempt.is_too_late(now_ms):
             return unstarted.expired(attempt)
+        if envelope.headers is not NO_HEADERS and REFERENCES in envelope.headers.fields:
+            return dependent(attempt, crew.store)
     # rule:15 whatever is raised while a job is decoded costs that job
     except Exception as error:
         # Somebody may have stored anything, and our reader may have a fault. That may cost this

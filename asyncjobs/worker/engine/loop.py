@@ -102,7 +102,7 @@ class Processor:
         self._misfits = Misfits(settings, hub, self.intake, find)
         self.parking = Parking(session, self.intake.appetite, batches.flush)
         self.seats = Seats(session, self.running, hub)
-        crew = Crew(settings, session.spec.worker, self.running.note, self.seats)
+        crew = Crew(settings, session.spec.worker, self.running.note, self.seats, session.backend)
         decode_job = partial(decode, find, crew, self.settler.unstarted)
         executors = self.executors
         self.runner = Runner(
@@ -307,6 +307,6 @@ class Processor:
 
     async def close(self) -> None:
         """Let go of the threads, the processes and the pending wait."""
-        self.runner.close()
+        await self.runner.close()
         await self.executors.close()
         await self.parking.close()

@@ -29,6 +29,7 @@ from asyncjobs.worker.engine.bounds import Bounds
 from asyncjobs.worker.engine.error_text import describe
 from asyncjobs.worker.engine.executors import Executor
 from asyncjobs.worker.engine.failures import FailureLog
+from asyncjobs.worker.engine.resolving import Dependent, Dependents
 from asyncjobs.worker.engine.resuming import put_work_away
 from asyncjobs.worker.engine.running import Running
 from asyncjobs.worker.engine.settling import Settler
@@ -57,7 +58,7 @@ class Runner:
 
     def __init__(
         self,
-        decode: Callable[[TakenJob, int], Attempt | Settlement],
+        decode: Callable[[TakenJob, int], Attempt | Dependent | Settlement],
         hub: Events,
         middlewares: Middlewares,
         executors: AllExecutors,
@@ -73,6 +74,7 @@ class Runner:
         self._executors = executors
         self._bounds = bounds
         self._running = running
+        self.dependents = Dependents(self, running, settle)
         self._settler = settler
         self._settle = settle
         self._failures = FailureLog()
@@ -93,7 +95,7 @@ class Runner:
     def _start(self, job: TakenJob, now_ms: int, now_s: float) -> Attempt | None:
         attempt = self._decode(job, now_ms)
         if not isinstance(attempt, Attempt):
-            self._settle(attempt)
+            self.dependents.start(attempt, now_s)
             return None
         attempt.started_s = now_s
         self._running.add(attempt)
@@ -111,13 +113,18 @@ class Runner:
             if attempt in self._running:
                 if attempt.phase == NEW:
                     # rule:4 a task that was cancelled before its first step is settled all the same
-                    attempt.when_cut_off(self._end)
+                    attempt.when_cut_off(self.end)
                 if attempt.function.starts_at_once:
                     attempt.arm(self._loop)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Start no more attempts."""
         self._forget_bodies()
+        await self.dependents.close()
+
+    def body_of(self, function: JobFunction[..., Any]) -> MakeBody:
+        """What is around each attempt of this job function."""
+        return self._bodies.get(function) or self._make(function)
 
     # -- what an attempt passes ---------------------------------------------------------------
 
@@ -232,7 +239,7 @@ class Runner:
             await body(attempt)
         except BaseException as error:
             # Neither `_attempt` nor `_around` raises, so it has not come to them.
-            self._end(attempt, error)
+            self.end(attempt, error)
         finally:
             if has_place:
                 executor.release(attempt)
@@ -253,13 +260,13 @@ class Runner:
         # rule:16 a middleware around an attempt may raise what is no Exception
         except BaseException as error:
             if self._is_open(attempt):
-                self._end(attempt, error)
+                self.end(attempt, error)
             else:
                 call_guarded(LATE, self._log_late, attempt, error)
         else:
             # rule:16 a middleware around an attempt that leaves it out ends it all the same
             if self._is_open(attempt):
-                self._end(attempt, _left_out(attempt))
+                self.end(attempt, _left_out(attempt))
 
     def _is_open(self, attempt: Attempt) -> bool:
         """Whether nothing has ended this attempt yet. One that was let go has no end here."""
@@ -272,7 +279,7 @@ class Runner:
         text = "%s: a middleware around it failed after its end, which stays: %s: %s"
         self._failures.write(attempt, error, told, text, attempt.job.ref, told.kind, told.message)
 
-    def _end(self, attempt: Attempt, error: BaseException) -> None:
+    def end(self, attempt: Attempt, error: BaseException) -> None:
         """End an attempt that has not come to its function."""
         settlement = None
         if not attempt.is_let_go:

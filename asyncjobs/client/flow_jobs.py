@@ -1,0 +1,345 @@
+"""From the nodes of a flow to its jobs, with the barriers that they wait behind. Does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from asyncjobs.client.waiters import in_chunks
+from asyncjobs.errors import ConfigError, EncodeError, UsageError
+from asyncjobs.jobs.drawing import Drawing, DrawnNode, Shape, Slot
+from asyncjobs.jobs.function import JobFunction
+from asyncjobs.jobs.typed import Written
+from asyncjobs.model.codec import check_json, to_json
+from asyncjobs.model.envelope import AnyEnvelope
+from asyncjobs.model.flow_definition import FlowDefinition, NodeDefinition
+from asyncjobs.model.flow_mark import (
+    FlowMark,
+    Leaf,
+    Reference,
+    Value,
+    job_id,
+    mark_header,
+    stored_references,
+)
+from asyncjobs.model.headers import Headers
+from asyncjobs.model.job import NewJob
+from asyncjobs.model.terms import Arrival, Barrier, FlowNode, OnFailure, Terms
+from asyncjobs.policy.graph import MOST_ONWARD, Graph, fronts_of
+from asyncjobs.store.flows import FlowRef, NodeRecord
+
+__all__ = [
+    "MOST_CONTEXT",
+    "FlowJobs",
+    "FlowSpec",
+    "Made",
+    "batches",
+    "check_context",
+    "check_steady",
+    "flow_jobs",
+    "start_barrier",
+    "unsteady",
+    "variants_of",
+]
+
+MOST_CONTEXT: Final = 4_096
+"""Bytes of the values of a flow, as JSON. Each of its jobs carries them."""
+MOST_NAMED: Final = 100
+"""Up to so many jobs have their own id before they are made, so that their spans tell it."""
+
+
+class FlowSpec(NamedTuple):
+    """What all nodes of a flow have in common. `base`: what their numbers begin with; empty unless
+    a node adds them while it runs. `first`: the number of the first one."""
+
+    flow: FlowRef
+    name: str
+    keep_ms: int
+    context: dict[str, Any]
+    base: str = ""
+    first: int = 0
+    round: int = 0
+
+    def key(self, number: int) -> str:
+        return f"{self.base}{self.first + number}"
+
+    def barrier(self, front: int) -> str:
+        """The id of a barrier: unique in all queues, and in all rounds."""
+        return f"{self.flow.id}:{self.base}{self.first}.{front}.{self.round}"
+
+
+class Made(NamedTuple):
+    """Jobs of one queue to store together with these barriers."""
+
+    jobs: Sequence[NewJob]
+    names: Sequence[str]
+    barriers: Sequence[Barrier]
+
+
+class FlowJobs(NamedTuple):
+    """All jobs of a flow, in the order of its nodes. `barriers`: those of its fronts."""
+
+    drawing: Drawing
+    jobs: list[NewJob]
+    barriers: list[Barrier]
+    nodes: list[NodeRecord]
+
+    @property
+    def functions(self) -> list[str]:
+        """The name of the job function of each job."""
+        return [node.call.function.name for node in self.drawing.nodes]
+
+    def definition(self, context: dict[str, Any]) -> bytes:
+        """What is stored with the flow."""
+        names = [node.name for node in self.drawing.nodes]
+        outlet = self.drawing.outlet
+        ends = tuple(names[number] for number in outlet.ends)
+        return FlowDefinition(_named(outlet.value, names), ends, context).encode()
+
+    def batches(self, flow: FlowRef, round: int = 0) -> Iterator[Made]:
+        """The jobs in batches of one queue. A barrier comes with the first job behind it."""
+        return batches(self.jobs, self.functions, self.barriers, start_barrier(flow, round))
+
+
+def batches(
+    jobs: Sequence[NewJob], functions: Sequence[str], barriers: Sequence[Barrier], start: str
+) -> Iterator[Made]:
+    """Jobs with their barriers in batches of one queue each."""
+    standing = {(barrier.queue, barrier.id): barrier for barrier in barriers}
+    by_queue: dict[str, list[int]] = {}
+    # A batch is of one queue, so that the store takes it in one step or not at all.
+    for place, job in enumerate(jobs):
+        by_queue.setdefault(job.queue, []).append(place)
+        if job.terms is not None and job.terms.behind == start:
+            standing.setdefault((job.queue, start), Barrier(job.queue, start, 1))
+    for places in by_queue.values():
+        stored = 0
+        for chunk, _ in in_chunks([jobs[place] for place in places]):
+            names = [functions[place] for place in places[stored : stored + len(chunk)]]
+            stored += len(chunk)
+            needed: list[Barrier] = []
+            for job in chunk:
+                # rule:40 a job is never stored before the barrier that it waits behind
+                if job.terms is not None and job.terms.behind is not None:
+                    barrier = standing.pop((job.queue, job.terms.behind), None)
+                    if barrier is not None:
+                        needed.append(barrier)
+            yield Made(chunk, names, needed)
+
+
+def start_barrier(flow: FlowRef, round: int = 0) -> str:
+    """The barrier of a queue that the first jobs of a flow wait behind until all are stored."""
+    return f"{flow.id}:start.{round}"
+
+
+def check_context(context: Any) -> dict[str, Any]:
+    """Values for a whole flow. Raises EncodeError and ConfigError."""
+    if context is None:
+        return {}
+    if not isinstance(context, dict):
+        raise ConfigError("context= of a flow is a dict of JSON values")
+    check_json(context, "context= of the flow")
+    size = len(to_json(context))
+    # rule:40 what each job of a flow carries is bounded
+    if size > MOST_CONTEXT:
+        raise EncodeError(
+            f"context= of the flow takes {size:,} bytes, and each of its jobs carries it: keep it "
+            f"within {MOST_CONTEXT:,}, or store the data elsewhere and put its key there"
+        )
+    return context
+
+
+def variants_of(
+    nodes: Sequence[DrawnNode], spec: FlowSpec, sender: object
+) -> list[JobFunction[..., Any]]:
+    """The job function of each node, with results that are kept as long as the flow.
+
+    Raises UsageError for a call of another app, and for options that no node can have.
+    """
+    known: dict[int, JobFunction[..., Any]] = {}
+    found: list[JobFunction[..., Any]] = []
+    for number, node in enumerate(nodes):
+        function = node.call.function
+        variant = known.get(id(function))
+        if variant is None:
+            # Ten thousand nodes most often have one function.
+            variant = known[id(function)] = _variant(node, function, spec, sender)
+        if len(nodes) <= MOST_NAMED:
+            variant = variant.options(id=job_id(spec.flow.id, spec.key(number), spec.round))
+        found.append(variant)
+    return found
+
+
+def _variant(
+    node: DrawnNode, function: JobFunction[..., Any], spec: FlowSpec, sender: object
+) -> JobFunction[..., Any]:
+    # Its registry may belong to another app, and then its jobs go to another store.
+    if function.sender is not sender:
+        raise UsageError(
+            f"node {node.title!r}: {function.name} belongs to another AsyncJobs; a flow has the "
+            "job functions of one app"
+        )
+    settings = function.settings
+    # rule:40 a node that may not be stored is refused: the flow would wait for it
+    if function.is_unique:
+        raise UsageError(
+            f"node {node.title!r}: {function.name} has a unique key, so its job may not be stored, "
+            "and the flow would wait for it; write options(unique=None), or start the whole flow "
+            "with unique=True"
+        )
+    if settings.id is not None:
+        raise UsageError(
+            f"node {node.title!r}: the jobs of a flow have the ids that it makes; leave id= out, "
+            "and give flow.add(name=...)"
+        )
+    if settings.result_ttl_ms >= spec.keep_ms:
+        return function
+    return function.options(result_ttl=spec.keep_ms / 1000)
+
+
+def flow_jobs(
+    drawing: Drawing, spec: FlowSpec, raw: Sequence[NewJob], rest: Sequence[Arrival] = ()
+) -> FlowJobs:
+    """The jobs of this flow. `raw`: those of its calls, as they were made by themselves. `rest`:
+    what the ends of the flow count down besides, for nodes that are added while it runs."""
+    nodes = drawing.nodes
+    graph = fronts_of([job.queue for job in raw], [node.edges for node in nodes])
+    fronts = [
+        Barrier(front.queue, spec.barrier(number), len(front.edges))
+        for number, front in enumerate(graph.fronts)
+    ]
+    names = [node.name for node in nodes]
+    # What refers to a node needs its queue and its number, and nothing else.
+    places = {number: (raw[number].queue, spec.key(number)) for number in range(len(nodes))}
+    ends = set(drawing.outlet.ends)
+    jobs: list[NewJob] = []
+    records: list[NodeRecord] = []
+    for number, (node, job) in enumerate(zip(nodes, raw, strict=True)):
+        is_end = number in ends
+        own_rest = rest if is_end else ()
+        arrivals = _arrivals(node, graph.onward[number], fronts, own_rest)
+        key = spec.key(number)
+        own = FlowNode(*spec.flow, node.name)
+        mark = FlowMark(own, key, spec.name, spec.round, spec.keep_ms, arrivals)
+        behind = _behind(graph, fronts, number, spec)
+        needed = [
+            Reference(path, _value(shape, places, names, spec)) for path, shape in node.references
+        ]
+        made = _with_terms(job, mark, behind, spec, needed)
+        jobs.append(made)
+        parents = tuple((spec.key(parent), how) for parent, how in node.edges)
+        definition = NodeDefinition(
+            key,
+            node.call.function.name,
+            job.priority,
+            job.delay_ms,
+            parents,
+            is_end,
+            made.envelope,
+        )
+        records.append(NodeRecord(node.name, made.ref, definition.encode()))
+    return FlowJobs(drawing, jobs, fronts, records)
+
+
+def _arrivals(
+    node: DrawnNode,
+    onward: Sequence[tuple[int, OnFailure]],
+    fronts: Sequence[Barrier],
+    rest: Sequence[Arrival],
+) -> tuple[Arrival, ...]:
+    """What the end of a node counts down. Raises UsageError."""
+    # rule:40 the end of a node counts down a bounded number of barriers
+    if len(onward) > MOST_ONWARD:
+        raise UsageError(
+            f"node {node.name!r} is waited for in {len(onward):,} different ways, and "
+            f"{MOST_ONWARD:,} are possible: let the nodes behind it wait for the same nodes"
+        )
+    own = [Arrival(fronts[front].queue, fronts[front].id, how) for front, how in onward]
+    return (*own, *rest)
+
+
+def _behind(graph: Graph, fronts: Sequence[Barrier], number: int, spec: FlowSpec) -> str | None:
+    front = graph.behind[number]
+    if front is not None:
+        return fronts[front].id
+    if spec.base:
+        # A node that adds others stores them with its success: nothing of them is missing then.
+        return None
+    # rule:40 nothing of a flow runs before all of it is stored
+    return start_barrier(spec.flow, spec.round)
+
+
+def _with_terms(
+    job: NewJob, mark: FlowMark, behind: str | None, spec: FlowSpec, needed: list[Reference]
+) -> NewJob:
+    # It may have a gate already, which it comes to when its barrier has fallen.
+    terms = (job.terms or Terms())._replace(behind=behind, arrivals=mark.arrivals, node=mark.node)
+    more = mark_header(mark, spec.context)
+    if needed:
+        more |= stored_references(needed)
+    envelope = AnyEnvelope.decode(job.envelope)
+    raw = envelope.with_headers(Headers({**envelope.headers.fields, **more}))
+    id = job_id(spec.flow.id, mark.key, spec.round)
+    return job._replace(id=id, envelope=raw, has_new_id=True, terms=terms)
+
+
+def _value(
+    shape: Shape,
+    places: Mapping[int, tuple[str, str]],
+    names: Sequence[str],
+    spec: FlowSpec,
+) -> Value:
+    if isinstance(shape, Slot):
+        return Leaf(*places[shape.node], spec.round, shape.default)
+    if isinstance(shape, dict):
+        return {_key(key, names): _value(each, places, names, spec) for key, each in shape.items()}
+    return [_value(each, places, names, spec) for each in shape or ()]
+
+
+def _named(shape: Shape, names: Sequence[str]) -> Any:
+    """The shape of a value, with the names of the nodes in place of their numbers."""
+    if isinstance(shape, Slot):
+        return names[shape.node]
+    if isinstance(shape, dict):
+        return {_key(key, names): _named(each, names) for key, each in shape.items()}
+    if shape is None:
+        return None
+    return [_named(each, names) for each in shape]
+
+
+def _key(key: int | str, names: Sequence[str]) -> str:
+    if isinstance(key, int):
+        return names[key]
+    return key
+
+
+def check_steady(node: DrawnNode, job: NewJob, function: JobFunction[..., Any]) -> None:
+    """Raises UsageError if the queue or the limits of a job come from a result, which is not there
+    when the job is stored."""
+    is_plain = job.terms is None and function.settings.route is None
+    if is_plain or not node.references:
+        return
+    places = {path[0] for path, _ in node.references}
+    # Anything but what stood there before.
+    other: Any = "another"
+    if function.binding.is_typed:
+        other = Written(other, is_whole=False)
+    args = tuple(other if place in places else each for place, each in enumerate(node.args))
+    kwargs = {name: other if name in places else each for name, each in node.kwargs.items()}
+    try:
+        again = function.new_job(args, kwargs)
+        is_steady = (again.queue, again.terms) == (job.queue, job.terms)
+    except (EncodeError, UsageError, ConfigError):
+        is_steady = False
+    # rule:40 where a job waits never comes from a result that is not there yet
+    if not is_steady:
+        raise unsteady(node)
+
+
+def unsteady(node: DrawnNode) -> UsageError:
+    """The error for a job of which nobody knows where it will wait."""
+    return UsageError(
+        f"node {node.title!r}: its queue or its limits come from an argument that is the result "
+        "of another node, and are needed before that; give that argument a value, or write "
+        "options(queue=...)"
+    )

@@ -1,0 +1,247 @@
+"""Retrying a flow that has ended: the jobs of some of its nodes are made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from asyncjobs.client import flow_acts
+from asyncjobs.client.flow_acts import Stored, awaited_by, ends_of
+from asyncjobs.client.flow_jobs import batches, start_barrier
+from asyncjobs.errors import EncodeError, UsageError
+from asyncjobs.model.clock import new_id, now_ms
+from asyncjobs.model.codec import BadRecord
+from asyncjobs.model.envelope import Envelope, NewerEnvelope
+from asyncjobs.model.flow_definition import NodeDefinition
+from asyncjobs.model.flow_mark import (
+    REFERENCES,
+    Leaf,
+    Reference,
+    Run,
+    Value,
+    context_of,
+    flow_mark,
+    job_id,
+    mark_header,
+    read_references,
+    stored_references,
+)
+from asyncjobs.model.headers import Headers
+from asyncjobs.model.job import NewJob, State
+from asyncjobs.model.terms import Arrival, Barrier, FlowNode, OnFailure, Terms
+from asyncjobs.policy.graph import Edges, fronts_of
+from asyncjobs.store.flows import MOST_NODES, FlowRef, NodeRecord
+from asyncjobs.store.seam import Backend, EnqueueBatch
+from asyncjobs.store.unstarted import cancel_unstarted
+
+__all__ = ["Which", "retry"]
+
+Which: TypeAlias = Literal["failed", "all"]
+
+_NOT_SUCCEEDED: Final = (State.DEAD, State.DISCARDED, State.CANCELLED)
+
+
+class _Again(NamedTuple):
+    """The nodes that run again, by their keys, and the round of the jobs of all nodes."""
+
+    flow: FlowRef
+    chosen: dict[str, Stored]
+    rounds: dict[str, int]
+    round: int
+
+
+async def retry(
+    store: Backend, flow: FlowRef, which: Which = "failed", from_: str | None = None
+) -> int:
+    """Run nodes again; returns how many. See `FlowHandle.retry`."""
+    await flow_acts.find(store, flow)
+    stored = await flow_acts.nodes_of(store, flow)
+    again = _chosen(flow, stored, which, from_)
+    if not again.chosen:
+        return 0
+    jobs, records, barriers = _made(again, stored)
+    # rule:40 a flow that has not ended is not retried
+    if not await store.flows.reopen(flow, len(jobs)):
+        raise UsageError(f"flow {flow} has not ended; wait for its end, or cancel it first")
+    try:
+        # Somebody could revive a letter, and the node would end twice.
+        dead = [
+            each.record.job for each in again.chosen.values() if each.record.state is State.DEAD
+        ]
+        await flow_acts.bury(store, dead)
+        for first in range(0, len(records), MOST_NODES):
+            await store.flows.add_nodes(flow, records[first : first + MOST_NODES])
+        functions = [_definition(each).function for each in again.chosen.values()]
+        # Another one than that of the first run, which has fallen.
+        start = start_barrier(flow, again.round)
+        for made in batches(jobs, functions, barriers, start):
+            enqueued = await store.enqueue(EnqueueBatch(new_id(), made.jobs, made.barriers))
+            for refused in enqueued.refused.values():
+                raise refused
+    except BaseException:
+        await cancel_unstarted(store, [flow])
+        raise
+    # From here on nothing is lost: a start that is made again counts once.
+    queues = {job.queue for job in jobs if job.terms is not None and job.terms.behind == start}
+    await store.flows.start(flow, [(queue, start) for queue in sorted(queues)])
+    return len(jobs)
+
+
+def _chosen(flow: FlowRef, stored: Sequence[Stored], which: Which, from_: str | None) -> _Again:
+    by_key = {each.definition.key: each for each in stored if each.definition is not None}
+    rounds = {key: _round(each) for key, each in by_key.items()}
+    if from_ is not None:
+        keys = _from(flow, by_key, from_)
+    elif which == "failed":
+        keys = {key for key, each in by_key.items() if each.record.state in _NOT_SUCCEEDED}
+    elif which == "all":
+        keys = {key for key, each in by_key.items() if not each.definition_or_fail.added_by}
+    else:
+        raise UsageError(f"retry({which!r}): give 'failed', 'all', or from_= with a node")
+    # What a node has added comes again when that node runs again.
+    chosen = {
+        key: each
+        for key, each in by_key.items()
+        if key in keys and not any(part in keys for part in _adders(key))
+    }
+    return _Again(flow, chosen, rounds, max(rounds.values(), default=0) + 1)
+
+
+def _adders(key: str) -> Iterable[str]:
+    while "." in key:
+        key = key.rpartition(".")[0]
+        yield key
+
+
+def _from(flow: FlowRef, by_key: dict[str, Stored], name: str) -> set[str]:
+    first = next((key for key, each in by_key.items() if each.record.node == name), None)
+    if first is None:
+        raise UsageError(f"flow {flow} has no node {name!r}; see handle.nodes()")
+    ends = ends_of(by_key)
+    children: dict[str, list[str]] = {}
+    for key, each in by_key.items():
+        for parent in awaited_by(_definition(each), ends):
+            children.setdefault(parent, []).append(key)
+    # By hand, for a chain of a thousand nodes would be too deep for recursion.
+    found = {first}
+    stack = [first]
+    while stack:
+        for child in children.get(stack.pop(), ()):
+            if child not in found:
+                found.add(child)
+                stack.append(child)
+    return found
+
+
+def _definition(node: Stored) -> NodeDefinition:
+    return node.definition_or_fail
+
+
+def _round(node: Stored) -> int:
+    try:
+        mark = flow_mark(Envelope.decode(_definition(node).envelope).headers)
+    except (BadRecord, NewerEnvelope) as error:
+        raise UsageError(f"node {node.record.node!r} cannot be made anew: {error}") from error
+    if mark is None:
+        return 0
+    return mark.round
+
+
+def _made(
+    again: _Again, stored: Sequence[Stored]
+) -> tuple[list[NewJob], list[NodeRecord], list[Barrier]]:
+    """The jobs, the records of their nodes, and the barriers that they wait behind."""
+    flow, chosen, _, round = again
+    by_key = {each.definition.key: each for each in stored if each.definition is not None}
+    numbers = {key: number for number, key in enumerate(chosen)}
+    ends = ends_of(by_key)
+    edges = [_edges(_definition(each), numbers, ends) for each in chosen.values()]
+    queues = [each.record.job.queue for each in chosen.values()]
+    graph = fronts_of(queues, edges)
+    barriers = [
+        Barrier(front.queue, f"{flow.id}:again.{number}.{round}", len(front.edges))
+        for number, front in enumerate(graph.fronts)
+    ]
+    jobs: list[NewJob] = []
+    records: list[NodeRecord] = []
+    for number, each in enumerate(chosen.values()):
+        arrivals = tuple(
+            Arrival(barriers[front].queue, barriers[front].id, how)
+            for front, how in graph.onward[number]
+        )
+        behind = start_barrier(flow, round)
+        front = graph.behind[number]
+        if front is not None:
+            behind = barriers[front].id
+        job = _job(again, each, arrivals, behind)
+        jobs.append(job)
+        definition = _definition(each)._replace(envelope=job.envelope)
+        records.append(NodeRecord(each.record.node, job.ref, definition.encode()))
+    return jobs, records, barriers
+
+
+def _edges(node: NodeDefinition, numbers: dict[str, int], ends: dict[str, list[str]]) -> Edges:
+    """The nodes that this one waits for, of those that run again."""
+    found: dict[int, OnFailure] = {}
+    stack = list(node.parents)
+    while stack:
+        key, how = stack.pop()
+        if key in numbers:
+            found.setdefault(numbers[key], how)
+        # What the node has added may run again without the node itself.
+        stack += [(end, how) for end in ends.get(key, ())]
+    return tuple(sorted(found.items()))
+
+
+def _job(again: _Again, node: Stored, arrivals: tuple[Arrival, ...], behind: str) -> NewJob:
+    definition = _definition(node)
+    flow, chosen, rounds, round = again
+    try:
+        envelope = Envelope.decode(definition.envelope)
+        before = flow_mark(envelope.headers)
+        references = read_references(envelope.headers)
+        if before is None:
+            raise BadRecord("it says not to which flow it belongs")
+        own = FlowNode(*flow, node.record.node)
+        mark = before._replace(node=own, round=round, arrivals=arrivals)
+        present = rounds | dict.fromkeys(chosen, round)
+        fields = dict(envelope.headers.fields)
+        fields |= mark_header(mark, context_of(envelope.headers))
+        # The results of nodes that run again are those of their new jobs.
+        if references:
+            moved = [Reference(each.path, _moved(each.value, present)) for each in references]
+            fields |= stored_references(moved)
+        else:
+            fields.pop(REFERENCES, None)
+        at_ms = now_ms()
+        if envelope.expires_ms is not None:
+            # Its old expiry may have passed. A worker would then discard it at once.
+            envelope.expires_ms += at_ms - envelope.enqueued_ms
+        envelope.enqueued_ms = at_ms
+        envelope.headers = Headers(fields)
+        raw = envelope.encode()
+    except (BadRecord, NewerEnvelope, EncodeError) as error:
+        raise UsageError(f"node {node.record.node!r} cannot be made anew: {error}") from error
+    terms = Terms(behind=behind, arrivals=arrivals, node=own)
+    id = job_id(flow.id, definition.key, round)
+    queue = node.record.job.queue
+    return NewJob(queue, id, definition.priority, raw, definition.delay_ms, None, True, terms)
+
+
+def _moved(value: Value, rounds: dict[str, int]) -> Value:
+    """The same results, of the jobs that the nodes have now."""
+    if isinstance(value, Leaf):
+        return value._replace(round=rounds.get(value.key, value.round))
+    if isinstance(value, Run):
+        return [_moved(leaf, rounds) for leaf in value.leaves()]
+    if isinstance(value, dict):
+        return {name: _moved(each, rounds) for name, each in value.items()}
+    found: list[Value] = []
+    for each in value:
+        moved = _moved(each, rounds)
+        if isinstance(each, Run) and isinstance(moved, list):
+            # A run is a piece of the list that it stands in.
+            found += moved
+        else:
+            found.append(moved)
+    return found

@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.flow_nodes on each store."""
+
+from asyncjobs.testing.conformance.flow_nodes import *
