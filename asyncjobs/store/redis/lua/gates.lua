@@ -89,7 +89,8 @@ local function open_gates(now)
   function gates.review_use(text)
     local use = rooms.use(text)
     for _, lane in ipairs(gates.lanes_of(text, 1000)) do
-      if lane.where == 't' or lane.where == 'l' then gates.review(lane) end
+      -- Also one that is barred: a key that is closed opens by time, and gives no permit back then.
+      if lane.where then gates.review(lane) end
     end
     -- As many lanes as there is room for come into line.
     if use.kind == 'c' then gates.let_in(text, rooms.room(use, 1)) end
@@ -165,7 +166,7 @@ local function open_gates(now)
     redis.call('ZADD', LANES, 0, lane.name .. '\0' .. stay .. id)
     write_of(id, of, 'l', stay)
     if #envelope > LARGE then note_large(#envelope, string.format('%.0f-0', store_now())) end
-    lane.share = of.share
+    gates.set_share(lane, of.share)
     if not lane.where then
       gates.place(lane, lane.fixed or priority)
     elseif not lane.fixed and priority < lane.class then
