@@ -1,7 +1,7 @@
 """asyncjobs: run async functions as jobs, at least once, in worker processes.
 
-These names are public, and so are those of `asyncjobs.events` (for `app.on`) and
-`asyncjobs.testing`. Everything else may change between releases.
+These names are public, and so are those of `asyncjobs.events` (for `app.on`),
+`asyncjobs.testing` and `asyncjobs.compat.celery`. Everything else may change between releases.
 """
 
 from __future__ import annotations

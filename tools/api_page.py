@@ -106,6 +106,16 @@ SECTIONS = {
 """Where the names of `asyncjobs` stand on the page; its errors have a table of their own."""
 MORE = {
     "asyncjobs.integrations": ["lifespan"],
+    "asyncjobs.compat.celery": [
+        "Celery",
+        "shared_task",
+        "shared_tasks",
+        "celery_like",
+        "CeleryTask",
+        "CeleryResult",
+        "FROM_REDIS",
+        "FROM_RABBITMQ",
+    ],
     "asyncjobs.telemetry.logs": [
         "JobContextFilter",
         "JobLog",

@@ -171,7 +171,14 @@ class JobHandle(Generic[R_co]):
 
     async def info(self) -> JobInfo:
         """What the store knows of the job now. Raises JobNotFound like `status`."""
-        backend = self._reader.opened()
+        return await self._info(self._reader.opened())
+
+    def info_sync(self) -> JobInfo:
+        """`info` for threads and sync views. Raises like `info`, and UsageError on a running event
+        loop, which it would block."""
+        return self._reader.ask_from_thread(self._info, "info_sync()")
+
+    async def _info(self, backend: Backend) -> JobInfo:
         record = await self._record(backend)
         info = info_of(record, self._reader.max_attempts)
         if not backend.capabilities.notes or record.state not in _NOTED:
@@ -186,7 +193,14 @@ class JobHandle(Generic[R_co]):
         attempt, which may still finish first. Returns True in both cases. Returns False if the
         job has finished already or is unknown.
         """
-        backend = self._reader.opened()
+        return await self._cancel(self._reader.opened())
+
+    def cancel_sync(self) -> bool:
+        """`cancel` for threads and sync views. Raises UsageError on a running event loop, which it
+        would block."""
+        return self._reader.ask_from_thread(self._cancel, "cancel_sync()")
+
+    async def _cancel(self, backend: Backend) -> bool:
         if self._readings is not None:
             try:
                 await self._record(backend)

@@ -1,4 +1,4 @@
-"""`result_sync` and `status_sync`: what sync code asks of a job, from any thread without a loop."""
+"""What sync code asks of a job by `result_sync` and so on, from any thread without a loop."""
 
 from __future__ import annotations
 
@@ -90,6 +90,14 @@ def test_without_a_worker(app: AsyncJobs, job: JobFunction[[int], int]) -> None:
     for ask in (job.handle("nobody").status_sync, job.handle("nobody").result_sync):
         with pytest.raises(JobNotFound):
             ask()
+
+
+def test_all_else_that_sync_code_asks(app: AsyncJobs, job: JobFunction[[int], int]) -> None:
+    handle = job.options(id="one").enqueue_sync(1)
+    assert (handle.info_sync().state, handle.info_sync().args) == (State.READY, [1])
+    assert handle.cancel_sync() is True
+    assert handle.cancel_sync() is False
+    assert handle.status_sync() is State.CANCELLED
 
 
 def test_where_nothing_was_enqueued_before(app: AsyncJobs, job: JobFunction[[int], int]) -> None:
