@@ -20,7 +20,7 @@ GATE_KEYS: Final = frozenset(
     }
 )
 """What lua/gates.lua and lua/rooms.lua keep."""
-_MEMBER: Final = re.compile(r"(.*)\0(\d{26})(.*)", re.DOTALL)
+_MEMBER: Final = re.compile(r"(.*)\0(\d{29})(.*)", re.DOTALL)
 
 
 def _jobs_wait_in_one_lane(queue: QueueSnapshot) -> Iterator[str]:
@@ -36,7 +36,7 @@ def _jobs_wait_in_one_lane(queue: QueueSnapshot) -> Iterator[str]:
             yield f"lanes: {member!r} is no job"
             continue
         waiting.append(match[3])
-        if of.get(match[3], "")[1:27] != match[2]:
+        if of.get(match[3], "")[1:30] != match[2]:
             yield f"job {match[3]}: waits as {match[2]}, and its gate says {of.get(match[3])!r:.40}"
     for id, number in Counter(waiting).items():
         if number > 1:

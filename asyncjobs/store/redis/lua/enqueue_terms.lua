@@ -35,16 +35,18 @@ if given then
 end
 local taken = recall(now, asked)
 
-local answer, stored, given_ids = {}, 0, 0
+local answer, stored, given_ids, seen = {}, 0, 0, {}
 for at = FIRST, #ARGV, FIELDS do
   local id, word, envelope, terms = ARGV[at], ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
   local priority, result = tonumber(string.sub(word, 1, 1)), nil
+  local is_new = string.sub(word, 2, 2) == 'n' and not seen[id]
+  seen[id] = true
   if string.sub(word, 2, 2) ~= 'n' then
     given_ids = given_ids + 1
     result = KEYS[OWN_KEYS + 1 + given_ids]
   end
   local how, place = 'there', id
-  if not taken[id] then how, place = placing.place(id, priority, dues[at], envelope, terms) end
+  if not taken[id] then how, place = placing.place(id, priority, dues[at], envelope, terms, is_new) end
   if not how or how == 'held' then
     stored = stored + 1
     -- A result may be kept for longer than the id. It would be taken for that of the new job.

@@ -179,7 +179,11 @@ local function take_suspects(want)
   for _ = 1, MOST_CRASHES do
     local class = GATES.first_in_line(4)
     local room = class and math.min(want, room_for(class - 3)) or 0
-    if room <= 0 then break end
+    if room <= 0 then
+      -- They keep nobody from the permits that they were let in for.
+      if class then GATES.pass_by(class) end
+      break
+    end
     local number = take_from_lanes(class, room)
     if number == 0 then break end
     -- Of suspects at gates, too, the one with the most crashes decides.

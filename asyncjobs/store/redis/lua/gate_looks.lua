@@ -7,14 +7,13 @@
 local function waiting_at(gates, text, most)
   local number, oldest = 0, nil
   for _, lane in ipairs(gates.lanes_of(text, most)) do
-    local where, about = gates.obstacle(lane)
-    if where ~= 't' and about == text then
+    if gates.held_at(lane) == text then
       number = number + gates.waiting(lane.name)
       -- Of each priority the first one is the oldest.
       for priority = 0, 3 do
         local first = redis.call('ZRANGE', gates.base .. 'lanes', '[' .. lane.name .. '\0' .. priority,
           '(' .. lane.name .. '\0' .. (priority + 1), 'BYLEX', 'LIMIT', 0, 1)[1]
-        local ms = first and tonumber(string.sub(first, #lane.name + 15, #lane.name + 27))
+        local ms = first and tonumber(string.sub(first, #lane.name + 18, #lane.name + 30))
         if ms and (not oldest or ms < oldest) then oldest = ms end
       end
     end
@@ -68,7 +67,7 @@ local function prune_limits(gates, now, limit)
       for _, kind in ipairs({'c', 'r'}) do
         local text = kind .. #limit_name .. ':' .. limit_name .. #key .. ':' .. key
         local use = rooms.use(text)
-        is_used = is_used or use.closed or (use.taken or 0) > 0 or #gates.lanes_of(text, 1) > 0
+        is_used = is_used or use.closed or kind == 'c' and rooms.taken(use) > 0 or #gates.lanes_of(text, 1) > 0
           or redis.call('ZSCORE', base .. 'rates', text)
       end
       if not is_used then redis.call('HDEL', base .. 'limits', field) end

@@ -10,9 +10,11 @@
 --   gated:data     id -> '<priority><envelope>' of those that wait; gated:since  id -> since when
 --   lanes          '<lane><0><stay without its letter><id>' of them, in the order of their bytes
 --   turns          lane -> its class and its turn: the lane with the lowest one is served first
---   barred         '<use><0><turn><0><lane>', in the order of their bytes; later  lane -> ms
---   standing       lane -> '<t, b or l><share> <turn> <class> <use>'; 'v<class>' the turn up to which
---                  a class was served; 'n' the last serial; 'o<class>' who was given the odd one
+--   barred         '<use><0><turn and ticket><0><lane>', in the order of their bytes
+--   later          lane -> ms
+--   standing       lane -> '<t, b or l><share> <turn> <class> <ticket> <use>'; 'v<class>' the turn up
+--                  to which a class was served; 'n' and 'k' the last serial and the last ticket;
+--                  'o<class>' who was given the odd one; 'seen' the time
 --   lanes:of       '<use><0><lane>' of all lanes, in the order of their bytes
 -- A lane is '<length>:<turn><number>:' and its uses, each '<use><tokens>;'. No lane is the start of
 -- another one. Suspects wait in lanes of their own, with '!<crashes>' in front, and jobs of paused
@@ -25,7 +27,7 @@ local GATED = READY[5]
 local GATES
 
 -- `check()`: raises an error where a key has a wrong type. That comes before the first write.
--- `note(id, gate)`: this new job has this gate. `enter(id, priority, envelope)`: it waits in its lane
+-- `note(id, gate, is_ready)`: this new job has this gate; `is_ready`: and enters its lane at once. `enter(id, priority, envelope)`: it waits in its lane
 --   from now on; false for a job without a gate. `is_refused(id)`: it does not wait.
 -- `leave(ids, entries)`: these run no longer. `forget(ids)`: they have ended.
 -- `give_back(entries, count_crash)`: they go back to the head of their lanes.
@@ -54,7 +56,7 @@ local function open_gates(now)
 
   local function from(name) return '[' .. name .. '\0' end
 
-  local has_stream, parsed = false, {}
+  local has_stream, parsed, serial, last_serial = false, {}, 0, 0
 
   -- The lane in a gate and its parts, or nil: '<when full><share> <length>:<lane><rules>', each rule
   -- '<k of the key alone, or c><rule>;'.
@@ -75,7 +77,7 @@ local function open_gates(now)
   end
 
   local has_crashes = redis.call('EXISTS', CRASHES) == 1
-  local NO_STAY = '-' .. string.rep('0', 26)
+  local NO_STAY = '-' .. string.rep('0', 29)
 
   -- The lanes of a use, at most so many.
   function gates.lanes_of(text, most)
@@ -89,8 +91,7 @@ local function open_gates(now)
   function gates.review_use(text)
     local use = rooms.use(text)
     for _, lane in ipairs(gates.lanes_of(text, 1000)) do
-      -- Also one that is barred: a key that is closed opens by time, and gives no permit back then.
-      if lane.where then gates.review(lane) end
+      if lane.where == 't' or lane.where == 'l' then gates.review(lane) end
     end
     -- As many lanes as there is room for come into line.
     if use.kind == 'c' then gates.let_in(text, rooms.room(use, 1)) end
@@ -107,7 +108,7 @@ local function open_gates(now)
     end
   end
 
-  function gates.note(id, text)
+  function gates.note(id, text, is_ready)
     local gate = gates.read_gate(text)
     local rest = gate.rest
     gates.note_rules(gate)
@@ -122,7 +123,8 @@ local function open_gates(now)
       redis.call('XDEL', GATED, first)
     end
     has_stream = true
-    redis.call('HSET', OF, id, NO_STAY .. rest)
+    -- One that is ready is written when it enters its lane.
+    if not is_ready then redis.call('HSET', OF, id, NO_STAY .. rest) end
     ofs[id] = {letter = '-', stay = string.sub(NO_STAY, 2), rest = rest, lane = gate.lane,
       when = gate.when, share = gate.share}
   end
@@ -132,9 +134,9 @@ local function open_gates(now)
     local of = ofs[id]
     if of ~= nil then return of end
     local stored = redis.call('HGET', OF, id)
-    local when, share, lane = string.match(stored or '', '^([wcn])(%d+) (.*)$', 28)
-    of = when and {letter = string.sub(stored, 1, 1), stay = string.sub(stored, 2, 27),
-      rest = string.sub(stored, 28), when = when, share = tonumber(share), lane = lane} or false
+    local when, share, lane = string.match(stored or '', '^([wcn])(%d+) (.*)$', 31)
+    of = when and {letter = string.sub(stored, 1, 1), stay = string.sub(stored, 2, 30),
+      rest = string.sub(stored, 31), when = when, share = tonumber(share), lane = lane} or false
     ofs[id] = of
     return of
   end
@@ -152,17 +154,26 @@ local function open_gates(now)
     return crashes > 0 and string.format('!%02d%s', crashes, of.lane) or of.lane
   end
 
+  -- The next serial. A script gets many of them at once, and leaves unused what it does not need.
+  local function next_serial()
+    if serial >= last_serial then
+      last_serial = redis.call('HINCRBY', STANDING, 'n', 1000)
+      serial = last_serial - 1000
+    end
+    serial = serial + 1
+    return serial
+  end
+
   -- `stay`: as it was before, for a job that goes back. Without: behind all others.
   function gates.enter(id, priority, envelope, stay)
     local of = gates.of(id)
     if not of then return false end
     if not stay then
-      local serial = redis.call('HINCRBY', STANDING, 'n', 1)
-      stay = string.format('%.0f%012.0f%013.0f', priority, serial, now)
+      stay = string.format('%.0f%015.0f%013.0f', priority, next_serial(), now)
     end
     local lane = gates.lane(lane_of(id, of))
     redis.call('HSET', DATA, id, string.format('%.0f', priority) .. envelope)
-    redis.call('ZADD', SINCE, string.sub(stay, 14), id)
+    redis.call('ZADD', SINCE, string.sub(stay, 17), id)
     redis.call('ZADD', LANES, 0, lane.name .. '\0' .. stay .. id)
     write_of(id, of, 'l', stay)
     if #envelope > LARGE then note_large(#envelope, string.format('%.0f-0', store_now())) end
@@ -204,7 +215,7 @@ local function open_gates(now)
     local when = of.when
     for _, each in ipairs(gates.lane(of.lane).uses) do
       local use = rooms.use(each.text)
-      if use.kind == 'c' and use.taken >= use.number then
+      if use.kind == 'c' and rooms.taken(use) >= use.number then
         -- A job that does not wait ends at once where there is no room.
         if when == 'n' then return true end
         stop_oldest(use)
@@ -236,7 +247,7 @@ local function open_gates(now)
       local found = redis.call('HMGET', OF, unpack(ids, first, last))
       for offset = 1, #found do
         local place = first + offset - 1
-        local name = string.match(found[offset] or '', '^[wcn]%d+ (.*)$', 28)
+        local name = string.match(found[offset] or '', '^[wcn]%d+ (.*)$', 31)
         local lane = name and gates.lane(name)
         for position = 1, lane and #lane.uses or 0 do
           local text = lane.uses[position].text
@@ -314,8 +325,8 @@ local function open_gates(now)
         limit)
     end
     for position = 1, #members do
-      local stay = string.sub(members[position], #place + 2, #place + 27)
-      local id = string.sub(members[position], #place + 28)
+      local stay = string.sub(members[position], #place + 2, #place + 30)
+      local id = string.sub(members[position], #place + 31)
       local stored = redis.call('HGET', DATA, id)
       redis.call('ZREM', LANES, members[position])
       if stored and gates.enter(id, priority_of(stored), string.sub(stored, 2), stay) then
@@ -332,8 +343,8 @@ local function open_gates(now)
   function gates.held_by(id)
     local of = gates.of(id)
     if not of or of.letter == 'a' then return nil end
-    local where, about = gates.obstacle(gates.lane(lane_of(id, of)))
-    if where == 't' then return nil end
+    local about = gates.held_at(gates.lane(lane_of(id, of)))
+    if not about then return nil end
     local use = rooms.use(about)
     return 'limit ' .. use.limit .. ' ' .. use.key
   end
@@ -343,6 +354,14 @@ local function open_gates(now)
     local first = redis.call('ZRANGE', TURNS, string.format('%.0f', least * gates.CLASS), '+inf',
       'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')[2]
     return first and math.floor(tonumber(first) / gates.CLASS)
+  end
+
+  -- Lanes from this class on stay in line, and are not served now.
+  function gates.pass_by(class)
+    local low = string.format('%.0f', class * gates.CLASS)
+    for _, name in ipairs(redis.call('ZRANGE', TURNS, low, '+inf', 'BYSCORE', 'LIMIT', 0, 100)) do
+      gates.pass_on(gates.lane(name))
+    end
   end
 
   -- Which part of the jobs of a class is for lanes, where others without a gate wait, too.

@@ -27,7 +27,7 @@ local function hand_out(gates, class, want, lease, paused, most_bytes)
     lane.items, lane.position = {}, 1
     if #members == 0 then return end
     local ids = {}
-    for position = 1, #members do ids[position] = string.sub(members[position], #lane.name + 28) end
+    for position = 1, #members do ids[position] = string.sub(members[position], #lane.name + 31) end
     local stored = redis.call('HMGET', DATA, unpack(ids))
     for position = 1, #members do
       lane.items[position] = {members[position], ids[position], stored[position] or '2', lane}
@@ -109,7 +109,7 @@ local function hand_out(gates, class, want, lease, paused, most_bytes)
       ids[#ids + 1] = id
       entries[position] = {entry, {id, envelope}}
       priorities[position] = tonumber(string.sub(stored, 1, 1)) or 2
-      since[position] = tonumber(string.sub(member, #lane.name + 15, #lane.name + 27)) or 0
+      since[position] = tonumber(string.sub(member, #lane.name + 18, #lane.name + 30)) or 0
       index[#index + 1] = id
       index[#index + 1] = '4:' .. entry
       for place = 1, #lane.uses do
@@ -156,15 +156,20 @@ local function hand_out(gates, class, want, lease, paused, most_bytes)
     end
     go_round(open, seen)
     give()
+    local latest = 0
+    for position = 1, #names do
+      local lane = gates.lane(names[position])
+      if lane.got > 0 then latest = math.max(latest, lane.turn) end
+    end
+    gates.served(class, latest)
     for position = 1, #names do
       local lane = gates.lane(names[position])
       if seen[lane] then
         if lane.got > 0 then
-          gates.served(class, lane.turn)
           lane.turn = lane.turn + math.ceil(lane.got * TURN / lane.share)
         end
         -- Now, and not when its turn comes: a lane that stays in line calls a worker.
-        gates.review(lane)
+        gates.review(lane, lane.items and lane.items[lane.position] and class)
       end
     end
   end

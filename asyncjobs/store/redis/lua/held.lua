@@ -16,7 +16,7 @@ for position = 3, #ARGV do
     local crashes = redis.call('HGET', CRASHES, field)
     local of = slot == 5 and gates_anyway(store_now()).of(id)
     found[#found + 1] = {entry, crashes, of and tonumber(string.sub(of.stay, 1, 1)) or 2,
-      of and tonumber(string.sub(of.stay, 14)) or 0}
+      of and tonumber(string.sub(of.stay, 17)) or 0}
     bytes = bytes + #entry[2][2]
   end
 end

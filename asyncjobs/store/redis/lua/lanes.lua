@@ -19,9 +19,11 @@ local function open_lanes(now)
   local CLASS = 4e14
   local gates, lanes, clocks = {rooms = rooms, base = base, CLASS = CLASS}, {}, {}
   gates.is_ready, gates.is_earlier = false, false
+  local uses_of = {}
 
   -- The uses of a lane: their texts and tokens. Nil for what is none.
   function gates.read_uses(lane)
+    if uses_of[lane] then return uses_of[lane] end
     local from = string.match(lane, '^!%d%d()') or 1
     local size, at = string.match(lane, '^(%d+):()', from)
     if not size then return nil end
@@ -29,17 +31,21 @@ local function open_lanes(now)
     number, at = string.match(lane, '^(%d+):()', at + tonumber(size))
     if not number then return nil end
     for place = 1, tonumber(number) do
-      local begin, tokens = at, nil
-      size, at = string.match(lane, '^[cr](%d+):()', at)
+      local begin, kind, tokens = at, nil, nil
+      kind, size, at = string.match(lane, '^([cr])(%d+):()', at)
       if not size then return nil end
-      size, at = string.match(lane, '^(%d+):()', at + tonumber(size))
+      local limit = string.sub(lane, at, at + tonumber(size) - 1)
+      size, at = string.match(lane, '^(%d+):()', at + #limit)
       if not size then return nil end
-      at = at + tonumber(size)
-      local text = string.sub(lane, begin, at - 1)
+      local key = string.sub(lane, at, at + tonumber(size) - 1)
+      at = at + #key
       tokens, at = string.match(lane, '^(%d+);()', at)
       if not tokens then return nil end
-      uses[place] = {text = text, tokens = math.max(tonumber(tokens), 1)}
+      local text = string.sub(lane, begin, at - #tokens - 2)
+      rooms.name(text, kind, limit, key)
+      uses[place] = {text = text, kind = kind, tokens = math.max(tonumber(tokens), 1)}
     end
+    uses_of[lane] = uses
     return uses
   end
 
@@ -50,12 +56,14 @@ local function open_lanes(now)
   function gates.lane(name)
     local lane = lanes[name]
     if lane then return lane end
-    lane = {name = name, uses = gates.read_uses(name) or {}, share = 1, turn = 0}
+    lane = {name = name, uses = gates.read_uses(name) or {}, share = 1, turn = 0,
+      ticket = 0}
     local crashes = string.match(name, '^!(%d%d)')
     if crashes then lane.crashes, lane.fixed = tonumber(crashes), 3 + tonumber(crashes) end
-    local where, share, turn, class, about = string.match(redis.call('HGET', STANDING, name) or '',
-      '^([tbl])(%d+) (%d+) (%d+) (.*)$')
+    local where, share, turn, class, ticket, about = string.match(
+      redis.call('HGET', STANDING, name) or '', '^([tbl])(%d+) (%d+) (%d+) (%d+) (.*)$')
     if where then
+      lane.ticket = tonumber(ticket)
       lane.where, lane.about, lane.class = where, about, tonumber(class)
       lane.share, lane.turn = math.max(tonumber(share), 1), tonumber(turn)
     end
@@ -80,7 +88,12 @@ local function open_lanes(now)
   end
 
   local function barred_as(lane)
-    return string.format('%s\0%016.0f\0%s', lane.about, lane.turn, lane.name)
+    return string.format('%s\0%016.0f%012.0f\0%s', lane.about, lane.turn, lane.ticket, lane.name)
+  end
+
+  local function write(lane)
+    redis.call('HSET', STANDING, lane.name, string.format('%s%.0f %.0f %.0f %.0f %s', lane.where,
+      lane.share, lane.turn, lane.class, lane.ticket, lane.about))
   end
 
   -- Takes a lane from where it stands.
@@ -113,22 +126,19 @@ local function open_lanes(now)
     if where == 't' then
       redis.call('ZADD', TURNS, string.format('%.0f', class * CLASS + lane.turn), lane.name)
     elseif where == 'b' then
+      -- Of lanes with the same turn the one that came first is let in first.
+      lane.ticket = redis.call('HINCRBY', STANDING, 'k', 1)
       redis.call('ZADD', BARRED, 0, barred_as(lane))
     else
       redis.call('ZADD', LATER, string.format('%.0f', ms), lane.name)
     end
-    redis.call('HSET', STANDING, lane.name,
-      string.format('%s%.0f %.0f %.0f %s', where, lane.share, lane.turn, class, about))
+    write(lane)
   end
 
-  -- The newest job of a lane says its share.
   function gates.set_share(lane, share)
-    local is_new = lane.where and lane.share ~= share
+    if lane.share == share then return end
     lane.share = share
-    if is_new then
-      redis.call('HSET', STANDING, lane.name,
-        string.format('%s%.0f %.0f %.0f %s', lane.where, share, lane.turn, lane.class, lane.about))
-    end
+    if lane.where then write(lane) end
   end
 
   -- What keeps the jobs of a lane: 't' nothing, 'b' a limit without a permit, 'l' a key that is not
@@ -144,6 +154,19 @@ local function open_lanes(now)
       end
     end
     return ms and 'l' or 't', about, ms
+  end
+
+  -- The use that the jobs of a lane are held by, or nil: the one that it stands at while that has no
+  -- room, else the first one.
+  function gates.held_at(lane)
+    for position = 1, #lane.uses do
+      local each = lane.uses[position]
+      if lane.where ~= 't' and each.text == lane.about then
+        if rooms.room(rooms.use(each.text), each.tokens) < 1 then return lane.about end
+      end
+    end
+    local where, about = gates.obstacle(lane)
+    return where ~= 't' and about or nil
   end
 
   function gates.place(lane, class)
@@ -178,7 +201,7 @@ local function open_lanes(now)
     while number > 0 and rooms.room(use, 1) > 0 do
       local first = redis.call('ZRANGE', BARRED, from(text), to(text), 'BYLEX', 'LIMIT', 0, 1)[1]
       if not first then return end
-      local lane = gates.lane(string.sub(first, #text + 19))
+      local lane = gates.lane(string.sub(first, #text + 31))
       local class = lane.where == 'b' and lane.about == text and first_class(lane)
       tried = tried + 1
       if not class then
@@ -191,24 +214,25 @@ local function open_lanes(now)
         return
       else
         gates.place(lane, class)
-        -- One of suspects may find no worker with room for them, and must not keep the permit.
-        if lane.where == 't' and not lane.fixed then number = number - 1 end
+        if lane.where == 't' then number = number - 1 end
       end
     end
   end
 
   -- A lane is not in line any more. It may have been let in for a permit that it did not use.
   -- A lane that cannot use a permit lets in the next one.
-  local function pass_on(lane)
+  function gates.pass_on(lane)
     for position = 1, #lane.uses do
       local text = lane.uses[position].text
       if string.sub(text, 1, 1) == 'c' and lane.about ~= text then gates.let_in(text, 1) end
     end
   end
 
-  -- Looks again at a lane whose jobs or whose room have changed.
-  function gates.review(lane)
-    local was_in_line, class = lane.where == 't', first_class(lane)
+  -- Looks again at a lane whose jobs or whose room have changed. `class`: that of its first job, if
+  -- it is known.
+  function gates.review(lane, class)
+    local was_in_line = lane.where == 't'
+    class = class or first_class(lane)
     if class then
       gates.place(lane, class)
     elseif lane.where then
@@ -219,7 +243,7 @@ local function open_lanes(now)
       end
       lane.where, lane.about = nil, nil
     end
-    if was_in_line and lane.where ~= 't' then pass_on(lane) end
+    if was_in_line and lane.where ~= 't' then gates.pass_on(lane) end
   end
 
   return gates

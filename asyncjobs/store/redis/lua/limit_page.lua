@@ -22,7 +22,8 @@ local function add(text)
   local waiting, oldest = waiting_at(gates, text, MOST_LANES)
   local opens = use.closed or -1
   if use.kind == 'r' and rooms.room(use, 1) < 1 then opens = rooms.opens(use, 1) end
-  for _, part in ipairs({use.limit, use.key, use.rule, use.is_set and 1 or 0, use.taken or 0,
+  for _, part in ipairs({use.limit, use.key, use.rule, use.is_set and 1 or 0,
+    use.kind == 'c' and rooms.taken(use) or 0,
     waiting, oldest or -1, opens}) do
     answer[#answer + 1] = part
   end

@@ -23,6 +23,7 @@ if rule == '' then
   redis.call('HDEL', base .. 'limits', field)
 else
   redis.call('HSET', base .. 'limits', field, rule)
+  if is_own then redis.call('HSET', base .. 'limits', '*', '1') end
 end
 local start = kind .. #limit .. ':' .. limit
 local goes_on = ''

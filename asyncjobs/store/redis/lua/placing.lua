@@ -9,7 +9,7 @@
 -- `read(text)`: notes the terms that a job will be placed with; false when they are malformed.
 -- `check()`: raises an error where a key that they need has a wrong type. Both come before the first
 --   write.
--- `place(id, priority, due, envelope, text)`: stores a job, unless its id or its unique key is
+-- `place(id, priority, due, envelope, text, is_new)`: stores a job, unless its id or its unique key is
 --   taken. Returns nothing for one that goes its usual way. Else what became of it, 'there',
 --   'replaced' or 'held', and the id of the job in its place; 'cancelled' for one that does not wait
 --   at its gate. `end_refused(id_ttl, history)`: ends those. `id_ttl` is for how many ms their ids
@@ -50,10 +50,10 @@ local function open_placing(now)
     if gates then gates.check() end
   end
 
-  function placing.place(id, priority, due, envelope, text)
+  function placing.place(id, priority, due, envelope, text, is_new)
     local terms, how, other = known[text], nil, nil
     -- The id comes first: the same id is the same job, whatever it holds.
-    if redis.call('HEXISTS', INDEX, id) == 1 then return 'there', id end
+    if not is_new and redis.call('HEXISTS', INDEX, id) == 1 then return 'there', id end
     locks.gate = terms.g
     if terms.u then
       local lock = locks.claim(id, terms.u, due)
@@ -63,7 +63,7 @@ local function open_placing(now)
     -- It is stored from here on. What is kept of it besides has its place here: its gate, its
     -- arrivals, its node. One that is held for its key has them for the time when it goes on.
     if terms.g then
-      gates.note(id, terms.g)
+      gates.note(id, terms.g, not how and due <= now)
       if not how and due <= now and gates.is_refused(id) then
         refused[#refused + 1] = id
         refused[#refused + 1] = priority .. envelope

@@ -6,7 +6,7 @@
 --   rates    use -> when the starts so far are paid off, in ms: the theoretical arrival time of GCRA
 --   closed   use -> '<until ms> <since ms>': nobody passes
 --   limits   'c<limit>' and 'k<limit>:<key>': the rules of code, for a limit and for one key of it;
---            'o' and 'p' in place of these: an operator has set it
+--            'o' and 'p' in place of these: an operator has set it; '*': some key has one
 --   holders  who has permits outside of jobs -> until when (ms); holders:of  who -> its lane
 -- A use is '<c or r><length>:<limit><length>:<key>', and a rule '<c or r><number> <period ms>
 -- <burst>': 'c' at a concurrency limit, 'r' at a rate.
@@ -24,7 +24,7 @@ local function open_rooms(now)
   local base = string.sub(WAKE, 1, -5)
   local PERMITS, RATES, CLOSED = base .. 'permits', base .. 'rates', base .. 'closed'
   local LIMITS = base .. 'limits'
-  local rooms, uses, started, said = {}, {}, {}, {}
+  local rooms, uses, limits, started = {}, {}, {}, {}
   local has_closed = redis.call('EXISTS', CLOSED) == 1
 
   function rooms.check()
@@ -38,8 +38,26 @@ local function open_rooms(now)
     return 'p' .. own, 'o' .. limit, 'k' .. own, 'c' .. limit
   end
 
+  -- What is set for a limit, and whether keys of any limit have rules of their own: few queues have
+  -- such, and looking for them costs as much as the rest.
+  local function read_limit(limit)
+    local found = limits[limit]
+    if not found then
+      found = redis.call('HMGET', LIMITS, 'o' .. limit, 'c' .. limit, '*')
+      limits[limit] = found
+    end
+    return found
+  end
+
   local function read_rule(use)
-    local found = redis.call('HMGET', LIMITS, rooms.fields(use.limit, use.key))
+    local set, code, has_own = unpack(read_limit(use.limit))
+    local found = {false, set, false, code}
+    if has_own then
+      local of_key, _, own = rooms.fields(use.limit, use.key)
+      local special = redis.call('HMGET', LIMITS, of_key, own)
+      found[1], found[3] = special[1], special[2]
+    end
+    use.found = found
     for place = 1, 4 do
       local kind, number, period, burst = string.match(found[place] or '',
         '^([cr])(%d+) (%d+) (%d+)$')
@@ -50,7 +68,6 @@ local function open_rooms(now)
         use.rule = found[place]
         -- With bursts of B, at most N starts are in any window.
         use.cost = use.period / math.max(use.number - use.burst + 1, 1)
-        use.has_own = found[3] ~= false
         return
       end
     end
@@ -68,19 +85,24 @@ local function open_rooms(now)
     if until_ms > now then use.closed = until_ms end
   end
 
+  -- Says what a use consists of, for one that somebody has taken apart already.
+  function rooms.name(text, kind, limit, key)
+    if not uses[text] then uses[text] = {text = text, kind = kind, limit = limit, key = key} end
+  end
+
   function rooms.use(text)
     local use = uses[text]
-    if use then return use end
-    local kind, size, at = string.match(text, '^([cr])(%d+):()')
-    local limit = string.sub(text, at, at + tonumber(size) - 1)
-    local _, behind = string.match(text, '^(%d+):()', at + #limit)
-    use = {text = text, kind = kind, limit = limit, key = string.sub(text, behind)}
-    uses[text] = use
+    if use and use.number then return use end
+    if not use then
+      local kind, size, at = string.match(text, '^([cr])(%d+):()')
+      local limit = string.sub(text, at, at + tonumber(size) - 1)
+      local _, behind = string.match(text, '^(%d+):()', at + #limit)
+      use = {text = text, kind = kind, limit = limit, key = string.sub(text, behind)}
+      uses[text] = use
+    end
     read_rule(use)
     read_closed(use)
-    if kind == 'c' then
-      use.taken = redis.call('ZLEXCOUNT', PERMITS, '[' .. text .. '\0', '(' .. text .. '\1')
-    else
+    if use.kind == 'r' then
       use.paid = tonumber(redis.call('ZSCORE', RATES, text) or '0')
       -- After a step back of the clock a rate holds nobody for longer than it can.
       use.paid = math.min(use.paid, now + use.burst * use.cost)
@@ -88,11 +110,19 @@ local function open_rooms(now)
     return use
   end
 
+  -- How many permits are taken.
+  function rooms.taken(use)
+    if not use.taken then
+      use.taken = redis.call('ZLEXCOUNT', PERMITS, '[' .. use.text .. '\0', '(' .. use.text .. '\1')
+    end
+    return use.taken
+  end
+
   function rooms.room(use, tokens)
     -- One that counts for more than all could never pass.
     tokens = math.min(tokens, use.number)
     if use.closed or use.number < 1 then return 0 end
-    if use.kind == 'c' then return math.max(use.number - use.taken, 0) end
+    if use.kind == 'c' then return math.max(use.number - rooms.taken(use), 0) end
     if use.cost == 0 then return math.huge end
     -- Times are fractions, so a thousandth of a start more or less is none.
     local from = math.max(use.paid, now - math.max(tokens - use.burst, 0) * use.cost)
@@ -115,7 +145,7 @@ local function open_rooms(now)
 
   function rooms.start(use, tokens)
     if use.kind == 'c' then
-      use.taken = use.taken + 1
+      use.taken = rooms.taken(use) + 1
     else
       tokens = math.min(tokens, use.number)
       local from = math.max(use.paid, now - math.max(tokens - use.burst, 0) * use.cost)
@@ -123,12 +153,6 @@ local function open_rooms(now)
       use.paid = from + tokens * use.cost
       started[use.text] = use
     end
-  end
-
-  -- Keeps what is owed at a rate as it was found.
-  function rooms.keep(text)
-    local use = rooms.use(text)
-    if use.kind == 'r' and use.paid > 0 then started[text] = use end
   end
 
   function rooms.write()
@@ -142,19 +166,20 @@ local function open_rooms(now)
     started = {}
   end
 
-  function rooms.note(use_text, is_own, rule)
-    local use = rooms.use(use_text)
-    local _, _, own, all = rooms.fields(use.limit, use.key)
-    local field = is_own and own or all
-    if said[field] == rule then return false end
-    said[field] = rule
-    local known = redis.call('HMGET', LIMITS, field, all)
-    -- Code does not say a rule of the key alone any more.
-    local has_changed = not is_own and use.has_own and redis.call('HDEL', LIMITS, own) == 1
-    if known[1] == rule and not has_changed then return false end
-    redis.call('HSET', LIMITS, field, rule)
+  function rooms.note(text, is_own, rule)
+    local use = rooms.use(text)
+    local _, _, own, code = unpack(use.found)
+    if is_own and own == rule or not is_own and not own and code == rule then return false end
+    local _, _, own_field, code_field = rooms.fields(use.limit, use.key)
+    if is_own then
+      redis.call('HSET', LIMITS, own_field, rule, '*', '1')
+    else
+      -- Code does not say a rule of the key alone any more.
+      if own then redis.call('HDEL', LIMITS, own_field) end
+      redis.call('HSET', LIMITS, code_field, rule)
+    end
     -- A limit is known by its name, also while only keys of it have rules.
-    if not known[2] then redis.call('HSET', LIMITS, all, rule) end
+    if not code then redis.call('HSET', LIMITS, code_field, rule) end
     rooms.reread(use.limit)
     return true
   end
@@ -164,8 +189,9 @@ local function open_rooms(now)
 
   -- The rules of a limit have changed.
   function rooms.reread(limit)
+    limits[limit] = nil
     for _, use in pairs(uses) do
-      if use.limit == limit then read_rule(use) end
+      if use.limit == limit and use.number then read_rule(use) end
     end
   end
 
@@ -190,7 +216,7 @@ local function open_rooms(now)
       number = number + redis.call('ZREM', PERMITS, unpack(members, first, last))
     end
     local use = uses[text]
-    if use then use.taken = use.taken - number end
+    if use and use.taken then use.taken = use.taken - number end
     return number
   end
 
