@@ -243,6 +243,7 @@ NAMED_BY = {**TABLES, "AsyncJobs": SETTINGS, "step": ("start", "cursor", "isolat
 """What takes the names of a table beside its parameters: a docstring lists them in the same way."""
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "JobContext": {
+        "jobs.gathering.Gathers": ("seat",),
         "jobs.stepwise.Stepwise": ("seat", "ref", "work", "work_so_far", "hear_stop"),
     },
 }

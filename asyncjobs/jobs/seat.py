@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Coroutine, Mapping
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from asyncjobs.errors import UsageError
 from asyncjobs.jobs.effects import AttemptEffects
@@ -13,6 +13,8 @@ from asyncjobs.model.clock import now_ms
 from asyncjobs.model.notes import Notes
 
 __all__ = ["Desk", "LocalSeat", "Seat", "StopReason"]
+
+T = TypeVar("T")
 
 StopReason: TypeAlias = Literal["shutdown", "cancel", "timeout", "lease lost"]
 """Why a job should stop: its worker ends, a user cancels it, its time is over, or the lease was
@@ -46,6 +48,11 @@ class Seat(Protocol):
 
     def wake(self) -> None:
         """The attempt was told to stop: who waits in `stopping` looks again."""
+        ...
+
+    async def aside(self, wait: Coroutine[Any, Any, T]) -> T:
+        """Wait for this, without the slot of the attempt if it has one. A stop of the worker ends
+        the attempt meanwhile: raises CancelledError."""
         ...
 
     async def read(self) -> Notes:
@@ -130,6 +137,11 @@ class LocalSeat:
 
     def wake(self) -> None:
         return
+
+    async def aside(self, wait: Coroutine[Any, Any, T]) -> T:
+        if self._outer is not None:
+            return await self._outer.aside(wait)
+        return await wait
 
     async def read(self) -> Notes:
         return dict(self._notes)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
 from asyncjobs.errors import UsageError
+from asyncjobs.jobs.gathering import Gathers
 from asyncjobs.jobs.notebook import Notebook
 from asyncjobs.jobs.seat import Desk, LocalSeat, Seat, StopReason
 from asyncjobs.jobs.sleeping import Sleeps
@@ -40,7 +41,7 @@ class Work:
         await self.book.close(limit_s)
 
 
-class Stepwise:
+class Stepwise(Gathers):
     """The part of a job's context that outlives its attempt. A job that does nothing of it pays
     for nothing: each part is made when it is first asked for."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncjobs import AsyncJobs, Batch, BatchError
+from asyncjobs import AsyncJobs, Batch, BatchError, JobContext
 
 app = AsyncJobs()
 
@@ -27,3 +27,10 @@ async def wrong_calls() -> None:
     app.job(batch=3)  # error
     BatchError([ValueError()])  # error
     print(text)
+
+
+async def wrong_waits(ctx: JobContext) -> None:
+    await ctx.gather([1])  # error
+    await ctx.gather(await price.enqueue(1))  # error
+    numbers: list[str] = await ctx.gather([await price.enqueue(1)])  # error
+    print(numbers)

@@ -50,6 +50,14 @@ def in_threads(ids: list[int]) -> list[str | Exception]:
 def silent(ids: list[int]) -> None: ...
 
 
+@app.job
+async def waits(ids: list[int], *, ctx: JobContext = INJECTED) -> None:
+    handles = [await in_threads.enqueue(id) for id in ids]
+    assert_type(await ctx.gather(handles), list[str])
+    assert_type(await ctx.gather(handles, timeout=5), list[str])
+    assert_type(await ctx.gather(handles, return_exceptions=True), list[str | BaseException])
+
+
 async def enqueues(row: Row) -> None:
     assert_type(store, JobFunction[[Row], None])
     assert_type(await store.enqueue(row), JobHandle[None])

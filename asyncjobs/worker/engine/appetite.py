@@ -77,7 +77,8 @@ class Appetite:
         # rule:12 never more than there are free slots
         # rule:12 jobs that are taken and not started count
         # rule:12 slots that are offered behind a wait count
-        used = self._slots.in_use() + arrived + self.offer.slots
+        # rule:38 a slot that was given away is free
+        used = self._slots.in_use() - self._slots.away() + arrived + self.offer.slots
         free = self._slots.concurrency - used
         if free <= 0:
             return 0

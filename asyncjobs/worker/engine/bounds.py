@@ -49,7 +49,10 @@ class Bounds:
         """What the intake asks: the slots, within these bounds and those of the executors."""
         most = self._beside(executors.most)
         has_places = bool(executors.has_places or self.queues)
-        return Slots(concurrency, running.__len__, most, running.room, has_places)
+        away = running.away
+        return Slots(
+            concurrency, running.__len__, most, running.room, has_places, away.count, away.admit
+        )
 
     def _beside(self, threads: Callable[[int], dict[str, int]]) -> Callable[[int], dict[str, int]]:
         if not self.queues:

@@ -67,6 +67,7 @@ class Intake:
         `is_sure`: whether the lease is confirmed. If not, other workers may have our jobs, so
         nothing is taken or started.
         """
+        self._slots.admit()
         for _ in range(MOST_LOOKS):
             step = self._look(now_s, is_sure=is_sure)
             if step is not None:

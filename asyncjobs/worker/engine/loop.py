@@ -101,7 +101,7 @@ class Processor:
         self.counts = self._arrivals.counts = RunCounts(is_on=settings.history > 0)
         self._misfits = Misfits(settings, hub, self.intake, find)
         self.parking = Parking(session, self.intake.appetite, batches.flush)
-        self.seats = Seats(session, self.running, hub)
+        self.seats = Seats(session, self.running, hub, self.hear_signal)
         crew = Crew(settings, session.spec.worker, self.running.note, self.seats, session.backend)
         decode_job = partial(decode, find, crew, self.settler.unstarted)
         executors = self.executors

@@ -100,8 +100,9 @@ class ResultWaits:
         self._told.add(name)
         logger.warning(
             "%s: %s waits for the result of %s, which this worker serves too: it holds a slot "
-            "meanwhile, and when all slots wait like that, no job goes on. Let the other job "
-            "enqueue what comes next; or raise Snooze and look at handle.status() then; or give "
+            "meanwhile, and when all slots wait like that, no job goes on. Write "
+            "ctx.gather([handle]), which gives the slot away; or let the other job enqueue what "
+            "comes next; or raise Snooze and look at handle.status() then; or give "
             "jobs that are waited for a queue with workers of their own",
             attempt.job.ref,
             name,

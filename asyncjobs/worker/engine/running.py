@@ -12,6 +12,7 @@ from asyncjobs.model.job import TakenJob
 from asyncjobs.model.refs import JobRef
 from asyncjobs.policy.suspects import SuspectBounds
 from asyncjobs.worker.engine.attempt import Attempt, Reason
+from asyncjobs.worker.engine.away import Away
 from asyncjobs.worker.engine.by_ref import AttemptsByRef
 
 __all__ = ["Running"]
@@ -29,6 +30,7 @@ class Running:
         self._by_ref: AttemptsByRef | None = None
         self._stuck: set[Attempt] = set()
         self._bounds: Final = SuspectBounds(slots, max_crashes)
+        self.away: Final = Away(slots, self.__contains__, self.__len__)
         self._united: dict[Attempt, Sequence[Attempt]] = {}
         self._notes: dict[JobContext, bytes] = {}
         # Jobs call it from any thread. To store into a dict is one step, so it needs no lock.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, TypeVar, cast
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from typing import Any, Final, TypeVar, cast
 
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.jobs.context import JobContext, _current
@@ -39,7 +39,15 @@ class Seats:
     `clock_ahead_ms`: how far the store's clock is ahead of this machine's.
     """
 
-    def __init__(self, session: Session, running: Running, hub: Events) -> None:
+    def __init__(
+        self,
+        session: Session,
+        running: Running,
+        hub: Events,
+        on_freed: Callable[[Collection[str]], None],
+    ) -> None:
+        self.on_freed = on_freed
+        """Called when a slot was given away: jobs of these queues may come."""
         self.session = session
         self.running = running
         self.hub = hub
@@ -130,6 +138,41 @@ class WorkerSeat:
             if not self._waiters:
                 self._seats.waiting.discard(self)
         return reason
+
+    async def aside(self, wait: Coroutine[Any, Any, T]) -> T:
+        attempt = self.attempt
+        away = self._seats.running.away
+        if attempt is None or not self.is_open or not away.go(attempt):
+            return await self._unless_shutdown(wait)
+        self._seats.on_freed(self._seats.session.spec.queues)
+        try:
+            found = await self._unless_shutdown(wait)
+            await away.come_back(attempt)
+        finally:
+            away.forget(attempt)
+        return found
+
+    async def _unless_shutdown(self, wait: Coroutine[Any, Any, T]) -> T:
+        """Wait for this, but not beyond the begin of a stop: the jobs that it waits for may not
+        run before this worker has left."""
+        loop = asyncio.get_running_loop()
+        waiting = loop.create_task(wait)
+        stopping = loop.create_task(self.stopping())
+        both = {waiting, stopping}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return await waiting
+            # rule:38 a job that waits for others holds up no stop
+            if (attempt := self.attempt) is not None:
+                attempt.stop(Reason.SHUTDOWN)
+            # In the attempt's own task the cancellation arrives here, once.
+            await asyncio.sleep(0)
+            raise asyncio.CancelledError("the worker stops, and the job waits for others")
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.wait(both)
 
     async def read(self) -> Notes:
         (found,) = await self._ask(lambda lease: lease.notes([self._job]))

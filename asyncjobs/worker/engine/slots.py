@@ -10,6 +10,10 @@ from asyncjobs.model.job import TakenJob
 __all__ = ["Slots"]
 
 
+def _nobody_waits() -> None:
+    return
+
+
 @dataclass(frozen=True, slots=True)
 class Slots:
     """The slots of a worker. Each figure is asked for when it is needed."""
@@ -27,3 +31,7 @@ class Slots:
     running when a worker died."""
     has_places: bool = False
     """Whether some jobs need a thread, a process or a turn besides the slot."""
+    away: Callable[[], int] = int
+    """How many of those attempts have given their slot away, and wait for other jobs."""
+    admit: Callable[[], None] = _nobody_waits
+    """Let those that wait to come back have the slots that are free."""

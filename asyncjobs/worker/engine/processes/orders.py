@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 from asyncjobs.errors import UsageError
 from asyncjobs.jobs.seat import Seat, StopReason
@@ -18,6 +18,8 @@ from asyncjobs.model.notes import Notes
 from asyncjobs.worker.engine.processes.frames import HEAD, Kind
 
 __all__ = ["Orders"]
+
+T = TypeVar("T")
 
 LOOK_S: Final = 0.1
 REASONS: Final[Mapping[int, StopReason]] = {
@@ -105,6 +107,10 @@ class Orders:
     def wake(self) -> None:
         """Nobody waits here but `stopping`, which looks by itself."""
         return
+
+    async def aside(self, wait: Coroutine[Any, Any, T]) -> T:
+        # Its slot is that of its process, which goes on.
+        return await wait
 
     async def read(self) -> Notes:
         """Raises UsageError."""
