@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from asyncjobs.app import AsyncJobs
 from asyncjobs.client.flow_handle import FlowHandle, NodeHandle
 from asyncjobs.client.flows import Flows
+from asyncjobs.client.limits import LimitInfo, Limits
 from asyncjobs.client.schedules import Schedules
 from asyncjobs.client.ticks import Backfill
 from asyncjobs.errors import (
@@ -35,6 +36,8 @@ from asyncjobs.errors import (
     JobsDied,
     JobSignal,
     JobsLeft,
+    LimitLost,
+    LimitTimeout,
     MemoryLimit,
     MissingCapability,
     NotBound,
@@ -161,6 +164,10 @@ __all__ = [
     "Jobs",
     "JobsDied",
     "JobsLeft",
+    "LimitInfo",
+    "LimitLost",
+    "LimitTimeout",
+    "Limits",
     "MemoryLimit",
     "MissingCapability",
     "Node",

@@ -8,13 +8,16 @@ from contextvars import ContextVar
 from copy import copy
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from asyncjobs.client import Client
 from asyncjobs.client.deferred import Deferred
 from asyncjobs.client.events import EventSender
 from asyncjobs.client.flows import Flows
+from asyncjobs.client.limits import Limits
+from asyncjobs.client.needs import check_store
 from asyncjobs.client.opening import Openings
+from asyncjobs.client.passage import Passage, PassageOptions
 from asyncjobs.client.queues import Queues
 from asyncjobs.client.schedules import Schedules
 from asyncjobs.client.sender import Sender
@@ -40,7 +43,6 @@ from asyncjobs.options.carried import new_variable
 from asyncjobs.options.checks import check_job_id, check_queue_name
 from asyncjobs.options.given import Given
 from asyncjobs.options.table import FunctionOptions
-from asyncjobs.store.checks import check_needs
 from asyncjobs.store.seam import Backend, StoreInfo
 from asyncjobs.telemetry.telemetry import Telemetry
 
@@ -55,9 +57,6 @@ R = TypeVar("R")
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-
-SCHEDULE_NEEDS: Final = {"cron or every": "schedules"}
-"""The capability that a store must have for schedules."""
 
 
 # size: a third of it says what each setting means, where users look for that
@@ -126,6 +125,7 @@ class AsyncJobs(Hooked):
         self.history = History(self.opened)
         self.queues = Queues(self.opened, self.settings, self.events)
         self.workers = Workers(self.opened)
+        self.limits = Limits(self.opened, self.registry, self.settings)
         self._event_sender = EventSender(self._openings, self._known_queues, self.settings)
         # From here on, job functions know where their jobs go, and which settings hold for them.
         self.registry.bind(self._sender, self.settings)
@@ -306,6 +306,10 @@ class AsyncJobs(Hooked):
         """The same from a thread without an event loop; it blocks. See `send_event`."""
         return self._event_sender.send_from_thread(name, key, value, queues)
 
+    def limit(self, name: str, key: Any = "", **options: Unpack[PassageOptions]) -> Passage:
+        """Pass a limit outside of jobs: `async with app.limit("api", key):`. See `Limits.limit`."""
+        return self.limits.limit(name, key, **options)
+
     def handle(self, id: str, queue: str | None = None) -> JobHandle[Any]:
         """The handle of any job. `id` may be the public id, `queue/id`. Asks no store.
 
@@ -421,7 +425,7 @@ class AsyncJobs(Hooked):
         self.middlewares.tell_change()
 
     def _check_store(self, backend: Backend) -> None:
-        _check_store(self.registry, backend)
+        check_store(self.registry, backend)
 
     # ── what handles ask (Reader) ────────────────────────────────────────────────────
 
@@ -469,18 +473,6 @@ class AsyncJobs(Hooked):
     def __repr__(self) -> str:
         state = "open" if self._openings.is_open else "closed"
         return f"<AsyncJobs {state}, {len(self.registry.functions())} job functions>"
-
-
-def _check_store(registry: JobRegistry, backend: Backend) -> None:
-    """Raises MissingCapability for a store that cannot keep what a job function needs, and
-    RegistrationError for an annotation that nobody knows to store."""
-    for function in registry.functions():
-        check_needs(function.name, function.needs, backend)
-        # Again, for classes that were not known yet when the function was registered.
-        function.read_types()
-    # A schedule without its @app.job raises here, too: every module has been imported by now.
-    for schedule in registry.schedules():
-        check_needs(schedule.function.name, SCHEDULE_NEEDS, backend)
 
 
 def _read_options(stored: dict[str, Any] | None) -> dict[str, Any]:

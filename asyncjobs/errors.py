@@ -19,6 +19,8 @@ AsyncJobsError
 ├── EncodeError              a value that JSON would lose or change
 ├── EventTimeout             the event that a job waits for has not come
 ├── FlowNotFound             no flow has this id
+├── LimitTimeout             a limit had no room within the time-out
+├── LimitLost                a permit was lost while its holder went on
 ├── ScheduleNotFound         no schedule has this id
 ├── PayloadTooLarge          an encoded job over `max_payload`
 ├── ResourceError            a lifespan could not be opened, or is closed
@@ -71,6 +73,8 @@ __all__ = [
     "JobSignal",
     "JobsDied",
     "JobsLeft",
+    "LimitLost",
+    "LimitTimeout",
     "MemoryLimit",
     "MissingCapability",
     "NotBound",
@@ -202,6 +206,19 @@ class EncodeError(AsyncJobsError):
 # Also a TimeoutError, which is what code that waits for something usually catches.
 class EventTimeout(AsyncJobsError, TimeoutError):
     """Nobody has sent the event that `ctx.wait_for` waits for within its time-out."""
+
+
+# Also a TimeoutError, which is what code that waits for something usually catches.
+class LimitTimeout(AsyncJobsError, TimeoutError):
+    """The limit of an `async with app.limit(...)` had no room within its time-out."""
+
+
+class LimitLost(AsyncJobsError):
+    """The body of an `async with app.limit(...)` was stopped, for its permit is somebody else's.
+
+    The store was away for longer than the permit lasts, the event loop was blocked for so long, or
+    an operator has freed the key.
+    """
 
 
 class ScheduleNotFound(AsyncJobsError):

@@ -100,6 +100,7 @@ SECTIONS = {
         "NodeInfo",
         "FlowState",
     ],
+    "Limits": ["Limits", "LimitInfo"],
     "Workers": ["Worker", "WorkerReport"],
     "Types": ["Seconds"],
 }
@@ -158,6 +159,7 @@ MEMBERS = {
         "resources",
         "include",
         "enqueue_many",
+        "limit",
         "handle",
         "on",
         "store_info",
@@ -207,6 +209,7 @@ MADE_FOR_YOU = {
     "Workflow",
     "JobRow",
     "Schedules",
+    "Limits",
     "JobFunction",
     "JobCall",
     "JobHandle",

@@ -132,11 +132,11 @@ class Gating:
             asked = tokens(*values[0], **values[1])
             tokens = whole(asked, f"{self._function}: the weight of its limit {use.name}")
         # rule:39 a job that no rate would ever let pass is refused at its enqueue
-        if tokens > rule.burst:
+        if tokens > rule.number:
             raise ConfigError(
                 f"{self._function}: this call counts for {tokens:,} starts at its limit "
-                f"{use.name}, which lets {rule.burst:,} start at once, so it would wait for ever; "
-                "give the limit a larger burst"
+                f"{use.name}, and that lets {rule.number:,} start in its time, so the job would "
+                "wait for ever; give it a smaller weight, or the limit a larger rate"
             )
         return LimitUse(use.name, key, rule, is_own, tokens)
 

@@ -93,8 +93,8 @@ class RateLimit:
     this length ever sees more than the rate: with a burst of 20, 81 follow in each minute. By
     default as many as come in 20 ms.
     by: see `Concurrency`.
-    weight: how many starts a job counts for, or a plain function that gets the call and returns it;
-    at most `burst`.
+    weight: how many starts a job counts for, or a plain function that gets the call and returns it.
+    One that counts for more than `burst` starts when nobody has started for long enough.
     name: see `Concurrency`.
 
     Raises ConfigError for what cannot work.
@@ -112,18 +112,17 @@ class RateLimit:
         if callable(self.rate):
             _check_plain("RateLimit", "rate", self.rate)
             if self.burst is not None:
-                most = whole(self.burst, "RateLimit: burst")
+                whole(self.burst, "RateLimit: burst")
         else:
-            number, period_ms = parse_rate(self.rate)
-            most = check_burst(self.burst, number, period_ms, field="RateLimit")
+            most, period_ms = parse_rate(self.rate)
+            check_burst(self.burst, most, period_ms, field="RateLimit")
         if callable(self.weight):
             _check_plain("RateLimit", "weight", self.weight)
         else:
             weight = whole(self.weight, "RateLimit: weight")
             if most is not None and weight > most:
                 raise ConfigError(
-                    f"RateLimit(weight={weight}): no job could ever start, for at most {most} may "
-                    f"start at once; write burst={weight} or more"
+                    f"RateLimit(weight={weight}): no job could ever start, for the rate is {most}"
                 )
         _check_common(self)
 

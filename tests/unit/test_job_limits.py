@@ -171,7 +171,7 @@ def test_the_text_of_a_strange_rule() -> None:
         (lambda: Concurrency(5, by=call), "takes a plain function, not an async one"),
         (lambda: RateLimit("5/s", burst=6), "burst=6 must be a whole number from 1 to the 5"),
         (lambda: RateLimit("5/s", weight=0), "weight must be a whole number"),
-        (lambda: RateLimit("100/s", weight=5), r"write burst=5 or more"),
+        (lambda: RateLimit("100/s", weight=101), r"for the rate is 100"),
         (lambda: RateLimit("5/s", weight=call), "takes a plain function"),  # type: ignore[arg-type]
         (lambda: RateLimit(lambda tenant: "5/s", burst=0), "burst must be"),
         (lambda: Fair(by=None), "needs what makes the turns"),  # type: ignore[arg-type]
@@ -275,9 +275,9 @@ def test_a_function_of_the_call_that_returns_nonsense(limit: Any, wanted: str) -
 
 def test_a_job_that_could_never_start_is_refused() -> None:
     limit = RateLimit("100/minute", burst=20, weight=lambda tenant, amount: amount)
-    assert gate_of(limit, "acme", amount=20).uses[0].tokens == 20
-    with pytest.raises(ConfigError, match=r"counts for 21 starts .* it would wait for ever"):
-        gate_of(limit, "acme", amount=21)
+    assert gate_of(limit, "acme", amount=100).uses[0].tokens == 100
+    with pytest.raises(ConfigError, match=r"counts for 101 starts .* would wait for ever"):
+        gate_of(limit, "acme", amount=101)
 
 
 # ── keys ─────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from asyncjobs.model.terms import Gate, LimitKind, LimitRule, LimitUse
 from asyncjobs.store.limits import MOST_LIMITS, Acquired, LimitPage, LimitRecord
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.gates import gate_args, rule_text
+from asyncjobs.store.redis.listing import QueueNames
 from asyncjobs.store.redis.lookups import text
 from asyncjobs.store.redis.scripts import run, script
 
@@ -29,6 +31,7 @@ class RedisLimits:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        self._listed = QueueNames(access.keys.queues)
 
     async def page(self, queue: str, after: str | None = None, limit: int = 500) -> LimitPage:
         """See `Limits.page`."""
@@ -84,6 +87,7 @@ class RedisLimits:
         """See `Limits.acquire`."""
         gate = gate_args(Gate(tuple(uses)))
         is_in, again_ms = await self._run("limit_acquire", queue, gate, _bytes(holder), ttl_ms)
+        await self._list(queue)
         return Acquired(bool(is_in), again_ms)
 
     async def renew(self, queue: str, holder: str, ttl_ms: int) -> bool:
@@ -97,6 +101,15 @@ class RedisLimits:
     async def close(self, queue: str, uses: Sequence[LimitUse], for_ms: int) -> None:
         """See `Limits.close`."""
         await self._run("limit_close", queue, gate_args(Gate(tuple(uses))), for_ms)
+        await self._list(queue)
+
+    async def _list(self, queue: str) -> None:
+        """Let the queue be found that may have had no job yet."""
+        if self._listed.due([queue]):
+            sent_s = time.monotonic()
+            (reply,) = await self._access.link.calls((self._listed.command([queue]),))
+            # Without it the permit counts all the same. Only a list of limits would miss it.
+            self._listed.note([queue], sent_s, reply)
 
     async def _run(self, name: str, queue: str, *args: bytes | str | int) -> Any:
         access = self._access
