@@ -50,6 +50,7 @@ async def test_one_poison_job_among_999_innocents(scene: Scene) -> None:
     _check_innocents(scene, poison.id, runs)
 
 
+@pytest.mark.long
 async def test_one_poison_item_in_a_batch_of_64(scene: Scene) -> None:
     async with scene.app:
         job = scene.job(program.poison_batch)

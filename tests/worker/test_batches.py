@@ -6,6 +6,7 @@ import pickle
 import threading
 from typing import Any
 
+import anyio
 import pytest
 
 from asyncjobs import (
@@ -331,9 +332,11 @@ async def test_a_thread_keeps_the_slots_of_its_batch_after_the_time_out(
 async def test_a_stop_waits_for_no_window(app: AsyncJobs, stage: Stage) -> None:
     job = register(app, batch_jobs.double, batch=LONG)
     async with app:
-        async with working(app, grace=60) as worker:
-            handles = await app.enqueue_many([job.bind(n) for n in range(5)])
-            await until(lambda: worker.running == 5)
+        # The window is longer than the test waits, and so is the grace.
+        with anyio.fail_after(LIMIT_S):
+            async with working(app, grace=3600) as worker:
+                handles = await app.enqueue_many([job.bind(n) for n in range(5)])
+                await until(lambda: worker.running == 5)
         assert sum((await counts(app)).ready) == 5
         assert [(await handle.info()).attempt for handle in handles] == [1] * 5
     assert stage.notes == []

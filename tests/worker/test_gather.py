@@ -97,10 +97,11 @@ async def test_a_time_out(app: AsyncJobs, stage: Stage) -> None:
 async def test_a_stop_gives_the_parent_back_at_once(app: AsyncJobs, stage: Stage) -> None:
     parent = register_all(app, stage, jobs.parent)
     async with app:
-        async with working(app, concurrency=2, grace=60) as worker:
+        async with working(app, concurrency=2, grace=3600) as worker:
             handle = await parent.enqueue([1, 2])
             await stage.noted(("child", 1))
             worker.stop()
+            # Long before the grace is over, and while its children run.
             await stage.noted("back")
             stage.open("child 1", "child 2", "after")
         assert stage.count("after") == 0
