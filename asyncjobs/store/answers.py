@@ -128,7 +128,7 @@ class Exchange(NamedTuple):
     def has_news(self) -> bool:
         """Whether there is more than jobs, and times at which to come back."""
         news = self.not_yours or self.cancels or self.lost or self.promoted or self.cancelled
-        return bool(news)
+        return bool(news or self.relay)
 
 
 class Parked(NamedTuple):

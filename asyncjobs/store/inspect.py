@@ -119,6 +119,8 @@ class Leftover(NamedTuple):
     """Flows that are kept in it: its home is this queue."""
     barriers: int = 0
     """Barriers that have not fallen."""
+    outbox: int = 0
+    """Entries for other queues that have not come there, or came there only now."""
 
     @property
     def is_forgotten(self) -> bool:

@@ -22,9 +22,25 @@ from tests.audit.snapshot import (
 __all__ = ["DOCUMENTED", "EXPIRING", "audit", "leftovers"]
 
 _BASE: Final = QueueKeys("p", "q").base.decode()
-DOCUMENTED: Final = frozenset(
-    key.decode().removeprefix(_BASE) for key in QueueKeys("p", "q").all
-) | {"result:", "batch:", "notes:", "dead:notes:", "figures:", "cron:of:", "cron:ran:", *GATE_KEYS}
+DOCUMENTED: Final = (
+    frozenset(key.decode().removeprefix(_BASE) for key in QueueKeys("p", "q").all)
+    | {
+        "result:",
+        "batch:",
+        "notes:",
+        "dead:notes:",
+        "figures:",
+        "cron:of:",
+        "cron:ran:",
+        *GATE_KEYS,
+    }
+    | {
+        "outbox",
+        "outbox:state",
+        "outbox:old",
+        "inbox",
+    }
+)
 """The parts of a queue's key names; the last ones have an id or a time behind them."""
 
 BESIDE: Final = frozenset({"layout", "queues", "survey", "schedules"})
@@ -38,8 +54,13 @@ EXPIRING: Final = frozenset(
 )
 """What goes by itself. Everything else must never expire: it would take jobs with it."""
 
+FORGOTTEN: Final = frozenset({"outbox", "inbox"})
+"""What a queue that was forgotten keeps for a day: other queues may still count on it."""
+
 STAYING: Final = frozenset(
     {
+        # What was relayed stays until it was looked at once more, 10 s later.
+        *("outbox", "outbox:state", "outbox:old", "inbox"),
         *(f"ready:{priority}" for priority in range(4)),
         *("upkeep", "wake", "returned", "largest", "history", "history:jobs", "unique:windows"),
         # Schedules stay until somebody drops them, whatever becomes of their jobs.
@@ -78,6 +99,7 @@ def audit(server: Reachable, prefix: str) -> list[str]:
             "figures:",
             "events",
             "events:of",
+            *FORGOTTEN,
         }
         if queue.name not in listed and unlisted:
             found.append(f"{queue.name}: not in the list of queues")
@@ -119,7 +141,7 @@ def _names_and_expiry(queue: QueueSnapshot) -> Iterator[str]:
             yield f"{key}: no documented key"
         elif kind in EXPIRING and ttl_ms < 0:
             yield f"{key}: never expires"
-        elif kind not in EXPIRING and ttl_ms >= 0:
+        elif kind not in EXPIRING | FORGOTTEN and ttl_ms >= 0:
             yield f"{key}: expires in {ttl_ms} ms, and must not"
 
 

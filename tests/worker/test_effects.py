@@ -15,7 +15,6 @@ from tests.worker.kit import LIMIT_S, Stage, counts, register, working
 pytestmark = pytest.mark.anyio
 
 REFUSED = [
-    (NewJob("other", "a", 2, b"{}"), r"UsageError: .*default/evil.*by itself"),
     (NewJob("default", "a", 2, bytes(MOST_EFFECT_BYTES + 1)), r"UsageError: .*in parts"),
     (NewJob("default", "a", 7, b"{}"), r"UsageError: .*default/evil.*priority 7"),
 ]
@@ -37,7 +36,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> dict[str, NewJob]:
     return planned
 
 
-@pytest.mark.parametrize(("child", "said"), REFUSED, ids=["queue", "size", "priority"])
+@pytest.mark.parametrize(("child", "said"), REFUSED, ids=["size", "priority"])
 async def test_what_a_store_cannot_keep_fails_its_job_alone(
     app: AsyncJobs, stage: Stage, poison: dict[str, NewJob], child: NewJob, said: str
 ) -> None:

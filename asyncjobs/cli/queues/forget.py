@@ -116,6 +116,9 @@ def _why(left: Leftover) -> str:
         return "something of it is paused; resume it first (asyncjobs queues list shows what)"
     if left.workers:
         return f"{count(left.workers, 'live worker')} there; stop it first, or leave its queue out"
+    if left.outbox:
+        what = count(left.outbox, "thing")
+        return f"its outbox holds {what} for other queues; a worker of it brings them there"
     if left.schedules:
         return f"{count(left.schedules, 'schedule')} may fire there; delete it first"
     if left.flows:

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from asyncjobs.model.awaiting import Awaited, EventWait
+from asyncjobs.model.batches import places_by_queue
 from asyncjobs.model.clock import new_id
 from asyncjobs.model.demand import Demand
-from asyncjobs.model.job import State, TakenJob
+from asyncjobs.model.job import NewJob, State, TakenJob
 from asyncjobs.model.notes import Note, Notes
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import (
@@ -37,6 +38,7 @@ CAPABILITIES = Capabilities(
     control=True,
     schedules=True,
     unique=True,
+    across_queues=True,
     flows=True,
     gates=True,
 )
@@ -179,8 +181,20 @@ class MemoryLease:
         for settlement, state in settled:
             # rule:5 a success that does not count stores nothing, also in memory
             if settlement.effects is not None and state is not None:
-                present[settlement.job.queue].placing.store(settlement.effects.jobs, now)
+                self._cause(settlement.job.queue, settlement.effects.jobs, now)
         return settled
+
+    def _cause(self, home: str, jobs: Sequence[NewJob], now: int) -> None:
+        """Store what a success in `home` causes, in whatever queue, and signal other queues."""
+        for name, places in places_by_queue(job.queue for job in jobs).items():
+            queue = self._queues.queue(name)
+            own = [jobs[place] for place in places]
+            if name == home:
+                queue.placing.store(own, now)
+            else:
+                self._queues.note_used(name)
+                # rule:37 jobs for other queues are there with the success, in memory
+                queue.add(own, now)
 
     async def park(self, timeout_s: float, offer: Offer | None = None) -> Parked:
         signalled = await self._queues.wakes.wait(self.spec.queues, timeout_s)

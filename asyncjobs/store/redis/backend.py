@@ -35,6 +35,7 @@ from asyncjobs.store.redis.limits import RedisLimits
 from asyncjobs.store.redis.link import Command, Link
 from asyncjobs.store.redis.lookups import in_steps, read_record
 from asyncjobs.store.redis.operating import RedisControl
+from asyncjobs.store.redis.outbox import Outboxes
 from asyncjobs.store.redis.results import ResultBoard
 from asyncjobs.store.redis.schedules import RedisSchedules
 from asyncjobs.store.redis.scripts import (
@@ -84,6 +85,7 @@ class RedisBackend:
         self._lease_links: set[LeaseLinks] = set()
         self._board: ResultBoard | None = None
         self._enqueuer = Enqueuer(self._access, self.address)
+        self._outboxes = Outboxes(self._access)
 
     @property
     def address(self) -> str:
@@ -127,7 +129,7 @@ class RedisBackend:
         raise missing("flows", self.address)
 
     async def relay(self, queues: Sequence[str], limit: int = 100) -> Relayed:
-        raise missing("across_queues", self.address)
+        return await self._outboxes.relay(queues, limit)
 
     async def reclaim(
         self, queues: Sequence[str], grace_ms: int, limit: int, *, dead: str = ""

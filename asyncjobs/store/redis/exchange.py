@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 from asyncjobs.errors import StoreError
@@ -57,6 +58,8 @@ _FINISHED: Final = SettlementKind.FINISH
 MOST_CRASHES: Final = 16
 """As lua/shared.lua counts them."""
 _NO_DEMAND: Final = Demand(0)
+POSTED: Final = 4
+"""What an exchange adds when it has noted something for other queues."""
 
 
 class ExchangePlan:
@@ -156,7 +159,7 @@ class ExchangePlan:
         not_yours, cancelled = list(self._foreign), list[Settlement]()
         cancels, left = list[JobRef](), list[str]()
         promoted: list[tuple[str, int]] = []
-        paused: list[str] = []
+        paused, relay = list[str](), list[str]()
         suspects: dict[str, int] = {}
         next_due: dict[str, int | None] = {}
         lease_ends: list[int] = []
@@ -169,7 +172,7 @@ class ExchangePlan:
             if moved:
                 promoted.append((queue, moved))
             if ready:
-                _note_ready(queue, ready, left, paused)
+                _note_ready(queue, ready, left, paused, relay)
             if fewest:
                 suspects[queue] = fewest
             # Lua counts places from 1.
@@ -191,6 +194,7 @@ class ExchangePlan:
             suspects,
             away,
             frozenset(paused),
+            frozenset(relay),
         )
 
     def _answers(
@@ -248,7 +252,7 @@ class OfferPlan:
             now_ms, due, ready = reply[1:4]
             next_due[queue] = due if due >= 0 else None
             if ready:
-                _note_ready(queue, ready, left, paused)
+                _note_ready(queue, ready, left, paused, [])
             for at in range(4, len(reply), 4):
                 priority, receipt, id, envelope = reply[at : at + 4]
                 jobs.append(taken_job(queue, holder, priority, [receipt, [id, envelope]], 0))
@@ -265,11 +269,16 @@ class OfferPlan:
         )
 
 
-def _note_ready(queue: str, ready: int, left: list[str], paused: list[str]) -> None:
-    """Note what a script says of the ready jobs of a queue: 1, some are left; 2, it is paused."""
-    if ready == 1:
+def _note_ready(
+    queue: str, ready: int, left: list[str], paused: list[str], relay: list[str]
+) -> None:
+    """Note what a script says of the ready jobs of a queue: 1, some are left; 2, it is paused. 4
+    more: its outbox has got something."""
+    if ready >= POSTED:
+        relay.append(queue)
+    if ready % POSTED == 1:
         left.append(queue)
-    else:
+    elif ready % POSTED == 2:
         paused.append(queue)
 
 
@@ -328,9 +337,10 @@ def _add_effects(
         check_effects(settlement, CAPABILITIES)
         if settlement.effects is None:
             continue
-        for job in settlement.effects.jobs:
-            args += effect_args(place, job)
-            if not job.has_new_id:
+        # Those for one queue follow each other, so a relay brings them there in one trip.
+        for job in sorted(settlement.effects.jobs, key=attrgetter("queue")):
+            args += effect_args(place, job, settlement.job.queue)
+            if not job.has_new_id and job.queue == settlement.job.queue:
                 results.append(keys.result(job.id))
 
 

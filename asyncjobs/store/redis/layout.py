@@ -18,6 +18,7 @@ CAPABILITIES: Final = Capabilities(
     unique=True,
     schedules=True,
     gates=True,
+    across_queues=True,
 )
 
 LAYOUT: Final = 2

@@ -56,12 +56,18 @@ def job_args(job: NewJob) -> tuple[str, bytes, bytes, bytes]:
     return job.id, priority, b"", job.envelope
 
 
-def effect_args(place: int, job: NewJob) -> tuple[bytes | str | int, ...]:
-    """A new job as lua/effects.lua reads it. `place` is that of the settlement that stores it."""
-    id, priority, due, envelope = job_args(job)
-    if not has_terms(job):
-        return place, id, priority, due, envelope
-    return place, id, priority + b"t", due, envelope, terms_args(job.terms)
+def effect_args(place: int, job: NewJob, queue: str) -> list[bytes | str | int]:
+    """A new job as lua/effects.lua reads it. `place` is that of the settlement that stores it, and
+    `queue` that in which it is."""
+    id, word, due, envelope = job_args(job)
+    more: list[bytes | str | int] = []
+    if has_terms(job):
+        word += b"t"
+        more.append(terms_args(job.terms))
+    if job.queue != queue:
+        word += b"o"
+        more.append(job.queue)
+    return [place, id, word, due, envelope, *more]
 
 
 def terms_args(terms: Terms | None) -> bytes:

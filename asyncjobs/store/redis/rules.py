@@ -222,7 +222,7 @@ def _jobs(ref: ScheduleRef, ticks: Sequence[Tick], overlap: Overlap) -> list[byt
         if unique is not None:
             job = job._replace(terms=(job.terms or Terms())._replace(unique=unique))
         # An id that another worker may make as well has to be looked for.
-        args += effect_args(place, job._replace(has_new_id=False))
+        args += effect_args(place, job._replace(has_new_id=False), ref.queue)
     return args
 
 

@@ -41,6 +41,7 @@ from asyncjobs.worker.engine.mass_cancels import MassCancels
 from asyncjobs.worker.engine.misfits import Misfits
 from asyncjobs.worker.engine.parking import Parking
 from asyncjobs.worker.engine.processes.executor import Processes
+from asyncjobs.worker.engine.relays import Relays
 from asyncjobs.worker.engine.runner import Runner
 from asyncjobs.worker.engine.running import Running
 from asyncjobs.worker.engine.seats import Seats
@@ -102,6 +103,7 @@ class Processor:
         self._misfits = Misfits(settings, hub, self.intake, find)
         self.parking = Parking(session, self.intake.appetite, batches.flush)
         self.seats = Seats(session, self.running, hub, self.hear_signal)
+        self.relays = Relays(session.backend)
         crew = Crew(settings, session.spec.worker, self.running.note, self.seats, session.backend)
         decode_job = partial(decode, find, crew, self.settler.unstarted)
         executors = self.executors
@@ -114,8 +116,7 @@ class Processor:
     async def run(self) -> None:
         """Take, run and settle until the intake wants no more jobs and every job is settled."""
         while True:
-            is_sure = self.session.is_confirmed(time.monotonic())
-            match self.intake.next(self._loop.time(), is_sure=is_sure):
+            match self.intake.next(self._loop.time(), is_sure=self._is_sure()):
                 case Trade() as trade:
                     await self._trade(trade)
                 case Start(jobs):
@@ -177,6 +178,7 @@ class Processor:
             self.runner.clock_ahead_ms = self.seats.clock_ahead_ms = exchange.now_ms - wall_ms()
         if exchange.has_news:
             announce_exchange(self._events, exchange)
+            self.relays.hear(exchange.relay)
         self._obey(orders)
 
     async def _recover(self, cause: BaseException) -> None:
@@ -308,5 +310,6 @@ class Processor:
     async def close(self) -> None:
         """Let go of the threads, the processes and the pending wait."""
         await self.runner.close()
+        await self.relays.close()
         await self.executors.close()
         await self.parking.close()

@@ -2,8 +2,8 @@
 -- It stands behind shared.lua, ended.lua and placing.lua.
 -- KEYS: those of shared.lua; behind all others the result key of each job whose id was given.
 -- ARGV: from `begin` on for each job: the place of the settlement that stores it, then id,
---   priority, due and envelope as in enqueue.lua. With a 't' at the end of the priority, the terms
---   of the job follow, as in terms.lua.
+--   priority, due and envelope as in enqueue.lua. With a 't' behind the priority, the terms of the
+--   job follow, as in terms.lua. With an 'o' it is for another queue, whose name comes last.
 -- Result: none of its own.
 
 -- Checks them before the first write. Returns them, or nil and the error to answer with. One
@@ -30,10 +30,15 @@ local function new_effects(begin, now)
       if not stream then return nil, redis.error_reply('ERR bad effect') end
       -- rule:5 a success is acknowledged only where the jobs that it stores can be made ready
       redis.call('XLEN', stream)
-      words[word] = {tonumber(string.sub(word, 1, 1)), not string.find(word, 'n', 2, true),
-        string.sub(word, -1) == 't'}
+      local is_foreign = string.find(word, 'o', 2, true) ~= nil
+      words[word] = {tonumber(string.sub(word, 1, 1)),
+        not is_foreign and not string.find(word, 'n', 2, true),
+        string.find(word, 't', 2, true) ~= nil, is_foreign}
+      -- A success is acknowledged only where the outbox can be written.
+      if is_foreign then check_outbox() end
     end
-    local _, was_given, has_terms = unpack(words[word])
+    local about = words[word]
+    local was_given, has_terms, is_foreign = about[2], about[3], about[4]
     if has_terms then
       effects.placing = effects.placing or open_placing(now)
       -- rule:37 a success is acknowledged only where the terms of its jobs can be read
@@ -43,7 +48,8 @@ local function new_effects(begin, now)
     end
     effects.carriers[position] = true
     if was_given then given[#given + 1] = ARGV[at + 1] end
-    at = at + (has_terms and 6 or 5)
+    at = at + 5 + (has_terms and 1 or 0) + (is_foreign and 1 or 0)
+    if at > #ARGV + 1 then return nil, redis.error_reply('ERR bad effect') end
   end
   -- rule:5 a success is acknowledged only where the times of the jobs that it stores can be kept
   redis.call('ZCARD', SCHEDULED)
@@ -87,11 +93,18 @@ local function new_effects(begin, now)
     at = begin
     while at <= #ARGV do
       local id, word, due, envelope = unpack(ARGV, at + 1, at + 4)
-      local priority, was_given, has_terms = unpack(words[word])
+      local about = words[word]
+      local priority, was_given, has_terms, is_foreign = about[1], about[2], about[3], about[4]
       local position, how, other, entry = tonumber(ARGV[at]), nil, nil, nil
       if was_given then result = result + 1 end
       -- rule:5 a success that does not count stores nothing, so one sent again stores nothing twice
-      if not missing[position] then
+      local counts = not missing[position]
+      if is_foreign and counts then
+        local ms, terms = due, has_terms and ARGV[at + 5] or ''
+        if string.sub(due, 1, 1) == '+' then ms = string.format('%.0f', now + tonumber(due)) end
+        -- rule:37 a job for another queue goes into the outbox with the success
+        post_to(ARGV[at + 5 + (has_terms and 1 or 0)], 'j', id, word, ms, envelope, terms)
+      elseif counts then
         local ms = tonumber(due) or now
         if string.sub(due, 1, 1) == '+' then ms = now + ms end
         if known[id] then
@@ -115,7 +128,7 @@ local function new_effects(begin, now)
           if was_given then stale[#stale + 1] = KEYS[result] end
         end
       end
-      at = at + (has_terms and 6 or 5)
+      at = at + 5 + (has_terms and 1 or 0) + (is_foreign and 1 or 0)
     end
     in_chunks('HSET', INDEX, index)
     note_large(largest, newest)

@@ -17,11 +17,12 @@
 --   an 'r': nobody passes the keys of its gate until then.
 --   then the jobs that successes store, as in effects.lua.
 -- Result: {'lost', now} | {'stale', last sequence} | {'ok', now, next due or -1, next lease
---   end or -1, 1 when ready jobs are left and 2 when the queue is paused, places of
---   settlements without effect, places of those for a later attempt that were cancelled
---   instead, ids of held jobs to cancel, {{priority, entries, crashes or nothing}, ...}, those of
---   jobs with a gate {4, entries, crashes or nothing, priorities, since when they were ready}, number
---   of jobs promoted, the fewest crashes of a suspect that is left or 0}.
+--   end or -1, 1 when ready jobs are left and 2 when the queue is paused, 4 more when it has noted
+--   something for other queues, places of settlements without effect, places of those for a later
+--   attempt that were cancelled instead, ids of held jobs to cancel, {{priority, entries, crashes
+--   or nothing}, ...}, those of jobs with a gate {4, entries, crashes or nothing, priorities, since
+--   when they were ready}, number of jobs promoted, the fewest crashes of a suspect that is left or
+--   0}.
 local lease, sequence = ARGV[2], tonumber(ARGV[3])
 local id_ttl, slots, guard = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local guard_from, settlements = tonumber(ARGV[7]), tonumber(ARGV[9])
@@ -197,6 +198,8 @@ if has_marks then
     if not told[id] then cancels[#cancels + 1] = id end
   end
 end
+-- rule:37 the worker hears at once that something waits for other queues
+if POSTED.any then left_ready = left_ready + 4 end
 -- rule:8 an exchange returns the marks
 return {'ok', now, due_ms or -1, lease_end, left_ready, not_yours, cancelled, cancels,
   taken, promoted, fewest}

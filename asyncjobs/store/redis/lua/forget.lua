@@ -8,7 +8,7 @@
 --   3 the queue's name.
 -- Result: {jobs ready, running, scheduled, dead, live leases, jobs that the index knows, 1 when
 --   somebody waits for a result, for how many ms yet its past is needed, what is paused, how many
---   schedules feed it}. All of them 0: it is forgotten.
+--   schedules feed it, flows, barriers, entries of its outbox}. All of them 0: it is forgotten.
 local now, idle = store_now(), tonumber(ARGV[2])
 local ready, running = count_entries()
 local wait_ms = 0
@@ -42,7 +42,7 @@ local left = {ready[1] + ready[2] + ready[3] + ready[4], running, redis.call('ZC
   redis.call('ZCARD', DEAD), redis.call('ZCOUNT', WORKERS, from, '+inf'),
   redis.call('HLEN', INDEX), redis.call('EXISTS', AWAITED), math.ceil(wait_ms),
   redis.call('HLEN', PAUSED),
-  redis.call('ZCARD', CRON)}
+  redis.call('ZCARD', CRON), 0, 0, redis.call('XLEN', outbox_key('outbox'))}
 for _, number in ipairs(left) do
   -- rule:9 a queue with something left is not forgotten
   if number > 0 then return left end
@@ -62,6 +62,11 @@ for _, name in ipairs({'lanes', 'turns', 'barred', 'later', 'standing', 'lanes:o
   'closed', 'limits', 'holders', 'holders:of', 'gated:of', 'gated:data', 'gated:since'}) do
   redis.call('UNLINK', base .. name)
 end
+-- Others may relay something to this queue that it has got already. And the next entry of its own
+-- outbox must not have the id of one that they know.
+-- rule:37 a queue that is forgotten knows for a day what it has got
+for _, name in ipairs({'outbox', 'inbox'}) do redis.call('PEXPIRE', outbox_key(name), 86400000) end
+redis.call('UNLINK', outbox_key('outbox:state'), outbox_key('outbox:old'))
 drop_figures(now)
 redis.call('SREM', KEYS[OWN_KEYS + 1], ARGV[3])
 return left

@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.outbox on each store."""
+
+from asyncjobs.testing.conformance.outbox import *
