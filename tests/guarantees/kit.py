@@ -206,3 +206,16 @@ def most_at_once(spans: list[tuple[float, float]]) -> int:
         running += change
         most = max(most, running)
     return most
+
+
+def spans_of(scene: Scene, killed: dict[str, float]) -> dict[str, list[tuple[float, float]]]:
+    """When each job ran. A span that nobody has ended has ended with its worker."""
+    ends: dict[tuple[str, int, int], list[Line]] = {}
+    for line in scene.lines("ended"):
+        ends.setdefault((line.id, line.pid, line.attempt), []).append(line)
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for line in scene.lines("began"):
+        own = ends.get((line.id, line.pid, line.attempt), [])
+        end_s = own.pop(0).at_s if own else killed[line.worker]
+        spans.setdefault(line.id, []).append((line.at_s, end_s))
+    return spans

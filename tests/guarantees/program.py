@@ -16,7 +16,16 @@ from pathlib import Path
 
 import orjson
 
-from asyncjobs import INJECTED, AsyncJobs, Batch, BatchContext, JobContext, RetryPolicy, constant
+from asyncjobs import (
+    INJECTED,
+    AsyncJobs,
+    Batch,
+    BatchContext,
+    Concurrency,
+    JobContext,
+    RetryPolicy,
+    constant,
+)
 
 POLL_S = 0.01
 """How often a worker looks for gates that have opened."""
@@ -108,6 +117,11 @@ async def single(fails: int, *, ctx: JobContext = INJECTED) -> None:
         raise PlantedError("as planned")
 
 
+async def bounded(key: str, fails: int, *, ctx: JobContext = INJECTED) -> None:
+    """As `single`, and two of one key at a time."""
+    await single(fails, ctx=ctx)
+
+
 async def poison(gate: str, *, ctx: JobContext = INJECTED) -> None:
     """Kills its worker: the first time at its gate, after that at once."""
     note("began", ctx)
@@ -146,6 +160,10 @@ def make(*, knows_fresh: bool, url: str | None = None, prefix: str | None = None
     app = AsyncJobs(url, prefix=prefix or os.environ["PREFIX"], connect_timeout=10)
     app.job(retry=RetryPolicy(max_attempts=3, backoff=constant(0)))(held)
     app.job(retry=RetryPolicy(max_attempts=3, backoff=constant(0.01)))(single)
+    app.job(
+        retry=RetryPolicy(max_attempts=3, backoff=constant(0.01)),
+        limits=[Concurrency(2, by="key"), Concurrency(4, name="all")],
+    )(bounded)
     app.job(retry=False)(poison)
     app.job(retry=False)(blocking)
     app.job(retry=False, batch=Batch(size=64, window=0.2))(poison_batch)

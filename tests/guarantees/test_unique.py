@@ -14,26 +14,13 @@ from asyncjobs import JobHandle, Unique
 from asyncjobs.policy.unique import OnConflict
 from tests.audit import audit
 from tests.guarantees import program
-from tests.guarantees.kit import Line, Scene, eventually, most_at_once
+from tests.guarantees.kit import Scene, eventually, most_at_once, spans_of
 
 pytestmark = pytest.mark.anyio
 
 CALLS = 100
 AT_ONCE = 10
 SEED = 15
-
-
-def _spans(scene: Scene, killed: dict[str, float]) -> dict[str, list[tuple[float, float]]]:
-    """When each job ran. A span that nobody has ended has ended with its worker."""
-    ends: dict[tuple[str, int, int], list[Line]] = {}
-    for line in scene.lines("ended"):
-        ends.setdefault((line.id, line.pid, line.attempt), []).append(line)
-    spans: dict[str, list[tuple[float, float]]] = {}
-    for line in scene.lines("began"):
-        own = ends.get((line.id, line.pid, line.attempt), [])
-        end_s = own.pop(0).at_s if own else killed[line.worker]
-        spans.setdefault(line.id, []).append((line.at_s, end_s))
-    return spans
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
@@ -85,7 +72,7 @@ async def test_one_job_holds_a_key_through_kills_retries_and_cancels(scene: Scen
             assert await scene.stop(worker) == 0
     counted = Counter(handle.disposition for handle in handles)
     assert {"new", "existing", "held"} <= counted.keys()
-    spans = _spans(scene, killed)
+    spans = spans_of(scene, killed)
     # One job at a time, and a job that was lost with its worker begins anew only after that.
     assert most_at_once([span for own in spans.values() for span in own]) == 1
     left = [name for name in ("", ":of", ":next", ":held") if _exists(scene, f"unique{name}")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
@@ -116,3 +117,34 @@ async def _keys(store: Store) -> set[bytes]:
     base = b"{%b:work}:" % store.settings.prefix.encode()
     found = await backend._link.call(b"KEYS", base.replace(b"[", b"\\[") + b"*")
     return {key.removeprefix(base) for key in found}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_window_sees_more_starts_than_the_rate(store: Store, seed: int) -> None:
+    chance = random.Random(seed)
+    number, period_ms, burst = chance.choice([(5, 1000, 1), (7, 300, 3), (20, 100, 20)])
+    rule = LimitRule(LimitKind.RATE, number, period_ms, burst)
+    workers = [await store.worker() for _ in range(2)]
+    starts: list[int] = []
+    tokens: dict[str, int] = {}
+    while len(starts) < 60:
+        jobs = []
+        for _ in range(chance.randint(0, 9)):
+            id = f"j{len(tokens)}"
+            tokens[id] = chance.choice([1, 1, 1, min(3, burst)])
+            use = LimitUse("api", "", rule, tokens=tokens[id])
+            jobs.append(new(id, use, turn=chance.choice("ab")))
+        if jobs:
+            await enqueue(store, *jobs)
+        taken = await chance.choice(workers).take(chance.randint(1, 9))
+        for job in taken:
+            starts += [store.clock.ms] * tokens[job.id]
+        store.clock.ms += chance.choice([0, 1, period_ms // 10, period_ms // 2])
+    for begin in starts:
+        assert sum(begin <= ms < begin + period_ms for ms in starts) <= number
+    # A rate is no reason to be slow: those that wait go on as soon as they may.
+    answer = await workers[0].exchange(demand=100)
+    due = answer.next_due_ms["work"]
+    if due is not None:
+        store.clock.ms = due
+        assert await workers[0].take() != []
