@@ -124,7 +124,7 @@ class Gates:
     def pull_back(self, from_ms: int, by_ms: int, now: int) -> None:
         """The clock has gone back."""
         self.outside.pull_back(from_ms, by_ms)
-        self.lanes.pull_back(from_ms, by_ms, now)
+        self.lanes.pull_back(by_ms, now)
 
     # Taking
 

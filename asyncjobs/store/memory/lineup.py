@@ -43,7 +43,8 @@ class Lineup:
 
     def lane_of(self, gate: Gate, now: int) -> Lane:
         """The lane for jobs with this gate, made when it is new."""
-        self.declare(gate.uses, now)
+        # Not those that are known: a job that comes back may have the rules of an older release.
+        self.declare((use for use in gate.uses if self._keys.lacks(use)), now)
         name = name_of(gate)
         lane = self._lanes.get(name)
         share = max(gate.share, 1)
@@ -147,12 +148,12 @@ class Lineup:
             elif lane.barred_at is not None:
                 self._note_opening(lane.barred_at, now)
 
-    def pull_back(self, from_ms: int, by_ms: int, now: int) -> None:
+    def pull_back(self, by_ms: int, now: int) -> None:
         """The clock has gone back: no key is closed for longer, and no lane waits longer."""
-        self._keys.pull_back(from_ms, by_ms)
+        self._keys.pull_back(by_ms)
         for key in self._keys:
             # No lane waits for as long as a step back of the clock.
-            self._note_opening(key, now)
+            self.let_in_all(key, now)
 
     def _may_pass(self, lane: Lane, key: LimitKey, now: int) -> bool:
         opens = self._opens(lane, key, now)

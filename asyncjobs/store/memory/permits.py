@@ -9,7 +9,7 @@ from asyncjobs.errors import UsageError
 from asyncjobs.model.terms import LimitKind, LimitRule, LimitUse
 from asyncjobs.store.memory import lanes
 from asyncjobs.store.memory.lanes import KeyName
-from asyncjobs.store.memory.rates import charged, opens_ms, owed_at_most, starts_left
+from asyncjobs.store.memory.rates import bounded, charged, forgiven, opens_ms, starts_left
 from asyncjobs.store.memory.stored import StoredJob
 
 __all__ = ["LimitKey", "LimitKeys", "Use"]
@@ -87,6 +87,12 @@ class LimitKeys:
         # One that is used by nobody is kept for its rule, and goes with it.
         return [self.get((limit, key))]
 
+    def lacks(self, use: LimitUse) -> bool:
+        """Whether no rule of code is known for a use."""
+        if use.is_own:
+            return (use.limit, use.key) not in self._own
+        return use.limit not in self._code
+
     def is_known(self, limit: str) -> bool:
         """Whether code has used this limit."""
         return limit in self._code
@@ -131,11 +137,11 @@ class LimitKeys:
                 del self._keys[name]
                 self._own.pop(name, None)
 
-    def pull_back(self, from_ms: int, by_ms: int) -> None:
-        """The clock has gone back: a key is closed for no longer than it was to be."""
+    def pull_back(self, by_ms: int) -> None:
+        """The clock has gone back by so much: what was in a while is in a while from now."""
         for key in self._keys.values():
-            if key.closed_ms > from_ms:
-                key.closed_ms -= by_ms
+            key.closed_ms = max(key.closed_ms - by_ms, 0)
+            key.paid_us = max(key.paid_us - by_ms * 1000, 0)
 
     # Passing
 
@@ -149,6 +155,7 @@ class LimitKeys:
             return key.closed_ms if key.running < rule.number else None
         if rule.number < 1:
             return None
+        key.paid_us = bounded(rule, key.paid_us, now)
         # A job starts no earlier than its rate allows.
         return max(key.closed_ms, opens_ms(rule, key.paid_us, tokens, now))
 
@@ -173,7 +180,7 @@ class LimitKeys:
         """Another rule holds: of the old one no more is owed than the new one could owe."""
         rule = self.rule(key.name)
         if rule.kind is LimitKind.RATE and rule.number:
-            key.paid_us = owed_at_most(rule, key.paid_us, now)
+            key.paid_us = forgiven(rule, key.paid_us, now)
 
 
 _BOUNDS = {

@@ -72,6 +72,7 @@ class Placing:
         job = StoredJob(new.id, new.priority, new.envelope)
         if new.terms is not None and new.terms.gate is not None:
             job.gated = Gated(new.terms.gate)
+            self._waiting.gates.lanes.declare(new.terms.gate.uses, now)
         self._jobs[new.id] = job
         if new.terms is not None:
             self.barriers.enter(job.id, new.terms)
@@ -94,7 +95,9 @@ class Placing:
     def put(self, job: StoredJob, due: int, now: int) -> None:
         """Make the job ready, or let it wait until it is due."""
         if due <= now:
-            self._news.is_ready |= self._waiting.append(job, now)
+            # Not `|=`: what the other one has told meanwhile would be lost.
+            if self._waiting.append(job, now):
+                self._news.is_ready = True
             return
         earliest = self._waiting.next_due_ms
         self._waiting.schedule(job, due)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from asyncjobs.model.terms import LimitRule
 
-__all__ = ["charged", "opens_ms", "owed_at_most", "starts_left"]
+__all__ = ["bounded", "charged", "forgiven", "opens_ms", "starts_left"]
 
 
 def _interval_us(rule: LimitRule) -> int:
@@ -19,16 +19,19 @@ def _interval_us(rule: LimitRule) -> int:
     return -(-rule.period_ms * 1000 // max(spread, 1))
 
 
-def owed_at_most(rule: LimitRule, paid_us: int, now: int) -> int:
-    """What is owed is never more than a burst: so it was another rule, or another clock."""
+def forgiven(rule: LimitRule, paid_us: int, now: int) -> int:
+    """The same under another rule, which never owes more than its burst."""
     return min(paid_us, now * 1000 + max(rule.burst, 1) * _interval_us(rule))
+
+
+def bounded(rule: LimitRule, paid_us: int, now: int) -> int:
+    """More than all of a window is never owed: then the clock was set back."""
+    return min(paid_us, now * 1000 + rule.number * _interval_us(rule))
 
 
 def opens_ms(rule: LimitRule, paid_us: int, tokens: int, now: int) -> int:
     """When a start that counts for so many may pass; `now` or earlier: it may."""
     interval = _interval_us(rule)
-    # After a step back of the clock nothing is owed for longer than it takes to pay for all.
-    paid_us = min(paid_us, now * 1000 + rule.number * interval)
     # One that counts for more than all could never pass.
     tokens = min(tokens, rule.number)
     return -(-(paid_us + (tokens - max(rule.burst, 1)) * interval) // 1000)
@@ -37,7 +40,6 @@ def opens_ms(rule: LimitRule, paid_us: int, tokens: int, now: int) -> int:
 def charged(rule: LimitRule, paid_us: int, tokens: int, now: int) -> int:
     """The time at which all is paid for, together with a start that counts for so many."""
     interval = _interval_us(rule)
-    paid_us = min(paid_us, now * 1000 + rule.number * interval)
     return max(paid_us, now * 1000) + min(tokens, rule.number) * interval
 
 

@@ -91,7 +91,8 @@ local function open_gates(now)
   function gates.review_use(text)
     local use = rooms.use(text)
     for _, lane in ipairs(gates.lanes_of(text, 1000)) do
-      if lane.where == 't' or lane.where == 'l' then gates.review(lane) end
+      -- Also one that is barred: a key that is closed opens by time, and gives no permit back then.
+      if lane.where then gates.review(lane) end
     end
     -- As many lanes as there is room for come into line.
     if use.kind == 'c' then gates.let_in(text, rooms.room(use, 1)) end

@@ -141,6 +141,16 @@ local function open_lanes(now)
     if lane.where then write(lane) end
   end
 
+  -- The newest job of a lane says its share.
+  function gates.set_share(lane, share)
+    local is_new = lane.where and lane.share ~= share
+    lane.share = share
+    if is_new then
+      redis.call('HSET', STANDING, lane.name,
+        string.format('%s%.0f %.0f %.0f %s', lane.where, share, lane.turn, lane.class, lane.about))
+    end
+  end
+
   -- What keeps the jobs of a lane: 't' nothing, 'b' a limit without a permit, 'l' a key that is not
   -- open yet, and until when.
   function gates.obstacle(lane)
@@ -214,7 +224,8 @@ local function open_lanes(now)
         return
       else
         gates.place(lane, class)
-        if lane.where == 't' then number = number - 1 end
+        -- One of suspects may find no worker with room for them, and must not keep the permit.
+        if lane.where == 't' and not lane.fixed then number = number - 1 end
       end
     end
   end

@@ -155,6 +155,12 @@ local function open_rooms(now)
     end
   end
 
+  -- Keeps what is owed at a rate as it was found.
+  function rooms.keep(text)
+    local use = rooms.use(text)
+    if use.kind == 'r' and use.paid > 0 then started[text] = use end
+  end
+
   function rooms.write()
     for text, use in pairs(started) do
       redis.call('ZADD', RATES, string.format('%.4f', use.paid), text)
