@@ -135,20 +135,11 @@ local function open_lanes(now)
     write(lane)
   end
 
+  -- The newest job of a lane says its share.
   function gates.set_share(lane, share)
     if lane.share == share then return end
     lane.share = share
     if lane.where then write(lane) end
-  end
-
-  -- The newest job of a lane says its share.
-  function gates.set_share(lane, share)
-    local is_new = lane.where and lane.share ~= share
-    lane.share = share
-    if is_new then
-      redis.call('HSET', STANDING, lane.name,
-        string.format('%s%.0f %.0f %.0f %s', lane.where, share, lane.turn, lane.class, lane.about))
-    end
   end
 
   -- What keeps the jobs of a lane: 't' nothing, 'b' a limit without a permit, 'l' a key that is not
