@@ -116,6 +116,10 @@ class FlowHandle(Generic[R_co]):
         """Where the flow is now."""
         return (await self._record(self._reader.opened())).state
 
+    def status_sync(self) -> FlowState:
+        """`status` for threads; it blocks. Raises UsageError on a running event loop."""
+        return self._reader.ask_from_thread(self._record, "status_sync()").state
+
     async def info(self) -> FlowInfo:
         """What the store knows of the flow now, with the number of its nodes by state."""
         return flow_info(await self._record(self._reader.opened()))
@@ -270,8 +274,15 @@ class FlowHandle(Generic[R_co]):
     async def cancel(self) -> bool:
         """Cancel all nodes that have not ended; those that run are asked to stop. Returns False if
         the flow has ended already."""
+        return await self._cancel(self._reader.opened())
+
+    def cancel_sync(self) -> bool:
+        """`cancel` for threads; it blocks. Raises UsageError on a running event loop."""
+        return self._reader.ask_from_thread(self._cancel, "cancel_sync()")
+
+    async def _cancel(self, backend: Backend) -> bool:
         ttl_ms = self._reader.result_ttl_ms(None, None)
-        return await flow_acts.cancel(self._reader.opened(), self.ref, ttl_ms)
+        return await flow_acts.cancel(backend, self.ref, ttl_ms)
 
     async def retry(self, which: Which = "failed", *, from_: str | Node[Any] | None = None) -> int:
         """Run nodes again; returns how many. The others keep their results.

@@ -38,11 +38,14 @@ from asyncjobs.compat.celery import (
     CeleryResult,
     CeleryTask,
     celery_like,
+    chain,
+    chord,
+    group,
     shared_task,
     shared_tasks,
 )
 from asyncjobs.compat.celery.options import OF_CALLS, OF_TASKS, apply_options
-from asyncjobs.errors import ConfigError, ResultTimeout, UsageError
+from asyncjobs.errors import ConfigError, FlowCancelled, FlowFailed, ResultTimeout, UsageError
 
 LIMIT_S = 20
 ROOT = Path(__file__).parents[2]
@@ -340,6 +343,101 @@ def test_celery_like_leaves_the_job_function_alone(jobs: AsyncJobs) -> None:
     assert job.settings.timeout_s == 300
     assert (task.name, task.__name__, repr(task)) == (job.name, "add", f"<CeleryTask {job.name}>")
     assert beside(jobs, lambda: task.delay(2).handle.queue, working=False) == "mail"
+
+
+# Canvas
+
+
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+def test_chains_groups_and_chords() -> None:
+    jobs = AsyncJobs("memory:")
+    app = Celery(jobs)
+    plus, twice, summed = app.task(add), app.task(double), app.task(total)
+    by_name = app.signature(plus.name, (1,), immutable=True)
+
+    def view() -> list[Any]:
+        work: list[Any] = [
+            chain(plus.s(1, 2), twice.s(), plus.s(10)),
+            plus.s(1, 2) | twice.s() | plus.si(5, 5),
+            group(plus.s(n, n) for n in range(3)),
+            chord([plus.s(n, 1) for n in range(4)], summed.s()),
+            group(twice.s(n) for n in (1, 2)) | summed.s(),
+            plus.s(1, 1) | group(twice.s(), plus.s(5)),
+            chain(by_name, twice.s()),
+        ]
+        results = [each.delay() for each in work]
+        results += [chain(plus.s(1), twice.s()).delay(4), chord([plus.s(1)])(summed.s())]
+        found = [result.get(timeout=LIMIT_S) for result in results]
+        assert {(each.state, each.ready(), each.successful()) for each in results} == {
+            ("SUCCESS", True, True)
+        }
+        return found
+
+    assert beside(jobs, view) == [16, 10, [0, 2, 4], 10, 6, [4, 7], 2, 10, 1]
+
+
+def test_a_flow_that_fails_or_is_revoked() -> None:
+    jobs = AsyncJobs("memory:")
+    app = Celery(jobs)
+    failing, waiting, plus = app.task(fail), app.task(wait), app.task(add)
+
+    def view() -> None:
+        broken = chain(failing.si("planted"), plus.s(1)).delay()
+        with pytest.raises(FlowFailed):
+            broken.get(timeout=LIMIT_S)
+        assert (broken.failed(), broken.state) == (True, "FAILURE")
+        running = (waiting.si() | plus.si(1)).delay()
+        assert (running.ready(), running.state) == (False, "STARTED")
+        with pytest.raises(UsageError, match="terminate=True"):
+            running.revoke()
+        assert running.revoke(terminate=True) is True
+        with pytest.raises(FlowCancelled):
+            running.get(timeout=LIMIT_S)
+        assert running.state == "REVOKED"
+        assert running.revoke(terminate=True) is False
+
+    beside(jobs, view)
+
+
+def test_a_signature_is_a_value() -> None:
+    jobs = AsyncJobs("memory:")
+    app = Celery(jobs, priorities=FROM_REDIS)
+    plus = app.task(add)
+
+    def view() -> None:
+        one = plus.s(1)
+        slow = one.set(queue="slow", countdown=3600)
+        info = slow.delay(2).info
+        assert (info.ref.queue, info.args, info.state) == ("slow", [2, 1], State.SCHEDULED)
+        assert (one.options, one.args) == ({}, (1,))
+        assert one.clone((5,), {"b": 7}).kwargs == {"b": 7}
+        assert plus.signature((1,), queue="slow").apply_async(kwargs={"b": 4}).info.kwargs == {
+            "b": 4
+        }
+        flow = chain(one.set(queue="slow"), plus.s(2)).apply_async()
+        assert flow.id.startswith("default/")
+
+    beside(jobs, view, working=False)
+    assert plus.s(1)(2) == 3
+
+
+def test_what_is_no_signature_is_refused(plain: Celery) -> None:
+    odd: Any = add
+    wrong_calls: list[Callable[[], Any]] = [
+        lambda: chain(odd),
+        lambda: group([odd]),
+        lambda: chord([odd], odd),
+    ]
+    for wrong in wrong_calls:
+        with pytest.raises(UsageError, match=r"such as f\.s\(1\)"):
+            wrong()
+    with pytest.raises(UsageError, match="nothing to run"):
+        chain()
+    with pytest.raises(UsageError, match="no task in it"):
+        group([]).delay()
 
 
 # What means something else, or nothing

@@ -11,6 +11,9 @@ from asyncjobs.compat.celery import (
     Celery,
     CeleryResult,
     celery_like,
+    chain,
+    chord,
+    group,
     shared_task,
     shared_tasks,
 )
@@ -53,6 +56,13 @@ def view() -> None:
     assert_type(result.state, str)
     assert_type(result.revoke(terminate=True), bool)
     assert_type(celery_like(written).delay("a").get(), bytes)
+
+
+def canvas() -> None:
+    assert_type(add.s(1).set(queue="slow").delay(), CeleryResult[int])
+    (add.s(1, 2) | send.s()).delay().get()
+    chain(add.s(1, 2), group(add.s(n) for n in range(3)), add.si(1, 1)).apply_async()
+    chord([add.s(1)], shared.s()).delay()
 
 
 def by_name(job: JobFunction[[int], str]) -> str:

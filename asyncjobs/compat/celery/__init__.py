@@ -1,4 +1,4 @@
-"""Celery's names over job functions: `delay`, `apply_async`, `s`, results.
+"""Celery's names over job functions: `delay`, `apply_async`, canvas, results.
 
     from asyncjobs import AsyncJobs
     from asyncjobs.compat.celery import Celery
@@ -17,19 +17,26 @@ ConfigError that says what to write instead. docs/coming-from/celery.md has the 
 """
 
 from asyncjobs.compat.celery.app import Celery, shared_task, shared_tasks
+from asyncjobs.compat.celery.canvas import Canvas, Signature, chain, chord, group
 from asyncjobs.compat.celery.options import FROM_RABBITMQ, FROM_REDIS, ApplyOptions, TaskOptions
-from asyncjobs.compat.celery.result import CeleryResult
+from asyncjobs.compat.celery.result import CeleryFlowResult, CeleryResult
 from asyncjobs.compat.celery.task import CeleryTask, celery_like
 
 __all__ = [
     "FROM_RABBITMQ",
     "FROM_REDIS",
     "ApplyOptions",
+    "Canvas",
     "Celery",
+    "CeleryFlowResult",
     "CeleryResult",
     "CeleryTask",
+    "Signature",
     "TaskOptions",
     "celery_like",
+    "chain",
+    "chord",
+    "group",
     "shared_task",
     "shared_tasks",
 ]

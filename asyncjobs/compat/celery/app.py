@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from asyncjobs.app import AsyncJobs
+from asyncjobs.compat.celery.canvas import Signature
 from asyncjobs.compat.celery.options import ApplyOptions, Priorities, TaskOptions, task_options
 from asyncjobs.compat.celery.result import CeleryResult
 from asyncjobs.compat.celery.task import CeleryTask
@@ -55,6 +56,7 @@ class Celery:
         self, jobs: AsyncJobs | JobRegistry, *, priorities: Priorities | None = None
     ) -> None:
         """Raises UsageError for anything but an AsyncJobs or a JobRegistry."""
+        # Celery takes a name here, and code that was not changed yet would give one.
         if not isinstance(jobs, AsyncJobs | JobRegistry):
             raise UsageError(
                 f"Celery() of asyncjobs takes an AsyncJobs or a JobRegistry, not {shown(jobs)}; "
@@ -98,6 +100,18 @@ class Celery:
         """Store a job by the name of its function. Raises UsageError for a name that no module of
         this process has registered, and like `CeleryTask.apply_async`."""
         return self._named(name).apply_async(args, kwargs, **options)
+
+    def signature(
+        self,
+        name: str,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        immutable: bool = False,
+        **options: Unpack[ApplyOptions],
+    ) -> Signature[Any]:
+        """A signature by the name of the function. Raises like `send_task`."""
+        return self._named(name).signature(args, kwargs, immutable=immutable, **options)
 
     def AsyncResult(self, id: str, queue: str | None = None) -> CeleryResult[Any]:  # noqa: N802
         """The result of a job by its id, or by its public id `queue/id`. Asks no store.

@@ -185,6 +185,7 @@ def _known(given: Mapping[str, Any], refused: Mapping[str, str], of: str) -> dic
         if name in refused:
             raise _refused(name, of, refused[name])
         options[name] = value
+    # A result that is kept is the default, so False says nothing.
     ignores = options.pop("ignore_result", False)
     if ignores:
         options["result_ttl"] = 0

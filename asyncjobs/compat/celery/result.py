@@ -1,16 +1,18 @@
-"""`CeleryResult`: a job's handle with the names of Celery's AsyncResult."""
+"""Handles of jobs and flows, with the names of Celery's AsyncResult."""
 
 from __future__ import annotations
 
 from typing import Any, Final, Generic, Literal, TypeVar, overload
 
-from asyncjobs.errors import JobCancelled, JobDiscarded, JobFailed, ResultError
+from asyncjobs.client.flow_handle import FlowHandle
+from asyncjobs.errors import JobCancelled, JobDiscarded, JobFailed, ResultError, UsageError
 from asyncjobs.jobs.handle import JobHandle
 from asyncjobs.jobs.info import JobInfo
 from asyncjobs.model.clock import Seconds
 from asyncjobs.model.job import State
+from asyncjobs.store.flows import FlowState
 
-__all__ = ["CeleryResult"]
+__all__ = ["CeleryFlowResult", "CeleryResult"]
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -76,6 +78,7 @@ class CeleryResult(Generic[R_co]):
         info = self.handle.info_sync()
         if info.state is State.SCHEDULED and (info.attempt or 1) > 1:
             return "RETRY"
+        # Celery revokes what has expired. What a job has discarded by itself it calls ignored.
         if info.state is State.DISCARDED and info.reason == "expired":
             return "REVOKED"
         return _STATES[info.state]
@@ -140,6 +143,63 @@ class CeleryResult(Generic[R_co]):
         return f"<CeleryResult {self.id}>"
 
 
+class CeleryFlowResult(Generic[R_co]):
+    """A `chain`, `group` or `chord` that was started, with the names of Celery's AsyncResult.
+
+    All methods block, and raise UsageError on a running event loop: use `handle` there.
+    """
+
+    __slots__ = ("handle",)
+
+    def __init__(self, handle: FlowHandle[R_co]) -> None:
+        self.handle = handle
+
+    @property
+    def id(self) -> str:
+        """The public id of the flow, `queue/id`."""
+        return self.handle.id
+
+    def get(self, timeout: Seconds | None = None) -> R_co:
+        """Wait for the end of the flow, and return its result: of a chain that of its last task, of
+        a group the list, of a chord that of its callback. Raises like `FlowHandle.result_sync`."""
+        return self.handle.result_sync(timeout)
+
+    @property
+    def state(self) -> str:
+        """Celery's word for the state: STARTED, SUCCESS, FAILURE or REVOKED."""
+        return _FLOW_STATES.get(self.handle.status_sync(), "STARTED")
+
+    def ready(self) -> bool:
+        """Whether the flow has ended, in whatever way."""
+        return self.state != "STARTED"
+
+    def successful(self) -> bool:
+        """Whether the flow has succeeded."""
+        return self.state == "SUCCESS"
+
+    def failed(self) -> bool:
+        """Whether the flow has failed."""
+        return self.state == "FAILURE"
+
+    def revoke(self, *, terminate: bool = False) -> bool:
+        """Cancel all of the flow that has not ended; with `terminate=True` only, since those that
+        run are asked to stop. Raises UsageError without it."""
+        if not terminate:
+            raise UsageError(
+                "revoke() of a flow also stops those of its jobs that run; write "
+                "revoke(terminate=True)"
+            )
+        return self.handle.cancel_sync()
+
+    def __repr__(self) -> str:
+        return f"<CeleryFlowResult {self.id}>"
+
+
+_FLOW_STATES: Final = {
+    FlowState.SUCCEEDED: "SUCCESS",
+    FlowState.FAILED: "FAILURE",
+    FlowState.CANCELLED: "REVOKED",
+}
 _INSTEAD: Final = {
     "children": "a flow knows its nodes: await app.flows.get(id).nodes()",
     "parent": "a flow knows its nodes: await app.flows.get(id).nodes()",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, ParamSpec, TypeVar, Unpack
 
-from asyncjobs.compat.celery.options import ApplyOptions, Priorities, apply_options
+from asyncjobs.compat.celery.canvas import Signature, send
+from asyncjobs.compat.celery.options import ApplyOptions, Priorities
 from asyncjobs.compat.celery.result import CeleryResult
 from asyncjobs.errors import UsageError
 from asyncjobs.jobs.context import JobContext
@@ -45,6 +46,7 @@ class CeleryTask(Generic[P, R_co]):
         """`priorities`: what numbers of `priority=` mean; None refuses them."""
         self.job = job
         self.priorities = priorities
+        # Tools that look at modules, such as documentation, see the function.
         self.__name__ = job.__name__
         self.__qualname__ = job.__qualname__
         self.__module__ = job.__module__
@@ -82,18 +84,41 @@ class CeleryTask(Generic[P, R_co]):
 
         Raises ConfigError for Celery's options that mean nothing here, and like `delay`.
         """
-        job = self.job
-        given = apply_options(options, self.priorities)
-        if given:
-            job = job.options(**given)
-        call: Any = job.enqueue_sync
-        return CeleryResult(call(*(args or ()), **(kwargs or {})))
+        return send(self.job, self.priorities, args, kwargs, options)
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R_co]:
+        """A signature: this task with these arguments, for later. In a chain, the result of what
+        comes before it is put in front of them."""
+        return Signature(self.job, args, kwargs, priorities=self.priorities)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature[R_co]:
+        """The same, without the result of what comes before it."""
+        return Signature(self.job, args, kwargs, immutable=True, priorities=self.priorities)
+
+    def signature(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        immutable: bool = False,
+        **options: Unpack[ApplyOptions],
+    ) -> Signature[R_co]:
+        """A signature with options."""
+        return Signature(
+            self.job,
+            args or (),
+            kwargs,
+            options=options,
+            immutable=immutable,
+            priorities=self.priorities,
+        )
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Run it here and now. An async function returns a coroutine, as in any other code.
 
         Raises UsageError for a function with dependencies: `await f.job(...)` makes them.
         """
+        # Not through the job function: a call of Celery's is sync where the function is.
         if self.job.is_async:
             return self.job(*args, **kwargs)
         if self.job.binding.needs:
