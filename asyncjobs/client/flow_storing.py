@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol
 
 from asyncjobs.client.client import Client
 from asyncjobs.client.flow_jobs import (
@@ -15,11 +17,10 @@ from asyncjobs.client.flow_jobs import (
     variants_of,
 )
 from asyncjobs.client.passing import Passing
-from asyncjobs.client.sender import Maker, Sender
 from asyncjobs.jobs.drawing import Drawing, DrawnNode
 from asyncjobs.jobs.enqueue_call import EnqueueCall
 from asyncjobs.jobs.function import JobFunction
-from asyncjobs.jobs.handle import JobHandle
+from asyncjobs.jobs.handle import JobHandle, Reader
 from asyncjobs.jobs.template import JobTemplate
 from asyncjobs.model.job import NewJob
 from asyncjobs.store.checks import check_needs
@@ -27,10 +28,34 @@ from asyncjobs.store.flows import MOST_NODES, FlowRef
 from asyncjobs.store.seam import Backend
 from asyncjobs.store.unstarted import cancel_unstarted
 
-__all__ = ["made_jobs", "store_flow"]
+__all__ = ["Sender", "made_jobs", "store_flow"]
 
 STEP: Final = 1_000
 """Jobs that are made in one go. Then the event loop has its turn."""
+
+
+class Maker(Protocol):
+    """Makes jobs of one job function."""
+
+    def new_job(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> NewJob: ...
+
+
+class Spans(Protocol):
+    """The tracing of enqueues."""
+
+    def enqueue(
+        self, templates: Sequence[JobTemplate]
+    ) -> AbstractContextManager[Sequence[Maker]]: ...
+
+
+class Sender(Protocol):
+    """What this needs of the sender of an app."""
+
+    @property
+    def reader(self) -> Reader: ...
+
+    @property
+    def spans(self) -> Spans: ...
 
 
 async def made_jobs(

@@ -8,6 +8,7 @@ from asyncjobs.client.client import Client
 from asyncjobs.jobs.effects import AttemptEffects
 from asyncjobs.jobs.handle import Disposition
 from asyncjobs.model.job import NewJob
+from asyncjobs.model.terms import Barrier
 from asyncjobs.store.answers import Placed
 from asyncjobs.store.seam import Backend
 
@@ -42,8 +43,14 @@ class Keeping:
         self, jobs: Sequence[NewJob], names: Sequence[str]
     ) -> list[Placed | None]:
         """See `Client.enqueue_many`. Sends nothing."""
+        self.keep(jobs, names)
+        return [None] * len(jobs)
+
+    def keep(
+        self, jobs: Sequence[NewJob], names: Sequence[str], barriers: Sequence[Barrier] = ()
+    ) -> None:
+        """Keep jobs, and the barriers that are raised with them."""
         # As an enqueue does: an error that came with the settlement would fail the whole attempt.
         for job, name in zip(jobs, names, strict=True):
             self._client.check(job, name)
-        self._effects.keep(jobs, names)
-        return [None] * len(jobs)
+        self._effects.keep(jobs, names, barriers)

@@ -12,12 +12,14 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from asyncjobs.client.client import Client
 from asyncjobs.client.convoy import Arrival, Convoy, Passed, conclude
+from asyncjobs.client.flow_expanding import expand
 from asyncjobs.client.keeping import Keeping
 from asyncjobs.client.passing import Passing
 from asyncjobs.errors import UniqueConflict, UsageError
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.effects import FindEffects
 from asyncjobs.jobs.enqueue_call import EnqueueCall
+from asyncjobs.jobs.flow_context import FlowContext
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import Disposition, JobHandle, Reader
 from asyncjobs.jobs.template import JobTemplate
@@ -325,6 +327,10 @@ class Sender:
 
             place = way.call_from_thread(ask, name)
         return _handle(template, self.reader, job, place, "pending")
+
+    async def expand(self, work: Any, flow: FlowContext, find: FindEffects) -> list[str]:
+        """Keep the jobs of new nodes, for `FlowContext.expand`, which lists the errors."""
+        return await expand(self, work, flow, Keeping(self._access.client, find))
 
     # -- with middleware around it ----------------------------------------------------------------
 

@@ -30,6 +30,10 @@ class Keeper(Protocol):
         """Keep many jobs."""
         ...
 
+    async def expand(self, work: Any, flow: Any, find: FindEffects) -> list[str]:
+        """Keep the jobs of nodes that a job adds to its flow; their names."""
+        ...
+
     def keep_from_thread(self, call: Any, find: FindEffects) -> JobHandle[Any]:
         """Keep one job, from code that does not run on an event loop."""
         ...

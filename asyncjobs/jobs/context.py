@@ -11,11 +11,13 @@ from typing import Any, Final, Protocol
 from asyncjobs.errors import UsageError
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.causing import Causing
+from asyncjobs.jobs.flow_context import FlowContext
 from asyncjobs.jobs.seat import Desk, Seat
 from asyncjobs.jobs.times import from_ms, in_zone
 from asyncjobs.jobs.waiting import EventWaits
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import clean_text, to_json
+from asyncjobs.model.flow_mark import context_of, flow_mark
 from asyncjobs.model.headers import NO_HEADERS, Headers
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.refs import JobRef
@@ -56,6 +58,7 @@ class JobContext(Causing):
         "_deadline_ms",
         "_enqueued_ms",
         "_expires_ms",
+        "_flow",
         "_headers",
         "_job",
         "_on_progress",
@@ -66,6 +69,8 @@ class JobContext(Causing):
         "name",
         "outer",
     )
+
+    _flow: FlowContext | None
 
     def __init__(
         self,
@@ -178,6 +183,21 @@ class JobContext(Causing):
         if tick is None:
             return None
         return tick.schedule
+
+    @property
+    def flow(self) -> FlowContext | None:
+        """The flow that the job is a node of; None for a job of no flow."""
+        try:
+            return self._flow
+        except AttributeError:
+            self._flow = self._new_flow()
+            return self._flow
+
+    def _new_flow(self) -> FlowContext | None:
+        mark = flow_mark(self._headers)
+        if mark is None:
+            return None
+        return FlowContext(mark, context_of(self._headers), self._effects)
 
     @property
     def meta(self) -> dict[str, str]:

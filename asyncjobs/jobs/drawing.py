@@ -115,10 +115,16 @@ class Drawing:
         self._depth = 0
 
     @classmethod
-    def of(cls, item: Any) -> Drawing:
-        """The drawing of this workflow, or of one call. Raises UsageError and EncodeError."""
+    def of(cls, item: Any, *, prefix: str = "", taken: set[str] | None = None) -> Drawing:
+        """The drawing of this workflow, or of one call. Raises UsageError and EncodeError.
+
+        `prefix`: what all names begin with. `taken`: names that are there, and those of this one
+        after that.
+        """
         drawing = cls()
-        drawing.outlet = drawing.add(item, Before(), "")
+        if taken is not None:
+            drawing._taken = taken
+        drawing.outlet = drawing.add(item, Before(), prefix)
         drawing._give_names()
         return drawing
 

@@ -107,6 +107,10 @@ class JobCall(Generic[R_co]):
         self.args = args
         self.kwargs = kwargs
 
+    def first_call(self) -> JobCall[R_co]:
+        """This call: it may stand where a workflow may."""
+        return self
+
     def __repr__(self) -> str:
         return f"<JobCall {self.function.name}>"
 

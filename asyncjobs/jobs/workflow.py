@@ -11,7 +11,14 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast, over
 
 from asyncjobs.errors import UsageError
 from asyncjobs.guard.texts import shown
-from asyncjobs.jobs.drawing import Before, Drawing, Outlet, check_node_name, references_in
+from asyncjobs.jobs.drawing import (
+    MOST_NODES_OF_FLOW,
+    Before,
+    Drawing,
+    Outlet,
+    check_node_name,
+    references_in,
+)
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.node import PREVIOUS, Node
 from asyncjobs.model.terms import OnFailure
@@ -43,6 +50,20 @@ class Workflow(Generic[R_co]):
     def _parts(self) -> Iterable[Any]:
         """The calls and workflows that it is made of."""
         raise NotImplementedError
+
+    def first_call(self) -> JobCall[Any] | None:
+        """One of its calls; None if it has none."""
+        stack: list[Any] = [self]
+        # A flow may contain itself, which its drawing tells.
+        for _ in range(MOST_NODES_OF_FLOW):
+            if not stack:
+                break
+            each = stack.pop()
+            if isinstance(each, JobCall):
+                return each
+            if isinstance(each, Workflow):
+                stack += each._parts()
+        return None
 
 
 class Taking(Protocol[A_contra, R_co]):

@@ -5,6 +5,10 @@ the step in which the last job in front has ended. The record of a flow lives in
 home. There each end of a node is recorded, in the step of that end or by way of an outbox. So
 nobody has to look for the state of a flow, and a flow is kept and dropped as one.
 
+A flow counts as a barrier, too, under its own id: a `Barrier` with the queue and the id of a flow,
+in a batch of new jobs or among the effects of a success, lets the flow wait for so many more ends.
+So a job that adds nodes does it in the step of its success, before its own end is recorded.
+
 Making a flow takes several calls. `open` enters its record, and `add_nodes` its nodes. Enqueues
 store its jobs, the first of them behind a barrier in each queue. `start` lets these barriers fall.
 So half a flow never runs. One whose maker has died before the start is cancelled by a prune, with
