@@ -71,6 +71,7 @@ from asyncjobs.jobs.context import INJECTED, JobContext, current_job
 from asyncjobs.jobs.dependency import Depends
 from asyncjobs.jobs.ended import JobEnd
 from asyncjobs.jobs.enqueue_call import EnqueueCall, EnqueueMiddleware, Send
+from asyncjobs.jobs.flow_context import FlowContext
 from asyncjobs.jobs.flow_info import FlowInfo, NodeInfo
 from asyncjobs.jobs.function import JobCall, JobFunction
 from asyncjobs.jobs.handle import JobHandle
@@ -134,6 +135,7 @@ __all__ = [
     "Fair",
     "Flow",
     "FlowCancelled",
+    "FlowContext",
     "FlowFailed",
     "FlowHandle",
     "FlowInfo",

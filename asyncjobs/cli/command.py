@@ -16,6 +16,7 @@ from asyncjobs.cli.completion import completion
 from asyncjobs.cli.dead.commands import dead
 from asyncjobs.cli.events.commands import events
 from asyncjobs.cli.exporter import exporter
+from asyncjobs.cli.flows.commands import flows
 from asyncjobs.cli.generate.commands import generate
 from asyncjobs.cli.history.commands import history
 from asyncjobs.cli.jobs.commands import jobs
@@ -56,6 +57,7 @@ for _command in (
     enqueue,
     events,
     exporter,
+    flows,
     generate,
     history,
     jobs,

@@ -230,6 +230,7 @@ def _until(job: JobRecord) -> str:
 
 async def _why_held(store: Backend, flow: FlowRef, node: NodeRecord, job: JobRecord) -> str:
     (obstacle,) = await store.flows.obstacles([node.job])
+    # It waits for its unique key, or at a limit.
     if obstacle is None:
         return f"it is held by {job.held_by}"
     stored = await nodes_of(store, flow)
@@ -243,6 +244,7 @@ async def _why_held(store: Backend, flow: FlowRef, node: NodeRecord, job: JobRec
                 waits.append(f"{parent.record.node} ({parent.state})")
     if not waits:
         return f"it waits for {obstacle.arrivals or 0} more ends of the nodes before it"
+    # Ten thousand names would help nobody.
     shown = ", ".join(waits[:10])
     if len(waits) > 10:
         shown += f" and {len(waits) - 10:,} more"

@@ -155,6 +155,7 @@ def _made(
     by_key = {each.definition.key: each for each in stored if each.definition is not None}
     numbers = {key: number for number, key in enumerate(chosen)}
     ends = ends_of(by_key)
+    # Nodes that stay as they are have ended, and nobody has to wait for them.
     edges = [_edges(_definition(each), numbers, ends) for each in chosen.values()]
     queues = [each.record.job.queue for each in chosen.values()]
     graph = fronts_of(queues, edges)

@@ -80,6 +80,7 @@ async def made_jobs(
 async def _made(
     sender: Sender, node: DrawnNode, function: JobFunction[..., Any], maker: Maker
 ) -> NewJob:
+    # Most job functions have no middleware around their enqueues.
     if function.template.through:
         function = await _passed(sender, node, function)
         maker = function.template

@@ -95,10 +95,12 @@ def node_info(
     keys. None for one that was never stored: the attempt that has added it has failed."""
     state = record.state
     held_by = None
+    # The flow keeps ends alone. What has not ended is known by its job.
     if state is None:
         if job is None:
             return None
         state, held_by = job.state, job.held_by
+    # A later release may have written it.
     if definition is None:
         return NodeInfo(record.node, record.job, "", state, {}, held_by)
     after = {names[key]: str(how) for key, how in definition.parents if key in names}

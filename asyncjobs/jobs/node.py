@@ -39,6 +39,7 @@ class Node(Generic[R_co]):
         item of lists, tuples and dicts in one. The node that gets it waits for this one. When this
         one fails, that one is cancelled: use `result_or` for a node that runs all the same.
         """
+        # A type checker must see what the other job function will get.
         return cast(R_co, Result(self, None))
 
     def result_or(self, default: D) -> R_co | D:

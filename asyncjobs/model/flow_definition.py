@@ -133,6 +133,7 @@ class NodeDefinition(NamedTuple):
                 "p": list(parents),
                 **rest,
             } if key:
+                # Most nodes run when those before them have ended.
                 delay_ms = rest.get("d", 0)
                 if type(delay_ms) is int and delay_ms >= 0:
                     found = tuple(_parents(parents))

@@ -40,7 +40,6 @@ EVENTS: Final = (
 )
 MISSING: Final[dict[str, tuple[str, ...]]] = {
     "Limits and fair turns": EVENTS,
-    "Workflows": EVENTS,
     "Atomic outcomes": EVENTS,
 }
 """Cells that are still to be filled in. Who fills one takes it out here; at the end there is none.

@@ -507,3 +507,37 @@ async def test_ten_thousand_children(app: AsyncJobs, jobs: FlowJobs) -> None:
         assert await handle.result(60) == sum(range(10_000))
         assert len(calls("number")) == 10_000
         assert len({each[0] for each in calls("number")}) == 10_000
+
+
+async def _nightly() -> str:
+    handle = await Nightly.app.flows.start(chain(Nightly.jobs.number.bind(4), Nightly.jobs.double))
+    return handle.id
+
+
+class Nightly:
+    """What the job of the next test starts a flow with."""
+
+    app: AsyncJobs
+    jobs: FlowJobs
+
+
+async def test_a_scheduled_job_starts_a_flow(app: AsyncJobs, jobs: FlowJobs) -> None:
+    Nightly.app, Nightly.jobs = app, jobs
+    nightly = register(app, _nightly, name="nightly", result_ttl=60)
+    async with working(app):
+        await app.schedules.put("nightly", nightly, cron="0 0 1 1 *")
+        made = await app.schedules.trigger("nightly")
+        flow = app.flows.get(await made.result(LIMIT_S))
+        assert await flow.result(LIMIT_S) == 8
+
+
+async def test_a_node_that_is_retried_has_not_ended(app: AsyncJobs, jobs: FlowJobs) -> None:
+    broken.add(1)
+    again = jobs.fragile.options(retry=5)
+    async with working(app):
+        handle = await app.flows.start(chain(jobs.number.bind(1), again, jobs.double))
+        await until(lambda: bool(calls("fragile")))
+        assert await handle.status() is FlowState.RUNNING
+        broken.clear()
+        assert await handle.result(LIMIT_S) == 2
+        assert calls("double") == [(1,)]

@@ -1,0 +1,1 @@
+"""`asyncjobs flows`: look at flows, cancel them and retry them."""
