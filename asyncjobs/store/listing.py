@@ -101,7 +101,8 @@ class JobQuery(NamedTuple):
 class JobCursor(NamedTuple):
     """A place in a list of jobs: the next page begins behind it, whatever has come or gone.
 
-    `part` is the priority of ready and running jobs, else 0. `tie` orders jobs of one time: a
+    `part` is the priority of ready and running jobs, 4 for those at gates where a store keeps them
+    apart, else 0. `tie` orders jobs of one time: a
     number or an id, as the store says.
     """
 
@@ -130,7 +131,7 @@ class JobCursor(NamedTuple):
                 tie = bytes.fromhex(tie)
             # `type`, not `isinstance`: True would pass as a number.
             is_sound = type(ms) is int and type(queue) is str and type(part) is int
-            if not is_sound or abs(ms) > _FARTHEST_MS or not 0 <= part <= 3:
+            if not is_sound or abs(ms) > _FARTHEST_MS or not 0 <= part <= 4:
                 raise ValueError("a field is out of range")
             if not isinstance(tie, bytes) and not (type(tie) is int and 0 <= tie < 2**64):
                 raise ValueError("a field is out of range")

@@ -51,7 +51,7 @@ class Gates:
         gated.when_full = "wait"
         if when_full == "cancel_new" and any(map(self._is_full, lane.keys())):
             self.lanes.drop_idle(lane)
-            # A job that shall not wait is cancelled when there is no room.
+            # rule:35 a job that shall not wait is cancelled when there is no room, in memory
             self.refuse(job, now)
             return False
         if when_full == "cancel_running":
@@ -65,7 +65,7 @@ class Gates:
         """Put a job that was taken back into its old place, without its permits."""
         gated = _gated(job)
         lane = self.lanes.lane_of(gated.gate, now)
-        # A job that is given back goes to the head of its lane.
+        # rule:35 a job that is given back goes to the head of its lane, in memory
         lane.lists[job.priority].give_back(job)
         gated.lane = lane
         # With the permits of the job the lane may come in line.
@@ -117,7 +117,7 @@ class Gates:
         self.lanes.declare(uses, now)
         for use in uses:
             key = self.keys.get((use.limit, use.key))
-            # A key that is closed for longer stays so.
+            # rule:35 a key that is closed for longer stays so, in memory
             key.closed_ms = max(key.closed_ms, until_ms)
             self.lanes.look_again(key.lanes, now)
 
@@ -177,7 +177,7 @@ class Gates:
             key.holders[job.id] = job
         lanes = self.lanes
         lanes.served = max(lanes.served, lane.turn)
-        # Each lane is served in its turn.
+        # rule:35 each lane is served in its turn, in memory
         lane.turn = lanes.served + 1 / lane.share
 
     # What stands here

@@ -136,7 +136,7 @@ class Lineup:
         """Another rule holds for a key."""
         self._keys.forgive(key, now)
         self.look_again(key.lanes, now)
-        # Jobs that may go on with another rule do so at once.
+        # rule:35 jobs that may go on with another rule do so at once, in memory
         self.let_in_all(key, now)
 
     def look_again(self, lanes: Collection[Lane], now: int) -> None:
@@ -152,7 +152,7 @@ class Lineup:
         """The clock has gone back: no key is closed for longer, and no lane waits longer."""
         self._keys.pull_back(by_ms)
         for key in self._keys:
-            # No lane waits for as long as a step back of the clock.
+            # rule:35 no lane waits for as long as a step back of the clock, in memory
             self.let_in_all(key, now)
 
     def _may_pass(self, lane: Lane, key: LimitKey, now: int) -> bool:

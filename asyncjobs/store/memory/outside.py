@@ -34,8 +34,8 @@ class Outside:
         self.expire(now)
         self._lanes.declare(uses, now)
         held = self._held.get(holder)
+        # rule:35 who is in already counts once, in memory
         if held is not None:
-            # Who is in already counts once.
             self._held.put(holder, now + ttl_ms, held)
             return Acquired(is_in=True)
         tokens = {(use.limit, use.key): use.tokens for use in uses}
@@ -82,7 +82,7 @@ class Outside:
         if first is None or first > now:
             return
         for holder in [holder for ms, holder in self._held.times() if ms <= now]:
-            # A permit outside of a job ends with its time.
+            # rule:35 a permit outside of a job ends with its time, in memory
             self.give_back(holder, now)
 
     def pull_back(self, from_ms: int, by_ms: int) -> None:

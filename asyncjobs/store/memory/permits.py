@@ -41,7 +41,7 @@ class LimitKeys:
         code = self._code.get(limit, NEVER)
         by_code = self._own.get(name, code)
         for place in ((limit, key), (limit, None)):
-            # The rule of an operator comes before that of code.
+            # rule:35 the rule of an operator comes before that of code, in memory
             found = self._set.get(place)
             # One of another kind was set for a limit that code has replaced since.
             if found is not None and found.kind is by_code.kind:
@@ -156,7 +156,7 @@ class LimitKeys:
         if rule.number < 1:
             return None
         key.paid_us = bounded(rule, key.paid_us, now)
-        # A job starts no earlier than its rate allows.
+        # rule:35 a job starts no earlier than its rate allows, in memory
         return max(key.closed_ms, opens_ms(rule, key.paid_us, tokens, now))
 
     def places(self, key: LimitKey, now: int) -> int:

@@ -14,7 +14,7 @@ __all__ = ["bounded", "charged", "forgiven", "opens_ms", "starts_left"]
 
 def _interval_us(rule: LimitRule) -> int:
     """The time between two starts that follow each other for long."""
-    # No window sees more starts than the rate, whatever the burst.
+    # rule:35 no window sees more starts than the rate, in memory
     spread = rule.number - rule.burst + 1
     return -(-rule.period_ms * 1000 // max(spread, 1))
 

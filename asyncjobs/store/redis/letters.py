@@ -20,6 +20,7 @@ from asyncjobs.store.letters import (
     Revived,
 )
 from asyncjobs.store.redis.access import Access
+from asyncjobs.store.redis.gates import gate_args
 from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.lookups import STEP, in_steps
 from asyncjobs.store.redis.placing import key_args
@@ -92,8 +93,10 @@ class RedisDeadLetters:
             keys = self._keys.queue(letters[places[0]].ref.queue)
             args: list[bytes | str | int] = []
             for place in places:
-                (ref, died_ms), envelope, unique = revivals[place][:3]
+                (ref, died_ms), envelope, unique, gate = revivals[place]
                 args += (id_bytes(ref.id), died_ms, envelope, key_args(unique))
+                # Somebody wants it to run: it waits, whatever it did when it was new.
+                args.append(b"" if gate is None else gate_args(gate._replace(when_full="wait")))
             results = tuple(keys.result(letters[place].ref.id) for place in places)
             command = again.command(keys, self._pinned(), wanted, *args, more_keys=results)
             # One step at a time, for one trip with all envelopes could be as large as they like.

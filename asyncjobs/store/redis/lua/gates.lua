@@ -90,6 +90,9 @@ local function open_gates(now)
   -- The rule of a use has changed, or its key is open or closed now.
   function gates.review_use(text)
     local use = rooms.use(text)
+    -- What another rule has forgiven stays forgiven.
+    rooms.keep(text)
+    rooms.write()
     for _, lane in ipairs(gates.lanes_of(text, 1000)) do
       -- Also one that is barred: a key that is closed opens by time, and gives no permit back then.
       if lane.where then gates.review(lane) end

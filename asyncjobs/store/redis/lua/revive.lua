@@ -2,11 +2,11 @@
 -- Makes dead jobs ready again, also when memory is full: the letter that goes is about as large as
 -- the envelope that comes, for it holds the envelope and the last error of the job.
 -- KEYS: the queue's; then the result key of each job.
--- ARGV: 2 priority, or '' for the old one; then for each job: id, died ms, envelope, and the unique
---   key that it takes again as '<mode> <ttl ms> <key>', or ''.
+-- ARGV: 2 priority, or '' for the old one; then for each job: id, died ms, envelope, the unique key
+--   that it takes again as '<mode> <ttl ms> <key>' or '', and the gate that it passes again or ''.
 -- Result: {one character for each job, holders}: '1' ready, '0' no letter of this death, 'x' a
 --   living job has the id, 'k' another job holds its key. Of those the holders, in their order.
-local FIELDS, FIRST = 4, 3
+local FIELDS, FIRST = 5, 3
 local count = (#ARGV - FIRST + 1) / FIELDS
 if count ~= math.floor(count) or #KEYS ~= OWN_KEYS + count then
   return redis.error_reply('ERR bad length')
@@ -25,6 +25,12 @@ for job = 1, count do
     return redis.error_reply('ERR bad terms')
   end
   is_unique = is_unique or terms ~= ''
+  local gate = ARGV[FIRST + (job - 1) * FIELDS + 4]
+  if gate ~= '' then
+    local gates = gates_anyway(store_now())
+    if not gates.read_gate(gate) then return redis.error_reply('ERR bad gate') end
+    gates.check()
+  end
 end
 
 -- Whatever is written behind a job that is ready again is checked first: after an error the job
@@ -67,6 +73,8 @@ for job = 1, count do
   else
     answer[job] = '1'
     local priority = wanted or priority_of(redis.call('HGET', DEAD_DATA, id) or '')
+    -- A job that is revived passes its limits as before.
+    if ARGV[at + 4] ~= '' then gates_anyway(now).note(id, ARGV[at + 4]) end
     local place = make_ready(priority, id, ARGV[at + 2], now)
     -- The letter stays, for it is all that is left of the job.
     -- rule:5 a letter stays while its job cannot be made ready

@@ -3,7 +3,7 @@
 -- KEYS: the queue's.
 -- ARGV: 2 and on, for each job: id, and which stay was chosen, or ''.
 -- Result: for each job 'done', 'gone', 'running', 'moved', 'ready' when it waits for no time, or
---   'held' when it waits for the end of another one.
+--   'held' when it waits for the end of another one or for room at a limit.
 check_waiting()
 local answer, signals, failed = {}, false, nil
 for position = 2, #ARGV, 2 do
@@ -11,6 +11,7 @@ for position = 2, #ARGV, 2 do
   local place = redis.call('HGET', INDEX, id)
   local verdict = obstacle(id, place, seen)
   if not verdict and place == 'h' then verdict = 'held' end
+  if not verdict and place == 'g' and gates_anyway(store_now()).held_by(id) then verdict = 'held' end
   if not verdict and place ~= 's' then verdict = 'ready' end
   if not verdict then
     local stored = redis.call('HGET', SCHEDULED_DATA, id) or ''

@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.limits on each store."""
+
+from asyncjobs.testing.conformance.limits import *
