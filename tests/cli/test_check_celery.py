@@ -17,6 +17,7 @@ from asyncjobs.cli.celery.files import MOST_BYTES, SourceFile
 from asyncjobs.cli.celery.project import Project
 from asyncjobs.cli.celery.reading import read
 from asyncjobs.cli.celery.rule import RULES, Rule, Verdict
+from asyncjobs.cli.celery.settings import setting_name
 from tests.cli.operator import Ended, operate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -303,6 +304,25 @@ def test_flask_and_class_settings() -> None:
     assert {"setting:task_time_limit", "setting:beat_schedule"} <= rules_in(text)
     found = found_in(main=f"{APP}app.config_from_object('shop.conf')", shop__conf="imports = ()")
     assert ("setting:imports", "shop/conf.py", 1) in found
+
+
+@pytest.mark.parametrize(
+    ("written", "today"),
+    [
+        ("CELERY_TASK_ACKS_LATE", "task_acks_late"),
+        ("CELERY_ACKS_LATE", "task_acks_late"),
+        ("CELERY_DEFAULT_PRIORITY", "task_default_priority"),
+        ("CELERY_BROKER_URL", "broker_url"),
+        ("BROKER_URL", "broker_url"),
+        ("CELERYD_CONCURRENCY", "worker_concurrency"),
+        ("CELERYD_TASK_TIME_LIMIT", "task_time_limit"),
+        ("CELERYBEAT_SCHEDULE", "beat_schedule"),
+        ("CELERY_TIMEZONE", "timezone"),
+        ("CELERY_OF_OUR_SHOP", None),
+    ],
+)
+def test_settings_by_all_their_names(written: str, today: str | None) -> None:
+    assert setting_name(written) == today
 
 
 # The rules

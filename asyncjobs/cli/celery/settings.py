@@ -18,6 +18,8 @@ _NAMESPACES: Final = {
     "celeryd_": "worker_",
     "celery_task_": "task_",
     "celery_": "",
+    # After the one before it: most settings of tasks had nothing else in front.
+    "celery": "task",
 }
 """What stands before a setting in Django, and in releases before 4."""
 _CONFIG_MODULES: Final = ("celeryconfig", "celery_config")
