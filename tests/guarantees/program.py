@@ -130,6 +130,29 @@ async def poison(gate: str, *, ctx: JobContext = INJECTED) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def gathering(number: int, *, ctx: JobContext = INJECTED) -> list[str]:
+    """Waits for so many jobs, which it finds again when it runs again."""
+    note("began", ctx)
+    app = ctx_app()
+    child = app.registry.find(f"{held.__module__}.{held.__qualname__}")
+    assert child is not None
+    made = [
+        await child.options(id=f"{ctx.id}:{each}", result_ttl=600).enqueue("children", 0.2)
+        for each in range(number)
+    ]
+    found = await ctx.gather(made)
+    note("ended", ctx)
+    return [str(each) for each in found]
+
+
+_apps: list[AsyncJobs] = []
+
+
+def ctx_app() -> AsyncJobs:
+    """The app of this process."""
+    return _apps[-1]
+
+
 async def poison_batch(items: list[str], *, ctx: BatchContext = INJECTED) -> None:
     """Kills its worker if one of the items says so."""
     for item in ctx.items:
@@ -164,7 +187,9 @@ def make(*, knows_fresh: bool, url: str | None = None, prefix: str | None = None
         retry=RetryPolicy(max_attempts=3, backoff=constant(0.01)),
         limits=[Concurrency(2, by="key"), Concurrency(4, name="all")],
     )(bounded)
+    _apps.append(app)
     app.job(retry=False)(poison)
+    app.job(retry=False)(gathering)
     app.job(retry=False)(blocking)
     app.job(retry=False, batch=Batch(size=64, window=0.2))(poison_batch)
     if knows_fresh:

@@ -13,6 +13,8 @@ from typing import Any
 from asyncjobs import (
     INJECTED,
     AsyncJobs,
+    Batch,
+    BatchContext,
     Depends,
     Discard,
     JobContext,
@@ -73,6 +75,17 @@ async def forever() -> None:
 @app.job
 async def elsewhere() -> None:
     await receipt.options(queue="nobody-knows-it").enqueue(5)
+
+
+@app.job(batch=Batch(size=10, window=600))
+async def restock(products: list[int], *, ctx: BatchContext = INJECTED) -> list[int | Exception]:
+    ran.append(list(products))
+    return [product or ValueError("no product") for product in products]
+
+
+@app.job
+async def total(products: list[int], *, ctx: JobContext = INJECTED) -> int:
+    return sum(await ctx.gather([await restock.enqueue(product) for product in products]))
 
 
 @app.job(unique=Unique(until="window", for_=3_600))

@@ -117,6 +117,26 @@ async def test_drain_runs_all_in_order_and_what_they_enqueue(
     assert await drain() == type(done)()
 
 
+async def test_drain_makes_batches_without_their_window(
+    asyncjobs_app: AsyncJobs, worker: StageWorker, ran: list[object]
+) -> None:
+    handles = [await shop.restock.enqueue(product) for product in (1, 2, 3)]
+    done = await worker.drain(concurrency=10)
+    assert (done.succeeded, ran) == (3, [[1, 2, 3]])
+    assert [await handle.result() for handle in handles] == [1, 2, 3]
+    # With one slot, as by default, each batch has one item.
+    await shop.total.enqueue([4, 5])
+    assert (await drain()).succeeded == 3
+    assert ran == [[1, 2, 3], [4], [5]]
+
+
+async def test_perform_runs_a_batch_of_one(asyncjobs_app: AsyncJobs) -> None:
+    assert (await perform(shop.restock, 7)).value == 7
+    failed = await perform(shop.restock, 0)
+    assert failed.state == "retry"
+    assert isinstance(failed.error, ValueError)
+
+
 async def test_drain_follows_jobs_into_queues_that_nobody_knows(
     asyncjobs_app: AsyncJobs, ran: list[object]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from asyncjobs import INJECTED, BatchContext, BatchError, Depends, Discard, JobContext, Snooze
@@ -86,6 +87,13 @@ async def wrong_kind(numbers: list[int]) -> list[int]:
 
 async def wrong_place(numbers: list[int]) -> None:
     raise BatchError({len(numbers): ValueError("there is no such item")})
+
+
+locale: ContextVar[str] = ContextVar("locale", default="en")
+
+
+async def speaks(words: list[str]) -> None:
+    jobs.stage.note((locale.get(), list(words)))
 
 
 async def session() -> AsyncIterator[str]:

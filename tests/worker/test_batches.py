@@ -457,7 +457,22 @@ async def test_middleware_is_passed_by_each_item_and_dependencies_are_made_once(
 
     async with working(app):
         await results(await app.enqueue_many([job.bind(n) for n in range(3)]))
-    assert stage.notes == [("item", (n,)) for n in range(3)] + ["open", [0, 1, 2], "closed"]
+    assert sorted(stage.notes[:3]) == [("item", (n,)) for n in range(3)]
+    assert stage.notes[3:] == ["open", [0, 1, 2], "closed"]
+
+
+@MEMORY
+async def test_context_variables_travel_with_a_batch(app: AsyncJobs, stage: Stage) -> None:
+    app.carry(batch_jobs.locale)
+    job = register(app, batch_jobs.speaks, batch=Batch(size=2, window=600))
+    async with working(app):
+        handles = []
+        for language in ("de", "fr", "de", "fr"):
+            token = batch_jobs.locale.set(language)
+            handles.append(await job.enqueue(language))
+            batch_jobs.locale.reset(token)
+        await results(handles)
+    assert sorted(stage.notes) == [("de", ["de", "de"]), ("fr", ["fr", "fr"])]
 
 
 @MEMORY

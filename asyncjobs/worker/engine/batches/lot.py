@@ -53,6 +53,8 @@ class Lot:
         self._task: asyncio.Task[Any] | None = None
         self._waiting: dict[Attempt, asyncio.Future[None]] = {}
         """Attempts that are here and have not brought their item, in order."""
+        self._arrived: list[Attempt] = []
+        """All that have ever been here, in order."""
         self._items: dict[Attempt, Any] = {}
         self._ends: dict[Attempt, asyncio.Future[Any]] = {}
         """Attempts that wait for the end of the call."""
@@ -74,6 +76,7 @@ class Lot:
     def add(self, attempt: Attempt) -> asyncio.Future[None]:
         """Take in one more attempt. The future is done when the batch begins."""
         self.bytes += len(attempt.job.envelope)
+        self._arrived.append(attempt)
         begun = self._waiting[attempt] = asyncio.get_running_loop().create_future()
         return begun
 
@@ -191,7 +194,8 @@ class Lot:
         served = self._served
         function = served.function
         # Copies: who is cancelled leaves, and its place in the list of results stays.
-        attempts = list(self._ends)
+        # In the order of the store: an eager task may bring its item before those of older jobs.
+        attempts = [each for each in self._arrived if each in self._ends]
         ends = dict(self._ends)
         if function.carried:
             restore(function.carried, attempts[0].envelope.headers.labels.variables)
