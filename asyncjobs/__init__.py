@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from asyncjobs.app import AsyncJobs
 from asyncjobs.client.flow_handle import FlowHandle, NodeHandle
 from asyncjobs.client.flows import Flows
+from asyncjobs.client.job_batch import JobBatch
 from asyncjobs.client.limits import LimitInfo, Limits
 from asyncjobs.client.schedules import Schedules
 from asyncjobs.client.ticks import Backfill
@@ -147,6 +148,7 @@ __all__ = [
     "History",
     "Hooked",
     "JobAttempt",
+    "JobBatch",
     "JobCall",
     "JobCancelled",
     "JobContext",

@@ -122,6 +122,7 @@ class AsyncJobs(Hooked):
         self.jobs = Jobs(self, self.registry, self.settings.max_payload)
         self._sender = Sender(self, self._openings, self._telemetry)
         self.flows = Flows(self._sender)
+        self.batch = self.flows.batch
         self.history = History(self.opened)
         self.queues = Queues(self.opened, self.settings, self.events)
         self.workers = Workers(self.opened)

@@ -50,7 +50,8 @@ MOST_NAMED: Final = 100
 
 class FlowSpec(NamedTuple):
     """What all nodes of a flow have in common. `base`: what their numbers begin with; empty unless
-    a node adds them while it runs. `first`: the number of the first one."""
+    a node adds them while it runs. `first`: the number of the first one. `is_open`: they run as
+    soon as they are stored."""
 
     flow: FlowRef
     name: str
@@ -59,6 +60,7 @@ class FlowSpec(NamedTuple):
     base: str = ""
     first: int = 0
     round: int = 0
+    is_open: bool = False
 
     def key(self, number: int) -> str:
         return f"{self.base}{self.first + number}"
@@ -262,7 +264,7 @@ def _behind(graph: Graph, fronts: Sequence[Barrier], number: int, spec: FlowSpec
     front = graph.behind[number]
     if front is not None:
         return fronts[front].id
-    if spec.base:
+    if spec.base or spec.is_open:
         # A node that adds others stores them with its success: nothing of them is missing then.
         return None
     # rule:40 nothing of a flow runs before all of it is stored

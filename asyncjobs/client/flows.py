@@ -9,6 +9,7 @@ from asyncjobs.client.client import Client
 from asyncjobs.client.flow_handle import FlowHandle
 from asyncjobs.client.flow_jobs import FlowSpec, check_context, flow_jobs
 from asyncjobs.client.flow_storing import made_jobs, store_flow
+from asyncjobs.client.job_batch import JobBatch, callbacks_of
 from asyncjobs.client.sender import Sender
 from asyncjobs.errors import ConfigError, MissingCapability, UsageError
 from asyncjobs.guard.texts import shown
@@ -91,6 +92,36 @@ class Flows:
             lambda client: self._start(client, work, name, unique, queue, keep, context),
             "flows.start_sync()",
         )
+
+    def batch(
+        self,
+        name: str = "",
+        *,
+        on_success: JobCall[Any] | None = None,
+        on_complete: JobCall[Any] | None = None,
+        on_first_failure: JobCall[Any] | None = None,
+        queue: str | None = None,
+        keep: Seconds = KEEP_S,
+        context: dict[str, Any] | None = None,
+    ) -> JobBatch:
+        """Jobs that are added one by one, and calls that follow when all have ended: see
+        `JobBatch`. Stores nothing yet. `app.batch` is the same.
+
+        on_success, on_complete, on_first_failure: calls, `f.bind(...)`; at least one.
+        name, queue, keep, context: as those of `start`.
+
+        Raises UsageError without a callback, and ConfigError for a wrong option.
+        """
+        _check_name(name, unique=False)
+        given = {
+            "on_success": on_success,
+            "on_complete": on_complete,
+            "on_first_failure": on_first_failure,
+        }
+        home = queue and check_queue_name(queue)
+        values = check_context(context)
+        callbacks = callbacks_of(given)
+        return JobBatch(self._sender, name, callbacks, home, _keep_ms(keep), values, new_id())
 
     def get(self, id: str, queue: str | None = None) -> FlowHandle[Any]:
         """The handle of a flow by its public id, `queue/id`, or by its id and its home. Asks no
