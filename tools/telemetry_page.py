@@ -40,6 +40,7 @@ ATTRIBUTES = {
     instruments.ERROR: "only if it ended by an error: the type of the exception, or `crashed`, "
     f"`unknown`, `lease_lost`; `{instruments.OTHER}` beyond 100 kinds of end",
     instruments.STATE: "`ready`, `held`, `running`, `scheduled` or `dead`",
+    instruments.FLOW_STATE: "`opened`, `running`, `succeeded`, `failed` or `cancelled`",
 }
 
 SPANS = """\

@@ -44,7 +44,7 @@ class Spans(Protocol):
     """The tracing of enqueues."""
 
     def enqueue(
-        self, templates: Sequence[JobTemplate]
+        self, templates: Sequence[JobTemplate], together: str = ""
     ) -> AbstractContextManager[Sequence[Maker]]: ...
 
 
@@ -68,7 +68,8 @@ async def made_jobs(
         if template.asks is not None:
             check_needs(template.name, template.needs, backend)
     jobs: list[NewJob] = []
-    with sender.spans.enqueue(templates) as makers:
+    # One conversation, though its jobs begin at different times and in different queues.
+    with sender.spans.enqueue(templates, spec.flow.id) as makers:
         for node, function, maker in zip(drawing.nodes, variants, makers, strict=True):
             jobs.append(await _made(sender, node, function, maker))
             if len(jobs) % STEP == 0:

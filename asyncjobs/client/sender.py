@@ -107,8 +107,11 @@ class Spans(Protocol):
         """None if nothing is traced."""
         ...
 
-    def enqueue(self, templates: Sequence[JobTemplate]) -> AbstractContextManager[Sequence[Maker]]:
-        """The spans of one enqueue. Entering returns a maker for each job."""
+    def enqueue(
+        self, templates: Sequence[JobTemplate], together: str = ""
+    ) -> AbstractContextManager[Sequence[Maker]]:
+        """The spans of one enqueue. Entering returns a maker for each job. `together`: the
+        conversation of jobs that nothing else has led to."""
         ...
 
 

@@ -12,6 +12,7 @@ from typing import Final, Literal
 __all__ = [
     "ERROR",
     "FLEET",
+    "FLOW_STATE",
     "JOB",
     "OTHER",
     "OUTCOME",
@@ -35,6 +36,7 @@ OUTCOME: Final = "asyncjobs.job.outcome"
 TICK: Final = "asyncjobs.schedule.outcome"
 ERROR: Final = "error.type"
 STATE: Final = "asyncjobs.job.state"
+FLOW_STATE: Final = "asyncjobs.flow.state"
 
 # From a no-op to a long job. Those up to 10 s are what OpenTelemetry advises for durations.
 _SECONDS: Final = (
@@ -224,6 +226,13 @@ FLEET: Final = (
         "{queue}",
         "1 while the whole queue is paused, so that no job of it is handed out; else 0.",
         (QUEUE,),
+    ),
+    Instrument(
+        "asyncjobs.flows",
+        "gauge",
+        "{flow}",
+        "Flows that are kept, by the queue that is their home.",
+        (QUEUE, FLOW_STATE),
     ),
 )
 """The metrics of `asyncjobs exporter`, which reports them once for all processes."""

@@ -15,9 +15,10 @@ from asyncjobs.errors import StoreError
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.store.apart import apart
 from asyncjobs.store.control import paused_wholly
+from asyncjobs.store.flows import FlowState
 from asyncjobs.store.inspect import QueueCounts, QueueFlow
 from asyncjobs.store.seam import Backend
-from asyncjobs.telemetry.instruments import FLEET, QUEUE, STATE
+from asyncjobs.telemetry.instruments import FLEET, FLOW_STATE, QUEUE, STATE
 from asyncjobs.telemetry.metrics import new_meter
 
 __all__ = ["QueueGauges", "QueueView", "look_at_queues"]
@@ -37,6 +38,8 @@ class QueueView:
     flows: Sequence[QueueFlow] = ()
     refused: Mapping[str, StoreError] = field(default_factory=dict)
     paused: Collection[str] = ()
+    workflows: Mapping[str, Mapping[FlowState, int]] = field(default_factory=dict)
+    """How many flows of each home queue are in which state."""
 
 
 async def look_at_queues(store: Backend) -> QueueView:
@@ -50,6 +53,10 @@ async def look_at_queues(store: Backend) -> QueueView:
     # Without the capability nothing can be paused.
     if store.capabilities.control:
         paused = await paused_wholly(store.control.queues, list(flows.answers))
+    workflows: dict[str, Mapping[FlowState, int]] = {}
+    if store.capabilities.flows:
+        homes = list(flows.answers)
+        workflows = dict(zip(homes, await store.flows.counts(homes), strict=True))
     # Counts and flow are asked one after the other. A queue that fails the second question is
     # left out of both, or a scrape would show one half of it.
     return QueueView(
@@ -57,6 +64,7 @@ async def look_at_queues(store: Backend) -> QueueView:
         list(flows.answers.values()),
         counts.refused | flows.refused,
         paused,
+        workflows,
     )
 
 
@@ -77,7 +85,7 @@ class QueueGauges:
 
     def attach(self, provider: MeterProvider) -> None:
         meter = new_meter(provider)
-        callbacks = (self._jobs, self._oldest_age, self._scheduler_lag, self._paused)
+        callbacks = (self._jobs, self._oldest_age, self._scheduler_lag, self._paused, self._flows)
         for instrument, callback in zip(FLEET, callbacks, strict=True):
             meter.create_observable_gauge(
                 instrument.name, [callback], instrument.unit, instrument.text
@@ -132,6 +140,12 @@ class QueueGauges:
         view = self._fresh()
         for count in view.counts:
             yield Observation(int(count.queue in view.paused), {QUEUE: count.queue})
+
+    def _flows(self, _: CallbackOptions) -> Iterable[Observation]:
+        for queue, counts in self._fresh().workflows.items():
+            # A queue that is the home of no flow has no line: most queues are none.
+            for state, number in counts.items():
+                yield Observation(number, {QUEUE: queue, FLOW_STATE: state.value})
 
 
 def _since_s(flow: QueueFlow, moment_ms: int | None) -> float:

@@ -55,8 +55,11 @@ class _Traced:
         span: Span | None,
         trace: dict[str, Any],
         settings: AppSettings,
+        first: str = "",
     ) -> None:
-        """`span`: the span of this one job; None if it has none, or shares one."""
+        """`span`: the span of this one job; None if it has none, or shares one. `first`: its
+        conversation; '' if it begins one."""
+        self._first = first
         self._template = template
         self._span = span
         self._trace = trace
@@ -72,7 +75,7 @@ class _Traced:
             try:
                 if self._span.is_recording():
                     ref = str(job.ref)
-                    first = conversation.get() or ref
+                    first = self._first or ref
                     self._span.set_attributes({MESSAGE_ID: ref, CONVERSATION: first})
                     if not _queue_of(template):
                         self._span.set_attribute(QUEUE, job.queue)
@@ -93,7 +96,10 @@ class Sending:
         fixed: Fixed,
         settings: AppSettings,
         templates: Sequence[JobTemplate],
+        together: str = "",
     ) -> None:
+        # A job that runs here belongs to a conversation, and so do the jobs that it enqueues.
+        self._first = conversation.get() or together
         self._tracer = tracer
         self._fixed = fixed
         self._settings = settings
@@ -124,8 +130,7 @@ class Sending:
                 failed("the end of a span of an enqueue")
 
     def _begin(self) -> Sequence[Maker]:
-        # A job that runs here belongs to a conversation, and so do the jobs that it enqueues.
-        first = conversation.get()
+        first = self._first
         traced = [each for each in self._templates if each.options.tracing != "none"]
         if not traced and not first:
             return self._templates
@@ -143,7 +148,7 @@ class Sending:
             if shared is not None:
                 own = None
             trace = carrier.write(span.get_span_context(), baggage, first)
-            makers.append(_Traced(template, own, trace, self._settings))
+            makers.append(_Traced(template, own, trace, self._settings, first))
         return makers
 
     def _untraced(self, template: JobTemplate, first: str) -> Maker:
@@ -159,8 +164,8 @@ class Sending:
         queue = queues.pop() if len(queues) == 1 else ""
         name = names.pop() if len(names) == 1 else ""
         more: dict[str, str | int] = {BATCH: len(templates)}
-        if first := conversation.get():
-            more[CONVERSATION] = first
+        if self._first:
+            more[CONVERSATION] = self._first
         return self._start(queue, name, more)
 
     def _start(self, queue: str, name: str, more: Mapping[str, str | int]) -> Span:

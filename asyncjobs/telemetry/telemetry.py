@@ -70,8 +70,13 @@ class Telemetry:
                     self._is_metered = True
                     Metrics(meters, find).attach(hub)
 
-    def enqueue(self, templates: Sequence[JobTemplate]) -> AbstractContextManager[Sequence[Maker]]:
-        """The spans of one call that enqueues jobs. Entering returns a maker for each template."""
+    def enqueue(
+        self, templates: Sequence[JobTemplate], together: str = ""
+    ) -> AbstractContextManager[Sequence[Maker]]:
+        """The spans of one call that enqueues jobs. Entering returns a maker for each template.
+
+        `together`: the conversation of jobs that nothing else has led to, such as those of a flow.
+        """
         if self.tracing is None:
             return nullcontext(templates)
-        return self.tracing.enqueue(templates)
+        return self.tracing.enqueue(templates, together)

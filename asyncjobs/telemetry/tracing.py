@@ -179,9 +179,9 @@ class Tracing:
             hub.on(events.JobsPromoted, self._on_promoted)
             hub.on(events.CronEnqueued, self._on_cron)
 
-    def enqueue(self, templates: Sequence[JobTemplate]) -> Sending:
+    def enqueue(self, templates: Sequence[JobTemplate], together: str = "") -> Sending:
         """The spans of one call that enqueues jobs of these templates, in this order."""
-        return Sending(self._tracer, self._enqueues, self._settings, templates)
+        return Sending(self._tracer, self._enqueues, self._settings, templates, together)
 
     # -- attempts -------------------------------------------------------------------------
 

