@@ -21,6 +21,7 @@ from asyncjobs.cli.generate.commands import generate
 from asyncjobs.cli.history.commands import history
 from asyncjobs.cli.jobs.commands import jobs
 from asyncjobs.cli.jobs.enqueue import enqueue
+from asyncjobs.cli.limits.commands import limits
 from asyncjobs.cli.new.command import new
 from asyncjobs.cli.queues.commands import queues
 from asyncjobs.cli.queues.stats import stats
@@ -61,6 +62,7 @@ for _command in (
     generate,
     history,
     jobs,
+    limits,
     new,
     queues,
     schedules,

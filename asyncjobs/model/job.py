@@ -119,7 +119,8 @@ def held_behind(barrier: str) -> str:
 
 def held_at(limit: str, key: str) -> str:
     """`JobRecord.held_by` of a job that waits for room at this key of a limit."""
-    return f"limit {limit} {key}"
+    # A limit without keys has an empty one.
+    return f"limit {limit} {key}".rstrip()
 
 
 class JobRecord(NamedTuple):

@@ -42,6 +42,7 @@ def test_the_script_names_the_program(folder: Path, shell: str) -> None:
                 "generate",
                 "history",
                 "jobs",
+                "limits",
                 "new",
                 "queues",
                 "schedules",

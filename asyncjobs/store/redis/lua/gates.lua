@@ -350,7 +350,8 @@ local function open_gates(now)
     local about = gates.held_at(gates.lane(lane_of(id, of)))
     if not about then return nil end
     local use = rooms.use(about)
-    return 'limit ' .. use.limit .. ' ' .. use.key
+    -- A limit without keys has an empty one.
+    return 'limit ' .. use.limit .. (use.key ~= '' and ' ' .. use.key or '')
   end
 
   -- The lowest class from `least` on that has a lane in line, or nil.
