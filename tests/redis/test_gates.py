@@ -13,9 +13,10 @@ from asyncjobs.model.job import NewJob, State, TakenJob
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.model.terms import Gate, LimitKind, LimitRule, LimitUse, Terms, WhenFull
 from asyncjobs.store.answers import Placed
+from asyncjobs.store.letters import LetterQuery, Revival, Revived
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import EnqueueBatch, StoreSettings
-from asyncjobs.testing.conformance.store import PinnedClock, Store, ids, ref
+from asyncjobs.testing.conformance.store import PinnedClock, Store, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio
 
@@ -148,3 +149,18 @@ async def test_no_window_sees_more_starts_than_the_rate(store: Store, seed: int)
     if due is not None:
         store.clock.ms = due
         assert await workers[0].take() != []
+
+
+async def test_a_dead_job_that_runs_again_waits_at_its_gate(store: Store) -> None:
+    await enqueue(store, new("dead", running(1)), new("other", running(1)))
+    worker = await store.worker()
+    (job,) = await worker.take()
+    dead = Settlement.dead(job, b"letter", outcome(State.DEAD), 0)
+    (other,) = (await worker.exchange(dead, demand=1)).jobs
+    page = await store.backend.dead.page(LetterQuery("work"))
+    gate = Gate((running(1),))
+    revival = Revival(page.letters[0].key, b"again", gate=gate)
+    assert await store.backend.dead.revive([revival]) == [Revived.READY]
+    assert (await store.look("dead")).held_by == "limit crm acme"
+    answer = await worker.exchange(Settlement.succeeded(other), demand=10)
+    assert ids(answer.jobs) == ["dead"]

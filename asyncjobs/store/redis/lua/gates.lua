@@ -179,6 +179,8 @@ local function open_gates(now)
     redis.call('HSET', DATA, id, string.format('%.0f', priority) .. envelope)
     redis.call('ZADD', SINCE, string.sub(stay, 17), id)
     redis.call('ZADD', LANES, 0, lane.name .. '\0' .. stay .. id)
+    -- One that was let in waits from now on, after a retry, too.
+    of.when, of.rest = 'w', 'w' .. string.sub(of.rest, 2)
     write_of(id, of, 'l', stay)
     if #envelope > LARGE then note_large(#envelope, string.format('%.0f-0', store_now())) end
     gates.set_share(lane, of.share)
@@ -225,8 +227,6 @@ local function open_gates(now)
         stop_oldest(use)
       end
     end
-    -- One that was let in waits from now on, after a retry, too.
-    of.when, of.rest = 'w', 'w' .. string.sub(of.rest, 2)
     return false
   end
 

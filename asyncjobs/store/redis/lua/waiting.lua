@@ -28,7 +28,8 @@ local function promote(now, most)
         refused[#refused + 1] = stored
         redis.call('HDEL', INDEX, due[position])
       end
-      local place = not is_refused and make_ready(priority_of(stored), due[position], string.sub(stored, 2), now)
+      local place = not is_refused
+        and make_ready(priority_of(stored), due[position], string.sub(stored, 2), now)
       -- rule:5 due jobs are made ready once, also when one of them cannot be
       if type(place) == 'table' then
         last, failed = position - 1, place
