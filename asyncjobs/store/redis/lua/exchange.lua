@@ -175,7 +175,7 @@ if GATES then
   due_ms = GATES.next_due(next_due())
   if not is_paused then
     local class = GATES.first_in_line(0)
-    -- Lanes that are left in line signal, others signal nobody.
+    -- rule:34 lanes that are left in line signal, others signal nobody
     if class and class < 4 then left_ready = 1 end
     class = GATES.first_in_line(4)
     if class and (fewest == 0 or class - 3 < fewest) then fewest = class - 3 end

@@ -140,7 +140,7 @@ for position = 1, settlements do
       local delay = tonumber(ARGV[at + 3])
       if slot == 5 then
         left_for_good[#left_for_good] = nil
-        -- A job that was told to come back later closes its keys until then.
+        -- rule:34 a job that was told to come back later closes its keys until then
         if word[3] == 'c' then GATES.close(id, now + delay) end
       end
       -- Whoever sends the event ends the wait.
@@ -163,9 +163,9 @@ for slot = 1, 5 do in_chunks('XDEL', READY[slot], settled[slot]) end
 in_chunks('HSET', INDEX, index)
 if #left > 0 then
   -- Behind what is written of those that run again: it may wake others that wait at their gates.
-  -- Each end of an attempt gives its permits back.
+  -- rule:34 each end of an attempt gives its permits back
   GATES.leave(left, left_entries)
-  -- Nothing is left of the gate of a job that has ended.
+  -- rule:34 nothing is left of the gate of a job that has ended
   GATES.forget(left_for_good)
 end
 if #gone > 0 then

@@ -201,7 +201,7 @@ local function take(slot, want)
   end
   local part = want
   if want > 0 and not drained[slot] and (waiting[slot] or has_new(slot)) then
-    -- Jobs with a gate and others of one priority share.
+    -- rule:34 jobs with a gate and others of one priority share
     part = GATES.half(slot - 1, want)
   end
   want = take_from_stream(slot, want - take_from_lanes(slot - 1, part))

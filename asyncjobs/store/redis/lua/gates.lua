@@ -154,7 +154,7 @@ local function open_gates(now)
   local function lane_of(id, of)
     local crashes = 0
     if has_crashes then crashes = crashes_of(redis.call('HGET', CRASHES, 'g:' .. id)) end
-    -- Suspects wait apart, by their crashes, also at a gate.
+    -- rule:7 suspects wait apart, by their crashes, also at a gate
     return crashes > 0 and string.format('!%02d%s', crashes, of.lane) or of.lane
   end
 
@@ -222,7 +222,7 @@ local function open_gates(now)
     for _, each in ipairs(gates.lane(of.lane).uses) do
       local use = rooms.use(each.text)
       if use.kind == 'c' and rooms.taken(use) >= use.number then
-        -- A job that does not wait ends at once where there is no room.
+        -- rule:34 a job that does not wait ends at once where there is no room
         if when == 'n' then return true end
         stop_oldest(use)
       end
@@ -267,7 +267,7 @@ local function open_gates(now)
     end
     for _, text in ipairs(order) do
       local number = rooms.give_back(text, members[text])
-      -- A permit that comes back lets in a lane that is barred.
+      -- rule:34 a permit that comes back lets in a lane that is barred
       if number > 0 then gates.let_in(text, number) end
     end
   end
@@ -290,10 +290,10 @@ local function open_gates(now)
       redis.call('XDEL', GATED, entry)
       local of = found and gates.of(id)
       if of then
-        -- A job that goes back has the place that it had.
+        -- rule:34 a job that goes back has the place that it had
         gates.enter(id, tonumber(string.sub(of.stay, 1, 1)), found[2][2], of.stay)
         redis.call('HSET', INDEX, id, 'g')
-        -- A job that goes back holds no permit.
+        -- rule:34 a job that goes back holds no permit
         gates.leave({id}, {entry})
       end
     end
@@ -378,7 +378,7 @@ local function open_gates(now)
   end
 
   function gates.tidy()
-    -- The last job with a gate leaves no key behind.
+    -- rule:34 the last job with a gate leaves no key behind
     if redis.call('EXISTS', OF) == 1 then return end
     has_stream = false
     redis.call('UNLINK', GATED, LANES, TURNS, BARRED, LATER, STANDING, LANES_OF, DATA, SINCE)
@@ -417,7 +417,7 @@ end
 -- the error, and then nothing is stored: the caller must leave the job where it is.
 local function make_ready(priority, id, envelope, now)
   local gates = gates_here(now)
-  -- Whatever makes a job ready sends one with a gate into its lane.
+  -- rule:34 whatever makes a job ready sends one with a gate into its lane
   if gates and gates.enter(id, priority, envelope) then return 'g' end
   return append_ready(priority, id, envelope)
 end

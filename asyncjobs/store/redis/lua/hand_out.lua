@@ -66,7 +66,7 @@ local function hand_out(gates, class, want, lease, paused, most_bytes)
   local function pass(lane)
     for position = 1, #lane.uses do
       local use = rooms.use(lane.uses[position].text)
-      -- A job passes all limits of its gate, or none.
+      -- rule:34 a job passes all limits of its gate, or none
       if rooms.room(use, lane.uses[position].tokens) < 1 then return false end
     end
     for position = 1, #lane.uses do
@@ -89,7 +89,7 @@ local function hand_out(gates, class, want, lease, paused, most_bytes)
           given, want, bytes = given + 1, want - 1, bytes + #item[3]
           picks[#picks + 1] = item
         end
-        -- Lanes take turns, each with its share.
+        -- rule:34 lanes take turns, each with its share
         if given == lane.share then still[#still + 1] = lane end
       end
       open = still
@@ -129,7 +129,7 @@ local function hand_out(gates, class, want, lease, paused, most_bytes)
       redis.call(unpack(order))
     end
     in_chunks('HSET', INDEX, index)
-    -- A job that is taken holds its permits.
+    -- rule:34 a job that is taken holds its permits
     in_chunks('ZADD', PERMITS, permits)
     in_chunks('HDEL', DATA, ids)
     in_chunks('ZREM', base .. 'gated:since', ids)

@@ -25,7 +25,7 @@ for slot = 1, 4 do is_ready = is_ready or has_new(slot) end
 if not is_ready and redis.call('EXISTS', GATED) == 1 then
   local gates = gates_here(now)
   local due = gates.next_due(nil)
-  -- A heartbeat names queues with lanes in line, or that are open by now.
+  -- rule:1 a heartbeat names queues with lanes in line, or that are open by now
   is_ready = gates.first_in_line(0) ~= nil or due ~= nil and due <= now
 end
 -- rule:18 a heartbeat calls nobody to a paused queue

@@ -37,9 +37,9 @@ if locks then locks.check() end
 local has_lanes = false
 if rare and gates_here(answer[2]) then
   -- Lanes are left to an exchange.
-  -- An offer says when lanes are open, and whether some are in line.
   local due_ms = GATES.next_due(next_due())
   answer[3] = due_ms or -1
+  -- rule:34 an offer says whether lanes are in line
   has_lanes = GATES.first_in_line(0) ~= nil or due_ms ~= nil and due_ms <= answer[2]
 end
 local slot, step, bytes = 1, rare and portion(wanted) or wanted, 0

@@ -66,7 +66,7 @@ local function open_rooms(now)
         use.number, use.period, use.is_set = tonumber(number), tonumber(period), place < 3
         use.burst = math.max(math.min(tonumber(burst), use.number), 1)
         use.rule = found[place]
-        -- With bursts of B, at most N starts are in any window.
+        -- rule:34 with bursts of B, at most N starts are in any window
         use.cost = use.period / math.max(use.number - use.burst + 1, 1)
         return
       end
@@ -104,7 +104,7 @@ local function open_rooms(now)
     read_closed(use)
     if use.kind == 'r' then
       use.paid = tonumber(redis.call('ZSCORE', RATES, text) or '0')
-      -- After a step back of the clock a rate holds nobody for longer than it can.
+      -- rule:34 after a step back of the clock a rate holds nobody for longer than it can
       use.paid = math.min(use.paid, now + use.burst * use.cost)
     end
     return use
@@ -149,7 +149,7 @@ local function open_rooms(now)
     else
       tokens = math.min(tokens, use.number)
       local from = math.max(use.paid, now - math.max(tokens - use.burst, 0) * use.cost)
-      -- A start is paid for by its tokens.
+      -- rule:34 a start is paid for by its tokens
       use.paid = from + tokens * use.cost
       started[use.text] = use
     end
@@ -203,7 +203,7 @@ local function open_rooms(now)
 
   function rooms.close(text, until_ms)
     local use = rooms.use(text)
-    -- A key that is closed for longer stays so.
+    -- rule:34 a key that is closed for longer stays so
     if use.closed and use.closed >= until_ms then return end
     use.closed, has_closed = until_ms, true
     redis.call('HSET', CLOSED, text, string.format('%.0f %.0f', until_ms, now))

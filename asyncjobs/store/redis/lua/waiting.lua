@@ -88,7 +88,7 @@ local function take_out(id)
     -- rule:21 a held job that is taken out never gets its key
     stored = open_locks(0).unhold(id)
   elseif place == 'g' then
-    -- A job that is taken out of its lane is on nobody's way.
+    -- rule:34 a job that is taken out of its lane is on nobody's way
     stored = gates_anyway(store_now()).take_out(id)
   else
     local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
