@@ -89,7 +89,6 @@ local function hand_out(gates, class, want, lease, paused, most_bytes)
           given, want, bytes = given + 1, want - 1, bytes + #item[3]
           picks[#picks + 1] = item
         end
-        -- rule:34 lanes take turns, each with its share
         if given == lane.share then still[#still + 1] = lane end
       end
       open = still
@@ -166,6 +165,7 @@ local function hand_out(gates, class, want, lease, paused, most_bytes)
       local lane = gates.lane(names[position])
       if seen[lane] then
         if lane.got > 0 then
+          -- rule:34 lanes take turns, each with its share
           lane.turn = lane.turn + math.ceil(lane.got * TURN / lane.share)
         end
         -- Now, and not when its turn comes: a lane that stays in line calls a worker.
