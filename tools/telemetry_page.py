@@ -39,6 +39,7 @@ ATTRIBUTES = {
     "`skipped` (by `overlap`)",
     instruments.ERROR: "only if it ended by an error: the type of the exception, or `crashed`, "
     f"`unknown`, `lease_lost`; `{instruments.OTHER}` beyond 100 kinds of end",
+    instruments.LIMIT: f"the name of a limit; `{instruments.OTHER}` beyond 100 of a queue",
     instruments.STATE: "`ready`, `held`, `running`, `scheduled` or `dead`",
     instruments.FLOW_STATE: "`opened`, `running`, `succeeded`, `failed` or `cancelled`",
 }

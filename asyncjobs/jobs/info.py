@@ -92,7 +92,8 @@ class JobInfo:
     errors: the errors of its last failed attempts, oldest first.
     started_at: when its worker took it, by the store's clock.
     is_cancelled: whether it was asked to stop.
-    held_by: what a held job waits for: `job` and the public id of the one that has to end before.
+    held_by: what a held job waits for: `limit`, the name of one without room and its key; or `job`
+    and the public id of the one that has to end before.
     Of a scheduled job that waits for an event: `event`, its name and key; it may come before
     `due_at`.
     meta: the labels that `meta=` gave to it.

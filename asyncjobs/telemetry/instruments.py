@@ -14,6 +14,7 @@ __all__ = [
     "FLEET",
     "FLOW_STATE",
     "JOB",
+    "LIMIT",
     "OTHER",
     "OUTCOME",
     "QUEUE",
@@ -36,6 +37,7 @@ OUTCOME: Final = "asyncjobs.job.outcome"
 TICK: Final = "asyncjobs.schedule.outcome"
 ERROR: Final = "error.type"
 STATE: Final = "asyncjobs.job.state"
+LIMIT: Final = "asyncjobs.limit.name"
 FLOW_STATE: Final = "asyncjobs.flow.state"
 
 # From a no-op to a long job. Those up to 10 s are what OpenTelemetry advises for durations.
@@ -233,6 +235,27 @@ FLEET: Final = (
         "{flow}",
         "Flows that are kept, by the queue that is their home.",
         (QUEUE, FLOW_STATE),
+    ),
+    Instrument(
+        "asyncjobs.limit.running",
+        "gauge",
+        "{job}",
+        "Permits of the limit that are taken, under all of its keys.",
+        (QUEUE, LIMIT),
+    ),
+    Instrument(
+        "asyncjobs.limit.parked",
+        "gauge",
+        "{job}",
+        "Jobs that wait for room at the limit, under all of its keys.",
+        (QUEUE, LIMIT),
+    ),
+    Instrument(
+        "asyncjobs.limit.oldest_parked",
+        "gauge",
+        "s",
+        "How long the oldest of them has waited; 0 if none waits.",
+        (QUEUE, LIMIT),
     ),
 )
 """The metrics of `asyncjobs exporter`, which reports them once for all processes."""

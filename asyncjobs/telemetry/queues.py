@@ -18,7 +18,8 @@ from asyncjobs.store.control import paused_wholly
 from asyncjobs.store.flows import FlowState
 from asyncjobs.store.inspect import QueueCounts, QueueFlow
 from asyncjobs.store.seam import Backend
-from asyncjobs.telemetry.instruments import FLEET, FLOW_STATE, QUEUE, STATE
+from asyncjobs.telemetry.instruments import FLEET, FLOW_STATE, LIMIT, QUEUE, STATE
+from asyncjobs.telemetry.limits import LimitCounts, limits_of
 from asyncjobs.telemetry.metrics import new_meter
 
 __all__ = ["QueueGauges", "QueueView", "look_at_queues"]
@@ -40,6 +41,7 @@ class QueueView:
     paused: Collection[str] = ()
     workflows: Mapping[str, Mapping[FlowState, int]] = field(default_factory=dict)
     """How many flows of each home queue are in which state."""
+    limits: Sequence[LimitCounts] = ()
 
 
 async def look_at_queues(store: Backend) -> QueueView:
@@ -57,6 +59,7 @@ async def look_at_queues(store: Backend) -> QueueView:
     if store.capabilities.flows:
         homes = list(flows.answers)
         workflows = dict(zip(homes, await store.flows.counts(homes), strict=True))
+    limits = await limits_of(store, list(flows.answers))
     # Counts and flow are asked one after the other. A queue that fails the second question is
     # left out of both, or a scrape would show one half of it.
     return QueueView(
@@ -65,6 +68,7 @@ async def look_at_queues(store: Backend) -> QueueView:
         counts.refused | flows.refused,
         paused,
         workflows,
+        limits,
     )
 
 
@@ -85,7 +89,16 @@ class QueueGauges:
 
     def attach(self, provider: MeterProvider) -> None:
         meter = new_meter(provider)
-        callbacks = (self._jobs, self._oldest_age, self._scheduler_lag, self._paused, self._flows)
+        callbacks = (
+            self._jobs,
+            self._oldest_age,
+            self._scheduler_lag,
+            self._paused,
+            self._flows,
+            self._limits_running,
+            self._limits_parked,
+            self._limits_oldest,
+        )
         for instrument, callback in zip(FLEET, callbacks, strict=True):
             meter.create_observable_gauge(
                 instrument.name, [callback], instrument.unit, instrument.text
@@ -146,6 +159,22 @@ class QueueGauges:
             # A queue that is the home of no flow has no line: most queues are none.
             for state, number in counts.items():
                 yield Observation(number, {QUEUE: queue, FLOW_STATE: state.value})
+
+    def _limits_running(self, _: CallbackOptions) -> Iterable[Observation]:
+        for limit in self._fresh().limits:
+            yield Observation(limit.running, _of_limit(limit))
+
+    def _limits_parked(self, _: CallbackOptions) -> Iterable[Observation]:
+        for limit in self._fresh().limits:
+            yield Observation(limit.waiting, _of_limit(limit))
+
+    def _limits_oldest(self, _: CallbackOptions) -> Iterable[Observation]:
+        for limit in self._fresh().limits:
+            yield Observation(limit.oldest_s, _of_limit(limit))
+
+
+def _of_limit(limit: LimitCounts) -> dict[str, str]:
+    return {QUEUE: limit.queue, LIMIT: limit.limit}
 
 
 def _since_s(flow: QueueFlow, moment_ms: int | None) -> float:

@@ -39,7 +39,6 @@ EVENTS: Final = (
     "schedule",
 )
 MISSING: Final[dict[str, tuple[str, ...]]] = {
-    "Limits and fair turns": ("reclaim", "poison guard", "resync"),
     "Atomic outcomes": EVENTS,
 }
 """Cells that are still to be filled in. Who fills one takes it out here; at the end there is none.

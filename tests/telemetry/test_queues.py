@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
-from asyncjobs import AsyncJobs, State
+from asyncjobs import AsyncJobs, Concurrency, State
 from asyncjobs.errors import StoreUnavailable
 from asyncjobs.store.inspect import QueueFlow
+from asyncjobs.telemetry import limits as limit_counts
 from asyncjobs.telemetry import queues as module
 from asyncjobs.telemetry.instruments import FLEET
 from asyncjobs.telemetry.queues import QueueGauges, QueueView, look_at_queues
 from tests.telemetry.reading import Reading
 from tests.worker import jobs
-from tests.worker.kit import NewApp, Stage, ended, register, working
+from tests.worker.kit import LIMIT_S, NewApp, Stage, ended, register, working
 
 pytestmark = pytest.mark.anyio
 
-JOBS, OLDEST, LAG, PAUSED, FLOWS = (instrument.name for instrument in FLEET)
+JOBS, OLDEST, LAG, PAUSED, FLOWS, *LIMITS = (instrument.name for instrument in FLEET)
 
 
 async def view_of(app: AsyncJobs) -> QueueView:
@@ -44,7 +46,44 @@ async def test_jobs_by_state(new_app: NewApp, reading: Reading, stage: Stage) ->
     assert found[("running", "default")] == 1
     assert found[("scheduled", "default")] == 1
     assert found[("dead", "default")] == 1
-    assert set(reading.metrics()) | {FLOWS} == {instrument.name for instrument in FLEET}
+    assert set(reading.metrics()) | {FLOWS, *LIMITS} == {instrument.name for instrument in FLEET}
+
+
+async def test_limits_by_queue_and_name(new_app: NewApp, reading: Reading, stage: Stage) -> None:
+    app = new_app()
+    limits = Concurrency(1, by="name", name="api")
+    gated = register(app, jobs.gated, limits=limits)
+    async with working(app):
+        for name in ("a", "b", "a", "b", "b"):
+            await gated.enqueue(name)
+        await stage.noted(("started", "a"))
+        await stage.noted(("started", "b"))
+        view = await view_of(app)
+        QueueGauges(lambda: view).attach(reading.provider)
+        running, parked, oldest = (reading.points(name) for name in LIMITS)
+        stage.open("a", "b")
+    # One number for all keys: there may be one for each tenant.
+    assert set(running.values()) == {2}
+    assert set(parked.values()) == {3}
+    (oldest_s,) = oldest.values()
+    assert 0 <= oldest_s < LIMIT_S
+    assert len(running) == len(parked) == 1
+
+
+async def test_more_limits_than_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limit_counts, "MOST_NAMES", 2)
+    app = AsyncJobs("memory:")
+    for name in ("a", "b", "c", "d"):
+        app.limits.define(name, Concurrency(5))
+    async with app, AsyncExitStack() as inside:
+        for name in ("a", "b", "c", "d"):
+            await inside.enter_async_context(app.limit(name))
+        view = await view_of(app)
+    assert [(each.limit, each.running) for each in view.limits] == [
+        ("a", 1),
+        ("b", 1),
+        ("_OTHER", 2),
+    ]
 
 
 async def test_paused_queues(new_app: NewApp, reading: Reading) -> None:
