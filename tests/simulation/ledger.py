@@ -20,6 +20,7 @@ from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.seam import EnqueueBatch
 from tests.simulation.leases import Leases
 from tests.simulation.loop import START_S, Process, SimLoop
+from tests.simulation.permits import Permits
 from tests.simulation.rules import QUIET_S, Keys, Orders, Pauses, Turns
 from tests.simulation.stories import JobStory, Taking, crashes_after
 
@@ -76,6 +77,7 @@ class Ledger:
         self.pauses = Pauses(loop)
         self.orders = Orders(loop)
         self.keys = Keys()
+        self.permits = Permits(loop)
         self._turns = Turns()
         self._just_finished: list[JobStory] = []
         """By the call that is being carried out."""
@@ -205,6 +207,7 @@ class Ledger:
             for queue in args[0]:
                 self._leases.hear(queue, args[1])
             if answer.leases or answer.returned:
+                self.permits.all_freed()
                 self.note(process, "reclaims", answer.leases, answer.returned)
             if early := self._leases.end(args[0], answer.leases):
                 self.violated(None, f"{process.name} ended {early} leases that were not over")
@@ -318,6 +321,7 @@ class Ledger:
     def _settle(self, story: JobStory, taking: Taking, kind: str) -> None:
         taking.settled = kind
         story.holder = None
+        self.permits.freed(story)
         self._hold(taking.process, -1)
 
     def finished(self, ref: JobRef) -> None:
@@ -389,6 +393,8 @@ class Ledger:
             self.violated(story.ref, "was handed out although it is paused")
         for other in self.keys.beside(story, self.stories):
             self.violated(story.ref, f"was handed out while {other.ref} holds its key")
+        if story.gate is not None:
+            self._check_permits(story)
         for other in self._turns.overtaken(story, self.stories.values()):
             if not self.pauses.stops(other.ref.queue, other.function):
                 self.violated(story.ref, f"has overtaken {other.ref}")
@@ -399,10 +405,20 @@ class Ledger:
             if now_s - since_s > QUIET_S:
                 self.violated(story.ref, f"was handed to {process.name}, which was to be quiet")
 
+    def _check_permits(self, story: JobStory) -> None:
+        holders = [other.holder for other in self.stories.values() if other.holder is not None]
+        living = [taking for taking in holders if self._leases.lives(taking.entry)]
+        for wrong in self.permits.taken(story, self.stories.values(), living):
+            self.violated(story.ref, wrong)
+
     def _check_awake(self, job: TakenJob, story: JobStory, now_s: float) -> None:
         """While the world is calm, nobody sleeps beside a ready job."""
         ready_s = now_s - (self._loop.store_ms() - job.ready_ms) / 1000
         ready_s = max(ready_s, self.pauses.free_s(job.queue, story.function))
+        ready_s = max(ready_s, self.permits.free_s(story))
+        if story.gate is not None and len(story.gate.uses) > 1:
+            # It may have waited for its rate.
+            return
         if now_s - ready_s > IDLE_S and self._trouble_s < ready_s - CALM_S:
             for process, free_s in self._free_s.items():
                 if process in self.orders.quiet:

@@ -13,7 +13,7 @@ from asyncjobs.errors import StoreUnavailable
 from asyncjobs.events import Events
 from asyncjobs.model.job import NewJob, Priority, State
 from asyncjobs.model.refs import JobRef
-from asyncjobs.model.terms import Terms, Unique, Until
+from asyncjobs.model.terms import Gate, LimitKind, LimitRule, LimitUse, Terms, Unique, Until
 from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.seam import Backend
 from tests.simulation.ledger import Ledger
@@ -97,17 +97,34 @@ class Order:
     again_s: float | None
 
 
-def stock_up(chance: Random, beside: Random, queues: tuple[str, ...]) -> list[Order]:
+def stock_up(chance: Random, beside: Random, gates: Random, queues: tuple[str, ...]) -> list[Order]:
     """Between 20 and 23 jobs of all kinds, in the order in which they are enqueued.
 
-    `beside`: the chance by which they share unique keys, in every second run.
+    `beside`: the chance by which they share unique keys, in every second run. `gates`: that by
+    which they have limits.
     """
     count = 20 + int(chance.random() * 4)
     times = sorted(2.5 * chance.random() for _ in range(count))
     orders = [_order(chance, f"j{number}", at_s, queues) for number, at_s in enumerate(times)]
     if beside.random() < 0.5:
         orders = [_share(beside, order) for order in orders]
+    if gates.random() < 0.5:
+        orders = [_bound(gates, order) for order in orders]
     return orders
+
+
+def _bound(chance: Random, order: Order) -> Order:
+    """Mostly the same job, else with limits that others have, too."""
+    if chance.random() < 0.4:
+        return order
+    number = 1 + int(chance.random() * 2)
+    few = LimitUse("few", f"k{number}", LimitRule(LimitKind.CONCURRENCY, number), is_own=True)
+    uses = (few,)
+    if chance.random() < 0.5:
+        uses += (LimitUse("rate", "all", LimitRule(LimitKind.RATE, 3, 1_000, 2)),)
+    gate = Gate(uses, turn=str(int(chance.random() * 3)))
+    terms = (order.job.terms or Terms())._replace(gate=gate)
+    return replace(order, job=order.job._replace(terms=terms))
 
 
 def _share(chance: Random, order: Order) -> Order:

@@ -9,11 +9,15 @@ from typing import Any
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.job import NewJob, State, TakenJob
 from asyncjobs.model.settlement import Settlement, SettlementKind
+from asyncjobs.model.terms import LimitKind
 from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.memory.entries import Entries, Held
+from asyncjobs.store.memory.gates import Gates
+from asyncjobs.store.memory.lineup import Lane, Lineup
 from asyncjobs.store.memory.operating import MemoryQueueControl
 from asyncjobs.store.memory.pauses import Pauses
+from asyncjobs.store.memory.permits import LimitKey, LimitKeys, Use
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.stored import StoredJob
 from asyncjobs.store.memory.structures import ReadyList
@@ -38,6 +42,7 @@ _cancel, _drop_lock = Queue.cancel, Locks._drop
 _release_leaving = Entries.release_leaving
 _retry, _check_sequence = Settler._retry, Entries.check_sequence
 _pull_back, _touch = Entries._pull_back, Entries.touch
+_opens_ms, _gates_give_back = LimitKeys.opens_ms, Gates.give_back
 
 
 def _plant(
@@ -296,3 +301,37 @@ def who_is_held_stays_held(locks: Locks, lock: Lock, now: int) -> bool:
 PLANTED["what_has_started_is_replaced"] = [
     (StoredJob, "has_started", property(lambda job: False))  # type: ignore[list-item]
 ]
+
+
+@_plant(LimitKeys, "opens_ms")
+def one_permit_too_many(self: LimitKeys, use: Use, now: int) -> int | None:
+    rule = self.rule(use.key.name)
+    if rule.kind is LimitKind.CONCURRENCY and use.key.running == rule.number:
+        return use.key.closed_ms
+    return _opens_ms(self, use, now)
+
+
+@_plant(Lineup, "pass_on")
+def room_is_not_passed_on(self: Lineup, lane: Lane, now: int) -> None:
+    pass
+
+
+@_plant(Gates, "give_back")
+def a_job_that_is_given_back_keeps_its_permits(self: Gates, job: StoredJob, now: int) -> None:
+    gated = job.gated
+    assert gated is not None
+    permits, gated.permits = gated.permits, ()
+    _gates_give_back(self, job, now)
+    gated.permits = permits
+
+
+@_plant(LimitKeys, "take")
+def starts_are_not_counted(self: LimitKeys, use: Use, now: int) -> bool:
+    return self.rule(use.key.name).kind is LimitKind.CONCURRENCY
+
+
+@_plant(Lineup, "let_in")
+def a_permit_that_comes_back_lets_nobody_in(
+    self: Lineup, key: LimitKey, now: int, most: int
+) -> None:
+    pass

@@ -104,7 +104,8 @@ class Turns:
 
     def comes(self, story: JobStory, job: NewJob) -> None:
         """A new job is stored."""
-        story.turn = 0 if job.delay_ms else next(self._numbers)
+        is_at_once = not job.delay_ms and story.gate is None
+        story.turn = next(self._numbers) if is_at_once else 0
 
     def overtaken(self, story: JobStory, stories: Iterable[JobStory]) -> Iterator[JobStory]:
         """The jobs that this one, which is handed out, has passed by."""

@@ -57,6 +57,7 @@ class JobStory:
         "expected",
         "finals",
         "function",
+        "gate",
         "holder",
         "is_accepted",
         "is_cancelled",
@@ -77,6 +78,7 @@ class JobStory:
         self.priority = job.priority
         self.key = b"" if unique is None else unique.key
         self.is_free_at_start = unique is not None and unique.until == "started"
+        self.gate = None if job.terms is None else job.terms.gate
         self.is_stored = False
         self.stands_for: JobRef | None = None
         """The job that has its key, when it was not stored for that reason."""

@@ -256,8 +256,11 @@ class Wire:
         self._loop = loop
         self._network = network
         self._process = process
-        # Nothing here has schedules. Asking for them would make each seed another run.
-        self.capabilities = replace(MemoryBackend.capabilities, schedules=False)
+        # Nothing here has schedules, or is for another queue. Asking for it would make each seed
+        # another run.
+        self.capabilities = replace(
+            MemoryBackend.capabilities, schedules=False, across_queues=False
+        )
         self.inspect = cast(Inspection, _NotAsked())
         self.dead = cast(DeadLetters, None)
         self.control = cast(Control, _NotAsked())

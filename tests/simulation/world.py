@@ -258,7 +258,8 @@ class World:
 
     async def _main(self) -> None:
         client = self._new_process("client")
-        orders = stock_up(self.chance, Random(f"keys of {self.seed}"), self.queues)
+        keys, gates = Random(f"keys of {self.seed}"), Random(f"gates of {self.seed}")
+        orders = stock_up(self.chance, keys, gates, self.queues)
         wire = Wire(self.loop, self.network, client)
         enqueuing = self.loop.spawn(client, enqueue_and_cancel(wire, self.ledger, orders))
         self._hire(wire)

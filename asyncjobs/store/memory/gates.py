@@ -119,12 +119,13 @@ class Gates:
             key = self.keys.get((use.limit, use.key))
             # rule:35 a key that is closed for longer stays so, in memory
             key.closed_ms = max(key.closed_ms, until_ms)
+            key.closed_since_ms = now
             self.lanes.look_again(key.lanes, now)
 
     def pull_back(self, from_ms: int, by_ms: int, now: int) -> None:
         """The clock has gone back."""
         self.outside.pull_back(from_ms, by_ms)
-        self.lanes.pull_back(by_ms, now)
+        self.lanes.pull_back(now)
 
     # Taking
 

@@ -163,7 +163,16 @@ class LimitKey(Generic[J]):
     no job. `paid_us` is when all starts so far are paid for. Nobody passes before `closed_ms`.
     """
 
-    __slots__ = ("barred", "closed_ms", "holders", "lanes", "name", "outside", "paid_us")
+    __slots__ = (
+        "barred",
+        "closed_ms",
+        "closed_since_ms",
+        "holders",
+        "lanes",
+        "name",
+        "outside",
+        "paid_us",
+    )
 
     def __init__(self, name: KeyName) -> None:
         self.name = name
@@ -171,6 +180,7 @@ class LimitKey(Generic[J]):
         self.outside: set[str] = set()
         self.paid_us = 0
         self.closed_ms = 0
+        self.closed_since_ms = 0
         self.lanes: set[Lane[J]] = set()
         """All lanes whose jobs have to pass it."""
         self.barred: Line[J] = Line[J](self)

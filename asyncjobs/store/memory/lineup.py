@@ -148,9 +148,9 @@ class Lineup:
             elif lane.barred_at is not None:
                 self._note_opening(lane.barred_at, now)
 
-    def pull_back(self, by_ms: int, now: int) -> None:
+    def pull_back(self, now: int) -> None:
         """The clock has gone back: no key is closed for longer, and no lane waits longer."""
-        self._keys.pull_back(by_ms)
+        self._keys.pull_back(now)
         for key in self._keys:
             # rule:35 no lane waits for as long as a step back of the clock, in memory
             self.let_in_all(key, now)

@@ -137,11 +137,16 @@ class LimitKeys:
                 del self._keys[name]
                 self._own.pop(name, None)
 
-    def pull_back(self, by_ms: int) -> None:
-        """The clock has gone back by so much: what was in a while is in a while from now."""
+    def pull_back(self, now: int) -> None:
+        """The clock has gone back: no key is closed, and nothing is owed, for longer than it was.
+
+        Not by how much it went: what came between the step and this is by the new clock already.
+        """
         for key in self._keys.values():
-            key.closed_ms = max(key.closed_ms - by_ms, 0)
-            key.paid_us = max(key.paid_us - by_ms * 1000, 0)
+            if key.closed_since_ms > now:
+                key.closed_ms -= key.closed_since_ms - now
+                key.closed_since_ms = now
+            self.forgive(key, now)
 
     # Passing
 
@@ -177,7 +182,7 @@ class LimitKeys:
         return False
 
     def forgive(self, key: LimitKey, now: int) -> None:
-        """Another rule holds: of the old one no more is owed than the new one could owe."""
+        """No more is owed than the present rule could owe by now."""
         rule = self.rule(key.name)
         if rule.kind is LimitKind.RATE and rule.number:
             key.paid_us = forgiven(rule, key.paid_us, now)
