@@ -42,7 +42,7 @@ async def expand(sender: Sender, work: Any, flow: FlowContext, keeping: Keeping)
     # What waits for this node waits for the ends of what it adds, too. They are raised in the step
     # of its success, before that counts itself down.
     # rule:40 what waits for a node waits for all that it adds, however deeply
-    jobs = flow_jobs(drawing, spec, raw, mark.arrivals)
+    jobs = await flow_jobs(drawing, spec, raw, mark.arrivals)
     ends = len(drawing.outlet.ends)
     raised = [Barrier(each.queue, each.barrier, ends) for each in mark.arrivals]
     # The flow itself waits for all of them.

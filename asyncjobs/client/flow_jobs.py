@@ -1,7 +1,8 @@
-"""From the nodes of a flow to its jobs, with the barriers that they wait behind. Does no I/O."""
+"""From the nodes of a flow to its jobs, with the barriers that they wait behind. Asks no store."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -44,6 +45,8 @@ __all__ = [
 
 MOST_CONTEXT: Final = 4_096
 """Bytes of the values of a flow, as JSON. Each of its jobs carries them."""
+STEP: Final = 1_000
+"""Jobs that are made in one go."""
 MOST_NAMED: Final = 100
 """Up to so many jobs have their own id before they are made, so that their spans tell it."""
 
@@ -199,7 +202,7 @@ def _variant(
     return function.options(result_ttl=spec.keep_ms / 1000)
 
 
-def flow_jobs(
+async def flow_jobs(
     drawing: Drawing, spec: FlowSpec, raw: Sequence[NewJob], rest: Sequence[Arrival] = ()
 ) -> FlowJobs:
     """The jobs of this flow. `raw`: those of its calls, as they were made by themselves. `rest`:
@@ -217,9 +220,11 @@ def flow_jobs(
     jobs: list[NewJob] = []
     records: list[NodeRecord] = []
     for number, (node, job) in enumerate(zip(nodes, raw, strict=True)):
+        if number % STEP == STEP - 1:
+            # A worker in this process must get to its heartbeats meanwhile.
+            await asyncio.sleep(0)
         is_end = number in ends
-        own_rest = rest if is_end else ()
-        arrivals = _arrivals(node, graph.onward[number], fronts, own_rest)
+        arrivals = _arrivals(node, graph.onward[number], fronts, rest if is_end else ())
         key = spec.key(number)
         own = FlowNode(*spec.flow, node.name)
         mark = FlowMark(own, key, spec.name, spec.round, spec.keep_ms, arrivals)

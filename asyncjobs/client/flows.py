@@ -176,7 +176,7 @@ class Flows:
         # Near its last node, whose end is then recorded in the same step.
         if home is None:
             spec = spec._replace(flow=FlowRef(raw[drawing.outlet.ends[-1]].queue, spec.flow.id))
-        jobs = flow_jobs(drawing, spec, raw)
+        jobs = await flow_jobs(drawing, spec, raw)
         definition = jobs.definition(spec.context)
         new = NewFlow(spec.flow, name, len(jobs.jobs), keep_ms, definition, unique)
         holder = await backend.flows.open(new)

@@ -99,7 +99,7 @@ class JobBatch:
         spec = self._spec._replace(first=self._number)
         self._number += len(drawing.nodes)
         raw = await made_jobs(self._sender, client.backend, drawing, spec)
-        jobs = flow_jobs(drawing, spec, raw, self._arrivals)
+        jobs = await flow_jobs(drawing, spec, raw, self._arrivals)
         await self._store(client, jobs, len(drawing.outlet.ends))
         return [
             self._handle(job, name) for job, name in zip(jobs.jobs, jobs.functions, strict=True)
@@ -147,7 +147,7 @@ class JobBatch:
         raw = await made_jobs(self._sender, client.backend, drawing, self._spec)
         home = self._queue or raw[0].queue
         spec = self._spec = self._spec._replace(flow=FlowRef(home, self._spec.flow.id))
-        jobs = flow_jobs(drawing, spec, raw)
+        jobs = await flow_jobs(drawing, spec, raw)
         self._number = len(names)
         behind: list[NewJob] = []
         for name, job in zip(names, jobs.jobs, strict=True):
