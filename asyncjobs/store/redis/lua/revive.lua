@@ -73,11 +73,7 @@ for job = 1, count do
   else
     answer[job] = '1'
     local priority = wanted or priority_of(redis.call('HGET', DEAD_DATA, id) or '')
-<<<<<<< HEAD
     -- rule:39 a job that is revived passes its limits again
-=======
-    -- rule:34 a dead job that runs again passes its gate again
->>>>>>> 0bebd21 (Test what keeps limits on a server, one statement at a time)
     if ARGV[at + 4] ~= '' then gates_anyway(now).note(id, ARGV[at + 4]) end
     local place = make_ready(priority, id, ARGV[at + 2], now)
     -- The letter stays, for it is all that is left of the job.
