@@ -123,6 +123,9 @@ class Exchange(NamedTuple):
     whatever they hold, and no suspects of them are named."""
     relay: frozenset[str] = frozenset()
     """Queues whose outbox holds something for other queues: see `Backend.relay`."""
+    full: Sequence[Settlement] = ()
+    """Settlements that had no effect, for the store has no room for the jobs that they cause. The
+    lease still holds their jobs: send them again later."""
 
     @property
     def has_news(self) -> bool:

@@ -5,7 +5,7 @@ Synchronous, and does no I/O. So when the trip in between is cancelled, nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
@@ -23,6 +23,7 @@ from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.gates import GATED
 from asyncjobs.store.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.store.redis.layout import CAPABILITIES
+from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.placing import effect_args
 from asyncjobs.store.redis.ring import told_of
 from asyncjobs.store.redis.scripts import Script
@@ -65,7 +66,7 @@ POSTED: Final = 4
 class ExchangePlan:
     """The calls of one exchange, one for each queue that it covers."""
 
-    __slots__ = ("_foreign", "_holders", "_settled", "commands", "queues")
+    __slots__ = ("_foreign", "_full", "_holders", "_settled", "causes_jobs", "commands", "queues")
 
     def __init__(
         self,
@@ -81,6 +82,9 @@ class ExchangePlan:
     ) -> None:
         """`history`: how many jobs that have ended each queue keeps."""
         self._foreign: list[Settlement] = []
+        self._full: Sequence[Settlement] = ()
+        self.causes_jobs = False
+        """Whether some of the settlements have effects."""
         self._settled = self._by_queue(lease, settlements, demand)
         self._holders = {queue: lease.entry(queue) for queue in self._settled}
         self.queues = tuple(self._settled)
@@ -126,9 +130,12 @@ class ExchangePlan:
                 self._foreign.append(settlement)
         return settled
 
-    @staticmethod
     def _command(
-        script: Script, keys: QueueKeys, head: list[bytes | str | int], settled: list[Settlement]
+        self,
+        script: Script,
+        keys: QueueKeys,
+        head: list[bytes | str | int],
+        settled: list[Settlement],
     ) -> tuple[bytes | str | int, ...]:
         results: list[bytes] = []
         args = [*head]
@@ -149,8 +156,20 @@ class ExchangePlan:
                 _add(settlement, args, results, keys)
                 causes_jobs |= settlement.effects is not None
         if causes_jobs:
+            self.causes_jobs = True
             _add_effects(settled, args, results, keys)
         return script.command(keys, *args, more_keys=tuple(results))
+
+    def by(self, script: Script) -> tuple[Command, ...]:
+        """The same calls of another script, which has the same keys."""
+        return tuple((name, script.digest, *rest) for name, _, *rest in self.commands)
+
+    def leave_out(self, full: Collection[str], instead: ExchangePlan) -> None:
+        """These queues have refused their calls, for the store is full. They were called once more
+        by the plan `instead`, without the settlements that have effects."""
+        settled = [each for queue in full for each in self._settled[queue]]
+        self._full = [each for each in settled if each.effects is not None]
+        self._settled |= instead._settled
 
     def read(self, replies: Iterable[Any]) -> Exchange:
         """The answer. An error in place of a reply concerns its queue alone. Raises StaleSequence
@@ -158,11 +177,10 @@ class ExchangePlan:
         jobs: list[TakenJob] = []
         not_yours, cancelled = list(self._foreign), list[Settlement]()
         cancels, left = list[JobRef](), list[str]()
-        promoted: list[tuple[str, int]] = []
+        promoted, lease_ends = list[tuple[str, int]](), list[int]()
         paused, relay = list[str](), list[str]()
         suspects: dict[str, int] = {}
         next_due: dict[str, int | None] = {}
-        lease_ends: list[int] = []
         answers, lost, now_ms, away = self._answers(replies)
         for queue, reply in answers:
             _, now_ms, due, lease_end, ready, foreign, stopped, marked, taken, moved, fewest = reply
@@ -195,6 +213,7 @@ class ExchangePlan:
             away,
             frozenset(paused),
             frozenset(relay),
+            self._full,
         )
 
     def _answers(

@@ -31,7 +31,7 @@ from asyncjobs.store.lease import LeaseSpec, Offer
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.control import ControlChannel
 from asyncjobs.store.redis.events import EventWaits
-from asyncjobs.store.redis.exchange import ExchangePlan, OfferPlan, crashes_in, taken_job
+from asyncjobs.store.redis.exchange import OfferPlan, crashes_in, taken_job
 from asyncjobs.store.redis.faults import is_of_queue
 from asyncjobs.store.redis.gates import GATED, slot_of
 from asyncjobs.store.redis.link import Command, Link
@@ -47,6 +47,7 @@ from asyncjobs.store.redis.scripts import (
     run_each,
     script,
 )
+from asyncjobs.store.redis.trading import trade
 from asyncjobs.store.redis.wakes import Wakes
 
 __all__ = ["LeaseLinks", "RedisLease"]
@@ -158,20 +159,9 @@ class RedisLease:
         settlements: Sequence[Settlement],
         demand: Mapping[str, Demand],
     ) -> Exchange:
-        trade = script("exchange")
-        plan = ExchangePlan(
-            trade,
-            self._keys,
-            self.spec,
-            self._access.pinned(),
-            self._access.settings.id_ttl_ms,
-            sequence,
-            settlements,
-            demand,
-            self._access.settings.history,
+        return await trade(
+            self._access, self.links.exchange, self.spec, sequence, settlements, demand
         )
-        replies = await run_each(self.links.exchange, trade, plan.commands)
-        return plan.read(replies)
 
     async def resync(
         self,

@@ -113,8 +113,10 @@ class Script:
 
     __slots__ = ("_count", "_pick", "digest", "name", "text")
 
-    def __init__(self, name: str) -> None:
-        flags, _, body = (_FOLDER / f"{name}.lua").read_text().partition("\n")
+    def __init__(self, name: str, flags: str | None = None) -> None:
+        """`flags`: a first line in place of that in the file."""
+        first, _, body = (_FOLDER / f"{name}.lua").read_text().partition("\n")
+        flags = flags or first
         body = _COMMENT.sub("", _with_parts(body))
         text, keys = _with_keys(_with_codes(f"{flags}\n{_used_by(body)}\n{body}"))
         self.name = name
@@ -212,6 +214,10 @@ _SCRIPTS: Final = {
         "workers",
     )
 }
+
+
+# A server without room refuses this one, and does nothing.
+_SCRIPTS["exchange_bounded"] = Script("exchange", "#!lua")
 
 
 def script(name: str) -> Script:

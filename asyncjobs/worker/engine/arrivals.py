@@ -17,6 +17,7 @@ from asyncjobs.store.answers import Exchange, Resync
 from asyncjobs.worker.engine.appetite import Appetite
 from asyncjobs.worker.engine.counting import RunCounts
 from asyncjobs.worker.engine.holdings import Holdings
+from asyncjobs.worker.engine.room import Room
 from asyncjobs.worker.engine.steps import Orders, Trade
 
 __all__ = ["Arrivals"]
@@ -30,6 +31,7 @@ class Arrivals:
         "_doubt",
         "_holdings",
         "_offer",
+        "_room",
         "_shares",
         "_signals",
         "counts",
@@ -43,6 +45,7 @@ class Arrivals:
         self._offer = appetite.offer
         self._signals = appetite.signals
         self._shares = appetite.shares
+        self._room = Room()
         self.counts = RunCounts(is_on=False)
         """What the attempts took whose ends the store has recorded."""
         self.unrenewed: Collection[str] = ()
@@ -56,6 +59,8 @@ class Arrivals:
         # rule:19 figures count what the store has recorded
         self.counts.answered(trade.settlements, exchange)
         self._appetite.learn(trade.demand, exchange, now_s)
+        if exchange.full:
+            self._holdings.stuck.add(exchange.full, self._room.again(exchange.full, now_s))
         if exchange.away or self._doubt.failing:
             self._leave_out(exchange.away, now_s, trade.settlements, trade.demand)
         return self._take_in(exchange.jobs, exchange.lost, exchange.cancels)
@@ -80,7 +85,7 @@ class Arrivals:
         self._doubt.exchange = None
         # rule:19 figures count what was recorded by an exchange without a reply
         self.counts.recovered(sent, answer.applied)
-        again = sent.to_send_again(answer.applied)
+        again, answer = sent.sort_out(answer)
         if sent.again is not None:
             self._holdings.stuck.add(again, sent.again)
         else:

@@ -139,10 +139,11 @@ class RunCounts:
 
 def that_count(settlements: Sequence[Settlement], exchange: Exchange) -> Sequence[Settlement]:
     """Those of a trade that the store has recorded."""
-    if not (exchange.not_yours or exchange.away or exchange.lost):
+    if not (exchange.not_yours or exchange.away or exchange.lost or exchange.full):
         return settlements
     # Not by the settlements themselves: to hash one would hash its envelope.
-    void = {(each.job.queue, each.job.receipt) for each in exchange.not_yours}
+    without_effect = (*exchange.not_yours, *exchange.full)
+    void = {(each.job.queue, each.job.receipt) for each in without_effect}
     gone = {*exchange.away, *exchange.lost}
     return [
         each

@@ -28,6 +28,7 @@ from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.model.backoff import doubled
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.settlement import Settlement
+from asyncjobs.store.answers import Resync
 from asyncjobs.worker.engine.stuck import Again
 
 __all__ = ["AwayLog", "InDoubt", "Unanswered"]
@@ -91,6 +92,24 @@ class Unanswered:
         """The jobs that its settlements are for."""
         return [settlement.job for settlement in self.settlements]
 
+    def named_jobs(self) -> list[TakenJob]:
+        """Those that need not be asked for. Of a success with effects the number of the exchange
+        does not say whether it counts: a store without room leaves it out. So its job is not named
+        in a resync, and the answer says whether it is still held."""
+        return [each.job for each in self.settlements if each.effects is None]
+
+    def sort_out(self, answer: Resync) -> tuple[list[Settlement], Resync]:
+        """The settlements without an effect, and the answer without their jobs."""
+        again = self.to_send_again(answer.applied)
+        causing = {_key(each.job): each for each in self.settlements if each.effects is not None}
+        if not causing:
+            return again, answer
+        missing = [job for job in answer.missing if _key(job) not in causing]
+        # rule:6 after a lost reply a success with effects is sent again while its job is held
+        held = [each for job in answer.missing if (each := causing.get(_key(job))) is not None]
+        again = [each for each in again if each.effects is None]
+        return again + held, answer._replace(missing=missing)
+
     def to_send_again(self, applied: Mapping[str, int]) -> list[Settlement]:
         """The settlements without an effect. `applied`: for each queue the last exchange that took
         effect there."""
@@ -102,6 +121,10 @@ class Unanswered:
             for settlement in self.settlements
             if applied.get(settlement.job.queue, sequence) < sequence
         ]
+
+
+def _key(job: TakenJob) -> tuple[str, int, bytes]:
+    return job.queue, job.priority, job.receipt
 
 
 class InDoubt:
@@ -206,8 +229,9 @@ class InDoubt:
                 self.queues[queue].settlements.clear()
 
     def jobs(self) -> Iterator[TakenJob]:
-        """The jobs whose settlements are kept here."""
-        yield from self.sent_jobs()
+        """The jobs whose settlements are kept here, but for those that a resync must not name."""
+        if self.exchange is not None:
+            yield from self.exchange.named_jobs()
         for doubt in self.queues.values():
             for settlement in doubt.settlements:
                 yield settlement.job

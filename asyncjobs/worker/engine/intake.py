@@ -121,7 +121,11 @@ class Intake:
         doubtful = self._doubt.queues
         if doubtful and len(doubtful) == len(self._shares.weights):
             return 0
-        return self.appetite.free(len(self.holdings.arrived), self.holdings.taken)
+        free = self.appetite.free(len(self.holdings.arrived), self.holdings.taken)
+        if self.holdings.stuck:
+            # Successes that wait for room in the store must not become more and more.
+            free = max(free - self.holdings.stuck.slots, 0)
+        return free
 
     def _to_ask_again(self, now_s: float) -> list[str]:
         """Queues in doubt whose pause is over."""

@@ -17,11 +17,13 @@ NEVER_S: Final = float("inf")
 class Again(NamedTuple):
     """When to try a settlement again, in monotonic seconds.
 
-    `is_hopeless`: a worker that ends by itself need not wait for it.
+    `is_hopeless`: a worker that ends by itself need not wait for it. `holds_slot`: no other job is
+    taken in its place, so that they cannot become more and more.
     """
 
     at_s: float
     is_hopeless: bool = False
+    holds_slot: bool = False
 
 
 class Stuck:
@@ -59,6 +61,11 @@ class Stuck:
     def has_hope(self) -> bool:
         """Whether a worker that ends by itself waits for one of them."""
         return any(not again.is_hopeless for again, _, _ in self._waiting)
+
+    @property
+    def slots(self) -> int:
+        """How many slots they hold."""
+        return sum(again.holds_slot for again, _, _ in self._waiting)
 
     def drop(self, queues: Collection[str]) -> None:
         """Forget those of queues whose jobs belong to others now."""
