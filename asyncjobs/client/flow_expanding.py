@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from asyncjobs.client.flow_jobs import FlowSpec, flow_jobs
 from asyncjobs.client.flow_storing import Sender, made_jobs
 from asyncjobs.client.keeping import Keeping
 from asyncjobs.errors import UsageError
+from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.drawing import Drawing
 from asyncjobs.jobs.flow_context import FlowContext
 from asyncjobs.model.settlement import MOST_EFFECT_JOBS
@@ -16,11 +17,21 @@ from asyncjobs.store.flows import FlowRef
 
 __all__ = ["expand"]
 
+MOST_LEVELS: Final = 50
+"""How deeply added nodes may add others. Each level makes the id of the job longer."""
+
 
 async def expand(sender: Sender, work: Any, flow: FlowContext, keeping: Keeping) -> list[str]:
     """Keep the jobs of these nodes; their names. For `FlowContext.expand`, which lists the
     errors."""
     mark = flow.mark
+    # rule:40 nodes that add nodes end in an error that says so, not in an id that is too long
+    if mark.key.count(".") >= MOST_LEVELS:
+        raise UsageError(
+            f"ctx.flow.expand() in the node {shown(mark.node.node)}: nodes have added nodes "
+            f"{MOST_LEVELS} levels deep, and no more are possible; let a node add several others, "
+            "or start another flow"
+        )
     drawing = Drawing.of(work, prefix=f"{mark.node.node}.", taken=flow.taken)
     many = len(drawing.nodes)
     if many > MOST_EFFECT_JOBS:

@@ -29,6 +29,7 @@ from asyncjobs.model.flow_mark import (
 )
 from asyncjobs.model.headers import Headers
 from asyncjobs.model.job import NewJob, State
+from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Arrival, Barrier, FlowNode, OnFailure, Terms
 from asyncjobs.policy.graph import Edges, fronts_of
 from asyncjobs.store.flows import MOST_NODES, FlowRef, NodeRecord
@@ -43,10 +44,12 @@ _NOT_SUCCEEDED: Final = (State.DEAD, State.DISCARDED, State.CANCELLED)
 
 
 class _Again(NamedTuple):
-    """The nodes that run again, by their keys, and the round of the jobs of all nodes."""
+    """The nodes that run again, by their keys, and the round of the jobs of all nodes. `undone`:
+    nodes that one of these has added, and which it may add once more, or not."""
 
     flow: FlowRef
     chosen: dict[str, Stored]
+    undone: dict[str, Stored]
     rounds: dict[str, int]
     round: int
 
@@ -74,6 +77,7 @@ async def retry(
             each.record.job for each in again.chosen.values() if each.record.state is State.DEAD
         ]
         await flow_acts.bury(store, dead)
+        records += _blank(again)
         for first in range(0, len(records), MOST_NODES):
             await store.flows.add_nodes(flow, records[first : first + MOST_NODES])
         functions = [_definition(each).function for each in again.chosen.values()]
@@ -104,12 +108,11 @@ def _chosen(flow: FlowRef, stored: Sequence[Stored], which: Which, from_: str | 
     else:
         raise UsageError(f"retry({which!r}): give 'failed', 'all', or from_= with a node")
     # What a node has added comes again when that node runs again.
-    chosen = {
-        key: each
-        for key, each in by_key.items()
-        if key in keys and not any(part in keys for part in _adders(key))
+    undone = {
+        key: each for key, each in by_key.items() if any(part in keys for part in _adders(key))
     }
-    return _Again(flow, chosen, rounds, max(rounds.values(), default=0) + 1)
+    chosen = {key: each for key, each in by_key.items() if key in keys and key not in undone}
+    return _Again(flow, chosen, undone, rounds, max(rounds.values(), default=0) + 1)
 
 
 def _adders(key: str) -> Iterable[str]:
@@ -156,7 +159,7 @@ def _made(
     again: _Again, stored: Sequence[Stored]
 ) -> tuple[list[NewJob], list[NodeRecord], list[Barrier]]:
     """The jobs, the records of their nodes, and the barriers that they wait behind."""
-    flow, chosen, _, round = again
+    flow, chosen, _, _, round = again
     by_key = {each.definition.key: each for each in stored if each.definition is not None}
     numbers = {key: number for number, key in enumerate(chosen)}
     ends = ends_of(by_key)
@@ -186,6 +189,18 @@ def _made(
     return jobs, records, barriers
 
 
+def _blank(again: _Again) -> list[NodeRecord]:
+    """Nodes that come again when those that have added them run, in the state of one that was
+    never stored: an old failure must not make the flow fail, and an old end must not be shown."""
+    flow, round = again.flow, again.round
+    blank: list[NodeRecord] = []
+    for key, each in again.undone.items():
+        job = JobRef(each.record.job.queue, job_id(flow.id, key, round))
+        # rule:40 what a node has added counts no more when that node runs again
+        blank.append(NodeRecord(each.record.node, job, each.record.definition))
+    return blank
+
+
 def _edges(node: NodeDefinition, numbers: dict[str, int], ends: dict[str, list[str]]) -> Edges:
     """The nodes that this one waits for, of those that run again."""
     found: dict[int, OnFailure] = {}
@@ -201,7 +216,7 @@ def _edges(node: NodeDefinition, numbers: dict[str, int], ends: dict[str, list[s
 
 def _job(again: _Again, node: Stored, arrivals: tuple[Arrival, ...], behind: str) -> NewJob:
     definition = _definition(node)
-    flow, chosen, rounds, round = again
+    flow, chosen, _, rounds, round = again
     try:
         envelope = Envelope.decode(definition.envelope)
         before = flow_mark(envelope.headers)

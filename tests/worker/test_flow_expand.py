@@ -11,6 +11,7 @@ from asyncjobs import (
     AsyncJobs,
     Discard,
     Flow,
+    FlowFailed,
     FlowState,
     JobContext,
     UsageError,
@@ -41,6 +42,8 @@ class Growing(FlowJobs):
         self.adds = register(app, adds)
         self.twice = register(app, twice)
         self.wrong = register(app, wrong)
+        self.sheds = register(app, sheds)
+        self.deepens = register(app, deepens, retry=False)
 
 
 class Present:
@@ -84,6 +87,19 @@ async def twice(*, ctx: JobContext = INJECTED) -> list[str]:
     assert ctx.flow is not None
     first = await ctx.flow.expand(Present.jobs.number.bind(1))
     return first + await ctx.flow.expand(Present.jobs.number.bind(2))
+
+
+async def sheds(*, ctx: JobContext = INJECTED) -> None:
+    assert ctx.flow is not None
+    # With the first run it adds what fails, with the next ones less.
+    values = [1, 2, 7] if 7 in broken else [1]
+    await ctx.flow.expand(group(Present.jobs.fragile.bind(n) for n in values))
+
+
+async def deepens(levels: int, *, ctx: JobContext = INJECTED) -> None:
+    assert ctx.flow is not None
+    if levels:
+        await ctx.flow.expand(Present.jobs.deepens.bind(levels - 1))
 
 
 async def wrong(*, ctx: JobContext = INJECTED) -> list[str]:
@@ -184,6 +200,35 @@ async def test_a_retry_of_the_node_adds_them_again(app: AsyncJobs, jobs: Growing
         assert len(calls("number")) == 6
         assert [each[0] for each in ran][-1] == "seen"
         assert await handle.wait(LIMIT_S) is FlowState.SUCCEEDED
+
+
+@pytest.mark.parametrize("from_", [None, "sheds"])
+async def test_a_node_that_adds_less_leaves_nothing_of_the_first_run(
+    app: AsyncJobs, jobs: Growing, from_: str | None
+) -> None:
+    broken.add(7)
+    async with working(app):
+        handle = await app.flows.start(chain(jobs.sheds.bind(), jobs.nothing.bind()))
+        assert await handle.wait(LIMIT_S) is FlowState.FAILED
+        broken.clear()
+        assert await handle.retry("all", from_=from_) == 2
+        assert await handle.wait(LIMIT_S) is FlowState.SUCCEEDED
+        names = [node.name for node in await handle.nodes()]
+        assert names == ["sheds", "sheds.fragile", "nothing"]
+        assert await handle.retry() == 0
+
+
+@pytest.mark.parametrize(("levels", "end"), [(50, FlowState.SUCCEEDED), (51, FlowState.FAILED)])
+async def test_how_deeply_nodes_may_add_nodes(
+    app: AsyncJobs, jobs: Growing, levels: int, end: FlowState
+) -> None:
+    async with working(app):
+        handle = await app.flows.start(jobs.deepens.bind(levels))
+        assert await handle.wait(LIMIT_S) is end
+        assert (await handle.info()).nodes == 51
+        if end is FlowState.FAILED:
+            with pytest.raises(FlowFailed, match="50 levels deep"):
+                await handle.result(LIMIT_S)
 
 
 async def test_two_calls_of_expand_in_one_attempt(app: AsyncJobs, jobs: Growing) -> None:
