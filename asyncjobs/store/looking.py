@@ -31,6 +31,7 @@ from asyncjobs.store.listing import (
 )
 
 __all__ = [
+    "BEHIND",
     "STEP",
     "Ask",
     "Batch",
@@ -50,6 +51,8 @@ STEP: Final = 250
 client's commands may answer no other client in between."""
 STEP_BYTES: Final = 512 * 1024
 """The same for their bytes."""
+BEHIND: Final = 1
+"""The part of a queue's held jobs that are behind barriers; the others wait for a unique key."""
 LEAST: Final = 8
 """The fewest jobs that a place is asked for."""
 
@@ -432,7 +435,10 @@ def check_query(query: JobQuery, after: JobCursor | None) -> None:
 
 
 def parts_of(state: State) -> range:
-    """The parts of a queue in which jobs of this state are: its priorities, or one for all."""
+    """The parts of a queue in which jobs of this state are: its priorities, or one for all. Those
+    that are held wait for a unique key, or are behind a barrier."""
     if state in (State.READY, State.RUNNING):
         return range(len(Priority))
+    if state is State.HELD:
+        return range(2)
     return range(1)

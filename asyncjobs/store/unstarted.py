@@ -38,6 +38,7 @@ async def cancel_unstarted(store: KeepsFlows, flows: Iterable[FlowRef]) -> None:
             found = await store.flows.obstacles(jobs)
             pairs = zip(jobs, found, strict=True)
             barriers |= {(job.queue, each.barrier) for job, each in pairs if each is not None}
+            # Behind the look: a job that is cancelled is behind no barrier any more.
             await store.cancel(jobs, None, 0)
             after = page.after
             if after is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from asyncjobs.model.ends import ENDS
+from asyncjobs.store.flows import FlowState
 from asyncjobs.store.redis.keys import QueueKeys
 from tests.audit.gates import GATE_KEYS, GATE_RULES, GATED
 from tests.audit.snapshot import (
@@ -39,6 +40,20 @@ DOCUMENTED: Final = (
         "outbox:state",
         "outbox:old",
         "inbox",
+        "barriers",
+        "barriers:of",
+        "barriers:data",
+        "barriers:since",
+        "barriers:fallen",
+        "barriers:behind:",
+        "barriers:let:",
+        "flow:of:",
+        "flow:nodes:",
+        "flow:names:",
+        "flow:ends:",
+        "flows:names",
+        "flows:over",
+        *(f"flows:{state}" for state in FlowState),
     }
 )
 """The parts of a queue's key names; the last ones have an id or a time behind them."""
@@ -67,6 +82,9 @@ STAYING: Final = frozenset(
         *("cron", "cron:next", "cron:of:", "cron:ran:"),
         # The rules of limits, so that they can be changed while nobody uses them.
         "limits",
+        # Flows stay for their own time.
+        *("flow:of:", "flow:nodes:", "flow:names:", "flow:ends:", "flows:over"),
+        *(f"flows:{state}" for state in FlowState if state.is_final),
     }
 )
 """What a queue keeps for ever, however many jobs it has seen: empty streams with their
@@ -80,6 +98,7 @@ _PLACE: Final = re.compile(r"([0-4]):(\d+)-(\d+)")
 _PAUSE: Final = re.compile(r"[pr]\d+ \{.*\}", re.DOTALL)
 _LOCK: Final = re.compile(r"([fsw]) \d+ \d+ (.*)", re.DOTALL)
 _UNTIL: Final = re.compile(r"\d+ \d+")
+_BARRIER: Final = re.compile(r"(\d+) [afg] [0-3].*", re.DOTALL)
 _CODES: Final = frozenset(end.code for end in ENDS.values())
 _COUNTER: Final = re.compile(rf"\d+:[er{''.join(sorted(_CODES))}]")
 
@@ -129,7 +148,7 @@ def leftovers(server: Reachable, prefix: str) -> list[str]:
 
 
 def _kind(key: str) -> str:
-    parts = ("result:", "batch:", "notes:", "dead:notes:", "figures:", "cron:of:", "cron:ran:")
+    parts = [part for part in DOCUMENTED if part.endswith(":")]
     return next((part for part in parts if key.startswith(part)), key)
 
 
@@ -154,6 +173,7 @@ def _index_agrees(queue: QueueSnapshot) -> Iterator[str]:
     index, scheduled = queue.hashes["index"], queue.zsets["scheduled"]
     places = dict.fromkeys(scheduled, "s") | dict.fromkeys(queue.hashes["unique:held"], "h")
     places |= dict.fromkeys(queue.hashes["gated:data"], "g")
+    places |= dict.fromkeys(queue.hashes["barriers:data"], "b")
     for p, stream in enumerate(queue.streams):
         for entry, id in stream.jobs.items():
             if id in places:
@@ -319,6 +339,55 @@ def _locks_are_of_living_jobs(queue: QueueSnapshot) -> Iterator[str]:
         yield f"job {id}: only one of unique:since and unique:held"
 
 
+def _barriers_agree(queue: QueueSnapshot) -> Iterator[str]:
+    """Each job behind a barrier is in all places, and each barrier waits for somebody."""
+    held = queue.hashes["barriers:data"].keys()
+    for part in (queue.hashes["barriers:of"], queue.zsets["barriers:since"]):
+        for id in sorted(held ^ part.keys()):
+            yield f"job {id}: only in some of the keys of jobs behind barriers"
+    for id, text in queue.hashes["barriers"].items():
+        found = _BARRIER.fullmatch(text)
+        if found is None or found[1] == "0":
+            yield f"barrier {id}: {text!r} waits for nobody"
+    for id in sorted(queue.hashes["barriers:ends"].keys() - queue.hashes["index"].keys() - {""}):
+        yield f"job {id}: its end has counted nowhere, and it is gone"
+    fallen = {f"let:{name}" for name in queue.fallen}
+    marked = "" in queue.hashes["barriers:ends"]
+    if marked != bool(fallen):
+        yield f"barriers:ends: {marked} for fallen barriers, and there are {sorted(fallen)}"
+    start = "barriers:"
+    let = {key.removeprefix(start) for key in queue.ttl_ms if key.startswith("barriers:let:")}
+    for name in sorted(let - fallen):
+        yield f"{start}{name}: nobody will let these jobs go"
+    behind = "barriers:behind:"
+    for key in queue.ttl_ms:
+        if key.startswith(behind) and key.removeprefix(behind) not in queue.hashes["barriers"]:
+            yield f"{key}: there is no such barrier"
+    waits = {text.partition(" ")[2] for text in queue.hashes["barriers:of"].values()}
+    gone = {name.partition(":")[2] for name in queue.fallen}
+    for barrier in sorted(waits - queue.hashes["barriers"].keys()):
+        if not any(name.startswith(barrier) for name in gone):
+            yield f"barrier {barrier}: jobs are behind it, and it does not stand"
+
+
+def _flows_agree(queue: QueueSnapshot) -> Iterator[str]:
+    """Each flow is in the list of one state, and nothing of others is left."""
+    parts = ("flow:of:", "flow:nodes:", "flow:names:", "flow:ends:")
+    kept = {
+        key.removeprefix(part) for key in queue.ttl_ms for part in parts if key.startswith(part)
+    }
+    listed = [id for state in FlowState for id in queue.zsets[f"flows:{state}"]]
+    for id in sorted(kept ^ set(listed)):
+        yield f"flow {id}: only in some of its keys"
+    for id in sorted(id for id in set(listed) if listed.count(id) > 1):
+        yield f"flow {id}: in two states"
+    for id in sorted(set(queue.hashes["flows:names"].values()) - set(listed)):
+        yield f"flow {id}: it holds its name, and is gone"
+    timed = set(listed) - queue.zsets["flows:running"].keys()
+    for id in sorted(timed ^ queue.zsets["flows:over"].keys()):
+        yield f"flow {id}: only one of flows:over and the lists of states"
+
+
 def _schedules_agree(queue: QueueSnapshot) -> Iterator[str]:
     """Each schedule is named, fires when its fields say, and is all that leaves something."""
     named = queue.zsets["cron"].keys()
@@ -366,6 +435,8 @@ _RULES: Final = (
     _waits_are_of_living_jobs,
     _locks_are_of_living_jobs,
     *GATE_RULES,
+    _barriers_agree,
+    _flows_agree,
     _schedules_agree,
     _memories_are_bounded,
 )

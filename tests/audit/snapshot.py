@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import redis
 
+from asyncjobs.store.flows import FlowState
 from asyncjobs.store.redis.keys import QueueKeys, StoreKeys
 
 __all__ = [
@@ -73,6 +74,8 @@ class QueueSnapshot:
     zsets: dict[str, dict[str, float]]
     sets: dict[str, frozenset[str]]
     wakes: int
+    fallen: list[str]
+    """Barriers that have fallen, and whose jobs are let go."""
     rules: dict[str, dict[str, str]]
     """Its schedules by id, with their fields."""
     dead_bytes: tuple[int, int]
@@ -177,6 +180,11 @@ HASHES: Final = (
     "gated:of",
     "gated:data",
     "holders:of",
+    "barriers",
+    "barriers:ends",
+    "barriers:of",
+    "barriers:data",
+    "flows:names",
 )
 ZSETS: Final = (
     "scheduled",
@@ -198,6 +206,9 @@ ZSETS: Final = (
     "permits",
     "rates",
     "holders",
+    "barriers:since",
+    "flows:over",
+    *(f"flows:{state}" for state in FlowState),
 )
 STREAMS: Final = ("ready:0", "ready:1", "ready:2", "ready:3", "gated")
 """In the order of the places that the index names."""
@@ -221,6 +232,7 @@ def _read_queue(client: Client, prefix: str, name: str, keys: Sequence[bytes]) -
     rules = sorted(key for key in keys if key.startswith(base + RULE))
     commands += [("HGETALL", key) for key in rules]
     commands.append(("LLEN", base + b"wake"))
+    commands.append(("LRANGE", base + b"barriers:fallen", 0, -1))
     commands.append(("GET", base + b"dead:bytes"))
     fixed = {*keys, *(base + part.encode() for part in (*HASHES, *ZSETS, *SETS))}
     commands += [("PTTL", key) for key in sorted(fixed)]
@@ -247,12 +259,14 @@ def _read_queue(client: Client, prefix: str, name: str, keys: Sequence[bytes]) -
     sets = {part: frozenset(map(text, following(part))) for part in SETS}
     found = {text(key[len(base + RULE) :]): _pairs(following("cron:of:")) for key in rules}
     wakes = following("wake") or 0
+    fallen = [text(each) for each in following("barriers:fallen")]
     in_letters = sum(map(len, stored["dead:data"][1::2]))
     in_notes = sum(map(int, stored["dead:noted"][1::2]))
     dead_bytes = (int(following("dead:bytes") or 0), in_letters + in_notes)
     ttl = {text(key[len(base) :]): following("ttl") for key in sorted(fixed)}
     ttl = {part: ms for part, ms in ttl.items() if ms != -2}
-    return QueueSnapshot(name, ttl, streams, hashes, zsets, sets, wakes, found, dead_bytes, refused)
+    about = (hashes, zsets, sets, wakes, fallen, found, dead_bytes, refused)
+    return QueueSnapshot(name, ttl, streams, *about)
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[str, str]:

@@ -28,6 +28,9 @@ MALFORMED = {
     "no key": b"u11:f- 60000 0 ",
     "an unknown mode": b"u12:z- 60000 0 k",
     "no number": b"u12:f- 6x000 0 k",
+    "an arrival without a barrier": b"a3:c0:",
+    "an arrival without a queue": b"a4:cend",
+    "a node without a name": b"n10:0:0:4:flow",
 }
 
 
@@ -47,7 +50,7 @@ async def store(
 @pytest.mark.parametrize("terms", MALFORMED.values(), ids=MALFORMED)
 async def test_a_batch_with_malformed_terms_is_refused(store: Store, terms: bytes) -> None:
     keep, keys = script("enqueue_terms"), StoreKeys(store.settings.prefix).queue(QUEUE)
-    head = [b"%d" % store.clock.ms, 60_000, 600_000, 0]
+    head = [b"%d" % store.clock.ms, 60_000, 600_000, 0, 0]
     jobs = [b"a", b"2", b"", b"envelope", b"", b"b", b"2", b"", b"envelope", terms]
     command = keep.command(keys, *head, *jobs, more_keys=(keys.batch("token"),))
     with pytest.raises(StoreError, match="bad terms"):

@@ -143,8 +143,7 @@ class Barriers:
 
     def hold(self, job: StoredJob, terms: Terms | None, due: int, now: int) -> bool:
         """Hold a job until its barrier falls; False when it has none, or that has fallen."""
-        barrier = None if terms is None else terms.behind
-        if barrier is None:
+        if terms is None or (barrier := terms.behind) is None:
             return False
         standing = self._standing.get(barrier)
         # rule:36 a job goes on at once when its barrier has fallen, in memory
@@ -251,6 +250,7 @@ class Barriers:
         self._let_go(standing, verdict, now)
 
     def _let_go(self, standing: _Standing, verdict: OnFailure, now: int) -> None:
+        # They are taken out first, so that whoever looks meanwhile finds them in one place.
         jobs = [*standing.behind.values()]
         standing.behind.clear()
         for behind in jobs:
@@ -273,6 +273,8 @@ class Barriers:
                 self._go_on(job, due_ms, now)
                 continue
             # rule:36 what must not run ends in the step in which its barrier falls, in memory
-            state = State.DISCARDED if end.verdict == "skip" else State.CANCELLED
+            state = State.CANCELLED
+            if end.verdict == "skip":
+                state = State.DISCARDED
             self.end(job.id, state, now, is_skipped=end.verdict == "skip")
             self._finish(job, state, now)

@@ -26,7 +26,9 @@ class Crossing:
 
     def arrive(self, arrival: Arrival, has_failed: bool, now: int) -> None:
         queue = self._find(arrival.queue)
-        failure = arrival.on_failure if has_failed else None
+        failure = None
+        if has_failed:
+            failure = arrival.on_failure
         queue.barriers.arrive(arrival.barrier, failure, now)
         # The queue of the job itself takes what it has let go, or signals then.
         if arrival.queue != self._home:

@@ -77,8 +77,9 @@ class Flow:
         # rule:36 the end of a revived job replaces the one before and counts no more, in memory
         if before is None or before.state is None:
             self.left -= 1
-        definition = b"" if before is None else before.definition
-        self.nodes[name] = NodeRecord(name, job, definition, state)
+        if before is None:
+            before = NodeRecord(name, job, b"")
+        self.nodes[name] = before._replace(job=job, state=state)
         self.bad.discard(name)
         if not may_succeed:
             self.bad.add(name)
@@ -88,7 +89,9 @@ class Flow:
         # Before the start nothing has run.
         if self.is_cancelled or self.state in (FlowState.OPENED, FlowState.CANCELLED):
             return FlowState.CANCELLED
-        return FlowState.FAILED if self.bad else FlowState.SUCCEEDED
+        if self.bad:
+            return FlowState.FAILED
+        return FlowState.SUCCEEDED
 
 
 class FlowBook:
@@ -119,7 +122,10 @@ class FlowBook:
             return NodePage([], None)
         names = sorted(name for name in flow.nodes if after is None or name > after)
         page = [flow.nodes[name] for name in names[:limit]]
-        return NodePage(page, page[-1].node if len(names) > limit else None)
+        next_page = None
+        if len(names) > limit:
+            next_page = page[-1].node
+        return NodePage(page, next_page)
 
     def unstarted(self, now: int) -> Iterator[FlowRef]:
         """Flows that somebody has opened, and not started in time."""
@@ -195,6 +201,7 @@ class FlowBook:
         flow.since_ms = now
         flow.ended_ms = None
         flow.is_cancelled = False
+        # Nodes that are not tried again keep their ends.
         flow.left = nodes
         if flow.new.is_unique:
             self._names.setdefault(flow.new.name, id)

@@ -70,7 +70,9 @@ class MemoryFlows:
             if after is None or flow.cursor < after
         ]
         page = flows[: min(limit, MOST_FLOWS)]
-        next_page = page[-1].cursor if len(page) < len(flows) else None
+        next_page = None
+        if len(page) < len(flows):
+            next_page = page[-1].cursor
         return FlowPage([flow.record for flow in page], next_page, self._queues.now_ms())
 
     async def counts(self, queues: Sequence[str]) -> list[dict[FlowState, int]]:
@@ -79,8 +81,9 @@ class MemoryFlows:
         answer: list[dict[FlowState, int]] = []
         for name in queues:
             counts: dict[FlowState, int] = {}
-            for flow in by_name[name].barriers.flows.listed(()) if name in by_name else ():
-                counts[flow.state] = counts.get(flow.state, 0) + 1
+            if name in by_name:
+                for flow in by_name[name].barriers.flows.listed(()):
+                    counts[flow.state] = counts.get(flow.state, 0) + 1
             answer.append(counts)
         return answer
 

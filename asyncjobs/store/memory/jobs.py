@@ -13,7 +13,7 @@ from asyncjobs.store.changes import Change, Changed, Target
 from asyncjobs.store.ended_jobs import batch_of, page_of_ended
 from asyncjobs.store.history import History
 from asyncjobs.store.listing import ENDED_STATES, JobCursor, JobPage, JobQuery, ListedJob
-from asyncjobs.store.looking import Ask, Batch, Found, check_query, look, parts_of
+from asyncjobs.store.looking import BEHIND, Ask, Batch, Found, check_query, look, parts_of
 from asyncjobs.store.memory.amending import Amending
 from asyncjobs.store.memory.queue import Queue
 from asyncjobs.store.memory.queues import Queues
@@ -99,9 +99,12 @@ def _jobs(queue: Queue, state: State, part: int) -> Iterator[Found]:
             yield Found(id_bytes(job.id), due_ms, _listed(queue, job, due_ms))
         return
     if state is State.HELD:
-        for job in [*queue.locks.held_jobs(), *queue.barriers.held_jobs()]:
+        waits_at = queue.barriers if part == BEHIND else queue.locks
+        for job in waits_at.held_jobs():
             yield Found(id_bytes(job.id), job.held_ms, _listed(queue, job, job.held_ms))
-        for job in queue.waiting.gates.lanes.held_jobs():
+        # Those in lanes have no part of their own here.
+        lanes = queue.waiting.gates.lanes
+        for job in lanes.held_jobs() if part != BEHIND else ():
             yield Found(id_bytes(job.id), job.ready_ms, _listed(queue, job, job.ready_ms))
         return
     jobs = queue.waiting.ready_jobs(part)

@@ -10,6 +10,7 @@ from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.guard.own import hide
 from asyncjobs.model.awaiting import NewEvent
 from asyncjobs.model.figures import Figures
+from asyncjobs.model.ids import id_text
 from asyncjobs.model.job import JobRecord
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.answers import (
@@ -19,13 +20,13 @@ from asyncjobs.store.answers import (
     Reclaimed,
     Relayed,
 )
-from asyncjobs.store.checks import missing
-from asyncjobs.store.flows import Flows
+from asyncjobs.store.flows import FlowRef
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.address import Address
 from asyncjobs.store.redis.enqueue import Enqueuer
 from asyncjobs.store.redis.events import send
+from asyncjobs.store.redis.flows import RedisFlows
 from asyncjobs.store.redis.inspection import RedisInspection
 from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.redis.layout import CAPABILITIES
@@ -51,6 +52,7 @@ from asyncjobs.store.seam import (
     StoreInfo,
     StoreSettings,
 )
+from asyncjobs.store.unstarted import cancel_unstarted
 
 __all__ = ["RedisBackend"]
 
@@ -124,12 +126,13 @@ class RedisBackend:
     async def enqueue(self, batch: EnqueueBatch) -> Enqueued:
         return await self._enqueuer.enqueue(batch)
 
-    @property
-    def flows(self) -> Flows:
-        raise missing("flows", self.address)
-
     async def relay(self, queues: Sequence[str], limit: int = 100) -> Relayed:
         return await self._outboxes.relay(queues, limit)
+
+    @property
+    def flows(self) -> RedisFlows:
+        # It owns nothing, and few apps ask for it.
+        return RedisFlows(self._access)
 
     async def reclaim(
         self, queues: Sequence[str], grace_ms: int, limit: int, *, dead: str = ""
@@ -159,7 +162,9 @@ class RedisBackend:
         )
         answers, away = by_queue(queues, await run_each(self._link, drop, commands))
         raise_away(away)
-        return sum(answers.values())
+        late = [FlowRef(queue, id_text(id)) for queue, (_, ids) in answers.items() for id in ids]
+        await cancel_unstarted(self, late)
+        return sum(dropped for dropped, _ in answers.values())
 
     async def get(self, refs: Sequence[JobRef]) -> list[JobRecord | None]:
         records, away = await self._records(refs, b"full")

@@ -15,7 +15,14 @@ from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.layout import CAPABILITIES
 from asyncjobs.store.redis.link import Command
 from asyncjobs.store.redis.listing import QueueNames
-from asyncjobs.store.redis.placing import has_new, has_terms, job_args, read_places, terms_args
+from asyncjobs.store.redis.placing import (
+    barrier_args,
+    has_new,
+    has_terms,
+    job_args,
+    read_places,
+    terms_args,
+)
 from asyncjobs.store.redis.scripts import Script, run_each, script
 from asyncjobs.store.seam import EnqueueBatch
 
@@ -55,8 +62,11 @@ class Enqueuer:
             return ONE_NEW
         check_batch(batch, CAPABILITIES)
         by_queue = places_by_queue([job.queue for job in jobs])
+        for barrier in batch.barriers:
+            by_queue.setdefault(barrier.queue, [])
+        with_terms = bool(batch.barriers) or any(map(has_terms, jobs))
         # All queues of a batch go one way, for a trip calls one script.
-        store = script("enqueue_terms" if any(map(has_terms, jobs)) else "enqueue")
+        store = script("enqueue_terms" if with_terms else "enqueue")
         commands = tuple(
             self._command(store, queue, [jobs[place] for place in places], batch)
             for queue, places in by_queue.items()
@@ -86,10 +96,14 @@ class Enqueuer:
         with_terms = store.name == "enqueue_terms"
         if with_terms:
             args += [self._access.settings.id_ttl_ms, self._access.settings.history]
+            raised = [each for each in batch.barriers if each.queue == queue]
+            args.append(len(raised))
+            for barrier in raised:
+                args += barrier_args(barrier)
         for job in jobs:
             args += job_args(job)
             if with_terms:
-                args.append(terms_args(job.terms))
+                args.append(terms_args(queue, job.terms))
             # The id may have been used before: the result of that job goes with this one.
             if not job.has_new_id:
                 more_keys.append(keys.result(job.id))

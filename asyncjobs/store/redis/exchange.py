@@ -24,7 +24,7 @@ from asyncjobs.store.redis.gates import GATED
 from asyncjobs.store.redis.keys import QueueKeys, StoreKeys
 from asyncjobs.store.redis.layout import CAPABILITIES
 from asyncjobs.store.redis.link import Command
-from asyncjobs.store.redis.placing import effect_args
+from asyncjobs.store.redis.placing import effect_args, raise_args
 from asyncjobs.store.redis.ring import told_of
 from asyncjobs.store.redis.scripts import Script
 
@@ -356,6 +356,9 @@ def _add_effects(
         check_effects(settlement, CAPABILITIES)
         if settlement.effects is None:
             continue
+        # In front of the jobs that are behind them.
+        for barrier in settlement.effects.barriers:
+            args += raise_args(place, barrier, settlement.job.queue)
         # Those for one queue follow each other, so a relay brings them there in one trip.
         for job in sorted(settlement.effects.jobs, key=attrgetter("queue")):
             args += effect_args(place, job, settlement.job.queue)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from asyncjobs.errors import StoreError
 from asyncjobs.model.batches import cut, pieces, places_by_queue
 from asyncjobs.model.ids import id_bytes, id_text
-from asyncjobs.model.job import JobRecord, Priority, State, held_by
+from asyncjobs.model.job import JobRecord, Priority, State, held_behind, held_by
 from asyncjobs.model.refs import JobRef
 from asyncjobs.store.changes import Change, Changed, Target
 from asyncjobs.store.ended_jobs import page_of_ended
@@ -17,6 +17,7 @@ from asyncjobs.store.history import History
 from asyncjobs.store.letters import MAX_PAGE_BYTES
 from asyncjobs.store.listing import ENDED_STATES, JobCursor, JobPage, JobQuery, ListedJob
 from asyncjobs.store.looking import (
+    BEHIND,
     Ask,
     Batch,
     Found,
@@ -162,6 +163,8 @@ class RedisJobInspection:
             kind = query.state.value.encode()
             if ask.part == GATED:
                 kind = b"gated:" + kind
+            if query.state is State.HELD and ask.part == BEHIND:
+                kind = b"behind"
             bounds = (_or_empty(ask.since_ms), _or_empty(ask.before_ms))
             if ask.after is not None:
                 last = ask.after
@@ -277,9 +280,10 @@ def _of_times(
         elif ask.part == GATED:
             record = record._replace(envelope=stored[1:], held_by=text(holder) or None)
         elif state is State.HELD:
-            record = record._replace(
-                envelope=stored[1:], held_by=held_by(JobRef(ask.queue, id_text(holder)))
-            )
+            waits = held_by(JobRef(ask.queue, id_text(holder)))
+            if ask.part == BEHIND:
+                waits = held_behind(holder.decode("utf-8", "backslashreplace"))
+            record = record._replace(envelope=stored[1:], held_by=waits)
         else:
             record = record._replace(due_ms=ms, envelope=stored[1:], held_by=event_held_by(holder))
         listed = ListedJob(record, ms, b"%d" % ms, max(len(stored) - 1, 0))

@@ -51,6 +51,7 @@ QUEUE_KEYS: Final = (
     "unique:windows",
     "cron",
     "cron:next",
+    "barriers:ends",
     "waits",
     "events",
     "events:of",

@@ -19,6 +19,7 @@ CAPABILITIES: Final = Capabilities(
     schedules=True,
     gates=True,
     across_queues=True,
+    flows=True,
 )
 
 LAYOUT: Final = 2

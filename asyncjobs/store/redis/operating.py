@@ -21,7 +21,7 @@ __all__ = [
     "read_orders",
 ]
 
-_LETTERS: Final = ((State.HELD, "h"), (State.READY, "r"), (State.SCHEDULED, "s"))
+_LETTERS: Final = ((State.HELD, "hb"), (State.READY, "r"), (State.SCHEDULED, "s"))
 """As lua/purge_waiting.lua knows the states, in the order in which it goes through them."""
 _VALUE: Final = re.compile(rb"([pr])(\d{1,16}) (.*)", re.DOTALL)
 """A value of the hash `paused`, as lua/paused.lua says."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
-from asyncjobs.model.ids import id_text
+from asyncjobs.model.ids import id_bytes, id_text
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.refs import JobRef
-from asyncjobs.model.terms import Terms, Unique
+from asyncjobs.model.terms import Barrier, Terms, Unique
 from asyncjobs.store.answers import Placed
 from asyncjobs.store.redis.gates import gate_args
 
 __all__ = [
+    "barrier_args",
     "effect_args",
     "has_new",
     "has_terms",
     "job_args",
     "key_args",
+    "raise_args",
     "read_met",
     "read_places",
     "terms_args",
@@ -30,6 +32,9 @@ _NEW_ID: Final = tuple(b"%dn" % p for p in range(4))
 _GIVEN_ID: Final = tuple(b"%d" % p for p in range(4))
 # The modes of lua/unique.lua.
 _MODES: Final = {"finished": b"f", "started": b"s", "window": b"w"}
+# What a failure does, as lua/terms.lua says it, and the modes of lua/barriers.lua.
+_FAILURES: Final = {"cancel": b"c", "run": b"r", "skip": b"s"}
+_FALLS_ON: Final = {"all": b"a", "first_failure": b"f"}
 # The words of lua/enqueue_terms.lua.
 _NEW: Final = ord("1")
 _HOW: Final[dict[int, How]] = {
@@ -63,26 +68,43 @@ def effect_args(place: int, job: NewJob, queue: str) -> list[bytes | str | int]:
     more: list[bytes | str | int] = []
     if has_terms(job):
         word += b"t"
-        more.append(terms_args(job.terms))
+        more.append(terms_args(job.queue, job.terms))
     if job.queue != queue:
         word += b"o"
         more.append(job.queue)
     return [place, id, word, due, envelope, *more]
 
 
-def terms_args(terms: Terms | None) -> bytes:
-    """The terms of a new job, as lua/terms.lua reads them."""
+def raise_args(place: int, barrier: Barrier, queue: str) -> tuple[bytes | str | int, ...]:
+    """A barrier that a success raises in this queue, as lua/effects.lua reads it."""
+    id, arrivals, mode = barrier_args(barrier)
+    return place, id, b"b" + mode, arrivals, _unless(queue, barrier.queue)
+
+
+def terms_args(queue: str, terms: Terms | None) -> bytes:
+    """The terms of a new job of this queue, as lua/terms.lua reads them."""
     if terms is None:
         return b""
-    return b"".join(b"%b%d:%b" % (letter, len(part), part) for letter, part in _parts(terms))
+    return b"".join(b"%b%d:%b" % (letter, len(part), part) for letter, part in _parts(queue, terms))
 
 
-def _parts(terms: Terms) -> Iterator[tuple[bytes, bytes]]:
+def _parts(own: str, terms: Terms) -> Iterator[tuple[bytes, bytes]]:
     # A term that this store does not keep was refused before.
     if terms.unique is not None:
         yield b"u", _unique(terms.unique)
     if terms.gate is not None:
         yield b"g", gate_args(terms.gate)
+    if terms.behind is not None:
+        yield b"b", id_bytes(terms.behind)
+    for arrival in terms.arrivals:
+        queue = _unless(own, arrival.queue)
+        how = _FAILURES[arrival.on_failure]
+        yield b"a", how + _sized(queue) + id_bytes(arrival.barrier)
+    if terms.node is not None:
+        home = _unless(own, terms.node.queue)
+        job = _unless(terms.node.queue, own)
+        names = (home, job, id_bytes(terms.node.flow))
+        yield b"n", b"".join(map(_sized, names)) + id_bytes(terms.node.node)
 
 
 def _unique(unique: Unique) -> bytes:
@@ -94,6 +116,22 @@ def _unique(unique: Unique) -> bytes:
         conflict = b"h" if unique.hold else b"r"
     mode = _MODES[unique.until]
     return b"%b%b %d %d %b" % (mode, conflict, unique.ttl_ms, unique.latest_ms or 0, unique.key)
+
+
+def barrier_args(barrier: Barrier) -> tuple[bytes, int, bytes]:
+    """A barrier that is raised, as lua/enqueue_terms.lua reads it."""
+    return id_bytes(barrier.id), barrier.arrivals, _FALLS_ON[barrier.falls_on]
+
+
+def _unless(own: str, queue: str) -> bytes:
+    """The name of a queue, empty for this one."""
+    if queue == own:
+        return b""
+    return queue.encode()
+
+
+def _sized(text: bytes) -> bytes:
+    return b"%d:%b" % (len(text), text)
 
 
 def key_args(unique: Unique | None) -> bytes:

@@ -15,6 +15,7 @@ import orjson
 
 from asyncjobs.guard.untrusted import LAST_MS, in_range
 from asyncjobs.model.codec import BadRecord, read_fields
+from asyncjobs.model.ends import STATE_OF_CODE
 from asyncjobs.model.history import NOTHING, FinishedJob, finished_job, unstarted
 from asyncjobs.model.ids import id_bytes, id_text
 from asyncjobs.model.job import State
@@ -126,10 +127,11 @@ def _column(told: Any, number: int) -> Sequence[Any]:
 
 
 def _waited(queue: str, ended_ms: int, pairs: Sequence[tuple[bytes, bytes]]) -> list[FinishedJob]:
-    """The jobs that were cancelled while they waited."""
+    """The jobs that have ended while they waited."""
+    state = STATE_OF_CODE.get(dict(pairs).get(b"as", b""), State.CANCELLED)
     ids = [id_text(value) for name, value in pairs if name == b"id"]
     starts = [value for name, value in pairs if name == b"start"]
     return [
-        finished_job(JobRef(queue, id), State.CANCELLED, ended_ms, "", 0, unstarted(start))
+        finished_job(JobRef(queue, id), state, ended_ms, "", 0, unstarted(start))
         for id, start in zip(ids, starts, strict=True)
     ]

@@ -32,6 +32,11 @@ local function obstacle(id, place, seen)
     local since = redis.call('ZSCORE', string.sub(WAKE, 1, -5) .. 'gated:since', id)
     now_seen = string.format('%.0f', time_of(since or '0'))
   end
+  -- rule:20 an action knows a job behind a barrier by since when it is held
+  if place == 'b' then
+    local since = redis.call('ZSCORE', barriers_key('since'), id)
+    now_seen = string.format('%.0f', time_of(since or '0'))
+  end
   -- rule:20 an action changes no job that has moved since it was chosen
   if seen ~= '' and seen ~= now_seen then return 'moved' end
   return nil

@@ -1,5 +1,5 @@
 -- How jobs end that waited and were taken out by a person: by a cancel, or by a purge of their
--- queue. It stands behind ended.lua, history.lua, unique.lua and waiting.lua; shared.lua says how
+-- queue. It stands behind ended.lua, history.lua, barriers.lua and waiting.lua; shared.lua says how
 -- scripts get what they use.
 -- KEYS: those of shared.lua.
 -- ARGV: those of shared.lua.
@@ -17,6 +17,7 @@ local function check_cancelled()
     redis.call('HEXISTS', key, '')
   end
   if redis.call('EXISTS', UNIQUE_OF) == 1 then open_locks(0).check() end
+  if redis.call('EXISTS', ENDS) == 1 then open_barriers(0).check() end
 end
 
 -- Ends jobs that were taken out of their places. `stored`: what each was stored as; `result_keys`:
@@ -45,7 +46,8 @@ local function end_cancelled(ids, stored, result_keys, now, args)
   remember(now, tonumber(args[2]), finished)
   tally(now, END['cancelled'], #ids)
   -- rule:19 a job that was cancelled while it waited is in the history
-  record_waiting(now, tonumber(args[5]), waited)
+  record_waiting(now, tonumber(args[5]), waited, END['cancelled'])
+  count_ends(finished, now, tonumber(args[2]), tonumber(args[5]))
   -- rule:1 a held job that goes on after a cancel signals
   if locks and (locks.is_ready or locks.is_earlier) then wake() end
 end

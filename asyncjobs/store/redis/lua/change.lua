@@ -23,6 +23,10 @@ local function stored_at(id, place)
   if place == 's' then return redis.call('HGET', SCHEDULED_DATA, id) or '' end
   if place == 'h' then return redis.call('HGET', UNIQUE_HELD, id) or '' end
   if place == 'g' then return redis.call('HGET', string.sub(WAKE, 1, -5) .. 'gated:data', id) or '' end
+  if place == 'b' then
+    local _, found = behind_of(id)
+    return found or ''
+  end
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
   local found = redis.call('XRANGE', READY[slot], entry, entry)[1]
   return (slot - 1) .. (found and found[2][2] or '')
@@ -38,6 +42,10 @@ local function change(id, place, expected, due, envelope)
   local priority = priority_of(stored)
   if place == 'h' then
     locks.change(id, priority .. envelope, due)
+    return 'done'
+  end
+  if place == 'b' then
+    change_behind(id, priority .. envelope, due)
     return 'done'
   end
   if place == 's' and not due then

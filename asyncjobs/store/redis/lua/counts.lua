@@ -10,4 +10,4 @@ if gates_here(now) then held = held + count_gated(GATES, ready) end
 local from = '(' .. string.format('%.0f', now)
 return {ready[1], ready[2], ready[3], ready[4], running, redis.call('ZCARD', SCHEDULED),
   redis.call('ZCARD', DEAD), redis.call('ZCOUNT', WORKERS, from, '+inf'),
-  held}
+  held + redis.call('HLEN', barriers_key('data'))}

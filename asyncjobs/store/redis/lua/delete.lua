@@ -12,8 +12,10 @@ redis.call('SISMEMBER', NOTED, '')
 for _, key in ipairs({CANCEL, PROGRESS}) do redis.call('HEXISTS', key, '') end
 local locks = redis.call('EXISTS', UNIQUE_OF) == 1 and open_locks(store_now())
 if locks then locks.check() end
+local barriers = redis.call('EXISTS', ENDS) == 1 and open_barriers(store_now())
+if barriers then barriers.check() end
 
-local answer, removed = {}, {}
+local answer, removed, ended = {}, {}, {}
 for position = 2, #ARGV, 2 do
   local id, seen = ARGV[position], ARGV[position + 1]
   local verdict = obstacle(id, redis.call('HGET', INDEX, id), seen)
@@ -21,6 +23,8 @@ for position = 2, #ARGV, 2 do
     take_out(id)
     mark(id, nil)
     removed[#removed + 1] = id
+    ended[#ended + 1] = id
+    ended[#ended + 1] = END['cancelled']
     -- Who waits for its result looks at the store, and finds nothing.
     announce(id, '')
     verdict = 'done'
@@ -31,6 +35,12 @@ end
 if locks then locks.ended(removed) end
 if locks and (locks.is_ready or locks.is_earlier) then wake() end
 drop_gates(removed)
+-- rule:36 a job that is deleted counts as cancelled
+if barriers then
+  barriers.ended(ended, false)
+  -- What it lets go is left to an exchange.
+  if barriers.is_left then wake() end
+end
 drop_notes(removed)
 in_chunks('HDEL', PROGRESS, removed)
 return answer

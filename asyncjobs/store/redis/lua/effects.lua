@@ -3,7 +3,9 @@
 -- KEYS: those of shared.lua; behind all others the result key of each job whose id was given.
 -- ARGV: from `begin` on for each job: the place of the settlement that stores it, then id,
 --   priority, due and envelope as in enqueue.lua. With a 't' behind the priority, the terms of the
---   job follow, as in terms.lua. With an 'o' it is for another queue, whose name comes last.
+--   job follow, as in terms.lua. With an 'o' it is for another queue, whose name comes last. With
+--   the priority 'ba' or 'bf' it is a barrier that the success raises, in front of the jobs: id, then
+--   the mode, how many arrivals more, and its queue, or '' for this one.
 -- Result: none of its own.
 
 -- Checks them before the first write. Returns them, or nil and the error to answer with. One
@@ -24,6 +26,12 @@ local function new_effects(begin, now)
     local position, word, due = tonumber(ARGV[at]), ARGV[at + 2], ARGV[at + 3]
     if not position or not ARGV[at + 4] or due ~= '' and not tonumber(due) then
       return nil, redis.error_reply('ERR bad effect')
+    end
+    local is_barrier = word == 'ba' or word == 'bf'
+    if is_barrier then
+      effects.placing = effects.placing or open_placing(now)
+      effects.placing.need_barriers()
+      words[word] = {nil, false, false}
     end
     if not words[word] then
       local stream = READY[(tonumber(string.sub(word, 1, 1)) or -1) + 1]
@@ -99,7 +107,10 @@ local function new_effects(begin, now)
       if was_given then result = result + 1 end
       -- rule:5 a success that does not count stores nothing, so one sent again stores nothing twice
       local counts = not missing[position]
-      if is_foreign and counts then
+      if not priority then
+        -- rule:36 a success raises barriers before it counts itself
+        if counts then effects.placing.barriers.raise(envelope, id, due, string.sub(word, 2)) end
+      elseif is_foreign and counts then
         local ms, terms = due, has_terms and ARGV[at + 5] or ''
         if string.sub(due, 1, 1) == '+' then ms = string.format('%.0f', now + tonumber(due)) end
         -- rule:37 a job for another queue goes into the outbox with the success

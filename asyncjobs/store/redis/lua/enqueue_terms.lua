@@ -2,16 +2,26 @@
 -- Stores a batch with jobs that have terms, or repeats the answer that was given to its token:
 -- enqueue.lua for what few batches need.
 -- KEYS: the queue's; then the token's answer; then the result key of each job whose id was given.
--- ARGV: 2 token_ttl_ms; 3 id_ttl_ms; 4 how many jobs the history keeps; then for each job: id, priority, due and envelope as in enqueue.lua, and
+-- ARGV: 2 token_ttl_ms; 3 id_ttl_ms; 4 how many jobs the history keeps; 5 number of barriers; then for
+--   each of these: id, how many arrivals more, its mode as in barriers.lua; then for each job: id,
+--   priority, due and envelope as in enqueue.lua, and
 --   its terms as in terms.lua.
 -- Result: for each job '<how><length>:<id>', in one text: '1' new, '0' there, 'r' replaced, 'h'
 --   held, 'c' cancelled at once; the id is that of the job in its place, or empty.
 local ANSWER, token_ttl = KEYS[OWN_KEYS + 1], tonumber(ARGV[2])
-local FIELDS, FIRST = 5, 5
+local FIELDS, lifts = 5, tonumber(ARGV[5])
+if not lifts then return redis.error_reply('ERR bad number') end
+local FIRST = 6 + 3 * lifts
 local WORDS = {there = '0', replaced = 'r', held = 'h', cancelled = 'c'}
 -- Everything is checked before the first write, for an error later does not roll back.
 local now, asked, dues = store_now(), {}, {}
 local placing = open_placing(now)
+for at = 6, FIRST - 1, 3 do
+  if not tonumber(ARGV[at + 1]) or not string.match(ARGV[at + 2] or '', '^[af]$') then
+    return redis.error_reply('ERR bad barrier')
+  end
+  placing.need_barriers()
+end
 for at = FIRST, #ARGV, FIELDS do
   local word, due, terms = ARGV[at + 1], ARGV[at + 2], ARGV[at + 4]
   local stream = READY[(tonumber(string.sub(word, 1, 1)) or -1) + 1]
@@ -35,6 +45,10 @@ if given then
 end
 local taken = recall(now, asked)
 
+-- Before the jobs that are behind them.
+for at = 6, FIRST - 1, 3 do
+  placing.barriers.lift(ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2])
+end
 local answer, stored, given_ids, seen = {}, 0, 0, {}
 for at = FIRST, #ARGV, FIELDS do
   local id, word, envelope, terms = ARGV[at], ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]

@@ -97,7 +97,7 @@ end
 if has_effects then effects.look_up() end
 -- Most of the time none of these keys exists, and one question is enough.
 local rare = redis.call('EXISTS', CANCEL, CRASHES, AWAITED, NOTED, RETURNED, LARGEST,
-  PROGRESS, PAUSED, UNIQUE_OF, GATED) > 0
+  PROGRESS, PAUSED, UNIQUE_OF, GATED, ENDS) > 0
 if rare then STEP = portion(STEP) end
 local marked = rare and redis.call('EXISTS', CANCEL) == 1
 -- The marks of other leases cost this one no more than these two questions.
@@ -122,6 +122,11 @@ if not rare then
 elseif gates_here(now) then
   GATES.check()
 end
+local barriers = rare and redis.call('EXISTS', ENDS) == 1 and open_barriers(now)
+if has_effects and effects.placing and effects.placing.barriers then
+  barriers = effects.placing.barriers
+end
+if barriers then barriers.check() end
 local is_paused, paused = false, nil
 if rare and redis.call('EXISTS', PAUSED) == 1 then
   check_returns()
@@ -129,7 +134,20 @@ if rare and redis.call('EXISTS', PAUSED) == 1 then
 end
 redis.call('HSET', SEQUENCE, lease, sequence)
 
+-- The parts below have locals of their own: a chunk may have 200, and those of all policies are in
+-- front of it.
+local not_yours, cancelled = {}, {}
+do
 PART['exchange_settle']
+end
+
+if barriers then
+  -- A ready one is taken below, or signals there.
+  barriers.let_go(math.max(MOST_LET_GO, slots), id_ttl, tonumber(ARGV[10]))
+  -- rule:1 a job behind a barrier that is let go, and due before all others, signals
+  if barriers.is_earlier() then wake() end
+  STEP = portion(STEP)
+end
 
 local due_ms, promoted = next_due(), 0
 if due_ms and due_ms <= now then
@@ -170,6 +188,8 @@ if not is_paused and (wanted == 0 or bytes >= MAX_BYTES) then
   is_left = is_left or due_ms ~= nil and due_ms <= now
   if is_left then left_ready = 1 end
 end
+-- rule:36 an exchange that leaves jobs behind a fallen barrier signals for them
+if barriers and barriers.is_left and not is_paused then left_ready = 1 end
 if GATES then
   -- What was handed out may have put lanes off.
   due_ms = GATES.next_due(next_due())

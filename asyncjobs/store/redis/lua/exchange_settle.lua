@@ -1,8 +1,8 @@
 -- A part of exchange.lua: it settles. Nothing in front of it has written anything but the sequence.
 -- KEYS: those of exchange.lua.
 -- ARGV: those of exchange.lua.
--- Result: none of its own.
-local not_yours, cancelled, finished, gone = {}, {}, {}, {}
+-- Result: none of its own. It fills not_yours and cancelled.
+local finished, gone = {}, {}
 local uncrashed, index, unnoted = {}, {}, {}
 local result_key = OWN_KEYS
 local ended, rescheduled = {}, 0
@@ -188,6 +188,8 @@ if #gone > 0 then
     if locks.is_earlier then wake() end
   end
   remember(now, id_ttl, finished)
+  -- rule:36 the end of a job counts in its own step
+  if barriers then barriers.ended(finished, false) end
 end
 for state, number in pairs(ended) do tally(now, state, number) end
 tally(now, 'r', rescheduled)

@@ -8,7 +8,8 @@
 --   3 the queue's name.
 -- Result: {jobs ready, running, scheduled, dead, live leases, jobs that the index knows, 1 when
 --   somebody waits for a result, for how many ms yet its past is needed, what is paused, how many
---   schedules feed it, flows, barriers, entries of its outbox}. All of them 0: it is forgotten.
+--   schedules feed it, flows that are kept, barriers that stand, entries of its outbox}. All of them
+--   0: it is forgotten.
 local now, idle = store_now(), tonumber(ARGV[2])
 local ready, running = count_entries()
 local wait_ms = 0
@@ -37,12 +38,14 @@ if last[2] then wait_ms = math.max(wait_ms, tonumber(last[2]) - now) end
 local seen = tonumber(redis.call('HGET', UPKEEP, 'seen') or '')
 if seen and idle > 0 then wait_ms = math.max(wait_ms, math.min(seen, now) + idle - now) end
 
-local from = '(' .. string.format('%.0f', now)
+local from, base = '(' .. string.format('%.0f', now), string.sub(WAKE, 1, -5)
 local left = {ready[1] + ready[2] + ready[3] + ready[4], running, redis.call('ZCARD', SCHEDULED),
   redis.call('ZCARD', DEAD), redis.call('ZCOUNT', WORKERS, from, '+inf'),
   redis.call('HLEN', INDEX), redis.call('EXISTS', AWAITED), math.ceil(wait_ms),
   redis.call('HLEN', PAUSED),
-  redis.call('ZCARD', CRON), 0, 0, redis.call('XLEN', outbox_key('outbox'))}
+  redis.call('ZCARD', CRON), redis.call('ZCARD', base .. 'flows:over') + redis.call('ZCARD',
+  base .. 'flows:running'), redis.call('HLEN', base .. 'barriers'),
+  redis.call('XLEN', outbox_key('outbox'))}
 for _, number in ipairs(left) do
   -- rule:9 a queue with something left is not forgotten
   if number > 0 then return left end
@@ -56,8 +59,9 @@ redis.call('UNLINK', READY[1], READY[2], READY[3], READY[4], INDEX, SCHEDULED, S
   WORKERS, WORKERS_INFO, SEQUENCE, LEAVING, WAKE, CANCEL, CANCEL_HELD, RETURNED, CRASHES, DEAD,
   DEAD_DATA, DEAD_BYTES, DEAD_NOTED, PROGRESS, UPKEEP, KNOWN[1], KNOWN[2], KNOWN[3], STATS, LARGEST,
   HISTORY, HISTORY_JOBS, UNIQUE, UNIQUE_OF, UNIQUE_NEXT, UNIQUE_HELD,
-  UNIQUE_SINCE, UNIQUE_WINDOWS, CRON_NEXT, WAITS, EVENTS, EVENTS_OF, GATED)
-local base = string.sub(WAKE, 1, -5)
+  UNIQUE_SINCE, UNIQUE_WINDOWS, CRON_NEXT, WAITS, EVENTS, EVENTS_OF, GATED, ENDS,
+  barriers_key('of'), barriers_key('data'), barriers_key('since'), barriers_key('fallen'),
+  base .. 'flows:names')
 for _, name in ipairs({'lanes', 'turns', 'barred', 'later', 'standing', 'lanes:of', 'permits', 'rates',
   'closed', 'limits', 'holders', 'holders:of', 'gated:of', 'gated:data', 'gated:since'}) do
   redis.call('UNLINK', base .. name)

@@ -7,7 +7,8 @@
 --   dead letter} with '' for what does not apply, and for a running job in 'full' since when
 --   in ms it is held, and 1 if it was asked to stop, else 0; for a job that waits for the end of
 --   another one -1, 0 and the id of that one; for one in a lane -1, 0, what it is held by or '', and
---   'limit'; for one that waits for an event -1, 0 and that; state '' when the job is unknown, '?'
+--   'limit'; for one behind a barrier -1, 0, what it is held by, and 'barrier'; for one that waits
+--   for an event -1, 0 and that; state '' when the job is unknown, '?'
 --   when only its outcome is left, which tells the state.
 local now, ids = store_now(), {}
 for position = 3, #ARGV do ids[position - 2] = ARGV[position] end
@@ -34,6 +35,14 @@ local function gated(id)
   local by = gates.held_by(id)
   return {by and 'held' or 'ready', priority_of(stored), '', full and string.sub(stored, 2) or '',
     '', shown_progress(id), '', '', -1, 0, by or '', 'limit'}
+end
+
+-- A job that is behind a barrier.
+local function behind(id)
+  local barrier, stored = behind_of(id)
+  if not barrier then return nil end
+  return {'held', priority_of(stored), '', full and string.sub(stored, 2) or '', '', '', '', '',
+    -1, 0, 'barrier ' .. barrier, 'barrier'}
 end
 
 local function queued(id, place)
@@ -71,7 +80,9 @@ for position = 1, #ids do
     answer[position] = held(id)
   elseif place == 'g' and gated(id) then
     answer[position] = gated(id)
-  elseif place and place ~= 's' and place ~= 'h' and place ~= 'g' then
+  elseif place == 'b' and behind(id) then
+    answer[position] = behind(id)
+  elseif place and not string.find('shgb', place, 1, true) then
     answer[position] = queued(id, place)
   else
     local outcome = redis.call('GET', KEYS[OWN_KEYS + position]) or ''

@@ -28,6 +28,8 @@ if not is_ready and redis.call('EXISTS', GATED) == 1 then
   -- rule:1 a heartbeat names queues with lanes in line, or that are open by now
   is_ready = gates.first_in_line(0) ~= nil or due ~= nil and due <= now
 end
+-- rule:36 a heartbeat reports what a fallen barrier lets go
+is_ready = is_ready or redis.call('HEXISTS', ENDS, '') == 1
 -- rule:18 a heartbeat calls nobody to a paused queue
 is_ready = (is_ready or is_resuming()) and may_hand_out()
 if ARGV[5] ~= '' then redis.call('HSET', WORKERS_INFO, lease, ARGV[5]) end

@@ -34,9 +34,9 @@ local function record_ends(now, most, number, told, void, cancelled)
     'cancelled', table.concat(cancelled, ' '), 'told', told)
 end
 
--- Adds jobs that were cancelled while they waited. `waited` has for each its id and what it was
--- stored as; whoever reads the history finds the name of its function in the beginning of that.
-local function record_waiting(now, most, waited)
+-- Adds jobs that have ended while they waited, in the state with this code. `waited` has for each its
+-- id and what it was stored as; whoever reads the history finds the name of its function in the beginning of that.
+local function record_waiting(now, most, waited, state)
   if most <= 0 then return end
   for first = 1, #waited, CHUNK do
     local last, fields = math.min(first + CHUNK - 1, #waited), {}
@@ -46,7 +46,7 @@ local function record_waiting(now, most, waited)
       fields[#fields + 1] = 'start'
       fields[#fields + 1] = string.sub(waited[place + 1], 2, 400)
     end
-    add_to_history(now, most, #fields / 4, unpack(fields))
+    add_to_history(now, most, #fields / 4, 'as', state, unpack(fields))
   end
 end
 

@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- A few scheduled, held or dead jobs in the order of their times, for a list.
 -- KEYS: the queue's.
--- ARGV: 2 'scheduled', 'held' or 'dead', or 'gated:ready' or 'gated:held' of those in lanes; 3 'old' or 'new' first; 4 from, 5 before (ms or ''); 6 how
---   many to look at; 7 bytes after which it stops; 8 and 9 what a job must contain, see may_match;
---   then of the job behind which it begins, if there is one: 10 ms, 11 id.
+-- ARGV: 2 'scheduled', 'held', 'behind' a barrier or 'dead', or 'gated:ready' or 'gated:held' of those
+--   in lanes; 3 'old' or 'new' first; 4 from, 5 before (ms or ''); 6 how many to look at; 7 bytes
+--   after which it stops; 8 and 9 what a job must contain, see may_match; then of the job behind
+--   which it begins, if there is one: 10 ms, 11 id.
 -- Result: {now, looked at, their bytes, 1 when none is left, {ms, id} of the last one looked at or
---   nothing, {id, ms, what is stored, the job that holds the key of a held one, the limit of one in
---   a lane, or the event that a scheduled one waits for, or '', ...}}.
+--   nothing, {id, ms, what is stored, the job that holds the key of a held one, the barrier that one
+--   is behind, the limit of one in a lane, or the event that a scheduled one waits for, or '', ...}}.
 local times, data, is_dead = SCHEDULED, SCHEDULED_DATA, ARGV[2] == 'dead'
 if is_dead then times, data = DEAD, DEAD_DATA end
 local locks
@@ -18,6 +19,8 @@ if string.sub(ARGV[2], 1, 6) == 'gated:' then
   gates, is_held = gates_anyway(store_now()), ARGV[2] == 'gated:held'
   times, data = gates.base .. 'gated:since', gates.base .. 'gated:data'
 end
+local is_behind = ARGV[2] == 'behind'
+if is_behind then times, data = barriers_key('since'), barriers_key('data') end
 local has_waits = ARGV[2] == 'scheduled' and redis.call('EXISTS', WAITS) == 1
 local found, _, left = members_between(times, ARGV[4], ARGV[5], ARGV[3] == 'old',
   tonumber(ARGV[6]), ARGV[10], ARGV[11])
@@ -46,6 +49,7 @@ while looked < #found / 2 do
       jobs[#jobs + 1] = stored
       local before = locks and (locks.holder_of(ids[offset])) or ''
       if gates then before = by or '' end
+      if is_behind then before = behind_of(ids[offset]) or '' end
       if has_waits then before = event_of(ids[offset]) end
       jobs[#jobs + 1] = before
     end

@@ -22,7 +22,7 @@ if sequence <= last then return {'stale', last} end
 
 redis.call('HSET', SEQUENCE, number, ARGV[3])
 local answer = {'ok', store_now(), next_due() or -1, 0}
-local rare = redis.call('EXISTS', RETURNED, LARGEST, PAUSED, UNIQUE_OF, GATED) > 0
+local rare = redis.call('EXISTS', RETURNED, LARGEST, PAUSED, UNIQUE_OF, GATED, ENDS) > 0
 local paused = rare and redis.call('EXISTS', PAUSED) == 1
 if paused and not may_hand_out() then
   -- rule:18 an offer hands out nothing of a paused queue
@@ -71,6 +71,8 @@ if rare and redis.call('EXISTS', RETURNED) == 1 then
   is_left = has_returned()
 end
 is_left = is_left or paused and is_resuming() or has_lanes
+-- rule:36 an offer leaves what a fallen barrier lets go to an exchange
+is_left = is_left or rare and redis.call('HEXISTS', ENDS, '') == 1
 while wanted == 0 and slot <= 4 and not is_left do
   is_left = has_new(slot)
   slot = slot + 1

@@ -8,6 +8,9 @@
 --   outbox:old    target -> the last entry for it that was relayed by then
 --   inbox         source -> its last entry that has taken effect here
 -- Kinds: 'j' a job: id, priority as in effects.lua, due ms or '', envelope, terms as in terms.lua.
+--   'b' a barrier is raised: id, how many arrivals more, mode. 'a' arrivals at a barrier: id, how many,
+--   the strongest failure; see barriers.lua. 'e' ends of nodes: the flow, then for each the node, the
+--   queue of its job, the id of that, the code of its state, '1' when the flow may succeed, else '0'.
 -- KEYS: none of its own.
 -- ARGV: none of its own.
 -- Result: none of its own.

@@ -28,6 +28,9 @@ for at = 6, #ARGV, 2 do
       else
         unread = unread + 1
       end
+    elseif kind == 'a' or kind == 'b' or kind == 'e' then
+      placing.need_barriers()
+      entries[#entries + 1] = {kind, parts}
     elseif kind then
       -- A later release has posted it. One that knows it will relay it.
       return redis.error_reply('ERR unknown kind ' .. kind)
@@ -41,9 +44,12 @@ redis.call('LLEN', WAKE)
 
 local taken, stored = recall(now, asked), 0
 for _, entry in ipairs(entries) do
-  local id, word, due, envelope, terms = unpack(entry[2])
-  local how = 'there'
-  if not taken[id] then
+  local kind, parts, how = entry[1], entry[2], 'there'
+  local id, word, due, envelope, terms = parts[1], parts[2], parts[3], parts[4], parts[5]
+  if kind ~= 'j' then
+    -- rule:36 an end in another queue counts as one in this
+    if not placing.barriers.receive(kind, parts) then unread = unread + 1 end
+  elseif not taken[id] then
     local ms = math.max(tonumber(due) or now, now)
     -- rule:37 a job that is relayed keeps its terms
     how = placing.place(id, entry[3], ms, envelope, terms)
@@ -58,6 +64,11 @@ end
 redis.call('HSET', INBOX, source, last)
 redis.call('PERSIST', INBOX)
 placing.end_refused(ARGV[4], ARGV[5])
+if placing.barriers then
+  placing.barriers.let_go(MOST_LET_GO, tonumber(ARGV[4]), tonumber(ARGV[5]))
+  -- What an end in another queue lets go signals, too.
+  if placing.barriers.is_ready() or placing.barriers.is_earlier() then wake() end
+end
 tally(now, 'e', stored)
 -- rule:1 a job that was relayed pushes a token
 if placing.is_ready() or placing.is_earlier() then wake() end

@@ -1,5 +1,5 @@
 -- Places new jobs that have terms: what enqueues, successes, schedules and relays have in common. It
--- stands behind shared.lua, ended.lua, terms.lua and unique.lua. Whoever keeps a term has one line
+-- stands behind shared.lua, ended.lua, terms.lua, unique.lua and barriers.lua. Whoever keeps a term has one line
 -- in `read`, in `check` and in `place`.
 -- KEYS: those of shared.lua.
 -- ARGV: those of shared.lua.
@@ -14,7 +14,8 @@
 --   'replaced' or 'held', and the id of the job in its place; 'cancelled' for one that does not wait
 --   at its gate. `end_refused(id_ttl, history)`: ends those. `id_ttl` is for how many ms their ids
 --   stay known, and `history` how many jobs it keeps.
--- `locks`: those of unique.lua; `is_unique`: whether some job needs them.
+-- `locks`: those of unique.lua; `is_unique`: whether some job needs them. `barriers`: those of
+--   barriers.lua; nil while no job needs them, and `need_barriers` was not called.
 -- `is_ready()`, `is_earlier()`: whether a job was made ready, or is due before all others.
 local function open_placing(now)
   local locks = open_locks(now)
@@ -24,6 +25,11 @@ local function open_placing(now)
     parsed[text] = read_terms(text) or false
     return parsed[text]
   end})
+
+  function placing.need_barriers()
+    placing.barriers = placing.barriers or open_barriers(now)
+    return placing.barriers
+  end
 
   function placing.read(text)
     local terms = known[text]
@@ -36,6 +42,7 @@ local function open_placing(now)
       gates = gates_anyway(now)
       if not gates.read_gate(terms.g) then return false end
     end
+    if terms.a or terms.b or terms.n then placing.need_barriers() end
     return true
   end
 
@@ -48,6 +55,7 @@ local function open_placing(now)
     if placing.is_unique then locks.check() end
     -- Jobs with a gate are stored only where they can wait at it.
     if gates then gates.check() end
+    if placing.barriers then placing.barriers.check() end
   end
 
   function placing.place(id, priority, due, envelope, text, is_new)
@@ -58,13 +66,19 @@ local function open_placing(now)
     if terms.u then
       local lock = locks.claim(id, terms.u, due)
       if lock then how, other = locks.meet(lock, id, terms.u, priority, envelope, due) end
-      if how and how ~= 'held' then return how, other end
+      if how and how ~= 'held' then
+        -- rule:36 a job that is not stored for its unique key holds up nobody
+        if placing.barriers then placing.barriers.absent(id, terms) end
+        return how, other
+      end
     end
     -- It is stored from here on. What is kept of it besides has its place here: its gate, its
     -- arrivals, its node. One that is held for its key has them for the time when it goes on.
+    if placing.barriers then placing.barriers.enter(id, terms) end
     if terms.g then
-      gates.note(id, terms.g, not how and due <= now)
-      if not how and due <= now and gates.is_refused(id) then
+      gates.note(id, terms.g, not how and not terms.b and due <= now)
+      -- One behind a barrier comes to its gate when that has fallen.
+      if not how and not terms.b and due <= now and gates.is_refused(id) then
         refused[#refused + 1] = id
         refused[#refused + 1] = priority .. envelope
         return 'cancelled', id
@@ -72,6 +86,7 @@ local function open_placing(now)
     end
     if how then return how, other end
     -- A job behind a barrier is held here, and is not put.
+    if terms.b and placing.barriers.hold(id, terms.b, priority, envelope, due) then return end
     redis.call('HSET', INDEX, id, locks.put(id, priority, envelope, due))
   end
 
@@ -80,7 +95,9 @@ local function open_placing(now)
     refused = {}
   end
 
-  function placing.is_ready() return locks.is_ready end
+  function placing.is_ready()
+    return locks.is_ready or placing.barriers ~= nil and placing.barriers.is_left
+  end
 
   function placing.is_earlier() return locks.is_earlier end
 

@@ -4,8 +4,10 @@
 -- an older release have left.
 -- KEYS: the queue's.
 -- ARGV: 2 max_age_ms; 3 max_count; 4 max_bytes; 5 how many dead letters at the most.
--- Result: how many dead letters were dropped.
+-- Result: {how many dead letters were dropped, the ids of flows that were opened and not started in
+--   time}.
 local now, limit = store_now(), tonumber(ARGV[5])
+local base = string.sub(WAKE, 1, -5)
 local oldest, max_count, max_bytes = now - tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local count = redis.call('ZCARD', DEAD)
 -- A foreign writer may have made it something else.
@@ -72,9 +74,25 @@ if pcall(gates.check) then
   prune_limits(gates, now, 1000)
   if gates.is_ready or gates.is_earlier then wake() end
 end
+local unstarted = {}
+if redis.call('EXISTS', base .. 'flows:over') == 1 then
+  local flows = open_flows(now)
+  -- At most so many, and each is freed in the background.
+  local over = redis.call('ZRANGE', base .. 'flows:over', '-inf', string.format('%.0f', now),
+    'BYSCORE', 'LIMIT', 0, math.min(limit, 100))
+  for position = 1, #over do
+    -- rule:36 a flow that nobody has started in time is told of
+    if flows.state(over[position]) == 'opened' then
+      unstarted[#unstarted + 1] = over[position]
+    else
+      flows.drop(over[position])
+    end
+  end
+end
+-- Jobs behind barriers that have fallen, where no worker exchanges.
+if redis.call('HEXISTS', ENDS, '') == 1 then wake() end
 
 -- The rest is about workers of an older release. Keys with a wrong type are passed over.
-local base = string.sub(WAKE, 1, -5)
 -- Such a worker ends a job that waits for an event, and does not know of that.
 local number = redis.pcall('ZCARD', WAITS)
 local waits = {}
@@ -121,4 +139,4 @@ end
 
 -- When somebody has removed the last letters by hand, their bytes are still counted.
 if redis.call('EXISTS', DEAD) == 0 then redis.call('UNLINK', DEAD_BYTES) end
-return #drop
+return {#drop, unstarted}

@@ -4,12 +4,13 @@
 -- KEYS: the queue's.
 -- ARGV: 2 id_ttl_ms; 3 result_ttl_ms; 4 outcome; 5 how many jobs the history keeps; 6 how many
 --   jobs to look at; 7 name of the job function, '' for all; 8 which jobs, in this order: 'h'
---   held, 'r' ready, 's' scheduled; those in lanes are held or ready; 9 where to go on, '' at
---   first; 10 1 to count them only.
+--   held, 'r' ready, 's' scheduled; those in lanes are held or ready, those behind barriers held; 9
+--   where to go on, '' at first; 10 1 to count them only.
 -- Result: {how many, where to go on or '' at the end}.
 -- Held jobs come first: they would go on when the jobs before them are cancelled.
--- A place to go on is '<slot>:<entry>:<last entry>' among ready jobs, 'h:<cursor>:' among held
--- ones, 'g:<cursor>:' among those in lanes, or 's:<how many are left to look at>:<ms> <id>', those of the last one. The end is set when
+-- A place to go on is '<slot>:<entry>:<last entry>' among ready jobs, 'h:<cursor>:' among held ones,
+-- 'b:<cursor>:' behind barriers, 'g:<cursor>:' among those in lanes, or
+-- 's:<how many are left to look at>:<ms> <id>', those of the last one. The end is set when
 -- a part begins: otherwise somebody who enqueues as fast as jobs are purged would keep it going for
 -- ever.
 local function_name, is_trial = ARGV[7], ARGV[10] == '1'
@@ -55,13 +56,13 @@ local function look_at_ready(slot)
   return ids, wants_scheduled and 's::' or ''
 end
 
-local function look_at_held()
-  local found, ids = redis.call('HSCAN', UNIQUE_HELD, first or '0', 'COUNT', step), {}
+local function look_at_held(data)
+  local found, ids = redis.call('HSCAN', data, first ~= '' and first or '0', 'COUNT', step), {}
   for position = 1, #found[2], 2 do
     if is_wanted(string.sub(found[2][position + 1], 2)) then ids[#ids + 1] = found[2][position] end
   end
-  if found[1] ~= '0' then return ids, 'h:' .. found[1] .. ':' end
-  return ids, 'g::'
+  if found[1] ~= '0' then return ids, at .. ':' .. found[1] .. ':' end
+  return ids, at == 'h' and 'b::' or 'g::'
 end
 
 local function look_at_gated()
@@ -103,7 +104,9 @@ if last == '' then last = nil end
 if first == '' then first = nil end
 local ids, goes_on
 if at == 'h' then
-  ids, goes_on = look_at_held()
+  ids, goes_on = look_at_held(UNIQUE_HELD)
+elseif at == 'b' then
+  ids, goes_on = look_at_held(barriers_key('data'))
 elseif at == 'g' then
   ids, goes_on = look_at_gated()
 elseif at == 's' then

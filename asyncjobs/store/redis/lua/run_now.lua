@@ -10,7 +10,7 @@ for position = 2, #ARGV, 2 do
   local id, seen = ARGV[position], ARGV[position + 1]
   local place = redis.call('HGET', INDEX, id)
   local verdict = obstacle(id, place, seen)
-  if not verdict and place == 'h' then verdict = 'held' end
+  if not verdict and (place == 'h' or place == 'b') then verdict = 'held' end
   if not verdict and place == 'g' and gates_anyway(store_now()).held_by(id) then verdict = 'held' end
   if not verdict and place ~= 's' then verdict = 'ready' end
   if not verdict then

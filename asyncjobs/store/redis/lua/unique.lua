@@ -105,6 +105,8 @@ local function open_locks(now)
       is_there = redis.call('HEXISTS', SCHEDULED_DATA, id) == 1
     elseif place == 'g' then
       is_there = redis.call('HEXISTS', base .. 'gated:data', id) == 1
+    elseif place == 'b' then
+      is_there = behind_of(id) ~= nil
     else
       local stream = READY[(tonumber(string.sub(place, 1, 1)) or -1) + 1]
       local entry = string.sub(place, 3)
@@ -146,7 +148,8 @@ local function open_locks(now)
 
   -- Whether the job of a lock waits for a worker only, and not for calls any more.
   local function is_late(lock, latest)
-    return latest > 0 and lock.mode == 's' and lock.state == 'waits' and lock.place ~= 's'
+    return latest > 0 and lock.mode == 's' and lock.state == 'waits'
+      and lock.place ~= 's' and lock.place ~= 'b'
       and lock.first + latest <= now
   end
 
@@ -175,7 +178,10 @@ local function open_locks(now)
   local function replace(lock, ttl, latest, priority, envelope, due)
     -- rule:21 a debounced job starts at its latest time, whatever is called after it
     if latest > 0 then due = math.min(due, lock.first + latest) end
-    if lock.place == 's' then
+    if lock.place == 'b' then
+      -- One behind a barrier stays there.
+      change_behind(lock.id, priority .. envelope, due)
+    elseif lock.place == 's' then
       redis.call('ZREM', SCHEDULED, lock.id)
       redis.call('HDEL', SCHEDULED_DATA, lock.id)
     elseif lock.place == 'g' then
@@ -193,7 +199,9 @@ local function open_locks(now)
     end
     -- Who is replaced has the gate of the new call.
     if locks.gate then gates_anyway(now).note(lock.id, locks.gate) end
-    redis.call('HSET', INDEX, lock.id, locks.put(lock.id, priority, envelope, due))
+    if lock.place ~= 'b' then
+      redis.call('HSET', INDEX, lock.id, locks.put(lock.id, priority, envelope, due))
+    end
     if lock.mode ~= 'w' then
       lock.over = math.max(now, due) + ttl
       write(lock)

@@ -65,7 +65,7 @@ end
 
 -- Whether a job at this place of the index waits, and nobody runs it.
 local function is_queued(place)
-  if place == 's' or place == 'h' or place == 'g' then return true end
+  if place == 's' or place == 'h' or place == 'g' or place == 'b' then return true end
   local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
   local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)
   return pending.err ~= nil or pending[1] == nil or is_waiting(pending[1][2])
@@ -90,6 +90,10 @@ local function take_out(id)
   elseif place == 'g' then
     -- rule:34 a job that is taken out of its lane is on nobody's way
     stored = gates_anyway(store_now()).take_out(id)
+  elseif place == 'b' then
+    local _, found = behind_of(id)
+    stored = found or ''
+    drop_behind({id})
   else
     local slot, entry = tonumber(string.sub(place, 1, 1)) + 1, string.sub(place, 3)
     local pending = redis.pcall('XPENDING', READY[slot], GROUP, entry, entry, 1)

@@ -1,0 +1,3 @@
+"""The cases of asyncjobs.testing.conformance.barriers_listed on each store."""
+
+from asyncjobs.testing.conformance.barriers_listed import *
