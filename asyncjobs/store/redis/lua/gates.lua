@@ -154,7 +154,7 @@ local function open_gates(now)
   local function lane_of(id, of)
     local crashes = 0
     if has_crashes then crashes = crashes_of(redis.call('HGET', CRASHES, 'g:' .. id)) end
-    -- rule:7 suspects wait apart, by their crashes, also at a gate
+    -- Suspects wait apart, by their crashes, also at a gate.
     return crashes > 0 and string.format('!%02d%s', crashes, of.lane) or of.lane
   end
 

@@ -39,7 +39,7 @@ if rare and gates_here(answer[2]) then
   -- Lanes are left to an exchange.
   local due_ms = GATES.next_due(next_due())
   answer[3] = due_ms or -1
-  -- rule:34 an offer says whether lanes are in line
+  -- The worker asks at once when lanes are in line.
   has_lanes = GATES.first_in_line(0) ~= nil or due_ms ~= nil and due_ms <= answer[2]
 end
 local slot, step, bytes = 1, rare and portion(wanted) or wanted, 0
