@@ -39,6 +39,7 @@ def test_the_script_names_the_program(folder: Path, shell: str) -> None:
                 "enqueue",
                 "events",
                 "exporter",
+                "flows",
                 "generate",
                 "history",
                 "jobs",

@@ -11,12 +11,14 @@ from click.testing import Result
 
 from asyncjobs.cli.limits import commands
 from asyncjobs.model.clock import new_id
+from asyncjobs.model.gates import gate_header
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.terms import Gate, LimitKind, LimitRule, LimitUse, Terms
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 from asyncjobs.testing.conformance.store import Store
 from asyncjobs.testing.servers import Server
+from tests.cli.dying import Corpse, bury
 from tests.cli.test_usage import call
 
 ONE = LimitUse("api", "acme", LimitRule(LimitKind.CONCURRENCY, 1))
@@ -143,6 +145,15 @@ def test_a_key_is_opened(server: Server, monkeypatch: pytest.MonkeyPatch) -> Non
     assert listed(server, "show", "mail")[0]["opens"] is None
     answer = json.loads(limits(server, "free", "mail", "--yes", "--json").stdout)
     assert answer == {"freed": ["default"], "permits": 0}
+
+
+def test_a_dead_job_that_is_retried_waits_at_its_limit(server: Server) -> None:
+    bury(server.url, Corpse("dead", headers=gate_header(Gate((ONE,)))))
+    put(server, ("a", ONE))
+    result = call("dead", "retry", "default/dead", "--yes", env={"ASYNCJOBS_URL": server.url})
+    assert result.exit_code == 0, result.output
+    (shown,) = listed(server, "show", "api", "acme")
+    assert (shown["running"], shown["waiting"]) == (1, 1)
 
 
 def test_a_job_that_waits_says_for_what(server: Server) -> None:

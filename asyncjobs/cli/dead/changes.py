@@ -21,7 +21,7 @@ from asyncjobs.host.exits import ExitCode
 from asyncjobs.model.batches import cut
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import BadRecord
-from asyncjobs.model.envelope import unique_in
+from asyncjobs.model.envelope import gate_in, unique_in
 from asyncjobs.model.job import Priority
 from asyncjobs.model.outcome import revived
 from asyncjobs.model.refs import JobRef
@@ -154,8 +154,9 @@ async def _retry(
             continue
         try:
             envelope = revived(letter.letter, now_ms())
-            # A unique job has to hold its key again.
-            revivals.append(Revival(target.key, envelope, unique_in(envelope)))
+            # A unique job has to hold its key again, and one with limits to pass its gate.
+            own = unique_in(envelope), gate_in(envelope)
+            revivals.append(Revival(target.key, envelope, *own))
         except BadRecord:
             tally.unreadable.append(target.key.ref)
     # The store compares the keys once more: a letter may have gone since it was found above.
