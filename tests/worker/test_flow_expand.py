@@ -25,12 +25,6 @@ from tests.worker.kit import LIMIT_S, register, working
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["memory"])
-def kind(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 class Growing(FlowJobs):
     """And job functions that add nodes."""
 

@@ -46,12 +46,6 @@ from tests.worker.kit import LIMIT_S, NewApp, Stage, ended, register, until, wor
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["memory"])
-def kind(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
 def jobs(app: AsyncJobs) -> FlowJobs:
     return FlowJobs(app)
