@@ -32,6 +32,7 @@ MARK = FlowMark(
     "3.1",
     "import",
     2,
+    60_000,
     (Arrival("r", "f1:0", "run"), Arrival("q", "b")),
 )
 
