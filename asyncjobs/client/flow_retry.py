@@ -32,7 +32,7 @@ from asyncjobs.model.job import NewJob, State
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Arrival, Barrier, FlowNode, OnFailure, Terms
 from asyncjobs.policy.graph import Edges, fronts_of
-from asyncjobs.store.flows import MOST_NODES, FlowRef, NodeRecord
+from asyncjobs.store.flows import MOST_NODES, FlowRecord, FlowRef, NodeRecord
 from asyncjobs.store.seam import Backend, EnqueueBatch
 from asyncjobs.store.unstarted import cancel_unstarted
 
@@ -68,9 +68,7 @@ async def retry(
     if not again.chosen:
         return 0
     jobs, records, barriers = _made(again, stored)
-    # rule:40 a flow that has not ended is not retried
-    if not await store.flows.reopen(flow, len(jobs)):
-        raise UsageError(f"flow {flow} has not ended; wait for its end, or cancel it first")
+    await _reopen(store, record, again)
     try:
         # Somebody could revive a letter, and the node would end twice.
         dead = [
@@ -94,6 +92,23 @@ async def retry(
     queues = {job.queue for job in jobs if job.terms is not None and job.terms.behind == start}
     await store.flows.start(flow, [(queue, start) for queue in sorted(queues)])
     return len(jobs)
+
+
+async def _reopen(store: Backend, record: FlowRecord, again: _Again) -> None:
+    """Raises UsageError if the flow has not ended, or has run again since it was looked at."""
+    # Those that were never stored did not count.
+    gone = sum(each.record.state is not None for each in again.undone.values())
+    # Who has retried it since then has made the same jobs: they would not run once more, and the
+    # flow would wait for them.
+    ended_ms = record.ended_ms
+    # rule:40 a flow that has not ended is not retried
+    if ended_ms is None or not await store.flows.reopen(
+        again.flow, len(again.chosen), ended_ms, gone
+    ):
+        raise UsageError(
+            f"flow {again.flow} has not ended, or somebody else has just retried it; wait for its "
+            "end, or cancel it first"
+        )
 
 
 def _chosen(flow: FlowRef, stored: Sequence[Stored], which: Which, from_: str | None) -> _Again:

@@ -165,7 +165,7 @@ class Flows(Protocol):
 
     async def start(self, flow: FlowRef, barriers: Sequence[tuple[str, str]]) -> None:
         """Let the flow run: count these barriers (queue, id) down by one, each once however often
-        it is called."""
+        it is called. Once the flow runs all of them are counted, though the caller dies."""
         ...
 
     async def get(self, flows: Sequence[FlowRef]) -> list[FlowRecord | None]:
@@ -206,9 +206,13 @@ class Flows(Protocol):
         once. Its barriers stand until `start` is called for them."""
         ...
 
-    async def reopen(self, flow: FlowRef, nodes: int) -> bool:
-        """Let an ended flow wait for so many more ends, before `start` lets it run again. False
-        when it has not ended, or is unknown."""
+    async def reopen(
+        self, flow: FlowRef, nodes: int, ended_ms: int | None = None, gone: int = 0
+    ) -> bool:
+        """Let an ended flow wait for so many more ends, before `start` lets it run again.
+
+        `ended_ms`: only if that was its last end; None: whenever it was. `gone`: how many of its
+        nodes it has no longer. False when it has not ended, or not then, or is unknown."""
         ...
 
     async def drop(self, flow: FlowRef) -> bool:

@@ -12,10 +12,13 @@ from asyncjobs.model.demand import Demand
 from asyncjobs.model.job import NewJob, State
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.model.terms import Arrival, Barrier, Terms
+from asyncjobs.store.flows import FlowRef, FlowState, NewFlow
 from asyncjobs.store.lease import Offer
+from asyncjobs.store.redis import flows as redis_flows
 from asyncjobs.store.redis.backend import RedisBackend
 from asyncjobs.store.redis.keys import StoreKeys
 from asyncjobs.store.seam import EnqueueBatch, StoreSettings
+from asyncjobs.testing.conformance.outbox import relay
 from asyncjobs.testing.conformance.store import QUEUE, PinnedClock, Store, ids
 from asyncjobs.testing.servers import Server
 
@@ -57,6 +60,44 @@ def keys_of(store: Store, server: Server) -> set[str]:
     base = StoreKeys(store.settings.prefix).queue(QUEUE).base.decode()
     found = server.command("KEYS", "*barriers*")
     return {key.decode().removeprefix(base) for key in found if key.decode().startswith(base)}
+
+
+async def test_a_start_is_whole_though_the_starter_dies(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flows, flow = store.backend.flows, FlowRef(QUEUE, "flow")
+    await flows.open(NewFlow(flow, "", 2, 60_000, b""))
+    for queue in (QUEUE, "other"):
+        job = NewJob(queue, "a", 2, b"a", has_new_id=True, terms=Terms(behind="start"))
+        batch = EnqueueBatch(store.token(), [job], (Barrier(queue, "start", 1),))
+        assert (await store.backend.enqueue(batch)).refused == {}
+    barriers = [(QUEUE, "start"), ("other", "start")]
+    worker, other = await store.worker(), await store.worker("other")
+
+    async def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        # Between the record of the flow and what another queue holds.
+        patch.setattr(redis_flows, "run_all", die)
+        with pytest.raises(KeyboardInterrupt):
+            await flows.start(flow, barriers)
+    (record,) = await flows.get([flow])
+    assert record is not None
+    assert record.state is FlowState.RUNNING
+    assert ids(await worker.take()) == ["a"]
+    assert await other.take() == []
+    await relay(store, QUEUE)
+    assert await other.signalled() == ["other"]
+    assert ids(await other.take()) == ["a"]
+    # A call that is made again counts nothing twice.
+    late = NewJob("other", "b", 2, b"b", has_new_id=True, terms=Terms(behind="start"))
+    batch = EnqueueBatch(store.token(), [late], (Barrier("other", "start", 2),))
+    await store.backend.enqueue(batch)
+    for _ in range(2):
+        await flows.start(flow, barriers)
+        await relay(store, QUEUE)
+    assert await other.take() == []
 
 
 async def test_jobs_are_let_go_in_parts(store: Store) -> None:

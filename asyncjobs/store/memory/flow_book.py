@@ -192,7 +192,7 @@ class FlowBook:
             self._end(flow, now)
         return True
 
-    def reopen(self, id: str, nodes: int, now: int) -> bool:
+    def reopen(self, id: str, nodes: int, gone: int, now: int) -> bool:
         """See `Flows.reopen`."""
         flow = self._flows.get(id)
         if flow is None or not flow.state.is_final:
@@ -203,6 +203,7 @@ class FlowBook:
         flow.is_cancelled = False
         # Nodes that are not tried again keep their ends.
         flow.left = nodes
+        flow.total -= gone
         if flow.new.is_unique:
             self._names.setdefault(flow.new.name, id)
         return True

@@ -102,8 +102,14 @@ class MemoryFlows:
     async def mark_cancelled(self, flow: FlowRef) -> bool:
         return self._book(flow).mark_cancelled(flow.id, self._queues.now_ms())
 
-    async def reopen(self, flow: FlowRef, nodes: int) -> bool:
-        return self._book(flow).reopen(flow.id, nodes, self._queues.now_ms())
+    async def reopen(
+        self, flow: FlowRef, nodes: int, ended_ms: int | None = None, gone: int = 0
+    ) -> bool:
+        found = self._book(flow).get(flow.id)
+        # rule:36 a flow that has run again is not opened for who has not seen that, in memory
+        if found is not None and ended_ms not in (None, found.ended_ms):
+            return False
+        return self._book(flow).reopen(flow.id, nodes, gone, self._queues.now_ms())
 
     async def drop(self, flow: FlowRef) -> bool:
         return self._book(flow).drop(flow.id)

@@ -72,23 +72,31 @@ class RedisFlows:
             raise unknown_flow(flow)
 
     async def start(self, flow: FlowRef, barriers: Sequence[tuple[str, str]]) -> None:
-        # First the record: jobs that go on may end before this call is over. If it dies in between,
-        # the next one changes nothing here and counts the barriers that are left.
-        await self._change("start", flow)
+        # The record and what its queue holds, in one step. What other queues hold is in the outbox
+        # from then on, so it is started though nobody comes to the next line.
         access = self._access
-        begin = script("barrier_start")
         settings = access.settings
+        flow_text = id_bytes(str(flow))
+        args: list[bytes | str | int] = ["start", id_bytes(flow.id), flow_text]
+        args += (settings.id_ttl_ms, settings.history)
+        for queue, barrier in barriers:
+            place = "" if queue == flow.queue else queue
+            args += (place, id_bytes(barrier))
+        is_known = await self._run("flow_change", flow.queue, *args)
+        # No relay has to come for it, and each counts once.
+        begin = script("barrier_start")
         places = places_by_queue(queue for queue, _ in barriers)
         commands = tuple(
             begin.command(
                 access.keys.queue(queue),
                 access.pinned(),
-                id_bytes(str(flow)),
+                flow_text,
                 settings.id_ttl_ms,
                 settings.history,
                 *(id_bytes(barriers[place][1]) for place in own),
             )
             for queue, own in places.items()
+            if queue != flow.queue or not is_known
         )
         if commands:
             await run_all(access.link, begin, commands)
@@ -191,15 +199,17 @@ class RedisFlows:
     async def mark_cancelled(self, flow: FlowRef) -> bool:
         return await self._change("cancel", flow)
 
-    async def reopen(self, flow: FlowRef, nodes: int) -> bool:
-        return await self._change("reopen", flow, nodes)
+    async def reopen(
+        self, flow: FlowRef, nodes: int, ended_ms: int | None = None, gone: int = 0
+    ) -> bool:
+        seen = b"" if ended_ms is None else ended_ms
+        return await self._change("reopen", flow, nodes, seen, gone)
 
     async def drop(self, flow: FlowRef) -> bool:
         return await self._change("drop", flow)
 
-    async def _change(self, what: str, flow: FlowRef, nodes: int = 0) -> bool:
-        args = (what, id_bytes(flow.id), nodes)
-        return bool(await self._run("flow_change", flow.queue, *args))
+    async def _change(self, what: str, flow: FlowRef, *args: bytes | str | int) -> bool:
+        return bool(await self._run("flow_change", flow.queue, what, id_bytes(flow.id), *args))
 
     async def _run(
         self, name: str, queue: str, *args: bytes | str | int, more_keys: tuple[bytes, ...] = ()

@@ -346,6 +346,24 @@ async def test_a_failed_flow_is_tried_again(store: Store, flows: Flows) -> None:
     assert await flows.look_up(FLOW, ["a"]) == [again[0]._replace(state=State.SUCCEEDED)]
 
 
+async def test_a_flow_that_has_run_again_is_not_opened_by_who_has_not_seen_it(
+    store: Store, flows: Flows
+) -> None:
+    worker = await begin(store, member("a"), member("b"))
+    await worker.exchange(*map(Settlement.succeeded, await worker.take()))
+    seen = await look(flows)
+    assert seen.ended_ms is not None
+    store.clock.ms += 1
+    assert await flows.reopen(FLOW, 1, seen.ended_ms, 1)
+    assert (await look(flows)).counts.nodes == 1
+    assert await flows.mark_cancelled(FLOW)
+    assert await flows.reopen(FLOW, 1, seen.ended_ms) is False
+    now = await look(flows)
+    assert now.state is S.CANCELLED
+    assert now.ended_ms == store.clock.ms
+    assert await flows.reopen(FLOW, 1, now.ended_ms)
+
+
 async def test_a_success_adds_to_its_flow(store: Store, flows: Flows) -> None:
     worker = await begin(store, member("a"))
     children = tuple(member(f"c{n}", behind=None) for n in range(2))

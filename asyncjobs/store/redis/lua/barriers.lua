@@ -112,6 +112,8 @@ local function open_barriers(now)
       barriers.lift(id, number, third)
     elseif kind == 'a' and number and tonumber(third or '') then
       barriers.arrive(id, number, tonumber(third))
+    elseif kind == 's' and third == nil and parts[2] then
+      barriers.start(id, parts[2])
     elseif kind == 'e' and #parts % 5 == 1 then
       local ends = {}
       for at = 2, #parts, 5 do

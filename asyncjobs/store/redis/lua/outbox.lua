@@ -11,6 +11,7 @@
 --   'b' a barrier is raised: id, how many arrivals more, mode. 'a' arrivals at a barrier: id, how many,
 --   the strongest failure; see barriers.lua. 'e' ends of nodes: the flow, then for each the node, the
 --   queue of its job, the id of that, the code of its state, '1' when the flow may succeed, else '0'.
+--   's' a flow starts at a barrier: id, the flow with its queue.
 -- KEYS: none of its own.
 -- ARGV: none of its own.
 -- Result: none of its own.

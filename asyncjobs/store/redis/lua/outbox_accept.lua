@@ -28,7 +28,7 @@ for at = 6, #ARGV, 2 do
       else
         unread = unread + 1
       end
-    elseif kind == 'a' or kind == 'b' or kind == 'e' then
+    elseif kind and string.find('abes', kind, 1, true) then
       placing.need_barriers()
       entries[#entries + 1] = {kind, parts}
     elseif kind then
