@@ -167,6 +167,22 @@ async def test_a_queue_that_was_forgotten_takes_nothing_twice(
     assert command("TTL", key(store, "other", "inbox")) == -1
 
 
+async def test_a_relay_that_repeats_after_the_ids_are_forgotten_brings_nothing_twice(
+    store: Store, command: Command
+) -> None:
+    worker, other = await store.worker(), await store.worker("other")
+    await send(store, worker, new("a"), new("b"))
+    assert await relay(store) == 2
+    assert await take_all(other) == ["a", "b"]
+    store.clock.ms += 2 * store.settings.id_ttl_ms
+    assert await store.find("a", "other") is None
+    # A relay that died when its jobs had come, and before it noted that.
+    command("DEL", key(store, "work", "outbox:state"))
+    assert await relay(store) == 2
+    assert await take_all(other) == []
+    assert await store.find("a", "other") is None
+
+
 async def test_a_queue_with_something_for_others_is_not_forgotten(
     store: Store, command: Command
 ) -> None:

@@ -358,6 +358,28 @@ async def test_nobody_enqueues_after_the_end_of_an_attempt(app: AsyncJobs, stage
             await tasks[0]
 
 
+async def test_nobody_enqueues_after_an_attempt_has_failed(app: AsyncJobs, stage: Stage) -> None:
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def act(ctx: JobContext, kids: JobFunction[..., Any]) -> None:
+        async def later() -> None:
+            await stage.gate("over").wait()
+            await ctx.enqueue(kids.bind("late"))
+
+        tasks.append(asyncio.get_running_loop().create_task(later()))
+        raise ValueError("no")
+
+    job = parent_of(app, act, retry=NEVER_AGAIN)
+    async with working(app):
+        with pytest.raises(JobFailed, match="no"):
+            await (await job.enqueue()).result(LIMIT_S)
+        stage.open("over")
+        with pytest.raises(UsageError, match="after the end of this attempt"):
+            await tasks[0]
+        await quiet(app)
+    assert stage.notes == []
+
+
 async def test_a_plain_call_belongs_to_the_attempt_around_it(app: AsyncJobs, stage: Stage) -> None:
     async def act(ctx: JobContext, kids: JobFunction[..., Any]) -> None:
         await part("inner")
