@@ -164,6 +164,45 @@ async def test_one_that_counts_for_more_than_a_burst_waits_longer_and_starts(sto
     assert times == [4_000]
 
 
+async def test_no_window_sees_more_tokens_than_the_rate(store: Store) -> None:
+    """Also behind a start that counts for more than a burst: its tokens are in a window with those
+    of others on both of its sides."""
+    number, period_ms, burst = 10, 10_000, 2
+    sizes = (1, 6, 10)
+    for tokens in sizes:
+        its = gate(rate(number, period_ms, burst, tokens=tokens))
+        await fill(store, 20, its, name=f"{tokens}-")
+    worker = await store.worker()
+    begin = store.clock.ms
+    counted: list[int] = []
+    seen: set[str] = set()
+    while store.clock.ms <= begin + 6 * period_ms:
+        jobs = await worker.take()
+        for job in jobs:
+            tokens_of = job.id.partition("-")[0]
+            seen.add(tokens_of)
+            counted += [store.clock.ms] * int(tokens_of)
+        await finish(worker, *jobs)
+        store.clock.ms += 200
+    assert most_in_a_window(counted, period_ms) <= number
+    assert seen == {str(tokens) for tokens in sizes}
+    left = [ref(f"{tokens}-{n}") for tokens in sizes for n in range(20)]
+    await store.backend.cancel(left, None, 0)
+
+
+async def test_a_slow_rate_lets_nobody_start_before_its_time(store: Store) -> None:
+    hour_ms = 3_600_000
+    await fill(store, 1, gate(rate(1, hour_ms)))
+    worker = await store.worker()
+    await finish(worker, *await worker.take())
+    store.clock.ms += hour_ms - 1
+    # It comes a moment too early, when nobody waits.
+    await fill(store, 1, gate(rate(1, hour_ms)), name="k")
+    assert await worker.take() == []
+    store.clock.ms += 1
+    assert ids(await worker.take()) == ["k0"]
+
+
 async def test_a_release_pays_for_no_second_start(store: Store) -> None:
     """What has started counts as started: the rate holds for whoever is called."""
     await fill(store, 2, gate(rate()))

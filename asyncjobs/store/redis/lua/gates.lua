@@ -87,12 +87,9 @@ local function open_gates(now)
     return found
   end
 
-  -- The rule of a use has changed, or its key is open or closed now.
+  -- The key of a use is open or closed now, or its rule has changed.
   function gates.review_use(text)
     local use = rooms.use(text)
-    -- What another rule has forgiven stays forgiven.
-    rooms.keep(text)
-    rooms.write()
     for _, lane in ipairs(gates.lanes_of(text, 1000)) do
       -- Also one that is barred: a key that is closed opens by time, and gives no permit back then.
       if lane.where then gates.review(lane) end
@@ -101,13 +98,20 @@ local function open_gates(now)
     if use.kind == 'c' then gates.let_in(text, rooms.room(use, 1)) end
   end
 
+  -- The rule of a use has changed.
+  function gates.change_rule(text)
+    -- What another rule has forgiven stays forgiven.
+    rooms.forgive(text)
+    gates.review_use(text)
+  end
+
   -- Notes the rules that code says with a gate.
   function gates.note_rules(gate)
     local uses = gates.lane(gate.lane).uses
     for position = 1, #uses do
       local rule = gate.rules[position]
       if rooms.note(uses[position].text, rule[1], rule[2]) then
-        gates.review_use(uses[position].text)
+        gates.change_rule(uses[position].text)
       end
     end
   end

@@ -28,7 +28,7 @@ end
 local start = kind .. #limit .. ':' .. limit
 local goes_on = ''
 if is_own then
-  gates.review_use(start .. #key .. ':' .. key)
+  gates.change_rule(start .. #key .. ':' .. key)
 else
   -- Each key that lanes wait at: the start of its members, then the next behind them.
   local from = ARGV[6] ~= '' and '(' .. ARGV[6] or '[' .. start
@@ -38,7 +38,7 @@ else
     if not found then break end
     local size, at = string.match(found, '^(%d+):()', #start + 1)
     local text = string.sub(found, 1, at + tonumber(size or '0') - 1)
-    gates.review_use(text)
+    gates.change_rule(text)
     from = '(' .. text .. '\1'
     if number == MOST_KEYS then goes_on = text .. '\1' end
   end

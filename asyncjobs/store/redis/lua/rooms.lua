@@ -105,7 +105,7 @@ local function open_rooms(now)
     if use.kind == 'r' then
       use.paid = tonumber(redis.call('ZSCORE', RATES, text) or '0')
       -- rule:34 after a step back of the clock a rate holds nobody for longer than it can
-      use.paid = math.min(use.paid, now + use.burst * use.cost)
+      use.paid = math.min(use.paid, now + use.number * use.cost)
     end
     return use
   end
@@ -124,10 +124,12 @@ local function open_rooms(now)
     if use.closed or use.number < 1 then return 0 end
     if use.kind == 'c' then return math.max(use.number - rooms.taken(use), 0) end
     if use.cost == 0 then return math.huge end
-    -- Times are fractions, so a thousandth of a start more or less is none.
-    local from = math.max(use.paid, now - math.max(tokens - use.burst, 0) * use.cost)
-    local starts = (now + use.burst * use.cost - from) / (tokens * use.cost)
-    return math.max(math.floor(starts + 0.001), 0)
+    local from, most = use.paid, 1
+    -- One that counts for more than a burst starts when nobody has started for long enough.
+    if tokens <= use.burst then from, most = math.max(from, now), math.huge end
+    -- Times are fractions, so a hundredth of a millisecond more or less is none.
+    local starts = (now + use.burst * use.cost - from + 0.01) / (tokens * use.cost)
+    return math.min(math.max(math.floor(starts), 0), most)
   end
 
   function rooms.opens(use, tokens)
@@ -148,9 +150,9 @@ local function open_rooms(now)
       use.taken = rooms.taken(use) + 1
     else
       tokens = math.min(tokens, use.number)
-      local from = math.max(use.paid, now - math.max(tokens - use.burst, 0) * use.cost)
+      -- Also one that waited for its tokens: a window behind it sees it, too.
       -- rule:34 a start is paid for by its tokens
-      use.paid = from + tokens * use.cost
+      use.paid = math.max(use.paid, now) + tokens * use.cost
       started[use.text] = use
     end
   end
@@ -159,6 +161,15 @@ local function open_rooms(now)
   function rooms.keep(text)
     local use = rooms.use(text)
     if use.kind == 'r' and use.paid > 0 then started[text] = use end
+  end
+
+  -- Another rule never owes more than its burst.
+  function rooms.forgive(text)
+    local use = rooms.use(text)
+    if use.kind ~= 'r' or use.number < 1 then return end
+    use.paid = math.min(use.paid, now + use.burst * use.cost)
+    rooms.keep(text)
+    rooms.write()
   end
 
   function rooms.write()
