@@ -122,6 +122,8 @@ class Passage:
         self._cancels_before = 0
         self._renewing: asyncio.Task[None] | None = None
         self._lost: str | None = None
+        self._asked_s = 0.0
+        """When the store was asked to be let in."""
 
     def __enter__(self) -> NoReturn:
         raise UsageError(
@@ -214,6 +216,7 @@ class Passage:
         # Before the question: what is given back from here on is news.
         line.freed.clear()
         while True:
+            self._asked_s = loop.time()
             try:
                 # Asked again under its name it counts once, whatever became of a lost reply.
                 answer = await store.limits.acquire(
@@ -233,20 +236,24 @@ class Passage:
         """Renew the permit until the body ends. Stop the body when it is lost."""
         terms = self._terms
         loop = asyncio.get_running_loop()
-        kept_s = loop.time()
+        kept_s = self._asked_s
         while True:
-            await asyncio.sleep(terms.ttl_s / RENEWS)
+            # Until then nobody else can have it, and the store may come back.
+            end_s = kept_s + terms.ttl_s
+            await asyncio.sleep(min(terms.ttl_s / RENEWS, end_s - loop.time()))
             # The store counts from when it gets the call, which is later.
             asked_s = loop.time()
             try:
-                is_kept = await store.limits.renew(
-                    terms.queue, self._holder, round(terms.ttl_s * 1000)
-                )
-            except StoreError as error:
-                # Until then nobody else can have it, and the store may come back.
-                if loop.time() - kept_s < terms.ttl_s:
+                # A store that does not answer is not waited for beyond that.
+                async with asyncio.timeout_at(end_s):
+                    is_kept = await store.limits.renew(
+                        terms.queue, self._holder, round(terms.ttl_s * 1000)
+                    )
+            except (StoreError, TimeoutError) as error:
+                if loop.time() < end_s:
                     continue
-                self._lose(f"the store was away for longer than its {terms.ttl_s:g} s: {error}")
+                why = str(error) or "it has not answered"
+                self._lose(f"the store was away for longer than its {terms.ttl_s:g} s: {why}")
                 return
             if not is_kept:
                 self._lose(

@@ -112,11 +112,35 @@ async def test_one_that_does_not_wait(store: Store) -> None:
     assert ids((await worker.exchange(Settlement.cancelled(job), demand=10)).jobs) == ["d"]
 
 
-async def _keys(store: Store) -> set[bytes]:
+async def test_a_server_that_lost_its_last_second_gives_no_receipt_twice(store: Store) -> None:
+    """A worker that still runs a job would settle that of another one."""
+    await enqueue(store, *(new(f"j{n}", running(2)) for n in range(4)))
+    worker = await store.worker()
+    link = _backend(store)._link
+    base = b"{%b:work}:" % store.settings.prefix.encode()
+    kept = [
+        (base + key, await link.call(b"DUMP", base + key), await link.call(b"PTTL", base + key))
+        for key in await _keys(store)
+    ]
+    before = await worker.take()
+    for key in await _keys(store):
+        await link.call(b"DEL", base + key)
+    for full, value, left_ms in kept:
+        await link.call(b"RESTORE", full, b"%d" % max(left_ms, 0), value)
+    after = await (await store.worker()).take()
+    assert len(before) == len(after) == 2
+    assert {job.receipt for job in before}.isdisjoint(job.receipt for job in after)
+
+
+def _backend(store: Store) -> RedisBackend:
     backend = store.backend
     assert isinstance(backend, RedisBackend)
+    return backend
+
+
+async def _keys(store: Store) -> set[bytes]:
     base = b"{%b:work}:" % store.settings.prefix.encode()
-    found = await backend._link.call(b"KEYS", base.replace(b"[", b"\\[") + b"*")
+    found = await _backend(store)._link.call(b"KEYS", base.replace(b"[", b"\\[") + b"*")
     return {key.removeprefix(base) for key in found}
 
 

@@ -163,6 +163,7 @@ class Away:
     def __init__(self, app: AsyncJobs, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
         self.failing: set[str] = set()
+        self.hanging: set[str] = set()
         self.gone = False
         limits = type(app.backend.limits)
         for name in ("acquire", "renew", "give_back"):
@@ -173,6 +174,8 @@ class Away:
             self.calls.append(name)
             if name in self.failing:
                 raise StoreUnavailable("away")
+            if name in self.hanging:
+                await asyncio.sleep(LIMIT_S)
             if name == "renew" and self.gone:
                 return False
             return await call(*args)
@@ -223,6 +226,20 @@ async def test_a_store_that_is_away_for_too_long(
             async with app.limit("api", "acme", ttl=1):
                 await asyncio.sleep(LIMIT_S)
         assert away.calls.count("renew") >= 3
+
+
+async def test_a_store_that_does_not_answer_keeps_no_body_beyond_the_permit(
+    app: AsyncJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.limits.define("api", Concurrency(1))
+    async with app:
+        away = Away(app, monkeypatch)
+        away.hanging = {"renew"}
+        with pytest.raises(LimitLost, match=r"away for longer than its 1 s: it has not answered"):
+            async with app.limit("api", "acme", ttl=1):
+                # A reply would come long after the permit has ended, and others have it.
+                await asyncio.sleep(LIMIT_S / 2)
+                pytest.fail("it went on")
 
 
 async def test_a_body_that_ends_as_its_permit_is_lost(

@@ -97,13 +97,27 @@ local function hand_out(gates, class, want, lease, paused, most_bytes)
 
   -- Gives what was picked since the last time to the lease.
   local entries, priorities, since = {}, {}, {}
+
+  -- Ids rise with the time, as those of other streams do: a server that has lost its last writes
+  -- would give the receipts of those who still run to others.
+  local function add_entry(id, envelope, is_first)
+    if is_first then
+      local time = redis.call('TIME')
+      local serial = string.format('1-%.0f', time[1] * 1000000 + time[2])
+      local entry = redis.pcall('XADD', GATED, serial, id, envelope)
+      -- The clock was set back, or it stands still.
+      if type(entry) == 'string' then return entry end
+    end
+    return redis.call('XADD', GATED, '1-*', id, envelope)
+  end
+
   local function give()
     local first = #entries + 1
     local fresh, index, permits, ids = {}, {}, {}, {}
     for position = first, #picks do
       local member, id, stored, lane = unpack(picks[position])
       local envelope = string.sub(stored, 2)
-      local entry = redis.call('XADD', GATED, '1-*', id, envelope)
+      local entry = add_entry(id, envelope, position == first)
       fresh[#fresh + 1] = entry
       ids[#ids + 1] = id
       entries[position] = {entry, {id, envelope}}
