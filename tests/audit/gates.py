@@ -16,7 +16,16 @@ GATED: Final = 4
 GATE_KEYS: Final = frozenset(
     {
         *("lanes", "turns", "barred", "later", "standing", "lanes:of", "gated:of", "gated:data"),
-        *("gated:since", "permits", "rates", "closed", "limits", "holders", "holders:of"),
+        *(
+            "gated:own",
+            "gated:since",
+            "permits",
+            "rates",
+            "closed",
+            "limits",
+            "holders",
+            "holders:of",
+        ),
     }
 )
 """What lua/gates.lua and lua/rooms.lua keep."""
@@ -25,7 +34,7 @@ _MEMBER: Final = re.compile(r"(.*)\0(\d{29})(.*)", re.DOTALL)
 
 def _jobs_wait_in_one_lane(queue: QueueSnapshot) -> Iterator[str]:
     of, data = queue.hashes["gated:of"], queue.hashes["gated:data"]
-    for id in sorted(of.keys() - queue.hashes["index"].keys()):
+    for id in sorted((of.keys() | queue.hashes["gated:own"].keys()) - queue.hashes["index"].keys()):
         yield f"job {id}: its gate is kept, and the job is gone"
     for id in sorted(data.keys() ^ queue.zsets["gated:since"].keys()):
         yield f"job {id}: only one of gated:data and gated:since"

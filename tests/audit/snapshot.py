@@ -178,6 +178,7 @@ HASHES: Final = (
     "closed",
     "limits",
     "gated:of",
+    "gated:own",
     "gated:data",
     "holders:of",
     "barriers",

@@ -195,6 +195,19 @@ async def test_a_key_may_have_a_rule_of_its_own_in_code(store: Store) -> None:
     assert [name[0] for name in ids(await worker.take())] == ["s"]
 
 
+async def test_a_rule_of_a_key_is_known_as_long_as_one_of_its_jobs_lives(store: Store) -> None:
+    """Also while nobody waits at it or runs: upkeep drops what nobody needs, and no more."""
+    await fill(store, 1, gate(use(3, "large", is_own=True)), name="l")
+    worker = await store.worker()
+    await finish(worker, *await worker.take())
+    small = gate(use(1, "small", is_own=True))
+    await enqueue(store, *(gated(f"s{n}", small, delay_ms=1_000) for n in range(3)))
+    await store.backend.prune(["work"], 100)
+    store.clock.ms += 1_000
+    assert len(await worker.take()) == 1
+    assert (await look(store, "small")).rule == at_once(1)
+
+
 async def test_the_newest_rule_of_code_holds_for_jobs_that_wait(store: Store) -> None:
     await fill(store, 5, gate(use(1)))
     worker = await store.worker()

@@ -63,7 +63,8 @@ redis.call('UNLINK', READY[1], READY[2], READY[3], READY[4], INDEX, SCHEDULED, S
   barriers_key('of'), barriers_key('data'), barriers_key('since'), barriers_key('fallen'),
   base .. 'flows:names')
 for _, name in ipairs({'lanes', 'turns', 'barred', 'later', 'standing', 'lanes:of', 'permits', 'rates',
-  'closed', 'limits', 'holders', 'holders:of', 'gated:of', 'gated:data', 'gated:since'}) do
+  'closed', 'limits', 'holders', 'holders:of', 'gated:of', 'gated:own', 'gated:data',
+  'gated:since'}) do
   redis.call('UNLINK', base .. name)
 end
 -- Others may relay something to this queue that it has got already. And the next entry of its own

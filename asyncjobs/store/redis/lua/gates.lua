@@ -7,6 +7,7 @@
 --   gated:of       id -> '<stay><when full><share> <lane>'. The stay is a letter, the priority, a
 --                  serial and since when it waits: 'l' in a lane, 'a' set aside, 'b' brought back,
 --                  '-' not in a lane yet
+--   gated:own      id -> the gate of those with rules of their keys alone
 --   gated:data     id -> '<priority><envelope>' of those that wait; gated:since  id -> since when
 --   lanes          '<lane><0><stay without its letter><id>' of them, in the order of their bytes
 --   turns          lane -> its class and its turn: the lane with the lowest one is served first
@@ -43,6 +44,7 @@ local function open_gates(now)
   local LANES, TURNS, BARRED = base .. 'lanes', base .. 'turns', base .. 'barred'
   local LATER, STANDING, LANES_OF = base .. 'later', base .. 'standing', base .. 'lanes:of'
   local OF, DATA, SINCE = base .. 'gated:of', base .. 'gated:data', base .. 'gated:since'
+  local OWN = base .. 'gated:own'
 
   function gates.check()
     redis.call('XLEN', GATED)
@@ -50,13 +52,14 @@ local function open_gates(now)
       -- Nothing is settled or stored where a job could not go back to its lane.
       redis.call('ZCARD', key)
     end
-    for _, key in ipairs({STANDING, OF, DATA}) do redis.call('HEXISTS', key, '') end
+    for _, key in ipairs({STANDING, OF, DATA, OWN}) do redis.call('HEXISTS', key, '') end
     rooms.check()
   end
 
   local function from(name) return '[' .. name .. '\0' end
 
   local has_stream, parsed, serial, last_serial = false, {}, 0, 0
+  local keeps_own = redis.call('EXISTS', OWN) == 1
 
   -- The lane in a gate and its parts, or nil: '<when full><share> <length>:<lane><rules>', each rule
   -- '<k of the key alone, or c><rule>;'.
@@ -64,15 +67,16 @@ local function open_gates(now)
     if parsed[text] then return parsed[text] end
     local when, share, size, at = string.match(text, '^([wcn])(%d+) (%d+):()')
     if not when or tonumber(share) < 1 then return nil end
-    local rules, from = {}, at + tonumber(size)
+    local rules, from, has_own = {}, at + tonumber(size), false
     for own, rule in string.gmatch(string.sub(text, from), '([kc])([cr]%d+ %d+ %d+);') do
       rules[#rules + 1] = {own == 'k', rule}
+      has_own = has_own or own == 'k'
     end
     local lane = string.sub(text, at, from - 1)
     local uses = gates.read_uses(lane)
     if not uses or #uses ~= #rules then return nil end
     parsed[text] = {when = when, share = tonumber(share), lane = lane, rules = rules,
-      rest = when .. share .. ' ' .. lane}
+      rest = when .. share .. ' ' .. lane, has_own = has_own}
     return parsed[text]
   end
 
@@ -116,6 +120,23 @@ local function open_gates(now)
     end
   end
 
+  -- Says rules again that keys of this job have of their own, and that upkeep has dropped: nobody
+  -- waited at them or ran, and this job lived all the same.
+  local function note_again(id)
+    local text = keeps_own and redis.call('HGET', OWN, id)
+    local gate = text and gates.read_gate(text)
+    local uses = gate and gates.lane(gate.lane).uses or {}
+    for position = 1, #uses do
+      local is_own, rule = unpack(gate.rules[position])
+      -- An older job brings no older rule.
+      -- rule:34 a rule of a key is known as long as one of its jobs lives
+      if is_own and not rooms.use(uses[position].text).found[3] then
+        rooms.note(uses[position].text, true, rule)
+        gates.change_rule(uses[position].text)
+      end
+    end
+  end
+
   function gates.note(id, text, is_ready)
     local gate = gates.read_gate(text)
     local rest = gate.rest
@@ -133,6 +154,10 @@ local function open_gates(now)
     has_stream = true
     -- One that is ready is written when it enters its lane.
     if not is_ready then redis.call('HSET', OF, id, NO_STAY .. rest) end
+    if gate.has_own then
+      redis.call('HSET', OWN, id, text)
+      keeps_own = true
+    end
     ofs[id] = {letter = '-', stay = string.sub(NO_STAY, 2), rest = rest, lane = gate.lane,
       when = gate.when, share = gate.share}
   end
@@ -176,6 +201,7 @@ local function open_gates(now)
   function gates.enter(id, priority, envelope, stay)
     local of = gates.of(id)
     if not of then return false end
+    note_again(id)
     if not stay then
       stay = string.format('%.0f%015.0f%013.0f', priority, next_serial(), now)
     end
@@ -278,6 +304,7 @@ local function open_gates(now)
 
   function gates.forget(ids)
     in_chunks('HDEL', OF, ids)
+    if keeps_own then in_chunks('HDEL', OWN, ids) end
     for position = 1, #ids do ofs[ids[position]] = nil end
   end
 
@@ -385,7 +412,8 @@ local function open_gates(now)
     -- rule:34 the last job with a gate leaves no key behind
     if redis.call('EXISTS', OF) == 1 then return end
     has_stream = false
-    redis.call('UNLINK', GATED, LANES, TURNS, BARRED, LATER, STANDING, LANES_OF, DATA, SINCE)
+    redis.call('UNLINK', GATED, LANES, TURNS, BARRED, LATER, STANDING, LANES_OF, DATA, SINCE,
+      OWN)
   end
 
   return gates

@@ -104,6 +104,7 @@ local function hand_out(gates, class, want, lease, paused, most_bytes)
     if is_first then
       local time = redis.call('TIME')
       local serial = string.format('1-%.0f', time[1] * 1000000 + time[2])
+      -- rule:34 a receipt is given once, also by a server that has lost its last writes
       local entry = redis.pcall('XADD', GATED, serial, id, envelope)
       -- The clock was set back, or it stands still.
       if type(entry) == 'string' then return entry end
