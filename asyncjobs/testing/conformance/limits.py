@@ -208,6 +208,23 @@ async def test_a_rule_of_a_key_is_known_as_long_as_one_of_its_jobs_lives(store: 
     assert (await look(store, "small")).rule == at_once(1)
 
 
+async def test_a_faster_rate_of_code_comes_to_all_keys(store: Store) -> None:
+    """A key where nothing new is enqueued does not wait for as long as the old rate says."""
+    for key in "ab":
+        await fill(store, 2, gate(rate(1, HOUR_MS, key=key)), name=key)
+    worker = await store.worker()
+    await finish(worker, *await worker.take())
+    await enqueue(store, gated("a2", gate(rate(60, key="a"))))
+    await store.backend.prune(["work"], 100)
+    seen: list[str] = []
+    for _ in range(60):
+        store.clock.ms += 1_000
+        jobs = await worker.take()
+        seen += ids(jobs)
+        await finish(worker, *jobs)
+    assert "b1" in seen
+
+
 async def test_the_newest_rule_of_code_holds_for_jobs_that_wait(store: Store) -> None:
     await fill(store, 5, gate(use(1)))
     worker = await store.worker()

@@ -11,18 +11,23 @@ local function add_gate_times(gates, now)
   local LATER, STANDING, BARRED = base .. 'later', base .. 'standing', base .. 'barred'
   local HOLDERS, HOLDERS_OF = base .. 'holders', base .. 'holders:of'
 
+  -- Looks again at lanes that wait for a time, the longest first: another time may hold now.
+  function gates.look_again(limit)
+    for _, name in ipairs(redis.call('ZRANGE', LATER, 0, limit - 1, 'REV')) do
+      -- What is owed was bounded by what is now. It stays so when time goes on.
+      for _, use in ipairs(gates.lane(name).uses) do rooms.keep(use.text) end
+      -- After a step back of the clock no lane waits for as long as the step.
+      if gates.lane(name).where == 'l' then gates.review(gates.lane(name)) end
+    end
+    rooms.write()
+  end
+
   -- A step back of the clock: what was to be in a while is in a while from now.
   local function follow_clock()
     if redis.call('EXISTS', LATER, HOLDERS) == 0 then return end
     local seen = tonumber(redis.call('HGET', STANDING, 'seen') or '') or now
     if now < seen - STEP_MS then
-      for _, name in ipairs(redis.call('ZRANGE', LATER, 0, 999, 'REV')) do
-        -- What is owed was bounded by what is now. It stays so when time goes on.
-        for _, use in ipairs(gates.lane(name).uses) do rooms.keep(use.text) end
-        -- After a step back of the clock no lane waits for as long as the step.
-        if gates.lane(name).where == 'l' then gates.review(gates.lane(name)) end
-      end
-      rooms.write()
+      gates.look_again(1000)
       local held = redis.call('ZRANGE', HOLDERS, 0, 999, 'REV', 'WITHSCORES')
       for position = 1, #held, 2 do
         -- After a step back of the clock nobody keeps permits for as long as the step.

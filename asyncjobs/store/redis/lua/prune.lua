@@ -72,6 +72,9 @@ local gates = gates_anyway(now)
 if pcall(gates.check) then
   gates.drop_holders(1000)
   prune_limits(gates, now, 1000)
+  -- A key where nothing is enqueued has not heard of a faster rate in code.
+  -- rule:34 another rate of code comes to all keys of its limit
+  gates.look_again(1000)
   if gates.is_ready or gates.is_earlier then wake() end
 end
 local unstarted = {}
