@@ -103,12 +103,14 @@ class Scene:
 
     def lines(self, word: str, **fields: Any) -> list[Line]:
         """The lines of the ledger with this word and these fields, in their order."""
+        wanted = {"word": word, **fields}.items()
+        return [line for line in self.ledger() if wanted <= line._asdict().items()]
+
+    def ledger(self) -> list[Line]:
+        """All lines, in their order."""
         if not self._ledger.exists():
             return []
-        whole = self._ledger.read_bytes().splitlines()
-        found = [Line(**orjson.loads(line)) for line in whole]
-        wanted = {"word": word, **fields}.items()
-        return [line for line in found if wanted <= line._asdict().items()]
+        return [Line(**orjson.loads(line)) for line in self._ledger.read_bytes().splitlines()]
 
     def ids(self, word: str, **fields: Any) -> list[str]:
         return sorted(line.id for line in self.lines(word, **fields))

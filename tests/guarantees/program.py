@@ -164,6 +164,16 @@ async def poison_batch(items: list[str], *, ctx: BatchContext = INJECTED) -> Non
         note("ended", item)
 
 
+async def node(layer: int, before: list[int], *, ctx: JobContext = INJECTED) -> int:
+    """A node of a flow, which gets the layers of those that it waits for."""
+    note("began", ctx)
+    if before != [layer - 1] * len(before):
+        raise PlantedError(f"layer {layer} has got {before}")
+    await asyncio.sleep(0.01)
+    note("ended", ctx)
+    return layer
+
+
 async def blocking(gate: str, *, ctx: JobContext = INJECTED) -> str:
     """Blocks the loop of its worker while its gate is shut."""
     note("began", ctx)
@@ -190,6 +200,7 @@ def make(*, knows_fresh: bool, url: str | None = None, prefix: str | None = None
     _apps.append(app)
     app.job(retry=False)(poison)
     app.job(retry=False)(gathering)
+    app.job(retry=False)(node)
     app.job(retry=False)(blocking)
     app.job(retry=False, batch=Batch(size=64, window=0.2))(poison_batch)
     if knows_fresh:
