@@ -155,14 +155,15 @@ async def test_a_job_keeps_its_priority_behind_a_barrier(store: Store) -> None:
 
 
 async def test_a_barrier_that_does_not_stand_holds_nobody(store: Store) -> None:
-    # A store may look for barriers only when it has any.
     await put(store, placed("x", "stands"), stands=1)
-    await put(store, placed("z", "never", "nowhere"))
+    await put(store, placed("z", "never", "nowhere", "stands"))
     await put(store, placed("y", "empty"), empty=0)
     worker = await store.worker()
     jobs = await worker.take()
     assert ids(jobs) == ["z", "y"]
     assert (await worker.exchange(*map(dead, jobs))).not_yours == []
+    # The arrival that counts nothing has not lost the next one.
+    assert await store.state("x") is State.CANCELLED
 
 
 @pytest.mark.parametrize("way", ["retry", "release", "reclaim", "snooze"])

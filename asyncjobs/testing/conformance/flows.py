@@ -166,6 +166,18 @@ async def test_a_failure_that_every_edge_allows(
     assert await states(flows, ["a", "z"]) == [State.DEAD, last[on_failure]]
 
 
+async def test_what_a_failure_has_cancelled_may_be_allowed_and_not_itself(
+    store: Store, flows: Flows
+) -> None:
+    cancelled = member("z", "more", behind="end", on_failure="run")
+    jobs = (member("a", "end"), cancelled, member("y", behind="more"))
+    worker = await begin(store, *jobs, end=1, more=1)
+    await worker.exchange(Settlement.dead(await worker.take_one(), b"letter"))
+    await worker.exchange(Settlement.succeeded(await worker.take_one()))
+    assert await states(flows, ["a", "z", "y"]) == [State.DEAD, State.CANCELLED, State.SUCCEEDED]
+    assert (await look(flows)).state is S.FAILED
+
+
 async def test_a_failure_with_nothing_behind_is_not_allowed(store: Store, flows: Flows) -> None:
     worker = await begin(store, member("a"), member("b"))
     a, b = await worker.take()
