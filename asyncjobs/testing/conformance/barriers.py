@@ -274,7 +274,8 @@ async def test_a_cancel_goes_on_to_the_end(store: Store) -> None:
     await put(store, *links, placed("z", "b300"), **standing(300))
     worker = await store.worker()
     await worker.exchange(dead(await worker.take_one()))
-    while (await store.counts()).held:
+    # An exchange goes so far and no further.
+    for _ in range(20):
         await worker.exchange()
     records = await store.backend.get([ref("l1"), ref("l299"), ref("z")])
     assert [record and record.state for record in records] == [State.CANCELLED] * 3
