@@ -83,7 +83,7 @@ def _audit_gates(queue: Queue) -> Iterator[str]:
                 yield f"key {key.name}: job {id} has a permit, and does not know"
         rule = gates.keys.rule(key.name)
         is_open = rule.kind is LimitKind.CONCURRENCY and key.running < rule.number
-        is_sought = any(lane.line is gates.lanes.line for lane in key.lanes)
+        is_sought = any(lane.is_in_line for lane in key.lanes)
         if key.barred and is_open and not is_sought and not key.closed_ms:
             yield f"key {key.name}: {key.waiting()} jobs wait beside room"
         is_timed = gates.lanes._opening.time_of(_text(key)) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+from asyncjobs.model.job import Priority
 from asyncjobs.model.terms import LimitKind, LimitUse
 from asyncjobs.store.memory.lineup import Lane, Lineup
 from asyncjobs.store.memory.news import News
@@ -59,6 +60,7 @@ class Gates:
         lane.lists[job.priority].append(job)
         gated.lane = lane
         self.lanes.stand(lane, now)
+        self.lanes.rise(lane, now)
         return lane.barred_at is None
 
     def give_back(self, job: StoredJob, now: int) -> None:
@@ -71,6 +73,7 @@ class Gates:
         # With the permits of the job the lane may come in line.
         self.end(job, now)
         self.lanes.stand(lane, now)
+        self.lanes.rise(lane, now)
 
     def end(self, job: StoredJob, now: int) -> None:
         """Give back the permits of a job that does not run any more."""
@@ -99,6 +102,7 @@ class Gates:
             for jobs in lane.lists:
                 jobs.bring_back(function)
             self.lanes.stand(lane, now)
+            self.lanes.rise(lane, now)
 
     def _is_full(self, key: LimitKey) -> bool:
         """Whether it is bounded how many run, and no permit is left."""
@@ -134,13 +138,16 @@ class Gates:
         self.outside.expire(now)
         self.lanes.open(now)
 
-    def take(self, room: SuspectRoom, most: int, size: int, now: int) -> list[StoredJob]:
-        """Take out up to `most` jobs of about `size` bytes, each lane in its turn, with all of
-        their permits. Suspects without room keep their place."""
+    def take(
+        self, priority: Priority, room: SuspectRoom, most: int, size: int, now: int
+    ) -> list[StoredJob]:
+        """Take out up to `most` jobs of about `size` bytes, with all of their permits: from lanes
+        that are as urgent, each in its turn. Suspects without room keep their place."""
+        line = self.lanes.lines[priority]
         chosen: list[StoredJob] = []
         passed: list[Lane] = []
         lanes = self.lanes
-        while len(chosen) < most and size > 0 and (lane := lanes.line.pop()) is not None:
+        while len(chosen) < most and size > 0 and (lane := line.pop()) is not None:
             job = None
             if lanes.obstacle(lane, now) is None:
                 job = self._next(lane, room)
@@ -154,12 +161,12 @@ class Gates:
                 chosen.append(job)
                 size -= len(job.envelope)
             lanes.stand(lane, now)
-            if lane.line is not lanes.line:
+            if not lane.is_in_line:
                 # Others have room, perhaps, where it does not stand.
                 lanes.pass_on(lane, now)
                 lanes.drop_idle(lane)
         for lane in passed:
-            lanes.line.put(lane)
+            line.put(lane)
         return chosen
 
     def _next(self, lane: Lane, room: SuspectRoom) -> StoredJob | None:
@@ -176,10 +183,7 @@ class Gates:
         gated.permits = tuple(use.key for use in lane.uses if self.keys.take(use, now))
         for key in gated.permits:
             key.holders[job.id] = job
-        lanes = self.lanes
-        lanes.served = max(lanes.served, lane.turn)
-        # rule:35 each lane is served in its turn, in memory
-        lane.turn = lanes.served + 1 / lane.share
+        self.lanes.serve(lane)
 
     # What stands here
 
@@ -192,11 +196,11 @@ class Gates:
     @property
     def has_next(self) -> bool:
         """Whether a lane only needs a worker."""
-        return len(self.lanes.line) > 0
+        return any(self.lanes.lines)
 
     def has_more(self, room: SuspectRoom) -> bool:
         """Whether another exchange with the same room would find something."""
-        if any(lane.has_unsuspected() for lane in self.lanes.line):
+        if any(lane.has_unsuspected() for lane in self.lanes.in_line()):
             return True
         return any(room.left(crashes) > 0 for crashes in self.lanes.crashes())
 

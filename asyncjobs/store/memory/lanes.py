@@ -51,17 +51,19 @@ class Use(NamedTuple, Generic[J]):
 class Lane(Generic[J]):
     """Jobs that wait at one gate. `share` is how many jobs it gets where another lane gets one.
 
-    `turn` is when it is served next, in virtual time. It stands in one line at the most: in that
-    of the lanes that only need a worker, or in that of a key without room.
+    `turn` is when it is served next, in the virtual time of its `priority`, which is that of its
+    first job. It stands in one line at the most: in one of the lanes that only need a worker, or in
+    that of a key without room.
     """
 
-    __slots__ = ("line", "lists", "name", "share", "ticket", "turn", "uses")
+    __slots__ = ("line", "lists", "name", "priority", "share", "ticket", "turn", "uses")
 
     def __init__(self, name: LaneName, uses: tuple[Use[J], ...], turn: float) -> None:
         self.name = name
         self.uses = uses
         self.share = 1
         self.turn = turn
+        self.priority = Priority.CRITICAL
         self.ticket = 0
         self.line: Line[J] | None = None
         self.lists: tuple[ReadyList[J], ...] = tuple(ReadyList() for _ in Priority)
@@ -82,9 +84,19 @@ class Lane(Generic[J]):
         """The keys that its jobs have to pass."""
         return (key for key, _ in self.uses)
 
+    @property
+    def is_in_line(self) -> bool:
+        """Whether its jobs only need a worker."""
+        return self.line is not None and self.line.key is None
+
+    def first_priority(self) -> Priority | None:
+        """The priority of the first job that may be taken, and is of no paused function."""
+        found = (p for p, jobs in zip(Priority, self.lists, strict=True) if jobs.has_next())
+        return next(found, None)
+
     def has_next(self) -> bool:
         """Whether one may be taken that is of no paused function."""
-        return any(jobs.has_next() for jobs in self.lists)
+        return self.first_priority() is not None
 
     def has_unsuspected(self) -> bool:
         """Whether one waits that was never running when a worker died."""
@@ -101,7 +113,7 @@ class Lane(Generic[J]):
 
 
 class Line(Generic[J]):
-    """Lanes in the order of their turns. Those of one turn stand in the order in which they came.
+    """Lanes in the order of their priorities and turns. Those of one turn stand as they came.
 
     `key` is what they wait for; None: a worker.
     """
@@ -110,7 +122,7 @@ class Line(Generic[J]):
 
     def __init__(self, key: LimitKey[J] | None = None) -> None:
         self.key = key
-        self._heap: list[tuple[float, int, Lane[J]]] = []
+        self._heap: list[tuple[int, float, int, Lane[J]]] = []
         self._count = 0
 
     def __len__(self) -> int:
@@ -118,7 +130,7 @@ class Line(Generic[J]):
 
     def __iter__(self) -> Iterator[Lane[J]]:
         """All of them, in any order."""
-        return (lane for _, ticket, lane in self._heap if self._stands(lane, ticket))
+        return (lane for _, _, ticket, lane in self._heap if self._stands(lane, ticket))
 
     def _stands(self, lane: Lane[J], ticket: int) -> bool:
         return lane.line is self and lane.ticket == ticket
@@ -128,10 +140,11 @@ class Line(Generic[J]):
         lane.line = self
         lane.ticket = next(_tickets)
         self._count += 1
-        heappush(self._heap, (lane.turn, lane.ticket, lane))
+        # Turns of two priorities are times by two clocks, which say nothing of each other.
+        heappush(self._heap, (lane.priority, lane.turn, lane.ticket, lane))
         # Lanes that were removed stay in the heap until they would be next.
         if len(self._heap) > 2 * self._count + 64:
-            self._heap = [item for item in self._heap if self._stands(item[2], item[1])]
+            self._heap = [item for item in self._heap if self._stands(item[3], item[2])]
             heapify(self._heap)
 
     def remove(self, lane: Lane[J]) -> None:
@@ -142,7 +155,7 @@ class Line(Generic[J]):
     def first(self) -> Lane[J] | None:
         """The lane whose turn is next; it stays."""
         while self._heap:
-            _, ticket, lane = self._heap[0]
+            _, _, ticket, lane = self._heap[0]
             if self._stands(lane, ticket):
                 return lane
             heappop(self._heap)

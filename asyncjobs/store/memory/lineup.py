@@ -21,7 +21,8 @@ Lane: TypeAlias = lanes.Lane[StoredJob]
 
 
 class Lineup:
-    """Owns the lanes of a queue, and the line of those that only need a worker.
+    """Owns the lanes of a queue, and the lines of those that only need a worker: one for each
+    priority, for a lane is as urgent as its first job.
 
     A lane without room stands aside, at the key that has none, so nobody looks at it. What makes
     room lets in as many lanes. A lane that was let in and does not use the room lets in the next
@@ -29,9 +30,9 @@ class Lineup:
     """
 
     def __init__(self, keys: LimitKeys, news: News) -> None:
-        self.line: Line[StoredJob] = Line()
-        self.served = 0.0
-        """The turn of the lane that was served last: now, in virtual time."""
+        self.lines: tuple[Line[StoredJob], ...] = tuple(Line() for _ in Priority)
+        self._served = dict.fromkeys(Priority, 0.0)
+        """The turn of the lane that was served last: now, in the virtual time of a priority."""
         self._keys = keys
         self._news = news
         self._lanes: dict[LaneName, Lane] = {}
@@ -51,7 +52,7 @@ class Lineup:
         if lane is None:
             tokens = {(limit, key): count for limit, key, count in name.uses}
             uses = tuple(Use(self._keys.get(each), count) for each, count in tokens.items())
-            lane = self._lanes[name] = Lane(name, uses, self.served + 1 / share)
+            lane = self._lanes[name] = Lane(name, uses, self._served[Priority.CRITICAL] + 1 / share)
             for key, _ in uses:
                 key.lanes.add(lane)
         lane.share = share
@@ -84,18 +85,39 @@ class Lineup:
 
     def stand(self, lane: Lane, now: int) -> None:
         """Let a lane stand where it belongs, if it stands nowhere."""
-        if lane.line is not None or not lane.has_next():
+        priority = lane.first_priority()
+        if lane.line is not None or priority is None:
             return
-        # A lane that stood aside has saved up nothing.
-        lane.turn = max(lane.turn, self.served)
+        self._set_turn(lane, priority)
         key = self.obstacle(lane, now)
         if key is None:
-            self.line.put(lane)
+            self.lines[priority].put(lane)
             self._news.is_ready = True
             return
         # A lane without room stands aside.
         key.barred.put(lane)
         self._note_opening(key, now)
+
+    def _set_turn(self, lane: Lane, priority: Priority) -> None:
+        """Let a lane have its turn among those of this priority."""
+        behind = max(lane.turn - self._served[lane.priority], 0)
+        # A lane that stood aside has saved up nothing.
+        lane.turn = self._served[priority] + behind
+        lane.priority = priority
+
+    def rise(self, lane: Lane, now: int) -> None:
+        """The first job of a lane may be another one now."""
+        # rule:35 a lane is as urgent as its first job, in memory
+        if lane.line is not None and lane.first_priority() not in (None, lane.priority):
+            lane.line.remove(lane)
+            self.stand(lane, now)
+
+    def serve(self, lane: Lane) -> None:
+        """Count the turn of a lane: one job is taken from it."""
+        now = max(self._served[lane.priority], lane.turn)
+        self._served[lane.priority] = now
+        # rule:35 each lane is served in its turn, in memory
+        lane.turn = now + 1 / lane.share
 
     def let_in(self, key: LimitKey, now: int, most: int) -> None:
         """Let lanes come in line that wait at a key, as far as they may pass it."""
@@ -105,7 +127,7 @@ class Lineup:
             key.barred.remove(lane)
             self.stand(lane, now)
             # One that has to wait at another key now does not use the room.
-            most -= lane.line is self.line
+            most -= lane.is_in_line
         self._note_opening(key, now)
 
     def pass_on(self, lane: Lane, now: int) -> None:
@@ -117,6 +139,7 @@ class Lineup:
     def tidy(self, lane: Lane, now: int) -> None:
         """A job was taken out of a lane: one that has none to give leaves its line."""
         if lane.has_next():
+            self.rise(lane, now)
             return
         if lane.line is not None:
             lane.line.remove(lane)
@@ -142,8 +165,8 @@ class Lineup:
     def look_again(self, lanes: Collection[Lane], now: int) -> None:
         """Let lanes stand aside that have come in line and have no room any more."""
         for lane in list(lanes):
-            if lane.line is self.line:
-                self.line.remove(lane)
+            if lane.line is not None and lane.is_in_line:
+                lane.line.remove(lane)
                 self.stand(lane, now)
             elif lane.barred_at is not None:
                 self._note_opening(lane.barred_at, now)
@@ -182,6 +205,10 @@ class Lineup:
 
     # What stands here
 
+    def in_line(self) -> Iterator[Lane]:
+        """The lanes that only need a worker, in any order."""
+        return chain.from_iterable(self.lines)
+
     @property
     def next_open_ms(self) -> int | None:
         """When the first key opens that lanes wait at."""
@@ -189,7 +216,7 @@ class Lineup:
 
     def crashes(self) -> Iterator[int]:
         """The numbers of crashes of suspects that only need a worker."""
-        return (crashes for lane in self.line for crashes in lane.crashes() if crashes)
+        return (crashes for lane in self.in_line() for crashes in lane.crashes() if crashes)
 
     def ready_jobs(self, priority: int) -> Iterator[StoredJob]:
         """The jobs of one priority whose lanes only need a worker."""

@@ -108,30 +108,41 @@ class Waiting:
             self.left_ready = False
             return chosen
         self.gates.open(now)
-        if self.gates.has_next:
-            chosen += self.gates.take(room, self._share(demand.slots), MAX_BYTES, now)
-        size = sum(len(job.envelope) for job in chosen)
         # The guarded share comes first, or low priorities would starve under load.
-        guard = min(len(chosen) + demand.guard, demand.slots)
-        guarded = (self._ready[demand.guard_from], *self._ready[::-1])
-        for limit, lists in ((guard, guarded), (demand.slots, self._ready)):
-            for ready in lists:
-                jobs = in_turn(ready, room, self._pauses)
-                # The generator comes last: what it has yielded is no longer in the list.
-                while len(chosen) < limit and size < MAX_BYTES and (job := next(jobs, None)):
-                    chosen.append(job)
-                    size += len(job.envelope)
-        if self.gates.has_next and len(chosen) < demand.slots:
-            # What plain jobs have left.
-            rest = demand.slots - len(chosen)
-            chosen += self.gates.take(room, rest, MAX_BYTES - size, now)
-            size = sum(len(job.envelope) for job in chosen)
+        guarded = (Priority(demand.guard_from), *reversed(Priority))
+        for limit, priorities in ((demand.guard, guarded), (demand.slots, Priority)):
+            for priority in priorities:
+                size = MAX_BYTES - sum(len(job.envelope) for job in chosen)
+                chosen += self._take(priority, limit - len(chosen), size, room, now)
+        size = sum(len(job.envelope) for job in chosen)
         is_full = len(chosen) == demand.slots or size >= MAX_BYTES
         self.left_ready = is_full and self._has_more(room)
         return chosen
 
+    def _take(
+        self, priority: Priority, most: int, size: int, room: SuspectRoom, now: int
+    ) -> list[StoredJob]:
+        """Take out up to `most` jobs of one priority, of about `size` bytes."""
+        chosen: list[StoredJob] = []
+        ready, gates = self._ready[priority], self.gates
+        if gates.lanes.lines[priority]:
+            part = most
+            if ready.has_next():
+                part = self._share(most)
+            chosen += gates.take(priority, room, part, size, now)
+            size -= sum(len(job.envelope) for job in chosen)
+        jobs = in_turn(ready, room, self._pauses)
+        # The generator comes last: what it has yielded is no longer in the list.
+        while len(chosen) < most and size > 0 and (job := next(jobs, None)):
+            chosen.append(job)
+            size -= len(job.envelope)
+        if gates.lanes.lines[priority]:
+            # What plain jobs have left.
+            chosen += gates.take(priority, room, most - len(chosen), size, now)
+        return chosen
+
     def _share(self, slots: int) -> int:
-        """How many slots jobs with a gate get before all others: each second one."""
+        """How many slots jobs with a gate get before others of their priority: each second one."""
         if slots % 2 == 0:
             return slots // 2
         # rule:35 jobs with a gate and without one starve each other not, in memory
