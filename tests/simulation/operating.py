@@ -16,10 +16,18 @@ from tests.simulation.wire import Wire
 
 __all__ = ["Operator"]
 
+
+class States(frozenset[State]):
+    """States that are shown in the same order in each process: the trace of a run names them."""
+
+    def __repr__(self) -> str:
+        return f"States({', '.join(sorted(self))})"
+
+
 STATES: Final = (
-    frozenset({State.READY}),
-    frozenset({State.SCHEDULED, State.HELD}),
-    frozenset({State.HELD, State.READY, State.SCHEDULED}),
+    States({State.READY}),
+    States({State.SCHEDULED, State.HELD}),
+    States({State.HELD, State.READY, State.SCHEDULED}),
 )
 
 

@@ -194,7 +194,8 @@ class LimitKey(Generic[J]):
         self.paid_us = 0
         self.closed_ms = 0
         self.closed_since_ms = 0
-        self.lanes: set[Lane[J]] = set()
+        # Not a set: its order would be another one in each process, and no run could be replayed.
+        self.lanes: dict[Lane[J], None] = {}
         """All lanes whose jobs have to pass it."""
         self.barred: Line[J] = Line[J](self)
 

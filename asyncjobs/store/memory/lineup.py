@@ -54,7 +54,7 @@ class Lineup:
             uses = tuple(Use(self._keys.get(each), count) for each, count in tokens.items())
             lane = self._lanes[name] = Lane(name, uses, self._served[Priority.CRITICAL] + 1 / share)
             for key, _ in uses:
-                key.lanes.add(lane)
+                key.lanes[lane] = None
         lane.share = share
         return lane
 
@@ -70,7 +70,7 @@ class Lineup:
             return
         self._lanes.pop(lane.name, None)
         for key, _ in lane.uses:
-            key.lanes.discard(lane)
+            key.lanes.pop(lane, None)
             self._keys.drop_idle(key)
 
     # Coming in line, and standing aside
