@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -11,16 +13,18 @@ from asyncjobs.client.flow_handle import FlowHandle
 from asyncjobs.client.flow_jobs import FlowJobs, FlowSpec, flow_jobs
 from asyncjobs.client.flow_storing import made_jobs
 from asyncjobs.client.sender import Sender
-from asyncjobs.errors import UsageError
+from asyncjobs.errors import StoreError, UsageError
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.drawing import Drawing
 from asyncjobs.jobs.function import JobCall
 from asyncjobs.jobs.handle import JobHandle
+from asyncjobs.jobs.node_names import Names
 from asyncjobs.jobs.workflow import Item, Workflow, group
 from asyncjobs.model.flow_definition import FlowDefinition
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.terms import Arrival, Barrier, FallsOn, OnFailure
 from asyncjobs.store.flows import MOST_NODES, FlowRef, NewFlow
+from asyncjobs.store.unstarted import cancel_unstarted
 
 __all__ = ["CALLBACKS", "JobBatch", "callbacks_of"]
 
@@ -67,17 +71,30 @@ class JobBatch:
         self._queue = queue
         self._spec = FlowSpec(FlowRef("", id), name, keep_ms, context, is_open=True)
         self._arrivals: list[Arrival] = []
-        self._taken = set(callbacks)
+        self._taken = Names(callbacks)
         self._number = 0
+        self._opening = asyncio.Lock()
         self._is_opened = False
         self._is_closed = False
 
     async def open(self) -> Self:
-        """Store the batch with its callbacks. `add` and `close` do it by themselves."""
-        if not self._is_opened:
-            # Before the first await: two tasks may add at the same time.
-            self._is_opened = True
-            await self._open(self._sender.access.client)
+        """Store the batch with its callbacks. `add` and `close` do it by themselves.
+
+        Raises like `app.flows.start`. After an error nothing of the batch runs: make another one.
+        """
+        # rule:40 of tasks that add at the same time one opens the batch, and the others wait for it
+        async with self._opening:
+            if not self._is_opened:
+                self._check_open()
+                client = self._sender.access.client
+                try:
+                    await self._open(client)
+                except BaseException:
+                    # Its callbacks may be stored, and nobody knows which.
+                    self._is_closed = True
+                    await self._give_up(client)
+                    raise
+                self._is_opened = True
         return self
 
     async def add(self, *items: Item[Any]) -> list[JobHandle[Any]]:
@@ -86,8 +103,7 @@ class JobBatch:
         Raises UsageError after `close`, and else like `app.flows.start`. After StoreFull and
         StoreUnavailable the batch never completes: cancel it.
         """
-        if self._is_closed:
-            raise UsageError(f"the batch {self._spec.name!r} is closed; open another one")
+        self._check_open()
         for item in items:
             if not isinstance(item, JobCall | Workflow):
                 raise UsageError(f"batch.add() takes calls made by f.bind(...), not {shown(item)}")
@@ -136,6 +152,13 @@ class JobBatch:
             return
         self._is_closed = True
         await self.handle.cancel()
+        # Nothing is behind the barriers of its callbacks any more, and they would stand for ever.
+        flows = self._sender.access.client.backend.flows
+        await flows.start(self._spec.flow, [(each.queue, each.barrier) for each in self._arrivals])
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UsageError(f"the batch {self._spec.name!r} is closed; open another one")
 
     # -- the store ------------------------------------------------------------------------
 
@@ -165,6 +188,13 @@ class JobBatch:
             falls_on = CALLBACKS[name].falls_on
             held = Barrier(job.queue, f"{spec.flow.id}:{name}", 1, falls_on)
             await client.store([job], [function], [held])
+
+    async def _give_up(self, client: Client) -> None:
+        flow = self._spec.flow
+        # Without a queue it was not even opened.
+        if flow.queue:
+            with suppress(StoreError):
+                await cancel_unstarted(client.backend, [flow])
 
     async def _store(self, client: Client, jobs: FlowJobs, ends: int) -> None:
         flow = self._spec.flow

@@ -9,6 +9,7 @@ from asyncjobs.errors import EncodeError, UsageError
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.function import JobCall
 from asyncjobs.jobs.node import Node, Previous, Result
+from asyncjobs.jobs.node_names import Names
 from asyncjobs.jobs.typed import Written, has_placeholder
 from asyncjobs.model.codec import check_json
 from asyncjobs.model.terms import OnFailure
@@ -110,12 +111,11 @@ class Drawing:
         self.nodes: list[DrawnNode] = []
         self.outlet = Outlet(None, ())
         self._outlets: dict[Node[Any], Outlet] = {}
-        self._taken: set[str] = set()
-        self._counted: dict[str, int] = {}
+        self._names = Names()
         self._depth = 0
 
     @classmethod
-    def of(cls, item: Any, *, prefix: str = "", taken: set[str] | None = None) -> Drawing:
+    def of(cls, item: Any, *, prefix: str = "", taken: Names | None = None) -> Drawing:
         """The drawing of this workflow, or of one call. Raises UsageError and EncodeError.
 
         `prefix`: what all names begin with. `taken`: names that are there, and those of this one
@@ -123,7 +123,7 @@ class Drawing:
         """
         drawing = cls()
         if taken is not None:
-            drawing._taken = taken
+            drawing._names = taken
         drawing.outlet = drawing.add(item, Before(), prefix)
         drawing._give_names()
         return drawing
@@ -175,9 +175,9 @@ class Drawing:
         drawn = DrawnNode(call, before.edges, title, None)
         if name is not None:
             drawn.name = title
-            if title in self._taken:
+            if title in self._names.taken:
                 raise UsageError(f"the flow has two nodes {title!r}; give another name")
-            self._taken.add(title)
+            self._names.taken.add(title)
         if has_placeholder((*call.args, *call.kwargs.values())):
             self._fill(drawn, before)
         self.nodes.append(drawn)
@@ -186,15 +186,8 @@ class Drawing:
     def _give_names(self) -> None:
         """Name those that nobody has named, in their order."""
         for drawn in self.nodes:
-            if drawn.name:
-                continue
-            name = drawn.title
-            while name in self._taken:
-                number = self._counted.get(drawn.title, 1) + 1
-                self._counted[drawn.title] = number
-                name = f"{drawn.title}-{number}"
-            self._taken.add(name)
-            drawn.name = name
+            if not drawn.name:
+                drawn.name = self._names.give(drawn.title)
 
     # -- results in arguments -----------------------------------------------------------------
 

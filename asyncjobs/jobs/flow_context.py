@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from asyncjobs.errors import UsageError
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.effects import FindEffects
+from asyncjobs.jobs.node_names import Names
 from asyncjobs.model.flow_mark import FlowMark
 
 __all__ = ["Expandable", "FlowContext"]
@@ -33,7 +34,7 @@ class FlowContext:
 
     def __init__(self, mark: FlowMark, context: Mapping[str, Any], effects: FindEffects) -> None:
         self.mark = mark
-        self.taken: set[str] = set()
+        self.taken = Names()
         """The names of the nodes that this attempt adds."""
         self._values = context
         self._effects = effects

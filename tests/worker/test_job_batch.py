@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from asyncjobs import AsyncJobs, FlowCancelled, FlowState, JobCall, UsageError, chain
+from asyncjobs import AsyncJobs, FlowCancelled, FlowState, JobCall, StoreFull, UsageError, chain
+from asyncjobs.client import job_batch
+from asyncjobs.client.client import Client
 from asyncjobs.client.job_batch import JobBatch
+from asyncjobs.jobs.node_names import Names
 from tests.worker.flow_jobs import FlowJobs, broken, calls
 from tests.worker.kit import LIMIT_S, Stage, until, working
 
@@ -112,6 +116,58 @@ async def test_a_block_that_raises_cancels_the_batch(app: AsyncJobs, jobs: FlowJ
             await batch.handle.result(LIMIT_S)
         with pytest.raises(UsageError, match="is closed"):
             await batch.add(jobs.number.bind(2))
+
+
+async def test_tasks_that_add_at_the_same_time_open_one_batch(
+    app: AsyncJobs, jobs: FlowJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job_batch.made_jobs
+
+    async def slowly(*args: Any) -> Any:
+        # Where a server is asked, other tasks have their turn.
+        await asyncio.sleep(0)
+        return await made(*args)
+
+    monkeypatch.setattr(job_batch, "made_jobs", slowly)
+    async with working(app):
+        batch = batch_of(app, jobs)
+        await asyncio.gather(*(batch.add(jobs.number.bind(n)) for n in range(5)))
+        handle = await batch.close()
+        assert (await handle.result(LIMIT_S))["on_success"] == "on_success"
+        assert (await handle.info()).nodes == 8
+        assert [node.name for node in await handle.nodes()][3:5] == ["number", "number-2"]
+
+
+async def test_a_batch_that_could_not_be_opened_is_given_up(
+    app: AsyncJobs, jobs: FlowJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with app:
+        batch = batch_of(app, jobs)
+        store, stored = Client.store, 0
+
+        async def full(client: Client, *args: Any) -> None:
+            nonlocal stored
+            stored += 1
+            if stored == 2:
+                raise StoreFull("no room")
+            await store(client, *args)
+
+        monkeypatch.setattr(Client, "store", full)
+        with pytest.raises(StoreFull):
+            await batch.add(jobs.number.bind(1))
+        with pytest.raises(UsageError, match="is closed; open another one"):
+            await batch.add(jobs.number.bind(1))
+        assert await batch.handle.status() is FlowState.CANCELLED
+        states = {node.name: node.state.value for node in await batch.handle.nodes()}
+        assert states == {"on_success": "cancelled"}
+
+
+async def test_the_names_of_ten_thousand_jobs_are_looked_for_once() -> None:
+    names = Names(["page-3"])
+    given = [names.give("page") for _ in range(20_000)]
+    # A look from the first one for each would take minutes.
+    assert given[:3] == ["page", "page-2", "page-4"]
+    assert given[-1] == "page-20001"
 
 
 async def test_what_a_batch_refuses(app: AsyncJobs, jobs: FlowJobs) -> None:
