@@ -199,7 +199,8 @@ class Relayed(NamedTuple):
     """The answer to a relay.
 
     `moved` is how many entries of outboxes have come to their queues. `left` are the outboxes that
-    hold more. `away` has the queues that have not answered: outboxes, and targets that keep them.
+    hold more, and those of queues that have noted something for others by it. `away` has the queues
+    that have not answered: outboxes, and targets that keep them.
     """
 
     moved: int

@@ -100,6 +100,29 @@ async def test_a_start_is_whole_though_the_starter_dies(
     assert await other.take() == []
 
 
+async def test_a_failure_goes_through_many_queues_at_once(store: Store) -> None:
+    def job(queue: str, behind: str | None, *arrivals: Arrival) -> NewJob:
+        terms = Terms(behind=behind, arrivals=arrivals)
+        return NewJob(queue, "a", 2, b"a", has_new_id=True, terms=terms)
+
+    jobs = [
+        job(QUEUE, None, Arrival("q1", "end")),
+        job("q1", "end", Arrival("q2", "end")),
+        job("q2", "end", Arrival("q3", "end")),
+        job("q3", "end"),
+    ]
+    for each in jobs:
+        barriers = () if each.queue == QUEUE else (Barrier(each.queue, "end", 1),)
+        batch = EnqueueBatch(store.token(), [each], barriers)
+        assert (await store.backend.enqueue(batch)).refused == {}
+    worker = await store.worker()
+    await worker.exchange(Settlement.dead(await worker.take_one(), b"letter"))
+    # The worker knows of its own queue, and a relay tells of the others.
+    assert (await store.backend.relay([QUEUE])).left == {"q1"}
+    assert await relay(store, "q1") == 2
+    assert await store.state("a", "q3") is State.CANCELLED
+
+
 async def test_jobs_are_let_go_in_parts(store: Store) -> None:
     await put_many(store)
     worker = await store.worker()

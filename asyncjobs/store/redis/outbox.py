@@ -58,27 +58,27 @@ class Outboxes:
             if not answer:
                 continue
             found = _read(answer)
-            number, is_whole = await self._relay_one(queue, found, away)
+            number, is_whole = await self._relay_one(queue, found, away, left)
             moved += number
             if found.has_more or not is_whole:
                 left.add(queue)
         return Relayed(moved, frozenset(left), away)
 
     async def _relay_one(
-        self, source: str, found: _Found, away: dict[str, StoreError]
+        self, source: str, found: _Found, away: dict[str, StoreError], left: set[str]
     ) -> tuple[int, bool]:
         """Relay what was read from one outbox. Returns how many entries have come to their queues,
         and whether all have."""
         try:
             if found.look and not await self._look(source, found.look, away):
                 return 0, False
-            return await self._send(source, found, away)
+            return await self._send(source, found, away, left)
         except StoreError as error:
             away[source] = error
             return 0, False
 
     async def _send(
-        self, source: str, found: _Found, away: dict[str, StoreError]
+        self, source: str, found: _Found, away: dict[str, StoreError], left: set[str]
     ) -> tuple[int, bool]:
         last: dict[bytes, bytes] = {}
         moved = 0
@@ -87,7 +87,7 @@ class Outboxes:
             entries = list(run)
             before = last.get(name, found.before.get(name, NOTHING))
             # rule:37 nothing is sent past a queue that does not answer
-            if not await self._accept(source, name, before, entries, away):
+            if not await self._accept(source, name, before, entries, away, left):
                 is_whole = False
                 break
             last[name] = entries[-1][0]
@@ -106,8 +106,10 @@ class Outboxes:
         before: bytes,
         entries: Sequence[_Entry],
         away: dict[str, StoreError],
+        left: set[str],
     ) -> bool:
-        """Give these entries to their queue. False: it has not taken them all."""
+        """Give these entries to their queue. False: it has not taken them all. What they cause
+        there may be for other queues again: that one is `left` then."""
         target = _text(name)
         accept = script("outbox_accept")
         parts = (part for id, _, text in entries for part in (id, text))
@@ -119,7 +121,10 @@ class Outboxes:
         if isinstance(reply, StoreError):
             away[target] = reply
             return False
-        mark, _, unread = reply
+        mark, _, unread, has_posted = reply
+        if has_posted:
+            # rule:37 what a relayed end causes elsewhere is relayed at once
+            left.add(target)
         if unread:
             text = (
                 "%d entries of the outbox of queue %r for queue %r could not be read, and are lost"

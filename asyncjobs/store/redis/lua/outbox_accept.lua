@@ -4,12 +4,12 @@
 -- ARGV: 2 the source; 3 its last entry for this queue before these; 4 id_ttl_ms; 5 how many jobs
 --   the history keeps; then the entries in their order: id, text.
 -- Result: {the last entry that has taken effect here, how many jobs were stored, how many entries
---   could not be read}. Nothing has happened if the first one is before ARGV[3].
+--   could not be read, 1 when it has noted something for other queues}. Nothing has happened if the first one is before ARGV[3].
 local INBOX, source, before = outbox_key('inbox'), ARGV[2], ARGV[3]
 local now = store_now()
 local placing, mark = open_placing(now), redis.call('HGET', INBOX, source) or '0-0'
 -- rule:37 what a target has lost is not passed over
-if is_before(mark, before) then return {mark, 0, 0} end
+if is_before(mark, before) then return {mark, 0, 0, 0} end
 
 -- Everything is checked before the first write, for an error later does not roll back.
 local entries, asked, unread, last = {}, {}, 0, mark
@@ -72,4 +72,4 @@ end
 tally(now, 'e', stored)
 -- rule:1 a job that was relayed pushes a token
 if placing.is_ready() or placing.is_earlier() then wake() end
-return {last, stored, unread}
+return {last, stored, unread, POSTED.any and 1 or 0}
