@@ -18,6 +18,7 @@ from asyncjobs.model.settlement import Settlement, SettlementKind
 from asyncjobs.store.answers import CancelVerdict, Enqueued, Exchange
 from asyncjobs.store.lease import LeaseSpec
 from asyncjobs.store.seam import EnqueueBatch
+from tests.simulation.fronts import Fronts, states_of
 from tests.simulation.leases import Leases
 from tests.simulation.loop import START_S, Process, SimLoop
 from tests.simulation.permits import Permits
@@ -48,6 +49,10 @@ ASLEEP: Final = frozenset(
         "prune",
         "register",
         "add_figures",
+        "flows.open",
+        "flows.add_nodes",
+        "flows.start",
+        "flows.mark_cancelled",
         "control.queues.pause",
         "control.queues.resume",
         "control.queues.purge",
@@ -78,6 +83,7 @@ class Ledger:
         self.orders = Orders(loop)
         self.keys = Keys()
         self.permits = Permits(loop)
+        self.fronts = Fronts()
         self._turns = Turns()
         self._just_finished: list[JobStory] = []
         """By the call that is being carried out."""
@@ -216,6 +222,12 @@ class Ledger:
         elif name == "enqueue":
             self.note(process, "enqueues", [job.id for job in args[0].jobs], answer)
             self._enqueued(args[0], answer)
+        elif name.startswith("flows."):
+            self.note(process, name, args[0], answer)
+            if name == "flows.mark_cancelled" and answer:
+                self.fronts.cancelled(args[0])
+            elif name == "flows.start":
+                self.fronts.started(args[0], self.stories)
         elif name.startswith("control."):
             self.note(process, name.removeprefix("control."), *args[:2], answer)
             self._operated(process, name, args, answer)
@@ -250,7 +262,9 @@ class Ledger:
                 holder = story.holder
                 if holder is not None and self._leases.lives(holder.entry):
                     self.violated(story.ref, f"was purged while {holder.process.name} held it")
-                if args[0].function not in (None, story.function):
+                # It may be cancelled for a job in front, which was purged.
+                is_asked = not self.fronts.follows(story, self._just_finished)
+                if is_asked and args[0].function not in (None, story.function):
                     self.violated(story.ref, f"was purged with all {args[0].function}")
             if args[0].is_trial and self._just_finished:
                 self.violated(None, "a trial of a purge has cancelled jobs")
@@ -395,6 +409,8 @@ class Ledger:
             self.violated(story.ref, f"was handed out while {other.ref} holds its key")
         if story.gate is not None:
             self._check_permits(story)
+        for wrong in self.fronts.in_the_way(story, self.stories):
+            self.violated(story.ref, wrong)
         for other in self._turns.overtaken(story, self.stories.values()):
             if not self.pauses.stops(other.ref.queue, other.function):
                 self.violated(story.ref, f"has overtaken {other.ref}")
@@ -457,6 +473,8 @@ class Ledger:
 
     def judge(self, records: Sequence[JobRecord | None]) -> None:
         """All is over: what became of each job, by the store's own word?"""
+        for ref, wrong in self.fronts.judge(self.stories, states_of(self.stories, records)):
+            self.violated(ref, wrong)
         for (ref, story), record in zip(self.stories.items(), records, strict=True):
             state = None if record is None else record.state
             if story.stands_for is not None:

@@ -18,7 +18,17 @@ from asyncjobs.store.answers import CancelVerdict
 from asyncjobs.store.seam import Backend
 from tests.simulation.ledger import Ledger
 
-__all__ = ["APP", "FUNCTIONS", "Order", "enqueue_and_cancel", "set_ledger", "stock_up"]
+__all__ = [
+    "APP",
+    "BUDGET",
+    "FUNCTIONS",
+    "Order",
+    "bind",
+    "draw_order",
+    "enqueue_and_cancel",
+    "set_ledger",
+    "stock_up",
+]
 
 BUDGET = 3
 RETRIES = RetryPolicy(BUDGET, constant(0.2))
@@ -105,15 +115,15 @@ def stock_up(chance: Random, beside: Random, gates: Random, queues: tuple[str, .
     """
     count = 20 + int(chance.random() * 4)
     times = sorted(2.5 * chance.random() for _ in range(count))
-    orders = [_order(chance, f"j{number}", at_s, queues) for number, at_s in enumerate(times)]
+    orders = [draw_order(chance, f"j{number}", at_s, queues) for number, at_s in enumerate(times)]
     if beside.random() < 0.5:
         orders = [_share(beside, order) for order in orders]
     if gates.random() < 0.5:
-        orders = [_bound(gates, order) for order in orders]
+        orders = [bind(gates, order) for order in orders]
     return orders
 
 
-def _bound(chance: Random, order: Order) -> Order:
+def bind(chance: Random, order: Order) -> Order:
     """Mostly the same job, else with limits that others have, too."""
     if chance.random() < 0.4:
         return order
@@ -140,7 +150,8 @@ def _share(chance: Random, order: Order) -> Order:
     return replace(order, job=order.job._replace(terms=Terms(unique=unique)))
 
 
-def _order(chance: Random, id: str, at_s: float, queues: tuple[str, ...]) -> Order:
+def draw_order(chance: Random, id: str, at_s: float, queues: tuple[str, ...]) -> Order:
+    """A job of some kind. There is a number in its id behind one letter."""
     kind = KINDS[int(chance.random() * len(KINDS))]
     takes_s, fails, how, expected = 0.0, 0, "", State.SUCCEEDED
     options: dict[str, Any] = {}

@@ -8,11 +8,16 @@ from typing import Any
 
 from asyncjobs.model.envelope import Envelope
 from asyncjobs.model.job import NewJob, State, TakenJob
+from asyncjobs.model.refs import JobRef
 from asyncjobs.model.settlement import Settlement, SettlementKind
-from asyncjobs.model.terms import LimitKind
-from asyncjobs.store.answers import CancelVerdict
+from asyncjobs.model.terms import Barrier, FlowNode, LimitKind, OnFailure
+from asyncjobs.store.answers import CancelVerdict, Placed
+from asyncjobs.store.flows import NodeRecord
 from asyncjobs.store.lease import LeaseSpec
+from asyncjobs.store.memory.barriers import Barriers
+from asyncjobs.store.memory.crossing import Crossing
 from asyncjobs.store.memory.entries import Entries, Held
+from asyncjobs.store.memory.flow_book import Flow
 from asyncjobs.store.memory.gates import Gates
 from asyncjobs.store.memory.lineup import Lane, Lineup
 from asyncjobs.store.memory.operating import MemoryQueueControl
@@ -43,6 +48,7 @@ _release_leaving = Entries.release_leaving
 _retry, _check_sequence = Settler._retry, Entries.check_sequence
 _pull_back, _touch = Entries._pull_back, Entries.touch
 _opens_ms, _gates_give_back = LimitKeys.opens_ms, Gates.give_back
+_arrive, _end = Barriers.arrive, Barriers.end
 
 
 def _plant(
@@ -154,11 +160,16 @@ def reclaim_forgets_cancels(leases: Entries, limit: int) -> list[StoredJob]:
 
 @_plant(Queue, "enqueue")
 def answers_are_not_kept(
-    queue: Queue, token: str, jobs: Sequence[NewJob], token_ttl_ms: int, now: int
-) -> list[bool]:
+    queue: Queue,
+    token: str,
+    jobs: Sequence[NewJob],
+    barriers: Sequence[Barrier],
+    token_ttl_ms: int,
+    now: int,
+) -> list[Placed | None]:
     """A batch that is sent again is told that its own jobs were there before."""
     queue._answers.pop(token)
-    return _enqueue(queue, token, jobs, token_ttl_ms, now)
+    return _enqueue(queue, token, jobs, barriers, token_ttl_ms, now)
 
 
 def _no_work(waiting: Waiting, now: int) -> bool:
@@ -335,3 +346,78 @@ def a_permit_that_comes_back_lets_nobody_in(
     self: Lineup, key: LimitKey, now: int, most: int
 ) -> None:
     pass
+
+
+# ── barriers and flows ─────────────────────────────────────────────────────────────────
+
+
+@_plant(Barriers, "arrive")
+def one_arrival_counts_as_two(
+    self: Barriers, barrier: str, failure: OnFailure | None, now: int
+) -> None:
+    """What is behind goes on before all in front have ended."""
+    standing = self._standing.get(barrier)
+    if standing is not None and standing.left == 2:
+        standing.left = 1
+    _arrive(self, barrier, failure, now)
+
+
+@_plant(Barriers, "arrive")
+def the_last_failure_decides(
+    self: Barriers, barrier: str, failure: OnFailure | None, now: int
+) -> None:
+    """Not the strongest one."""
+    if failure is not None and barrier in self._standing:
+        self._standing[barrier].failure = None
+    _arrive(self, barrier, failure, now)
+
+
+@_plant(Barriers, "end")
+def what_is_skipped_counts_as_failed(
+    self: Barriers, id: str, state: State, now: int, *, is_skipped: bool = False
+) -> None:
+    """The jobs behind a skipped one are cancelled."""
+    _end(self, id, state, now)
+
+
+@_plant(Queue, "settle")
+def a_retry_counts_as_an_end(
+    queue: Queue, lease: LeaseSpec, settlement: Settlement, now: int
+) -> State | None:
+    """What is behind goes on while the job waits for its next attempt."""
+    state = _settle(queue, lease, settlement, now)
+    if state is State.SCHEDULED:
+        queue.barriers.end(settlement.job.id, State.DEAD, now)
+    return state
+
+
+@_plant(Queue, "enqueue")
+def a_repeated_batch_raises_its_barriers(
+    queue: Queue,
+    token: str,
+    jobs: Sequence[NewJob],
+    barriers: Sequence[Barrier],
+    token_ttl_ms: int,
+    now: int,
+) -> list[Placed | None]:
+    """Some of them wait for arrivals that nobody owes."""
+    if queue._answers.after(token, now) is not None:
+        queue.barriers.lift(barriers)
+    return _enqueue(queue, token, jobs, barriers, token_ttl_ms, now)
+
+
+@_plant(Crossing, "record")
+def an_allowed_failure_fails_the_flow(
+    self: Crossing, node: FlowNode, job: JobRef, state: State, now: int, *, may_succeed: bool
+) -> None:
+    """Though all that is behind it goes on."""
+    is_good = state is State.SUCCEEDED
+    book = self._find(node.queue).barriers.flows
+    book.record(node, job, state, now, may_succeed=may_succeed and is_good)
+
+
+@_plant(Flow, "put")
+def nodes_that_come_late_undo_ends(self: Flow, node: NodeRecord) -> None:
+    """A second call that enters the nodes, after some have ended."""
+    self.nodes[node.node] = node._replace(state=None)
+    self.bad.discard(node.node)

@@ -104,7 +104,8 @@ class Turns:
 
     def comes(self, story: JobStory, job: NewJob) -> None:
         """A new job is stored."""
-        is_at_once = not job.delay_ms and story.gate is None
+        is_behind = job.terms is not None and job.terms.behind is not None
+        is_at_once = not job.delay_ms and story.gate is None and not is_behind
         story.turn = next(self._numbers) if is_at_once else 0
 
     def overtaken(self, story: JobStory, stories: Iterable[JobStory]) -> Iterator[JobStory]:

@@ -20,6 +20,8 @@ from asyncjobs.store.memory import MemoryBackend
 from asyncjobs.store.seam import Backend, Clock, StoreSettings
 from asyncjobs.worker.worker import Worker
 from tests.simulation.clock_steps import ClockSteps
+from tests.simulation.fronts import states_of
+from tests.simulation.graphs import draw_graphs, make_all
 from tests.simulation.ledger import Ledger
 from tests.simulation.load import APP, enqueue_and_cancel, set_ledger, stock_up
 from tests.simulation.loop import START_S, Process, SimLoop, SimTask, Stuck
@@ -111,6 +113,10 @@ class World:
             (50 + int(chance() * 50), Fate.DOUBLE),
         ]
         self.queues = ("default",) if chance() < 0.5 else ("default", "mail")
+        self.graphs = draw_graphs(Random(f"flows of {seed}"))
+        of_flows = [node.order.job.queue for graph in self.graphs for node in graph.nodes]
+        homes = [graph.ref.queue for graph in self.graphs]
+        self.served = tuple(dict.fromkeys([*self.queues, *homes, *of_flows]))
         self.lease_s = (1.0, 1.5, 2.0)[int(chance() * 3)]
         self.concurrency = 1 + int(chance() * 4)
         self.ledger.concurrency = self.concurrency
@@ -142,7 +148,7 @@ class World:
         while not self.ending:
             worker = Worker(
                 Host(wire),
-                queues=self.queues,
+                queues=self.served,
                 concurrency=self.concurrency,
                 lease=self.lease_s,
                 grace=1.5 * self.chance.random(),
@@ -262,8 +268,10 @@ class World:
         orders = stock_up(self.chance, keys, gates, self.queues)
         wire = Wire(self.loop, self.network, client)
         enqueuing = self.loop.spawn(client, enqueue_and_cancel(wire, self.ledger, orders))
+        making = self.loop.spawn(client, make_all(wire, self.ledger, self.graphs))
         self._hire(wire)
         await enqueuing
+        await making
         while True:
             while self.ledger.unfinished or not self.crashes:
                 await asyncio.sleep(0.1)
@@ -277,7 +285,7 @@ class World:
 
     def _hire(self, wire: Wire) -> None:
         """An operator, in some of the runs. His machine is a good one: it never crashes."""
-        operator = Operator(self.seed, wire, self.ledger, self.queues)
+        operator = Operator(self.seed, wire, self.ledger, self.served)
         if operator.is_on_duty:
             self.operating = self.loop.spawn(self.loop.outside, operator.work())
 
@@ -285,7 +293,9 @@ class World:
         """Jobs that were stored with a delay while the store's clock was ahead come later by
         that step. When there are no others, the clock is set to their time, once more."""
         queues = self.store._queues.by_name.values()
-        if all(queue.living == queue.waiting.scheduled + queue.locks.held for queue in queues):
+        held = sum(queue.locks.held + queue.barriers.held for queue in queues)
+        waiting = sum(queue.waiting.scheduled for queue in queues)
+        if sum(queue.living for queue in queues) == waiting + held:
             now_ms = self.loop.store_ms()
             dues = [due for queue in queues if (due := queue.waiting.next_due_ms) is not None]
             if dues and min(dues) > now_ms + FAR_MS:
@@ -320,9 +330,9 @@ class World:
         for _ in range(10):
             # After the silence the first ones wait for workers that might renew. After a step
             # back that nobody has heard of, leases of the dead have their whole length.
-            await self.store.reclaim(self.queues, grace_ms, 1000)
+            await self.store.reclaim(self.served, grace_ms, 1000)
             await asyncio.sleep(grace_ms / 2000)
-        await self.store.prune(self.queues, 1000)
+        await self.store.prune(self.served, 1000)
 
     def run(self) -> None:
         """Live it through; what is wrong stands in the ledger."""
@@ -356,14 +366,28 @@ class World:
                 "cancel marks": sum(len(held.marked) for held in [*leases, *leaving]),
                 "dead letters too many": queue.ended.dead - dead[name],
                 "unique keys": len(queue.locks.listed()),
+                "barriers": queue.barriers.standing,
+                "jobs behind barriers": queue.barriers.held,
+                "arrivals": len(queue.barriers._arrivals),
+                "nodes": len(queue.barriers._nodes),
             }
             for what, count in left.items():
                 if count:
                     self.ledger.violated(None, f"left in queue {name}: {count} {what}")
+        self._look_at_flows(records)
         self._look_at_history(records)
         parked = len(self.store._queues.wakes)
         if parked or len(self.store._queues.results):
             self.ledger.violated(None, f"somebody still waits in the store: {parked}")
+
+    def _look_at_flows(self, records: list[JobRecord | None]) -> None:
+        """The record of each flow says how its jobs have ended."""
+        states = states_of(self.ledger.stories, records)
+        for flow in self.ledger.fronts.flows:
+            found = self.store._queues.queue(flow.queue).barriers.flows.get(flow.id)
+            record = None if found is None else found.record
+            for ref, wrong in self.ledger.fronts.judge_flow(flow, record, states):
+                self.ledger.violated(ref, wrong)
 
     def _look_at_history(self, records: list[JobRecord | None]) -> None:
         """Each job that has ended is listed once, with its end."""
@@ -413,6 +437,8 @@ def _report(seed: int, world: World) -> Report:
         "paused": ledger.pauses.count,
         "ordered": ledger.orders.count,
         "left out": sum(story.stands_for is not None for story in ledger.stories.values()),
+        "nodes": sum(len(graph.nodes) for graph in world.graphs),
+        **{f"front says {end}": count for end, count in ledger.fronts.ends.items()},
         **{fate.value: count for fate, count in network.counts.items() if count},
     }
     loop = world.loop
