@@ -4,24 +4,23 @@
 
 One worker in a process of its own. A chain hands the result of each link to the next one, or just
 runs them one after the other. A chord runs its children at the same time and then its callback,
-which gets all of their results, or none. The clock of a chain runs from the start of the first link
-to that of the last one. A chord has two: from the call of `app.flows.start` until its callback
-runs, and from the start of the first child. Times are those of the machine's monotonic clock, which
-its processes share.
+which gets all of their results, or none. Two clocks run until the last job starts: from the call of
+`app.flows.start`, and from the start of the first job. They are the monotonic clock of the machine,
+which its processes share. The processor time of the three processes says where the time goes, also
+on a busy machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from asyncjobs import PREVIOUS, AsyncJobs, Worker, chain, chord
 from asyncjobs.cli.worker.collector import spare_the_collector
@@ -32,14 +31,15 @@ QUEUE: Final = "flows"
 SLOTS: Final = 1_000
 LIMIT_S: Final = 120.0
 
-_first_s: float | None = None
+_first: tuple[float, float] | None = None
+"""When the first job of this process started, and what processor time had been used by then."""
 
 
 async def link(number: int) -> int:
-    """One job of a flow; the first one of this process notes the time."""
-    global _first_s
-    if _first_s is None:
-        _first_s = time.monotonic()
+    """One job of a flow."""
+    global _first
+    if _first is None:
+        _first = (time.monotonic(), time.process_time())
     return number + 1
 
 
@@ -48,9 +48,10 @@ async def plain(number: int) -> None:
     await link(number)
 
 
-async def last(found: Any) -> list[float | None]:
-    """When the first job started, and this one."""
-    return [_first_s, time.monotonic()]
+async def last(found: Any) -> tuple[float, float, float]:
+    """When the first job started, when this one did, and the processor time in between."""
+    assert _first is not None
+    return _first[0], time.monotonic(), time.process_time() - _first[1]
 
 
 def make(url: str | None = None) -> AsyncJobs:
@@ -81,18 +82,30 @@ CHAINS: Final = ("chain, results handed on", "chain")
 CHORDS: Final = ("chord, results handed on", "chord")
 
 
-async def run(url: str, name: str, jobs: int) -> tuple[float, float]:
-    """Seconds until the last job has started: from the call of `start`, and from the first job."""
-    app = make(url)
+class Figures(NamedTuple):
+    """Of one flow, in seconds: until its last job started, and processor time."""
+
+    from_start: float
+    from_first: float
+    client_cpu: float
+    worker_cpu: float
+    store_cpu: float
+
+
+async def run(server: Server, name: str, jobs: int) -> Figures:
+    """Start a flow, and wait for its end."""
+    app = make(server.url)
     async with app:
         work = shape(app, name, jobs)
+        store, client = used_s(server), time.process_time()
         began = time.monotonic()
         handle = await app.flows.start(work)
-        first, end = await handle.result(LIMIT_S)
+        client = time.process_time() - client
+        first, end, worker = await handle.result(LIMIT_S)
         info = await handle.info()
         if info.nodes != jobs + 1 or info.done != info.nodes:
             raise SystemExit(f"not all jobs of the flow have ended: {info}")
-    return end - began, end - first
+    return Figures(end - began, end - first, client, worker, used_s(server) - store)
 
 
 async def work(url: str, ready: Path) -> None:
@@ -111,18 +124,16 @@ def used_s(server: Server) -> float:
     return float(lines["used_cpu_user"]) + float(lines["used_cpu_sys"])
 
 
-def measure(kind: Any, name: str, jobs: int) -> tuple[float, float, float]:
-    """One flow on a server and a worker of its own: both times of `run`, and the store's CPU."""
+def measure(kind: Any, name: str, jobs: int) -> Figures:
+    """One flow on a server and a worker of its own."""
     with start_server(kind) as server, TemporaryDirectory() as folder:
         ready = Path(folder) / "ready"
         command = [sys.executable, "-m", "benchmarks.flows", "--work", server.url, str(ready)]
-        worker = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        worker = subprocess.Popen(command)
         try:
             while not ready.exists():
                 time.sleep(0.01)
-            before = used_s(server)
-            whole, running = asyncio.run(run(server.url, name, jobs))
-            return whole, running, used_s(server) - before
+            return asyncio.run(run(server, name, jobs))
         finally:
             worker.kill()
             worker.wait()
@@ -140,16 +151,20 @@ def main() -> None:
     if options.work:
         asyncio.run(work(options.work[0], Path(options.work[1])))
     sizes = {**dict.fromkeys(CHAINS, options.links), **dict.fromkeys(CHORDS, options.children)}
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in sizes}
+    found: dict[str, list[Figures]] = {name: [] for name in sizes}
     for _ in range(options.rounds):
         for name, jobs in sizes.items():
             found[name].append(measure(options.server, name, jobs))
-    print("| flow | jobs | jobs/s from start() | from the first job | store CPU, µs a job |")
-    print("|---|---:|---:|---:|---:|")
+    print(
+        "| flow | jobs/s from start() | from the first job | µs of CPU: start() | worker | store |"
+    )
+    print("|---|---:|---:|---:|---:|---:|")
     for name, jobs in sizes.items():
-        whole, running, cpu = map(statistics.median, zip(*found[name], strict=True))
-        rates = f"{jobs / whole:,.0f} | {jobs / running:,.0f}"
-        print(f"| {name} | {jobs:,} | {rates} | {cpu / jobs * 1e6:,.0f} |")
+        each = Figures(*map(statistics.median, zip(*found[name], strict=True)))
+        rates = f"{jobs / each.from_start:,.0f} | {jobs / each.from_first:,.0f}"
+        used = [each.client_cpu, each.worker_cpu, each.store_cpu]
+        parts = " | ".join(f"{cpu / jobs * 1e6:,.0f}" for cpu in used)
+        print(f"| {name} of {jobs:,} | {rates} | {parts} |")
     print(f"\n- {options.server}, {options.rounds} rounds, medians")
     print(f"- {machine()}")
 
