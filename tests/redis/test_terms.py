@@ -30,6 +30,7 @@ MALFORMED = {
     "no number": b"u12:f- 6x000 0 k",
     "an arrival without a barrier": b"a3:c0:",
     "an arrival without a queue": b"a4:cend",
+    "an arrival of which a part is missing": b"a7:c99:end",
     "a node without a name": b"n10:0:0:4:flow",
 }
 
