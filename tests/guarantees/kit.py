@@ -112,6 +112,11 @@ class Scene:
             return []
         return [Line(**orjson.loads(line)) for line in self._ledger.read_bytes().splitlines()]
 
+    def lines_of(self, function: Callable[..., Any]) -> list[Line]:
+        """All lines that a job function of the program has written, in their order."""
+        name = self.job(function).name
+        return [line for line in self.ledger() if line.name == name]
+
     def ids(self, word: str, **fields: Any) -> list[str]:
         return sorted(line.id for line in self.lines(word, **fields))
 

@@ -122,6 +122,28 @@ async def bounded(key: str, fails: int, *, ctx: JobContext = INJECTED) -> None:
     await single(fails, ctx=ctx)
 
 
+CHILDREN = 3
+"""How many jobs go into the own queue and into the other one with the success of `causing`."""
+
+
+async def causing(fails: int, *, ctx: JobContext = INJECTED) -> None:
+    """Keeps jobs for its success, and fails as often as it is told."""
+    note("began", ctx)
+    child = ctx_app().registry.find(f"{caused.__module__}.{caused.__qualname__}")
+    assert child is not None
+    for number in range(CHILDREN):
+        for queue in ("default", "other"):
+            await ctx.enqueue(child.options(queue=queue).bind(f"{ctx.id} {queue} {number}"))
+        await asyncio.sleep(0.005)
+    if ctx.attempt <= fails:
+        raise PlantedError("as planned")
+
+
+async def caused(words: str, *, ctx: JobContext = INJECTED) -> None:
+    """Tells whose child it is."""
+    note(words, ctx)
+
+
 async def poison(gate: str, *, ctx: JobContext = INJECTED) -> None:
     """Kills its worker: the first time at its gate, after that at once."""
     note("began", ctx)
@@ -198,6 +220,8 @@ def make(*, knows_fresh: bool, url: str | None = None, prefix: str | None = None
         limits=[Concurrency(2, by="key"), Concurrency(4, name="all")],
     )(bounded)
     _apps.append(app)
+    app.job(retry=RetryPolicy(max_attempts=3, backoff=constant(0.01)))(causing)
+    app.job(retry=False)(caused)
     app.job(retry=False)(poison)
     app.job(retry=False)(gathering)
     app.job(retry=False)(node)
