@@ -63,6 +63,10 @@ class QueueFlow(NamedTuple):
     ended: dict[State, float]
     next_due_ms: int | None = None
     """When the first scheduled job is due. In the past until somebody promotes it."""
+    outbox: int = 0
+    """Entries for other queues that have not come there, or came there only now."""
+    oldest_outbox_ms: int | None = None
+    """When the oldest of those that have not come there was written; None without one."""
 
 
 class WorkerEntry(NamedTuple):

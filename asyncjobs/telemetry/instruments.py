@@ -230,6 +230,20 @@ FLEET: Final = (
         (QUEUE,),
     ),
     Instrument(
+        "asyncjobs.outbox.entries",
+        "gauge",
+        "{entry}",
+        "Entries of the queue's outbox: what has not come to other queues, or came there only now.",
+        (QUEUE,),
+    ),
+    Instrument(
+        "asyncjobs.outbox.oldest_age",
+        "gauge",
+        "s",
+        "How long the oldest entry that has not come to its queue has waited; 0 if none waits.",
+        (QUEUE,),
+    ),
+    Instrument(
         "asyncjobs.flows",
         "gauge",
         "{flow}",

@@ -94,6 +94,8 @@ class QueueGauges:
             self._oldest_age,
             self._scheduler_lag,
             self._paused,
+            self._outbox,
+            self._oldest_outbox,
             self._flows,
             self._limits_running,
             self._limits_parked,
@@ -153,6 +155,14 @@ class QueueGauges:
         view = self._fresh()
         for count in view.counts:
             yield Observation(int(count.queue in view.paused), {QUEUE: count.queue})
+
+    def _outbox(self, _: CallbackOptions) -> Iterable[Observation]:
+        for flow in self._fresh().flows:
+            yield Observation(flow.outbox, {QUEUE: flow.queue})
+
+    def _oldest_outbox(self, _: CallbackOptions) -> Iterable[Observation]:
+        for flow in self._fresh().flows:
+            yield Observation(_since_s(flow, flow.oldest_outbox_ms), {QUEUE: flow.queue})
 
     def _flows(self, _: CallbackOptions) -> Iterable[Observation]:
         for queue, counts in self._fresh().workflows.items():

@@ -51,6 +51,7 @@ def test_queues_and_workers(
     assert (default["running"], default["scheduled"], default["dead"]) == (1, 0, 0)
     assert (default["workers"], mail["workers"]) == (1, 0)
     assert default["oldest_ready_s"] > 0
+    assert (default["outbox"], default["oldest_outbox_s"]) == (0, None)
     assert sum(mail["ready"].values()) == 2
     assert 0 < mail["per_second"]["enqueued"] <= 2 / 60
     (entry,) = fields["workers"]

@@ -95,5 +95,5 @@ async def test_a_parent_that_succeeds_has_its_children_once(scene: Scene, seed: 
     for lines in ran.values():
         # One job, which runs again only if its worker was killed meanwhile.
         assert len({line.id for line in lines}) == 1
-        assert sorted(line.crashes for line in lines) == list(range(len(lines)))
+        assert len({line.crashes for line in lines}) == len(lines)
     assert audit(scene.server, scene.prefix) == []

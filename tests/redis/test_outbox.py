@@ -201,6 +201,31 @@ async def test_a_queue_with_something_for_others_is_not_forgotten(
     assert await relay(store) == 0
 
 
+async def test_what_waits_in_an_outbox_is_counted(store: Store, command: Command) -> None:
+    async def waits() -> tuple[int, int | None]:
+        (flow,) = await store.backend.inspect.queues.flow(["work"])
+        return flow.outbox, flow.oldest_outbox_ms
+
+    def written_ms(number: int) -> int:
+        entries = command("XRANGE", key(store, "work", "outbox"), "-", "+")
+        return int(entries[number][0].partition(b"-")[0])
+
+    worker = await store.worker()
+    assert await waits() == (0, None)
+    await send(store, worker, new("a"), new("b"))
+    assert await waits() == (2, written_ms(0))
+    await relay(store)
+    # They are kept for a look, and wait for nothing.
+    assert await waits() == (2, None)
+    await send(store, worker, new("c"), id="second")
+    assert await waits() == (3, written_ms(2))
+    await relay(store)
+    for _ in range(2):
+        store.clock.ms += LOOK_MS
+        await relay(store)
+    assert await waits() == (0, None)
+
+
 async def test_a_trip_carries_a_bounded_number(store: Store) -> None:
     worker = await store.worker()
     await send(store, worker, *(new(f"{n}") for n in range(250)))

@@ -20,7 +20,7 @@ from tests.worker.kit import LIMIT_S, NewApp, Stage, ended, register, working
 
 pytestmark = pytest.mark.anyio
 
-JOBS, OLDEST, LAG, PAUSED, FLOWS, *LIMITS = (instrument.name for instrument in FLEET)
+JOBS, OLDEST, LAG, PAUSED, OUTBOX, OLDEST_OUTBOX, FLOWS, *LIMITS = (each.name for each in FLEET)
 
 
 async def view_of(app: AsyncJobs) -> QueueView:
@@ -105,6 +105,14 @@ async def test_ages(reading: Reading) -> None:
     QueueGauges(lambda: QueueView((), (late, fine))).attach(reading.provider)
     assert reading.points(OLDEST) == {("late",): 2.5, ("fine",): 0}
     assert reading.points(LAG) == {("late",): 4.0, ("fine",): 0}
+
+
+async def test_outboxes(reading: Reading) -> None:
+    late = QueueFlow("late", 10_000, None, 0, 0, {}, outbox=3, oldest_outbox_ms=8_000)
+    fine = QueueFlow("fine", 10_000, None, 0, 0, {}, outbox=2)
+    QueueGauges(lambda: QueueView((), (late, fine))).attach(reading.provider)
+    assert reading.points(OUTBOX) == {("late",): 3, ("fine",): 2}
+    assert reading.points(OLDEST_OUTBOX) == {("late",): 2.0, ("fine",): 0}
 
 
 async def test_one_look_serves_all_gauges(

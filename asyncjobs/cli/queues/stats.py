@@ -295,14 +295,14 @@ def _rate(rate: float) -> str:
     return f"{rate:.2f}"
 
 
-def _oldest_s(flow: QueueFlow) -> float | None:
-    if flow.oldest_ready_ms is None:
+def _since_s(flow: QueueFlow, moment_ms: int | None) -> float | None:
+    if moment_ms is None:
         return None
-    return max(flow.now_ms - flow.oldest_ready_ms, 0) / 1000
+    return max(flow.now_ms - moment_ms, 0) / 1000
 
 
 def _oldest(flow: QueueFlow) -> str:
-    oldest_s = _oldest_s(flow)
+    oldest_s = _since_s(flow, flow.oldest_ready_ms)
     if oldest_s is None:
         return "-"
     return ago(oldest_s)
@@ -320,6 +320,8 @@ def _queue_fields(count: QueueCounts, flow: QueueFlow) -> dict[str, Any]:
         "held": count.held,
         "dead": count.dead,
         "workers": count.workers,
-        "oldest_ready_s": _oldest_s(flow),
+        "oldest_ready_s": _since_s(flow, flow.oldest_ready_ms),
+        "outbox": flow.outbox,
+        "oldest_outbox_s": _since_s(flow, flow.oldest_outbox_ms),
         "per_second": {name: round(rate, 3) for name, rate in _rates(flow).items()},
     }

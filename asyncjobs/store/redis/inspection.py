@@ -97,8 +97,12 @@ class RedisQueueInspection:
     async def flow(self, queues: Sequence[str]) -> list[QueueFlow]:
         replies = await _ask(self._access, "flow", queues)
         return [
-            flow_of(queue, now_ms, _time(oldest), _counters(stored), _time(due))
-            for queue, (now_ms, oldest, stored, due) in zip(queues, replies, strict=True)
+            flow_of(queue, now_ms, _time(oldest), _counters(stored), _time(due))._replace(
+                outbox=posted, oldest_outbox_ms=_time(since)
+            )
+            for queue, (now_ms, oldest, stored, due, posted, since) in zip(
+                queues, replies, strict=True
+            )
         ]
 
     async def put_back(self, queues: Sequence[str], limit: int) -> list[list[bytes]]:

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Since when the oldest ready job is ready, the counters of the last few minutes, and when
--- the first scheduled job is due.
+-- Since when the oldest ready job is ready, the counters of the last few minutes, when the first
+-- scheduled job is due, and what waits for other queues.
 -- KEYS: the queue's.
 -- ARGV: none of its own.
--- Result: {now, ready since in ms or -1, {'<minute>:<code>', number, ...}, due in ms or -1}.
+-- Result: {now, ready since in ms or -1, {'<minute>:<code>', number, ...}, due in ms or -1, how many
+--   entries the outbox keeps, the ms of the first that is not relayed or -1}.
 local oldest = -1
 
 local function see(entry)
@@ -44,4 +45,11 @@ if redis.call('EXISTS', base .. 'barred', base .. 'later') == 0 then
   if waits[2] then see(waits[2] .. '-0') end
 end
 local first = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')
-return {store_now(), oldest, redis.call('HGETALL', STATS), tonumber(first[2]) or -1}
+local posted, since = redis.call('XLEN', base .. 'outbox'), -1
+if posted > 0 then
+  -- Behind the last one that was relayed: those before it are kept for a look only.
+  local at = redis.call('HGET', base .. 'outbox:state', 'at') or '0-0'
+  local waits = redis.call('XRANGE', base .. 'outbox', '(' .. at, '+', 'COUNT', 1)[1]
+  since = waits and tonumber(string.match(waits[1], '^%d+')) or -1
+end
+return {store_now(), oldest, redis.call('HGETALL', STATS), tonumber(first[2]) or -1, posted, since}
