@@ -150,7 +150,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.work:
         asyncio.run(work(options.work[0], Path(options.work[1])))
-    sizes = {**dict.fromkeys(CHAINS, options.links), **dict.fromkeys(CHORDS, options.children)}
+    sizes: dict[str, int] = dict.fromkeys(CHAINS, options.links)
+    sizes |= dict.fromkeys(CHORDS, options.children)
     found: dict[str, list[Figures]] = {name: [] for name in sizes}
     for _ in range(options.rounds):
         for name, jobs in sizes.items():
