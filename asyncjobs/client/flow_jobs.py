@@ -13,7 +13,7 @@ from asyncjobs.jobs.function import JobFunction
 from asyncjobs.jobs.typed import Written
 from asyncjobs.model.codec import check_json, to_json
 from asyncjobs.model.envelope import AnyEnvelope
-from asyncjobs.model.flow_definition import FlowDefinition, NodeDefinition
+from asyncjobs.model.flow_definition import FlowDefinition, NodeDefinition, Parents
 from asyncjobs.model.flow_mark import (
     FlowMark,
     Leaf,
@@ -234,7 +234,7 @@ async def flow_jobs(
         ]
         made = _with_terms(job, mark, behind, spec, needed)
         jobs.append(made)
-        parents = tuple((spec.key(parent), how) for parent, how in node.edges)
+        parents: Parents = tuple((spec.key(parent), how) for parent, how in node.edges)
         definition = NodeDefinition(
             key,
             node.call.function.name,

@@ -27,6 +27,7 @@ from asyncjobs.model.flow_mark import (
     read_references,
     stored_references,
 )
+from asyncjobs.model.gates import gate_of
 from asyncjobs.model.headers import Headers
 from asyncjobs.model.job import NewJob, State
 from asyncjobs.model.refs import JobRef
@@ -219,7 +220,8 @@ def _blank(again: _Again) -> list[NodeRecord]:
 def _edges(node: NodeDefinition, numbers: dict[str, int], ends: dict[str, list[str]]) -> Edges:
     """The nodes that this one waits for, of those that run again."""
     found: dict[int, OnFailure] = {}
-    stack = list(node.parents)
+    stack: list[tuple[str, OnFailure]] = []
+    stack.extend(node.parents)
     while stack:
         key, how = stack.pop()
         if key in numbers:
@@ -242,6 +244,8 @@ def _job(again: _Again, node: Stored, arrivals: tuple[Arrival, ...], behind: str
         mark = before._replace(node=own, round=round, arrivals=arrivals)
         present = rounds | dict.fromkeys(chosen, round)
         fields = dict(envelope.headers.fields)
+        # rule:40 a node that runs again passes its limits again
+        gate = gate_of(fields)
         fields |= mark_header(mark, context_of(envelope.headers))
         # The results of nodes that run again are those of their new jobs.
         if references:
@@ -258,7 +262,7 @@ def _job(again: _Again, node: Stored, arrivals: tuple[Arrival, ...], behind: str
         raw = envelope.encode()
     except (BadRecord, NewerEnvelope, EncodeError) as error:
         raise UsageError(f"node {node.record.node!r} cannot be made anew: {error}") from error
-    terms = Terms(behind=behind, arrivals=arrivals, node=own)
+    terms = Terms(gate=gate, behind=behind, arrivals=arrivals, node=own)
     id = job_id(flow.id, definition.key, round)
     queue = node.record.job.queue
     return NewJob(queue, id, definition.priority, raw, definition.delay_ms, None, True, terms)

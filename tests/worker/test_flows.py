@@ -11,6 +11,7 @@ from asyncjobs import (
     Abort,
     Aborted,
     AsyncJobs,
+    Concurrency,
     EnqueueCall,
     JobHandle,
     QueueBy,
@@ -217,6 +218,38 @@ async def test_a_retry_runs_what_has_not_succeeded(app: AsyncJobs, jobs: FlowJob
             ["fragile", "number", "total", "double"], "succeeded"
         )
         assert await handle.retry() == 0
+
+
+class Alone:
+    """How many calls of `alone` ran at the same time, and whether they fail."""
+
+    fails = True
+    running = 0
+    peak = 0
+
+
+async def alone(number: int) -> int:
+    Alone.running += 1
+    Alone.peak = max(Alone.peak, Alone.running)
+    # A job that were taken beside it would begin meanwhile.
+    for _ in range(20):
+        await asyncio.sleep(0)
+    Alone.running -= 1
+    if Alone.fails:
+        raise ValueError(number)
+    return number
+
+
+async def test_a_node_that_runs_again_passes_its_limits_again(app: AsyncJobs) -> None:
+    Alone.fails, Alone.peak = True, 0
+    job = register(app, alone, limits=Concurrency(1), retry=False)
+    async with working(app):
+        handle = await app.flows.start(group(job.bind(n) for n in range(5)))
+        assert await handle.wait(LIMIT_S) is FlowState.FAILED
+        Alone.fails = False
+        assert await handle.retry() == 5
+        assert await handle.result(LIMIT_S) == [0, 1, 2, 3, 4]
+        assert Alone.peak == 1
 
 
 async def test_a_retry_from_a_node_and_of_all(app: AsyncJobs, jobs: FlowJobs) -> None:
