@@ -227,7 +227,7 @@ def _edges(node: NodeDefinition, numbers: dict[str, int], ends: dict[str, list[s
         if key in numbers:
             found.setdefault(numbers[key], how)
         # What the node has added may run again without the node itself.
-        stack += [(end, how) for end in ends.get(key, ())]
+        stack.extend((end, how) for end in ends.get(key, ()))
     return tuple(sorted(found.items()))
 
 
