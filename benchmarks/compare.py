@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 from benchmarks import _rounds
 from benchmarks.environments import PEERS, clients, command, install, variables, why_not
 from benchmarks.modes import FSYNC
-from benchmarks.peers.kit import PICKUP, SHAPES
+from benchmarks.peers.kit import CHORD, PICKUP, SHAPES
 from benchmarks.records import Record, markdown, write
 from benchmarks.servers import PACKAGE, Store, choose, chosen
 
@@ -158,13 +158,16 @@ def _facts(
         "jobs": f"{OUR_JOBS:,} of asyncjobs, "
         + ", ".join(f"{PEERS[n].jobs:,} of {n}" for n in ready)
         + "; 5,000 each to sleep, a quarter with one caller; pickup is 500 jobs, one each 10 ms "
-        "from a process of its own, from the planned moment to the first line of the job",
+        "from a process of its own, from the planned moment to the first line of the job; limited "
+        "has 1,000 keys, and one job of each runs at a time; chord is 10,000 no-ops and one job "
+        "behind them, from the first call to the run of that job",
     }
 
 
 def _jobs(name: str, shape: str) -> int:
     jobs = OUR_JOBS if name == OURS else PEERS[name].jobs
-    return {"sleep": 5_000, "enqueue, one caller": jobs // 4, PICKUP: 500}.get(shape, jobs)
+    sizes = {"sleep": 5_000, "enqueue, one caller": jobs // 4, PICKUP: 500, CHORD: 10_000}
+    return sizes.get(shape, jobs)
 
 
 def _run(name: str, shape: str, mode: str, store: Store) -> dict[str, float] | str:

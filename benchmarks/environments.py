@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from benchmarks.peers.kit import CHORD
+
 __all__ = [
     "FOLDER",
     "PEERS",
@@ -75,6 +77,7 @@ PEERS: Final[dict[str, Environment]] = {
         (
             "taskiq==0.13.0",
             "taskiq-redis==1.2.4",
+            "taskiq-pipelines==0.1.4",
             "hiredis==3.5.0",
             "orjson==3.13.0",
             "uvloop==0.23.0",
@@ -213,9 +216,13 @@ def variables(name: str) -> dict[str, str]:
 
 
 def command(name: str, shape: str) -> list[str]:
-    """How a peer's program is started; the shape decides which of Node's two."""
+    """How a peer's program is started; the shape decides which of Node's."""
     peer = PEERS[name]
     if not peer.node:
         return [str(FOLDER / name / "bin" / "python"), "-m", f"benchmarks.peers.{peer.module}"]
-    program = "enqueue.js" if shape.startswith("enqueue") else "worker.js"
+    program = "worker.js"
+    if shape.startswith("enqueue"):
+        program = "enqueue.js"
+    elif shape == CHORD:
+        program = "flow.js"
     return ["node", str(NODE_PACKAGE / program)]

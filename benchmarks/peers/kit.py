@@ -1,10 +1,12 @@
 """What all compared programs share: the shapes, and one way to count. Standard library only,
 for each program runs in an environment that holds its own queue and nothing of asyncjobs.
 
-The clock of `noop` and `sleep` runs from the first job's start to the last job's end, inside
-the worker; that of `enqueue` from before the first call until after the last answer. `pickup`
-is from the moment at which a job was to be sent to its first line: a second process sends one
-each hundredth of a second, whether or not the one before has been answered.
+The clock of `noop`, `sleep` and `limited` runs from the first job's start to the last job's end,
+inside the worker; that of `enqueue` from before the first call until after the last answer.
+`pickup` is from the moment at which a job was to be sent to its first line: a second process sends
+one each hundredth of a second, whether or not the one before has been answered. That of `chord`
+runs from before the first call that makes a flow until the job behind all others has run, beside
+a worker that waits for jobs.
 """
 
 from __future__ import annotations
@@ -21,11 +23,16 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, Self
 
 __all__ = [
+    "CHORD",
+    "LIMITED",
     "PICKUP",
     "SHAPES",
     "Count",
     "Peer",
+    "child",
     "figures",
+    "last",
+    "limited",
     "main",
     "noop",
     "parse",
@@ -37,7 +44,19 @@ __all__ = [
 CALLERS: Final = 100
 CONCURRENCY: Final = 1_000
 PICKUP: Final = "pickup"
-SHAPES: Final = ("noop", "sleep", "enqueue, 100 callers", "enqueue, one caller", PICKUP)
+CHORD: Final = "chord"
+LIMITED: Final = "limited"
+KEYS: Final = 1_000
+"""Of `limited`: for each key one job runs at a time."""
+SHAPES: Final = (
+    "noop",
+    "sleep",
+    "enqueue, 100 callers",
+    "enqueue, one caller",
+    PICKUP,
+    LIMITED,
+    CHORD,
+)
 GAP_S: Final = 0.01
 WARM: Final = 100
 """Jobs of `pickup` that are sent first and left out: connections and scripts are loaded then."""
@@ -51,10 +70,17 @@ class Peer(Protocol):
         """Connect; afterwards jobs can be enqueued and are kept until there is a worker."""
 
     async def enqueue(self, name: str, *args: Any) -> object:
-        """Store one call of `noop`, `sleep` or `pickup`."""
+        """Store one call of `noop`, `sleep` or `pickup`, or of `limited` if it has limits."""
 
     async def work(self, concurrency: int) -> None:
         """Run jobs until cancelled."""
+
+
+class Flows(Protocol):
+    """What a peer has, too, that lets a job wait for many others."""
+
+    async def chord(self, children: int) -> None:
+        """Store this many calls of `child`, and one of `last` that runs when all have ended."""
 
 
 class Count:
@@ -97,6 +123,12 @@ async def noop(number: int, text: str) -> None:
     count.end()
 
 
+async def limited(key: int, text: str) -> None:
+    """A no-op of which one runs at a time for each key."""
+    count.start()
+    count.end()
+
+
 async def sleep(number: int, text: str) -> None:
     """Waits for 0.1 s."""
     count.start()
@@ -107,6 +139,16 @@ async def sleep(number: int, text: str) -> None:
 async def pickup(number: int, text: str) -> None:
     """Notes how long after `number`, the planned moment in microseconds, it starts."""
     count.picked(number, text)
+
+
+async def child(number: int, text: str) -> None:
+    """A job of a flow that does nothing."""
+
+
+async def last(*_: object) -> None:
+    """The job of a flow that runs when all others have ended."""
+    count.start()
+    count.end()
 
 
 def text_of(number: int) -> str:
@@ -127,7 +169,10 @@ def figures(shape: str) -> dict[str, float]:
 async def _enqueue(peer: Peer, name: str, jobs: int, callers: int) -> float:
     async def caller(first: int) -> None:
         for number in range(first, jobs, callers):
-            await peer.enqueue(name, number, text_of(number))
+            first_argument = number
+            if name == LIMITED:
+                first_argument = number % KEYS
+            await peer.enqueue(name, first_argument, text_of(number))
 
     started_s = time.perf_counter()
     async with asyncio.TaskGroup() as group:
@@ -154,12 +199,38 @@ async def _sent(peer: Peer, planned_us: int, text: str) -> None:
     await peer.enqueue(PICKUP, planned_us, text)
 
 
+async def _chord(peer: Peer, options: argparse.Namespace) -> dict[str, float]:
+    chord: Callable[[int], Any] | None = getattr(peer, "chord", None)
+    if chord is None:
+        raise SystemExit("it has no job that waits for many others")
+    all_run = asyncio.Event()
+    count.left, count.ring = 1, all_run.set
+    work = asyncio.create_task(peer.work(CONCURRENCY))
+    await asyncio.sleep(1)  # until the worker waits for its first job
+    started_s = time.perf_counter()
+    await chord(options.jobs)
+    ringing = asyncio.create_task(all_run.wait())
+    await asyncio.wait([work, ringing], timeout=options.limit, return_when=asyncio.FIRST_COMPLETED)
+    if not all_run.is_set():
+        if work.done() and (error := work.exception()):
+            raise error
+        raise SystemExit(f"the last job has not run in {options.limit:g} s")
+    for task in (work, ringing):
+        task.cancel()
+    await asyncio.wait([work, ringing], timeout=10)
+    return {"seconds": count.ended_s - started_s}
+
+
 async def _measure(peer: Peer, options: argparse.Namespace) -> dict[str, float]:
     shape, jobs = options.shape, options.jobs
+    if shape == LIMITED and not getattr(peer, "has_limits", False):
+        raise SystemExit("it has no limit by key")
     await peer.open(options.url)
     if options.feed:
         await _feed(peer, jobs)
         return {}
+    if shape == CHORD:
+        return await _chord(peer, options)
     if shape.startswith("enqueue"):
         callers = 1 if shape.endswith("one caller") else CALLERS
         # Connections are opened and scripts are loaded before the clock starts.

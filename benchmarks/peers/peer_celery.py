@@ -14,7 +14,7 @@ from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from celery import Celery
+from celery import Celery, chord
 from celery.signals import worker_ready
 
 from benchmarks.peers import kit
@@ -59,6 +59,18 @@ def pickup(number: int, text: str) -> None:
         kit.count.picked(number, text)
 
 
+@app.task(name="child", ignore_result=False)  # type: ignore[untyped-decorator,unused-ignore]
+def child(number: int, text: str) -> None:
+    """Its result is kept, for a chord counts by results."""
+
+
+@app.task(name="last")  # type: ignore[untyped-decorator,unused-ignore]
+def last() -> None:
+    with counting:
+        kit.count.start()
+        kit.count.end()
+
+
 def _enqueue(name: str, jobs: int, callers: int) -> float:
     task = app.tasks[name]
 
@@ -85,6 +97,19 @@ def _feed(jobs: int) -> None:
             call.result()
 
 
+def _chord(options: Namespace) -> dict[str, float]:
+    count, all_run = kit.count, threading.Event()
+    count.left, count.ring = 1, all_run.set
+    _start_worker()
+    time.sleep(1)  # until the worker waits for its first job
+    started_s = time.perf_counter()
+    children = [child.s(number, kit.text_of(number)) for number in range(options.jobs)]
+    chord(children)(last.si())
+    if not all_run.wait(options.limit):
+        raise SystemExit(f"the last job has not run in {options.limit:g} s")
+    return {"seconds": count.ended_s - started_s}
+
+
 def _work(options: Namespace) -> dict[str, float]:
     """The worker command's own program in this process; a thread waits for the last job."""
     count, all_run = kit.count, threading.Event()
@@ -93,11 +118,7 @@ def _work(options: Namespace) -> dict[str, float]:
         count.left += kit.WARM
     else:
         _enqueue(options.shape, options.jobs, kit.CALLERS)
-    ready = threading.Event()
-    worker_ready.connect(lambda **_: ready.set(), weak=False)
-    threading.Thread(target=_worker, daemon=True).start()
-    if not ready.wait(30):
-        raise SystemExit("the worker was not ready in 30 s")
+    _start_worker()
     if options.shape == kit.PICKUP:
         time.sleep(1)  # until the worker waits for its first job
     with kit.Feeder(options.shape):
@@ -106,6 +127,14 @@ def _work(options: Namespace) -> dict[str, float]:
                 f"{count.left:,} of {options.jobs:,} jobs were not done in {options.limit:g} s"
             )
     return kit.figures(options.shape)
+
+
+def _start_worker() -> None:
+    ready = threading.Event()
+    worker_ready.connect(lambda **_: ready.set(), weak=False)
+    threading.Thread(target=_worker, daemon=True).start()
+    if not ready.wait(30):
+        raise SystemExit("the worker was not ready in 30 s")
 
 
 def _worker() -> None:
@@ -123,9 +152,15 @@ def main() -> None:
     """The program of this peer; its last line is JSON."""
     options = kit.parse()
     app.conf.broker_url = options.url
+    if options.shape == kit.CHORD:
+        app.conf.result_backend = options.url
     found: dict[str, Any] = {}
     if options.feed:
         _feed(options.jobs)
+    elif options.shape == kit.LIMITED:
+        raise SystemExit("it has no limit by key: its rate limit is that of one worker")
+    elif options.shape == kit.CHORD:
+        found = _chord(options)
     elif options.shape.startswith("enqueue"):
         callers = 1 if options.shape.endswith("one caller") else kit.CALLERS
         _enqueue("noop", 2 * callers, callers)  # opens the connections

@@ -6,14 +6,23 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from docket import Docket, Worker
+from docket import ConcurrencyLimit, Docket, Worker
 
 from benchmarks.peers import kit
 
+ONE_AT_A_TIME = ConcurrencyLimit("key", max_concurrent=1)
+
+
+async def limited(key: int, text: str, limit: ConcurrencyLimit = ONE_AT_A_TIME) -> None:
+    """`kit.limited`, with docket's limit."""
+    await kit.limited(key, text)
+
 
 class Peer:
+    has_limits = True
+
     async def open(self, url: str) -> None:
-        jobs = (kit.noop, kit.sleep, kit.pickup)
+        jobs = (kit.noop, kit.sleep, kit.pickup, limited)
         self._jobs = {job.__name__: job for job in jobs}
         self._docket = Docket(
             name="jobs", url=f"{url}?max_connections=2000", execution_ttl=timedelta(0)

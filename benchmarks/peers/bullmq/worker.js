@@ -15,6 +15,7 @@ function rank(sorted, percent) {
 
 async function main() {
   const { jobs: total, limit, shape, url } = options();
+  if (shape === 'limited') throw new Error('its groups are a part of BullMQ Pro, which is sold');
   const jobs = queue(url);
   await jobs.waitUntilReady();
   const late = [];
