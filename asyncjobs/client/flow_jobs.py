@@ -285,7 +285,7 @@ def _with_terms(
     if needed:
         more |= stored_references(needed)
     envelope = AnyEnvelope.decode(job.envelope)
-    raw = envelope.with_headers(Headers({**envelope.headers.fields, **more}))
+    raw = envelope.with_headers(Headers({**envelope.headers.as_dict(), **more}))
     id = job_id(spec.flow.id, mark.key, spec.round)
     return job._replace(id=id, envelope=raw, has_new_id=True, terms=terms)
 

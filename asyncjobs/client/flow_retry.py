@@ -243,7 +243,7 @@ def _job(again: _Again, node: Stored, arrivals: tuple[Arrival, ...], behind: str
         own = FlowNode(*flow, node.record.node)
         mark = before._replace(node=own, round=round, arrivals=arrivals)
         present = rounds | dict.fromkeys(chosen, round)
-        fields = dict(envelope.headers.fields)
+        fields = envelope.headers.as_dict()
         # rule:40 a node that runs again passes its limits again
         gate = gate_of(fields)
         fields |= mark_header(mark, context_of(envelope.headers))

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol, TypeVar, overload
 
 from asyncjobs.errors import UsageError
+from asyncjobs.guard.own import hide
 from asyncjobs.guard.texts import shown
 from asyncjobs.jobs.result_waits import _result_waits
 from asyncjobs.jobs.seat import Seat
@@ -103,7 +104,8 @@ async def gathered(
     # Each wait for a result reports that it holds a slot. None of these does.
     context.run(_result_waits.set, _holds_none)
     loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(each.result(timeout), context=context) for each in handles]
+    # Hidden: a job that cancels all tasks must end by itself.
+    tasks = [hide(loop.create_task(each.result(timeout), context=context)) for each in handles]
     try:
         return list(await asyncio.gather(*tasks, return_exceptions=return_exceptions))
     finally:

@@ -130,6 +130,13 @@ class Headers:
     def __bool__(self) -> bool:
         return bool(self.fields)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self.fields
+
+    def as_dict(self) -> dict[str, Any]:
+        """A copy of them, as they are stored."""
+        return dict(self.fields)
+
     def __repr__(self) -> str:
         return f"<Headers {', '.join(self.fields)}>"
 

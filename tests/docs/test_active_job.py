@@ -81,6 +81,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     ),
     "`queue_adapter`": ("conformance/test_shipped.py::",),
     "recurring tasks of Solid Queue, sidekiq-cron": ("worker/test_schedules.py::",),
+    "`limits_concurrency to: 5, key: ...`": ("worker/test_interactions_limits.py::",),
     "`limits_concurrency` to 1, sidekiq-unique-jobs": ("conformance/test_unique.py::",),
     "`rails generate job`": ("cli/test_new.py::",),
 }

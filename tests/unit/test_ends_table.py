@@ -74,7 +74,7 @@ def test_scripts_take_their_codes_from_the_table() -> None:
         named |= set(re.findall(r"END\['(\w+)'\]", code))
         # 's' also is the place of a scheduled job, and 'd' a settlement.
         assert not re.search(r"(state|finish\(id,|finished\[.*\]) *=* *'[a-z]'", code), path.name
-    assert named == {"dead", "cancelled"}
+    assert named == {"cancelled", "dead", "discarded", "succeeded"}
     for name, script in _SCRIPTS.items():
         assert b"END[" not in script.text, name
     assert b"finish(id, 'd', key" in _SCRIPTS["exchange"].text

@@ -538,7 +538,7 @@ async def test_a_burst_does_not_spin_while_a_lost_thread_uses_the_last_place(
             _, held = queue.leases._held.popitem()
             for taken in list(held.jobs.values()):
                 held.release(taken)
-                queue.waiting.give_back(taken)
+                queue.waiting.give_back(taken, 0)
             await until(lambda: bool(lost))
             before = store.exchanges
             for _ in range(2_000):

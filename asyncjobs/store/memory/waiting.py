@@ -110,7 +110,8 @@ class Waiting:
         self.gates.open(now)
         # The guarded share comes first, or low priorities would starve under load.
         guarded = (Priority(demand.guard_from), *reversed(Priority))
-        for limit, priorities in ((demand.guard, guarded), (demand.slots, Priority)):
+        guard = min(demand.guard, demand.slots)
+        for limit, priorities in ((guard, guarded), (demand.slots, Priority)):
             for priority in priorities:
                 size = MAX_BYTES - sum(len(job.envelope) for job in chosen)
                 chosen += self._take(priority, limit - len(chosen), size, room, now)

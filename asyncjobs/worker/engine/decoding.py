@@ -52,7 +52,7 @@ def decode(
             return unstarted.crashed(attempt)
         if envelope.expires_ms is not None and attempt.is_too_late(now_ms):
             return unstarted.expired(attempt)
-        if envelope.headers is not NO_HEADERS and REFERENCES in envelope.headers.fields:
+        if envelope.headers is not NO_HEADERS and REFERENCES in envelope.headers:
             return dependent(attempt, crew.store)
     # rule:15 whatever is raised while a job is decoded costs that job
     except Exception as error:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final, TypeVar, cast
 
 from asyncjobs.errors import StoreUnavailable
+from asyncjobs.guard.own import hide
 from asyncjobs.jobs.context import JobContext, _current
 from asyncjobs.jobs.effects import AttemptEffects, over
 from asyncjobs.jobs.seat import StopReason
@@ -156,8 +157,8 @@ class WorkerSeat:
         """Wait for this, but not beyond the begin of a stop: the jobs that it waits for may not
         run before this worker has left."""
         loop = asyncio.get_running_loop()
-        waiting = loop.create_task(wait)
-        stopping = loop.create_task(self.stopping())
+        waiting = hide(loop.create_task(wait))
+        stopping = hide(loop.create_task(self.stopping()))
         both = {waiting, stopping}
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
