@@ -23,7 +23,7 @@ from asyncjobs.model.flow_mark import (
     mark_header,
     stored_references,
 )
-from asyncjobs.model.headers import Headers
+from asyncjobs.model.headers import Headers, fields_of
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.terms import Arrival, Barrier, FlowNode, OnFailure, Terms
 from asyncjobs.policy.graph import MOST_ONWARD, Graph, fronts_of
@@ -285,7 +285,7 @@ def _with_terms(
     if needed:
         more |= stored_references(needed)
     envelope = AnyEnvelope.decode(job.envelope)
-    raw = envelope.with_headers(Headers({**envelope.headers.as_dict(), **more}))
+    raw = envelope.with_headers(Headers({**fields_of(envelope.headers), **more}))
     id = job_id(spec.flow.id, mark.key, spec.round)
     return job._replace(id=id, envelope=raw, has_new_id=True, terms=terms)
 

@@ -28,7 +28,7 @@ from asyncjobs.model.flow_mark import (
     stored_references,
 )
 from asyncjobs.model.gates import gate_of
-from asyncjobs.model.headers import Headers
+from asyncjobs.model.headers import Headers, fields_of
 from asyncjobs.model.job import NewJob, State
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Arrival, Barrier, FlowNode, OnFailure, Terms
@@ -243,7 +243,7 @@ def _job(again: _Again, node: Stored, arrivals: tuple[Arrival, ...], behind: str
         own = FlowNode(*flow, node.record.node)
         mark = before._replace(node=own, round=round, arrivals=arrivals)
         present = rounds | dict.fromkeys(chosen, round)
-        fields = envelope.headers.as_dict()
+        fields = fields_of(envelope.headers)
         # rule:40 a node that runs again passes its limits again
         gate = gate_of(fields)
         fields |= mark_header(mark, context_of(envelope.headers))

@@ -30,6 +30,8 @@ __all__ = [
     "PutBack",
     "TickMark",
     "call_headers",
+    "fields_of",
+    "has_header",
     "new_headers",
     "own_headers",
     "unique_header",
@@ -129,13 +131,6 @@ class Headers:
 
     def __bool__(self) -> bool:
         return bool(self.fields)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.fields
-
-    def as_dict(self) -> dict[str, Any]:
-        """A copy of them, as they are stored."""
-        return dict(self.fields)
 
     def __repr__(self) -> str:
         return f"<Headers {', '.join(self.fields)}>"
@@ -368,6 +363,16 @@ class Headers:
 
 NO_HEADERS: Final = Headers({})
 """Most jobs have no headers, so they share this object."""
+
+
+def has_header(headers: Headers, key: str) -> bool:
+    """Whether there is a header with this key."""
+    return key in headers.fields
+
+
+def fields_of(headers: Headers) -> dict[str, Any]:
+    """A copy of the headers, as they are stored."""
+    return dict(headers.fields)
 
 
 def own_headers(

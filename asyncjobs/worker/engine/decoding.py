@@ -9,7 +9,7 @@ from asyncjobs.jobs.function import JobFunction
 from asyncjobs.model.codec import BadRecord
 from asyncjobs.model.envelope import Envelope, NewerEnvelope
 from asyncjobs.model.flow_mark import REFERENCES
-from asyncjobs.model.headers import NO_HEADERS
+from asyncjobs.model.headers import NO_HEADERS, has_header
 from asyncjobs.model.job import TakenJob
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.checks import MAX_NAME
@@ -52,7 +52,7 @@ def decode(
             return unstarted.crashed(attempt)
         if envelope.expires_ms is not None and attempt.is_too_late(now_ms):
             return unstarted.expired(attempt)
-        if envelope.headers is not NO_HEADERS and REFERENCES in envelope.headers:
+        if envelope.headers is not NO_HEADERS and has_header(envelope.headers, REFERENCES):
             return dependent(attempt, crew.store)
     # rule:15 whatever is raised while a job is decoded costs that job
     except Exception as error:
