@@ -66,6 +66,9 @@ async def retry(
             raise UsageError(f"{flow} is a batch, and only flows are retried; retry its dead jobs")
     stored = await flow_acts.nodes_of(store, flow)
     again = _chosen(flow, stored, which, from_)
+    # rule:40 a flow that runs has nothing to run again, and says so
+    if record.ended_ms is None:
+        raise _not_ended(flow)
     if not again.chosen:
         return 0
     jobs, records, barriers = _made(again, stored)
@@ -106,10 +109,14 @@ async def _reopen(store: Backend, record: FlowRecord, again: _Again) -> None:
     if ended_ms is None or not await store.flows.reopen(
         again.flow, len(again.chosen), ended_ms, gone
     ):
-        raise UsageError(
-            f"flow {again.flow} has not ended, or somebody else has just retried it; wait for its "
-            "end, or cancel it first"
-        )
+        raise _not_ended(again.flow)
+
+
+def _not_ended(flow: FlowRef) -> UsageError:
+    return UsageError(
+        f"flow {flow} has not ended, or somebody else has just retried it; wait for its end, or "
+        "cancel it first"
+    )
 
 
 def _chosen(flow: FlowRef, stored: Sequence[Stored], which: Which, from_: str | None) -> _Again:

@@ -8,15 +8,14 @@ from typing import Any, Final
 import click
 
 from asyncjobs.cli.flows.reading import ask_flows, read_id
-from asyncjobs.cli.shared.confirm import can_ask, confirm
-from asyncjobs.cli.shared.render import line, show_json
-from asyncjobs.cli.shared.store_command import fail, store_options
+from asyncjobs.cli.shared.confirm import ask_first
+from asyncjobs.cli.shared.one_by_one import Refused, change_each
+from asyncjobs.cli.shared.store_command import store_options
 from asyncjobs.cli.shared.values import count
 from asyncjobs.client import flow_acts
 from asyncjobs.client.flow_retry import Which
 from asyncjobs.client.flow_retry import retry as retry_flow
 from asyncjobs.errors import FlowNotFound, UsageError
-from asyncjobs.host.exits import ExitCode
 from asyncjobs.options.app import AppSettings
 from asyncjobs.store.flows import FlowRef
 from asyncjobs.store.seam import Backend, StoreInfo
@@ -111,28 +110,17 @@ def _run(ctx: click.Context, act: Act, flags: dict[str, Any], *, verb: str = "")
     async def question(store: Backend, info: StoreInfo) -> int:
         if verb:
             flows = count(len(refs), "flow")
-            # A script has nobody to answer. To go on would be worse than to stop.
-            if not can_ask():
-                message = f"this would {verb.lower()} {flows}; add --yes to do it"
-                return fail(ExitCode.USAGE, message, as_json=as_json)
-            if not confirm(f"{verb} {flows}?"):
-                click.echo("nothing was changed", err=True)
-                return ExitCode.FAILED
-        done: dict[str, str] = {}
-        errors: dict[str, str] = {}
-        # One by one: a mistake in the last id must not undo or hide what was done before.
-        for ref in refs:
+            would, undone = f"this would {verb.lower()} {flows}", "nothing was changed"
+            refused = ask_first(f"{verb} {flows}?", would, undone, as_json=as_json)
+            if refused is not None:
+                return refused
+
+        async def change(ref: FlowRef) -> str:
             try:
-                done[str(ref)] = await act(store, ref)
+                return await act(store, ref)
             except (FlowNotFound, UsageError) as error:
-                errors[str(ref)] = str(error)
-        for problem in errors.values():
-            click.echo(f"Error: {line(problem)}", err=True)
-        if as_json:
-            show_json({"done": done, "errors": errors})
-        else:
-            for id, what in done.items():
-                click.echo(f"{line(id)}: {what}")
-        return ExitCode.failed_if(errors)
+                raise Refused(str(error)) from None
+
+        return await change_each(refs, change, as_json=as_json)
 
     ctx.exit(ask_flows(question, flags))

@@ -26,6 +26,7 @@ from asyncjobs.cli.shared.values import show_duration
 from asyncjobs.client import flow_acts
 from asyncjobs.client.flows import listed
 from asyncjobs.errors import FlowNotFound, UsageError
+from asyncjobs.guard.own import in_own_thread
 from asyncjobs.host.exits import ExitCode
 from asyncjobs.jobs.flow_info import FlowInfo, NodeInfo, flow_info
 from asyncjobs.model.job import State
@@ -155,14 +156,14 @@ def show_flow(ctx: click.Context, /, id: str, svg: str | None, **flags: Any) -> 
             return ExitCode.CLEAN
         boxes = boxes_of(nodes)
         if svg is not None:
-            return _draw(flow, boxes, svg)
+            return await _draw(flow, boxes, svg)
         show(field_table(_rows(flow)), _tree(boxes))
         return ExitCode.CLEAN
 
     ctx.exit(ask_flows(question, flags))
 
 
-def _draw(flow: FlowInfo, boxes: list[Box], svg: str) -> int:
+async def _draw(flow: FlowInfo, boxes: list[Box], svg: str) -> int:
     if len(boxes) > MOST_BOXES:
         return fail(
             ExitCode.FAILED,
@@ -175,7 +176,7 @@ def _draw(flow: FlowInfo, boxes: list[Box], svg: str) -> int:
         click.echo(picture, nl=False)
         return ExitCode.CLEAN
     try:
-        Path(svg).write_text(picture, encoding="utf-8")
+        await in_own_thread(Path(svg).write_text, picture, "utf-8")
     except OSError as error:
         return fail(ExitCode.FAILED, f"{svg}: {error.strerror}")
     return ExitCode.CLEAN

@@ -8,13 +8,12 @@ from typing import Any, Final
 import click
 
 from asyncjobs.cli.schedules.reading import ask_schedules, unknown
-from asyncjobs.cli.shared.confirm import can_ask, confirm
-from asyncjobs.cli.shared.render import line, show_json
-from asyncjobs.cli.shared.store_command import fail, store_options
+from asyncjobs.cli.shared.confirm import ask_first
+from asyncjobs.cli.shared.one_by_one import Refused, change_each
+from asyncjobs.cli.shared.store_command import store_options
 from asyncjobs.cli.shared.values import count
 from asyncjobs.client import ticks
 from asyncjobs.errors import ScheduleNotFound, UsageError
-from asyncjobs.host.exits import ExitCode
 from asyncjobs.store.seam import Backend, StoreInfo
 
 __all__ = ["delete", "pause", "resume", "trigger"]
@@ -134,30 +133,19 @@ def _run(ctx: click.Context, act: Act, flags: dict[str, Any], *, verb: str = "")
     async def question(store: Backend, info: StoreInfo) -> int:
         if verb:
             schedules = count(len(ids), "schedule")
-            # A script has nobody to answer. To go on would be worse than to stop.
-            if not can_ask():
-                message = f"this would {verb.lower()} {schedules}; add --yes to do it"
-                return fail(ExitCode.USAGE, message, as_json=as_json)
-            if not confirm(f"{verb} {schedules}?"):
-                click.echo("nothing was changed", err=True)
-                return ExitCode.FAILED
-        done: dict[str, str] = {}
-        errors: dict[str, str] = {}
-        # One by one: a mistake in the last id must not undo or hide what was done before.
-        for id in ids:
+            would, undone = f"this would {verb.lower()} {schedules}", "nothing was changed"
+            refused = ask_first(f"{verb} {schedules}?", would, undone, as_json=as_json)
+            if refused is not None:
+                return refused
+
+        async def change(id: str) -> str:
             try:
-                done[id] = await act(store, id)
+                return await act(store, id)
             except ScheduleNotFound:
-                errors[id] = await unknown(store, id)
+                raise Refused(await unknown(store, id)) from None
             except UsageError as error:
-                errors[id] = str(error)
-        for problem in errors.values():
-            click.echo(f"Error: {line(problem)}", err=True)
-        if as_json:
-            show_json({"done": done, "errors": errors})
-        else:
-            for id, what in done.items():
-                click.echo(f"{line(id)}: {what}")
-        return ExitCode.failed_if(errors)
+                raise Refused(str(error)) from None
+
+        return await change_each(ids, change, as_json=as_json)
 
     ctx.exit(ask_schedules(flags["url"], flags["prefix"], question, as_json=as_json))

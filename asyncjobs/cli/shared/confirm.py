@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import Any
 
 import click
 
-__all__ = ["can_ask", "confirm"]
+from asyncjobs.cli.shared.store_command import fail
+from asyncjobs.host.exits import ExitCode
+
+__all__ = ["ask_first", "can_ask", "confirm"]
 
 
 def can_ask() -> bool:
@@ -23,3 +27,21 @@ def confirm(question: str) -> bool:
         return click.confirm(question, err=True)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def ask_first(
+    question: str, about: str, undone: str, *, as_json: bool, **fields: Any
+) -> ExitCode | None:
+    """Ask whether to go on: None after a yes, else the exit code of the command.
+
+    `about`: what the command does, for a script, which has nobody to answer: "this would delete 2
+    flows". `undone`: what to say after a no, such as "nothing was deleted". `fields`: what its JSON
+    says, too, beside the error.
+    """
+    # To go on without an answer would be worse than to stop.
+    if not can_ask():
+        return fail(ExitCode.USAGE, f"{about}; add --yes to do it", as_json=as_json, **fields)
+    if confirm(question):
+        return None
+    click.echo(undone, err=True)
+    return ExitCode.FAILED
