@@ -352,9 +352,7 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
-def test_chains_groups_and_chords() -> None:
-    jobs = AsyncJobs("memory:")
-    app = Celery(jobs)
+def test_chains_groups_and_chords(app: Celery, jobs: AsyncJobs) -> None:
     plus, twice, summed = app.task(add), app.task(double), app.task(total)
     by_name = app.signature(plus.name, (1,), immutable=True)
 

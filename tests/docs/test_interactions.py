@@ -90,7 +90,6 @@ def test_each_capability_meets_each_event() -> None:
 @pytest.mark.parametrize("name", CAPABILITIES)
 def test_each_cell_has_its_proof(name: str) -> None:
     cells = tables()[name]
-    assert [cell.event for cell in cells] == list(EVENTS)
     assert [f"{cell.event}: {each}" for cell in cells for each in wrong(cell)] == []
 
 

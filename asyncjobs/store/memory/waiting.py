@@ -146,7 +146,7 @@ class Waiting:
         """How many slots jobs with a gate get before others of their priority: each second one."""
         if slots % 2 == 0:
             return slots // 2
-        # rule:35 jobs with a gate and without one starve each other not, in memory
+        # rule:35 jobs with a gate and without one do not starve each other, in memory
         self._gates_first = not self._gates_first
         return slots // 2 + self._gates_first
 

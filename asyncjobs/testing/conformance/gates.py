@@ -367,7 +367,7 @@ async def test_who_parks_with_an_offer_gets_a_job_with_a_gate(store: Store) -> N
 
 
 @pytest.mark.parametrize("slots", [1, 2, 7])
-async def test_jobs_with_a_gate_and_without_one_starve_each_other_not(
+async def test_jobs_with_a_gate_and_without_one_do_not_starve_each_other(
     store: Store, slots: int
 ) -> None:
     await fill(store, 30, gate(use(100)))
