@@ -31,10 +31,12 @@ from asyncjobs.store.flows import FlowRef, NodeRecord
 
 __all__ = [
     "MOST_CONTEXT",
+    "STEP",
+    "Batches",
+    "FlowDraft",
     "FlowJobs",
     "FlowSpec",
     "Made",
-    "batches",
     "check_context",
     "check_steady",
     "flow_jobs",
@@ -94,42 +96,49 @@ class FlowJobs(NamedTuple):
         """The name of the job function of each job."""
         return [node.call.function.name for node in self.drawing.nodes]
 
-    def definition(self, context: dict[str, Any]) -> bytes:
-        """What is stored with the flow."""
-        names = [node.name for node in self.drawing.nodes]
-        outlet = self.drawing.outlet
-        ends = tuple(names[number] for number in outlet.ends)
-        return FlowDefinition(_named(outlet.value, names), ends, context).encode()
-
-    def batches(self, flow: FlowRef, round: int = 0) -> Iterator[Made]:
-        """The jobs in batches of one queue. A barrier comes with the first job behind it."""
-        return batches(self.jobs, self.functions, self.barriers, start_barrier(flow, round))
+    def batches(self, flow: FlowRef) -> Iterator[Made]:
+        """The jobs in batches of one queue."""
+        return Batches(self.barriers, start_barrier(flow)).cut(self.jobs, self.functions)
 
 
-def batches(
-    jobs: Sequence[NewJob], functions: Sequence[str], barriers: Sequence[Barrier], start: str
-) -> Iterator[Made]:
-    """Jobs with their barriers in batches of one queue each."""
-    standing = {(barrier.queue, barrier.id): barrier for barrier in barriers}
-    by_queue: dict[str, list[int]] = {}
-    # A batch is of one queue, so that the store takes it in one step or not at all.
-    for place, job in enumerate(jobs):
-        by_queue.setdefault(job.queue, []).append(place)
-        if job.terms is not None and job.terms.behind == start:
-            standing.setdefault((job.queue, start), Barrier(job.queue, start, 1))
-    for places in by_queue.values():
-        stored = 0
-        for chunk, _ in in_chunks([jobs[place] for place in places]):
-            names = [functions[place] for place in places[stored : stored + len(chunk)]]
-            stored += len(chunk)
-            needed: list[Barrier] = []
-            for job in chunk:
-                # rule:40 a job is never stored before the barrier that it waits behind
-                if job.terms is not None and job.terms.behind is not None:
-                    barrier = standing.pop((job.queue, job.terms.behind), None)
-                    if barrier is not None:
-                        needed.append(barrier)
-            yield Made(chunk, names, needed)
+class Batches:
+    """Cuts jobs and their barriers into batches of one queue each, so that the store takes each in
+    one step or not at all. A barrier comes with the first job behind it.
+
+    `starts`: the queues in which jobs wait for the start of the flow.
+    """
+
+    def __init__(self, barriers: Sequence[Barrier], start: str) -> None:
+        self.starts: dict[str, None] = {}
+        self._start = start
+        self._standing = {(barrier.queue, barrier.id): barrier for barrier in barriers}
+
+    def cut(self, jobs: Sequence[NewJob], functions: Sequence[str]) -> Iterator[Made]:
+        """These jobs, which come behind those of the calls before."""
+        by_queue: dict[str, list[int]] = {}
+        for place, job in enumerate(jobs):
+            by_queue.setdefault(job.queue, []).append(place)
+        for places in by_queue.values():
+            stored = 0
+            for chunk, _ in in_chunks([jobs[place] for place in places]):
+                names = [functions[place] for place in places[stored : stored + len(chunk)]]
+                stored += len(chunk)
+                yield Made(chunk, names, self._needed(chunk))
+
+    def _needed(self, jobs: Sequence[NewJob]) -> list[Barrier]:
+        needed: list[Barrier] = []
+        for job in jobs:
+            behind = None if job.terms is None else job.terms.behind
+            # rule:40 a job is never stored before the barrier that it waits behind
+            if behind == self._start:
+                if job.queue not in self.starts:
+                    self.starts[job.queue] = None
+                    needed.append(Barrier(job.queue, behind, 1))
+            elif behind is not None:
+                barrier = self._standing.pop((job.queue, behind), None)
+                if barrier is not None:
+                    needed.append(barrier)
+        return needed
 
 
 def start_barrier(flow: FlowRef, round: int = 0) -> str:
@@ -202,38 +211,82 @@ def _variant(
     return function.options(result_ttl=spec.keep_ms / 1000)
 
 
-async def flow_jobs(
-    drawing: Drawing, spec: FlowSpec, raw: Sequence[NewJob], rest: Sequence[Arrival] = ()
-) -> FlowJobs:
-    """The jobs of this flow. `raw`: those of its calls, as they were made by themselves. `rest`:
-    what the ends of the flow count down besides, for nodes that are added while it runs."""
-    nodes = drawing.nodes
-    graph = fronts_of([job.queue for job in raw], [node.edges for node in nodes])
-    fronts = [
-        Barrier(front.queue, spec.barrier(number), len(front.edges))
-        for number, front in enumerate(graph.fronts)
-    ]
-    names = [node.name for node in nodes]
-    # What refers to a node needs its queue and its number, and nothing else.
-    places = {number: (raw[number].queue, spec.key(number)) for number in range(len(nodes))}
-    ends = set(drawing.outlet.ends)
-    jobs: list[NewJob] = []
-    records: list[NodeRecord] = []
-    for number, (node, job) in enumerate(zip(nodes, raw, strict=True)):
-        if number % STEP == STEP - 1:
-            # A worker in this process must get to its heartbeats meanwhile.
-            await asyncio.sleep(0)
-        is_end = number in ends
-        arrivals = _arrivals(node, graph.onward[number], fronts, rest if is_end else ())
+class FlowDraft:
+    """The jobs of a flow while they are made, part by part: the first are stored meanwhile.
+
+    `raw`: those of its calls, as they were made by themselves. `rest`: what the ends of the flow
+    count down besides, for nodes that are added while it runs. Raises UsageError for a flow that
+    cannot be stored.
+    """
+
+    def __init__(
+        self,
+        drawing: Drawing,
+        spec: FlowSpec,
+        raw: Sequence[NewJob],
+        rest: Sequence[Arrival] = (),
+    ) -> None:
+        self.drawing = drawing
+        self.spec = spec
+        self._raw = raw
+        self._graph = fronts_of([job.queue for job in raw], [node.edges for node in drawing.nodes])
+        self.barriers = [
+            Barrier(front.queue, spec.barrier(number), len(front.edges))
+            for number, front in enumerate(self._graph.fronts)
+        ]
+        self._names = [node.name for node in drawing.nodes]
+        # What refers to a node needs its queue and its number, and nothing else.
+        self._places = {number: (raw[number].queue, spec.key(number)) for number in range(len(raw))}
+        self._ends = set(drawing.outlet.ends)
+        self._rest = rest
+        for node, onward in zip(drawing.nodes, self._graph.onward, strict=True):
+            _check_onward(node, onward)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def definition(self) -> bytes:
+        """What is stored with the flow."""
+        outlet = self.drawing.outlet
+        ends = tuple(self._names[number] for number in outlet.ends)
+        value = _named(outlet.value, self._names)
+        return FlowDefinition(value, ends, self.spec.context).encode()
+
+    def functions(self, numbers: range) -> list[str]:
+        """The names of the job functions of these nodes."""
+        return [self.drawing.nodes[number].call.function.name for number in numbers]
+
+    def make(self, numbers: range) -> tuple[list[NewJob], list[NodeRecord]]:
+        """The jobs of these nodes, and what is kept of the nodes."""
+        jobs: list[NewJob] = []
+        records: list[NodeRecord] = []
+        for number in numbers:
+            job, record = self._make(number)
+            jobs.append(job)
+            records.append(record)
+        return jobs, records
+
+    def _make(self, number: int) -> tuple[NewJob, NodeRecord]:
+        node = self.drawing.nodes[number]
+        job = self._raw[number]
+        spec = self.spec
+        is_end = number in self._ends
+        own = [
+            Arrival(self.barriers[front].queue, self.barriers[front].id, how)
+            for front, how in self._graph.onward[number]
+        ]
+        if is_end:
+            own += self._rest
         key = spec.key(number)
-        own = FlowNode(*spec.flow, node.name)
-        mark = FlowMark(own, key, spec.name, spec.round, spec.keep_ms, arrivals)
-        behind = _behind(graph, fronts, number, spec)
+        mark = FlowMark(
+            FlowNode(*spec.flow, node.name), key, spec.name, spec.round, spec.keep_ms, tuple(own)
+        )
+        behind = _behind(self._graph, self.barriers, number, spec)
         needed = [
-            Reference(path, _value(shape, places, names, spec)) for path, shape in node.references
+            Reference(path, _value(shape, self._places, self._names, spec))
+            for path, shape in node.references
         ]
         made = _with_terms(job, mark, behind, spec, needed)
-        jobs.append(made)
         parents: Parents = tuple((spec.key(parent), how) for parent, how in node.edges)
         definition = NodeDefinition(
             key,
@@ -244,25 +297,32 @@ async def flow_jobs(
             is_end,
             made.envelope,
         )
-        records.append(NodeRecord(node.name, made.ref, definition.encode()))
-    return FlowJobs(drawing, jobs, fronts, records)
+        return made, NodeRecord(node.name, made.ref, definition.encode())
 
 
-def _arrivals(
-    node: DrawnNode,
-    onward: Sequence[tuple[int, OnFailure]],
-    fronts: Sequence[Barrier],
-    rest: Sequence[Arrival],
-) -> tuple[Arrival, ...]:
-    """What the end of a node counts down. Raises UsageError."""
+async def flow_jobs(
+    drawing: Drawing, spec: FlowSpec, raw: Sequence[NewJob], rest: Sequence[Arrival] = ()
+) -> FlowJobs:
+    """All jobs of this flow: see `FlowDraft`."""
+    draft = FlowDraft(drawing, spec, raw, rest)
+    jobs: list[NewJob] = []
+    nodes: list[NodeRecord] = []
+    for first in range(0, len(draft), STEP):
+        made, records = draft.make(range(first, min(first + STEP, len(draft))))
+        jobs += made
+        nodes += records
+        # A worker in this process must get to its heartbeats meanwhile.
+        await asyncio.sleep(0)
+    return FlowJobs(drawing, jobs, draft.barriers, nodes)
+
+
+def _check_onward(node: DrawnNode, onward: Sequence[tuple[int, OnFailure]]) -> None:
     # rule:40 the end of a node counts down a bounded number of barriers
     if len(onward) > MOST_ONWARD:
         raise UsageError(
             f"node {node.name!r} is waited for in {len(onward):,} different ways, and "
             f"{MOST_ONWARD:,} are possible: let the nodes behind it wait for the same nodes"
         )
-    own = [Arrival(fronts[front].queue, fronts[front].id, how) for front, how in onward]
-    return (*own, *rest)
 
 
 def _behind(graph: Graph, fronts: Sequence[Barrier], number: int, spec: FlowSpec) -> str | None:

@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from asyncjobs.client import flow_acts
 from asyncjobs.client.flow_acts import Stored, awaited_by, ends_of
-from asyncjobs.client.flow_jobs import batches, start_barrier
+from asyncjobs.client.flow_jobs import Batches, start_barrier
 from asyncjobs.errors import EncodeError, UsageError
 from asyncjobs.model.clock import new_id, now_ms
 from asyncjobs.model.codec import BadRecord
@@ -85,7 +85,7 @@ async def retry(
         functions = [_definition(each).function for each in again.chosen.values()]
         # Another one than that of the first run, which has fallen.
         start = start_barrier(flow, again.round)
-        for made in batches(jobs, functions, barriers, start):
+        for made in Batches(barriers, start).cut(jobs, functions):
             enqueued = await store.enqueue(EnqueueBatch(new_id(), made.jobs, made.barriers))
             for refused in enqueued.refused.values():
                 raise refused

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
 from asyncjobs.client.client import Client
 from asyncjobs.client.flow_jobs import (
-    FlowJobs,
+    STEP,
+    Batches,
+    FlowDraft,
     FlowSpec,
+    Made,
     check_steady,
     start_barrier,
     unsteady,
@@ -24,14 +28,14 @@ from asyncjobs.jobs.handle import JobHandle, Reader
 from asyncjobs.jobs.template import JobTemplate
 from asyncjobs.model.job import NewJob
 from asyncjobs.store.checks import check_needs
-from asyncjobs.store.flows import MOST_NODES, FlowRef
+from asyncjobs.store.flows import NodeRecord
 from asyncjobs.store.seam import Backend
 from asyncjobs.store.unstarted import cancel_unstarted
 
 __all__ = ["Sender", "made_jobs", "store_flow"]
 
-STEP: Final = 1_000
-"""Jobs that are made in one go. Then the event loop has its turn."""
+MOST_UNDER_WAY: Final = 3
+"""Parts of a flow that are being stored at a time."""
 
 
 class Maker(Protocol):
@@ -117,20 +121,74 @@ async def _passed(
     return function
 
 
-async def store_flow(client: Client, flow: FlowRef, jobs: FlowJobs) -> None:
+async def store_flow(client: Client, draft: FlowDraft) -> None:
     """Store nodes and jobs, then let them run. After an error nothing is left that could."""
-    backend = client.backend
-    start = start_barrier(flow)
-    starts: dict[str, None] = {}
+    flow = draft.spec.flow
+    storing = _Storing(client, draft)
     try:
-        for first in range(0, len(jobs.nodes), MOST_NODES):
-            await backend.flows.add_nodes(flow, jobs.nodes[first : first + MOST_NODES])
-        for made in jobs.batches(flow):
-            await client.store(made.jobs, made.names, made.barriers)
-            if any(barrier.id == start for barrier in made.barriers):
-                starts[made.jobs[0].queue] = None
+        await storing.run()
     except BaseException:
+        # What is under way would be stored behind the cancel.
+        await storing.stop()
         # rule:40 what a flow has stored before an error is cancelled
-        await cancel_unstarted(backend, [flow])
+        await cancel_unstarted(client.backend, [flow])
         raise
-    await backend.flows.start(flow, [(queue, start) for queue in starts])
+    start = start_barrier(flow, draft.spec.round)
+    await client.backend.flows.start(flow, [(queue, start) for queue in storing.starts])
+
+
+class _Storing:
+    """Stores the parts of a flow while the next one is made: the client and the store would wait
+    for each other else. Owns a task for each part that is under way."""
+
+    def __init__(self, client: Client, draft: FlowDraft) -> None:
+        self._client = client
+        self._draft = draft
+        self._batches = Batches(draft.barriers, start_barrier(draft.spec.flow, draft.spec.round))
+        self._under_way: deque[asyncio.Task[None]] = deque()
+        self._last_barriers: asyncio.Task[None] | None = None
+        """The last part that has brought barriers. Later jobs may be behind these."""
+
+    @property
+    def starts(self) -> Iterable[str]:
+        """The queues in which jobs wait for the start."""
+        return self._batches.starts
+
+    async def run(self) -> None:
+        draft = self._draft
+        for first in range(0, len(draft), STEP):
+            numbers = range(first, min(first + STEP, len(draft)))
+            jobs, nodes = draft.make(numbers)
+            made = list(self._batches.cut(jobs, draft.functions(numbers)))
+            while len(self._under_way) >= MOST_UNDER_WAY:
+                await self._under_way[0]
+                del self._under_way[0]
+            task = asyncio.create_task(self._store(nodes, made, self._last_barriers))
+            self._under_way.append(task)
+            if any(each.barriers for each in made):
+                self._last_barriers = task
+            # It is sent before the next part is made.
+            await asyncio.sleep(0)
+        for task in self._under_way:
+            await task
+
+    async def _store(
+        self,
+        nodes: Sequence[NodeRecord],
+        made: Sequence[Made],
+        barriers: asyncio.Task[None] | None,
+    ) -> None:
+        # First, so that whoever cancels the flow knows all jobs.
+        await self._client.backend.flows.add_nodes(self._draft.spec.flow, nodes)
+        # rule:40 a part of a flow waits for the barriers of the parts before
+        if barriers is not None:
+            await asyncio.wait([barriers])
+            barriers.result()
+        for each in made:
+            await self._client.store(each.jobs, each.names, each.barriers)
+
+    async def stop(self) -> None:
+        """End what is under way, and wait for it."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from asyncjobs.client.client import Client
 from asyncjobs.client.flow_handle import FlowHandle
-from asyncjobs.client.flow_jobs import FlowSpec, check_context, flow_jobs
+from asyncjobs.client.flow_jobs import FlowDraft, FlowSpec, check_context
 from asyncjobs.client.flow_storing import made_jobs, store_flow
 from asyncjobs.client.job_batch import JobBatch, callbacks_of
 from asyncjobs.client.sender import Sender
@@ -176,15 +176,14 @@ class Flows:
         # Near its last node, whose end is then recorded in the same step.
         if home is None:
             spec = spec._replace(flow=FlowRef(raw[drawing.outlet.ends[-1]].queue, spec.flow.id))
-        jobs = await flow_jobs(drawing, spec, raw)
-        definition = jobs.definition(spec.context)
-        new = NewFlow(spec.flow, name, len(jobs.jobs), keep_ms, definition, unique)
+        draft = FlowDraft(drawing, spec, raw)
+        new = NewFlow(spec.flow, name, len(draft), keep_ms, draft.definition(), unique)
         holder = await backend.flows.open(new)
         reader = self._sender.reader
         # rule:40 a flow whose unique name is taken stores no job
         if holder is not None:
             return FlowHandle(reader, holder, disposition="existing")
-        await store_flow(client, spec.flow, jobs)
+        await store_flow(client, draft)
         return FlowHandle(reader, spec.flow, disposition="new", names=drawing.name_of)
 
 

@@ -23,7 +23,8 @@ local MOST_LET_GO = 200
 -- `check()`: raises an error where a key has a wrong type. That comes before the first write.
 -- `lift(id, arrivals, mode)`: a barrier or a flow waits for so many more ends.
 -- `enter(id, arrivals, node)`: a new job will count there. `hold(id, barrier, priority, envelope,
---   due)`: holds a new job; false when its barrier has fallen.
+--   due)`: holds a new job; false when its barrier has fallen. After `gather()` both write what they
+--   do at `flush()` only, for many jobs together.
 -- `ended(pairs, is_skipped)`: jobs have ended: {id, code of the state, ...}.
 -- `absent(terms)`: a job is not stored, for another one has its unique key.
 -- `arrive(id, number, failure)`, `start(id, flow)`: arrivals from elsewhere. `receive(kind, parts)`:
@@ -157,22 +158,52 @@ local function open_barriers(now)
     barriers.arrive(id, 1, 0)
   end
 
+  -- What is written of the new jobs of a batch, by its key: the fields of hashes, the scores of
+  -- `since`, and for each barrier the jobs behind it.
+  local function new_batch()
+    return {ends = {}, of = {}, data = {}, index = {}, since = {}, behind = {}, standing = {}}
+  end
+  local batch, gathers = new_batch(), false
+
+  function barriers.flush()
+    in_chunks('HSET', ENDS, batch.ends)
+    in_chunks('HSET', barriers_key('of'), batch.of)
+    in_chunks('HSET', barriers_key('data'), batch.data)
+    in_chunks('HSET', INDEX, batch.index)
+    in_chunks('ZADD', barriers_key('since'), batch.since)
+    for barrier, ids in pairs(batch.behind) do
+      in_chunks('RPUSH', barriers_key('behind:') .. barrier, ids)
+    end
+    batch = new_batch()
+  end
+
+  -- A thousand jobs of a flow would be seven thousand commands, and each takes longer than what it
+  -- does. What the script reads of a job that it has placed is not there before `flush`.
+  function barriers.gather() gathers = true end
+
   function barriers.enter(id, terms)
     local text = {}
     for _, part in ipairs(terms.a or {}) do text[#text + 1] = 'a' .. #part .. ':' .. part end
     if terms.n then text[#text + 1] = 'n' .. #terms.n .. ':' .. terms.n end
-    if #text > 0 then redis.call('HSET', ENDS, id, table.concat(text)) end
+    if #text == 0 then return end
+    local ends = batch.ends
+    ends[#ends + 1], ends[#ends + 2] = id, table.concat(text)
+    if not gathers then barriers.flush() end
   end
 
   function barriers.hold(id, barrier, priority, envelope, due)
-    local standing = read(barrier)
+    if batch.standing[barrier] == nil then batch.standing[barrier] = read(barrier) or false end
+    local standing = batch.standing[barrier]
     -- rule:36 a job goes on at once when its barrier has fallen
     if not standing or standing.mode == 'g' then return false end
-    redis.call('HSET', barriers_key('of'), id, string.format('%.0f ', due) .. barrier)
-    redis.call('HSET', barriers_key('data'), id, priority .. envelope)
-    redis.call('ZADD', barriers_key('since'), string.format('%.0f', now), id)
-    redis.call('RPUSH', barriers_key('behind:') .. barrier, id)
-    redis.call('HSET', INDEX, id, 'b')
+    local of, data, since, index = batch.of, batch.data, batch.since, batch.index
+    of[#of + 1], of[#of + 2] = id, string.format('%.0f ', due) .. barrier
+    data[#data + 1], data[#data + 2] = id, priority .. envelope
+    since[#since + 1], since[#since + 2] = string.format('%.0f', now), id
+    index[#index + 1], index[#index + 2] = id, 'b'
+    batch.behind[barrier] = batch.behind[barrier] or {}
+    table.insert(batch.behind[barrier], id)
+    if not gathers then barriers.flush() end
     return true
   end
 
@@ -311,8 +342,9 @@ local function open_barriers(now)
     local barrier = string.sub(name, from, from + tonumber(length) - 1)
     local waited, index, out, size = {}, {}, {}, 0
     local gates = gates_here(now)
-    for _, id in ipairs(ids) do
-      local own, stored, due = behind_of(id)
+    local held = all_behind(ids)
+    for place, id in ipairs(ids) do
+      local own, due, stored = unpack(held[place] or {})
       -- It may have been cancelled, and its id used again.
       if own == barrier then
         size, out[#out + 1] = size + #stored, id

@@ -10,12 +10,23 @@
 -- Result: none of its own.
 local function barriers_key(name) return string.sub(WAKE, 1, -5) .. 'barriers:' .. name end
 
+-- For each of these jobs: the barrier that it is behind, when it is due, and what is stored of it;
+-- false for one that is behind none. No more than CHUNK.
+local function all_behind(ids)
+  local found = redis.call('HMGET', barriers_key('of'), unpack(ids))
+  local stored = redis.call('HMGET', barriers_key('data'), unpack(ids))
+  for place = 1, #ids do
+    local due, barrier = string.match(found[place] or '', '^(%d+) (.*)$')
+    found[place] = due and {barrier, tonumber(due), stored[place] or ''}
+  end
+  return found
+end
+
 -- The barrier that a job is behind, what is stored of it, and when it is due; nil without one.
 local function behind_of(id)
-  local due, barrier = string.match(redis.call('HGET', barriers_key('of'), id) or '',
-    '^(%d+) (.*)$')
-  if not due then return nil end
-  return barrier, redis.call('HGET', barriers_key('data'), id) or '', tonumber(due)
+  local found = all_behind({id})[1]
+  if not found then return nil end
+  return found[1], found[3], found[2]
 end
 
 -- Takes jobs out of these keys. They may stand in the lists still, and are passed over there.

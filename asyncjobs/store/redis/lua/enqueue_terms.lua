@@ -50,6 +50,7 @@ for at = 6, FIRST - 1, 3 do
   placing.barriers.lift(ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2])
 end
 local answer, stored, given_ids, seen = {}, 0, 0, {}
+placing.gather()
 for at = FIRST, #ARGV, FIELDS do
   local id, word, envelope, terms = ARGV[at], ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
   local priority, result = tonumber(string.sub(word, 1, 1)), nil
@@ -69,6 +70,7 @@ for at = FIRST, #ARGV, FIELDS do
   place = place or ''
   answer[#answer + 1] = (WORDS[how] or '1') .. #place .. ':' .. place
 end
+placing.flush()
 answer = table.concat(answer)
 -- Before what may still fail: a batch that is sent again finds its answer.
 redis.call('SET', ANSWER, answer, 'PX', token_ttl)

@@ -14,13 +14,14 @@
 --   'replaced' or 'held', and the id of the job in its place; 'cancelled' for one that does not wait
 --   at its gate. `end_refused(id_ttl, history)`: ends those. `id_ttl` is for how many ms their ids
 --   stay known, and `history` how many jobs it keeps.
+-- `gather()`, `flush()`: as those of barriers.lua, for a script that places many jobs.
 -- `locks`: those of unique.lua; `is_unique`: whether some job needs them. `barriers`: those of
 --   barriers.lua; nil while no job needs them, and `need_barriers` was not called.
 -- `is_ready()`, `is_earlier()`: whether a job was made ready, or is due before all others.
 local function open_placing(now)
   local locks = open_locks(now)
   local placing = {locks = locks, is_unique = false, first_key = nil}
-  local gates, refused = nil, {}
+  local gates, refused, gathers = nil, {}, false
   local known = setmetatable({}, {__index = function(parsed, text)
     parsed[text] = read_terms(text) or false
     return parsed[text]
@@ -60,6 +61,8 @@ local function open_placing(now)
 
   function placing.place(id, priority, due, envelope, text, is_new)
     local terms, how, other = known[text], nil, nil
+    -- Whoever looks for a job, or at a key that others hold, has to find those of this batch.
+    if gathers and (not is_new or terms.u or terms.g) then placing.barriers.flush() end
     -- The id comes first: the same id is the same job, whatever it holds.
     if not is_new and redis.call('HEXISTS', INDEX, id) == 1 then return 'there', id end
     locks.gate = terms.g
@@ -88,6 +91,16 @@ local function open_placing(now)
     -- A job behind a barrier is held here, and is not put.
     if terms.b and placing.barriers.hold(id, terms.b, priority, envelope, due) then return end
     redis.call('HSET', INDEX, id, locks.put(id, priority, envelope, due))
+  end
+
+  -- Lets the jobs behind barriers be written together, at `flush()`.
+  function placing.gather()
+    gathers = placing.barriers ~= nil
+    if gathers then placing.barriers.gather() end
+  end
+
+  function placing.flush()
+    if gathers then placing.barriers.flush() end
   end
 
   function placing.end_refused(id_ttl, history)
