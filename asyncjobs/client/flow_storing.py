@@ -128,7 +128,7 @@ async def store_flow(client: Client, draft: FlowDraft) -> None:
     try:
         await storing.run()
     except BaseException:
-        # What is under way would be stored behind the cancel.
+        # rule:40 what is under way would be stored behind the cancel
         await storing.stop()
         # rule:40 what a flow has stored before an error is cancelled
         await cancel_unstarted(client.backend, [flow])

@@ -445,6 +445,87 @@ async def test_a_store_that_refuses_leaves_nothing(
         assert found.held == 0
 
 
+async def test_parts_of_a_flow_wait_for_the_barriers_of_those_before(
+    app: AsyncJobs, jobs: FlowJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with app:
+        monkeypatch.setattr(flow_storing, "STEP", 2)
+        enqueue, flows = app.backend.enqueue, type(app.backend.flows)
+        add_nodes = flows.add_nodes
+        may_go, third_part = asyncio.Event(), asyncio.Event()
+        stored: list[int] = []
+        entered: list[int] = []
+
+        async def waits(batch: EnqueueBatch) -> Any:
+            stored.append(len(batch.barriers))
+            if len(stored) == 1:
+                await may_go.wait()
+            return await enqueue(batch)
+
+        async def adds(self: Any, flow: Any, nodes: Any) -> None:
+            await add_nodes(self, flow, nodes)
+            entered.append(len(nodes))
+            if len(entered) == 3:
+                third_part.set()
+
+        monkeypatch.setattr(app.backend, "enqueue", waits)
+        monkeypatch.setattr(flows, "add_nodes", adds)
+        calls_ = [jobs.number.bind(number) for number in range(9)]
+        starter = asyncio.create_task(app.flows.start(group(calls_)))
+        async with asyncio.timeout(LIMIT_S):
+            await third_part.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        # Three parts are under way, and those behind the first one's barrier are not sent.
+        assert (stored, entered) == ([1], [2, 2, 2])
+        may_go.set()
+        handle = await starter
+        assert (stored, entered) == ([1, 0, 0, 0, 0], [2, 2, 2, 2, 1])
+        assert (await handle.info()).nodes == 9
+        assert await handle.cancel() is True
+
+
+async def test_nothing_is_stored_behind_the_cancel_of_a_broken_start(
+    app: AsyncJobs, jobs: FlowJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with app:
+        monkeypatch.setattr(flow_storing, "STEP", 1)
+        enqueue, cancel = app.backend.enqueue, flow_storing.cancel_unstarted
+        sent: list[str] = []
+        third_is_sent, is_cancelled = asyncio.Event(), asyncio.Event()
+
+        async def breaks(batch: EnqueueBatch) -> Any:
+            sent.append(batch.jobs[0].id)
+            match len(sent):
+                case 2:
+                    await third_is_sent.wait()
+                    raise StoreFull("no memory left")
+                case 3:
+                    third_is_sent.set()
+                    await is_cancelled.wait()
+            answer = await enqueue(batch)
+            stored.append(batch.jobs[0].id)
+            return answer
+
+        async def cancels(*args: Any) -> None:
+            await cancel(*args)
+            is_cancelled.set()
+
+        stored: list[str] = []
+        monkeypatch.setattr(app.backend, "enqueue", breaks)
+        monkeypatch.setattr(flow_storing, "cancel_unstarted", cancels)
+        work = group(jobs.number.bind(number) for number in range(9))
+        with pytest.raises(StoreFull):
+            await asyncio.wait_for(app.flows.start(work), LIMIT_S)
+        (info,) = await app.flows.list("default")
+        assert info.state is FlowState.CANCELLED
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert sent[2] not in stored
+        (found,) = await app.backend.inspect.queues.counts(["default"])
+        assert found.held == 0
+
+
 async def test_a_retry_keeps_the_results_that_it_got(app: AsyncJobs, jobs: FlowJobs) -> None:
     broken.add(1)
     late = jobs.fragile.options(retry=3)

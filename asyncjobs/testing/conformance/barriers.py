@@ -396,3 +396,18 @@ async def test_one_that_sees_no_failure_skips_what_is_behind(store: Store) -> No
     job = await worker.take_one()
     assert ids((await worker.exchange(Settlement.succeeded(job), demand=5)).jobs) == ["z"]
     assert await store.state("alarm") is State.DISCARDED
+
+
+async def test_an_id_twice_in_a_batch_is_held_once(store: Store) -> None:
+    given = placed("twice", "start")._replace(has_new_id=False)
+    other = placed("other", "start", unique=Unique(b"key", "finished", MINUTE_MS))
+    held = [placed(f"j{number}", "start") for number in range(3)]
+    places = await put(store, *held, given, given, other, start=1)
+    assert places == [None, None, None, None, Placed(ref("twice"), "there"), None]
+    assert (await store.counts()).held == 5
+    await store.enqueue("lets-go")
+    await put(
+        store, NewJob("work", "front", 0, b"", terms=Terms(arrivals=(Arrival("work", "start"),)))
+    )
+    worker = await store.worker()
+    assert (await settle_all(worker))[2:] == ["j0", "j1", "j2", "twice", "other"]

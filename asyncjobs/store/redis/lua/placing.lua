@@ -61,7 +61,7 @@ local function open_placing(now)
 
   function placing.place(id, priority, due, envelope, text, is_new)
     local terms, how, other = known[text], nil, nil
-    -- Whoever looks for a job, or at a key that others hold, has to find those of this batch.
+    -- rule:36 whoever looks for a job finds those of its own batch
     if gathers and (not is_new or terms.u or terms.g) then placing.barriers.flush() end
     -- The id comes first: the same id is the same job, whatever it holds.
     if not is_new and redis.call('HEXISTS', INDEX, id) == 1 then return 'there', id end
