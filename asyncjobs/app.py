@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import ContextVar
 from copy import copy
@@ -36,6 +36,7 @@ from asyncjobs.jobs.register import Register, RegisterBatch
 from asyncjobs.jobs.registry import JobRegistry
 from asyncjobs.jobs.rule import CronOptions, Interval, ScheduleOptions
 from asyncjobs.model.events import Event, Events, Listener, listening
+from asyncjobs.model.job import JobRecord
 from asyncjobs.model.refs import JobRef
 from asyncjobs.options.app import AppOptions, AppSettings
 from asyncjobs.options.batch import Batch
@@ -415,8 +416,17 @@ class AsyncJobs(Hooked):
         """Start tracing and metrics, if their providers are set up by now."""
         openings = self._openings
         find = self.registry.find
+
+        async def look_up(refs: Sequence[JobRef]) -> Sequence[JobRecord | None]:
+            return await self.backend.get(refs)
+
         self._telemetry.start(
-            self.settings, self.events, self.middlewares, find, lambda: openings.address
+            self.settings,
+            self.events,
+            self.middlewares,
+            find,
+            lambda: openings.address,
+            look_up,
         )
 
     def _compile_anew(self) -> None:

@@ -15,6 +15,7 @@ from asyncjobs.model.codec import check_json, to_json
 from asyncjobs.model.envelope import AnyEnvelope
 from asyncjobs.model.flow_definition import FlowDefinition, NodeDefinition, Parents
 from asyncjobs.model.flow_mark import (
+    MOST_PARENTS,
     FlowMark,
     Leaf,
     Reference,
@@ -22,9 +23,11 @@ from asyncjobs.model.flow_mark import (
     job_id,
     mark_header,
     stored_references,
+    with_parents,
 )
-from asyncjobs.model.headers import Headers, fields_of
+from asyncjobs.model.headers import Headers, fields_of, traced
 from asyncjobs.model.job import NewJob
+from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Arrival, Barrier, FlowNode, OnFailure, Terms
 from asyncjobs.policy.graph import MOST_ONWARD, Graph, fronts_of
 from asyncjobs.store.flows import FlowRef, NodeRecord
@@ -286,7 +289,11 @@ class FlowDraft:
             Reference(path, _value(shape, self._places, self._names, spec))
             for path, shape in node.references
         ]
-        made = _with_terms(job, mark, behind, spec, needed)
+        refs = [
+            JobRef(queue, job_id(spec.flow.id, of, spec.round))
+            for queue, of in (self._places[parent] for parent, _ in node.edges[:MOST_PARENTS])
+        ]
+        made = _with_terms(job, mark, behind, spec, needed, refs)
         parents: Parents = tuple((spec.key(parent), how) for parent, how in node.edges)
         definition = NodeDefinition(
             key,
@@ -337,7 +344,12 @@ def _behind(graph: Graph, fronts: Sequence[Barrier], number: int, spec: FlowSpec
 
 
 def _with_terms(
-    job: NewJob, mark: FlowMark, behind: str | None, spec: FlowSpec, needed: list[Reference]
+    job: NewJob,
+    mark: FlowMark,
+    behind: str | None,
+    spec: FlowSpec,
+    needed: list[Reference],
+    parents: list[JobRef],
 ) -> NewJob:
     # It may have a gate already, which it comes to when its barrier has fallen.
     terms = (job.terms or Terms())._replace(behind=behind, arrivals=mark.arrivals, node=mark.node)
@@ -345,6 +357,10 @@ def _with_terms(
     if needed:
         more |= stored_references(needed)
     envelope = AnyEnvelope.decode(job.envelope)
+    trace = envelope.headers.trace
+    # Without telemetry nobody would link to them.
+    if parents and isinstance(trace, dict):
+        more |= traced(with_parents(trace, parents))
     raw = envelope.with_headers(Headers({**fields_of(envelope.headers), **more}))
     id = job_id(spec.flow.id, mark.key, spec.round)
     return job._replace(id=id, envelope=raw, has_new_id=True, terms=terms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -24,11 +24,13 @@ from asyncjobs.model.flow_mark import (
     flow_mark,
     job_id,
     mark_header,
+    parents_of,
     read_references,
     stored_references,
+    with_parents,
 )
 from asyncjobs.model.gates import gate_of
-from asyncjobs.model.headers import Headers, fields_of
+from asyncjobs.model.headers import Headers, fields_of, traced
 from asyncjobs.model.job import NewJob, State
 from asyncjobs.model.refs import JobRef
 from asyncjobs.model.terms import Arrival, Barrier, FlowNode, OnFailure, Terms
@@ -196,6 +198,7 @@ def _made(
     ]
     jobs: list[NewJob] = []
     records: list[NodeRecord] = []
+    anew = {job_id(flow.id, key, again.rounds[key]): job_id(flow.id, key, round) for key in chosen}
     for number, each in enumerate(chosen.values()):
         arrivals = tuple(
             Arrival(barriers[front].queue, barriers[front].id, how)
@@ -205,7 +208,7 @@ def _made(
         front = graph.behind[number]
         if front is not None:
             behind = barriers[front].id
-        job = _job(again, each, arrivals, behind)
+        job = _job(again, each, arrivals, behind, anew)
         jobs.append(job)
         definition = _definition(each)._replace(envelope=job.envelope)
         records.append(NodeRecord(each.record.node, job.ref, definition.encode()))
@@ -238,7 +241,14 @@ def _edges(node: NodeDefinition, numbers: dict[str, int], ends: dict[str, list[s
     return tuple(sorted(found.items()))
 
 
-def _job(again: _Again, node: Stored, arrivals: tuple[Arrival, ...], behind: str) -> NewJob:
+def _job(
+    again: _Again,
+    node: Stored,
+    arrivals: tuple[Arrival, ...],
+    behind: str,
+    anew: Mapping[str, str],
+) -> NewJob:
+    """The new job of a node. `anew`: the ids of all new jobs by those that the nodes had before."""
     definition = _definition(node)
     flow, chosen, _, rounds, round = again
     try:
@@ -260,6 +270,9 @@ def _job(again: _Again, node: Stored, arrivals: tuple[Arrival, ...], behind: str
             fields |= stored_references(moved)
         else:
             fields.pop(REFERENCES, None)
+        if parents := parents_of(envelope.headers.trace):
+            moved_on = [JobRef(each.queue, anew.get(each.id, each.id)) for each in parents]
+            fields |= traced(with_parents(envelope.headers.trace, moved_on))
         at_ms = now_ms()
         if envelope.expires_ms is not None:
             # Its old expiry may have passed. A worker would then discard it at once.

@@ -19,6 +19,7 @@ from asyncjobs.model.terms import Arrival, FlowNode, OnFailure
 __all__ = [
     "CONTEXT",
     "MARK",
+    "MOST_PARENTS",
     "MOST_REFERRED",
     "REFERENCES",
     "FlowMark",
@@ -32,16 +33,21 @@ __all__ = [
     "job_id",
     "leaves_of",
     "mark_header",
+    "parents_of",
     "read_references",
     "read_value",
     "ref_of",
     "stored_references",
     "stored_value",
+    "with_parents",
     "without_references",
 ]
 
 MARK: Final = "flow"
 REFERENCES: Final = "refs"
+PARENTS: Final = "parents"
+MOST_PARENTS: Final = 8
+"""A callback behind 10,000 jobs links to so many of them."""
 CONTEXT: Final = "context"
 
 MOST_REFERRED: Final = 100_000
@@ -158,6 +164,28 @@ def context_of(headers: Headers) -> dict[str, Any]:
     if isinstance(found, dict):
         return found
     return {}
+
+
+def with_parents(trace: dict[str, Any], parents: Sequence[JobRef]) -> dict[str, Any]:
+    """What a job carries of its trace, with the jobs whose attempts its own ones link to."""
+    return {**trace, PARENTS: [[*parent] for parent in parents[:MOST_PARENTS]]}
+
+
+def parents_of(trace: Any) -> list[JobRef]:
+    """These jobs; none for what is no such list."""
+    if not isinstance(trace, dict):
+        return []
+    stored = trace.get(PARENTS)
+    if not isinstance(stored, list):
+        return []
+    found: list[JobRef] = []
+    for each in stored[:MOST_PARENTS]:
+        match each:
+            case [str(queue), str(id)] if queue and id:
+                found.append(JobRef(queue, id))
+            case _:
+                return []
+    return found
 
 
 # -- references ---------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ __all__ = [
     "has_header",
     "new_headers",
     "own_headers",
+    "traced",
     "unique_header",
 ]
 
@@ -384,6 +385,11 @@ def own_headers(
     if sensitive is not None:
         own[_SENSITIVE] = sensitive
     return own or None
+
+
+def traced(carrier: dict[str, Any]) -> dict[str, Any]:
+    """The header of a job that carries this."""
+    return {_TRACE: carrier}
 
 
 def new_headers(own: dict[str, Any] | None, trace: dict[str, Any] | None) -> dict[str, Any]:

@@ -21,7 +21,8 @@ class Outcome:
     other ends have `reason`, `error_type`, `message`, `traceback` and the name of the `worker`
     that saw the error. The envelope is deleted at the end of a job, so its `name`, `attempt` and
     `finished_ms` (the worker's clock) are kept here. They are empty for a job that was cancelled
-    before it ran.
+    before it ran. `span` is that of its last attempt, for the jobs of its flow behind it: a
+    `traceparent`, empty for a job that is in no flow or was not traced.
     """
 
     __slots__ = (
@@ -31,6 +32,7 @@ class Outcome:
         "message",
         "name",
         "reason",
+        "span",
         "state",
         "traceback",
         "unavailable",
@@ -52,6 +54,7 @@ class Outcome:
         message: str = "",
         traceback: str = "",
         worker: str = "",
+        span: str = "",
     ) -> None:
         self.state = state
         self.value = value
@@ -64,6 +67,7 @@ class Outcome:
         self.message = message
         self.traceback = traceback
         self.worker = worker
+        self.span = span
 
     def encode(self) -> bytes:
         """The bytes to store. Raises EncodeError if JSON does not have the value."""
@@ -73,6 +77,8 @@ class Outcome:
             fields["n"] = self.attempt
             fields["f"] = self.name
             fields["e"] = self.finished_ms
+        if self.span:
+            fields["p"] = self.span
         if self.state is State.SUCCEEDED:
             if self.unavailable:
                 fields["u"] = clean_text(self.unavailable)
@@ -115,6 +121,7 @@ class Outcome:
                 message=read_text(fields, "m"),
                 traceback=read_text(fields, "b"),
                 worker=read_text(fields, "w"),
+                span=read_text(fields, "p"),
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BadRecord(f"{type(error).__name__}: {error}") from error

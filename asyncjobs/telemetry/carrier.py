@@ -22,7 +22,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-__all__ = ["MAX_SIZE", "Carried", "baggage_text", "read", "with_previous", "write"]
+__all__ = ["MAX_SIZE", "Carried", "baggage_text", "read", "span_in", "with_previous", "write"]
 
 MAX_SIZE: Final = 4096
 """The most characters of a carrier, all values together. It is stored with every job."""
@@ -113,6 +113,11 @@ def read(carrier: Any) -> Carried:
     if baggage := _text(carrier, "baggage"):
         context = _BAGGAGE.extract({"baggage": baggage}, EMPTY)
     return Carried(creation, previous, context, _text(carrier, "conversation"))
+
+
+def span_in(traceparent: str) -> SpanContext:
+    """The span that a `traceparent` names; an invalid one for what is none."""
+    return _span_context(traceparent)
 
 
 def _text(carrier: dict[str, Any], key: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from asyncjobs.telemetry.parents import LookUp
     from asyncjobs.telemetry.sending import Maker
     from asyncjobs.telemetry.tracing import Tracing
 
@@ -44,6 +45,7 @@ class Telemetry:
         middlewares: Middlewares,
         find: Callable[[str], object],
         address: Callable[[], str],
+        look_up: LookUp,
     ) -> None:
         """Start tracing and metrics if their providers are set up. Does each at most once.
 
@@ -60,7 +62,7 @@ class Telemetry:
                 if tracers is not None:
                     from asyncjobs.telemetry.tracing import Tracing
 
-                    self.tracing = Tracing(tracers, settings, address)
+                    self.tracing = Tracing(tracers, settings, address, look_up)
                     self.tracing.attach(hub, middlewares)
             if not self._is_metered:
                 from asyncjobs.telemetry.metrics import Metrics, global_provider

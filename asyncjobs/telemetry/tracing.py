@@ -25,6 +25,7 @@ from asyncjobs.model import events, step_events
 from asyncjobs.model.attempt import AttemptInfo, BatchInfo
 from asyncjobs.model.ends import OUTCOMES
 from asyncjobs.model.events import Events
+from asyncjobs.model.flow_mark import parents_of
 from asyncjobs.model.job import Priority, State
 from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
@@ -32,6 +33,7 @@ from asyncjobs.policy.retry import class_name, is_on_purpose
 from asyncjobs.telemetry import carrier, spans
 from asyncjobs.telemetry.carrier import Carried
 from asyncjobs.telemetry.instruments import ERROR, OTHER, OUTCOME
+from asyncjobs.telemetry.parents import LookUp, links_to
 from asyncjobs.telemetry.sending import Sending, conversation
 from asyncjobs.telemetry.spans import Attributes, Fixed, Server, common, failed
 
@@ -148,16 +150,23 @@ class _Traced:
 
 
 class Tracing:
-    """The middleware that makes the span of each attempt. Never asks the store.
+    """The middleware that makes the span of each attempt. It asks the store for those in front of
+    a job in a flow, and for nothing else.
 
     If OpenTelemetry, a sampler, a span processor or an exporter raises, the error is logged once
     and the job goes on. Even a SystemExit is caught, which would end the job.
     """
 
     def __init__(
-        self, provider: TracerProvider, settings: AppSettings, address: Callable[[], str]
+        self,
+        provider: TracerProvider,
+        settings: AppSettings,
+        address: Callable[[], str],
+        look_up: LookUp,
     ) -> None:
-        """`address` returns the address of the open store as a URL; empty if none is open."""
+        """`address` returns the address of the open store as a URL; empty if none is open.
+        `look_up` asks that store about jobs."""
+        self._look_up = look_up
         self._tracer = spans.new_tracer(provider)
         self._server = Server(address)
         self._enqueues = Fixed(self._server, operation="enqueue", type="send")
@@ -187,7 +196,11 @@ class Tracing:
 
     async def __call__(self, attempt: AttemptInfo, call_next: CallNext) -> Settlement | None:
         """Call `call_next` within the span of its attempt, if there is one."""
-        traced = self._begun(attempt)
+        more: Sequence[Link] = ()
+        # Most jobs are in no flow.
+        if attempt.tracing != "none" and (parents := parents_of(attempt.trace)):
+            more = await links_to(parents, self._look_up)
+        traced = self._begun(attempt, more)
         settlement: Settlement | None = None
         try:
             settlement = await call_next()
@@ -243,12 +256,12 @@ class Tracing:
             failed("the link to an attempt")
             return trace
 
-    def _begun(self, attempt: AttemptInfo) -> _Traced | None:
+    def _begun(self, attempt: AttemptInfo, more: Sequence[Link]) -> _Traced | None:
         if attempt.tracing == "none":
             _leave_traces(attempt)
             return None
         try:
-            return self._begin(attempt)
+            return self._begin(attempt, more)
         except BaseException:
             failed("the span of an attempt")
             return None
@@ -262,10 +275,10 @@ class Tracing:
         _end(traced)
         self._running.pop(traced.info, None)
 
-    def _begin(self, attempt: AttemptInfo) -> _Traced:
+    def _begin(self, attempt: AttemptInfo, more: Sequence[Link]) -> _Traced:
         carried = carrier.read(attempt.trace)
         creation, previous, context, first = carried
-        links: list[Link] = []
+        links: list[Link] = [*more]
         if creation.is_valid:
             # An attempt may run days after its enqueue. As a child it would keep that trace open,
             # so by default it only links to it.

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from asyncjobs.model.attempt import AttemptInfo
+from asyncjobs.model.job import JobRecord
 from asyncjobs.model.refs import JobRef
 
-__all__ = ["attempt_info"]
+__all__ = ["attempt_info", "knows_nothing"]
+
+
+async def knows_nothing(refs: Sequence[JobRef]) -> list[JobRecord | None]:
+    """A store that must not be asked."""
+    raise AssertionError(f"asked for {refs}")
 
 
 def attempt_info(

@@ -22,7 +22,7 @@ from asyncjobs.telemetry.tracing import Tracing
 from asyncjobs.worker.engine import records, settling
 from tests.tasks import every_task
 from tests.telemetry import tasks
-from tests.telemetry.attempts import attempt_info
+from tests.telemetry.attempts import attempt_info, knows_nothing
 from tests.telemetry.reading import Reading
 from tests.telemetry.recording import Recording, context_of, events_of_span, links_of
 from tests.worker import jobs
@@ -90,7 +90,7 @@ async def test_a_lost_lease(
 
 
 async def test_a_lost_lease_that_nobody_tells_of(recording: Recording) -> None:
-    tracing = Tracing(recording.provider, AppSettings.of(), lambda: "")
+    tracing = Tracing(recording.provider, AppSettings.of(), lambda: "", knows_nothing)
     info = attempt_info(stops=[StopAsked("lease lost", time.monotonic() - 0.1)])
 
     async def body() -> None:

@@ -13,7 +13,7 @@ from asyncjobs.model.settlement import Settlement
 from asyncjobs.options.app import AppSettings
 from asyncjobs.telemetry.tracing import Tracing
 from tests.telemetry import tasks
-from tests.telemetry.attempts import attempt_info
+from tests.telemetry.attempts import attempt_info, knows_nothing
 from tests.telemetry.recording import Recording
 from tests.worker.kit import register, working
 
@@ -33,7 +33,7 @@ async def test_a_success_costs_a_tracer_no_event(recording: Recording) -> None:
 
 async def test_a_success_is_of_the_attempt_that_runs(recording: Recording) -> None:
     """A job may run a worker of its own, whose untraced jobs are not this attempt."""
-    tracing = Tracing(recording.provider, AppSettings.of(), lambda: "")
+    tracing = Tracing(recording.provider, AppSettings.of(), lambda: "", knows_nothing)
     done = Settlement.succeeded(TakenJob("default", "inner", 2, b"1-1", b"", 0, 0))
 
     async def inner() -> Settlement:

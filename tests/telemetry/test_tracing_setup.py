@@ -39,6 +39,7 @@ from asyncjobs.telemetry.telemetry import Telemetry
 from asyncjobs.telemetry.tracing import Tracing
 from asyncjobs.worker.lease.heartbeat import Heartbeats
 from tests.telemetry import tasks
+from tests.telemetry.attempts import knows_nothing
 from tests.telemetry.recording import Recording, context_of
 from tests.worker import jobs
 from tests.worker.kit import (
@@ -397,7 +398,7 @@ def test_apps_opened_in_two_threads_are_listened_to_once(
     threads = [
         threading.Thread(
             target=telemetry.start,
-            args=(AppSettings.of(), hub, Middlewares(), {}.get, lambda: "memory:"),
+            args=(AppSettings.of(), hub, Middlewares(), {}.get, lambda: "memory:", knows_nothing),
         )
         for _ in range(2)
     ]

@@ -272,6 +272,21 @@ async def test_a_retry_from_a_node_and_of_all(app: AsyncJobs, jobs: FlowJobs) ->
             await handle.retry(from_="w")
 
 
+async def test_of_two_retries_one_is_refused(app: AsyncJobs, jobs: FlowJobs) -> None:
+    broken.add(1)
+    async with working(app):
+        handle = await app.flows.start(chain(jobs.fragile.bind(1), jobs.seen))
+        assert await handle.wait(LIMIT_S) is FlowState.FAILED
+        broken.clear()
+        # Both have seen that the flow has ended.
+        found = await asyncio.gather(handle.retry(), handle.retry(), return_exceptions=True)
+        (refusal,) = [each for each in found if isinstance(each, UsageError)]
+        assert "somebody else has just retried it" in str(refusal)
+        assert 2 in found
+        assert await handle.wait(LIMIT_S) is FlowState.SUCCEEDED
+        assert calls("fragile") == [(1,), (1,)]
+
+
 async def test_a_running_flow_is_not_retried(app: AsyncJobs, jobs: FlowJobs, stage: Stage) -> None:
     async with working(app):
         handle = await app.flows.start(chain(jobs.waits.bind("g"), jobs.seen))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from asyncjobs.errors import EncodeError
 from asyncjobs.guard.guarded import GuardedLog
@@ -11,6 +11,7 @@ from asyncjobs.jobs.misfit import Misfit
 from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import check_json
 from asyncjobs.model.ends import ENDS
+from asyncjobs.model.flow_mark import MARK
 from asyncjobs.model.headers import Headers, PastError
 from asyncjobs.model.job import State, TakenJob
 from asyncjobs.model.outcome import Outcome, dead_letter
@@ -20,9 +21,21 @@ from asyncjobs.policy.retry import Charge
 from asyncjobs.worker.engine.attempt import Attempt
 from asyncjobs.worker.engine.error_text import describe
 
-__all__ = ["Unkept", "bury", "last_envelope", "later", "log_end", "outcome_of", "result_of"]
+__all__ = [
+    "Unkept",
+    "bury",
+    "last_envelope",
+    "later",
+    "log_end",
+    "outcome_of",
+    "result_of",
+    "span_of",
+]
 
 logger = GuardedLog("asyncjobs.worker")
+
+PREVIOUS: Final = "previous"
+"""Where a carrier has the span of an attempt: see telemetry/carrier.py."""
 
 
 class Unkept(NamedTuple):
@@ -42,8 +55,17 @@ def outcome_of(attempt: Attempt, state: State, **about: Any) -> Outcome:
     )
 
 
-def result_of(attempt: Attempt, value: Any, max_bytes: int) -> bytes:
-    """The outcome of a job that has returned `value`, as stored.
+def span_of(attempt: Attempt, middlewares: Middlewares) -> str:
+    """The span of this attempt, for the jobs behind it in its flow; '' for a job of no flow."""
+    if not middlewares.carries or MARK not in attempt.envelope.headers.fields:
+        return ""
+    carried = middlewares.carry(attempt.info, None)
+    span = carried.get(PREVIOUS) if isinstance(carried, dict) else None
+    return span if isinstance(span, str) else ""
+
+
+def result_of(attempt: Attempt, value: Any, max_bytes: int, span: str = "") -> bytes:
+    """The outcome of a job that has returned `value`, as stored. `span`: see `span_of`.
 
     If the value cannot be kept, the outcome says why there is none. The job has succeeded and must
     not run again because of what it has returned.
@@ -65,6 +87,7 @@ def result_of(attempt: Attempt, value: Any, max_bytes: int) -> bytes:
             name=attempt.function.name,
             attempt=attempt.envelope.attempt,
             finished_ms=now_ms(),
+            span=span,
         ).encode()
         if len(outcome) <= max_bytes:
             return outcome
@@ -80,7 +103,7 @@ def result_of(attempt: Attempt, value: Any, max_bytes: int) -> bytes:
             "return plain data (numbers, text, lists, dicts)"
         )
     logger.warning("%s: the result is not kept: %s", attempt.job.ref, problem, extra=attempt.label)
-    return outcome_of(attempt, State.SUCCEEDED, unavailable=problem).encode()
+    return outcome_of(attempt, State.SUCCEEDED, unavailable=problem, span=span).encode()
 
 
 def _typed(attempt: Attempt, value: Any, what: str, refused: EncodeError) -> Any:

@@ -41,6 +41,7 @@ from asyncjobs.worker.engine.records import (
     log_end,
     outcome_of,
     result_of,
+    span_of,
 )
 from asyncjobs.worker.engine.resuming import pause_s, resumption_of
 from asyncjobs.worker.engine.runs import Teller
@@ -191,7 +192,8 @@ class Settler:
             ended = self._ended(attempt)
         outcome = None
         if attempt.result_ttl_ms > 0:
-            outcome = result_of(attempt, value, self._settings.max_result)
+            span = span_of(attempt, self.middlewares)
+            outcome = result_of(attempt, value, self._settings.max_result, span)
         settlement = self._success(attempt, outcome)
         if ended is not None and settlement is not None and settlement.state is State.SUCCEEDED:
             info = attempt.info
@@ -268,7 +270,8 @@ class Settler:
 
     def _cancelled(self, attempt: Attempt) -> Settlement:
         ended = self._ended(attempt)
-        outcome = outcome_of(attempt, State.CANCELLED).encode()
+        span = span_of(attempt, self.middlewares)
+        outcome = outcome_of(attempt, State.CANCELLED, span=span).encode()
         settlement = Settlement.cancelled(attempt.job, outcome, attempt.result_ttl_ms)
         settlement = settlement.telling(self._teller.run(attempt))
         text = "%s: cancelled while running"
@@ -352,7 +355,8 @@ class Settler:
         if attempt.mask is not None:
             reason = attempt.mask.text(reason)
         ended = self._ended(attempt)
-        outcome = outcome_of(attempt, State.DISCARDED, reason=reason).encode()
+        span = span_of(attempt, self.middlewares)
+        outcome = outcome_of(attempt, State.DISCARDED, reason=reason, span=span).encode()
         settlement = Settlement.discarded(attempt.job, outcome, attempt.result_ttl_ms)
         settlement = settlement.telling(self._teller.run(attempt, reason))
         text = "%s: discarded: %s"
@@ -372,6 +376,7 @@ class Settler:
             message=told.message,
             traceback=told.trace,
             worker=self._worker,
+            span=span_of(attempt, self.middlewares),
         )
         envelope = last_envelope(attempt, self.middlewares)
         settlement = bury(attempt.job, outcome, attempt.result_ttl_ms, envelope)
