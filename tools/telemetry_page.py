@@ -57,7 +57,8 @@ SPANS = """\
 | `cron` | internal | a tick of a schedule has made a job; only with `trace_upkeep=True` |
 
 The attribute `asyncjobs.link` of a link says where it leads: `creation` (the enqueue),
-`previous_attempt`, or `item` (an attempt of a batch).
+`previous_attempt`, `parent` (the last attempt of a job in front, in a flow; at most eight), or `item`
+(an attempt of a batch).
 Events of an attempt: `retry_scheduled` and `snoozed` with `delay_s`, `timeout`, `lease_lost`,
 `shutdown_requested`.
 
@@ -70,7 +71,7 @@ OF_SPANS = {
     "them",
     "server.port": "its port",
     spans.MESSAGE_ID: "the job, `queue/id`; not for a call of over 100 jobs",
-    spans.CONVERSATION: "the first job of the chain that led to this one",
+    spans.CONVERSATION: "the first job of those that led to this one, or the id of its flow",
     spans.CLIENT: "the worker",
     spans.GROUP: "the app's `prefix`",
     spans.BATCH: "the number of jobs in a call of over 100, or in a batch",
