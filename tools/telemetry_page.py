@@ -57,8 +57,8 @@ SPANS = """\
 | `cron` | internal | a tick of a schedule has made a job; only with `trace_upkeep=True` |
 
 The attribute `asyncjobs.link` of a link says where it leads: `creation` (the enqueue),
-`previous_attempt`, `parent` (the last attempt of a job in front, in a flow; at most eight), or `item`
-(an attempt of a batch).
+`previous_attempt`, `parent` (the last attempt of a job in front, in a flow; at most eight), or
+`item` (an attempt of a batch).
 Events of an attempt: `retry_scheduled` and `snoozed` with `delay_s`, `timeout`, `lease_lost`,
 `shutdown_requested`.
 

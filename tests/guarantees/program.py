@@ -23,10 +23,14 @@ from asyncjobs import (
     BatchContext,
     Concurrency,
     JobContext,
+    RateLimit,
     RetryPolicy,
     constant,
 )
+from asyncjobs.model.refs import JobRef
 
+RATE = "20/s"
+BURST = 5
 POLL_S = 0.01
 """How often a worker looks for gates that have opened."""
 
@@ -120,6 +124,15 @@ async def single(fails: int, *, ctx: JobContext = INJECTED) -> None:
 async def bounded(key: str, fails: int, *, ctx: JobContext = INJECTED) -> None:
     """As `single`, and two of one key at a time."""
     await single(fails, ctx=ctx)
+
+
+async def rated(key: str, *, ctx: JobContext = INJECTED) -> None:
+    """Notes when the store has let it start, by the clock of the store: a worker that was stopped
+    begins later, and then it would meet jobs that have started in another window."""
+    (record,) = await ctx_app().backend.get([JobRef(ctx.queue, ctx.id)])
+    # One whose lease is lost meanwhile has started, but nobody knows when.
+    if record is not None and record.taken_ms is not None:
+        note(f"taken {record.taken_ms}", ctx)
 
 
 CHILDREN = 3
@@ -219,6 +232,7 @@ def make(*, knows_fresh: bool, url: str | None = None, prefix: str | None = None
         retry=RetryPolicy(max_attempts=3, backoff=constant(0.01)),
         limits=[Concurrency(2, by="key"), Concurrency(4, name="all")],
     )(bounded)
+    app.job(retry=False, limits=RateLimit(RATE, burst=BURST, by="key"))(rated)
     _apps.append(app)
     app.job(retry=RetryPolicy(max_attempts=3, backoff=constant(0.01)))(causing)
     app.job(retry=False)(caused)

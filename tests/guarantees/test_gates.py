@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import time
+from itertools import count
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.audit import audit
 from tests.audit.gates import GATE_KEYS
 from tests.cli.process import Process
 from tests.guarantees import program
-from tests.guarantees.kit import Scene, eventually, freeze, most_at_once, spans_of, thaw
+from tests.guarantees.kit import Scene, eventually, freeze, most_at_once, spans_of, thaw, until
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +26,7 @@ SEEDS = int(os.environ.get("SEEDS", "6"))
 """So many on Valkey, and half as many on Redis."""
 
 
-@pytest.mark.parametrize(
+ON_SERVERS = pytest.mark.parametrize(
     ("kind", "seed"),
     [
         ("valkey", 1),
@@ -34,6 +35,9 @@ SEEDS = int(os.environ.get("SEEDS", "6"))
         *(pytest.param("redis", seed, marks=pytest.mark.long) for seed in range(2, SEEDS // 2 + 1)),
     ],
 )
+
+
+@ON_SERVERS
 async def test_a_ledger_never_sees_more_than_the_number(scene: Scene, seed: int) -> None:
     chance = random.Random(seed)
     bounded = scene.job(program.bounded)
@@ -96,3 +100,72 @@ async def test_a_ledger_never_sees_more_than_the_number(scene: Scene, seed: int)
     assert left == {"limits"}
     assert not scene.command("EXISTS", scene.key("gated"))
     assert audit(scene.server, scene.prefix) == []
+
+
+STARTS = 30
+"""Of each key."""
+WINDOW_MS = 1_000 - 5
+"""That of the rate, but for what a clock in whole milliseconds may be off at both ends."""
+
+
+def most_in_a_window(times: list[int]) -> int:
+    """How many of these moments lie in one window, at the most."""
+    ordered = sorted(times)
+    most = first = 0
+    for last, moment in enumerate(ordered):
+        while ordered[first] <= moment - WINDOW_MS:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+@ON_SERVERS
+async def test_a_ledger_never_sees_more_starts_than_the_rate(scene: Scene, seed: int) -> None:
+    chance = random.Random(seed)
+    rated = scene.job(program.rated)
+    workers: list[Process] = []
+    names = count()
+
+    async def start() -> None:
+        workers.append(await scene.start(f"worker-{next(names)}", "--concurrency", "4"))
+
+    def starts() -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for line in scene.lines_of(program.rated):
+            found.setdefault(line.id[0], []).append(int(line.word.removeprefix("taken ")))
+        return found
+
+    async def are_all_over() -> bool:
+        (found,) = await scene.app.backend.inspect.queues.counts(["default"])
+        return not (sum(found.ready) + found.running + found.scheduled + found.held)
+
+    async with scene.app:
+        for _ in range(4):
+            await start()
+        keys = [key for key in "ab" for _ in range(STARTS)]
+        chance.shuffle(keys)
+        await scene.app.enqueue_many(
+            [rated.options(id=f"{key}-{n}").bind(key) for n, key in enumerate(keys)]
+        )
+        began = 0
+        for deed in chance.sample(["kill", "freeze", "kill"], 3):
+            began += chance.randrange(8, 14)
+            await until(lambda began=began: len(scene.lines_of(program.rated)) >= began)
+            worker = chance.choice(workers)
+            if deed == "freeze":
+                freeze(worker.process.pid)
+                await asyncio.sleep(0.3)
+                thaw(worker.process.pid)
+                continue
+            workers.remove(worker)
+            worker.process.kill()
+            await asyncio.to_thread(worker.process.wait)
+            await start()
+        # Nothing waits for ever though the rate allows it.
+        await eventually(are_all_over)
+    found = starts()
+    assert {key: len(set(times)) > 1 for key, times in found.items()} == {"a": True, "b": True}
+    assert max(map(most_in_a_window, found.values())) <= 20
+    assert {line.id for line in scene.lines_of(program.rated)} == {
+        f"{key}-{n}" for n, key in enumerate(keys)
+    }
