@@ -9,6 +9,8 @@ EXTRA ?= dev
 ARGS ?=
 # Processes of the tests: most of them wait for servers, so one more than there are cores.
 WORKERS ?= 3
+# A file of tests stays together, and the files keep the order that tests/kit/order.py gives them.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRA)
@@ -26,11 +28,11 @@ env: $(STAMP) ## Build the environment in .venv, once
 
 .PHONY: test
 test: $(STAMP) ## Run the tests on real servers from wheels, and on redis-server if it is there
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(BY_FILE) $(ARGS)
 
 .PHONY: test-rest
 test-rest: $(STAMP) ## What make test leaves out: long tests, and more on the second server
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "second_server or long" $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(BY_FILE) -m "second_server or long" $(ARGS)
 
 # Tests start programs by the hundred. Where the shell forbids compiled files, each of them would
 # compile the whole package for itself.

@@ -15,6 +15,7 @@ from hypothesis import core, settings
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
 from tests.audit.after import Auditor
 from tests.kit.later import later
+from tests.kit.order import longest_first
 
 settings.register_profile("asyncjobs", print_blob=True, deadline=None)
 settings.load_profile("asyncjobs")
@@ -60,11 +61,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what waits for `make test-rest`, before pytest looks at the marks."""
+    """Mark what waits for `make test-rest`, before pytest looks at the marks. The longest files
+    come first."""
     for item in items:
         mark = later(item)
         if mark is not None:
             item.add_marker(mark)
+    items.sort(key=longest_first)
 
 
 @pytest.hookimpl(wrapper=True)
