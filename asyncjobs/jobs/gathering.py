@@ -35,7 +35,7 @@ class Gathers:
     @property
     def seat(self) -> Seat:
         """Where this attempt gives its slot away."""
-        raise NotImplementedError
+        raise NotImplementedError  # the context of the job has it
 
     @overload
     async def gather(

@@ -55,7 +55,7 @@ class Stepwise(Gathers):
 
     @property
     def ref(self) -> JobRef:
-        raise NotImplementedError
+        raise NotImplementedError  # the context of the job has it
 
     @property
     def seat(self) -> Seat:
@@ -216,7 +216,7 @@ class Stepwise(Gathers):
             return self._own_waits
 
     def _new_waits(self) -> EventWaits:
-        raise NotImplementedError
+        raise NotImplementedError  # the context of the job knows its store
 
     @overload
     async def wait_for(

@@ -45,11 +45,11 @@ class Workflow(Generic[R_co]):
 
     def _draw(self, drawing: Drawing, before: Before, prefix: str) -> Outlet:
         """Draw its nodes behind `before`. Raises UsageError."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of workflow says it
 
     def _parts(self) -> Iterable[Any]:
         """The calls and workflows that it is made of."""
-        raise NotImplementedError
+        raise NotImplementedError  # the same
 
     def first_call(self) -> JobCall[Any] | None:
         """One of its calls; None if it has none."""

@@ -32,8 +32,8 @@ MOST_COUNTED: Final = 1_000
 """Ticks of a cron expression are counted one by one, and no further than this."""
 LEAST_EVERY_MS: Final = 1_000
 # Times of a wall clock have no zone.
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001
-_ANY_DAY: Final = datetime(2000, 1, 1)  # noqa: DTZ001
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - a wall clock
+_ANY_DAY: Final = datetime(2000, 1, 1)  # noqa: DTZ001 - the same
 _WEEK_S: Final = 7 * 86_400
 _FIELDS: Final = "minute hour day month weekday"
 

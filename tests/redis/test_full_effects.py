@@ -9,9 +9,11 @@ from typing import Any, cast
 import pytest
 
 from asyncjobs import INJECTED, AsyncJobs, JobContext, State, Worker
+from asyncjobs.errors import StoreFull
 from asyncjobs.model.settlement import Effects, Settlement
+from asyncjobs.model.terms import Arrival, Barrier, Terms
 from asyncjobs.store.redis.backend import RedisBackend
-from asyncjobs.store.seam import StoreSettings
+from asyncjobs.store.seam import EnqueueBatch, StoreSettings
 from asyncjobs.testing.conformance.effects import new
 from asyncjobs.testing.conformance.store import LIMIT_S, PinnedClock, Store, ids
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
@@ -77,6 +79,30 @@ async def test_a_full_store_leaves_out_what_stores_jobs(own: Store, server: Serv
         State.SUCCEEDED,
         State.READY,
     ]
+
+
+async def test_a_full_store_takes_in_ends_and_no_jobs(own: Store, server: Server) -> None:
+    behind = new("behind", queue="far")._replace(terms=Terms(behind="start"))
+    ends = new("ends")._replace(terms=Terms(arrivals=(Arrival("far", "start"),)))
+    barrier = Barrier("far", "start", 1)
+    await own.backend.enqueue(EnqueueBatch(own.token(), [behind, ends], [barrier]))
+    await own.enqueue("makes")
+    worker = await own.worker()
+    first, second = await worker.take(2)
+    assert first.id == "ends"
+    made = Settlement.succeeded(second).causing(Effects((new("made", queue="far"),)))
+    await worker.exchange(Settlement.succeeded(first))
+    await worker.exchange(made)
+    server.command("CONFIG", "SET", "maxmemory", "1")
+    relayed = await own.backend.relay(["work"])
+    # What "behind" waits for has come, and the new job waits for room.
+    assert relayed.moved == 1
+    assert [type(error) for error in relayed.away.values()] == [StoreFull]
+    assert await own.state("behind", "far") is State.READY
+    assert await own.find("made", "far") is None
+    server.command("CONFIG", "SET", "maxmemory", "0")
+    assert (await own.backend.relay(["work"])).moved == 1
+    assert await own.state("made", "far") is State.READY
 
 
 async def act(*, ctx: JobContext = INJECTED) -> None:

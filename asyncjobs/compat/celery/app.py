@@ -113,7 +113,7 @@ class Celery:
         """A signature by the name of the function. Raises like `send_task`."""
         return self._named(name).signature(args, kwargs, immutable=immutable, **options)
 
-    def AsyncResult(self, id: str, queue: str | None = None) -> CeleryResult[Any]:  # noqa: N802
+    def AsyncResult(self, id: str, queue: str | None = None) -> CeleryResult[Any]:  # noqa: N802 - as in Celery
         """The result of a job by its id, or by its public id `queue/id`. Asks no store.
 
         Raises like `AsyncJobs.handle`, and UsageError if this is made of a registry.

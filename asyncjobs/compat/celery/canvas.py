@@ -40,11 +40,11 @@ class Canvas(Generic[R_co]):
     def item(self, args: tuple[Any, ...], *, follows: bool) -> Item[Any]:
         """What it is in a flow. `args` come in front of its own; `follows`: something stands before
         it, whose result comes first of all."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of signature says it
 
     def owner(self) -> AsyncJobs:
         """The app that starts it. Raises UsageError without any task, and NotBound."""
-        raise NotImplementedError
+        raise NotImplementedError  # the same
 
     def __or__(self, other: Canvas[Any]) -> Canvas[Any]:
         """First this, then the other one, which gets the result."""
