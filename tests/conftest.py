@@ -15,7 +15,7 @@ from hypothesis import core, settings
 from asyncjobs.testing.servers import Server, ServerKind, available_servers, start_server
 from tests.audit.after import Auditor
 from tests.kit.later import later
-from tests.kit.order import longest_first
+from tests.kit.order import in_order
 
 settings.register_profile("asyncjobs", print_blob=True, deadline=None)
 settings.load_profile("asyncjobs")
@@ -61,13 +61,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what waits for `make test-rest`, before pytest looks at the marks. The longest files
-    come first."""
+    """Mark what waits for `make test-rest`, before pytest looks at the marks, and put the files
+    in order."""
     for item in items:
         mark = later(item)
         if mark is not None:
             item.add_marker(mark)
-    items.sort(key=longest_first)
+    items[:] = in_order(items)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -52,12 +52,41 @@ NOW: Final = frozenset(
 """Files of tests whose cases run on both servers with every change."""
 
 
+LONG: Final = frozenset(
+    {
+        # Another template of a new project, with its own type checker and tests.
+        "cli/test_new.py::test_what_is_written_passes_its_own_checks[fastapi]",
+        "cli/test_new.py::test_what_is_written_passes_its_own_checks[django]",
+        # All cases of the suite once more, in a process of its own.
+        "conformance/test_shipped.py::test_a_store_of_somebody_else_passes",
+        # Pages with many commands.
+        *(
+            f"docs/test_pages.py::test_every_block_of_a_page_runs[docs/guides/{page}.md]"
+            for page in ("dead-letters", "inspecting", "observability", "operating")
+        ),
+        # Bugs that show after hundreds of seeds.
+        *(
+            f"simulation/test_simulation.py::test_a_planted_bug_is_found[{bug}]"
+            for bug in (
+                "a_lease_is_believed_in",
+                "a_step_back_ends_holds",
+                "late_parked_exchange_takes_effect",
+                "lost_leases_come_back",
+            )
+        ),
+    }
+)
+"""Single tests that take a long time of the processor, beside those that are marked."""
+
+
 def later(item: pytest.Item) -> str | None:
     """The mark of a test that waits for `make test-rest`."""
+    file = "/".join(item.path.parts[-2:])
+    if f"{file}::{item.name}" in LONG:
+        return "long"
     about = getattr(item, "callspec", None)
     if about is None:
         return None
-    file = "/".join(item.path.parts[-2:])
     if SECOND in about.params.values() and file not in NOW:
         return "second_server"
     # Each case once for each key of a queue. As a user with few rights it sends what the other
