@@ -17,11 +17,12 @@ from asyncjobs.model.events import AttemptEnded, Event
 from asyncjobs.model.job import NewJob
 from asyncjobs.model.notes import PROGRESS, Note
 from asyncjobs.model.refs import JobRef
+from asyncjobs.model.settlement import Settlement
 from asyncjobs.store.answers import Placed
-from asyncjobs.store.seam import EnqueueBatch
+from asyncjobs.store.seam import Backend, EnqueueBatch
 from asyncjobs.testing.outcomes import Performed, ending_of
 from asyncjobs.testing.recorder import Recorder
-from asyncjobs.testing.recording import RecordingBackend
+from asyncjobs.testing.recording import OnNoted, OnSettled, RecordingBackend
 from asyncjobs.testing.rounds import BurstWorker
 from asyncjobs.testing.wall_clock import WallClock
 
@@ -31,18 +32,42 @@ KEPT_S: Final = 3_600
 """How long the result is kept, if its job function keeps it for less. It is read at once."""
 
 
+class _AsideBackend(RecordingBackend):
+    """A store beside that of the app, for which it stands: what the call keeps for its success goes
+    to the app's store, too. `caused`: these jobs."""
+
+    def __init__(
+        self, app: AsyncJobs, clock: WallClock, on_settled: OnSettled, on_noted: OnNoted
+    ) -> None:
+        super().__init__(app.settings.store(), clock.now_ms, _ignore, self._settled, on_noted)
+        self._beside: Backend = app.backend
+        self._tell_settled = on_settled
+        self.caused: list[NewJob] = []
+
+    def _settled(self, settlement: Settlement) -> None:
+        if settlement.effects is not None:
+            self.caused += settlement.effects.jobs
+        # They are told when they come to the store of the app.
+        self._tell_settled(settlement._replace(effects=None))
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is self._beside
+
+    __hash__ = RecordingBackend.__hash__
+
+
 class _Aside:
     """The app, with a store beside its own: jobs that the call enqueues go to the app's store, and
     the call itself is alone in this one."""
 
-    def __init__(self, app: AsyncJobs, backend: RecordingBackend) -> None:
+    def __init__(self, app: AsyncJobs, backend: _AsideBackend) -> None:
         self._app = app
         self.backend = backend
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._app, name)
 
-    def opened(self) -> RecordingBackend:
+    def opened(self) -> _AsideBackend:
         """The store that handles ask."""
         return self.backend
 
@@ -88,9 +113,7 @@ async def perform_once(
     kept = call.function.options(result_ttl=KEPT_S)
     job = _at_once(kept.new_job(call.args, call.kwargs), number)
     ear = _Ear(job.ref)
-    backend = RecordingBackend(
-        app.settings.store(), clock.now_ms, _ignore, recorder.settled, ear.note
-    )
+    backend = _AsideBackend(app, clock, recorder.settled, ear.note)
     await backend.enqueue(EnqueueBatch(new_id(), [job]))
     before = len(recorder.enqueued)
     remove = app.events.on(Event, ear.hear)
@@ -100,6 +123,8 @@ async def perform_once(
         await ear.worker.work_off(1)
     finally:
         remove()
+    if backend.caused:
+        await app.backend.enqueue(EnqueueBatch(new_id(), backend.caused))
     if ear.end is None:
         raise UsageError(
             f"{call.function.name}: the attempt {number} has not run; its arguments or its options "

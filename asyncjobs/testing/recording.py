@@ -16,7 +16,7 @@ from asyncjobs.store.memory.lease import MemoryLease
 from asyncjobs.store.memory.queues import Queues
 from asyncjobs.store.seam import Clock, EnqueueBatch, StoreSettings
 
-__all__ = ["RecordingBackend"]
+__all__ = ["OnNoted", "OnSettled", "RecordingBackend"]
 
 OnStored = Callable[[NewJob, "Placed | None"], None]
 OnSettled = Callable[[Settlement], None]

@@ -182,9 +182,23 @@ class Rounds:
         return min(answer.next_ms.values(), default=None)
 
     async def _next_job_ms(self) -> int | None:
-        """When the next job is due after now. What was due before and is still scheduled cannot
-        run: its queue is paused, for example."""
+        """When the next job is due after now, or may pass its limits. What was due before and is
+        still scheduled cannot run: its queue is paused, for example."""
         now_ms = self._clock.now_ms()
-        flows = await self._backend.inspect.queues.flow(await self.queues())
-        due = (flow.next_due_ms for flow in flows)
-        return min((ms for ms in due if ms is not None and ms > now_ms), default=None)
+        queues = await self.queues()
+        flows = await self._backend.inspect.queues.flow(queues)
+        times = [flow.next_due_ms for flow in flows]
+        for queue in queues:
+            times += await self._openings_ms(queue)
+        return min((ms for ms in times if ms is not None and ms > now_ms), default=None)
+
+    async def _openings_ms(self, queue: str) -> list[int | None]:
+        """When the keys of limits open that jobs of this queue wait at."""
+        found: list[int | None] = []
+        after: str | None = None
+        while True:
+            page = await self._backend.limits.page(queue, after)
+            found += [each.opens_ms for each in page.limits if each.waiting]
+            after = page.after
+            if after is None:
+                return found

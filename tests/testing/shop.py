@@ -18,6 +18,7 @@ from asyncjobs import (
     Depends,
     Discard,
     JobContext,
+    RateLimit,
     RetryPolicy,
     Secret,
     Snooze,
@@ -162,3 +163,20 @@ async def nightly(*, ctx: JobContext = INJECTED) -> None:
 
 async def check_out(order: int) -> Any:
     return await receipt.enqueue(order=order)
+
+
+@app.job
+async def square(number: int) -> int:
+    return number * number
+
+
+@app.job(limits=RateLimit("2/minute", by="customer"))
+async def letter(customer: int) -> None:
+    ran.append(customer)
+
+
+@app.job
+async def orders(number: int, *, ctx: JobContext = INJECTED) -> None:
+    await ctx.enqueue(letter.bind(number))
+    if number < 0:
+        raise ValueError("there is no such order")
