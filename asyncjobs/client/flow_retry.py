@@ -127,7 +127,7 @@ def _chosen(flow: FlowRef, stored: Sequence[Stored], which: Which, from_: str | 
     if from_ is not None:
         keys = _from(flow, by_key, from_)
     elif which == "failed":
-        keys = {key for key, each in by_key.items() if each.record.state in _NOT_SUCCEEDED}
+        keys = {key for key, each in by_key.items() if _has_failed(key, each)}
     elif which == "all":
         keys = {key for key, each in by_key.items() if not each.definition_or_fail.added_by}
     else:
@@ -138,6 +138,15 @@ def _chosen(flow: FlowRef, stored: Sequence[Stored], which: Which, from_: str | 
     }
     chosen = {key: each for key, each in by_key.items() if key in keys and key not in undone}
     return _Again(flow, chosen, undone, rounds, max(rounds.values(), default=0) + 1)
+
+
+def _has_failed(key: str, node: Stored) -> bool:
+    if node.record.state is None:
+        # rule:40 a node whose job was never stored runs with the next retry
+        # Its flow has ended. So it stood there when an earlier start or retry broke off. What a
+        # node adds while it runs is stored with its success, or not at all.
+        return "." not in key
+    return node.record.state in _NOT_SUCCEEDED
 
 
 def _adders(key: str) -> Iterable[str]:

@@ -287,6 +287,35 @@ async def test_of_two_retries_one_is_refused(app: AsyncJobs, jobs: FlowJobs) -> 
         assert calls("fragile") == [(1,), (1,)]
 
 
+async def test_a_retry_that_breaks_off_is_made_again(
+    app: AsyncJobs, jobs: FlowJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken.add(1)
+    far = jobs.number.options(queue="far")
+    async with working(app, queues=["default", "far"]):
+        work = chain(jobs.fragile.bind(1), far.bind(2), jobs.seen)
+        handle = await app.flows.start(work, queue="default")
+        assert await handle.wait(LIMIT_S) is FlowState.FAILED
+        broken.clear()
+        with monkeypatch.context() as patch:
+            enqueue = app.backend.enqueue
+
+            async def full(batch: EnqueueBatch) -> Enqueued:
+                if batch.jobs[0].queue == "far":
+                    return Enqueued([None], {"far": StoreFull("no memory left")})
+                return await enqueue(batch)
+
+            patch.setattr(app.backend, "enqueue", full)
+            with pytest.raises(StoreFull):
+                await handle.retry()
+        # What was stored of it does not run.
+        assert await handle.wait(LIMIT_S) is FlowState.CANCELLED
+        assert calls("fragile") == [(1,)]
+        assert await handle.retry() == 3
+        assert await handle.result(LIMIT_S) == 2
+        assert (calls("fragile"), calls("seen")) == ([(1,), (1,)], [(2,)])
+
+
 async def test_a_running_flow_is_not_retried(app: AsyncJobs, jobs: FlowJobs, stage: Stage) -> None:
     async with working(app):
         handle = await app.flows.start(chain(jobs.waits.bind("g"), jobs.seen))
