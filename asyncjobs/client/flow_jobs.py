@@ -136,7 +136,7 @@ class Batches:
             if behind == self._start:
                 if job.queue not in self.starts:
                     self.starts[job.queue] = None
-                    needed.append(Barrier(job.queue, behind, 1))
+                    needed.append(Barrier(job.queue, self._start, 1))
             elif behind is not None:
                 barrier = self._standing.pop((job.queue, behind), None)
                 if barrier is not None:

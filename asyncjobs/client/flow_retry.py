@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from asyncjobs.client import flow_acts
 from asyncjobs.client.flow_acts import Stored, awaited_by, ends_of
@@ -279,9 +279,7 @@ def _job(
             fields |= stored_references(moved)
         else:
             fields.pop(REFERENCES, None)
-        if parents := parents_of(envelope.headers.trace):
-            moved_on = [JobRef(each.queue, anew.get(each.id, each.id)) for each in parents]
-            fields |= traced(with_parents(envelope.headers.trace, moved_on))
+        fields |= _linked(envelope.headers.trace, anew)
         at_ms = now_ms()
         if envelope.expires_ms is not None:
             # Its old expiry may have passed. A worker would then discard it at once.
@@ -295,6 +293,16 @@ def _job(
     id = job_id(flow.id, definition.key, round)
     queue = node.record.job.queue
     return NewJob(queue, id, definition.priority, raw, definition.delay_ms, None, True, terms)
+
+
+def _linked(trace: Any, anew: Mapping[str, str]) -> dict[str, Any]:
+    """The header for a job whose attempts link to the jobs that run in front of it now."""
+    parents = parents_of(trace)
+    if not parents:
+        return {}
+    return traced(
+        with_parents(trace, [JobRef(each.queue, anew.get(each.id, each.id)) for each in parents])
+    )
 
 
 def _moved(value: Value, rounds: dict[str, int]) -> Value:

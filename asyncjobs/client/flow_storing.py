@@ -21,6 +21,7 @@ from asyncjobs.client.flow_jobs import (
     variants_of,
 )
 from asyncjobs.client.passing import Passing
+from asyncjobs.guard.own import hide
 from asyncjobs.jobs.drawing import Drawing, DrawnNode
 from asyncjobs.jobs.enqueue_call import EnqueueCall
 from asyncjobs.jobs.function import JobFunction
@@ -163,7 +164,8 @@ class _Storing:
             while len(self._under_way) >= MOST_UNDER_WAY:
                 await self._under_way[0]
                 del self._under_way[0]
-            task = asyncio.create_task(self._store(nodes, made, self._last_barriers))
+            # Hidden: a job may start a flow, and another one cancel all tasks.
+            task = hide(asyncio.create_task(self._store(nodes, made, self._last_barriers)))
             self._under_way.append(task)
             if any(each.barriers for each in made):
                 self._last_barriers = task

@@ -35,6 +35,7 @@ from asyncjobs.store.redis.exchange import OfferPlan, crashes_in, taken_job
 from asyncjobs.store.redis.faults import is_of_queue
 from asyncjobs.store.redis.gates import GATED, slot_of
 from asyncjobs.store.redis.link import Command, Link
+from asyncjobs.store.redis.listing import announce
 from asyncjobs.store.redis.lookups import STEP
 from asyncjobs.store.redis.notes import NoteReads, NoteWrites
 from asyncjobs.store.redis.operating import read_orders
@@ -117,7 +118,7 @@ class RedisLease:
         self.entered = await self._enter(self.spec, self.spec.queues)
         # Not before: until the lease stands there, somebody may forget the queue and take its
         # name off the list.
-        await self._list(self.spec.queues)
+        await announce(self._access.link, self._keys.queues, self.spec.queues)
 
     async def rejoin(self, queues: Collection[str]) -> Registered:
         # A new entry: jobs of the lost entry may still be on their way back under the old name.
@@ -126,7 +127,7 @@ class RedisLease:
         # In a queue that has not answered the entry is still lost, under its old name.
         entered = [queue for queue in queues if queue not in answer.away]
         self.spec = self.spec.renew(entered, suffix)
-        await self._list(self.spec.queues)
+        await announce(self._access.link, self._keys.queues, self.spec.queues)
         return answer
 
     async def _enter(self, spec: LeaseSpec, queues: Sequence[str]) -> Registered:
@@ -139,19 +140,6 @@ class RedisLease:
         replies = await run_each(self.links.exchange, enter, commands)
         times, away = by_queue(queues, replies)
         return Registered(max(times.values(), default=0), away)
-
-    async def _list(self, queues: Collection[str]) -> None:
-        """Add queues to the list of all queues, also when memory is full."""
-        announce = script("announce")
-        # Without `Script.command`, for this script has no keys of a queue.
-        head: tuple[bytes | int, ...] = (
-            b"EVALSHA",
-            announce.digest,
-            1,
-            self._keys.queues,
-            b"",
-        )
-        await run(self._access.link, announce, (*head, *queues))
 
     async def exchange(
         self,

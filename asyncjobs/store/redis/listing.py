@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from asyncjobs.errors import StoreError, StoreFull
 from asyncjobs.guard.guarded import GuardedLog
-from asyncjobs.store.redis.link import Command
+from asyncjobs.store.redis.link import Command, Link
+from asyncjobs.store.redis.scripts import run, script
 
-__all__ = ["AGAIN_S", "QueueNames"]
+__all__ = ["AGAIN_S", "QueueNames", "announce"]
 
 logger = GuardedLog("asyncjobs.redis")
 
@@ -51,3 +52,11 @@ class QueueNames:
         if isinstance(reply, StoreError):
             logger.error("jobs are stored, and their queues are in no list of queues: %s", reply)
         self._said_s.update(dict.fromkeys(queues, sent_s))
+
+
+async def announce(link: Link, key: bytes, queues: Collection[str]) -> None:
+    """Add these names to the list at `key`, also when memory is full."""
+    adds = script("announce")
+    # Without `Script.command`, for this script has no keys of a queue.
+    head: tuple[bytes | int, ...] = (b"EVALSHA", adds.digest, 1, key, b"")
+    await run(link, adds, (*head, *queues))

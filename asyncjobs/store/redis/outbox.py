@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from asyncjobs.errors import StoreError
+from asyncjobs.errors import StoreError, StoreFull
 from asyncjobs.guard.guarded import GuardedLog
 from asyncjobs.store.answers import Relayed
 from asyncjobs.store.redis.access import Access
 from asyncjobs.store.redis.link import Command
+from asyncjobs.store.redis.listing import announce
 from asyncjobs.store.redis.scripts import by_queue, run_each, script
 
 __all__ = ["Outboxes"]
@@ -83,14 +84,11 @@ class Outboxes:
         last: dict[bytes, bytes] = {}
         moved = 0
         is_whole = True
-        for (name, is_job), run in groupby(found.entries, _kind):
+        for name, run in groupby(found.entries, lambda entry: entry[1]):
             entries = list(run)
             before = last.get(name, found.before.get(name, NOTHING))
-            accept = "outbox_accept"
-            if is_job:
-                accept = "outbox_accept_jobs"
             # rule:37 nothing is sent past a queue that does not answer
-            if not await self._accept(accept, source, name, before, entries, away, left):
+            if not await self._accept(source, name, before, entries, away, left):
                 is_whole = False
                 break
             last[name] = entries[-1][0]
@@ -104,7 +102,6 @@ class Outboxes:
 
     async def _accept(
         self,
-        by: str,
         source: str,
         name: bytes,
         before: bytes,
@@ -115,16 +112,19 @@ class Outboxes:
         """Give these entries to their queue. False: it has not taken them all. What they cause
         there may be for other queues again: that one is `left` then."""
         target = _text(name)
-        accept = script(by)
+        accept = script("outbox_accept")
         parts = (part for id, _, text in entries for part in (id, text))
         settings = self._access.settings
         head = (source, before, settings.id_ttl_ms, settings.history)
-        command = self._command(by, target, *head, *parts)
+        command = self._command("outbox_accept", target, *head, *parts)
         listed: Command = (b"SADD", self._access.keys.queues, target)
-        reply, *_ = await run_each(self._access.link, accept, (command,), last=(listed,))
+        reply, known = await run_each(self._access.link, accept, (command,), last=(listed,))
         if isinstance(reply, StoreError):
             away[target] = reply
             return False
+        if isinstance(known, StoreFull):
+            # rule:6 a queue that first gets a job from an outbox is in the list of all queues
+            await announce(self._access.link, self._access.keys.queues, [target])
         mark, _, unread, has_posted = reply
         if has_posted:
             # rule:37 what a relayed end causes elsewhere is relayed at once
@@ -188,13 +188,6 @@ def _read(answer: Sequence[Any]) -> _Found:
     entries, before, look, more = answer
     pairs = dict(zip(before[::2], before[1::2], strict=True))
     return _Found([(id, name, text) for id, name, text in entries], pairs, look, bool(more))
-
-
-def _kind(entry: _Entry) -> tuple[bytes, bool]:
-    """The target of an entry, and whether it is a new job. A full server refuses these, but not
-    the ends that jobs wait for: without them nothing would make room."""
-    _, target, text = entry
-    return target, text.startswith(b"j")
 
 
 def _number(id: bytes) -> tuple[int, int]:

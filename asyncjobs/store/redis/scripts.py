@@ -227,9 +227,8 @@ _SCRIPTS: Final = {
 }
 
 
-# A server without room refuses these, and does nothing.
+# A server without room refuses this one, and does nothing.
 _SCRIPTS["exchange_bounded"] = Script("exchange", "#!lua")
-_SCRIPTS["outbox_accept_jobs"] = Script("outbox_accept", "#!lua")
 
 
 def script(name: str) -> Script:

@@ -12,7 +12,7 @@ from asyncjobs.model.clock import now_ms
 from asyncjobs.model.codec import check_json
 from asyncjobs.model.ends import ENDS
 from asyncjobs.model.flow_mark import MARK
-from asyncjobs.model.headers import Headers, PastError
+from asyncjobs.model.headers import Headers, PastError, has_header
 from asyncjobs.model.job import State, TakenJob
 from asyncjobs.model.outcome import Outcome, dead_letter
 from asyncjobs.model.settlement import Settlement
@@ -57,7 +57,7 @@ def outcome_of(attempt: Attempt, state: State, **about: Any) -> Outcome:
 
 def span_of(attempt: Attempt, middlewares: Middlewares) -> str:
     """The span of this attempt, for the jobs behind it in its flow; '' for a job of no flow."""
-    if not middlewares.carries or MARK not in attempt.envelope.headers.fields:
+    if not middlewares.carries or not has_header(attempt.envelope.headers, MARK):
         return ""
     carried = middlewares.carry(attempt.info, None)
     span = carried.get(PREVIOUS) if isinstance(carried, dict) else None

@@ -1,7 +1,6 @@
 #!lua flags=allow-oom
--- rule:6 an end that counts in another queue is not refused at maxmemory
--- Takes in what the outbox of another queue has for this one, each entry once. New jobs come by the
--- same script without the flag: see scripts.py.
+-- rule:6 what an outbox holds is not refused at maxmemory
+-- Takes in what the outbox of another queue has for this one, each entry once.
 -- KEYS: the queue's.
 -- ARGV: 2 the source; 3 its last entry for this queue before these; 4 id_ttl_ms; 5 how many jobs
 --   the history keeps; then the entries in their order: id, text.
