@@ -48,7 +48,8 @@ def commands_of(path: str, command: click.Command) -> Iterator[tuple[str, click.
 
 
 def section(path: str, command: click.Command) -> Iterator[str]:
-    context = click.Context(command, info_name=path)
+    # A command keeps the flags of help that it was first given.
+    context = click.Context(command, info_name=path, **cli.context_settings)
     usage = " ".join(command.get_usage(context).removeprefix("Usage:").split())
     yield f"## {path}\n"
     yield f"`{usage}`\n"

@@ -38,9 +38,11 @@ def times_s(arguments: list[str]) -> tuple[float, float]:
     """`--grace` and `--hard-limit` of a command line, which must be one that is accepted."""
     assert arguments[0].rpartition("/")[2] == "asyncjobs"
     name, *flags = arguments[1:]
-    command = cli.get_command(click.Context(cli), name)
+    parent = click.Context(cli, **cli.context_settings)
+    command = cli.get_command(parent, name)
     assert command is not None
-    with command.make_context(name, flags) as context:
+    # A command keeps the flags of help that it was first given.
+    with command.make_context(name, flags, parent=parent) as context:
         grace, hard_limit = context.params["grace"], context.params["hard_limit"]
     assert isinstance(grace, float)
     assert isinstance(hard_limit, float)
