@@ -25,8 +25,10 @@ Until: TypeAlias = Literal["finished", "started", "window"]
 """When a unique key is free again: when the job that holds it has finished, when that job is first
 taken, or only when the key's time is over."""
 WhenFull: TypeAlias = Literal["wait", "cancel_running", "cancel_new"]
-"""What happens when a job comes to a concurrency limit without room: it waits; the jobs that have
-the permits longest are asked to stop, and it waits for them; or it is cancelled itself."""
+"""What happens when a job comes to a concurrency limit without room. `wait`: it waits. With
+the others as many jobs as there are permits may run or wait under a key. `cancel_running`: the job
+that has a permit longest is asked to stop, and this one waits for that end; if all of them were
+asked already, the one that waits longest is cancelled. `cancel_new`: this one is cancelled."""
 OnFailure: TypeAlias = Literal["cancel", "run", "skip"]
 """What happens to the jobs behind a barrier when a job in front of it has not succeeded. `cancel`:
 they are cancelled, and count as failed for those behind them. `run`: they run as if it had

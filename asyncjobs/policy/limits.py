@@ -51,9 +51,10 @@ class Concurrency:
     by: the arguments that make the key, by name: one, or several. Or a plain function that gets
     the call and returns what makes the key. Each key counts by itself. None: all jobs count
     together.
-    strategy: what happens to a job without room. `queue`: it waits. `cancel_running`: the job that
-    runs longest under its key is asked to stop, and it waits for that end. `cancel_new`: it is
-    cancelled itself.
+    strategy: what happens to a job without room. `queue`: it waits. `cancel_running`: the newest
+    jobs stay. The one that runs longest under its key is asked to stop, and this one waits for that
+    end; one that only waits is cancelled. `cancel_new`: the oldest jobs stay, and this one is
+    cancelled. Jobs that wait count as those that run: there are never more than `number`.
     name: under which the limit counts, in place of one made from the job function's. Functions that
     name the same limit share it.
 

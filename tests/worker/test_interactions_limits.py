@@ -26,6 +26,7 @@ from asyncjobs import (
     constant,
 )
 from asyncjobs.events import JobRateLimited
+from asyncjobs.policy.limits import Strategy
 from tests.worker import jobs
 from tests.worker.kit import LIMIT_S, NewApp, ended, events_of, register, working
 
@@ -225,3 +226,17 @@ async def test_the_newest_job_counts(app: AsyncJobs) -> None:
         newest = await job.enqueue("other")
         await ended(app, running.id, State.CANCELLED)
         assert await newest.result(LIMIT_S) == "other"
+
+
+@pytest.mark.parametrize(("strategy", "left"), [("cancel_running", 2), ("cancel_new", 0)])
+async def test_of_a_burst_one_runs_though_no_worker_was_there(
+    app: AsyncJobs, strategy: Strategy, left: int
+) -> None:
+    job = register(app, acts, limits=Concurrency(1, strategy=strategy))
+    async with app:
+        burst = await app.enqueue_many([job.bind("other") for _ in range(3)])
+        async with Worker(app):
+            assert await burst[left].result(LIMIT_S) == "other"
+        states = [await handle.status() for handle in burst if handle is not burst[left]]
+        assert states == [State.CANCELLED] * 2
+    assert jobs.stage.count(("other", 1)) == 1

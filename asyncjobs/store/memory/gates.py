@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from asyncjobs.model.job import Priority
-from asyncjobs.model.terms import LimitKind, LimitUse
+from asyncjobs.model.terms import LimitKind, LimitUse, WhenFull
 from asyncjobs.store.memory.lineup import Lane, Lineup
 from asyncjobs.store.memory.news import News
 from asyncjobs.store.memory.outside import Outside
@@ -46,17 +46,14 @@ class Gates:
     def append(self, job: StoredJob, now: int) -> bool:
         """Put a job at the end of its lane; whether a worker may take it now."""
         gated = _gated(job)
-        lane = self.lanes.lane_of(gated.gate, now)
         # It decides once: a job that has started, or was let in, is no new one.
         when_full = gated.when_full
         gated.when_full = "wait"
-        if when_full == "cancel_new" and any(map(self._is_full, lane.keys())):
-            self.lanes.drop_idle(lane)
+        if when_full != "wait" and not self._is_let_in(gated, when_full, now):
             # rule:35 a job that shall not wait is cancelled when there is no room, in memory
             self.refuse(job, now)
             return False
-        if when_full == "cancel_running":
-            self._stop_oldest(lane)
+        lane = self.lanes.lane_of(gated.gate, now)
         lane.lists[job.priority].append(job)
         gated.lane = lane
         self.lanes.stand(lane, now)
@@ -104,17 +101,45 @@ class Gates:
             self.lanes.stand(lane, now)
             self.lanes.rise(lane, now)
 
-    def _is_full(self, key: LimitKey) -> bool:
-        """Whether it is bounded how many run, and no permit is left."""
-        rule = self.keys.rule(key.name)
-        return rule.kind is LimitKind.CONCURRENCY and key.running >= rule.number
+    def _is_let_in(self, gated: Gated, when_full: WhenFull, now: int) -> bool:
+        """Whether a job that does not just wait comes into its lane. As many jobs as there are
+        permits may run or wait under a key. The oldest may have to make room."""
+        lane = self.lanes.lane_of(gated.gate, now)
+        keys = list(lane.keys())
+        has_room = True
+        if when_full == "cancel_running":
+            for key in keys:
+                self._make_room(key, now)
+        else:
+            has_room = all(self._has_place(key) for key in keys)
+        self.lanes.drop_idle(lane)
+        return has_room
 
-    def _stop_oldest(self, lane: Lane) -> None:
-        """Ask one job to stop at each key that has no permit left: who has it longest."""
-        for key in filter(self._is_full, lane.keys()):
-            oldest = next((job for job in key.holders.values() if not job.is_marked), None)
-            if oldest is not None:
-                self.stop(oldest)
+    def _has_place(self, key: LimitKey, asked: int = 0) -> bool:
+        """Whether one more may run or wait under a key. `asked`: so many do not count, for they
+        were asked to stop."""
+        rule = self.keys.rule(key.name)
+        if rule.kind is not LimitKind.CONCURRENCY:
+            return True
+        # A burst would pass before a worker is free.
+        # rule:35 who waits takes up room for a job that does not, in memory
+        return key.running - asked + sum(map(len, key.lanes)) < rule.number
+
+    def _make_room(self, key: LimitKey, now: int) -> None:
+        """Let the oldest job under a key make room for a newer one, if there is none: who has a
+        permit longest is asked to stop, else who waits longest is cancelled."""
+        staying = [job for job in key.holders.values() if not job.is_marked]
+        if self._has_place(key, asked=len(key.holders) - len(staying)):
+            return
+        if staying:
+            self.stop(staying[0])
+            return
+        waiting = (jobs.oldest() for lane in key.lanes for jobs in lane.lists)
+        oldest = min((job for job in waiting if job), key=lambda job: job.serial, default=None)
+        if oldest is not None:
+            self.remove(oldest, now)
+            # rule:35 of jobs that wait the newest ones stay, in memory
+            self.refuse(oldest, now)
 
     def close(self, uses: Iterable[LimitUse], until_ms: int, now: int) -> None:
         """Let nobody pass the keys of these limits before a time."""

@@ -27,6 +27,7 @@ _SHARED_FILES: Final = (
     "rooms.lua",
     "lanes.lua",
     "gate_times.lua",
+    "newcomers.lua",
     "gates.lua",
     "gate_looks.lua",
     "returning.lua",

@@ -7,7 +7,7 @@ import pytest
 from asyncjobs.model.job import NewJob, State, held_at
 from asyncjobs.model.settlement import Effects, Settlement
 from asyncjobs.model.terms import Gate, Terms, Unique
-from asyncjobs.store.answers import CancelCall, Placed
+from asyncjobs.store.answers import Placed
 from asyncjobs.store.changes import Change, Changed, Target
 from asyncjobs.store.control import Purge
 from asyncjobs.store.letters import LetterQuery, Revival, Revived
@@ -27,86 +27,11 @@ from asyncjobs.testing.conformance.gates import (
 )
 from asyncjobs.testing.conformance.listing import envelope, names, pages
 from asyncjobs.testing.conformance.schedules_fire import due, fire, firing, tick
-from asyncjobs.testing.conformance.store import SHORT_S, Store, ids, outcome, ref
+from asyncjobs.testing.conformance.store import Store, ids, outcome, ref
 
 pytestmark = pytest.mark.anyio
 
 KEY = Unique(b"key", "finished", HOUR_MS)
-
-
-# When there is no room
-
-
-async def test_a_job_that_shall_not_wait_is_cancelled_without_room(store: Store) -> None:
-    its = gate(when_full="cancel_new")
-    assert await enqueue(store, gated("a", its)) == [None]
-    worker = await store.worker()
-    running = await worker.take_one()
-    jobs = gated("b", its), gated("c", gate())
-    assert await enqueue(store, *jobs, token="same") == [Placed(ref("b"), "cancelled"), None]
-    assert await enqueue(store, *jobs, token="same") == [Placed(ref("b"), "cancelled"), None]
-    assert await states(store, "b", "c") == [State.CANCELLED, State.HELD]
-    assert await enqueue(store, gated("b", its, has_new_id=False)) == [Placed(ref("b"), "there")]
-    assert ids(await finish(worker, running, slots=100)) == ["c"]
-
-
-async def test_one_that_was_let_in_waits_from_then_on(store: Store) -> None:
-    """A retry is no new job: it is not cancelled when there is no room for it."""
-    its = gate(when_full="cancel_new")
-    await enqueue(store, gated("a", its))
-    worker = await store.worker()
-    running = await worker.take_one()
-    await worker.exchange(Settlement.reschedule(running, b"again", 1_000))
-    await enqueue(store, gated("b", its))
-    other = await worker.take_one()
-    store.clock.ms += 1_000
-    assert await worker.take() == []
-    assert await store.state("a") is State.HELD
-    assert ids(await finish(worker, other, slots=100)) == ["a"]
-
-
-async def test_a_delayed_job_that_shall_not_wait_is_cancelled_at_its_time(store: Store) -> None:
-    await enqueue(store, gated("late", gate(when_full="cancel_new"), delay_ms=1_000), gated("a"))
-    worker = await store.worker()
-    running = await worker.take_one()
-    store.clock.ms += 1_000
-    assert await worker.take() == []
-    assert await store.state("late") is State.CANCELLED
-    await finish(worker, running)
-    assert await worker.take() == []
-
-
-async def test_a_job_that_makes_room_asks_the_longest_holder_to_stop(store: Store) -> None:
-    its = gate(use(2), when_full="cancel_running")
-    await enqueue(store, gated("a", its), gated("b", its))
-    worker, watcher = await store.worker(), await store.worker()
-    first = await worker.take_one()
-    store.clock.ms += 1_000
-    second = await worker.take_one()
-    assert (first.id, second.id) == ("a", "b")
-    assert await enqueue(store, gated("c", its)) == [None]
-    assert (await worker.exchange()).cancels == [first.ref]
-    assert await store.state("c") is State.HELD
-    # The next one asks the other: each is asked once.
-    await enqueue(store, gated("d", its))
-    assert set((await worker.exchange()).cancels) == {first.ref, second.ref}
-    await enqueue(store, gated("e", its))
-    answer = await worker.exchange(Settlement.cancelled(first), demand=100)
-    assert ids(answer.jobs) == ["c"]
-    answer = await worker.exchange(Settlement.cancelled(second), demand=100)
-    assert ids(answer.jobs) == ["d"]
-    assert await watcher.take() == []
-
-
-async def test_a_worker_hears_at_once_that_a_job_shall_make_room(store: Store) -> None:
-    its = gate(when_full="cancel_running")
-    await enqueue(store, gated("a", its))
-    worker = await store.worker()
-    running = await worker.take_one()
-    await worker.lease.listen(SHORT_S)
-    await enqueue(store, gated("b", its))
-    heard = await worker.lease.listen(5)
-    assert CancelCall(running.holder, running.ref) in heard
 
 
 # Unique keys

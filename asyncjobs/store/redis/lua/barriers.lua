@@ -349,7 +349,7 @@ local function open_barriers(now)
       if own == barrier then
         size, out[#out + 1] = size + #stored, id
         -- One that does not wait at its gate is cancelled there.
-        local is_refused = verdict == 'r' and gates and due <= now and gates.is_refused(id)
+        local is_refused = verdict == 'r' and gates and due <= now and gates.is_refused(id, waited)
         if verdict == 'r' and not is_refused then
           index[#index + 1] = id
           index[#index + 1] = locks.put(id, priority_of(stored), string.sub(stored, 2), due)

@@ -153,8 +153,9 @@ local due_ms, promoted = next_due(), 0
 if due_ms and due_ms <= now then
   local failed, refused
   promoted, failed, refused = promote(now, math.max(100, slots))
+  -- They are in their places no more, so an error of another job must not keep them from their ends.
+  if #refused > 0 then end_refused(refused, now, ARGV[4], ARGV[10]) end
   if failed then return failed end
-  if refused then end_refused(refused, now, ARGV[4], ARGV[10]) end
   -- rule:10 the next due time is that after a promotion
   due_ms = next_due()
 end

@@ -23,13 +23,12 @@
 -- KEYS: those of shared.lua.
 -- ARGV: those of shared.lua.
 -- Result: none of its own.
-local GATED = READY[5]
 -- nil: nobody has asked; false: no job of this queue has a gate.
 local GATES
 
 -- `check()`: raises an error where a key has a wrong type. That comes before the first write.
 -- `note(id, gate, is_ready)`: this new job has this gate; `is_ready`: and enters its lane at once. `enter(id, priority, envelope)`: it waits in its lane
---   from now on; false for a job without a gate. `is_refused(id)`: it does not wait.
+--   from now on; false for a job without a gate. `is_refused(id, ended)`: see newcomers.lua.
 -- `leave(ids, entries)`: these run no longer. `forget(ids)`: they have ended.
 -- `give_back(entries, count_crash)`: they go back to the head of their lanes.
 -- `take_out(id)`: takes a job out of its lane; what it was stored as.
@@ -41,6 +40,7 @@ local function open_gates(now)
   local gates = open_lanes(now)
   local base, rooms, ofs = gates.base, gates.rooms, {}
   add_gate_times(gates, now)
+  add_newcomers(gates)
   local LANES, TURNS, BARRED = base .. 'lanes', base .. 'turns', base .. 'barred'
   local LATER, STANDING, LANES_OF = base .. 'later', base .. 'standing', base .. 'lanes:of'
   local OF, DATA, SINCE = base .. 'gated:of', base .. 'gated:data', base .. 'gated:since'
@@ -221,43 +221,6 @@ local function open_gates(now)
       gates.rise(lane, priority)
     end
     return true
-  end
-
-  -- Asks the job to stop that has a permit of this key longest, of those that were not asked yet.
-  local function stop_oldest(use)
-    local first, last = from(use.text), '(' .. use.text .. '\0~'
-    for _ = 1, 10 do
-      local found = redis.call('ZRANGE', base .. 'permits', first, last, 'BYLEX', 'LIMIT', 0, 100)
-      for _, member in ipairs(found) do
-        local entry, id = string.match(member, '^(1%-%d+)%z(.*)$', #use.text + 2)
-        local held = entry and redis.call('XPENDING', GATED, GROUP, entry, entry, 1)[1]
-        -- The job that runs longest makes room, and each is asked once.
-        if held and redis.call('HEXISTS', CANCEL, id) == 0 then
-          mark(id, held[2])
-          redis.call('PUBLISH', base .. 'control', held[2] .. ' ' .. id)
-          return
-        end
-      end
-      if #found < 100 then return end
-      first = '(' .. found[100]
-    end
-  end
-
-  -- A job comes to its gate for the first time. Whether it has to end at once, for there is no room
-  -- and it does not wait.
-  function gates.is_refused(id)
-    local of = gates.of(id)
-    if not of or of.when == 'w' then return false end
-    local when = of.when
-    for _, each in ipairs(gates.lane(of.lane).uses) do
-      local use = rooms.use(each.text)
-      if use.kind == 'c' and rooms.taken(use) >= use.number then
-        -- rule:34 a job that does not wait ends at once where there is no room
-        if when == 'n' then return true end
-        stop_oldest(use)
-      end
-    end
-    return false
   end
 
   -- Nobody passes the keys of this job's gate until then.

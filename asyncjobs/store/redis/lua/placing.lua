@@ -21,7 +21,8 @@
 local function open_placing(now)
   local locks = open_locks(now)
   local placing = {locks = locks, is_unique = false, first_key = nil}
-  local gates, refused, gathers = nil, {}, false
+  -- `gone`: the ids of those that are `refused`. They are in the index no more.
+  local gates, refused, gone, gathers = nil, {}, {}, false
   local known = setmetatable({}, {__index = function(parsed, text)
     parsed[text] = read_terms(text) or false
     return parsed[text]
@@ -64,7 +65,8 @@ local function open_placing(now)
     -- rule:36 whoever looks for a job finds those of its own batch
     if gathers and (not is_new or terms.u or terms.g) then placing.barriers.flush() end
     -- The id comes first: the same id is the same job, whatever it holds.
-    if not is_new and redis.call('HEXISTS', INDEX, id) == 1 then return 'there', id end
+    -- rule:34 an id that has ended in a batch is known in it
+    if not is_new and (gone[id] or redis.call('HEXISTS', INDEX, id) == 1) then return 'there', id end
     locks.gate = terms.g
     if terms.u then
       local lock = locks.claim(id, terms.u, due)
@@ -81,10 +83,14 @@ local function open_placing(now)
     if terms.g then
       gates.note(id, terms.g, not how and not terms.b and due <= now)
       -- One behind a barrier comes to its gate when that has fallen.
-      if not how and not terms.b and due <= now and gates.is_refused(id) then
-        refused[#refused + 1] = id
-        refused[#refused + 1] = priority .. envelope
-        return 'cancelled', id
+      if not how and not terms.b and due <= now then
+        local first, is_refused = #refused + 1, gates.is_refused(id, refused)
+        if is_refused then
+          refused[#refused + 1] = id
+          refused[#refused + 1] = priority .. envelope
+        end
+        for at = first, #refused, 2 do gone[refused[at]] = true end
+        if is_refused then return 'cancelled', id end
       end
     end
     if how then return how, other end

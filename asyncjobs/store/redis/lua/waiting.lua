@@ -11,7 +11,7 @@ local function promote(now, most)
   local due = redis.call('ZRANGE', SCHEDULED, '-inf', string.format('%.0f', now), 'BYSCORE',
     'LIMIT', 0, most)
   local size, last, index, failed, promoted = 0, #due, {}, nil, 0
-  local gates, refused = gates_here(now), nil
+  local gates, refused = gates_here(now), {}
   for position = 1, #due do
     -- The jobs that are left are due, so a worker with a free slot comes back for them at once.
     -- rule:11 promotion stops after 4 MiB
@@ -21,12 +21,10 @@ local function promote(now, most)
     end
     local stored = redis.call('HGET', SCHEDULED_DATA, due[position])
     if stored then
-      local is_refused = gates and gates.is_refused(due[position])
+      local is_refused = gates and gates.is_refused(due[position], refused)
       if is_refused then
-        refused = refused or {}
         refused[#refused + 1] = due[position]
         refused[#refused + 1] = stored
-        redis.call('HDEL', INDEX, due[position])
       end
       local place = not is_refused
         and make_ready(priority_of(stored), due[position], string.sub(stored, 2), now)
@@ -49,6 +47,9 @@ local function promote(now, most)
   in_chunks('ZREM', SCHEDULED, due)
   in_chunks('HDEL', SCHEDULED_DATA, due)
   in_chunks('HSET', INDEX, index)
+  -- One that came before may have made room for one that came behind it.
+  -- rule:34 what has made room is in the index no more
+  for place = 1, #refused, 2 do redis.call('HDEL', INDEX, refused[place]) end
   return promoted, failed, refused
 end
 
